@@ -1,0 +1,453 @@
+"""``mlops.yaml`` as pydantic models: each default, unit and meaning stands here, once.
+
+A project is a folder with ``mlops.yaml``. ``load`` reads it, refuses what is wrong in words, and
+``explain`` lists every value with its meaning and where it came from. Nothing heavy is imported.
+
+To add a setting: 1. a field with a ``description`` in one of the models, 2. the code that reads it;
+``mlops config`` and the errors know it from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from mlops_kit.errors import KitError, nearest
+
+FILE = "mlops.yaml"
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(value: Any) -> timedelta:
+    """Read ``30d``, ``1h``, ``0d`` … into a timedelta.
+
+    >>> duration("36h")
+    datetime.timedelta(days=1, seconds=43200)
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", str(value).strip())
+    if not match:
+        raise ValueError("a duration is a number and a unit, such as 30d, 12h or 45m (s, m, h, d, w)")
+    return timedelta(**{UNITS[match[2]]: float(match[1])})
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a timedelta the way ``duration`` reads it, in its largest whole unit."""
+    seconds = value.total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def moment(value: Any) -> datetime | None:
+    """Read a date or a date with a time; the zone is the project's if none is given."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime.combine(value, time())
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise ValueError("a moment is a date such as 2013-07-01, or 2013-07-01T06:00") from error
+
+
+def listed(value: Any) -> Any:
+    """Let one name stand for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration), PlainSerializer(duration_text, return_type=str)]
+Moment = Annotated[datetime | None, BeforeValidator(moment)]
+Names = Annotated[list[str], BeforeValidator(listed)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of ``mlops.yaml``; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Query(Section):
+    """A source that is a query."""
+
+    sql: str = Field(description="The SELECT to read")
+    url: str = Field(description="SQLAlchemy URL of the database; ${NAME} is taken from the environment")
+
+
+class Split(Section):
+    """How the newest (or a random) part is kept from every choice."""
+
+    test: Share | Duration = Field(0.2, description="Kept for the review: the newest 30d (a duration), or a share of the rows")
+    folds: int = Field(4, ge=2, le=20, description="Folds of the cross-validation, in time where there is time")
+
+
+class Train(Section):
+    """The budget and the choices of the search."""
+
+    trials: int = Field(16, ge=1, description="Trials of the search; they bind")
+    seconds: float = Field(300, gt=0, description="Seconds the search may take at most: the safety net")
+    families: Names = Field(default_factory=list, description="Model families to search; empty: all that fit the task")
+    metric: str = Field("", description="What the search improves; empty: log_loss (binary) or rmse (regression)")
+    refit: bool = Field(True, description="Fit the chosen recipe again on all rows known")
+
+
+class Cost(Section):
+    """What a wrong decision costs; the threshold of a classifier follows from it."""
+
+    false_alarm: float = Field(1, ge=0, description="Cost of a flagged row that did not deserve it")
+    miss: float = Field(1, ge=0, description="Cost of a row that should have been flagged")
+    unit: str = Field("", description="What the cost is counted in, such as $")
+
+
+class Review(Section):
+    """Limits of the checks; a limit of null takes the check out (not applicable)."""
+
+    metric: str = Field("", description="The headline metric; empty: roc_auc (binary) or r2 (regression)")
+    least: float | None = Field(None, description="The headline metric is at least this")
+    margin: float = Field(0.005, ge=0, description="How much worse than the champion still counts as no worse")
+    better_than_baseline: float = Field(0.0, description="Least gain in the headline metric over the best baseline")
+    calibration_error: float | None = Field(0.05, ge=0, description="Largest expected calibration error")
+    slices: Names = Field(default_factory=list, description="Columns to review by group; empty: the coarse categories")
+    slice_gap: float | None = Field(0.10, ge=0, description="Largest shortfall of a slice below the whole")
+    slice_rows: int = Field(200, ge=20, description="Fewest rows on which a slice is judged")
+    refit_rank: float | None = Field(0.90, ge=-1, le=1, description="Least rank correlation of refitted and judged model")
+    refit_shift: float | None = Field(0.05, ge=0, description="Largest mean shift between them, in the target's unit or share of its sd")
+    one_column: Share = Field(0.98, description="A column that alone ranks the target this well (AUC or |rho|) looks like a leak")
+    draws: int = Field(500, ge=100, description="Bootstrap draws behind each interval")
+
+
+class Contract(Section):
+    """How much bad data is put aside before it stops the run."""
+
+    file: str = Field("contract.yaml", description="The data contract; inferred once if it is missing, edited by people")
+    bad_rows: Share = Field(0.05, description="Largest share of rows that may be quarantined")
+
+
+class Monitor(Section):
+    """Floors under which a drift is never an alert, and the false discoveries allowed."""
+
+    effect_warn: float = Field(0.05, ge=0, description="Effect (KS D or Cramér's V, less its bias) worth a look")
+    effect_alert: float = Field(0.10, ge=0, description="Effect that is an alert when it is also significant")
+    alpha: float = Field(0.01, gt=0, lt=1, description="False discovery rate over the columns (Benjamini-Hochberg)")
+    missing: Share = Field(0.05, description="Largest rise in a column's share of missing values")
+    rows: int = Field(200, ge=20, description="Fewest rows on which drift is judged")
+    fall: float = Field(0.03, ge=0, description="Largest fall of the headline metric below what the review promised")
+    alerts: str = Field("reports/alerts.jsonl", description="File to which alerts are added, one JSON object a line")
+
+
+class Retrain(Section):
+    """When a new model is worth making."""
+
+    on_fall: bool = Field(True, description="Retrain when realised performance fell below the limit")
+    on_drift: bool = Field(False, description="Retrain on drift alone (drift alone rarely costs anything)")
+    after: Duration | None = Field(None, description="Retrain when the model is older than this; null: never for age alone")
+    labels: int = Field(500, ge=0, description="Fewest labelled new rows before a retrain is worth it")
+
+
+class Stage(Section):
+    """One stage: its notebook, what it waits for, what it must hand on."""
+
+    notebook: str = Field("", description="The notebook, relative to the project")
+    needs: Names = Field(default_factory=list, description="Stages that must have succeeded before")
+    writes: Names = Field(default_factory=list, description="Artifacts it must hand on")
+    params: dict[str, Any] = Field(default_factory=dict, description="Values for its parameters cell")
+
+
+STAGES: dict[str, dict[str, Any]] = {
+    "explore": {"notebook": "01_explore.ipynb", "needs": [], "writes": ["overview", "profile"]},
+    "prepare": {"notebook": "02_prepare.ipynb", "needs": [], "writes": ["features", "contract_report", "split"]},
+    "train": {"notebook": "03_train.ipynb", "needs": ["prepare"], "writes": ["recipe", "judged_scores", "model"]},
+    "review": {"notebook": "04_review.ipynb", "needs": ["train"], "writes": ["metrics", "verdicts", "card", "version"]},
+    "deploy": {"notebook": "05_deploy.ipynb", "needs": ["review"], "writes": ["promotion", "scores"]},
+    "monitor": {"notebook": "06_monitor.ipynb", "needs": ["deploy"], "writes": ["drift", "realised", "alerts"]},
+    "retrain": {"notebook": "07_retrain.ipynb", "needs": ["monitor"], "writes": ["decision"]},
+}
+
+
+class Config(Section):
+    """All of ``mlops.yaml``."""
+
+    name: str = Field(description="Name of the project and of its model", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    source: str | Query = Field(description="File, folder or glob (CSV, Parquet, Excel), dataset:NAME, or {sql, url}")
+    target: str = Field(description="Column to predict")
+    task: Literal["binary", "regression"] = Field(description="What kind of prediction")
+    id: Names = Field(default_factory=list, description="Columns that name a row; empty: its position")
+    time: str | None = Field(None, description="Column with the moment of prediction; null: the table has no time")
+    timezone: str = Field("UTC", description="Zone in which moments are read and shown")
+    label_delay: Duration = Field(timedelta(0), description="How long after its moment a row's label is known")
+    leave_out: Names = Field(default_factory=list, description="Columns that no model sees")
+    known_later: dict[str, str] = Field(
+        default_factory=dict,
+        description="Columns known only after the moment of prediction: a delay (1d), or the column that says when",
+    )
+    features: Names = Field(default_factory=list, description="The project's own feature files")
+    as_of: Moment = Field(None, description="What was not known then, stages 1 to 4 do not see; null: after the newest row")
+    until: Moment = Field(None, description="Deploy scores, and monitor and retrain see, what is known by then; null: as_of")
+    seed: int = Field(0, ge=0, description="Seed of all that is random")
+    sample: int = Field(0, ge=0, description="Rows of a quick trial run; 0: all. Nothing made from it is promoted")
+    notebooks: str = Field("", description="Folder of the notebooks; empty: notebooks/, or those that ship with the package")
+    reports: str = Field("reports", description="Folder of the runs")
+    tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow's store or server")
+    approval: Literal["manual", "automatic"] = Field("manual", description="Who approves a reviewed model")
+    split: Split = Split()
+    train: Train = Train()
+    cost: Cost = Cost()
+    contract: Contract = Contract()
+    review: Review = Review()
+    monitor: Monitor = Monitor()
+    retrain: Retrain = Retrain()
+    stages: dict[str, Stage] = Field(default_factory=dict, description="Changes to a stage, or a stage of one's own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_stages(cls, data: Any) -> Any:
+        """Lay the project's stages over the seven."""
+        given = data.get("stages") if isinstance(data, dict) else None
+        if isinstance(data, dict) and (given is None or isinstance(given, dict)):
+            given = given or {}
+            merged = {k: {**v, **(given.get(k) or {})} if isinstance(given.get(k) or {}, dict) else given[k] for k, v in STAGES.items()}
+            data = {**data, "stages": {**merged, **{k: v for k, v in given.items() if k not in STAGES}}}
+        return data
+
+    @model_validator(mode="after")
+    def agree(self) -> Config:
+        """Refuse what each field allows but the whole does not."""
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"timezone {self.timezone!r} is not known; expected a name such as Europe/Berlin") from error
+        if self.time is None and (self.as_of or self.until):
+            raise ValueError("as_of and until need a time column: name it in 'time', or take them out")
+        if self.as_of and self.until and self.utc(self.until) < self.utc(self.as_of):
+            raise ValueError(f"until {self.until:%Y-%m-%d} lies before as_of {self.as_of:%Y-%m-%d}; expected the same moment or a later one")
+        if isinstance(self.split.test, timedelta) and self.time is None:
+            raise ValueError("split.test is a duration but the table has no time column; expected a share such as 0.2")
+        for name, stage in self.stages.items():
+            if not stage.notebook:
+                raise ValueError(f"unknown stage {name!r}; expected {nearest(name, STAGES)}, or a notebook of your own under stages.{name}.notebook")
+            for need in stage.needs:
+                if need not in self.stages:
+                    raise ValueError(f"stages.{name}.needs names the unknown stage {need!r}; expected {nearest(need, self.stages)}")
+        order(self.stages)
+        return self
+
+    def utc(self, when: datetime) -> datetime:
+        """A moment in UTC, read in the project's zone if it has none of its own."""
+        zoned = when if when.tzinfo else when.replace(tzinfo=ZoneInfo(self.timezone))
+        return zoned.astimezone(UTC)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether rows have a moment."""
+        return self.time is not None
+
+    @property
+    def search_metric(self) -> str:
+        """The metric that the search improves."""
+        return self.train.metric or ("log_loss" if self.task == "binary" else "rmse")
+
+    @property
+    def headline(self) -> str:
+        """The metric that review, monitoring and pages speak of."""
+        return self.review.metric or ("roc_auc" if self.task == "binary" else "r2")
+
+    @property
+    def hidden(self) -> set[str]:
+        """Columns that are never a feature: target, id, time, left out, known later."""
+        return {self.target, *self.id, *([self.time] if self.time else []), *self.leave_out, *self.known_later}
+
+
+def order(stages: dict[str, Stage]) -> list[str]:
+    """Stages in an order that respects their needs.
+
+    Raises
+    ------
+    ValueError
+        If the needs go round in a circle; the circle is named.
+    """
+    done: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " → ".join([*path[path.index(name) :], name])
+            raise ValueError(f"stages need each other in a circle: {circle}; take one of these needs out")
+        if name not in done:
+            for need in stages[name].needs:
+                visit(need, (*path, name))
+            done.append(name)
+
+    for name in stages:
+        visit(name, ())
+    return done
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with ``mlops.yaml``, read and checked.
+
+    ``given`` maps dotted names that did not come from the file to where they came from.
+    """
+
+    root: Path
+    config: Config
+    given: dict[str, str] = field(default_factory=dict)
+
+    def path(self, relative: str | Path) -> Path:
+        """A path of the project, absolute."""
+        return self.root / relative
+
+    @property
+    def reports(self) -> Path:
+        """The folder of the runs."""
+        return self.path(self.config.reports)
+
+    @property
+    def notebooks(self) -> Path:
+        """The folder of the notebooks: the project's own, or those that ship with the package."""
+        if self.config.notebooks:
+            return self.path(self.config.notebooks)
+        own = self.path("notebooks")
+        return own if own.is_dir() else resources("notebooks")
+
+    def notebook(self, stage: str) -> Path:
+        """The notebook of a stage."""
+        return self.notebooks / self.config.stages[stage].notebook
+
+    def with_values(self, origin: str, **values: Any) -> Project:
+        """The project with some values laid over; ``None`` leaves a value as it is."""
+        laid = {k: v for k, v in values.items() if v is not None}
+        if not laid:
+            return self
+        kept = self.config.model_dump(exclude_unset=True)
+        config = validated({**kept, **laid}, origin)
+        return Project(self.root, config, {**self.given, **dict.fromkeys(laid, origin)})
+
+
+def resources(name: str) -> Path:
+    """A folder that ships with the package (``notebooks``, ``templates``), or the checkout's."""
+    here = Path(__file__).parent
+    inside, checkout = here / name, here.parent / name
+    for place in (inside, checkout):
+        if place.is_dir():
+            return place
+    raise KitError(f"the folder {name!r} of mlops-kit is missing", f"{inside} or {checkout}", "install mlops-kit again")
+
+
+def find(start: str | Path | None = None) -> Path:
+    """The project's folder: ``start``, MLOPS_PROJECT, or the nearest one above here with ``mlops.yaml``."""
+    named = start or os.environ.get("MLOPS_PROJECT")
+    begin = Path(named or ".").expanduser().resolve()
+    if named and begin.is_file():
+        begin = begin.parent
+    for folder in [begin] if named else [begin, *begin.parents]:
+        if (folder / FILE).is_file():
+            return folder
+    where = "in it" if named else "there or in any folder above"
+    raise KitError(f"no {FILE} for {str(begin)!r}", f"a file {FILE} {where}", "change into a project, or name it with --project")
+
+
+def load(start: str | Path | None = None) -> Project:
+    """Read and check a project's ``mlops.yaml``.
+
+    Raises
+    ------
+    KitError
+        With every mistake: the field, its value, what was expected, the nearest right name.
+    """
+    root = find(start)
+    file = root / FILE
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise KitError(f"{FILE} is not YAML: {' '.join(str(error).split())}", "keys and values, 'name: value'", f"edit {FILE}") from error
+    if not data:
+        raise KitError(f"{FILE} is empty", "at least name, source, target and task", "see the README, 'your own table'")
+    if not isinstance(data, dict):
+        raise KitError(f"{FILE} holds a {type(data).__name__}, not keys", "keys and values, 'name: value'", f"edit {FILE}")
+    return Project(root, validated(data, FILE))
+
+
+def validated(data: dict[str, Any], origin: str) -> Config:
+    """The config of these values, or one error that words every mistake."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        said = [word(e) for e in error.errors()]
+        count = f"{len(said)} mistakes" if len(said) > 1 else "a mistake"
+        raise KitError(f"{origin} has {count}:\n  " + "\n  ".join(said), cure=f"edit {FILE}; 'mlops config' explains each value") from error
+
+
+def known_keys(where: tuple[Any, ...]) -> list[str]:
+    """The keys a section knows, found by following the models."""
+    model: Any = Config
+    for step in where:
+        found = model.model_fields.get(str(step)) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if found is None:
+            model = Stage if model == dict[str, Stage] else model
+            continue
+        model = found.annotation
+    model = Stage if model == dict[str, Stage] else model
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def word(error: Any) -> str:
+    """One of pydantic's errors in words: field, value, expected."""
+    place = [p for p in error["loc"] if not (isinstance(p, str) and (p[:1].isupper() or "[" in p or p in {"str", "float"}))]
+    name = ".".join(map(str, place))
+    value = error.get("input")
+    if error["type"] == "extra_forbidden":
+        return f"{name}: unknown key; expected {nearest(str(place[-1]), known_keys(tuple(place[:-1])))}"
+    if error["type"] == "missing":
+        meaning = Config.model_fields[name].description if name in Config.model_fields else ""
+        return f"{name}: missing; expected: {meaning}"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return f"{name}: {value!r}; {message}" if name else message
+
+
+def explain(project: Project) -> list[tuple[str, Any, str, str]]:
+    """Every setting: dotted name, value, where it came from, meaning."""
+    rows: list[tuple[str, Any, str, str]] = []
+
+    def visit(model: BaseModel, prefix: str, inherited: bool) -> None:
+        for name, info in type(model).model_fields.items():
+            value, dotted = getattr(model, name), f"{prefix}{name}"
+            given = name in model.model_fields_set and inherited
+            if isinstance(value, Section) and not isinstance(value, Query):
+                visit(value, f"{dotted}.", given)
+                continue
+            if dotted == "stages":
+                for key, stage in value.items():
+                    rows.append((f"stages.{key}", f"{stage.notebook} needs {', '.join(stage.needs) or 'nothing'}", FILE if stage.model_dump(exclude_defaults=True) != STAGES.get(key, {}) and stage.model_dump() != Stage(**STAGES.get(key, {})).model_dump() else "default", "its notebook and what it waits for"))
+                continue
+            origin = project.given.get(dotted, FILE if given else "default")
+            rows.append((dotted, shown(value), origin, info.description or ""))
+
+    visit(project.config, "", True)
+    return rows
+
+
+def shown(value: Any) -> Any:
+    """A setting's value as one would write it in ``mlops.yaml``."""
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, datetime):
+        return value.isoformat().removesuffix("T00:00:00")
+    if isinstance(value, Query):
+        return value.sql
+    return value
+
+
+TASKS = get_args(Config.model_fields["task"].annotation)

@@ -1,0 +1,272 @@
+"""Where a project's rows come from, and what of them was known by a moment.
+
+``read`` gives the table as it stood at a moment: later rows are not there, and values that became
+known only later (the label, and the columns of ``known_later``) are missing. Every stage reads
+through here, so no stage can see what was not known then.
+
+To add a source: an entry in ``READERS`` for its file name's ending.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit.config import Project, Query, duration
+from mlops_kit.datasets import DATASETS
+from mlops_kit.errors import KitError, RunFailed, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW = "row_id"  # the key of a table that names none
+
+
+def read_csv(url: str, limit: int | None) -> pd.DataFrame:
+    """A CSV file, or all that match a glob."""
+    import fsspec
+    import pandas as pd
+
+    files = fsspec.open_files(url, "rb", compression="infer")
+    if not files:
+        raise FileNotFoundError(url)
+    parts = []
+    for item in files:
+        with item as stream:
+            parts.append(pd.read_csv(stream, nrows=limit))
+    return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+
+
+def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
+    """A Parquet file, a folder of them, or a glob."""
+    import fsspec
+    import pandas as pd
+    import pyarrow.dataset as ds
+
+    fs, path = fsspec.core.url_to_fs(url)
+    found: Any = sorted(fs.glob(path)) if any(c in path for c in "*?[") else path
+    if isinstance(found, list) and not found:
+        raise FileNotFoundError(url)
+    table = ds.dataset(found, filesystem=fs, partitioning="hive")
+    return (table.to_table() if limit is None else table.head(limit)).to_pandas(ignore_metadata=False)
+
+
+def read_excel(url: str, limit: int | None) -> pd.DataFrame:
+    """The first sheet of an Excel file."""
+    import pandas as pd
+
+    return pd.read_excel(url, nrows=limit)
+
+
+READERS: dict[str, Callable[[str, int | None], Any]] = {
+    ".csv": read_csv, ".csv.gz": read_csv, ".csv.zip": read_csv, ".tsv": read_csv,
+    ".parquet": read_parquet, ".pq": read_parquet, ".xlsx": read_excel,
+}  # fmt: skip
+
+
+def located(project: Project, source: str) -> str:
+    """A source's path from the project's folder; URLs stay as they are."""
+    return source if "://" in source else str(project.path(source))
+
+
+def raw(project: Project, limit: int | None = None) -> pd.DataFrame:
+    """The source's rows as they are, before anything is made of them.
+
+    Raises
+    ------
+    KitError
+        If the source is missing or cannot be read.
+    """
+    source = project.config.source
+    if isinstance(source, Query):
+        return query(source, limit)
+    if source.startswith("dataset:"):
+        return DATASETS[source.removeprefix("dataset:")](limit)
+    url = located(project, source)
+    ending = next((e for e in sorted(READERS, key=len, reverse=True) if source.lower().endswith(e)), None)
+    if ending is None:
+        folder = "://" in url or os.path.isdir(url)
+        if not folder:
+            problem = "has an ending that is not known" if os.path.exists(url) else "does not exist"
+            raise KitError(f"source: {source!r} {problem}", f"dataset:{' or dataset:'.join(DATASETS)}, a folder of Parquet files, or a file ending in {', '.join(READERS)}", "edit 'source' in mlops.yaml")
+        ending = ".parquet"
+    try:
+        return READERS[ending](url, limit)
+    except FileNotFoundError as error:
+        raise KitError(f"source: {source!r} does not exist", f"a file at {source} in the project's folder", "edit 'source' in mlops.yaml, or put the file there") from error
+    except (ValueError, OSError) as error:
+        raise KitError(f"source: {source!r} cannot be read: {str(error).splitlines()[0]}", f"a {ending.lstrip('.')} file with a header", "look at the file's first lines") from error
+
+
+def query(source: Query, limit: int | None) -> pd.DataFrame:
+    """The rows of a SQL query; ``${NAME}`` in the URL comes from the environment."""
+    import pandas as pd
+    import sqlalchemy
+
+    missing = [n for n in re.findall(r"\$\{(\w+)\}", source.url) if n not in os.environ]
+    if missing:
+        raise KitError(f"source.url needs the environment variable {missing[0]!r}, which is not set", "its value in the environment", f"export {missing[0]}=…")
+    engine = sqlalchemy.create_engine(os.path.expandvars(source.url))
+    sql = source.sql.rstrip("; \n") if limit is None else f"SELECT * FROM ({source.sql.rstrip('; ')}) AS q LIMIT {limit}"
+    try:
+        with engine.connect() as connection:
+            return pd.read_sql(sqlalchemy.text(sql), connection)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise KitError(f"source.sql failed: {str(error).splitlines()[0]}", "a SELECT that the database answers", "edit 'source' in mlops.yaml") from error
+    finally:
+        engine.dispose()
+
+
+def columns(project: Project) -> list[str]:
+    """The source's column names, without reading it."""
+    source = project.config.source
+    if isinstance(source, str) and source.lower().endswith((".parquet", ".pq")) and "://" not in source and "*" not in source and project.path(source).is_file():
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(project.path(source)).names)
+    return list(map(str, raw(project, limit=5).columns))
+
+
+def check_columns(project: Project) -> None:
+    """Refuse a config that names columns which the source does not have; all of them at once.
+
+    Raises
+    ------
+    KitError
+        Naming each field, its column and the nearest right name.
+    """
+    config, known = project.config, columns(project)
+    named: list[tuple[str, str]] = [("target", config.target), *(("id", c) for c in config.id)]
+    named += [("time", config.time)] if config.time else []
+    named += [("leave_out", c) for c in config.leave_out] + [("known_later", c) for c in config.known_later]
+    named += [("review.slices", c) for c in config.review.slices if not config.features]
+    named += [(f"known_later.{c}", v) for c, v in config.known_later.items() if not is_duration(v)]
+    said = [f"{field}: column {column!r} is not in the source; expected {nearest(column, known)}" for field, column in named if column not in known]
+    if said:
+        raise KitError("mlops.yaml does not fit the data:\n  " + "\n  ".join(said), cure="edit mlops.yaml")
+
+
+def is_duration(text: str) -> bool:
+    """Whether a ``known_later`` entry is a delay and not a column."""
+    try:
+        duration(text)
+    except ValueError:
+        return False
+    return True
+
+
+def moments(values: pd.Series, name: str, zone: str) -> pd.Series:
+    """A column of moments as UTC, microseconds; naive ones are read in the project's zone.
+
+    Moments that the clock change makes doubtful are taken as the later (standard) ones.
+    """
+    import pandas as pd
+
+    try:
+        parsed = pd.to_datetime(values, format=None if pd.api.types.is_datetime64_any_dtype(values) else "ISO8601", errors="raise")
+    except (ValueError, TypeError):
+        parsed = pd.to_datetime(values, errors="coerce", format="mixed")
+        if parsed.isna().sum() > 0.5 * len(values):
+            raise RunFailed(f"the time column {name!r} does not hold moments: {values.dropna().iloc[0]!r}", "dates or ISO 8601 moments", "name another column under 'time'") from None
+    if parsed.dt.tz is None:
+        ambiguous = parsed.dt.tz_localize(zone, ambiguous=False, nonexistent="shift_forward") if len(parsed) else parsed.dt.tz_localize(zone)
+        parsed = ambiguous
+    return parsed.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+
+
+def known_at(project: Project, frame: pd.DataFrame, column: str) -> pd.Series:
+    """The moment from which a column's value is known, row by row: for the target, its delay."""
+    config = project.config
+    if config.time is None:
+        raise KitError(f"{column!r} has no moment: the table has no time column", "'time' in mlops.yaml")
+    rule = config.known_later.get(column)
+    if column == config.target:
+        return frame[config.time] + config.label_delay
+    if rule is None:
+        return frame[config.time]
+    return frame[config.time] + duration(rule) if is_duration(rule) else frame[rule]
+
+
+def read(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
+    """The source as it was known at a moment, in the order of time.
+
+    Rows after ``known_by`` are not there; a value known only after it is missing. A table without
+    time comes whole and in its own order. A table without an ``id`` gets its position as ``row_id``.
+
+    Raises
+    ------
+    RunFailed
+        If the table is empty, or has no row by that moment.
+    """
+    import pandas as pd
+
+    config = project.config
+    frame = raw(project)
+    if frame.empty:
+        raise RunFailed(f"the source {str(config.source)!r} has no rows", "at least a header and some rows", "look at what fills it")
+    absent = [c for c in {config.target, *config.id, *([config.time] if config.time else [])} if c not in frame.columns]
+    if absent:
+        raise RunFailed(f"the source has no column {absent[0]!r}", nearest(absent[0], frame.columns), "edit mlops.yaml, or mend the source")
+    if not config.id:
+        frame.insert(0, ROW, range(len(frame)))
+    if config.time is None:
+        return frame
+    frame[config.time] = moments(frame[config.time], config.time, config.timezone)
+    for rule in set(config.known_later.values()):
+        if not is_duration(rule):
+            frame[rule] = moments(frame[rule], rule, config.timezone)
+    if known_by is not None:
+        limit = pd.Timestamp(known_by)
+        frame = frame[~(frame[config.time] >= limit)]
+        masks = {c: ~(known_at(project, frame, c) <= limit) for c in [config.target, *config.known_later] if c in frame}
+        for column, hidden in masks.items():
+            frame[column] = frame[column].mask(hidden)
+    if frame.empty:
+        raise RunFailed(f"no row of the source was known by {known_by:%Y-%m-%d %H:%M} UTC", "an as_of after the first rows", "mlops run --as-of …")
+    return frame.sort_values([config.time, *keys(project)], kind="stable", ignore_index=True)
+
+
+def keys(project: Project) -> list[str]:
+    """The columns that name a row."""
+    return list(project.config.id) or [ROW]
+
+
+def newest(project: Project) -> datetime | None:
+    """The moment just after the newest row has got its label: the default of ``as_of``."""
+    import pandas as pd
+
+    config = project.config
+    if config.time is None:
+        return None
+    last = moments(raw(project)[config.time], config.time, config.timezone).max()
+    return (last + config.label_delay + pd.Timedelta(microseconds=1)).to_pydatetime()
+
+
+def settled(project: Project) -> Project:
+    """The project with both of its moments fixed, so that a run can be repeated."""
+    config = project.config
+    if config.time is None:
+        return project
+    as_of = config.as_of or newest(project)
+    return project.with_values("settled at the start of the run", as_of=as_of, until=config.until or as_of)
+
+
+def thinned(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """A sample: the newest labelled rows where there is time, else stratified by the target.
+
+    ``rows`` of 0, or more than there are, is all of them.
+    """
+    if not rows or rows >= len(frame):
+        return frame
+    config = project.config
+    if config.time:
+        return frame.tail(rows).reset_index(drop=True)
+    from sklearn.model_selection import train_test_split
+
+    target = frame[config.target]
+    strata = target.astype(str) if config.task == "binary" and target.value_counts(dropna=False).min() > 1 else None
+    kept, _ = train_test_split(frame, train_size=rows, random_state=config.seed, stratify=strata)
+    return kept.sort_index().reset_index(drop=True)
