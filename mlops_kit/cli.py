@@ -1,0 +1,214 @@
+"""``mlops VERB``: each verb is one call into the package.
+
+Exit codes: 0 well, 1 a run or check failed, 2 the user's mistake, 3 waiting on a person.
+``--debug`` (or MLOPS_DEBUG=1) shows the traceback behind an error.
+
+To add a verb: a function here with ``@app.command()``; its docstring is its help.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlops_kit.errors import KitError, RunFailed
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A model's life in seven notebooks: explore, prepare, train, review, deploy, monitor, retrain.")
+Where = Annotated[str, typer.Option("--project", help="The project's folder; default: here or the nearest above")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error")] = False) -> None:
+    """Options before the verb."""
+    if debug:
+        os.environ["MLOPS_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    project: Where = "",
+    as_of: Annotated[str, typer.Option(help="Moment that stages 1 to 4 do not see past")] = "",
+    until: Annotated[str, typer.Option(help="Moment up to which deploy, monitor and retrain see")] = "",
+    param: Annotated[list[str] | None, typer.Option("-p", help="stage.name=value, as often as needed")] = None,
+    first: Annotated[str, typer.Option("--from", help="First stage to run")] = "",
+    last: Annotated[str, typer.Option("--to", help="Last stage to run")] = "",
+    only: Annotated[str, typer.Option(help="The one stage to run")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Run what is unchanged too")] = False,
+    sample: Annotated[int, typer.Option(help="Rows of a quick trial run; never promoted", min=0)] = 0,
+    note: Annotated[str, typer.Option(help="Why this run")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Run the chain of notebooks; what is unchanged is skipped."""
+    from mlops_kit import config as configs
+    from mlops_kit.pipeline import params
+    from mlops_kit.pipeline import run as chain
+
+    opened = configs.load(project or None).with_values("the command line", as_of=as_of or None, until=until or None, sample=sample or None)
+    chosen = chain.selected(opened, first, last, only)
+    given = params.from_text(param or [], list(opened.config.stages))
+    made = chain.run(opened, chosen, given, force, note, say=lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True))
+    if as_json:
+        print(json.dumps(made))
+    else:
+        told(made, opened.config.reports)
+    error = chain.failure(made)
+    if error is not None:
+        raise error
+
+
+def told(made: dict[str, Any], reports: str) -> None:
+    """Print run, verdict, where to look."""
+    done = made["stages"]
+    marked = f" (sample of {made['sample']:,} rows)" if made["sample"] else ""
+    print(f"\n{'Nothing to do: ' if made.get('nothing_to_do') else ''}run {made['run']}{marked}: {made['status']}")
+    for name in ("review", "deploy", "monitor", "retrain"):
+        if done.get(name, {}).get("sentence"):
+            print(f"  {name}: {done[name]['sentence']}")
+    print(f"Look at {reports}/{made['run']}/index.html")
+
+
+@app.command()
+def status(project: Where = "", as_json: AsJson = False) -> None:
+    """The latest run, stage by stage."""
+    from mlops_kit import config as configs
+    from mlops_kit import stage as stages
+    from mlops_kit.pipeline import manifest
+
+    opened = configs.load(project or None)
+    found = stages.runs(opened.reports)
+    if not found:
+        raise KitError("there is no run yet", f"one in {opened.config.reports}/", "mlops run")
+    made = manifest.read(found[0])
+    if as_json:
+        print(json.dumps(made))
+        return
+    print(f"run {made['run']} of {made['project']}: {made['status']}, started {made['started'][:16]} UTC")
+    for name, entry in made["stages"].items():
+        said = entry.get("sentence") or (entry.get("error") or {}).get("message") or entry.get("reason", "")
+        print(f"  {name:<9}{entry['status']:<13}{said}")
+
+
+@app.command()
+def config(project: Where = "") -> None:
+    """Every setting: its value, where it came from, what it means."""
+    from mlops_kit import config as configs
+
+    for name, value, origin, meaning in configs.explain(configs.load(project or None)):
+        print(f"{name} = {value!r}  [{origin}]\n    {meaning}")
+
+
+@app.command()
+def predict(file: str, project: Where = "", out: Annotated[str, typer.Option(help="CSV or Parquet to write; default: print CSV")] = "") -> None:
+    """Score a file of rows by the champion, without a server."""
+    from mlops_kit import config as configs
+    from mlops_kit import sources, store
+    from mlops_kit.deploy import predict as score
+
+    opened = configs.load(project or None)
+    path = Path(file)
+    reader = next((r for e, r in sources.READERS.items() if file.lower().endswith(e)), None)
+    if reader is None or not path.exists():
+        raise KitError(f"{file!r} {'does not exist' if not path.exists() else 'has an ending that is not known'}", f"a file ending in {', '.join(sources.READERS)}")
+    scored = score(opened, reader(str(path), None))
+    if not out:
+        print(scored.to_csv(index=False), end="")
+        return
+    write = scored.to_parquet if out.endswith(".parquet") else scored.to_csv
+    store.write_atomic(Path(out), lambda p: write(p, index=False))
+    print(f"{len(scored):,} rows scored into {out}")
+
+
+@app.command()
+def rollback(reason: Annotated[str, typer.Option(help="Why")], project: Where = "") -> None:
+    """Let the version that served before serve again."""
+    import getpass
+
+    from mlops_kit import config as configs
+    from mlops_kit import tracking
+
+    done = tracking.rollback(configs.load(project or None), getpass.getuser(), reason)
+    print(f"version {done['version']} serves again")
+
+
+@app.command()
+def lab(project: Where = "") -> None:
+    """JupyterLab on the project."""
+    from mlops_kit import config as configs
+
+    opened = configs.load(project or None)
+    os.environ["MLOPS_PROJECT"] = str(opened.root)
+    os.chdir(opened.notebooks)
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab"])
+
+
+@app.command()
+def doctor(project: Where = "") -> None:
+    """Python, packages, notebooks, store, disk: each with a cure."""
+    import shutil
+
+    from mlops_kit import config as configs
+    from mlops_kit import sources, tracking
+    from mlops_kit.pipeline import params
+
+    opened = configs.load(project or None)
+
+    def notebooks() -> str:
+        return f"{sum(len(params.read(opened.notebook(s))) for s in opened.config.stages)} parameters in {len(opened.config.stages)} notebooks"
+
+    def source() -> str:
+        sources.check_columns(opened)
+        return f"{len(sources.columns(opened))} columns"
+
+    def kernel() -> str:
+        import ipykernel
+
+        return f"ipykernel {ipykernel.__version__} of {sys.prefix}"
+
+    def mlflow() -> str:
+        with tracking.connected(opened) as client:
+            return f"{len(client.search_experiments())} experiments in {opened.config.tracking}"
+
+    def disk() -> str:
+        free = shutil.disk_usage(opened.root).free / 2**30
+        if free < 2:
+            raise KitError(f"{free:.1f} GiB free", "2 GiB", "remove old runs under reports/")
+        return f"{free:.0f} GiB free"
+
+    def python() -> str:
+        if sys.version_info[:2] < (3, 11):
+            raise KitError(f"Python {sys.version.split()[0]}", "3.11 or later", "make a new environment with it")
+        return sys.version.split()[0]
+
+    bad = 0
+    for name, check in {"Python": python, "kernel": kernel, "notebooks": notebooks, "source": source, "MLflow": mlflow, "disk": disk}.items():
+        try:
+            print(f"● {name}: {check()}")
+        except (KitError, ImportError, OSError) as error:
+            bad += 1
+            print(f"▲ {name}: {error}")
+    if bad:
+        raise RunFailed(f"{bad} of 6 things need mending", cure="see the lines marked ▲")
+
+
+def main() -> None:
+    """The command line's door: errors are worded, the exit code says whose they are."""
+    if "--debug" in sys.argv:
+        sys.argv.remove("--debug")
+        os.environ["MLOPS_DEBUG"] = "1"
+    try:
+        app()
+    except KitError as error:
+        if os.environ.get("MLOPS_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

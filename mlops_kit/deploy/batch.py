@@ -1,0 +1,104 @@
+"""Batch scores: the rows between the two moments, and files that people bring."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import features, sources, tracking
+from mlops_kit.config import Project
+from mlops_kit.errors import KitError
+from mlops_kit.results import Table, number, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_kit.stage import Stage
+
+
+def period(stage: Stage) -> pd.DataFrame:
+    """The rows to score: those between ``as_of`` and ``until``; without time, those without a label."""
+    rows = stage.source(stage.until)
+    config = stage.config
+    if config.time is None:
+        return rows[rows[config.target].isna()].reset_index(drop=True)
+    return rows[rows[config.time] >= stage.as_of].reset_index(drop=True)
+
+
+def prediction_id(project: Project, model_hash: str, key: tuple[Any, ...]) -> str:
+    """A name for a prediction that is the same whenever the same model scores the same row."""
+    return hashlib.sha256("|".join([project.config.name, model_hash, *map(str, key)]).encode()).hexdigest()[:20]
+
+
+def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """Score raw rows by a model.
+
+    Parameters
+    ----------
+    facts : dict
+        ``features``, ``threshold``, ``model_hash`` and ``version`` of the model.
+    rows, history : DataFrame
+        The rows to score, and the source as known when they are scored.
+
+    Returns
+    -------
+    DataFrame
+        prediction_id, keys, time, score, decision, model_version, then the features; a row a row.
+    """
+    import numpy as np
+
+    config, keys = project.config, sources.keys(project)
+    built = features.build(project, rows, history)
+    columns = list(facts["features"])
+    answers = tracking.scores(project, model, built[columns]) if len(rows) else np.array([], dtype=float)
+    out = rows[[*keys, *([config.time] if config.time else [])]].reset_index(drop=True)
+    named = [prediction_id(project, facts["model_hash"], key) for key in out[keys].itertuples(index=False, name=None)]
+    out.insert(0, "prediction_id", np.array(named, dtype=object))
+    decision = (answers >= facts["threshold"]).astype(float) if facts["threshold"] is not None else np.full(len(out), np.nan)
+    out = out.assign(score=answers, decision=decision, model_version=str(facts.get("version")))
+    out["day"] = out[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d") if config.time else "all"
+    fresh = [c for c in columns if c not in out.columns]
+    return out.join(built[fresh].reset_index(drop=True))
+
+
+def by_day(scored: pd.DataFrame, config: Any) -> Table:
+    """How many rows were scored each day, and how many of them were flagged."""
+    import pandas as pd
+
+    if scored.empty:
+        reason = "the table has no time and no row without a label" if config.time is None else "no row lies between as_of and until"
+        return Table("Scored by day", f"Nothing to score: {reason}.", pd.DataFrame(columns=["day", "rows", "mean score", "flagged"]))
+    grouped = scored.groupby("day", sort=True)
+    data = grouped.agg(rows=("score", "size"), mean_score=("score", "mean"), flagged=("decision", "mean")).reset_index()
+    data["day"] = pd.to_datetime(data["day"]) if config.time else data["day"]
+    flagged = scored["decision"].mean()
+    tail = "" if pd.isna(flagged) else f"; {percent(float(flagged))} of them are flagged"
+    return Table("Scored by day", f"{number(len(scored))} rows were scored over {len(data)} days{tail}.", data.rename(columns={"mean_score": "mean score"}))
+
+
+def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
+    """Score raw rows by the champion, with the source as history: ``mlops predict``'s work.
+
+    Raises
+    ------
+    KitError
+        If there is no champion, or the rows lack a column.
+    """
+    present = tracking.champion(project)
+    if present is None:
+        raise KitError(f"{project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
+    config = project.config
+    facts = {**present, "features": json.loads(present["features"]), "threshold": json.loads(present["threshold"])}
+    known = {config.target, *config.known_later}
+    wanted = [c for c in sources.columns(project) if c not in known and (c not in config.leave_out or config.features)]
+    absent = [c for c in wanted if c not in frame.columns]
+    if absent:
+        raise KitError(f"the rows have no column {absent[0]!r}" + (f" (nor {', '.join(absent[1:4])})" if absent[1:] else ""), f"the source's columns: {', '.join(wanted)}", "add it to the file")
+    rows = frame.copy()
+    if config.time:
+        rows[config.time] = sources.moments(rows[config.time], config.time, config.timezone)
+    if not config.id and sources.ROW not in rows:
+        rows.insert(0, sources.ROW, range(len(rows)))
+    out = score(project, tracking.load_model(project, present), facts, rows, sources.read(project))
+    return out[[c for c in out.columns if c not in facts["features"] or c in sources.keys(project)]].drop(columns="day")

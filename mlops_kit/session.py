@@ -1,0 +1,129 @@
+"""The commands' twin for people who live in JupyterLab: ``p = mlops_kit.open()``.
+
+``p.run(sample=5000)`` runs the chain in a process of its own and shows a live table of the stages;
+the notebook stays free. Like the command line, this module may compose rooms.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import config as configs
+from mlops_kit import stage as stages
+from mlops_kit import store
+from mlops_kit.errors import KitError
+from mlops_kit.results import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Champion:
+    """The model that serves: its facts, and scores for rows as they come."""
+
+    def __init__(self, project: configs.Project, facts: dict[str, Any]) -> None:
+        self.project, self.facts = project, facts
+
+    @property
+    def version(self) -> str:
+        """The version's number."""
+        return str(self.facts["version"])
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Score raw rows; a row in, a row out, with prediction id, score and decision."""
+        from mlops_kit.deploy import predict
+
+        return predict(self.project, frame)
+
+
+class Session:
+    """A project, opened."""
+
+    def __init__(self, start: str | Path | None = None) -> None:
+        self.project = configs.load(start)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, sample: int = 0, wait: bool = False, **options: str) -> Session:
+        """Run the chain in the background.
+
+        Parameters
+        ----------
+        sample : int
+            Rows of a quick trial run; 0 for all.
+        wait : bool
+            Come back only when it has ended.
+        **options
+            As on the command line: ``as_of=``, ``until=``, ``to=``, ``only=``, ``note=`` …
+        """
+        if self.process is not None and self.process.poll() is None:
+            raise KitError("a run of this session is still going", "one at a time", "p.status() shows how far it is")
+        given = {**({"sample": str(sample)} if sample else {}), **options}
+        words = [w for k, v in given.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+        log = self.project.path(".mlops") / "session.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("wb") as stream:
+            command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(self.project.root), *words]
+            self.process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+        if wait:
+            self.process.wait()
+        return self
+
+    def latest(self) -> Path:
+        """The folder of the latest run."""
+        found = stages.runs(self.project.reports)
+        if not found:
+            raise KitError("there is no run yet", "one in " + self.project.config.reports, "mlops run, or p.run()")
+        return found[0]
+
+    def status(self) -> Table:
+        """The latest run, stage by stage."""
+        import pandas as pd
+
+        from mlops_kit.pipeline import manifest
+
+        made = manifest.read(self.latest())
+        rows = [(n, e["status"], e.get("seconds"), e.get("sentence") or (e.get("error") or {}).get("message") or e.get("reason", "")) for n, e in made["stages"].items()]
+        return Table(f"Run {made['run']}", f"Run {made['run']} of {made['project']}: {made['status']}.", pd.DataFrame(rows, columns=["stage", "status", "seconds", "what it says"]))
+
+    def _ipython_display_(self) -> None:
+        """A live table while a run goes on; the status otherwise."""
+        import time
+
+        from IPython.display import display
+
+        if self.process is None:
+            display(self.status() if stages.runs(self.project.reports) else f"{self.project.config.name}: no run yet")
+            return
+        handle = display(f"{self.project.config.name}: starting …", display_id=True)
+
+        def follow() -> None:
+            while self.process is not None and self.process.poll() is None:
+                if stages.runs(self.project.reports):
+                    handle.update(self.status())
+                time.sleep(1)
+            handle.update(self.status())
+
+        import threading
+
+        threading.Thread(target=follow, daemon=True).start()
+
+    def read(self, name: str) -> Any:
+        """An artifact of the latest run, by name."""
+        run = self.latest()
+        return store.read_artifact(run, store.pick(stages.artifacts(run), name, run.name))
+
+    def champion(self) -> Champion:
+        """The model that serves."""
+        from mlops_kit import tracking
+
+        facts = tracking.champion(self.project)
+        if facts is None:
+            raise KitError(f"{self.project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
+        return Champion(self.project, facts)
+
+    def report(self) -> Path:
+        """The page to start from: the latest run's ``index.html``."""
+        return self.latest() / "index.html"

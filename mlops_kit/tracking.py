@@ -1,0 +1,354 @@
+"""The one door to MLflow: runs, models, versions, aliases, and who promoted what.
+
+A model is saved in skops format and never as pickle; which types it may hold is decided here and
+not by the model (MLflow writes its allow-list into the model and believes it when it loads). Its
+canonical hash leaves out object ids and clock times, so that two equal fits have one hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import zipfile
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit.config import Project
+from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.results import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    from mlops_kit.stage import Stage
+
+# Prefixes of the types that a model of ours may hold; anything else is refused before it is opened.
+TRUSTED = ("sklearn.", "skrub.", "lightgbm.", "numpy.", "pandas.", "scipy.", "collections.", "builtins.", "sklearn._loss.")
+REFUSED = ("builtins.eval", "builtins.exec", "builtins.getattr", "builtins.open", "builtins.compile", "builtins.__import__", "numpy.load", "pandas.read_pickle", "pandas.eval")
+REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops")
+
+
+def store_file(project: Project) -> Path | None:
+    """The SQLite file of a local MLflow store; None for a server."""
+    uri = project.config.tracking
+    return project.path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+@contextmanager
+def connected(project: Project) -> Iterator[MlflowClient]:
+    """MLflow on the project's store, made if it is new, mended if the project's folder has moved.
+
+    One process at a time makes the store (its migration does not bear two); the others wait.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    import mlflow
+    from filelock import FileLock
+
+    file = store_file(project)
+    uri = f"sqlite:///{file}" if file else project.config.tracking
+    if file is None:
+        mlflow.set_tracking_uri(uri)
+        yield mlflow.MlflowClient(uri)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(file) + ".lock"):
+        moved(file)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        experiment(project, client)
+        (file.parent / "root").write_text(str(file.parent), encoding="utf-8")
+    yield client
+
+
+def experiment(project: Project, client: MlflowClient) -> str:
+    """The id of the project's experiment, made if it is new."""
+    found = client.get_experiment_by_name(project.config.name)
+    if found is not None:
+        return str(found.experiment_id)
+    file = store_file(project)
+    place = (file.parent / "artifacts").as_uri() if file else None
+    return str(client.create_experiment(project.config.name, artifact_location=place))
+
+
+def moved(file: Path) -> None:
+    """Point the store's absolute artifact paths at where the project now stands.
+
+    MLflow records absolute paths; the folder they were written for is kept in ``root`` beside the
+    store, and one transaction replaces it.
+    """
+    marker = file.parent / "root"
+    old = marker.read_text(encoding="utf-8") if marker.exists() else str(file.parent)
+    if old == str(file.parent) or not file.exists():
+        return
+    columns = {"experiments": ["artifact_location"], "runs": ["artifact_uri"], "logged_models": ["artifact_location"], "model_versions": ["source", "storage_location"]}
+    with sqlite3.connect(file) as connection:
+        for table, names in columns.items():
+            for name in names:
+                connection.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?) WHERE {name} LIKE ?", (old, str(file.parent), f"%{old}%"))  # noqa: S608 - names are ours
+    connection.close()
+
+
+def model_hash(file: Path) -> str:
+    """The hash of a skops file's content: object ids renumbered, clock times left out."""
+    with zipfile.ZipFile(file) as archive:
+        schema = json.loads(archive.read("schema.json"))
+        ids: dict[str, int] = {}
+        digest = hashlib.sha256()
+
+        def tidy(node: Any) -> Any:
+            if isinstance(node, list):
+                return [tidy(v) for v in node]
+            if not isinstance(node, dict):
+                return node
+            out = {}
+            for key, value in node.items():
+                if key == "__id__":
+                    out[key] = ids.setdefault(str(value), len(ids))
+                elif key == "file" and isinstance(value, str):
+                    digest.update(archive.read(value))
+                else:
+                    out[key] = tidy(value)
+            return out
+
+        digest.update(json.dumps(tidy(schema), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def trusted_types(file: Path) -> list[str]:
+    """The types in a skops file that skops itself does not vouch for, if all are on our list.
+
+    Raises
+    ------
+    RunFailed
+        Naming the first type that is not.
+    """
+    import skops.io
+
+    asked = skops.io.get_untrusted_types(file=file)
+    for name in asked:
+        if name in REFUSED or not name.startswith(TRUSTED):
+            raise RunFailed(f"the model holds the type {name!r}, which is not on the allow-list", f"types of {', '.join(p.rstrip('.') for p in TRUSTED[:6])}", "build the model from these libraries")
+    return list(asked)
+
+
+def save_model(client: MlflowClient, project: Project, run_id: str, name: str, model: Any, example: pd.DataFrame, facts: dict[str, Any]) -> dict[str, str]:
+    """Log a fitted pipeline in skops format with signature, example and given requirements.
+
+    Returns
+    -------
+    dict
+        ``uri`` (``models:/m-…``), ``model_hash`` (canonical), ``sha256`` (of the file).
+    """
+    import tempfile
+
+    import mlflow
+    import skops.io
+    from mlflow.models import infer_signature
+
+    from mlops_kit import store
+
+    binary = project.config.task == "binary"
+    answer = model.predict_proba(example) if binary else model.predict(example)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.skops"
+        skops.io.dump(model, file)
+        trusted, content = trusted_types(file), model_hash(file)
+    info = mlflow.sklearn.log_model(
+        model, name=name, serialization_format="skops", skops_trusted_types=trusted, pyfunc_predict_fn="predict_proba" if binary else "predict",
+        signature=infer_signature(example, answer), input_example=None, pip_requirements=[f"{r}=={installed(r)}" for r in REQUIREMENTS] + [f"mlflow=={installed('mlflow')}"],
+        metadata={**plain(facts), "model_hash": content},
+    )  # fmt: skip
+    written = model_file(client, info.model_uri)
+    return {"uri": info.model_uri, "model_hash": content, "sha256": store.sha256(written)}
+
+
+def model_file(client: MlflowClient, uri: str) -> Path:
+    """The skops file behind a model's URI, on this machine."""
+    import mlflow
+
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
+    found = sorted(folder.glob("*.skops"))
+    if not found:
+        raise RunFailed(f"the model {uri} has no skops file", "a model saved by mlops-kit", "mlops run --from train")
+    return found[0]
+
+
+def load_model(project: Project, record: dict[str, str]) -> Any:
+    """Load a model after its bytes and its types were checked against what was recorded.
+
+    Raises
+    ------
+    RunFailed
+        If the file is not the one that was recorded, or holds a type that is not allowed.
+    """
+    import skops.io
+
+    from mlops_kit import store
+
+    with connected(project) as client:
+        file = model_file(client, record["uri"])
+    found = store.sha256(file)
+    if found != record["sha256"]:
+        raise RunFailed(f"the model's file has changed: hash {found[:12]}", record["sha256"][:12], "mlops run --from train --force")
+    return skops.io.load(file, trusted=trusted_types(file))
+
+
+def scores(project: Project, model: Any, frame: pd.DataFrame) -> np.ndarray:
+    """A model's answers for feature rows: the probability of the positive class, or the value."""
+    import numpy as np
+
+    if project.config.task == "binary":
+        return np.asarray(model.predict_proba(frame)[:, 1], dtype=float)
+    return np.asarray(model.predict(frame), dtype=float)
+
+
+def champion(project: Project) -> dict[str, Any] | None:
+    """The version that serves: number, hashes, facts, the decision. None if there is none."""
+    file = store_file(project)
+    if file is not None and not file.exists():
+        return None
+    with connected(project) as client:
+        return by_alias(client, project, "champion")
+
+
+def by_alias(client: MlflowClient, project: Project, alias: str) -> dict[str, Any] | None:
+    """The version behind an alias, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_model_version_by_alias(project.config.name, alias)
+    except MlflowException:
+        return None
+    return {"version": str(found.version), **{k: v for k, v in found.tags.items()}}
+
+
+def champion_scores(stage: Stage, frame: pd.DataFrame) -> np.ndarray | None:
+    """The present champion's answers for these feature rows; None if there is none or it needs other columns."""
+    present = champion(stage.project)
+    if present is None:
+        return None
+    needed = json.loads(present["features"])
+    if any(c not in frame.columns for c in needed):
+        return None
+    return scores(stage.project, load_model(stage.project, present), frame[needed])
+
+
+def register(stage: Stage, verdicts: Any, metrics: Any) -> dict[str, Any]:
+    """Register the run's model as ``challenger``; a draft finds the version its run registered.
+
+    Returns
+    -------
+    dict
+        ``version`` (a number as text, or None), ``model_hash``, ``outcome`` (a sentence).
+    """
+    record = stage.read("model")
+    passed = not any(v.blocks for v in verdicts)
+    tags = {
+        "uri": record["uri"], "sha256": record["sha256"], "model_hash": record["model_hash"], "features": json.dumps(record["features"]),
+        "threshold": json.dumps(record["threshold"]), "review": "passed" if passed else "failed", "run": stage.run_id,
+        "sample": str(stage.sample), "as_of": str(stage.as_of), "verdicts": json.dumps([plain({"check": v.check, "outcome": v.outcome, "sentence": v.sentence}) for v in verdicts]),
+    }  # fmt: skip
+    with connected(stage.project) as client:
+        found = find_version(client, stage.project, record["model_hash"], record["uri"])
+        if found is None and not stage.draft:
+            found = new_version(client, stage.project, record, tags)
+        if found is None:
+            return {"version": None, "model_hash": record["model_hash"], "passed": passed, "outcome": "A draft is not registered."}
+        if not stage.draft:
+            client.set_registered_model_alias(stage.project.config.name, "challenger", found)
+    return {"version": found, "model_hash": record["model_hash"], "passed": passed, "outcome": f"Version {found} is registered as challenger."}
+
+
+def find_version(client: MlflowClient, project: Project, content: str, uri: str) -> str | None:
+    """The number of the version made from this very model, or None."""
+    found = client.search_model_versions(f"name = '{project.config.name}'")
+    same = [v for v in found if v.tags.get("model_hash") == content and v.tags.get("uri") == uri]
+    return str(same[0].version) if same else None
+
+
+def new_version(client: MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]) -> str:
+    """Make a version of the project's registered model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(project.config.name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return str(client.create_model_version(project.config.name, record["uri"], tags=tags).version)
+
+
+def promote(project: Project, version: str, by: str, reason: str, now: datetime | None = None) -> dict[str, Any]:
+    """Move ``champion`` to a version that passed its review; the one before is kept as ``previous``.
+
+    Raises
+    ------
+    RunFailed
+        If the version's review did not pass, or it was made from a sample.
+    """
+    name = project.config.name
+    with connected(project) as client:
+        found = client.get_model_version(name, version)
+        if found.tags.get("review") != "passed":
+            raise RunFailed(f"version {version} did not pass its review", "a version whose review passed", "look at its model card; mend what blocks it")
+        if found.tags.get("sample", "0") != "0":
+            raise RunFailed(f"version {version} was made from a sample of {found.tags['sample']} rows", "a model trained on all rows", "mlops run without --sample")
+        before = by_alias(client, project, "champion")
+        if before and before["version"] == version:
+            return {"version": version, "before": before.get("promoted_over") or None, "by": before.get("approved_by"), "reason": before.get("approved_why"), "at": before.get("approved_at")}
+        decision = {"approved_by": by, "approved_why": reason, "approved_at": (now or datetime.now(UTC)).isoformat(timespec="seconds"), "promoted_over": before["version"] if before else ""}
+        for key, value in decision.items():
+            client.set_model_version_tag(name, version, key, value)
+        if before:
+            client.set_registered_model_alias(name, "previous", before["version"])
+        client.set_registered_model_alias(name, "champion", version)
+    return {"version": version, "before": before["version"] if before else None, "by": by, "reason": reason, "at": decision["approved_at"]}
+
+
+def rollback(project: Project, by: str, reason: str) -> dict[str, Any]:
+    """Give ``champion`` back to the version that served before.
+
+    Raises
+    ------
+    KitError
+        If there is none.
+    """
+    with connected(project) as client:
+        before = by_alias(client, project, "previous")
+    if before is None:
+        raise KitError("there is no earlier version to go back to", "two promotions or more", "mlops run")
+    return promote(project, before["version"], by, f"rollback: {reason}")
+
+
+def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
+    """Mirror a finished run in MLflow: one run, a child a stage, their numbers and parameters."""
+    ids = {}
+    with connected(project) as client:
+        where = experiment(project, client)
+        tags = {"mlflow.runName": manifest["run"], "status": manifest["status"], "sample": str(manifest["sample"]), "git": str(manifest["git"].get("commit")), "mlflow.note.content": manifest.get("note") or ""}
+        parent = client.create_run(where, tags=tags).info.run_id
+        for name, entry in manifest["stages"].items():
+            if entry["status"] in {"not run", "skipped"}:
+                continue
+            child = client.create_run(where, tags={"mlflow.parentRunId": parent, "mlflow.runName": name, "status": entry["status"]}).info.run_id
+            for key, value in entry.get("params", {}).items():
+                client.log_param(child, key, value)
+            for key, value in entry.get("logged", {}).items():
+                if isinstance(value, (int, float)) and value is not None:
+                    client.log_metric(child, key, float(value))
+            client.set_terminated(child, "FINISHED" if entry["status"] == "succeeded" else "FAILED")
+            ids[name] = child
+        client.set_terminated(parent, "FINISHED" if manifest["status"] == "succeeded" else "FAILED")
+    return {"run": parent, **ids}
