@@ -1,0 +1,124 @@
+"""MLflow's door: hashes, the allow-list, a moved project, four processes at once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from mlops_kit import config, tracking
+from mlops_kit.errors import KitError, RunFailed
+
+YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> config.Project:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mlops.yaml").write_text(YAML)
+    return config.load(home)
+
+
+def data() -> tuple[pd.DataFrame, np.ndarray]:
+    x = pd.DataFrame({"a": np.linspace(0, 1, 50), "b": np.cos(np.arange(50))})
+    return x, (2 * x["a"] - x["b"]).to_numpy()
+
+
+def saved(project: config.Project) -> tuple[dict[str, str], LinearRegression]:
+    import mlflow
+
+    x, y = data()
+    model = LinearRegression().fit(x, y)
+    with tracking.connected(project) as client, mlflow.start_run(experiment_id=tracking.experiment(project, client)) as run:
+        return tracking.save_model(client, project, run.info.run_id, "model", model, x.head(3), {"threshold": None}), model
+
+
+def test_the_same_fit_has_one_hash_and_another_fit_another(tmp_path: Path) -> None:
+    x, y = data()
+    for name, target in (("a", y), ("b", y), ("c", y + x["a"] ** 2)):
+        skops.io.dump(LinearRegression().fit(x, target), tmp_path / name)
+    a, b, c = (tracking.model_hash(tmp_path / n) for n in "abc")
+    assert a == b != c
+
+
+def test_a_type_outside_the_list_is_refused(tmp_path: Path) -> None:
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    skops.io.dump(Pipeline([("f", FunctionTransformer(shutil.rmtree))]), tmp_path / "m")
+    with pytest.raises(RunFailed, match="allow-list"):
+        tracking.trusted_types(tmp_path / "m")
+
+
+def test_a_changed_file_is_not_loaded(project: config.Project) -> None:
+    record, _ = saved(project)
+    with pytest.raises(RunFailed, match="has changed"):
+        tracking.load_model(project, {**record, "sha256": "0" * 64})
+
+
+def test_a_moved_project_still_loads_its_model(project: config.Project) -> None:
+    record, model = saved(project)
+    there = project.root.parent / "there"
+    project.root.rename(there)
+    again = tracking.load_model(config.load(there), record)
+    assert np.array_equal(again.coef_, model.coef_)
+
+
+def promoted(project: config.Project, review: str = "passed", sample: str = "0") -> str:
+    record, _ = saved(project)
+    with tracking.connected(project) as client:
+        return tracking.new_version(client, project, record, {"review": review, "sample": sample, **record})
+
+
+def test_a_version_that_failed_its_review_or_is_a_sample_is_not_promoted(project: config.Project) -> None:
+    with pytest.raises(RunFailed, match="did not pass"):
+        tracking.promote(project, promoted(project, review="failed"), "me", "why")
+    with pytest.raises(RunFailed, match="sample of 50 rows"):
+        tracking.promote(project, promoted(project, sample="50"), "me", "why")
+    assert tracking.champion(project) is None
+
+
+def test_the_version_before_is_kept_and_can_serve_again(project: config.Project) -> None:
+    first, second = promoted(project), promoted(project)
+    tracking.promote(project, first, "me", "why")
+    done = tracking.promote(project, second, "me", "better")
+    assert (done["version"], done["before"]) == (second, first)
+    assert tracking.rollback(project, "me", "worse after all")["version"] == first
+    assert (tracking.champion(project) or {})["version"] == first
+
+
+def test_a_rollback_without_an_earlier_version_is_worded(project: config.Project) -> None:
+    with pytest.raises(KitError, match="no earlier version"):
+        tracking.rollback(project, "me", "why")
+
+
+def test_four_processes_may_open_a_fresh_store_at_once(project: config.Project) -> None:
+    code = "from mlops_kit import config, tracking\nwith tracking.connected(config.load()) as c: print(len(c.search_experiments()))"
+    started = [subprocess.Popen([sys.executable, "-c", code], cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    ended = [(p.communicate(timeout=180), p.returncode) for p in started]
+    assert [code for _, code in ended] == [0] * 4, ended
+    assert {out.strip() for (out, _), _ in ended} == {"2"}  # ours and MLflow's Default
+
+
+def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported(project: config.Project) -> None:
+    import mlflow
+
+    x, y = data()
+    binary = config.Project(project.root, project.config.model_copy(update={"task": "binary"}))
+    model = LogisticRegression().fit(x, y > y.mean())
+    with tracking.connected(binary) as client, mlflow.start_run(experiment_id=tracking.experiment(binary, client)) as run:
+        record = tracking.save_model(client, binary, run.info.run_id, "model", model, x.head(3), {"threshold": 0.5})
+        folder = tracking.model_file(client, record["uri"]).parent
+    x.to_parquet(project.root / "x.parquet")
+    code = "import sys, mlflow, pandas as pd, numpy as np\nnp.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.read_parquet(sys.argv[2])))\nassert 'mlops_kit' not in sys.modules"
+    out = project.root / "p.npy"
+    subprocess.run([sys.executable, "-c", code, str(folder), str(project.root / "x.parquet"), str(out)], cwd="/", check=True, timeout=180, capture_output=True)
+    assert np.array_equal(np.load(out), model.predict_proba(x))
