@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit import config as configs
-from mlops_kit import contract as contracts
 from mlops_kit import sources, store
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.results import Figure, Table, Verdict, Verdicts, plain
@@ -92,6 +91,8 @@ class Stage:
         RunFailed
             If the contract is broken; the report is filed first.
         """
+        from mlops_kit import contract as contracts
+
         file = self.project.path(self.config.contract.file)
         if not file.exists():
             contracts.save(file, contracts.infer(rows, self.config))

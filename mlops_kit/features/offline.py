@@ -95,9 +95,10 @@ def answer(db: Tables, name: str, function: View, count: int) -> pd.DataFrame:
         kept = found["row"].nunique()
         problem = "loses" if kept < count else "doubles"
         raise RunFailed(f"the view {name!r} {problem} rows: {count:,} in, {len(found):,} out, {kept:,} of them different", "one line a row", "a LEFT JOIN on a key that is there once")
-    columns = found.drop(columns="row")
+    columns: pd.DataFrame = found.drop(columns="row")
     numeric = [c for c in columns.columns if pd.api.types.is_numeric_dtype(columns[c])]
-    return columns.astype(dict.fromkeys(numeric, "float64"))
+    out: pd.DataFrame = columns.astype(dict.fromkeys(numeric, "float64"))
+    return out
 
 
 def encode(frame: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, Table]:

@@ -46,7 +46,7 @@ def new(project: Project, stages: list[str], note: str) -> dict[str, Any]:
         "as_of": config.as_of.isoformat() if config.as_of else None, "until": config.until.isoformat() if config.until else None,
         "sample": config.sample, "seed": config.seed, "approval": config.approval, "git": git(project.root),
         "packages": {n: known[n] for n in NAMED if n in known},
-        "stages": {s: {"status": "not run"} for s in stages}, "mlflow": {},
+        "stages": {s: {"status": "not run", "notebook": project.notebook(s).stem} for s in stages}, "mlflow": {},
     }  # fmt: skip
 
 

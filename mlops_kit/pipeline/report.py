@@ -81,7 +81,7 @@ def write(run: Path, manifest: dict[str, Any]) -> Path:
 def line(run: Path, name: str, entry: dict[str, Any]) -> dict[str, Any]:
     """One stage in the table of the index."""
     mark, colour = STATUS.get(entry["status"], ("▲", "act"))
-    pages = [p for p in (run / "notebooks").glob("*.html") if p.stem.partition("_")[2] == name]
+    page = f"notebooks/{entry['notebook']}.html"
     sentence = entry.get("sentence") or (entry.get("error") or {}).get("message") or entry.get("reason", "")
     seconds = f"{entry['seconds']:.0f}" if "seconds" in entry else ""
-    return {"name": name, "status": entry["status"], "mark": mark, "colour": colour, "sentence": sentence, "seconds": seconds, "page": str(pages[0].relative_to(run)) if pages else ""}
+    return {"name": name, "status": entry["status"], "mark": mark, "colour": colour, "sentence": sentence, "seconds": seconds, "page": page if (run / page).exists() else ""}

@@ -224,7 +224,7 @@ def execute(project: Project, folder: Path, stage: str, values: dict[str, Any]) 
     try:
         with log.open("wb") as stream:
             papermill.execute_notebook(
-                nbformat.read(source, as_version=4), str(target), parameters=values, engine_name=kernels.NAME, progress_bar=False, autosave_cell_every=30,
+                nbformat.read(source, as_version=4), str(target), parameters=values, engine_name=kernels.NAME, kernel_name="python3", language="python", progress_bar=False, autosave_cell_every=30,
                 kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=stream,
             )  # fmt: skip
     except PapermillExecutionError as failure:

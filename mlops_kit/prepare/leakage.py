@@ -1,0 +1,155 @@
+"""Leakage: does a feature know what it cannot know at the moment of the prediction?
+
+To add a check: a function that returns a Verdict, and its call in ``checks``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_kit import sources
+from mlops_kit.config import Config, Project
+from mlops_kit.features import offline
+from mlops_kit.results import Verdict, number
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+ROWS = 20  # fewer common rows say nothing
+COMPARED = 20_000  # rows, evenly spread or the newest, on which columns are compared: more only take longer
+SAME = 0.99  # share of equal values, of two columns that are copies
+RANKED = 0.999  # |rank correlation| of two columns that are copies but for their scale
+
+
+def checks(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> list[Verdict]:
+    """All checks of a feature table.
+
+    Parameters
+    ----------
+    project : Project
+    frame : DataFrame
+        The feature table with ``part`` and the encoded target.
+    history : DataFrame
+        The source from which the features were made, with the columns known later.
+    """
+    return [known_later(project, frame, history), one_column(project.config, frame), point_in_time(project, frame, history)]
+
+
+def known_later(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> Verdict:
+    """Whether a feature is, or copies, a column that is known only later."""
+    config, title = project.config, "No feature is known only later"
+    late = [c for c in config.known_later if c in history]
+    if not late:
+        return Verdict("known_later", title, "not applicable", "blocks", "mlops.yaml names no column that is known only later.", "none named", "no copy")
+    keys = sources.keys(project)
+    features = [c for c in frame.columns if c not in {config.target, config.time, offline.PART, *keys}]
+    found = {f: c for f in features for c in late if f == c}
+    aligned = frame[keys].merge(history[[*keys, *late]].drop_duplicates(keys), on=keys, how="left")
+    sample = slice(None, None, max(1, len(frame) // COMPARED))
+    for feature in features:
+        copied = next((c for c in late if feature not in found and copies(frame[feature].iloc[sample], aligned[c].iloc[sample])), None)
+        found.update({feature: copied} if copied else {})
+    if not found:
+        return Verdict("known_later", title, "passed", "blocks", f"None of {len(features)} features is a copy of {', '.join(late)}.", "no copy", "no copy")
+    said = ", ".join(f if f == c else f"{f} copies {c}" for f, c in found.items())
+    return Verdict("known_later", title, "failed", "blocks", f"Known only later, and yet a feature: {said}.", said, "no copy", f"leave_out: [{', '.join(found)}] in mlops.yaml, or mend the view", {"columns": found})
+
+
+def copies(left: pd.Series, right: pd.Series) -> bool:
+    """Whether two columns are the same, or rank the rows alike, where both are known."""
+    import pandas as pd
+
+    a, b = left.reset_index(drop=True), right.reset_index(drop=True)
+    both = a.notna() & b.notna()
+    a, b = a[both], b[both]
+    if len(a) < ROWS or b.nunique() < 2 or a.nunique() < 2:
+        return False
+    if pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b):
+        rho = a.astype(float).rank().corr(b.astype(float).rank())
+        return bool(abs(rho) >= RANKED)
+    return bool((a.astype(str) == b.astype(str)).mean() >= SAME)
+
+
+def one_column(config: Config, frame: pd.DataFrame) -> Verdict:
+    """Whether a feature alone ranks the target so well that it must know it."""
+    title, limit = "No feature alone tells the target", config.review.one_column
+    train = frame[frame[offline.PART] == "train"]
+    train = train.iloc[:: max(1, len(train) // COMPARED)]
+    features = offline.names(config, frame)
+    measure = "AUC" if config.task == "binary" else "|rank correlation|"
+    if len(train) < ROWS or not features:
+        return Verdict("one_column", title, "cannot tell", "blocks", f"{len(train)} training rows and {len(features)} features are too few to tell.", f"{len(train)} rows", f"{measure} < {number(limit)}")
+    target = train[config.target].to_numpy(dtype=float)
+    strengths = {f: strength(train[f], target, config.task == "binary") for f in features}
+    best = max(strengths, key=lambda f: strengths[f])
+    leaks = [f for f in features if strengths[f] >= limit]
+    found = f"{best}: {measure} {number(strengths[best])}"
+    if not leaks:
+        return Verdict("one_column", title, "passed", "blocks", f"The strongest feature alone is {found}.", found, f"below {number(limit)}", diagnostics={"strength": strengths})
+    sentence = f"{', '.join(leaks)} alone ranks the target ({found}): it looks like a leak."
+    return Verdict("one_column", title, "failed", "blocks", sentence, found, f"below {number(limit)}", f"leave_out: [{', '.join(leaks)}] in mlops.yaml if not known at the moment of the prediction", {"strength": strengths})
+
+
+def strength(values: pd.Series, target: np.ndarray, binary: bool) -> float:
+    """How well a column alone ranks the target: AUC (0.5 to 1) or |Spearman's rho| (0 to 1).
+
+    A missing value ranks below or above all others, whichever tells more. Categories stand for the
+    mean target of their rows in the other half, so that a name of each row does not count as a leak.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(values):
+        coded = values.astype("float64").to_numpy(na_value=np.nan)
+    elif pd.api.types.is_datetime64_any_dtype(values):
+        coded = values.astype("int64").where(values.notna()).to_numpy(dtype=float)
+    else:
+        coded, target = encoded(values.astype("str").to_numpy(), target)
+    filled = [np.where(np.isnan(coded), fill, coded) for fill in ((-np.inf, np.inf) if np.isnan(coded).any() else (0.0,))]
+    return max((auc if binary else rho)(column, target) for column in filled)
+
+
+def encoded(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every second row's category as the mean target of the category in the rows between."""
+    import pandas as pd
+
+    means = pd.Series(target[1::2]).groupby(values[1::2]).mean()
+    return pd.Series(values[::2]).map(means).fillna(target[1::2].mean()).to_numpy(), target[::2]
+
+
+def auc(values: np.ndarray, target: np.ndarray) -> float:
+    """Area under the ROC curve by ranks (Mann-Whitney), the better of both directions; 0.5 for one class."""
+    from scipy.stats import rankdata
+
+    positive = target == 1
+    n, m = int(positive.sum()), int((~positive).sum())
+    if not n or not m:
+        return 0.5
+    area = (rankdata(values)[positive].sum() - n * (n + 1) / 2) / (n * m)
+    return float(max(area, 1 - area))
+
+
+def rho(values: np.ndarray, target: np.ndarray) -> float:
+    """Spearman's |rank correlation|; 0 for a constant."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    a, b = np.asarray(rankdata(values)), np.asarray(rankdata(target))
+    return 0.0 if a.std() == 0 or b.std() == 0 else float(abs(np.corrcoef(a, b)[0, 1]))
+
+
+def point_in_time(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> Verdict:
+    """Whether the project's features change with what became known later.
+
+    The cut is the moment of the middle row, most likely in a busy hour, where a leak of minutes shows. The
+    rows compared are the newest up to it: what came too early differs there first.
+    """
+    config = project.config
+    if config.time is None or not config.features:
+        why = "The table has no time." if config.time is None else "The project has no features of its own."
+        return Verdict("point_in_time", "Features use only what was known", "not applicable", "blocks", why, "nothing to check", "no difference")
+    keys = sources.keys(project)
+    rows = history.merge(frame[keys], on=keys, how="inner").sort_values(config.time, kind="stable")
+    half = rows.head(len(rows) // 2 + 1)
+    return offline.point_in_time(project, half.tail(COMPARED), history, half[config.time].iloc[-1].to_pydatetime())

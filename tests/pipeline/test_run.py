@@ -1,0 +1,174 @@
+"""The chain itself, on two tiny notebooks of a project's own: run, skip, fail, go on."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from mlops_kit import config, stage, store
+from mlops_kit.errors import KitError
+from mlops_kit.pipeline import manifest, report, run
+
+YAML = """
+name: tiny
+source: t.csv
+target: y
+task: regression
+stages:
+  first: {notebook: first.ipynb, writes: [numbers]}
+  second: {notebook: second.ipynb, needs: [first], writes: [total]}
+"""
+OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r}, seed=seed)"
+
+
+def notebook(home: Path, name: str, *cells: str) -> None:
+    book = new_notebook(
+        cells=[
+            new_markdown_cell(f"# {name}"),
+            new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]}),
+            new_code_cell(OPEN.format(name=name)),
+            *(new_code_cell(c) for c in cells),
+        ],
+        metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}},
+    )
+    nbformat.write(book, home / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "mlops.yaml").write_text(YAML)
+    (tmp_path / "t.csv").write_text("x,y\n1,2\n2,4\n")
+    notebook(tmp_path, "first", "stage.write('numbers', {'a': [1, 2, 3]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
+    notebook(tmp_path, "second", "stage.write('total', {'total': sum(stage.read('numbers')['a'])})", "stage.hand_over('Their total.')")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def quiet_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a fresh MLflow store costs seconds a test; what is logged there is tested with the seven notebooks
+    from mlops_kit import tracking
+
+    monkeypatch.setattr(tracking, "log_run", lambda project, made: {})
+
+
+def go(home: Path, first: str = "first", last: str = "second", only: str = "", force: bool = False, given: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    project = config.load(home)
+    return run.run(project, run.selected(project, first, last, only), given or {}, force, "why", say=lambda text: None)
+
+
+def statuses(made: dict[str, Any]) -> tuple[str, str]:
+    return made["stages"]["first"]["status"], made["stages"]["second"]["status"]
+
+
+def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
+    made = go(home)
+    folder = home / "reports" / made["run"]
+    assert statuses(made) == ("succeeded", "succeeded")
+    found = stage.artifacts(folder)
+    assert store.read_artifact(folder, found["total"]) == {"total": 6}
+    assert found["total"].made_from == {"numbers": found["numbers"].content}
+    assert made["stages"]["first"]["logged"] == {"n": 3}
+    page = (folder / "index.html").read_text()
+    assert "Three numbers." in page and "notebooks/first.html" in page
+    assert "stage.write" not in (folder / "notebooks" / "first.html").read_text()
+    assert not list(folder.rglob(".*"))
+
+
+def test_unchanged_is_nothing_to_do_and_markdown_does_not_count(home: Path) -> None:
+    made = go(home)
+    book = nbformat.read(home / "notebooks" / "first.ipynb", as_version=4)
+    book.cells[0].source = "# Another title"
+    nbformat.write(book, home / "notebooks" / "first.ipynb")
+    again = go(home)
+    assert again["nothing_to_do"] and again["run"] == made["run"]
+    assert go(home, force=True)["run"] != made["run"]
+
+
+def test_a_changed_cell_runs_its_stage_and_equal_outputs_spare_the_next(home: Path) -> None:
+    before = go(home)
+    notebook(home, "first", "stage.write('numbers', {'a': [3, 2, 1][::-1]})", "stage.hand_over('Three numbers.')")
+    made = go(home)
+    assert statuses(made) == ("succeeded", "skipped")
+    assert made["stages"]["second"]["reason"] == f"unchanged since {before['run']}"
+    assert (home / "reports" / made["run"] / "artifacts" / "total.json").exists()
+
+
+def test_changed_data_and_damaged_outputs_run_again(home: Path) -> None:
+    made = go(home)
+    (home / "t.csv").write_text("x,y\n1,2\n2,5\n")
+    assert go(home)["run"] != made["run"]
+    latest = home / "reports" / go(home)["run"]
+    store.write_text(latest / "artifacts" / "total.json", "{}")
+    again = go(home)
+    assert not again.get("nothing_to_do")
+    assert statuses(again)[0] == "skipped"
+
+
+def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> None:
+    notebook(home, "second", "1 / 0")
+    made = go(home)
+    assert made["status"] == "failed" and statuses(made) == ("succeeded", "failed")
+    assert made["stages"]["second"]["error"]["type"] == "ZeroDivisionError"
+    error = run.failure(made)
+    assert error is not None and error.exit_code == 1 and "division by zero" in str(error)
+    assert "ZeroDivisionError" in (home / "reports" / made["run"] / "notebooks" / "second.html").read_text()
+    notebook(home, "second", "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
+    assert statuses(go(home)) == ("skipped", "succeeded")
+
+
+def test_a_killed_kernel_and_a_promise_not_kept_are_failures(home: Path) -> None:
+    notebook(home, "second", "import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
+    assert "kernel died" in go(home)["stages"]["second"]["error"]["message"]
+    notebook(home, "second", "stage.hand_over('Nothing.')")
+    assert "did not write 'total'" in go(home)["stages"]["second"]["error"]["message"]
+    notebook(home, "second", "pass")
+    assert "hand_over" in go(home)["stages"]["second"]["error"]["message"]
+
+
+def test_what_needs_a_failed_stage_is_not_run(home: Path) -> None:
+    notebook(home, "first", "raise ValueError('no')")
+    made = go(home)
+    assert statuses(made) == ("failed", "not run")
+    assert made["stages"]["second"]["reason"] == "needs first"
+
+
+def test_only_takes_what_is_needed_from_the_run_before(home: Path) -> None:
+    before = go(home)
+    made = go(home, first="", last="", only="second", force=True)
+    assert statuses(made) == ("skipped", "succeeded")
+    assert made["stages"]["first"]["reason"] == f"as in {before['run']}"
+
+
+def test_an_unknown_parameter_is_refused_before_anything_is_written(home: Path) -> None:
+    with pytest.raises(KitError, match="'seed'"):
+        go(home, given={"first": {"sed": 1}})
+    assert not (home / "reports").exists()
+
+
+def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
+    made = go(home)
+    folder = home / "reports" / made["run"]
+    stopped = {**json.loads((folder / "manifest.json").read_text()), "status": "running", "pid": 2**22 + 1}
+    stopped["stages"]["second"]["status"] = "running"
+    manifest.write(folder, stopped)
+    found = manifest.read(folder)
+    assert (found["status"], found["stages"]["second"]["status"]) == ("killed", "killed")
+    assert report.headline(found)[0] == "▲ Failed"
+
+
+def test_two_runs_at_once_keep_apart(home: Path) -> None:
+    made: list[dict[str, Any]] = []
+    started = [threading.Thread(target=lambda: made.append(go(home, force=True))) for _ in range(2)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    assert len({m["run"] for m in made}) == 2
+    assert {statuses(m) for m in made} == {("succeeded", "succeeded")}

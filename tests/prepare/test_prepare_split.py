@@ -1,0 +1,80 @@
+"""The split: newest rows test, labels not known in time a gap, a random share without time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_kit.config import Config, validated
+from mlops_kit.errors import RunFailed
+from mlops_kit.prepare import split
+
+
+def config(**more: Any) -> Config:
+    return validated({"name": "p", "source": "x.csv", "target": "y", "task": "binary", **more}, "test")
+
+
+def hourly(count: int = 240) -> pd.DataFrame:
+    y = np.arange(count) % 3 == 0
+    frame = pd.DataFrame({"row_id": range(count), "m": pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(range(count), "h"), "y": y.astype(float), "x": 1.0})
+    frame.loc[count - 5 :, "y"] = np.nan
+    return frame
+
+
+def test_the_newest_duration_is_test_and_the_delay_a_gap() -> None:
+    out, table = split(hourly(), config(time="m", label_delay="12h", split={"test": "2d"}), 0)
+    # The newest label is hour 234; two days before it (exclusive) begins hour 187; 12 hours of gap.
+    assert out.loc[out["part"] == "test", "row_id"].tolist() == list(range(187, 235))
+    assert out.loc[out["part"] == "gap", "row_id"].tolist() == list(range(176, 187))
+    assert table.data.set_index("part")["rows"].to_dict() == {"train": 176, "gap": 11, "test": 48, "unlabelled": 5}
+    assert list(out.columns) == ["row_id", "m", "y", "part", "x"]
+
+
+def test_no_training_label_came_after_the_test_began() -> None:
+    out, _ = split(hourly(), config(time="m", label_delay="12h", split={"test": 0.25}), 0)
+    start = out.loc[out["part"] == "test", "m"].min()
+    assert (out.loc[out["part"] == "train", "m"] + pd.Timedelta("12h") <= start).all()
+    assert (out["part"] == "test").sum() == round(0.25 * 235)
+
+
+def test_rows_of_one_moment_stay_together() -> None:
+    frame = hourly().assign(m=lambda f: f["m"].dt.floor("D"))
+    out, _ = split(frame, config(time="m", split={"test": 0.3}), 0)
+    assert out[out["part"] != "unlabelled"].groupby("m")["part"].nunique().max() == 1
+
+
+def test_random_parts_keep_the_mix_and_hang_on_the_seed() -> None:
+    frame = hourly().drop(columns="m")
+    first, again, other = (split(frame, config(), seed)[0]["part"] for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert not first.equals(other)
+    means = frame.groupby(first)["y"].mean()
+    assert means["train"] == pytest.approx(means["test"], abs=0.02)
+    assert first.value_counts().to_dict() == {"train": 188, "test": 47, "unlabelled": 5}
+
+
+def test_a_regression_is_stratified_by_quantiles() -> None:
+    frame = pd.DataFrame({"y": np.random.default_rng(0).exponential(size=400), "x": 1})
+    parts = split(frame, config(task="regression"), 0)[0]["part"]
+    tenths = frame["y"].rank(pct=True).mul(10).clip(upper=9.99).astype(int)
+    assert frame[parts == "test"].groupby(tenths).size().between(7, 9).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "said"),
+    [
+        ({"y": 1.0}, {"time": "m"}, "one class of 'y': 1"),
+        ({"y": 1.0}, {}, "one class"),
+        ({"y": np.nan}, {"time": "m"}, "no row has a label"),
+        ({}, {"time": "m", "split": {"test": "60d"}}, "leaves 0 rows to train on"),
+        ({}, {"split": {"test": 0.0}}, "0 to test on"),
+        ({"y": np.nan}, {}, "leaves 0 rows"),
+    ],
+)
+def test_what_cannot_be_split_is_worded(change: dict[str, float], more: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunFailed, match=said) as caught:
+        split(hourly().assign(**change), config(**more), 0)
+    assert caught.value.cure or caught.value.expected
