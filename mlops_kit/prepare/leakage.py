@@ -5,7 +5,7 @@ To add a check: a function that returns a Verdict, and its call in ``checks``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_kit import sources
 from mlops_kit.config import Config, Project
@@ -13,11 +13,11 @@ from mlops_kit.features import offline
 from mlops_kit.results import Verdict, number
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 ROWS = 20  # fewer common rows say nothing
-COMPARED = 20_000  # rows, evenly spread or the newest, on which columns are compared: more only take longer
+COMPARED = 20_000  # rows, evenly spread or the newest, that tell as much as all
+PAIRED = 4_000  # rows, evenly spread, on which each pair of columns is tried for a copy
 SAME = 0.99  # share of equal values, of two columns that are copies
 RANKED = 0.999  # |rank correlation| of two columns that are copies but for their scale
 
@@ -46,7 +46,7 @@ def known_later(project: Project, frame: pd.DataFrame, history: pd.DataFrame) ->
     features = [c for c in frame.columns if c not in {config.target, config.time, offline.PART, *keys}]
     found = {f: c for f in features for c in late if f == c}
     aligned = frame[keys].merge(history[[*keys, *late]].drop_duplicates(keys), on=keys, how="left")
-    sample = slice(None, None, max(1, len(frame) // COMPARED))
+    sample = slice(None, None, max(1, len(frame) // PAIRED))
     for feature in features:
         copied = next((c for c in late if feature not in found and copies(frame[feature].iloc[sample], aligned[c].iloc[sample])), None)
         found.update({feature: copied} if copied else {})
@@ -91,7 +91,7 @@ def one_column(config: Config, frame: pd.DataFrame) -> Verdict:
     return Verdict("one_column", title, "failed", "blocks", sentence, found, f"below {number(limit)}", f"leave_out: [{', '.join(leaks)}] in mlops.yaml if not known at the moment of the prediction", {"strength": strengths})
 
 
-def strength(values: pd.Series, target: np.ndarray, binary: bool) -> float:
+def strength(values: pd.Series, target: Any, binary: bool) -> float:
     """How well a column alone ranks the target: AUC (0.5 to 1) or |Spearman's rho| (0 to 1).
 
     A missing value ranks below or above all others, whichever tells more. Categories stand for the
@@ -101,16 +101,16 @@ def strength(values: pd.Series, target: np.ndarray, binary: bool) -> float:
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(values):
-        coded = values.astype("float64").to_numpy(na_value=np.nan)
+        coded: Any = values.astype("float64").to_numpy(na_value=np.nan)
     elif pd.api.types.is_datetime64_any_dtype(values):
-        coded = values.astype("int64").where(values.notna()).to_numpy(dtype=float)
+        coded = values.astype("int64").where(values.notna()).to_numpy(dtype="float64")
     else:
-        coded, target = encoded(values.astype("str").to_numpy(), target)
+        coded, target = encoded(values.astype("str").to_numpy(dtype=object), target)
     filled = [np.where(np.isnan(coded), fill, coded) for fill in ((-np.inf, np.inf) if np.isnan(coded).any() else (0.0,))]
     return max((auc if binary else rho)(column, target) for column in filled)
 
 
-def encoded(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def encoded(values: Any, target: Any) -> tuple[Any, Any]:
     """Every second row's category as the mean target of the category in the rows between."""
     import pandas as pd
 
@@ -118,7 +118,7 @@ def encoded(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
     return pd.Series(values[::2]).map(means).fillna(target[1::2].mean()).to_numpy(), target[::2]
 
 
-def auc(values: np.ndarray, target: np.ndarray) -> float:
+def auc(values: Any, target: Any) -> float:
     """Area under the ROC curve by ranks (Mann-Whitney), the better of both directions; 0.5 for one class."""
     from scipy.stats import rankdata
 
@@ -130,7 +130,7 @@ def auc(values: np.ndarray, target: np.ndarray) -> float:
     return float(max(area, 1 - area))
 
 
-def rho(values: np.ndarray, target: np.ndarray) -> float:
+def rho(values: Any, target: Any) -> float:
     """Spearman's |rank correlation|; 0 for a constant."""
     import numpy as np
     from scipy.stats import rankdata

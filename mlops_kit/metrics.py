@@ -1,0 +1,336 @@
+"""Metrics by task, with intervals, paired differences and the threshold that costs least.
+
+A metric is one function of labels, scores and a decision threshold; it takes optional weights, so
+that a bootstrap draw is a vector of counts and no copy of the rows. Rows whose label or score is
+missing are left out; what cannot be computed (no rows, one class, a constant target) is NaN.
+
+To add a metric: 1. a function ``(y, score, threshold, weights) -> float`` over NumPy arrays without
+missing values, 2. ``@metric(name, title, task, greater_is_better)`` above it; the contract tests,
+the review and monitoring know it from then on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlops_kit.errors import KitError
+from mlops_kit.registry import Registry
+from mlops_kit.results import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+Function = Callable[..., float]
+BINS = 10  # quantile bins of the calibration error
+FEWEST_BLOCKS = 5  # below, a resampling of blocks says little more than their number
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named measure: ``function(y, score, threshold, weights=None) -> float``."""
+
+    name: str
+    title: str
+    task: Literal["binary", "regression"]
+    greater_is_better: bool
+    function: Function
+
+    def gain(self, better: float, worse: float) -> float:
+        """How much better the first value is; positive means better, whichever way the metric points."""
+        return better - worse if self.greater_is_better else worse - better
+
+
+METRICS: Registry[Metric] = Registry("metric")
+
+
+def metric(name: str, title: str, task: Literal["binary", "regression"], greater_is_better: bool) -> Callable[[Function], Function]:
+    """Register the decorated function as a metric; it is then guarded against NaN and one class."""
+
+    def keep(function: Function) -> Function:
+        METRICS.register(name)(Metric(name, title, task, greater_is_better, guarded(function, task)))
+        return function
+
+    return keep
+
+
+def guarded(function: Function, task: str) -> Function:
+    """The function on finite rows only; NaN where there are none, or a classifier has seen one class."""
+
+    def safe(y: Any, score: Any, threshold: float | None = None, weights: Any = None) -> float:
+        import numpy as np
+
+        y, score, weights = arrays(y, score, weights)
+        kept = y[weights > 0]
+        if len(kept) == 0 or (task == "binary" and kept.min() == kept.max()):
+            return math.nan
+        with np.errstate(all="ignore"):
+            return float(function(y, score, 0.5 if threshold is None else threshold, weights))
+
+    return safe
+
+
+def arrays(y: Any, score: Any, weights: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, scores and weights as floats, without the rows in which label or score is not finite.
+
+    Raises
+    ------
+    KitError
+        If the lengths differ.
+    """
+    import numpy as np
+
+    y, score = np.asarray(y, dtype=float), np.asarray(score, dtype=float)
+    if y.shape != score.shape:
+        raise KitError(f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows")
+    weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    finite = np.isfinite(y) & np.isfinite(score)
+    return (y, score, weights) if finite.all() else (y[finite], score[finite], weights[finite])
+
+
+def counted(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of positives and of negatives at each distinct score, the highest score first."""
+    import numpy as np
+
+    order = np.argsort(score, kind="stable")[::-1]
+    ordered = score[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    return np.add.reduceat((weights * y)[order], starts), np.add.reduceat((weights * (1 - y))[order], starts)
+
+
+@metric("roc_auc", "ROC-AUC", "binary", True)
+def roc_auc(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that a positive ranks above a negative, ties half (Hanley & McNeil 1982)."""
+    positive, negative = counted(y, score, weights)
+    above = negative.sum() - negative.cumsum()
+    return float((positive * (above + negative / 2)).sum() / (positive.sum() * negative.sum()))
+
+
+@metric("average_precision", "average precision", "binary", True)
+def average_precision(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Sum of precision times the step in recall, without interpolation (scikit-learn's definition)."""
+    import numpy as np
+
+    positive, negative = counted(y, score, weights)
+    caught, flagged = positive.cumsum(), (positive + negative).cumsum()
+    return float((positive * np.divide(caught, flagged, out=np.zeros_like(caught), where=flagged > 0)).sum() / positive.sum())
+
+
+@metric("log_loss", "log loss", "binary", False)
+def log_loss(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Mean negative log-likelihood in nats; probabilities are kept off 0 and 1 by one float's epsilon."""
+    import numpy as np
+
+    tiny = np.finfo(float).eps
+    p = np.clip(score, tiny, 1 - tiny)
+    return -mean(y * np.log(p) + (1 - y) * np.log1p(-p), weights)
+
+
+@metric("brier", "Brier score", "binary", False)
+def brier(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Mean squared difference of probability and outcome (Brier 1950)."""
+    return mean((score - y) ** 2, weights)
+
+
+@metric("calibration_error", "calibration error", "binary", False)
+def calibration_error(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Expected calibration error over quantile bins (Naeini et al. 2015).
+
+    The bins are those of all rows given, so that they stay the same from one bootstrap draw to the next.
+    """
+    import numpy as np
+
+    edges = np.quantile(score, np.linspace(0, 1, BINS + 1))
+    bins = np.searchsorted(edges[1:-1], score)
+    return float(np.abs(np.bincount(bins, weights * (y - score), BINS)).sum() / weights.sum())
+
+
+@metric("r2", "R²", "regression", True)
+def r2(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Share of the variance explained; NaN for a constant target."""
+    total = mean((y - mean(y, weights)) ** 2, weights)
+    return 1 - mean((y - score) ** 2, weights) / total if total > 0 else math.nan
+
+
+@metric("rmse", "RMSE", "regression", False)
+def rmse(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Root of the mean squared error, in the target's unit."""
+    return math.sqrt(mean((y - score) ** 2, weights))
+
+
+@metric("mae", "MAE", "regression", False)
+def mae(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+    """Mean absolute error, in the target's unit."""
+    return mean(abs(y - score), weights)
+
+
+def mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted mean."""
+    return float((values * weights).sum() / weights.sum())
+
+
+def for_task(task: str) -> list[str]:
+    """Names of the metrics that fit a task, in the order of their registration."""
+    return [name for name, known in METRICS.items() if known.task == task]
+
+
+def value(name: str, y: Any, score: Any, threshold: float | None = None) -> float:
+    """A metric's value; NaN where it cannot be computed.
+
+    >>> value("mae", [1, 2, float("nan")], [1, 4, 3])
+    1.0
+    """
+    return float(METRICS[name].function(y, score, threshold))
+
+
+def resampled(rows: int, blocks: Any, draws: int, seed: int, strata: Any = None) -> Iterator[np.ndarray]:
+    """Counts of each row in each bootstrap draw; whole blocks, or rows within strata, are drawn."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    codes = np.arange(rows) if blocks is None else np.unique(np.asarray(blocks), return_inverse=True)[1]
+    held = np.zeros(rows, dtype=int) if strata is None or blocks is not None else np.asarray(strata)
+    groups = [np.unique(codes[held == s]) for s in np.unique(held)]
+    for _ in range(draws):
+        counts = np.zeros(codes.max() + 1)
+        for group in groups:
+            counts[group] = np.bincount(rng.integers(0, len(group), len(group)), minlength=len(group))
+        yield counts[codes]
+
+
+def aligned(y: Any, scores: list[Any], blocks: Any, strata: Any) -> tuple[np.ndarray, list[np.ndarray], Any, Any]:
+    """The rows in which label and all scores are finite, sorted by the first score (each draw's sort is then cheap)."""
+    import numpy as np
+
+    y, scores = np.asarray(y, dtype=float), [np.asarray(s, dtype=float) for s in scores]
+    for score in scores:
+        if score.shape != y.shape:
+            raise KitError(f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows")
+    finite = np.flatnonzero(np.isfinite(y) & np.all([np.isfinite(s) for s in scores], axis=0))
+    kept = finite[np.argsort(scores[0][finite], kind="stable")]
+    cut = [None if v is None else np.asarray(v)[kept] for v in (blocks, strata)]
+    return y[kept], [s[kept] for s in scores], cut[0], cut[1]
+
+
+def percentiles(point: float, drawn: list[float], level: float) -> Interval:
+    """The interval between the percentiles of what was drawn; without ends if most draws say nothing."""
+    import numpy as np
+
+    if not math.isfinite(point):
+        return Interval(None, None, None, level)
+    known = np.asarray([d for d in drawn if math.isfinite(d)])
+    if len(known) == 0 or len(known) < len(drawn) / 2:
+        return Interval(point, None, None, level)
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(point, float(low), float(high), level)
+
+
+def drawable(rows: int, blocks: Any) -> bool:
+    """Whether there is enough to resample: rows, or blocks where rows go together."""
+    import numpy as np
+
+    return rows > 1 if blocks is None else len(np.unique(blocks)) >= FEWEST_BLOCKS
+
+
+def intervals(
+    names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
+) -> dict[str, Interval]:
+    """Metrics with percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
+
+    Rows of one day share its weather and its traffic: drawn one by one they would promise too much.
+    Where ``blocks`` is given whole blocks are drawn instead (ch. 8.6), and all metrics see the same draws.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Registered metrics.
+    y, score : array-like, shape (rows,)
+        Labels and scores; rows where either is missing are left out.
+    blocks : array-like, optional
+        What rows are drawn together, such as the day. With fewer than 5 blocks there is no interval.
+    strata : array-like, optional
+        Rows are drawn within these, such as the class; not used together with blocks.
+
+    Returns
+    -------
+    dict of str to Interval
+        ``value`` is None where the metric cannot be computed, ``low`` and ``high`` where nothing can be drawn.
+    """
+    chosen = {n: METRICS[n].function for n in names}
+    y, (score,), blocks, strata = aligned(y, [score], blocks, strata)
+    drawn: dict[str, list[float]] = {n: [] for n in chosen}
+    for weights in resampled(len(y), blocks, draws if drawable(len(y), blocks) else 0, seed, strata) if len(y) else ():
+        for name, function in chosen.items():
+            drawn[name].append(function(y, score, threshold, weights))
+    return {n: percentiles(f(y, score, threshold), drawn[n], level) for n, f in chosen.items()}
+
+
+def paired_difference(
+    name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
+) -> Interval:
+    """How much better ``a`` is than ``b`` on the same rows, with a paired bootstrap interval.
+
+    Each draw holds the same rows for both, so that what is hard for both cancels out (Efron & Tibshirani
+    1993, ch. 8). Positive means that ``a`` is better, also for a metric of which less is better.
+    """
+    found = METRICS[name]
+    y, (a, b), blocks, strata = aligned(y, [a, b], blocks, strata)
+
+    def gain(weights: Any = None) -> float:
+        return found.gain(found.function(y, a, threshold, weights), found.function(y, b, threshold, weights))
+
+    ready = len(y) > 0 and drawable(len(y), blocks)
+    return percentiles(gain(), [gain(w) for w in resampled(len(y), blocks, draws, seed, strata)] if ready else [], level)
+
+
+def cost_curve(y: Any, score: Any, cost_false_alarm: float, cost_miss: float, thresholds: Any = None) -> pd.DataFrame:
+    """What each threshold flags, catches and costs; a row is flagged if its score is at least the threshold.
+
+    Parameters
+    ----------
+    thresholds : array-like, optional
+        Where to look; by default the hundredths from 0 to 1.
+
+    Returns
+    -------
+    DataFrame
+        threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (a row, in the cost's unit).
+    """
+    import numpy as np
+    import pandas as pd
+
+    y, score, _ = arrays(y, score)
+    cuts = np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds, dtype=float)
+    order = np.argsort(score, kind="stable")
+    below = np.searchsorted(score[order], cuts, side="left")
+    positives_below = np.r_[0.0, y[order].cumsum()][below]
+    flagged, rows = len(y) - below, max(len(y), 1)
+    caught, total = y.sum() - positives_below, y.sum()
+    alarms = flagged - caught
+    share = {"precision": (caught, flagged), "recall": (caught, np.full(len(cuts), total))}
+    found = {n: np.divide(a, b, out=np.full(len(cuts), np.nan), where=b > 0) for n, (a, b) in share.items()}
+    cost = (cost_false_alarm * alarms + cost_miss * positives_below) / rows
+    return pd.DataFrame({"threshold": cuts, "flagged": flagged / rows, **found, "false_alarms": alarms, "misses": positives_below, "cost": cost})
+
+
+def best_threshold(y: Any, score: Any, cost_false_alarm: float, cost_miss: float) -> float:
+    """The threshold with the least cost on these rows; of several, the one nearest to theory's.
+
+    Theory's is ``c_false_alarm / (c_false_alarm + c_miss)``, the optimum for calibrated
+    probabilities (Elkan 2001, eq. 2). It stands alone where there is no labelled row.
+    """
+    import numpy as np
+
+    both = cost_false_alarm + cost_miss
+    theory = cost_false_alarm / both if both > 0 else 0.5
+    y, score, _ = arrays(y, score)
+    if len(y) == 0:
+        return float(theory)
+    known = np.unique(score)
+    cuts = np.r_[known[0], (known[1:] + known[:-1]) / 2, np.nextafter(known[-1], np.inf), theory]
+    cost = cost_curve(y, score, cost_false_alarm, cost_miss, cuts)["cost"].to_numpy()
+    least = cuts[cost <= cost.min() + 1e-12]
+    return float(least[np.argmin(np.abs(least - theory))])

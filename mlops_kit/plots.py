@@ -1,0 +1,220 @@
+"""Figures drawn from tables: one function a shape, static SVG, nothing computed and nothing fetched.
+
+A table brings the title, the sentence and the units; a function here only lays its columns on paper.
+
+To add a shape: 1. a function that takes a ``results.Table`` and names its columns by keyword, 2. ``cast``
+to give those columns their roles, 3. ``drawn`` to make the figure; ``tests/test_plots.py`` then holds
+it to the same contract as the others.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit.errors import KitError, nearest
+from mlops_kit.results import Figure, Table
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+WIDTH = 640  # pixels of the plotting area; the SVG shrinks with its page
+POINTS = 5000
+BARS = 40
+# Pages lay their own palette over these; outside a page the plain colour holds.
+BLUE, GREY, RED = "var(--blue, #2f6bd8)", "var(--faint, #66707c)", "var(--act, #c8432b)"
+INK, RULE = "var(--ink, #1a2028)", "var(--line, #e4e8ec)"
+SERIES = [BLUE, "var(--orange, #d9822b)", "var(--green, #2e8b57)", "var(--purple, #7d55c7)", RED, "var(--teal, #1b8a9b)", GREY, "var(--brown, #8c6239)"]
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
+
+
+def cast(table: Table, **roles: str | None) -> pd.DataFrame:
+    """The table's columns under the names of their roles, ready to be drawn.
+
+    Names such as ``a.b`` or ``n:Q`` mean something else to Vega, so no name of the user's reaches it.
+    Numbers that are not finite are left out of the drawing.
+
+    Raises
+    ------
+    KitError
+        If the table has no such column.
+    """
+    import numpy as np
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for role, name in roles.items():
+        if name is None:
+            continue
+        if name not in table.data.columns:
+            raise KitError(f"the table {table.title!r} has no column {name!r} to draw", nearest(name, table.data.columns), f"name one of its columns as {role}")
+        column = table.data[name]
+        if role in NUMERIC:
+            column = pd.to_numeric(column, errors="coerce").astype("float64").replace([np.inf, -np.inf], np.nan)
+        columns[role] = column.to_numpy()
+    return pd.DataFrame(columns)
+
+
+NUMERIC = {"y", "low", "high", "value", "share"}  # roles that are always lengths on paper
+
+
+def abscissa(values: pd.Series) -> tuple[pd.Series, str]:
+    """What is laid along x, with Vega's type for it: moments, numbers, or names in the order given.
+
+    Moments go through as UTC wall time: drawn in the machine's zone, a figure would differ by machine.
+    """
+    import numpy as np
+    import pandas as pd
+
+    known = values.dropna()
+    if pd.api.types.is_datetime64_any_dtype(values) or (len(known) and known.map(lambda v: bool(DATE.match(str(v)))).all()):
+        return pd.to_datetime(values, utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ"), "temporal"
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return values.astype("float64").replace([np.inf, -np.inf], np.nan), "quantitative"
+    return values.map(text), "ordinal"
+
+
+def text(value: Any) -> str:
+    """A value as a label; a missing one is said in words."""
+    return "missing" if value is None or value != value or str(value) in {"<NA>", "NaT"} else str(value)
+
+
+def named(table: Table, column: str, title: str | None = None) -> str:
+    """An axis title with the unit of its column: ``delay (minutes)``."""
+    said, unit = title or column, table.units.get(column, "")
+    return f"{said} ({unit})" if unit and unit not in said else said
+
+
+def thinned(frame: pd.DataFrame, limit: int = POINTS) -> tuple[pd.DataFrame, str]:
+    """At most ``limit`` rows, evenly spaced, first and last kept; and a note that says so."""
+    import numpy as np
+
+    if len(frame) <= limit:
+        return frame, ""
+    kept = np.linspace(0, len(frame) - 1, limit).round().astype(int)
+    return frame.iloc[kept], f"{limit:,} of {len(frame):,} points are drawn, evenly spaced"
+
+
+def headed(frame: pd.DataFrame, limit: int = BARS) -> tuple[pd.DataFrame, str]:
+    """The first rows of a figure with a line a row; and a note that says so."""
+    return frame.head(limit), f"the first {limit} of {len(frame):,} are drawn" if len(frame) > limit else ""
+
+
+def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
+    """The chart as a figure: the table's title, sentence and numbers, and SVG that loads nothing."""
+    import altair as alt
+    import vl_convert
+
+    title = alt.TitleParams(textwrap.wrap(table.title, 80) or [""], subtitle=[note] if note else alt.Undefined, anchor="start", offset=12)
+    finished = chart.properties(title=title, name="figure").configure(background="transparent", aria=False)
+    finished = finished.configure_view(stroke=None).configure_title(color=INK, subtitleColor=INK, fontSize=15)
+    finished = finished.configure_axis(labelColor=INK, titleColor=INK, gridColor=RULE, domainColor=GREY, tickColor=GREY, labelLimit=240, titleFontWeight="normal")
+    finished = finished.configure_legend(labelColor=INK, titleColor=INK, orient="bottom", symbolType="stroke")
+    with alt.data_transformers.enable("default", max_rows=None), alt.data_transformers.disable_max_rows():
+        spec = finished.to_dict()
+    svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    return Figure(table.title, table.sentence, svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1), table.data)
+
+
+def line(
+    table: Table,
+    x: str,
+    y: str,
+    low: str | None = None,
+    high: str | None = None,
+    colour: str | None = None,
+    y_title: str | None = None,
+    x_title: str | None = None,
+) -> Figure:
+    """A line over moments, numbers or steps, with a band from ``low`` to ``high`` if both are given."""
+    import altair as alt
+
+    frame = cast(table, x=x, y=y, low=low, high=high, colour=colour)
+    frame["x"], kind = abscissa(frame["x"])
+    frame, note = thinned(frame)
+    scale = alt.Scale(type="utc") if kind == "temporal" else alt.Scale(zero=False) if kind == "quantitative" else alt.Undefined
+    along = alt.X("x", type=kind, title=named(table, x, x_title), scale=scale, sort=None, axis=alt.Axis(grid=False, tickCount=8, labelOverlap=True, labelAngle=0))  # type: ignore[arg-type]
+    up = alt.Y("y", type="quantitative", title=named(table, y, y_title), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    base = alt.Chart(frame).encode(x=along)
+    marks: dict[str, Any] = {}
+    if colour is not None:
+        frame["colour"] = frame["colour"].map(text)
+        # A dash beside the colour: lines are told apart without colour too.
+        marks = {"color": alt.Color("colour", type="nominal", title=named(table, colour), sort=None, scale=alt.Scale(range=SERIES)), "strokeDash": alt.StrokeDash("colour", type="nominal", title=named(table, colour), sort=None)}
+    plain = {} if colour is not None else {"color": BLUE}
+    layers = [base.mark_line(point={"size": 22, **plain} if len(frame) <= 60 else False, **plain).encode(y=up, **marks)]
+    if low and high:
+        fill = {"color": marks["color"]} if marks else {}
+        layers.insert(0, base.mark_area(opacity=0.18, **plain).encode(y=alt.Y("low", type="quantitative"), y2="high", **fill))
+    return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=280), note)
+
+
+def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str | None = None) -> Figure:
+    """Horizontal bars, in the table's order: a name in ``x``, its length in ``y``."""
+    import altair as alt
+
+    frame, note = headed(rowed(cast(table, label=x, value=y)))
+    across = alt.X("value", type="quantitative", title=named(table, y, y_title), axis=alt.Axis(tickCount=6))
+    chart = alt.Chart(frame).mark_bar(color=BLUE, height={"band": 0.7}).encode(y=names(table, x, x_title), x=across)
+    return drawn(table, chart.properties(width=WIDTH, height=height(frame)), note)
+
+
+def intervals(table: Table, label: str, value: str, low: str, high: str, reference: float | None = None) -> Figure:
+    """A point with its interval for each row, in the table's order; ``reference`` is a dashed line."""
+    import altair as alt
+
+    frame, note = headed(rowed(cast(table, label=label, value=value, low=low, high=high)))
+    base = alt.Chart(frame).encode(y=names(table, label))
+    across = {"type": "quantitative", "title": named(table, value), "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=6)}
+    layers: list[Any] = [
+        base.mark_rule(color=BLUE, strokeWidth=2).encode(x=alt.X("low", **across), x2="high"),
+        base.mark_point(color=BLUE, filled=True, size=70, opacity=1).encode(x=alt.X("value", **across)),
+    ]
+    if reference is not None:
+        layers.insert(0, alt.Chart(alt.Data(values=[{"at": float(reference)}])).mark_rule(color=GREY, strokeDash=[5, 4]).encode(x=alt.X("at", **across)))
+    return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=height(frame)), note)
+
+
+def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -> Figure:
+    """Observed over predicted, with intervals and the diagonal; a dot's area is its ``share`` of rows."""
+    import altair as alt
+
+    frame, note = thinned(cast(table, value=x, y=y, low=low, high=high, share=share))
+    held = frame[["value", "y", "low", "high"]].stack()
+    ends = [float(held.min()), float(held.max())] if len(held) else [0.0, 1.0]
+    ends = ends if ends[0] < ends[1] else [ends[0] - 0.5, ends[0] + 0.5]
+    scale = alt.Scale(domain=ends, nice=True)
+    along = alt.X("value", type="quantitative", title=named(table, x), scale=scale, axis=alt.Axis(tickCount=6))
+    up = {"type": "quantitative", "title": named(table, y), "scale": scale, "axis": alt.Axis(tickCount=6)}
+    base = alt.Chart(frame).encode(x=along)
+    size = alt.Size("share", type="quantitative", title=named(table, share), scale=alt.Scale(rangeMin=20, rangeMax=300, zero=True), legend=alt.Legend(symbolType="circle", tickCount=4))
+    diagonal = alt.Chart(alt.Data(values=[{"value": e, "y": e} for e in ends])).mark_line(color=GREY, strokeDash=[5, 4])
+    layers = [
+        diagonal.encode(x=along, y=alt.Y("y", **up)),
+        base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low", **up), y2="high"),
+        base.mark_point(color=BLUE, filled=True, opacity=1).encode(y=alt.Y("y", **up), size=size),
+    ]
+    return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=380), note)
+
+
+def rowed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows numbered, labels as text: two rows of one name keep a line each."""
+    return frame.assign(label=frame["label"].map(text), row=range(len(frame)))
+
+
+def names(table: Table, column: str, title: str | None = None) -> alt.Y:
+    """The axis of names: a line a row, in the table's order, labelled by name."""
+    import json
+
+    import altair as alt
+
+    labels = [text(v) for v in table.data[column].head(BARS)]
+    # The row number is the position and the name its label: Vega would lay equal names over each other.
+    return alt.Y("row", type="ordinal", title=named(table, column, title), sort=None, axis=alt.Axis(labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False))
+
+
+def height(frame: pd.DataFrame) -> int:
+    """Pixels of a figure with a line a row."""
+    return max(90, 24 * len(frame))
