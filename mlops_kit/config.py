@@ -177,6 +177,13 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 
 
+METRIC_NAMES = {
+    "binary": ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error"),
+    "regression": ("r2", "rmse", "mae"),
+}
+FAMILY_NAMES = ("linear", "boosting", "lightgbm", "forest")
+
+
 class Config(Section):
     """All of ``mlops.yaml``."""
 
@@ -235,6 +242,10 @@ class Config(Section):
             raise ValueError(f"until {self.until:%Y-%m-%d} lies before as_of {self.as_of:%Y-%m-%d}; expected the same moment or a later one")
         if isinstance(self.split.test, timedelta) and self.time is None:
             raise ValueError("split.test is a duration but the table has no time column; expected a share such as 0.2")
+        named = [("train.metric", self.train.metric, METRIC_NAMES[self.task]), ("review.metric", self.review.metric, METRIC_NAMES[self.task])]
+        for key, value, known in [*named, *(("train.families", f, FAMILY_NAMES) for f in self.train.families)]:
+            if value and value not in known:
+                raise ValueError(f"{key}: {value!r} is not known for the task {self.task}; expected {nearest(value, known)}")
         for name, stage in self.stages.items():
             if not stage.notebook:
                 raise ValueError(f"unknown stage {name!r}; expected {nearest(name, STAGES)}, or a notebook of your own under stages.{name}.notebook")

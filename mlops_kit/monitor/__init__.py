@@ -1,0 +1,7 @@
+"""Monitor: have the inputs moved, does the model still keep its promise, who must be told?"""
+
+from mlops_kit.monitor.alerts import append, headline, judge, records
+from mlops_kit.monitor.drift import compare, schema, sides
+from mlops_kit.monitor.realised import by_day, realised
+
+__all__ = ["append", "by_day", "compare", "headline", "judge", "realised", "records", "schema", "sides"]

@@ -1,0 +1,152 @@
+"""Alerts: what drift, realised performance and the schema amount to, and the file they are added to.
+
+Drift alone warns: most drift costs the model nothing. Only a fall that the labels prove, or columns
+that broke, block.
+
+To add an alert: 1. a function that returns a ``Verdict``, 2. a call of it in ``judge``; the sink,
+the headline and the retraining policy take whatever verdicts there are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mlops_kit import config as configs
+from mlops_kit.metrics import METRICS
+from mlops_kit.results import Interval, Table, Verdict, Verdicts, number, plain
+
+IDENTITY = ("as_of", "until", "check")  # what makes two lines of the file the same alert
+
+
+def judge(drift: Table, realised: Table, schema: Verdict, config: configs.Config) -> Verdicts:
+    """All verdicts of monitoring, the worst first."""
+    return Verdicts.of([schema, inputs(drift, config), predictions(drift, config), performance(realised, config)])
+
+
+def inputs(drift: Table, config: configs.Config) -> Verdict:
+    """Whether any feature drifted; warns at most."""
+    title, data = "The features look as they did at review", drift.data[drift.data["column"] != "score"]
+    limit = f"effect below {config.monitor.effect_alert:g}, or not significant"
+    if data.empty:
+        return Verdict("drift", title, "not applicable", "warns", "There are no scored rows whose features could have drifted.")
+    alerts = [f"{r.column} ({r.why})" for r in data[data["word"] == "alert"].itertuples()]
+    looks = data[data["word"].isin(["watch", "new category", "infinite"])]["column"].tolist()
+    facts = {"alerts": data[data["word"] == "alert"]["column"].tolist(), "watch": looks, "columns": len(data)}
+    if alerts:
+        sentence = f"{len(alerts)} of {len(data)} features drifted: {'; '.join(alerts[:3])}{' …' if len(alerts) > 3 else ''}."
+        return Verdict("drift", title, "failed", "warns", sentence, f"{len(alerts)} of {len(data)} features", limit, "look at the columns; drift alone is no reason to retrain", facts)
+    if (data["word"] == "cannot tell").all():
+        return Verdict("drift", title, "cannot tell", "warns", f"Drift cannot be judged: {data['why'].iloc[0]}.", f"{len(data)} features unjudged", limit, "wait for more rows", facts)
+    tail = f" Worth a look: {', '.join(looks[:3])}." if looks else ""
+    return Verdict("drift", title, "passed", "warns", f"None of {len(data)} features drifted.{tail}", f"0 of {len(data)} features", limit, "", facts)
+
+
+def predictions(drift: Table, config: configs.Config) -> Verdict:
+    """Whether the model's own answers drifted; warns at most."""
+    title, row = "The predictions look as they did at review", drift.data[drift.data["column"] == "score"]
+    if row.empty:
+        return Verdict("score_drift", title, "not applicable", "warns", "There are no scores that could have drifted.")
+    word, why = row["word"].iloc[0], row["why"].iloc[0]
+    outcome: Any = {"alert": "failed", "cannot tell": "cannot tell"}.get(word, "passed")
+    cure = {"failed": "hasten the labels of this period, they tell whether it matters", "cannot tell": "wait for more rows"}.get(outcome, "")
+    says = {"failed": "The predictions drifted", "cannot tell": "Drift of the predictions cannot be judged"}.get(outcome, "The predictions did not drift")
+    return Verdict("score_drift", title, outcome, "warns", f"{says}: {why}.", str(why), f"effect below {config.monitor.effect_alert:g}, or not significant", cure)
+
+
+def performance(realised: Table, config: configs.Config) -> Verdict:
+    """Whether the headline metric fell further below its promise than the limit allows.
+
+    Blocks only if the whole interval lies beyond the limit; if the value does and the interval
+    reaches back, one cannot tell.
+    """
+    import pandas as pd
+
+    metric, fall = METRICS[config.headline], config.monitor.fall
+    title = f"{metric.title} keeps what the review promised"
+    if realised.data.empty:
+        return Verdict("realised", title, "not applicable", "blocks", realised.sentence)
+    row = realised.data[realised.data["metric"] == config.headline].iloc[0]
+    value, low, high, promised = (None if pd.isna(v) else float(v) for v in row[["value", "low", "high", "promised"]])
+    if value is None or promised is None:
+        return Verdict("realised", title, "cannot tell", "blocks", realised.sentence, cure="wait for labels" if value is None else "review the model again")
+    bound = promised - fall if metric.greater_is_better else promised + fall
+    limit = f"{'at least' if metric.greater_is_better else 'at most'} {number(bound)} (promised {number(promised)})"
+    facts = {"value": value, "low": low, "high": high, "promised": promised, "bound": bound, "rows": int(row["rows"])}
+    shown = str(Interval(value, low, high))
+    nearest = high if metric.greater_is_better else low  # the end of the interval that speaks for the model
+    if metric.gain(value, bound) >= 0:
+        return Verdict("realised", title, "passed", "blocks", f"{metric.title} realised {shown}, promised {number(promised)}.", shown, limit, "", facts)
+    if nearest is None or metric.gain(nearest, bound) >= 0:
+        return Verdict("realised", title, "cannot tell", "blocks", f"{metric.title} realised {shown} is beyond the limit, but its interval is not.", shown, limit, "wait for more labels", facts)
+    return Verdict("realised", title, "failed", "blocks", f"{metric.title} fell to {shown}; the review promised {number(promised)}.", shown, limit, "retrain, or go back to the version before", facts)
+
+
+def headline(verdicts: Iterable[Verdict]) -> str:
+    """The state in one sentence, the worst first."""
+    table = Verdicts.of(verdicts)
+    for opening, wanted in (("Act", "blocks"), ("Look", "warns")):
+        found = next((v for v in table if v.outcome == "failed" and v.severity == wanted), None)
+        if found:
+            return f"{opening}: {found.sentence}"
+    proof = next((v for v in table if v.check == "realised"), None)
+    if proof and proof.outcome == "cannot tell":
+        return proof.sentence if proof.sentence.startswith("Cannot tell") else f"Cannot tell: {proof.sentence}"
+    if not table.count("passed"):
+        return "Cannot tell: nothing could be judged." if table.count("cannot tell") else "Nothing to monitor: no row was scored."
+    return f"All is well: {proof.sentence}" if proof and proof.outcome == "passed" else "All is well, as far as can be seen without labels."
+
+
+def records(verdicts: Iterable[Verdict], as_of: Any, until: Any) -> list[dict[str, Any]]:
+    """What failed, as lines for the sink: the period, the check, its sentence and its numbers.
+
+    No run and no clock in them: the same period judged again makes the same lines.
+    """
+    period = {"as_of": str(as_of) if as_of is not None else "", "until": str(until) if until is not None else ""}
+    kept = ("check", "severity", "sentence", "found", "limit", "cure")
+    return [{**period, **{k: getattr(v, k) for k in kept}} for v in verdicts if v.outcome == "failed"]
+
+
+def append(path: Path, lines: Iterable[dict[str, Any]]) -> int:
+    """Add alerts to a file, one JSON object a line; those it already has are left out.
+
+    One write of whole lines under a lock, then an fsync: two runs at once neither mix nor double them.
+
+    Returns
+    -------
+    int
+        How many were added.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        text = path.read_text(encoding="utf-8")
+        seen = {identity(x) for x in map(parsed, text.splitlines()) if x is not None}
+        fresh = {identity(x): x for x in lines if identity(x) not in seen}
+        if fresh:
+            torn = "\n" if text and not text.endswith("\n") else ""  # a line cut off by a crash stays alone
+            body = "".join(json.dumps(plain(x), ensure_ascii=False, sort_keys=True) + "\n" for x in fresh.values())
+            os.write(handle, (torn + body).encode())
+            os.fsync(handle)
+        return len(fresh)
+    finally:
+        os.close(handle)
+
+
+def identity(line: dict[str, Any]) -> tuple[str, ...]:
+    """What names an alert: the period and the check."""
+    return tuple(str(line.get(k)) for k in IDENTITY)
+
+
+def parsed(text: str) -> dict[str, Any] | None:
+    """A line of the file, or None if it is torn."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,5 @@
+"""Retrain: is a new model worth making? A decision with its reason; nothing is started here."""
+
+from mlops_kit.retrain.policy import decide, evidence, labelled
+
+__all__ = ["decide", "evidence", "labelled"]

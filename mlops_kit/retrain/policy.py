@@ -1,0 +1,161 @@
+"""When to retrain: rules over the evidence of monitoring, and guard rails over the rules.
+
+Stops come first (broken rows must not teach a model), then reasons, then guards. The decision says
+which rule it followed and lists what every rule said; a person or a schedule acts on it, not this.
+
+To add a rule: 1. a function ``Facts -> sentence``, empty if it does not apply, 2. ``@rule(name,
+role)`` above it with the role "stop", "reason" or "guard"; its word then counts in ``decide``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from mlops_kit import config as configs
+from mlops_kit.config import duration_text
+from mlops_kit.registry import Registry
+from mlops_kit.results import Table, Verdict, Verdicts
+
+Role = Literal["stop", "reason", "guard"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a rule may look at."""
+
+    drift: Table
+    realised: Table
+    alerts: Verdicts
+    config: configs.Config
+    rows_labelled: int
+    model_age: timedelta | None
+
+    def verdict(self, check: str) -> Verdict | None:
+        """Monitoring's verdict of a check, if it gave one."""
+        return next((v for v in self.alerts if v.check == check), None)
+
+    def failed(self, check: str) -> Verdict | None:
+        """The verdict of a check that failed, else None."""
+        found = self.verdict(check)
+        return found if found and found.outcome == "failed" else None
+
+
+Function = Callable[[Facts], str]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A role and the function that says why it applies, or nothing."""
+
+    role: Role
+    function: Function
+
+
+RULES: Registry[Rule] = Registry("retraining rule")
+
+
+def rule(name: str, role: Role) -> Callable[[Function], Function]:
+    """Register the decorated function as a rule."""
+
+    def keep(function: Function) -> Function:
+        RULES.register(name)(Rule(role, function))
+        return function
+
+    return keep
+
+
+@rule("schema", "stop")
+def broken_schema(facts: Facts) -> str:
+    """Columns that are gone or changed their type would teach the next model the fault."""
+    found = facts.failed("schema")
+    return found.sentence if found else ""
+
+
+@rule("missing", "stop")
+def vanished(facts: Facts) -> str:
+    """A column that has gone missing is a fault of the delivery, not news about the world."""
+    rows = facts.drift.data
+    names = [r.column for r in rows.itertuples() if r.word == "alert" and r.missing_current - r.missing_reference > facts.config.monitor.missing]
+    return f"Values of {', '.join(names)} went missing; the delivery must be mended first." if names else ""
+
+
+@rule("fall", "reason")
+def fallen(facts: Facts) -> str:
+    """The labels prove a fall."""
+    found = facts.failed("realised")
+    return found.sentence if found and facts.config.retrain.on_fall else ""
+
+
+@rule("drift", "reason")
+def drifted(facts: Facts) -> str:
+    """Drift, where the project wants to retrain on drift alone."""
+    found = facts.failed("drift") or facts.failed("score_drift")
+    return found.sentence if found and facts.config.retrain.on_drift else ""
+
+
+@rule("age", "reason")
+def aged(facts: Facts) -> str:
+    """The model is older than the project lets it become."""
+    limit, age = facts.config.retrain.after, facts.model_age
+    return f"The model is {age.days} days old, over the {duration_text(limit)} allowed." if limit is not None and age is not None and age > limit else ""
+
+
+@rule("labels", "guard")
+def few_labels(facts: Facts) -> str:
+    """Too few new labels to learn from."""
+    have, need = facts.rows_labelled, facts.config.retrain.labels
+    return f"Only {have:,} new labelled rows; {need:,} are needed." if have < need else ""
+
+
+def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Config, rows_labelled: int, model_age: timedelta | None) -> dict[str, Any]:
+    """Whether to retrain, and why.
+
+    Returns
+    -------
+    dict
+        ``retrain`` (bool), ``action`` ("retrain", "stop", "wait", "keep"), ``reason`` (a sentence),
+        ``evidence`` (a dict a rule: rule, role, applies, said) and ``command`` to act on it.
+    """
+    facts = Facts(drift, realised, alerts, config, rows_labelled, model_age)
+    said = [{"rule": n, "role": r.role, "said": r.function(facts)} for n, r in RULES.items()]
+    first = {role: next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "") for role in ("stop", "reason", "guard")}
+    if first["stop"]:
+        action, reason = "stop", f"No, and stop: {first['stop']}"
+    elif first["reason"] and first["guard"]:
+        action, reason = "wait", f"Not yet: {first['reason']} {first['guard']}"
+    elif first["reason"]:
+        action, reason = "retrain", f"Yes: {first['reason']}"
+    else:
+        action, reason = "keep", f"No: {unmoved(facts)}"
+    command = f"mlops run --as-of {config.until.isoformat()}" if config.until else "mlops run"
+    evidence = [{**s, "applies": bool(s["said"])} for s in said]
+    return {"retrain": action == "retrain", "action": action, "reason": reason, "evidence": evidence, "command": command if action == "retrain" else ""}
+
+
+def unmoved(facts: Facts) -> str:
+    """Why there is nothing to do: what the labels say, or that there are none."""
+    found = facts.verdict("realised")
+    if found is None or found.outcome == "not applicable":
+        return "nothing was scored since the model was made."
+    if found.outcome == "cannot tell":
+        return f"no proof of a fall. {found.sentence}"
+    if found.outcome == "failed":
+        return f"{found.sentence} retrain.on_fall is off."
+    drift = facts.failed("drift")
+    return found.sentence + (f" Drift alone is no reason: {drift.sentence}" if drift else "")
+
+
+def labelled(realised: Table) -> int:
+    """How many scored rows have their label."""
+    return int(realised.data["rows"].max()) if len(realised.data) else 0
+
+
+def evidence(decision: dict[str, Any]) -> Table:
+    """The decision as a table: what every rule said."""
+    import pandas as pd
+
+    rows = [(e["rule"], e["role"], "applies" if e["applies"] else "does not apply", e["said"]) for e in decision["evidence"]]
+    return Table("Is a new model worth making?", decision["reason"], pd.DataFrame(rows, columns=["rule", "role", "state", "because"]))

@@ -1,0 +1,164 @@
+"""What the checks look at: the judged scores, put into numbers once.
+
+Nothing here passes judgement; ``checks`` does. Rows of a day go together, so every interval is
+resampled by the day of the project's zone where rows have a moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import metrics
+from mlops_kit.config import Config
+from mlops_kit.errors import KitError
+from mlops_kit.results import Interval, Table, number
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+BASELINES = {"baseline_linear": "a linear model", "baseline_constant": "a constant"}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the refitted model answers like the judged one, on the same rows."""
+
+    rank: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a check may look at; made by ``evidence``.
+
+    ``gains`` holds the paired gain in the headline metric over each baseline, ``comparison`` the one
+    over the champion; a positive gain is better whichever way the metric points.
+    """
+
+    config: Config
+    rows: int
+    classes: dict[str, int]
+    metrics: dict[str, Interval]
+    baselines: dict[str, float]
+    gains: dict[str, Interval]
+    slices: Table | None = None
+    agreement: Agreement | None = None
+    comparison: Interval | None = None
+    sample: int = 0
+    features: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> Interval:
+        """The headline metric on the rows put aside."""
+        return self.metrics[self.config.headline]
+
+
+def days(frame: pd.DataFrame, config: Config) -> np.ndarray | None:
+    """The day of each row in the project's zone; None for a table without time."""
+    import pandas as pd
+
+    if config.time is None:
+        return None
+    moments = pd.to_datetime(frame[config.time], utc=True).dt.tz_convert(config.timezone)
+    return moments.dt.strftime("%Y-%m-%d").to_numpy(dtype=object)
+
+
+def joined(scores: pd.DataFrame, table: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The judged scores with the features of their rows, in the scores' order.
+
+    Raises
+    ------
+    KitError
+        If a judged row is not in the table, or the ids name a row twice.
+    """
+    keys = config.id or ["row_id"]
+    for name, frame in (("judged_scores", scores), ("features", table)):
+        doubled = frame.duplicated(keys)
+        if doubled.any():
+            raise KitError(f"{name}: {int(doubled.sum()):,} rows share their {', '.join(keys)}", "ids that name one row", "name more columns under id in mlops.yaml")
+    extra = [c for c in table.columns if c in keys or c not in scores.columns]
+    found = scores.merge(table[extra], on=keys, how="left", indicator="found")
+    lost = int((found["found"] != "both").sum())
+    if lost:
+        raise KitError(f"{lost:,} judged rows are not in the feature table", "scores of these features", "mlops run --from train")
+    return found.drop(columns="found")
+
+
+def quality(scores: pd.DataFrame, config: Config, draws: int = 500, seed: int = 0) -> Table:
+    """Every metric of the task on the rows put aside, with its interval and the baselines beside it."""
+    import pandas as pd
+
+    names = [config.headline, *(n for n in metrics.for_task(config.task) if n != config.headline)]
+    y = scores[config.target]
+    found = metrics.intervals(names, y, scores["score"], days(scores, config), draws, seed)
+    rows = [
+        {"metric": n, "value": i.value, "low": i.low, "high": i.high, **{b: metrics.value(n, y, scores[b]) if b in scores else None for b in BASELINES}}
+        for n, i in found.items()
+    ]
+    data = pd.DataFrame(rows).astype({c: float for c in ("value", "low", "high", *BASELINES)})
+    drawn = "days" if config.has_time else "rows"
+    notes = (f"Intervals: 95 %, bootstrap of {draws:,} draws of whole {drawn}." if config.has_time else f"Intervals: 95 %, bootstrap of {draws:,} draws of {drawn}.",)
+    return Table("How good is it on rows it has never seen?", headline(found[config.headline], data, config, int(y.notna().sum())), data, notes=notes)
+
+
+def headline(interval: Interval, data: pd.DataFrame, config: Config, rows: int) -> str:
+    """The one sentence about quality: the headline metric, its rows, and what a linear model has."""
+    title = metrics.METRICS[config.headline].title
+    where = f"on the newest {rows:,} rows" if config.has_time else f"on {rows:,} rows put aside"
+    linear = data.loc[data["metric"] == config.headline, "baseline_linear"].iloc[0]
+    beside = f"; a linear model has {number(float(linear))}" if linear == linear else ""
+    return f"{title[0].upper()}{title[1:]} {interval} {where}{beside}."
+
+
+def table_intervals(table: Table) -> dict[str, Interval]:
+    """The intervals of a metrics table, by metric; what is NaN there is None here."""
+    import pandas as pd
+
+    def known(value: Any) -> float | None:
+        return None if pd.isna(value) else float(value)
+
+    return {str(r["metric"]): Interval(known(r["value"]), known(r["low"]), known(r["high"])) for r in table.frame().to_dict("records")}
+
+
+def agreement(scores: pd.DataFrame, config: Config) -> Agreement:
+    """Rank correlation (Spearman) of refitted and judged scores, and the mean shift between them.
+
+    The shift is in probability for a classifier, in standard deviations of the target otherwise.
+    """
+    judged, refitted = scores["score"].astype(float), scores["refitted"].astype(float)
+    rank = judged.rank().corr(refitted.rank()) if judged.nunique() > 1 and refitted.nunique() > 1 else float("nan")
+    unit = 1.0 if config.task == "binary" else float(scores[config.target].std())
+    shift = float((refitted - judged).mean()) / unit if unit > 0 else float("nan")
+    return Agreement(float(rank), shift)
+
+
+def compared(scores: pd.DataFrame, champion: Any, config: Config, draws: int = 500, seed: int = 0) -> Interval | None:
+    """The gain in the headline metric over the champion on the same rows; None if there is none."""
+    if champion is None:
+        return None
+    return metrics.paired_difference(config.headline, scores[config.target], scores["score"], champion, days(scores, config), draws, seed)
+
+
+def evidence(
+    scores: pd.DataFrame, quality: Table, config: Config, slices: Table | None = None, comparison: Interval | None = None, seed: int = 0
+) -> Evidence:
+    """Gather what the checks look at from the judged scores and the tables made of them."""
+    y = scores[config.target].dropna()
+    beside = [b for b in BASELINES if b in scores and scores[b].notna().any()]
+    gains = {b: metrics.paired_difference(config.headline, scores[config.target], scores["score"], scores[b], days(scores, config), config.review.draws, seed) for b in beside}
+    classes = {str(int(k)): int(v) for k, v in y.value_counts().sort_index().items()} if config.task == "binary" else {}
+    return Evidence(
+        config=config,
+        rows=len(y),
+        classes=classes,
+        metrics=table_intervals(quality),
+        baselines={b: metrics.value(config.headline, scores[config.target], scores[b]) for b in beside},
+        gains=gains,
+        slices=slices,
+        agreement=agreement(scores, config) if config.train.refit and "refitted" in scores else None,
+        comparison=comparison,
+        sample=config.sample,
+    )

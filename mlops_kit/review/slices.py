@@ -1,0 +1,131 @@
+"""The headline metric by group: where a model is weak although it is good on the whole.
+
+Groups are those of columns named beforehand, not searched for on the rows they are tested on: a
+search of that kind finds a bad slice in pure noise (``checks`` says how many were looked at).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import metrics
+from mlops_kit.config import Config
+from mlops_kit.errors import KitError, nearest
+from mlops_kit.results import Interval, Table, number
+from mlops_kit.review.evidence import days
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+COARSE = 12  # a category with more groups than this is not looked at unless it is named
+SHOWN = 20  # the largest groups of a column; the others are counted
+MISSING = "missing"
+COLUMNS = ("column", "group", "rows", "mean_target", "value", "low", "high", "gap", "lift", "word")
+
+
+def coarse(frame: pd.DataFrame, config: Config, known: Sequence[str]) -> list[str]:
+    """Features with two to twelve groups that are categories, texts or truth values."""
+    import pandas as pd
+
+    named = [c for c in known if not pd.api.types.is_numeric_dtype(frame[c]) or pd.api.types.is_bool_dtype(frame[c])]
+    named = [c for c in named if not pd.api.types.is_datetime64_any_dtype(frame[c])]
+    return [c for c in named if 2 <= frame[c].nunique() <= COARSE and c not in config.hidden]
+
+
+def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), draws: int = 500, seed: int = 0, score: str = "score") -> Table:
+    """The headline metric with its interval in each group of each column.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Judged rows with target, score and the columns to slice by.
+    columns : sequence of str
+        Columns to slice by; empty: ``review.slices``, or the coarse categories among the features.
+
+    Returns
+    -------
+    Table
+        A row a group. ``gap`` is how far it lies from the whole (negative is worse, in the metric's
+        unit); ``lift`` is its mean target over the whole's; ``word`` is ``fine``, ``far below`` or
+        ``cannot tell`` (too few rows, or the interval reaches across the limit).
+
+    Raises
+    ------
+    KitError
+        If a column is not in the frame.
+    """
+    import pandas as pd
+
+    from mlops_kit import features
+
+    chosen = list(columns) or config.review.slices or coarse(frame, config, [c for c in features.names(config, frame) if c not in JUDGED])
+    for name in chosen:
+        if name not in frame.columns:
+            raise KitError(f"review.slices: unknown column {name!r}", nearest(name, map(str, frame.columns)), "edit review.slices in mlops.yaml")
+    labelled = frame[frame[config.target].notna() & frame[score].notna()]
+    whole = metrics.value(config.headline, labelled[config.target], labelled[score])
+    blocks = days(labelled, config)
+    rows = [row for column in chosen for row in sliced(labelled, config, column, score, whole, blocks, draws, seed)]
+    data = pd.DataFrame(rows, columns=list(COLUMNS))
+    return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, notes=note(labelled, chosen, config))
+
+
+JUDGED = {"score", "refitted", "baseline_constant", "baseline_linear", "champion"}
+
+
+def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: float, blocks: np.ndarray | None, draws: int, seed: int) -> list[dict[str, Any]]:
+    """The groups of one column, the largest first."""
+    groups = frame[column].astype("object").where(frame[column].notna(), MISSING).astype(str)
+    base = float(frame[config.target].mean())
+    found = []
+    for group, count in sorted(groups.value_counts().items(), key=lambda kv: (-kv[1], kv[0]))[:SHOWN]:
+        inside = (groups == group).to_numpy()
+        y, s = frame.loc[inside, config.target], frame.loc[inside, score]
+        few = count < config.review.slice_rows
+        held = None if blocks is None else blocks[inside]
+        value = Interval(metrics.value(config.headline, y, s)) if few else metrics.intervals([config.headline], y, s, held, draws, seed)[config.headline]
+        mean = float(y.mean())
+        gap = metrics.METRICS[config.headline].gain(value.value, whole) if value.value is not None else None
+        lift = mean / base if config.task == "binary" and base > 0 else mean - base
+        found.append(
+            {"column": column, "group": group, "rows": int(count), "mean_target": mean, "value": value.value, "low": value.low, "high": value.high}
+            | {"gap": gap, "lift": lift, "word": word(value, whole, config, few)}
+        )
+    return found
+
+
+def word(value: Interval, whole: float, config: Config, few: bool) -> str:
+    """Whether a group lies far below the whole; across the limit, or on few rows, one cannot tell."""
+    gap, known = config.review.slice_gap, metrics.METRICS[config.headline]
+    if few or value.value is None or value.value != value.value:
+        return "cannot tell"
+    if gap is None or known.gain(value.value, whole) >= -gap:
+        return "fine"
+    strong = value.high if known.greater_is_better else value.low
+    return "far below" if strong is not None and known.gain(strong, whole) < -gap else "cannot tell"
+
+
+def sentence(data: pd.DataFrame, config: Config, whole: float, chosen: Sequence[str]) -> str:
+    """The weakest slice that can be judged, or why there is none."""
+    title = metrics.METRICS[config.headline].title
+    if not chosen:
+        return "There is no coarse category to slice by; review.slices in mlops.yaml names columns."
+    judged = data[data["word"] != "cannot tell"]
+    if judged.empty:
+        return f"None of {len(data)} slices has the {config.review.slice_rows:,} rows, or the certainty, to be judged."
+    weakest = judged.sort_values(["gap", "column", "group"]).iloc[0]
+    far = int((data["word"] == "far below").sum())
+    return (
+        f"{title} is lowest in quality where {weakest['column']} = {weakest['group']}: {number(float(weakest['value']))}, against {number(whole)} on all rows; "
+        f"{far} of {len(data)} slices lie far below."
+    )
+
+
+def note(frame: pd.DataFrame, chosen: Sequence[str], config: Config) -> tuple[str, ...]:
+    """What the table leaves out, and how its lift reads."""
+    hidden = {c: frame[c].nunique(dropna=False) - SHOWN for c in chosen}
+    left = [f"{c}: {n:,} smaller groups are not shown." for c, n in hidden.items() if n > 0]
+    reads = "lift: the group's share of positives over the whole's." if config.task == "binary" else "lift: the group's mean target less the whole's."
+    return (reads, *left) if chosen else ()

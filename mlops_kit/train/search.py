@@ -1,0 +1,281 @@
+"""The search for a recipe: baselines, then trials over the families; the one door to Optuna.
+
+The same data and seed give the same recipe, whether the search ran through or was killed and went
+on: each trial draws from a sampler seeded by its own place in the row, and the trials before it are
+read from the storage. Who searches holds a lock on the storage, so a trial found RUNNING belongs to
+a process that died (Optuna's journal has no heartbeat); it is failed, and its place tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import metrics
+from mlops_kit.config import Config
+from mlops_kit.errors import RunFailed
+from mlops_kit.results import Table, number
+from mlops_kit.train import fit, spaces
+
+if TYPE_CHECKING:
+    import numpy as np
+    import optuna
+    import pandas as pd
+
+ROWS = 60_000  # newest rows a trial sees: families rank alike on more, and a search stays under a minute
+RANDOM_TRIALS = 6  # before the sampler (TPE) and the pruner trust what they have seen
+QUIET = 10  # seconds between two plain lines of progress
+SPACE = 1  # raise it when a space or the way of trying changes: older studies are then left alone
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every trial of a search shares."""
+
+    rows: pd.DataFrame
+    features: list[str]
+    config: Config
+    seed: int
+    folds: list[fit.Fold]
+
+    @property
+    def metric(self) -> metrics.Metric:
+        """What the search improves."""
+        return metrics.METRICS[self.config.search_metric]
+
+    def each(self, family: str, params: spaces.Params) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Labels and scores of the validation rows, fold by fold."""
+        target = self.rows[self.config.target].to_numpy()
+        for fold in self.folds:
+            yield target[fold[1]], fit.tried(family, params, self.rows, self.features, self.config, self.seed, fold)
+
+    def score(self, family: str, params: spaces.Params) -> float:
+        """The metric's mean over the folds."""
+        values = [metrics.value(self.metric.name, y, score) for y, score in self.each(family, params)]
+        return sum(values) / len(values)
+
+    def name(self) -> str:
+        """The study's name: a fingerprint of rows, features, space and seed."""
+        import pandas as pd
+
+        used = [*self.features, self.config.target, *([self.config.time] if self.config.time else [])]
+        digest = hashlib.sha256(pd.util.hash_pandas_object(self.rows[used], index=False).to_numpy().tobytes())
+        told = self.config.model_dump(mode="json", include={"task", "train", "split", "label_delay", "seed"})
+        for budget in ("trials", "seconds", "refit"):  # more of a budget goes on with the same study
+            told["train"].pop(budget)
+        digest.update(json.dumps([used, told, self.seed, SPACE], sort_keys=True).encode())
+        return f"{self.config.name}-{digest.hexdigest()[:16]}"
+
+
+def planned(frame: pd.DataFrame, features: list[str], config: Config, seed: int) -> Plan:
+    """The newest training rows (a random draw where there is no time), and their folds.
+
+    Raises
+    ------
+    KitError
+        If the metric or a family does not fit the task.
+    """
+    rows = fit.training(frame, config)
+    if len(rows) > ROWS:
+        rows = rows.tail(ROWS) if config.time else rows.sample(ROWS, random_state=seed).sort_index()
+    plan = Plan(rows, features, config, seed, fit.folds(rows, config))
+    if plan.metric.task != config.task:
+        raise RunFailed(f"train.metric {plan.metric.name!r} is for a {plan.metric.task} task, not {config.task}", f"one of: {', '.join(metrics.for_task(config.task))}", "change train.metric in mlops.yaml")
+    return plan
+
+
+def search(
+    frame: pd.DataFrame, features: list[str], config: Config, seed: int, storage_path: str | Path, trials: int, seconds: float, progress: bool = True
+) -> tuple[Table, dict[str, Any]]:
+    """Score the baselines, try recipes within the budget, choose the best and its threshold.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Features and target; rows of part ``train`` are used.
+    storage_path : path
+        Optuna's journal; a search on the same data and seed goes on where it was stopped.
+    trials : int
+        How many recipes are tried; this binds.
+    seconds : float
+        The safety net: no trial is begun after it, but one is always made.
+
+    Returns
+    -------
+    table of the trials, recipe (dict; only ``seconds`` varies from run to run)
+
+    Raises
+    ------
+    RunFailed
+        If there are too few rows, or a trial fails; the recipe is named.
+    """
+    began = time.monotonic()
+    plan = planned(frame, features, config, seed)
+    names = spaces.families(config.task, config.train.families)
+    baselines = {name: plan.score(*recipe) for name, recipe in spaces.baselines(config.task).items()}
+    with held(Path(storage_path)) as storage, shown(trials, progress) as tell:
+        study = opened(plan, storage)
+        while len(finished(study)) < trials and (not finished(study) or time.monotonic() - began < seconds):
+            one_trial(study, plan, names)
+            tell(len(finished(study)), best(study, trials))
+        # A study that went further under a larger budget answers as it did at this one.
+        done, chosen = finished(study)[:trials], best(study, trials)
+    recipe = chosen_recipe(plan, chosen)
+    recipe |= {"trials": len(done), "seconds": round(time.monotonic() - began, 1), "stopped_by_clock": len(done) < trials, "baselines": baselines}
+    return described(done, recipe, plan), recipe
+
+
+@contextmanager
+def held(path: Path) -> Iterator[optuna.storages.BaseStorage]:
+    """The storage, for this process alone; what a killed one left half written is cut off."""
+    import optuna
+    from filelock import FileLock
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with FileLock(f"{path}.owner"):
+        Path(f"{path}.lock").unlink(missing_ok=True)  # Optuna's own lock outlives a killed process
+        if path.exists():
+            content = path.read_bytes()
+            if not content.endswith(b"\n"):
+                path.write_bytes(content[: content.rfind(b"\n") + 1])
+        yield JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+
+
+def opened(plan: Plan, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    """The plan's study, new or to go on with; trials of the dead are failed."""
+    import optuna
+
+    direction = "maximize" if plan.metric.greater_is_better else "minimize"
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS)
+    study = optuna.create_study(storage=storage, study_name=plan.name(), direction=direction, load_if_exists=True, pruner=pruner)
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that ended, complete or pruned, in their order."""
+    from optuna.trial import TrialState
+
+    return sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)), key=lambda t: t.number)
+
+
+def best(study: optuna.Study, trials: int) -> optuna.trial.FrozenTrial:
+    """The best of the first trials; of two alike the earlier."""
+    from optuna.study import StudyDirection
+
+    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    complete = [t for t in finished(study)[:trials] if t.state.name == "COMPLETE"]
+    return min(complete, key=lambda t: (sign * float(t.value or 0), t.number))
+
+
+def one_trial(study: optuna.Study, plan: Plan, names: list[str]) -> None:
+    """Ask for a recipe, try it fold by fold, stop it where it lags behind the median, tell."""
+    import optuna
+
+    place = len(finished(study))
+    study.sampler = optuna.samplers.TPESampler(seed=plan.seed + 1000 * (place + 1), n_startup_trials=RANDOM_TRIALS)
+    waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+    if place < len(names) and not waiting:  # each family's defaults first
+        family = names[place]
+        study.enqueue_trial({"family": family, **{f"{family}.{k}": v for k, v in spaces.FAMILIES[family].defaults.items()}})
+    trial = study.ask()
+    family = trial.suggest_categorical("family", names)
+    params = spaces.FAMILIES[family].suggest(trial)
+    trial.set_user_attr("params", params)
+    total = 0.0
+    try:
+        for step, (y, score) in enumerate(plan.each(family, params), start=1):
+            total += metrics.value(plan.metric.name, y, score)
+            if not math.isfinite(total):  # told to Optuna it would be a failed trial, tried again for ever
+                raise ValueError(f"{plan.metric.name} is {total} on fold {step}")
+            trial.report(total / step, step)
+            if step < len(plan.folds) and trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                return
+    except (ValueError, TypeError, ArithmeticError) as error:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        raise RunFailed(f"the trial of {family!r} with {params} failed: {error}", "features the family can take", "mend the features, or leave the family out of train.families") from error
+    study.tell(trial, total / len(plan.folds))
+
+
+def chosen_recipe(plan: Plan, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """The winner's recipe, with the threshold that costs least on rows its models had not seen."""
+    import numpy as np
+
+    family, params = trial.params["family"], trial.user_attrs["params"]
+    threshold, cost = None, plan.config.cost
+    if plan.config.task == "binary":
+        labels, scores = zip(*plan.each(family, params), strict=True)
+        threshold = metrics.best_threshold(np.concatenate(labels), np.concatenate(scores), cost.false_alarm, cost.miss)
+    return {"family": family, "params": params, "threshold": threshold, "features": plan.features, "metric": plan.metric.name, "score": float(trial.value or 0), "rows": len(plan.rows), "folds": len(plan.folds)}
+
+
+def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan: Plan) -> Table:
+    """A row a trial: family, score over the folds it saw, the best so far, parameters."""
+    import pandas as pd
+
+    rows, lead = [], float("nan")
+    for place, trial in enumerate(done, start=1):
+        complete = trial.state.name == "COMPLETE"
+        value = float(trial.value if complete and trial.value is not None else list(trial.intermediate_values.values())[-1])
+        if complete and not (plan.metric.gain(lead, value) >= 0):
+            lead = value
+        told = ", ".join(f"{k} {number(v)}" for k, v in trial.user_attrs["params"].items())
+        rows.append((place, trial.params["family"], value, lead, "finished" if complete else "stopped early", len(trial.intermediate_values), told))
+    data = pd.DataFrame(rows, columns=["trial", "family", "score", "best so far", "state", "folds", "parameters"])
+    title = plan.metric.title
+    base = ", ".join(f"{name} {number(value)}" for name, value in recipe["baselines"].items())
+    early = int((data["state"] != "finished").sum())
+    sentence = f"{spaces.FAMILIES[recipe['family']].title} won {len(data)} trials ({early} stopped early) with a {title} of {number(recipe['score'])} over {recipe['folds']} folds; baselines: {base}."
+    notes = (f"The clock stopped the search after {len(data)} trials: another run may get further.",) if recipe["stopped_by_clock"] else ()
+    return Table("What the search tried", sentence, data, {}, notes)
+
+
+def by_family(trials: Table, recipe: dict[str, Any]) -> Table:
+    """The best score of each family beside the baselines', the best first."""
+    import pandas as pd
+
+    metric = metrics.METRICS[recipe["metric"]]
+    finished_ones = trials.data[trials.data["state"] == "finished"]
+    grouped = finished_ones.groupby("family")["score"]
+    scores = (grouped.max() if metric.greater_is_better else grouped.min()).to_dict()
+    scores |= {f"baseline {name}": value for name, value in recipe["baselines"].items()}
+    data = pd.DataFrame(list(scores.items()), columns=["family", metric.title]).sort_values(metric.title, ascending=not metric.greater_is_better, kind="stable", ignore_index=True)
+    lead = min(metric.gain(recipe["score"], value) for value in recipe["baselines"].values())
+    word = "ahead of" if lead > 0 else "behind"
+    return Table("Families and baselines", f"{recipe['family']} is {number(abs(lead))} {word} the better baseline in {metric.title}.", data)
+
+
+@contextmanager
+def shown(trials: int, progress: bool) -> Iterator[Any]:
+    """A bar in a terminal; elsewhere a plain line now and then."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=sys.stderr, force_jupyter=False)
+    said = time.monotonic()
+    if progress and console.is_terminal:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("trials", total=trials)
+            yield lambda count, lead: bar.update(task, completed=count, description=f"trials, best {number(lead.value)}")
+        return
+
+    def line(count: int, lead: Any) -> None:
+        nonlocal said
+        if progress and time.monotonic() - said >= QUIET:
+            said = time.monotonic()
+            console.print(f"{count} of {trials} trials, best {lead.params['family']} {number(lead.value)}", highlight=False)
+
+    yield line

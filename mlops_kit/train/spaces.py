@@ -1,0 +1,212 @@
+"""What can be searched: families of models, each with its space and a plain scikit-learn pipeline.
+
+A pipeline holds classes of scikit-learn, LightGBM, NumPy and pandas only, never one of ours: it is
+filed in skops format and must open where mlops-kit is not installed. It takes a DataFrame with
+strings, numbers, booleans and missing values; moments are left out (a feature says what they mean).
+
+To add a family: 1. ``suggest(trial)`` with names that begin with the family's, 2. ``build(params,
+task, frame, features, seed)``, 3. both in a ``Family`` under ``FAMILIES.register``; the contract
+tests and the search know it from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit.errors import KitError, nearest
+from mlops_kit.registry import Registry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Params = dict[str, Any]
+TASKS = ("binary", "regression")
+CATEGORIES = 40  # one column each; rarer ones share a column
+ORDINALS = 250  # HistGradientBoosting takes 255 categories at most
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model: its tasks, its defaults, its space, and how it is built."""
+
+    title: str
+    build: Callable[[Params, str, pd.DataFrame, list[str], int], Any]
+    suggest: Callable[[Any], Params]
+    defaults: Params = field(default_factory=dict)
+    tasks: tuple[str, ...] = TASKS
+    searched: bool = True
+
+
+FAMILIES: Registry[Family] = Registry("model family")
+
+
+def families(task: str, wanted: list[str]) -> list[str]:
+    """Names of the families to search: those wanted, or all that fit the task.
+
+    Raises
+    ------
+    KitError
+        If one of them is unknown, or does not fit the task.
+    """
+    fitting = [name for name, family in FAMILIES.items() if task in family.tasks and family.searched]
+    for name in wanted:
+        if task not in FAMILIES[name].tasks or not FAMILIES[name].searched:
+            raise KitError(f"the family {name!r} is not searched for a {task} task", nearest(name, fitting), "change train.families in mlops.yaml")
+    return list(dict.fromkeys(wanted)) or fitting
+
+
+def baselines(task: str) -> dict[str, tuple[str, Params]]:
+    """What any model has to beat: family and parameters, by name."""
+    return {name: (name, dict(FAMILIES[name].defaults)) for name in ("constant", "linear") if task in FAMILIES[name].tasks}
+
+
+def columns(frame: pd.DataFrame, features: list[str]) -> tuple[list[str], list[str]]:
+    """Features that are numbers (booleans are), and features that are names; moments are neither."""
+    import pandas as pd
+
+    moments = [c for c in features if pd.api.types.is_datetime64_any_dtype(frame[c]) or pd.api.types.is_timedelta64_dtype(frame[c])]
+    numbers = [c for c in features if c not in moments and numeric(frame[c])]
+    return numbers, [c for c in features if c not in moments and c not in numbers]
+
+
+def numeric(column: pd.Series) -> bool:
+    """Whether a column is numbers or booleans, also where missing values made them objects."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column):
+        return True
+    return pd.api.types.is_object_dtype(column) and pd.api.types.infer_dtype(column, skipna=True) in {"boolean", "integer", "floating", "mixed-integer-float"}
+
+
+def table(numbers: list[str], names: list[str], scaled: bool, one_hot: bool) -> Any:
+    """The ColumnTransformer in front of a model: names first, then numbers."""
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+    from sklearn.utils import check_array
+
+    # Parquet says None where CSV says NaN: to an encoder these are two categories, so they become one before.
+    same = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value="(missing)")
+    if one_hot:
+        encoder: Any = OneHotEncoder(max_categories=CATEGORIES, handle_unknown="infrequent_if_exist", sparse_output=False)
+    else:
+        encoder = OrdinalEncoder(max_categories=ORDINALS, handle_unknown="use_encoded_value", unknown_value=-1)
+    # A boolean with a missing value is an object; as a float it is 0, 1 or NaN, at training and at the endpoint.
+    floats = FunctionTransformer(check_array, kw_args={"dtype": "float64", "ensure_all_finite": "allow-nan"}, feature_names_out="one-to-one")
+    steps = [floats, SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True), StandardScaler()] if scaled else [floats]
+    parts = [("names", make_pipeline(same, encoder), names), ("numbers", make_pipeline(*steps), numbers)]
+    return ColumnTransformer([p for p in parts if p[2]], sparse_threshold=0)
+
+
+def pipeline(front: Any, model: Any) -> Any:
+    """The two steps under the names that all families share."""
+    from sklearn.pipeline import Pipeline
+
+    return Pipeline([("table", front), ("model", model)])
+
+
+def build_constant(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
+    """The class shares, or the mean, whatever the row."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    model = DummyClassifier(strategy="prior") if task == "binary" else DummyRegressor(strategy="mean")
+    return pipeline("passthrough", model)
+
+
+FAMILIES.register("constant")(Family("constant", build_constant, lambda trial: {}, searched=False))
+
+
+def suggest_linear(trial: Any) -> Params:
+    """Strength of the penalty."""
+    return {"alpha": trial.suggest_float("linear.alpha", 1e-3, 1e3, log=True)}
+
+
+def build_linear(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
+    """Logistic or ridge regression on scaled numbers and one-hot names."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    alpha = params["alpha"]
+    model = LogisticRegression(C=1 / alpha, max_iter=500) if task == "binary" else Ridge(alpha=alpha)
+    return pipeline(table(*columns(frame, features), scaled=True, one_hot=True), model)
+
+
+FAMILIES.register("linear")(Family("linear model", build_linear, suggest_linear, {"alpha": 1.0}))
+
+
+def suggest_boosting(trial: Any) -> Params:
+    """Steps, leaves and their brakes."""
+    return {
+        "max_iter": trial.suggest_int("boosting.max_iter", 50, 300, step=50),
+        "learning_rate": trial.suggest_float("boosting.learning_rate", 0.02, 0.3, log=True),
+        "max_leaf_nodes": trial.suggest_int("boosting.max_leaf_nodes", 4, 64, log=True),
+        "min_samples_leaf": trial.suggest_int("boosting.min_samples_leaf", 5, 200, log=True),
+        "l2_regularization": trial.suggest_float("boosting.l2_regularization", 1e-3, 10, log=True),
+    }
+
+
+def build_boosting(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
+    """HistGradientBoosting; no early stopping, whose random hold-out would ignore time."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    numbers, names = columns(frame, features)
+    kind = HistGradientBoostingClassifier if task == "binary" else HistGradientBoostingRegressor
+    given = list(range(len(names))) or None
+    model = kind(**params, categorical_features=given, early_stopping=False, random_state=seed)
+    return pipeline(table(numbers, names, scaled=False, one_hot=False), model)
+
+
+BOOSTING = {"max_iter": 100, "learning_rate": 0.08, "max_leaf_nodes": 15, "min_samples_leaf": 20, "l2_regularization": 0.1}
+FAMILIES.register("boosting")(Family("histogram gradient boosting", build_boosting, suggest_boosting, BOOSTING))
+
+
+def suggest_lightgbm(trial: Any) -> Params:
+    """Trees, leaves, their brakes, and the share of columns a tree sees."""
+    return {
+        "n_estimators": trial.suggest_int("lightgbm.n_estimators", 50, 300, step=50),
+        "learning_rate": trial.suggest_float("lightgbm.learning_rate", 0.02, 0.3, log=True),
+        "num_leaves": trial.suggest_int("lightgbm.num_leaves", 4, 64, log=True),
+        "min_child_samples": trial.suggest_int("lightgbm.min_child_samples", 5, 200, log=True),
+        "reg_lambda": trial.suggest_float("lightgbm.reg_lambda", 1e-3, 10, log=True),
+        "colsample_bytree": trial.suggest_float("lightgbm.colsample_bytree", 0.4, 1.0),
+    }
+
+
+def build_lightgbm(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
+    """LightGBM, told to give the same trees each time."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+
+    kind = LGBMClassifier if task == "binary" else LGBMRegressor
+    model = kind(**params, deterministic=True, force_row_wise=True, n_jobs=THREADS, verbose=-1, random_state=seed)
+    return pipeline(table(*columns(frame, features), scaled=False, one_hot=True), model)
+
+
+LIGHTGBM = {"n_estimators": 150, "learning_rate": 0.05, "num_leaves": 15, "min_child_samples": 20, "reg_lambda": 0.1, "colsample_bytree": 0.8}
+FAMILIES.register("lightgbm")(Family("LightGBM", build_lightgbm, suggest_lightgbm, LIGHTGBM))
+
+
+def suggest_forest(trial: Any) -> Params:
+    """Size of the leaves, share of the columns at a split, share of the rows in a tree."""
+    return {
+        "n_estimators": trial.suggest_int("forest.n_estimators", 50, 150, step=50),
+        "min_samples_leaf": trial.suggest_int("forest.min_samples_leaf", 2, 100, log=True),
+        "max_features": trial.suggest_float("forest.max_features", 0.1, 0.5),
+        "max_samples": trial.suggest_float("forest.max_samples", 0.1, 0.5),
+    }
+
+
+def build_forest(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
+    """A random forest; names are numbered, missing numbers go to the side that helps."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    kind = RandomForestClassifier if task == "binary" else RandomForestRegressor
+    model = kind(**params, n_jobs=THREADS, random_state=seed)
+    return pipeline(table(*columns(frame, features), scaled=False, one_hot=False), model)
+
+
+FOREST = {"n_estimators": 100, "min_samples_leaf": 10, "max_features": 0.3, "max_samples": 0.3}
+FAMILIES.register("forest")(Family("random forest", build_forest, suggest_forest, FOREST))
