@@ -52,9 +52,13 @@ def connected(project: Project) -> Iterator[MlflowClient]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    import logging
+
     import mlflow
     from filelock import FileLock
 
+    for name in ("mlflow", "alembic"):  # a fresh store tells of each of its migrations
+        logging.getLogger(name).setLevel(logging.WARNING)
     file = store_file(project)
     uri = f"sqlite:///{file}" if file else project.config.tracking
     if file is None:

@@ -159,3 +159,25 @@ def evidence(decision: dict[str, Any]) -> Table:
 
     rows = [(e["rule"], e["role"], "applies" if e["applies"] else "does not apply", e["said"]) for e in decision["evidence"]]
     return Table("Is a new model worth making?", decision["reason"], pd.DataFrame(rows, columns=["rule", "role", "state", "because"]))
+
+
+def settings(config: configs.Config) -> Table:
+    """The project's own policy: each setting, its value and its meaning."""
+    import pandas as pd
+
+    rows = [(f"retrain.{n}", str(configs.shown(getattr(config.retrain, n))), i.description or "") for n, i in type(config.retrain).model_fields.items()]
+    ways = [w for w, on in (("a proven fall", config.retrain.on_fall), ("drift alone", config.retrain.on_drift), ("age", config.retrain.after is not None)) if on]
+    sentence = f"Reasons for a new model here: {', '.join(ways) or 'none'}; at least {config.retrain.labels:,} new labels."
+    return Table("The policy", sentence, pd.DataFrame(rows, columns=["setting", "value", "meaning"]))
+
+
+def gate(decision: dict[str, Any]) -> Verdict:
+    """The decision as a verdict; a stop would block a retrain, had this stage started one."""
+    ways: dict[str, tuple[Any, Any, str]] = {
+        "keep": ("passed", "warns", ""),
+        "retrain": ("failed", "warns", decision["command"]),
+        "wait": ("cannot tell", "warns", "wait for labels; the next run decides again"),
+        "stop": ("failed", "blocks", "mend the data first"),
+    }
+    outcome, severity, cure = ways[decision["action"]]
+    return Verdict("retrain", "The model may stay", outcome, severity, decision["reason"], cure=cure)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 COARSE = 12  # a category with more groups than this is not looked at unless it is named
 SHOWN = 20  # the largest groups of a column; the others are counted
 MISSING = "missing"
-COLUMNS = ("column", "group", "rows", "mean_target", "value", "low", "high", "gap", "lift", "word")
+JUDGED = {"score", "refitted", "baseline_constant", "baseline_linear"}
+COLUMNS = ("slice", "column", "group", "rows", "mean_target", "value", "low", "high", "gap", "lift", "word")
 
 
 def coarse(frame: pd.DataFrame, config: Config, known: Sequence[str]) -> list[str]:
@@ -72,9 +73,6 @@ def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), d
     return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, notes=note(labelled, chosen, config))
 
 
-JUDGED = {"score", "refitted", "baseline_constant", "baseline_linear", "champion"}
-
-
 def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: float, blocks: np.ndarray | None, draws: int, seed: int) -> list[dict[str, Any]]:
     """The groups of one column, the largest first."""
     groups = frame[column].astype("object").where(frame[column].notna(), MISSING).astype(str)
@@ -90,7 +88,7 @@ def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: 
         gap = metrics.METRICS[config.headline].gain(value.value, whole) if value.value is not None else None
         lift = mean / base if config.task == "binary" and base > 0 else mean - base
         found.append(
-            {"column": column, "group": group, "rows": int(count), "mean_target": mean, "value": value.value, "low": value.low, "high": value.high}
+            {"slice": f"{column} = {group}", "column": column, "group": group, "rows": int(count), "mean_target": mean, "value": value.value, "low": value.low, "high": value.high}
             | {"gap": gap, "lift": lift, "word": word(value, whole, config, few)}
         )
     return found
