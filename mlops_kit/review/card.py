@@ -1,0 +1,175 @@
+"""The model card: one HTML file that says what the model is for, how good it is and what speaks against it.
+
+Everything is computed but what only people know (``card.yaml``: ``intended_use``, ``limits``,
+``owner``); what is missing there is shown as missing. The card holds no clock time, no run and no
+version, so that equal inputs give an equal file; it asks nothing of any other host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit.config import Config, Project, duration_text
+from mlops_kit.errors import KitError, nearest
+from mlops_kit.metrics import METRICS
+from mlops_kit.results import COLOURS, MARKS, Table, Verdict, Verdicts, number, table_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "card.yaml"
+PEOPLE = {"intended_use": "Intended use", "limits": "Known limits", "owner": "Owner"}
+CSS = """
+:root{--ink:#1a2028;--soft:#5b6672;--faint:#66707c;--line:#e4e8ec;--bg:#f6f7f9;--card:#fff;--good:#0c7f63;--goodbg:#e5f5f0;--watch:#9a6400;--watchbg:#fdf3dc;--act:#b3261e;--actbg:#fcebe9}
+@media(prefers-color-scheme:dark){:root{--ink:#e8ecf1;--soft:#a7b1bd;--faint:#98a3af;--line:#2c343d;--bg:#12161b;--card:#1a2027;--good:#4fd0ab;--goodbg:#12332b;--watch:#f0bd5b;--watchbg:#362b12;--act:#ff8a80;--actbg:#3a1a18}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 Inter,system-ui,sans-serif;font-variant-numeric:tabular-nums}
+main{max-width:1080px;margin:0 auto;padding:28px 24px 48px}.top{color:var(--soft);font-size:13px;margin:0 0 14px}.top b{color:var(--ink);font-size:15px}
+section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:18px 20px;margin:0 0 14px;overflow-wrap:anywhere}
+h1{font-size:24px;line-height:1.25;margin:10px 0 6px;font-weight:650}h2{font-size:16px;font-weight:600;margin:0 0 4px}p{margin:0 0 10px}.note{color:var(--soft);font-size:13px}
+.badge{display:inline-block;padding:6px 14px;border-radius:999px;font-weight:650;font-size:14px}.good{color:var(--good)}.watch{color:var(--watch)}.act{color:var(--act)}.faint{color:var(--faint)}
+.badge.good{background:var(--goodbg)}.badge.watch{background:var(--watchbg)}.badge.act{background:var(--actbg)}
+table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;padding:7px 8px;border-top:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:550;font-size:12.5px;border-top:0}
+.num{text-align:right;white-space:nowrap}.st{font-weight:600;white-space:nowrap}dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 18px;margin:0}dt{color:var(--soft)}dd{margin:0}
+.wide{overflow-x:auto}@media(max-width:700px){main{padding:16px 12px}dl{grid-template-columns:1fr;gap:2px}dd{margin-bottom:8px}.checks thead{display:none}.checks tr{display:block;border-top:1px solid var(--line);padding:8px 0}.checks td{display:block;border:0;padding:1px 0}}
+"""
+
+
+def people(project: Project) -> dict[str, str]:
+    """What people have written in the project's ``card.yaml``; empty where they have not.
+
+    Raises
+    ------
+    KitError
+        If the file is not keys and values, or has a key that the card does not know.
+    """
+    import yaml
+
+    file: Path = project.path(FILE)
+    if not file.exists():
+        return {}
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise KitError(f"{FILE} is not YAML: {' '.join(str(error).split())}", ", ".join(PEOPLE), f"edit {FILE}") from error
+    if not isinstance(found, dict):
+        raise KitError(f"{FILE} holds a {type(found).__name__}, not keys", ", ".join(PEOPLE), f"edit {FILE}")
+    for key in found:
+        if key not in PEOPLE:
+            raise KitError(f"{FILE}: unknown key {key!r}", nearest(str(key), PEOPLE), f"edit {FILE}")
+    return {str(k): str(v).strip() for k, v in found.items() if v is not None}
+
+
+def facts(project: Project, table: pd.DataFrame) -> dict[str, Any]:
+    """What the card tells of the data: rows and period of each part; and what people wrote."""
+    import pandas as pd
+
+    config, told = project.config, people(project)
+    for part, rows in table.groupby("part"):
+        period = ""
+        if config.time is not None and len(rows):
+            moments = pd.to_datetime(rows[config.time], utc=True).dt.tz_convert(config.timezone)
+            period = f", {moments.min():%Y-%m-%d} to {moments.max():%Y-%m-%d}"
+        told[f"rows: {part}"] = f"{len(rows):,}{period}"
+    return told
+
+
+def card(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: Iterable[Verdict], slices: Table, importance: Table, facts: Mapping[str, Any]) -> str:
+    """The model card as one self-contained HTML document.
+
+    Parameters
+    ----------
+    recipe : mapping
+        What training handed on: family, params, threshold, features, metric, score.
+    metrics, slices, importance : Table
+        Of ``quality``, ``by_slice`` and ``permutation_importance``.
+    verdicts : iterable of Verdict
+        The checks that do not hang on the champion of the moment.
+    facts : mapping
+        ``intended_use``, ``limits`` and ``owner``, as people wrote them; anything else is told of the data.
+    """
+    found = Verdicts.of(verdicts)
+    parts = [
+        verdict(config, metrics, found),
+        section("What is it for?", people_html(facts)),
+        section("Checks", f"<p>{escape(found.sentence)}</p>{checks_html(found)}"),
+        table_section(metrics),
+        table_section(slices),
+        table_section(importance),
+        section("What was it made from?", made_html(config, recipe, facts)),
+    ]
+    title = escape(f"Model card: {config.name}")
+    head = "<meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
+    return f"<!doctype html><html lang=en><head>{head}<title>{title}</title><style>{CSS}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+
+
+def verdict(config: Config, metrics: Table, found: Verdicts) -> str:
+    """The top of the card: the state in a word and a shape, and the sentence about quality."""
+    unsure = found.count("failed") + found.count("cannot tell")
+    style, state = ("act", "▲ Not fit to serve") if found.blocked else ("watch", "◆ Fit to serve, with reservations") if unsure else ("good", "● Fit to serve")
+    blocking = next((v.sentence for v in found if v.blocks), "")
+    sampled = f"<p class=act>Made from a sample of {config.sample:,} rows: for a trial, not for service.</p>" if config.sample else ""
+    top = f"<p class=top><b>Model card</b> · {escape(config.name)} · predicts {escape(config.target)} ({escape(config.task)})</p>"
+    return f"{top}<section><span class='badge {style}'>{state}</span><h1>{escape(metrics.sentence)}</h1>{f'<p>{escape(blocking)}</p>' if blocking else ''}{sampled}</section>"
+
+
+def section(title: str, body: str) -> str:
+    """A titled part of the card; the body is HTML already."""
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def table_section(table: Table) -> str:
+    """A result as a part of the card: its title, sentence, table and notes."""
+    notes = "".join(f"<p class=note>{escape(n)}</p>" for n in table.notes)
+    body = f"<div class=wide tabindex=0 role=region aria-label='{escape(table.title, quote=True)}'>{table_html(named(table))}</div>" if len(table.frame()) else ""
+    return section(table.title, f"<p>{escape(table.sentence)}</p>{body}{notes}")
+
+
+def named(table: Table) -> pd.DataFrame:
+    """The table with the metrics' titles, units in the heads, and words for underscores."""
+    frame = table.frame()
+    if "metric" in frame:
+        frame = frame.assign(metric=[METRICS[m].title if m in METRICS else m for m in frame["metric"]])
+    if "slice" in frame:
+        frame = frame.drop(columns=["column", "group"])
+    heads = {c: f"{str(c).replace('_', ' ')}{f' ({table.units[c]})' if c in table.units else ''}" for c in frame.columns}
+    return frame.rename(columns=heads)
+
+
+def people_html(facts: Mapping[str, Any]) -> str:
+    """What only people know; what they have not written is shown as missing, in red."""
+    missing = f"<span class=act>▲ missing: write it into {FILE}</span>"
+    rows = [f"<dt>{escape(title)}</dt><dd>{escape(str(facts[key])) if facts.get(key) else missing}</dd>" for key, title in PEOPLE.items()]
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def checks_html(found: Verdicts) -> str:
+    """A row a check, the worst first: result, check, found, limit, what to do."""
+    rows = [
+        f"<tr><td class='st {COLOURS[v.outcome] if v.outcome != 'failed' or v.severity == 'blocks' else 'watch'}'>{MARKS[v.outcome]} {v.outcome}</td>"
+        f"<td>{escape(v.title)}</td><td>{escape(v.found or v.sentence)}</td><td>{escape(v.limit)}</td><td>{escape(v.cure)}</td></tr>"
+        for v in found
+    ]
+    heads = "".join(f"<th>{h}</th>" for h in ("Result", "Check", "Found", "Limit", "What to do"))
+    return f"<table class=checks><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def made_html(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Data, features, family and parameters, as training handed them on."""
+    source = config.source if isinstance(config.source, str) else "a query"
+    threshold = recipe.get("threshold")
+    told: dict[str, str] = {
+        "source": source,
+        **{str(k): str(v) for k, v in facts.items() if k not in PEOPLE},
+        "labels known after": duration_text(config.label_delay),
+        "family": str(recipe.get("family", "unknown")),
+        "parameters": ", ".join(f"{k} = {number(v) if isinstance(v, float) else v}" for k, v in sorted(dict(recipe.get("params", {})).items())) or "none",
+        "threshold": "none" if threshold is None else number(float(threshold)),
+        "searched by": f"{recipe.get('metric', 'unknown')}, {number(recipe.get('score'))} in cross-validation",
+        "refitted on all rows": "yes" if config.train.refit else "no",
+        "features": ", ".join(map(str, recipe.get("features", []))) or "unknown",
+        "seed": str(config.seed),
+    }
+    return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{escape(v)}</dd>' for k, v in told.items())}</dl>"

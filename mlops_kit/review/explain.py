@@ -1,0 +1,158 @@
+"""What the model goes by, what its scores mean, and what a decision at a threshold costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import metrics
+from mlops_kit.config import Config
+from mlops_kit.results import Table, number, percent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+REPEATS = 3  # shuffles of each column; the spread between them is shown
+NORMAL = 1.959963984540054  # 97.5 % point of the normal distribution
+
+
+def permutation_importance(model: Any, frame: pd.DataFrame, features: Sequence[str], target: str, config: Config, seed: int = 0, rows: int = 5000) -> Table:
+    """How much worse the headline metric gets when a column is shuffled (Breiman 2001; scikit-learn).
+
+    Columns that say the same cover for one another, so a small fall need not mean a useless column.
+
+    Parameters
+    ----------
+    model : fitted scikit-learn estimator
+        The judged model.
+    frame : DataFrame
+        Rows it has not learnt from; those without a label are left out, and at most ``rows`` are drawn.
+
+    Returns
+    -------
+    Table
+        feature, fall (in the metric's unit, positive is worse), spread (sd over the shuffles); largest first.
+    """
+    import numpy as np
+    import pandas as pd
+    from sklearn.inspection import permutation_importance as shuffled
+
+    known = metrics.METRICS[config.headline]
+    labelled = frame[frame[target].notna()]
+    if len(labelled) > rows:
+        labelled = labelled.iloc[np.sort(np.random.default_rng(seed).choice(len(labelled), rows, replace=False))]
+
+    def score(fitted: Any, x: pd.DataFrame, y: Any) -> float:
+        found = known.function(y, answers(fitted, x, config))
+        return found if known.greater_is_better else -found
+
+    names, y = list(features), labelled[target].to_numpy(dtype=float)
+    if math.isnan(metrics.value(config.headline, y, answers(model, labelled[names], config) if len(labelled) else [])):
+        return Table("What does it go by?", f"{known.title} cannot be computed on these rows, so nothing says what the model goes by.", pd.DataFrame(columns=["feature", "fall", "spread"]))
+    found = shuffled(model, labelled[names], y, scoring=score, n_repeats=REPEATS, random_state=seed, n_jobs=1)
+    data = pd.DataFrame({"feature": names, "fall": found.importances_mean, "spread": found.importances_std})
+    data = data.sort_values(["fall", "feature"], ascending=[False, True], ignore_index=True)
+    first, idle = data.iloc[0], int((data["fall"] <= data["spread"]).sum())
+    sentence = f"{first['feature']} matters most: shuffled, {known.title} worsens by {number(float(first['fall']))}; {idle} of {len(data)} columns make no difference on their own."
+    notes = (f"{len(labelled):,} rows, each column shuffled {REPEATS} times; columns that say the same cover for one another.",)
+    return Table("What does it go by?", sentence, data, {"fall": known.title}, notes)
+
+
+def answers(model: Any, frame: pd.DataFrame, config: Config) -> np.ndarray:
+    """The probability of class 1, or the value."""
+    import numpy as np
+
+    found = model.predict_proba(frame)[:, 1] if config.task == "binary" else model.predict(frame)
+    return np.asarray(found, dtype=float)
+
+
+def wilson(hits: float, rows: float) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927); it stays between 0 and 1, also for few rows.
+
+    >>> tuple(round(end, 4) for end in wilson(5, 10))
+    (0.2366, 0.7634)
+    """
+    if rows <= 0:
+        return math.nan, math.nan
+    share, square = hits / rows, NORMAL**2
+    middle = (share + square / (2 * rows)) / (1 + square / rows)
+    half = NORMAL * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2)) / (1 + square / rows)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def calibration_table(y: Any, score: Any, bins: int = 10) -> Table:
+    """What was said against what was seen, in bins of equally many rows.
+
+    Labels of 0 and 1 get Wilson's intervals; other targets the normal interval of a mean.
+
+    Returns
+    -------
+    Table
+        A row a bin: said (mean score), seen (mean label), low, high, rows, share (of all rows).
+    """
+    import numpy as np
+    import pandas as pd
+
+    y, score, _ = metrics.arrays(y, score)
+    title, columns = "Does it mean what it says?", ["said", "seen", "low", "high", "rows", "share"]
+    if len(y) == 0:
+        return Table(title, "There is no labelled row to compare with.", pd.DataFrame(columns=columns))
+    held = np.searchsorted(np.quantile(score, np.linspace(0, 1, bins + 1))[1:-1], score)
+    shares, rows = bool(np.isin(y, (0, 1)).all()), []
+    for b in np.unique(held):
+        inside = y[held == b]
+        count, seen = len(inside), float(inside.mean())
+        half = NORMAL * float(inside.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+        low, high = wilson(float(inside.sum()), count) if shares else (seen - half, seen + half)
+        rows.append((float(score[held == b].mean()), seen, low, high, count, count / len(y)))
+    data = pd.DataFrame(rows, columns=columns)
+    off = data.assign(gap=data["seen"] - data["said"])
+    worst = off.loc[off["gap"].abs().idxmax()]
+    told = percent if shares else number
+    outside = int(((data["said"] < data["low"]) | (data["said"] > data["high"])).sum())
+    sentence = f"Where it says {told(float(worst['said']))}, {told(float(worst['seen']))} is seen: the largest gap; in {outside} of {len(data)} bins what it says lies outside the interval."
+    return Table(title, sentence, data, {"share": "of all rows"})
+
+
+def threshold_table(y: Any, score: Any, threshold: float, config: Config) -> Table:
+    """What a decision costs at the model's threshold, beside flagging every row, none, or above a half.
+
+    Returns
+    -------
+    Table
+        A row a rule: threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (a row).
+    """
+    import numpy as np
+
+    y, score, _ = metrics.arrays(y, score)
+    cost, unit = config.cost, config.cost.unit or "cost"
+    rules = {"the model's threshold": threshold, "flag above a half": 0.5, "flag every row": 0.0, "flag no row": float(np.nextafter(1.0, 2.0))}
+    curve = metrics.cost_curve(y, score, cost.false_alarm, cost.miss, list(rules.values()))
+    curve.insert(0, "rule", list(rules))
+    first = curve.iloc[0]
+    blind = curve.iloc[2:]["cost"].min()
+    said = f"At its threshold of {number(float(threshold))} it flags {percent(float(first['flagged']))} of the rows; {percent(float(first['precision']))} of these deserve it, and {percent(float(first['recall']))} of those that deserve it are found."
+    sentence = f"{said} A row costs {number(float(first['cost']))} {unit}, without a model {number(float(blind))}." if len(y) else "There is no labelled row to decide on."
+    return Table("What does a decision cost?", sentence, curve, {"cost": f"{unit} a row"}, (f"A false alarm costs {number(cost.false_alarm)}, a miss {number(cost.miss)}.",))
+
+
+def error_table(y: Any, score: Any, unit: str = "") -> Table:
+    """How far a regression is off: quantiles of the absolute error, in the target's unit."""
+    import numpy as np
+    import pandas as pd
+
+    y, score, _ = metrics.arrays(y, score)
+    shares = [0.5, 0.8, 0.9, 0.95, 1.0]
+    ends = np.quantile(np.abs(y - score), shares) if len(y) else np.full(len(shares), np.nan)
+    data = pd.DataFrame({"share of rows": shares, "off by at most": ends})
+    sentence = f"Half of the rows are off by at most {number(float(ends[0]))}, nine in ten by at most {number(float(ends[2]))} (in the target's unit)." if len(y) else "There is no labelled row."
+    return Table("How far is it off?", sentence, data, {"off by at most": unit} if unit else {})
+
+
+def decisions(scores: pd.DataFrame, config: Config, threshold: float | None) -> Table:
+    """What hangs on the scores: the cost at the threshold, or how far a regression is off."""
+    if config.task == "regression" or threshold is None:
+        return error_table(scores[config.target], scores["score"])
+    return threshold_table(scores[config.target], scores["score"], threshold, config)
