@@ -370,6 +370,14 @@ def find(start: str | Path | None = None) -> Path:
     raise KitError(f"no {FILE} for {str(begin)!r}", f"a file {FILE} {where}", "change into a project, or name it with --project")
 
 
+class Loader(yaml.SafeLoader):
+    """YAML whose dates stay text: YAML's own reading of a date that does not exist is a bare ValueError."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")] for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def load(start: str | Path | None = None) -> Project:
     """Read and check a project's ``mlops.yaml``.
 
@@ -381,7 +389,7 @@ def load(start: str | Path | None = None) -> Project:
     root = find(start)
     file = root / FILE
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise KitError(f"{FILE} is not YAML: {' '.join(str(error).split())}", "keys and values, 'name: value'", f"edit {FILE}") from error
     if not data:

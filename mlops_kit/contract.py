@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlops_kit.config import Config
+from mlops_kit.config import Config, Loader
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.results import Result, Table, kind, number, percent
 from mlops_kit.sources import ROW
@@ -177,7 +177,7 @@ def load(path: Path) -> Contract:
     """
     cure = f"edit {path.name}, or take it away: the next run infers it anew"
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
         return Contract.model_validate(data or {})
     except FileNotFoundError as error:
         raise KitError(f"no contract at {str(path)!r}", "the file named under contract.file", "mlops run --only prepare") from error

@@ -103,6 +103,13 @@ def headed(frame: pd.DataFrame, limit: int = BARS) -> tuple[pd.DataFrame, str]:
     return frame.head(limit), f"the first {limit} of {len(frame):,} are drawn" if len(frame) > limit else ""
 
 
+def sheet(frame: pd.DataFrame) -> alt.Data:
+    """The rows as plain values, missing ones as null: Vega-Altair has then no types to guess."""
+    import altair as alt
+
+    return alt.Data(values=frame.astype(object).where(frame.notna(), None).to_dict("records"))
+
+
 def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     """The chart as a figure: the table's title, sentence and numbers, and SVG that loads nothing."""
     import altair as alt
@@ -140,12 +147,12 @@ def line(
     scale = alt.Scale(type="utc") if kind == "temporal" else alt.Scale(zero=False) if kind == "quantitative" else alt.Undefined
     along = alt.X("x", type=kind, title=named(table, x, x_title), scale=scale, sort=None, axis=axis)  # type: ignore[arg-type]
     up = alt.Y("y", type="quantitative", title=named(table, y, y_title), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
-    base = alt.Chart(frame).encode(x=along)
     marks: dict[str, Any] = {}
     if colour is not None:
-        frame["colour"] = frame["colour"].map(text)
+        frame = frame.assign(colour=frame["colour"].map(text))
         # A dash beside the colour: lines are told apart without colour too.
         marks = {"color": alt.Color("colour", type="nominal", title=named(table, colour), sort=None, scale=alt.Scale(range=SERIES)), "strokeDash": alt.StrokeDash("colour", type="nominal", sort=None, legend=None)}
+    base = alt.Chart(sheet(frame)).encode(x=along)
     plain = {} if colour is not None else {"color": BLUE}
     layers = [base.mark_line(point={"size": 22, **plain} if len(frame) <= 60 else False, **plain).encode(y=up, **marks)]
     if low and high:
@@ -160,7 +167,7 @@ def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str 
 
     frame, note = headed(rowed(cast(table, label=x, value=y)))
     across = alt.X("value", type="quantitative", title=named(table, y, y_title), axis=alt.Axis(tickCount=6))
-    chart = alt.Chart(frame).mark_bar(color=BLUE, height={"band": 0.7}).encode(y=names(table, x, x_title), x=across)
+    chart = alt.Chart(sheet(frame)).mark_bar(color=BLUE, height={"band": 0.7}).encode(y=names(table, x, x_title), x=across)
     return drawn(table, chart.properties(width=WIDTH, height=height(frame)), note)
 
 
@@ -169,7 +176,7 @@ def intervals(table: Table, label: str, value: str, low: str, high: str, referen
     import altair as alt
 
     frame, note = headed(rowed(cast(table, label=label, value=value, low=low, high=high)))
-    base = alt.Chart(frame).encode(y=names(table, label))
+    base = alt.Chart(sheet(frame)).encode(y=names(table, label))
     across = {"type": "quantitative", "title": named(table, value), "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=6)}
     layers: list[Any] = [
         base.mark_rule(color=BLUE, strokeWidth=2).encode(x=alt.X("low", **across), x2="high"),
@@ -191,7 +198,7 @@ def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -
     scale = alt.Scale(domain=ends, nice=False, padding=14)
     along = alt.X("value", type="quantitative", title=named(table, x), scale=scale, axis=alt.Axis(tickCount=6))
     up = {"type": "quantitative", "title": named(table, y), "scale": scale, "axis": alt.Axis(tickCount=6)}
-    base = alt.Chart(frame).encode(x=along)
+    base = alt.Chart(sheet(frame)).encode(x=along)
     size = alt.Size("share", type="quantitative", title=named(table, share), scale=alt.Scale(rangeMin=20, rangeMax=300, zero=True), legend=alt.Legend(symbolType="circle", tickCount=4))
     diagonal = alt.Chart(alt.Data(values=[{"value": e, "y": e} for e in ends])).mark_line(color=GREY, strokeDash=[5, 4])
     layers = [

@@ -195,17 +195,12 @@ class Stage:
 
     def save_models(self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any]) -> None:
         """Log the judged and the final model in MLflow; file where they are as ``model``."""
-        import mlflow
-
         from mlops_kit import tracking
 
         facts = {"threshold": recipe["threshold"], "classes": [0, 1] if self.config.task == "binary" else None, "target": self.config.target, "sample": self.sample}
-        with tracking.connected(self.project) as client:
-            where = tracking.experiment(self.project, client)
-            tags = {"mlflow.runName": f"{self.name} models", "draft": str(self.draft), "run": self.run_id}
-            with mlflow.start_run(experiment_id=where, tags=tags) as active:
-                mlflow.log_params({"family": recipe["family"], **recipe["params"]})
-                saved = {n: tracking.save_model(client, self.project, active.info.run_id, n, m, example, facts) for n, m in (("judged", judged), ("model", model))}
+        tags = {"mlflow.runName": f"{self.name} models", "draft": str(self.draft), "run": self.run_id}
+        told = {"family": recipe["family"], **recipe["params"]}
+        saved = tracking.save_models(self.project, {"judged": judged, "model": model}, example, facts, tags, told)
         entry = {**saved["model"], "judged": saved["judged"], "features": list(example.columns), "threshold": recipe["threshold"]}
         self.write("model", entry, record=True)
         self.record["artifacts"]["model"]["content"] = saved["model"]["model_hash"]

@@ -178,6 +178,15 @@ def save_model(client: MlflowClient, project: Project, run_id: str, name: str, m
     return {"uri": info.model_uri, "model_hash": content, "sha256": store.sha256(written)}
 
 
+def save_models(project: Project, models: dict[str, Any], example: pd.DataFrame, facts: dict[str, Any], tags: dict[str, str], told: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Log fitted pipelines by name in one MLflow run, with its tags and parameters; where each is."""
+    import mlflow
+
+    with connected(project) as client, mlflow.start_run(experiment_id=experiment(project, client), tags=tags) as active:
+        mlflow.log_params(told)
+        return {name: save_model(client, project, active.info.run_id, name, model, example, facts) for name, model in models.items()}
+
+
 def model_file(client: MlflowClient, uri: str) -> Path:
     """The skops file behind a model's URI, on this machine."""
     import mlflow

@@ -24,11 +24,12 @@ def measures(config: configs.Config) -> list[str]:
     return list(dict.fromkeys([config.headline, "log_loss" if config.task == "binary" else "rmse"]))
 
 
-def promised(reviewed: pd.DataFrame, config: configs.Config) -> Interval | None:
+def promised(reviewed: Table, config: configs.Config) -> Interval | None:
     """What the review promised of the headline metric; None if it did not measure it."""
     import pandas as pd
 
-    row = reviewed[reviewed["metric"] == config.headline]
+    measured = reviewed.frame()
+    row = measured[measured["metric"] == config.headline]
     if row.empty or pd.isna(row["value"].iloc[0]):
         return None
     value, low, high = (None if pd.isna(v) else float(v) for v in row[["value", "low", "high"]].iloc[0])

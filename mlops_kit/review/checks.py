@@ -17,7 +17,7 @@ from typing import Any
 
 from mlops_kit.metrics import METRICS
 from mlops_kit.registry import Registry
-from mlops_kit.results import Interval, Outcome, Severity, Verdict, number, percent
+from mlops_kit.results import Interval, Outcome, Severity, Verdict, Verdicts, number, percent
 from mlops_kit.review.evidence import BASELINES, Evidence
 
 FEWEST_OF_A_CLASS = 10  # rows of the rarer class under which no metric of two classes is steady
@@ -56,9 +56,9 @@ def says(outcome: Outcome, sentence: str, found: str = "", limit: str = "", cure
     return Verdict("", "", outcome, "warns", sentence, found, limit, "" if outcome == "passed" else cure, diagnostics)
 
 
-def run(evidence: Evidence, checks: Mapping[str, Check] = CHECKS) -> list[Verdict]:
-    """The verdicts of all checks, in the order of their registration."""
-    return [one(evidence) for one in checks.values()]
+def run(evidence: Evidence, checks: Mapping[str, Check] = CHECKS) -> Verdicts:
+    """The verdicts of all checks, the worst first."""
+    return Verdicts.of(one(evidence) for one in checks.values())
 
 
 def judge(gain: Interval, limit: float) -> Outcome:

@@ -131,7 +131,8 @@ def build_linear(params: Params, task: str, frame: pd.DataFrame, features: list[
     from sklearn.linear_model import LogisticRegression, Ridge
 
     alpha = params["alpha"]
-    model = LogisticRegression(C=1 / alpha, max_iter=500) if task == "binary" else Ridge(alpha=alpha)
+    # Newton's steps: an eighth of lbfgs' time on many rows and few columns.
+    model = LogisticRegression(C=1 / alpha, solver="newton-cholesky") if task == "binary" else Ridge(alpha=alpha)
     return pipeline(table(*columns(frame, features), scaled=True, one_hot=True), model)
 
 
@@ -192,10 +193,10 @@ FAMILIES.register("lightgbm")(Family("LightGBM", build_lightgbm, suggest_lightgb
 def suggest_forest(trial: Any) -> Params:
     """Size of the leaves, share of the columns at a split, share of the rows in a tree."""
     return {
-        "n_estimators": trial.suggest_int("forest.n_estimators", 50, 150, step=50),
+        "n_estimators": trial.suggest_int("forest.n_estimators", 40, 100, step=20),
         "min_samples_leaf": trial.suggest_int("forest.min_samples_leaf", 2, 100, log=True),
-        "max_features": trial.suggest_float("forest.max_features", 0.1, 0.5),
-        "max_samples": trial.suggest_float("forest.max_samples", 0.1, 0.5),
+        "max_features": trial.suggest_float("forest.max_features", 0.1, 0.4),
+        "max_samples": trial.suggest_float("forest.max_samples", 0.05, 0.25),
     }
 
 
@@ -208,5 +209,5 @@ def build_forest(params: Params, task: str, frame: pd.DataFrame, features: list[
     return pipeline(table(*columns(frame, features), scaled=False, one_hot=False), model)
 
 
-FOREST = {"n_estimators": 100, "min_samples_leaf": 10, "max_features": 0.3, "max_samples": 0.3}
+FOREST = {"n_estimators": 60, "min_samples_leaf": 10, "max_features": 0.25, "max_samples": 0.2}
 FAMILIES.register("forest")(Family("random forest", build_forest, suggest_forest, FOREST))

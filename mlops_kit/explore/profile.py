@@ -1,0 +1,100 @@
+"""The full profile of a table as one HTML document that loads nothing from anywhere.
+
+The only door to the profiling library: ``data_profiling`` (distribution fg-data-profiling), or
+``ydata_profiling``, its older name. It reports its use to its makers unless told not to, before the
+import; that happens here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import importlib
+import io
+import os
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit.errors import KitError, RunFailed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = 10_000
+WIDE = 15  # columns from which correlations and interactions take longer than the rest together
+SMALL = 1_000  # rows up to which the full report stays quick
+AWAY = re.compile(r"""\s(?:src|href|action|poster|srcset)\s*=\s*(?:"\s*(?:https?:)?//[^"]*"|'\s*(?:https?:)?//[^']*'|(?:https?:)?//[^\s>]+)""", re.IGNORECASE)
+FETCHED = re.compile(r"""@import[^;]*https?:[^;]*;|url\(\s*["']?https?:[^)]*\)""", re.IGNORECASE)
+
+
+def library() -> Any:
+    """The profiling library, its analytics off."""
+    os.environ["YDATA_PROFILING_NO_ANALYTICS"] = "True"
+    for name in ("data_profiling", "ydata_profiling"):
+        with contextlib.suppress(ModuleNotFoundError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    raise KitError("no profiling library: neither data_profiling nor ydata_profiling is installed", "the distribution fg-data-profiling", "pip install fg-data-profiling")
+
+
+def profile_html(frame: pd.DataFrame, title: str, seed: int, rows: int = ROWS) -> str:
+    """A profile of a table, or of a seeded sample of it, as HTML.
+
+    The document says how many rows it looked at, and whether it leaves out correlations and
+    interactions, which a long or wide table is not worth waiting for.
+
+    Raises
+    ------
+    RunFailed
+        If the table has no row or no column.
+    """
+    if frame.empty:
+        raise RunFailed(f"a table of {len(frame):,} rows and {frame.shape[1]} columns has no profile", "at least one row and one column", "look at what fills the source")
+    sample = frame.sample(rows, random_state=seed).sort_index() if len(frame) > rows else frame
+    brief = len(frame) > rows or len(frame) > SMALL or frame.shape[1] > WIDE
+    return sealed(noted(report(ready(sample), title, brief), scope(len(frame), len(sample), seed, brief)))
+
+
+def ready(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table in types the library can profile: plain column names, no lists, no nullable booleans."""
+    import pandas as pd
+
+    out = frame.reset_index(drop=True)
+    out.columns = pd.Index([str(c) for c in out.columns])
+    for column in out.columns:
+        values = out[column]
+        if isinstance(values.dtype, pd.BooleanDtype) or (values.dtype == object and not values.dropna().map(type).eq(str).all()):
+            out[column] = values.astype("object").map(str, na_action="ignore").where(values.notna(), None)
+    return out
+
+
+def report(frame: pd.DataFrame, title: str, brief: bool) -> str:
+    """The library's own HTML: one file, styles and scripts inside, no progress bars."""
+    module = library()
+    # One of its bars ignores progress_bar=False and writes to stderr; errors still come as exceptions.
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        made = module.ProfileReport(frame, title=title, minimal=brief, progress_bar=False)
+        return str(made.to_html())
+
+
+def scope(rows: int, used: int, seed: int, brief: bool) -> str:
+    """What the profile looked at, in a sentence."""
+    sampled = f"Profile of a random sample: {used:,} of {rows:,} rows, seed {seed}." if used < rows else f"Profile of all {rows:,} rows."
+    return sampled + (" Short form: correlations and interactions are left out." if brief else "")
+
+
+def noted(document: str, sentence: str) -> str:
+    """The document with the sentence above everything else in its body."""
+    note = f'<p role="note" style="margin:0;padding:.6rem 1rem;background:#fdf3dc;color:#1a2028;position:relative;z-index:2000">{html.escape(sentence)}</p>'
+    return re.sub(r"<body[^>]*>", lambda found: found.group(0) + note, document, count=1)
+
+
+def sealed(document: str) -> str:
+    """The document without loads from, or links to, other hosts.
+
+    >>> sealed('<a href="https://x.org/?utm=1">x</a><img src=//y.net/p.png>')
+    '<a>x</a><img>'
+    """
+    return FETCHED.sub("", AWAY.sub("", document))

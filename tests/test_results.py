@@ -1,0 +1,84 @@
+"""Results: through JSON and back, escaped, and worded."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_kit import contract, results
+from mlops_kit.results import Figure, Interval, Table, Verdict, Verdicts, number, percent, plain, revive
+
+FRAME = pd.DataFrame({"column": ["a", "<b>"], "value": [0.5, None]})
+FAILED = Verdict("leak", "No leak", "failed", "blocks", "a column knows the target", "0.99", "0.98", "leave it out")
+PASSED = Verdict("cal", "Calibrated", "passed", "warns", "it is calibrated", diagnostics={"ece": 0.01})
+SAMPLES = {
+    "Table": Table("Drift", "One column drifted.", FRAME, {"value": "share"}, ("a note",)),
+    "Interval": Interval(0.7, 0.6, 0.8),
+    "Figure": Figure("Drift", "One column drifted.", "<svg/>", FRAME),
+    "Verdict": FAILED,
+    "Verdicts": Verdicts.of([PASSED, FAILED]),
+    "Report": contract.Report("All rows keep.", FRAME, 2, 0, False, ("a note",)),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_result_comes_back_from_json(name: str) -> None:
+    text = json.dumps(plain(SAMPLES[name]), allow_nan=False)
+    back = revive(json.loads(text))
+    assert type(back) is type(SAMPLES[name])
+    assert json.dumps(plain(back), allow_nan=False) == text
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"Interval"}))
+def test_a_result_shows_itself_escaped(name: str) -> None:
+    page = SAMPLES[name]._repr_html_()
+    assert "<b><b>" not in page and str(SAMPLES[name]) in page
+    assert isinstance(SAMPLES[name].frame(), pd.DataFrame)
+
+
+def test_the_worst_verdict_comes_first_and_blocks() -> None:
+    both = Verdicts.of([PASSED, FAILED])
+    assert [v.check for v in both] == ["leak", "cal"]
+    assert both.blocked and len(both) == 2 and both.count("passed") == 1
+    assert both.sentence == "2 checks: 1 passed, 1 failed. What blocks: a column knows the target"
+
+
+def test_a_failure_that_only_warns_does_not_block() -> None:
+    warns = Verdict("x", "X", "failed", "warns", "so")
+    assert not warns.blocks and not Verdicts.of([warns]).blocked
+
+
+def test_no_verdicts_say_so() -> None:
+    assert Verdicts.of([]).sentence == "0 checks: none ran."
+
+
+def test_a_state_is_told_by_shape_and_word() -> None:
+    assert FAILED.frame()["Result"].tolist() == ["▲ failed"]
+
+
+def test_values_of_all_kinds_become_json() -> None:
+    given = {"n": np.int64(3), "x": np.float32(0.5), "nan": math.nan, "inf": math.inf, "nat": pd.NaT, "na": pd.NA, "at": pd.Timestamp("2013-07-01", tz="UTC"), "list": np.array([1, 2]), "yes": np.bool_(True)}
+    assert plain(given) == {"n": 3, "x": 0.5, "nan": None, "inf": None, "nat": None, "na": None, "at": "2013-07-01 00:00:00+00:00", "list": [1, 2], "yes": True}
+
+
+def test_a_long_table_counts_what_it_leaves_out() -> None:
+    page = results.table_html(pd.DataFrame({"a": range(50)}), limit=40)
+    assert "and 10 more rows" in page and page.count("<tr>") == 41
+
+
+def test_units_stand_in_the_head() -> None:
+    assert "value (share)" in SAMPLES["Table"]._repr_html_()
+
+
+def test_an_interval_reads_as_one() -> None:
+    assert str(Interval(0.75, 0.7, 0.8)) == "0.750 [0.700, 0.800]"
+    assert str(Interval(None)) == "unknown"
+
+
+def test_numbers_for_sentences() -> None:
+    assert [number(v) for v in (None, math.inf, -1234567, 0.00012, True)] == ["unknown", "infinite", "-1,234,567", "0.00012", "True"]
+    assert [percent(v) for v in (1.0, 0.0004, math.nan)] == ["100 %", "0.04 %", "unknown"]

@@ -1,0 +1,182 @@
+"""Sources: nothing is seen before it was known, and what cannot be read is worded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlops_kit import config, sources
+from mlops_kit.errors import KitError, RunFailed
+
+YAML = """
+name: tiny
+source: t.csv
+target: late
+task: binary
+id: nr
+time: at
+label_delay: 1d
+known_later: {gate: closed, closed: closed, taxi: 2h}
+"""
+CSV = """nr,at,closed,gate,taxi,late
+3,2013-01-03 00:00,2013-01-03 01:00,C,30,1
+1,2013-01-01 00:00,2013-01-01 01:00,A,10,0
+2,2013-01-02 00:00,2013-01-02 01:00,B,20,1
+"""
+
+
+def project(folder: Path, text: str = YAML, csv: str | None = CSV) -> config.Project:
+    (folder / "mlops.yaml").write_text(text)
+    if csv is not None:
+        (folder / "t.csv").write_text(csv)
+    return config.load(folder)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def test_all_is_known_in_the_end_and_in_order(tmp_path: Path) -> None:
+    frame = sources.read(project(tmp_path))
+    assert frame["nr"].tolist() == [1, 2, 3] and frame["late"].tolist() == [0, 1, 1]
+    assert str(frame["at"].dtype) == "datetime64[us, UTC]"
+
+
+def test_later_rows_are_not_there(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    assert sources.read(made, at("2013-01-02T00:00"))["nr"].tolist() == [1]  # a row of that very moment is later
+    assert sources.read(made, at("2013-01-02T00:00:01"))["nr"].tolist() == [1, 2]
+
+
+def test_a_label_is_known_after_its_delay(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    before, after = (sources.read(made, at(t))["late"].isna().tolist() for t in ("2013-01-02T23:59", "2013-01-03T00:00"))
+    assert before == [False, True] and after == [False, False]
+
+
+def test_a_value_is_known_by_the_column_that_says_when(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    before, after = (sources.read(made, at(t)) for t in ("2013-01-02T00:59", "2013-01-02T01:00"))
+    assert before["gate"].isna().tolist() == before["closed"].isna().tolist() == [False, True]
+    assert after["gate"].tolist() == ["A", "B"]
+
+
+def test_a_value_is_known_after_its_delay(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    before, after = (sources.read(made, at(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00"))
+    assert before.isna().tolist() == [False, True] and after.tolist() == [10, 20]
+
+
+def test_a_value_whose_moment_is_missing_is_not_known(tmp_path: Path) -> None:
+    made = project(tmp_path, csv=CSV.replace("2013-01-01 01:00", ""))
+    assert sources.read(made, at("2014-01-01T00:00"))["gate"].isna().tolist() == [True, False, False]
+
+
+def test_rows_in_order_are_not_sorted_and_ties_are(tmp_path: Path) -> None:
+    tied = "nr,at,closed,gate,taxi,late\n2,2013-01-01,2013-01-01,A,1,0\n1,2013-01-01,2013-01-01,A,1,0\n"
+    assert sources.read(project(tmp_path, csv=tied))["nr"].tolist() == [1, 2]
+    frame = pd.DataFrame({"at": pd.to_datetime(["2013-01-01", "2013-01-01"]), "nr": ["a", "b"]})
+    assert sources.in_order(frame, ["at", "nr"]) and not sources.in_order(frame.iloc[::-1], ["at", "nr"])
+
+
+def test_a_table_without_a_key_gets_its_position(tmp_path: Path) -> None:
+    made = project(tmp_path, YAML.replace("id: nr\n", ""))
+    assert sources.keys(made) == ["row_id"]
+    assert sources.read(made).set_index("row_id")["nr"].to_dict() == {0: 3, 1: 1, 2: 2}
+
+
+def test_the_newest_moment_knows_the_last_label(tmp_path: Path) -> None:
+    made = sources.settled(project(tmp_path))
+    assert made.config.as_of == made.config.until == pd.Timestamp("2013-01-04 00:00:00.000001", tz="UTC")
+    assert sources.read(made, made.config.as_of)["late"].notna().all()
+
+
+def test_a_sample_with_time_is_the_newest(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    assert sources.thinned(made, sources.read(made), 2)["nr"].tolist() == [2, 3]
+    assert len(sources.thinned(made, sources.read(made), 0)) == len(sources.thinned(made, sources.read(made), 9)) == 3
+
+
+def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{int(i % 4 == 0)}\n" for i in range(200))
+    made = project(tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: binary\nid: nr\n", f"nr,late\n{rows}")
+    some = sources.thinned(made, sources.read(made), 40)
+    assert len(some) == 40 and some["late"].sum() == 10
+    assert some["nr"].is_monotonic_increasing and some["nr"].max() > 100
+    pd.testing.assert_frame_equal(some, sources.thinned(made, sources.read(made), 40))
+
+
+@pytest.mark.parametrize("source", ["t.csv", "t.parquet", "t.xlsx", "no*.csv", "no*.parquet", "folder"])
+def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
+    with pytest.raises(KitError, match="does not exist") as error:
+        sources.read(project(tmp_path, YAML.replace("t.csv", f"'{source}'"), None))
+    assert source in error.value.what and error.value.cure
+
+
+@pytest.mark.parametrize("csv", ["nr,at,closed,gate,taxi,late\n", ""], ids=["header only", "no byte"])
+def test_an_empty_table_is_worded(tmp_path: Path, csv: str) -> None:
+    with pytest.raises(KitError, match="has no rows|cannot be read") as error:
+        sources.read(project(tmp_path, csv=csv))
+    assert "t.csv" in error.value.what and error.value.cure
+
+
+def test_no_row_by_a_moment_is_worded(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="no row of the source was known by 2012-01-01"):
+        sources.read(project(tmp_path), at("2012-01-01T00:00"))
+
+
+def test_a_column_that_went_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="no column 'late'"):
+        sources.read(project(tmp_path, csv=CSV.replace("late", "latte")))
+
+
+def test_a_time_column_without_moments_is_worded(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="'at' does not hold moments: 'soon'"):
+        sources.read(project(tmp_path, csv="nr,at,closed,gate,taxi,late\n1,soon,2013-01-01,A,1,0\n2,later,2013-01-01,A,1,0\n"))
+
+
+def test_the_hour_that_the_clock_repeats_is_taken_as_the_later_one() -> None:
+    read = sources.moments(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
+    assert str(read[0]) == "2013-11-03 06:30:00+00:00"  # standard time, five hours behind
+
+
+def test_the_hour_that_the_clock_skips_moves_to_its_end() -> None:
+    read = sources.moments(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
+    assert str(read[0]) == "2013-03-10 07:00:00+00:00"
+
+
+def test_moments_with_a_zone_keep_it() -> None:
+    read = sources.moments(pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York")
+    assert str(read[0]) == "2013-06-30 22:00:00+00:00"
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet", "xlsx"])
+def test_each_kind_of_file_is_read_alike(tmp_path: Path, ending: str) -> None:
+    table = pd.read_csv(__import__("io").StringIO(CSV))
+    file = tmp_path / f"u.{ending}"
+    {"csv": table.to_csv, "csv.gz": table.to_csv, "parquet": table.to_parquet, "xlsx": table.to_excel}[ending](file, index=False)
+    made = project(tmp_path, YAML.replace("t.csv", file.name), None)
+    assert sources.read(made)["gate"].tolist() == ["A", "B", "C"]
+    assert sources.columns(made) == list(table.columns)
+
+
+def test_a_query_is_read_with_its_url_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/t.db")
+    pd.DataFrame({"nr": [1, 2], "late": [0, 1]}).to_sql("t", engine, index=False)
+    engine.dispose()
+    made = project(tmp_path, "name: a\nsource: {sql: SELECT * FROM t;, url: 'sqlite:///${FOLDER}/t.db'}\ntarget: late\ntask: binary\nid: nr\n", None)
+    with pytest.raises(KitError, match="'FOLDER', which is not set"):
+        sources.read(made)
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    assert sources.read(made)["late"].tolist() == [0, 1] and sources.columns(made) == ["nr", "late"]
+
+
+def test_an_unknown_dataset_lists_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match="unknown dataset 'flight'") as error:
+        sources.read(project(tmp_path, YAML.replace("t.csv", "dataset:flight"), None))
+    assert "'flights'" in error.value.expected
