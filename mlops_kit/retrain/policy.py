@@ -78,7 +78,9 @@ def broken_schema(facts: Facts) -> str:
 def vanished(facts: Facts) -> str:
     """A column that has gone missing is a fault of the delivery, not news about the world."""
     rows = facts.drift.data
-    names = [r.column for r in rows.itertuples() if r.word == "alert" and r.missing_current - r.missing_reference > facts.config.monitor.missing]
+    alerts = rows[rows["word"] == "alert"]
+    rise = alerts["missing_current"].astype(float) - alerts["missing_reference"].astype(float)
+    names = alerts.loc[rise > facts.config.monitor.missing, "column"].tolist()
     return f"Values of {', '.join(names)} went missing; the delivery must be mended first." if names else ""
 
 

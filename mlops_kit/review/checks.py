@@ -35,10 +35,8 @@ class Check:
 
     def __call__(self, evidence: Evidence) -> Verdict:
         """The check's verdict, under its own name and severity."""
-        if self.task and self.task != evidence.config.task:
-            found = says("not applicable", f"This is asked of {self.task} tasks only.")
-        else:
-            found = self.function(evidence)
+        fits = self.task in {"", evidence.config.task}
+        found = self.function(evidence) if fits else says("not applicable", f"This is asked of {self.task} tasks only.")
         return replace(found, check=self.name, title=self.title, severity=self.severity)
 
 

@@ -149,7 +149,7 @@ def evidence(
     y = scores[config.target].dropna()
     beside = [b for b in BASELINES if b in scores and scores[b].notna().any()]
     gains = {b: metrics.paired_difference(config.headline, scores[config.target], scores["score"], scores[b], days(scores, config), config.review.draws, seed) for b in beside}
-    classes = {str(int(k)): int(v) for k, v in y.value_counts().sort_index().items()} if config.task == "binary" else {}
+    classes = {str(k): int((y == k).sum()) for k in (0, 1)} if config.task == "binary" else {}
     return Evidence(
         config=config,
         rows=len(y),

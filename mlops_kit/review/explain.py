@@ -109,7 +109,7 @@ def calibration_table(y: Any, score: Any, bins: int = 10) -> Table:
         rows.append((float(score[held == b].mean()), seen, low, high, count, count / len(y)))
     data = pd.DataFrame(rows, columns=columns)
     off = data.assign(gap=data["seen"] - data["said"])
-    worst = off.loc[off["gap"].abs().idxmax()]
+    worst = off.iloc[int(off["gap"].abs().to_numpy().argmax())]
     told = percent if shares else number
     outside = int(((data["said"] < data["low"]) | (data["said"] > data["high"])).sum())
     sentence = f"Where it says {told(float(worst['said']))}, {told(float(worst['seen']))} is seen: the largest gap; in {outside} of {len(data)} bins what it says lies outside the interval."

@@ -1,0 +1,206 @@
+"""Drift: contracts of meaning for every test, the two gates, and a word for what cannot be tested."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mlops_kit.config import Config, Monitor
+from mlops_kit.monitor import drift
+
+LIMITS = Monitor()
+NUMERIC = [n for n, t in drift.DRIFT_TESTS.items() if "number" in t.kinds]
+CATEGORICAL = [n for n, t in drift.DRIFT_TESTS.items() if "category" in t.kinds]
+
+
+def sample(kind: str, rows: int, shift: float, seed: int) -> pd.Series:
+    """A column of a kind; ``shift`` of 0 is the reference's own distribution."""
+    rng = np.random.default_rng(seed)
+    if kind == "number":
+        return pd.Series(rng.normal(shift, 1, rows))
+    if kind == "boolean":
+        return pd.Series(rng.random(rows) < 0.3 + shift / 3)
+    names = np.array(["a", "b", "c", "d"]) if kind == "category" else np.arange(4)
+    weights = np.array([0.4, 0.3, 0.2, 0.1]) + shift * np.array([-0.3, -0.1, 0.1, 0.3])
+    return pd.Series(rng.choice(names, rows, p=weights))
+
+
+def word(before: object, now: object, limits: Monitor = LIMITS) -> str:
+    """The word for one column."""
+    return str(row(before, now, limits)["word"])
+
+
+def row(before: object, now: object, limits: Monitor = LIMITS) -> pd.Series:
+    """The row of one column."""
+    table = drift.compare(pd.DataFrame({"x": before}), pd.DataFrame({"x": now}), ["x"], limits)
+    return table.data.iloc[0]
+
+
+EVERY = [(n, k) for n, t in drift.DRIFT_TESTS.items() for k in t.kinds]
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY)
+def test_same_sample_has_no_effect(name: str, kind: str) -> None:
+    values = sample(kind, 2000, 0.0, 1)
+    found = drift.DRIFT_TESTS[name].function(values, values)
+    assert found.effect == 0
+    assert found.p_value > 0.99
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY)
+@pytest.mark.parametrize("rows", [300, 5000, 150_000])
+def test_same_distribution_never_alerts_whatever_the_size(name: str, kind: str, rows: int) -> None:
+    assert word(sample(kind, rows, 0.0, 1), sample(kind, rows, 0.0, 2)) == "no drift"
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY)
+@pytest.mark.parametrize("rows", [300, 5000])
+def test_shifted_alerts(name: str, kind: str, rows: int) -> None:
+    assert word(sample(kind, rows, 0.0, 1), sample(kind, rows, 1.0, 2)) == "alert"
+
+
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_a_tiny_shift_never_alerts_however_many_rows(kind: str) -> None:
+    found = row(sample(kind, 100_000, 0.0, 1), sample(kind, 100_000, 0.04, 2))
+    assert found["adjusted_p"] < LIMITS.alpha
+    assert found["word"] == "no drift"
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_odd_numbers_give_finite_answers(name: str) -> None:
+    odd = [pd.Series([1.0] * 50), pd.Series([1.0, math.inf, -math.inf] * 20), pd.Series([0.0])]
+    for now in odd:
+        assert all(map(math.isfinite, drift.DRIFT_TESTS[name].function(pd.Series([1.0] * 50), now)))
+
+
+@pytest.mark.parametrize("name", CATEGORICAL)
+def test_odd_categories_give_finite_answers(name: str) -> None:
+    for before, now in ((["a"] * 50, ["a"] * 50), (["a"] * 50, ["b"] * 50), (["a", "b"] * 25, ["a"] * 50), (["a"] * 3, ["b"] * 2)):
+        found = drift.DRIFT_TESTS[name].function(pd.Series(before), pd.Series(now))
+        assert all(map(math.isfinite, found))
+        assert 0 <= found.effect <= 1
+
+
+def test_wholly_other_categories_have_an_effect_of_one() -> None:
+    assert drift.cramers_v(pd.Series(["a"] * 50), pd.Series(["b"] * 50)).effect == pytest.approx(1.0)
+
+
+def test_ks_is_scipys_less_the_second_moment() -> None:
+    before, now = sample("number", 400, 0.0, 1), sample("number", 600, 0.5, 2)
+    found, scipys = drift.kolmogorov_smirnov(before, now), stats.ks_2samp(before, now, method="asymp")
+    assert (found.statistic, found.p_value) == (scipys.statistic, scipys.pvalue)
+    second_moment = stats.kstwobign.var() + stats.kstwobign.mean() ** 2
+    assert second_moment == pytest.approx(math.pi**2 / 12, rel=1e-4)
+    assert found.effect == pytest.approx(math.sqrt(scipys.statistic**2 - second_moment * (1 / 400 + 1 / 600)), rel=1e-3)
+
+
+def test_cramers_v_by_hand() -> None:
+    before, now = ["a"] * 60 + ["b"] * 40, ["a"] * 40 + ["b"] * 60
+    found = drift.cramers_v(pd.Series(before), pd.Series(now))
+    chi2 = 4 * 10**2 / 50  # each of four cells differs by 10 from the 50 expected
+    phi2 = chi2 / 200
+    assert found.statistic == pytest.approx(math.sqrt(phi2))
+    assert found.effect == pytest.approx(math.sqrt((phi2 - 1 / 199) / (1 - 1 / 199)))
+    assert found.p_value == pytest.approx(stats.chi2.sf(chi2, 1))
+
+
+def test_cramers_v_does_not_shrink_with_a_short_window() -> None:
+    before = ["a"] * 500 + ["b"] * 500
+    long, short = ["a"] * 300 + ["b"] * 700, ["a"] * 60 + ["b"] * 140
+    assert drift.cramers_v(pd.Series(before * 100), pd.Series(short)).effect == pytest.approx(drift.cramers_v(pd.Series(before), pd.Series(long)).effect, abs=0.01)
+
+
+def test_p_values_are_adjusted_over_the_columns() -> None:
+    before = pd.DataFrame({f"c{i}": sample("number", 500, 0.0, i) for i in range(6)})
+    now = pd.DataFrame({f"c{i}": sample("number", 500, 0.1 * i, 10 + i) for i in range(6)})
+    data = drift.compare(before, now, before.columns, LIMITS).data
+    assert list(data["adjusted_p"]) == pytest.approx(list(stats.false_discovery_control(data["p_value"])))
+    assert data["column"].iloc[0] == "c5"
+
+
+DAYS = pd.Series(pd.date_range("2024-01-01", periods=300, freq="h", tz="UTC"))
+ONES = [1.0] * 300
+SPREAD = list(np.linspace(0, 1, 300))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (ONES, ONES, "constant"),
+        ([None] * 300, [None] * 300, "all missing"),
+        (SPREAD, [None] * 300, "alert"),
+        (SPREAD, SPREAD[:240] + [None] * 60, "alert"),
+        (SPREAD, SPREAD[:294] + [None] * 6, "no drift"),
+        (SPREAD, SPREAD[:50], "cannot tell"),
+        (["a", "b"] * 150, ["a", "b"] * 148 + ["z"] * 4, "new category"),
+        (["a", "b"] * 150, ["z"] * 300, "alert"),
+        (SPREAD, SPREAD[:297] + [math.inf] * 3, "infinite"),
+        (SPREAD, ["a"] * 300, "type changed"),
+        (DAYS, DAYS + pd.Timedelta(days=30), "not compared"),
+        ([f"id{i}" for i in range(300)], [f"id{i}" for i in range(300, 600)], "not compared"),
+        (ONES, SPREAD, "alert"),
+        ([1, 2, 3] * 100, [1.0, 2.0, 3.0] * 100, "no drift"),
+        ([True, False] * 150, [True, False] * 150, "no drift"),
+        (pd.Series([1, 2, None] * 100, dtype="Int64"), pd.Series([1, 2, None] * 100, dtype="Int64"), "no drift"),
+        (pd.Categorical(["a", "b"] * 150), pd.Categorical(["a", "b"] * 150), "no drift"),
+        ([[1], [2]] * 150, [[1], [2]] * 150, "no drift"),
+    ],
+)
+def test_every_odd_column_gets_its_word(before: object, now: object, expected: str) -> None:
+    assert word(before, now) == expected
+
+
+def test_an_absent_column_is_a_word() -> None:
+    data = drift.compare(pd.DataFrame({"x": SPREAD}), pd.DataFrame({"y": SPREAD}), ["x"], LIMITS).data
+    assert data["word"].tolist() == ["absent"]
+
+
+def test_no_rows_are_not_applicable() -> None:
+    table = drift.compare(pd.DataFrame({"x": SPREAD}), pd.DataFrame({"x": []}), ["x"], LIMITS)
+    assert len(table.data) == 0
+    assert list(table.data.columns) == drift.COLUMNS
+    assert "Not applicable" in table.sentence
+
+
+def test_the_sentence_names_the_worst_column() -> None:
+    before = pd.DataFrame({"calm": SPREAD, "moved": SPREAD})
+    table = drift.compare(before, before.assign(moved=before["moved"] + 0.5), ["calm", "moved"], LIMITS)
+    assert table.sentence.startswith("moved drifted most") and "1 of 2 columns alerts" in table.sentence
+
+
+def test_the_limits_are_the_projects() -> None:
+    before, now = sample("number", 2000, 0.0, 1), sample("number", 2000, 0.4, 2)
+    assert word(before, now) == "alert"
+    assert word(before, now, Monitor(effect_alert=0.5)) == "watch"
+    assert word(before, now, Monitor(rows=5000)) == "cannot tell"
+
+
+def test_sampling_is_seeded_and_capped() -> None:
+    values = pd.Series(range(drift.MOST_ROWS + 10))
+    assert len(drift.capped(values, 0)) == drift.MOST_ROWS
+    assert drift.capped(values, 3).equals(drift.capped(values, 3))
+
+
+def test_schema_names_what_changed() -> None:
+    before = pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": [1.0, 2.0]})
+    assert drift.schema(before, before.assign(d=1)).outcome == "passed"
+    assert drift.schema(before, before.assign(a=[1.5, None])).outcome == "passed"
+    gone = drift.schema(before, before.drop(columns="b").assign(c=["1", "2"]))
+    assert gone.blocks
+    assert gone.diagnostics == {"missing": ["b"], "added": [], "changed": ["c (number → category)"]}
+    assert drift.schema(before, before.head(0)).outcome == "not applicable"
+
+
+def test_sides_are_the_test_rows_and_the_scored_rows_on_the_same_columns() -> None:
+    config = Config(name="t", source="x.csv", target="y", task="binary", id=["k"], time="t")
+    when = pd.date_range("2024-01-01", periods=4, freq="D", tz="UTC")
+    table = pd.DataFrame({"k": range(4), "t": when, "y": [0, 1, 0, 1.0], "part": ["train", "train", "test", "test"], "a": [1.0, 2, 3, 4]})
+    judged = pd.DataFrame({"k": [3, 2], "score": [0.3, 0.2], "refitted": [0, 0]})
+    scored = pd.DataFrame({"prediction_id": ["p"], "k": [9], "t": when[:1], "score": [0.9], "decision": [1.0], "model_version": ["1"], "day": ["d"], "a": [5.0]})
+    reference, current = drift.sides(config, table, judged, scored)
+    assert reference.to_dict("list") == {"a": [3.0, 4.0], "score": [0.2, 0.3]}
+    assert set(current.columns) == {"a", "score"}

@@ -1,0 +1,46 @@
+"""environment.yml, pyproject.toml and requirements.lock say the same."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from mlops_kit import __version__
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = {canonicalize_name(m[1]): m[2] for m in re.finditer(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", (ROOT / "requirements.lock").read_text(), re.M)}
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+
+
+@pytest.mark.parametrize("line", PROJECT["dependencies"])
+def test_a_dependency_is_locked_at_a_version_it_allows(line: str) -> None:
+    wanted = Requirement(line)
+    assert wanted.specifier.contains(LOCK[canonicalize_name(wanted.name)])
+
+
+def test_the_environment_installs_the_lock_on_a_python_the_project_allows() -> None:
+    python = next(d.split("=")[1] for d in ENVIRONMENT["dependencies"] if isinstance(d, str) and d.startswith("python="))
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
+    pip = next(d["pip"] for d in ENVIRONMENT["dependencies"] if isinstance(d, dict))
+    assert "-r requirements.lock" in pip and "pip" in ENVIRONMENT["dependencies"]
+
+
+def test_the_environment_has_the_projects_name_and_conda_forge_alone() -> None:
+    assert ENVIRONMENT["name"] == PROJECT["name"] and ENVIRONMENT["channels"] == ["conda-forge"]
+
+
+def test_the_package_says_its_own_version() -> None:
+    assert PROJECT["version"] == __version__
+
+
+def test_each_locked_package_stands_once() -> None:
+    lines = [line.split("==")[0].lower() for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line and not line.startswith((" ", "#"))]
+    assert len(lines) == len(set(lines)) > 50
