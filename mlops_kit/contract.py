@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Kind = Literal["number", "integer", "text", "boolean", "moment", "empty"]
 A = {"number": "a number", "integer": "a whole number", "text": "text", "boolean": "true or false", "moment": "a moment"}
 GONE, HOLLOW, SPARSE, OTHER = "the column is there", "not all of it is missing", "missing in at most {}", "the column holds {}"
+MISSING = "not missing"
 BREAKS = tuple(rule.split("{")[0] for rule in (GONE, HOLLOW, SPARSE, OTHER))
 CATEGORIES, SEEN = 30, 20  # a text column with this many values at most, each seen this often on average, has allowed ones
 ROOM = 0.5  # of the range seen, added on either side
@@ -218,6 +219,7 @@ def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:
     if held == "text":
         text = types.infer_dtype(values, skipna=True) in {"string", "empty", "categorical"}
         return (values if text else values.map(_text, na_action="ignore")), none
+    made: Any
     if held == "moment":
         made = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
     elif held == "boolean":
@@ -276,7 +278,7 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
 
     def note(name: str, rule: str, where: Any) -> None:
         at = np.asarray(where)
-        held = rows[name].iloc[at].astype(str).unique()[:EXAMPLES] if name in rows else []
+        held: Any = rows[name].iloc[at].astype(str).unique()[:EXAMPLES] if name in rows else []
         found.append((name, rule, len(at), len(at) / max(len(rows), 1), ", ".join(held)))
         if not rule.startswith(BREAKS):
             bad[at] = True
@@ -290,7 +292,11 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
                 made[name] = made[name].where(~odd) if share <= bad_rows_limit else rows[name]
     wrong = {name for name, rule, *_ in found if rule.startswith(BREAKS)}
     for name, rule, where in failures(made, contract, wrong):
-        note(name, rule, where)
+        # what could not be read is missing from here on, and has been told already
+        told_before = rule == MISSING and name in rows
+        left = where[rows[name].isna().to_numpy()[where]] if told_before else where
+        if len(left) or rule == GONE:
+            note(name, rule, left)
     data = pd.DataFrame(found, columns=["column", "rule", "rows", "share", "examples"])
     report = told(data, len(rows), int(bad.sum()), bad_rows_limit, sorted(set(map(str, rows.columns)) - {*contract.columns, ROW}))
     return report, made[~bad].reset_index(drop=True), rows[bad].reset_index(drop=True)
@@ -307,11 +313,11 @@ def failures(made: pd.DataFrame, contract: Contract, wrong: set[str]) -> Iterato
         schema(sound).validate(made, lazy=True)
     except pandera.errors.SchemaErrors as errors:
         for error in errors.schema_errors:
-            where = error.failure_cases if hasattr(error.failure_cases, "columns") else None
+            where: Any = error.failure_cases
             if error.reason_code.name == "COLUMN_NOT_IN_DATAFRAME":
-                yield str(error.failure_cases["failure_case"].iloc[0]) if where is not None else str(error.failure_cases), GONE, everywhere
+                yield str(where["failure_case"].iloc[0]) if hasattr(where, "columns") else str(where), GONE, everywhere
             elif error.reason_code.name == "SERIES_CONTAINS_NULLS":
-                yield error.schema.name, "not missing", where["index"].to_numpy(dtype=int)
+                yield error.schema.name, MISSING, where["index"].to_numpy(dtype=int)
             elif error.check.name == HOLLOW or str(error.check.name).startswith(SPARSE.format("")):
                 yield error.schema.name, error.check.name, np.flatnonzero(made[error.schema.name].isna())
             else:

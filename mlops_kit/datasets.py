@@ -59,7 +59,7 @@ def nycflights_table(table: str, limit: int | None = None) -> pd.DataFrame:
             frame[name] = frame[name].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
         elif frame[name].isna().all():
             frame[name] = frame[name].astype("float64")
-        elif kind == object:
+        elif pd.api.types.is_object_dtype(kind):
             frame[name] = frame[name].where(frame[name].notna(), float("nan"))
     return frame
 

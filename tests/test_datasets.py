@@ -24,7 +24,7 @@ def test_all_flights_of_the_year_are_there(year: pd.DataFrame) -> None:
 def test_flights_have_the_types_the_stages_expect(year: pd.DataFrame) -> None:
     assert str(year["scheduled"].dtype) == str(year["departed"].dtype) == "datetime64[us, UTC]"
     assert (year.dtypes[["dep_delay", "arr_delay", "air_time"]] == "float64").all()
-    assert (year.dtypes[["carrier", "tailnum", "origin", "dest", "flight_id"]] == object).all()
+    assert (year.dtypes[["carrier", "tailnum", "origin", "dest", "flight_id"]].astype(str) == "object").all()
     assert str(year["late"].dtype) == "boolean"
 
 

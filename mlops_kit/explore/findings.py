@@ -43,7 +43,7 @@ def kind(values: pd.Series) -> str:
         return "number"
     if pd.api.types.is_datetime64_any_dtype(values):
         return "moment"
-    return "text" if values.dropna().map(type).eq(str).all() or isinstance(values.dtype, pd.CategoricalDtype) else "other"
+    return "text" if pd.api.types.infer_dtype(values, skipna=True) in {"string", "categorical"} else "other"
 
 
 def hashable(values: pd.Series) -> pd.Series:
@@ -63,7 +63,7 @@ def overview(frame: pd.DataFrame, config: Config) -> Table:
 
     rows = [(c, role(c, config), kind(frame[c]), share(frame[c].isna()), int(hashable(frame[c]).nunique())) for c in frame.columns]
     data = pd.DataFrame(rows, columns=["column", "role", "kind", "missing", "distinct"])
-    counts = ", ".join(f"{n} {k}" for k, n in data["kind"].value_counts().sort_index().items())
+    counts = ", ".join(f"{k}: {n}" for k, n in data["kind"].value_counts().sort_index().items())
     used = int((data["role"] == "feature").sum())
     sentence = f"{len(frame):,} rows and {len(data)} columns ({counts or 'none'}); {used} of them may become features."
     return Table("What is in the table?", sentence, data, {"missing": "share of rows"})
@@ -166,8 +166,10 @@ def groups(values: pd.Series) -> pd.Series:
         # -inf and inf have no quantile; they stand with the missing ones, not in a bin.
         finite = numbers.mask(numbers.isin([float("inf"), float("-inf")])) if kind(values) == "number" else numbers
         cut = pd.qcut(finite, BINS, duplicates="drop", precision=3)
-        return cut.astype("object").where(cut.notna(), None).map(str, na_action="ignore").fillna("missing")
-    common = values.value_counts().sort_index(key=lambda i: i.map(str)).sort_values(ascending=False, kind="stable").index[:GROUPS]
+        spans = {i: f"{i.left} to {i.right}" for i in cut.cat.categories}
+        return cut.astype("object").map(spans).fillna("missing")
+    most = FEW if kind(values) == "number" else GROUPS
+    common = values.value_counts().sort_index(key=lambda i: i.map(str)).sort_values(ascending=False, kind="stable").index[:most]
     words = values.astype("object").map(str, na_action="ignore")
     return words.where(values.isin(common) | values.isna(), "other").where(values.notna(), "missing")
 
@@ -307,6 +309,16 @@ def twins(frame: pd.DataFrame) -> Iterable[tuple[str, str]]:
         seen.setdefault(mark, str(column))
 
 
+def repeated(frame: pd.DataFrame, config: Config) -> list[tuple[str, str, str]]:
+    """Ids that occur twice and, where rows have no id of their own, whole rows that do."""
+    import pandas as pd
+
+    held = [c for c in config.id if c in frame.columns]
+    columns, name = (held, "id twice") if held else ([c for c in frame.columns if c != sources.ROW], "row twice")
+    count = int(pd.DataFrame({c: hashable(frame[c]) for c in columns}, index=frame.index).duplicated().sum()) if columns else 0
+    return [(", ".join(held) or "all columns", name, f"{count:,} rows repeat an earlier one")] if count else []
+
+
 def suspicious(frame: pd.DataFrame, config: Config) -> Table:
     """What looks wrong: signs of single columns, twin columns, ids and rows that occur twice."""
     import pandas as pd
@@ -317,10 +329,7 @@ def suspicious(frame: pd.DataFrame, config: Config) -> Table:
         facts = Facts(frame[column], kind(frame[column]), role(column, config), len(frame), int(values.notna().sum()), int(values.nunique()))
         found += [(str(column), name, said) for name, sign in SIGNS.items() if (said := sign(facts))]
     found += [(column, "copy", f"the same values as {first}") for column, first in twins(frame)]
-    for name, columns in {"id twice": config.id, "row twice": [c for c in frame.columns if c != sources.ROW]}.items():
-        held = [c for c in columns if c in frame.columns]
-        count = int(pd.DataFrame({c: hashable(frame[c]) for c in held}).duplicated().sum()) if held else 0
-        found += [(", ".join(config.id) or "all columns" if name == "id twice" else "all columns", name, f"{count:,} rows repeat an earlier one")] if count else []
+    found += repeated(frame, config)
     data = pd.DataFrame(found, columns=["column", "sign", "what is seen"])
     if data.empty:
         return Table("What looks wrong?", f"Nothing looks wrong in {frame.shape[1]} columns and {len(frame):,} rows.", data)

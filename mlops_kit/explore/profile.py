@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = 10_000
-WIDE = 15  # columns from which correlations and interactions take longer than the rest together
+WIDE = 15  # columns from which correlations take longer than the rest together
 SMALL = 1_000  # rows up to which the full report stays quick
+OFF = {"interactions": {"continuous": False, "targets": []}}  # a picture for each pair of numbers: most of the time and of the bytes
 AWAY = re.compile(r"""\s(?:src|href|action|poster|srcset)\s*=\s*(?:"\s*(?:https?:)?//[^"]*"|'\s*(?:https?:)?//[^']*'|(?:https?:)?//[^\s>]+)""", re.IGNORECASE)
 FETCHED = re.compile(r"""@import[^;]*https?:[^;]*;|url\(\s*["']?https?:[^)]*\)""", re.IGNORECASE)
 
@@ -41,8 +42,8 @@ def library() -> Any:
 def profile_html(frame: pd.DataFrame, title: str, seed: int, rows: int = ROWS) -> str:
     """A profile of a table, or of a seeded sample of it, as HTML.
 
-    The document says how many rows it looked at, and whether it leaves out correlations and
-    interactions, which a long or wide table is not worth waiting for.
+    The document says how many rows it looked at, and whether it leaves out correlations, which a long
+    or wide table is not worth waiting for. Pictures of pairs of columns are always left out.
 
     Raises
     ------
@@ -75,14 +76,14 @@ def report(frame: pd.DataFrame, title: str, brief: bool) -> str:
     # One of its bars ignores progress_bar=False and writes to stderr; errors still come as exceptions.
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        made = module.ProfileReport(frame, title=title, minimal=brief, progress_bar=False)
+        made = module.ProfileReport(frame, title=title, minimal=brief, progress_bar=False, **OFF)
         return str(made.to_html())
 
 
 def scope(rows: int, used: int, seed: int, brief: bool) -> str:
     """What the profile looked at, in a sentence."""
     sampled = f"Profile of a random sample: {used:,} of {rows:,} rows, seed {seed}." if used < rows else f"Profile of all {rows:,} rows."
-    return sampled + (" Short form: correlations and interactions are left out." if brief else "")
+    return sampled + (" Short form: correlations are left out." if brief else "")
 
 
 def noted(document: str, sentence: str) -> str:

@@ -105,11 +105,14 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
     RunFailed
         If there are no rows or no features.
     """
+    from threadpoolctl import threadpool_limits
+
     if frame.empty or not features:
         raise RunFailed(f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features", "labelled rows and at least one feature", "check leave_out and known_later in mlops.yaml")
     target = frame[config.target].astype("int64" if config.task == "binary" else "float64").to_numpy()
     model = spaces.FAMILIES[family].build(params, config.task, frame, features, seed)
-    model.fit(frame[features], target)
+    with threadpool_limits(spaces.threads(len(frame))):
+        model.fit(frame[features], target)
     # A forest sums its trees in the order its threads finish, so its last bits vary: one thread answers.
     if "model__n_jobs" in model.get_params():
         model.set_params(model__n_jobs=1)
@@ -119,10 +122,12 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
 def score(model: Any, frame: pd.DataFrame, features: list[str], config: Config) -> np.ndarray:
     """The probability of class 1, or the value; one a row."""
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     if frame.empty:
         return np.empty(0)
-    answer = model.predict_proba(frame[features])[:, -1] if config.task == "binary" else model.predict(frame[features])
+    with threadpool_limits(spaces.threads(len(frame))):
+        answer = model.predict_proba(frame[features])[:, -1] if config.task == "binary" else model.predict(frame[features])
     return np.asarray(answer, dtype="float64")
 
 

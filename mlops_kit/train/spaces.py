@@ -26,6 +26,7 @@ TASKS = ("binary", "regression")
 CATEGORIES = 40  # one column each; rarer ones share a column
 ORDINALS = 250  # HistGradientBoosting takes 255 categories at most
 THREADS = 2
+SMALL = 5_000  # rows below which threads cost more than they bring
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ def table(numbers: list[str], names: list[str], scaled: bool, one_hot: bool) -> 
     steps = [floats, SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True), StandardScaler()] if scaled else [floats]
     parts = [("names", make_pipeline(same, encoder), names), ("numbers", make_pipeline(*steps), numbers)]
     return ColumnTransformer([p for p in parts if p[2]], sparse_threshold=0)
+
+
+def threads(rows: int) -> int:
+    """Threads of a fit: the same on every machine, for their number may change a sum's last bits."""
+    return 1 if rows < SMALL else THREADS
 
 
 def pipeline(front: Any, model: Any) -> Any:
@@ -182,7 +188,7 @@ def build_lightgbm(params: Params, task: str, frame: pd.DataFrame, features: lis
     from lightgbm import LGBMClassifier, LGBMRegressor
 
     kind = LGBMClassifier if task == "binary" else LGBMRegressor
-    model = kind(**params, deterministic=True, force_row_wise=True, n_jobs=THREADS, verbose=-1, random_state=seed)
+    model = kind(**params, deterministic=True, force_row_wise=True, n_jobs=threads(len(frame)), verbose=-1, random_state=seed)
     return pipeline(table(*columns(frame, features), scaled=False, one_hot=True), model)
 
 
@@ -205,7 +211,7 @@ def build_forest(params: Params, task: str, frame: pd.DataFrame, features: list[
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     kind = RandomForestClassifier if task == "binary" else RandomForestRegressor
-    model = kind(**params, n_jobs=THREADS, random_state=seed)
+    model = kind(**params, n_jobs=threads(len(frame)), random_state=seed)
     return pipeline(table(*columns(frame, features), scaled=False, one_hot=False), model)
 
 
