@@ -117,5 +117,5 @@ def by_day(scores: pd.DataFrame, labels: pd.DataFrame, config: configs.Config) -
     if data.empty:
         return Table(title, "Cannot tell: there is no day with enough labels.", data)
     name, good = metrics.METRICS[config.headline].title, metrics.METRICS[config.headline].greater_is_better
-    worst = data.loc[data[config.headline].idxmin() if good else data[config.headline].idxmax()]
+    worst = data.sort_values(config.headline, ascending=good, kind="stable").iloc[0]
     return Table(title, f"The worst of {len(data)} days was {worst['day']:%Y-%m-%d}: {name} {number(float(worst[config.headline]))} on {int(worst['rows']):,} rows.", data)

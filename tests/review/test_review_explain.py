@@ -1,0 +1,99 @@
+"""What the model goes by, what its scores mean, what a decision costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from mlops_kit.config import Config
+from mlops_kit.review import calibration_table, decisions, error_table, permutation_importance, threshold_table
+from mlops_kit.review.explain import wilson
+
+Make = Callable[..., Config]
+
+
+def rows(count: int = 800) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 3))
+    y = (x[:, 0] + 0.3 * x[:, 1] + rng.normal(size=count) > 0).astype(float)
+    return pd.DataFrame(x, columns=["strong", "weak", "idle"]).assign(late=y)
+
+
+def test_the_column_that_matters_comes_first(config: Make) -> None:
+    frame, names = rows(), ["idle", "weak", "strong"]
+    model = LogisticRegression().fit(frame[names], frame["late"])
+    found = permutation_importance(model, frame, names, "late", config())
+    assert list(found.frame()["feature"])[:2] == ["strong", "weak"]
+    assert found.frame()["fall"].iloc[0] > 0.1
+    assert found.sentence.startswith("strong matters most")
+    again = permutation_importance(model, frame, names, "late", config())
+    pd.testing.assert_frame_equal(found.frame(), again.frame())
+
+
+def test_a_metric_of_which_less_is_better_falls_the_same_way(config: Make) -> None:
+    frame = rows()
+    model = LinearRegression().fit(frame[["strong", "idle"]], frame["late"])
+    found = permutation_importance(model, frame, ["strong", "idle"], "late", config("regression", review={"metric": "rmse"}), rows=300)
+    assert found.frame()["feature"].iloc[0] == "strong" and found.frame()["fall"].iloc[0] > 0
+    assert found.notes[0].startswith("300 rows")
+
+
+@pytest.mark.parametrize("label", [np.nan, 0.0])
+def test_rows_that_cannot_be_judged_give_an_empty_table(config: Make, label: float) -> None:
+    frame = rows()
+    model = LogisticRegression().fit(frame[["strong"]], frame["late"])
+    found = permutation_importance(model, frame.assign(late=label), ["strong"], "late", config())
+    assert found.frame().empty and "cannot be computed" in found.sentence
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 10), (5, 10), (10, 10), (3, 1000)])
+def test_wilson_equals_scipy(hits: int, count: int) -> None:
+    expected = binomtest(hits, count).proportion_ci(method="wilson")
+    assert wilson(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_bins_are_equal_and_hold_all_rows() -> None:
+    score = np.random.default_rng(0).random(1000)
+    y = (np.random.default_rng(1).random(1000) < score).astype(float)
+    data = calibration_table(y, score).frame()
+    assert list(data["rows"]) == [100] * 10
+    assert data["share"].sum() == pytest.approx(1)
+    assert (data["said"] * data["rows"]).sum() == pytest.approx(score.sum())
+    assert ((data["low"] <= data["seen"]) & (data["seen"] <= data["high"])).all()
+
+
+def test_a_constant_score_is_one_bin_and_no_rows_are_none() -> None:
+    assert len(calibration_table([0, 1, 1], [0.5, 0.5, 0.5]).frame()) == 1
+    assert calibration_table([np.nan], [0.5]).frame().empty
+
+
+def test_a_regressions_bins_hold_means() -> None:
+    data = calibration_table([10.0, 12.0, 20.0, 22.0], [11.0, 11.0, 21.0, 21.0], bins=2).frame()
+    assert list(data["seen"]) == [11.0, 21.0]
+    half = 1.959963984540054 * np.sqrt(2) / np.sqrt(2)
+    assert data["high"].iloc[0] == pytest.approx(11.0 + half)
+
+
+def test_what_a_decision_costs_by_hand(config: Make) -> None:
+    made = config(cost={"false_alarm": 10, "miss": 25, "unit": "$"})
+    found = threshold_table([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.25, made)
+    data = found.frame().set_index("rule")
+    assert data.loc["the model's threshold", "cost"] == 2.5  # one false alarm in four rows
+    assert data.loc["flag every row", "cost"] == 5.0
+    assert data.loc["flag no row", "cost"] == 12.5
+    assert data.loc["flag above a half", "misses"] == 1
+    assert "A row costs 2.500 $, without a model 5" in found.sentence
+    assert found.units["cost"] == "$ a row"
+
+
+def test_a_regression_says_how_far_it_is_off(config: Make) -> None:
+    scores = pd.DataFrame({"late": [0.0, 0.0, 0.0], "score": [1.0, -2.0, 3.0]})
+    found = decisions(scores, config("regression"), None)
+    assert found.frame()["off by at most"].tolist()[0] == 2.0
+    assert found.frame()["off by at most"].tolist()[-1] == 3.0
+    assert error_table([], []).sentence == "There is no labelled row."

@@ -1,0 +1,258 @@
+"""The contract: what it infers, what it puts aside, what stops a run, and that people can edit it."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_kit import contract as contracts
+from mlops_kit.config import Config
+from mlops_kit.contract import Column, Contract, check, diff, enforce, infer, load, save
+from mlops_kit.errors import KitError, RunFailed
+
+CONFIG = Config(name="t", source="t.csv", target="late", task="binary", id="nr", time="at", known_later={"delay": "1d"})
+ROWS = 200
+
+
+def table(rows: int = ROWS) -> pd.DataFrame:
+    at = pd.date_range("2013-01-01", periods=rows, freq="h", tz="UTC")
+    place = np.arange(rows)
+    return pd.DataFrame(
+        {
+            "nr": place, "at": at, "month": place // 50 + 1, "hour": place % 24, "temp": np.sin(place) * 20,
+            "origin": np.array(["EWR", "JFK", "LGA"])[place % 3], "tail": [f"N{i}" for i in place], "cancelled": place % 2 == 0,
+            "delay": np.where(place < rows - 24, place % 7.0, np.nan), "late": place % 4 == 0, "nothing": np.nan,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def held() -> Contract:
+    return infer(table(), CONFIG)
+
+
+def failed(report: contracts.Report) -> set[tuple[str, str, int]]:
+    return set(report.data[["column", "rule", "rows"]].itertuples(index=False, name=None))
+
+
+def test_kinds_are_inferred(held: Contract) -> None:
+    kinds = {n: c.type for n, c in held.columns.items()}
+    assert kinds == {
+        "nr": "integer", "at": "moment", "month": "integer", "hour": "integer", "temp": "number", "origin": "text", "tail": "text",
+        "cancelled": "boolean", "delay": "number", "late": "boolean", "nothing": "empty",
+    }  # fmt: skip
+
+
+def test_limits_have_room_of_half_the_range_and_keep_the_sign(held: Contract) -> None:
+    assert (held.columns["hour"].min, held.columns["hour"].max) == (0, 35)  # 0..23 and half of 23
+    temp = table()["temp"]
+    assert held.columns["temp"].max == pytest.approx(temp.max() + (temp.max() - temp.min()) / 2, abs=0.1)
+    assert held.columns["temp"].min <= temp.min() - (temp.max() - temp.min()) / 2
+
+
+def test_identifiers_and_calendars_have_no_limits(held: Contract) -> None:
+    for name in ("nr", "month"):
+        assert held.columns[name].min is None and held.columns[name].max is None
+    assert held.unique == ["nr"]
+
+
+def test_few_values_are_categories_and_many_are_not(held: Contract) -> None:
+    assert held.columns["origin"].allowed == ["EWR", "JFK", "LGA"]
+    assert held.columns["tail"].allowed is None
+    assert held.columns["late"].allowed == [False, True]
+
+
+def test_what_is_known_later_may_be_missing_and_a_key_may_not(held: Contract) -> None:
+    shares = {n: c.missing for n, c in held.columns.items()}
+    assert shares["late"] == shares["delay"] == 1.0 and shares["nr"] == shares["at"] == 0.0
+    assert shares["hour"] == pytest.approx(0.05)
+
+
+def test_room_above_the_missing_share_seen() -> None:
+    values = pd.Series([None] * 20 + [1.0] * 80)
+    assert contracts.share_with_room(values) == 0.35  # one and a half times 0.2, and 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "2.5", "?"] + ["3"] * 60, "number"), (["01234", "10115"], "text"), (["a", "1"], "text"), ([True, None, False], "boolean"),
+        (["2013-01-01", "2013-01-02"], "moment"), (["2013-01-01", "2013-13-41"], "text"), ([None, None], "empty"), ([1, 2.5], "number"),
+    ],
+)  # fmt: skip
+def test_a_kind_is_told_by_the_values_where_the_type_does_not(values: list[object], kind: str) -> None:
+    assert contracts.kind_of(pd.Series(values, dtype=object)) == kind
+
+
+def test_the_rows_it_was_inferred_from_keep_it(held: Contract) -> None:
+    report, good, bad = check(table(), held, 0.05)
+    assert report.sentence == "All 200 rows keep to the contract."
+    assert not report.broken and report.data.empty and report.good_rows == 200 and bad.empty
+    pd.testing.assert_frame_equal(good, table())
+
+
+BREAKAGES = {
+    "gone": (lambda f: f.drop(columns="hour"), "hour", "the column 'hour' is gone"),
+    "another type": (lambda f: f.assign(temp="warm"), "temp", "'temp' should be such that the column holds a number"),
+    "all missing": (lambda f: f.assign(origin=None), "origin", "'origin' should be such that not all of it is missing"),
+    "missing too often": (lambda f: f.assign(temp=f["temp"].where(f.index % 5 > 0)), "temp", "missing in at most 5 %"),
+    "too many bad rows": (lambda f: f.assign(hour=f["hour"].where(f.index > 20, 99)), "hour", "21 of 200 rows (10 %) would be put aside"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_what_breaks_the_contract_stops_the_run(held: Contract, name: str) -> None:
+    change, column, said = BREAKAGES[name]
+    report, _, _ = check(change(table()), held, 0.05)
+    assert report.broken and said in report.sentence and column in set(report.data["column"])
+    with pytest.raises(RunFailed, match="The contract is broken") as error:
+        enforce(report)
+    assert error.value.exit_code == 1 and error.value.cure
+
+
+def spoilt(column: str, value: object) -> pd.DataFrame:
+    frame = table()
+    frame[column] = frame[column].astype(object)
+    frame.loc[3, column] = value
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        ("hour", 99, "at most 35"), ("hour", -1, "at least 0"), ("hour", 1.5, "a whole number"), ("hour", "noon", "a whole number"),
+        ("temp", "warm", "a number"), ("temp", math.inf, "at most 40"), ("origin", "BER", "one of EWR, JFK, LGA"), ("cancelled", "perhaps", "true or false"),
+        ("at", "soon", "a moment"), ("nr", 2, "nr name a row once"), ("nr", None, "not missing"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_put_aside_and_counted(held: Contract, column: str, value: object, rule: str) -> None:
+    report, good, bad = check(spoilt(column, value), held, 0.05)
+    assert [r for c, r, n in failed(report) if (c, n) == (column, 1)][0].startswith(rule)
+    assert (report.good_rows, report.quarantined, report.broken) == (199, 1, False)
+    assert bad["tail"].tolist() == ["N3"] and len(good) == 199 and "N3" not in set(good["tail"])
+    enforce(report)
+
+
+def test_all_failures_are_told_at_once_and_a_row_counts_once(held: Contract) -> None:
+    frame = table()
+    frame.loc[3, ["hour", "temp"]] = [99, 999.0]
+    frame.loc[4, "origin"] = "BER"
+    report, good, bad = check(frame.drop(columns="cancelled"), held, 0.05)
+    assert {c for c, _, _ in failed(report)} == {"hour", "temp", "origin", "cancelled"}
+    assert report.quarantined == len(bad) == 2 and len(good) == 198
+    assert report.data.set_index("column").loc["hour", "examples"] == "99"
+
+
+def test_of_duplicates_the_first_stays(held: Contract) -> None:
+    frame = pd.concat([table(), table().head(3)])
+    report, good, bad = check(frame, held, 0.05)
+    assert report.quarantined == 3 and good["nr"].tolist() == list(range(200)) and bad["nr"].tolist() == [0, 1, 2]
+
+
+def test_a_composite_key_is_unique_as_a_whole() -> None:
+    held = Contract(unique=["a", "b"], columns={"a": Column(type="integer"), "b": Column(type="integer")})
+    report, good, _ = check(pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), held, 0.5)
+    assert report.quarantined == 1 and good["b"].tolist() == [1, 2]
+
+
+def test_numbers_given_as_text_are_made_numbers(held: Contract) -> None:
+    given = table().assign(hour=lambda f: f["hour"].astype(str), temp=lambda f: f["temp"].astype(str), cancelled=lambda f: f["cancelled"].map({True: "yes", False: "no"}))
+    report, good, _ = check(given, held, 0.05)
+    assert not report.broken and report.quarantined == 0
+    assert good["hour"].tolist() == table()["hour"].tolist() and good["temp"].tolist() == pytest.approx(table()["temp"].tolist())
+    assert good["cancelled"].tolist() == table()["cancelled"].tolist()
+
+
+def test_whole_numbers_read_as_floats_with_gaps_are_fine(held: Contract) -> None:
+    report, good, _ = check(table().assign(hour=lambda f: f["hour"].where(f.index > 2).astype(float)), held, 0.05)
+    assert not report.broken and report.quarantined == 0 and good["hour"].isna().sum() == 3
+
+
+def test_a_numeric_code_read_as_a_number_is_text_again() -> None:
+    held = Contract(columns={"code": Column(type="text", allowed=["1", "2"])})
+    report, good, _ = check(pd.DataFrame({"code": [1.0, 2.0, np.nan]}), held, 0.0)
+    assert not report.broken and good["code"].tolist()[:2] == ["1", "2"]
+
+
+def test_labels_may_be_missing_altogether(held: Contract) -> None:
+    report, _, _ = check(table().assign(late=pd.NA, delay=np.nan), held, 0.0)
+    assert not report.broken and report.quarantined == 0
+
+
+def test_a_new_column_is_noted_and_kept(held: Contract) -> None:
+    report, good, _ = check(table().assign(gate="A"), held, 0.05)
+    assert not report.broken and "gate" in good and "gate" in report.notes[0]
+
+
+def test_no_rows_break_nothing_but_a_gone_column_does(held: Contract) -> None:
+    report, good, bad = check(table().head(0), held, 0.05)
+    assert not report.broken and len(good) == len(bad) == 0
+    assert check(table().head(0).drop(columns="hour"), held, 0.05)[0].broken
+
+
+def test_the_rows_given_are_left_as_they_were(held: Contract) -> None:
+    given = spoilt("hour", "noon")
+    before = given.copy(deep=True)
+    check(given, held, 0.05)
+    infer(given, CONFIG)
+    pd.testing.assert_frame_equal(given, before)
+
+
+def test_a_contract_is_written_for_people_and_read_back(tmp_path: Path, held: Contract) -> None:
+    path = tmp_path / "contract.yaml"
+    save(path, held)
+    text = path.read_text()
+    assert text.startswith("# The data contract") and "hour: {type: integer, missing: 0.05, min: 0, max: 35}" in text
+    assert load(path) == held
+    save(path, load(path))
+    assert path.read_text() == text
+
+
+def test_categories_that_yaml_would_misread_survive(tmp_path: Path) -> None:
+    held = Contract(columns={"c": Column(type="text", allowed=["NO", "on", "1", "2013-01-01", "a: b"]), "t": Column(type="integer", allowed=[0, 1]), "b": Column(type="boolean", allowed=[False, True])})
+    save(tmp_path / "c.yaml", held)
+    back = load(tmp_path / "c.yaml")
+    assert back == held and [type(v) for v in back.columns["t"].allowed] == [int, int] and [type(v) for v in back.columns["b"].allowed] == [bool, bool]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("columns: {a: {typ: text}}", "columns.a.typ: unknown key; expected 'type'"), ("columns: {a: {type: float}}", "columns.a.type: 'float'"),
+        ("columns: {a: {type: text, missing: 2}}", "columns.a.missing: 2"), ("column: {}", "column: unknown key; expected 'columns'"), ("columns: [", "is not YAML"), ("", "columns"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_contract_is_worded(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "contract.yaml").write_text(text)
+    with pytest.raises(KitError) as error:
+        load(tmp_path / "contract.yaml")
+    assert said in str(error.value) and "contract.yaml" in error.value.cure and error.value.exit_code == 2
+
+
+def test_a_missing_contract_is_worded(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match="no contract at"):
+        load(tmp_path / "contract.yaml")
+
+
+def test_a_difference_is_a_row(held: Contract) -> None:
+    other = Contract(unique=["nr", "at"], columns={**{k: v for k, v in held.columns.items() if k != "temp"}, "hour": Column(type="integer", missing=0.05, min=0, max=23), "gate": Column(type="text")})
+    found = set(diff(held, other).data.itertuples(index=False, name=None))
+    assert found == {("", "unique", "nr", "nr, at"), ("hour", "max", "35", "23"), ("temp", "column", "number", "absent"), ("gate", "column", "absent", "text")}
+    assert diff(held, held).sentence == "The two contracts say the same."
+
+
+def test_a_table_of_336776_rows_is_checked_in_seconds() -> None:
+    base = table(240)
+    big = pd.concat([base] * 1404, ignore_index=True).head(336_776).assign(nr=lambda f: np.arange(len(f)))
+    big = big.assign(**{f"x{i}": np.arange(len(big)) % 97.0 for i in range(10)})
+    held = infer(big, CONFIG)
+    big.loc[:5_000, "hour"] = 99
+    start = time.perf_counter()
+    report, good, _ = check(big, held, 0.05)
+    took = time.perf_counter() - start
+    assert report.quarantined == 5_001 and len(good) == 331_775 and took < 8  # two to four times what a quiet machine needs
