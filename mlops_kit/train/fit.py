@@ -103,12 +103,17 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
     Raises
     ------
     RunFailed
-        If there are no rows or no features.
+        If there are no rows or no features, or a feature holds an infinity.
     """
+    import numpy as np
+    import pandas as pd
     from threadpoolctl import threadpool_limits
 
     if frame.empty or not features:
         raise RunFailed(f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features", "labelled rows and at least one feature", "check leave_out and known_later in mlops.yaml")
+    infinite = [c for c in features if pd.api.types.is_numeric_dtype(frame[c]) and np.isinf(frame[c].to_numpy(dtype="float64", na_value=np.nan)).any()]
+    if infinite:
+        raise RunFailed(f"the feature {infinite[0]!r} holds an infinity", "finite or missing values", "mend the view, or name the column under leave_out in mlops.yaml")
     target = frame[config.target].astype("int64" if config.task == "binary" else "float64").to_numpy()
     model = spaces.FAMILIES[family].build(params, config.task, frame, features, seed)
     with threadpool_limits(spaces.threads(len(frame))):

@@ -65,12 +65,17 @@ def baselines(task: str) -> dict[str, tuple[str, Params]]:
 
 
 def columns(frame: pd.DataFrame, features: list[str]) -> tuple[list[str], list[str]]:
-    """Features that are numbers (booleans are), and features that are names; moments are neither."""
+    """Features that are numbers (booleans are), and features that are names.
+
+    Moments are neither, nor is a column without a value: there is nothing to learn from it, and
+    scikit-learn's boosting cannot bin it.
+    """
     import pandas as pd
 
     moments = [c for c in features if pd.api.types.is_datetime64_any_dtype(frame[c]) or pd.api.types.is_timedelta64_dtype(frame[c])]
-    numbers = [c for c in features if c not in moments and numeric(frame[c])]
-    return numbers, [c for c in features if c not in moments and c not in numbers]
+    useful = [c for c in features if c not in moments and frame[c].notna().any()]
+    numbers = [c for c in useful if numeric(frame[c])]
+    return numbers, [c for c in useful if c not in numbers]
 
 
 def numeric(column: pd.Series) -> bool:

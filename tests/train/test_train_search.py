@@ -142,7 +142,7 @@ def test_the_newest_rows_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_does_not_fit_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(KitError, match="unknown model family 'forrest'"):
+    with pytest.raises(KitError, match="'forrest' is not known for the task binary; expected 'forest'"):
         search.search(made(), FEATURES, config(train={"families": ["forrest"]}), 1, tmp_path / "s.log", 2, 300)
     endless = made().assign(x=np.inf)
     with pytest.raises(RunFailed, match="infinity"):
