@@ -20,8 +20,9 @@ LABELLED = "SELECT {by}, scheduled + INTERVAL '1 day' AS seen, late::BIGINT AS l
 
 @features.view
 def weather(db: features.Tables) -> Any:
-    """The last hourly observation at the origin, at most six hours old."""
+    """The last hourly observation at the origin, at most six hours old; no gust is reported of a steady wind."""
     seen = pd.read_csv(nycflights("weather"), usecols=["origin", "time_hour", *WEATHER])
+    seen["wind_gust"] = seen["wind_gust"].fillna(seen["wind_speed"])
     db.table("weather", seen.assign(time_hour=pd.to_datetime(seen["time_hour"], utc=True)))
     fresh = ", ".join(f"CASE WHEN moment - time_hour <= INTERVAL '6 hours' THEN {c} END AS {c}" for c in WEATHER)
     return db.sql(f"SELECT row, {fresh} FROM rows ASOF LEFT JOIN weather ON rows.origin = weather.origin AND moment >= time_hour")

@@ -149,51 +149,16 @@ def lab(project: Where = "") -> None:
 
 @app.command()
 def doctor(project: Where = "") -> None:
-    """Python, packages, notebooks, store, disk: each with a cure."""
-    import shutil
+    """Python, packages, kernel, notebooks, source, store, disk: each with a cure."""
+    from mlops_kit import doctor as checks
 
-    from mlops_kit import config as configs
-    from mlops_kit import sources, tracking
-    from mlops_kit.pipeline import params
-
-    opened = configs.load(project or None)
-
-    def notebooks() -> str:
-        return f"{sum(len(params.read(opened.notebook(s))) for s in opened.config.stages)} parameters in {len(opened.config.stages)} notebooks"
-
-    def source() -> str:
-        sources.check_columns(opened)
-        return f"{len(sources.columns(opened))} columns"
-
-    def kernel() -> str:
-        import ipykernel
-
-        return f"ipykernel {ipykernel.__version__} of {sys.prefix}"
-
-    def mlflow() -> str:
-        with tracking.connected(opened) as client:
-            return f"{len(client.search_experiments())} experiments in {opened.config.tracking}"
-
-    def disk() -> str:
-        free = shutil.disk_usage(opened.root).free / 2**30
-        if free < 2:
-            raise KitError(f"{free:.1f} GiB free", "2 GiB", "remove old runs under reports/")
-        return f"{free:.0f} GiB free"
-
-    def python() -> str:
-        if sys.version_info[:2] < (3, 11):
-            raise KitError(f"Python {sys.version.split()[0]}", "3.11 or later", "make a new environment with it")
-        return sys.version.split()[0]
-
-    bad = 0
-    for name, check in {"Python": python, "kernel": kernel, "notebooks": notebooks, "source": source, "MLflow": mlflow, "disk": disk}.items():
-        try:
-            print(f"● {name}: {check()}")
-        except (KitError, ImportError, OSError) as error:
-            bad += 1
-            print(f"▲ {name}: {error}")
+    findings = []
+    for finding in checks.examine(project or None):
+        findings.append(finding)
+        print(f"{'●' if finding.well else '▲'} {finding.check}: {finding.sentence}", flush=True)
+    bad = sum(not f.well for f in findings)
     if bad:
-        raise RunFailed(f"{bad} of 6 things need mending", cure="see the lines marked ▲")
+        raise RunFailed(f"{bad} of {len(findings)} things need mending", cure="see the lines marked ▲")
 
 
 def main() -> None:

@@ -192,6 +192,7 @@ class Config(Section):
     target: str = Field(description="Column to predict")
     task: Literal["binary", "regression"] = Field(description="What kind of prediction")
     id: Names = Field(default_factory=list, description="Columns that name a row; empty: its position")
+    row: str = Field("row", description="What a row is called in sentences, such as flight or patient")
     time: str | None = Field(None, description="Column with the moment of prediction; null: the table has no time")
     timezone: str = Field("UTC", description="Zone in which moments are read and shown")
     label_delay: Duration = Field(timedelta(0), description="How long after its moment a row's label is known")

@@ -268,6 +268,33 @@ def intervals(
     return {n: percentiles(f(y, score, threshold), drawn[n], level) for n, f in chosen.items()}
 
 
+def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int = 0, level: float = 0.95) -> Interval:
+    """The sum of ``over`` by the sum of ``under``, with a percentile bootstrap interval.
+
+    A mean where ``under`` is one for each row, a share among some rows where it is one for these
+    (precision: hits by flagged). Blocks are drawn as in ``intervals``.
+    """
+    import numpy as np
+
+    over, under = np.asarray(over, dtype=float), np.asarray(under, dtype=float)
+
+    def value(weights: Any) -> float:
+        total = float((weights * under).sum())
+        return float((weights * over).sum()) / total if total > 0 else math.nan
+
+    ready = len(over) > 0 and drawable(len(over), blocks)
+    drawn = [value(w) for w in resampled(len(over), blocks, draws, seed)] if ready else []
+    return percentiles(value(np.ones(len(over))), drawn, level)
+
+
+def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float) -> np.ndarray:
+    """What the decision on each row costs: a false alarm, a miss, or nothing."""
+    import numpy as np
+
+    flagged, y = np.asarray(score, dtype=float) >= threshold, np.asarray(y, dtype=float)
+    return np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y)
+
+
 def paired_difference(
     name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
 ) -> Interval:

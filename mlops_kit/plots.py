@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-WIDTH = 640  # pixels of the plotting area; the SVG shrinks with its page
+WIDTH = 480  # pixels of the plotting area; the SVG shrinks with its page
+FONT = "Inter, system-ui, sans-serif"
 POINTS = 5000
 BARS = 40
 # A page may lay its palette over these names; elsewhere the plain colour holds. They are not the page's own
@@ -115,15 +116,17 @@ def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     import altair as alt
     import vl_convert
 
-    title = alt.TitleParams(textwrap.wrap(table.title, 80) or [""], subtitle=[note] if note else alt.Undefined, anchor="start", offset=12)
+    title = alt.TitleParams(textwrap.wrap(table.title, 64) or [""], subtitle=[note] if note else alt.Undefined, anchor="start", offset=12)
     finished = chart.properties(title=title, name="figure").configure(background=PAPER, aria=False)
     finished = finished.configure_view(stroke=None).configure_title(color=INK, subtitleColor=INK, fontSize=15)
-    finished = finished.configure_axis(labelColor=INK, titleColor=INK, gridColor=RULE, domainColor=GREY, tickColor=GREY, labelLimit=240, titleFontWeight="normal")
-    finished = finished.configure_legend(labelColor=INK, titleColor=INK, orient="bottom", symbolType="stroke")
+    finished = finished.configure_axis(labelColor=INK, titleColor=INK, gridColor=RULE, domainColor=GREY, tickColor=GREY, labelLimit=220, titleFontWeight="normal", labelFontSize=12, titleFontSize=12)
+    finished = finished.configure_legend(labelColor=INK, titleColor=INK, orient="bottom", symbolType="stroke", labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
     with alt.data_transformers.enable("default", max_rows=None), alt.data_transformers.disable_max_rows():
         spec = finished.to_dict()
     svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
-    return Figure(table.title, table.sentence, svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1), table.data)
+    # Text is measured in vl-convert's own sans-serif, so that the drawing is the same on every machine.
+    styled = svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1).replace('font-family="sans-serif"', f'font-family="{FONT}"')
+    return Figure(table.title, table.sentence, styled, table.data)
 
 
 def line(
@@ -158,7 +161,7 @@ def line(
     if low and high:
         fill = {"color": marks["color"]} if marks else {}
         layers.insert(0, base.mark_area(opacity=0.18, **plain).encode(y=alt.Y("low", type="quantitative"), y2="high", **fill))
-    return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=280), note)
+    return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=240), note)
 
 
 def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str | None = None) -> Figure:
@@ -206,7 +209,7 @@ def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -
         base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low", **up), y2="high"),
         base.mark_point(color=BLUE, filled=True, opacity=1).encode(y=alt.Y("y", **up), size=size),
     ]
-    return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=380), note)
+    return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=340), note)
 
 
 def rowed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -222,9 +225,9 @@ def names(table: Table, column: str, title: str | None = None) -> alt.Y:
 
     labels = [text(v) for v in table.data[column].head(BARS)]
     # The row number is the position and the name its label: Vega would lay equal names over each other.
-    return alt.Y("row", type="ordinal", title=named(table, column, title), scale=alt.Scale(domain=list(range(len(labels)))), axis=alt.Axis(labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False))
+    return alt.Y("row", type="ordinal", title=named(table, column, title), scale=alt.Scale(domain=list(range(len(labels)))), axis=alt.Axis(labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False, titleAngle=0, titleAlign="right", titleX=-8, titleY=-8))
 
 
 def height(frame: pd.DataFrame) -> int:
     """Pixels of a figure with a line a row."""
-    return max(90, 24 * len(frame))
+    return max(90, 22 * len(frame))

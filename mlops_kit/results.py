@@ -51,6 +51,18 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def money(value: Any, unit: str) -> str:
+    """Write an amount with its unit; a currency's sign or code stands before it.
+
+    >>> money(4.1372, "$"), money(-0.5, "EUR"), money(12, "hours"), money(3.5, ""), money(None, "$")
+    ('$ 4.14', 'EUR -0.50', '12 hours', '3.500', 'unknown')
+    """
+    if value is None or math.isnan(value) or not unit:
+        return number(value)
+    currency = len(unit) == 1 and not unit.isalnum() or (len(unit) == 3 and unit.isupper())
+    return f"{unit} {value:,.2f}" if currency else f"{number(value)} {unit}"
+
+
 def percent(share: float, digits: int = 0) -> str:
     """Write a share as a percentage.
 
@@ -125,28 +137,32 @@ class Result:
 
 
 def cell_html(value: Any) -> str:
-    """One value of a table, escaped; numbers short."""
+    """One value of a table, escaped; numbers short, days without a clock."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is None or str(value) in {"NaT", "<NA>"}:
+    if value is None or str(value) in {"NaT", "<NA>", "nan"}:
         return ""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else number(value)
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        return cell_html(value.item())
-    return html.escape(str(value))
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 10_000):
+        return number(value)
+    return html.escape(str(value).removesuffix(" 00:00:00"))
 
 
 def table_html(frame: pd.DataFrame, limit: int = 40) -> str:
-    """A small table as HTML without styles of its own; values are escaped, the rest is counted."""
-    heads = "".join(f"<th>{html.escape(str(c))}</th>" for c in frame.columns)
-    rows = []
-    for row in frame.head(limit).itertuples(index=False, name=None):
-        numeric = [isinstance(v, (int, float)) and not isinstance(v, bool) or hasattr(v, "dtype") for v in row]
-        cells = "".join(f"<td{' class=num' if n else ''}>{cell_html(v)}</td>" for v, n in zip(row, numeric, strict=True))
-        rows.append(f"<tr>{cells}</tr>")
+    """A small table as HTML without styles of its own; values are escaped, the rest is counted.
+
+    Numbers stand to the right, under a head that does too.
+    """
+    import pandas as pd
+
+    numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in frame.dtypes]
+    marks = [" class=num" if n else "" for n in numeric]
+    heads = "".join(f"<th{m}>{html.escape(str(c).replace('_', ' '))}</th>" for c, m in zip(frame.columns, marks, strict=True))
+    rows = [f"<tr>{''.join(f'<td{m}>{cell_html(v)}</td>' for v, m in zip(row, marks, strict=True))}</tr>" for row in frame.head(limit).itertuples(index=False, name=None)]
     more = f"<p class=note>… and {len(frame) - limit:,} more rows</p>" if len(frame) > limit else ""
-    return f"<table class=kit><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
+    body = f"<div class=wide tabindex=0><table class=kit><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>" if rows else ""
+    return body + more
 
 
 @kind
@@ -154,7 +170,8 @@ def table_html(frame: pd.DataFrame, limit: int = 40) -> str:
 class Table(Result):
     """Any result that is a table: a title, its sentence, the numbers, and what they are measured in.
 
-    ``units`` maps a column to its unit (``{"delay": "minutes"}``); ``notes`` are read below the table.
+    ``units`` maps a column to its unit (``{"delay": "minutes"}``); ``notes`` are read below the table;
+    ``shown`` names the columns that a reader sees, where not all are worth it.
     """
 
     title: str
@@ -162,15 +179,47 @@ class Table(Result):
     data: pd.DataFrame
     units: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
         """The numbers as a table."""
         return self.data
 
     def _repr_html_(self) -> str:
-        named = self.data.rename(columns={c: f"{c} ({u})" for c, u in self.units.items()})
+        seen = self.data[list(self.shown)] if self.shown else self.data
+        named = seen.rename(columns={c: f"{c} ({u})" for c, u in self.units.items()})
         notes = "".join(f"<p class=note>{html.escape(n)}</p>" for n in self.notes)
         return f"<h4>{html.escape(self.title)}</h4><p><b>{html.escape(self.sentence)}</b></p>{table_html(named)}{notes}"
+
+
+@kind
+@dataclass(frozen=True)
+class Number:
+    """A number that matters, worded: ``value`` large, ``beside`` the lines below it (interval, what to compare with)."""
+
+    title: str
+    value: str
+    beside: tuple[str, ...] = ()
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The number as JSON's own types."""
+        return {"__kind__": "Number", **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
+
+
+@kind
+@dataclass(frozen=True, repr=False)
+class Numbers(Result):
+    """The few numbers that matter of a stage, with the sentence that says what they mean."""
+
+    title: str
+    sentence: str
+    items: tuple[Number, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """A row a number."""
+        import pandas as pd
+
+        return pd.DataFrame([(n.title, n.value, "; ".join(n.beside)) for n in self.items], columns=["number", "value", "beside"])
 
 
 @kind
@@ -265,6 +314,12 @@ class Verdicts(Result):
     def blocked(self) -> bool:
         """True if any verdict blocks."""
         return any(v.blocks for v in self.items)
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """What the verdicts of a review amount to: a colour, and the state in a shape and words."""
+        unsure = self.count("failed") + self.count("cannot tell")
+        return ("act", "▲ Not fit to serve") if self.blocked else ("watch", "◆ Fit to serve, with reservations") if unsure else ("good", "● Fit to serve")
 
     def count(self, outcome: Outcome) -> int:
         """How many verdicts have this outcome."""

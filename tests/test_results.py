@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mlops_kit import contract, results
-from mlops_kit.results import Figure, Interval, Table, Verdict, Verdicts, number, percent, plain, revive
+from mlops_kit.results import Figure, Interval, Number, Numbers, Table, Verdict, Verdicts, number, percent, plain, revive
 
 FRAME = pd.DataFrame({"column": ["a", "<b>"], "value": [0.5, None]})
 FAILED = Verdict("leak", "No leak", "failed", "blocks", "a column knows the target", "0.99", "0.98", "leave it out")
@@ -18,6 +18,8 @@ PASSED = Verdict("cal", "Calibrated", "passed", "warns", "it is calibrated", dia
 SAMPLES = {
     "Table": Table("Drift", "One column drifted.", FRAME, {"value": "share"}, ("a note",)),
     "Interval": Interval(0.7, 0.6, 0.8),
+    "Number": Number("Cost a <b>row", "$ 4.14", ("$ 4.00 – 4.30", "without a model: $ 7.04")),
+    "Numbers": Numbers("What it costs", "It costs less.", (Number("Cost a <b>row", "$ 4.14", ("less",)),)),
     "Figure": Figure("Drift", "One column drifted.", "<svg/>", FRAME),
     "Verdict": FAILED,
     "Verdicts": Verdicts.of([PASSED, FAILED]),
@@ -33,7 +35,7 @@ def test_a_result_comes_back_from_json(name: str) -> None:
     assert json.dumps(plain(back), allow_nan=False) == text
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"Interval"}))
+@pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"Interval", "Number"}))
 def test_a_result_shows_itself_escaped(name: str) -> None:
     page = SAMPLES[name]._repr_html_()
     assert "<b><b>" not in page and str(SAMPLES[name]) in page

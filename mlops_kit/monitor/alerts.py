@@ -87,18 +87,22 @@ def performance(realised: Table, config: configs.Config) -> Verdict:
 
 
 def headline(verdicts: Iterable[Verdict]) -> str:
-    """The state in one sentence, the worst first."""
+    """The state in one sentence: what blocks, else what the labels say, with the drift beside it."""
     table = Verdicts.of(verdicts)
-    for opening, wanted in (("Act", "blocks"), ("Look", "warns")):
-        found = next((v for v in table if v.outcome == "failed" and v.severity == wanted), None)
-        if found:
-            return f"{opening}: {found.sentence}"
-    proof = next((v for v in table if v.check == "realised"), None)
+    found = {v.check: v for v in table}
+    blocking = next((v for v in table if v.blocks), None)
+    if blocking:
+        return f"Act: {blocking.sentence}"
+    proof, warned = found.get("realised"), [v.sentence for v in table if v.outcome == "failed"]
+    if proof and proof.outcome == "passed":
+        return f"As good as promised: {proof.sentence} " + (f"Worth a look, although it has cost nothing: {warned[0]}" if warned else "Nothing drifted.")
+    if warned:
+        return f"Look: {warned[0]}" + (f" {proof.sentence}" if proof and proof.outcome == "cannot tell" else "")
     if proof and proof.outcome == "cannot tell":
         return proof.sentence if proof.sentence.startswith("Cannot tell") else f"Cannot tell: {proof.sentence}"
     if not table.count("passed"):
         return "Cannot tell: nothing could be judged." if table.count("cannot tell") else "Nothing to monitor: no row was scored."
-    return f"All is well: {proof.sentence}" if proof and proof.outcome == "passed" else "All is well, as far as can be seen without labels."
+    return "All is well, as far as can be seen without labels."
 
 
 def records(verdicts: Iterable[Verdict], as_of: Any, until: Any) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["column", "kind", "statistic", "effect", "limit", "p_value", "adjusted_p", "missing_reference", "missing_current", "word", "why"]
+SEEN = ("column", "word", "why", "effect", "adjusted_p", "missing_reference", "missing_current")
 MOST_ROWS = 100_000  # a side; more rows move neither gate's answer, only the time it takes
 CODES = 10  # whole numbers with at most so many values are codes, compared as categories
 LEVELS = 50  # categories told apart; the rest is one
@@ -201,7 +202,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Iterable[st
     rows.sort(key=lambda r: (r["word"] != "alert", r["word"] != "watch", -(r["effect"] if r["effect"] == r["effect"] else -1.0)))
     data = pd.DataFrame([{c: r[c] for c in COLUMNS} for r in rows], columns=COLUMNS)
     notes = (f"An alert needs an effect of at least {limits.effect_alert:g} and an adjusted p below {limits.alpha:g}, or {percent(limits.missing)} more missing.", "p-values take rows as independent; rows of one day rarely are, which is why the effect has a floor.")
-    return Table("Drift by column", said(data), data, notes=notes)
+    return Table("Drift by column", said(data), data, notes=notes, shown=SEEN)
 
 
 def said(data: pd.DataFrame) -> str:

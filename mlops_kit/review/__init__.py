@@ -7,10 +7,10 @@ the notebook's gate and in ``tracking``.
 
 from __future__ import annotations
 
-from mlops_kit.review.card import card, facts
+from mlops_kit.review.card import card, facts, markdown
 from mlops_kit.review.checks import AGAINST_CHAMPION, CHECKS, Check, check, run, says
 from mlops_kit.review.evidence import Agreement, Evidence, agreement, compared, days, evidence, joined, quality
-from mlops_kit.review.explain import calibration_table, decisions, error_table, permutation_importance, threshold_table
+from mlops_kit.review.explain import calibration_table, conclusion, decisions, error_table, numbers, permutation_importance, spent, threshold_table
 from mlops_kit.review.slices import by_slice
 
 __all__ = [
@@ -25,15 +25,19 @@ __all__ = [
     "card",
     "check",
     "compared",
+    "conclusion",
     "days",
     "decisions",
     "error_table",
     "evidence",
     "facts",
     "joined",
+    "markdown",
+    "numbers",
     "permutation_importance",
     "quality",
     "run",
     "says",
+    "spent",
     "threshold_table",
 ]

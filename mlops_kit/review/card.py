@@ -1,4 +1,4 @@
-"""The model card: one HTML file that says what the model is for, how good it is and what speaks against it.
+"""The model card, as HTML and as Markdown: what the model is for, how good it is, what speaks against it.
 
 Everything is computed but what only people know (``card.yaml``: ``intended_use``, ``limits``,
 ``owner``); what is missing there is shown as missing. The card holds no clock time, no run and no
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit.config import Config, Project, duration_text
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.metrics import METRICS
-from mlops_kit.results import COLOURS, MARKS, Table, Verdict, Verdicts, number, table_html
+from mlops_kit.results import COLOURS, MARKS, Table, Verdict, Verdicts, cell_html, number, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,10 +105,32 @@ def card(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: It
     return f"<!doctype html><html lang=en><head>{head}<title>{title}</title><style>{CSS}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
 
 
+def markdown(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: Iterable[Verdict], slices: Table, importance: Table, facts: Mapping[str, Any]) -> str:
+    """The same card as Markdown, for a repository or a pull request; parameters as of ``card``."""
+    found = Verdicts.of(verdicts)
+    sampled = f"\n**Made from a sample of {config.sample:,} rows: for a trial, not for service.**\n" if config.sample else ""
+    top = f"# Model card: {config.name}\n\n**{found.state[1]}.** {metrics.sentence}\n{sampled}"
+    purpose = "\n".join(f"- **{title}**: {facts.get(key) or f'missing: write it into {FILE}'}" for key, title in PEOPLE.items())
+    tables = [f"## {t.title}\n\n{t.sentence}\n\n{rows_markdown(named(t))}" + "".join(f"\n\n{n}" for n in t.notes) for t in (metrics, slices, importance)]
+    origin = "\n".join(f"- **{k}**: {v}" for k, v in made(config, recipe, facts).items())
+    parts = [f"## What is it for?\n\n{purpose}", f"## Checks\n\n{found.sentence}\n\n{rows_markdown(found.frame())}", *tables, f"## What was it made from?\n\n{origin}"]
+    return "\n\n".join([top, *parts]) + "\n"
+
+
+def rows_markdown(frame: pd.DataFrame) -> str:
+    """A table as Markdown's rows; what a value holds of Markdown's own signs is taken literally."""
+    import html
+
+    def cell(value: Any) -> str:
+        return html.unescape(cell_html(value)).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+    lines = ["| " + " | ".join(map(cell, row)) + " |" for row in [tuple(frame.columns), *frame.itertuples(index=False, name=None)]]
+    return "\n".join([lines[0], "|" + " --- |" * len(frame.columns), *lines[1:]])
+
+
 def verdict(config: Config, metrics: Table, found: Verdicts) -> str:
     """The top of the card: the state in a word and a shape, and the sentence about quality."""
-    unsure = found.count("failed") + found.count("cannot tell")
-    style, state = ("act", "▲ Not fit to serve") if found.blocked else ("watch", "◆ Fit to serve, with reservations") if unsure else ("good", "● Fit to serve")
+    style, state = found.state
     blocking = next((v.sentence for v in found if v.blocks), "")
     sampled = f"<p class=act>Made from a sample of {config.sample:,} rows: for a trial, not for service.</p>" if config.sample else ""
     top = f"<p class=top><b>Model card</b> · {escape(config.name)} · predicts {escape(config.target)} ({escape(config.task)})</p>"
@@ -123,17 +145,14 @@ def section(title: str, body: str) -> str:
 def table_section(table: Table) -> str:
     """A result as a part of the card: its title, sentence, table and notes."""
     notes = "".join(f"<p class=note>{escape(n)}</p>" for n in table.notes)
-    body = f"<div class=wide tabindex=0 role=region aria-label='{escape(table.title, quote=True)}'>{table_html(named(table))}</div>" if len(table.frame()) else ""
-    return section(table.title, f"<p>{escape(table.sentence)}</p>{body}{notes}")
+    return section(table.title, f"<p>{escape(table.sentence)}</p>{table_html(named(table))}{notes}")
 
 
 def named(table: Table) -> pd.DataFrame:
     """The table with the metrics' titles, units in the heads, and words for underscores."""
-    frame = table.frame()
+    frame = table.frame()[list(table.shown)] if table.shown else table.frame()
     if "metric" in frame:
         frame = frame.assign(metric=[METRICS[m].title if m in METRICS else m for m in frame["metric"]])
-    if "slice" in frame:
-        frame = frame.drop(columns=["column", "group"])
     heads = {c: f"{str(c).replace('_', ' ')}{f' ({table.units[c]})' if c in table.units else ''}" for c in frame.columns}
     return frame.rename(columns=heads)
 
@@ -156,11 +175,11 @@ def checks_html(found: Verdicts) -> str:
     return f"<table class=checks><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def made_html(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def made(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
     """Data, features, family and parameters, as training handed them on."""
     source = config.source if isinstance(config.source, str) else "a query"
     threshold = recipe.get("threshold")
-    told: dict[str, str] = {
+    return {
         "source": source,
         **{str(k): str(v) for k, v in facts.items() if k not in PEOPLE},
         "labels known after": duration_text(config.label_delay),
@@ -172,4 +191,8 @@ def made_html(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any
         "features": ", ".join(map(str, recipe.get("features", []))) or "unknown",
         "seed": str(config.seed),
     }
-    return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{escape(v)}</dd>' for k, v in told.items())}</dl>"
+
+
+def made_html(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """What ``made`` says, as a list of terms."""
+    return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{escape(v)}</dd>' for k, v in made(config, recipe, facts).items())}</dl>"

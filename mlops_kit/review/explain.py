@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
-from mlops_kit.results import Table, number, percent
+from mlops_kit.results import Interval, Number, Numbers, Table, Verdicts, money, number, percent
+from mlops_kit.review.evidence import days, table_intervals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,15 +128,16 @@ def threshold_table(y: Any, score: Any, threshold: float, config: Config) -> Tab
     import numpy as np
 
     y, score, _ = metrics.arrays(y, score)
-    cost, unit = config.cost, config.cost.unit or "cost"
+    cost, unit = config.cost, config.cost.unit
     rules = {"the model's threshold": threshold, "flag above a half": 0.5, "flag every row": 0.0, "flag no row": float(np.nextafter(1.0, 2.0))}
     curve = metrics.cost_curve(y, score, cost.false_alarm, cost.miss, list(rules.values()))
     curve.insert(0, "rule", list(rules))
     first = curve.iloc[0]
     blind = curve.iloc[2:]["cost"].min()
     said = f"At its threshold of {number(float(threshold))} it flags {percent(float(first['flagged']))} of the rows; {percent(float(first['precision']))} of these deserve it, and {percent(float(first['recall']))} of those that deserve it are found."
-    sentence = f"{said} A row costs {number(float(first['cost']))} {unit}, without a model {number(float(blind))}." if len(y) else "There is no labelled row to decide on."
-    return Table("What does a decision cost?", sentence, curve, {"cost": f"{unit} a row"}, (f"A false alarm costs {number(cost.false_alarm)}, a miss {number(cost.miss)}.",))
+    sentence = f"{said} A {config.row} costs {money(float(first['cost']), unit)}, without a model {money(float(blind), unit)}." if len(y) else "There is no labelled row to decide on."
+    note = f"A false alarm costs {money(cost.false_alarm, unit)}, a miss {money(cost.miss, unit)}."
+    return Table("What does a decision cost?", sentence, curve, {"cost": f"{unit or 'cost'} a {config.row}"}, (note,))
 
 
 def error_table(y: Any, score: Any, unit: str = "") -> Table:
@@ -156,3 +158,56 @@ def decisions(scores: pd.DataFrame, config: Config, threshold: float | None) -> 
     if config.task == "regression" or threshold is None:
         return error_table(scores[config.target], scores["score"])
     return threshold_table(scores[config.target], scores["score"], threshold, config)
+
+
+def spent(scores: pd.DataFrame, threshold: float, config: Config, draws: int = 500, seed: int = 0) -> tuple[Interval, Interval]:
+    """The mean cost of a row's decision, and how much less that is than by the cheaper blind rule.
+
+    The blind rules flag every row or none; intervals are resampled by day where rows have a moment.
+    """
+    import numpy as np
+
+    labelled = scores[scores[config.target].notna()]
+    y, cost, blocks = labelled[config.target].to_numpy(dtype=float), config.cost, days(labelled, config)
+    own = metrics.row_costs(y, labelled["score"], threshold, cost.false_alarm, cost.miss)
+    blind = min((metrics.row_costs(y, labelled["score"], t, cost.false_alarm, cost.miss) for t in (-np.inf, np.inf)), key=lambda c: float(c.sum()))
+    ones = np.ones(len(y))
+    return metrics.ratio(own, ones, blocks, draws, seed), metrics.ratio(blind - own, ones, blocks, draws, seed)
+
+
+def caught(scores: pd.DataFrame, threshold: float, config: Config, draws: int = 500, seed: int = 0) -> Interval:
+    """The share of flagged rows that deserve it (precision), with its interval."""
+    labelled = scores[scores[config.target].notna()]
+    flagged = (labelled["score"] >= threshold).to_numpy(dtype=float)
+    return metrics.ratio(flagged * labelled[config.target].to_numpy(dtype=float), flagged, days(labelled, config), draws, seed)
+
+
+def between(found: Interval, told: Any) -> str:
+    """The ends of an interval as a line below its number."""
+    return "no interval" if found.low is None or found.high is None else f"{told(found.low)} to {told(found.high)}, 95 % interval"
+
+
+def numbers(scores: pd.DataFrame, quality: Table, threshold: float | None, config: Config, draws: int = 500, seed: int = 0) -> Numbers:
+    """The few numbers that a decision on the model hangs on, and the sentence in terms of what they cost."""
+    measured, unit = table_intervals(quality), config.cost.unit
+    linear = quality.frame().set_index("metric")["baseline_linear"]
+    items, sentence = [], quality.sentence
+    if threshold is not None and unit:
+        cost, saved = spent(scores, threshold, config, draws, seed)
+        without = None if cost.value is None or saved.value is None else cost.value + saved.value
+        items.append(Number(f"Cost a {config.row}", money(cost.value, unit), (between(cost, lambda v: money(v, unit)), f"without a model: {money(without, unit)}")))
+        sentence = f"A {config.row} costs {money(cost.value, unit)} with this model, {money(saved.value, unit)} less than without one (95 % interval {number(saved.low)} to {number(saved.high)})."
+    if threshold is not None:
+        right = caught(scores, threshold, config, draws, seed)
+        items.append(Number(f"{config.target.capitalize()} among flagged", percent(right.value if right.value is not None else math.nan), (between(right, percent), f"flagged from a score of {number(threshold)}")))
+    for name in [config.headline, *(n for n in metrics.for_task(config.task) if n != config.headline)][: 4 - len(items)]:
+        known, beside = metrics.METRICS[name], linear.get(name, math.nan)
+        items.append(Number(known.title[0].upper() + known.title[1:], number(measured[name].value), (between(measured[name], number), f"a linear model: {number(float(beside))}")))
+    return Numbers("What the decision hangs on", sentence, tuple(items))
+
+
+def conclusion(found: Numbers, quality: Table, verdicts: Verdicts) -> str:
+    """The stage's sentence: what the model costs or how good it is, and whether anything is in its way."""
+    both = found.sentence if found.sentence == quality.sentence else f"{found.sentence} {quality.sentence}"
+    blocking = next((v.sentence for v in verdicts if v.blocks), None)
+    return f"{both} {f'What blocks it: {blocking}' if blocking else 'Nothing blocks it.'}"

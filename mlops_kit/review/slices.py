@@ -23,6 +23,7 @@ COARSE = 12  # a category with more groups than this is not looked at unless it 
 SHOWN = 20  # the largest groups of a column; the others are counted
 MISSING = "missing"
 JUDGED = {"score", "refitted", "baseline_constant", "baseline_linear"}
+SEEN = ("slice", "rows", "mean_target", "value", "low", "high", "gap", "word")
 COLUMNS = ("slice", "column", "group", "rows", "mean_target", "value", "low", "high", "gap", "lift", "word")
 
 
@@ -70,7 +71,9 @@ def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), d
     blocks = days(labelled, config)
     rows = [row for column in chosen for row in sliced(labelled, config, column, score, whole, blocks, draws, seed)]
     data = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, notes=note(labelled, chosen, config))
+    known = metrics.METRICS[config.headline].title
+    units = {"value": known, "gap": f"{known} above the whole's"}
+    return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, units, note(labelled, chosen, config), SEEN)
 
 
 def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: float, blocks: np.ndarray | None, draws: int, seed: int) -> list[dict[str, Any]]:
@@ -115,15 +118,11 @@ def sentence(data: pd.DataFrame, config: Config, whole: float, chosen: Sequence[
         return f"None of {len(data)} slices has the {config.review.slice_rows:,} rows, or the certainty, to be judged."
     weakest = judged.sort_values(["gap", "column", "group"]).iloc[0]
     far = int((data["word"] == "far below").sum())
-    return (
-        f"{title} is lowest in quality where {weakest['column']} = {weakest['group']}: {number(float(weakest['value']))}, against {number(whole)} on all rows; "
-        f"{far} of {len(data)} slices lie far below."
-    )
+    return f"Weakest where {weakest['column']} = {weakest['group']}: {title} {number(float(weakest['value']))}, against {number(whole)} on all rows; {far} of {len(data)} slices lie far below."
 
 
 def note(frame: pd.DataFrame, chosen: Sequence[str], config: Config) -> tuple[str, ...]:
-    """What the table leaves out, and how its lift reads."""
+    """What the table leaves out."""
     hidden = {c: frame[c].nunique(dropna=False) - SHOWN for c in chosen}
     left = [f"{c}: {n:,} smaller groups are not shown." for c, n in hidden.items() if n > 0]
-    reads = "lift: the group's share of positives over the whole's." if config.task == "binary" else "lift: the group's mean target less the whole's."
-    return (reads, *left) if chosen else ()
+    return tuple(left)

@@ -60,7 +60,10 @@ def test_drift_alone_never_blocks() -> None:
     found = alerts.judge(drift(a="alert", b="alert", score="alert"), realised(0.8, 0.78, 0.82), SCHEMA, CONFIG)
     assert not found.blocked
     assert {v.check for v in found if v.outcome == "failed"} == {"drift", "score_drift"}
-    assert alerts.headline(found).startswith("Look: 2 of 2 features drifted")
+    assert alerts.headline(found).startswith("As good as promised: ROC-AUC realised 0.800")
+    assert "cost nothing: 2 of 2 features drifted" in alerts.headline(found)
+    unlabelled = alerts.judge(drift(a="alert", b="alert", score="alert"), realised(None), SCHEMA, CONFIG)
+    assert alerts.headline(unlabelled).startswith("Look: 2 of 2 features drifted")
 
 
 def test_watch_and_cannot_tell_are_no_alert() -> None:
@@ -85,7 +88,7 @@ def test_verdicts_are_the_same_after_the_file() -> None:
 
 def test_headline_puts_the_worst_first() -> None:
     calm = alerts.judge(drift(a="no drift", score="no drift"), realised(0.8, 0.78, 0.82), SCHEMA, CONFIG)
-    assert alerts.headline(calm) == "All is well: ROC-AUC realised 0.800 [0.780, 0.820], promised 0.800."
+    assert alerts.headline(calm) == "As good as promised: ROC-AUC realised 0.800 [0.780, 0.820], promised 0.800. Nothing drifted."
     fell = alerts.judge(drift(a="alert"), realised(0.7, 0.68, 0.72), SCHEMA, CONFIG)
     assert alerts.headline(fell).startswith("Act: ROC-AUC fell to")
     unknown = alerts.judge(drift(a="no drift"), realised(None), SCHEMA, CONFIG)

@@ -87,7 +87,7 @@ def test_what_a_decision_costs_by_hand(config: Make) -> None:
     assert data.loc["flag every row", "cost"] == 5.0
     assert data.loc["flag no row", "cost"] == 12.5
     assert data.loc["flag above a half", "misses"] == 1
-    assert "A row costs 2.500 $, without a model 5" in found.sentence
+    assert "A row costs $ 2.50, without a model $ 5.00." in found.sentence
     assert found.units["cost"] == "$ a row"
 
 
