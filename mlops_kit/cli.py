@@ -111,11 +111,7 @@ def predict(file: str, project: Where = "", out: Annotated[str, typer.Option(hel
     from mlops_kit.deploy import predict as score
 
     opened = configs.load(project or None)
-    path = Path(file)
-    reader = next((r for e, r in sources.READERS.items() if file.lower().endswith(e)), None)
-    if reader is None or not path.exists():
-        raise KitError(f"{file!r} {'does not exist' if not path.exists() else 'has an ending that is not known'}", f"a file ending in {', '.join(sources.READERS)}")
-    scored = score(opened, reader(str(path), None))
+    scored = score(opened, sources.table(file))
     if not out:
         print(scored.to_csv(index=False), end="")
         return
@@ -168,11 +164,13 @@ def main() -> None:
         os.environ["MLOPS_DEBUG"] = "1"
     try:
         app()
-    except KitError as error:
+    except (KitError, OSError) as error:
         if os.environ.get("MLOPS_DEBUG"):
-            raise
+            import traceback
+
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        raise SystemExit(error.exit_code if isinstance(error, KitError) else 1) from None
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def read_csv(url: str, limit: int | None) -> pd.DataFrame:
     parts = []
     for item in files:
         with item as stream:
-            parts.append(pd.read_csv(stream, nrows=limit))
+            parts.append(pd.read_csv(stream, nrows=limit, sep="\t" if item.path.lower().endswith(".tsv") else ","))
     return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
 
 
@@ -84,20 +84,30 @@ def raw(project: Project, limit: int | None = None) -> pd.DataFrame:
         return query(source, limit)
     if source.startswith("dataset:"):
         return DATASETS[source.removeprefix("dataset:")](limit)
-    url = located(project, source)
-    ending = next((e for e in sorted(READERS, key=len, reverse=True) if source.lower().endswith(e)), None)
+    return table(located(project, source), limit, f"source: {source!r}", "edit 'source' in mlops.yaml")
+
+
+def table(url: str, limit: int | None = None, said: str = "", cure: str = "name another file") -> pd.DataFrame:
+    """The rows of a file, a folder of Parquet files or a glob; ``said`` is how errors call it.
+
+    Raises
+    ------
+    KitError
+        If it is missing, is of no kind that is known, or cannot be read.
+    """
+    said = said or repr(url)
+    ending = next((e for e in sorted(READERS, key=len, reverse=True) if url.lower().endswith(e)), None)
     if ending is None:
-        folder = "://" in url or os.path.isdir(url)
-        if not folder:
+        if not ("://" in url or os.path.isdir(url)):
             problem = "has an ending that is not known" if os.path.exists(url) else "does not exist"
-            raise KitError(f"source: {source!r} {problem}", f"dataset:{' or dataset:'.join(DATASETS)}, a folder of Parquet files, or a file ending in {', '.join(READERS)}", "edit 'source' in mlops.yaml")
+            raise KitError(f"{said} {problem}", f"a file ending in {', '.join(READERS)}, a folder of Parquet files, or dataset:{' or dataset:'.join(DATASETS)}", cure)
         ending = ".parquet"
     try:
         return READERS[ending](url, limit)
     except FileNotFoundError as error:
-        raise KitError(f"source: {source!r} does not exist", f"a file at {source} in the project's folder", "edit 'source' in mlops.yaml, or put the file there") from error
+        raise KitError(f"{said} does not exist", f"a file at {url}", f"{cure}, or put the file there") from error
     except (ValueError, OSError) as error:
-        raise KitError(f"source: {source!r} cannot be read: {str(error).splitlines()[0]}", f"a {ending.lstrip('.')} file with a header", "look at the file's first lines") from error
+        raise KitError(f"{said} cannot be read: {str(error).splitlines()[0]}", f"a {ending.lstrip('.')} file with a header", "look at the file's first lines") from error
 
 
 def query(source: Query, limit: int | None) -> pd.DataFrame:
@@ -119,25 +129,36 @@ def query(source: Query, limit: int | None) -> pd.DataFrame:
         engine.dispose()
 
 
-def columns(project: Project) -> list[str]:
-    """The source's column names, without reading it."""
-    source = project.config.source
-    if isinstance(source, str) and source.lower().endswith((".parquet", ".pq")) and "://" not in source and "*" not in source and project.path(source).is_file():
-        import pyarrow.parquet as pq
+def head(project: Project) -> pd.DataFrame:
+    """The source's first rows: enough for its columns and for whether there are any."""
+    return raw(project, limit=5)
 
-        return list(pq.read_schema(project.path(source)).names)
-    return list(map(str, raw(project, limit=5).columns))
+
+def columns(project: Project) -> list[str]:
+    """The source's column names, without reading all of it."""
+    return list(map(str, head(project).columns))
+
+
+def no_rows(project: Project) -> RunFailed:
+    """The error of a source that is empty."""
+    return RunFailed(f"the source {str(project.config.source)!r} has no rows", "at least a header and some rows", "look at what fills it")
 
 
 def check_columns(project: Project) -> None:
-    """Refuse a config that names columns which the source does not have; all of them at once.
+    """Refuse a source without rows, and a config that names columns which it does not have.
 
     Raises
     ------
     KitError
-        Naming each field, its column and the nearest right name.
+        Naming each field, its column and the nearest right name; all of them at once.
+    RunFailed
+        If the source is empty.
     """
-    config, known = project.config, columns(project)
+    config = project.config
+    frame = head(project)
+    known = list(map(str, frame.columns))
+    if frame.empty:
+        raise no_rows(project)
     named: list[tuple[str, str]] = [("target", config.target), *(("id", c) for c in config.id)]
     named += [("time", config.time)] if config.time else []
     named += [("leave_out", c) for c in config.leave_out] + [("known_later", c) for c in config.known_later]
@@ -164,6 +185,8 @@ def moments(values: pd.Series, name: str, zone: str) -> pd.Series:
     """
     import pandas as pd
 
+    if pd.api.types.is_numeric_dtype(values) and values.notna().any():  # pandas would take them as nanoseconds since 1970
+        raise RunFailed(f"the time column {name!r} holds numbers: {values.dropna().iloc[0]!s}", "dates or ISO 8601 moments", "write them as moments in the source, or name another column under 'time'")
     try:
         parsed = pd.to_datetime(values, format=None if pd.api.types.is_datetime64_any_dtype(values) else "ISO8601", errors="raise")
     except (ValueError, TypeError):
@@ -205,7 +228,7 @@ def read(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
     config = project.config
     frame = raw(project)
     if frame.empty:
-        raise RunFailed(f"the source {str(config.source)!r} has no rows", "at least a header and some rows", "look at what fills it")
+        raise no_rows(project)
     absent = [c for c in {config.target, *config.id, *([config.time] if config.time else [])} if c not in frame.columns]
     if absent:
         raise RunFailed(f"the source has no column {absent[0]!r}", nearest(absent[0], frame.columns), "edit mlops.yaml, or mend the source")
@@ -252,6 +275,8 @@ def newest(project: Project) -> datetime | None:
     if config.time is None:
         return None
     last = moments(raw(project)[config.time], config.time, config.timezone).max()
+    if pd.isna(last):
+        raise RunFailed(f"the time column {config.time!r} holds no moment at all", "dates or ISO 8601 moments", "mend the source, or name another column under 'time'")
     return (last + config.label_delay + pd.Timedelta(microseconds=1)).to_pydatetime()
 
 
