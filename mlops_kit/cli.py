@@ -140,7 +140,7 @@ def lab(project: Where = "") -> None:
     opened = configs.load(project or None)
     os.environ["MLOPS_PROJECT"] = str(opened.root)
     os.chdir(opened.notebooks)
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab"])
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab"])  # noqa: S606 - JupyterLab takes this process over
 
 
 @app.command()

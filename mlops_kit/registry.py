@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar  # noqa: F401 - Any is the doctest's
 
 from mlops_kit.errors import KitError, nearest
 

@@ -33,11 +33,12 @@ def read_csv(url: str, limit: int | None) -> pd.DataFrame:
     files = fsspec.open_files(url, "rb", compression="infer")
     if not files:
         raise FileNotFoundError(url)
-    parts = []
+    parts: list[pd.DataFrame] = []
     for item in files:
         with item as stream:
             parts.append(pd.read_csv(stream, nrows=limit, sep="\t" if item.path.lower().endswith(".tsv") else ","))
-    return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    whole: pd.DataFrame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    return whole
 
 
 def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
@@ -60,7 +61,7 @@ def read_excel(url: str, limit: int | None) -> pd.DataFrame:
     return pd.read_excel(url, nrows=limit)
 
 
-READERS: dict[str, Callable[[str, int | None], Any]] = {
+READERS: dict[str, Callable[[str, int | None], pd.DataFrame]] = {
     ".csv": read_csv, ".csv.gz": read_csv, ".csv.zip": read_csv, ".tsv": read_csv,
     ".parquet": read_parquet, ".pq": read_parquet, ".xlsx": read_excel,
 }  # fmt: skip
@@ -277,7 +278,8 @@ def newest(project: Project) -> datetime | None:
     last = moments(raw(project)[config.time], config.time, config.timezone).max()
     if pd.isna(last):
         raise RunFailed(f"the time column {config.time!r} holds no moment at all", "dates or ISO 8601 moments", "mend the source, or name another column under 'time'")
-    return (last + config.label_delay + pd.Timedelta(microseconds=1)).to_pydatetime()
+    after: datetime = (last + config.label_delay + pd.Timedelta(microseconds=1)).to_pydatetime()
+    return after
 
 
 def settled(project: Project) -> Project:
@@ -304,4 +306,5 @@ def thinned(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:
     target = frame[config.target]
     strata = target.astype(str) if config.task == "binary" and target.value_counts(dropna=False).min() > 1 else None
     kept, _ = train_test_split(frame, train_size=rows, random_state=config.seed, stratify=strata)
-    return kept.sort_index().reset_index(drop=True)
+    drawn: pd.DataFrame = kept.sort_index().reset_index(drop=True)
+    return drawn

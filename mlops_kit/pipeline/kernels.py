@@ -30,7 +30,7 @@ def environment(run: Path, root: Path) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-class Engine(NBClientEngine):
+class Engine(NBClientEngine):  # type: ignore[misc]
     """Runs a managed notebook in such a kernel; ``kernel_env``, ``kernel_cwd``, ``kernel_log`` come from the run."""
 
     @classmethod

@@ -55,12 +55,16 @@ def read(notebook: Path) -> dict[str, Parameter]:
     text = tagged[0]["source"]
     lines = text.splitlines()
     found = {}
-    for node in ast.parse(text).body:
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        raise KitError(f"{notebook.name}: line {error.lineno} of the parameters cell is no Python: {(error.text or '').strip()!r}", "lines of name: type = literal  # Sentence.", "mend it in JupyterLab") from error
+    for node in body:
         target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
-        if not isinstance(target, ast.Name) or node.value is None:  # type: ignore[union-attr]
+        if not isinstance(target, ast.Name) or node.value is None:
             raise KitError(f"{notebook.name}: the parameters cell holds {ast.unparse(node)!r}", "lines of name: type = literal  # Sentence.", "move it to another cell")
         try:
-            default = ast.literal_eval(node.value)  # type: ignore[union-attr]
+            default = ast.literal_eval(node.value)
         except ValueError as error:
             raise KitError(f"{notebook.name}: parameter {target.id!r} is not a literal", "a number, text, list or dict written out", "move the computation to another cell") from error
         kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
