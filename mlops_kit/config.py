@@ -36,7 +36,7 @@ def duration(value: Any) -> timedelta:
         return value
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", str(value).strip())
     if not match:
-        raise ValueError("a duration is a number and a unit, such as 30d, 12h or 45m (s, m, h, d, w)")
+        raise ValueError("expected a number and a unit, such as 30d, 12h or 45m (s, m, h, d, w)")
     return timedelta(**{UNITS[match[2]]: float(match[1])})
 
 
@@ -60,7 +60,7 @@ def moment(value: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(str(value))
     except ValueError as error:
-        raise ValueError("a moment is a date such as 2013-07-01, or 2013-07-01T06:00") from error
+        raise ValueError("expected a date such as 2013-07-01, or 2013-07-01T06:00") from error
 
 
 def listed(value: Any) -> Any:
@@ -407,7 +407,8 @@ def validated(data: dict[str, Any], origin: str) -> Config:
     except ValidationError as error:
         said = [word(e) for e in error.errors()]
         count = f"{len(said)} mistakes" if len(said) > 1 else "a mistake"
-        raise KitError(f"{origin} has {count}:\n  " + "\n  ".join(said), cure=f"edit {FILE}; 'mlops config' explains each value") from error
+        place = f"edit {FILE}" if origin == FILE else f"mend {origin}"
+        raise KitError(f"{origin} has {count}:\n  " + "\n  ".join(said), cure=f"{place}; 'mlops config' explains each value") from error
 
 
 def known_keys(where: tuple[Any, ...]) -> list[str]:
@@ -433,7 +434,7 @@ def word(error: Any) -> str:
     if error["type"] == "missing":
         meaning = Config.model_fields[name].description if name in Config.model_fields else ""
         return f"{name}: missing; expected: {meaning}"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected").partition(", unable to parse")[0]
     return f"{name}: {value!r}; {message}" if name else message
 
 

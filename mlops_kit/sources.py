@@ -9,10 +9,13 @@ To add a source: an entry in ``READERS`` for its file name's ending.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit.config import Project, Query, duration
@@ -51,7 +54,8 @@ def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
     if isinstance(found, list) and not found:
         raise FileNotFoundError(url)
     table = ds.dataset(found, filesystem=fs, partitioning="hive")
-    return (table.to_table() if limit is None else table.head(limit)).to_pandas(ignore_metadata=False)
+    frame: pd.DataFrame = (table.to_table() if limit is None else table.head(limit)).to_pandas(ignore_metadata=False)
+    return frame
 
 
 def read_excel(url: str, limit: int | None) -> pd.DataFrame:
@@ -104,6 +108,8 @@ def table(url: str, limit: int | None = None, said: str = "", cure: str = "name 
             raise KitError(f"{said} {problem}", f"a file ending in {', '.join(READERS)}, a folder of Parquet files, or dataset:{' or dataset:'.join(DATASETS)}", cure)
         ending = ".parquet"
     try:
+        if "://" not in url and not any(c in url for c in "*?[") and not os.path.exists(url):
+            raise FileNotFoundError(url)
         return READERS[ending](url, limit)
     except FileNotFoundError as error:
         raise KitError(f"{said} does not exist", f"a file at {url}", f"{cure}, or put the file there") from error
@@ -130,14 +136,35 @@ def query(source: Query, limit: int | None) -> pd.DataFrame:
         engine.dispose()
 
 
-def head(project: Project) -> pd.DataFrame:
-    """The source's first rows: enough for its columns and for whether there are any."""
-    return raw(project, limit=5)
-
-
 def columns(project: Project) -> list[str]:
-    """The source's column names, without reading all of it."""
-    return list(map(str, head(project).columns))
+    """The source's column names, without reading all of it.
+
+    Raises
+    ------
+    RunFailed
+        If the source has no rows.
+    """
+    if names := glance(project):
+        return names
+    frame = raw(project, limit=5)
+    if frame.empty:
+        raise no_rows(project)
+    return list(map(str, frame.columns))
+
+
+def glance(project: Project) -> list[str]:
+    """The columns of a local CSV file that has rows; empty where it takes pandas (a second to import) to tell."""
+    source = project.config.source
+    path = project.path(source) if isinstance(source, str) else Path()
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            names, row = [*islice(csv.reader(stream), 2)]
+    except (ValueError, csv.Error):
+        return []
+    plain = all(names) and len(names) == len(set(names)) == len(row)
+    return names if plain else []
 
 
 def no_rows(project: Project) -> RunFailed:
@@ -155,11 +182,7 @@ def check_columns(project: Project) -> None:
     RunFailed
         If the source is empty.
     """
-    config = project.config
-    frame = head(project)
-    known = list(map(str, frame.columns))
-    if frame.empty:
-        raise no_rows(project)
+    config, known = project.config, columns(project)
     named: list[tuple[str, str]] = [("target", config.target), *(("id", c) for c in config.id)]
     named += [("time", config.time)] if config.time else []
     named += [("leave_out", c) for c in config.leave_out] + [("known_later", c) for c in config.known_later]
@@ -288,6 +311,8 @@ def settled(project: Project) -> Project:
     if config.time is None:
         return project
     as_of = config.as_of or newest(project)
+    if as_of and config.until and config.utc(config.until) < config.utc(as_of):
+        raise KitError(f"until {config.until:%Y-%m-%d} lies before as_of, which without a value is after the newest row, {as_of:%Y-%m-%d}", "as_of at or before until", "give as_of too")
     return project.with_values("settled at the start of the run", as_of=as_of, until=config.until or as_of)
 
 

@@ -180,3 +180,36 @@ def test_an_unknown_dataset_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="unknown dataset 'flight'") as error:
         sources.read(project(tmp_path, YAML.replace("t.csv", "dataset:flight"), None))
     assert "'flights'" in error.value.expected
+
+
+def test_tabs_divide_a_tsv_file(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("nr\tlate\n1\t0\n")
+    made = project(tmp_path, "name: a\nsource: t.tsv\ntarget: late\ntask: binary\nid: nr\n", None)
+    assert sources.read(made).to_dict("records") == [{"nr": 1, "late": 0}]
+
+
+@pytest.mark.parametrize("csv", ["nr,at,late\n", "", "nr,at,late\n\n"], ids=["header only", "no byte", "a blank line"])
+def test_an_empty_table_is_refused_before_anything_runs(tmp_path: Path, csv: str) -> None:
+    with pytest.raises(KitError, match="has no rows|cannot be read"):
+        sources.check_columns(project(tmp_path, csv=csv))
+
+
+@pytest.mark.parametrize("text", ["\ufeffnr,late\n1,0\n", 'nr,"late"\n1,0\n', "nr,nr,late\n1,2,0\n", ",late\n1,0\n", "nr,late\n1,0,2\n"], ids=["BOM", "quoted", "twice", "no name", "ragged"])
+def test_a_glance_at_a_csv_file_sees_what_pandas_sees(tmp_path: Path, text: str) -> None:
+    made = project(tmp_path, csv=text)
+    assert sources.columns(made) == list(map(str, sources.raw(made).columns))
+    assert sources.glance(made) in ([], sources.columns(made))
+
+
+@pytest.mark.parametrize(("column", "told"), [("", "holds no moment at all"), ("20130101", "holds numbers: 20130101")])
+def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, told: str) -> None:
+    made = project(tmp_path, csv=f"nr,at,closed,gate,taxi,late\n1,{column},,A,1,0\n2,{column},,B,1,0\n")
+    with pytest.raises(RunFailed, match=told) as error:
+        sources.settled(made)
+    assert "'at'" in error.value.what and error.value.cure
+
+
+def test_an_end_before_the_newest_row_asks_for_as_of(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match="until 2012-01-01 lies before as_of.*2013-01-04") as error:
+        sources.settled(project(tmp_path, YAML + "until: 2012-01-01\n"))
+    assert "give as_of" in error.value.cure

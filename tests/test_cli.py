@@ -1,0 +1,214 @@
+"""The command line: each mistake is worded and leaves nothing behind, each verb says what it did."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlops_kit import cli, stage, store
+from mlops_kit.config import resources
+
+GOOD = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\n"
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A project of two rows."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "mlops.yaml").write_text(GOOD)
+    (folder / "t.csv").write_text("at,late\n2013-01-01,0\n2013-01-02,1\n")
+    return folder
+
+
+@pytest.fixture
+def mlops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line's own door, in this process: exit code, output, errors."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mlops", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def process(*words: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own."""
+    return subprocess.run([sys.executable, "-m", "mlops_kit.cli", *map(str, words)], env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, check=False)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# what is wrong: the file (None: there is none), then field, value and what was expected, as the error has them
+MISTAKES: dict[str, tuple[str | None, str, str, str]] = {
+    "unknown key": (GOOD + "trian: {trials: 3}\n", "trian", "unknown key", "expected 'train'"),
+    "wrong type": (GOOD + "seed: abc\n", "seed", "'abc'", "expected a valid integer"),
+    "missing target": (GOOD.replace("target: late\n", ""), "target", "missing", "expected: Column to predict"),
+    "target not in the data": (GOOD.replace("target: late", "target: lat"), "target", "'lat'", "expected 'late'"),
+    "bad date": (GOOD + "as_of: 2013-02-30\n", "as_of", "'2013-02-30'", "expected a date such as"),
+    "end before start": (GOOD + "as_of: 2013-07-01\nuntil: 2013-06-01\n", "until", "2013-06-01", "expected the same moment or a later one"),
+    "end before start, which is not given": (GOOD + "until: 2012-06-01\n", "until", "2012-06-01", "expected: as_of at or before until"),
+    "unknown metric": (GOOD + "train: {metric: log_los}\n", "train.metric", "'log_los'", "expected 'log_loss'"),
+    "negative budget": (GOOD + "train: {trials: -1}\n", "train.trials", "-1", "expected greater than or equal to 1"),
+    "unknown stage": (GOOD + "stages: {trian: {needs: [prepare]}}\n", "stage", "'trian'", "expected 'train'"),
+    "cyclic needs": (GOOD + "stages: {prepare: {needs: [train]}}\n", "stages", "prepare → train → prepare", "take one of these needs out"),
+    "missing source": (GOOD.replace("t.csv", "u.csv"), "source", "'u.csv'", "a file at"),
+    "missing file": (None, "mlops.yaml", "home", "name it with --project"),
+    "empty file": ("", "mlops.yaml", "is empty", "expected: at least name, source, target and task"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_config_is_worded_and_nothing_is_written(home: Path, name: str) -> None:
+    text, field, value, expected = MISTAKES[name]
+    (home / "mlops.yaml").write_text(text) if text is not None else (home / "mlops.yaml").unlink()
+    before = files(home)
+    done = process("run", "--project", home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and "to mend it: " in done.stderr
+    assert all(part in done.stderr for part in (field, value, expected))
+    assert not any(word in done.stderr for word in ("Traceback", "pydantic", "site-packages"))
+    assert files(home) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--as-of", "2013-02-30"], "as_of: '2013-02-30'; expected a date"),
+        (["--as-of", "2013-01-02", "--until", "2013-01-01"], "until 2013-01-01 lies before as_of 2013-01-02"),
+        (["--only", "trian"], "unknown stage 'trian'\n  expected: 'train'"),
+        (["--from", "review", "--to", "train"], "--from review comes after --to train"),
+        (["-p", "train.trails=3"], "train has no parameter 'trails'"),
+        (["-p", "train.seed=abc"], "train.seed: 'abc' is a str"),
+        (["-p", "seed=1"], "expected: stage.name=value"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_worded_and_nothing_is_written(home: Path, mlops: Command, words: list[str], told: str) -> None:
+    before = files(home)
+    code, out, err = mlops("run", "--project", home, *words)
+    assert (code, out) == (2, "") and told in err and "mlops.yaml;" not in err
+    assert files(home) == before
+
+
+def test_a_sample_of_less_than_nothing_is_refused(mlops: Command) -> None:
+    code, _, err = mlops("run", "--sample", "-1")
+    assert code == 2 and "--sample" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("ask", ["option", "setting"])
+def test_debug_shows_the_traceback_and_keeps_words_and_exit_code(home: Path, ask: str) -> None:
+    (home / "mlops.yaml").write_text("")
+    done = process("status", "--project", home, "--debug") if ask == "option" else process("status", "--project", home, MLOPS_DEBUG="1")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr and "error: mlops.yaml is empty" in done.stderr
+
+
+def test_help_names_each_verb_and_loads_nothing_heavy() -> None:
+    code = "import json, sys\nfrom mlops_kit import cli\nsys.argv = ['mlops', '--help']\ntry: cli.main()\nfinally: print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    page, _, modules = done.stdout.strip().rpartition("\n")
+    assert all(f"  {verb} " in page for verb in ("run", "status", "config", "predict", "rollback", "lab", "doctor"))
+    assert not {m.split(".")[0] for m in json.loads(modules)} & {"pandas", "numpy", "mlflow", "pydantic", "sklearn", "optuna", "papermill", "altair", "IPython"}
+
+
+def test_without_a_verb_the_help_is_shown(mlops: Command) -> None:
+    code, out, err = mlops()
+    assert code == 2 and "Commands:" in out + err
+
+
+def test_a_folder_that_cannot_be_written_is_no_traceback(home: Path, mlops: Command) -> None:
+    (home / "reports").write_text("a file where a folder should be")
+    code, _, err = mlops("run", "--project", home, "--only", "prepare")
+    assert code == 1 and err.startswith("error: ") and "reports" in err and "Traceback" not in err
+
+
+def recorded(home: Path) -> Path:
+    """A run as the engine leaves one: review passed, deploy failed."""
+    run = home / "reports" / "20130101-000000-abcd"
+    stages = {"review": {"status": "succeeded", "sentence": "Fit to serve."}, "deploy": {"status": "failed", "error": {"message": "no room"}}, "monitor": {"status": "not run", "reason": "needs deploy"}}
+    store.write_json(run / "manifest.json", {"run": run.name, "project": "tiny", "status": "failed", "started": "2013-01-01T00:00:00.000", "sample": 0, "stages": stages})
+    return run
+
+
+def test_status_without_a_run_says_what_to_do(home: Path, mlops: Command) -> None:
+    code, out, err = mlops("status", "--project", home)
+    assert (code, out) == (2, "") and "there is no run yet" in err and "to mend it: mlops run" in err
+
+
+def test_status_tells_each_stage_in_its_own_words(home: Path, mlops: Command) -> None:
+    run = recorded(home)
+    code, out, _ = mlops("status", "--project", home)
+    assert code == 0 and out.startswith(f"run {run.name} of tiny: failed")
+    assert [line.split(maxsplit=2)[2] for line in out.splitlines()[1:]] == ["Fit to serve.", "no room", "run      needs deploy"]
+    code, out, _ = mlops("status", "--project", home, "--json")
+    assert code == 0 and json.loads(out)["stages"]["deploy"]["status"] == "failed"
+
+
+def test_config_prints_each_setting_with_its_origin_and_meaning(home: Path, mlops: Command) -> None:
+    from mlops_kit import config
+
+    code, out, _ = mlops("config", "--project", home)
+    assert code == 0
+    assert "target = 'late'  [mlops.yaml]\n    Column to predict" in out and "train.trials = 16  [default]" in out
+    named = [line.partition(" = ")[0] for line in out.splitlines() if not line.startswith("    ")]
+    assert named == [row[0] for row in config.explain(config.load(home))]
+    assert all(meaning.strip() for meaning in out.splitlines()[1::2])
+
+
+def test_the_project_is_found_from_a_folder_inside_it(home: Path, mlops: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "a").mkdir()
+    monkeypatch.chdir(home / "a")
+    assert mlops("config")[0] == 0
+
+
+@pytest.mark.parametrize(("file", "told"), [("no.csv", "'no.csv' does not exist"), ("mlops.yaml", "has an ending that is not known"), ("empty.csv", "cannot be read")])
+def test_predict_of_a_file_that_cannot_be_read_is_worded(home: Path, mlops: Command, monkeypatch: pytest.MonkeyPatch, file: str, told: str) -> None:
+    monkeypatch.chdir(home)
+    (home / "empty.csv").write_text("")
+    before = files(home)
+    code, out, err = mlops("predict", file)
+    assert (code, out) == (2, "") and told in err and "to mend it: " in err
+    assert files(home) == before
+
+
+def test_predict_without_a_champion_says_what_to_do(home: Path, mlops: Command) -> None:
+    code, _, err = mlops("predict", home / "t.csv", "--project", home)
+    assert code == 2 and "tiny has no champion yet" in err and "to mend it: mlops run" in err
+    assert not (home / ".mlops").exists()
+
+
+def test_doctor_finds_nothing_wrong_here(home: Path, mlops: Command) -> None:
+    code, out, err = mlops("doctor", "--project", home)
+    assert (code, err) == (0, "")
+    assert [line.split(":")[0] for line in out.splitlines()] == [f"● {n}" for n in ("Python", "packages", "kernel", "mlops.yaml", "notebooks", "source", "store", "disk")]
+    assert sorted(files(home)) == ["mlops.yaml", "t.csv"]
+
+
+def test_doctor_counts_what_needs_mending(home: Path, mlops: Command) -> None:
+    shutil.copytree(resources("notebooks"), home / "notebooks")
+    (home / "notebooks" / "03_train.ipynb").unlink()
+    (home / "t.csv").unlink()
+    code, out, err = mlops("doctor", "--project", home)
+    assert code == 1 and "2 of 8 things need mending" in err
+    assert "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out and "▲ source: source: 't.csv' does not exist" in out
+
+
+def test_a_draft_is_no_run(home: Path, mlops: Command) -> None:
+    (home / "reports" / "draft" / stage.RECORD).mkdir(parents=True)
+    assert mlops("status", "--project", home)[0] == 2
