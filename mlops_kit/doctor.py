@@ -68,7 +68,7 @@ def python() -> str:
 
     mine, wanted = sys.version.split()[0], metadata.metadata(DISTRIBUTION)["Requires-Python"] or ""
     if not SpecifierSet(wanted).contains(mine, prereleases=True):
-        raise KitError(f"Python is {mine}", wanted, "make a new environment with it (make clean demo)")
+        raise KitError(f"Python is {mine}", wanted, "make a new environment with it")
     return mine
 
 
@@ -81,7 +81,7 @@ def packages() -> str:
     needed = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
     unfit = [problem for r in needed if (problem := misfit(r))]
     if unfit:
-        raise KitError("; ".join(unfit), "what mlops-kit was made for", "install requirements.lock again (make clean demo), or pip install --upgrade mlops-kit")
+        raise KitError("; ".join(unfit), "what mlops-kit was made for", "install requirements.lock again, or pip install --upgrade mlops-kit")
     return f"{len(needed)} that mlops-kit needs, at versions that fit"
 
 
