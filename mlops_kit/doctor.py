@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MACHINE: Registry[Callable[[], str]] = Registry("check of the machine")
 PROJECT: Registry[Callable[[Project], str]] = Registry("check of the project")
 DISTRIBUTION = "mlops-kit"
-LEAST_FREE = 2  # GiB; a year of flights makes about a tenth of it a run
+LEAST_FREE = 2  # GiB; a run on a year of flights leaves 20 MB, its temporary files and the store take the rest
 
 
 @dataclass(frozen=True)
