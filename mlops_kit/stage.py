@@ -193,14 +193,14 @@ class Stage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def save_models(self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any]) -> None:
-        """Log the judged and the final model in MLflow; file where they are as ``model``."""
+    def save_models(self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any], trials: Table) -> None:
+        """Log the search, the judged and the final model in MLflow; file where they are as ``model``."""
         from mlops_kit import tracking
 
         facts = {"threshold": recipe["threshold"], "classes": [0, 1] if self.config.task == "binary" else None, "target": self.config.target, "sample": self.sample}
-        tags = {"mlflow.runName": f"{self.name} models", "draft": str(self.draft), "run": self.run_id}
-        told = {"family": recipe["family"], **recipe["params"]}
-        saved = tracking.save_models(self.project, {"judged": judged, "model": model}, example, facts, tags, told)
+        tags = {"mlflow.runName": f"{self.name} of {self.run_id}", "draft": str(self.draft), "run": self.run_id, **{f"data.{n}": h for n, h in self.record["read"].items()}}
+        saved = tracking.log_training(self.project, {"judged": judged, "model": model}, example, facts, (trials.data, recipe), tags)
+        self.record["mlflow_run"] = saved["run"]
         entry = {**saved["model"], "judged": saved["judged"], "features": list(example.columns), "threshold": recipe["threshold"]}
         self.write("model", entry, record=True)
         self.record["artifacts"]["model"]["content"] = saved["model"]["model_hash"]

@@ -151,8 +151,17 @@ def trusted_types(file: Path) -> list[str]:
     return list(asked)
 
 
-def save_model(client: MlflowClient, project: Project, run_id: str, name: str, model: Any, example: pd.DataFrame, facts: dict[str, Any]) -> dict[str, str]:
-    """Log a fitted pipeline in skops format with signature, example and given requirements.
+def signature(model: Any, example: pd.DataFrame, binary: bool) -> Any:
+    """The model's signature; no column is required, for the pipeline knows what to do with a missing value."""
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import ColSpec, Schema
+
+    found = infer_signature(example, model.predict_proba(example) if binary else model.predict(example))
+    return ModelSignature(inputs=Schema([ColSpec(c.type, c.name, required=False) for c in found.inputs]), outputs=found.outputs)
+
+
+def save_model(client: MlflowClient, project: Project, name: str, model: Any, example: pd.DataFrame, facts: dict[str, Any]) -> dict[str, str]:
+    """Log a fitted pipeline into the active run, in skops format with signature, example and given requirements.
 
     Returns
     -------
@@ -163,32 +172,60 @@ def save_model(client: MlflowClient, project: Project, run_id: str, name: str, m
 
     import mlflow
     import skops.io
-    from mlflow.models import infer_signature
 
     from mlops_kit import store
 
     binary = project.config.task == "binary"
-    answer = model.predict_proba(example) if binary else model.predict(example)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.skops"
         skops.io.dump(model, file)
         trusted, content = trusted_types(file), model_hash(file)
     info = mlflow.sklearn.log_model(
         model, name=name, serialization_format="skops", skops_trusted_types=trusted, pyfunc_predict_fn="predict_proba" if binary else "predict",
-        signature=infer_signature(example, answer), input_example=None, pip_requirements=[f"{r}=={installed(r)}" for r in REQUIREMENTS] + [f"mlflow=={installed('mlflow')}"],
+        signature=signature(model, example, binary), input_example=example.head(3), pip_requirements=[f"{r}=={installed(r)}" for r in (*REQUIREMENTS, "mlflow")],
         metadata={**plain(facts), "model_hash": content},
     )  # fmt: skip
-    written = model_file(client, info.model_uri)
-    return {"uri": info.model_uri, "model_hash": content, "sha256": store.sha256(written)}
+    return {"uri": info.model_uri, "model_hash": content, "sha256": store.sha256(model_file(client, info.model_uri))}
 
 
-def save_models(project: Project, models: dict[str, Any], example: pd.DataFrame, facts: dict[str, Any], tags: dict[str, str], told: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Log fitted pipelines by name in one MLflow run, with its tags and parameters; where each is."""
+def notable(trials: pd.DataFrame, recipe: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
+    """What of a search gets a run of its own: each baseline, and the best finished trial of each family."""
+    yield from ((f"baseline {name}", {}, float(value)) for name, value in recipe["baselines"].items())
+    best = trials[trials["state"] == "finished"].groupby("family")["score"].agg("min" if recipe["less_is_better"] else "max")
+    for row in trials.to_dict("records"):
+        if row["state"] == "finished" and row["score"] == best.get(row["family"]):
+            best = best.drop(row["family"])
+            yield f"best {row['family']}", {"trial": row["trial"], "parameters": row["parameters"]}, float(row["score"])
+
+
+def log_training(project: Project, models: dict[str, Any], example: pd.DataFrame, facts: dict[str, Any], search: tuple[pd.DataFrame, dict[str, Any]], tags: dict[str, str]) -> dict[str, Any]:
+    """Log a search and the models that came of it: one MLflow run, a child run for each of the notable trials.
+
+    Parameters
+    ----------
+    models : dict of str to pipeline
+        By the name under which each is logged.
+    search : DataFrame, dict
+        The trials, logged as one table, and the recipe that won.
+
+    Returns
+    -------
+    dict
+        ``run`` (its id), and for each model what ``save_model`` returns.
+    """
     import mlflow
 
+    trials, recipe = search
     with connected(project) as client, mlflow.start_run(experiment_id=experiment(project, client), tags=tags) as active:
-        mlflow.log_params(told)
-        return {name: save_model(client, project, active.info.run_id, name, model, example, facts) for name, model in models.items()}
+        mlflow.log_params({"family": recipe["family"], **recipe["params"], "threshold": recipe["threshold"]})
+        mlflow.log_metrics({recipe["metric"]: recipe["score"], "trials": recipe["trials"]})
+        mlflow.log_table(trials, "trials.json")
+        for name, params, score in notable(trials, recipe):
+            with mlflow.start_run(experiment_id=experiment(project, client), run_name=name, nested=True):
+                mlflow.log_params(params)
+                mlflow.log_metric(recipe["metric"], score)
+        saved = {name: save_model(client, project, name, model, example, facts) for name, model in models.items()}
+    return {"run": active.info.run_id, **saved}
 
 
 def model_file(client: MlflowClient, uri: str) -> Path:
@@ -251,18 +288,49 @@ def by_alias(client: MlflowClient, project: Project, alias: str) -> dict[str, An
     return {"version": str(found.version), **{k: v for k, v in found.tags.items()}}
 
 
-def champion_scores(stage: Stage, frame: pd.DataFrame) -> np.ndarray | None:
-    """The present champion's answers for these feature rows; None if there is none or it needs other columns."""
+def champion_scores(stage: Stage, rows: pd.DataFrame) -> tuple[np.ndarray | None, str]:
+    """The present champion's answers for judged rows, and a sentence that says which of its models gave them.
+
+    The model that serves was fitted again on all rows known then, so it may have learnt from these; a
+    comparison would then favour it. In its place the model answers that was judged with it, if these
+    rows were kept from that one.
+    """
     present = champion(stage.project)
     if present is None:
-        return None
-    needed = json.loads(present["features"])
-    if any(c not in frame.columns for c in needed):
-        return None
-    return scores(stage.project, load_model(stage.project, present), frame[needed])
+        return None, "There is no champion yet."
+    name, needed = f"Version {present['version']}", json.loads(present["features"])
+    absent = [c for c in needed if c not in rows.columns]
+    if absent:
+        return None, f"{name} needs the column {absent[0]!r}, which these rows do not have."
+    model, how = unseen(stage, present, rows)
+    if model is None:
+        return None, f"{name} {how}"
+    return scores(stage.project, load_model(stage.project, model), rows[needed]), f"{name} {how}"
 
 
-def register(stage: Stage, verdicts: Any, metrics: Any) -> dict[str, Any]:
+def unseen(stage: Stage, present: dict[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str] | None, str]:
+    """The champion's model that has not learnt from these rows, or None; and why."""
+    import pandas as pd
+
+    time, judged = stage.config.time, json.loads(present["judged"])
+    refitted = judged["uri"] != present["uri"]
+    if time is not None and rows[time].min() >= pd.Timestamp(present["as_of"]):
+        return present, "has seen none of these rows."
+    kept = rows[time].min() >= pd.Timestamp(judged["from"]) if time is not None else judged["rows"] == rows_hash(stage, rows)
+    if kept:
+        return judged, "answers by the model it was judged by, since the one that serves has seen these rows." if refitted else "has seen none of these rows."
+    return None, "has learnt from some of these rows, so the two cannot be compared on them."
+
+
+def rows_hash(stage: Stage, rows: pd.DataFrame) -> str:
+    """Which rows these are, whatever their order."""
+    from mlops_kit import sources, store
+
+    keys = sources.keys(stage.project)
+    return store.table_hash(rows[keys].sort_values(keys, ignore_index=True))
+
+
+def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
     """Register the run's model as ``challenger``; a draft finds the version its run registered.
 
     Returns
@@ -270,11 +338,12 @@ def register(stage: Stage, verdicts: Any, metrics: Any) -> dict[str, Any]:
     dict
         ``version`` (a number as text, or None), ``model_hash``, ``outcome`` (a sentence).
     """
-    record = stage.read("model")
+    record, rows, time = stage.read("model"), stage.read("judged_scores"), stage.config.time
     passed = not any(v.blocks for v in verdicts)
+    judged = {**record["judged"], "from": str(rows[time].min()) if time else "", "rows": rows_hash(stage, rows)}
     tags = {
         "uri": record["uri"], "sha256": record["sha256"], "model_hash": record["model_hash"], "features": json.dumps(record["features"]),
-        "threshold": json.dumps(record["threshold"]), "review": "passed" if passed else "failed", "run": stage.run_id,
+        "threshold": json.dumps(record["threshold"]), "review": "passed" if passed else "failed", "run": stage.run_id, "judged": json.dumps(judged),
         "sample": str(stage.sample), "as_of": str(stage.as_of), "verdicts": json.dumps([plain({"check": v.check, "outcome": v.outcome, "sentence": v.sentence}) for v in verdicts]),
     }  # fmt: skip
     with connected(stage.project) as client:
@@ -350,7 +419,10 @@ def rollback(project: Project, by: str, reason: str) -> dict[str, Any]:
 
 
 def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
-    """Mirror a finished run in MLflow: one run, a child a stage, their numbers and parameters."""
+    """Mirror a finished run in MLflow: one run, a child a stage, their numbers and parameters.
+
+    A stage that logged a run of its own (training) keeps it: it becomes the stage's child.
+    """
     ids = {}
     with connected(project) as client:
         where = experiment(project, client)
@@ -359,11 +431,14 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
         for name, entry in manifest["stages"].items():
             if entry["status"] in {"not run", "skipped"}:
                 continue
-            child = client.create_run(where, tags={"mlflow.parentRunId": parent, "mlflow.runName": name, "status": entry["status"]}).info.run_id
+            told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "status": entry["status"]}
+            child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
+            for key, value in told.items():
+                client.set_tag(child, key, value)
             for key, value in entry.get("params", {}).items():
                 client.log_param(child, key, value)
             for key, value in entry.get("logged", {}).items():
-                if isinstance(value, (int, float)) and value is not None:
+                if isinstance(value, (int, float)):
                     client.log_metric(child, key, float(value))
             client.set_terminated(child, "FINISHED" if entry["status"] == "succeeded" else "FAILED")
             ids[name] = child

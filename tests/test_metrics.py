@@ -221,3 +221,22 @@ def test_a_months_flights_take_seconds() -> None:
     start = time.perf_counter()
     metrics.intervals(metrics.for_task("binary"), y, score, rng.integers(0, 30, len(y)), draws=100)
     assert time.perf_counter() - start < 10
+
+
+def test_a_ratio_is_a_mean_or_a_share_among_some() -> None:
+    assert metrics.ratio([1, 2, 3], [1, 1, 1], draws=100).value == 2
+    assert metrics.ratio([1, 0, 0], [1, 1, 0], draws=100).value == 0.5
+    assert metrics.ratio([0, 0], [0, 0], draws=100).value is None
+
+
+def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap() -> None:
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(0).exponential(size=400)
+    found = metrics.ratio(values, np.ones(400), draws=4000)
+    expected = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+def test_what_a_row_costs() -> None:
+    assert list(metrics.row_costs([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.35, 10, 25)) == [0, 10, 25, 0]

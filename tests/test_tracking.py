@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -37,8 +39,8 @@ def saved(project: config.Project) -> tuple[dict[str, str], LinearRegression]:
 
     x, y = data()
     model = LinearRegression().fit(x, y)
-    with tracking.connected(project) as client, mlflow.start_run(experiment_id=tracking.experiment(project, client)) as run:
-        return tracking.save_model(client, project, run.info.run_id, "model", model, x.head(3), {"threshold": None}), model
+    with tracking.connected(project) as client, mlflow.start_run(experiment_id=tracking.experiment(project, client)):
+        return tracking.save_model(client, project, "model", model, x.head(3), {"threshold": None}), model
 
 
 def test_the_same_fit_has_one_hash_and_another_fit_another(tmp_path: Path) -> None:
@@ -100,6 +102,38 @@ def test_a_rollback_without_an_earlier_version_is_worded(project: config.Project
         tracking.rollback(project, "me", "why")
 
 
+JUNE = "2013-06-01 00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("first", "known", "answers", "how"),
+    [
+        ("2013-07-02", "2013-07-01", "final", "has seen none"),
+        ("2013-06-15", "2013-07-01", "judged", "by the model it was judged by"),
+        ("2013-05-15", "2013-07-01", None, "has learnt from some"),
+    ],
+)
+def test_a_champion_answers_by_a_model_that_has_not_seen_the_rows(first: str, known: str, answers: str | None, how: str) -> None:
+    stage = SimpleNamespace(config=SimpleNamespace(time="m"))
+    present = {"uri": "final", "as_of": f"{known} 00:00:00+00:00", "judged": json.dumps({"uri": "judged", "from": JUNE, "rows": ""})}
+    model, said = tracking.unseen(stage, present, pd.DataFrame({"m": pd.to_datetime([first, "2013-07-20"], utc=True)}))  # type: ignore[arg-type]
+    assert (model or {}).get("uri") == answers and how in said
+
+
+def test_without_time_the_rows_put_aside_must_be_the_same(project: config.Project) -> None:
+    stage = SimpleNamespace(config=project.config, project=project)
+    rows = pd.DataFrame({"row_id": [3, 1, 2]})
+    present = {"uri": "final", "as_of": "None", "judged": json.dumps({"uri": "judged", "from": "", "rows": tracking.rows_hash(stage, rows)})}  # type: ignore[arg-type]
+    assert (tracking.unseen(stage, present, rows.iloc[::-1])[0] or {})["uri"] == "judged"  # type: ignore[arg-type]
+    assert tracking.unseen(stage, present, rows.head(2))[0] is None  # type: ignore[arg-type]
+
+
+def test_what_of_a_search_gets_a_run_of_its_own() -> None:
+    trials = pd.DataFrame({"trial": [1, 2, 3, 4], "family": ["a", "b", "a", "b"], "score": [0.5, 0.4, 0.3, 0.2], "state": ["finished", "finished", "finished", "stopped early"], "parameters": ""})
+    found = list(tracking.notable(trials, {"baselines": {"constant": 0.9}, "less_is_better": True}))
+    assert [(n, s) for n, _, s in found] == [("baseline constant", 0.9), ("best b", 0.4), ("best a", 0.3)]
+
+
 def test_four_processes_may_open_a_fresh_store_at_once(project: config.Project) -> None:
     code = "from mlops_kit import config, tracking\nwith tracking.connected(config.load()) as c: print(len(c.search_experiments()))"
     started = [subprocess.Popen([sys.executable, "-c", code], cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
@@ -114,8 +148,8 @@ def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported
     x, y = data()
     binary = config.Project(project.root, project.config.model_copy(update={"task": "binary"}))
     model = LogisticRegression().fit(x, y > y.mean())
-    with tracking.connected(binary) as client, mlflow.start_run(experiment_id=tracking.experiment(binary, client)) as run:
-        record = tracking.save_model(client, binary, run.info.run_id, "model", model, x.head(3), {"threshold": 0.5})
+    with tracking.connected(binary) as client, mlflow.start_run(experiment_id=tracking.experiment(binary, client)):
+        record = tracking.save_model(client, binary, "model", model, x.head(3), {"threshold": 0.5})
         folder = tracking.model_file(client, record["uri"]).parent
     x.to_parquet(project.root / "x.parquet")
     code = "import sys, mlflow, pandas as pd, numpy as np\nnp.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.read_parquet(sys.argv[2])))\nassert 'mlops_kit' not in sys.modules"

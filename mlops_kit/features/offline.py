@@ -6,6 +6,7 @@ a moment and says whether anything came too early.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ def build(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.Dat
     -------
     DataFrame
         As many rows as came in, in their order: key, time and target (where the rows have it), the
-        source's own columns that a model may see, and the columns of the views (numbers as float64,
-        so that a column's type does not hang on whether a value is missing).
+        source's own columns that a model may see, and the columns of the views. Features that are
+        numbers are float64, so that a column's type does not hang on whether a value is missing.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def build(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.Dat
     """
     config = project.config
     first = [c for c in [*sources.keys(project), config.time, config.target] if c in rows.columns]
-    base = rows[[*dict.fromkeys([*first, *names(config, rows)])]].reset_index(drop=True)
+    own = names(config, rows)
+    base = floats(rows[[*dict.fromkeys([*first, *own])]].reset_index(drop=True), own)
     views = load(project)
     if not views:
         return base
@@ -80,7 +82,6 @@ def answer(db: Tables, name: str, function: View, count: int) -> pd.DataFrame:
     """A view's columns, ordered by row; worded errors where it does not give one line a row."""
     import duckdb
     import numpy as np
-    import pandas as pd
 
     try:
         relation = function(db)
@@ -96,8 +97,15 @@ def answer(db: Tables, name: str, function: View, count: int) -> pd.DataFrame:
         problem = "loses" if kept < count else "doubles"
         raise RunFailed(f"the view {name!r} {problem} rows: {count:,} in, {len(found):,} out, {kept:,} of them different", "one line a row", "a LEFT JOIN on a key that is there once")
     columns: pd.DataFrame = found.drop(columns="row")
-    numeric = [c for c in columns.columns if pd.api.types.is_numeric_dtype(columns[c])]
-    out: pd.DataFrame = columns.astype(dict.fromkeys(numeric, "float64"))
+    return floats(columns, columns.columns)
+
+
+def floats(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """The frame with those of the columns that are numbers as float64; truth values stay what they are."""
+    import pandas as pd
+
+    numeric = [c for c in columns if pd.api.types.is_numeric_dtype(frame[c]) and not pd.api.types.is_bool_dtype(frame[c])]
+    out: pd.DataFrame = frame.astype(dict.fromkeys(numeric, "float64"))
     return out
 
 

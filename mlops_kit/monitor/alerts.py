@@ -95,7 +95,7 @@ def headline(verdicts: Iterable[Verdict]) -> str:
         return f"Act: {blocking.sentence}"
     proof, warned = found.get("realised"), [v.sentence for v in table if v.outcome == "failed"]
     if proof and proof.outcome == "passed":
-        return f"As good as promised: {proof.sentence} " + (f"Worth a look, although it has cost nothing: {warned[0]}" if warned else "Nothing drifted.")
+        return f"As good as promised: {proof.sentence} " + (f"Worth a look, though no fall is seen: {warned[0]}" if warned else "Nothing drifted.")
     if warned:
         return f"Look: {warned[0]}" + (f" {proof.sentence}" if proof and proof.outcome == "cannot tell" else "")
     if proof and proof.outcome == "cannot tell":

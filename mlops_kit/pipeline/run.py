@@ -162,7 +162,7 @@ def one(project: Project, folder: Path, made: dict[str, Any], stage: str, values
 def facts(folder: Path, stage: str) -> dict[str, Any]:
     """What the stage itself filed: sentence, numbers, artifacts."""
     record = stages.records(folder).get(stage, {})
-    return {"sentence": record.get("sentence", ""), "logged": record.get("logged", {}), "artifacts": record.get("artifacts", {})}
+    return {"sentence": record.get("sentence", ""), **{k: record[k] for k in ("logged", "artifacts", "mlflow_run") if k in record}}
 
 
 def carry(project: Project, folder: Path, made: dict[str, Any], stage: str, wanted: str | None) -> str | None:

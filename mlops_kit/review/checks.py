@@ -18,7 +18,7 @@ from typing import Any
 from mlops_kit.metrics import METRICS
 from mlops_kit.registry import Registry
 from mlops_kit.results import Interval, Outcome, Severity, Verdict, Verdicts, number, percent
-from mlops_kit.review.evidence import BASELINES, Evidence
+from mlops_kit.review.evidence import BASELINES, NO_CHAMPION, Evidence
 
 FEWEST_OF_A_CLASS = 10  # rows of the rarer class under which no metric of two classes is steady
 
@@ -180,7 +180,8 @@ def no_worse_than_champion(evidence: Evidence) -> Verdict:
     """On the same rows, the gain over the champion lies above minus the margin."""
     margin, gain, title = evidence.config.review.margin, evidence.comparison, METRICS[evidence.config.headline].title
     if gain is None:
-        return says("not applicable", "There is no champion that could score these rows.")
+        none = evidence.champion == NO_CHAMPION.how
+        return says("not applicable" if none else "cannot tell", evidence.champion, cure="" if none else "judge on rows that came after the champion")
     outcome = judge(gain, -margin)
     clearly = gain.high is not None and gain.value is not None and gain.high < 0 and gain.value < -margin
     if clearly:  # surely worse, and by more than the margin as far as one can see
@@ -189,7 +190,7 @@ def no_worse_than_champion(evidence: Evidence) -> Verdict:
     if outcome == "passed" and gain.low is not None and gain.low > 0:
         words = "better than"
     cure = "keep the champion" if outcome == "failed" else more_rows(gain, -margin, evidence.rows)
-    return says(outcome, f"The model is {words} the champion: {title} gains {gain} on the same rows.", f"gain {gain}", f"> {number(-margin)}", cure, margin=margin)
+    return says(outcome, f"The model is {words} the champion: {title} gains {gain} on the same rows. {evidence.champion}", f"gain {gain}", f"> {number(-margin)}", cure, margin=margin)
 
 
 def more_rows(gain: Interval, limit: float, rows: int) -> str:

@@ -30,11 +30,26 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The paired gain over the champion, or None; and how it was compared, or why not."""
+
+    gain: Interval | None
+    how: str
+
+    def __str__(self) -> str:
+        return self.how if self.gain is None else f"{self.how} Gain: {self.gain}."
+
+
+NO_CHAMPION = Comparison(None, "There is no champion yet.")
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that a check may look at; made by ``evidence``.
 
     ``gains`` holds the paired gain in the headline metric over each baseline, ``comparison`` the one
-    over the champion; a positive gain is better whichever way the metric points.
+    over the champion, and ``champion`` how that came about; a positive gain is better whichever way
+    the metric points.
     """
 
     config: Config
@@ -46,6 +61,7 @@ class Evidence:
     slices: Table | None = None
     agreement: Agreement | None = None
     comparison: Interval | None = None
+    champion: str = NO_CHAMPION.how
     sample: int = 0
     features: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
@@ -135,15 +151,22 @@ def agreement(scores: pd.DataFrame, config: Config) -> Agreement:
     return Agreement(float(rank), shift)
 
 
-def compared(scores: pd.DataFrame, champion: Any, config: Config, draws: int = 500, seed: int = 0) -> Interval | None:
-    """The gain in the headline metric over the champion on the same rows; None if there is none."""
+def compared(scores: pd.DataFrame, answers: tuple[Any, str], config: Config, draws: int = 500, seed: int = 0) -> Comparison:
+    """The gain in the headline metric over the champion on the same rows.
+
+    Parameters
+    ----------
+    answers : array or None, and str
+        The champion's scores, and how they came about or why there are none (``tracking.champion_scores``).
+    """
+    champion, how = answers
     if champion is None:
-        return None
-    return metrics.paired_difference(config.headline, scores[config.target], scores["score"], champion, days(scores, config), draws, seed)
+        return Comparison(None, how)
+    return Comparison(metrics.paired_difference(config.headline, scores[config.target], scores["score"], champion, days(scores, config), draws, seed), how)
 
 
 def evidence(
-    scores: pd.DataFrame, quality: Table, config: Config, slices: Table | None = None, comparison: Interval | None = None, seed: int = 0
+    scores: pd.DataFrame, quality: Table, config: Config, slices: Table | None = None, comparison: Comparison = NO_CHAMPION, seed: int = 0
 ) -> Evidence:
     """Gather what the checks look at from the judged scores and the tables made of them."""
     y = scores[config.target].dropna()
@@ -159,6 +182,7 @@ def evidence(
         gains=gains,
         slices=slices,
         agreement=agreement(scores, config) if config.train.refit and "refitted" in scores else None,
-        comparison=comparison,
+        comparison=comparison.gain,
+        champion=comparison.how,
         sample=config.sample,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
-from mlops_kit.results import Interval, Number, Numbers, Table, Verdicts, money, number, percent
+from mlops_kit.results import Interval, Number, Numbers, Table, Verdict, Verdicts, money, number, percent
 from mlops_kit.review.evidence import days, table_intervals
 
 if TYPE_CHECKING:
@@ -206,8 +206,10 @@ def numbers(scores: pd.DataFrame, quality: Table, threshold: float | None, confi
     return Numbers("What the decision hangs on", sentence, tuple(items))
 
 
-def conclusion(found: Numbers, quality: Table, verdicts: Verdicts) -> str:
-    """The stage's sentence: what the model costs or how good it is, and whether anything is in its way."""
-    both = found.sentence if found.sentence == quality.sentence else f"{found.sentence} {quality.sentence}"
-    blocking = next((v.sentence for v in verdicts if v.blocks), None)
-    return f"{both} {f'What blocks it: {blocking}' if blocking else 'Nothing blocks it.'}"
+def conclusion(found: Numbers, quality: Table, verdicts: Iterable[Verdict]) -> str:
+    """The stage's sentence: what the model costs or how good it is, how it stands to the champion, what blocks it."""
+    table = Verdicts.of(verdicts)
+    said = [found.sentence] if found.sentence == quality.sentence else [found.sentence, quality.sentence]
+    said += [v.sentence for v in table if v.check == "no_worse_than_champion" and v.outcome != "not applicable" and not v.blocks]
+    blocking = next((v.sentence for v in table if v.blocks), None)
+    return " ".join([*said, f"What blocks it: {blocking}" if blocking else "Nothing blocks it."])

@@ -210,7 +210,7 @@ def chosen_recipe(plan: Plan, trial: optuna.trial.FrozenTrial) -> dict[str, Any]
     if plan.config.task == "binary":
         labels, scores = zip(*plan.each(family, params), strict=True)
         threshold = metrics.best_threshold(np.concatenate(labels), np.concatenate(scores), cost.false_alarm, cost.miss)
-    return {"family": family, "params": params, "threshold": threshold, "features": plan.features, "metric": plan.metric.name, "score": float(trial.value or 0), "rows": len(plan.rows), "folds": len(plan.folds)}
+    return {"family": family, "params": params, "threshold": threshold, "features": plan.features, "metric": plan.metric.name, "less_is_better": not plan.metric.greater_is_better, "score": float(trial.value or 0), "rows": len(plan.rows), "folds": len(plan.folds)}
 
 
 def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan: Plan) -> Table:
@@ -229,7 +229,8 @@ def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan
     title = plan.metric.title
     base = ", ".join(f"{name} {number(value)}" for name, value in recipe["baselines"].items())
     early = int((data["state"] != "finished").sum())
-    sentence = f"{spaces.FAMILIES[recipe['family']].title} won {len(data)} trials ({early} stopped early) with a {title} of {number(recipe['score'])} over {recipe['folds']} folds; baselines: {base}."
+    family = spaces.FAMILIES[recipe["family"]].title
+    sentence = f"{family[0].upper()}{family[1:]} won {len(data)} trials ({early} stopped early): {title} {number(recipe['score'])} over {recipe['folds']} folds; baselines: {base}."
     notes = (f"The clock stopped the search after {len(data)} trials: another run may get further.",) if recipe["stopped_by_clock"] else ()
     return Table("What the search tried", sentence, data, {}, notes)
 

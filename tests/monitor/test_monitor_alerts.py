@@ -61,7 +61,7 @@ def test_drift_alone_never_blocks() -> None:
     assert not found.blocked
     assert {v.check for v in found if v.outcome == "failed"} == {"drift", "score_drift"}
     assert alerts.headline(found).startswith("As good as promised: ROC-AUC realised 0.800")
-    assert "cost nothing: 2 of 2 features drifted" in alerts.headline(found)
+    assert "no fall is seen: 2 of 2 features drifted" in alerts.headline(found)
     unlabelled = alerts.judge(drift(a="alert", b="alert", score="alert"), realised(None), SCHEMA, CONFIG)
     assert alerts.headline(unlabelled).startswith("Look: 2 of 2 features drifted")
 

@@ -95,6 +95,8 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("refit_agrees", {"agreement": Agreement(0.5, 0.9), "review": {"refit_rank": None, "refit_shift": None}}, "not applicable"),
     ("refit_agrees", {"agreement": Agreement(0.5, 0.01), "review": {"refit_rank": None}}, "passed"),
     ("no_worse_than_champion", {}, "not applicable"),
+    ("no_worse_than_champion", {}, "not applicable"),
+    ("no_worse_than_champion", {"champion": "Version 1 has learnt from some of these rows."}, "cannot tell"),
     ("no_worse_than_champion", {"comparison": Interval(0.0, 0.0, 0.0)}, "passed"),
     ("no_worse_than_champion", {"comparison": Interval(0.0, -0.004, 0.004)}, "passed"),
     ("no_worse_than_champion", {"comparison": Interval(0.0, -0.02, 0.02)}, "cannot tell"),

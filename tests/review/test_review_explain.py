@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from mlops_kit.config import Config
-from mlops_kit.review import calibration_table, decisions, error_table, permutation_importance, threshold_table
-from mlops_kit.review.explain import wilson
+from mlops_kit.results import Verdict
+from mlops_kit.review import calibration_table, conclusion, decisions, error_table, numbers, permutation_importance, quality, spent, threshold_table
+from mlops_kit.review.explain import caught, wilson
 
 Make = Callable[..., Config]
 
@@ -97,3 +99,41 @@ def test_a_regression_says_how_far_it_is_off(config: Make) -> None:
     assert found.frame()["off by at most"].tolist()[0] == 2.0
     assert found.frame()["off by at most"].tolist()[-1] == 3.0
     assert error_table([], []).sentence == "There is no labelled row."
+
+
+def test_cost_and_precision_by_hand(config: Make) -> None:
+    made = config(cost={"false_alarm": 10, "miss": 25, "unit": "$"}, time=None)
+    scores = pd.DataFrame({"late": [0, 0, 1, 1, np.nan], "score": [0.1, 0.4, 0.3, 0.9, 0.5]})
+    cost, saved = spent(scores, 0.25, made, 100)
+    assert cost.value == 2.5 and saved.value == 2.5  # flagging every row costs 5.0 a row
+    assert caught(scores, 0.25, made, 100).value == pytest.approx(2 / 3)
+    assert math.isnan(caught(scores, 0.95, made, 100).value or math.nan)
+
+
+def test_the_numbers_that_matter_begin_with_the_cost(config: Make, judged: Callable[..., pd.DataFrame]) -> None:
+    frame = judged()
+    priced = config(cost={"false_alarm": 10, "miss": 25, "unit": "$"}, row="flight")
+    table = quality(frame, priced, 100)
+    found = numbers(frame, table, 0.3, priced, 100)
+    assert [n.title for n in found.items] == ["Cost a flight", "Late among flagged", "ROC-AUC", "Average precision"]
+    cost, saved = spent(frame, 0.3, priced, 100)
+    assert found.sentence.startswith(f"A flight costs $ {cost.value:.2f} with this model, $ {saved.value:.2f} less than without one")
+    assert found.items[0].value == f"$ {cost.value:.2f}" and "without a model: $" in found.items[0].beside[1]
+    unpriced = numbers(frame, table, 0.3, config(), 100)
+    assert unpriced.items[0].title == "Late among flagged" and unpriced.sentence == table.sentence
+
+
+def test_a_regression_has_no_cost_and_no_threshold(config: Make, judged: Callable[..., pd.DataFrame]) -> None:
+    frame, made = judged("regression"), config("regression")
+    found = numbers(frame, quality(frame, made, 100), None, made, 100)
+    assert [n.title for n in found.items] == ["R²", "RMSE", "MAE"]
+
+
+def test_the_conclusion_says_what_blocks_and_how_the_champion_stands(config: Make, judged: Callable[..., pd.DataFrame]) -> None:
+    frame, made = judged(), config()
+    table = quality(frame, made, 100)
+    told = numbers(frame, table, 0.3, made, 100)
+    champion = Verdict("no_worse_than_champion", "t", "passed", "blocks", "No worse than the champion.")
+    assert conclusion(told, table, [champion]) == f"{table.sentence} No worse than the champion. Nothing blocks it."
+    broken = Verdict("least", "t", "failed", "blocks", "It misses its limit.")
+    assert conclusion(told, table, [champion, broken]).endswith("What blocks it: It misses its limit.")
