@@ -230,6 +230,20 @@ def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:
     return made, made.isna() & values.notna()
 
 
+def typed(frame: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """Rows in the contract's types, as training saw them, and by column the values that are of no such type.
+
+    Those values are missing in the rows; a column that the contract does not know stays as it is.
+    """
+    made, odd = frame.copy(deep=False), {}
+    for name, column in contract.columns.items():
+        if name in frame:
+            made[name], wrong = coerced(frame[name], column.type)
+            if wrong.any():
+                made[name], odd[name] = made[name].where(~wrong), frame.loc[wrong, name]
+    return made, odd
+
+
 def _text(value: Any) -> str:
     """A value as text; 1.0 is what a missing neighbour made of 1."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

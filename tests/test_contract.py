@@ -256,3 +256,21 @@ def test_a_table_of_336776_rows_is_checked_in_seconds() -> None:
     report, good, _ = check(big, held, 0.05)
     took = time.perf_counter() - start
     assert report.quarantined == 5_001 and len(good) == 331_775 and took < 8  # two to four times what a quiet machine needs
+
+
+def test_rows_get_the_types_of_the_contract_and_odd_values_are_told() -> None:
+    agreed = Contract(columns={"n": Column(type="integer"), "code": Column(type="text"), "gone": Column(type="number")})
+    came = pd.DataFrame({"n": ["1", "old", "2.5", None], "code": [1, 2, 3, 4], "new": ["x"] * 4})
+    made, odd = contracts.typed(came, agreed)
+    assert made["n"].tolist()[0] == 1 and made["n"].isna().tolist() == [False, True, True, True]
+    assert made["code"].tolist() == ["1", "2", "3", "4"] and made["new"].tolist() == ["x"] * 4
+    assert {k: v.tolist() for k, v in odd.items()} == {"n": ["old", "2.5"]}
+    assert came["n"].tolist() == ["1", "old", "2.5", None]
+
+
+def test_rows_of_the_contracts_types_stay_as_they_are() -> None:
+    came = pd.DataFrame({"n": [1.5, None], "at": pd.to_datetime(["2024-01-01", None], utc=True), "yes": [True, False]})
+    agreed = Contract(columns={"n": Column(type="number"), "at": Column(type="moment"), "yes": Column(type="boolean")})
+    made, odd = contracts.typed(came, agreed)
+    pd.testing.assert_frame_equal(made, came)
+    assert not odd

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from mlops_kit import features, sources, tracking
+from mlops_kit import contract, features, sources, tracking
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError
 from mlops_kit.results import Table, number, percent
@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
 def period(stage: Stage) -> pd.DataFrame:
     """The rows to score: those between ``as_of`` and ``until``; without time, those without a label."""
-    rows = stage.source(stage.until)
-    config = stage.config
-    if config.time is None:
-        return rows[rows[config.target].isna()].reset_index(drop=True)
-    return rows[rows[config.time] >= stage.as_of].reset_index(drop=True)
+    rows, config = stage.source(stage.until), stage.config
+    due = rows[config.target].isna() if config.time is None else rows[config.time] >= stage.as_of
+    chosen: pd.DataFrame = rows[due].reset_index(drop=True)
+    return chosen
 
 
 def prediction_id(project: Project, model_hash: str, key: tuple[Any, ...]) -> str:
     """A name for a prediction that is the same whenever the same model scores the same row."""
-    return hashlib.sha256("|".join([project.config.name, model_hash, *map(str, key)]).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps([project.config.name, model_hash, *map(str, key)]).encode()).hexdigest()[:20]
 
 
 def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +48,7 @@ def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFram
     import numpy as np
 
     config, keys = project.config, sources.keys(project)
-    built = features.build(project, rows, history)
+    built = features.build(project, as_trained(project, rows)[0], as_trained(project, history)[0])
     columns = list(facts["features"])
     answers = tracking.scores(project, model, built[columns]) if len(rows) else np.array([], dtype=float)
     out = rows[[*keys, *([config.time] if config.time else [])]].reset_index(drop=True)
@@ -60,6 +59,12 @@ def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFram
     out["day"] = out[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d") if config.time else "all"
     fresh = [c for c in columns if c not in out.columns]
     return out.join(built[fresh].reset_index(drop=True))
+
+
+def as_trained(project: Project, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """Rows in the types in which training saw them, and the values that are of no such type: missing for the model."""
+    file = project.path(project.config.contract.file)
+    return contract.typed(rows, contract.load(file)) if file.exists() else (rows, {})
 
 
 def by_day(scored: pd.DataFrame, config: Any) -> Table:
@@ -83,7 +88,7 @@ def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     KitError
-        If there is no champion, or the rows lack a column.
+        If there is no champion, there is no row, or the rows lack a column or hold values of another type.
     """
     present = tracking.champion(project)
     if present is None:
@@ -92,9 +97,7 @@ def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
     facts = {**present, "features": json.loads(present["features"]), "threshold": json.loads(present["threshold"])}
     known = {config.target, *config.known_later}
     wanted = [c for c in sources.columns(project) if c not in known and (c not in config.leave_out or config.features)]
-    absent = [c for c in wanted if c not in frame.columns]
-    if absent:
-        raise KitError(f"the rows have no column {absent[0]!r}" + (f" (nor {', '.join(absent[1:4])})" if absent[1:] else ""), f"the source's columns: {', '.join(wanted)}", "add it to the file")
+    fits(project, frame, wanted)
     rows = frame.copy()
     if config.time:
         rows[config.time] = sources.moments(rows[config.time], config.time, config.timezone)
@@ -102,3 +105,20 @@ def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
         rows.insert(0, sources.ROW, range(len(rows)))
     out = score(project, tracking.load_model(project, present), facts, rows, sources.read(project))
     return out[[c for c in out.columns if c not in facts["features"] or c in sources.keys(project)]].drop(columns="day")
+
+
+def fits(project: Project, frame: pd.DataFrame, wanted: list[str]) -> None:
+    """Refuse rows that a person brings if they are none, lack a column or hold values of another type.
+
+    The batch scores such rows with the value missing, and monitoring tells of them; here somebody is
+    there to mend the file.
+    """
+    absent = [c for c in wanted if c not in frame.columns]
+    if absent:
+        raise KitError(f"the rows have no column {absent[0]!r}" + (f" (nor {', '.join(absent[1:4])})" if absent[1:] else ""), f"the source's columns: {', '.join(wanted)}", "add it to the file")
+    if frame.empty:
+        raise KitError("there are no rows to score", "a header and at least one row", "fill the file")
+    _, odd = as_trained(project, frame[wanted])
+    if odd:
+        said = [f"{name}: {len(values):,} values are of another type, such as {values.iloc[0]!r}" for name, values in odd.items()]
+        raise KitError("the rows do not keep to the contract's types:\n  " + "\n  ".join(said), f"the types in {project.config.contract.file}", "mend these values, or leave them empty")

@@ -1,0 +1,56 @@
+"""The decision to serve: only a passed review, a full run and an approval move the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mlops_kit import config, deploy, tracking
+from mlops_kit.stage import Stage
+
+Staged = Callable[..., Stage]
+SECOND = {"version": "2", "passed": True}
+
+
+def champion(project: config.Project) -> str:
+    return str((tracking.champion(project) or {})["version"])
+
+
+@pytest.mark.parametrize(
+    ("version", "values", "outcome", "why"),
+    [
+        ({"version": "3", "passed": False}, {}, "failed", "its review did not pass"),
+        ({"version": None, "passed": False}, {}, "failed", "its review did not pass"),
+        (SECOND, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
+        (SECOND, {"approval": "manual"}, "not applicable", "nobody has approved it yet"),
+        (SECOND, {"draft": True}, "not applicable", "it is a draft"),
+    ],
+    ids=["failed review", "no version", "sample", "not approved", "draft"],
+)
+def test_what_may_not_serve_leaves_the_champion(served: config.Project, staged: Staged, version: dict[str, Any], values: dict[str, Any], outcome: str, why: str) -> None:
+    made, gate = deploy.decide(staged(served, **values), version)
+    assert made == {"promoted": False, "sentence": f"Not promoted: {why}.", "why": why}
+    assert (gate.outcome, gate.severity, gate.sentence) == (outcome, "blocks", made["sentence"])
+    assert gate.cure and gate.blocks == (outcome == "failed")
+    assert champion(served) == "1"
+
+
+def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(copied: config.Project, staged: Staged) -> None:
+    made, gate = deploy.decide(staged(copied), SECOND)
+    assert made["promoted"] and (made["version"], made["before"]) == ("2", "1")
+    assert made["by"] == "mlops.yaml (approval: automatic)" and made["reason"] == "review passed" and made["at"]
+    assert gate.outcome == "passed" and not gate.blocks
+    assert champion(copied) == "2" and tracking.rollback(copied, "me", "why")["version"] == "1"
+
+
+def test_deciding_again_changes_nothing(copied: config.Project, staged: Staged) -> None:
+    first, _ = deploy.decide(staged(copied), SECOND)
+    assert deploy.decide(staged(copied), SECOND)[0] == first
+
+
+def test_a_draft_tells_what_the_run_decided(copied: config.Project, staged: Staged) -> None:
+    first, _ = deploy.decide(staged(copied), SECOND)
+    made, gate = deploy.decide(staged(copied, draft=True), SECOND)
+    assert made == first and gate.outcome == "passed"
