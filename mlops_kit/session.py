@@ -6,6 +6,7 @@ the notebook stays free. Like the command line, this module may compose rooms.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,34 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit import config as configs
 from mlops_kit import stage as stages
 from mlops_kit import store
-from mlops_kit.errors import KitError
+from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.results import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+OPTIONS = {"as_of": "--as-of", "until": "--until", "first": "--from", "last": "--to", "only": "--only", "force": "--force", "note": "--note"}
+
+
+def words(options: dict[str, Any]) -> list[str]:
+    """The options of a call as the command line has them; empty ones are left out.
+
+    >>> words({"first": "train", "force": True, "note": "", "params": {"train.seed": 1}})
+    ['-p', 'train.seed=1', '--from', 'train', '--force']
+
+    Raises
+    ------
+    KitError
+        For an option that there is not.
+    """
+    said = [w for name, value in (options.get("params") or {}).items() for w in ("-p", f"{name}={json.dumps(value)}")]
+    for name, value in options.items():
+        if name != "params" and name not in OPTIONS:
+            raise KitError(f"unknown option {name!r} of run", nearest(name, [*OPTIONS, "params", "sample", "wait"]), "p.run(sample=5000)")
+        if name in OPTIONS and value:
+            said += [OPTIONS[name]] if value is True else [OPTIONS[name], str(value)]
+    return said
 
 
 class Champion:
@@ -46,7 +70,7 @@ class Session:
         self.project = configs.load(start)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def run(self, sample: int = 0, wait: bool = False, **options: str) -> Session:
+    def run(self, sample: int = 0, wait: bool = False, **options: Any) -> Session:
         """Run the chain in the background.
 
         Parameters
@@ -56,20 +80,37 @@ class Session:
         wait : bool
             Come back only when it has ended.
         **options
-            As on the command line: ``as_of=``, ``until=``, ``to=``, ``only=``, ``note=`` …
+            As on the command line: ``as_of=``, ``until=``, ``first=`` and ``last=`` (stages; there
+            they are ``--from`` and ``--to``), ``only=``, ``force=True``, ``note=``, and
+            ``params={"train.seed": 1}``.
+
+        Raises
+        ------
+        KitError
+            If a run of this session is still going, or there is no such option.
+        RunFailed
+            If it was waited for and did not end well.
         """
         if self.process is not None and self.process.poll() is None:
             raise KitError("a run of this session is still going", "one at a time", "p.status() shows how far it is")
-        given = {**({"sample": str(sample)} if sample else {}), **options}
-        words = [w for k, v in given.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-        log = self.project.path(".mlops") / "session.log"
-        log.parent.mkdir(exist_ok=True)
-        with log.open("wb") as stream:
-            command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(self.project.root), *words]
+        asked = [*(["--sample", str(sample)] if sample else []), *words(options)]
+        self.log.parent.mkdir(exist_ok=True)
+        with self.log.open("wb") as stream:
+            command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(self.project.root), *asked]
             self.process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
-        if wait:
-            self.process.wait()
+        if wait and self.process.wait():
+            raise RunFailed(self.said(), cure="p.status() shows how far it came")
         return self
+
+    @property
+    def log(self) -> Path:
+        """The file that holds what the session's run says."""
+        return self.project.path(".mlops") / "session.log"
+
+    def said(self) -> str:
+        """The last words of the session's run: its error, if it has one."""
+        text = self.log.read_text(encoding="utf-8", errors="replace").strip()
+        return text.rpartition("error: ")[2] if "error: " in text else text.rpartition("\n")[2]
 
     def latest(self) -> Path:
         """The folder of the latest run."""
@@ -88,27 +129,30 @@ class Session:
         rows = [(n, e["status"], e.get("seconds"), e.get("sentence") or (e.get("error") or {}).get("message") or e.get("reason", "")) for n, e in made["stages"].items()]
         return Table(f"Run {made['run']}", f"Run {made['run']} of {made['project']}: {made['status']}.", pd.DataFrame(rows, columns=["stage", "status", "seconds", "what it says"]))
 
+    def now(self) -> Any:
+        """What there is to show: the stages of the latest run, or why there is none."""
+        refused = self.process is not None and self.process.poll() == KitError.exit_code
+        if refused:
+            return self.said()
+        return self.status() if stages.runs(self.project.reports) else f"{self.project.config.name}: no run yet"
+
     def _ipython_display_(self) -> None:
         """A live table while a run goes on; the status otherwise."""
+        import threading
         import time
 
         from IPython.display import display
 
-        if self.process is None:
-            display(self.status() if stages.runs(self.project.reports) else f"{self.project.config.name}: no run yet")
-            return
-        handle = display(f"{self.project.config.name}: starting …", display_id=True)
+        handle = display(self.now(), display_id=True)
 
         def follow() -> None:
             while self.process is not None and self.process.poll() is None:
-                if stages.runs(self.project.reports):
-                    handle.update(self.status())
+                handle.update(self.now())
                 time.sleep(1)
-            handle.update(self.status())
+            handle.update(self.now())
 
-        import threading
-
-        threading.Thread(target=follow, daemon=True).start()
+        if self.process is not None:
+            threading.Thread(target=follow, daemon=True).start()
 
     def read(self, name: str) -> Any:
         """An artifact of the latest run, by name."""

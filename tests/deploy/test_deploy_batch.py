@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mlops_kit
 from mlops_kit import cli, config, deploy, sources, tracking
 from mlops_kit.deploy import batch
 from mlops_kit.errors import KitError
@@ -109,6 +110,9 @@ def test_a_file_gets_the_scores_of_the_batch(served: config.Project, staged: Sta
     answers = deploy.predict(served, brought)
     assert list(answers.columns) == ["prediction_id", "k", "at", "score", "decision", "model_version"]
     pd.testing.assert_frame_equal(answers, scored(stage)[list(answers.columns)])
+    champion = mlops_kit.open(served.root).champion()
+    assert champion.version == "1"
+    pd.testing.assert_frame_equal(champion.predict(brought), answers)
 
 
 @pytest.mark.parametrize(
