@@ -36,7 +36,8 @@ def source_files(project: Project) -> dict[str, str]:
     if not isinstance(source, str) or source.startswith("dataset:") or "://" in source:
         return {}
     found = sorted(project.root.glob(source)) if not Path(source).is_absolute() else [Path(source)]
-    return {str(p.name): sha256(p) for p in found if p.exists()}
+    # from the project's folder, so that it may move; two files of a glob may have one name
+    return {str(p.relative_to(project.root) if p.is_relative_to(project.root) else p): sha256(p) for p in found if p.exists()}
 
 
 def parts(project: Project, stage: str, values: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:

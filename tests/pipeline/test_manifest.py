@@ -1,0 +1,76 @@
+"""The manifest: what a run was made from, and a run whose process is gone is told as killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_kit import config
+from mlops_kit.pipeline import manifest
+
+YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\ntime: at\nas_of: 2024-01-01\nseed: 3\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> config.Project:
+    (tmp_path / "mlops.yaml").write_text(YAML)
+    return config.load(tmp_path)
+
+
+def gone() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_run_is_named_by_its_moment_and_a_sample_says_so(project: config.Project) -> None:
+    names = {manifest.new(project, ["train"], "")["run"] for _ in range(20)}
+    assert len(names) == 20 and all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", n) for n in names)
+    assert manifest.new(project.with_values("the test", sample=50), ["train"], "")["run"].endswith("-sample")
+
+
+def test_a_new_manifest_says_what_the_run_is_made_from(project: config.Project) -> None:
+    made = manifest.new(project, ["prepare", "train"], "why")
+    assert (made["project"], made["status"], made["note"], made["seed"], made["sample"], made["pid"]) == ("tiny", "running", "why", 3, 0, os.getpid())
+    assert (made["as_of"], made["until"], made["ended"], made["git"]) == ("2024-01-01T00:00:00", None, None, {})
+    assert made["stages"] == {"prepare": {"status": "not run", "notebook": "02_prepare"}, "train": {"status": "not run", "notebook": "03_train"}}
+    assert {"pandas", "scikit-learn", "mlflow", "mlops-kit"} <= made["packages"].keys()
+    assert datetime.fromisoformat(made["started"]).tzinfo == UTC
+
+
+def test_git_tells_the_commit_and_what_was_changed_since(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    assert manifest.git(tmp_path) == {}  # no commit yet
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "a")
+    assert manifest.git(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "a").write_text("2")
+    assert manifest.git(tmp_path)["dirty"]
+
+
+def test_without_git_there_is_nothing_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert manifest.git(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("status", "alive", "told"), [("running", False, "killed"), ("running", True, "running"), ("succeeded", False, "succeeded"), ("interrupted", False, "interrupted")])
+def test_only_a_running_run_whose_process_is_gone_is_killed(project: config.Project, tmp_path: Path, status: str, alive: bool, told: str) -> None:
+    made: dict[str, Any] = manifest.new(project, ["prepare", "train", "review"], "")
+    made.update(status=status, pid=os.getpid() if alive else gone())
+    made["stages"]["prepare"]["status"], made["stages"]["train"]["status"] = "succeeded", status
+    manifest.write(tmp_path, made)
+    found = manifest.read(tmp_path)
+    assert (found["status"], [e["status"] for e in found["stages"].values()]) == (told, ["succeeded", told, "not run"])
+    assert manifest.store.read_json(tmp_path / manifest.FILE)["status"] == status  # to look changes nothing
