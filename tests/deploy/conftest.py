@@ -57,7 +57,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tracking.connected(project) as client:
         with mlflow.start_run(experiment_id=tracking.experiment(project, client)):
             record = tracking.save_model(client, project, "model", model, frame[FEATURES].head(3), {"threshold": 0.5})
-        facts = {"features": json.dumps(FEATURES), "threshold": "0.5", "sample": "0"}
+        facts = {"features": json.dumps(FEATURES), "threshold": "0.5", "sample": "0", "run": "the fixture's", "as_of": "2024-01-05", "judged": json.dumps(record)}
         for review in ("passed", "passed", "failed"):
             tracking.new_version(client, project, record, {**record, **facts, "review": review})
     tracking.promote(project, "1", "the fixture", "to begin with")
