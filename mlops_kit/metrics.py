@@ -292,7 +292,8 @@ def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cos
     import numpy as np
 
     flagged, y = np.asarray(score, dtype=float) >= threshold, np.asarray(y, dtype=float)
-    return np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y)
+    costs: np.ndarray = np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y)
+    return costs
 
 
 def paired_difference(

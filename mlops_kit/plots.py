@@ -148,7 +148,7 @@ def line(
     dates = kind == "temporal" and len(frame) > 0 and frame["x"].min()[:10] != frame["x"].max()[:10]
     axis = alt.Axis(grid=False, tickCount=6, labelOverlap=True, labelAngle=0, format=("%Y-%m-%d" if dates else "%H:%M") if kind == "temporal" else alt.Undefined)
     scale = alt.Scale(type="utc") if kind == "temporal" else alt.Scale(zero=False) if kind == "quantitative" else alt.Undefined
-    along = alt.X("x", type=kind, title=named(table, x, x_title), scale=scale, sort=None, axis=axis)  # type: ignore[arg-type]
+    along = alt.X("x", type=kind, title=named(table, x, x_title), scale=scale, sort=None, axis=axis)
     up = alt.Y("y", type="quantitative", title=named(table, y, y_title), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     marks: dict[str, Any] = {}
     if colour is not None:
@@ -193,9 +193,11 @@ def intervals(table: Table, label: str, value: str, low: str, high: str, referen
 def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -> Figure:
     """Observed over predicted, with intervals and the diagonal; a dot's area is its ``share`` of rows."""
     import altair as alt
+    import numpy as np
 
     frame, note = thinned(cast(table, value=x, y=y, low=low, high=high, share=share))
-    held = frame[["value", "y", "low", "high"]].stack()
+    held = frame[["value", "y", "low", "high"]].to_numpy(dtype="float64").ravel()
+    held = held[np.isfinite(held)]
     ends = [float(held.min()), float(held.max())] if len(held) else [0.0, 1.0]
     ends = ends if ends[0] < ends[1] else [ends[0] - 0.5, ends[0] + 0.5]
     scale = alt.Scale(domain=ends, nice=False, padding=14)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit import config as configs
 from mlops_kit import sources, store
 from mlops_kit.errors import KitError, RunFailed, nearest
-from mlops_kit.results import Figure, Table, Verdict, Verdicts, plain
+from mlops_kit.results import Figure, Numbers, Table, Verdict, Verdicts, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,12 +132,15 @@ class Stage:
         self.record["logged"].update(numbers)
         self._file()
 
-    def show(self, result: Any) -> None:
-        """Display a result and file it: its sentence into the record, a figure as SVG."""
+    def show(self, result: Any, front: bool = False) -> None:
+        """Display a result and file it: its sentence and its numbers into the record, a figure as SVG.
+
+        ``front`` marks the figure that stands for the stage on the run's page.
+        """
         from IPython.display import display
 
         title = getattr(result, "title", type(result).__name__)
-        entry = {"title": title, "sentence": getattr(result, "sentence", ""), "figure": None}
+        entry = {"title": title, "sentence": getattr(result, "sentence", ""), "figure": None, "front": front, "numbers": plain(result.items) if isinstance(result, Numbers) else []}
         if isinstance(result, Figure):
             path = self.run / "figures" / self.name / f"{len(self.record['shown']):02d}.svg"
             store.write_text(path, result.svg)

@@ -38,6 +38,7 @@ ALLOWED = {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor", "sklearn.tree._tree.Tree", "sklearn.utils.validation.check_array",
 }  # fmt: skip
 ALLOWED_PREFIX = "skrub."
+FACTS = {"uri", "sha256", "model_hash", "features", "threshold", "judged", "as_of", "review"}  # what a review records of a version
 REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops")
 
 
@@ -269,12 +270,22 @@ def scores(project: Project, model: Any, frame: pd.DataFrame) -> np.ndarray:
 
 
 def champion(project: Project) -> dict[str, Any] | None:
-    """The version that serves: number, hashes, facts, the decision. None if there is none."""
+    """The version that serves: number, hashes, facts, the decision. None if there is none.
+
+    Raises
+    ------
+    RunFailed
+        If the alias stands on a version that no review registered.
+    """
     file = store_file(project)
     if file is not None and not file.exists():
         return None
     with connected(project) as client:
-        return by_alias(client, project, "champion")
+        found = by_alias(client, project, "champion")
+    absent = sorted(FACTS - set(found)) if found else []
+    if found and absent:
+        raise RunFailed(f"the champion, version {found['version']}, has no record of {', '.join(absent)}", "a version that a review registered", "mlops rollback --reason …, or move the alias back in MLflow")
+    return found
 
 
 def by_alias(client: MlflowClient, project: Project, alias: str) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def hashable(values: pd.Series) -> pd.Series:
 
 def role(column: str, config: Config) -> str:
     """What the project does with a column: target, id, time, left out, known later, or feature."""
-    named = {"target": [config.target], "id": [*config.id, sources.ROW], "time": [config.time], "known later": config.known_later, "left out": config.leave_out}
+    named: dict[str, Any] = {"target": [config.target], "id": [*config.id, sources.ROW], "time": [config.time], "known later": config.known_later, "left out": config.leave_out}
     return next((word for word, columns in named.items() if column in columns), "feature")
 
 
@@ -145,7 +145,8 @@ def target_over_time(frame: pd.DataFrame, config: Config) -> Table | Verdict:
     word, code = ("day", "D") if days <= 120 else ("week", "W") if days <= 3 * 366 else ("month", "M")
     data = averaged(target, moments.dt.to_period(code).dt.start_time.rename(word), config)
     what = measure(config)
-    low, high = data.loc[data[what].idxmin()], data.loc[data[what].idxmax()]
+    values = data[what].to_numpy()
+    low, high = data.iloc[int(values.argmin())], data.iloc[int(values.argmax())]
     span = f"from {number(float(low[what]))} ({low[word]:%Y-%m-%d}) to {number(float(high[what]))} ({high[word]:%Y-%m-%d})"
     sentence = f"The {what} of {config.target} by {word} runs {span}, over {len(data)} {word}s; {number(float(target.mean()))} overall."
     return Table(title, sentence, data, unit(config), (ALONE, "The first and the last period may be cut short."))
@@ -212,7 +213,8 @@ def target_by_group(frame: pd.DataFrame, config: Config, columns: Sequence[str] 
     data = data.assign(group=data["column"] + " = " + data["value"])[names]
     mean = float(target.mean())
     clear = int(((data["low"] > mean) | (data["high"] < mean)).sum())
-    top, low = data.loc[data[what].idxmax()], data.loc[data[what].idxmin()]
+    values = data[what].to_numpy()
+    top, low = data.iloc[int(values.argmax())], data.iloc[int(values.argmin())]
     ends = f"{top['group']} has the highest {what} of {config.target}, {number(float(top[what]))}; {low['group']} the lowest, {number(float(low[what]))}"
     return Table(title, f"{ends}. {clear} of {len(data)} groups lie clear of the {number(mean)} overall.", data, unit(config), (ALONE,))
 

@@ -65,7 +65,7 @@ def ready(frame: pd.DataFrame) -> pd.DataFrame:
     out.columns = pd.Index([str(c) for c in out.columns])
     for column in out.columns:
         values = out[column]
-        if isinstance(values.dtype, pd.BooleanDtype) or (values.dtype == object and not values.dropna().map(type).eq(str).all()):
+        if isinstance(values.dtype, pd.BooleanDtype) or (values.dtype == object and not values.dropna().map(lambda v: isinstance(v, str)).all()):
             out[column] = values.astype("object").map(str, na_action="ignore").where(values.notna(), None)
     return out
 

@@ -82,12 +82,12 @@ def told(data: pd.DataFrame, column: str, group: str | None, lacking: int) -> st
         return f"{column} has no values."
     tail = f" {lacking:,} rows have no value." if lacking else ""
     if group is None or data["group"].nunique() < 2:
-        top = data.loc[data["share"].idxmax()]
+        top = data.iloc[int(data["share"].to_numpy().argmax())]
         return f"{column} is most often {top['value']}: {percent(float(top['share']))} of the rows that have a value.{tail}"
     wide = data.pivot(index="value", columns="group", values="share")
-    place = (wide.max(axis=1) - wide.min(axis=1)).idxmax()
-    high, low = wide.loc[place].idxmax(), wide.loc[place].idxmin()
-    return f"The groups of {group} differ most at {column} = {place}: {percent(float(wide.loc[place, high]))} of {high}, {percent(float(wide.loc[place, low]))} of {low}.{tail}"
+    place = int((wide.max(axis=1) - wide.min(axis=1)).to_numpy().argmax())
+    shares = wide.iloc[place].sort_values(kind="stable")
+    return f"The groups of {group} differ most at {column} = {wide.index[place]}: {percent(float(shares.iloc[-1]))} of {shares.index[-1]}, {percent(float(shares.iloc[0]))} of {shares.index[0]}.{tail}"
 
 
 def picture(frame: pd.DataFrame, column: str, group: str | None = None) -> Figure:
@@ -106,7 +106,8 @@ class Explorer:
     def __init__(self, frame: pd.DataFrame, columns: list[str], by: list[str]) -> None:
         import ipywidgets
 
-        self._frame, self._drawn = frame, {}  # type: ignore[var-annotated]
+        self._frame = frame
+        self._drawn: dict[tuple[str, str | None], Figure] = {}
         self.column = ipywidgets.Dropdown(options=columns, value=columns[0], description="Column")
         self.group = ipywidgets.Dropdown(options=[NONE, *by], value=NONE, description="By group")
         self.output = ipywidgets.HTML()

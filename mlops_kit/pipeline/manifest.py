@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops_kit import store
 from mlops_kit.config import Project
+from mlops_kit.pipeline import params
 from mlops_kit.pipeline.fingerprint import versions
 
 FILE = "manifest.json"
@@ -46,7 +47,7 @@ def new(project: Project, stages: list[str], note: str) -> dict[str, Any]:
         "as_of": config.as_of.isoformat() if config.as_of else None, "until": config.until.isoformat() if config.until else None,
         "sample": config.sample, "seed": config.seed, "approval": config.approval, "git": git(project.root),
         "packages": {n: known[n] for n in NAMED if n in known},
-        "stages": {s: {"status": "not run", "notebook": project.notebook(s).stem} for s in stages}, "mlflow": {},
+        "stages": {s: {"status": "not run", "notebook": project.notebook(s).stem, "question": params.question(project.notebook(s))} for s in stages}, "mlflow": {},
     }  # fmt: skip
 
 

@@ -29,7 +29,12 @@ class Parameter:
 
 
 def code_cells(notebook: Path) -> list[dict[str, Any]]:
-    """A notebook's code cells, read as JSON (nbformat takes ten times as long)."""
+    """A notebook's code cells, in their order."""
+    return [c for c in cells(notebook) if c["cell_type"] == "code"]
+
+
+def cells(notebook: Path) -> list[dict[str, Any]]:
+    """A notebook's cells, read as JSON (nbformat takes ten times as long)."""
     import json
 
     try:
@@ -38,7 +43,13 @@ def code_cells(notebook: Path) -> list[dict[str, Any]]:
         raise KitError(f"the notebook {notebook.name!r} does not exist", str(notebook.parent), "put it there, or name another under 'stages'") from error
     except ValueError as error:
         raise KitError(f"{notebook.name} is not a notebook: {error}", "a file that JupyterLab opens", "restore it from git") from error
-    return [{**c, "source": "".join(c["source"])} for c in book["cells"] if c["cell_type"] == "code"]
+    return [{**c, "source": "".join(c["source"])} for c in book["cells"]]
+
+
+def question(notebook: Path) -> str:
+    """The notebook's title, which is the question that its stage answers; its file's name if it has none."""
+    titled = (c["source"].lstrip() for c in cells(notebook) if c["cell_type"] == "markdown")
+    return next((t.splitlines()[0].removeprefix("# ") for t in titled if t.startswith("# ")), notebook.stem)
 
 
 def read(notebook: Path) -> dict[str, Parameter]:

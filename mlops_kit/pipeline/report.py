@@ -1,29 +1,35 @@
 """A run's pages: each notebook without its code, and an index that begins with the verdict.
 
-They open from disk with no network: nbconvert's body only, our own style sheet, figures as files.
+They open from disk with no network: nbconvert's body only, our own style sheet, figures inside.
 """
 
 from __future__ import annotations
 
-import html
+import re
 from pathlib import Path
 from typing import Any
 
 from mlops_kit import stage as stages
 from mlops_kit import store
 from mlops_kit.config import resources
-from mlops_kit.results import COLOURS, MARKS, Verdicts
+from mlops_kit.pipeline import params
+from mlops_kit.results import COLOURS, MARKS, Verdict, Verdicts, plain, revive
 
 STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch")}
+FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 
 
-def css() -> str:
-    """The style sheet of the pages."""
-    return (resources("templates") / "report" / "style.css").read_text(encoding="utf-8")
+def render(name: str, **values: Any) -> str:
+    """One of the templates, filled; values are escaped but where the template says otherwise."""
+    import jinja2
+
+    folder = resources("templates") / "report"
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)  # noqa: S701 - it is on
+    return environment.from_string((folder / name).read_text(encoding="utf-8")).render(css=(folder / "style.css").read_text(encoding="utf-8"), **values)
 
 
 def page(notebook: Path) -> Path:
-    """The executed notebook as HTML without code, beside it."""
+    """The executed notebook as HTML without code, beside it; of a widget stays its picture."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -32,56 +38,98 @@ def page(notebook: Path) -> Path:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     book.metadata.pop("widgets", None)
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
     body, _ = exporter.from_notebook_node(book)
     target = notebook.with_suffix(".html")
-    title = html.escape(notebook.stem)
-    store.write_text(target, f"<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title><style>{css()}</style></head><body><main class=book><p class=top><a href='../index.html'>the run</a></p><div class=card>{body}</div></main></body></html>")
+    store.write_text(target, render("page.html", title=params.question(notebook), body=body, notebook=notebook.name))
     return target
 
 
-def headline(manifest: dict[str, Any]) -> tuple[str, str, str]:
-    """The run in a word, its colour, and a sentence."""
+def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, str]:
+    """The run in a word, its colour, and a sentence; ``verdicts`` are those of the review."""
     entries = manifest["stages"]
     failed = next((n for n, e in entries.items() if e["status"] in {"failed", "killed"}), None)
+    said = entries.get("review", {}).get("sentence") or next((e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")), "Nothing was run.")
     if failed:
-        return "▲ Failed", "act", f"The run failed in {failed}: {(entries[failed].get('error') or {}).get('message', 'its process was killed')}"
+        blocked = failed == "review" and verdicts.blocked
+        return "▲ Not fit to serve" if blocked else "▲ Failed", "act", f"The run {'stopped' if blocked else 'failed'} in {failed}: {why(entries[failed])}"
     if manifest["status"] != "succeeded":
         return f"◆ {manifest['status'].capitalize()}", "watch", f"The run is {manifest['status']}."
-    said = entries.get("review", {}).get("sentence") or next((e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")), "Nothing was run.")
     if manifest["sample"]:
         return "◆ Sample", "watch", said
-    return "● Reviewed" if entries.get("review", {}).get("sentence") else "● Done", "good", said
+    colour, state = verdicts.state if len(verdicts) else ("good", "● Done")
+    return state, colour, said
+
+
+def why(entry: dict[str, Any]) -> str:
+    """Why a stage did not end well, in a sentence."""
+    return (entry.get("error") or {}).get("message") or "its process was killed"
+
+
+def told(manifest: dict[str, Any], rest: str) -> list[str]:
+    """The lines below the headline: what else the review says, and what came after it."""
+    entries = manifest["stages"]
+    lines = [f"Made from a sample of {manifest['sample']:,} rows; nothing of it can be promoted."] if manifest["sample"] else []
+    lines += [rest, *(f"{n.capitalize()}: {entries[n]['sentence']}" for n in ("deploy", "monitor", "retrain") if entries.get(n, {}).get("sentence"))]
+    if manifest["approval"] == "automatic" and entries.get("deploy", {}).get("sentence"):
+        lines.append("Approval is automatic: no person looked at it.")
+    return [line for line in lines if line]
 
 
 def write(run: Path, manifest: dict[str, Any]) -> Path:
     """Draw a run's ``index.html``."""
-    import jinja2
-
-    found = stages.records(run)
-    checks = Verdicts.of(v for r in found.values() for v in (store.revive(x) if isinstance(x, dict) else x for x in r["verdicts"]))
-    badge, colour, said = headline(manifest)
-    detail = [manifest["stages"].get(s, {}).get("sentence", "") for s in ("deploy", "monitor", "retrain")]
-    if manifest["approval"] == "automatic":
-        detail.append("Approval is automatic: no person looked at it.")
-    if manifest["sample"]:
-        detail.insert(0, f"Made from a sample of {manifest['sample']:,} rows; nothing of it can be promoted.")
-    environment = jinja2.Environment(autoescape=True)  # noqa: S701 - it is on
-    template = environment.from_string((resources("templates") / "report" / "index.html").read_text(encoding="utf-8"))
-    shown = [{**f, "stage": s} for s in manifest["stages"] for f in found.get(s, {}).get("shown", []) if f["figure"]]
-    text = template.render(
-        m=manifest, css=css(), badge=badge, colour=colour, headline=said, detail=" ".join(filter(None, detail)),
-        checks=[{**v.to_json_dict(), "mark": MARKS[v.outcome], "colour": COLOURS[v.outcome]} for v in checks], checks_sentence=checks.sentence,
-        stages=[line(run, n, e) for n, e in manifest["stages"].items()], figures=shown,
+    found = {s: r for s, r in stages.records(run).items() if s in manifest["stages"]}
+    verdicts = {s: [revived(v) for v in r["verdicts"]] for s, r in found.items()}
+    badge, colour, said = headline(manifest, Verdicts.of(verdicts.get("review", [])))
+    first, *rest = FIRST.split(said, maxsplit=1)
+    numbers: list[Any] = next((f["numbers"] for r in found.values() for f in r["shown"] if f.get("numbers")), [])
+    text = render(
+        "index.html", m=manifest, badge=badge, colour=colour, headline=first + ("." if rest else ""), detail=told(manifest, "".join(rest)),
+        numbers=[plain(n) for n in numbers], stages=[line(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()], origin=origin(manifest), **checks(verdicts),
     )  # fmt: skip
     store.write_text(run / "index.html", text)
     return run / "index.html"
 
 
-def line(run: Path, name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """One stage in the table of the index."""
+def revived(verdict: Any) -> Verdict:
+    """A verdict from its record, whether it was read or is still plain."""
+    made: Verdict = revive(verdict) if isinstance(verdict, dict) else verdict
+    return made
+
+
+def checks(verdicts: dict[str, list[Verdict]]) -> dict[str, Any]:
+    """All checks of a run, the worst first, each with the stage that made it; and their sentence."""
+    owner = {id(v): s for s, found in verdicts.items() for v in found}
+    table = Verdicts.of(v for found in verdicts.values() for v in found)
+    rows = [{**plain(v), "stage": owner[id(v)], "mark": MARKS[v.outcome], "colour": "watch" if v.outcome == "failed" and not v.blocks else COLOURS[v.outcome]} for v in table]
+    return {"checks": rows, "checks_sentence": table.sentence}
+
+
+def line(run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """One stage on the index: its question, its sentence, its pictures, what can be opened."""
     mark, colour = STATUS.get(entry["status"], ("▲", "act"))
-    page = f"notebooks/{entry['notebook']}.html"
-    sentence = entry.get("sentence") or (entry.get("error") or {}).get("message") or entry.get("reason", "")
-    seconds = f"{entry['seconds']:.0f}" if "seconds" in entry else ""
-    return {"name": name, "status": entry["status"], "mark": mark, "colour": colour, "sentence": sentence, "seconds": seconds, "page": page if (run / page).exists() else ""}
+    book = run / "notebooks" / f"{entry['notebook']}.ipynb"
+    pages = [("report", book.with_suffix(".html")), ("notebook", book), *((a["name"].replace("_", " "), run / a["path"]) for a in record.get("artifacts", {}).values() if a["kind"] == "document")]
+    drawn = [f for f in record.get("shown", []) if f["figure"] and (run / f["figure"]).exists()]
+    figures = [{**f, "svg": (run / f["figure"]).read_text(encoding="utf-8")} for f in sorted(drawn, key=lambda f: not f["front"])]
+    return {
+        "name": name, "status": entry["status"], "mark": mark, "colour": colour, "question": entry["question"], "figures": figures,
+        "sentence": (entry.get("error") or {}).get("message") or entry.get("sentence") or entry.get("reason", ""),
+        "seconds": f"{entry['seconds']:.0f}" if "seconds" in entry else "", "links": [(text, path.relative_to(run).as_posix()) for text, path in pages if path.exists()],
+    }  # fmt: skip
+
+
+def origin(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a run was made from, in terms and words."""
+    git = manifest["git"]
+    prepared = manifest["stages"].get("prepare", {}).get("artifacts", {}).get("features", {})
+    terms = {
+        "note": manifest["note"],
+        "as of, until": f"{manifest['as_of'][:16]}, {manifest['until'][:16]}".replace("T", " ") if manifest["as_of"] else "the table has no time",
+        "features": f"{prepared['rows']:,} rows, content {prepared['content'][:12]}" if prepared.get("content") else "",
+        "seed": str(manifest["seed"]),
+        "commit": f"{git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else "the project is not under git",
+        "MLflow run": manifest["mlflow"].get("run", ""),
+        "packages": ", ".join(f"{k} {v}" for k, v in manifest["packages"].items()),
+    }
+    return [(term, said) for term, said in terms.items() if said]

@@ -228,7 +228,9 @@ def execute(project: Project, folder: Path, stage: str, values: dict[str, Any]) 
                 kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=stream,
             )  # fmt: skip
     except PapermillExecutionError as failure:
-        error = {"type": failure.ename, "message": " ".join(failure.evalue.split()), "cell": failure.exec_count, "traceback": list(failure.traceback)[-4:]}
+        told = " ".join(failure.evalue.split())
+        ours = failure.ename in {"KitError", "RunFailed", "Waiting"}
+        error = {"type": failure.ename, "message": told if ours else f"{failure.ename}: {told}", "cell": failure.exec_count, "traceback": list(failure.traceback)[-4:]}
     except (DeadKernelError, RuntimeError, OSError) as failure:
         error = {"type": type(failure).__name__, "message": f"the kernel died: {str(failure).splitlines()[0]}", "cell": None}
     if target.exists():

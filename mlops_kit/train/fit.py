@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlops_kit import sources
 from mlops_kit.config import Config, duration_text
 from mlops_kit.errors import RunFailed
 from mlops_kit.features import offline
@@ -152,5 +153,5 @@ def judged_scores(models: dict[str, Any], frame: pd.DataFrame, features: list[st
         Named as the columns are to be: ``score``, ``refitted``, ``baseline_constant`` …
     """
     test = frame[frame[offline.PART] == "test"]
-    keys = [c for c in [*(config.id or [offline.sources.ROW]), config.time, config.target] if c in test.columns]
+    keys = [c for c in [*(config.id or [sources.ROW]), config.time, config.target] if c in test.columns]
     return test[keys].assign(**{name: score(model, test, features, config) for name, model in models.items()}).reset_index(drop=True)

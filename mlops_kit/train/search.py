@@ -147,7 +147,7 @@ def opened(plan: Plan, storage: optuna.storages.BaseStorage) -> optuna.Study:
     """The plan's study, new or to go on with; trials of the dead are failed."""
     import optuna
 
-    direction = "maximize" if plan.metric.greater_is_better else "minimize"
+    direction = optuna.study.StudyDirection.MAXIMIZE if plan.metric.greater_is_better else optuna.study.StudyDirection.MINIMIZE
     pruner = optuna.pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS)
     study = optuna.create_study(storage=storage, study_name=plan.name(), direction=direction, load_if_exists=True, pruner=pruner)
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):

@@ -14,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mlops_kit import config, stage, store
 from mlops_kit.errors import KitError
 from mlops_kit.pipeline import manifest, report, run
+from mlops_kit.results import Verdicts
 
 YAML = """
 name: tiny
@@ -160,7 +161,7 @@ def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
     manifest.write(folder, stopped)
     found = manifest.read(folder)
     assert (found["status"], found["stages"]["second"]["status"]) == ("killed", "killed")
-    assert report.headline(found)[0] == "▲ Failed"
+    assert report.headline(found, Verdicts(()))[0] == "▲ Failed"
 
 
 def test_two_runs_at_once_keep_apart(home: Path) -> None:

@@ -120,8 +120,8 @@ def test_the_threshold_costs_least_on_rows_not_seen(tmp_path: Path) -> None:
 
 
 def test_a_study_belongs_to_its_data_its_space_and_its_seed() -> None:
-    def name(frame: pd.DataFrame = made(), seed: int = 1, **more: Any) -> str:
-        return search.planned(frame, FEATURES, config(**more), seed).name()
+    def name(frame: pd.DataFrame | None = None, seed: int = 1, **more: Any) -> str:
+        return search.planned(made() if frame is None else frame, FEATURES, config(**more), seed).name()
 
     assert name() == name() == name(train={"families": ["linear", "boosting"], "trials": 99})
     others = {name(seed=2), name(made(rows=239)), name(train={"families": ["linear"]}), name(train={"families": ["linear", "boosting"], "metric": "roc_auc"})}
