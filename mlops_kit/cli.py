@@ -110,6 +110,8 @@ def predict(file: str, project: Where = "", out: Annotated[str, typer.Option(hel
     from mlops_kit import sources, store
     from mlops_kit.deploy import predict as score
 
+    if out and not out.endswith((".csv", ".parquet")):
+        raise KitError(f"--out {out!r} has an ending that is not known", "a file ending in .csv or .parquet", "name another file")
     opened = configs.load(project or None)
     scored = score(opened, sources.table(file))
     if not out:

@@ -193,6 +193,11 @@ def test_predict_without_a_champion_says_what_to_do(home: Path, mlops: Command) 
     assert not (home / ".mlops").exists()
 
 
+def test_predict_writes_only_what_it_knows_how_to(home: Path, mlops: Command) -> None:
+    code, _, err = mlops("predict", home / "t.csv", "--project", home, "--out", home / "scores.xlsx")
+    assert code == 2 and "scores.xlsx' has an ending that is not known" in err and ".parquet" in err
+
+
 def test_doctor_finds_nothing_wrong_here(home: Path, mlops: Command) -> None:
     code, out, err = mlops("doctor", "--project", home)
     assert (code, err) == (0, "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mlops_kit import config, deploy, tracking
+from mlops_kit import cli, config, deploy, tracking
 from mlops_kit.stage import Stage
 
 Staged = Callable[..., Stage]
@@ -43,6 +44,15 @@ def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(copied:
     assert made["by"] == "mlops.yaml (approval: automatic)" and made["reason"] == "review passed" and made["at"]
     assert gate.outcome == "passed" and not gate.blocks
     assert champion(copied) == "2" and tracking.rollback(copied, "me", "why")["version"] == "1"
+
+
+def test_the_command_line_lets_the_one_before_serve_again(copied: config.Project, staged: Staged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy.decide(staged(copied), SECOND)
+    monkeypatch.setattr(sys, "argv", ["mlops", "rollback", "--reason", "too many alarms", "--project", str(copied.root)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (0, None) and capsys.readouterr().out == "version 1 serves again\n"
+    assert (tracking.champion(copied) or {})["approved_why"] == "rollback: too many alarms"
 
 
 def test_deciding_again_changes_nothing(copied: config.Project, staged: Staged) -> None:
