@@ -38,12 +38,12 @@ def cells(notebook: Path) -> list[dict[str, Any]]:
     import json
 
     try:
-        book = json.loads(notebook.read_text(encoding="utf-8"))
+        held = json.loads(notebook.read_text(encoding="utf-8"))
+        return [{**c, "source": "".join(c["source"])} for c in held["cells"]]
     except FileNotFoundError as error:
         raise KitError(f"the notebook {notebook.name!r} does not exist", str(notebook.parent), "put it there, or name another under 'stages'") from error
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise KitError(f"{notebook.name} is not a notebook: {error}", "a file that JupyterLab opens", "restore it from git") from error
-    return [{**c, "source": "".join(c["source"])} for c in book["cells"]]
 
 
 def question(notebook: Path) -> str:

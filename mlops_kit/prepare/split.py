@@ -74,12 +74,12 @@ def newest(known: pd.Series, config: Config) -> pd.Series:
     A sample takes the newest rows and is often shorter than the duration that is kept of the whole:
     then a share of it is.
     """
-    test = config.split.test
-    if isinstance(test, timedelta):
-        if not config.sample or known.max() - known.min() >= 2 * test:
-            return known > known.max() - test
+    test, span = config.split.test, known.max() - known.min()
+    if isinstance(test, timedelta) and config.sample and span < 2 * test:
         test = SAMPLE_SHARE
-    return known >= known.sort_values().iloc[len(known) - max(1, round(test * len(known)))]
+    last = max(1, round(test * len(known))) if isinstance(test, float) else 0
+    within: pd.Series = known >= known.sort_values().iloc[len(known) - last] if last else known > known.max() - test
+    return within
 
 
 def at_random(frame: pd.DataFrame, config: Config, labelled: pd.Series, seed: int) -> pd.Series:

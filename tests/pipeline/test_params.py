@@ -34,6 +34,19 @@ def test_a_notebook_without_the_tag_is_refused(tmp_path: Path) -> None:
         params.read(notebook(tmp_path, "seed: int = 1", tag="other"))
 
 
+@pytest.mark.parametrize("text", ["", "no notebook", "[]", "{}", '{"cells": [{"cell_type": "code"}]}'])
+def test_a_file_that_is_no_notebook_is_worded(tmp_path: Path, text: str) -> None:
+    (tmp_path / "n.ipynb").write_text(text)
+    with pytest.raises(KitError, match="n.ipynb is not a notebook"):
+        params.read(tmp_path / "n.ipynb")
+
+
+def test_a_parameters_cell_that_is_no_python_is_worded(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match="line 2 of the parameters cell is no Python: 'b: int ='") as error:
+        params.read(notebook(tmp_path, "a: int = 1\nb: int ="))
+    assert "name: type = literal" in error.value.expected and error.value.cure
+
+
 def test_an_unknown_parameter_names_the_nearest(tmp_path: Path) -> None:
     known = params.read(notebook(tmp_path, "trials: int = 3"))
     with pytest.raises(KitError, match="'trials'"):
