@@ -47,7 +47,12 @@ def cells(notebook: Path) -> list[dict[str, Any]]:
 
 
 def question(notebook: Path) -> str:
-    """The notebook's title, which is the question that its stage answers; its file's name if it has none."""
+    """The notebook's title, which is the question that its stage answers; its file's name without one.
+
+    A run of one stage needs no other stage's notebook.
+    """
+    if not notebook.exists():
+        return notebook.stem
     titled = (c["source"].lstrip() for c in cells(notebook) if c["cell_type"] == "markdown")
     return next((t.splitlines()[0].removeprefix("# ") for t in titled if t.startswith("# ")), notebook.stem)
 

@@ -41,7 +41,7 @@ def test_a_new_manifest_says_what_the_run_is_made_from(project: config.Project) 
     made = manifest.new(project, ["prepare", "train"], "why")
     assert (made["project"], made["status"], made["note"], made["seed"], made["sample"], made["pid"]) == ("tiny", "running", "why", 3, 0, os.getpid())
     assert (made["as_of"], made["until"], made["ended"], made["git"]) == ("2024-01-01T00:00:00", None, None, {})
-    assert made["stages"] == {"prepare": {"status": "not run", "notebook": "02_prepare"}, "train": {"status": "not run", "notebook": "03_train"}}
+    assert [(s, e["status"], e["notebook"]) for s, e in made["stages"].items()] == [("prepare", "not run", "02_prepare"), ("train", "not run", "03_train")]
     assert {"pandas", "scikit-learn", "mlflow", "mlops-kit"} <= made["packages"].keys()
     assert datetime.fromisoformat(made["started"]).tzinfo == UTC
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mlops_kit.errors import KitError
 from mlops_kit.pipeline import params
@@ -82,3 +82,12 @@ def test_the_stages_notebooks_have_parameters_that_can_be_read() -> None:
         found = params.read(book)
         assert "seed" in found
         assert all(p.sentence.endswith(".") for p in found.values()), book.name
+
+
+def test_a_notebooks_title_is_its_question_and_without_one_its_name(tmp_path: Path) -> None:
+    book = tmp_path / "n.ipynb"
+    assert params.question(book) == "n"
+    nbformat.write(new_notebook(cells=[new_code_cell("# no title"), new_markdown_cell("## A section")]), book)
+    assert params.question(book) == "n"
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Is it fit?\nYes.")]), book)
+    assert params.question(book) == "Is it fit?"
