@@ -119,7 +119,7 @@ def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     title = alt.TitleParams(textwrap.wrap(table.title, 64) or [""], subtitle=[note] if note else alt.Undefined, anchor="start", offset=12)
     finished = chart.properties(title=title, name="figure").configure(background=PAPER, aria=False)
     finished = finished.configure_view(stroke=None).configure_title(color=INK, subtitleColor=INK, fontSize=15)
-    finished = finished.configure_axis(labelColor=INK, titleColor=INK, gridColor=RULE, domainColor=GREY, tickColor=GREY, labelLimit=220, titleFontWeight="normal", labelFontSize=12, titleFontSize=12)
+    finished = finished.configure_axis(labelColor=INK, titleColor=INK, gridColor=RULE, domainColor=GREY, tickColor=GREY, labelLimit=220, titleFontWeight="normal", labelFontSize=12, titleFontSize=12, titlePadding=10)
     finished = finished.configure_legend(labelColor=INK, titleColor=INK, orient="bottom", symbolType="stroke", labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
     with alt.data_transformers.enable("default", max_rows=None), alt.data_transformers.disable_max_rows():
         spec = finished.to_dict()

@@ -23,6 +23,9 @@ from mlops_kit.results import Figure, Numbers, Table, Verdict, Verdicts, plain
 if TYPE_CHECKING:
     import pandas as pd
 
+# No telemetry; and threads that wait for one another sleep: spinning on cores that others use too, a fit of
+# two threads took up to seven times as long. OpenMP reads this when its library is loaded, with scikit-learn.
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_WAIT_POLICY": "passive"}
 RECORD = "stages"  # folder of a run in which each stage files what it did
 
 
@@ -248,7 +251,8 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
     """
     from IPython.display import display
 
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
     project = configs.load()
     named = os.environ.get("MLOPS_RUN")
     if named:  # the run's own config: an edit of mlops.yaml while it runs does not reach it

@@ -38,7 +38,7 @@ def inputs(drift: Table, config: configs.Config) -> Verdict:
     looks = data[data["word"].isin(["watch", "new category", "infinite"])]["column"].tolist()
     facts = {"alerts": data[data["word"] == "alert"]["column"].tolist(), "watch": looks, "columns": len(data)}
     if alerts:
-        sentence = f"{len(alerts)} of {len(data)} features drifted: {'; '.join(alerts[:3])}{' …' if len(alerts) > 3 else ''}."
+        sentence = f"{len(alerts)} of {len(data)} features drifted{', most of all' if len(alerts) > 1 else ':'} {alerts[0]}."
         return Verdict("drift", title, "failed", "warns", sentence, f"{len(alerts)} of {len(data)} features", limit, "look at the columns; drift alone is no reason to retrain", facts)
     if (data["word"] == "cannot tell").all():
         return Verdict("drift", title, "cannot tell", "warns", f"Drift cannot be judged: {data['why'].iloc[0]}.", f"{len(data)} features unjudged", limit, "wait for more rows", facts)

@@ -21,13 +21,15 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
+from mlops_kit.stage import QUIET
+
 NAME = "mlops"
 
 
 def environment(run: Path, root: Path) -> dict[str, str]:
     """The environment of a stage's kernel: where its run stands, no telemetry, no debugger's warnings."""
-    own = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    return {**os.environ, **own}
+    own = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return {**QUIET, **os.environ, **own}
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]

@@ -195,8 +195,8 @@ def numbers(scores: pd.DataFrame, quality: Table, threshold: float | None, confi
     if threshold is not None and unit:
         cost, saved = spent(scores, threshold, config, draws, seed)
         without = None if cost.value is None or saved.value is None else cost.value + saved.value
-        items.append(Number(f"Cost a {config.row}", money(cost.value, unit), (between(cost, lambda v: money(v, unit)), f"without a model: {money(without, unit)}")))
-        sentence = f"A {config.row} costs {money(cost.value, unit)} with this model, {money(saved.value, unit)} less than without one (95 % interval {number(saved.low)} to {number(saved.high)})."
+        items.append(Number(f"Cost a {config.row}", money(cost.value, unit), (between(cost, lambda v: money(v, unit)), f"without a model: {money(without, unit)}, {money(saved.value, unit)} more", f"saved: {between(saved, lambda v: money(v, unit))}")))
+        sentence = f"A {config.row} costs {money(cost.value, unit)} with this model, {money(saved.value, unit)} less than without one."
     if threshold is not None:
         right = caught(scores, threshold, config, draws, seed)
         items.append(Number(f"{config.target.capitalize()} among flagged", percent(right.value if right.value is not None else math.nan), (between(right, percent), f"flagged from a score of {number(threshold)}")))
