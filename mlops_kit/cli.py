@@ -48,11 +48,16 @@ def run(
     from mlops_kit import config as configs
     from mlops_kit.pipeline import params
     from mlops_kit.pipeline import run as chain
+    from mlops_kit.pipeline.progress import Teller
 
     opened = configs.load(project or None).with_values("the command line", as_of=as_of or None, until=until or None, sample=sample or None)
     chosen = chain.selected(opened, first, last, only)
     given = params.from_text(param or [], list(opened.config.stages))
-    made = chain.run(opened, chosen, given, force, note, say=lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True))
+    say = Teller(sys.stderr if as_json else sys.stdout)
+    try:
+        made = chain.run(opened, chosen, given, force, note, say)
+    finally:
+        say.close()
     if as_json:
         print(json.dumps(made))
     else:

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ def environment(run: Path, root: Path) -> dict[str, str]:
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
-    """Runs a managed notebook in such a kernel; ``kernel_env``, ``kernel_cwd``, ``kernel_log`` come from the run."""
+    """Runs a managed notebook in such a kernel; what begins with ``kernel_`` comes from the run."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, kernel_env: dict[str, str] | None = None, kernel_cwd: str | None = None, kernel_log: Any = None, **kwargs: Any) -> Any:
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, kernel_env: dict[str, str] | None = None, kernel_cwd: str | None = None, kernel_log: Any = None, kernel_progress: Callable[[int, int], None] | None = None, **kwargs: Any) -> Any:
         """Start the kernel, run the cells, take everything down again."""
         folder = Path(tempfile.mkdtemp(prefix="mk-"))
         manager = AsyncKernelManager(transport="ipc", connection_file=str(folder / "k.json"), kernel_name="python3")
@@ -45,6 +46,9 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         options = {k: v for k, v in kwargs.items() if k not in known}
         client = PapermillNotebookClient(nb_man, km=manager, timeout=kwargs.get("execution_timeout"), startup_timeout=kwargs.get("start_timeout", 60), kernel_name="python3", coalesce_streams=True, **options)
         client.owns_km = True
+        if kernel_progress is not None:
+            code = [i for i, c in enumerate(nb_man.nb.cells) if c.cell_type == "code"]
+            client.on_cell_execute = lambda cell, cell_index: kernel_progress(code.index(cell_index) + 1, len(code))
         try:
             # nbclient hands these on to the kernel's process; papermill's own engine has no way to
             start = client.start_new_kernel

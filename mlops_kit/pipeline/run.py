@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from mlops_kit import stage as stages
 from mlops_kit.config import Project, order
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.pipeline import fingerprint, manifest, params
+from mlops_kit.pipeline.progress import Say
 
 SHARED = ("as_of", "until", "sample", "seed")  # run-wide values given to each notebook that declares them
-Say = Callable[[str], None]
 
 
 def selected(project: Project, first: str = "", last: str = "", only: str = "") -> list[str]:
@@ -146,9 +145,9 @@ def one(project: Project, folder: Path, made: dict[str, Any], stage: str, values
         return
     entry.update(status="running", started=manifest.now())
     manifest.write(folder, made)
-    say(f"{stage} …")
+    say(f"{stage} …", passing=True)
     begin = time.perf_counter()
-    error = execute(project, folder, stage, values)
+    error = execute(project, folder, stage, values, say)
     record = stages.records(folder).get(stage, {})
     if error is None and not record.get("done"):
         error = {"type": "RunFailed", "message": "the notebook ended without stage.hand_over(…)", "cell": None}
@@ -202,7 +201,7 @@ def hard(begin: str, end: str) -> None:
         shutil.copy2(begin, end)
 
 
-def execute(project: Project, folder: Path, stage: str, values: dict[str, Any]) -> dict[str, Any] | None:
+def execute(project: Project, folder: Path, stage: str, values: dict[str, Any], say: Say) -> dict[str, Any] | None:
     """Run a stage's notebook; None if it ended well, else the error: type, message, cell."""
     import logging
 
@@ -226,6 +225,7 @@ def execute(project: Project, folder: Path, stage: str, values: dict[str, Any]) 
             papermill.execute_notebook(
                 nbformat.read(source, as_version=4), str(target), parameters=values, engine_name=kernels.NAME, kernel_name="python3", language="python", progress_bar=False, autosave_cell_every=30,
                 kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=stream,
+                kernel_progress=lambda cell, cells: say(f"{stage}: cell {cell} of {cells}", passing=True),
             )  # fmt: skip
     except PapermillExecutionError as failure:
         told = " ".join(failure.evalue.split())

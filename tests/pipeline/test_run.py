@@ -61,7 +61,7 @@ def quiet_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def go(home: Path, first: str = "first", last: str = "second", only: str = "", force: bool = False, given: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
     project = config.load(home)
-    return run.run(project, run.selected(project, first, last, only), given or {}, force, "why", say=lambda text: None)
+    return run.run(project, run.selected(project, first, last, only), given or {}, force, "why", say=lambda text, passing=False: None)
 
 
 def statuses(made: dict[str, Any]) -> tuple[str, str]:
