@@ -142,32 +142,36 @@ class Stage:
         """
         from IPython.display import display
 
-        title = getattr(result, "title", type(result).__name__)
+        title, shown = getattr(result, "title", type(result).__name__), self.record["shown"]
         entry = {"title": title, "sentence": getattr(result, "sentence", ""), "figure": None, "front": front, "numbers": plain(result.items) if isinstance(result, Numbers) else []}
+        same = next((i for i, e in enumerate(shown) if e["title"] == title and bool(e["figure"]) == isinstance(result, Figure)), len(shown))
         if isinstance(result, Figure):
-            path = self.run / "figures" / self.name / f"{len(self.record['shown']):02d}.svg"
+            path = self.run / "figures" / self.name / f"{same:02d}.svg"
             store.write_text(path, result.svg)
             entry["figure"] = str(path.relative_to(self.run))
-        self.record["shown"].append(entry)
+        shown[same : same + 1] = [entry]  # a cell that is run again replaces what it showed
         self._file()
         display(result)
 
     def verdicts(self, found: Iterable[Verdict], stop: bool = True) -> None:
         """Show verdicts and file them; stop the stage if one of them blocks.
 
+        A sample goes on whatever they say: it is there to try the whole chain, and is never promoted.
+
         Raises
         ------
         RunFailed
-            Naming what blocks, unless ``stop`` is False.
+            Naming what blocks, unless ``stop`` is False or the run is a sample.
         """
         from IPython.display import display
 
         table = Verdicts.of(found)
-        self.record["verdicts"] += [v.to_json_dict() for v in table]
+        again = {v.check for v in table}
+        self.record["verdicts"] = [v for v in self.record["verdicts"] if v["check"] not in again] + [v.to_json_dict() for v in table]
         self._file()
         display(table)
         blocking = [v for v in table if v.blocks]
-        if stop and blocking:
+        if stop and blocking and not self.sample:
             raise RunFailed(blocking[0].sentence, blocking[0].limit, blocking[0].cure)
 
     def hand_over(self, sentence: str) -> None:
@@ -219,17 +223,10 @@ class Stage:
         entry = self.read("model")
         return tracking.load_model(self.project, entry if which == "model" else entry[which])
 
-    def alert(self, lines: list[dict[str, Any]]) -> None:
-        """Add alerts to the project's file sink; by hand to the draft's."""
-        path = self.run / "alerts.jsonl" if self.draft else self.project.path(self.config.monitor.alerts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
-        fresh = [t for t in dict.fromkeys(json.dumps(plain(x), ensure_ascii=False, sort_keys=True) for x in lines) if t not in known]
-        if fresh:
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            os.write(handle, ("\n".join(fresh) + "\n").encode())
-            os.fsync(handle)
-            os.close(handle)
+    @property
+    def alerts_file(self) -> Path:
+        """The project's file of alerts; by hand the draft's."""
+        return self.run / "alerts.jsonl" if self.draft else self.project.path(self.config.monitor.alerts)
 
     def _repr_html_(self) -> str:
         where = "draft" if self.draft else f"run {self.run_id}"

@@ -125,7 +125,7 @@ def test_by_hand_the_latest_run_is_read_and_a_draft_written(home: Path, monkeypa
     stage.log(total=3)
     stage.show(TABLE)
     stage.verdicts([Verdict("a", "A", "passed", "blocks", "A is well.")])
-    stage.alert([{"check": "a"}])
+    stage.alerts_file.write_text("{}\n")
     stage.hand_over("A total.")
     after = files(home / "reports")
     assert {k: v for k, v in after.items() if not k.startswith("draft/")} == before
@@ -207,19 +207,30 @@ def test_a_contract_is_inferred_once_and_a_broken_one_is_reported_before_it_stop
     assert (home / "contract.yaml").read_text() == text
 
 
-def test_an_alert_stands_in_the_projects_file_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [{"check": "drift", "sentence": "ä"}, {"check": "drift", "sentence": "ä"}, {"check": "realised", "value": float("nan")}]
-    for run in (RUN, "20240105-000000-abcd"):
-        piped(home, monkeypatch, run=run).alert(lines)
-    stages.open("first").alert(lines)
-    sink = (home / "reports" / "alerts.jsonl").read_text(encoding="utf-8")
-    assert [json.loads(x)["check"] for x in sink.splitlines()] == ["drift", "realised"] and sink.endswith("\n")
-    assert (home / "reports" / "draft" / "alerts.jsonl").read_text(encoding="utf-8") == sink
+def test_alerts_go_to_the_projects_file_and_a_drafts_to_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert piped(home, monkeypatch).alerts_file == home / "reports" / "alerts.jsonl"
+    assert stages.open("first").alerts_file == home / "reports" / "draft" / "alerts.jsonl"
 
 
-def test_no_alert_makes_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    piped(home, monkeypatch).alert([])
-    assert not (home / "reports" / "alerts.jsonl").exists()
+def test_a_cell_that_is_run_again_replaces_what_it_showed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = piped(home, monkeypatch)
+    for sentence in ("One.", "Two."):
+        stage.show(Table("T", sentence, TABLE.data))
+        stage.show(Figure("T", sentence, f"<svg>{sentence}</svg>", TABLE.data))
+        stage.verdicts([Verdict("a", "A", "passed", "blocks", sentence), Verdict("b", "B", "passed", "blocks", sentence)])
+    assert [e["sentence"] for e in stage.record["shown"]] == ["Two.", "Two."]
+    assert [v["sentence"] for v in stage.record["verdicts"]] == ["Two.", "Two."]
+    assert [p.read_text() for p in (stage.run / "figures" / "first").iterdir()] == ["<svg>Two.</svg>"]
+
+
+def test_a_sample_goes_on_whatever_blocks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocking = [Verdict("a", "A", "failed", "blocks", "It is bad.")]
+    with pytest.raises(RunFailed, match="It is bad"):
+        piped(home, monkeypatch).verdicts(blocking)
+    stage = piped(home, monkeypatch)
+    stage.sample = 50
+    stage.verdicts(blocking)
+    assert stage.record["verdicts"][0]["outcome"] == "failed"
 
 
 def test_the_handle_says_where_it_stands(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,10 +25,10 @@ def decide(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdi
     config = stage.config
     by = "mlops.yaml (approval: automatic)" if config.approval == "automatic" else getpass.getuser()
     no: str | None = None
-    if not version.get("passed"):
-        no = "its review did not pass"
-    elif stage.sample:
+    if stage.sample:
         no = f"it was made from a sample of {stage.sample:,} rows"
+    elif not version.get("passed"):
+        no = "its review did not pass"
     elif config.approval != "automatic":
         no = "nobody has approved it yet"
     elif stage.draft:
@@ -37,9 +37,9 @@ def decide(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdi
             no = "it is a draft"
     if no:
         sentence = f"Not promoted: {no}."
-        return {"promoted": False, "sentence": sentence, "why": no}, gate("not applicable" if version.get("passed") else "failed", sentence)
+        return {"promoted": False, "sentence": sentence, "why": no}, gate("not applicable" if version.get("passed") or stage.sample else "failed", sentence)
     done = tracking.promote(stage.project, version["version"], by, "review passed")
-    sentence = "The reviewed model serves now, approved automatically; the one before is kept."
+    sentence = f"Version {done['version']} serves now, approved automatically" + (f"; version {done['before']} is kept to go back to." if done["before"] else ".")
     return {"promoted": True, "sentence": sentence, **done}, gate("passed", sentence)
 
 

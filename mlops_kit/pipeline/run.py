@@ -228,7 +228,7 @@ def execute(project: Project, folder: Path, stage: str, values: dict[str, Any], 
                 kernel_progress=lambda cell, cells: say(f"{stage}: cell {cell} of {cells}", passing=True),
             )  # fmt: skip
     except PapermillExecutionError as failure:
-        told = " ".join(failure.evalue.split())
+        told = "; ".join(" ".join(line.split()) for line in failure.evalue.splitlines() if line.strip())
         ours = failure.ename in {"KitError", "RunFailed", "Waiting"}
         error = {"type": failure.ename, "message": told if ours else f"{failure.ename}: {told}", "cell": failure.exec_count, "traceback": list(failure.traceback)[-4:]}
     except (DeadKernelError, RuntimeError, OSError) as failure:
@@ -244,5 +244,5 @@ def failure(made: dict[str, Any]) -> RunFailed | None:
         return None
     for name, entry in made["stages"].items():
         if entry["status"] == "failed":
-            return RunFailed(f"{name} failed: {entry['error']['message']}", cure=f"see reports/{made['run']}/notebooks, mend it, then: mlops run")
+            return RunFailed(f"{name} failed: {entry['error']['message']}", cure="look at the run's page, mend what it names, then: mlops run")
     return RunFailed(f"the run was {made['status']}", cure="mlops run goes on where it stopped")

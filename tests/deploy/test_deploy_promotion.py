@@ -25,10 +25,11 @@ def champion(project: config.Project) -> str:
         ({"version": "3", "passed": False}, {}, "failed", "its review did not pass"),
         ({"version": None, "passed": False}, {}, "failed", "its review did not pass"),
         (SECOND, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
+        ({"version": "3", "passed": False}, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
         (SECOND, {"approval": "manual"}, "not applicable", "nobody has approved it yet"),
         (SECOND, {"draft": True}, "not applicable", "it is a draft"),
     ],
-    ids=["failed review", "no version", "sample", "not approved", "draft"],
+    ids=["failed review", "no version", "sample", "failed sample", "not approved", "draft"],
 )
 def test_what_may_not_serve_leaves_the_champion(served: config.Project, staged: Staged, version: dict[str, Any], values: dict[str, Any], outcome: str, why: str) -> None:
     made, gate = deploy.decide(staged(served, **values), version)
@@ -41,6 +42,7 @@ def test_what_may_not_serve_leaves_the_champion(served: config.Project, staged: 
 def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(copied: config.Project, staged: Staged) -> None:
     made, gate = deploy.decide(staged(copied), SECOND)
     assert made["promoted"] and (made["version"], made["before"]) == ("2", "1")
+    assert made["sentence"] == "Version 2 serves now, approved automatically; version 1 is kept to go back to."
     assert made["by"] == "mlops.yaml (approval: automatic)" and made["reason"] == "review passed" and made["at"]
     assert gate.outcome == "passed" and not gate.blocks
     assert champion(copied) == "2" and tracking.rollback(copied, "me", "why")["version"] == "1"
