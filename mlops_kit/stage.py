@@ -8,7 +8,6 @@ and writes ``reports/draft/``: a recorded run is never touched, and a draft is n
 from __future__ import annotations
 
 import html
-import json
 import os
 import time
 from collections.abc import Iterable

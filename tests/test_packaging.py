@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -44,3 +47,25 @@ def test_the_package_says_its_own_version() -> None:
 def test_each_locked_package_stands_once() -> None:
     lines = [line.split("==")[0].lower() for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line and not line.startswith((" ", "#"))]
     assert len(lines) == len(set(lines)) > 50
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as its wheel lays it down, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel)], check=True, capture_output=True, timeout=300)
+    return folder / "site"
+
+
+def test_the_wheel_brings_notebooks_templates_and_types(installed: Path) -> None:
+    inside = {p.relative_to(installed / "mlops_kit").as_posix() for p in (installed / "mlops_kit").rglob("*") if p.is_file()}
+    assert {f"notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb")} <= inside
+    assert {"py.typed", "templates/report/index.html", "templates/report/style.css"} <= inside
+
+
+def test_the_installed_package_finds_its_own_notebooks_and_templates(installed: Path, tmp_path: Path) -> None:
+    code = "import mlops_kit; from mlops_kit.config import resources; print(mlops_kit.__file__, resources('notebooks'), resources('templates'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, check=True, capture_output=True, text=True, timeout=60)
+    assert all(Path(p).is_relative_to(installed) for p in done.stdout.split())
