@@ -22,8 +22,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## The main job on the flights: as of July 2013, the seven notebooks, and where to look
 	$(BIN)/mlops run --note "make demo"
 
-test: $(STAMP)  ## All tests
-	$(BIN)/python -m pytest -q
+test: $(STAMP)  ## All tests, on two cores; what is skipped is said at the end
+	@tools/browser
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup
 
 lab: $(STAMP)  ## JupyterLab on the project
 	$(BIN)/mlops lab
