@@ -24,7 +24,7 @@ demo: $(STAMP)  ## The main job on the flights: as of July 2013, the seven noteb
 
 test: $(STAMP)  ## All tests, on two cores; what is skipped is said at the end
 	@tools/browser
-	$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -rsfE -n 2
 
 lab: $(STAMP)  ## JupyterLab on the project
 	$(BIN)/mlops lab

@@ -257,6 +257,7 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
     project = sources.settled(project.with_values("the notebook's parameters", **laid))
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", nearest(name, project.config.stages))
+    os.chdir(project.root)  # JupyterLab starts a kernel in its notebook's folder, the pipeline in the project's
     run = Path(named) if named else project.reports / "draft"
     run.mkdir(parents=True, exist_ok=True)
     stage = Stage(name, project, run, draft=not named)

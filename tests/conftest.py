@@ -23,7 +23,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the caller's settings out; a stray MLflow call lands in the test's own folder."""
+    """Take the caller's settings out, and come back to the caller's folder; a stray MLflow call lands in the test's own folder."""
+    monkeypatch.chdir(Path.cwd())
     for name in [n for n in os.environ if n.startswith(("MLOPS_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
