@@ -64,7 +64,7 @@ def project(home: Path, files: Iterable[str], mend: dict[str, str]) -> Path:
 
 TABLES = {
     "diabetes": (("examples/diabetes/mlops.yaml", "examples/diabetes/contract.yaml"), {"trials: 12": "trials: 4"}),
-    "flights": (("mlops.yaml", "contract.yaml", "features"), {"train: {trials: 12}": "train: {trials: 2}\nsample: 3000"}),
+    "flights": (("mlops.yaml", "contract.yaml", "features"), {"train: {trials: 12}": "train: {trials: 2}\nsample: 5000"}),
 }
 
 

@@ -138,16 +138,16 @@ def test_mlflow_has_a_run_with_a_child_for_each_stage(run: Path, tmp_path: Path)
 
 @of_flights
 def test_a_sample_says_so_everywhere(run: Path) -> None:
-    assert run.name.endswith("-sample") and manifest(run)["sample"] == 3000
+    assert run.name.endswith("-sample") and manifest(run)["sample"] == 5000
     for page in ("index.html", "artifacts/card.html", *(f"notebooks/{Path(b).stem}.html" for b in BOOKS)):
-        assert "sample of 3,000" in text_of(run / page).lower(), page
+        assert "sample of 5,000" in text_of(run / page).lower(), page
     assert "sample" in mlops(run.parents[1], "status")
 
 
 @of_flights
 def test_a_sample_is_not_promoted(run: Path, tmp_path: Path) -> None:
     made = read(run, "promotion")
-    assert made["promoted"] is False and "sample of 3,000 rows" in made["sentence"]
+    assert made["promoted"] is False and "sample of 5,000 rows" in made["sentence"]
     home = config.load(copied(run, tmp_path / "copy").parents[1])
     assert tracking.champion(home) is None
     with tracking.connected(home) as client:
