@@ -125,7 +125,9 @@ def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
         spec = finished.to_dict()
     svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
     # Text is measured in vl-convert's own sans-serif, so that the drawing is the same on every machine.
-    styled = svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1).replace('font-family="sans-serif"', f'font-family="{FONT}"')
+    # Parts that call themselves graphics without saying what they show only trouble a screen reader; the figure has a label.
+    styled = re.sub(r' (role="graphics-[a-z]+"|aria-roledescription="[^"]*")', "", svg)
+    styled = styled.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1).replace('font-family="sans-serif"', f'font-family="{FONT}"')
     return Figure(table.title, table.sentence, styled, table.data)
 
 

@@ -189,7 +189,7 @@ class Table(Result):
         seen = self.data[list(self.shown)] if self.shown else self.data
         named = seen.rename(columns={c: f"{c} ({u})" for c, u in self.units.items()})
         notes = "".join(f"<p class=note>{html.escape(n)}</p>" for n in self.notes)
-        return f"<h4>{html.escape(self.title)}</h4><p><b>{html.escape(self.sentence)}</b></p>{table_html(named)}{notes}"
+        return f"<h3>{html.escape(self.title)}</h3><p><b>{html.escape(self.sentence)}</b></p>{table_html(named)}{notes}"
 
 
 @kind

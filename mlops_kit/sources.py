@@ -13,7 +13,7 @@ import csv
 import os
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,15 +317,23 @@ def settled(project: Project) -> Project:
 
 
 def thinned(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:
-    """A sample: the newest labelled rows where there is time, else stratified by the target.
+    """A sample: the newest stretch of time, evenly thinned; without time a draw stratified by the target.
 
-    ``rows`` of 0, or more than there are, is all of them.
+    The stretch is three times the time kept for the review, so that split, folds and intervals by day
+    are as in a full run: the newest rows without a gap would be a few days, on which nothing can be
+    judged. Where the review keeps a share it is all of the time. ``rows`` of 0, or more than there
+    are, is all of them.
     """
     if not rows or rows >= len(frame):
         return frame
     config = project.config
     if config.time:
-        return frame.tail(rows).reset_index(drop=True)
+        import numpy as np
+
+        test, time = config.split.test, frame[config.time]
+        recent = frame[time > time.max() - 3 * test] if isinstance(test, timedelta) else frame
+        kept = recent if len(recent) > rows else frame.tail(rows)
+        return kept.iloc[np.linspace(0, len(kept) - 1, rows).round().astype(int)].reset_index(drop=True)
     from sklearn.model_selection import train_test_split
 
     target = frame[config.target]

@@ -94,10 +94,18 @@ def test_the_newest_moment_knows_the_last_label(tmp_path: Path) -> None:
     assert sources.read(made, made.config.as_of)["late"].notna().all()
 
 
-def test_a_sample_with_time_is_the_newest(tmp_path: Path) -> None:
-    made = project(tmp_path)
-    assert sources.thinned(made, sources.read(made), 2)["nr"].tolist() == [2, 3]
-    assert len(sources.thinned(made, sources.read(made), 0)) == len(sources.thinned(made, sources.read(made), 9)) == 3
+def test_a_sample_with_time_is_the_newest_stretch_thinned(tmp_path: Path) -> None:
+    days = pd.date_range("2013-01-01", periods=1000, freq="h", tz="UTC")
+    frame = pd.DataFrame({"at": days, "nr": range(1000)})
+    given = project(tmp_path).with_values("test", split={"test": "5d"})
+    some = sources.thinned(given, frame, 60)
+    assert len(some) == 60 and some["nr"].is_monotonic_increasing and some["nr"].iloc[-1] == 999
+    assert some["at"].min() > days.max() - pd.Timedelta(days=15) and some["nr"].diff().max() <= 7
+    assert sources.thinned(given, frame, 500)["nr"].tolist() == list(range(500, 1000))  # the stretch has fewer
+    share = sources.thinned(project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
+    assert len(share) == 50 and share["nr"].iloc[[0, -1]].tolist() == [0, 999]
+    assert len(sources.thinned(given, frame, 0)) == len(sources.thinned(given, frame, 9999)) == 1000
+
 
 
 def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:

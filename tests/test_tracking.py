@@ -77,7 +77,17 @@ def test_a_moved_project_still_loads_its_model(project: config.Project) -> None:
 def promoted(project: config.Project, review: str = "passed", sample: str = "0") -> str:
     record, _ = saved(project)
     with tracking.connected(project) as client:
-        return tracking.new_version(client, project, record, {"review": review, "sample": sample, **record})
+        told = dict.fromkeys(tracking.FACTS, "")  # what a review records; these tests read only some of it
+        return tracking.new_version(client, project, record, {**told, "review": review, "sample": sample, **record})
+
+
+def test_an_alias_on_a_version_that_no_review_registered_is_worded(project: config.Project) -> None:
+    record, _ = saved(project)
+    with tracking.connected(project) as client:
+        version = tracking.new_version(client, project, record, {"review": "passed", **record})
+        client.set_registered_model_alias(project.config.name, "champion", version)
+    with pytest.raises(RunFailed, match="has no record of as_of, features, judged, threshold"):
+        tracking.champion(project)
 
 
 def test_a_version_that_failed_its_review_or_is_a_sample_is_not_promoted(project: config.Project) -> None:

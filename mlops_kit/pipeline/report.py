@@ -40,6 +40,7 @@ def page(notebook: Path) -> Path:
     book.metadata.pop("widgets", None)
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
     body, _ = exporter.from_notebook_node(book)
+    body = body.replace('<div class="output_html ', '<div tabindex="0" class="output_html ')  # a wide table is scrolled by keyboard too
     target = notebook.with_suffix(".html")
     store.write_text(target, render("page.html", title=params.question(notebook), body=body, notebook=notebook.name))
     return target

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE = "card.yaml"
 PEOPLE = {"intended_use": "Intended use", "limits": "Known limits", "owner": "Owner"}
 CSS = """
-:root{--ink:#1a2028;--soft:#5b6672;--faint:#66707c;--line:#e4e8ec;--bg:#f6f7f9;--card:#fff;--good:#0c7f63;--goodbg:#e5f5f0;--watch:#9a6400;--watchbg:#fdf3dc;--act:#b3261e;--actbg:#fcebe9}
+:root{--ink:#1a2028;--soft:#5b6672;--faint:#66707c;--line:#e4e8ec;--bg:#f6f7f9;--card:#fff;--good:#0b765c;--goodbg:#e5f5f0;--watch:#9a6400;--watchbg:#fdf3dc;--act:#b3261e;--actbg:#fcebe9}
 @media(prefers-color-scheme:dark){:root{--ink:#e8ecf1;--soft:#a7b1bd;--faint:#98a3af;--line:#2c343d;--bg:#12161b;--card:#1a2027;--good:#4fd0ab;--goodbg:#12332b;--watch:#f0bd5b;--watchbg:#362b12;--act:#ff8a80;--actbg:#3a1a18}}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 Inter,system-ui,sans-serif;font-variant-numeric:tabular-nums}
 main{max-width:1080px;margin:0 auto;padding:28px 24px 48px}.top{color:var(--soft);font-size:13px;margin:0 0 14px}.top b{color:var(--ink);font-size:15px}
