@@ -15,7 +15,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@if git rev-parse --git-dir >/dev/null 2>&1; then \
-	  git config filter.nbstripout.clean "$(BIN)/nbstripout"; \
+	  git config filter.nbstripout.clean "$(BIN)/nbstripout --keep-id"; \
 	  git config filter.nbstripout.smudge cat; fi
 	touch $(STAMP)
 

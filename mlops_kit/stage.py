@@ -22,9 +22,9 @@ from mlops_kit.results import Figure, Numbers, Table, Verdict, Verdicts, plain
 if TYPE_CHECKING:
     import pandas as pd
 
-# No telemetry; and threads that wait for one another sleep: spinning on cores that others use too, a fit of
-# two threads took up to seven times as long. OpenMP reads this when its library is loaded, with scikit-learn.
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_WAIT_POLICY": "passive"}
+# No telemetry; and threads that wait for one another spin but shortly: on cores that others use too, a fit of two
+# threads took several times as long (bench/threads.py). OpenMP reads this when its library is loaded, with scikit-learn.
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GOMP_SPINCOUNT": "1000"}
 RECORD = "stages"  # folder of a run in which each stage files what it did
 
 
