@@ -157,6 +157,14 @@ class Retrain(Section):
     labels: int = Field(500, ge=0, description="Fewest labelled new rows before a retrain is worth it")
 
 
+class People(Section):
+    """Who may decide. Names are those of the system's users."""
+
+    approvers: Names = Field(default_factory=list, description="Who may approve or reject a version; empty: anybody")
+    operators: Names = Field(default_factory=list, description="Who may go back to an earlier version; empty: anybody")
+    four_eyes: bool = Field(False, description="Whoever made a version may not approve it")
+
+
 class Stage(Section):
     """One stage: its notebook, what it waits for, what it must hand on."""
 
@@ -209,6 +217,7 @@ class Config(Section):
     notebooks: str = Field("", description="Folder of the notebooks; empty: notebooks/, or those that ship with the package")
     reports: str = Field("reports", description="Folder of the runs")
     tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow's store or server")
+    database: str = Field("sqlite:///.mlops/mlops.db", description="Database of the decisions, a SQLAlchemy URL; ${NAME} is taken from the environment")
     approval: Literal["manual", "automatic"] = Field("manual", description="Who approves a reviewed model")
     split: Split = Split()
     train: Train = Train()
@@ -217,6 +226,7 @@ class Config(Section):
     review: Review = Review()
     monitor: Monitor = Monitor()
     retrain: Retrain = Retrain()
+    people: People = People()
     stages: dict[str, Stage] = Field(default_factory=dict, description="Changes to a stage, or a stage of one's own")
 
     @model_validator(mode="before")

@@ -44,6 +44,11 @@ def artifacts(run: Path) -> dict[str, store.Artifact]:
     return {name: store.Artifact(**entry) for record in records(run).values() for name, entry in record["artifacts"].items()}
 
 
+def recorded(project: configs.Project, run: Path) -> configs.Project:
+    """The project with the config that a run was started with."""
+    return configs.Project(project.root, configs.validated(store.read_json(run / "config.json"), "config.json"))
+
+
 class Stage:
     """What a notebook holds; made by ``open``."""
 
@@ -251,8 +256,8 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
         os.environ.setdefault(key, value)
     project = configs.load()
     named = os.environ.get("MLOPS_RUN")
-    if named:  # the run's own config: an edit of mlops.yaml while it runs does not reach it
-        project = configs.Project(project.root, configs.validated(store.read_json(Path(named) / "config.json"), "config.json"))
+    if named:  # an edit of mlops.yaml while a run goes on does not reach it
+        project = recorded(project, Path(named))
     laid = {k: v for k, v in given.items() if v not in ("", None) and not (k in {"seed", "sample"} and v == 0)}
     project = sources.settled(project.with_values("the notebook's parameters", **laid))
     if name not in project.config.stages:

@@ -7,17 +7,18 @@ canonical hash leaves out object ids and clock times, so that two equal fits hav
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
 import sqlite3
 import zipfile
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_kit import decisions
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.results import plain
@@ -38,7 +39,7 @@ ALLOWED = {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor", "sklearn.tree._tree.Tree", "sklearn.utils.validation.check_array",
 }  # fmt: skip
 ALLOWED_PREFIX = "skrub."
-FACTS = {"uri", "sha256", "model_hash", "features", "threshold", "judged", "as_of", "review"}  # what a review records of a version
+FACTS = {"uri", "sha256", "model_hash", "evidence_hash", "features", "threshold", "judged", "as_of", "review", "sample", "author"}  # what a review records of a version
 REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops")
 
 
@@ -270,33 +271,62 @@ def scores(project: Project, model: Any, frame: pd.DataFrame) -> np.ndarray:
 
 
 def champion(project: Project) -> dict[str, Any] | None:
-    """The version that serves: number, hashes, facts, the decision. None if there is none.
+    """The version that serves, by the database of decisions: number, hashes, facts. None if there is none.
+
+    MLflow's alias is not asked: anyone can move it.
 
     Raises
     ------
     RunFailed
-        If the alias stands on a version that no review registered.
+        If the version is not the one that was approved any more.
     """
-    file = store_file(project)
-    if file is not None and not file.exists():
+    present = decisions.current(project)
+    if present is None:
         return None
-    with connected(project) as client:
-        found = by_alias(client, project, "champion")
-    absent = sorted(FACTS - set(found)) if found else []
-    if found and absent:
-        raise RunFailed(f"the champion, version {found['version']}, has no record of {', '.join(absent)}", "a version that a review registered", "mlops rollback --reason …, or move the alias back in MLflow")
+    found = facts_of(project, present.version)
+    if (found["model_hash"], found["evidence_hash"]) != (present.model_hash, present.evidence_hash):
+        raise RunFailed(f"version {present.version} has changed since it was approved: hash {found['model_hash'][:12]}", present.model_hash[:12], "mlops rollback --reason …, or mlops run")
     return found
 
 
-def by_alias(client: MlflowClient, project: Project, alias: str) -> dict[str, Any] | None:
-    """The version behind an alias, or None."""
+def facts_of(project: Project, version: str) -> dict[str, Any]:
+    """What the review recorded of a version.
+
+    Raises
+    ------
+    RunFailed
+        If there is no such version, or no review registered it.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_model_version_by_alias(project.config.name, alias)
-    except MlflowException:
-        return None
-    return {"version": str(found.version), **{k: v for k, v in found.tags.items()}}
+        with connected(project) as client:
+            tags = client.get_model_version(project.config.name, version).tags
+    except MlflowException as error:
+        raise RunFailed(f"the registry has no version {version!r} of {project.config.name}", "a version that a review registered", "mlops run") from error
+    absent = sorted(FACTS - set(tags))
+    if absent:
+        raise RunFailed(f"version {version} has no record of {', '.join(absent)}", "a version that a review registered", "mlops run")
+    return {**tags, "version": version}
+
+
+def follow(project: Project) -> str:
+    """Set MLflow's aliases to what the database of decisions says; the version that ``champion`` stood on before."""
+    from mlflow.exceptions import MlflowException
+
+    present = decisions.current(project)
+    if present is None:
+        return ""
+    name = project.config.name
+    with connected(project) as client:
+        try:
+            stood = str(client.get_model_version_by_alias(name, "champion").version)
+        except MlflowException:
+            stood = ""
+        for alias, version in (("champion", present.version), ("previous", present.before)):
+            if version and (alias != "champion" or stood != version):
+                client.set_registered_model_alias(name, alias, version)
+    return stood
 
 
 def champion_scores(stage: Stage, rows: pd.DataFrame) -> tuple[np.ndarray | None, str]:
@@ -349,11 +379,14 @@ def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
     dict
         ``version`` (a number as text, or None), ``model_hash``, ``outcome`` (a sentence).
     """
+    from mlops_kit import store
+
     record, rows, time = stage.read("model"), stage.read("judged_scores"), stage.config.time
     passed = not any(v.blocks for v in verdicts)
     judged = {**record["judged"], "from": str(rows[time].min()) if time else "", "rows": rows_hash(stage, rows)}
     tags = {
         "uri": record["uri"], "sha256": record["sha256"], "model_hash": record["model_hash"], "features": json.dumps(record["features"]),
+        "evidence_hash": store.text_hash({n: a["content"] for n, a in stage.record["artifacts"].items() if a["content"]}), "author": getpass.getuser(),
         "threshold": json.dumps(record["threshold"]), "review": "passed" if passed else "failed", "run": stage.run_id, "judged": json.dumps(judged),
         "sample": str(stage.sample), "as_of": str(stage.as_of), "verdicts": json.dumps([plain({"check": v.check, "outcome": v.outcome, "sentence": v.sentence}) for v in verdicts]),
     }  # fmt: skip
@@ -387,46 +420,38 @@ def new_version(client: MlflowClient, project: Project, record: dict[str, Any], 
     return str(client.create_model_version(project.config.name, record["uri"], tags=tags).version)
 
 
-def promote(project: Project, version: str, by: str, reason: str, now: datetime | None = None) -> dict[str, Any]:
-    """Move ``champion`` to a version that passed its review; the one before is kept as ``previous``.
+def promote(project: Project, version: str, by: str, reason: str) -> dict[str, Any]:
+    """Let an approved version serve: a row in the database of decisions, which MLflow's alias then follows.
 
     Raises
     ------
     RunFailed
-        If the version's review did not pass, or it was made from a sample.
+        If its review did not pass, it was made from a sample or changed since, nobody approved it, or
+        another promotion came in between.
     """
-    name = project.config.name
-    with connected(project) as client:
-        found = client.get_model_version(name, version)
-        if found.tags.get("review") != "passed":
-            raise RunFailed(f"version {version} did not pass its review", "a version whose review passed", "look at its model card; mend what blocks it")
-        if found.tags.get("sample", "0") != "0":
-            raise RunFailed(f"version {version} was made from a sample of {found.tags['sample']} rows", "a model trained on all rows", "mlops run without --sample")
-        before = by_alias(client, project, "champion")
-        if before and before["version"] == version:
-            return {"version": version, "before": before.get("promoted_over") or None, "by": before.get("approved_by"), "reason": before.get("approved_why"), "at": before.get("approved_at")}
-        decision = {"approved_by": by, "approved_why": reason, "approved_at": (now or datetime.now(UTC)).isoformat(timespec="seconds"), "promoted_over": before["version"] if before else ""}
-        for key, value in decision.items():
-            client.set_model_version_tag(name, version, key, value)
-        if before:
-            client.set_registered_model_alias(name, "previous", before["version"])
-        client.set_registered_model_alias(name, "champion", version)
-    return {"version": version, "before": before["version"] if before else None, "by": by, "reason": reason, "at": decision["approved_at"]}
+    before = decisions.current(project)
+    facts = facts_of(project, version)
+    if before is None or (before.version, before.model_hash) != (version, facts["model_hash"]):
+        before = decisions.promote(project, facts, before, by, reason)
+    follow(project)
+    return {"version": version, "before": before.before, "by": before.by, "reason": before.why, "at": before.at}
 
 
 def rollback(project: Project, by: str, reason: str) -> dict[str, Any]:
-    """Give ``champion`` back to the version that served before.
+    """Let the version serve that served before.
 
     Raises
     ------
     KitError
-        If there is none.
+        If there is none, or the person may not.
     """
-    with connected(project) as client:
-        before = by_alias(client, project, "previous")
-    if before is None:
+    present = decisions.current(project)
+    if present is None or present.before is None:
         raise KitError("there is no earlier version to go back to", "two promotions or more", "mlops run")
-    return promote(project, before["version"], by, f"rollback: {reason}")
+    decisions.may(project.config.people, by, approves=False)
+    if not reason.strip():
+        raise KitError("going back needs a reason", "a sentence that others can read later", '--reason "why"')
+    return promote(project, present.before, by, f"rollback: {reason}")
 
 
 def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
@@ -438,9 +463,11 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
     with connected(project) as client:
         where = experiment(project, client)
         tags = {"mlflow.runName": manifest["run"], "status": manifest["status"], "sample": str(manifest["sample"]), "git": str(manifest["git"].get("commit")), "mlflow.note.content": manifest.get("note") or ""}
-        parent = client.create_run(where, tags=tags).info.run_id
+        known = manifest["mlflow"]  # of a run that waited for an approval and went on
+        parent = known.get("run") or client.create_run(where, tags=tags).info.run_id
+        client.set_tag(parent, "status", manifest["status"])
         for name, entry in manifest["stages"].items():
-            if entry["status"] in {"not run", "skipped"}:
+            if name in known or entry["status"] not in {"succeeded", "failed"}:
                 continue
             told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "status": entry["status"]}
             child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
@@ -454,4 +481,5 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
             client.set_terminated(child, "FINISHED" if entry["status"] == "succeeded" else "FAILED")
             ids[name] = child
         client.set_terminated(parent, "FINISHED" if manifest["status"] == "succeeded" else "FAILED")
-    return {"run": parent, **ids}
+    follow(project)
+    return {**known, "run": parent, **ids}

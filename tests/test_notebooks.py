@@ -6,6 +6,7 @@ of both, and then of each what only it can show.
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from mlops_kit import config, session, sources, stage, store, tracking
+from mlops_kit import config, decisions, session, sources, stage, store, tracking
 
 ROOT = Path(__file__).parent.parent
 BOOKS = [s["notebook"] for s in config.STAGES.values()]
@@ -41,8 +42,13 @@ def environment(home: Path) -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}, "MLOPS_PROJECT": str(home)}
 
 
+def attempt(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command, however it ends."""
+    return subprocess.run([sys.executable, "-m", "mlops_kit.cli", *words], cwd=home, env=environment(home), capture_output=True, text=True, timeout=500, check=False)
+
+
 def mlops(home: Path, *words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "mlops_kit.cli", *words], cwd=home, env=environment(home), capture_output=True, text=True, timeout=500, check=False)
+    done = attempt(home, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -173,6 +179,31 @@ def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(r
     present = tracking.champion(config.load(copied(run, tmp_path / "copy").parents[1])) or {}
     assert present["version"] == made["version"] and present["model_hash"] == stage.artifacts(run)["model"].content
     assert "approval is automatic" in text_of(run / "index.html").lower()
+
+
+@of_diabetes
+def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: Path) -> None:
+    home = copied(run, tmp_path / "copy").parents[1]
+    for file in (home / ".mlops").glob("mlops.db*"):
+        file.unlink()  # as if nobody had ever decided anything
+    text = (home / "mlops.yaml").read_text()
+    (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual\npeople: {approvers: [somebody-else]}"))
+    waits = attempt(home, "run", "--from", "deploy", "--json")
+    made = json.loads(waits.stdout)
+    assert (waits.returncode, made["status"], made["stages"]["monitor"]["status"]) == (3, "waiting (approval)", "not run")
+    assert f"mlops approve {made['run']}" in waits.stderr and "Traceback" not in waits.stderr
+    assert tracking.champion(config.load(home)) is None
+    assert "waits for an approval" in text_of(home / "reports" / made["run"] / "index.html")
+    refused = attempt(home, "approve", "--reason", "it is fit")
+    assert refused.returncode == 2 and "may not decide this" in refused.stderr and "somebody-else" in refused.stderr
+    (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual"))
+    done = attempt(home, "approve", made["run"], "--reason", "it is <b>fit</b>")
+    assert done.returncode == 0, done.stderr
+    present = decisions.current(config.load(home))
+    assert present is not None and present.why == "it is <b>fit</b>" and present.by == getpass.getuser()
+    ended = json.loads((home / "reports" / made["run"] / "manifest.json").read_text())
+    assert ended["status"] == "succeeded" and {e["status"] for e in ended["stages"].values()} == {"succeeded", "skipped"}
+    assert "it is <b>fit</b>" not in (home / "reports" / made["run"] / "index.html").read_text()
 
 
 @of_diabetes

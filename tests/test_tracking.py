@@ -15,7 +15,7 @@ import pytest
 import skops.io
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from mlops_kit import config, tracking
+from mlops_kit import config, decisions, tracking
 from mlops_kit.errors import KitError, RunFailed
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
@@ -74,32 +74,61 @@ def test_a_moved_project_still_loads_its_model(project: config.Project) -> None:
     assert np.array_equal(again.coef_, model.coef_)
 
 
-def promoted(project: config.Project, review: str = "passed", sample: str = "0") -> str:
+def registered(project: config.Project, review: str = "passed", sample: str = "0") -> str:
     record, _ = saved(project)
     with tracking.connected(project) as client:
         told = dict.fromkeys(tracking.FACTS, "")  # what a review records; these tests read only some of it
-        return tracking.new_version(client, project, record, {**told, "review": review, "sample": sample, **record})
+        version = tracking.new_version(client, project, record, {**told, "review": review, "sample": sample, **record})
+    if review == "passed" and sample == "0":
+        decisions.say(project, tracking.facts_of(project, version), "approved", "somebody", "it is fit")
+    return version
 
 
-def test_an_alias_on_a_version_that_no_review_registered_is_worded(project: config.Project) -> None:
+def alias(project: config.Project) -> str:
+    with tracking.connected(project) as client:
+        return str(client.get_model_version_by_alias(project.config.name, "champion").version)
+
+
+def test_an_alias_moved_by_hand_moves_no_champion_and_is_set_right_again(project: config.Project) -> None:
+    first, second = registered(project), registered(project)
+    tracking.promote(project, first, "me", "why")
+    with tracking.connected(project) as client:
+        client.set_registered_model_alias(project.config.name, "champion", second)
+    assert (tracking.champion(project) or {})["version"] == first
+    assert (tracking.follow(project), alias(project)) == (second, first)
+
+
+def test_a_version_that_changed_since_its_approval_is_not_served(project: config.Project) -> None:
+    version = registered(project)
+    tracking.promote(project, version, "me", "why")
+    with tracking.connected(project) as client:
+        client.set_model_version_tag(project.config.name, version, "model_hash", "another")
+    with pytest.raises(RunFailed, match="has changed since it was approved"):
+        tracking.champion(project)
+    with pytest.raises(RunFailed, match="has no approval"):
+        tracking.promote(project, version, "me", "again")
+
+
+def test_a_version_that_no_review_registered_is_worded(project: config.Project) -> None:
     record, _ = saved(project)
     with tracking.connected(project) as client:
         version = tracking.new_version(client, project, record, {"review": "passed", **record})
-        client.set_registered_model_alias(project.config.name, "champion", version)
-    with pytest.raises(RunFailed, match="has no record of as_of, features, judged, threshold"):
-        tracking.champion(project)
+    with pytest.raises(RunFailed, match="has no record of as_of, author, evidence_hash, features"):
+        tracking.promote(project, version, "me", "why")
+    with pytest.raises(RunFailed, match="the registry has no version '99'"):
+        tracking.promote(project, "99", "me", "why")
 
 
 def test_a_version_that_failed_its_review_or_is_a_sample_is_not_promoted(project: config.Project) -> None:
     with pytest.raises(RunFailed, match="did not pass"):
-        tracking.promote(project, promoted(project, review="failed"), "me", "why")
+        tracking.promote(project, registered(project, review="failed"), "me", "why")
     with pytest.raises(RunFailed, match="sample of 50 rows"):
-        tracking.promote(project, promoted(project, sample="50"), "me", "why")
+        tracking.promote(project, registered(project, sample="50"), "me", "why")
     assert tracking.champion(project) is None
 
 
 def test_the_version_before_is_kept_and_can_serve_again(project: config.Project) -> None:
-    first, second = promoted(project), promoted(project)
+    first, second = registered(project), registered(project)
     tracking.promote(project, first, "me", "why")
     done = tracking.promote(project, second, "me", "better")
     assert (done["version"], done["before"]) == (second, first)

@@ -15,7 +15,7 @@ from mlops_kit.config import resources
 from mlops_kit.pipeline import params
 from mlops_kit.results import COLOURS, MARKS, Verdict, Verdicts, plain, revive
 
-STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch")}
+STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch"), "waiting (approval)": ("◆", "watch")}
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 
 
@@ -54,6 +54,8 @@ def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, st
     if failed:
         blocked = failed == "review" and verdicts.blocked
         return "▲ Not fit to serve" if blocked else "▲ Failed", "act", f"The run {'stopped' if blocked else 'failed'} in {failed}: {why(entries[failed])}"
+    if manifest["status"].startswith("waiting"):
+        return "◆ Waiting for an approval", "watch", said
     if manifest["status"] != "succeeded":
         return f"◆ {manifest['status'].capitalize()}", "watch", f"The run is {manifest['status']}."
     if manifest["sample"]:
@@ -71,7 +73,8 @@ def told(manifest: dict[str, Any], rest: str) -> list[str]:
     """The lines below the headline: what else the review says, and what came after it."""
     entries = manifest["stages"]
     lines = [f"Made from a sample of {manifest['sample']:,} rows; nothing of it can be promoted."] if manifest["sample"] else []
-    lines += [rest, *(f"{n.capitalize()}: {entries[n]['sentence']}" for n in ("deploy", "monitor", "retrain") if entries.get(n, {}).get("sentence"))]
+    after = {n: entries.get(n, {}) for n in ("deploy", "monitor", "retrain")}
+    lines += [rest, *(f"{n.capitalize()}: {why(e) if e['status'].startswith('waiting') else e['sentence']}" for n, e in after.items() if e.get("sentence") or e.get("status", "").startswith("waiting"))]
     if manifest["approval"] == "automatic" and entries.get("deploy", {}).get("sentence"):
         lines.append("Approval is automatic: no person looked at it.")
     return [line for line in lines if line]

@@ -15,10 +15,12 @@ from typing import Any
 from mlops_kit import sources, store
 from mlops_kit import stage as stages
 from mlops_kit.config import Project, order
-from mlops_kit.errors import KitError, RunFailed, nearest
+from mlops_kit.errors import KitError, RunFailed, Waiting, nearest
 from mlops_kit.pipeline import fingerprint, manifest, params
 from mlops_kit.pipeline.progress import Say
 
+WAITING = "waiting (approval)"
+NOT_CHOSEN = "not chosen"
 SHARED = ("as_of", "until", "sample", "seed")  # run-wide values given to each notebook that declares them
 
 
@@ -64,11 +66,39 @@ def run(project: Project, chosen: list[str], given: dict[str, dict[str, Any]], f
     folder.mkdir(parents=True)
     store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
     manifest.write(folder, made)
+    return chain(project, folder, made, values, force, say)
+
+
+def go_on(project: Project, folder: Path, say: Say) -> dict[str, Any]:
+    """Go on with a run that waited for a person, in its own folder, with its own config and parameters.
+
+    Raises
+    ------
+    KitError
+        If the run does not wait.
+    """
+    made = manifest.read(folder)
+    if made["status"] != WAITING:
+        raise KitError(f"run {made['run']} does not wait for an approval: it is {made['status']}", f"a run that is {WAITING}", "mlops status")
+    project = stages.recorded(project, folder)
+    values = {s: e["params"] if "params" in e else resolved(project, s, {}) for s, e in made["stages"].items() if e.get("reason") != NOT_CHOSEN}
+    made.update(status="running", pid=os.getpid())
+    for entry in made["stages"].values():
+        if entry["status"] == WAITING or entry["status"] == "not run" and entry.get("reason") != NOT_CHOSEN:
+            entry.update(status="not run", error=None, reason="")
+    manifest.write(folder, made)
+    return chain(project, folder, made, values, False, say)
+
+
+def chain(project: Project, folder: Path, made: dict[str, Any], values: dict[str, dict[str, Any]], force: bool, say: Say) -> dict[str, Any]:
+    """Run what has not been run yet of a run, stage by stage, and say how it ended."""
     try:
         for stage in order(project.config.stages):
-            one(project, folder, made, stage, values.get(stage), force, say)
-            manifest.write(folder, made)
-        made["status"] = "failed" if any(e["status"] == "failed" for e in made["stages"].values()) else "succeeded"
+            if made["stages"][stage]["status"] == "not run":
+                one(project, folder, made, stage, values.get(stage), force, say)
+                manifest.write(folder, made)
+        ended = {e["status"] for e in made["stages"].values()}
+        made["status"] = next((s for s in ("failed", WAITING) if s in ended), "succeeded")
     except KeyboardInterrupt:
         made["status"] = "interrupted"
         for entry in made["stages"].values():
@@ -130,7 +160,7 @@ def one(project: Project, folder: Path, made: dict[str, Any], stage: str, values
     blocked = [n for n in project.config.stages[stage].needs if made["stages"][n]["status"] not in {"succeeded", "skipped"}]
     if values is None:  # not chosen: whatever an earlier run of the same kind has
         origin = carry(project, folder, made, stage, None)
-        entry.update(status="skipped" if origin else "not run", reason=f"as in {origin}" if origin else "not chosen")
+        entry.update(status="skipped" if origin else "not run", reason=f"as in {origin}" if origin else NOT_CHOSEN)
         return
     if blocked:
         entry.update(status="not run", reason=f"needs {blocked[0]}")
@@ -153,8 +183,9 @@ def one(project: Project, folder: Path, made: dict[str, Any], stage: str, values
         error = {"type": "RunFailed", "message": "the notebook ended without stage.hand_over(…)", "cell": None}
     # the first run of a project infers its contract: what it was checked against counts from then on
     parts["contract"] = fingerprint.parts(project, stage, values, {})["contract"]
-    entry.update(status="failed" if error else "succeeded", error=error, seconds=round(time.perf_counter() - begin, 2), fingerprint=fingerprint.whole(parts), parts=parts, **facts(folder, stage))
-    said = entry["sentence"] if error is None else f"failed in cell {error['cell']}: {error['message']}"
+    ended = "succeeded" if error is None else WAITING if error["type"] == "Waiting" else "failed"
+    entry.update(status=ended, error=error, seconds=round(time.perf_counter() - begin, 2), fingerprint=fingerprint.whole(parts), parts=parts, **facts(folder, stage))
+    said = entry["sentence"] if error is None else error["message"] if ended == WAITING else f"failed in cell {error['cell']}: {error['message']}"
     say(f"{stage}: {entry['status']} in {entry['seconds']:.0f} s. {said}")
 
 
@@ -238,10 +269,12 @@ def execute(project: Project, folder: Path, stage: str, values: dict[str, Any], 
     return error
 
 
-def failure(made: dict[str, Any]) -> RunFailed | None:
+def failure(made: dict[str, Any]) -> KitError | None:
     """The error to leave a failed run with; None for one that ended well."""
     if made["status"] == "succeeded":
         return None
+    if made["status"] == WAITING:
+        return Waiting(f"run {made['run']} waits for an approval", "somebody who looks at its page and its model card", f'mlops approve {made["run"]} --reason "why", or mlops reject {made["run"]} --reason "why"')
     for name, entry in made["stages"].items():
         if entry["status"] == "failed":
             return RunFailed(f"{name} failed: {entry['error']['message']}", cure="look at the run's page, mend what it names, then: mlops run")

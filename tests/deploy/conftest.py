@@ -15,7 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from mlops_kit import config, contract, sources, tracking
+from mlops_kit import config, contract, decisions, sources, tracking
 from mlops_kit.stage import Stage
 
 YAML = """
@@ -57,9 +57,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tracking.connected(project) as client:
         with mlflow.start_run(experiment_id=tracking.experiment(project, client)):
             record = tracking.save_model(client, project, "model", model, frame[FEATURES].head(3), {"threshold": 0.5})
-        facts = {"features": json.dumps(FEATURES), "threshold": "0.5", "sample": "0", "run": "the fixture's", "as_of": "2024-01-05", "judged": json.dumps(record)}
+        facts = {"features": json.dumps(FEATURES), "threshold": "0.5", "sample": "0", "run": "the fixture's", "as_of": "2024-01-05", "judged": json.dumps(record), "evidence_hash": "e", "author": "the fixture"}
         for review in ("passed", "passed", "failed"):
             tracking.new_version(client, project, record, {**record, **facts, "review": review})
+    decisions.say(project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with")
     tracking.promote(project, "1", "the fixture", "to begin with")
     return home
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import cli, config, deploy, tracking
+from mlops_kit import cli, config, decisions, deploy, tracking
+from mlops_kit.errors import Waiting
 from mlops_kit.stage import Stage
 
 Staged = Callable[..., Stage]
@@ -26,10 +27,9 @@ def champion(project: config.Project) -> str:
         ({"version": None, "passed": False}, {}, "failed", "its review did not pass"),
         (SECOND, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
         ({"version": "3", "passed": False}, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
-        (SECOND, {"approval": "manual"}, "not applicable", "nobody has approved it yet"),
         (SECOND, {"draft": True}, "not applicable", "it is a draft"),
     ],
-    ids=["failed review", "no version", "sample", "failed sample", "not approved", "draft"],
+    ids=["failed review", "no version", "sample", "failed sample", "draft"],
 )
 def test_what_may_not_serve_leaves_the_champion(served: config.Project, staged: Staged, version: dict[str, Any], values: dict[str, Any], outcome: str, why: str) -> None:
     made, gate = deploy.decide(staged(served, **values), version)
@@ -54,7 +54,8 @@ def test_the_command_line_lets_the_one_before_serve_again(copied: config.Project
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code in (0, None) and capsys.readouterr().out == "version 1 serves again\n"
-    assert (tracking.champion(copied) or {})["approved_why"] == "rollback: too many alarms"
+    present = decisions.current(copied)
+    assert present is not None and (present.why, present.before) == ("rollback: too many alarms", "2")
 
 
 def test_deciding_again_changes_nothing(copied: config.Project, staged: Staged) -> None:
@@ -66,3 +67,17 @@ def test_a_draft_tells_what_the_run_decided(copied: config.Project, staged: Stag
     first, _ = deploy.decide(staged(copied), SECOND)
     made, gate = deploy.decide(staged(copied, draft=True), SECOND)
     assert made == first and gate.outcome == "passed"
+
+
+def test_without_a_persons_word_it_waits_and_their_word_decides(copied: config.Project, staged: Staged) -> None:
+    stage = staged(copied, approval="manual")
+    with pytest.raises(Waiting, match="version 2 waits for an approval") as waits:
+        deploy.decide(stage, SECOND)
+    assert waits.value.exit_code == 3 and champion(copied) == "1"
+    facts = tracking.facts_of(copied, "2")
+    decisions.say(copied, facts, "rejected", "ann", "too many alarms")
+    made, gate = deploy.decide(stage, SECOND)
+    assert not made["promoted"] and gate.blocks and made["sentence"] == "Not promoted: rejected by ann: too many alarms"
+    decisions.say(copied, facts, "approved", "bob", "the alarms are worth it")
+    made, gate = deploy.decide(stage, SECOND)
+    assert made["promoted"] and made["sentence"].startswith("Version 2 serves now, approved by bob") and champion(copied) == "2"

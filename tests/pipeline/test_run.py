@@ -173,3 +173,22 @@ def test_two_runs_at_once_keep_apart(home: Path) -> None:
         thread.join()
     assert len({m["run"] for m in made}) == 2
     assert {statuses(m) for m in made} == {("succeeded", "succeeded")}
+
+
+WAITS = "from pathlib import Path\nfrom mlops_kit.errors import Waiting\nif not Path('approved').exists():\n    raise Waiting('version 1 waits for an approval')"
+
+
+def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> None:
+    notebook(home, "second", WAITS, "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
+    made = go(home)
+    assert (made["status"], *statuses(made)) == ("waiting (approval)", "succeeded", "waiting (approval)")
+    error = run.failure(made)
+    assert error is not None and error.exit_code == 3 and f"mlops approve {made['run']}" in str(error)
+    assert "Waiting for an approval" in (home / "reports" / made["run"] / "index.html").read_text()
+    (home / "approved").touch()
+    project, folder = config.load(home), home / "reports" / made["run"]
+    again = run.go_on(project, folder, say=lambda text, passing=False: None)
+    assert (again["run"], again["status"], *statuses(again)) == (made["run"], "succeeded", "succeeded", "succeeded")
+    assert again["stages"]["first"]["started"] == made["stages"]["first"]["started"]
+    with pytest.raises(KitError, match="does not wait"):
+        run.go_on(project, folder, say=lambda text, passing=False: None)
