@@ -93,7 +93,8 @@ def status(project: Where = "", as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(made))
         return
-    print(f"run {made['run']} of {made['project']}: {made['status']}, started {made['started'][:16]} UTC")
+    marked = f" (sample of {made['sample']:,} rows)" if made["sample"] else ""
+    print(f"run {made['run']} of {made['project']}{marked}: {made['status']}, started {made['started'][:16]} UTC")
     for name, entry in made["stages"].items():
         said = entry.get("sentence") or (entry.get("error") or {}).get("message") or entry.get("reason", "")
         print(f"  {name:<9}{entry['status']:<13}{said}")
@@ -223,7 +224,7 @@ def main() -> None:
             import traceback
 
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{getattr(error, 'opening', 'error')}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code if isinstance(error, KitError) else 1) from None
 
 

@@ -23,6 +23,7 @@ class KitError(Exception):
     """
 
     exit_code = 2
+    opening, turn = "error", "to mend it"  # how the command line begins, and how the cure is introduced
 
     def __init__(self, what: str, expected: str = "", cure: str = "") -> None:
         self.what, self.expected, self.cure = what, expected, cure
@@ -33,7 +34,7 @@ class KitError(Exception):
         if self.expected:
             parts.append(f"expected: {self.expected}")
         if self.cure:
-            parts.append(f"to mend it: {self.cure}")
+            parts.append(f"{self.turn}: {self.cure}")
         return "\n  ".join(parts)
 
 
@@ -47,6 +48,7 @@ class Waiting(KitError):
     """Nothing failed; a person has to decide before it goes on."""
 
     exit_code = 3
+    opening, turn = "waiting", "to go on"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

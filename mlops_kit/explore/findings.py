@@ -260,6 +260,14 @@ def nearly_unique(facts: Facts) -> str | None:
     return f"{facts.distinct:,} different values in {facts.known:,} rows" if named else None
 
 
+@SIGNS.register("own number for each row")
+def counter(facts: Facts) -> str | None:
+    """Whole numbers of which no two rows share one: an id, rather than a measurement."""
+    own = facts.role == "feature" and facts.kind == "number" and facts.known >= FEW and facts.distinct == facts.known
+    whole = own and bool((facts.values.dropna() % 1 == 0).all())
+    return f"each of {facts.known:,} rows has a whole number of its own: an id belongs under 'id' or 'leave_out'" if whole else None
+
+
 @SIGNS.register("many values")
 def many_values(facts: Facts) -> str | None:
     """Text with more values than a model can learn one by one."""

@@ -146,6 +146,7 @@ SEEN: dict[str, list[Any]] = {
     "constant": [7] * 40,
     "mostly missing": [None] * 30 + [1.0, 2.0] * 5,
     "nearly unique": [f"n{i}" for i in range(40)],
+    "own number for each row": [1000 + i for i in range(40)],
     "infinite": [float("inf"), *range(39)],
     "number as text": ["1", "2"] * 20,
     "one sort of value": [1, "x"] * 20,
