@@ -188,14 +188,17 @@ def rollback(reason: Reason, project: Where = "") -> None:
 
 
 @app.command()
-def lab(project: Where = "") -> None:
-    """JupyterLab on the project."""
+def lab(project: Where = "", given: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTION ...]", help="Options of JupyterLab's own")] = None) -> None:
+    """JupyterLab on the project; it asks no other host for news, updates or extensions."""
     from mlops_kit import config as configs
 
     opened = configs.load(project or None)
     os.environ["MLOPS_PROJECT"] = str(opened.root)
     os.chdir(opened.notebooks)
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab"])  # noqa: S606 - JupyterLab takes this process over
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *QUIET_LAB, *(given or [])])
+
+
+QUIET_LAB = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate", "--LabApp.extension_manager=readonly")
 
 
 @app.command()
