@@ -25,6 +25,7 @@ C = TypeVar("C")
 Outcome = Literal["passed", "failed", "cannot tell", "not applicable"]
 Severity = Literal["blocks", "warns"]
 MARKS: dict[str, str] = {"passed": "●", "failed": "▲", "cannot tell": "◆", "not applicable": "○"}
+SHOWN = 20  # rows of a result in a terminal
 COLOURS = {"passed": "good", "failed": "act", "cannot tell": "watch", "not applicable": "faint"}
 
 
@@ -131,6 +132,9 @@ class Result:
 
     def __str__(self) -> str:
         return self.sentence
+
+    def __repr__(self) -> str:
+        return f"{self.sentence}\n{self.frame().head(SHOWN).to_string(index=False)}"
 
     def _repr_html_(self) -> str:
         return f"<p><b>{html.escape(self.sentence)}</b></p>{table_html(self.frame())}"

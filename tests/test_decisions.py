@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -121,3 +123,28 @@ def test_a_reason_is_required_and_kept_as_it_is(project: config.Project) -> None
     decisions.say(project, FACTS, "approved", "bob", text)
     found = decisions.opinion(project, FACTS)
     assert found is not None and found.why == text
+
+
+PROMOTES = """
+import itertools, sys
+from mlops_kit import config, decisions
+project = config.load(sys.argv[1])
+for i in itertools.count():
+    facts = {"version": str(i), "model_hash": f"m{i}", "evidence_hash": "e", "review": "passed", "sample": "0", "author": "ann"}
+    decisions.say(project, facts, "approved", "bob", "fit")
+    print(decisions.promote(project, facts, decisions.current(project), "bob", "better").number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_a_process_killed_while_it_promotes_loses_nothing_it_said(project: config.Project, after: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", PROMOTES, str(project.root)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [int(process.stdout.readline()) for _ in range(after)]
+        process.kill()
+        said += [int(line) for line in process.stdout.read().split()]
+    numbers = [p.number for p in decisions.history(project)]
+    assert numbers == list(range(len(numbers), 0, -1)) and numbers[0] >= said[-1] == len(said)
+    held = decisions.current(project)
+    assert held is not None
+    assert decisions.promote(project, approved(project, version="new", model_hash="new"), held, "bob", "on with it").number == numbers[0] + 1

@@ -84,3 +84,9 @@ def test_an_interval_reads_as_one() -> None:
 def test_numbers_for_sentences() -> None:
     assert [number(v) for v in (None, math.inf, -1234567, 0.00012, True)] == ["unknown", "infinite", "-1,234,567", "0.00012", "True"]
     assert [percent(v) for v in (1.0, 0.0004, math.nan)] == ["100 %", "0.04 %", "unknown"]
+
+
+def test_in_a_terminal_a_result_is_its_sentence_and_its_first_rows() -> None:
+    long = Table("T", "Fifty rows.", pd.DataFrame({"a": range(50)}))
+    lines = repr(long).splitlines()
+    assert lines[0] == "Fifty rows." and len(lines) == 2 + results.SHOWN
