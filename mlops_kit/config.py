@@ -171,6 +171,7 @@ class Stage(Section):
     notebook: str = Field("", description="The notebook, relative to the project")
     needs: Names = Field(default_factory=list, description="Stages that must have succeeded before")
     writes: Names = Field(default_factory=list, description="Artifacts it must hand on")
+    files: Names = Field(default_factory=list, description="Files of the project that it reads; if one changes it runs again")
     params: dict[str, Any] = Field(default_factory=dict, description="Values for its parameters cell")
 
 
@@ -178,7 +179,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "explore": {"notebook": "01_explore.ipynb", "needs": [], "writes": ["overview", "profile"]},
     "prepare": {"notebook": "02_prepare.ipynb", "needs": [], "writes": ["features", "contract_report", "split"]},
     "train": {"notebook": "03_train.ipynb", "needs": ["prepare"], "writes": ["recipe", "judged_scores", "model"]},
-    "review": {"notebook": "04_review.ipynb", "needs": ["train"], "writes": ["metrics", "verdicts", "card", "version"]},
+    "review": {"notebook": "04_review.ipynb", "needs": ["train"], "writes": ["metrics", "verdicts", "card", "version"], "files": ["card.yaml"]},
     "deploy": {"notebook": "05_deploy.ipynb", "needs": ["review"], "writes": ["promotion", "scores"]},
     "monitor": {"notebook": "06_monitor.ipynb", "needs": ["deploy"], "writes": ["drift", "realised", "alerts"]},
     "retrain": {"notebook": "07_retrain.ipynb", "needs": ["monitor"], "writes": ["decision"]},

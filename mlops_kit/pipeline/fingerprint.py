@@ -54,6 +54,7 @@ def parts(project: Project, stage: str, values: dict[str, Any], inputs: dict[str
         "mlops_kit": text_hash(code(Path(__file__).parent.parent)),
         "features": text_hash(own),
         "contract": sha256(contract) if contract.exists() else "none",
+        "files": text_hash({f: sha256(project.path(f)) for f in project.config.stages[stage].files if project.path(f).exists()}),
         "source": text_hash(source_files(project)),
         "packages": text_hash(versions()),
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",

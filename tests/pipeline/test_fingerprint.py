@@ -20,7 +20,7 @@ target: y
 task: regression
 features: own.py
 stages:
-  first: {notebook: first.ipynb}
+  first: {notebook: first.ipynb, files: note.yaml}
   second: {notebook: first.ipynb, needs: [first]}
 """
 CELLS = ("seed: int = 0  # Seed.", "1 + 1")
@@ -37,7 +37,7 @@ def notebook(home: Path, *code: str, title: str = "# First", outputs: bool = Fal
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "notebooks").mkdir()
-    for name, text in {"mlops.yaml": YAML, "t.csv": "x,y\n1,2\n", "own.py": "A = 1\n", "contract.yaml": "columns: {}\n"}.items():
+    for name, text in {"mlops.yaml": YAML, "t.csv": "x,y\n1,2\n", "own.py": "A = 1\n", "contract.yaml": "columns: {}\n", "note.yaml": "owner: me\n"}.items():
         (tmp_path / name).write_text(text)
     notebook(tmp_path, *CELLS)
     return tmp_path
@@ -59,6 +59,7 @@ def edit(name: str, text: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
+        (edit("note.yaml", "owner: you\n"), "files"),
         (lambda home: notebook(home, CELLS[0], "1 + 2"), "code cells"),
         (lambda home: notebook(home, *reversed(CELLS)), "code cells"),
         (edit("t.csv", "x,y\n1,3\n"), "source"),
@@ -68,7 +69,7 @@ def edit(name: str, text: str) -> Callable[[Path], object]:
         (edit("mlops.yaml", YAML + "seed: 1\n"), "config"),
         (edit("mlops.yaml", YAML.replace("first: {", "first: {params: {seed: 1}, ")), "config"),
     ],
-    ids=["a cell", "order of cells", "data", "feature file", "contract", "no contract", "a setting", "a stage's parameters"],
+    ids=["a file of its own", "a cell", "order of cells", "data", "feature file", "contract", "no contract", "a setting", "a stage's parameters"],
 )
 def test_what_counts_changes_its_own_part_and_the_whole(home: Path, change: Callable[[Path], object], part: str) -> None:
     before = parts(home)
