@@ -131,48 +131,33 @@ def predict(file: str, project: Where = "", out: Annotated[str, typer.Option(hel
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read it later")]
 
 
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")]
+
+
 @app.command()
-def approve(reason: Reason, name: Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")] = "", project: Where = "") -> None:
+def approve(reason: Reason, name: Run = "", project: Where = "") -> None:
     """Approve the version of a run that waits, and go on with the run."""
     from mlops_kit.pipeline import run as chain
     from mlops_kit.pipeline.progress import Teller
+    from mlops_kit.session import Session
 
-    opened, folder = said(project, name, "approved", reason)
-    say = Teller(sys.stdout)
+    opened, say = Session(project or None), Teller(sys.stdout)
     try:
-        made = chain.go_on(opened, folder, say)
+        made = opened.approve(reason, name, say)
     finally:
         say.close()
-    told(made, opened.config.reports)
+    told(made, opened.project.config.reports)
     error = chain.failure(made)
     if error is not None:
         raise error
 
 
 @app.command()
-def reject(reason: Reason, name: Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")] = "", project: Where = "") -> None:
+def reject(reason: Reason, name: Run = "", project: Where = "") -> None:
     """Reject the version of a run: it will not serve."""
-    _, folder = said(project, name, "rejected", reason)
-    print(f"the version of run {folder.name} is rejected; the champion goes on serving")
+    from mlops_kit.session import Session
 
-
-def said(project: str, name: str, word: Any, reason: str) -> tuple[Any, Path]:
-    """Record what the system's user says of a run's version; the project and the run's folder."""
-    import getpass
-
-    from mlops_kit import config as configs
-    from mlops_kit import decisions, store, tracking
-    from mlops_kit import stage as stages
-    from mlops_kit.errors import nearest
-
-    opened = configs.load(project or None)
-    runs = {r.name: r for r in stages.runs(opened.reports)}
-    folder = runs.get(name or next(iter(runs), ""))
-    if folder is None:
-        raise KitError(f"there is no run {name!r}" if name else "there is no run yet", nearest(name, runs) if runs else "a run whose review passed", "mlops run")
-    version = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", folder.name))["version"]
-    decisions.say(opened, tracking.facts_of(opened, version), word, getpass.getuser(), reason)
-    return opened, folder
+    print(f"the version of run {Session(project or None).reject(reason, name).name} is rejected; the champion goes on serving")
 
 
 @app.command()

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit import config as configs
 from mlops_kit import stage as stages
 from mlops_kit import store
-from mlops_kit.errors import KitError, RunFailed, nearest
+from mlops_kit.errors import KitError, RunFailed, Waiting, nearest
 from mlops_kit.results import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mlops_kit.decisions import Word
+    from mlops_kit.pipeline.progress import Say
 
 
 OPTIONS = {"as_of": "--as-of", "until": "--until", "first": "--from", "last": "--to", "only": "--only", "force": "--force", "note": "--note"}
@@ -89,7 +92,7 @@ class Session:
         KitError
             If a run of this session is still going, or there is no such option.
         RunFailed
-            If it was waited for and did not end well.
+            If it was waited for and failed; one that waits for an approval has not.
         """
         if self.process is not None and self.process.poll() is None:
             raise KitError("a run of this session is still going", "one at a time", "p.status() shows how far it is")
@@ -98,7 +101,7 @@ class Session:
         with self.log.open("wb") as stream:
             command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(self.project.root), *asked]
             self.process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
-        if wait and self.process.wait():
+        if wait and self.process.wait() not in (0, Waiting.exit_code):
             raise RunFailed(self.said(), cure="p.status() shows how far it came")
         return self
 
@@ -167,6 +170,39 @@ class Session:
         if facts is None:
             raise KitError(f"{self.project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
         return Champion(self.project, facts)
+
+    def decide(self, word: Word, reason: str, run: str = "") -> Path:
+        """Record what the system's user says of a run's version; the folder of the run.
+
+        Raises
+        ------
+        KitError
+            If there is no such run, no reason, or the person may not decide.
+        RunFailed
+            If the version may not serve whatever a person says.
+        """
+        from getpass import getuser
+
+        from mlops_kit import decisions, tracking
+
+        runs = {r.name: r for r in stages.runs(self.project.reports)}
+        if run and run not in runs:
+            raise KitError(f"there is no run {run!r}", nearest(run, runs) if runs else "a run whose review passed", "mlops status")
+        folder = runs[run] if run else self.latest()
+        version = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", folder.name))["version"]
+        decisions.say(self.project, tracking.facts_of(self.project, version), word, getuser(), reason)
+        return folder
+
+    def approve(self, reason: str, run: str = "", say: Say | None = None) -> dict[str, Any]:
+        """Approve the version of a run that waits (the latest), and go on with the run; its manifest."""
+        from mlops_kit.pipeline import run as chain
+        from mlops_kit.pipeline.progress import Teller
+
+        return chain.go_on(self.project, self.decide("approved", reason, run), say or Teller(sys.stdout))
+
+    def reject(self, reason: str, run: str = "") -> Path:
+        """Reject the version of a run (the latest): it will not serve; the run's folder."""
+        return self.decide("rejected", reason, run)
 
     def report(self) -> Path:
         """The page to start from: the latest run's ``index.html``."""

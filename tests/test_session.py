@@ -121,3 +121,14 @@ def test_without_a_champion_the_cure_is_a_run_and_no_store_is_made(home: Path) -
     with pytest.raises(KitError, match="tiny has no champion yet"):
         mlops_kit.open(home).champion()
     assert not (home / ".mlops").exists()
+
+
+def test_a_decision_needs_a_run_that_has_come_to_a_version(home: Path) -> None:
+    opened = mlops_kit.open(home)
+    with pytest.raises(KitError, match="there is no run yet"):
+        opened.reject("too many alarms")
+    recorded(home)
+    with pytest.raises(KitError, match="there is no run '2024'"):
+        opened.approve("it is fit", run="2024")
+    with pytest.raises(KitError, match="no artifact 'version'"):
+        opened.approve("it is fit")
