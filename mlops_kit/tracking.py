@@ -258,6 +258,9 @@ def load_model(project: Project, record: dict[str, str]) -> Any:
     found = store.sha256(file)
     if found != record["sha256"]:
         raise RunFailed(f"the model's file has changed: hash {found[:12]}", record["sha256"][:12], "mlops run --from train --force")
+    content = model_hash(file)  # a registry's record can be pointed at another file, with that file's own hash
+    if content != record["model_hash"]:
+        raise RunFailed(f"the file holds another model: {content[:12]}", record["model_hash"][:12], "mlops rollback --reason …, or mlops run")
     return skops.io.load(file, trusted=trusted_types(file))
 
 

@@ -66,6 +66,12 @@ def test_a_changed_file_is_not_loaded(project: config.Project) -> None:
         tracking.load_model(project, {**record, "sha256": "0" * 64})
 
 
+def test_a_record_that_points_at_another_model_is_not_loaded(project: config.Project) -> None:
+    record, _ = saved(project)
+    with pytest.raises(RunFailed, match="holds another model"):
+        tracking.load_model(project, {**record, "model_hash": "0" * 64})
+
+
 def test_a_moved_project_still_loads_its_model(project: config.Project) -> None:
     record, model = saved(project)
     there = project.root.parent / "there"
