@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -480,6 +480,3 @@ def shown(value: Any) -> Any:
     if isinstance(value, Query):
         return value.sql
     return value
-
-
-TASKS = get_args(Config.model_fields["task"].annotation)

@@ -5,7 +5,7 @@ one can be written, for a number stands once. MLflow's alias only follows (its o
 last-writer-wins, and anyone can move it in its UI). A version whose hash nobody approved is not served,
 whatever the alias says.
 
-To add a decision: 1. its word in ``WORDS``, 2. who may take it in ``config.People``.
+To add a decision: 1. its word in ``Word``, 2. who may take it in ``config.People``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, 
 from mlops_kit.config import People, Project
 from mlops_kit.errors import KitError, RunFailed
 
-Word = Literal["approved", "rejected", "changes asked for"]
+Word = Literal["approved", "rejected"]
 RULE = "mlops.yaml (approval: automatic)"  # who approves where no person has to
-WORDS: tuple[Word, ...] = ("approved", "rejected", "changes asked for")
 
 
 class Base(MappedAsDataclass, DeclarativeBase):
