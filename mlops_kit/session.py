@@ -190,6 +190,9 @@ class Session:
             raise KitError(f"there is no run {run!r}", nearest(run, runs) if runs else "a run whose review passed", "mlops status")
         folder = runs[run] if run else self.latest()
         version = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", folder.name))["version"]
+        present = decisions.current(self.project)
+        if word == "rejected" and present is not None and present.version == version:
+            raise KitError(f"version {version} serves already", "a version that waits for a decision", 'mlops rollback --reason "why"')
         decisions.say(self.project, tracking.facts_of(self.project, version), word, getuser(), reason)
         return folder
 
@@ -201,7 +204,7 @@ class Session:
         return chain.go_on(self.project, self.decide("approved", reason, run), say or Teller(sys.stdout))
 
     def reject(self, reason: str, run: str = "") -> Path:
-        """Reject the version of a run (the latest): it will not serve; the run's folder."""
+        """Reject the version of a run (the latest): it will not serve; the run's folder. One that serves is refused."""
         return self.decide("rejected", reason, run)
 
     def report(self) -> Path:

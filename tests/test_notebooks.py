@@ -201,6 +201,8 @@ def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     present = decisions.current(config.load(home))
     assert present is not None and present.why == "it is <b>fit</b>" and present.by == getpass.getuser()
+    late = attempt(home, "reject", "--reason", "on second thoughts")
+    assert late.returncode == 2 and "serves already" in late.stderr and "mlops rollback" in late.stderr
     ended = json.loads((home / "reports" / made["run"] / "manifest.json").read_text())
     assert ended["status"] == "succeeded" and {e["status"] for e in ended["stages"].values()} == {"succeeded", "skipped"}
     assert "it is <b>fit</b>" not in (home / "reports" / made["run"] / "index.html").read_text()

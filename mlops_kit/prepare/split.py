@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "gap", "test", "unlabelled")
 LEAST = 20  # rows; fewer say nothing about a model
-SAMPLE_SHARE = 0.2
 BINS = 10  # quantile strata of a regression's target
 
 
@@ -62,24 +61,13 @@ def in_time(frame: pd.DataFrame, config: Config, labelled: pd.Series) -> pd.Seri
     known = times[labelled]
     if known.empty:
         raise RunFailed(f"no row has a label in {config.target!r}", "labelled rows by that moment", "a later as_of, or a shorter label_delay")
-    within = newest(known, config)
+    if isinstance(config.split.test, timedelta):
+        within = known > known.max() - config.split.test
+    else:  # rows of one moment stay together
+        within = known >= known.sort_values().iloc[len(known) - max(1, round(config.split.test * len(known)))]
     start = known[within].min()
     conditions = [~labelled, times >= start, times + config.label_delay > start]
     return pd.Series(np.select(conditions, ["unlabelled", "test", "gap"], "train"), index=frame.index)
-
-
-def newest(known: pd.Series, config: Config) -> pd.Series:
-    """Which of the labelled rows, by their moments, are kept for the test; rows of one moment stay together.
-
-    A sample takes the newest rows and is often shorter than the duration that is kept of the whole:
-    then a share of it is.
-    """
-    test, span = config.split.test, known.max() - known.min()
-    if isinstance(test, timedelta) and config.sample and span < 2 * test:
-        test = SAMPLE_SHARE
-    last = max(1, round(test * len(known))) if isinstance(test, float) else 0
-    within: pd.Series = known >= known.sort_values().iloc[len(known) - last] if last else known > known.max() - test
-    return within
 
 
 def at_random(frame: pd.DataFrame, config: Config, labelled: pd.Series, seed: int) -> pd.Series:

@@ -78,11 +78,3 @@ def test_what_cannot_be_split_is_worded(change: dict[str, float], more: dict[str
     with pytest.raises(RunFailed, match=said) as caught:
         split(hourly().assign(**change), config(**more), 0)
     assert caught.value.cure or caught.value.expected
-
-
-def test_a_sample_shorter_than_the_kept_duration_keeps_a_share() -> None:
-    whole: dict[str, Any] = {"time": "m", "split": {"test": "30d"}}
-    with pytest.raises(RunFailed, match="leaves 0 rows to train on"):
-        split(hourly(), config(**whole), 0)
-    parts = split(hourly(), config(**whole, sample=240), 0)[0]["part"]
-    assert parts.value_counts().to_dict() == {"train": 188, "test": 47, "unlabelled": 5} and set(parts[188:235]) == {"test"}
