@@ -6,6 +6,7 @@ the endpoint, where the flight asked about is not in the history yet, gives the 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -21,11 +22,17 @@ LABELLED = "SELECT {by}, scheduled + INTERVAL '1 day' AS seen, late::BIGINT AS l
 @features.view
 def weather(db: features.Tables) -> Any:
     """The last hourly observation at the origin, at most six hours old; no gust is reported of a steady wind."""
-    seen = pd.read_csv(nycflights("weather"), usecols=["origin", "time_hour", *WEATHER])
-    seen["wind_gust"] = seen["wind_gust"].fillna(seen["wind_speed"])
-    db.table("weather", seen.assign(time_hour=pd.to_datetime(seen["time_hour"], utc=True)))
+    db.table("weather", observed())
     fresh = ", ".join(f"CASE WHEN moment - time_hour <= INTERVAL '6 hours' THEN {c} END AS {c}" for c in WEATHER)
     return db.sql(f"SELECT row, {fresh} FROM rows ASOF LEFT JOIN weather ON rows.origin = weather.origin AND moment >= time_hour")
+
+
+@cache
+def observed() -> pd.DataFrame:
+    """The hourly observations."""
+    seen = pd.read_csv(nycflights("weather"), usecols=["origin", "time_hour", *WEATHER])
+    seen["wind_gust"] = seen["wind_gust"].fillna(seen["wind_speed"])
+    return seen.assign(time_hour=pd.to_datetime(seen["time_hour"], utc=True))
 
 
 WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
@@ -34,8 +41,14 @@ WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "prec
 @features.view
 def plane(db: features.Tables) -> Any:
     """The plane's age in years, its seats and its engine, where its tail number is known."""
-    db.table("planes", pd.read_csv(nycflights("planes"), usecols=["tailnum", "year", "seats", "engine"]))
+    db.table("planes", fleet())
     return db.sql("SELECT row, year(moment) - planes.year AS plane_age, seats, engine FROM rows LEFT JOIN planes ON rows.tailnum = planes.tailnum")
+
+
+@cache
+def fleet() -> pd.DataFrame:
+    """The planes by tail number."""
+    return pd.read_csv(nycflights("planes"), usecols=["tailnum", "year", "seats", "engine"])
 
 
 @features.view

@@ -157,6 +157,37 @@ class Retrain(Section):
     labels: int = Field(500, ge=0, description="Fewest labelled new rows before a retrain is worth it")
 
 
+class Labels(Section):
+    """A table in which the values of the target arrive; it may grow."""
+
+    source: str | Query = Field(description="File, folder or glob (CSV, Parquet, Excel), or {sql, url}")
+    key: Names = Field(default_factory=list, description="Columns that name the row, as in 'id'; or the one column prediction_id; empty: as in 'id'")
+    time: str | None = Field(None, description="Column with the moment from which the value was known; null: the moment at which it is read")
+    value: str = Field("", description="Column with the value; empty: the target's name")
+
+
+class Serve(Section):
+    """The endpoint. It answers this machine only, unless a token is set."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; any but this machine's own needs a token")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any that is free")
+    token: str = Field("", description="Name of the environment variable that holds the token; empty: no token")
+    rows: int = Field(5000, ge=1, description="Most rows in one request")
+    waiting: int = Field(512, ge=1, description="Most requests that wait; more are turned away at once (429)")
+    batch: int = Field(256, ge=1, description="Rows scored together at most")
+    follow: Duration = Field(timedelta(seconds=2), description="How often to look whether another version was promoted")
+    refresh: Duration = Field(timedelta(minutes=1), description="How often the history behind the features is read again")
+
+
+class Watch(Section):
+    """The daily round of ``mlops watch``."""
+
+    every: Duration = Field(timedelta(days=1), description="How often new rows are scored and labels imported")
+    window: Duration = Field(timedelta(days=7), description="Stretch of time that is monitored as one")
+    persist: int = Field(2, ge=1, description="Windows of the last three that must show a drift before somebody is told")
+    cool_down: Duration = Field(timedelta(days=14), description="Least time between two retrainings")
+
+
 class People(Section):
     """Who may decide. Names are those of the system's users."""
 
@@ -211,6 +242,8 @@ class Config(Section):
         description="Columns known only after the moment of prediction: a delay (1d), or the column that says when",
     )
     features: Names = Field(default_factory=list, description="The project's own feature files")
+    look_back: Duration | None = Field(None, description="How far back the features look, with the delay of labels; null: over all the history. A shorter one makes scoring quick")
+    labels: Labels | None = Field(None, description="A table in which labels arrive: {source, key, time, value}; null: they stand in the source")
     as_of: Moment = Field(None, description="What was not known then, stages 1 to 4 do not see; null: after the newest row")
     until: Moment = Field(None, description="Deploy scores, and monitor and retrain see, what is known by then; null: as_of")
     seed: int = Field(0, ge=0, description="Seed of all that is random")
@@ -227,6 +260,8 @@ class Config(Section):
     review: Review = Review()
     monitor: Monitor = Monitor()
     retrain: Retrain = Retrain()
+    serve: Serve = Serve()
+    watch: Watch = Watch()
     people: People = People()
     stages: dict[str, Stage] = Field(default_factory=dict, description="Changes to a stage, or a stage of one's own")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -176,12 +177,19 @@ def load(path: Path) -> Contract:
     KitError
         If the file is missing, is not YAML or says what no contract can; every mistake at once.
     """
+    if not path.is_file():
+        raise KitError(f"no contract at {str(path)!r}", "the file named under contract.file", "mlops run --only prepare")
+    found = path.stat()
+    return loaded(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=16)
+def loaded(path: Path, changed: int, size: int) -> Contract:
+    """The contract in a file as it is now."""
     cure = f"edit {path.name}, or take it away: the next run infers it anew"
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
         return Contract.model_validate(data or {})
-    except FileNotFoundError as error:
-        raise KitError(f"no contract at {str(path)!r}", "the file named under contract.file", "mlops run --only prepare") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise KitError(f"{path.name} is not YAML: {' '.join(str(error).split())}", "keys and values, 'name: value'", cure) from error
     except ValidationError as error:

@@ -10,100 +10,16 @@ To add a decision: 1. its word in ``Word``, 2. who may take it in ``config.Peopl
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from filelock import FileLock
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column
 
 from mlops_kit.config import People, Project
+from mlops_kit.database import Opinion, Promotion, now, rows, session
 from mlops_kit.errors import KitError, RunFailed
 
 Word = Literal["approved", "rejected"]
 RULE = "mlops.yaml (approval: automatic)"  # who approves where no person has to
-
-
-class Base(MappedAsDataclass, DeclarativeBase):
-    """The tables of a project."""
-
-
-class Opinion(Base):
-    """What a person, or the rule of ``approval: automatic``, said of a reviewed version."""
-
-    __tablename__ = "opinions"
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
-    version: Mapped[str]
-    model_hash: Mapped[str]
-    evidence_hash: Mapped[str]
-    word: Mapped[str]
-    by: Mapped[str]
-    why: Mapped[str]
-    at: Mapped[str]
-
-
-class Promotion(Base):
-    """A version that began to serve, and the one before."""
-
-    __tablename__ = "promotions"
-    __table_args__ = (sa.UniqueConstraint("model", "number"),)
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
-    number: Mapped[int]
-    version: Mapped[str]
-    model_hash: Mapped[str]
-    evidence_hash: Mapped[str]
-    before: Mapped[str | None]
-    by: Mapped[str]
-    why: Mapped[str]
-    at: Mapped[str]
-
-
-def now() -> str:
-    """This moment, UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def database(project: Project) -> tuple[str, Path | None]:
-    """The database's URL, and its file if it is SQLite's."""
-    url = os.path.expandvars(project.config.database)
-    if not url.startswith("sqlite:///"):
-        return url, None
-    file = project.path(url.removeprefix("sqlite:///"))
-    return f"sqlite:///{file}", file
-
-
-@lru_cache(maxsize=8)
-def engine(url: str, file: Path | None) -> sa.Engine:
-    """The engine of a database whose tables are there; one process at a time makes them."""
-    made = sa.create_engine(url, connect_args={"timeout": 30} if file else {})
-    if file is None:
-        Base.metadata.create_all(made)
-        return made
-    file.parent.mkdir(parents=True, exist_ok=True)
-    sa.event.listen(made, "connect", durable)
-    with FileLock(f"{file}.lock"):
-        Base.metadata.create_all(made)
-    return made
-
-
-def durable(connection: Any, record: Any) -> None:
-    """A committed row survives a power cut, and readers do not wait for the writer."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-@contextmanager
-def session(project: Project) -> Iterator[Session]:
-    """One transaction."""
-    with Session(engine(*database(project)), expire_on_commit=False) as opened, opened.begin():
-        yield opened
 
 
 def current(project: Project) -> Promotion | None:
@@ -113,22 +29,13 @@ def current(project: Project) -> Promotion | None:
 
 def history(project: Project, most: int = 1000) -> list[Promotion]:
     """The promotions of the project's model, the newest first."""
-    _, file = database(project)
-    if file is not None and not file.exists():
-        return []
-    with session(project) as opened:
-        asked = sa.select(Promotion).where(Promotion.model == project.config.name).order_by(Promotion.number.desc()).limit(most)
-        return list(opened.scalars(asked))
+    return rows(project, sa.select(Promotion).where(Promotion.model == project.config.name).order_by(Promotion.number.desc()).limit(most))
 
 
 def opinion(project: Project, facts: dict[str, Any]) -> Opinion | None:
     """The last word on a version as it is: its hash and its evidence are those that were looked at."""
-    _, file = database(project)
-    if file is not None and not file.exists():
-        return None
     same = {"model": project.config.name, **{k: facts[k] for k in ("version", "model_hash", "evidence_hash")}}
-    with session(project) as opened:
-        return opened.scalars(sa.select(Opinion).filter_by(**same).order_by(Opinion.id.desc()).limit(1)).first()
+    return next(iter(rows(project, sa.select(Opinion).filter_by(**same).order_by(Opinion.id.desc()).limit(1))), None)
 
 
 def say(project: Project, facts: dict[str, Any], word: Word, by: str, why: str) -> Opinion:

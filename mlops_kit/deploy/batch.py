@@ -45,20 +45,35 @@ def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFram
     DataFrame
         prediction_id, keys, time, score, decision, model_version, then the features; a row a row.
     """
+    out, inputs = answer(project, model, facts, rows, history)
+    return out.join(inputs[[c for c in inputs.columns if c not in out.columns]])
+
+
+def answer(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As ``score``, in two tables: the answers, and the features that the model was given, in its own order."""
     import numpy as np
 
     config, keys = project.config, sources.keys(project)
-    built = features.build(project, as_trained(project, rows)[0], as_trained(project, history)[0])
-    columns = list(facts["features"])
-    answers = tracking.scores(project, model, built[columns]) if len(rows) else np.array([], dtype=float)
+    built = features.build(project, as_trained(project, rows)[0], as_trained(project, recent(project, rows, history))[0])
+    inputs = built[list(facts["features"])].reset_index(drop=True)
+    answers = tracking.scores(project, model, inputs) if len(rows) else np.array([], dtype=float)
     out = rows[[*keys, *([config.time] if config.time else [])]].reset_index(drop=True)
     named = [prediction_id(project, facts["model_hash"], key) for key in out[keys].itertuples(index=False, name=None)]
     out.insert(0, "prediction_id", np.array(named, dtype=object))
     decision = (answers >= facts["threshold"]).astype(float) if facts["threshold"] is not None else np.full(len(out), np.nan)
     out = out.assign(score=answers, decision=decision, model_version=str(facts.get("version")))
     out["day"] = out[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d") if config.time else "all"
-    fresh = [c for c in columns if c not in out.columns]
-    return out.join(built[fresh].reset_index(drop=True))
+    return out, inputs
+
+
+def recent(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """The part of the history that the rows' features can see, by ``look_back``; all of it where none is set."""
+    config = project.config
+    if config.time is None or config.look_back is None or rows.empty:
+        return history
+    moments = history[config.time]
+    kept: pd.DataFrame = history[(moments >= rows[config.time].min() - config.look_back) & (moments <= rows[config.time].max())]
+    return kept
 
 
 def as_trained(project: Project, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit import decisions, tracking
+from mlops_kit.database import Opinion
 from mlops_kit.errors import Waiting
 from mlops_kit.results import Outcome, Verdict
 
@@ -54,7 +55,7 @@ def refusal(stage: Stage, version: dict[str, Any]) -> tuple[str, Outcome]:
     return "", "passed"
 
 
-def approval(stage: Stage, facts: dict[str, Any]) -> decisions.Opinion:
+def approval(stage: Stage, facts: dict[str, Any]) -> Opinion:
     """What was said of this version; the rule of ``approval: automatic`` says it where no person has to."""
     found = decisions.opinion(stage.project, facts)
     if found is None and stage.config.approval == "automatic":

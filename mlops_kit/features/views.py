@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -55,10 +56,19 @@ def load(project: Project) -> dict[str, View]:
 
 
 def imported(path: Path, name: str) -> ModuleType:
-    """Run a feature file and return its module; it is not put among Python's own."""
-    spec = importlib.util.spec_from_file_location(f"project_features_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    """A feature file's module, run anew when the file has changed; it is not put among Python's own."""
+    if not path.is_file():
         raise KitError(f"features: the file {name!r} does not exist", f"a Python file at {path}", "edit 'features' in mlops.yaml")
+    found = path.stat()
+    return executed(path, name, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=16)  # an endpoint builds features at each request, and a file may keep its tables
+def executed(path: Path, name: str, changed: int, size: int) -> ModuleType:
+    """Run a feature file as it is now."""
+    spec = importlib.util.spec_from_file_location(f"project_features_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise KitError(f"features: {name!r} is no Python file", "a file ending in .py", "edit 'features' in mlops.yaml")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -1,0 +1,143 @@
+"""The prediction log: every answer with the inputs it was made from, written once whoever asks again.
+
+An answer stands under an id of its own. Written again it changes nothing: so a scorer that was killed
+in the middle starts over without doubling a row.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mlops_kit import sources
+from mlops_kit.config import Project
+from mlops_kit.database import Label, Prediction, exists, session, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+    from sqlalchemy.orm import Session
+
+COUNTS = ("joined", "corrected")  # words of a label that make it the present one
+MANY = 500  # values of an IN list at most
+
+
+def listed(project: Project, facts: dict[str, Any], out: pd.DataFrame, inputs: pd.DataFrame, origin: str, at: str, request: str = "", body: str = "") -> list[dict[str, Any]]:
+    """Answers of ``batch.answer`` as rows of the log.
+
+    Parameters
+    ----------
+    origin : str
+        Who asked: ``watch`` or ``endpoint``.
+    at : str
+        The moment at which they were scored, as ``database.stamp`` writes it.
+    request, body : str
+        The request's id, and the hash of what it asked.
+    """
+    config, keys = project.config, sources.keys(project)
+    same = {"model": config.name, "version": str(facts["version"]), "model_hash": facts["model_hash"], "origin": origin, "at": at, "request": request, "body": body}
+    moments = [stamp(m) for m in out[config.time]] if config.time else [None] * len(out)
+    named = [named_row(k) for k in out[keys].itertuples(index=False, name=None)] if set(keys) <= set(out) else [""] * len(out)
+    inside = [packed(row) for row in inputs.itertuples(index=False, name=None)]
+    found = zip(out["prediction_id"], out["score"], out["decision"], moments, named, inside, strict=True)
+    return [{**same, "id": i, "score": float(s), "decision": None if d != d else float(d), "moment": m, "key": k, "features": f} for i, s, d, m, k, f in found]
+
+
+def named_row(values: Iterable[Any]) -> str:
+    """A row's key as text: a JSON list. A whole number is one whatever type holds it.
+
+    >>> named_row([1.0, "EWR"])
+    '["1", "EWR"]'
+    """
+    return json.dumps([str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values], ensure_ascii=False)
+
+
+def packed(values: Iterable[Any]) -> str:
+    """A row's features as a JSON list; what is missing is null, what JSON does not know is text."""
+    import orjson
+
+    return orjson.dumps([None if v is None or v != v else v for v in values], default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def write(opened: Session, found: list[dict[str, Any]]) -> int:
+    """Put rows into the log within a transaction; those whose id it has already stay as they are. How many are new."""
+    if not found:
+        return 0
+    result: Any = opened.execute(fresh(opened, Prediction), found)
+    return int(result.rowcount)
+
+
+def fresh(opened: Session, table: Any) -> Any:
+    """An INSERT that leaves alone what is there; SQLite and PostgreSQL have it under one name."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    dialect = postgresql if opened.get_bind().dialect.name == "postgresql" else sqlite
+    return dialect.insert(table.__table__).on_conflict_do_nothing()
+
+
+def present_labels(model: str) -> sa.Subquery:
+    """The label that counts for each prediction: the last that joined or corrected."""
+    last = sa.select(sa.func.max(Label.id)).where(Label.model == model, Label.word.in_(COUNTS)).group_by(Label.prediction)
+    return sa.select(Label.prediction, Label.value, Label.known).where(Label.id.in_(last)).subquery()
+
+
+def asked(model: str, *where: Any) -> sa.Select[Any]:
+    """The log with the label that counts, in the order of the rows' moments."""
+    label = present_labels(model)
+    columns = (Prediction.id, Prediction.version, Prediction.key, Prediction.moment, Prediction.score, Prediction.decision, Prediction.features, Prediction.at, label.c.value, label.c.known)
+    joined = sa.select(*columns).outerjoin(label, label.c.prediction == Prediction.id)
+    return joined.where(Prediction.model == model, *where).order_by(Prediction.moment, Prediction.id)
+
+
+def between(project: Project, start: Any, end: Any) -> pd.DataFrame:
+    """The answers for rows whose moment lies in ``[start, end)``, with their labels where they are in.
+
+    A row that was asked for twice (by the endpoint and by the watch) counts once, as first answered.
+
+    Returns
+    -------
+    DataFrame
+        prediction_id, version, key, moment (UTC), score, decision, features (JSON text), at, the target, known.
+    """
+    import pandas as pd
+
+    columns = ["prediction_id", "version", "key", "moment", "score", "decision", "features", "at", project.config.target, "known"]
+    if not exists(project):
+        return pd.DataFrame(columns=columns)
+    with session(project) as opened:
+        found = opened.execute(asked(project.config.name, Prediction.moment >= stamp(start), Prediction.moment < stamp(end))).all()
+    made = pd.DataFrame(found, columns=columns)
+    made["moment"], made["known"] = pd.to_datetime(made["moment"], utc=True, format="ISO8601"), pd.to_datetime(made["known"], utc=True, format="ISO8601")
+    made = made.astype({"score": float, "decision": float, project.config.target: float})
+    again = made["key"].ne("") & made.sort_values(["at", "prediction_id"]).duplicated("key")
+    return made[~again].reset_index(drop=True)
+
+
+def unpacked(found: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The features of logged answers as a table, in the order of the rows.
+
+    Parameters
+    ----------
+    found : DataFrame
+        Rows of ``between`` that one version answered.
+    columns : list of str
+        That version's features, in its order.
+    """
+    import orjson
+    import pandas as pd
+
+    made = pd.DataFrame([orjson.loads(text) for text in found["features"]], columns=columns, index=found.index)
+    empty = {c: float for c in columns if made[c].isna().all()}
+    return made.astype(empty)
+
+
+def known(opened: Session, model: str, ids: Iterable[str]) -> dict[str, Prediction]:
+    """Those of these ids that the log has."""
+    wanted, out = list(dict.fromkeys(ids)), dict[str, Prediction]()
+    for begin in range(0, len(wanted), MANY):
+        some = opened.scalars(sa.select(Prediction).where(Prediction.model == model, Prediction.id.in_(wanted[begin : begin + MANY])))
+        out |= {p.id: p for p in some}
+    return out
