@@ -1,0 +1,177 @@
+"""The drawings of the pages: SVG by hand, in the page's own colours, so that dark mode costs nothing.
+
+Each takes plain numbers and gives ``Html`` that names itself to a screen reader; text is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_kit.dashboards.theme import Html, join, tag
+
+COLOURS = {"better": "good", "no worse": "soft", "cannot tell": "watch", "worse": "act"}
+
+
+def svg(width: float, height: float, label: str, parts: Sequence[Html]) -> Html:
+    """A picture with a name."""
+    return tag('<svg viewBox="0 0 {:.0f} {:.0f}" role=img aria-label="{}">{}</svg>', width, height, label, join(parts))
+
+
+def text(x: float, y: float, said: str, colour: str = "", anchor: str = "start", kind: str = "") -> Html:
+    """A word in a picture."""
+    fill = tag(' style="fill:var(--{})"', colour) if colour else Html("")
+    return tag('<text x="{:.1f}" y="{:.1f}" text-anchor={} class="{}"{}>{}</text>', x, y, anchor, kind, fill, said)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> Html:
+    """A straight line; ``more`` are attributes of ours."""
+    return tag('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="var(--{})" {}/>', x1, y1, x2, y2, colour, Html(more))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A difference with its interval, scaled so that right is better; ``margin`` is how much worse is still no worse."""
+
+    name: str
+    low: float
+    value: float
+    high: float
+    margin: float
+    verdict: str
+    text: str
+
+
+def interval_rows(rows: Sequence[Row], label: str) -> Html:
+    """Dots and whiskers about "the same", a row a metric; each row has a scale of its own, as metrics differ in unit.
+
+    A row is scaled by the largest of its ends and its margin, so that what counts is where it stands
+    to zero and to its margin.
+    """
+    width, left, right, step = 640.0, 138.0, 178.0, 34
+    middle, half = left + (width - left - right) * 0.42, (width - left - right) * 0.40
+    height, out = step * len(rows) + 30, []
+    for i, row in enumerate(rows):
+        y, colour = 18.0 + step * i, COLOURS.get(row.verdict, "faint")
+        reach = max(abs(row.low), abs(row.high), abs(row.margin) * 1.2, 1e-12)
+
+        def at(v: float, reach: float = reach) -> float:
+            return middle + v / reach * half
+
+        out += [
+            tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=22 rx=3 fill="var(--line)"/>', at(-row.margin), y - 11, at(0) - at(-row.margin)),
+            text(0, y + 4, row.name, kind="k"), line(at(row.low), y, at(row.high), y, colour, "stroke-width=3 stroke-linecap=round"),
+            tag('<circle cx="{:.1f}" cy="{:.1f}" r=5 fill="var(--{})"/>', at(row.value), y, colour),
+            text(width - right + 14, y + 4, row.text, kind="k"), text(width, y + 4, row.verdict, colour, "end", "v"),
+        ]  # fmt: skip
+    axis = [line(middle, 2, middle, height - 26, "faint")]
+    foot = [text(middle, height - 8, "the same", anchor="middle"), text(width - right, height - 8, "better →", anchor="end")]
+    return svg(width, height, label, [*axis, *out, *foot])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a picture: its points, its colour, its name and where that stands (a point's index, pixels below)."""
+
+    points: Sequence[tuple[float, float | None]]
+    colour: str = "blue"
+    dash: str = ""
+    name: str = ""
+    at: int = -1
+    below: float = -12
+    dots: bool = False
+
+
+def curve(
+    lines: Sequence[Line], label: str, ticks: Sequence[tuple[float, str]], levels: Sequence[float], word: Callable[[float], str],
+    band: Sequence[tuple[float, float, float]] = (), marks: Sequence[tuple[float, str, str]] = (), bars: Sequence[tuple[float, float]] = (), diagonal: bool = False, size: tuple[float, float] = (520, 230),
+) -> Html:  # fmt: skip
+    """Lines over a number, with what helps to read them.
+
+    Parameters
+    ----------
+    ticks : pairs of place and word
+        Below; the first and the last are the ends of the axis.
+    levels : numbers
+        Lines across; the lowest and the highest are the ends.
+    band : triples of place, low, high
+        An area behind the lines.
+    marks : triples of place, word, colour
+        Moments, as dashed lines down.
+    bars : pairs of place and height (0 to 1)
+        Columns at the foot.
+    """
+    (width, height), pad, right = size, 44.0, 14.0
+    first, last, low, high = ticks[0][0], ticks[-1][0], levels[0], levels[-1]
+
+    def x(v: float) -> float:
+        return pad + (v - first) / (last - first or 1) * (width - pad - right)
+
+    def y(v: float) -> float:
+        return height - 26 - (v - low) / (high - low or 1) * (height - 44)
+
+    out = [part for v in levels for part in (line(pad, y(v), width - right, y(v), "line"), text(pad - 6, y(v) + 4, word(v), anchor="end"))]
+    thick = min(18.0, (width - pad - right) / max(len(bars), 1) * 0.7)
+    out += [tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="var(--blue2)" opacity=.55 />', x(v) - thick / 2, height - 26 - 46 * share, thick, 46 * share) for v, share in bars]
+    if diagonal:
+        out.append(line(x(first), y(first), x(last), y(last), "faint", "stroke-dasharray='4 4'"))
+    if band:
+        around = [(v, hi) for v, _, hi in band] + [(v, lo) for v, lo, _ in reversed(band)]
+        out.append(tag('<polygon points="{}" fill="var(--blue2)" opacity=.45 />', " ".join(f"{x(v):.1f},{y(w):.1f}" for v, w in around)))
+    for v, said, colour in marks:
+        late = x(v) > width * 0.8
+        out += [line(x(v), 12, x(v), height - 26, colour, "stroke-dasharray='3 3'"), text(x(v) + (-5 if late else 5), 14, said, colour, "end" if late else "start", "v")]
+    out += [part for drawn in lines for part in path(drawn, x, y)]
+    out += [text(x(v), height - 6, said, anchor="middle") for v, said in ticks if said]
+    return svg(width, height, label, out)
+
+
+def path(drawn: Line, x: Callable[[float], float], y: Callable[[float], float]) -> list[Html]:
+    """A line with its name; where a value is missing it breaks."""
+    steps, pen = [], "M"
+    for place, value in drawn.points:
+        if value is None or value != value:
+            pen = "M"
+            continue
+        steps.append(f"{pen}{x(place):.1f},{y(value):.1f}")
+        pen = "L"
+    out = [tag('<path d="{}" fill=none stroke="var(--{})" stroke-width=2.4 stroke-dasharray="{}" stroke-linejoin=round />', " ".join(steps), drawn.colour, drawn.dash)]
+    known = [(p, v) for p, v in drawn.points if v is not None and v == v]
+    if drawn.dots:
+        out += [tag('<circle cx="{:.1f}" cy="{:.1f}" r=3.2 fill="var(--{})"/>', x(p), y(v), drawn.colour) for p, v in known]
+    if drawn.name and known:
+        place, value = known[max(-len(known), min(drawn.at, len(known) - 1))]
+        out.append(text(x(place), y(value) + drawn.below, drawn.name, drawn.colour, "middle", "v"))
+    return out
+
+
+def heat(rows: Sequence[tuple[str, Sequence[tuple[float | None, str, str]]]], ticks: Sequence[tuple[int, str]], label: str) -> Html:
+    """Cells by row and column: (depth 0 to 1, or None for no cell; colour; what it says when pointed at)."""
+    cell, left, step = 22.0, 140.0, 26
+    columns = max((len(cells) for _, cells in rows), default=0)
+    out = []
+    for r, (name, cells) in enumerate(rows):
+        out.append(text(0, r * step + 15, name, kind="k"))
+        drawn = [(c, d, colour, said) for c, (d, colour, said) in enumerate(cells) if d is not None]
+        out += [
+            tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=20 rx=4 fill="var(--{})" opacity="{:.2f}"><title>{}</title></rect>', left + c * cell, r * step, cell - 3, colour, 0.12 + 0.8 * min(max(d, 0), 1), said)
+            for c, d, colour, said in drawn
+        ]
+    out += [text(left + c * cell + 9, len(rows) * step + 14, said, anchor="middle") for c, said in ticks]
+    return svg(left + columns * cell, len(rows) * step + 20, label, out)
+
+
+def bars(rows: Sequence[tuple[str, float, str]], label: str, colour: str = "blue") -> Html:
+    """Bars from zero, a row a name, with what each says; below zero they are grey."""
+    width, left, right, step = 640.0, 190.0, 90.0, 26
+    most = max((abs(v) for _, v, _ in rows), default=0) or 1.0
+    out: list[Any] = []
+    for i, (name, value, said) in enumerate(rows):
+        length = max(abs(value) / most * (width - left - right), 1.0)
+        out += [
+            text(0, i * step + 15, name if len(name) < 28 else name[:26] + "…", kind="k"),
+            tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=16 rx=3 fill="var(--{})" opacity=.8 />', left, i * step + 3, length, colour if value > 0 else "faint"),
+            text(left + length + 8, i * step + 15, said),
+        ]  # fmt: skip
+    return svg(width, step * len(rows) + 4, label, out)

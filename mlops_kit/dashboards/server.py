@@ -1,0 +1,278 @@
+"""The pages' server: Voilà as an application of its own, which also takes the decisions.
+
+It serves this project's ``notebooks/dashboards`` and nothing else, on loopback unless a token or an
+identity is given. A page is HTML that a kernel made beforehand; the kernel knows no visitor, no token
+and no cookie, and is shut down once the page is told, unless the page has a live widget. Decisions
+come by ``POST /mlops/decide`` with jupyter_server's check against forged forms; what they do is
+given by the caller (``acts``), for this room imports no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import importlib
+import ipaddress
+import json
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tornado.web
+from jupyter_server.auth.identity import IdentityProvider, User
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
+from jupyter_server.utils import url_path_join
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
+from traitlets.config import Config
+from voila.app import Voila
+from voila.tornado.handler import TornadoVoilaHandler
+
+from mlops_kit.config import Project, resources
+from mlops_kit.errors import KitError, RunFailed
+
+Act = Callable[[str, dict[str, str]], str]  # who, what the page said; the sentence that answers
+HERE = "this computer's user"
+KERNEL = re.compile(r'"kernelId": "([\w-]+)"')  # our template tells it before the first cell
+CLOSED = ("/voila/tree", "/voila/render", "/voila/files", "api/contents")  # Voilà's own ways to look around
+
+
+class Here(IdentityProvider):
+    """Whoever reaches this computer's loopback is its user; a token is a gate before that. From elsewhere a token names nobody."""
+
+    local = True
+
+    def get_user(self, handler: Any) -> Any:
+        """Let everybody in, or whoever has the token."""
+        return super().get_user(handler) if self.token else User(getpass.getuser())
+
+
+def person(handler: Any) -> tuple[str, str]:
+    """Who is here and how that is known; the name is empty where it is not."""
+    provider = handler.identity_provider
+    if not isinstance(provider, Here):
+        return handler.current_user.username, ""
+    return (getpass.getuser(), HERE) if provider.local else ("", "")
+
+
+class Me(APIHandler):
+    """Tells a page who looks at it and what they may decide."""
+
+    @tornado.web.authenticated
+    def get(self) -> None:
+        name, how = person(self)
+        why = "" if name else "A shared token names nobody, so this page is to read only; dashboard.identity in mlops.yaml says who is here."
+        self.finish(json.dumps({"name": name, "how": how, "why": why, "acts": sorted(self.settings["acts"])}))
+
+
+class Decide(APIHandler):
+    """Takes a decision: who says it is the server's to know, what it is about the registry's."""
+
+    @tornado.web.authenticated
+    async def post(self) -> None:
+        name, _ = person(self)
+        said = self.get_json_body()
+        if not name:
+            return self.refuse(403, KitError("nobody is known to be here", "a person", "set dashboard.identity in mlops.yaml"))
+        if not isinstance(said, dict) or not all(isinstance(v, str) for v in said.values()):
+            return self.refuse(400, KitError(f"{type(said).__name__} is no decision", "a JSON object of texts: act, version, reason and the two hashes", "load the page again"))
+        act: Act | None = self.settings["acts"].get(said.get("act", ""))
+        if act is None:
+            return self.refuse(400, KitError(f"unknown act {said.get('act', '')!r}", f"one of: {', '.join(sorted(self.settings['acts']))}", "load the page again"))
+        if not said.get("reason", "").strip():
+            return self.refuse(400, KitError("a decision needs a reason", "a sentence that others can read later", "say why"))
+        try:
+            sentence = await IOLoop.current().run_in_executor(None, act, name, said)
+        except PermissionError as error:
+            return self.refuse(403, error.args[0])
+        except KitError as error:
+            return self.refuse(409 if isinstance(error, RunFailed) else 403 if "may not" in error.what else 400, error)
+        return self.answer(200, {"sentence": sentence})
+
+    def refuse(self, status: int, error: KitError) -> None:
+        """Say in words why nothing was recorded."""
+        self.answer(status, {"error": error.what, "expected": error.expected, "cure": error.cure})
+
+    def answer(self, status: int, body: dict[str, str]) -> None:
+        """Answer in JSON."""
+        self.set_status(status)
+        self.finish(json.dumps(body))
+
+
+class Page(TornadoVoilaHandler):  # type: ignore[misc]
+    """A dashboard; its kernel goes when the page is told, unless it has a live widget."""
+
+    @tornado.web.authenticated
+    async def get(self, name: str) -> None:
+        """Tell the page as it is made."""
+        _ = self.xsrf_token  # sets the cookie that a decision has to show
+        kernel, live = "", False
+        try:
+            async for html in self.get_generator(path=f"{name}.ipynb"):
+                self.write(html)
+                await self.flush()
+                kernel = kernel or next(iter(KERNEL.findall(html)), "")
+                live = live or "widget-view+json" in html
+        finally:
+            if kernel and not live:
+                await self.kernel_manager.shutdown_kernel(kernel, now=True)
+
+
+class Start(JupyterHandler):
+    """Leads to the first page."""
+
+    @tornado.web.authenticated
+    def get(self) -> None:
+        """Go there."""
+        self.redirect(url_path_join(self.base_url, self.settings["pages"][0]))
+
+
+class Dashboards(Voila):  # type: ignore[misc]
+    """Voilà with the decisions, and without its tree, its files and its contents."""
+
+    acts: Mapping[str, Act] = {}
+    sockets: Sequence[socket.socket] = ()
+    ready: Callable[[list[str]], None] = print
+
+    def init_settings(self) -> dict[str, Any]:
+        """What every handler knows; another host's name for this computer is refused on loopback."""
+        settings: dict[str, Any] = super().init_settings()
+        pages = sorted((p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n))
+        return {**settings, "acts": dict(self.acts), "pages": pages, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
+
+    def init_handlers(self) -> list[Any]:
+        """Voilà's handlers that a page needs, ours before them."""
+        kept = [h for h in super().init_handlers() if not any(part in h[0] for part in CLOSED) and h[0] != self.server_url]
+        at = partial(url_path_join, self.server_url)
+        page = {"template_paths": self.template_paths, "config": self.config, "voila_configuration": self.voila_configuration}
+        names = "|".join(map(re.escape, self.app.settings["pages"]))
+        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/"), Start), (at(rf"/({names})"), Page, page), *kept]
+
+    def listen(self) -> None:
+        """Serve on the sockets that were taken at the start, until the process is told to stop."""
+        HTTPServer(self.app).add_sockets(self.sockets)
+        self.ioloop = IOLoop.current()
+        self.ioloop.add_callback(self.tell)
+        try:
+            self.ioloop.start()
+        except KeyboardInterrupt:
+            self.log.info("stopped")
+        finally:
+            self.stop()
+
+    async def tell(self) -> None:
+        """Give the pages' addresses once a kernel stands ready for each."""
+        pages = self.app.settings["pages"]
+        while len(self.kernel_manager.notebook_data) < len(pages):
+            await asyncio.sleep(0.05)
+        self.ready([f"{self._url(self.ip)}{page}" for page in pages])
+
+
+def loopback(ip: str) -> bool:
+    """Whether only this computer can reach an address.
+
+    >>> loopback("127.0.0.1"), loopback("localhost"), loopback("0.0.0.0"), loopback("dash.example.org")
+    (True, True, False, False)
+    """
+    try:
+        return ip == "localhost" or ipaddress.ip_address(ip).is_loopback
+    except ValueError:
+        return False
+
+
+def secret(name: str) -> str:
+    """The token, taken out of this process's environment, so that no kernel inherits it.
+
+    Raises
+    ------
+    KitError
+        If the variable is not set.
+    """
+    if name and not os.environ.get(name):
+        raise KitError(f"the environment has no {name!r}", "a secret that whoever may look is given", f"export {name}=…")
+    return os.environ.pop(name) if name else ""
+
+
+def provider(name: str) -> type[IdentityProvider]:
+    """The class that says who is here: ours, or the one that is named as ``package.module.Class``.
+
+    Raises
+    ------
+    KitError
+        If there is none of this name.
+    """
+    if not name:
+        return Here
+    module, _, cls = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), cls)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise KitError(f"the identity {name!r} cannot be loaded: {error}", "a class as package.module.Class", "edit dashboard.identity in mlops.yaml") from error
+    if not (isinstance(found, type) and issubclass(found, IdentityProvider)):
+        raise KitError(f"the identity {name!r} is no IdentityProvider", "a subclass of jupyter_server.auth.identity.IdentityProvider", "edit dashboard.identity in mlops.yaml")
+    return found
+
+
+def taken(port: int, ip: str) -> list[socket.socket]:
+    """The sockets to listen on.
+
+    Raises
+    ------
+    KitError
+        If the port is taken or the address is not this computer's.
+    """
+    try:
+        return bind_sockets(port, ip)
+    except OSError as error:
+        raise KitError(f"{ip}:{port} cannot be listened on: {error.strerror}", "a free port of this computer", "mlops dashboard --port 0 takes any that is free") from error
+
+
+def settings(project: Project, token: str) -> Config:
+    """Voilà's settings: our template, kernels made beforehand and reached by sockets in a folder of their own."""
+    config = Config()
+    config.Voila.update({"root_dir": str(project.notebooks / "dashboards"), "token": token, "open_browser": False, "log_level": "WARN"})
+    config.VoilaConfiguration.update({
+        "template": "mlops", "theme": "light", "preheat_kernel": True, "default_pool_size": 2, "allow_template_override": "NO", "allow_theme_override": "NO",
+        "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"],
+    })  # fmt: skip
+    config.VoilaKernelManager.fill_delay = 0.1
+    config.KernelManager.transport = "ipc"
+    return config
+
+
+def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip: str = "", ready: Callable[[list[str]], None] = print) -> None:
+    """Serve the project's dashboards until the process is told to stop.
+
+    Parameters
+    ----------
+    acts : mapping
+        What each decision does: given who decides and what the page said, it returns the sentence that answers.
+    port, ip
+        Stand over those in mlops.yaml.
+    ready : callable
+        Told the pages' addresses once they answer.
+
+    Raises
+    ------
+    KitError
+        If the port is taken, or others could reach the pages and nothing says who they are.
+    """
+    own = project.config.dashboard
+    address = ip or own.host
+    token, identity = secret(own.token), provider(own.identity)
+    if not loopback(address) and not token and identity is Here:
+        raise KitError(f"the dashboards would answer others on {address}", "a token or an identity, so that not everybody decides", "set dashboard.token or dashboard.identity in mlops.yaml, or stay on 127.0.0.1")
+    sockets = taken(own.port if port is None else port, address)
+    os.environ["MLOPS_PROJECT"] = str(project.root)
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(resources("templates")), os.environ.get("JUPYTER_PATH"))))
+    os.environ["no_proxy"] = ",".join(filter(None, ("127.0.0.1,localhost", os.environ.get("no_proxy"))))
+    Here.local = loopback(address)
+    app = Dashboards(config=settings(project, token), identity_provider_class=identity, ip=address, port=sockets[0].getsockname()[1])
+    app.acts, app.sockets, app.ready = acts, sockets, ready
+    app.initialize(argv=[])
+    app.start()

@@ -1,0 +1,222 @@
+"""The parts of a page, as functions that return HTML: every value from outside is escaped on its way in.
+
+Text is put in by ``Html.format``, which escapes whatever is not ``Html`` itself; so no part can let a
+script through. Style and script stand in ``templates/voila``, once for Voilà, JupyterLab and the file
+that is sent by mail.
+
+To add a part: a function here that builds it by ``join`` and ``.format``; its style in ``style.css``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from mlops_kit.config import resources
+from mlops_kit.errors import KitError
+from mlops_kit.results import COLOURS, MARKS, Number, Verdict, Verdicts, cell_html
+
+SHOWN = 4  # verdicts that stand open at the top of the checks, where all is well
+
+
+class Html(Markup):
+    """HTML that is safe to show; in JupyterLab it brings its style along, in Voilà the template has it."""
+
+    def _repr_html_(self) -> str:
+        return str(self) if served() else f"<style>{css()}</style><div class=dash>{self}</div>"
+
+
+def served() -> bool:
+    """Whether the page is shown by Voilà, and not in JupyterLab or a file."""
+    return "VOILA_PREHEAT" in os.environ
+
+
+def folder() -> Path:
+    """Where style, script and Voilà's template stand."""
+    return resources("templates") / "voila" / "templates" / "mlops"
+
+
+def css() -> str:
+    """The style sheet of the pages."""
+    return (folder() / "style.css").read_text(encoding="utf-8")
+
+
+def join(parts: Iterable[Any], between: str = "") -> Html:
+    """Parts one after another; text among them is escaped."""
+    return Html(between).join(parts)
+
+
+def tag(html: str, *values: Any, **named: Any) -> Html:
+    """A piece of our own HTML with values put in, escaped."""
+    return Html(html).format(*values, **named)
+
+
+def words(count: int, noun: str, plural: str = "") -> str:
+    """A count with its noun.
+
+    >>> words(1, "check"), words(12_000, "check"), words(0, "check")
+    ('1 check', '12,000 checks', 'no checks')
+    """
+    return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else plural or noun + 's'}"
+
+
+def top(title: str, about: str, right: str = "", who: bool = False) -> Html:
+    """The line above everything: what page this is, of what; the moment, and who looks at it."""
+    person = Html(" · <span data-who>…</span>") if who else Html("")
+    return tag("<div class=top><b>{}</b><span>{}</span><span class=right>{}{}</span></div>", title, about, right, person)
+
+
+def badge(colour: str, state: str) -> Html:
+    """A state in shape, word and colour."""
+    return tag('<span class="badge {}">{}</span>', colour, state)
+
+
+def button(act: str, word: str, main: bool = False, closed: str = "") -> Html:
+    """A button that opens the dialog of a decision; the page opens it once the server knows who is here."""
+    kept = tag(' data-closed=1 title="{}"', closed) if closed else Html("")
+    return tag('<button type=button data-act="{}"{}{} disabled>{}</button>', act, Html(" class=main") if main else Html(""), kept, word)
+
+
+def dialog(act: str, title: str, about: Mapping[str, str], text: str, word: str) -> Html:
+    """The dialog of a decision: what it does, the reason (required), and what the server is told."""
+    body = """<dialog data-act="{act}" data-about="{about}" aria-labelledby="ask-{act}"><form method=dialog novalidate><h2 id="ask-{act}">{title}</h2><p class=note>{text}</p>
+<label for="why-{act}">Why? Others read it later</label><textarea id="why-{act}" name=reason required maxlength=2000></textarea><p role=alert></p>
+<div class=buttons><button type=button data-close>Cancel</button><button type=submit class=main>{word}</button></div></form></dialog>"""
+    return tag(body, act=act, about=json.dumps(dict(about)), title=title, text=text, word=word)
+
+
+def say(colour: str, state: str, sentence: str, detail: Any = "", buttons: Sequence[Html] = (), dialogs: Sequence[Html] = ()) -> Html:
+    """The first thing on a page: the state, one sentence, what hangs on it, and what one can do."""
+    row = tag("<div class=buttons>{}</div>", join(buttons)) if buttons else Html("")
+    answer = Html('<p class=answer role=status aria-live=polite></p>') if buttons else Html("")
+    return tag("<section class=say>{}<h1>{}</h1>{}<p>{}</p>{}</section>{}", badge(colour, state), sentence, row, detail, answer, join(dialogs))
+
+
+def number(item: Number) -> Html:
+    """A number that matters, large, with its lines beside."""
+    return tag("<div class='card c3'><h2>{}</h2><div class=big>{}</div>{}</div>", item.title, item.value, join(tag("<div class=unit>{}</div>", b) for b in item.beside))
+
+
+def grid(*cards: Any) -> Html:
+    """Cards on the page's twelve columns."""
+    return tag("<div class=grid>{}</div>", join(cards))
+
+
+def card(title: str, *parts: Any, note: Any = "", span: int = 12) -> Html:
+    """A card: its question, a note on how to read it, what it shows."""
+    told = tag("<p class=note>{}</p>", note) if note else Html("")
+    return tag('<section class="card c{}"><h2>{}</h2>{}{}</section>', span, title, told, join(parts))
+
+
+def guarded(title: str, make: Callable[[], Html], span: int = 12) -> Html:
+    """A card that, if it fails, says itself what failed and what to do; the rest of the page stands."""
+    try:
+        return make()
+    except KitError as error:
+        told, cure = error.what, error.cure
+    except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and must not take the page along
+        told, cure = f"{type(error).__name__}: {error}", "mlops run --from review"
+    mend = tag("<p>To mend it: <code>{}</code></p>", cure) if cure else Html("")
+    return card(title, tag("<p><b class=watch>◆ This card cannot be shown.</b> {}</p>{}", f"{told[:1].upper()}{told[1:]}.", mend), span=span)
+
+
+def cell(value: Any) -> Html:
+    """A value in a table: numbers short, nothing for what is missing."""
+    return value if isinstance(value, Html) else Html(cell_html(value))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[int] = (), kind: str = "", label: str = "") -> Html:
+    """A table; the columns numbered in ``right`` hold numbers."""
+    right = set(right)
+    mark = [Html(" class=num") if i in right else Html("") for i in range(len(heads))]
+    top = join(tag("<th scope=col{}>{}</th>", m, h) for m, h in zip(mark, heads, strict=True))
+    body = join(tag("<tr>{}</tr>", join(tag("<td{}>{}</td>", m, cell(v)) for m, v in zip(mark, row, strict=True))) for row in rows)
+    return tag('<div class=wide tabindex=0 role=region aria-label="{}"><table class="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>', label or ", ".join(heads), kind, top, body)
+
+
+def frame(data: Any, most: int = 40) -> Html:
+    """A stored table as it is; what is more than ``most`` rows is counted."""
+    import pandas as pd
+
+    right = [i for i, t in enumerate(data.dtypes) if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t)]
+    rest = tag("<p class=note>… and {} more</p>", words(len(data) - most, "row")) if len(data) > most else Html("")
+    return table([str(c).replace("_", " ") for c in data.columns], data.head(most).itertuples(index=False, name=None), right) + rest
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> Html:
+    """What is called what: a table of two columns."""
+    return tag("<table>{}</table>", join(tag("<tr><th scope=row class=day>{}</th><td>{}</td></tr>", k, v) for k, v in rows))
+
+
+def outcome(verdict: Verdict) -> Html:
+    """A verdict's outcome in shape, word and colour."""
+    word = {"passed": "passes", "failed": "fails"}.get(verdict.outcome, verdict.outcome)
+    colour = "watch" if verdict.outcome == "failed" and not verdict.blocks else COLOURS[verdict.outcome]
+    return tag('<span class="st {}">{} {}</span>', colour, MARKS[verdict.outcome], word)
+
+
+def checks(verdicts: Verdicts) -> Html:
+    """The table of checks: what failed or cannot be told first; of those that pass a few, the rest folded."""
+    found = Verdicts.of(verdicts).items
+    worst = [v for v in found if v.outcome in {"failed", "cannot tell"}]
+    rest = [v for v in found if v not in worst]
+    open_ = worst + rest[: max(SHOWN - len(worst), 1)]
+    folded = [v for v in rest if v not in open_]
+    shown = rows(open_)
+    if not folded:
+        return shown
+    good = sum(v.outcome == "passed" for v in folded)
+    more = [f"{words(good, 'more')} pass"[: None if good != 1 else None]] if good else []
+    more += [f"{len(folded) - good} not applicable"] if len(folded) > good else []
+    return shown + tag("<details><summary><span class=good>●</span> {}</summary>{}</details>", ", ".join(more), rows(folded))
+
+
+def rows(verdicts: Sequence[Verdict]) -> Html:
+    """Verdicts as rows: result, check, found, limit, what to do."""
+    return table(("Result", "Check", "Found", "Limit", "What to do"), [(outcome(v), v.title, v.found or v.sentence, v.limit, v.cure) for v in verdicts], right=[3], kind="checks", label="Checks")
+
+
+def tabs(names: Mapping[str, str]) -> Html:
+    """The row of tabs, by the id of the panel that each opens."""
+    made = [tag('<button type=button role=tab id="tab-{0}" aria-controls="{0}" aria-selected={2} tabindex={3}>{1}</button>', key, name, *(("true", 0) if i == 0 else ("false", -1))) for i, (key, name) in enumerate(names.items())]
+    return tag("<div role=tablist aria-label='Parts of this page'>{}</div>", join(made))
+
+
+def panel(key: str, *parts: Any, first: bool = False) -> Html:
+    """What a tab opens."""
+    hidden = Html("") if first or not served() else Html(" hidden")
+    return tag('<div role=tabpanel id="{0}" aria-labelledby="tab-{0}" tabindex=-1{1}>{2}</div>', key, hidden, join(parts))
+
+
+def empty(title: str, about: str, sentence: str, detail: str, command: str) -> Html:
+    """A page that has nothing to show yet: what to run."""
+    return top(title, about) + say("faint", "○ Nothing yet", sentence, tag("{} <code>{}</code>", detail, command))
+
+
+def document(title: str, body: Html) -> str:
+    """A page as one file that needs nothing else: style and script inside, no network."""
+    script = (folder() / "page.js").read_text(encoding="utf-8")
+    return tag(
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'><title>{}</title>"
+        "<link rel=icon href='data:,'><style>{}</style></head><body class=dash><main>{}</main><script>{}</script></body></html>\n", title, Html(css()), body, Html(script),
+    )  # fmt: skip
+
+
+def asked() -> dict[str, str]:
+    """What a visitor's address asks for (``?version=8``); a kernel made beforehand waits here for its visitor."""
+    if not served():
+        return {}
+    import time
+    from urllib.parse import parse_qsl
+
+    from voila.utils import wait_for_request
+
+    while os.environ["VOILA_PREHEAT"] == "True" and "SERVER_SOFTWARE" not in os.environ:
+        wait_for_request()
+        time.sleep(0.05)
+    return dict(parse_qsl(os.environ.get("QUERY_STRING", "")))

@@ -1,0 +1,79 @@
+(() => {
+  // tabs: arrows, Home and End move; the address keeps the tab, so that it can be sent to somebody
+  const tabs = [...document.querySelectorAll('[role=tab]')];
+  const open = (tab, focus) => {
+    tabs.forEach(t => {
+      const on = t === tab;
+      t.setAttribute('aria-selected', on);
+      t.tabIndex = on ? 0 : -1;
+      const panel = document.getElementById(t.getAttribute('aria-controls'));
+      if (panel) panel.hidden = !on;
+    });
+    tab.scrollIntoView({block: 'nearest', inline: 'nearest'});
+    if (focus) tab.focus();
+  };
+  const named = () => tabs.find(t => '#' + t.getAttribute('aria-controls') === location.hash) || tabs[0];
+  tabs.forEach((tab, i) => {
+    tab.addEventListener('click', () => { history.replaceState(null, '', '#' + tab.getAttribute('aria-controls')); open(tab); });
+    tab.addEventListener('keydown', e => {
+      const to = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: tabs.length - 1}[e.key];
+      if (to === undefined) return;
+      e.preventDefault();
+      const next = tabs[(to + tabs.length) % tabs.length];
+      history.replaceState(null, '', '#' + next.getAttribute('aria-controls'));
+      open(next, true);
+    });
+  });
+  if (tabs.length) { open(named()); addEventListener('hashchange', () => open(named())); }
+
+  // what stands in the page already and is only chosen: <select data-show=GROUP>, elements data-in=GROUP data-is=VALUE
+  document.querySelectorAll('select[data-show]').forEach(select => {
+    const show = () => document.querySelectorAll(`[data-in="${select.dataset.show}"]`).forEach(e => { e.hidden = e.dataset.is !== select.value; });
+    select.addEventListener('change', show);
+    show();
+  });
+  document.querySelectorAll('form.choose select').forEach(s => s.addEventListener('change', () => s.form.requestSubmit()));
+
+  // decisions: the server says who is here and what may be done; a dialog asks for the reason; the answer is shown in words
+  const buttons = [...document.querySelectorAll('button[data-act]')];
+  if (!buttons.length) return;
+  const base = (document.body.dataset.baseUrl || '/voila/').replace(/voila\/$/, '');
+  const said = document.querySelector('.answer'), who = document.querySelector('[data-who]');
+  const cookie = name => (document.cookie.match('(?:^|; )' + name + '=([^;]*)') || [])[1] || '';
+  const closed = why => { if (who) who.textContent = why; buttons.forEach(b => { b.disabled = true; b.title = why; }); };
+  fetch(base + 'mlops/me').then(r => r.ok ? r.json() : Promise.reject(r)).then(me => {
+    if (!me.name) return closed(me.why);
+    if (who) who.textContent = 'signed in: ' + me.name + (me.how ? ' (' + me.how + ')' : '');
+    buttons.forEach(b => {
+      const no = me.acts.includes(b.dataset.act) ? (me.refused || {})[b.dataset.act] || '' : 'This server does not take this decision.';
+      if (b.dataset.closed) return;
+      b.disabled = !!no; b.title = no;
+    });
+  }).catch(() => closed('The server does not say who you are; this page is to read only.'));
+  document.querySelectorAll('dialog[data-act]').forEach(dialog => {
+    const form = dialog.querySelector('form'), wrong = dialog.querySelector('[role=alert]'), send = form.querySelector('[type=submit]');
+    const opens = buttons.filter(b => b.dataset.act === dialog.dataset.act);
+    opens.forEach(b => b.addEventListener('click', () => { wrong.textContent = ''; dialog.showModal(); }));
+    form.querySelector('[data-close]').addEventListener('click', () => dialog.close());
+    form.addEventListener('submit', e => {
+      e.preventDefault();
+      const reason = form.elements.reason.value.trim();
+      if (!reason) { wrong.textContent = 'Say why, in a sentence that others can read later.'; form.elements.reason.focus(); return; }
+      send.disabled = true;
+      fetch(base + 'mlops/decide', {
+        method: 'POST', headers: {'Content-Type': 'application/json', 'X-XSRFToken': cookie('_xsrf')},
+        body: JSON.stringify({...JSON.parse(dialog.dataset.about), act: dialog.dataset.act, reason}),
+      }).then(async r => ({ok: r.ok, body: await r.json().catch(() => ({}))})).then(({ok, body}) => {
+        send.disabled = false;
+        if (!ok) {
+          wrong.textContent = [body.error || body.message || 'The server refused.', body.expected && 'Expected: ' + body.expected + '.', body.cure && 'To mend it: ' + body.cure + '.'].filter(Boolean).join(' ');
+          return;
+        }
+        dialog.close();
+        buttons.forEach(b => { b.disabled = true; });
+        said.textContent = body.sentence;
+        setTimeout(() => location.reload(), 1500);
+      }).catch(() => { send.disabled = false; wrong.textContent = 'The server does not answer. Nothing was recorded as far as this page knows; load it again to see.'; });
+    });
+  });
+})();
