@@ -179,6 +179,15 @@ class Serve(Section):
     refresh: Duration = Field(timedelta(minutes=1), description="How often the history behind the features is read again")
 
 
+class Dashboard(Section):
+    """The dashboards. They answer this machine only, unless a token or an identity is set."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; any but this machine's own needs a token or an identity")
+    port: int = Field(8866, ge=0, le=65535, description="Port to listen on; 0: any that is free")
+    token: str = Field("", description="Name of the environment variable that holds a shared secret: a gate, which names nobody; empty: no token")
+    identity: str = Field("", description="Class (package.module.Class) of a jupyter_server IdentityProvider that says who is here; empty: this machine's user")
+
+
 class Watch(Section):
     """The daily round of ``mlops watch``."""
 
@@ -261,6 +270,7 @@ class Config(Section):
     monitor: Monitor = Monitor()
     retrain: Retrain = Retrain()
     serve: Serve = Serve()
+    dashboard: Dashboard = Dashboard()
     watch: Watch = Watch()
     people: People = People()
     stages: dict[str, Stage] = Field(default_factory=dict, description="Changes to a stage, or a stage of one's own")
