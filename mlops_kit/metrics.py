@@ -296,22 +296,42 @@ def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cos
     return costs
 
 
+def paired_differences(
+    names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
+) -> dict[str, Interval]:
+    """How much better ``a`` is than ``b`` on the same rows, by metric, with paired bootstrap intervals.
+
+    Each draw holds the same rows for both, and for all metrics, so that what is hard for both cancels
+    out (Efron & Tibshirani 1993, ch. 8). Positive means that ``a`` is better, also for a metric of which
+    less is better. Noise adds to the calibration error of both, so a difference in it is understated.
+
+    Returns
+    -------
+    dict of str to Interval
+        ``value`` is None where a metric cannot be computed, ``low`` and ``high`` where nothing can be drawn.
+    """
+    import numpy as np
+
+    chosen = {n: METRICS[n] for n in names}
+    y, (a, b), blocks, strata = aligned(y, [a, b], blocks, strata)
+    order = np.argsort(b, kind="stable")  # the sort in each draw is then cheap for both
+    y_b, b = y[order], b[order]
+
+    def gain(known: Metric, weights: np.ndarray) -> float:
+        return known.gain(known.function(y, a, threshold, weights), known.function(y_b, b, threshold, weights[order]))
+
+    drawn: dict[str, list[float]] = {n: [] for n in chosen}
+    for weights in resampled(len(y), blocks, draws if drawable(len(y), blocks) else 0, seed, strata) if len(y) else ():
+        for name, known in chosen.items():
+            drawn[name].append(gain(known, weights))
+    return {n: percentiles(gain(k, np.ones(len(y))), drawn[n], level) for n, k in chosen.items()}
+
+
 def paired_difference(
     name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
 ) -> Interval:
-    """How much better ``a`` is than ``b`` on the same rows, with a paired bootstrap interval.
-
-    Each draw holds the same rows for both, so that what is hard for both cancels out (Efron & Tibshirani
-    1993, ch. 8). Positive means that ``a`` is better, also for a metric of which less is better.
-    """
-    found = METRICS[name]
-    y, (a, b), blocks, strata = aligned(y, [a, b], blocks, strata)
-
-    def gain(weights: Any = None) -> float:
-        return found.gain(found.function(y, a, threshold, weights), found.function(y, b, threshold, weights))
-
-    ready = len(y) > 0 and drawable(len(y), blocks)
-    return percentiles(gain(), [gain(w) for w in resampled(len(y), blocks, draws, seed, strata)] if ready else [], level)
+    """How much better ``a`` is than ``b`` in one metric; as of ``paired_differences``."""
+    return paired_differences([name], y, a, b, blocks, draws, seed, strata, threshold, level)[name]
 
 
 def cost_curve(y: Any, score: Any, cost_false_alarm: float, cost_miss: float, thresholds: Any = None) -> pd.DataFrame:

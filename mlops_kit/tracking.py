@@ -332,24 +332,26 @@ def follow(project: Project) -> str:
     return stood
 
 
-def champion_scores(stage: Stage, rows: pd.DataFrame) -> tuple[np.ndarray | None, str]:
-    """The present champion's answers for judged rows, and a sentence that says which of its models gave them.
+def opponent(stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame) -> tuple[Any, list[str], str]:
+    """Who answers for the champion on judged rows: the fitted model or None, its columns, and a sentence that says which.
 
     The model that serves was fitted again on all rows known then, so it may have learnt from these; a
     comparison would then favour it. In its place the model answers that was judged with it, if these
     rows were kept from that one.
+
+    Parameters
+    ----------
+    present : dict or None
+        What ``champion`` gave.
     """
-    present = champion(stage.project)
     if present is None:
-        return None, "There is no champion yet."
+        return None, [], "There is no champion yet."
     name, needed = f"Version {present['version']}", json.loads(present["features"])
     absent = [c for c in needed if c not in rows.columns]
     if absent:
-        return None, f"{name} needs the column {absent[0]!r}, which these rows do not have."
+        return None, needed, f"{name} needs the column {absent[0]!r}, which these rows do not have."
     model, how = unseen(stage, present, rows)
-    if model is None:
-        return None, f"{name} {how}"
-    return scores(stage.project, load_model(stage.project, model), rows[needed]), f"{name} {how}"
+    return None if model is None else load_model(stage.project, model), needed, f"{name} {how}"
 
 
 def unseen(stage: Stage, present: dict[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str] | None, str]:

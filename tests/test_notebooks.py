@@ -30,7 +30,7 @@ from mlops_kit import config, decisions, session, sources, stage, store, trackin
 
 ROOT = Path(__file__).parent.parent
 BOOKS = [s["notebook"] for s in config.STAGES.values()]
-RECORDS = {"profile", "comparison", "version", "promotion"}  # facts about the world outside: they may differ between equal runs
+RECORDS = {"profile", "numbers", "calibration", "against", "changes", "comparison", "version", "promotion"}  # facts about the world outside: they may differ between equal runs
 
 
 of_diabetes = pytest.mark.parametrize("run", ["diabetes"], indirect=True)

@@ -18,8 +18,10 @@ from typing import Any
 from mlops_kit.metrics import METRICS
 from mlops_kit.registry import Registry
 from mlops_kit.results import Interval, Outcome, Severity, Verdict, Verdicts, number, percent
+from mlops_kit.review.against import needed, stands
 from mlops_kit.review.evidence import BASELINES, NO_CHAMPION, Evidence
 
+STANDING: dict[str, Outcome] = {"better": "passed", "no worse": "passed", "worse": "failed", "cannot tell": "cannot tell"}
 FEWEST_OF_A_CLASS = 10  # rows of the rarer class under which no metric of two classes is steady
 
 
@@ -182,20 +184,8 @@ def no_worse_than_champion(evidence: Evidence) -> Verdict:
     if gain is None:
         none = evidence.champion == NO_CHAMPION.how
         return says("not applicable" if none else "cannot tell", evidence.champion, cure="" if none else "judge on rows that came after the champion")
-    outcome = judge(gain, -margin)
-    clearly = gain.high is not None and gain.value is not None and gain.high < 0 and gain.value < -margin
-    if clearly:  # surely worse, and by more than the margin as far as one can see
-        outcome = "failed"
-    words = {"passed": "no worse than", "failed": "worse than", "cannot tell": "not surely as good as"}[outcome]
-    if outcome == "passed" and gain.low is not None and gain.low > 0:
-        words = "better than"
-    cure = "keep the champion" if outcome == "failed" else more_rows(gain, -margin, evidence.rows)
+    word = stands(gain, margin)
+    outcome = STANDING[word]
+    words = {"better": "better than", "no worse": "no worse than", "worse": "worse than", "cannot tell": "not surely as good as"}[word]
+    cure = "keep the champion" if outcome == "failed" else needed(gain, margin, evidence.rows)
     return says(outcome, f"The model is {words} the champion: {title} gains {gain} on the same rows. {evidence.champion}", f"gain {gain}", f"> {number(-margin)}", cure, margin=margin)
-
-
-def more_rows(gain: Interval, limit: float, rows: int) -> str:
-    """How many rows would decide: an interval shrinks with the root of their number."""
-    if gain.value is None or gain.low is None or gain.value <= limit:
-        return "judge on a longer period"
-    needed = math.ceil(rows * ((gain.value - gain.low) / (gain.value - limit)) ** 2)
-    return f"about {needed:,} rows would decide" if needed > rows else ""

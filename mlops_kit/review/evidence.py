@@ -151,20 +151,6 @@ def agreement(scores: pd.DataFrame, config: Config) -> Agreement:
     return Agreement(float(rank), shift)
 
 
-def compared(scores: pd.DataFrame, answers: tuple[Any, str], config: Config, draws: int = 500, seed: int = 0) -> Comparison:
-    """The gain in the headline metric over the champion on the same rows.
-
-    Parameters
-    ----------
-    answers : array or None, and str
-        The champion's scores, and how they came about or why there are none (``tracking.champion_scores``).
-    """
-    champion, how = answers
-    if champion is None:
-        return Comparison(None, how)
-    return Comparison(metrics.paired_difference(config.headline, scores[config.target], scores["score"], champion, days(scores, config), draws, seed), how)
-
-
 def evidence(
     scores: pd.DataFrame, quality: Table, config: Config, slices: Table | None = None, comparison: Comparison = NO_CHAMPION, seed: int = 0
 ) -> Evidence:

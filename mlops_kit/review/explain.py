@@ -1,15 +1,14 @@
-"""What the model goes by, what its scores mean, and what a decision at a threshold costs."""
+"""What the model goes by, what its scores mean, what it would say otherwise, and what a decision costs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
-from mlops_kit.results import Interval, Number, Numbers, Table, Verdict, Verdicts, money, number, percent
-from mlops_kit.review.evidence import days, table_intervals
+from mlops_kit.results import Table, money, number, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +116,27 @@ def calibration_table(y: Any, score: Any, bins: int = 10) -> Table:
     return Table(title, sentence, data, {"share": "of all rows"})
 
 
+def calibrations(y: Any, scores: Mapping[str, Any], bins: int = 10) -> Table:
+    """The calibration of several models on the same rows, one below the other.
+
+    Parameters
+    ----------
+    scores : mapping of str to array-like
+        By the name of the model; one without scores is left out.
+
+    Returns
+    -------
+    Table
+        A row a model and bin: model, said, seen, low, high, share (of all rows).
+    """
+    import pandas as pd
+
+    found = {name: calibration_table(y, s, bins) for name, s in scores.items() if s is not None}
+    sentence = " ".join(f"{name[:1].upper()}{name[1:]}: {t.sentence[0].lower()}{t.sentence[1:]}" for name, t in found.items())
+    data = pd.concat([t.frame().assign(model=name) for name, t in found.items()], ignore_index=True)
+    return Table("Does it mean what it says?", sentence, data[["model", "said", "seen", "low", "high", "share"]], {"share": "of all rows"})
+
+
 def threshold_table(y: Any, score: Any, threshold: float, config: Config) -> Table:
     """What a decision costs at the model's threshold, beside flagging every row, none, or above a half.
 
@@ -158,58 +178,3 @@ def decisions(scores: pd.DataFrame, config: Config, threshold: float | None) -> 
     if config.task == "regression" or threshold is None:
         return error_table(scores[config.target], scores["score"])
     return threshold_table(scores[config.target], scores["score"], threshold, config)
-
-
-def spent(scores: pd.DataFrame, threshold: float, config: Config, draws: int = 500, seed: int = 0) -> tuple[Interval, Interval]:
-    """The mean cost of a row's decision, and how much less that is than by the cheaper blind rule.
-
-    The blind rules flag every row or none; intervals are resampled by day where rows have a moment.
-    """
-    import numpy as np
-
-    labelled = scores[scores[config.target].notna()]
-    y, cost, blocks = labelled[config.target].to_numpy(dtype=float), config.cost, days(labelled, config)
-    own = metrics.row_costs(y, labelled["score"], threshold, cost.false_alarm, cost.miss)
-    blind = min((metrics.row_costs(y, labelled["score"], t, cost.false_alarm, cost.miss) for t in (-np.inf, np.inf)), key=lambda c: float(c.sum()))
-    ones = np.ones(len(y))
-    return metrics.ratio(own, ones, blocks, draws, seed), metrics.ratio(blind - own, ones, blocks, draws, seed)
-
-
-def caught(scores: pd.DataFrame, threshold: float, config: Config, draws: int = 500, seed: int = 0) -> Interval:
-    """The share of flagged rows that deserve it (precision), with its interval."""
-    labelled = scores[scores[config.target].notna()]
-    flagged = (labelled["score"] >= threshold).to_numpy(dtype=float)
-    return metrics.ratio(flagged * labelled[config.target].to_numpy(dtype=float), flagged, days(labelled, config), draws, seed)
-
-
-def between(found: Interval, told: Any) -> str:
-    """The ends of an interval as a line below its number."""
-    return "no interval" if found.low is None or found.high is None else f"{told(found.low)} to {told(found.high)}, 95 % interval"
-
-
-def numbers(scores: pd.DataFrame, quality: Table, threshold: float | None, config: Config, draws: int = 500, seed: int = 0) -> Numbers:
-    """The few numbers that a decision on the model hangs on, and the sentence in terms of what they cost."""
-    measured, unit = table_intervals(quality), config.cost.unit
-    linear = quality.frame().set_index("metric")["baseline_linear"]
-    items, sentence = [], quality.sentence
-    if threshold is not None and unit:
-        cost, saved = spent(scores, threshold, config, draws, seed)
-        without = None if cost.value is None or saved.value is None else cost.value + saved.value
-        items.append(Number(f"Cost a {config.row}", money(cost.value, unit), (between(cost, lambda v: money(v, unit)), f"without a model: {money(without, unit)}, {money(saved.value, unit)} more", f"saved: {between(saved, lambda v: money(v, unit))}")))
-        sentence = f"A {config.row} costs {money(cost.value, unit)} with this model, {money(saved.value, unit)} less than without one."
-    if threshold is not None:
-        right = caught(scores, threshold, config, draws, seed)
-        items.append(Number(f"{config.target.capitalize()} among flagged", percent(right.value if right.value is not None else math.nan), (between(right, percent), f"flagged from a score of {number(threshold)}")))
-    for name in [config.headline, *(n for n in metrics.for_task(config.task) if n != config.headline)][: 4 - len(items)]:
-        known, beside = metrics.METRICS[name], linear.get(name, math.nan)
-        items.append(Number(known.title[0].upper() + known.title[1:], number(measured[name].value), (between(measured[name], number), f"a linear model: {number(float(beside))}")))
-    return Numbers("What the decision hangs on", sentence, tuple(items))
-
-
-def conclusion(found: Numbers, quality: Table, verdicts: Iterable[Verdict]) -> str:
-    """The stage's sentence: what the model costs or how good it is, how it stands to the champion, what blocks it."""
-    table = Verdicts.of(verdicts)
-    said = [found.sentence] if found.sentence == quality.sentence else [found.sentence, quality.sentence]
-    said += [v.sentence for v in table if v.check == "no_worse_than_champion" and v.outcome != "not applicable" and not v.blocks]
-    blocking = next((v.sentence for v in table if v.blocks), None)
-    return " ".join([*said, f"What blocks it: {blocking}" if blocking else "Nothing blocks it."])

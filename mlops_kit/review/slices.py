@@ -76,9 +76,14 @@ def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), d
     return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, units, note(labelled, chosen, config), SEEN)
 
 
+def grouped(frame: pd.DataFrame, column: str) -> pd.Series:
+    """The group of each row as text; a missing value is a group."""
+    return frame[column].astype("object").where(frame[column].notna(), MISSING).astype(str)
+
+
 def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: float, blocks: np.ndarray | None, draws: int, seed: int) -> list[dict[str, Any]]:
     """The groups of one column, the largest first."""
-    groups = frame[column].astype("object").where(frame[column].notna(), MISSING).astype(str)
+    groups = grouped(frame, column)
     base = float(frame[config.target].mean())
     found = []
     for group, count in sorted(groups.value_counts().items(), key=lambda kv: (-kv[1], kv[0]))[:SHOWN]:
