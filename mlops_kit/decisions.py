@@ -10,15 +10,16 @@ To add a decision: 1. its word in ``Word``, 2. who may take it in ``config.Peopl
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from mlops_kit.config import People, Project
 from mlops_kit.database import Opinion, Promotion, now, rows, session
-from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.errors import KitError, NotAllowed, RunFailed
 
-Word = Literal["approved", "rejected"]
+Word = Literal["approved", "rejected", "changes"]  # changes: somebody asked for some before it may serve
 RULE = "mlops.yaml (approval: automatic)"  # who approves where no person has to
 
 
@@ -38,20 +39,31 @@ def opinion(project: Project, facts: dict[str, Any]) -> Opinion | None:
     return next(iter(rows(project, sa.select(Opinion).filter_by(**same).order_by(Opinion.id.desc()).limit(1))), None)
 
 
-def say(project: Project, facts: dict[str, Any], word: Word, by: str, why: str) -> Opinion:
+def opinions(project: Project, most: int = 1000) -> list[Opinion]:
+    """All that was said of the project's versions, the newest first."""
+    return rows(project, sa.select(Opinion).where(Opinion.model == project.config.name).order_by(Opinion.id.desc()).limit(most))
+
+
+def say(project: Project, facts: dict[str, Any], word: Word, by: str, why: str, seen: int | None = None) -> Opinion:
     """Record what somebody says of a reviewed version.
 
     Parameters
     ----------
     facts : dict
         ``version``, ``model_hash``, ``evidence_hash``, ``review``, ``sample`` and ``author``, as the registry holds them.
+    seen : int, optional
+        The number of the last opinion on this version that the person knew of, 0 for none; if another
+        came since, theirs is not recorded. None: whatever was said before.
 
     Raises
     ------
     KitError
-        If there is no reason, the person may not decide, or the author may not approve its own work.
+        If there is no reason.
+    NotAllowed
+        If the person may not decide, or the author may not approve its own work.
     RunFailed
-        If a version whose review failed, or that was made from a sample, is to be approved.
+        If a version whose review failed, or that was made from a sample, is to be approved; or somebody
+        else has decided since.
     """
     if not why.strip():
         raise KitError("a decision needs a reason", "a sentence that others can read later", '--reason "why"')
@@ -60,9 +72,34 @@ def say(project: Project, facts: dict[str, Any], word: Word, by: str, why: str) 
     if word == "approved":
         fit(facts)
     made = Opinion(project.config.name, facts["version"], facts["model_hash"], facts["evidence_hash"], word, by, why.strip(), now())
+    if seen is not None:
+        return alone(project, made, seen)
     with session(project) as opened:
         opened.add(made)
     return made
+
+
+def alone(project: Project, made: Opinion, seen: int) -> Opinion:
+    """Record an opinion if nobody has said anything of the version since ``seen``: of two at once one is written.
+
+    One statement asks and writes, which SQLite does whole. PostgreSQL does so only if told to (SERIALIZABLE),
+    and may then turn away all but one, or all; who was turned away asks again.
+    """
+    held = {c.name: getattr(made, c.name) for c in Opinion.__table__.columns if c.name != "id"}
+    same = (Opinion.model == made.model, Opinion.version == made.version)
+    last = sa.select(sa.func.coalesce(sa.func.max(Opinion.id), 0)).where(*same).scalar_subquery()
+    written = sa.insert(Opinion).from_select(list(held), sa.select(*(sa.literal(v) for v in held.values())).where(last == seen)).returning(Opinion.id)
+    for _ in range(20):
+        with suppress(sa.exc.OperationalError), session(project) as opened:
+            number = opened.connection(execution_options={"isolation_level": "SERIALIZABLE"}).execute(written).scalar()
+            break
+    else:
+        raise RunFailed("the database was too busy to record the decision", "a moment in which nobody else decides", "try again")
+    known = {o.id: o for o in opinions(project)}
+    if number is None:
+        other = next(o for o in known.values() if o.version == made.version)
+        raise RunFailed(f"{other.by} has decided on version {made.version} in between ({other.word}: {other.why})", "what the page showed", "load the page again, then decide")
+    return known[number]
 
 
 def may(people: People, by: str, author: str = "", approves: bool = True) -> None:
@@ -70,14 +107,14 @@ def may(people: People, by: str, author: str = "", approves: bool = True) -> Non
 
     Raises
     ------
-    KitError
+    NotAllowed
         Naming who may.
     """
     allowed, key = (people.approvers, "approvers") if approves else (people.operators, "operators")
     if allowed and by not in allowed:
-        raise KitError(f"{by!r} may not decide this", f"one of: {', '.join(allowed)}", f"ask one of them; people.{key} in mlops.yaml names who may")
+        raise NotAllowed(f"{by!r} may not decide this", f"one of: {', '.join(allowed)}", f"ask one of them; people.{key} in mlops.yaml names who may")
     if approves and people.four_eyes and by == author:
-        raise KitError(f"{by!r} made this version and may not approve it", "another person", "ask somebody else; people.four_eyes in mlops.yaml asks for two")
+        raise NotAllowed(f"{by!r} made this version and may not approve it", "another person", "ask somebody else; people.four_eyes in mlops.yaml asks for two")
 
 
 def fit(facts: dict[str, Any]) -> None:

@@ -44,6 +44,10 @@ class RunFailed(KitError):
     exit_code = 1
 
 
+class NotAllowed(KitError):
+    """The person may not do this; another one may."""
+
+
 class Waiting(KitError):
     """Nothing failed; a person has to decide before it goes on."""
 

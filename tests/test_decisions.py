@@ -109,6 +109,39 @@ def test_who_may_not_decide_is_told_who_may(project: config.Project, people: dic
     assert decisions.say(strict, FACTS, "approved", "bob", "fit").by == "bob"
 
 
+def test_of_two_who_decide_at_once_one_is_recorded(project: config.Project) -> None:
+    lost: list[str] = []
+
+    def go(by: str, word: decisions.Word) -> None:
+        try:
+            decisions.say(project, FACTS, word, by, f"{by} first", seen=0)
+        except RunFailed as error:
+            lost.append(str(error))
+
+    threads = [threading.Thread(target=go, args=(f"p{i}", "approved" if i % 2 else "rejected")) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [won] = decisions.opinions(project)
+    assert len(lost) == 7 and all(f"{won.by} has decided on version 1 in between ({won.word}: {won.by} first)" in text for text in lost)
+
+
+def test_who_has_seen_the_last_word_may_say_another(project: config.Project) -> None:
+    first = decisions.say(project, FACTS, "changes", "bob", "name the owner", seen=0)
+    with pytest.raises(RunFailed, match="bob has decided on version 1 in between"):
+        decisions.say(project, FACTS, "approved", "eve", "fit", seen=0)
+    second = decisions.say(project, FACTS, "approved", "eve", "fit", seen=first.id)
+    assert second.id > first.id and second.why == "fit" and decisions.opinion(project, FACTS) == second
+    assert [o.word for o in decisions.opinions(project)] == ["approved", "changes"]
+
+
+def test_who_asks_for_changes_has_not_approved(project: config.Project) -> None:
+    decisions.say(project, FACTS, "changes", "bob", "name the owner")
+    with pytest.raises(RunFailed, match="has no approval"):
+        decisions.promote(project, FACTS, None, "bob", "why")
+
+
 def test_only_an_operator_goes_back_where_they_are_named() -> None:
     people = config.People(operators=["olga"])
     decisions.may(people, "olga", approves=False)

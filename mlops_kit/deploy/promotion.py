@@ -35,7 +35,7 @@ def decide(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdi
     facts = tracking.facts_of(stage.project, version["version"])
     found = approval(stage, facts)
     if found.word != "approved":
-        sentence = f"Not promoted: {found.word} by {found.by}: {found.why}"
+        sentence = f"Not promoted: {f'{found.by} asked for changes' if found.word == 'changes' else f'rejected by {found.by}'}: {found.why}"
         return {"promoted": False, "sentence": sentence, "why": found.why}, gate("failed", sentence)
     done = tracking.promote(stage.project, version["version"], found.by, found.why)
     by = "automatically" if found.by == decisions.RULE else f"by {found.by}"

@@ -78,6 +78,8 @@ def test_without_a_persons_word_it_waits_and_their_word_decides(copied: config.P
     decisions.say(copied, facts, "rejected", "ann", "too many alarms")
     made, gate = deploy.decide(stage, SECOND)
     assert not made["promoted"] and gate.blocks and made["sentence"] == "Not promoted: rejected by ann: too many alarms"
+    decisions.say(copied, facts, "changes", "ann", "fewer alarms")
+    assert deploy.decide(stage, SECOND)[0]["sentence"] == "Not promoted: ann asked for changes: fewer alarms"
     decisions.say(copied, facts, "approved", "bob", "the alarms are worth it")
     made, gate = deploy.decide(stage, SECOND)
     assert made["promoted"] and made["sentence"].startswith("Version 2 serves now, approved by bob") and champion(copied) == "2"
