@@ -155,6 +155,8 @@ class Retrain(Section):
     on_drift: bool = Field(False, description="Retrain on drift alone (drift alone rarely costs anything)")
     after: Duration | None = Field(None, description="Retrain when the model is older than this; null: never for age alone")
     labels: int = Field(500, ge=0, description="Fewest labelled new rows before a retrain is worth it")
+    on_gap: bool = Field(True, description="Retrain when the labels stay below what the probabilities promise (watch.persist windows in a row)")
+    cool_down: Duration = Field(timedelta(days=14), description="Least time between two retrainings that nobody asked for")
 
 
 class Labels(Section):
@@ -194,7 +196,6 @@ class Watch(Section):
     every: Duration = Field(timedelta(days=1), description="How often new rows are scored and labels imported")
     window: Duration = Field(timedelta(days=7), description="Stretch of time that is monitored as one")
     persist: int = Field(2, ge=1, description="Windows of the last three that must show a drift before somebody is told")
-    cool_down: Duration = Field(timedelta(days=14), description="Least time between two retrainings")
 
 
 class People(Section):
@@ -376,6 +377,20 @@ class Project:
     def path(self, relative: str | Path) -> Path:
         """A path of the project, absolute."""
         return self.root / relative
+
+    def moment(self, text: str, said: str) -> datetime | None:
+        """A moment that a person wrote, in UTC; None for nothing.
+
+        Raises
+        ------
+        KitError
+            If it is none.
+        """
+        try:
+            found = moment(text)
+        except ValueError as error:
+            raise KitError(f"{said} {text!r} is no moment", str(error).removeprefix("expected "), "mend it") from error
+        return None if found is None else self.config.utc(found)
 
     @property
     def reports(self) -> Path:

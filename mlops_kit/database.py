@@ -86,14 +86,14 @@ class Prediction(Base):
 
 
 class Label(Base):
-    """What became known of a prediction: each message is kept, the last joined or corrected one counts.
+    """What became known of a prediction: each message is kept, and of each prediction at most one ``counts``.
 
     ``word`` says what was made of it: joined, corrected, repeated, unknown (no such prediction yet),
     refused (no value of the target). ``known`` is the moment from which it was known.
     """
 
     __tablename__ = "labels"
-    __table_args__ = (sa.Index("labels_by_prediction", "model", "prediction"), sa.Index("labels_by_word", "model", "word"))
+    __table_args__ = (sa.Index("one_label_counts", "prediction", unique=True, sqlite_where=sa.text("counts = 1"), postgresql_where=sa.text("counts")), sa.Index("labels_by_word", "model", "word"))
     id: Mapped[int] = mapped_column(primary_key=True, init=False)
     model: Mapped[str]
     prediction: Mapped[str]
@@ -103,6 +103,7 @@ class Label(Base):
     origin: Mapped[str]
     word: Mapped[str]
     at: Mapped[str]
+    counts: Mapped[bool] = mapped_column(default=False)
 
 
 class Window(Base):

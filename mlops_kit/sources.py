@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,13 +268,51 @@ def read(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
     if known_by is not None:
         limit = pd.Timestamp(known_by)
         frame = frame[~(frame[config.time] >= limit)]
-        masks = {c: ~(known_at(project, frame, c) <= limit) for c in [config.target, *config.known_later] if c in frame}
-        for column, hidden in masks.items():
-            frame[column] = frame[column].mask(hidden)
+        frame = masked(project, frame.copy(), limit)
     if frame.empty:
         raise RunFailed(f"no row of the source was known by {known_by:%Y-%m-%d %H:%M} UTC", "an as_of after the first rows", "mlops run --as-of …")
     by = [config.time, *keys(project)]
     return frame.reset_index(drop=True) if in_order(frame, by) else frame.sort_values(by, kind="stable", ignore_index=True)
+
+
+class History:
+    """The source, read again only when its files have changed, and seen as of any moment."""
+
+    def __init__(self, project: Project) -> None:
+        self.project, self.mark = project, None
+        self.whole: pd.DataFrame | None = None
+
+    def upto(self, known_by: datetime, since: datetime | None = None) -> pd.DataFrame:
+        """The rows from ``since`` on as they were known at a moment; as ``read`` gives them, but no row is no error."""
+        import pandas as pd
+
+        mark, config = self.files(), self.project.config
+        whole = self.whole if self.whole is not None and mark is not None and mark == self.mark else read(self.project)
+        self.whole, self.mark = whole, mark
+        if config.time is None:
+            return whole
+        moments, limit = whole[config.time], pd.Timestamp(known_by)
+        kept: pd.DataFrame = whole[(moments < limit) & (moments >= pd.Timestamp(since) if since is not None else moments < limit)].reset_index(drop=True)
+        return masked(self.project, kept, limit)
+
+    def files(self) -> Any:
+        """What the source's files look like from outside: None where that cannot be told without reading them."""
+        source = self.project.config.source
+        if not isinstance(source, str) or "://" in source:
+            return None
+        if source.startswith("dataset:"):
+            return source
+        path = located(self.project, source)
+        found = glob(path) or [path]
+        return [(f, os.stat(f).st_mtime_ns, os.stat(f).st_size) for f in sorted(found) if os.path.exists(f)]
+
+
+def masked(project: Project, frame: pd.DataFrame, limit: Any) -> pd.DataFrame:
+    """The rows with the values missing that were not known yet at a moment."""
+    masks = {c: ~(known_at(project, frame, c) <= limit) for c in [project.config.target, *project.config.known_later] if c in frame}
+    for column, hidden in masks.items():
+        frame[column] = frame[column].mask(hidden)
+    return frame
 
 
 def in_order(frame: pd.DataFrame, by: list[str]) -> bool:

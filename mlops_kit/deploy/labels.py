@@ -19,16 +19,17 @@ import sqlalchemy as sa
 from mlops_kit import contract, features, sources
 from mlops_kit.config import Project
 from mlops_kit.database import Label, Prediction, exists, session, stamp
-from mlops_kit.deploy.predictions import COUNTS, MANY, named_row, present_labels
+from mlops_kit.deploy.predictions import MANY, named_row, with_labels
 from mlops_kit.errors import KitError
 
 if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
+COUNTS = ("joined", "corrected")  # words of a label that counts
 WORDS = ("joined", "corrected", "repeated", "outdated", "unknown", "refused")
 PREDICTION = "prediction_id"
-CORRECTIONS = timedelta(days=30)  # how long after its row a source may still mend a label
+CORRECTIONS = timedelta(days=14)  # how long after its row a source may still mend a label
 
 
 class Said(NamedTuple):
@@ -47,6 +48,7 @@ class Coder:
         column = contract.load(file).columns.get(project.config.target) if file.exists() else None
         self.kind = column.type if column else "number"
         self.classes = features.ordered(column.allowed) if column and column.allowed else [0, 1]
+        self.codes = {self.text(c): float(i) for i, c in enumerate(self.classes)}
 
     @property
     def expected(self) -> str:
@@ -59,8 +61,7 @@ class Coder:
             return None
         if self.task == "regression":
             return self.measured(value)
-        found = {self.text(c): float(i) for i, c in enumerate(self.classes)}
-        return found.get(self.text(value))
+        return self.codes.get(self.text(value))
 
     @staticmethod
     def measured(value: Any) -> float | None:
@@ -109,8 +110,18 @@ def join(project: Project, messages: list[Said], origin: str, at: str, by_key: b
             word = "refused" if value is None else next((w for w in WORDS if w in made), "unknown")
             words.append(word)
             filed = [(i, w) for i, w in zip(found.get(message.name, []), made, strict=False)] or [(message.name, word)]
-            opened.add_all(row(project, message, i, value, origin, w, at) for i, w in filed if not (again and quiet(w, i, message, told)))
+            for name, made_of_it in filed:
+                if not (again and quiet(made_of_it, name, message, told)):
+                    put(opened, row(project, message, name, value, origin, made_of_it, at))
     return words
+
+
+def put(opened: Session, message: Label) -> None:
+    """File a message; one that counts takes the place of the one before."""
+    if message.counts:
+        opened.flush()
+        opened.execute(sa.update(Label).where(Label.prediction == message.prediction, Label.counts).values(counts=False))
+    opened.add(message)
 
 
 def quiet(word: str, name: str, message: Said, told: set[tuple[str, str]]) -> bool:
@@ -120,7 +131,7 @@ def quiet(word: str, name: str, message: Said, told: set[tuple[str, str]]) -> bo
 
 def row(project: Project, message: Said, prediction: str, value: float | None, origin: str, word: str, at: str) -> Label:
     """A message as it is filed."""
-    return Label(project.config.name, prediction, value, str(message.value), message.known, origin, word, at)
+    return Label(project.config.name, prediction, value, str(message.value), message.known, origin, word, at, word in COUNTS)
 
 
 def file(present: dict[str, tuple[float, str]], prediction: str, value: float, message: Said) -> str:
@@ -145,9 +156,9 @@ def matches(opened: Session, model: str, names: list[str], by_key: bool) -> dict
 
 def current(opened: Session, model: str, names: list[str], by_key: bool) -> dict[str, tuple[float, str]]:
     """The label that counts of each of these predictions: its value, and when it was known."""
-    label, column, out = present_labels(model), (Prediction.key if by_key else Prediction.id), dict[str, tuple[float, str]]()
+    column, out = (Prediction.key if by_key else Prediction.id), dict[str, tuple[float, str]]()
     for some in chunks(names):
-        asked = sa.select(Prediction.id, label.c.value, label.c.known).join(label, label.c.prediction == Prediction.id).where(Prediction.model == model, column.in_(some))
+        asked = with_labels(Prediction.id, Label.value, Label.known).where(Prediction.model == model, column.in_(some), Label.counts)
         out |= {i: (v, k) for i, v, k in opened.execute(asked)}
     return out
 
@@ -194,21 +205,33 @@ def collect(project: Project, history: pd.DataFrame, at: Any) -> dict[str, int]:
 
 
 def from_source(project: Project, history: pd.DataFrame) -> list[Said]:
-    """The target's values that the source knows, for rows that were scored; later ones are not in it."""
-    config, keys = project.config, sources.keys(project)
+    """What the source says of rows that were scored and that is news: no label yet, or another one."""
+    config, keys, coder = project.config, sources.keys(project), Coder(project)
     first = earliest(project)
-    seen = history[history[config.target].notna() & (history[config.time] >= first)] if config.time and first is not None else history.iloc[:0]
-    known = sources.known_at(project, seen, config.target)
-    return [Said(named_row(k), v, stamp(m)) for k, v, m in zip(seen[keys].itertuples(index=False, name=None), seen[config.target], known, strict=True)]
+    if config.time is None or first is None:
+        return []
+    seen = history[history[config.target].notna() & (history[config.time] >= first)]
+    held = labelled(project, first)
+    codes = {v: coder(v) for v in seen[config.target].unique()}
+    named = zip([named_row(k) for k in seen[keys].itertuples(index=False, name=None)], seen[config.target], sources.known_at(project, seen, config.target), strict=True)
+    return [Said(n, v, stamp(m)) for n, v, m in named if n in held and held[n] != {codes[v]}]
+
+
+def labelled(project: Project, first: Any) -> dict[str, set[float | None]]:
+    """The labels of the rows scored from a moment on, by key; None where an answer has none yet."""
+    out = dict[str, set[float | None]]()
+    with session(project) as opened:
+        for key, value in opened.execute(with_labels(Prediction.key, Label.value).where(Prediction.model == project.config.name, Prediction.moment >= stamp(first), Prediction.key != "")):
+            out.setdefault(key, set()).add(value)
+    return out
 
 
 def earliest(project: Project) -> Any:
     """The moment of the oldest row that was scored and has no label yet, less the time in which corrections come."""
     import pandas as pd
 
-    label = present_labels(project.config.name)
     with session(project) as opened:
-        open_rows = sa.select(sa.func.min(Prediction.moment)).outerjoin(label, label.c.prediction == Prediction.id).where(Prediction.model == project.config.name, label.c.value.is_(None), Prediction.key != "")
+        open_rows = with_labels(sa.func.min(Prediction.moment)).where(Prediction.model == project.config.name, Label.id.is_(None), Prediction.key != "")
         found = opened.scalar(open_rows) or opened.scalar(sa.select(sa.func.max(Prediction.moment)).where(Prediction.model == project.config.name))
     return None if found is None else pd.Timestamp(found) - CORRECTIONS
 
@@ -242,7 +265,7 @@ def retried(project: Project, at: Any) -> Counter[str]:
             for message in waiting:
                 value, name = coder(message.said if message.value is None else message.value), message.prediction
                 for prediction in found.get(name, []) if value is not None and message.word == "unknown" else []:
-                    message.prediction, message.word, message.at = prediction, "joined", stamp(at)
+                    message.prediction, message.word, message.at, message.counts = prediction, "joined", stamp(at), True
                     counts["joined"] += 1
     return counts
 
@@ -259,11 +282,11 @@ def delay(project: Project) -> dict[str, Any]:
     import numpy as np
     import pandas as pd
 
-    model, label = project.config.name, present_labels(project.config.name)
+    model = project.config.name
     with session(project) as opened:
         counts = dict(opened.execute(sa.select(Label.word, sa.func.count()).where(Label.model == model).group_by(Label.word)).tuples().all())
-        waiting = opened.scalar(sa.select(sa.func.count()).select_from(Prediction).outerjoin(label, label.c.prediction == Prediction.id).where(Prediction.model == model, label.c.value.is_(None)))
-        pairs = opened.execute(sa.select(Prediction.moment, label.c.known).join(label, label.c.prediction == Prediction.id).where(Prediction.model == model, Prediction.moment.is_not(None)).order_by(Prediction.moment)).all()
+        waiting = opened.scalar(with_labels(sa.func.count()).where(Prediction.model == model, Label.id.is_(None)))
+        pairs = opened.execute(with_labels(Prediction.moment, Label.known).where(Prediction.model == model, Prediction.moment.is_not(None), Label.counts).order_by(Prediction.moment)).all()
     days = [(pd.Timestamp(k) - pd.Timestamp(m)).total_seconds() / 86400 for m, k in pairs[-20_000:]]
     late = {"median_days": float(np.median(days)), "p90_days": float(np.quantile(days, 0.9))} if days else {"median_days": None, "p90_days": None}
     return {**{w: int(counts.get(w, 0)) for w in WORDS}, "waiting": int(waiting or 0), "upto": pairs[-1][0] if pairs else "", **late}

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
-COUNTS = ("joined", "corrected")  # words of a label that make it the present one
 MANY = 500  # values of an IN list at most
 
 
@@ -40,7 +39,8 @@ def listed(project: Project, facts: dict[str, Any], out: pd.DataFrame, inputs: p
     config, keys = project.config, sources.keys(project)
     same = {"model": config.name, "version": str(facts["version"]), "model_hash": facts["model_hash"], "origin": origin, "at": at, "request": request, "body": body}
     moments = [stamp(m) for m in out[config.time]] if config.time else [None] * len(out)
-    named = [named_row(k) for k in out[keys].itertuples(index=False, name=None)] if set(keys) <= set(out) else [""] * len(out)
+    given = out[keys].notna().all(axis=1) if set(keys) <= set(out) else [False] * len(out)
+    named = [named_row(k) if g else "" for k, g in zip(out.reindex(columns=keys).itertuples(index=False, name=None), given, strict=True)]
     inside = [packed(row) for row in inputs.itertuples(index=False, name=None)]
     found = zip(out["prediction_id"], out["score"], out["decision"], moments, named, inside, strict=True)
     return [{**same, "id": i, "score": float(s), "decision": None if d != d else float(d), "moment": m, "key": k, "features": f} for i, s, d, m, k, f in found]
@@ -78,18 +78,9 @@ def fresh(opened: Session, table: Any) -> Any:
     return dialect.insert(table.__table__).on_conflict_do_nothing()
 
 
-def present_labels(model: str) -> sa.Subquery:
-    """The label that counts for each prediction: the last that joined or corrected."""
-    last = sa.select(sa.func.max(Label.id)).where(Label.model == model, Label.word.in_(COUNTS)).group_by(Label.prediction)
-    return sa.select(Label.prediction, Label.value, Label.known).where(Label.id.in_(last)).subquery()
-
-
-def asked(model: str, *where: Any) -> sa.Select[Any]:
-    """The log with the label that counts, in the order of the rows' moments."""
-    label = present_labels(model)
-    columns = (Prediction.id, Prediction.version, Prediction.key, Prediction.moment, Prediction.score, Prediction.decision, Prediction.features, Prediction.at, label.c.value, label.c.known)
-    joined = sa.select(*columns).outerjoin(label, label.c.prediction == Prediction.id)
-    return joined.where(Prediction.model == model, *where).order_by(Prediction.moment, Prediction.id)
+def with_labels(*columns: Any) -> sa.Select[Any]:
+    """A query of the log with the label that counts beside each answer, where there is one."""
+    return sa.select(*columns).outerjoin_from(Prediction, Label, sa.and_(Label.prediction == Prediction.id, Label.counts))
 
 
 def between(project: Project, start: Any, end: Any) -> pd.DataFrame:
@@ -107,8 +98,10 @@ def between(project: Project, start: Any, end: Any) -> pd.DataFrame:
     columns = ["prediction_id", "version", "key", "moment", "score", "decision", "features", "at", project.config.target, "known"]
     if not exists(project):
         return pd.DataFrame(columns=columns)
+    held = (Prediction.id, Prediction.version, Prediction.key, Prediction.moment, Prediction.score, Prediction.decision, Prediction.features, Prediction.at, Label.value, Label.known)
+    within = (Prediction.model == project.config.name, Prediction.moment >= stamp(start), Prediction.moment < stamp(end))
     with session(project) as opened:
-        found = opened.execute(asked(project.config.name, Prediction.moment >= stamp(start), Prediction.moment < stamp(end))).all()
+        found = opened.execute(with_labels(*held).where(*within).order_by(Prediction.moment, Prediction.id)).all()
     made = pd.DataFrame(found, columns=columns)
     made["moment"], made["known"] = pd.to_datetime(made["moment"], utc=True, format="ISO8601"), pd.to_datetime(made["known"], utc=True, format="ISO8601")
     made = made.astype({"score": float, "decision": float, project.config.target: float})

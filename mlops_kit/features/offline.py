@@ -161,12 +161,7 @@ def known(project: Project, frame: pd.DataFrame, cut: datetime) -> pd.DataFrame:
     import pandas as pd
 
     config, limit = project.config, pd.Timestamp(cut)
-    kept = frame[~(frame[config.time] >= limit)].copy()
-    late = [c for c in [config.target, *config.known_later] if c in kept]
-    hidden = {c: ~(sources.known_at(project, kept, c) <= limit) for c in late}
-    for column, mask in hidden.items():
-        kept[column] = kept[column].mask(mask)
-    return kept
+    return sources.masked(project, frame[~(frame[config.time] >= limit)].copy(), limit)
 
 
 def point_in_time(project: Project, rows: pd.DataFrame, history: pd.DataFrame, cut: datetime) -> Verdict:

@@ -69,7 +69,13 @@ def realised(scores: pd.DataFrame, labels: pd.DataFrame, config: configs.Config,
     reason = "the table has no time, so no label comes in later" if config.time is None else "no row was scored" if scores.empty else ""
     if reason:
         return Table(TITLE, f"Not applicable: {reason}.", pd.DataFrame(columns=COLUMNS))
-    rows = joined(scores, labels, config)
+    return measured(joined(scores, labels, config), config, promise, seed)
+
+
+def measured(rows: pd.DataFrame, config: configs.Config, promise: Interval | None, seed: int = 0) -> Table:
+    """As ``realised``, for scored rows that have their label beside them as a number, NaN where it is not known."""
+    import pandas as pd
+
     known = rows[rows[config.target].notna()]
     found = intervals(known, config, seed)
     data = pd.DataFrame([(n, i.value, i.low, i.high, len(known), promise.value if promise and n == config.headline else None) for n, i in found.items()], columns=COLUMNS)

@@ -32,6 +32,8 @@ class Facts:
     config: configs.Config
     rows_labelled: int
     model_age: timedelta | None
+    since_last: timedelta | None = None
+    pending: str = ""
 
     def verdict(self, check: str) -> Verdict | None:
         """Monitoring's verdict of a check, if it gave one."""
@@ -98,6 +100,13 @@ def drifted(facts: Facts) -> str:
     return found.sentence if found and facts.config.retrain.on_drift else ""
 
 
+@rule("gap", "reason")
+def no_longer_holds(facts: Facts) -> str:
+    """The labels stay below what the probabilities promise: what the model learnt has changed."""
+    found = facts.failed("gap")
+    return found.sentence if found and facts.config.retrain.on_gap else ""
+
+
 @rule("age", "reason")
 def aged(facts: Facts) -> str:
     """The model is older than the project lets it become."""
@@ -112,8 +121,30 @@ def few_labels(facts: Facts) -> str:
     return f"Only {have:,} new labelled rows; {need:,} are needed." if have < need else ""
 
 
-def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Config, rows_labelled: int, model_age: timedelta | None) -> dict[str, Any]:
+@rule("pending", "guard")
+def one_at_a_time(facts: Facts) -> str:
+    """A new version that waits for an approval comes first."""
+    return facts.pending
+
+
+@rule("cool_down", "guard")
+def too_soon(facts: Facts) -> str:
+    """The last retraining has not had the time to show what it is worth."""
+    last, least = facts.since_last, facts.config.retrain.cool_down
+    return f"The last retraining is {last / timedelta(days=1):g} days ago, under the {duration_text(least)} asked for." if last is not None and last < least else ""
+
+
+def decide(
+    drift: Table, realised: Table, alerts: Verdicts, config: configs.Config, rows_labelled: int, model_age: timedelta | None, since_last: timedelta | None = None, pending: str = ""
+) -> dict[str, Any]:
     """Whether to retrain, and why.
+
+    Parameters
+    ----------
+    since_last : timedelta or None
+        How long ago the last retraining was; None if there was none.
+    pending : str
+        What a retraining would have to wait for, in words; empty if nothing.
 
     Returns
     -------
@@ -121,7 +152,7 @@ def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Conf
         ``retrain`` (bool), ``action`` ("retrain", "stop", "wait", "keep"), ``reason`` (a sentence),
         ``evidence`` (a dict a rule: rule, role, applies, said) and ``command`` to act on it.
     """
-    facts = Facts(drift, realised, alerts, config, rows_labelled, model_age)
+    facts = Facts(drift, realised, alerts, config, rows_labelled, model_age, since_last, pending)
     said = [{"rule": n, "role": r.role, "said": r.function(facts)} for n, r in RULES.items()]
     first = {role: next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "") for role in ("stop", "reason", "guard")}
     if first["stop"]:
@@ -168,7 +199,7 @@ def settings(config: configs.Config) -> Table:
     import pandas as pd
 
     rows = [(f"retrain.{n}", str(configs.shown(getattr(config.retrain, n))), i.description or "") for n, i in type(config.retrain).model_fields.items()]
-    ways = [w for w, on in (("a proven fall", config.retrain.on_fall), ("drift alone", config.retrain.on_drift), ("age", config.retrain.after is not None)) if on]
+    ways = [w for w, on in (("a proven fall", config.retrain.on_fall), ("labels below the estimate", config.retrain.on_gap), ("drift alone", config.retrain.on_drift), ("age", config.retrain.after is not None)) if on]
     sentence = f"Reasons for a new model here: {', '.join(ways) or 'none'}; at least {config.retrain.labels:,} new labels."
     return Table("The policy", sentence, pd.DataFrame(rows, columns=["setting", "value", "meaning"]))
 
