@@ -153,6 +153,24 @@ def approve(reason: Reason, name: Run = "", project: Where = "") -> None:
 
 
 @app.command()
+def resume(name: Run = "", project: Where = "") -> None:
+    """Go on with a run that waited, once somebody has decided on its version."""
+    from mlops_kit.pipeline import run as chain
+    from mlops_kit.pipeline.progress import Teller
+    from mlops_kit.session import Session
+
+    opened, say = Session(project or None), Teller(sys.stdout)
+    try:
+        made = opened.resume(name, say)
+    finally:
+        say.close()
+    told(made, opened.project.config.reports)
+    error = chain.failure(made)
+    if error is not None:
+        raise error
+
+
+@app.command()
 def reject(reason: Reason, name: Run = "", project: Where = "") -> None:
     """Reject the version of a run: it will not serve."""
     from mlops_kit.session import Session
@@ -173,6 +191,41 @@ def rollback(reason: Reason, project: Where = "") -> None:
 
 
 @app.command()
+def watch(
+    project: Where = "",
+    one: Annotated[bool, typer.Option("--once", help="One pass, then end")] = False,
+    as_of: Annotated[str, typer.Option(help="The moment of that one pass; default: now")] = "",
+    since: Annotated[str, typer.Option(help="Where the watch begins, the first time; default: the champion's as_of")] = "",
+    until: Annotated[str, typer.Option(help="The moment at which it ends; default: when it is stopped")] = "",
+    fast: Annotated[bool, typer.Option("--fast", help="Live a past stretch of time without waiting")] = False,
+) -> None:
+    """Score what is new, import labels, monitor, decide, retrain: once, by the clock, or through a past quarter."""
+    from datetime import UTC, datetime
+
+    from mlops_kit import config as configs
+    from mlops_kit import watch as watching
+    from mlops_kit.pipeline.progress import Teller
+
+    opened = configs.load(project or None)
+    when = {name: opened.moment(text, f"--{name}") for name, text in (("as-of", as_of), ("since", since), ("until", until))}
+    if fast and when["until"] is None:
+        raise KitError("--fast has no end", "--until with the moment at which it ends", "mlops watch --since 2013-07-01 --until 2013-10-01 --fast")
+    if not fast and when["since"] is not None or when["as-of"] is not None and not one:
+        raise KitError("--since goes with --fast, and --as-of with --once", "a stretch of time to live, or the moment of one pass", "mlops watch --once --as-of 2013-07-02")
+    say = Teller(sys.stdout)
+    try:
+        if one:
+            said = watching.once(opened, when["as-of"] or datetime.now(UTC), say)
+        elif fast and when["until"] is not None:
+            said = watching.live(opened, when["since"], when["until"], say)
+        else:
+            said = watching.keep(opened, when["until"], say)
+    finally:
+        say.close()
+    print(said)
+
+
+@app.command()
 def lab(project: Where = "", given: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTION ...]", help="Options of JupyterLab's own")] = None) -> None:
     """JupyterLab on the project; it asks no other host for news, updates or extensions."""
     from mlops_kit import config as configs
@@ -184,6 +237,49 @@ def lab(project: Where = "", given: Annotated[list[str] | None, typer.Argument(m
 
 
 QUIET_LAB = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate", "--LabApp.extension_manager=readonly")
+
+
+@app.command()
+def dashboard(
+    project: Where = "",
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any that is free; default: dashboard.port of mlops.yaml")] = None,
+    ip: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs a token or an identity")] = "",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the first page in a browser")] = True,
+) -> None:
+    """The dashboards, with the buttons that decide, until it is stopped."""
+    import webbrowser
+    from functools import partial
+
+    from mlops_kit import config as configs
+    from mlops_kit import session
+    from mlops_kit.dashboards import server
+
+    opened = configs.load(project or None)
+
+    def ready(addresses: list[str]) -> None:
+        print(f"the dashboards of {opened.config.name} answer at\n  " + "\n  ".join(addresses) + "\nCtrl+C stops them", flush=True)
+        if browser:
+            webbrowser.open(addresses[0])
+
+    server.start(opened, session.acts(opened), port, ip, ready, partial(session.warm, opened))
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Option("--dashboard", help="Which page")] = "review",
+    project: Where = "",
+    version: Annotated[str, typer.Option(help="Version to show; default: the one that waits, else the one that serves")] = "",
+    against: Annotated[str, typer.Option(help="Version to lay beside it; default: the one it was compared with")] = "",
+    out: Annotated[str, typer.Option(help="HTML file to write; default: NAME.html beside the runs")] = "",
+) -> None:
+    """A dashboard as one file that opens from anywhere, with no network and no buttons."""
+    from mlops_kit import config as configs
+    from mlops_kit import dashboards, store
+
+    opened = configs.load(project or None)
+    file = Path(out) if out else opened.reports / f"{name}.html"
+    store.write_text(file, dashboards.twin(name, opened, file, version=version, against=against))
+    print(f"{file} shows the {name} dashboard ({file.stat().st_size / 1e6:.1f} MB)")
 
 
 @app.command()

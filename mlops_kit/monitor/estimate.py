@@ -1,0 +1,134 @@
+"""Performance without labels, and what a column's drift costs.
+
+Both hold only while the target depends on the features as it did: when the labels are in, realised
+below estimated is the sign that it does not any more.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import config as configs
+from mlops_kit import metrics
+from mlops_kit.results import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+BINS = 10  # of a number's reference values, beside the missing ones
+UNESTIMATED = ("calibration_error",)  # zero by construction once the probabilities are calibrated
+LEAST_SHARE = 0.1  # of the reference's rows that must still count after reweighting
+
+
+def calibrator(score: Any, y: Any) -> Any:
+    """Probabilities of a reference made true by isotonic regression (Zadrozny & Elkan 2002); None for one class."""
+    import numpy as np
+    from sklearn.isotonic import IsotonicRegression
+
+    score, y = np.asarray(score, dtype=float), np.asarray(y, dtype=float)
+    known = ~(np.isnan(score) | np.isnan(y))
+    if len(np.unique(y[known])) < 2:
+        return None
+    return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score[known], y[known])
+
+
+def estimated(score: Any, days: Any, calibrated: Any, config: configs.Config, seed: int = 0) -> Interval:
+    """The headline metric expected from the probabilities alone (CBPE).
+
+    Each row counts as a positive with its calibrated probability and as a negative with the rest, which
+    gives the expected confusion at every threshold (NannyML's confidence-based performance estimation).
+    The interval draws whole days. None for a regression, and for a metric that calibration fixes.
+    """
+    import numpy as np
+
+    score = np.asarray(score, dtype=float)
+    if config.task != "binary" or config.headline in UNESTIMATED or calibrated is None or not len(score):
+        return Interval(None)
+    order = np.argsort(score, kind="stable")  # each draw's sort is then cheap
+    score, blocks = score[order], np.asarray(days)[order]
+    chance, function = calibrated.predict(score), metrics.METRICS[config.headline].function
+    y, both = np.tile([1.0, 0.0], len(score)), np.repeat(score, 2)
+
+    def expected(weights: np.ndarray | None = None) -> float:
+        drawn = np.ones(len(score)) if weights is None else weights
+        return function(y, both, None, np.column_stack([chance * drawn, (1 - chance) * drawn]).ravel())
+
+    draws = config.review.draws if metrics.drawable(len(score), blocks) else 0
+    return metrics.percentiles(expected(), [expected(w) for w in metrics.resampled(len(score), blocks, draws, seed)] if draws else [], 0.95)
+
+
+def levels(reference: pd.Series, current: pd.Series) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Both sides of a column as numbers of bins, and the bins' names.
+
+    A number is cut at the reference's deciles, a category is itself; rare and new ones are one, missing is one.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(reference) and not pd.api.types.is_bool_dtype(reference) and reference.nunique() > BINS:
+        known = reference.dropna().astype(float)
+        cuts = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
+        ends = [f"{c:.3g}" for c in cuts]
+        names = [f"< {ends[0]}", *(f"{a} – {b}" for a, b in zip(ends, ends[1:], strict=False)), f"≥ {ends[-1]}", "missing"]
+        codes = [np.where(s.isna(), len(cuts) + 1, np.searchsorted(cuts, s.astype(float).fillna(0), side="right")) for s in (reference, current)]
+        return codes[0], codes[1], names
+    texts = [s.map(lambda v: str(int(v)) if isinstance(v, (bool, np.bool_)) or isinstance(v, float) and v.is_integer() else str(v), na_action="ignore") for s in (reference, current)]
+    top = texts[0].value_counts().head(BINS).index.tolist()
+    place = {v: i for i, v in enumerate(sorted(top))}
+    codes = [np.where(t.isna(), len(top) + 1, t.map(place).fillna(len(top)).astype(int)) for t in texts]
+    return codes[0], codes[1], [*sorted(top), "others", "missing"]
+
+
+def shares(reference: pd.Series, current: pd.Series) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """A column's bins, their shares on either side, and the reference's bin by row; bins that hold nothing are left out."""
+    import numpy as np
+
+    before, now, names = levels(reference, current)
+    counted = [np.bincount(side, minlength=len(names)) / max(len(side), 1) for side in (before, now)]
+    return names, counted[0], counted[1], before
+
+
+def column_cost(reference: pd.DataFrame, current: pd.DataFrame, column: str, config: configs.Config, whole: float) -> tuple[float, float]:
+    """What the drift of one column costs in the headline metric, and the share of rows that the answer rests on.
+
+    The labelled reference is weighted by the column's density ratio over bins, and the metric computed
+    again; no model is asked. Positive: the metric becomes worse. The share is the effective sample
+    size (Σw)²/(n Σw²); below a tenth, or with a bin that the reference never had, the cost is not known.
+    """
+    import numpy as np
+
+    _, before, now, rows = shares(reference[column], current[column])
+    unseen = float(now[before == 0].sum())
+    ratio = np.divide(now, before, out=np.zeros_like(now), where=before > 0)
+    weights = ratio[rows]
+    effective = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum())) if weights.any() else 0.0
+    if effective < LEAST_SHARE or unseen > LEAST_SHARE:
+        return math.nan, effective
+    found = metrics.METRICS[config.headline]
+    changed = found.function(reference[config.target].to_numpy(float), reference["score"].to_numpy(float), None, weights)
+    return -found.gain(changed, whole), effective
+
+
+def costs(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str], config: configs.Config) -> dict[str, float]:
+    """``column_cost`` of some columns; NaN where it is not known.
+
+    Parameters
+    ----------
+    reference : DataFrame
+        The rows that the model was judged on: features, ``score`` and the target as a number.
+    current : DataFrame
+        The features of the window.
+    """
+    known = reference[reference[config.target].notna()].reset_index(drop=True)
+    whole = metrics.value(config.headline, known[config.target], known["score"]) if len(known) else math.nan
+    there = [c for c in columns if c in known and c in current]
+    return {c: column_cost(known, current, c, config, whole)[0] for c in there}
+
+
+def sketch(reference: pd.Series, current: pd.Series) -> dict[str, Any]:
+    """Both distributions of a column in a few bins, for a picture."""
+    names, before, now, _ = shares(reference, current)
+    kept = [i for i in range(len(names)) if before[i] or now[i]]
+    return {"bins": [names[i] for i in kept], "reference": [round(float(before[i]), 4) for i in kept], "current": [round(float(now[i]), 4) for i in kept]}

@@ -1,0 +1,344 @@
+"""``mlops watch``: the daily round. Score what is new, import labels, monitor, tell, decide, retrain.
+
+A pass is *as of* a moment and sees nothing later, so that a past quarter can be lived in minutes. Each
+step is one transaction with its own mark in the database, and what a killed pass has not marked the
+next one does: no row is scored twice, no window is judged twice. A retraining is the chain of
+notebooks; it goes on where it was killed, as every run does. Like the command line, this may compose rooms.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mlops_kit import config as configs
+from mlops_kit import decisions, sources, tracking
+from mlops_kit.database import Prediction, Retraining, Watch, Window, now, rows, session, stamp
+from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.monitor import incidents, windows
+from mlops_kit.results import number, percent, plain, revive
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_kit.pipeline.progress import Say
+
+AT_ONCE = 20_000  # rows scored in one transaction
+LATE = timedelta(days=7)  # how late a row may turn up in the source and still be scored
+FEW = 0.5  # a window with less than this share of the usual rows is told
+LABELLED = 0.8  # a window of which fewer rows have their label, though it is due, is told
+DUE, WAITING = "due", "waiting (approval)"
+
+
+class Watcher:
+    """The watch over one project, and what it keeps between two passes."""
+
+    def __init__(self, project: configs.Project, say: Say) -> None:
+        if project.config.time is None:
+            raise KitError("a table without time cannot be watched", "'time' in mlops.yaml: the column with the moment of prediction", "mlops run scores the rows without a label")
+        self.project, self.config, self.say = project, project.config, say
+        self.history = sources.History(project)
+        self.number, self.facts, self.model = 0, dict[str, Any](), None
+        self.references: dict[str, windows.Reference] = {}
+
+    def serving(self) -> tuple[dict[str, Any], Any]:
+        """The champion's facts and model, loaded anew only after a promotion."""
+        present = decisions.current(self.project)
+        if present is None:
+            raise KitError(f"{self.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
+        if present.number != self.number:
+            found = tracking.champion(self.project)
+            assert found is not None
+            self.model = tracking.load_model(self.project, found)
+            self.facts = {**found, "features": json.loads(found["features"]), "threshold": json.loads(found["threshold"])}
+            self.number = present.number
+        return self.facts, self.model
+
+    def reference(self, version: str) -> windows.Reference:
+        """What a version was judged on."""
+        if version not in self.references:
+            self.references[version] = windows.reference(self.project, tracking.facts_of(self.project, version))
+        return self.references[version]
+
+    def once(self, at: datetime, since: datetime | None = None) -> None:
+        """One pass as of a moment."""
+        state = self.begin(at, since)
+        self.follow_up(at)
+        scored = self.score(state, at)
+        counts = self.collect(at)
+        joined = counts.get("joined", 0) + counts.get("corrected", 0)
+        odd = {w: n for w, n in counts.items() if w in {"unknown", "refused"} and n}
+        self.say(f"{local(self.config, at)}: {number(scored)} rows scored, {number(joined)} labels" + "".join(f", {number(n)} {w}" for w, n in odd.items()), passing=True)
+        for start, end in self.unseen(state, at):
+            self.look(start, end, at)
+        for window in self.unsettled(at):
+            self.settle(window, at)
+        self.follow_up(at)
+
+    def begin(self, at: datetime, since: datetime | None) -> Watch:
+        """The mark of how far the watch has come; the first pass makes it."""
+        self.serving()
+        with session(self.project) as opened:
+            state = opened.get(Watch, self.config.name)
+            if state is None:
+                begin = since or datetime.fromisoformat(self.facts["as_of"])
+                state = Watch(self.config.name, stamp(begin), stamp(begin), now())
+                opened.add(state)
+            return state
+
+    def score(self, state: Watch, at: datetime) -> int:
+        """Score what is new, and move the mark; a row that turns up late is scored too."""
+        from mlops_kit.deploy import batch, predictions
+
+        facts, model = self.serving()
+        upto, since = datetime.fromisoformat(state.upto), datetime.fromisoformat(state.since)
+        first = max(since, upto - LATE)
+        history = self.history.upto(at, first - (self.config.look_back or timedelta(days=36500)))
+        fresh, done = self.fresh(history, first), 0
+        for begin in range(0, max(len(fresh), 1), AT_ONCE):
+            some = fresh.iloc[begin : begin + AT_ONCE].reset_index(drop=True)
+            out, inputs = batch.answer(self.project, model, facts, some, history) if len(some) else (some, some)
+            found = predictions.listed(self.project, facts, out, inputs, "watch", stamp(at)) if len(some) else []
+            with session(self.project) as opened:
+                done += predictions.write(opened, found)
+                if begin + AT_ONCE >= len(fresh) and stamp(at) > state.upto:
+                    opened.execute(sa.update(Watch).where(Watch.model == self.config.name).values(upto=stamp(at), at=now()))
+        return done
+
+    def fresh(self, history: pd.DataFrame, first: datetime) -> pd.DataFrame:
+        """The rows from a moment on that nobody has scored."""
+        from mlops_kit.deploy.predictions import named_row
+
+        recent = history[history[self.config.time] >= first].reset_index(drop=True)
+        with session(self.project) as opened:
+            done = set(opened.scalars(sa.select(Prediction.key).where(Prediction.model == self.config.name, Prediction.origin == "watch", Prediction.moment >= stamp(first))))
+        named = [named_row(k) for k in recent[sources.keys(self.project)].itertuples(index=False, name=None)]
+        kept: pd.DataFrame = recent[[k not in done for k in named]].reset_index(drop=True)
+        return kept
+
+    def collect(self, at: datetime) -> dict[str, int]:
+        """Import the labels known by now."""
+        from mlops_kit.deploy import labels
+
+        first = labels.earliest(self.project)
+        return labels.collect(self.project, self.history.upto(at, first), at)
+
+    def unseen(self, state: Watch, at: datetime) -> list[tuple[datetime, datetime]]:
+        """The windows that have ended and were not looked at; those after the newest row are none."""
+        with session(self.project) as opened:
+            seen = set(opened.scalars(sa.select(Window.start).where(Window.model == self.config.name)))
+            last = opened.scalar(sa.select(sa.func.max(Prediction.moment)).where(Prediction.model == self.config.name)) or ""
+        ended = windows.ended(datetime.fromisoformat(state.since), at, self.config.watch.window)
+        return [(a, b) for a, b in ended if stamp(a) not in seen and stamp(a) <= last]
+
+    def answered(self, start: datetime, end: datetime, version: str = "") -> tuple[pd.DataFrame, str, dict[str, int]]:
+        """A window's answers of one version (the last that gave enough of them, or most), that version, and rows by version."""
+        from mlops_kit.deploy import predictions
+
+        found = predictions.between(self.project, start, end)
+        counted = {str(v): int(n) for v, n in found["version"].value_counts().items()}
+        enough = [v for v in found["version"].iloc[::-1].unique() if counted[v] >= self.config.monitor.rows]
+        chosen = version or (enough or [*counted, self.serving()[0]["version"]])[0]
+        return found[found["version"] == chosen].reset_index(drop=True), chosen, counted
+
+    def look(self, start: datetime, end: datetime, at: datetime) -> None:
+        """Monitor a window without labels, once; raise what persists."""
+        from mlops_kit.deploy import predictions
+
+        found, version, counted = self.answered(start, end)
+        known = self.reference(version)
+        made = {**windows.look(self.project, known, found, predictions.unpacked(found, known.features)), "names": plain(counted)}
+        before = self.windows()
+        looks = [*(revive(json.loads(w.looked)) for w in before[-incidents.RECENT + 1 :]), revive(made)]
+        usual = sorted(json.loads(w.looked)["rows"] for w in before)
+        causes = [*incidents.drifts(looks, self.config), *incidents.proven(v for v in looks[-1]["verdicts"] if v.check == "schema"), *few_rows(sum(counted.values()), usual)]
+        with session(self.project) as opened:
+            opened.add(Window(self.config.name, stamp(start), stamp(end), version, stamp(at), json.dumps(made)))
+            told = incidents.update(opened, self.config.name, {"drift", "schema", "volume"}, causes, stamp(at), f"over by {local(self.config, at)}")
+        self.tell(at, [f"{local(self.config, start)} to {local(self.config, end)} monitored: {number(len(found))} rows of version {version}, estimated {made['estimated']['value'] and round(made['estimated']['value'], 3)}", *told])
+
+    def windows(self) -> list[Window]:
+        """The windows monitored so far, in order."""
+        return rows(self.project, sa.select(Window).where(Window.model == self.config.name).order_by(Window.start))
+
+    def unsettled(self, at: datetime) -> list[Window]:
+        """The windows whose labels are due and were not counted."""
+        return [w for w in self.windows() if w.settled is None and datetime.fromisoformat(w.end) + self.config.label_delay <= at]
+
+    def settle(self, window: Window, at: datetime) -> None:
+        """Hold a window's labels against the promise, once; raise or close incidents; decide on retraining."""
+        from mlops_kit.retrain import policy
+
+        found, _, _ = self.answered(datetime.fromisoformat(window.start), datetime.fromisoformat(window.end), window.version)
+        looked, facts = revive(json.loads(window.looked)), self.serving()[0]
+        earlier = [json.loads(w.settled)["gap"] for w in self.windows() if w.settled and w.start < window.start and w.version == window.version]
+        made = windows.settle(self.project, self.reference(window.version), found, looked, run_of(earlier))
+        told = revive(made)
+        pending, last = self.pending()
+        age = at - datetime.fromisoformat(facts["as_of"])
+        since_last = at - last if last else None
+        decided = policy.decide(looked["drift"], told["realised"], told["verdicts"], self.config, policy.labelled(told["realised"]), age, since_last, pending)
+        causes = [*incidents.proven(v for v in told["verdicts"] if v.check != "schema"), *few_labels(made["labelled"], len(found))]
+        with session(self.project) as opened:
+            opened.execute(sa.update(Window).where(Window.id == window.id, Window.settled.is_(None)).values(settled_at=stamp(at), settled=json.dumps({**made, "decision": plain(decided)})))
+            said = incidents.update(opened, self.config.name, {"realised", "gap", "labels"}, causes, stamp(at), f"version {facts['version']} serves; over by {local(self.config, at)}")
+            opened.add(Retraining(self.config.name, stamp(at), decided["action"], decided["reason"], "policy", now(), DUE if decided["retrain"] else ""))
+        self.tell(at, [f"{local(self.config, datetime.fromisoformat(window.start))} to {local(self.config, datetime.fromisoformat(window.end))} settled: {told['realised'].sentence}", *said, f"retrain? {decided['reason']}"])
+
+    def pending(self) -> tuple[str, datetime | None]:
+        """What a retraining would have to wait for, in words; and when the last one was that led to a run."""
+        made = rows(self.project, sa.select(Retraining).where(Retraining.model == self.config.name, Retraining.action == "retrain").order_by(Retraining.moment.desc()))
+        waiting = next((r for r in made if r.state in {DUE, WAITING}), None)
+        return f"The new version of {waiting.run or 'a retraining'} waits for a decision." if waiting else "", datetime.fromisoformat(made[0].moment) if made else None
+
+    def follow_up(self, at: datetime) -> None:
+        """Run the retrainings that are due; see what became of those that waited for a person."""
+        from mlops_kit.pipeline import manifest
+
+        for row in rows(self.project, sa.select(Retraining).where(Retraining.model == self.config.name, Retraining.state.in_([DUE, WAITING])).order_by(Retraining.id)):
+            if row.state == DUE:
+                self.retrain(row, at)
+            elif (self.project.reports / row.run / manifest.FILE).exists():
+                status = manifest.read(self.project.reports / row.run)["status"]
+                if status != WAITING:
+                    self.mark(row, status, row.run)
+
+    def retrain(self, row: Retraining, at: datetime) -> None:
+        """Run the chain up to deploy as of the decision's moment."""
+        from mlops_kit.pipeline import run as chain
+
+        moment = datetime.fromisoformat(row.moment)
+        project = self.project.with_values("the watch", as_of=moment, until=moment)
+        chosen = chain.selected(project, first="prepare", last="deploy")
+        self.tell(at, [f"retraining, decided by {row.by}"])
+        made = chain.run(project, chosen, {}, False, f"retraining decided by {row.by}: {row.reason}", self.say)
+        self.mark(row, made["status"], made["run"])
+        said = made["stages"]["deploy"].get("sentence") or (chain.failure(made) or "")
+        self.tell(at, [f"retraining {made['run']}: {made['status']}. {said}"])
+
+    def mark(self, row: Retraining, state: str, run: str) -> None:
+        """File what became of a retraining; one that led to nothing is an incident until the next that does."""
+        cause = incidents.Cause("retraining", "watch", "A retraining led to no new version", f"Run {run}: {state}.")
+        with session(self.project) as opened:
+            opened.execute(sa.update(Retraining).where(Retraining.id == row.id).values(state=state, run=run))
+            if state != WAITING:
+                incidents.update(opened, self.config.name, {"retraining"}, [] if state == "succeeded" else [cause], row.moment, f"run {run}")
+
+    def tell(self, at: datetime, lines: list[str]) -> None:
+        """Say what happened, each line with the moment it happened at."""
+        for line in lines:
+            self.say(f"{local(self.config, at)}  {line}")
+
+
+def local(config: configs.Config, moment: datetime) -> str:
+    """A moment in the project's zone, without a clock at midnight."""
+    from zoneinfo import ZoneInfo
+
+    return moment.astimezone(ZoneInfo(config.timezone)).strftime("%Y-%m-%d %H:%M").removesuffix(" 00:00")
+
+
+def run_of(flags: list[bool]) -> int:
+    """How many true ones stand at the end.
+
+    >>> run_of([True, False, True, True])
+    2
+    """
+    return next((i for i, flag in enumerate(reversed(flags)) if not flag), len(flags))
+
+
+def few_rows(count: int, usual: list[int]) -> list[incidents.Cause]:
+    """Far fewer rows than the windows before had."""
+    middle = usual[len(usual) // 2] if usual else 0
+    return [incidents.Cause("volume", "watch", "Fewer rows than usual", f"{number(count)} rows in the window, usual {number(middle)}.")] if count < FEW * middle else []
+
+
+def few_labels(labelled: int, count: int) -> list[incidents.Cause]:
+    """Labels that are due and have not come."""
+    share = labelled / count if count else 1.0
+    return [incidents.Cause("labels", "watch", "Labels are missing", f"Only {percent(share)} of {number(count)} rows have their label, though it is due.")] if share < LABELLED else []
+
+
+def moments(config: configs.Config, begin: datetime, until: datetime) -> Iterator[datetime]:
+    """The moments of the passes after ``begin``, the last at ``until``."""
+    at = begin
+    while at < until:
+        at = min(at + config.watch.every, until)
+        yield at
+
+
+@contextmanager
+def alone(project: configs.Project) -> Iterator[None]:
+    """One watch at a time for a project; a dead one holds nothing.
+
+    Raises
+    ------
+    RunFailed
+        If another goes on.
+    """
+    from filelock import FileLock, Timeout
+
+    file = project.path(".mlops") / "watch.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(file), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunFailed("another watch of this project goes on", "one at a time", "stop it first, or leave it to its work") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def live(project: configs.Project, since: datetime | None, until: datetime, say: Say) -> str:
+    """Live a past stretch of time pass by pass, from where the watch has come to; what became of it, in a sentence."""
+    with alone(project):
+        watcher = Watcher(project, say)
+        state = watcher.begin(until, since)
+        begin = datetime.fromisoformat(state.upto)
+        if since is not None and stamp(since) < state.since:
+            raise KitError(f"the watch began {local(project.config, datetime.fromisoformat(state.since))}, after --since {local(project.config, since)}", "a moment at or after its beginning", "leave --since out: it goes on where it stands")
+        for at in (begin, *moments(project.config, begin, until)):  # a pass that was killed after its mark has its labels and windows still to do
+            watcher.once(at)
+        return summary(project)
+
+
+def keep(project: configs.Project, until: datetime | None, say: Say) -> str:
+    """Pass after pass by the clock, until a moment or until somebody stops it."""
+    with alone(project):
+        watcher = Watcher(project, say)
+        while True:
+            at = datetime.now(UTC)
+            watcher.once(at)
+            following = at + project.config.watch.every
+            if until is not None and following > until:
+                return summary(project)
+            say(f"the next pass is at {local(project.config, following)}", passing=True)
+            time.sleep(max(0.0, (following - datetime.now(UTC)).total_seconds()))
+
+
+def once(project: configs.Project, at: datetime, say: Say) -> str:
+    """One pass."""
+    with alone(project):
+        watcher = Watcher(project, say)
+        watcher.once(at)
+        return summary(project)
+
+
+def summary(project: configs.Project) -> str:
+    """How things stand, in a sentence."""
+    from mlops_kit.database import Incident
+
+    made = [w for w in rows(project, sa.select(Window).where(Window.model == project.config.name))]
+    runs = rows(project, sa.select(Retraining).where(Retraining.model == project.config.name, Retraining.run != ""))
+    still = rows(project, sa.select(Incident).where(Incident.model == project.config.name, Incident.closed.is_(None)))
+    present = decisions.current(project)
+    upto = rows(project, sa.select(Watch.upto).where(Watch.model == project.config.name))[0]
+    retrained = f"{len(runs)} retraining{'s' if len(runs) != 1 else ''}"
+    return f"Up to {local(project.config, datetime.fromisoformat(upto))}: {len(made)} windows monitored, {retrained}, {len(still)} open incident{'s' if len(still) != 1 else ''}; version {present.version if present else 'none'} serves."
