@@ -226,6 +226,21 @@ def watch(
 
 
 @app.command()
+def serve(
+    project: Where = "",
+    host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs a token")] = "",
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any that is free", min=0, max=65535)] = None,
+) -> None:
+    """The champion behind REST: predictions, labels, health; it follows each promotion."""
+    from mlops_kit import config as configs
+    from mlops_kit.deploy import server
+
+    opened = configs.load(project or None)
+    asked = {k: v for k, v in {"host": host or None, "port": port}.items() if v is not None}
+    server.run(opened.with_values("the command line", serve={**opened.config.serve.model_dump(exclude_unset=True), **asked}), lambda said: print(said, flush=True))
+
+
+@app.command()
 def lab(project: Where = "", given: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTION ...]", help="Options of JupyterLab's own")] = None) -> None:
     """JupyterLab on the project; it asks no other host for news, updates or extensions."""
     from mlops_kit import config as configs

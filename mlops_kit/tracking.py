@@ -332,6 +332,24 @@ def follow(project: Project) -> str:
     return stood
 
 
+def alias_note(project: Project) -> str:
+    """Where MLflow's ``champion`` points if not to the version that serves, in words; empty if all is well."""
+    from mlflow.exceptions import MlflowException
+
+    present = decisions.current(project)
+    with connected(project) as client:
+        try:
+            stands = client.get_model_version_by_alias(project.config.name, "champion")
+        except MlflowException:
+            return "" if present is None else f"is not set; version {present.version} serves"
+    if present is not None and str(stands.version) == present.version:
+        return ""
+    known = {"version": str(stands.version), "model_hash": stands.tags.get("model_hash", ""), "evidence_hash": stands.tags.get("evidence_hash", "")}
+    said = decisions.opinion(project, known)
+    word = "was approved but not promoted" if said and said.word == "approved" else "nobody approved"
+    return f"points to version {stands.version}, which {word}; {f'version {present.version}' if present else 'none'} serves"
+
+
 def opponent(stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame) -> tuple[Any, list[str], str]:
     """Who answers for the champion on judged rows: the fitted model or None, its columns, and a sentence that says which.
 

@@ -20,6 +20,9 @@ DOORS = {
     "papermill": ("pipeline/",),
     "ipywidgets": ("explore/widgets.py",),
     "pandera": ("contract.py",),
+    "fastapi": ("deploy/app.py",),
+    "prometheus_client": ("deploy/meters.py",),
+    "uvicorn": ("deploy/server.py",),
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "notebooks" not in p.parts)
 

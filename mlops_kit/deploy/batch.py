@@ -12,6 +12,8 @@ from mlops_kit.errors import KitError
 from mlops_kit.results import Table, number, percent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from mlops_kit.stage import Stage
@@ -110,9 +112,7 @@ def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
         raise KitError(f"{project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
     config = project.config
     facts = {**present, "features": json.loads(present["features"]), "threshold": json.loads(present["threshold"])}
-    known = {config.target, *config.known_later}
-    wanted = [c for c in sources.columns(project) if c not in known and (c not in config.leave_out or config.features)]
-    fits(project, frame, wanted)
+    fits(project, frame, wanted(project, sources.columns(project)))
     rows = frame.copy()
     if config.time:
         rows[config.time] = sources.moments(rows[config.time], config.time, config.timezone)
@@ -120,6 +120,13 @@ def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
         rows.insert(0, sources.ROW, range(len(rows)))
     out = score(project, tracking.load_model(project, present), facts, rows, sources.read(project))
     return out[[c for c in out.columns if c not in facts["features"] or c in sources.keys(project)]].drop(columns="day")
+
+
+def wanted(project: Project, columns: Iterable[str]) -> list[str]:
+    """Those of the source's columns that a row brings: known at the moment of a prediction, and looked at by model or views."""
+    config = project.config
+    known = {config.target, *config.known_later}
+    return [c for c in columns if c not in known and (c not in config.leave_out or config.features)]
 
 
 def fits(project: Project, frame: pd.DataFrame, wanted: list[str]) -> None:

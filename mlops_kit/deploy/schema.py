@@ -1,0 +1,221 @@
+"""What a row may hold when it is asked about: one list of fields behind the validator, the published schema and the table.
+
+The fields are the source's columns that are known at the moment of a prediction; their types, ranges
+and values are the contract's. Nothing is coerced in silence: what is of another type is named.
+
+To add a type: its checks in ``CHECKS``, its JSON schema in ``Field.schema``, its column in ``column``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mlops_kit import contract, sources
+from mlops_kit.config import Project
+from mlops_kit.results import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WHOLE, LONG = 2**53, 2**63 - 1  # up to here a float holds each whole number; up to there a database does
+LARGEST = 3.4e38  # what a float of four bytes holds: trees keep no larger one
+CHARACTERS = 1000
+YEARS = (1700, 2200)
+Problem = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column as a row may give it; without ``needed`` it may be null or left out."""
+
+    name: str
+    kind: contract.Kind
+    needed: bool = False
+    low: float = -LARGEST
+    high: float = LARGEST
+    allowed: tuple[Any, ...] | None = None
+    zone: str = "UTC"
+
+    @property
+    def expected(self) -> str:
+        """What a value should be, in words."""
+        if self.allowed is not None:
+            said = "one of " + ", ".join("true" if v is True else "false" if v is False else str(v) for v in self.allowed)
+        elif self.kind in {"number", "integer"}:
+            said = f"{contract.A[self.kind]} from {shown(self.low)} to {shown(self.high)}"
+        elif self.kind == "moment":
+            said = f"a moment such as 2013-07-01T06:00:00, in ISO 8601; without a zone it is {self.zone}'s"
+        elif self.kind == "text":
+            said = f"text of at most {CHARACTERS:,} characters"
+        else:
+            said = "null: the column was never filled" if self.kind == "empty" else contract.A[self.kind]
+        return said if self.needed or self.kind == "empty" else f"{said}, or null"
+
+    def check(self, value: Any) -> str:
+        """What is wrong with a value, as a code; empty if nothing is."""
+        if value is None:
+            return "missing" if self.needed else ""
+        code = CHECKS[self.kind](self, value)
+        if not code and self.allowed is not None and value not in self.allowed:
+            return "not_allowed"
+        return code
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of a value; it takes what ``check`` takes."""
+        named = {"number": "number", "integer": "integer", "text": "string", "boolean": "boolean", "moment": "string", "empty": "null"}[self.kind]
+        made: dict[str, Any] = {"type": named if self.needed or named == "null" else [named, "null"], "description": self.expected}
+        if self.kind in {"number", "integer"}:
+            made |= {"minimum": self.low, "maximum": self.high}
+        if self.kind == "text":
+            made["maxLength"] = CHARACTERS
+        if self.kind == "moment":
+            made["format"] = "date-time"
+        if self.allowed is not None:
+            made["enum"] = [*self.allowed, *([] if self.needed else [None])]
+        return made
+
+
+def shown(value: float) -> str:
+    """A limit in words."""
+    return f"{value:g}" if abs(value) >= LARGEST else number(value)
+
+
+def of_number(field: Field, value: Any) -> str:
+    """A number; a truth value and a text are none."""
+    if type(value) is not int and type(value) is not float:
+        return "type"
+    if field.kind == "integer" and type(value) is float and not value.is_integer():
+        return "type"
+    return "" if field.low <= value <= field.high else "range"
+
+
+def of_text(field: Field, value: Any) -> str:
+    """A text that is not too long."""
+    return "type" if type(value) is not str else "too_long" if len(value) > CHARACTERS else ""
+
+
+def of_boolean(field: Field, value: Any) -> str:
+    """true or false; 1 and 0 are neither."""
+    return "" if type(value) is bool else "type"
+
+
+def of_moment(field: Field, value: Any) -> str:
+    """A moment in ISO 8601."""
+    if type(value) is not str:
+        return "type"
+    found = moment(value)
+    return "type" if found is None else "" if YEARS[0] <= found.year < YEARS[1] else "range"
+
+
+def of_nothing(field: Field, value: Any) -> str:
+    """Null only."""
+    return "type"
+
+
+CHECKS: dict[str, Callable[[Field, Any], str]] = {"number": of_number, "integer": of_number, "text": of_text, "boolean": of_boolean, "moment": of_moment, "empty": of_nothing}
+
+
+def moment(text: str) -> datetime | None:
+    """A moment in ISO 8601, or None."""
+    try:
+        return datetime.fromisoformat(text.upper() if "t" in text or "z" in text else text)
+    except ValueError:
+        return None
+
+
+class Schema:
+    """The fields of a row."""
+
+    def __init__(self, fields: list[Field], time: str | None, zone: str) -> None:
+        self.fields, self.time, self.zone = {f.name: f for f in fields}, time, zone
+
+    def problems(self, rows: list[Any]) -> list[Problem]:
+        """All that is wrong with rows: row, field, code, got, expected."""
+        found: list[Problem] = []
+        known, each = self.fields.keys(), list(self.fields.items())
+        for i, row in enumerate(rows):
+            if type(row) is not dict:
+                found.append(problem(i, "", "not_a_row", row, "an object of fields and values"))
+                continue
+            if not row.keys() <= known:
+                found += [problem(i, name, "unknown_field", row[name], f"one of {', '.join(known)}") for name in row if name not in known]
+            for name, field in each:
+                value = row.get(name)
+                if (value is not None or field.needed) and (code := field.check(value)):
+                    found.append(problem(i, name, code, value, field.expected))
+        return found
+
+    def table(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
+        """Valid rows as the source's own table would hold them."""
+        import pandas as pd
+
+        return pd.DataFrame({name: column(field, [row.get(name) for row in rows], self.time, self.zone) for name, field in self.fields.items()})
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """The JSON schema of one row."""
+        return {"type": "object", "properties": {n: f.schema() for n, f in self.fields.items()}, "required": [n for n, f in self.fields.items() if f.needed], "additionalProperties": False}
+
+
+def problem(row: int | None, field: str, code: str, got: Any, expected: str) -> Problem:
+    """One thing that is wrong, with its value; a long one is cut. What is wrong with no row has none."""
+    short = got if isinstance(got, (bool, int, float, type(None))) or isinstance(got, str) and len(got) <= 100 else f"{str(got)[:100]}…"
+    return {"row": row, "field": field, "code": code, "got": short, "expected": expected}
+
+
+def column(field: Field, values: list[Any], time: str | None, zone: str) -> pd.Series:
+    """A column of valid values, in the type that the source's would have."""
+    import pandas as pd
+
+    full = None not in values
+    if field.kind == "number":
+        return pd.Series([math.nan if v is None else v for v in values], dtype="float64")
+    if field.kind == "integer":  # a missing one makes no whole number a fraction: a view may ask for whole ones
+        return pd.Series([None if v is None else int(v) for v in values], dtype="int64" if full else "Int64")
+    if field.kind == "boolean":
+        return pd.Series(values, dtype="bool" if full else "object")
+    if field.kind == "moment":
+        return moments(values, zone if field.name == time else "UTC")
+    return pd.Series(values, dtype="object")
+
+
+def moments(values: list[Any], zone: str) -> pd.Series:
+    """Moments as UTC; those without a zone are read in one, as the source's are."""
+    import pandas as pd
+
+    read = [None if v is None else moment(v) for v in values]
+    plain = sources.moments(pd.Series([v if v is not None and v.tzinfo is None else None for v in read], dtype="datetime64[us]"), "moment", zone)
+    zoned = pd.to_datetime(pd.Series([v if v is not None and v.tzinfo is not None else None for v in read], dtype="object"), utc=True).astype("datetime64[us, UTC]")
+    return zoned.fillna(plain)
+
+
+def compiled(project: Project, history: pd.DataFrame, wanted: list[str]) -> Schema:
+    """The schema of a project's rows.
+
+    Parameters
+    ----------
+    history : DataFrame
+        The source; it tells the type of a column that the contract does not name.
+    wanted : list of str
+        The columns known at the moment of a prediction (``batch.wanted``).
+    """
+    config, file = project.config, project.path(project.config.contract.file)
+    known = contract.load(file).columns if file.exists() else {}
+    made = [field(config, n, known.get(n) or contract.Column(type=contract.kind_of(history[n]))) for n in wanted]
+    return Schema(made, config.time, config.timezone)
+
+
+def field(config: Any, name: str, held: contract.Column) -> Field:
+    """A column of the contract as a field. A row's own name may be left out; what no row may miss is needed."""
+    key = name in config.id
+    limit = LARGEST if held.type == "number" else float(LONG if key else WHOLE)
+    low, high = (-limit if held.min is None else held.min), (limit if held.max is None else held.max)
+    if held.type == "integer" and key:
+        low, high = (-LONG if held.min is None else int(held.min)), (LONG if held.max is None else int(held.max))
+    needed = not key and (held.missing == 0 or name == config.time)
+    return Field(name, held.type, needed, low, high, tuple(held.allowed) if held.allowed is not None else None, config.timezone if name == config.time else "UTC")
