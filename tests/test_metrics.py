@@ -186,6 +186,27 @@ def test_pairing_tells_apart_what_two_intervals_do_not() -> None:
     assert metrics.paired_difference("mae", y, score, worse, draws=200).low > 0
 
 
+def test_the_paired_interval_is_that_of_days_drawn_by_hand() -> None:
+    y, score = table("binary", 900)
+    rng = np.random.default_rng(7)
+    worse, day = np.clip(score + rng.normal(0, 0.1, len(y)), 0, 1), np.arange(len(y)) % 30
+    found = metrics.paired_differences(["roc_auc", "brier"], y, score, worse, blocks=day, draws=600)
+    held = [np.flatnonzero(day == d) for d in range(30)]
+    drawn = []
+    for _ in range(600):
+        at = np.concatenate([held[d] for d in rng.integers(0, 30, 30)])
+        drawn.append((sk.roc_auc_score(y[at], score[at]) - sk.roc_auc_score(y[at], worse[at]), sk.brier_score_loss(y[at], worse[at]) - sk.brier_score_loss(y[at], score[at])))
+    for interval, (low, high) in zip(found.values(), np.quantile(drawn, [0.025, 0.975], axis=0).T, strict=True):
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+def test_paired_differences_come_from_the_same_draws() -> None:
+    y, score = table("binary")
+    worse = np.round(np.clip(score + np.random.default_rng(1).normal(0, 0.1, len(y)), 0, 1), 2)
+    together = metrics.paired_differences(metrics.for_task("binary"), y, score, worse, draws=50)
+    assert together == {n: metrics.paired_difference(n, y, score, worse, draws=50) for n in metrics.for_task("binary")}
+
+
 def test_the_cost_curve_by_hand() -> None:
     found = metrics.cost_curve([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.9], 1, 3, thresholds=[0, 0.5, 1]).to_dict("list")
     assert found["flagged"] == [1, 0.5, 0]

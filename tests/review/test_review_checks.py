@@ -12,7 +12,7 @@ import pytest
 from mlops_kit.config import Config
 from mlops_kit.results import MARKS, Interval, Table
 from mlops_kit.review import AGAINST_CHAMPION, CHECKS, Agreement, Evidence, run
-from mlops_kit.review.checks import judge, more_rows
+from mlops_kit.review.checks import judge
 
 Found = Callable[..., Evidence]
 
@@ -119,12 +119,6 @@ def test_the_sentence_names_value_limit_and_slice(found: Found) -> None:
     assert CHECKS["least"](found(review={"least": 0.8})).sentence == "ROC-AUC 0.780 [0.770, 0.790] misses the limit of 0.800."
     assert "origin = 1: ROC-AUC 0.600 on 500 rows" in CHECKS["no_slice_far_below"](found(slices=sliced("far below", "far below"))).sentence
     assert "from a sample of 5,000" in CHECKS["enough_rows"](found(sample=5000)).sentence
-
-
-def test_rows_that_would_decide_by_hand() -> None:
-    # half an interval of 0.02 has to shrink to 0.01: four times the rows
-    assert more_rows(Interval(0.005, -0.015, 0.025), -0.005, 1000) == "about 4,000 rows would decide"
-    assert more_rows(Interval(-0.006, -0.03, 0.02), -0.005, 1000) == "judge on a longer period"
 
 
 def test_a_config_without_refit_asks_nothing_of_it(config: Callable[..., Config], found: Found) -> None:

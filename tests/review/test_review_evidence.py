@@ -1,4 +1,4 @@
-"""The judged scores as numbers: days, joins, the headline, agreement, the champion."""
+"""The judged scores as numbers: days, joins, the headline, agreement."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError
-from mlops_kit.review import agreement, compared, days, evidence, joined, quality
-from mlops_kit.review.evidence import NO_CHAMPION
+from mlops_kit.review import agreement, days, evidence, joined, quality
 
 Judged = Callable[..., pd.DataFrame]
 Make = Callable[..., Config]
@@ -75,17 +74,6 @@ def test_a_regressions_shift_is_in_standard_deviations(config: Make, judged: Jud
 
 def test_a_constant_score_has_no_rank(config: Make, judged: Judged) -> None:
     assert np.isnan(agreement(judged().assign(refitted=0.5), config()).rank)
-
-
-def test_the_champion_is_compared_on_the_same_rows(config: Make, judged: Judged) -> None:
-    frame = judged()
-    worse = frame["score"] + np.random.default_rng(1).normal(0, 0.3, len(frame))
-    assert compared(frame, (None, "There is no champion yet."), config()) == NO_CHAMPION
-    made = compared(frame, (worse.to_numpy(), "Version 1 has seen none of these rows."), config(), 100)
-    assert str(made).startswith("Version 1 has seen none of these rows. Gain: ")
-    gain = made.gain
-    assert gain is not None and gain.low > 0
-    assert gain.value == pytest.approx(roc_auc_score(frame["late"], frame["score"]) - roc_auc_score(frame["late"], worse))
 
 
 def test_evidence_gathers_what_the_checks_ask(config: Make, judged: Judged) -> None:

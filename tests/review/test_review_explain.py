@@ -12,9 +12,8 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from mlops_kit.config import Config
-from mlops_kit.results import Verdict
-from mlops_kit.review import calibration_table, conclusion, decisions, error_table, numbers, permutation_importance, quality, spent, threshold_table
-from mlops_kit.review.explain import caught, wilson
+from mlops_kit.review import calibration_table, calibrations, decisions, error_table, permutation_importance, threshold_table
+from mlops_kit.review.explain import wilson
 
 Make = Callable[..., Config]
 
@@ -101,39 +100,12 @@ def test_a_regression_says_how_far_it_is_off(config: Make) -> None:
     assert error_table([], []).sentence == "There is no labelled row."
 
 
-def test_cost_and_precision_by_hand(config: Make) -> None:
-    made = config(cost={"false_alarm": 10, "miss": 25, "unit": "$"}, time=None)
-    scores = pd.DataFrame({"late": [0, 0, 1, 1, np.nan], "score": [0.1, 0.4, 0.3, 0.9, 0.5]})
-    cost, saved = spent(scores, 0.25, made, 100)
-    assert cost.value == 2.5 and saved.value == 2.5  # flagging every row costs 5.0 a row
-    assert caught(scores, 0.25, made, 100).value == pytest.approx(2 / 3)
-    assert math.isnan(caught(scores, 0.95, made, 100).value or math.nan)
-
-
-def test_the_numbers_that_matter_begin_with_the_cost(config: Make, judged: Callable[..., pd.DataFrame]) -> None:
-    frame = judged()
-    priced = config(cost={"false_alarm": 10, "miss": 25, "unit": "$"}, row="flight")
-    table = quality(frame, priced, 100)
-    found = numbers(frame, table, 0.3, priced, 100)
-    assert [n.title for n in found.items] == ["Cost a flight", "Late among flagged", "ROC-AUC", "Average precision"]
-    cost, saved = spent(frame, 0.3, priced, 100)
-    assert found.sentence.startswith(f"A flight costs $ {cost.value:.2f} with this model, $ {saved.value:.2f} less than without one")
-    assert found.items[0].value == f"$ {cost.value:.2f}" and "without a model: $" in found.items[0].beside[1]
-    unpriced = numbers(frame, table, 0.3, config(), 100)
-    assert unpriced.items[0].title == "Late among flagged" and unpriced.sentence == table.sentence
-
-
-def test_a_regression_has_no_cost_and_no_threshold(config: Make, judged: Callable[..., pd.DataFrame]) -> None:
-    frame, made = judged("regression"), config("regression")
-    found = numbers(frame, quality(frame, made, 100), None, made, 100)
-    assert [n.title for n in found.items] == ["R²", "RMSE", "MAE"]
-
-
-def test_the_conclusion_says_what_blocks_and_how_the_champion_stands(config: Make, judged: Callable[..., pd.DataFrame]) -> None:
-    frame, made = judged(), config()
-    table = quality(frame, made, 100)
-    told = numbers(frame, table, 0.3, made, 100)
-    champion = Verdict("no_worse_than_champion", "t", "passed", "blocks", "No worse than the champion.")
-    assert conclusion(told, table, [champion]) == f"{table.sentence} No worse than the champion. Nothing blocks it."
-    broken = Verdict("least", "t", "failed", "blocks", "It misses its limit.")
-    assert conclusion(told, table, [champion, broken]).endswith("What blocks it: It misses its limit.")
+def test_two_models_on_the_same_rows_stand_below_each_other() -> None:
+    y, said = [0.0, 1.0, 1.0, 0.0], [0.1, 0.9, 0.6, 0.4]
+    found = calibrations(y, {"this version": said, "version 7": [0.5] * 4, "version 6": None}, bins=2)
+    assert list(found.frame().columns) == ["model", "said", "seen", "low", "high", "share"]
+    assert found.frame()["model"].tolist() == ["this version", "this version", "version 7"]
+    assert found.frame()["said"].tolist() == pytest.approx([0.25, 0.75, 0.5])
+    assert found.sentence.startswith("This version: where it says ") and " Version 7: where it says 50 %" in found.sentence
+    alone = calibrations([math.nan], {"this version": [0.5], "": None})
+    assert alone.frame().empty and "no labelled row" in alone.sentence
