@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from mlops_kit.decisions import Word
     from mlops_kit.pipeline.progress import Say
 
-
+Act = Callable[[str, dict[str, str]], str]
 OPTIONS = {"as_of": "--as-of", "until": "--until", "first": "--from", "last": "--to", "only": "--only", "force": "--force", "note": "--note"}
 
 
@@ -157,6 +159,13 @@ class Session:
         if self.process is not None:
             threading.Thread(target=follow, daemon=True).start()
 
+    def folder(self, run: str = "") -> Path:
+        """The folder of a run; of the latest if none is named."""
+        runs = {r.name: r for r in stages.runs(self.project.reports)}
+        if run and run not in runs:
+            raise KitError(f"there is no run {run!r}", nearest(run, runs) if runs else "a run whose review passed", "mlops status")
+        return runs[run] if run else self.latest()
+
     def read(self, name: str) -> Any:
         """An artifact of the latest run, by name."""
         run = self.latest()
@@ -185,10 +194,7 @@ class Session:
 
         from mlops_kit import decisions, tracking
 
-        runs = {r.name: r for r in stages.runs(self.project.reports)}
-        if run and run not in runs:
-            raise KitError(f"there is no run {run!r}", nearest(run, runs) if runs else "a run whose review passed", "mlops status")
-        folder = runs[run] if run else self.latest()
+        folder = self.folder(run)
         version = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", folder.name))["version"]
         present = decisions.current(self.project)
         if word == "rejected" and present is not None and present.version == version:
@@ -198,10 +204,14 @@ class Session:
 
     def approve(self, reason: str, run: str = "", say: Say | None = None) -> dict[str, Any]:
         """Approve the version of a run that waits (the latest), and go on with the run; its manifest."""
+        return self.resume(self.decide("approved", reason, run).name, say)
+
+    def resume(self, run: str = "", say: Say | None = None) -> dict[str, Any]:
+        """Go on with a run that waited (the latest), now that somebody has decided; its manifest."""
         from mlops_kit.pipeline import run as chain
         from mlops_kit.pipeline.progress import Teller
 
-        return chain.go_on(self.project, self.decide("approved", reason, run), say or Teller(sys.stdout))
+        return chain.go_on(self.project, self.folder(run), say or Teller(sys.stdout))
 
     def reject(self, reason: str, run: str = "") -> Path:
         """Reject the version of a run (the latest): it will not serve; the run's folder. One that serves is refused."""
@@ -210,3 +220,116 @@ class Session:
     def report(self) -> Path:
         """The page to start from: the latest run's ``index.html``."""
         return self.latest() / "index.html"
+
+
+def warm(project: configs.Project) -> None:
+    """Load what the first decision would wait for."""
+    from mlops_kit import tracking
+
+    if stages.runs(project.reports):
+        with tracking.connected(project):
+            pass
+
+
+def acts(project: configs.Project) -> dict[str, Act]:
+    """What the dashboards' server does when somebody decides: each act is told who, and what the page showed, and answers in a sentence."""
+    return {
+        "approve": partial(ruled, project, "approved"),
+        "reject": partial(ruled, project, "rejected"),
+        "ask": partial(ruled, project, "changes"),
+        "rollback": partial(gone_back, project),
+    }
+
+
+def told(said: dict[str, str], *names: str) -> list[str]:
+    """What a page must have said.
+
+    Raises
+    ------
+    KitError
+        Naming what is missing.
+    """
+    for name in names:
+        if not said.get(name):
+            raise KitError(f"the page did not say {name!r}", "what it showed when the decision was taken", "load the page again")
+    return [said[name] for name in names]
+
+
+def ruled(project: configs.Project, word: Word, by: str, said: dict[str, str]) -> str:
+    """Record what somebody says of the version that a page showed, if it is still that; an approval lets its run go on.
+
+    Raises
+    ------
+    RunFailed
+        If the version's model or evidence is another by now, it serves already, or somebody else has decided since.
+    """
+    from mlops_kit import decisions, tracking
+
+    version, run, model, evidence, seen, reason = told(said, "version", "run", "model_hash", "evidence_hash", "seen", "reason")
+    facts = tracking.facts_of(project, version)
+    for what, shown in (("model", model), ("evidence", evidence)):
+        found = facts[f"{what}_hash"]
+        if found != shown:
+            raise RunFailed(f"the {what} of version {version} is not the one that this page shows: {found[:12]}", shown[:12], "load the page again, look at what changed, then decide")
+    present = decisions.current(project)
+    if present is not None and present.version == version:
+        raise RunFailed(f"version {version} serves already, approved by {present.by}", "a version that waits for a decision", "load the page again")
+    folder = waiting(project, run, version) if word == "approved" else None
+    decisions.say(project, facts, word, by, reason, seen=int(seen))
+    if folder is None:
+        return {"rejected": f"Version {version} is rejected", "changes": f"You asked for changes to version {version}"}[word] + "; what serves goes on serving."
+    go_on(project, folder)
+    return f"Version {version} is approved. Its run goes on now and lets it serve."
+
+
+def waiting(project: configs.Project, run: str, version: str) -> Path:
+    """The folder of a run that waits for a decision on this version.
+
+    Raises
+    ------
+    RunFailed
+        If it waits no more, or is another version's.
+    """
+    from mlops_kit.pipeline import manifest
+    from mlops_kit.pipeline.run import WAITING
+
+    folder = next((r for r in stages.runs(project.reports) if r.name == run), None)
+    status = manifest.read(folder)["status"] if folder else "gone"
+    if folder is None or status != WAITING:
+        raise RunFailed(f"run {run} does not wait for an approval: it is {status}", f"a run that is {WAITING}", "mlops run makes one")
+    made = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", run))["version"]
+    if made != version:
+        raise RunFailed(f"run {run} made version {made}, not {version}", "the run that made it", "load the page again")
+    return folder
+
+
+def go_on(project: configs.Project, folder: Path) -> None:
+    """Go on with a run in a process of its own, which outlives the server."""
+    import threading
+
+    command = [sys.executable, "-m", "mlops_kit.cli", "resume", folder.name, "--project", str(project.root)]
+
+    def follow() -> None:
+        with (folder / "logs" / "resume.log").open("ab") as stream:
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True, check=False)
+
+    (folder / "logs").mkdir(exist_ok=True)
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def gone_back(project: configs.Project, by: str, said: dict[str, str]) -> str:
+    """Let the version serve that served before the one that a page showed.
+
+    Raises
+    ------
+    RunFailed
+        If another one serves by now.
+    """
+    from mlops_kit import decisions, tracking
+
+    version, reason = told(said, "version", "reason")
+    present = decisions.current(project)
+    if present is None or present.version != version:
+        raise RunFailed(f"version {present.version if present else 'none'} serves by now, not {version}", "the version that the page showed", "load the page again, then decide")
+    done = tracking.rollback(project, by, reason)
+    return f"Version {done['version']} serves again; version {version} does not."

@@ -27,7 +27,7 @@ def text(x: float, y: float, said: str, colour: str = "", anchor: str = "start",
 
 def line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> Html:
     """A straight line; ``more`` are attributes of ours."""
-    return tag('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="var(--{})" {}/>', x1, y1, x2, y2, colour, Html(more))
+    return tag('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="var(--{})" {} />', x1, y1, x2, y2, colour, Html(more))
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,57 @@ def interval_rows(rows: Sequence[Row], label: str) -> Html:
 
         out += [
             tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=22 rx=3 fill="var(--line)"/>', at(-row.margin), y - 11, at(0) - at(-row.margin)),
-            text(0, y + 4, row.name, kind="k"), line(at(row.low), y, at(row.high), y, colour, "stroke-width=3 stroke-linecap=round"),
+            text(0, y + 4, short(row.name, 22), kind="k"), line(at(row.low), y, at(row.high), y, colour, "stroke-width=3 stroke-linecap=round"),
             tag('<circle cx="{:.1f}" cy="{:.1f}" r=5 fill="var(--{})"/>', at(row.value), y, colour),
             text(width - right + 14, y + 4, row.text, kind="k"), text(width, y + 4, row.verdict, colour, "end", "v"),
         ]  # fmt: skip
     axis = [line(middle, 2, middle, height - 26, "faint")]
     foot = [text(middle, height - 8, "the same", anchor="middle"), text(width - right, height - 8, "better →", anchor="end")]
     return svg(width, height, label, [*axis, *out, *foot])
+
+
+def ranges(rows: Sequence[tuple[str, float, float, float, str, str]], whole: float, word: str, label: str) -> Html:
+    """Values with their intervals on one scale, beside the whole's: (name, low, value, high, what it says, colour)."""
+    width, left, right, step = 640.0, 230.0, 110.0, 26
+    low, high = min([whole, *(r[1] for r in rows)]), max([whole, *(r[3] for r in rows)])
+
+    def at(v: float) -> float:
+        return left + (v - low) / ((high - low) or 1) * (width - left - right)
+
+    height, out = step * len(rows) + 24, [line(at(whole), 0, at(whole), step * len(rows), "faint", "stroke-dasharray='4 4'")]
+    for i, (name, least, value, most, said, colour) in enumerate(rows):
+        y = 13.0 + step * i
+        out += [
+            text(0, y + 4, short(name, 34), kind="k"), line(at(least), y, at(most), y, colour, "stroke-width=3 stroke-linecap=round"),
+            tag('<circle cx="{:.1f}" cy="{:.1f}" r=4.5 fill="var(--{})"/>', at(value), y, colour), text(width, y + 4, said, anchor="end"),
+        ]  # fmt: skip
+    return svg(width, height, label, [*out, text(at(whole), height - 6, word, anchor="middle")])
+
+
+def short(name: str, most: int) -> str:
+    """A name that fits.
+
+    >>> short("wind", 10), short("minutes since the last departure", 16)
+    ('wind', 'minutes since t…')
+    """
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers that cover a range.
+
+    >>> ticks(0.03, 0.93), ticks(52, 318, 4)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 100.0, 200.0, 300.0, 400.0])
+    """
+    import math
+
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return [0.0, 1.0]
+    span = (high - low) or abs(high) or 1.0
+    size = 10 ** math.floor(math.log10(span / about))
+    step = next(size * m for m in (1, 2, 5, 10) if span / (size * m) <= about)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
 @dataclass(frozen=True)
@@ -170,7 +214,7 @@ def bars(rows: Sequence[tuple[str, float, str]], label: str, colour: str = "blue
     for i, (name, value, said) in enumerate(rows):
         length = max(abs(value) / most * (width - left - right), 1.0)
         out += [
-            text(0, i * step + 15, name if len(name) < 28 else name[:26] + "…", kind="k"),
+            text(0, i * step + 15, short(name, 28), kind="k"),
             tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=16 rx=3 fill="var(--{})" opacity=.8 />', left, i * step + 3, length, colour if value > 0 else "faint"),
             text(left + length + 8, i * step + 15, said),
         ]  # fmt: skip

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,14 +32,19 @@ from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 from traitlets.config import Config
 from voila.app import Voila
+from voila.request_info_handler import RequestInfoSocketHandler
 from voila.tornado.handler import TornadoVoilaHandler
 
-from mlops_kit.config import Project, resources
-from mlops_kit.errors import KitError, RunFailed
+from mlops_kit import decisions
+from mlops_kit.config import People, Project, resources
+from mlops_kit.errors import KitError, NotAllowed, RunFailed
 
 Act = Callable[[str, dict[str, str]], str]  # who, what the page said; the sentence that answers
 HERE = "this computer's user"
 KERNEL = re.compile(r'"kernelId": "([\w-]+)"')  # our template tells it before the first cell
+STATUS: dict[type[KitError], int] = {NotAllowed: 403, RunFailed: 409}
+PATIENCE = 30  # seconds that the pages' kernels are waited for
+OPERATE = {"rollback", "acknowledge", "retrain"}  # taken by operators; the other acts by approvers
 CLOSED = ("/voila/tree", "/voila/render", "/voila/files", "api/contents")  # Voilà's own ways to look around
 
 
@@ -65,9 +71,11 @@ class Me(APIHandler):
 
     @tornado.web.authenticated
     def get(self) -> None:
+        """Answer with the name, and why it may not take which decision."""
         name, how = person(self)
         why = "" if name else "A shared token names nobody, so this page is to read only; dashboard.identity in mlops.yaml says who is here."
-        self.finish(json.dumps({"name": name, "how": how, "why": why, "acts": sorted(self.settings["acts"])}))
+        refused = {act: refusal(self.settings["people"], name, act) for act in self.settings["acts"]}
+        self.finish(json.dumps({"name": name, "how": how, "why": why, "acts": sorted(refused), "refused": refused}))
 
 
 class Decide(APIHandler):
@@ -75,6 +83,7 @@ class Decide(APIHandler):
 
     @tornado.web.authenticated
     async def post(self) -> None:
+        """Record a decision, or say in words why not."""
         name, _ = person(self)
         said = self.get_json_body()
         if not name:
@@ -88,10 +97,8 @@ class Decide(APIHandler):
             return self.refuse(400, KitError("a decision needs a reason", "a sentence that others can read later", "say why"))
         try:
             sentence = await IOLoop.current().run_in_executor(None, act, name, said)
-        except PermissionError as error:
-            return self.refuse(403, error.args[0])
         except KitError as error:
-            return self.refuse(409 if isinstance(error, RunFailed) else 403 if "may not" in error.what else 400, error)
+            return self.refuse(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400), error)
         return self.answer(200, {"sentence": sentence})
 
     def refuse(self, status: int, error: KitError) -> None:
@@ -123,6 +130,22 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
                 await self.kernel_manager.shutdown_kernel(kernel, now=True)
 
 
+class Reports(JupyterHandler, tornado.web.StaticFileHandler):
+    """The pages of the runs. What stands in them may not act on behalf of who reads them: they are of no origin."""
+
+    @tornado.web.authenticated
+    async def get(self, path: str, include_body: bool = True) -> None:  # type: ignore[override]
+        """Serve a page of a run."""
+        if not path.endswith(".html"):
+            raise tornado.web.HTTPError(404)
+        await tornado.web.StaticFileHandler.get(self, path, include_body)
+
+    @property
+    def content_security_policy(self) -> str:
+        """Scripts of a page run, but have no cookie and reach no handler."""
+        return "sandbox allow-scripts allow-popups; frame-ancestors 'self'"
+
+
 class Start(JupyterHandler):
     """Leads to the first page."""
 
@@ -135,15 +158,17 @@ class Start(JupyterHandler):
 class Dashboards(Voila):  # type: ignore[misc]
     """Voilà with the decisions, and without its tree, its files and its contents."""
 
+    project: Project
     acts: Mapping[str, Act] = {}
     sockets: Sequence[socket.socket] = ()
-    ready: Callable[[list[str]], None] = print
+    ready: Callable[[list[str]], object]
+    warm: Callable[[], object]
 
     def init_settings(self) -> dict[str, Any]:
         """What every handler knows; another host's name for this computer is refused on loopback."""
         settings: dict[str, Any] = super().init_settings()
         pages = sorted((p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n))
-        return {**settings, "acts": dict(self.acts), "pages": pages, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
+        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "pages": pages, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
 
     def init_handlers(self) -> list[Any]:
         """Voilà's handlers that a page needs, ours before them."""
@@ -151,7 +176,7 @@ class Dashboards(Voila):  # type: ignore[misc]
         at = partial(url_path_join, self.server_url)
         page = {"template_paths": self.template_paths, "config": self.config, "voila_configuration": self.voila_configuration}
         names = "|".join(map(re.escape, self.app.settings["pages"]))
-        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/"), Start), (at(rf"/({names})"), Page, page), *kept]
+        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/"), Start), (at("/reports/(.*)"), Reports, {"path": str(self.project.reports)}), (at(rf"/({names})"), Page, page), *kept]
 
     def listen(self) -> None:
         """Serve on the sockets that were taken at the start, until the process is told to stop."""
@@ -166,11 +191,28 @@ class Dashboards(Voila):  # type: ignore[misc]
             self.stop()
 
     async def tell(self) -> None:
-        """Give the pages' addresses once a kernel stands ready for each."""
-        pages = self.app.settings["pages"]
-        while len(self.kernel_manager.notebook_data) < len(pages):
+        """Give the pages' addresses once a kernel of each waits for a visitor, at the latest after a while (a page of one's own need not wait)."""
+        pages, begin = self.app.settings["pages"], time.monotonic()
+        waiting = RequestInfoSocketHandler._waiters
+        while time.monotonic() - begin < PATIENCE and not all(set(self.kernel_manager.notebook_data.get(f"{p}.ipynb", {}).get("kernel_ids", ())) & set(waiting) for p in pages):
             await asyncio.sleep(0.05)
         self.ready([f"{self._url(self.ip)}{page}" for page in pages])
+        await IOLoop.current().run_in_executor(None, self.warm)
+
+
+def refusal(people: People, name: str, act: str) -> str:
+    """Why somebody may not take a decision at all; nothing if they may."""
+    try:
+        decisions.may(people, name, approves=act not in OPERATE)
+    except NotAllowed as error:
+        return f"{error.what}; {error.cure}."
+    return ""
+
+
+def pages(project: Project) -> Path:
+    """The folder of the dashboards' notebooks: the project's own, or those that ship with the package."""
+    own = project.notebooks / "dashboards"
+    return own if own.is_dir() else resources("notebooks") / "dashboards"
 
 
 def loopback(ip: str) -> bool:
@@ -235,7 +277,7 @@ def taken(port: int, ip: str) -> list[socket.socket]:
 def settings(project: Project, token: str) -> Config:
     """Voilà's settings: our template, kernels made beforehand and reached by sockets in a folder of their own."""
     config = Config()
-    config.Voila.update({"root_dir": str(project.notebooks / "dashboards"), "token": token, "open_browser": False, "log_level": "WARN"})
+    config.Voila.update({"root_dir": str(pages(project)), "token": token, "open_browser": False, "log_level": "WARN"})
     config.VoilaConfiguration.update({
         "template": "mlops", "theme": "light", "preheat_kernel": True, "default_pool_size": 2, "allow_template_override": "NO", "allow_theme_override": "NO",
         "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"],
@@ -245,7 +287,7 @@ def settings(project: Project, token: str) -> Config:
     return config
 
 
-def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip: str = "", ready: Callable[[list[str]], None] = print) -> None:
+def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip: str = "", ready: Callable[[list[str]], object] = print, warm: Callable[[], object] = dict) -> None:
     """Serve the project's dashboards until the process is told to stop.
 
     Parameters
@@ -256,6 +298,8 @@ def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip
         Stand over those in mlops.yaml.
     ready : callable
         Told the pages' addresses once they answer.
+    warm : callable
+        Called then, in a thread: loads what the first decision would wait for.
 
     Raises
     ------
@@ -270,9 +314,8 @@ def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip
     sockets = taken(own.port if port is None else port, address)
     os.environ["MLOPS_PROJECT"] = str(project.root)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(resources("templates")), os.environ.get("JUPYTER_PATH"))))
-    os.environ["no_proxy"] = ",".join(filter(None, ("127.0.0.1,localhost", os.environ.get("no_proxy"))))
     Here.local = loopback(address)
     app = Dashboards(config=settings(project, token), identity_provider_class=identity, ip=address, port=sockets[0].getsockname()[1])
-    app.acts, app.sockets, app.ready = acts, sockets, ready
+    app.project, app.acts, app.sockets, app.ready, app.warm = project, acts, sockets, ready, warm
     app.initialize(argv=[])
     app.start()

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from mlops_kit.config import resources
+from mlops_kit.config import Project, resources
 from mlops_kit.errors import KitError
-from mlops_kit.results import COLOURS, MARKS, Number, Verdict, Verdicts, cell_html
+from mlops_kit.results import COLOURS, MARKS, Number, Table, Verdict, Verdicts, cell_html
 
 SHOWN = 4  # verdicts that stand open at the top of the checks, where all is well
 
@@ -65,10 +67,26 @@ def words(count: int, noun: str, plural: str = "") -> str:
     return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else plural or noun + 's'}"
 
 
-def top(title: str, about: str, right: str = "", who: bool = False) -> Html:
+def moment(project: Project, when: str) -> str:
+    """A stored moment in the project's zone, as a person writes it."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    there = datetime.fromisoformat(when).astimezone(ZoneInfo(project.config.timezone))
+    return f"{there:%-d %B %Y, %H:%M}"
+
+
+def link(project: Project, path: Path, word: str, file: Path | None = None) -> Html:
+    """A link to a file of a run: by the server, or as seen from where the page will stand; the word alone in a notebook."""
+    if served():
+        return tag('<a href="{}reports/{}">{}</a>', os.environ.get("VOILA_BASE_URL", "/"), path.relative_to(project.reports).as_posix(), word)
+    return tag('<a href="{}">{}</a>', Path(os.path.relpath(path, file.parent)).as_posix(), word) if file else tag("{}", word)
+
+
+def top(title: str, about: Any, right: str = "", who: bool = False) -> Html:
     """The line above everything: what page this is, of what; the moment, and who looks at it."""
     person = Html(" · <span data-who>…</span>") if who else Html("")
-    return tag("<div class=top><b>{}</b><span>{}</span><span class=right>{}{}</span></div>", title, about, right, person)
+    return tag("<header class=top><b>{}</b><span>{}</span><span class=right>{}{}</span></header>", title, about, right, person)
 
 
 def badge(colour: str, state: str) -> Html:
@@ -139,13 +157,30 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[i
     return tag('<div class=wide tabindex=0 role=region aria-label="{}"><table class="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>', label or ", ".join(heads), kind, top, body)
 
 
+def title(name: str) -> str:
+    """A name as the head of a column.
+
+    >>> title("false_alarms"), title("ROC-AUC")
+    ('False alarms', 'ROC-AUC')
+    """
+    said = name.replace("_", " ")
+    return f"{said[:1].upper()}{said[1:]}"
+
+
 def frame(data: Any, most: int = 40) -> Html:
     """A stored table as it is; what is more than ``most`` rows is counted."""
     import pandas as pd
 
     right = [i for i, t in enumerate(data.dtypes) if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t)]
     rest = tag("<p class=note>… and {} more</p>", words(len(data) - most, "row")) if len(data) > most else Html("")
-    return table([str(c).replace("_", " ") for c in data.columns], data.head(most).itertuples(index=False, name=None), right) + rest
+    return table([title(str(c)) for c in data.columns], data.head(most).itertuples(index=False, name=None), right) + rest
+
+
+def stored(found: Table) -> Html:
+    """A stored table with the columns that are worth seeing, its units and its notes."""
+    seen = found.data[list(found.shown)] if found.shown else found.data
+    named = seen.rename(columns={c: f"{c} ({u})" for c, u in found.units.items()})
+    return frame(named) + join(tag("<p class=note>{}</p>", n) for n in found.notes)
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> Html:
@@ -163,17 +198,29 @@ def outcome(verdict: Verdict) -> Html:
 def checks(verdicts: Verdicts) -> Html:
     """The table of checks: what failed or cannot be told first; of those that pass a few, the rest folded."""
     found = Verdicts.of(verdicts).items
-    worst = [v for v in found if v.outcome in {"failed", "cannot tell"}]
-    rest = [v for v in found if v not in worst]
-    open_ = worst + rest[: max(SHOWN - len(worst), 1)]
-    folded = [v for v in rest if v not in open_]
-    shown = rows(open_)
-    if not folded:
-        return shown
-    good = sum(v.outcome == "passed" for v in folded)
-    more = [f"{words(good, 'more')} pass"[: None if good != 1 else None]] if good else []
-    more += [f"{len(folded) - good} not applicable"] if len(folded) > good else []
+    bad = sum(v.outcome in {"failed", "cannot tell"} for v in found)
+    order = [*found[:bad], *(v for v in found[bad:] if v.outcome == "passed"), *(v for v in found[bad:] if v.outcome != "passed")]
+    few = max(SHOWN, bad + 1)
+    shown, folded = rows(order[:few]), order[few:]
+    if len(folded) < 2:
+        return rows(order)
+    passed = sum(v.outcome == "passed" for v in folded)
+    more = [f"{passed} more {'passes' if passed == 1 else 'pass'}"] * bool(passed) + [f"{len(folded) - passed} not applicable"] * (passed < len(folded))
     return shown + tag("<details><summary><span class=good>●</span> {}</summary>{}</details>", ", ".join(more), rows(folded))
+
+
+def tally(verdicts: Verdicts) -> str:
+    """How many checks there are, and what they say, in a sentence."""
+    verbs = {"passed": ("passes", "pass"), "failed": ("fails", "fail"), "cannot tell": ("cannot tell",) * 2, "not applicable": ("does not apply", "do not apply")}
+    counts = [(verdicts.count(o), one, many) for o, (one, many) in verbs.items()]  # type: ignore[arg-type]
+    return f"{words(len(verdicts), 'check')}: {', '.join(f'{n} {one if n == 1 else many}' for n, one, many in counts if n)}."
+
+
+def doubts(verdicts: Verdicts) -> str:
+    """What does not speak for a version without blocking it; nothing where all is well."""
+    warned, unsure = sum(v.outcome == "failed" and not v.blocks for v in verdicts), verdicts.count("cannot tell")
+    told = [f"{words(warned, 'check')} {'fails' if warned == 1 else 'fail'} without blocking it"] * bool(warned) + [f"{words(unsure, 'check')} cannot tell yet"] * bool(unsure)
+    return f"{' and '.join(told)}." if told else ""
 
 
 def rows(verdicts: Sequence[Verdict]) -> Html:
@@ -207,16 +254,31 @@ def document(title: str, body: Html) -> str:
     )  # fmt: skip
 
 
-def asked() -> dict[str, str]:
-    """What a visitor's address asks for (``?version=8``); a kernel made beforehand waits here for its visitor."""
-    if not served():
-        return {}
-    import time
+def asked(rehearse: Callable[[], object]) -> dict[str, str]:
+    """What a visitor's address asks for (``?version=8``); a kernel made beforehand waits here for its visitor.
+
+    Before that it makes the page once for nobody, so that what is slow the first time is over.
+    """
     from urllib.parse import parse_qsl
 
-    from voila.utils import wait_for_request
+    if os.environ.get("VOILA_PREHEAT") != "True":
+        return dict(parse_qsl(os.environ.get("QUERY_STRING", "")))
+    with suppress(Exception):  # what goes wrong is told to the visitor
+        rehearse()
+    return dict(parse_qsl(visitor().get("QUERY_STRING", "")))
 
-    while os.environ["VOILA_PREHEAT"] == "True" and "SERVER_SOFTWARE" not in os.environ:
-        wait_for_request()
-        time.sleep(0.05)
-    return dict(parse_qsl(os.environ.get("QUERY_STRING", "")))
+
+def visitor() -> dict[str, str]:
+    """Wait until the server sends a visitor, and say what it tells of them.
+
+    As ``voila.utils.wait_for_request``, whose import alone takes a second of every kernel; and it gives up.
+    """
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    address = "ws://127.0.0.1:{VOILA_APP_PORT}{VOILA_SERVER_URL}voila/query/{VOILA_KERNEL_ID}".format(**os.environ)
+    while True:
+        with suppress(OSError, WebSocketException), connect(address, proxy=None) as line:
+            found: dict[str, str] = json.loads(line.recv())
+            return found
+        time.sleep(0.1)

@@ -6,6 +6,9 @@ the registry is asked again when somebody decides.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +18,10 @@ from mlops_kit import decisions, store
 from mlops_kit import stage as stages
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError, RunFailed, nearest
+from mlops_kit.results import Numbers, Table, Verdicts
 
 if TYPE_CHECKING:
-    from mlops_kit.database import Opinion
+    from mlops_kit.database import Opinion, Promotion
 
 AGAIN = "mlops run --from review"
 
@@ -41,12 +45,6 @@ class Version:
         """All that the run stored, by name."""
         return stages.artifacts(self.run)
 
-    @cached_property
-    def shown(self) -> list[dict[str, Any]]:
-        """What the review showed, with its sentences."""
-        found: list[dict[str, Any]] = stages.records(self.run).get("review", {}).get("shown", [])
-        return found
-
     def read(self, name: str) -> Any:
         """A stored result.
 
@@ -56,41 +54,93 @@ class Version:
             If the run has none, or it is damaged.
         """
         if name not in self.artifacts:
-            raise RunFailed(f"the run {self.run.name} stored no {name.replace('_', ' ')!r}: it was made by an older version of mlops-kit, or stopped before", "a run that has it", AGAIN)
+            raise RunFailed(f"run {self.run.name} has no {name.replace('_', ' ')}: it was made by an older version, or stopped before it came to that", "a run that stored it", AGAIN)
         return store.read_artifact(self.run, self.artifacts[name])
+
+    def table(self, name: str) -> Table:
+        """A stored table with its sentence."""
+        found: Table = self.read(name)
+        return found
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The few numbers that matter; of an older run those that its review showed."""
+        if "numbers" not in self.artifacts:
+            shown = stages.records(self.run).get("review", {}).get("shown", [])
+            old = next((s for s in shown if s.get("numbers")), None)
+            if old is not None:
+                return Numbers(old["title"], old["sentence"], tuple(old["numbers"]))
+        found: Numbers = self.read("numbers")
+        return found
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """All checks of the review, the ones against the champion included."""
+        return Verdicts.of([*self.read("verdicts"), *self.read("comparison")])
 
     @cached_property
     def facts(self) -> dict[str, str]:
-        """Which model and which evidence this page shows: the server compares them with the registry's."""
+        """Which model and which evidence the page shows, and what it knows of what was said: the server compares."""
         kept = self.read("version")
         review = {n: a.content for n, a in self.artifacts.items() if a.stage == "review" and a.content}
-        return {"run": self.run.name, "version": self.number, "model_hash": kept["model_hash"], "evidence_hash": kept.get("evidence_hash") or store.text_hash(review)}
+        last = next((o.id for o in self.opinions), 0)
+        return {"run": self.run.name, "version": self.number, "model_hash": kept["model_hash"], "evidence_hash": kept.get("evidence_hash") or store.text_hash(review), "seen": str(last)}
 
     @cached_property
-    def opinion(self) -> Opinion | None:
-        """The last word that was said of this very model and evidence."""
-        return decisions.opinion(self.project, self.facts)
+    def opinions(self) -> list[Opinion]:
+        """What was said of the version, the newest first."""
+        return [o for o in decisions.opinions(self.project) if o.version == self.number]
+
+    @cached_property
+    def promotion(self) -> Promotion | None:
+        """Its last promotion; None if it never served."""
+        return next((p for p in decisions.history(self.project) if p.version == self.number), None)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is the champion."""
+        present = decisions.current(self.project)
+        return present is not None and present.version == self.number
 
     @property
     def waits(self) -> bool:
         """Whether its run waits for somebody to decide."""
-        return str(self.manifest["status"]).startswith("waiting") and (self.opinion is None or self.opinion.word == "changes")
+        return str(self.manifest["status"]).startswith("waiting")
+
+    @property
+    def said(self) -> str:
+        """The last word on it: approved, rejected, changes, or nothing."""
+        return next((o.word for o in self.opinions), "")
 
     @property
     def sample(self) -> int:
         """The rows of a trial run; 0 for all rows."""
         return int(self.manifest["sample"])
 
+    @cached_property
+    def opponent(self) -> str:
+        """The number of the version that it was compared with on the same rows; empty if there was none, or nothing tells."""
+        with suppress(KitError):
+            if "against" in self.artifacts:
+                named = re.search(r"version (\S+)\?", self.table("against").title)
+                return named[1] if named else ""
+            return next((n for v in self.verdicts for n in re.findall(r"[Vv]ersion (\S+) (?:answers|has)", v.sentence)), "")
+        return ""
+
 
 def versions(project: Project) -> list[Version]:
     """The versions that a review registered, the newest first; each with the newest run that has it."""
-    found: dict[str, Version] = {}
+    found = dict(reversed([(v.number, v) for v in reviewed(project)]))
+    return sorted(found.values(), key=lambda v: int(v.number), reverse=True)
+
+
+def reviewed(project: Project) -> Iterator[Version]:
+    """A version for each run that has one, the newest run first."""
     for run in stages.runs(project.reports):
         file = run / "artifacts" / "version.json"
         number = store.read_json(file).get("version") if file.exists() else None
-        if number is not None and number not in found:
-            found[number] = Version(project, number, run)
-    return sorted(found.values(), key=lambda v: int(v.number), reverse=True)
+        if number is not None:
+            yield Version(project, str(number), run)
 
 
 def pick(known: list[Version], number: str) -> Version:
@@ -103,26 +153,11 @@ def pick(known: list[Version], number: str) -> Version:
     """
     made = {v.number: v for v in known}
     if number not in made:
-        raise KitError(f"no run here has version {number!r}", nearest(number, made) if made else "a version that a review registered", "mlops run")
+        raise KitError(f"no run here has version {number!r}", nearest(number, made), "choose another one, or mlops run")
     return made[number]
 
 
-def asked_for(project: Project, known: list[Version]) -> Version:
-    """The version to show where none is named: the newest that waits, else the champion, else the newest."""
-    waiting = next((v for v in known if v.waits), None)
-    present = decisions.current(project)
-    serving = next((v for v in known if present is not None and v.number == present.version), None)
-    return waiting or serving or known[0]
-
-
-def opponent(version: Version) -> str:
-    """The number of the version that it was compared with; empty if there was none.
-
-    The review names it; of an older run it is the champion of that moment.
-    """
-    named = version.read("version").get("against")
-    if named is not None:
-        return str(named)
-    reviewed = version.manifest["stages"].get("review", {}).get("started") or version.manifest["started"]
-    before = [p.version for p in decisions.history(version.project) if p.at < reviewed and p.version != version.number]
-    return before[0] if before else ""
+def asked_for(known: list[Version]) -> Version:
+    """The version to show where none is named: the newest that waits and was not rejected, else the champion, else the newest."""
+    waiting = next((v for v in known if v.waits and v.said != "rejected" and not v.sample), None)
+    return waiting or next((v for v in known if v.serves), None) or known[0]

@@ -26,13 +26,17 @@
   });
   if (tabs.length) { open(named()); addEventListener('hashchange', () => open(named())); }
 
-  // what stands in the page already and is only chosen: <select data-show=GROUP>, elements data-in=GROUP data-is=VALUE
+  // what stands in the page already and is only chosen: <select data-show=GROUP> (one or more), elements data-in=GROUP data-is=VALUE|VALUE
   document.querySelectorAll('select[data-show]').forEach(select => {
-    const show = () => document.querySelectorAll(`[data-in="${select.dataset.show}"]`).forEach(e => { e.hidden = e.dataset.is !== select.value; });
+    const group = select.dataset.show;
+    const show = () => {
+      const chosen = [...document.querySelectorAll(`select[data-show="${group}"]`)].map(s => s.value).join('|');
+      document.querySelectorAll(`[data-in="${group}"]`).forEach(e => { e.hidden = e.dataset.is !== chosen; });
+    };
     select.addEventListener('change', show);
     show();
   });
-  document.querySelectorAll('form.choose select').forEach(s => s.addEventListener('change', () => s.form.requestSubmit()));
+  document.querySelectorAll('form.choose[method=get] select').forEach(s => s.addEventListener('change', () => s.form.requestSubmit()));
 
   // decisions: the server says who is here and what may be done; a dialog asks for the reason; the answer is shown in words
   const buttons = [...document.querySelectorAll('button[data-act]')];
