@@ -417,6 +417,8 @@ def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
         found = find_version(client, stage.project, record["model_hash"], record["uri"])
         if found is None and not stage.draft:
             found = new_version(client, stage.project, record, tags)
+        elif not stage.draft and found not in {p.version for p in decisions.history(stage.project)}:
+            renew(client, stage.project, str(found), tags)
         if found is None:
             return {"version": None, "model_hash": record["model_hash"], "passed": passed, "outcome": "A draft is not registered."}
         if not stage.draft:
@@ -441,6 +443,13 @@ def new_version(client: MlflowClient, project: Project, record: dict[str, Any], 
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     return str(client.create_model_version(project.config.name, record["uri"], tags=tags).version)
+
+
+def renew(client: MlflowClient, project: Project, version: str, tags: dict[str, str]) -> None:
+    """Record what a later review says of a version that has never served; who made it stays, and what was said of the earlier evidence counts no more."""
+    for key, value in tags.items():
+        if key != "author":
+            client.set_model_version_tag(project.config.name, version, key, value)
 
 
 def promote(project: Project, version: str, by: str, reason: str) -> dict[str, Any]:

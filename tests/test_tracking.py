@@ -17,6 +17,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from mlops_kit import config, decisions, tracking
 from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.results import Verdict
+from mlops_kit.stage import Stage
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 
@@ -201,3 +203,24 @@ def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported
     out = project.root / "p.npy"
     subprocess.run([sys.executable, "-c", code, str(folder), str(project.root / "x.parquet"), str(out)], cwd="/", check=True, timeout=180, capture_output=True)
     assert np.array_equal(np.load(out), model.predict_proba(x))
+
+
+def test_a_later_review_renews_a_version_until_it_has_served(project: config.Project) -> None:
+    record, _ = saved(project)
+    stage = Stage("review", project, project.reports / "20240101-000000-abcd", draft=False)
+    stage.write("model", {**record, "judged": record, "features": ["a", "b"], "threshold": None}, record=True)
+    stage.write("judged_scores", pd.DataFrame({"row_id": range(3), "score": 0.5}))
+
+    def reviewed(card: str, *verdicts: Verdict) -> dict[str, str]:
+        stage.write("card", card)
+        return tracking.facts_of(project, tracking.register(stage, verdicts)["version"])
+
+    first = reviewed("no owner")
+    decisions.say(project, first, "approved", "ann", "fit")
+    blocked = reviewed("an owner", Verdict("owner", "An owner", "failed", "blocks", "Nobody owns it."))
+    assert blocked["version"] == first["version"] and blocked["evidence_hash"] != first["evidence_hash"]
+    assert (blocked["review"], blocked["author"]) == ("failed", first["author"]) and decisions.opinion(project, blocked) is None
+    third = reviewed("another owner")
+    decisions.say(project, third, "approved", "ann", "fit now")
+    tracking.promote(project, third["version"], "ann", "fit now")
+    assert reviewed("yet another") == third and tracking.champion(project) == third
