@@ -157,7 +157,7 @@ class Watcher:
         before = self.windows()
         looks = [*(revive(json.loads(w.looked)) for w in before[-incidents.RECENT + 1 :]), revive(made)]
         usual = sorted(json.loads(w.looked)["rows"] for w in before)
-        causes = [*incidents.drifts(looks, self.config), *incidents.proven(v for v in looks[-1]["verdicts"] if v.check == "schema"), *few_rows(sum(counted.values()), usual)]
+        causes = [*incidents.drifts(looks, known.promise.value if known.promise else None, self.config), *incidents.proven(v for v in looks[-1]["verdicts"] if v.check == "schema"), *few_rows(sum(counted.values()), usual)]
         with session(self.project) as opened:
             opened.add(Window(self.config.name, stamp(start), stamp(end), version, stamp(at), json.dumps(made)))
             told = incidents.update(opened, self.config.name, {"drift", "schema", "volume"}, causes, stamp(at), f"over by {local(self.config, at)}")
@@ -329,6 +329,34 @@ def once(project: configs.Project, at: datetime, say: Say) -> str:
         watcher = Watcher(project, say)
         watcher.once(at)
         return summary(project)
+
+
+def ask(project: configs.Project, by: str, why: str) -> Retraining:
+    """Record that somebody wants a new model, as of where the watch stands; its next pass makes it.
+
+    Raises
+    ------
+    KitError
+        If there is no reason, the person may not, or nothing is watched yet.
+    RunFailed
+        If a retraining is on its way already.
+    """
+    if not why.strip():
+        raise KitError("a retraining needs a reason", "a sentence that others can read later", "say why")
+    decisions.may(project.config.people, by, approves=False)
+    state = rows(project, sa.select(Watch).where(Watch.model == project.config.name))
+    if not state:
+        raise KitError("nothing is watched yet", "a pass of the watch", "mlops watch --once, or mlops run for a new model")
+    going = rows(project, sa.select(Retraining).where(Retraining.model == project.config.name, Retraining.state.in_([DUE, WAITING])))
+    if going:
+        raise RunFailed(f"a retraining is on its way already, decided by {going[0].by}", "one at a time", "wait for it; the page says what became of it")
+    made = Retraining(project.config.name, state[0].upto, "retrain", why.strip(), by, now(), DUE)
+    try:
+        with session(project) as opened:
+            opened.add(made)
+    except sa.exc.IntegrityError as error:
+        raise RunFailed(f"{by} has asked for a retraining as of {local(project.config, datetime.fromisoformat(state[0].upto))} before", "a later moment", "mlops watch goes on to one") from error
+    return made
 
 
 def summary(project: configs.Project) -> str:

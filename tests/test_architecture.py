@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "mlops_kit"
 SHARED = {"features"}  # a folder, but everybody's: features are computed alike in training and in serving
 ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists() and p.name not in SHARED)
-ENTRIES = {"cli", "doctor", "session", "fleet"}  # where rooms are put together
+ENTRIES = {"cli", "doctor", "session", "watch", "fleet"}  # where rooms are put together
 DOORS = {
     "mlflow": ("tracking.py",),
     "optuna": ("train/search.py",),
