@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
@@ -80,7 +80,7 @@ def routes(app: FastAPI, service: Service) -> None:
         found = service.ready()
         return answer(found, 200 if found["ready"] else 503)
 
-    @app.get("/metrics", summary="Figures for Prometheus")
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(service.metrics(), media_type=TYPE)
 
@@ -90,7 +90,7 @@ def predict(service: Service) -> Handler:
 
     async def handle(request: Request) -> Response:
         body = await whole(request)
-        key = request.headers.get("idempotency-key", "")
+        key = request.headers.get("idempotency-key")
         job = service.job(body, key) if len(body) <= BRIEF else await run_in_threadpool(service.job, body, key)
         return answer(await asyncio.wrap_future(service.scorer.ask(job)))
 

@@ -70,26 +70,28 @@ class Follower:
         """Why nothing serves yet."""
         if not self.looked.is_set():
             return "it is being loaded"
-        return self.troubles.get("load") or self.troubles.get("look") or f"{self.project.config.name} has no champion; expected a run whose review passed and was approved"
+        return self.troubles.get("load") or self.troubles.get("following") or f"{self.project.config.name} has no champion; expected a run whose review passed and was approved"
 
     def start(self) -> None:
         """Begin to follow."""
         serve = self.project.config.serve
-        for work, every, first in ((self.reread, serve.refresh, self.read), (self.look, serve.follow, self.looked)):
-            threading.Thread(target=self.loop, args=(work, every.total_seconds(), first), name=work.__name__, daemon=True).start()
+        for about, work, every, first in (("source", self.reread, serve.refresh, self.read), ("following", self.look, serve.follow, self.looked)):
+            threading.Thread(target=self.loop, args=(about, work, every.total_seconds(), first), name=about, daemon=True).start()
 
     def close(self) -> None:
         """Follow no more."""
         for event in (self.over, self.read, self.looked):
             event.set()
 
-    def loop(self, work: Callable[[], None], every: float, first: threading.Event) -> None:
+    def loop(self, about: str, work: Callable[[], None], every: float, first: threading.Event) -> None:
         """Do something now and then; the first time is marked."""
         while not self.over.is_set():
             try:
                 work()
-            except Exception as error:  # whatever a registry, a source or a model raises, what serves goes on
-                self.trouble(work.__name__, error)
+            except Exception as error:  # whatever a registry or a source raises, what serves goes on
+                self.trouble(about, error)
+            else:
+                self.troubles.pop(about, None)
             first.set()
             self.over.wait(every)
 
@@ -105,7 +107,6 @@ class Follower:
         mark = self.source.files()
         if self.history is None or mark is None or mark != self.mark:
             self.history, self.mark = sources.read(self.project), mark
-        self.troubles.pop("reread", None)
 
     def look(self) -> None:
         """Let the promoted version serve, if another one was promoted; see where MLflow's alias points."""
@@ -145,7 +146,7 @@ class Follower:
         from threadpoolctl import threadpool_limits
 
         if self.history is None:
-            raise RunFailed(f"the source was not read: {self.troubles.get('reread', 'not yet')}")
+            raise RunFailed(f"the source was not read: {self.troubles.get('source', 'not yet')}")
         found = tracking.champion(self.project)
         assert found is not None
         if found["version"] != promotion.version:

@@ -99,6 +99,14 @@ def join(project: Project, messages: list[Said], origin: str, at: str, by_key: b
     again : bool
         Whether they come from a table that is read again and again: what it said before is not filed again.
     """
+    try:
+        return joined(project, messages, origin, at, by_key, again)
+    except sa.exc.IntegrityError:  # another process labelled one of these in between; this time it is seen
+        return joined(project, messages, origin, at, by_key, again)
+
+
+def joined(project: Project, messages: list[Said], origin: str, at: str, by_key: bool, again: bool) -> list[str]:
+    """``join`` in one transaction."""
     coder, words = Coder(project), []
     with session(project) as opened:
         names = [m.name for m in messages]
@@ -118,7 +126,7 @@ def join(project: Project, messages: list[Said], origin: str, at: str, by_key: b
 
 def put(opened: Session, message: Label) -> None:
     """File a message; one that counts takes the place of the one before."""
-    if message.counts:
+    if message.word == "corrected":
         opened.flush()
         opened.execute(sa.update(Label).where(Label.prediction == message.prediction, Label.counts).values(counts=False))
     opened.add(message)
@@ -256,17 +264,23 @@ def from_table(project: Project, at: Any) -> tuple[list[Said], bool]:
 
 
 def retried(project: Project, at: Any) -> Counter[str]:
-    """Join the messages that named no prediction then, and do now."""
-    coder, counts = Coder(project), Counter[str]()
+    """File anew the messages that named no prediction then, and do now."""
+    model, counts = project.config.name, Counter[str]()
     with session(project) as opened:
-        waiting = list(opened.scalars(sa.select(Label).where(Label.model == project.config.name, Label.word == "unknown").order_by(Label.id)))
+        waiting = list(opened.scalars(sa.select(Label).where(Label.model == model, Label.word == "unknown").order_by(Label.id)))
         for by_key in (False, True):
-            found = matches(opened, project.config.name, [w.prediction for w in waiting], by_key)
-            for message in waiting:
-                value, name = coder(message.said if message.value is None else message.value), message.prediction
-                for prediction in found.get(name, []) if value is not None and message.word == "unknown" else []:
-                    message.prediction, message.word, message.at, message.counts = prediction, "joined", stamp(at), True
-                    counts["joined"] += 1
+            tried = [w for w in waiting if not (by_key and w.origin == "feedback")]  # feedback names predictions by id only
+            found = matches(opened, model, [w.prediction for w in tried], by_key)
+            present = current(opened, model, list(found), by_key)
+            for message in [w for w in tried if w.prediction in found]:
+                said, value = Said(message.prediction, message.said, message.known), message.value
+                assert value is not None  # else it had been refused
+                for prediction in found[message.prediction]:
+                    word = file(present, prediction, value, said)
+                    put(opened, row(project, said, prediction, value, message.origin, word, stamp(at)))
+                    counts[word] += 1
+                opened.delete(message)
+                waiting.remove(message)
     return counts
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from mlops_kit.deploy import schema
 from mlops_kit.deploy.service import NAME, Service
 
-ID = {"type": "string", "minLength": 1, "maxLength": NAME}
+ID = {"type": "string", "pattern": NAME.pattern}
 TEXT: dict[str, Any] = {"type": "string"}
 PROBLEM = {"type": "object", "properties": {"row": {"type": ["integer", "null"]}, "field": TEXT, "code": TEXT, "got": {}, "expected": TEXT}, "required": ["row", "field", "code", "got", "expected"]}
 ERROR = {
@@ -34,8 +34,11 @@ def errors(more: dict[int, str] | None = None) -> dict[str, Any]:
 def rows(service: Service) -> dict[str, Any]:
     """What ``POST /predict`` takes."""
     served, most = service.follower.served, service.project.config.serve.rows
-    row = served.schema.json if served else {"type": "object"}
-    return {"type": "object", "properties": {"rows": {"type": "array", "items": row, "minItems": 1, "maxItems": most}, "request_id": {**ID, "description": "Asked again under this id, the answer is the first one's."}}, "required": ["rows"], "additionalProperties": False}
+    fields = {
+        "rows": {"type": "array", "items": served.schema.json if served else {"type": "object"}, "minItems": 1, "description": f"At most {most:,} rows"},
+        "request_id": {**ID, "type": ["string", "null"], "description": "Asked again under this id, the answer is the first one's."},
+    }
+    return {"type": "object", "properties": fields, "required": ["rows"], "additionalProperties": False}
 
 
 def predictions(service: Service) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def labels(service: Service) -> dict[str, Any]:
     """What ``POST /feedback`` takes."""
     fields = {"prediction_id": ID, "value": service.target().schema(), "known_at": schema.Field("known_at", "moment", zone=service.project.config.timezone).schema()}
     one = {"type": "object", "properties": fields, "required": ["prediction_id", "value"], "additionalProperties": False}
-    return {"type": "object", "properties": {"labels": {"type": "array", "items": one, "minItems": 1, "maxItems": service.project.config.serve.rows}}, "required": ["labels"], "additionalProperties": False}
+    return {"type": "object", "properties": {"labels": {"type": "array", "items": one, "minItems": 1, "description": f"At most {service.project.config.serve.rows:,} labels"}}, "required": ["labels"], "additionalProperties": False}
 
 
 def words() -> dict[str, Any]:
@@ -66,7 +69,7 @@ def words() -> dict[str, Any]:
 
 def paths(service: Service) -> dict[str, Any]:
     """The routes that take a body."""
-    key = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {**ID, "pattern": "^[!-~]+$"}, "description": "As request_id"}
+    key = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": ID, "description": "As request_id, where the body has none"}
     more = {409: "The id was used for other rows.", 500: "The version cannot score these rows."}
 
     def post(name: str, asked: dict[str, Any], given: dict[str, Any], refusals: dict[str, Any], **rest: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ To add a type: its checks in ``CHECKS``, its JSON schema in ``Field.schema``, it
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_kit import contract, sources
 from mlops_kit.config import Project
-from mlops_kit.results import number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WHOLE, LONG = 2**53, 2**63 - 1  # up to here a float holds each whole number; up to there a database does
 LARGEST = 3.4e38  # what a float of four bytes holds: trees keep no larger one
 CHARACTERS = 1000
-YEARS = (1700, 2200)
+DAY = r"^(1[7-9]|2[01])[0-9]{2}-[0-9]{2}-[0-9]{2}"  # how a moment begins; an earlier or later one is a mistake, and no table could hold it
 Problem = dict[str, Any]
 
 
@@ -70,11 +70,11 @@ class Field:
         named = {"number": "number", "integer": "integer", "text": "string", "boolean": "boolean", "moment": "string", "empty": "null"}[self.kind]
         made: dict[str, Any] = {"type": named if self.needed or named == "null" else [named, "null"], "description": self.expected}
         if self.kind in {"number", "integer"}:
-            made |= {"minimum": self.low, "maximum": self.high}
+            made |= {"minimum": plain(self.low), "maximum": plain(self.high)}
         if self.kind == "text":
             made["maxLength"] = CHARACTERS
         if self.kind == "moment":
-            made["format"] = "date-time"
+            made |= {"format": "date-time", "pattern": DAY}
         if self.allowed is not None:
             made["enum"] = [*self.allowed, *([] if self.needed else [None])]
         return made
@@ -82,7 +82,12 @@ class Field:
 
 def shown(value: float) -> str:
     """A limit in words."""
-    return f"{value:g}" if abs(value) >= LARGEST else number(value)
+    return f"{value:g}" if abs(value) >= LARGEST else f"{plain(value):,}"
+
+
+def plain(value: float) -> float:
+    """A whole number as one."""
+    return int(value) if float(value).is_integer() else value
 
 
 def of_number(field: Field, value: Any) -> str:
@@ -106,10 +111,7 @@ def of_boolean(field: Field, value: Any) -> str:
 
 def of_moment(field: Field, value: Any) -> str:
     """A moment in ISO 8601."""
-    if type(value) is not str:
-        return "type"
-    found = moment(value)
-    return "type" if found is None else "" if YEARS[0] <= found.year < YEARS[1] else "range"
+    return "" if type(value) is str and moment(value) is not None else "type"
 
 
 def of_nothing(field: Field, value: Any) -> str:
@@ -123,7 +125,7 @@ CHECKS: dict[str, Callable[[Field, Any], str]] = {"number": of_number, "integer"
 def moment(text: str) -> datetime | None:
     """A moment in ISO 8601, or None."""
     try:
-        return datetime.fromisoformat(text.upper() if "t" in text or "z" in text else text)
+        return datetime.fromisoformat(text.upper()) if re.match(DAY, text) else None
     except ValueError:
         return None
 

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mlops_kit.config import Project
+from mlops_kit.deploy import access
 from mlops_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ def run(project: Project, say: Callable[[str], None]) -> None:
     KitError
         If it would be open to others without a token, or the port is taken.
     """
+    access.secret(project.config.serve)
+    listening = bound(project.config.serve.host, project.config.serve.port)
     os.environ.update(dict.fromkeys(ONE, "1"))  # before anything loads them
     import uvicorn
 
-    from mlops_kit.deploy import access, app
+    from mlops_kit.deploy import app
 
-    access.secret(project.config.serve)
-    listening = bound(project.config.serve.host, project.config.serve.port)
     made = app.build(project)
     service: Service = made.state.service
 
@@ -88,8 +89,8 @@ def bound(host: str, port: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except OSError as error:
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        raise KitError(f"{host}:{port} {'is in use' if taken else f'cannot be listened on: {error.strerror}'}", "an address of this machine and a free port", "--port 0 takes any that is free") from error
+        problem = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
+        raise KitError(f"{host}:{port} {problem}", "an address of this machine and a free port", "--port 0 takes any that is free") from error
     return made
 
 

@@ -6,6 +6,7 @@ Everything here is called from the event loop and comes back at once, or is give
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import uuid
 from collections import Counter
@@ -24,7 +25,7 @@ from mlops_kit.deploy.schema import Problem, problem
 from mlops_kit.deploy.scorer import Job, Refusal, Scorer
 
 log = logging.getLogger(__name__)
-NAME = 200  # characters of an id
+NAME, NAMED = re.compile(r"^[!-~]{1,200}$"), "1 to 200 characters from ! to ~"  # of an id
 TOLD = 1000  # problems that are listed
 AHEAD = timedelta(minutes=1)  # that clocks may differ
 
@@ -52,7 +53,7 @@ class Service:
         self.scorer.close()
         self.filer.shutdown()
 
-    def job(self, body: bytes, key: str) -> Job:
+    def job(self, body: bytes, key: str | None) -> Job:
         """A request for predictions, checked.
 
         Raises
@@ -168,20 +169,17 @@ def wrong(found: list[Problem], what: str) -> None:
         raise Refusal(422, said, problems=found[:TOLD], **({"more": len(found) - TOLD} if len(found) > TOLD else {}))
 
 
-def named(given: Any, key: str) -> str:
-    """The id of a request, by its body or by the header Idempotency-Key; empty if it has none."""
-    for value, place in ((given, "request_id"), (key or None, "Idempotency-Key")):
+def named(given: Any, key: str | None) -> str:
+    """The id of a request, by its body, else by the header Idempotency-Key; empty if it has none."""
+    for value, place in ((given, "request_id"), (key, "Idempotency-Key")):
         if value is not None and not name(value):
-            wrong([problem(None, place, "type", value, f"1 to {NAME} printable characters")], "body")
-    if given and key and given != key:
-        wrong([problem(None, "request_id", "not_allowed", given, f"the header's Idempotency-Key, {key!r}, or one of the two")], "body")
-    found: str = given or key
-    return found
+            wrong([problem(None, place, "type", value, NAMED)], "body")
+    return given or key or ""
 
 
 def name(value: Any) -> bool:
     """Whether a value may be an id."""
-    return isinstance(value, str) and 0 < len(value) <= NAME and value.isprintable()
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 def mistakes(i: int, label: Any, target: schema.Field) -> list[Problem]:
@@ -191,7 +189,7 @@ def mistakes(i: int, label: Any, target: schema.Field) -> list[Problem]:
     fields = ("prediction_id", "value", "known_at")
     found = [problem(i, k, "unknown_field", v, f"one of {', '.join(fields)}") for k, v in label.items() if k not in fields]
     if not name(label.get("prediction_id")):
-        found.append(problem(i, "prediction_id", "type" if "prediction_id" in label else "missing", label.get("prediction_id"), f"1 to {NAME} printable characters"))
+        found.append(problem(i, "prediction_id", "type" if "prediction_id" in label else "missing", label.get("prediction_id"), NAMED))
     if code := target.check(label.get("value")):
         found.append(problem(i, "value", code, label.get("value"), target.expected))
     known = schema.Field("known_at", "moment")
