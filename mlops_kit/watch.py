@@ -77,8 +77,9 @@ class Watcher:
         self.say(f"{local(self.config, at)}: {number(scored)} rows scored, {number(joined)} labels" + "".join(f", {number(n)} {w}" for w, n in odd.items()), passing=True)
         for start, end in self.unseen(state, at):
             self.look(start, end, at)
-        for window in self.unsettled(at):
-            self.settle(window, at)
+        due = self.unsettled(at)
+        for window in due:
+            self.settle(window, at, "" if window is due[-1] else "A later window is settled in the same pass, and decides.")
         self.follow_up(at)
 
     def begin(self, at: datetime, since: datetime | None) -> Watch:
@@ -171,8 +172,8 @@ class Watcher:
         """The windows whose labels are due and were not counted."""
         return [w for w in self.windows() if w.settled is None and datetime.fromisoformat(w.end) + self.config.label_delay <= at]
 
-    def settle(self, window: Window, at: datetime) -> None:
-        """Hold a window's labels against the promise, once; raise or close incidents; decide on retraining."""
+    def settle(self, window: Window, at: datetime, later: str) -> None:
+        """Hold a window's labels against the promise, once; raise or close incidents; decide on retraining unless a later one does."""
         from mlops_kit.retrain import policy
 
         found, _, _ = self.answered(datetime.fromisoformat(window.start), datetime.fromisoformat(window.end), window.version)
@@ -183,12 +184,12 @@ class Watcher:
         pending, last = self.pending()
         age = at - datetime.fromisoformat(facts["as_of"])
         since_last = at - last if last else None
-        decided = policy.decide(looked["drift"], told["realised"], told["verdicts"], self.config, policy.labelled(told["realised"]), age, since_last, pending)
+        decided = policy.decide(looked["drift"], told["realised"], told["verdicts"], self.config, policy.labelled(told["realised"]), age, since_last, later or pending)
         causes = [*incidents.proven(v for v in told["verdicts"] if v.check != "schema"), *few_labels(made["labelled"], len(found))]
         with session(self.project) as opened:
             opened.execute(sa.update(Window).where(Window.id == window.id, Window.settled.is_(None)).values(settled_at=stamp(at), settled=json.dumps({**made, "decision": plain(decided)})))
             said = incidents.update(opened, self.config.name, {"realised", "gap", "labels"}, causes, stamp(at), f"version {facts['version']} serves; over by {local(self.config, at)}")
-            opened.add(Retraining(self.config.name, stamp(at), decided["action"], decided["reason"], "policy", now(), DUE if decided["retrain"] else ""))
+            opened.add(Retraining(self.config.name, stamp(datetime.fromisoformat(window.end) + self.config.label_delay), decided["action"], decided["reason"], "policy", now(), DUE if decided["retrain"] else ""))
         self.tell(at, [f"{local(self.config, datetime.fromisoformat(window.start))} to {local(self.config, datetime.fromisoformat(window.end))} settled: {told['realised'].sentence}", *said, f"retrain? {decided['reason']}"])
 
     def pending(self) -> tuple[str, datetime | None]:
@@ -207,28 +208,27 @@ class Watcher:
             elif (self.project.reports / row.run / manifest.FILE).exists():
                 status = manifest.read(self.project.reports / row.run)["status"]
                 if status != WAITING:
-                    self.mark(row, status, row.run)
+                    self.mark(row, status, row.run, at)
 
     def retrain(self, row: Retraining, at: datetime) -> None:
-        """Run the chain up to deploy as of the decision's moment."""
+        """Run the chain up to deploy as of now."""
         from mlops_kit.pipeline import run as chain
 
-        moment = datetime.fromisoformat(row.moment)
-        project = self.project.with_values("the watch", as_of=moment, until=moment)
+        project = self.project.with_values("the watch", as_of=at, until=at)
         chosen = chain.selected(project, first="prepare", last="deploy")
         self.tell(at, [f"retraining, decided by {row.by}"])
         made = chain.run(project, chosen, {}, False, f"retraining decided by {row.by}: {row.reason}", self.say)
-        self.mark(row, made["status"], made["run"])
+        self.mark(row, made["status"], made["run"], at)
         said = made["stages"]["deploy"].get("sentence") or (chain.failure(made) or "")
         self.tell(at, [f"retraining {made['run']}: {made['status']}. {said}"])
 
-    def mark(self, row: Retraining, state: str, run: str) -> None:
+    def mark(self, row: Retraining, state: str, run: str, at: datetime) -> None:
         """File what became of a retraining; one that led to nothing is an incident until the next that does."""
         cause = incidents.Cause("retraining", "watch", "A retraining led to no new version", f"Run {run}: {state}.")
         with session(self.project) as opened:
             opened.execute(sa.update(Retraining).where(Retraining.id == row.id).values(state=state, run=run))
             if state != WAITING:
-                incidents.update(opened, self.config.name, {"retraining"}, [] if state == "succeeded" else [cause], row.moment, f"run {run}")
+                incidents.update(opened, self.config.name, {"retraining"}, [] if state == "succeeded" else [cause], stamp(at), f"run {run}")
 
     def tell(self, at: datetime, lines: list[str]) -> None:
         """Say what happened, each line with the moment it happened at."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MANY = 500  # values of an IN list at most
 
 
-def listed(project: Project, facts: dict[str, Any], out: pd.DataFrame, inputs: pd.DataFrame, origin: str, at: str, request: str = "", body: str = "") -> list[dict[str, Any]]:
+def listed(project: Project, facts: dict[str, Any], out: pd.DataFrame, inputs: pd.DataFrame, origin: str, at: str) -> list[dict[str, Any]]:
     """Answers of ``batch.answer`` as rows of the log.
 
     Parameters
@@ -33,11 +33,9 @@ def listed(project: Project, facts: dict[str, Any], out: pd.DataFrame, inputs: p
         Who asked: ``watch`` or ``endpoint``.
     at : str
         The moment at which they were scored, as ``database.stamp`` writes it.
-    request, body : str
-        The request's id, and the hash of what it asked.
     """
     config, keys = project.config, sources.keys(project)
-    same = {"model": config.name, "version": str(facts["version"]), "model_hash": facts["model_hash"], "origin": origin, "at": at, "request": request, "body": body}
+    same = {"model": config.name, "version": str(facts["version"]), "model_hash": facts["model_hash"], "origin": origin, "at": at, "request": "", "body": ""}
     moments = [stamp(m) for m in out[config.time]] if config.time else [None] * len(out)
     given = out[keys].notna().all(axis=1) if set(keys) <= set(out) else [False] * len(out)
     named = [named_row(k) if g else "" for k, g in zip(out.reindex(columns=keys).itertuples(index=False, name=None), given, strict=True)]
@@ -91,11 +89,11 @@ def between(project: Project, start: Any, end: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        prediction_id, version, key, moment (UTC), score, decision, features (JSON text), at, the target, known.
+        prediction_id, version, key, moment (UTC), score, decision, features (JSON text), at, label (NaN where none is in), known.
     """
     import pandas as pd
 
-    columns = ["prediction_id", "version", "key", "moment", "score", "decision", "features", "at", project.config.target, "known"]
+    columns = ["prediction_id", "version", "key", "moment", "score", "decision", "features", "at", "label", "known"]
     if not exists(project):
         return pd.DataFrame(columns=columns)
     held = (Prediction.id, Prediction.version, Prediction.key, Prediction.moment, Prediction.score, Prediction.decision, Prediction.features, Prediction.at, Label.value, Label.known)
@@ -104,7 +102,7 @@ def between(project: Project, start: Any, end: Any) -> pd.DataFrame:
         found = opened.execute(with_labels(*held).where(*within).order_by(Prediction.moment, Prediction.id)).all()
     made = pd.DataFrame(found, columns=columns)
     made["moment"], made["known"] = pd.to_datetime(made["moment"], utc=True, format="ISO8601"), pd.to_datetime(made["known"], utc=True, format="ISO8601")
-    made = made.astype({"score": float, "decision": float, project.config.target: float})
+    made = made.astype({"score": float, "decision": float, "label": float})
     again = made["key"].ne("") & made.sort_values(["at", "prediction_id"]).duplicated("key")
     return made[~again].reset_index(drop=True)
 

@@ -127,19 +127,21 @@ def settle(project: configs.Project, known: Reference, found: pd.DataFrame, look
         ``labelled`` rows; ``realised`` (Table); ``cost`` and ``saved`` (a row, and all of the window's
         labelled rows against the cheaper blind rule), None without a decision; ``gap``; ``verdicts``.
     """
+    import pandas as pd
+
     config = project.config
-    rows = found.rename(columns={"moment": config.time or "moment"})
+    rows = pd.DataFrame({config.time: found["moment"], config.target: found["label"], drift.SCORE: found[drift.SCORE]})
     table = measured(rows, config, known.promise, config.seed)
     far = below(table, looked["estimated"], config)
     verdicts = Verdicts.of([*looked["verdicts"], alerts.performance(table, config), gap(far, gaps_before, table, looked["estimated"], config)])
-    labelled = found[found[config.target].notna()]
+    labelled = found[found["label"].notna()]
     answer: dict[str, Any] = plain({"labelled": len(labelled), "realised": table, **spent(labelled, config), "gap": far, "verdicts": verdicts})
     return answer
 
 
 def spent(labelled: pd.DataFrame, config: configs.Config) -> dict[str, float | None]:
     """What the decisions on the labelled rows cost each, and what they saved in all against flagging every row or none."""
-    y, flagged = labelled[config.target].to_numpy(float), labelled["decision"].to_numpy(float)
+    y, flagged = labelled["label"].to_numpy(float), labelled["decision"].to_numpy(float)
     if not len(y) or labelled["decision"].isna().any():
         return {"cost": None, "saved": None}
     own = float((config.cost.false_alarm * flagged * (1 - y) + config.cost.miss * (1 - flagged) * y).sum())

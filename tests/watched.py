@@ -1,0 +1,90 @@
+"""A small project with time, a champion and the run that made it, built without notebooks: what a watch needs.
+
+The target follows ``a`` for forty days and its opposite from then on, so that a model made on day 30 falls.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_kit import config, contract, decisions, sources, tracking
+from mlops_kit.results import Table
+from mlops_kit.stage import Stage
+
+YAML = """
+name: watched
+source: t.csv
+target: y
+task: binary
+id: k
+time: at
+label_delay: 1d
+approval: automatic
+as_of: 2024-01-31
+until: 2024-01-31
+split: {test: 10d, folds: 2}
+train: {trials: 2}
+cost: {false_alarm: 1, miss: 2, unit: $}
+review: {draws: 100}
+retrain: {labels: 100}
+"""
+FEATURES = ["a", "b", "c"]
+RUN = "20240131-000000-aaaa"
+DAYS, TURN, EACH = 60, 40, 40  # days in all, the day on which the world turns, rows a day
+
+
+def rows() -> pd.DataFrame:
+    """Forty rows a day from 1 January 2024."""
+    rng = np.random.default_rng(0)
+    count = DAYS * EACH
+    day = np.arange(count) // EACH
+    a, b = rng.normal(size=count), rng.normal(size=count)
+    chance = 1 / (1 + np.exp(-2 * np.where(day < TURN, a, -a)))
+    at = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(count) * (1440 / EACH), unit="min")
+    return pd.DataFrame({"k": np.arange(count), "at": at, "a": a, "b": b, "c": rng.choice(["x", "y", "z"], count), "y": (rng.random(count) < chance).astype(int)})
+
+
+def build(home: Path, yaml: str = YAML) -> config.Project:
+    """The project's folder, with version 1 as the champion."""
+    import mlflow
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from skrub import TableVectorizer
+
+    home.mkdir(parents=True)
+    (home / "mlops.yaml").write_text(yaml)
+    rows().to_csv(home / "t.csv", index=False)
+    project = config.load(home)
+    known = sources.read(project, project.config.utc(project.config.as_of))
+    contract.save(home / "contract.yaml", contract.infer(known, project.config))
+    part = np.where(known["at"] >= known["at"].max() - pd.Timedelta(days=10), "test", "train")
+    labelled = known.assign(part=part)[known["y"].notna()].reset_index(drop=True)
+    train, test = labelled[labelled["part"] == "train"], labelled[labelled["part"] == "test"]
+    model = make_pipeline(TableVectorizer(), StandardScaler(), LogisticRegression()).fit(train[FEATURES], train["y"])
+    scores = model.predict_proba(test[FEATURES])[:, 1]
+    stage = Stage("review", project, project.reports / RUN, draft=False)
+    stage.write("features", labelled)
+    stage.write("judged_scores", test[["k", "at", "y"]].assign(score=scores))
+    stage.write("metrics", Table("Quality", "It is.", pd.DataFrame([{"metric": "roc_auc", "value": 0.87, "low": 0.84, "high": 0.90}])))
+    register(project, model, test)
+    return project
+
+
+def register(project: config.Project, model: Any, test: pd.DataFrame) -> None:
+    """Version 1: saved, recorded, approved, serving."""
+    import mlflow
+
+    with tracking.connected(project) as client:
+        with mlflow.start_run(experiment_id=tracking.experiment(project, client)):
+            record = tracking.save_model(client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4})
+        judged = {**record, "from": str(test["at"].min()), "rows": ""}
+        facts = {"features": json.dumps(FEATURES), "threshold": "0.4", "sample": "0", "run": RUN, "as_of": "2024-01-31 00:00:00+00:00", "judged": json.dumps(judged), "evidence_hash": "e", "author": "the fixture", "review": "passed"}
+        tracking.new_version(client, project, record, {**record, **facts})
+    decisions.say(project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with")
+    tracking.promote(project, "1", "the fixture", "to begin with")
