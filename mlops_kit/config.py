@@ -188,6 +188,7 @@ class Dashboard(Section):
     port: int = Field(8866, ge=0, le=65535, description="Port to listen on; 0: any that is free")
     token: str = Field("", description="Name of the environment variable that holds a shared secret: a gate, which names nobody; empty: no token")
     identity: str = Field("", description="Class (package.module.Class) of a jupyter_server IdentityProvider that says who is here; empty: this machine's user")
+    ready: int = Field(2, ge=1, description="Kernels kept ready for each page; as many visitors at once need not wait (about 100 MB each)")
 
 
 class Watch(Section):

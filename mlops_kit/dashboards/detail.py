@@ -96,6 +96,13 @@ def metrics(page: Review) -> Html:
     return card(found.title, theme.table(heads, rows, right=range(1, len(heads)), label="Metrics"), *(tag("<p class=note>{}</p>", n) for n in found.notes), note=found.sentence)
 
 
+def simple(page: Review, note: str, span: int) -> Html:
+    """Every metric beside the simple models', where there is no other version."""
+    mine = intervals(page.mine)
+    rows = [(title(r["metric"]), mine[r["metric"]], r.get("baseline_linear"), r.get("baseline_constant")) for r in page.mine.table("metrics").frame().to_dict("records")]
+    return card("Is it better than a simple model?", theme.table(("Metric", f"version {page.mine.number}", "a linear model", "a constant"), rows, right=[1, 2, 3], label="Simple models"), note=note, span=span)
+
+
 def slices(page: Review) -> Html:
     """Where it is weaker: the groups as intervals about the whole, and as a table."""
 
@@ -104,7 +111,7 @@ def slices(page: Review) -> Html:
         data = found.frame()
         known = [r for r in data.to_dict("records") if r["low"] is not None and r["low"] == r["low"]]
         whole = next((r["value"] - r["gap"] if METRICS[page.project.config.headline].greater_is_better else r["value"] + r["gap"] for r in known), None)
-        drawn = [(r["slice"], float(r["low"]), float(r["value"]), float(r["high"]), f"{number(float(r['value']))}, {r['rows']:,} rows", WORDS.get(r["word"], "soft")) for r in known]
+        drawn = [(r["slice"], float(r["low"]), float(r["value"]), float(r["high"]), f"{number(float(r['value']))} · {r['rows']:,} rows", WORDS.get(r["word"], "soft")) for r in known]
         picture = draw.ranges(drawn, float(whole), f"all: {number(float(whole))}", "Groups with their intervals") if whole is not None else Html("")
         return card(found.title, picture, theme.stored(found), note=found.sentence)
 
@@ -165,7 +172,7 @@ def contract(version: Version) -> Html:
     found = version.read("contract_report")
     put = version.artifacts.get("quarantine")
     rows = theme.frame(found.frame()) if len(found.frame()) else Html("")
-    return card("Do the rows keep the contract?", rows, *(tag("<p class=note>{}</p>", n) for n in found.notes), tag("<p>{} put aside.</p>", words(put.rows or 0, "row") if put else "Nothing is"), note=found.sentence, span=6)
+    return card("Do the rows keep the contract?", rows, *(tag("<p class=note>{}</p>", n) for n in found.notes), tag("<p>{} put aside.</p>", theme.title(words(put.rows or 0, "row") if put else "nothing")), note=found.sentence, span=6)
 
 
 def columns(version: Version) -> Html:

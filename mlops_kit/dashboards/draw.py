@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlops_kit.dashboards.theme import Html, join, tag
 
@@ -43,58 +42,65 @@ class Row:
     text: str
 
 
+def strip(label: str, parts: Sequence[Html]) -> Html:
+    """A picture as wide as its column and a line high; places in it are percentages, so nothing is stretched."""
+    return tag('<svg class=strip role=img aria-label="{}">{}</svg>', label, join(parts))
+
+
+def upright(place: float, colour: str, more: str = "") -> Html:
+    """A line down a strip."""
+    return tag('<line x1="{0:.2f}%" x2="{0:.2f}%" y1=0 y2="100%" stroke="var(--{1})" {2} />', place, colour, Html(more))
+
+
+def whisker(low: float, value: float, high: float, colour: str) -> list[Html]:
+    """A dot with its interval, in percent of a strip."""
+    return [
+        tag('<line x1="{:.2f}%" x2="{:.2f}%" y1="50%" y2="50%" stroke="var(--{})" stroke-width=3 stroke-linecap=round />', low, high, colour),
+        tag('<circle cx="{:.2f}%" cy="50%" r=5 fill="var(--{})" />', value, colour),
+    ]
+
+
 def interval_rows(rows: Sequence[Row], label: str) -> Html:
     """Dots and whiskers about "the same", a row a metric; each row has a scale of its own, as metrics differ in unit.
 
-    A row is scaled by the largest of its ends and its margin, so that what counts is where it stands
-    to zero and to its margin.
+    A row is scaled by the largest of its ends and its margin: what counts is where it stands to nothing
+    and to its margin, and the numbers stand beside it.
     """
-    width, left, right, step = 640.0, 138.0, 178.0, 34
-    middle, half = left + (width - left - right) * 0.42, (width - left - right) * 0.40
-    height, out = step * len(rows) + 30, []
-    for i, row in enumerate(rows):
-        y, colour = 18.0 + step * i, COLOURS.get(row.verdict, "faint")
-        reach = max(abs(row.low), abs(row.high), abs(row.margin) * 1.2, 1e-12)
-
-        def at(v: float, reach: float = reach) -> float:
-            return middle + v / reach * half
-
-        out += [
-            tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=22 rx=3 fill="var(--line)"/>', at(-row.margin), y - 11, at(0) - at(-row.margin)),
-            text(0, y + 4, short(row.name, 22), kind="k"), line(at(row.low), y, at(row.high), y, colour, "stroke-width=3 stroke-linecap=round"),
-            tag('<circle cx="{:.1f}" cy="{:.1f}" r=5 fill="var(--{})"/>', at(row.value), y, colour),
-            text(width - right + 14, y + 4, row.text, kind="k"), text(width, y + 4, row.verdict, colour, "end", "v"),
-        ]  # fmt: skip
-    axis = [line(middle, 2, middle, height - 26, "faint")]
-    foot = [text(middle, height - 8, "the same", anchor="middle"), text(width - right, height - 8, "better →", anchor="end")]
-    return svg(width, height, label, [*axis, *out, *foot])
+    middle, half, out = 45.0, 43.0, []
+    for row in rows:
+        colour, reach = COLOURS.get(row.verdict, "faint"), max(abs(row.low), abs(row.high), abs(row.value), abs(row.margin) * 1.2, 1e-12)
+        low, value, high, margin = (middle + v / reach * half for v in (row.low, row.value, row.high, -row.margin))
+        grey = tag('<rect x="{:.2f}%" y="16%" width="{:.2f}%" height="68%" rx=3 fill="var(--line)" />', margin, middle - margin)
+        told = f"{row.name}: {row.text}, {row.verdict}; interval from {row.low:.3g} to {row.high:.3g}, margin {row.margin:.3g}"
+        drawn = strip(told, [grey, upright(middle, "faint"), *whisker(low, value, high, colour)])
+        out.append(tag('<div class=iv><span class=k>{}</span>{}<span>{}</span><b class="{}">{}</b></div>', row.name, drawn, row.text, colour, row.verdict))
+    foot = Html('<div class="iv foot" aria-hidden=true><span></span><svg class=strip><text x="45%" y=14 text-anchor=middle>the same</text><text x="100%" y=14 text-anchor=end>better →</text></svg><span></span><b></b></div>')
+    return tag('<div role=group aria-label="{}">{}{}</div>', label, join(out), foot)
 
 
 def ranges(rows: Sequence[tuple[str, float, float, float, str, str]], whole: float, word: str, label: str) -> Html:
     """Values with their intervals on one scale, beside the whole's: (name, low, value, high, what it says, colour)."""
-    width, left, right, step = 640.0, 230.0, 110.0, 26
-    low, high = min([whole, *(r[1] for r in rows)]), max([whole, *(r[3] for r in rows)])
+    least, most = min([whole, *(r[1] for r in rows)]), max([whole, *(r[3] for r in rows)])
 
     def at(v: float) -> float:
-        return left + (v - low) / ((high - low) or 1) * (width - left - right)
+        return 3 + (v - least) / ((most - least) or 1) * 94
 
-    height, out = step * len(rows) + 24, [line(at(whole), 0, at(whole), step * len(rows), "faint", "stroke-dasharray='4 4'")]
-    for i, (name, least, value, most, said, colour) in enumerate(rows):
-        y = 13.0 + step * i
-        out += [
-            text(0, y + 4, short(name, 34), kind="k"), line(at(least), y, at(most), y, colour, "stroke-width=3 stroke-linecap=round"),
-            tag('<circle cx="{:.1f}" cy="{:.1f}" r=4.5 fill="var(--{})"/>', at(value), y, colour), text(width, y + 4, said, anchor="end"),
-        ]  # fmt: skip
-    return svg(width, height, label, [*out, text(at(whole), height - 6, word, anchor="middle")])
+    out = []
+    for name, low, value, high, said, colour in rows:
+        drawn = strip(f"{name}: {said}; interval from {low:.3g} to {high:.3g}", [upright(at(whole), "faint", "stroke-dasharray='4 4'"), *whisker(at(low), at(value), at(high), colour)])
+        out.append(tag('<div class="iv three"><span class=k>{}</span>{}<span>{}</span></div>', name, drawn, said))
+    foot = tag('<div class="iv three foot" aria-hidden=true><span></span><svg class=strip><text x="{:.2f}%" y=14 text-anchor={}>{}</text></svg><span></span></div>', at(whole), "end" if at(whole) > 80 else "start" if at(whole) < 20 else "middle", word)
+    return tag('<div role=group aria-label="{}">{}{}</div>', label, join(out), foot)
 
 
-def short(name: str, most: int) -> str:
-    """A name that fits.
-
-    >>> short("wind", 10), short("minutes since the last departure", 16)
-    ('wind', 'minutes since t…')
-    """
-    return name if len(name) <= most else name[: most - 1] + "…"
+def bars(rows: Sequence[tuple[str, float, str]], label: str) -> Html:
+    """Bars from zero, a row a name, with what each says; those below zero are grey."""
+    most = max((abs(v) for _, v, _ in rows), default=0) or 1.0
+    out = []
+    for name, value, said in rows:
+        drawn = tag('<rect x=0 y=6 width="{:.2f}%" height=16 rx=3 fill="var(--{})" opacity=.8 />', max(abs(value) / most * 100, 0.5), "blue" if value > 0 else "faint")
+        out.append(tag('<div class="iv bars"><span class=k>{}</span>{}<span>{}</span></div>', name, strip(f"{name}: {said}", [drawn]), said))
+    return tag('<div role=group aria-label="{}">{}</div>', label, join(out))
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -203,19 +209,5 @@ def heat(rows: Sequence[tuple[str, Sequence[tuple[float | None, str, str]]]], ti
             for c, d, colour, said in drawn
         ]
     out += [text(left + c * cell + 9, len(rows) * step + 14, said, anchor="middle") for c, said in ticks]
-    return svg(left + columns * cell, len(rows) * step + 20, label, out)
-
-
-def bars(rows: Sequence[tuple[str, float, str]], label: str, colour: str = "blue") -> Html:
-    """Bars from zero, a row a name, with what each says; below zero they are grey."""
-    width, left, right, step = 640.0, 190.0, 90.0, 26
-    most = max((abs(v) for _, v, _ in rows), default=0) or 1.0
-    out: list[Any] = []
-    for i, (name, value, said) in enumerate(rows):
-        length = max(abs(value) / most * (width - left - right), 1.0)
-        out += [
-            text(0, i * step + 15, short(name, 28), kind="k"),
-            tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=16 rx=3 fill="var(--{})" opacity=.8 />', left, i * step + 3, length, colour if value > 0 else "faint"),
-            text(left + length + 8, i * step + 15, said),
-        ]  # fmt: skip
-    return svg(width, step * len(rows) + 4, label, out)
+    picture = svg(left + columns * cell, len(rows) * step + 20, label, out)
+    return tag('<div class="wide heat" tabindex=0 role=region aria-label="{}">{}</div>', label, picture)

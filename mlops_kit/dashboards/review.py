@@ -46,7 +46,9 @@ class Review:
         self.wrong: KitError | None = None
         try:
             self.known = versions.versions(project)
-            self.mine = versions.pick(self.known, version) if version or not self.known else versions.asked_for(self.known)
+            if not self.known:
+                return
+            self.mine = versions.pick(self.known, version) if version else versions.asked_for(self.known)
             other = against or next((v.number for v in self.known if v.number == self.mine.opponent), "")
             self.other: Version | None = versions.pick(self.known, other) if other else None
         except KitError as error:
@@ -203,7 +205,7 @@ class Review:
             return detail.apart(self, span)
         found, rows = self.mine.table("against"), self.differences()
         if not rows:
-            return card("Is it better than before?", note=found.sentence, span=span)
+            return detail.simple(self, f"{found.sentence} So it is measured against simple models.", span)
         drawn = [draw.Row(str(r["title"]).split(":")[0], float(r["low"]), float(r["difference"]), float(r["high"]), float(r["margin"]), r["verdict"], r["text"]) for r in rows if known(r["low"])]
         note = f"{FIRST.split(found.sentence)[0].removesuffix('.')}. Grey: how much worse each may be and still count as no worse."
         return card(f"Better than version {self.mine.opponent}?", draw.interval_rows(drawn, f"Differences to version {self.mine.opponent} with intervals"), note=note, span=span)
@@ -213,10 +215,12 @@ class Review:
         return card("Checks", theme.checks(self.mine.verdicts), note=theme.tally(self.mine.verdicts), span=8)
 
     def changes(self) -> Html:
-        """What is different from the version that it was compared with."""
+        """What is different from the version that it was compared with; of a first version, what it was made from."""
         found = self.mine.table("changes")
+        if found.frame().empty:
+            return card("What was it made from?", theme.pairs(list(detail.origin(self.mine))[:7]), note=found.sentence, span=4)
         rows = [(what, said) for what, said in found.frame().itertuples(index=False, name=None)]
-        return card(f"What changed since version {self.mine.opponent}" if self.mine.opponent else "What it is made of", theme.pairs(rows), note=found.sentence, span=4)
+        return card(f"What changed since version {self.mine.opponent}", theme.pairs(rows), note=found.sentence, span=4)
 
     def html(self) -> Html:
         """The whole page."""

@@ -72,6 +72,7 @@ class Me(APIHandler):
     @tornado.web.authenticated
     def get(self) -> None:
         """Answer with the name, and why it may not take which decision."""
+        _ = self.xsrf_token  # sets the cookie that a decision has to show
         name, how = person(self)
         why = "" if name else "A shared token names nobody, so this page is to read only; dashboard.identity in mlops.yaml says who is here."
         refused = {act: refusal(self.settings["people"], name, act) for act in self.settings["acts"]}
@@ -117,7 +118,6 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
     @tornado.web.authenticated
     async def get(self, name: str) -> None:
         """Tell the page as it is made."""
-        _ = self.xsrf_token  # sets the cookie that a decision has to show
         kernel, live = "", False
         try:
             async for html in self.get_generator(path=f"{name}.ipynb"):
@@ -277,12 +277,13 @@ def taken(port: int, ip: str) -> list[socket.socket]:
 def settings(project: Project, token: str) -> Config:
     """Voilà's settings: our template, kernels made beforehand and reached by sockets in a folder of their own."""
     config = Config()
-    config.Voila.update({"root_dir": str(pages(project)), "token": token, "open_browser": False, "log_level": "WARN"})
+    config.Voila.update({"root_dir": str(pages(project)), "token": token, "open_browser": False, "log_level": "ERROR"})
     config.VoilaConfiguration.update({
-        "template": "mlops", "theme": "light", "preheat_kernel": True, "default_pool_size": 2, "allow_template_override": "NO", "allow_theme_override": "NO",
+        "template": "mlops", "theme": "light", "preheat_kernel": True, "default_pool_size": project.config.dashboard.ready, "allow_template_override": "NO", "allow_theme_override": "NO",
         "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"],
     })  # fmt: skip
     config.VoilaKernelManager.fill_delay = 0.1
+    config.MappingKernelManager.update({"cull_idle_timeout": 600, "cull_interval": 60})  # of a page with live widgets that nobody looks at any more
     config.KernelManager.transport = "ipc"
     return config
 

@@ -206,7 +206,8 @@ def checks(verdicts: Verdicts) -> Html:
         return rows(order)
     passed = sum(v.outcome == "passed" for v in folded)
     more = [f"{passed} more {'passes' if passed == 1 else 'pass'}"] * bool(passed) + [f"{len(folded) - passed} not applicable"] * (passed < len(folded))
-    return shown + tag("<details><summary><span class=good>●</span> {}</summary>{}</details>", ", ".join(more), rows(folded))
+    mark = Html("<span class=good>●</span>") if passed else Html("<span class=faint>○</span>")
+    return shown + tag("<details><summary>{} {}</summary>{}</details>", mark, ", ".join(more), rows(folded))
 
 
 def tally(verdicts: Verdicts) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_kit import config, store
+from mlops_kit import config, decisions, store
 from mlops_kit.results import Number, Numbers, Table, Verdict, Verdicts
 
 YAML = """
@@ -29,6 +29,7 @@ AGAINST = [
     ("calibration_error", "Calibration error", 0.001, -0.003, 0.005, 0.005, "no worse", "0.001 less", 28293),
     ("worst_slice", f"Worst slice: carrier {SCRIPT}", -0.006, -0.025, 0.013, 0.005, "cannot tell", "− 0.006", 812),
 ]
+LEFT = {"status": "not run", "reason": "not chosen", "notebook": "none", "question": ""}
 RECORDS = {"version", "comparison", "against", "numbers", "calibration", "changes"}
 COLUMNS = ["metric", "title", "difference", "low", "high", "margin", "verdict", "text", "rows"]
 SAID = [0.02, 0.07, 0.12, 0.19, 0.26, 0.34, 0.43, 0.54, 0.67, 0.84]
@@ -52,7 +53,7 @@ def verdicts() -> Verdicts:
     return Verdicts.of([*good, unsure, none])
 
 
-def results(number: str, against: str) -> dict[str, dict[str, Any]]:
+def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dict[str, Any]]:
     """What each stage of a version's run stored, by stage and name."""
     beside = [f"version {against}: {v}" if against else "" for v in ("$ 4.31", "47 %", "0.771")]
     numbers = [
@@ -75,34 +76,42 @@ def results(number: str, against: str) -> dict[str, dict[str, Any]]:
             "importance": Table("What does it go by?", "The model owes most to wind.", pd.DataFrame([("wind", 0.05, 0.04, 0.06), (SCRIPT, 0.02, 0.01, 0.03)], columns=["feature", "fall", "low", "high"])),
             "what_if": Table("What if?", "2 rows, 1 column.", what_if), "changes": Table("What changed?", "Five things.", changes), "verdicts": verdicts(), "comparison": Verdicts(()),
             "numbers": Numbers("What the decision hangs on", "A flight costs $ 4.12 with this model, $ 2.92 less than without one.", tuple(numbers)), "card": "<!doctype html><html lang=en><title>Model card</title><h1>Model card</h1></html>",
-            "version": {"version": number, "model_hash": f"m{number}", "evidence_hash": f"e{number}", "against": against or None, "passed": True, "outcome": f"Version {number} is registered as challenger."},
+            "version": {"version": number, "model_hash": hashes[0] or f"m{number}", "evidence_hash": hashes[1] or f"e{number}", "passed": True, "outcome": f"Version {number} is registered as challenger."},
         },
     }  # fmt: skip
 
 
-def write(project: config.Project, run: str, number: str, against: str = "", status: str = "succeeded", drop: tuple[str, ...] = ()) -> Path:
+def write(project: config.Project, run: str, number: str, against: str = "", status: str = "succeeded", drop: tuple[str, ...] = (), hashes: tuple[str, str] = ("", "")) -> Path:
     """File a version's run as the engine and its stages would have."""
     folder = project.reports / run
     stages: dict[str, Any] = {}
-    for stage, values in results(number, against).items():
+    for stage, values in results(number, against, hashes).items():
         made = {n: store.write_artifact(folder, stage, n, v, record=n in RECORDS).model_dump() for n, v in values.items() if n not in drop}
         store.write_json(folder / "stages" / f"{stage}.json", {"stage": stage, "artifacts": made, "logged": {}, "shown": [], "verdicts": [], "sentence": f"The {stage} ended well.", "done": True})
-        stages[stage] = {"status": "succeeded", "started": "2013-07-01T10:12:00+00:00", "sentence": f"The {stage} ended well.", "notebook": f"0_{stage}", "artifacts": made}
+        stages[stage] = {"status": "succeeded", "question": "Is it well?", "started": "2013-07-01T10:12:00+00:00", "sentence": f"The {stage} ended well.", "notebook": f"0_{stage}", "artifacts": made}
     waits = status.startswith("waiting")
     store.write_json(folder / "manifest.json", {
         "run": run, "project": "flights", "status": status, "started": "2013-07-01T10:00:00+00:00", "ended": "2013-07-01T10:12:00+00:00", "pid": 1, "note": "", "as_of": None, "until": None, "sample": 0, "seed": 0,
         "approval": "manual", "git": {"commit": "cae6ec227284296ea0586cd696166dddf06865a4", "dirty": True}, "packages": {"pandas": "2.3.3"}, "mlflow": {"run": "abc123"},
-        "stages": {**stages, "deploy": {"status": "waiting (approval)" if waits else "succeeded", "notebook": "05_deploy"}},
+        "stages": {**dict.fromkeys(config.STAGES, LEFT), **stages, "deploy": {"status": "waiting (approval)" if waits else "succeeded", "notebook": "05_deploy", "question": "May it serve?", "params": {}}},
     })  # fmt: skip
     store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
     return folder
 
 
-def make(home: Path, waiting: bool = True) -> config.Project:
-    """The project: version 7 serves, version 8 waits."""
+def make(home: Path, numbers: tuple[str, str] = ("7", "8"), more: str = "") -> config.Project:
+    """The project: the first version's run succeeded, the second's waits."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "mlops.yaml").write_text(YAML)
+    (home / "mlops.yaml").write_text(YAML + more)
     project = config.load(home)
-    write(project, OLD, "7")
-    write(project, NEW, "8", "7", "waiting (approval)" if waiting else "succeeded")
+    old, new = numbers
+    write(project, OLD, old)
+    write(project, NEW, new, old, "waiting (approval)")
     return project
+
+
+def serve(project: config.Project, number: str, by: str = "ann", why: str = "fit") -> None:
+    """Let a version serve, as if it had been approved."""
+    facts = {"version": number, "model_hash": f"m{number}", "evidence_hash": f"e{number}", "review": "passed", "sample": "0", "author": "bob"}
+    decisions.say(project, facts, "approved", by, why)
+    decisions.promote(project, facts, decisions.current(project), by, why)

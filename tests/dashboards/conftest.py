@@ -1,0 +1,19 @@
+"""Projects whose runs are told and not made: one to read; one with a registry, and a server that decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlops_kit import config
+from tests.dashboards import story
+from tests.dashboards.served import address, registered  # noqa: F401 - fixtures
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> config.Project:
+    """Version 7 serves, version 8 waits; there is no registry, since a page asks none."""
+    project = story.make(tmp_path / "told")
+    story.serve(project, "7")
+    return project

@@ -1,0 +1,64 @@
+"""A project with a registry, whose runs are told and not made, and a server that shows it and decides."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from mlops_kit import config, decisions, tracking
+from tests.dashboards import story
+
+HERE = Path(__file__).parent
+MORE = """
+stages:
+  deploy: {writes: [promotion]}
+people: {approvers: [ann, bob, carl], operators: [carl], four_eyes: true}
+dashboard: {identity: visitors.Named, port: 0, ready: 1}
+"""
+DEPLOYS = """from mlops_kit import deploy
+from mlops_kit import stage as stages
+
+stage = stages.open("deploy", seed=seed)
+promotion, gate = deploy.decide(stage, stage.read("version"))
+stage.write("promotion", promotion, record=True)
+stage.hand_over(promotion["sentence"])"""
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
+    """The same with a registry that knows the two as versions 1 and 2; its deploy stage only promotes."""
+    project = story.make(tmp_path_factory.mktemp("dash") / "home", ("1", "2"), MORE)
+    book = v4.new_notebook(cells=[v4.new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]}), v4.new_code_cell(DEPLOYS)])
+    (project.root / "notebooks").mkdir()
+    nbformat.write(book, project.root / "notebooks" / "05_deploy.ipynb")
+    facts = {"features": "[]", "threshold": "0.5", "sample": "0", "as_of": "None", "judged": "{}", "author": "bob", "review": "passed", "sha256": "s", "uri": "file:///nowhere"}
+    with tracking.connected(project) as client:
+        for number in ("1", "2"):
+            tracking.new_version(client, project, facts, {**facts, "model_hash": f"m{number}", "evidence_hash": f"e{number}"})
+    story.serve(project, "1")
+    return project
+
+
+@pytest.fixture(scope="session")
+def address(registered: config.Project) -> Iterator[str]:
+    """Where the dashboards of the registered project answer: a server process of its own, as the command line starts it."""
+    environment = {**{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}, "PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "mlops_kit.cli", "dashboard", "--no-browser", "--project", str(registered.root)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = iter(process.stdout.readline, "")
+        yield next(line.strip().removesuffix("/review") for line in said if line.strip().endswith("/review"))
+        process.terminate()
+
+
+def last(project: config.Project) -> tuple[str, str, str]:
+    """The last word that was said: word, who, why."""
+    found = decisions.opinions(project)[0]
+    return found.word, found.by, found.why
