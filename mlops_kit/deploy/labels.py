@@ -298,7 +298,7 @@ def delay(project: Project) -> dict[str, Any]:
 
     model = project.config.name
     with session(project) as opened:
-        counts = dict(opened.execute(sa.select(Label.word, sa.func.count()).where(Label.model == model).group_by(Label.word)).tuples().all())
+        counts = {word: count for word, count in opened.execute(sa.select(Label.word, sa.func.count()).where(Label.model == model).group_by(Label.word))}
         waiting = opened.scalar(with_labels(sa.func.count()).where(Prediction.model == model, Label.id.is_(None)))
         pairs = opened.execute(with_labels(Prediction.moment, Label.known).where(Prediction.model == model, Prediction.moment.is_not(None), Label.counts).order_by(Prediction.moment)).all()
     days = [(pd.Timestamp(k) - pd.Timestamp(m)).total_seconds() / 86400 for m, k in pairs[-20_000:]]

@@ -60,12 +60,10 @@ def packed(values: Iterable[Any]) -> str:
     return orjson.dumps([None if v is None or v != v else v for v in values], default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def write(opened: Session, found: list[dict[str, Any]]) -> int:
-    """Put rows into the log within a transaction; those whose id it has already stay as they are. How many are new."""
-    if not found:
-        return 0
-    result: Any = opened.execute(fresh(opened, Prediction), found)
-    return int(result.rowcount)
+def write(opened: Session, found: list[dict[str, Any]]) -> None:
+    """Put rows into the log within a transaction; those whose id it has already stay as they are."""
+    if found:
+        opened.execute(fresh(opened, Prediction), found)
 
 
 def fresh(opened: Session, table: Any) -> Any:
