@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lab lint lock clean
+.PHONY: help demo loop test lab lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## What can be made
@@ -21,6 +21,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP)  ## The main job on the flights: as of July 2013, the seven notebooks, and where to look
 	$(BIN)/mlops run --note "make demo"
+
+loop: $(STAMP)  ## The flights' July to September, lived day by day: scored, watched, retrained; needs the demo's model
+	@test -e .mlops/mlops.db || $(MAKE) demo
+	$(BIN)/mlops watch --since 2013-07-01 --until 2013-10-01 --fast
 
 test: $(STAMP)  ## All tests, on two cores; what is skipped is said at the end
 	@tools/browser

@@ -213,7 +213,7 @@ def engine(url: str, file: Path | None) -> sa.Engine:
     try:
         made = sa.create_engine(url, connect_args={"timeout": 30} if file else {}, pool_pre_ping=file is None)
         if file is None:
-            Base.metadata.create_all(made)
+            ready(made)
             return made
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
         raise KitError(f"database: {str(error).splitlines()[0]}", "a SQLAlchemy URL and the driver it names, such as postgresql+psycopg://…", "edit 'database' in mlops.yaml, or pip install the driver") from error
@@ -222,8 +222,25 @@ def engine(url: str, file: Path | None) -> sa.Engine:
     file.parent.mkdir(parents=True, exist_ok=True)
     sa.event.listen(made, "connect", durable)
     with FileLock(f"{file}.lock"):
-        Base.metadata.create_all(made)
+        ready(made)
     return made
+
+
+def ready(made: sa.Engine) -> None:
+    """Make the tables that are missing, and see that the others have all their columns.
+
+    Raises
+    ------
+    KitError
+        If a table was made by another version of this package.
+    """
+    Base.metadata.create_all(made)
+    with made.connect() as connection:
+        known = sa.inspect(connection)
+        for name, table in Base.metadata.tables.items():
+            absent = sorted({c.name for c in table.columns} - {c["name"] for c in known.get_columns(name)})
+            if absent:
+                raise KitError(f"the table {name!r} of the database has no column {absent[0]!r}", "a database made by this version of mlops-kit", f"ALTER TABLE {name} ADD COLUMN …, or name another under 'database'")
 
 
 def durable(connection: Any, record: Any) -> None:

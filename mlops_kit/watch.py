@@ -101,16 +101,16 @@ class Watcher:
         upto, since = datetime.fromisoformat(state.upto), datetime.fromisoformat(state.since)
         first = max(since, upto - LATE)
         history = self.history.upto(at, first - (self.config.look_back or timedelta(days=36500)))
-        fresh, done = self.fresh(history, first), 0
+        fresh = self.fresh(history, first)
         for begin in range(0, max(len(fresh), 1), AT_ONCE):
             some = fresh.iloc[begin : begin + AT_ONCE].reset_index(drop=True)
             out, inputs = batch.answer(self.project, model, facts, some, history) if len(some) else (some, some)
             found = predictions.listed(self.project, facts, out, inputs, "watch", stamp(at)) if len(some) else []
             with session(self.project) as opened:
-                done += predictions.write(opened, found)
+                predictions.write(opened, found)
                 if begin + AT_ONCE >= len(fresh) and stamp(at) > state.upto:
                     opened.execute(sa.update(Watch).where(Watch.model == self.config.name).values(upto=stamp(at), at=now()))
-        return done
+        return len(fresh)
 
     def fresh(self, history: pd.DataFrame, first: datetime) -> pd.DataFrame:
         """The rows from a moment on that nobody has scored."""

@@ -60,10 +60,11 @@ def packed(values: Iterable[Any]) -> str:
     return orjson.dumps([None if v is None or v != v else v for v in values], default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def write(opened: Session, found: list[dict[str, Any]]) -> None:
-    """Put rows into the log within a transaction; those whose id it has already stay as they are."""
-    if found:
-        opened.execute(fresh(opened, Prediction), found)
+def write(opened: Session, found: list[dict[str, Any]]) -> int:
+    """Put rows into the log within a transaction; those whose id it has already stay as they are. How many are new."""
+    if not found:
+        return 0
+    return len(opened.execute(fresh(opened, Prediction).returning(Prediction.__table__.c.id), found).all())
 
 
 def fresh(opened: Session, table: Any) -> Any:

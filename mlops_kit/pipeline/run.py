@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,10 @@ def finish(project: Project, folder: Path, made: dict[str, Any], say: Say) -> No
 
 
 def nothing_to_do(project: Project, chosen: list[str], values: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """The latest run, if it has all chosen stages as they would be made now."""
-    for folder in stages.runs(project.reports)[:1]:
-        found = manifest.read(folder)
+    """The latest run of the same two moments, if it has all chosen stages as they would be made now."""
+    wanted = [m.isoformat() if m else None for m in (project.config.as_of, project.config.until)]
+    same = ((f, m) for f in stages.runs(project.reports) if [(m := manifest.read(f))["as_of"], m["until"]] == wanted)
+    for folder, found in list(islice(same, 1)):
         inputs = hashes(folder)
         for stage in chosen:
             entry = found["stages"].get(stage, {})
