@@ -238,6 +238,8 @@ def acts(project: configs.Project) -> dict[str, Act]:
         "reject": partial(ruled, project, "rejected"),
         "ask": partial(ruled, project, "changes"),
         "rollback": partial(gone_back, project),
+        "acknowledge": partial(known, project),
+        "retrain": partial(asked_for, project),
     }
 
 
@@ -305,16 +307,55 @@ def waiting(project: configs.Project, run: str, version: str) -> Path:
 
 def go_on(project: configs.Project, folder: Path) -> None:
     """Go on with a run in a process of its own, which outlives the server."""
+    apart(project, folder / "logs" / "resume.log", "resume", folder.name)
+
+
+def apart(project: configs.Project, log: Path, *verb: str) -> None:
+    """Start a command in a process of its own; what it says is kept in a file."""
     import threading
 
-    command = [sys.executable, "-m", "mlops_kit.cli", "resume", folder.name, "--project", str(project.root)]
+    command = [sys.executable, "-m", "mlops_kit.cli", *verb, "--project", str(project.root)]
 
     def follow() -> None:
-        with (folder / "logs" / "resume.log").open("ab") as stream:
+        with log.open("ab") as stream:
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True, check=False)
 
-    (folder / "logs").mkdir(exist_ok=True)
+    log.parent.mkdir(exist_ok=True)
     threading.Thread(target=follow, daemon=True).start()
+
+
+def known(project: configs.Project, by: str, said: dict[str, str]) -> str:
+    """Record that somebody knows of an incident that a page showed, and what they make of it.
+
+    Raises
+    ------
+    KitError
+        If the page named no incident.
+    RunFailed
+        If it is over, or somebody has acknowledged it before.
+    """
+    from mlops_kit.monitor import incidents
+
+    number, reason = told(said, "id", "reason")
+    if not number.isdecimal() or len(number) > 15:
+        raise KitError(f"{number!r} is no incident's number", "the one that the page showed", "load the page again")
+    found = incidents.acknowledge(project, int(number), by, reason)
+    return f"{found.title}: others now see that you know. It stays open until it is over."
+
+
+def asked_for(project: configs.Project, by: str, said: dict[str, str]) -> str:
+    """Ask for a new version as of where the watch stands, and let the watch make it; one that goes on already takes it up.
+
+    Raises
+    ------
+    RunFailed
+        If a retraining is on its way already.
+    """
+    from mlops_kit import watch
+
+    made = watch.ask(project, by, *told(said, "reason"))
+    apart(project, project.path(".mlops") / "watch.log", "watch", "--once", "--as-of", made.moment)
+    return "A new version is being made; the page says what becomes of it."
 
 
 def gone_back(project: configs.Project, by: str, said: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError, nearest
 
-PAGES = {"review": "Model review"}
+PAGES = {"review": "Model review", "monitoring": "Monitoring"}
 
 
 def twin(name: str, project: Project, file: Path, **asked: str) -> str:

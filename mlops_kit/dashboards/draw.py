@@ -196,18 +196,54 @@ def path(drawn: Line, x: Callable[[float], float], y: Callable[[float], float]) 
     return out
 
 
-def heat(rows: Sequence[tuple[str, Sequence[tuple[float | None, str, str]]]], ticks: Sequence[tuple[int, str]], label: str) -> Html:
-    """Cells by row and column: (depth 0 to 1, or None for no cell; colour; what it says when pointed at)."""
-    cell, left, step = 22.0, 140.0, 26
-    columns = max((len(cells) for _, cells in rows), default=0)
-    out = []
-    for r, (name, cells) in enumerate(rows):
-        out.append(text(0, r * step + 15, name, kind="k"))
-        drawn = [(c, d, colour, said) for c, (d, colour, said) in enumerate(cells) if d is not None]
-        out += [
-            tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height=20 rx=4 fill="var(--{})" opacity="{:.2f}"><title>{}</title></rect>', left + c * cell, r * step, cell - 3, colour, 0.12 + 0.8 * min(max(d, 0), 1), said)
-            for c, d, colour, said in drawn
-        ]
-    out += [text(left + c * cell + 9, len(rows) * step + 14, said, anchor="middle") for c, said in ticks]
-    picture = svg(left + columns * cell, len(rows) * step + 20, label, out)
-    return tag('<div class="wide heat" tabindex=0 role=region aria-label="{}">{}</div>', label, picture)
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a heat map: how deep (0 to 1), what colour, what it says, and what the page's script finds behind it."""
+
+    depth: float
+    colour: str
+    said: str
+    behind: str
+
+
+def cells(rows: Sequence[tuple[str, Sequence[Cell | None]]], ticks: Sequence[str], label: str) -> Html:
+    """Cells by row and column, to point at, to click and to walk through by arrows; what matters has a shape besides its colour."""
+    out = [tag('<div role=row><span role=rowheader class=k>{}</span>{}</div>', name, join(map(cell, made))) for name, made in rows]
+    foot = tag('<div role=presentation class=foot aria-hidden=true><span></span>{}</div>', join(tag("<span>{}</span>", t) for t in ticks))
+    return tag('<div class=cells role=grid aria-label="{}" style="--n:{}">{}{}</div>', label, len(ticks), join(out), foot)
+
+
+def cell(made: Cell | None) -> Html:
+    """One cell; an empty one where there is nothing to tell."""
+    if made is None:
+        return Html('<span role=gridcell aria-label="nothing to tell"></span>')
+    mark = {"act": "▲", "watch": "◆"}.get(made.colour, "")
+    return tag('<span role=gridcell tabindex=-1 class="cell-{}" style="--d:{:.0f}%" data-behind="{}" aria-label="{}" title="{}"><i aria-hidden=true>{}</i></span>', made.colour, 12 + 80 * made.depth, made.behind, made.said, made.said, mark)
+
+
+def columns(bars: Sequence[tuple[float, float, str]], below: Sequence[tuple[float, str]], usual: tuple[float, float], label: str, size: tuple[float, float] = (1120, 190)) -> Html:
+    """Columns from zero: (place, height, what it says), with what is usual shaded behind them.
+
+    Parameters
+    ----------
+    below : pairs of place and word
+        Words; the first and the last are the ends of the axis.
+    """
+    (width, height), pad, right = size, 50.0, 6.0
+    levels = ticks(0, max([h for _, h, _ in bars] or [1]), 3)
+    first, last = below[0][0], below[-1][0]
+
+    def x(v: float) -> float:
+        return pad + (v - first) / (last - first or 1) * (width - pad - right)
+
+    def y(v: float) -> float:
+        return height - 26 - v / (levels[-1] or 1) * (height - 40)
+
+    out = [part for v in levels for part in (line(pad, y(v), width - right, y(v), "line"), text(pad - 6, y(v) + 4, f"{v:,.0f}", anchor="end"))]
+    out.append(tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="var(--line)" />', pad, y(usual[1]), width - pad - right, max(y(usual[0]) - y(usual[1]), 1)))
+    thick = (width - pad - right) / max(len(bars), 1) * 0.72
+    for place, value, said in bars:
+        colour = "watch" if value < usual[0] * 0.8 or value > usual[1] * 1.2 else "blue"
+        out.append(tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx=2 fill="var(--{})" opacity=.8><title>{}</title></rect>', x(place) - thick / 2, y(value), thick, max(y(0) - y(value), 0), colour, said))
+    out += [text(x(v), height - 6, said) for v, said in below if said]
+    return svg(width, height, label, out)

@@ -100,12 +100,12 @@ def button(act: str, word: str, main: bool = False, closed: str = "") -> Html:
     return tag('<button type=button data-act="{}"{}{} disabled>{}</button>', act, Html(" class=main") if main else Html(""), kept, word)
 
 
-def dialog(act: str, title: str, about: Mapping[str, str], text: str, word: str) -> Html:
-    """The dialog of a decision: what it does, the reason (required), and what the server is told."""
-    body = """<dialog data-act="{act}" data-about="{about}" aria-labelledby="ask-{act}"><form method=dialog novalidate><h2 id="ask-{act}">{title}</h2><p class=note>{text}</p>
+def dialog(act: str, title: str, about: Mapping[str, str], text: str, word: str, more: Any = "") -> Html:
+    """The dialog of a decision: what it does, the reason (required), and what the server is told; ``more`` are fields that are told too."""
+    body = """<dialog data-act="{act}" data-about="{about}" aria-labelledby="ask-{act}"><form method=dialog novalidate><h2 id="ask-{act}">{title}</h2><p class=note>{text}</p>{more}
 <label for="why-{act}">Why? Others read it later</label><textarea id="why-{act}" name=reason required maxlength=2000></textarea><p role=alert></p>
 <div class=buttons><button type=button data-close>Cancel</button><button type=submit class=main>{word}</button></div></form></dialog>"""
-    return tag(body, act=act, about=json.dumps(dict(about)), title=title, text=text, word=word)
+    return tag(body, act=act, about=json.dumps(dict(about)), title=title, text=text, word=word, more=more)
 
 
 def say(colour: str, state: str, sentence: str, detail: Any = "", buttons: Sequence[Html] = (), dialogs: Sequence[Html] = ()) -> Html:
@@ -131,14 +131,14 @@ def card(title: str, *parts: Any, note: Any = "", span: int = 12) -> Html:
     return tag('<section class="card c{}"><h2>{}</h2>{}{}</section>', span, title, told, join(parts))
 
 
-def guarded(title: str, make: Callable[[], Html], span: int = 12) -> Html:
+def guarded(title: str, make: Callable[[], Html], span: int = 12, cure: str = "mlops run --from review") -> Html:
     """A card that, if it fails, says itself what failed and what to do; the rest of the page stands."""
     try:
         return make()
     except KitError as error:
         told, cure = error.what, error.cure
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and must not take the page along
-        told, cure = f"{type(error).__name__}: {error}", "mlops run --from review"
+        told = f"{type(error).__name__}: {error}"
     mend = tag("<p>To mend it: <code>{}</code></p>", cure) if cure else Html("")
     return card(title, tag("<p><b class=watch>◆ This card cannot be shown.</b> {}</p>{}", f"{told[:1].upper()}{told[1:]}.", mend), span=span)
 

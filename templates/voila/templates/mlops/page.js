@@ -66,7 +66,7 @@
       send.disabled = true;
       fetch(base + 'mlops/decide', {
         method: 'POST', headers: {'Content-Type': 'application/json', 'X-XSRFToken': cookie('_xsrf')},
-        body: JSON.stringify({...JSON.parse(dialog.dataset.about), act: dialog.dataset.act, reason}),
+        body: JSON.stringify({...JSON.parse(dialog.dataset.about), ...Object.fromEntries(new FormData(form)), act: dialog.dataset.act, reason}),
       }).then(async r => ({ok: r.ok, body: await r.json().catch(() => ({}))})).then(({ok, body}) => {
         send.disabled = false;
         if (!ok) {
@@ -78,6 +78,66 @@
         said.textContent = body.sentence;
         setTimeout(() => location.reload(), 1500);
       }).catch(() => { send.disabled = false; wrong.textContent = 'The server does not answer. Nothing was recorded as far as this page knows; load it again to see.'; });
+    });
+  });
+})();
+(() => {
+  // how long ago a moment was goes on counting: <time data-ago>
+  const ago = () => document.querySelectorAll('time[data-ago]').forEach(t => {
+    const minutes = Math.max(0, Math.floor((Date.now() - Date.parse(t.dateTime)) / 60000));
+    t.textContent = (minutes < 120 ? minutes + ' min' : minutes < 2880 ? Math.floor(minutes / 60) + ' h' : Math.floor(minutes / 1440) + ' days') + ' ago';
+  });
+  setInterval(ago, 60000);
+
+  // a heat map: arrows walk, Enter or a click shows the two distributions behind a cell, from what stands in the page
+  const held = document.getElementById('sketches'), shown = document.querySelector('.sketch');
+  const make = (name, text, style) => { const e = document.createElement(name); if (text !== undefined) e.textContent = text; if (style) e.style.cssText = style; return e; };
+  let all;
+  const show = cell => {
+    if (!held || !shown || !cell.dataset.behind) return;
+    all = all || JSON.parse(held.textContent);
+    const at = cell.dataset.behind.indexOf('|');
+    const found = (all[cell.dataset.behind.slice(0, at)] || {})[cell.dataset.behind.slice(at + 1)];
+    document.querySelectorAll('.cells [aria-selected]').forEach(c => c.removeAttribute('aria-selected'));
+    cell.setAttribute('aria-selected', true);
+    const head = make('h3', ''), close = make('button', 'Close');
+    close.type = 'button';
+    close.addEventListener('click', () => { shown.hidden = true; cell.removeAttribute('aria-selected'); cell.focus(); });
+    head.append(make('span', cell.getAttribute('aria-label') + '.'), close);
+    const key = make('p', '');
+    key.className = 'key';
+    [['--faint', 'when judged'], ['--blue', 'in this window']].forEach(([colour, word]) => { const s = make('span'); s.append(make('i', undefined, 'background:var(' + colour + ')'), word); key.append(s); });
+    const rows = [];
+    if (found) {
+      const most = Math.max(...found.reference, ...found.current) || 1, said = v => (100 * v).toFixed(v < .01 && v > 0 ? 1 : 0) + ' %';
+      found.bins.forEach((bin, i) => {
+        const row = make('div'), bars = make('span');
+        row.className = 'two';
+        [found.reference[i], found.current[i]].forEach(v => bars.append(make('i', undefined, 'width:' + (100 * v / most).toFixed(1) + '%')));
+        row.append(make('span', bin), bars, make('span', said(found.reference[i]) + ' → ' + said(found.current[i])));
+        rows.push(row);
+      });
+    }
+    shown.replaceChildren(head, ...(found ? [...rows, key] : [make('p', 'No distribution was stored for it.')]));
+    shown.hidden = false;
+  };
+  document.querySelectorAll('.cells').forEach(grid => {
+    const rows = [...grid.querySelectorAll('[role=row]')].map(r => [...r.querySelectorAll('[role=gridcell]')]);
+    if (!rows.length) return;
+    const cells = rows.flat(), start = rows[0][rows[0].length - 1];
+    start.tabIndex = 0;
+    const go = cell => { cells.forEach(c => { c.tabIndex = c === cell ? 0 : -1; }); cell.focus(); };
+    grid.addEventListener('click', e => { const cell = e.target.closest('[role=gridcell]'); if (cell) { go(cell); show(cell); } });
+    grid.addEventListener('keydown', e => {
+      const cell = e.target.closest('[role=gridcell]');
+      if (!cell) return;
+      if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); show(cell); return; }
+      const y = rows.findIndex(r => r.includes(cell)), x = rows[y].indexOf(cell);
+      const to = {ArrowRight: [y, x + 1], ArrowLeft: [y, x - 1], ArrowDown: [y + 1, x], ArrowUp: [y - 1, x], Home: [y, 0], End: [y, rows[y].length - 1]}[e.key];
+      if (!to) return;
+      e.preventDefault();
+      const next = (rows[to[0]] || [])[to[1]];
+      if (next) go(next);
     });
   });
 })();
