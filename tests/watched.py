@@ -51,7 +51,6 @@ def rows() -> pd.DataFrame:
 
 def build(home: Path, yaml: str = YAML) -> config.Project:
     """The project's folder, with version 1 as the champion."""
-    import mlflow
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

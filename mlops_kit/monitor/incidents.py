@@ -57,7 +57,8 @@ def drifts(looks: list[dict[str, Any]], promise: float | None, config: Config) -
         return []
     worst, metric = lasting.sort_values("cost", ascending=False, kind="stable"), METRICS[config.headline]
     names = worst["column"].tolist()
-    title = f"{names[0]} is unlike what the model was judged on" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more columns are unlike what the model was judged on"
+    others = f"and {len(names) - 1} more columns are" if len(names) > 2 else f"and {names[-1]} are" if len(names) == 2 else "is"
+    title = f"{names[0]} {others} unlike what the model was judged on"
     said = "; ".join(f"{r.column} costs about {number(r.cost)} of {metric.title}" for r in worst.head(3).itertuples())
     expected = looks[-1]["estimated"].value
     bad = expected is not None and promise is not None and metric.gain(expected, promise) < -config.monitor.fall

@@ -69,6 +69,20 @@ def test_a_fall_is_ignored_where_the_project_says_so() -> None:
     assert found["reason"] == "No: ROC-AUC fell. retrain.on_fall is off."
 
 
+def test_labels_that_stay_below_the_estimate_are_a_reason() -> None:
+    gap = Verdict("gap", "still holds", "failed", "warns", "Below for 2 windows in a row.")
+    assert decided(FINE, gap)["reason"] == "Yes: Below for 2 windows in a row."
+    assert decided(FINE, gap, on_gap=False)["retrain"] is False
+
+
+def test_a_second_retraining_waits_for_the_first_and_for_its_time() -> None:
+    config = Config(name="t", source="x.csv", target="y", task="binary", retrain={"cool_down": "14d"})
+    for days, pending, action in ((None, "", "retrain"), (13, "", "wait"), (14, "", "retrain"), (None, "The new version of r1 waits for a decision.", "wait")):
+        found = policy.decide(CALM, REALISED, Verdicts.of([FALL]), config, 900, None, timedelta(days=days) if days else None, pending)
+        assert found["action"] == action, (days, pending)
+    assert "The last retraining is 13 days ago, under the 14d asked for." in policy.decide(CALM, REALISED, Verdicts.of([FALL]), config, 900, None, timedelta(days=13))["reason"]
+
+
 def test_without_scores_or_labels_the_reason_says_so() -> None:
     none = Verdict("realised", "promise", "not applicable", "blocks", "Not applicable.")
     unknown = Verdict("realised", "promise", "cannot tell", "blocks", "Cannot tell: no label.")
@@ -99,4 +113,4 @@ def test_settings_name_every_setting() -> None:
     config = Config(name="t", source="x.csv", target="y", task="binary", retrain={"after": "30d"})
     table = policy.settings(config)
     assert "retrain.after" in set(table.data["setting"]) and "30d" in set(table.data["value"])
-    assert table.sentence == "Reasons for a new model here: a proven fall, age; at least 500 new labels."
+    assert table.sentence == "Reasons for a new model here: a proven fall, labels below the estimate, age; at least 500 new labels."
