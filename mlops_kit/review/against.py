@@ -177,7 +177,7 @@ def needed(gain: Interval, margin: float, rows: int) -> str:
     if room == 0:
         return "judge on a longer period"
     wanted = math.ceil(rows * (half / room) ** 2)
-    return f"about {wanted:,} rows would decide" if wanted > rows else "judge on a longer period"
+    return f"about {float(f'{wanted:.1e}'):,.0f} rows would decide" if wanted > rows else "judge on a longer period"
 
 
 def less(value: float | None, told: Any) -> str:

@@ -65,16 +65,9 @@ def cost_number(rows: pd.DataFrame, mine: Contender, other: Contender, config: C
     def told(value: Any) -> str:
         return money(value, unit)
 
-    theirs = mean_cost(rows, other, config)
-    lines = (between(cost, told), f"without a model: {told(without)}", f"saved: {between(saved, told)}", *beside(other, lambda: told(theirs)))
-    sentence = f"A {config.row} costs {told(cost.value)} with this model, {than(saved.value, told)} without one"
-    sentence += f" and {than(theirs - cost.value, told)} with {other.name}" if theirs is not None and cost.value is not None else ""
-    return Number(f"Cost a {config.row}", told(cost.value), lines), f"{sentence}."
-
-
-def than(saved: float | None, told: Callable[[Any], str]) -> str:
-    """How a cost stands to another, up to the word that names the other."""
-    return "as much as" if saved == 0 else f"{less(saved, told)} than"
+    lines = (between(cost, told), f"without a model: {told(without)}", f"saved: {between(saved, told)}", *beside(other, lambda: told(mean_cost(rows, other, config))))
+    sentence = f"A {config.row} costs {told(cost.value)} with this model, {'as much as' if saved.value == 0 else f'{less(saved.value, told)} than'} without one."
+    return Number(f"Cost a {config.row}", told(cost.value), lines), sentence
 
 
 def mean_cost(rows: pd.DataFrame, other: Contender, config: Config) -> float | None:

@@ -139,6 +139,7 @@ def test_rows_that_would_decide_by_hand() -> None:
     assert needed(Interval(0.005, -0.015, 0.025), 0.005, 1000) == "about 4,000 rows would decide"
     # it looks worse: the half above, 0.04, has to shrink to 0.02, the room below nothing
     assert needed(Interval(-0.02, -0.05, 0.02), 0.005, 1000) == "about 4,000 rows would decide"
+    assert needed(Interval(0.005, -0.015, 0.025), 0.005, 1234) == "about 4,900 rows would decide"
     assert needed(Interval(-0.005, -0.015, 0.005), 0.005, 1000) == "judge on a longer period"
     assert needed(Interval(0.01), 0.005, 1000).startswith("there is no interval")
 
