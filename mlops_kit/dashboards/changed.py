@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit.config import Config
-from mlops_kit.dashboards import draw, service
+from mlops_kit.dashboards import draw
 from mlops_kit.dashboards.theme import Html, card, tag, words
 from mlops_kit.dashboards.watching import Stretch
+from mlops_kit.dashboards.wording import SHORT, span
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import number
 
@@ -91,14 +92,14 @@ def line(page: Monitoring, column: str, windows: list[Stretch]) -> tuple[str, li
             out.append(None)
             continue
         depth = min(1.0, moved / (DEEP * page.config.monitor.effect_alert or 1.0))
-        out.append(draw.Cell(depth, colour(row, page.config), words_of(row, service.span(window.start, window.end, page.found.zone), page.config), f"{window.row.id}|{column}"))
+        out.append(draw.Cell(depth, colour(row, page.config), words_of(row, span(window.start, window.end, page.found.zone), page.config), f"{window.row.id}|{column}"))
     return ("its answers" if column == "score" else column), out
 
 
 def ticks(page: Monitoring, windows: list[Stretch]) -> list[str]:
     """A word below a window: the month where one begins; the day where there are few."""
     starts = [w.start.astimezone(page.found.zone) for w in windows]
-    if len(starts) < 2 or (starts[-1] - starts[0]).days < 45:
+    if len(starts) < 2 or (starts[-1] - starts[0]).days < SHORT:
         each = max(1, len(starts) // 6)
         return [f"{s:%-d %b}" if i % each == 0 else "" for i, s in enumerate(starts)]
     return [f"{s:%b}" if i == 0 or s.month != starts[i - 1].month else "" for i, s in enumerate(starts)]

@@ -114,7 +114,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     if not (math.isfinite(low) and math.isfinite(high)):
         return [0.0, 1.0]
     span = (high - low) or abs(high) or 1.0
-    size = 10 ** math.floor(math.log10(span / about))
+    size = 10.0 ** math.floor(math.log10(span / about))
     step = next(size * m for m in (1, 2, 5, 10) if span / (size * m) <= about)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]

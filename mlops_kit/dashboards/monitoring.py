@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ import sqlalchemy as sa
 
 from mlops_kit import config as configs
 from mlops_kit.config import Project
-from mlops_kit.dashboards import changed, draw, service, theme
-from mlops_kit.dashboards.service import amount, day, full, span
-from mlops_kit.dashboards.theme import Html, card, grid, guarded, join, tag, words
-from mlops_kit.dashboards.watching import DAY, DAYS, DUE, MOST, USUAL, Watched
+from mlops_kit.dashboards import changed, lines, service, theme
+from mlops_kit.dashboards.theme import Html, grid, guarded, join, tag, words
+from mlops_kit.dashboards.watching import DAY, DUE, MOST, USUAL, Watched
+from mlops_kit.dashboards.wording import ago, amount, between, day, full, length, lower, span
 from mlops_kit.errors import KitError
 from mlops_kit.metrics import METRICS
-from mlops_kit.results import Interval, Verdict, number
+from mlops_kit.results import Verdict, number
 
 TABS = {"now": "Now", "performance": "Performance", "drift": "Drift", "data": "Data", "incidents": "Incidents", "retraining": "Retraining", "service": "Service"}
 STATES = {
@@ -139,8 +139,7 @@ class Monitoring:
         told = "The labels cannot tell yet whether it is as good as promised" if self.proof is None or self.proof.outcome != "passed" else "As good as promised"
         if not unseen:
             return f"{told}."
-        first = f"{unseen[0].title[0].lower()}{unseen[0].title[1:]}"
-        return f"{told}, but {first if len(unseen) == 1 else f'{len(unseen)} incidents are open'}."
+        return f"{told}, but {lower(unseen[0].title) if len(unseen) == 1 else f'{len(unseen)} incidents are open'}."
 
     def guess(self) -> str:
         """What the estimate says of the promise, where labels do not."""
@@ -176,10 +175,12 @@ class Monitoring:
     def detail(self) -> Html:
         """The newest window in numbers, what its drift costs, and what is on its way."""
         if not self.found.windows:
-            return tag("A window is {} long; rows are scored and labels imported every {}.", configs.duration_text(self.config.watch.window), configs.duration_text(self.config.watch.every))
+            return tag("A window is {} long; rows are scored and labels imported every {}.", length(self.config.watch.window), length(self.config.watch.every))
         told: list[Any] = [self.measured(), self.dearest()]
         if self.found.pending is not None:
             told.append(self.way(self.found.pending.state))
+        elif self.state == "act" and (held := self.found.held()):
+            told.append(f"The watch makes no new version yet: {lower(held)}")
         return join(filter(None, told), " ")
 
     def measured(self) -> str:
@@ -193,7 +194,7 @@ class Monitoring:
         done = self.found.settled[-1] if self.found.settled else None
         return f"{title} realised {between(done.realised())}, {span(done.start, done.end, self.found.zone)}{tail}" if done and done.realised().value is not None else ""
 
-    def dearest(self) -> str:
+    def dearest(self) -> Any:
         """The drift of the newest window that costs most, in words."""
         last = self.found.windows[-1]
         moved = [r for r in last.drift if r["word"] == "alert" and r["column"] != "score"]
@@ -203,9 +204,9 @@ class Monitoring:
             return "No column has drifted."
         priced = sorted((r for r in moved if changed.cost(r) is not None), key=lambda r: -(changed.cost(r) or 0))
         if not priced:
-            return f"{moved[0]['column']} is unlike what it was judged on; what that costs is not known."
+            return tag("<b>{}</b> is unlike what it was judged on; what that costs is not known.", moved[0]["column"])
         row, value = priced[0], changed.cost(priced[0]) or 0.0
-        return f"{row['column']} is unlike what it was judged on; {changed.price(value, self.config)}."
+        return tag("<b>{}</b> is unlike what it was judged on; {}.", row["column"], changed.price(value, self.config))
 
     def way(self, state: str) -> Html:
         """That a new version is on its way, with the way to decide on it."""
@@ -250,9 +251,8 @@ class Monitoring:
         if asked:
             told.append(tag("<b>{}</b> since the endpoint answered last", ago(datetime.now(UTC) - datetime.fromisoformat(asked[0][3]))))
         told.append(tag("labels in up to <b>{}</b>", day(datetime.fromisoformat(found.labelled), zone)) if found.labelled else Html("<b>no</b> labels yet"))
-        recent = [w for w in found.settled if w.end > found.settled[-1].end - DAYS * DAY and w.settled and w.settled.get("saved") is not None]
-        if recent and self.config.cost.unit:
-            told.append(tag("<b>{}</b> saved in {}", amount(sum(w.settled["saved"] for w in recent if w.settled), self.config.cost.unit), words((recent[-1].end - recent[0].start) // DAY, "day")))
+        if self.config.cost.unit and (kept := found.saved()):
+            told.append(tag("<b>{}</b> saved in {}", amount(kept[0], self.config.cost.unit), words(kept[1] // DAY, "day")))
         return tag("<div class=alive>{}</div>", join(tag("<span>{}</span>", t) for t in told))
 
     def panel(self, key: str) -> Html:
@@ -264,41 +264,8 @@ class Monitoring:
 
     def first(self) -> Html:
         """The first tab: performance, incidents, drift, decisions."""
-        pair = grid(guarded("Is it still good?", self.good, 8, AGAIN), guarded("Open incidents", lambda: service.open_incidents(self), 4, AGAIN))
+        pair = grid(guarded("Is it still good?", lambda: lines.good(self), 8, AGAIN), guarded("Open incidents", lambda: service.open_incidents(self), 4, AGAIN))
         return pair + grid(guarded("What changed, and does it matter?", lambda: changed.heat(self), 8, AGAIN), guarded("Retraining", lambda: service.newest_decisions(self), 4, AGAIN))
-
-    def good(self) -> Html:
-        """Realised and estimated performance by window, with what was promised and what was promoted."""
-        found = self.found
-        title, each = self.metric.title, self.config.watch.window
-        if not found.windows:
-            return card("Is it still good?", note=f"The first window has not ended; each is {configs.duration_text(each)} long.", span=8)
-        by = {7: "week", 1: "day"}.get(each // DAY if not each % DAY else 0, f"window of {configs.duration_text(each)}")
-        guess = " Dashed: estimated without labels, band 95 %." if any(w.estimated.value is not None for w in found.windows) else ""
-        note = f"{title} by {by}. Line: realised, where labels are in.{guess} Dotted: promised. A lasting gap between the first two: what it learnt no longer holds."
-        pictures = [tag("<div class={}>{}</div>", kind, self.curve(size)) for kind, size in (("broad", (760.0, 250.0)), ("slim", (400.0, 240.0)))]
-        return card("Is it still good?", *pictures, note=note, span=8)
-
-    def curve(self, size: tuple[float, float]) -> Html:
-        """The lines over time."""
-        found, narrow = self.found, size[0] < 500
-        begin, until = found.windows[0].start, max(found.windows[-1].end, found.upto)
-
-        def x(moment: datetime) -> float:
-            return (moment - begin) / DAY
-
-        middle = [(x(w.start + (w.end - w.start) / 2), w) for w in found.windows]
-        real = [(at, w.realised().value) for at, w in middle]
-        guess = [(at, w.estimated.value) for at, w in middle]
-        band = [(at, w.estimated.low, w.estimated.high) for at, w in middle if w.estimated.low is not None and w.estimated.high is not None]
-        kept = promises(self, x)
-        values = [v for line in (real, guess, *(p for p in kept)) for _, v in line if v is not None] + [v for _, low, high in band for v in (low, high)]
-        longest = max(kept, key=len) if kept else []
-        lines = [draw.Line(guess, "soft", "5 4", "estimated", len(guess) // 2, -14)] if band or any(v is not None for _, v in guess) else []
-        lines += [draw.Line(p, "act", "2 4", "promised" if p is longest else "", 1, 16) for p in kept]
-        lines.append(draw.Line(real, "blue", "", "realised", max(len(found.settled) - 2, 0), 20, dots=True))
-        told = f"{title_of(self)}: realised {'; '.join(f'{span(w.start, w.end, found.zone)} {number(w.realised().value)}' for w in found.settled[-6:])}"
-        return draw.curve(lines, told, service.months(begin, until, found.zone, x, 4 if narrow else 8), draw.ticks(min(values), max(values), 4) if values else [0, 1], number, band=band, marks=marks(self, x, narrow), size=size)
 
     def html(self) -> Html:
         """The whole page."""
@@ -307,55 +274,6 @@ class Monitoring:
     def sketches(self) -> Html:
         """The distributions behind the cells, for the page's script; after everything else, for the page is seen before it is clicked."""
         return changed.sketches(self) if self.wrong is None and self.watched else Html("")
-
-
-def title_of(page: Monitoring) -> str:
-    """The headline metric's name."""
-    return page.metric.title
-
-
-def promises(page: Monitoring, x: Callable[[datetime], float]) -> list[list[tuple[float, float | None]]]:
-    """What was promised, a line for each stretch in which one version answered."""
-    out: list[list[tuple[float, float | None]]] = []
-    before = ""
-    for window in page.found.windows:
-        promise = page.found.promised(window.version)
-        if promise is None:
-            continue
-        if window.version != before:
-            out.append([(x(window.start), promise)])
-        out[-1].append((x(window.end), promise))
-        before = window.version
-    return out
-
-
-def marks(page: Monitoring, x: Callable[[datetime], float], narrow: bool) -> list[tuple[float, str, str]]:
-    """The promotions in the time that is shown; the words are short where they stand close."""
-    found = page.found
-    begin, until = found.windows[0].start, max(found.windows[-1].end, found.upto)
-    placed = sorted((at, p) for p in found.promotions if (at := found.placed(p)) is not None and begin < at <= until)
-    out = []
-    for i, (at, promotion) in enumerate(placed):
-        room = (placed[i + 1][0] if i + 1 < len(placed) else until + timedelta(days=365)) - at
-        close = room < (until - begin) * (0.32 if narrow else 0.18)
-        word = f"version {promotion.version}" if not narrow else promotion.version
-        out.append((x(at), word if close or narrow else f"{day(at, found.zone)}: {word}", "good"))
-    return out
-
-
-def between(found: Interval) -> str:
-    """A value with its interval, as one reads it."""
-    return number(found.value) if found.low is None or found.high is None else f"{number(found.value)} ({number(found.low)} – {number(found.high)})"
-
-
-def ago(length: timedelta) -> str:
-    """How long ago, in one unit.
-
-    >>> ago(timedelta(minutes=2)), ago(timedelta(hours=30)), ago(timedelta(days=3))
-    ('2 min', '30 h', '3 days')
-    """
-    minutes = max(0, length // timedelta(minutes=1))
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
 
 
 def page(project: Project, file: Path | None = None, **asked: str) -> Html:

@@ -1,19 +1,19 @@
-"""The evidence behind monitoring: what each tab after the first shows, and how moments and amounts are written.
+"""The evidence behind monitoring: what each tab after the first shows, and the cards beside the pictures of the first.
 
 To add a tab: 1. a function here from the page to HTML, 2. its key in ``TABS`` and its name in ``monitoring.TABS``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
-from mlops_kit import config as configs
 from mlops_kit.dashboards import draw, theme
 from mlops_kit.dashboards.theme import Html, card, grid, guarded, join, tag, words
-from mlops_kit.dashboards.watching import DAYS, DUE, WAITING, known
+from mlops_kit.dashboards.watching import DAY, DAYS, DUE, WAITING, known
+from mlops_kit.dashboards.wording import amount, day, full, length, months, span, upper
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Interval, money, number, percent
 
@@ -22,59 +22,18 @@ if TYPE_CHECKING:
     from mlops_kit.database import Incident, Retraining
 
 SAID = {"retrain": ("good", "yes"), "keep": ("", "no"), "wait": ("watch", "not yet"), "stop": ("act", "stop")}
-NEWEST, SHOWN = 5, 60  # decisions and incidents on the first tab; days of rows that are drawn
+NEWEST, SHOWN = 4, 60  # decisions and incidents on the first tab; days of rows that are drawn
+LONG = 90  # letters of a sentence that a narrow card takes whole
+OVER = re.compile(r"(; )?over by [-\d]+( [\d:]+)?$")  # when an incident ended, which stands beside it as a date
 AGAIN = "mlops watch --once"
 
 
-def day(when: datetime, zone: ZoneInfo) -> str:
-    """A moment's day, short."""
-    return f"{when.astimezone(zone):%-d %b}"
+LOW = Html('<span class="st watch">◆ yes</span>')  # realised below estimated
 
 
-def full(when: datetime, zone: ZoneInfo, year: bool = True) -> str:
-    """A moment as a person writes it, without a clock at midnight."""
-    at = when.astimezone(zone)
-    clock = "" if (at.hour, at.minute) == (0, 0) else f", {at:%H:%M}"
-    return f"{at:%-d %B %Y}{clock}" if year else f"{at:%-d %b}{clock}"
-
-
-def span(start: datetime, end: datetime, zone: ZoneInfo) -> str:
-    """A stretch of time: whole days by their names, else with the clock.
-
-    >>> span(datetime.fromisoformat("2013-09-16T04:00+00:00"), datetime.fromisoformat("2013-09-23T04:00+00:00"), ZoneInfo("America/New_York"))
-    '16 – 22 Sep'
-    """
-    a, b = start.astimezone(zone), end.astimezone(zone)
-    if (a.hour, a.minute, b.hour, b.minute) != (0, 0, 0, 0):
-        return f"{a:%-d %b, %H:%M} – {b:%H:%M}" if a.date() == b.date() else f"{a:%-d %b, %H:%M} – {b:%-d %b, %H:%M}"
-    last = b - timedelta(days=1)
-    if last.date() <= a.date():
-        return f"{a:%-d %b}"
-    return f"{a:%-d} – {last:%-d %b}" if (a.year, a.month) == (last.year, last.month) else f"{a:%-d %b} – {last:%-d %b}"
-
-
-def amount(value: float, unit: str) -> str:
-    """Money; without cents where it is much.
-
-    >>> amount(41230.4, "$"), amount(4.137, "$")
-    ('$ 41,230', '$ 4.14')
-    """
-    return money(float(round(value)), unit).replace(".00", "") if abs(value) >= 1000 else money(value, unit)
-
-
-def months(begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[datetime], float], most: int) -> list[tuple[float, str]]:
-    """The words below a line of time, its ends without a word: months, or days where it is short."""
-    a, b = begin.astimezone(zone), until.astimezone(zone)
-    length = (b - a).days
-    if length < 45:
-        step = max(1, -(-length // most))
-        inside = [a + timedelta(days=i * step) for i in range(length // step + 1)]
-        named = [(x(m), f"{m:%-d %b}") for m in inside if m <= b]
-    else:
-        firsts = [datetime(y, m, 1, tzinfo=zone) for y in range(a.year, b.year + 1) for m in range(1, 13)]
-        inside = [f for f in firsts if a <= f <= b]
-        named = [(x(f), f"{f:%b}") for f in inside[:: max(1, -(-len(inside) // most))]]
-    return [(x(begin), ""), *named, (x(until), "")]
+def when(said: str) -> Html:
+    """A moment in a table, on one line."""
+    return tag("<span class=day>{}</span>", said)
 
 
 def row_of(incident: Incident, page: Monitoring) -> Html:
@@ -82,13 +41,13 @@ def row_of(incident: Incident, page: Monitoring) -> Html:
     zone, opened = page.found.zone, datetime.fromisoformat(incident.opened)
     if incident.closed:
         head = Html('<span class="st good">● closed</span>')
-        told = f"{span(opened, datetime.fromisoformat(incident.closed), zone)} · {incident.ended or 'over'}"
+        told = f"{span(opened, datetime.fromisoformat(incident.closed), zone)} · {OVER.sub('', incident.ended) or 'over'}"
     else:
         head = tag('<span class="st {}">{} {}</span>', incident.severity, "▲" if incident.severity == "act" else "◆", incident.severity)
         lasts = f" · {words(incident.windows, 'window')}" if incident.cause != "retraining" else ""
         told = f"since {day(opened, zone)}{lasts} · {f'{incident.seen_by}: {incident.seen_why}' if incident.seen_by else 'not acknowledged'}"
-    about = tag("<div class=unit>{}</div>", incident.sentence) if not incident.closed else Html("")
-    return tag("<tr><th scope=row>{}</th><td><b>{}</b>{}<div class=unit>{}</div></td></tr>", head, incident.title, about, told)
+    about = incident.sentence if len(incident.sentence) < LONG else f"{incident.sentence.partition('; ')[0].removesuffix('.')}."
+    return tag("<tr><th scope=row>{}</th><td><b>{}</b><div class=unit>{}</div><div class=unit>{}</div></td></tr>", head, incident.title, about, told)
 
 
 def open_incidents(page: Monitoring) -> Html:
@@ -118,11 +77,11 @@ def came(page: Monitoring, row: Retraining) -> Html:
 def reason(text: str) -> str:
     """A decision's reason without the word that stands beside it.
 
-    >>> reason("No, and stop: Values went missing."), reason("Yes: it fell."), reason("a new airport opens")
-    ('Values went missing.', 'it fell.', 'a new airport opens')
+    >>> reason("No, and stop: Values went missing."), reason("No: no proof of a fall."), reason("a new airport opens")
+    ('Values went missing.', 'No proof of a fall.', 'A new airport opens')
     """
     head, _, rest = text.partition(": ")
-    return rest if head in {"Yes", "No", "Not yet", "No, and stop"} else text
+    return upper(rest if head in {"Yes", "No", "Not yet", "No, and stop"} else text)
 
 
 def decision(page: Monitoring, row: Retraining, brief: bool) -> Html:
@@ -139,7 +98,7 @@ def newest_decisions(page: Monitoring) -> Html:
     """The last decisions on retraining."""
     made = page.found.decided
     if not made:
-        return card("Retraining", note=f"Decided when a window's labels are in, {configs.duration_text(page.config.label_delay)} after its end. {policy(page)}", span=4)
+        return card("Retraining", note=f"Decided when a window's labels are in, {length(page.config.label_delay)} after its end. {policy(page)}", span=4)
     return card("Retraining", tag("<table>{}</table>", join(decision(page, r, True) for r in made[:NEWEST])), note=policy(page), span=4)
 
 
@@ -148,7 +107,7 @@ def policy(page: Monitoring) -> str:
     own, limit = page.config.retrain, number(page.config.monitor.fall)
     ways = [
         (own.on_fall, f"labels prove a fall of more than {limit}"), (own.on_gap, f"they stay below the estimate for {words(page.config.watch.persist, 'window')} in a row"),
-        (own.on_drift, "a column drifts"), (own.after is not None, f"it is older than {configs.duration_text(own.after) if own.after else ''}"),
+        (own.on_drift, "a column drifts"), (own.after is not None, f"it is older than {length(own.after) if own.after else ''}"),
     ]  # fmt: skip
     told = " or ".join(word for on, word in ways if on)
     return f"When {told}." if told else "Only when somebody asks."
@@ -165,7 +124,7 @@ def performance(page: Monitoring) -> Html:
         s = w.settled or {}
         money_cells = [money(s.get("cost"), unit) if s.get("cost") is not None else "", amount(s["saved"], unit) if s.get("saved") is not None else ""] if costs else []
         kept = found.promised(w.version)
-        rows.append((span(w.start, w.end, found.zone), w.version, f"{w.looked['rows']:,}", f"{s['labelled']:,}" if s else "not due", *(shown(w.realised(m)) for m in names), shown(w.estimated), number(kept) if kept is not None else "", *money_cells, ("yes" if s["gap"] else "no") if s else ""))
+        rows.append((when(span(w.start, w.end, found.zone)), w.version, f"{w.looked['rows']:,}", f"{s['labelled']:,}" if s else "not due", *(shown(w.realised(m)) for m in names), shown(w.estimated), number(kept) if kept is not None else "", *money_cells, (LOW if s["gap"] else "no") if s else ""))
     table = theme.table(heads, rows, right=range(2, len(heads) - 1), label="Performance by window") if rows else Html("")
     return grid(card("How good was it, window by window?", table, note=f"{words(len(found.windows), 'window')}, the newest first, intervals of 95 % that draw whole days. Saved: against flagging every {page.config.row} or none, whichever is cheaper."))
 
@@ -213,7 +172,7 @@ def volume(page: Monitoring) -> Html:
     counts = sorted(n for _, n in days)
     low, high = counts[len(counts) // 10], counts[-1 - len(counts) // 10]
     begin = days[0][0]
-    ticks = months(begin, found.upto, found.zone, lambda m: (m - begin) / timedelta(days=1), 8)
+    ticks = months(begin, found.upto, found.zone, lambda m: (m - begin) / DAY, 8)
     picture = draw.columns([(i + 0.5, n, f"{day(a, found.zone)}: {n:,} rows") for i, (a, n) in enumerate(days)], ticks, (low, high), "Rows by day")
     note = f"The last {words(len(days), 'day')} up to {full(found.upto, found.zone)}. Shaded: eight days of ten, {low:,} – {high:,}."
     return card("Do rows come as usual?", picture, note=note)
@@ -223,15 +182,16 @@ def missing(page: Monitoring) -> Html:
     """The columns that lack more, or less, than they did."""
     windows = page.found.windows
     last = windows[-1] if windows else None
-    rows = sorted(((known(r["missing_current"]) or 0.0) - (known(r["missing_reference"]) or 0.0), r) for r in last.drift if known(r["missing_current"]) or known(r["missing_reference"])) if last else []
-    told = [(r["column"], percent(r["missing_reference"]), percent(r["missing_current"]), "◆ more" if d > page.config.monitor.missing else "") for d, r in reversed(rows)]
+    lacking = [(r, (known(r["missing_current"]) or 0.0) - (known(r["missing_reference"]) or 0.0)) for r in (last.drift if last else []) if known(r["missing_current"]) or known(r["missing_reference"])]
+    worst = sorted(lacking, key=lambda x: -x[1])
+    told = [(r["column"], percent(r["missing_reference"]), percent(r["missing_current"]), Html('<span class="st watch">◆ more</span>') if more > page.config.monitor.missing else "") for r, more in worst]
     note = f"Share of values missing, {span(last.start, last.end, page.found.zone)}; told from {percent(page.config.monitor.missing)} more than before." if last else "No window has ended yet."
     return card("What is missing?", theme.table(("Column", "When judged", "Now", ""), told, right=[1, 2], label="Missing values") if told else Html("<p>Nothing.</p>"), note=note, span=6)
 
 
 def schema(page: Monitoring) -> Html:
     """What was said of the columns themselves, window by window."""
-    rows = [(span(w.start, w.end, page.found.zone), theme.outcome(v), v.sentence) for w in reversed(page.found.windows) if (v := w.verdict("schema"))]
+    rows = [(when(span(w.start, w.end, page.found.zone)), theme.outcome(v), v.sentence) for w in reversed(page.found.windows) if (v := w.verdict("schema"))]
     return card("Are the columns the same?", theme.table(("Window", "Result", "Found"), rows[:SHOWN], label="Schema") if rows else Html(""), note="Against those that the model was judged on.", span=6)
 
 
@@ -241,12 +201,12 @@ def incident_cells(page: Monitoring, incident: Incident) -> tuple[Any, ...]:
     state = tag('<span class="st {}">{}</span>', "good" if over else incident.severity, "● closed" if over else f"{'▲' if incident.severity == 'act' else '◆'} {incident.severity}")
     told = tag("<b>{}</b><div class=unit>{}</div>", incident.title, incident.sentence)
     seen = f"{incident.seen_by}, {theme.moment(page.project, incident.seen_at)}: {incident.seen_why}" if incident.seen_by and incident.seen_at else "no"
-    return (state, told, day(datetime.fromisoformat(incident.opened), zone), day(datetime.fromisoformat(over), zone) if over else "", incident.windows, seen, incident.ended)
+    return (state, told, when(day(datetime.fromisoformat(incident.opened), zone)), when(day(datetime.fromisoformat(over), zone)) if over else "", incident.windows, seen, OVER.sub("", incident.ended))
 
 
 def incidents(page: Monitoring) -> Html:
     """All that somebody had to know, and who knew."""
-    rows = [incident_cells(page, i) for i in page.found.incidents]
+    rows = [incident_cells(page, i) for i in [*page.found.still, *(i for i in page.found.incidents if i.closed)]]
     table = theme.table(("State", "What", "From", "To", "Windows", "Acknowledged", "What ended it"), rows, right=[4], label="Incidents") if rows else Html("")
     return grid(card("What happened?", table, note=f"{words(len(rows), 'incident')}, the newest first. One stays open while it lasts and is told once."))
 
@@ -255,14 +215,14 @@ def retraining(page: Monitoring) -> Html:
     """All decisions on retraining, with the whole reason."""
     rows = [decision_cells(page, r) for r in page.found.decided]
     table = theme.table(("When", "New model?", "Because", "Decided by", "What came of it"), rows, label="Decisions on retraining") if rows else Html("")
-    return grid(card("Was a new model worth making?", table, note=f"{policy(page)} At least {page.config.retrain.labels:,} new labels, and {configs.duration_text(page.config.retrain.cool_down)} since the one before. The newest first."))
+    return grid(card("Was a new model worth making?", table, note=f"{policy(page)} At least {page.config.retrain.labels:,} new labels, and {length(page.config.retrain.cool_down)} since the one before. The newest first."))
 
 
 def decision_cells(page: Monitoring, row: Retraining) -> tuple[Any, ...]:
     """A decision as the cells of a row."""
     colour, word = SAID.get(row.action, ("", row.action))
     who = row.by if row.by == "policy" else f"{row.by}, {theme.moment(page.project, row.at)}"
-    return (full(datetime.fromisoformat(row.moment), page.found.zone), tag('<span class="st {}">{}</span>', colour, word), reason(row.reason), who, run_link(page, row))
+    return (when(full(datetime.fromisoformat(row.moment), page.found.zone)), tag('<span class="st {}">{}</span>', colour, word), reason(row.reason), who, run_link(page, row))
 
 
 def run_link(page: Monitoring, row: Retraining) -> Html:
@@ -279,7 +239,7 @@ def answers(page: Monitoring) -> Html:
 def served(page: Monitoring) -> Html:
     """The promotions, with where they stand on the watched line of time."""
     found = page.found
-    rows = [(full(at, found.zone) if (at := found.placed(p)) else "", p.version, p.before or "", p.by, p.why, theme.moment(page.project, p.at)) for p in found.promotions]
+    rows = [(when(full(at, found.zone)) if (at := found.placed(p)) else "", p.version, p.before or "", p.by, p.why, theme.moment(page.project, p.at)) for p in found.promotions]
     table = theme.table(("From", "Version", "Before", "By", "Why", "Recorded"), rows, label="Promotions") if rows else Html("")
     return card("Which versions served?", table, note="From: the moment as of which it was made, where a past stretch of time is lived; recorded: by the clock.", span=7)
 
@@ -296,7 +256,7 @@ def labels(page: Monitoring) -> Html:
 
 def asked(page: Monitoring) -> Html:
     """Answers by who asked and which version said it."""
-    rows = [("the endpoint" if o == "endpoint" else "the watch", v, n, full(datetime.fromisoformat(at), page.found.zone)) for o, v, n, at in page.found.answers]
+    rows = [("the endpoint" if o == "endpoint" else "the watch", v, f"{n:,}", full(datetime.fromisoformat(at), page.found.zone)) for o, v, n, at in page.found.answers]
     return card("Who asks?", theme.table(("Asked by", "Version", "Answers", "The last"), rows, right=[2], label="Answers") if rows else Html(""), note=f"In the last {DAYS} days up to {full(page.found.upto, page.found.zone)}.")
 
 

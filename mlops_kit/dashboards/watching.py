@@ -173,6 +173,19 @@ class Watched:
         """The decisions on retraining, the newest first."""
         return rows(self.project, sa.select(Retraining).where(Retraining.model == self.config.name).order_by(Retraining.moment.desc(), Retraining.id.desc()).limit(500))
 
+    def held(self) -> str:
+        """What keeps the watch from the new version that there is a reason for; empty if nothing does."""
+        said = (self.settled[-1].settled or {}).get("decision", {}) if self.settled else {}
+        if said.get("action") not in {"wait", "stop"}:
+            return ""
+        return next((str(e["said"]) for e in said["evidence"] if e["applies"] and e["role"] in {"stop", "guard"}), "")
+
+    def saved(self) -> tuple[float, timedelta] | None:
+        """What the decisions saved in the last days that have their labels, and how long those are; None if that is not known."""
+        recent = [w for w in self.settled if w.settled and w.settled.get("saved") is not None]
+        within = [w for w in recent if w is recent[-1] or w.start >= recent[-1].end - DAYS * DAY]
+        return (sum(w.settled["saved"] for w in within if w.settled), within[-1].end - within[0].start) if within else None
+
     @property
     def pending(self) -> Retraining | None:
         """The retraining that is on its way."""

@@ -18,7 +18,8 @@ BAD = "<img src=x onerror=alert(1)>\"'"
         lambda: theme.card(BAD, BAD, note=BAD), lambda: theme.table([BAD], [[BAD]], label=BAD), lambda: theme.pairs([(BAD, BAD)]), lambda: theme.tabs({"a": BAD}), lambda: theme.empty(BAD, BAD, BAD, BAD, BAD),
         lambda: theme.checks(Verdicts((Verdict("c", BAD, "failed", "warns", BAD, BAD, BAD, BAD),))), lambda: draw.interval_rows([draw.Row(BAD, -1, 0, 1, 0.5, BAD, BAD)], BAD),
         lambda: draw.curve([draw.Line([(0, 0), (1, 1)], name=BAD)], BAD, [(0, BAD), (1, BAD)], [0, 1], lambda v: BAD, marks=[(0.5, BAD, "good")]), lambda: draw.bars([(BAD, 1.0, BAD)], BAD),
-        lambda: draw.ranges([(BAD, 0, 1, 2, BAD, "good")], 1, BAD, BAD), lambda: draw.heat([(BAD, [(0.5, "blue", BAD)])], [(0, BAD)], BAD),
+        lambda: draw.ranges([(BAD, 0, 1, 2, BAD, "good")], 1, BAD, BAD), lambda: draw.cells([(BAD, [draw.Cell(0.5, "blue", BAD, BAD), None])], [BAD], BAD),
+        lambda: draw.columns([(0.5, 1, BAD)], [(0, BAD), (1, BAD)], (0, 1), BAD),
     ],
 )  # fmt: skip
 def test_what_comes_from_outside_is_text(part: object) -> None:

@@ -106,7 +106,7 @@
     head.append(make('span', cell.getAttribute('aria-label') + '.'), close);
     const key = make('p', '');
     key.className = 'key';
-    [['--faint', 'when judged'], ['--blue', 'in this window']].forEach(([colour, word]) => { const s = make('span'); s.append(make('i', undefined, 'background:var(' + colour + ')'), word); key.append(s); });
+    [['color-mix(in srgb,var(--faint) 55%,transparent)', 'when judged'], ['var(--blue)', 'in this window']].forEach(([colour, word]) => { const s = make('span'); s.append(make('i', undefined, 'background:' + colour), word); key.append(s); });
     const rows = [];
     if (found) {
       const most = Math.max(...found.reference, ...found.current) || 1, said = v => (100 * v).toFixed(v < .01 && v > 0 ? 1 : 0) + ' %';

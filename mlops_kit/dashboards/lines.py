@@ -1,0 +1,120 @@
+"""Is it still good? Realised and estimated performance over time, with what was promised and what was promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from mlops_kit.dashboards import draw
+from mlops_kit.dashboards.theme import Html, card, tag
+from mlops_kit.dashboards.watching import DAY
+from mlops_kit.dashboards.wording import day, length, months, span
+from mlops_kit.results import number
+
+if TYPE_CHECKING:
+    from mlops_kit.dashboards.monitoring import Monitoring
+
+SIZES = {"broad": (760.0, 290.0), "slim": (400.0, 250.0)}  # of the picture on a screen and on a phone
+Values = Sequence[float | None]
+
+
+def good(page: Monitoring) -> Html:
+    """The card."""
+    found, title, each = page.found, page.metric.title, page.config.watch.window
+    if not found.windows:
+        return card("Is it still good?", note=f"The first window has not ended; each is {length(each)} long.", span=8)
+    by = {7 * DAY: "week", DAY: "day"}.get(each, f"window of {length(each)}")
+    guess = " Dashed: estimated without labels, band 95 %." if any(w.estimated.value is not None for w in found.windows) else ""
+    gap = " A lasting gap between the two: what it learnt no longer holds." if guess else ""
+    note = f"{title} by {by}. Line: realised, where labels are in.{guess} Dotted: promised.{gap}"
+    return card("Is it still good?", *(tag("<div class={}>{}</div>", kind, curve(page, kind)) for kind in SIZES), note=note, span=8)
+
+
+def curve(page: Monitoring, kind: str) -> Html:
+    """The lines over time."""
+    found = page.found
+    begin, until = ends(page)
+
+    def x(moment: datetime) -> float:
+        return (moment - begin) / DAY
+
+    middle = [x(w.start + (w.end - w.start) / 2) for w in found.windows]
+    real, guess, kept = ([w.realised().value for w in found.windows], [w.estimated.value for w in found.windows], [found.promised(w.version) for w in found.windows])
+    band = [(at, w.estimated.low, w.estimated.high) for at, w in zip(middle, found.windows, strict=True) if w.estimated.low is not None and w.estimated.high is not None]
+    values = [v for v in (*real, *guess, *kept) if v is not None] + [v for _, low, high in band for v in (low, high)]
+    levels = draw.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
+    lines = named(list(zip(middle, guess, strict=True)), list(zip(middle, real, strict=True)), [guess, real, kept], levels)
+    told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, found.zone)} {number(w.realised().value)}' for w in found.settled[-6:])}"
+    slim = kind == "slim"
+    return draw.curve([*promises(page, x, kept, [guess, real], levels), *lines], told, months(begin, until, found.zone, x, 4 if slim else 8), levels, digits(levels), band=band, marks=marks(page, x, slim), size=SIZES[kind])
+
+
+def ends(page: Monitoring) -> tuple[datetime, datetime]:
+    """The ends of the line of time."""
+    windows = page.found.windows
+    return windows[0].start, max(windows[-1].end, page.found.upto)
+
+
+def digits(levels: Sequence[float]) -> Callable[[float], str]:
+    """How the lines across are written: all with as many digits as the one that needs most."""
+    most = max(len(f"{v:g}".partition(".")[2]) for v in levels)
+    return lambda v: f"{v:,.{most}f}"
+
+
+def free(own: Values, others: Sequence[Values], levels: Sequence[float], taken: Sequence[int] = ()) -> tuple[int, bool]:
+    """Where a line's name stands clear: the number of its known point, and whether above it, as far as possible from the other lines and names."""
+    spots = [(-1.0, 0, True)]
+    for i, value in enumerate(own):
+        if value is None or (len(own) > 4 and i in {0, len(own) - 1}):
+            continue
+        near = [v - value for o in others for v in o[max(0, i - 1) : i + 2] if v is not None]
+        crowd = 1.0 if all(abs(i - t) > 2 for t in taken) else 0.2
+        above = min([levels[-1] - value, *(d for d in near if d >= 0)])
+        below = min([value - levels[0], *(-d for d in near if d <= 0)])
+        spots += [(above * crowd, i, True), (below * crowd, i, False)]
+    _, best, over = max(spots, key=lambda s: s[0])
+    return sum(v is not None for v in own[:best]), over
+
+
+def named(guess: list[tuple[float, float | None]], real: list[tuple[float, float | None]], all_: Sequence[Values], levels: Sequence[float]) -> list[draw.Line]:
+    """The estimated and the realised line, each named where it stands clear."""
+    out, taken = [], list[int]()
+    for points, own, others, colour, dash, name in ((guess, all_[0], all_[1:], "soft", "5 4", "estimated"), (real, all_[1], [all_[0], all_[2]], "blue", "", "realised")):
+        at, over = free(own, others, levels, taken)
+        taken.append(at)
+        if any(v is not None for v in own):
+            out.append(draw.Line(points, colour, dash, name, at, -10 if over else 18, dots=colour == "blue"))
+    return out
+
+
+def promises(page: Monitoring, x: Callable[[datetime], float], kept: Values, others: Sequence[Values], levels: Sequence[float]) -> list[draw.Line]:
+    """What was promised, a line for each stretch in which one version answered; the longest is named."""
+    groups: list[tuple[str, list[tuple[float, float | None]], int]] = []
+    for i, (window, promise) in enumerate(zip(page.found.windows, kept, strict=True)):
+        if promise is None:
+            continue
+        if not groups or groups[-1][0] != window.version:
+            groups.append((window.version, [(x(window.start), promise)], i))
+        groups[-1][1].append((x(window.end), promise))
+    longest = max(groups, key=lambda g: len(g[1]), default=None)
+    out = []
+    for group in groups:
+        _, points, first = group
+        some = slice(first, first + len(points) - 1)
+        at, over = free(kept[some], [o[some] for o in others], levels)
+        out.append(draw.Line(points, "act", "2 4", "promised" if group is longest else "", at, -8 if over else 16))
+    return out
+
+
+def marks(page: Monitoring, x: Callable[[datetime], float], slim: bool) -> list[tuple[float, str, str]]:
+    """The promotions in the time that is shown; their words are short where they stand close."""
+    found, (begin, until) = page.found, ends(page)
+    placed = sorted((at, p.version) for p in found.promotions if (at := found.placed(p)) is not None and begin < at <= until)
+    following = [at for at, _ in placed[1:]] + [until + timedelta(days=365)]
+    out = []
+    for (at, version), then in zip(placed, following, strict=True):
+        room = (then - at) / (until - begin)
+        word = f"{day(at, found.zone)}: version {version}" if room > (0.5 if slim else 0.2) else f"version {version}" if room > (0.25 if slim else 0.1) else version
+        out.append((x(at), word, "good"))
+    return out

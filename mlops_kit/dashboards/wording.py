@@ -1,0 +1,99 @@
+"""How the pages write moments, stretches of time, lengths and amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from mlops_kit.results import Interval, money, number
+
+FEW = 10  # of an amount that cents matter in
+SHORT = 45  # days up to which a line of time has days below it, and not months
+
+
+def day(when: datetime, zone: ZoneInfo) -> str:
+    """A moment's day, short."""
+    return f"{when.astimezone(zone):%-d %b}"
+
+
+def full(when: datetime, zone: ZoneInfo, year: bool = True) -> str:
+    """A moment as a person writes it, without a clock at midnight."""
+    at = when.astimezone(zone)
+    clock = "" if (at.hour, at.minute) == (0, 0) else f", {at:%H:%M}"
+    return f"{at:%-d %B %Y}{clock}" if year else f"{at:%-d %b}{clock}"
+
+
+def span(start: datetime, end: datetime, zone: ZoneInfo) -> str:
+    """A stretch of time: whole days by their names, else with the clock.
+
+    >>> span(datetime.fromisoformat("2013-09-16T04:00+00:00"), datetime.fromisoformat("2013-09-23T04:00+00:00"), ZoneInfo("America/New_York"))
+    '16 – 22 Sep'
+    """
+    a, b = start.astimezone(zone), end.astimezone(zone)
+    if (a.hour, a.minute, b.hour, b.minute) != (0, 0, 0, 0):
+        return f"{a:%-d %b, %H:%M} – {b:%H:%M}" if a.date() == b.date() else f"{a:%-d %b, %H:%M} – {b:%-d %b, %H:%M}"
+    last = b - timedelta(days=1)
+    if last.date() <= a.date():
+        return f"{a:%-d %b}"
+    return f"{a:%-d} – {last:%-d %b}" if (a.year, a.month) == (last.year, last.month) else f"{a:%-d %b} – {last:%-d %b}"
+
+
+def amount(value: float, unit: str) -> str:
+    """Money; cents only where it is little.
+
+    >>> amount(41230.4, "$"), amount(4.137, "$"), amount(-75.2, "EUR")
+    ('$ 41,230', '$ 4.14', 'EUR -75')
+    """
+    return money(value, unit) if abs(value) < FEW else money(float(round(value)), unit).removesuffix(".00")
+
+
+def length(time: timedelta) -> str:
+    """A length of time in words.
+
+    >>> length(timedelta(days=14)), length(timedelta(days=1)), length(timedelta(hours=6)), length(timedelta(minutes=90))
+    ('14 days', '1 day', '6 hours', '90 minutes')
+    """
+    size, noun = next(((s, n) for s, n in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour")) if time and not time % s), (timedelta(minutes=1), "minute"))
+    count = time / size
+    return f"{count:g} {noun}{'' if count == 1 else 's'}"
+
+
+def months(begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[datetime], float], most: int) -> list[tuple[float, str]]:
+    """The words below a line of time, its ends without a word: months, or days where it is short."""
+    a, b = begin.astimezone(zone), until.astimezone(zone)
+    length = (b - a).days
+    if length < SHORT:
+        step = max(1, -(-length // most))
+        inside = [a + timedelta(days=i * step) for i in range(length // step + 1)]
+        named = [(x(m), f"{m:%-d %b}") for m in inside if m <= b]
+    else:
+        firsts = [datetime(y, m, 1, tzinfo=zone) for y in range(a.year, b.year + 1) for m in range(1, 13)]
+        inside = [f for f in firsts if a <= f <= b]
+        named = [(x(f), f"{f:%b}") for f in inside[:: max(1, -(-len(inside) // most))]]
+    return [(x(begin), ""), *named, (x(until), "")]
+
+
+def between(found: Interval) -> str:
+    """A value with its interval, as one reads it."""
+    return number(found.value) if found.low is None or found.high is None else f"{number(found.value)} ({number(found.low)} – {number(found.high)})"
+
+
+def ago(length: timedelta) -> str:
+    """How long ago, in one unit.
+
+    >>> ago(timedelta(minutes=2)), ago(timedelta(hours=30)), ago(timedelta(days=3))
+    ('2 min', '30 h', '3 days')
+    """
+    minutes = max(0, length // timedelta(minutes=1))
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
+
+
+def lower(title: str) -> str:
+    """A title within a sentence."""
+    return f"{title[:1].lower()}{title[1:]}"
+
+
+def upper(said: str) -> str:
+    """What begins a sentence."""
+    return f"{said[:1].upper()}{said[1:]}"
