@@ -36,6 +36,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
     """The same with a registry that knows the two as versions 1 and 2; its deploy stage only promotes."""
     project = story.make(tmp_path_factory.mktemp("dash") / "home", ("1", "2"), MORE)
     book = v4.new_notebook(cells=[v4.new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]}), v4.new_code_cell(DEPLOYS)])
+    (project.root / "t.csv").write_text("scheduled,late\n2013-06-01T06:00,1\n")
     (project.root / "notebooks").mkdir()
     nbformat.write(book, project.root / "notebooks" / "05_deploy.ipynb")
     facts = {"features": "[]", "threshold": "0.5", "sample": "0", "as_of": "None", "judged": "{}", "author": "bob", "review": "passed", "sha256": "s", "uri": "file:///nowhere"}

@@ -88,11 +88,11 @@ def write(project: config.Project, run: str, number: str, against: str = "", sta
     for stage, values in results(number, against, hashes).items():
         made = {n: store.write_artifact(folder, stage, n, v, record=n in RECORDS).model_dump() for n, v in values.items() if n not in drop}
         store.write_json(folder / "stages" / f"{stage}.json", {"stage": stage, "artifacts": made, "logged": {}, "shown": [], "verdicts": [], "sentence": f"The {stage} ended well.", "done": True})
-        stages[stage] = {"status": "succeeded", "question": "Is it well?", "started": "2013-07-01T10:12:00+00:00", "sentence": f"The {stage} ended well.", "notebook": f"0_{stage}", "artifacts": made}
+        stages[stage] = {"status": "succeeded", "params": {}, "question": "Is it well?", "started": "2013-07-01T10:12:00+00:00", "sentence": f"The {stage} ended well.", "notebook": f"0_{stage}", "artifacts": made}
     waits = status.startswith("waiting")
     store.write_json(folder / "manifest.json", {
         "run": run, "project": "flights", "status": status, "started": "2013-07-01T10:00:00+00:00", "ended": "2013-07-01T10:12:00+00:00", "pid": 1, "note": "", "as_of": None, "until": None, "sample": 0, "seed": 0,
-        "approval": "manual", "git": {"commit": "cae6ec227284296ea0586cd696166dddf06865a4", "dirty": True}, "packages": {"pandas": "2.3.3"}, "mlflow": {"run": "abc123"},
+        "approval": "manual", "git": {"commit": "cae6ec227284296ea0586cd696166dddf06865a4", "dirty": True}, "packages": {"pandas": "2.3.3"}, "mlflow": {},
         "stages": {**dict.fromkeys(config.STAGES, LEFT), **stages, "deploy": {"status": "waiting (approval)" if waits else "succeeded", "notebook": "05_deploy", "question": "May it serve?", "params": {}}},
     })  # fmt: skip
     store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
