@@ -276,7 +276,7 @@ def dashboard(
         if browser:
             webbrowser.open(addresses[0])
 
-    server.start(opened, session.acts(opened), port, ip, ready, partial(session.warm, opened))
+    server.start(opened, session.acts(opened), port, ip, ready, partial(session.warm, opened), partial(session.note, opened))
 
 
 @app.command()

@@ -231,6 +231,14 @@ def warm(project: configs.Project) -> None:
             pass
 
 
+def note(project: configs.Project) -> str:
+    """Where MLflow's champion points if not to the version that serves, as a sentence; empty if all is well, or nobody can tell."""
+    from mlops_kit import decisions, tracking
+
+    said = tracking.alias_note(project) if decisions.current(project) is not None else ""
+    return f"MLflow's champion {said}. What serves is what was approved." if said else ""
+
+
 def acts(project: configs.Project) -> dict[str, Act]:
     """What the dashboards' server does when somebody decides: each act is told who, and what the page showed, and answers in a sentence."""
     return {

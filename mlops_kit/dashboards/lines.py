@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlops_kit.dashboards import draw
@@ -15,7 +15,7 @@ from mlops_kit.results import number
 if TYPE_CHECKING:
     from mlops_kit.dashboards.monitoring import Monitoring
 
-SIZES = {"broad": (760.0, 290.0), "slim": (400.0, 250.0)}  # of the picture on a screen and on a phone
+SIZES = {"broad": (760.0, 305.0), "slim": (400.0, 250.0)}  # of the picture on a screen and on a phone
 Values = Sequence[float | None]
 
 
@@ -111,10 +111,9 @@ def marks(page: Monitoring, x: Callable[[datetime], float], slim: bool) -> list[
     """The promotions in the time that is shown; their words are short where they stand close."""
     found, (begin, until) = page.found, ends(page)
     placed = sorted((at, p.version) for p in found.promotions if (at := found.placed(p)) is not None and begin < at <= until)
-    following = [at for at, _ in placed[1:]] + [until + timedelta(days=365)]
     out = []
-    for (at, version), then in zip(placed, following, strict=True):
-        room = (then - at) / (until - begin)
-        word = f"{day(at, found.zone)}: version {version}" if room > (0.5 if slim else 0.2) else f"version {version}" if room > (0.25 if slim else 0.1) else version
+    for i, (at, version) in enumerate(placed):
+        room = (placed[i + 1][0] - at) / (until - begin) if i + 1 < len(placed) else 1.0
+        word = f"{day(at, found.zone)}: version {version}" if not slim and room > 0.2 else f"version {version}" if room > (0.4 if slim else 0.1) else version
         out.append((x(at), word, "good"))
     return out

@@ -168,8 +168,10 @@ class Monitoring:
         """When the watch passes next, as one says it."""
         at, zone = self.found.following.astimezone(self.found.zone), self.found.zone
         today = datetime.now(zone).date()
-        if self.found.lived or at < datetime.now(zone):
-            return f"the next pass, {full(self.found.following, zone)}" if self.found.lived else "the next pass"
+        if self.found.lived:
+            return full(self.found.following, zone)
+        if at < datetime.now(zone):
+            return "the next pass"
         return f"{ {0: 'today', 1: 'tomorrow'}.get((at.date() - today).days, f'{at:%-d %B}')}, {at:%H:%M}"
 
     def detail(self) -> Html:
@@ -253,7 +255,8 @@ class Monitoring:
         told.append(tag("labels in up to <b>{}</b>", day(datetime.fromisoformat(found.labelled), zone)) if found.labelled else Html("<b>no</b> labels yet"))
         if self.config.cost.unit and (kept := found.saved()):
             told.append(tag("<b>{}</b> saved in {}", amount(kept[0], self.config.cost.unit), words(kept[1] // DAY, "day")))
-        return tag("<div class=alive>{}</div>", join(tag("<span>{}</span>", t) for t in told))
+        note = Html('<p class="alive watch" data-note role=status hidden></p>') if theme.served() else Html("")
+        return tag("<div class=alive>{}</div>{}", join(tag("<span>{}</span>", t) for t in told), note)
 
     def panel(self, key: str) -> Html:
         """What a tab shows; nothing where nothing is watched."""

@@ -112,6 +112,16 @@ class Decide(APIHandler):
         self.finish(json.dumps(body))
 
 
+class Note(APIHandler):
+    """Tells a page what its kernel does not ask for: that the registry says something else than the database."""
+
+    @tornado.web.authenticated
+    async def get(self) -> None:
+        """Answer with a sentence, or nothing."""
+        said = await IOLoop.current().run_in_executor(None, self.settings["note"])
+        self.finish(json.dumps({"note": said}))
+
+
 class Page(TornadoVoilaHandler):  # type: ignore[misc]
     """A dashboard; its kernel goes when the page is told, unless it has a live widget."""
 
@@ -163,12 +173,13 @@ class Dashboards(Voila):  # type: ignore[misc]
     sockets: Sequence[socket.socket] = ()
     ready: Callable[[list[str]], object]
     warm: Callable[[], object]
+    note: Callable[[], str]
 
     def init_settings(self) -> dict[str, Any]:
         """What every handler knows; another host's name for this computer is refused on loopback."""
         settings: dict[str, Any] = super().init_settings()
         pages = sorted((p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n))
-        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "pages": pages, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
+        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "pages": pages, "note": self.note, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
 
     def init_handlers(self) -> list[Any]:
         """Voilà's handlers that a page needs, ours before them."""
@@ -176,7 +187,7 @@ class Dashboards(Voila):  # type: ignore[misc]
         at = partial(url_path_join, self.server_url)
         page = {"template_paths": self.template_paths, "config": self.config, "voila_configuration": self.voila_configuration}
         names = "|".join(map(re.escape, self.app.settings["pages"]))
-        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/"), Start), (at("/reports/(.*)"), Reports, {"path": str(self.project.reports)}), (at(rf"/({names})"), Page, page), *kept]
+        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/mlops/note"), Note), (at("/"), Start), (at("/reports/(.*)"), Reports, {"path": str(self.project.reports)}), (at(rf"/({names})"), Page, page), *kept]
 
     def listen(self) -> None:
         """Serve on the sockets that were taken at the start, until the process is told to stop."""
@@ -288,7 +299,7 @@ def settings(project: Project, token: str) -> Config:
     return config
 
 
-def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip: str = "", ready: Callable[[list[str]], object] = print, warm: Callable[[], object] = dict) -> None:
+def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip: str = "", ready: Callable[[list[str]], object] = print, warm: Callable[[], object] = dict, note: Callable[[], str] = str) -> None:
     """Serve the project's dashboards until the process is told to stop.
 
     Parameters
@@ -301,6 +312,8 @@ def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip
         Told the pages' addresses once they answer.
     warm : callable
         Called then, in a thread: loads what the first decision would wait for.
+    note : callable
+        What a page should tell though its kernel does not know it, as a sentence; nothing if all is well.
 
     Raises
     ------
@@ -317,6 +330,6 @@ def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(resources("templates")), os.environ.get("JUPYTER_PATH"))))
     Here.local = loopback(address)
     app = Dashboards(config=settings(project, token), identity_provider_class=identity, ip=address, port=sockets[0].getsockname()[1])
-    app.project, app.acts, app.sockets, app.ready, app.warm = project, acts, sockets, ready, warm
+    app.project, app.acts, app.sockets, app.ready, app.warm, app.note = project, acts, sockets, ready, warm, note
     app.initialize(argv=[])
     app.start()

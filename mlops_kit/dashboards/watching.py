@@ -249,7 +249,7 @@ class Watched:
             return [0] * len(borders)
         counted = [sa.select(sa.literal(i).label("n"), sa.func.count().label("rows")).where(Prediction.model == self.config.name, Prediction.moment >= stamp(a), Prediction.moment < stamp(b)) for i, (a, b) in enumerate(borders)]
         with session(self.project) as opened:
-            found = dict(opened.execute(sa.union_all(*counted)).tuples().all())
+            found = dict(opened.execute(sa.union_all(*counted)).all())
         return [int(found[i]) for i in range(len(borders))]
 
     def days(self, most: int) -> list[tuple[datetime, int]]:
@@ -270,7 +270,7 @@ class Watched:
         recent = sa.or_(Prediction.moment >= stamp(self.upto - DAYS * DAY), Prediction.moment.is_(None))
         asked = sa.select(Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)).where(Prediction.model == self.config.name, recent).group_by(Prediction.origin, Prediction.version)
         with session(self.project) as opened:
-            return sorted(opened.execute(asked).tuples().all(), key=lambda r: r[3], reverse=True)
+            return sorted(opened.execute(asked).all(), key=lambda r: r[3], reverse=True)
 
     @cached_property
     def labelled(self) -> str:
@@ -283,7 +283,7 @@ class Watched:
     def words(self) -> dict[str, int]:
         """How many messages about labels became what."""
         with session(self.project) as opened:
-            return dict(opened.execute(sa.select(Label.word, sa.func.count()).where(Label.model == self.config.name).group_by(Label.word)).tuples().all())
+            return dict(opened.execute(sa.select(Label.word, sa.func.count()).where(Label.model == self.config.name).group_by(Label.word)).all())
 
     @cached_property
     def late(self) -> list[float]:

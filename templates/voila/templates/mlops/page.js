@@ -38,6 +38,10 @@
   });
   document.querySelectorAll('form.choose[method=get] select').forEach(s => s.addEventListener('change', () => s.form.requestSubmit()));
 
+  // what only the server knows: <p data-note>
+  const told = document.querySelector('[data-note]');
+  if (told) fetch((document.body.dataset.baseUrl || '/voila/').replace(/voila\/$/, '') + 'mlops/note').then(r => r.ok ? r.json() : {}).then(said => { if (said.note) { told.textContent = '◆ ' + said.note; told.hidden = false; } }).catch(() => {});
+
   // decisions: the server says who is here and what may be done; a dialog asks for the reason; the answer is shown in words
   const buttons = [...document.querySelectorAll('button[data-act]')];
   if (!buttons.length) return;
