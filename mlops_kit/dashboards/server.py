@@ -18,7 +18,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from voila.tornado.handler import TornadoVoilaHandler
 
 from mlops_kit import decisions
 from mlops_kit.config import People, Project, resources
+from mlops_kit.dashboards import PAGES
 from mlops_kit.errors import KitError, NotAllowed, RunFailed
 
 Act = Callable[[str, dict[str, str]], str]  # who, what the page said; the sentence that answers
@@ -45,6 +46,7 @@ KERNEL = re.compile(r'"kernelId": "([\w-]+)"')  # our template tells it before t
 STATUS: dict[type[KitError], int] = {NotAllowed: 403, RunFailed: 409}
 PATIENCE = 30  # seconds that the pages' kernels are waited for
 OPERATE = {"rollback", "acknowledge", "retrain"}  # taken by operators; the other acts by approvers
+BROKEN = "<section class=card><h2 class=act>▲ The rest of this page could not be made</h2><p>Load it again; what the server printed says why.</p></section>"
 CLOSED = ("/voila/tree", "/voila/render", "/voila/files", "api/contents")  # Voilà's own ways to look around
 
 
@@ -100,6 +102,7 @@ class Decide(APIHandler):
             sentence = await IOLoop.current().run_in_executor(None, act, name, said)
         except KitError as error:
             return self.refuse(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400), error)
+        self.settings["decided"] += 1
         return self.answer(200, {"sentence": sentence})
 
     def refuse(self, status: int, error: KitError) -> None:
@@ -122,20 +125,61 @@ class Note(APIHandler):
         self.finish(json.dumps({"note": said}))
 
 
+class Telling:
+    """A page in the making: whoever asks for the same meanwhile is told it too, so that five at once cost one kernel."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.ended, self.more = False, asyncio.Condition()
+
+    async def add(self, part: str = "", ended: bool = False) -> None:
+        """Tell all who listen a part more, or that it was the last."""
+        async with self.more:
+            self.parts += [part] if part else []
+            self.ended = self.ended or ended
+            self.more.notify_all()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        told = 0
+        while told < len(self.parts) or not self.ended:
+            async with self.more:
+                await self.more.wait_for(lambda: told < len(self.parts) or self.ended)  # noqa: B023 - asked at once
+            for part in self.parts[told:]:
+                told += 1
+                yield part
+
+
 class Page(TornadoVoilaHandler):  # type: ignore[misc]
     """A dashboard; its kernel goes when the page is told, unless it has a live widget."""
 
     @tornado.web.authenticated
     async def get(self, name: str) -> None:
-        """Tell the page as it is made."""
+        """Tell the page as it is made; one of ours, which knows no visitor, to all who ask for it at once."""
+        making, key = self.settings["making"], (self.request.uri, self.settings["decided"])
+        telling = making.get(key) or Telling()
+        if key not in making:
+            making.update({key: telling} if name in PAGES else {})
+            self.settings["tasks"].add(task := asyncio.ensure_future(self.make(name, telling)))
+            task.add_done_callback(lambda done: (making.pop(key, None), self.settings["tasks"].discard(done)))
+        self.set_header("Content-Type", "text/html")
+        self.set_header("Cache-Control", "no-store")
+        async for part in telling:
+            self.write(part)
+            await self.flush()
+
+    async def make(self, name: str, telling: Telling) -> None:
+        """Let a kernel make the page, whether or not who asked first is still there."""
         kernel, live = "", False
         try:
             async for html in self.get_generator(path=f"{name}.ipynb"):
-                self.write(html)
-                await self.flush()
                 kernel = kernel or next(iter(KERNEL.findall(html)), "")
                 live = live or "widget-view+json" in html
+                await telling.add(html)
+        except Exception:
+            self.log.exception("the page %s could not be made", name)
+            await telling.add(BROKEN)
         finally:
+            await telling.add(ended=True)
             if kernel and not live:
                 await self.kernel_manager.shutdown_kernel(kernel, now=True)
 
@@ -179,7 +223,7 @@ class Dashboards(Voila):  # type: ignore[misc]
         """What every handler knows; another host's name for this computer is refused on loopback."""
         settings: dict[str, Any] = super().init_settings()
         pages = sorted((p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n))
-        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "pages": pages, "note": self.note, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
+        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "making": {}, "tasks": set(), "decided": 0, "pages": pages, "note": self.note, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
 
     def init_handlers(self) -> list[Any]:
         """Voilà's handlers that a page needs, ours before them."""
@@ -202,13 +246,17 @@ class Dashboards(Voila):  # type: ignore[misc]
             self.stop()
 
     async def tell(self) -> None:
-        """Give the pages' addresses once a kernel of each waits for a visitor, at the latest after a while (a page of one's own need not wait)."""
+        """Give the pages' addresses once a kernel of each stands ready."""
         pages, begin = self.app.settings["pages"], time.monotonic()
-        waiting = RequestInfoSocketHandler._waiters
-        while time.monotonic() - begin < PATIENCE and not all(set(self.kernel_manager.notebook_data.get(f"{p}.ipynb", {}).get("kernel_ids", ())) & set(waiting) for p in pages):
+        while time.monotonic() - begin < PATIENCE and not all(map(self.prepared, pages)):
             await asyncio.sleep(0.05)
         self.ready([f"{self._url(self.ip)}{page}" for page in pages])
         await IOLoop.current().run_in_executor(None, self.warm)
+
+    def prepared(self, page: str) -> bool:
+        """Whether a kernel waits for a visitor of this page, or has made it already (a page of one's own need not wait)."""
+        started = [f.result() for f in self.kernel_manager._pools.get(f"{page}.ipynb", []) if f.done() and not f.cancelled() and f.exception() is None]
+        return any(s["task"].done() or s["kernel_id"] in RequestInfoSocketHandler._waiters for s in started)
 
 
 def refusal(people: People, name: str, act: str) -> str:
@@ -216,7 +264,7 @@ def refusal(people: People, name: str, act: str) -> str:
     try:
         decisions.may(people, name, approves=act not in OPERATE)
     except NotAllowed as error:
-        return f"{error.what}; {error.cure}."
+        return f"{error.what}, only {error.expected.removeprefix('one of: ')}: {error.cure}."
     return ""
 
 

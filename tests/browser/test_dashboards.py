@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from mlops_kit import config, dashboards, decisions, store
-from tests.dashboards import story
+from mlops_kit import config, dashboards, decisions, store, tracking
+from mlops_kit.database import Incident, rows
+from tests.dashboards import rounds, story
 from tests.dashboards.served import address, registered  # noqa: F401 - fixtures
 
 CHROMIUM = shutil.which("chromium")
@@ -139,6 +141,13 @@ def serves(project: config.Project) -> str:
     return found.version if found else ""
 
 
+def test_a_page_of_ones_own_has_live_widgets_and_asks_no_other_host(chromium: Any, address: str) -> None:  # noqa: F811
+    with opened(chromium, f"{address}/own") as (page, wrong):
+        page.click("button:has-text('press')", timeout=60_000)
+        page.wait_for_selector("text=pressed", timeout=10_000)
+        assert page.title() == "Of one's own" and not [w for w in wrong if not w.startswith("console:")]
+
+
 def test_only_an_operator_goes_back_and_the_page_then_says_so(chromium: Any, registered: config.Project, address: str) -> None:  # noqa: F811
     with opened(chromium, f"{address}/review", "carl") as (page, wrong):
         page.click("button[data-act=rollback]:not([disabled])")
@@ -148,3 +157,63 @@ def test_only_an_operator_goes_back_and_the_page_then_says_so(chromium: Any, reg
         assert page.inner_text(".answer") == "Version 1 serves again; version 2 does not." and not wrong
     found = decisions.current(registered)
     assert found is not None and (found.version, found.by, found.why) == ("1", "carl", "rollback: too many alarms")
+
+
+@pytest.fixture(scope="module")
+def watched(registered: config.Project) -> config.Project:  # noqa: F811
+    """The same project, three weeks watched; something is open."""
+    rounds.tell(registered, [0.79, 0.78, "due"], ["1", "1", "1"])
+    rounds.answer(registered, 21, "1")
+    rounds.incident(registered)
+    rounds.decide(registered, 1, "keep", "No: as promised.")
+    return registered
+
+
+def test_the_monitoring_file_fits_every_width_and_has_nothing_serious(chromium: Any, watched: config.Project) -> None:
+    file = watched.reports / "monitoring.html"
+    store.write_text(file, dashboards.twin("monitoring", watched, file))
+    with opened(chromium, file.as_uri()) as (page, wrong):
+        assert "As good as promised" in page.inner_text("h1") and not page.query_selector("button[data-act]")
+        page.evaluate("document.querySelectorAll('[role=tabpanel]').forEach(p => { p.hidden = false; })")
+        for width in (400, 1280, 1920):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert not page.evaluate(REACH), f"{width} pixels"
+        assert not serious(page) and not wrong
+
+
+def test_a_cell_shows_its_two_distributions_by_mouse_and_by_keyboard(chromium: Any, watched: config.Project) -> None:
+    with opened(chromium, (watched.reports / "monitoring.html").as_uri()) as (page, wrong):
+        begin = time.monotonic()
+        page.click("[aria-label^='wind, 1 – 7 Jul']")
+        assert "wind, 1 – 7 Jul: effect 0.400" in page.inner_text(".sketch") and "50 % → 20 %" in page.inner_text(".sketch") and time.monotonic() - begin < 1
+        for key in ("ArrowRight", "ArrowDown", "Enter"):
+            page.keyboard.press(key)
+        assert page.inner_text(".sketch").startswith("score, 8 – 14 Jul") and page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+        assert not serious(page)
+        page.click(".sketch button")
+        assert not page.is_visible(".sketch") and not wrong
+
+
+def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(chromium: Any, watched: config.Project, address: str) -> None:  # noqa: F811
+    with opened(chromium, f"{address}/monitoring", "ann") as (page, _):
+        page.wait_for_function("document.querySelector('[data-who]').textContent.includes('ann')")
+        assert page.is_disabled("button[data-act=acknowledge]") and "'ann' may not decide this" in page.get_attribute("button[data-act=acknowledge]", "title")
+    with opened(chromium, f"{address}/monitoring", "carl") as (page, wrong):
+        page.click("button[data-act=acknowledge]:not([disabled])")
+        page.fill("dialog[open] textarea", "the strike")
+        page.click("dialog[open] [type=submit]")
+        page.wait_for_function("document.querySelector('.answer')?.textContent")
+        assert "others now see that you know" in page.inner_text(".answer")
+        page.wait_for_selector("text=carl: the strike", timeout=60_000)  # the page loads itself again
+        assert not page.query_selector("button[data-act=acknowledge]") and not wrong
+    assert [(i.seen_by, i.seen_why) for i in rows(watched, sa.select(Incident))] == [("carl", "the strike")]
+
+
+def test_the_page_says_that_somebody_moved_the_alias(chromium: Any, watched: config.Project, address: str) -> None:  # noqa: F811
+    present = decisions.current(watched)
+    other = "2" if present is not None and present.version == "1" else "1"
+    with tracking.connected(watched) as client:
+        client.set_registered_model_alias("flights", "champion", other)
+    with opened(chromium, f"{address}/monitoring") as (page, wrong):
+        page.wait_for_selector("[data-note]:not([hidden])")
+        assert page.inner_text("[data-note]").startswith(f"◆ MLflow's champion points to version {other}") and not wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,13 +32,22 @@ stage.write("promotion", promotion, record=True)
 stage.hand_over(promotion["sentence"])"""
 
 
+LIVE = """import ipywidgets
+
+press, said = ipywidgets.Button(description="press"), ipywidgets.Label("not yet")
+press.on_click(lambda _: setattr(said, "value", "pressed"))
+ipywidgets.VBox([press, said])"""
+
+
 @pytest.fixture(scope="session")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
     """The same with a registry that knows the two as versions 1 and 2; its deploy stage only promotes."""
     project = story.make(tmp_path_factory.mktemp("dash") / "home", ("1", "2"), MORE)
     book = v4.new_notebook(cells=[v4.new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]}), v4.new_code_cell(DEPLOYS)])
+    own = v4.new_notebook(cells=[v4.new_markdown_cell("# Of one's own"), v4.new_code_cell(LIVE)], metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}})
+    shutil.copytree(HERE.parents[1] / "notebooks" / "dashboards", project.root / "notebooks" / "dashboards")
+    nbformat.write(own, project.root / "notebooks" / "dashboards" / "own.ipynb")
     (project.root / "t.csv").write_text("scheduled,late\n2013-06-01T06:00,1\n")
-    (project.root / "notebooks").mkdir()
     nbformat.write(book, project.root / "notebooks" / "05_deploy.ipynb")
     facts = {"features": "[]", "threshold": "0.5", "sample": "0", "as_of": "None", "judged": "{}", "author": "bob", "review": "passed", "sha256": "s", "uri": "file:///nowhere"}
     with tracking.connected(project) as client:

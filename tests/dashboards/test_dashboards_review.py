@@ -187,3 +187,15 @@ def test_the_twin_links_to_the_runs_files_from_where_it_stands(told: config.Proj
 def test_an_unknown_dashboard_names_those_there_are(told: config.Project) -> None:
     with pytest.raises(KitError, match="no dashboard 'revue'"):
         dashboards.twin("revue", told, told.root / "x.html")
+
+
+def test_the_notebook_shows_every_part_in_jupyterlab_too(told: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("MLOPS_PROJECT", str(told.root))
+    book = nbformat.read(config.resources("notebooks") / "dashboards" / "review.ipynb", as_version=4)
+    NotebookClient(book, timeout=60, kernel_name="python3").execute()
+    shown = [o["data"]["text/html"] for c in book.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
+    assert len(shown) == 1 + len(review.TABS) and all(s.startswith("<style>") for s in shown)
+    assert "costs $ 0.19 a flight less" in shown[0] and "data-act" not in "".join(re.sub("<style>.*?</style>", "", s, flags=re.S) for s in shown)
