@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -108,11 +109,17 @@ def dialog(act: str, title: str, about: Mapping[str, str], text: str, word: str,
     return tag(body, act=act, about=json.dumps(dict(about)), title=title, text=text, word=word, more=more)
 
 
+def kept(sentence: str) -> Html:
+    """A sentence in which an amount and a version are not broken over two lines."""
+    parts = re.split(r"([$€£¥] [\d.,]*\d|\d[\d.,]* %|[Vv]ersion \w+)", sentence)
+    return join(tag("<span class=kept>{}</span>", part) if i % 2 else part for i, part in enumerate(parts))
+
+
 def say(colour: str, state: str, sentence: str, detail: Any = "", buttons: Sequence[Html] = (), dialogs: Sequence[Html] = ()) -> Html:
     """The first thing on a page: the state, one sentence, what hangs on it, and what one can do."""
     row = tag("<div class=buttons>{}</div>", join(buttons)) if buttons else Html("")
     answer = Html('<p class=answer role=status aria-live=polite></p>') if buttons else Html("")
-    return tag("<section class=say>{}<h1>{}</h1>{}<p>{}</p>{}</section>{}", badge(colour, state), sentence, row, detail, answer, join(dialogs))
+    return tag("<section class=say>{}<h1>{}</h1>{}<p>{}</p>{}</section>{}", badge(colour, state), kept(sentence), row, detail, answer, join(dialogs))
 
 
 def number(item: Number) -> Html:

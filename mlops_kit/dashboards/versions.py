@@ -54,7 +54,7 @@ class Version:
             If the run has none, or it is damaged.
         """
         if name not in self.artifacts:
-            raise RunFailed(f"run {self.run.name} has no {name.replace('_', ' ')}: it was made by an older version, or stopped before it came to that", "a run that stored it", AGAIN)
+            raise RunFailed(f"run {self.run.name} did not store {name!r}: an older version made it, or it stopped before", "a run that stored it", AGAIN)
         return store.read_artifact(self.run, self.artifacts[name])
 
     def table(self, name: str) -> Table:
