@@ -208,7 +208,7 @@ class Cell:
 
 def cells(rows: Sequence[tuple[str, Sequence[Cell | None]]], ticks: Sequence[str], label: str) -> Html:
     """Cells by row and column, to point at, to click and to walk through by arrows; what matters has a shape besides its colour."""
-    out = [tag('<div role=row><span role=rowheader class=k>{}</span>{}</div>', name, join(map(cell, made))) for name, made in rows]
+    out = [tag('<div role=row><span role=rowheader class=k title="{0}">{0}</span>{1}</div>', name, join(map(cell, made))) for name, made in rows]
     foot = tag('<div role=presentation class=foot aria-hidden=true><span></span>{}</div>', join(tag("<span>{}</span>", t) for t in ticks))
     return tag('<div class=cells role=grid aria-label="{}" style="--n:{}">{}{}</div>', label, len(ticks), join(out), foot)
 

@@ -42,6 +42,8 @@ def curve(page: Monitoring, kind: str) -> Html:
     middle = [x(w.start + (w.end - w.start) / 2) for w in found.windows]
     real, guess, kept = ([w.realised().value for w in found.windows], [w.estimated.value for w in found.windows], [found.promised(w.version) for w in found.windows])
     band = [(at, w.estimated.low, w.estimated.high) for at, w in zip(middle, found.windows, strict=True) if w.estimated.low is not None and w.estimated.high is not None]
+    if len(band) == 1:  # one window alone has a width too
+        band = [(middle[0] + side * x(until) / 50, *band[0][1:]) for side in (-1, 1)]
     values = [v for v in (*real, *guess, *kept) if v is not None] + [v for _, low, high in band for v in (low, high)]
     levels = draw.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
     lines = named(list(zip(middle, guess, strict=True)), list(zip(middle, real, strict=True)), [guess, real, kept], levels)
@@ -84,7 +86,8 @@ def named(guess: list[tuple[float, float | None]], real: list[tuple[float, float
         at, over = free(own, others, levels, taken)
         taken.append(at)
         if any(v is not None for v in own):
-            out.append(draw.Line(points, colour, dash, name, at, -10 if over else 18, dots=colour == "blue"))
+            alone = sum(v is not None for v in own) == 1
+            out.append(draw.Line(points, colour, dash, name, at, -10 if over else 18, dots=alone or colour == "blue"))
     return out
 
 

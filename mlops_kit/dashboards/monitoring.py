@@ -177,7 +177,8 @@ class Monitoring:
     def detail(self) -> Html:
         """The newest window in numbers, what its drift costs, and what is on its way."""
         if not self.found.windows:
-            return tag("A window is {} long; rows are scored and labels imported every {}.", length(self.config.watch.window), length(self.config.watch.every))
+            often = f"every {length(self.config.watch.every)}".replace("every 1 ", "every ")
+            return tag("A window is {} long; rows are scored and labels imported {}.", length(self.config.watch.window), often)
         told: list[Any] = [self.measured(), self.dearest()]
         if self.found.pending is not None:
             told.append(self.way(self.found.pending.state))
@@ -249,9 +250,8 @@ class Monitoring:
         told = [tag("<b{}>{}{}</b> scored on {}{}", Html(" class=watch") if odd else Html(""), "◆ " if odd else "", f"{days[-1]:,}", day(found.upto - DAY, zone), usual)]
         if found.last:
             told.append(tag("newest row <b>{}</b>", full(datetime.fromisoformat(found.last[0]), zone, year=False)))
-        asked = [a for a in found.answers if a[0] == "endpoint"]
-        if asked:
-            told.append(tag("<b>{}</b> since the endpoint answered last", ago(datetime.now(UTC) - datetime.fromisoformat(asked[0][3]))))
+        if found.endpoint:
+            told.append(tag("<b>{}</b> since the endpoint answered last", ago(datetime.now(UTC) - found.endpoint)))
         told.append(tag("labels in up to <b>{}</b>", day(datetime.fromisoformat(found.labelled), zone)) if found.labelled else Html("<b>no</b> labels yet"))
         if self.config.cost.unit and (kept := found.saved()):
             told.append(tag("<b>{}</b> saved in {}", amount(kept[0], self.config.cost.unit), words(kept[1] // DAY, "day")))

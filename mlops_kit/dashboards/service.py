@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_kit.dashboards import draw, theme
 from mlops_kit.dashboards.theme import Html, card, grid, guarded, join, tag, words
-from mlops_kit.dashboards.watching import DAY, DAYS, DUE, WAITING, known
+from mlops_kit.dashboards.watching import ASKED, DAY, DUE, LATEST, WAITING, known
 from mlops_kit.dashboards.wording import amount, day, full, length, months, span, upper
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Interval, money, number, percent
@@ -98,7 +98,7 @@ def newest_decisions(page: Monitoring) -> Html:
     """The last decisions on retraining."""
     made = page.found.decided
     if not made:
-        return card("Retraining", note=f"Decided when a window's labels are in, {length(page.config.label_delay)} after its end. {policy(page)}", span=4)
+        return card("Retraining", note=f"Decided when a window's labels are in{f', {length(page.config.label_delay)} after its end' if page.config.label_delay else ''}. {policy(page)}", span=4)
     return card("Retraining", tag("<table>{}</table>", join(decision(page, r, True) for r in made[:NEWEST])), note=policy(page), span=4)
 
 
@@ -250,14 +250,14 @@ def labels(page: Monitoring) -> Html:
     rows: list[tuple[str, Any]] = [(word, f"{said.get(word, 0):,}") for word in ("joined", "corrected", "repeated", "outdated", "unknown", "refused")]
     if late:
         rows += [("half of them after", f"{late[len(late) // 2]:.1f} days"), ("nine of ten after", f"{late[min(len(late) - 1, len(late) * 9 // 10)]:.1f} days")]
-    note = f"All messages by what became of them; the delay of the last {DAYS} days. Unknown: of no answer that was given; refused: no value of {page.config.target}."
+    note = f"All messages by what became of them; the delay of the newest {LATEST:,} at most. Unknown: of no answer that was given; refused: no value of {page.config.target}."
     return card("How do labels come?", theme.pairs(rows), note=note, span=5)
 
 
 def asked(page: Monitoring) -> Html:
     """Answers by who asked and which version said it."""
     rows = [("the endpoint" if o == "endpoint" else "the watch", v, f"{n:,}", full(datetime.fromisoformat(at), page.found.zone)) for o, v, n, at in page.found.answers]
-    return card("Who asks?", theme.table(("Asked by", "Version", "Answers", "The last"), rows, right=[2], label="Answers") if rows else Html(""), note=f"In the last {DAYS} days up to {full(page.found.upto, page.found.zone)}.")
+    return card("Who asks?", theme.table(("Asked by", "Version", "Answers", "The last"), rows, right=[2], label="Answers") if rows else Html(""), note=f"In the last {ASKED} days up to {full(page.found.upto, page.found.zone)}.")
 
 
 TABS: dict[str, Callable[[Any], Html]] = {"performance": performance, "drift": drift, "data": data, "incidents": incidents, "retraining": retraining, "service": answers}

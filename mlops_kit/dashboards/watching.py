@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 MOST = 26  # windows on the page, the newest
 DUE, WAITING = "due", "waiting (approval)"  # states of a retraining that has not ended
-DAYS, USUAL = 30, 14  # days that the page looks back; days that say what is usual
+DAYS, USUAL, ASKED = 30, 14, 7  # days of money saved, days that say what is usual, days of who asked
+LATEST = 20_000  # labels whose delay is told
 DAY = timedelta(days=1)
 
 
@@ -266,11 +267,19 @@ class Watched:
 
     @cached_property
     def answers(self) -> list[tuple[str, str, int, str]]:
-        """Who asked which version in the days that the page looks back, how often, and when last; rows without a moment count whenever they came."""
-        recent = sa.or_(Prediction.moment >= stamp(self.upto - DAYS * DAY), Prediction.moment.is_(None))
+        """Who asked which version in the last days, how often, and when last."""
+        recent = Prediction.moment >= stamp(self.upto - ASKED * DAY)
         asked = sa.select(Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)).where(Prediction.model == self.config.name, recent).group_by(Prediction.origin, Prediction.version)
         with session(self.project) as opened:
             return sorted(opened.execute(asked).all(), key=lambda r: r[3], reverse=True)
+
+    @cached_property
+    def endpoint(self) -> datetime | None:
+        """When the endpoint answered last, if it did for a row of the last day or a later one."""
+        within = (Prediction.model == self.config.name, Prediction.moment >= stamp(self.upto - DAY), Prediction.origin == "endpoint")
+        with session(self.project) as opened:
+            found = opened.scalar(sa.select(sa.func.max(Prediction.at)).where(*within))
+        return datetime.fromisoformat(found) if found else None
 
     @cached_property
     def labelled(self) -> str:
@@ -287,9 +296,9 @@ class Watched:
 
     @cached_property
     def late(self) -> list[float]:
-        """How many days the labels of the last days took to come, in order of length."""
+        """How many days the newest labels took to come, in order of length."""
         asked = sa.select(Prediction.moment, Label.known).join(Label, sa.and_(Label.prediction == Prediction.id, Label.counts))
-        within = (Prediction.model == self.config.name, Prediction.moment >= stamp(self.upto - DAYS * DAY))
+        newest = asked.where(Prediction.model == self.config.name, Prediction.moment.is_not(None)).order_by(Prediction.moment.desc()).limit(LATEST)
         with session(self.project) as opened:
-            found = opened.execute(asked.where(*within)).all()
+            found = opened.execute(newest).all()
         return sorted((datetime.fromisoformat(k) - datetime.fromisoformat(str(m))) / DAY for m, k in found)

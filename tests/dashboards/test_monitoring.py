@@ -15,7 +15,7 @@ from mlops_kit import config, dashboards, session
 from mlops_kit.dashboards import changed, draw, lines, monitoring, theme
 from mlops_kit.dashboards.monitoring import TABS, Monitoring
 from mlops_kit.dashboards.wording import span
-from mlops_kit.database import Incident, Retraining, Window, rows
+from mlops_kit.database import Incident, Prediction, Retraining, Window, rows
 from mlops_kit.database import session as transaction
 from mlops_kit.errors import KitError, NotAllowed, RunFailed
 from mlops_kit.results import number, revive
@@ -135,8 +135,16 @@ def test_what_lives_is_counted_in_the_database(well: config.Project) -> None:
     assert text(page.alive()) == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $ 2,002 saved in 14 days"
     assert page.found.days(60)[-1][1] == rounds.LAST and sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
     service = text(page.panel("service"))
-    assert f"joined {20 * rounds.A_DAY}" in service and "half of them after 1.0 days" in service and f"the watch 7 {20 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
+    assert f"joined {20 * rounds.A_DAY}" in service and "half of them after 1.0 days" in service and f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
     assert page.found.late == [1.0] * (20 * rounds.A_DAY)
+
+
+def test_the_endpoint_is_told_of_where_it_has_answered(well: config.Project) -> None:
+    assert "endpoint" not in text(Monitoring(well).alive())
+    with transaction(well) as opened:
+        opened.execute(sa.update(Prediction).where(Prediction.id == "20-1").values(origin="endpoint", at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat()))
+    page = Monitoring(well)
+    assert "5 min since the endpoint answered last" in text(page.alive()) and "the endpoint 7 1" in text(page.panel("service"))
 
 
 def test_depth_is_how_far_and_colour_is_what_it_costs(well: config.Project) -> None:
