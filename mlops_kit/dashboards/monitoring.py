@@ -246,8 +246,9 @@ class Monitoring:
         found, zone = self.found, self.found.zone
         days = [n for _, n in found.days(USUAL + 1)]
         usual = f", usual {min(days[:-1]):,} – {max(days[:-1]):,}" if len(days) > 1 else ""
+        whole = f"on {day(found.upto - DAY, zone)}" if found.upto.astimezone(zone).hour == 0 else "in the last 24 hours"
         odd = bool(days[:-1]) and not min(days[:-1]) * 0.8 <= days[-1] <= max(days[:-1]) * 1.2
-        told = [tag("<b{}>{}{}</b> scored on {}{}", Html(" class=watch") if odd else Html(""), "◆ " if odd else "", f"{days[-1]:,}", day(found.upto - DAY, zone), usual)]
+        told = [tag("<b{}>{}{}</b> scored {}{}", Html(" class=watch") if odd else Html(""), "◆ " if odd else "", f"{days[-1]:,}", whole, usual)]
         if found.last:
             told.append(tag("newest row <b>{}</b>", full(datetime.fromisoformat(found.last[0]), zone, year=False)))
         if found.endpoint:
