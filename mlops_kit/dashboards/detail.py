@@ -5,7 +5,7 @@ To add a tab: 1. a function here from the page to HTML, 2. its key in ``TABS`` a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ def calibration(page: Review) -> Html:
     mine, shares = parts[names[0]], page.project.config.task == "binary"
     levels = [0, 0.25, 0.5, 0.75, 1] if shares else draw.ticks(float(data[["said", "seen", "low"]].min().min()), float(data[["said", "seen", "high"]].max().max()))
     word = percent if shares else number
-    lines = [draw.Line(points(parts[n]), "faint", "", str(n), len(parts[n]) - 2, 20) for n in names[:0:-1]] + [draw.Line(points(mine), "blue", "", f"version {page.mine.number}", len(mine) - 2, -12)]
+    lines = named([(points(parts[n]), "faint", str(n)) for n in names[:0:-1]] + [(points(mine), "blue", f"version {page.mine.number}")], levels)
     most = float(mine["share"].max()) or 1.0
     picture = draw.curve(
         lines, f"Seen against said by {', '.join(names)}", [(v, word(v)) for v in levels], levels, word, size=(430, 236), diagonal=True,
@@ -74,6 +74,17 @@ def calibration(page: Review) -> Html:
     if shares:
         return card("When it says 30 %, is it 30 %?", picture, note=f"Share {page.project.config.target} against the prediction; dashed: perfect; columns: how many {row}s it says so of.", span=5)
     return card("Does it mean what it says?", picture, note=f"Mean {page.project.config.target} against the prediction; dashed: perfect; columns: how many rows it says so of.", span=5)
+
+
+def named(lines: list[tuple[list[tuple[float, float | None]], str, str]], levels: Sequence[float]) -> list[draw.Line]:
+    """Lines with their names beside their ends; where two ends are close, the higher name goes up and the lower down."""
+    span, ends, out = levels[-1] - levels[0], [made[-1][1] or 0.0 for made, _, _ in lines], []
+    close = len(ends) > 1 and max(ends) - min(ends) < 0.09 * span
+    for (made, colour, name), end in zip(lines, ends, strict=True):
+        room, higher = made[-1][0] - levels[0] < 0.85 * span, end == max(ends)
+        below = (-12 if higher else 20) if not room else (-4 if higher else 14) if close else 4
+        out.append(draw.Line(made, colour, name=name, below=below, anchor="start" if room else "end"))
+    return out
 
 
 def points(part: pd.DataFrame) -> list[tuple[float, float | None]]:
@@ -190,7 +201,7 @@ def lineage(page: Review) -> Html:
     keys = list(dict.fromkeys(k for t in told for k in t))
     heads = ("", *(f"version {v.number}" for v in pair))
     return grid(
-        card("What was it made from?", theme.table(heads, [(k, *(t.get(k, "") for t in told)) for k in keys], label="Origin"), span=7),
+        card("What was it made from?", theme.table(heads, [(k, *(t.get(k, "") for t in told)) for k in keys], kind="wrap", label="Origin"), span=7),
         guarded("What can be opened?", lambda: books(page), 5), guarded("Which data went in, and came out?", lambda: hashes(page.mine)),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mlops_kit.dashboards.theme import Html, join, tag
 
@@ -131,6 +132,7 @@ class Line:
     at: int = -1
     below: float = -12
     dots: bool = False
+    anchor: str = "middle"
 
 
 def curve(
@@ -162,7 +164,7 @@ def curve(
         return height - 26 - (v - low) / (high - low or 1) * (height - 44)
 
     out = [part for v in levels for part in (line(pad, y(v), width - right, y(v), "line"), text(pad - 6, y(v) + 4, word(v), anchor="end"))]
-    thick = min(18.0, (width - pad - right) / max(len(bars), 1) * 0.7)
+    thick = max(3.0, min([18.0, *(0.8 * (x(b) - x(a)) for (a, _), (b, _) in pairwise(sorted(bars)))]))
     out += [tag('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="var(--blue2)" opacity=.55 />', x(v) - thick / 2, height - 26 - 46 * share, thick, 46 * share) for v, share in bars]
     if diagonal:
         out.append(line(x(first), y(first), x(last), y(last), "faint", "stroke-dasharray='4 4'"))
@@ -192,7 +194,7 @@ def path(drawn: Line, x: Callable[[float], float], y: Callable[[float], float]) 
         out += [tag('<circle cx="{:.1f}" cy="{:.1f}" r=3.2 fill="var(--{})"/>', x(p), y(v), drawn.colour) for p, v in known]
     if drawn.name and known:
         place, value = known[max(-len(known), min(drawn.at, len(known) - 1))]
-        out.append(text(x(place), y(value) + drawn.below, drawn.name, drawn.colour, "middle", "v"))
+        out.append(text(x(place) + (8 if drawn.anchor == "start" else 0), y(value) + drawn.below, drawn.name, drawn.colour, drawn.anchor, "v"))
     return out
 
 
