@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from mlops_kit import config, decisions
-from mlops_kit.dashboards import server
+from mlops_kit.dashboards import handlers, server
 from mlops_kit.errors import KitError
 from tests.dashboards.served import last
 
@@ -201,11 +201,11 @@ def test_a_port_that_is_taken_is_worded() -> None:
 
 def test_a_shared_token_from_elsewhere_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Handler:
-        identity_provider = server.Here(token="sesame")
+        identity_provider = handlers.Here(token="sesame")
 
-    assert server.person(Handler())[1] == server.HERE
-    monkeypatch.setattr(server.Here, "local", False)
-    assert server.person(Handler()) == ("", "")
+    assert handlers.person(Handler())[1] == handlers.HERE
+    monkeypatch.setattr(handlers.Here, "local", False)
+    assert handlers.person(Handler()) == ("", "")
 
 
 def test_a_project_without_pages_of_its_own_has_those_of_the_package(told: config.Project, tmp_path: Path) -> None:
