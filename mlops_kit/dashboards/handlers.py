@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import hmac
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -43,6 +44,11 @@ class Here(IdentityProvider):
     def get_user(self, handler: Any) -> Any:
         """Let everybody in, or whoever has the token."""
         return super().get_user(handler) if self.token else User(getpass.getuser())
+
+    def process_login_form(self, handler: Any) -> User | None:
+        """Whoever types the token; the base class asks for a method that it lacks."""
+        typed = handler.get_argument("password", default="")
+        return self.generate_anonymous_user(handler) if self.token and hmac.compare_digest(typed.encode(), self.token.encode()) else None
 
 
 def person(handler: Any) -> tuple[str, str]:

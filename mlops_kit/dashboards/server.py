@@ -22,8 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jinja2 import ChoiceLoader, FileSystemLoader
 from jupyter_core.utils import run_sync
 from jupyter_server.auth.identity import IdentityProvider
+from jupyter_server.base.handlers import Template404
 from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
@@ -33,6 +35,7 @@ from voila.app import Voila
 from voila.request_info_handler import RequestInfoSocketHandler
 
 from mlops_kit.config import Project, resources
+from mlops_kit.dashboards import theme
 from mlops_kit.dashboards.handlers import Act, Decide, Here, Me, Note, Page, Reports, Start
 from mlops_kit.errors import KitError
 
@@ -53,8 +56,10 @@ class Dashboards(Voila):  # type: ignore[misc]
     def init_settings(self) -> dict[str, Any]:
         """What every handler knows; another host's name for this computer is refused on loopback."""
         settings: dict[str, Any] = super().init_settings()
+        known = settings["jinja2_env"]
+        known.loader = ChoiceLoader([FileSystemLoader(theme.folder()), known.loader])
         pages = sorted((p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n))
-        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "making": {}, "tasks": set(), "decided": 0, "pages": pages, "note": self.note, "compress_response": True, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
+        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "making": {}, "tasks": set(), "decided": 0, "pages": pages, "note": self.note, "compress_response": True, "default_handler_class": Template404, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
 
     def init_handlers(self) -> list[Any]:
         """Voilà's handlers that a page needs, ours before them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import re
 import threading
 from contextlib import closing
@@ -206,6 +207,23 @@ def test_a_shared_token_from_elsewhere_names_nobody(monkeypatch: pytest.MonkeyPa
     assert handlers.person(Handler())[1] == handlers.HERE
     monkeypatch.setattr(handlers.Here, "local", False)
     assert handlers.person(Handler()) == ("", "")
+
+
+@pytest.mark.parametrize(("typed", "let_in"), [("sesame", True), ("Sesame", False), ("", False)])
+def test_only_the_token_opens_the_gate(typed: str, let_in: bool) -> None:
+    class Handler:
+        log = logging.getLogger("test")
+
+        def get_argument(self, name: str, default: str) -> str:
+            return typed
+
+    assert (handlers.Here(token="sesame").process_login_form(Handler()) is not None) == let_in
+    assert handlers.Here(token="").process_login_form(Handler()) is None
+
+
+def test_a_page_that_there_is_not_is_told_in_our_own_words(ann: httpx.Client) -> None:
+    answer = ann.get("/nothing")
+    assert answer.status_code == 404 and "There is no such page." in answer.text and "http" not in answer.text
 
 
 def test_a_project_without_pages_of_its_own_has_those_of_the_package(told: config.Project, tmp_path: Path) -> None:
