@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 WHOLE, LONG = 2**53, 2**63 - 1  # up to here a float holds each whole number; up to there a database does
 LARGEST = 3.4e38  # what a float of four bytes holds: trees keep no larger one
 CHARACTERS = 1000
-DAY = r"^(1[7-9]|2[01])[0-9]{2}-[0-9]{2}-[0-9]{2}"  # how a moment begins; an earlier or later one is a mistake, and no table could hold it
+YEAR, TIME = "(1[7-9]|2[01])[0-9]{2}", "([01][0-9]|2[0-3]):[0-5][0-9]"  # an earlier or later year is a mistake
+DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
+MOMENT = re.compile(rf"^{YEAR}-{DAY}([T ]{TIME}(:[0-5][0-9](\.[0-9]{{1,9}})?)?(Z|[+-]{TIME})?)?$")
 Problem = dict[str, Any]
 
 
@@ -74,7 +76,7 @@ class Field:
         if self.kind == "text":
             made["maxLength"] = CHARACTERS
         if self.kind == "moment":
-            made |= {"format": "date-time", "pattern": DAY}
+            made["pattern"] = MOMENT.pattern
         if self.allowed is not None:
             made["enum"] = [*self.allowed, *([] if self.needed else [None])]
         return made
@@ -125,8 +127,8 @@ CHECKS: dict[str, Callable[[Field, Any], str]] = {"number": of_number, "integer"
 def moment(text: str) -> datetime | None:
     """A moment in ISO 8601, or None."""
     try:
-        return datetime.fromisoformat(text.upper()) if re.match(DAY, text) else None
-    except ValueError:
+        return datetime.fromisoformat(text) if MOMENT.fullmatch(text) else None
+    except ValueError:  # the 29th of a February that has none
         return None
 
 

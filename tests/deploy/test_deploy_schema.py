@@ -42,7 +42,7 @@ def codes(made: schema.Schema, **changes: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n", 3), ("n", None), ("n", -1.5), ("i", 3.0), ("i", 2**53), ("t", ""), ("t", "é\u0000"), ("c", None), ("b", False), ("d", 2.0), ("m", "2013-07-01"), ("m", "2013-07-01T06:00:00Z"), ("m", "2013-07-01t06:00:00.5+02:00")],
+    [("n", 3), ("n", None), ("n", -1.5), ("i", 3.0), ("i", 2**53), ("t", ""), ("t", "é\u0000"), ("c", None), ("b", False), ("d", 2.0), ("m", "2013-07-01"), ("m", "2013-07-01T06:00:00Z"), ("m", "2012-02-29 06:00:00.5+02:00")],
 )
 def test_what_a_column_holds_is_taken(made: schema.Schema, name: str, value: Any) -> None:
     assert codes(made, **{name: value}) == {}
@@ -53,7 +53,8 @@ def test_what_a_column_holds_is_taken(made: schema.Schema, name: str, value: Any
     [
         ("n", "3", "type"), ("n", True, "type"), ("n", [1], "type"), ("n", 10.5, "range"), ("n", 1e300, "range"), ("i", "3", "type"), ("i", 3.5, "type"), ("i", True, "type"), ("i", -1, "range"),
         ("i", 2**53 + 1, "range"), ("i", 2**64 - 1, "range"), ("i", None, "missing"), ("t", 5, "type"), ("t", "x" * 1001, "too_long"), ("t", {}, "type"), ("c", "LGA", "not_allowed"), ("c", "jfk", "not_allowed"),
-        ("b", 1, "type"), ("b", 0, "type"), ("b", "true", "type"), ("d", 3, "not_allowed"), ("m", "soon", "type"), ("m", 1372658400, "type"), ("m", "2013-02-30", "type"), ("m", "0052-01-01", "type"), ("m", None, "missing"), ("e", 1, "type"),
+        ("b", 1, "type"), ("b", 0, "type"), ("b", "true", "type"), ("d", 3, "not_allowed"), ("m", "soon", "type"), ("m", 1372658400, "type"), ("m", "2013-02-30", "type"), ("m", "2013-02-29", "type"), ("m", "2013-07-01T24:00", "type"), ("m", "20130701", "type"),
+        ("m", "0052-01-01", "type"), ("m", None, "missing"), ("e", 1, "type"),
     ],
 )  # fmt: skip
 def test_what_it_does_not_hold_is_named(made: schema.Schema, name: str, value: Any, code: str) -> None:
@@ -78,10 +79,8 @@ VALUES = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), s
 @given(st.dictionaries(st.sampled_from([*ROW, "N"]), VALUES, max_size=9))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_the_published_schema_takes_what_the_validator_takes(made: schema.Schema, changes: dict[str, Any]) -> None:
-    checker = jsonschema.FormatChecker(formats=())
-    checker.checks("date-time")(lambda text: not isinstance(text, str) or schema.moment(text) is not None)
     row = orjson.loads(orjson.dumps({**ROW, **changes}))
-    published = jsonschema.Draft202012Validator(json.loads(json.dumps(made.json)), format_checker=checker)
+    published = jsonschema.Draft202012Validator(json.loads(json.dumps(made.json)))
     told = {p["field"] for p in made.problems([row])}
     assert {e.path[0] if e.path else "N" for e in published.iter_errors(row)} == told
 
