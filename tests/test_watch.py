@@ -18,19 +18,18 @@ import pytest
 import sqlalchemy as sa
 
 from mlops_kit import config, decisions, tracking, watch
-from mlops_kit.database import Incident, Label, Prediction, Retraining, Watch, Window, rows, session, stamp
+from mlops_kit.database import Incident, Label, Prediction, Retraining, Window, rows, session, stamp
 from mlops_kit.deploy import batch, predictions
 from mlops_kit.errors import KitError, RunFailed
 from tests import watched
 
 QUIET: Any = lambda text, passing=False: None  # noqa: E731 - a Say that says nothing
-STILL = watched.YAML.replace("retrain: {labels: 100}", "retrain: {labels: 100, on_fall: false, on_gap: false}")
 
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project before its watch begins, with retraining off."""
-    return watched.build(tmp_path_factory.mktemp("watch") / "home", STILL).root
+    return watched.build(tmp_path_factory.mktemp("watch") / "home", watched.STILL).root
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +51,8 @@ def moment(project: config.Project, text: str) -> datetime:
     return found
 
 
-def every(project: config.Project, table: Any) -> list[Any]:
-    return rows(project, sa.select(table).order_by(*sa.inspect(table).primary_key))
-
-
 def test_each_row_is_scored_once_with_what_the_batch_says(lived: config.Project) -> None:
-    found = every(lived, Prediction)
+    found = watched.every(lived, Prediction)
     source = watched.rows()
     due = source[(source["at"] >= "2024-01-31") & (source["at"] < "2024-02-28")]
     assert sorted(int(json.loads(p.key)[0]) for p in found) == due["k"].tolist()
@@ -67,23 +62,23 @@ def test_each_row_is_scored_once_with_what_the_batch_says(lived: config.Project)
 
 
 def test_each_label_is_joined_when_it_was_known(lived: config.Project) -> None:
-    found = every(lived, Label)
+    found = watched.every(lived, Label)
     assert {x.word for x in found} == {"joined"} and all(x.counts for x in found)
-    day = {p.id: p for p in every(lived, Prediction)}
+    day = {p.id: p for p in watched.every(lived, Prediction)}
     late = [datetime.fromisoformat(x.known) - datetime.fromisoformat(day[x.prediction].moment) for x in found]
     assert set(late) == {timedelta(days=1)} and all(x.known <= x.at for x in found)
     assert len(found) == sum(datetime.fromisoformat(p.moment) + timedelta(days=1) <= moment(lived, "2024-02-28") for p in day.values())
 
 
 def test_windows_follow_one_another_and_are_settled_when_their_labels_are_due(lived: config.Project) -> None:
-    found = every(lived, Window)
+    found = watched.every(lived, Window)
     assert [w.start for w in found] == [stamp(moment(lived, d)) for d in ("2024-01-31", "2024-02-07", "2024-02-14", "2024-02-21")]
     assert all(w.looked_at == w.end for w in found) and [w.settled is None for w in found] == [False, False, False, True]
     assert all(datetime.fromisoformat(w.settled_at) == datetime.fromisoformat(w.end) + timedelta(days=1) for w in found if w.settled_at)
 
 
 def test_the_fall_is_seen_in_the_labels_and_not_in_the_estimate(lived: config.Project) -> None:
-    looks, settled = [json.loads(w.looked) for w in every(lived, Window)], [json.loads(w.settled) for w in every(lived, Window) if w.settled]
+    looks, settled = [json.loads(w.looked) for w in watched.every(lived, Window)], [json.loads(w.settled) for w in watched.every(lived, Window) if w.settled]
     realised = [s["realised"]["data"]["__frame__"]["rows"][0][1] for s in settled]
     assert realised[0] > 0.75 and realised[2] < 0.25  # the world turned on 10 February
     assert all(look["estimated"]["value"] > 0.8 for look in looks)  # the inputs did not move
@@ -92,29 +87,22 @@ def test_the_fall_is_seen_in_the_labels_and_not_in_the_estimate(lived: config.Pr
 
 
 def test_the_fall_opens_incidents_and_no_drift_does(lived: config.Project) -> None:
-    found = {i.cause: i for i in every(lived, Incident)}
+    found = {i.cause: i for i in watched.every(lived, Incident)}
     assert set(found) == {"realised", "gap"} and all(i.closed is None and i.severity == "act" for i in found.values())
     assert found["realised"].opened == stamp(moment(lived, "2024-02-15")) and found["realised"].windows == 2
     assert found["gap"].opened == stamp(moment(lived, "2024-02-22"))
 
 
 def test_each_settled_window_has_its_decision(lived: config.Project) -> None:
-    found = every(lived, Retraining)
+    found = watched.every(lived, Retraining)
     assert [r.action for r in found] == ["keep", "keep", "keep"] and all("retrain.on_fall is off" in r.reason for r in found[1:])
 
 
 def test_a_pass_over_again_changes_nothing(lived: config.Project, tmp_path: Path) -> None:
     project = config.load(shutil.copytree(lived.root, tmp_path / "again"))
-    before = picture(project)
+    before = watched.picture(project)
     assert watch.live(project, None, moment(project, "2024-02-28"), QUIET) == watch.once(project, moment(project, "2024-02-28"), QUIET)
-    assert picture(project) == before
-
-
-def picture(project: config.Project) -> dict[str, Any]:
-    """All that a watch leaves, without clocks of the wall."""
-    clocks = {"at", "id"}
-    plain = {t.__tablename__: [{c.key: getattr(r, c.key) for c in sa.inspect(t).columns if c.key not in clocks} for r in every(project, t)] for t in (Label, Window, Incident, Retraining)}
-    return {**plain, "predictions": [(p.id, p.score, p.at) for p in every(project, Prediction)], "watch": [(w.since, w.upto) for w in every(project, Watch)]}
+    assert watched.picture(project) == before
 
 
 def test_a_watch_killed_again_and_again_ends_where_an_unbroken_one_does(lived: config.Project, fresh: config.Project) -> None:
@@ -128,7 +116,7 @@ def test_a_watch_killed_again_and_again_ends_where_an_unbroken_one_does(lived: c
         assert process.wait() == -signal.SIGKILL, process.communicate()[1].decode()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert picture(fresh) == picture(lived)
+    assert watched.picture(fresh) == watched.picture(lived)
 
 
 def scored(project: config.Project) -> int:
@@ -152,7 +140,7 @@ def test_a_row_that_turns_up_late_is_scored_and_a_corrected_label_counts(fresh: 
     source.to_csv(fresh.root / "t.csv", index=False)
     watch.once(fresh, moment(fresh, "2024-02-04"), QUIET)
     (late,), (mended,) = (rows(fresh, sa.select(Prediction.id).where(Prediction.key == f'["{k}"]')) for k in (1210, 1201))
-    words = {i: [x.word for x in every(fresh, Label) if x.prediction == i] for i in (late, mended)}
+    words = {i: [x.word for x in watched.every(fresh, Label) if x.prediction == i] for i in (late, mended)}
     assert words == {late: ["joined"], mended: ["joined", "corrected"]}
     found = predictions.between(fresh, moment(fresh, "2024-01-31"), moment(fresh, "2024-02-02")).set_index("prediction_id")["label"]
     assert found[mended] == float(source.loc[wrong, "y"].iloc[0])
@@ -162,7 +150,7 @@ def test_a_stop_in_the_flow_of_rows_is_told_once(fresh: config.Project) -> None:
     source = watched.rows()
     source[(source["at"] < "2024-02-08") | (source["k"] % 10 == 0)].to_csv(fresh.root / "t.csv", index=False)
     watch.live(fresh, None, moment(fresh, "2024-02-16"), QUIET)
-    found = {i.cause: i for i in every(fresh, Incident)}
+    found = {i.cause: i for i in watched.every(fresh, Incident)}
     assert found["volume"].title == "Fewer rows than usual" and "usual 280" in found["volume"].sentence
 
 
@@ -213,5 +201,5 @@ def test_a_table_without_time_and_a_project_without_champion_are_refused(tmp_pat
 def test_the_windows_end_with_the_rows(lived: config.Project, tmp_path: Path) -> None:
     project = config.load(shutil.copytree(lived.root, tmp_path / "later"))
     watch.once(project, moment(project, "2026-01-01"), QUIET)
-    last = every(project, Window)[-1]
-    assert pd.Timestamp(last.start) <= pd.Timestamp("2024-02-29", tz="UTC") and len(every(project, Window)) == 5
+    last = watched.every(project, Window)[-1]
+    assert pd.Timestamp(last.start) <= pd.Timestamp("2024-02-29", tz="UTC") and len(watched.every(project, Window)) == 5

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
 from mlops_kit import config, contract, decisions, sources, tracking
+from mlops_kit.database import Incident, Label, Prediction, Retraining, Watch, Window
+from mlops_kit.database import rows as rows_of
 from mlops_kit.results import Table
 from mlops_kit.stage import Stage
 
@@ -33,6 +36,7 @@ cost: {false_alarm: 1, miss: 2, unit: $}
 review: {draws: 100}
 retrain: {labels: 100}
 """
+STILL = YAML.replace("retrain: {labels: 100}", "retrain: {labels: 100, on_fall: false, on_gap: false}")  # it watches, and makes no new model
 FEATURES = ["a", "b", "c"]
 RUN = "20240131-000000-aaaa"
 DAYS, TURN, EACH = 60, 40, 40  # days in all, the day on which the world turns, rows a day
@@ -87,3 +91,15 @@ def register(project: config.Project, model: Any, test: pd.DataFrame) -> None:
         tracking.new_version(client, project, record, {**record, **facts})
     decisions.say(project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with")
     tracking.promote(project, "1", "the fixture", "to begin with")
+
+
+def every(project: config.Project, table: Any) -> list[Any]:
+    """All rows of a table of the database, in order."""
+    return rows_of(project, sa.select(table).order_by(*sa.inspect(table).primary_key))
+
+
+def picture(project: config.Project) -> dict[str, Any]:
+    """All that a watch leaves, without clocks of the wall."""
+    clocks = {"at", "id"}
+    plain = {t.__tablename__: [{c.key: getattr(r, c.key) for c in sa.inspect(t).columns if c.key not in clocks} for r in every(project, t)] for t in (Label, Window, Incident, Retraining)}
+    return {**plain, "predictions": [(p.id, p.score, p.at) for p in every(project, Prediction)], "watch": [(w.since, w.upto) for w in every(project, Watch)]}
