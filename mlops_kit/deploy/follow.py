@@ -97,7 +97,7 @@ class Follower:
 
     def trouble(self, about: str, error: Exception) -> None:
         """Remember what went wrong, and say it once."""
-        said = error.what if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
+        said = told(error)
         if self.troubles.get(about) != said:
             log.warning("%s: %s", about, said)
         self.troubles[about] = said
@@ -159,6 +159,11 @@ class Follower:
         return made
 
 
+def told(error: Exception) -> str:
+    """An error in words."""
+    return error.what if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
+
+
 def promised(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
     """What the review of a version measured: metric, value, interval; nothing where its run is gone."""
     run = project.reports / facts["run"]
@@ -170,6 +175,15 @@ def promised(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def newest(project: Project, history: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The newest rows of the source, as an asker would have them."""
+    config = project.config
+    late = [c for c in (config.target, *config.known_later) if c in history]
+    kept = history[history[config.time].notna()] if config.time else history
+    rows: pd.DataFrame = kept.tail(count).drop(columns=late).reset_index(drop=True)
+    return rows
+
+
 def stand(project: Project, served: Served, history: pd.DataFrame) -> None:
     """Let a version answer for the newest rows of the source, so that it is warm, and with ``look_back`` see that nothing is cut off.
 
@@ -178,10 +192,7 @@ def stand(project: Project, served: Served, history: pd.DataFrame) -> None:
     RunFailed
         If its answers are no numbers, or its features look further back than ``look_back``.
     """
-    config = project.config
-    late = [c for c in (config.target, *config.known_later) if c in history]
-    newest = history[history[config.time].notna()] if config.time else history
-    rows = newest.tail(GOLDEN).drop(columns=late).reset_index(drop=True)
+    config, rows = project.config, newest(project, history, GOLDEN)
     out, inputs = batch.answer(project, served.model, served.facts, rows, history)
     if not out["score"].abs().lt(float("inf")).all():
         raise RunFailed(f"version {served.version} gives no number for the newest rows", "finite answers", "mlops run")

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit import sources
 from mlops_kit.config import Project
 from mlops_kit.database import Prediction, session, stamp
-from mlops_kit.deploy import batch, predictions
+from mlops_kit.deploy import batch, follow, predictions
 from mlops_kit.deploy.labels import Coder
+from mlops_kit.deploy.schema import problem
 from mlops_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ class Scorer:
     ----------
     source : callable
         Gives what serves now: the version, and the history behind its features; None if nothing does.
-    told : callable
+    heard : callable
         Hears of each batch: how many requests and rows it had.
     """
 
-    def __init__(self, project: Project, source: Callable[[], tuple[Served, pd.DataFrame] | None], told: Callable[[int, int], None] = lambda requests, rows: None) -> None:
-        self.project, self.source, self.told = project, source, told
+    def __init__(self, project: Project, source: Callable[[], tuple[Served, pd.DataFrame] | None], heard: Callable[[int, int], None] = lambda requests, rows: None) -> None:
+        self.project, self.source, self.heard = project, source, heard
         self.waiting: deque[Job] = deque()
         self.turn = threading.Condition()
         self.closed = False
@@ -135,7 +136,7 @@ class Scorer:
 
     def work(self, jobs: list[Job]) -> list[dict[str, Any] | Exception]:
         """Answer a batch."""
-        self.told(len(jobs), sum(len(j.rows) for j in jobs))
+        self.heard(len(jobs), sum(len(j.rows) for j in jobs))
         try:
             present = self.source()
             if present is None:
@@ -180,15 +181,35 @@ class Scorer:
         except Exception as error:  # whatever a view or a model raises
             if len(jobs) > 1:
                 return {k: v for job in jobs for k, v in self.scored([job], served, history).items()}
-            log.exception("a request could not be scored")
-            said = error.what if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
-            return {jobs[0].request: Refusal(500, f"version {served.version} cannot score these rows: {said}", request_id=jobs[0].request)}
+            return {jobs[0].request: self.blamed(jobs[0], served, history, error)}
         with session(self.project) as opened:
             filed = predictions.write(opened, made)
         if filed < len(made):  # another server of this project was asked the same
             return self.replayed([replace(j, named=True) for j in jobs])
         rest = iter(made)
         return {j.request: (j.body, self.told_as(j, served.version, [(r["score"], r["decision"]) for r in islice(rest, len(j.rows))])) for j in jobs}
+
+    def blamed(self, job: Job, served: Served, history: pd.DataFrame, error: Exception) -> Refusal:
+        """Whose fault it is that a request cannot be scored: a row's, if the source's newest can, else the server's."""
+        known = follow.newest(self.project, history, 1)
+        if isinstance(error, (MemoryError, OSError)) or self.fault(lambda: batch.answer(self.project, served.model, served.facts, known, history)):
+            log.exception("a request could not be scored")
+            return Refusal(500, f"version {served.version} cannot score: {follow.told(error)}", request_id=job.request)
+        low, high = 0, len(job.rows)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.fault(lambda: self.rows([replace(job, rows=job.rows[low:middle])], served, history)) else (middle, high)  # noqa: B023 - called at once
+        why = problem(low, "", "not_scored", job.rows[low], f"a row that model and features can take: {follow.told(error)}")
+        return Refusal(422, f"row {low} cannot be scored: {follow.told(error)}", problems=[why], request_id=job.request)
+
+    @staticmethod
+    def fault(work: Callable[[], Any]) -> bool:
+        """Whether something fails."""
+        try:
+            work()
+        except Exception:  # whatever a view or a model raises
+            return True
+        return False
 
     def rows(self, jobs: list[Job], served: Served, history: pd.DataFrame) -> list[dict[str, Any]]:
         """The rows of the log for some requests, by the same call as the batch's."""

@@ -175,9 +175,22 @@ def test_a_request_that_cannot_be_scored_holds_up_no_other(scorer: Held, monkeyp
     good, bad, better = scorer.job(first=1), scorer.job("bad", first=13), scorer.job(first=2)
     scorer.go.set()
     assert [len(f.result(SECONDS)["predictions"]) for f in (busy, good, better)] == [1, 1, 1]
-    with pytest.raises(Refusal, match="version 1 cannot score these rows: ZeroDivisionError: thirteen") as refused:
+    with pytest.raises(Refusal, match="row 0 cannot be scored: ZeroDivisionError: thirteen") as refused:
         bad.result(SECONDS)
-    assert refused.value.status == 500 and "bad" not in {p.request for p in logged(scorer.project)}
+    assert refused.value.status == 422 and "bad" not in {p.request for p in logged(scorer.project)}
+    with pytest.raises(Refusal) as refused:
+        scorer.job("worse", hours=20).result(SECONDS)
+    assert [(p["row"], p["code"]) for p in refused.value.body["problems"]] == [(13, "not_scored")]
+
+
+def test_a_version_that_scores_nothing_any_more_is_the_servers_fault(scorer: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(*_: Any) -> Any:
+        raise ZeroDivisionError("torn")
+
+    monkeypatch.setattr(batch, "answer", torn)
+    with pytest.raises(Refusal, match="version 1 cannot score: ZeroDivisionError: torn") as refused:
+        scorer.job("any").result(SECONDS)
+    assert refused.value.status == 500
 
 
 def test_whoever_has_gone_is_not_scored(scorer: Held) -> None:
