@@ -76,7 +76,7 @@ def free() -> int:
 
 def served(command: list[str], port: int, path: str, bodies: list[bytes], env: dict[str, str]) -> dict[int, tuple[float, float, float]]:
     """What a server reaches at each number of clients; it is started and stopped."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **env}, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **env}, start_new_session=True)
     try:
         for _ in range(240):
             try:
@@ -84,6 +84,8 @@ def served(command: list[str], port: int, path: str, bodies: list[bytes], env: d
                 break
             except (OSError, AssertionError, IndexError):
                 time.sleep(0.5)
+        else:
+            raise SystemExit(f"{' '.join(command[-6:])} never answered")
         return {n: load(port, path, bodies, n) for n in CLIENTS}
     finally:
         os.killpg(process.pid, signal.SIGTERM)
