@@ -3,7 +3,7 @@
     python bench/serve.py [PROJECT]
 
 Copies a project that has a champion (default: this folder), starts ``mlops serve`` on the copy and asks
-about one row of the source a request, for some seconds at each number of clients; every answer stands in
+about one of the source's newest rows a request, for some seconds at each number of clients; every answer stands in
 the log before it leaves. Then the same of ``mlflow models serve``, which is given the finished features and
 keeps no log. The limit is one process that calls the model alone, row after row. All shares two cores with
 the client, which reads each answer to its Content-Length.
@@ -109,7 +109,7 @@ def main(root: str) -> None:
         assert facts is not None, "the project has no champion: mlops run"
         known = {**facts, "features": json.loads(facts["features"]), "threshold": json.loads(facts["threshold"])}
         model, history = tracking.load_model(project, facts), sources.read(project)
-        rows = history.sample(ROWS, random_state=0).reset_index(drop=True)
+        rows = history.tail(ROWS).reset_index(drop=True)
         _, inputs = batch.answer(project, model, known, rows, history)
         asked = json.loads(rows[batch.wanted(project, [c for c in history if c != sources.ROW])].to_json(orient="records", date_format="iso"))
         ours = [json.dumps({"rows": [row]}).encode() for row in asked]

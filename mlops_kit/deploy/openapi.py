@@ -72,12 +72,17 @@ def paths(service: Service) -> dict[str, Any]:
     key = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": ID, "description": "As request_id, where the body has none"}
     more = {409: "The id was used for other rows.", 500: "The version cannot score these rows."}
 
-    def post(name: str, asked: dict[str, Any], given: dict[str, Any], refusals: dict[str, Any], **rest: Any) -> dict[str, Any]:
-        return {"post": {"summary": name, "operationId": name.split()[0].lower(), "requestBody": {"required": True, "content": {"application/json": {"schema": asked}}}, "responses": {**body(given), **refusals}, **rest}}
+    def post(name: str, asked: dict[str, Any], example: dict[str, Any], given: dict[str, Any], refusals: dict[str, Any], **rest: Any) -> dict[str, Any]:
+        content = {"application/json": {"schema": asked, "example": example}}
+        return {"post": {"summary": name, "operationId": name.split()[0].lower(), "requestBody": {"required": True, "content": content}, "responses": {**body(given), **refusals}, **rest}}
+
+    served = service.follower.served
+    row = {n: f.example for n, f in served.schema.fields.items() if n not in service.project.config.id} if served else {}
+    label = {"prediction_id": "an-id-that-predict-gave", "value": service.target().example}
 
     return {
-        "/predict": post("Predict rows; each answer is in the log before it leaves", rows(service), predictions(service), errors(more), parameters=[key]),
-        "/feedback": post("Feedback: what came true of predictions", labels(service), words(), errors()),
+        "/predict": post("Predict rows; each answer is in the log before it leaves", rows(service), {"rows": [row]}, predictions(service), errors(more), parameters=[key]),
+        "/feedback": post("Feedback: what came true of predictions", labels(service), {"labels": [label]}, words(), errors()),
     }
 
 

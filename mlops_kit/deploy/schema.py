@@ -58,6 +58,15 @@ class Field:
             said = "null: the column was never filled" if self.kind == "empty" else contract.A[self.kind]
         return said if self.needed or self.kind == "empty" else f"{said}, or null"
 
+    @property
+    def example(self) -> Any:
+        """A value that it takes, for those who try it out."""
+        if self.allowed is not None:
+            return self.allowed[0]
+        middle = 0.0 if max(-self.low, self.high) >= WHOLE else (self.low + self.high) / 2
+        given = {"number": middle, "integer": int(middle), "text": "a text", "boolean": True, "moment": "2013-07-01T06:00:00"}
+        return given.get(self.kind)
+
     def check(self, value: Any) -> str:
         """What is wrong with a value, as a code; empty if nothing is."""
         if value is None:

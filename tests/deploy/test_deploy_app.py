@@ -202,6 +202,9 @@ def test_the_published_row_is_the_one_that_is_checked(client: TestClient) -> Non
     assert set(described["paths"]) == {"/predict", "/feedback", "/model", "/health/live", "/health/ready", "/metrics"}
     value = described["paths"]["/feedback"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["labels"]["items"]["properties"]["value"]
     assert value["enum"] == [0, 1] and "security" not in described
+    for path in ("/predict", "/feedback"):  # what one is offered to try out is answered
+        example = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+        assert client.post(path, json=example).status_code == 200
 
 
 def test_without_a_version_it_lives_and_is_not_ready(copied: config.Project) -> None:
