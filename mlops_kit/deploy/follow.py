@@ -21,6 +21,7 @@ from mlops_kit.database import Promotion, now
 from mlops_kit.deploy import batch, schema
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.features.offline import differing
+from mlops_kit.results import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ def promised(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
     if "metrics" not in known:
         return []
     table = store.read_artifact(run, known["metrics"])
-    found: list[dict[str, Any]] = json.loads(table.data[["metric", "value", "low", "high"]].to_json(orient="records"))
+    found: list[dict[str, Any]] = plain(table.data[["metric", "value", "low", "high"]].to_dict("records"))
     return found
 
 
