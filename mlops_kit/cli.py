@@ -12,11 +12,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlops_kit.errors import KitError, RunFailed
+
+if TYPE_CHECKING:
+    from mlops_kit.session import Session
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A model's life in seven notebooks: explore, prepare, train, review, deploy, monitor, retrain.")
 Where = Annotated[str, typer.Option("--project", help="The project's folder; default: here or the nearest above")]
@@ -58,10 +61,14 @@ def run(
         made = chain.run(opened, chosen, given, force, note, say)
     finally:
         say.close()
-    if as_json:
-        print(json.dumps(made))
-    else:
-        told(made, opened.config.reports)
+    ended(made, opened.config.reports, as_json)
+
+
+def ended(made: dict[str, Any], reports: str, as_json: bool = False) -> None:
+    """Say how a run ended, and leave with its error if it has one."""
+    from mlops_kit.pipeline import run as chain
+
+    print(json.dumps(made)) if as_json else told(made, reports)
     error = chain.failure(made)
     if error is not None:
         raise error
@@ -137,37 +144,30 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the l
 @app.command()
 def approve(reason: Reason, name: Run = "", project: Where = "") -> None:
     """Approve the version of a run that waits, and go on with the run."""
-    from mlops_kit.pipeline import run as chain
-    from mlops_kit.pipeline.progress import Teller
     from mlops_kit.session import Session
 
-    opened, say = Session(project or None), Teller(sys.stdout)
-    try:
-        made = opened.approve(reason, name, say)
-    finally:
-        say.close()
-    told(made, opened.project.config.reports)
-    error = chain.failure(made)
-    if error is not None:
-        raise error
+    opened = Session(project or None)
+    gone_on(opened, opened.decide("approved", reason, name).name)
 
 
 @app.command()
 def resume(name: Run = "", project: Where = "") -> None:
     """Go on with a run that waited, once somebody has decided on its version."""
-    from mlops_kit.pipeline import run as chain
-    from mlops_kit.pipeline.progress import Teller
     from mlops_kit.session import Session
 
-    opened, say = Session(project or None), Teller(sys.stdout)
+    gone_on(Session(project or None), name)
+
+
+def gone_on(opened: Session, name: str) -> None:
+    """Go on with a run, and say how it ended."""
+    from mlops_kit.pipeline.progress import Teller
+
+    say = Teller(sys.stdout)
     try:
         made = opened.resume(name, say)
     finally:
         say.close()
-    told(made, opened.project.config.reports)
-    error = chain.failure(made)
-    if error is not None:
-        raise error
+    ended(made, opened.project.config.reports)
 
 
 @app.command()

@@ -144,7 +144,10 @@ class Incident(Base):
 
 
 class Retraining(Base):
-    """A decision on retraining, yes or no, with its reason; ``run`` is what came of a yes."""
+    """A decision on retraining, yes or no, with its reason; ``run`` is what came of a yes.
+
+    ``state`` is empty for a no, then ``due``, then the status of the run.
+    """
 
     __tablename__ = "retrainings"
     __table_args__ = (sa.UniqueConstraint("model", "moment", "by"),)
@@ -157,6 +160,9 @@ class Retraining(Base):
     at: Mapped[str]
     state: Mapped[str] = mapped_column(default="")
     run: Mapped[str] = mapped_column(default="")
+
+
+DUE = "due"  # state of a retraining that the next pass of the watch makes
 
 
 class Watch(Base):

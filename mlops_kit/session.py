@@ -301,12 +301,11 @@ def waiting(project: configs.Project, run: str, version: str) -> Path:
         If it waits no more, or is another version's.
     """
     from mlops_kit.pipeline import manifest
-    from mlops_kit.pipeline.run import WAITING
 
     folder = next((r for r in stages.runs(project.reports) if r.name == run), None)
     status = manifest.read(folder)["status"] if folder else "gone"
-    if folder is None or status != WAITING:
-        raise RunFailed(f"run {run} does not wait for an approval: it is {status}", f"a run that is {WAITING}", "mlops run makes one")
+    if folder is None or status != stages.WAITING:
+        raise RunFailed(f"run {run} does not wait for an approval: it is {status}", f"a run that is {stages.WAITING}", "mlops run makes one")
     made = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", run))["version"]
     if made != version:
         raise RunFailed(f"run {run} made version {made}, not {version}", "the run that made it", "load the page again")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # No telemetry; and threads that wait for one another spin but shortly: on cores that others use too, a fit of two
 # threads took several times as long (bench/threads.py). OpenMP reads this when its library is loaded, with scikit-learn.
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GOMP_SPINCOUNT": "1000"}
+WAITING = "waiting (approval)"  # status of a run that a person has to decide on
 RECORD = "stages"  # folder of a run in which each stage files what it did
 
 

@@ -19,10 +19,11 @@ import sqlalchemy as sa
 
 from mlops_kit import config as configs
 from mlops_kit import decisions, sources, tracking
-from mlops_kit.database import Prediction, Retraining, Watch, Window, now, rows, session, stamp
+from mlops_kit.database import DUE, Prediction, Retraining, Watch, Window, now, rows, session, stamp
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.monitor import incidents, windows
 from mlops_kit.results import number, percent, plain, revive
+from mlops_kit.stage import WAITING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,6 @@ AT_ONCE = 20_000  # rows scored in one transaction
 LATE = timedelta(days=7)  # how late a row may turn up in the source and still be scored
 FEW = 0.5  # a window with less than this share of the usual rows is told
 LABELLED = 0.8  # a window of which fewer rows have their label, though it is due, is told
-DUE, WAITING = "due", "waiting (approval)"
 
 
 class Watcher:
@@ -94,7 +94,7 @@ class Watcher:
             return state
 
     def score(self, state: Watch, at: datetime) -> int:
-        """Score what is new, and move the mark; a row that turns up late is scored too."""
+        """Score what is new, then move the mark; a row that turns up late is scored too."""
         from mlops_kit.deploy import batch, predictions
 
         facts, model = self.serving()
@@ -102,14 +102,14 @@ class Watcher:
         first = max(since, upto - LATE)
         history = self.history.upto(at, first - (self.config.look_back or timedelta(days=36500)))
         fresh = self.fresh(history, first)
-        for begin in range(0, max(len(fresh), 1), AT_ONCE):
+        for begin in range(0, len(fresh), AT_ONCE):
             some = fresh.iloc[begin : begin + AT_ONCE].reset_index(drop=True)
-            out, inputs = batch.answer(self.project, model, facts, some, history) if len(some) else (some, some)
-            found = predictions.listed(self.project, facts, out, inputs, "watch", stamp(at)) if len(some) else []
+            out, inputs = batch.answer(self.project, model, facts, some, history)
             with session(self.project) as opened:
-                predictions.write(opened, found)
-                if begin + AT_ONCE >= len(fresh) and stamp(at) > state.upto:
-                    opened.execute(sa.update(Watch).where(Watch.model == self.config.name).values(upto=stamp(at), at=now()))
+                predictions.write(opened, predictions.listed(self.project, facts, out, inputs, "watch", stamp(at)))
+        if stamp(at) > state.upto:
+            with session(self.project) as opened:
+                opened.execute(sa.update(Watch).where(Watch.model == self.config.name).values(upto=stamp(at), at=now()))
         return len(fresh)
 
     def fresh(self, history: pd.DataFrame, first: datetime) -> pd.DataFrame:

@@ -20,8 +20,9 @@ from mlops_kit import config as configs
 from mlops_kit.config import Project
 from mlops_kit.dashboards import changed, lines, service, theme
 from mlops_kit.dashboards.theme import Html, grid, guarded, join, tag, words
-from mlops_kit.dashboards.watching import DAY, DUE, MOST, USUAL, Watched
+from mlops_kit.dashboards.watching import DAY, MOST, USUAL, Watched
 from mlops_kit.dashboards.wording import ago, amount, between, day, full, length, lower, span
+from mlops_kit.database import DUE
 from mlops_kit.errors import KitError
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Verdict, number

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_kit.dashboards import draw, theme
 from mlops_kit.dashboards.theme import Html, card, grid, guarded, join, tag, words
-from mlops_kit.dashboards.watching import ASKED, DAY, DUE, LATEST, WAITING, known
+from mlops_kit.dashboards.watching import ASKED, DAY, LATEST, known
 from mlops_kit.dashboards.wording import amount, day, full, length, months, span, upper
+from mlops_kit.database import DUE
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Interval, money, number, percent
+from mlops_kit.stage import WAITING
 
 if TYPE_CHECKING:
     from mlops_kit.dashboards.monitoring import Monitoring

@@ -17,16 +17,16 @@ import sqlalchemy as sa
 from mlops_kit import decisions
 from mlops_kit.config import Project
 from mlops_kit.dashboards import versions
-from mlops_kit.database import Incident, Label, Prediction, Retraining, Watch, Window, exists, rows, session, stamp
+from mlops_kit.database import DUE, Incident, Label, Prediction, Retraining, Watch, Window, exists, rows, session, stamp
 from mlops_kit.errors import KitError
 from mlops_kit.results import Interval, Table, Verdict, Verdicts, revive
+from mlops_kit.stage import WAITING
 
 if TYPE_CHECKING:
     from mlops_kit.dashboards.versions import Version
     from mlops_kit.database import Promotion
 
 MOST = 26  # windows on the page, the newest
-DUE, WAITING = "due", "waiting (approval)"  # states of a retraining that has not ended
 DAYS, USUAL, ASKED = 30, 14, 7  # days of money saved, days that say what is usual, days of who asked
 LATEST = 20_000  # labels whose delay is told
 DAY = timedelta(days=1)

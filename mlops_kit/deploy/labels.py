@@ -50,11 +50,6 @@ class Coder:
         self.classes = features.ordered(column.allowed) if column and column.allowed else [0, 1]
         self.codes = {self.text(c): float(i) for i, c in enumerate(self.classes)}
 
-    @property
-    def expected(self) -> str:
-        """What a value should be, in words."""
-        return "a number" if self.task == "regression" else f"one of {', '.join(map(str, self.classes))}"
-
     def __call__(self, value: Any) -> float | None:
         """The value as a number, or None."""
         if value is None or isinstance(value, (list, dict)):
@@ -282,25 +277,3 @@ def retried(project: Project, at: Any) -> Counter[str]:
                 opened.delete(message)
                 waiting.remove(message)
     return counts
-
-
-def delay(project: Project) -> dict[str, Any]:
-    """How labels stand: how many messages became what, up to when they are in, and how late they come (days).
-
-    Returns
-    -------
-    dict
-        A count a word; ``waiting`` (predictions without one), ``upto`` (moment of the newest labelled
-        row, text), ``median_days`` and ``p90_days`` between a row's moment and its label.
-    """
-    import numpy as np
-    import pandas as pd
-
-    model = project.config.name
-    with session(project) as opened:
-        counts = {word: count for word, count in opened.execute(sa.select(Label.word, sa.func.count()).where(Label.model == model).group_by(Label.word))}
-        waiting = opened.scalar(with_labels(sa.func.count()).where(Prediction.model == model, Label.id.is_(None)))
-        pairs = opened.execute(with_labels(Prediction.moment, Label.known).where(Prediction.model == model, Prediction.moment.is_not(None), Label.counts).order_by(Prediction.moment)).all()
-    days = [(pd.Timestamp(k) - pd.Timestamp(m)).total_seconds() / 86400 for m, k in pairs[-20_000:]]
-    late = {"median_days": float(np.median(days)), "p90_days": float(np.quantile(days, 0.9))} if days else {"median_days": None, "p90_days": None}
-    return {**{w: int(counts.get(w, 0)) for w in WORDS}, "waiting": int(waiting or 0), "upto": pairs[-1][0] if pairs else "", **late}

@@ -15,7 +15,7 @@ from mlops_kit.config import resources
 from mlops_kit.pipeline import params
 from mlops_kit.results import COLOURS, MARKS, Verdict, Verdicts, plain, revive
 
-STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch"), "waiting (approval)": ("◆", "watch")}
+STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch"), stages.WAITING: ("◆", "watch")}
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 
 

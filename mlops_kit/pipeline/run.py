@@ -19,8 +19,8 @@ from mlops_kit.config import Project, order
 from mlops_kit.errors import KitError, RunFailed, Waiting, nearest
 from mlops_kit.pipeline import fingerprint, manifest, params
 from mlops_kit.pipeline.progress import Say
+from mlops_kit.stage import WAITING
 
-WAITING = "waiting (approval)"
 NOT_CHOSEN = "not chosen"
 SHARED = ("as_of", "until", "sample", "seed")  # run-wide values given to each notebook that declares them
 

@@ -5,7 +5,6 @@ Skipped, with the reason, where there is no Chromium.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,42 +15,23 @@ import sqlalchemy as sa
 
 from mlops_kit import config, dashboards, decisions, store, tracking
 from mlops_kit.database import Incident, rows
+from tests.browser import window
 from tests.dashboards import rounds, story
 from tests.dashboards.served import address, registered  # noqa: F401 - fixtures
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 REACH = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.wide, [role=tablist]')).slice(0, 4).map(e => e.outerHTML.slice(0, 120))"""
 TABS = ("verdict", "quality", "slices", "reasons", "data", "lineage", "history", "card")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: pages were not looked at in a browser (Debian: apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One browser for all pages; closed before tests that have an event loop of their own."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+pytestmark = window.NEEDED
 
 
 @contextmanager
 def opened(chromium: Any, url: str, name: str = "ann") -> Iterator[tuple[Any, list[str]]]:
     """A page in a window of its own; and what it complained of, or asked of another host."""
-    home = "file:" if url.startswith("file:") else "/".join(url.split("/")[:3])
-    window = chromium.new_context(viewport={"width": 1280, "height": 900}, extra_http_headers={} if url.startswith("file:") else {"X-User": name})
-    page, wrong = window.new_page(), list[str]()
-    page.on("console", lambda said: wrong.append(f"console: {said.text}") if said.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-    page.on("request", lambda request: wrong.append(f"asked for {request.url[:200]}") if not request.url.startswith((home, "data:", "about:")) else None)
-    page.on("requestfailed", lambda request: wrong.append(f"not found: {request.url[:200]}"))
-    page.goto(url, wait_until="load", timeout=60_000)
-    yield page, wrong
-    window.close()
+    filed = url.startswith("file:")
+    with window.opened(chromium, url, ("file:" if filed else "/".join(url.split("/")[:3]), "data:", "about:"), extra_http_headers={} if filed else {"X-User": name}) as found:
+        yield found
 
 
 def serious(page: Any) -> list[str]:

@@ -6,7 +6,6 @@ sideways, nothing that axe-core calls serious. Skipped, with the reason, where t
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,39 +14,20 @@ from typing import Any
 import pytest
 
 from mlops_kit import config
+from tests.browser import window
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 OURS = ["index.html", *(f"notebooks/{Path(s['notebook']).stem}.html" for s in config.STAGES.values()), "artifacts/card.html"]
 PAGES = [*OURS, "artifacts/profile.html"]
 LOCAL = ("file:", "data:", "blob:", "about:")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: pages were not looked at in a browser (Debian: apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One browser for all pages; closed before tests that have an event loop of their own."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+pytestmark = window.NEEDED
 
 
 @contextmanager
 def opened(chromium: Any, file: Path) -> Iterator[tuple[Any, list[str]]]:
     """A page in a window of its own, cut off from the network; and what it complained of or asked for."""
-    window = chromium.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    page, wrong = window.new_page(), list[str]()
-    page.on("console", lambda said: wrong.append(f"console: {said.text}") if said.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
-    page.on("request", lambda request: wrong.append(f"asked for {request.url[:200]}") if not request.url.startswith(LOCAL) else None)
-    page.on("requestfailed", lambda request: wrong.append(f"not found: {request.url[:200]}"))
-    page.goto(file.as_uri(), wait_until="load")
-    yield page, wrong
-    window.close()
+    with window.opened(chromium, file.as_uri(), LOCAL, offline=True) as found:
+        yield found
 
 
 @pytest.mark.parametrize("name", PAGES)

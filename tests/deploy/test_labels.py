@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +118,13 @@ def test_a_class_is_known_in_every_dress_and_nothing_else_is(project: config.Pro
     (project.root / "contract.yaml").write_text(CONTRACT.replace("TYPE", kind).replace("NO", no).replace("YES", yes))
     coder = labels.Coder(project)
     assert [(v, coder(v)) for v, _ in said] == said
-    assert coder(None) is coder([1]) is coder({}) is None and coder.expected == f"one of {coder.classes[0]}, {coder.classes[1]}"
+    assert coder(None) is coder([1]) is coder({}) is None
 
 
 @pytest.mark.parametrize(("value", "number"), [(1.5, 1.5), ("2", 2.0), (np.float32(0.5), 0.5), (True, None), ("x", None), (float("nan"), None), (float("inf"), None), (None, None)])
 def test_a_measured_value_is_a_finite_number(project: config.Project, value: Any, number: float | None) -> None:
     coder = labels.Coder(project.with_values("the test", task="regression"))
-    assert coder(value) == number and coder.expected == "a number"
+    assert coder(value) == number
 
 
 def history(project: config.Project, values: dict[int, Any]) -> pd.DataFrame:
@@ -173,14 +172,6 @@ def test_a_table_without_its_column_is_refused_in_words(project: config.Project)
         labels.collect(table(project, "k,y\n1,true\n", time="when"), history(project, {}), NOW)
 
 
-def test_it_says_how_labels_stand_and_how_late_they_come(project: config.Project) -> None:
-    told(project, Said("p0", True, known(3)), Said("p1", True, known(6)), Said("p1", "soon", known(6)), Said("x", True, known(6)))
-    found = labels.delay(project)
-    assert {k: found[k] for k in labels.WORDS} == {"joined": 2, "corrected": 0, "repeated": 0, "outdated": 0, "unknown": 1, "refused": 1}
-    assert (found["waiting"], found["upto"], found["median_days"]) == (2, known(2), 3.0)  # two days after the first of January, four after the second
-
-
-@pytest.mark.parametrize("collect", [labels.collect])
-def test_before_there_is_a_log_there_is_nothing_to_label(tmp_path: Path, collect: Callable[..., Any]) -> None:
+def test_before_there_is_a_log_there_is_nothing_to_label(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    assert collect(config.load(tmp_path), pd.DataFrame(), NOW) == {} and not (tmp_path / ".mlops").exists()
+    assert labels.collect(config.load(tmp_path), pd.DataFrame(), NOW) == {} and not (tmp_path / ".mlops").exists()
