@@ -1,30 +1,32 @@
-"""Papermill's engine of ours: a kernel of the running interpreter, over IPC, with its own folder.
+"""Kernels of the running interpreter, over IPC, each in a process group of its own: warm, or plain.
 
-The kernel's environment names the run; its working directory is the project's root, its standard
-error goes to a file of the run. Sockets stand in a private short folder (a path over about 107 bytes
-fails, and without a connection file of its own the sockets would be raced for).
+A warm kernel is forked from the nursery (``nursery.py``), which has the imports already; a plain one is a
+Python of its own. Sockets stand in a private short folder for each kernel: a path over about 107 bytes
+fails, and without a connection file of its own the sockets would be raced for.
 
 To add to what a kernel gets: ``environment`` below.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
-import shutil
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
-
+from mlops_kit.errors import RunFailed
+from mlops_kit.pipeline.nursery import COMMAND
 from mlops_kit.stage import QUIET
 
-NAME = "mlops"
+# What the notebooks of the seven stages import sooner or later, and most own ones too.
+HEAVY = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "sklearn.ensemble", "sklearn.pipeline", "sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "mlflow", "mlflow.sklearn", "duckdb", "altair", "vl_convert", "optuna", "sqlalchemy", "skops.io", "lightgbm", "skrub", "jinja2", "IPython.display", "joblib")
 
 
 def environment(run: Path, root: Path) -> dict[str, str]:
@@ -33,31 +35,158 @@ def environment(run: Path, root: Path) -> dict[str, str]:
     return {**QUIET, **os.environ, **own}
 
 
-class Engine(NBClientEngine):  # type: ignore[misc]
-    """Runs a managed notebook in such a kernel; what begins with ``kernel_`` comes from the run."""
+class Child:
+    """A process that the nursery has forked, as ``subprocess.Popen`` shows one."""
 
-    @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, kernel_env: dict[str, str] | None = None, kernel_cwd: str | None = None, kernel_log: Any = None, kernel_progress: Callable[[int, int], None] | None = None, **kwargs: Any) -> Any:
-        """Start the kernel, run the cells, take everything down again."""
-        folder = Path(tempfile.mkdtemp(prefix="mk-"))
-        manager = AsyncKernelManager(transport="ipc", connection_file=str(folder / "k.json"), kernel_name="python3")
-        manager._kernel_spec = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="Python 3")
-        known = {"log_output", "stdout_file", "stderr_file", "start_timeout", "execution_timeout", "input_path", "autosave_cell_every"}
-        options = {k: v for k, v in kwargs.items() if k not in known}
-        client = PapermillNotebookClient(nb_man, km=manager, timeout=kwargs.get("execution_timeout"), startup_timeout=kwargs.get("start_timeout", 60), kernel_name="python3", coalesce_streams=True, **options)
-        client.owns_km = True
-        if kernel_progress is not None:
-            code = [i for i, c in enumerate(nb_man.nb.cells) if c.cell_type == "code"]
-            client.on_cell_execute = lambda cell, cell_index: kernel_progress(code.index(cell_index) + 1, len(code))
-        try:
-            # nbclient hands these on to the kernel's process; papermill's own engine has no way to
-            start = client.start_new_kernel
-            client.start_new_kernel = lambda **_: start(env=kernel_env, cwd=kernel_cwd, stderr=kernel_log)
-            return client.execute()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    stdin = stdout = stderr = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.returncode = pid, None
+        self.ended = threading.Event()
+
+    def end(self, status: int) -> None:
+        """The nursery says how it ended."""
+        self.returncode = status  # type: ignore[assignment]
+        self.ended.set()
+
+    def poll(self) -> int | None:
+        """Its exit code (a signal's number is negative), or None while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until it has ended."""
+        self.ended.wait(timeout)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it and all that it has started."""
+        if self.returncode is None:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                return
+
+    def kill(self) -> None:
+        """Kill its whole group."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask its whole group to end."""
+        self.send_signal(signal.SIGTERM)
 
 
-def register() -> None:
-    """Make the engine known to papermill as ``mlops``."""
-    papermill_engines.register(NAME, Engine)
+class Nursery:
+    """A nursery of this process, started when the first kernel is asked for."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        command = [sys.executable, "-c", COMMAND, json.dumps(list(names))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**QUIET, **os.environ}, cwd="/", start_new_session=True)
+        self.number, self.lock = itertools.count(), threading.Lock()
+        self.asked: dict[int, tuple[threading.Event, list[Child]]] = {}
+        self.children: dict[int, Child] = {}
+        threading.Thread(target=self.listen, daemon=True, name="nursery").start()
+
+    def listen(self) -> None:
+        """Take in what the nursery says, until it has gone."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            said = json.loads(line)
+            if "id" in said:
+                event, found = self.asked.pop(said["id"])
+                self.children[said["pid"]] = child = Child(said["pid"])
+                found.append(child)
+                event.set()
+            elif "status" in said and (gone := self.children.pop(said["pid"], None)):
+                gone.end(said["status"])
+        for child in self.children.values():
+            child.end(-signal.SIGKILL)
+        for event, _ in self.asked.values():
+            event.set()
+
+    def start(self, cwd: str, env: dict[str, str], log: str, **what: Any) -> Child:
+        """Ask for a child and wait until it is there.
+
+        Raises
+        ------
+        RunFailed
+            If the nursery has gone.
+        """
+        event, found = threading.Event(), []  # type: ignore[var-annotated]
+        with self.lock:
+            number = next(self.number)
+            self.asked[number] = (event, found)
+            try:
+                assert self.process.stdin is not None
+                self.process.stdin.write(json.dumps({"id": number, "cwd": cwd, "env": env, "log": log, **what}).encode() + b"\n")
+                self.process.stdin.flush()
+            except OSError:
+                event.set()
+        event.wait()
+        if not found:
+            raise RunFailed("the process that kernels are forked from has gone", "one that lives as long as the run", "mlops run goes on where it stopped; with --cold it needs none")
+        return found[0]
+
+    def call(self, function: str, *args: Any, cwd: str, log: str) -> Any:
+        """Run ``module:function`` in a fork, and return what it returned (JSON can hold it).
+
+        Raises
+        ------
+        RunFailed
+            If it ended badly; the log says how.
+        """
+        with tempfile.TemporaryDirectory(prefix="mk-") as folder:
+            answer = Path(folder) / "answer.json"
+            child = self.start(cwd, {**QUIET, **os.environ}, log, call=function, args=list(args), answer=str(answer))
+            if child.wait() == 0:
+                return json.loads(answer.read_text(encoding="utf-8"))
+        told = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise RunFailed(f"{function} ended with {child.returncode}: {told[-1] if told else 'it said nothing'}", "an end without an error", f"see {log}")
+
+    def close(self) -> None:
+        """Let it go, with all that it has forked."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+home: Nursery | None = None
+guard = threading.Lock()
+
+
+def nursery(names: Iterable[str] = ()) -> Nursery:
+    """The nursery of this process, with these modules imported if it has to be started."""
+    global home
+    with guard:
+        if home is None or home.process.poll() is not None:
+            home = Nursery(names)
+        return home
+
+
+def manager(folder: Path, log: str, plain: bool) -> Any:
+    """A kernel manager whose kernels the nursery starts, with its connection file in a folder of its own."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.provisioning import LocalProvisioner
+
+    connection = folder / "k.json"
+
+    class Provisioner(LocalProvisioner):  # type: ignore[misc]
+        """Starts a kernel by asking the nursery."""
+
+        async def launch_kernel(self, cmd: list[str], **given: Any) -> Any:
+            """Ask for the kernel."""
+            self.process = nursery().start(given.get("cwd") or os.getcwd(), given["env"], log, connection=str(connection), plain=plain)
+            self.pid = self.pgid = self.process.pid
+            return self.connection_info
+
+    class Manager(AsyncKernelManager):  # type: ignore[misc]
+        """Takes that provisioner, whatever is installed beside it."""
+
+        async def _async_pre_start_kernel(self, **given: Any) -> Any:
+            if self.provisioner is None:
+                self.provisioner = Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+            return await super()._async_pre_start_kernel(**given)
+
+    made = Manager(transport="ipc", connection_file=str(connection), kernel_name="python3")
+    made._kernel_spec = KernelSpec(argv=[sys.executable], language="python", display_name="Python 3")
+    return made

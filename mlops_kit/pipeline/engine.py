@@ -1,0 +1,377 @@
+"""Papermill's engine of ours: whatever happens to a kernel, the saved notebook tells it.
+
+``papermill --engine mlops NOTEBOOK OUT`` uses it by itself (an entry point); the chain gives it the run's
+limits. How a notebook ended stands in its metadata under ``mlops`` (an ``End``), each cell's status says
+what was run and what was not, and a failure is raised as papermill's own error with the same words.
+
+To add a limit: a field of ``Limits``, and what goes beyond it in ``Watch.breach``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import psutil
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import ERROR_MARKER_TAG
+
+from mlops_kit import store
+from mlops_kit.pipeline import kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "mlops"
+GRACE = 5.0  # seconds that a cell has to end after it was interrupted, before its group is killed
+CAP = 1_000_000  # characters of a cell's streams that the notebook keeps; the rest goes to a file beside it
+TRACE = "__import__('sys').modules['mlops_kit.trace'].report()"
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+LINE = re.compile(r"Cell In\[\d+\], line (\d+)")
+
+
+@dataclass(frozen=True)
+class End:
+    """How a notebook ended.
+
+    ``status`` is one of succeeded, failed, killed, timed out, interrupted, stopped early; ``detail`` says
+    more of it (``signal 9, likely out of memory, peak 3.1 GiB``). ``cell`` counts code cells from one,
+    ``line`` the lines of that cell; ``peak`` is resident memory in bytes.
+    """
+
+    status: str
+    type: str = ""
+    message: str = ""
+    detail: str = ""
+    cell: int | None = None
+    line: int | None = None
+    source: str = ""
+    traceback: list[str] = field(default_factory=list)
+    peak: int = 0
+
+    @property
+    def words(self) -> str:
+        """The status as it is shown: ``killed (signal 9, …)``."""
+        return f"{self.status} ({self.detail})" if self.detail else self.status
+
+
+class Stopped(PapermillExecutionError):  # type: ignore[misc]
+    """A notebook did not end well; ``end`` says how."""
+
+    def __init__(self, index: int, count: int | None, end: End) -> None:
+        super().__init__(index, count, end.source, end.type, end.message, end.traceback)
+        self.end = end
+
+
+@dataclass
+class Limits:
+    """What a stage may take; None is no limit. Seconds, and bytes of resident memory of its process group."""
+
+    cell: float | None = None
+    stage: float | None = None
+    memory: int | None = None
+    start: float = 60
+
+
+class Watch:
+    """Looks after a kernel from a thread: memory, time, and whether the run was told to stop."""
+
+    def __init__(self, limits: Limits, stop: threading.Event | None = None) -> None:
+        self.limits, self.stop = limits, stop or threading.Event()
+        self.child: kernels.Child | None = None
+        self.began, self.cell_began = time.monotonic(), 0.0
+        self.peak, self.reason, self.detail = 0, "", ""
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.look, daemon=True)
+
+    def breach(self) -> tuple[str, str]:
+        """What the kernel has gone beyond: a status and what more there is to say; empty if all is well."""
+        now, limits = time.monotonic(), self.limits
+        if self.stop.is_set():
+            return "interrupted", ""
+        if limits.memory and self.peak > limits.memory:
+            return "killed", f"over its memory limit of {gib(limits.memory)}, peak {gib(self.peak)}"
+        if limits.stage and now - self.began > limits.stage:
+            return "timed out", f"stage over {limits.stage:g} s"
+        if limits.cell and self.cell_began and now - self.cell_began > limits.cell:
+            return "timed out", f"cell over {limits.cell:g} s"
+        return "", ""
+
+    def look(self) -> None:
+        """Interrupt what goes beyond its limits, and kill it if that does not help."""
+        asked = 0.0
+        while not self.over.wait(0.05 if self.stop.is_set() else 0.2):
+            if self.child is None:
+                continue
+            self.peak = max(self.peak, resident(self.child.pid))
+            if not self.reason:
+                self.reason, self.detail = self.breach()
+                if self.reason:
+                    asked = time.monotonic()
+                    self.child.send_signal(signal.SIGKILL if self.reason == "killed" else signal.SIGINT)
+            elif time.monotonic() - asked > GRACE:
+                self.child.kill()
+
+
+def gib(size: int) -> str:
+    """Bytes as people say them."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
+
+
+def resident(pid: int) -> int:
+    """Resident memory of a process and what it has started, in bytes."""
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += one.memory_info().rss
+    return total
+
+
+def memory() -> int:
+    """The memory that this process may use: the machine's, or its container's where that is less."""
+    with suppress(OSError, ValueError):
+        return min(psutil.virtual_memory().total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return int(psutil.virtual_memory().total)
+
+
+class Book(NotebookExecutionManager):  # type: ignore[misc]
+    """Papermill's record of a notebook, saved atomically and not twice a cell."""
+
+    last, took = 0.0, 0.0
+
+    def save(self, now: bool = False, **given: Any) -> None:
+        """Save, unless the last time is nearer than ten times what a save takes."""
+        if self.output_path and (now or time.monotonic() - self.last > max(1.0, 10 * self.took)):
+            begin = time.monotonic()
+            if "://" in str(self.output_path) or str(self.output_path) == "-":
+                super().save()
+            else:
+                store.write_text(Path(self.output_path), nbformat.writes(self.nb))
+            self.last = time.monotonic()
+            self.took = self.last - begin
+
+    def close(self, end: End) -> None:
+        """Record how it ended, and leave what was not run as pending."""
+        self.end_time = self.now()
+        facts = self.nb.metadata.papermill
+        facts.update(end_time=self.end_time.isoformat(), duration=(self.end_time - self.start_time).total_seconds(), exception=end.status != "succeeded" or None)
+        self.nb.metadata["mlops"] = {k: v for k, v in asdict(end).items() if v not in (None, "", [])}
+        self.cleanup_pbar()
+
+
+class Client(PapermillNotebookClient):  # type: ignore[misc]
+    """Runs the cells of a notebook, and knows at which one it is."""
+
+    watch: Watch
+    scrub: Callable[[str], str] | None = None
+    progress: Callable[[int, int], None] | None = None
+    side: Path | None = None
+    at: int = -1
+    used: dict[str, Any] | None = None
+
+    def papermill_execute_cells(self) -> None:
+        """Run cell after cell until one fails; then ask the kernel what was used."""
+        code = [i for i, c in enumerate(self.nb.cells) if c.cell_type == "code"]
+        for index, cell in enumerate(self.nb.cells):
+            self.at = index
+            if self.progress and index in code:
+                self.progress(code.index(index) + 1, len(code))
+            self.nb_man.cell_start(cell, index)
+            self.written, self.watch.cell_began = 0, time.monotonic()
+            try:
+                self.execute_cell(cell, index)
+            except BaseException:
+                self.nb_man.cell_exception(cell, cell_index=index)
+                raise
+            finally:
+                self.watch.cell_began = 0.0
+                self.nb_man.cell_complete(cell, cell_index=index)
+        reply = self.wait_for_reply(self.kc.execute("", silent=True, user_expressions={"used": TRACE}))
+        told = reply["content"]["user_expressions"]["used"] if reply else {}
+        self.used = ast.literal_eval(told["data"]["text/plain"]) if told.get("status") == "ok" else None
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take in an output: without secrets, and of a stream only so much."""
+        content = msg["content"]
+        if self.scrub is not None and msg["msg_type"] in {"stream", "error", "display_data", "execute_result"}:
+            msg["content"] = content = json.loads(self.scrub(json.dumps(content, default=str)))
+        if msg["msg_type"] == "stream":
+            self.written += len(content["text"])
+            if self.written > CAP and self.side is not None:
+                return self.overflow(content, cell, cell_index)
+        return super().process_message(msg, cell, cell_index)
+
+    def overflow(self, content: dict[str, str], cell: Any, index: int) -> None:
+        """Put what is too much for the notebook into a file beside it, and say so once."""
+        assert self.side is not None
+        path = self.side.with_suffix(f".cell{index}.txt")
+        if not path.exists():
+            cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=f"\n… the output goes on in {path.name}\n"))
+        with path.open("a", encoding="utf-8") as file:
+            file.write(content["text"])
+
+
+class Engine(NBClientEngine):  # type: ignore[misc]
+    """Runs a notebook in a kernel of ours; what begins with ``kernel_`` comes from the chain."""
+
+    @classmethod
+    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
+        """The interpreter that runs us, whatever kernel's name was saved."""
+        return "python3"
+
+    @classmethod
+    def nb_language(cls, nb: Any, language: str | None = None) -> str:
+        """Python."""
+        return "python"
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True, log_output: bool = False, autosave_cell_every: int = 30, kernel_scrub: Callable[[str], str] | None = None, **given: Any) -> Any:
+        """Run the notebook, and save it as what became of it.
+
+        Raises
+        ------
+        Stopped
+            If it did not end well.
+        """
+        book = Book(nb, output_path=output_path, progress_bar=progress_bar, log_output=log_output, autosave_cell_every=autosave_cell_every)
+        book.notebook_start()
+        nb.metadata["mlops"] = {"status": "running", "pid": os.getpid()}
+        book.save(now=True)
+        watch = Watch(given.pop("kernel_limits", None) or Limits(cell=given.get("execution_timeout"), start=given.get("start_timeout") or 60), given.pop("kernel_stop", None))
+        made, failure = None, None
+        with terminated():
+            try:
+                made = cls.managed(book, watch, kernel_scrub, log_output, **given)
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - each has its word below
+                failure = error
+            finally:
+                watch.over.set()
+        end, index = told(book.nb, made, watch, failure)
+        if kernel_scrub is not None:
+            end = End(**json.loads(kernel_scrub(json.dumps(asdict(end)))))
+        book.close(end)
+        if end.status != "succeeded":
+            mark(book.nb, end, index)
+        book.save(now=True)
+        if end.status != "succeeded":
+            raise Stopped(index, next((c.get("execution_count") for c in book.nb.cells[index : index + 2] if c.cell_type == "code"), None), end) from failure
+        allow(book.nb)
+        return book.nb
+
+    @classmethod
+    def managed(cls, book: Book, watch: Watch, scrub: Callable[[str], str] | None, log_output: bool, kernel_env: dict[str, str] | None = None, kernel_cwd: str | None = None, kernel_log: str = "/dev/stderr", kernel_progress: Any = None, kernel_plain: bool = False, kernel_used: Callable[[Any], None] | None = None, **given: Any) -> Client:
+        """Start the kernel, run the cells, take everything down again."""
+        folder = Path(tempfile.mkdtemp(prefix="mk-"))
+        kept = {k: v for k, v in given.items() if k in {"stdout_file", "stderr_file"}}
+        client = Client(book, km=kernels.manager(folder, kernel_log, kernel_plain), startup_timeout=watch.limits.start, kernel_name="python3", coalesce_streams=True, log_output=log_output, shutdown_kernel="immediate", **kept)
+        client.watch, client.scrub, client.progress = watch, scrub, kernel_progress
+        client.side = Path(kernel_log) if kernel_log != "/dev/stderr" else None
+        client.owns_km = True
+        begin = client.start_new_kernel
+
+        def start(**_: Any) -> None:
+            begin(env=kernel_env or {**kernels.QUIET, **os.environ}, cwd=kernel_cwd or os.getcwd())
+            watch.child = client.km.provisioner.process
+            watch.thread.start()
+
+        client.start_new_kernel = start  # nbclient hands these on to the kernel's process; papermill's own engine has no way to
+        book.client = client
+        try:
+            client.execute()
+            if kernel_used is not None:
+                kernel_used(client.used)
+            return client
+        finally:
+            if watch.child is not None:
+                watch.child.kill()  # with all that its cells have left behind
+                watch.child.wait(GRACE)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def terminated() -> Iterator[None]:
+    """Let a SIGTERM interrupt, where signals can be had: in the main thread of a program that does not use it."""
+    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    if free:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | None) -> tuple[End, int]:
+    """How a notebook ended, and the index of the cell at which it did."""
+    running = [i for i, c in enumerate(nb.cells) if c.metadata.papermill["status"] in {"running", "failed"}]
+    index = running[-1] if running else 0
+    cell = nb.cells[index]
+    if failure is None:
+        return End("succeeded", peak=watch.peak), index
+    number = sum(c.cell_type == "code" for c in nb.cells[: index + 1])
+    place = {"cell": number, "source": cell.source if running else "", "peak": watch.peak}
+    if isinstance(failure, CellExecutionError):
+        traceback = [line for o in cell.get("outputs", []) if o.output_type == "error" for line in o.traceback] or failure.traceback.splitlines()
+        found = [int(n) for n in LINE.findall(ANSI.sub("", "\n".join(traceback)))]
+        place |= {"line": found[0] if found else None, "traceback": traceback[-6:], "type": failure.ename}
+    if watch.reason:
+        said = {"killed": "the kernel was killed", "timed out": "it took too long and was interrupted", "interrupted": "the run was told to stop"}[watch.reason]
+        return End(watch.reason, message=said, detail=watch.detail, **{"type": watch.reason, **place} if "type" not in place else place), index
+    if isinstance(failure, KeyboardInterrupt):
+        return End("interrupted", type="KeyboardInterrupt", message="the run was told to stop", **place), index
+    if isinstance(failure, CellExecutionError):
+        if failure.ename == "SystemExit" and failure.evalue in {"", "0", "None"}:
+            return End("stopped early", message=f"sys.exit({failure.evalue}) in cell {number}: what comes after it was not run", **place), index
+        return End("failed", message=failure.evalue, **place), index
+    code = watch.child.wait(GRACE) if watch.child is not None else None
+    if isinstance(failure, DeadKernelError) and code is not None and code < 0:
+        likely = ", likely out of memory" if code == -signal.SIGKILL and watch.peak > 0.5 * memory() else ""
+        return End("killed", type="DeadKernelError", message="the kernel died", detail=f"signal {-code}{likely}, peak {gib(watch.peak)}", **place), index
+    if isinstance(failure, DeadKernelError):
+        return End("failed", type="DeadKernelError", message=f"the kernel ended by itself with exit code {code}", **place), index
+    began = bool(running)
+    return End("failed", type=type(failure).__name__, message=str(failure) if began else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}", **place), index
+
+
+def mark(nb: Any, end: End, index: int) -> None:
+    """Say before the cell at which a notebook ended how it ended; a later run takes that out again."""
+    cell = nbformat.v4.new_markdown_cell(f"**▲ {end.words[0].upper()}{end.words[1:]}** in the cell below. {end.type}: {end.message}" if end.type else f"**▲ {end.words}**. {end.message}")
+    cell.metadata.update(tags=[ERROR_MARKER_TAG], papermill={"status": "completed", "exception": None, "start_time": None, "end_time": None, "duration": None})
+    nb.cells.insert(index, cell)
+
+
+def allow(nb: Any) -> None:
+    """Let papermill see no failure in a cell that was allowed to raise: it goes by outputs, not by tags."""
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                text = "\n".join(output.traceback)
+                output.clear()
+                output.update(output_type="stream", name="stderr", text=text)
+
+
+def register() -> None:
+    """Make the engine known to papermill as ``mlops``, where it is not installed."""
+    papermill_engines.register(NAME, Engine)

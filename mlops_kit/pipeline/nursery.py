@@ -1,0 +1,187 @@
+"""The nursery: a process that has only imported, from which a stage's kernel is forked, warm.
+
+Nothing is fitted, queried or drawn here, and no Python thread runs (a library that starts one while it
+is imported is left out): a fork of such a process is sound, a fork after one OpenMP fit is a crash. It reads
+requests, a JSON line each, and answers in the same way; when its reader is gone it takes all
+it has forked down with it, whole process groups, so that nothing is left behind.
+
+A request has ``env``, ``cwd``, ``log`` (file for standard error) and either ``connection`` (a kernel's
+connection file) or ``call`` (``module:function``), ``args`` and ``answer`` (a file for the JSON result).
+With ``plain`` the kernel is a Python of its own, and shares nothing with this process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from mlops_kit import trace
+
+KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell")
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def preload(names: list[str]) -> None:
+    """Import what the kernels will; start anew without a module that has started a thread."""
+    for name in names:
+        known = set(sys.modules)
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001, S112 - whatever it is, the notebook that imports it will say it
+            continue
+        trace.imports.adopt(name, known)
+        if threading.active_count() > 1:
+            os.execv(sys.executable, [sys.executable, "-c", COMMAND, json.dumps([n for n in names if n != name])])  # noqa: S606
+    gc.collect()
+    gc.freeze()
+
+
+def serve() -> None:
+    """Answer requests until there is nobody left to answer."""
+    children: set[int] = set()
+    woken, wake = os.pipe()
+    for end in (woken, wake):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(wake)
+    for number in SIGNALS:  # the run decides what a Ctrl-C means for its kernels
+        signal.signal(number, signal.SIG_IGN)
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(0, selectors.EVENT_READ)
+        waiting.register(woken, selectors.EVENT_READ)
+        rest = b""
+        while True:
+            for key, _ in waiting.select():
+                read = os.read(key.fd, 65536)
+                if key.fd == woken:
+                    reap(children)
+                elif not read:
+                    end_all(children)
+                    os._exit(0)  # extension modules complain of what they leak when they are taken down
+                else:
+                    *lines, rest = (rest + read).split(b"\n")
+                    for line in lines:
+                        children.add(start(json.loads(line), (woken, wake)))
+
+
+def start(asked: dict[str, Any], pipe: tuple[int, int]) -> int:
+    """Fork what is asked for, in a process group of its own, and say its number."""
+    if asked.get("plain") and "connection" in asked:
+        with Path(asked["log"]).open("ab") as log:
+            command = [sys.executable, "-c", COMMAND, "--kernel", asked["connection"]]
+            pid = subprocess.Popen(command, env=asked["env"], cwd=asked["cwd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True).pid
+    else:
+        pid = os.fork()
+        if pid == 0:
+            grown(asked, pipe)
+    tell(id=asked["id"], pid=pid)
+    return pid
+
+
+def tell(**said: Any) -> None:
+    """Answer in a line."""
+    os.write(1, json.dumps(said).encode() + b"\n")
+
+
+def reap(children: set[int]) -> None:
+    """Say of each child that has ended how it ended."""
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        children.discard(pid)
+        tell(pid=pid, status=os.waitstatus_to_exitcode(status))
+
+
+def end_all(children: set[int]) -> None:
+    """Kill each child with all that it has started."""
+    for pid in children:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def grown(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
+    """In the child: be a process of its own, do what is asked, and end."""
+    status = 1
+    try:
+        leave_home(asked, pipe)
+        if "connection" in asked:
+            kernel(asked["connection"])
+        else:
+            call(asked)
+        status = 0
+    except SystemExit as left:
+        status = left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:  # noqa: BLE001 - the last frame of a process: say it and go
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
+
+def leave_home(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
+    """Own session, streams, environment, folder and random numbers; die with the nursery."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    home = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != home:
+        os._exit(1)
+    nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for target, source in ((0, nothing), (1, log), (2, log)):
+        os.dup2(source, target)
+    for end in (*pipe, nothing, log):
+        os.close(end)
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    os.chdir(asked["cwd"])
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # Python's own generator does this by itself after a fork
+    trace.born()
+
+
+def call(asked: dict[str, Any]) -> None:
+    """Run a function of ours and file what it returns."""
+    module, _, name = asked["call"].partition(":")
+    result = getattr(importlib.import_module(module), name)(*asked["args"])
+    Path(asked["answer"]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def kernel(connection: str) -> None:
+    """Be an IPython kernel until it is shut down."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    IPKernelApp.launch_instance(argv=["-f", connection, f"--IPKernelApp.parent_handle={os.getppid()}"])
+
+
+def main() -> None:
+    """The nursery's door; with ``--kernel FILE`` a plain kernel and nothing else."""
+    trace.install()
+    if sys.argv[1:2] == ["--kernel"]:
+        trace.born()
+        kernel(sys.argv[2])
+        return
+    preload([*KERNEL, *json.loads(sys.argv[1])])
+    tell(ready=len(sys.modules))
+    serve()
+
+
+COMMAND = f"from {__name__} import main; main()"

@@ -1,0 +1,170 @@
+"""What a stage really used, recorded while it runs: modules, packages, files, settings.
+
+A notebook's dependencies are not guessed from its text. Every ``import`` that is carried out leaves an
+edge from the importing module to the imported one; what can be reached from the notebook is what it
+depends on, however the modules came into memory (in a warm kernel most were there before). Files
+and settings are noted where the package reads them.
+
+>>> "json" in Imports({"__main__": {"json"}}).reached()
+True
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import os
+import re
+import sys
+import sysconfig
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+MAIN = "__main__"
+BIRTH = time.time_ns()  # nothing that was imported before a fork can be older
+files: dict[str, tuple[int, int]] = {}  # file that was read: its size and time then
+settings: set[tuple[str, str]] = set()  # class and field of each setting that was read
+named: set[str] = set()  # packages whose data, not code, was read
+unknowable: set[str] = set()  # sources whose content cannot be told without reading them, such as a query
+
+
+@dataclass
+class Imports:
+    """Who imported whom, what was there before the notebook began, and when it began (ns)."""
+
+    edges: dict[str, set[str]] = field(default_factory=dict)
+    before: frozenset[str] = frozenset()
+    start: int = BIRTH
+
+    def note(self, importer: str, module: str, names: tuple[str, ...] | None) -> None:
+        """An import that was carried out."""
+        found = self.edges.setdefault(importer, set())
+        if module not in found:
+            found.add(module)
+        for name in names or ():
+            if (whole := f"{module}.{name}") in sys.modules:
+                found.add(whole)
+
+    def adopt(self, parent: str, known: set[str]) -> None:
+        """Lay what came in without an ``import`` statement to the module that was being loaded."""
+        held = set().union(*self.edges.values()) if self.edges else set()
+        self.edges.setdefault(parent, set()).update(set(sys.modules) - known - held)
+
+    def reached(self) -> dict[str, str]:
+        """Each module that the notebook reached, with the one that imported it."""
+        held = set().union(*self.edges.values()) if self.edges else set()
+        roots = [MAIN, *(n for n in self.edges if n not in self.before and n not in held and n not in sys.modules and n != MAIN)]
+        found: dict[str, str] = dict.fromkeys(roots, "")
+        line = deque(roots)
+        while line:
+            here = line.popleft()
+            for there in sorted(self.edges.get(here, ())):
+                for name in (there, *(there.rsplit(".", n)[0] for n in range(1, there.count(".") + 1))):
+                    if name not in found:
+                        found[name] = here
+                        line.append(name)
+        return found
+
+
+imports = Imports()
+
+
+def install() -> None:
+    """Record every import of this process from now on."""
+    plain, by_name = builtins.__import__, importlib.import_module
+
+    def traced(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:  # noqa: A002 - Python's own names
+        module = plain(name, globals, locals, fromlist, level)
+        importer = globals.get("__name__", MAIN) if globals else MAIN
+        imports.note(importer, module.__name__ if fromlist else name, fromlist)
+        return module
+
+    def traced_by_name(name: str, package: str | None = None) -> ModuleType:
+        module = by_name(name, package)
+        imports.note(sys._getframe(1).f_globals.get("__name__", MAIN), module.__name__, None)
+        return module
+
+    builtins.__import__, importlib.import_module = traced, traced_by_name  # type: ignore[assignment]
+
+
+def born() -> None:
+    """A process was forked: what is imported from now on is the notebook's."""
+    imports.edges.pop(MAIN, None)
+    imports.before, imports.start = frozenset(sys.modules), time.time_ns()
+
+
+def file(path: str | Path) -> None:
+    """Note that a file was read; of a folder, all that is in it."""
+    for name in sorted(Path(path).rglob("*")) if os.path.isdir(path) else [path]:
+        if not os.path.isdir(name):
+            found = os.stat(name)
+            files.setdefault(os.path.abspath(name), (found.st_size, found.st_mtime_ns))
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as it is compared."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything installed, by name, from the names of folders: a hundred times as quick as reading each."""
+    found: dict[str, str] = {}
+    for place in sys.path:
+        try:
+            names = os.listdir(place or ".")
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                title, _, version = name.rpartition(".")[0].partition("-")
+                found.setdefault(canonical(title), version)
+    return found
+
+
+def distributions() -> dict[str, str]:
+    """The distribution of each top-level module."""
+    from importlib.metadata import packages_distributions
+
+    return {top: canonical(names[0]) for top, names in packages_distributions().items()}
+
+
+def own(path: str) -> bool:
+    """Whether a module's file is neither Python's nor an installed package's."""
+    installed = f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path
+    return not installed and not path.startswith((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
+
+
+def report(exact: bool = True) -> dict[str, Any]:
+    """What was used until now, as plain values.
+
+    Parameters
+    ----------
+    exact : bool
+        False where imports were not recorded (a notebook run by hand): then all that is in memory counts.
+
+    Returns
+    -------
+    dict
+        ``modules`` (file → the one that imported it), ``files`` (file → size, time), ``packages``
+        (name → version), ``settings`` (class, field), ``unknowable``, and ``edited``: modules whose file
+        is younger than their import may be.
+    """
+    if exact:
+        imports.adopt(MAIN, set(imports.before) | {n for n in sys.modules if n.partition(".")[0] in {"ipykernel", "IPython"}})
+    reached = imports.reached() if exact else dict.fromkeys(sys.modules, "")
+    modules, tops, edited = {}, set(named), set()
+    for name, importer in reached.items():
+        path = getattr(sys.modules.get(name), "__file__", None) or ""
+        if path and own(path) and os.path.exists(path):
+            if os.stat(path).st_mtime_ns > (BIRTH if name in imports.before or not exact else imports.start):
+                edited.add(path)
+            modules[path] = getattr(sys.modules.get(importer), "__file__", None) or ""
+        elif path:
+            tops.add(name.partition(".")[0])
+    known, of = versions(), distributions()
+    packages = {p: known[p] for p in sorted({of.get(t, canonical(t)) for t in tops}) if p in known}
+    return {"modules": modules, "files": files, "packages": packages, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited)}
