@@ -14,12 +14,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
+from mlops_kit import trace
 from mlops_kit.errors import KitError, nearest
 
 FILE = "mlops.yaml"
@@ -68,16 +69,36 @@ def listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def size(value: Any) -> int:
+    """Read ``4GB``, ``512MB`` … into bytes.
+
+    >>> size("1.5GB")
+    1500000000
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?", str(value).strip())
+    if not match:
+        raise ValueError("expected a number and a unit, such as 4GB or 512MB")
+    return int(float(match[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[match[2]])
+
+
 Duration = Annotated[timedelta, BeforeValidator(duration), PlainSerializer(duration_text, return_type=str)]
 Moment = Annotated[datetime | None, BeforeValidator(moment)]
 Names = Annotated[list[str], BeforeValidator(listed)]
+Size = Annotated[int, BeforeValidator(size)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """A part of ``mlops.yaml``; an unknown key is an error."""
+    """A part of ``mlops.yaml``; an unknown key is an error. What is read of it is noted, for a stage's fingerprint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    if not TYPE_CHECKING:
+
+        def __getattribute__(self, name: str) -> Any:
+            if name[0] != "_" and name in type(self).__pydantic_fields__:
+                trace.settings.add((type(self).__name__, name))
+            return super().__getattribute__(name)
 
 
 class Query(Section):
@@ -207,6 +228,20 @@ class People(Section):
     four_eyes: bool = Field(False, description="Whoever made a version may not approve it")
 
 
+class After(Section):
+    """A stage that runs again when its last run is this long ago, or when something changed."""
+
+    after: Duration = Field(description="Age at which it runs again")
+
+
+class Run(Section):
+    """How the chain is carried out."""
+
+    jobs: int = Field(0, ge=0, description="Stages (and branches) that run at once; 0: as many as there are cores")
+    kernels: Literal["warm", "cold"] = Field("warm", description="Kernels forked from a process that has the imports already, or plain ones")
+    start: Duration = Field(timedelta(seconds=60), description="Longest that a kernel may take to start")
+
+
 class Stage(Section):
     """One stage: its notebook, what it waits for, what it must hand on."""
 
@@ -214,7 +249,15 @@ class Stage(Section):
     needs: Names = Field(default_factory=list, description="Stages that must have succeeded before")
     writes: Names = Field(default_factory=list, description="Artifacts it must hand on")
     files: Names = Field(default_factory=list, description="Files of the project that it reads; if one changes it runs again")
-    params: dict[str, Any] = Field(default_factory=dict, description="Values for its parameters cell")
+    params: dict[str, Any] = Field(default_factory=dict, description="Values for its parameters cell, or {value, least, most, choices}")
+    env: Names = Field(default_factory=list, description="Environment variables that it reads; if one changes it runs again")
+    rerun: Literal["changed", "always", "never"] | After = Field("changed", description="When it runs again: changed, always, never, or {after: 7d}")
+    timeout: Duration | None = Field(None, description="Longest that the stage may take; null: no limit")
+    cell_timeout: Duration | None = Field(None, description="Longest that one cell may take; null: no limit")
+    memory: Size | None = Field(None, description="Most resident memory of the stage with all that it starts, such as 4GB; null: no limit")
+    retries: int = Field(0, ge=0, le=20, description="How often it is tried again when it fails")
+    backoff: Duration = Field(timedelta(seconds=5), description="Wait before the first retry; each further wait is twice as long")
+    foreach: dict[str, list[Any]] = Field(default_factory=dict, description="Parameters and their values: from this stage on the chain runs once for each combination")
 
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -275,6 +318,7 @@ class Config(Section):
     dashboard: Dashboard = Dashboard()
     watch: Watch = Watch()
     people: People = People()
+    run: Run = Run()
     stages: dict[str, Stage] = Field(default_factory=dict, description="Changes to a stage, or a stage of one's own")
 
     @model_validator(mode="before")
@@ -472,8 +516,36 @@ def load(start: str | Path | None = None) -> Project:
     return Project(root, validated(data, FILE))
 
 
+def places(config: Config) -> dict[tuple[str, str], str]:
+    """The dotted name of each setting, by its class and field; sections of ``stages`` count by other ways."""
+    found: dict[tuple[str, str], str] = {}
+
+    def visit(model: BaseModel, prefix: str) -> None:
+        for name in type(model).model_fields:
+            value = model.__dict__[name]
+            if isinstance(value, Section) and not isinstance(value, Query):
+                visit(value, f"{prefix}{name}.")
+            elif name != "stages":
+                found[type(model).__name__, name] = f"{prefix}{name}"
+
+    visit(config, "")
+    return found
+
+
+def values_by_name(config: Config) -> dict[str, Any]:
+    """Every setting outside ``stages`` by its dotted name, as ``mlops.yaml`` has it."""
+    dumped, found = config.model_dump(mode="json", exclude={"stages"}), {}
+    for name in places(config).values():
+        value: Any = dumped
+        for step in name.split("."):
+            value = value[step]
+        found[name] = value
+    return found
+
+
 def validated(data: dict[str, Any], origin: str) -> Config:
     """The config of these values, or one error that words every mistake."""
+    before = set(trace.settings)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
@@ -481,6 +553,8 @@ def validated(data: dict[str, Any], origin: str) -> Config:
         count = f"{len(said)} mistakes" if len(said) > 1 else "a mistake"
         place = f"edit {FILE}" if origin == FILE else f"mend {origin}"
         raise KitError(f"{origin} has {count}:\n  " + "\n  ".join(said), cure=f"{place}; 'mlops config' explains each value") from error
+    finally:
+        trace.settings.intersection_update(before)  # what the checks above read is no use of it
 
 
 def known_keys(where: tuple[Any, ...]) -> list[str]:

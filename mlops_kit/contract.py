@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mlops_kit import trace
 from mlops_kit.config import Config, Loader
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.results import Result, Table, kind, number, percent
@@ -179,6 +180,7 @@ def load(path: Path) -> Contract:
     """
     if not path.is_file():
         raise KitError(f"no contract at {str(path)!r}", "the file named under contract.file", "mlops run --only prepare")
+    trace.file(path)
     found = path.stat()
     return loaded(path, found.st_mtime_ns, found.st_size)
 

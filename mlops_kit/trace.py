@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 import builtins
+import glob
 import importlib
 import os
 import re
@@ -29,6 +30,7 @@ BIRTH = time.time_ns()  # nothing that was imported before a fork can be older
 files: dict[str, tuple[int, int]] = {}  # file that was read: its size and time then
 settings: set[tuple[str, str]] = set()  # class and field of each setting that was read
 named: set[str] = set()  # packages whose data, not code, was read
+listings: dict[str, list[str]] = {}  # folder or pattern that was looked through: the files it held
 unknowable: set[str] = set()  # sources whose content cannot be told without reading them, such as a query
 
 
@@ -97,12 +99,20 @@ def born() -> None:
     imports.before, imports.start = frozenset(sys.modules), time.time_ns()
 
 
+def listed(path: str) -> list[str]:
+    """The files of a folder, of a pattern, or the one file."""
+    found = glob.glob(os.path.join(path, "**") if os.path.isdir(path) else path, recursive=True)
+    return sorted(os.path.abspath(f) for f in found if not os.path.isdir(f))
+
+
 def file(path: str | Path) -> None:
-    """Note that a file was read; of a folder, all that is in it."""
-    for name in sorted(Path(path).rglob("*")) if os.path.isdir(path) else [path]:
-        if not os.path.isdir(name):
-            found = os.stat(name)
-            files.setdefault(os.path.abspath(name), (found.st_size, found.st_mtime_ns))
+    """Note that a file was read; of a folder or a pattern, all files that it holds, and which they are."""
+    names = listed(str(path))
+    if names != [os.path.abspath(path)]:
+        listings[os.path.abspath(path)] = names
+    for name in names:
+        found = os.stat(name)
+        files.setdefault(name, (found.st_size, found.st_mtime_ns))
 
 
 def canonical(name: str) -> str:
@@ -150,7 +160,7 @@ def report(exact: bool = True) -> dict[str, Any]:
     -------
     dict
         ``modules`` (file → the one that imported it), ``files`` (file → size, time), ``packages``
-        (name → version), ``settings`` (class, field), ``unknowable``, and ``edited``: modules whose file
+        (name → version), ``listings`` (folder → its files), ``settings`` (class, field), ``unknowable``, and ``edited``: modules whose file
         is younger than their import may be.
     """
     if exact:
@@ -167,4 +177,4 @@ def report(exact: bool = True) -> dict[str, Any]:
             tops.add(name.partition(".")[0])
     known, of = versions(), distributions()
     packages = {p: known[p] for p in sorted({of.get(t, canonical(t)) for t in tops}) if p in known}
-    return {"modules": modules, "files": files, "packages": packages, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited)}
+    return {"modules": modules, "files": files, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited)}

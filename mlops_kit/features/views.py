@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from mlops_kit import trace
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError
 from mlops_kit.registry import Registry
@@ -59,6 +60,7 @@ def imported(path: Path, name: str) -> ModuleType:
     """A feature file's module, run anew when the file has changed; it is not put among Python's own."""
     if not path.is_file():
         raise KitError(f"features: the file {name!r} does not exist", f"a Python file at {path}", "edit 'features' in mlops.yaml")
+    trace.file(path)
     found = path.stat()
     return executed(path, name, found.st_mtime_ns, found.st_size)
 

@@ -1,66 +1,258 @@
-"""What a stage's result depends on, as one hash: equal fingerprint and intact outputs mean skip.
+"""What a stage's result depends on, part by part, so that a difference can be named.
 
-Counted: code cells in order (no markdown, outputs, ids), resolved parameters and config, the content
-of what it read before, the package's and the project's own Python, the data contract, the source's
-files, versions of what is installed, Python's minor version.
+The parts are what the stage really used (``mlops_kit.trace``), not what its text suggests: code cells
+in order (no markdown, outputs, ids), parameters, the settings it read, the content of what it read from
+the stages before, the files it read, the project's own modules it imported however deep, the packages it
+reached with their versions, the environment variables it declares, Python's minor version. As long as
+all of them are what they were, the stage would do the same again.
+
+To add a part: a line in ``of``, and one in ``differences``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import os
 import sys
-from functools import lru_cache
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from mlops_kit import config as configs
+from mlops_kit import store, trace
 from mlops_kit.config import Project
 from mlops_kit.pipeline import params
-from mlops_kit.store import sha256, text_hash
+
+Trace = dict[str, Any]
+GONE = "gone"
+EDITED = "edited while the stage ran"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PACKAGE = Path(__file__).parent.parent
+RACY = 2 * 10**9  # ns: a file as young as this when it was hashed may change again and keep its time
 
 
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Versions of everything installed, by name."""
-    return {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+class Hashes:
+    """Content hashes of files, kept by inode, size and time, so that nothing is hashed twice."""
+
+    def __init__(self, project: Project, verify: bool = False) -> None:
+        self.file, self.verify, self.fresh = project.path(".mlops") / "cache" / "hashes.json", verify, False
+        try:
+            self.known: dict[str, list[Any]] = store.read_json(self.file)
+        except (OSError, ValueError):
+            self.known = {}
+
+    def of(self, path: str | Path) -> str:
+        """The hash of a file's bytes; of a folder, of its files' names and hashes; ``gone`` if it is not there."""
+        if os.path.isdir(path):
+            inner = [f"{os.path.relpath(p, path)} {self.of(p)}" for p in sorted(map(str, Path(path).rglob("*"))) if os.path.isfile(p)]
+            return hashlib.sha256("\n".join(inner).encode()).hexdigest()
+        try:
+            found = os.stat(path)
+        except OSError:
+            return GONE
+        key, state = f"{found.st_dev}:{found.st_ino}", [found.st_size, found.st_mtime_ns]
+        known = self.known.get(key)
+        if not self.verify and known is not None and known[:2] == state:
+            return str(known[2])
+        begin = time.time_ns()
+        made = store.sha256(Path(path))
+        if begin - found.st_mtime_ns > RACY:
+            self.known[key], self.fresh = [*state, made], True
+        return made
+
+    def learn(self, path: Path, hashed: str) -> None:
+        """Take over the hash of a file that its writer has told."""
+        if path.is_file():
+            found = path.stat()
+            self.known[f"{found.st_dev}:{found.st_ino}"], self.fresh = [found.st_size, found.st_mtime_ns, hashed], True
+
+    def save(self) -> None:
+        """Keep what is new for the next time."""
+        if self.fresh:
+            store.write_json(self.file, dict(list(self.known.items())[-100_000:]))
+            self.fresh = False
 
 
-def code(folder: Path) -> dict[str, str]:
-    """The hash of each Python file below a folder."""
-    return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*.py")) if "__pycache__" not in p.parts}
+class Now:
+    """The present state of a project, against which traces are held; each thing is looked up once."""
+
+    def __init__(self, project: Project, hashes: Hashes | None = None) -> None:
+        self.project, self.hashes = project, hashes or Hashes(project)
+        self._cells: dict[Path, list[str]] = {}
+        self._files: dict[str, str] = {}
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Versions of everything installed, by name."""
+        return trace.versions()
+
+    def cells(self, stage: str) -> list[str]:
+        """The hashes of a notebook's code cells."""
+        book = self.project.notebook(stage)
+        if book not in self._cells:
+            self._cells[book] = [cell_hash(c["source"]) for c in params.code_cells(book)]
+        return self._cells[book]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The present value of every setting, by dotted name."""
+        return configs.values_by_name(self.project.config)
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], str]:
+        """The dotted name of each setting, by class and field."""
+        return configs.places(self.project.config)
+
+    def hash(self, name: str) -> str:
+        """The hash of a file that a trace calls by this name."""
+        if name not in self._files:
+            self._files[name] = self.hashes.of(self.path(name))
+        return self._files[name]
+
+    def path(self, name: str) -> Path:
+        """The file that a trace calls by this name."""
+        return PACKAGE.parent / name if name.startswith(f"{PACKAGE.name}/") else self.project.path(name)
+
+    def name(self, path: str) -> str:
+        """How a trace calls a file: from the project's folder, so that it may move."""
+        for root in (PACKAGE.parent, self.project.root):
+            relative = os.path.relpath(path, root)
+            if not relative.startswith("..") and (root == self.project.root or relative.startswith(PACKAGE.name + os.sep)):
+                return Path(relative).as_posix()
+        return path
 
 
-def source_files(project: Project) -> dict[str, str]:
-    """The hash of each local file that the source names; a dataset is covered by its version."""
-    source = project.config.source
-    if not isinstance(source, str) or source.startswith("dataset:") or "://" in source:
-        return {}
-    found = sorted(project.root.glob(source)) if not Path(source).is_absolute() else [Path(source)]
-    # from the project's folder, so that it may move; two files of a glob may have one name
-    return {str(p.relative_to(project.root) if p.is_relative_to(project.root) else p): sha256(p) for p in found if p.exists()}
+def cell_hash(source: str) -> str:
+    """The hash of a cell's code."""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-def parts(project: Project, stage: str, values: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:
-    """Each part of a stage's fingerprint by itself, so that a difference can be named."""
-    config = project.config.model_dump(mode="json")
-    config["stages"] = config["stages"][stage]
-    contract = project.path(project.config.contract.file)
-    own = {f: sha256(project.path(f)) for f in project.config.features if project.path(f).exists()}
+def secret_hash(name: str) -> str | None:
+    """What is kept of an environment variable: not its value."""
+    value = os.environ.get(name)
+    return None if value is None else cell_hash(value)
+
+
+def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any], inputs: Mapping[str, str]) -> Trace:
+    """The parts of a stage that has just run.
+
+    Parameters
+    ----------
+    values : dict
+        The parameters that it was given.
+    used : dict
+        What ``trace.report`` said in its kernel.
+    inputs : dict
+        Content of each artifact that it read from the stages before.
+    """
+    hashes, edited = now.hashes, {*used["edited"], *(f for f, seen in used["files"].items() if seen != list(state(f)))}
+    held = now.project.config.stages[stage]
+    files = {now.name(f): EDITED if f in edited else hashes.of(f) for f in used["files"]}
     return {
-        "code cells": text_hash([c["source"] for c in params.code_cells(project.notebook(stage))]),
-        "parameters": text_hash(values),
-        "config": text_hash(config),
-        "inputs": text_hash(inputs),
-        "mlops_kit": text_hash(code(Path(__file__).parent.parent)),
-        "features": text_hash(own),
-        "contract": sha256(contract) if contract.exists() else "none",
-        "files": text_hash({f: sha256(project.path(f)) for f in project.config.stages[stage].files if project.path(f).exists()}),
-        "source": text_hash(source_files(project)),
-        "packages": text_hash(versions()),
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "cells": now.cells(stage),
+        "params": params.kept(values),
+        "settings": {name: now.settings[name] for name in sorted(now.places[tuple(pair)] for pair in used["settings"] if tuple(pair) in now.places)},
+        "inputs": dict(inputs),
+        "files": {**files, **{f: hashes.of(now.project.path(f)) for f in held.files}},
+        "listings": {now.name(p): [now.name(f) for f in names] for p, names in used["listings"].items()},
+        "modules": {now.name(f): {"hash": EDITED if f in edited else hashes.of(f), "by": now.name(by) if by else ""} for f, by in used["modules"].items()},
+        "packages": used["packages"],
+        "env": {name: secret_hash(name) for name in held.env},
+        "python": PYTHON,
+        "unknowable": used["unknowable"],
     }
 
 
-def whole(found: dict[str, str]) -> str:
-    """One hash of all parts."""
-    return hashlib.sha256(text_hash(found).encode()).hexdigest()
+def state(path: str) -> tuple[int, int]:
+    """A file's size and time; nothing for one that is gone."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (-1, -1)
+    return found.st_size, found.st_mtime_ns
+
+
+def differences(now: Now, stage: str, values: Mapping[str, Any], inputs: Mapping[str, str | None], old: Trace) -> Iterator[str]:
+    """Why a stage is not what a trace says, a sentence each; none if it is.
+
+    Parameters
+    ----------
+    inputs : dict
+        Content of each artifact there is to read; None for one that is not made yet.
+    """
+    book = now.project.notebook(stage).stem
+    cells = now.cells(stage)
+    if cells != old["cells"]:
+        changed = [n for n, (a, b) in enumerate(zip_longest(cells, old["cells"]), 1) if a != b]
+        yield f"code cell {changed[0]} of {book} changed" if len(cells) == len(old["cells"]) else f"{book} has {len(cells)} code cells, it had {len(old['cells'])}"
+    yield from changes("parameter", params.kept(values), old["params"])
+    yield from changes("setting", {n: now.settings[n] for n in old["settings"] if n in now.settings}, old["settings"])
+    yield from files(now, stage, old)
+    yield from (f"`{name}` changed" for name, content in old["inputs"].items() if inputs.get(name, GONE) not in (content, None))
+    for name, version in old["packages"].items():
+        if (here := now.versions.get(name)) != version:
+            yield f"{name} {version} → {here or 'not installed'}"
+    for name in dict.fromkeys([*old["env"], *now.project.config.stages[stage].env]):
+        if secret_hash(name) != old["env"].get(name, ""):
+            yield f"environment variable {name} changed"
+    if old["python"] != PYTHON:
+        yield f"Python {old['python']} → {PYTHON}"
+    for what in old["unknowable"]:
+        yield f"its source is {what}: only reading it tells whether it changed"
+
+
+def changes(what: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[str]:
+    """Named values that differ."""
+    for name in [*old, *(n for n in new if n not in old)]:
+        if name not in new or name not in old or new[name] != old[name]:
+            yield f"{what} {name}: {old.get(name, 'not given')} → {new.get(name, 'not given')}"
+
+
+def files(now: Now, stage: str, old: Trace) -> Iterator[str]:
+    """Files and modules that differ."""
+    declared = now.project.config.stages[stage].files
+    for name in dict.fromkeys([*old["files"], *declared]):
+        before, here = old["files"].get(name), now.hash(name)
+        if before != here:
+            yield f"`{name}` {EDITED if before == EDITED else 'is gone' if here == GONE else 'changed'}"
+    for place, names in old["listings"].items():
+        if [now.name(f) for f in trace.listed(str(now.path(place)))] != names:
+            yield f"`{place}` holds other files than before"
+    for name, module in old["modules"].items():
+        if now.hash(name) != module["hash"]:
+            said = EDITED if module["hash"] == EDITED else "is gone" if now.hash(name) == GONE else "changed"
+            yield f"`{Path(name).name}` {said}: imported by {via(name, old['modules']) or now.project.notebook(stage).stem}"
+
+
+def via(name: str, modules: Mapping[str, Any]) -> str:
+    """The module through which another came in; empty where the notebook itself imports it."""
+    by = modules[name]["by"]
+    return Path(by).stem if by in modules else ""
+
+
+def broken(folder: Path, artifacts: Mapping[str, Any], hashes: Hashes, writes: Iterable[str] = ()) -> Iterator[str]:
+    """Outputs of a stage that are not what it wrote, or that it never wrote."""
+    for name, entry in artifacts.items():
+        found = hashes.of(folder / entry["path"])
+        if found != entry["sha256"]:
+            yield f"output `{name}` is {'gone' if found == GONE else 'damaged'}"
+    yield from (f"output `{name}` is declared and was not written" for name in writes if name not in artifacts)
+
+
+def whole(found: Trace) -> str:
+    """One hash of all parts, to be shown."""
+    return store.text_hash(found)
+
+
+def origins(now: Now) -> dict[str, str]:
+    """The code and the contract that a run was made with, a hash each, for the comparison of two versions."""
+    project, hashes = now.project, now.hashes
+    package = {str(p.relative_to(PACKAGE)): hashes.of(p) for p in sorted(PACKAGE.rglob("*.py"))}
+    return {
+        "mlops_kit": store.text_hash(package),
+        "features": store.text_hash({f: hashes.of(project.path(f)) for f in project.config.features}),
+        "contract": hashes.of(project.path(project.config.contract.file)),
+    }
