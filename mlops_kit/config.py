@@ -228,6 +228,14 @@ class People(Section):
     four_eyes: bool = Field(False, description="Whoever made a version may not approve it")
 
 
+class Keep(Section):
+    """What ``mlops clean`` leaves; whatever serves, waits or runs stays in any case."""
+
+    runs: int = Field(20, ge=1, description="Fewest newest runs that are always kept")
+    age: Duration = Field(timedelta(days=90), description="A run older than this goes")
+    cache: Duration = Field(timedelta(days=30), description="What was not written in .mlops/cache for this long goes")
+
+
 class After(Section):
     """A stage that runs again when its last run is this long ago, or when something changed."""
 
@@ -307,6 +315,7 @@ class Config(Section):
     tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow's store or server")
     database: str = Field("sqlite:///.mlops/mlops.db", description="Database of the decisions, a SQLAlchemy URL; ${NAME} is taken from the environment")
     approval: Literal["manual", "automatic"] = Field("manual", description="Who approves a reviewed model")
+    secrets: Names = Field(default_factory=list, description="Environment variables whose values are never shown; tokens and the passwords of URLs are known without being listed")
     split: Split = Split()
     train: Train = Train()
     cost: Cost = Cost()
@@ -318,6 +327,7 @@ class Config(Section):
     dashboard: Dashboard = Dashboard()
     watch: Watch = Watch()
     people: People = People()
+    keep: Keep = Keep()
     run: Run = Run()
     stages: dict[str, Stage] = Field(default_factory=dict, description="Changes to a stage, or a stage of one's own")
 
