@@ -108,6 +108,49 @@ def status(project: Where = "", as_json: AsJson = False) -> None:
 
 
 @app.command()
+def runs(project: Where = "", last: Annotated[int, typer.Option(help="How many", min=1)] = 20, as_json: AsJson = False) -> None:
+    """The last runs, a line each: verdict, headline metric, time, note, and which one serves."""
+    from mlops_kit import config as configs
+    from mlops_kit.pipeline import keeping
+
+    opened = configs.load(project or None)
+    found = keeping.summaries(opened, last)
+    print(json.dumps(found) if as_json else keeping.told(found) if found else f"{opened.config.name}: no run yet")
+
+
+@app.command()
+def clean(
+    project: Where = "",
+    runs: Annotated[int | None, typer.Option(help="Fewest newest runs to keep; default: keep.runs of mlops.yaml", min=1)] = None,
+    age: Annotated[str, typer.Option(help="Older runs go, such as 30d; default: keep.age of mlops.yaml")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and what that would free")] = False,
+) -> None:
+    """Remove old runs, what killed ones left, old caches; never what serves, waits or runs."""
+    from mlops_kit import config as configs
+    from mlops_kit.pipeline import keeping
+
+    opened = configs.load(project or None)
+    asked = {k: v for k, v in {"runs": runs, "age": age or None}.items() if v is not None}
+    opened = opened.with_values("the command line", keep={**opened.config.keep.model_dump(exclude_unset=True), **asked})
+    print(keeping.accounts(opened, keeping.clean(opened, dry_run), dry_run))
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(metavar="github|cron|kubernetes", help="Whose clock")],
+    project: Where = "",
+    every: Annotated[str, typer.Option(help="When, as a cron expression; default: 15 2 * * *, each night")] = "",
+    image: Annotated[str, typer.Option(help="The image that Kubernetes runs")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that differs")] = False,
+) -> None:
+    """Write a schedule of these commands for GitHub, cron or Kubernetes."""
+    from mlops_kit import config as configs
+    from mlops_kit.pipeline import export as exports
+
+    print(f"{exports.export(configs.load(project or None), target, every, image, force)} is written; its first lines say what it needs")
+
+
+@app.command()
 def config(project: Where = "") -> None:
     """Every setting: its value, where it came from, what it means."""
     from mlops_kit import config as configs
