@@ -310,6 +310,7 @@ class Config(Section):
     until: Moment = Field(None, description="Deploy scores, and monitor and retrain see, what is known by then; null: as_of")
     seed: int = Field(0, ge=0, description="Seed of all that is random")
     sample: int = Field(0, ge=0, description="Rows of a quick trial run; 0: all. Nothing made from it is promoted")
+    branch: str = Field("", description="Name of a branch, set where the chain runs once for each of several values; nothing made from one is promoted")
     notebooks: str = Field("", description="Folder of the notebooks; empty: notebooks/, or those that ship with the package")
     reports: str = Field("reports", description="Folder of the runs")
     tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow's store or server")

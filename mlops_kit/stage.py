@@ -8,6 +8,7 @@ and writes ``reports/draft/``: a recorded run is never touched, and a draft is n
 from __future__ import annotations
 
 import html
+import json
 import os
 import time
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit import config as configs
-from mlops_kit import sources, store
+from mlops_kit import sources, store, trace
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.results import Figure, Numbers, Table, Verdict, Verdicts, plain
 
@@ -56,8 +57,17 @@ class Stage:
     def __init__(self, name: str, project: configs.Project, run: Path, draft: bool) -> None:
         self.name, self.project, self.run, self.draft = name, project, run, draft
         self.config = project.config
-        self.seed, self.sample = project.config.seed, project.config.sample
         self.record: dict[str, Any] = {"stage": name, "artifacts": {}, "logged": {}, "shown": [], "verdicts": [], "sentence": "", "read": {}}
+
+    @property
+    def seed(self) -> int:
+        """The seed of all that is random."""
+        return self.config.seed
+
+    @property
+    def sample(self) -> int:
+        """Rows of a quick trial run; 0 for all."""
+        return self.config.sample
 
     @property
     def run_id(self) -> str:
@@ -140,6 +150,24 @@ class Stage:
         self.record["logged"].update(numbers)
         self._file()
 
+    def result(self, **values: Any) -> None:
+        """Return typed values from the stage: numbers, text, truth values, None, lists and dicts of these.
+
+        Raises
+        ------
+        KitError
+            For a value that would not come back as it is.
+        """
+        for name, value in values.items():
+            if json.loads(json.dumps(plain(value))) != value:
+                raise KitError(f"the result {name!r} is a {type(value).__name__}, which would not come back as it is", "a number, text, True or False, None, a list or a dict with text keys", "stage.write files tables and results")
+        self.write(f"{self.name}_result", values)
+
+    def result_of(self, stage: str) -> dict[str, Any]:
+        """The typed values that another stage returned."""
+        found: dict[str, Any] = self.read(f"{stage}_result")
+        return found
+
     def show(self, result: Any, front: bool = False) -> None:
         """Display a result and file it: its sentence and its numbers into the record, a figure as SVG.
 
@@ -191,7 +219,7 @@ class Stage:
         from IPython.display import display
 
         made = self.record["artifacts"]
-        absent = [n for n in self.config.stages[self.name].writes if n not in made]
+        absent = [n for n in self.config.stages[self.name].writes if n not in made and not store.is_file_name(n)]
         if absent:
             raise RunFailed(f"{self.name} did not write {absent[0]!r}", f"stage.write({absent[0]!r}, …) before hand_over", "or take it out of stages." + self.name + ".writes")
         self.record.update(sentence=sentence, done=True)
@@ -269,4 +297,5 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
     stage = Stage(name, project, run, draft=not named)
     stage.record["opened"] = time.time()
     display(stage)
+    trace.settings.clear()  # what was read to open the stage and to show it, its result does not hang on
     return stage

@@ -36,7 +36,7 @@ class Artifact(BaseModel):
     name: str
     stage: str
     path: str
-    kind: str  # table, tables (partitioned), result, document
+    kind: str  # table, tables (partitioned), result, document, file (that a notebook wrote into the project itself)
     sha256: str
     content: str | None = None
     bytes: int
@@ -146,6 +146,19 @@ def write_artifact(run: Path, stage: str, name: str, value: Any, volatile: Itera
     return Artifact(name=name, stage=stage, path=relative, kind=kind, sha256=sha256(path), content=content, bytes=size, **facts)
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a declared output is a file of the project (it has an ending or a folder), not the name of an artifact."""
+    return "/" in name or "." in name
+
+
+def take_file(run: Path, stage: str, name: str, path: Path) -> Artifact:
+    """File a copy of what a notebook wrote into the project itself."""
+    target = run / "artifacts" / name
+    write_atomic(target, lambda p: shutil.copyfile(path, p))
+    made = sha256(target)
+    return Artifact(name=name, stage=stage, path=str(target.relative_to(run)), kind="file", sha256=made, content=made, bytes=target.stat().st_size)
+
+
 def write_partitions(path: Path, frame: pd.DataFrame, column: str) -> None:
     """Write a table as one Parquet file a value of ``column``, the whole folder at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +174,7 @@ def write_partitions(path: Path, frame: pd.DataFrame, column: str) -> None:
 
 
 def read_artifact(run: Path, artifact: Artifact) -> Any:
-    """Read an artifact back: a DataFrame, a result, plain values, or text.
+    """Read an artifact back: a DataFrame, a result, plain values, text, or the path of a file.
 
     Raises
     ------
@@ -174,6 +187,8 @@ def read_artifact(run: Path, artifact: Artifact) -> Any:
     found = sha256(path)
     if found != artifact.sha256:
         raise RunFailed(f"the artifact {artifact.name!r} of {run.name} is damaged: hash {found[:12]}", artifact.sha256[:12], f"mlops run --from {artifact.stage}")
+    if artifact.kind == "file":
+        return path
     if artifact.kind in {"table", "tables"}:
         import pandas as pd
 

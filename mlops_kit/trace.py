@@ -18,14 +18,17 @@ import os
 import re
 import sys
 import sysconfig
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 MAIN = "__main__"
+KERNEL = {"IPython", "ipykernel", "traitlets", "tornado", "zmq", "jupyter_client", "debugpy"}  # what these import, they import in every kernel
 BIRTH = time.time_ns()  # nothing that was imported before a fork can be older
 files: dict[str, tuple[int, int]] = {}  # file that was read: its size and time then
 settings: set[tuple[str, str]] = set()  # class and field of each setting that was read
@@ -44,9 +47,10 @@ class Imports:
 
     def note(self, importer: str, module: str, names: tuple[str, ...] | None) -> None:
         """An import that was carried out."""
+        if importer == "numpy._core.function_base":  # its add_newdoc imports whatever it documents
+            return
         found = self.edges.setdefault(importer, set())
-        if module not in found:
-            found.add(module)
+        found.add(module)
         for name in names or ():
             if (whole := f"{module}.{name}") in sys.modules:
                 found.add(whole)
@@ -64,6 +68,8 @@ class Imports:
         line = deque(roots)
         while line:
             here = line.popleft()
+            if here.partition(".")[0] in KERNEL:
+                continue
             for there in sorted(self.edges.get(here, ())):
                 for name in (there, *(there.rsplit(".", n)[0] for n in range(1, there.count(".") + 1))):
                     if name not in found:
@@ -78,10 +84,18 @@ imports = Imports()
 def install() -> None:
     """Record every import of this process from now on."""
     plain, by_name = builtins.__import__, importlib.import_module
+    inner = threading.local()
 
     def traced(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:  # noqa: A002 - Python's own names
-        module = plain(name, globals, locals, fromlist, level)
-        importer = globals.get("__name__", MAIN) if globals else MAIN
+        importer = (globals or sys._getframe(1).f_globals).get("__name__", MAIN)
+        outer = getattr(inner, "name", MAIN)
+        if importer.startswith("importlib."):  # an extension module that is being loaded has no frame of its own
+            importer = outer
+        inner.name = importer
+        try:
+            module = plain(name, globals, locals, fromlist, level)
+        finally:
+            inner.name = outer
         imports.note(importer, module.__name__ if fromlist else name, fromlist)
         return module
 
@@ -90,13 +104,13 @@ def install() -> None:
         imports.note(sys._getframe(1).f_globals.get("__name__", MAIN), module.__name__, None)
         return module
 
-    builtins.__import__, importlib.import_module = traced, traced_by_name  # type: ignore[assignment]
+    builtins.__import__, importlib.import_module = traced, traced_by_name
 
 
 def born() -> None:
     """A process was forked: what is imported from now on is the notebook's."""
     imports.edges.pop(MAIN, None)
-    imports.before, imports.start = frozenset(sys.modules), time.time_ns()
+    imports.before, imports.start = frozenset({*sys.modules, *imports.edges}), time.time_ns()
 
 
 def listed(path: str) -> list[str]:
@@ -135,6 +149,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=1)
 def distributions() -> dict[str, str]:
     """The distribution of each top-level module."""
     from importlib.metadata import packages_distributions
@@ -164,7 +179,7 @@ def report(exact: bool = True) -> dict[str, Any]:
         is younger than their import may be.
     """
     if exact:
-        imports.adopt(MAIN, set(imports.before) | {n for n in sys.modules if n.partition(".")[0] in {"ipykernel", "IPython"}})
+        imports.adopt(MAIN, set(imports.before) | {n for n in sys.modules if n.partition(".")[0] in KERNEL})
     reached = imports.reached() if exact else dict.fromkeys(sys.modules, "")
     modules, tops, edited = {}, set(named), set()
     for name, importer in reached.items():

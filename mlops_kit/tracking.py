@@ -40,6 +40,7 @@ ALLOWED = {
 }  # fmt: skip
 ALLOWED_PREFIX = "skrub."
 FACTS = {"uri", "sha256", "model_hash", "evidence_hash", "features", "threshold", "judged", "as_of", "review", "sample", "author"}  # what a review records of a version
+TERMINATED = {"succeeded": "FINISHED", "killed": "KILLED", "interrupted": "KILLED"}  # the rest of the statuses are MLflow's FAILED
 REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops")
 
 
@@ -499,7 +500,7 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
         parent = known.get("run") or client.create_run(where, tags=tags).info.run_id
         client.set_tag(parent, "status", manifest["status"])
         for name, entry in manifest["stages"].items():
-            if name in known or entry["status"] not in {"succeeded", "failed"}:
+            if name in known or entry["status"] in {"skipped", "not run"}:
                 continue
             told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "status": entry["status"]}
             child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
@@ -510,8 +511,8 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
             for key, value in entry.get("logged", {}).items():
                 if isinstance(value, (int, float)):
                     client.log_metric(child, key, float(value))
-            client.set_terminated(child, "FINISHED" if entry["status"] == "succeeded" else "FAILED")
+            client.set_terminated(child, TERMINATED.get(entry["status"], "FAILED"))
             ids[name] = child
-        client.set_terminated(parent, "FINISHED" if manifest["status"] == "succeeded" else "FAILED")
+        client.set_terminated(parent, TERMINATED.get(manifest["status"], "FAILED"))
     follow(project)
     return {**known, "run": parent, **ids}

@@ -45,6 +45,8 @@ def decide(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdi
 
 def refusal(stage: Stage, version: dict[str, Any]) -> tuple[str, Outcome]:
     """Why the version may not serve whatever a person says of it, or nothing; and what that makes of the gate."""
+    if stage.config.branch:
+        return f"it is one branch of several ({stage.config.branch})", "not applicable"
     if stage.sample:
         return f"it was made from a sample of {stage.sample:,} rows", "not applicable"
     if not version.get("passed"):

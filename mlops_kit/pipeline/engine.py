@@ -19,10 +19,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nbformat
 import psutil
@@ -34,9 +34,7 @@ from papermill.execute import ERROR_MARKER_TAG
 
 from mlops_kit import store
 from mlops_kit.pipeline import kernels
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from mlops_kit.stage import QUIET
 
 NAME = "mlops"
 GRACE = 5.0  # seconds that a cell has to end after it was interrupted, before its group is killed
@@ -148,7 +146,7 @@ def resident(pid: int) -> int:
 def memory() -> int:
     """The memory that this process may use: the machine's, or its container's where that is less."""
     with suppress(OSError, ValueError):
-        return min(psutil.virtual_memory().total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        return min(int(psutil.virtual_memory().total), int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return int(psutil.virtual_memory().total)
 
 
@@ -243,8 +241,8 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         return "python"
 
     @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True, log_output: bool = False, autosave_cell_every: int = 30, kernel_scrub: Callable[[str], str] | None = None, **given: Any) -> Any:
-        """Run the notebook, and save it as what became of it.
+    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True, log_output: bool = False, autosave_cell_every: int = 30, kernel_scrub: Callable[[str], str] | None = None, kernel_check: Callable[[], str] | None = None, **given: Any) -> Any:
+        """Run the notebook, and save it as what became of it; ``kernel_check`` says what is missing when all cells went well.
 
         Raises
         ------
@@ -257,14 +255,16 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         book.save(now=True)
         watch = Watch(given.pop("kernel_limits", None) or Limits(cell=given.get("execution_timeout"), start=given.get("start_timeout") or 60), given.pop("kernel_stop", None))
         made, failure = None, None
-        with terminated():
+        with kernels.terminated():
             try:
-                made = cls.managed(book, watch, kernel_scrub, log_output, **given)
+                made = cls.managed(book, watch, kernel_scrub, {**given, "log_output": log_output})
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - each has its word below
                 failure = error
             finally:
                 watch.over.set()
         end, index = told(book.nb, made, watch, failure)
+        if failure is None and kernel_check is not None and (missing := kernel_check()):
+            end = replace(end, status="failed", type="RunFailed", message=missing)
         if kernel_scrub is not None:
             end = End(**json.loads(kernel_scrub(json.dumps(asdict(end)))))
         book.close(end)
@@ -277,18 +277,19 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         return book.nb
 
     @classmethod
-    def managed(cls, book: Book, watch: Watch, scrub: Callable[[str], str] | None, log_output: bool, kernel_env: dict[str, str] | None = None, kernel_cwd: str | None = None, kernel_log: str = "/dev/stderr", kernel_progress: Any = None, kernel_plain: bool = False, kernel_used: Callable[[Any], None] | None = None, **given: Any) -> Client:
+    def managed(cls, book: Book, watch: Watch, scrub: Callable[[str], str] | None, given: dict[str, Any]) -> Client:
         """Start the kernel, run the cells, take everything down again."""
+        log = given.get("kernel_log")
         folder = Path(tempfile.mkdtemp(prefix="mk-"))
-        kept = {k: v for k, v in given.items() if k in {"stdout_file", "stderr_file"}}
-        client = Client(book, km=kernels.manager(folder, kernel_log, kernel_plain), startup_timeout=watch.limits.start, kernel_name="python3", coalesce_streams=True, log_output=log_output, shutdown_kernel="immediate", **kept)
-        client.watch, client.scrub, client.progress = watch, scrub, kernel_progress
-        client.side = Path(kernel_log) if kernel_log != "/dev/stderr" else None
+        kept = {k: v for k, v in given.items() if k in {"stdout_file", "stderr_file", "log_output"}}
+        client = Client(book, km=kernels.manager(folder, log or "/dev/stderr", given.get("kernel_plain", False)), startup_timeout=watch.limits.start, kernel_name="python3", coalesce_streams=True, shutdown_kernel="immediate", **kept)
+        client.watch, client.scrub, client.progress = watch, scrub, given.get("kernel_progress")
+        client.side = Path(log) if log else None
         client.owns_km = True
         begin = client.start_new_kernel
 
         def start(**_: Any) -> None:
-            begin(env=kernel_env or {**kernels.QUIET, **os.environ}, cwd=kernel_cwd or os.getcwd())
+            begin(env=given.get("kernel_env") or {**QUIET, **os.environ}, cwd=given.get("kernel_cwd") or os.getcwd())
             watch.child = client.km.provisioner.process
             watch.thread.start()
 
@@ -296,31 +297,14 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         book.client = client
         try:
             client.execute()
-            if kernel_used is not None:
-                kernel_used(client.used)
+            if "kernel_used" in given:
+                given["kernel_used"](client.used)
             return client
         finally:
             if watch.child is not None:
                 watch.child.kill()  # with all that its cells have left behind
                 watch.child.wait(GRACE)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def terminated() -> Iterator[None]:
-    """Let a SIGTERM interrupt, where signals can be had: in the main thread of a program that does not use it."""
-    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if free:
-        signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        if free:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | None) -> tuple[End, int]:

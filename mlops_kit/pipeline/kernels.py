@@ -9,6 +9,7 @@ To add to what a kernel gets: ``environment`` below.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import os
@@ -17,16 +18,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlops_kit.config import Project
 from mlops_kit.errors import RunFailed
+from mlops_kit.pipeline import params
 from mlops_kit.pipeline.nursery import COMMAND
 from mlops_kit.stage import QUIET
 
 # What the notebooks of the seven stages import sooner or later, and most own ones too.
-HEAVY = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "sklearn.ensemble", "sklearn.pipeline", "sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "mlflow", "mlflow.sklearn", "duckdb", "altair", "vl_convert", "optuna", "sqlalchemy", "skops.io", "lightgbm", "skrub", "jinja2", "IPython.display", "joblib")
+LIGHT = ("pandas", "pyarrow.parquet", "IPython.display")  # what a stage's handle needs
+LATE = ("jinja2", "nbconvert", "mlflow", "sqlalchemy")  # what the end of a run needs
+HEAVY = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "sklearn.ensemble", "sklearn.pipeline", "sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "mlflow", "mlflow.sklearn", "duckdb", "altair", "vl_convert", "optuna", "sqlalchemy", "skops.io", "lightgbm", "skrub", "IPython.display", "joblib")
 
 
 def environment(run: Path, root: Path) -> dict[str, str]:
@@ -111,7 +117,8 @@ class Nursery:
         RunFailed
             If the nursery has gone.
         """
-        event, found = threading.Event(), []  # type: ignore[var-annotated]
+        event = threading.Event()
+        found: list[Child] = []
         with self.lock:
             number = next(self.number)
             self.asked[number] = (event, found)
@@ -151,6 +158,7 @@ class Nursery:
 
 home: Nursery | None = None
 guard = threading.Lock()
+keep = False  # whether the nursery outlives a run: for a process that makes many
 
 
 def nursery(names: Iterable[str] = ()) -> Nursery:
@@ -162,24 +170,73 @@ def nursery(names: Iterable[str] = ()) -> Nursery:
         return home
 
 
+def release() -> None:
+    """Let the nursery of this process go, unless it is to be kept for the next run."""
+    global home
+    with guard:
+        if home is not None and not keep:
+            home.close()
+            home = None
+
+
+def wanted(project: Project, stages: Iterable[str]) -> list[str]:
+    """The modules that some stages' notebooks will import, those that they name themselves first; none of the project's own."""
+    named: dict[str, None] = {}
+    for stage in stages:
+        for cell in params.code_cells(project.notebook(stage)):
+            named |= dict.fromkeys(imported(cell["source"]))
+    own = {p.stem for p in project.root.iterdir()}
+    ours = [n for n in named if n.startswith("mlops_kit")]
+    theirs = [n for n in named if n not in ours and n.partition(".")[0] not in own]
+    rooms = set(ours) - {"mlops_kit", "mlops_kit.stage", "mlops_kit.errors"}
+    return [*theirs, *(LIGHT if ours else ()), *ours, *(HEAVY if rooms else ()), *LATE]
+
+
+def imported(source: str) -> list[str]:
+    """The modules that a cell names in its imports; none of a cell that is not plain Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:
+        return []
+    plain = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+    return plain + [f"{n.module}.{a.name}" if n.module.startswith("mlops_kit") else n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level for a in n.names]
+
+
+@contextmanager
+def terminated() -> Iterator[None]:
+    """Let a SIGTERM interrupt, where signals can be had: in the main thread of a program that does not use it."""
+    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    if free:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def manager(folder: Path, log: str, plain: bool) -> Any:
     """A kernel manager whose kernels the nursery starts, with its connection file in a folder of its own."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    from jupyter_client.provisioning import LocalProvisioner
+    from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
     connection = folder / "k.json"
 
-    class Provisioner(LocalProvisioner):  # type: ignore[misc]
+    class Provisioner(LocalProvisioner):
         """Starts a kernel by asking the nursery."""
 
         async def launch_kernel(self, cmd: list[str], **given: Any) -> Any:
             """Ask for the kernel."""
-            self.process = nursery().start(given.get("cwd") or os.getcwd(), given["env"], log, connection=str(connection), plain=plain)
-            self.pid = self.pgid = self.process.pid
+            started = nursery().start(given.get("cwd") or os.getcwd(), given["env"], log, connection=str(connection), plain=plain)
+            self.process, self.pid, self.pgid = started, started.pid, started.pid  # type: ignore[assignment]
             return self.connection_info
 
-    class Manager(AsyncKernelManager):  # type: ignore[misc]
+    class Manager(AsyncKernelManager):
         """Takes that provisioner, whatever is installed beside it."""
 
         async def _async_pre_start_kernel(self, **given: Any) -> Any:

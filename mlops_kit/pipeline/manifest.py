@@ -12,9 +12,10 @@ from typing import Any
 from mlops_kit import store
 from mlops_kit.config import Project
 from mlops_kit.pipeline import params
-from mlops_kit.pipeline.fingerprint import versions
+from mlops_kit.trace import versions
 
 FILE = "manifest.json"
+RESERVE = ".reserve"  # room kept in a run's folder, so that a full disk can still be told
 NAMED = ("pandas", "numpy", "scikit-learn", "skrub", "lightgbm", "duckdb", "mlflow", "optuna", "papermill", "pandera", "altair", "mlops-kit")
 
 
@@ -52,26 +53,62 @@ def new(project: Project, stages: list[str], note: str) -> dict[str, Any]:
 
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
-    """File the manifest."""
-    store.write_json(folder / FILE, manifest)
+    """File the manifest; on a full disk the room kept for it is given up first."""
+    try:
+        store.write_json(folder / FILE, manifest)
+    except OSError:
+        (folder / RESERVE).unlink()
+        store.write_json(folder / FILE, manifest)
+
+
+def begin(folder: Path, manifest: dict[str, Any]) -> None:
+    """Mark a run as this process's from now on."""
+    import psutil
+
+    manifest.update(status="running", pid=os.getpid(), born=psutil.Process().create_time())
+    (folder / RESERVE).write_bytes(bytes(2**18))
+    write(folder, manifest)
 
 
 def read(folder: Path) -> dict[str, Any]:
     """A run's manifest; a ``running`` whose process is gone is told as ``killed``."""
     manifest: dict[str, Any] = store.read_json(folder / FILE)
-    if manifest["status"] == "running" and not alive(manifest["pid"]):
+    if manifest["status"] == "running" and not alive(manifest["pid"], manifest.get("born")):
         manifest["status"] = "killed"
         for entry in manifest["stages"].values():
-            entry["status"] = "killed" if entry["status"] == "running" else entry["status"]
+            if entry["status"] == "running":
+                entry.update(status="killed", detail="with the run", error={"type": "Killed", "message": "the process of the run was killed", "cell": None})
     return manifest
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this machine still runs."""
+def bury(folder: Path) -> None:
+    """File of a run whose process is gone that it was killed, in its manifest and its notebooks."""
+    if store.read_json(folder / FILE)["status"] != "running" or (found := read(folder))["status"] != "killed":
+        return
+    for book in (folder / "notebooks").glob("*.ipynb"):
+        held = store.read_json(book)
+        if held["metadata"].get("mlops", {}).get("status") == "running":
+            held["metadata"]["mlops"] = {"status": "killed", "detail": "with the run"}
+            for cell in held["cells"]:
+                about = cell["metadata"].get("papermill", {})
+                about["status"] = "failed" if about.get("status") == "running" else about.get("status", "pending")
+            store.write_json(book, held)
+    write(folder, {**found, "ended": now()})
+
+
+def words(entry: dict[str, Any]) -> str:
+    """A stage's status as it is shown: ``killed (signal 9, peak 3.1 GiB)``."""
+    return f"{entry['status']} ({entry['detail']})" if entry.get("detail") else str(entry["status"])
+
+
+def alive(pid: int, born: float | None = None) -> bool:
+    """Whether a process of this machine still runs, and is the one that was meant."""
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and (born is None or abs(process.create_time() - born) < 1)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

@@ -32,23 +32,20 @@ KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def preload(names: list[str]) -> None:
-    """Import what the kernels will; start anew without a module that has started a thread."""
-    for name in names:
-        known = set(sys.modules)
-        try:
-            importlib.import_module(name)
-        except Exception:  # noqa: BLE001, S112 - whatever it is, the notebook that imports it will say it
-            continue
-        trace.imports.adopt(name, known)
-        if threading.active_count() > 1:
-            os.execv(sys.executable, [sys.executable, "-c", COMMAND, json.dumps([n for n in names if n != name])])  # noqa: S606
-    gc.collect()
-    gc.freeze()
+def load(name: str, rest: list[str], children: set[int]) -> None:
+    """Import what the kernels will; start anew without a module that starts a thread."""
+    known = set(sys.modules)
+    try:
+        importlib.import_module(name)
+    except Exception:  # noqa: BLE001 - whatever it is, the notebook that imports it will say it
+        return
+    trace.imports.adopt(name, known)
+    if threading.active_count() > 1 and not children:
+        os.execv(sys.executable, [sys.executable, "-c", COMMAND, json.dumps([n for n in rest if n != name])])  # noqa: S606
 
 
-def serve() -> None:
-    """Answer requests until there is nobody left to answer."""
+def serve(names: list[str]) -> None:
+    """Answer requests until there is nobody left to answer; import between two of them."""
     children: set[int] = set()
     woken, wake = os.pipe()
     for end in (woken, wake):
@@ -57,12 +54,13 @@ def serve() -> None:
     signal.set_wakeup_fd(wake)
     for number in SIGNALS:  # the run decides what a Ctrl-C means for its kernels
         signal.signal(number, signal.SIG_IGN)
+    left = list(names)
     with selectors.DefaultSelector() as waiting:
         waiting.register(0, selectors.EVENT_READ)
         waiting.register(woken, selectors.EVENT_READ)
         rest = b""
         while True:
-            for key, _ in waiting.select():
+            for key, _ in waiting.select(0 if left else None):
                 read = os.read(key.fd, 65536)
                 if key.fd == woken:
                     reap(children)
@@ -73,11 +71,17 @@ def serve() -> None:
                     *lines, rest = (rest + read).split(b"\n")
                     for line in lines:
                         children.add(start(json.loads(line), (woken, wake)))
+            if left:
+                load(left.pop(0), names, children)
+                if not left:
+                    trace.distributions()
+                    gc.collect()
+                    gc.freeze()
 
 
 def start(asked: dict[str, Any], pipe: tuple[int, int]) -> int:
     """Fork what is asked for, in a process group of its own, and say its number."""
-    if asked.get("plain") and "connection" in asked:
+    if "connection" in asked and (asked.get("plain") or threading.active_count() > 1):
         with Path(asked["log"]).open("ab") as log:
             command = [sys.executable, "-c", COMMAND, "--kernel", asked["connection"]]
             pid = subprocess.Popen(command, env=asked["env"], cwd=asked["cwd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True).pid
@@ -169,19 +173,21 @@ def kernel(connection: str) -> None:
     """Be an IPython kernel until it is shut down."""
     from ipykernel.kernelapp import IPKernelApp
 
-    IPKernelApp.launch_instance(argv=["-f", connection, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    app: Any = IPKernelApp.instance()
+    app.initialize(["-f", connection, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    trace.born()  # the kernel stands: what comes now is the notebook's
+    app.start()
 
 
 def main() -> None:
     """The nursery's door; with ``--kernel FILE`` a plain kernel and nothing else."""
     trace.install()
     if sys.argv[1:2] == ["--kernel"]:
-        trace.born()
         kernel(sys.argv[2])
         return
-    preload([*KERNEL, *json.loads(sys.argv[1])])
-    tell(ready=len(sys.modules))
-    serve()
+    for name in KERNEL:
+        importlib.import_module(name)
+    serve(json.loads(sys.argv[1]))
 
 
 COMMAND = f"from {__name__} import main; main()"

@@ -20,6 +20,7 @@ from mlops_kit.pipeline import fingerprint, manifest
 
 DONE = ("succeeded", "skipped")
 NOT_CHOSEN = "not chosen"
+BRANCHES = "branches"  # folder of a run in which the runs of its branches stand
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class History:
     """The recorded runs, the newest first, each manifest read once and only when it is asked for."""
 
     def __init__(self, project: Project, but: Path | None = None) -> None:
-        self.folders = [f for f in stages.runs(project.reports) if f != but]
+        found = [*stages.runs(project.reports), *(p.parent for p in project.reports.glob(f"*/{BRANCHES}/*/manifest.json"))]
+        self.folders = sorted((f for f in found if f != but), key=lambda f: f.name, reverse=True)
         self.read: dict[Path, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -129,7 +131,7 @@ def make(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, 
 def nothing_to_do(project: Project, plan: list[Decision], history: History) -> dict[str, Any] | None:
     """The latest run of the same two moments, if all of a plan is skipped and that run has it all."""
     wanted = [m.isoformat() if m else None for m in (project.config.as_of, project.config.until)]
-    same = next(((f, m) for f, m in history if [m["as_of"], m["until"]] == wanted), None)
+    same = next(((f, m) for f, m in history if [m["as_of"], m["until"]] == wanted and not m.get("branch")), None)
     if same is None or any(d.action != "skip" for d in plan):
         return None
     folder, made = same

@@ -16,6 +16,7 @@ from mlops_kit.pipeline import params
 from mlops_kit.results import COLOURS, MARKS, Verdict, Verdicts, plain, revive
 
 STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch"), stages.WAITING: ("◆", "watch")}
+BAD = ("failed", "killed", "timed out", "stopped early")
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 
 
@@ -46,10 +47,15 @@ def page(notebook: Path) -> Path:
     return target
 
 
+def drawn(notebook: str) -> str:
+    """``page`` for another process."""
+    return str(page(Path(notebook)))
+
+
 def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, str]:
     """The run in a word, its colour, and a sentence; ``verdicts`` are those of the review."""
     entries = manifest["stages"]
-    failed = next((n for n, e in entries.items() if e["status"] in {"failed", "killed"}), None)
+    failed = next((n for n, e in entries.items() if e["status"] in BAD), None)
     said = entries.get("review", {}).get("sentence") or next((e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")), "Nothing was run.")
     if failed:
         blocked = failed == "review" and verdicts.blocked

@@ -1,28 +1,72 @@
-"""The chain: seven notebooks through Papermill, one kernel a stage, one record.
+"""The chain: notebooks through Papermill, one kernel a stage, stages that need not wait at once, one record.
 
-A stage whose fingerprint an earlier run has, with its outputs intact, is skipped and its files are
-carried over (hard links), so that each run is whole by itself. What failed is kept and said.
+A stage that an earlier run has, with all it used unchanged and its outputs intact, is skipped and its files
+are carried over (hard links), so that each run is whole by itself. What failed is kept and said.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
-from itertools import islice
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from mlops_kit import config as configs
 from mlops_kit import sources, store
 from mlops_kit import stage as stages
 from mlops_kit.config import Project, order
 from mlops_kit.errors import KitError, RunFailed, Waiting, nearest
-from mlops_kit.pipeline import fingerprint, manifest, params
+from mlops_kit.pipeline import fingerprint, kernels, manifest, params, plan
+from mlops_kit.pipeline.plan import DONE, NOT_CHOSEN
 from mlops_kit.pipeline.progress import Say
 from mlops_kit.stage import WAITING
 
-NOT_CHOSEN = "not chosen"
-SHARED = ("as_of", "until", "sample", "seed")  # run-wide values given to each notebook that declares them
+Values = dict[str, dict[str, Any]]
+ENDS = ("interrupted", "failed", "killed", "timed out", "stopped early", WAITING)  # how a run ended: the first of these that a stage has
+
+
+@dataclass
+class Chain:
+    """A run while it goes on: its folder, its manifest, and what its threads share."""
+
+    project: Project
+    folder: Path
+    made: dict[str, Any]
+    values: Values
+    say: Say
+    force: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pages: list[Future[Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hashes = fingerprint.Hashes(self.project)
+        self.history = plan.History(self.project, but=self.folder)
+        self.aside = ThreadPoolExecutor(1)
+
+    def entry(self, stage: str) -> dict[str, Any]:
+        """What the manifest says of a stage."""
+        found: dict[str, Any] = self.made["stages"][stage]
+        return found
+
+    def note(self, stage: str, **facts: Any) -> None:
+        """Put facts of a stage into the manifest, and file it."""
+        with self.lock:
+            self.entry(stage).update(facts)
+            manifest.write(self.folder, self.made)
+
+    def inputs(self) -> dict[str, str | None]:
+        """Content of what the stages have handed on so far."""
+        found: dict[str, str | None] = {}
+        for entry in list(self.made["stages"].values()):
+            found |= plan.contents(entry) if entry["status"] in DONE else {}
+        return found
 
 
 def selected(project: Project, first: str = "", last: str = "", only: str = "") -> list[str]:
@@ -39,245 +83,351 @@ def selected(project: Project, first: str = "", last: str = "", only: str = "") 
     return line[begin : end + 1]
 
 
+SHARED = ("as_of", "until", "sample", "seed")  # run-wide values given to each notebook that declares them
+
+
 def resolved(project: Project, stage: str, given: dict[str, Any]) -> dict[str, Any]:
     """The parameters that a stage's notebook is run with, checked."""
     known = params.read(project.notebook(stage))
     config = project.config
     moments = {"as_of": config.as_of.isoformat() if config.as_of else "", "until": config.until.isoformat() if config.until else ""}
     shared = {**moments, "sample": config.sample, "seed": config.seed}
-    laid = {**{k: shared[k] for k in SHARED if k in known}, **config.stages[stage].params, **given}
-    return params.checked(stage, known, laid)
+    return params.checked(stage, known, {**{k: shared[k] for k in SHARED if k in known}, **config.stages[stage].params, **given})
 
 
-def run(project: Project, chosen: list[str], given: dict[str, dict[str, Any]], force: bool, note: str, say: Say) -> dict[str, Any]:
+def run(project: Project, chosen: list[str], given: Values, force: bool, note: str, say: Say, **more: Any) -> dict[str, Any]:
     """Run the chosen stages and return the manifest.
+
+    Parameters
+    ----------
+    given : dict
+        Values of parameters, by stage and name.
+    force : bool
+        Run what is unchanged too.
+    **more
+        ``folder``, ``stop`` and ``facts`` of a branch (``branches.py``).
 
     Raises
     ------
     KitError
         For mistakes in parameters or config, before anything is written.
     """
-    sources.check_columns(project)
     project = sources.settled(project)
     values = {s: resolved(project, s, given.get(s, {})) for s in chosen}
-    if not force and (same := nothing_to_do(project, chosen, values)):
+    found = plan.make(project, chosen, values, force)
+    if not more and (same := plan.nothing_to_do(project, found, plan.History(project))):
         return same
-    made = manifest.new(project, order(project.config.stages), note)
-    folder = project.reports / made["run"]
+    kernels.nursery(kernels.wanted(project, [d.stage for d in found if d.action != "skip"]))
+    sources.check_columns(project)
+    made = {**manifest.new(project, order(project.config.stages), note), **more.get("facts", {})}
+    folder = more.get("folder") or project.reports / made["run"]
     folder.mkdir(parents=True)
     store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
-    manifest.write(folder, made)
-    return chain(project, folder, made, values, force, say)
+    return carried_out(Chain(project, folder, made, values, say, force, more.get("stop") or threading.Event()))
 
 
 def go_on(project: Project, folder: Path, say: Say) -> dict[str, Any]:
-    """Go on with a run that waited for a person, in its own folder, with its own config and parameters.
+    """Go on with a run that waited for a person or did not end well, in its own folder, with its own config and parameters.
 
     Raises
     ------
     KitError
-        If the run does not wait.
+        If the run ended well, or still goes on.
     """
+    manifest.bury(folder)
     made = manifest.read(folder)
-    if made["status"] != WAITING:
-        raise KitError(f"run {made['run']} does not wait for an approval: it is {made['status']}", f"a run that is {WAITING}", "mlops status")
+    if made["status"] in {"succeeded", "running"}:
+        raise KitError(f"run {made['run']} does not wait: it is {made['status']}", f"a run that is {WAITING}, failed, killed or interrupted", "mlops runs lists them")
     project = stages.recorded(project, folder)
-    values = {s: e["params"] if "params" in e else resolved(project, s, {}) for s, e in made["stages"].items() if e.get("reason") != NOT_CHOSEN}
-    made.update(status="running", pid=os.getpid())
-    for entry in made["stages"].values():
-        if entry["status"] == WAITING or entry["status"] == "not run" and entry.get("reason") != NOT_CHOSEN:
-            entry.update(status="not run", error=None, reason="")
-    manifest.write(folder, made)
-    return chain(project, folder, made, values, False, say)
+    left = {s: e for s, e in made["stages"].items() if e["status"] not in DONE and e.get("reason") != NOT_CHOSEN}
+    values = {s: resolved(project, s, e.get("params", {})) for s, e in left.items()}
+    for entry in left.values():
+        entry.update(status="not run", error=None, reason="", detail="")
+    kernels.nursery(kernels.wanted(project, list(left)))
+    return carried_out(Chain(project, folder, made, values, say))
 
 
-def chain(project: Project, folder: Path, made: dict[str, Any], values: dict[str, dict[str, Any]], force: bool, say: Say) -> dict[str, Any]:
-    """Run what has not been run yet of a run, stage by stage, and say how it ended."""
-    try:
-        for stage in order(project.config.stages):
-            if made["stages"][stage]["status"] == "not run":
-                one(project, folder, made, stage, values.get(stage), force, say)
-                manifest.write(folder, made)
-        ended = {e["status"] for e in made["stages"].values()}
-        made["status"] = next((s for s in ("failed", WAITING) if s in ended), "succeeded")
-    except KeyboardInterrupt:
-        made["status"] = "interrupted"
-        for entry in made["stages"].values():
-            entry["status"] = "interrupted" if entry["status"] == "running" else entry["status"]
+def carried_out(chain: Chain) -> dict[str, Any]:
+    """Run what has not been run yet of a run, and say how it ended."""
+    made, folder = chain.made, chain.folder
+    manifest.begin(folder, made)
+    for old in chain.history.folders:
+        manifest.bury(old)
+    with kernels.terminated():
+        try:
+            all_stages(chain)
+        except KeyboardInterrupt:
+            chain.stop.set()
+    ended = {e["status"] for e in made["stages"].values()}
+    made["status"] = "interrupted" if chain.stop.is_set() else next((s for s in ENDS if s in ended), "succeeded")
     made["ended"] = manifest.now()
-    finish(project, folder, made, say)
+    finish(chain)
+    kernels.release()
     return made
 
 
-def finish(project: Project, folder: Path, made: dict[str, Any], say: Say) -> None:
-    """Mirror the run in MLflow and draw its page; neither undoes the run if it fails."""
-    from mlops_kit.pipeline import report
-
-    manifest.write(folder, made)
-    if any(e["status"] in {"succeeded", "failed"} for e in made["stages"].values()):
-        from mlops_kit import tracking
-
-        made["mlflow"] = tracking.log_run(project, made)
-        manifest.write(folder, made)
-    report.write(folder, made)
-
-
-def nothing_to_do(project: Project, chosen: list[str], values: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """The latest run of the same two moments, if it has all chosen stages as they would be made now."""
-    wanted = [m.isoformat() if m else None for m in (project.config.as_of, project.config.until)]
-    same = ((f, m) for f in stages.runs(project.reports) if [(m := manifest.read(f))["as_of"], m["until"]] == wanted)
-    for folder, found in list(islice(same, 1)):
-        inputs = hashes(folder)
-        for stage in chosen:
-            entry = found["stages"].get(stage, {})
-            parts = fingerprint.parts(project, stage, values[stage], needed(project, stage, inputs))
-            if entry.get("fingerprint") != fingerprint.whole(parts) or entry["status"] not in {"succeeded", "skipped"} or not whole(folder, stage):
-                return None
-        return {**found, "nothing_to_do": True}
-    return None
+def all_stages(chain: Chain) -> None:
+    """Take each stage when what it needs is done, as many at once as there is room for."""
+    left = [s for s in order(chain.project.config.stages) if chain.entry(s)["status"] == "not run"]
+    jobs = chain.project.config.run.jobs or os.cpu_count() or 1
+    going: dict[Future[None], str] = {}
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="stage")
+    try:
+        while left or going:
+            for stage in [s for s in left if not set(chain.project.config.stages[s].needs) & {*left, *going.values()}]:
+                if going and not room(chain, stage, len(going), jobs):
+                    break
+                left.remove(stage)
+                if taken(chain, stage):
+                    going[pool.submit(one, chain, stage)] = stage
+            done, _ = wait(going, return_when=FIRST_COMPLETED) if going else ((), ())
+            for future in done:
+                del going[future]
+                future.result()
+    except BaseException:
+        chain.stop.set()
+        raise
+    finally:
+        pool.shutdown(wait=True)
 
 
-def hashes(folder: Path) -> dict[str, dict[str, str]]:
-    """Content hashes of a run's artifacts by stage; records, which differ by nature, are left out."""
-    return {s: {n: a["content"] for n, a in r["artifacts"].items() if a["content"]} for s, r in stages.records(folder).items()}
+def room(chain: Chain, stage: str, going: int, jobs: int) -> bool:
+    """Whether one more stage fits beside those that go on: a core, and the memory that it took the last time."""
+    import psutil
+
+    peak = next((e.get("peak", 0) for _, e in chain.history.of(stage)), 0)
+    return going < jobs and psutil.virtual_memory().available > 1.5 * peak
 
 
-def needed(project: Project, stage: str, have: dict[str, dict[str, str]]) -> dict[str, str]:
-    """The content that a stage builds on: of all stages it needs, near and far."""
-    out: dict[str, str] = {}
-    for need in project.config.stages[stage].needs:
-        out |= needed(project, need, have) | {f"{need}.{k}": v for k, v in have.get(need, {}).items()}
-    return out
-
-
-def whole(folder: Path, stage: str) -> bool:
-    """Whether a stage of a run ended well and all it wrote is as it was."""
-    record = stages.records(folder).get(stage, {})
-    return bool(record.get("done")) and store.intact(folder, [store.Artifact(**a) for a in record["artifacts"].values()])
-
-
-def one(project: Project, folder: Path, made: dict[str, Any], stage: str, values: dict[str, Any] | None, force: bool, say: Say) -> None:
-    """Run a stage, skip it, carry it over, or say why it could not run."""
-    entry = made["stages"][stage]
-    blocked = [n for n in project.config.stages[stage].needs if made["stages"][n]["status"] not in {"succeeded", "skipped"}]
-    if values is None:  # not chosen: whatever an earlier run of the same kind has
-        origin = carry(project, folder, made, stage, None)
-        entry.update(status="skipped" if origin else "not run", reason=f"as in {origin}" if origin else NOT_CHOSEN)
-        return
+def taken(chain: Chain, stage: str) -> bool:
+    """Whether a stage has to be run; one that is skipped, carried over or cannot run is dealt with here."""
+    made, config = chain.made, chain.project.config
+    blocked = [n for n in config.stages[stage].needs if made["stages"][n]["status"] not in DONE]
+    if stage in made.get("apart", ()):
+        chain.note(stage, status="not run", reason="in its branches")
+        return False
+    if stage not in chain.values:  # not chosen: whatever an earlier run of the same kind has
+        old = next(((f, e) for f, m in chain.history if all(m.get(k) == made.get(k) for k in ("sample", "as_of", "branch")) and usable(chain, f, e := m["stages"].get(stage, {}))), None)
+        carry(chain, stage, *old, f"as in {old[0].name}") if old else chain.note(stage, status="not run", reason=NOT_CHOSEN)
+        return False
     if blocked:
-        entry.update(status="not run", reason=f"needs {blocked[0]}")
-        say(f"{stage}: not run, it needs {blocked[0]}")
-        return
-    parts = fingerprint.parts(project, stage, values, needed(project, stage, hashes(folder)))
-    entry.update(params=values, fingerprint=fingerprint.whole(parts), parts=parts)
-    origin = None if force else carry(project, folder, made, stage, entry["fingerprint"])
-    if origin:
-        entry.update(status="skipped", reason=f"unchanged since {origin}", **facts(folder, stage))
-        say(f"{stage}: skipped, unchanged since {origin}")
-        return
-    entry.update(status="running", started=manifest.now())
-    manifest.write(folder, made)
-    say(f"{stage} …", passing=True)
-    begin = time.perf_counter()
-    error = execute(project, folder, stage, values, say)
-    record = stages.records(folder).get(stage, {})
-    if error is None and not record.get("done"):
-        error = {"type": "RunFailed", "message": "the notebook ended without stage.hand_over(…)", "cell": None}
-    # the first run of a project infers its contract: what it was checked against counts from then on
-    parts["contract"] = fingerprint.parts(project, stage, values, {})["contract"]
-    ended = "succeeded" if error is None else WAITING if error["type"] == "Waiting" else "failed"
-    entry.update(status=ended, error=error, seconds=round(time.perf_counter() - begin, 2), fingerprint=fingerprint.whole(parts), parts=parts, **facts(folder, stage))
-    said = entry["sentence"] if error is None else error["message"] if ended == WAITING else f"failed in cell {error['cell']}: {error['message']}"
-    say(f"{stage}: {entry['status']} in {entry['seconds']:.0f} s. {said}")
+        chain.note(stage, reason=f"needs {blocked[0]}")
+        chain.say(f"{stage}: not run, it needs {blocked[0]}")
+        return False
+    now = fingerprint.Now(chain.project, chain.hashes)
+    found = plan.decide(now, chain.history, stage, chain.values[stage], chain.inputs(), chain.force)
+    if found.origin is not None and found.action == "skip":
+        carry(chain, stage, found.origin, found.entry, found.reason)
+        chain.say(f"{stage}: skipped, {found.reason}")
+        return False
+    chain.note(stage, status="running", started=manifest.now(), why=list(found.why), params=chain.values[stage], parts=fingerprint.origins(now))
+    chain.say(f"{stage} … {found.reason}", passing=True)
+    return True
 
 
-def facts(folder: Path, stage: str) -> dict[str, Any]:
-    """What the stage itself filed: sentence, numbers, artifacts."""
-    record = stages.records(folder).get(stage, {})
-    return {"sentence": record.get("sentence", ""), **{k: record[k] for k in ("logged", "artifacts", "mlflow_run") if k in record}}
+def usable(chain: Chain, folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether a stage of an earlier run ended well and all it wrote is as it was."""
+    return entry.get("status") in DONE and not [*fingerprint.broken(folder, entry.get("artifacts", {}), chain.hashes)]
 
 
-def carry(project: Project, folder: Path, made: dict[str, Any], stage: str, wanted: str | None) -> str | None:
-    """Link a stage's files from the newest run that has it (with this fingerprint, if one is given)."""
-    for old in stages.runs(project.reports):
-        if old == folder:
-            continue
-        found = manifest.read(old)
-        entry = found["stages"].get(stage, {})
-        fits = entry.get("fingerprint") == wanted if wanted else (found["sample"], found["as_of"]) == (made["sample"], made["as_of"])
-        if fits and entry.get("status") in {"succeeded", "skipped"} and whole(old, stage):
-            link(old, folder, stage, project.notebook(stage).stem)
-            if not wanted:
-                made["stages"][stage].update({k: v for k, v in entry.items() if k not in {"status", "reason"}})
-            return old.name
-    return None
-
-
-def link(old: Path, folder: Path, stage: str, stem: str) -> None:
-    """Carry over a stage's artifacts, figures, record, notebook and page; files are never changed in place."""
-    record = stages.records(old)[stage]
+def carry(chain: Chain, stage: str, old: Path, entry: Mapping[str, Any], reason: str) -> None:
+    """Link a stage's artifacts, figures, record, notebook and page from another run; files are never changed in place."""
+    stem = chain.project.notebook(stage).stem
     wanted = [f"{stages.RECORD}/{stage}.json", f"notebooks/{stem}.ipynb", f"notebooks/{stem}.html", f"figures/{stage}"]
-    for relative in wanted + [a["path"] for a in record["artifacts"].values()]:
-        begin, end = old / relative, folder / relative
+    for relative in wanted + [a["path"] for a in entry["artifacts"].values()]:
+        begin, end = old / relative, chain.folder / relative
         if begin.is_dir():
             shutil.copytree(begin, end, copy_function=hard, dirs_exist_ok=True)
         elif begin.exists():
             end.parent.mkdir(parents=True, exist_ok=True)
             hard(str(begin), str(end))
+    for name, made in entry["artifacts"].items():
+        if made["kind"] == "file" and chain.hashes.of(chain.project.path(name)) != made["sha256"]:
+            store.write_atomic(chain.project.path(name), lambda p, source=old / made["path"]: shutil.copyfile(source, p))  # type: ignore[misc]
+    chain.note(stage, **{**entry, "status": "skipped", "reason": reason})
 
 
 def hard(begin: str, end: str) -> None:
     """A hard link; a copy where the file system has none."""
     try:
         os.link(begin, end)
+    except FileExistsError:
+        os.unlink(end)
+        os.link(begin, end)
     except OSError:
         shutil.copy2(begin, end)
 
 
-def execute(project: Project, folder: Path, stage: str, values: dict[str, Any], say: Say) -> dict[str, Any] | None:
-    """Run a stage's notebook; None if it ended well, else the error: type, message, cell."""
+def one(chain: Chain, stage: str) -> None:
+    """Run a stage, again if it says so, and record how it ended."""
+    held, begin = chain.project.config.stages[stage], time.perf_counter()
+    for attempt in range(held.retries + 1):
+        end, used = execute(chain, stage)
+        if end["status"] in {"succeeded", "stopped early", "interrupted", WAITING} or attempt == held.retries:
+            break
+        pause = held.backoff.total_seconds() * 2**attempt
+        chain.say(f"{stage}: {manifest.words(end)}, {end['error']['message']}; again in {pause:g} s ({attempt + 1} of {held.retries})")
+        if chain.stop.wait(pause):
+            break
+    record = stages.records(chain.folder).get(stage, {})
+    facts: dict[str, Any] = {"sentence": record.get("sentence", ""), **{k: record[k] for k in ("logged", "artifacts", "mlflow_run") if k in record}}
+    for made in facts.get("artifacts", {}).values():
+        chain.hashes.learn(chain.folder / made["path"], made["sha256"])
+    if end["status"] == "succeeded" and used is not None:
+        facts["trace"] = traced(chain, stage, record, used)
+        facts["fingerprint"] = fingerprint.whole(facts["trace"])
+    chain.note(stage, **end, seconds=round(time.perf_counter() - begin, 2), attempts=attempt + 1, **facts)
+    entry = chain.entry(stage)
+    place = f" in cell {entry['error']['cell']}" if entry["error"] and entry["error"].get("cell") else ""
+    said = entry["sentence"] if end["status"] == "succeeded" else entry["error"]["message"]
+    chain.say(f"{stage}: {manifest.words(entry)}{place if end['status'] != WAITING else ''} in {entry['seconds']:.0f} s. {said}")
+
+
+def traced(chain: Chain, stage: str, record: Mapping[str, Any], used: Mapping[str, Any]) -> fingerprint.Trace:
+    """The parts of a stage that has just run; one that read nothing through its handle hangs on all that its needs hand on."""
+    there = chain.inputs()
+    read = [n for n in record.get("read", {}) if n in there]
+    needs = [n for need in chain.project.config.stages[stage].needs for n in plan.contents(chain.entry(need))]
+    inputs = {n: str(there[n]) for n in read or needs}
+    return fingerprint.of(fingerprint.Now(chain.project, chain.hashes), stage, chain.values[stage], used, inputs)
+
+
+def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Run a stage's notebook once; how it ended (status, detail, error, peak), and what its kernel used."""
     import logging
 
     import nbformat
     import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
 
-    from mlops_kit.pipeline import kernels, report
+    from mlops_kit.pipeline import engine, keeping
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    kernels.register()
+    engine.register()
+    project, folder, held = chain.project, chain.folder, chain.project.config.stages[stage]
     source = project.notebook(stage)
-    target = folder / "notebooks" / source.name
-    target.parent.mkdir(exist_ok=True)
-    log = folder / "logs" / f"{stage}.stderr"
-    log.parent.mkdir(exist_ok=True)
-    error = None
+    target, log = folder / "notebooks" / source.name, folder / "logs" / f"{stage}.stderr"
+    for path in (target, log):
+        path.parent.mkdir(exist_ok=True)
+    log.write_bytes(b"")
+    (folder / stages.RECORD / f"{stage}.json").unlink(missing_ok=True)
+    used: list[Mapping[str, Any] | None] = [None]
+    begin = time.time()
+    scrub = keeping.scrubber(project)
+    limits = engine.Limits(seconds(held.cell_timeout), seconds(held.timeout), held.memory, project.config.run.start.total_seconds())
     try:
-        with log.open("wb") as stream:
-            papermill.execute_notebook(
-                nbformat.read(source, as_version=4), str(target), parameters=values, engine_name=kernels.NAME, kernel_name="python3", language="python", progress_bar=False, autosave_cell_every=30,
-                kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=stream,
-                kernel_progress=lambda cell, cells: say(f"{stage}: cell {cell} of {cells}", passing=True),
-            )  # fmt: skip
-    except PapermillExecutionError as failure:
-        told = "; ".join(" ".join(line.split()) for line in failure.evalue.splitlines() if line.strip())
-        ours = failure.ename in {"KitError", "RunFailed", "Waiting"}
-        error = {"type": failure.ename, "message": told if ours else f"{failure.ename}: {told}", "cell": failure.exec_count, "traceback": list(failure.traceback)[-4:]}
-    except (DeadKernelError, RuntimeError, OSError) as failure:
-        error = {"type": type(failure).__name__, "message": f"the kernel died: {str(failure).splitlines()[0]}", "cell": None}
+        papermill.execute_notebook(
+            nbformat.read(source, as_version=4), str(target), parameters=chain.values[stage], engine_name=engine.NAME, kernel_name="python3", language="python", progress_bar=False,
+            kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=str(log), kernel_limits=limits, kernel_stop=chain.stop, kernel_scrub=scrub,
+            kernel_plain=project.config.run.kernels == "cold", kernel_used=lambda found: used.__setitem__(0, found), kernel_progress=progress(chain, stage), kernel_check=lambda: missing(chain, stage, begin),
+        )  # fmt: skip
+        end = engine.End(**nbformat.read(target, as_version=4).metadata["mlops"])
+    except engine.Stopped as stopped:
+        end = stopped.end
+    except (RunFailed, OSError) as error:
+        end = engine.End("failed", type(error).__name__, scrub(str(error)))
+    clean(log, scrub)
     if target.exists():
-        report.page(target)
-    return error
+        chain.pages.append(chain.aside.submit(page, chain, target))
+    return worded(end), used[0]
+
+
+def seconds(limit: timedelta | None) -> float | None:
+    """A limit in seconds."""
+    return None if limit is None else limit.total_seconds()
+
+
+def missing(chain: Chain, stage: str, begin: float) -> str:
+    """What a stage promised and did not hand on; files that it wrote into the project are taken into the run."""
+    folder, project = chain.folder, chain.project
+    writes = project.config.stages[stage].writes
+    record = stages.records(folder).get(stage)
+    if record is not None and not record.get("done") or record is None and any(not store.is_file_name(w) for w in writes):
+        return "the notebook ended without stage.hand_over(…)"
+    made = []
+    for name in filter(store.is_file_name, writes):
+        path = project.path(name)
+        fault = "is not there" if not path.exists() else "is empty" if not path.stat().st_size else "is older than the run of the stage" if path.stat().st_mtime < begin - 1 else ""
+        if fault:
+            return f"the declared output {name!r} {fault}"
+        made.append(store.take_file(folder, stage, name, path))
+    if record is None or made:
+        record = record or {"stage": stage, "artifacts": {}, "logged": {}, "shown": [], "verdicts": [], "sentence": "", "read": {}, "done": True}
+        record["artifacts"] |= {a.name: a.model_dump() for a in made}
+        store.write_json(folder / stages.RECORD / f"{stage}.json", record)
+    return ""
+
+
+def progress(chain: Chain, stage: str) -> Any:
+    """What is told at each cell: where it is, and how long it may take from what it took the last time."""
+    last, begin = next((e.get("seconds", 0.0) for _, e in chain.history.of(stage)), 0.0), time.monotonic()
+
+    def tell(cell: int, cells: int) -> None:
+        left = last - (time.monotonic() - begin)
+        chain.say(f"{stage}: cell {cell} of {cells}" + (f", about {left:.0f} s left" if left > 1 else ""), passing=True)
+
+    return tell
+
+
+def clean(log: Path, scrub: Any) -> None:
+    """Take secrets out of what the kernel has said; one that said nothing leaves no file."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if not text:
+        log.unlink()
+    elif scrub(text) != text:
+        store.write_text(log, scrub(text))
+
+
+def worded(end: Any) -> dict[str, Any]:
+    """How a notebook ended, as the manifest has it."""
+    if end.status == "succeeded":
+        return {"status": end.status, "detail": "", "error": None, "peak": end.peak}
+    told = "; ".join(" ".join(line.split()) for line in end.message.splitlines() if line.strip())
+    plainly = end.status != "failed" or end.type in {"KitError", "RunFailed", "Waiting", "NotAllowed", "DeadKernelError", "RuntimeError"}
+    status = WAITING if end.type == "Waiting" else end.status
+    error = {"type": end.type, "message": told if plainly else f"{end.type}: {told}", "cell": end.cell, "line": end.line, "source": end.source, "traceback": end.traceback}
+    return {"status": status, "detail": end.detail, "error": error, "peak": end.peak}
+
+
+def page(chain: Chain, notebook: Path) -> None:
+    """Draw a notebook's page, in a fork that has what it takes."""
+    kernels.nursery().call("mlops_kit.pipeline.report:drawn", str(notebook), cwd=str(chain.project.root), log=str(chain.folder / "logs" / "pages.stderr"))
+
+
+def finish(chain: Chain) -> None:
+    """Mirror the run in MLflow and draw its page; neither undoes the run if it fails."""
+    from mlops_kit.pipeline import report
+
+    made, folder = chain.made, chain.folder
+    chain.aside.shutdown(wait=True)
+    (folder / manifest.RESERVE).unlink(missing_ok=True)
+    manifest.write(folder, made)
+    chain.hashes.save()
+    for failed in filter(None, (f.exception() for f in chain.pages)):
+        chain.say(f"a page could not be drawn: {failed}")
+    if any(e["status"] not in {"skipped", "not run"} for e in made["stages"].values()):
+        try:
+            made["mlflow"] = kernels.nursery().call("mlops_kit.pipeline.run:mirrored", str(chain.project.root), str(folder), cwd=str(chain.project.root), log=str(folder / "logs" / "mlflow.stderr"))
+            made.pop("unrecorded", None)
+        except RunFailed as error:
+            made["unrecorded"] = str(error)
+        manifest.write(folder, made)
+    report.write(folder, made)
+
+
+def mirrored(root: str, folder: str) -> dict[str, str]:
+    """File a run in MLflow; the ids of its runs there."""
+    from mlops_kit import tracking
+
+    return tracking.log_run(stages.recorded(configs.load(root), Path(folder)), manifest.read(Path(folder)))
 
 
 def failure(made: dict[str, Any]) -> KitError | None:
     """The error to leave a failed run with; None for one that ended well."""
     if made["status"] == "succeeded":
-        return None
+        return RunFailed(f"the run succeeded, but MLflow could not be told: {made['unrecorded']}", cure="mend what it names; the next run is recorded again") if made.get("unrecorded") else None
     if made["status"] == WAITING:
         return Waiting(f"run {made['run']} waits for an approval", "somebody who looks at its page and its model card", f'mlops approve {made["run"]} --reason "why", or mlops reject {made["run"]} --reason "why"')
     for name, entry in made["stages"].items():
-        if entry["status"] == "failed":
-            return RunFailed(f"{name} failed: {entry['error']['message']}", cure="look at the run's page, mend what it names, then: mlops run")
+        if entry["status"] in ENDS and entry["status"] != WAITING and entry.get("error"):
+            return RunFailed(f"{name} {'' if entry['status'] == 'failed' else 'was ' if entry['status'] in {'killed', 'interrupted'} else ''}{manifest.words(entry)}: {entry['error']['message']}", cure=f"look at the run's page or mlops logs {name}, mend what it names, then: mlops run")
     return RunFailed(f"the run was {made['status']}", cure="mlops run goes on where it stopped")
