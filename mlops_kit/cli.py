@@ -33,35 +33,121 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceb
         os.environ["MLOPS_DEBUG"] = "1"
 
 
-@app.command()
-def run(
-    project: Where = "",
-    as_of: Annotated[str, typer.Option(help="Moment that stages 1 to 4 do not see past")] = "",
-    until: Annotated[str, typer.Option(help="Moment up to which deploy, monitor and retrain see")] = "",
-    param: Annotated[list[str] | None, typer.Option("-p", help="stage.name=value, as often as needed")] = None,
-    first: Annotated[str, typer.Option("--from", help="First stage to run")] = "",
-    last: Annotated[str, typer.Option("--to", help="Last stage to run")] = "",
-    only: Annotated[str, typer.Option(help="The one stage to run")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Run what is unchanged too")] = False,
-    sample: Annotated[int, typer.Option(help="Rows of a quick trial run; never promoted", min=0)] = 0,
-    note: Annotated[str, typer.Option(help="Why this run")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Run the chain of notebooks; what is unchanged is skipped."""
+AsOf = Annotated[str, typer.Option("--as-of", help="Moment that stages 1 to 4 do not see past")]
+Until = Annotated[str, typer.Option("--until", help="Moment up to which deploy, monitor and retrain see")]
+Param = Annotated[list[str] | None, typer.Option("-p", help="stage.name=value, as often as needed")]
+First = Annotated[str, typer.Option("--from", help="First stage to run")]
+Last = Annotated[str, typer.Option("--to", help="Last stage to run")]
+Only = Annotated[str, typer.Option("--only", help="The one stage to run")]
+Force = Annotated[bool, typer.Option("--force", help="Run what is unchanged too")]
+Sample = Annotated[int, typer.Option("--sample", help="Rows of a quick trial run; never promoted", min=0)]
+Verify = Annotated[bool, typer.Option("--verify", help="Read all files anew instead of going by size and time")]
+
+
+def asked(project: str, param: list[str] | None, stages: tuple[str, str, str], jobs: int | None = None, cold: bool = False, **laid: Any) -> tuple[Any, list[str], dict[str, dict[str, Any]]]:
+    """The project with the command line's values laid over it, the chosen stages, and their parameters."""
     from mlops_kit import config as configs
     from mlops_kit.pipeline import params
     from mlops_kit.pipeline import run as chain
+
+    opened = configs.load(project or None)
+    how = {**opened.config.run.model_dump(), **({"jobs": jobs} if jobs is not None else {}), **({"kernels": "cold"} if cold else {})}
+    opened = opened.with_values("the command line", run=how if how != opened.config.run.model_dump() else None, **{k: v or None for k, v in laid.items()})
+    return opened, chain.selected(opened, *stages), params.from_text(param or [], list(opened.config.stages))
+
+
+@app.command()
+def run(
+    project: Where = "", as_of: AsOf = "", until: Until = "", param: Param = None, first: First = "", last: Last = "", only: Only = "", force: Force = False, sample: Sample = 0,
+    note: Annotated[str, typer.Option(help="Why this run")] = "",
+    jobs: Annotated[int | None, typer.Option(help="Stages and branches at once; default: as many as there are cores", min=0)] = None,
+    cold: Annotated[bool, typer.Option("--cold", help="Plain kernels, which share no imports")] = False,
+    each: Annotated[list[str] | None, typer.Option("--each", help="stage.name=A,B,C or seed=1,2,3: the chain once for each; of several, once for each combination")] = None,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Start the other branches when one has failed")] = False,
+    verify: Verify = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Run the chain of notebooks; what is unchanged is skipped."""
+    from mlops_kit.pipeline import branches
+    from mlops_kit.pipeline import run as chain
     from mlops_kit.pipeline.progress import Teller
 
-    opened = configs.load(project or None).with_values("the command line", as_of=as_of or None, until=until or None, sample=sample or None)
-    chosen = chain.selected(opened, first, last, only)
-    given = params.from_text(param or [], list(opened.config.stages))
+    opened, chosen, given = asked(project, param, (first, last, only), jobs, cold, as_of=as_of, until=until, sample=sample)
+    varied = branches.grid(opened, each or [])
     say = Teller(sys.stderr if as_json else sys.stdout)
     try:
-        made = chain.run(opened, chosen, given, force, note, say)
+        if varied:
+            made = branches.run(opened, chosen, given, force, note, say, varied, keep_going)
+        else:
+            made = chain.run(opened, chosen, given, force, note, say, verify=verify)
     finally:
         say.close()
     ended(made, opened.config.reports, as_json)
+
+
+@app.command()
+def plan(
+    project: Where = "", as_of: AsOf = "", until: Until = "", param: Param = None, first: First = "", last: Last = "", only: Only = "", force: Force = False, sample: Sample = 0,
+    accept: Annotated[bool, typer.Option("--accept", help="Take the chosen stages as up to date: what was edited does not matter")] = False,
+    verify: Verify = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """What mlops run would do with each stage, and why; nothing is run."""
+    from getpass import getuser
+
+    from mlops_kit import sources
+    from mlops_kit.pipeline import fingerprint
+    from mlops_kit.pipeline import plan as planning
+    from mlops_kit.pipeline import run as chain
+
+    opened, chosen, given = asked(project, param, (first, last, only), as_of=as_of, until=until, sample=sample)
+    opened = sources.settled(opened)
+    values = {s: chain.resolved(opened, s, given.get(s, {})) for s in chosen}
+    if accept:
+        for stage, why in planning.accept(opened, chosen, values, getuser()).items():
+            print(f"{stage}: taken as it is, although {'; '.join(why)}")
+    found = planning.make(opened, chosen, values, force, fingerprint.Hashes(opened, verify))
+    if as_json:
+        print(json.dumps([{"stage": d.stage, "action": d.action, "why": list(d.why), "origin": d.origin.name if d.origin else None} for d in found]))
+        return
+    width = max(len(d.stage) for d in found)
+    for d in found:
+        print(f"{d.stage:<{width}}  {d.action if d.action != 'depends' else 'run?':<5} {'if what it reads changes: ' if d.action == 'depends' else ''}{d.reason}")
+
+
+@app.command()
+def logs(stage: str, name: Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")] = "", project: Where = "") -> None:
+    """What a stage's kernel said: printed lines, warnings, the error."""
+    from mlops_kit.pipeline import replay
+    from mlops_kit.session import Session
+
+    print(replay.said(Session(project or None).folder(name), stage))
+
+
+@app.command()
+def debug(stage: str, name: Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")] = "", project: Where = "") -> None:
+    """A console in the state in which a stage failed: its cells are run again up to there, in a copy of its run."""
+    from mlops_kit.pipeline import replay
+    from mlops_kit.session import Session
+
+    opened = Session(project or None)
+    replay.console(opened.project, opened.folder(name), stage)
+
+
+@app.command()
+def reproduce(name: Annotated[str, typer.Argument(metavar="RUN", help="The run to make again")], project: Where = "", as_json: AsJson = False) -> None:
+    """Make an old run again from its commit, its parameters and its data, and say whether all comes out the same."""
+    from mlops_kit.pipeline import replay
+    from mlops_kit.pipeline.progress import Teller
+    from mlops_kit.session import Session
+
+    opened = Session(project or None)
+    say = Teller(sys.stderr if as_json else sys.stdout)
+    try:
+        found = replay.reproduce(opened.project, opened.folder(name), say)
+    finally:
+        say.close()
+    print(json.dumps(found.to_json_dict()) if as_json else found.text)
+    if not found.same:
+        raise RunFailed(found.sentence, cure="the lines marked ▲ say what differs")
 
 
 def ended(made: dict[str, Any], reports: str, as_json: bool = False) -> None:
@@ -103,8 +189,8 @@ def status(project: Where = "", as_json: AsJson = False) -> None:
     marked = f" (sample of {made['sample']:,} rows)" if made["sample"] else ""
     print(f"run {made['run']} of {made['project']}{marked}: {made['status']}, started {made['started'][:16]} UTC")
     for name, entry in made["stages"].items():
-        said = entry.get("sentence") or (entry.get("error") or {}).get("message") or entry.get("reason", "")
-        print(f"  {name:<9}{entry['status']:<13}{said}")
+        said = (entry.get("error") or {}).get("message") or entry.get("sentence") or entry.get("reason", "")
+        print(f"  {name:<9}{manifest.words(entry):<13} {said}")
 
 
 @app.command()

@@ -234,6 +234,7 @@ class Keep(Section):
     runs: int = Field(20, ge=1, description="Fewest newest runs that are always kept")
     age: Duration = Field(timedelta(days=90), description="A run older than this goes")
     cache: Duration = Field(timedelta(days=30), description="What was not written in .mlops/cache for this long goes")
+    data: Size = Field(10**9, description="Largest file that is kept with a run, so that it can be made again")
 
 
 class After(Section):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import html
 import json
 import os
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,15 @@ class Stage:
     """What a notebook holds; made by ``open``."""
 
     def __init__(self, name: str, project: configs.Project, run: Path, draft: bool) -> None:
-        self.name, self.project, self.run, self.draft = name, project, run, draft
+        self.name, self.project, self.run, self._draft = name, project, run, draft
         self.config = project.config
         self.record: dict[str, Any] = {"stage": name, "artifacts": {}, "logged": {}, "shown": [], "verdicts": [], "sentence": "", "read": {}}
+
+    @property
+    def draft(self) -> bool:
+        """Whether the stage is run by hand; whoever asks does something else then, so that no run takes it over."""
+        self.record["apart"] = True
+        return self._draft
 
     @property
     def seed(self) -> int:
@@ -121,13 +128,13 @@ class Stage:
 
     def read(self, name: str) -> Any:
         """An artifact by name: from this run; by hand from the draft or the latest run, the newer one."""
-        places = [self.run] if not self.draft else self._places()
+        places = [self.run] if not self._draft else self._places()
         for place in places:
             known = artifacts(place)
             if name in known:
                 self.record["read"][name] = known[name].content or known[name].sha256
                 return store.read_artifact(place, known[name])
-        if self.draft and len(places) == 1:
+        if self._draft and len(places) == 1:
             raise KitError(f"{name!r} cannot be read: there is no run yet", "a run that has made it", "mlops run")
         have = {n for place in places for n in artifacts(place)}
         raise KitError(f"no artifact {name!r} in {', '.join(p.name for p in places)}", nearest(name, have) if have else "a run that has got that far", "mlops run")
@@ -223,6 +230,8 @@ class Stage:
         if absent:
             raise RunFailed(f"{self.name} did not write {absent[0]!r}", f"stage.write({absent[0]!r}, …) before hand_over", "or take it out of stages." + self.name + ".writes")
         self.record.update(sentence=sentence, done=True)
+        if self._draft:
+            self.record["by_hand"] = by_hand()
         self._file()
         rows = [(n, a["kind"], a["rows"], (a["content"] or "")[:12]) for n, a in made.items()]
         display(Table("What this stage hands on", sentence, pd.DataFrame(rows, columns=["artifact", "kind", "rows", "content"])))
@@ -236,12 +245,27 @@ class Stage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose results are kept for the next time, by its code and its arguments: for the dear steps of a stage.
+
+        ``fitted = stage.cache(fit.fit)(family, params, frame, …)`` is quick when the notebook runs again after a
+        failure. What the project's own modules say counts as its code, all of it. (joblib's Memory, in ``.mlops/cache``.)
+        """
+        import hashlib
+
+        from joblib import Memory
+
+        files = sorted({f for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None)) and trace.own(f) and os.path.exists(f)})
+        code = hashlib.sha256("".join(store.sha256(Path(f)) for f in files).encode()).hexdigest()[:12]
+        cached: Callable[..., Any] = Memory(self.cache_path(f"steps/{code}"), verbose=0).cache(function)
+        return cached
+
     def save_models(self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any], trials: Table) -> None:
         """Log the search, the judged and the final model in MLflow; file where they are as ``model``."""
         from mlops_kit import tracking
 
         facts = {"threshold": recipe["threshold"], "classes": [0, 1] if self.config.task == "binary" else None, "target": self.config.target, "sample": self.sample}
-        tags = {"mlflow.runName": f"{self.name} of {self.run_id}", "draft": str(self.draft), "run": self.run_id, **{f"data.{n}": h for n, h in self.record["read"].items()}}
+        tags = {"mlflow.runName": f"{self.name} of {self.run_id}", "draft": str(self._draft), "run": self.run_id, **{f"data.{n}": h for n, h in self.record["read"].items()}}
         saved = tracking.log_training(self.project, {"judged": judged, "model": model}, example, facts, (trials.data, recipe), tags)
         self.record["mlflow_run"] = saved["run"]
         entry = {**saved["model"], "judged": saved["judged"], "features": list(example.columns), "threshold": recipe["threshold"]}
@@ -262,10 +286,20 @@ class Stage:
         return self.run / "alerts.jsonl" if self.draft else self.project.path(self.config.monitor.alerts)
 
     def _repr_html_(self) -> str:
-        where = "draft" if self.draft else f"run {self.run_id}"
+        where = "draft" if self._draft else f"run {self.run_id}"
         marked = f" · <b>sample of {self.sample:,} rows</b>" if self.sample else ""
         period = f" · as of {self.as_of:%Y-%m-%d}, until {self.until:%Y-%m-%d}" if self.as_of is not None else ""
         return f"<p>{html.escape(self.config.name)} · {self.name} · {where}{period}{marked}</p>"
+
+
+def by_hand() -> dict[str, Any]:
+    """What was run in this kernel, and what it used: by it a run can take over a stage that was run by hand."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    run = [] if shell is None else list(shell.user_ns["In"][1:])
+    names = {} if shell is None else shell.user_ns
+    return {"ran": [trace.cell_hash(c) for c in run], "values": {n: v for n, v in names.items() if n[0] != "_" and isinstance(v, (str, int, float, bool, list, dict, type(None)))}, "used": trace.report(exact=False), "at": time.time()}
 
 
 def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open in a notebook

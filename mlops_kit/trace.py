@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import builtins
 import glob
+import hashlib
 import importlib
 import os
 import re
@@ -127,6 +128,11 @@ def file(path: str | Path) -> None:
     for name in names:
         found = os.stat(name)
         files.setdefault(name, (found.st_size, found.st_mtime_ns))
+
+
+def cell_hash(source: str) -> str:
+    """The hash of a cell's code."""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def canonical(name: str) -> str:

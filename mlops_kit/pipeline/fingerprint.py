@@ -93,7 +93,7 @@ class Now:
         """The hashes of a notebook's code cells."""
         book = self.project.notebook(stage)
         if book not in self._cells:
-            self._cells[book] = [cell_hash(c["source"]) for c in params.code_cells(book)]
+            self._cells[book] = [trace.cell_hash(c["source"]) for c in params.code_cells(book)]
         return self._cells[book]
 
     @cached_property
@@ -125,15 +125,10 @@ class Now:
         return path
 
 
-def cell_hash(source: str) -> str:
-    """The hash of a cell's code."""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
-
-
 def secret_hash(name: str) -> str | None:
     """What is kept of an environment variable: not its value."""
     value = os.environ.get(name)
-    return None if value is None else cell_hash(value)
+    return None if value is None else trace.cell_hash(value)
 
 
 def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any], inputs: Mapping[str, str]) -> Trace:
@@ -148,7 +143,7 @@ def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any],
     inputs : dict
         Content of each artifact that it read from the stages before.
     """
-    hashes, edited = now.hashes, {*used["edited"], *(f for f, seen in used["files"].items() if seen != list(state(f)))}
+    hashes, edited = now.hashes, {*used["edited"], *(f for f, seen in used["files"].items() if tuple(seen) != state(f))}
     held = now.project.config.stages[stage]
     files = {now.name(f): EDITED if f in edited else hashes.of(f) for f in used["files"]}
     return {
@@ -202,6 +197,16 @@ def differences(now: Now, stage: str, values: Mapping[str, Any], inputs: Mapping
         yield f"Python {old['python']} → {PYTHON}"
     for what in old["unknowable"]:
         yield f"its source is {what}: only reading it tells whether it changed"
+
+
+def renewed(now: Now, stage: str, values: Mapping[str, Any], old: Trace) -> Trace:
+    """A trace as if the stage had run now and used the same: for a change that somebody says does not matter."""
+    return {
+        **old, "cells": now.cells(stage), "params": dict(values), "settings": {n: now.settings[n] for n in old["settings"] if n in now.settings},
+        "files": {f: now.hash(f) for f in dict.fromkeys([*old["files"], *now.project.config.stages[stage].files])}, "listings": {p: [now.name(f) for f in trace.listed(str(now.path(p)))] for p in old["listings"]},
+        "modules": {m: {**about, "hash": now.hash(m)} for m, about in old["modules"].items()}, "packages": {p: now.versions[p] for p in old["packages"] if p in now.versions},
+        "env": {n: secret_hash(n) for n in now.project.config.stages[stage].env}, "python": PYTHON,
+    }  # fmt: skip
 
 
 def changes(what: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[str]:

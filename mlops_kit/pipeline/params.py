@@ -15,6 +15,7 @@ import yaml
 
 from mlops_kit.errors import KitError, nearest
 
+SHARED = ("as_of", "until", "sample", "seed")  # run-wide values given to each notebook that declares them
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 
 

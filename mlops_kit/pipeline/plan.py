@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit import stage as stages
+from mlops_kit import store
 from mlops_kit.config import After, Project, duration_text, order
-from mlops_kit.pipeline import fingerprint, manifest
+from mlops_kit.errors import KitError
+from mlops_kit.pipeline import fingerprint, manifest, params
 
 DONE = ("succeeded", "skipped")
 NOT_CHOSEN = "not chosen"
@@ -40,7 +42,7 @@ class Decision:
     @property
     def reason(self) -> str:
         """The reasons as one line."""
-        if self.action == "skip":
+        if self.action == "skip" and not self.why:
             return f"unchanged since {self.origin.name}" if self.origin else ""
         more = f" (and {len(self.why) - 3} more)" if len(self.why) > 3 else ""
         return "; ".join(self.why[:3]) + more
@@ -92,7 +94,33 @@ def decide(now: fingerprint.Now, history: History, stage: str, values: Mapping[s
             waits = held.rerun != "never" and any(inputs.get(name, "") is None for name in old["inputs"])
             return Decision(stage, "depends" if waits else "skip", (), folder, entry)
         best = best or tuple(why)
+    if (done := by_hand(now, stage, values, inputs)) is not None:
+        return done
     return Decision(stage, "run", best or ("it has not been run yet",))
+
+
+def by_hand(now: fingerprint.Now, stage: str, values: Mapping[str, Any], inputs: Mapping[str, str | None]) -> Decision | None:
+    """The stage as somebody has run it by hand, if that is what a run would do: top to bottom, in a fresh kernel, with all as it is now, and saved."""
+    project, draft = now.project, now.project.reports / "draft"
+    file, book = draft / stages.RECORD / f"{stage}.json", project.notebook(stage)
+    if not file.exists():
+        return None
+    record = store.read_json(file)
+    hand = record.get("by_hand", {})
+    if not record.get("done") or record.get("apart") or hand.get("ran") != now.cells(stage) or book.stat().st_mtime < hand["at"] - 1:
+        return None
+    counts = [c["execution_count"] for c in params.code_cells(book)]
+    given = {n: v if (v := hand["values"].get(n)) or n not in params.SHARED else values[n] for n in values}
+    if counts != list(range(1, len(counts) + 1)) or given != dict(values):
+        return None
+    read = {n: str(inputs[n]) for n in record["read"] if inputs.get(n) is not None}
+    made = fingerprint.of(now, stage, values, hand["used"], read)
+    if read != record["read"] or [*fingerprint.differences(now, stage, values, inputs, made)] or [*fingerprint.broken(draft, record["artifacts"], now.hashes, now.project.config.stages[stage].writes)]:
+        return None
+    moment = datetime.fromtimestamp(hand["at"])
+    facts = {k: record[k] for k in ("sentence", "logged", "artifacts", "mlflow_run") if k in record}
+    entry = {**facts, "params": dict(values), "trace": made, "fingerprint": fingerprint.whole(made), "started": datetime.fromtimestamp(record["opened"], UTC).isoformat(timespec="milliseconds"), "seconds": round(hand["at"] - record["opened"], 2), "parts": fingerprint.origins(now)}
+    return Decision(stage, "skip", (f"{book.name} as saved {moment:%H:%M}",), draft, entry)
 
 
 def aged(entry: Mapping[str, Any]) -> timedelta:
@@ -128,10 +156,48 @@ def make(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, 
     return found
 
 
+def accept(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], by: str) -> dict[str, list[str]]:
+    """Take the chosen stages of the latest run as up to date, whatever was edited since; what was accepted, by stage.
+
+    Raises
+    ------
+    KitError
+        If there is no run, or a stage has other inputs or damaged outputs: that no word can mend.
+    """
+    now, history = fingerprint.Now(project), History(project)
+    found = latest(project, history)
+    if found is None:
+        raise KitError("there is no run whose stages could be taken as they are", "one of the same as_of and until", "mlops run")
+    folder, made = found
+    inputs: dict[str, str | None] = {}
+    for entry in made["stages"].values():
+        inputs |= contents(entry)
+    accepted = {}
+    for stage in chosen:
+        entry = made["stages"][stage]
+        if entry["status"] not in DONE or not entry.get("trace"):
+            raise KitError(f"{stage} cannot be taken as it is: in run {made['run']} it is {entry['status']}", "a stage that ended well", "mlops run")
+        why = [*fingerprint.differences(now, stage, values[stage], inputs, entry["trace"])]
+        renewed = fingerprint.renewed(now, stage, values[stage], entry["trace"])
+        left = [*fingerprint.differences(now, stage, values[stage], inputs, renewed), *fingerprint.broken(folder, entry["artifacts"], now.hashes, project.config.stages[stage].writes)]
+        if left:
+            raise KitError(f"{stage} cannot be taken as it is: {left[0]}", "equal inputs and intact outputs", "mlops run")
+        if why:
+            accepted[stage] = why
+            entry.update(trace=renewed, fingerprint=fingerprint.whole(renewed), accepted={"by": by, "at": manifest.now(), "why": why})
+    manifest.write(folder, made)
+    return accepted
+
+
+def latest(project: Project, history: History) -> tuple[Path, dict[str, Any]] | None:
+    """The latest run of the project's two moments; branches are not runs of their own."""
+    wanted = [m.isoformat() if m else None for m in (project.config.as_of, project.config.until)]
+    return next(((f, m) for f, m in history if [m["as_of"], m["until"]] == wanted and not m.get("branch")), None)
+
+
 def nothing_to_do(project: Project, plan: list[Decision], history: History) -> dict[str, Any] | None:
     """The latest run of the same two moments, if all of a plan is skipped and that run has it all."""
-    wanted = [m.isoformat() if m else None for m in (project.config.as_of, project.config.until)]
-    same = next(((f, m) for f, m in history if [m["as_of"], m["until"]] == wanted and not m.get("branch")), None)
+    same = latest(project, history)
     if same is None or any(d.action != "skip" for d in plan):
         return None
     folder, made = same

@@ -22,7 +22,7 @@ from mlops_kit import sources, store
 from mlops_kit import stage as stages
 from mlops_kit.config import Project, order
 from mlops_kit.errors import KitError, RunFailed, Waiting, nearest
-from mlops_kit.pipeline import fingerprint, kernels, manifest, params, plan
+from mlops_kit.pipeline import fingerprint, kernels, manifest, params, plan, replay
 from mlops_kit.pipeline.plan import DONE, NOT_CHOSEN
 from mlops_kit.pipeline.progress import Say
 from mlops_kit.stage import WAITING
@@ -83,16 +83,13 @@ def selected(project: Project, first: str = "", last: str = "", only: str = "") 
     return line[begin : end + 1]
 
 
-SHARED = ("as_of", "until", "sample", "seed")  # run-wide values given to each notebook that declares them
-
-
 def resolved(project: Project, stage: str, given: dict[str, Any]) -> dict[str, Any]:
     """The parameters that a stage's notebook is run with, checked."""
     known = params.read(project.notebook(stage))
     config = project.config
     moments = {"as_of": config.as_of.isoformat() if config.as_of else "", "until": config.until.isoformat() if config.until else ""}
     shared = {**moments, "sample": config.sample, "seed": config.seed}
-    return params.checked(stage, known, {**{k: shared[k] for k in SHARED if k in known}, **config.stages[stage].params, **given})
+    return params.checked(stage, known, {**{k: shared[k] for k in params.SHARED if k in known}, **config.stages[stage].params, **given})
 
 
 def run(project: Project, chosen: list[str], given: Values, force: bool, note: str, say: Say, **more: Any) -> dict[str, Any]:
@@ -105,7 +102,7 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     force : bool
         Run what is unchanged too.
     **more
-        ``folder``, ``stop`` and ``facts`` of a branch (``branches.py``).
+        ``verify``: read all files anew; ``folder``, ``stop`` and ``facts`` of a branch (``branches.py``).
 
     Raises
     ------
@@ -114,7 +111,7 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     """
     project = sources.settled(project)
     values = {s: resolved(project, s, given.get(s, {})) for s in chosen}
-    found = plan.make(project, chosen, values, force)
+    found = plan.make(project, chosen, values, force, fingerprint.Hashes(project, more.pop("verify", False)))
     if not more and (same := plan.nothing_to_do(project, found, plan.History(project))):
         return same
     kernels.nursery(kernels.wanted(project, [d.stage for d in found if d.action != "skip"]))
@@ -218,6 +215,9 @@ def taken(chain: Chain, stage: str) -> bool:
     found = plan.decide(now, chain.history, stage, chain.values[stage], chain.inputs(), chain.force)
     if found.origin is not None and found.action == "skip":
         carry(chain, stage, found.origin, found.entry, found.reason)
+        if found.origin.name == "draft":
+            store.write_text(chain.folder / "notebooks" / chain.project.notebook(stage).name, chain.project.notebook(stage).read_text(encoding="utf-8"))
+            chain.pages.append(chain.aside.submit(page, chain, chain.folder / "notebooks" / chain.project.notebook(stage).name))
         chain.say(f"{stage}: skipped, {found.reason}")
         return False
     chain.note(stage, status="running", started=manifest.now(), why=list(found.why), params=chain.values[stage], parts=fingerprint.origins(now))
@@ -276,6 +276,7 @@ def one(chain: Chain, stage: str) -> None:
     if end["status"] == "succeeded" and used is not None:
         facts["trace"] = traced(chain, stage, record, used)
         facts["fingerprint"] = fingerprint.whole(facts["trace"])
+        replay.keep(chain.project, facts["trace"])
     chain.note(stage, **end, seconds=round(time.perf_counter() - begin, 2), attempts=attempt + 1, **facts)
     entry = chain.entry(stage)
     place = f" in cell {entry['error']['cell']}" if entry["error"] and entry["error"].get("cell") else ""
