@@ -168,6 +168,11 @@ def told(made: dict[str, Any], reports: str) -> None:
     for name in ("review", "deploy", "monitor", "retrain"):
         if done.get(name, {}).get("sentence"):
             print(f"  {name}: {done[name]['sentence']}")
+    if made.get("branches"):
+        from mlops_kit.pipeline import keeping, report
+
+        columns, rows = report.branch_table(made)
+        print(keeping.aligned([columns, *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in rows)]))
     print(f"Look at {reports}/{made['run']}/index.html")
 
 

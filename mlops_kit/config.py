@@ -331,6 +331,7 @@ class Config(Section):
     people: People = People()
     keep: Keep = Keep()
     run: Run = Run()
+    seven: bool = Field(True, description="Whether the seven stages belong to the chain; false, as where the project's notebooks have none of them: only the stages named here")
     stages: dict[str, Stage] = Field(default_factory=dict, description="Changes to a stage, or a stage of one's own")
 
     @model_validator(mode="before")
@@ -340,6 +341,8 @@ class Config(Section):
         given = data.get("stages") if isinstance(data, dict) else None
         if isinstance(data, dict) and (given is None or isinstance(given, dict)):
             given = given or {}
+            if data.get("seven") is False:
+                return {"source": "", "target": "", "task": "regression", **data}
             merged = {k: {**v, **(given.get(k) or {})} if isinstance(given.get(k) or {}, dict) else given[k] for k, v in STAGES.items()}
             data = {**data, "stages": {**merged, **{k: v for k, v in given.items() if k not in STAGES}}}
         return data
@@ -525,6 +528,9 @@ def load(start: str | Path | None = None) -> Project:
         raise KitError(f"{FILE} is empty", "at least name, source, target and task", "see the README, 'your own table'")
     if not isinstance(data, dict):
         raise KitError(f"{FILE} holds a {type(data).__name__}, not keys", "keys and values, 'name: value'", f"edit {FILE}")
+    own = root / str(data.get("notebooks") or "notebooks")
+    if data.get("stages") and own.is_dir() and not any((own / s["notebook"]).exists() for s in STAGES.values()):
+        data = {"seven": False, **data}
     return Project(root, validated(data, FILE))
 
 

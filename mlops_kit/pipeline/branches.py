@@ -157,12 +157,3 @@ def told(done: dict[str, Any]) -> dict[str, Any]:
     error = next(((e.get("error") or {}).get("message") for e in entries if e.get("error")), "")
     numbers = {f"{s}.{k}": v for s, e in done["stages"].items() for k, v in e.get("logged", {}).items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
     return {"status": done["status"], "seconds": round(sum(e.get("seconds", 0) for e in entries if e["status"] != "skipped"), 1), "numbers": numbers, "said": error}
-
-
-def table(made: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """The branches beside one another: columns and rows, of the numbers only those that differ."""
-    found = made.get("branches", [])
-    keys = list(dict.fromkeys(k for b in found for k in b.get("numbers", {})))
-    differ = [k for k in keys if len({b.get("numbers", {}).get(k) for b in found}) > 1]
-    rows = [[*b["values"].values(), b["status"], b.get("seconds", ""), *(b.get("numbers", {}).get(k, "") for k in differ), b.get("said", "")] for b in found]
-    return [*(found[0]["values"] if found else ()), "status", "seconds", *differ, "says"], rows

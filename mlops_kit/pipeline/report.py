@@ -13,6 +13,7 @@ from mlops_kit import stage as stages
 from mlops_kit import store
 from mlops_kit.config import resources
 from mlops_kit.pipeline import params
+from mlops_kit.pipeline.manifest import words
 from mlops_kit.results import COLOURS, MARKS, Verdict, Verdicts, plain, revive
 
 STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch"), stages.WAITING: ("◆", "watch")}
@@ -57,6 +58,10 @@ def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, st
     entries = manifest["stages"]
     failed = next((n for n, e in entries.items() if e["status"] in BAD), None)
     said = entries.get("review", {}).get("sentence") or next((e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")), "Nothing was run.")
+    if manifest.get("branches"):
+        well = sum(b["status"] == "succeeded" for b in manifest["branches"])
+        good = well == len(manifest["branches"])
+        return "● Done" if good else f"▲ {manifest['status'].capitalize()}", "good" if good else "act", f"{well} of {len(manifest['branches'])} branches succeeded."
     if failed:
         blocked = failed == "review" and verdicts.blocked
         return "▲ Not fit to serve" if blocked else "▲ Failed", "act", f"The run {'stopped' if blocked else 'failed'} in {failed}: {why(entries[failed])}"
@@ -95,10 +100,19 @@ def write(run: Path, manifest: dict[str, Any]) -> Path:
     numbers: list[Any] = next((f["numbers"] for r in found.values() for f in r["shown"] if f.get("numbers")), [])
     text = render(
         "index.html", m=manifest, badge=badge, colour=colour, headline=first + ("." if rest else ""), detail=told(manifest, "".join(rest)),
-        numbers=[plain(n) for n in numbers], stages=[line(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()], origin=origin(manifest), **checks(verdicts),
+        numbers=[plain(n) for n in numbers], stages=[line(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()], origin=origin(manifest), branches=branch_table(manifest), **checks(verdicts),
     )  # fmt: skip
     store.write_text(run / "index.html", text)
     return run / "index.html"
+
+
+def branch_table(manifest: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """The branches beside one another: columns and rows, of the numbers only those that differ."""
+    found = manifest.get("branches", [])
+    keys = list(dict.fromkeys(k for b in found for k in b.get("numbers", {})))
+    differ = [k for k in keys if len({b.get("numbers", {}).get(k) for b in found}) > 1]
+    rows = [[*b["values"].values(), b["status"], b.get("seconds", ""), *(b.get("numbers", {}).get(k, "") for k in differ), b.get("said", "")] for b in found]
+    return [*(found[0]["values"] if found else ()), "status", "seconds", *differ, "says"], rows
 
 
 def revived(verdict: Any) -> Verdict:
@@ -123,7 +137,7 @@ def line(run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]) ->
     drawn = [f for f in record.get("shown", []) if f["figure"] and (run / f["figure"]).exists()]
     figures = [{**f, "svg": (run / f["figure"]).read_text(encoding="utf-8")} for f in sorted(drawn, key=lambda f: not f["front"])]
     return {
-        "name": name, "status": entry["status"], "mark": mark, "colour": colour, "question": entry["question"], "figures": figures,
+        "name": name, "status": words(entry), "mark": mark, "colour": colour, "question": entry["question"], "figures": figures,
         "sentence": (entry.get("error") or {}).get("message") or entry.get("sentence") or entry.get("reason", ""),
         "seconds": f"{entry['seconds']:.0f}" if "seconds" in entry else "", "links": [(text, path.relative_to(run).as_posix()) for text, path in pages if path.exists()],
     }  # fmt: skip

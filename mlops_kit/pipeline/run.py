@@ -148,6 +148,8 @@ def carried_out(chain: Chain) -> dict[str, Any]:
     """Run what has not been run yet of a run, and say how it ended."""
     made, folder = chain.made, chain.folder
     manifest.begin(folder, made)
+    for name in ("logs", "notebooks"):
+        (folder / name).mkdir(exist_ok=True)
     for old in chain.history.folders:
         manifest.bury(old)
     with kernels.terminated():
@@ -307,8 +309,6 @@ def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any]
     project, folder, held = chain.project, chain.folder, chain.project.config.stages[stage]
     source = project.notebook(stage)
     target, log = folder / "notebooks" / source.name, folder / "logs" / f"{stage}.stderr"
-    for path in (target, log):
-        path.parent.mkdir(exist_ok=True)
     log.write_bytes(b"")
     (folder / stages.RECORD / f"{stage}.json").unlink(missing_ok=True)
     used: list[Mapping[str, Any] | None] = [None]
@@ -412,6 +412,9 @@ def finish(chain: Chain) -> None:
         except RunFailed as error:
             made["unrecorded"] = str(error)
         manifest.write(folder, made)
+    for log in (folder / "logs").iterdir():
+        if not log.stat().st_size:
+            log.unlink()
     report.write(folder, made)
 
 
@@ -431,4 +434,7 @@ def failure(made: dict[str, Any]) -> KitError | None:
     for name, entry in made["stages"].items():
         if entry["status"] in ENDS and entry["status"] != WAITING and entry.get("error"):
             return RunFailed(f"{name} {'' if entry['status'] == 'failed' else 'was ' if entry['status'] in {'killed', 'interrupted'} else ''}{manifest.words(entry)}: {entry['error']['message']}", cure=f"look at the run's page or mlops logs {name}, mend what it names, then: mlops run")
+    for branch in made.get("branches", []):
+        if branch["status"] in ENDS:
+            return RunFailed(f"branch {branch['name']} {branch['status']}: {branch['said']}", cure="look at its page, mend what it names, then run again: what succeeded is skipped")
     return RunFailed(f"the run was {made['status']}", cure="mlops run goes on where it stopped")
