@@ -251,13 +251,25 @@ class Stage:
         ``fitted = stage.cache(fit.fit)(family, params, frame, …)`` is quick when the notebook runs again after a
         failure. What the project's own modules say counts as its code, all of it. (joblib's Memory, in ``.mlops/cache``.)
         """
-        import hashlib
+        import functools
+        import inspect
 
         from joblib import Memory
 
         files = sorted({f for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None)) and trace.own(f) and os.path.exists(f)})
-        code = hashlib.sha256("".join(store.sha256(Path(f)) for f in files).encode()).hexdigest()[:12]
-        cached: Callable[..., Any] = Memory(self.cache_path(f"steps/{code}"), verbose=0).cache(function)
+        code = trace.cell_hash(inspect.getsource(function) + "".join(store.sha256(Path(f)) for f in files))
+
+        @functools.wraps(function)
+        def whole(*args: Any, **given: Any) -> Any:
+            return trace.noted(lambda: function(*args, **given))
+
+        kept = Memory(self.cache_path(f"steps/{code}"), verbose=0).cache(whole)
+
+        def cached(*args: Any, **given: Any) -> Any:
+            result, used = kept(*args, **given)
+            trace.used_again(used)
+            return result
+
         return cached
 
     def save_models(self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any], trials: Table) -> None:

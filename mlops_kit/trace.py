@@ -22,6 +22,7 @@ import sysconfig
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -133,6 +134,28 @@ def file(path: str | Path) -> None:
 def cell_hash(source: str) -> str:
     """The hash of a cell's code."""
     return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def noted(function: Callable[[], Any]) -> tuple[Any, list[Any]]:
+    """A function's result, and what was used while it ran, for one whose result will be taken from a cache."""
+    held: tuple[Any, ...] = (settings, files, listings, unknowable, named, imports.edges)
+    before = [type(h)(h) for h in held]
+    for one in held:
+        one.clear()
+    try:
+        result, used = function(), [type(h)(h) for h in held]
+    finally:
+        used_again(before)
+    return result, used
+
+
+def used_again(used: list[Any]) -> None:
+    """Note what a cached result was made with."""
+    mine: tuple[Any, ...] = (settings, files, listings, unknowable, named)
+    for here, there in zip(mine, used[:-1], strict=True):
+        here.update(there)
+    for importer, found in used[-1].items():
+        imports.edges.setdefault(importer, set()).update(found)
 
 
 def canonical(name: str) -> str:

@@ -228,7 +228,7 @@ def test_a_sample_goes_on_whatever_blocks(home: Path, monkeypatch: pytest.Monkey
     with pytest.raises(RunFailed, match="It is bad"):
         piped(home, monkeypatch).verdicts(blocking)
     stage = piped(home, monkeypatch)
-    stage.sample = 50
+    stage.config = stage.config.model_copy(update={"sample": 50})
     stage.verdicts(blocking)
     assert stage.record["verdicts"][0]["outcome"] == "failed"
 
