@@ -286,7 +286,7 @@ def approve(reason: Reason, name: Run = "", project: Where = "") -> None:
 
 @app.command()
 def resume(name: Run = "", project: Where = "") -> None:
-    """Go on with a run that waited, once somebody has decided on its version."""
+    """Go on where a run stopped: one that failed, was interrupted or killed, or waited for a decision."""
     from mlops_kit.session import Session
 
     gone_on(Session(project or None), name)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlops_kit.pipeline.progress import Say
 
 Act = Callable[[str, dict[str, str]], str]
-OPTIONS = {"as_of": "--as-of", "until": "--until", "first": "--from", "last": "--to", "only": "--only", "force": "--force", "note": "--note"}
+OPTIONS = {"as_of": "--as-of", "until": "--until", "first": "--from", "last": "--to", "only": "--only", "force": "--force", "note": "--note", "jobs": "--jobs", "cold": "--cold"}
 
 
 def words(options: dict[str, Any]) -> list[str]:
@@ -207,7 +207,7 @@ class Session:
         return self.resume(self.decide("approved", reason, run).name, say)
 
     def resume(self, run: str = "", say: Say | None = None) -> dict[str, Any]:
-        """Go on with a run that waited (the latest), now that somebody has decided; its manifest."""
+        """Go on where a run (the latest) stopped: it failed, was interrupted, or waited for a decision; its manifest."""
         from mlops_kit.pipeline import run as chain
         from mlops_kit.pipeline.progress import Teller
 

@@ -487,6 +487,13 @@ def rollback(project: Project, by: str, reason: str) -> dict[str, Any]:
     return promote(project, present.before, by, f"rollback: {reason}")
 
 
+def end_left(project: Project, run: str) -> None:
+    """End as killed what a run that was killed has left running in MLflow."""
+    with connected(project) as client:
+        for left in client.search_runs([experiment(project, client)], f"attributes.status = 'RUNNING' and tags.run = '{run}'"):
+            client.set_terminated(left.info.run_id, "KILLED")
+
+
 def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
     """Mirror a finished run in MLflow: one run, a child a stage, their numbers and parameters.
 

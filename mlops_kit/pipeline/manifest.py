@@ -81,10 +81,10 @@ def read(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def bury(folder: Path) -> None:
-    """File of a run whose process is gone that it was killed, in its manifest and its notebooks."""
+def bury(folder: Path) -> bool:
+    """File of a run whose process is gone that it was killed, in its manifest and its notebooks; whether it was one."""
     if store.read_json(folder / FILE)["status"] != "running" or (found := read(folder))["status"] != "killed":
-        return
+        return False
     for book in (folder / "notebooks").glob("*.ipynb"):
         held = store.read_json(book)
         if held["metadata"].get("mlops", {}).get("status") == "running":
@@ -93,7 +93,9 @@ def bury(folder: Path) -> None:
                 about = cell["metadata"].get("papermill", {})
                 about["status"] = "failed" if about.get("status") == "running" else about.get("status", "pending")
             store.write_json(book, held)
+    (folder / RESERVE).unlink(missing_ok=True)
     write(folder, {**found, "ended": now()})
+    return True
 
 
 def words(entry: dict[str, Any]) -> str:

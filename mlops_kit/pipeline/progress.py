@@ -18,12 +18,20 @@ class Say(Protocol):
         """Tell a line."""
 
 
+def rich_text(text: str) -> Any:
+    """Text that rich shows as it is."""
+    from rich.text import Text
+
+    return Text(text)
+
+
 class Teller:
     """Tells on a stream; to be left by ``close``."""
 
     def __init__(self, stream: TextIO, interval: float = INTERVAL) -> None:
         self.stream, self.interval, self.last = stream, interval, time.monotonic()
         self.status: Any = None
+        self.passing: dict[str, str] = {}  # of stages that go on at once, each its line
         if stream.isatty():
             from rich.console import Console
 
@@ -33,7 +41,13 @@ class Teller:
     def __call__(self, text: str, passing: bool = False) -> None:
         """Tell a line; in a log a passing one only if the last line is some time ago."""
         if self.status is not None:
-            self.status.update(text) if passing else self.status.console.print(text, markup=False)
+            who = text.partition(":" if ":" in text else " ")[0]
+            self.passing.pop(who, None)
+            if passing:
+                self.passing[who] = text
+            else:
+                self.status.console.print(text, markup=False)
+            self.status.update(rich_text(" · ".join(self.passing.values())))
             return
         if not passing or time.monotonic() - self.last >= self.interval:
             self.last = time.monotonic()

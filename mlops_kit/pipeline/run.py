@@ -150,8 +150,7 @@ def carried_out(chain: Chain) -> dict[str, Any]:
     manifest.begin(folder, made)
     for name in ("logs", "notebooks"):
         (folder / name).mkdir(exist_ok=True)
-    for old in chain.history.folders:
-        manifest.bury(old)
+    dead = [str(old) for old in chain.history.folders if manifest.bury(old)]
     with kernels.terminated():
         try:
             all_stages(chain)
@@ -160,7 +159,7 @@ def carried_out(chain: Chain) -> dict[str, Any]:
     ended = {e["status"] for e in made["stages"].values()}
     made["status"] = "interrupted" if chain.stop.is_set() else next((s for s in ENDS if s in ended), "succeeded")
     made["ended"] = manifest.now()
-    finish(chain)
+    finish(chain, dead)
     kernels.release()
     return made
 
@@ -394,8 +393,8 @@ def page(chain: Chain, notebook: Path) -> None:
     kernels.nursery().call("mlops_kit.pipeline.report:drawn", str(notebook), cwd=str(chain.project.root), log=str(chain.folder / "logs" / "pages.stderr"))
 
 
-def finish(chain: Chain) -> None:
-    """Mirror the run in MLflow and draw its page; neither undoes the run if it fails."""
+def finish(chain: Chain, dead: list[str]) -> None:
+    """Mirror the run in MLflow, and those that were found killed, and draw its page; neither undoes the run if it fails."""
     from mlops_kit.pipeline import report
 
     made, folder = chain.made, chain.folder
@@ -407,7 +406,7 @@ def finish(chain: Chain) -> None:
         chain.say(f"a page could not be drawn: {failed}")
     if any(e["status"] not in {"skipped", "not run"} for e in made["stages"].values()):
         try:
-            made["mlflow"] = kernels.nursery().call("mlops_kit.pipeline.run:mirrored", str(chain.project.root), str(folder), cwd=str(chain.project.root), log=str(folder / "logs" / "mlflow.stderr"))
+            made["mlflow"] = kernels.nursery().call("mlops_kit.pipeline.run:mirrored", str(chain.project.root), str(folder), dead, cwd=str(chain.project.root), log=str(folder / "logs" / "mlflow.stderr"))
             made.pop("unrecorded", None)
         except RunFailed as error:
             made["unrecorded"] = str(error)
@@ -418,10 +417,14 @@ def finish(chain: Chain) -> None:
     report.write(folder, made)
 
 
-def mirrored(root: str, folder: str) -> dict[str, str]:
-    """File a run in MLflow; the ids of its runs there."""
+def mirrored(root: str, folder: str, dead: list[str]) -> dict[str, str]:
+    """File a run in MLflow, and first those that were killed; the ids of its runs there."""
     from mlops_kit import tracking
 
+    for old in map(Path, dead):
+        made, project = manifest.read(old), stages.recorded(configs.load(root), old)
+        manifest.write(old, {**made, "mlflow": tracking.log_run(project, made)})
+        tracking.end_left(project, old.name)
     return tracking.log_run(stages.recorded(configs.load(root), Path(folder)), manifest.read(Path(folder)))
 
 
