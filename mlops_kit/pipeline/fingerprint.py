@@ -199,10 +199,10 @@ def differences(now: Now, stage: str, values: Mapping[str, Any], inputs: Mapping
         yield f"its source is {what}: only reading it tells whether it changed"
 
 
-def renewed(now: Now, stage: str, values: Mapping[str, Any], old: Trace) -> Trace:
-    """A trace as if the stage had run now and used the same: for a change that somebody says does not matter."""
+def renewed(now: Now, stage: str, old: Trace) -> Trace:
+    """A trace as if the stage had run now and used the same: for an edit that somebody says does not matter. Parameters and inputs stay."""
     return {
-        **old, "cells": now.cells(stage), "params": dict(values), "settings": {n: now.settings[n] for n in old["settings"] if n in now.settings},
+        **old, "cells": now.cells(stage), "settings": {n: now.settings[n] for n in old["settings"] if n in now.settings},
         "files": {f: now.hash(f) for f in dict.fromkeys([*old["files"], *now.project.config.stages[stage].files])}, "listings": {p: [now.name(f) for f in trace.listed(str(now.path(p)))] for p in old["listings"]},
         "modules": {m: {**about, "hash": now.hash(m)} for m, about in old["modules"].items()}, "packages": {p: now.versions[p] for p in old["packages"] if p in now.versions},
         "env": {n: secret_hash(n) for n in now.project.config.stages[stage].env}, "python": PYTHON,

@@ -162,7 +162,7 @@ def accept(project: Project, chosen: list[str], values: Mapping[str, Mapping[str
     Raises
     ------
     KitError
-        If there is no run, or a stage has other inputs or damaged outputs: that no word can mend.
+        If there is no run, or a stage has other parameters or inputs, or damaged outputs: that no word can mend.
     """
     now, history = fingerprint.Now(project), History(project)
     found = latest(project, history)
@@ -178,10 +178,10 @@ def accept(project: Project, chosen: list[str], values: Mapping[str, Mapping[str
         if entry["status"] not in DONE or not entry.get("trace"):
             raise KitError(f"{stage} cannot be taken as it is: in run {made['run']} it is {entry['status']}", "a stage that ended well", "mlops run")
         why = [*fingerprint.differences(now, stage, values[stage], inputs, entry["trace"])]
-        renewed = fingerprint.renewed(now, stage, values[stage], entry["trace"])
+        renewed = fingerprint.renewed(now, stage, entry["trace"])
         left = [*fingerprint.differences(now, stage, values[stage], inputs, renewed), *fingerprint.broken(folder, entry["artifacts"], now.hashes, project.config.stages[stage].writes)]
         if left:
-            raise KitError(f"{stage} cannot be taken as it is: {left[0]}", "equal inputs and intact outputs", "mlops run")
+            raise KitError(f"{stage} cannot be taken as it is: {left[0]}", "the same parameters and inputs, and intact outputs", "mlops run")
         if why:
             accepted[stage] = why
             entry.update(trace=renewed, fingerprint=fingerprint.whole(renewed), accepted={"by": by, "at": manifest.now(), "why": why})

@@ -47,7 +47,7 @@ class Teller:
                 self.passing[who] = text
             else:
                 self.status.console.print(text, markup=False)
-            self.status.update(rich_text(" · ".join(self.passing.values())))
+            self.status.update(rich_text(" · ".join(self.passing.values()) or " "))
             return
         if not passing or time.monotonic() - self.last >= self.interval:
             self.last = time.monotonic()

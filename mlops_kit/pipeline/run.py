@@ -398,6 +398,7 @@ def finish(chain: Chain, dead: list[str]) -> None:
     from mlops_kit.pipeline import report
 
     made, folder = chain.made, chain.folder
+    chain.say("pages and record …", passing=True)
     chain.aside.shutdown(wait=True)
     (folder / manifest.RESERVE).unlink(missing_ok=True)
     manifest.write(folder, made)
