@@ -148,7 +148,7 @@ def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any],
     files = {now.name(f): EDITED if f in edited else hashes.of(f) for f in used["files"]}
     return {
         "cells": now.cells(stage),
-        "params": dict(values),
+        "params": params.kept(values),
         "settings": {name: now.settings[name] for name in sorted(now.places[tuple(pair)] for pair in used["settings"] if tuple(pair) in now.places)},
         "inputs": dict(inputs),
         "files": {**files, **{f: hashes.of(now.project.path(f)) for f in held.files}},
@@ -183,7 +183,7 @@ def differences(now: Now, stage: str, values: Mapping[str, Any], inputs: Mapping
     if cells != old["cells"]:
         changed = [n for n, (a, b) in enumerate(zip_longest(cells, old["cells"]), 1) if a != b]
         yield f"code cell {changed[0]} of {book} changed" if len(cells) == len(old["cells"]) else f"{book} has {len(cells)} code cells, it had {len(old['cells'])}"
-    yield from changes("parameter", dict(values), old["params"])
+    yield from changes("parameter", params.kept(values), old["params"])
     yield from changes("setting", {n: now.settings[n] for n in old["settings"] if n in now.settings}, old["settings"])
     yield from files(now, stage, old)
     yield from (f"`{name}` changed" for name, content in old["inputs"].items() if inputs.get(name, GONE) not in (content, None))

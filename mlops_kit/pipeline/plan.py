@@ -119,7 +119,7 @@ def by_hand(now: fingerprint.Now, stage: str, values: Mapping[str, Any], inputs:
         return None
     moment = datetime.fromtimestamp(hand["at"])
     facts = {k: record[k] for k in ("sentence", "logged", "artifacts", "mlflow_run") if k in record}
-    entry = {**facts, "params": dict(values), "trace": made, "fingerprint": fingerprint.whole(made), "started": datetime.fromtimestamp(record["opened"], UTC).isoformat(timespec="milliseconds"), "seconds": round(hand["at"] - record["opened"], 2), "parts": fingerprint.origins(now)}
+    entry = {**facts, "params": params.kept(values), "trace": made, "fingerprint": fingerprint.whole(made), "started": datetime.fromtimestamp(record["opened"], UTC).isoformat(timespec="milliseconds"), "seconds": round(hand["at"] - record["opened"], 2), "parts": fingerprint.origins(now)}
     return Decision(stage, "skip", (f"{book.name} as saved {moment:%H:%M}",), draft, entry)
 
 

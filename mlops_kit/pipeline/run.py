@@ -83,13 +83,9 @@ def selected(project: Project, first: str = "", last: str = "", only: str = "") 
     return line[begin : end + 1]
 
 
-def resolved(project: Project, stage: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that a stage's notebook is run with, checked."""
-    known = params.read(project.notebook(stage))
-    config = project.config
-    moments = {"as_of": config.as_of.isoformat() if config.as_of else "", "until": config.until.isoformat() if config.until else ""}
-    shared = {**moments, "sample": config.sample, "seed": config.seed}
-    return params.checked(stage, known, {**{k: shared[k] for k in params.SHARED if k in known}, **config.stages[stage].params, **given})
+def resolved(project: Project, stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a stage's parameters, checked."""
+    return params.values(params.resolve(project, stage, given))
 
 
 def run(project: Project, chosen: list[str], given: Values, force: bool, note: str, say: Say, **more: Any) -> dict[str, Any]:
@@ -221,7 +217,7 @@ def taken(chain: Chain, stage: str) -> bool:
             chain.pages.append(chain.aside.submit(page, chain, chain.folder / "notebooks" / chain.project.notebook(stage).name))
         chain.say(f"{stage}: skipped, {found.reason}")
         return False
-    chain.note(stage, status="running", started=manifest.now(), why=list(found.why), params=chain.values[stage], parts=fingerprint.origins(now))
+    chain.note(stage, status="running", started=manifest.now(), why=list(found.why), params=params.kept(chain.values[stage]), parts=fingerprint.origins(now))
     chain.say(f"{stage} … {found.reason}", passing=True)
     return True
 

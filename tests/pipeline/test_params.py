@@ -1,32 +1,75 @@
-"""The parameters cell: what is read, what is refused."""
+"""The parameters cell as an interface: what is read, how a value is cast, what is refused, what arrives in the kernel."""
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_notebook
+from papermill.translators import PythonTranslator
 
+from mlops_kit import config, store
 from mlops_kit.errors import KitError
 from mlops_kit.pipeline import params
+from mlops_kit.pipeline.params import Parameter, Text
+
+CELL = """\
+trials: int = 3  # Recipes that are tried.
+rate: float = 0.5  # Share.
+name: str = "a"  # Name.
+deep: bool = False  # Whether all.
+many: list = []  # Names.
+table: dict = {}  # Limits.
+place: Path = "data"  # Folder.
+day: date = "2013-07-01"  # Day.
+seed: int = 0  # Seed.
+as_of = ""  # Moment.
+"""
 
 
 def notebook(folder: Path, text: str, tag: str = "parameters") -> Path:
-    cell = new_code_cell(text, metadata={"tags": [tag]})
-    nbformat.write(new_notebook(cells=[cell]), folder / "n.ipynb")
+    nbformat.write(new_notebook(cells=[new_code_cell(text, metadata={"tags": [tag]})]), folder / "n.ipynb")
     return folder / "n.ipynb"
 
 
+def project(home: Path, stage: str = "", cell: str = CELL, top: str = "") -> config.Project:
+    (home / "notebooks").mkdir(exist_ok=True)
+    notebook(home, cell).replace(home / "notebooks" / "n.ipynb")
+    (home / "mlops.yaml").write_text(f"name: tiny\n{top}stages: {{one: {{notebook: n.ipynb{', ' if stage else ''}{stage}}}}}\n")
+    return config.load(home)
+
+
+def resolved(home: Path, typed: dict[str, Any] | None = None, **more: str) -> dict[str, tuple[Any, str]]:
+    return {n: (r.value, r.origin) for n, r in params.resolve(project(home, **more), "one", typed or {}).items()}
+
+
 def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
-    found = params.read(notebook(tmp_path, "seed: int = 3  # Seed of all.\nas_of = ''  # Moment."))
-    assert found["seed"] == params.Parameter("seed", "int", 3, "Seed of all.")
-    assert found["as_of"].type == ""
+    found = params.read(notebook(tmp_path, CELL))
+    assert found["trials"] == Parameter("trials", "int", 3, "Recipes that are tried.")
+    assert (found["as_of"].type, list(found)[-1]) == ("", "as_of")
 
 
-def test_a_computed_parameter_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KitError, match="'seed' is not a literal"):
-        params.read(notebook(tmp_path, "seed: int = max(1, 2)"))
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("seed: int = max(1, 2)", "'seed' is not a literal"),
+        ("import os", "holds 'import os'"),
+        ("a: int = 1\nb: int =", "line 2 of the parameters cell is no Python: 'b: int ='"),
+        ("n: int = 1  # Rows (n = 20).", "papermill loses the parameter 'n'"),
+        ("n: float | None = None  # Rate.", "papermill loses the parameter 'n'"),
+    ],
+)
+def test_a_cell_that_cannot_be_an_interface_is_worded(tmp_path: Path, cell: str, said: str) -> None:
+    with pytest.raises(KitError, match="n.ipynb") as error:
+        params.read(notebook(tmp_path, cell))
+    assert said in error.value.what and error.value.cure
 
 
 def test_a_notebook_without_the_tag_is_refused(tmp_path: Path) -> None:
@@ -41,53 +84,132 @@ def test_a_file_that_is_no_notebook_is_worded(tmp_path: Path, text: str) -> None
         params.read(tmp_path / "n.ipynb")
 
 
-def test_a_parameters_cell_that_is_no_python_is_worded(tmp_path: Path) -> None:
-    with pytest.raises(KitError, match="line 2 of the parameters cell is no Python: 'b: int ='") as error:
-        params.read(notebook(tmp_path, "a: int = 1\nb: int ="))
-    assert "name: type = literal" in error.value.expected and error.value.cure
+@pytest.mark.parametrize("book", sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_the_shipped_notebooks_have_an_interface(book: Path) -> None:
+    assert all(p.sentence for p in params.read(book).values())
 
 
-def test_an_unknown_parameter_names_the_nearest(tmp_path: Path) -> None:
-    known = params.read(notebook(tmp_path, "trials: int = 3"))
-    with pytest.raises(KitError, match="'trials'"):
-        params.checked("train", known, {"trails": 3})
+TEXTS = [
+    ("int", "007", 7), ("int", "-3", -3), ("int", "null", None), ("float", "1e5", 1e5), ("float", "7", 7.0), ("float", "inf", math.inf), ("float", "-inf", -math.inf), ("str", "007", "007"), ("str", "null", "null"),
+    ("str", "", ""), ("str", "a=b", "a=b"), ("str", "yes", "yes"), ("bool", "true", True), ("bool", "No", False), ("bool", "1", True), ("list", "[1, a]", [1, "a"]), ("list[str]", "[a]", ["a"]), ("dict", "{a: 1}", {"a": 1}),
+    ("dict", '{"a": [1.5, null]}', {"a": [1.5, None]}), ("Path", "a b/c", "a b/c"), ("date", "2013-07-01", "2013-07-01"), ("datetime", "2013-07-01T06:00", "2013-07-01T06:00"), ("", "2013-07-01", "2013-07-01"),
+    ("", "3", 3), ("", "text", "text"), ("", "", ""),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("value", "fits"), [(3, True), ("3", False), (True, False), (3.5, False), (None, True)])
-def test_a_value_has_its_declared_type(tmp_path: Path, value: object, fits: bool) -> None:
-    known = params.read(notebook(tmp_path, "trials: int = 3"))
-    if fits:
-        assert params.checked("train", known, {"trials": value}) == {"trials": value}
-    else:
-        with pytest.raises(KitError, match="train.trials"):
-            params.checked("train", known, {"trials": value})
+@pytest.mark.parametrize(("kind", "text", "value"), TEXTS)
+def test_text_is_read_by_the_declared_type(kind: str, text: str, value: object) -> None:
+    made = params.cast("one", Parameter("p", kind, None, ""), Text(text), "-p")
+    assert (made, type(made)) == (value, type(value))
 
 
-def test_the_command_lines_words_become_values() -> None:
-    assert params.from_text(["train.trials=5", "train.name=a=b"], ["train"]) == {"train": {"trials": 5, "name": "a=b"}}
+def test_not_a_number_is_read_as_one() -> None:
+    assert math.isnan(params.cast("one", Parameter("p", "float", None, ""), Text("nan"), "-p"))
 
 
-@pytest.mark.parametrize("word", ["trials=5", "train.trials", "trian.trials=5"])
-def test_a_word_that_cannot_be_read_is_refused(word: str) -> None:
-    with pytest.raises(KitError):
-        params.from_text([word], ["train"])
+VALUES = [
+    ("int", 3, 3), ("int", None, None), ("float", 2, 2.0), ("float", -0.0, -0.0), ("str", "a", "a"), ("list", (1, (2,)), [1, [2]]), ("dict", {"a": {"b": [None]}}, {"a": {"b": [None]}}),
+    ("int", np.int64(5), 5), ("float", np.float32(0.5), 0.5), ("bool", np.bool_(True), True), ("str", np.str_("x"), "x"), ("str", Path("a/b"), "a/b"), ("Path", Path("a/b"), "a/b"),
+    ("date", date(2013, 7, 1), "2013-07-01"), ("datetime", datetime(2013, 7, 1, 6, tzinfo=UTC), "2013-07-01T06:00:00+00:00"), ("list", [np.int8(1), Path("x")], [1, "x"]), ("", 5, 5), ("", [1.5], [1.5]),
+]  # fmt: skip
 
 
-def test_the_stages_notebooks_have_parameters_that_can_be_read() -> None:
-    from mlops_kit.config import resources
-
-    books = sorted(resources("notebooks").glob("0*.ipynb"))
-    assert books
-    for book in books:
-        found = params.read(book)
-        assert "seed" in found
-        assert all(p.sentence.endswith(".") for p in found.values()), book.name
+@pytest.mark.parametrize(("kind", "value", "made"), VALUES)
+def test_a_value_that_can_arrive_exactly_is_taken(kind: str, value: object, made: object) -> None:
+    found = params.cast("one", Parameter("p", kind, None, ""), value, "-p")
+    assert (found, type(found)) == (made, type(made))
 
 
-def test_a_notebooks_title_is_its_question_and_without_one_its_name(tmp_path: Path) -> None:
-    book = tmp_path / "n.ipynb"
-    assert params.question(book) == "n"
-    nbformat.write(new_notebook(cells=[new_code_cell("# no title"), new_markdown_cell("## A section")]), book)
-    assert params.question(book) == "n"
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# Is it fit?\nYes.")]), book)
-    assert params.question(book) == "Is it fit?"
+REFUSED = [
+    ("int", "3"), ("int", True), ("int", 3.5), ("int", Text("3.5")), ("int", Text("x")), ("int", Text("")), ("float", "1"), ("float", True), ("float", Text("x")), ("str", 3), ("bool", 1), ("bool", Text("maybe")),
+    ("list", "a"), ("list", {"a": 1}), ("dict", [1]), ("date", Text("2013-13-01")), ("date", "soon"), ("datetime", Text("x")), ("", {1, 2}), ("", b"x"), ("", {1: "a"}), ("", np.arange(3)), ("", complex(1)),
+    ("", np.complex64(1)), ("", timedelta(1)), ("", object()), ("list", [b"x"]), ("dict", {"a": {1: 2}}), ("list", Text("[1, ")), ("", np.longdouble(1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "value"), REFUSED, ids=[f"{k or 'any'}-{type(v).__name__}-{n}" for n, (k, v) in enumerate(REFUSED)])
+def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: object) -> None:
+    with pytest.raises(KitError, match="one.p: ") as error:
+        params.cast("one", Parameter("p", kind, None, "What it means."), value, "mlops.yaml")
+    assert "What it means." in error.value.expected and "mlops.yaml" in error.value.what
+
+
+def arrives(value: object) -> Any:
+    """What a value is in a kernel, after papermill has written it down."""
+    names: dict[str, Any] = {}
+    exec(PythonTranslator.codify({"p": params.cast("one", Parameter("p", "", None, ""), value, "-p")}), names)
+    return names["p"]
+
+
+plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(plain)
+def test_what_is_taken_arrives_as_it_is(value: Any) -> None:
+    # repr tells -0.0 from 0.0, True from 1, and knows nan
+    assert repr(arrives(value)) == repr(value)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(), plain))
+def test_what_is_kept_in_a_manifest_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any]) -> None:
+    path = tmp_path_factory.getbasetemp() / "kept.json"
+    store.write_json(path, params.kept(value))
+    assert repr({n: params.exact(v) for n, v in store.read_json(path).items()}) == repr(value)
+
+
+@pytest.mark.parametrize("text", ['quote " and \' and \\', "line\nbreak\ttab\r", "Straße → 東京 🛫", "{braces} %s ${X}", "", "\\n", "'''", "\u2028\x00"])
+def test_text_of_any_kind_arrives(text: str) -> None:
+    assert arrives(text) == text
+
+
+def test_the_later_layer_stands_over_the_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolved(tmp_path)["trials"] == (3, "notebook")
+    assert resolved(tmp_path, top="seed: 4\n")["seed"] == (4, "mlops.yaml")
+    assert resolved(tmp_path, stage="params: {trials: 5, seed: 6}", top="seed: 4\n")["seed"] == (6, "mlops.yaml")
+    monkeypatch.setenv("MLOPS_PARAM_ONE_TRIALS", "007")
+    assert resolved(tmp_path, stage="params: {trials: 5}")["trials"] == (7, "MLOPS_PARAM_ONE_TRIALS of the environment")
+    assert resolved(tmp_path, {"trials": Text("8")}, stage="params: {trials: 5}")["trials"] == (8, "-p")
+
+
+def test_a_name_that_is_not_there_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KitError, match="no parameter 'trails'") as error:
+        resolved(tmp_path, {"trails": Text("1")})
+    assert error.value.expected.startswith("'trials'")
+    with pytest.raises(KitError, match="no parameter 'trails'"):
+        resolved(tmp_path, stage="params: {trails: 1}")
+    monkeypatch.setenv("MLOPS_PARAM_ONE_TRAILS", "1")
+    with pytest.raises(KitError, match="MLOPS_PARAM_ONE_TRAILS names no parameter") as error:
+        resolved(tmp_path)
+    assert "MLOPS_PARAM_ONE_TRIALS" in error.value.expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "said"),
+    [
+        ("trials: {least: 1, most: 9}", {"trials": Text("10")}, "10 (-p) is out of its range"),
+        ("trials: {least: 4}", {}, "3 (notebook) is out of its range"),
+        ("trials: {value: 12, most: 9}", {}, "12 (mlops.yaml) is out of its range"),
+        ("rate: {least: 0, most: 1}", {"rate": Text("nan")}, "nan (-p) is out of its range"),
+        ("name: {choices: [quick, full]}", {}, "'a' (notebook) is not among its choices"),
+        ("name: {choices: [quick, full], value: quick}", {"name": Text("quik")}, "'quik' (-p) is not among its choices"),
+    ],
+)
+def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(tmp_path: Path, declared: str, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(KitError) as error:
+        resolved(tmp_path, given, stage=f"params: {{{declared}}}")
+    assert said in error.value.what and error.value.expected
+
+
+def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
+    found = params.resolve(project(tmp_path, stage="params: {trials: {value: 5, most: 9}, table: {value: 1}}"), "one", {})
+    assert (found["trials"].value, found["trials"].most, params.span(found["trials"])) == (5, 9, "at most 9")
+    assert found["table"].value == {"value": 1}
+
+
+@pytest.mark.parametrize(("item", "said"), [("trials=5", "cannot be read"), ("train.trials", "cannot be read"), ("trian.trials=5", "unknown stage 'trian'")])
+def test_text_from_the_command_line_is_parsed_or_worded(item: str, said: str) -> None:
+    assert params.from_text(["train.name=a=b", "train.trials=5"], ["train"]) == {"train": {"name": "a=b", "trials": "5"}}
+    with pytest.raises(KitError, match=said):
+        params.from_text([item], ["train"])
