@@ -152,6 +152,32 @@ def debug(stage: str, name: Annotated[str, typer.Argument(metavar="RUN", help="T
 
 
 @app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="A run, latest or previous")] = "previous",
+    new: Annotated[str, typer.Argument(help="The run to lay beside it")] = "latest",
+    project: Where = "",
+    html: Annotated[str, typer.Option("--html", help="Write it as a page, with the figures side by side")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What differs between two runs, and whether it is more than noise."""
+    from mlops_kit import stage as stages
+    from mlops_kit import store
+    from mlops_kit.pipeline import compare
+    from mlops_kit.session import Session
+
+    opened = Session(project or None)
+    there = stages.runs(opened.project.reports)
+    if len(there) < 2:
+        raise KitError(f"there {'is one run' if there else 'is no run'} to compare", f"two in {opened.project.config.reports}/", "mlops run")
+    names = {"latest": there[0].name, "previous": there[1].name}
+    found = compare.compare(opened.project, *(opened.folder(names.get(n, n)) for n in (old, new)))
+    if html:
+        store.write_text(Path(html), compare.page(found))
+    print(json.dumps(found.to_json_dict()) if as_json else compare.markdown(found) if markdown else f"{found.sentence}\n{html} shows it" if html else compare.text(found))
+
+
+@app.command()
 def reproduce(name: Annotated[str, typer.Argument(metavar="RUN", help="The run to make again")], project: Where = "", as_json: AsJson = False) -> None:
     """Make an old run again from its commit, its parameters and its data, and say whether all comes out the same."""
     from mlops_kit.pipeline import replay
