@@ -30,13 +30,13 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from papermill.execute import ERROR_MARKER_TAG
 
 from mlops_kit import store
 from mlops_kit.pipeline import kernels
 from mlops_kit.stage import QUIET
 
 NAME = "mlops"
+ERROR_MARKER_TAG = "papermill-error-cell-tag"  # papermill.execute's: it cannot be imported while papermill loads its engines
 GRACE = 5.0  # seconds that a cell has to end after it was interrupted, before its group is killed
 CAP = 1_000_000  # characters of a cell's streams that the notebook keeps; the rest goes to a file beside it
 TRACE = "__import__('sys').modules['mlops_kit.trace'].report()"
@@ -129,7 +129,7 @@ class Watch:
 
 def gib(size: int) -> str:
     """Bytes as people say them."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def resident(pid: int) -> int:
@@ -196,6 +196,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             self.written, self.watch.cell_began = 0, time.monotonic()
             try:
                 self.execute_cell(cell, index)
+                self.refuse(cell)
             except BaseException:
                 self.nb_man.cell_exception(cell, cell_index=index)
                 raise
@@ -205,6 +206,13 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         reply = self.wait_for_reply(self.kc.execute("", silent=True, user_expressions={"used": TRACE}))
         told = reply["content"]["user_expressions"]["used"] if reply else {}
         self.used = ast.literal_eval(told["data"]["text/plain"]) if told.get("status") == "ok" else None
+
+    @staticmethod
+    def refuse(cell: Any) -> None:
+        """Take an error that a cell has shown for its failure, although the kernel says all is well (``%run`` of a script that fails)."""
+        shown = next((o for o in cell.get("outputs", []) if o.output_type == "error"), None)
+        if shown is not None and "raises-exception" not in cell.metadata.get("tags", []):
+            raise CellExecutionError.from_cell_and_msg(cell, shown)
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Take in an output: without secrets, and of a stream only so much."""
@@ -315,7 +323,7 @@ def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | No
     if failure is None:
         return End("succeeded", peak=watch.peak), index
     number = sum(c.cell_type == "code" for c in nb.cells[: index + 1])
-    place = {"cell": number, "source": cell.source if running else "", "peak": watch.peak}
+    place = {"cell": number if running else None, "source": cell.source if running else "", "peak": watch.peak}
     if isinstance(failure, CellExecutionError):
         traceback = [line for o in cell.get("outputs", []) if o.output_type == "error" for line in o.traceback] or failure.traceback.splitlines()
         found = [int(n) for n in LINE.findall(ANSI.sub("", "\n".join(traceback)))]
@@ -335,13 +343,13 @@ def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | No
         return End("killed", type="DeadKernelError", message="the kernel died", detail=f"signal {-code}{likely}, peak {gib(watch.peak)}", **place), index
     if isinstance(failure, DeadKernelError):
         return End("failed", type="DeadKernelError", message=f"the kernel ended by itself with exit code {code}", **place), index
-    began = bool(running)
-    return End("failed", type=type(failure).__name__, message=str(failure) if began else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}", **place), index
+    return End("failed", type=type(failure).__name__, message=str(failure) if running else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}", **place), index
 
 
 def mark(nb: Any, end: End, index: int) -> None:
     """Say before the cell at which a notebook ended how it ended; a later run takes that out again."""
-    cell = nbformat.v4.new_markdown_cell(f"**▲ {end.words[0].upper()}{end.words[1:]}** in the cell below. {end.type}: {end.message}" if end.type else f"**▲ {end.words}**. {end.message}")
+    where = " in the cell below" if end.cell else ""
+    cell = nbformat.v4.new_markdown_cell(f"**▲ {end.words[0].upper()}{end.words[1:]}**{where}. {': '.join(filter(None, (end.type, end.message)))}")
     cell.metadata.update(tags=[ERROR_MARKER_TAG], papermill={"status": "completed", "exception": None, "start_time": None, "end_time": None, "duration": None})
     nb.cells.insert(index, cell)
 
