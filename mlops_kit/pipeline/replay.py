@@ -159,7 +159,10 @@ def reproduce(project: Project, folder: Path, say: Say) -> Reproduction:
         say(f"differs from then: {line}")
     again = carried_out(place, done, say)
     rows = [(r.stage, r.name, r.same, r.what) for r in compare.identical(folder, again)]
-    return Reproduction(folder.name, str(again), environment, rows)
+    found = Reproduction(folder.name, str(again), environment, rows)
+    if found.same:  # what differs is left, to be looked at
+        taken_away(project, rebuilt_in(project, folder))
+    return found
 
 
 def surroundings(old: fingerprint.Trace) -> Iterator[str]:
@@ -170,9 +173,14 @@ def surroundings(old: fingerprint.Trace) -> Iterator[str]:
     yield from (f"environment variable {n}" for n, v in old["env"].items() if fingerprint.secret_hash(n) != v)
 
 
+def rebuilt_in(project: Project, folder: Path) -> Path:
+    """The folder in which a run is made again."""
+    return project.path(".mlops") / "reproduce" / folder.name
+
+
 def rebuilt(project: Project, folder: Path, made: dict[str, Any], done: dict[str, dict[str, Any]]) -> Path:
     """The project as it was when a run was made, in a folder of its own."""
-    base = project.path(".mlops") / "reproduce" / folder.name
+    base = rebuilt_in(project, folder)
     place = base / checked_out(project, base, made["git"].get("commit"))
     config = {**store.read_json(folder / "config.json"), "tracking": "sqlite:///.mlops/mlflow.db", "database": "sqlite:///.mlops/mlops.db", "reports": "reports", "notebooks": "notebooks"}
     store.write_text(place / FILE, yaml.safe_dump(config, allow_unicode=True))
@@ -190,13 +198,17 @@ def rebuilt(project: Project, folder: Path, made: dict[str, Any], done: dict[str
 def checked_out(project: Project, base: Path, commit: str | None) -> str:
     """Lay a git worktree at a commit, where there is one; the project's folder in it."""
     git = ["git", "-C", str(project.root)]
-    if base.exists():
-        subprocess.run([*git, "worktree", "remove", "--force", str(base)], capture_output=True, check=False)
-        shutil.rmtree(base, ignore_errors=True)
+    taken_away(project, base)
     top = subprocess.run([*git, "rev-parse", "--show-prefix"], capture_output=True, text=True, check=False)
     laid = commit and subprocess.run([*git, "worktree", "add", "--force", "--detach", str(base), commit], capture_output=True, check=False).returncode == 0
     base.mkdir(parents=True, exist_ok=True)
     return top.stdout.strip() if laid else ""
+
+
+def taken_away(project: Project, base: Path) -> None:
+    """Remove a rebuilt project."""
+    subprocess.run(["git", "-C", str(project.root), "worktree", "remove", "--force", str(base)], capture_output=True, check=False)
+    shutil.rmtree(base, ignore_errors=True)
 
 
 def plain(book: Path) -> dict[str, Any]:
