@@ -10,7 +10,6 @@ To add a limit: a field of ``Limits``, and what goes beyond it in ``Watch.breach
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import shutil
@@ -38,6 +37,7 @@ from mlops_kit.stage import QUIET
 NAME = "mlops"
 ERROR_MARKER_TAG = "papermill-error-cell-tag"  # papermill.execute's: it cannot be imported while papermill loads its engines
 GRACE = 5.0  # seconds that a cell has to end after it was interrupted, before its group is killed
+DRAIN = 60  # seconds that outputs may lag behind the end of their cell
 CAP = 1_000_000  # characters of a cell's streams that the notebook keeps; the rest goes to a file beside it
 TRACE = "__import__('sys').modules['mlops_kit.trace'].report()"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -75,6 +75,10 @@ class Stopped(PapermillExecutionError):  # type: ignore[misc]
     def __init__(self, index: int, count: int | None, end: End) -> None:
         super().__init__(index, count, end.source, end.type, end.message, end.traceback)
         self.end = end
+
+    def __str__(self) -> str:
+        told = super().__str__() if self.end.traceback else ""
+        return f"{told}{self.end.words}{f' in cell {self.end.cell}' if self.end.cell else ''}: {': '.join(filter(None, (self.end.type, self.end.message)))}"
 
 
 @dataclass
@@ -150,19 +154,33 @@ def memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+    """Plain values with all text scrubbed but names and kinds of things."""
+    if isinstance(value, dict):
+        return {k: v if k.endswith("_type") else scrubbed(v, scrub) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrubbed(v, scrub) for v in value]
+    return scrub(value) if isinstance(value, str) else value
+
+
 class Book(NotebookExecutionManager):  # type: ignore[misc]
-    """Papermill's record of a notebook, saved atomically and not twice a cell."""
+    """Papermill's record of a notebook, saved atomically, without secrets and not twice a cell."""
 
     last, took = 0.0, 0.0
+    scrub: Callable[[str], str] = str
+
+    def clean(self) -> Any:
+        """The notebook as it may be seen."""
+        return nbformat.from_dict(scrubbed(self.nb, self.scrub)) if self.scrub is not str else self.nb
 
     def save(self, now: bool = False, **given: Any) -> None:
         """Save, unless the last time is nearer than ten times what a save takes."""
-        if self.output_path and (now or time.monotonic() - self.last > max(1.0, 10 * self.took)):
+        if self.output_path and (now or time.monotonic() - self.last > 10 * self.took):
             begin = time.monotonic()
             if "://" in str(self.output_path) or str(self.output_path) == "-":
                 super().save()
             else:
-                store.write_text(Path(self.output_path), nbformat.writes(self.nb))
+                store.write_text(Path(self.output_path), nbformat.writes(self.clean()))
             self.last = time.monotonic()
             self.took = self.last - begin
 
@@ -172,6 +190,7 @@ class Book(NotebookExecutionManager):  # type: ignore[misc]
         facts = self.nb.metadata.papermill
         facts.update(end_time=self.end_time.isoformat(), duration=(self.end_time - self.start_time).total_seconds(), exception=end.status != "succeeded" or None)
         self.nb.metadata["mlops"] = {k: v for k, v in asdict(end).items() if v not in (None, "", [])}
+        self.nb.update(self.clean())
         self.cleanup_pbar()
 
 
@@ -179,7 +198,6 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
     """Runs the cells of a notebook, and knows at which one it is."""
 
     watch: Watch
-    scrub: Callable[[str], str] | None = None
     progress: Callable[[int, int], None] | None = None
     side: Path | None = None
     at: int = -1
@@ -198,6 +216,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 self.execute_cell(cell, index)
                 self.refuse(cell)
             except BaseException:
+                self.coalesce(cell)
                 self.nb_man.cell_exception(cell, cell_index=index)
                 raise
             finally:
@@ -208,6 +227,13 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         self.used = ast.literal_eval(told["data"]["text/plain"]) if told.get("status") == "ok" else None
 
     @staticmethod
+    def coalesce(cell: Any) -> None:
+        """Make one output of each stream of a cell whose kernel did not live to its end."""
+        from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
+
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
+
+    @staticmethod
     def refuse(cell: Any) -> None:
         """Take an error that a cell has shown for its failure, although the kernel says all is well (``%run`` of a script that fails)."""
         shown = next((o for o in cell.get("outputs", []) if o.output_type == "error"), None)
@@ -215,10 +241,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             raise CellExecutionError.from_cell_and_msg(cell, shown)
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        """Take in an output: without secrets, and of a stream only so much."""
+        """Take in an output, and of a stream only so much."""
         content = msg["content"]
-        if self.scrub is not None and msg["msg_type"] in {"stream", "error", "display_data", "execute_result"}:
-            msg["content"] = content = json.loads(self.scrub(json.dumps(content, default=str)))
         if msg["msg_type"] == "stream":
             self.written += len(content["text"])
             if self.written > CAP and self.side is not None:
@@ -232,7 +256,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         if not path.exists():
             cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=f"\n… the output goes on in {path.name}\n"))
         with path.open("a", encoding="utf-8") as file:
-            file.write(content["text"])
+            file.write(self.nb_man.scrub(content["text"]))
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
@@ -249,15 +273,19 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         return "python"
 
     @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True, log_output: bool = False, autosave_cell_every: int = 30, kernel_scrub: Callable[[str], str] | None = None, kernel_check: Callable[[], str] | None = None, **given: Any) -> Any:
-        """Run the notebook, and save it as what became of it; ``kernel_check`` says what is missing when all cells went well.
+    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True, log_output: bool = False, autosave_cell_every: int = 30, kernel_target: str | None = None, kernel_check: Callable[[], str] | None = None, **given: Any) -> Any:
+        """Run the notebook, and save it as what became of it.
+
+        ``kernel_check`` says what is missing when all cells went well; ``kernel_target`` is saved to by
+        nobody else (papermill writes over its own output path once more, and not atomically).
 
         Raises
         ------
         Stopped
             If it did not end well.
         """
-        book = Book(nb, output_path=output_path, progress_bar=progress_bar, log_output=log_output, autosave_cell_every=autosave_cell_every)
+        book = Book(nb, output_path=kernel_target or output_path, progress_bar=progress_bar, log_output=log_output, autosave_cell_every=autosave_cell_every)
+        book.scrub = given.pop("kernel_scrub", None) or str
         book.notebook_start()
         nb.metadata["mlops"] = {"status": "running", "pid": os.getpid()}
         book.save(now=True)
@@ -265,7 +293,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         made, failure = None, None
         with kernels.terminated():
             try:
-                made = cls.managed(book, watch, kernel_scrub, {**given, "log_output": log_output})
+                made = cls.managed(book, watch, {**given, "log_output": log_output})
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - each has its word below
                 failure = error
             finally:
@@ -273,8 +301,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         end, index = told(book.nb, made, watch, failure)
         if failure is None and kernel_check is not None and (missing := kernel_check()):
             end = replace(end, status="failed", type="RunFailed", message=missing)
-        if kernel_scrub is not None:
-            end = End(**json.loads(kernel_scrub(json.dumps(asdict(end)))))
+        end = End(**scrubbed(asdict(end), book.scrub))
         book.close(end)
         if end.status != "succeeded":
             mark(book.nb, end, index)
@@ -285,13 +312,13 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         return book.nb
 
     @classmethod
-    def managed(cls, book: Book, watch: Watch, scrub: Callable[[str], str] | None, given: dict[str, Any]) -> Client:
+    def managed(cls, book: Book, watch: Watch, given: dict[str, Any]) -> Client:
         """Start the kernel, run the cells, take everything down again."""
         log = given.get("kernel_log")
         folder = Path(tempfile.mkdtemp(prefix="mk-"))
         kept = {k: v for k, v in given.items() if k in {"stdout_file", "stderr_file", "log_output"}}
-        client = Client(book, km=kernels.manager(folder, log or "/dev/stderr", given.get("kernel_plain", False)), startup_timeout=watch.limits.start, kernel_name="python3", coalesce_streams=True, shutdown_kernel="immediate", **kept)
-        client.watch, client.scrub, client.progress = watch, scrub, given.get("kernel_progress")
+        client = Client(book, km=kernels.manager(folder, log or "/dev/stderr", given.get("kernel_plain", False)), startup_timeout=watch.limits.start, kernel_name="python3", coalesce_streams=True, shutdown_kernel="immediate", iopub_timeout=DRAIN, **kept)
+        client.watch, client.progress = watch, given.get("kernel_progress")
         client.side = Path(log) if log else None
         client.owns_km = True
         begin = client.start_new_kernel
@@ -323,7 +350,7 @@ def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | No
     if failure is None:
         return End("succeeded", peak=watch.peak), index
     number = sum(c.cell_type == "code" for c in nb.cells[: index + 1])
-    place = {"cell": number if running else None, "source": cell.source if running else "", "peak": watch.peak}
+    place: dict[str, Any] = {"cell": number if running else None, "source": cell.source if running else "", "peak": watch.peak}
     if isinstance(failure, CellExecutionError):
         traceback = [line for o in cell.get("outputs", []) if o.output_type == "error" for line in o.traceback] or failure.traceback.splitlines()
         found = [int(n) for n in LINE.findall(ANSI.sub("", "\n".join(traceback)))]
@@ -343,7 +370,8 @@ def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | No
         return End("killed", type="DeadKernelError", message="the kernel died", detail=f"signal {-code}{likely}, peak {gib(watch.peak)}", **place), index
     if isinstance(failure, DeadKernelError):
         return End("failed", type="DeadKernelError", message=f"the kernel ended by itself with exit code {code}", **place), index
-    return End("failed", type=type(failure).__name__, message=str(failure) if running else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}", **place), index
+    began = any(c.metadata.papermill["status"] != "pending" for c in nb.cells)
+    return End("failed", type=type(failure).__name__, message=str(failure) if began else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}", **place), index
 
 
 def mark(nb: Any, end: End, index: int) -> None:

@@ -90,7 +90,8 @@ class Nursery:
         self.number, self.lock = itertools.count(), threading.Lock()
         self.asked: dict[int, tuple[threading.Event, list[Child]]] = {}
         self.children: dict[int, Child] = {}
-        threading.Thread(target=self.listen, daemon=True, name="nursery").start()
+        self.ear = threading.Thread(target=self.listen, daemon=True, name="nursery")
+        self.ear.start()
 
     def listen(self) -> None:
         """Take in what the nursery says, until it has gone."""
@@ -104,6 +105,7 @@ class Nursery:
                 event.set()
             elif "status" in said and (gone := self.children.pop(said["pid"], None)):
                 gone.end(said["status"])
+        self.process.stdout.close()
         for child in self.children.values():
             child.end(-signal.SIGKILL)
         for event, _ in self.asked.values():
@@ -154,6 +156,7 @@ class Nursery:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        self.ear.join()
 
 
 home: Nursery | None = None
@@ -204,19 +207,22 @@ def imported(source: str) -> list[str]:
 
 @contextmanager
 def terminated() -> Iterator[None]:
-    """Let a SIGTERM interrupt, where signals can be had: in the main thread of a program that does not use it."""
-    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    """Let the first SIGTERM or Ctrl-C interrupt, and none after it: in the main thread of a program that does not use them."""
+    mine = threading.current_thread() is threading.main_thread()
+    held = {number: plain for number, plain in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)) if mine and signal.getsignal(number) is plain}
 
-    def interrupt(number: int, frame: Any) -> None:
+    def interrupt(*_: Any) -> None:
+        for number in held:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    if free:
-        signal.signal(signal.SIGTERM, interrupt)
+    for number in held:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        if free:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, plain in held.items():
+            signal.signal(number, plain)
 
 
 def manager(folder: Path, log: str, plain: bool) -> Any:

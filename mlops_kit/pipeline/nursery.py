@@ -2,8 +2,8 @@
 
 Nothing is fitted, queried or drawn here, and no Python thread runs (a library that starts one while it
 is imported is left out): a fork of such a process is sound, a fork after one OpenMP fit is a crash. It reads
-requests, a JSON line each, and answers in the same way; when its reader is gone it takes all
-it has forked down with it, whole process groups, so that nothing is left behind.
+requests, a JSON line each, and answers in the same way. What a child leaves behind when it ends is killed,
+and all that is left when the nursery's reader is gone; on Linux that finds daemons too, for orphans come to it.
 
 A request has ``env``, ``cwd``, ``log`` (file for standard error) and either ``connection`` (a kernel's
 connection file) or ``call`` (``module:function``), ``args`` and ``answer`` (a file for the JSON result).
@@ -23,6 +23,8 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,11 @@ from mlops_kit import trace
 
 KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MARK = "MLOPS_KERNEL"  # environment variable by which all that a child has started is known
+ADOPT, FOLLOW = 36, 1  # prctl's PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG
 
 
-def load(name: str, rest: list[str], children: set[int]) -> None:
+def load(name: str, rest: list[str], children: dict[int, str]) -> None:
     """Import what the kernels will; start anew without a module that starts a thread."""
     known = set(sys.modules)
     try:
@@ -46,7 +50,8 @@ def load(name: str, rest: list[str], children: set[int]) -> None:
 
 def serve(names: list[str]) -> None:
     """Answer requests until there is nobody left to answer; import between two of them."""
-    children: set[int] = set()
+    children: dict[int, str] = {}
+    process_control(ADOPT, 1)
     woken, wake = os.pipe()
     for end in (woken, wake):
         os.set_blocking(end, False)
@@ -65,12 +70,14 @@ def serve(names: list[str]) -> None:
                 if key.fd == woken:
                     reap(children)
                 elif not read:
-                    end_all(children)
+                    sweep(children)
                     os._exit(0)  # extension modules complain of what they leak when they are taken down
                 else:
                     *lines, rest = (rest + read).split(b"\n")
                     for line in lines:
-                        children.add(start(json.loads(line), (woken, wake)))
+                        asked = json.loads(line)
+                        asked["env"][MARK] = f"{os.getpid()}.{asked['id']}"
+                        children[start(asked, (woken, wake))] = asked["env"][MARK]
             if left:
                 load(left.pop(0), names, children)
                 if not left:
@@ -98,23 +105,37 @@ def tell(**said: Any) -> None:
     os.write(1, json.dumps(said).encode() + b"\n")
 
 
-def reap(children: set[int]) -> None:
-    """Say of each child that has ended how it ended."""
-    while children:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+def reap(children: dict[int, str]) -> None:
+    """Say of each child that has ended how it ended, when nothing of it is left."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
         if not pid:
             return
-        children.discard(pid)
-        tell(pid=pid, status=os.waitstatus_to_exitcode(status))
+        if pid in children:
+            sweep([pid], children.pop(pid))
+            tell(pid=pid, status=os.waitstatus_to_exitcode(status))
 
 
-def end_all(children: set[int]) -> None:
-    """Kill each child with all that it has started."""
-    for pid in children:
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+def sweep(groups: Iterable[int], mark: str = "") -> None:
+    """Kill whole process groups, and of what else has come to be below this process all that bears a mark."""
+    import psutil
+
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if not mark or process.environ().get(MARK) == mark:
+                process.kill()
+
+
+def process_control(what: int, value: int) -> None:
+    """Ask Linux for something about this process; elsewhere nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(what, value)
 
 
 def grown(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
@@ -145,8 +166,7 @@ def leave_home(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     home = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    process_control(FOLLOW, signal.SIGKILL)
     if os.getppid() != home:
         os._exit(1)
     nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -152,6 +152,9 @@ def carried_out(chain: Chain) -> dict[str, Any]:
             all_stages(chain)
         except KeyboardInterrupt:
             chain.stop.set()
+    for entry in made["stages"].values():
+        if entry["status"] == "running":  # told to stop before its kernel was asked for
+            entry.update(status="interrupted", detail="", error={"type": "KeyboardInterrupt", "message": "the run was told to stop", "cell": None})
     ended = {e["status"] for e in made["stages"].values()}
     made["status"] = "interrupted" if chain.stop.is_set() else next((s for s in ENDS if s in ended), "succeeded")
     made["ended"] = manifest.now()
@@ -286,8 +289,9 @@ def traced(chain: Chain, stage: str, record: Mapping[str, Any], used: Mapping[st
     there = chain.inputs()
     read = [n for n in record.get("read", {}) if n in there]
     needs = [n for need in chain.project.config.stages[stage].needs for n in plan.contents(chain.entry(need))]
-    inputs = {n: str(there[n]) for n in read or needs}
-    return fingerprint.of(fingerprint.Now(chain.project, chain.hashes), stage, chain.values[stage], used, inputs)
+    inputs = {n: str(there[n]) for n in [*(read or needs), *filter(store.is_file_name, needs)]}  # a file can be read past the handle
+    ran = fingerprint.cells(chain.folder / "notebooks" / chain.project.notebook(stage).name)
+    return fingerprint.of(fingerprint.Now(chain.project, chain.hashes), stage, chain.values[stage], {**used, "cells": ran}, inputs)
 
 
 def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
@@ -312,8 +316,8 @@ def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any]
     limits = engine.Limits(seconds(held.cell_timeout), seconds(held.timeout), held.memory, project.config.run.start.total_seconds())
     try:
         papermill.execute_notebook(
-            nbformat.read(source, as_version=4), str(target), parameters=chain.values[stage], engine_name=engine.NAME, kernel_name="python3", language="python", progress_bar=False,
-            kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=str(log), kernel_limits=limits, kernel_stop=chain.stop, kernel_scrub=scrub,
+            nbformat.read(source, as_version=4), None, parameters=chain.values[stage], engine_name=engine.NAME, kernel_name="python3", language="python", progress_bar=False,
+            kernel_target=str(target), kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=str(log), kernel_limits=limits, kernel_stop=chain.stop, kernel_scrub=scrub,
             kernel_plain=project.config.run.kernels == "cold", kernel_used=lambda found: used.__setitem__(0, found), kernel_progress=progress(chain, stage), kernel_check=lambda: missing(chain, stage, begin),
         )  # fmt: skip
         end = engine.End(**nbformat.read(target, as_version=4).metadata["mlops"])
@@ -380,7 +384,7 @@ def worded(end: Any) -> dict[str, Any]:
     told = "; ".join(" ".join(line.split()) for line in end.message.splitlines() if line.strip())
     plainly = end.status != "failed" or end.type in {"KitError", "RunFailed", "Waiting", "NotAllowed", "DeadKernelError", "RuntimeError"}
     status = WAITING if end.type == "Waiting" else end.status
-    error = {"type": end.type, "message": told if plainly else f"{end.type}: {told}", "cell": end.cell, "line": end.line, "source": end.source, "traceback": end.traceback}
+    error = {"type": end.type, "message": told if plainly else f"{end.type}: {told}".removesuffix(": "), "cell": end.cell, "line": end.line, "source": end.source, "traceback": end.traceback}
     return {"status": status, "detail": end.detail, "error": error, "peak": end.peak}
 
 
