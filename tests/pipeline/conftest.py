@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from mlops_kit import config, tracking
-from mlops_kit.pipeline import kernels
+from mlops_kit import config, store
+from mlops_kit.pipeline import kernels, manifest
 
 WARM = ("pandas", "pyarrow.parquet", "fsspec", "IPython.display", "jinja2", "nbconvert", "mlflow", "sqlalchemy")
 OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r}, seed=seed)"
@@ -52,16 +53,19 @@ def nursery(site: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ready(nursery: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of an MLflow store that has been made already: to make one takes seconds."""
     home = tmp_path_factory.mktemp("store")
     (home / "mlops.yaml").write_text("name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n")
-    with tracking.connected(config.load(home)):
-        return home / ".mlops"
+    project = config.load(home)
+    store.write_json(home / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
+    manifest.write(home, manifest.new(project, [], ""))
+    kernels.nursery().call("mlops_kit.pipeline.run:mirrored", str(home), str(home), [], cwd=str(home), log=str(home / "log"))
+    return home / ".mlops"
 
 
 @pytest.fixture(scope="session")
-def furnish(nursery: None, ready: Path) -> Callable[[Path], Path]:
+def furnish(ready: Path) -> Callable[[Path], Path]:
     """Make a folder one in which runs are quick: a store in it, and kernels that are warm."""
 
     def furnished(home: Path) -> Path:
@@ -70,3 +74,44 @@ def furnish(nursery: None, ready: Path) -> Callable[[Path], Path]:
         return home
 
     return furnished
+
+
+TINY = """\
+name: tiny
+stages:
+  first: {notebook: first.ipynb, writes: [numbers]}
+  second: {notebook: second.ipynb, needs: [first], writes: [total]}
+  third: {notebook: third.ipynb, needs: [second]}
+"""
+
+
+def write(home: Path, name: str, *cells: str, parameters: str = "seed: int = 0  # Seed.") -> None:
+    """Write a notebook of the tiny project: a title, its parameters, the handle, and these cells."""
+    code = [parameters, OPEN.format(name=name).replace(", seed=seed", ""), *cells]
+    made = new_notebook(cells=[new_markdown_cell(f"# {name}"), *map(new_code_cell, code)])
+    made.cells[1].metadata["tags"] = ["parameters"]
+    nbformat.write(made, home / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
+    """A project of three notebooks of its own, the second with a parameter; nothing is run yet."""
+    home = tmp_path / "tiny"
+    home.mkdir()
+    furnish(home)
+    (home / "mlops.yaml").write_text(TINY)
+    write(home, "first", "stage.write('numbers', {'a': [1, 2, 3]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
+    write(home, "second", "total = k * sum(stage.read('numbers')['a'])\nstage.log(total=total)", "if k == 5:\n    raise ValueError('five')", "stage.write('total', {'total': total})", "stage.hand_over('Their total.')", parameters="k: int = 1  # Factor.")
+    write(home, "third", "stage.result(got=stage.read('total')['total'], name='x')", "stage.hand_over('The end.')")
+    return home
+
+
+@pytest.fixture
+def go(tiny: Path) -> Callable[..., dict[str, Any]]:
+    """Run the tiny project's chain; the manifest."""
+
+    def went(only: str = "", force: bool = False, **given: dict[str, Any]) -> dict[str, Any]:
+        project = config.load(tiny)
+        return run.run(project, run.selected(project, only=only), given, force, "why", say=lambda text, passing=False: None)
+
+    return went

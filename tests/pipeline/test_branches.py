@@ -19,12 +19,12 @@ def spread(home: Path, *each: str, keep_going: bool = False) -> dict[str, Any]:
     return branches.run(project, run.selected(project), {}, False, "", lambda text, passing=False: None, varied, keep_going)
 
 
-def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alone(home: Path) -> None:
-    made = spread(home, "second.k=1,5,2", keep_going=True)
+def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alone(tiny: Path) -> None:
+    made = spread(tiny, "second.k=1,5,2", keep_going=True)
     assert made["status"] == "failed" and made["stages"]["first"]["status"] == "succeeded"
     assert {s: e["reason"] for s, e in made["stages"].items() if e["status"] == "not run"} == {"second": "in its branches", "third": "in its branches"}
     assert {b["name"]: b["status"] for b in made["branches"]} == {"k=1": "succeeded", "k=5": "failed", "k=2": "succeeded"}
-    folder = home / "reports" / made["run"]
+    folder = tiny / "reports" / made["run"]
     for name in ("k=1", "k=5", "k=2"):
         found = manifest.read(folder / plan.BRANCHES / f"{made['run']}.{name}")
         assert found["stages"]["first"]["status"] == "skipped" and found["branch"] == name
@@ -35,34 +35,34 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     assert "2 of 3 branches succeeded." in page and f"branches/{made['run']}.k%3D5/index.html" in page
     error = run.failure(made)
     assert error is not None and error.exit_code == 1 and "branch k=5 failed: ValueError: five" in str(error)
-    again = spread(home, "second.k=1,2")
+    again = spread(tiny, "second.k=1,2")
     assert again["status"] == "succeeded" and [b["seconds"] for b in again["branches"]] == [0, 0]
 
 
-def test_without_keep_going_no_branch_is_started_after_a_failure(home: Path) -> None:
-    (home / "mlops.yaml").write_text((home / "mlops.yaml").read_text() + "run: {jobs: 1}\n")
-    made = spread(home, "second.k=5,1")
+def test_without_keep_going_no_branch_is_started_after_a_failure(tiny: Path) -> None:
+    (tiny / "mlops.yaml").write_text((tiny / "mlops.yaml").read_text() + "run: {jobs: 1}\n")
+    made = spread(tiny, "second.k=5,1")
     assert {b["name"]: b["status"] for b in made["branches"]} == {"k=5": "failed", "k=1": "not run"}
 
 
-def test_a_grid_has_each_combination_and_a_stage_can_declare_it(home: Path) -> None:
-    text = (home / "mlops.yaml").read_text().replace("writes: [total]", "writes: [total], foreach: {k: [1, 2]}")
-    (home / "mlops.yaml").write_text(text)
-    varied = branches.grid(config.load(home), ["seed=3,4"])
+def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> None:
+    text = (tiny / "mlops.yaml").read_text().replace("writes: [total]", "writes: [total], foreach: {k: [1, 2]}")
+    (tiny / "mlops.yaml").write_text(text)
+    varied = branches.grid(config.load(tiny), ["seed=3,4"])
     assert varied == {"second.k": [1, 2], "seed": [3, 4]}
     assert branches.slug({"second.k": 1, "seed": 3}) == "k=1,seed=3"
-    assert branches.fanned(config.load(home), ["second.k"], ["first", "second", "third"]) == ["second", "third"]
-    assert branches.fanned(config.load(home), ["seed"], ["first", "second"]) == ["first", "second"]
+    assert branches.fanned(config.load(tiny), ["second.k"], ["first", "second", "third"]) == ["second", "third"]
+    assert branches.fanned(config.load(tiny), ["seed"], ["first", "second"]) == ["first", "second"]
 
 
 @pytest.mark.parametrize(("each", "said"), [("k=1", "'k' cannot differ"), ("second.q=1", "'second.q' cannot differ"), ("second.k", "cannot be read"), ("second.k=", "cannot be read"), ("second.k=1,1", "a value twice"), ("second.k=1,x", "second.k: 'x'")])
-def test_a_branch_that_cannot_be_is_refused_before_anything_runs(home: Path, each: str, said: str) -> None:
+def test_a_branch_that_cannot_be_is_refused_before_anything_runs(tiny: Path, each: str, said: str) -> None:
     with pytest.raises(KitError, match=said):
-        spread(home, each)
-    assert not (home / "reports").exists()
+        spread(tiny, each)
+    assert not (tiny / "reports").exists()
 
 
-def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(home: Path, go: Callable[..., dict[str, Any]]) -> None:
-    spread(home, "second.k=2,3")
+def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(tiny: Path, go: Callable[..., dict[str, Any]]) -> None:
+    spread(tiny, "second.k=2,3")
     made = go(only="third", force=True)
     assert (made["stages"]["second"]["status"], made["stages"]["third"]["status"]) == ("not run", "not run")
