@@ -329,6 +329,7 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
 
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
+    before = set(trace.settings)
     project = configs.load()
     named = os.environ.get("MLOPS_RUN")
     if named:  # an edit of mlops.yaml while a run goes on does not reach it
@@ -343,5 +344,5 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
     stage = Stage(name, project, run, draft=not named)
     stage.record["opened"] = time.time()
     display(stage)
-    trace.settings.clear()  # what was read to open the stage and to show it, its result does not hang on
+    trace.settings.intersection_update(before)  # what was read to open the stage and to show it, its result does not hang on
     return stage

@@ -204,8 +204,8 @@ def report(exact: bool = True) -> dict[str, Any]:
     -------
     dict
         ``modules`` (file → the one that imported it), ``files`` (file → size, time), ``packages``
-        (name → version), ``listings`` (folder → its files), ``settings`` (class, field), ``unknowable``, and ``edited``: modules whose file
-        is younger than their import may be.
+        (name → version), ``listings`` (folder → its files), ``settings`` (class, field), ``unknowable``, ``edited``: modules whose file
+        was written (whatever time it bears) when they may have been imported already, and ``start`` (ns).
     """
     if exact:
         imports.adopt(MAIN, set(imports.before) | {n for n in sys.modules if n.partition(".")[0] in KERNEL})
@@ -214,11 +214,11 @@ def report(exact: bool = True) -> dict[str, Any]:
     for name, importer in reached.items():
         path = getattr(sys.modules.get(name), "__file__", None) or ""
         if path and own(path) and os.path.exists(path):
-            if os.stat(path).st_mtime_ns > (BIRTH if name in imports.before or not exact else imports.start):
+            if os.stat(path).st_ctime_ns > (BIRTH if name in imports.before or not exact else imports.start):
                 edited.add(path)
             modules[path] = getattr(sys.modules.get(importer), "__file__", None) or ""
-        elif path:
+        elif path or name not in sys.modules:  # a step from the cache has imported it, another time
             tops.add(name.partition(".")[0])
     known, of = versions(), distributions()
     packages = {p: known[p] for p in sorted({of.get(t, canonical(t)) for t in tops}) if p in known}
-    return {"modules": modules, "files": files, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited)}
+    return {"modules": modules, "files": files, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "start": imports.start}

@@ -45,10 +45,10 @@ class Hashes:
             self.known = {}
 
     def of(self, path: str | Path) -> str:
-        """The hash of a file's bytes; of a folder, of its files' names and hashes; ``gone`` if it is not there."""
-        if os.path.isdir(path):
-            inner = [f"{os.path.relpath(p, path)} {self.of(p)}" for p in sorted(map(str, Path(path).rglob("*"))) if os.path.isfile(p)]
-            return hashlib.sha256("\n".join(inner).encode()).hexdigest()
+        """The hash of a file's bytes; of a folder or a pattern, of its files' names and hashes; ``gone`` if it is not there."""
+        folder = os.path.isdir(path)
+        if names := sorted(map(str, Path(path).rglob("*"))) if folder else [] if os.path.exists(path) else trace.listed(str(path)):
+            return hashlib.sha256("\n".join(f"{os.path.relpath(n, path)} {self.of(n)}" for n in names if os.path.isfile(n)).encode()).hexdigest()
         try:
             found = os.stat(path)
         except OSError:
@@ -59,8 +59,10 @@ class Hashes:
             return str(known[2])
         begin = time.time_ns()
         made = store.sha256(Path(path))
+        self.known.pop(key, None)
         if begin - found.st_mtime_ns > RACY:
-            self.known[key], self.fresh = [*state, made], True
+            self.known[key] = [*state, made]
+        self.fresh = True
         return made
 
     def learn(self, path: Path, hashed: str) -> None:
@@ -93,7 +95,7 @@ class Now:
         """The hashes of a notebook's code cells."""
         book = self.project.notebook(stage)
         if book not in self._cells:
-            self._cells[book] = [trace.cell_hash(c["source"]) for c in params.code_cells(book)]
+            self._cells[book] = cells(book)
         return self._cells[book]
 
     @cached_property
@@ -112,6 +114,10 @@ class Now:
             self._files[name] = self.hashes.of(self.path(name))
         return self._files[name]
 
+    def laid(self, artifacts: Mapping[str, Any]) -> None:
+        """Take files of the project to be what a skipped stage puts back there."""
+        self._files |= {n: a["sha256"] for n, a in artifacts.items() if a["kind"] == "file"}
+
     def path(self, name: str) -> Path:
         """The file that a trace calls by this name."""
         return PACKAGE.parent / name if name.startswith(f"{PACKAGE.name}/") else self.project.path(name)
@@ -123,6 +129,11 @@ class Now:
             if not relative.startswith("..") and (root == self.project.root or relative.startswith(PACKAGE.name + os.sep)):
                 return Path(relative).as_posix()
         return path
+
+
+def cells(book: Path) -> list[str]:
+    """The hashes of a notebook's code cells, without what papermill put in: an executed one has those of its source."""
+    return [trace.cell_hash(c["source"]) for c in params.code_cells(book) if "injected-parameters" not in c["metadata"].get("tags", [])]
 
 
 def secret_hash(name: str) -> str | None:
@@ -139,19 +150,20 @@ def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any],
     values : dict
         The parameters that it was given.
     used : dict
-        What ``trace.report`` said in its kernel.
+        What ``trace.report`` said in its kernel; ``cells`` are those that it was given, if the notebook may be another by now.
     inputs : dict
         Content of each artifact that it read from the stages before.
     """
     hashes, edited = now.hashes, {*used["edited"], *(f for f, seen in used["files"].items() if tuple(seen) != state(f))}
     held = now.project.config.stages[stage]
+    unseen = {f: EDITED if written(now.project.path(f)) > used["start"] else hashes.of(now.project.path(f)) for f in held.files}
     files = {now.name(f): EDITED if f in edited else hashes.of(f) for f in used["files"]}
     return {
-        "cells": now.cells(stage),
+        "cells": used.get("cells") or now.cells(stage),
         "params": params.kept(values),
         "settings": {name: now.settings[name] for name in sorted(now.places[tuple(pair)] for pair in used["settings"] if tuple(pair) in now.places)},
         "inputs": dict(inputs),
-        "files": {**files, **{f: hashes.of(now.project.path(f)) for f in held.files}},
+        "files": {**unseen, **files},
         "listings": {now.name(p): [now.name(f) for f in names] for p, names in used["listings"].items()},
         "modules": {now.name(f): {"hash": EDITED if f in edited else hashes.of(f), "by": now.name(by) if by else ""} for f, by in used["modules"].items()},
         "packages": used["packages"],
@@ -159,6 +171,11 @@ def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any],
         "python": PYTHON,
         "unknowable": used["unknowable"],
     }
+
+
+def written(path: Path) -> int:
+    """When a file was last written, whatever time it bears (ns); of a folder or a pattern, any of its files; 0 for one that is gone."""
+    return max((os.stat(f).st_ctime_ns for f in trace.listed(str(path))), default=0)
 
 
 def state(path: str) -> tuple[int, int]:
@@ -185,14 +202,14 @@ def differences(now: Now, stage: str, values: Mapping[str, Any], inputs: Mapping
         yield f"code cell {changed[0]} of {book} changed" if len(cells) == len(old["cells"]) else f"{book} has {len(cells)} code cells, it had {len(old['cells'])}"
     yield from changes("parameter", params.kept(values), old["params"])
     yield from changes("setting", {n: now.settings[n] for n in old["settings"] if n in now.settings}, old["settings"])
-    yield from files(now, stage, old)
+    yield from files(now, stage, inputs, old)
     yield from (f"`{name}` changed" for name, content in old["inputs"].items() if inputs.get(name, GONE) not in (content, None))
     for name, version in old["packages"].items():
         if (here := now.versions.get(name)) != version:
             yield f"{name} {version} → {here or 'not installed'}"
     for name in dict.fromkeys([*old["env"], *now.project.config.stages[stage].env]):
         if secret_hash(name) != old["env"].get(name, ""):
-            yield f"environment variable {name} changed"
+            yield f"environment variable {name} {'changed' if name in old['env'] else 'is declared newly'}"
     if old["python"] != PYTHON:
         yield f"Python {old['python']} → {PYTHON}"
     for what in old["unknowable"]:
@@ -216,20 +233,24 @@ def changes(what: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterat
             yield f"{what} {name}: {old.get(name, 'not given')} → {new.get(name, 'not given')}"
 
 
-def files(now: Now, stage: str, old: Trace) -> Iterator[str]:
-    """Files and modules that differ."""
+def files(now: Now, stage: str, inputs: Mapping[str, str | None], old: Trace) -> Iterator[str]:
+    """Files and modules that differ; not those that another stage is still to write."""
     declared = now.project.config.stages[stage].files
     for name in dict.fromkeys([*old["files"], *declared]):
         before, here = old["files"].get(name), now.hash(name)
-        if before != here:
-            yield f"`{name}` {EDITED if before == EDITED else 'is gone' if here == GONE else 'changed'}"
+        if before != here and inputs.get(name, "") is not None:
+            yield f"`{name}` {became(before, here)}"
     for place, names in old["listings"].items():
         if [now.name(f) for f in trace.listed(str(now.path(place)))] != names:
             yield f"`{place}` holds other files than before"
     for name, module in old["modules"].items():
         if now.hash(name) != module["hash"]:
-            said = EDITED if module["hash"] == EDITED else "is gone" if now.hash(name) == GONE else "changed"
-            yield f"`{Path(name).name}` {said}: imported by {via(name, old['modules']) or now.project.notebook(stage).stem}"
+            yield f"`{Path(name).name}` {became(module['hash'], now.hash(name))}: imported by {via(name, old['modules']) or now.project.notebook(stage).stem}"
+
+
+def became(before: str | None, here: str) -> str:
+    """What became of a file."""
+    return EDITED if before == EDITED else "is declared newly" if before is None else "is gone" if here == GONE else "is there now" if before == GONE else "changed"
 
 
 def via(name: str, modules: Mapping[str, Any]) -> str:
@@ -245,6 +266,11 @@ def broken(folder: Path, artifacts: Mapping[str, Any], hashes: Hashes, writes: I
         if found != entry["sha256"]:
             yield f"output `{name}` is {'gone' if found == GONE else 'damaged'}"
     yield from (f"output `{name}` is declared and was not written" for name in writes if name not in artifacts)
+
+
+def displaced(project: Project, artifacts: Mapping[str, Any], hashes: Hashes) -> list[str]:
+    """Outputs that stand in the project itself, and are not there as the stage wrote them."""
+    return [n for n, a in artifacts.items() if a["kind"] == "file" and hashes.of(project.path(n)) != a["sha256"]]
 
 
 def whole(found: Trace) -> str:

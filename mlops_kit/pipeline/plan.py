@@ -42,8 +42,8 @@ class Decision:
     @property
     def reason(self) -> str:
         """The reasons as one line."""
-        if self.action == "skip" and not self.why:
-            return f"unchanged since {self.origin.name}" if self.origin else ""
+        if self.action == "skip" and self.origin and self.origin.name != "draft":
+            return "; ".join([f"unchanged since {self.origin.name}", *self.why])
         more = f" (and {len(self.why) - 3} more)" if len(self.why) > 3 else ""
         return "; ".join(self.why[:3]) + more
 
@@ -91,12 +91,19 @@ def decide(now: fingerprint.Now, history: History, stage: str, values: Mapping[s
         if not why and isinstance(held.rerun, After) and (age := aged(entry)) > held.rerun.after:
             return Decision(stage, "run", (f"its last run is {duration_text(age)} old, over {duration_text(held.rerun.after)}",))
         if not why:
-            waits = held.rerun != "never" and any(inputs.get(name, "") is None for name in old["inputs"])
-            return Decision(stage, "depends" if waits else "skip", (), folder, entry)
+            waits = () if held.rerun == "never" else tuple(f"`{n}`" for n in dict.fromkeys([*old["inputs"], *old["files"]]) if inputs.get(n, "") is None)
+            back = tuple(f"`{n}` is put back" for n in fingerprint.displaced(now.project, entry["artifacts"], now.hashes))
+            return Decision(stage, "depends", waits, folder, entry) if waits else Decision(stage, "skip", back, folder, entry)
         best = best or tuple(why)
     if (done := by_hand(now, stage, values, inputs)) is not None:
         return done
-    return Decision(stage, "run", best or ("it has not been run yet",))
+    return Decision(stage, "run", best or (ended(history, stage),))
+
+
+def ended(history: History, stage: str) -> str:
+    """What there is to say of a stage that never ended well."""
+    tried = next(((f, e) for f, made in history if (e := made["stages"].get(stage, {})).get("status", "not run") != "not run"), None)
+    return f"it has not ended well yet: {manifest.words(tried[1])} in {tried[0].name}" if tried else "it has not been run yet"
 
 
 def by_hand(now: fingerprint.Now, stage: str, values: Mapping[str, Any], inputs: Mapping[str, str | None]) -> Decision | None:
@@ -146,11 +153,10 @@ def make(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, 
         made = decide(now, history, stage, values[stage], inputs, force)
         if made.action == "skip":
             inputs |= contents(made.entry)
+            now.laid(made.entry["artifacts"])
         else:
             names = [*project.config.stages[stage].writes, *next((e["artifacts"] for _, e in history.of(stage)), {})]
             inputs |= dict.fromkeys(names)
-        if made.action == "depends":
-            made = Decision(stage, "depends", tuple(f"`{n}`" for n in made.entry["trace"]["inputs"] if inputs.get(n, "") is None), made.origin, made.entry)
         found.append(made)
     now.hashes.save()
     return found
@@ -202,5 +208,8 @@ def nothing_to_do(project: Project, plan: list[Decision], history: History) -> d
         return None
     folder, made = same
     entries = made["stages"]
+    hashes = fingerprint.Hashes(project)
+    if any(fingerprint.displaced(project, d.entry["artifacts"], hashes) for d in plan):
+        return None
     whole = all(entries.get(d.stage, {}).get("status") in DONE and (d.origin == folder or entries[d.stage].get("fingerprint") == d.entry.get("fingerprint")) for d in plan)
     return {**made, "nothing_to_do": True} if whole else None

@@ -13,18 +13,23 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mlops_kit import config, store
-from mlops_kit.pipeline import kernels, manifest
+from mlops_kit.pipeline import kernels, manifest, run
 
 WARM = ("pandas", "pyarrow.parquet", "fsspec", "IPython.display", "jinja2", "nbconvert", "mlflow", "sqlalchemy")
 OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r}, seed=seed)"
 
 
-def book(file: Path, *cells: str, title: str = "# What is it?") -> None:
-    """Write a notebook whose stage is named after its file: title, parameters, opening, and these cells."""
-    code = ["seed: int = 0  # Seed.", OPEN.format(name=file.stem), *cells]
-    made = new_notebook(cells=[new_markdown_cell(title), *map(new_code_cell, code)])
-    made.cells[1].metadata["tags"] = ["parameters"]
-    nbformat.write(made, file)
+@pytest.fixture(scope="session")
+def book() -> Callable[..., None]:
+    """Write a notebook whose stage is named after its file: title, parameters, opening, and the cells given."""
+
+    def write(file: Path, *cells: str, title: str = "# What is it?") -> None:
+        code = ["seed: int = 0  # Seed.", OPEN.format(name=file.stem), *cells]
+        made = new_notebook(cells=[new_markdown_cell(title), *map(new_code_cell, code)])
+        made.cells[1].metadata["tags"] = ["parameters"]
+        nbformat.write(made, file)
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,403 @@
+"""Staleness: what makes a stage run again, with which reason, and what does not, on a project of two notebooks that has been run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_output
+
+from mlops_kit import config, sources, store
+from mlops_kit.pipeline import fingerprint, manifest, params, plan, run
+
+YAML = """
+name: tiny
+source: data/*.csv
+target: y
+task: regression
+features: views.py
+train: {trials: 3}
+cost: {miss: 2}
+dashboard: {port: 8600}
+stages:
+  first: {notebook: first.ipynb, writes: [numbers, made/lines.csv]}
+  second: {notebook: second.ipynb, needs: [first], writes: [total], files: [note.yaml, more.yaml, limits/*.yaml], env: [TINY_WORD, TINY_OTHER]}
+"""
+FILES = {
+    "mlops.yaml": YAML, "data/a.csv": "x,y\n1,2\n2,4\n", "note.yaml": "owner: me\n", "limits/low.yaml": "low: 1\n",
+    "views.py": "from mlops_kit import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
+    "helper.py": "import deep\n\ndef size():\n    import late\n    return deep.SIZE + late.SIZE\n\ndef never():\n    import unused\n",
+    "deep.py": "import deeper\nSIZE = deeper.SIZE\n", "deeper.py": "SIZE = 1\n", "late.py": "SIZE = 1\n", "unused.py": "SIZE = 1\n", "named.py": "SIZE = 1\n",
+    "pkg/__init__.py": "from .inner import SIZE\n", "pkg/inner.py": "SIZE = 1\n", "pkg/apart.py": "SIZE = 1\n",
+}  # fmt: skip
+FIRST = (
+    "import importlib\nimport helper, pkg, tiny\nfrom mlops_kit.features import views\nnamed = importlib.import_module('named')",
+    "frame, trials = stage.source(), stage.config.train.trials\nviews.load(stage.project)",
+    "stage.write('numbers', {'a': frame['y'].tolist(), 'size': helper.size() + pkg.SIZE + named.SIZE})",
+    "import pathlib\npathlib.Path('made').mkdir(exist_ok=True)\n_ = pathlib.Path('made/lines.csv').write_text(f'x\\n{trials}\\n')",
+    "stage.hand_over('Numbers.')",
+)
+SECOND = ("stage.write('total', {'total': sum(stage.read('numbers')['a']) * stage.config.cost.miss})", "stage.hand_over('Their total.')")
+AGAIN = "if what it reads changes: `numbers`; `made/lines.csv`"
+
+
+def lay(home: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def done(furnish: Callable[[Path], Path], book: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project after a run; with what it held then, so that each test finds it so."""
+    home = furnish(tmp_path_factory.mktemp("plan"))
+    lay(home, FILES)
+    book(home / "notebooks" / "first.ipynb", *FIRST)
+    book(home / "notebooks" / "second.ipynb", *SECOND)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINY_WORD", "a")
+        made = go(home)
+        assert made["status"] == "succeeded", [e["error"] for e in made["stages"].values()]
+        yield home
+
+
+@pytest.fixture
+def home(done: Path, site: Path) -> Iterator[Path]:
+    """The project, put back afterwards as it was: each test also shows that an edit that is taken back is none."""
+    with put_back(done), put_back(site):
+        yield done
+    assert said(done) == ("skip", "skip")
+
+
+@contextmanager
+def put_back(folder: Path) -> Iterator[None]:
+    def files() -> list[Path]:
+        return [p for p in folder.rglob("*") if p.is_file() and not {".mlops", "__pycache__"} & set(p.parts)]
+
+    held = {p: p.read_bytes() for p in files()}
+    yield
+    for path in {*files()} - {*held}:
+        path.unlink()
+    for path, content in held.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+
+
+def go(home: Path, force: bool = False, **more: Any) -> dict[str, Any]:
+    project = config.load(home)
+    return run.run(project, run.selected(project), {}, force, "", say=lambda text, passing=False: None, **more)
+
+
+def planned(home: Path, given: dict[str, dict[str, Any]] | None = None, force: bool = False, verify: bool = False) -> list[plan.Decision]:
+    project = sources.settled(config.load(home))
+    chosen = run.selected(project)
+    values = {s: run.resolved(project, s, (given or {}).get(s, {})) for s in chosen}
+    return plan.make(project, chosen, values, force, fingerprint.Hashes(project, verify))
+
+
+def said(home: Path, **more: Any) -> tuple[str, ...]:
+    """What the plan says of each stage: skip, or why it runs, or on what that depends."""
+    lead = {"skip": "skip", "run": "", "depends": "if what it reads changes: "}
+    return tuple(lead[d.action] + "; ".join(d.why) for d in planned(home, **more))
+
+
+def edit(name: str, *pair: str) -> Callable[[Path], object]:
+    """An edit of a file: one text for another, or all of it."""
+
+    def made(home: Path) -> None:
+        text = (home / name).read_text() if len(pair) == 2 else ""
+        assert len(pair) == 1 or pair[0] in text
+        lay(home, {name: text.replace(*pair) if len(pair) == 2 else pair[0]})
+
+    return made
+
+
+def cells(change: Callable[[Any], object], stage: str = "first") -> Callable[[Path], object]:
+    """An edit of a notebook."""
+
+    def made(home: Path) -> None:
+        file = home / "notebooks" / f"{stage}.ipynb"
+        held = nbformat.read(file, as_version=4)
+        change(held)
+        nbformat.write(held, file)
+
+    return made
+
+
+def touched(home: Path) -> None:
+    for name in [*FILES, "notebooks/first.ipynb"]:
+        os.utime(home / name, (10**9, 10**9))
+
+
+def ran_by_hand(held: Any) -> None:
+    for count, cell in enumerate((c for c in held.cells if c.cell_type == "code"), 7):
+        cell.execution_count, cell.outputs = count, [new_output("stream", text="seen")]
+
+
+def renamed(held: Any) -> None:
+    held.metadata["kernelspec"] = {"name": "other", "display_name": "Other", "language": "python"}
+    for number, cell in enumerate(held.cells):
+        cell.id, cell.metadata["collapsed"] = f"cell-{number}", True
+
+
+def injected(held: Any) -> None:
+    held.cells.insert(2, new_code_cell("seed = 5", metadata={"tags": ["injected-parameters"]}))
+
+
+def regenerated(home: Path) -> None:
+    held = json.loads((home / "notebooks" / "first.ipynb").read_text())
+    for cell in held["cells"]:
+        cell["source"] = "".join(cell["source"])  # one text, not a list of lines
+    (home / "notebooks" / "first.ipynb").write_text(json.dumps(held))
+
+
+def moved_function(home: Path) -> None:
+    edit("late.py", "")(home)
+    edit("deeper.py", "SIZE = 1\nLATE = 1\n")(home)
+
+
+def set_variable(name: str, value: str | None) -> Callable[[Path], object]:
+    def made(home: Path) -> None:
+        os.environ.pop(name, None)
+        os.environ |= {name: value} if value is not None else {}
+
+    return made
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that a case sets are taken back."""
+    for name in ("TINY_WORD", "TINY_OTHER", "TINY_THIRD"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+        if os.environ[name] == "":
+            monkeypatch.delenv(name)
+
+
+UNCHANGED: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda home: None,
+    "a file touched": touched,
+    "markdown": cells(lambda held: held.cells[0].update(source="# Something else?")),
+    "outputs and execution counts": cells(ran_by_hand),
+    "ids, cell metadata and kernel": cells(renamed),
+    "parameters that papermill injected": cells(injected),
+    "the notebook regenerated": regenerated,
+    "a setting that nobody reads": edit("mlops.yaml", "8600", "8601"),
+    "another name of a limit": edit("mlops.yaml", "writes: [total],", "writes: [total], timeout: 1h, retries: 2,"),
+    "a comment in mlops.yaml": edit("mlops.yaml", YAML + "# a comment\n"),
+    "a module in a function that was not called": edit("unused.py", "SIZE = 2\n"),
+    "a module of a package that nobody imports": edit("pkg/apart.py", "SIZE = 2\n"),
+    "a module that nobody imports": edit("apart.py", "SIZE = 2\n"),
+    "a file beside the source": edit("data/readme.txt", "a table"),
+    "a variable that nobody declares": set_variable("TINY_THIRD", "a"),
+    "the project's README": edit("README.md", "# Tiny\n"),
+}
+
+
+@pytest.mark.parametrize("change", UNCHANGED.values(), ids=UNCHANGED.keys())
+def test_what_does_not_count_is_skipped(home: Path, change: Callable[[Path], object]) -> None:
+    change(home)
+    assert said(home) == ("skip", "skip")
+
+
+CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a cell": (cells(lambda held: held.cells[4].update(source="frame, trials = stage.source(), 3\nviews.load(stage.project)")), "code cell 4 of first changed"),
+    "a comment in a cell": (cells(lambda held: held.cells[4].update(source=held.cells[4].source + "  # why")), "code cell 4 of first changed"),
+    "a cell more": (cells(lambda held: held.cells.append(new_code_cell("1"))), "first has 8 code cells, it had 7"),
+    "a cell less": (cells(lambda held: held.cells.pop(6)), "first has 6 code cells, it had 7"),
+    "cells in another order": (cells(lambda held: held.cells.insert(5, held.cells.pop(4))), "code cell 4 of first changed"),
+    "a parameter's default": (cells(lambda held: held.cells[1].update(source="seed: int = 1  # Seed.")), "code cell 1 of first changed"),
+    "a parameter in mlops.yaml": (edit("mlops.yaml", "first: {", "first: {params: {seed: 3}, "), "parameter seed: 0 → 3"),
+    "a setting that it reads": (edit("mlops.yaml", "trials: 3", "trials: 4"), "setting train.trials: 3 → 4"),
+    "a setting that reading the source reads": (edit("mlops.yaml", "target: y", "target: x"), "setting target: y → x"),
+    "an imported module": (edit("helper.py", "import late", "import late  # late"), "`helper.py` changed: imported by first"),
+    "a module two imports deep": (edit("deeper.py", "SIZE = 2\n"), "`deeper.py` changed: imported by deep"),
+    "a module in a function that was called": (edit("late.py", "SIZE = 2\n"), "`late.py` changed: imported by helper"),
+    "a package's __init__": (edit("pkg/__init__.py", "SIZE = 2\n"), "`__init__.py` changed: imported by first"),
+    "a relative import": (edit("pkg/inner.py", "SIZE = 2\n"), "`inner.py` changed: imported by __init__"),
+    "a module imported by name": (edit("named.py", "SIZE = 2\n"), "`named.py` changed: imported by first"),
+    "a function in another module": (moved_function, "`late.py` changed: imported by helper; `deeper.py` changed: imported by deep"),
+    "a module gone": (lambda home: (home / "named.py").unlink(), "`named.py` is gone: imported by first"),
+    "a feature file": (edit("views.py", "1 AS", "2 AS"), "`views.py` changed"),
+    "data": (edit("data/a.csv", "x,y\n1,2\n2,5\n"), "`data/a.csv` changed"),
+    "a new file of the source": (edit("data/b.csv", "x,y\n1,2\n"), "`data/*.csv` holds other files than before"),
+    "a file of the source gone": (lambda home: (home / "data/a.csv").rename(home / "data/b.csv"), "`data/a.csv` is gone; `data/*.csv` holds other files than before"),
+    "an output that is declared newly": (edit("mlops.yaml", "writes: [numbers,", "writes: [letters, numbers,"), "output `letters` is declared and was not written"),
+    "always": (edit("mlops.yaml", "first: {", "first: {rerun: always, "), "always runs"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), CHANGED.values(), ids=CHANGED.keys())
+def test_what_counts_runs_the_stage_and_leaves_the_next_open(home: Path, change: Callable[[Path], object], reason: str) -> None:
+    change(home)
+    assert said(home) == (reason, AGAIN)
+
+
+LATER: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a cell": (cells(lambda held: held.cells.append(new_code_cell("1")), "second"), "second has 5 code cells, it had 4"),
+    "a setting that only it reads": (edit("mlops.yaml", "miss: 2", "miss: 3"), "setting cost.miss: 2.0 → 3.0"),
+    "a declared file": (edit("note.yaml", "owner: you\n"), "`note.yaml` changed"),
+    "a declared file gone": (lambda home: (home / "note.yaml").unlink(), "`note.yaml` is gone"),
+    "a declared file that was not there": (edit("more.yaml", "more: 1\n"), "`more.yaml` is there now"),
+    "a file of a declared pattern": (edit("limits/low.yaml", "low: 2\n"), "`limits/*.yaml` changed"),
+    "one more of a declared pattern": (edit("limits/high.yaml", "high: 2\n"), "`limits/*.yaml` changed"),
+    "a file that is declared newly": (edit("mlops.yaml", "files: [note.yaml,", "files: [deep.py, note.yaml,"), "`deep.py` is declared newly"),
+    "a variable changed": (set_variable("TINY_WORD", "b"), "environment variable TINY_WORD changed"),
+    "a variable unset": (set_variable("TINY_WORD", None), "environment variable TINY_WORD changed"),
+    "a variable set": (set_variable("TINY_OTHER", ""), "environment variable TINY_OTHER changed"),
+    "a variable that is declared newly": (edit("mlops.yaml", "env: [", "env: [TINY_THIRD, "), "environment variable TINY_THIRD is declared newly"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), LATER.values(), ids=LATER.keys())
+def test_what_only_the_second_stage_uses_leaves_the_first_alone(home: Path, change: Callable[[Path], object], reason: str) -> None:
+    change(home)
+    assert said(home) == ("skip", reason)
+
+
+def test_a_parameter_on_the_command_line_and_force_run(home: Path) -> None:
+    assert said(home, given={"first": {"seed": 4}}) == ("parameter seed: 0 → 4", AGAIN)
+    assert said(home, given={"second": {"seed": 4}}) == ("skip", "parameter seed: 0 → 4")
+    assert said(home, given={"first": {"seed": 0}}) == ("skip", "skip")
+    assert said(home, force=True) == ("forced", "forced")
+
+
+def test_another_version_of_a_package_counts_where_it_was_imported(home: Path, site: Path) -> None:
+    for name, reason in (("other", "skip"), ("tiny", "tiny 1.0 → 1.1")):
+        (site / f"{name}-1.0.dist-info").rename(site / f"{name}-1.1.dist-info")
+        found = said(home)
+        (site / f"{name}-1.1.dist-info").rename(site / f"{name}-1.0.dist-info")
+        assert found[0] == reason
+    (site / "tiny-1.0.dist-info").rename(site / "away")
+    found = said(home)
+    (site / "away").rename(site / "tiny-1.0.dist-info")
+    assert found[0] == "tiny 1.0 → not installed"
+
+
+def test_other_content_of_the_same_size_in_the_same_second_is_seen(home: Path) -> None:
+    for digit in "5678":
+        edit("data/a.csv", f"x,y\n1,2\n2,{digit}\n")(home)
+        assert said(home)[0] == "`data/a.csv` changed"
+        edit("data/a.csv", FILES["data/a.csv"])(home)
+        assert said(home)[0] == "skip"
+
+
+def latest(home: Path) -> Path:
+    return max((home / "reports").iterdir())
+
+
+def test_an_output_that_is_gone_or_damaged_is_made_again(home: Path) -> None:
+    total = latest(home) / "artifacts" / "total.json"
+    held = total.read_text()
+    total.unlink()
+    assert said(home) == ("skip", "output `total` is gone")
+    total.write_text(held.replace("12", "13"))
+    assert said(home) == ("skip", "output `total` is damaged")
+
+
+def test_damage_that_keeps_size_and_time_is_found_with_verify_only(home: Path) -> None:
+    # to read every output at each plan is what the kept hashes are there to spare
+    total = latest(home) / "artifacts" / "total.json"
+    held, times = total.read_bytes(), (10**18, 10**18)
+    os.utime(total, ns=times)
+    assert said(home) == ("skip", "skip")
+    total.write_bytes(held.replace(b"12", b"13"))
+    os.utime(total, ns=times)
+    assert said(home) == ("skip", "skip")
+    assert said(home, verify=True) == ("skip", "output `total` is damaged")
+    assert said(home) == ("skip", "output `total` is damaged")
+
+
+@pytest.mark.parametrize("change", [edit("made/lines.csv", "x\n9\n"), lambda home: (home / "made/lines.csv").unlink()], ids=["changed", "gone"])
+def test_a_file_output_is_put_back_into_the_project(home: Path, change: Callable[[Path], object]) -> None:
+    change(home)
+    name = latest(home).name
+    assert said(home) == ("skip`made/lines.csv` is put back", "skip")
+    assert planned(home)[0].reason == f"unchanged since {name}; `made/lines.csv` is put back"
+    made = go(home)
+    assert [e["status"] for e in made["stages"].values()] == ["skipped", "skipped"] and "nothing_to_do" not in made
+    assert (home / "made" / "lines.csv").read_text() == "x\n3\n"
+    shutil.rmtree(home / "reports" / made["run"])
+
+
+def test_never_runs_only_for_want_of_outputs_and_after_an_age(home: Path) -> None:
+    edit("mlops.yaml", "first: {", "first: {rerun: never, ")(home)
+    for change in ("data", "a cell", "an imported module"):
+        CHANGED[change][0](home)
+    assert said(home)[0] == "skip"
+    (latest(home) / "artifacts" / "numbers.json").unlink()
+    assert said(home)[0] == "output `numbers` is gone"
+
+
+def test_a_stage_of_an_age_runs_when_it_is_older(home: Path) -> None:
+    edit("mlops.yaml", "first: {", "first: {rerun: {after: 7d}, ")(home)
+    assert said(home) == ("skip", "skip")
+    file = latest(home) / "manifest.json"
+    made = json.loads(file.read_text())
+    made["stages"]["first"]["started"] = "2020-01-01T00:00:00+00:00"
+    file.write_text(json.dumps(made))
+    reason, then = said(home)
+    assert reason.startswith("its last run is ") and reason.endswith(" old, over 7d") and then == AGAIN
+
+
+def test_a_project_that_was_moved_is_skipped(home: Path) -> None:
+    away = home.with_name("elsewhere")
+    home.rename(away)
+    try:
+        assert said(away) == ("skip", "skip")
+    finally:
+        away.rename(home)
+
+
+def test_a_copy_of_a_project_is_skipped(home: Path, tmp_path: Path) -> None:
+    assert said(Path(shutil.copytree(home, tmp_path / "copy"))) == ("skip", "skip")
+
+
+PARTS = {
+    0: ("a setting that it reads", "an imported module", "a module in a function that was called", "a relative import", "a module imported by name", "a feature file", "data", "a parameter in mlops.yaml", "a cell more"),
+    1: ("a setting that only it reads", "a declared file", "a declared file that was not there", "a variable changed", "a file of a declared pattern", "a cell"),
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_edits_in_any_order_give_exactly_their_reasons(home: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    cases = {(n, name): (CHANGED, LATER)[n][name] for n in PARTS for name in PARTS[n]}
+    chosen = draw.sample(sorted(cases), draw.randint(2, len(cases)))
+    for case in chosen:
+        cases[case][0](home)
+    found = [{*d.why} for d in planned(home) if d.action == "run"]
+    wanted = [{cases[c][1] for c in chosen if c[0] == n} for n in PARTS]
+    assert found == [w for w in wanted if w]
+
+
+# From here on notebooks are run.
+
+
+def statuses(made: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(e["status"] for e in made["stages"].values())
+
+
+def test_equal_outputs_spare_the_next_stage_and_others_do_not(home: Path) -> None:
+    first = latest(home).name
+    cells(lambda held: held.cells.insert(3, new_code_cell("1 + 1")))(home)
+    edit("late.py", "SIZE = 2 - 1\n")(home)
+    made = go(home)
+    assert statuses(made) == ("succeeded", "skipped") and made["stages"]["second"]["reason"] == f"unchanged since {first}"
+    edit("late.py", "SIZE = 2\n")(home)
+    made = go(home)
+    assert statuses(made) == ("succeeded", "succeeded")
+    assert made["stages"]["first"]["why"] == ["`late.py` changed: imported by helper"]
+    assert made["stages"]["second"]["why"] == ["`numbers` changed"]
+    edit("mlops.yaml", "trials: 3", "trials: 4")(home)
+    made = go(home)
+    assert made["stages"]["second"]["why"] == ["`made/lines.csv` changed"]  # though it never asked its handle for it
