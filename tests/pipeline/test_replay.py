@@ -29,7 +29,7 @@ def test_a_log_holds_what_was_printed_what_the_kernel_said_and_the_error(tiny: P
     write(tiny, "second", "print('counting')", "import os\nos.write(2, b'a complaint')\n1 / 0")
     text = replay.said(latest(tiny, go()), "second")
     assert text.startswith("second of run ") and ": failed\n" in text
-    for line in ("--- cell 3\ncounting", "--- the kernel itself\na complaint", "--- failed in cell 4, line 3", "ZeroDivisionError: division by zero"):
+    for line in ("--- cell 4\ncounting", "--- the kernel itself\na complaint", "--- failed in cell 5, line 3", "ZeroDivisionError: division by zero"):
         assert line in text
     with pytest.raises(KitError, match="no stage 'secnd'"):
         replay.said(tiny / "reports" / text.split()[3].rstrip(":"), "secnd")
@@ -70,8 +70,8 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
     assert not replay.rebuilt_in(project, latest(tiny, made)).exists() and len(git(tiny, "worktree", "list").splitlines()) == 1
     # content that is nowhere any more is named
     found_trace = manifest.read(latest(tiny, made))["stages"]["first"]["trace"]
-    replay.object_file(project, found_trace["files"]["data.csv"]).unlink()
-    with pytest.raises(RunFailed, match="`data.csv` as it was then is not to be had"):
+    replay.object_file(project, found_trace["modules"]["helper.py"]["hash"]).unlink()
+    with pytest.raises(RunFailed, match="`helper.py` as it was then is not to be had"):
         replay.reproduce(project, latest(tiny, made), SAY)
 
 
