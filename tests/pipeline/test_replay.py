@@ -75,11 +75,11 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
         replay.reproduce(project, latest(tiny, made), SAY)
 
 
-def test_a_run_that_is_not_the_same_again_says_where(tiny: Path, go: Go) -> None:
-    write(tiny, "first", "import time\nstage.write('numbers', {'a': [time.time_ns()]})", "stage.hand_over('Now.')")
-    found = replay.reproduce(config.load(tiny), latest(tiny, go()), SAY)
-    assert not found.same and "first.numbers is the first that is not" in found.sentence
-    assert any(line.startswith("▲ first") for line in found.text.splitlines())
+def test_a_run_that_is_not_the_same_again_says_where() -> None:
+    rows = [("first", "numbers", False, "a → b"), ("first", "n", True, "3"), ("review", "version", None, "a record")]
+    found = replay.Reproduction("old", "new", ["pandas 1 → 2"], rows)
+    assert not found.same and found.sentence == "Run old made again: 1 of 2 artifacts and numbers are identical; first.numbers is the first that is not."
+    assert [line.split()[0] for line in found.text.splitlines()[:-1]] == ["◆", "▲", "●", "○"]
 
 
 def test_what_differs_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
