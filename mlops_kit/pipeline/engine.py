@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.execute import ERROR_MARKER_TAG
 
 from mlops_kit import store
-from mlops_kit.pipeline import kernels
+from mlops_kit.pipeline import entry, kernels
 from mlops_kit.stage import QUIET
 
 NAME = "mlops"
-ERROR_MARKER_TAG = "papermill-error-cell-tag"  # papermill.execute's: it cannot be imported while papermill loads its engines
 GRACE = 5.0  # seconds that a cell has to end after it was interrupted, before its group is killed
 DRAIN = 60  # seconds that outputs may lag behind the end of their cell
 CAP = 1_000_000  # characters of a cell's streams that the notebook keeps; the rest goes to a file beside it
@@ -194,6 +195,17 @@ class Book(NotebookExecutionManager):  # type: ignore[misc]
         self.cleanup_pbar()
 
 
+def frames(text: str) -> str:
+    """Text as a terminal shows it: of a line that was written over by carriage returns, the last.
+
+    >>> frames("1 of 9\\r2 of 9\\r3 of 9\\ndone")
+    '3 of 9\\ndone'
+    """
+    *lines, last = text.split("\n")
+    end = "\r" if last.endswith("\r") else ""  # what comes next writes over it
+    return "\n".join(line.removesuffix("\r").rpartition("\r")[2] for line in [*lines, last]) + end
+
+
 class Client(PapermillNotebookClient):  # type: ignore[misc]
     """Runs the cells of a notebook, and knows at which one it is."""
 
@@ -216,7 +228,6 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 self.execute_cell(cell, index)
                 self.refuse(cell)
             except BaseException:
-                self.coalesce(cell)
                 self.nb_man.cell_exception(cell, cell_index=index)
                 raise
             finally:
@@ -227,13 +238,6 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         self.used = ast.literal_eval(told["data"]["text/plain"]) if told.get("status") == "ok" else None
 
     @staticmethod
-    def coalesce(cell: Any) -> None:
-        """Make one output of each stream of a cell whose kernel did not live to its end."""
-        from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
-
-        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
-
-    @staticmethod
     def refuse(cell: Any) -> None:
         """Take an error that a cell has shown for its failure, although the kernel says all is well (``%run`` of a script that fails)."""
         shown = next((o for o in cell.get("outputs", []) if o.output_type == "error"), None)
@@ -241,36 +245,43 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             raise CellExecutionError.from_cell_and_msg(cell, shown)
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        """Take in an output, and of a stream only so much."""
+        """Take in an output; a stream goes on in the output that it has, unless something was shown since."""
         content = msg["content"]
-        if msg["msg_type"] == "stream":
-            self.written += len(content["text"])
-            if self.written > CAP and self.side is not None:
-                return self.overflow(content, cell, cell_index)
-        return super().process_message(msg, cell, cell_index)
+        if msg["msg_type"] != "stream":
+            return super().process_message(msg, cell, cell_index)
+        if not self.fits(content, cell_index):
+            return None
+        streams = takewhile(lambda o: o.output_type == "stream", reversed(cell.outputs))
+        old = next((o for o in streams if o.name == content["name"]), None)
+        if old is None or self.clear_before_next_output or self.output_hook_stack[msg["parent_header"].get("msg_id")]:
+            content["text"] = frames(content["text"])
+            return super().process_message(msg, cell, cell_index)
+        old["text"] = frames(old["text"] + content["text"]) if "\r" in content["text"] + old["text"][-1:] else old["text"] + content["text"]
+        self.log_output_message(nbformat.from_dict({"output_type": "stream", **content}))
+        return self.nb_man.autosave_cell()
 
-    def overflow(self, content: dict[str, str], cell: Any, index: int) -> None:
-        """Put what is too much for the notebook into a file beside it, and say so once."""
+    def fits(self, content: dict[str, str], index: int) -> bool:
+        """Whether there is room left in the notebook for some of a stream; what is too much goes to a file."""
+        text, before = content["text"], self.written
+        self.written += len(text)
+        if self.side is not None and self.written > CAP:
+            first = before <= CAP
+            file = self.overflow(text[max(0, CAP - before) :], index, "w" if first else "a")
+            content["text"] = f"{text[: CAP - before]}\n… the output goes on in {file}\n"
+            return first
+        return True
+
+    def overflow(self, text: str, index: int, mode: str) -> str:
+        """Put what is too much for the notebook into a file beside the kernel's log; the file's name."""
         assert self.side is not None
         path = self.side.with_suffix(f".cell{index}.txt")
-        if not path.exists():
-            cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=f"\n… the output goes on in {path.name}\n"))
-        with path.open("a", encoding="utf-8") as file:
-            file.write(self.nb_man.scrub(content["text"]))
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(self.nb_man.scrub(text))
+        return path.name
 
 
-class Engine(NBClientEngine):  # type: ignore[misc]
+class Engine(entry.Engine, NBClientEngine):  # type: ignore[misc]
     """Runs a notebook in a kernel of ours; what begins with ``kernel_`` comes from the chain."""
-
-    @classmethod
-    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
-        """The interpreter that runs us, whatever kernel's name was saved."""
-        return "python3"
-
-    @classmethod
-    def nb_language(cls, nb: Any, language: str | None = None) -> str:
-        """Python."""
-        return "python"
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True, log_output: bool = False, autosave_cell_every: int = 30, kernel_target: str | None = None, kernel_check: Callable[[], str] | None = None, **given: Any) -> Any:
@@ -317,7 +328,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         log = given.get("kernel_log")
         folder = Path(tempfile.mkdtemp(prefix="mk-"))
         kept = {k: v for k, v in given.items() if k in {"stdout_file", "stderr_file", "log_output"}}
-        client = Client(book, km=kernels.manager(folder, log or "/dev/stderr", given.get("kernel_plain", False)), startup_timeout=watch.limits.start, kernel_name="python3", coalesce_streams=True, shutdown_kernel="immediate", iopub_timeout=DRAIN, **kept)
+        client = Client(book, km=kernels.manager(folder, log or "/dev/stderr", given.get("kernel_plain", False)), startup_timeout=watch.limits.start, kernel_name="python3", shutdown_kernel="immediate", iopub_timeout=DRAIN, **kept)
         client.watch, client.progress = watch, given.get("kernel_progress")
         client.side = Path(log) if log else None
         client.owns_km = True

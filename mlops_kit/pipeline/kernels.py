@@ -227,6 +227,7 @@ def terminated() -> Iterator[None]:
 
 def manager(folder: Path, log: str, plain: bool) -> Any:
     """A kernel manager whose kernels the nursery starts, with its connection file in a folder of its own."""
+    import zmq
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_client.provisioning.local_provisioner import LocalProvisioner
@@ -251,5 +252,6 @@ def manager(folder: Path, log: str, plain: bool) -> Any:
             return await super()._async_pre_start_kernel(**given)
 
     made = Manager(transport="ipc", connection_file=str(connection), kernel_name="python3")
+    made.context.setsockopt(zmq.RCVHWM, 0)  # as the kernel's side
     made._kernel_spec = KernelSpec(argv=[sys.executable], language="python", display_name="Python 3")
     return made

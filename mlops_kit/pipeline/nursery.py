@@ -191,9 +191,18 @@ def call(asked: dict[str, Any]) -> None:
 
 def kernel(connection: str) -> None:
     """Be an IPython kernel until it is shut down."""
+    import zmq
     from ipykernel.kernelapp import IPKernelApp
 
-    app: Any = IPKernelApp.instance()
+    class App(IPKernelApp):
+        """Drops no output: above a thousand that wait, ZeroMQ would, and with them the word that a cell has ended."""
+
+        def init_iopub(self, context: Any) -> None:
+            """Open the outputs' socket without a limit."""
+            context.setsockopt(zmq.SNDHWM, 0)
+            super().init_iopub(context)  # type: ignore[no-untyped-call]
+
+    app: Any = App.instance()
     app.initialize(["-f", connection, f"--IPKernelApp.parent_handle={os.getppid()}"])
     trace.born()  # the kernel stands: what comes now is the notebook's
     app.start()
