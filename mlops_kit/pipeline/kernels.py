@@ -26,13 +26,13 @@ from typing import Any
 from mlops_kit.config import Project
 from mlops_kit.errors import RunFailed
 from mlops_kit.pipeline import params
-from mlops_kit.pipeline.nursery import COMMAND
+from mlops_kit.pipeline.nursery import COMMAND, LATER
 from mlops_kit.stage import QUIET
 
 # What the notebooks of the seven stages import sooner or later, and most own ones too.
 LIGHT = ("pandas", "pyarrow.parquet", "IPython.display")  # what a stage's handle needs
-LATE = ("jinja2", "nbconvert", "mlflow", "sqlalchemy")  # what the end of a run needs
-HEAVY = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "sklearn.ensemble", "sklearn.pipeline", "sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "mlflow", "mlflow.sklearn", "duckdb", "altair", "vl_convert", "optuna", "sqlalchemy", "skops.io", "lightgbm", "skrub", "IPython.display", "joblib")
+LATE = ("jinja2", "nbconvert", "mlflow", "mlflow.sklearn", "sqlalchemy", "skops.io")  # what the end of a run needs
+HEAVY = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "sklearn.ensemble", "sklearn.pipeline", "sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "duckdb", "altair", "vl_convert", "optuna", "lightgbm", "skrub", "IPython.display", "joblib")
 
 
 def environment(run: Path, root: Path) -> dict[str, str]:
@@ -192,7 +192,7 @@ def wanted(project: Project, stages: Iterable[str]) -> list[str]:
     ours = [n for n in named if n.startswith("mlops_kit")]
     theirs = [n for n in named if n not in ours and n.partition(".")[0] not in own]
     rooms = set(ours) - {"mlops_kit", "mlops_kit.stage", "mlops_kit.errors"}
-    return [*theirs, *(LIGHT if ours else ()), *ours, *(HEAVY if rooms else ()), *LATE]
+    return [*theirs, *(LIGHT if ours else ()), *ours, *(HEAVY if rooms else ()), LATER, *LATE]
 
 
 def imported(source: str) -> list[str]:

@@ -32,6 +32,7 @@ from mlops_kit import trace
 
 KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LATER = "|"  # among the names of modules: those after it are not needed at once
 MARK = "MLOPS_KERNEL"  # environment variable by which all that a child has started is known
 ADOPT, FOLLOW = 36, 1  # prctl's PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG
 
@@ -49,7 +50,7 @@ def load(name: str, rest: list[str], children: dict[int, str]) -> None:
 
 
 def serve(names: list[str]) -> None:
-    """Answer requests until there is nobody left to answer; import between two of them."""
+    """Answer requests until there is nobody left to answer; what is named after ``LATER`` is imported between two of them."""
     children: dict[int, str] = {}
     process_control(ADOPT, 1)
     woken, wake = os.pipe()
@@ -59,7 +60,11 @@ def serve(names: list[str]) -> None:
     signal.set_wakeup_fd(wake)
     for number in SIGNALS:  # the run decides what a Ctrl-C means for its kernels
         signal.signal(number, signal.SIG_IGN)
-    left = list(names)
+    at_once, left = names[: names.index(LATER)] if LATER in names else names, names[names.index(LATER) + 1 :] if LATER in names else []
+    for name in at_once:  # two kernels that imported the same beside each other would take the cores twice
+        load(name, names, children)
+    trace.distributions()
+    gc.freeze()
     with selectors.DefaultSelector() as waiting:
         waiting.register(0, selectors.EVENT_READ)
         waiting.register(woken, selectors.EVENT_READ)
@@ -80,10 +85,7 @@ def serve(names: list[str]) -> None:
                         children[start(asked, (woken, wake))] = asked["env"][MARK]
             if left:
                 load(left.pop(0), names, children)
-                if not left:
-                    trace.distributions()
-                    gc.collect()
-                    gc.freeze()
+                gc.freeze()
 
 
 def start(asked: dict[str, Any], pipe: tuple[int, int]) -> int:
