@@ -169,6 +169,7 @@ class Book(NotebookExecutionManager):  # type: ignore[misc]
 
     last, took = 0.0, 0.0
     scrub: Callable[[str], str] = str
+    reserve: Path | None = None  # a file that is given up if there is no room for the last word
 
     def clean(self) -> Any:
         """The notebook as it may be seen."""
@@ -181,9 +182,21 @@ class Book(NotebookExecutionManager):  # type: ignore[misc]
             if "://" in str(self.output_path) or str(self.output_path) == "-":
                 super().save()
             else:
-                store.write_text(Path(self.output_path), nbformat.writes(self.clean()))
+                self.file(now)
             self.last = time.monotonic()
             self.took = self.last - begin
+
+    def file(self, needed: bool) -> None:
+        """Write the notebook; on a full disk only if it is needed."""
+        text = nbformat.writes(self.clean())
+        try:
+            store.write_text(Path(self.output_path), text)
+        except OSError:
+            if needed and self.reserve is not None:
+                self.reserve.unlink(missing_ok=True)
+                store.write_text(Path(self.output_path), text)
+            elif needed:
+                raise
 
     def close(self, end: End) -> None:
         """Record how it ended, and leave what was not run as pending."""
@@ -296,7 +309,7 @@ class Engine(entry.Engine, NBClientEngine):  # type: ignore[misc]
             If it did not end well.
         """
         book = Book(nb, output_path=kernel_target or output_path, progress_bar=progress_bar, log_output=log_output, autosave_cell_every=autosave_cell_every)
-        book.scrub = given.pop("kernel_scrub", None) or str
+        book.scrub, book.reserve = given.pop("kernel_scrub", None) or str, given.pop("kernel_reserve", None)
         book.notebook_start()
         nb.metadata["mlops"] = {"status": "running", "pid": os.getpid()}
         book.save(now=True)

@@ -57,7 +57,7 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
     try:
         store.write_json(folder / FILE, manifest)
     except OSError:
-        (folder / RESERVE).unlink()
+        (folder / RESERVE).unlink(missing_ok=True)
         store.write_json(folder / FILE, manifest)
 
 
@@ -66,8 +66,12 @@ def begin(folder: Path, manifest: dict[str, Any]) -> None:
     import psutil
 
     manifest.update(status="running", pid=os.getpid(), born=psutil.Process().create_time())
-    (folder / RESERVE).write_bytes(bytes(2**18))
-    write(folder, manifest)
+    try:
+        (folder / RESERVE).write_bytes(bytes(2**18))
+        write(folder, manifest)
+    except OSError:
+        (folder / RESERVE).unlink(missing_ok=True)
+        raise
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -317,7 +317,7 @@ def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any]
     try:
         papermill.execute_notebook(
             nbformat.read(source, as_version=4), None, parameters=chain.values[stage], engine_name=engine.NAME, kernel_name="python3", language="python", progress_bar=False,
-            kernel_target=str(target), kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=str(log), kernel_limits=limits, kernel_stop=chain.stop, kernel_scrub=scrub,
+            kernel_target=str(target), kernel_reserve=folder / manifest.RESERVE, kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=str(log), kernel_limits=limits, kernel_stop=chain.stop, kernel_scrub=scrub,
             kernel_plain=project.config.run.kernels == "cold", kernel_used=lambda found: used.__setitem__(0, found), kernel_progress=progress(chain, stage), kernel_check=lambda: missing(chain, stage, begin),
         )  # fmt: skip
         end = engine.End(**nbformat.read(target, as_version=4).metadata["mlops"])
