@@ -16,20 +16,7 @@ from mlops_kit import config, store
 from mlops_kit.pipeline import kernels, manifest, run
 
 WARM = ("pandas", "pyarrow.parquet", "fsspec", "IPython.display", "jinja2", "nbconvert", "mlflow", "sqlalchemy")
-OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r}, seed=seed)"
-
-
-@pytest.fixture(scope="session")
-def book() -> Callable[..., None]:
-    """Write a notebook whose stage is named after its file: title, parameters, opening, and the cells given."""
-
-    def write(file: Path, *cells: str, title: str = "# What is it?") -> None:
-        code = ["seed: int = 0  # Seed.", OPEN.format(name=file.stem), *cells]
-        made = new_notebook(cells=[new_markdown_cell(title), *map(new_code_cell, code)])
-        made.cells[1].metadata["tags"] = ["parameters"]
-        nbformat.write(made, file)
-
-    return write
+OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r})"
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +79,7 @@ stages:
 
 def write(home: Path, name: str, *cells: str, parameters: str = "seed: int = 0  # Seed.") -> None:
     """Write a notebook of the tiny project: a title, its parameters, the handle, and these cells."""
-    code = [parameters, OPEN.format(name=name).replace(", seed=seed", ""), *cells]
+    code = [parameters, OPEN.format(name=name), *cells]
     made = new_notebook(cells=[new_markdown_cell(f"# {name}"), *map(new_code_cell, code)])
     made.cells[1].metadata["tags"] = ["parameters"]
     nbformat.write(made, home / "notebooks" / f"{name}.ipynb")

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_output
 
-from mlops_kit import config, sources, store
-from mlops_kit.pipeline import fingerprint, manifest, params, plan, run
+from mlops_kit import config, sources, stage, store
+from mlops_kit.pipeline import fingerprint, manifest, plan, run
+
+from .conftest import write
 
 YAML = """
 name: tiny
@@ -39,14 +42,16 @@ FILES = {
     "deep.py": "import deeper\nSIZE = deeper.SIZE\n", "deeper.py": "SIZE = 1\n", "late.py": "SIZE = 1\n", "unused.py": "SIZE = 1\n", "named.py": "SIZE = 1\n",
     "pkg/__init__.py": "from .inner import SIZE\n", "pkg/inner.py": "SIZE = 1\n", "pkg/apart.py": "SIZE = 1\n",
 }  # fmt: skip
+MEANWHILE = "import json, os, pathlib\nfor name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n    pathlib.Path(name).write_text(text)"
 FIRST = (
     "import importlib\nimport helper, pkg, tiny\nfrom mlops_kit.features import views\nnamed = importlib.import_module('named')",
     "frame, trials = stage.source(), stage.config.train.trials\nviews.load(stage.project)",
     "stage.write('numbers', {'a': frame['y'].tolist(), 'size': helper.size() + pkg.SIZE + named.SIZE})",
-    "import pathlib\npathlib.Path('made').mkdir(exist_ok=True)\n_ = pathlib.Path('made/lines.csv').write_text(f'x\\n{trials}\\n')",
+    MEANWHILE,
+    "pathlib.Path('made').mkdir(exist_ok=True)\n_ = pathlib.Path('made/lines.csv').write_text(f'x\\n{trials}\\n')",
     "stage.hand_over('Numbers.')",
 )
-SECOND = ("stage.write('total', {'total': sum(stage.read('numbers')['a']) * stage.config.cost.miss})", "stage.hand_over('Their total.')")
+SECOND = (MEANWHILE, "stage.write('total', {'total': sum(stage.read('numbers')['a']) * stage.config.cost.miss})", "stage.hand_over('Their total.')")
 AGAIN = "if what it reads changes: `numbers`; `made/lines.csv`"
 
 
@@ -57,12 +62,12 @@ def lay(home: Path, files: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(furnish: Callable[[Path], Path], book: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The project after a run; with what it held then, so that each test finds it so."""
+def done(furnish: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project after its run."""
     home = furnish(tmp_path_factory.mktemp("plan"))
     lay(home, FILES)
-    book(home / "notebooks" / "first.ipynb", *FIRST)
-    book(home / "notebooks" / "second.ipynb", *SECOND)
+    write(home, "first", *FIRST)
+    write(home, "second", *SECOND)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TINY_WORD", "a")
         made = go(home)
@@ -73,8 +78,11 @@ def done(furnish: Callable[[Path], Path], book: Callable[..., None], tmp_path_fa
 @pytest.fixture
 def home(done: Path, site: Path) -> Iterator[Path]:
     """The project, put back afterwards as it was: each test also shows that an edit that is taken back is none."""
+    variables = dict(os.environ)
     with put_back(done), put_back(site):
         yield done
+    os.environ.clear()
+    os.environ |= variables
     assert said(done) == ("skip", "skip")
 
 
@@ -174,15 +182,6 @@ def set_variable(name: str, value: str | None) -> Callable[[Path], object]:
     return made
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables that a case sets are taken back."""
-    for name in ("TINY_WORD", "TINY_OTHER", "TINY_THIRD"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-        if os.environ[name] == "":
-            monkeypatch.delenv(name)
-
-
 UNCHANGED: dict[str, Callable[[Path], object]] = {
     "nothing": lambda home: None,
     "a file touched": touched,
@@ -212,8 +211,8 @@ def test_what_does_not_count_is_skipped(home: Path, change: Callable[[Path], obj
 CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cell": (cells(lambda held: held.cells[4].update(source="frame, trials = stage.source(), 3\nviews.load(stage.project)")), "code cell 4 of first changed"),
     "a comment in a cell": (cells(lambda held: held.cells[4].update(source=held.cells[4].source + "  # why")), "code cell 4 of first changed"),
-    "a cell more": (cells(lambda held: held.cells.append(new_code_cell("1"))), "first has 8 code cells, it had 7"),
-    "a cell less": (cells(lambda held: held.cells.pop(6)), "first has 6 code cells, it had 7"),
+    "a cell more": (cells(lambda held: held.cells.append(new_code_cell("1"))), "first has 9 code cells, it had 8"),
+    "a cell less": (cells(lambda held: held.cells.pop(6)), "first has 7 code cells, it had 8"),
     "cells in another order": (cells(lambda held: held.cells.insert(5, held.cells.pop(4))), "code cell 4 of first changed"),
     "a parameter's default": (cells(lambda held: held.cells[1].update(source="seed: int = 1  # Seed.")), "code cell 1 of first changed"),
     "a parameter in mlops.yaml": (edit("mlops.yaml", "first: {", "first: {params: {seed: 3}, "), "parameter seed: 0 → 3"),
@@ -243,7 +242,7 @@ def test_what_counts_runs_the_stage_and_leaves_the_next_open(home: Path, change:
 
 
 LATER: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a cell": (cells(lambda held: held.cells.append(new_code_cell("1")), "second"), "second has 5 code cells, it had 4"),
+    "a cell": (cells(lambda held: held.cells.append(new_code_cell("1")), "second"), "second has 6 code cells, it had 5"),
     "a setting that only it reads": (edit("mlops.yaml", "miss: 2", "miss: 3"), "setting cost.miss: 2.0 → 3.0"),
     "a declared file": (edit("note.yaml", "owner: you\n"), "`note.yaml` changed"),
     "a declared file gone": (lambda home: (home / "note.yaml").unlink(), "`note.yaml` is gone"),
@@ -292,7 +291,7 @@ def test_other_content_of_the_same_size_in_the_same_second_is_seen(home: Path) -
 
 
 def latest(home: Path) -> Path:
-    return max((home / "reports").iterdir())
+    return stage.runs(home / "reports")[0]
 
 
 def test_an_output_that_is_gone_or_damaged_is_made_again(home: Path) -> None:
@@ -399,5 +398,95 @@ def test_equal_outputs_spare_the_next_stage_and_others_do_not(home: Path) -> Non
     assert made["stages"]["first"]["why"] == ["`late.py` changed: imported by helper"]
     assert made["stages"]["second"]["why"] == ["`numbers` changed"]
     edit("mlops.yaml", "trials: 3", "trials: 4")(home)
-    made = go(home)
-    assert made["stages"]["second"]["why"] == ["`made/lines.csv` changed"]  # though it never asked its handle for it
+    assert go(home)["stages"]["second"]["why"] == ["`made/lines.csv` changed"]  # though it never asked its handle for it
+
+
+def test_a_stage_that_failed_runs_again_and_one_that_never_ended_well_says_how_it_ended(home: Path) -> None:
+    cells(lambda held: held.cells.append(new_code_cell("1 / 0")), "second")(home)
+    assert [statuses(go(home)) for _ in range(2)] == [("skipped", "failed")] * 2
+    for folder in stage.runs(home / "reports"):
+        made = manifest.read(folder)
+        made["stages"]["second"].pop("trace", None)  # none of them ended well now
+        manifest.write(folder, made)
+    assert said(home) == ("skip", f"it has not ended well yet: failed in {latest(home).name}")
+
+
+def test_a_run_that_was_killed_half_way_is_not_taken_for_done(home: Path) -> None:
+    folder = latest(home)
+    made = manifest.read(folder)
+    made.update(status="running", pid=2**22 + 1)
+    made["stages"]["second"] = {k: v for k, v in made["stages"]["second"].items() if k not in {"trace", "fingerprint"}} | {"status": "running"}
+    store.write_json(folder / "manifest.json", made)
+    assert said(home) == ("skip", f"it has not ended well yet: killed (with the run) in {folder.name}")
+
+
+def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
+    first, second = ((home / "notebooks" / f"{n}.ipynb").read_text() for n in ("first", "second"))
+    edits = {
+        "first": {"deep.py": FILES["deep.py"] + "\n", "data/a.csv": "x,y\n1,2\n2,9\n", "notebooks/first.ipynb": first.replace("views.load(stage.project)", "views.load(stage.project)  # edited"), "unused.py": "SIZE = 3\n"},
+        "second": {"note.yaml": "owner: you\n", "notebooks/second.ipynb": second.replace("# second", "# The second")},
+    }  # fmt: skip
+    os.environ["TINY_EDIT"] = json.dumps(edits)
+    made = go(home, force=True)
+    assert statuses(made) == ("succeeded", "succeeded")
+    assert [d.why for d in planned(home)] == [
+        ("code cell 4 of first changed", "`data/a.csv` edited while the stage ran", "`deep.py` edited while the stage ran: imported by helper"),
+        ("`note.yaml` edited while the stage ran",),
+    ]
+
+
+def test_warm_and_cold_kernels_leave_the_same_artifacts_and_the_same_trace(home: Path) -> None:
+    warm = manifest.read(latest(home))["stages"]
+    edit("mlops.yaml", "name: tiny", "name: tiny\nrun: {kernels: cold}")(home)
+    cold = go(home, force=True)["stages"]
+    for name, entry in warm.items():
+        assert plan.contents(cold[name]) == plan.contents(entry)
+        assert cold[name]["trace"] == entry["trace"]
+    assert {"tiny", "pandas", "fsspec"} <= set(warm["first"]["trace"]["packages"]) and "other" not in warm["first"]["trace"]["packages"]
+    assert said(home) == ("skip", "skip")
+
+
+def test_a_query_is_always_read_and_equal_rows_spare_the_next_stage(home: Path) -> None:
+    with sqlite3.connect(home / "t.db") as database:
+        database.execute("CREATE TABLE t AS SELECT 1 AS x, 2 AS y UNION SELECT 2, 4")
+    database.close()
+    edit("mlops.yaml", "source: data/*.csv", "source: {sql: SELECT * FROM t ORDER BY x, url: 'sqlite:///${TINY_THIRD}'}")(home)
+    os.environ["TINY_THIRD"] = str(home / "t.db")
+    assert statuses(go(home)) == ("succeeded", "skipped")
+    assert said(home) == ("its source is a query: only reading it tells whether it changed", AGAIN)
+    assert statuses(go(home)) == ("succeeded", "skipped")
+
+
+def chain(home: Path, count: int) -> config.Project:
+    """A project of many stages with a run of all of them that was made by hand."""
+    names = [f"s{n}" for n in range(count)]
+    (home / "notebooks").mkdir(parents=True)
+    lay(home, {"mlops.yaml": "name: long\nstages:\n" + "".join(f"  {n}: {{notebook: {n}.ipynb, needs: [{b}], writes: [{n}_out]}}\n" for n, b in zip(names, ["", *names], strict=False)), "own.py": ""})
+    for name in names:
+        write(home, name, "1 + 1")
+    project = config.load(home)
+    folder, made = home / "reports" / "r", manifest.new(project, names, "")
+    now, inputs = fingerprint.Now(project), {}
+    for name in names:
+        used = {"edited": [], "files": {}, "settings": [], "listings": {}, "modules": {str(home / "own.py"): ""}, "packages": {"pandas": now.versions["pandas"]}, "unknowable": [], "start": time.time_ns()}
+        artifact = store.write_artifact(folder, name, f"{name}_out", {"n": name}).model_dump()
+        trace = fingerprint.of(now, name, {"seed": 0}, used, inputs)
+        made["stages"][name].update(status="succeeded", artifacts={f"{name}_out": artifact}, trace=trace)
+        inputs = {f"{name}_out": artifact["content"]}
+    manifest.write(folder, {**made, "status": "succeeded"})
+    return project
+
+
+@pytest.mark.parametrize("count", [10, 100, 1000])
+def test_a_long_chain_is_planned_right_however_long(tmp_path: Path, count: int) -> None:
+    project = chain(tmp_path / "long", count)
+    values = {s: run.resolved(project, s, {}) for s in run.selected(project)}
+    begin = time.perf_counter()
+    found = plan.make(project, list(values), values)
+    took = time.perf_counter() - begin
+    print(f"{count} stages planned in {took:.3f} s, {1000 * took / count:.2f} ms each")
+    assert {d.action for d in found} == {"skip"}
+    write(project.root, f"s{count // 2}", "1 + 2")
+    found = plan.make(project, list(values), values)
+    assert [d.action for d in found] == ["skip"] * (count // 2) + ["run"] + ["depends"] * (count - count // 2 - 1)
+    assert found[count // 2].reason == f"code cell 3 of s{count // 2} changed"
