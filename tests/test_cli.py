@@ -95,7 +95,7 @@ def test_a_mistake_in_the_config_is_worded_and_nothing_is_written(home: Path, na
         (["--only", "trian"], "unknown stage 'trian'\n  expected: 'train'"),
         (["--from", "review", "--to", "train"], "--from review comes after --to train"),
         (["-p", "train.trails=3"], "train has no parameter 'trails'"),
-        (["-p", "train.seed=abc"], "train.seed: 'abc' is a str"),
+        (["-p", "train.seed=abc"], "train.seed: 'abc' (-p) is no int"),
         (["-p", "seed=1"], "expected: stage.name=value"),
     ],
 )
@@ -155,7 +155,7 @@ def test_status_tells_each_stage_in_its_own_words(home: Path, mlops: Command) ->
     run = recorded(home)
     code, out, _ = mlops("status", "--project", home)
     assert code == 0 and out.startswith(f"run {run.name} of tiny: failed")
-    assert [line.split(maxsplit=2)[2] for line in out.splitlines()[1:]] == ["Fit to serve.", "no room", "run      needs deploy"]
+    assert [line.split(maxsplit=2)[2] for line in out.splitlines()[1:]] == ["Fit to serve.", "no room", "run       needs deploy"]
     code, out, _ = mlops("status", "--project", home, "--json")
     assert code == 0 and json.loads(out)["stages"]["deploy"]["status"] == "failed"
 
@@ -217,3 +217,61 @@ def test_doctor_counts_what_needs_mending(home: Path, mlops: Command) -> None:
 def test_a_draft_is_no_run(home: Path, mlops: Command) -> None:
     (home / "reports" / "draft" / stage.RECORD).mkdir(parents=True)
     assert mlops("status", "--project", home)[0] == 2
+
+
+CHAIN = """\
+name: tiny
+stages:
+  first: {notebook: first.ipynb, params: {k: {most: 3}}}
+  second: {notebook: second.ipynb, needs: [first]}
+"""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    """A chain of own notebooks, not run yet."""
+    folder = tmp_path / "chain"
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "mlops.yaml").write_text(CHAIN)
+    for name in ("first", "second"):
+        cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["k: int = 1  # Factor."], "outputs": [], "execution_count": None}
+        (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return folder
+
+
+def test_plan_says_what_would_run_and_where_a_value_came_from(chain: Path, mlops: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_PARAM_SECOND_K", "2")
+    before = files(chain)
+    code, out, _ = mlops("plan", "--project", chain, "-p", "first.k=3")
+    assert code == 0 and files(chain) == before
+    assert out.splitlines() == ["first.k = 3 (-p)", "second.k = 2 (MLOPS_PARAM_SECOND_K of the environment)", "first   run   it has not been run yet", "second  run   it has not been run yet"]
+    code, out, _ = mlops("plan", "--project", chain, "--json")
+    assert [d["action"] for d in json.loads(out)] == ["run", "run"]
+    code, _, err = mlops("plan", "--project", chain, "--accept")
+    assert code == 2 and "there is no run whose stages could be taken" in err
+
+
+def test_params_is_a_table_of_the_interface(chain: Path, mlops: Command) -> None:
+    code, out, _ = mlops("params", "first", "--project", chain)
+    assert code == 0 and out.splitlines()[1].split(maxsplit=5) == ["first.k", "int", "1", "notebook", "at", "most 3  Factor."]
+    code, out, _ = mlops("params", "--project", chain, "--json")
+    assert [(p["stage"], p["name"], p["most"]) for p in json.loads(out)] == [("first", "k", 3), ("second", "k", None)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", "-p", "first.k=4"], "first.k: 4 (-p) is out of its range"),
+        (["params", "frist"], "unknown stage 'frist'"),
+        (["logs", "first"], "there is no run yet"),
+        (["debug", "first"], "there is no run yet"),
+        (["reproduce", "20130101-000000-aaaa"], "there is no run '20130101-000000-aaaa'"),
+        (["diff"], "there is no run to compare"),
+        (["run", "--each", "first.q=1"], "'first.q' cannot differ between branches"),
+        (["run", "--each", "first.k=1,9"], "first.k: 9 (-p) is out of its range"),
+    ],
+)
+def test_a_verb_of_the_chain_that_cannot_be_done_is_worded(chain: Path, mlops: Command, words: list[str], said: str) -> None:
+    before = files(chain)
+    code, out, err = mlops(*words, "--project", chain)
+    assert (code, out) == (2, "") and said in err and files(chain) == before
