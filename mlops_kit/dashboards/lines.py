@@ -7,28 +7,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlops_kit.dashboards import draw
-from mlops_kit.dashboards.theme import Html, card, tag
+from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.watching import DAY
-from mlops_kit.dashboards.wording import day, length, months, span
+from mlops_kit.dashboards.wording import day, months, span
 from mlops_kit.results import number
 
 if TYPE_CHECKING:
     from mlops_kit.dashboards.monitoring import Monitoring
 
-SIZES = {"broad": (760.0, 305.0), "slim": (400.0, 250.0)}  # of the picture on a screen and on a phone
+SIZES = {"broad": (760, 305), "slim": (400, 250)}  # of the picture on a screen and on a phone
 Values = Sequence[float | None]
-
-
-def good(page: Monitoring) -> Html:
-    """The card."""
-    found, title, each = page.found, page.metric.title, page.config.watch.window
-    if not found.windows:
-        return card("Is it still good?", note=f"The first window has not ended; each is {length(each)} long.", span=8)
-    by = {7 * DAY: "week", DAY: "day"}.get(each, f"window of {length(each)}")
-    guess = " Dashed: estimated without labels, band 95 %." if any(w.estimated.value is not None for w in found.windows) else ""
-    gap = " A lasting gap between the two: what it learnt no longer holds." if guess else ""
-    note = f"{title} by {by}. Line: realised, where labels are in.{guess} Dotted: promised.{gap}"
-    return card("Is it still good?", *(tag("<div class={}>{}</div>", kind, curve(page, kind)) for kind in SIZES), note=note, span=8)
 
 
 def curve(page: Monitoring, kind: str) -> Html:
@@ -47,9 +35,9 @@ def curve(page: Monitoring, kind: str) -> Html:
     values = [v for v in (*real, *guess, *kept) if v is not None] + [v for _, low, high in band for v in (low, high)]
     levels = draw.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
     lines = named(list(zip(middle, guess, strict=True)), list(zip(middle, real, strict=True)), [guess, real, kept], levels)
-    told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, found.zone)} {number(w.realised().value)}' for w in found.settled[-6:])}"
+    told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, page.zone)} {number(w.realised().value)}' for w in found.settled[-6:])}"
     slim = kind == "slim"
-    return draw.curve([*promises(page, x, kept, [guess, real], levels), *lines], told, months(begin, until, found.zone, x, 4 if slim else 8), levels, digits(levels), band=band, marks=marks(page, x, slim), size=SIZES[kind])
+    return draw.curve([*promises(page, x, kept, [guess, real], levels), *lines], told, months(begin, until, page.zone, x, 4 if slim else 8), levels, digits(levels), band=band, marks=marks(page, x, slim), size=SIZES[kind])
 
 
 def ends(page: Monitoring) -> tuple[datetime, datetime]:
@@ -117,6 +105,6 @@ def marks(page: Monitoring, x: Callable[[datetime], float], slim: bool) -> list[
     out = []
     for i, (at, version) in enumerate(placed):
         room = (placed[i + 1][0] - at) / (until - begin) if i + 1 < len(placed) else 1.0
-        word = f"{day(at, found.zone)}: version {version}" if not slim and room > 0.2 else f"version {version}" if room > (0.4 if slim else 0.1) else version
+        word = f"{day(at, page.zone)}: version {version}" if not slim and room > 0.2 else f"version {version}" if room > (0.4 if slim else 0.1) else version
         out.append((x(at), word, "good"))
     return out

@@ -2,13 +2,16 @@
 
 One screen answers: a sentence in the project's own terms, what approving does, the numbers beside the
 champion's, where it is better, whether it means what it says, what failed, what changed. The other
-tabs (``detail``) hold the evidence. Everything is read from what the runs stored.
+tabs hold the evidence. Everything is read from what the runs stored; how it is shown stands in
+``templates/dashboards/review.html``.
+
+To add a tab: 1. its macro in that template, 2. its key and name in ``Review.tabs``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,19 +19,22 @@ from typing import Any
 from mlops_kit import config as configs
 from mlops_kit import decisions
 from mlops_kit.config import Project
-from mlops_kit.dashboards import detail, draw, theme, versions
-from mlops_kit.dashboards.theme import Html, card, grid, guarded, join, tag
+from mlops_kit.dashboards import draw, theme, versions
+from mlops_kit.dashboards.page import Page, rollback
+from mlops_kit.dashboards.theme import Choice, Html
 from mlops_kit.dashboards.versions import Version
-from mlops_kit.errors import KitError
-from mlops_kit.results import money
+from mlops_kit.dashboards.wording import moment, small
+from mlops_kit.database import Opinion, Promotion
+from mlops_kit.metrics import METRICS
+from mlops_kit.results import money, number, percent
 
-TABS = {"verdict": "Verdict", "quality": "Quality", "slices": "Where it fails", "reasons": "Reasons", "data": "Data", "lineage": "Lineage", "history": "History", "card": "Card"}
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 HEADS = {"rejected": ("act", "▲ Rejected"), "changes": ("watch", "◆ Changes asked for"), "approved": ("watch", "◆ Approved, on its way")}
+COLOURS = {"fine": "good", "far below": "act", "cannot tell": "watch"}  # of a slice's word
 
 
-class Review:
-    """The page of one version beside another; each part is HTML that a notebook shows.
+class Review(Page):
+    """The page of one version beside another.
 
     Parameters
     ----------
@@ -40,47 +46,30 @@ class Review:
         Where the page will stand as a file; links to the runs' files then lead from there.
     """
 
+    name, again = "review", versions.AGAIN
+    tabs = {"verdict": "Verdict", "quality": "Quality", "slices": "Where it fails", "reasons": "Reasons", "data": "Data", "lineage": "Lineage", "history": "History", "card": "Card"}
+    source = ("what a run stored", "files as the run wrote them", versions.AGAIN)
+    mine: Version
+    other: Version | None
+
     def __init__(self, project: Project, version: str = "", against: str = "", file: Path | None = None) -> None:
-        self.project, self.file = project, file
-        self.known: list[Version] = []
-        self.wrong: KitError | None = None
-        try:
-            self.known = versions.versions(project)
-            if not self.known:
-                return
-            self.mine = versions.pick(self.known, version) if version else versions.asked_for(self.known)
-            other = against or next((v.number for v in self.known if v.number == self.mine.opponent), "")
-            self.other: Version | None = versions.pick(self.known, other) if other else None
-        except KitError as error:
-            self.wrong = error
-        except (OSError, ValueError) as error:
-            self.wrong = KitError(f"what a run stored cannot be read: {error}", "files as the run wrote them", versions.AGAIN)
+        self.asked = version, against
+        super().__init__(project, file)
+
+    def read(self) -> bool:
+        """Choose the two versions; whether there are any."""
+        version, against = self.asked
+        self.known = versions.versions(self.project)
+        if not self.known:
+            return False
+        self.mine = versions.pick(self.known, version) if version else versions.asked_for(self.known)
+        self.other = versions.pick(self.known, against) if against else next((v for v in self.known if v.number == self.mine.opponent), None)
+        return True
 
     @cached_property
     def compared(self) -> bool:
         """Whether the two were judged on the same rows."""
         return self.other is not None and self.other.number == self.mine.opponent
-
-    @property
-    def about(self) -> str:
-        """What the page is of."""
-        return f"{self.project.config.name} · {self.project.config.target}"
-
-    def head(self) -> Html:
-        """The state, the sentence, what approving does, what one can do, and the row of tabs."""
-        if self.wrong is not None:
-            return theme.empty("Model review", self.about, f"{self.wrong.what[0].upper()}{self.wrong.what[1:]}.", f"Expected: {self.wrong.expected}. To mend it:", self.wrong.cure)
-        if not self.known:
-            return theme.empty("Model review", self.about, "No version has been reviewed yet.", "A run makes one; this page then says whether it is fit to serve. Run", "mlops run")
-        made = self.mine.manifest["stages"].get("review", {}).get("started") or self.mine.manifest["started"]
-        line = theme.top("Model review", tag("{} · {}", self.about, self.choice()), f"made {theme.moment(self.project, made)}", who=theme.served())
-        return join([line, guarded("Verdict", self.saying), theme.tabs(TABS)])
-
-    def saying(self) -> Html:
-        """The first card: state, sentence, detail, buttons."""
-        colour, state = self.state()
-        buttons, dialogs = self.actions() if theme.served() else ([], [])
-        return theme.say(colour, state, self.sentence(), self.detail(), buttons, dialogs)
 
     def state(self) -> tuple[str, str]:
         """The version's state: a colour; a shape and a word."""
@@ -94,47 +83,43 @@ class Review:
         return HEADS.get(self.mine.said, (colour, word.replace("Fit to serve, with", "Fit, with")))
 
     def sentence(self) -> str:
-        """What the decision hangs on, in one sentence."""
-        return f"{self.claim()}{self.but()}"
-
-    def claim(self) -> str:
-        """How it stands to the other version in what matters most; with no other, what it does alone."""
+        """What the decision hangs on: how it stands to the other version in what matters most; with no other, what it does alone."""
         me, rows = f"Version {self.mine.number}", self.differences() if self.compared else []
         if not rows:
-            told = FIRST.split(self.mine.numbers.sentence, maxsplit=1)[0].removesuffix(".")
-            return f"{me}: {re.sub('^A ', 'a ', told)}"
+            return f"{me}: {re.sub('^A ', 'a ', self.first(self.mine.numbers.sentence))}{self.but()}"
         first = next((r for r in rows if r["metric"] == "cost"), rows[0])
-        return f"{me} {standing(first, f'version {self.mine.opponent}', self.project.config)}"
+        return f"{me} {standing(first, f'version {self.mine.opponent}', self.config)}{self.but()}"
+
+    def first(self, said: str) -> str:
+        """The first of some sentences, without its full stop."""
+        return FIRST.split(said, maxsplit=1)[0].removesuffix(".")
 
     def differences(self) -> list[dict[str, Any]]:
         """The stored differences to the version that it was compared with."""
-        if "against" not in self.mine.artifacts:
-            return []
-        return [{str(k): v for k, v in row.items()} for row in self.mine.table("against").frame().to_dict("records")]
+        return versions.records(self.mine.table("against")) if "against" in self.mine.artifacts else []
 
     def but(self) -> str:
         """What speaks against it, or what became of it."""
         last = next(iter(self.mine.opinions), None)
-        blocking = next((v for v in self.mine.verdicts if v.blocks), None)
-        if blocking:
-            return f", but it is blocked: {blocking.title[0].lower()}{blocking.title[1:]} fails."
+        if self.mine.blocking:
+            return f", but it is blocked: {small(self.mine.blocking.title)} fails."
         if self.mine.sample:
             return f", but it was made from a sample of {self.mine.sample:,} rows and cannot serve."
-        if self.mine.serves or self.mine.promotion is not None or last is None:
+        if self.mine.promotion is not None or last is None:
             return ", and nothing blocks it."
         return {"rejected": f", but {last.by} rejected it.", "changes": f", but {last.by} asked for changes.", "approved": f", and {last.by} approved it."}[last.word]
 
-    def detail(self) -> Html:
+    def detail(self) -> str:
         """What else one should know before one decides, and what saying yes does."""
-        last, told = next(iter(self.mine.opinions), None), [self.flagged(), theme.doubts(self.mine.verdicts)]
-        present = decisions.current(self.project)
+        last, present = next(iter(self.mine.opinions), None), decisions.current(self.project)
+        told = [self.flagged(), theme.doubts(self.mine.verdicts)]
         if self.mine.serves and present is not None:
-            told.append(f"It serves since {theme.moment(self.project, present.at)}, by {present.by}: {present.why}.")
+            told.append(f"It serves since {moment(present.at, self.zone)}, by {present.by}: {present.why}.")
         elif last is not None:
-            told.append(f"{last.by}, {theme.moment(self.project, last.at)}: “{last.why}”.")
+            told.append(f"{last.by}, {moment(last.at, self.zone)}: “{last.why}”.")
         if not self.closed() and theme.served():
             told.append(f"Approving serves it at once{f', and keeps version {present.version} to go back to' if present else ''}.")
-        return join(filter(None, told), " ")
+        return " ".join(filter(None, told))
 
     def flagged(self) -> str:
         """What a flag means, in whole rows of a hundred."""
@@ -142,99 +127,75 @@ class Review:
         if found is None or not found.value.endswith(" %"):
             return ""
         other = next((b.removesuffix(" %") for b in found.beside if b.startswith("version ")), "")
-        return f"Of 100 {self.project.config.row}s that it flags, {found.value.removesuffix(' %')} are {self.project.config.target}{f' ({other})' if other else ''}."
+        return f"Of 100 {self.config.row}s that it flags, {found.value.removesuffix(' %')} are {self.config.target}{f' ({other})' if other else ''}."
 
     def closed(self) -> str:
         """Why it cannot be approved, whoever asks."""
-        blocking = next((v for v in self.mine.verdicts if v.blocks), None)
-        if blocking:
-            return f"What blocks it: {blocking.sentence}"
+        if self.mine.blocking:
+            return f"What blocks it: {self.mine.blocking.sentence}"
         if self.mine.sample:
             return "A sample is never promoted."
         return "" if self.mine.waits else f"Its run does not wait for a decision: it is {self.mine.manifest['status']}."
 
-    def actions(self) -> tuple[list[Html], list[Html]]:
-        """The buttons, and the dialogs they open."""
-        number, present = self.mine.number, decisions.current(self.project)
-        if self.mine.serves and present is not None:
-            if present.before is None:
-                return [], []
-            text = f"Version {present.before} serves again at once; version {number} does not. Both stay in the registry."
-            return [theme.button("rollback", f"Go back to {present.before} …")], [theme.dialog("rollback", f"Go back to version {present.before}?", {"version": number}, text, f"Go back to {present.before}")]
+    def choices(self) -> list[Choice]:
+        """The decisions that make sense here."""
+        number, present, facts = self.mine.number, decisions.current(self.project), self.mine.facts
+        if self.mine.serves:
+            return rollback(present)
         if self.mine.promotion is not None or self.mine.sample:
-            return [], []
+            return []
         kept = f" and version {present.version} is kept to go back to" if present else ""
-        made = [
-            ("ask", "Ask for changes", f"Ask for changes to version {number}?", "It does not serve; who made it reads what you write here.", "Ask for changes", ""),
-            ("reject", "Reject", f"Reject version {number}?", "It will not serve; what serves goes on serving.", "Reject", ""),
-            ("approve", "Approve …", f"Approve version {number}?", f"It serves at once{kept}.", "Approve", self.closed()),
+        return [
+            Choice("ask", "Ask for changes", f"Ask for changes to version {number}?", "It does not serve; who made it reads what you write here.", facts, "Ask for changes"),
+            Choice("reject", "Reject", f"Reject version {number}?", "It will not serve; what serves goes on serving.", facts, "Reject"),
+            Choice("approve", "Approve …", f"Approve version {number}?", f"It serves at once{kept}.", facts, "Approve", self.closed(), main=True),
         ]
-        buttons = [theme.button(act, word, act == "approve", closed) for act, word, *_, closed in made]
-        return buttons, [theme.dialog(act, title, self.mine.facts, text, word) for act, _, title, text, word, _ in made]
 
-    def choice(self) -> Html:
-        """Which version, and where there are more, two lists to choose any two from."""
-        if len(self.known) < 2 or not theme.served():
-            return tag("version {}", self.mine.number)
-        other = self.other.number if self.other else ""
-        mine = join(option(v.number, v is self.mine) for v in self.known)
-        rest = join([option("", not other), *(option(v.number, v.number == other) for v in self.known if v is not self.mine)])
-        lists = "<form class=choose method=get><label>version <select name=version>{}</select></label> <label>beside <select name=against>{}</select></label><noscript><button>Show</button></noscript></form>"
-        return tag(lists, mine, rest)
+    def calibration(self) -> Html:
+        """What is seen where the model says so, beside what the other version has on the same rows."""
+        curves = self.mine.grouped("calibration", "model")
+        (_, mine), *others = ((name, rows) for (name,), rows in curves.items())
+        values = [r[k] for rows in curves.values() for r in rows for k in ("said", "seen", "low", "high") if r[k] is not None]
+        levels = [0, 0.25, 0.5, 0.75, 1] if self.config.task == "binary" else draw.ticks(min(values), max(values))
+        lines = named([*((rows, "faint", name) for name, rows in reversed(others)), (mine, "blue", f"version {self.mine.number}")], levels)
+        most = max(r["share"] for r in mine) or 1.0
+        return draw.curve(
+            lines, f"Seen against said by {', '.join(name for name, in curves)}", [(v, self.word(v)) for v in levels], levels, self.word, size=(430, 236), diagonal=True,
+            band=[(r["said"], r["low"], r["high"]) for r in mine if r["low"] is not None], bars=[(r["said"], r["share"] / most) for r in mine],
+        )  # fmt: skip
 
-    def panel(self, key: str) -> Html:
-        """What a tab shows; nothing where there is no version to show."""
-        if not self.known or self.wrong is not None:
-            return Html("")
-        make: Callable[[], Html] = self.first if key == "verdict" else lambda: detail.TABS[key](self)
-        return theme.panel(key, guarded(TABS[key], make), first=key == "verdict")
+    def word(self, value: float) -> str:
+        """How a prediction is written."""
+        return percent(value) if self.config.task == "binary" else number(value)
 
-    def first(self) -> Html:
-        """The first tab: numbers, comparison, calibration, checks, changes."""
-        calibration = "calibration" in self.mine.artifacts
-        return join([
-            guarded("Numbers", lambda: grid(*map(theme.number, self.mine.numbers.items))),
-            grid(guarded("Is it better?", self.better, 7), guarded("Does it mean what it says?", lambda: detail.calibration(self), 5)) if calibration else grid(guarded("Is it better?", self.better)),
-            grid(guarded("Checks", self.checks, 8), guarded("What changed?", self.changes, 4)),
-        ])  # fmt: skip
+    def groups(self) -> tuple[list[tuple[str, float, float, float, str, str]], float]:
+        """The slices whose intervals are known: name, low, value, high, what it says, colour; and the whole's value."""
+        rows = [r for r in versions.records(self.mine.table("slices")) if r["low"] is not None]
+        whole = next((r["value"] - METRICS[self.config.headline].gain(r["gap"], 0.0) for r in rows), 0.0)
+        return [(r["slice"], r["low"], r["value"], r["high"], f"{number(r['value'])} · {r['rows']:,} rows", COLOURS.get(r["word"], "soft")) for r in rows], whole
 
-    def better(self) -> Html:
-        """Dots and whiskers about the other version; or both versions' own numbers, where they were not judged on the same rows."""
-        span = 7 if "calibration" in self.mine.artifacts else 12
-        if self.other is not None and not self.compared:
-            return detail.apart(self, span)
-        found, rows = self.mine.table("against"), self.differences()
-        if not rows:
-            return detail.simple(self, f"{found.sentence} So it is measured against simple models.", span)
-        drawn = [draw.Row(str(r["title"]).split(":")[0], float(r["low"]), float(r["difference"]), float(r["high"]), float(r["margin"]), r["verdict"], r["text"]) for r in rows if known(r["low"])]
-        note = f"{FIRST.split(found.sentence)[0].removesuffix('.')}. Grey: how much worse each may be and still count as no worse."
-        return card(f"Better than version {self.mine.opponent}?", draw.interval_rows(drawn, f"Differences to version {self.mine.opponent} with intervals"), note=note, span=span)
+    def importance(self) -> list[tuple[str, float, str]]:
+        """What the model goes by: column, what is lost without it, in words."""
+        return [(str(r["feature"]), r["fall"], number(r["fall"])) for r in versions.records(self.mine.table("importance"))[:20]]
 
-    def checks(self) -> Html:
-        """The table of checks."""
-        return card("Checks", theme.checks(self.mine.verdicts), note=theme.tally(self.mine.verdicts), span=8)
+    def promotions(self) -> list[Promotion]:
+        """What served, the newest first."""
+        return decisions.history(self.project)
 
-    def changes(self) -> Html:
-        """What is different from the version that it was compared with; of a first version, what it was made from."""
-        found = self.mine.table("changes")
-        if found.frame().empty:
-            return card("What was it made from?", theme.pairs(list(detail.origin(self.mine))[:7]), note=found.sentence, span=4)
-        rows = [(what, said) for what, said in found.frame().itertuples(index=False, name=None)]
-        return card(f"What changed since version {self.mine.opponent}", theme.pairs(rows), note=found.sentence, span=4)
-
-    def html(self) -> Html:
-        """The whole page."""
-        return join([self.head(), *map(self.panel, TABS)])
+    def opinions(self) -> list[Opinion]:
+        """What was said of any version, the newest first."""
+        return decisions.opinions(self.project)
 
 
-def known(value: Any) -> bool:
-    """Whether a stored number is there."""
-    return value is not None and value == value
-
-
-def option(value: str, on: bool) -> Html:
-    """A choice in a list."""
-    return tag('<option value="{0}"{1}>{2}</option>', value, Html(" selected") if on else Html(""), value or "none")
+def named(curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]) -> list[draw.Line]:
+    """Lines with their names beside their ends; where two ends are close, the higher name goes up and the lower down."""
+    span, ends, out = levels[-1] - levels[0], [rows[-1]["seen"] or 0.0 for rows, _, _ in curves], []
+    close = len(ends) > 1 and max(ends) - min(ends) < 0.09 * span
+    for (rows, colour, name), end in zip(curves, ends, strict=True):
+        room, higher = rows[-1]["said"] - levels[0] < 0.85 * span, end == max(ends)
+        below = (-12 if higher else 20) if not room else (-4 if higher else 14) if close else 4
+        out.append(draw.Line([(r["said"], r["seen"]) for r in rows], colour, name=name, below=below, anchor="start" if room else "end"))
+    return out
 
 
 def standing(row: dict[str, Any], other: str, config: configs.Config) -> str:

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from mlops_kit import decisions, store
 from mlops_kit import stage as stages
 from mlops_kit.config import Project
+from mlops_kit.dashboards.wording import heading, moment
 from mlops_kit.errors import KitError, RunFailed, nearest
-from mlops_kit.results import Numbers, Table, Verdicts
+from mlops_kit.metrics import METRICS
+from mlops_kit.results import Interval, Numbers, Table, Verdict, Verdicts
 
 if TYPE_CHECKING:
     from mlops_kit.database import Opinion, Promotion
@@ -37,8 +40,7 @@ class Version:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the run was made from and what became of it."""
-        found: dict[str, Any] = store.read_json(self.run / "manifest.json")
-        return found
+        return dict(store.read_json(self.run / "manifest.json"))
 
     @cached_property
     def artifacts(self) -> dict[str, store.Artifact]:
@@ -62,6 +64,25 @@ class Version:
         found: Table = self.read(name)
         return found
 
+    def grouped(self, name: str, *columns: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+        """The rows of a stored table by what stands in some columns, in their order."""
+        found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for row in records(self.table(name)):
+            found.setdefault(tuple(str(row[c]) for c in columns), []).append(row)
+        return found
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Each metric's stored row by the metric's title, with its interval as text."""
+        rows = {r["metric"]: r for r in records(self.table("metrics"))}
+        return {heading(METRICS[m].title if m in METRICS else m): {**r, "text": str(Interval(r["value"], r["low"], r["high"]))} for m, r in rows.items()}
+
+    def contract(self) -> Any:
+        """The contract's report."""
+        from mlops_kit import contract  # noqa: F401 - its report is a kind of result that this module reads
+
+        return self.read("contract_report")
+
     @cached_property
     def numbers(self) -> Numbers:
         """The few numbers that matter; of an older run those that its review showed."""
@@ -77,6 +98,11 @@ class Version:
     def verdicts(self) -> Verdicts:
         """All checks of the review, the ones against the champion included."""
         return Verdicts.of([*self.read("verdicts"), *self.read("comparison")])
+
+    @property
+    def blocking(self) -> Verdict | None:
+        """The check that keeps it from serving."""
+        return next((v for v in self.verdicts if v.blocks), None)
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -99,8 +125,7 @@ class Version:
     @property
     def serves(self) -> bool:
         """Whether it is the champion."""
-        present = decisions.current(self.project)
-        return present is not None and present.version == self.number
+        return any(p.version == self.number for p in decisions.history(self.project, 1))
 
     @property
     def waits(self) -> bool:
@@ -118,6 +143,22 @@ class Version:
         return int(self.manifest["sample"])
 
     @cached_property
+    def origin(self) -> dict[str, str]:
+        """What its run was made from, in terms and words."""
+        made, git, facts = self.manifest, self.manifest["git"], self.facts
+        return {
+            "run": f"{made['run']}{f', a sample of {self.sample:,} rows' if self.sample else ''}",
+            "started": moment(made["started"], ZoneInfo(self.project.config.timezone)),
+            "as of, until": f"{made['as_of'][:10]}, {made['until'][:10]}" if made.get("as_of") else "the table has no time",
+            "commit": f"{git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git else "not under git",
+            "model": facts["model_hash"][:12],
+            "evidence": facts["evidence_hash"][:12],
+            "note, seed": f"{made['note'] or 'none'}, {made['seed']}",
+            **{"MLflow run" if stage == "run" else f"MLflow run of {stage}": str(id) for stage, id in made["mlflow"].items() if stage in {"run", "train"}},
+            "packages": ", ".join(f"{k} {v}" for k, v in made["packages"].items()),
+        }
+
+    @cached_property
     def opponent(self) -> str:
         """The number of the version that it was compared with on the same rows; empty if there was none, or nothing tells."""
         with suppress(KitError):
@@ -126,6 +167,11 @@ class Version:
                 return named[1] if named else ""
             return next((n for v in self.verdicts for n in re.findall(r"[Vv]ersion (\S+) (?:answers|has)", v.sentence)), "")
         return ""
+
+
+def records(table: Table) -> list[dict[str, Any]]:
+    """The rows of a stored table; None for what is missing."""
+    return [{str(k): v if v == v else None for k, v in row.items()} for row in table.frame().to_dict("records")]
 
 
 def versions(project: Project) -> list[Version]:

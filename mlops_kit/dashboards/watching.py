@@ -6,20 +6,18 @@ Nothing is computed here that was not stored, but for counts and quantiles that 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from mlops_kit import decisions
 from mlops_kit.config import Project
 from mlops_kit.dashboards import versions
-from mlops_kit.database import DUE, Incident, Label, Prediction, Retraining, Watch, Window, exists, rows, session, stamp
+from mlops_kit.database import DUE, Incident, Label, Prediction, Retraining, Watch, Window, rows, session, stamp
 from mlops_kit.errors import KitError
-from mlops_kit.results import Interval, Table, Verdict, Verdicts, revive
+from mlops_kit.results import Interval, Verdict, Verdicts, revive
 from mlops_kit.stage import WAITING
 
 if TYPE_CHECKING:
@@ -27,49 +25,27 @@ if TYPE_CHECKING:
     from mlops_kit.database import Promotion
 
 MOST = 26  # windows on the page, the newest
-DAYS, USUAL, ASKED = 30, 14, 7  # days of money saved, days that say what is usual, days of who asked
+DAYS, ASKED = 30, 7  # days of money saved, days of who asked
 LATEST = 20_000  # labels whose delay is told
 DAY = timedelta(days=1)
 
 
-def known(value: Any) -> float | None:
-    """A stored number, None for what is missing."""
-    return None if value is None or value != value else float(value)
-
-
-@dataclass(frozen=True)
 class Stretch:
     """A monitored window: what was seen without labels, and what the labels said, once they were in."""
 
-    row: Window
-    headline: str
-
-    @cached_property
-    def start(self) -> datetime:
-        """Its first moment."""
-        return datetime.fromisoformat(self.row.start)
-
-    @cached_property
-    def end(self) -> datetime:
-        """The moment after its last."""
-        return datetime.fromisoformat(self.row.end)
-
-    @property
-    def version(self) -> str:
-        """The version that was monitored in it."""
-        return self.row.version
+    def __init__(self, row: Window, headline: str) -> None:
+        self.row, self.headline, self.version = row, headline, row.version
+        self.start, self.end = datetime.fromisoformat(row.start), datetime.fromisoformat(row.end)
 
     @cached_property
     def looked(self) -> dict[str, Any]:
         """What was seen without labels."""
-        found: dict[str, Any] = revive(json.loads(self.row.looked))
-        return found
+        return dict(revive(json.loads(self.row.looked)))
 
     @cached_property
-    def settled(self) -> dict[str, Any] | None:
-        """What the labels said; None while they are not due."""
-        found: dict[str, Any] | None = revive(json.loads(self.row.settled)) if self.row.settled else None
-        return found
+    def settled(self) -> dict[str, Any]:
+        """What the labels said; empty while they are not due."""
+        return {"cost": None, "saved": None, **revive(json.loads(self.row.settled))} if self.row.settled else {}
 
     @property
     def estimated(self) -> Interval:
@@ -77,21 +53,20 @@ class Stretch:
         found: Interval = self.looked["estimated"]
         return found
 
-    def measure(self, metric: str = "") -> dict[str, Any] | None:
-        """The stored row of a metric that the labels gave; of the headline metric where none is named."""
-        table: Table | None = self.settled["realised"] if self.settled else None
-        found = table.data.to_dict("records") if table is not None else []
-        return next(({str(k): v for k, v in r.items()} for r in found if r["metric"] == (metric or self.headline)), None)
+    def measure(self, metric: str = "") -> dict[str, Any]:
+        """The stored row of a metric that the labels gave, of the headline metric where none is named; empty where they did not."""
+        found = versions.records(self.settled["realised"]) if self.settled else []
+        return next((r for r in found if r["metric"] == (metric or self.headline)), {})
 
     def realised(self, metric: str = "") -> Interval:
         """A metric as the labels gave it, with its interval; of None where they did not."""
         row = self.measure(metric)
-        return Interval(known(row["value"]), known(row["low"]), known(row["high"])) if row else Interval(None)
+        return Interval(row.get("value"), row.get("low"), row.get("high"))
 
     @cached_property
     def drift(self) -> list[dict[str, Any]]:
         """The drift of each column, as stored."""
-        return [{str(k): v for k, v in r.items()} for r in self.looked["drift"].data.to_dict("records")]
+        return [{"cost": None, **r} for r in versions.records(self.looked["drift"])]
 
     @property
     def verdicts(self) -> Verdicts:
@@ -104,34 +79,15 @@ class Stretch:
 
 
 class Watched:
-    """All that a project's watch has stored; of the windows the newest ``most``."""
+    """All that a project's watch has stored up to its mark; of the windows the newest ``most``.
 
-    def __init__(self, project: Project, most: int = MOST) -> None:
+    It watches since a moment, has seen everything up to another, and by the clock made its last pass at a third.
+    """
+
+    def __init__(self, project: Project, mark: Watch, most: int) -> None:
         self.project, self.config, self.most = project, project.config, most
-        self.zone = ZoneInfo(project.config.timezone)
-
-    @cached_property
-    def mark(self) -> Watch | None:
-        """How far the watch has come; None where nothing is watched."""
-        return next(iter(rows(self.project, sa.select(Watch).where(Watch.model == self.config.name))), None)
-
-    @cached_property
-    def since(self) -> datetime:
-        """The moment from which it watches."""
-        assert self.mark is not None
-        return datetime.fromisoformat(self.mark.since)
-
-    @cached_property
-    def upto(self) -> datetime:
-        """The moment up to which it has seen everything."""
-        assert self.mark is not None
-        return datetime.fromisoformat(self.mark.upto)
-
-    @cached_property
-    def passed(self) -> datetime:
-        """When, by the clock, it made its last pass."""
-        assert self.mark is not None
-        return datetime.fromisoformat(self.mark.at)
+        self.since, self.upto, self.passed = map(datetime.fromisoformat, (mark.since, mark.upto, mark.at))
+        self.answered = (Prediction.model == project.config.name, Prediction.moment.is_not(None))
 
     @property
     def following(self) -> datetime:
@@ -176,16 +132,16 @@ class Watched:
 
     def held(self) -> str:
         """What keeps the watch from the new version that there is a reason for; empty if nothing does."""
-        said = (self.settled[-1].settled or {}).get("decision", {}) if self.settled else {}
+        said = self.settled[-1].settled.get("decision", {}) if self.settled else {}
         if said.get("action") not in {"wait", "stop"}:
             return ""
         return next((str(e["said"]) for e in said["evidence"] if e["applies"] and e["role"] in {"stop", "guard"}), "")
 
-    def saved(self) -> tuple[float, timedelta] | None:
-        """What the decisions saved in the last days that have their labels, and how long those are; None if that is not known."""
-        recent = [w for w in self.settled if w.settled and w.settled.get("saved") is not None]
+    def saved(self) -> tuple[float, int] | None:
+        """What the decisions saved in the last days that have their labels, and how many those are; None if that is not known."""
+        recent = [w for w in self.settled if w.settled["saved"] is not None]
         within = [w for w in recent if w is recent[-1] or w.start >= recent[-1].end - DAYS * DAY]
-        return (sum(w.settled["saved"] for w in within if w.settled), within[-1].end - within[0].start) if within else None
+        return (sum(w.settled["saved"] for w in within), (within[-1].end - within[0].start) // DAY) if within else None
 
     @property
     def pending(self) -> Retraining | None:
@@ -221,9 +177,8 @@ class Watched:
         By the clock, where the watch goes by it. In a past that is lived, at the moment as of which the
         version was made, or, for one that served before, at the last moment that had been decided on.
         """
-        by_clock = datetime.fromisoformat(promotion.at)
         if not self.lived:
-            return by_clock
+            return datetime.fromisoformat(promotion.at)
         again = any(p.version == promotion.version and p.number < promotion.number for p in self.promotions)
         decided = next((r.moment for r in self.decided if r.at <= promotion.at), None)
         if again and decided:
@@ -234,71 +189,61 @@ class Watched:
 
     def promised(self, version: str) -> float | None:
         """The headline metric that the review of a version promised."""
-        rows = (w.measure() for w in self.settled if w.version == version)
-        found = next((known(r["promised"]) for r in rows if r and known(r["promised"]) is not None), None)
+        found: float | None = next((r["promised"] for w in self.settled if w.version == version and (r := w.measure()) and r["promised"] is not None), None)
         if found is not None or version not in self.made:
             return found
         try:
-            table = self.made[version].table("metrics").frame()
+            table = versions.records(self.made[version].table("metrics"))
         except KitError:
             return None
-        return next((known(r["value"]) for r in table.to_dict("records") if r["metric"] == self.config.headline), None)
+        return next((r["value"] for r in table if r["metric"] == self.config.headline), None)
 
-    def counts(self, borders: list[tuple[datetime, datetime]]) -> list[int]:
-        """How many rows were answered in each of these stretches, by the rows' own moments."""
-        if not borders or not exists(self.project):
-            return [0] * len(borders)
-        counted = [sa.select(sa.literal(i).label("n"), sa.func.count().label("rows")).where(Prediction.model == self.config.name, Prediction.moment >= stamp(a), Prediction.moment < stamp(b)) for i, (a, b) in enumerate(borders)]
+    def ask(self, asked: Any) -> list[Any]:
+        """The answer to a query of single values."""
         with session(self.project) as opened:
-            found = dict(opened.execute(sa.union_all(*counted)).all())
-        return [int(found[i]) for i in range(len(borders))]
+            return list(opened.execute(asked).all())
 
     def days(self, most: int) -> list[tuple[datetime, int]]:
-        """The rows answered on each of the last days up to the last pass, the newest last."""
+        """The rows answered on each of the last days up to the last pass by the rows' own moments, the newest last."""
         count = min(most, max(1, -(-(self.upto - self.since) // DAY)))
-        borders = [(self.upto - (i + 1) * DAY, self.upto - i * DAY) for i in reversed(range(count))]
-        return [(a, n) for (a, _), n in zip(borders, self.counts(borders), strict=True)]
+        begins = [self.upto - (i + 1) * DAY for i in reversed(range(count))]
+        counted = [sa.select(sa.literal(i), sa.func.count()).where(*self.answered, Prediction.moment >= stamp(a), Prediction.moment < stamp(a + DAY)) for i, a in enumerate(begins)]
+        found = dict(self.ask(sa.union_all(*counted)))
+        return [(a, int(found[i])) for i, a in enumerate(begins)]
 
     @cached_property
-    def last(self) -> Any:
-        """The newest row that was answered, its moment and when it was."""
-        with session(self.project) as opened:
-            return opened.execute(sa.select(Prediction.moment, Prediction.at).where(Prediction.model == self.config.name, Prediction.moment.is_not(None)).order_by(Prediction.moment.desc()).limit(1)).first()
+    def last(self) -> str:
+        """The moment of the newest row that was answered; empty where none was."""
+        return next((m for m, in self.ask(sa.select(Prediction.moment).where(*self.answered).order_by(Prediction.moment.desc()).limit(1))), "")
 
     @cached_property
     def answers(self) -> list[tuple[str, str, int, str]]:
         """Who asked which version in the last days, how often, and when last."""
-        recent = Prediction.moment >= stamp(self.upto - ASKED * DAY)
-        asked = sa.select(Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)).where(Prediction.model == self.config.name, recent).group_by(Prediction.origin, Prediction.version)
-        with session(self.project) as opened:
-            return sorted(opened.execute(asked).all(), key=lambda r: r[3], reverse=True)
+        asked = sa.select(Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)).where(*self.answered, Prediction.moment >= stamp(self.upto - ASKED * DAY))
+        return sorted(self.ask(asked.group_by(Prediction.origin, Prediction.version)), key=lambda r: r[3], reverse=True)
 
     @cached_property
     def endpoint(self) -> datetime | None:
         """When the endpoint answered last, if it did for a row of the last day or a later one."""
-        within = (Prediction.model == self.config.name, Prediction.moment >= stamp(self.upto - DAY), Prediction.origin == "endpoint")
-        with session(self.project) as opened:
-            found = opened.scalar(sa.select(sa.func.max(Prediction.at)).where(*within))
+        [(found,)] = self.ask(sa.select(sa.func.max(Prediction.at)).where(*self.answered, Prediction.moment >= stamp(self.upto - DAY), Prediction.origin == "endpoint"))
         return datetime.fromisoformat(found) if found else None
+
+    def labels(self, most: int) -> list[Any]:
+        """The moments of the newest rows whose labels are in, and the moments at which those were known."""
+        asked = sa.select(Prediction.moment, Label.known).join(Label, sa.and_(Label.prediction == Prediction.id, Label.counts))
+        return self.ask(asked.where(*self.answered).order_by(Prediction.moment.desc()).limit(most))
 
     @cached_property
     def labelled(self) -> str:
         """The moment of the newest row whose label is in; empty where none is."""
-        asked = sa.select(Prediction.moment).join(Label, sa.and_(Label.prediction == Prediction.id, Label.counts)).where(Prediction.model == self.config.name, Prediction.moment.is_not(None))
-        with session(self.project) as opened:
-            return str(opened.scalar(asked.order_by(Prediction.moment.desc()).limit(1)) or "")
+        return next((m for m, _ in self.labels(1)), "")
 
     @cached_property
     def words(self) -> dict[str, int]:
         """How many messages about labels became what."""
-        with session(self.project) as opened:
-            return dict(opened.execute(sa.select(Label.word, sa.func.count()).where(Label.model == self.config.name).group_by(Label.word)).all())
+        return dict(self.ask(sa.select(Label.word, sa.func.count()).where(Label.model == self.config.name).group_by(Label.word)))
 
     @cached_property
     def late(self) -> list[float]:
         """How many days the newest labels took to come, in order of length."""
-        asked = sa.select(Prediction.moment, Label.known).join(Label, sa.and_(Label.prediction == Prediction.id, Label.counts))
-        newest = asked.where(Prediction.model == self.config.name, Prediction.moment.is_not(None)).order_by(Prediction.moment.desc()).limit(LATEST)
-        with session(self.project) as opened:
-            found = opened.execute(newest).all()
-        return sorted((datetime.fromisoformat(k) - datetime.fromisoformat(str(m))) / DAY for m, k in found)
+        return sorted((datetime.fromisoformat(known) - datetime.fromisoformat(moment)) / DAY for moment, known in self.labels(LATEST))

@@ -36,7 +36,7 @@ def test_the_first_screen_says_what_hangs_on_it_in_the_projects_own_terms(told: 
     page = Review(told)
     assert (page.mine.number, page.mine.opponent, page.compared) == ("8", "7", True)
     assert page.sentence() == "Version 8 costs $ 0.19 a flight less than version 7, and nothing blocks it."
-    assert text(page.detail()) == "Of 100 flights that it flags, 52 are late (version 7: 47). 1 check cannot tell yet."
+    assert page.detail() == "Of 100 flights that it flags, 52 are late (version 7: 47). 1 check cannot tell yet."
     assert page.state() == ("watch", "◆ Fit, with reservations")
 
 
@@ -82,7 +82,7 @@ def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(t
     story.write(told, "20130801-000000-cccc", "9", "8", "waiting (approval)")
     page = Review(told, "9", "7")
     assert not page.compared and page.sentence().startswith("Version 9: a flight costs")
-    seen = text(page.better())
+    seen = text(page.panel("verdict"))
     assert "not judged on the same rows" in seen and "Version 9 was compared with version 8." in seen
     assert "ROC-AUC 0.786 [0.781, 0.791] 0.771 [0.781, 0.791]" in seen and "Cost a flight $ 4.12 $ 4.31" in seen
 
@@ -102,7 +102,7 @@ def test_what_was_said_of_it_stands_in_badge_sentence_and_history(told: config.P
     decisions.say(told, Review(told, "8").mine.facts | {"review": "passed", "sample": "0", "author": "bob"}, word, "ann", f"because {story.SCRIPT}")
     page = Review(told, "8")
     assert page.state()[1] == state and page.sentence().endswith(tail)
-    assert f"because {story.SCRIPT}" in text(page.detail()) and f"because {story.SCRIPT}" in text(page.html())
+    assert f"because {story.SCRIPT}" in page.detail() and f"because {story.SCRIPT}" in text(page.html())
 
 
 def test_nothing_from_outside_is_ever_html(told: config.Project) -> None:
@@ -137,7 +137,7 @@ def test_what_blocks_closes_the_button_in_words(told: config.Project, monkeypatc
     page.mine.__dict__["verdicts"] = type(page.mine.verdicts).of([blocking, *rest])
     assert page.sentence().endswith("but it is blocked: no column knows the future fails.")
     assert page.state()[0] == "act" and page.closed() == "What blocks it: wind knows it."
-    assert 'data-closed=1 title="What blocks it: wind knows it."' in page.saying()
+    assert 'data-closed=1 title="What blocks it: wind knows it."' in page.head()
 
 
 @pytest.mark.parametrize("gone", ["numbers", "against", "calibration", "changes", "slices", "importance", "what_if", "costs", "metrics", "card", "split", "verdicts"])
@@ -206,5 +206,5 @@ def test_the_notebook_shows_every_part_in_jupyterlab_too(told: config.Project, m
     book = nbformat.read(config.resources("notebooks") / "dashboards" / "review.ipynb", as_version=4)
     NotebookClient(book, timeout=60, kernel_name="python3").execute()
     shown = [o["data"]["text/html"] for c in book.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
-    assert len(shown) == 1 + len(review.TABS) and all(s.startswith("<style>") for s in shown)
+    assert len(shown) == 1 + len(Review.tabs) and all(s.startswith("<style>") for s in shown)
     assert "costs $ 0.19 a flight less" in text(shown[0]) and "data-act" not in "".join(re.sub("<style>.*?</style>", "", s, flags=re.S) for s in shown)

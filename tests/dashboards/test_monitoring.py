@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from mlops_kit import config, dashboards, session
 from mlops_kit.dashboards import changed, draw, lines, monitoring, theme
-from mlops_kit.dashboards.monitoring import TABS, Monitoring
-from mlops_kit.dashboards.wording import span
+from mlops_kit.dashboards.monitoring import Monitoring
+from mlops_kit.dashboards.wording import moment, span
 from mlops_kit.database import Incident, Prediction, Retraining, Window, rows
 from mlops_kit.database import session as transaction
 from mlops_kit.errors import KitError, NotAllowed, RunFailed
@@ -49,10 +49,15 @@ def said(project: config.Project) -> tuple[str, str]:
     return page.state, f"{page.claim()} {page.todo()}"
 
 
+def shown(page: Monitoring, part: str) -> str:
+    """A part of the page's head."""
+    return theme.part("monitoring", part, page)
+
+
 def test_all_is_well_until_the_next_pass(well: config.Project) -> None:
     page = Monitoring(well)
     assert said(well) == ("healthy", f"As good as promised. Nothing to do before {NEXT}.")
-    assert text(page.detail()) == "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, promised 0.786. wind is unlike what it was judged on; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
+    assert text(shown(page, "detail")) == "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, promised 0.786. wind is unlike what it was judged on; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
     assert "● Healthy" in page.head() and "flights · late · version 7" in text(page.head()) and "up to 22 July 2013 · refreshed" in text(page.head())
 
 
@@ -110,29 +115,29 @@ def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_w
 def test_nothing_watched_yet_says_what_to_run(told: config.Project) -> None:
     page = Monitoring(told)
     assert "Nothing is watched yet." in text(page.head()) and "<code>mlops watch --once</code>" in page.head()
-    assert all(page.panel(t) == "" for t in TABS) and page.sketches() == ""
+    assert all(page.panel(t) == "" for t in Monitoring.tabs) and page.sketches() == ""
 
 
 def test_every_number_of_the_windows_is_the_stored_one(well: config.Project) -> None:
     page = Monitoring(well)
-    shown = {t: text(page.panel(t)) for t in TABS}
+    told = {t: text(page.panel(t)) for t in Monitoring.tabs}
     for window in rows(well, sa.select(Window)):
         looked = revive(json.loads(window.looked))
-        assert str(looked["estimated"]) in shown["performance"] and f"{looked['rows']:,}" in shown["performance"]
+        assert str(looked["estimated"]) in told["performance"] and f"{looked['rows']:,}" in told["performance"]
         if window.settled:
             done = revive(json.loads(window.settled))
             for row in done["realised"].data.itertuples():
-                assert f"{number(row.value)} [{number(row.low)}, {number(row.high)}]" in shown["performance"]
-            assert f"$ {done['cost']:.2f}" in shown["performance"] and f"$ {done['saved']:,.0f}" in shown["performance"]
+                assert f"{number(row.value)} [{number(row.low)}, {number(row.high)}]" in told["performance"]
+            assert f"$ {done['cost']:.2f}" in told["performance"] and f"$ {done['saved']:,.0f}" in told["performance"]
     for row in rounds.drift(2).data.to_dict("records"):
-        assert all(s in shown["drift"] for s in (row["column"], row["word"], row["why"], number(row["effect"])))
-        assert row["cost"] is None or row["cost"] != row["cost"] or number(row["cost"]) in shown["drift"]
-    assert "visib 2 % 34 % ◆ more wind 1 % 1 %" in shown["data"]
+        assert all(s in told["drift"] for s in (row["column"], row["word"], row["why"], number(row["effect"])))
+        assert row["cost"] is None or row["cost"] != row["cost"] or number(row["cost"]) in told["drift"]
+    assert "visib 2 % 34 % ◆ more wind 1 % 1 %" in told["data"]
 
 
 def test_what_lives_is_counted_in_the_database(well: config.Project) -> None:
     page = Monitoring(well)
-    assert text(page.alive()) == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $ 2,002 saved in 14 days"
+    assert text(shown(page, "alive")) == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $ 2,002 saved in 14 days"
     assert page.found.days(60)[-1][1] == rounds.LAST and sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
     service = text(page.panel("service"))
     assert f"joined {20 * rounds.A_DAY}" in service and "half of them after 1.0 days" in service and f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
@@ -140,11 +145,11 @@ def test_what_lives_is_counted_in_the_database(well: config.Project) -> None:
 
 
 def test_the_endpoint_is_told_of_where_it_has_answered(well: config.Project) -> None:
-    assert "endpoint" not in text(Monitoring(well).alive())
+    assert "endpoint" not in text(shown(Monitoring(well), "alive"))
     with transaction(well) as opened:
         opened.execute(sa.update(Prediction).where(Prediction.id == "20-1").values(origin="endpoint", at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat()))
     page = Monitoring(well)
-    assert "5 min since the endpoint answered last" in text(page.alive()) and "the endpoint 7 1" in text(page.panel("service"))
+    assert "5 min since the endpoint answered last" in text(shown(page, "alive")) and "the endpoint 7 1" in text(page.panel("service"))
 
 
 def test_depth_is_how_far_and_colour_is_what_it_costs(well: config.Project) -> None:
@@ -204,15 +209,15 @@ def test_the_file_needs_nothing_and_takes_no_version(well: config.Project) -> No
 
 
 def test_a_visitor_sees_the_buttons_that_make_sense(well: config.Project, visited: None) -> None:
-    made = Monitoring(well).saying()
+    made = Monitoring(well).head()
     assert 'data-act="retrain" disabled' in made and "rollback" not in made and "acknowledge" not in made
     number = rounds.incident(well, title="Labels are <missing>")
     story.serve(well, "8")
     rounds.decide(well, 2, "retrain", "why", "waiting (approval)", story.NEW)
-    made = Monitoring(well).saying()
+    made = Monitoring(well).head()
     assert f'<option value="{number}">Labels are &lt;missing&gt;</option>' in made and "Go back to 7 …" in made
     assert 'data-closed=1 title="A retraining is on its way already, decided by policy."' in made and '<a href="/review">Review it</a>' in made
-    assert "data-note" in Monitoring(well).alive() and "<time datetime=" in Monitoring(well).head()
+    assert "data-note" in Monitoring(well).head() and "<time datetime=" in Monitoring(well).head()
 
 
 def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -228,9 +233,10 @@ def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(tmp_
     with pytest.raises(RunFailed, match="acknowledged by carl"):
         act("carl", {"id": str(number), "reason": "again"})
     rounds.tell(project, [0.79])
-    shown = text(Monitoring(project).panel("incidents"))
+    page = Monitoring(project)
+    shown = text(page.panel("incidents"))
     found = rows(project, sa.select(Incident))[0]
-    assert (found.seen_by, found.seen_why) == ("carl", "the strike") and f"carl, {theme.moment(project, found.seen_at)}: the strike" in shown
+    assert (found.seen_by, found.seen_why) == ("carl", "the strike") and f"carl, {moment(found.seen_at, page.zone)}: the strike" in shown
 
 
 def test_a_retraining_is_asked_for_once_and_the_watch_is_started(well: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
