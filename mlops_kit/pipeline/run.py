@@ -110,8 +110,8 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     found = plan.make(project, chosen, values, force, fingerprint.Hashes(project, more.pop("verify", False)))
     if not more and (same := plan.nothing_to_do(project, found, plan.History(project))):
         return same
-    kernels.nursery(kernels.wanted(project, [d.stage for d in found if d.action != "skip"]))
     sources.check_columns(project)
+    kernels.nursery(kernels.wanted(project, [d.stage for d in found if d.action != "skip"]))
     made = {**manifest.new(project, order(project.config.stages), note), **more.get("facts", {})}
     folder = more.get("folder") or project.reports / made["run"]
     folder.mkdir(parents=True)
