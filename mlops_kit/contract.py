@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,12 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlops_kit import trace
 from mlops_kit.config import Config, Loader
 from mlops_kit.errors import KitError, RunFailed, nearest
+from mlops_kit.late import np, pd
 from mlops_kit.results import Result, Table, kind, number, percent
 from mlops_kit.sources import ROW
 from mlops_kit.store import write_text
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Kind = Literal["number", "integer", "text", "boolean", "moment", "empty"]
 A = {"number": "a number", "integer": "a whole number", "text": "text", "boolean": "true or false", "moment": "a moment"}
@@ -114,8 +112,6 @@ def infer(frame: pd.DataFrame, config: Config) -> Contract:
 
 def kind_of(values: pd.Series) -> Kind:
     """What a column holds: by its type, and by its values where the type does not tell."""
-    import pandas as pd
-
     types = pd.api.types
     filled = values.dropna()
     if filled.empty:
@@ -216,8 +212,6 @@ def save(path: Path, contract: Contract) -> None:
 
 def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:
     """A column as its kind, and which of its values could not be made so (those are missing in it)."""
-    import pandas as pd
-
     none = pd.Series(False, index=values.index)
     types, dtype = pd.api.types, values.dtype
     fits = {"number": types.is_numeric_dtype, "integer": types.is_numeric_dtype, "moment": types.is_datetime64_any_dtype, "boolean": types.is_bool_dtype}
@@ -293,9 +287,6 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
     -------
     report, good rows (of the contract's types), quarantined rows (as they came)
     """
-    import numpy as np
-    import pandas as pd
-
     rows = frame.reset_index(drop=True)
     made, bad = rows.copy(deep=False), np.zeros(len(rows), dtype=bool)
     found: list[tuple[str, str, int, float, str]] = []
@@ -328,7 +319,6 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
 
 def failures(made: pd.DataFrame, contract: Contract, wrong: set[str]) -> Iterator[tuple[str, str, Any]]:
     """What pandera finds: column, rule in words, positions of the rows (all, where none is to blame)."""
-    import numpy as np
     import pandera.errors
 
     everywhere = np.arange(len(made))
@@ -384,8 +374,6 @@ def enforce(report: Report) -> None:
 
 def diff(a: Contract, b: Contract) -> Table:
     """What differs between two contracts, a row a difference."""
-    import pandas as pd
-
     found = [("", "unique", ", ".join(a.unique), ", ".join(b.unique))] if a.unique != b.unique else []
     for name in dict.fromkeys([*a.columns, *b.columns]):
         old, new = a.columns.get(name), b.columns.get(name)

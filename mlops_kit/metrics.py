@@ -14,15 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mlops_kit.errors import KitError
+from mlops_kit.late import np, pd
 from mlops_kit.registry import Registry
 from mlops_kit.results import Interval
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 Function = Callable[..., float]
 BINS = 10  # quantile bins of the calibration error
@@ -61,7 +58,6 @@ def guarded(function: Function, task: str) -> Function:
     """The function on finite rows only; NaN where there are none, or a classifier has seen one class."""
 
     def safe(y: Any, score: Any, threshold: float | None = None, weights: Any = None) -> float:
-        import numpy as np
 
         y, score, weights = arrays(y, score, weights)
         kept = y[weights > 0]
@@ -81,8 +77,6 @@ def arrays(y: Any, score: Any, weights: Any = None) -> tuple[np.ndarray, np.ndar
     KitError
         If the lengths differ.
     """
-    import numpy as np
-
     y, score = np.asarray(y, dtype=float), np.asarray(score, dtype=float)
     if y.shape != score.shape:
         raise KitError(f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows")
@@ -93,8 +87,6 @@ def arrays(y: Any, score: Any, weights: Any = None) -> tuple[np.ndarray, np.ndar
 
 def counted(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weight of positives and of negatives at each distinct score, the highest score first."""
-    import numpy as np
-
     order = np.argsort(score, kind="stable")[::-1]
     ordered = score[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -112,8 +104,6 @@ def roc_auc(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndar
 @metric("average_precision", "average precision", "binary", True)
 def average_precision(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
     """Sum of precision times the step in recall, without interpolation (scikit-learn's definition)."""
-    import numpy as np
-
     positive, negative = counted(y, score, weights)
     caught, flagged = positive.cumsum(), (positive + negative).cumsum()
     return float((positive * np.divide(caught, flagged, out=np.zeros_like(caught), where=flagged > 0)).sum() / positive.sum())
@@ -122,8 +112,6 @@ def average_precision(y: np.ndarray, score: np.ndarray, threshold: float, weight
 @metric("log_loss", "log loss", "binary", False)
 def log_loss(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
     """Mean negative log-likelihood in nats; probabilities are kept off 0 and 1 by one float's epsilon."""
-    import numpy as np
-
     tiny = np.finfo(float).eps
     p = np.clip(score, tiny, 1 - tiny)
     return -mean(y * np.log(p) + (1 - y) * np.log1p(-p), weights)
@@ -141,8 +129,6 @@ def calibration_error(y: np.ndarray, score: np.ndarray, threshold: float, weight
 
     The bins are those of all rows given, so that they stay the same from one bootstrap draw to the next.
     """
-    import numpy as np
-
     edges = np.quantile(score, np.linspace(0, 1, BINS + 1))
     bins = np.searchsorted(edges[1:-1], score)
     return float(np.abs(np.bincount(bins, weights * (y - score), BINS)).sum() / weights.sum())
@@ -188,8 +174,6 @@ def value(name: str, y: Any, score: Any, threshold: float | None = None) -> floa
 
 def resampled(rows: int, blocks: Any, draws: int, seed: int, strata: Any = None) -> Iterator[np.ndarray]:
     """Counts of each row in each bootstrap draw; whole blocks, or rows within strata, are drawn."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     codes = np.arange(rows) if blocks is None else np.unique(np.asarray(blocks), return_inverse=True)[1]
     held = np.zeros(rows, dtype=int) if strata is None or blocks is not None else np.asarray(strata)
@@ -203,8 +187,6 @@ def resampled(rows: int, blocks: Any, draws: int, seed: int, strata: Any = None)
 
 def aligned(y: Any, scores: list[Any], blocks: Any, strata: Any) -> tuple[np.ndarray, list[np.ndarray], Any, Any]:
     """The rows in which label and all scores are finite, sorted by the first score (each draw's sort is then cheap)."""
-    import numpy as np
-
     y, scores = np.asarray(y, dtype=float), [np.asarray(s, dtype=float) for s in scores]
     for score in scores:
         if score.shape != y.shape:
@@ -217,8 +199,6 @@ def aligned(y: Any, scores: list[Any], blocks: Any, strata: Any) -> tuple[np.nda
 
 def percentiles(point: float, drawn: list[float], level: float) -> Interval:
     """The interval between the percentiles of what was drawn; without ends if most draws say nothing."""
-    import numpy as np
-
     if not math.isfinite(point):
         return Interval(None, None, None, level)
     known = np.asarray([d for d in drawn if math.isfinite(d)])
@@ -230,8 +210,6 @@ def percentiles(point: float, drawn: list[float], level: float) -> Interval:
 
 def drawable(rows: int, blocks: Any) -> bool:
     """Whether there is enough to resample: rows, or blocks where rows go together."""
-    import numpy as np
-
     return rows > 1 if blocks is None else len(np.unique(blocks)) >= FEWEST_BLOCKS
 
 
@@ -274,8 +252,6 @@ def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int
     A mean where ``under`` is one for each row, a share among some rows where it is one for these
     (precision: hits by flagged). Blocks are drawn as in ``intervals``.
     """
-    import numpy as np
-
     over, under = np.asarray(over, dtype=float), np.asarray(under, dtype=float)
 
     def value(weights: Any) -> float:
@@ -289,8 +265,6 @@ def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int
 
 def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float) -> np.ndarray:
     """What the decision on each row costs: a false alarm, a miss, or nothing."""
-    import numpy as np
-
     flagged, y = np.asarray(score, dtype=float) >= threshold, np.asarray(y, dtype=float)
     costs: np.ndarray = np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y)
     return costs
@@ -310,8 +284,6 @@ def paired_differences(
     dict of str to Interval
         ``value`` is None where a metric cannot be computed, ``low`` and ``high`` where nothing can be drawn.
     """
-    import numpy as np
-
     chosen = {n: METRICS[n] for n in names}
     y, (a, b), blocks, strata = aligned(y, [a, b], blocks, strata)
     order = np.argsort(b, kind="stable")  # the sort in each draw is then cheap for both
@@ -347,9 +319,6 @@ def cost_curve(y: Any, score: Any, cost_false_alarm: float, cost_miss: float, th
     DataFrame
         threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (a row, in the cost's unit).
     """
-    import numpy as np
-    import pandas as pd
-
     y, score, _ = arrays(y, score)
     cuts = np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds, dtype=float)
     order = np.argsort(score, kind="stable")
@@ -370,8 +339,6 @@ def best_threshold(y: Any, score: Any, cost_false_alarm: float, cost_miss: float
     Theory's is ``c_false_alarm / (c_false_alarm + c_miss)``, the optimum for calibrated
     probabilities (Elkan 2001, eq. 2). It stands alone where there is no labelled row.
     """
-    import numpy as np
-
     both = cost_false_alarm + cost_miss
     theory = cost_false_alarm / both if both > 0 else 0.5
     y, score, _ = arrays(y, score)

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import re
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit.errors import KitError, nearest
+from mlops_kit.late import alt, np, pd
 from mlops_kit.results import Figure, Table
-
-if TYPE_CHECKING:
-    import altair as alt
-    import pandas as pd
 
 WIDTH = 480  # pixels of the plotting area; the SVG shrinks with its page
 FONT = "Inter, system-ui, sans-serif"
@@ -43,9 +40,6 @@ def cast(table: Table, **roles: str | None) -> pd.DataFrame:
     KitError
         If the table has no such column.
     """
-    import numpy as np
-    import pandas as pd
-
     columns: dict[str, Any] = {}
     for role, name in roles.items():
         if name is None:
@@ -67,9 +61,6 @@ def abscissa(values: pd.Series) -> tuple[pd.Series, str]:
 
     Moments go through as UTC wall time: drawn in the machine's zone, a figure would differ by machine.
     """
-    import numpy as np
-    import pandas as pd
-
     known = values.dropna()
     if pd.api.types.is_datetime64_any_dtype(values) or (len(known) and known.map(lambda v: bool(DATE.match(str(v)))).all()):
         return pd.to_datetime(values, utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ"), "temporal"
@@ -91,8 +82,6 @@ def named(table: Table, column: str, title: str | None = None) -> str:
 
 def thinned(frame: pd.DataFrame, limit: int = POINTS) -> tuple[pd.DataFrame, str]:
     """At most ``limit`` rows, evenly spaced, first and last kept; and a note that says so."""
-    import numpy as np
-
     if len(frame) <= limit:
         return frame, ""
     kept = np.linspace(0, len(frame) - 1, limit).round().astype(int)
@@ -106,14 +95,11 @@ def headed(frame: pd.DataFrame, limit: int = BARS) -> tuple[pd.DataFrame, str]:
 
 def sheet(frame: pd.DataFrame) -> alt.Data:
     """The rows as plain values, missing ones as null: Vega-Altair has then no types to guess."""
-    import altair as alt
-
     return alt.Data(values=frame.astype(object).where(frame.notna(), None).to_dict("records"))
 
 
 def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     """The chart as a figure: the table's title, sentence and numbers, and SVG that loads nothing."""
-    import altair as alt
     import vl_convert
 
     title = alt.TitleParams(textwrap.wrap(table.title, 64) or [""], subtitle=[note] if note else alt.Undefined, anchor="start", offset=12)
@@ -142,8 +128,6 @@ def line(
     x_title: str | None = None,
 ) -> Figure:
     """A line over moments, numbers or steps, with a band from ``low`` to ``high`` if both are given."""
-    import altair as alt
-
     frame = cast(table, x=x, y=y, low=low, high=high, colour=colour)
     frame["x"], kind = abscissa(frame["x"])
     frame, note = thinned(frame)
@@ -168,8 +152,6 @@ def line(
 
 def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str | None = None) -> Figure:
     """Horizontal bars, in the table's order: a name in ``x``, its length in ``y``."""
-    import altair as alt
-
     frame, note = headed(rowed(cast(table, label=x, value=y)))
     across = alt.X("value", type="quantitative", title=named(table, y, y_title), axis=alt.Axis(tickCount=6))
     chart = alt.Chart(sheet(frame)).mark_bar(color=BLUE, height={"band": 0.7}).encode(y=names(table, x, x_title), x=across)
@@ -178,8 +160,6 @@ def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str 
 
 def intervals(table: Table, label: str, value: str, low: str, high: str, reference: float | None = None) -> Figure:
     """A point with its interval for each row, in the table's order; ``reference`` is a dashed line."""
-    import altair as alt
-
     frame, note = headed(rowed(cast(table, label=label, value=value, low=low, high=high)))
     base = alt.Chart(sheet(frame)).encode(y=names(table, label))
     across = {"type": "quantitative", "title": named(table, value), "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=6)}
@@ -194,9 +174,6 @@ def intervals(table: Table, label: str, value: str, low: str, high: str, referen
 
 def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -> Figure:
     """Observed over predicted, with intervals and the diagonal; a dot's area is its ``share`` of rows."""
-    import altair as alt
-    import numpy as np
-
     frame, note = thinned(cast(table, value=x, y=y, low=low, high=high, share=share))
     held = frame[["value", "y", "low", "high"]].to_numpy(dtype="float64").ravel()
     held = held[np.isfinite(held)]
@@ -224,8 +201,6 @@ def rowed(frame: pd.DataFrame) -> pd.DataFrame:
 def names(table: Table, column: str, title: str | None = None) -> alt.Y:
     """The axis of names: a line a row, in the table's order, labelled by name."""
     import json
-
-    import altair as alt
 
     labels = [text(v) for v in table.data[column].head(BARS)]
     # The row number is the position and the name its label: Vega would lay equal names over each other.

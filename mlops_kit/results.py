@@ -14,10 +14,9 @@ import html
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-if TYPE_CHECKING:
-    import pandas as pd
+from mlops_kit.late import pd
 
 KINDS: dict[str, type[Any]] = {}
 C = TypeVar("C")
@@ -105,7 +104,6 @@ def revive(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if set(value) == {"__frame__"}:
-        import pandas as pd
 
         return pd.DataFrame(value["__frame__"]["rows"], columns=value["__frame__"]["columns"])
     inner = {k: revive(v) for k, v in value.items() if k != "__kind__"}
@@ -158,8 +156,6 @@ def table_html(frame: pd.DataFrame, limit: int = 40) -> str:
 
     Numbers stand to the right, under a head that does too.
     """
-    import pandas as pd
-
     numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in frame.dtypes]
     marks = [" class=num" if n else "" for n in numeric]
     heads = "".join(f"<th{m}>{html.escape(str(c).replace('_', ' '))}</th>" for c, m in zip(frame.columns, marks, strict=True))
@@ -221,8 +217,6 @@ class Numbers(Result):
 
     def frame(self) -> pd.DataFrame:
         """A row a number."""
-        import pandas as pd
-
         return pd.DataFrame([(n.title, n.value, "; ".join(n.beside)) for n in self.items], columns=["number", "value", "beside"])
 
 
@@ -340,7 +334,5 @@ class Verdicts(Result):
 
     def frame(self) -> pd.DataFrame:
         """A row a verdict: result, check, found, limit, what to do."""
-        import pandas as pd
-
         rows = [(f"{MARKS[v.outcome]} {v.outcome}", v.title, v.found or v.sentence, v.limit, v.cure) for v in self.items]
         return pd.DataFrame(rows, columns=["Result", "Check", "Found", "Limit", "What to do"])

@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit import decisions
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.late import np, pd
 from mlops_kit.results import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    import pandas as pd
     from mlflow import MlflowClient
 
     from mlops_kit.stage import Stage
@@ -267,8 +266,6 @@ def load_model(project: Project, record: dict[str, str]) -> Any:
 
 def scores(project: Project, model: Any, frame: pd.DataFrame) -> np.ndarray:
     """A model's answers for feature rows: the probability of the positive class, or the value."""
-    import numpy as np
-
     if project.config.task == "binary":
         return np.asarray(model.predict_proba(frame)[:, 1], dtype=float)
     return np.asarray(model.predict(frame), dtype=float)
@@ -375,8 +372,6 @@ def opponent(stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame) -
 
 def unseen(stage: Stage, present: dict[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str] | None, str]:
     """The champion's model that has not learnt from these rows, or None; and why."""
-    import pandas as pd
-
     time, judged = stage.config.time, json.loads(present["judged"])
     refitted = judged["uri"] != present["uri"]
     if time is not None and rows[time].min() >= pd.Timestamp(present["as_of"]):

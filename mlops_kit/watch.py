@@ -21,12 +21,12 @@ from mlops_kit import config as configs
 from mlops_kit import decisions, sources, tracking
 from mlops_kit.database import DUE, Prediction, Retraining, Watch, Window, now, rows, session, stamp
 from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.late import pd
 from mlops_kit.monitor import incidents, windows
 from mlops_kit.results import number, percent, plain, revive
 from mlops_kit.stage import WAITING
 
 if TYPE_CHECKING:
-    import pandas as pd
 
     from mlops_kit.pipeline.progress import Say
 

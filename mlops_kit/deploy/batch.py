@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit import contract, features, sources, tracking
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError
+from mlops_kit.late import np, pd
 from mlops_kit.results import Table, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import pandas as pd
 
     from mlops_kit.stage import Stage
 
@@ -53,8 +52,6 @@ def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFram
 
 def answer(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """As ``score``, in two tables: the answers, and the features that the model was given, in its own order."""
-    import numpy as np
-
     config, keys = project.config, sources.keys(project)
     built = features.build(project, as_trained(project, rows)[0], as_trained(project, recent(project, rows, history))[0])
     inputs = built[list(facts["features"])].reset_index(drop=True)
@@ -86,8 +83,6 @@ def as_trained(project: Project, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict
 
 def by_day(scored: pd.DataFrame, config: Any) -> Table:
     """How many rows were scored each day, and how many of them were flagged."""
-    import pandas as pd
-
     if scored.empty:
         reason = "the table has no time and no row without a label" if config.time is None else "no row lies between as_of and until"
         return Table("Scored by day", f"Nothing to score: {reason}.", pd.DataFrame(columns=["day", "rows", "mean score", "flagged"]))

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import decisions, features, sources, stage, store, tracking
 from mlops_kit.config import Project
@@ -21,10 +21,8 @@ from mlops_kit.database import Promotion, now
 from mlops_kit.deploy import batch, schema
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.features.offline import differing
+from mlops_kit.late import pd
 from mlops_kit.results import plain
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger(__name__)
 GOLDEN = 32  # newest rows on which a version shows that it can answer

@@ -21,9 +21,9 @@ from mlops_kit.config import Project
 from mlops_kit.database import Label, Prediction, exists, session, stamp
 from mlops_kit.deploy.predictions import MANY, named_row, with_labels
 from mlops_kit.errors import KitError
+from mlops_kit.late import pd
 
 if TYPE_CHECKING:
-    import pandas as pd
     from sqlalchemy.orm import Session
 
 COUNTS = ("joined", "corrected")  # words of a label that counts
@@ -231,8 +231,6 @@ def labelled(project: Project, first: Any) -> dict[str, set[float | None]]:
 
 def earliest(project: Project) -> Any:
     """The moment of the oldest row that was scored and has no label yet, less the time in which corrections come."""
-    import pandas as pd
-
     with session(project) as opened:
         open_rows = with_labels(sa.func.min(Prediction.moment)).where(Prediction.model == project.config.name, Label.id.is_(None), Prediction.key != "")
         found = opened.scalar(open_rows) or opened.scalar(sa.select(sa.func.max(Prediction.moment)).where(Prediction.model == project.config.name))

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from mlops_kit import sources
 from mlops_kit.config import Project
 from mlops_kit.database import Label, Prediction, exists, session, stamp
+from mlops_kit.late import pd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pandas as pd
     from sqlalchemy.orm import Session
 
 MANY = 500  # values of an IN list at most
@@ -90,8 +90,6 @@ def between(project: Project, start: Any, end: Any) -> pd.DataFrame:
     DataFrame
         prediction_id, version, key, moment (UTC), score, decision, features (JSON text), at, label (NaN where none is in), known.
     """
-    import pandas as pd
-
     columns = ["prediction_id", "version", "key", "moment", "score", "decision", "features", "at", "label", "known"]
     if not exists(project):
         return pd.DataFrame(columns=columns)
@@ -117,7 +115,6 @@ def unpacked(found: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
         That version's features, in its order.
     """
     import orjson
-    import pandas as pd
 
     made = pd.DataFrame([orjson.loads(text) for text in found["features"]], columns=columns, index=found.index)
     empty = {c: float for c in columns if made[c].isna().all()}

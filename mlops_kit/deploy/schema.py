@@ -14,13 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import contract, sources
 from mlops_kit.config import Project
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mlops_kit.late import pd
 
 WHOLE, LONG = 2**53, 2**63 - 1  # up to here a float holds each whole number; up to there a database does
 LARGEST = 3.4e38  # what a float of four bytes holds: trees keep no larger one
@@ -165,8 +163,6 @@ class Schema:
 
     def table(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Valid rows as the source's own table would hold them."""
-        import pandas as pd
-
         return pd.DataFrame({name: column(field, [row.get(name) for row in rows], self.time, self.zone) for name, field in self.fields.items()})
 
     @cached_property
@@ -183,8 +179,6 @@ def problem(row: int | None, field: str, code: str, got: Any, expected: str) -> 
 
 def column(field: Field, values: list[Any], time: str | None, zone: str) -> pd.Series:
     """A column of valid values, in the type that the source's would have."""
-    import pandas as pd
-
     full = None not in values
     if field.kind == "number":
         return pd.Series([math.nan if v is None else v for v in values], dtype="float64")
@@ -199,8 +193,6 @@ def column(field: Field, values: list[Any], time: str | None, zone: str) -> pd.S
 
 def moments(values: list[Any], zone: str) -> pd.Series:
     """Moments as UTC; those without a zone are read in one, as the source's are."""
-    import pandas as pd
-
     read = [None if v is None else moment(v) for v in values]
     plain = sources.moments(pd.Series([v if v is not None and v.tzinfo is None else None for v in read], dtype="datetime64[us]"), "moment", zone)
     zoned = pd.to_datetime(pd.Series([v if v is not None and v.tzinfo is not None else None for v in read], dtype="object"), utc=True).astype("datetime64[us, UTC]")

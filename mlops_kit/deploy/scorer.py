@@ -28,9 +28,9 @@ from mlops_kit.deploy import batch, follow, predictions
 from mlops_kit.deploy.labels import Coder
 from mlops_kit.deploy.schema import problem
 from mlops_kit.errors import KitError
+from mlops_kit.late import pd
 
 if TYPE_CHECKING:
-    import pandas as pd
 
     from mlops_kit.deploy.follow import Served
 

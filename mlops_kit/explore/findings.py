@@ -12,16 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import features, sources
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError, nearest
+from mlops_kit.late import pd
 from mlops_kit.registry import Registry
 from mlops_kit.results import Table, Verdict, number, percent
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GROUPS = 12  # values of a column that are told apart; the rest are "other"
 FEW = 20  # distinct values up to which a number is taken as a category
@@ -33,8 +31,6 @@ ALONE = "Intervals (95 %) take rows one by one; where rows of a day go together 
 
 def kind(values: pd.Series) -> str:
     """What a column holds, in a word: number, text, yes or no, moment, other, nothing."""
-    import pandas as pd
-
     if values.notna().sum() == 0:
         return "nothing"
     if pd.api.types.is_bool_dtype(values):
@@ -59,8 +55,6 @@ def role(column: str, config: Config) -> str:
 
 def overview(frame: pd.DataFrame, config: Config) -> Table:
     """Every column: its role, kind, share missing, distinct values."""
-    import pandas as pd
-
     rows = [(c, role(c, config), kind(frame[c]), share(frame[c].isna()), int(hashable(frame[c]).nunique())) for c in frame.columns]
     data = pd.DataFrame(rows, columns=["column", "role", "kind", "missing", "distinct"])
     counts = ", ".join(f"{k}: {n}" for k, n in data["kind"].value_counts().sort_index().items())
@@ -76,8 +70,6 @@ def share(flags: pd.Series) -> float:
 
 def missing(frame: pd.DataFrame) -> Table:
     """The columns that lack values, the emptiest first."""
-    import pandas as pd
-
     rows = [(str(c), int(frame[c].isna().sum()), share(frame[c].isna())) for c in frame.columns]
     data = pd.DataFrame(rows, columns=["column", "rows", "missing"])
     data = data[data["rows"] > 0].sort_values(["missing", "column"], ascending=[False, True], ignore_index=True)
@@ -119,8 +111,6 @@ def measure(config: Config) -> str:
 
 def averaged(target: pd.Series, keys: pd.Series, config: Config) -> pd.DataFrame:
     """Rows and the mean of the target with its interval, for each key in order."""
-    import pandas as pd
-
     known = target.notna() & keys.notna()
     rows = [(k, len(part), *estimate(part, config.task)) for k, part in target[known].groupby(keys[known], sort=True, observed=True)]
     return pd.DataFrame(rows, columns=[keys.name, "rows", measure(config), "low", "high"])
@@ -131,8 +121,6 @@ def target_over_time(frame: pd.DataFrame, config: Config) -> Table | Verdict:
 
     Periods are those of the project's time zone; rows without a label or a moment are left out.
     """
-    import pandas as pd
-
     title = f"How does {config.target} move with time?"
     if config.time is None:
         return Verdict("target_over_time", title, "not applicable", "warns", "The table has no time column, so nothing moves with time.")
@@ -159,8 +147,6 @@ def unit(config: Config) -> dict[str, str]:
 
 def groups(values: pd.Series) -> pd.Series:
     """A column as groups: its commonest values, quantile bins of a number, "missing" as its own."""
-    import pandas as pd
-
     values = hashable(values)
     if kind(values) in {"number", "moment"} and values.nunique() > FEW:
         numbers = values.astype("float64") if kind(values) == "number" else values
@@ -197,8 +183,6 @@ def target_by_group(frame: pd.DataFrame, config: Config, columns: Sequence[str] 
     KitError
         If the table has no such column.
     """
-    import pandas as pd
-
     chosen = comparable(frame, config) if columns is None else list(columns)
     absent = [c for c in chosen if c not in frame.columns]
     if absent:
@@ -285,8 +269,6 @@ def infinite(facts: Facts) -> str | None:
 @SIGNS.register("number as text")
 def number_as_text(facts: Facts) -> str | None:
     """Text whose every value reads as a number."""
-    import pandas as pd
-
     if facts.kind != "text" or facts.role not in {"feature", "target"}:
         return None
     unique = pd.Series(facts.values.dropna().astype("object").unique())
@@ -304,8 +286,6 @@ def mixed(facts: Facts) -> str | None:
 
 def twins(frame: pd.DataFrame) -> Iterable[tuple[str, str]]:
     """Pairs of columns with the same values in every row; constants are left out."""
-    import pandas as pd
-
     seen: dict[str, str] = {}
     for column in frame.columns:
         values = hashable(frame[column])
@@ -321,8 +301,6 @@ def twins(frame: pd.DataFrame) -> Iterable[tuple[str, str]]:
 
 def repeated(frame: pd.DataFrame, config: Config) -> list[tuple[str, str, str]]:
     """Ids that occur twice and, where rows have no id of their own, whole rows that do."""
-    import pandas as pd
-
     held = [c for c in config.id if c in frame.columns]
     columns, name = (held, "id twice") if held else ([c for c in frame.columns if c != sources.ROW], "row twice")
     count = int(pd.DataFrame({c: hashable(frame[c]) for c in columns}, index=frame.index).duplicated().sum()) if columns else 0
@@ -331,8 +309,6 @@ def repeated(frame: pd.DataFrame, config: Config) -> list[tuple[str, str, str]]:
 
 def suspicious(frame: pd.DataFrame, config: Config) -> Table:
     """What looks wrong: signs of single columns, twin columns, ids and rows that occur twice."""
-    import pandas as pd
-
     found: list[tuple[str, str, str]] = []
     for column in frame.columns:
         values = hashable(frame[column])

@@ -14,12 +14,10 @@ import io
 import os
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit.errors import KitError, RunFailed
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mlops_kit.late import pd
 
 ROWS = 10_000
 WIDE = 15  # columns from which correlations take longer than the rest together
@@ -59,8 +57,6 @@ def profile_html(frame: pd.DataFrame, title: str, seed: int, rows: int = ROWS) -
 
 def ready(frame: pd.DataFrame) -> pd.DataFrame:
     """The table in types the library can profile: plain column names, no lists, no nullable booleans."""
-    import pandas as pd
-
     out = frame.reset_index(drop=True)
     out.columns = pd.Index([str(c) for c in out.columns])
     for column in out.columns:

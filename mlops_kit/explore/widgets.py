@@ -6,16 +6,14 @@ answers (a report, a printed notebook) the picture it began with stands in its p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import plots
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.explore.findings import comparable, groups, hashable, kind
+from mlops_kit.late import np, pd
 from mlops_kit.results import Figure, Table, percent
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BINS = 20
 VALUES = 20  # values of a text that are drawn
@@ -33,8 +31,6 @@ def distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> 
     KitError
         If the table has no such column.
     """
-    import pandas as pd
-
     for name in [column, *([group] if group else [])]:
         if name not in frame.columns:
             raise KitError(f"the table has no column {name!r} to explore", nearest(name, frame.columns), "name a column of the table")
@@ -50,9 +46,6 @@ def distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> 
 
 def placed(values: pd.Series) -> pd.Series:
     """Each value's bin, or itself if there are few, as an ordered category of labels."""
-    import numpy as np
-    import pandas as pd
-
     values = hashable(values)
     if kind(values) in {"number", "moment"} and values.nunique() > VALUES:
         numbers = values.astype("float64").replace([np.inf, -np.inf], np.nan) if kind(values) == "number" else values

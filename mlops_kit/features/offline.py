@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import sources
 from mlops_kit.config import Config, Project
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.features.views import Tables, View, load, naive
+from mlops_kit.late import np, pd
 from mlops_kit.results import Table, Verdict, number
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PART = "part"
 
@@ -60,7 +58,6 @@ def build(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.Dat
             parts.append(columns)
     finally:
         db.close()
-    import pandas as pd
 
     return pd.concat(parts, axis=1)
 
@@ -81,7 +78,6 @@ def opened(config: Config, rows: pd.DataFrame, history: pd.DataFrame) -> Tables:
 def answer(db: Tables, name: str, function: View, count: int) -> pd.DataFrame:
     """A view's columns, ordered by row; worded errors where it does not give one line a row."""
     import duckdb
-    import numpy as np
 
     try:
         relation = function(db)
@@ -102,8 +98,6 @@ def answer(db: Tables, name: str, function: View, count: int) -> pd.DataFrame:
 
 def floats(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     """The frame with those of the columns that are numbers as float64; truth values stay what they are."""
-    import pandas as pd
-
     numeric = [c for c in columns if pd.api.types.is_numeric_dtype(frame[c]) and not pd.api.types.is_bool_dtype(frame[c])]
     out: pd.DataFrame = frame.astype(dict.fromkeys(numeric, "float64"))
     return out
@@ -117,8 +111,6 @@ def encode(frame: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, Table]:
     RunFailed
         If a binary target has more than two classes, or a regression's is no number.
     """
-    import pandas as pd
-
     values, out = frame[config.target], frame.copy(deep=False)
     if config.task == "regression":
         out[config.target] = measured(values, config.target)
@@ -158,8 +150,6 @@ def measured(values: pd.Series, name: str) -> pd.Series:
 
 def known(project: Project, frame: pd.DataFrame, cut: datetime) -> pd.DataFrame:
     """A history as it was known at a moment: later rows gone, later values missing."""
-    import pandas as pd
-
     config, limit = project.config, pd.Timestamp(cut)
     return sources.masked(project, frame[~(frame[config.time] >= limit)].copy(), limit)
 

@@ -15,15 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import trace
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError
+from mlops_kit.late import pd
 from mlops_kit.registry import Registry
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 View = Callable[["Tables"], Any]
 MARK = "__mlops_view__"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit import config as configs
+from mlops_kit.late import pd
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Interval, Table, Verdict, Verdicts, number, plain
 
@@ -64,8 +65,6 @@ def performance(realised: Table, config: configs.Config) -> Verdict:
     Blocks only if the whole interval lies beyond the limit; if the value does and the interval
     reaches back, one cannot tell.
     """
-    import pandas as pd
-
     metric, fall = METRICS[config.headline], config.monitor.fall
     title = f"{metric.title} keeps what the review promised"
     if realised.data.empty:

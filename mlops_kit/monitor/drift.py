@@ -15,16 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mlops_kit import config as configs
 from mlops_kit import features as feature_store
+from mlops_kit.late import np, pd
 from mlops_kit.registry import Registry
 from mlops_kit.results import Table, Verdict, number, percent
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 COLUMNS = ["column", "kind", "statistic", "effect", "limit", "p_value", "adjusted_p", "missing_reference", "missing_current", "word", "why"]
 SEEN = ("column", "word", "why", "effect", "adjusted_p", "missing_reference", "missing_current")
@@ -74,7 +71,6 @@ def kolmogorov_smirnov(reference: Any, current: Any) -> Measured:
     distribution (Marsaglia, Tsang & Wang 2003, J. Stat. Softw. 8(18)), and the correction is to D²
     what Bergsma's is to V². The p-value is scipy's asymptotic one (conservative with ties).
     """
-    import numpy as np
     from scipy import stats
 
     first, second = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
@@ -91,7 +87,6 @@ def cramers_v(reference: Any, current: Any) -> Measured:
     same (n = 4 n₁ n₂ / (n₁ + n₂)), so that V does not shrink when the window is short; for sides of one
     size this is Bergsma's formula as printed. Categories expected fewer than five times are pooled.
     """
-    import numpy as np
     from scipy import stats
 
     counts = pooled(*counted(reference, current))
@@ -111,9 +106,6 @@ def counted(reference: Any, current: Any) -> tuple[np.ndarray, np.ndarray]:
 
     A category the reference has not seen counts among the others.
     """
-    import numpy as np
-    import pandas as pd
-
     first, second = pd.Series(texts(reference)).value_counts(), pd.Series(texts(current)).value_counts()
     top = sorted(first.index, key=lambda v: (-first[v], v))[:LEVELS]
     rows = [np.append(side.reindex(top, fill_value=0).to_numpy(), side[~side.index.isin(top)].sum()) for side in (first, second)]
@@ -127,8 +119,6 @@ def texts(values: Any) -> list[str]:
 
 def pooled(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """A table of two rows in which no category is expected fewer than five times (Cochran's rule), but the pool."""
-    import numpy as np
-
     both = np.vstack([first, second]).astype(float)
     expected = both.sum(axis=0) * both.sum(axis=1).min() / both.sum()
     rare = both[:, expected < 5].sum(axis=1, keepdims=True)
@@ -143,9 +133,6 @@ def kind(values: pd.Series) -> str:
     >>> [kind(pd.Series(v)) for v in ([1.5, 2.5], [1, 2, 2], [True, None], ["a", "b"], [None, None])]
     ['number', 'code', 'boolean', 'category', 'empty']
     """
-    import numpy as np
-    import pandas as pd
-
     known = values.dropna()
     if known.empty:
         return "empty"
@@ -189,7 +176,6 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Iterable[st
         A row a column: the test's statistic, the effect less its bias, its floor, the p-value as it is
         and adjusted over the columns, the shares missing, the word, and why. No rows in: no rows out.
     """
-    import pandas as pd
     from scipy import stats
 
     if current.empty or reference.empty:
@@ -273,8 +259,6 @@ def judged_by(row: dict[str, Any], limits: configs.Monitor) -> tuple[str, str]:
 
 def news(kind: str, before: pd.Series, now: pd.Series) -> str:
     """What the current rows hold that the reference never had: a category, or an infinity."""
-    import numpy as np
-
     if kind == "number":
         infinite = int(np.isinf(now.to_numpy(dtype=float)).sum())
         return f"{infinite} infinite values" if infinite and not np.isinf(before.to_numpy(dtype=float)).any() else ""

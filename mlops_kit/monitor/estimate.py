@@ -7,15 +7,12 @@ below estimated is the sign that it does not any more.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import config as configs
 from mlops_kit import metrics
+from mlops_kit.late import np, pd
 from mlops_kit.results import Interval
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 BINS = 10  # of a number's reference values, beside the missing ones
 UNESTIMATED = ("calibration_error",)  # zero by construction once the probabilities are calibrated
@@ -24,7 +21,6 @@ LEAST_SHARE = 0.1  # of the reference's rows that must still count after reweigh
 
 def calibrator(score: Any, y: Any) -> Any:
     """Probabilities of a reference made true by isotonic regression (Zadrozny & Elkan 2002); None for one class."""
-    import numpy as np
     from sklearn.isotonic import IsotonicRegression
 
     score, y = np.asarray(score, dtype=float), np.asarray(y, dtype=float)
@@ -41,8 +37,6 @@ def estimated(score: Any, days: Any, calibrated: Any, config: configs.Config, se
     gives the expected confusion at every threshold (NannyML's confidence-based performance estimation).
     The interval draws whole days. None for a regression, and for a metric that calibration fixes.
     """
-    import numpy as np
-
     score = np.asarray(score, dtype=float)
     if config.task != "binary" or config.headline in UNESTIMATED or calibrated is None or not len(score):
         return Interval(None)
@@ -64,9 +58,6 @@ def levels(reference: pd.Series, current: pd.Series) -> tuple[np.ndarray, np.nda
 
     A number is cut at the reference's deciles, a category is itself; rare and new ones are one, missing is one.
     """
-    import numpy as np
-    import pandas as pd
-
     if pd.api.types.is_numeric_dtype(reference) and not pd.api.types.is_bool_dtype(reference) and reference.nunique() > BINS:
         known = reference.dropna().astype(float)
         cuts = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
@@ -83,8 +74,6 @@ def levels(reference: pd.Series, current: pd.Series) -> tuple[np.ndarray, np.nda
 
 def shares(reference: pd.Series, current: pd.Series) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """A column's bins, their shares on either side, and the reference's bin by row; bins that hold nothing are left out."""
-    import numpy as np
-
     before, now, names = levels(reference, current)
     counted = [np.bincount(side, minlength=len(names)) / max(len(side), 1) for side in (before, now)]
     return names, counted[0], counted[1], before
@@ -97,8 +86,6 @@ def column_cost(reference: pd.DataFrame, current: pd.DataFrame, column: str, con
     again; no model is asked. Positive: the metric becomes worse. The share is the effective sample
     size (Σw)²/(n Σw²); below a tenth, or with a bin that the reference never had, the cost is not known.
     """
-    import numpy as np
-
     _, before, now, rows = shares(reference[column], current[column])
     unseen = float(now[before == 0].sum())
     ratio = np.divide(now, before, out=np.zeros_like(now), where=before > 0)

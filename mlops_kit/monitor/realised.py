@@ -6,14 +6,11 @@ The only proof that a model still works. Rows without a label yet are counted, n
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from mlops_kit import config as configs
 from mlops_kit import features, metrics
+from mlops_kit.late import pd
 from mlops_kit.results import Interval, Table, number
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = ["metric", "value", "low", "high", "rows", "promised"]
 TITLE = "Realised performance"
@@ -26,8 +23,6 @@ def measures(config: configs.Config) -> list[str]:
 
 def promised(reviewed: Table, config: configs.Config) -> Interval | None:
     """What the review promised of the headline metric; None if it did not measure it."""
-    import pandas as pd
-
     measured = reviewed.frame()
     row = measured[measured["metric"] == config.headline]
     if row.empty or pd.isna(row["value"].iloc[0]):
@@ -64,8 +59,6 @@ def realised(scores: pd.DataFrame, labels: pd.DataFrame, config: configs.Config,
         A row a metric, with bootstrap intervals in which whole days go together. No scored rows, or
         a table without time: no rows. No label yet, or one class: a row whose value is missing.
     """
-    import pandas as pd
-
     reason = "the table has no time, so no label comes in later" if config.time is None else "no row was scored" if scores.empty else ""
     if reason:
         return Table(TITLE, f"Not applicable: {reason}.", pd.DataFrame(columns=COLUMNS))
@@ -74,8 +67,6 @@ def realised(scores: pd.DataFrame, labels: pd.DataFrame, config: configs.Config,
 
 def measured(rows: pd.DataFrame, config: configs.Config, promise: Interval | None, seed: int = 0) -> Table:
     """As ``realised``, for scored rows that have their label beside them as a number, NaN where it is not known."""
-    import pandas as pd
-
     known = rows[rows[config.target].notna()]
     found = intervals(known, config, seed)
     data = pd.DataFrame([(n, i.value, i.low, i.high, len(known), promise.value if promise and n == config.headline else None) for n, i in found.items()], columns=COLUMNS)
@@ -110,8 +101,6 @@ def by_day(scores: pd.DataFrame, labels: pd.DataFrame, config: configs.Config) -
 
     One day alone is noisy: the line shows a trend or a break, the interval of the whole decides.
     """
-    import pandas as pd
-
     columns, title = ["day", config.headline, "rows"], "Realised performance by day"
     if scores.empty or config.time is None:
         return Table(title, "Not applicable: no row was scored.", pd.DataFrame(columns=columns))

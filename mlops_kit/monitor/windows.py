@@ -9,20 +9,18 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import config as configs
 from mlops_kit import stage as stages
 from mlops_kit import store
 from mlops_kit.errors import RunFailed
 from mlops_kit.features import names
+from mlops_kit.late import pd
 from mlops_kit.metrics import METRICS
 from mlops_kit.monitor import alerts, drift, estimate
 from mlops_kit.monitor.realised import measured, promised
 from mlops_kit.results import Interval, Table, Verdict, Verdicts, number, plain
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 JUDGED = ("alert", "watch", "new category", "infinite")  # words of a drift whose cost is worth asking for
 
@@ -127,8 +125,6 @@ def settle(project: configs.Project, known: Reference, found: pd.DataFrame, look
         ``labelled`` rows; ``realised`` (Table); ``cost`` and ``saved`` (a row, and all of the window's
         labelled rows against the cheaper blind rule), None without a decision; ``gap``; ``verdicts``.
     """
-    import pandas as pd
-
     config = project.config
     rows = pd.DataFrame({config.time: found["moment"], config.target: found["label"], drift.SCORE: found[drift.SCORE]})
     table = measured(rows, config, known.promise, config.seed)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from mlops_kit import config as configs
 from mlops_kit.config import duration_text
+from mlops_kit.late import pd
 from mlops_kit.registry import Registry
 from mlops_kit.results import Table, Verdict, Verdicts
 
@@ -188,16 +189,12 @@ def labelled(realised: Table) -> int:
 
 def evidence(decision: dict[str, Any]) -> Table:
     """The decision as a table: what every rule said."""
-    import pandas as pd
-
     rows = [(e["rule"], e["role"], "applies" if e["applies"] else "does not apply", e["said"]) for e in decision["evidence"]]
     return Table("Is a new model worth making?", decision["reason"], pd.DataFrame(rows, columns=["rule", "role", "state", "because"]))
 
 
 def settings(config: configs.Config) -> Table:
     """The project's own policy: each setting, its value and its meaning."""
-    import pandas as pd
-
     rows = [(f"retrain.{n}", str(configs.shown(getattr(config.retrain, n))), i.description or "") for n, i in type(config.retrain).model_fields.items()]
     ways = [w for w, on in (("a proven fall", config.retrain.on_fall), ("labels below the estimate", config.retrain.on_gap), ("drift alone", config.retrain.on_drift), ("age", config.retrain.after is not None)) if on]
     sentence = f"Reasons for a new model here: {', '.join(ways) or 'none'}; at least {config.retrain.labels:,} new labels."

@@ -12,17 +12,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
+from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Table, money, number, percent
 from mlops_kit.review.evidence import NO_CHAMPION, Comparison, days
 from mlops_kit.review.slices import grouped
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 THIS = "this version"
 SHARE = 0.01  # how much worse cost, log loss and RMSE may be, as a share of the champion's; review.margin is for the rest
@@ -94,8 +91,6 @@ def against(rows: pd.DataFrame, mine: Contender, other: Contender, slices: Table
     Table
         A row a metric: metric, title, difference, low, high (95 %), margin, verdict, text, rows.
     """
-    import pandas as pd
-
     title = f"Better than {other.name or 'the champion'}?"
     if other.scores is None:
         return Table(title, other.how, pd.DataFrame(columns=list(COLUMNS)))
@@ -119,8 +114,6 @@ def line(metric: str, title: str, gain: Interval, margin: float, rows: int, text
 
 def costs(held: pd.DataFrame, mine: Contender, other: Contender, config: Config, seed: int) -> Iterator[dict[str, Any]]:
     """The line of what a row's decision costs, where that is known."""
-    import numpy as np
-
     if mine.threshold is None or other.threshold is None or not priced(config, mine.threshold):
         return
     cost, y = config.cost, held[config.target]
@@ -202,8 +195,6 @@ def capital(title: str) -> str:
 
 def sentence(held: pd.DataFrame, data: pd.DataFrame, config: Config) -> str:
     """On which rows, of which days, and what came out."""
-    import pandas as pd
-
     named = days(held, config)
     period = f" of {min(named)} to {max(named)}" if named is not None and len(named) else ""
     groups = {v: [t.split(":")[0] for t in data.loc[data["verdict"] == v, "title"]] for v in VERDICTS}

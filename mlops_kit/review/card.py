@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit.config import Config, Project, duration_text
 from mlops_kit.errors import KitError, nearest
+from mlops_kit.late import pd
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import COLOURS, MARKS, Table, Verdict, Verdicts, cell_html, number, table_html
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILE = "card.yaml"
 PEOPLE = {"intended_use": "Intended use", "limits": "Known limits", "owner": "Owner"}
@@ -64,8 +62,6 @@ def people(project: Project) -> dict[str, str]:
 
 def facts(project: Project, table: pd.DataFrame) -> dict[str, Any]:
     """What the card tells of the data: rows and period of each part; and what people wrote."""
-    import pandas as pd
-
     config, told = project.config, people(project)
     for part, rows in table.groupby("part"):
         period = ""

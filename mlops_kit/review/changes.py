@@ -12,15 +12,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import stage as stages
 from mlops_kit import store
 from mlops_kit.config import Config
+from mlops_kit.late import pd
 from mlops_kit.results import Table, number
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SAME = "unchanged"
 LIMITS = ("review", "cost", "contract")
@@ -61,8 +59,6 @@ def changes(stage: stages.Stage, champion: Mapping[str, Any] | None, recipe: Map
     Table
         what, said: a row each for rows, columns, model, parameters, threshold, limits, settings, code and packages.
     """
-    import pandas as pd
-
     if champion is None:
         return Table("What changed?", "There is no champion yet: this is the first version.", pd.DataFrame(columns=["what", "said"]))
     run = stage.project.reports / str(champion["run"])

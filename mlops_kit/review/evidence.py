@@ -7,16 +7,13 @@ resampled by the day of the project's zone where rows have a moment.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError
+from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Table, number
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 BASELINES = {"baseline_linear": "a linear model", "baseline_constant": "a constant"}
 
@@ -74,8 +71,6 @@ class Evidence:
 
 def days(frame: pd.DataFrame, config: Config) -> np.ndarray | None:
     """The day of each row in the project's zone; None for a table without time."""
-    import pandas as pd
-
     if config.time is None:
         return None
     moments = pd.to_datetime(frame[config.time], utc=True).dt.tz_convert(config.timezone)
@@ -105,8 +100,6 @@ def joined(scores: pd.DataFrame, table: pd.DataFrame, config: Config) -> pd.Data
 
 def quality(scores: pd.DataFrame, config: Config, draws: int = 500, seed: int = 0) -> Table:
     """Every metric of the task on the rows put aside, with its interval and the baselines beside it."""
-    import pandas as pd
-
     names = [config.headline, *(n for n in metrics.for_task(config.task) if n != config.headline)]
     y = scores[config.target]
     found = metrics.intervals(names, y, scores["score"], days(scores, config), draws, seed)
@@ -131,7 +124,6 @@ def headline(interval: Interval, data: pd.DataFrame, config: Config, rows: int) 
 
 def table_intervals(table: Table) -> dict[str, Interval]:
     """The intervals of a metrics table, by metric; what is NaN there is None here."""
-    import pandas as pd
 
     def known(value: Any) -> float | None:
         return None if pd.isna(value) else float(value)

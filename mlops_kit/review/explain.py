@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
+from mlops_kit.late import np, pd
 from mlops_kit.results import Table, money, number, percent
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 REPEATS = 3  # shuffles of each column; the spread between them is shown
 NORMAL = 1.959963984540054  # 97.5 % point of the normal distribution
@@ -35,8 +32,6 @@ def permutation_importance(model: Any, frame: pd.DataFrame, features: Sequence[s
     Table
         feature, fall (in the metric's unit, positive is worse), spread (sd over the shuffles); largest first.
     """
-    import numpy as np
-    import pandas as pd
     from sklearn.inspection import permutation_importance as shuffled
 
     known = metrics.METRICS[config.headline]
@@ -62,8 +57,6 @@ def permutation_importance(model: Any, frame: pd.DataFrame, features: Sequence[s
 
 def answers(model: Any, frame: pd.DataFrame, config: Config) -> np.ndarray:
     """The probability of class 1, or the value."""
-    import numpy as np
-
     found = model.predict_proba(frame)[:, 1] if config.task == "binary" else model.predict(frame)
     return np.asarray(found, dtype=float)
 
@@ -92,9 +85,6 @@ def calibration_table(y: Any, score: Any, bins: int = 10) -> Table:
     Table
         A row a bin: said (mean score), seen (mean label), low, high, rows, share (of all rows).
     """
-    import numpy as np
-    import pandas as pd
-
     y, score, _ = metrics.arrays(y, score)
     title, columns = "Does it mean what it says?", ["said", "seen", "low", "high", "rows", "share"]
     if len(y) == 0:
@@ -129,8 +119,6 @@ def calibrations(y: Any, scores: Mapping[str, Any], bins: int = 10) -> Table:
     Table
         A row a model and bin: model, said, seen, low, high, share (of all rows).
     """
-    import pandas as pd
-
     found = {name: calibration_table(y, s, bins) for name, s in scores.items() if s is not None}
     sentence = " ".join(f"{name[:1].upper()}{name[1:]}: {t.sentence[0].lower()}{t.sentence[1:]}" for name, t in found.items())
     data = pd.concat([t.frame().assign(model=name) for name, t in found.items()], ignore_index=True)
@@ -145,8 +133,6 @@ def threshold_table(y: Any, score: Any, threshold: float, config: Config) -> Tab
     Table
         A row a rule: threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (a row).
     """
-    import numpy as np
-
     y, score, _ = metrics.arrays(y, score)
     cost, unit = config.cost, config.cost.unit
     rules = {"the model's threshold": threshold, "flag above a half": 0.5, "flag every row": 0.0, "flag no row": float(np.nextafter(1.0, 2.0))}
@@ -162,9 +148,6 @@ def threshold_table(y: Any, score: Any, threshold: float, config: Config) -> Tab
 
 def error_table(y: Any, score: Any, unit: str = "") -> Table:
     """How far a regression is off: quantiles of the absolute error, in the target's unit."""
-    import numpy as np
-    import pandas as pd
-
     y, score, _ = metrics.arrays(y, score)
     shares = [0.5, 0.8, 0.9, 0.95, 1.0]
     ends = np.quantile(np.abs(y - score), shares) if len(y) else np.full(len(shares), np.nan)

@@ -7,17 +7,14 @@ search of that kind finds a bad slice in pure noise (``checks`` says how many we
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError, nearest
+from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Table, number
 from mlops_kit.review.evidence import days
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 COARSE = 12  # a category with more groups than this is not looked at unless it is named
 SHOWN = 20  # the largest groups of a column; the others are counted
@@ -29,8 +26,6 @@ COLUMNS = ("slice", "column", "group", "rows", "mean_target", "value", "low", "h
 
 def coarse(frame: pd.DataFrame, config: Config, known: Sequence[str]) -> list[str]:
     """Features with two to twelve groups that are categories, texts or truth values."""
-    import pandas as pd
-
     named = [c for c in known if not pd.api.types.is_numeric_dtype(frame[c]) or pd.api.types.is_bool_dtype(frame[c])]
     named = [c for c in named if not pd.api.types.is_datetime64_any_dtype(frame[c])]
     return [c for c in named if 2 <= frame[c].nunique() <= COARSE and c not in config.hidden]
@@ -58,8 +53,6 @@ def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), d
     KitError
         If a column is not in the frame.
     """
-    import pandas as pd
-
     from mlops_kit import features
 
     chosen = list(columns) or config.review.slices or coarse(frame, config, [c for c in features.names(config, frame) if c not in JUDGED])

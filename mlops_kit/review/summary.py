@@ -8,18 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
+from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Number, Numbers, Table, Verdict, Verdicts, money, number, percent
 from mlops_kit.review.against import Contender, capital, less, priced
 from mlops_kit.review.evidence import days, table_intervals
 from mlops_kit.review.explain import answers
 from mlops_kit.review.what_if import evenly
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CALLS = 40  # single rows that the time of an answer is measured on
 
@@ -29,8 +27,6 @@ def spent(scores: pd.DataFrame, threshold: float, config: Config, seed: int = 0)
 
     The blind rules flag every row or none; intervals are resampled by day where rows have a moment.
     """
-    import numpy as np
-
     labelled = scores[scores[config.target].notna()]
     y, cost, blocks, draws = labelled[config.target].to_numpy(dtype=float), config.cost, days(labelled, config), config.review.draws
     own = metrics.row_costs(y, labelled["score"], threshold, cost.false_alarm, cost.miss)
@@ -100,8 +96,6 @@ def metric_number(name: str, rows: pd.DataFrame, quality: Table, other: Contende
 
 def answer_times(one: Contender, rows: pd.DataFrame, config: Config, calls: int = CALLS) -> tuple[float, float]:
     """How long a single row's answer takes: median and 99 % point, in milliseconds, after a call that warms up."""
-    import numpy as np
-
     asked = [rows.iloc[[i]][list(one.columns)] for i in evenly(len(rows), calls + 1)]
     taken = []
     for row in asked:

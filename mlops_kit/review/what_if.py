@@ -7,15 +7,12 @@ moves at a time, so a made row may be one that never occurs: it tells of the mod
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit.config import Config
+from mlops_kit.late import np, pd
 from mlops_kit.results import Table, number
 from mlops_kit.review.explain import answers
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 ROWS, COLUMNS, VALUES = 12, 6, 10  # how many rows are asked about, in which columns, with how many values each
 SEEN = ("row", "score", "column", "is", "if", "then")
@@ -38,8 +35,6 @@ def what_if(model: Any, rows: pd.DataFrame, features: Sequence[str], importance:
     Table
         row (its id), score, column, is, if (values as text), then (the score with that value).
     """
-    import pandas as pd
-
     names, asked = list(features), spread(rows, config)
     columns = [str(c) for c in importance.frame()["feature"][:COLUMNS]] or names[:COLUMNS]
     made = [changed(asked, column, values(rows[column]), config) for column in columns]
@@ -60,15 +55,11 @@ def spread(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 def evenly(rows: int, count: int) -> np.ndarray:
     """Positions from the first to the last, evenly spaced, each once."""
-    import numpy as np
-
     return np.unique(np.linspace(0, rows - 1, count).round().astype(int)) if rows else np.arange(0)
 
 
 def values(column: pd.Series) -> pd.Series:
     """What a column may hold instead: ten quantiles of a number (each a value that occurs), else the commonest."""
-    import pandas as pd
-
     known = column.dropna()
     measured = pd.api.types.is_numeric_dtype(known) or pd.api.types.is_datetime64_any_dtype(known)
     if measured and not pd.api.types.is_bool_dtype(known):
@@ -81,9 +72,6 @@ def values(column: pd.Series) -> pd.Series:
 
 def changed(asked: pd.DataFrame, column: str, instead: pd.Series, config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Each row once for each value: what was changed, and the made rows, with the columns' own types."""
-    import numpy as np
-    import pandas as pd
-
     row, value = np.repeat(np.arange(len(asked)), len(instead)), np.tile(np.arange(len(instead)), len(asked))
     made = asked.iloc[row].reset_index(drop=True)
     names = made[keys(config)].astype(str).agg(" · ".join, axis=1) if len(made) else ""

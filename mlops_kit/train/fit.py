@@ -8,11 +8,10 @@ from mlops_kit import sources
 from mlops_kit.config import Config, duration_text
 from mlops_kit.errors import RunFailed
 from mlops_kit.features import offline
+from mlops_kit.late import np, pd
 from mlops_kit.train import spaces
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
     Fold = tuple[np.ndarray, np.ndarray]
 
@@ -63,8 +62,6 @@ def folds(frame: pd.DataFrame, config: Config) -> list[Fold]:
 
 def in_time(frame: pd.DataFrame, config: Config) -> list[Fold]:
     """Expanding folds of about equal size; rows of one moment stay together."""
-    import numpy as np
-
     times = frame[config.time]
     ordered = times.sort_values(kind="stable").reset_index(drop=True)
     count = config.split.folds
@@ -106,8 +103,6 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
     RunFailed
         If there are no rows or no features, or a feature holds an infinity.
     """
-    import numpy as np
-    import pandas as pd
     from threadpoolctl import threadpool_limits
 
     if frame.empty or not features:
@@ -127,7 +122,6 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
 
 def score(model: Any, frame: pd.DataFrame, features: list[str], config: Config) -> np.ndarray:
     """The probability of class 1, or the value; one a row."""
-    import numpy as np
     from threadpoolctl import threadpool_limits
 
     if frame.empty:

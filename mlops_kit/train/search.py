@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit import metrics
 from mlops_kit.config import Config
 from mlops_kit.errors import RunFailed
+from mlops_kit.late import np, pd
 from mlops_kit.results import Table, number
 from mlops_kit.train import fit, spaces
 
 if TYPE_CHECKING:
-    import numpy as np
     import optuna
-    import pandas as pd
 
 ROWS = 60_000  # newest rows a trial sees: families rank alike on more, and a search stays under a minute
 RANDOM_TRIALS = 6  # before the sampler (TPE) and the pruner trust what they have seen
@@ -64,8 +63,6 @@ class Plan:
 
     def name(self) -> str:
         """The study's name: a fingerprint of rows, features, space and seed."""
-        import pandas as pd
-
         used = [*self.features, self.config.target, *([self.config.time] if self.config.time else [])]
         digest = hashlib.sha256(pd.util.hash_pandas_object(self.rows[used], index=False).to_numpy().tobytes())
         told = self.config.model_dump(mode="json", include={"task", "train", "split", "label_delay", "seed"})
@@ -203,8 +200,6 @@ def one_trial(study: optuna.Study, plan: Plan, names: list[str]) -> None:
 
 def chosen_recipe(plan: Plan, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     """The winner's recipe, with the threshold that costs least on rows its models had not seen."""
-    import numpy as np
-
     family, params = trial.params["family"], trial.user_attrs["params"]
     threshold, cost = None, plan.config.cost
     if plan.config.task == "binary":
@@ -215,8 +210,6 @@ def chosen_recipe(plan: Plan, trial: optuna.trial.FrozenTrial) -> dict[str, Any]
 
 def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan: Plan) -> Table:
     """A row a trial: family, score over the folds it saw, the best so far, parameters."""
-    import pandas as pd
-
     rows, lead = [], float("nan")
     for place, trial in enumerate(done, start=1):
         complete = trial.state.name == "COMPLETE"
@@ -237,8 +230,6 @@ def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan
 
 def by_family(trials: Table, recipe: dict[str, Any]) -> Table:
     """The best score of each family beside the baselines', the best first."""
-    import pandas as pd
-
     metric = metrics.METRICS[recipe["metric"]]
     finished_ones = trials.data[trials.data["state"] == "finished"]
     grouped = finished_ones.groupby("family")["score"]

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit.errors import KitError, nearest
+from mlops_kit.late import pd
 from mlops_kit.registry import Registry
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Params = dict[str, Any]
 TASKS = ("binary", "regression")
@@ -70,8 +68,6 @@ def columns(frame: pd.DataFrame, features: list[str]) -> tuple[list[str], list[s
     Moments are neither, nor is a column without a value: there is nothing to learn from it, and
     scikit-learn's boosting cannot bin it.
     """
-    import pandas as pd
-
     moments = [c for c in features if pd.api.types.is_datetime64_any_dtype(frame[c]) or pd.api.types.is_timedelta64_dtype(frame[c])]
     useful = [c for c in features if c not in moments and frame[c].notna().any()]
     numbers = [c for c in useful if numeric(frame[c])]
@@ -80,8 +76,6 @@ def columns(frame: pd.DataFrame, features: list[str]) -> tuple[list[str], list[s
 
 def numeric(column: pd.Series) -> bool:
     """Whether a column is numbers or booleans, also where missing values made them objects."""
-    import pandas as pd
-
     if pd.api.types.is_numeric_dtype(column):
         return True
     return pd.api.types.is_object_dtype(column) and pd.api.types.infer_dtype(column, skipna=True) in {"boolean", "integer", "floating", "mixed-integer-float"}
@@ -89,7 +83,6 @@ def numeric(column: pd.Series) -> bool:
 
 def table(numbers: list[str], names: list[str], scaled: bool, one_hot: bool) -> Any:
     """The ColumnTransformer in front of a model: names first, then numbers."""
-    import pandas as pd
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline

@@ -1,0 +1,33 @@
+"""pandas, numpy and Altair, imported when something of theirs is first used: importing a module loads none of them.
+
+To add a library: its import for the type checker, and its name below.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["alt", "np", "pd"]
+
+
+class Late:
+    """A module that is not imported yet; asked for a name, it imports it.
+
+    >>> Late("colorsys").rgb_to_hsv(0.0, 0.0, 1.0)[2]
+    1.0
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self.module), name)
+
+
+if TYPE_CHECKING:
+    import altair as alt
+    import numpy as np
+    import pandas as pd
+else:
+    alt, np, pd = Late("altair"), Late("numpy"), Late("pandas")
