@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 import builtins
+import copy
 import glob
 import hashlib
 import importlib
@@ -143,7 +144,7 @@ def noted(function: Callable[[], Any]) -> tuple[Any, list[Any]]:
     for one in held:
         one.clear()
     try:
-        result, used = function(), [type(h)(h) for h in held]
+        result, used = function(), list(copy.deepcopy(held))  # deep: what is put back below is no part of it
     finally:
         used_again(before)
     return result, used

@@ -1,0 +1,155 @@
+"""What a stage used is recorded: imports by whoever carried them out, files as they were read, settings, packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mlops_kit import config, trace
+from mlops_kit.trace import MAIN, Imports
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has been used yet."""
+    for name, empty in {"files": {}, "settings": set(), "named": set(), "listings": {}, "unknowable": set(), "imports": Imports()}.items():
+        monkeypatch.setattr(trace, name, empty)
+
+
+def test_only_what_the_notebook_leads_to_is_reached_with_whoever_imported_it() -> None:
+    found = Imports({MAIN: {"a"}, "a": {"b.c"}, "b.c": {"d"}, "elsewhere": {"far"}}, frozenset({"elsewhere"})).reached()
+    assert found == {MAIN: "", "a": MAIN, "b.c": "a", "b": "a", "d": "b.c"}
+
+
+def test_what_the_kernel_imports_for_itself_is_not_the_notebooks() -> None:
+    assert "debugger" not in Imports({MAIN: {"IPython.display"}, "IPython.display": {"debugger"}}).reached()
+
+
+def test_code_that_stands_in_no_module_is_a_root() -> None:
+    assert "json" in Imports({"features_of_a_project": {"json"}}, frozenset({"json"})).reached()
+    assert "json" not in Imports({"features_of_a_project": {"json"}}, frozenset({"features_of_a_project"})).reached()
+
+
+def test_what_came_in_without_an_import_statement_is_laid_to_whoever_was_loading() -> None:
+    held = Imports({"a": {"json"}})
+    held.adopt("b", set(sys.modules) - {"json", "glob"})
+    assert held.edges == {"a": {"json"}, "b": {"glob"}}
+
+
+CODE = """
+from mlops_kit import trace
+trace.install()
+import early
+trace.born()
+import importlib, outer
+from pkg import inner
+importlib.import_module("named")
+outer.lazy()
+try:
+    import absent
+except ImportError:
+    pass
+found = trace.report()
+print(sorted((path.rsplit("/", 1)[1], by.rsplit("/", 1)[-1]) for path, by in found["modules"].items() if "mlops_kit" not in path))
+print(sorted(found["packages"]), found["edited"])
+"""
+
+
+def test_each_kind_of_import_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    files = {"early.py": "import before", "before.py": "", "outer.py": "import before\ndef lazy():\n    import late, yaml\ndef never():\n    import unused", "late.py": "", "unused.py": "", "named.py": "", "pkg/__init__.py": "", "pkg/inner.py": "from . import other", "pkg/other.py": ""}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=tmp_path, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, check=True)
+    modules, packages = done.stdout.splitlines()
+    assert modules == str([("__init__.py", ""), ("before.py", "outer.py"), ("inner.py", ""), ("late.py", "outer.py"), ("named.py", ""), ("other.py", "inner.py"), ("outer.py", "")])
+    assert packages == "['pyyaml'] []"  # the one before the notebook began does not count, nor what it imported alone
+
+
+def test_files_of_a_folder_and_a_pattern_are_noted_with_size_and_time(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (tmp_path / name).write_text(name)
+    os.utime(tmp_path / "a.csv", ns=(5, 5))
+    trace.file(tmp_path / "*.csv")
+    a, b = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
+    assert trace.listings == {str(tmp_path / "*.csv"): [a, b]} and trace.files[a] == (5, 5) and set(trace.files) == {a, b}
+    trace.file(tmp_path)
+    assert len(trace.listings[str(tmp_path)]) == 3
+    (tmp_path / "a.csv").write_text("longer text")
+    trace.file(a)
+    assert trace.files[a] == (5, 5) and a not in trace.listings  # as it was when it was read first
+
+
+def test_a_setting_counts_when_it_is_read_and_checks_do_not_read() -> None:
+    held = config.validated({"name": "t", "source": "t.csv", "target": "y", "task": "regression"}, "here")
+    assert not trace.settings
+    assert held.train.trials
+    assert trace.settings == {("Config", "train"), ("Train", "trials")}
+
+
+def test_versions_are_those_of_the_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "My_Own.Thing-2.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = trace.versions()
+    assert found["my-own-thing"] == "2.0"
+    assert {n: found[n] for n in ("pandas", "pyyaml", "scikit-learn")} == {n: version(n) for n in ("pandas", "pyyaml", "scikit-learn")}
+
+
+def test_own_is_what_is_neither_pythons_nor_installed(tmp_path: Path) -> None:
+    assert trace.own(str(tmp_path / "helper.py"))
+    assert not trace.own(json.__file__) and not trace.own(nbformat.__file__)
+
+
+def test_a_module_written_after_it_may_have_been_imported_is_edited_whatever_time_it_bears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "aged.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    __import__("aged")
+    trace.imports.edges[MAIN] = {"aged"}
+    written = os.stat(tmp_path / "aged.py").st_ctime_ns
+    os.utime(tmp_path / "aged.py", ns=(2**62, 2**62))  # a time to come
+    trace.imports.start = os.stat(tmp_path / "aged.py").st_ctime_ns + 1
+    assert trace.report()["edited"] == []
+    os.utime(tmp_path / "aged.py", ns=(5, 5))
+    trace.imports.start = written - 1
+    assert trace.report()["edited"] == [str(tmp_path / "aged.py")]
+
+
+def test_what_a_step_from_the_cache_used_counts_again_though_it_is_not_imported_now(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+
+    def step() -> int:
+        trace.file(tmp_path / "a.csv")
+        trace.named.add("pandas")
+        trace.imports.note(MAIN, "skrub_of_another_time", None)
+        trace.imports.note(MAIN, "lightgbm._of_another_time", None)
+        return 5
+
+    trace.unknowable.add("before")
+    trace.imports.note(MAIN, "before", None)
+    result, used = trace.noted(step)
+    assert result == 5 and trace.unknowable == {"before"} and "before" in trace.imports.edges[MAIN]
+    assert "before" not in used[3] and "before" not in used[-1][MAIN]
+    for held in (trace.files, trace.named, trace.imports.edges):
+        held.clear()
+    trace.used_again(used)
+    assert set(trace.files) == {str(tmp_path / "a.csv")}
+    assert set(trace.report()["packages"]) >= {"pandas", "lightgbm"}
+
+
+def test_a_step_that_fails_leaves_what_was_used_before() -> None:
+    trace.named.add("pandas")
+    with pytest.raises(ZeroDivisionError):
+        trace.noted(lambda: 1 / 0)
+    assert trace.named == {"pandas"}
+
+
+def test_in_a_notebook_run_by_hand_all_that_is_in_memory_counts() -> None:
+    found = trace.report(exact=False)
+    assert found["packages"]["pytest"] == version("pytest") and str(Path(trace.__file__)) in found["modules"]
