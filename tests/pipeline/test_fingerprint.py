@@ -1,147 +1,200 @@
-"""Fingerprints: what counts changes one part and the whole, what does not count changes nothing."""
+"""Fingerprints by part: how files are hashed and called, what a trace holds, and how each difference is worded."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import os
+import time
 from pathlib import Path
+from typing import Any
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mlops_kit import config
+from mlops_kit import config, store, trace
+from mlops_kit.config import Project
 from mlops_kit.pipeline import fingerprint
+from mlops_kit.pipeline.fingerprint import EDITED, GONE, Hashes, Now
+
+from .conftest import write
 
 YAML = """
 name: tiny
 source: t.csv
 target: y
 task: regression
-features: own.py
 stages:
-  first: {notebook: first.ipynb, files: note.yaml}
-  second: {notebook: first.ipynb, needs: [first]}
+  first: {notebook: first.ipynb, files: [note.yaml, limits/*.yaml], env: [TINY_WORD]}
 """
-CELLS = ("seed: int = 0  # Seed.", "1 + 1")
-
-
-def notebook(home: Path, *code: str, title: str = "# First", outputs: bool = False) -> None:
-    cells = [new_markdown_cell(title), *map(new_code_cell, code)]
-    if outputs:
-        cells[-1].outputs = [new_output("stream", text="2")]
-        cells[-1].execution_count = 5
-    nbformat.write(new_notebook(cells=cells), home / "notebooks" / "first.ipynb")
+OLD = 10**18  # a time long ago (ns)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "notebooks").mkdir()
-    for name, text in {"mlops.yaml": YAML, "t.csv": "x,y\n1,2\n", "own.py": "A = 1\n", "contract.yaml": "columns: {}\n", "note.yaml": "owner: me\n"}.items():
+def project(tmp_path: Path) -> Project:
+    for folder in ("notebooks", "limits"):
+        (tmp_path / folder).mkdir()
+    for name, text in {"mlops.yaml": YAML, "t.csv": "x,y\n1,2\n", "helper.py": "import deep\n", "deep.py": "", "note.yaml": "a: 1\n", "limits/low.yaml": "low: 1\n"}.items():
         (tmp_path / name).write_text(text)
-    notebook(tmp_path, *CELLS)
-    return tmp_path
+    write(tmp_path, "first", "1 + 1", "2 + 2")
+    return config.load(tmp_path)
 
 
-def parts(home: Path, seed: int = 0, **inputs: str) -> dict[str, str]:
-    return fingerprint.parts(config.load(home), "first", {"seed": seed}, inputs)
+def used(project: Project, **other: Any) -> dict[str, Any]:
+    """What a kernel might have said."""
+    data, helper, deep = (str(project.path(n)) for n in ("t.csv", "helper.py", "deep.py"))
+    found = {"files": {data: list(fingerprint.state(data))}, "modules": {helper: "", deep: helper}, "packages": {"pandas": trace.versions()["pandas"]}, "settings": [["Train", "trials"], ["Gone", "setting"]]}
+    return {"edited": [], "listings": {}, "unknowable": [], "start": time.time_ns(), **found, **other}
 
 
-def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    assert before.keys() == after.keys()
-    return {k for k in before if before[k] != after[k]}
+def made(project: Project, **other: Any) -> fingerprint.Trace:
+    return fingerprint.of(Now(project), "first", {"seed": 0}, used(project, **other), {"numbers": "n1"})
 
 
-def edit(name: str, text: str) -> Callable[[Path], object]:
-    return lambda home: (home / name).write_text(text)
+def why(project: Project, old: fingerprint.Trace, seed: int = 0, numbers: str | None = "n1") -> list[str]:
+    return [*fingerprint.differences(Now(config.load(project.root)), "first", {"seed": seed}, {"numbers": numbers}, old)]
 
 
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        (edit("note.yaml", "owner: you\n"), "files"),
-        (lambda home: notebook(home, CELLS[0], "1 + 2"), "code cells"),
-        (lambda home: notebook(home, *reversed(CELLS)), "code cells"),
-        (edit("t.csv", "x,y\n1,3\n"), "source"),
-        (edit("own.py", "A = 2\n"), "features"),
-        (edit("contract.yaml", "columns: {x: {type: number}}\n"), "contract"),
-        (lambda home: (home / "contract.yaml").unlink(), "contract"),
-        (edit("mlops.yaml", YAML + "seed: 1\n"), "config"),
-        (edit("mlops.yaml", YAML.replace("first: {", "first: {params: {seed: 1}, ")), "config"),
-    ],
-    ids=["a file of its own", "a cell", "order of cells", "data", "feature file", "contract", "no contract", "a setting", "a stage's parameters"],
-)
-def test_what_counts_changes_its_own_part_and_the_whole(home: Path, change: Callable[[Path], object], part: str) -> None:
-    before = parts(home)
-    change(home)
-    after = parts(home)
-    assert changed(before, after) == {part}
-    assert fingerprint.whole(before) != fingerprint.whole(after)
+def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folder(project: Project) -> None:
+    found = made(project)
+    assert (len(found["cells"]), found["params"], found["inputs"], found["settings"]) == (4, {"seed": 0}, {"numbers": "n1"}, {"train.trials": 16})
+    assert list(found["files"]) == ["note.yaml", "limits/*.yaml", "t.csv"] and found["files"]["t.csv"] == store.sha256(project.path("t.csv"))
+    assert found["modules"]["deep.py"] == {"hash": store.sha256(project.path("deep.py")), "by": "helper.py"}
+    assert why(project, found) == [] and fingerprint.whole(found) == fingerprint.whole(made(project))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda home: notebook(home, *CELLS, title="# Another title"),
-        lambda home: notebook(home, *CELLS, outputs=True),
-        edit("mlops.yaml", "# a remark\n" + YAML),
-        edit("mlops.yaml", YAML + "seed: 0\n"),
-        edit("mlops.yaml", YAML.replace("second: {", "second: {params: {seed: 1}, ")),
-        edit("other.csv", "x,y\n"),
-        lambda home: (home / "t.csv").touch(),
-    ],
-    ids=["prose", "outputs", "a remark", "a default written out", "another stage's parameters", "another file", "the clock of a file"],
-)
-def test_what_does_not_count_changes_nothing(home: Path, change: Callable[[Path], object]) -> None:
-    before = parts(home)
-    change(home)
-    assert parts(home) == before
+def test_each_part_that_differs_is_named_with_before_and_after(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = made(project)
+    monkeypatch.setenv("TINY_WORD", "a")
+    project.path("deep.py").unlink()
+    project.path("t.csv").write_text("x,y\n1,3\n")
+    project.path("mlops.yaml").write_text(YAML + "train: {trials: 5}\n")
+    write(project.root, "first", "1 + 1", "2 + 3")
+    old = {**old, "packages": {**old["packages"], "gone": "1.0"}, "python": "2.7", "unknowable": ["a query"]}
+    assert why(project, old, seed=1, numbers="n2") == [
+        "code cell 4 of first changed", "parameter seed: 0 → 1", "setting train.trials: 16 → 5", "`t.csv` changed", "`deep.py` is gone: imported by helper", "`numbers` changed",
+        "gone 1.0 → not installed", "environment variable TINY_WORD changed", f"Python 2.7 → {fingerprint.PYTHON}", "its source is a query: only reading it tells whether it changed",
+    ]  # fmt: skip
 
 
-def test_parameters_and_inputs_count(home: Path) -> None:
-    assert changed(parts(home), parts(home, seed=1)) == {"parameters"}
-    assert changed(parts(home, a="1"), parts(home, a="2")) == {"inputs"}
-    assert fingerprint.whole(parts(home, a="1", b="2")) == fingerprint.whole(parts(home, b="2", a="1"))
+def test_an_input_or_file_that_is_still_to_be_made_is_no_difference_and_one_that_nobody_makes_is(project: Project) -> None:
+    old = made(project)
+    assert why(project, old, numbers=None) == []
+    assert [*fingerprint.differences(Now(project), "first", {"seed": 0}, {}, old)] == ["`numbers` changed"]
+    project.path("t.csv").write_text("other")
+    assert [*fingerprint.differences(Now(project), "first", {"seed": 0}, {"numbers": "n1", "t.csv": None}, old)] == []
 
 
-def test_a_project_elsewhere_has_the_same_fingerprint(home: Path) -> None:
-    before = parts(home)
-    there = home.parent / "there"
-    home.rename(there)
-    assert parts(there) == before
+def test_the_value_of_a_variable_is_not_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINY_WORD", "secret-word")
+    found = made(project)
+    assert "secret-word" not in str(found) and why(project, found) == []
+    monkeypatch.setenv("TINY_WORD", "")
+    assert why(project, found) == ["environment variable TINY_WORD changed"]
 
 
-def test_the_code_of_the_package_counts_and_its_caches_do_not(tmp_path: Path) -> None:
-    (tmp_path / "__pycache__").mkdir()
-    for name in ("a.py", "b.txt", "__pycache__/c.py"):
-        (tmp_path / name).write_text("1")
-    assert list(fingerprint.code(tmp_path)) == ["a.py"]
+def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declared_goes_by_its_writing(project: Project) -> None:
+    before = used(project)
+    project.path("t.csv").write_text("x,y\n1,2,3\n")
+    found = fingerprint.of(Now(project), "first", {"seed": 0}, {**before, "edited": [str(project.path("deep.py"))], "start": 0}, {})
+    assert found["files"] == {"note.yaml": EDITED, "limits/*.yaml": EDITED, "t.csv": EDITED}
+    assert found["modules"]["deep.py"]["hash"] == EDITED
+    assert why(project, found, numbers="any") == [f"`{n}` {EDITED}" for n in ("note.yaml", "limits/*.yaml", "t.csv")] + [f"`deep.py` {EDITED}: imported by helper"]
+    assert fingerprint.written(project.path("none.yaml")) == 0
 
 
-def test_all_files_of_a_glob_count_and_a_dataset_has_none(home: Path) -> None:
-    (home / "u.csv").write_text("x,y\n")
-    assert list(fingerprint.source_files(config.load(home).with_values("the test", source="*.csv"))) == ["t.csv", "u.csv"]
-    assert fingerprint.source_files(config.load(home).with_values("the test", source="dataset:flights")) == {}
-    assert list(fingerprint.source_files(config.load(home).with_values("the test", source=str(home / "t.csv")))) == ["t.csv"]
+def test_the_cells_that_were_run_count_not_those_that_stand_there_by_now(project: Project) -> None:
+    ran = Now(project).cells("first")
+    write(project.root, "first", "1 + 1", "edited")
+    assert made(project)["cells"] != made(project, cells=ran)["cells"] == ran
 
 
-def test_files_of_one_name_in_two_folders_both_count(home: Path) -> None:
-    for folder in ("a", "b"):
-        (home / folder).mkdir()
-        (home / folder / "t.csv").write_text(folder)
-    found = fingerprint.source_files(config.load(home).with_values("the test", source="*/t.csv"))
-    assert len(found) == 2
+def test_an_edit_that_is_accepted_is_no_difference_any_more(project: Project) -> None:
+    old = made(project)
+    project.path("deep.py").write_text("A = 1\n")
+    project.path("note.yaml").write_text("a: 2\n")
+    write(project.root, "first", "1 + 1")
+    assert len(why(project, old)) == 3
+    assert why(project, fingerprint.renewed(Now(project), "first", old)) == []
+    assert why(project, fingerprint.renewed(Now(project), "first", old), seed=1) == ["parameter seed: 0 → 1"]
 
 
-def test_a_changed_file_of_a_folder_of_parquet_counts(home: Path) -> None:
-    (home / "table" / "day=1").mkdir(parents=True)
-    (home / "table" / "day=1" / "p.parquet").write_text("1")
-    project = config.load(home).with_values("the test", source="table")
-    before = fingerprint.source_files(project)
-    (home / "table" / "day=1" / "p.parquet").write_text("2")
-    assert before and fingerprint.source_files(project) != before
+def test_a_file_is_hashed_once_and_kept_unless_it_is_young(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    plain = store.sha256
+    monkeypatch.setattr(store, "sha256", lambda path: read.append(Path(path).name) or plain(path))
+    old, young = project.path("t.csv"), project.path("note.yaml")
+    os.utime(old, ns=(OLD, OLD))
+    hashes = Hashes(project)
+    for _ in range(2):
+        assert hashes.of(old) == plain(old) and hashes.of(young) == plain(young)
+    assert read == ["t.csv", "note.yaml", "note.yaml"]  # it may change again within the same tick of its clock
+    hashes.save()
+    again = Hashes(project)
+    old.rename(project.path("renamed.csv"))
+    assert again.of(project.path("renamed.csv")) == plain(project.path("renamed.csv")) and read.count("t.csv") == 1
+    assert Hashes(project, verify=True).of(project.path("renamed.csv")) and read[-1] == "renamed.csv"
 
 
-def test_installed_versions_and_python_count(home: Path) -> None:
-    assert fingerprint.versions()["mlops-kit"]
-    assert parts(home)["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+def test_verify_mends_what_was_kept_wrongly_even_of_a_young_file(project: Project) -> None:
+    hashes = Hashes(project, verify=True)
+    hashes.learn(project.path("t.csv"), "wrong")
+    right = store.sha256(project.path("t.csv"))
+    assert hashes.of(project.path("t.csv")) == right
+    hashes.save()
+    assert Hashes(project).of(project.path("t.csv")) == right
+
+
+def test_kept_hashes_that_cannot_be_read_are_made_anew(project: Project) -> None:
+    store.write_text(project.path(".mlops/cache/hashes.json"), "{ half")
+    assert Hashes(project).of(project.path("t.csv")) == store.sha256(project.path("t.csv"))
+
+
+def test_a_folder_and_a_pattern_have_a_hash_of_names_and_contents(project: Project) -> None:
+    folder, pattern, hashes = project.path("limits"), project.path("limits/*.yaml"), Hashes(project)
+    assert hashes.of(folder) == store.sha256(folder) and hashes.of(project.path("none/*.yaml")) == hashes.of(project.path("none")) == GONE
+    seen = [hashes.of(pattern)]
+    for change in (lambda: (folder / "low.yaml").write_text("low: 2\n"), lambda: (folder / "low.yaml").rename(folder / "high.yaml"), lambda: (folder / "new.yaml").touch()):
+        change()
+        seen.append(hashes.of(pattern))
+    assert len({*seen}) == 4
+    (folder / "other.txt").touch()
+    assert hashes.of(pattern) == seen[-1]
+
+
+def test_files_of_the_package_and_outside_have_names_that_hold_anywhere(project: Project) -> None:
+    now, outside = Now(project), project.root.parent / "outside.py"
+    for path, name in ((fingerprint.__file__, "mlops_kit/pipeline/fingerprint.py"), (str(project.path("limits/low.yaml")), "limits/low.yaml"), (str(outside), str(outside))):
+        assert now.name(path) == name and str(now.path(name)) == path
+
+
+def test_an_output_is_broken_when_it_is_gone_damaged_or_was_never_written(project: Project) -> None:
+    run = project.root / "reports" / "r"
+    wrote = {n: store.write_artifact(run, "first", n, {"n": n}).model_dump() for n in ("a", "b", "c")}
+    assert [*fingerprint.broken(run, wrote, Hashes(project), ["a"])] == []
+    (run / wrote["a"]["path"]).unlink()
+    (run / wrote["b"]["path"]).write_text("{}")
+    assert [*fingerprint.broken(run, wrote, Hashes(project), ["c", "d"])] == ["output `a` is gone", "output `b` is damaged", "output `d` is declared and was not written"]
+
+
+def test_a_table_in_partitions_is_intact_until_a_part_changes(project: Project) -> None:
+    import pandas as pd
+
+    run = project.root / "reports" / "r"
+    wrote = {"t": store.write_artifact(run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), partition="day").model_dump()}
+    assert [*fingerprint.broken(run, wrote, Hashes(project))] == []
+    (run / "artifacts" / "t" / "day=a" / "part-0.parquet").write_bytes(b"")
+    assert [*fingerprint.broken(run, wrote, Hashes(project))] == ["output `t` is damaged"]
+
+
+def test_only_files_of_the_project_can_be_displaced(project: Project) -> None:
+    run = project.root / "reports" / "r"
+    wrote = {"a": store.write_artifact(run, "first", "a", {"n": 1}), "t.csv": store.take_file(run, "first", "t.csv", project.path("t.csv"))}
+    entries = {n: a.model_dump() for n, a in wrote.items()}
+    assert fingerprint.displaced(project, entries, Hashes(project)) == []
+    project.path("t.csv").unlink()
+    assert fingerprint.displaced(project, entries, Hashes(project)) == ["t.csv"]
+
+
+def test_origins_tell_code_features_and_contract_apart(project: Project) -> None:
+    before = fingerprint.origins(Now(project))
+    project.path("contract.yaml").write_text("columns: {}\n")
+    after = fingerprint.origins(Now(project))
+    assert {n for n in before if before[n] != after[n]} == {"contract"} and before["contract"] == GONE
