@@ -17,7 +17,7 @@ import gc
 import importlib
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +27,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from mlops_kit import trace
 
@@ -50,45 +52,33 @@ def load(name: str, rest: list[str], children: dict[int, str]) -> None:
 
 
 def serve(names: list[str]) -> None:
-    """Answer requests until there is nobody left to answer; what is named after ``LATER`` is imported between two of them."""
+    """Answer requests until there is nobody left to answer; import between two of them."""
     children: dict[int, str] = {}
+    ended: dict[int, int] = {}
     process_control(ADOPT, 1)
-    woken, wake = os.pipe()
-    for end in (woken, wake):
-        os.set_blocking(end, False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda number, frame: reap(children, ended))  # in the midst of an import too
     for number in SIGNALS:  # the run decides what a Ctrl-C means for its kernels
         signal.signal(number, signal.SIG_IGN)
-    at_once, left = names[: names.index(LATER)] if LATER in names else names, names[names.index(LATER) + 1 :] if LATER in names else []
-    for name in at_once:  # two kernels that imported the same beside each other would take the cores twice
-        load(name, names, children)
-    trace.distributions()
-    gc.freeze()
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(0, selectors.EVENT_READ)
-        waiting.register(woken, selectors.EVENT_READ)
-        rest = b""
-        while True:
-            for key, _ in waiting.select(0 if left else None):
-                read = os.read(key.fd, 65536)
-                if key.fd == woken:
-                    reap(children)
-                elif not read:
-                    sweep(children)
-                    os._exit(0)  # extension modules complain of what they leak when they are taken down
-                else:
-                    *lines, rest = (rest + read).split(b"\n")
-                    for line in lines:
-                        asked = json.loads(line)
-                        asked["env"][MARK] = f"{os.getpid()}.{asked['id']}"
-                        children[start(asked, (woken, wake))] = asked["env"][MARK]
-            if left:
-                load(left.pop(0), names, children)
-                gc.freeze()
+    left, rest = list(names), b""
+    while True:
+        while select.select([0], [], [], 0 if left else None)[0]:
+            if not (read := os.read(0, 65536)):
+                sweep(children)
+                os._exit(0)  # extension modules complain of what they leak when they are taken down
+            *lines, rest = (rest + read).split(b"\n")
+            for asked in map(json.loads, lines):
+                asked["env"][MARK] = f"{os.getpid()}.{asked['id']}"
+                ended.clear()  # of orphans that nobody asks for
+                children[start(asked)] = asked["env"][MARK]
+                reap(children, ended)
+        load(left.pop(0), names, children)
+        if not left:
+            trace.distributions()
+            gc.collect()
+            gc.freeze()
 
 
-def start(asked: dict[str, Any], pipe: tuple[int, int]) -> int:
+def start(asked: dict[str, Any]) -> int:
     """Fork what is asked for, in a process group of its own, and say its number."""
     if "connection" in asked and (asked.get("plain") or threading.active_count() > 1):
         with Path(asked["log"]).open("ab") as log:
@@ -97,7 +87,7 @@ def start(asked: dict[str, Any], pipe: tuple[int, int]) -> int:
     else:
         pid = os.fork()
         if pid == 0:
-            grown(asked, pipe)
+            grown(asked)
     tell(id=asked["id"], pid=pid)
     return pid
 
@@ -107,24 +97,19 @@ def tell(**said: Any) -> None:
     os.write(1, json.dumps(said).encode() + b"\n")
 
 
-def reap(children: dict[int, str]) -> None:
-    """Say of each child that has ended how it ended, when nothing of it is left."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        if pid in children:
-            sweep([pid], children.pop(pid))
-            tell(pid=pid, status=os.waitstatus_to_exitcode(status))
+def reap(children: dict[int, str], ended: dict[int, int]) -> None:
+    """Say of each child that has ended how it ended, when nothing of it is left; it may end before it is known."""
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            ended[found[0]] = os.waitstatus_to_exitcode(found[1])
+    for pid in [p for p in children if p in ended]:
+        if mark := children.pop(pid, ""):
+            sweep([pid], mark)
+            tell(pid=pid, status=ended[pid])
 
 
 def sweep(groups: Iterable[int], mark: str = "") -> None:
     """Kill whole process groups, and of what else has come to be below this process all that bears a mark."""
-    import psutil
-
     for group in groups:
         with suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
@@ -140,11 +125,11 @@ def process_control(what: int, value: int) -> None:
         ctypes.CDLL(None).prctl(what, value)
 
 
-def grown(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
+def grown(asked: dict[str, Any]) -> None:
     """In the child: be a process of its own, do what is asked, and end."""
     status = 1
     try:
-        leave_home(asked, pipe)
+        leave_home(asked)
         if "connection" in asked:
             kernel(asked["connection"])
         else:
@@ -160,10 +145,9 @@ def grown(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
         os._exit(status)
 
 
-def leave_home(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
+def leave_home(asked: dict[str, Any]) -> None:
     """Own session, streams, environment, folder and random numbers; die with the nursery."""
     os.setsid()
-    signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -174,7 +158,7 @@ def leave_home(asked: dict[str, Any], pipe: tuple[int, int]) -> None:
     nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
-    for end in (*pipe, nothing, log):
+    for end in (nothing, log):
         os.close(end)
     os.environ.clear()
     os.environ.update(asked["env"])
