@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +43,13 @@ def notebook(home: Path, name: str, *cells: str) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "notebooks").mkdir()
+def home(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
+    furnish(tmp_path)
     (tmp_path / "mlops.yaml").write_text(YAML)
     (tmp_path / "t.csv").write_text("x,y\n1,2\n2,4\n")
     notebook(tmp_path, "first", "stage.write('numbers', {'a': [1, 2, 3]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
     notebook(tmp_path, "second", "stage.write('total', {'total': sum(stage.read('numbers')['a'])})", "stage.hand_over('Their total.')")
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def quiet_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    # a fresh MLflow store costs seconds a test; what is logged there is tested with the seven notebooks
-    from mlops_kit import tracking
-
-    monkeypatch.setattr(tracking, "log_run", lambda project, made: {})
 
 
 def go(home: Path, first: str = "first", last: str = "second", only: str = "", force: bool = False, given: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -82,34 +75,20 @@ def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
     assert not list(folder.rglob(".*"))
 
 
-def test_unchanged_is_nothing_to_do_and_markdown_does_not_count(home: Path) -> None:
+def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_of_all_files(home: Path) -> None:
     made = go(home)
     book = nbformat.read(home / "notebooks" / "first.ipynb", as_version=4)
     book.cells[0].source = "# Another title"
     nbformat.write(book, home / "notebooks" / "first.ipynb")
+    (home / "t.csv").write_text("x,y\n1,2\n2,5\n")  # no stage reads it
     again = go(home)
     assert again["nothing_to_do"] and again["run"] == made["run"]
-    assert go(home, force=True)["run"] != made["run"]
-
-
-def test_a_changed_cell_runs_its_stage_and_equal_outputs_spare_the_next(home: Path) -> None:
-    before = go(home)
-    notebook(home, "first", "stage.write('numbers', {'a': [3, 2, 1][::-1]})", "stage.hand_over('Three numbers.')")
-    made = go(home)
-    assert statuses(made) == ("succeeded", "skipped")
-    assert made["stages"]["second"]["reason"] == f"unchanged since {before['run']}"
-    assert (home / "reports" / made["run"] / "artifacts" / "total.json").exists()
-
-
-def test_changed_data_and_damaged_outputs_run_again(home: Path) -> None:
-    made = go(home)
-    (home / "t.csv").write_text("x,y\n1,2\n2,5\n")
-    assert go(home)["run"] != made["run"]
-    latest = home / "reports" / go(home)["run"]
-    store.write_text(latest / "artifacts" / "total.json", "{}")
+    store.write_text(home / "reports" / made["run"] / "artifacts" / "total.json", "{}")
     again = go(home)
-    assert not again.get("nothing_to_do")
-    assert statuses(again)[0] == "skipped"
+    assert not again.get("nothing_to_do") and statuses(again) == ("skipped", "succeeded")
+    assert (again["stages"]["first"]["reason"], again["stages"]["second"]["why"]) == (f"unchanged since {made['run']}", ["output `total` is damaged"])
+    folder = home / "reports" / again["run"]
+    assert all((folder / f).exists() for f in ("artifacts/numbers.json", "artifacts/total.json", "stages/first.json", "notebooks/first.ipynb", "notebooks/first.html"))
 
 
 def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> None:
