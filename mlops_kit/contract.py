@@ -24,7 +24,7 @@ from mlops_kit import trace
 from mlops_kit.config import Config, Loader
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.late import np, pd
-from mlops_kit.results import Result, Table, kind, number, percent
+from mlops_kit.results import Result, Table, number, percent
 from mlops_kit.sources import ROW
 from mlops_kit.store import write_text
 
@@ -72,10 +72,9 @@ class Contract(BaseModel):
     columns: dict[str, Column] = Field(description="Each column by name")
 
 
-@kind
 @dataclass(frozen=True, repr=False)
 class Report(Result):
-    """How rows keep to a contract: a line a rule that failed, and whether the run must stop."""
+    """How rows keep to a contract: a line a rule that failed (column, rule, rows, share, examples), and whether the run must stop."""
 
     sentence: str
     data: pd.DataFrame
@@ -83,10 +82,6 @@ class Report(Result):
     quarantined: int
     broken: bool
     notes: tuple[str, ...] = ()
-
-    def frame(self) -> pd.DataFrame:
-        """The rules that failed: column, rule, rows, share, examples."""
-        return self.data
 
 
 def infer(frame: pd.DataFrame, config: Config) -> Contract:

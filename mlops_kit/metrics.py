@@ -58,7 +58,6 @@ def guarded(function: Function, task: str) -> Function:
     """The function on finite rows only; NaN where there are none, or a classifier has seen one class."""
 
     def safe(y: Any, score: Any, threshold: float | None = None, weights: Any = None) -> float:
-
         y, score, weights = arrays(y, score, weights)
         kept = y[weights > 0]
         if len(kept) == 0 or (task == "binary" and kept.min() == kept.max()):
@@ -213,9 +212,7 @@ def drawable(rows: int, blocks: Any) -> bool:
     return rows > 1 if blocks is None else len(np.unique(blocks)) >= FEWEST_BLOCKS
 
 
-def intervals(
-    names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
-) -> dict[str, Interval]:
+def intervals(names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95) -> dict[str, Interval]:
     """Metrics with percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
 
     Rows of one day share its weather and its traffic: drawn one by one they would promise too much.
@@ -270,9 +267,7 @@ def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cos
     return costs
 
 
-def paired_differences(
-    names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
-) -> dict[str, Interval]:
+def paired_differences(names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95) -> dict[str, Interval]:
     """How much better ``a`` is than ``b`` on the same rows, by metric, with paired bootstrap intervals.
 
     Each draw holds the same rows for both, and for all metrics, so that what is hard for both cancels
@@ -299,9 +294,7 @@ def paired_differences(
     return {n: percentiles(gain(k, np.ones(len(y))), drawn[n], level) for n, k in chosen.items()}
 
 
-def paired_difference(
-    name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95
-) -> Interval:
+def paired_difference(name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95) -> Interval:
     """How much better ``a`` is than ``b`` in one metric; as of ``paired_differences``."""
     return paired_differences([name], y, a, b, blocks, draws, seed, strata, threshold, level)[name]
 

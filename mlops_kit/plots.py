@@ -117,16 +117,7 @@ def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     return Figure(table.title, table.sentence, styled, table.data)
 
 
-def line(
-    table: Table,
-    x: str,
-    y: str,
-    low: str | None = None,
-    high: str | None = None,
-    colour: str | None = None,
-    y_title: str | None = None,
-    x_title: str | None = None,
-) -> Figure:
+def line(table: Table, x: str, y: str, low: str | None = None, high: str | None = None, colour: str | None = None, y_title: str | None = None, x_title: str | None = None) -> Figure:
     """A line over moments, numbers or steps, with a band from ``low`` to ``high`` if both are given."""
     frame = cast(table, x=x, y=y, low=low, high=high, colour=colour)
     frame["x"], kind = abscissa(frame["x"])

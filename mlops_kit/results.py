@@ -3,9 +3,8 @@
 A room computes one of these; a notebook shows it; the store files it as JSON; a dashboard reads it
 back. None of them computes anything.
 
-To add a kind of result: 1. a frozen dataclass here that ends in ``Result``'s three faces
-(``sentence``, ``frame()``, ``_repr_html_``), 2. its name in ``KINDS`` (``@kind`` does that); the
-round trip through JSON is then tested with the others.
+To add a kind of result: a frozen dataclass here that ends in ``Result``'s three faces (``sentence``,
+``frame()``, ``_repr_html_``); the round trip through JSON is then tested with the others.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ import html
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from mlops_kit.late import pd
 
 KINDS: dict[str, type[Any]] = {}
-C = TypeVar("C")
 
 Outcome = Literal["passed", "failed", "cannot tell", "not applicable"]
 Severity = Literal["blocks", "warns"]
@@ -27,11 +25,6 @@ MARKS: dict[str, str] = {"passed": "●", "failed": "▲", "cannot tell": "◆",
 SHOWN = 20  # rows of a result in a terminal
 COLOURS = {"passed": "good", "failed": "act", "cannot tell": "watch", "not applicable": "faint"}
 
-
-def kind(cls: type[C]) -> type[C]:
-    """Register a result's class, so that its JSON can be read back."""
-    KINDS[cls.__name__] = cls
-    return cls
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -104,7 +97,6 @@ def revive(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if set(value) == {"__frame__"}:
-
         return pd.DataFrame(value["__frame__"]["rows"], columns=value["__frame__"]["columns"])
     inner = {k: revive(v) for k, v in value.items() if k != "__kind__"}
     if "__kind__" not in value:
@@ -114,19 +106,27 @@ def revive(value: Any) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in inner.items() if k in known})
 
 
-class Result:
-    """The faces every result has. Subclasses are frozen dataclasses with a ``sentence``."""
+class Filed:
+    """What is filed as JSON and read back as its own kind; subclasses are frozen dataclasses."""
+
+    def __init_subclass__(cls) -> None:
+        KINDS[cls.__name__] = cls
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The fields as JSON's own types, with the name of the kind."""
+        own = {f.name: plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        return {"__kind__": type(self).__name__, **own}
+
+
+class Result(Filed):
+    """The faces every result has. Subclasses have a ``sentence``, and ``data`` or a ``frame`` of their own."""
 
     sentence: str
+    data: pd.DataFrame
 
     def frame(self) -> pd.DataFrame:
         """The numbers as a table."""
-        raise NotImplementedError
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """The result as JSON's own types, with the name of its kind."""
-        own = {f.name: plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
-        return {"__kind__": type(self).__name__, **own}
+        return self.data
 
     def __str__(self) -> str:
         return self.sentence
@@ -165,7 +165,6 @@ def table_html(frame: pd.DataFrame, limit: int = 40) -> str:
     return body + more
 
 
-@kind
 @dataclass(frozen=True, repr=False)
 class Table(Result):
     """Any result that is a table: a title, its sentence, the numbers, and what they are measured in.
@@ -181,10 +180,6 @@ class Table(Result):
     notes: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
 
-    def frame(self) -> pd.DataFrame:
-        """The numbers as a table."""
-        return self.data
-
     def _repr_html_(self) -> str:
         seen = self.data[list(self.shown)] if self.shown else self.data
         named = seen.rename(columns={c: f"{c} ({u})" for c, u in self.units.items()})
@@ -192,21 +187,15 @@ class Table(Result):
         return f"<h3>{html.escape(self.title)}</h3><p><b>{html.escape(self.sentence)}</b></p>{table_html(named)}{notes}"
 
 
-@kind
 @dataclass(frozen=True)
-class Number:
+class Number(Filed):
     """A number that matters, worded: ``value`` large, ``beside`` the lines below it (interval, what to compare with)."""
 
     title: str
     value: str
     beside: tuple[str, ...] = ()
 
-    def to_json_dict(self) -> dict[str, Any]:
-        """The number as JSON's own types."""
-        return {"__kind__": "Number", **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
 
-
-@kind
 @dataclass(frozen=True, repr=False)
 class Numbers(Result):
     """The few numbers that matter of a stage, with the sentence that says what they mean."""
@@ -220,9 +209,8 @@ class Numbers(Result):
         return pd.DataFrame([(n.title, n.value, "; ".join(n.beside)) for n in self.items], columns=["number", "value", "beside"])
 
 
-@kind
 @dataclass(frozen=True)
-class Interval:
+class Interval(Filed):
     """A value with its interval (95 % unless ``level`` says otherwise); low and high may be None."""
 
     value: float | None
@@ -230,9 +218,6 @@ class Interval:
     high: float | None = None
     level: float = 0.95
 
-    def to_json_dict(self) -> dict[str, Any]:
-        """The interval as JSON's own types."""
-        return {"__kind__": "Interval", **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
@@ -240,7 +225,6 @@ class Interval:
         return f"{number(self.value)} [{number(self.low)}, {number(self.high)}]"
 
 
-@kind
 @dataclass(frozen=True, repr=False)
 class Figure(Result):
     """A drawn result: SVG made from a table, with the sentence to read aloud beside it."""
@@ -250,18 +234,10 @@ class Figure(Result):
     svg: str
     data: pd.DataFrame
 
-    def frame(self) -> pd.DataFrame:
-        """The numbers behind the drawing."""
-        return self.data
-
     def _repr_html_(self) -> str:
-        return (
-            f"<figure role=img aria-label='{html.escape(self.title, quote=True)}'>{self.svg}"
-            f"<figcaption><b>{html.escape(self.sentence)}</b></figcaption></figure>"
-        )
+        return (f"<figure role=img aria-label='{html.escape(self.title, quote=True)}'>{self.svg}" f"<figcaption><b>{html.escape(self.sentence)}</b></figcaption></figure>")
 
 
-@kind
 @dataclass(frozen=True, repr=False)
 class Verdict(Result):
     """What a check says: outcome, severity, sentence, diagnostics. Acting on it stands elsewhere.
@@ -289,7 +265,6 @@ class Verdict(Result):
         return Verdicts((self,)).frame()
 
 
-@kind
 @dataclass(frozen=True, repr=False)
 class Verdicts(Result):
     """The verdicts of a stage, the worst first."""

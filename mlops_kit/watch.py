@@ -27,7 +27,6 @@ from mlops_kit.results import number, percent, plain, revive
 from mlops_kit.stage import WAITING
 
 if TYPE_CHECKING:
-
     from mlops_kit.pipeline.progress import Say
 
 AT_ONCE = 20_000  # rows scored in one transaction

@@ -10,11 +10,7 @@ from mlops_kit.deploy.service import NAME, Service
 ID = {"type": "string", "pattern": NAME.pattern}
 TEXT: dict[str, Any] = {"type": "string"}
 PROBLEM = {"type": "object", "properties": {"row": {"type": ["integer", "null"]}, "field": TEXT, "code": TEXT, "got": {}, "expected": TEXT}, "required": ["row", "field", "code", "got", "expected"]}
-ERROR = {
-    "type": "object",
-    "properties": {"error": TEXT, "request_id": TEXT, "problems": {"type": "array", "items": PROBLEM}, "more": {"type": "integer"}},
-    "required": ["error"],
-}
+ERROR = {"type": "object", "properties": {"error": TEXT, "request_id": TEXT, "problems": {"type": "array", "items": PROBLEM}, "more": {"type": "integer"}}, "required": ["error"]}
 SAID = {
     400: "The body is no JSON.", 401: "A token is needed.", 403: "A page of another site asked.", 413: "Too many rows, or too long a body.", 421: "The host is not this server's.",
     422: "Something is wrong: all of it, by row and field.", 429: "The queue is full; see Retry-After.", 503: "Nothing serves yet, or the answer could not be filed.",

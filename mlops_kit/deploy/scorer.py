@@ -31,7 +31,6 @@ from mlops_kit.errors import KitError
 from mlops_kit.late import pd
 
 if TYPE_CHECKING:
-
     from mlops_kit.deploy.follow import Served
 
 log = logging.getLogger(__name__)

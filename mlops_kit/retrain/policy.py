@@ -135,9 +135,7 @@ def too_soon(facts: Facts) -> str:
     return f"The last retraining is {last / timedelta(days=1):g} days ago, under the {duration_text(least)} asked for." if last is not None and last < least else ""
 
 
-def decide(
-    drift: Table, realised: Table, alerts: Verdicts, config: configs.Config, rows_labelled: int, model_age: timedelta | None, since_last: timedelta | None = None, pending: str = ""
-) -> dict[str, Any]:
+def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Config, rows_labelled: int, model_age: timedelta | None, since_last: timedelta | None = None, pending: str = "") -> dict[str, Any]:
     """Whether to retrain, and why.
 
     Parameters

@@ -103,10 +103,7 @@ def quality(scores: pd.DataFrame, config: Config, draws: int = 500, seed: int = 
     names = [config.headline, *(n for n in metrics.for_task(config.task) if n != config.headline)]
     y = scores[config.target]
     found = metrics.intervals(names, y, scores["score"], days(scores, config), draws, seed)
-    rows = [
-        {"metric": n, "value": i.value, "low": i.low, "high": i.high, **{b: metrics.value(n, y, scores[b]) if b in scores else None for b in BASELINES}}
-        for n, i in found.items()
-    ]
+    rows = [{"metric": n, "value": i.value, "low": i.low, "high": i.high, **{b: metrics.value(n, y, scores[b]) if b in scores else None for b in BASELINES}} for n, i in found.items()]
     data = pd.DataFrame(rows).astype({c: float for c in ("value", "low", "high", *BASELINES)})
     drawn = "days" if config.has_time else "rows"
     notes = (f"Intervals: 95 %, bootstrap of {draws:,} draws of whole {drawn}." if config.has_time else f"Intervals: 95 %, bootstrap of {draws:,} draws of {drawn}.",)
@@ -143,9 +140,7 @@ def agreement(scores: pd.DataFrame, config: Config) -> Agreement:
     return Agreement(float(rank), shift)
 
 
-def evidence(
-    scores: pd.DataFrame, quality: Table, config: Config, slices: Table | None = None, comparison: Comparison = NO_CHAMPION, seed: int = 0
-) -> Evidence:
+def evidence(scores: pd.DataFrame, quality: Table, config: Config, slices: Table | None = None, comparison: Comparison = NO_CHAMPION, seed: int = 0) -> Evidence:
     """Gather what the checks look at from the judged scores and the tables made of them."""
     y = scores[config.target].dropna()
     beside = [b for b in BASELINES if b in scores and scores[b].notna().any()]

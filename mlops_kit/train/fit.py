@@ -12,7 +12,6 @@ from mlops_kit.late import np, pd
 from mlops_kit.train import spaces
 
 if TYPE_CHECKING:
-
     Fold = tuple[np.ndarray, np.ndarray]
 
 PIECES = 10  # quantile strata of a regression's target

@@ -80,9 +80,7 @@ def planned(frame: pd.DataFrame, features: list[str], config: Config, seed: int)
     return Plan(rows, features, config, seed, fit.folds(rows, config))
 
 
-def search(
-    frame: pd.DataFrame, features: list[str], config: Config, seed: int, storage_path: str | Path, trials: int, seconds: float, progress: bool = True
-) -> tuple[Table, dict[str, Any]]:
+def search(frame: pd.DataFrame, features: list[str], config: Config, seed: int, storage_path: str | Path, trials: int, seconds: float, progress: bool = True) -> tuple[Table, dict[str, Any]]:
     """Score the baselines, try recipes within the budget, choose the best and its threshold.
 
     Parameters
