@@ -1,0 +1,278 @@
+"""What the chain costs: beside the work alone, beside other tools, with nothing to do, and as it grows.
+
+    python bench/chain.py [PART ...] [--tools FOLDER] [--times N] [--project FOLDER --rows N]
+
+overhead  the whole chain against the cells of the same seven notebooks in one plain process
+peers     small notebooks in a row: the chain, papermill, Ploomber and DVC, seconds a stage beside the cells alone
+nothing   the same again when nothing has changed
+growth    ``mlops plan`` for 10, 100 and 1,000 stages; the bytes read of a gigabyte that did not change
+sample    ``mlops run --sample 5000`` on the flights
+warm      warm against cold kernels: the time, and whether they hand on the same
+
+All is timed as whole processes, in fresh copies in a temporary folder; the tools are installed there from the
+package registry, or in FOLDER, where they stay. A figure of several times is their median. Without PART all are run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+from peers import TOOLS, Tool, kernel, notebooks, sources
+
+from mlops_kit import config, store
+from mlops_kit import sources as tables
+from mlops_kit.pipeline import fingerprint, kernels, manifest, plan, run
+
+ROOT = Path(__file__).parent.parent
+DIABETES, FLIGHTS, ROWS = ROOT / "examples" / "diabetes", ROOT, 5000
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".mlops", "reports", "__pycache__", "*_cache", "tests", "bench")
+MLOPS = [sys.executable, "-m", "mlops_kit.cli"]
+GIGABYTE = 10**9
+COUNTED = "import sys; sys.argv[0] = 'mlops'\nfrom mlops_kit.cli import main\ntry: main()\nfinally: print(*(line.split()[1] for line in open('/proc/self/io') if line.startswith('rchar')), file=sys.stderr)"
+
+
+def clean(**more: str) -> dict[str, str]:
+    """The caller's environment without settings of mlops-kit and MLflow."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))} | more
+
+
+def timed(commands: list[list[str]], cwd: Path, env: dict[str, str]) -> float:
+    """Seconds that some command lines take one after the other; the first that fails ends the benchmark."""
+    begin = time.perf_counter()
+    for command in commands:
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return time.perf_counter() - begin
+
+
+def copied(project: Path, place: Path) -> Path:
+    """A copy of a project that has never been run."""
+    return Path(shutil.copytree(project, place, ignore=LEFT_OUT))
+
+
+def chain(root: Path, *more: str) -> tuple[float, dict[str, Any]]:
+    """Seconds of ``mlops run`` as a whole process, and the manifest that it has left."""
+    took = timed([[*MLOPS, "run", *more]], root, clean())
+    return took, manifest.read(max((root / "reports").glob("*/manifest.json")).parent)
+
+
+def alone(root: Path, rows: int) -> float:
+    """Seconds of the same cells with the same parameters in one plain process that writes into a run's folder."""
+    project = config.load(root)
+    project = tables.settled(project.with_values("the command line", sample=rows or None))
+    stages = config.order(project.config.stages)
+    made = manifest.new(project, stages, "")
+    folder = project.reports / made["run"]
+    store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
+    manifest.write(folder, made)
+    books = []
+    for stage in stages:
+        first, *rest = [c["source"] for c in run.params.code_cells(project.notebook(stage))]
+        books.append([first, *(f"{n} = {v!r}" for n, v in run.resolved(project, stage, {}).items()), *rest])
+    return plain(folder / "cells.json", books, kernels.environment(folder, root))
+
+
+def plain(file: Path, books: list[list[str]], env: dict[str, str]) -> float:
+    """Seconds that cells take in one process of their own."""
+    store.write_json(file, books)
+    return timed([[sys.executable, str(Path(__file__).with_name("cells.py")), str(file)]], file.parent, env)
+
+
+def beside(made: dict[str, Any]) -> float:
+    """How many stages ran at once while any did: their seconds together, by the seconds in which one of them ran."""
+    from datetime import datetime
+
+    spans = sorted((begin := datetime.fromisoformat(e["started"]).timestamp(), begin + e["seconds"]) for e in made["stages"].values())
+    busy, reached = 0.0, 0.0
+    for begin, end in spans:
+        busy += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return sum(end - begin for begin, end in spans) / busy
+
+
+def overhead(home: Path, asked: argparse.Namespace) -> None:
+    """The whole chain beside its work alone."""
+    cases = [(Path(asked.project).resolve(), asked.rows)] if asked.project else [(DIABETES, 0), (FLIGHTS, ROWS)]
+    print(f"{'the seven stages':<40}{'chain s':>10}{'one job s':>11}{'alone s':>10}{'ratio':>8}{'one job':>9}{'at once':>9}")
+    for number, (project, rows) in enumerate(cases):
+        more = ["--sample", str(rows)] if rows else []
+        found, one, work, together = [], [], [], []
+        for turn in range(asked.times):
+            place = home / f"overhead{number}.{turn}"
+            took, made = chain(copied(project, place / "chain"), *more)
+            found.append(took)
+            together.append(beside(made))
+            work.append(alone(copied(project, place / "alone"), rows))
+            one.append(chain(copied(project, place / "one"), "--jobs", "1", *more)[0])
+            shutil.rmtree(place)
+        a, b, c = median(found), median(one), median(work)
+        print(f"{config.load(project).config.name + (f', a sample of {rows:,} rows' if rows else ', whole'):<40}{a:>10.1f}{b:>11.1f}{c:>10.1f}{a / c:>7.2f}×{b / c:>8.2f}×{median(together):>9.2f}", flush=True)
+
+
+def line(tool: Tool, home: Path, tools: Path, count: int) -> tuple[Path, list[list[str]], dict[str, str]]:
+    """A tool's project of so many notebooks: its folder, its commands, its environment."""
+    programs = tool.install(tools)
+    folder = home / f"{tool.name.split()[0]}{len(tool.name)}.{count}"
+    folder.mkdir()
+    books = notebooks(folder, count)
+    tool.prepare(folder, books, programs)
+    kernel(home)
+    return folder, tool.build(books, programs), clean(JUPYTER_PATH=str(home), **tool.env)
+
+
+def peers(home: Path, asked: argparse.Namespace) -> None:
+    """Seconds a stage that each tool adds to the same cells."""
+    for count in asked.stages:
+        place = home / f"alone.{count}"
+        place.mkdir()
+        work = plain(place / "cells.json", [sources(n) for n in range(count)], clean())
+        print(f"{count} small notebooks; their cells in one process take {work:.1f} s")
+        print(f"{'':<34}{'whole s':>9}{'a stage s':>11}{'by ours':>9}{'again, forced':>15}")
+        first = 0.0
+        for tool in TOOLS:
+            folder, commands, env = line(tool, home, asked.tools, count)
+            whole = timed(commands, folder, env)
+            each = (whole - work) / count
+            first = first or each
+            again = timed([[*c, "--force"] for c in commands], folder, env) if tool.leaves else whole
+            print(f"{tool.name:<34}{whole:>9.1f}{each:>11.2f}{each / first:>8.1f}×{again:>15.1f}  {tool.versions}", flush=True)
+
+
+def nothing(home: Path, asked: argparse.Namespace) -> None:
+    """The median of five whole processes that find nothing to do."""
+    count = asked.stages[0]
+    print(f"{count} small notebooks, nothing to do{'':<6}{'median s':>9}{'least':>7}{'most':>7}")
+    for tool in (t for t in TOOLS if t.leaves):
+        folder, commands, env = line(tool, home, asked.tools, count)
+        timed(commands, folder, env)
+        timed(commands, folder, env)
+        took = [timed(commands, folder, env) for _ in range(5)]
+        print(f"{tool.name:<38}{median(took):>9.2f}{min(took):>7.2f}{max(took):>7.2f}", flush=True)
+
+
+def grown(home: Path, seed: Path, count: int) -> Path:
+    """A project of so many stages, a notebook each, with the manifest of a run in which all ended well.
+
+    ``seed`` is a project of one such stage that has been run: its trace says what a stage uses.
+    """
+    home.mkdir()
+    before = max((seed / "reports").glob("*/manifest.json")).parent
+    [like] = manifest.read(before)["stages"].values()
+    names = notebooks(home, count)
+    TOOLS[0].prepare(home, names, Path())
+    project = tables.settled(config.load(home))
+    made = manifest.new(project, config.order(project.config.stages), "")
+    folder, now = project.reports / made["run"], fingerprint.Now(project)
+    store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
+    contents: dict[str, str] = {}
+    for stage, entry in made["stages"].items():
+        [name] = project.config.stages[stage].writes
+        store.write_text(project.path(name), json.dumps({name: 0.5}))
+        artifact = store.take_file(folder, stage, name, project.path(name)).model_dump()
+        used = {"edited": [], "files": {}, "listings": {}, "modules": {}, "settings": [], "start": time.time_ns(), "packages": like["trace"]["packages"], "unknowable": []}
+        trace = fingerprint.of(now, stage, run.resolved(project, stage, {}), used, {n: contents[n] for need in project.config.stages[stage].needs for n in project.config.stages[need].writes})
+        entry.update({**like, "question": entry["question"], "notebook": entry["notebook"], "artifacts": {name: artifact}, "trace": trace, "fingerprint": fingerprint.whole(trace)})
+        contents |= plan.contents(entry)
+    made.update(status="succeeded", ended=manifest.now())
+    manifest.write(folder, made)
+    return home
+
+
+def growth(home: Path, asked: argparse.Namespace) -> None:
+    """``mlops plan`` of many stages, and a gigabyte that is not read again."""
+    seed, commands, env = line(TOOLS[0], home, asked.tools, 1)
+    timed(commands, seed, env)
+    print(f"{'stages':>7}{'mlops plan s':>14}{'in process s':>14}{'ms a stage':>12}")
+    for count in (10, 100, 1000):
+        root = grown(home / f"stages.{count}", seed, count)
+        time.sleep(fingerprint.RACY / 1e9)  # a file as young as this is hashed again each time
+        timed([[*MLOPS, "plan"]], root, clean())
+        whole = median(timed([[*MLOPS, "plan"]], root, clean()) for _ in range(3))
+        project = tables.settled(config.load(root))
+        begin = time.perf_counter()
+        found = plan.make(project, config.order(project.config.stages), {s: run.resolved(project, s, {}) for s in project.config.stages})
+        inside = time.perf_counter() - begin
+        assert [d.action for d in found] == ["skip"] * count, found[0]
+        print(f"{count:>7}{whole:>14.2f}{inside:>14.3f}{1000 * inside / count:>12.2f}", flush=True)
+    unread(home)
+
+
+def unread(home: Path) -> None:
+    """Bytes that ``mlops run`` reads of a gigabyte that did not change."""
+    root = home / "gigabyte"
+    root.mkdir()
+    TOOLS[0].prepare(root, notebooks(root, 1), Path())
+    settings = yaml.safe_load((root / "mlops.yaml").read_text())
+    settings["stages"]["s00"]["files"] = ["big.bin"]
+    (root / "mlops.yaml").write_text(yaml.safe_dump(settings))
+    with (root / "big.bin").open("wb") as big:
+        for _ in range(GIGABYTE // 10**6):
+            big.write(os.urandom(10**6))
+    time.sleep(fingerprint.RACY / 1e9)
+    for what in ("the first run", "nothing to do", "all read anew (--verify)"):
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", COUNTED, "run", *(["--verify"] if "anew" in what else [])], cwd=root, env=clean(), capture_output=True, text=True, check=True)
+        print(f"1 GB of input, {what:<26}{time.perf_counter() - begin:>7.2f} s, {int(done.stderr.split()[-1]) / 1e6:>8,.1f} MB read", flush=True)
+
+
+def sample(home: Path, asked: argparse.Namespace) -> None:
+    """A quick trial run of the flights."""
+    took, made = chain(copied(FLIGHTS, home / "sample"), "--sample", str(ROWS))
+    print(f"mlops run --sample {ROWS} on {made['project']}: {took:.1f} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()))
+
+
+def warm(home: Path, asked: argparse.Namespace) -> None:
+    """Warm against cold kernels."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for kind in ("warm", "cold"):
+        root = copied(DIABETES, home / kind)
+        with (root / "mlops.yaml").open("a") as settings:
+            settings.write(f"run: {{kernels: {kind}}}\n")
+        took, made = chain(root)
+        found[kind] = {s: plan.contents(e) for s, e in made["stages"].items()}
+        print(f"{kind} kernels: {took:.1f} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()), flush=True)
+    count = sum(map(len, found["warm"].values()))
+    differ = [f"{s}'s {n}" for s, made in found["warm"].items() for n in made if made[n] != found["cold"][s].get(n)]
+    print(f"{count - len(differ)} of {count} artifacts have the same content{': not ' + ', '.join(differ) if differ else ''}")
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {p.__name__: p for p in (overhead, peers, nothing, growth, sample, warm)}
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("part", nargs="*", help=", ".join(PARTS))
+    asked.add_argument("--tools", type=Path, help="folder of the other tools' virtual environments")
+    asked.add_argument("--times", type=int, default=1, help="times that the chain of overhead is run")
+    asked.add_argument("--stages", type=lambda text: [int(n) for n in text.split(",")], default=[7, 8], help="numbers of small notebooks")
+    asked.add_argument("--project", default="", help="a project for overhead, in place of the two of this folder")
+    asked.add_argument("--rows", type=int, default=0, help="its sample")
+    chosen = asked.parse_args()
+    if unknown := [p for p in chosen.part if p not in PARTS]:
+        asked.error(f"unknown part {unknown[0]!r}; expected {', '.join(PARTS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        chosen.tools = (chosen.tools or Path(folder) / "tools").resolve()
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
+        for name in chosen.part or PARTS:
+            print(f"\n{name}", flush=True)
+            (home := Path(folder) / name).mkdir()
+            PARTS[name](home, chosen)
+        print(f"\nload {os.getloadavg()[0]:.1f} at the end")
+
+
+if __name__ == "__main__":
+    main()
