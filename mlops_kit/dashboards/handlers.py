@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import hmac
-import json
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -69,7 +68,7 @@ class Me(APIHandler):
         name, how = person(self)
         why = "" if name else "A shared token names nobody, so this page is to read only; dashboard.identity in mlops.yaml says who is here."
         refused = {act: refusal(self.settings["people"], name, act) for act in self.settings["acts"]}
-        self.finish(json.dumps({"name": name, "how": how, "why": why, "acts": sorted(refused), "refused": refused}))
+        self.finish({"name": name, "how": how, "why": why, "acts": sorted(refused), "refused": refused})
 
 
 class Decide(APIHandler):
@@ -79,31 +78,35 @@ class Decide(APIHandler):
     async def post(self) -> None:
         """Record a decision, or say in words why not."""
         name, _ = person(self)
-        said = self.get_json_body()
-        if not name:
-            return self.refuse(403, KitError("nobody is known to be here", "a person", "set dashboard.identity in mlops.yaml"))
-        if not isinstance(said, dict) or not all(isinstance(v, str) for v in said.values()):
-            return self.refuse(400, KitError(f"{type(said).__name__} is no decision", "a JSON object of texts: act, version, reason and the two hashes", "load the page again"))
-        act: Act | None = self.settings["acts"].get(said.get("act", ""))
-        if act is None:
-            return self.refuse(400, KitError(f"unknown act {said.get('act', '')!r}", f"one of: {', '.join(sorted(self.settings['acts']))}", "load the page again"))
-        if not said.get("reason", "").strip():
-            return self.refuse(400, KitError("a decision needs a reason", "a sentence that others can read later", "say why"))
         try:
+            act, said = self.act(name)
             sentence = await IOLoop.current().run_in_executor(None, act, name, said)
         except KitError as error:
-            return self.refuse(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400), error)
-        self.settings["decided"] += 1
-        return self.answer(200, {"sentence": sentence})
+            self.set_status(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400))
+            self.finish({"error": error.what, "expected": error.expected, "cure": error.cure})
+        else:
+            self.settings["decided"] += 1
+            self.finish({"sentence": sentence})
 
-    def refuse(self, status: int, error: KitError) -> None:
-        """Say in words why nothing was recorded."""
-        self.answer(status, {"error": error.what, "expected": error.expected, "cure": error.cure})
+    def act(self, name: str) -> tuple[Act, dict[str, str]]:
+        """What is to be done, and what the page said of it.
 
-    def answer(self, status: int, body: dict[str, str]) -> None:
-        """Answer in JSON."""
-        self.set_status(status)
-        self.finish(json.dumps(body))
+        Raises
+        ------
+        KitError
+            If nobody is known to be here, or what came is no decision.
+        """
+        said: Any = self.get_json_body()
+        if not name:
+            raise NotAllowed("nobody is known to be here", "a person", "set dashboard.identity in mlops.yaml")
+        if not isinstance(said, dict) or not all(isinstance(v, str) for v in said.values()):
+            raise KitError(f"{type(said).__name__} is no decision", "a JSON object of texts: act, version, reason and the two hashes", "load the page again")
+        acts: dict[str, Act] = self.settings["acts"]
+        if said.get("act") not in acts:
+            raise KitError(f"unknown act {said.get('act', '')!r}", f"one of: {', '.join(sorted(acts))}", "load the page again")
+        if not said.get("reason", "").strip():
+            raise KitError("a decision needs a reason", "a sentence that others can read later", "say why")
+        return acts[said["act"]], said
 
 
 class Note(APIHandler):
@@ -112,8 +115,7 @@ class Note(APIHandler):
     @tornado.web.authenticated
     async def get(self) -> None:
         """Answer with a sentence, or nothing."""
-        said = await IOLoop.current().run_in_executor(None, self.settings["note"])
-        self.finish(json.dumps({"note": said}))
+        self.finish({"note": await IOLoop.current().run_in_executor(None, self.settings["note"])})
 
 
 class Telling:

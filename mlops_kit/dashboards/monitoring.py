@@ -9,9 +9,7 @@ To add a tab: 1. its macro in that template, 2. its key and name in ``Monitoring
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +17,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mlops_kit import config as configs
-from mlops_kit import decisions
-from mlops_kit.config import Project
-from mlops_kit.dashboards import changed, draw, lines, theme
+from mlops_kit import config, decisions
+from mlops_kit.dashboards import draw, pictures, theme
 from mlops_kit.dashboards.page import Page, rollback
 from mlops_kit.dashboards.theme import Choice, Html
 from mlops_kit.dashboards.watching import ASKED, DAY, LATEST, MOST, Watched
@@ -32,10 +28,6 @@ from mlops_kit.errors import KitError
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Verdict, number
 
-STATES = {
-    "stands": ("act", "▲ Stands still"), "act": ("act", "▲ Act"), "look": ("watch", "◆ Look"), "healthy": ("good", "● Healthy"),
-    "unlabelled": ("faint", "○ No labels yet"), "empty": ("faint", "○ Nothing to judge yet"),
-}  # fmt: skip
 USUAL, SHOWN = 14, 60  # days that say what is usual; days of rows that are drawn
 
 
@@ -56,7 +48,7 @@ class Monitoring(Page):
     due, asked, latest = DUE, ASKED, LATEST  # what the template names
     found: Watched
 
-    def __init__(self, project: Project, file: Path | None = None, windows: int = MOST) -> None:
+    def __init__(self, project: config.Project, file: Path | None = None, windows: int = MOST) -> None:
         self.most, self.metric = windows, METRICS[project.config.headline]
         super().__init__(project, file)
 
@@ -74,7 +66,7 @@ class Monitoring(Page):
 
     @cached_property
     def state(self) -> str:
-        """One of the keys of ``STATES``."""
+        """How the model is, as a word: the template's ``STATES`` say how it looks."""
         found, outcome = self.found, self.proof.outcome if self.proof else ""
         if found.stands:
             return "stands"
@@ -86,11 +78,6 @@ class Monitoring(Page):
         if worst or any(i.seen_by is None for i in found.still) or (outcome == "cannot tell" and self.settled_value is not None):
             return "look"
         return "healthy" if self.settled_value is not None else "unlabelled"
-
-    @property
-    def badge(self) -> tuple[str, str]:
-        """The state's colour; its shape and word."""
-        return STATES[self.state]
 
     @cached_property
     def proof(self) -> Verdict | None:
@@ -151,7 +138,7 @@ class Monitoring(Page):
 
     def next_pass(self) -> str:
         """When the watch passes next, as one says it."""
-        at, today = self.found.following.astimezone(self.zone), datetime.now(self.zone)
+        at, today = (self.found.upto + self.config.watch.every).astimezone(self.zone), datetime.now(self.zone)
         if self.found.lived:
             return full(at, self.zone)
         if at < today:
@@ -182,10 +169,6 @@ class Monitoring(Page):
             return f"it costs about {number(max(value, 0.0))}, too little to act on" if value > 0 else "it costs nothing"
         return f"it costs about {number(value)} of {self.metric.title}" + (f", over the limit of {number(most)}" if value >= most else "")
 
-    def base(self) -> str:
-        """Where the server's pages stand."""
-        return os.environ.get("VOILA_BASE_URL", "/")
-
     def choices(self) -> list[Choice]:
         """The decisions that make sense here."""
         found = self.found
@@ -209,12 +192,12 @@ class Monitoring(Page):
 
     def curve(self, kind: str) -> Html:
         """Performance over time, ``broad`` or ``slim``."""
-        return lines.curve(self, kind)
+        return pictures.curve(self, kind)
 
     def heat(self) -> tuple[list[tuple[str, list[draw.Cell | None]]], list[str]]:
         """Drift by column and window, and the words below the windows."""
         windows = self.found.windows
-        return [changed.line(self, c, windows) for c in changed.ranked(windows)], changed.ticks(self, windows)
+        return [pictures.line(self, c, windows) for c in pictures.ranked(windows)], pictures.ticks(self, windows)
 
     def short(self) -> bool:
         """Whether less is watched than the time in which a season comes twice."""
@@ -258,14 +241,10 @@ class Monitoring(Page):
 
         After everything else, for the page is seen before it is clicked.
         """
-        if not self.ready:
-            return Html()
-        held = {str(w.row.id): w.looked.get("sketches", {}) for w in self.found.windows}
-        text = json.dumps(held, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        return Html(f"<script type=application/json id=sketches>{text}</script>")
+        return theme.guarded("What stands behind the cells?", cure=self.again, caller=lambda: theme.part(self.name, "sketches", self)) if self.ready else Html()
 
 
-def page(project: Project, file: Path | None = None, **asked: str) -> Html:
+def page(project: config.Project, file: Path | None = None, **asked: str) -> Html:
     """The whole page as HTML; ``file`` says where it will stand.
 
     Raises
@@ -281,5 +260,5 @@ def page(project: Project, file: Path | None = None, **asked: str) -> Html:
 
 def open(windows: int = MOST) -> Monitoring:  # noqa: A001 - reads as monitoring.open in a notebook
     """Open the page of the project that stands here, over so many windows."""
-    theme.asked(lambda: Monitoring(configs.load(), windows=windows).html())
-    return Monitoring(configs.load(), windows=windows)
+    theme.asked(lambda: Monitoring(config.load(), windows=windows).html())
+    return Monitoring(config.load(), windows=windows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -11,10 +11,8 @@ import sqlalchemy as sa
 from mlops_kit.config import Project
 from mlops_kit.dashboards import PAGES
 from mlops_kit.dashboards.theme import Choice, Html, guarded, part, served
+from mlops_kit.database import Promotion
 from mlops_kit.errors import KitError
-
-if TYPE_CHECKING:
-    from mlops_kit.database import Promotion
 
 
 class Page:

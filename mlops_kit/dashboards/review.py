@@ -16,9 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlops_kit import config as configs
-from mlops_kit import decisions
-from mlops_kit.config import Project
+from mlops_kit import config, decisions
 from mlops_kit.dashboards import draw, theme, versions
 from mlops_kit.dashboards.page import Page, rollback
 from mlops_kit.dashboards.theme import Choice, Html
@@ -52,7 +50,7 @@ class Review(Page):
     mine: Version
     other: Version | None
 
-    def __init__(self, project: Project, version: str = "", against: str = "", file: Path | None = None) -> None:
+    def __init__(self, project: config.Project, version: str = "", against: str = "", file: Path | None = None) -> None:
         self.asked = version, against
         super().__init__(project, file)
 
@@ -198,10 +196,10 @@ def named(curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Seque
     return out
 
 
-def standing(row: dict[str, Any], other: str, config: configs.Config) -> str:
+def standing(row: dict[str, Any], other: str, settings: config.Config) -> str:
     """How a version stands to another in one metric: the words after its name."""
     if row["metric"] == "cost":
-        apart = f"{money(abs(row['difference']), config.cost.unit)} a {config.row} {'less' if row['difference'] > 0 else 'more'}"
+        apart = f"{money(abs(row['difference']), settings.cost.unit)} a {settings.row} {'less' if row['difference'] > 0 else 'more'}"
         if row["verdict"] in {"better", "worse"}:
             return f"costs {apart} than {other}"
         return f"costs about as much as {other}" if row["verdict"] == "no worse" else f"may cost as much as {other}, which cannot be told yet ({apart})"
@@ -209,12 +207,12 @@ def standing(row: dict[str, Any], other: str, config: configs.Config) -> str:
     return f"{said} {other} in {row['title']} ({row['text']})"
 
 
-def page(project: Project, file: Path | None = None, version: str = "", against: str = "") -> Html:
+def page(project: config.Project, file: Path | None = None, version: str = "", against: str = "") -> Html:
     """The whole page as HTML; ``file`` says where it will stand."""
     return Review(project, version, against, file).html()
 
 
 def open(version: str = "", against: str = "") -> Review:  # noqa: A001 - reads as review.open in a notebook
     """Open the page of the project that stands here; a visitor's address stands over what the notebook names."""
-    asked = theme.asked(lambda: Review(configs.load()).html())
-    return Review(configs.load(), asked.get("version", version), asked.get("against", against))
+    asked = theme.asked(lambda: Review(config.load()).html())
+    return Review(config.load(), asked.get("version", version), asked.get("against", against))

@@ -58,6 +58,11 @@ def served() -> bool:
     return "VOILA_PREHEAT" in os.environ
 
 
+def base() -> str:
+    """Where the server's pages stand."""
+    return os.environ.get("VOILA_BASE_URL", "/")
+
+
 def folder() -> Path:
     """Where style, script and Voilà's template stand."""
     return resources("templates") / "voila" / "templates" / "mlops"
@@ -75,9 +80,9 @@ def templates() -> Environment:
 
     made = Environment(loader=FileSystemLoader([resources("templates") / "dashboards", folder()]), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701 - it is on
     said = (wording.ago, wording.amount, wording.day, wording.duration, wording.ended, wording.full, wording.moment, wording.reason, wording.small, wording.span, capital, heading, words)
-    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, folded, kept, link, numeric, seen, tally)}
+    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, folded, kept, numeric, seen, tally)}
     made.filters |= {"json": json.dumps, "pixels": "{:.1f}".format, "places": "{:.2f}".format}
-    made.globals |= {"guarded": guarded, "served": served, "COLOURS": COLOURS, "MARKS": MARKS}
+    made.globals |= {"base": base, "guarded": guarded, "relative": os.path.relpath, "served": served, "COLOURS": COLOURS, "MARKS": MARKS}
     made.tests["known"] = lambda value: value is not None and value == value
     return made
 
@@ -99,13 +104,6 @@ def guarded(title: str, span: int = 12, cure: str = "mlops run --from review", *
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and must not take the page along
         told = f"{type(error).__name__}: {error}"
     return part("parts", "broken", title, capital(told), cure, span)
-
-
-def link(path: Path, word: str, page: Any) -> Html:
-    """A link to a file of a run: by the server, or as seen from where the page will stand; the word alone in a notebook."""
-    if served():
-        return Html('<a href="{}reports/{}">{}</a>').format(os.environ.get("VOILA_BASE_URL", "/"), path.relative_to(page.project.reports).as_posix(), word)
-    return Html('<a href="{}">{}</a>').format(Path(os.path.relpath(path, page.file.parent)).as_posix(), word) if page.file else Html("{}").format(word)
 
 
 def kept(sentence: str) -> Html:
@@ -132,18 +130,13 @@ def seen(found: Table) -> Any:
     return data.rename(columns={c: f"{c} ({u})" for c, u in found.units.items()})
 
 
-def folded(verdicts: Verdicts) -> tuple[list[Verdict], list[Verdict], str]:
-    """The checks that are shown, those that are folded away, and how many these are in words."""
+def folded(verdicts: Verdicts) -> tuple[list[Verdict], list[Verdict]]:
+    """The checks that are shown, the worst first, and those that are folded away, which pass or do not apply."""
     found = Verdicts.of(verdicts).items
     bad = sum(v.outcome in {"failed", "cannot tell"} for v in found)
     order = [*found[:bad], *sorted(found[bad:], key=lambda v: v.outcome != "passed")]
     few = max(SHOWN, bad + 1)
-    if len(order) - few < 2:
-        return order, [], ""
-    passed = sum(v.outcome == "passed" for v in order[few:])
-    other = len(order) - few - passed
-    more = [f"{passed} more {'passes' if passed == 1 else 'pass'}"] * bool(passed) + [f"{other} not applicable"] * bool(other)
-    return order[:few], order[few:], ", ".join(more)
+    return (order[:few], order[few:]) if len(order) - few > 1 else (order, [])
 
 
 def tally(verdicts: Verdicts) -> str:

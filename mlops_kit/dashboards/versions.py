@@ -12,19 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from mlops_kit import decisions, store
 from mlops_kit import stage as stages
 from mlops_kit.config import Project
 from mlops_kit.dashboards.wording import heading, moment
+from mlops_kit.database import Opinion, Promotion
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Interval, Numbers, Table, Verdict, Verdicts
-
-if TYPE_CHECKING:
-    from mlops_kit.database import Opinion, Promotion
 
 AGAIN = "mlops run --from review"
 

@@ -8,21 +8,17 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_kit import decisions
 from mlops_kit.config import Project
 from mlops_kit.dashboards import versions
-from mlops_kit.database import DUE, Incident, Label, Prediction, Retraining, Watch, Window, rows, session, stamp
+from mlops_kit.database import DUE, Incident, Label, Prediction, Promotion, Retraining, Watch, Window, rows, session, stamp
 from mlops_kit.errors import KitError
 from mlops_kit.results import Interval, Verdict, Verdicts, revive
 from mlops_kit.stage import WAITING
-
-if TYPE_CHECKING:
-    from mlops_kit.dashboards.versions import Version
-    from mlops_kit.database import Promotion
 
 MOST = 26  # windows on the page, the newest
 DAYS, ASKED = 30, 7  # days of money saved, days of who asked
@@ -90,11 +86,6 @@ class Watched:
         self.answered = (Prediction.model == project.config.name, Prediction.moment.is_not(None))
 
     @property
-    def following(self) -> datetime:
-        """The moment of its next pass."""
-        return self.upto + self.config.watch.every
-
-    @property
     def lived(self) -> bool:
         """Whether it lives a past stretch of time and not by the clock."""
         return self.passed - self.upto > 2 * self.config.watch.every
@@ -159,7 +150,7 @@ class Watched:
         return next(iter(self.promotions), None)
 
     @cached_property
-    def made(self) -> dict[str, Version]:
+    def made(self) -> dict[str, versions.Version]:
         """The reviewed versions by number; nothing where no run can be read."""
         try:
             return {v.number: v for v in versions.versions(self.project)}
@@ -167,7 +158,7 @@ class Watched:
             return {}
 
     @cached_property
-    def outcomes(self) -> dict[str, Version]:
+    def outcomes(self) -> dict[str, versions.Version]:
         """The version that a run made, by the run's name."""
         return {v.run.name: v for v in versions.reviewed(self.project)}
 
@@ -211,18 +202,15 @@ class Watched:
         found = dict(self.ask(sa.union_all(*counted)))
         return [(a, int(found[i])) for i, a in enumerate(begins)]
 
-    @cached_property
     def last(self) -> str:
         """The moment of the newest row that was answered; empty where none was."""
         return next((m for m, in self.ask(sa.select(Prediction.moment).where(*self.answered).order_by(Prediction.moment.desc()).limit(1))), "")
 
-    @cached_property
     def answers(self) -> list[tuple[str, str, int, str]]:
         """Who asked which version in the last days, how often, and when last."""
         asked = sa.select(Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)).where(*self.answered, Prediction.moment >= stamp(self.upto - ASKED * DAY))
         return sorted(self.ask(asked.group_by(Prediction.origin, Prediction.version)), key=lambda r: r[3], reverse=True)
 
-    @cached_property
     def endpoint(self) -> datetime | None:
         """When the endpoint answered last, if it did for a row of the last day or a later one."""
         [(found,)] = self.ask(sa.select(sa.func.max(Prediction.at)).where(*self.answered, Prediction.moment >= stamp(self.upto - DAY), Prediction.origin == "endpoint"))
@@ -233,7 +221,6 @@ class Watched:
         asked = sa.select(Prediction.moment, Label.known).join(Label, sa.and_(Label.prediction == Prediction.id, Label.counts))
         return self.ask(asked.where(*self.answered).order_by(Prediction.moment.desc()).limit(most))
 
-    @cached_property
     def labelled(self) -> str:
         """The moment of the newest row whose label is in; empty where none is."""
         return next((m for m, _ in self.labels(1)), "")
@@ -243,7 +230,6 @@ class Watched:
         """How many messages about labels became what."""
         return dict(self.ask(sa.select(Label.word, sa.func.count()).where(Label.model == self.config.name).group_by(Label.word)))
 
-    @cached_property
     def late(self) -> list[float]:
         """How many days the newest labels took to come, in order of length."""
         return sorted((datetime.fromisoformat(known) - datetime.fromisoformat(moment)) / DAY for moment, known in self.labels(LATEST))

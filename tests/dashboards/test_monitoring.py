@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from mlops_kit import config, dashboards, session
-from mlops_kit.dashboards import changed, draw, lines, monitoring, theme
+from mlops_kit.dashboards import draw, monitoring, pictures, theme
 from mlops_kit.dashboards.monitoring import Monitoring
 from mlops_kit.dashboards.wording import moment, span
 from mlops_kit.database import Incident, Prediction, Retraining, Window, rows
@@ -141,7 +141,7 @@ def test_what_lives_is_counted_in_the_database(well: config.Project) -> None:
     assert page.found.days(60)[-1][1] == rounds.LAST and sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
     service = text(page.panel("service"))
     assert f"joined {20 * rounds.A_DAY}" in service and "half of them after 1.0 days" in service and f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
-    assert page.found.late == [1.0] * (20 * rounds.A_DAY)
+    assert page.found.late() == [1.0] * (20 * rounds.A_DAY)
 
 
 def test_the_endpoint_is_told_of_where_it_has_answered(well: config.Project) -> None:
@@ -154,7 +154,7 @@ def test_the_endpoint_is_told_of_where_it_has_answered(well: config.Project) -> 
 
 def test_depth_is_how_far_and_colour_is_what_it_costs(well: config.Project) -> None:
     page = Monitoring(well)
-    made = {name: cells for name, cells in (changed.line(page, c, page.found.windows) for c in changed.ranked(page.found.windows))}
+    made = {name: cells for name, cells in (pictures.line(page, c, page.found.windows) for c in pictures.ranked(page.found.windows))}
     assert list(made)[:3] == ["wind", "its answers", "temp"]  # by what they cost lately
     colours = {n: [c.colour for c in cells if c] for n, cells in made.items()}
     assert colours["wind"] == ["act"] * 3 and colours["temp"] == ["watch"] * 3 and colours["gust"] == ["faint"] * 3 and colours["visib"] == ["blue"] * 3
@@ -170,7 +170,7 @@ def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(told: c
     rounds.decide(told, 2, "retrain", "Yes: it fell.", "succeeded", story.NEW)
     story.serve(told, "8")
     page = Monitoring(told)
-    assert [m[:2] for m in lines.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)] == [(15.0, "16 Jul: version 8")]
+    assert [m[:2] for m in pictures.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)] == [(15.0, "16 Jul: version 8")]
     assert "yes It fell; version 8 serves now" in text(page.panel("now")) and "16 July 2013 yes It fell. policy version 8 serves now" in text(page.panel("retraining"))
     assert page.found.promised("7") == rounds.PROMISED
     story.serve(told, "7")  # going back stands at the last moment that was lived, not in this year
@@ -180,8 +180,8 @@ def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(told: c
 
 def test_a_name_in_the_picture_stands_clear_of_the_lines() -> None:
     flat, dip = [0.5] * 7, [0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.9]
-    assert lines.free(flat, [dip], [0.0, 1.0]) == (1, False)
-    assert lines.free([None, 0.5, 0.5], [], [0.0, 1.0])[0] == 0
+    assert pictures.free(flat, [dip], [0.0, 1.0]) == (1, False)
+    assert pictures.free([None, 0.5, 0.5], [], [0.0, 1.0])[0] == 0
 
 
 def test_what_is_written_by_people_or_stored_runs_nowhere(well: config.Project) -> None:
@@ -198,6 +198,7 @@ def test_a_damaged_window_takes_only_its_cards_along(well: config.Project) -> No
         opened.execute(sa.update(Window).values(looked="{torn"))
     page = Monitoring(well)
     assert "This card cannot be shown" in page.panel("performance") and "mlops watch --once" in page.panel("performance")
+    assert "What stands behind the cells?" in page.html() and page.sketches().count("cannot be shown") == 1
     assert "Fewer rows than usual" in page.panel("incidents") and "cannot be shown" not in page.panel("service") and "What is missing?" in page.panel("data")
 
 

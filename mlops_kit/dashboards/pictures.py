@@ -1,21 +1,24 @@
-"""Is it still good? Realised and estimated performance over time, with what was promised and what was promoted."""
+"""What the pictures of monitoring show: performance over time, with what was promised and promoted; and drift by column and window."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_kit.dashboards import draw
 from mlops_kit.dashboards.theme import Html
-from mlops_kit.dashboards.watching import DAY
-from mlops_kit.dashboards.wording import day, months, span
+from mlops_kit.dashboards.watching import DAY, Stretch
+from mlops_kit.dashboards.wording import SHORT, day, months, span
 from mlops_kit.results import number
 
 if TYPE_CHECKING:
     from mlops_kit.dashboards.monitoring import Monitoring
 
-SIZES = {"broad": (760, 305), "slim": (400, 250)}  # of the picture on a screen and on a phone
+SIZES = {"broad": (760, 305), "slim": (400, 250)}  # of performance over time, on a screen and on a phone
+RECENT = 3  # windows that say which columns come first
+JUDGED = {"alert", "watch", "new category", "infinite"}  # words of a drift whose cost was asked for
+DEEP = 5.0  # times the limit at which a cell is as dark as it gets
 Values = Sequence[float | None]
 
 
@@ -34,10 +37,9 @@ def curve(page: Monitoring, kind: str) -> Html:
         band = [(middle[0] + side * x(until) / 50, *band[0][1:]) for side in (-1, 1)]
     values = [v for v in (*real, *guess, *kept) if v is not None] + [v for _, low, high in band for v in (low, high)]
     levels = draw.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
-    lines = named(list(zip(middle, guess, strict=True)), list(zip(middle, real, strict=True)), [guess, real, kept], levels)
     told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, page.zone)} {number(w.realised().value)}' for w in found.settled[-6:])}"
     slim = kind == "slim"
-    return draw.curve([*promises(page, x, kept, [guess, real], levels), *lines], told, months(begin, until, page.zone, x, 4 if slim else 8), levels, digits(levels), band=band, marks=marks(page, x, slim), size=SIZES[kind])
+    return draw.curve([*promises(page, x, kept, [guess, real], levels), *named(middle, guess, real, kept, levels)], told, months(begin, until, page.zone, x, 4 if slim else 8), levels, digits(levels), band=band, marks=marks(page, x, slim), size=SIZES[kind])
 
 
 def ends(page: Monitoring) -> tuple[datetime, datetime]:
@@ -67,15 +69,14 @@ def free(own: Values, others: Sequence[Values], levels: Sequence[float], taken: 
     return sum(v is not None for v in own[:best]), over
 
 
-def named(guess: list[tuple[float, float | None]], real: list[tuple[float, float | None]], all_: Sequence[Values], levels: Sequence[float]) -> list[draw.Line]:
+def named(middle: Sequence[float], guess: Values, real: Values, kept: Values, levels: Sequence[float]) -> list[draw.Line]:
     """The estimated and the realised line, each named where it stands clear."""
     out, taken = [], list[int]()
-    for points, own, others, colour, dash, name in ((guess, all_[0], all_[1:], "soft", "5 4", "estimated"), (real, all_[1], [all_[0], all_[2]], "blue", "", "realised")):
+    for own, others, colour, dash, name in ((guess, [real, kept], "soft", "5 4", "estimated"), (real, [guess, kept], "blue", "", "realised")):
         at, over = free(own, others, levels, taken)
         taken.append(at)
-        if any(v is not None for v in own):
-            alone = sum(v is not None for v in own) == 1
-            out.append(draw.Line(points, colour, dash, name, at, -10 if over else 18, dots=alone or colour == "blue"))
+        if known := sum(v is not None for v in own):
+            out.append(draw.Line(list(zip(middle, own, strict=True)), colour, dash, name, at, -10 if over else 18, dots=known == 1 or colour == "blue"))
     return out
 
 
@@ -108,3 +109,40 @@ def marks(page: Monitoring, x: Callable[[datetime], float], slim: bool) -> list[
         word = f"{day(at, page.zone)}: version {version}" if not slim and room > 0.2 else f"version {version}" if room > (0.4 if slim else 0.1) else version
         out.append((x(at), word, "good"))
     return out
+
+
+def ranked(windows: list[Stretch]) -> list[str]:
+    """The columns, those that cost most lately first, then those that cost most ever, then by effect."""
+    costs: dict[str, list[float]] = {}
+    for i, window in enumerate(reversed(windows)):
+        for row in window.drift:
+            value = row["cost"] or 0.0
+            costs[row["column"]] = list(map(max, costs.get(row["column"], [0.0] * 3), (value if i < RECENT else 0.0, value, row["effect"] or 0.0)))
+    return sorted(costs, key=lambda c: [-v for v in costs[c]])
+
+
+def line(page: Monitoring, column: str, windows: list[Stretch]) -> tuple[str, list[draw.Cell | None]]:
+    """A column's cells, by window; None where its effect is not known."""
+    found = [next((r for r in w.drift if r["column"] == column and r["effect"] is not None), None) for w in windows]
+    return "its answers" if column == "score" else column, [cell(page, r, w) if r else None for r, w in zip(found, windows, strict=True)]
+
+
+def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> draw.Cell:
+    """A cell. Blue: harmless; amber: it costs something; red: more than a fall that is let pass; grey: not known."""
+    config, value, judged = page.config, row["cost"], row["word"] in JUDGED
+    if value is None:
+        colour, told = ("faint", "what it costs is not known") if judged else ("blue", row["word"])
+    else:
+        colour = "act" if value >= config.monitor.fall else "watch" if value >= config.review.margin else "blue"
+        told = page.price(value)
+    depth = min(1.0, row["effect"] / (DEEP * config.monitor.effect_alert or 1.0))
+    return draw.Cell(depth, colour, f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {number(row['effect'])}; {told}", f"{window.row.id}|{row['column']}")
+
+
+def ticks(page: Monitoring, windows: list[Stretch]) -> list[str]:
+    """A word below a window: the month where one begins; the day where there are few."""
+    starts = [w.start.astimezone(page.zone) for w in windows]
+    if len(starts) < 2 or (starts[-1] - starts[0]).days < SHORT:
+        each = max(1, len(starts) // 6)
+        return [f"{s:%-d %b}" if i % each == 0 else "" for i, s in enumerate(starts)]
+    return [f"{s:%b}" if i == 0 or s.month != starts[i - 1].month else "" for i, s in enumerate(starts)]
