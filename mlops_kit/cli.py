@@ -238,9 +238,10 @@ def status(project: Where = "", as_json: AsJson = False) -> None:
         return
     marked = f" (sample of {made['sample']:,} rows)" if made["sample"] else ""
     print(f"run {made['run']} of {made['project']}{marked}: {made['status']}, started {made['started'][:16]} UTC")
+    width = max(map(len, made["stages"]))
     for name, entry in made["stages"].items():
         said = (entry.get("error") or {}).get("message") or entry.get("sentence") or entry.get("reason", "")
-        print(f"  {name:<9}{manifest.words(entry):<13} {said}")
+        print(f"  {name:<{width}}  {manifest.words(entry):<13} {said}")
 
 
 @app.command()
