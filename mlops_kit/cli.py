@@ -174,7 +174,10 @@ def diff(
     found = compare.compare(opened.project, *(opened.folder(names.get(n, n)) for n in (old, new)))
     if html:
         store.write_text(Path(html), compare.page(found))
-    print(json.dumps(found.to_json_dict()) if as_json else compare.markdown(found) if markdown else f"{found.sentence}\n{html} shows it" if html else compare.text(found))
+    if as_json or markdown or html:
+        print(json.dumps(found.to_json_dict()) if as_json else compare.markdown(found) if markdown else f"{found.sentence}\n{html} shows it")
+    else:
+        compare.show(found)
 
 
 @app.command()
