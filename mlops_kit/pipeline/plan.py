@@ -141,6 +141,17 @@ def contents(entry: Mapping[str, Any]) -> dict[str, str]:
     return {n: a["content"] for n, a in entry.get("artifacts", {}).items() if a.get("content")}
 
 
+def carried(now: fingerprint.Now, history: History, stage: str) -> tuple[Path, Mapping[str, Any]] | None:
+    """A stage that was not chosen, as the newest run of the same sample, moment and branch has it, if all it wrote is as it was."""
+    config = now.project.config
+    wanted = [config.sample, config.as_of.isoformat() if config.as_of else None, config.branch]
+    for folder, made in history:
+        entry = made["stages"].get(stage, {})
+        if [made["sample"], made["as_of"], made.get("branch", "")] == wanted and entry.get("status") in DONE and not [*fingerprint.broken(folder, entry.get("artifacts", {}), now.hashes)]:
+            return folder, entry
+    return None
+
+
 def make(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], force: bool = False, hashes: fingerprint.Hashes | None = None) -> list[Decision]:
     """The plan: a decision for each chosen stage, in their order; nothing is run or written."""
     now, history = fingerprint.Now(project, hashes), History(project)
@@ -148,7 +159,7 @@ def make(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, 
     found = []
     for stage in order(project.config.stages):
         if stage not in chosen:
-            inputs |= next((contents(e) for _, e in history.of(stage)), {})
+            inputs |= contents(kept[1]) if (kept := carried(now, history, stage)) else {}
             continue
         made = decide(now, history, stage, values[stage], inputs, force)
         if made.action == "skip":

@@ -200,18 +200,18 @@ def taken(chain: Chain, stage: str) -> bool:
     """Whether a stage has to be run; one that is skipped, carried over or cannot run is dealt with here."""
     made, config = chain.made, chain.project.config
     blocked = [n for n in config.stages[stage].needs if made["stages"][n]["status"] not in DONE]
+    now = fingerprint.Now(chain.project, chain.hashes)
     if stage in made.get("apart", ()):
         chain.note(stage, status="not run", reason="in its branches")
         return False
-    if stage not in chain.values:  # not chosen: whatever an earlier run of the same kind has
-        old = next(((f, e) for f, m in chain.history if all(m.get(k) == made.get(k) for k in ("sample", "as_of", "branch")) and usable(chain, f, e := m["stages"].get(stage, {}))), None)
+    if stage not in chain.values:
+        old = plan.carried(now, chain.history, stage)
         carry(chain, stage, *old, f"as in {old[0].name}") if old else chain.note(stage, status="not run", reason=NOT_CHOSEN)
         return False
     if blocked:
         chain.note(stage, reason=f"needs {blocked[0]}")
         chain.say(f"{stage}: not run, it needs {blocked[0]}")
         return False
-    now = fingerprint.Now(chain.project, chain.hashes)
     found = plan.decide(now, chain.history, stage, chain.values[stage], chain.inputs(), chain.force)
     if found.origin is not None and found.action == "skip":
         carry(chain, stage, found.origin, found.entry, found.reason)
@@ -223,11 +223,6 @@ def taken(chain: Chain, stage: str) -> bool:
     chain.note(stage, status="running", started=manifest.now(), why=list(found.why), params=params.kept(chain.values[stage]), parts=fingerprint.origins(now))
     chain.say(f"{stage} … {found.reason}", passing=True)
     return True
-
-
-def usable(chain: Chain, folder: Path, entry: Mapping[str, Any]) -> bool:
-    """Whether a stage of an earlier run ended well and all it wrote is as it was."""
-    return entry.get("status") in DONE and not [*fingerprint.broken(folder, entry.get("artifacts", {}), chain.hashes)]
 
 
 def carry(chain: Chain, stage: str, old: Path, entry: Mapping[str, Any], reason: str) -> None:

@@ -270,6 +270,17 @@ def test_a_parameter_on_the_command_line_and_force_run(home: Path) -> None:
     assert said(home, force=True) == ("forced", "forced")
 
 
+def test_a_stage_that_was_not_chosen_is_taken_from_a_run_of_the_same_sample(home: Path) -> None:
+    other = home / "reports" / "99990101-000000-aaaa-sample"
+    shutil.copytree(latest(home), other)
+    made = manifest.read(other)
+    made["sample"] = 5
+    made["stages"]["first"]["artifacts"]["numbers"]["content"] = "of the sample"
+    manifest.write(other, made)
+    project = config.load(home)
+    assert [d.action for d in plan.make(project, ["second"], {"second": run.resolved(project, "second", {})})] == ["skip"]
+
+
 def test_another_version_of_a_package_counts_where_it_was_imported(home: Path, site: Path) -> None:
     for name, reason in (("other", "skip"), ("tiny", "tiny 1.0 → 1.1")):
         (site / f"{name}-1.0.dist-info").rename(site / f"{name}-1.1.dist-info")
