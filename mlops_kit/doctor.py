@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from mlops_kit import config as configs
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError
 from mlops_kit.registry import Registry
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
 
 MACHINE: Registry[Callable[[], str]] = Registry("check of the machine")
 PROJECT: Registry[Callable[[Project], str]] = Registry("check of the project")
@@ -64,8 +63,6 @@ def found(name: str, check: Callable[[], str]) -> Finding:
 @MACHINE.register("Python")
 def python() -> str:
     """The running Python is one that the package allows."""
-    from packaging.specifiers import SpecifierSet
-
     mine, wanted = sys.version.split()[0], metadata.metadata(DISTRIBUTION)["Requires-Python"] or ""
     if not SpecifierSet(wanted).contains(mine, prereleases=True):
         raise KitError(f"Python is {mine}", wanted, "make a new environment with it")
@@ -75,8 +72,6 @@ def python() -> str:
 @MACHINE.register("packages")
 def packages() -> str:
     """What is installed fits what the package says that it needs."""
-    from packaging.requirements import Requirement
-
     needed = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
     needed = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
     unfit = [problem for r in needed if (problem := misfit(r))]

@@ -1,4 +1,4 @@
-"""pandas, numpy and Altair, imported when something of theirs is first used: importing a module loads none of them.
+"""pandas, numpy, scipy's statistics and Altair, imported when first used: importing a module loads none of them.
 
 To add a library: its import for the type checker, and its name below.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["alt", "np", "pd"]
+__all__ = ["alt", "np", "pd", "stats"]
 
 
 class Late:
@@ -29,5 +29,6 @@ if TYPE_CHECKING:
     import altair as alt
     import numpy as np
     import pandas as pd
+    from scipy import stats
 else:
-    alt, np, pd = Late("altair"), Late("numpy"), Late("pandas")
+    alt, np, pd, stats = Late("altair"), Late("numpy"), Late("pandas"), Late("scipy.stats")

@@ -171,20 +171,16 @@ def value(name: str, y: Any, score: Any, threshold: float | None = None) -> floa
     return float(METRICS[name].function(y, score, threshold))
 
 
-def resampled(rows: int, blocks: Any, draws: int, seed: int, strata: Any = None) -> Iterator[np.ndarray]:
-    """Counts of each row in each bootstrap draw; whole blocks, or rows within strata, are drawn."""
+def resampled(rows: int, blocks: Any, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Counts of each row in each bootstrap draw; rows are drawn, or whole blocks."""
     rng = np.random.default_rng(seed)
     codes = np.arange(rows) if blocks is None else np.unique(np.asarray(blocks), return_inverse=True)[1]
-    held = np.zeros(rows, dtype=int) if strata is None or blocks is not None else np.asarray(strata)
-    groups = [np.unique(codes[held == s]) for s in np.unique(held)]
+    count = int(codes.max()) + 1
     for _ in range(draws):
-        counts = np.zeros(codes.max() + 1)
-        for group in groups:
-            counts[group] = np.bincount(rng.integers(0, len(group), len(group)), minlength=len(group))
-        yield counts[codes]
+        yield np.bincount(rng.integers(0, count, count), minlength=count).astype(float)[codes]
 
 
-def aligned(y: Any, scores: list[Any], blocks: Any, strata: Any) -> tuple[np.ndarray, list[np.ndarray], Any, Any]:
+def aligned(y: Any, scores: list[Any], blocks: Any) -> tuple[np.ndarray, list[np.ndarray], Any]:
     """The rows in which label and all scores are finite, sorted by the first score (each draw's sort is then cheap)."""
     y, scores = np.asarray(y, dtype=float), [np.asarray(s, dtype=float) for s in scores]
     for score in scores:
@@ -192,27 +188,26 @@ def aligned(y: Any, scores: list[Any], blocks: Any, strata: Any) -> tuple[np.nda
             raise KitError(f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows")
     finite = np.flatnonzero(np.isfinite(y) & np.all([np.isfinite(s) for s in scores], axis=0))
     kept = finite[np.argsort(scores[0][finite], kind="stable")]
-    cut = [None if v is None else np.asarray(v)[kept] for v in (blocks, strata)]
-    return y[kept], [s[kept] for s in scores], cut[0], cut[1]
+    return y[kept], [s[kept] for s in scores], None if blocks is None else np.asarray(blocks)[kept]
 
 
-def percentiles(point: float, drawn: list[float], level: float) -> Interval:
-    """The interval between the percentiles of what was drawn; without ends if most draws say nothing."""
-    if not math.isfinite(point):
-        return Interval(None, None, None, level)
-    known = np.asarray([d for d in drawn if math.isfinite(d)])
-    if len(known) == 0 or len(known) < len(drawn) / 2:
-        return Interval(point, None, None, level)
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(point, float(low), float(high), level)
+def percentiles(point: float, drawn: list[float]) -> Interval:
+    """The 95 % interval between the percentiles of what was drawn; without ends if most draws say nothing."""
+    known = [d for d in drawn if math.isfinite(d)]
+    if not math.isfinite(point) or not known or len(known) < len(drawn) / 2:
+        return Interval(point if math.isfinite(point) else None)
+    low, high = np.quantile(known, [0.025, 0.975])
+    return Interval(point, float(low), float(high))
 
 
-def drawable(rows: int, blocks: Any) -> bool:
-    """Whether there is enough to resample: rows, or blocks where rows go together."""
-    return rows > 1 if blocks is None else len(np.unique(blocks)) >= FEWEST_BLOCKS
+def bootstrapped(measured: Callable[[np.ndarray], dict[str, float]], rows: int, blocks: Any, draws: int, seed: int) -> dict[str, Interval]:
+    """What is measured of weighted rows, each with its interval; without one if there is too little to resample."""
+    drawable = rows > 1 if blocks is None else len(np.unique(blocks)) >= FEWEST_BLOCKS
+    points, drawn = measured(np.ones(rows)), [measured(w) for w in resampled(rows, blocks, draws, seed)] if drawable else []
+    return {n: percentiles(p, [d[n] for d in drawn]) for n, p in points.items()}
 
 
-def intervals(names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95) -> dict[str, Interval]:
+def intervals(names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> dict[str, Interval]:
     """Metrics with percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
 
     Rows of one day share its weather and its traffic: drawn one by one they would promise too much.
@@ -226,8 +221,6 @@ def intervals(names: Iterable[str], y: Any, score: Any, blocks: Any = None, draw
         Labels and scores; rows where either is missing are left out.
     blocks : array-like, optional
         What rows are drawn together, such as the day. With fewer than 5 blocks there is no interval.
-    strata : array-like, optional
-        Rows are drawn within these, such as the class; not used together with blocks.
 
     Returns
     -------
@@ -235,15 +228,11 @@ def intervals(names: Iterable[str], y: Any, score: Any, blocks: Any = None, draw
         ``value`` is None where the metric cannot be computed, ``low`` and ``high`` where nothing can be drawn.
     """
     chosen = {n: METRICS[n].function for n in names}
-    y, (score,), blocks, strata = aligned(y, [score], blocks, strata)
-    drawn: dict[str, list[float]] = {n: [] for n in chosen}
-    for weights in resampled(len(y), blocks, draws if drawable(len(y), blocks) else 0, seed, strata) if len(y) else ():
-        for name, function in chosen.items():
-            drawn[name].append(function(y, score, threshold, weights))
-    return {n: percentiles(f(y, score, threshold), drawn[n], level) for n, f in chosen.items()}
+    y, (score,), blocks = aligned(y, [score], blocks)
+    return bootstrapped(lambda weights: {n: f(y, score, None, weights) for n, f in chosen.items()}, len(y), blocks, draws, seed)
 
 
-def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int = 0, level: float = 0.95) -> Interval:
+def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> Interval:
     """The sum of ``over`` by the sum of ``under``, with a percentile bootstrap interval.
 
     A mean where ``under`` is one for each row, a share among some rows where it is one for these
@@ -251,13 +240,11 @@ def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int
     """
     over, under = np.asarray(over, dtype=float), np.asarray(under, dtype=float)
 
-    def value(weights: Any) -> float:
+    def value(weights: Any) -> dict[str, float]:
         total = float((weights * under).sum())
-        return float((weights * over).sum()) / total if total > 0 else math.nan
+        return {"": float((weights * over).sum()) / total if total > 0 else math.nan}
 
-    ready = len(over) > 0 and drawable(len(over), blocks)
-    drawn = [value(w) for w in resampled(len(over), blocks, draws, seed)] if ready else []
-    return percentiles(value(np.ones(len(over))), drawn, level)
+    return bootstrapped(value, len(over), blocks, draws, seed)[""]
 
 
 def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float) -> np.ndarray:
@@ -267,7 +254,7 @@ def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cos
     return costs
 
 
-def paired_differences(names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95) -> dict[str, Interval]:
+def paired_differences(names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> dict[str, Interval]:
     """How much better ``a`` is than ``b`` on the same rows, by metric, with paired bootstrap intervals.
 
     Each draw holds the same rows for both, and for all metrics, so that what is hard for both cancels
@@ -280,23 +267,19 @@ def paired_differences(names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any
         ``value`` is None where a metric cannot be computed, ``low`` and ``high`` where nothing can be drawn.
     """
     chosen = {n: METRICS[n] for n in names}
-    y, (a, b), blocks, strata = aligned(y, [a, b], blocks, strata)
+    y, (a, b), blocks = aligned(y, [a, b], blocks)
     order = np.argsort(b, kind="stable")  # the sort in each draw is then cheap for both
     y_b, b = y[order], b[order]
 
-    def gain(known: Metric, weights: np.ndarray) -> float:
-        return known.gain(known.function(y, a, threshold, weights), known.function(y_b, b, threshold, weights[order]))
+    def gains(weights: np.ndarray) -> dict[str, float]:
+        return {n: m.gain(m.function(y, a, None, weights), m.function(y_b, b, None, weights[order])) for n, m in chosen.items()}
 
-    drawn: dict[str, list[float]] = {n: [] for n in chosen}
-    for weights in resampled(len(y), blocks, draws if drawable(len(y), blocks) else 0, seed, strata) if len(y) else ():
-        for name, known in chosen.items():
-            drawn[name].append(gain(known, weights))
-    return {n: percentiles(gain(k, np.ones(len(y))), drawn[n], level) for n, k in chosen.items()}
+    return bootstrapped(gains, len(y), blocks, draws, seed)
 
 
-def paired_difference(name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0, strata: Any = None, threshold: float | None = None, level: float = 0.95) -> Interval:
+def paired_difference(name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> Interval:
     """How much better ``a`` is than ``b`` in one metric; as of ``paired_differences``."""
-    return paired_differences([name], y, a, b, blocks, draws, seed, strata, threshold, level)[name]
+    return paired_differences([name], y, a, b, blocks, draws, seed)[name]
 
 
 def cost_curve(y: Any, score: Any, cost_false_alarm: float, cost_miss: float, thresholds: Any = None) -> pd.DataFrame:

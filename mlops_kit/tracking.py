@@ -10,26 +10,32 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import logging
 import os
 import sqlite3
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_kit import decisions
+from filelock import FileLock
+
+from mlops_kit import decisions, sources, store
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError, RunFailed
-from mlops_kit.late import np, pd
+from mlops_kit.late import Late, np, pd
 from mlops_kit.results import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mlflow import MlflowClient
+    import mlflow
+    import skops.io as skops
 
     from mlops_kit.stage import Stage
+else:
+    mlflow, skops = Late("mlflow"), Late("skops.io")
 
 # Types that a model of ours may hold beside those that skops itself vouches for (scikit-learn's and NumPy's
 # public ones). A partial is harmless by itself: skops lists the function inside it as a type of its own.
@@ -50,7 +56,7 @@ def store_file(project: Project) -> Path | None:
 
 
 @contextmanager
-def connected(project: Project) -> Iterator[MlflowClient]:
+def connected(project: Project) -> Iterator[mlflow.MlflowClient]:
     """MLflow on the project's store, made if it is new, mended if the project's folder has moved.
 
     One process at a time makes the store (its migration does not bear two); the others wait.
@@ -58,11 +64,6 @@ def connected(project: Project) -> Iterator[MlflowClient]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    import logging
-
-    import mlflow
-    from filelock import FileLock
-
     for name in ("mlflow", "alembic"):  # a fresh store tells of each of its migrations
         logging.getLogger(name).setLevel(logging.WARNING)
     file = store_file(project)
@@ -82,7 +83,7 @@ def connected(project: Project) -> Iterator[MlflowClient]:
     yield client
 
 
-def experiment(project: Project, client: MlflowClient) -> str:
+def experiment(project: Project, client: mlflow.MlflowClient) -> str:
     """The id of the project's experiment, made if it is new."""
     found = client.get_experiment_by_name(project.config.name)
     if found is not None:
@@ -144,9 +145,7 @@ def trusted_types(file: Path) -> list[str]:
     RunFailed
         Naming the first type that is not.
     """
-    import skops.io
-
-    asked = skops.io.get_untrusted_types(file=file)
+    asked = skops.get_untrusted_types(file=file)
     for name in asked:
         if name not in ALLOWED and not name.startswith(ALLOWED_PREFIX):
             raise RunFailed(f"the model holds the type {name!r}, which is not on the allow-list", "scikit-learn's, skrub's and LightGBM's own types", "build the model from these, or add a type that you have read to tracking.ALLOWED")
@@ -155,14 +154,11 @@ def trusted_types(file: Path) -> list[str]:
 
 def signature(model: Any, example: pd.DataFrame, binary: bool) -> Any:
     """The model's signature; no column is required, for the pipeline knows what to do with a missing value."""
-    from mlflow.models import ModelSignature, infer_signature
-    from mlflow.types import ColSpec, Schema
-
-    found = infer_signature(example, model.predict_proba(example) if binary else model.predict(example))
-    return ModelSignature(inputs=Schema([ColSpec(c.type, c.name, required=False) for c in found.inputs]), outputs=found.outputs)
+    found = mlflow.models.infer_signature(example, model.predict_proba(example) if binary else model.predict(example))
+    return mlflow.models.ModelSignature(inputs=mlflow.types.Schema([mlflow.types.ColSpec(c.type, c.name, required=False) for c in found.inputs]), outputs=found.outputs)
 
 
-def save_model(client: MlflowClient, project: Project, name: str, model: Any, example: pd.DataFrame, facts: dict[str, Any]) -> dict[str, str]:
+def save_model(client: mlflow.MlflowClient, project: Project, name: str, model: Any, example: pd.DataFrame, facts: dict[str, Any]) -> dict[str, str]:
     """Log a fitted pipeline into the active run, in skops format with signature, example and given requirements.
 
     Returns
@@ -170,17 +166,10 @@ def save_model(client: MlflowClient, project: Project, name: str, model: Any, ex
     dict
         ``uri`` (``models:/m-…``), ``model_hash`` (canonical), ``sha256`` (of the file).
     """
-    import tempfile
-
-    import mlflow
-    import skops.io
-
-    from mlops_kit import store
-
     binary = project.config.task == "binary"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.skops"
-        skops.io.dump(model, file)
+        skops.dump(model, file)
         trusted, content = trusted_types(file), model_hash(file)
     info = mlflow.sklearn.log_model(
         model, name=name, serialization_format="skops", skops_trusted_types=trusted, pyfunc_predict_fn="predict_proba" if binary else "predict",
@@ -215,8 +204,6 @@ def log_training(project: Project, models: dict[str, Any], example: pd.DataFrame
     dict
         ``run`` (its id), and for each model what ``save_model`` returns.
     """
-    import mlflow
-
     trials, recipe = search
     with connected(project) as client, mlflow.start_run(experiment_id=experiment(project, client), tags=tags) as active:
         mlflow.log_params({"family": recipe["family"], **recipe["params"], "threshold": recipe["threshold"]})
@@ -230,10 +217,8 @@ def log_training(project: Project, models: dict[str, Any], example: pd.DataFrame
     return {"run": active.info.run_id, **saved}
 
 
-def model_file(client: MlflowClient, uri: str) -> Path:
+def model_file(client: mlflow.MlflowClient, uri: str) -> Path:
     """The skops file behind a model's URI, on this machine."""
-    import mlflow
-
     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
     found = sorted(folder.glob("*.skops"))
     if not found:
@@ -249,10 +234,6 @@ def load_model(project: Project, record: dict[str, str]) -> Any:
     RunFailed
         If the file is not the one that was recorded, or holds a type that is not allowed.
     """
-    import skops.io
-
-    from mlops_kit import store
-
     with connected(project) as client:
         file = model_file(client, record["uri"])
     found = store.sha256(file)
@@ -261,7 +242,7 @@ def load_model(project: Project, record: dict[str, str]) -> Any:
     content = model_hash(file)  # a registry's record can be pointed at another file, with that file's own hash
     if content != record["model_hash"]:
         raise RunFailed(f"the file holds another model: {content[:12]}", record["model_hash"][:12], "mlops rollback --reason …, or mlops run")
-    return skops.io.load(file, trusted=trusted_types(file))
+    return skops.load(file, trusted=trusted_types(file))
 
 
 def scores(project: Project, model: Any, frame: pd.DataFrame) -> np.ndarray:
@@ -298,12 +279,10 @@ def facts_of(project: Project, version: str) -> dict[str, Any]:
     RunFailed
         If there is no such version, or no review registered it.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         with connected(project) as client:
             tags = client.get_model_version(project.config.name, version).tags
-    except MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         raise RunFailed(f"the registry has no version {version!r} of {project.config.name}", "a version that a review registered", "mlops run") from error
     absent = sorted(FACTS - set(tags))
     if absent:
@@ -313,8 +292,6 @@ def facts_of(project: Project, version: str) -> dict[str, Any]:
 
 def follow(project: Project) -> str:
     """Set MLflow's aliases to what the database of decisions says; the version that ``champion`` stood on before."""
-    from mlflow.exceptions import MlflowException
-
     present = decisions.current(project)
     if present is None:
         return ""
@@ -322,7 +299,7 @@ def follow(project: Project) -> str:
     with connected(project) as client:
         try:
             stood = str(client.get_model_version_by_alias(name, "champion").version)
-        except MlflowException:
+        except mlflow.exceptions.MlflowException:
             stood = ""
         for alias, version in (("champion", present.version), ("previous", present.before)):
             if version and (alias != "champion" or stood != version):
@@ -332,13 +309,11 @@ def follow(project: Project) -> str:
 
 def alias_note(project: Project) -> str:
     """Where MLflow's ``champion`` points if not to the version that serves, in words; empty if all is well."""
-    from mlflow.exceptions import MlflowException
-
     present = decisions.current(project)
     with connected(project) as client:
         try:
             stands = client.get_model_version_by_alias(project.config.name, "champion")
-        except MlflowException:
+        except mlflow.exceptions.MlflowException:
             return "" if present is None else f"is not set; version {present.version} serves"
     if present is not None and str(stands.version) == present.version:
         return ""
@@ -384,8 +359,6 @@ def unseen(stage: Stage, present: dict[str, Any], rows: pd.DataFrame) -> tuple[d
 
 def rows_hash(stage: Stage, rows: pd.DataFrame) -> str:
     """Which rows these are, whatever their order."""
-    from mlops_kit import sources, store
-
     keys = sources.keys(stage.project)
     return store.table_hash(rows[keys].sort_values(keys, ignore_index=True))
 
@@ -398,8 +371,6 @@ def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
     dict
         ``version`` (a number as text, or None), ``model_hash``, ``outcome`` (a sentence).
     """
-    from mlops_kit import store
-
     record, rows, time = stage.read("model"), stage.read("judged_scores"), stage.config.time
     passed = not any(v.blocks for v in verdicts)
     judged = {**record["judged"], "from": str(rows[time].min()) if time else "", "rows": rows_hash(stage, rows)}
@@ -422,26 +393,24 @@ def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
     return {"version": found, "model_hash": record["model_hash"], "passed": passed, "outcome": f"Version {found} is registered as challenger."}
 
 
-def find_version(client: MlflowClient, project: Project, content: str, uri: str) -> str | None:
+def find_version(client: mlflow.MlflowClient, project: Project, content: str, uri: str) -> str | None:
     """The number of the version made from this very model, or None."""
     found = client.search_model_versions(f"name = '{project.config.name}'")
     same = [v for v in found if v.tags.get("model_hash") == content and v.tags.get("uri") == uri]
     return str(same[0].version) if same else None
 
 
-def new_version(client: MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]) -> str:
+def new_version(client: mlflow.MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]) -> str:
     """Make a version of the project's registered model."""
-    from mlflow.exceptions import MlflowException
-
     try:
         client.create_registered_model(project.config.name)
-    except MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     return str(client.create_model_version(project.config.name, record["uri"], tags=tags).version)
 
 
-def renew(client: MlflowClient, project: Project, version: str, tags: dict[str, str]) -> None:
+def renew(client: mlflow.MlflowClient, project: Project, version: str, tags: dict[str, str]) -> None:
     """Record what a later review says of a version that has never served; who made it stays, and what was said of the earlier evidence counts no more."""
     for key, value in tags.items():
         if key != "author":

@@ -14,16 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from filelock import FileLock, Timeout
 
 from mlops_kit import config as configs
 from mlops_kit import decisions, sources, tracking
-from mlops_kit.database import DUE, Prediction, Retraining, Watch, Window, now, rows, session, stamp
+from mlops_kit.database import DUE, Incident, Prediction, Retraining, Watch, Window, now, rows, session, stamp
+from mlops_kit.deploy import batch, labels, predictions
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.late import pd
 from mlops_kit.monitor import incidents, windows
 from mlops_kit.results import number, percent, plain, revive
+from mlops_kit.retrain import policy
 from mlops_kit.stage import WAITING
 
 if TYPE_CHECKING:
@@ -94,8 +98,6 @@ class Watcher:
 
     def score(self, state: Watch, at: datetime) -> int:
         """Score what is new, then move the mark; a row that turns up late is scored too."""
-        from mlops_kit.deploy import batch, predictions
-
         facts, model = self.serving()
         upto, since = datetime.fromisoformat(state.upto), datetime.fromisoformat(state.since)
         first = max(since, upto - LATE)
@@ -113,19 +115,15 @@ class Watcher:
 
     def fresh(self, history: pd.DataFrame, first: datetime) -> pd.DataFrame:
         """The rows from a moment on that nobody has scored."""
-        from mlops_kit.deploy.predictions import named_row
-
         recent = history[history[self.config.time] >= first].reset_index(drop=True)
         with session(self.project) as opened:
             done = set(opened.scalars(sa.select(Prediction.key).where(Prediction.model == self.config.name, Prediction.origin == "watch", Prediction.moment >= stamp(first))))
-        named = [named_row(k) for k in recent[sources.keys(self.project)].itertuples(index=False, name=None)]
+        named = [predictions.named_row(k) for k in recent[sources.keys(self.project)].itertuples(index=False, name=None)]
         kept: pd.DataFrame = recent[[k not in done for k in named]].reset_index(drop=True)
         return kept
 
     def collect(self, at: datetime) -> dict[str, int]:
         """Import the labels known by now."""
-        from mlops_kit.deploy import labels
-
         first = labels.earliest(self.project)
         return labels.collect(self.project, self.history.upto(at, first), at)
 
@@ -139,8 +137,6 @@ class Watcher:
 
     def answered(self, start: datetime, end: datetime, version: str = "") -> tuple[pd.DataFrame, str, dict[str, int]]:
         """A window's answers of one version (the last that gave enough of them, or most), that version, and rows by version."""
-        from mlops_kit.deploy import predictions
-
         found = predictions.between(self.project, start, end)
         counted = {str(v): int(n) for v, n in found["version"].value_counts().items()}
         enough = [v for v in found["version"].iloc[::-1].unique() if counted[v] >= self.config.monitor.rows]
@@ -149,8 +145,6 @@ class Watcher:
 
     def look(self, start: datetime, end: datetime, at: datetime) -> None:
         """Monitor a window without labels, once; raise what persists."""
-        from mlops_kit.deploy import predictions
-
         found, version, counted = self.answered(start, end)
         known = self.reference(version)
         made = {**windows.look(self.project, known, found, predictions.unpacked(found, known.features)), "names": plain(counted)}
@@ -173,8 +167,6 @@ class Watcher:
 
     def settle(self, window: Window, at: datetime, later: str) -> None:
         """Hold a window's labels against the promise, once; raise or close incidents; decide on retraining unless a later one does."""
-        from mlops_kit.retrain import policy
-
         found, _, _ = self.answered(datetime.fromisoformat(window.start), datetime.fromisoformat(window.end), window.version)
         looked, facts = revive(json.loads(window.looked)), self.serving()[0]
         earlier = [json.loads(w.settled)["gap"] for w in self.windows() if w.settled and w.start < window.start and w.version == window.version]
@@ -237,8 +229,6 @@ class Watcher:
 
 def local(config: configs.Config, moment: datetime) -> str:
     """A moment in the project's zone, without a clock at midnight."""
-    from zoneinfo import ZoneInfo
-
     return moment.astimezone(ZoneInfo(config.timezone)).strftime("%Y-%m-%d %H:%M").removesuffix(" 00:00")
 
 
@@ -280,8 +270,6 @@ def alone(project: configs.Project) -> Iterator[None]:
     RunFailed
         If another goes on.
     """
-    from filelock import FileLock, Timeout
-
     file = project.path(".mlops") / "watch.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(file), timeout=0)
@@ -360,8 +348,6 @@ def ask(project: configs.Project, by: str, why: str) -> Retraining:
 
 def summary(project: configs.Project) -> str:
     """How things stand, in a sentence."""
-    from mlops_kit.database import Incident
-
     made = [w for w in rows(project, sa.select(Window).where(Window.model == project.config.name))]
     runs = rows(project, sa.select(Retraining).where(Retraining.model == project.config.name, Retraining.run != ""))
     still = rows(project, sa.select(Incident).where(Incident.model == project.config.name, Incident.closed.is_(None)))

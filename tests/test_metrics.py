@@ -155,12 +155,6 @@ def test_too_few_days_give_a_value_without_an_interval() -> None:
     assert found.value is not None and found.low is None and found.high is None
 
 
-def test_strata_keep_the_number_of_each_class() -> None:
-    y = np.array([1.0] * 5 + [0.0] * 95)
-    for counts in metrics.resampled(100, None, 20, 0, strata=y):
-        assert (counts[y == 1].sum(), counts.sum()) == (5, 100)
-
-
 def test_a_draw_holds_whole_blocks() -> None:
     block = np.repeat(np.arange(10), 3)
     for counts in metrics.resampled(30, block, 20, 0):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from mlops_kit import contract, features, sources, tracking
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError
 from mlops_kit.late import np, pd
 from mlops_kit.results import Table, number, percent
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from mlops_kit.stage import Stage
+from mlops_kit.stage import Stage
 
 
 def period(stage: Stage) -> pd.DataFrame:

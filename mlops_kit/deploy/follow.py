@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from mlops_kit import decisions, features, sources, stage, store, tracking
 from mlops_kit.config import Project
 from mlops_kit.database import Promotion, now
@@ -142,8 +144,6 @@ class Follower:
         RunFailed
             If it is not the approved one any more, or does not stand the rows of ``stand``.
         """
-        from threadpoolctl import threadpool_limits
-
         if self.history is None:
             raise RunFailed(f"the source was not read: {self.troubles.get('source', 'not yet')}")
         found = tracking.champion(self.project)

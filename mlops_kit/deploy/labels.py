@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from mlops_kit import contract, features, sources
 from mlops_kit.config import Project
@@ -22,9 +23,6 @@ from mlops_kit.database import Label, Prediction, exists, session, stamp
 from mlops_kit.deploy.predictions import MANY, named_row, with_labels
 from mlops_kit.errors import KitError
 from mlops_kit.late import pd
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 COUNTS = ("joined", "corrected")  # words of a label that counts
 WORDS = ("joined", "corrected", "repeated", "outdated", "unknown", "refused")

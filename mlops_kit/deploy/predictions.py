@@ -7,19 +7,17 @@ in the middle starts over without doubling a row.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
+import orjson
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from mlops_kit import sources
 from mlops_kit.config import Project
 from mlops_kit.database import Label, Prediction, exists, session, stamp
 from mlops_kit.late import pd
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from sqlalchemy.orm import Session
 
 MANY = 500  # values of an IN list at most
 
@@ -55,8 +53,6 @@ def named_row(values: Iterable[Any]) -> str:
 
 def packed(values: Iterable[Any]) -> str:
     """A row's features as a JSON list; what is missing is null, what JSON does not know is text."""
-    import orjson
-
     return orjson.dumps([None if v is None or v != v else v for v in values], default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
@@ -114,8 +110,6 @@ def unpacked(found: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     columns : list of str
         That version's features, in its order.
     """
-    import orjson
-
     made = pd.DataFrame([orjson.loads(text) for text in found["features"]], columns=columns, index=found.index)
     empty = {c: float for c in columns if made[c].isna().all()}
     return made.astype(empty)

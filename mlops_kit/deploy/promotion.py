@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import decisions, tracking
 from mlops_kit.database import Opinion
 from mlops_kit.errors import Waiting
 from mlops_kit.results import Outcome, Verdict
-
-if TYPE_CHECKING:
-    from mlops_kit.stage import Stage
+from mlops_kit.stage import Stage
 
 
 def decide(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:

@@ -19,19 +19,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import orjson
+from threadpoolctl import threadpool_limits
 
 from mlops_kit import sources
 from mlops_kit.config import Project
 from mlops_kit.database import Prediction, session, stamp
 from mlops_kit.deploy import batch, follow, predictions
+from mlops_kit.deploy.follow import Served
 from mlops_kit.deploy.labels import Coder
 from mlops_kit.deploy.schema import problem
 from mlops_kit.errors import KitError
 from mlops_kit.late import pd
-
-if TYPE_CHECKING:
-    from mlops_kit.deploy.follow import Served
 
 log = logging.getLogger(__name__)
 ORIGIN = "endpoint"
@@ -66,8 +67,6 @@ class Job:
 
     @cached_property
     def body(self) -> str:
-        import orjson
-
         return hashlib.sha256(orjson.dumps(self.rows, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -115,8 +114,6 @@ class Scorer:
 
     def run(self) -> None:
         """The thread's work."""
-        from threadpoolctl import threadpool_limits
-
         with threadpool_limits(1):  # two threads for one row cost more than they bring
             while (jobs := self.next()) is not None:
                 for job, found in zip(jobs, self.work(jobs), strict=True):

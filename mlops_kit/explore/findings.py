@@ -17,7 +17,7 @@ from typing import Any
 from mlops_kit import features, sources
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError, nearest
-from mlops_kit.late import pd
+from mlops_kit.late import pd, stats
 from mlops_kit.registry import Registry
 from mlops_kit.results import Table, Verdict, number, percent
 
@@ -89,8 +89,6 @@ def estimate(values: pd.Series, task: str) -> tuple[float, float, float]:
     Student, "The probable error of a mean", Biometrika 6 (1908). No rows give no mean, and one row,
     or rows without spread to go by, no interval of a mean.
     """
-    from scipy import stats
-
     known = values.dropna().to_numpy(dtype="float64")
     if len(known) == 0:
         return float("nan"), float("nan"), float("nan")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from mlops_kit import config as configs
 from mlops_kit import features as feature_store
-from mlops_kit.late import np, pd
+from mlops_kit.late import np, pd, stats
 from mlops_kit.registry import Registry
 from mlops_kit.results import Table, Verdict, number, percent
 
@@ -55,12 +55,7 @@ DRIFT_TESTS: Registry[DriftTest] = Registry("drift test")
 
 def drift_test(name: str, *kinds: str) -> Callable[[Test], Test]:
     """Register the decorated function for these kinds of column."""
-
-    def keep(function: Test) -> Test:
-        DRIFT_TESTS.register(name)(DriftTest(kinds, function))
-        return function
-
-    return keep
+    return lambda function: DRIFT_TESTS.register(name)(DriftTest(kinds, function)).function
 
 
 @drift_test("ks", "number")
@@ -71,8 +66,6 @@ def kolmogorov_smirnov(reference: Any, current: Any) -> Measured:
     distribution (Marsaglia, Tsang & Wang 2003, J. Stat. Softw. 8(18)), and the correction is to D²
     what Bergsma's is to V². The p-value is scipy's asymptotic one (conservative with ties).
     """
-    from scipy import stats
-
     first, second = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
     found = stats.ks_2samp(first, second, method="asymp")
     bias = math.pi**2 / 12 * (1 / len(first) + 1 / len(second))
@@ -87,8 +80,6 @@ def cramers_v(reference: Any, current: Any) -> Measured:
     same (n = 4 n₁ n₂ / (n₁ + n₂)), so that V does not shrink when the window is short; for sides of one
     size this is Bergsma's formula as printed. Categories expected fewer than five times are pooled.
     """
-    from scipy import stats
-
     counts = pooled(*counted(reference, current))
     if counts.shape[1] < 2:
         return Measured(0.0, 0.0, 1.0)
@@ -176,8 +167,6 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Iterable[st
         A row a column: the test's statistic, the effect less its bias, its floor, the p-value as it is
         and adjusted over the columns, the shares missing, the word, and why. No rows in: no rows out.
     """
-    from scipy import stats
-
     if current.empty or reference.empty:
         return Table("Drift by column", "Not applicable: there are no scored rows to compare.", pd.DataFrame(columns=COLUMNS))
     rows = [measured(c, reference, current, limits, seed) for c in dict.fromkeys(columns)]

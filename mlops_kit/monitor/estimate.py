@@ -45,12 +45,10 @@ def estimated(score: Any, days: Any, calibrated: Any, config: configs.Config, se
     chance, function = calibrated.predict(score), metrics.METRICS[config.headline].function
     y, both = np.tile([1.0, 0.0], len(score)), np.repeat(score, 2)
 
-    def expected(weights: np.ndarray | None = None) -> float:
-        drawn = np.ones(len(score)) if weights is None else weights
-        return function(y, both, None, np.column_stack([chance * drawn, (1 - chance) * drawn]).ravel())
+    def expected(weights: np.ndarray) -> dict[str, float]:
+        return {"": function(y, both, None, np.column_stack([chance * weights, (1 - chance) * weights]).ravel())}
 
-    draws = config.review.draws if metrics.drawable(len(score), blocks) else 0
-    return metrics.percentiles(expected(), [expected(w) for w in metrics.resampled(len(score), blocks, draws, seed)] if draws else [], 0.95)
+    return metrics.bootstrapped(expected, len(score), blocks, config.review.draws, seed)[""]
 
 
 def levels(reference: pd.Series, current: pd.Series) -> tuple[np.ndarray, np.ndarray, list[str]]:

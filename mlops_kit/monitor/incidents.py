@@ -9,9 +9,11 @@ To add a cause: a ``Cause`` in ``causes``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from mlops_kit.config import Config, Project
 from mlops_kit.database import Incident, now, session
@@ -19,11 +21,6 @@ from mlops_kit.decisions import may
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Verdict, number
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from sqlalchemy.orm import Session
 
 RECENT = 3  # windows among which a drift has to persist
 

@@ -18,7 +18,7 @@ from mlops_kit import config as configs
 from mlops_kit.config import duration_text
 from mlops_kit.late import pd
 from mlops_kit.registry import Registry
-from mlops_kit.results import Table, Verdict, Verdicts
+from mlops_kit.results import Outcome, Table, Verdict, Verdicts
 
 Role = Literal["stop", "reason", "guard"]
 
@@ -40,10 +40,9 @@ class Facts:
         """Monitoring's verdict of a check, if it gave one."""
         return next((v for v in self.alerts if v.check == check), None)
 
-    def failed(self, check: str) -> Verdict | None:
-        """The verdict of a check that failed, else None."""
-        found = self.verdict(check)
-        return found if found and found.outcome == "failed" else None
+    def failed(self, *checks: str) -> str:
+        """What is said of the first of these checks that failed; nothing if none did."""
+        return next((v.sentence for c in checks if (v := self.verdict(c)) and v.outcome == "failed"), "")
 
 
 Function = Callable[[Facts], str]
@@ -62,19 +61,13 @@ RULES: Registry[Rule] = Registry("retraining rule")
 
 def rule(name: str, role: Role) -> Callable[[Function], Function]:
     """Register the decorated function as a rule."""
-
-    def keep(function: Function) -> Function:
-        RULES.register(name)(Rule(role, function))
-        return function
-
-    return keep
+    return lambda function: RULES.register(name)(Rule(role, function)).function
 
 
 @rule("schema", "stop")
 def broken_schema(facts: Facts) -> str:
     """Columns that are gone or changed their type would teach the next model the fault."""
-    found = facts.failed("schema")
-    return found.sentence if found else ""
+    return facts.failed("schema")
 
 
 @rule("missing", "stop")
@@ -90,22 +83,19 @@ def vanished(facts: Facts) -> str:
 @rule("fall", "reason")
 def fallen(facts: Facts) -> str:
     """The labels prove a fall."""
-    found = facts.failed("realised")
-    return found.sentence if found and facts.config.retrain.on_fall else ""
+    return facts.failed("realised") if facts.config.retrain.on_fall else ""
 
 
 @rule("drift", "reason")
 def drifted(facts: Facts) -> str:
     """Drift, where the project wants to retrain on drift alone."""
-    found = facts.failed("drift") or facts.failed("score_drift")
-    return found.sentence if found and facts.config.retrain.on_drift else ""
+    return facts.failed("drift", "score_drift") if facts.config.retrain.on_drift else ""
 
 
 @rule("gap", "reason")
 def no_longer_holds(facts: Facts) -> str:
     """The labels stay below what the probabilities promise: what the model learnt has changed."""
-    found = facts.failed("gap")
-    return found.sentence if found and facts.config.retrain.on_gap else ""
+    return facts.failed("gap") if facts.config.retrain.on_gap else ""
 
 
 @rule("age", "reason")
@@ -177,7 +167,7 @@ def unmoved(facts: Facts) -> str:
     if found.outcome == "failed":
         return f"{found.sentence} retrain.on_fall is off."
     drift = facts.failed("drift")
-    return found.sentence + (f" Drift alone is no reason: {drift.sentence}" if drift else "")
+    return found.sentence + (f" Drift alone is no reason: {drift}" if drift else "")
 
 
 def labelled(realised: Table) -> int:
@@ -201,11 +191,7 @@ def settings(config: configs.Config) -> Table:
 
 def gate(decision: dict[str, Any]) -> Verdict:
     """The decision as a verdict; a stop would block a retrain, had this stage started one."""
-    ways: dict[str, tuple[Any, Any, str]] = {
-        "keep": ("passed", "warns", ""),
-        "retrain": ("failed", "warns", decision["command"]),
-        "wait": ("cannot tell", "warns", "wait for labels; the next run decides again"),
-        "stop": ("failed", "blocks", "mend the data first"),
-    }
-    outcome, severity, cure = ways[decision["action"]]
-    return Verdict("retrain", "The model may stay", outcome, severity, decision["reason"], cure=cure)
+    outcomes: dict[str, Outcome] = {"keep": "passed", "retrain": "failed", "wait": "cannot tell", "stop": "failed"}
+    cures = {"retrain": decision["command"], "wait": "wait for labels; the next run decides again", "stop": "mend the data first"}
+    action = decision["action"]
+    return Verdict("retrain", "The model may stay", outcomes[action], "blocks" if action == "stop" else "warns", decision["reason"], cure=cures.get(action, ""))

@@ -19,6 +19,7 @@ from mlops_kit.config import Config
 from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Table, money, number, percent
 from mlops_kit.review.evidence import NO_CHAMPION, Comparison, days
+from mlops_kit.review.explain import answers
 from mlops_kit.review.slices import grouped
 
 THIS = "this version"
@@ -61,8 +62,6 @@ def rival(champion: Mapping[str, Any] | None, opponent: tuple[Any, list[str], st
     opponent : model or None, list of str, str
         Who answers for it, from which columns, and how that came about (``tracking.opponent``).
     """
-    from mlops_kit.review.explain import answers
-
     model, columns, how = opponent
     name = f"version {champion['version']}" if champion else ""
     if champion is None or model is None:

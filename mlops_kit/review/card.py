@@ -8,9 +8,11 @@ version, so that equal inputs give an equal file; it asks nothing of any other h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mlops_kit.config import Config, Project, duration_text
 from mlops_kit.errors import KitError, nearest
@@ -43,8 +45,6 @@ def people(project: Project) -> dict[str, str]:
     KitError
         If the file is not keys and values, or has a key that the card does not know.
     """
-    import yaml
-
     file: Path = project.path(FILE)
     if not file.exists():
         return {}
@@ -115,10 +115,9 @@ def markdown(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts
 
 def rows_markdown(frame: pd.DataFrame) -> str:
     """A table as Markdown's rows; what a value holds of Markdown's own signs is taken literally."""
-    import html
 
     def cell(value: Any) -> str:
-        return html.unescape(cell_html(value)).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+        return unescape(cell_html(value)).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
     lines = ["| " + " | ".join(map(cell, row)) + " |" for row in [tuple(frame.columns), *frame.itertuples(index=False, name=None)]]
     return "\n".join([lines[0], "|" + " --- |" * len(frame.columns), *lines[1:]])

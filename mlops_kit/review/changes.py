@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +117,6 @@ def code(book: Path) -> list[str]:
 
 def installed(name: str) -> str:
     """The version of a package in this kernel."""
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return version(name)
     except PackageNotFoundError:
@@ -184,8 +184,6 @@ def chosen(made: Made, limits: bool) -> dict[str, Any]:
 
 def cells(new: Mapping[str, list[str]], old: Mapping[str, list[str]]) -> list[str]:
     """How many code cells of each notebook were changed, added or taken out."""
-    from difflib import SequenceMatcher
-
     counts = {n: sum(max(b - a, d - c) for tag, a, b, c, d in SequenceMatcher(None, old[n], new[n], autojunk=False).get_opcodes() if tag != "equal") for n in new if n in old}
     return [f"{c} {'cell' if c == 1 else 'cells'} in {n}" for n, c in counts.items() if c]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlops_kit import metrics
+from mlops_kit import features, metrics
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.late import np, pd
@@ -53,8 +53,6 @@ def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), d
     KitError
         If a column is not in the frame.
     """
-    from mlops_kit import features
-
     chosen = list(columns) or config.review.slices or coarse(frame, config, [c for c in features.names(config, frame) if c not in JUDGED])
     for name in chosen:
         if name not in frame.columns:

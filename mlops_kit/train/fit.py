@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from threadpoolctl import threadpool_limits
+
 from mlops_kit import sources
 from mlops_kit.config import Config, duration_text
 from mlops_kit.errors import RunFailed
@@ -102,8 +104,6 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
     RunFailed
         If there are no rows or no features, or a feature holds an infinity.
     """
-    from threadpoolctl import threadpool_limits
-
     if frame.empty or not features:
         raise RunFailed(f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features", "labelled rows and at least one feature", "check leave_out and known_later in mlops.yaml")
     infinite = [c for c in features if pd.api.types.is_numeric_dtype(frame[c]) and np.isinf(frame[c].to_numpy(dtype="float64", na_value=np.nan)).any()]
@@ -121,8 +121,6 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
 
 def score(model: Any, frame: pd.DataFrame, features: list[str], config: Config) -> np.ndarray:
     """The probability of class 1, or the value; one a row."""
-    from threadpoolctl import threadpool_limits
-
     if frame.empty:
         return np.empty(0)
     with threadpool_limits(spaces.threads(len(frame))):

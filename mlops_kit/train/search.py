@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from mlops_kit import metrics
 from mlops_kit.config import Config
 from mlops_kit.errors import RunFailed
@@ -123,7 +125,6 @@ def search(frame: pd.DataFrame, features: list[str], config: Config, seed: int, 
 def held(path: Path) -> Iterator[optuna.storages.BaseStorage]:
     """The storage, for this process alone; what a killed one left half written is cut off."""
     import optuna
-    from filelock import FileLock
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
