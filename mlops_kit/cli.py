@@ -93,7 +93,6 @@ def plan(
     """What mlops run would do with each stage, and why; nothing is run."""
     from getpass import getuser
 
-    from mlops_kit import config as configs
     from mlops_kit import sources
     from mlops_kit.pipeline import fingerprint, params
     from mlops_kit.pipeline import plan as planning
@@ -109,7 +108,7 @@ def plan(
     if as_json:
         print(json.dumps([{"stage": d.stage, "action": d.action, "why": list(d.why), "origin": d.origin.name if d.origin else None} for d in found]))
         return
-    changed = [(f"{s}.{r.parameter.name}", r.value, r.origin) for s in chosen for r in params.resolve(opened, s, given.get(s, {})).values() if r.origin not in {"notebook", configs.FILE}]
+    changed = [(f"{s}.{r.parameter.name}", r.value, r.origin) for s in chosen for r in params.resolve(opened, s, given.get(s, {})).values() if r.origin.startswith(("-p", "environment"))]
     for name, value, origin in changed:
         print(f"{name} = {value!r} ({origin})")
     width = max(len(d.stage) for d in found)
@@ -119,17 +118,17 @@ def plan(
 
 @app.command(name="params")
 def parameters(stage: Annotated[str, typer.Argument(help="The stage; default: all")] = "", project: Where = "", param: Param = None, as_json: AsJson = False) -> None:
-    """The parameters of the notebooks: type, value, where the value came from, what it may be, what it means."""
+    """The parameters of the notebooks: type, default, value, where the value came from, what it may be, what it means."""
     from mlops_kit.pipeline import keeping
     from mlops_kit.pipeline import params as typed
 
     opened, chosen, given = asked(project, param, ("", "", stage))
     found = [(s, r) for s in chosen for r in typed.resolve(opened, s, given.get(s, {})).values()]
     if as_json:
-        print(json.dumps([{"stage": s, "name": r.parameter.name, "type": r.parameter.type, "default": r.parameter.default, "value": typed.kept({"v": r.value})["v"], "origin": r.origin, "least": r.least, "most": r.most, "choices": r.choices, "sentence": r.parameter.sentence} for s, r in found]))
+        print(json.dumps([typed.kept({"stage": s, "name": r.parameter.name, "type": r.parameter.type, "default": r.parameter.default, "value": r.value, "origin": r.origin, "least": r.least, "most": r.most, "choices": r.choices, "sentence": r.parameter.sentence}) for s, r in found]))
         return
-    rows = [(f"{s}.{r.parameter.name}", r.parameter.type or "any", repr(r.value), r.origin, typed.span(r), r.parameter.sentence) for s, r in found]
-    print(keeping.aligned([("parameter", "type", "value", "from", "may be", "means"), *rows]))
+    rows = [(f"{s}.{r.parameter.name}", r.parameter.type or "any", repr(r.parameter.default), repr(r.value), r.origin, typed.span(r), r.parameter.sentence) for s, r in found]
+    print(keeping.aligned([("parameter", "type", "default", "value", "from", "may be", "means"), *rows]))
 
 
 @app.command()

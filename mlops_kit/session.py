@@ -6,7 +6,6 @@ the notebook stays free. Like the command line, this module may compose rooms.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,14 +33,16 @@ def words(options: dict[str, Any]) -> list[str]:
     """The options of a call as the command line has them; empty ones are left out.
 
     >>> words({"first": "train", "force": True, "note": "", "params": {"train.seed": 1}})
-    ['-p', 'train.seed=1', '--from', 'train', '--force']
+    ['-p', 'train.seed:=1', '--from', 'train', '--force']
 
     Raises
     ------
     KitError
         For an option that there is not.
     """
-    said = [w for name, value in (options.get("params") or {}).items() for w in ("-p", f"{name}={json.dumps(value)}")]
+    from mlops_kit.pipeline import params
+
+    said = [w for name, value in (options.get("params") or {}).items() for w in ("-p", params.as_text(name, value))]
     for name, value in options.items():
         if name != "params" and name not in OPTIONS:
             raise KitError(f"unknown option {name!r} of run", nearest(name, [*OPTIONS, "params", "sample", "wait"]), "p.run(sample=5000)")

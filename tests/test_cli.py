@@ -244,7 +244,7 @@ def test_plan_says_what_would_run_and_where_a_value_came_from(chain: Path, mlops
     before = files(chain)
     code, out, _ = mlops("plan", "--project", chain, "-p", "first.k=3")
     assert code == 0 and files(chain) == before
-    assert out.splitlines() == ["first.k = 3 (-p)", "second.k = 2 (MLOPS_PARAM_SECOND_K of the environment)", "first   run   it has not been run yet", "second  run   it has not been run yet"]
+    assert out.splitlines() == ["first.k = 3 (-p)", "second.k = 2 (environment MLOPS_PARAM_SECOND_K)", "first   run   it has not been run yet", "second  run   it has not been run yet"]
     code, out, _ = mlops("plan", "--project", chain, "--json")
     assert [d["action"] for d in json.loads(out)] == ["run", "run"]
     code, _, err = mlops("plan", "--project", chain, "--accept")
@@ -253,7 +253,7 @@ def test_plan_says_what_would_run_and_where_a_value_came_from(chain: Path, mlops
 
 def test_params_is_a_table_of_the_interface(chain: Path, mlops: Command) -> None:
     code, out, _ = mlops("params", "first", "--project", chain)
-    assert code == 0 and out.splitlines()[1].split(maxsplit=5) == ["first.k", "int", "1", "notebook", "at", "most 3  Factor."]
+    assert code == 0 and out.splitlines()[1].split(maxsplit=6) == ["first.k", "int", "1", "1", "notebook", "at", "most 3  Factor."]
     code, out, _ = mlops("params", "--project", chain, "--json")
     assert [(p["stage"], p["name"], p["most"]) for p in json.loads(out)] == [("first", "k", 3), ("second", "k", None)]
 

@@ -78,7 +78,7 @@ def test_one_run_at_a_time(home: Path) -> None:
 
 def test_options_become_the_command_lines_words() -> None:
     assert session.words({"first": "train", "last": "review", "as_of": "2024-01-01", "force": True, "note": "", "only": None}) == ["--from", "train", "--to", "review", "--as-of", "2024-01-01", "--force"]
-    assert session.words({"params": {"train.seed": 1, "train.families": ["linear"]}}) == ["-p", "train.seed=1", "-p", 'train.families=["linear"]']
+    assert session.words({"params": {"train.seed": 1, "train.families": ["linear"]}}) == ["-p", "train.seed:=1", "-p", 'train.families:=["linear"]']
     assert session.words({"force": False}) == []
 
 

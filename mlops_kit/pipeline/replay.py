@@ -238,7 +238,7 @@ def restore(project: Project, place: Path, name: str, found: str, hashes: finger
 
 def carried_out(place: Path, done: dict[str, dict[str, Any]], say: Say) -> Path:
     """Run the rebuilt project, with its own copy of the package if it has one; the folder of the run."""
-    words = [w for s, e in done.items() for n, v in e.get("params", {}).items() for w in ("-p", f"{s}.{n}={json.dumps(v)}")]
+    words = [w for s, e in done.items() for n, v in e.get("params", {}).items() for w in ("-p", params.as_text(f"{s}.{n}", v))]
     own = {"PYTHONPATH": str(place)} if (place / fingerprint.PACKAGE.name).is_dir() else {}
     command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(place), "--force", "--json", "--to", [*done][-1], *words]
     with subprocess.Popen(command, env={**os.environ, **own}, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.translators import PythonTranslator
 
-from mlops_kit import config, store
+from mlops_kit import config, results
 from mlops_kit.errors import KitError
 from mlops_kit.pipeline import params
 from mlops_kit.pipeline.params import Parameter, Text
@@ -57,13 +60,44 @@ def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "kind", "default", "sentence"),
+    [
+        ('n: str = "x#1"  # Sentence.', "str", "x#1", "Sentence."),
+        ('n: str = "Größe#"  # Sentence.', "str", "Größe#", "Sentence."),
+        ("n: list = [\n  1,  # one\n  2,\n]  # Sentence.", "list", [1, 2], "Sentence."),
+        ('n: "int" = -3  # Sentence.', "int", -3, "Sentence."),
+        ("n: dict[str, list[int]] = {}", "dict[str, list[int]]", {}, ""),
+        ("n = 5  # Of its default's type.", "int", 5, "Of its default's type."),
+        ("# Above.\n\nn = None", "", None, ""),
+    ],
+)
+def test_a_line_is_read_as_python_reads_it(tmp_path: Path, line: str, kind: str, default: object, sentence: str) -> None:
+    book = notebook(tmp_path, line)
+    assert params.read(book) == {"n": Parameter("n", kind, default, sentence)}
+    assert [p.name for p in PythonTranslator.inspect(nbformat.read(book, 4).cells[0])] == ["n"]
+
+
+@pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ("seed: int = max(1, 2)", "'seed' is not a literal"),
+        ("seed: int = max(1, 2)", "'seed' is not a plain literal: max(1, 2)"),
+        ("n = (1, 2)", "'n' is not a plain literal"),
+        ("n = {1, 2}", "'n' is not a plain literal"),
+        ("n: dict = {1: 2}", "'n' is not a plain literal"),
+        ("n: dict = {[]: 2}", "'n' is not a plain literal"),
+        ("n: int = 1\nn: int = 2", "sets 'n' twice"),
+        ("n: int", "holds 'n: int'"),
+        ("a, b = 1, 2", "holds 'a, b = (1, 2)'"),
         ("import os", "holds 'import os'"),
         ("a: int = 1\nb: int =", "line 2 of the parameters cell is no Python: 'b: int ='"),
         ("n: int = 1  # Rows (n = 20).", "papermill loses the parameter 'n'"),
-        ("n: float | None = None  # Rate.", "papermill loses the parameter 'n'"),
+        ('n: str = "a=b"  # Both.', "papermill loses the parameter 'n'"),
+        ("a: int = 1; b: int = 2", "papermill loses the parameter 'a'"),
+        ('n: dict = {\n  "a": 1,  # n = 1\n}', "papermill loses the parameter 'n'"),
+        ("n: float | None = None  # Rate.", "has the type 'float | None', which papermill loses"),
+        ("n: np.int64 = 1", "has the type 'np.int64'"),
+        ("n: flaot = 1", "has the type 'flaot'"),
+        ("n: intfloat = 1", "has the type 'intfloat'"),
     ],
 )
 def test_a_cell_that_cannot_be_an_interface_is_worded(tmp_path: Path, cell: str, said: str) -> None:
@@ -93,7 +127,8 @@ TEXTS = [
     ("int", "007", 7), ("int", "-3", -3), ("int", "null", None), ("float", "1e5", 1e5), ("float", "7", 7.0), ("float", "inf", math.inf), ("float", "-inf", -math.inf), ("str", "007", "007"), ("str", "null", "null"),
     ("str", "", ""), ("str", "a=b", "a=b"), ("str", "yes", "yes"), ("bool", "true", True), ("bool", "No", False), ("bool", "1", True), ("list", "[1, a]", [1, "a"]), ("list[str]", "[a]", ["a"]), ("dict", "{a: 1}", {"a": 1}),
     ("dict", '{"a": [1.5, null]}', {"a": [1.5, None]}), ("Path", "a b/c", "a b/c"), ("date", "2013-07-01", "2013-07-01"), ("datetime", "2013-07-01T06:00", "2013-07-01T06:00"), ("", "2013-07-01", "2013-07-01"),
-    ("", "3", 3), ("", "text", "text"), ("", "", ""),
+    ("", "3", 3), ("", "text", "text"), ("", "", ""), ("list", "[1e5, NaN_]", ["1e5", "NaN_"]), ("list[float]", "[1e5, 2]", [1e5, 2.0]), ("list[str]", "[007, 8, null]", ["007", "8", "null"]), ("dict[str, str]", "{a: 1}", {"a": "1"}),
+    ("list", "[2013-07-01]", ["2013-07-01"]), ("", "[1, {a: b}]", [1, {"a": "b"}]), ("", "null", None), ("dict[str, list[int]]", '{"a": [1]}', {"a": [1]}),
 ]  # fmt: skip
 
 
@@ -109,8 +144,9 @@ def test_not_a_number_is_read_as_one() -> None:
 
 VALUES = [
     ("int", 3, 3), ("int", None, None), ("float", 2, 2.0), ("float", -0.0, -0.0), ("str", "a", "a"), ("list", (1, (2,)), [1, [2]]), ("dict", {"a": {"b": [None]}}, {"a": {"b": [None]}}),
-    ("int", np.int64(5), 5), ("float", np.float32(0.5), 0.5), ("bool", np.bool_(True), True), ("str", np.str_("x"), "x"), ("str", Path("a/b"), "a/b"), ("Path", Path("a/b"), "a/b"),
-    ("date", date(2013, 7, 1), "2013-07-01"), ("datetime", datetime(2013, 7, 1, 6, tzinfo=UTC), "2013-07-01T06:00:00+00:00"), ("list", [np.int8(1), Path("x")], [1, "x"]), ("", 5, 5), ("", [1.5], [1.5]),
+    ("int", np.int64(5), 5), ("float", np.float32(0.5), 0.5), ("bool", np.bool_(True), True), ("str", np.str_("four"), "four"), ("str", Path("a/b"), "a/b"), ("Path", Path("a/b"), "a/b"),
+    ("date", date(2013, 7, 1), "2013-07-01"), ("date", datetime(2013, 7, 1), "2013-07-01"), ("list[float]", [1, 2.5], [1.0, 2.5]), ("list[list[int]]", [[1]], [[1]]), ("datetime", datetime(2013, 7, 1, 6, tzinfo=UTC), "2013-07-01T06:00:00+00:00"),
+    ("list", [np.int8(1), Path("x")], [1, "x"]), ("", 5, 5), ("", [1.5], [1.5]),
 ]  # fmt: skip
 
 
@@ -120,10 +156,17 @@ def test_a_value_that_can_arrive_exactly_is_taken(kind: str, value: object, made
     assert (found, type(found)) == (made, type(made))
 
 
+def deep(levels: int) -> list[Any]:
+    """A list in a list in a list …"""
+    return [deep(levels - 1)] if levels else []
+
+
 REFUSED = [
     ("int", "3"), ("int", True), ("int", 3.5), ("int", Text("3.5")), ("int", Text("x")), ("int", Text("")), ("float", "1"), ("float", True), ("float", Text("x")), ("str", 3), ("bool", 1), ("bool", Text("maybe")),
     ("list", "a"), ("list", {"a": 1}), ("dict", [1]), ("date", Text("2013-13-01")), ("date", "soon"), ("datetime", Text("x")), ("", {1, 2}), ("", b"x"), ("", {1: "a"}), ("", np.arange(3)), ("", complex(1)),
     ("", np.complex64(1)), ("", timedelta(1)), ("", object()), ("list", [b"x"]), ("dict", {"a": {1: 2}}), ("list", Text("[1, ")), ("", np.longdouble(1)),
+    ("list[int]", ["a"]), ("list[int]", Text("[a]")), ("dict[str, int]", {"a": 1.5}), ("float", 2**53 + 1), ("float", 10**400), ("", pd.NaT), ("str", Text("\udcff")), ("", {"\udcff": 1}), ("", {"__kind__": "Table"}), ("", {"__float__": 1}),
+    ("date", datetime(2013, 7, 1, 6)), ("bool", Text("")), ("list", Text("")), ("", deep(101)), ("dict", Text("{1: a}")), ("", Text("[1")), ("list", Text("!!set {a}")),
 ]  # fmt: skip
 
 
@@ -134,14 +177,32 @@ def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: obj
     assert "What it means." in error.value.expected and "mlops.yaml" in error.value.what
 
 
+def test_none_is_a_value_only_where_it_is_the_default() -> None:
+    with pytest.raises(KitError, match=r"one.p: None \(mlops.yaml\) is no int"):
+        params.cast("one", Parameter("p", "int", 3, ""), None, "mlops.yaml")
+
+
+@pytest.mark.parametrize(("origin", "cure"), [("-p", "-p one.p=…"), ("notebook", "edit the parameters cell of one"), ("mlops.yaml", "mend mlops.yaml"), ("environment MLOPS_PARAM_ONE_P", "mend environment MLOPS_PARAM_ONE_P")])
+def test_what_mends_a_value_is_where_it_came_from(origin: str, cure: str) -> None:
+    with pytest.raises(KitError) as error:
+        params.cast("one", Parameter("p", "int", 3, ""), "x", origin)
+    assert error.value.cure == cure
+
+
+def written(value: object) -> str:
+    """The cell that papermill puts in for a value."""
+    return str(PythonTranslator.codify({"p": params.cast("one", Parameter("p", "", None, ""), value, "-p")}))
+
+
 def arrives(value: object) -> Any:
     """What a value is in a kernel, after papermill has written it down."""
     names: dict[str, Any] = {}
-    exec(PythonTranslator.codify({"p": params.cast("one", Parameter("p", "", None, ""), value, "-p")}), names)
+    exec(written(value), names)
     return names["p"]
 
 
-plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
+keys = st.text().filter(lambda k: k not in params.RESERVED)
+plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=12)
 
 
 @settings(max_examples=150, deadline=None)
@@ -152,25 +213,39 @@ def test_what_is_taken_arrives_as_it_is(value: Any) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.dictionaries(st.text(), plain))
-def test_what_is_kept_in_a_manifest_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any]) -> None:
-    path = tmp_path_factory.getbasetemp() / "kept.json"
-    store.write_json(path, params.kept(value))
-    assert repr({n: params.exact(v) for n, v in store.read_json(path).items()}) == repr(value)
+@given(st.dictionaries(keys, plain))
+def test_what_is_kept_in_a_manifest_comes_back_as_it_was(value: dict[str, Any]) -> None:
+    written = json.dumps(results.plain(params.kept(value)), allow_nan=False)  # as store.write_json does
+    assert repr({n: params.exact(v) for n, v in results.revive(json.loads(written)).items()}) == repr(value)
 
 
-@pytest.mark.parametrize("text", ['quote " and \' and \\', "line\nbreak\ttab\r", "Straße → 東京 🛫", "{braces} %s ${X}", "", "\\n", "'''", "\u2028\x00"])
+@settings(max_examples=50, deadline=None)
+@given(plain)
+def test_what_one_command_says_to_another_is_read_as_it_was(value: Any) -> None:
+    assert repr(params.exact(params.from_text([params.as_text("one.p", value)], ["one"])["one"]["p"])) == repr(value)
+
+
+@pytest.mark.parametrize("text", ['quote " and \' and \\', "line\nbreak\ttab\r", "Straße → 東京 🛫", "{braces} %s ${X}", "", "\\n", "'''", "\u2028\x00", "!ls", "%magic", "help?"])
 def test_text_of_any_kind_arrives(text: str) -> None:
-    assert arrives(text) == text
+    assert arrives(text) == text and arrives({text: [text]}) == {text: [text]}
+    assert TransformerManager().transform_cell(written(text)) == written(text)  # IPython finds no magic in it
 
 
 def test_the_later_layer_stands_over_the_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolved(tmp_path)["trials"] == (3, "notebook")
+    assert resolved(tmp_path, cell="seed: int = 9  # Seed.")["seed"] == (9, "notebook")
     assert resolved(tmp_path, top="seed: 4\n")["seed"] == (4, "mlops.yaml")
     assert resolved(tmp_path, stage="params: {trials: 5, seed: 6}", top="seed: 4\n")["seed"] == (6, "mlops.yaml")
     monkeypatch.setenv("MLOPS_PARAM_ONE_TRIALS", "007")
-    assert resolved(tmp_path, stage="params: {trials: 5}")["trials"] == (7, "MLOPS_PARAM_ONE_TRIALS of the environment")
+    assert resolved(tmp_path, stage="params: {trials: 5}")["trials"] == (7, "environment MLOPS_PARAM_ONE_TRIALS")
     assert resolved(tmp_path, {"trials": Text("8")}, stage="params: {trials: 5}")["trials"] == (8, "-p")
+
+
+def test_a_run_wide_value_says_who_gave_it(tmp_path: Path) -> None:
+    made = project(tmp_path, cell="sample: int = 0\nas_of: date = '2012-01-01'\nuntil = ''\nseed: int = 0", top="target: y\ntime: t\nas_of: 2013-07-01\n").with_values("the command line", sample=50)
+    found = params.resolve(made, "one", {})
+    assert {n: (r.value, r.origin) for n, r in found.items()} == {"sample": (50, "the command line"), "as_of": ("2013-07-01", "mlops.yaml"), "until": ("", "notebook"), "seed": (0, "notebook")}
+    assert params.values(found)["sample"] == 50
 
 
 def test_a_name_that_is_not_there_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +269,15 @@ def test_a_name_that_is_not_there_names_the_nearest(tmp_path: Path, monkeypatch:
         ("rate: {least: 0, most: 1}", {"rate": Text("nan")}, "nan (-p) is out of its range"),
         ("name: {choices: [quick, full]}", {}, "'a' (notebook) is not among its choices"),
         ("name: {choices: [quick, full], value: quick}", {"name": Text("quik")}, "'quik' (-p) is not among its choices"),
+        ("day: {least: 2013-08-01}", {}, "'2013-07-01' (notebook) is out of its range"),
+        ("day: {most: 2013-06-30}", {"day": Text("20130701")}, "'20130701' (-p) is out of its range"),
+        ("as_of: {least: 3}", {"as_of": Text("text")}, "'text' (-p) is out of its range"),
+        ("trials: {least: a}", {}, "'a' (least of mlops.yaml) is no int"),
+        ("name: {choices: [a, 7]}", {}, "7 (choices of mlops.yaml) is no str"),
+        ("name: {choices: quick}", {}, "has the choices 'quick'"),
+        ("trials: {lest: 1}", {}, "stages.one.params.trials says 'lest'"),
+        ("as_of: {a: 1}", {}, "stages.one.params.as_of says 'a'"),
+        ("table: {choices: [{a: 1}]}", {}, "{} (notebook) is not among its choices"),
     ],
 )
 def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(tmp_path: Path, declared: str, given: dict[str, Any], said: str) -> None:
@@ -206,9 +290,11 @@ def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
     found = params.resolve(project(tmp_path, stage="params: {trials: {value: 5, most: 9}, table: {value: 1}}"), "one", {})
     assert (found["trials"].value, found["trials"].most, params.span(found["trials"])) == (5, 9, "at most 9")
     assert found["table"].value == {"value": 1}
+    found = params.resolve(project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {least: 1, a: 2}}"), "one", {})
+    assert (found["as_of"].value, found["table"].value) == ({"a": 1}, {"least": 1, "a": 2})
 
 
-@pytest.mark.parametrize(("item", "said"), [("trials=5", "cannot be read"), ("train.trials", "cannot be read"), ("trian.trials=5", "unknown stage 'trian'")])
+@pytest.mark.parametrize(("item", "said"), [("trials=5", "cannot be read"), ("train.trials", "cannot be read"), ("trian.trials=5", "unknown stage 'trian'"), ("train.trials:=x", "cannot be read")])
 def test_text_from_the_command_line_is_parsed_or_worded(item: str, said: str) -> None:
     assert params.from_text(["train.name=a=b", "train.trials=5"], ["train"]) == {"train": {"name": "a=b", "trials": "5"}}
     with pytest.raises(KitError, match=said):
