@@ -245,7 +245,7 @@ def files(now: Now, stage: str, inputs: Mapping[str, str | None], old: Trace) ->
             yield f"`{place}` holds other files than before"
     for name, module in old["modules"].items():
         if now.hash(name) != module["hash"]:
-            yield f"`{Path(name).name}` {became(module['hash'], now.hash(name))}: imported by {via(name, old['modules']) or now.project.notebook(stage).stem}"
+            yield f"`{name}` {became(module['hash'], now.hash(name))}: imported by {via(name, old['modules']) or now.project.notebook(stage).stem}"
 
 
 def became(before: str | None, here: str) -> str:
@@ -255,8 +255,8 @@ def became(before: str | None, here: str) -> str:
 
 def via(name: str, modules: Mapping[str, Any]) -> str:
     """The module through which another came in; empty where the notebook itself imports it."""
-    by = modules[name]["by"]
-    return Path(by).stem if by in modules else ""
+    by = Path(modules[name]["by"])
+    return "" if modules[name]["by"] not in modules else by.parent.name if by.stem == "__init__" else by.stem
 
 
 def broken(folder: Path, artifacts: Mapping[str, Any], hashes: Hashes, writes: Iterable[str] = ()) -> Iterator[str]:
