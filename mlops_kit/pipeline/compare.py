@@ -31,7 +31,7 @@ ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells tha
 SHOWN = 12  # columns of a table that are told of at most
 MOVED = 0.05  # standard deviations by which a column's mean has to move to be told of
 MISSING = 0.001  # the same for the share that is missing
-MARKS = {False: ("▲", "watch", "differs"), True: ("●", "good", "the same"), None: ("◆", "faint", "cannot tell")}
+MARKS = {False: ("▲", "watch", "differs"), True: ("●", "good", "no clear difference"), None: ("◆", "faint", "cannot tell")}
 ABSENT = "not there"
 
 

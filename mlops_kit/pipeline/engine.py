@@ -167,7 +167,7 @@ def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
 class Book(NotebookExecutionManager):  # type: ignore[misc]
     """Papermill's record of a notebook, saved atomically, without secrets and not twice a cell."""
 
-    last, took = 0.0, 0.0
+    last, took, due = 0.0, 0.0, False
     scrub: Callable[[str], str] = str
     reserve: Path | None = None  # a file that is given up if there is no room for the last word
 
@@ -176,8 +176,9 @@ class Book(NotebookExecutionManager):  # type: ignore[misc]
         return nbformat.from_dict(scrubbed(self.nb, self.scrub)) if self.scrub is not str else self.nb
 
     def save(self, now: bool = False, **given: Any) -> None:
-        """Save, unless the last time is nearer than ten times what a save takes."""
-        if self.output_path and (now or time.monotonic() - self.last > 10 * self.took):
+        """Save; if the last time is nearer than ten times what a save takes, it is due when somebody asks again."""
+        self.due = not now and time.monotonic() - self.last <= 10 * self.took
+        if self.output_path and not self.due:
             begin = time.monotonic()
             if "://" in str(self.output_path) or str(self.output_path) == "-":
                 super().save()
@@ -249,6 +250,12 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         reply = self.wait_for_reply(self.kc.execute("", silent=True, user_expressions={"used": TRACE}))
         told = reply["content"]["user_expressions"]["used"] if reply else {}
         self.used = ast.literal_eval(told["data"]["text/plain"]) if told.get("status") == "ok" else None
+
+    async def _async_check_alive(self) -> None:
+        """Each second of a cell: what is due is saved."""
+        if self.nb_man.due:
+            self.nb_man.save()
+        await super()._async_check_alive()
 
     @staticmethod
     def refuse(cell: Any) -> None:

@@ -93,8 +93,9 @@ def start(asked: dict[str, Any]) -> int:
 
 
 def tell(**said: Any) -> None:
-    """Answer in a line."""
-    os.write(1, json.dumps(said).encode() + b"\n")
+    """Answer in a line; whoever asked may have gone."""
+    with suppress(BrokenPipeError):
+        os.write(1, json.dumps(said).encode() + b"\n")
 
 
 def reap(children: dict[int, str], ended: dict[int, int]) -> None:
