@@ -11,6 +11,8 @@ warm      warm against cold kernels: the time, and whether they hand on the same
 
 All is timed as whole processes, in fresh copies in a temporary folder; the tools are installed there from the
 package registry, or in FOLDER, where they stay. A figure of several times is their median. Without PART all are run.
+Beside each time stand the seconds of processor that it and all that it started took: those hardly change where
+others use the cores too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -26,14 +29,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from peers import TOOLS, Tool, kernel, notebooks, sources
 
 from mlops_kit import config, store
 from mlops_kit import sources as tables
-from mlops_kit.pipeline import fingerprint, kernels, manifest, plan, run
+from mlops_kit.pipeline import fingerprint, kernels, manifest, params, plan, run
 
 ROOT = Path(__file__).parent.parent
 DIABETES, FLIGHTS, ROWS = ROOT / "examples" / "diabetes", ROOT, 5000
@@ -43,19 +46,40 @@ GIGABYTE = 10**9
 COUNTED = "import sys; sys.argv[0] = 'mlops'\nfrom mlops_kit.cli import main\ntry: main()\nfinally: print(*(line.split()[1] for line in open('/proc/self/io') if line.startswith('rchar')), file=sys.stderr)"
 
 
+class Took(NamedTuple):
+    """Seconds of the clock, and of the processors in all processes."""
+
+    wall: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} ({self.cpu:.1f})" if self.wall >= 10 else f"{self.wall:.2f} ({self.cpu:.2f})"
+
+
+def middle(found: list[Took]) -> Took:
+    """The median of each."""
+    return Took(median(f.wall for f in found), median(f.cpu for f in found))
+
+
+def spent() -> float:
+    """Processor seconds of all processes that have been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def clean(**more: str) -> dict[str, str]:
     """The caller's environment without settings of mlops-kit and MLflow."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))} | more
 
 
-def timed(commands: list[list[str]], cwd: Path, env: dict[str, str]) -> float:
-    """Seconds that some command lines take one after the other; the first that fails ends the benchmark."""
-    begin = time.perf_counter()
+def timed(commands: list[list[str]], cwd: Path, env: dict[str, str]) -> Took:
+    """What some command lines take one after the other; the first that fails ends the benchmark."""
+    begin, before = time.perf_counter(), spent()
     for command in commands:
         done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return time.perf_counter() - begin
+    return Took(time.perf_counter() - begin, spent() - before)
 
 
 def copied(project: Path, place: Path) -> Path:
@@ -63,14 +87,14 @@ def copied(project: Path, place: Path) -> Path:
     return Path(shutil.copytree(project, place, ignore=LEFT_OUT))
 
 
-def chain(root: Path, *more: str) -> tuple[float, dict[str, Any]]:
-    """Seconds of ``mlops run`` as a whole process, and the manifest that it has left."""
+def chain(root: Path, *more: str) -> tuple[Took, dict[str, Any]]:
+    """What ``mlops run`` takes as a whole process, and the manifest that it has left."""
     took = timed([[*MLOPS, "run", *more]], root, clean())
     return took, manifest.read(max((root / "reports").glob("*/manifest.json")).parent)
 
 
-def alone(root: Path, rows: int) -> float:
-    """Seconds of the same cells with the same parameters in one plain process that writes into a run's folder."""
+def alone(root: Path, rows: int) -> Took:
+    """What it takes: the same cells with the same parameters in one plain process that writes into a run's folder."""
     project = config.load(root)
     project = tables.settled(project.with_values("the command line", sample=rows or None))
     stages = config.order(project.config.stages)
@@ -80,13 +104,13 @@ def alone(root: Path, rows: int) -> float:
     manifest.write(folder, made)
     books = []
     for stage in stages:
-        first, *rest = [c["source"] for c in run.params.code_cells(project.notebook(stage))]
+        first, *rest = [c["source"] for c in params.code_cells(project.notebook(stage))]
         books.append([first, *(f"{n} = {v!r}" for n, v in run.resolved(project, stage, {}).items()), *rest])
     return plain(folder / "cells.json", books, kernels.environment(folder, root))
 
 
-def plain(file: Path, books: list[list[str]], env: dict[str, str]) -> float:
-    """Seconds that cells take in one process of their own."""
+def plain(file: Path, books: list[list[str]], env: dict[str, str]) -> Took:
+    """What cells take in one process of their own."""
     store.write_json(file, books)
     return timed([[sys.executable, str(Path(__file__).with_name("cells.py")), str(file)]], file.parent, env)
 
@@ -106,7 +130,7 @@ def beside(made: dict[str, Any]) -> float:
 def overhead(home: Path, asked: argparse.Namespace) -> None:
     """The whole chain beside its work alone."""
     cases = [(Path(asked.project).resolve(), asked.rows)] if asked.project else [(DIABETES, 0), (FLIGHTS, ROWS)]
-    print(f"{'the seven stages':<40}{'chain s':>10}{'one job s':>11}{'alone s':>10}{'ratio':>8}{'one job':>9}{'at once':>9}")
+    print(f"{'seconds (of processor)':<34}{'chain':>16}{'one job':>16}{'alone':>16}{'ratio':>16}{'one job':>16}{'at once':>9}")
     for number, (project, rows) in enumerate(cases):
         more = ["--sample", str(rows)] if rows else []
         found, one, work, together = [], [], [], []
@@ -118,8 +142,14 @@ def overhead(home: Path, asked: argparse.Namespace) -> None:
             work.append(alone(copied(project, place / "alone"), rows))
             one.append(chain(copied(project, place / "one"), "--jobs", "1", *more)[0])
             shutil.rmtree(place)
-        a, b, c = median(found), median(one), median(work)
-        print(f"{config.load(project).config.name + (f', a sample of {rows:,} rows' if rows else ', whole'):<40}{a:>10.1f}{b:>11.1f}{c:>10.1f}{a / c:>7.2f}×{b / c:>8.2f}×{median(together):>9.2f}", flush=True)
+        a, b, c = middle(found), middle(one), middle(work)
+        name = config.load(project).config.name + (f", a sample of {rows:,} rows" if rows else ", whole")
+        print(f"{name:<34}{a!s:>16}{b!s:>16}{c!s:>16}{ratio(a, c):>16}{ratio(b, c):>16}{median(together):>9.2f}", flush=True)
+
+
+def ratio(one: Took, other: Took) -> str:
+    """One by the other, of the clock and of the processors."""
+    return f"{one.wall / other.wall:.2f}× ({one.cpu / other.cpu:.2f}×)"
 
 
 def line(tool: Tool, home: Path, tools: Path, count: int) -> tuple[Path, list[list[str]], dict[str, str]]:
@@ -139,28 +169,28 @@ def peers(home: Path, asked: argparse.Namespace) -> None:
         place = home / f"alone.{count}"
         place.mkdir()
         work = plain(place / "cells.json", [sources(n) for n in range(count)], clean())
-        print(f"{count} small notebooks; their cells in one process take {work:.1f} s")
-        print(f"{'':<34}{'whole s':>9}{'a stage s':>11}{'by ours':>9}{'again, forced':>15}")
-        first = 0.0
+        print(f"{count} small notebooks; their cells in one process: {work} s")
+        print(f"{'seconds (of processor)':<34}{'whole':>16}{'a stage':>16}{'by ours':>18}{'again, all':>16}")
+        first: Took | None = None
         for tool in TOOLS:
             folder, commands, env = line(tool, home, asked.tools, count)
             whole = timed(commands, folder, env)
-            each = (whole - work) / count
+            each = Took(*((a - b) / count for a, b in zip(whole, work, strict=True)))
             first = first or each
             again = timed([[*c, "--force"] for c in commands], folder, env) if tool.leaves else whole
-            print(f"{tool.name:<34}{whole:>9.1f}{each:>11.2f}{each / first:>8.1f}×{again:>15.1f}  {tool.versions}", flush=True)
+            print(f"{tool.name:<34}{whole!s:>16}{each!s:>16}{ratio(each, first):>18}{again!s:>16}  {tool.versions}", flush=True)
 
 
 def nothing(home: Path, asked: argparse.Namespace) -> None:
     """The median of five whole processes that find nothing to do."""
     count = asked.stages[0]
-    print(f"{count} small notebooks, nothing to do{'':<6}{'median s':>9}{'least':>7}{'most':>7}")
+    print(f"{count} small notebooks, nothing to do{'':<6}{'median':>14}{'least':>7}{'most':>7}")
     for tool in (t for t in TOOLS if t.leaves):
         folder, commands, env = line(tool, home, asked.tools, count)
         timed(commands, folder, env)
         timed(commands, folder, env)
         took = [timed(commands, folder, env) for _ in range(5)]
-        print(f"{tool.name:<38}{median(took):>9.2f}{min(took):>7.2f}{max(took):>7.2f}", flush=True)
+        print(f"{tool.name:<38}{middle(took)!s:>14}{min(took).wall:>7.2f}{max(took).wall:>7.2f}", flush=True)
 
 
 def grown(home: Path, seed: Path, count: int) -> Path:
@@ -200,13 +230,13 @@ def growth(home: Path, asked: argparse.Namespace) -> None:
         root = grown(home / f"stages.{count}", seed, count)
         time.sleep(fingerprint.RACY / 1e9)  # a file as young as this is hashed again each time
         timed([[*MLOPS, "plan"]], root, clean())
-        whole = median(timed([[*MLOPS, "plan"]], root, clean()) for _ in range(3))
+        whole = middle([timed([[*MLOPS, "plan"]], root, clean()) for _ in range(3)])
         project = tables.settled(config.load(root))
         begin = time.perf_counter()
         found = plan.make(project, config.order(project.config.stages), {s: run.resolved(project, s, {}) for s in project.config.stages})
         inside = time.perf_counter() - begin
         assert [d.action for d in found] == ["skip"] * count, found[0]
-        print(f"{count:>7}{whole:>14.2f}{inside:>14.3f}{1000 * inside / count:>12.2f}", flush=True)
+        print(f"{count:>7}{whole!s:>14}{inside:>14.3f}{1000 * inside / count:>12.2f}", flush=True)
     unread(home)
 
 
@@ -231,7 +261,7 @@ def unread(home: Path) -> None:
 def sample(home: Path, asked: argparse.Namespace) -> None:
     """A quick trial run of the flights."""
     took, made = chain(copied(FLIGHTS, home / "sample"), "--sample", str(ROWS))
-    print(f"mlops run --sample {ROWS} on {made['project']}: {took:.1f} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()))
+    print(f"mlops run --sample {ROWS} on {made['project']}: {took} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()))
 
 
 def warm(home: Path, asked: argparse.Namespace) -> None:
@@ -243,7 +273,7 @@ def warm(home: Path, asked: argparse.Namespace) -> None:
             settings.write(f"run: {{kernels: {kind}}}\n")
         took, made = chain(root)
         found[kind] = {s: plan.contents(e) for s, e in made["stages"].items()}
-        print(f"{kind} kernels: {took:.1f} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()), flush=True)
+        print(f"{kind} kernels: {took} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()), flush=True)
     count = sum(map(len, found["warm"].values()))
     differ = [f"{s}'s {n}" for s, made in found["warm"].items() for n in made if made[n] != found["cold"][s].get(n)]
     print(f"{count - len(differ)} of {count} artifacts have the same content{': not ' + ', '.join(differ) if differ else ''}")

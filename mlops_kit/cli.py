@@ -8,6 +8,7 @@ To add a verb: a function here with ``@app.command()``; its docstring is its hel
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -498,6 +499,7 @@ def main() -> None:
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         os.environ["MLOPS_DEBUG"] = "1"
+    gc.set_threshold(50_000)  # what is imported from here on stays: to look through it again and again costs an eighth of a short verb
     try:
         app()
     except (KitError, OSError) as error:
@@ -507,6 +509,8 @@ def main() -> None:
             traceback.print_exc()
         print(f"{getattr(error, 'opening', 'error')}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code if isinstance(error, KitError) else 1) from None
+    finally:
+        gc.freeze()  # nor at the end
 
 
 if __name__ == "__main__":
