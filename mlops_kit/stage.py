@@ -344,5 +344,6 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
     stage = Stage(name, project, run, draft=not named)
     stage.record["opened"] = time.time()
     display(stage)
+    trace.watch_files(str(project.root), str(project.reports))
     trace.settings.intersection_update(before)  # what was read to open the stage and to show it, its result does not hang on
     return stage

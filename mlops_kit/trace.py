@@ -37,6 +37,8 @@ files: dict[str, tuple[int, int]] = {}  # file that was read: its size and time 
 settings: set[tuple[str, str]] = set()  # class and field of each setting that was read
 named: set[str] = set()  # packages whose data, not code, was read
 listings: dict[str, list[str]] = {}  # folder or pattern that was looked through: the files it held
+written: set[str] = set()  # files that were opened for writing: what a stage makes itself is no input of it
+watched: list[str] = []  # project whose files are watched, and the folder of its runs
 unknowable: set[str] = set()  # sources whose content cannot be told without reading them, such as a query
 
 
@@ -132,6 +134,35 @@ def file(path: str | Path) -> None:
         files.setdefault(name, (found.st_size, found.st_mtime_ns))
 
 
+def watch_files(root: str, reports: str) -> None:
+    """Note from now on each file of a project that Python opens for reading, whoever opens it.
+
+    Left out are runs, hidden folders, notebooks, ``mlops.yaml`` (settings count one by one) and Python's own
+    files (modules count by their imports). What a library opens by itself, as pyarrow and DuckDB do, is not seen:
+    such a file is declared under ``stages.NAME.files``.
+    """
+    if not watched:
+        sys.addaudithook(opened)
+    watched[:] = [os.path.join(root, ""), os.path.join(reports, "")]
+
+
+def opened(event: str, about: tuple[Any, ...]) -> None:
+    """Python's audit hook: a file was opened, or renamed."""
+    if event == "os.rename" and all(isinstance(p, str) for p in about[:2]) and os.path.abspath(about[0]) in written:
+        written.add(os.path.abspath(about[1]))
+    if event != "open" or not isinstance(about[0], str):
+        return
+    path, mode, flags = os.path.abspath(about[0]), about[1] or "", about[2]
+    inner = path.removeprefix(watched[0])
+    if set(mode) & set("wax+") or not mode and flags & (os.O_WRONLY | os.O_RDWR):
+        written.add(path)
+    elif inner == path or path.startswith(watched[1]) or inner.endswith((".py", ".pyc", ".ipynb")) or inner == "mlops.yaml" or any(p.startswith(".") or p == "site-packages" for p in inner.split(os.sep)):
+        return
+    elif os.path.isfile(path):
+        found = os.stat(path)
+        files.setdefault(path, (found.st_size, found.st_mtime_ns))
+
+
 def cell_hash(source: str) -> str:
     """The hash of a cell's code."""
     return hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -222,4 +253,4 @@ def report(exact: bool = True) -> dict[str, Any]:
             tops.add(name.partition(".")[0])
     known, of = versions(), distributions()
     packages = {p: known[p] for p in sorted({of.get(t, canonical(t)) for t in tops}) if p in known}
-    return {"modules": modules, "files": files, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "start": imports.start}
+    return {"modules": modules, "files": {f: s for f, s in files.items() if f not in written}, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "start": imports.start}

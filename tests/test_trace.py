@@ -10,16 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
-from mlops_kit import config, trace
+from mlops_kit import config, store, trace
 from mlops_kit.trace import MAIN, Imports
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been used yet."""
-    for name, empty in {"files": {}, "settings": set(), "named": set(), "listings": {}, "unknowable": set(), "imports": Imports()}.items():
+    for name, empty in {"files": {}, "settings": set(), "named": set(), "listings": {}, "unknowable": set(), "written": set(), "imports": Imports()}.items():
         monkeypatch.setattr(trace, name, empty)
 
 
@@ -153,3 +154,23 @@ def test_a_step_that_fails_leaves_what_was_used_before() -> None:
 def test_in_a_notebook_run_by_hand_all_that_is_in_memory_counts() -> None:
     found = trace.report(exact=False)
     assert found["packages"]["pytest"] == version("pytest") and str(Path(trace.__file__)) in found["modules"]
+
+
+def test_files_of_the_project_that_python_opens_are_noted_and_what_is_written_is_not(tmp_path: Path) -> None:
+    for name in ("data/raw.csv", "reports/r/out.json", ".mlops/cache.json", "mlops.yaml", "own.py", "book.ipynb", "state.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    elsewhere = tmp_path.parent / f"{tmp_path.name}.csv"
+    elsewhere.write_text("x")
+    trace.watch_files(str(tmp_path), str(tmp_path / "reports"))
+    try:
+        for file in [*tmp_path.rglob("*"), elsewhere]:
+            if file.is_file():
+                file.read_text()
+        pd.read_csv(tmp_path / "data" / "raw.csv")
+        (tmp_path / "state.txt").open("a").close()
+        store.write_text(tmp_path / "made.json", "{}")
+        (tmp_path / "made.json").read_text()
+    finally:
+        trace.watched[:] = [str(tmp_path / "nothing" / ""), str(tmp_path / "nothing")]
+    assert [f for f in trace.report()["files"] if Path(f).is_relative_to(tmp_path)] == [str(tmp_path / "data" / "raw.csv")]

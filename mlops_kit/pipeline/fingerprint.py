@@ -157,7 +157,8 @@ def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any],
     hashes, edited = now.hashes, {*used["edited"], *(f for f, seen in used["files"].items() if tuple(seen) != state(f))}
     held = now.project.config.stages[stage]
     unseen = {f: EDITED if written(now.project.path(f)) > used["start"] else hashes.of(now.project.path(f)) for f in held.files}
-    files = {now.name(f): EDITED if f in edited else hashes.of(f) for f in used["files"]}
+    outputs = {w for s in now.project.config.stages.values() for w in s.writes}  # files that a stage hands on count as its artifacts
+    files = {now.name(f): EDITED if f in edited else hashes.of(f) for f in used["files"] if now.name(f) not in outputs}
     return {
         "cells": used.get("cells") or now.cells(stage),
         "params": params.kept(values),

@@ -191,6 +191,8 @@ def kernel(connection: str) -> None:
 
     app: Any = App.instance()
     app.initialize(["-f", connection, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    if "MLOPS_PROJECT" in os.environ:
+        trace.watch_files(os.environ["MLOPS_PROJECT"], os.path.dirname(os.environ.get("MLOPS_RUN", os.devnull)))
     trace.born()  # the kernel stands: what comes now is the notebook's
     app.start()
 
