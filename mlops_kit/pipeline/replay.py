@@ -187,7 +187,7 @@ def rebuilt(project: Project, folder: Path, made: dict[str, Any], done: dict[str
     hashes = fingerprint.Hashes(project)
     for stage, entry in done.items():
         book = place / "notebooks" / project.config.stages[stage].notebook
-        if not book.exists() or [trace.cell_hash(c["source"]) for c in params.code_cells(book)] != entry["trace"]["cells"]:
+        if not book.exists() or fingerprint.cells(book) != entry["trace"]["cells"]:
             store.write_json(book, plain(folder / "notebooks" / f"{entry['notebook']}.ipynb"))
         wanted = {**entry["trace"]["files"], **{m: a["hash"] for m, a in entry["trace"]["modules"].items()}}
         for name, found in wanted.items():

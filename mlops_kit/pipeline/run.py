@@ -426,6 +426,8 @@ def mirrored(root: str, folder: str, dead: list[str]) -> dict[str, str]:
 
 def failure(made: dict[str, Any]) -> KitError | None:
     """The error to leave a failed run with; None for one that ended well."""
+    if made.get("nothing_to_do"):  # what was asked for is there, whatever became of the rest of that run
+        return None
     if made["status"] == "succeeded":
         return RunFailed(f"the run succeeded, but MLflow could not be told: {made['unrecorded']}", cure="mend what it names; the next run is recorded again") if made.get("unrecorded") else None
     if made["status"] == WAITING:
