@@ -29,12 +29,17 @@ class Base(MappedAsDataclass, DeclarativeBase):
     """The tables of a project."""
 
 
-class Opinion(Base):
+class Numbered(MappedAsDataclass):
+    """A row with a number of its own, about a project's model."""
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False, sort_order=-2)
+    model: Mapped[str] = mapped_column(sort_order=-1)
+
+
+class Opinion(Numbered, Base):
     """What a person, or the rule of ``approval: automatic``, said of a reviewed version."""
 
     __tablename__ = "opinions"
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
     version: Mapped[str]
     model_hash: Mapped[str]
     evidence_hash: Mapped[str]
@@ -44,13 +49,11 @@ class Opinion(Base):
     at: Mapped[str]
 
 
-class Promotion(Base):
+class Promotion(Numbered, Base):
     """A version that began to serve, and the one before."""
 
     __tablename__ = "promotions"
     __table_args__ = (sa.UniqueConstraint("model", "number"),)
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
     number: Mapped[int]
     version: Mapped[str]
     model_hash: Mapped[str]
@@ -85,7 +88,7 @@ class Prediction(Base):
     at: Mapped[str]
 
 
-class Label(Base):
+class Label(Numbered, Base):
     """What became known of a prediction: each message is kept, and of each prediction at most one ``counts``.
 
     ``word`` says what was made of it: joined, corrected, repeated, unknown (no such prediction yet),
@@ -94,8 +97,6 @@ class Label(Base):
 
     __tablename__ = "labels"
     __table_args__ = (sa.Index("one_label_counts", "prediction", unique=True, sqlite_where=sa.text("counts = 1"), postgresql_where=sa.text("counts")), sa.Index("labels_by_word", "model", "word"))
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
     prediction: Mapped[str]
     value: Mapped[float | None]
     said: Mapped[str]
@@ -106,13 +107,11 @@ class Label(Base):
     counts: Mapped[bool] = mapped_column(default=False)
 
 
-class Window(Base):
+class Window(Numbered, Base):
     """A stretch of time that was monitored: looked at once when it ended, settled once when its labels were due."""
 
     __tablename__ = "windows"
     __table_args__ = (sa.UniqueConstraint("model", "start"),)
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
     start: Mapped[str]
     end: Mapped[str]
     version: Mapped[str]
@@ -122,13 +121,11 @@ class Window(Base):
     settled: Mapped[str | None] = mapped_column(default=None)
 
 
-class Incident(Base):
+class Incident(Numbered, Base):
     """Something that somebody should know: opened, updated while it lasts, closed. One open for each model and cause."""
 
     __tablename__ = "incidents"
     __table_args__ = (sa.Index("one_open_incident", "model", "cause", unique=True, sqlite_where=sa.text("closed IS NULL"), postgresql_where=sa.text("closed IS NULL")),)
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
     cause: Mapped[str]
     severity: Mapped[str]
     title: Mapped[str]
@@ -143,7 +140,7 @@ class Incident(Base):
     seen_why: Mapped[str | None] = mapped_column(default=None)
 
 
-class Retraining(Base):
+class Retraining(Numbered, Base):
     """A decision on retraining, yes or no, with its reason; ``run`` is what came of a yes.
 
     ``state`` is empty for a no, then ``due``, then the status of the run.
@@ -151,8 +148,6 @@ class Retraining(Base):
 
     __tablename__ = "retrainings"
     __table_args__ = (sa.UniqueConstraint("model", "moment", "by"),)
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    model: Mapped[str]
     moment: Mapped[str]
     action: Mapped[str]
     reason: Mapped[str]

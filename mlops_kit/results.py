@@ -180,6 +180,11 @@ class Table(Result):
     notes: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
 
+    def intervals(self) -> dict[str, Interval]:
+        """Of a table of metrics, each one's value with its interval; what is NaN there is None here."""
+        ends = self.data[["value", "low", "high"]].astype(float).itertuples(index=False, name=None)
+        return {str(m): Interval(*plain(row)) for m, row in zip(self.data["metric"], ends, strict=True)}
+
     def _repr_html_(self) -> str:
         seen = self.data[list(self.shown)] if self.shown else self.data
         named = seen.rename(columns={c: f"{c} ({u})" for c, u in self.units.items()})

@@ -271,6 +271,20 @@ def champion(project: Project) -> dict[str, Any] | None:
     return found
 
 
+def serving(project: Project) -> tuple[dict[str, Any], Any]:
+    """The champion, ready to answer: its facts with ``features`` and ``threshold`` as values, and its model.
+
+    Raises
+    ------
+    KitError
+        If there is none.
+    """
+    found = champion(project)
+    if found is None:
+        raise KitError(f"{project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
+    return {**found, "features": json.loads(found["features"]), "threshold": json.loads(found["threshold"])}, load_model(project, found)
+
+
 def facts_of(project: Project, version: str) -> dict[str, Any]:
     """What the review recorded of a version.
 

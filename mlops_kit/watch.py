@@ -53,14 +53,9 @@ class Watcher:
     def serving(self) -> tuple[dict[str, Any], Any]:
         """The champion's facts and model, loaded anew only after a promotion."""
         present = decisions.current(self.project)
-        if present is None:
-            raise KitError(f"{self.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
-        if present.number != self.number:
-            found = tracking.champion(self.project)
-            assert found is not None
-            self.model = tracking.load_model(self.project, found)
-            self.facts = {**found, "features": json.loads(found["features"]), "threshold": json.loads(found["threshold"])}
-            self.number = present.number
+        if present is None or present.number != self.number:
+            self.facts, self.model = tracking.serving(self.project)
+            self.number = present.number if present else 0
         return self.facts, self.model
 
     def reference(self, version: str) -> windows.Reference:

@@ -10,17 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Scope
 
 from mlops_kit.config import Serve
 from mlops_kit.errors import KitError
 
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 LEAST = 16  # characters of a token
 OPEN = "/health/"  # asked by what starts and stops servers
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -61,13 +60,14 @@ def secret(serve: Serve) -> bytes | None:
 class Access:
     """ASGI in front of the application: refuses who may not ask, in words."""
 
-    def __init__(self, app: App, expected: bytes | None, host: str) -> None:
+    def __init__(self, app: ASGIApp, expected: bytes | None, host: str) -> None:
         self.app, self.expected = app, expected
         self.hosts = {*HERE, host} if expected is None else None
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and (refused := self.refusal(scope)):
-            await deny(send, *refused)
+            status, words = refused
+            await JSONResponse({"error": words}, status, {"www-authenticate": "Bearer"} if status == 401 else None)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -104,11 +104,3 @@ def named(host: str) -> str:
     except ValueError:
         return ""
 
-
-async def deny(send: Any, status: int, words: str) -> None:
-    """Answer a refusal as JSON."""
-    body = json.dumps({"error": words}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -21,6 +21,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Scope
 
 from mlops_kit.config import Project
 from mlops_kit.deploy import access, openapi
@@ -135,10 +136,10 @@ async def plain(request: Request, error: Any) -> Response:
 class Counted:
     """ASGI in front of all: counts requests by route and status, and times them."""
 
-    def __init__(self, app: access.App, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
 
-    async def __call__(self, scope: access.Scope, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         begin, status = time.perf_counter(), [500]

@@ -99,18 +99,14 @@ def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
     KitError
         If there is no champion, there is no row, or the rows lack a column or hold values of another type.
     """
-    present = tracking.champion(project)
-    if present is None:
-        raise KitError(f"{project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
-    config = project.config
-    facts = {**present, "features": json.loads(present["features"]), "threshold": json.loads(present["threshold"])}
+    config, (facts, model) = project.config, tracking.serving(project)
     fits(project, frame, wanted(project, sources.columns(project)))
     rows = frame.copy()
     if config.time:
         rows[config.time] = sources.moments(rows[config.time], config.time, config.timezone)
     if not config.id and sources.ROW not in rows:
         rows.insert(0, sources.ROW, range(len(rows)))
-    out = score(project, tracking.load_model(project, present), facts, rows, sources.read(project))
+    out = score(project, model, facts, rows, sources.read(project))
     return out[[c for c in out.columns if c not in facts["features"] or c in sources.keys(project)]].drop(columns="day")
 
 

@@ -7,7 +7,6 @@ then, and if it cannot, the one before goes on serving.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -87,21 +86,22 @@ class Follower:
     def loop(self, about: str, work: Callable[[], None], every: float, first: threading.Event) -> None:
         """Do something now and then; the first time is marked."""
         while not self.over.is_set():
-            try:
-                work()
-            except Exception as error:  # whatever a registry or a source raises, what serves goes on
-                self.trouble(about, error)
-            else:
-                self.troubles.pop(about, None)
+            self.tries(about, work)
             first.set()
             self.over.wait(every)
 
-    def trouble(self, about: str, error: Exception) -> None:
-        """Remember what went wrong, and say it once."""
-        said = told(error)
-        if self.troubles.get(about) != said:
-            log.warning("%s: %s", about, said)
-        self.troubles[about] = said
+    def tries(self, about: str, work: Callable[[], None]) -> bool:
+        """Whether something went well; what went wrong is remembered, and said once."""
+        try:
+            work()
+        except Exception as error:  # whatever a registry, a source or a version raises, what serves goes on
+            said = told(error)
+            if self.troubles.get(about) != said:
+                log.warning("%s: %s", about, said)
+            self.troubles[about] = said
+            return False
+        self.troubles.pop(about, None)
+        return True
 
     def reread(self) -> None:
         """Read the source again if it has changed."""
@@ -115,7 +115,8 @@ class Follower:
         promotion = decisions.current(self.project)
         serving = self.served.promotion.number if self.served else 0
         if promotion is not None and promotion.number != serving and self.due():
-            self.swap(promotion)
+            self.tried = time.monotonic()
+            self.failed += not self.tries("load", lambda: self.load(promotion))
         if note := tracking.alias_note(self.project):
             self.troubles["alias"] = note
         else:
@@ -125,19 +126,8 @@ class Follower:
         """Whether to try to load: at once, and after a failure not sooner than ``serve.refresh``."""
         return "load" not in self.troubles or time.monotonic() - self.tried >= self.project.config.serve.refresh.total_seconds()
 
-    def swap(self, promotion: Promotion) -> None:
-        """Load a version and let it serve; if that fails the one before goes on."""
-        self.tried = time.monotonic()
-        try:
-            self.served = self.loaded(promotion)
-        except Exception as error:  # whatever is wrong with it, the one before serves
-            self.failed += 1
-            self.trouble("load", error)
-        else:
-            self.troubles.pop("load", None)
-
-    def loaded(self, promotion: Promotion) -> Served:
-        """A version that was checked and has answered.
+    def load(self, promotion: Promotion) -> None:
+        """Let a version serve once it was checked and has answered.
 
         Raises
         ------
@@ -146,16 +136,14 @@ class Follower:
         """
         if self.history is None:
             raise RunFailed(f"the source was not read: {self.troubles.get('source', 'not yet')}")
-        found = tracking.champion(self.project)
-        assert found is not None
-        if found["version"] != promotion.version:
-            raise RunFailed(f"version {found['version']} was promoted in between")
-        facts = {**found, "features": json.loads(found["features"]), "threshold": json.loads(found["threshold"])}
+        facts, model = tracking.serving(self.project)
+        if facts["version"] != promotion.version:
+            raise RunFailed(f"version {facts['version']} was promoted in between")
         asked = schema.compiled(self.project, self.history, batch.wanted(self.project, (c for c in self.history.columns if c != sources.ROW)))
-        made = Served(promotion, facts, tracking.load_model(self.project, found), asked, promised(self.project, facts), now())
+        made = Served(promotion, facts, model, asked, promised(self.project, facts), now())
         with threadpool_limits(1):
             stand(self.project, made, self.history)
-        return made
+        self.served = made
 
 
 def told(error: Exception) -> str:
@@ -167,10 +155,7 @@ def promised(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
     """What the review of a version measured: metric, value, interval; nothing where its run is gone."""
     run = project.reports / facts["run"]
     known = stage.artifacts(run)
-    if "metrics" not in known:
-        return []
-    table = store.read_artifact(run, known["metrics"])
-    found: list[dict[str, Any]] = plain(table.data[["metric", "value", "low", "high"]].to_dict("records"))
+    found: list[dict[str, Any]] = plain(store.read_artifact(run, known["metrics"]).data[["metric", "value", "low", "high"]].to_dict("records")) if "metrics" in known else []
     return found
 
 

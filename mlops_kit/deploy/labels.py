@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from mlops_kit import contract, features, sources
 from mlops_kit.config import Project
 from mlops_kit.database import Label, Prediction, exists, session, stamp
-from mlops_kit.deploy.predictions import MANY, named_row, with_labels
+from mlops_kit.deploy.predictions import chunks, named_row, with_labels
 from mlops_kit.errors import KitError
 from mlops_kit.late import pd
 
@@ -102,8 +102,7 @@ def joined(project: Project, messages: list[Said], origin: str, at: str, by_key:
     """``join`` in one transaction."""
     coder, words = Coder(project), []
     with session(project) as opened:
-        names = [m.name for m in messages]
-        found, present = matches(opened, project.config.name, names, by_key), current(opened, project.config.name, names, by_key)
+        found, present = matches(opened, project.config.name, [m.name for m in messages], by_key)
         told = said_before(opened, project.config.name, origin) if again else set()
         for message in messages:
             value = coder(message.value)
@@ -112,7 +111,8 @@ def joined(project: Project, messages: list[Said], origin: str, at: str, by_key:
             words.append(word)
             filed = [(i, w) for i, w in zip(found.get(message.name, []), made, strict=False)] or [(message.name, word)]
             for name, made_of_it in filed:
-                if not (again and quiet(made_of_it, name, message, told)):
+                nothing_new = made_of_it in {"repeated", "outdated"} or made_of_it not in COUNTS and (name, str(message.value)) in told
+                if not (again and nothing_new):
                     put(opened, row(project, message, name, value, origin, made_of_it, at))
     return words
 
@@ -124,10 +124,6 @@ def put(opened: Session, message: Label) -> None:
         opened.execute(sa.update(Label).where(Label.prediction == message.prediction, Label.counts).values(counts=False))
     opened.add(message)
 
-
-def quiet(word: str, name: str, message: Said, told: set[tuple[str, str]]) -> bool:
-    """Whether a table's message says nothing new."""
-    return word in {"repeated", "outdated"} or word not in COUNTS and (name, str(message.value)) in told
 
 
 def row(project: Project, message: Said, prediction: str, value: float | None, origin: str, word: str, at: str) -> Label:
@@ -146,28 +142,15 @@ def file(present: dict[str, tuple[float, str]], prediction: str, value: float, m
     return "joined" if held is None else "corrected"
 
 
-def matches(opened: Session, model: str, names: list[str], by_key: bool) -> dict[str, list[str]]:
-    """The predictions of each name: one by id, all of a row by key."""
-    column, out = (Prediction.key if by_key else Prediction.id), dict[str, list[str]]()
+def matches(opened: Session, model: str, names: list[str], by_key: bool) -> tuple[dict[str, list[str]], dict[str, tuple[float, str]]]:
+    """The predictions of each name (one by id, all of a row by key); and of each the label that counts, if there is one: value, known."""
+    column, found, present = (Prediction.key if by_key else Prediction.id), dict[str, list[str]](), dict[str, tuple[float, str]]()
     for some in chunks(names):
-        for name, found in opened.execute(sa.select(column, Prediction.id).where(Prediction.model == model, column.in_(some)).order_by(Prediction.id)):
-            out.setdefault(name, []).append(found)
-    return out
-
-
-def current(opened: Session, model: str, names: list[str], by_key: bool) -> dict[str, tuple[float, str]]:
-    """The label that counts of each of these predictions: its value, and when it was known."""
-    column, out = (Prediction.key if by_key else Prediction.id), dict[str, tuple[float, str]]()
-    for some in chunks(names):
-        asked = with_labels(Prediction.id, Label.value, Label.known).where(Prediction.model == model, column.in_(some), Label.counts)
-        out |= {i: (v, k) for i, v, k in opened.execute(asked)}
-    return out
-
-
-def chunks(names: list[str]) -> list[list[str]]:
-    """The names once each, in lists that a database takes."""
-    once = list(dict.fromkeys(names))
-    return [once[i : i + MANY] for i in range(0, len(once), MANY)]
+        for name, prediction, value, known in opened.execute(with_labels(column, Prediction.id, Label.value, Label.known).where(Prediction.model == model, column.in_(some)).order_by(Prediction.id)):
+            found.setdefault(name, []).append(prediction)
+            if known is not None:
+                present[prediction] = (value, known)
+    return found, present
 
 
 def said_before(opened: Session, model: str, origin: str) -> set[tuple[str, str]]:
@@ -194,15 +177,10 @@ def collect(project: Project, history: pd.DataFrame, at: Any) -> dict[str, int]:
     dict
         How many messages became what.
     """
-    counts: Counter[str] = Counter()
     if not exists(project):
-        return dict(counts)
-    if project.config.labels is not None:
-        messages, by_key = from_table(project, at)
-        counts += Counter(join(project, messages, "labels", stamp(at), by_key, again=True))
-    else:
-        counts += Counter(join(project, from_source(project, history), "source", stamp(at), by_key=True, again=True))
-    return dict(counts + retried(project, at))
+        return {}
+    (messages, by_key), origin = (from_table(project, at), "labels") if project.config.labels else ((from_source(project, history), True), "source")
+    return dict(Counter(join(project, messages, origin, stamp(at), by_key, again=True)) + retried(project, at))
 
 
 def from_source(project: Project, history: pd.DataFrame) -> list[Said]:
@@ -261,8 +239,7 @@ def retried(project: Project, at: Any) -> Counter[str]:
         waiting = list(opened.scalars(sa.select(Label).where(Label.model == model, Label.word == "unknown").order_by(Label.id)))
         for by_key in (False, True):
             tried = [w for w in waiting if not (by_key and w.origin == "feedback")]  # feedback names predictions by id only
-            found = matches(opened, model, [w.prediction for w in tried], by_key)
-            present = current(opened, model, list(found), by_key)
+            found, present = matches(opened, model, [w.prediction for w in tried], by_key)
             for message in [w for w in tried if w.prediction in found]:
                 said, value = Said(message.prediction, message.said, message.known), message.value
                 assert value is not None  # else it had been refused

@@ -89,13 +89,12 @@ def between(project: Project, start: Any, end: Any) -> pd.DataFrame:
     columns = ["prediction_id", "version", "key", "moment", "score", "decision", "features", "at", "label", "known"]
     if not exists(project):
         return pd.DataFrame(columns=columns)
-    held = (Prediction.id, Prediction.version, Prediction.key, Prediction.moment, Prediction.score, Prediction.decision, Prediction.features, Prediction.at, Label.value, Label.known)
-    within = (Prediction.model == project.config.name, Prediction.moment >= stamp(start), Prediction.moment < stamp(end))
+    p = Prediction
+    held = with_labels(p.id, p.version, p.key, p.moment, p.score, p.decision, p.features, p.at, Label.value, Label.known)
     with session(project) as opened:
-        found = opened.execute(with_labels(*held).where(*within).order_by(Prediction.moment, Prediction.id)).all()
-    made = pd.DataFrame(found, columns=columns)
-    made["moment"], made["known"] = pd.to_datetime(made["moment"], utc=True, format="ISO8601"), pd.to_datetime(made["known"], utc=True, format="ISO8601")
-    made = made.astype({"score": float, "decision": float, "label": float})
+        found = opened.execute(held.where(p.model == project.config.name, p.moment >= stamp(start), p.moment < stamp(end)).order_by(p.moment, p.id)).all()
+    made = pd.DataFrame(found, columns=columns).astype({"score": float, "decision": float, "label": float})
+    made[["moment", "known"]] = made[["moment", "known"]].apply(pd.to_datetime, utc=True, format="ISO8601")
     again = made["key"].ne("") & made.sort_values(["at", "prediction_id"]).duplicated("key")
     return made[~again].reset_index(drop=True)
 
@@ -111,14 +110,15 @@ def unpacked(found: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
         That version's features, in its order.
     """
     made = pd.DataFrame([orjson.loads(text) for text in found["features"]], columns=columns, index=found.index)
-    empty = {c: float for c in columns if made[c].isna().all()}
-    return made.astype(empty)
+    return made.astype({c: float for c in columns if made[c].isna().all()})
 
 
 def known(opened: Session, model: str, ids: Iterable[str]) -> dict[str, Prediction]:
     """Those of these ids that the log has."""
-    wanted, out = list(dict.fromkeys(ids)), dict[str, Prediction]()
-    for begin in range(0, len(wanted), MANY):
-        some = opened.scalars(sa.select(Prediction).where(Prediction.model == model, Prediction.id.in_(wanted[begin : begin + MANY])))
-        out |= {p.id: p for p in some}
-    return out
+    return {p.id: p for some in chunks(ids) for p in opened.scalars(sa.select(Prediction).where(Prediction.model == model, Prediction.id.in_(some)))}
+
+
+def chunks(names: Iterable[str]) -> list[list[str]]:
+    """The names once each, in lists that a database takes."""
+    once = list(dict.fromkeys(names))
+    return [once[i : i + MANY] for i in range(0, len(once), MANY)]

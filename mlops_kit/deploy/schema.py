@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from mlops_kit import contract, sources
 from mlops_kit.config import Project
@@ -23,6 +23,7 @@ from mlops_kit.late import pd
 WHOLE, LONG = 2**53, 2**63 - 1  # up to here a float holds each whole number; up to there a database does
 LARGEST = 3.4e38  # what a float of four bytes holds: trees keep no larger one
 CHARACTERS = 1000
+NAME = re.compile(r"^[!-~]{1,200}$")  # an id of a request or a prediction
 YEAR, TIME = "(1[7-9]|2[01])[0-9]{2}", "([01][0-9]|2[0-3]):[0-5][0-9]"  # an earlier or later year is a mistake
 DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
 MOMENT = re.compile(rf"^{YEAR}-{DAY}([T ]{TIME}(:[0-5][0-9](\.[0-9]{{1,9}})?)?(Z|[+-]{TIME})?)?$")
@@ -34,7 +35,7 @@ class Field:
     """A column as a row may give it; without ``needed`` it may be null or left out."""
 
     name: str
-    kind: contract.Kind
+    kind: contract.Kind | Literal["name"]
     needed: bool = False
     low: float = -LARGEST
     high: float = LARGEST
@@ -48,12 +49,10 @@ class Field:
             said = "one of " + ", ".join("true" if v is True else "false" if v is False else str(v) for v in self.allowed)
         elif self.kind in {"number", "integer"}:
             said = f"{contract.A[self.kind]} from {shown(self.low)} to {shown(self.high)}"
-        elif self.kind == "moment":
-            said = f"a moment such as 2013-07-01T06:00:00, in ISO 8601; without a zone it is {self.zone}'s"
-        elif self.kind == "text":
-            said = f"text of at most {CHARACTERS:,} characters"
         else:
-            said = "null: the column was never filled" if self.kind == "empty" else contract.A[self.kind]
+            moment = f"a moment such as 2013-07-01T06:00:00, in ISO 8601; without a zone it is {self.zone}'s"
+            words = {"moment": moment, "text": f"text of at most {CHARACTERS:,} characters", "name": "1 to 200 characters from ! to ~", "empty": "null: the column was never filled"}
+            said = words.get(self.kind) or contract.A[self.kind]
         return said if self.needed or self.kind == "empty" else f"{said}, or null"
 
     @property
@@ -76,14 +75,11 @@ class Field:
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a value; it takes what ``check`` takes."""
-        named = {"number": "number", "integer": "integer", "text": "string", "boolean": "boolean", "moment": "string", "empty": "null"}[self.kind]
+        named = {"text": "string", "moment": "string", "name": "string", "empty": "null"}.get(self.kind, self.kind)
         made: dict[str, Any] = {"type": named if self.needed or named == "null" else [named, "null"], "description": self.expected}
-        if self.kind in {"number", "integer"}:
-            made |= {"minimum": plain(self.low), "maximum": plain(self.high)}
-        if self.kind == "text":
-            made["maxLength"] = CHARACTERS
-        if self.kind == "moment":
-            made["pattern"] = MOMENT.pattern
+        range_: dict[str, Any] = {"minimum": plain(self.low), "maximum": plain(self.high)}
+        limits = {"number": range_, "integer": range_, "text": {"maxLength": CHARACTERS}, "moment": {"pattern": MOMENT.pattern}, "name": {"pattern": NAME.pattern}}
+        made |= limits.get(self.kind, {})
         if self.allowed is not None:
             made["enum"] = [*self.allowed, *([] if self.needed else [None])]
         return made
@@ -108,27 +104,15 @@ def of_number(field: Field, value: Any) -> str:
     return "" if field.low <= value <= field.high else "range"
 
 
-def of_text(field: Field, value: Any) -> str:
-    """A text that is not too long."""
-    return "type" if type(value) is not str else "too_long" if len(value) > CHARACTERS else ""
-
-
-def of_boolean(field: Field, value: Any) -> str:
-    """true or false; 1 and 0 are neither."""
-    return "" if type(value) is bool else "type"
-
-
-def of_moment(field: Field, value: Any) -> str:
-    """A moment in ISO 8601."""
-    return "" if type(value) is str and moment(value) is not None else "type"
-
-
-def of_nothing(field: Field, value: Any) -> str:
-    """Null only."""
-    return "type"
-
-
-CHECKS: dict[str, Callable[[Field, Any], str]] = {"number": of_number, "integer": of_number, "text": of_text, "boolean": of_boolean, "moment": of_moment, "empty": of_nothing}
+CHECKS: dict[str, Callable[[Field, Any], str]] = {  # null is seen to before
+    "number": of_number,
+    "integer": of_number,
+    "text": lambda field, value: "type" if type(value) is not str else "too_long" if len(value) > CHARACTERS else "",
+    "boolean": lambda field, value: "" if type(value) is bool else "type",  # 1 and 0 are neither
+    "moment": lambda field, value: "" if type(value) is str and moment(value) is not None else "type",
+    "name": lambda field, value: "" if type(value) is str and NAME.fullmatch(value) else "type",
+    "empty": lambda field, value: "type",
+}
 
 
 def moment(text: str) -> datetime | None:

@@ -6,7 +6,6 @@ Everything here is called from the event loop and comes back at once, or is give
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import uuid
 from collections import Counter
@@ -19,13 +18,13 @@ import orjson
 from mlops_kit.config import Project
 from mlops_kit.database import stamp
 from mlops_kit.deploy import labels, schema
-from mlops_kit.deploy.follow import Follower
+from mlops_kit.deploy.follow import Follower, Served
 from mlops_kit.deploy.meters import Meters
 from mlops_kit.deploy.schema import Problem, problem
 from mlops_kit.deploy.scorer import Job, Refusal, Scorer
 
 log = logging.getLogger(__name__)
-NAME, NAMED = re.compile(r"^[!-~]{1,200}$"), "1 to 200 characters from ! to ~"  # of an id
+
 TOLD = 1000  # problems that are listed
 AHEAD = timedelta(minutes=1)  # that clocks may differ
 
@@ -61,13 +60,22 @@ class Service:
         Refusal
             With all that is wrong with it.
         """
-        served = self.follower.served
-        if served is None:
-            raise Refusal(503, f"no version serves yet: {self.follower.waits()}")
-        said = read(body, "rows", {"request_id"}, self.project.config.serve.rows)
+        served, said = self.served(), read(body, "rows", {"request_id"}, self.project.config.serve.rows)
         request = named(said.get("request_id"), key)
         wrong(served.schema.problems(said["rows"]), "row")
         return Job(self.project, said["rows"], request or uuid.uuid4().hex, bool(request))
+
+    def served(self) -> Served:
+        """The version that serves.
+
+        Raises
+        ------
+        Refusal
+            If none does.
+        """
+        if self.follower.served is None:
+            raise Refusal(503, f"no version serves yet: {self.follower.waits()}")
+        return self.follower.served
 
     def file(self, body: bytes) -> Future[dict[str, Any]]:
         """A request that brings labels, checked, and given to the thread that files them."""
@@ -79,8 +87,8 @@ class Service:
 
     def filed(self, body: bytes) -> dict[str, Any]:
         """File labels in one transaction, if nothing is wrong with any."""
-        said, target, at = read(body, "labels", set(), self.project.config.serve.rows)["labels"], self.target(), datetime.now(UTC)
-        wrong([p for i, label in enumerate(said) for p in mistakes(i, label, target)], "label")
+        said, at = read(body, "labels", set(), self.project.config.serve.rows)["labels"], datetime.now(UTC)
+        wrong(self.label().problems(said), "label")
         known = schema.moments([label.get("known_at") for label in said], self.project.config.timezone)
         wrong([problem(int(i), "known_at", "range", said[i]["known_at"], "a moment that has come") for i in known.index[known > at + AHEAD]], "label")
         messages = [labels.Said(label["prediction_id"], label["value"], stamp(k)) for label, k in zip(said, known.fillna(at), strict=True)]
@@ -93,24 +101,15 @@ class Service:
             self.meters.labels.labels(word).inc()
         return {"labels": [{"prediction_id": m.name, "word": w} for m, w in zip(messages, words, strict=True)], "counts": dict(Counter(words))}
 
-    def target(self) -> schema.Field:
-        """What a label's value may be."""
-        coder = labels.Coder(self.project)
-        if coder.task == "regression":
-            return schema.Field("value", "number", True)
-        return schema.Field("value", coder.kind, True, allowed=tuple(coder.classes))
+    def label(self) -> schema.Schema:
+        """What a label may hold."""
+        coder, zone = labels.Coder(self.project), self.project.config.timezone
+        value = schema.Field("value", "number", True) if coder.task == "regression" else schema.Field("value", coder.kind, True, allowed=tuple(coder.classes))
+        return schema.Schema([schema.Field("prediction_id", "name", True), value, schema.Field("known_at", "moment", zone=zone)], None, zone)
 
     def model(self) -> dict[str, Any]:
-        """The version that serves.
-
-        Raises
-        ------
-        Refusal
-            If none does.
-        """
-        served = self.follower.served
-        if served is None:
-            raise Refusal(503, f"no version serves yet: {self.follower.waits()}")
+        """The version that serves, as it is told; refused if none does."""
+        served = self.served()
         by, facts = served.promotion, served.facts
         return {
             "model": by.model, "version": by.version, "hash": by.model_hash, "approved_by": by.by, "approved_at": by.at, "why": by.why, "before": by.before,
@@ -171,28 +170,7 @@ def wrong(found: list[Problem], what: str) -> None:
 
 def named(given: Any, key: str | None) -> str:
     """The id of a request, by its body, else by the header Idempotency-Key; empty if it has none."""
-    for value, place in ((given, "request_id"), (key, "Idempotency-Key")):
-        if value is not None and not name(value):
-            wrong([problem(None, place, "type", value, NAMED)], "body")
+    for value, field in ((given, schema.Field("request_id", "name", True)), (key, schema.Field("Idempotency-Key", "name", True))):
+        if value is not None and (code := field.check(value)):
+            wrong([problem(None, field.name, code, value, field.expected)], "body")
     return given or key or ""
-
-
-def name(value: Any) -> bool:
-    """Whether a value may be an id."""
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
-
-
-def mistakes(i: int, label: Any, target: schema.Field) -> list[Problem]:
-    """All that is wrong with a label."""
-    if not isinstance(label, dict):
-        return [problem(i, "", "not_a_row", label, "an object: prediction_id, value, known_at")]
-    fields = ("prediction_id", "value", "known_at")
-    found = [problem(i, k, "unknown_field", v, f"one of {', '.join(fields)}") for k, v in label.items() if k not in fields]
-    if not name(label.get("prediction_id")):
-        found.append(problem(i, "prediction_id", "type" if "prediction_id" in label else "missing", label.get("prediction_id"), NAMED))
-    if code := target.check(label.get("value")):
-        found.append(problem(i, "value", code, label.get("value"), target.expected))
-    known = schema.Field("known_at", "moment")
-    if code := known.check(label.get("known_at")):
-        found.append(problem(i, "known_at", code, label["known_at"], known.expected))
-    return found

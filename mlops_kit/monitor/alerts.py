@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit import config as configs
-from mlops_kit.late import pd
 from mlops_kit.metrics import METRICS
-from mlops_kit.results import Interval, Table, Verdict, Verdicts, number, plain
+from mlops_kit.results import Table, Verdict, Verdicts, number, plain
 
 IDENTITY = ("as_of", "until", "check")  # what makes two lines of the file the same alert
 
@@ -69,15 +68,14 @@ def performance(realised: Table, config: configs.Config) -> Verdict:
     title = f"{metric.title} keeps what the review promised"
     if realised.data.empty:
         return Verdict("realised", title, "not applicable", "blocks", realised.sentence)
-    row = realised.data[realised.data["metric"] == config.headline].iloc[0]
-    value, low, high, promised = (None if pd.isna(v) else float(v) for v in row[["value", "low", "high", "promised"]])
+    row, found = realised.data[realised.data["metric"] == config.headline].iloc[0], realised.intervals()[config.headline]
+    promised, value, shown = plain(row["promised"]), found.value, str(found)
     if value is None or promised is None:
         return Verdict("realised", title, "cannot tell", "blocks", realised.sentence, cure="wait for labels" if value is None else "review the model again")
     bound = promised - fall if metric.greater_is_better else promised + fall
     limit = f"{'at least' if metric.greater_is_better else 'at most'} {number(bound)} (promised {number(promised)})"
-    facts = {"value": value, "low": low, "high": high, "promised": promised, "bound": bound, "rows": int(row["rows"])}
-    shown = str(Interval(value, low, high))
-    nearest = high if metric.greater_is_better else low  # the end of the interval that speaks for the model
+    facts = {"value": value, "low": found.low, "high": found.high, "promised": promised, "bound": bound, "rows": int(row["rows"])}
+    nearest = found.high if metric.greater_is_better else found.low  # the end of the interval that speaks for the model
     if metric.gain(value, bound) >= 0:
         return Verdict("realised", title, "passed", "blocks", f"{metric.title} realised {shown}, promised {number(promised)}.", shown, limit, "", facts)
     if nearest is None or metric.gain(nearest, bound) >= 0:

@@ -23,12 +23,8 @@ def measures(config: configs.Config) -> list[str]:
 
 def promised(reviewed: Table, config: configs.Config) -> Interval | None:
     """What the review promised of the headline metric; None if it did not measure it."""
-    measured = reviewed.frame()
-    row = measured[measured["metric"] == config.headline]
-    if row.empty or pd.isna(row["value"].iloc[0]):
-        return None
-    value, low, high = (None if pd.isna(v) else float(v) for v in row[["value", "low", "high"]].iloc[0])
-    return Interval(value, low, high)
+    found = reviewed.intervals().get(config.headline)
+    return found if found and found.value is not None else None
 
 
 def joined(scores: pd.DataFrame, labels: pd.DataFrame, config: configs.Config) -> pd.DataFrame:

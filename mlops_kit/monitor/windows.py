@@ -147,12 +147,9 @@ def spent(labelled: pd.DataFrame, config: configs.Config) -> dict[str, float | N
 
 def below(table: Table, expected: Interval, config: configs.Config) -> bool:
     """Whether all of the realised interval is worse than the estimate."""
-    row = table.data[table.data["metric"] == config.headline]
-    good = METRICS[config.headline].greater_is_better
-    end = row["high" if good else "low"]
-    if row.empty or expected.value is None or end.isna().all():
-        return False
-    return METRICS[config.headline].gain(float(end.iloc[0]), expected.value) < 0
+    metric, found = METRICS[config.headline], table.intervals().get(config.headline, Interval(None))
+    end = found.high if metric.greater_is_better else found.low
+    return end is not None and expected.value is not None and metric.gain(end, expected.value) < 0
 
 
 def gap(far: bool, before: int, table: Table, expected: Interval, config: configs.Config) -> Verdict:
@@ -161,10 +158,10 @@ def gap(far: bool, before: int, table: Table, expected: Interval, config: config
     limit = f"not below the estimate in {need} windows in a row"
     if expected.value is None or table.data.empty:
         return Verdict("gap", title, "not applicable", "warns", "There is no estimate to hold the labels against.")
-    metric, value = METRICS[config.headline], table.data.loc[table.data["metric"] == config.headline, "value"].iloc[0]
-    if value != value:
+    value = table.intervals()[config.headline].value
+    if value is None:
         return Verdict("gap", title, "cannot tell", "warns", table.sentence, limit=limit, cure="wait for labels")
-    said = f"{metric.title} realised {number(float(value))}, estimated {expected}"
+    said = f"{METRICS[config.headline].title} realised {number(value)}, estimated {expected}"
     if far and before + 1 >= need:
         return Verdict("gap", title, "failed", "warns", f"{said}: below for {before + 1} windows in a row; what the model learnt no longer holds.", said, limit, "retrain on recent rows")
     return Verdict("gap", title, "passed", "warns", f"{said}.", said, limit)

@@ -6,8 +6,7 @@ resampled by the day of the project's zone where rows have a moment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
@@ -60,8 +59,6 @@ class Evidence:
     comparison: Interval | None = None
     champion: str = NO_CHAMPION.how
     sample: int = 0
-    features: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> Interval:
@@ -105,8 +102,7 @@ def quality(scores: pd.DataFrame, config: Config, draws: int = 500, seed: int = 
     found = metrics.intervals(names, y, scores["score"], days(scores, config), draws, seed)
     rows = [{"metric": n, "value": i.value, "low": i.low, "high": i.high, **{b: metrics.value(n, y, scores[b]) if b in scores else None for b in BASELINES}} for n, i in found.items()]
     data = pd.DataFrame(rows).astype({c: float for c in ("value", "low", "high", *BASELINES)})
-    drawn = "days" if config.has_time else "rows"
-    notes = (f"Intervals: 95 %, bootstrap of {draws:,} draws of whole {drawn}." if config.has_time else f"Intervals: 95 %, bootstrap of {draws:,} draws of {drawn}.",)
+    notes = (f"Intervals: 95 %, bootstrap of {draws:,} draws of {'whole days' if config.has_time else 'rows'}.",)
     return Table("How good is it on rows it has never seen?", headline(found[config.headline], data, config, int(y.notna().sum())), data, notes=notes)
 
 
@@ -118,14 +114,6 @@ def headline(interval: Interval, data: pd.DataFrame, config: Config, rows: int) 
     beside = f"; a linear model has {number(float(linear))}" if linear == linear else ""
     return f"{title[0].upper()}{title[1:]} {interval} {where}{beside}."
 
-
-def table_intervals(table: Table) -> dict[str, Interval]:
-    """The intervals of a metrics table, by metric; what is NaN there is None here."""
-
-    def known(value: Any) -> float | None:
-        return None if pd.isna(value) else float(value)
-
-    return {str(r["metric"]): Interval(known(r["value"]), known(r["low"]), known(r["high"])) for r in table.frame().to_dict("records")}
 
 
 def agreement(scores: pd.DataFrame, config: Config) -> Agreement:
@@ -146,16 +134,6 @@ def evidence(scores: pd.DataFrame, quality: Table, config: Config, slices: Table
     beside = [b for b in BASELINES if b in scores and scores[b].notna().any()]
     gains = {b: metrics.paired_difference(config.headline, scores[config.target], scores["score"], scores[b], days(scores, config), config.review.draws, seed) for b in beside}
     classes = {str(k): int((y == k).sum()) for k in (0, 1)} if config.task == "binary" else {}
-    return Evidence(
-        config=config,
-        rows=len(y),
-        classes=classes,
-        metrics=table_intervals(quality),
-        baselines={b: metrics.value(config.headline, scores[config.target], scores[b]) for b in beside},
-        gains=gains,
-        slices=slices,
-        agreement=agreement(scores, config) if config.train.refit and "refitted" in scores else None,
-        comparison=comparison.gain,
-        champion=comparison.how,
-        sample=config.sample,
-    )
+    baselines = {b: metrics.value(config.headline, scores[config.target], scores[b]) for b in beside}
+    agreed = agreement(scores, config) if config.train.refit and "refitted" in scores else None
+    return Evidence(config, len(y), classes, quality.intervals(), baselines, gains, slices, agreed, comparison.gain, comparison.how, config.sample)

@@ -15,7 +15,7 @@ from mlops_kit.config import Config
 from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Number, Numbers, Table, Verdict, Verdicts, money, number, percent
 from mlops_kit.review.against import Contender, capital, less, priced
-from mlops_kit.review.evidence import days, table_intervals
+from mlops_kit.review.evidence import days
 from mlops_kit.review.explain import answers
 from mlops_kit.review.what_if import evenly
 
@@ -88,7 +88,7 @@ def flagged_number(rows: pd.DataFrame, mine: Contender, other: Contender, config
 
 def metric_number(name: str, rows: pd.DataFrame, quality: Table, other: Contender, config: Config) -> Number:
     """A metric, as ``quality`` has it."""
-    found = table_intervals(quality)[name]
+    found = quality.intervals()[name]
     linear = float(quality.frame().set_index("metric")["baseline_linear"].get(name, math.nan))
     lines = (between(found, number), f"a linear model: {number(linear)}", *beside(other, lambda: number(metrics.value(name, rows[config.target], other.scores))))
     return Number(capital(metrics.METRICS[name].title), number(found.value), lines)

@@ -24,12 +24,14 @@ from filelock import FileLock
 from mlops_kit import metrics
 from mlops_kit.config import Config
 from mlops_kit.errors import RunFailed
-from mlops_kit.late import np, pd
+from mlops_kit.late import Late, np, pd
 from mlops_kit.results import Table, number
 from mlops_kit.train import fit, spaces
 
 if TYPE_CHECKING:
     import optuna
+else:
+    optuna = Late("optuna")
 
 ROWS = 60_000  # newest rows a trial sees: families rank alike on more, and a search stays under a minute
 RANDOM_TRIALS = 6  # before the sampler (TPE) and the pruner trust what they have seen
@@ -124,9 +126,7 @@ def search(frame: pd.DataFrame, features: list[str], config: Config, seed: int, 
 @contextmanager
 def held(path: Path) -> Iterator[optuna.storages.BaseStorage]:
     """The storage, for this process alone; what a killed one left half written is cut off."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.storages import JournalStorage, journal
 
     path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -136,13 +136,11 @@ def held(path: Path) -> Iterator[optuna.storages.BaseStorage]:
             content = path.read_bytes()
             if not content.endswith(b"\n"):
                 path.write_bytes(content[: content.rfind(b"\n") + 1])
-        yield JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+        yield JournalStorage(journal.JournalFileBackend(str(path), journal.JournalFileOpenLock(str(path))))
 
 
 def opened(plan: Plan, storage: optuna.storages.BaseStorage) -> optuna.Study:
     """The plan's study, new or to go on with; trials of the dead are failed."""
-    import optuna
-
     direction = optuna.study.StudyDirection.MAXIMIZE if plan.metric.greater_is_better else optuna.study.StudyDirection.MINIMIZE
     pruner = optuna.pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS)
     study = optuna.create_study(storage=storage, study_name=plan.name(), direction=direction, load_if_exists=True, pruner=pruner)
@@ -153,24 +151,18 @@ def opened(plan: Plan, storage: optuna.storages.BaseStorage) -> optuna.Study:
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that ended, complete or pruned, in their order."""
-    from optuna.trial import TrialState
-
-    return sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)), key=lambda t: t.number)
+    return sorted(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)), key=lambda t: t.number)
 
 
 def best(study: optuna.Study, trials: int) -> optuna.trial.FrozenTrial:
     """The best of the first trials; of two alike the earlier."""
-    from optuna.study import StudyDirection
-
-    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     complete = [t for t in finished(study)[:trials] if t.state.name == "COMPLETE"]
     return min(complete, key=lambda t: (sign * float(t.value or 0), t.number))
 
 
 def one_trial(study: optuna.Study, plan: Plan, names: list[str]) -> None:
     """Ask for a recipe, try it fold by fold, stop it where it lags behind the median, tell."""
-    import optuna
-
     place = len(finished(study))
     study.sampler = optuna.samplers.TPESampler(seed=plan.seed + 1000 * (place + 1), n_startup_trials=RANDOM_TRIALS)
     waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))

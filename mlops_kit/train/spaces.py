@@ -4,9 +4,9 @@ A pipeline holds classes of scikit-learn, LightGBM, NumPy and pandas only, never
 filed in skops format and must open where mlops-kit is not installed. It takes a DataFrame with
 strings, numbers, booleans and missing values; moments are left out (a feature says what they mean).
 
-To add a family: 1. ``suggest(trial)`` with names that begin with the family's, 2. ``build(params,
-task, frame, features, seed)``, 3. both in a ``Family`` under ``FAMILIES.register``; the contract
-tests and the search know it from then on.
+To add a family: 1. ``build(params, task, frame, features, seed)``, 2. it and a ``Range`` for each
+parameter in a ``Family`` under ``FAMILIES.register``; the contract tests and the search know it from
+then on.
 """
 
 from __future__ import annotations
@@ -28,15 +28,43 @@ SMALL = 5_000  # rows below which threads cost more than they bring
 
 
 @dataclass(frozen=True)
-class Family:
-    """A kind of model: its tasks, its defaults, its space, and how it is built."""
+class Range:
+    """Where a parameter is searched, in whole numbers if both ends are: evenly, or as ``how`` says; and its default."""
 
+    low: float
+    high: float
+    default: float
+    how: Params = field(default_factory=dict)
+
+    def suggest(self, trial: Any, name: str) -> float:
+        """What a trial of Optuna's takes from it."""
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        found: float = (trial.suggest_int if whole else trial.suggest_float)(name, self.low, self.high, **self.how)
+        return found
+
+
+LOG, BY_20, BY_50 = {"log": True}, {"step": 20}, {"step": 50}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model: its tasks, its space, and how it is built."""
+
+    name: str
     title: str
     build: Callable[[Params, str, pd.DataFrame, list[str], int], Any]
-    suggest: Callable[[Any], Params]
-    defaults: Params = field(default_factory=dict)
+    space: dict[str, Range] = field(default_factory=dict)
     tasks: tuple[str, ...] = TASKS
     searched: bool = True
+
+    @property
+    def defaults(self) -> Params:
+        """The parameters that are tried first."""
+        return {name: held.default for name, held in self.space.items()}
+
+    def suggest(self, trial: Any) -> Params:
+        """The parameters that a trial takes; Optuna knows them under the family's name."""
+        return {name: held.suggest(trial, f"{self.name}.{name}") for name, held in self.space.items()}
 
 
 FAMILIES: Registry[Family] = Registry("model family")
@@ -122,12 +150,7 @@ def build_constant(params: Params, task: str, frame: pd.DataFrame, features: lis
     return pipeline("passthrough", model)
 
 
-FAMILIES.register("constant")(Family("constant", build_constant, lambda trial: {}, searched=False))
-
-
-def suggest_linear(trial: Any) -> Params:
-    """Strength of the penalty."""
-    return {"alpha": trial.suggest_float("linear.alpha", 1e-3, 1e3, log=True)}
+FAMILIES.register("constant")(Family("constant", "constant", build_constant, searched=False))
 
 
 def build_linear(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
@@ -140,18 +163,7 @@ def build_linear(params: Params, task: str, frame: pd.DataFrame, features: list[
     return pipeline(table(*columns(frame, features), scaled=True, one_hot=True), model)
 
 
-FAMILIES.register("linear")(Family("linear model", build_linear, suggest_linear, {"alpha": 1.0}))
-
-
-def suggest_boosting(trial: Any) -> Params:
-    """Steps, leaves and their brakes."""
-    return {
-        "max_iter": trial.suggest_int("boosting.max_iter", 50, 300, step=50),
-        "learning_rate": trial.suggest_float("boosting.learning_rate", 0.02, 0.3, log=True),
-        "max_leaf_nodes": trial.suggest_int("boosting.max_leaf_nodes", 4, 64, log=True),
-        "min_samples_leaf": trial.suggest_int("boosting.min_samples_leaf", 5, 200, log=True),
-        "l2_regularization": trial.suggest_float("boosting.l2_regularization", 1e-3, 10, log=True),
-    }
+FAMILIES.register("linear")(Family("linear", "linear model", build_linear, {"alpha": Range(1e-3, 1e3, 1.0, LOG)}))
 
 
 def build_boosting(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
@@ -165,20 +177,8 @@ def build_boosting(params: Params, task: str, frame: pd.DataFrame, features: lis
     return pipeline(table(numbers, names, scaled=False, one_hot=False), model)
 
 
-BOOSTING = {"max_iter": 100, "learning_rate": 0.08, "max_leaf_nodes": 15, "min_samples_leaf": 20, "l2_regularization": 0.1}
-FAMILIES.register("boosting")(Family("histogram gradient boosting", build_boosting, suggest_boosting, BOOSTING))
-
-
-def suggest_lightgbm(trial: Any) -> Params:
-    """Trees, leaves, their brakes, and the share of columns a tree sees."""
-    return {
-        "n_estimators": trial.suggest_int("lightgbm.n_estimators", 50, 300, step=50),
-        "learning_rate": trial.suggest_float("lightgbm.learning_rate", 0.02, 0.3, log=True),
-        "num_leaves": trial.suggest_int("lightgbm.num_leaves", 4, 64, log=True),
-        "min_child_samples": trial.suggest_int("lightgbm.min_child_samples", 5, 200, log=True),
-        "reg_lambda": trial.suggest_float("lightgbm.reg_lambda", 1e-3, 10, log=True),
-        "colsample_bytree": trial.suggest_float("lightgbm.colsample_bytree", 0.4, 1.0),
-    }
+BOOSTING = {"max_iter": Range(50, 300, 100, BY_50), "learning_rate": Range(0.02, 0.3, 0.08, LOG), "max_leaf_nodes": Range(4, 64, 15, LOG), "min_samples_leaf": Range(5, 200, 20, LOG), "l2_regularization": Range(1e-3, 10, 0.1, LOG)}
+FAMILIES.register("boosting")(Family("boosting", "histogram gradient boosting", build_boosting, BOOSTING))
 
 
 def build_lightgbm(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
@@ -190,18 +190,11 @@ def build_lightgbm(params: Params, task: str, frame: pd.DataFrame, features: lis
     return pipeline(table(*columns(frame, features), scaled=False, one_hot=True), model)
 
 
-LIGHTGBM = {"n_estimators": 150, "learning_rate": 0.05, "num_leaves": 15, "min_child_samples": 20, "reg_lambda": 0.1, "colsample_bytree": 0.8}
-FAMILIES.register("lightgbm")(Family("LightGBM", build_lightgbm, suggest_lightgbm, LIGHTGBM))
-
-
-def suggest_forest(trial: Any) -> Params:
-    """Size of the leaves, share of the columns at a split, share of the rows in a tree."""
-    return {
-        "n_estimators": trial.suggest_int("forest.n_estimators", 40, 100, step=20),
-        "min_samples_leaf": trial.suggest_int("forest.min_samples_leaf", 2, 100, log=True),
-        "max_features": trial.suggest_float("forest.max_features", 0.1, 0.4),
-        "max_samples": trial.suggest_float("forest.max_samples", 0.05, 0.25),
-    }
+LIGHTGBM = {
+    "n_estimators": Range(50, 300, 150, BY_50), "learning_rate": Range(0.02, 0.3, 0.05, LOG), "num_leaves": Range(4, 64, 15, LOG),
+    "min_child_samples": Range(5, 200, 20, LOG), "reg_lambda": Range(1e-3, 10, 0.1, LOG), "colsample_bytree": Range(0.4, 1.0, 0.8),
+}  # fmt: skip
+FAMILIES.register("lightgbm")(Family("lightgbm", "LightGBM", build_lightgbm, LIGHTGBM))
 
 
 def build_forest(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
@@ -213,5 +206,5 @@ def build_forest(params: Params, task: str, frame: pd.DataFrame, features: list[
     return pipeline(table(*columns(frame, features), scaled=False, one_hot=False), model)
 
 
-FOREST = {"n_estimators": 60, "min_samples_leaf": 10, "max_features": 0.25, "max_samples": 0.2}
-FAMILIES.register("forest")(Family("random forest", build_forest, suggest_forest, FOREST))
+FOREST = {"n_estimators": Range(40, 100, 60, BY_20), "min_samples_leaf": Range(2, 100, 10, LOG), "max_features": Range(0.1, 0.4, 0.25), "max_samples": Range(0.05, 0.25, 0.2)}
+FAMILIES.register("forest")(Family("forest", "random forest", build_forest, FOREST))

@@ -88,7 +88,7 @@ def test_feedback_names_a_prediction_by_its_id_and_never_by_a_key(project: confi
 
 
 def test_two_who_label_at_once_do_not_fail(project: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, blind = labels.current, [True]
+    real, blind = labels.matches, [True]
 
     def late(*given: Any) -> Any:
         found = real(*given)
@@ -99,7 +99,7 @@ def test_two_who_label_at_once_do_not_fail(project: config.Project, monkeypatch:
         blind.append(False)
         return real(*given)
 
-    monkeypatch.setattr(labels, "current", late)
+    monkeypatch.setattr(labels, "matches", late)
     assert told(project, Said("p0", True, known(5))) == ["corrected"]
     assert counted(project) == {"p0": (1.0, known(5))}
 
