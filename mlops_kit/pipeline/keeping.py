@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
-from mlops_kit import decisions
 from mlops_kit import stage as stages
 from mlops_kit.config import Config, Project, Query, duration_text
 from mlops_kit.pipeline import manifest, report
@@ -46,6 +45,8 @@ LEAST = 4  # characters of a value that is hidden; a shorter one would take word
 def summaries(project: Project, last: int) -> list[dict[str, Any]]:
     """The last runs in short, the newest first; ``serves`` marks the one whose version serves."""
     found = [summary(project, run) for run in stages.runs(project.reports)[:last]]
+    from mlops_kit import decisions
+
     promoted = decisions.history(project)
     serving = promoted[0].version if promoted else None
     first = min((p.at for p in promoted if p.version == serving), default="")
@@ -147,6 +148,8 @@ def plan(project: Project) -> list[Fate]:
 
 def stays(project: Project, found: list[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
     """Why each run stays, in words; empty for one that nothing needs."""
+    from mlops_kit import decisions
+
     keep = project.config.keep
     cutoff = (datetime.now(UTC) - keep.age).isoformat()
     needed, said = served(project, cutoff), {o.version: o.word for o in reversed(decisions.opinions(project))}
@@ -166,6 +169,8 @@ def stays(project: Project, found: list[tuple[Path, dict[str, Any]]]) -> Iterato
 
 def served(project: Project, cutoff: str) -> dict[str, str]:
     """Versions whose runs are needed, and why: the one that serves, the one to go back to, those whose answers may still be judged."""
+    from mlops_kit import decisions
+
     promoted = decisions.history(project)
     if not promoted:
         return {}
