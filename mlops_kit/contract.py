@@ -24,7 +24,7 @@ from mlops_kit import trace
 from mlops_kit.config import Config, Loader
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.late import np, pd
-from mlops_kit.results import Result, Table, number, percent
+from mlops_kit.results import Result, number, percent
 from mlops_kit.sources import ROW
 from mlops_kit.store import write_text
 
@@ -365,22 +365,3 @@ def enforce(report: Report) -> None:
     """
     if report.broken:
         raise RunFailed(report.sentence, "rows that keep to the data contract", "mend the source, or edit the contract where the world has changed")
-
-
-def diff(a: Contract, b: Contract) -> Table:
-    """What differs between two contracts, a row a difference."""
-    found = [("", "unique", ", ".join(a.unique), ", ".join(b.unique))] if a.unique != b.unique else []
-    for name in dict.fromkeys([*a.columns, *b.columns]):
-        old, new = a.columns.get(name), b.columns.get(name)
-        if old is None or new is None:
-            found.append((name, "column", "absent" if old is None else old.type, "absent" if new is None else new.type))
-            continue
-        found += [(name, k, _shown(getattr(old, k)), _shown(getattr(new, k))) for k in Column.model_fields if getattr(old, k) != getattr(new, k)]
-    names = {name for name, *_ in found}
-    sentence = f"{len(found)} differences in {len(names)} columns." if found else "The two contracts say the same."
-    return Table("What changed in the contract", sentence, pd.DataFrame(found, columns=["column", "what", "before", "after"]))
-
-
-def _shown(value: Any) -> str:
-    """A value of a contract in a table."""
-    return "any" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)

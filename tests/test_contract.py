@@ -12,7 +12,7 @@ import pytest
 
 from mlops_kit import contract as contracts
 from mlops_kit.config import Config
-from mlops_kit.contract import Column, Contract, check, diff, enforce, infer, load, save
+from mlops_kit.contract import Column, Contract, check, enforce, infer, load, save
 from mlops_kit.errors import KitError, RunFailed
 
 CONFIG = Config(name="t", source="t.csv", target="late", task="binary", id="nr", time="at", known_later={"delay": "1d"})
@@ -237,13 +237,6 @@ def test_a_mistake_in_the_contract_is_worded(tmp_path: Path, text: str, said: st
 def test_a_missing_contract_is_worded(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no contract at"):
         load(tmp_path / "contract.yaml")
-
-
-def test_a_difference_is_a_row(held: Contract) -> None:
-    other = Contract(unique=["nr", "at"], columns={**{k: v for k, v in held.columns.items() if k != "temp"}, "hour": Column(type="integer", missing=0.05, min=0, max=23), "gate": Column(type="text")})
-    found = set(diff(held, other).data.itertuples(index=False, name=None))
-    assert found == {("", "unique", "nr", "nr, at"), ("hour", "max", "35", "23"), ("temp", "column", "number", "absent"), ("gate", "column", "absent", "text")}
-    assert diff(held, held).sentence == "The two contracts say the same."
 
 
 def test_a_table_of_336776_rows_is_checked_in_seconds() -> None:

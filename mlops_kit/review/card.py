@@ -18,23 +18,10 @@ from mlops_kit.config import Config, Project, duration_text
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.late import pd
 from mlops_kit.metrics import METRICS
-from mlops_kit.results import COLOURS, MARKS, Table, Verdict, Verdicts, cell_html, number, table_html
+from mlops_kit.results import COLOURS, Table, Verdict, Verdicts, cell_html, number, table_html
 
 FILE = "card.yaml"
 PEOPLE = {"intended_use": "Intended use", "limits": "Known limits", "owner": "Owner"}
-CSS = """
-:root{--ink:#1a2028;--soft:#5b6672;--faint:#66707c;--line:#e4e8ec;--bg:#f6f7f9;--card:#fff;--good:#0b765c;--goodbg:#e5f5f0;--watch:#9a6400;--watchbg:#fdf3dc;--act:#b3261e;--actbg:#fcebe9}
-@media(prefers-color-scheme:dark){:root{--ink:#e8ecf1;--soft:#a7b1bd;--faint:#98a3af;--line:#2c343d;--bg:#12161b;--card:#1a2027;--good:#4fd0ab;--goodbg:#12332b;--watch:#f0bd5b;--watchbg:#362b12;--act:#ff8a80;--actbg:#3a1a18}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 Inter,system-ui,sans-serif;font-variant-numeric:tabular-nums}
-main{max-width:1080px;margin:0 auto;padding:28px 24px 48px}.top{color:var(--soft);font-size:13px;margin:0 0 14px}.top b{color:var(--ink);font-size:15px}
-section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:18px 20px;margin:0 0 14px;overflow-wrap:anywhere}
-h1{font-size:24px;line-height:1.25;margin:10px 0 6px;font-weight:650}h2{font-size:16px;font-weight:600;margin:0 0 4px}p{margin:0 0 10px}.note{color:var(--soft);font-size:13px}
-.badge{display:inline-block;padding:6px 14px;border-radius:999px;font-weight:650;font-size:14px}.good{color:var(--good)}.watch{color:var(--watch)}.act{color:var(--act)}.faint{color:var(--faint)}
-.badge.good{background:var(--goodbg)}.badge.watch{background:var(--watchbg)}.badge.act{background:var(--actbg)}
-table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;padding:7px 8px;border-top:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:550;font-size:12.5px;border-top:0}
-.num{text-align:right;white-space:nowrap}.st{font-weight:600;white-space:nowrap}dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 18px;margin:0}dt{color:var(--soft)}dd{margin:0}
-.wide{overflow-x:auto}@media(max-width:700px){main{padding:16px 12px}dl{grid-template-columns:1fr;gap:2px}dd{margin-bottom:8px}.checks thead{display:none}.checks tr{display:block;border-top:1px solid var(--line);padding:8px 0}.checks td{display:block;border:0;padding:1px 0}}
-"""
 
 
 def people(project: Project) -> dict[str, str]:
@@ -87,18 +74,13 @@ def card(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: It
         ``intended_use``, ``limits`` and ``owner``, as people wrote them; anything else is told of the data.
     """
     found = Verdicts.of(verdicts)
-    parts = [
-        verdict(config, metrics, found),
-        section("What is it for?", people_html(facts)),
-        section("Checks", f"<p>{escape(found.sentence)}</p>{checks_html(found)}"),
-        table_section(metrics),
-        table_section(slices),
-        table_section(importance),
-        section("What was it made from?", made_html(config, recipe, facts)),
-    ]
+    top, purpose = verdict(config, metrics, found), section("What is it for?", people_html(facts))
+    checks, origin = section("Checks", f"<p>{escape(found.sentence)}</p>{checks_html(found)}"), section("What was it made from?", made_html(config, recipe, facts))
+    parts = [top, purpose, checks, *map(table_section, (metrics, slices, importance)), origin]
+    style = Path(__file__).with_name("card.css").read_text(encoding="utf-8")
     title = escape(f"Model card: {config.name}")
     head = "<meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
-    return f"<!doctype html><html lang=en><head>{head}<title>{title}</title><style>{CSS}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+    return f"<!doctype html><html lang=en><head>{head}<title>{title}</title><style>\n{style}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
 
 
 def markdown(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: Iterable[Verdict], slices: Table, importance: Table, facts: Mapping[str, Any]) -> str:
@@ -161,31 +143,20 @@ def people_html(facts: Mapping[str, Any]) -> str:
 
 def checks_html(found: Verdicts) -> str:
     """A row a check, the worst first: result, check, found, limit, what to do."""
-    rows = [
-        f"<tr><td class='st {COLOURS[v.outcome] if v.outcome != 'failed' or v.severity == 'blocks' else 'watch'}'>{MARKS[v.outcome]} {v.outcome}</td>"
-        f"<td>{escape(v.title)}</td><td>{escape(v.found or v.sentence)}</td><td>{escape(v.limit)}</td><td>{escape(v.cure)}</td></tr>"
-        for v in found
-    ]
-    heads = "".join(f"<th>{h}</th>" for h in ("Result", "Check", "Found", "Limit", "What to do"))
+    styles = ["watch" if v.outcome == "failed" and not v.blocks else COLOURS[v.outcome] for v in found]
+    lines = [[f"<td class='st {s}'>{m}</td>", *(f"<td>{escape(c)}</td>" for c in cells)] for s, (m, *cells) in zip(styles, found.frame().itertuples(index=False, name=None), strict=True)]
+    rows, heads = [f"<tr>{''.join(line)}</tr>" for line in lines], "".join(f"<th>{h}</th>" for h in found.frame().columns)
     return f"<table class=checks><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def made(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
     """Data, features, family and parameters, as training handed them on."""
-    source = config.source if isinstance(config.source, str) else "a query"
-    threshold = recipe.get("threshold")
-    return {
-        "source": source,
-        **{str(k): str(v) for k, v in facts.items() if k not in PEOPLE},
-        "labels known after": duration_text(config.label_delay),
-        "family": str(recipe.get("family", "unknown")),
-        "parameters": ", ".join(f"{k} = {number(v) if isinstance(v, float) else v}" for k, v in sorted(dict(recipe.get("params", {})).items())) or "none",
-        "threshold": "none" if threshold is None else number(float(threshold)),
-        "searched by": f"{recipe.get('metric', 'unknown')}, {number(recipe.get('score'))} in cross-validation",
-        "refitted on all rows": "yes" if config.train.refit else "no",
-        "features": ", ".join(map(str, recipe.get("features", []))) or "unknown",
-        "seed": str(config.seed),
-    }
+    threshold, params = recipe.get("threshold"), sorted(dict(recipe.get("params", {})).items())
+    found = {"source": config.source if isinstance(config.source, str) else "a query", **{str(k): str(v) for k, v in facts.items() if k not in PEOPLE}}
+    found |= {"labels known after": duration_text(config.label_delay), "family": str(recipe.get("family", "unknown"))}
+    found |= {"parameters": ", ".join(f"{k} = {number(v) if isinstance(v, float) else v}" for k, v in params) or "none", "threshold": "none" if threshold is None else number(float(threshold))}
+    found |= {"searched by": f"{recipe.get('metric', 'unknown')}, {number(recipe.get('score'))} in cross-validation", "refitted on all rows": "yes" if config.train.refit else "no"}
+    return found | {"features": ", ".join(map(str, recipe.get("features", []))) or "unknown", "seed": str(config.seed)}
 
 
 def made_html(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
