@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mlops_kit import decisions, sources, store
-from mlops_kit.config import Project
+from mlops_kit.config import Config, Project
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.late import Late, np, pd
 from mlops_kit.results import plain
@@ -46,6 +46,7 @@ ALLOWED = {
 ALLOWED_PREFIX = "skrub."
 FACTS = {"uri", "sha256", "model_hash", "evidence_hash", "features", "threshold", "judged", "as_of", "review", "sample", "author"}  # what a review records of a version
 TERMINATED = {"succeeded": "FINISHED", "killed": "KILLED", "interrupted": "KILLED"}  # the rest of the statuses are MLflow's FAILED
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}  # what MLflow reads when it is imported
 REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops")
 
 
@@ -61,21 +62,19 @@ def connected(project: Project) -> Iterator[mlflow.MlflowClient]:
 
     One process at a time makes the store (its migration does not bear two); the others wait.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for name in ("mlflow", "alembic"):  # a fresh store tells of each of its migrations
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     file = store_file(project)
     uri = f"sqlite:///{file}" if file else project.config.tracking
+    mlflow.set_tracking_uri(uri)
+    for name in ("mlflow", "alembic"):  # a fresh store tells of each of its migrations; MLflow's import sets what it tells
+        logging.getLogger(name).setLevel(logging.WARNING)
     if file is None:
-        mlflow.set_tracking_uri(uri)
         yield mlflow.MlflowClient(uri)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(file) + ".lock"):
         moved(file)
-        mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(uri)
         experiment(project, client)
@@ -245,11 +244,9 @@ def load_model(project: Project, record: dict[str, str]) -> Any:
     return skops.load(file, trusted=trusted_types(file))
 
 
-def scores(project: Project, model: Any, frame: pd.DataFrame) -> np.ndarray:
-    """A model's answers for feature rows: the probability of the positive class, or the value."""
-    if project.config.task == "binary":
-        return np.asarray(model.predict_proba(frame)[:, 1], dtype=float)
-    return np.asarray(model.predict(frame), dtype=float)
+def answers(model: Any, frame: pd.DataFrame, config: Config) -> np.ndarray:
+    """A model's answers for feature rows: the probability of class 1, or the value."""
+    return np.asarray(model.predict_proba(frame)[:, -1] if config.task == "binary" else model.predict(frame), dtype=float)
 
 
 def champion(project: Project) -> dict[str, Any] | None:
@@ -304,31 +301,35 @@ def facts_of(project: Project, version: str) -> dict[str, Any]:
     return {**tags, "version": version}
 
 
+def stood(client: mlflow.MlflowClient, project: Project) -> Any:
+    """The version that MLflow's alias ``champion`` stands on, or None."""
+    try:
+        return client.get_model_version_by_alias(project.config.name, "champion")
+    except mlflow.exceptions.MlflowException:
+        return None
+
+
 def follow(project: Project) -> str:
     """Set MLflow's aliases to what the database of decisions says; the version that ``champion`` stood on before."""
     present = decisions.current(project)
     if present is None:
         return ""
-    name = project.config.name
     with connected(project) as client:
-        try:
-            stood = str(client.get_model_version_by_alias(name, "champion").version)
-        except mlflow.exceptions.MlflowException:
-            stood = ""
+        before = stood(client, project)
+        stands = str(before.version) if before else ""
         for alias, version in (("champion", present.version), ("previous", present.before)):
-            if version and (alias != "champion" or stood != version):
-                client.set_registered_model_alias(name, alias, version)
-    return stood
+            if version and (alias != "champion" or stands != version):
+                client.set_registered_model_alias(project.config.name, alias, version)
+    return stands
 
 
 def alias_note(project: Project) -> str:
     """Where MLflow's ``champion`` points if not to the version that serves, in words; empty if all is well."""
     present = decisions.current(project)
     with connected(project) as client:
-        try:
-            stands = client.get_model_version_by_alias(project.config.name, "champion")
-        except mlflow.exceptions.MlflowException:
-            return "" if present is None else f"is not set; version {present.version} serves"
+        stands = stood(client, project)
+    if stands is None:
+        return f"is not set; version {present.version} serves" if present else ""
     if present is not None and str(stands.version) == present.version:
         return ""
     known = {"version": str(stands.version), "model_hash": stands.tags.get("model_hash", ""), "evidence_hash": stands.tags.get("evidence_hash", "")}

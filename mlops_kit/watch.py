@@ -257,8 +257,8 @@ def moments(config: configs.Config, begin: datetime, until: datetime) -> Iterato
 
 
 @contextmanager
-def alone(project: configs.Project) -> Iterator[None]:
-    """One watch at a time for a project; a dead one holds nothing.
+def alone(project: configs.Project, say: Say) -> Iterator[Watcher]:
+    """The watch over a project, one at a time; a dead one holds nothing.
 
     Raises
     ------
@@ -267,21 +267,17 @@ def alone(project: configs.Project) -> Iterator[None]:
     """
     file = project.path(".mlops") / "watch.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(file), timeout=0)
     try:
-        lock.acquire()
+        held = FileLock(str(file)).acquire(timeout=0)
     except Timeout as error:
         raise RunFailed("another watch of this project goes on", "one at a time", "stop it first, or leave it to its work") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    with held:
+        yield Watcher(project, say)
 
 
 def live(project: configs.Project, since: datetime | None, until: datetime, say: Say) -> str:
     """Live a past stretch of time pass by pass, from where the watch has come to; what became of it, in a sentence."""
-    with alone(project):
-        watcher = Watcher(project, say)
+    with alone(project, say) as watcher:
         state = watcher.begin(until, since)
         begin = datetime.fromisoformat(state.upto)
         if since is not None and stamp(since) < state.since:
@@ -293,8 +289,7 @@ def live(project: configs.Project, since: datetime | None, until: datetime, say:
 
 def keep(project: configs.Project, until: datetime | None, say: Say) -> str:
     """Pass after pass by the clock, until a moment or until somebody stops it."""
-    with alone(project):
-        watcher = Watcher(project, say)
+    with alone(project, say) as watcher:
         while True:
             at = datetime.now(UTC)
             watcher.once(at)
@@ -307,8 +302,7 @@ def keep(project: configs.Project, until: datetime | None, say: Say) -> str:
 
 def once(project: configs.Project, at: datetime, say: Say) -> str:
     """One pass."""
-    with alone(project):
-        watcher = Watcher(project, say)
+    with alone(project, say) as watcher:
         watcher.once(at)
         return summary(project)
 

@@ -125,7 +125,7 @@ def scored(project: config.Project) -> int:
 
 
 def test_a_second_watch_is_refused_while_one_goes_on(fresh: config.Project) -> None:
-    with watch.alone(fresh), pytest.raises(RunFailed, match="another watch of this project goes on"):
+    with watch.alone(fresh, QUIET), pytest.raises(RunFailed, match="another watch of this project goes on"):
         watch.once(fresh, moment(fresh, "2024-02-01"), QUIET)
 
 

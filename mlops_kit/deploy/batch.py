@@ -52,7 +52,7 @@ def answer(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFra
     config, keys = project.config, sources.keys(project)
     built = features.build(project, as_trained(project, rows)[0], as_trained(project, recent(project, rows, history))[0])
     inputs = built[list(facts["features"])].reset_index(drop=True)
-    answers = tracking.scores(project, model, inputs) if len(rows) else np.array([], dtype=float)
+    answers = tracking.answers(model, inputs, config) if len(rows) else np.array([], dtype=float)
     out = rows[[*keys, *([config.time] if config.time else [])]].reset_index(drop=True)
     named = [prediction_id(project, facts["model_hash"], key) for key in out[keys].itertuples(index=False, name=None)]
     out.insert(0, "prediction_id", np.array(named, dtype=object))

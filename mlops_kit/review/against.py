@@ -19,8 +19,8 @@ from mlops_kit.config import Config
 from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Table, money, number, percent
 from mlops_kit.review.evidence import NO_CHAMPION, Comparison, days
-from mlops_kit.review.explain import answers
 from mlops_kit.review.slices import grouped
+from mlops_kit.tracking import answers
 
 THIS = "this version"
 SHARE = 0.01  # how much worse cost, log loss and RMSE may be, as a share of the champion's; review.margin is for the rest

@@ -8,8 +8,9 @@ from typing import Any
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
-from mlops_kit.late import np, pd
+from mlops_kit.late import np, pd, stats
 from mlops_kit.results import Table, money, number, percent
+from mlops_kit.tracking import answers
 
 REPEATS = 3  # shuffles of each column; the spread between them is shown
 NORMAL = 1.959963984540054  # 97.5 % point of the normal distribution
@@ -55,24 +56,14 @@ def permutation_importance(model: Any, frame: pd.DataFrame, features: Sequence[s
     return Table("What does it go by?", sentence, data, {"fall": known.title}, notes)
 
 
-def answers(model: Any, frame: pd.DataFrame, config: Config) -> np.ndarray:
-    """The probability of class 1, or the value."""
-    found = model.predict_proba(frame)[:, 1] if config.task == "binary" else model.predict(frame)
-    return np.asarray(found, dtype=float)
-
-
-def wilson(hits: float, rows: float) -> tuple[float, float]:
+def wilson(hits: int, rows: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927); it stays between 0 and 1, also for few rows.
 
     >>> tuple(round(end, 4) for end in wilson(5, 10))
     (0.2366, 0.7634)
     """
-    if rows <= 0:
-        return math.nan, math.nan
-    share, square = hits / rows, NORMAL**2
-    middle = (share + square / (2 * rows)) / (1 + square / rows)
-    half = NORMAL * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2)) / (1 + square / rows)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    found = stats.binomtest(hits, rows).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def calibration_table(y: Any, score: Any, bins: int = 10) -> Table:
@@ -95,7 +86,7 @@ def calibration_table(y: Any, score: Any, bins: int = 10) -> Table:
         inside = y[held == b]
         count, seen = len(inside), float(inside.mean())
         half = NORMAL * float(inside.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-        low, high = wilson(float(inside.sum()), count) if shares else (seen - half, seen + half)
+        low, high = wilson(int(inside.sum()), count) if shares else (seen - half, seen + half)
         rows.append((float(score[held == b].mean()), seen, low, high, count, count / len(y)))
     data = pd.DataFrame(rows, columns=columns)
     off = data.assign(gap=data["seen"] - data["said"])

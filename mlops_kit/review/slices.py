@@ -85,11 +85,8 @@ def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: 
         value = Interval(metrics.value(config.headline, y, s)) if few else metrics.intervals([config.headline], y, s, held, draws, seed)[config.headline]
         mean = float(y.mean())
         gap = metrics.METRICS[config.headline].gain(value.value, whole) if value.value is not None else None
-        lift = mean / base if config.task == "binary" and base > 0 else mean - base
-        found.append(
-            {"slice": f"{column} = {group}", "column": column, "group": group, "rows": int(count), "mean_target": mean, "value": value.value, "low": value.low, "high": value.high}
-            | {"gap": gap, "lift": lift, "word": word(value, whole, config, few)}
-        )
+        named = {"slice": f"{column} = {group}", "column": column, "group": group, "rows": int(count), "mean_target": mean, "value": value.value, "low": value.low, "high": value.high}
+        found.append({**named, "gap": gap, "lift": mean / base if config.task == "binary" and base > 0 else mean - base, "word": word(value, whole, config, few)})
     return found
 
 

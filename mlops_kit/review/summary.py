@@ -16,8 +16,8 @@ from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Number, Numbers, Table, Verdict, Verdicts, money, number, percent
 from mlops_kit.review.against import Contender, capital, less, priced
 from mlops_kit.review.evidence import days
-from mlops_kit.review.explain import answers
 from mlops_kit.review.what_if import evenly
+from mlops_kit.tracking import answers
 
 CALLS = 40  # single rows that the time of an answer is measured on
 

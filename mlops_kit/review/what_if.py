@@ -12,7 +12,7 @@ from typing import Any
 from mlops_kit.config import Config
 from mlops_kit.late import np, pd
 from mlops_kit.results import Table, number
-from mlops_kit.review.explain import answers
+from mlops_kit.tracking import answers
 
 ROWS, COLUMNS, VALUES = 12, 6, 10  # how many rows are asked about, in which columns, with how many values each
 SEEN = ("row", "score", "column", "is", "if", "then")

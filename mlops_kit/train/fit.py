@@ -11,6 +11,7 @@ from mlops_kit.config import Config, duration_text
 from mlops_kit.errors import RunFailed
 from mlops_kit.features import offline
 from mlops_kit.late import np, pd
+from mlops_kit.tracking import answers
 from mlops_kit.train import spaces
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ def score(model: Any, frame: pd.DataFrame, features: list[str], config: Config) 
     if frame.empty:
         return np.empty(0)
     with threadpool_limits(spaces.threads(len(frame))):
-        answer = model.predict_proba(frame[features])[:, -1] if config.task == "binary" else model.predict(frame[features])
-    return np.asarray(answer, dtype="float64")
+        return answers(model, frame[features], config)
 
 
 def tried(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[str], config: Config, seed: int, fold: Fold) -> np.ndarray:
