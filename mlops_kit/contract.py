@@ -23,11 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlops_kit import trace
 from mlops_kit.config import Config, Loader
 from mlops_kit.errors import KitError, RunFailed, nearest
-from mlops_kit.late import np, pd
+from mlops_kit.late import Late, np, pd
 from mlops_kit.results import Result, number, percent
 from mlops_kit.sources import ROW
 from mlops_kit.store import write_text
 
+pa = Late("pandera.pandas")
 Kind = Literal["number", "integer", "text", "boolean", "moment", "empty"]
 A = {"number": "a number", "integer": "a whole number", "text": "text", "boolean": "true or false", "moment": "a moment"}
 GONE, HOLLOW, SPARSE, OTHER = "the column is there", "not all of it is missing", "missing in at most {}", "the column holds {}"
@@ -250,8 +251,6 @@ def _text(value: Any) -> str:
 
 def checks(column: Column) -> Iterator[Any]:
     """The pandera checks of one column; those whose name begins as one of ``BREAKS`` stop the run."""
-    import pandera.pandas as pa
-
     if column.type == "empty":
         return
     if column.missing < 1:
@@ -269,8 +268,6 @@ def checks(column: Column) -> Iterator[Any]:
 
 def schema(contract: Contract) -> Any:
     """The contract as a pandera schema."""
-    import pandera.pandas as pa
-
     columns = {n: pa.Column(None, checks=list(checks(c)), nullable=c.missing > 0 or c.type == "empty", name=n) for n, c in contract.columns.items()}
     return pa.DataFrameSchema(columns)
 
@@ -314,13 +311,11 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
 
 def failures(made: pd.DataFrame, contract: Contract, wrong: set[str]) -> Iterator[tuple[str, str, Any]]:
     """What pandera finds: column, rule in words, positions of the rows (all, where none is to blame)."""
-    import pandera.errors
-
     everywhere = np.arange(len(made))
     sound = Contract(columns={n: c for n, c in contract.columns.items() if n not in wrong and (len(made) or n not in made)})
     try:
         schema(sound).validate(made, lazy=True)
-    except pandera.errors.SchemaErrors as errors:
+    except pa.errors.SchemaErrors as errors:
         for error in errors.schema_errors:
             where: Any = error.failure_cases
             if error.reason_code.name == "COLUMN_NOT_IN_DATAFRAME":

@@ -28,7 +28,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if "notebooks" not in p.parts)
 
 
 def imported(file: Path) -> set[str]:
-    """Dotted names of all that a file imports, wherever it does; ``from a import b`` counts as a.b."""
+    """Dotted names of all that a file imports, wherever it does, ``Late`` included; ``from a import b`` counts as a.b."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -36,6 +36,8 @@ def imported(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file.name} imports relatively; the layers are checked by full names"
             found |= {f"{node.module}.{a.name}" for a in node.names}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Late":
+            found |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
     return found
 
 

@@ -4,14 +4,14 @@ The two routes that take rows are lean: JSON is read by orjson and checked by a 
 a version; the schema that is published comes from the same fields. Nothing blocks the event loop: the
 scorer, the filing of labels and all loading have threads of their own.
 
-To add a route: a function in ``routes``; one that takes a body also stands in ``openapi.paths``.
+To add a route: a function in ``routes``; one that takes a body also stands in ``paths``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,14 +24,21 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Scope
 
 from mlops_kit.config import Project
-from mlops_kit.deploy import access, openapi
+from mlops_kit.deploy import access
 from mlops_kit.deploy.meters import TYPE
+from mlops_kit.deploy.schema import NAME
 from mlops_kit.deploy.scorer import Refusal
 from mlops_kit.deploy.service import Service
 
 BYTES = 32 * 2**20  # of a body
 BRIEF = 2**16  # a body up to here is read at once; a longer one would hold up the others
-Handler = Callable[[Request], Awaitable[Response]]
+
+ID = {"type": "string", "pattern": NAME.pattern}
+TEXT: dict[str, Any] = {"type": "string"}
+SAID = {
+    400: "The body is no JSON.", 401: "A token is needed.", 403: "A page of another site asked.", 413: "Too many rows, or too long a body.", 421: "The host is not this server's.",
+    422: "Something is wrong: all of it, by row and field.", 429: "The queue is full; see Retry-After.", 503: "Nothing serves yet, or the answer could not be filed.",
+}  # fmt: skip
 
 
 def build(project: Project) -> FastAPI:
@@ -51,22 +58,30 @@ def build(project: Project) -> FastAPI:
         yield
         await run_in_threadpool(service.close)
 
-    app = FastAPIOffline(redoc_url=None, title=project.config.name, version="1", lifespan=life, swagger_ui_parameters={"validatorUrl": None})
+    handlers = {Refusal: refused, HTTPException: plain}
+    app = FastAPIOffline(redoc_url=None, title=project.config.name, version="1", lifespan=life, swagger_ui_parameters={"validatorUrl": None}, exception_handlers=handlers)
     app.state.service = service
     routes(app, service)
-    app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(HTTPException, plain)
     app.add_middleware(access.Access, expected=expected, host=project.config.serve.host)
     app.add_middleware(Counted, service=service)
     generated = app.openapi
-    app.openapi = lambda: openapi.published(service, generated(), expected is not None)  # type: ignore[method-assign]
+    app.openapi = lambda: published(service, generated(), expected is not None)  # type: ignore[method-assign]
     return app
 
 
 def routes(app: FastAPI, service: Service) -> None:
     """Lay the routes."""
-    app.add_route("/predict", predict(service), methods=["POST"])
-    app.add_route("/feedback", feedback(service), methods=["POST"])
+
+    async def predict(request: Request) -> Response:
+        body, key = await whole(request), request.headers.get("idempotency-key")
+        job = service.job(body, key) if len(body) <= BRIEF else await run_in_threadpool(service.job, body, key)
+        return answer(await asyncio.wrap_future(service.scorer.ask(job)))
+
+    async def feedback(request: Request) -> Response:
+        return answer(await asyncio.wrap_future(service.file(await whole(request))))
+
+    app.add_route("/predict", predict, methods=["POST"])
+    app.add_route("/feedback", feedback, methods=["POST"])
 
     @app.get("/model", summary="The version that serves: who approved it and why, what it was promised, what a row holds")
     async def model() -> Response:
@@ -85,27 +100,6 @@ def routes(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         return Response(service.metrics(), media_type=TYPE)
 
-
-def predict(service: Service) -> Handler:
-    """Rows in, predictions out."""
-
-    async def handle(request: Request) -> Response:
-        body = await whole(request)
-        key = request.headers.get("idempotency-key")
-        job = service.job(body, key) if len(body) <= BRIEF else await run_in_threadpool(service.job, body, key)
-        return answer(await asyncio.wrap_future(service.scorer.ask(job)))
-
-    return handle
-
-
-def feedback(service: Service) -> Handler:
-    """Labels in, what was made of each out."""
-
-    async def handle(request: Request) -> Response:
-        body = await whole(request)
-        return answer(await asyncio.wrap_future(service.file(body)))
-
-    return handle
 
 
 async def whole(request: Request) -> bytes:
@@ -153,3 +147,78 @@ class Counted:
             await self.app(scope, receive, noted)
         finally:
             self.service.meters.answered(scope["path"], status[0], time.perf_counter() - begin)
+
+
+def thing(**fields: Any) -> dict[str, Any]:
+    """The JSON schema of an object that has all of these fields."""
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+def things(items: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The JSON schema of a list."""
+    return {"type": "array", "items": items, **more}
+
+
+PROBLEM = thing(row={"type": ["integer", "null"]}, field=TEXT, code=TEXT, got={}, expected=TEXT)
+ERROR = {"type": "object", "properties": {"error": TEXT, "request_id": TEXT, "problems": things(PROBLEM), "more": {"type": "integer"}}, "required": ["error"]}
+
+
+def body(described: dict[str, Any], status: int = 200, said: str = "Well.") -> dict[str, Any]:
+    """An answer's description."""
+    return {str(status): {"description": said, "content": {"application/json": {"schema": described}}}}
+
+
+def errors(more: dict[int, str] | None = None) -> dict[str, Any]:
+    """The descriptions of all refusals."""
+    return {k: v for status, said in sorted({**SAID, **(more or {})}.items()) for k, v in body(ERROR, status, said).items()}
+
+
+def asked(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``POST /predict`` and ``POST /feedback`` take."""
+    served, most = service.follower.served, service.project.config.serve.rows
+    rows = things(served.schema.json if served else {"type": "object"}, minItems=1, description=f"At most {most:,} rows")
+    request = {**ID, "type": ["string", "null"], "description": "Asked again under this id, the answer is the first one's."}
+    labels = thing(labels=things(service.label().json, minItems=1, description=f"At most {most:,} labels"))
+    return {"type": "object", "properties": {"rows": rows, "request_id": request}, "required": ["rows"], "additionalProperties": False}, {**labels, "additionalProperties": False}
+
+
+def given(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``POST /predict`` and ``POST /feedback`` give."""
+    score, predicted = "The predicted value", dict[str, Any](type="null")
+    if service.project.config.task == "binary":
+        score = "The probability of the second class"
+        predicted = {"enum": [*(service.label().fields["value"].allowed or ()), None], "description": "The target's value that is predicted"}
+    flagged = {"type": ["boolean", "null"], "description": "Whether the row is flagged"}
+    one = thing(prediction_id=TEXT, score={"type": "number", "description": score}, decision=flagged, **{"class": predicted})
+    word = thing(prediction_id=TEXT, word={"enum": ["joined", "corrected", "repeated", "outdated", "unknown"]})
+    counts = {"type": "object", "additionalProperties": {"type": "integer"}}
+    return thing(request_id=TEXT, model=TEXT, version=TEXT, predictions=things(one)), thing(labels=things(word), counts=counts)
+
+
+def paths(service: Service) -> dict[str, Any]:
+    """The routes that take a body."""
+    key = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": ID, "description": "As request_id, where the body has none"}
+    more = {409: "The id was used for other rows.", 500: "The version cannot score these rows."}
+
+    def post(name: str, taken: dict[str, Any], example: dict[str, Any], made: dict[str, Any], refusals: dict[str, Any], **rest: Any) -> dict[str, Any]:
+        content = {"application/json": {"schema": taken, "example": example}}
+        return {"post": {"summary": name, "operationId": name.split()[0].lower(), "requestBody": {"required": True, "content": content}, "responses": {**body(made), **refusals}, **rest}}
+
+    served = service.follower.served
+    row = {n: f.example for n, f in served.schema.fields.items() if n not in service.project.config.id} if served else {}
+    label = {"prediction_id": "an-id-that-predict-gave", "value": service.label().fields["value"].example}
+    (rows, labels), (predictions, words) = asked(service), given(service)
+    return {
+        "/predict": post("Predict rows; each answer is in the log before it leaves", rows, {"rows": [row]}, predictions, errors(more), parameters=[key]),
+        "/feedback": post("Feedback: what came true of predictions", labels, {"labels": [label]}, words, errors()),
+    }
+
+
+def published(service: Service, generated: dict[str, Any], token: bool) -> dict[str, Any]:
+    """The whole description: what FastAPI knows of, the routes that take a body, how to ask."""
+    for item in generated["paths"].values():
+        item["get"]["responses"] |= {k: v for k, v in errors().items() if k in ("401", "421", "503")}
+    made = {**generated, "paths": {**paths(service), **generated["paths"]}}
+    if token:
+        made |= {"components": {**generated.get("components", {}), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}, "security": [{"token": []}]}
+    return made

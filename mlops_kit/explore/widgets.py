@@ -35,7 +35,8 @@ def distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> 
         if name not in frame.columns:
             raise KitError(f"the table has no column {name!r} to explore", nearest(name, frame.columns), "name a column of the table")
     places = placed(frame[column])
-    of = largest(groups(frame[group])) if group else pd.Series(NONE, index=frame.index)
+    of = groups(frame[group]) if group else pd.Series(NONE, index=frame.index)
+    of = of.where(of.isin(commonest(of, LINES)), "other")
     counts = pd.crosstab(places, of) if places.notna().any() else pd.DataFrame()
     order = [p for p in places.cat.categories if p in counts.index]
     rows = [(p, g, int(counts.loc[p, g]), float(counts.loc[p, g] / counts[g].sum())) for g in counts.columns for p in order]
@@ -53,20 +54,19 @@ def placed(values: pd.Series) -> pd.Series:
         labels = [f"{i.left:%Y-%m-%d %H:%M}" if kind(values) == "moment" else f"{i.left:,.4g} to {i.right:,.4g}" for i in cut.cat.categories]
         distinct = [label if labels.count(label) == 1 else f"{label} ({n})" for n, label in enumerate(labels)]
         return cut.cat.rename_categories(distinct)
-    if kind(values) == "number":
-        known = [str(v) for v in sorted(values.dropna().unique())]
-        return pd.Series(pd.Categorical(values.astype("object").map(str, na_action="ignore"), known, ordered=True), index=values.index)
-    counts = values.astype("object").map(str, na_action="ignore").value_counts()
-    common = counts.sort_index().sort_values(ascending=False, kind="stable").index
     words = values.astype("object").map(str, na_action="ignore")
-    kept = words.where(words.isin(common[:VALUES]) | words.isna(), "other")
-    return pd.Series(pd.Categorical(kept, [*common[:VALUES], *(["other"] if "other" not in common[:VALUES] else [])], ordered=True), index=values.index)
+    if kind(values) == "number":
+        order = [str(v) for v in sorted(values.dropna().unique())]
+    else:
+        order = commonest(words, VALUES)
+        words = words.where(words.isin(order) | words.isna(), "other")
+        order += [] if "other" in order else ["other"]
+    return pd.Series(pd.Categorical(words, order, ordered=True), index=values.index)
 
 
-def largest(values: pd.Series) -> pd.Series:
-    """The largest groups; the others together."""
-    common = values.value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:LINES]
-    return values.where(values.isin(common), "other")
+def commonest(values: pd.Series, count: int) -> list[str]:
+    """The values that occur most; of two alike the first by name."""
+    return list(values.value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:count])
 
 
 def told(data: pd.DataFrame, column: str, group: str | None, lacking: int) -> str:

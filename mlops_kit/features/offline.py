@@ -7,6 +7,7 @@ a moment and says whether anything came too early.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -47,18 +48,14 @@ def build(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.Dat
     views = load(project)
     if not views:
         return base
-    db = opened(config, rows, history)
-    try:
-        parts = [base]
+    parts = [base]
+    with closing(opened(config, rows, history)) as db:
         for name, function in views.items():
             columns = answer(db, name, function, len(rows))
             taken = [c for c in columns.columns if any(c in p.columns for p in parts) or c in config.hidden]
             if taken:
                 raise RunFailed(f"the view {name!r} returns the column {taken[0]!r}, which there is already", "a name of its own", "rename it in the view")
             parts.append(columns)
-    finally:
-        db.close()
-
     return pd.concat(parts, axis=1)
 
 

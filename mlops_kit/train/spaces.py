@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlops_kit.errors import KitError, nearest
-from mlops_kit.late import pd
+from mlops_kit.late import Late, pd
 from mlops_kit.registry import Registry
+
+compose, dummy, ensemble, impute, linear_model = Late("sklearn.compose"), Late("sklearn.dummy"), Late("sklearn.ensemble"), Late("sklearn.impute"), Late("sklearn.linear_model")
+lightgbm, pipelines, preprocessing, utils = Late("lightgbm"), Late("sklearn.pipeline"), Late("sklearn.preprocessing"), Late("sklearn.utils")
 
 Params = dict[str, Any]
 TASKS = ("binary", "regression")
@@ -111,23 +114,17 @@ def numeric(column: pd.Series) -> bool:
 
 def table(numbers: list[str], names: list[str], scaled: bool, one_hot: bool) -> Any:
     """The ColumnTransformer in front of a model: names first, then numbers."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
-    from sklearn.utils import check_array
-
     # Parquet says None where CSV says NaN: to an encoder these are two categories, so they become one before.
-    same = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value="(missing)")
+    same = impute.SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value="(missing)")
     if one_hot:
-        encoder: Any = OneHotEncoder(max_categories=CATEGORIES, handle_unknown="infrequent_if_exist", sparse_output=False)
+        encoder: Any = preprocessing.OneHotEncoder(max_categories=CATEGORIES, handle_unknown="infrequent_if_exist", sparse_output=False)
     else:
-        encoder = OrdinalEncoder(max_categories=ORDINALS, handle_unknown="use_encoded_value", unknown_value=-1)
+        encoder = preprocessing.OrdinalEncoder(max_categories=ORDINALS, handle_unknown="use_encoded_value", unknown_value=-1)
     # A boolean with a missing value is an object; as a float it is 0, 1 or NaN, at training and at the endpoint.
-    floats = FunctionTransformer(check_array, kw_args={"dtype": "float64", "ensure_all_finite": "allow-nan"}, feature_names_out="one-to-one")
-    steps = [floats, SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True), StandardScaler()] if scaled else [floats]
-    parts = [("names", make_pipeline(same, encoder), names), ("numbers", make_pipeline(*steps), numbers)]
-    return ColumnTransformer([p for p in parts if p[2]], sparse_threshold=0)
+    floats = preprocessing.FunctionTransformer(utils.check_array, kw_args={"dtype": "float64", "ensure_all_finite": "allow-nan"}, feature_names_out="one-to-one")
+    steps = [floats, impute.SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True), preprocessing.StandardScaler()] if scaled else [floats]
+    parts = [("names", pipelines.make_pipeline(same, encoder), names), ("numbers", pipelines.make_pipeline(*steps), numbers)]
+    return compose.ColumnTransformer([p for p in parts if p[2]], sparse_threshold=0)
 
 
 def threads(rows: int) -> int:
@@ -137,16 +134,12 @@ def threads(rows: int) -> int:
 
 def pipeline(front: Any, model: Any) -> Any:
     """The two steps under the names that all families share."""
-    from sklearn.pipeline import Pipeline
-
-    return Pipeline([("table", front), ("model", model)])
+    return pipelines.Pipeline([("table", front), ("model", model)])
 
 
 def build_constant(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
     """The class shares, or the mean, whatever the row."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-
-    model = DummyClassifier(strategy="prior") if task == "binary" else DummyRegressor(strategy="mean")
+    model = dummy.DummyClassifier(strategy="prior") if task == "binary" else dummy.DummyRegressor(strategy="mean")
     return pipeline("passthrough", model)
 
 
@@ -155,11 +148,9 @@ FAMILIES.register("constant")(Family("constant", "constant", build_constant, sea
 
 def build_linear(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
     """Logistic or ridge regression on scaled numbers and one-hot names."""
-    from sklearn.linear_model import LogisticRegression, Ridge
-
     alpha = params["alpha"]
     # Newton's steps: an eighth of lbfgs' time on many rows and few columns.
-    model = LogisticRegression(C=1 / alpha, solver="newton-cholesky") if task == "binary" else Ridge(alpha=alpha)
+    model = linear_model.LogisticRegression(C=1 / alpha, solver="newton-cholesky") if task == "binary" else linear_model.Ridge(alpha=alpha)
     return pipeline(table(*columns(frame, features), scaled=True, one_hot=True), model)
 
 
@@ -168,10 +159,8 @@ FAMILIES.register("linear")(Family("linear", "linear model", build_linear, {"alp
 
 def build_boosting(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
     """HistGradientBoosting; no early stopping, whose random hold-out would ignore time."""
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
     numbers, names = columns(frame, features)
-    kind = HistGradientBoostingClassifier if task == "binary" else HistGradientBoostingRegressor
+    kind = ensemble.HistGradientBoostingClassifier if task == "binary" else ensemble.HistGradientBoostingRegressor
     given = list(range(len(names))) or None
     model = kind(**params, categorical_features=given, early_stopping=False, random_state=seed)
     return pipeline(table(numbers, names, scaled=False, one_hot=False), model)
@@ -183,9 +172,7 @@ FAMILIES.register("boosting")(Family("boosting", "histogram gradient boosting", 
 
 def build_lightgbm(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
     """LightGBM, told to give the same trees each time."""
-    from lightgbm import LGBMClassifier, LGBMRegressor
-
-    kind = LGBMClassifier if task == "binary" else LGBMRegressor
+    kind = lightgbm.LGBMClassifier if task == "binary" else lightgbm.LGBMRegressor
     model = kind(**params, deterministic=True, force_row_wise=True, n_jobs=threads(len(frame)), verbose=-1, random_state=seed)
     return pipeline(table(*columns(frame, features), scaled=False, one_hot=True), model)
 
@@ -199,9 +186,7 @@ FAMILIES.register("lightgbm")(Family("lightgbm", "LightGBM", build_lightgbm, LIG
 
 def build_forest(params: Params, task: str, frame: pd.DataFrame, features: list[str], seed: int) -> Any:
     """A random forest; names are numbered, missing numbers go to the side that helps."""
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
-    kind = RandomForestClassifier if task == "binary" else RandomForestRegressor
+    kind = ensemble.RandomForestClassifier if task == "binary" else ensemble.RandomForestRegressor
     model = kind(**params, n_jobs=threads(len(frame)), random_state=seed)
     return pipeline(table(*columns(frame, features), scaled=False, one_hot=False), model)
 
