@@ -38,6 +38,7 @@ settings: set[tuple[str, str]] = set()  # class and field of each setting that w
 named: set[str] = set()  # packages whose data, not code, was read
 listings: dict[str, list[str]] = {}  # folder or pattern that was looked through: the files it held
 written: set[str] = set()  # files that were opened for writing: what a stage makes itself is no input of it
+overheard: set[str] = set()  # files that Python was seen to open, and nobody noted
 watched: list[str] = []  # project whose files are watched, and the folder of its runs
 unknowable: set[str] = set()  # sources whose content cannot be told without reading them, such as a query
 
@@ -132,6 +133,7 @@ def file(path: str | Path) -> None:
     for name in names:
         found = os.stat(name)
         files.setdefault(name, (found.st_size, found.st_mtime_ns))
+        overheard.discard(name)
 
 
 def watch_files(root: str, reports: str) -> None:
@@ -158,9 +160,10 @@ def opened(event: str, about: tuple[Any, ...]) -> None:
         written.add(path)
     elif inner == path or path.startswith(watched[1]) or inner.endswith((".py", ".pyc", ".ipynb")) or inner == "mlops.yaml" or any(p.startswith(".") or p == "site-packages" for p in inner.split(os.sep)):
         return
-    elif os.path.isfile(path):
+    elif os.path.isfile(path) and path not in files:
+        overheard.add(path)
         found = os.stat(path)
-        files.setdefault(path, (found.st_size, found.st_mtime_ns))
+        files[path] = (found.st_size, found.st_mtime_ns)
 
 
 def cell_hash(source: str) -> str:
@@ -253,4 +256,4 @@ def report(exact: bool = True) -> dict[str, Any]:
             tops.add(name.partition(".")[0])
     known, of = versions(), distributions()
     packages = {p: known[p] for p in sorted({of.get(t, canonical(t)) for t in tops}) if p in known}
-    return {"modules": modules, "files": {f: s for f, s in files.items() if f not in written}, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "start": imports.start}
+    return {"modules": modules, "files": {f: s for f, s in files.items() if f not in overheard & written}, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "start": imports.start}

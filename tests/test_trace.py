@@ -20,7 +20,7 @@ from mlops_kit.trace import MAIN, Imports
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been used yet."""
-    for name, empty in {"files": {}, "settings": set(), "named": set(), "listings": {}, "unknowable": set(), "written": set(), "imports": Imports()}.items():
+    for name, empty in {"files": {}, "settings": set(), "named": set(), "listings": {}, "unknowable": set(), "written": set(), "overheard": set(), "imports": Imports()}.items():
         monkeypatch.setattr(trace, name, empty)
 
 

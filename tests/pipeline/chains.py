@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import psutil
+from filelock import FileLock, Timeout
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from mlops_kit import config, store
 from mlops_kit import stage as stages
+from mlops_kit.pipeline import manifest, run
 from mlops_kit.pipeline.plan import contents
 
 QUICK = "import sys; from mlops_kit import cli; from mlops_kit.pipeline import kernels; kernels.LATE = (); cli.main()"  # what a run imports ahead takes longer than a small chain
@@ -37,10 +44,10 @@ def project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "")
     return home
 
 
-def started(home: Path, **more: Any) -> subprocess.Popen[str]:
+def started(home: Path, *words: str) -> subprocess.Popen[str]:
     """``mlops run`` as a process (and group) of its own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}
-    return subprocess.Popen([sys.executable, "-c", QUICK, "run", "--project", str(home)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **more)
+    return subprocess.Popen([sys.executable, "-c", QUICK, "run", "--project", str(home), *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def below(pid: int) -> list[psutil.Process]:
@@ -61,7 +68,83 @@ def strays(home: Path) -> list[str]:
     return found
 
 
-def handed_on(run: Path) -> dict[str, str]:
+def handed_on(folder: Path) -> dict[str, str]:
     """Content of what a run's stages hand on, and the hash of each file of it."""
-    held = {n: a.sha256 for n, a in stages.artifacts(run).items()}
-    return held | {f"{n}: content": c for record in stages.records(run).values() for n, c in contents(record).items()}
+    held = {n: a.sha256 for n, a in stages.artifacts(folder).items()}
+    return held | {f"{n}: content": c for record in stages.records(folder).values() for n, c in contents(record).items()}
+
+
+def pair(home: Path) -> Path:
+    """A chain of four quick stages, two of which run at once."""
+    table = "import pandas as pd\nrows = pd.DataFrame({'a': range(1000)})\nstage.write('rows', rows)"
+    half = "import time\nrows = stage.read('rows')\ntime.sleep(0.2)\nstage.log(n=len(rows))\nstage.write({name!r}, {{'sum': int((rows.a * {factor}).sum())}})"
+    close = "stage.hand_over('Done.')"
+    return project(home, {
+        "start": ("writes: [rows]", [table, close]),
+        "left": ("needs: [start], writes: [left]", [half.format(name="left", factor=2), close]),
+        "right": ("needs: [start], writes: [right]", [half.format(name="right", factor=3), close]),
+        "whole": ("needs: [left, right], writes: [whole]", ["stage.write('whole', {'sum': stage.read('left')['sum'] + stage.read('right')['sum']})", close]),
+    }, "run: {jobs: 2}")  # fmt: skip
+
+
+def complete(home: Path) -> Path:
+    """Run a project in this process; the run's folder.
+
+    Raises
+    ------
+    KitError
+        If it does not end well.
+    """
+    opened = config.load(home)
+    made = run.run(opened, run.selected(opened), {}, False, "", say=lambda text, passing=False: None)
+    if (error := run.failure(made)) is not None:
+        raise error
+    return home / "reports" / str(made["run"])
+
+
+def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list[str]]:
+    """Kill a fresh run of a project after some seconds, with its process group, and run it again.
+
+    Returns
+    -------
+    str, list of str
+        How far it had got, and what is wrong: processes or locks that are left, a record that does not
+        tell the truth, a damaged store, or artifacts other than ``whole`` (those of an unbroken run).
+    """
+    shutil.rmtree(home / "reports", ignore_errors=True)
+    process, alive = started(home), []
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        held = below(process.pid)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        alive = psutil.wait_procs(held, timeout=10)[1]
+    before = [manifest.read(f) for f in stages.runs(home / "reports")]
+    far = ", ".join(f"{n} {e['status']}" for m in before for n, e in m["stages"].items()) or "nothing was recorded"
+    again = complete(home)
+    faults = [*(f"left: {p}" for p in (*alive, *strays(home))), *(f"lock held: {f.name}" for f in home.glob(".mlops/**/*.lock") if not free(f)), *untrue(home)]
+    return far, faults if handed_on(again) == whole else [*faults, f"artifacts differ: {handed_on(again)}"]
+
+
+def untrue(home: Path) -> list[str]:
+    """What manifests, notebooks and MLflow's store tell of a project's runs that cannot be, now that none goes on."""
+    made = [store.read_json(f / manifest.FILE) for f in stages.runs(home / "reports")]
+    books = {b: store.read_json(b)["metadata"].get("mlops", {}).get("status") for b in home.glob("reports/*/notebooks/*.ipynb")}
+    with closing(sqlite3.connect(home / ".mlops" / "mlflow.db")) as database:
+        told = database.execute("SELECT name, status FROM runs").fetchall()
+        damaged = [said for (said,) in database.execute("PRAGMA integrity_check") if said != "ok"]
+    names = {name for name, _ in told}
+    return [
+        *(f"{m['run']} is {m['status']}" for m in made if m["status"] not in {"succeeded", "killed"}), *(f"{b} is {s}" for b, s in books.items() if s not in {"succeeded", "killed"}),
+        *(f"store: {said}" for said in damaged), *(f"MLflow: {n} is {s}" for n, s in told if s not in {"FINISHED", "KILLED"}), *(f"MLflow does not know {m['run']}" for m in made if m["run"] not in names),
+    ]  # fmt: skip
+
+
+def free(lock: Path) -> bool:
+    """Whether nobody holds a lock."""
+    try:
+        with FileLock(str(lock), timeout=0):
+            return True
+    except Timeout:
+        return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import re
 import signal
 import sqlite3
@@ -328,3 +329,14 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(small_disk: Pa
     (folder / "big").unlink()
     code, new = went(home)
     assert (code, [e["status"] for e in manifest.read(new)["stages"].values()]) == (0, ["skipped", "succeeded"])
+
+
+def test_a_run_killed_at_any_moment_is_run_again_to_the_same(tmp_path: Path, furnish: Callable[[Path], Path]) -> None:
+    home = chains.pair(furnish_in(tmp_path / "p", furnish))
+    whole = chains.handed_on(chains.complete(home))
+    begin = time.monotonic()
+    chains.started(home, "--force").communicate()
+    draw, length = random.Random(0), time.monotonic() - begin
+    for share in (0.2, 0.4, 0.6, 0.8, 1):
+        far, faults = chains.killed(home, whole, length * draw.uniform(share - 0.2, share))
+        assert not faults, far

@@ -1,54 +1,161 @@
-"""The kernel of a stage: this Python, told where its run is, and nothing left behind."""
+"""Kernels forked from the nursery: fresh, apart from one another, and sound for all the libraries that a stage uses."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
+import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
-from papermill.exceptions import PapermillExecutionError
+from nbformat.v4 import new_notebook
 
-from mlops_kit.pipeline import kernels
+from mlops_kit import config
+from mlops_kit.errors import RunFailed
+from mlops_kit.pipeline import engine, kernels
 
+from . import chains
 
-def ran(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a cell prints in a kernel of ours, whose working directory is the project's root."""
-    root = folder / "root"
-    root.mkdir()
-    short = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(short))
-    kernels.register()
-    out = folder / "out.ipynb"
-    options = {"kernel_env": kernels.environment(folder / "run", root), "kernel_cwd": str(root)}
-    try:
-        with (folder / "stderr").open("wb") as log:
-            book = new_notebook(cells=[new_code_cell(code)])
-            papermill.execute_notebook(book, str(out), engine_name=kernels.NAME, kernel_name="python3", language="python", progress_bar=False, kernel_log=log, **options)
-    finally:
-        assert list(short.iterdir()) == []
-        short.rmdir()
-    return "".join(o.get("text", "") for o in nbformat.read(out, as_version=4).cells[0].outputs)
+LIBRARIES = ("threaded", "probe", "sklearn.ensemble", "lightgbm", "pyarrow.parquet", "duckdb", "optuna", "mlflow")
+PROBE = """
+import gc, os, sys, threading, time
+def ready(): return gc.get_freeze_count() > 0
+def modules(): return sorted(sys.modules)
+def here(): return [os.getcwd(), sorted(os.environ), os.read(0, 1).decode(), threading.active_count()]
+def fails(): raise ValueError("no such thing")
+def sleeps(): time.sleep(60)
+"""
 
 
-def test_a_kernel_is_this_python_in_the_projects_root_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("MLOPS_RUN", "MLOPS_PROJECT", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
-    code = f"import os, sys\nos.write(2, b'a complaint')\nprint(sys.executable, os.getcwd(), *(os.environ[n] for n in {names}), sep='|')"
-    root = str(tmp_path / "root")
-    assert ran(tmp_path, code, monkeypatch).strip().split("|") == [sys.executable, root, str(tmp_path / "run"), root, "true", "true"]
-    assert "a complaint" in (tmp_path / "stderr").read_text()
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kernels.Nursery]:
+    """A nursery of its own, with heavy libraries, and one that starts a thread; all kernels of this file come from it."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "threaded.py").write_text("import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
+    (folder / "probe.py").write_text(PROBE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        made = kernels.Nursery(LIBRARIES)
+        patch.setattr(kernels, "home", made)
+        while not made.call("probe:ready", cwd=str(folder), log=str(folder / "log")):
+            time.sleep(0.1)
+        yield made
+        made.close()
 
 
-def test_a_failing_cell_leaves_no_socket_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
-        ran(tmp_path, "1 / 0", monkeypatch)
+def ran(folder: Path, *cells: str, **given: Any) -> list[str]:
+    """What each cell prints in a kernel that is run as the chain does."""
+    engine.register()
+    folder.mkdir(exist_ok=True)
+    target = folder / "out.ipynb"
+    book = new_notebook(cells=[chains.cell(c) for c in cells])
+    papermill.execute_notebook(book, None, engine_name=engine.NAME, kernel_name="python3", language="python", progress_bar=False, kernel_target=str(target), kernel_log=str(folder / "log"), kernel_cwd=str(folder), **given)
+    return ["".join(o.get("text", "") for o in c.outputs).strip() for c in nbformat.read(target, as_version=4).cells]
 
 
-def test_the_callers_environment_reaches_the_kernel_and_the_runs_own_stands_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+FITS = """
+import numpy as np, lightgbm
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+x = np.random.default_rng(0).normal(size=(2000, 5)); y = x[:, 0] > 0
+print([round(float(m.fit(x, y).predict_proba(x)[:, 1].sum()), 6) for m in (HistGradientBoostingClassifier(max_iter=5), lightgbm.LGBMClassifier(n_estimators=5, verbose=-1), RandomForestClassifier(5, n_jobs=2, random_state=0))])
+"""
+TABLES = """
+import duckdb, pyarrow as pa, pyarrow.parquet as pq
+pq.write_table(pa.table({"a": range(100_000)}), "t.parquet")
+print(duckdb.sql("SELECT sum(a) FROM 't.parquet'").fetchall()[0][0], pq.read_table("t.parquet").num_rows)
+"""
+TRIALS = """
+import mlflow, optuna
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+study = optuna.create_study(storage="sqlite:///study.db", sampler=optuna.samplers.TPESampler(seed=0))
+study.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=4, n_jobs=2)
+with mlflow.start_run() as run:
+    mlflow.log_metric("best", study.best_value)
+print(len(study.trials), mlflow.get_run(run.info.run_id).data.metrics.keys())
+"""
+
+
+def test_threads_of_libraries_work_in_two_kernels_at_once_and_again(tmp_path: Path, ready: Path) -> None:
+    env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{ready}/mlflow.db"}
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda name: ran(tmp_path / name, FITS, TABLES, TRIALS, FITS, TABLES, kernel_env=env), "ab")
+    assert first == second and first[0] == first[3] and first[1:3] == ["4999950000 100000", "4 dict_keys(['best'])"]
+
+
+def test_kernels_do_not_share_random_numbers(tmp_path: Path) -> None:
+    code = "import random, secrets, uuid, numpy as np\nprint(random.random(), np.random.random(), np.random.default_rng().random(), uuid.uuid4(), secrets.token_hex(8))"
+    first, second = (ran(tmp_path / name, code)[0].split() for name in "ab")
+    assert len(first) == 5 and not set(first) & set(second)
+
+
+def test_a_module_that_starts_a_thread_is_left_out(warm: kernels.Nursery, tmp_path: Path) -> None:
+    held = warm.call("probe:modules", cwd=str(tmp_path), log=str(tmp_path / "log"))
+    assert {"lightgbm", "mlflow", "probe"} <= set(held) and "threaded" not in held
+    code = "import sys, threading\nprint('lightgbm' in sys.modules, 'threaded' in sys.modules)\nimport threaded\nprint(sum(t.name.startswith('Thread-') for t in threading.enumerate()))"
+    assert ran(tmp_path, code)[0].split()[:2] == ["True", "False"]
+
+
+def test_a_fork_is_a_process_of_its_own(warm: kernels.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", "1")
+    monkeypatch.delenv("HOME")
+    folder, names, read, threads = warm.call("probe:here", cwd=str(tmp_path), log=str(tmp_path / "log"))
+    assert (folder, read, threads) == (str(tmp_path), "", 1)
+    assert "MINE" in names and "HOME" not in names and "MLFLOW_DISABLE_TELEMETRY" in names
+    with pytest.raises(RunFailed, match="probe:fails ended with 1: ValueError: no such thing"):
+        warm.call("probe:fails", cwd=str(tmp_path), log=str(tmp_path / "log"))
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["warm", "plain"])
+def test_a_kernel_is_this_python_in_the_projects_root_with_its_run(plain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_RUN", "another")
-    found = kernels.environment(Path("/a/run"), Path("/a"))
-    assert (found["MINE"], found["MLOPS_RUN"], found["MLOPS_PROJECT"]) == ("1", "/a/run", "/a")
+    names = ("MLOPS_RUN", "MLOPS_PROJECT", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+    code = f"import os, sys\nos.write(2, b'a complaint')\nprint(sys.executable, os.getcwd(), *(os.environ[n] for n in {names}), repr(sys.stdin.read()), sep='|')"
+    folder = tmp_path / "root"
+    [said] = ran(folder, code, kernel_plain=plain, kernel_env=kernels.environment(tmp_path / "run", folder))
+    assert said.split("|") == [sys.executable, str(folder), str(tmp_path / "run"), str(folder), "true", "true", "''"]
+    assert "a complaint" in (folder / "log").read_text() + nbformat.writes(nbformat.read(folder / "out.ipynb", as_version=4))
+
+
+def test_four_kernels_start_at_once(warm: kernels.Nursery, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        said = [*pool.map(lambda n: ran(tmp_path / str(n), f"print({n})"), range(8))]
+    assert said == [[str(n)] for n in range(8)]
+    assert chains.below(warm.process.pid)[1:] == []
+
+
+def test_what_a_kernel_leaves_ends_with_it_daemons_too(warm: kernels.Nursery, tmp_path: Path) -> None:
+    daemon = "import subprocess, sys\nprint(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\nprint(subprocess.run('sleep 601 >/dev/null 2>&1 & echo $!', shell=True, capture_output=True, text=True).stdout)"
+    pids = [int(pid) for pid in ran(tmp_path, daemon)[0].split()]
+    assert len(pids) == 2 and not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_with_the_nursery_goes_all_that_it_has_forked(tmp_path: Path) -> None:
+    code = f"import time\nfrom mlops_kit.pipeline import kernels\nchild = kernels.nursery().start({str(tmp_path)!r}, {{}}, 'log', call='time:sleep', args=[60], answer='a')\nprint(child.pid, kernels.nursery().process.pid, flush=True)\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        held = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert psutil.wait_procs(held, timeout=10)[1] == []
+
+
+def test_a_nursery_that_is_gone_is_told(tmp_path: Path) -> None:
+    made = kernels.Nursery()
+    child = made.start(str(tmp_path), dict(os.environ), str(tmp_path / "log"), call="time:sleep", args=[60], answer=str(tmp_path / "a"))
+    made.process.kill()
+    assert child.wait(10) == -9
+    with pytest.raises(RunFailed, match="has gone"):
+        made.start(str(tmp_path), {}, str(tmp_path / "log"), call="time:sleep", args=[0], answer="")
+
+
+def test_the_modules_of_the_notebooks_are_wanted_and_none_of_the_projects_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").touch()
+    chains.project(tmp_path, {"one": ("writes: [one]", ["import mine, json\nfrom csv import reader", "%matplotlib inline\nimport uuid"])})
+    found = kernels.wanted(config.load(tmp_path), ["one"])
+    assert found[:2] == ["json", "csv"] and not {"mine", "uuid"} & set(found) and "mlops_kit.stage" in found
