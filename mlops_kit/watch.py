@@ -69,13 +69,13 @@ class Watcher:
         state = self.begin(at, since)
         self.follow_up(at)
         scored = self.score(state, at)
-        counts = self.collect(at)
+        counts = labels.collect(self.project, self.history.upto(at, labels.earliest(self.project)), at)
         joined = counts.get("joined", 0) + counts.get("corrected", 0)
         odd = {w: n for w, n in counts.items() if w in {"unknown", "refused"} and n}
         self.say(f"{local(self.config, at)}: {number(scored)} rows scored, {number(joined)} labels" + "".join(f", {number(n)} {w}" for w, n in odd.items()), passing=True)
         for start, end in self.unseen(state, at):
             self.look(start, end, at)
-        due = self.unsettled(at)
+        due = [w for w in self.windows() if w.settled is None and datetime.fromisoformat(w.end) + self.config.label_delay <= at]
         for window in due:
             self.settle(window, at, "" if window is due[-1] else "A later window is settled in the same pass, and decides.")
         self.follow_up(at)
@@ -117,10 +117,6 @@ class Watcher:
         kept: pd.DataFrame = recent[[k not in done for k in named]].reset_index(drop=True)
         return kept
 
-    def collect(self, at: datetime) -> dict[str, int]:
-        """Import the labels known by now."""
-        first = labels.earliest(self.project)
-        return labels.collect(self.project, self.history.upto(at, first), at)
 
     def unseen(self, state: Watch, at: datetime) -> list[tuple[datetime, datetime]]:
         """The windows that have ended and were not looked at; those after the newest row are none."""
@@ -156,9 +152,6 @@ class Watcher:
         """The windows monitored so far, in order."""
         return rows(self.project, sa.select(Window).where(Window.model == self.config.name).order_by(Window.start))
 
-    def unsettled(self, at: datetime) -> list[Window]:
-        """The windows whose labels are due and were not counted."""
-        return [w for w in self.windows() if w.settled is None and datetime.fromisoformat(w.end) + self.config.label_delay <= at]
 
     def settle(self, window: Window, at: datetime, later: str) -> None:
         """Hold a window's labels against the promise, once; raise or close incidents; decide on retraining unless a later one does."""

@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -160,15 +161,13 @@ class Scorer:
         if not asked:
             return {}
         with session(self.project) as opened:
-            first = predictions.known(opened, self.project.config.name, [j.ids[0] for j in asked])
-            return {j.request: self.logged(opened, j, first[j.ids[0]]) for j in asked if j.ids[0] in first}
+            held = predictions.known(opened, self.project.config.name, [i for j in asked for i in j.ids])
+        return {j.request: self.logged(j, held) for j in asked if j.ids[0] in held}
 
-    def logged(self, opened: Any, job: Job, first: Prediction) -> Answer:
+    def logged(self, job: Job, held: dict[str, Prediction]) -> Answer:
         """A request's answer as the log has it; of other rows only what they were."""
-        if first.body != job.body:
-            return first.body, {}
-        held = predictions.known(opened, self.project.config.name, job.ids)
-        return first.body, self.told_as(job, first.version, [(held[i].score, held[i].decision) for i in job.ids])
+        first = held[job.ids[0]]
+        return first.body, self.told_as(job, first.version, [(held[i].score, held[i].decision) for i in job.ids]) if first.body == job.body else {}
 
     def scored(self, jobs: list[Job], served: Served, history: pd.DataFrame) -> dict[str, Answer | Exception]:
         """Score requests together and file their rows in one transaction; those that cannot be scored do not hold up the others."""
@@ -201,11 +200,10 @@ class Scorer:
     @staticmethod
     def fault(work: Callable[[], Any]) -> bool:
         """Whether something fails."""
-        try:
+        with suppress(Exception):  # whatever a view or a model raises
             work()
-        except Exception:  # whatever a view or a model raises
-            return True
-        return False
+            return False
+        return True
 
     def rows(self, jobs: list[Job], served: Served, history: pd.DataFrame) -> list[dict[str, Any]]:
         """The rows of the log for some requests, by the same call as the batch's."""

@@ -31,15 +31,13 @@ ALONE = "Intervals (95 %) take rows one by one; where rows of a day go together 
 
 def kind(values: pd.Series) -> str:
     """What a column holds, in a word: number, text, yes or no, moment, other, nothing."""
+    types = pd.api.types
     if values.notna().sum() == 0:
         return "nothing"
-    if pd.api.types.is_bool_dtype(values):
-        return "yes or no"
-    if pd.api.types.is_numeric_dtype(values):
-        return "number"
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return "moment"
-    return "text" if pd.api.types.infer_dtype(values, skipna=True) in {"string", "categorical"} else "other"
+    for word, test in {"yes or no": types.is_bool_dtype, "number": types.is_numeric_dtype, "moment": types.is_datetime64_any_dtype}.items():
+        if test(values):
+            return word
+    return "text" if types.infer_dtype(values, skipna=True) in {"string", "categorical"} else "other"
 
 
 def hashable(values: pd.Series) -> pd.Series:

@@ -175,10 +175,8 @@ def point_in_time(project: Project, rows: pd.DataFrame, history: pd.DataFrame, c
         return Verdict("point_in_time", title, "cannot tell", "blocks", f"No row is at or before {when}.", "no rows", "some rows")
     if leaks:
         said = ", ".join(f"{c} ({n:,} rows)" for c, n in leaks.items())
-        return Verdict(
-            "point_in_time", title, "failed", "blocks", f"At {when} these features saw what was not known yet: {said}.",
-            f"{len(leaks)} of {len(counts)} features differ: {', '.join(leaks)}", "no difference", "join on when a value was known, strictly before the row's moment", {"rows": leaks},
-        )  # fmt: skip
+        sentence, found = f"At {when} these features saw what was not known yet: {said}.", f"{len(leaks)} of {len(counts)} features differ: {', '.join(leaks)}"
+        return Verdict("point_in_time", title, "failed", "blocks", sentence, found, "no difference", "join on when a value was known, strictly before the row's moment", {"rows": leaks})
     sentence = f"All {len(counts)} features of {len(early):,} rows are the same from what was known at {when}."
     return Verdict("point_in_time", title, "passed", "blocks", sentence, "no difference", "no difference")
 

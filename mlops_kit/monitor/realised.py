@@ -16,10 +16,6 @@ COLUMNS = ["metric", "value", "low", "high", "rows", "promised"]
 TITLE = "Realised performance"
 
 
-def measures(config: configs.Config) -> list[str]:
-    """The metrics to realise: the headline, and the loss the model was fitted for."""
-    return list(dict.fromkeys([config.headline, "log_loss" if config.task == "binary" else "rmse"]))
-
 
 def promised(reviewed: Table, config: configs.Config) -> Interval | None:
     """What the review promised of the headline metric; None if it did not measure it."""
@@ -74,8 +70,8 @@ def measured(rows: pd.DataFrame, config: configs.Config, promise: Interval | Non
 
 
 def intervals(known: pd.DataFrame, config: configs.Config, seed: int) -> dict[str, Interval]:
-    """Each measure with its interval over whole days; values of None where nothing can be measured."""
-    names = measures(config)
+    """The headline, and the loss the model was fitted for, with intervals over whole days; values of None where nothing can be measured."""
+    names = list(dict.fromkeys([config.headline, "log_loss" if config.task == "binary" else "rmse"]))
     if known.empty or (config.task == "binary" and known[config.target].nunique() < 2):
         return {n: Interval(None) for n in names}
     days = known[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d").to_numpy()

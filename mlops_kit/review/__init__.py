@@ -12,10 +12,9 @@ from mlops_kit.review.card import card, facts, markdown
 from mlops_kit.review.changes import changes
 from mlops_kit.review.checks import AGAINST_CHAMPION, CHECKS, Check, check, run, says
 from mlops_kit.review.evidence import Agreement, Evidence, agreement, days, evidence, joined, quality
-from mlops_kit.review.explain import calibration_table, calibrations, decisions, error_table, permutation_importance, threshold_table
+from mlops_kit.review.explain import calibration_table, calibrations, decisions, error_table, permutation_importance, threshold_table, what_if
 from mlops_kit.review.slices import by_slice
 from mlops_kit.review.summary import conclusion, numbers, spent
-from mlops_kit.review.what_if import what_if
 
 __all__ = [
     "AGAINST_CHAMPION", "CHECKS", "Agreement", "Check", "Contender", "Evidence", "against", "agreement", "by_slice", "calibration_table", "calibrations", "card", "changes", "check", "compared", "conclusion",

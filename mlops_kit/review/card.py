@@ -75,7 +75,7 @@ def card(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: It
     """
     found = Verdicts.of(verdicts)
     top, purpose = verdict(config, metrics, found), section("What is it for?", people_html(facts))
-    checks, origin = section("Checks", f"<p>{escape(found.sentence)}</p>{checks_html(found)}"), section("What was it made from?", made_html(config, recipe, facts))
+    checks, origin = section("Checks", f"<p>{escape(found.sentence)}</p>{checks_html(found)}"), section("What was it made from?", terms_html({k: escape(v) for k, v in made(config, recipe, facts).items()}))
     parts = [top, purpose, checks, *map(table_section, (metrics, slices, importance)), origin]
     style = Path(__file__).with_name("card.css").read_text(encoding="utf-8")
     title = escape(f"Model card: {config.name}")
@@ -137,8 +137,12 @@ def named(table: Table) -> pd.DataFrame:
 def people_html(facts: Mapping[str, Any]) -> str:
     """What only people know; what they have not written is shown as missing, in red."""
     missing = f"<span class=act>▲ missing: write it into {FILE}</span>"
-    rows = [f"<dt>{escape(title)}</dt><dd>{escape(str(facts[key])) if facts.get(key) else missing}</dd>" for key, title in PEOPLE.items()]
-    return f"<dl>{''.join(rows)}</dl>"
+    return terms_html({title: escape(str(facts[key])) if facts.get(key) else missing for key, title in PEOPLE.items()})
+
+
+def terms_html(told: Mapping[str, str]) -> str:
+    """A list of terms, each with what is said of it as HTML."""
+    return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{v}</dd>' for k, v in told.items())}</dl>"
 
 
 def checks_html(found: Verdicts) -> str:
@@ -158,7 +162,3 @@ def made(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) ->
     found |= {"searched by": f"{recipe.get('metric', 'unknown')}, {number(recipe.get('score'))} in cross-validation", "refitted on all rows": "yes" if config.train.refit else "no"}
     return found | {"features": ", ".join(map(str, recipe.get("features", []))) or "unknown", "seed": str(config.seed)}
 
-
-def made_html(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """What ``made`` says, as a list of terms."""
-    return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{escape(v)}</dd>' for k, v in made(config, recipe, facts).items())}</dl>"

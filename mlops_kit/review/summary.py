@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from mlops_kit import metrics
@@ -16,7 +17,7 @@ from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Number, Numbers, Table, Verdict, Verdicts, money, number, percent
 from mlops_kit.review.against import Contender, capital, less, priced
 from mlops_kit.review.evidence import days
-from mlops_kit.review.what_if import evenly
+from mlops_kit.review.explain import evenly
 from mlops_kit.tracking import answers
 
 CALLS = 40  # single rows that the time of an answer is measured on
@@ -57,10 +58,7 @@ def cost_number(rows: pd.DataFrame, mine: Contender, other: Contender, config: C
     unit = config.cost.unit
     cost, saved = spent(rows, mine.threshold or 0.0, config, seed)
     without = None if cost.value is None or saved.value is None else cost.value + saved.value
-
-    def told(value: Any) -> str:
-        return money(value, unit)
-
+    told = partial(money, unit=unit)
     lines = (between(cost, told), f"without a model: {told(without)}", f"saved: {between(saved, told)}", *beside(other, lambda: told(mean_cost(rows, other, config))))
     sentence = f"A {config.row} costs {told(cost.value)} with this model, {'as much as' if saved.value == 0 else f'{less(saved.value, told)} than'} without one."
     return Number(f"Cost a {config.row}", told(cost.value), lines), sentence

@@ -12,7 +12,7 @@ import pytest
 from mlops_kit.config import Config
 from mlops_kit.results import Table
 from mlops_kit.review import what_if
-from mlops_kit.review.what_if import evenly, spread, text, values
+from mlops_kit.review.explain import evenly, spread, text, values
 
 Make = Callable[..., Config]
 FEATURES = ["count", "kind", "day", "flag", "size"]
