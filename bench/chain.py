@@ -76,7 +76,7 @@ def timed(commands: list[list[str]], cwd: Path, env: dict[str, str]) -> Took:
     """What some command lines take one after the other; the first that fails ends the benchmark."""
     begin, before = time.perf_counter(), spent()
     for command in commands:
-        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return Took(time.perf_counter() - begin, spent() - before)
