@@ -109,7 +109,8 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     values = {s: resolved(project, s, given.get(s, {})) for s in chosen}
     found = plan.make(project, chosen, values, force, fingerprint.Hashes(project, more.pop("verify", False)))
     if not more and (same := plan.nothing_to_do(project, found, plan.History(project))):
-        return same
+        left = [e for e in same["stages"].values() if e["status"] not in DONE and e.get("reason") != NOT_CHOSEN]
+        return go_on(project, project.reports / same["run"], say) if same["status"] == "killed" and not left else same  # killed when only its end was still to be filed
     sources.check_columns(project)
     kernels.nursery(kernels.wanted(project, [d.stage for d in found if d.action != "skip"]))
     made = {**manifest.new(project, order(project.config.stages), note), **more.get("facts", {})}
