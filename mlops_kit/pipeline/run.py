@@ -109,8 +109,8 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     values = {s: resolved(project, s, given.get(s, {})) for s in chosen}
     found = plan.make(project, chosen, values, force, fingerprint.Hashes(project, more.pop("verify", False)))
     if not more and (same := plan.nothing_to_do(project, found, plan.History(project))):
-        left = [e for e in same["stages"].values() if e["status"] not in DONE and e.get("reason") != NOT_CHOSEN]
-        return go_on(project, project.reports / same["run"], say) if same["status"] == "killed" and not left else same  # killed when only its end was still to be filed
+        folder = project.reports / same["run"]
+        return carried_out(Chain(stages.recorded(project, folder), folder, manifest.read(folder), {}, say)) if unfiled(same) else same
     sources.check_columns(project)
     kernels.nursery(kernels.wanted(project, [d.stage for d in found if d.action != "skip"]))
     made = {**manifest.new(project, order(project.config.stages), note), **more.get("facts", {})}
@@ -118,6 +118,12 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     folder.mkdir(parents=True)
     store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
     return carried_out(Chain(project, folder, made, values, say, force, more.get("stop") or threading.Event()))
+
+
+def unfiled(made: dict[str, Any]) -> bool:
+    """Whether a run has done all its stages and was killed before its end was filed, here or in MLflow."""
+    entries = [e for e in made["stages"].values() if e.get("reason") != NOT_CHOSEN]
+    return made["status"] in {"killed", "succeeded"} and not made["mlflow"] and all(e["status"] in DONE for e in entries) and any(e["status"] == "succeeded" for e in entries)
 
 
 def go_on(project: Project, folder: Path, say: Say) -> dict[str, Any]:
