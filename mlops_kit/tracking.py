@@ -481,14 +481,14 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
     ids = {}
     with connected(project) as client:
         where = experiment(project, client)
-        tags = {"mlflow.runName": manifest["run"], "status": manifest["status"], "sample": str(manifest["sample"]), "git": str(manifest["git"].get("commit")), "mlflow.note.content": manifest.get("note") or ""}
+        tags = {"mlflow.runName": manifest["run"], "run": manifest["run"], "status": manifest["status"], "sample": str(manifest["sample"]), "git": str(manifest["git"].get("commit")), "mlflow.note.content": manifest.get("note") or ""}
         known = manifest["mlflow"]  # of a run that waited for an approval and went on
         parent = known.get("run") or client.create_run(where, tags=tags).info.run_id
         client.set_tag(parent, "status", manifest["status"])
         for name, entry in manifest["stages"].items():
             if name in known or entry["status"] in {"skipped", "not run"}:
                 continue
-            told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "status": entry["status"]}
+            told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "run": manifest["run"], "status": entry["status"]}
             child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
             for key, value in told.items():
                 client.set_tag(child, key, value)

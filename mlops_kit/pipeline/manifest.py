@@ -86,8 +86,11 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def bury(folder: Path) -> bool:
-    """File of a run whose process is gone that it was killed, in its manifest and its notebooks; whether it was one."""
-    if store.read_json(folder / FILE)["status"] != "running" or (found := read(folder))["status"] != "killed":
+    """File of a run whose process is gone that it was killed, in its manifest and its notebooks; whether MLflow has yet to hear of it."""
+    filed = store.read_json(folder / FILE)
+    if filed["status"] == "killed":
+        return not filed["mlflow"]
+    if filed["status"] != "running" or (found := read(folder))["status"] != "killed":
         return False
     for book in (folder / "notebooks").glob("*.ipynb"):
         held = store.read_json(book)

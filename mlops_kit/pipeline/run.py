@@ -428,7 +428,10 @@ def mirrored(root: str, folder: str, dead: list[str]) -> dict[str, str]:
         made, project = manifest.read(old), stages.recorded(configs.load(root), old)
         manifest.write(old, {**made, "mlflow": tracking.log_run(project, made)})
         tracking.end_left(project, old.name)
-    return tracking.log_run(stages.recorded(configs.load(root), Path(folder)), manifest.read(Path(folder)))
+    project = stages.recorded(configs.load(root), Path(folder))
+    ids = tracking.log_run(project, manifest.read(Path(folder)))
+    tracking.end_left(project, Path(folder).name)  # by a kill while it was filed
+    return ids
 
 
 def failure(made: dict[str, Any]) -> KitError | None:

@@ -74,3 +74,30 @@ def test_only_a_running_run_whose_process_is_gone_is_killed(project: config.Proj
     found = manifest.read(tmp_path)
     assert (found["status"], [e["status"] for e in found["stages"].values()]) == (told, ["succeeded", told, "not run"])
     assert manifest.store.read_json(tmp_path / manifest.FILE)["status"] == status  # to look changes nothing
+
+
+def test_a_killed_run_is_buried_until_mlflow_has_heard_of_it(project: config.Project, tmp_path: Path) -> None:
+    made: dict[str, Any] = {**manifest.new(project, ["prepare", "train"], ""), "pid": gone()}
+    made["stages"]["train"]["status"] = "running"
+    manifest.write(tmp_path, made)
+    (tmp_path / manifest.RESERVE).touch()
+    cells = [{"metadata": {"papermill": {"status": s}}} for s in ("completed", "running", "pending")]
+    manifest.store.write_json(tmp_path / "notebooks" / "03_train.ipynb", {"metadata": {"mlops": {"status": "running", "pid": 1}}, "cells": cells})
+    assert [manifest.bury(tmp_path), manifest.bury(tmp_path)] == [True, True]
+    filed, book = (manifest.store.read_json(tmp_path / name) for name in (manifest.FILE, "notebooks/03_train.ipynb"))
+    assert (filed["status"], filed["stages"]["train"]["status"], filed["ended"] is not None, (tmp_path / manifest.RESERVE).exists()) == ("killed", "killed", True, False)
+    assert book["metadata"]["mlops"]["status"] == "killed" and [c["metadata"]["papermill"]["status"] for c in book["cells"]] == ["completed", "failed", "pending"]
+    manifest.write(tmp_path, {**filed, "mlflow": {"run": "1"}})
+    assert not manifest.bury(tmp_path)
+
+
+def test_a_process_that_took_over_the_number_of_a_dead_one_is_another(project: config.Project, tmp_path: Path) -> None:
+    made = manifest.new(project, ["train"], "")
+    manifest.begin(tmp_path, made)
+    assert manifest.read(tmp_path)["status"] == "running" and (tmp_path / manifest.RESERVE).stat().st_size > 10**5
+    manifest.write(tmp_path, {**made, "born": made["born"] - 100})
+    assert manifest.read(tmp_path)["status"] == "killed"
+
+
+def test_a_status_is_worded_with_its_detail() -> None:
+    assert [manifest.words(e) for e in ({"status": "killed", "detail": "signal 9"}, {"status": "failed", "detail": ""}, {"status": "not run"})] == ["killed (signal 9)", "failed", "not run"]
