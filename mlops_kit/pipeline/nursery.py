@@ -36,19 +36,22 @@ KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LATER = "|"  # among the names of modules: those after it are not needed at once
 MARK = "MLOPS_KERNEL"  # environment variable by which all that a child has started is known
+starters: set[str] = set()  # modules that have started a thread
 ADOPT, FOLLOW = 36, 1  # prctl's PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG
 
 
 def load(name: str, rest: list[str], children: dict[int, str]) -> None:
     """Import what the kernels will; start anew without a module that starts a thread."""
-    known = set(sys.modules)
+    known, threads = set(sys.modules), threading.active_count()
     try:
         importlib.import_module(name)
     except Exception:  # noqa: BLE001 - whatever it is, the notebook that imports it will say it
         return
     trace.imports.adopt(name, known)
-    if threading.active_count() > 1 and not children:
-        os.execv(sys.executable, [sys.executable, "-c", COMMAND, json.dumps([n for n in rest if n != name])])  # noqa: S606
+    if threading.active_count() > threads:
+        starters.add(name)
+    if starters and not children:
+        os.execv(sys.executable, [sys.executable, "-c", COMMAND, json.dumps([n for n in rest if n not in starters])])  # noqa: S606
 
 
 def serve(names: list[str]) -> None:

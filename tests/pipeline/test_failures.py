@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import random
 import re
 import signal
 import sqlite3
@@ -334,9 +333,6 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(small_disk: Pa
 def test_a_run_killed_at_any_moment_is_run_again_to_the_same(tmp_path: Path, furnish: Callable[[Path], Path]) -> None:
     home = chains.pair(furnish_in(tmp_path / "p", furnish))
     whole = chains.handed_on(chains.complete(home))
-    begin = time.monotonic()
-    chains.started(home, "--force").communicate()
-    draw, length = random.Random(0), time.monotonic() - begin
-    for share in (0.2, 0.4, 0.6, 0.8, 1):
-        far, faults = chains.killed(home, whole, length * draw.uniform(share - 0.2, share))
+    for seconds in (1.2, 2.5, 3.5, 4.5, 6):  # how far it gets by then depends on the machine: all is well at any moment
+        far, faults = chains.killed(home, whole, seconds)
         assert not faults, far
