@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from mlops_kit.config import Project
+from mlops_kit.config import Loader, Project
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.pipeline import kernels, manifest, params
 from mlops_kit.pipeline import run as chain
@@ -42,17 +42,28 @@ def grid(project: Project, asked: list[str]) -> dict[str, list[Any]]:
         key, equals, text = item.partition("=")
         if not equals or not text:
             raise KitError(f"--each {item!r} cannot be read", "stage.name=value,value or seed=value,value", "--each train.seed=1,2,3")
-        read = yaml.safe_load(f"[{text}]" if not text.startswith("[") else text)
-        found[key] = [str(v) if hasattr(v, "isoformat") else v for v in read]
+        found[key] = listed(key, text)
     for key, values in found.items():
         stage, dot, name = key.partition(".")
         known = params.read(project.notebook(stage)) if dot and stage in project.config.stages else {}
         if key not in WIDE and name not in known:
             keys = [*WIDE, *(f"{s}.{n}" for s in project.config.stages for n in params.read(project.notebook(s)))]
             raise KitError(f"{key!r} cannot differ between branches", nearest(key, keys), "--each train.seed=1,2,3")
+        if dot:
+            found[key] = values = [params.cast(stage, known[name], v, "--each") for v in values]
         if len(values) != len(set(map(str, values))):
             raise KitError(f"{key} has a value twice: {values}", "each value once", "take one out")
     return found
+
+
+def listed(key: str, text: str) -> list[Any]:
+    """The values of ``--each``: of a stage's parameter as they were typed, for its type to read."""
+    text = text if text.startswith("[") else f"[{text}]"
+    try:
+        read, typed = yaml.load(text, Loader), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - safe loaders both
+    except yaml.YAMLError as error:
+        raise KitError(f"--each {key}: {text!r} is no list", "value,value", f"--each {key}=1,2,3") from error
+    return [params.Text(t) if "." in key and isinstance(t, str) else v for v, t in zip(read, typed, strict=True)]
 
 
 def slug(values: dict[str, Any]) -> str:

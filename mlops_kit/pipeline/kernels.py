@@ -29,15 +29,16 @@ from mlops_kit.pipeline import params
 from mlops_kit.pipeline.nursery import COMMAND, LATER
 from mlops_kit.stage import QUIET
 
-# What the notebooks of the seven stages import sooner or later, and most own ones too.
+UNCHECKED = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # the debugger warns of frozen modules otherwise
 LIGHT = ("pandas", "pyarrow.parquet", "IPython.display")  # what a stage's handle needs
-LATE = ("jinja2", "nbconvert", "mlflow", "mlflow.sklearn", "sqlalchemy", "skops.io")  # what the end of a run needs
+LATE = ("jinja2", "nbconvert", "mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "skops.io")  # what the end of a run needs
+# What the notebooks of the seven stages import sooner or later, and most own ones too.
 HEAVY = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "sklearn.ensemble", "sklearn.pipeline", "sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "duckdb", "altair", "vl_convert", "optuna", "lightgbm", "skrub", "IPython.display", "joblib")
 
 
 def environment(run: Path, root: Path) -> dict[str, str]:
     """The environment of a stage's kernel: where its run stands, no telemetry, no debugger's warnings."""
-    own = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    own = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root), **UNCHECKED}
     return {**QUIET, **os.environ, **own}
 
 
@@ -86,7 +87,7 @@ class Nursery:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         command = [sys.executable, "-c", COMMAND, json.dumps(list(names))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**QUIET, **os.environ}, cwd="/", start_new_session=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**QUIET, **UNCHECKED, **os.environ}, cwd="/", start_new_session=True)
         self.number, self.lock = itertools.count(), threading.Lock()
         self.asked: dict[int, tuple[threading.Event, list[Child]]] = {}
         self.children: dict[int, Child] = {}

@@ -28,11 +28,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from mlops_kit import trace
 
-KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell")
+KERNEL = ("ipykernel.debugger", "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LATER = "|"  # among the names of modules: those after it are not needed at once
 MARK = "MLOPS_KERNEL"  # environment variable by which all that a child has started is known
@@ -55,14 +53,18 @@ def load(name: str, rest: list[str], children: dict[int, str]) -> None:
 
 
 def serve(names: list[str]) -> None:
-    """Answer requests until there is nobody left to answer; import between two of them."""
+    """Answer requests until there is nobody left to answer; what is named after ``LATER`` is imported between two of them."""
     children: dict[int, str] = {}
     ended: dict[int, int] = {}
     process_control(ADOPT, 1)
     signal.signal(signal.SIGCHLD, lambda number, frame: reap(children, ended))  # in the midst of an import too
     for number in SIGNALS:  # the run decides what a Ctrl-C means for its kernels
         signal.signal(number, signal.SIG_IGN)
-    left, rest = list(names), b""
+    first = names.index(LATER) if LATER in names else len(names)
+    for name in names[:first]:  # before the first fork: kernels that import the same beside each other take the cores twice
+        load(name, names, children)
+    left, rest = names[first + 1 :], b""
+    settle()
     while True:
         while select.select([0], [], [], 0 if left else None)[0]:
             if not (read := os.read(0, 65536)):
@@ -76,9 +78,14 @@ def serve(names: list[str]) -> None:
                 reap(children, ended)
         load(left.pop(0), names, children)
         if not left:
-            trace.distributions()
-            gc.collect()
-            gc.freeze()
+            settle()
+
+
+def settle() -> None:
+    """Keep what stands for all children, in memory that they share."""
+    trace.distributions()
+    gc.collect()
+    gc.freeze()
 
 
 def start(asked: dict[str, Any]) -> int:
@@ -114,6 +121,8 @@ def reap(children: dict[int, str], ended: dict[int, int]) -> None:
 
 def sweep(groups: Iterable[int], mark: str = "") -> None:
     """Kill whole process groups, and of what else has come to be below this process all that bears a mark."""
+    import psutil
+
     for group in groups:
         with suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)

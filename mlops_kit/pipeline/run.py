@@ -243,9 +243,8 @@ def carry(chain: Chain, stage: str, old: Path, entry: Mapping[str, Any], reason:
         elif begin.exists():
             end.parent.mkdir(parents=True, exist_ok=True)
             hard(str(begin), str(end))
-    for name, made in entry["artifacts"].items():
-        if made["kind"] == "file" and chain.hashes.of(chain.project.path(name)) != made["sha256"]:
-            store.write_atomic(chain.project.path(name), lambda p, source=old / made["path"]: shutil.copyfile(source, p))  # type: ignore[misc]
+    for name in fingerprint.displaced(chain.project, entry["artifacts"], chain.hashes):
+        store.write_atomic(chain.project.path(name), lambda p, source=old / entry["artifacts"][name]["path"]: shutil.copyfile(source, p))  # type: ignore[misc]
     chain.note(stage, **{**entry, "status": "skipped", "reason": reason})
 
 

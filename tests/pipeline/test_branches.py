@@ -12,6 +12,8 @@ from mlops_kit import config
 from mlops_kit.errors import KitError
 from mlops_kit.pipeline import branches, manifest, plan, report, run
 
+from .conftest import write
+
 
 def spread(home: Path, *each: str, keep_going: bool = False) -> dict[str, Any]:
     project = config.load(home)
@@ -55,7 +57,7 @@ def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> N
     assert branches.fanned(config.load(tiny), ["seed"], ["first", "second"]) == ["first", "second"]
 
 
-@pytest.mark.parametrize(("each", "said"), [("k=1", "'k' cannot differ"), ("second.q=1", "'second.q' cannot differ"), ("second.k", "cannot be read"), ("second.k=", "cannot be read"), ("second.k=1,1", "a value twice"), ("second.k=1,x", "second.k: 'x'")])
+@pytest.mark.parametrize(("each", "said"), [("k=1", "'k' cannot differ"), ("second.q=1", "'second.q' cannot differ"), ("second.k", "cannot be read"), ("second.k=", "cannot be read"), ("second.k=1,1", "a value twice"), ("second.k=1,x", "second.k: 'x'"), ("second.k=[1", "is no list")])
 def test_a_branch_that_cannot_be_is_refused_before_anything_runs(tiny: Path, each: str, said: str) -> None:
     with pytest.raises(KitError, match=said):
         spread(tiny, each)
@@ -66,3 +68,9 @@ def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(tiny: P
     spread(tiny, "second.k=2,3")
     made = go(only="third", force=True)
     assert (made["stages"]["second"]["status"], made["stages"]["third"]["status"]) == ("not run", "not run")
+
+
+def test_a_value_is_read_by_its_parameters_type(tiny: Path) -> None:
+    write(tiny, "second", "pass", parameters="k: str = 'a'  # Name.")
+    assert branches.grid(config.load(tiny), ["second.k=007,'b, c',1e5"]) == {"second.k": ["007", "b, c", "1e5"]}
+    assert branches.grid(config.load(tiny), ["as_of=2013-07-01,2013-08-01"]) == {"as_of": ["2013-07-01", "2013-08-01"]}
