@@ -45,11 +45,12 @@ unknowable: set[str] = set()  # sources whose content cannot be told without rea
 
 @dataclass
 class Imports:
-    """Who imported whom, what was there before the notebook began, and when it began (ns)."""
+    """Who imported whom, or could not, what was there before the notebook began, and when it began (ns)."""
 
     edges: dict[str, set[str]] = field(default_factory=dict)
     before: frozenset[str] = frozenset()
     start: int = BIRTH
+    failed: dict[str, set[str]] = field(default_factory=dict)
 
     def note(self, importer: str, module: str, names: tuple[str, ...] | None) -> None:
         """An import that was carried out."""
@@ -100,14 +101,22 @@ def install() -> None:
         inner.name = importer
         try:
             module = plain(name, globals, locals, fromlist, level)
+        except ModuleNotFoundError as error:
+            imports.failed.setdefault(importer, set()).add(error.name or name)
+            raise
         finally:
             inner.name = outer
         imports.note(importer, module.__name__ if fromlist else name, fromlist)
         return module
 
     def traced_by_name(name: str, package: str | None = None) -> ModuleType:
-        module = by_name(name, package)
-        imports.note(sys._getframe(1).f_globals.get("__name__", MAIN), module.__name__, None)
+        importer = sys._getframe(1).f_globals.get("__name__", MAIN)
+        try:
+            module = by_name(name, package)
+        except ModuleNotFoundError as error:
+            imports.failed.setdefault(importer, set()).add(error.name or name)
+            raise
+        imports.note(importer, module.__name__, None)
         return module
 
     builtins.__import__, importlib.import_module = traced, traced_by_name
@@ -116,6 +125,7 @@ def install() -> None:
 def born() -> None:
     """A process was forked: what is imported from now on is the notebook's."""
     imports.edges.pop(MAIN, None)
+    imports.failed.pop(MAIN, None)
     imports.before, imports.start = frozenset({*sys.modules, *imports.edges}), time.time_ns()
 
 
@@ -141,7 +151,7 @@ def watch_files(root: str, reports: str) -> None:
 
     Left out are runs, hidden folders, notebooks, ``mlops.yaml`` (settings count one by one) and Python's own
     files (modules count by their imports). What a library opens by itself, as pyarrow and DuckDB do, is not seen:
-    such a file is declared under ``stages.NAME.files``.
+    such a file counts where code or a parameter names it (``fingerprint.mentioned``) or ``stages.NAME.files`` does.
     """
     if not watched:
         sys.addaudithook(opened)
@@ -240,20 +250,23 @@ def report(exact: bool = True) -> dict[str, Any]:
     dict
         ``modules`` (file → the one that imported it), ``files`` (file → size, time), ``packages``
         (name → version), ``listings`` (folder → its files), ``settings`` (class, field), ``unknowable``, ``edited``: modules whose file
-        was written (whatever time it bears) when they may have been imported already, and ``start`` (ns).
+        was written (whatever time it bears) when they may have been imported already, ``absent``: modules that the
+        notebook and the project's own modules looked for in vain, and ``start`` (ns).
     """
     if exact:
         imports.adopt(MAIN, set(imports.before) | {n for n in sys.modules if n.partition(".")[0] in KERNEL})
     reached = imports.reached() if exact else dict.fromkeys(sys.modules, "")
     modules, tops, edited = {}, set(named), set()
+    absent = set(imports.failed.get(MAIN, ()))
     for name, importer in reached.items():
         path = getattr(sys.modules.get(name), "__file__", None) or ""
         if path and own(path) and os.path.exists(path):
             if os.stat(path).st_ctime_ns > (BIRTH if name in imports.before or not exact else imports.start):
                 edited.add(path)
             modules[path] = getattr(sys.modules.get(importer), "__file__", None) or ""
+            absent |= imports.failed.get(name, set())
         elif path or name not in sys.modules:  # a step from the cache has imported it, another time
             tops.add(name.partition(".")[0])
     known, of = versions(), distributions()
     packages = {p: known[p] for p in sorted({of.get(t, canonical(t)) for t in tops}) if p in known}
-    return {"modules": modules, "files": {f: s for f, s in files.items() if f not in overheard & written}, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "start": imports.start}
+    return {"modules": modules, "files": {f: s for f, s in files.items() if f not in overheard & written}, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "absent": sorted(absent - set(sys.modules)), "start": imports.start}

@@ -24,7 +24,7 @@ from mlops_kit import store
 from mlops_kit.config import Config, Project
 from mlops_kit.errors import KitError
 from mlops_kit.late import pd
-from mlops_kit.pipeline import manifest, params
+from mlops_kit.pipeline import fingerprint, manifest, params
 from mlops_kit.results import Interval, number, percent, plain
 
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells that a run has put into a notebook
@@ -158,7 +158,7 @@ def surroundings(a: Side, b: Side) -> Iterator[Row]:
 
 def modules(a: Side, b: Side) -> Iterator[Row]:
     """Modules and files that the stages used."""
-    found = [{**files, **{n: v["hash"] for n, v in used.items()}} for files, used in zip(traced(a, b, "files"), traced(a, b, "modules"), strict=True)]
+    found = [fingerprint.used({"files": f, "modules": m}) for f, m in zip(traced(a, b, "files"), traced(a, b, "modules"), strict=True)]
     yield from named("modules and files", *({n: h[:12] if len(str(h)) == 64 else h for n, h in side.items()} for side in found))
 
 

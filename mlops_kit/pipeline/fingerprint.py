@@ -6,13 +6,17 @@ the stages before, the files it read, the project's own modules it imported howe
 reached with their versions, the environment variables it declares, Python's minor version. As long as
 all of them are what they were, the stage would do the same again.
 
-To add a part: a line in ``of``, and one in ``differences``.
+To add a part: a line in ``of``, and one in ``differences``. To add a format that libraries read past Python's
+eyes: its suffix in ``NATIVE``.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +35,8 @@ GONE = "gone"
 EDITED = "edited while the stage ran"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PACKAGE = Path(__file__).parent.parent
+NATIVE = re.compile(r".+\.(csv|tsv|jsonl?|ndjson|parquet|pq|feather|arrow|orc|avro|db|duckdb|sqlite3?|xlsx?)(\.(gz|zst|bz2))?", re.S)
+WORD = re.compile(r"""[^\s'"`(),;=]+""")
 RACY = 2 * 10**9  # ns: a file as young as this when it was hashed may change again and keep its time
 
 
@@ -155,28 +161,63 @@ def of(now: Now, stage: str, values: Mapping[str, Any], used: Mapping[str, Any],
         Content of each artifact that it read from the stages before.
     """
     hashes, edited = now.hashes, {*used["edited"], *(f for f, seen in used["files"].items() if tuple(seen) != state(f))}
-    held = now.project.config.stages[stage]
-    unseen = {f: EDITED if written(now.project.path(f)) > used["start"] else hashes.of(now.project.path(f)) for f in held.files}
+    held, start = now.project.config.stages[stage], used["start"]
     outputs = {w for s in now.project.config.stages.values() for w in s.writes}  # files that a stage hands on count as its artifacts
     files = {now.name(f): EDITED if f in edited else hashes.of(f) for f in used["files"] if now.name(f) not in outputs}
+    named = [p for p in mentioned(now, stage, values, used["modules"]) if written(p) <= start and now.name(p) not in outputs]  # what it has written itself is no input
+    places = {p: trace.listed(p) for p in (*named, *(os.path.abspath(now.project.path(f)) for f in held.files))}
+    unseen = {now.name(f): EDITED if written(f) > start else hashes.of(f) for p, names in places.items() for f in names or [p]}
+    listings = used["listings"] | {p: names for p, names in places.items() if names not in ([], [p])}
     return {
         "cells": used.get("cells") or now.cells(stage),
         "params": params.kept(values),
         "settings": {name: now.settings[name] for name in sorted(now.places[tuple(pair)] for pair in used["settings"] if tuple(pair) in now.places)},
         "inputs": dict(inputs),
         "files": {**unseen, **files},
-        "listings": {now.name(p): [now.name(f) for f in names] for p, names in used["listings"].items()},
+        "listings": {now.name(p): [now.name(f) for f in names] for p, names in listings.items()},
         "modules": {now.name(f): {"hash": EDITED if f in edited else hashes.of(f), "by": now.name(by) if by else ""} for f, by in used["modules"].items()},
         "packages": used["packages"],
         "env": {name: secret_hash(name) for name in held.env},
         "python": PYTHON,
         "unknowable": used["unknowable"],
+        "absent": used.get("absent", []),
     }
 
 
-def written(path: Path) -> int:
+def mentioned(now: Now, stage: str, values: Mapping[str, Any], modules: Iterable[str]) -> set[str]:
+    """Tables that the notebook, the project's own modules or a parameter name: DuckDB, pyarrow and others open them unseen.
+
+    Only what is there counts: a file with a suffix of ``NATIVE``, a pattern of such files, a folder in the
+    project that holds nothing else. Runs and hidden folders are left out.
+    """
+    root, reports = str(now.project.root), str(now.project.reports)
+    sources = [c["source"] for c in params.code_cells(now.project.notebook(stage))]
+    sources += [Path(m).read_text(encoding="utf-8", errors="replace") for m in modules if os.path.exists(m) and not now.name(m).startswith(f"{PACKAGE.name}/")]
+    given = [v for value in values.values() for v in (value if isinstance(value, list) else [value])]
+    texts = {str(v) for v in given if isinstance(v, (str, Path))}.union(*map(literals, sources))
+    found = set()
+    for word in {w for t in texts if len(t) < 10_000 for w in (t, *WORD.findall(t)) if "\0" not in w}:
+        path = os.path.abspath(os.path.join(root, word))
+        inside = path.removeprefix(os.path.join(root, ""))
+        left_out = path == root or f"{os.sep}." in f"{os.sep}{inside}" or path.startswith(os.path.join(reports, ""))
+        pattern = 0 < word.find(os.sep) < word.find("*")
+        folder = not left_out and inside != path and os.sep in word and os.path.isdir(path) and all(map(NATIVE.fullmatch, trace.listed(path)))
+        if folder or not left_out and NATIVE.fullmatch(path) and (pattern or os.path.isfile(path)):
+            found.add(path)
+    return found
+
+
+def literals(source: str) -> set[str]:
+    """The texts that stand in code; a cell that Python alone cannot read, as one with magics, is one text."""
+    try:
+        return {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    except SyntaxError:
+        return {source}
+
+
+def written(path: str) -> int:
     """When a file was last written, whatever time it bears (ns); of a folder or a pattern, any of its files; 0 for one that is gone."""
-    return max((os.stat(f).st_ctime_ns for f in trace.listed(str(path))), default=0)
+    return max((os.stat(f).st_ctime_ns for f in trace.listed(path)), default=0)
 
 
 def state(path: str) -> tuple[int, int]:
@@ -211,19 +252,28 @@ def differences(now: Now, stage: str, values: Mapping[str, Any], inputs: Mapping
     for name in dict.fromkeys([*old["env"], *now.project.config.stages[stage].env]):
         if secret_hash(name) != old["env"].get(name, ""):
             yield f"environment variable {name} {'changed' if name in old['env'] else 'is declared newly'}"
+    yield from (f"{name} can be imported now" for name in old.get("absent", ()) if there(now, name))
     if old["python"] != PYTHON:
         yield f"Python {old['python']} → {PYTHON}"
     for what in old["unknowable"]:
         yield f"its source is {what}: only reading it tells whether it changed"
 
 
+def there(now: Now, module: str) -> bool:
+    """Whether a module that was looked for in vain is to be found by now; a part of an installed package comes with its version."""
+    own = any(now.project.path(module.replace(".", os.sep) + end).exists() for end in ("/__init__.py", ".py"))
+    return own or "." not in module and importlib.util.find_spec(module) is not None
+
+
 def renewed(now: Now, stage: str, old: Trace) -> Trace:
     """A trace as if the stage had run now and used the same: for an edit that somebody says does not matter. Parameters and inputs stay."""
+    listings = {p: [now.name(f) for f in trace.listed(str(now.path(p)))] for p in old["listings"]}
     return {
         **old, "cells": now.cells(stage), "settings": {n: now.settings[n] for n in old["settings"] if n in now.settings},
-        "files": {f: now.hash(f) for f in dict.fromkeys([*old["files"], *now.project.config.stages[stage].files])}, "listings": {p: [now.name(f) for f in trace.listed(str(now.path(p)))] for p in old["listings"]},
+        "files": {f: now.hash(f) for f in dict.fromkeys([*old["files"], *declared(now, stage, old), *(f for names in listings.values() for f in names)])}, "listings": listings,
         "modules": {m: {**about, "hash": now.hash(m)} for m, about in old["modules"].items()}, "packages": {p: now.versions[p] for p in old["packages"] if p in now.versions},
         "env": {n: secret_hash(n) for n in now.project.config.stages[stage].env}, "python": PYTHON,
+        "absent": [m for m in old.get("absent", ()) if not there(now, m)],
     }  # fmt: skip
 
 
@@ -236,8 +286,7 @@ def changes(what: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterat
 
 def files(now: Now, stage: str, inputs: Mapping[str, str | None], old: Trace) -> Iterator[str]:
     """Files and modules that differ; not those that another stage is still to write."""
-    declared = now.project.config.stages[stage].files
-    for name in dict.fromkeys([*old["files"], *declared]):
+    for name in dict.fromkeys([*old["files"], *declared(now, stage, old)]):
         before, here = old["files"].get(name), now.hash(name)
         if before != here and inputs.get(name, "") is not None:
             yield f"`{name}` {became(before, here)}"
@@ -247,6 +296,12 @@ def files(now: Now, stage: str, inputs: Mapping[str, str | None], old: Trace) ->
     for name, module in old["modules"].items():
         if now.hash(name) != module["hash"]:
             yield f"`{name}` {became(module['hash'], now.hash(name))}: imported by {via(name, old['modules']) or now.project.notebook(stage).stem}"
+
+
+def declared(now: Now, stage: str, old: Trace) -> list[str]:
+    """The files that a stage declares, without folders and patterns whose files a trace has."""
+    names = [now.name(str(now.project.path(f))) for f in now.project.config.stages[stage].files]
+    return [n for n in names if n not in old["listings"]]
 
 
 def became(before: str | None, here: str) -> str:
@@ -272,6 +327,11 @@ def broken(folder: Path, artifacts: Mapping[str, Any], hashes: Hashes, writes: I
 def displaced(project: Project, artifacts: Mapping[str, Any], hashes: Hashes) -> list[str]:
     """Outputs that stand in the project itself, and are not there as the stage wrote them."""
     return [n for n, a in artifacts.items() if a["kind"] == "file" and hashes.of(project.path(n)) != a["sha256"]]
+
+
+def used(old: Mapping[str, Any]) -> dict[str, str]:
+    """The files and modules of a trace, with the hash of each."""
+    return {**old.get("files", {}), **{m: about["hash"] for m, about in old.get("modules", {}).items()}}
 
 
 def whole(found: Trace) -> str:

@@ -29,8 +29,11 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote
 from mlops_kit import stage as stages
 from mlops_kit.config import Config, Project, Query, duration_text
 from mlops_kit.pipeline import manifest, report
+from mlops_kit.pipeline.fingerprint import used
+from mlops_kit.pipeline.plan import BRANCHES
 from mlops_kit.results import Interval, Verdicts
 
+OBJECT = "kept file"  # of the code and data of then: many, and counted only
 GONE = ".gone"  # folder of the runs that are being deleted
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}|\.reserve")  # as store names what it writes; the room that a manifest keeps
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}(-sample)?")  # of a run's folder
@@ -105,7 +108,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of a run, a leftover or a cached file, and why; ``freed`` counts bytes."""
+    """What becomes of a run, a leftover, a cached or a kept file, and why; ``freed`` counts bytes."""
 
     kind: str
     path: Path
@@ -137,12 +140,12 @@ def clean(project: Project, dry: bool = False) -> list[Fate]:
 
 
 def plan(project: Project) -> list[Fate]:
-    """The fate of each run, of leftovers and of what is cached."""
+    """The fate of each run, of leftovers, of what is cached and of files kept for runs."""
     found = [(run, manifest.read(run)) for run in stages.runs(project.reports)]
     runs = [Fate("run", run, why or f"older than {duration_text(project.config.keep.age)}", goes=not why) for (run, _), why in zip(found, stays(project, found), strict=True)]
     idle = [f.path for f, (_, made) in zip(runs, found, strict=True) if not f.goes and made["status"] != "running"]
     # the newest first, so that the table reads so; what an earlier kill left first of all, for it may have the name of a run
-    goes = [*leftovers(project, idle), *(f for f in runs if f.goes), *outdated(project)]
+    goes = [*leftovers(project, idle), *(f for f in runs if f.goes), *outdated(project), *unneeded(project, [f.path for f in runs if not f.goes])]
     return [Fate(f.kind, f.path, f.why, True, size) for f, size in zip(goes, sizes(f.path for f in goes), strict=True)] + [f for f in runs if not f.goes]
 
 
@@ -194,6 +197,15 @@ def outdated(project: Project) -> list[Fate]:
     return [Fate("cache", p, f"not written for {duration_text(age)}") for p in sorted(project.path(".mlops").glob("cache/*")) if old(p, age.total_seconds())]
 
 
+def unneeded(project: Project, runs: list[Path]) -> list[Fate]:
+    """Code and data, kept to make a run again, that none of the runs that stay has used; none while one is running, which has yet to say."""
+    made = [manifest.read(f) for run in runs for f in (run, *(p.parent for p in run.glob(f"{BRANCHES}/*/{manifest.FILE}")))]
+    if any(m["status"] == "running" for m in made):
+        return []
+    needed = {h for m in made for e in m["stages"].values() for h in used(e.get("trace", {})).values()}
+    return [Fate(OBJECT, p, "used by no run that stays") for p in sorted(project.path(".mlops").glob("objects/*/*")) if p.name not in needed and old(p, HOUR)]
+
+
 def old(path: Path, seconds: float) -> bool:
     """Whether nothing of a file or folder was written for this long; what is gone meanwhile was its writer's."""
     try:
@@ -226,7 +238,7 @@ def remove(fate: Fate) -> None:
 def accounts(project: Project, fates: list[Fate], dry: bool) -> str:
     """The fates as a table in text, and what they come to."""
     goes, kept = [f for f in fates if f.goes], sum(not f.goes for f in fates)
-    rows = [("goes" if f.goes else "stays", f.kind, os.path.relpath(f.path, project.root), f"{f.freed / 1e6:.1f} MB" if f.goes else "", f.why) for f in fates]
+    rows = [("goes" if f.goes else "stays", f.kind, os.path.relpath(f.path, project.root), f"{f.freed / 1e6:.1f} MB" if f.goes else "", f.why) for f in fates if f.kind != OBJECT]
     counts = Counter(f.kind for f in goes)
     what = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in counts.items()) or "nothing"
     return "\n".join([*([aligned(rows)] if rows else []), f"{what} {'would go' if dry else 'gone'}, {sum(f.freed for f in goes) / 1e6:.1f} MB {'would be freed' if dry else 'freed'}; {'1 run stays' if kept == 1 else f'{kept} runs stay'}"])

@@ -96,7 +96,7 @@ def to_failure(shell: Any, book: str) -> None:
 def keep(project: Project, made: fingerprint.Trace) -> None:
     """Keep what a stage used of the project's own files, by content."""
     now = fingerprint.Now(project)
-    for name, found in {**made["files"], **{m: about["hash"] for m, about in made["modules"].items()}}.items():
+    for name, found in fingerprint.used(made).items():
         path, target = now.path(name), object_file(project, found)
         if len(found) == 64 and not target.exists() and path.is_file() and path.stat().st_size <= project.config.keep.data:
             store.write_atomic(target, lambda p, source=path: shutil.copyfile(source, p))  # type: ignore[misc]
@@ -189,8 +189,7 @@ def rebuilt(project: Project, folder: Path, made: dict[str, Any], done: dict[str
         book = place / "notebooks" / project.config.stages[stage].notebook
         if not book.exists() or fingerprint.cells(book) != entry["trace"]["cells"]:
             store.write_json(book, plain(folder / "notebooks" / f"{entry['notebook']}.ipynb"))
-        wanted = {**entry["trace"]["files"], **{m: a["hash"] for m, a in entry["trace"]["modules"].items()}}
-        for name, found in wanted.items():
+        for name, found in fingerprint.used(entry["trace"]).items():
             restore(project, place, name, found, hashes)
     return place
 

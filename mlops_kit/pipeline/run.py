@@ -28,6 +28,7 @@ from mlops_kit.pipeline.progress import Say
 from mlops_kit.stage import WAITING
 
 Values = dict[str, dict[str, Any]]
+TELLING = 8  # characters of a secret that are no accident within a longer value
 ENDS = ("interrupted", "failed", "killed", "timed out", "stopped early", WAITING)  # how a run ended: the first of these that a stage has
 
 
@@ -107,6 +108,7 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     """
     project = sources.settled(project)
     values = {s: resolved(project, s, given.get(s, {})) for s in chosen}
+    open_secrets(project, values)
     found = plan.make(project, chosen, values, force, fingerprint.Hashes(project, more.pop("verify", False)))
     if not more and (same := plan.nothing_to_do(project, found, plan.History(project))):
         folder = project.reports / same["run"]
@@ -118,6 +120,23 @@ def run(project: Project, chosen: list[str], given: Values, force: bool, note: s
     folder.mkdir(parents=True)
     store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
     return carried_out(Chain(project, folder, made, values, say, force, more.get("stop") or threading.Event()))
+
+
+def open_secrets(project: Project, values: Values) -> None:
+    """Refuse a parameter that gives a secret away: parameters are shown, and filed with the run.
+
+    Raises
+    ------
+    KitError
+        Which parameter, and whose value; not the value itself.
+    """
+    from mlops_kit.pipeline import keeping
+
+    for name, secret in keeping.secrets(project):
+        for stage, given in values.items():
+            for parameter, value in given.items():
+                if secret and (secret == str(value) or len(secret) >= TELLING and secret in str(value)):
+                    raise KitError(f"parameter {stage}.{parameter} holds the value of the secret {name}", "a value that may be shown and filed", f"read it where it is used: os.environ[{name!r}]")
 
 
 def unfiled(made: dict[str, Any]) -> bool:
@@ -327,6 +346,9 @@ def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any]
     except (RunFailed, OSError) as error:
         end = engine.End("failed", type(error).__name__, scrub(str(error)))
     clean(log, scrub)
+    if (record := stages.records(folder).get(stage)) is not None:
+        seen = engine.scrubbed({k: record[k] for k in ("sentence", "logged", "verdicts") if k in record}, scrub)
+        store.write_json(folder / stages.RECORD / f"{stage}.json", {**record, **seen})
     if target.exists():
         chain.pages.append(chain.aside.submit(page, chain, target))
     return worded(end), used[0]

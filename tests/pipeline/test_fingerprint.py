@@ -55,9 +55,33 @@ def why(project: Project, old: fingerprint.Trace, seed: int = 0, numbers: str | 
 def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folder(project: Project) -> None:
     found = made(project)
     assert (len(found["cells"]), found["params"], found["inputs"], found["settings"]) == (4, {"seed": 0}, {"numbers": "n1"}, {"train.trials": 16})
-    assert list(found["files"]) == ["note.yaml", "limits/*.yaml", "t.csv"] and found["files"]["t.csv"] == store.sha256(project.path("t.csv"))
+    assert list(found["files"]) == ["note.yaml", "limits/low.yaml", "t.csv"] and found["files"]["t.csv"] == store.sha256(project.path("t.csv"))
     assert found["modules"]["deep.py"] == {"hash": store.sha256(project.path("deep.py")), "by": "helper.py"}
     assert why(project, found) == [] and fingerprint.whole(found) == fingerprint.whole(made(project))
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("duckdb.sql(\"from 'parts/a.parquet' join read_csv('b c.csv')\")", ["parts/a.parquet"]),
+        ("pd.read_csv('b c.csv')", ["b c.csv"]),
+        ("x = 'parts/*.parquet'", ["parts/*.parquet"]),
+        ("x = 'parts/'", ["parts"]),
+        ("x = f'parts/{name}.parquet'", ["parts"]),
+        ("x = '*.csv', '**/*.csv', '/', '.', 'mixed/', 'parts'", []),
+        ("x = 'reports/r/out.csv', '.hidden/a.csv', 'none.csv', 'notebooks/first.ipynb', 'helper.py', 'parts/\\0.csv'", []),
+        ("%sql from 'parts/a.parquet'", ["parts/a.parquet"]),
+    ],
+)
+def test_tables_that_code_names_are_found_and_nothing_else(project: Project, source: str, found: list[str]) -> None:
+    for name in ("parts/a.parquet", "parts/b.parquet", "b c.csv", "mixed/a.csv", "mixed/b.py", "reports/r/out.csv", ".hidden/a.csv"):
+        project.path(name).parent.mkdir(parents=True, exist_ok=True)
+        project.path(name).write_text("x")
+    write(project.root, "first", source)
+    assert sorted(fingerprint.mentioned(Now(project), "first", {}, [])) == [str(project.path(n)) for n in found]
+    write(project.root, "first", "1")
+    given = {"data": project.path("b c.csv"), "names": ["parts/a.parquet", "x"], "size": 3}
+    assert fingerprint.mentioned(Now(project), "first", given, []) == {str(project.path(n)) for n in ("b c.csv", "parts/a.parquet")}
 
 
 def test_each_part_that_differs_is_named_with_before_and_after(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,10 +118,10 @@ def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declare
     before = used(project)
     project.path("t.csv").write_text("x,y\n1,2,3\n")
     found = fingerprint.of(Now(project), "first", {"seed": 0}, {**before, "edited": [str(project.path("deep.py"))], "start": 0}, {})
-    assert found["files"] == {"note.yaml": EDITED, "limits/*.yaml": EDITED, "t.csv": EDITED}
+    assert found["files"] == {"note.yaml": EDITED, "limits/low.yaml": EDITED, "t.csv": EDITED}
     assert found["modules"]["deep.py"]["hash"] == EDITED
-    assert why(project, found, numbers="any") == [f"`{n}` {EDITED}" for n in ("note.yaml", "limits/*.yaml", "t.csv")] + [f"`deep.py` {EDITED}: imported by helper"]
-    assert fingerprint.written(project.path("none.yaml")) == 0
+    assert why(project, found, numbers="any") == [f"`{n}` {EDITED}" for n in ("note.yaml", "limits/low.yaml", "t.csv")] + [f"`deep.py` {EDITED}: imported by helper"]
+    assert fingerprint.written(str(project.path("none.yaml"))) == 0
 
 
 def test_the_cells_that_were_run_count_not_those_that_stand_there_by_now(project: Project) -> None:

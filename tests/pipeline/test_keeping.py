@@ -52,6 +52,23 @@ def promoted(project: config.Project, *versions: str, days: float = 0) -> None:
             opened.add(database.Promotion(project.config.name, number, version, "m", "e", versions[number - 2] if number > 1 else None, "ann", "fit", at))
 
 
+def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: config.Project) -> None:
+    def traced(*hashes: str) -> dict[str, Any]:
+        return {"review": {"status": "succeeded", "trace": {"files": {h: h for h in hashes}, "modules": {"m.py": {"hash": "module", "by": ""}}}}}
+
+    made(project, 90, stages=traced("old", "both"))
+    branch = made(project, 1, stages=traced("both"))
+    store.write_json(branch / "branches" / "a" / "manifest.json", {"status": "succeeded", "stages": traced("branch")})
+    kept = {h: aged(project.path(".mlops") / "objects" / h[:2] / h, 2, size=10) for h in ("old", "both", "branch", "module", "stray")}
+    young = aged(project.path(".mlops") / "objects" / "yo" / "young", 0)
+    fates = keeping.clean(project)
+    assert {p.name for p in (*kept.values(), young) if not p.exists()} == {"old", "stray"}
+    assert "1 run, 2 kept files gone" in keeping.accounts(project, fates, dry=False) and "stray" not in keeping.accounts(project, fates, dry=False)
+    made(project, 0, status="running", pid=os.getpid(), stages={})
+    aged(kept["stray"], 2)
+    assert not [f for f in keeping.clean(project) if f.kind == keeping.OBJECT] and kept["stray"].exists()
+
+
 def aged(path: Path, days: float, size: int = 0) -> Path:
     """A file that was last written so many days ago, and its folder as well."""
     path.parent.mkdir(parents=True, exist_ok=True)

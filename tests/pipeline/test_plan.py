@@ -41,6 +41,7 @@ FILES = {
     "helper.py": "import deep\n\ndef size():\n    import late\n    return deep.SIZE + late.SIZE\n\ndef never():\n    import unused\n",
     "deep.py": "import deeper\nSIZE = deeper.SIZE\n", "deeper.py": "SIZE = 1\n", "late.py": "SIZE = 1\n", "unused.py": "SIZE = 1\n", "named.py": "SIZE = 1\n",
     "pkg/__init__.py": "from .inner import SIZE\n", "pkg/inner.py": "SIZE = 1\n", "pkg/apart.py": "SIZE = 1\n",
+    "sizes.py": "TABLE = 'parts/sizes.csv'\ntry:\n    import maybe\nexcept ImportError:\n    maybe = None\n", "parts/sizes.csv": "x\n1\n", "parts/more.csv": "x\n1\n",
 }  # fmt: skip
 MEANWHILE = "import json, os, pathlib\nfor name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n    pathlib.Path(name).write_text(text)"
 FIRST = (
@@ -51,7 +52,12 @@ FIRST = (
     "pathlib.Path('made').mkdir(exist_ok=True)\n_ = pathlib.Path('made/lines.csv').write_text(f'x\\n{trials}\\n')",
     "stage.hand_over('Numbers.')",
 )
-SECOND = (MEANWHILE, "stage.write('total', {'total': sum(stage.read('numbers')['a']) * stage.config.cost.miss})", "stage.hand_over('Their total.')")
+SECOND = (
+    "import sizes\nfrom pyarrow import csv  # reads past Python's eyes\ncsv.read_csv(sizes.TABLE)\ncsv.read_csv('parts/more.csv')\ncsv.write_csv(csv.read_csv('made/lines.csv'), 'made/own.csv')",
+    MEANWHILE,
+    "stage.write('total', {'total': sum(stage.read('numbers')['a']) * stage.config.cost.miss})",
+    "stage.hand_over('Their total.')",
+)
 AGAIN = "if what it reads changes: `numbers`; `made/lines.csv`"
 
 
@@ -196,6 +202,8 @@ UNCHANGED: dict[str, Callable[[Path], object]] = {
     "a module in a function that was not called": edit("unused.py", "SIZE = 2\n"),
     "a module of a package that nobody imports": edit("pkg/apart.py", "SIZE = 2\n"),
     "a module that nobody imports": edit("apart.py", "SIZE = 2\n"),
+    "a table beside one that it reads": edit("parts/other.csv", "x\n1\n"),
+    "a table that it has written by itself": edit("made/own.csv", "x\n1\n"),
     "a file beside the source": edit("data/readme.txt", "a table"),
     "a variable that nobody declares": set_variable("TINY_THIRD", "a"),
     "the project's README": edit("README.md", "# Tiny\n"),
@@ -242,14 +250,17 @@ def test_what_counts_runs_the_stage_and_leaves_the_next_open(home: Path, change:
 
 
 LATER: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a cell": (cells(lambda held: held.cells.append(new_code_cell("1")), "second"), "second has 6 code cells, it had 5"),
+    "a cell": (cells(lambda held: held.cells.append(new_code_cell("1")), "second"), "second has 7 code cells, it had 6"),
     "a setting that only it reads": (edit("mlops.yaml", "miss: 2", "miss: 3"), "setting cost.miss: 2.0 → 3.0"),
     "a declared file": (edit("note.yaml", "owner: you\n"), "`note.yaml` changed"),
     "a declared file gone": (lambda home: (home / "note.yaml").unlink(), "`note.yaml` is gone"),
     "a declared file that was not there": (edit("more.yaml", "more: 1\n"), "`more.yaml` is there now"),
-    "a file of a declared pattern": (edit("limits/low.yaml", "low: 2\n"), "`limits/*.yaml` changed"),
-    "one more of a declared pattern": (edit("limits/high.yaml", "high: 2\n"), "`limits/*.yaml` changed"),
+    "a file of a declared pattern": (edit("limits/low.yaml", "low: 2\n"), "`limits/low.yaml` changed"),
+    "one more of a declared pattern": (edit("limits/high.yaml", "high: 2\n"), "`limits/*.yaml` holds other files than before"),
     "a file that is declared newly": (edit("mlops.yaml", "files: [note.yaml,", "files: [deep.py, note.yaml,"), "`deep.py` is declared newly"),
+    "a table that a library opens by itself": (edit("parts/more.csv", "x\n2\n"), "`parts/more.csv` changed"),
+    "a table that a module of the project names": (edit("parts/sizes.csv", "x\n2\n"), "`parts/sizes.csv` changed"),
+    "a module that was looked for in vain": (edit("maybe.py", "SIZE = 1\n"), "maybe can be imported now"),
     "a variable changed": (set_variable("TINY_WORD", "b"), "environment variable TINY_WORD changed"),
     "a variable unset": (set_variable("TINY_WORD", None), "environment variable TINY_WORD changed"),
     "a variable set": (set_variable("TINY_OTHER", ""), "environment variable TINY_OTHER changed"),
