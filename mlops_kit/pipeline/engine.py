@@ -99,7 +99,7 @@ class Watch:
         self.limits, self.stop = limits, stop or threading.Event()
         self.child: kernels.Child | None = None
         self.began, self.cell_began = time.monotonic(), 0.0
-        self.peak, self.reason, self.detail = 0, "", ""
+        self.peak, self.reason, self.detail, self.starved = 0, "", "", starved()
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.look, daemon=True)
 
@@ -149,10 +149,27 @@ def resident(pid: int) -> int:
 
 
 def memory() -> int:
-    """The memory that this process may use: the machine's, or its container's where that is less."""
-    with suppress(OSError, ValueError):
-        return min(int(psutil.virtual_memory().total), int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return int(psutil.virtual_memory().total)
+    """The memory that this process may use: the machine's, or its control group's where that is less."""
+    limits = [int(t) for t in (of_group("memory.max", "memory.limit_in_bytes"),) if t.isdecimal()]
+    return min(int(psutil.virtual_memory().total), *limits)
+
+
+def starved() -> int:
+    """How many processes of this control group have been killed as memory ran out."""
+    found = re.search(r"^oom_kill (\d+)", of_group("memory.events", "memory.oom_control"), re.M)
+    return int(found[1]) if found else 0
+
+
+def of_group(new: str, old: str) -> str:
+    """What the control group that holds this process says in a file on memory, by its name in version 2 and in 1; empty where there is none."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            folder, name = (Path("/sys/fs/cgroup/memory"), old) if "memory" in kinds.split(",") else (Path("/sys/fs/cgroup"), new)
+            for file in (folder / place.lstrip("/") / name, folder / name):  # a container may see its own group as the root
+                if kinds in {"", "memory"} and file.exists():
+                    return file.read_text().strip()
+    return ""
 
 
 def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
@@ -397,7 +414,7 @@ def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | No
         return End("failed", message=failure.evalue, **place), index
     code = watch.child.wait(GRACE) if watch.child is not None else None
     if isinstance(failure, DeadKernelError) and code is not None and code < 0:
-        likely = ", likely out of memory" if code == -signal.SIGKILL and watch.peak > 0.5 * memory() else ""
+        likely = ", likely out of memory" if code == -signal.SIGKILL and (starved() > watch.starved or watch.peak > 0.5 * memory()) else ""
         return End("killed", type="DeadKernelError", message="the kernel died", detail=f"signal {-code}{likely}, peak {gib(watch.peak)}", **place), index
     if isinstance(failure, DeadKernelError):
         return End("failed", type="DeadKernelError", message=f"the kernel ended by itself with exit code {code}", **place), index

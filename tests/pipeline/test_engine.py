@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,30 @@ def test_memory_that_ran_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(engine, "memory", lambda: 10**8)  # as if the machine had no more
     _, ended = ran(tmp_path, "import os, signal, time\ntime.sleep(0.5)\nos.kill(os.getpid(), signal.SIGKILL)")
     assert ended is not None and ended.words.startswith("killed (signal 9, likely out of memory, peak ")
+
+
+@pytest.fixture
+def narrow() -> Iterator[Path]:
+    """A control group of 700 MB, where one may be made; a process joins it by its file of members."""
+    old = Path("/sys/fs/cgroup/memory")
+    group = (old if old.is_dir() else old.parent) / f"mlops-kit-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")).write_text("700000000")
+    except OSError:
+        pytest.skip("only root may make a control group")
+    yield group / "cgroup.procs"
+    group.rmdir()
+
+
+def test_a_kernel_that_the_system_kills_for_memory_is_told(tmp_path: Path, narrow: Path) -> None:
+    nbformat.write(new_notebook(cells=[cell("print('here', flush=True)"), cell("held = b'x' * 2_000_000_000"), cell("pass")]), tmp_path / "in.ipynb")
+    code = f"open({str(narrow)!r}, 'w').write('0'); from papermill.cli import papermill; papermill()"
+    done = subprocess.run([sys.executable, "-c", code, "--engine", "mlops", "--no-progress-bar", "in.ipynb", "out.ipynb"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert done.returncode == 1 and "killed (signal 9, likely out of memory, peak " in done.stderr
+    assert book.metadata.mlops.detail.startswith("signal 9, likely out of memory") and outputs(book)[0] == [("stdout", "here\n")]
+    assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == ["completed", "failed", "pending"]
 
 
 def test_what_is_printed_before_a_kernel_dies_is_kept(tmp_path: Path) -> None:

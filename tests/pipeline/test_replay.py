@@ -51,8 +51,11 @@ def git(home: Path, *words: str) -> str:
 def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go) -> None:
     (tiny / "helper.py").write_text("A = [1, 2, 3]\n")
     (tiny / "data.csv").write_text("4\n")
-    (tiny / "mlops.yaml").write_text((tiny / "mlops.yaml").read_text().replace("writes: [numbers]", "writes: [numbers], files: data.csv"))
-    write(tiny, "first", "import helper", "stage.write('numbers', {'a': [*helper.A, int(open('data.csv').read())]})", "stage.log(n=4)", "stage.hand_over('Numbers.')")
+    (tiny / "mlops.yaml").write_text((tiny / "mlops.yaml").read_text().replace("writes: [numbers]", "writes: [numbers], files: [data.csv, parts]"))
+    (tiny / "parts").mkdir()
+    for name in "ab":
+        (tiny / "parts" / f"{name}.txt").write_text(name)
+    write(tiny, "first", "import helper\nfrom pathlib import Path", "stage.write('numbers', {'a': [*helper.A, int(open('data.csv').read()), *(ord(p.read_text()) for p in sorted(Path('parts').iterdir()))]})", "stage.log(n=4)", "stage.hand_over('Numbers.')")
     (tiny / ".gitignore").write_text(".mlops\nreports\n__pycache__\n")
     git(tiny, "init", "-q")
     git(tiny, "add", "-A")
@@ -62,6 +65,8 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
     assert made["git"]["dirty"]
     (tiny / "helper.py").write_text("A = []\n")
     (tiny / "data.csv").write_text("9\n")
+    (tiny / "parts" / "a.txt").write_text("another")
+    (tiny / "parts" / "b.txt").unlink()
     write(tiny, "third", "raise ValueError('broken since')")
     project = config.load(tiny)
     found = replay.reproduce(project, latest(tiny, made), SAY)

@@ -10,12 +10,13 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mlops_kit import config, stage, store
 from mlops_kit.errors import KitError
 from mlops_kit.pipeline import manifest, report, run
 from mlops_kit.results import Verdicts
+
+from .conftest import write
 
 YAML = """
 name: tiny
@@ -26,20 +27,6 @@ stages:
   first: {notebook: first.ipynb, writes: [numbers]}
   second: {notebook: second.ipynb, needs: [first], writes: [total]}
 """
-OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r}, seed=seed)"
-
-
-def notebook(home: Path, name: str, *cells: str) -> None:
-    book = new_notebook(
-        cells=[
-            new_markdown_cell(f"# {name}"),
-            new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]}),
-            new_code_cell(OPEN.format(name=name)),
-            *(new_code_cell(c) for c in cells),
-        ],
-        metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}},
-    )
-    nbformat.write(book, home / "notebooks" / f"{name}.ipynb")
 
 
 @pytest.fixture
@@ -47,8 +34,8 @@ def home(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
     furnish(tmp_path)
     (tmp_path / "mlops.yaml").write_text(YAML)
     (tmp_path / "t.csv").write_text("x,y\n1,2\n2,4\n")
-    notebook(tmp_path, "first", "stage.write('numbers', {'a': [1, 2, 3]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
-    notebook(tmp_path, "second", "stage.write('total', {'total': sum(stage.read('numbers')['a'])})", "stage.hand_over('Their total.')")
+    write(tmp_path, "first", "stage.write('numbers', {'a': [1, 2, 3]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
+    write(tmp_path, "second", "stage.write('total', {'total': sum(stage.read('numbers')['a'])})", "stage.hand_over('Their total.')")
     return tmp_path
 
 
@@ -92,28 +79,28 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
 
 
 def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> None:
-    notebook(home, "second", "1 / 0")
+    write(home, "second", "1 / 0")
     made = go(home)
     assert made["status"] == "failed" and statuses(made) == ("succeeded", "failed")
     assert made["stages"]["second"]["error"]["type"] == "ZeroDivisionError"
     error = run.failure(made)
     assert error is not None and error.exit_code == 1 and "division by zero" in str(error)
     assert "ZeroDivisionError" in (home / "reports" / made["run"] / "notebooks" / "second.html").read_text()
-    notebook(home, "second", "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
+    write(home, "second", "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
     assert statuses(go(home)) == ("skipped", "succeeded")
 
 
 def test_a_killed_kernel_and_a_promise_not_kept_are_failures(home: Path) -> None:
-    notebook(home, "second", "import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
+    write(home, "second", "import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
     assert "kernel died" in go(home)["stages"]["second"]["error"]["message"]
-    notebook(home, "second", "stage.hand_over('Nothing.')")
+    write(home, "second", "stage.hand_over('Nothing.')")
     assert "did not write 'total'" in go(home)["stages"]["second"]["error"]["message"]
-    notebook(home, "second", "pass")
+    write(home, "second", "pass")
     assert "hand_over" in go(home)["stages"]["second"]["error"]["message"]
 
 
 def test_what_needs_a_failed_stage_is_not_run(home: Path) -> None:
-    notebook(home, "first", "raise ValueError('no')")
+    write(home, "first", "raise ValueError('no')")
     made = go(home)
     assert statuses(made) == ("failed", "not run")
     assert made["stages"]["second"]["reason"] == "needs first"
@@ -130,6 +117,24 @@ def test_an_unknown_parameter_is_refused_before_anything_is_written(home: Path) 
     with pytest.raises(KitError, match="'seed'"):
         go(home, given={"first": {"sed": 1}})
     assert not (home / "reports").exists()
+
+
+def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINY_KEY", "hunter2-hunter2")
+    with (home / "mlops.yaml").open("a") as file:
+        file.write("secrets: [TINY_KEY]\n")
+    write(home, "second", "import os", "stage.log(word=os.environ['TINY_KEY'])", "stage.write('total', {'total': 6})", "stage.hand_over(f\"With {os.environ['TINY_KEY']}.\")", parameters="word: str = 'a'  # Word.")
+    with pytest.raises(KitError, match="parameter second.word holds the value of the secret TINY_KEY") as refused:
+        go(home, given={"second": {"word": "https://hunter2-hunter2@host"}})
+    assert "hunter2" not in str(refused.value) and not (home / "reports").exists()
+    made = go(home)
+    assert made["stages"]["second"]["logged"] == {"word": "•••TINY_KEY•••"} and made["stages"]["second"]["sentence"] == "With •••TINY_KEY•••."
+    assert not [p for p in [*(home / "reports").rglob("*"), *(home / ".mlops").rglob("*")] if p.is_file() and b"hunter2-hunter2" in p.read_bytes()]
+
+
+def test_runs_sort_as_they_began(home: Path) -> None:
+    names = [manifest.new(config.load(home), [], "")["run"] for _ in range(20)]
+    assert names == sorted(set(names))
 
 
 def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
@@ -158,7 +163,7 @@ WAITS = "from pathlib import Path\nfrom mlops_kit.errors import Waiting\nif not 
 
 
 def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> None:
-    notebook(home, "second", WAITS, "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
+    write(home, "second", WAITS, "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
     made = go(home)
     assert (made["status"], *statuses(made)) == ("waiting (approval)", "succeeded", "waiting (approval)")
     error = run.failure(made)
