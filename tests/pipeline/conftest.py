@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mlops_kit import config, store
 from mlops_kit.pipeline import kernels, manifest, run
 
-WARM = ("pandas", "pyarrow.parquet", "fsspec", "IPython.display", "jinja2", "nbconvert", "mlflow", "sqlalchemy")
+WARM = ("pandas", "pyarrow.parquet", "fsspec", "IPython.display", "jinja2", "nbconvert", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "sqlalchemy")
 OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r})"
 
 
