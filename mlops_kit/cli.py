@@ -97,24 +97,23 @@ def plan(
     from mlops_kit import sources
     from mlops_kit.pipeline import fingerprint, params
     from mlops_kit.pipeline import plan as planning
-    from mlops_kit.pipeline import run as chain
 
     opened, chosen, given = asked(project, param, (first, last, only), as_of=as_of, until=until, sample=sample)
     opened = sources.settled(opened)
-    values = {s: chain.resolved(opened, s, given.get(s, {})) for s in chosen}
+    layers = {s: params.resolve(opened, s, given.get(s, {})) for s in chosen}
+    values = {s: params.values(found) for s, found in layers.items()}
     if accept:
         for stage, why in planning.accept(opened, chosen, values, getuser()).items():
             print(f"{stage}: taken as it is, although {'; '.join(why)}")
     found = planning.make(opened, chosen, values, force, fingerprint.Hashes(opened, verify))
     if as_json:
-        print(json.dumps([{"stage": d.stage, "action": d.action, "why": list(d.why), "origin": d.origin.name if d.origin else None} for d in found]))
+        print(json.dumps([{"stage": d.stage, "action": d.action, "why": list(d.why), "origin": d.origin.name if d.origin else None, "params": {n: {"value": params.kept(r.value), "from": r.origin} for n, r in layers[d.stage].items()}} for d in found]))
         return
-    changed = [(f"{s}.{r.parameter.name}", r.value, r.origin) for s in chosen for r in params.resolve(opened, s, given.get(s, {})).values() if r.origin.startswith(("-p", "environment"))]
-    for name, value, origin in changed:
-        print(f"{name} = {value!r} ({origin})")
     width = max(len(d.stage) for d in found)
     for d in found:
         print(f"{d.stage:<{width}}  {d.action if d.action != 'depends' else 'run?':<5} {'if what it reads changes: ' if d.action == 'depends' else ''}{d.reason}")
+        if layers[d.stage]:
+            print(f"{'':<{width}}  {params.origins(layers[d.stage])}")
 
 
 @app.command(name="params")

@@ -360,7 +360,8 @@ def settled(project: Project) -> Project:
     as_of = config.as_of or newest(project)
     if as_of and config.until and config.utc(config.until) < config.utc(as_of):
         raise KitError(f"until {config.until:%Y-%m-%d} lies before as_of, which without a value is after the newest row, {as_of:%Y-%m-%d}", "as_of at or before until", "give as_of too")
-    return project.with_values("settled at the start of the run", as_of=as_of, until=config.until or as_of)
+    left = {name: as_of for name in ("as_of", "until") if getattr(config, name) is None}
+    return project.with_values("settled at the start of the run", **left)
 
 
 def thinned(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:

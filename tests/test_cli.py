@@ -244,9 +244,9 @@ def test_plan_says_what_would_run_and_where_a_value_came_from(chain: Path, mlops
     before = files(chain)
     code, out, _ = mlops("plan", "--project", chain, "-p", "first.k=3")
     assert code == 0 and files(chain) == before
-    assert out.splitlines() == ["first.k = 3 (-p)", "second.k = 2 (environment MLOPS_PARAM_SECOND_K)", "first   run   it has not been run yet", "second  run   it has not been run yet"]
+    assert out.splitlines() == ["first   run   it has not been run yet", "        k = 3 (-p)", "second  run   it has not been run yet", "        k = 2 (environment MLOPS_PARAM_SECOND_K)"]
     code, out, _ = mlops("plan", "--project", chain, "--json")
-    assert [d["action"] for d in json.loads(out)] == ["run", "run"]
+    assert [(d["action"], d["params"]) for d in json.loads(out)] == [("run", {"k": {"value": 1, "from": "notebook"}}), ("run", {"k": {"value": 2, "from": "environment MLOPS_PARAM_SECOND_K"}})]
     code, _, err = mlops("plan", "--project", chain, "--accept")
     assert code == 2 and "there is no run whose stages could be taken" in err
 

@@ -199,6 +199,14 @@ def within(stage: str, found: Resolved) -> Resolved:
     return found
 
 
+def origins(found: Mapping[str, Resolved]) -> str:
+    """The values by where they came from: ``k = 3 (-p); seed = 0, sample = 0 (notebook)``."""
+    by_origin: dict[str, list[str]] = {}
+    for name, one in found.items():
+        by_origin.setdefault(one.origin, []).append(f"{name} = {one.value!r}")
+    return "; ".join(f"{', '.join(said)} ({origin})" for origin, said in by_origin.items())
+
+
 def cast(stage: str, parameter: Parameter, value: Any, origin: str) -> Any:
     """A value as its parameter's type; text is read by that type, an int is a float too, nothing else is bent.
 

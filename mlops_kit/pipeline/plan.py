@@ -103,6 +103,8 @@ def decide(now: fingerprint.Now, history: History, stage: str, values: Mapping[s
 def ended(history: History, stage: str) -> str:
     """What there is to say of a stage that never ended well."""
     tried = next(((f, e) for f, made in history if (e := made["stages"].get(stage, {})).get("status", "not run") != "not run"), None)
+    if tried and tried[1]["status"] in DONE:
+        return f"what it used in {tried[0].name} was not recorded"
     return f"it has not ended well yet: {manifest.words(tried[1])} in {tried[0].name}" if tried else "it has not been run yet"
 
 
