@@ -7,12 +7,14 @@ version, so that equal inputs give an equal file; it asks nothing of any other h
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from mlops_kit.config import Config, Project, duration_text
 from mlops_kit.errors import KitError, nearest
@@ -73,26 +75,23 @@ def card(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: It
     facts : mapping
         ``intended_use``, ``limits`` and ``owner``, as people wrote them; anything else is told of the data.
     """
-    found = Verdicts.of(verdicts)
-    top, purpose = verdict(config, metrics, found), section("What is it for?", people_html(facts))
-    checks, origin = section("Checks", f"<p>{escape(found.sentence)}</p>{checks_html(found)}"), section("What was it made from?", terms_html({k: escape(v) for k, v in made(config, recipe, facts).items()}))
-    parts = [top, purpose, checks, *map(table_section, (metrics, slices, importance)), origin]
-    style = Path(__file__).with_name("card.css").read_text(encoding="utf-8")
-    title = escape(f"Model card: {config.name}")
-    head = "<meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
-    return f"<!doctype html><html lang=en><head>{head}<title>{title}</title><style>\n{style}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+    return filled("card.html", config, recipe, verdicts, (metrics, slices, importance), facts)
 
 
 def markdown(config: Config, recipe: Mapping[str, Any], metrics: Table, verdicts: Iterable[Verdict], slices: Table, importance: Table, facts: Mapping[str, Any]) -> str:
     """The same card as Markdown, for a repository or a pull request; parameters as of ``card``."""
-    found = Verdicts.of(verdicts)
-    sampled = f"\n**Made from a sample of {config.sample:,} rows: for a trial, not for service.**\n" if config.sample else ""
-    top = f"# Model card: {config.name}\n\n**{found.state[1]}.** {metrics.sentence}\n{sampled}"
-    purpose = "\n".join(f"- **{title}**: {facts.get(key) or f'missing: write it into {FILE}'}" for key, title in PEOPLE.items())
-    tables = [f"## {t.title}\n\n{t.sentence}\n\n{rows_markdown(named(t))}" + "".join(f"\n\n{n}" for n in t.notes) for t in (metrics, slices, importance)]
-    origin = "\n".join(f"- **{k}**: {v}" for k, v in made(config, recipe, facts).items())
-    parts = [f"## What is it for?\n\n{purpose}", f"## Checks\n\n{found.sentence}\n\n{rows_markdown(found.frame())}", *tables, f"## What was it made from?\n\n{origin}"]
-    return "\n\n".join([top, *parts]) + "\n"
+    return filled("card.md", config, recipe, verdicts, (metrics, slices, importance), facts)
+
+
+def filled(name: str, config: Config, recipe: Mapping[str, Any], verdicts: Iterable[Verdict], tables: Iterable[Table], facts: Mapping[str, Any]) -> str:
+    """The card by one of the templates beside this module; HTML escapes every value."""
+    import jinja2
+
+    made_by = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=name.endswith(".html"), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # noqa: S701 - Markdown has its own
+    made_by.filters |= {"named": named, "rows": rows_markdown, "html": lambda frame: Markup(table_html(frame))}  # noqa: S704 - it escapes
+    sampled = f"Made from a sample of {config.sample:,} rows: for a trial, not for service."
+    told = {"made": made(config, recipe, facts), "people": PEOPLE, "file": FILE, "colours": COLOURS, "facts": defaultdict(str, facts)}
+    return made_by.get_template(name).render(config=config, found=Verdicts.of(verdicts), tables=list(tables), sampled=sampled, **told)
 
 
 def rows_markdown(frame: pd.DataFrame) -> str:
@@ -105,26 +104,6 @@ def rows_markdown(frame: pd.DataFrame) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(frame.columns), *lines[1:]])
 
 
-def verdict(config: Config, metrics: Table, found: Verdicts) -> str:
-    """The top of the card: the state in a word and a shape, and the sentence about quality."""
-    style, state = found.state
-    blocking = next((v.sentence for v in found if v.blocks), "")
-    sampled = f"<p class=act>Made from a sample of {config.sample:,} rows: for a trial, not for service.</p>" if config.sample else ""
-    top = f"<p class=top><b>Model card</b> · {escape(config.name)} · predicts {escape(config.target)} ({escape(config.task)})</p>"
-    return f"{top}<section><span class='badge {style}'>{state}</span><h1>{escape(metrics.sentence)}</h1>{f'<p>{escape(blocking)}</p>' if blocking else ''}{sampled}</section>"
-
-
-def section(title: str, body: str) -> str:
-    """A titled part of the card; the body is HTML already."""
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def table_section(table: Table) -> str:
-    """A result as a part of the card: its title, sentence, table and notes."""
-    notes = "".join(f"<p class=note>{escape(n)}</p>" for n in table.notes)
-    return section(table.title, f"<p>{escape(table.sentence)}</p>{table_html(named(table))}{notes}")
-
-
 def named(table: Table) -> pd.DataFrame:
     """The table with the metrics' titles, units in the heads, and words for underscores."""
     frame = table.frame()[list(table.shown)] if table.shown else table.frame()
@@ -132,25 +111,6 @@ def named(table: Table) -> pd.DataFrame:
         frame = frame.assign(metric=[METRICS[m].title if m in METRICS else m for m in frame["metric"]])
     heads = {c: f"{str(c).replace('_', ' ')}{f' ({table.units[c]})' if c in table.units else ''}" for c in frame.columns}
     return frame.rename(columns=heads)
-
-
-def people_html(facts: Mapping[str, Any]) -> str:
-    """What only people know; what they have not written is shown as missing, in red."""
-    missing = f"<span class=act>▲ missing: write it into {FILE}</span>"
-    return terms_html({title: escape(str(facts[key])) if facts.get(key) else missing for key, title in PEOPLE.items()})
-
-
-def terms_html(told: Mapping[str, str]) -> str:
-    """A list of terms, each with what is said of it as HTML."""
-    return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{v}</dd>' for k, v in told.items())}</dl>"
-
-
-def checks_html(found: Verdicts) -> str:
-    """A row a check, the worst first: result, check, found, limit, what to do."""
-    styles = ["watch" if v.outcome == "failed" and not v.blocks else COLOURS[v.outcome] for v in found]
-    lines = [[f"<td class='st {s}'>{m}</td>", *(f"<td>{escape(c)}</td>" for c in cells)] for s, (m, *cells) in zip(styles, found.frame().itertuples(index=False, name=None), strict=True)]
-    rows, heads = [f"<tr>{''.join(line)}</tr>" for line in lines], "".join(f"<th>{h}</th>" for h in found.frame().columns)
-    return f"<table class=checks><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def made(config: Config, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
