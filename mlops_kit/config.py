@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,7 +23,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
-from mlops_kit import trace
+from mlops_kit import metrics, trace
 from mlops_kit.errors import KitError, nearest
 
 FILE = "mlops.yaml"
@@ -44,22 +47,14 @@ def duration(value: Any) -> timedelta:
 def duration_text(value: timedelta) -> str:
     """Write a timedelta the way ``duration`` reads it, in its largest whole unit."""
     seconds = value.total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds:g}s"
+    unit, size = next((u, s) for u, s in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)) if s == 1 or seconds % s == 0)
+    return f"{seconds / size:g}{unit}"
 
 
 def moment(value: Any) -> datetime | None:
     """Read a date or a date with a time; the zone is the project's if none is given."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, date):
-        return datetime.combine(value, time())
     try:
-        return datetime.fromisoformat(str(value))
+        return None if value in (None, "") else datetime.fromisoformat(str(value))
     except ValueError as error:
         raise ValueError("expected a date such as 2013-07-01, or 2013-07-01T06:00") from error
 
@@ -280,10 +275,6 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 
 
-METRIC_NAMES = {
-    "binary": ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error"),
-    "regression": ("r2", "rmse", "mae"),
-}
 FAMILY_NAMES = ("linear", "boosting", "lightgbm", "forest")
 
 
@@ -300,10 +291,7 @@ class Config(Section):
     timezone: str = Field("UTC", description="Zone in which moments are read and shown")
     label_delay: Duration = Field(timedelta(0), description="How long after its moment a row's label is known")
     leave_out: Names = Field(default_factory=list, description="Columns that no model sees")
-    known_later: dict[str, str] = Field(
-        default_factory=dict,
-        description="Columns known only after the moment of prediction: a delay (1d), or the column that says when",
-    )
+    known_later: dict[str, str] = Field(default_factory=dict, description="Columns known only after the moment of prediction: a delay (1d), or the column that says when")
     features: Names = Field(default_factory=list, description="The project's own feature files")
     look_back: Duration | None = Field(None, description="How far back the features look, with the delay of labels; null: over all the history. A shorter one makes scoring quick")
     labels: Labels | None = Field(None, description="A table in which labels arrive: {source, key, time, value}; null: they stand in the source")
@@ -336,16 +324,15 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def fill_stages(cls, data: Any) -> Any:
+    def fill_stages(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Lay the project's stages over the seven."""
-        given = data.get("stages") if isinstance(data, dict) else None
-        if isinstance(data, dict) and (given is None or isinstance(given, dict)):
-            given = given or {}
-            if data.get("seven") is False:
-                return {"source": "", "target": "", "task": "regression", **data}
-            merged = {k: {**v, **(given.get(k) or {})} if isinstance(given.get(k) or {}, dict) else given[k] for k, v in STAGES.items()}
-            data = {**data, "stages": {**merged, **{k: v for k, v in given.items() if k not in STAGES}}}
-        return data
+        given = data.get("stages") or {}
+        if not isinstance(given, dict):
+            return data
+        if data.get("seven") is False:
+            return {"source": "", "target": "", "task": "regression", **data}
+        merged = {k: {**v, **own} if isinstance(own := given.get(k) or {}, dict) else own for k, v in STAGES.items()}
+        return {**data, "stages": {**STAGES, **given, **merged}}
 
     @model_validator(mode="after")
     def agree(self) -> Config:
@@ -360,8 +347,8 @@ class Config(Section):
             raise ValueError(f"until {self.until:%Y-%m-%d} lies before as_of {self.as_of:%Y-%m-%d}; expected the same moment or a later one")
         if isinstance(self.split.test, timedelta) and self.time is None:
             raise ValueError("split.test is a duration but the table has no time column; expected a share such as 0.2")
-        named = [("train.metric", self.train.metric, METRIC_NAMES[self.task]), ("review.metric", self.review.metric, METRIC_NAMES[self.task])]
-        for key, value, known in [*named, *(("train.families", f, FAMILY_NAMES) for f in self.train.families)]:
+        fit = metrics.for_task(self.task)
+        for key, value, known in [("train.metric", self.train.metric, fit), ("review.metric", self.review.metric, fit), *(("train.families", f, [*FAMILY_NAMES]) for f in self.train.families)]:
             if value and value not in known:
                 raise ValueError(f"{key}: {value!r} is not known for the task {self.task}; expected {nearest(value, known)}")
         for name, stage in self.stages.items():
@@ -460,10 +447,8 @@ class Project:
     @property
     def notebooks(self) -> Path:
         """The folder of the notebooks: the project's own, or those that ship with the package."""
-        if self.config.notebooks:
-            return self.path(self.config.notebooks)
-        own = self.path("notebooks")
-        return own if own.is_dir() else resources("notebooks")
+        own = self.path(self.config.notebooks or "notebooks")
+        return own if self.config.notebooks or own.is_dir() else resources("notebooks")
 
     def notebook(self, stage: str) -> Path:
         """The notebook of a stage."""
@@ -505,9 +490,21 @@ def find(start: str | Path | None = None) -> Path:
 class Loader(yaml.SafeLoader):
     """YAML whose dates stay text: YAML's own reading of a date that does not exist is a bare ValueError."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")] for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = {first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")] for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+
+
+def read_yaml(file: Path, cure: str) -> Any:
+    """What a YAML file holds.
+
+    Raises
+    ------
+    KitError
+        If it is not YAML.
+    """
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise KitError(f"{file.name} is not YAML: {' '.join(str(error).split())}", "keys and values, 'name: value'", cure) from error
 
 
 def load(start: str | Path | None = None) -> Project:
@@ -519,11 +516,7 @@ def load(start: str | Path | None = None) -> Project:
         With every mistake: the field, its value, what was expected, the nearest right name.
     """
     root = find(start)
-    file = root / FILE
-    try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise KitError(f"{FILE} is not YAML: {' '.join(str(error).split())}", "keys and values, 'name: value'", f"edit {FILE}") from error
+    data = read_yaml(root / FILE, f"edit {FILE}")
     if not data:
         raise KitError(f"{FILE} is empty", "at least name, source, target and task", "see the README, 'your own table'")
     if not isinstance(data, dict):
@@ -534,31 +527,25 @@ def load(start: str | Path | None = None) -> Project:
     return Project(root, validated(data, FILE))
 
 
+def walked(model: Section, prefix: str = "", given: bool = True) -> Iterator[tuple[Section, str, str, bool]]:
+    """Each setting below a section, unnoted: the section it stands in, its field, its dotted name, and whether it was given."""
+    for name in type(model).model_fields:
+        value, said = model.__dict__[name], given and name in model.model_fields_set
+        if isinstance(value, Section) and not isinstance(value, Query):
+            yield from walked(value, f"{prefix}{name}.", said)
+        else:
+            yield model, name, f"{prefix}{name}", said
+
+
 def places(config: Config) -> dict[tuple[str, str], str]:
     """The dotted name of each setting, by its class and field; sections of ``stages`` count by other ways."""
-    found: dict[tuple[str, str], str] = {}
-
-    def visit(model: BaseModel, prefix: str) -> None:
-        for name in type(model).model_fields:
-            value = model.__dict__[name]
-            if isinstance(value, Section) and not isinstance(value, Query):
-                visit(value, f"{prefix}{name}.")
-            elif name != "stages":
-                found[type(model).__name__, name] = f"{prefix}{name}"
-
-    visit(config, "")
-    return found
+    return {(type(model).__name__, name): dotted for model, name, dotted, _ in walked(config) if name != "stages"}
 
 
 def values_by_name(config: Config) -> dict[str, Any]:
     """Every setting outside ``stages`` by its dotted name, as ``mlops.yaml`` has it."""
-    dumped, found = config.model_dump(mode="json", exclude={"stages"}), {}
-    for name in places(config).values():
-        value: Any = dumped
-        for step in name.split("."):
-            value = value[step]
-        found[name] = value
-    return found
+    dumped = config.model_dump(mode="json", exclude={"stages"})
+    return {name: reduce(getitem, name.split("."), dumped) for name in places(config).values()}
 
 
 def validated(data: dict[str, Any], origin: str) -> Config:
@@ -579,13 +566,9 @@ def known_keys(where: tuple[Any, ...]) -> list[str]:
     """The keys a section knows, found by following the models."""
     model: Any = Config
     for step in where:
-        found = model.model_fields.get(str(step)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        if found is None:
-            model = Stage if model == dict[str, Stage] else model
-            continue
-        model = found.annotation
-    model = Stage if model == dict[str, Stage] else model
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        found = getattr(model, "model_fields", {}).get(str(step))
+        model = Stage if model == dict[str, Stage] else found.annotation if found else model
+    return list(getattr(model, "model_fields", ()))
 
 
 def word(error: Any) -> str:
@@ -605,22 +588,13 @@ def word(error: Any) -> str:
 def explain(project: Project) -> list[tuple[str, Any, str, str]]:
     """Every setting: dotted name, value, where it came from, meaning."""
     rows: list[tuple[str, Any, str, str]] = []
-
-    def visit(model: BaseModel, prefix: str, inherited: bool) -> None:
-        for name, info in type(model).model_fields.items():
-            value, dotted = getattr(model, name), f"{prefix}{name}"
-            given = name in model.model_fields_set and inherited
-            if isinstance(value, Section) and not isinstance(value, Query):
-                visit(value, f"{dotted}.", given)
-                continue
-            if dotted == "stages":
-                for key, stage in value.items():
-                    rows.append((f"stages.{key}", f"{stage.notebook} needs {', '.join(stage.needs) or 'nothing'}", FILE if stage.model_dump(exclude_defaults=True) != STAGES.get(key, {}) and stage.model_dump() != Stage(**STAGES.get(key, {})).model_dump() else "default", "its notebook and what it waits for"))
-                continue
-            origin = project.given.get(dotted, FILE if given else "default")
-            rows.append((dotted, shown(value), origin, info.description or ""))
-
-    visit(project.config, "", True)
+    for model, name, dotted, given in walked(project.config):
+        if dotted != "stages":
+            rows.append((dotted, shown(getattr(model, name)), project.given.get(dotted, FILE if given else "default"), type(model).model_fields[name].description or ""))
+            continue
+        for key, stage in project.config.stages.items():
+            changed = stage.model_dump() != Stage(**STAGES.get(key, {})).model_dump()
+            rows.append((f"stages.{key}", f"{stage.notebook} needs {', '.join(stage.needs) or 'nothing'}", FILE if changed else "default", "its notebook and what it waits for"))
     return rows
 
 
@@ -630,6 +604,4 @@ def shown(value: Any) -> Any:
         return duration_text(value)
     if isinstance(value, datetime):
         return value.isoformat().removesuffix("T00:00:00")
-    if isinstance(value, Query):
-        return value.sql
-    return value
+    return value.sql if isinstance(value, Query) else value
