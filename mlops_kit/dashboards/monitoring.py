@@ -22,13 +22,13 @@ from mlops_kit.dashboards import draw, pictures, theme
 from mlops_kit.dashboards.page import Page, rollback
 from mlops_kit.dashboards.theme import Choice, Html
 from mlops_kit.dashboards.watching import ASKED, DAY, LATEST, MOST, Watched
-from mlops_kit.dashboards.wording import between, day, duration, full, months, small, span, words
+from mlops_kit.dashboards.wording import day, full, months, words
 from mlops_kit.database import DUE, Watch, rows
 from mlops_kit.errors import KitError
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import Verdict, number
 
-USUAL, SHOWN = 14, 60  # days that say what is usual; days of rows that are drawn
+SHOWN = 60  # days of rows that are drawn
 
 
 class Monitoring(Page):
@@ -45,7 +45,7 @@ class Monitoring(Page):
     name, again = "monitoring", "mlops watch --once"
     tabs = {"now": "Now", "performance": "Performance", "drift": "Drift", "data": "Data", "incidents": "Incidents", "retraining": "Retraining", "service": "Service"}
     source = ("the database", "the database that the watch writes", "put it back, or mlops watch --once")
-    due, asked, latest = DUE, ASKED, LATEST  # what the template names
+    due, asked, latest, usual = DUE, ASKED, LATEST, 14  # what the template names; ``usual``: days that say what is usual
     found: Watched
 
     def __init__(self, project: config.Project, file: Path | None = None, windows: int = MOST) -> None:
@@ -94,48 +94,6 @@ class Monitoring(Page):
         """Whether another version serves than the one that the newest labels are of."""
         return any(self.found.serving and w.version != self.found.serving.version for w in self.found.settled[-1:])
 
-    def claim(self) -> str:
-        """How the model is, in a sentence."""
-        found = self.found
-        if self.state == "stands":
-            return f"Nobody has looked since {full(found.passed, self.zone)}."
-        if self.state == "empty":
-            return "No window has ended yet."
-        if self.state == "unlabelled":
-            return f"No labels are in yet; {self.guess()}."
-        outcome = self.proof.outcome if self.proof else ""
-        if outcome == "failed" and self.settled_value is not None:
-            last = found.settled[-1].version
-            if self.replaced and self.state == "look" and found.serving:
-                return f"Version {last} fell below what was promised; version {found.serving.version} has taken its place."
-            return f"{self.metric.title} fell to {number(self.settled_value)}; {number(found.promised(last))} was promised."
-        told = "As good as promised" if outcome == "passed" else "The labels cannot tell yet whether it is as good as promised"
-        unseen = [i for i in found.still if i.seen_by is None or i.severity == "act"]
-        return f"{told}, but {small(unseen[0].title) if len(unseen) == 1 else f'{len(unseen)} incidents are open'}." if unseen else f"{told}."
-
-    def guess(self) -> str:
-        """What the estimate says of the promise, where labels do not."""
-        last = self.found.windows[-1]
-        value, promise = last.estimated.value, self.found.promised(last.version)
-        if value is None or promise is None:
-            return "nothing tells how good it is"
-        return f"the estimate is {'as good as' if self.metric.gain(value, promise) >= -self.config.monitor.fall else 'worse than'} promised"
-
-    def todo(self) -> str:
-        """What there is to do, and until when."""
-        found, by = self.found, self.next_pass()
-        if self.state == "stands":
-            return "Start mlops watch."
-        if self.state == "empty":
-            return f"The first is looked at on {full(max(found.since + self.config.watch.window, found.upto), self.zone)}."
-        if self.state == "act":
-            before = found.serving.before if found.serving else None
-            if found.pending:
-                return "A new version is on its way." if found.pending.state == DUE else "A new version waits for a decision."
-            return f"Retrain{f', or go back to version {before},' if before else ''} before {by}."
-        unseen = any(i.seen_by is None for i in found.still)
-        return f"Look at it before {by}." if self.state == "look" and unseen and not self.replaced else f"Nothing to do before {by}."
-
     def next_pass(self) -> str:
         """When the watch passes next, as one says it."""
         at, today = (self.found.upto + self.config.watch.every).astimezone(self.zone), datetime.now(self.zone)
@@ -144,18 +102,6 @@ class Monitoring(Page):
         if at < today:
             return "the next pass"
         return f"{ {0: 'today', 1: 'tomorrow'}.get((at.date() - today.date()).days, f'{at:%-d %B}')}, {at:%H:%M}"
-
-    def measured(self) -> str:
-        """The newest window's estimate beside the promise."""
-        last, title = self.found.windows[-1], self.metric.title
-        promise, serving = self.found.promised(last.version), self.found.serving
-        tail = f", promised {number(promise)}." if promise is not None else "."
-        if last.estimated.value is not None:
-            return f"Estimated {title} {between(last.estimated)}, {span(last.start, last.end, self.zone)}{f' by version {last.version}' if serving and serving.version != last.version else ''}{tail}"
-        if self.settled_value is None:
-            return ""
-        done = self.found.settled[-1]
-        return f"{title} realised {between(done.realised())}, {span(done.start, done.end, self.zone)}{tail}"
 
     def dearest(self) -> dict[str, Any] | None:
         """The column that has drifted in the newest window and costs most."""
@@ -181,15 +127,6 @@ class Monitoring(Page):
             made.append(Choice("acknowledge", "Acknowledge", "Acknowledge an incident", known, {}, "Acknowledge", main=True, which=unseen))
         return made
 
-    def scored(self) -> tuple[int, str, str, bool]:
-        """The rows of the last day: how many, of when, what is usual, and whether they are far from it."""
-        upto, (*before, last) = self.found.upto, [n for _, n in self.found.days(USUAL + 1)]
-        when = f"on {day(upto - DAY, self.zone)}" if upto.astimezone(self.zone).hour == 0 else "in the last 24 hours"
-        if not before:
-            return last, when, "", False
-        low, high = min(before), max(before)
-        return last, when, f", usual {low:,} – {high:,}", not low * 0.8 <= last <= high * 1.2
-
     def curve(self, kind: str) -> Html:
         """Performance over time, ``broad`` or ``slim``."""
         return pictures.curve(self, kind)
@@ -198,20 +135,6 @@ class Monitoring(Page):
         """Drift by column and window, and the words below the windows."""
         windows = self.found.windows
         return [pictures.line(self, c, windows) for c in pictures.ranked(windows)], pictures.ticks(self, windows)
-
-    def short(self) -> bool:
-        """Whether less is watched than the time in which a season comes twice."""
-        return (self.found.upto - self.found.since).days < 2 * 365.25
-
-    def policy(self) -> str:
-        """When a new model is made, from the settings."""
-        own = self.config.retrain
-        ways = [
-            (own.on_fall, f"labels prove a fall of more than {number(self.config.monitor.fall)}"), (own.on_gap, f"they stay below the estimate for {words(self.config.watch.persist, 'window')} in a row"),
-            (own.on_drift, "a column drifts"), (own.after is not None, f"it is older than {duration(own.after) if own.after else ''}"),
-        ]  # fmt: skip
-        told = " or ".join(word for on, word in ways if on)
-        return f"When {told}." if told else "Only when somebody asks."
 
     def metrics(self) -> dict[str, str]:
         """The metrics that labels gave, with their titles."""

@@ -21,10 +21,9 @@ from mlops_kit.dashboards import draw, theme, versions
 from mlops_kit.dashboards.page import Page, rollback
 from mlops_kit.dashboards.theme import Choice, Html
 from mlops_kit.dashboards.versions import Version
-from mlops_kit.dashboards.wording import moment, small
 from mlops_kit.database import Opinion, Promotion
 from mlops_kit.metrics import METRICS
-from mlops_kit.results import money, number, percent
+from mlops_kit.results import number, percent
 
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 HEADS = {"rejected": ("act", "▲ Rejected"), "changes": ("watch", "◆ Changes asked for"), "approved": ("watch", "◆ Approved, on its way")}
@@ -57,7 +56,7 @@ class Review(Page):
     def read(self) -> bool:
         """Choose the two versions; whether there are any."""
         version, against = self.asked
-        self.known = versions.versions(self.project)
+        self.known, self.present = versions.versions(self.project), decisions.current(self.project)
         if not self.known:
             return False
         self.mine = versions.pick(self.known, version) if version else versions.asked_for(self.known)
@@ -80,14 +79,6 @@ class Review(Page):
         colour, word = self.mine.verdicts.state
         return HEADS.get(self.mine.said, (colour, word.replace("Fit to serve, with", "Fit, with")))
 
-    def sentence(self) -> str:
-        """What the decision hangs on: how it stands to the other version in what matters most; with no other, what it does alone."""
-        me, rows = f"Version {self.mine.number}", self.differences() if self.compared else []
-        if not rows:
-            return f"{me}: {re.sub('^A ', 'a ', self.first(self.mine.numbers.sentence))}{self.but()}"
-        first = next((r for r in rows if r["metric"] == "cost"), rows[0])
-        return f"{me} {standing(first, f'version {self.mine.opponent}', self.config)}{self.but()}"
-
     def first(self, said: str) -> str:
         """The first of some sentences, without its full stop."""
         return FIRST.split(said, maxsplit=1)[0].removesuffix(".")
@@ -95,37 +86,6 @@ class Review(Page):
     def differences(self) -> list[dict[str, Any]]:
         """The stored differences to the version that it was compared with."""
         return versions.records(self.mine.table("against")) if "against" in self.mine.artifacts else []
-
-    def but(self) -> str:
-        """What speaks against it, or what became of it."""
-        last = next(iter(self.mine.opinions), None)
-        if self.mine.blocking:
-            return f", but it is blocked: {small(self.mine.blocking.title)} fails."
-        if self.mine.sample:
-            return f", but it was made from a sample of {self.mine.sample:,} rows and cannot serve."
-        if self.mine.promotion is not None or last is None:
-            return ", and nothing blocks it."
-        return {"rejected": f", but {last.by} rejected it.", "changes": f", but {last.by} asked for changes.", "approved": f", and {last.by} approved it."}[last.word]
-
-    def detail(self) -> str:
-        """What else one should know before one decides, and what saying yes does."""
-        last, present = next(iter(self.mine.opinions), None), decisions.current(self.project)
-        told = [self.flagged(), theme.doubts(self.mine.verdicts)]
-        if self.mine.serves and present is not None:
-            told.append(f"It serves since {moment(present.at, self.zone)}, by {present.by}: {present.why}.")
-        elif last is not None:
-            told.append(f"{last.by}, {moment(last.at, self.zone)}: “{last.why}”.")
-        if not self.closed() and theme.served():
-            told.append(f"Approving serves it at once{f', and keeps version {present.version} to go back to' if present else ''}.")
-        return " ".join(filter(None, told))
-
-    def flagged(self) -> str:
-        """What a flag means, in whole rows of a hundred."""
-        found = next((n for n in self.mine.numbers.items if n.title.endswith(" among flagged")), None)
-        if found is None or not found.value.endswith(" %"):
-            return ""
-        other = next((b.removesuffix(" %") for b in found.beside if b.startswith("version ")), "")
-        return f"Of 100 {self.config.row}s that it flags, {found.value.removesuffix(' %')} are {self.config.target}{f' ({other})' if other else ''}."
 
     def closed(self) -> str:
         """Why it cannot be approved, whoever asks."""
@@ -137,7 +97,7 @@ class Review(Page):
 
     def choices(self) -> list[Choice]:
         """The decisions that make sense here."""
-        number, present, facts = self.mine.number, decisions.current(self.project), self.mine.facts
+        number, present, facts = self.mine.number, self.present, self.mine.facts
         if self.mine.serves:
             return rollback(present)
         if self.mine.promotion is not None or self.mine.sample:
@@ -194,17 +154,6 @@ def named(curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Seque
         below = (-12 if higher else 20) if not room else (-4 if higher else 14) if close else 4
         out.append(draw.Line([(r["said"], r["seen"]) for r in rows], colour, name=name, below=below, anchor="start" if room else "end"))
     return out
-
-
-def standing(row: dict[str, Any], other: str, settings: config.Config) -> str:
-    """How a version stands to another in one metric: the words after its name."""
-    if row["metric"] == "cost":
-        apart = f"{money(abs(row['difference']), settings.cost.unit)} a {settings.row} {'less' if row['difference'] > 0 else 'more'}"
-        if row["verdict"] in {"better", "worse"}:
-            return f"costs {apart} than {other}"
-        return f"costs about as much as {other}" if row["verdict"] == "no worse" else f"may cost as much as {other}, which cannot be told yet ({apart})"
-    said = {"better": "is better than", "no worse": "is no worse than", "worse": "is worse than", "cannot tell": "cannot yet be told from"}[row["verdict"]]
-    return f"{said} {other} in {row['title']} ({row['text']})"
 
 
 def page(project: config.Project, file: Path | None = None, version: str = "", against: str = "") -> Html:

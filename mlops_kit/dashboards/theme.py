@@ -79,8 +79,8 @@ def templates() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(loader=FileSystemLoader([resources("templates") / "dashboards", folder()]), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701 - it is on
-    said = (wording.ago, wording.amount, wording.day, wording.duration, wording.ended, wording.full, wording.moment, wording.reason, wording.small, wording.span, capital, heading, words)
-    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, folded, kept, numeric, seen, tally)}
+    said = (wording.ago, wording.amount, wording.between, wording.day, wording.duration, wording.ended, wording.full, wording.moment, wording.reason, wording.small, wording.span, capital, heading, words)
+    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, doubts, folded, kept, numeric, seen, tally)}
     made.filters |= {"json": json.dumps, "pixels": "{:.1f}".format, "places": "{:.2f}".format}
     made.globals |= {"base": base, "guarded": guarded, "relative": os.path.relpath, "served": served, "COLOURS": COLOURS, "MARKS": MARKS}
     made.tests["known"] = lambda value: value is not None and value == value
@@ -108,7 +108,7 @@ def guarded(title: str, span: int = 12, cure: str = "mlops run --from review", *
 
 def kept(sentence: str) -> Html:
     """A sentence in which an amount and a version are not broken over two lines."""
-    parts = re.split(r"([$€£¥] [\d.,]*\d|\d[\d.,]* %|[Vv]ersion \w+)", sentence)
+    parts = map(type(sentence), re.split(r"([$€£¥] [\d.,]*\d|\d[\d.,]* %|[Vv]ersion \w+)", sentence))  # what was escaped stays so
     return Html().join(Html("<span class=kept>{}</span>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 

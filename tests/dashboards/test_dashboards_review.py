@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlops_kit import cli, config, dashboards, decisions
-from mlops_kit.dashboards import review, theme, versions
+from mlops_kit.dashboards import theme, versions
 from mlops_kit.dashboards.review import Review
 from mlops_kit.errors import KitError
 from tests.dashboards import story
@@ -28,6 +28,11 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOILA_PREHEAT", "False")
 
 
+def said(page: Review, name: str) -> str:
+    """A sentence of the page, as a reader sees it."""
+    return text(theme.part("review", name, page))
+
+
 def row(**values: Any) -> dict[str, Any]:
     return {**dict(zip(story.COLUMNS, story.AGAINST[0], strict=True)), **values}
 
@@ -35,8 +40,8 @@ def row(**values: Any) -> dict[str, Any]:
 def test_the_first_screen_says_what_hangs_on_it_in_the_projects_own_terms(told: config.Project) -> None:
     page = Review(told)
     assert (page.mine.number, page.mine.opponent, page.compared) == ("8", "7", True)
-    assert page.sentence() == "Version 8 costs $ 0.19 a flight less than version 7, and nothing blocks it."
-    assert page.detail() == "Of 100 flights that it flags, 52 are late (version 7: 47). 1 check cannot tell yet."
+    assert said(page, "sentence") == "Version 8 costs $ 0.19 a flight less than version 7, and nothing blocks it."
+    assert said(page, "detail") == "Of 100 flights that it flags, 52 are late (version 7: 47). 1 check cannot tell yet."
     assert page.state() == ("watch", "◆ Fit, with reservations")
 
 
@@ -69,19 +74,19 @@ def test_every_number_on_the_page_is_the_stored_one(told: config.Project) -> Non
     ],
 )
 def test_a_standing_is_worded_by_its_verdict(told: config.Project, line: dict[str, Any], words: str) -> None:
-    assert review.standing(line, "version 7", told.config) == words
+    assert text(theme.part("review", "standing", line, "version 7", told.config)) == words
 
 
 def test_a_first_version_tells_what_it_does_alone(told: config.Project) -> None:
     page = Review(told, "7")
-    assert page.sentence() == "Version 7: a flight costs $ 4.12 with this model, $ 2.92 less than without one, and nothing blocks it."
+    assert said(page, "sentence") == "Version 7: a flight costs $ 4.12 with this model, $ 2.92 less than without one, and nothing blocks it."
     assert page.state() == ("good", "● Serves now") and "Is it better than a simple model?" in page.html()
 
 
 def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(told: config.Project) -> None:
     story.write(told, "20130801-000000-cccc", "9", "8", "waiting (approval)")
     page = Review(told, "9", "7")
-    assert not page.compared and page.sentence().startswith("Version 9: a flight costs")
+    assert not page.compared and said(page, "sentence").startswith("Version 9: a flight costs")
     seen = text(page.panel("verdict"))
     assert "not judged on the same rows" in seen and "Version 9 was compared with version 8." in seen
     assert "ROC-AUC 0.786 [0.781, 0.791] 0.771 [0.781, 0.791]" in seen and "Cost a flight $ 4.12 $ 4.31" in seen
@@ -101,8 +106,8 @@ def test_what_is_shown_unasked_is_what_waits_then_what_serves(told: config.Proje
 def test_what_was_said_of_it_stands_in_badge_sentence_and_history(told: config.Project, word: decisions.Word, state: str, tail: str) -> None:
     decisions.say(told, Review(told, "8").mine.facts | {"review": "passed", "sample": "0", "author": "bob"}, word, "ann", f"because {story.SCRIPT}")
     page = Review(told, "8")
-    assert page.state()[1] == state and page.sentence().endswith(tail)
-    assert f"because {story.SCRIPT}" in page.detail() and f"because {story.SCRIPT}" in text(page.html())
+    assert page.state()[1] == state and said(page, "sentence").endswith(tail)
+    assert f"because {story.SCRIPT}" in said(page, "detail") and f"because {story.SCRIPT}" in text(page.html())
 
 
 def test_nothing_from_outside_is_ever_html(told: config.Project) -> None:
@@ -135,7 +140,7 @@ def test_what_blocks_closes_the_button_in_words(told: config.Project, monkeypatc
     [first, *rest] = page.mine.verdicts
     blocking = type(first)("leak", "No column knows the future", "failed", "blocks", "wind knows it.")
     page.mine.__dict__["verdicts"] = type(page.mine.verdicts).of([blocking, *rest])
-    assert page.sentence().endswith("but it is blocked: no column knows the future fails.")
+    assert said(page, "sentence").endswith("but it is blocked: no column knows the future fails.")
     assert page.state()[0] == "act" and page.closed() == "What blocks it: wind knows it."
     assert 'data-closed=1 title="What blocks it: wind knows it."' in page.head()
 

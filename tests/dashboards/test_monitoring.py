@@ -46,7 +46,7 @@ def well(told: config.Project) -> config.Project:
 def said(project: config.Project) -> tuple[str, str]:
     """The state and the sentence."""
     page = Monitoring(project)
-    return page.state, f"{page.claim()} {page.todo()}"
+    return page.state, " ".join(text(theme.part("monitoring", said, page)) for said in ("claim", "todo"))
 
 
 def shown(page: Monitoring, part: str) -> str:
