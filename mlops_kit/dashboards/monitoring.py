@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 from mlops_kit import config, decisions
 from mlops_kit.dashboards import draw, pictures, theme
-from mlops_kit.dashboards.page import Page, rollback
-from mlops_kit.dashboards.theme import Choice, Html
+from mlops_kit.dashboards.page import Page
+from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.watching import ASKED, DAY, LATEST, MOST, Watched
 from mlops_kit.dashboards.wording import day, full, months, words
 from mlops_kit.database import DUE, Watch, rows
@@ -114,18 +114,6 @@ class Monitoring(Page):
         if value < least:
             return f"it costs about {number(max(value, 0.0))}, too little to act on" if value > 0 else "it costs nothing"
         return f"it costs about {number(value)} of {self.metric.title}" + (f", over the limit of {number(most)}" if value >= most else "")
-
-    def choices(self) -> list[Choice]:
-        """The decisions that make sense here."""
-        found = self.found
-        closed = f"A retraining is on its way already, decided by {found.pending.by}." if found.pending else ""
-        then = "serves by itself if its review passes" if self.config.approval == "automatic" else "waits for an approval"
-        text = f"The chain runs as of {full(found.upto, self.zone)}, on the rows known then. The new version {then}."
-        made = [Choice("retrain", "Retrain anyway …", "Make a new version?", text, {}, "Retrain", closed), *rollback(found.serving)]
-        if unseen := [i for i in found.still if i.seen_by is None]:
-            known = "It stays open until it is over; others see that you know, and what you make of it."
-            made.append(Choice("acknowledge", "Acknowledge", "Acknowledge an incident", known, {}, "Acknowledge", main=True, which=unseen))
-        return made
 
     def curve(self, kind: str) -> Html:
         """Performance over time, ``broad`` or ``slim``."""

@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 from mlops_kit.config import Project
 from mlops_kit.dashboards import PAGES
-from mlops_kit.dashboards.theme import Choice, Html, guarded, part, served
-from mlops_kit.database import Promotion
+from mlops_kit.dashboards.theme import Html, guarded, part, served
 from mlops_kit.errors import KitError
 
 
@@ -71,11 +70,3 @@ class Page:
     def html(self) -> Html:
         """The whole page."""
         return Html().join([self.head(), *map(self.panel, self.tabs)])
-
-
-def rollback(present: Promotion | None) -> list[Choice]:
-    """Going back to the version that served before; nothing where there is none."""
-    if present is None or present.before is None:
-        return []
-    text = f"Version {present.before} serves again at once; version {present.version} does not. Both stay in the registry."
-    return [Choice("rollback", f"Go back to {present.before} …", f"Go back to version {present.before}?", text, {"version": present.version}, f"Go back to {present.before}")]

@@ -18,8 +18,8 @@ from typing import Any
 
 from mlops_kit import config, decisions
 from mlops_kit.dashboards import draw, theme, versions
-from mlops_kit.dashboards.page import Page, rollback
-from mlops_kit.dashboards.theme import Choice, Html
+from mlops_kit.dashboards.page import Page
+from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.versions import Version
 from mlops_kit.database import Opinion, Promotion
 from mlops_kit.metrics import METRICS
@@ -94,20 +94,6 @@ class Review(Page):
         if self.mine.sample:
             return "A sample is never promoted."
         return "" if self.mine.waits else f"Its run does not wait for a decision: it is {self.mine.manifest['status']}."
-
-    def choices(self) -> list[Choice]:
-        """The decisions that make sense here."""
-        number, present, facts = self.mine.number, self.present, self.mine.facts
-        if self.mine.serves:
-            return rollback(present)
-        if self.mine.promotion is not None or self.mine.sample:
-            return []
-        kept = f" and version {present.version} is kept to go back to" if present else ""
-        return [
-            Choice("ask", "Ask for changes", f"Ask for changes to version {number}?", "It does not serve; who made it reads what you write here.", facts, "Ask for changes"),
-            Choice("reject", "Reject", f"Reject version {number}?", "It will not serve; what serves goes on serving.", facts, "Reject"),
-            Choice("approve", "Approve …", f"Approve version {number}?", f"It serves at once{kept}.", facts, "Approve", self.closed(), main=True),
-        ]
 
     def calibration(self) -> Html:
         """What is seen where the model says so, beside what the other version has on the same rows."""

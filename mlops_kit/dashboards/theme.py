@@ -12,11 +12,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -37,20 +37,6 @@ class Html(Markup):
 
     def _repr_html_(self) -> str:
         return str(self) if served() else f"<style>{css()}</style><div class=dash>{self}</div>"
-
-
-class Choice(NamedTuple):
-    """A decision that a page offers: its button, and the dialog that says what it does and asks why; ``about`` is what the server is told."""
-
-    act: str
-    word: str
-    title: str
-    text: str
-    about: Mapping[str, str]
-    send: str
-    closed: str = ""
-    main: bool = False
-    which: Sequence[Any] = ()
 
 
 def served() -> bool:

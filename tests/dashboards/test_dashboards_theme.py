@@ -14,7 +14,7 @@ from mlops_kit.results import Number, Verdict, Verdicts
 BAD = "<img src=x onerror=alert(1)>\"'"
 
 
-CHOICE = theme.Choice(BAD, BAD, BAD, BAD, {BAD: BAD}, BAD, BAD, which=[SimpleNamespace(id=1, title=BAD)])
+CHOICE = {**dict.fromkeys(("act", "word", "title", "text", "send", "closed"), BAD), "about": {BAD: BAD}, "which": [SimpleNamespace(id=1, title=BAD)]}
 VERDICT = Verdict("c", BAD, "failed", "warns", BAD, BAD, BAD, BAD)
 DIFFERENCE = {"title": BAD, "low": -1.0, "difference": 0.0, "high": 1.0, "margin": 0.5, "verdict": BAD, "text": BAD}
 
