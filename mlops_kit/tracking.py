@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,12 +102,10 @@ def moved(file: Path) -> None:
     old = marker.read_text(encoding="utf-8") if marker.exists() else str(file.parent)
     if old == str(file.parent) or not file.exists():
         return
-    columns = {"experiments": ["artifact_location"], "runs": ["artifact_uri"], "logged_models": ["artifact_location"], "model_versions": ["source", "storage_location"]}
-    with sqlite3.connect(file) as connection:
-        for table, names in columns.items():
-            for name in names:
-                connection.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?) WHERE {name} LIKE ?", (old, str(file.parent), f"%{old}%"))  # noqa: S608 - names are ours
-    connection.close()
+    columns = [("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"), ("model_versions", "source"), ("model_versions", "storage_location")]
+    with closing(sqlite3.connect(file)) as connection, connection:
+        for table, name in columns:
+            connection.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?) WHERE {name} LIKE ?", (old, str(file.parent), f"%{old}%"))  # noqa: S608 - names are ours
 
 
 def model_hash(file: Path) -> str:
@@ -268,8 +266,8 @@ def champion(project: Project) -> dict[str, Any] | None:
     return found
 
 
-def serving(project: Project) -> tuple[dict[str, Any], Any]:
-    """The champion, ready to answer: its facts with ``features`` and ``threshold`` as values, and its model.
+def needed(project: Project) -> dict[str, Any]:
+    """The version that serves, as of ``champion``.
 
     Raises
     ------
@@ -279,6 +277,12 @@ def serving(project: Project) -> tuple[dict[str, Any], Any]:
     found = champion(project)
     if found is None:
         raise KitError(f"{project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
+    return found
+
+
+def serving(project: Project) -> tuple[dict[str, Any], Any]:
+    """The champion, ready to answer: its facts with ``features`` and ``threshold`` as values, and its model; an error if there is none."""
+    found = needed(project)
     return {**found, "features": json.loads(found["features"]), "threshold": json.loads(found["threshold"])}, load_model(project, found)
 
 
@@ -352,12 +356,12 @@ def opponent(stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame) -
     """
     if present is None:
         return None, [], "There is no champion yet."
-    name, needed = f"Version {present['version']}", json.loads(present["features"])
-    absent = [c for c in needed if c not in rows.columns]
+    name, columns = f"Version {present['version']}", json.loads(present["features"])
+    absent = [c for c in columns if c not in rows.columns]
     if absent:
-        return None, needed, f"{name} needs the column {absent[0]!r}, which these rows do not have."
+        return None, columns, f"{name} needs the column {absent[0]!r}, which these rows do not have."
     model, how = unseen(stage, present, rows)
-    return None if model is None else load_model(stage.project, model), needed, f"{name} {how}"
+    return None if model is None else load_model(stage.project, model), columns, f"{name} {how}"
 
 
 def unseen(stage: Stage, present: dict[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str] | None, str]:
@@ -397,22 +401,19 @@ def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
     }  # fmt: skip
     with connected(stage.project) as client:
         found = find_version(client, stage.project, record["model_hash"], record["uri"])
-        if found is None and not stage.draft:
-            found = new_version(client, stage.project, record, tags)
-        elif not stage.draft and found not in {p.version for p in decisions.history(stage.project)}:
-            renew(client, stage.project, str(found), tags)
-        if found is None:
-            return {"version": None, "model_hash": record["model_hash"], "passed": passed, "outcome": "A draft is not registered."}
         if not stage.draft:
+            if found is None:
+                found = new_version(client, stage.project, record, tags)
+            elif found not in {p.version for p in decisions.history(stage.project)}:
+                renew(client, stage.project, found, tags)
             client.set_registered_model_alias(stage.project.config.name, "challenger", found)
-    return {"version": found, "model_hash": record["model_hash"], "passed": passed, "outcome": f"Version {found} is registered as challenger."}
+    return {"version": found, "model_hash": record["model_hash"], "passed": passed, "outcome": f"Version {found} is registered as challenger." if found else "A draft is not registered."}
 
 
 def find_version(client: mlflow.MlflowClient, project: Project, content: str, uri: str) -> str | None:
     """The number of the version made from this very model, or None."""
-    found = client.search_model_versions(f"name = '{project.config.name}'")
-    same = [v for v in found if v.tags.get("model_hash") == content and v.tags.get("uri") == uri]
-    return str(same[0].version) if same else None
+    known = client.search_model_versions(f"name = '{project.config.name}'")
+    return next((str(v.version) for v in known if v.tags.get("model_hash") == content and v.tags.get("uri") == uri), None)
 
 
 def new_version(client: mlflow.MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]) -> str:
@@ -489,16 +490,12 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
             if name in known or entry["status"] in {"skipped", "not run"}:
                 continue
             told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "run": manifest["run"], "status": entry["status"]}
-            child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
+            ids[name] = child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
             for key, value in told.items():
                 client.set_tag(child, key, value)
-            for key, value in entry.get("params", {}).items():
-                client.log_param(child, key, value)
-            for key, value in entry.get("logged", {}).items():
-                if isinstance(value, (int, float)):
-                    client.log_metric(child, key, float(value))
+            mlflow.log_params(entry.get("params", {}), run_id=child)
+            mlflow.log_metrics({k: float(v) for k, v in entry.get("logged", {}).items() if isinstance(v, (int, float))}, run_id=child)
             client.set_terminated(child, TERMINATED.get(entry["status"], "FAILED"))
-            ids[name] = child
         client.set_terminated(parent, TERMINATED.get(manifest["status"], "FAILED"))
     follow(project)
     return {**known, "run": parent, **ids}
