@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +20,15 @@ from mlops_kit import config as configs
 from mlops_kit import stage as stages
 from mlops_kit import store
 from mlops_kit.errors import KitError, RunFailed, Waiting, nearest
+from mlops_kit.late import Late, pd
 from mlops_kit.results import Table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from mlops_kit.decisions import Word
+    from mlops_kit import decisions, tracking, watch
+    from mlops_kit.pipeline import manifest, params
     from mlops_kit.pipeline.progress import Say
+else:
+    decisions, tracking, watch, manifest, params = map(Late, ("mlops_kit.decisions", "mlops_kit.tracking", "mlops_kit.watch", "mlops_kit.pipeline.manifest", "mlops_kit.pipeline.params"))
 
 Act = Callable[[str, dict[str, str]], str]
 OPTIONS = {"as_of": "--as-of", "until": "--until", "first": "--from", "last": "--to", "only": "--only", "force": "--force", "note": "--note", "jobs": "--jobs", "cold": "--cold"}
@@ -40,8 +45,6 @@ def words(options: dict[str, Any]) -> list[str]:
     KitError
         For an option that there is not.
     """
-    from mlops_kit.pipeline import params
-
     said = [w for name, value in (options.get("params") or {}).items() for w in ("-p", params.as_text(name, value))]
     for name, value in options.items():
         if name != "params" and name not in OPTIONS:
@@ -127,26 +130,18 @@ class Session:
 
     def status(self) -> Table:
         """The latest run, stage by stage."""
-        import pandas as pd
-
-        from mlops_kit.pipeline import manifest
-
         made = manifest.read(self.latest())
         rows = [(n, e["status"], e.get("seconds"), e.get("sentence") or (e.get("error") or {}).get("message") or e.get("reason", "")) for n, e in made["stages"].items()]
         return Table(f"Run {made['run']}", f"Run {made['run']} of {made['project']}: {made['status']}.", pd.DataFrame(rows, columns=["stage", "status", "seconds", "what it says"]))
 
     def now(self) -> Any:
         """What there is to show: the stages of the latest run, or why there is none."""
-        refused = self.process is not None and self.process.poll() == KitError.exit_code
-        if refused:
+        if self.process is not None and self.process.poll() == KitError.exit_code:
             return self.said()
         return self.status() if stages.runs(self.project.reports) else f"{self.project.config.name}: no run yet"
 
     def _ipython_display_(self) -> None:
         """A live table while a run goes on; the status otherwise."""
-        import threading
-        import time
-
         from IPython.display import display
 
         handle = display(self.now(), display_id=True)
@@ -169,19 +164,13 @@ class Session:
 
     def read(self, name: str) -> Any:
         """An artifact of the latest run, by name."""
-        run = self.latest()
-        return store.read_artifact(run, store.pick(stages.artifacts(run), name, run.name))
+        return held(self.latest(), name)
 
     def champion(self) -> Champion:
         """The model that serves."""
-        from mlops_kit import tracking
+        return Champion(self.project, tracking.needed(self.project))
 
-        facts = tracking.champion(self.project)
-        if facts is None:
-            raise KitError(f"{self.project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
-        return Champion(self.project, facts)
-
-    def decide(self, word: Word, reason: str, run: str = "") -> Path:
+    def decide(self, word: decisions.Word, reason: str, run: str = "") -> Path:
         """Record what the system's user says of a run's version; the folder of the run.
 
         Raises
@@ -191,13 +180,8 @@ class Session:
         RunFailed
             If the version may not serve whatever a person says.
         """
-        from getpass import getuser
-
-        from mlops_kit import decisions, tracking
-
         folder = self.folder(run)
-        version = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", folder.name))["version"]
-        present = decisions.current(self.project)
+        version, present = held(folder, "version")["version"], decisions.current(self.project)
         if word == "rejected" and present is not None and present.version == version:
             raise KitError(f"version {version} serves already", "a version that waits for a decision", 'mlops rollback --reason "why"')
         decisions.say(self.project, tracking.facts_of(self.project, version), word, getuser(), reason)
@@ -223,10 +207,13 @@ class Session:
         return self.latest() / "index.html"
 
 
+def held(run: Path, name: str) -> Any:
+    """An artifact of a run, by name."""
+    return store.read_artifact(run, store.pick(stages.artifacts(run), name, run.name))
+
+
 def warm(project: configs.Project) -> None:
     """Load what the first decision would wait for."""
-    from mlops_kit import tracking
-
     if stages.runs(project.reports):
         with tracking.connected(project):
             pass
@@ -234,8 +221,6 @@ def warm(project: configs.Project) -> None:
 
 def note(project: configs.Project) -> str:
     """Where MLflow's champion points if not to the version that serves, as a sentence; empty if all is well, or nobody can tell."""
-    from mlops_kit import decisions, tracking
-
     said = tracking.alias_note(project) if decisions.current(project) is not None else ""
     return f"MLflow's champion {said}. What serves is what was approved." if said else ""
 
@@ -266,7 +251,7 @@ def told(said: dict[str, str], *names: str) -> list[str]:
     return [said[name] for name in names]
 
 
-def ruled(project: configs.Project, word: Word, by: str, said: dict[str, str]) -> str:
+def ruled(project: configs.Project, word: decisions.Word, by: str, said: dict[str, str]) -> str:
     """Record what somebody says of the version that a page showed, if it is still that; an approval lets its run go on.
 
     Raises
@@ -274,8 +259,6 @@ def ruled(project: configs.Project, word: Word, by: str, said: dict[str, str]) -
     RunFailed
         If the version's model or evidence is another by now, it serves already, or somebody else has decided since.
     """
-    from mlops_kit import decisions, tracking
-
     version, run, model, evidence, seen, reason = told(said, "version", "run", "model_hash", "evidence_hash", "seen", "reason")
     facts = tracking.facts_of(project, version)
     for what, shown in (("model", model), ("evidence", evidence)):
@@ -289,7 +272,7 @@ def ruled(project: configs.Project, word: Word, by: str, said: dict[str, str]) -
     decisions.say(project, facts, word, by, reason, seen=int(seen))
     if folder is None:
         return {"rejected": f"Version {version} is rejected", "changes": f"You asked for changes to version {version}"}[word] + "; what serves goes on serving."
-    go_on(project, folder)
+    apart(project, folder / "logs" / "resume.log", "resume", folder.name)
     return f"Version {version} is approved. Its run goes on now and lets it serve."
 
 
@@ -301,27 +284,18 @@ def waiting(project: configs.Project, run: str, version: str) -> Path:
     RunFailed
         If it waits no more, or is another version's.
     """
-    from mlops_kit.pipeline import manifest
-
     folder = next((r for r in stages.runs(project.reports) if r.name == run), None)
     status = manifest.read(folder)["status"] if folder else "gone"
     if folder is None or status != stages.WAITING:
         raise RunFailed(f"run {run} does not wait for an approval: it is {status}", f"a run that is {stages.WAITING}", "mlops run makes one")
-    made = store.read_artifact(folder, store.pick(stages.artifacts(folder), "version", run))["version"]
+    made = held(folder, "version")["version"]
     if made != version:
         raise RunFailed(f"run {run} made version {made}, not {version}", "the run that made it", "load the page again")
     return folder
 
 
-def go_on(project: configs.Project, folder: Path) -> None:
-    """Go on with a run in a process of its own, which outlives the server."""
-    apart(project, folder / "logs" / "resume.log", "resume", folder.name)
-
-
 def apart(project: configs.Project, log: Path, *verb: str) -> None:
-    """Start a command in a process of its own; what it says is kept in a file."""
-    import threading
-
+    """Start a command in a process of its own, which outlives the server; what it says is kept in a file."""
     command = [sys.executable, "-m", "mlops_kit.cli", *verb, "--project", str(project.root)]
 
     def follow() -> None:
@@ -359,8 +333,6 @@ def asked_for(project: configs.Project, by: str, said: dict[str, str]) -> str:
     RunFailed
         If a retraining is on its way already.
     """
-    from mlops_kit import watch
-
     made = watch.ask(project, by, *told(said, "reason"))
     apart(project, project.path(".mlops") / "watch.log", "watch", "--once", "--as-of", made.moment)
     return "A new version is being made; the page says what becomes of it."
@@ -374,8 +346,6 @@ def gone_back(project: configs.Project, by: str, said: dict[str, str]) -> str:
     RunFailed
         If another one serves by now.
     """
-    from mlops_kit import decisions, tracking
-
     version, reason = told(said, "version", "reason")
     present = decisions.current(project)
     if present is None or present.version != version:
