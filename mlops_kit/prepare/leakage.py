@@ -5,15 +5,13 @@ To add a check: a function that returns a Verdict, and its call in ``checks``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import sources
 from mlops_kit.config import Config, Project
 from mlops_kit.features import offline
+from mlops_kit.late import np, pd, stats
 from mlops_kit.results import Verdict, number
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ROWS = 20  # fewer common rows say nothing
 COMPARED = 20_000  # rows, evenly spread or the newest, that tell as much as all
@@ -43,13 +41,11 @@ def known_later(project: Project, frame: pd.DataFrame, history: pd.DataFrame) ->
     if not late:
         return Verdict("known_later", title, "not applicable", "blocks", "mlops.yaml names no column that is known only later.", "none named", "no copy")
     keys = sources.keys(project)
-    features = [c for c in frame.columns if c not in {config.target, config.time, offline.PART, *keys}]
-    found = {f: c for f in features for c in late if f == c}
+    features = sorted((c for c in frame.columns if c not in {config.target, config.time, offline.PART, *keys}), key=lambda c: c not in late)
     aligned = frame[keys].merge(history[[*keys, *late]].drop_duplicates(keys), on=keys, how="left")
     sample = slice(None, None, max(1, len(frame) // PAIRED))
-    for feature in features:
-        copied = next((c for c in late if feature not in found and copies(frame[feature].iloc[sample], aligned[c].iloc[sample])), None)
-        found.update({feature: copied} if copied else {})
+    copied = {f: f if f in late else next((c for c in late if copies(frame[f].iloc[sample], aligned[c].iloc[sample])), None) for f in features}
+    found = {f: c for f, c in copied.items() if c}
     if not found:
         return Verdict("known_later", title, "passed", "blocks", f"None of {len(features)} features is a copy of {', '.join(late)}.", "no copy", "no copy")
     said = ", ".join(f if f == c else f"{f} copies {c}" for f, c in found.items())
@@ -58,17 +54,12 @@ def known_later(project: Project, frame: pd.DataFrame, history: pd.DataFrame) ->
 
 def copies(left: pd.Series, right: pd.Series) -> bool:
     """Whether two columns are the same, or rank the rows alike, where both are known."""
-    import pandas as pd
-
-    a, b = left.reset_index(drop=True), right.reset_index(drop=True)
-    both = a.notna() & b.notna()
-    a, b = a[both], b[both]
-    if len(a) < ROWS or b.nunique() < 2 or a.nunique() < 2:
+    known = pd.DataFrame({"left": left.array, "right": right.array}).dropna()
+    if len(known) < ROWS or known.nunique().min() < 2:
         return False
-    if pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b):
-        rho = a.astype(float).rank().corr(b.astype(float).rank())
-        return bool(abs(rho) >= RANKED)
-    return bool((a.astype(str) == b.astype(str)).mean() >= SAME)
+    if all(map(pd.api.types.is_numeric_dtype, known.dtypes)):
+        return bool(abs(known.astype(float).corr("spearman").to_numpy()[0, 1]) >= RANKED)
+    return bool((known["left"].astype(str) == known["right"].astype(str)).mean() >= SAME)
 
 
 def one_column(config: Config, frame: pd.DataFrame) -> Verdict:
@@ -97,9 +88,6 @@ def strength(values: pd.Series, target: Any, binary: bool) -> float:
     A missing value ranks below or above all others, whichever tells more. Categories stand for the
     mean target of their rows in the other half, so that a name of each row does not count as a leak.
     """
-    import numpy as np
-    import pandas as pd
-
     if pd.api.types.is_numeric_dtype(values):
         coded: Any = values.astype("float64").to_numpy(na_value=np.nan)
     elif pd.api.types.is_datetime64_any_dtype(values):
@@ -112,30 +100,22 @@ def strength(values: pd.Series, target: Any, binary: bool) -> float:
 
 def encoded(values: Any, target: Any) -> tuple[Any, Any]:
     """Every second row's category as the mean target of the category in the rows between."""
-    import pandas as pd
-
     means = pd.Series(target[1::2]).groupby(values[1::2]).mean()
     return pd.Series(values[::2]).map(means).fillna(target[1::2].mean()).to_numpy(), target[::2]
 
 
 def auc(values: Any, target: Any) -> float:
     """Area under the ROC curve by ranks (Mann-Whitney), the better of both directions; 0.5 for one class."""
-    from scipy.stats import rankdata
-
-    positive = target == 1
-    n, m = int(positive.sum()), int((~positive).sum())
-    if not n or not m:
+    positive, others = values[target == 1], values[target != 1]
+    if not len(positive) or not len(others):
         return 0.5
-    area = (rankdata(values)[positive].sum() - n * (n + 1) / 2) / (n * m)
+    area = stats.mannwhitneyu(positive, others, method="asymptotic").statistic / (len(positive) * len(others))
     return float(max(area, 1 - area))
 
 
 def rho(values: Any, target: Any) -> float:
     """Spearman's |rank correlation|; 0 for a constant."""
-    import numpy as np
-    from scipy.stats import rankdata
-
-    a, b = np.asarray(rankdata(values)), np.asarray(rankdata(target))
+    a, b = stats.rankdata(values), stats.rankdata(target)
     return 0.0 if a.std() == 0 or b.std() == 0 else float(abs(np.corrcoef(a, b)[0, 1]))
 
 

@@ -7,15 +7,12 @@ training on them would be training on the future.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from mlops_kit.config import Config, duration_text
 from mlops_kit.errors import RunFailed
 from mlops_kit.features import offline
+from mlops_kit.late import np, pd
 from mlops_kit.results import Table, percent
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PARTS = ("train", "gap", "test", "unlabelled")
 LEAST = 20  # rows; fewer say nothing about a model
@@ -54,9 +51,6 @@ def split(frame: pd.DataFrame, config: Config, seed: int) -> tuple[pd.DataFrame,
 
 def in_time(frame: pd.DataFrame, config: Config, labelled: pd.Series) -> pd.Series:
     """Newest labelled rows test; before them a gap as long as labels take."""
-    import numpy as np
-    import pandas as pd
-
     times = frame[config.time]
     known = times[labelled]
     if known.empty:
@@ -72,7 +66,6 @@ def in_time(frame: pd.DataFrame, config: Config, labelled: pd.Series) -> pd.Seri
 
 def at_random(frame: pd.DataFrame, config: Config, labelled: pd.Series, seed: int) -> pd.Series:
     """A random share, in the same mix of classes, or of the target's tenths, as the whole."""
-    import pandas as pd
     from sklearn.model_selection import train_test_split
 
     target = frame.loc[labelled, config.target]
@@ -108,8 +101,6 @@ def check(target: pd.Series, parts: pd.Series, config: Config) -> None:
 
 def described(frame: pd.DataFrame, config: Config) -> Table:
     """Rows, mean of the target and period of each part."""
-    import pandas as pd
-
     rows = []
     for part in PARTS:
         mine = frame[frame[offline.PART] == part]
