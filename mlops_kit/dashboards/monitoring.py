@@ -9,11 +9,9 @@ To add a tab: 1. its macro in that template, 2. its key and name in ``Monitoring
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -54,15 +52,11 @@ class Monitoring(Page):
 
     def read(self) -> bool:
         """Read how far the watch has come; whether it has begun."""
+        if serving := decisions.current(self.project):
+            self.about += f" · version {serving.version}"
         for mark in rows(self.project, sa.select(Watch).where(Watch.model == self.config.name)):
             self.found = Watched(self.project, mark, self.most)
         return hasattr(self, "found")
-
-    @property
-    def about(self) -> str:
-        """What the page is of."""
-        serving = None if self.wrong else decisions.current(self.project)
-        return f"{super().about}{f' · version {serving.version}' if serving else ''}"
 
     @cached_property
     def state(self) -> str:
@@ -103,11 +97,6 @@ class Monitoring(Page):
             return "the next pass"
         return f"{ {0: 'today', 1: 'tomorrow'}.get((at.date() - today.date()).days, f'{at:%-d %B}')}, {at:%H:%M}"
 
-    def dearest(self) -> dict[str, Any] | None:
-        """The column that has drifted in the newest window and costs most."""
-        moved = [r for r in self.found.windows[-1].drift if r["word"] == "alert" and r["column"] != "score"]
-        return max(moved, key=lambda r: -math.inf if r["cost"] is None else r["cost"], default=None)
-
     def price(self, value: float) -> str:
         """What a cost amounts to, in words."""
         least, most = self.config.review.margin, self.config.monitor.fall
@@ -138,21 +127,13 @@ class Monitoring(Page):
         picture = draw.columns([(i + 0.5, n, f"{day(a, self.zone)}: {n:,} rows") for i, (a, n) in enumerate(days)], ticks, (low, high), "Rows by day")
         return picture, f"The last {words(len(days), 'day')} up to {full(self.found.upto, self.zone)}. Shaded: eight days of ten, {low:,} – {high:,}."
 
-    def missing(self) -> list[tuple[dict[str, Any], float]]:
-        """The newest window's columns that lack values, or did, and how much more than they did; the worst first."""
-        drift = [r for w in self.found.windows[-1:] for r in w.drift if r["missing_current"] or r["missing_reference"]]
-        return sorted(((r, (r["missing_current"] or 0.0) - (r["missing_reference"] or 0.0)) for r in drift), key=lambda x: -x[1])
-
     def html(self) -> Html:
-        """The whole page."""
+        """The whole page; after everything else what stands behind its cells, for the page is seen before it is clicked."""
         return super().html() + self.sketches()
 
     def sketches(self) -> Html:
-        """The distributions by window and column behind the cells, as data for the page's script, in which no text ends the element.
-
-        After everything else, for the page is seen before it is clicked.
-        """
-        return theme.guarded("What stands behind the cells?", cure=self.again, caller=lambda: theme.part(self.name, "sketches", self)) if self.ready else Html()
+        """The distributions by window and column behind the cells, as data for the page's script, in which no text ends the element."""
+        return theme.part(self.name, "sketches", self)
 
 
 def page(project: config.Project, file: Path | None = None, **asked: str) -> Html:

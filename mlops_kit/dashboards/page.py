@@ -34,6 +34,7 @@ class Page:
     def __init__(self, project: Project, file: Path | None = None) -> None:
         self.project, self.config, self.file = project, project.config, file
         self.zone, self.ready = ZoneInfo(project.config.timezone), False
+        self.title, self.about = PAGES[self.name], f"{self.config.name} · {self.config.target}"
         self.wrong: KitError | None = None
         try:
             self.ready = self.read()
@@ -41,16 +42,6 @@ class Page:
             self.wrong = error
         except (sa.exc.SQLAlchemyError, OSError, ValueError) as error:
             self.wrong = KitError(f"{self.source[0]} cannot be read: {str(error).splitlines()[0]}", *self.source[1:])
-
-    @property
-    def title(self) -> str:
-        """What page this is."""
-        return PAGES[self.name]
-
-    @property
-    def about(self) -> str:
-        """What the page is of."""
-        return f"{self.config.name} · {self.config.target}"
 
     def read(self) -> bool:
         """Read what the page begins with; whether there is anything to show."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from mlops_kit.dashboards import draw, theme, versions
 from mlops_kit.dashboards.page import Page
 from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.versions import Version
-from mlops_kit.database import Opinion, Promotion
 from mlops_kit.metrics import METRICS
 from mlops_kit.results import number, percent
 
@@ -56,17 +54,15 @@ class Review(Page):
     def read(self) -> bool:
         """Choose the two versions; whether there are any."""
         version, against = self.asked
-        self.known, self.present = versions.versions(self.project), decisions.current(self.project)
+        self.known = versions.versions(self.project)
         if not self.known:
             return False
         self.mine = versions.pick(self.known, version) if version else versions.asked_for(self.known)
         self.other = versions.pick(self.known, against) if against else next((v for v in self.known if v.number == self.mine.opponent), None)
+        self.compared = self.other is not None and self.other.number == self.mine.opponent  # judged on the same rows
+        self.promotions, self.opinions = decisions.history(self.project), decisions.opinions(self.project)
+        self.present = next(iter(self.promotions), None)
         return True
-
-    @cached_property
-    def compared(self) -> bool:
-        """Whether the two were judged on the same rows."""
-        return self.other is not None and self.other.number == self.mine.opponent
 
     def state(self) -> tuple[str, str]:
         """The version's state: a colour; a shape and a word."""
@@ -117,18 +113,6 @@ class Review(Page):
         rows = [r for r in versions.records(self.mine.table("slices")) if r["low"] is not None]
         whole = next((r["value"] - METRICS[self.config.headline].gain(r["gap"], 0.0) for r in rows), 0.0)
         return [(r["slice"], r["low"], r["value"], r["high"], f"{number(r['value'])} · {r['rows']:,} rows", COLOURS.get(r["word"], "soft")) for r in rows], whole
-
-    def importance(self) -> list[tuple[str, float, str]]:
-        """What the model goes by: column, what is lost without it, in words."""
-        return [(str(r["feature"]), r["fall"], number(r["fall"])) for r in versions.records(self.mine.table("importance"))[:20]]
-
-    def promotions(self) -> list[Promotion]:
-        """What served, the newest first."""
-        return decisions.history(self.project)
-
-    def opinions(self) -> list[Opinion]:
-        """What was said of any version, the newest first."""
-        return decisions.opinions(self.project)
 
 
 def named(curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]) -> list[draw.Line]:

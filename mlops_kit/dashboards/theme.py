@@ -16,18 +16,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import parse_qsl
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlops_kit.config import resources
 from mlops_kit.dashboards import wording
 from mlops_kit.dashboards.wording import capital, heading, words
 from mlops_kit.errors import KitError
+from mlops_kit.late import pd
 from mlops_kit.results import COLOURS, MARKS, Table, Verdict, Verdicts, cell_html, money, number, percent
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 SHOWN = 4  # verdicts that stand open at the top of the checks, where all is well
 
@@ -62,11 +62,9 @@ def css() -> str:
 @cache
 def templates() -> Environment:
     """The parts' templates with the words they use; a value that is missing is an error and not nothing."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     made = Environment(loader=FileSystemLoader([resources("templates") / "dashboards", folder()]), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701 - it is on
     said = (wording.ago, wording.amount, wording.between, wording.day, wording.duration, wording.ended, wording.full, wording.moment, wording.reason, wording.small, wording.span, capital, heading, words)
-    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, doubts, folded, kept, numeric, seen, tally)}
+    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, folded, kept, numeric, seen)}
     made.filters |= {"json": json.dumps, "pixels": "{:.1f}".format, "places": "{:.2f}".format}
     made.globals |= {"base": base, "guarded": guarded, "relative": os.path.relpath, "served": served, "COLOURS": COLOURS, "MARKS": MARKS}
     made.tests["known"] = lambda value: value is not None and value == value
@@ -105,8 +103,6 @@ def cell(value: Any) -> Html:
 
 def numeric(data: Any) -> list[int]:
     """Which columns of a table hold numbers."""
-    import pandas as pd
-
     return [i for i, t in enumerate(data.dtypes) if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t)]
 
 
@@ -125,27 +121,11 @@ def folded(verdicts: Verdicts) -> tuple[list[Verdict], list[Verdict]]:
     return (order[:few], order[few:]) if len(order) - few > 1 else (order, [])
 
 
-def tally(verdicts: Verdicts) -> str:
-    """How many checks there are, and what they say, in a sentence."""
-    verbs = {"passed": ("passes", "pass"), "failed": ("fails", "fail"), "cannot tell": ("cannot tell",) * 2, "not applicable": ("does not apply", "do not apply")}
-    counts = [(verdicts.count(o), one, many) for o, (one, many) in verbs.items()]  # type: ignore[arg-type]
-    return f"{words(len(verdicts), 'check')}: {', '.join(f'{n} {one if n == 1 else many}' for n, one, many in counts if n)}."
-
-
-def doubts(verdicts: Verdicts) -> str:
-    """What does not speak for a version without blocking it; nothing where all is well."""
-    warned, unsure = sum(v.outcome == "failed" and not v.blocks for v in verdicts), verdicts.count("cannot tell")
-    told = [f"{words(warned, 'check')} {'fails' if warned == 1 else 'fail'} without blocking it"] * bool(warned) + [f"{words(unsure, 'check')} cannot tell yet"] * bool(unsure)
-    return f"{' and '.join(told)}." if told else ""
-
-
 def asked(rehearse: Callable[[], object]) -> dict[str, str]:
     """What a visitor's address asks for (``?version=8``); a kernel made beforehand waits here for its visitor.
 
     Before that it makes the page once for nobody, so that what is slow the first time is over.
     """
-    from urllib.parse import parse_qsl
-
     if os.environ.get("VOILA_PREHEAT") != "True":
         return dict(parse_qsl(os.environ.get("QUERY_STRING", "")))
     with suppress(Exception):  # what goes wrong is told to the visitor

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from mlops_kit import decisions, store
@@ -59,8 +59,7 @@ class Version:
 
     def table(self, name: str) -> Table:
         """A stored table with its sentence."""
-        found: Table = self.read(name)
-        return found
+        return cast(Table, self.read(name))
 
     def grouped(self, name: str, *columns: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
         """The rows of a stored table by what stands in some columns, in their order."""
@@ -89,8 +88,7 @@ class Version:
             old = next((s for s in shown if s.get("numbers")), None)
             if old is not None:
                 return Numbers(old["title"], old["sentence"], tuple(old["numbers"]))
-        found: Numbers = self.read("numbers")
-        return found
+        return cast(Numbers, self.read("numbers"))
 
     @cached_property
     def verdicts(self) -> Verdicts:

@@ -6,9 +6,10 @@ Nothing is computed here that was not stored, but for counts and quantiles that 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -46,8 +47,7 @@ class Stretch:
     @property
     def estimated(self) -> Interval:
         """The headline metric expected without labels."""
-        found: Interval = self.looked["estimated"]
-        return found
+        return cast(Interval, self.looked["estimated"])
 
     def measure(self, metric: str = "") -> dict[str, Any]:
         """The stored row of a metric that the labels gave, of the headline metric where none is named; empty where they did not."""
@@ -152,10 +152,9 @@ class Watched:
     @cached_property
     def made(self) -> dict[str, versions.Version]:
         """The reviewed versions by number; nothing where no run can be read."""
-        try:
+        with suppress(KitError, OSError, ValueError):
             return {v.number: v for v in versions.versions(self.project)}
-        except (KitError, OSError, ValueError):
-            return {}
+        return {}
 
     @cached_property
     def outcomes(self) -> dict[str, versions.Version]:
@@ -181,13 +180,10 @@ class Watched:
     def promised(self, version: str) -> float | None:
         """The headline metric that the review of a version promised."""
         found: float | None = next((r["promised"] for w in self.settled if w.version == version and (r := w.measure()) and r["promised"] is not None), None)
-        if found is not None or version not in self.made:
-            return found
-        try:
-            table = versions.records(self.made[version].table("metrics"))
-        except KitError:
-            return None
-        return next((r["value"] for r in table if r["metric"] == self.config.headline), None)
+        with suppress(KitError):
+            if found is None and version in self.made:
+                return next((r["value"] for r in versions.records(self.made[version].table("metrics")) if r["metric"] == self.config.headline), None)
+        return found
 
     def ask(self, asked: Any) -> list[Any]:
         """The answer to a query of single values."""
@@ -220,10 +216,6 @@ class Watched:
         """The moments of the newest rows whose labels are in, and the moments at which those were known."""
         asked = sa.select(Prediction.moment, Label.known).join(Label, sa.and_(Label.prediction == Prediction.id, Label.counts))
         return self.ask(asked.where(*self.answered).order_by(Prediction.moment.desc()).limit(most))
-
-    def labelled(self) -> str:
-        """The moment of the newest row whose label is in; empty where none is."""
-        return next((m for m, _ in self.labels(1)), "")
 
     @cached_property
     def words(self) -> dict[str, int]:

@@ -55,10 +55,10 @@ def test_every_verdict_stands_in_the_table_once() -> None:
 
 
 def test_counts_are_worded() -> None:
-    assert theme.tally(verdicts("passed", "passed", "failed", "not applicable")) == "4 checks: 2 pass, 1 fails, 1 does not apply."
-    assert theme.doubts(verdicts("failed", "cannot tell", "cannot tell")) == "1 check fails without blocking it and 2 checks cannot tell yet."
-    assert theme.doubts(verdicts("passed")) == ""
-    assert theme.doubts(verdicts("failed", severity="blocks")) == ""
+    assert theme.part("parts", "tally", verdicts("passed", "passed", "failed", "not applicable")) == "4 checks: 2 pass, 1 fails, 1 does not apply."
+    assert theme.part("parts", "doubts", verdicts("failed", "cannot tell", "cannot tell")) == "1 check fails without blocking it and 2 checks cannot tell yet."
+    assert theme.part("parts", "doubts", verdicts("passed")) == ""
+    assert theme.part("parts", "doubts", verdicts("failed", severity="blocks")) == ""
 
 
 def test_a_guarded_card_says_what_failed_and_what_to_do() -> None:
