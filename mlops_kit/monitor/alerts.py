@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,14 @@ def inputs(drift: Table, config: configs.Config) -> Verdict:
     alerts = [f"{r.column} ({r.why})" for r in data[data["word"] == "alert"].itertuples()]
     looks = data[data["word"].isin(["watch", "new category", "infinite"])]["column"].tolist()
     facts = {"alerts": data[data["word"] == "alert"]["column"].tolist(), "watch": looks, "columns": len(data)}
+    count = f"{len(alerts)} of {len(data)} features"
     if alerts:
-        sentence = f"{len(alerts)} of {len(data)} features drifted{', most of all' if len(alerts) > 1 else ':'} {alerts[0]}."
-        return Verdict("drift", title, "failed", "warns", sentence, f"{len(alerts)} of {len(data)} features", limit, "look at the columns; drift alone is no reason to retrain", facts)
+        sentence = f"{count} drifted{', most of all' if len(alerts) > 1 else ':'} {alerts[0]}."
+        return Verdict("drift", title, "failed", "warns", sentence, count, limit, "look at the columns; drift alone is no reason to retrain", facts)
     if (data["word"] == "cannot tell").all():
         return Verdict("drift", title, "cannot tell", "warns", f"Drift cannot be judged: {data['why'].iloc[0]}.", f"{len(data)} features unjudged", limit, "wait for more rows", facts)
     tail = f" Worth a look: {', '.join(looks[:3])}." if looks else ""
-    return Verdict("drift", title, "passed", "warns", f"None of {len(data)} features drifted.{tail}", f"0 of {len(data)} features", limit, "", facts)
+    return Verdict("drift", title, "passed", "warns", f"None of {len(data)} features drifted.{tail}", count, limit, "", facts)
 
 
 def predictions(drift: Table, config: configs.Config) -> Verdict:
@@ -123,20 +125,18 @@ def append(path: Path, lines: Iterable[dict[str, Any]]) -> int:
         How many were added.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         text = path.read_text(encoding="utf-8")
         seen = {identity(x) for x in map(parsed, text.splitlines()) if x is not None}
         fresh = {identity(x): x for x in lines if identity(x) not in seen}
         if fresh:
             torn = "\n" if text and not text.endswith("\n") else ""  # a line cut off by a crash stays alone
             body = "".join(json.dumps(plain(x), ensure_ascii=False, sort_keys=True) + "\n" for x in fresh.values())
-            os.write(handle, (torn + body).encode())
-            os.fsync(handle)
+            file.write(torn + body)
+            file.flush()
+            os.fsync(file.fileno())
         return len(fresh)
-    finally:
-        os.close(handle)
 
 
 def identity(line: dict[str, Any]) -> tuple[str, ...]:
@@ -146,8 +146,6 @@ def identity(line: dict[str, Any]) -> tuple[str, ...]:
 
 def parsed(text: str) -> dict[str, Any] | None:
     """A line of the file, or None if it is torn."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    with suppress(ValueError):
+        return found if isinstance(found := json.loads(text), dict) else None
+    return None

@@ -80,7 +80,7 @@ def cramers_v(reference: Any, current: Any) -> Measured:
     same (n = 4 n₁ n₂ / (n₁ + n₂)), so that V does not shrink when the window is short; for sides of one
     size this is Bergsma's formula as printed. Categories expected fewer than five times are pooled.
     """
-    counts = pooled(*counted(reference, current))
+    counts = pooled(counted(reference, current))
     if counts.shape[1] < 2:
         return Measured(0.0, 0.0, 1.0)
     chi2 = stats.chi2_contingency(counts, correction=False)
@@ -92,15 +92,14 @@ def cramers_v(reference: Any, current: Any) -> Measured:
     return Measured(math.sqrt(phi2), min(1.0, math.sqrt(corrected)), float(chi2.pvalue))
 
 
-def counted(reference: Any, current: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of the reference's commonest categories and of all others together, side by side.
+def counted(reference: Any, current: Any) -> np.ndarray:
+    """Counts of the reference's commonest categories and of all others together, a row a side.
 
     A category the reference has not seen counts among the others.
     """
     first, second = pd.Series(texts(reference)).value_counts(), pd.Series(texts(current)).value_counts()
     top = sorted(first.index, key=lambda v: (-first[v], v))[:LEVELS]
-    rows = [np.append(side.reindex(top, fill_value=0).to_numpy(), side[~side.index.isin(top)].sum()) for side in (first, second)]
-    return rows[0], rows[1]
+    return np.vstack([np.append(side.reindex(top, fill_value=0).to_numpy(), side[~side.index.isin(top)].sum()) for side in (first, second)]).astype(float)
 
 
 def texts(values: Any) -> list[str]:
@@ -108,9 +107,8 @@ def texts(values: Any) -> list[str]:
     return [str(int(v)) if isinstance(v, bool) or (isinstance(v, float) and v.is_integer()) else str(v) for v in getattr(values, "tolist", lambda: values)()]
 
 
-def pooled(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def pooled(both: np.ndarray) -> np.ndarray:
     """A table of two rows in which no category is expected fewer than five times (Cochran's rule), but the pool."""
-    both = np.vstack([first, second]).astype(float)
     expected = both.sum(axis=0) * both.sum(axis=1).min() / both.sum()
     rare = both[:, expected < 5].sum(axis=1, keepdims=True)
     table = np.hstack([both[:, expected >= 5], rare])
@@ -272,13 +270,11 @@ def schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
     changed = [f"{c} ({a} → {b})" for c, (a, b) in pairs.items() if a != b and "empty" not in (a, b)]
     parts = [f"{word}: {', '.join(map(str, names))}" for word, names in (("missing", missing), ("type changed", changed), ("added", added)) if names]
     found = {"missing": missing, "added": added, "changed": changed}
-    if missing or changed:
-        return Verdict("schema", title, "failed", "blocks", f"The columns changed; {'; '.join(parts)}.", "; ".join(parts), "none missing, no type changed", cure, found)
-    tail = f" {len(added)} were added, which no model reads." if added else ""
-    return Verdict("schema", title, "passed", "blocks", f"All {len(reference.columns)} columns are there with their types.{tail}", "; ".join(parts), "none missing, no type changed", "", found)
+    broken, tail = bool(missing or changed), f" {len(added)} were added, which no model reads." if added else ""
+    sentence = f"The columns changed; {'; '.join(parts)}." if broken else f"All {len(reference.columns)} columns are there with their types.{tail}"
+    return Verdict("schema", title, "failed" if broken else "passed", "blocks", sentence, "; ".join(parts), "none missing, no type changed", cure if broken else "", found)
 
 
 def family(values: pd.Series) -> str:
     """Kinds that may stand for one another: whole and broken numbers, codes, booleans."""
-    found = kind(values)
-    return "number" if found in {"number", "code", "boolean"} else found
+    return {"code": "number", "boolean": "number"}.get(found := kind(values), found)

@@ -9,7 +9,7 @@ import math
 
 from mlops_kit import config as configs
 from mlops_kit import features, metrics
-from mlops_kit.late import pd
+from mlops_kit.late import np, pd
 from mlops_kit.results import Interval, Table, number
 
 COLUMNS = ["metric", "value", "low", "high", "rows", "promised"]
@@ -62,8 +62,7 @@ def measured(rows: pd.DataFrame, config: configs.Config, promise: Interval | Non
     known = rows[rows[config.target].notna()]
     found = intervals(known, config, seed)
     data = pd.DataFrame([(n, i.value, i.low, i.high, len(known), promise.value if promise and n == config.headline else None) for n, i in found.items()], columns=COLUMNS)
-    floats = ["value", "low", "high", "promised"]
-    data[floats] = data[floats].astype(float)
+    data = data.astype(dict.fromkeys(("value", "low", "high", "promised"), float))
     waiting = len(rows) - len(known)
     note = f"{number(waiting)} of {number(len(rows))} scored rows have no label yet; they are left out."
     return Table(TITLE, sentence(found[config.headline], known, config, promise), data, notes=(note,))
@@ -74,8 +73,12 @@ def intervals(known: pd.DataFrame, config: configs.Config, seed: int) -> dict[st
     names = list(dict.fromkeys([config.headline, "log_loss" if config.task == "binary" else "rmse"]))
     if known.empty or (config.task == "binary" and known[config.target].nunique() < 2):
         return {n: Interval(None) for n in names}
-    days = known[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d").to_numpy()
-    return metrics.intervals(names, known[config.target].to_numpy(float), known["score"].to_numpy(float), blocks=days, draws=config.review.draws, seed=seed)
+    return metrics.intervals(names, known[config.target].to_numpy(float), known["score"].to_numpy(float), blocks=days(known[config.time], config), draws=config.review.draws, seed=seed)
+
+
+def days(moments: pd.Series, config: configs.Config) -> np.ndarray:
+    """The day of each moment, in the project's zone."""
+    return np.asarray(moments.dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d"))
 
 
 def sentence(headline: Interval, known: pd.DataFrame, config: configs.Config, promise: Interval | None) -> str:
@@ -98,8 +101,7 @@ def by_day(scores: pd.DataFrame, labels: pd.DataFrame, config: configs.Config) -
         return Table(title, "Not applicable: no row was scored.", pd.DataFrame(columns=columns))
     rows = joined(scores, labels, config)
     known = rows[rows[config.target].notna()]
-    days = known[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
-    found = [(pd.Timestamp(str(day)), metrics.value(config.headline, g[config.target].to_numpy(float), g["score"].to_numpy(float)), len(g)) for day, g in known.groupby(days)]
+    found = [(pd.Timestamp(str(day)), metrics.value(config.headline, g[config.target].to_numpy(float), g["score"].to_numpy(float)), len(g)) for day, g in known.groupby(days(known[config.time], config))]
     data = pd.DataFrame(found, columns=columns).dropna(subset=[config.headline]).reset_index(drop=True)
     if data.empty:
         return Table(title, "Cannot tell: there is no day with enough labels.", data)

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from mlops_kit import config as configs
 from mlops_kit import stage as stages
@@ -19,7 +19,7 @@ from mlops_kit.features import names
 from mlops_kit.late import pd
 from mlops_kit.metrics import METRICS
 from mlops_kit.monitor import alerts, drift, estimate
-from mlops_kit.monitor.realised import measured, promised
+from mlops_kit.monitor.realised import days, measured, promised
 from mlops_kit.results import Interval, Table, Verdict, Verdicts, number, plain
 
 JUDGED = ("alert", "watch", "new category", "infinite")  # words of a drift whose cost is worth asking for
@@ -29,7 +29,6 @@ JUDGED = ("alert", "watch", "new category", "infinite")  # words of a drift whos
 class Reference:
     """What a version was judged on: its rows with ``score`` and the target, its promise, its calibration."""
 
-    version: str
     features: list[str]
     rows: pd.DataFrame
     promise: Interval | None
@@ -57,18 +56,13 @@ def reference(project: configs.Project, facts: dict[str, Any]) -> Reference:
     table, judged, quality = (store.read_artifact(run, known[n]) for n in ("features", "judged_scores", "metrics"))
     keys = config.id or ["row_id"]
     rows = table.loc[table["part"] == "test", list(dict.fromkeys([*keys, *names(config, table)]))].merge(judged[[*keys, config.target, drift.SCORE]], on=keys)
-    return Reference(facts["version"], own, rows, promised(quality, config), estimate.calibrator(rows[drift.SCORE], rows[config.target]))
+    return Reference(own, rows, promised(quality, config), estimate.calibrator(rows[drift.SCORE], rows[config.target]))
 
 
 def ended(since: datetime, upto: datetime, length: timedelta) -> list[tuple[datetime, datetime]]:
     """The windows from ``since`` on that have ended by ``upto``: they follow one another without a gap."""
     count = max(0, (upto - since) // length)
     return [(since + i * length, since + (i + 1) * length) for i in range(count)]
-
-
-def days(rows: pd.DataFrame, config: configs.Config) -> Any:
-    """The day of each row, in the project's zone."""
-    return rows["moment"].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d").to_numpy()
 
 
 def look(project: configs.Project, known: Reference, found: pd.DataFrame, inputs: pd.DataFrame) -> dict[str, Any]:
@@ -95,13 +89,12 @@ def look(project: configs.Project, known: Reference, found: pd.DataFrame, inputs
     moved = table.data.loc[table.data["word"].isin(JUDGED), "column"].tolist() if len(table.data) else []
     priced = estimate.costs(known.rows, now, moved, config) if config.task == "binary" and len(found) else {}
     table = Table(table.title, table.sentence, table.data.assign(cost=[priced.get(c, math.nan) for c in table.data["column"]]), notes=table.notes, shown=table.shown)
-    expected = estimate.estimated(found[drift.SCORE], days(found, config), known.calibrated, config, config.seed) if len(found) else Interval(None)
+    expected = estimate.estimated(found[drift.SCORE], days(found["moment"], config), known.calibrated, config, config.seed) if len(found) else Interval(None)
     verdicts = Verdicts.of([schema, alerts.inputs(table, config), alerts.predictions(table, config)])
     sketches = {c: estimate.sketch(before[c], now[c]) for c in before if c in now and len(now)}
     counted = found["version"].value_counts().to_dict()
     sums = {"rows": len(found), "flagged": share(found["decision"]), "mean_score": share(found["score"])}
-    answer: dict[str, Any] = plain({**sums, "estimated": expected, "drift": table, "sketches": sketches, "verdicts": verdicts, "names": counted})
-    return answer
+    return cast(dict[str, Any], plain({**sums, "estimated": expected, "drift": table, "sketches": sketches, "verdicts": verdicts, "names": counted}))
 
 
 def share(values: pd.Series) -> float | None:
@@ -131,8 +124,7 @@ def settle(project: configs.Project, known: Reference, found: pd.DataFrame, look
     far = below(table, looked["estimated"], config)
     verdicts = Verdicts.of([*looked["verdicts"], alerts.performance(table, config), gap(far, gaps_before, table, looked["estimated"], config)])
     labelled = found[found["label"].notna()]
-    answer: dict[str, Any] = plain({"labelled": len(labelled), "realised": table, **spent(labelled, config), "gap": far, "verdicts": verdicts})
-    return answer
+    return cast(dict[str, Any], plain({"labelled": len(labelled), "realised": table, **spent(labelled, config), "gap": far, "verdicts": verdicts}))
 
 
 def spent(labelled: pd.DataFrame, config: configs.Config) -> dict[str, float | None]:

@@ -48,20 +48,12 @@ class Facts:
 Function = Callable[[Facts], str]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A role and the function that says why it applies, or nothing."""
-
-    role: Role
-    function: Function
-
-
-RULES: Registry[Rule] = Registry("retraining rule")
+RULES: Registry[tuple[Role, Function]] = Registry("retraining rule")  # of each its role, and what says why it applies
 
 
 def rule(name: str, role: Role) -> Callable[[Function], Function]:
     """Register the decorated function as a rule."""
-    return lambda function: RULES.register(name)(Rule(role, function)).function
+    return lambda function: RULES.register(name)((role, function))[1]
 
 
 @rule("schema", "stop")
@@ -142,7 +134,7 @@ def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Conf
         ``evidence`` (a dict a rule: rule, role, applies, said) and ``command`` to act on it.
     """
     facts = Facts(drift, realised, alerts, config, rows_labelled, model_age, since_last, pending)
-    said = [{"rule": n, "role": r.role, "said": r.function(facts)} for n, r in RULES.items()]
+    said = [{"rule": name, "role": role, "said": (told := function(facts)), "applies": bool(told)} for name, (role, function) in RULES.items()]
     first = {role: next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "") for role in ("stop", "reason", "guard")}
     if first["stop"]:
         action, reason = "stop", f"No, and stop: {first['stop']}"
@@ -153,8 +145,7 @@ def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Conf
     else:
         action, reason = "keep", f"No: {unmoved(facts)}"
     command = f"mlops run --as-of {config.until.isoformat()}" if config.until else "mlops run"
-    evidence = [{**s, "applies": bool(s["said"])} for s in said]
-    return {"retrain": action == "retrain", "action": action, "reason": reason, "evidence": evidence, "command": command if action == "retrain" else ""}
+    return {"retrain": action == "retrain", "action": action, "reason": reason, "evidence": said, "command": command if action == "retrain" else ""}
 
 
 def unmoved(facts: Facts) -> str:
