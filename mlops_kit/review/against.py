@@ -17,7 +17,7 @@ from typing import Any
 from mlops_kit import metrics
 from mlops_kit.config import Config
 from mlops_kit.late import np, pd
-from mlops_kit.results import Interval, Table, money, number, percent
+from mlops_kit.results import Interval, Table, money, number, percent, plain
 from mlops_kit.review.evidence import NO_CHAMPION, Comparison, days
 from mlops_kit.review.slices import grouped
 from mlops_kit.tracking import answers
@@ -96,7 +96,8 @@ def against(rows: pd.DataFrame, mine: Contender, other: Contender, slices: Table
     held = labelled(rows, mine, other, config)
     data = pd.DataFrame([*costs(held, mine, other, config, seed), *measured(held, config, other, seed), *weakest(held, slices, config, seed)], columns=list(COLUMNS))
     data[["difference", "low", "high", "margin"]] = data[["difference", "low", "high", "margin"]].astype(float)
-    notes = (other.how, margins(data, other, config), *undecided(data))
+    open_ = [f"{r['title']}: {needed(interval(r), r['margin'], r['rows'])}." for r in data[data["verdict"] == "cannot tell"].to_dict("records")]
+    notes = (other.how, margins(data, other, config), *open_)
     return Table(title, sentence(held, data, config), data, {"difference": "positive is better"}, notes, SEEN)
 
 
@@ -135,14 +136,11 @@ def measured(held: pd.DataFrame, config: Config, other: Contender, seed: int) ->
 
 def weakest(held: pd.DataFrame, slices: Table, config: Config, seed: int) -> Iterator[dict[str, Any]]:
     """The line of the slice in which this model is weakest; small slices are left out."""
-    data = slices.frame()
-    data = data[(data["rows"] >= config.review.slice_rows) & data["gap"].notna()] if len(data) else data
-    if data.empty:
-        return
-    worst = data.sort_values(["gap", "column", "group"]).iloc[0]
-    inside = held[grouped(held, worst["column"]) == worst["group"]]
-    gain = metrics.paired_difference(config.headline, inside[config.target], inside["mine"], inside["other"], days(inside, config), config.review.draws, seed)
-    yield line("worst_slice", f"Worst slice: {worst['slice']}", gain, config.review.margin, len(inside), change(config.headline, gain))
+    data = slices.frame().reindex(columns=["slice", "column", "group", "rows", "gap"]).dropna(subset="gap")
+    for worst in data[data["rows"] >= config.review.slice_rows].sort_values(["gap", "column", "group"]).head(1).to_dict("records"):
+        inside = held[grouped(held, worst["column"]) == worst["group"]]
+        gain = metrics.paired_difference(config.headline, inside[config.target], inside["mine"], inside["other"], days(inside, config), config.review.draws, seed)
+        yield line("worst_slice", f"Worst slice: {worst['slice']}", gain, config.review.margin, len(inside), change(config.headline, gain))
 
 
 def stands(gain: Interval, margin: float) -> str:
@@ -210,17 +208,10 @@ def margins(data: pd.DataFrame, other: Contender, config: Config) -> str:
 
 def interval(row: Mapping[Any, Any]) -> Interval:
     """A line's difference with its interval; what is NaN in the table is None here."""
-    value, low, high = (None if math.isnan(row[k]) else float(row[k]) for k in ("difference", "low", "high"))
-    return Interval(value, low, high)
-
-
-def undecided(data: pd.DataFrame) -> Iterator[str]:
-    """For each line that cannot tell: how many rows would decide."""
-    for row in data[data["verdict"] == "cannot tell"].to_dict("records"):
-        yield f"{row['title']}: {needed(interval(row), row['margin'], row['rows'])}."
+    return Interval(*(plain(row[k]) for k in ("difference", "low", "high")))
 
 
 def compared(table: Table, other: Contender, config: Config) -> Comparison:
     """The gain in the headline metric, for the checks; and how it was compared, or why not."""
-    found = [row for row in table.frame().to_dict("records") if row["metric"] == config.headline]
-    return Comparison(interval(found[0]) if found else None, other.how) if other.name else NO_CHAMPION
+    found = next((interval(row) for row in table.frame().to_dict("records") if row["metric"] == config.headline), None)
+    return Comparison(found, other.how) if other.name else NO_CHAMPION

@@ -125,8 +125,8 @@ def installed(name: str) -> str:
 
 def lines(new: Made, old: Made) -> list[tuple[str, str]]:
     """What changed, line by line; what is not known of the champion has no line."""
-    contract = [FILES["contract"]] if moved(new, old, "contract") else []
-    files = [FILES[k] for k in ("features", "mlops_kit") if moved(new, old, k)]
+    moved = [name for part, name in FILES.items() if part in new.parts and new.parts[part] != old.parts.get(part, new.parts[part])]
+    contract, files = [m for m in moved if m == FILES["contract"]], [m for m in moved if m != FILES["contract"]]
     told = [
         ("rows", rows(new, old) if old.rows is not None else ""),
         ("columns", columns(new.columns, old.columns)),
@@ -186,11 +186,6 @@ def cells(new: Mapping[str, list[str]], old: Mapping[str, list[str]]) -> list[st
     """How many code cells of each notebook were changed, added or taken out."""
     counts = {n: sum(max(b - a, d - c) for tag, a, b, c, d in SequenceMatcher(None, old[n], new[n], autojunk=False).get_opcodes() if tag != "equal") for n in new if n in old}
     return [f"{c} {'cell' if c == 1 else 'cells'} in {n}" for n, c in counts.items() if c]
-
-
-def moved(new: Made, old: Made, part: str) -> bool:
-    """Whether files are known to be others than they were."""
-    return part in new.parts and part in old.parts and new.parts[part] != old.parts[part]
 
 
 def sentence(champion: Mapping[str, Any], found: list[tuple[str, str]], there: bool) -> str:

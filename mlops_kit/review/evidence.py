@@ -32,9 +32,6 @@ class Comparison:
     gain: Interval | None
     how: str
 
-    def __str__(self) -> str:
-        return self.how if self.gain is None else f"{self.how} Gain: {self.gain}."
-
 
 NO_CHAMPION = Comparison(None, "There is no champion yet.")
 

@@ -26,8 +26,8 @@ COLUMNS = ("slice", "column", "group", "rows", "mean_target", "value", "low", "h
 
 def coarse(frame: pd.DataFrame, config: Config, known: Sequence[str]) -> list[str]:
     """Features with two to twelve groups that are categories, texts or truth values."""
-    named = [c for c in known if not pd.api.types.is_numeric_dtype(frame[c]) or pd.api.types.is_bool_dtype(frame[c])]
-    named = [c for c in named if not pd.api.types.is_datetime64_any_dtype(frame[c])]
+    types = pd.api.types
+    named = [c for c in known if types.is_bool_dtype(frame[c]) or not (types.is_numeric_dtype(frame[c]) or types.is_datetime64_any_dtype(frame[c]))]
     return [c for c in named if 2 <= frame[c].nunique() <= COARSE and c not in config.hidden]
 
 
@@ -72,7 +72,7 @@ def grouped(frame: pd.DataFrame, column: str) -> pd.Series:
     return frame[column].astype("object").where(frame[column].notna(), MISSING).astype(str)
 
 
-def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: float, blocks: np.ndarray | None, draws: int, seed: int) -> list[dict[str, Any]]:
+def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: float, blocks: np.ndarray | None, draws: int, seed: int) -> list[tuple[Any, ...]]:
     """The groups of one column, the largest first."""
     groups = grouped(frame, column)
     base = float(frame[config.target].mean())
@@ -85,8 +85,8 @@ def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: 
         value = Interval(metrics.value(config.headline, y, s)) if few else metrics.intervals([config.headline], y, s, held, draws, seed)[config.headline]
         mean = float(y.mean())
         gap = metrics.METRICS[config.headline].gain(value.value, whole) if value.value is not None else None
-        named = {"slice": f"{column} = {group}", "column": column, "group": group, "rows": int(count), "mean_target": mean, "value": value.value, "low": value.low, "high": value.high}
-        found.append({**named, "gap": gap, "lift": mean / base if config.task == "binary" and base > 0 else mean - base, "word": word(value, whole, config, few)})
+        lift = mean / base if config.task == "binary" and base > 0 else mean - base
+        found.append((f"{column} = {group}", column, group, int(count), mean, value.value, value.low, value.high, gap, lift, word(value, whole, config, few)))
     return found
 
 
@@ -116,6 +116,4 @@ def sentence(data: pd.DataFrame, config: Config, whole: float, chosen: Sequence[
 
 def note(frame: pd.DataFrame, chosen: Sequence[str], config: Config) -> tuple[str, ...]:
     """What the table leaves out."""
-    hidden = {c: frame[c].nunique(dropna=False) - SHOWN for c in chosen}
-    left = [f"{c}: {n:,} smaller groups are not shown." for c, n in hidden.items() if n > 0]
-    return tuple(left)
+    return tuple(f"{c}: {n:,} smaller groups are not shown." for c in chosen if (n := frame[c].nunique(dropna=False) - SHOWN) > 0)
