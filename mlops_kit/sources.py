@@ -17,24 +17,20 @@ from datetime import datetime, timedelta
 from glob import glob
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit import trace
 from mlops_kit.config import Project, Query, duration
 from mlops_kit.datasets import DATASETS
 from mlops_kit.errors import KitError, RunFailed, nearest
+from mlops_kit.late import Late, np, pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+fsspec = Late("fsspec")
 ROW = "row_id"  # the key of a table that names none
 
 
 def read_csv(url: str, limit: int | None) -> pd.DataFrame:
     """A CSV file, or all that match a glob."""
-    import fsspec
-    import pandas as pd
-
     files = fsspec.open_files(url, "rb", compression="infer")
     if not files:
         raise FileNotFoundError(url)
@@ -42,18 +38,16 @@ def read_csv(url: str, limit: int | None) -> pd.DataFrame:
     for item in files:
         with item as stream:
             parts.append(pd.read_csv(stream, nrows=limit, sep="\t" if item.path.lower().endswith(".tsv") else ","))
-    whole: pd.DataFrame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    return whole
+    return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
 
 
 def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
     """A Parquet file, a folder of them, or a glob."""
-    import fsspec
     import pyarrow.dataset as ds
 
     fs, path = fsspec.core.url_to_fs(url)
-    found: Any = sorted(fs.glob(path)) if any(c in path for c in "*?[") else path
-    if isinstance(found, list) and not found:
+    found = sorted(fs.glob(path)) if any(c in path for c in "*?[") else path
+    if not found:
         raise FileNotFoundError(url)
     table = ds.dataset(found, filesystem=fs, partitioning="hive")
     frame: pd.DataFrame = (table.to_table() if limit is None else table.head(limit)).to_pandas(ignore_metadata=False)
@@ -62,8 +56,6 @@ def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
 
 def read_excel(url: str, limit: int | None) -> pd.DataFrame:
     """The first sheet of an Excel file."""
-    import pandas as pd
-
     return pd.read_excel(url, nrows=limit)
 
 
@@ -103,12 +95,10 @@ def table(url: str, limit: int | None = None, said: str = "", cure: str = "name 
         If it is missing, is of no kind that is known, or cannot be read.
     """
     said = said or repr(url)
-    ending = next((e for e in sorted(READERS, key=len, reverse=True) if url.lower().endswith(e)), None)
-    if ending is None:
-        if not ("://" in url or os.path.isdir(url)):
-            problem = "has an ending that is not known" if os.path.exists(url) else "does not exist"
-            raise KitError(f"{said} {problem}", f"a file ending in {', '.join(READERS)}, a folder of Parquet files, or dataset:{' or dataset:'.join(DATASETS)}", cure)
-        ending = ".parquet"
+    ending = next((e for e in READERS if url.lower().endswith(e)), ".parquet" if "://" in url or os.path.isdir(url) else "")
+    if not ending:
+        problem = "has an ending that is not known" if os.path.exists(url) else "does not exist"
+        raise KitError(f"{said} {problem}", f"a file ending in {', '.join(READERS)}, a folder of Parquet files, or dataset:{' or dataset:'.join(DATASETS)}", cure)
     try:
         if "://" in url:
             trace.unknowable.add(url)
@@ -125,22 +115,17 @@ def table(url: str, limit: int | None = None, said: str = "", cure: str = "name 
 
 def query(source: Query, limit: int | None) -> pd.DataFrame:
     """The rows of a SQL query; ``${NAME}`` in the URL comes from the environment."""
-    import pandas as pd
     import sqlalchemy
 
     trace.unknowable.add("a query")
     missing = [n for n in re.findall(r"\$\{(\w+)\}", source.url) if n not in os.environ]
     if missing:
         raise KitError(f"source.url needs the environment variable {missing[0]!r}, which is not set", "its value in the environment", f"export {missing[0]}=…")
-    engine = sqlalchemy.create_engine(os.path.expandvars(source.url))
     sql = source.sql.rstrip("; \n") if limit is None else f"SELECT * FROM ({source.sql.rstrip('; ')}) AS q LIMIT {limit}"  # noqa: S608 - the project's own query
     try:
-        with engine.connect() as connection:
-            return pd.read_sql(sqlalchemy.text(sql), connection)
+        return pd.read_sql(sqlalchemy.text(sql), os.path.expandvars(source.url))
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise KitError(f"source.sql failed: {str(error).splitlines()[0]}", "a SELECT that the database answers", "edit 'source' in mlops.yaml") from error
-    finally:
-        engine.dispose()
 
 
 def columns(project: Project) -> list[str]:
@@ -192,17 +177,14 @@ def check_columns(project: Project) -> None:
     if project.config.source == "":  # a chain of own notebooks that read for themselves
         return
     config, known = project.config, columns(project)
-    named: list[tuple[str, str]] = [("target", config.target), *(("id", c) for c in config.id)]
-    named += [("time", config.time)] if config.time else []
-    named += [("leave_out", c) for c in config.leave_out] + [("known_later", c) for c in config.known_later]
-    named += [("review.slices", c) for c in config.review.slices if not config.features]
-    named += [(f"known_later.{c}", v) for c, v in config.known_later.items() if not is_duration(v)]
+    lists = {"target": [config.target], "id": config.id, "time": [config.time] if config.time else [], "leave_out": config.leave_out, "known_later": config.known_later, "review.slices": [] if config.features else config.review.slices}
+    named = [*((field, c) for field, names in lists.items() for c in names), *((f"known_later.{c}", v) for c, v in config.known_later.items() if not is_duration(v))]
     said = [f"{field}: column {column!r} is not in the source; expected {nearest(column, known)}" for field, column in named if column not in known]
     if said:
         raise KitError("mlops.yaml does not fit the data:\n  " + "\n  ".join(said), cure="edit mlops.yaml")
 
 
-def is_duration(text: str) -> bool:
+def is_duration(text: str | timedelta) -> bool:
     """Whether a ``known_later`` entry is a delay and not a column."""
     try:
         duration(text)
@@ -216,8 +198,6 @@ def moments(values: pd.Series, name: str, zone: str) -> pd.Series:
 
     Moments that the clock change makes doubtful are taken as the later (standard) ones.
     """
-    import pandas as pd
-
     if pd.api.types.is_numeric_dtype(values) and values.notna().any():  # pandas would take them as nanoseconds since 1970
         raise RunFailed(f"the time column {name!r} holds numbers: {values.dropna().iloc[0]!s}", "dates or ISO 8601 moments", "write them as moments in the source, or name another column under 'time'")
     try:
@@ -227,8 +207,7 @@ def moments(values: pd.Series, name: str, zone: str) -> pd.Series:
         if parsed.isna().sum() > 0.5 * len(values):
             raise RunFailed(f"the time column {name!r} does not hold moments: {values.dropna().iloc[0]!r}", "dates or ISO 8601 moments", "name another column under 'time'") from None
     if parsed.dt.tz is None:
-        ambiguous = parsed.dt.tz_localize(zone, ambiguous=False, nonexistent="shift_forward") if len(parsed) else parsed.dt.tz_localize(zone)
-        parsed = ambiguous
+        parsed = parsed.dt.tz_localize(zone, ambiguous=False, nonexistent="shift_forward")
     return parsed.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
 
 
@@ -237,11 +216,7 @@ def known_at(project: Project, frame: pd.DataFrame, column: str) -> pd.Series:
     config = project.config
     if config.time is None:
         raise KitError(f"{column!r} has no moment: the table has no time column", "'time' in mlops.yaml")
-    rule = config.known_later.get(column)
-    if column == config.target:
-        return frame[config.time] + config.label_delay
-    if rule is None:
-        return frame[config.time]
+    rule = config.label_delay if column == config.target else config.known_later.get(column, timedelta(0))
     return frame[config.time] + duration(rule) if is_duration(rule) else frame[rule]
 
 
@@ -256,8 +231,6 @@ def read(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
     RunFailed
         If the table is empty, or has no row by that moment.
     """
-    import pandas as pd
-
     config = project.config
     frame = raw(project)
     if frame.empty:
@@ -275,8 +248,7 @@ def read(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
             frame[rule] = moments(frame[rule], rule, config.timezone)
     if known_by is not None:
         limit = pd.Timestamp(known_by)
-        frame = frame[~(frame[config.time] >= limit)]
-        frame = masked(project, frame.copy(), limit)
+        frame = masked(project, frame[~(frame[config.time] >= limit)], limit)
     if frame.empty:
         raise RunFailed(f"no row of the source was known by {known_by:%Y-%m-%d %H:%M} UTC", "an as_of after the first rows", "mlops run --as-of …")
     by = [config.time, *keys(project)]
@@ -292,8 +264,6 @@ class History:
 
     def upto(self, known_by: datetime, since: datetime | None = None) -> pd.DataFrame:
         """The rows from ``since`` on as they were known at a moment; as ``read`` gives them, but no row is no error."""
-        import pandas as pd
-
         mark, config = self.files(), self.project.config
         whole = self.whole if self.whole is not None and mark is not None and mark == self.mark else read(self.project)
         self.whole, self.mark = whole, mark
@@ -317,10 +287,7 @@ class History:
 
 def masked(project: Project, frame: pd.DataFrame, limit: Any) -> pd.DataFrame:
     """The rows with the values missing that were not known yet at a moment."""
-    masks = {c: ~(known_at(project, frame, c) <= limit) for c in [project.config.target, *project.config.known_later] if c in frame}
-    for column, hidden in masks.items():
-        frame[column] = frame[column].mask(hidden)
-    return frame
+    return frame.assign(**{c: frame[c].where(known_at(project, frame, c) <= limit) for c in [project.config.target, *project.config.known_later] if c in frame})
 
 
 def in_order(frame: pd.DataFrame, by: list[str]) -> bool:
@@ -340,8 +307,6 @@ def keys(project: Project) -> list[str]:
 
 def newest(project: Project) -> datetime | None:
     """The moment just after the newest row has got its label: the default of ``as_of``."""
-    import pandas as pd
-
     config = project.config
     if config.time is None:
         return None
@@ -376,8 +341,6 @@ def thinned(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:
         return frame
     config = project.config
     if config.time:
-        import numpy as np
-
         test, time = config.split.test, frame[config.time]
         recent = frame[time > time.max() - 3 * test] if isinstance(test, timedelta) else frame
         kept = recent if len(recent) > rows else frame.tail(rows)
@@ -386,6 +349,5 @@ def thinned(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:
 
     target = frame[config.target]
     strata = target.astype(str) if config.task == "binary" and target.value_counts(dropna=False).min() > 1 else None
-    kept, _ = train_test_split(frame, train_size=rows, random_state=config.seed, stratify=strata)
-    drawn: pd.DataFrame = kept.sort_index().reset_index(drop=True)
-    return drawn
+    drawn, _ = train_test_split(np.arange(len(frame)), train_size=rows, random_state=config.seed, stratify=strata)
+    return frame.iloc[np.sort(drawn)].reset_index(drop=True)
