@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from mlops_kit.dashboards.theme import Html, part
 
@@ -28,8 +28,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of a picture: its points, its colour, its name and where that stands (a point's index, pixels below)."""
 
     points: Sequence[tuple[float, float | None]]
@@ -48,8 +47,7 @@ class Line:
         return known[max(-len(known), min(self.at, len(known) - 1))] if self.name and known else None
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A picture's size, the ends of its axes, and the pixels left free beside and above them."""
 
     width: int
@@ -95,8 +93,7 @@ def curve(
     return part("drawings", "curve", frame, lines, label, ticks, levels, word, band, marks, bars, thick, diagonal)
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A cell of a heat map: how deep (0 to 1), what colour, what it says, and what the page's script finds behind it."""
 
     depth: float

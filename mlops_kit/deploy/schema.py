@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mlops_kit import contract, sources
 from mlops_kit.config import Project
@@ -30,8 +29,7 @@ MOMENT = re.compile(rf"^{YEAR}-{DAY}([T ]{TIME}(:[0-5][0-9](\.[0-9]{{1,9}})?)?(Z
 Problem = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A column as a row may give it; without ``needed`` it may be null or left out."""
 
     name: str

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit import features, sources
 from mlops_kit.config import Config
@@ -199,8 +198,7 @@ def target_by_group(frame: pd.DataFrame, config: Config, columns: Sequence[str] 
     return Table(title, f"{ends}. {clear} of {len(data)} groups lie clear of the {number(mean)} overall.", data, unit(config), (ALONE,))
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What the signs look at: a column, its kind and role, rows, known values, distinct values."""
 
     values: Any

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mlops_kit import config as configs
@@ -42,8 +41,7 @@ class Measured(NamedTuple):
 Test = Callable[[Any, Any], Measured]
 
 
-@dataclass(frozen=True)
-class DriftTest:
+class DriftTest(NamedTuple):
     """A test and the kinds of column it is for."""
 
     kinds: tuple[str, ...]

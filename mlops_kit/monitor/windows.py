@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from mlops_kit import config as configs
 from mlops_kit import stage as stages
@@ -25,8 +24,7 @@ from mlops_kit.results import Interval, Table, Verdict, Verdicts, number, plain
 JUDGED = ("alert", "watch", "new category", "infinite")  # words of a drift whose cost is worth asking for
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """What a version was judged on: its rows with ``score`` and the target, its promise, its calibration."""
 
     features: list[str]

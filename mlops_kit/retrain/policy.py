@@ -10,9 +10,8 @@ role)`` above it with the role "stop", "reason" or "guard"; its word then counts
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mlops_kit import config as configs
 from mlops_kit.config import duration_text
@@ -23,8 +22,7 @@ from mlops_kit.results import Outcome, Table, Verdict, Verdicts
 Role = Literal["stop", "reason", "guard"]
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """All that a rule may look at."""
 
     drift: Table

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
@@ -29,8 +28,7 @@ SEEN = ("title", "text", "difference", "low", "high", "margin", "verdict", "rows
 VERDICTS = ("better", "no worse", "cannot tell", "worse")
 
 
-@dataclass(frozen=True)
-class Contender:
+class Contender(NamedTuple):
     """A model on the judged rows: its name in sentences, its scores, its threshold, the model itself.
 
     One without scores cannot be compared; ``how`` says why, or how the scores came about.

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from mlops_kit.metrics import METRICS
 from mlops_kit.registry import Registry
@@ -25,8 +25,7 @@ STANDING: dict[str, Outcome] = {"better": "passed", "no worse": "passed", "worse
 FEWEST_OF_A_CLASS = 10  # rows of the rarer class under which no metric of two classes is steady
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """A named question to the evidence; ``task`` is empty where it fits every task."""
 
     name: str

@@ -6,7 +6,7 @@ resampled by the day of the project's zone where rows have a moment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlops_kit import metrics
 from mlops_kit.config import Config
@@ -17,16 +17,14 @@ from mlops_kit.results import Interval, Table, number
 BASELINES = {"baseline_linear": "a linear model", "baseline_constant": "a constant"}
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """How far the refitted model answers like the judged one, on the same rows."""
 
     rank: float
     shift: float
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """The paired gain over the champion, or None; and how it was compared, or why not."""
 
     gain: Interval | None
@@ -36,8 +34,7 @@ class Comparison:
 NO_CHAMPION = Comparison(None, "There is no champion yet.")
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """All that a check may look at; made by ``evidence``.
 
     ``gains`` holds the paired gain in the headline metric over each baseline, ``comparison`` the one

@@ -15,9 +15,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
@@ -39,8 +38,7 @@ QUIET = 10  # seconds between two plain lines of progress
 SPACE = 1  # raise it when a space or the way of trying changes: older studies are then left alone
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What every trial of a search shares."""
 
     rows: pd.DataFrame

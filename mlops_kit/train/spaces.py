@@ -12,8 +12,7 @@ then on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.late import Late, pd
@@ -30,14 +29,13 @@ THREADS = 2
 SMALL = 5_000  # rows below which threads cost more than they bring
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """Where a parameter is searched, in whole numbers if both ends are: evenly, or as ``how`` says; and its default."""
 
     low: float
     high: float
     default: float
-    how: Params = field(default_factory=dict)
+    how: Params = {}
 
     def suggest(self, trial: Any, name: str) -> float:
         """What a trial of Optuna's takes from it."""
@@ -49,14 +47,13 @@ class Range:
 LOG, BY_20, BY_50 = {"log": True}, {"step": 20}, {"step": 50}
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """A kind of model: its tasks, its space, and how it is built."""
 
     name: str
     title: str
     build: Callable[[Params, str, pd.DataFrame, list[str], int], Any]
-    space: dict[str, Range] = field(default_factory=dict)
+    space: dict[str, Range] = {}
     tasks: tuple[str, ...] = TASKS
     searched: bool = True
 
