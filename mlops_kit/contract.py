@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops_kit import trace
-from mlops_kit.config import Config, Loader
+from mlops_kit.config import Config, read_yaml
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.late import Late, np, pd
 from mlops_kit.results import Result, number, percent
@@ -30,6 +30,8 @@ from mlops_kit.store import write_text
 
 pa = Late("pandera.pandas")
 Kind = Literal["number", "integer", "text", "boolean", "moment", "empty"]
+# By pandas' word for what a column holds.
+KINDS: dict[str, Kind] = {"boolean": "boolean", "integer": "integer", "floating": "number", "decimal": "number", "mixed-integer-float": "number", "complex": "number", "date": "moment", "datetime": "moment", "datetime64": "moment"}
 A = {"number": "a number", "integer": "a whole number", "text": "text", "boolean": "true or false", "moment": "a moment"}
 GONE, HOLLOW, SPARSE, OTHER = "the column is there", "not all of it is missing", "missing in at most {}", "the column holds {}"
 MISSING = "not missing"
@@ -69,7 +71,7 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    unique: list[str] = Field(default_factory=list, description="Columns that together name a row")
+    unique: list[str] = Field([], description="Columns that together name a row")
     columns: dict[str, Column] = Field(description="Each column by name")
 
 
@@ -108,17 +110,12 @@ def infer(frame: pd.DataFrame, config: Config) -> Contract:
 
 def kind_of(values: pd.Series) -> Kind:
     """What a column holds: by its type, and by its values where the type does not tell."""
-    types = pd.api.types
     filled = values.dropna()
     if filled.empty:
         return "empty"
-    for held, test in (("boolean", types.is_bool_dtype), ("integer", types.is_integer_dtype), ("number", types.is_numeric_dtype), ("moment", types.is_datetime64_any_dtype)):
-        if test(values.dtype):
-            return held  # type: ignore[return-value]
-    seen = types.infer_dtype(filled, skipna=True)
-    known: dict[str, Kind] = {"boolean": "boolean", "integer": "integer", "floating": "number", "decimal": "number", "mixed-integer-float": "number", "date": "moment", "datetime": "moment"}
-    if seen in known:
-        return known[seen]
+    seen = "boolean" if pd.api.types.is_bool_dtype(values.dtype) else pd.api.types.infer_dtype(filled, skipna=True)
+    if seen in KINDS:
+        return KINDS[seen]
     text = filled.astype(str)
     # 01234 is a code, not a number: made a number it would lose its zero
     if not text.str.match(r"0\d").any() and pd.to_numeric(text, errors="coerce").notna().mean() >= NUMERIC_TEXT:
@@ -182,10 +179,7 @@ def loaded(path: Path, changed: int, size: int) -> Contract:
     """The contract in a file as it is now."""
     cure = f"edit {path.name}, or take it away: the next run infers it anew"
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
-        return Contract.model_validate(data or {})
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise KitError(f"{path.name} is not YAML: {' '.join(str(error).split())}", "keys and values, 'name: value'", cure) from error
+        return Contract.model_validate(read_yaml(path, cure) or {})
     except ValidationError as error:
         raise KitError(f"{path.name} does not say a contract:\n  " + "\n  ".join(map(_word, error.errors())), cure=cure) from error
 
@@ -201,8 +195,7 @@ def _word(error: Any) -> str:
 
 def save(path: Path, contract: Contract) -> None:
     """Write a contract atomically, with a header for those who edit it."""
-    columns = {n: {k: v for k, v in c.model_dump(exclude_none=True).items() if k != "missing" or v < 1} for n, c in contract.columns.items()}
-    data = {"unique": contract.unique, "columns": columns} if contract.unique else {"columns": columns}
+    data = contract.model_dump(exclude_defaults=True)
     write_text(path, HEADER + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=160))
 
 
@@ -266,11 +259,6 @@ def checks(column: Column) -> Iterator[Any]:
         yield pa.Check.isin(list(column.allowed), name=f"one of {named}")
 
 
-def schema(contract: Contract) -> Any:
-    """The contract as a pandera schema."""
-    columns = {n: pa.Column(None, checks=list(checks(c)), nullable=c.missing > 0 or c.type == "empty", name=n) for n, c in contract.columns.items()}
-    return pa.DataFrameSchema(columns)
-
 
 def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tuple[Report, pd.DataFrame, pd.DataFrame]:
     """Hold rows to a contract: every failure at once.
@@ -312,9 +300,10 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
 def failures(made: pd.DataFrame, contract: Contract, wrong: set[str]) -> Iterator[tuple[str, str, Any]]:
     """What pandera finds: column, rule in words, positions of the rows (all, where none is to blame)."""
     everywhere = np.arange(len(made))
-    sound = Contract(columns={n: c for n, c in contract.columns.items() if n not in wrong and (len(made) or n not in made)})
+    sound = {n: c for n, c in contract.columns.items() if n not in wrong and (len(made) or n not in made)}
+    schema = pa.DataFrameSchema({n: pa.Column(None, checks=list(checks(c)), nullable=c.missing > 0 or c.type == "empty", name=n) for n, c in sound.items()})
     try:
-        schema(sound).validate(made, lazy=True)
+        schema.validate(made, lazy=True)
     except pa.errors.SchemaErrors as errors:
         for error in errors.schema_errors:
             where: Any = error.failure_cases
