@@ -104,7 +104,7 @@ def run(project: Project, chosen: list[str], given: chain.Values, force: bool, n
         made = chain.run(project, [s for s in chosen if s not in apart], given, force, note, say, facts=facts, stop=stop)
         folder = project.reports / made["run"]
         if made["status"] == "succeeded":
-            each(project, folder, made, chosen, (given, force, note), say, stop, keep_going)
+            each(project, folder, made, (given, force, note), say, stop, keep_going)
     finally:
         kernels.keep = kept
         kernels.release()
@@ -122,7 +122,7 @@ def branch(project: Project, given: chain.Values, values: dict[str, Any]) -> tup
     return project.with_values("the branch", branch=slug(values), run={**project.config.run.model_dump(), "jobs": 1}, **wide), laid
 
 
-def each(project: Project, folder: Path, made: dict[str, Any], chosen: list[str], how: tuple[chain.Values, bool, str], say: Say, stop: threading.Event, keep_going: bool) -> None:
+def each(project: Project, folder: Path, made: dict[str, Any], how: tuple[chain.Values, bool, str], say: Say, stop: threading.Event, keep_going: bool) -> None:
     """Run all branches, as many at once as there is room for, and file what became of them."""
     given, force, note = how
     failed = threading.Event()
@@ -132,7 +132,7 @@ def each(project: Project, folder: Path, made: dict[str, Any], chosen: list[str]
             return
         mine, laid = branch(project, given, found["values"])
         name = f"{made['run']}.{found['name']}"
-        done = chain.run(mine, chosen, laid, force, f"{note} {found['name']}".strip(), partial(prefixed, say, found["name"]), folder=folder / BRANCHES / name, facts={"run": name, "branch": found["name"]}, stop=stop)
+        done = chain.run(mine, made["apart"], laid, force, f"{note} {found['name']}".strip(), partial(prefixed, say, found["name"]), folder=folder / BRANCHES / name, facts={"run": name, "branch": found["name"]}, stop=stop)
         found.update(told(done), run=name)
         if done["status"] not in {"succeeded", WAITING}:
             failed.set()

@@ -89,6 +89,7 @@ class Nursery:
         command = [sys.executable, "-c", COMMAND, json.dumps(list(names))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**QUIET, **UNCHECKED, **os.environ}, cwd="/", start_new_session=True)
         self.number, self.lock = itertools.count(), threading.Lock()
+        self.gone = False
         self.asked: dict[int, tuple[threading.Event, list[Child]]] = {}
         self.children: dict[int, Child] = {}
         self.ear = threading.Thread(target=self.listen, daemon=True, name="nursery")
@@ -109,8 +110,10 @@ class Nursery:
         self.process.stdout.close()
         for child in self.children.values():
             child.end(-signal.SIGKILL)
-        for event, _ in self.asked.values():
-            event.set()
+        with self.lock:  # who asks later is told at once
+            self.gone = True
+            for event, _ in self.asked.values():
+                event.set()
 
     def start(self, cwd: str, env: dict[str, str], log: str, **what: Any) -> Child:
         """Ask for a child and wait until it is there.
@@ -130,6 +133,8 @@ class Nursery:
                 self.process.stdin.write(json.dumps({"id": number, "cwd": cwd, "env": env, "log": log, **what}).encode() + b"\n")
                 self.process.stdin.flush()
             except OSError:
+                event.set()
+            if self.gone:
                 event.set()
         event.wait()
         if not found:

@@ -44,6 +44,8 @@ def load(name: str, rest: list[str], children: dict[int, str]) -> None:
     try:
         importlib.import_module(name)
     except Exception:  # noqa: BLE001 - whatever it is, the notebook that imports it will say it
+        for part in [m for m in set(sys.modules) - known if m.startswith(f"{name.partition('.')[0]}.") and name.partition(".")[0] not in sys.modules]:
+            del sys.modules[part]  # half of a package would fail there with another word
         return
     trace.imports.adopt(name, known)
     if threading.active_count() > threads:
@@ -57,7 +59,7 @@ def serve(names: list[str]) -> None:
     children: dict[int, str] = {}
     ended: dict[int, int] = {}
     process_control(ADOPT, 1)
-    signal.signal(signal.SIGCHLD, lambda number, frame: reap(children, ended))  # in the midst of an import too
+    signal.signal(signal.SIGCHLD, lambda number, frame: reap(children, ended))  # in the midst of an import too, or of itself
     for number in SIGNALS:  # the run decides what a Ctrl-C means for its kernels
         signal.signal(number, signal.SIG_IGN)
     first = names.index(LATER) if LATER in names else len(names)
@@ -95,9 +97,10 @@ def start(asked: dict[str, Any]) -> int:
             command = [sys.executable, "-c", COMMAND, "--kernel", asked["connection"]]
             pid = subprocess.Popen(command, env=asked["env"], cwd=asked["cwd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True).pid
     else:
+        home = os.getpid()
         pid = os.fork()
         if pid == 0:
-            grown(asked)
+            grown(asked, home)
     tell(id=asked["id"], pid=pid)
     return pid
 
@@ -113,7 +116,7 @@ def reap(children: dict[int, str], ended: dict[int, int]) -> None:
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             ended[found[0]] = os.waitstatus_to_exitcode(found[1])
-    for pid in [p for p in children if p in ended]:
+    for pid in [p for p in tuple(children) if p in ended]:  # a copy, for a child that ends meanwhile is taken out
         if mark := children.pop(pid, ""):
             sweep([pid], mark)
             tell(pid=pid, status=ended[pid])
@@ -138,11 +141,11 @@ def process_control(what: int, value: int) -> None:
         ctypes.CDLL(None).prctl(what, value)
 
 
-def grown(asked: dict[str, Any]) -> None:
+def grown(asked: dict[str, Any], home: int) -> None:
     """In the child: be a process of its own, do what is asked, and end."""
     status = 1
     try:
-        leave_home(asked)
+        leave_home(asked, home)
         if "connection" in asked:
             kernel(asked["connection"])
         else:
@@ -158,13 +161,12 @@ def grown(asked: dict[str, Any]) -> None:
         os._exit(status)
 
 
-def leave_home(asked: dict[str, Any]) -> None:
-    """Own session, streams, environment, folder and random numbers; die with the nursery."""
+def leave_home(asked: dict[str, Any], home: int) -> None:
+    """Own session, streams, environment, folder and random numbers; die with the nursery, which is process ``home``."""
     os.setsid()
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    home = os.getppid()
     process_control(FOLLOW, signal.SIGKILL)
     if os.getppid() != home:
         os._exit(1)

@@ -144,12 +144,12 @@ def contents(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def carried(now: fingerprint.Now, history: History, stage: str) -> tuple[Path, Mapping[str, Any]] | None:
-    """A stage that was not chosen, as the newest run of the same sample, moment and branch has it, if all it wrote is as it was."""
+    """A stage that was not chosen, as the newest run of the same sample and moment, in a branch the same one or none, has it, if all it wrote is as it was."""
     config = now.project.config
-    wanted = [config.sample, config.as_of.isoformat() if config.as_of else None, config.branch]
+    wanted = [config.sample, config.as_of.isoformat() if config.as_of else None]
     for folder, made in history:
         entry = made["stages"].get(stage, {})
-        if [made["sample"], made["as_of"], made.get("branch", "")] == wanted and entry.get("status") in DONE and not [*fingerprint.broken(folder, entry.get("artifacts", {}), now.hashes)]:
+        if [made["sample"], made["as_of"]] == wanted and made.get("branch", "") in {"", config.branch} and entry.get("status") in DONE and not [*fingerprint.broken(folder, entry.get("artifacts", {}), now.hashes)]:
             return folder, entry
     return None
 

@@ -15,10 +15,10 @@ from mlops_kit.pipeline import branches, manifest, plan, report, run
 from .conftest import write
 
 
-def spread(home: Path, *each: str, keep_going: bool = False) -> dict[str, Any]:
+def spread(home: Path, *each: str, keep_going: bool = False, force: bool = False) -> dict[str, Any]:
     project = config.load(home)
     varied = branches.grid(project, list(each))
-    return branches.run(project, run.selected(project), {}, False, "", lambda text, passing=False: None, varied, keep_going)
+    return branches.run(project, run.selected(project), {}, force, "", lambda text, passing=False: None, varied, keep_going)
 
 
 def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alone(tiny: Path) -> None:
@@ -39,6 +39,9 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     assert error is not None and error.exit_code == 1 and "branch k=5 failed: ValueError: five" in str(error)
     again = spread(tiny, "second.k=1,2")
     assert again["status"] == "succeeded" and [b["seconds"] for b in again["branches"]] == [0, 0]
+    forced = spread(tiny, "second.k=1", force=True)
+    found = manifest.read(tiny / "reports" / forced["run"] / plan.BRANCHES / f"{forced['run']}.k=1")["stages"]
+    assert [(e["status"], e["reason"]) for e in found.values()] == [("skipped", f"as in {forced['run']}"), ("succeeded", ""), ("succeeded", "")]
 
 
 def test_without_keep_going_no_branch_is_started_after_a_failure(tiny: Path) -> None:

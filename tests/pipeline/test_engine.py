@@ -97,6 +97,8 @@ def narrow() -> Iterator[Path]:
     except OSError:
         pytest.skip("only root may make a control group")
     yield group / "cgroup.procs"
+    while (group / "cgroup.procs").read_text().strip():  # what was killed is not gone at once
+        time.sleep(0.02)
     group.rmdir()
 
 

@@ -23,7 +23,7 @@ from mlops_kit.pipeline import engine, kernels
 
 from . import chains
 
-LIBRARIES = ("threaded", "probe", "sklearn.ensemble", "lightgbm", "pyarrow.parquet", "duckdb", "optuna", "mlflow")
+LIBRARIES = ("half", "threaded", "probe", "sklearn.ensemble", "lightgbm", "pyarrow.parquet", "duckdb", "optuna", "mlflow")
 PROBE = """
 import gc, os, sys, threading, time
 def ready(): return gc.get_freeze_count() > 0
@@ -40,6 +40,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kernels.Nursery]:
     folder = tmp_path_factory.mktemp("modules")
     (folder / "threaded.py").write_text("import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
     (folder / "probe.py").write_text(PROBE)
+    (folder / "half").mkdir()
+    (folder / "half" / "__init__.py").write_text("import half.part\n1 / 0\n")
+    (folder / "half" / "part.py").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         made = kernels.Nursery(LIBRARIES)
@@ -97,7 +100,7 @@ def test_kernels_do_not_share_random_numbers(tmp_path: Path) -> None:
 
 def test_a_module_that_starts_a_thread_is_left_out(warm: kernels.Nursery, tmp_path: Path) -> None:
     held = warm.call("probe:modules", cwd=str(tmp_path), log=str(tmp_path / "log"))
-    assert {"lightgbm", "mlflow", "probe"} <= set(held) and "threaded" not in held
+    assert {"lightgbm", "mlflow", "probe"} <= set(held) and not {"threaded", "half", "half.part"} & set(held)
     code = "import sys, threading\nprint('lightgbm' in sys.modules, 'threaded' in sys.modules)\nimport threaded\nprint(sum(t.name.startswith('Thread-') for t in threading.enumerate()))"
     assert ran(tmp_path, code)[0].split()[:2] == ["True", "False"]
 
