@@ -362,8 +362,7 @@ class Config(Section):
 
     def utc(self, when: datetime) -> datetime:
         """A moment in UTC, read in the project's zone if it has none of its own."""
-        zoned = when if when.tzinfo else when.replace(tzinfo=ZoneInfo(self.timezone))
-        return zoned.astimezone(UTC)
+        return (when if when.tzinfo else when.replace(tzinfo=ZoneInfo(self.timezone))).astimezone(UTC)
 
     @property
     def has_time(self) -> bool:
@@ -478,8 +477,7 @@ def find(start: str | Path | None = None) -> Path:
     """The project's folder: ``start``, MLOPS_PROJECT, or the nearest one above here with ``mlops.yaml``."""
     named = start or os.environ.get("MLOPS_PROJECT")
     begin = Path(named or ".").expanduser().resolve()
-    if named and begin.is_file():
-        begin = begin.parent
+    begin = begin.parent if begin.is_file() else begin
     for folder in [begin] if named else [begin, *begin.parents]:
         if (folder / FILE).is_file():
             return folder

@@ -10,16 +10,16 @@ takes ``limit`` (rows to read; None: all) so that its columns can be told withou
 from __future__ import annotations
 
 import importlib.metadata
+import io
+import zipfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlops_kit import trace
 from mlops_kit.errors import KitError
+from mlops_kit.late import pd
 from mlops_kit.registry import Registry
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DATASETS: Registry[Callable[[int | None], pd.DataFrame]] = Registry("dataset")
 LATE = 15  # minutes after which an arrival counts as late
@@ -44,11 +44,6 @@ def nycflights_table(table: str, limit: int | None = None) -> pd.DataFrame:
     Arrow reads the flights ten times as fast as pandas does; the first ``limit`` rows need no more
     than the file's first lines.
     """
-    import io
-    import zipfile
-    from itertools import islice
-
-    import pandas as pd
     from pyarrow import csv
 
     path = nycflights(table)
@@ -74,7 +69,6 @@ def flights(limit: int | None = None) -> pd.DataFrame:
     ``late`` is whether it arrived more than 15 minutes late (missing: it never arrived).
     ``flight_id`` names the row.
     """
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 

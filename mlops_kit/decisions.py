@@ -72,15 +72,11 @@ def say(project: Project, facts: dict[str, Any], word: Word, by: str, why: str, 
     if word == "approved":
         fit(facts)
     made = Opinion(project.config.name, facts["version"], facts["model_hash"], facts["evidence_hash"], word, by, why.strip(), now())
-    if seen is not None:
-        return alone(project, made, seen)
-    with session(project) as opened:
-        opened.add(made)
-    return made
+    return alone(project, made, seen)
 
 
-def alone(project: Project, made: Opinion, seen: int) -> Opinion:
-    """Record an opinion if nobody has said anything of the version since ``seen``: of two at once one is written.
+def alone(project: Project, made: Opinion, seen: int | None) -> Opinion:
+    """Record an opinion, if ``seen`` is given only if nobody has said anything of the version since: of two at once one is written.
 
     One statement asks and writes, which SQLite does whole. PostgreSQL does so only if told to (SERIALIZABLE),
     and may then turn away all but one, or all; who was turned away asks again.
@@ -88,7 +84,8 @@ def alone(project: Project, made: Opinion, seen: int) -> Opinion:
     held = {c.name: getattr(made, c.name) for c in Opinion.__table__.columns if c.name != "id"}
     same = (Opinion.model == made.model, Opinion.version == made.version)
     last = sa.select(sa.func.coalesce(sa.func.max(Opinion.id), 0)).where(*same).scalar_subquery()
-    written = sa.insert(Opinion).from_select(list(held), sa.select(*(sa.literal(v) for v in held.values())).where(last == seen)).returning(Opinion.id)
+    unseen = sa.true() if seen is None else last == seen
+    written = sa.insert(Opinion).from_select(list(held), sa.select(*(sa.literal(v) for v in held.values())).where(unseen)).returning(Opinion.id)
     for _ in range(20):
         with suppress(sa.exc.OperationalError), session(project) as opened:
             number = opened.connection(execution_options={"isolation_level": "SERIALIZABLE"}).execute(written).scalar()

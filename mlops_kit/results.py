@@ -79,8 +79,6 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if hasattr(value, "iterrows"):
         return {"__frame__": {"columns": list(map(str, value.columns)), "rows": plain(value.to_numpy(dtype=object).tolist())}}
-    if hasattr(value, "item") and getattr(value, "ndim", None) in (0, None):
-        return plain(value.item())
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
@@ -98,12 +96,11 @@ def revive(value: Any) -> Any:
         return value
     if set(value) == {"__frame__"}:
         return pd.DataFrame(value["__frame__"]["rows"], columns=value["__frame__"]["columns"])
-    inner = {k: revive(v) for k, v in value.items() if k != "__kind__"}
-    if "__kind__" not in value:
+    inner = {k: revive(v) for k, v in value.items()}
+    if "__kind__" not in inner:
         return inner
-    cls = KINDS[value["__kind__"]]
-    known = {f.name for f in fields(cls)}
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in inner.items() if k in known})
+    cls = KINDS[inner["__kind__"]]
+    return cls(**{f.name: tuple(v) if isinstance(v := inner[f.name], list) else v for f in fields(cls) if f.name in inner})
 
 
 class Filed:
@@ -309,8 +306,7 @@ class Verdicts(Result):
         counts = [f"{self.count(o)} {o}" for o in MARKS if self.count(o)]  # type: ignore[arg-type]
         blocking = next((v for v in self.items if v.blocks), None)
         tail = f" What blocks: {blocking.sentence}" if blocking else ""
-        noun = "check" if len(self.items) == 1 else "checks"
-        return f"{len(self.items)} {noun}: {', '.join(counts) or 'none ran'}.{tail}"
+        return f"{len(self.items)} check{'' if len(self.items) == 1 else 's'}: {', '.join(counts) or 'none ran'}.{tail}"
 
     def frame(self) -> pd.DataFrame:
         """A row a verdict: result, check, found, limit, what to do."""

@@ -17,15 +17,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from mlops_kit.errors import KitError, RunFailed, nearest
+from mlops_kit.late import pd
 from mlops_kit.results import plain, revive
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Artifact(BaseModel):
@@ -90,8 +88,6 @@ def table_hash(frame: pd.DataFrame, volatile: Iterable[str] = ()) -> str:
 
     Missing is one value, whatever stands for it; a category counts as its text.
     """
-    import pandas as pd
-
     digest = hashlib.sha256()
     for column in frame.columns:
         if column in set(volatile):
@@ -190,8 +186,6 @@ def read_artifact(run: Path, artifact: Artifact) -> Any:
     if artifact.kind == "file":
         return path
     if artifact.kind in {"table", "tables"}:
-        import pandas as pd
-
         return pd.read_parquet(path)
     return read_json(path) if artifact.kind == "result" else path.read_text(encoding="utf-8")
 
