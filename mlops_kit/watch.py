@@ -241,13 +241,6 @@ def few_labels(labelled: int, count: int) -> list[incidents.Cause]:
     return [incidents.Cause("labels", "watch", "Labels are missing", f"Only {percent(share)} of {number(count)} rows have their label, though it is due.")] if share < LABELLED else []
 
 
-def moments(config: configs.Config, begin: datetime, until: datetime) -> Iterator[datetime]:
-    """The moments of the passes after ``begin``, the last at ``until``."""
-    at = begin
-    while at < until:
-        at = min(at + config.watch.every, until)
-        yield at
-
 
 @contextmanager
 def alone(project: configs.Project, say: Say) -> Iterator[Watcher]:
@@ -275,7 +268,8 @@ def live(project: configs.Project, since: datetime | None, until: datetime, say:
         begin = datetime.fromisoformat(state.upto)
         if since is not None and stamp(since) < state.since:
             raise KitError(f"the watch began {local(project.config, datetime.fromisoformat(state.since))}, after --since {local(project.config, since)}", "a moment at or after its beginning", "leave --since out: it goes on where it stands")
-        for at in (begin, *moments(project.config, begin, until)):  # a pass that was killed after its mark has its labels and windows still to do
+        passes = pd.date_range(begin, until, freq=project.config.watch.every, inclusive="left")
+        for at in sorted({*passes.to_pydatetime(), max(begin, until)}):  # the first too: a pass that was killed after its mark has its labels and windows still to do
             watcher.once(at)
         return summary(project)
 
@@ -330,7 +324,7 @@ def ask(project: configs.Project, by: str, why: str) -> Retraining:
 
 def summary(project: configs.Project) -> str:
     """How things stand, in a sentence."""
-    made = [w for w in rows(project, sa.select(Window).where(Window.model == project.config.name))]
+    made = rows(project, sa.select(Window).where(Window.model == project.config.name))
     runs = rows(project, sa.select(Retraining).where(Retraining.model == project.config.name, Retraining.run != ""))
     still = rows(project, sa.select(Incident).where(Incident.model == project.config.name, Incident.closed.is_(None)))
     present = decisions.current(project)
