@@ -397,8 +397,7 @@ def order(stages: dict[str, Stage]) -> list[str]:
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
-            circle = " → ".join([*path[path.index(name) :], name])
-            raise ValueError(f"stages need each other in a circle: {circle}; take one of these needs out")
+            raise ValueError(f"stages need each other in a circle: {' → '.join([*path[path.index(name) :], name])}; take one of these needs out")
         if name not in done:
             for need in stages[name].needs:
                 visit(need, (*path, name))
@@ -458,8 +457,7 @@ class Project:
         laid = {k: v for k, v in values.items() if v is not None}
         if not laid:
             return self
-        kept = self.config.model_dump(exclude_unset=True)
-        config = validated({**kept, **laid}, origin)
+        config = validated({**self.config.model_dump(exclude_unset=True), **laid}, origin)
         return Project(self.root, config, {**self.given, **dict.fromkeys(laid, origin)})
 
 
@@ -481,8 +479,7 @@ def find(start: str | Path | None = None) -> Path:
     for folder in [begin] if named else [begin, *begin.parents]:
         if (folder / FILE).is_file():
             return folder
-    where = "in it" if named else "there or in any folder above"
-    raise KitError(f"no {FILE} for {str(begin)!r}", f"a file {FILE} {where}", "change into a project, or name it with --project")
+    raise KitError(f"no {FILE} for {str(begin)!r}", f"a file {FILE} {'in it' if named else 'there or in any folder above'}", "change into a project, or name it with --project")
 
 
 class Loader(yaml.SafeLoader):
@@ -554,8 +551,7 @@ def validated(data: dict[str, Any], origin: str) -> Config:
     except ValidationError as error:
         said = [word(e) for e in error.errors()]
         count = f"{len(said)} mistakes" if len(said) > 1 else "a mistake"
-        place = f"edit {FILE}" if origin == FILE else f"mend {origin}"
-        raise KitError(f"{origin} has {count}:\n  " + "\n  ".join(said), cure=f"{place}; 'mlops config' explains each value") from error
+        raise KitError(f"{origin} has {count}:\n  " + "\n  ".join(said), cure=f"{'edit' if origin == FILE else 'mend'} {origin}; 'mlops config' explains each value") from error
     finally:
         trace.settings.intersection_update(before)  # what the checks above read is no use of it
 
@@ -577,8 +573,7 @@ def word(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: unknown key; expected {nearest(str(place[-1]), known_keys(tuple(place[:-1])))}"
     if error["type"] == "missing":
-        meaning = Config.model_fields[name].description if name in Config.model_fields else ""
-        return f"{name}: missing; expected: {meaning}"
+        return f"{name}: missing; expected: {getattr(Config.model_fields.get(name), 'description', '')}"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected").partition(", unable to parse")[0]
     return f"{name}: {value!r}; {message}" if name else message
 

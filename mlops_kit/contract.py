@@ -145,8 +145,7 @@ def limits(values: pd.Series, held: Kind) -> dict[str, Any]:
     if low == high:
         return {}
     room = ROOM * (high - low)
-    digits = 0 if held == "integer" else max(0, 2 - math.floor(math.log10(high - low)))
-    unit = 10.0**digits
+    unit = 1.0 if held == "integer" else 10.0 ** max(0, 2 - math.floor(math.log10(high - low)))
     least, most = math.floor((low - room) * unit) / unit, math.ceil((high + room) * unit) / unit
     least, most = (0.0 if low >= 0 else least), (0.0 if high <= 0 else most)
     return {"min": int(least), "max": int(most)} if held == "integer" else {"min": least, "max": most}
@@ -188,15 +187,13 @@ def _word(error: Any) -> str:
     """One of pydantic's errors in words."""
     place = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        model = Column if len(error["loc"]) == 3 else Contract
-        return f"{place}: unknown key; expected {nearest(str(error['loc'][-1]), model.model_fields)}"
+        return f"{place}: unknown key; expected {nearest(str(error['loc'][-1]), (Column if len(error['loc']) == 3 else Contract).model_fields)}"
     return f"{place}: {error.get('input')!r}; {error['msg'].replace('Input should be', 'expected')}"
 
 
 def save(path: Path, contract: Contract) -> None:
     """Write a contract atomically, with a header for those who edit it."""
-    data = contract.model_dump(exclude_defaults=True)
-    write_text(path, HEADER + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=160))
+    write_text(path, HEADER + yaml.safe_dump(contract.model_dump(exclude_defaults=True), sort_keys=False, allow_unicode=True, default_flow_style=None, width=160))
 
 
 def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:
@@ -210,8 +207,7 @@ def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:
         odd = (values.notna() & (values % 1 != 0)).fillna(False).astype(bool)
         return values.mask(odd), odd
     if held == "text":
-        text = types.infer_dtype(values, skipna=True) in {"string", "empty", "categorical"}
-        return (values if text else values.map(_text, na_action="ignore")), none
+        return (values if types.infer_dtype(values, skipna=True) in {"string", "empty", "categorical"} else values.map(_text, na_action="ignore")), none
     made: Any
     if held == "moment":
         made = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
@@ -288,8 +284,7 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
     wrong = {name for name, rule, *_ in found if rule.startswith(BREAKS)}
     for name, rule, where in failures(made, contract, wrong):
         # what could not be read is missing from here on, and has been told already
-        told_before = rule == MISSING and name in rows
-        left = where[rows[name].isna().to_numpy()[where]] if told_before else where
+        left = where[rows[name].isna().to_numpy()[where]] if rule == MISSING and name in rows else where
         if len(left) or rule == GONE:
             note(name, rule, left)
     data = pd.DataFrame(found, columns=["column", "rule", "rows", "share", "examples"])
@@ -335,8 +330,7 @@ def told(data: pd.DataFrame, rows: int, bad: int, limit: float, new: list[str]) 
         sentence = f"{number(bad)} of {number(rows)} rows ({percent(share)}) are put aside; most often `{worst['column']}` is not {worst['rule']}."
     else:
         sentence = f"All {number(rows)} rows keep to the contract."
-    notes = (f"not in the contract, and not checked: {', '.join(new)}",) if new else ()
-    return Report(sentence, data, rows - bad, bad, bool(why), notes)
+    return Report(sentence, data, rows - bad, bad, bool(why), (f"not in the contract, and not checked: {', '.join(new)}",) if new else ())
 
 
 def enforce(report: Report) -> None:

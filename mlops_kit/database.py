@@ -175,14 +175,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def stamp(moment: Any) -> str:
+def stamp(moment: datetime) -> str:
     """A zoned moment as text of one width, UTC, to the microsecond: it sorts as the moments do.
 
     >>> stamp(datetime(2013, 7, 1, tzinfo=UTC))
     '2013-07-01T00:00:00.000000+00:00'
     """
-    text: str = moment.astimezone(UTC).isoformat(timespec="microseconds")
-    return text
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def place(project: Project) -> tuple[str, Path | None]:

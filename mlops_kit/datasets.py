@@ -90,7 +90,6 @@ def diabetes(limit: int | None = None) -> pd.DataFrame:
     """442 patients; the target is the progress of the disease a year later (scikit-learn's table, unscaled)."""
     from sklearn.datasets import load_diabetes
 
-    bunch = load_diabetes(as_frame=True, scaled=False)
-    frame: pd.DataFrame = bunch.frame.rename(columns={"target": "progression"})
+    frame: pd.DataFrame = load_diabetes(as_frame=True, scaled=False).frame.rename(columns={"target": "progression"})
     frame.insert(0, "patient", range(1, len(frame) + 1))
     return frame if limit is None else frame.head(limit)

@@ -86,8 +86,7 @@ def misfit(requirement: Requirement) -> str:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return f"{requirement.name} is missing (needs {requirement.specifier or 'any version'})"
-    fits = requirement.specifier.contains(version, prereleases=True)
-    return "" if fits else f"{requirement.name} is {version} (needs {requirement.specifier})"
+    return "" if requirement.specifier.contains(version, prereleases=True) else f"{requirement.name} is {version} (needs {requirement.specifier})"
 
 
 @MACHINE.register("kernel")

@@ -250,8 +250,7 @@ def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int
 def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float) -> np.ndarray:
     """What the decision on each row costs: a false alarm, a miss, or nothing."""
     flagged, y = np.asarray(score, dtype=float) >= threshold, np.asarray(y, dtype=float)
-    costs: np.ndarray = np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y)
-    return costs
+    return np.asarray(np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y))
 
 
 def paired_differences(names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> dict[str, Interval]:

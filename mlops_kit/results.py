@@ -111,8 +111,7 @@ class Filed:
 
     def to_json_dict(self) -> dict[str, Any]:
         """The fields as JSON's own types, with the name of the kind."""
-        own = {f.name: plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
-        return {"__kind__": type(self).__name__, **own}
+        return {"__kind__": type(self).__name__, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}  # type: ignore[arg-type]
 
 
 class Result(Filed):
@@ -153,8 +152,7 @@ def table_html(frame: pd.DataFrame, limit: int = 40) -> str:
 
     Numbers stand to the right, under a head that does too.
     """
-    numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in frame.dtypes]
-    marks = [" class=num" if n else "" for n in numeric]
+    marks = [" class=num" if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) else "" for t in frame.dtypes]
     heads = "".join(f"<th{m}>{html.escape(str(c).replace('_', ' '))}</th>" for c, m in zip(frame.columns, marks, strict=True))
     rows = [f"<tr>{''.join(f'<td{m}>{cell_html(v)}</td>' for v, m in zip(row, marks, strict=True))}</tr>" for row in frame.head(limit).itertuples(index=False, name=None)]
     more = f"<p class=note>… and {len(frame) - limit:,} more rows</p>" if len(frame) > limit else ""

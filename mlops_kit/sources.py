@@ -155,8 +155,7 @@ def glance(project: Project) -> list[str]:
             names, row = [*islice(csv.reader(stream), 2)]
     except (ValueError, csv.Error):
         return []
-    plain = all(names) and len(names) == len(set(names)) == len(row)
-    return names if plain else []
+    return names if all(names) and len(names) == len(set(names)) == len(row) else []
 
 
 def no_rows(project: Project) -> RunFailed:
@@ -270,8 +269,8 @@ class History:
         if config.time is None:
             return whole
         moments, limit = whole[config.time], pd.Timestamp(known_by)
-        kept: pd.DataFrame = whole[(moments < limit) & (moments >= pd.Timestamp(since) if since is not None else moments < limit)].reset_index(drop=True)
-        return masked(self.project, kept, limit)
+        kept = (moments < limit) & (moments >= pd.Timestamp(since) if since is not None else True)
+        return masked(self.project, whole[kept].reset_index(drop=True), limit)
 
     def files(self) -> Any:
         """What the source's files look like from outside: None where that cannot be told without reading them."""
@@ -281,8 +280,7 @@ class History:
         if source.startswith("dataset:"):
             return source
         path = located(self.project, source)
-        found = glob(path) or [path]
-        return [(f, os.stat(f).st_mtime_ns, os.stat(f).st_size) for f in sorted(found) if os.path.exists(f)]
+        return [(f, os.stat(f).st_mtime_ns, os.stat(f).st_size) for f in sorted(glob(path) or [path]) if os.path.exists(f)]
 
 
 def masked(project: Project, frame: pd.DataFrame, limit: Any) -> pd.DataFrame:
@@ -325,8 +323,7 @@ def settled(project: Project) -> Project:
     as_of = config.as_of or newest(project)
     if as_of and config.until and config.utc(config.until) < config.utc(as_of):
         raise KitError(f"until {config.until:%Y-%m-%d} lies before as_of, which without a value is after the newest row, {as_of:%Y-%m-%d}", "as_of at or before until", "give as_of too")
-    left = {name: as_of for name in ("as_of", "until") if getattr(config, name) is None}
-    return project.with_values("settled at the start of the run", **left)
+    return project.with_values("settled at the start of the run", **{name: as_of for name in ("as_of", "until") if getattr(config, name) is None})
 
 
 def thinned(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:

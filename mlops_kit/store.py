@@ -138,8 +138,7 @@ def write_artifact(run: Path, stage: str, name: str, value: Any, volatile: Itera
         content = None if record else text_hash(kept)
         write_json(path, value)
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
-    relative = str(path.relative_to(run))
-    return Artifact(name=name, stage=stage, path=relative, kind=kind, sha256=sha256(path), content=content, bytes=size, **facts)
+    return Artifact(name=name, stage=stage, path=str(path.relative_to(run)), kind=kind, sha256=sha256(path), content=content, bytes=size, **facts)
 
 
 def is_file_name(name: str) -> bool:

@@ -216,8 +216,7 @@ def log_training(project: Project, models: dict[str, Any], example: pd.DataFrame
 
 def model_file(client: mlflow.MlflowClient, uri: str) -> Path:
     """The skops file behind a model's URI, on this machine."""
-    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri))
-    found = sorted(folder.glob("*.skops"))
+    found = sorted(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri)).glob("*.skops"))
     if not found:
         raise RunFailed(f"the model {uri} has no skops file", "a model saved by mlops-kit", "mlops run --from train")
     return found[0]
@@ -370,8 +369,7 @@ def unseen(stage: Stage, present: dict[str, Any], rows: pd.DataFrame) -> tuple[d
     refitted = judged["uri"] != present["uri"]
     if time is not None and rows[time].min() >= pd.Timestamp(present["as_of"]):
         return present, "has seen none of these rows."
-    kept = rows[time].min() >= pd.Timestamp(judged["from"]) if time is not None else judged["rows"] == rows_hash(stage, rows)
-    if kept:
+    if rows[time].min() >= pd.Timestamp(judged["from"]) if time is not None else judged["rows"] == rows_hash(stage, rows):
         return judged, "answers by the model it was judged by, since the one that serves has seen these rows." if refitted else "has seen none of these rows."
     return None, "has learnt from some of these rows, so the two cannot be compared on them."
 

@@ -114,8 +114,7 @@ class Watcher:
         with session(self.project) as opened:
             done = set(opened.scalars(sa.select(Prediction.key).where(Prediction.model == self.config.name, Prediction.origin == "watch", Prediction.moment >= stamp(first))))
         named = [predictions.named_row(k) for k in recent[sources.keys(self.project)].itertuples(index=False, name=None)]
-        kept: pd.DataFrame = recent[[k not in done for k in named]].reset_index(drop=True)
-        return kept
+        return recent[[k not in done for k in named]].reset_index(drop=True)
 
 
     def unseen(self, state: Watch, at: datetime) -> list[tuple[datetime, datetime]]:
@@ -162,8 +161,7 @@ class Watcher:
         told = revive(made)
         pending, last = self.pending()
         age = at - datetime.fromisoformat(facts["as_of"])
-        since_last = at - last if last else None
-        decided = policy.decide(looked["drift"], told["realised"], told["verdicts"], self.config, policy.labelled(told["realised"]), age, since_last, later or pending)
+        decided = policy.decide(looked["drift"], told["realised"], told["verdicts"], self.config, policy.labelled(told["realised"]), age, at - last if last else None, later or pending)
         causes = [*incidents.proven(v for v in told["verdicts"] if v.check != "schema"), *few_labels(made["labelled"], len(found))]
         with session(self.project) as opened:
             opened.execute(sa.update(Window).where(Window.id == window.id, Window.settled.is_(None)).values(settled_at=stamp(at), settled=json.dumps({**made, "decision": plain(decided)})))
