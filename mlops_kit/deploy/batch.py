@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from mlops_kit import contract, features, sources, tracking
 from mlops_kit.config import Project
@@ -19,8 +19,7 @@ def period(stage: Stage) -> pd.DataFrame:
     """The rows to score: those between ``as_of`` and ``until``; without time, those without a label."""
     rows, config = stage.source(stage.until), stage.config
     due = rows[config.target].isna() if config.time is None else rows[config.time] >= stage.as_of
-    chosen: pd.DataFrame = rows[due].reset_index(drop=True)
-    return chosen
+    return rows[due].reset_index(drop=True)
 
 
 def prediction_id(project: Project, model_hash: str, key: tuple[Any, ...]) -> str:
@@ -68,8 +67,7 @@ def recent(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.Da
     if config.time is None or config.look_back is None or rows.empty:
         return history
     moments = history[config.time]
-    kept: pd.DataFrame = history[(moments >= rows[config.time].min() - config.look_back) & (moments <= rows[config.time].max())]
-    return kept
+    return cast("pd.DataFrame", history[(moments >= rows[config.time].min() - config.look_back) & (moments <= rows[config.time].max())])
 
 
 def as_trained(project: Project, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:

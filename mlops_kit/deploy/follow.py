@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from threadpoolctl import threadpool_limits
 
@@ -155,8 +155,7 @@ def promised(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
     """What the review of a version measured: metric, value, interval; nothing where its run is gone."""
     run = project.reports / facts["run"]
     known = stage.artifacts(run)
-    found: list[dict[str, Any]] = plain(store.read_artifact(run, known["metrics"]).data[["metric", "value", "low", "high"]].to_dict("records")) if "metrics" in known else []
-    return found
+    return cast(list[dict[str, Any]], plain(store.read_artifact(run, known["metrics"]).data[["metric", "value", "low", "high"]].to_dict("records")) if "metrics" in known else [])
 
 
 def newest(project: Project, history: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -164,8 +163,7 @@ def newest(project: Project, history: pd.DataFrame, count: int) -> pd.DataFrame:
     config = project.config
     late = [c for c in (config.target, *config.known_later) if c in history]
     kept = history[history[config.time].notna()] if config.time else history
-    rows: pd.DataFrame = kept.tail(count).drop(columns=late).reset_index(drop=True)
-    return rows
+    return kept.tail(count).drop(columns=late).reset_index(drop=True)
 
 
 def stand(project: Project, served: Served, history: pd.DataFrame) -> None:

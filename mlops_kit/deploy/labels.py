@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -52,18 +53,11 @@ class Coder:
         """The value as a number, or None."""
         if value is None or isinstance(value, (list, dict)):
             return None
-        if self.task == "regression":
-            return self.measured(value)
-        return self.codes.get(self.text(value))
-
-    @staticmethod
-    def measured(value: Any) -> float | None:
-        """A finite number, or None; a truth value is none."""
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            return None
-        return number if math.isfinite(number) else None
+        if self.task != "regression":
+            return self.codes.get(self.text(value))
+        with suppress(TypeError, ValueError):
+            return number if not isinstance(value, bool) and math.isfinite(number := float(value)) else None
+        return None
 
     def text(self, value: Any) -> str:
         """How a class is told apart: whole numbers and truth values of any type are one."""
@@ -73,8 +67,7 @@ class Coder:
             return str(int(value)) if float(value).is_integer() else str(value)
         plain = str(value).strip()
         if self.kind == "boolean":
-            word = contract.WORDS.get(plain.lower())
-            return plain if word is None else str(int(word))
+            return str(int(contract.WORDS[plain.lower()])) if plain.lower() in contract.WORDS else plain
         return plain.removesuffix(".0") if self.kind in {"integer", "number"} else plain
 
 
@@ -103,17 +96,18 @@ def joined(project: Project, messages: list[Said], origin: str, at: str, by_key:
     coder, words = Coder(project), []
     with session(project) as opened:
         found, present = matches(opened, project.config.name, [m.name for m in messages], by_key)
-        told = said_before(opened, project.config.name, origin) if again else set()
+        lost = sa.select(Label.prediction, Label.said).where(Label.model == project.config.name, Label.origin == origin, Label.word.in_(("unknown", "refused")))
+        told = set(map(tuple, opened.execute(lost))) if again else set()
         for message in messages:
             value = coder(message.value)
-            made = [file(present, i, value, message) for i in found.get(message.name, [])] if value is not None else []
+            made = [file(present, i, value, message.known) for i in found.get(message.name, [])] if value is not None else []
             word = "refused" if value is None else next((w for w in WORDS if w in made), "unknown")
             words.append(word)
             filed = [(i, w) for i, w in zip(found.get(message.name, []), made, strict=False)] or [(message.name, word)]
             for name, made_of_it in filed:
                 nothing_new = made_of_it in {"repeated", "outdated"} or made_of_it not in COUNTS and (name, str(message.value)) in told
                 if not (again and nothing_new):
-                    put(opened, row(project, message, name, value, origin, made_of_it, at))
+                    put(opened, Label(project.config.name, name, value, str(message.value), message.known, origin, made_of_it, at, made_of_it in COUNTS))
     return words
 
 
@@ -125,20 +119,14 @@ def put(opened: Session, message: Label) -> None:
     opened.add(message)
 
 
-
-def row(project: Project, message: Said, prediction: str, value: float | None, origin: str, word: str, at: str) -> Label:
-    """A message as it is filed."""
-    return Label(project.config.name, prediction, value, str(message.value), message.known, origin, word, at, word in COUNTS)
-
-
-def file(present: dict[str, tuple[float, str]], prediction: str, value: float, message: Said) -> str:
+def file(present: dict[str, tuple[float, str]], prediction: str, value: float, known: str) -> str:
     """What is made of a value for a prediction; ``present`` is brought up to date."""
     held = present.get(prediction)
     if held is not None and held[0] == value:
         return "repeated"
-    if held is not None and message.known < held[1]:
+    if held is not None and known < held[1]:
         return "outdated"
-    present[prediction] = (value, message.known)
+    present[prediction] = (value, known)
     return "joined" if held is None else "corrected"
 
 
@@ -151,12 +139,6 @@ def matches(opened: Session, model: str, names: list[str], by_key: bool) -> tupl
             if known is not None:
                 present[prediction] = (value, known)
     return found, present
-
-
-def said_before(opened: Session, model: str, origin: str) -> set[tuple[str, str]]:
-    """What could not be joined of this origin so far."""
-    asked = sa.select(Label.prediction, Label.said).where(Label.model == model, Label.origin == origin, Label.word.in_(("unknown", "refused")))
-    return {(p, s) for p, s in opened.execute(asked)}
 
 
 def feedback(project: Project, messages: list[Said], at: str) -> list[str]:
@@ -222,14 +204,11 @@ def from_table(project: Project, at: Any) -> tuple[list[Said], bool]:
     absent = [c for c in [*keys, value, *([asked.time] if asked.time else [])] if c not in frame]
     if absent:
         raise KitError(f"labels.source has no column {absent[0]!r}", f"one of {', '.join(map(str, frame.columns))}", "edit 'labels' in mlops.yaml")
-    if asked.time:
-        moments = sources.moments(frame[asked.time], asked.time, config.timezone)
-        frame, moments = frame[moments <= at], moments[moments <= at]
-    known = [stamp(m) for m in moments] if asked.time else [stamp(at)] * len(frame)
-    by_key = keys != [PREDICTION]
+    moments = sources.moments(frame[asked.time], asked.time, config.timezone) if asked.time else pd.Series(at, frame.index)
+    said, by_key = frame[value].notna() & (moments <= at), keys != [PREDICTION]
+    frame, known = frame[said], [stamp(m) for m in moments[said]]
     names = [named_row(k) if by_key else str(k[0]) for k in frame[keys].itertuples(index=False, name=None)]
-    filled = frame[value].notna()
-    return [Said(n, v, k) for n, v, k, f in zip(names, frame[value], known, filled, strict=True) if f], by_key
+    return list(map(Said, names, frame[value], known)), by_key
 
 
 def retried(project: Project, at: Any) -> Counter[str]:
@@ -241,11 +220,10 @@ def retried(project: Project, at: Any) -> Counter[str]:
             tried = [w for w in waiting if not (by_key and w.origin == "feedback")]  # feedback names predictions by id only
             found, present = matches(opened, model, [w.prediction for w in tried], by_key)
             for message in [w for w in tried if w.prediction in found]:
-                said, value = Said(message.prediction, message.said, message.known), message.value
-                assert value is not None  # else it had been refused
+                assert message.value is not None  # else it had been refused
                 for prediction in found[message.prediction]:
-                    word = file(present, prediction, value, said)
-                    put(opened, row(project, said, prediction, value, message.origin, word, stamp(at)))
+                    word = file(present, prediction, message.value, message.known)
+                    put(opened, Label(model, prediction, message.value, message.said, message.known, message.origin, word, stamp(at), word in COUNTS))
                     counts[word] += 1
                 opened.delete(message)
                 waiting.remove(message)

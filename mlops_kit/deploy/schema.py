@@ -200,9 +200,7 @@ def compiled(project: Project, history: pd.DataFrame, wanted: list[str]) -> Sche
 def field(config: Any, name: str, held: contract.Column) -> Field:
     """A column of the contract as a field. A row's own name may be left out; what no row may miss is needed."""
     key = name in config.id
-    limit = LARGEST if held.type == "number" else float(LONG if key else WHOLE)
+    limit: float = LARGEST if held.type == "number" else LONG if key else WHOLE
     low, high = (-limit if held.min is None else held.min), (limit if held.max is None else held.max)
-    if held.type == "integer" and key:
-        low, high = (-LONG if held.min is None else int(held.min)), (LONG if held.max is None else int(held.max))
     needed = not key and (held.missing == 0 or name == config.time)
     return Field(name, held.type, needed, low, high, tuple(held.allowed) if held.allowed is not None else None, config.timezone if name == config.time else "UTC")

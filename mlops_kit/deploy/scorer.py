@@ -12,6 +12,7 @@ import hashlib
 import logging
 import math
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from mlops_kit import sources
 from mlops_kit.config import Project
-from mlops_kit.database import Prediction, session, stamp
+from mlops_kit.database import session, stamp
 from mlops_kit.deploy import batch, follow, predictions
 from mlops_kit.deploy.follow import Served
 from mlops_kit.deploy.labels import Coder
@@ -156,18 +157,14 @@ class Scorer:
         return answer
 
     def replayed(self, jobs: list[Job]) -> dict[str, Answer | Exception]:
-        """The requests that the log has already: the hash of what they asked, and their answer."""
+        """The requests that the log has already: the hash of what they asked, and their answer, nothing where that was of other rows."""
         asked = [j for j in jobs if j.named]
         if not asked:
             return {}
         with session(self.project) as opened:
             held = predictions.known(opened, self.project.config.name, [i for j in asked for i in j.ids])
-        return {j.request: self.logged(j, held) for j in asked if j.ids[0] in held}
-
-    def logged(self, job: Job, held: dict[str, Prediction]) -> Answer:
-        """A request's answer as the log has it; of other rows only what they were."""
-        first = held[job.ids[0]]
-        return first.body, self.told_as(job, first.version, [(held[i].score, held[i].decision) for i in job.ids]) if first.body == job.body else {}
+        firsts = {j: held[j.ids[0]] for j in asked if j.ids[0] in held}
+        return {j.request: (first.body, self.told_as(j, first.version, [(held[i].score, held[i].decision) for i in j.ids]) if first.body == j.body else {}) for j, first in firsts.items()}
 
     def scored(self, jobs: list[Job], served: Served, history: pd.DataFrame) -> dict[str, Answer | Exception]:
         """Score requests together and file their rows in one transaction; those that cannot be scored do not hold up the others."""
@@ -190,10 +187,7 @@ class Scorer:
         if isinstance(error, (MemoryError, OSError)) or self.fault(lambda: batch.answer(self.project, served.model, served.facts, known, history)):
             log.exception("a request could not be scored")
             return Refusal(500, f"version {served.version} cannot score: {follow.told(error)}", request_id=job.request)
-        low, high = 0, len(job.rows)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.fault(lambda: self.rows([replace(job, rows=job.rows[low:middle])], served, history)) else (middle, high)  # noqa: B023 - called at once
+        low = bisect_left(range(len(job.rows) - 1), True, key=lambda last: self.fault(lambda: self.rows([replace(job, rows=job.rows[: last + 1])], served, history)))
         why = problem(low, "", "not_scored", job.rows[low], f"a row that model and features can take: {follow.told(error)}")
         return Refusal(422, f"row {low} cannot be scored: {follow.told(error)}", problems=[why], request_id=job.request)
 

@@ -96,8 +96,7 @@ def answer(db: Tables, name: str, function: View, count: int) -> pd.DataFrame:
 def floats(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     """The frame with those of the columns that are numbers as float64; truth values stay what they are."""
     numeric = [c for c in columns if pd.api.types.is_numeric_dtype(frame[c]) and not pd.api.types.is_bool_dtype(frame[c])]
-    out: pd.DataFrame = frame.astype(dict.fromkeys(numeric, "float64"))
-    return out
+    return frame.astype(dict.fromkeys(numeric, "float64"))
 
 
 def encode(frame: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, Table]:

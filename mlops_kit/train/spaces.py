@@ -12,7 +12,7 @@ then on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.late import Late, pd
@@ -40,8 +40,7 @@ class Range(NamedTuple):
     def suggest(self, trial: Any, name: str) -> float:
         """What a trial of Optuna's takes from it."""
         whole = isinstance(self.low, int) and isinstance(self.high, int)
-        found: float = (trial.suggest_int if whole else trial.suggest_float)(name, self.low, self.high, **self.how)
-        return found
+        return cast(float, (trial.suggest_int if whole else trial.suggest_float)(name, self.low, self.high, **self.how))
 
 
 LOG, BY_20, BY_50 = {"log": True}, {"step": 20}, {"step": 50}
