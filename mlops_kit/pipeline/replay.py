@@ -154,7 +154,7 @@ def reproduce(project: Project, folder: Path, say: Say) -> Reproduction:
     if not done:
         raise KitError(f"no stage of run {folder.name} ended well", "a run to make again", "mlops runs lists them")
     place = rebuilt(project, folder, made, done)
-    environment = sorted({line for e in done.values() for line in surroundings(e["trace"])})
+    environment = sorted({line for e in done.values() for line in surroundings(project, e["trace"])})
     for line in environment:
         say(f"differs from then: {line}")
     again = carried_out(place, done, say)
@@ -165,12 +165,18 @@ def reproduce(project: Project, folder: Path, say: Say) -> Reproduction:
     return found
 
 
-def surroundings(old: fingerprint.Trace) -> Iterator[str]:
-    """What of a stage's environment is not what it was."""
-    here = trace.versions()
+def surroundings(project: Project, old: fingerprint.Trace) -> Iterator[str]:
+    """What of a stage's environment is not what it was: packages, this one's modules where the project has no copy of its own, Python, variables."""
+    here, now = trace.versions(), fingerprint.Now(project)
     yield from (f"{n} {v} → {here.get(n, 'not installed')}" for n, v in old["packages"].items() if here.get(n) != v)
+    yield from (f"`{m}` of the installed package changed" for m, about in old["modules"].items() if installed(project, m) and now.hash(m) != about["hash"])
     yield from (f"Python {old['python']} → {fingerprint.PYTHON}" for _ in [0] if old["python"] != fingerprint.PYTHON)
     yield from (f"environment variable {n}" for n, v in old["env"].items() if fingerprint.secret_hash(n) != v)
+
+
+def installed(project: Project, name: str) -> bool:
+    """Whether a file of a trace is this package's own, and the project has no copy of it."""
+    return name.startswith(f"{fingerprint.PACKAGE.name}/") and not (project.root / fingerprint.PACKAGE.name).is_dir()
 
 
 def rebuilt_in(project: Project, folder: Path) -> Path:
@@ -228,8 +234,8 @@ def restore(project: Project, place: Path, name: str, found: str, hashes: finger
         return
     here = fingerprint.Now(project, hashes).path(name)
     source = kept if kept.exists() else here if hashes.of(here) == found else None
-    if name.startswith(f"{fingerprint.PACKAGE.name}/") and not (project.root / fingerprint.PACKAGE.name).is_dir():
-        return  # the installed package; that another version is installed is said with the environment
+    if installed(project, name):
+        return  # what of it is another is said with the environment
     if source is None:
         raise RunFailed(f"`{name}` as it was then is not to be had", f"content {found[:12]}", "put it back; files over keep.data are not kept with a run")
     store.write_atomic(target, lambda p: shutil.copyfile(source, p))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import config
+from mlops_kit import config, late, store
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.pipeline import manifest, replay
 
@@ -87,8 +87,10 @@ def test_a_run_that_is_not_the_same_again_says_where() -> None:
     assert [line.split()[0] for line in found.text.splitlines()[:-1]] == ["◆", "▲", "●", "○"]
 
 
-def test_what_differs_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_differs_in_the_environment_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODE", "b")
-    old = {"packages": {"pandas": "0.1", "gone": "1"}, "python": "2.7", "env": {"MODE": "x"}}
-    said = [*replay.surroundings(old)]
-    assert said[0].startswith("pandas 0.1 → ") and said[1:] == ["gone 1 → not installed", "Python 2.7 → 3.11" if sys.version_info[:2] == (3, 11) else said[2], "environment variable MODE"]
+    modules = {"mlops_kit/stage.py": {"hash": "another", "by": ""}, "mlops_kit/late.py": {"hash": store.sha256(Path(late.__file__)), "by": ""}}
+    old = {"packages": {"pandas": "0.1", "gone": "1"}, "modules": modules, "python": "2.7", "env": {"MODE": "x"}}
+    said = [*replay.surroundings(config.load(tiny), old)]
+    assert said[0].startswith("pandas 0.1 → ") and said.pop(2) == "`mlops_kit/stage.py` of the installed package changed"
+    assert said[1:] == ["gone 1 → not installed", "Python 2.7 → 3.11" if sys.version_info[:2] == (3, 11) else said[2], "environment variable MODE"]
