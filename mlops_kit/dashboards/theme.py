@@ -27,9 +27,7 @@ from mlops_kit.dashboards import wording
 from mlops_kit.dashboards.wording import capital, heading, words
 from mlops_kit.errors import KitError
 from mlops_kit.late import pd
-from mlops_kit.results import COLOURS, MARKS, Table, Verdict, Verdicts, cell_html, money, number, percent
-
-SHOWN = 4  # verdicts that stand open at the top of the checks, where all is well
+from mlops_kit.results import COLOURS, MARKS, Table, cell_html, money, number, percent
 
 
 class Html(Markup):
@@ -64,7 +62,7 @@ def templates() -> Environment:
     """The parts' templates with the words they use; a value that is missing is an error and not nothing."""
     made = Environment(loader=FileSystemLoader([resources("templates") / "dashboards", folder()]), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701 - it is on
     said = (wording.ago, wording.amount, wording.between, wording.day, wording.duration, wording.ended, wording.full, wording.moment, wording.reason, wording.small, wording.span, capital, heading, words)
-    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, folded, kept, numeric, seen)}
+    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, kept, numeric, seen)}
     made.filters |= {"json": json.dumps, "pixels": "{:.1f}".format, "places": "{:.2f}".format}
     made.globals |= {"base": base, "guarded": guarded, "relative": os.path.relpath, "served": served, "COLOURS": COLOURS, "MARKS": MARKS}
     made.tests["known"] = lambda value: value is not None and value == value
@@ -110,15 +108,6 @@ def seen(found: Table) -> Any:
     """The columns of a stored table that are worth seeing, with their units."""
     data = found.data[list(found.shown)] if found.shown else found.data
     return data.rename(columns={c: f"{c} ({u})" for c, u in found.units.items()})
-
-
-def folded(verdicts: Verdicts) -> tuple[list[Verdict], list[Verdict]]:
-    """The checks that are shown, the worst first, and those that are folded away, which pass or do not apply."""
-    found = Verdicts.of(verdicts).items
-    bad = sum(v.outcome in {"failed", "cannot tell"} for v in found)
-    order = [*found[:bad], *sorted(found[bad:], key=lambda v: v.outcome != "passed")]
-    few = max(SHOWN, bad + 1)
-    return (order[:few], order[few:]) if len(order) - few > 1 else (order, [])
 
 
 def asked(rehearse: Callable[[], object]) -> dict[str, str]:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
-from zoneinfo import ZoneInfo
 
 from mlops_kit import decisions, store
 from mlops_kit import stage as stages
 from mlops_kit.config import Project
-from mlops_kit.dashboards.wording import heading, moment
+from mlops_kit.dashboards.wording import heading
 from mlops_kit.database import Opinion, Promotion
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.metrics import METRICS
@@ -137,22 +136,6 @@ class Version:
     def sample(self) -> int:
         """The rows of a trial run; 0 for all rows."""
         return int(self.manifest["sample"])
-
-    @cached_property
-    def origin(self) -> dict[str, str]:
-        """What its run was made from, in terms and words."""
-        made, git, facts = self.manifest, self.manifest["git"], self.facts
-        return {
-            "run": f"{made['run']}{f', a sample of {self.sample:,} rows' if self.sample else ''}",
-            "started": moment(made["started"], ZoneInfo(self.project.config.timezone)),
-            "as of, until": f"{made['as_of'][:10]}, {made['until'][:10]}" if made.get("as_of") else "the table has no time",
-            "commit": f"{git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git else "not under git",
-            "model": facts["model_hash"][:12],
-            "evidence": facts["evidence_hash"][:12],
-            "note, seed": f"{made['note'] or 'none'}, {made['seed']}",
-            **{"MLflow run" if stage == "run" else f"MLflow run of {stage}": str(id) for stage, id in made["mlflow"].items() if stage in {"run", "train"}},
-            "packages": ", ".join(f"{k} {v}" for k, v in made["packages"].items()),
-        }
 
     @cached_property
     def opponent(self) -> str:

@@ -121,13 +121,6 @@ class Watched:
         """The decisions on retraining, the newest first."""
         return rows(self.project, sa.select(Retraining).where(Retraining.model == self.config.name).order_by(Retraining.moment.desc(), Retraining.id.desc()).limit(500))
 
-    def held(self) -> str:
-        """What keeps the watch from the new version that there is a reason for; empty if nothing does."""
-        said = self.settled[-1].settled.get("decision", {}) if self.settled else {}
-        if said.get("action") not in {"wait", "stop"}:
-            return ""
-        return next((str(e["said"]) for e in said["evidence"] if e["applies"] and e["role"] in {"stop", "guard"}), "")
-
     def saved(self) -> tuple[float, int] | None:
         """What the decisions saved in the last days that have their labels, and how many those are; None if that is not known."""
         recent = [w for w in self.settled if w.settled["saved"] is not None]
