@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from mlops_kit import metrics, trace
 from mlops_kit.errors import KitError, nearest
@@ -83,10 +83,8 @@ Size = Annotated[int, BeforeValidator(size)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Section(BaseModel):
+class Section(BaseModel, extra="forbid", frozen=True):
     """A part of ``mlops.yaml``; an unknown key is an error. What is read of it is noted, for a stage's fingerprint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     if not TYPE_CHECKING:
 

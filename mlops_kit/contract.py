@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mlops_kit import trace
 from mlops_kit.config import Config, read_yaml
@@ -43,21 +43,11 @@ NUMERIC_TEXT = 0.95  # of a text column's values that are numbers: the rest are 
 CLOCK = 0.9  # rank correlation with time above which a column is a counter or a calendar: it will leave any range
 EXAMPLES = 3
 WORDS = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
-HEADER = """\
-# The data contract: what each column of the source holds. Inferred once, with room on every side; edit it freely.
-#   type      number, integer, text, boolean, moment, or empty (never filled)
-#   missing   largest share of missing values; 0 puts a row without the value aside, 1 allows an empty column
-#   min, max  a row outside is put aside
-#   allowed   a row with any other value is put aside
-#   unique    (at the top) the columns that together name a row; a second row of that name is put aside
-# A column that is gone, of another type or empty stops the run, and so do too many rows put aside (contract.bad_rows).
-"""
+HEADER = Path(__file__).with_name("contract.head.yaml")
 
 
-class Column(BaseModel):
+class Column(BaseModel, extra="forbid", frozen=True):
     """What one column holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Kind = Field(description="What its values are")
     missing: float = Field(1.0, ge=0, le=1, description="Largest share of missing values")
@@ -66,10 +56,8 @@ class Column(BaseModel):
     allowed: list[bool | int | float | str] | None = Field(None, description="All values there may be")
 
 
-class Contract(BaseModel):
+class Contract(BaseModel, extra="forbid", frozen=True):
     """What a table holds; ``unique`` are the columns that together name a row."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     unique: list[str] = Field([], description="Columns that together name a row")
     columns: dict[str, Column] = Field(description="Each column by name")
@@ -193,7 +181,7 @@ def _word(error: Any) -> str:
 
 def save(path: Path, contract: Contract) -> None:
     """Write a contract atomically, with a header for those who edit it."""
-    write_text(path, HEADER + yaml.safe_dump(contract.model_dump(exclude_defaults=True), sort_keys=False, allow_unicode=True, default_flow_style=None, width=160))
+    write_text(path, HEADER.read_text(encoding="utf-8") + yaml.safe_dump(contract.model_dump(exclude_defaults=True), sort_keys=False, allow_unicode=True, default_flow_style=None, width=160))
 
 
 def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:

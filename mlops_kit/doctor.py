@@ -12,9 +12,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -30,8 +30,7 @@ DISTRIBUTION = "mlops-kit"
 LEAST_FREE = 2  # GiB; a run on a year of flights leaves 20 MB, its temporary files and the store take the rest
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What a check saw, or what is wrong and what to do."""
 
     check: str

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mlops_kit.errors import KitError
 from mlops_kit.late import np, pd
@@ -26,8 +25,7 @@ BINS = 10  # quantile bins of the calibration error
 FEWEST_BLOCKS = 5  # below, a resampling of blocks says little more than their number
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """A named measure: ``function(y, score, threshold, weights=None) -> float``."""
 
     name: str

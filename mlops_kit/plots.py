@@ -41,9 +41,7 @@ def cast(table: Table, **roles: str | None) -> pd.DataFrame:
         If the table has no such column.
     """
     columns: dict[str, Any] = {}
-    for role, name in roles.items():
-        if name is None:
-            continue
+    for role, name in ((r, n) for r, n in roles.items() if n is not None):
         if name not in table.data.columns:
             raise KitError(f"the table {table.title!r} has no column {name!r} to draw", nearest(name, table.data.columns), f"name one of its columns as {role}")
         column = table.data[name]
@@ -87,10 +85,6 @@ def thinned(frame: pd.DataFrame, limit: int = POINTS) -> tuple[pd.DataFrame, str
     kept = np.linspace(0, len(frame) - 1, limit).round().astype(int)
     return frame.iloc[kept], f"{limit:,} of {len(frame):,} points are drawn, evenly spaced"
 
-
-def headed(frame: pd.DataFrame, limit: int = BARS) -> tuple[pd.DataFrame, str]:
-    """The first rows of a figure with a line a row; and a note that says so."""
-    return frame.head(limit), f"the first {limit} of {len(frame):,} are drawn" if len(frame) > limit else ""
 
 
 def sheet(frame: pd.DataFrame) -> alt.Data:
@@ -143,7 +137,7 @@ def line(table: Table, x: str, y: str, low: str | None = None, high: str | None 
 
 def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str | None = None) -> Figure:
     """Horizontal bars, in the table's order: a name in ``x``, its length in ``y``."""
-    frame, note = headed(rowed(cast(table, label=x, value=y)))
+    frame, note = rowed(cast(table, label=x, value=y))
     across = alt.X("value", type="quantitative", title=named(table, y, y_title), axis=alt.Axis(tickCount=6))
     chart = alt.Chart(sheet(frame)).mark_bar(color=BLUE, height={"band": 0.7}).encode(y=names(table, x, x_title), x=across)
     return drawn(table, chart.properties(width=WIDTH, height=height(frame)), note)
@@ -151,7 +145,7 @@ def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str 
 
 def intervals(table: Table, label: str, value: str, low: str, high: str, reference: float | None = None) -> Figure:
     """A point with its interval for each row, in the table's order; ``reference`` is a dashed line."""
-    frame, note = headed(rowed(cast(table, label=label, value=value, low=low, high=high)))
+    frame, note = rowed(cast(table, label=label, value=value, low=low, high=high))
     base = alt.Chart(sheet(frame)).encode(y=names(table, label))
     across = {"type": "quantitative", "title": named(table, value), "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=6)}
     layers: list[Any] = [
@@ -184,9 +178,9 @@ def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -
     return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=340), note)
 
 
-def rowed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows numbered, labels as text: two rows of one name keep a line each."""
-    return frame.assign(label=frame["label"].map(text), row=range(len(frame)))
+def rowed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The first rows of a figure with a line a row, numbered, labels as text (two rows of one name keep a line each); and a note that says so."""
+    return frame.assign(label=frame["label"].map(text), row=range(len(frame))).head(BARS), f"the first {BARS} of {len(frame):,} are drawn" if len(frame) > BARS else ""
 
 
 def names(table: Table, column: str, title: str | None = None) -> alt.Y:

@@ -19,17 +19,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mlops_kit.errors import KitError, RunFailed, nearest
 from mlops_kit.late import pd
 from mlops_kit.results import plain, revive
 
 
-class Artifact(BaseModel):
+class Artifact(BaseModel, extra="forbid"):
     """What is known of a file that a stage handed on; ``path`` is relative to the run."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     stage: str
