@@ -150,10 +150,14 @@ def groups(values: pd.Series) -> pd.Series:
         cut = pd.qcut(finite, BINS, duplicates="drop", precision=3)
         spans = {i: f"{i.left} to {i.right}" for i in cut.cat.categories}
         return cut.astype("object").map(spans).fillna("missing")
-    most = FEW if kind(values) == "number" else GROUPS
-    common = values.value_counts().sort_index(key=lambda i: i.map(str)).sort_values(ascending=False, kind="stable").index[:most]
+    common = commonest(values, FEW if kind(values) == "number" else GROUPS)
     words = values.astype("object").map(str, na_action="ignore")
     return words.where(values.isin(common) | values.isna(), "other").where(values.notna(), "missing")
+
+
+def commonest(values: pd.Series, count: int) -> list[Any]:
+    """The values that occur most; of two alike the first by name."""
+    return list(values.value_counts().sort_index(key=lambda i: i.map(str)).sort_values(ascending=False, kind="stable").index[:count])
 
 
 def comparable(frame: pd.DataFrame, config: Config) -> list[str]:

@@ -6,12 +6,13 @@ answers (a report, a printed notebook) the picture it began with stands in its p
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any
 
 from mlops_kit import plots
 from mlops_kit.config import Config
 from mlops_kit.errors import KitError, nearest
-from mlops_kit.explore.findings import comparable, groups, hashable, kind
+from mlops_kit.explore.findings import commonest, comparable, groups, hashable, kind
 from mlops_kit.late import np, pd
 from mlops_kit.results import Figure, Table, percent
 
@@ -64,11 +65,6 @@ def placed(values: pd.Series) -> pd.Series:
     return pd.Series(pd.Categorical(words, order, ordered=True), index=values.index)
 
 
-def commonest(values: pd.Series, count: int) -> list[str]:
-    """The values that occur most; of two alike the first by name."""
-    return list(values.value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:count])
-
-
 def told(data: pd.DataFrame, column: str, group: str | None, lacking: int) -> str:
     """The take-away of a distribution: the commonest place, or where the groups differ most."""
     if data.empty:
@@ -99,8 +95,7 @@ class Explorer:
     def __init__(self, frame: pd.DataFrame, columns: list[str], by: list[str]) -> None:
         import ipywidgets
 
-        self._frame = frame
-        self._drawn: dict[tuple[str, str | None], Figure] = {}
+        self._picture = cache(partial(picture, frame))  # a choice made before is not drawn again
         self.column = ipywidgets.Dropdown(options=columns, value=columns[0], description="Column")
         self.group = ipywidgets.Dropdown(options=[NONE, *by], value=NONE, description="By group")
         self.output = ipywidgets.HTML()
@@ -115,11 +110,8 @@ class Explorer:
         return self.shown.sentence
 
     def draw(self, change: Any = None) -> Figure:
-        """Draw what the menus say; a choice made before is not drawn again."""
-        choice = (self.column.value, None if self.group.value in {NONE, self.column.value} else self.group.value)
-        if choice not in self._drawn:
-            self._drawn[choice] = picture(self._frame, *choice)
-        self.shown: Figure = self._drawn[choice]
+        """Draw what the menus say."""
+        self.shown: Figure = self._picture(self.column.value, None if self.group.value in {NONE, self.column.value} else self.group.value)
         self.output.value = self.shown._repr_html_()
         return self.shown
 

@@ -199,15 +199,15 @@ def chosen_recipe(plan: Plan, trial: optuna.trial.FrozenTrial) -> dict[str, Any]
 
 def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan: Plan) -> Table:
     """A row a trial: family, score over the folds it saw, the best so far, parameters."""
-    rows, lead = [], float("nan")
+    rows = []
     for place, trial in enumerate(done, start=1):
         complete = trial.state.name == "COMPLETE"
         value = float(trial.value if complete and trial.value is not None else list(trial.intermediate_values.values())[-1])
-        if complete and not (plan.metric.gain(lead, value) >= 0):
-            lead = value
         told = ", ".join(f"{k} {number(v)}" for k, v in trial.user_attrs["params"].items())
-        rows.append((place, trial.params["family"], value, lead, "finished" if complete else "stopped early", len(trial.intermediate_values), told))
+        rows.append((place, trial.params["family"], value, value if complete else math.nan, "finished" if complete else "stopped early", len(trial.intermediate_values), told))
     data = pd.DataFrame(rows, columns=["trial", "family", "score", "best so far", "state", "folds", "parameters"])
+    lead = data["best so far"]
+    data["best so far"] = (lead.cummax() if plan.metric.greater_is_better else lead.cummin()).ffill()
     title = plan.metric.title
     base = ", ".join(f"{name} {number(value)}" for name, value in recipe["baselines"].items())
     early = int((data["state"] != "finished").sum())
