@@ -144,8 +144,7 @@ def page(project: config.Project, file: Path | None = None, **asked: str) -> Htm
     KitError
         If a version is asked for: the page is of what serves.
     """
-    named = next((k for k, v in asked.items() if v), "")
-    if named:
+    if named := next((k for k, v in asked.items() if v), ""):
         raise KitError(f"the monitoring page takes no --{named}", "nothing: it is of what serves", "mlops report --dashboard monitoring")
     return Monitoring(project, file).html()
 

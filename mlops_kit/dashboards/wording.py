@@ -73,8 +73,7 @@ def duration(time: timedelta) -> str:
 def months(begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[datetime], float], most: int) -> list[tuple[float, str]]:
     """The words below a line of time, its ends without a word: months, or days where it is short."""
     a, b = begin.astimezone(zone), until.astimezone(zone)
-    length = (b - a).days
-    if length < SHORT:
+    if (length := (b - a).days) < SHORT:
         step = max(1, -(-length // most))
         inside = [a + timedelta(days=i * step) for i in range(length // step + 1)]
         named = [(x(m), f"{m:%-d %b}") for m in inside if m <= b]

@@ -121,8 +121,7 @@ def fits(project: Project, frame: pd.DataFrame, wanted: list[str]) -> None:
     The batch scores such rows with the value missing, and monitoring tells of them; here somebody is
     there to mend the file.
     """
-    absent = [c for c in wanted if c not in frame.columns]
-    if absent:
+    if absent := [c for c in wanted if c not in frame.columns]:
         raise KitError(f"the rows have no column {absent[0]!r}" + (f" (nor {', '.join(absent[1:4])})" if absent[1:] else ""), f"the source's columns: {', '.join(wanted)}", "add it to the file")
     if frame.empty:
         raise KitError("there are no rows to score", "a header and at least one row", "fill the file")

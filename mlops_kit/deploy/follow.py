@@ -181,6 +181,5 @@ def stand(project: Project, served: Served, history: pd.DataFrame) -> None:
     if config.look_back is None or config.time is None or not config.features:
         return
     whole = features.build(project, batch.as_trained(project, rows)[0], batch.as_trained(project, history)[0])
-    cut = [c for c in served.facts["features"] if differing(whole[c], inputs[c])]
-    if cut:
+    if cut := [c for c in served.facts["features"] if differing(whole[c], inputs[c])]:
         raise RunFailed(f"these features of the newest rows change with look_back: {', '.join(cut)}", "the same as over all the history", "a longer look_back in mlops.yaml")

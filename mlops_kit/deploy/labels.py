@@ -201,8 +201,7 @@ def from_table(project: Project, at: Any) -> tuple[list[Said], bool]:
     assert asked is not None
     frame = sources.query(asked.source, None) if not isinstance(asked.source, str) else sources.table(sources.located(project, asked.source), said=f"labels.source: {asked.source!r}", cure="edit 'labels' in mlops.yaml")
     keys, value = asked.key or sources.keys(project), asked.value or config.target
-    absent = [c for c in [*keys, value, *([asked.time] if asked.time else [])] if c not in frame]
-    if absent:
+    if absent := [c for c in [*keys, value, *([asked.time] if asked.time else [])] if c not in frame]:
         raise KitError(f"labels.source has no column {absent[0]!r}", f"one of {', '.join(map(str, frame.columns))}", "edit 'labels' in mlops.yaml")
     moments = sources.moments(frame[asked.time], asked.time, config.timezone) if asked.time else pd.Series(at, frame.index)
     said, by_key = frame[value].notna() & (moments <= at), keys != [PREDICTION]

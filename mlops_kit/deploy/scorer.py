@@ -136,8 +136,7 @@ class Scorer:
         """Answer a batch."""
         self.heard(len(jobs), sum(len(j.rows) for j in jobs))
         try:
-            present = self.source()
-            if present is None:
+            if (present := self.source()) is None:
                 return [Refusal(503, "no version serves yet", request_id=j.request) for j in jobs]
             found = self.replayed(jobs)
             new = {j.request: j for j in reversed(jobs) if j.request not in found}  # asked twice at once: the first one
@@ -158,8 +157,7 @@ class Scorer:
 
     def replayed(self, jobs: list[Job]) -> dict[str, Answer | Exception]:
         """The requests that the log has already: the hash of what they asked, and their answer, nothing where that was of other rows."""
-        asked = [j for j in jobs if j.named]
-        if not asked:
+        if not (asked := [j for j in jobs if j.named]):
             return {}
         with session(self.project) as opened:
             held = predictions.known(opened, self.project.config.name, [i for j in asked for i in j.ids])

@@ -183,8 +183,7 @@ def target_by_group(frame: pd.DataFrame, config: Config, columns: Sequence[str] 
         If the table has no such column.
     """
     chosen = comparable(frame, config) if columns is None else list(columns)
-    absent = [c for c in chosen if c not in frame.columns]
-    if absent:
+    if absent := [c for c in chosen if c not in frame.columns]:
         raise KitError(f"the table has no column {absent[0]!r} to compare groups by", nearest(absent[0], frame.columns), "name columns of the table")
     what, title = measure(config), f"Where is {config.target} high, where low?"
     target = features.encode(frame, config)[0][config.target]

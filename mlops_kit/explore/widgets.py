@@ -136,8 +136,7 @@ def explorer(frame: pd.DataFrame, config: Config) -> Explorer:
     KitError
         If there is no column but ids.
     """
-    columns = [str(c) for c in frame.columns if c not in {*config.id, "row_id"}]
-    if not columns:
+    if not (columns := [str(c) for c in frame.columns if c not in {*config.id, "row_id"}]):
         raise KitError(f"a table of {frame.shape[1]} columns has none to explore", "a column that is no id", "look at 'id' in mlops.yaml")
     first = [config.target] if config.target in columns else []
     by = [*first, *(c for c in comparable(frame, config) if c not in first)]

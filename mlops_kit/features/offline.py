@@ -45,15 +45,13 @@ def build(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.Dat
     first = [c for c in [*sources.keys(project), config.time, config.target] if c in rows.columns]
     own = names(config, rows)
     base = floats(rows[[*dict.fromkeys([*first, *own])]].reset_index(drop=True), own)
-    views = load(project)
-    if not views:
+    if not (views := load(project)):
         return base
     parts = [base]
     with closing(opened(config, rows, history)) as db:
         for name, function in views.items():
             columns = answer(db, name, function, len(rows))
-            taken = [c for c in columns.columns if any(c in p.columns for p in parts) or c in config.hidden]
-            if taken:
+            if taken := [c for c in columns.columns if any(c in p.columns for p in parts) or c in config.hidden]:
                 raise RunFailed(f"the view {name!r} returns the column {taken[0]!r}, which there is already", "a name of its own", "rename it in the view")
             parts.append(columns)
     return pd.concat(parts, axis=1)

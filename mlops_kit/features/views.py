@@ -44,8 +44,7 @@ def load(project: Project) -> dict[str, View]:
     found: Registry[View] = Registry("view")
     for name in project.config.features:
         module = imported(project.path(name), name)
-        mine = {k: v for k, v in vars(module).items() if getattr(v, MARK, False)}
-        if not mine:
+        if not (mine := {k: v for k, v in vars(module).items() if getattr(v, MARK, False)}):
             raise KitError(f"the feature file {name!r} has no view", "a function decorated with @features.view", f"edit {name}")
         for key, function in mine.items():
             if key in found:

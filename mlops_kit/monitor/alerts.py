@@ -89,8 +89,7 @@ def headline(verdicts: Iterable[Verdict]) -> str:
     """The state in one sentence: what blocks, else what the labels say, with the drift beside it."""
     table = Verdicts.of(verdicts)
     found = {v.check: v for v in table}
-    blocking = next((v for v in table if v.blocks), None)
-    if blocking:
+    if blocking := next((v for v in table if v.blocks), None):
         return f"Act: {blocking.sentence}"
     proof, warned = found.get("realised"), [v.sentence for v in table if v.outcome == "failed"]
     if proof and proof.outcome == "passed":
@@ -129,8 +128,7 @@ def append(path: Path, lines: Iterable[dict[str, Any]]) -> int:
         fcntl.flock(file, fcntl.LOCK_EX)
         text = path.read_text(encoding="utf-8")
         seen = {identity(x) for x in map(parsed, text.splitlines()) if x is not None}
-        fresh = {identity(x): x for x in lines if identity(x) not in seen}
-        if fresh:
+        if fresh := {identity(x): x for x in lines if identity(x) not in seen}:
             torn = "\n" if text and not text.endswith("\n") else ""  # a line cut off by a crash stays alone
             body = "".join(json.dumps(plain(x), ensure_ascii=False, sort_keys=True) + "\n" for x in fresh.values())
             file.write(torn + body)

@@ -209,8 +209,7 @@ def measured(name: str, reference: pd.DataFrame, current: pd.DataFrame, limits: 
 
 def untested(row: dict[str, Any], before: pd.Series, now: pd.Series, limits: configs.Monitor) -> tuple[str, str]:
     """The word for a column that no test can or need look at, and why; empty if one should."""
-    few = min(len(before), len(now))
-    if few < limits.rows:
+    if (few := min(len(before), len(now))) < limits.rows:
         return "cannot tell", f"{few} rows on one side, fewer than {limits.rows}"
     if row["kind"] == "empty":
         return "all missing", "no value on either side"

@@ -48,8 +48,7 @@ def reference(project: configs.Project, facts: dict[str, Any]) -> Reference:
     """
     run, config, own = project.reports / facts["run"], project.config, json.loads(facts["features"])
     known = stages.artifacts(run)
-    absent = [n for n in ("features", "judged_scores", "metrics") if n not in known]
-    if absent:
+    if absent := [n for n in ("features", "judged_scores", "metrics") if n not in known]:
         raise RunFailed(f"the run {facts['run']} that made version {facts['version']} has no artifact {absent[0]!r} any more", f"its folder in {config.reports}/", "put it back, or mlops run")
     table, judged, quality = (store.read_artifact(run, known[n]) for n in ("features", "judged_scores", "metrics"))
     keys = config.id or ["row_id"]

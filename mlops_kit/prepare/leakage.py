@@ -37,16 +37,14 @@ def checks(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> list
 def known_later(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> Verdict:
     """Whether a feature is, or copies, a column that is known only later."""
     config, title = project.config, "No feature is known only later"
-    late = [c for c in config.known_later if c in history]
-    if not late:
+    if not (late := [c for c in config.known_later if c in history]):
         return Verdict("known_later", title, "not applicable", "blocks", "mlops.yaml names no column that is known only later.", "none named", "no copy")
     keys = sources.keys(project)
     features = sorted((c for c in frame.columns if c not in {config.target, config.time, offline.PART, *keys}), key=lambda c: c not in late)
     aligned = frame[keys].merge(history[[*keys, *late]].drop_duplicates(keys), on=keys, how="left")
     sample = slice(None, None, max(1, len(frame) // PAIRED))
     copied = {f: f if f in late else next((c for c in late if copies(frame[f].iloc[sample], aligned[c].iloc[sample])), None) for f in features}
-    found = {f: c for f, c in copied.items() if c}
-    if not found:
+    if not (found := {f: c for f, c in copied.items() if c}):
         return Verdict("known_later", title, "passed", "blocks", f"None of {len(features)} features is a copy of {', '.join(late)}.", "no copy", "no copy")
     said = ", ".join(f if f == c else f"{f} copies {c}" for f, c in found.items())
     return Verdict("known_later", title, "failed", "blocks", f"Known only later, and yet a feature: {said}.", said, "no copy", f"leave_out: [{', '.join(found)}] in mlops.yaml, or mend the view", {"columns": found})

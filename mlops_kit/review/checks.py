@@ -93,8 +93,7 @@ def both_classes_seen(evidence: Evidence) -> Verdict:
 def better_than_baseline(evidence: Evidence) -> Verdict:
     """A gain over the best baseline; no better than a constant is a failure whatever the interval says."""
     limit, title = evidence.config.review.better_than_baseline, METRICS[evidence.config.headline].title
-    known = {b: g for b, g in evidence.gains.items() if g.value is not None}
-    if not known:
+    if not (known := {b: g for b, g in evidence.gains.items() if g.value is not None}):
         return says("cannot tell", "No baseline could be scored on the rows put aside.", cure="mlops run --from train")
     best = min(known, key=lambda b: known[b].value or 0.0)
     gain = known[best]

@@ -78,13 +78,11 @@ def joined(scores: pd.DataFrame, table: pd.DataFrame, config: Config) -> pd.Data
     """
     keys = config.id or ["row_id"]
     for name, frame in (("judged_scores", scores), ("features", table)):
-        doubled = frame.duplicated(keys)
-        if doubled.any():
+        if (doubled := frame.duplicated(keys)).any():
             raise KitError(f"{name}: {int(doubled.sum()):,} rows share their {', '.join(keys)}", "ids that name one row", "name more columns under id in mlops.yaml")
     extra = [c for c in table.columns if c in keys or c not in scores.columns]
     found = scores.merge(table[extra], on=keys, how="left", indicator="found")
-    lost = int((found["found"] != "both").sum())
-    if lost:
+    if lost := int((found["found"] != "both").sum()):
         raise KitError(f"{lost:,} judged rows are not in the feature table", "scores of these features", "mlops run --from train")
     return found.drop(columns="found")
 

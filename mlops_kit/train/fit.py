@@ -55,8 +55,7 @@ def folds(frame: pd.DataFrame, config: Config) -> list[Fold]:
     made = in_time(frame, config) if config.time else at_random(frame, config)
     target = frame[config.target].to_numpy()
     fewest = 2 if config.task == "binary" else 1
-    useful = [f for f in made if all(len(side) >= 2 and len(set(target[side])) >= fewest for side in f)]
-    if not useful:
+    if not (useful := [f for f in made if all(len(side) >= 2 and len(set(target[side])) >= fewest for side in f)]):
         delay = f" with a label delay of {duration_text(config.label_delay)}" if config.time else ""
         raise RunFailed(f"{len(frame):,} training rows in {config.split.folds} folds{delay} leave no fold to try a model on", "rows of both classes before and in a fold", "more rows, or fewer split.folds in mlops.yaml")
     return useful
