@@ -252,23 +252,22 @@ def check(frame: pd.DataFrame, contract: Contract, bad_rows_limit: float) -> tup
     report, good rows (of the contract's types), quarantined rows (as they came)
     """
     rows = frame.reset_index(drop=True)
-    made, bad = rows.copy(deep=False), np.zeros(len(rows), dtype=bool)
+    bad = np.zeros(len(rows), dtype=bool)
     found: list[tuple[str, str, int, float, str]] = []
 
     def note(name: str, rule: str, where: Any) -> None:
         at = np.asarray(where)
-        held: Any = rows[name].iloc[at].astype(str).unique()[:EXAMPLES] if name in rows else []
-        found.append((name, rule, len(at), len(at) / max(len(rows), 1), ", ".join(held)))
+        seen: Any = rows[name].iloc[at].astype(str).unique()[:EXAMPLES] if name in rows else []
+        found.append((name, rule, len(at), len(at) / max(len(rows), 1), ", ".join(seen)))
         if not rule.startswith(BREAKS):
             bad[at] = True
 
-    for name, column in contract.columns.items() if len(rows) else ():
-        if name in rows:
-            made[name], odd = coerced(rows[name], column.type)
-            if odd.any():
-                share = odd.sum() / rows[name].notna().sum()
-                note(name, (OTHER.format(A[column.type]) if share > bad_rows_limit else A[column.type]), np.flatnonzero(odd))
-                made[name] = made[name].where(~odd) if share <= bad_rows_limit else rows[name]
+    made, odd = typed(rows, contract) if len(rows) else (rows, {})
+    for name, values in odd.items():
+        held = A[contract.columns[name].type]
+        other = len(values) / rows[name].notna().sum() > bad_rows_limit
+        note(name, OTHER.format(held) if other else held, values.index)
+        made[name] = rows[name] if other else made[name]
     wrong = {name for name, rule, *_ in found if rule.startswith(BREAKS)}
     for name, rule, where in failures(made, contract, wrong):
         # what could not be read is missing from here on, and has been told already
@@ -292,12 +291,10 @@ def failures(made: pd.DataFrame, contract: Contract, wrong: set[str]) -> Iterato
             where: Any = error.failure_cases
             if error.reason_code.name == "COLUMN_NOT_IN_DATAFRAME":
                 yield str(where["failure_case"].iloc[0]) if hasattr(where, "columns") else str(where), GONE, everywhere
-            elif error.reason_code.name == "SERIES_CONTAINS_NULLS":
-                yield error.schema.name, MISSING, where["index"].to_numpy(dtype=int)
-            elif error.check.name == HOLLOW or str(error.check.name).startswith(SPARSE.format("")):
-                yield error.schema.name, error.check.name, np.flatnonzero(made[error.schema.name].isna())
             else:
-                yield error.schema.name, error.check.name, where["index"].to_numpy(dtype=int)
+                name, rule = error.schema.name, MISSING if error.reason_code.name == "SERIES_CONTAINS_NULLS" else str(error.check.name)
+                missing = rule.startswith((MISSING, HOLLOW, SPARSE.format("")))
+                yield name, rule, np.flatnonzero(made[name].isna()) if missing else where["index"].to_numpy(dtype=int)
     if contract.unique and set(contract.unique) <= set(made):
         again = made.duplicated(contract.unique) & made[contract.unique].notna().all(axis=1)
         if again.any():

@@ -43,27 +43,21 @@ METRICS: Registry[Metric] = Registry("metric")
 
 
 def metric(name: str, title: str, task: Literal["binary", "regression"], greater_is_better: bool) -> Callable[[Function], Function]:
-    """Register the decorated function as a metric; it is then guarded against NaN and one class."""
+    """Register the decorated function as a metric: on finite rows only; NaN where there are none, or a classifier has seen one class."""
 
     def keep(function: Function) -> Function:
-        METRICS.register(name)(Metric(name, title, task, greater_is_better, guarded(function, task)))
+        def safe(y: Any, score: Any, threshold: float | None = None, weights: Any = None) -> float:
+            y, score, weights = arrays(y, score, weights)
+            kept = y[weights > 0]
+            if len(kept) == 0 or (task == "binary" and kept.min() == kept.max()):
+                return math.nan
+            with np.errstate(all="ignore"):
+                return float(function(y, score, 0.5 if threshold is None else threshold, weights))
+
+        METRICS.register(name)(Metric(name, title, task, greater_is_better, safe))
         return function
 
     return keep
-
-
-def guarded(function: Function, task: str) -> Function:
-    """The function on finite rows only; NaN where there are none, or a classifier has seen one class."""
-
-    def safe(y: Any, score: Any, threshold: float | None = None, weights: Any = None) -> float:
-        y, score, weights = arrays(y, score, weights)
-        kept = y[weights > 0]
-        if len(kept) == 0 or (task == "binary" and kept.min() == kept.max()):
-            return math.nan
-        with np.errstate(all="ignore"):
-            return float(function(y, score, 0.5 if threshold is None else threshold, weights))
-
-    return safe
 
 
 def arrays(y: Any, score: Any, weights: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -120,15 +120,9 @@ def model_hash(file: Path) -> str:
                 return [tidy(v) for v in node]
             if not isinstance(node, dict):
                 return node
-            out = {}
-            for key, value in node.items():
-                if key == "__id__":
-                    out[key] = ids.setdefault(str(value), len(ids))
-                elif key == "file" and isinstance(value, str):
-                    digest.update(archive.read(value))
-                else:
-                    out[key] = tidy(value)
-            return out
+            if isinstance(name := node.get("file"), str):
+                digest.update(archive.read(name))
+            return {k: ids.setdefault(str(v), len(ids)) if k == "__id__" else tidy(v) for k, v in node.items() if k != "file" or not isinstance(v, str)}
 
         digest.update(json.dumps(tidy(schema), sort_keys=True).encode())
     return digest.hexdigest()
