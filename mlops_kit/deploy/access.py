@@ -93,8 +93,7 @@ class Access:
     def known(self, header: bytes) -> bool:
         """Whether a header carries the token."""
         scheme, _, value = header.partition(b" ")
-        found = hashlib.sha256(value.strip()).digest()
-        return hmac.compare_digest(found, self.expected or b"") and scheme.lower() == b"bearer"
+        return hmac.compare_digest(hashlib.sha256(value.strip()).digest(), self.expected or b"") and scheme.lower() == b"bearer"
 
 
 def named(host: str) -> str:

@@ -30,8 +30,7 @@ def decide(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdi
     if no:
         sentence = f"Not promoted: {no}."
         return {"promoted": False, "sentence": sentence, "why": no}, gate(outcome, sentence)
-    facts = tracking.facts_of(stage.project, version["version"])
-    found = approval(stage, facts)
+    found = approval(stage, tracking.facts_of(stage.project, version["version"]))
     if found.word != "approved":
         sentence = f"Not promoted: {f'{found.by} asked for changes' if found.word == 'changes' else f'rejected by {found.by}'}: {found.why}"
         return {"promoted": False, "sentence": sentence, "why": found.why}, gate("failed", sentence)

@@ -165,8 +165,7 @@ def comparable(frame: pd.DataFrame, config: Config) -> list[str]:
     names = features.names(config, frame)
     counts = {c: hashable(frame[c]).nunique() for c in names}
     few = [c for c in names if 2 <= counts[c] <= FEW]
-    wide = [c for c in names if counts[c] > FEW and kind(frame[c]) == "number"]
-    return (few + wide)[:SHOWN]
+    return (few + [c for c in names if counts[c] > FEW and kind(frame[c]) == "number"])[:SHOWN]
 
 
 def target_by_group(frame: pd.DataFrame, config: Config, columns: Sequence[str] | None = None) -> Table:

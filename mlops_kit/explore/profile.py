@@ -72,8 +72,7 @@ def report(frame: pd.DataFrame, title: str, brief: bool) -> str:
     # One of its bars ignores progress_bar=False and writes to stderr; errors still come as exceptions.
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        made = module.ProfileReport(frame, title=title, minimal=brief, progress_bar=False, **OFF)
-        return str(made.to_html())
+        return str(module.ProfileReport(frame, title=title, minimal=brief, progress_bar=False, **OFF).to_html())
 
 
 def scope(rows: int, used: int, seed: int, brief: bool) -> str:

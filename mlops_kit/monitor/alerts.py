@@ -130,8 +130,7 @@ def append(path: Path, lines: Iterable[dict[str, Any]]) -> int:
         seen = {identity(x) for x in map(parsed, text.splitlines()) if x is not None}
         if fresh := {identity(x): x for x in lines if identity(x) not in seen}:
             torn = "\n" if text and not text.endswith("\n") else ""  # a line cut off by a crash stays alone
-            body = "".join(json.dumps(plain(x), ensure_ascii=False, sort_keys=True) + "\n" for x in fresh.values())
-            file.write(torn + body)
+            file.write(torn + "".join(json.dumps(plain(x), ensure_ascii=False, sort_keys=True) + "\n" for x in fresh.values()))
             file.flush()
             os.fsync(file.fileno())
         return len(fresh)

@@ -108,8 +108,7 @@ def texts(values: Any) -> list[str]:
 def pooled(both: np.ndarray) -> np.ndarray:
     """A table of two rows in which no category is expected fewer than five times (Cochran's rule), but the pool."""
     expected = both.sum(axis=0) * both.sum(axis=1).min() / both.sum()
-    rare = both[:, expected < 5].sum(axis=1, keepdims=True)
-    table = np.hstack([both[:, expected >= 5], rare])
+    table = np.hstack([both[:, expected >= 5], both[:, expected < 5].sum(axis=1, keepdims=True)])
     return table[:, table.sum(axis=0) > 0]
 
 

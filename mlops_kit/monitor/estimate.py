@@ -57,8 +57,7 @@ def levels(reference: pd.Series, current: pd.Series) -> tuple[np.ndarray, np.nda
     A number is cut at the reference's deciles, a category is itself; rare and new ones are one, missing is one.
     """
     if pd.api.types.is_numeric_dtype(reference) and not pd.api.types.is_bool_dtype(reference) and reference.nunique() > BINS:
-        known = reference.dropna().astype(float)
-        cuts = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
+        cuts = np.unique(np.quantile(reference.dropna().astype(float), np.linspace(0, 1, BINS + 1)[1:-1]))
         ends = [f"{c:.3g}" for c in cuts]
         names = [f"< {ends[0]}", *(f"{a} – {b}" for a, b in zip(ends, ends[1:], strict=False)), f"≥ {ends[-1]}", "missing"]
         codes = [np.where(s.isna(), len(cuts) + 1, np.searchsorted(cuts, s.astype(float).fillna(0), side="right")) for s in (reference, current)]

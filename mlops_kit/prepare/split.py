@@ -108,8 +108,7 @@ def described(frame: pd.DataFrame, config: Config) -> Table:
         period = [f"{m:%Y-%m-%d %H:%M}" for m in (times.min(), times.max())] if times is not None and len(mine) else ["", ""]
         mean = float(mine[config.target].mean()) if len(mine) and part != "unlabelled" else None
         rows.append((part, len(mine), mean, *(period if config.time else [])))
-    columns = ["part", "rows", "mean target", *(["first", "last"] if config.time else [])]
-    data = pd.DataFrame(rows, columns=columns)
+    data = pd.DataFrame(rows, columns=["part", "rows", "mean target", *(["first", "last"] if config.time else [])])
     train, gap, test, unlabelled = data["rows"]
     how = f"the newest {test:,} labelled rows" if config.time else f"{test:,} rows drawn at random"
     sentence = f"{train:,} rows to train on; {how} ({percent(test / max(1, train + gap + test))}) are kept for the review; {unlabelled:,} have no label."

@@ -130,8 +130,7 @@ def score(model: Any, frame: pd.DataFrame, features: list[str], config: Config) 
 def tried(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[str], config: Config, seed: int, fold: Fold) -> np.ndarray:
     """Scores of a fold's validation rows by a model that saw its training rows only."""
     before, after = fold
-    model = fit(family, params, frame.iloc[before], features, config, seed)
-    return score(model, frame.iloc[after], features, config)
+    return score(fit(family, params, frame.iloc[before], features, config, seed), frame.iloc[after], features, config)
 
 
 def judged_scores(models: dict[str, Any], frame: pd.DataFrame, features: list[str], config: Config) -> pd.DataFrame:

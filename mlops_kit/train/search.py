@@ -220,8 +220,7 @@ def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan
 def by_family(trials: Table, recipe: dict[str, Any]) -> Table:
     """The best score of each family beside the baselines', the best first."""
     metric = metrics.METRICS[recipe["metric"]]
-    finished_ones = trials.data[trials.data["state"] == "finished"]
-    grouped = finished_ones.groupby("family")["score"]
+    grouped = trials.data[trials.data["state"] == "finished"].groupby("family")["score"]
     scores = (grouped.max() if metric.greater_is_better else grouped.min()).to_dict()
     scores |= {f"baseline {name}": value for name, value in recipe["baselines"].items()}
     data = pd.DataFrame(list(scores.items()), columns=["family", metric.title]).sort_values(metric.title, ascending=not metric.greater_is_better, kind="stable", ignore_index=True)

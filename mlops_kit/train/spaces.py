@@ -157,8 +157,7 @@ def build_boosting(params: Params, task: str, frame: pd.DataFrame, features: lis
     """HistGradientBoosting; no early stopping, whose random hold-out would ignore time."""
     numbers, names = columns(frame, features)
     kind = ensemble.HistGradientBoostingClassifier if task == "binary" else ensemble.HistGradientBoostingRegressor
-    given = list(range(len(names))) or None
-    model = kind(**params, categorical_features=given, early_stopping=False, random_state=seed)
+    model = kind(**params, categorical_features=list(range(len(names))) or None, early_stopping=False, random_state=seed)
     return pipeline(table(numbers, names, scaled=False, one_hot=False), model)
 
 
