@@ -83,14 +83,6 @@ class Review(Page):
         """The stored differences to the version that it was compared with."""
         return versions.records(self.mine.table("against")) if "against" in self.mine.artifacts else []
 
-    def closed(self) -> str:
-        """Why it cannot be approved, whoever asks."""
-        if self.mine.blocking:
-            return f"What blocks it: {self.mine.blocking.sentence}"
-        if self.mine.sample:
-            return "A sample is never promoted."
-        return "" if self.mine.waits else f"Its run does not wait for a decision: it is {self.mine.manifest['status']}."
-
     def calibration(self) -> Html:
         """What is seen where the model says so, beside what the other version has on the same rows."""
         curves = self.mine.grouped("calibration", "model")

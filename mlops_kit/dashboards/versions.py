@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from mlops_kit import decisions, store
+from mlops_kit import contract, decisions, store  # noqa: F401 - the contract's report is a kind of result that is read here
 from mlops_kit import stage as stages
 from mlops_kit.config import Project
 from mlops_kit.dashboards.wording import heading
@@ -72,12 +72,6 @@ class Version:
         """Each metric's stored row by the metric's title, with its interval as text."""
         rows = {r["metric"]: r for r in records(self.table("metrics"))}
         return {heading(METRICS[m].title if m in METRICS else m): {**r, "text": str(Interval(r["value"], r["low"], r["high"]))} for m, r in rows.items()}
-
-    def contract(self) -> Any:
-        """The contract's report."""
-        from mlops_kit import contract  # noqa: F401 - its report is a kind of result that this module reads
-
-        return self.read("contract_report")
 
     @cached_property
     def numbers(self) -> Numbers:

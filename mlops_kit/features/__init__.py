@@ -12,8 +12,6 @@ To add a feature: 1. a column in a view, or a function with ``@features.view``, 
 ``features:``; ``point_in_time`` then checks that it sees nothing too early.
 """
 
-from __future__ import annotations
-
 from mlops_kit.features.offline import build, encode, known, names, ordered, point_in_time
 from mlops_kit.features.views import Tables, View, load, trailing, view
 

@@ -1,7 +1,5 @@
 """Prepare: a feature table that holds to its contract, split so that the judge stays unseen."""
 
-from __future__ import annotations
-
 from mlops_kit.features import encode as target
 from mlops_kit.prepare.leakage import checks
 from mlops_kit.prepare.split import split

@@ -5,8 +5,6 @@ compute; ``against`` and ``changes`` lay the champion beside; ``evidence`` gathe
 verdicts; ``card`` tells it. Acting on a verdict stands in the notebook's gate and in ``tracking``.
 """
 
-from __future__ import annotations
-
 from mlops_kit.review.against import Contender, against, compared, contender, rival
 from mlops_kit.review.card import card, facts, markdown
 from mlops_kit.review.changes import changes

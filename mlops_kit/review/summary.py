@@ -6,9 +6,9 @@ Each number has its interval below it and, where there is a champion, what that 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from timeit import timeit
 from typing import Any
 
 from mlops_kit import metrics
@@ -95,11 +95,7 @@ def metric_number(name: str, rows: pd.DataFrame, quality: Table, other: Contende
 def answer_times(one: Contender, rows: pd.DataFrame, config: Config, calls: int = CALLS) -> tuple[float, float]:
     """How long a single row's answer takes: median and 99 % point, in milliseconds, after a call that warms up."""
     asked = [rows.iloc[[i]][list(one.columns)] for i in evenly(len(rows), calls + 1)]
-    taken = []
-    for row in asked:
-        begin = time.perf_counter()
-        answers(one.model, row, config)
-        taken.append(1000 * (time.perf_counter() - begin))
+    taken = [1000 * timeit(partial(answers, one.model, row, config), number=1) for row in asked]
     return (float(np.median(taken[1:])), float(np.quantile(taken[1:], 0.99))) if len(taken) > 1 else (math.nan, math.nan)
 
 

@@ -141,7 +141,7 @@ def test_what_blocks_closes_the_button_in_words(told: config.Project, monkeypatc
     blocking = type(first)("leak", "No column knows the future", "failed", "blocks", "wind knows it.")
     page.mine.__dict__["verdicts"] = type(page.mine.verdicts).of([blocking, *rest])
     assert said(page, "sentence").endswith("but it is blocked: no column knows the future fails.")
-    assert page.state()[0] == "act" and page.closed() == "What blocks it: wind knows it."
+    assert page.state()[0] == "act" and text(theme.part("review", "closed", page.mine)) == "What blocks it: wind knows it."
     assert 'data-closed=1 title="What blocks it: wind knows it."' in page.head()
 
 
