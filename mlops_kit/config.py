@@ -14,8 +14,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -59,10 +57,6 @@ def moment(value: Any) -> datetime | None:
         raise ValueError("expected a date such as 2013-07-01, or 2013-07-01T06:00") from error
 
 
-def listed(value: Any) -> Any:
-    """Let one name stand for a list of one."""
-    return [value] if isinstance(value, str) else value
-
 
 def size(value: Any) -> int:
     """Read ``4GB``, ``512MB`` … into bytes.
@@ -78,7 +72,7 @@ def size(value: Any) -> int:
 
 Duration = Annotated[timedelta, BeforeValidator(duration), PlainSerializer(duration_text, return_type=str)]
 Moment = Annotated[datetime | None, BeforeValidator(moment)]
-Names = Annotated[list[str], BeforeValidator(listed)]
+Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]  # one name stands for a list of one
 Size = Annotated[int, BeforeValidator(size)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -537,8 +531,7 @@ def places(config: Config) -> dict[tuple[str, str], str]:
 
 def values_by_name(config: Config) -> dict[str, Any]:
     """Every setting outside ``stages`` by its dotted name, as ``mlops.yaml`` has it."""
-    dumped = config.model_dump(mode="json", exclude={"stages"})
-    return {name: reduce(getitem, name.split("."), dumped) for name in places(config).values()}
+    return {dotted: model.model_dump(mode="json", include={name})[name] for model, name, dotted, _ in walked(config) if name != "stages"}
 
 
 def validated(data: dict[str, Any], origin: str) -> Config:

@@ -188,12 +188,9 @@ def coerced(values: pd.Series, held: Kind) -> tuple[pd.Series, pd.Series]:
     """A column as its kind, and which of its values could not be made so (those are missing in it)."""
     none = pd.Series(False, index=values.index)
     types, dtype = pd.api.types, values.dtype
-    fits = {"number": types.is_numeric_dtype, "integer": types.is_numeric_dtype, "moment": types.is_datetime64_any_dtype, "boolean": types.is_bool_dtype}
-    if held == "empty" or held in fits and fits[held](dtype) and not (held in {"number", "integer"} and types.is_bool_dtype(dtype)):
-        if held != "integer" or types.is_integer_dtype(dtype):
-            return values, none
-        odd = (values.notna() & (values % 1 != 0)).fillna(False).astype(bool)
-        return values.mask(odd), odd
+    fits = {"number": types.is_numeric_dtype, "integer": types.is_integer_dtype, "moment": types.is_datetime64_any_dtype, "boolean": types.is_bool_dtype}
+    if held == "empty" or held in fits and fits[held](dtype) and not (held == "number" and types.is_bool_dtype(dtype)):
+        return values, none
     if held == "text":
         return (values if types.infer_dtype(values, skipna=True) in {"string", "empty", "categorical"} else values.map(_text, na_action="ignore")), none
     made: Any

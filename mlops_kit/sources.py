@@ -54,14 +54,10 @@ def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
     return frame
 
 
-def read_excel(url: str, limit: int | None) -> pd.DataFrame:
-    """The first sheet of an Excel file."""
-    return pd.read_excel(url, nrows=limit)
-
 
 READERS: dict[str, Callable[[str, int | None], pd.DataFrame]] = {
     ".csv": read_csv, ".csv.gz": read_csv, ".csv.zip": read_csv, ".tsv": read_csv,
-    ".parquet": read_parquet, ".pq": read_parquet, ".xlsx": read_excel,
+    ".parquet": read_parquet, ".pq": read_parquet, ".xlsx": lambda url, limit: pd.read_excel(url, nrows=limit),
 }  # fmt: skip
 
 
