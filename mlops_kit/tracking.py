@@ -173,11 +173,10 @@ def save_model(client: mlflow.MlflowClient, project: Project, name: str, model: 
 def notable(trials: pd.DataFrame, recipe: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
     """What of a search gets a run of its own: each baseline, and the best finished trial of each family."""
     yield from ((f"baseline {name}", {}, float(value)) for name, value in recipe["baselines"].items())
-    best = trials[trials["state"] == "finished"].groupby("family")["score"].agg("min" if recipe["less_is_better"] else "max")
-    for row in trials.to_dict("records"):
-        if row["state"] == "finished" and row["score"] == best.get(row["family"]):
-            best = best.drop(row["family"])
-            yield f"best {row['family']}", {"trial": row["trial"], "parameters": row["parameters"]}, float(row["score"])
+    finished = trials[trials["state"] == "finished"].astype({"score": float})
+    best = finished.groupby("family")["score"].agg("idxmin" if recipe["less_is_better"] else "idxmax")
+    for row in finished.loc[sorted(best)].to_dict("records"):
+        yield f"best {row['family']}", {"trial": row["trial"], "parameters": row["parameters"]}, float(row["score"])
 
 
 def log_training(project: Project, models: dict[str, Any], example: pd.DataFrame, facts: dict[str, Any], search: tuple[pd.DataFrame, dict[str, Any]], tags: dict[str, str]) -> dict[str, Any]:
@@ -392,20 +391,17 @@ def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
         "sample": str(stage.sample), "as_of": str(stage.as_of), "verdicts": json.dumps([plain({"check": v.check, "outcome": v.outcome, "sentence": v.sentence}) for v in verdicts]),
     }  # fmt: skip
     with connected(stage.project) as client:
-        found = find_version(client, stage.project, record["model_hash"], record["uri"])
+        known = client.search_model_versions(f"name = '{stage.project.config.name}'")
+        found = next((str(v.version) for v in known if v.tags.get("model_hash") == record["model_hash"] and v.tags.get("uri") == record["uri"]), None)
         if not stage.draft:
             if found is None:
                 found = new_version(client, stage.project, record, tags)
             elif found not in {p.version for p in decisions.history(stage.project)}:
-                renew(client, stage.project, found, tags)
+                for key in tags.keys() - {"author"}:  # who made it stays, and what was said of the earlier evidence counts no more
+                    client.set_model_version_tag(stage.project.config.name, found, key, tags[key])
             client.set_registered_model_alias(stage.project.config.name, "challenger", found)
     return {"version": found, "model_hash": record["model_hash"], "passed": passed, "outcome": f"Version {found} is registered as challenger." if found else "A draft is not registered."}
 
-
-def find_version(client: mlflow.MlflowClient, project: Project, content: str, uri: str) -> str | None:
-    """The number of the version made from this very model, or None."""
-    known = client.search_model_versions(f"name = '{project.config.name}'")
-    return next((str(v.version) for v in known if v.tags.get("model_hash") == content and v.tags.get("uri") == uri), None)
 
 
 def new_version(client: mlflow.MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]) -> str:
@@ -417,12 +413,6 @@ def new_version(client: mlflow.MlflowClient, project: Project, record: dict[str,
             raise
     return str(client.create_model_version(project.config.name, record["uri"], tags=tags).version)
 
-
-def renew(client: mlflow.MlflowClient, project: Project, version: str, tags: dict[str, str]) -> None:
-    """Record what a later review says of a version that has never served; who made it stays, and what was said of the earlier evidence counts no more."""
-    for key, value in tags.items():
-        if key != "author":
-            client.set_model_version_tag(project.config.name, version, key, value)
 
 
 def promote(project: Project, version: str, by: str, reason: str) -> dict[str, Any]:
