@@ -118,11 +118,9 @@ def encode(frame: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, Table]:
     codes = {c: float(c) for c in classes} if all(c in (0, 1) for c in classes) else {c: float(i) for i, c in enumerate(classes)}
     out[config.target] = pd.Series([codes.get(v, float("nan")) if pd.notna(v) else float("nan") for v in values], index=frame.index, dtype="float64")
     counts = out[config.target].value_counts()
-    rows: list[tuple[str, str, int]] = [(str(c), f"{codes[c]:.0f}", int(counts.get(codes[c], 0))) for c in classes]
-    rows.append(("not known yet", "", int(out[config.target].isna().sum())))
+    rows = [*((str(c), f"{codes[c]:.0f}", int(counts.get(codes[c], 0))) for c in classes), ("not known yet", "", int(out[config.target].isna().sum()))]
     positive = next((c for c in classes if codes[c] == 1), None)
-    share = number(float(out[config.target].mean()))
-    sentence = f"{config.target} is 1 where it is {positive!s}: a share of {share} of the labelled rows."
+    sentence = f"{config.target} is 1 where it is {positive!s}: a share of {number(float(out[config.target].mean()))} of the labelled rows."
     return out, Table("What is predicted", sentence, pd.DataFrame(rows, columns=["class", "code", "rows"]))
 
 

@@ -13,10 +13,9 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
-from mlops_kit.config import Config, Project, duration_text
+from mlops_kit.config import Config, Project, duration_text, read_yaml
 from mlops_kit.errors import KitError, nearest
 from mlops_kit.late import pd
 from mlops_kit.metrics import METRICS
@@ -34,18 +33,12 @@ def people(project: Project) -> dict[str, str]:
     KitError
         If the file is not keys and values, or has a key that the card does not know.
     """
-    file: Path = project.path(FILE)
-    if not file.exists():
-        return {}
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise KitError(f"{FILE} is not YAML: {' '.join(str(error).split())}", ", ".join(PEOPLE), f"edit {FILE}") from error
+    file = project.path(FILE)
+    found = (read_yaml(file, f"edit {FILE}") if file.exists() else None) or {}
     if not isinstance(found, dict):
         raise KitError(f"{FILE} holds a {type(found).__name__}, not keys", ", ".join(PEOPLE), f"edit {FILE}")
-    for key in found:
-        if key not in PEOPLE:
-            raise KitError(f"{FILE}: unknown key {key!r}", nearest(str(key), PEOPLE), f"edit {FILE}")
+    if other := [key for key in found if key not in PEOPLE]:
+        raise KitError(f"{FILE}: unknown key {other[0]!r}", nearest(str(other[0]), PEOPLE), f"edit {FILE}")
     return {str(k): str(v).strip() for k, v in found.items() if v is not None}
 
 

@@ -116,10 +116,7 @@ def least(evidence: Evidence) -> Verdict:
     if found.value is None:
         return says("cannot tell", f"{known.title} could not be computed.", "unknown", f"{sign} {number(limit)}", "wait for labels")
     weak = found.low if known.greater_is_better else found.high
-    if known.gain(found.value, limit) < 0:
-        outcome: Outcome = "failed"
-    else:
-        outcome = "passed" if weak is not None and known.gain(weak, limit) >= 0 else "cannot tell"
+    outcome: Outcome = "failed" if known.gain(found.value, limit) < 0 else "passed" if weak is not None and known.gain(weak, limit) >= 0 else "cannot tell"
     words = {"failed": "misses", "passed": "keeps to", "cannot tell": "keeps to, but not surely,"}[outcome]
     return says(outcome, f"{known.title} {found} {words} the limit of {number(limit)}.", str(found), f"{sign} {number(limit)}", "improve the features or the search, or decide on another limit")
 
@@ -164,8 +161,7 @@ def refit_agrees(evidence: Evidence) -> Verdict:
     if found is None or (review.refit_rank is None and review.refit_shift is None):
         return says("not applicable", "The judged model is the one that serves." if found is None else "No limit is set for the refitted model.")
     unit = "in probability" if evidence.config.task == "binary" else "standard deviations of the target"
-    limits = [f"rank ≥ {number(review.refit_rank)}"] if review.refit_rank is not None else []
-    limits += [f"shift ≤ {number(review.refit_shift)}"] if review.refit_shift is not None else []
+    limits = [f"{what} {number(limit)}" for what, limit in (("rank ≥", review.refit_rank), ("shift ≤", review.refit_shift)) if limit is not None]
     text = f"rank correlation {number(found.rank)}, mean shift {number(found.shift)} {unit}"
     missing = math.isnan(found.shift) or (review.refit_rank is not None and math.isnan(found.rank))
     apart = (review.refit_rank is not None and found.rank < review.refit_rank) or (review.refit_shift is not None and abs(found.shift) > review.refit_shift)

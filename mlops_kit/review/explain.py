@@ -48,8 +48,7 @@ def permutation_importance(model: Any, frame: pd.DataFrame, features: Sequence[s
         labelled = labelled.iloc[np.sort(np.random.default_rng(seed).choice(len(labelled), rows, replace=False))]
 
     def score(fitted: Any, x: pd.DataFrame, y: Any) -> float:
-        found = known.function(y, answers(fitted, x, config))
-        return found if known.greater_is_better else -found
+        return known.gain(known.function(y, answers(fitted, x, config)), 0.0)
 
     names, y = list(features), labelled[target].to_numpy(dtype=float)
     if math.isnan(metrics.value(config.headline, y, answers(model, labelled[names], config) if len(labelled) else [])):
