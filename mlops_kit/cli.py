@@ -509,7 +509,8 @@ def main() -> None:
         print(f"{getattr(error, 'opening', 'error')}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code if isinstance(error, KitError) else 1) from None
     finally:
-        gc.freeze()  # nor at the end
+        if "duckdb" not in sys.modules:  # which complains of what was not taken down
+            gc.freeze()  # nor at the end
 
 
 if __name__ == "__main__":
