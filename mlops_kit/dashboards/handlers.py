@@ -183,8 +183,6 @@ class Reports(JupyterHandler, tornado.web.StaticFileHandler):
     @tornado.web.authenticated
     async def get(self, path: str, include_body: bool = True) -> None:  # type: ignore[override]
         """Serve a page of a run."""
-        if not path.endswith(".html"):
-            raise tornado.web.HTTPError(404)
         await tornado.web.StaticFileHandler.get(self, path, include_body)
 
     @property

@@ -67,7 +67,7 @@ class Dashboards(Voila):  # type: ignore[misc]
         at = partial(url_path_join, self.server_url)
         page = {"template_paths": self.template_paths, "config": self.config, "voila_configuration": self.voila_configuration}
         names = "|".join(map(re.escape, self.app.settings["pages"]))
-        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/mlops/note"), Note), (at("/"), Start), (at("/reports/(.*)"), Reports, {"path": str(self.project.reports)}), (at(rf"/({names})"), Page, page), *kept]
+        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/mlops/note"), Note), (at("/"), Start), (at(r"/reports/(.*\.html)"), Reports, {"path": str(self.project.reports)}), (at(rf"/({names})"), Page, page), *kept]
 
     def listen(self) -> None:
         """Serve on the sockets that were taken at the start, until the process is told to stop."""

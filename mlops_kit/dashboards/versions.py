@@ -76,11 +76,9 @@ class Version:
     @cached_property
     def numbers(self) -> Numbers:
         """The few numbers that matter; of an older run those that its review showed."""
-        if "numbers" not in self.artifacts:
-            shown = stages.records(self.run).get("review", {}).get("shown", [])
-            old = next((s for s in shown if s.get("numbers")), None)
-            if old is not None:
-                return Numbers(old["title"], old["sentence"], tuple(old["numbers"]))
+        shown = [] if "numbers" in self.artifacts else stages.records(self.run).get("review", {}).get("shown", [])
+        for old in (s for s in shown if s.get("numbers")):
+            return Numbers(old["title"], old["sentence"], tuple(old["numbers"]))
         return cast(Numbers, self.read("numbers"))
 
     @cached_property
@@ -136,8 +134,7 @@ class Version:
         """The number of the version that it was compared with on the same rows; empty if there was none, or nothing tells."""
         with suppress(KitError):
             if "against" in self.artifacts:
-                named = re.search(r"version (\S+)\?", self.table("against").title)
-                return named[1] if named else ""
+                return next(iter(re.findall(r"version (\S+)\?", self.table("against").title)), "")
             return next((n for v in self.verdicts for n in re.findall(r"[Vv]ersion (\S+) (?:answers|has)", v.sentence)), "")
         return ""
 

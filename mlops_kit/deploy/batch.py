@@ -81,12 +81,11 @@ def by_day(scored: pd.DataFrame, config: Any) -> Table:
     if scored.empty:
         reason = "the table has no time and no row without a label" if config.time is None else "no row lies between as_of and until"
         return Table("Scored by day", f"Nothing to score: {reason}.", pd.DataFrame(columns=["day", "rows", "mean score", "flagged"]))
-    grouped = scored.groupby("day", sort=True)
-    data = grouped.agg(rows=("score", "size"), mean_score=("score", "mean"), flagged=("decision", "mean")).reset_index()
+    data = scored.groupby("day", sort=True).agg(**{"rows": ("score", "size"), "mean score": ("score", "mean"), "flagged": ("decision", "mean")}).reset_index()
     data["day"] = pd.to_datetime(data["day"]) if config.time else data["day"]
     flagged = scored["decision"].mean()
     tail = "" if pd.isna(flagged) else f"; {percent(float(flagged))} of them are flagged"
-    return Table("Scored by day", f"{number(len(scored))} rows were scored over {len(data)} days{tail}.", data.rename(columns={"mean_score": "mean score"}))
+    return Table("Scored by day", f"{number(len(scored))} rows were scored over {len(data)} days{tail}.", data)
 
 
 def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:

@@ -130,10 +130,8 @@ def held(path: Path) -> Iterator[optuna.storages.BaseStorage]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with FileLock(f"{path}.owner"):
         Path(f"{path}.lock").unlink(missing_ok=True)  # Optuna's own lock outlives a killed process
-        if path.exists():
-            content = path.read_bytes()
-            if not content.endswith(b"\n"):
-                path.write_bytes(content[: content.rfind(b"\n") + 1])
+        if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+            path.write_bytes(content[: content.rfind(b"\n") + 1])
         yield JournalStorage(journal.JournalFileBackend(str(path), journal.JournalFileOpenLock(str(path))))
 
 
