@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -400,8 +399,7 @@ def order(stages: dict[str, Stage]) -> list[str]:
     return done
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(NamedTuple):
     """A folder with ``mlops.yaml``, read and checked.
 
     ``given`` maps dotted names that did not come from the file to where they came from.
@@ -409,7 +407,7 @@ class Project:
 
     root: Path
     config: Config
-    given: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = {}
 
     def path(self, relative: str | Path) -> Path:
         """A path of the project, absolute."""

@@ -219,9 +219,8 @@ def engine(url: str, file: Path | None) -> sa.Engine:
         raise KitError(f"database: {str(error).splitlines()[0]}", "a SQLAlchemy URL and the driver it names, such as postgresql+psycopg://…", "edit 'database' in mlops.yaml, or pip install the driver") from error
     except sa.exc.OperationalError as error:
         raise RunFailed(f"the database does not answer: {str(error.orig).splitlines()[0]}", "a server at the address named under 'database'", "start it, or edit 'database' in mlops.yaml") from error
-    file.parent.mkdir(parents=True, exist_ok=True)
     sa.event.listen(made, "connect", durable)
-    with FileLock(f"{file}.lock"):
+    with FileLock(f"{file}.lock"):  # makes the folder too
         ready(made)
     return made
 

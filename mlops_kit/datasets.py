@@ -49,8 +49,7 @@ def nycflights_table(table: str, limit: int | None = None) -> pd.DataFrame:
     path = nycflights(table)
     with zipfile.ZipFile(path).open(f"{table}.csv") if path.suffix == ".zip" else path.open("rb") as stream:
         lines = stream if limit is None else io.BytesIO(b"".join(islice(stream, limit + 1)))
-        read = csv.read_csv(lines, convert_options=csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True))
-    frame: pd.DataFrame = read.to_pandas()
+        frame: pd.DataFrame = csv.read_csv(lines, convert_options=csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True)).to_pandas()
     for name, kind in frame.dtypes.items():
         if isinstance(kind, pd.DatetimeTZDtype):
             frame[name] = frame[name].dt.tz_convert("UTC").astype("datetime64[us, UTC]")

@@ -147,12 +147,12 @@ def promote(project: Project, facts: dict[str, Any], before: Promotion | None, b
     approved = opinion(project, facts)
     if approved is None or approved.word != "approved":
         raise RunFailed(f"version {facts['version']} as it is now ({facts['model_hash'][:12]}) has no approval", "an approval of this very model and evidence", 'mlops approve --reason "why"')
-    held = (project.config.name, (before.number if before else 0) + 1, facts["version"], facts["model_hash"], facts["evidence_hash"], before.version if before else None)
-    made = Promotion(*held, by, why, now())
+    number, stood = (before.number + 1, before.version) if before else (1, None)
+    made = Promotion(project.config.name, number, facts["version"], facts["model_hash"], facts["evidence_hash"], stood, by, why, now())
     try:
         with session(project) as opened:
             opened.add(made)
     except sa.exc.IntegrityError as error:
         present = current(project)
-        raise RunFailed(f"version {present.version if present else 'none'} was promoted in between by {present.by if present else 'nobody'}", f"version {held[-1] or 'none'} as the champion", "look at it, then decide again") from error
+        raise RunFailed(f"version {present.version if present else 'none'} was promoted in between by {present.by if present else 'nobody'}", f"version {stood or 'none'} as the champion", "look at it, then decide again") from error
     return made

@@ -156,8 +156,6 @@ def disk(project: Project) -> str:
 
 def writable(folder: Path, project: Project) -> None:
     """Refuse a folder that could not be made or written, without making it."""
-    place = project.path(folder)
-    while not place.exists():
-        place = place.parent
+    place = next(p for p in (project.path(folder), *project.path(folder).parents) if p.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise KitError(f"{str(place)!r} cannot be written", "a folder of yours", f"chmod u+w {place}, or another place in {configs.FILE}")

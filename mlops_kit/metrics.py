@@ -188,8 +188,7 @@ def percentiles(point: float, drawn: list[float]) -> Interval:
     known = [d for d in drawn if math.isfinite(d)]
     if not math.isfinite(point) or not known or len(known) < len(drawn) / 2:
         return Interval(point if math.isfinite(point) else None)
-    low, high = np.quantile(known, [0.025, 0.975])
-    return Interval(point, float(low), float(high))
+    return Interval(point, *map(float, np.quantile(known, [0.025, 0.975])))
 
 
 def bootstrapped(measured: Callable[[np.ndarray], dict[str, float]], rows: int, blocks: Any, draws: int, seed: int) -> dict[str, Interval]:

@@ -82,8 +82,7 @@ def thinned(frame: pd.DataFrame, limit: int = POINTS) -> tuple[pd.DataFrame, str
     """At most ``limit`` rows, evenly spaced, first and last kept; and a note that says so."""
     if len(frame) <= limit:
         return frame, ""
-    kept = np.linspace(0, len(frame) - 1, limit).round().astype(int)
-    return frame.iloc[kept], f"{limit:,} of {len(frame):,} points are drawn, evenly spaced"
+    return frame.iloc[np.linspace(0, len(frame) - 1, limit).round().astype(int)], f"{limit:,} of {len(frame):,} points are drawn, evenly spaced"
 
 
 

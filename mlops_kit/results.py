@@ -303,8 +303,7 @@ class Verdicts(Result):
         """Counts in words, and the first that blocks."""
         counts = [f"{self.count(o)} {o}" for o in MARKS if self.count(o)]  # type: ignore[arg-type]
         blocking = next((v for v in self.items if v.blocks), None)
-        tail = f" What blocks: {blocking.sentence}" if blocking else ""
-        return f"{len(self.items)} check{'' if len(self.items) == 1 else 's'}: {', '.join(counts) or 'none ran'}.{tail}"
+        return f"{len(self.items)} check{'' if len(self.items) == 1 else 's'}: {', '.join(counts) or 'none ran'}." + (f" What blocks: {blocking.sentence}" if blocking else "")
 
     def frame(self) -> pd.DataFrame:
         """A row a verdict: result, check, found, limit, what to do."""

@@ -87,9 +87,7 @@ def table_hash(frame: pd.DataFrame, volatile: Iterable[str] = ()) -> str:
     Missing is one value, whatever stands for it; a category counts as its text.
     """
     digest = hashlib.sha256()
-    for column in frame.columns:
-        if column in set(volatile):
-            continue
+    for column in [c for c in frame.columns if c not in set(volatile)]:
         series = frame[column]
         if isinstance(series.dtype, pd.CategoricalDtype):
             series = series.astype(object)
