@@ -227,14 +227,9 @@ def note(project: configs.Project) -> str:
 
 def acts(project: configs.Project) -> dict[str, Act]:
     """What the dashboards' server does when somebody decides: each act is told who, and what the page showed, and answers in a sentence."""
-    return {
-        "approve": partial(ruled, project, "approved"),
-        "reject": partial(ruled, project, "rejected"),
-        "ask": partial(ruled, project, "changes"),
-        "rollback": partial(gone_back, project),
-        "acknowledge": partial(known, project),
-        "retrain": partial(asked_for, project),
-    }
+    words: dict[str, decisions.Word] = {"approve": "approved", "reject": "rejected", "ask": "changes"}
+    rulings = {name: partial(ruled, project, word) for name, word in words.items()}
+    return {**rulings, "rollback": partial(gone_back, project), "acknowledge": partial(known, project), "retrain": partial(asked_for, project)}
 
 
 def told(said: dict[str, str], *names: str) -> list[str]:
@@ -262,9 +257,8 @@ def ruled(project: configs.Project, word: decisions.Word, by: str, said: dict[st
     version, run, model, evidence, seen, reason = told(said, "version", "run", "model_hash", "evidence_hash", "seen", "reason")
     facts = tracking.facts_of(project, version)
     for what, shown in (("model", model), ("evidence", evidence)):
-        found = facts[f"{what}_hash"]
-        if found != shown:
-            raise RunFailed(f"the {what} of version {version} is not the one that this page shows: {found[:12]}", shown[:12], "load the page again, look at what changed, then decide")
+        if facts[f"{what}_hash"] != shown:
+            raise RunFailed(f"the {what} of version {version} is not the one that this page shows: {facts[f'{what}_hash'][:12]}", shown[:12], "load the page again, look at what changed, then decide")
     present = decisions.current(project)
     if present is not None and present.version == version:
         raise RunFailed(f"version {version} serves already, approved by {present.by}", "a version that waits for a decision", "load the page again")
