@@ -40,12 +40,6 @@ class Line(NamedTuple):
     dots: bool = False
     anchor: str = "middle"
 
-    @property
-    def named(self) -> tuple[float, float] | None:
-        """The point at which its name stands; None where it has no name, or no point."""
-        known = [(p, v) for p, v in self.points if v is not None and v == v]
-        return known[max(-len(known), min(self.at, len(known) - 1))] if self.name and known else None
-
 
 class Frame(NamedTuple):
     """A picture's size, the ends of its axes, and the pixels left free beside and above them."""

@@ -104,15 +104,10 @@ class Explorer:
         self.column.observe(self.draw, "value")
         self.group.observe(self.draw, "value")
 
-    @property
-    def sentence(self) -> str:
-        """What the picture now shown says."""
-        return self.shown.sentence
-
     def draw(self, change: Any = None) -> Figure:
         """Draw what the menus say."""
         self.shown: Figure = self._picture(self.column.value, None if self.group.value in {NONE, self.column.value} else self.group.value)
-        self.output.value = self.shown._repr_html_()
+        self.output.value, self.sentence = self.shown._repr_html_(), self.shown.sentence
         return self.shown
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

@@ -109,7 +109,7 @@ def better_than_baseline(evidence: Evidence) -> Verdict:
 @check("least", "As good as it has to be", "blocks")
 def least(evidence: Evidence) -> Verdict:
     """The headline metric keeps to the limit that the project's people have set."""
-    limit, known, found = evidence.config.review.least, METRICS[evidence.config.headline], evidence.headline
+    limit, known, found = evidence.config.review.least, METRICS[evidence.config.headline], evidence.metrics[evidence.config.headline]
     if limit is None:
         return says("not applicable", "No least quality is set.", str(found), cure="set review.least in mlops.yaml")
     sign = "≥" if known.greater_is_better else "≤"

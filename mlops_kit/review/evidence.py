@@ -54,11 +54,6 @@ class Evidence(NamedTuple):
     champion: str = NO_CHAMPION.how
     sample: int = 0
 
-    @property
-    def headline(self) -> Interval:
-        """The headline metric on the rows put aside."""
-        return self.metrics[self.config.headline]
-
 
 def days(frame: pd.DataFrame, config: Config) -> np.ndarray | None:
     """The day of each row in the project's zone; None for a table without time."""

@@ -82,7 +82,7 @@ def test_evidence_gathers_what_the_checks_ask(config: Make, judged: Judged) -> N
     assert found.rows == 3000 and found.sample == 7
     assert found.classes == {"0": int((frame["late"] == 0).sum()), "1": int((frame["late"] == 1).sum())}
     assert found.baselines["baseline_constant"] == 0.5
-    assert found.gains["baseline_constant"].value == pytest.approx(found.headline.value - 0.5)
+    assert found.gains["baseline_constant"].value == pytest.approx(found.metrics[found.config.headline].value - 0.5)
     assert found.agreement is not None and found.agreement.rank == pytest.approx(1.0)
 
 
