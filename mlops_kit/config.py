@@ -356,11 +356,6 @@ class Config(Section):
         return (when if when.tzinfo else when.replace(tzinfo=ZoneInfo(self.timezone))).astimezone(UTC)
 
     @property
-    def has_time(self) -> bool:
-        """Whether rows have a moment."""
-        return self.time is not None
-
-    @property
     def search_metric(self) -> str:
         """The metric that the search improves."""
         return self.train.metric or ("log_loss" if self.task == "binary" else "rmse")

@@ -132,5 +132,5 @@ def test_the_project_is_found_from_a_folder_inside_it(tmp_path: Path, monkeypatc
 
 def test_a_project_needs_four_lines(tmp_path: Path) -> None:
     made = project(tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: regression\n").config
-    assert (made.search_metric, made.headline, made.has_time) == ("rmse", "r2", False)
+    assert (made.search_metric, made.headline, made.time) == ("rmse", "r2", None)
     assert made.hidden == {"late"}

@@ -41,7 +41,7 @@ def split(frame: pd.DataFrame, config: Config, seed: int) -> tuple[pd.DataFrame,
         If the labelled rows have one class only, or train or test would be too small.
     """
     labelled = frame[config.target].notna()
-    parts = in_time(frame, config, labelled) if config.has_time else at_random(frame, config, labelled, seed)
+    parts = in_time(frame, config, labelled) if config.time else at_random(frame, config, labelled, seed)
     check(frame[config.target], parts, config)
     place = next((i for i, c in enumerate(frame.columns) if c in offline.names(config, frame)), len(frame.columns))
     out = frame.copy(deep=False)

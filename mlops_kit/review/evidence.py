@@ -89,14 +89,14 @@ def quality(scores: pd.DataFrame, config: Config, draws: int = 500, seed: int = 
     found = metrics.intervals(names, y, scores["score"], days(scores, config), draws, seed)
     rows = [{"metric": n, "value": i.value, "low": i.low, "high": i.high, **{b: metrics.value(n, y, scores[b]) if b in scores else None for b in BASELINES}} for n, i in found.items()]
     data = pd.DataFrame(rows).astype({c: float for c in ("value", "low", "high", *BASELINES)})
-    notes = (f"Intervals: 95 %, bootstrap of {draws:,} draws of {'whole days' if config.has_time else 'rows'}.",)
+    notes = (f"Intervals: 95 %, bootstrap of {draws:,} draws of {'whole days' if config.time else 'rows'}.",)
     return Table("How good is it on rows it has never seen?", headline(found[config.headline], data, config, int(y.notna().sum())), data, notes=notes)
 
 
 def headline(interval: Interval, data: pd.DataFrame, config: Config, rows: int) -> str:
     """The one sentence about quality: the headline metric, its rows, and what a linear model has."""
     title = metrics.METRICS[config.headline].title
-    where = f"on the newest {rows:,} rows" if config.has_time else f"on {rows:,} rows put aside"
+    where = f"on the newest {rows:,} rows" if config.time else f"on {rows:,} rows put aside"
     linear = data.loc[data["metric"] == config.headline, "baseline_linear"].iloc[0]
     beside = f"; a linear model has {number(float(linear))}" if linear == linear else ""
     return f"{title[0].upper()}{title[1:]} {interval} {where}{beside}."
