@@ -113,11 +113,6 @@ class Monitoring(Page):
         windows = self.found.windows
         return [pictures.line(self, c, windows) for c in pictures.ranked(windows)], pictures.ticks(self, windows)
 
-    def metrics(self) -> dict[str, str]:
-        """The metrics that labels gave, with their titles."""
-        names = dict.fromkeys(str(m) for w in self.found.settled for m in w.settled["realised"].data["metric"])
-        return {m: METRICS[m].title if m in METRICS else m for m in names}
-
     def volume(self) -> tuple[Html, str]:
         """Rows by day beside what is usual, drawn and in words."""
         days = self.found.days(SHOWN)

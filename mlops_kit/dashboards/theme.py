@@ -27,6 +27,7 @@ from mlops_kit.dashboards import wording
 from mlops_kit.dashboards.wording import capital, heading, words
 from mlops_kit.errors import KitError
 from mlops_kit.late import pd
+from mlops_kit.metrics import METRICS
 from mlops_kit.results import COLOURS, MARKS, Table, cell_html, money, number, percent
 
 
@@ -64,7 +65,7 @@ def templates() -> Environment:
     said = (wording.ago, wording.amount, wording.between, wording.day, wording.duration, wording.ended, wording.full, wording.moment, wording.reason, wording.small, wording.span, capital, heading, words)
     made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, kept, numeric, seen)}
     made.filters |= {"json": json.dumps, "pixels": "{:.1f}".format, "places": "{:.2f}".format}
-    made.globals |= {"base": base, "guarded": guarded, "relative": os.path.relpath, "served": served, "COLOURS": COLOURS, "MARKS": MARKS}
+    made.globals |= {"base": base, "guarded": guarded, "relative": os.path.relpath, "served": served, "COLOURS": COLOURS, "MARKS": MARKS, "METRICS": METRICS}
     made.tests["known"] = lambda value: value is not None and value == value
     return made
 

@@ -22,7 +22,7 @@ from mlops_kit.results import Interval, Verdict, Verdicts, revive
 from mlops_kit.stage import WAITING
 
 MOST = 26  # windows on the page, the newest
-DAYS, ASKED = 30, 7  # days of money saved, days of who asked
+ASKED = 7  # days of who asked
 LATEST = 20_000  # labels whose delay is told
 DAY = timedelta(days=1)
 
@@ -120,12 +120,6 @@ class Watched:
     def decided(self) -> list[Retraining]:
         """The decisions on retraining, the newest first."""
         return rows(self.project, sa.select(Retraining).where(Retraining.model == self.config.name).order_by(Retraining.moment.desc(), Retraining.id.desc()).limit(500))
-
-    def saved(self) -> tuple[float, int] | None:
-        """What the decisions saved in the last days that have their labels, and how many those are; None if that is not known."""
-        recent = [w for w in self.settled if w.settled["saved"] is not None]
-        within = [w for w in recent if w is recent[-1] or w.start >= recent[-1].end - DAYS * DAY]
-        return (sum(w.settled["saved"] for w in within), (within[-1].end - within[0].start) // DAY) if within else None
 
     @property
     def pending(self) -> Retraining | None:
