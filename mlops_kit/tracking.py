@@ -72,8 +72,7 @@ def connected(project: Project) -> Iterator[mlflow.MlflowClient]:
     if file is None:
         yield mlflow.MlflowClient(uri)
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(file) + ".lock"):
+    with FileLock(f"{file}.lock"):  # makes the folder too
         moved(file)
         mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(uri)
@@ -88,8 +87,7 @@ def experiment(project: Project, client: mlflow.MlflowClient) -> str:
     if found is not None:
         return str(found.experiment_id)
     file = store_file(project)
-    place = (file.parent / "artifacts").as_uri() if file else None
-    return str(client.create_experiment(project.config.name, artifact_location=place))
+    return str(client.create_experiment(project.config.name, artifact_location=(file.parent / "artifacts").as_uri() if file else None))
 
 
 def moved(file: Path) -> None:
@@ -468,9 +466,7 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
         known = manifest["mlflow"]  # of a run that waited for an approval and went on
         parent = known.get("run") or client.create_run(where, tags=tags).info.run_id
         client.set_tag(parent, "status", manifest["status"])
-        for name, entry in manifest["stages"].items():
-            if name in known or entry["status"] in {"skipped", "not run"}:
-                continue
+        for name, entry in ((n, e) for n, e in manifest["stages"].items() if n not in known and e["status"] not in {"skipped", "not run"}):
             told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "run": manifest["run"], "status": entry["status"]}
             ids[name] = child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
             for key, value in told.items():
