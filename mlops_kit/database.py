@@ -10,8 +10,7 @@ To add a table: a class that ends in ``Base``'s; the next command makes it where
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
 
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError, RunFailed
@@ -234,25 +233,21 @@ def ready(made: sa.Engine) -> None:
         If a table was made by another version of this package.
     """
     Base.metadata.create_all(made)
-    with made.connect() as connection:
-        known = sa.inspect(connection)
-        for name, table in Base.metadata.tables.items():
-            absent = sorted({c.name for c in table.columns} - {c["name"] for c in known.get_columns(name)})
-            if absent:
-                raise KitError(f"the table {name!r} of the database has no column {absent[0]!r}", "a database made by this version of mlops-kit", f"ALTER TABLE {name} ADD COLUMN …, or name another under 'database'")
+    known = sa.inspect(made)
+    for name, table in Base.metadata.tables.items():
+        absent = sorted({c.name for c in table.columns} - {c["name"] for c in known.get_columns(name)})
+        if absent:
+            raise KitError(f"the table {name!r} of the database has no column {absent[0]!r}", "a database made by this version of mlops-kit", f"ALTER TABLE {name} ADD COLUMN …, or name another under 'database'")
 
 
 def durable(connection: Any, record: Any) -> None:
     """A committed row survives a power cut, and readers do not wait for the writer."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
 
 
-@contextmanager
-def session(project: Project) -> Iterator[Session]:
+def session(project: Project) -> AbstractContextManager[Session]:
     """One transaction."""
-    with Session(engine(*place(project)), expire_on_commit=False) as opened, opened.begin():
-        yield opened
+    return sessionmaker(engine(*place(project)), expire_on_commit=False).begin()
 
 
 def rows(project: Project, asked: sa.Select[Any]) -> list[Any]:
