@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -26,12 +26,10 @@ from mlops_kit.deploy import batch, labels, predictions
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.late import pd
 from mlops_kit.monitor import incidents, windows
+from mlops_kit.pipeline.progress import Say
 from mlops_kit.results import number, percent, plain, revive
 from mlops_kit.retrain import policy
 from mlops_kit.stage import WAITING
-
-if TYPE_CHECKING:
-    from mlops_kit.pipeline.progress import Say
 
 AT_ONCE = 20_000  # rows scored in one transaction
 LATE = timedelta(days=7)  # how late a row may turn up in the source and still be scored
@@ -111,17 +109,15 @@ class Watcher:
     def fresh(self, history: pd.DataFrame, first: datetime) -> pd.DataFrame:
         """The rows from a moment on that nobody has scored."""
         recent = history[history[self.config.time] >= first].reset_index(drop=True)
-        with session(self.project) as opened:
-            done = set(opened.scalars(sa.select(Prediction.key).where(Prediction.model == self.config.name, Prediction.origin == "watch", Prediction.moment >= stamp(first))))
+        done = set(rows(self.project, sa.select(Prediction.key).where(Prediction.model == self.config.name, Prediction.origin == "watch", Prediction.moment >= stamp(first))))
         named = [predictions.named_row(k) for k in recent[sources.keys(self.project)].itertuples(index=False, name=None)]
         return recent[[k not in done for k in named]].reset_index(drop=True)
 
 
     def unseen(self, state: Watch, at: datetime) -> list[tuple[datetime, datetime]]:
         """The windows that have ended and were not looked at; those after the newest row are none."""
-        with session(self.project) as opened:
-            seen = set(opened.scalars(sa.select(Window.start).where(Window.model == self.config.name)))
-            last = opened.scalar(sa.select(sa.func.max(Prediction.moment)).where(Prediction.model == self.config.name)) or ""
+        seen = {w.start for w in self.windows()}
+        last = rows(self.project, sa.select(sa.func.max(Prediction.moment)).where(Prediction.model == self.config.name))[0] or ""
         ended = windows.ended(datetime.fromisoformat(state.since), at, self.config.watch.window)
         return [(a, b) for a, b in ended if stamp(a) not in seen and stamp(a) <= last]
 
@@ -192,9 +188,8 @@ class Watcher:
         from mlops_kit.pipeline import run as chain
 
         project = self.project.with_values("the watch", as_of=at, until=at)
-        chosen = chain.selected(project, first="prepare", last="deploy")
         self.tell(at, [f"retraining, decided by {row.by}"])
-        made = chain.run(project, chosen, {}, False, f"retraining decided by {row.by}: {row.reason}", self.say)
+        made = chain.run(project, chain.selected(project, first="prepare", last="deploy"), {}, False, f"retraining decided by {row.by}: {row.reason}", self.say)
         self.mark(row, made["status"], made["run"], at)
         said = made["stages"]["deploy"].get("sentence") or (chain.failure(made) or "")
         self.tell(at, [f"retraining {made['run']}: {made['status']}. {said}"])
@@ -249,10 +244,8 @@ def alone(project: configs.Project, say: Say) -> Iterator[Watcher]:
     RunFailed
         If another goes on.
     """
-    file = project.path(".mlops") / "watch.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        held = FileLock(str(file)).acquire(timeout=0)
+        held = FileLock(project.path(".mlops") / "watch.lock").acquire(timeout=0)
     except Timeout as error:
         raise RunFailed("another watch of this project goes on", "one at a time", "stop it first, or leave it to its work") from error
     with held:
