@@ -133,17 +133,11 @@ def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Conf
     """
     facts = Facts(drift, realised, alerts, config, rows_labelled, model_age, since_last, pending)
     said = [{"rule": name, "role": role, "said": (told := function(facts)), "applies": bool(told)} for name, (role, function) in RULES.items()]
-    first = {role: next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "") for role in ("stop", "reason", "guard")}
-    if first["stop"]:
-        action, reason = "stop", f"No, and stop: {first['stop']}"
-    elif first["reason"] and first["guard"]:
-        action, reason = "wait", f"Not yet: {first['reason']} {first['guard']}"
-    elif first["reason"]:
-        action, reason = "retrain", f"Yes: {first['reason']}"
-    else:
-        action, reason = "keep", f"No: {unmoved(facts)}"
+    stop, reason, guard = (next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "") for role in ("stop", "reason", "guard"))
+    action = "stop" if stop else "keep" if not reason else "wait" if guard else "retrain"
+    words = {"stop": f"No, and stop: {stop}", "keep": f"No: {unmoved(facts)}", "wait": f"Not yet: {reason} {guard}", "retrain": f"Yes: {reason}"}
     command = f"mlops run --as-of {config.until.isoformat()}" if config.until else "mlops run"
-    return {"retrain": action == "retrain", "action": action, "reason": reason, "evidence": said, "command": command if action == "retrain" else ""}
+    return {"retrain": action == "retrain", "action": action, "reason": words[action], "evidence": said, "command": command if action == "retrain" else ""}
 
 
 def unmoved(facts: Facts) -> str:

@@ -63,8 +63,9 @@ def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), d
     rows = [row for column in chosen for row in sliced(labelled, config, column, score, whole, blocks, draws, seed)]
     data = pd.DataFrame(rows, columns=list(COLUMNS))
     known = metrics.METRICS[config.headline].title
+    notes = tuple(f"{c}: {n:,} smaller groups are not shown." for c in chosen if (n := labelled[c].nunique(dropna=False) - SHOWN) > 0)
     units = {"value": known, "gap": f"{known} above the whole's"}
-    return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, units, note(labelled, chosen, config), SEEN)
+    return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, units, notes, SEEN)
 
 
 def grouped(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -112,8 +113,3 @@ def sentence(data: pd.DataFrame, config: Config, whole: float, chosen: Sequence[
     weakest = judged.sort_values(["gap", "column", "group"]).iloc[0]
     far = int((data["word"] == "far below").sum())
     return f"Weakest where {weakest['column']} = {weakest['group']}: {title} {number(float(weakest['value']))}, against {number(whole)} on all rows; {far} of {len(data)} slices lie far below."
-
-
-def note(frame: pd.DataFrame, chosen: Sequence[str], config: Config) -> tuple[str, ...]:
-    """What the table leaves out."""
-    return tuple(f"{c}: {n:,} smaller groups are not shown." for c in chosen if (n := frame[c].nunique(dropna=False) - SHOWN) > 0)
