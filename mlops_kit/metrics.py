@@ -105,13 +105,13 @@ def log_loss(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.nda
     """Mean negative log-likelihood in nats; probabilities are kept off 0 and 1 by one float's epsilon."""
     tiny = np.finfo(float).eps
     p = np.clip(score, tiny, 1 - tiny)
-    return -mean(y * np.log(p) + (1 - y) * np.log1p(-p), weights)
+    return -float(np.average(y * np.log(p) + (1 - y) * np.log1p(-p), weights=weights))
 
 
 @metric("brier", "Brier score", "binary", False)
 def brier(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
     """Mean squared difference of probability and outcome (Brier 1950)."""
-    return mean((score - y) ** 2, weights)
+    return float(np.average((score - y) ** 2, weights=weights))
 
 
 @metric("calibration_error", "calibration error", "binary", False)
@@ -128,25 +128,20 @@ def calibration_error(y: np.ndarray, score: np.ndarray, threshold: float, weight
 @metric("r2", "R²", "regression", True)
 def r2(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
     """Share of the variance explained; NaN for a constant target."""
-    total = mean((y - mean(y, weights)) ** 2, weights)
-    return 1 - mean((y - score) ** 2, weights) / total if total > 0 else math.nan
+    total = np.average((y - np.average(y, weights=weights)) ** 2, weights=weights)
+    return float(1 - np.average((y - score) ** 2, weights=weights) / total) if total > 0 else math.nan
 
 
 @metric("rmse", "RMSE", "regression", False)
 def rmse(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
     """Root of the mean squared error, in the target's unit."""
-    return math.sqrt(mean((y - score) ** 2, weights))
+    return math.sqrt(np.average((y - score) ** 2, weights=weights))
 
 
 @metric("mae", "MAE", "regression", False)
 def mae(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
     """Mean absolute error, in the target's unit."""
-    return mean(abs(y - score), weights)
-
-
-def mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """Weighted mean."""
-    return float((values * weights).sum() / weights.sum())
+    return float(np.average(abs(y - score), weights=weights))
 
 
 def for_task(task: str) -> list[str]:

@@ -102,10 +102,9 @@ def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     finished = finished.configure_legend(labelColor=INK, titleColor=INK, orient="bottom", symbolType="stroke", labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
     with alt.data_transformers.enable("default", max_rows=None), alt.data_transformers.disable_max_rows():
         spec = finished.to_dict()
-    svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
     # Text is measured in vl-convert's own sans-serif, so that the drawing is the same on every machine.
     # Parts that call themselves graphics without saying what they show only trouble a screen reader; the figure has a label.
-    styled = re.sub(r' (role="graphics-[a-z]+"|aria-roledescription="[^"]*")', "", svg)
+    styled = re.sub(r' (role="graphics-[a-z]+"|aria-roledescription="[^"]*")', "", vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
     styled = styled.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1).replace('font-family="sans-serif"', f'font-family="{FONT}"')
     return Figure(table.title, table.sentence, styled, table.data)
 
