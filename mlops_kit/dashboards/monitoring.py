@@ -108,10 +108,9 @@ class Monitoring(Page):
         """Performance over time, ``broad`` or ``slim``."""
         return pictures.curve(self, kind)
 
-    def heat(self) -> tuple[list[tuple[str, list[draw.Cell | None]]], list[str]]:
-        """Drift by column and window, and the words below the windows."""
-        windows = self.found.windows
-        return [pictures.line(self, c, windows) for c in pictures.ranked(windows)], pictures.ticks(self, windows)
+    def heat(self) -> list[tuple[str, list[draw.Cell | None]]]:
+        """Drift by column and window."""
+        return [pictures.line(self, c, self.found.windows) for c in pictures.ranked(self.found.windows)]
 
     def volume(self) -> tuple[Html, str]:
         """Rows by day beside what is usual, drawn and in words."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit.dashboards import draw
 from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.watching import DAY, Stretch
-from mlops_kit.dashboards.wording import SHORT, day, months, span
+from mlops_kit.dashboards.wording import day, months, span
 from mlops_kit.results import number
 
 if TYPE_CHECKING:
@@ -137,12 +137,3 @@ def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> draw.Cell:
         told = page.price(value)
     depth = min(1.0, row["effect"] / (DEEP * config.monitor.effect_alert or 1.0))
     return draw.Cell(depth, colour, f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {number(row['effect'])}; {told}", f"{window.row.id}|{row['column']}")
-
-
-def ticks(page: Monitoring, windows: list[Stretch]) -> list[str]:
-    """A word below a window: the month where one begins; the day where there are few."""
-    starts = [w.start.astimezone(page.zone) for w in windows]
-    if len(starts) < 2 or (starts[-1] - starts[0]).days < SHORT:
-        each = max(1, len(starts) // 6)
-        return [f"{s:%-d %b}" if i % each == 0 else "" for i, s in enumerate(starts)]
-    return [f"{s:%b}" if i == 0 or s.month != starts[i - 1].month else "" for i, s in enumerate(starts)]

@@ -20,12 +20,10 @@ from mlops_kit.dashboards import draw, theme, versions
 from mlops_kit.dashboards.page import Page
 from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.versions import Version
-from mlops_kit.metrics import METRICS
 from mlops_kit.results import number, percent
 
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 HEADS = {"rejected": ("act", "▲ Rejected"), "changes": ("watch", "◆ Changes asked for"), "approved": ("watch", "◆ Approved, on its way")}
-COLOURS = {"fine": "good", "far below": "act", "cannot tell": "watch"}  # of a slice's word
 
 
 class Review(Page):
@@ -99,12 +97,6 @@ class Review(Page):
     def word(self, value: float) -> str:
         """How a prediction is written."""
         return percent(value) if self.config.task == "binary" else number(value)
-
-    def groups(self) -> tuple[list[tuple[str, float, float, float, str, str]], float]:
-        """The slices whose intervals are known: name, low, value, high, what it says, colour; and the whole's value."""
-        rows = [r for r in versions.records(self.mine.table("slices")) if r["low"] is not None]
-        whole = next((r["value"] - METRICS[self.config.headline].gain(r["gap"], 0.0) for r in rows), 0.0)
-        return [(r["slice"], r["low"], r["value"], r["high"], f"{number(r['value'])} · {r['rows']:,} rows", COLOURS.get(r["word"], "soft")) for r in rows], whole
 
 
 def named(curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]) -> list[draw.Line]:
