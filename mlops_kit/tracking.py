@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,33 +295,22 @@ def facts_of(project: Project, version: str) -> dict[str, Any]:
     return {**tags, "version": version}
 
 
-def stood(client: mlflow.MlflowClient, project: Project) -> Any:
-    """The version that MLflow's alias ``champion`` stands on, or None."""
-    try:
-        return client.get_model_version_by_alias(project.config.name, "champion")
-    except mlflow.exceptions.MlflowException:
-        return None
 
-
-def follow(project: Project) -> str:
-    """Set MLflow's aliases to what the database of decisions says; the version that ``champion`` stood on before."""
+def follow(project: Project) -> None:
+    """Set MLflow's aliases to what the database of decisions says."""
     present = decisions.current(project)
-    if present is None:
-        return ""
-    with connected(project) as client:
-        before = stood(client, project)
-        stands = str(before.version) if before else ""
-        for alias, version in (("champion", present.version), ("previous", present.before)):
-            if version and (alias != "champion" or stands != version):
-                client.set_registered_model_alias(project.config.name, alias, version)
-    return stands
+    if present is not None:
+        with connected(project) as client:
+            for alias, version in (("champion", present.version), ("previous", present.before)):
+                if version:
+                    client.set_registered_model_alias(project.config.name, alias, version)
 
 
 def alias_note(project: Project) -> str:
     """Where MLflow's ``champion`` points if not to the version that serves, in words; empty if all is well."""
-    present = decisions.current(project)
-    with connected(project) as client:
-        stands = stood(client, project)
+    present, stands = decisions.current(project), None
+    with connected(project) as client, suppress(mlflow.exceptions.MlflowException):  # there is no such alias
+        stands = client.get_model_version_by_alias(project.config.name, "champion")
     if stands is None:
         return f"is not set; version {present.version} serves" if present else ""
     if present is not None and str(stands.version) == present.version:
