@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -540,13 +540,14 @@ def validated(data: dict[str, Any], origin: str) -> Config:
         trace.settings.intersection_update(before)  # what the checks above read is no use of it
 
 
-def known_keys(where: tuple[Any, ...]) -> list[str]:
-    """The keys a section knows, found by following the models."""
+def known_keys(where: Iterable[Any]) -> dict[str, Any]:
+    """The fields a section knows, by key, found by following the models; of an optional section or one of several kinds, those of its first."""
     model: Any = Config
     for step in where:
         found = getattr(model, "model_fields", {}).get(str(step))
-        model = Stage if model == dict[str, Stage] else found.annotation if found else model
-    return list(getattr(model, "model_fields", ()))
+        kinds = get_args(found.annotation) if found and found.annotation != dict[str, Stage] else ()
+        model = Stage if model == dict[str, Stage] else next((k for k in kinds if hasattr(k, "model_fields")), found.annotation) if found else model
+    return dict(getattr(model, "model_fields", {}))
 
 
 def word(error: Any) -> str:
@@ -555,9 +556,9 @@ def word(error: Any) -> str:
     name = ".".join(map(str, place))
     value = error.get("input")
     if error["type"] == "extra_forbidden":
-        return f"{name}: unknown key; expected {nearest(str(place[-1]), known_keys(tuple(place[:-1])))}"
+        return f"{name}: unknown key; expected {nearest(str(place[-1]), known_keys(place[:-1]))}"
     if error["type"] == "missing":
-        return f"{name}: missing; expected: {getattr(Config.model_fields.get(name), 'description', '')}"
+        return f"{name}: missing; expected: {getattr(known_keys(place[:-1]).get(str(place[-1])), 'description', '')}"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected").partition(", unable to parse")[0]
     return f"{name}: {value!r}; {message}" if name else message
 

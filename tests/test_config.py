@@ -21,6 +21,8 @@ def project(folder: Path, text: str = GOOD) -> config.Project:
 
 MISTAKES = {
     "unknown key": (GOOD + "trian: {trials: 3}\n", "trian: unknown key", "'train'"),
+    "unknown key of an optional section": (GOOD + "labels: {sourc: x.csv}\n", "labels.sourc: unknown key", "'source'"),
+    "missing key of an optional section": (GOOD + "labels: {}\n", "labels.source: missing", "expected: "),
     "unknown key of a section": (GOOD + "train: {trails: 3}\n", "train.trails: unknown key", "'trials'"),
     "wrong type": (GOOD + "seed: abc\n", "seed: 'abc'", "integer"),
     "missing target": (GOOD.replace("target: late\n", ""), "target: missing", "Column to predict"),

@@ -10,6 +10,7 @@ To add a limit: a field of ``Limits``, and what goes beyond it in ``Watch.breach
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import re
 import shutil
@@ -441,5 +442,6 @@ def allow(nb: Any) -> None:
 
 
 def register() -> None:
-    """Make the engine known to papermill as ``mlops``, where it is not installed."""
+    """Make the engine known to papermill as ``mlops``, where it is not installed; what it logs of each run, the run says better."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     papermill_engines.register(NAME, Engine)

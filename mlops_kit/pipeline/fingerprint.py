@@ -342,7 +342,7 @@ def whole(found: Trace) -> str:
 def origins(now: Now) -> dict[str, str]:
     """The code and the contract that a run was made with, a hash each, for the comparison of two versions."""
     project, hashes = now.project, now.hashes
-    package = {str(p.relative_to(PACKAGE)): hashes.of(p) for p in sorted(PACKAGE.rglob("*.py"))}
+    package = {str(p.relative_to(PACKAGE)): hashes.of(p) for p in sorted(PACKAGE.rglob("*")) if p.is_file() and p.suffix != ".pyc"}
     return {
         "mlops_kit": store.text_hash(package),
         "features": store.text_hash({f: hashes.of(project.path(f)) for f in project.config.features}),

@@ -28,6 +28,7 @@ from mlops_kit.pipeline.progress import Say
 from mlops_kit.stage import WAITING
 
 Values = dict[str, dict[str, Any]]
+SHOWN = ("sentence", "logged", "verdicts")  # of a stage's record, what people read
 TELLING = 8  # characters of a secret that are no accident within a longer value
 ENDS = ("interrupted", "failed", "killed", "timed out", "stopped early", WAITING)  # how a run ended: the first of these that a stage has
 
@@ -316,21 +317,19 @@ def traced(chain: Chain, stage: str, record: Mapping[str, Any], used: Mapping[st
 
 def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """Run a stage's notebook once; how it ended (status, detail, error, peak), and what its kernel used."""
-    import logging
-
     import nbformat
     import papermill
 
     from mlops_kit.pipeline import engine, keeping
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
     engine.register()
     project, folder, held = chain.project, chain.folder, chain.project.config.stages[stage]
     source = project.notebook(stage)
     target, log = folder / "notebooks" / source.name, folder / "logs" / f"{stage}.stderr"
     log.write_bytes(b"")
-    (folder / stages.RECORD / f"{stage}.json").unlink(missing_ok=True)
-    used: list[Mapping[str, Any] | None] = [None]
+    record = folder / stages.RECORD / f"{stage}.json"
+    record.unlink(missing_ok=True)
+    used: list[Mapping[str, Any] | None] = []
     begin = time.time()
     scrub = keeping.scrubber(project)
     limits = engine.Limits(seconds(held.cell_timeout), seconds(held.timeout), held.memory, project.config.run.start.total_seconds())
@@ -338,20 +337,17 @@ def execute(chain: Chain, stage: str) -> tuple[dict[str, Any], Mapping[str, Any]
         papermill.execute_notebook(
             nbformat.read(source, as_version=4), None, parameters=chain.values[stage], engine_name=engine.NAME, kernel_name="python3", language="python", progress_bar=False,
             kernel_target=str(target), kernel_reserve=folder / manifest.RESERVE, kernel_env=kernels.environment(folder, project.root), kernel_cwd=str(project.root), kernel_log=str(log), kernel_limits=limits, kernel_stop=chain.stop, kernel_scrub=scrub,
-            kernel_plain=project.config.run.kernels == "cold", kernel_used=lambda found: used.__setitem__(0, found), kernel_progress=progress(chain, stage), kernel_check=lambda: missing(chain, stage, begin),
+            kernel_plain=project.config.run.kernels == "cold", kernel_used=used.append, kernel_progress=progress(chain, stage), kernel_check=lambda: missing(chain, stage, begin),
         )  # fmt: skip
         end = engine.End(**nbformat.read(target, as_version=4).metadata["mlops"])
     except engine.Stopped as stopped:
         end = stopped.end
     except (RunFailed, OSError) as error:
         end = engine.End("failed", type(error).__name__, scrub(str(error)))
-    clean(log, scrub)
-    if (record := stages.records(folder).get(stage)) is not None:
-        seen = engine.scrubbed({k: record[k] for k in ("sentence", "logged", "verdicts") if k in record}, scrub)
-        store.write_json(folder / stages.RECORD / f"{stage}.json", {**record, **seen})
+    clean(log, record, scrub)
     if target.exists():
         chain.pages.append(chain.aside.submit(page, chain, target))
-    return worded(end), used[0]
+    return worded(end), used[0] if used else None
 
 
 def seconds(limit: timedelta | None) -> float | None:
@@ -391,8 +387,12 @@ def progress(chain: Chain, stage: str) -> Any:
     return tell
 
 
-def clean(log: Path, scrub: Any) -> None:
-    """Take secrets out of what the kernel has said; one that said nothing leaves no file."""
+def clean(log: Path, record: Path, scrub: Any) -> None:
+    """Take secrets out of what a kernel has said and a stage recorded for people; one that said nothing leaves no file."""
+    from mlops_kit.pipeline import engine
+
+    if record.exists():
+        store.write_json(record, {k: engine.scrubbed(v, scrub) if k in SHOWN else v for k, v in store.read_json(record).items()})
     text = log.read_text(encoding="utf-8", errors="replace")
     if not text:
         log.unlink()
