@@ -300,7 +300,7 @@ def files(now: Now, stage: str, inputs: Mapping[str, str | None], old: Trace) ->
 
 def declared(now: Now, stage: str, old: Trace) -> list[str]:
     """The files that a stage declares, without folders and patterns whose files a trace has."""
-    names = [now.name(str(now.project.path(f))) for f in now.project.config.stages[stage].files]
+    names = [now.name(os.path.abspath(now.project.path(f))) for f in now.project.config.stages[stage].files]
     return [n for n in names if n not in old["listings"]]
 
 

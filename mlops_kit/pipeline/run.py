@@ -136,7 +136,7 @@ def open_secrets(project: Project, values: Values) -> None:
     for name, secret in keeping.secrets(project):
         for stage, given in values.items():
             for parameter, value in given.items():
-                if secret and (secret == str(value) or len(secret) >= TELLING and secret in str(value)):
+                if len(secret) >= keeping.LEAST and (secret == str(value) or len(secret) >= TELLING and secret in str(value)):
                     raise KitError(f"parameter {stage}.{parameter} holds the value of the secret {name}", "a value that may be shown and filed", f"read it where it is used: os.environ[{name!r}]")
 
 

@@ -84,6 +84,18 @@ def test_tables_that_code_names_are_found_and_nothing_else(project: Project, sou
     assert fingerprint.mentioned(Now(project), "first", given, []) == {str(project.path(n)) for n in ("b c.csv", "parts/a.parquet")}
 
 
+def test_declared_files_outside_the_project_and_a_folder_are_known_again(project: Project) -> None:
+    beside = project.root.parent / f"{project.root.name}.csv"
+    beside.write_text("1")
+    (project.root / "mlops.yaml").write_text(YAML.replace("note.yaml, limits/*.yaml", f"../{beside.name}, ./note.yaml, limits/, none.csv"))
+    opened = config.load(project.root)
+    found = fingerprint.of(Now(opened), "first", {"seed": 0}, used(opened), {"numbers": "n1"})
+    assert list(found["files"]) == [str(beside), "note.yaml", "limits/low.yaml", "none.csv", "t.csv"] and found["listings"] == {"limits": ["limits/low.yaml"]}
+    assert why(project, found) == []
+    beside.write_text("2")
+    assert why(project, found) == [f"`{beside}` changed"]
+
+
 def test_each_part_that_differs_is_named_with_before_and_after(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     old = made(project)
     monkeypatch.setenv("TINY_WORD", "a")
