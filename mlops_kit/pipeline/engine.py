@@ -151,8 +151,8 @@ def resident(pid: int) -> int:
 
 def memory() -> int:
     """The memory that this process may use: the machine's, or its control group's where that is less."""
-    limits = [int(t) for t in (of_group("memory.max", "memory.limit_in_bytes"),) if t.isdecimal()]
-    return min(int(psutil.virtual_memory().total), *limits)
+    limit, whole = of_group("memory.max", "memory.limit_in_bytes"), int(psutil.virtual_memory().total)
+    return min(int(limit), whole) if limit.isdecimal() else whole
 
 
 def starved() -> int:

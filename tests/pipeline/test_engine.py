@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 import papermill
+import psutil
 import pytest
 from nbformat.v4 import new_notebook
 
@@ -84,6 +85,14 @@ def test_memory_that_ran_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(engine, "memory", lambda: 10**8)  # as if the machine had no more
     _, ended = ran(tmp_path, "import os, signal, time\ntime.sleep(0.5)\nos.kill(os.getpid(), signal.SIGKILL)")
     assert ended is not None and ended.words.startswith("killed (signal 9, likely out of memory, peak ")
+
+
+@pytest.mark.parametrize(("said", "share"), [("", 1), ("max", 1), ("9223372036854771712", 1), ("1000000", 0)])
+def test_the_memory_there_is_goes_by_the_control_group_where_that_has_a_limit(said: str, share: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "of_group", lambda new, old: said)
+    assert engine.memory() == (psutil.virtual_memory().total if share else 1_000_000) and engine.starved() == 0
+    monkeypatch.setattr(engine, "of_group", lambda new, old: "low 0\noom 3\noom_kill 2\noom_group_kill 0")
+    assert engine.starved() == 2
 
 
 @pytest.fixture
