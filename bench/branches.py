@@ -37,12 +37,33 @@ CHAIN: dict[str, tuple[str, list[Any]]] = {
 def spread(home: Path, jobs: int) -> tuple[float, int, dict[str, dict[str, str]]]:
     """Run the branches; seconds, exit code, and what each branch handed on."""
     begin = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(home), "--each", "fit.seed=1,2,3,4", "--jobs", str(jobs), "--force"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mlops_kit.cli",
+            "run",
+            "--project",
+            str(home),
+            "--each",
+            "fit.seed=1,2,3,4",
+            "--jobs",
+            str(jobs),
+            "--force",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     took = time.perf_counter() - begin
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:])
     folder = max((home / "reports").glob("2*"))
-    made = {b["name"]: folder / "branches" / b["run"] for b in manifest.read(folder)["branches"] if b["status"] == "succeeded"}
+    made = {
+        b["name"]: folder / "branches" / b["run"]
+        for b in manifest.read(folder)["branches"]
+        if b["status"] == "succeeded"
+    }
     return took, done.returncode, {name: chains.handed_on(f) for name, f in made.items()}
 
 
@@ -52,14 +73,21 @@ def main(times: int) -> None:
         home = chains.project(Path(folder), CHAIN)
         serial, code, wanted = spread(home, 1)
         assert code == 0 and len(wanted) == 4
-        assert len({w["total: content"] for w in wanted.values()}) == 4, "the seeds make no difference"
+        assert len({w["total: content"] for w in wanted.values()}) == 4, (
+            "the seeds make no difference"
+        )
         seconds, failed, other = [], 0, 0
         for number in range(1, times + 1):
             took, code, found = spread(home, 4)
-            failed, other = failed + bool(code), other + sum(found.get(name) != content for name, content in wanted.items())
+            failed, other = (
+                failed + bool(code),
+                other + sum(found.get(name) != content for name, content in wanted.items()),
+            )
             seconds.append(took)
             print(f"{number} of {times}: {took:.1f} s", flush=True)
-    print(f"4 branches, {times} times at once: {failed} runs failed, {other} branches handed on something else; median {median(seconds):.1f} s, one after the other {serial:.1f} s")
+    print(
+        f"4 branches, {times} times at once: {failed} runs failed, {other} branches handed on something else; median {median(seconds):.1f} s, one after the other {serial:.1f} s"
+    )
 
 
 if __name__ == "__main__":

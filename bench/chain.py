@@ -40,7 +40,9 @@ from mlops_kit.pipeline import fingerprint, kernels, manifest, params, plan, run
 
 ROOT = Path(__file__).parent.parent
 DIABETES, FLIGHTS, ROWS = ROOT / "examples" / "diabetes", ROOT, 5000
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".mlops", "reports", "__pycache__", "*_cache", "tests", "bench")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".mlops", "reports", "__pycache__", "*_cache", "tests", "bench"
+)
 MLOPS = [sys.executable, "-m", "mlops_kit.cli"]
 GIGABYTE = 10**9
 COUNTED = "import sys; sys.argv[0] = 'mlops'\nfrom mlops_kit.cli import main\ntry: main()\nfinally: print(*(line.split()[1] for line in open('/proc/self/io') if line.startswith('rchar')), file=sys.stderr)"
@@ -53,7 +55,11 @@ class Took(NamedTuple):
     cpu: float
 
     def __str__(self) -> str:
-        return f"{self.wall:.1f} ({self.cpu:.1f})" if self.wall >= 10 else f"{self.wall:.2f} ({self.cpu:.2f})"
+        return (
+            f"{self.wall:.1f} ({self.cpu:.1f})"
+            if self.wall >= 10
+            else f"{self.wall:.2f} ({self.cpu:.2f})"
+        )
 
 
 def middle(found: list[Took]) -> Took:
@@ -76,9 +82,19 @@ def timed(commands: list[list[str]], cwd: Path, env: dict[str, str]) -> Took:
     """What some command lines take one after the other; the first that fails ends the benchmark."""
     begin, before = time.perf_counter(), spent()
     for command in commands:
-        done = subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
-            raise SystemExit(f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+            raise SystemExit(
+                f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            )
     return Took(time.perf_counter() - begin, spent() - before)
 
 
@@ -100,26 +116,35 @@ def alone(root: Path, rows: int) -> Took:
     stages = config.order(project.config.stages)
     made = manifest.new(project, stages, "")
     folder = project.reports / made["run"]
-    store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
+    store.write_json(
+        folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
+    )
     manifest.write(folder, made)
     books = []
     for stage in stages:
         first, *rest = [c["source"] for c in params.code_cells(project.notebook(stage))]
-        books.append([first, *(f"{n} = {v!r}" for n, v in run.resolved(project, stage, {}).items()), *rest])
+        books.append(
+            [first, *(f"{n} = {v!r}" for n, v in run.resolved(project, stage, {}).items()), *rest]
+        )
     return plain(folder / "cells.json", books, kernels.environment(folder, root))
 
 
 def plain(file: Path, books: list[list[str]], env: dict[str, str]) -> Took:
     """What cells take in one process of their own."""
     store.write_json(file, books)
-    return timed([[sys.executable, str(Path(__file__).with_name("cells.py")), str(file)]], file.parent, env)
+    return timed(
+        [[sys.executable, str(Path(__file__).with_name("cells.py")), str(file)]], file.parent, env
+    )
 
 
 def beside(made: dict[str, Any]) -> float:
     """How many stages ran at once while any did: their seconds together, by the seconds in which one of them ran."""
     from datetime import datetime
 
-    spans = sorted((begin := datetime.fromisoformat(e["started"]).timestamp(), begin + e["seconds"]) for e in made["stages"].values())
+    spans = sorted(
+        (begin := datetime.fromisoformat(e["started"]).timestamp(), begin + e["seconds"])
+        for e in made["stages"].values()
+    )
     busy, reached = 0.0, 0.0
     for begin, end in spans:
         busy += max(0.0, end - max(begin, reached))
@@ -129,8 +154,14 @@ def beside(made: dict[str, Any]) -> float:
 
 def overhead(home: Path, asked: argparse.Namespace) -> None:
     """The whole chain beside its work alone."""
-    cases = [(Path(asked.project).resolve(), asked.rows)] if asked.project else [(DIABETES, 0), (FLIGHTS, ROWS)]
-    print(f"{'seconds (of processor)':<34}{'chain':>16}{'one job':>16}{'alone':>16}{'ratio':>16}{'one job':>16}{'at once':>9}")
+    cases = (
+        [(Path(asked.project).resolve(), asked.rows)]
+        if asked.project
+        else [(DIABETES, 0), (FLIGHTS, ROWS)]
+    )
+    print(
+        f"{'seconds (of processor)':<34}{'chain':>16}{'one job':>16}{'alone':>16}{'ratio':>16}{'one job':>16}{'at once':>9}"
+    )
     for number, (project, rows) in enumerate(cases):
         more = ["--sample", str(rows)] if rows else []
         found, one, work, together = [], [], [], []
@@ -143,8 +174,13 @@ def overhead(home: Path, asked: argparse.Namespace) -> None:
             one.append(chain(copied(project, place / "one"), "--jobs", "1", *more)[0])
             shutil.rmtree(place)
         a, b, c = middle(found), middle(one), middle(work)
-        name = config.load(project).config.name + (f", a sample of {rows:,} rows" if rows else ", whole")
-        print(f"{name:<34}{a!s:>16}{b!s:>16}{c!s:>16}{ratio(a, c):>16}{ratio(b, c):>16}{median(together):>9.2f}", flush=True)
+        name = config.load(project).config.name + (
+            f", a sample of {rows:,} rows" if rows else ", whole"
+        )
+        print(
+            f"{name:<34}{a!s:>16}{b!s:>16}{c!s:>16}{ratio(a, c):>16}{ratio(b, c):>16}{median(together):>9.2f}",
+            flush=True,
+        )
 
 
 def ratio(one: Took, other: Took) -> str:
@@ -152,7 +188,9 @@ def ratio(one: Took, other: Took) -> str:
     return f"{one.wall / other.wall:.2f}× ({one.cpu / other.cpu:.2f}×)"
 
 
-def line(tool: Tool, home: Path, tools: Path, count: int) -> tuple[Path, list[list[str]], dict[str, str]]:
+def line(
+    tool: Tool, home: Path, tools: Path, count: int
+) -> tuple[Path, list[list[str]], dict[str, str]]:
     """A tool's project of so many notebooks: its folder, its commands, its environment."""
     programs = tool.install(tools)
     folder = home / f"{tool.name.split()[0]}{len(tool.name)}.{count}"
@@ -170,15 +208,22 @@ def peers(home: Path, asked: argparse.Namespace) -> None:
         place.mkdir()
         work = plain(place / "cells.json", [sources(n) for n in range(count)], clean())
         print(f"{count} small notebooks; their cells in one process: {work} s")
-        print(f"{'seconds (of processor)':<34}{'whole':>16}{'a stage':>16}{'by ours':>18}{'again, all':>16}")
+        print(
+            f"{'seconds (of processor)':<34}{'whole':>16}{'a stage':>16}{'by ours':>18}{'again, all':>16}"
+        )
         first: Took | None = None
         for tool in TOOLS:
             folder, commands, env = line(tool, home, asked.tools, count)
             whole = timed(commands, folder, env)
             each = Took(*((a - b) / count for a, b in zip(whole, work, strict=True)))
             first = first or each
-            again = timed([[*c, "--force"] for c in commands], folder, env) if tool.leaves else whole
-            print(f"{tool.name:<34}{whole!s:>16}{each!s:>16}{ratio(each, first):>18}{again!s:>16}  {tool.versions}", flush=True)
+            again = (
+                timed([[*c, "--force"] for c in commands], folder, env) if tool.leaves else whole
+            )
+            print(
+                f"{tool.name:<34}{whole!s:>16}{each!s:>16}{ratio(each, first):>18}{again!s:>16}  {tool.versions}",
+                flush=True,
+            )
 
 
 def nothing(home: Path, asked: argparse.Namespace) -> None:
@@ -190,7 +235,10 @@ def nothing(home: Path, asked: argparse.Namespace) -> None:
         timed(commands, folder, env)
         timed(commands, folder, env)
         took = [timed(commands, folder, env) for _ in range(5)]
-        print(f"{tool.name:<38}{middle(took)!s:>14}{min(took).wall:>7.2f}{max(took).wall:>7.2f}", flush=True)
+        print(
+            f"{tool.name:<38}{middle(took)!s:>14}{min(took).wall:>7.2f}{max(took).wall:>7.2f}",
+            flush=True,
+        )
 
 
 def grown(home: Path, seed: Path, count: int) -> Path:
@@ -206,15 +254,45 @@ def grown(home: Path, seed: Path, count: int) -> Path:
     project = tables.settled(config.load(home))
     made = manifest.new(project, config.order(project.config.stages), "")
     folder, now = project.reports / made["run"], fingerprint.Now(project)
-    store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
+    store.write_json(
+        folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
+    )
     contents: dict[str, str] = {}
     for stage, entry in made["stages"].items():
         [name] = project.config.stages[stage].writes
         store.write_text(project.path(name), json.dumps({name: 0.5}))
         artifact = store.take_file(folder, stage, name, project.path(name)).model_dump()
-        used = {"edited": [], "files": {}, "listings": {}, "modules": {}, "settings": [], "start": time.time_ns(), "packages": like["trace"]["packages"], "unknowable": []}
-        trace = fingerprint.of(now, stage, run.resolved(project, stage, {}), used, {n: contents[n] for need in project.config.stages[stage].needs for n in project.config.stages[need].writes})
-        entry.update({**like, "question": entry["question"], "notebook": entry["notebook"], "artifacts": {name: artifact}, "trace": trace, "fingerprint": fingerprint.whole(trace)})
+        used = {
+            "edited": [],
+            "files": {},
+            "listings": {},
+            "modules": {},
+            "settings": [],
+            "start": time.time_ns(),
+            "packages": like["trace"]["packages"],
+            "unknowable": [],
+        }
+        trace = fingerprint.of(
+            now,
+            stage,
+            run.resolved(project, stage, {}),
+            used,
+            {
+                n: contents[n]
+                for need in project.config.stages[stage].needs
+                for n in project.config.stages[need].writes
+            },
+        )
+        entry.update(
+            {
+                **like,
+                "question": entry["question"],
+                "notebook": entry["notebook"],
+                "artifacts": {name: artifact},
+                "trace": trace,
+                "fingerprint": fingerprint.whole(trace),
+            }
+        )
         contents |= plan.contents(entry)
     made.update(status="succeeded", ended=manifest.now())
     manifest.write(folder, made)
@@ -233,7 +311,11 @@ def growth(home: Path, asked: argparse.Namespace) -> None:
         whole = middle([timed([[*MLOPS, "plan"]], root, clean()) for _ in range(3)])
         project = tables.settled(config.load(root))
         begin = time.perf_counter()
-        found = plan.make(project, config.order(project.config.stages), {s: run.resolved(project, s, {}) for s in project.config.stages})
+        found = plan.make(
+            project,
+            config.order(project.config.stages),
+            {s: run.resolved(project, s, {}) for s in project.config.stages},
+        )
         inside = time.perf_counter() - begin
         assert [d.action for d in found] == ["skip"] * count, found[0]
         print(f"{count:>7}{whole!s:>14}{inside:>14.3f}{1000 * inside / count:>12.2f}", flush=True)
@@ -254,14 +336,27 @@ def unread(home: Path) -> None:
     time.sleep(fingerprint.RACY / 1e9)
     for what in ("the first run", "nothing to do", "all read anew (--verify)"):
         begin = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", COUNTED, "run", *(["--verify"] if "anew" in what else [])], cwd=root, env=clean(), capture_output=True, text=True, check=True)
-        print(f"1 GB of input, {what:<26}{time.perf_counter() - begin:>7.2f} s, {int(done.stderr.split()[-1]) / 1e6:>8,.1f} MB read", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-c", COUNTED, "run", *(["--verify"] if "anew" in what else [])],
+            cwd=root,
+            env=clean(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        print(
+            f"1 GB of input, {what:<26}{time.perf_counter() - begin:>7.2f} s, {int(done.stderr.split()[-1]) / 1e6:>8,.1f} MB read",
+            flush=True,
+        )
 
 
 def sample(home: Path, asked: argparse.Namespace) -> None:
     """A quick trial run of the flights."""
     took, made = chain(copied(FLIGHTS, home / "sample"), "--sample", str(ROWS))
-    print(f"mlops run --sample {ROWS} on {made['project']}: {took} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()))
+    print(
+        f"mlops run --sample {ROWS} on {made['project']}: {took} s; "
+        + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items())
+    )
 
 
 def warm(home: Path, asked: argparse.Namespace) -> None:
@@ -273,23 +368,47 @@ def warm(home: Path, asked: argparse.Namespace) -> None:
             settings.write(f"run: {{kernels: {kind}}}\n")
         took, made = chain(root)
         found[kind] = {s: plan.contents(e) for s, e in made["stages"].items()}
-        print(f"{kind} kernels: {took} s; " + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()), flush=True)
+        print(
+            f"{kind} kernels: {took} s; "
+            + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()),
+            flush=True,
+        )
     count = sum(map(len, found["warm"].values()))
-    differ = [f"{s}'s {n}" for s, made in found["warm"].items() for n in made if made[n] != found["cold"][s].get(n)]
-    print(f"{count - len(differ)} of {count} artifacts have the same content{': not ' + ', '.join(differ) if differ else ''}")
+    differ = [
+        f"{s}'s {n}"
+        for s, made in found["warm"].items()
+        for n in made
+        if made[n] != found["cold"][s].get(n)
+    ]
+    print(
+        f"{count - len(differ)} of {count} artifacts have the same content{': not ' + ', '.join(differ) if differ else ''}"
+    )
 
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {p.__name__: p for p in (overhead, peers, nothing, growth, sample, warm)}
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    p.__name__: p for p in (overhead, peers, nothing, growth, sample, warm)
+}
 
 
 def main() -> None:
     """Measure what was asked for."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     asked.add_argument("part", nargs="*", help=", ".join(PARTS))
     asked.add_argument("--tools", type=Path, help="folder of the other tools' virtual environments")
-    asked.add_argument("--times", type=int, default=1, help="times that the chain of overhead is run")
-    asked.add_argument("--stages", type=lambda text: [int(n) for n in text.split(",")], default=[7, 8], help="numbers of small notebooks")
-    asked.add_argument("--project", default="", help="a project for overhead, in place of the two of this folder")
+    asked.add_argument(
+        "--times", type=int, default=1, help="times that the chain of overhead is run"
+    )
+    asked.add_argument(
+        "--stages",
+        type=lambda text: [int(n) for n in text.split(",")],
+        default=[7, 8],
+        help="numbers of small notebooks",
+    )
+    asked.add_argument(
+        "--project", default="", help="a project for overhead, in place of the two of this folder"
+    )
     asked.add_argument("--rows", type=int, default=0, help="its sample")
     chosen = asked.parse_args()
     if unknown := [p for p in chosen.part if p not in PARTS]:

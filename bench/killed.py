@@ -29,7 +29,17 @@ UNTIL = "2024-02-28"
 
 def command(project: config.Project) -> list[str]:
     """The watch of four weeks."""
-    return [sys.executable, "-m", "mlops_kit.cli", "watch", "--project", str(project.root), "--until", UNTIL, "--fast"]
+    return [
+        sys.executable,
+        "-m",
+        "mlops_kit.cli",
+        "watch",
+        "--project",
+        str(project.root),
+        "--until",
+        UNTIL,
+        "--fast",
+    ]
 
 
 def main(kills: int) -> None:
@@ -37,20 +47,36 @@ def main(kills: int) -> None:
     draw = random.Random(0)  # noqa: S311 - moments, not secrets
     with tempfile.TemporaryDirectory() as folder:
         original = watched.build(Path(folder) / "original", watched.STILL)
-        unbroken, broken = (config.load(shutil.copytree(original.root, Path(folder) / name)) for name in ("unbroken", "broken"))
-        subprocess.run(command(unbroken), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        unbroken, broken = (
+            config.load(shutil.copytree(original.root, Path(folder) / name))
+            for name in ("unbroken", "broken")
+        )
+        subprocess.run(
+            command(unbroken), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         whole = len(watched.every(unbroken, Prediction))
         for goal in sorted(draw.randrange(whole) for _ in range(kills)):
-            process = subprocess.Popen(command(broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command(broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             while process.poll() is None and len(watched.every(broken, Prediction)) < goal:
                 time.sleep(0.002)
-            time.sleep(draw.uniform(0, 0.2))  # anywhere in what follows: labels, a window, a decision, the next day
+            time.sleep(
+                draw.uniform(0, 0.2)
+            )  # anywhere in what follows: labels, a window, a decision, the next day
             process.send_signal(signal.SIGKILL)
             died = process.wait() == -signal.SIGKILL
             found = watched.picture(broken)
-            print(f"{'killed' if died else 'it had ended'}: {len(found['predictions'])} predictions, {len(found['labels'])} labels, {len(found['windows'])} windows, {len(found['retrainings'])} decisions", flush=True)
-        subprocess.run(command(broken), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        print(f"after {kills} deaths {'the same as' if watched.picture(broken) == watched.picture(unbroken) else 'NOT the same as'} an unbroken watch")
+            print(
+                f"{'killed' if died else 'it had ended'}: {len(found['predictions'])} predictions, {len(found['labels'])} labels, {len(found['windows'])} windows, {len(found['retrainings'])} decisions",
+                flush=True,
+            )
+        subprocess.run(
+            command(broken), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        print(
+            f"after {kills} deaths {'the same as' if watched.picture(broken) == watched.picture(unbroken) else 'NOT the same as'} an unbroken watch"
+        )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,11 @@ def main(kills: int) -> None:
             moment = draw.uniform(0, length)
             far, faults = chains.killed(home, whole, moment)
             wrong += bool(faults)
-            print(f"killed after {moment:.1f} s: {far}" + "".join(f"\n  NOT RIGHT: {fault}" for fault in faults), flush=True)
+            print(
+                f"killed after {moment:.1f} s: {far}"
+                + "".join(f"\n  NOT RIGHT: {fault}" for fault in faults),
+                flush=True,
+            )
     print(f"{kills} kills, {wrong} with something wrong")
     kernels.keep = False
     kernels.release()

@@ -40,7 +40,10 @@ for book in sys.argv[1:]:
 def sources(number: int) -> list[str]:
     """The cells of the notebook of this number, its parameters first."""
     before = f"made_{number - 1}.json" if number else ""
-    return [f'source = "{before}"  # The file that the notebook before has written.\ntarget = "made_{number}.json"  # The file to write.\nupstream = None\nproduct = None', *CELLS]
+    return [
+        f'source = "{before}"  # The file that the notebook before has written.\ntarget = "made_{number}.json"  # The file to write.\nupstream = None\nproduct = None',
+        *CELLS,
+    ]
 
 
 def notebooks(folder: Path, count: int) -> list[str]:
@@ -50,8 +53,12 @@ def notebooks(folder: Path, count: int) -> list[str]:
         first, *rest = [nbformat.v4.new_code_cell(s) for s in sources(number)]
         first.metadata.tags = ["parameters"]
         if number:
-            first.source = first.source.replace("upstream = None", f'upstream = ["s{number - 1:02d}"]')
-        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# What does step {number} add?"), first, *rest])
+            first.source = first.source.replace(
+                "upstream = None", f'upstream = ["s{number - 1:02d}"]'
+            )
+        book = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_markdown_cell(f"# What does step {number} add?"), first, *rest]
+        )
         book.metadata.kernelspec = {"name": "bench", "language": "python", "display_name": "bench"}
         names.append(f"s{number:02d}.ipynb")
         nbformat.write(book, folder / names[-1])
@@ -62,7 +69,15 @@ def kernel(home: Path) -> None:
     """Describe the running interpreter's kernel where every tool looks for one: ``JUPYTER_PATH`` is this folder."""
     place = home / "kernels" / "bench"
     place.mkdir(parents=True, exist_ok=True)
-    (place / "kernel.json").write_text(json.dumps({"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python", "display_name": "bench"}))
+    (place / "kernel.json").write_text(
+        json.dumps(
+            {
+                "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                "language": "python",
+                "display_name": "bench",
+            }
+        )
+    )
 
 
 @dataclass
@@ -87,9 +102,22 @@ class Tool:
         place = home / self.name
         if not (place / "bin" / self.package).exists():
             subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-            subprocess.run([str(place / "bin" / "pip"), "install", "--quiet", self.package], check=True, capture_output=True)
-        said = subprocess.run([str(place / "bin" / "pip"), "list", "--format", "json"], check=True, capture_output=True, text=True)
-        self.versions = ", ".join(f"{p['name']} {p['version']}" for p in json.loads(said.stdout) if p["name"] in {self.package, "papermill"})
+            subprocess.run(
+                [str(place / "bin" / "pip"), "install", "--quiet", self.package],
+                check=True,
+                capture_output=True,
+            )
+        said = subprocess.run(
+            [str(place / "bin" / "pip"), "list", "--format", "json"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        self.versions = ", ".join(
+            f"{p['name']} {p['version']}"
+            for p in json.loads(said.stdout)
+            if p["name"] in {self.package, "papermill"}
+        )
         return place / "bin"
 
 
@@ -100,8 +128,15 @@ def ours(folder: Path, books: list[str], programs: Path) -> None:
     stages = {}
     for number, book in enumerate(books):
         (folder / book).rename(own / book)
-        stages[f"s{number:02d}"] = {"notebook": book, "needs": [f"s{number - 1:02d}"] if number else [], "writes": [f"made_{number}.json"], "files": [f"made_{number - 1}.json"] if number else []}
-    (folder / "mlops.yaml").write_text(yaml.safe_dump({"name": "bench", "seven": False, "stages": stages}))
+        stages[f"s{number:02d}"] = {
+            "notebook": book,
+            "needs": [f"s{number - 1:02d}"] if number else [],
+            "writes": [f"made_{number}.json"],
+            "files": [f"made_{number - 1}.json"] if number else [],
+        }
+    (folder / "mlops.yaml").write_text(
+        yaml.safe_dump({"name": "bench", "seven": False, "stages": stages})
+    )
 
 
 def nothing(folder: Path, books: list[str], programs: Path) -> None:
@@ -113,22 +148,75 @@ def dvc(folder: Path, books: list[str], programs: Path) -> None:
     """A repository with a stage for each notebook, which papermill's command line executes."""
     nothing(folder, books, programs)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-    subprocess.run([str(programs / "dvc"), "init", "--quiet"], cwd=folder, check=True, env={**os.environ, "DVC_NO_ANALYTICS": "1"})
-    stages = {f"s{n:02d}": {"cmd": f"{BIN / 'papermill'} --no-progress-bar {book} out/{book}", "deps": [book, *([f"made_{n - 1}.json"] if n else [])], "outs": [f"made_{n}.json", f"out/{book}"]} for n, book in enumerate(books)}
+    subprocess.run(
+        [str(programs / "dvc"), "init", "--quiet"],
+        cwd=folder,
+        check=True,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+    )
+    stages = {
+        f"s{n:02d}": {
+            "cmd": f"{BIN / 'papermill'} --no-progress-bar {book} out/{book}",
+            "deps": [book, *([f"made_{n - 1}.json"] if n else [])],
+            "outs": [f"made_{n}.json", f"out/{book}"],
+        }
+        for n, book in enumerate(books)
+    }
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
 
 
 def ploomber(folder: Path, books: list[str], programs: Path) -> None:
     """A pipeline of the notebooks, each of which makes an executed notebook, an HTML page and its file."""
     nothing(folder, books, programs)
-    tasks = [{"source": book, "name": f"s{n:02d}", "product": {"nb": f"out/{book}", "page": f"out/{book}.html", "made": f"made_{n}.json"}, "nb_product_key": ["nb", "page"], "kernelspec_name": "bench"} for n, book in enumerate(books)]
+    tasks = [
+        {
+            "source": book,
+            "name": f"s{n:02d}",
+            "product": {"nb": f"out/{book}", "page": f"out/{book}.html", "made": f"made_{n}.json"},
+            "nb_product_key": ["nb", "page"],
+            "kernelspec_name": "bench",
+        }
+        for n, book in enumerate(books)
+    ]
     (folder / "pipeline.yaml").write_text(yaml.safe_dump({"tasks": tasks}, sort_keys=False))
 
 
 TOOLS = (
-    Tool("mlops run", "", ours, lambda books, programs: [[sys.executable, "-m", "mlops_kit.cli", "run"]]),
-    Tool("papermill in one process, HTML", "", nothing, lambda books, programs: [[sys.executable, "-c", NAIVE, *books]], leaves=False),
-    Tool("papermill's command line, HTML", "", nothing, lambda books, programs: [*([str(BIN / "papermill"), "--no-progress-bar", b, f"out/{b}"] for b in books), [str(BIN / "jupyter"), "nbconvert", "--to", "html", *(f"out/{b}" for b in books)]], leaves=False),
-    Tool("ploomber", "ploomber", ploomber, lambda books, programs: [[str(programs / "ploomber"), "build"]], env={"PLOOMBER_STATS_ENABLED": "false"}),
-    Tool("dvc", "dvc", dvc, lambda books, programs: [[str(programs / "dvc"), "repro"]], env={"DVC_NO_ANALYTICS": "1"}),
+    Tool(
+        "mlops run",
+        "",
+        ours,
+        lambda books, programs: [[sys.executable, "-m", "mlops_kit.cli", "run"]],
+    ),
+    Tool(
+        "papermill in one process, HTML",
+        "",
+        nothing,
+        lambda books, programs: [[sys.executable, "-c", NAIVE, *books]],
+        leaves=False,
+    ),
+    Tool(
+        "papermill's command line, HTML",
+        "",
+        nothing,
+        lambda books, programs: [
+            *([str(BIN / "papermill"), "--no-progress-bar", b, f"out/{b}"] for b in books),
+            [str(BIN / "jupyter"), "nbconvert", "--to", "html", *(f"out/{b}" for b in books)],
+        ],
+        leaves=False,
+    ),
+    Tool(
+        "ploomber",
+        "ploomber",
+        ploomber,
+        lambda books, programs: [[str(programs / "ploomber"), "build"]],
+        env={"PLOOMBER_STATS_ENABLED": "false"},
+    ),
+    Tool(
+        "dvc",
+        "dvc",
+        dvc,
+        lambda books, programs: [[str(programs / "dvc"), "repro"]],
+        env={"DVC_NO_ANALYTICS": "1"},
+    ),
 )

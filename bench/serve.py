@@ -32,12 +32,18 @@ from mlops_kit.deploy import batch
 SECONDS = 4
 CLIENTS = (1, 4, 16)
 ROWS = 200
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "reports", "__pycache__", "*_cache", "docs", "tests")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", "reports", "__pycache__", "*_cache", "docs", "tests"
+)
 
 
 def asker(port: int, path: str, bodies: list[bytes], until: float, took: list[float]) -> None:
     """One client: asks until the time is over, and notes how long each answer took."""
-    heads = [f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(b)}\r\n\r\n".encode() + b for b in bodies]
+    heads = [
+        f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(b)}\r\n\r\n".encode()
+        + b
+        for b in bodies
+    ]
     with socket.create_connection(("127.0.0.1", port)) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         count = 0
@@ -59,13 +65,20 @@ def load(port: int, path: str, bodies: list[bytes], clients: int) -> tuple[float
     """Requests a second, and the median and 99th percentile in milliseconds."""
     took: list[list[float]] = [[] for _ in range(clients)]
     until = time.perf_counter() + SECONDS
-    threads = [threading.Thread(target=asker, args=(port, path, bodies[i::clients], until, took[i])) for i in range(clients)]
+    threads = [
+        threading.Thread(target=asker, args=(port, path, bodies[i::clients], until, took[i]))
+        for i in range(clients)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     found = np.concatenate(took)
-    return len(found) / SECONDS, 1000 * float(np.median(found)), 1000 * float(np.quantile(found, 0.99))
+    return (
+        len(found) / SECONDS,
+        1000 * float(np.median(found)),
+        1000 * float(np.quantile(found, 0.99)),
+    )
 
 
 def free() -> int:
@@ -74,9 +87,17 @@ def free() -> int:
         return int(found.getsockname()[1])
 
 
-def served(command: list[str], port: int, path: str, bodies: list[bytes], env: dict[str, str]) -> dict[int, tuple[float, float, float]]:
+def served(
+    command: list[str], port: int, path: str, bodies: list[bytes], env: dict[str, str]
+) -> dict[int, tuple[float, float, float]]:
     """What a server reaches at each number of clients; it is started and stopped."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **env}, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **env},
+        start_new_session=True,
+    )
     try:
         for _ in range(240):
             try:
@@ -104,30 +125,96 @@ def limit(model: Any, inputs: Any) -> float:
 def main(root: str) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        project = config.load(shutil.copytree(config.find(root), Path(folder) / "copy", ignore=LEFT_OUT))
+        project = config.load(
+            shutil.copytree(config.find(root), Path(folder) / "copy", ignore=LEFT_OUT)
+        )
         facts = tracking.champion(project)
         assert facts is not None, "the project has no champion: mlops run"
-        known = {**facts, "features": json.loads(facts["features"]), "threshold": json.loads(facts["threshold"])}
+        known = {
+            **facts,
+            "features": json.loads(facts["features"]),
+            "threshold": json.loads(facts["threshold"]),
+        }
         model, history = tracking.load_model(project, facts), sources.read(project)
         rows = history.tail(ROWS).reset_index(drop=True)
         _, inputs = batch.answer(project, model, known, rows, history)
-        asked = json.loads(rows[batch.wanted(project, [c for c in history if c != sources.ROW])].to_json(orient="records", date_format="iso"))
+        asked = json.loads(
+            rows[batch.wanted(project, [c for c in history if c != sources.ROW])].to_json(
+                orient="records", date_format="iso"
+            )
+        )
         ours = [json.dumps({"rows": [row]}).encode() for row in asked]
-        theirs = [json.dumps({"dataframe_split": json.loads(inputs.iloc[[i]].to_json(orient="split", index=False))}).encode() for i in range(len(inputs))]
+        theirs = [
+            json.dumps(
+                {
+                    "dataframe_split": json.loads(
+                        inputs.iloc[[i]].to_json(orient="split", index=False)
+                    )
+                }
+            ).encode()
+            for i in range(len(inputs))
+        ]
         del history
         most, port, other = limit(model, inputs), free(), free()
         store = tracking.store_file(project)
         found = {
-            "mlops serve": served([sys.executable, "-m", "mlops_kit.cli", "serve", "--project", str(project.root), "--port", str(port)], port, "/predict", ours, {}),
-            "mlflow models serve": served([sys.executable, "-m", "mlflow", "models", "serve", "-m", facts["uri"], "--env-manager", "local", "-p", str(other)], other, "/invocations", theirs, {"MLFLOW_TRACKING_URI": f"sqlite:///{store}" if store else project.config.tracking}),
+            "mlops serve": served(
+                [
+                    sys.executable,
+                    "-m",
+                    "mlops_kit.cli",
+                    "serve",
+                    "--project",
+                    str(project.root),
+                    "--port",
+                    str(port),
+                ],
+                port,
+                "/predict",
+                ours,
+                {},
+            ),
+            "mlflow models serve": served(
+                [
+                    sys.executable,
+                    "-m",
+                    "mlflow",
+                    "models",
+                    "serve",
+                    "-m",
+                    facts["uri"],
+                    "--env-manager",
+                    "local",
+                    "-p",
+                    str(other),
+                ],
+                other,
+                "/invocations",
+                theirs,
+                {"MLFLOW_TRACKING_URI": f"sqlite:///{store}" if store else project.config.tracking},
+            ),
         }
-    print(f"{project.config.name} version {facts['version']}; the model alone: {most:,.0f} rows/s, {1000 / most:.2f} ms a row")
+    print(
+        f"{project.config.name} version {facts['version']}; the model alone: {most:,.0f} rows/s, {1000 / most:.2f} ms a row"
+    )
     print(f"{'':<22}" + "".join(f"{f'{n} clients':>30}" for n in CLIENTS))
     for name, got in found.items():
-        print(f"{name:<22}" + "".join(f"{f'{rate:,.0f}/s p50 {mid:.1f} p99 {late:.1f} ms':>30}" for rate, mid, late in got.values()))
+        print(
+            f"{name:<22}"
+            + "".join(
+                f"{f'{rate:,.0f}/s p50 {mid:.1f} p99 {late:.1f} ms':>30}"
+                for rate, mid, late in got.values()
+            )
+        )
     mine, mlflow = found.values()
-    print(f"{'ours / the model alone':<22}" + "".join(f"{f'{mine[n][0] / most:.2f} ×':>30}" for n in CLIENTS))
-    print(f"{'ours / MLflow':<22}" + "".join(f"{f'{mine[n][0] / mlflow[n][0]:.1f} ×':>30}" for n in CLIENTS))
+    print(
+        f"{'ours / the model alone':<22}"
+        + "".join(f"{f'{mine[n][0] / most:.2f} ×':>30}" for n in CLIENTS)
+    )
+    print(
+        f"{'ours / MLflow':<22}"
+        + "".join(f"{f'{mine[n][0] / mlflow[n][0]:.1f} ×':>30}" for n in CLIENTS)
+    )
 
 
 if __name__ == "__main__":

@@ -24,19 +24,33 @@ Model(max_iter=5).fit(x[:1000], y[:1000]); begin = time.perf_counter()
 with threadpool_limits(2): Model(max_iter=100, max_leaf_nodes=15, early_stopping=False).fit(x, y)
 print(time.perf_counter() - begin)
 """
-SETTINGS = {"default": {}, "passive": {"OMP_WAIT_POLICY": "passive"}, "mlops-kit's": {k: v for k, v in QUIET.items() if k.startswith(("OMP", "GOMP"))}}
+SETTINGS = {
+    "default": {},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+    "mlops-kit's": {k: v for k, v in QUIET.items() if k.startswith(("OMP", "GOMP"))},
+}
 
 
 def seconds(setting: dict[str, str]) -> float:
     """The median of three fits, each in a process of its own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))} | setting
-    return sorted(float(subprocess.run([sys.executable, "-c", FIT], env=env, check=True, capture_output=True, text=True).stdout) for _ in range(3))[1]
+    return sorted(
+        float(
+            subprocess.run(
+                [sys.executable, "-c", FIT], env=env, check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for _ in range(3)
+    )[1]
 
 
 def main() -> None:
     """Print the table."""
     free = {name: seconds(setting) for name, setting in SETTINGS.items()}
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(2 * (os.cpu_count() or 1))
+    ]
     try:
         shared = {name: seconds(setting) for name, setting in SETTINGS.items()}
     finally:
@@ -44,7 +58,9 @@ def main() -> None:
             process.kill()
     print(f"{'setting':<14}{'cores free':>16}{'cores shared':>18}")
     for name in SETTINGS:
-        print(f"{name:<14}{free[name]:>9.1f} s {free[name] / free['default']:>4.1f} ×{shared[name]:>10.1f} s {shared[name] / free['default']:>4.1f} ×")
+        print(
+            f"{name:<14}{free[name]:>9.1f} s {free[name] / free['default']:>4.1f} ×{shared[name]:>10.1f} s {shared[name] / free['default']:>4.1f} ×"
+        )
 
 
 if __name__ == "__main__":

@@ -23,8 +23,12 @@ LABELLED = "SELECT {by}, scheduled + INTERVAL '1 day' AS seen, late::BIGINT AS l
 def weather(db: features.Tables) -> Any:
     """The last hourly observation at the origin, at most six hours old; no gust is reported of a steady wind."""
     db.table("weather", observed())
-    fresh = ", ".join(f"CASE WHEN moment - time_hour <= INTERVAL '6 hours' THEN {c} END AS {c}" for c in WEATHER)
-    return db.sql(f"SELECT row, {fresh} FROM rows ASOF LEFT JOIN weather ON rows.origin = weather.origin AND moment >= time_hour")
+    fresh = ", ".join(
+        f"CASE WHEN moment - time_hour <= INTERVAL '6 hours' THEN {c} END AS {c}" for c in WEATHER
+    )
+    return db.sql(
+        f"SELECT row, {fresh} FROM rows ASOF LEFT JOIN weather ON rows.origin = weather.origin AND moment >= time_hour"
+    )
 
 
 @cache
@@ -35,14 +39,26 @@ def observed() -> pd.DataFrame:
     return seen.assign(time_hour=pd.to_datetime(seen["time_hour"], utc=True))
 
 
-WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
+WEATHER = [
+    "temp",
+    "dewp",
+    "humid",
+    "wind_dir",
+    "wind_speed",
+    "wind_gust",
+    "precip",
+    "pressure",
+    "visib",
+]
 
 
 @features.view
 def plane(db: features.Tables) -> Any:
     """The plane's age in years, its seats and its engine, where its tail number is known."""
     db.table("planes", fleet())
-    return db.sql("SELECT row, year(moment) - planes.year AS plane_age, seats, engine FROM rows LEFT JOIN planes ON rows.tailnum = planes.tailnum")
+    return db.sql(
+        "SELECT row, year(moment) - planes.year AS plane_age, seats, engine FROM rows LEFT JOIN planes ON rows.tailnum = planes.tailnum"
+    )
 
 
 @cache
@@ -54,7 +70,9 @@ def fleet() -> pd.DataFrame:
 @features.view
 def calendar(db: features.Tables) -> Any:
     """The day of the week, and the minute of the day as planned (New York time, five hours behind at the turn of the year)."""
-    return db.sql("SELECT row, hour * 60 + minute AS minute_of_day, isodow(make_date(year(moment - INTERVAL '5 hours'), month, day)) AS weekday FROM rows")
+    return db.sql(
+        "SELECT row, hour * 60 + minute AS minute_of_day, isodow(make_date(year(moment - INTERVAL '5 hours'), month, day)) AS weekday FROM rows"
+    )
 
 
 @features.view
@@ -74,14 +92,20 @@ def shares(by: str, name: str) -> str:
 def airport_now(db: features.Tables) -> Any:
     """How late the flights left that have left in the last hours, and how many: at the origin, by carrier, by destination."""
     hours = {"1h": "1 hour", "3h": "3 hours"}
-    groups = {"origin": ("origin", hours), "carrier": ("origin, carrier", {"3h": "3 hours", "24h": "24 hours"}), "dest": ("dest", {"3h": "3 hours"})}
+    groups = {
+        "origin": ("origin", hours),
+        "carrier": ("origin, carrier", {"3h": "3 hours", "24h": "24 hours"}),
+        "dest": ("dest", {"3h": "3 hours"}),
+    }
     return db.sql(joined({name: delays(by, name, spans) for name, (by, spans) in groups.items()}))
 
 
 def delays(by: str, name: str, spans: dict[str, str]) -> str:
     """SQL for a group's mean departure delay (minutes) and count, for each span."""
     seen = features.trailing(LEFT.format(by=by), by.split(", "), spans, ["delay"])
-    columns = ", ".join(f"delay_{s} / nullif(n_{s}, 0) AS {name}_delay_{s}, n_{s} AS {name}_left_{s}" for s in spans)
+    columns = ", ".join(
+        f"delay_{s} / nullif(n_{s}, 0) AS {name}_delay_{s}, n_{s} AS {name}_left_{s}" for s in spans
+    )
     return f"SELECT row, {columns} FROM {seen}"
 
 

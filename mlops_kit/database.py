@@ -18,7 +18,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    Session,
+    mapped_column,
+    sessionmaker,
+)
 
 from mlops_kit.config import Project
 from mlops_kit.errors import KitError, RunFailed
@@ -71,7 +78,10 @@ class Prediction(Base):
     """
 
     __tablename__ = "predictions"
-    __table_args__ = (sa.Index("predictions_by_moment", "model", "moment"), sa.Index("predictions_by_key", "model", "key"))
+    __table_args__ = (
+        sa.Index("predictions_by_moment", "model", "moment"),
+        sa.Index("predictions_by_key", "model", "key"),
+    )
     id: Mapped[str] = mapped_column(primary_key=True)
     model: Mapped[str]
     version: Mapped[str]
@@ -95,7 +105,16 @@ class Label(Numbered, Base):
     """
 
     __tablename__ = "labels"
-    __table_args__ = (sa.Index("one_label_counts", "prediction", unique=True, sqlite_where=sa.text("counts = 1"), postgresql_where=sa.text("counts")), sa.Index("labels_by_word", "model", "word"))
+    __table_args__ = (
+        sa.Index(
+            "one_label_counts",
+            "prediction",
+            unique=True,
+            sqlite_where=sa.text("counts = 1"),
+            postgresql_where=sa.text("counts"),
+        ),
+        sa.Index("labels_by_word", "model", "word"),
+    )
     prediction: Mapped[str]
     value: Mapped[float | None]
     said: Mapped[str]
@@ -124,7 +143,16 @@ class Incident(Numbered, Base):
     """Something that somebody should know: opened, updated while it lasts, closed. One open for each model and cause."""
 
     __tablename__ = "incidents"
-    __table_args__ = (sa.Index("one_open_incident", "model", "cause", unique=True, sqlite_where=sa.text("closed IS NULL"), postgresql_where=sa.text("closed IS NULL")),)
+    __table_args__ = (
+        sa.Index(
+            "one_open_incident",
+            "model",
+            "cause",
+            unique=True,
+            sqlite_where=sa.text("closed IS NULL"),
+            postgresql_where=sa.text("closed IS NULL"),
+        ),
+    )
     cause: Mapped[str]
     severity: Mapped[str]
     title: Mapped[str]
@@ -210,14 +238,24 @@ def engine(url: str, file: Path | None) -> sa.Engine:
         If the database does not answer.
     """
     try:
-        made = sa.create_engine(url, connect_args={"timeout": 30} if file else {}, pool_pre_ping=file is None)
+        made = sa.create_engine(
+            url, connect_args={"timeout": 30} if file else {}, pool_pre_ping=file is None
+        )
         if file is None:
             ready(made)
             return made
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
-        raise KitError(f"database: {str(error).splitlines()[0]}", "a SQLAlchemy URL and the driver it names, such as postgresql+psycopg://…", "edit 'database' in mlops.yaml, or pip install the driver") from error
+        raise KitError(
+            f"database: {str(error).splitlines()[0]}",
+            "a SQLAlchemy URL and the driver it names, such as postgresql+psycopg://…",
+            "edit 'database' in mlops.yaml, or pip install the driver",
+        ) from error
     except sa.exc.OperationalError as error:
-        raise RunFailed(f"the database does not answer: {str(error.orig).splitlines()[0]}", "a server at the address named under 'database'", "start it, or edit 'database' in mlops.yaml") from error
+        raise RunFailed(
+            f"the database does not answer: {str(error.orig).splitlines()[0]}",
+            "a server at the address named under 'database'",
+            "start it, or edit 'database' in mlops.yaml",
+        ) from error
     sa.event.listen(made, "connect", durable)
     with FileLock(f"{file}.lock"):  # makes the folder too
         ready(made)
@@ -235,9 +273,15 @@ def ready(made: sa.Engine) -> None:
     Base.metadata.create_all(made)
     known = sa.inspect(made)
     for name, table in Base.metadata.tables.items():
-        absent = sorted({c.name for c in table.columns} - {c["name"] for c in known.get_columns(name)})
+        absent = sorted(
+            {c.name for c in table.columns} - {c["name"] for c in known.get_columns(name)}
+        )
         if absent:
-            raise KitError(f"the table {name!r} of the database has no column {absent[0]!r}", "a database made by this version of mlops-kit", f"ALTER TABLE {name} ADD COLUMN …, or name another under 'database'")
+            raise KitError(
+                f"the table {name!r} of the database has no column {absent[0]!r}",
+                "a database made by this version of mlops-kit",
+                f"ALTER TABLE {name} ADD COLUMN …, or name another under 'database'",
+            )
 
 
 def durable(connection: Any, record: Any) -> None:

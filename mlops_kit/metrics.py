@@ -42,7 +42,9 @@ class Metric(NamedTuple):
 METRICS: Registry[Metric] = Registry("metric")
 
 
-def metric(name: str, title: str, task: Literal["binary", "regression"], greater_is_better: bool) -> Callable[[Function], Function]:
+def metric(
+    name: str, title: str, task: Literal["binary", "regression"], greater_is_better: bool
+) -> Callable[[Function], Function]:
     """Register the decorated function as a metric: on finite rows only; NaN where there are none, or a classifier has seen one class."""
 
     def keep(function: Function) -> Function:
@@ -70,7 +72,9 @@ def arrays(y: Any, score: Any, weights: Any = None) -> tuple[np.ndarray, np.ndar
     """
     y, score = np.asarray(y, dtype=float), np.asarray(score, dtype=float)
     if y.shape != score.shape:
-        raise KitError(f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows")
+        raise KitError(
+            f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows"
+        )
     weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
     finite = np.isfinite(y) & np.isfinite(score)
     return (y, score, weights) if finite.all() else (y[finite], score[finite], weights[finite])
@@ -81,7 +85,9 @@ def counted(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.n
     order = np.argsort(score, kind="stable")[::-1]
     ordered = score[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    return np.add.reduceat((weights * y)[order], starts), np.add.reduceat((weights * (1 - y))[order], starts)
+    return np.add.reduceat((weights * y)[order], starts), np.add.reduceat(
+        (weights * (1 - y))[order], starts
+    )
 
 
 @metric("roc_auc", "ROC-AUC", "binary", True)
@@ -93,11 +99,16 @@ def roc_auc(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndar
 
 
 @metric("average_precision", "average precision", "binary", True)
-def average_precision(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+def average_precision(
+    y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray
+) -> float:
     """Sum of precision times the step in recall, without interpolation (scikit-learn's definition)."""
     positive, negative = counted(y, score, weights)
     caught, flagged = positive.cumsum(), (positive + negative).cumsum()
-    return float((positive * np.divide(caught, flagged, out=np.zeros_like(caught), where=flagged > 0)).sum() / positive.sum())
+    return float(
+        (positive * np.divide(caught, flagged, out=np.zeros_like(caught), where=flagged > 0)).sum()
+        / positive.sum()
+    )
 
 
 @metric("log_loss", "log loss", "binary", False)
@@ -115,7 +126,9 @@ def brier(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarra
 
 
 @metric("calibration_error", "calibration error", "binary", False)
-def calibration_error(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
+def calibration_error(
+    y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray
+) -> float:
     """Expected calibration error over quantile bins (Naeini et al. 2015).
 
     The bins are those of all rows given, so that they stay the same from one bootstrap draw to the next.
@@ -129,7 +142,9 @@ def calibration_error(y: np.ndarray, score: np.ndarray, threshold: float, weight
 def r2(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
     """Share of the variance explained; NaN for a constant target."""
     total = np.average((y - np.average(y, weights=weights)) ** 2, weights=weights)
-    return float(1 - np.average((y - score) ** 2, weights=weights) / total) if total > 0 else math.nan
+    return (
+        float(1 - np.average((y - score) ** 2, weights=weights) / total) if total > 0 else math.nan
+    )
 
 
 @metric("rmse", "RMSE", "regression", False)
@@ -161,7 +176,9 @@ def value(name: str, y: Any, score: Any, threshold: float | None = None) -> floa
 def resampled(rows: int, blocks: Any, draws: int, seed: int) -> Iterator[np.ndarray]:
     """Counts of each row in each bootstrap draw; rows are drawn, or whole blocks."""
     rng = np.random.default_rng(seed)
-    codes = np.arange(rows) if blocks is None else np.unique(np.asarray(blocks), return_inverse=True)[1]
+    codes = (
+        np.arange(rows) if blocks is None else np.unique(np.asarray(blocks), return_inverse=True)[1]
+    )
     count = int(codes.max()) + 1
     for _ in range(draws):
         yield np.bincount(rng.integers(0, count, count), minlength=count).astype(float)[codes]
@@ -172,7 +189,11 @@ def aligned(y: Any, scores: list[Any], blocks: Any) -> tuple[np.ndarray, list[np
     y, scores = np.asarray(y, dtype=float), [np.asarray(s, dtype=float) for s in scores]
     for score in scores:
         if score.shape != y.shape:
-            raise KitError(f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows")
+            raise KitError(
+                f"{len(y)} labels and {len(score)} scores",
+                "one score a label",
+                "score the same rows",
+            )
     finite = np.flatnonzero(np.isfinite(y) & np.all([np.isfinite(s) for s in scores], axis=0))
     kept = finite[np.argsort(scores[0][finite], kind="stable")]
     return y[kept], [s[kept] for s in scores], None if blocks is None else np.asarray(blocks)[kept]
@@ -186,14 +207,25 @@ def percentiles(point: float, drawn: list[float]) -> Interval:
     return Interval(point, *map(float, np.quantile(known, [0.025, 0.975])))
 
 
-def bootstrapped(measured: Callable[[np.ndarray], dict[str, float]], rows: int, blocks: Any, draws: int, seed: int) -> dict[str, Interval]:
+def bootstrapped(
+    measured: Callable[[np.ndarray], dict[str, float]],
+    rows: int,
+    blocks: Any,
+    draws: int,
+    seed: int,
+) -> dict[str, Interval]:
     """What is measured of weighted rows, each with its interval; without one if there is too little to resample."""
     drawable = rows > 1 if blocks is None else len(np.unique(blocks)) >= FEWEST_BLOCKS
-    points, drawn = measured(np.ones(rows)), [measured(w) for w in resampled(rows, blocks, draws, seed)] if drawable else []
+    points, drawn = (
+        measured(np.ones(rows)),
+        [measured(w) for w in resampled(rows, blocks, draws, seed)] if drawable else [],
+    )
     return {n: percentiles(p, [d[n] for d in drawn]) for n, p in points.items()}
 
 
-def intervals(names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> dict[str, Interval]:
+def intervals(
+    names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0
+) -> dict[str, Interval]:
     """Metrics with percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
 
     Rows of one day share its weather and its traffic: drawn one by one they would promise too much.
@@ -215,7 +247,13 @@ def intervals(names: Iterable[str], y: Any, score: Any, blocks: Any = None, draw
     """
     chosen = {n: METRICS[n].function for n in names}
     y, (score,), blocks = aligned(y, [score], blocks)
-    return bootstrapped(lambda weights: {n: f(y, score, None, weights) for n, f in chosen.items()}, len(y), blocks, draws, seed)
+    return bootstrapped(
+        lambda weights: {n: f(y, score, None, weights) for n, f in chosen.items()},
+        len(y),
+        blocks,
+        draws,
+        seed,
+    )
 
 
 def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> Interval:
@@ -233,13 +271,23 @@ def ratio(over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int
     return bootstrapped(value, len(over), blocks, draws, seed)[""]
 
 
-def row_costs(y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float) -> np.ndarray:
+def row_costs(
+    y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float
+) -> np.ndarray:
     """What the decision on each row costs: a false alarm, a miss, or nothing."""
     flagged, y = np.asarray(score, dtype=float) >= threshold, np.asarray(y, dtype=float)
     return np.asarray(np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y))
 
 
-def paired_differences(names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> dict[str, Interval]:
+def paired_differences(
+    names: Iterable[str],
+    y: Any,
+    a: Any,
+    b: Any,
+    blocks: Any = None,
+    draws: int = 500,
+    seed: int = 0,
+) -> dict[str, Interval]:
     """How much better ``a`` is than ``b`` on the same rows, by metric, with paired bootstrap intervals.
 
     Each draw holds the same rows for both, and for all metrics, so that what is hard for both cancels
@@ -257,17 +305,24 @@ def paired_differences(names: Iterable[str], y: Any, a: Any, b: Any, blocks: Any
     y_b, b = y[order], b[order]
 
     def gains(weights: np.ndarray) -> dict[str, float]:
-        return {n: m.gain(m.function(y, a, None, weights), m.function(y_b, b, None, weights[order])) for n, m in chosen.items()}
+        return {
+            n: m.gain(m.function(y, a, None, weights), m.function(y_b, b, None, weights[order]))
+            for n, m in chosen.items()
+        }
 
     return bootstrapped(gains, len(y), blocks, draws, seed)
 
 
-def paired_difference(name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0) -> Interval:
+def paired_difference(
+    name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0
+) -> Interval:
     """How much better ``a`` is than ``b`` in one metric; as of ``paired_differences``."""
     return paired_differences([name], y, a, b, blocks, draws, seed)[name]
 
 
-def cost_curve(y: Any, score: Any, cost_false_alarm: float, cost_miss: float, thresholds: Any = None) -> pd.DataFrame:
+def cost_curve(
+    y: Any, score: Any, cost_false_alarm: float, cost_miss: float, thresholds: Any = None
+) -> pd.DataFrame:
     """What each threshold flags, catches and costs; a row is flagged if its score is at least the threshold.
 
     Parameters
@@ -289,9 +344,21 @@ def cost_curve(y: Any, score: Any, cost_false_alarm: float, cost_miss: float, th
     caught, total = y.sum() - positives_below, y.sum()
     alarms = flagged - caught
     share = {"precision": (caught, flagged), "recall": (caught, np.full(len(cuts), total))}
-    found = {n: np.divide(a, b, out=np.full(len(cuts), np.nan), where=b > 0) for n, (a, b) in share.items()}
+    found = {
+        n: np.divide(a, b, out=np.full(len(cuts), np.nan), where=b > 0)
+        for n, (a, b) in share.items()
+    }
     cost = (cost_false_alarm * alarms + cost_miss * positives_below) / rows
-    return pd.DataFrame({"threshold": cuts, "flagged": flagged / rows, **found, "false_alarms": alarms, "misses": positives_below, "cost": cost})
+    return pd.DataFrame(
+        {
+            "threshold": cuts,
+            "flagged": flagged / rows,
+            **found,
+            "false_alarms": alarms,
+            "misses": positives_below,
+            "cost": cost,
+        }
+    )
 
 
 def best_threshold(y: Any, score: Any, cost_false_alarm: float, cost_miss: float) -> float:

@@ -23,9 +23,26 @@ POINTS = 5000
 BARS = 40
 # A page may lay its palette over these names; elsewhere the plain colour holds. They are not the page's own
 # --ink and --blue: those turn light on a dark page, while a figure keeps its white paper.
-BLUE, GREY, RED = "var(--chart-blue, #2f6bd8)", "var(--chart-grey, #66707c)", "var(--chart-red, #b3261e)"
-INK, RULE, PAPER = "var(--chart-ink, #1a2028)", "var(--chart-rule, #e4e8ec)", "var(--chart-paper, #ffffff)"
-SERIES = [BLUE, "var(--chart-orange, #c2701c)", "var(--chart-green, #0c7f63)", "var(--chart-purple, #7d55c7)", RED, "var(--chart-teal, #1b8a9b)", GREY, "var(--chart-brown, #8c6239)"]
+BLUE, GREY, RED = (
+    "var(--chart-blue, #2f6bd8)",
+    "var(--chart-grey, #66707c)",
+    "var(--chart-red, #b3261e)",
+)
+INK, RULE, PAPER = (
+    "var(--chart-ink, #1a2028)",
+    "var(--chart-rule, #e4e8ec)",
+    "var(--chart-paper, #ffffff)",
+)
+SERIES = [
+    BLUE,
+    "var(--chart-orange, #c2701c)",
+    "var(--chart-green, #0c7f63)",
+    "var(--chart-purple, #7d55c7)",
+    RED,
+    "var(--chart-teal, #1b8a9b)",
+    GREY,
+    "var(--chart-brown, #8c6239)",
+]
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
 
 
@@ -43,10 +60,18 @@ def cast(table: Table, **roles: str | None) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for role, name in ((r, n) for r, n in roles.items() if n is not None):
         if name not in table.data.columns:
-            raise KitError(f"the table {table.title!r} has no column {name!r} to draw", nearest(name, table.data.columns), f"name one of its columns as {role}")
+            raise KitError(
+                f"the table {table.title!r} has no column {name!r} to draw",
+                nearest(name, table.data.columns),
+                f"name one of its columns as {role}",
+            )
         column = table.data[name]
         if role in NUMERIC:
-            column = pd.to_numeric(column, errors="coerce").astype("float64").replace([np.inf, -np.inf], np.nan)
+            column = (
+                pd.to_numeric(column, errors="coerce")
+                .astype("float64")
+                .replace([np.inf, -np.inf], np.nan)
+            )
         columns[role] = column.to_numpy()
     return pd.DataFrame(columns)
 
@@ -60,7 +85,9 @@ def abscissa(values: pd.Series) -> tuple[pd.Series, str]:
     Moments go through as UTC wall time: drawn in the machine's zone, a figure would differ by machine.
     """
     known = values.dropna()
-    if pd.api.types.is_datetime64_any_dtype(values) or (len(known) and known.map(lambda v: bool(DATE.match(str(v)))).all()):
+    if pd.api.types.is_datetime64_any_dtype(values) or (
+        len(known) and known.map(lambda v: bool(DATE.match(str(v)))).all()
+    ):
         return pd.to_datetime(values, utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ"), "temporal"
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return values.astype("float64").replace([np.inf, -np.inf], np.nan), "quantitative"
@@ -69,7 +96,11 @@ def abscissa(values: pd.Series) -> tuple[pd.Series, str]:
 
 def text(value: Any) -> str:
     """A value as a label; a missing one is said in words."""
-    return "missing" if value is None or value != value or str(value) in {"<NA>", "NaT"} else str(value)
+    return (
+        "missing"
+        if value is None or value != value or str(value) in {"<NA>", "NaT"}
+        else str(value)
+    )
 
 
 def named(table: Table, column: str, title: str | None = None) -> str:
@@ -82,8 +113,9 @@ def thinned(frame: pd.DataFrame, limit: int = POINTS) -> tuple[pd.DataFrame, str
     """At most ``limit`` rows, evenly spaced, first and last kept; and a note that says so."""
     if len(frame) <= limit:
         return frame, ""
-    return frame.iloc[np.linspace(0, len(frame) - 1, limit).round().astype(int)], f"{limit:,} of {len(frame):,} points are drawn, evenly spaced"
-
+    return frame.iloc[
+        np.linspace(0, len(frame) - 1, limit).round().astype(int)
+    ], f"{limit:,} of {len(frame):,} points are drawn, evenly spaced"
 
 
 def sheet(frame: pd.DataFrame) -> alt.Data:
@@ -95,63 +127,165 @@ def drawn(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
     """The chart as a figure: the table's title, sentence and numbers, and SVG that loads nothing."""
     import vl_convert
 
-    title = alt.TitleParams(textwrap.wrap(table.title, 64) or [""], subtitle=[note] if note else alt.Undefined, anchor="start", offset=12)
+    title = alt.TitleParams(
+        textwrap.wrap(table.title, 64) or [""],
+        subtitle=[note] if note else alt.Undefined,
+        anchor="start",
+        offset=12,
+    )
     finished = chart.properties(title=title, name="figure").configure(background=PAPER, aria=False)
-    finished = finished.configure_view(stroke=None).configure_title(color=INK, subtitleColor=INK, fontSize=15)
-    finished = finished.configure_axis(labelColor=INK, titleColor=INK, gridColor=RULE, domainColor=GREY, tickColor=GREY, labelLimit=220, titleFontWeight="normal", labelFontSize=12, titleFontSize=12, titlePadding=10)
-    finished = finished.configure_legend(labelColor=INK, titleColor=INK, orient="bottom", symbolType="stroke", labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
-    with alt.data_transformers.enable("default", max_rows=None), alt.data_transformers.disable_max_rows():
+    finished = finished.configure_view(stroke=None).configure_title(
+        color=INK, subtitleColor=INK, fontSize=15
+    )
+    finished = finished.configure_axis(
+        labelColor=INK,
+        titleColor=INK,
+        gridColor=RULE,
+        domainColor=GREY,
+        tickColor=GREY,
+        labelLimit=220,
+        titleFontWeight="normal",
+        labelFontSize=12,
+        titleFontSize=12,
+        titlePadding=10,
+    )
+    finished = finished.configure_legend(
+        labelColor=INK,
+        titleColor=INK,
+        orient="bottom",
+        symbolType="stroke",
+        labelFontSize=12,
+        titleFontSize=12,
+        titleFontWeight="normal",
+    )
+    with (
+        alt.data_transformers.enable("default", max_rows=None),
+        alt.data_transformers.disable_max_rows(),
+    ):
         spec = finished.to_dict()
     # Text is measured in vl-convert's own sans-serif, so that the drawing is the same on every machine.
     # Parts that call themselves graphics without saying what they show only trouble a screen reader; the figure has a label.
-    styled = re.sub(r' (role="graphics-[a-z]+"|aria-roledescription="[^"]*")', "", vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
-    styled = styled.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1).replace('font-family="sans-serif"', f'font-family="{FONT}"')
+    styled = re.sub(
+        r' (role="graphics-[a-z]+"|aria-roledescription="[^"]*")',
+        "",
+        vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]),
+    )
+    styled = styled.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1).replace(
+        'font-family="sans-serif"', f'font-family="{FONT}"'
+    )
     return Figure(table.title, table.sentence, styled, table.data)
 
 
-def line(table: Table, x: str, y: str, low: str | None = None, high: str | None = None, colour: str | None = None, y_title: str | None = None, x_title: str | None = None) -> Figure:
+def line(
+    table: Table,
+    x: str,
+    y: str,
+    low: str | None = None,
+    high: str | None = None,
+    colour: str | None = None,
+    y_title: str | None = None,
+    x_title: str | None = None,
+) -> Figure:
     """A line over moments, numbers or steps, with a band from ``low`` to ``high`` if both are given."""
     frame = cast(table, x=x, y=y, low=low, high=high, colour=colour)
     frame["x"], kind = abscissa(frame["x"])
     frame, note = thinned(frame)
     dates = kind == "temporal" and len(frame) > 0 and frame["x"].min()[:10] != frame["x"].max()[:10]
-    axis = alt.Axis(grid=False, tickCount=6, labelOverlap=True, labelAngle=0, format=("%Y-%m-%d" if dates else "%H:%M") if kind == "temporal" else alt.Undefined)
-    scale = alt.Scale(type="utc") if kind == "temporal" else alt.Scale(zero=False) if kind == "quantitative" else alt.Undefined
+    axis = alt.Axis(
+        grid=False,
+        tickCount=6,
+        labelOverlap=True,
+        labelAngle=0,
+        format=("%Y-%m-%d" if dates else "%H:%M") if kind == "temporal" else alt.Undefined,
+    )
+    scale = (
+        alt.Scale(type="utc")
+        if kind == "temporal"
+        else alt.Scale(zero=False)
+        if kind == "quantitative"
+        else alt.Undefined
+    )
     along = alt.X("x", type=kind, title=named(table, x, x_title), scale=scale, sort=None, axis=axis)
-    up = alt.Y("y", type="quantitative", title=named(table, y, y_title), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    up = alt.Y(
+        "y",
+        type="quantitative",
+        title=named(table, y, y_title),
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(tickCount=6),
+    )
     marks: dict[str, Any] = {}
     if colour is not None:
         frame = frame.assign(colour=frame["colour"].map(text))
         # A dash beside the colour: lines are told apart without colour too.
-        marks = {"color": alt.Color("colour", type="nominal", title=named(table, colour), sort=None, scale=alt.Scale(range=SERIES)), "strokeDash": alt.StrokeDash("colour", type="nominal", sort=None, legend=None)}
+        marks = {
+            "color": alt.Color(
+                "colour",
+                type="nominal",
+                title=named(table, colour),
+                sort=None,
+                scale=alt.Scale(range=SERIES),
+            ),
+            "strokeDash": alt.StrokeDash("colour", type="nominal", sort=None, legend=None),
+        }
     base = alt.Chart(sheet(frame)).encode(x=along)
     plain = {} if colour is not None else {"color": BLUE}
-    layers = [base.mark_line(point={"size": 22, **plain} if len(frame) <= 60 else False, **plain).encode(y=up, **marks)]
+    layers = [
+        base.mark_line(point={"size": 22, **plain} if len(frame) <= 60 else False, **plain).encode(
+            y=up, **marks
+        )
+    ]
     if low and high:
         fill = {"color": marks["color"]} if marks else {}
-        layers.insert(0, base.mark_area(opacity=0.18, **plain).encode(y=alt.Y("low", type="quantitative"), y2="high", **fill))
+        layers.insert(
+            0,
+            base.mark_area(opacity=0.18, **plain).encode(
+                y=alt.Y("low", type="quantitative"), y2="high", **fill
+            ),
+        )
     return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=240), note)
 
 
-def bars(table: Table, x: str, y: str, y_title: str | None = None, x_title: str | None = None) -> Figure:
+def bars(
+    table: Table, x: str, y: str, y_title: str | None = None, x_title: str | None = None
+) -> Figure:
     """Horizontal bars, in the table's order: a name in ``x``, its length in ``y``."""
     frame, note = rowed(cast(table, label=x, value=y))
-    across = alt.X("value", type="quantitative", title=named(table, y, y_title), axis=alt.Axis(tickCount=6))
-    chart = alt.Chart(sheet(frame)).mark_bar(color=BLUE, height={"band": 0.7}).encode(y=names(table, x, x_title), x=across)
+    across = alt.X(
+        "value", type="quantitative", title=named(table, y, y_title), axis=alt.Axis(tickCount=6)
+    )
+    chart = (
+        alt.Chart(sheet(frame))
+        .mark_bar(color=BLUE, height={"band": 0.7})
+        .encode(y=names(table, x, x_title), x=across)
+    )
     return drawn(table, chart.properties(width=WIDTH, height=height(frame)), note)
 
 
-def intervals(table: Table, label: str, value: str, low: str, high: str, reference: float | None = None) -> Figure:
+def intervals(
+    table: Table, label: str, value: str, low: str, high: str, reference: float | None = None
+) -> Figure:
     """A point with its interval for each row, in the table's order; ``reference`` is a dashed line."""
     frame, note = rowed(cast(table, label=label, value=value, low=low, high=high))
     base = alt.Chart(sheet(frame)).encode(y=names(table, label))
-    across = {"type": "quantitative", "title": named(table, value), "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=6)}
+    across = {
+        "type": "quantitative",
+        "title": named(table, value),
+        "scale": alt.Scale(zero=False),
+        "axis": alt.Axis(tickCount=6),
+    }
     layers: list[Any] = [
         base.mark_rule(color=BLUE, strokeWidth=2).encode(x=alt.X("low", **across), x2="high"),
-        base.mark_point(color=BLUE, filled=True, size=70, opacity=1).encode(x=alt.X("value", **across)),
+        base.mark_point(color=BLUE, filled=True, size=70, opacity=1).encode(
+            x=alt.X("value", **across)
+        ),
     ]
     if reference is not None:
-        layers.insert(0, alt.Chart(alt.Data(values=[{"at": float(reference)}])).mark_rule(color=GREY, strokeDash=[5, 4]).encode(x=alt.X("at", **across)))
+        layers.insert(
+            0,
+            alt.Chart(alt.Data(values=[{"at": float(reference)}]))
+            .mark_rule(color=GREY, strokeDash=[5, 4])
+            .encode(x=alt.X("at", **across)),
+        )
     return drawn(table, alt.layer(*layers).properties(width=WIDTH, height=height(frame)), note)
 
 
@@ -163,11 +297,26 @@ def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -
     ends = [float(held.min()), float(held.max())] if len(held) else [0.0, 1.0]
     ends = ends if ends[0] < ends[1] else [ends[0] - 0.5, ends[0] + 0.5]
     scale = alt.Scale(domain=ends, nice=False, padding=14)
-    along = alt.X("value", type="quantitative", title=named(table, x), scale=scale, axis=alt.Axis(tickCount=6))
-    up = {"type": "quantitative", "title": named(table, y), "scale": scale, "axis": alt.Axis(tickCount=6)}
+    along = alt.X(
+        "value", type="quantitative", title=named(table, x), scale=scale, axis=alt.Axis(tickCount=6)
+    )
+    up = {
+        "type": "quantitative",
+        "title": named(table, y),
+        "scale": scale,
+        "axis": alt.Axis(tickCount=6),
+    }
     base = alt.Chart(sheet(frame)).encode(x=along)
-    size = alt.Size("share", type="quantitative", title=named(table, share), scale=alt.Scale(rangeMin=20, rangeMax=300, zero=True), legend=alt.Legend(symbolType="circle", tickCount=4))
-    diagonal = alt.Chart(alt.Data(values=[{"value": e, "y": e} for e in ends])).mark_line(color=GREY, strokeDash=[5, 4])
+    size = alt.Size(
+        "share",
+        type="quantitative",
+        title=named(table, share),
+        scale=alt.Scale(rangeMin=20, rangeMax=300, zero=True),
+        legend=alt.Legend(symbolType="circle", tickCount=4),
+    )
+    diagonal = alt.Chart(alt.Data(values=[{"value": e, "y": e} for e in ends])).mark_line(
+        color=GREY, strokeDash=[5, 4]
+    )
     layers = [
         diagonal.encode(x=along, y=alt.Y("y", **up)),
         base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low", **up), y2="high"),
@@ -178,7 +327,9 @@ def calibration(table: Table, x: str, y: str, low: str, high: str, share: str) -
 
 def rowed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The first rows of a figure with a line a row, numbered, labels as text (two rows of one name keep a line each); and a note that says so."""
-    return frame.assign(label=frame["label"].map(text), row=range(len(frame))).head(BARS), f"the first {BARS} of {len(frame):,} are drawn" if len(frame) > BARS else ""
+    return frame.assign(label=frame["label"].map(text), row=range(len(frame))).head(
+        BARS
+    ), f"the first {BARS} of {len(frame):,} are drawn" if len(frame) > BARS else ""
 
 
 def names(table: Table, column: str, title: str | None = None) -> alt.Y:
@@ -187,7 +338,20 @@ def names(table: Table, column: str, title: str | None = None) -> alt.Y:
 
     labels = [text(v) for v in table.data[column].head(BARS)]
     # The row number is the position and the name its label: Vega would lay equal names over each other.
-    return alt.Y("row", type="ordinal", title=named(table, column, title), scale=alt.Scale(domain=list(range(len(labels)))), axis=alt.Axis(labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False, titleAngle=0, titleAlign="right", titleX=-8, titleY=-8))
+    return alt.Y(
+        "row",
+        type="ordinal",
+        title=named(table, column, title),
+        scale=alt.Scale(domain=list(range(len(labels)))),
+        axis=alt.Axis(
+            labelExpr=f"{json.dumps(labels)}[datum.value]",
+            grid=False,
+            titleAngle=0,
+            titleAlign="right",
+            titleX=-8,
+            titleY=-8,
+        ),
+    )
 
 
 def height(frame: pd.DataFrame) -> int:

@@ -26,7 +26,6 @@ SHOWN = 20  # rows of a result in a terminal
 COLOURS = {"passed": "good", "failed": "act", "cannot tell": "watch", "not applicable": "faint"}
 
 
-
 def number(value: Any, digits: int = 3) -> str:
     """Write a number for a sentence: thousands separated, no false precision.
 
@@ -78,7 +77,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(v) for v in value]
     if hasattr(value, "iterrows"):
-        return {"__frame__": {"columns": list(map(str, value.columns)), "rows": plain(value.to_numpy(dtype=object).tolist())}}
+        return {
+            "__frame__": {
+                "columns": list(map(str, value.columns)),
+                "rows": plain(value.to_numpy(dtype=object).tolist()),
+            }
+        }
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
@@ -100,7 +104,13 @@ def revive(value: Any) -> Any:
     if "__kind__" not in inner:
         return inner
     cls = KINDS[inner["__kind__"]]
-    return cls(**{f.name: tuple(v) if isinstance(v := inner[f.name], list) else v for f in fields(cls) if f.name in inner})
+    return cls(
+        **{
+            f.name: tuple(v) if isinstance(v := inner[f.name], list) else v
+            for f in fields(cls)
+            if f.name in inner
+        }
+    )
 
 
 class Filed:
@@ -111,7 +121,10 @@ class Filed:
 
     def to_json_dict(self) -> dict[str, Any]:
         """The fields as JSON's own types, with the name of the kind."""
-        return {"__kind__": type(self).__name__, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}  # type: ignore[arg-type]
+        return {
+            "__kind__": type(self).__name__,
+            **{f.name: plain(getattr(self, f.name)) for f in fields(self)},
+        }  # type: ignore[arg-type]
 
 
 class Result(Filed):
@@ -152,11 +165,26 @@ def table_html(frame: pd.DataFrame, limit: int = 40) -> str:
 
     Numbers stand to the right, under a head that does too.
     """
-    marks = [" class=num" if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) else "" for t in frame.dtypes]
-    heads = "".join(f"<th{m}>{html.escape(str(c).replace('_', ' '))}</th>" for c, m in zip(frame.columns, marks, strict=True))
-    rows = [f"<tr>{''.join(f'<td{m}>{cell_html(v)}</td>' for v, m in zip(row, marks, strict=True))}</tr>" for row in frame.head(limit).itertuples(index=False, name=None)]
+    marks = [
+        " class=num"
+        if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t)
+        else ""
+        for t in frame.dtypes
+    ]
+    heads = "".join(
+        f"<th{m}>{html.escape(str(c).replace('_', ' '))}</th>"
+        for c, m in zip(frame.columns, marks, strict=True)
+    )
+    rows = [
+        f"<tr>{''.join(f'<td{m}>{cell_html(v)}</td>' for v, m in zip(row, marks, strict=True))}</tr>"
+        for row in frame.head(limit).itertuples(index=False, name=None)
+    ]
     more = f"<p class=note>… and {len(frame) - limit:,} more rows</p>" if len(frame) > limit else ""
-    body = f"<div class=wide tabindex=0><table class=kit><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>" if rows else ""
+    body = (
+        f"<div class=wide tabindex=0><table class=kit><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        if rows
+        else ""
+    )
     return body + more
 
 
@@ -178,7 +206,9 @@ class Table(Result):
     def intervals(self) -> dict[str, Interval]:
         """Of a table of metrics, each one's value with its interval; what is NaN there is None here."""
         ends = self.data[["value", "low", "high"]].astype(float).itertuples(index=False, name=None)
-        return {str(m): Interval(*plain(row)) for m, row in zip(self.data["metric"], ends, strict=True)}
+        return {
+            str(m): Interval(*plain(row)) for m, row in zip(self.data["metric"], ends, strict=True)
+        }
 
     def _repr_html_(self) -> str:
         seen = self.data[list(self.shown)] if self.shown else self.data
@@ -206,7 +236,10 @@ class Numbers(Result):
 
     def frame(self) -> pd.DataFrame:
         """A row a number."""
-        return pd.DataFrame([(n.title, n.value, "; ".join(n.beside)) for n in self.items], columns=["number", "value", "beside"])
+        return pd.DataFrame(
+            [(n.title, n.value, "; ".join(n.beside)) for n in self.items],
+            columns=["number", "value", "beside"],
+        )
 
 
 @dataclass(frozen=True)
@@ -217,7 +250,6 @@ class Interval(Filed):
     low: float | None = None
     high: float | None = None
     level: float = 0.95
-
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
@@ -235,7 +267,10 @@ class Figure(Result):
     data: pd.DataFrame
 
     def _repr_html_(self) -> str:
-        return (f"<figure role=img aria-label='{html.escape(self.title, quote=True)}'>{self.svg}" f"<figcaption><b>{html.escape(self.sentence)}</b></figcaption></figure>")
+        return (
+            f"<figure role=img aria-label='{html.escape(self.title, quote=True)}'>{self.svg}"
+            f"<figcaption><b>{html.escape(self.sentence)}</b></figcaption></figure>"
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -292,7 +327,13 @@ class Verdicts(Result):
     def state(self) -> tuple[str, str]:
         """What the verdicts of a review amount to: a colour, and the state in a shape and words."""
         unsure = self.count("failed") + self.count("cannot tell")
-        return ("act", "▲ Not fit to serve") if self.blocked else ("watch", "◆ Fit to serve, with reservations") if unsure else ("good", "● Fit to serve")
+        return (
+            ("act", "▲ Not fit to serve")
+            if self.blocked
+            else ("watch", "◆ Fit to serve, with reservations")
+            if unsure
+            else ("good", "● Fit to serve")
+        )
 
     def count(self, outcome: Outcome) -> int:
         """How many verdicts have this outcome."""
@@ -303,9 +344,15 @@ class Verdicts(Result):
         """Counts in words, and the first that blocks."""
         counts = [f"{self.count(o)} {o}" for o in MARKS if self.count(o)]  # type: ignore[arg-type]
         blocking = next((v for v in self.items if v.blocks), None)
-        return f"{len(self.items)} check{'' if len(self.items) == 1 else 's'}: {', '.join(counts) or 'none ran'}." + (f" What blocks: {blocking.sentence}" if blocking else "")
+        return (
+            f"{len(self.items)} check{'' if len(self.items) == 1 else 's'}: {', '.join(counts) or 'none ran'}."
+            + (f" What blocks: {blocking.sentence}" if blocking else "")
+        )
 
     def frame(self) -> pd.DataFrame:
         """A row a verdict: result, check, found, limit, what to do."""
-        rows = [(f"{MARKS[v.outcome]} {v.outcome}", v.title, v.found or v.sentence, v.limit, v.cure) for v in self.items]
+        rows = [
+            (f"{MARKS[v.outcome]} {v.outcome}", v.title, v.found or v.sentence, v.limit, v.cure)
+            for v in self.items
+        ]
         return pd.DataFrame(rows, columns=["Result", "Check", "Found", "Limit", "What to do"])

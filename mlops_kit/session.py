@@ -28,10 +28,29 @@ if TYPE_CHECKING:
     from mlops_kit.pipeline import manifest, params
     from mlops_kit.pipeline.progress import Say
 else:
-    decisions, tracking, watch, manifest, params = map(Late, ("mlops_kit.decisions", "mlops_kit.tracking", "mlops_kit.watch", "mlops_kit.pipeline.manifest", "mlops_kit.pipeline.params"))
+    decisions, tracking, watch, manifest, params = map(
+        Late,
+        (
+            "mlops_kit.decisions",
+            "mlops_kit.tracking",
+            "mlops_kit.watch",
+            "mlops_kit.pipeline.manifest",
+            "mlops_kit.pipeline.params",
+        ),
+    )
 
 Act = Callable[[str, dict[str, str]], str]
-OPTIONS = {"as_of": "--as-of", "until": "--until", "first": "--from", "last": "--to", "only": "--only", "force": "--force", "note": "--note", "jobs": "--jobs", "cold": "--cold"}
+OPTIONS = {
+    "as_of": "--as-of",
+    "until": "--until",
+    "first": "--from",
+    "last": "--to",
+    "only": "--only",
+    "force": "--force",
+    "note": "--note",
+    "jobs": "--jobs",
+    "cold": "--cold",
+}
 
 
 def words(options: dict[str, Any]) -> list[str]:
@@ -45,10 +64,18 @@ def words(options: dict[str, Any]) -> list[str]:
     KitError
         For an option that there is not.
     """
-    said = [w for name, value in (options.get("params") or {}).items() for w in ("-p", params.as_text(name, value))]
+    said = [
+        w
+        for name, value in (options.get("params") or {}).items()
+        for w in ("-p", params.as_text(name, value))
+    ]
     for name, value in options.items():
         if name != "params" and name not in OPTIONS:
-            raise KitError(f"unknown option {name!r} of run", nearest(name, [*OPTIONS, "params", "sample", "wait"]), "p.run(sample=5000)")
+            raise KitError(
+                f"unknown option {name!r} of run",
+                nearest(name, [*OPTIONS, "params", "sample", "wait"]),
+                "p.run(sample=5000)",
+            )
         if name in OPTIONS and value:
             said += [OPTIONS[name]] if value is True else [OPTIONS[name], str(value)]
     return said
@@ -101,12 +128,26 @@ class Session:
             If it was waited for and failed; one that waits for an approval has not.
         """
         if self.process is not None and self.process.poll() is None:
-            raise KitError("a run of this session is still going", "one at a time", "p.status() shows how far it is")
+            raise KitError(
+                "a run of this session is still going",
+                "one at a time",
+                "p.status() shows how far it is",
+            )
         asked = [*(["--sample", str(sample)] if sample else []), *words(options)]
         self.log.parent.mkdir(exist_ok=True)
         with self.log.open("wb") as stream:
-            command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(self.project.root), *asked]
-            self.process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+            command = [
+                sys.executable,
+                "-m",
+                "mlops_kit.cli",
+                "run",
+                "--project",
+                str(self.project.root),
+                *asked,
+            ]
+            self.process = subprocess.Popen(
+                command, stdout=stream, stderr=stream, start_new_session=True
+            )
         if wait and self.process.wait() not in (0, Waiting.exit_code):
             raise RunFailed(self.said(), cure="p.status() shows how far it came")
         return self
@@ -125,20 +166,40 @@ class Session:
         """The folder of the latest run."""
         found = stages.runs(self.project.reports)
         if not found:
-            raise KitError("there is no run yet", "one in " + self.project.config.reports, "mlops run, or p.run()")
+            raise KitError(
+                "there is no run yet",
+                "one in " + self.project.config.reports,
+                "mlops run, or p.run()",
+            )
         return found[0]
 
     def status(self) -> Table:
         """The latest run, stage by stage."""
         made = manifest.read(self.latest())
-        rows = [(n, e["status"], e.get("seconds"), e.get("sentence") or (e.get("error") or {}).get("message") or e.get("reason", "")) for n, e in made["stages"].items()]
-        return Table(f"Run {made['run']}", f"Run {made['run']} of {made['project']}: {made['status']}.", pd.DataFrame(rows, columns=["stage", "status", "seconds", "what it says"]))
+        rows = [
+            (
+                n,
+                e["status"],
+                e.get("seconds"),
+                e.get("sentence") or (e.get("error") or {}).get("message") or e.get("reason", ""),
+            )
+            for n, e in made["stages"].items()
+        ]
+        return Table(
+            f"Run {made['run']}",
+            f"Run {made['run']} of {made['project']}: {made['status']}.",
+            pd.DataFrame(rows, columns=["stage", "status", "seconds", "what it says"]),
+        )
 
     def now(self) -> Any:
         """What there is to show: the stages of the latest run, or why there is none."""
         if self.process is not None and self.process.poll() == KitError.exit_code:
             return self.said()
-        return self.status() if stages.runs(self.project.reports) else f"{self.project.config.name}: no run yet"
+        return (
+            self.status()
+            if stages.runs(self.project.reports)
+            else f"{self.project.config.name}: no run yet"
+        )
 
     def _ipython_display_(self) -> None:
         """A live table while a run goes on; the status otherwise."""
@@ -159,7 +220,11 @@ class Session:
         """The folder of a run; of the latest if none is named."""
         runs = {r.name: r for r in stages.runs(self.project.reports)}
         if run and run not in runs:
-            raise KitError(f"there is no run {run!r}", nearest(run, runs) if runs else "a run whose review passed", "mlops status")
+            raise KitError(
+                f"there is no run {run!r}",
+                nearest(run, runs) if runs else "a run whose review passed",
+                "mlops status",
+            )
         return runs[run] if run else self.latest()
 
     def read(self, name: str) -> Any:
@@ -183,8 +248,14 @@ class Session:
         folder = self.folder(run)
         version, present = held(folder, "version")["version"], decisions.current(self.project)
         if word == "rejected" and present is not None and present.version == version:
-            raise KitError(f"version {version} serves already", "a version that waits for a decision", 'mlops rollback --reason "why"')
-        decisions.say(self.project, tracking.facts_of(self.project, version), word, getuser(), reason)
+            raise KitError(
+                f"version {version} serves already",
+                "a version that waits for a decision",
+                'mlops rollback --reason "why"',
+            )
+        decisions.say(
+            self.project, tracking.facts_of(self.project, version), word, getuser(), reason
+        )
         return folder
 
     def approve(self, reason: str, run: str = "", say: Say | None = None) -> dict[str, Any]:
@@ -227,9 +298,18 @@ def note(project: configs.Project) -> str:
 
 def acts(project: configs.Project) -> dict[str, Act]:
     """What the dashboards' server does when somebody decides: each act is told who, and what the page showed, and answers in a sentence."""
-    words: dict[str, decisions.Word] = {"approve": "approved", "reject": "rejected", "ask": "changes"}
+    words: dict[str, decisions.Word] = {
+        "approve": "approved",
+        "reject": "rejected",
+        "ask": "changes",
+    }
     rulings = {name: partial(ruled, project, word) for name, word in words.items()}
-    return {**rulings, "rollback": partial(gone_back, project), "acknowledge": partial(known, project), "retrain": partial(asked_for, project)}
+    return {
+        **rulings,
+        "rollback": partial(gone_back, project),
+        "acknowledge": partial(known, project),
+        "retrain": partial(asked_for, project),
+    }
 
 
 def told(said: dict[str, str], *names: str) -> list[str]:
@@ -242,7 +322,11 @@ def told(said: dict[str, str], *names: str) -> list[str]:
     """
     for name in names:
         if not said.get(name):
-            raise KitError(f"the page did not say {name!r}", "what it showed when the decision was taken", "load the page again")
+            raise KitError(
+                f"the page did not say {name!r}",
+                "what it showed when the decision was taken",
+                "load the page again",
+            )
     return [said[name] for name in names]
 
 
@@ -254,18 +338,31 @@ def ruled(project: configs.Project, word: decisions.Word, by: str, said: dict[st
     RunFailed
         If the version's model or evidence is another by now, it serves already, or somebody else has decided since.
     """
-    version, run, model, evidence, seen, reason = told(said, "version", "run", "model_hash", "evidence_hash", "seen", "reason")
+    version, run, model, evidence, seen, reason = told(
+        said, "version", "run", "model_hash", "evidence_hash", "seen", "reason"
+    )
     facts = tracking.facts_of(project, version)
     for what, shown in (("model", model), ("evidence", evidence)):
         if facts[f"{what}_hash"] != shown:
-            raise RunFailed(f"the {what} of version {version} is not the one that this page shows: {facts[f'{what}_hash'][:12]}", shown[:12], "load the page again, look at what changed, then decide")
+            raise RunFailed(
+                f"the {what} of version {version} is not the one that this page shows: {facts[f'{what}_hash'][:12]}",
+                shown[:12],
+                "load the page again, look at what changed, then decide",
+            )
     present = decisions.current(project)
     if present is not None and present.version == version:
-        raise RunFailed(f"version {version} serves already, approved by {present.by}", "a version that waits for a decision", "load the page again")
+        raise RunFailed(
+            f"version {version} serves already, approved by {present.by}",
+            "a version that waits for a decision",
+            "load the page again",
+        )
     folder = waiting(project, run, version) if word == "approved" else None
     decisions.say(project, facts, word, by, reason, seen=int(seen))
     if folder is None:
-        return {"rejected": f"Version {version} is rejected", "changes": f"You asked for changes to version {version}"}[word] + "; what serves goes on serving."
+        return {
+            "rejected": f"Version {version} is rejected",
+            "changes": f"You asked for changes to version {version}",
+        }[word] + "; what serves goes on serving."
     apart(project, folder / "logs" / "resume.log", "resume", folder.name)
     return f"Version {version} is approved. Its run goes on now and lets it serve."
 
@@ -281,10 +378,18 @@ def waiting(project: configs.Project, run: str, version: str) -> Path:
     folder = next((r for r in stages.runs(project.reports) if r.name == run), None)
     status = manifest.read(folder)["status"] if folder else "gone"
     if folder is None or status != stages.WAITING:
-        raise RunFailed(f"run {run} does not wait for an approval: it is {status}", f"a run that is {stages.WAITING}", "mlops run makes one")
+        raise RunFailed(
+            f"run {run} does not wait for an approval: it is {status}",
+            f"a run that is {stages.WAITING}",
+            "mlops run makes one",
+        )
     made = held(folder, "version")["version"]
     if made != version:
-        raise RunFailed(f"run {run} made version {made}, not {version}", "the run that made it", "load the page again")
+        raise RunFailed(
+            f"run {run} made version {made}, not {version}",
+            "the run that made it",
+            "load the page again",
+        )
     return folder
 
 
@@ -294,7 +399,14 @@ def apart(project: configs.Project, log: Path, *verb: str) -> None:
 
     def follow() -> None:
         with log.open("ab") as stream:
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True, check=False)
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                check=False,
+            )
 
     log.parent.mkdir(exist_ok=True)
     threading.Thread(target=follow, daemon=True).start()
@@ -314,7 +426,11 @@ def known(project: configs.Project, by: str, said: dict[str, str]) -> str:
 
     number, reason = told(said, "id", "reason")
     if not number.isdecimal() or len(number) > 15:
-        raise KitError(f"{number!r} is no incident's number", "the one that the page showed", "load the page again")
+        raise KitError(
+            f"{number!r} is no incident's number",
+            "the one that the page showed",
+            "load the page again",
+        )
     found = incidents.acknowledge(project, int(number), by, reason)
     return f"{found.title}: others now see that you know. It stays open until it is over."
 
@@ -343,6 +459,10 @@ def gone_back(project: configs.Project, by: str, said: dict[str, str]) -> str:
     version, reason = told(said, "version", "reason")
     present = decisions.current(project)
     if present is None or present.version != version:
-        raise RunFailed(f"version {present.version if present else 'none'} serves by now, not {version}", "the version that the page showed", "load the page again, then decide")
+        raise RunFailed(
+            f"version {present.version if present else 'none'} serves by now, not {version}",
+            "the version that the page showed",
+            "load the page again, then decide",
+        )
     done = tracking.rollback(project, by, reason)
     return f"Version {done['version']} serves again; version {version} does not."

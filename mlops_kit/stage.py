@@ -44,12 +44,18 @@ def records(run: Path) -> dict[str, dict[str, Any]]:
 
 def artifacts(run: Path) -> dict[str, store.Artifact]:
     """All artifacts of a run, by name."""
-    return {name: store.Artifact(**entry) for record in records(run).values() for name, entry in record["artifacts"].items()}
+    return {
+        name: store.Artifact(**entry)
+        for record in records(run).values()
+        for name, entry in record["artifacts"].items()
+    }
 
 
 def recorded(project: configs.Project, run: Path) -> configs.Project:
     """The project with the config that a run was started with."""
-    return configs.Project(project.root, configs.validated(store.read_json(run / "config.json"), "config.json"))
+    return configs.Project(
+        project.root, configs.validated(store.read_json(run / "config.json"), "config.json")
+    )
 
 
 class Stage:
@@ -58,7 +64,15 @@ class Stage:
     def __init__(self, name: str, project: configs.Project, run: Path, draft: bool) -> None:
         self.name, self.project, self.run, self._draft = name, project, run, draft
         self.config = project.config
-        self.record: dict[str, Any] = {"stage": name, "artifacts": {}, "logged": {}, "shown": [], "verdicts": [], "sentence": "", "read": {}}
+        self.record: dict[str, Any] = {
+            "stage": name,
+            "artifacts": {},
+            "logged": {},
+            "shown": [],
+            "verdicts": [],
+            "sentence": "",
+            "read": {},
+        }
 
     @property
     def draft(self) -> bool:
@@ -121,7 +135,9 @@ class Stage:
         file = self.project.path(self.config.contract.file)
         if not file.exists():
             contracts.save(file, contracts.infer(rows, self.config))
-        report, good, bad = contracts.check(rows, contracts.load(file), self.config.contract.bad_rows)
+        report, good, bad = contracts.check(
+            rows, contracts.load(file), self.config.contract.bad_rows
+        )
         self.write("contract_report", report)
         contracts.enforce(report)
         return report, good, bad
@@ -135,17 +151,40 @@ class Stage:
                 self.record["read"][name] = known[name].content or known[name].sha256
                 return store.read_artifact(place, known[name])
         if self._draft and len(places) == 1:
-            raise KitError(f"{name!r} cannot be read: there is no run yet", "a run that has made it", "mlops run")
+            raise KitError(
+                f"{name!r} cannot be read: there is no run yet",
+                "a run that has made it",
+                "mlops run",
+            )
         have = {n for place in places for n in artifacts(place)}
-        raise KitError(f"no artifact {name!r} in {', '.join(p.name for p in places)}", nearest(name, have) if have else "a run that has got that far", "mlops run")
+        raise KitError(
+            f"no artifact {name!r} in {', '.join(p.name for p in places)}",
+            nearest(name, have) if have else "a run that has got that far",
+            "mlops run",
+        )
 
     def _places(self) -> list[Path]:
-        latest = [r for r in runs(self.project.reports) if store.read_json(r / "manifest.json")["sample"] == self.sample][:1]
+        latest = [
+            r
+            for r in runs(self.project.reports)
+            if store.read_json(r / "manifest.json")["sample"] == self.sample
+        ][:1]
         mine = self.run / RECORD
-        newer = latest and mine.is_dir() and mine.stat().st_mtime > (latest[0] / "manifest.json").stat().st_mtime
+        newer = (
+            latest
+            and mine.is_dir()
+            and mine.stat().st_mtime > (latest[0] / "manifest.json").stat().st_mtime
+        )
         return [self.run, *latest] if newer or not latest else [*latest, self.run]
 
-    def write(self, name: str, value: Any, volatile: Iterable[str] = (), record: bool = False, partition: str = "") -> None:
+    def write(
+        self,
+        name: str,
+        value: Any,
+        volatile: Iterable[str] = (),
+        record: bool = False,
+        partition: str = "",
+    ) -> None:
         """File a table, a result or a document under a name; see ``store.write_artifact``."""
         made = store.write_artifact(self.run, self.name, name, value, volatile, record, partition)
         made.made_from = dict(self.record["read"])
@@ -167,7 +206,11 @@ class Stage:
         """
         for name, value in values.items():
             if json.loads(json.dumps(plain(value))) != value:
-                raise KitError(f"the result {name!r} is a {type(value).__name__}, which would not come back as it is", "a number, text, True or False, None, a list or a dict with text keys", "stage.write files tables and results")
+                raise KitError(
+                    f"the result {name!r} is a {type(value).__name__}, which would not come back as it is",
+                    "a number, text, True or False, None, a list or a dict with text keys",
+                    "stage.write files tables and results",
+                )
         self.write(f"{self.name}_result", values)
 
     def result_of(self, stage: str) -> dict[str, Any]:
@@ -183,8 +226,21 @@ class Stage:
         from IPython.display import display
 
         title, shown = getattr(result, "title", type(result).__name__), self.record["shown"]
-        entry = {"title": title, "sentence": getattr(result, "sentence", ""), "figure": None, "front": front, "numbers": plain(result.items) if isinstance(result, Numbers) else []}
-        same = next((i for i, e in enumerate(shown) if e["title"] == title and bool(e["figure"]) == isinstance(result, Figure)), len(shown))
+        entry = {
+            "title": title,
+            "sentence": getattr(result, "sentence", ""),
+            "figure": None,
+            "front": front,
+            "numbers": plain(result.items) if isinstance(result, Numbers) else [],
+        }
+        same = next(
+            (
+                i
+                for i, e in enumerate(shown)
+                if e["title"] == title and bool(e["figure"]) == isinstance(result, Figure)
+            ),
+            len(shown),
+        )
         if isinstance(result, Figure):
             path = self.run / "figures" / self.name / f"{same:02d}.svg"
             store.write_text(path, result.svg)
@@ -207,7 +263,9 @@ class Stage:
 
         table = Verdicts.of(found)
         again = {v.check for v in table}
-        self.record["verdicts"] = [v for v in self.record["verdicts"] if v["check"] not in again] + [v.to_json_dict() for v in table]
+        self.record["verdicts"] = [
+            v for v in self.record["verdicts"] if v["check"] not in again
+        ] + [v.to_json_dict() for v in table]
         self._file()
         display(table)
         blocking = [v for v in table if v.blocks]
@@ -226,15 +284,29 @@ class Stage:
         from IPython.display import display
 
         made = self.record["artifacts"]
-        absent = [n for n in self.config.stages[self.name].writes if n not in made and not store.is_file_name(n)]
+        absent = [
+            n
+            for n in self.config.stages[self.name].writes
+            if n not in made and not store.is_file_name(n)
+        ]
         if absent:
-            raise RunFailed(f"{self.name} did not write {absent[0]!r}", f"stage.write({absent[0]!r}, …) before hand_over", "or take it out of stages." + self.name + ".writes")
+            raise RunFailed(
+                f"{self.name} did not write {absent[0]!r}",
+                f"stage.write({absent[0]!r}, …) before hand_over",
+                "or take it out of stages." + self.name + ".writes",
+            )
         self.record.update(sentence=sentence, done=True)
         if self._draft:
             self.record["by_hand"] = by_hand()
         self._file()
         rows = [(n, a["kind"], a["rows"], (a["content"] or "")[:12]) for n, a in made.items()]
-        display(Table("What this stage hands on", sentence, pd.DataFrame(rows, columns=["artifact", "kind", "rows", "content"])))
+        display(
+            Table(
+                "What this stage hands on",
+                sentence,
+                pd.DataFrame(rows, columns=["artifact", "kind", "rows", "content"]),
+            )
+        )
 
     def _file(self) -> None:
         store.write_json(self.run / RECORD / f"{self.name}.json", self.record)
@@ -256,8 +328,16 @@ class Stage:
 
         from joblib import Memory
 
-        files = sorted({f for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None)) and trace.own(f) and os.path.exists(f)})
-        code = trace.cell_hash(inspect.getsource(function) + "".join(store.sha256(Path(f)) for f in files))
+        files = sorted(
+            {
+                f
+                for m in list(sys.modules.values())
+                if (f := getattr(m, "__file__", None)) and trace.own(f) and os.path.exists(f)
+            }
+        )
+        code = trace.cell_hash(
+            inspect.getsource(function) + "".join(store.sha256(Path(f)) for f in files)
+        )
 
         @functools.wraps(function)
         def whole(*args: Any, **given: Any) -> Any:
@@ -272,15 +352,39 @@ class Stage:
 
         return cached
 
-    def save_models(self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any], trials: Table) -> None:
+    def save_models(
+        self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any], trials: Table
+    ) -> None:
         """Log the search, the judged and the final model in MLflow; file where they are as ``model``."""
         from mlops_kit import tracking
 
-        facts = {"threshold": recipe["threshold"], "classes": [0, 1] if self.config.task == "binary" else None, "target": self.config.target, "sample": self.sample}
-        tags = {"mlflow.runName": f"{self.name} of {self.run_id}", "draft": str(self._draft), "run": self.run_id, **{f"data.{n}": h for n, h in self.record["read"].items()}}
-        saved = tracking.log_training(self.project, {"judged": judged, "model": model}, example, facts, (trials.data, recipe), tags)
+        facts = {
+            "threshold": recipe["threshold"],
+            "classes": [0, 1] if self.config.task == "binary" else None,
+            "target": self.config.target,
+            "sample": self.sample,
+        }
+        tags = {
+            "mlflow.runName": f"{self.name} of {self.run_id}",
+            "draft": str(self._draft),
+            "run": self.run_id,
+            **{f"data.{n}": h for n, h in self.record["read"].items()},
+        }
+        saved = tracking.log_training(
+            self.project,
+            {"judged": judged, "model": model},
+            example,
+            facts,
+            (trials.data, recipe),
+            tags,
+        )
         self.record["mlflow_run"] = saved["run"]
-        entry = {**saved["model"], "judged": saved["judged"], "features": list(example.columns), "threshold": recipe["threshold"]}
+        entry = {
+            **saved["model"],
+            "judged": saved["judged"],
+            "features": list(example.columns),
+            "threshold": recipe["threshold"],
+        }
         self.write("model", entry, record=True)
         self.record["artifacts"]["model"]["content"] = saved["model"]["model_hash"]
         self._file()
@@ -295,12 +399,20 @@ class Stage:
     @property
     def alerts_file(self) -> Path:
         """The project's file of alerts; by hand the draft's."""
-        return self.run / "alerts.jsonl" if self.draft else self.project.path(self.config.monitor.alerts)
+        return (
+            self.run / "alerts.jsonl"
+            if self.draft
+            else self.project.path(self.config.monitor.alerts)
+        )
 
     def _repr_html_(self) -> str:
         where = "draft" if self._draft else f"run {self.run_id}"
         marked = f" · <b>sample of {self.sample:,} rows</b>" if self.sample else ""
-        period = f" · as of {self.as_of:%Y-%m-%d}, until {self.until:%Y-%m-%d}" if self.as_of is not None else ""
+        period = (
+            f" · as of {self.as_of:%Y-%m-%d}, until {self.until:%Y-%m-%d}"
+            if self.as_of is not None
+            else ""
+        )
         return f"<p>{html.escape(self.config.name)} · {self.name} · {where}{period}{marked}</p>"
 
 
@@ -311,7 +423,16 @@ def by_hand() -> dict[str, Any]:
     shell = get_ipython()
     run = [] if shell is None else list(shell.user_ns["In"][1:])
     names = {} if shell is None else shell.user_ns
-    return {"ran": [trace.cell_hash(c) for c in run], "values": {n: v for n, v in names.items() if n[0] != "_" and isinstance(v, (str, int, float, bool, list, dict, type(None)))}, "used": trace.report(exact=False), "at": time.time()}
+    return {
+        "ran": [trace.cell_hash(c) for c in run],
+        "values": {
+            n: v
+            for n, v in names.items()
+            if n[0] != "_" and isinstance(v, (str, int, float, bool, list, dict, type(None)))
+        },
+        "used": trace.report(exact=False),
+        "at": time.time(),
+    }
 
 
 def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open in a notebook
@@ -334,16 +455,24 @@ def open(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open 
     named = os.environ.get("MLOPS_RUN")
     if named:  # an edit of mlops.yaml while a run goes on does not reach it
         project = recorded(project, Path(named))
-    laid = {k: v for k, v in given.items() if v not in ("", None) and not (k in {"seed", "sample"} and v == 0)}
+    laid = {
+        k: v
+        for k, v in given.items()
+        if v not in ("", None) and not (k in {"seed", "sample"} and v == 0)
+    }
     project = sources.settled(project.with_values("the notebook's parameters", **laid))
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", nearest(name, project.config.stages))
-    os.chdir(project.root)  # JupyterLab starts a kernel in its notebook's folder, the pipeline in the project's
+    os.chdir(
+        project.root
+    )  # JupyterLab starts a kernel in its notebook's folder, the pipeline in the project's
     run = Path(named) if named else project.reports / "draft"
     run.mkdir(parents=True, exist_ok=True)
     stage = Stage(name, project, run, draft=not named)
     stage.record["opened"] = time.time()
     display(stage)
     trace.watch_files(str(project.root), str(project.reports))
-    trace.settings.intersection_update(before)  # what was read to open the stage and to show it, its result does not hang on
+    trace.settings.intersection_update(
+        before
+    )  # what was read to open the stage and to show it, its result does not hang on
     return stage

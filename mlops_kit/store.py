@@ -75,7 +75,9 @@ def read_json(path: Path) -> Any:
 def sha256(path: Path) -> str:
     """The hash of a file's bytes; of a folder, of its files' names and hashes."""
     if path.is_dir():
-        inner = [f"{p.relative_to(path)} {sha256(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+        inner = [
+            f"{p.relative_to(path)} {sha256(p)}" for p in sorted(path.rglob("*")) if p.is_file()
+        ]
         return hashlib.sha256("\n".join(inner).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -93,17 +95,29 @@ def table_hash(frame: pd.DataFrame, volatile: Iterable[str] = ()) -> str:
             series = series.astype(object)
         if series.dtype == object:
             series = series.map(lambda v: None if v is None or v is pd.NA or v != v else str(v))
-        digest.update(f"{column}:{series.dtype.kind if hasattr(series.dtype, 'kind') else 'O'}:{len(series)}".encode())
+        digest.update(
+            f"{column}:{series.dtype.kind if hasattr(series.dtype, 'kind') else 'O'}:{len(series)}".encode()
+        )
         digest.update(pd.util.hash_pandas_object(series, index=False).to_numpy().tobytes())
     return digest.hexdigest()
 
 
 def text_hash(value: Any) -> str:
     """The hash of anything JSON can hold, keys sorted."""
-    return hashlib.sha256(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode()
+    ).hexdigest()
 
 
-def write_artifact(run: Path, stage: str, name: str, value: Any, volatile: Iterable[str] = (), record: bool = False, partition: str = "") -> Artifact:
+def write_artifact(
+    run: Path,
+    stage: str,
+    name: str,
+    value: Any,
+    volatile: Iterable[str] = (),
+    record: bool = False,
+    partition: str = "",
+) -> Artifact:
     """File a value under a name in a run's ``artifacts/``.
 
     Parameters
@@ -121,20 +135,46 @@ def write_artifact(run: Path, stage: str, name: str, value: Any, volatile: Itera
     if hasattr(value, "iterrows"):
         content = None if record else table_hash(value, volatile)
         facts = {"rows": len(value), "columns": value.shape[1]}
-        kind, path = ("tables", run / "artifacts" / name) if partition else ("table", run / "artifacts" / f"{name}.parquet")
-        write_partitions(path, value, partition) if partition else write_atomic(path, lambda p: value.to_parquet(p, index=False))
+        kind, path = (
+            ("tables", run / "artifacts" / name)
+            if partition
+            else ("table", run / "artifacts" / f"{name}.parquet")
+        )
+        write_partitions(path, value, partition) if partition else write_atomic(
+            path, lambda p: value.to_parquet(p, index=False)
+        )
     elif isinstance(value, str):
-        kind, path = "document", run / "artifacts" / f"{name}.{'html' if value.lstrip().startswith('<') else 'md'}"
+        kind, path = (
+            "document",
+            run / "artifacts" / f"{name}.{'html' if value.lstrip().startswith('<') else 'md'}",
+        )
         content = None if record else hashlib.sha256(value.encode()).hexdigest()
         write_text(path, value)
     else:
         kind, path = "result", run / "artifacts" / f"{name}.json"
         held = plain(value)
-        kept = {k: v for k, v in held.items() if k not in set(volatile)} if isinstance(held, dict) else held
+        kept = (
+            {k: v for k, v in held.items() if k not in set(volatile)}
+            if isinstance(held, dict)
+            else held
+        )
         content = None if record else text_hash(kept)
         write_json(path, value)
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
-    return Artifact(name=name, stage=stage, path=str(path.relative_to(run)), kind=kind, sha256=sha256(path), content=content, bytes=size, **facts)
+    size = (
+        sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        if path.is_dir()
+        else path.stat().st_size
+    )
+    return Artifact(
+        name=name,
+        stage=stage,
+        path=str(path.relative_to(run)),
+        kind=kind,
+        sha256=sha256(path),
+        content=content,
+        bytes=size,
+        **facts,
+    )
 
 
 def is_file_name(name: str) -> bool:
@@ -147,7 +187,15 @@ def take_file(run: Path, stage: str, name: str, path: Path) -> Artifact:
     target = run / "artifacts" / name
     write_atomic(target, lambda p: shutil.copyfile(path, p))
     made = sha256(target)
-    return Artifact(name=name, stage=stage, path=str(target.relative_to(run)), kind="file", sha256=made, content=made, bytes=target.stat().st_size)
+    return Artifact(
+        name=name,
+        stage=stage,
+        path=str(target.relative_to(run)),
+        kind="file",
+        sha256=made,
+        content=made,
+        bytes=target.stat().st_size,
+    )
 
 
 def write_partitions(path: Path, frame: pd.DataFrame, column: str) -> None:
@@ -174,10 +222,18 @@ def read_artifact(run: Path, artifact: Artifact) -> Any:
     """
     path = run / artifact.path
     if not path.exists():
-        raise RunFailed(f"the artifact {artifact.name!r} of {run.name} is gone ({artifact.path})", "the file that the stage wrote", f"mlops run --from {artifact.stage}")
+        raise RunFailed(
+            f"the artifact {artifact.name!r} of {run.name} is gone ({artifact.path})",
+            "the file that the stage wrote",
+            f"mlops run --from {artifact.stage}",
+        )
     found = sha256(path)
     if found != artifact.sha256:
-        raise RunFailed(f"the artifact {artifact.name!r} of {run.name} is damaged: hash {found[:12]}", artifact.sha256[:12], f"mlops run --from {artifact.stage}")
+        raise RunFailed(
+            f"the artifact {artifact.name!r} of {run.name} is damaged: hash {found[:12]}",
+            artifact.sha256[:12],
+            f"mlops run --from {artifact.stage}",
+        )
     if artifact.kind == "file":
         return path
     if artifact.kind in {"table", "tables"}:
@@ -193,5 +249,9 @@ def intact(run: Path, artifacts: Iterable[Artifact]) -> bool:
 def pick(artifacts: dict[str, Artifact], name: str, where: str) -> Artifact:
     """An artifact by name, or an error that lists those there are."""
     if name not in artifacts:
-        raise KitError(f"no artifact {name!r} in {where}", nearest(name, artifacts) if artifacts else "a run that has got that far", "mlops run")
+        raise KitError(
+            f"no artifact {name!r} in {where}",
+            nearest(name, artifacts) if artifacts else "a run that has got that far",
+            "mlops run",
+        )
     return artifacts[name]

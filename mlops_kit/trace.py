@@ -31,16 +31,28 @@ from types import ModuleType
 from typing import Any
 
 MAIN = "__main__"
-KERNEL = {"IPython", "ipykernel", "traitlets", "tornado", "zmq", "jupyter_client", "debugpy"}  # what these import, they import in every kernel
+KERNEL = {
+    "IPython",
+    "ipykernel",
+    "traitlets",
+    "tornado",
+    "zmq",
+    "jupyter_client",
+    "debugpy",
+}  # what these import, they import in every kernel
 BIRTH = time.time_ns()  # nothing that was imported before a fork can be older
 files: dict[str, tuple[int, int]] = {}  # file that was read: its size and time then
 settings: set[tuple[str, str]] = set()  # class and field of each setting that was read
 named: set[str] = set()  # packages whose data, not code, was read
 listings: dict[str, list[str]] = {}  # folder or pattern that was looked through: the files it held
-written: set[str] = set()  # files that were opened for writing: what a stage makes itself is no input of it
+written: set[str] = (
+    set()
+)  # files that were opened for writing: what a stage makes itself is no input of it
 overheard: set[str] = set()  # files that Python was seen to open, and nobody noted
 watched: list[str] = []  # project whose files are watched, and the folder of its runs
-unknowable: set[str] = set()  # sources whose content cannot be told without reading them, such as a query
+unknowable: set[str] = (
+    set()
+)  # sources whose content cannot be told without reading them, such as a query
 
 
 @dataclass
@@ -70,15 +82,27 @@ class Imports:
     def reached(self) -> dict[str, str]:
         """Each module that the notebook reached, with the one that imported it."""
         held = set().union(*self.edges.values()) if self.edges else set()
-        roots = [MAIN, *(n for n in self.edges if n not in self.before and n not in held and n not in sys.modules and n != MAIN)]
+        roots = [
+            MAIN,
+            *(
+                n
+                for n in self.edges
+                if n not in self.before and n not in held and n not in sys.modules and n != MAIN
+            ),
+        ]
         found: dict[str, str] = dict.fromkeys(roots, "")
         line = deque(roots)
         while line:
             here = line.popleft()
-            if here.partition(".")[0] in KERNEL or here == "numpy.f2py":  # which numpy imports when anybody takes all of it, as scipy does
+            if (
+                here.partition(".")[0] in KERNEL or here == "numpy.f2py"
+            ):  # which numpy imports when anybody takes all of it, as scipy does
                 continue
             for there in sorted(self.edges.get(here, ())):
-                for name in (there, *(there.rsplit(".", n)[0] for n in range(1, there.count(".") + 1))):
+                for name in (
+                    there,
+                    *(there.rsplit(".", n)[0] for n in range(1, there.count(".") + 1)),
+                ):
                     if name not in found:
                         found[name] = here
                         line.append(name)
@@ -93,10 +117,14 @@ def install() -> None:
     plain, by_name = builtins.__import__, importlib.import_module
     inner = threading.local()
 
-    def traced(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:  # noqa: A002 - Python's own names
+    def traced(
+        name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+    ) -> ModuleType:  # noqa: A002 - Python's own names
         importer = (globals or sys._getframe(1).f_globals).get("__name__", MAIN)
         outer = getattr(inner, "name", MAIN)
-        if importer.startswith("importlib."):  # an extension module that is being loaded has no frame of its own
+        if importer.startswith(
+            "importlib."
+        ):  # an extension module that is being loaded has no frame of its own
             importer = outer
         inner.name = importer
         try:
@@ -160,7 +188,11 @@ def watch_files(root: str, reports: str) -> None:
 
 def opened(event: str, about: tuple[Any, ...]) -> None:
     """Python's audit hook: a file was opened, or renamed."""
-    if event == "os.rename" and all(isinstance(p, str) for p in about[:2]) and os.path.abspath(about[0]) in written:
+    if (
+        event == "os.rename"
+        and all(isinstance(p, str) for p in about[:2])
+        and os.path.abspath(about[0]) in written
+    ):
         written.add(os.path.abspath(about[1]))
     if event != "open" or not isinstance(about[0], str):
         return
@@ -168,7 +200,13 @@ def opened(event: str, about: tuple[Any, ...]) -> None:
     inner = path.removeprefix(watched[0])
     if set(mode) & set("wax+") or not mode and flags & (os.O_WRONLY | os.O_RDWR):
         written.add(path)
-    elif inner == path or path.startswith(watched[1]) or inner.endswith((".py", ".pyc", ".ipynb")) or inner == "mlops.yaml" or any(p.startswith(".") or p == "site-packages" for p in inner.split(os.sep)):
+    elif (
+        inner == path
+        or path.startswith(watched[1])
+        or inner.endswith((".py", ".pyc", ".ipynb"))
+        or inner == "mlops.yaml"
+        or any(p.startswith(".") or p == "site-packages" for p in inner.split(os.sep))
+    ):
         return
     elif os.path.isfile(path) and path not in files:
         overheard.add(path)
@@ -188,7 +226,10 @@ def noted(function: Callable[[], Any]) -> tuple[Any, list[Any]]:
     for one in held:
         one.clear()
     try:
-        result, used = function(), list(copy.deepcopy(held))  # deep: what is put back below is no part of it
+        result, used = (
+            function(),
+            list(copy.deepcopy(held)),
+        )  # deep: what is put back below is no part of it
     finally:
         used_again(before)
     return result, used
@@ -234,7 +275,9 @@ def distributions() -> dict[str, str]:
 def own(path: str) -> bool:
     """Whether a module's file is neither Python's nor an installed package's."""
     installed = f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path
-    return not installed and not path.startswith((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
+    return not installed and not path.startswith(
+        (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+    )
 
 
 def report(exact: bool = True) -> dict[str, Any]:
@@ -254,14 +297,18 @@ def report(exact: bool = True) -> dict[str, Any]:
         notebook and the project's own modules looked for in vain, and ``start`` (ns).
     """
     if exact:
-        imports.adopt(MAIN, set(imports.before) | {n for n in sys.modules if n.partition(".")[0] in KERNEL})
+        imports.adopt(
+            MAIN, set(imports.before) | {n for n in sys.modules if n.partition(".")[0] in KERNEL}
+        )
     reached = imports.reached() if exact else dict.fromkeys(sys.modules, "")
     modules, tops, edited = {}, set(named), set()
     absent = set(imports.failed.get(MAIN, ()))
     for name, importer in reached.items():
         path = getattr(sys.modules.get(name), "__file__", None) or ""
         if path and own(path) and os.path.exists(path):
-            if os.stat(path).st_ctime_ns > (BIRTH if name in imports.before or not exact else imports.start):
+            if os.stat(path).st_ctime_ns > (
+                BIRTH if name in imports.before or not exact else imports.start
+            ):
                 edited.add(path)
             modules[path] = getattr(sys.modules.get(importer), "__file__", None) or ""
             absent |= imports.failed.get(name, set())
@@ -269,4 +316,14 @@ def report(exact: bool = True) -> dict[str, Any]:
             tops.add(name.partition(".")[0])
     known, of = versions(), distributions()
     packages = {p: known[p] for p in sorted({of.get(t, canonical(t)) for t in tops}) if p in known}
-    return {"modules": modules, "files": {f: s for f, s in files.items() if f not in overheard & written}, "packages": packages, "listings": listings, "settings": sorted(settings), "unknowable": sorted(unknowable), "edited": sorted(edited), "absent": sorted(absent - set(sys.modules)), "start": imports.start}
+    return {
+        "modules": modules,
+        "files": {f: s for f, s in files.items() if f not in overheard & written},
+        "packages": packages,
+        "listings": listings,
+        "settings": sorted(settings),
+        "unknowable": sorted(unknowable),
+        "edited": sorted(edited),
+        "absent": sorted(absent - set(sys.modules)),
+        "start": imports.start,
+    }

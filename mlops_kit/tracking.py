@@ -40,13 +40,41 @@ else:
 # Types that a model of ours may hold beside those that skops itself vouches for (scikit-learn's and NumPy's
 # public ones). A partial is harmless by itself: skops lists the function inside it as a type of its own.
 ALLOWED = {
-    "collections.OrderedDict", "functools.partial", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier", "lightgbm.sklearn.LGBMRegressor", "numpy.dtype", "pandas._libs.missing.NAType",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor", "sklearn.tree._tree.Tree", "sklearn.utils.validation.check_array",
-}  # fmt: skip
+    "collections.OrderedDict",
+    "functools.partial",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "numpy.dtype",
+    "pandas._libs.missing.NAType",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+}
 ALLOWED_PREFIX = "skrub."
-FACTS = {"uri", "sha256", "model_hash", "evidence_hash", "features", "threshold", "judged", "as_of", "review", "sample", "author"}  # what a review records of a version
-TERMINATED = {"succeeded": "FINISHED", "killed": "KILLED", "interrupted": "KILLED"}  # the rest of the statuses are MLflow's FAILED
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}  # what MLflow reads when it is imported
+FACTS = {
+    "uri",
+    "sha256",
+    "model_hash",
+    "evidence_hash",
+    "features",
+    "threshold",
+    "judged",
+    "as_of",
+    "review",
+    "sample",
+    "author",
+}  # what a review records of a version
+TERMINATED = {
+    "succeeded": "FINISHED",
+    "killed": "KILLED",
+    "interrupted": "KILLED",
+}  # the rest of the statuses are MLflow's FAILED
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}  # what MLflow reads when it is imported
 REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops")
 
 
@@ -67,7 +95,10 @@ def connected(project: Project) -> Iterator[mlflow.MlflowClient]:
     file = store_file(project)
     uri = f"sqlite:///{file}" if file else project.config.tracking
     mlflow.set_tracking_uri(uri)
-    for name in ("mlflow", "alembic"):  # a fresh store tells of each of its migrations; MLflow's import sets what it tells
+    for name in (
+        "mlflow",
+        "alembic",
+    ):  # a fresh store tells of each of its migrations; MLflow's import sets what it tells
         logging.getLogger(name).setLevel(logging.WARNING)
     if file is None:
         yield mlflow.MlflowClient(uri)
@@ -87,7 +118,12 @@ def experiment(project: Project, client: mlflow.MlflowClient) -> str:
     if found is not None:
         return str(found.experiment_id)
     file = store_file(project)
-    return str(client.create_experiment(project.config.name, artifact_location=(file.parent / "artifacts").as_uri() if file else None))
+    return str(
+        client.create_experiment(
+            project.config.name,
+            artifact_location=(file.parent / "artifacts").as_uri() if file else None,
+        )
+    )
 
 
 def moved(file: Path) -> None:
@@ -100,10 +136,19 @@ def moved(file: Path) -> None:
     old = marker.read_text(encoding="utf-8") if marker.exists() else str(file.parent)
     if old == str(file.parent) or not file.exists():
         return
-    columns = [("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"), ("model_versions", "source"), ("model_versions", "storage_location")]
+    columns = [
+        ("experiments", "artifact_location"),
+        ("runs", "artifact_uri"),
+        ("logged_models", "artifact_location"),
+        ("model_versions", "source"),
+        ("model_versions", "storage_location"),
+    ]
     with closing(sqlite3.connect(file)) as connection, connection:
         for table, name in columns:
-            connection.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?) WHERE {name} LIKE ?", (old, str(file.parent), f"%{old}%"))  # noqa: S608 - names are ours
+            connection.execute(
+                f"UPDATE {table} SET {name} = replace({name}, ?, ?) WHERE {name} LIKE ?",
+                (old, str(file.parent), f"%{old}%"),
+            )  # noqa: S608 - names are ours
 
 
 def model_hash(file: Path) -> str:
@@ -120,7 +165,11 @@ def model_hash(file: Path) -> str:
                 return node
             if isinstance(name := node.get("file"), str):
                 digest.update(archive.read(name))
-            return {k: ids.setdefault(str(v), len(ids)) if k == "__id__" else tidy(v) for k, v in node.items() if k != "file" or not isinstance(v, str)}
+            return {
+                k: ids.setdefault(str(v), len(ids)) if k == "__id__" else tidy(v)
+                for k, v in node.items()
+                if k != "file" or not isinstance(v, str)
+            }
 
         digest.update(json.dumps(tidy(schema), sort_keys=True).encode())
     return digest.hexdigest()
@@ -137,17 +186,35 @@ def trusted_types(file: Path) -> list[str]:
     asked = skops.get_untrusted_types(file=file)
     for name in asked:
         if name not in ALLOWED and not name.startswith(ALLOWED_PREFIX):
-            raise RunFailed(f"the model holds the type {name!r}, which is not on the allow-list", "scikit-learn's, skrub's and LightGBM's own types", "build the model from these, or add a type that you have read to tracking.ALLOWED")
+            raise RunFailed(
+                f"the model holds the type {name!r}, which is not on the allow-list",
+                "scikit-learn's, skrub's and LightGBM's own types",
+                "build the model from these, or add a type that you have read to tracking.ALLOWED",
+            )
     return list(asked)
 
 
 def signature(model: Any, example: pd.DataFrame, binary: bool) -> Any:
     """The model's signature; no column is required, for the pipeline knows what to do with a missing value."""
-    found = mlflow.models.infer_signature(example, model.predict_proba(example) if binary else model.predict(example))
-    return mlflow.models.ModelSignature(inputs=mlflow.types.Schema([mlflow.types.ColSpec(c.type, c.name, required=False) for c in found.inputs]), outputs=found.outputs)
+    found = mlflow.models.infer_signature(
+        example, model.predict_proba(example) if binary else model.predict(example)
+    )
+    return mlflow.models.ModelSignature(
+        inputs=mlflow.types.Schema(
+            [mlflow.types.ColSpec(c.type, c.name, required=False) for c in found.inputs]
+        ),
+        outputs=found.outputs,
+    )
 
 
-def save_model(client: mlflow.MlflowClient, project: Project, name: str, model: Any, example: pd.DataFrame, facts: dict[str, Any]) -> dict[str, str]:
+def save_model(
+    client: mlflow.MlflowClient,
+    project: Project,
+    name: str,
+    model: Any,
+    example: pd.DataFrame,
+    facts: dict[str, Any],
+) -> dict[str, str]:
     """Log a fitted pipeline into the active run, in skops format with signature, example and given requirements.
 
     Returns
@@ -161,23 +228,50 @@ def save_model(client: mlflow.MlflowClient, project: Project, name: str, model: 
         skops.dump(model, file)
         trusted, content = trusted_types(file), model_hash(file)
     info = mlflow.sklearn.log_model(
-        model, name=name, serialization_format="skops", skops_trusted_types=trusted, pyfunc_predict_fn="predict_proba" if binary else "predict",
-        signature=signature(model, example, binary), input_example=example.head(3), pip_requirements=[f"{r}=={installed(r)}" for r in (*REQUIREMENTS, "mlflow")],
+        model,
+        name=name,
+        serialization_format="skops",
+        skops_trusted_types=trusted,
+        pyfunc_predict_fn="predict_proba" if binary else "predict",
+        signature=signature(model, example, binary),
+        input_example=example.head(3),
+        pip_requirements=[f"{r}=={installed(r)}" for r in (*REQUIREMENTS, "mlflow")],
         metadata={**plain(facts), "model_hash": content},
-    )  # fmt: skip
-    return {"uri": info.model_uri, "model_hash": content, "sha256": store.sha256(model_file(client, info.model_uri))}
+    )
+    return {
+        "uri": info.model_uri,
+        "model_hash": content,
+        "sha256": store.sha256(model_file(client, info.model_uri)),
+    }
 
 
-def notable(trials: pd.DataFrame, recipe: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
+def notable(
+    trials: pd.DataFrame, recipe: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any], float]]:
     """What of a search gets a run of its own: each baseline, and the best finished trial of each family."""
-    yield from ((f"baseline {name}", {}, float(value)) for name, value in recipe["baselines"].items())
+    yield from (
+        (f"baseline {name}", {}, float(value)) for name, value in recipe["baselines"].items()
+    )
     finished = trials[trials["state"] == "finished"].astype({"score": float})
-    best = finished.groupby("family")["score"].agg("idxmin" if recipe["less_is_better"] else "idxmax")
+    best = finished.groupby("family")["score"].agg(
+        "idxmin" if recipe["less_is_better"] else "idxmax"
+    )
     for row in finished.loc[sorted(best)].to_dict("records"):
-        yield f"best {row['family']}", {"trial": row["trial"], "parameters": row["parameters"]}, float(row["score"])
+        yield (
+            f"best {row['family']}",
+            {"trial": row["trial"], "parameters": row["parameters"]},
+            float(row["score"]),
+        )
 
 
-def log_training(project: Project, models: dict[str, Any], example: pd.DataFrame, facts: dict[str, Any], search: tuple[pd.DataFrame, dict[str, Any]], tags: dict[str, str]) -> dict[str, Any]:
+def log_training(
+    project: Project,
+    models: dict[str, Any],
+    example: pd.DataFrame,
+    facts: dict[str, Any],
+    search: tuple[pd.DataFrame, dict[str, Any]],
+    tags: dict[str, str],
+) -> dict[str, Any]:
     """Log a search and the models that came of it: one MLflow run, a child run for each of the notable trials.
 
     Parameters
@@ -193,23 +287,41 @@ def log_training(project: Project, models: dict[str, Any], example: pd.DataFrame
         ``run`` (its id), and for each model what ``save_model`` returns.
     """
     trials, recipe = search
-    with connected(project) as client, mlflow.start_run(experiment_id=experiment(project, client), tags=tags) as active:
-        mlflow.log_params({"family": recipe["family"], **recipe["params"], "threshold": recipe["threshold"]})
+    with (
+        connected(project) as client,
+        mlflow.start_run(experiment_id=experiment(project, client), tags=tags) as active,
+    ):
+        mlflow.log_params(
+            {"family": recipe["family"], **recipe["params"], "threshold": recipe["threshold"]}
+        )
         mlflow.log_metrics({recipe["metric"]: recipe["score"], "trials": recipe["trials"]})
         mlflow.log_table(trials, "trials.json")
         for name, params, score in notable(trials, recipe):
-            with mlflow.start_run(experiment_id=experiment(project, client), run_name=name, nested=True):
+            with mlflow.start_run(
+                experiment_id=experiment(project, client), run_name=name, nested=True
+            ):
                 mlflow.log_params(params)
                 mlflow.log_metric(recipe["metric"], score)
-        saved = {name: save_model(client, project, name, model, example, facts) for name, model in models.items()}
+        saved = {
+            name: save_model(client, project, name, model, example, facts)
+            for name, model in models.items()
+        }
     return {"run": active.info.run_id, **saved}
 
 
 def model_file(client: mlflow.MlflowClient, uri: str) -> Path:
     """The skops file behind a model's URI, on this machine."""
-    found = sorted(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri)).glob("*.skops"))
+    found = sorted(
+        Path(
+            mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri)
+        ).glob("*.skops")
+    )
     if not found:
-        raise RunFailed(f"the model {uri} has no skops file", "a model saved by mlops-kit", "mlops run --from train")
+        raise RunFailed(
+            f"the model {uri} has no skops file",
+            "a model saved by mlops-kit",
+            "mlops run --from train",
+        )
     return found[0]
 
 
@@ -225,16 +337,29 @@ def load_model(project: Project, record: dict[str, str]) -> Any:
         file = model_file(client, record["uri"])
     found = store.sha256(file)
     if found != record["sha256"]:
-        raise RunFailed(f"the model's file has changed: hash {found[:12]}", record["sha256"][:12], "mlops run --from train --force")
-    content = model_hash(file)  # a registry's record can be pointed at another file, with that file's own hash
+        raise RunFailed(
+            f"the model's file has changed: hash {found[:12]}",
+            record["sha256"][:12],
+            "mlops run --from train --force",
+        )
+    content = model_hash(
+        file
+    )  # a registry's record can be pointed at another file, with that file's own hash
     if content != record["model_hash"]:
-        raise RunFailed(f"the file holds another model: {content[:12]}", record["model_hash"][:12], "mlops rollback --reason …, or mlops run")
+        raise RunFailed(
+            f"the file holds another model: {content[:12]}",
+            record["model_hash"][:12],
+            "mlops rollback --reason …, or mlops run",
+        )
     return skops.load(file, trusted=trusted_types(file))
 
 
 def answers(model: Any, frame: pd.DataFrame, config: Config) -> np.ndarray:
     """A model's answers for feature rows: the probability of class 1, or the value."""
-    return np.asarray(model.predict_proba(frame)[:, -1] if config.task == "binary" else model.predict(frame), dtype=float)
+    return np.asarray(
+        model.predict_proba(frame)[:, -1] if config.task == "binary" else model.predict(frame),
+        dtype=float,
+    )
 
 
 def champion(project: Project) -> dict[str, Any] | None:
@@ -252,7 +377,11 @@ def champion(project: Project) -> dict[str, Any] | None:
         return None
     found = facts_of(project, present.version)
     if (found["model_hash"], found["evidence_hash"]) != (present.model_hash, present.evidence_hash):
-        raise RunFailed(f"version {present.version} has changed since it was approved: hash {found['model_hash'][:12]}", present.model_hash[:12], "mlops rollback --reason …, or mlops run")
+        raise RunFailed(
+            f"version {present.version} has changed since it was approved: hash {found['model_hash'][:12]}",
+            present.model_hash[:12],
+            "mlops rollback --reason …, or mlops run",
+        )
     return found
 
 
@@ -266,14 +395,22 @@ def needed(project: Project) -> dict[str, Any]:
     """
     found = champion(project)
     if found is None:
-        raise KitError(f"{project.config.name} has no champion yet", "a run whose review passed and was approved", "mlops run")
+        raise KitError(
+            f"{project.config.name} has no champion yet",
+            "a run whose review passed and was approved",
+            "mlops run",
+        )
     return found
 
 
 def serving(project: Project) -> tuple[dict[str, Any], Any]:
     """The champion, ready to answer: its facts with ``features`` and ``threshold`` as values, and its model; an error if there is none."""
     found = needed(project)
-    return {**found, "features": json.loads(found["features"]), "threshold": json.loads(found["threshold"])}, load_model(project, found)
+    return {
+        **found,
+        "features": json.loads(found["features"]),
+        "threshold": json.loads(found["threshold"]),
+    }, load_model(project, found)
 
 
 def facts_of(project: Project, version: str) -> dict[str, Any]:
@@ -288,12 +425,19 @@ def facts_of(project: Project, version: str) -> dict[str, Any]:
         with connected(project) as client:
             tags = client.get_model_version(project.config.name, version).tags
     except mlflow.exceptions.MlflowException as error:
-        raise RunFailed(f"the registry has no version {version!r} of {project.config.name}", "a version that a review registered", "mlops run") from error
+        raise RunFailed(
+            f"the registry has no version {version!r} of {project.config.name}",
+            "a version that a review registered",
+            "mlops run",
+        ) from error
     absent = sorted(FACTS - set(tags))
     if absent:
-        raise RunFailed(f"version {version} has no record of {', '.join(absent)}", "a version that a review registered", "mlops run")
+        raise RunFailed(
+            f"version {version} has no record of {', '.join(absent)}",
+            "a version that a review registered",
+            "mlops run",
+        )
     return {**tags, "version": version}
-
 
 
 def follow(project: Project) -> None:
@@ -309,19 +453,30 @@ def follow(project: Project) -> None:
 def alias_note(project: Project) -> str:
     """Where MLflow's ``champion`` points if not to the version that serves, in words; empty if all is well."""
     present, stands = decisions.current(project), None
-    with connected(project) as client, suppress(mlflow.exceptions.MlflowException):  # there is no such alias
+    with (
+        connected(project) as client,
+        suppress(mlflow.exceptions.MlflowException),
+    ):  # there is no such alias
         stands = client.get_model_version_by_alias(project.config.name, "champion")
     if stands is None:
         return f"is not set; version {present.version} serves" if present else ""
     if present is not None and str(stands.version) == present.version:
         return ""
-    known = {"version": str(stands.version), "model_hash": stands.tags.get("model_hash", ""), "evidence_hash": stands.tags.get("evidence_hash", "")}
+    known = {
+        "version": str(stands.version),
+        "model_hash": stands.tags.get("model_hash", ""),
+        "evidence_hash": stands.tags.get("evidence_hash", ""),
+    }
     said = decisions.opinion(project, known)
-    word = "was approved but not promoted" if said and said.word == "approved" else "nobody approved"
+    word = (
+        "was approved but not promoted" if said and said.word == "approved" else "nobody approved"
+    )
     return f"points to version {stands.version}, which {word}; {f'version {present.version}' if present else 'none'} serves"
 
 
-def opponent(stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame) -> tuple[Any, list[str], str]:
+def opponent(
+    stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame
+) -> tuple[Any, list[str], str]:
     """Who answers for the champion on judged rows: the fitted model or None, its columns, and a sentence that says which.
 
     The model that serves was fitted again on all rows known then, so it may have learnt from these; a
@@ -338,19 +493,34 @@ def opponent(stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame) -
     name, columns = f"Version {present['version']}", json.loads(present["features"])
     absent = [c for c in columns if c not in rows.columns]
     if absent:
-        return None, columns, f"{name} needs the column {absent[0]!r}, which these rows do not have."
+        return (
+            None,
+            columns,
+            f"{name} needs the column {absent[0]!r}, which these rows do not have.",
+        )
     model, how = unseen(stage, present, rows)
     return None if model is None else load_model(stage.project, model), columns, f"{name} {how}"
 
 
-def unseen(stage: Stage, present: dict[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str] | None, str]:
+def unseen(
+    stage: Stage, present: dict[str, Any], rows: pd.DataFrame
+) -> tuple[dict[str, str] | None, str]:
     """The champion's model that has not learnt from these rows, or None; and why."""
     time, judged = stage.config.time, json.loads(present["judged"])
     refitted = judged["uri"] != present["uri"]
     if time is not None and rows[time].min() >= pd.Timestamp(present["as_of"]):
         return present, "has seen none of these rows."
-    if rows[time].min() >= pd.Timestamp(judged["from"]) if time is not None else judged["rows"] == rows_hash(stage, rows):
-        return judged, "answers by the model it was judged by, since the one that serves has seen these rows." if refitted else "has seen none of these rows."
+    if (
+        rows[time].min() >= pd.Timestamp(judged["from"])
+        if time is not None
+        else judged["rows"] == rows_hash(stage, rows)
+    ):
+        return (
+            judged,
+            "answers by the model it was judged by, since the one that serves has seen these rows."
+            if refitted
+            else "has seen none of these rows.",
+        )
     return None, "has learnt from some of these rows, so the two cannot be compared on them."
 
 
@@ -370,28 +540,66 @@ def register(stage: Stage, verdicts: Any) -> dict[str, Any]:
     """
     record, rows, time = stage.read("model"), stage.read("judged_scores"), stage.config.time
     passed = not any(v.blocks for v in verdicts)
-    judged = {**record["judged"], "from": str(rows[time].min()) if time else "", "rows": rows_hash(stage, rows)}
+    judged = {
+        **record["judged"],
+        "from": str(rows[time].min()) if time else "",
+        "rows": rows_hash(stage, rows),
+    }
     tags = {
-        "uri": record["uri"], "sha256": record["sha256"], "model_hash": record["model_hash"], "features": json.dumps(record["features"]),
-        "evidence_hash": store.text_hash({n: a["content"] for n, a in stage.record["artifacts"].items() if a["content"]}), "author": getpass.getuser(),
-        "threshold": json.dumps(record["threshold"]), "review": "passed" if passed else "failed", "run": stage.run_id, "judged": json.dumps(judged),
-        "sample": str(stage.sample), "as_of": str(stage.as_of), "verdicts": json.dumps([plain({"check": v.check, "outcome": v.outcome, "sentence": v.sentence}) for v in verdicts]),
-    }  # fmt: skip
+        "uri": record["uri"],
+        "sha256": record["sha256"],
+        "model_hash": record["model_hash"],
+        "features": json.dumps(record["features"]),
+        "evidence_hash": store.text_hash(
+            {n: a["content"] for n, a in stage.record["artifacts"].items() if a["content"]}
+        ),
+        "author": getpass.getuser(),
+        "threshold": json.dumps(record["threshold"]),
+        "review": "passed" if passed else "failed",
+        "run": stage.run_id,
+        "judged": json.dumps(judged),
+        "sample": str(stage.sample),
+        "as_of": str(stage.as_of),
+        "verdicts": json.dumps(
+            [
+                plain({"check": v.check, "outcome": v.outcome, "sentence": v.sentence})
+                for v in verdicts
+            ]
+        ),
+    }
     with connected(stage.project) as client:
         known = client.search_model_versions(f"name = '{stage.project.config.name}'")
-        found = next((str(v.version) for v in known if v.tags.get("model_hash") == record["model_hash"] and v.tags.get("uri") == record["uri"]), None)
+        found = next(
+            (
+                str(v.version)
+                for v in known
+                if v.tags.get("model_hash") == record["model_hash"]
+                and v.tags.get("uri") == record["uri"]
+            ),
+            None,
+        )
         if not stage.draft:
             if found is None:
                 found = new_version(client, stage.project, record, tags)
             elif found not in {p.version for p in decisions.history(stage.project)}:
-                for key in tags.keys() - {"author"}:  # who made it stays, and what was said of the earlier evidence counts no more
+                for key in tags.keys() - {
+                    "author"
+                }:  # who made it stays, and what was said of the earlier evidence counts no more
                     client.set_model_version_tag(stage.project.config.name, found, key, tags[key])
             client.set_registered_model_alias(stage.project.config.name, "challenger", found)
-    return {"version": found, "model_hash": record["model_hash"], "passed": passed, "outcome": f"Version {found} is registered as challenger." if found else "A draft is not registered."}
+    return {
+        "version": found,
+        "model_hash": record["model_hash"],
+        "passed": passed,
+        "outcome": f"Version {found} is registered as challenger."
+        if found
+        else "A draft is not registered.",
+    }
 
 
-
-def new_version(client: mlflow.MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]) -> str:
+def new_version(
+    client: mlflow.MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]
+) -> str:
     """Make a version of the project's registered model."""
     try:
         client.create_registered_model(project.config.name)
@@ -399,7 +607,6 @@ def new_version(client: mlflow.MlflowClient, project: Project, record: dict[str,
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     return str(client.create_model_version(project.config.name, record["uri"], tags=tags).version)
-
 
 
 def promote(project: Project, version: str, by: str, reason: str) -> dict[str, Any]:
@@ -416,7 +623,13 @@ def promote(project: Project, version: str, by: str, reason: str) -> dict[str, A
     if before is None or (before.version, before.model_hash) != (version, facts["model_hash"]):
         before = decisions.promote(project, facts, before, by, reason)
     follow(project)
-    return {"version": version, "before": before.before, "by": before.by, "reason": before.why, "at": before.at}
+    return {
+        "version": version,
+        "before": before.before,
+        "by": before.by,
+        "reason": before.why,
+        "at": before.at,
+    }
 
 
 def rollback(project: Project, by: str, reason: str) -> dict[str, Any]:
@@ -429,17 +642,23 @@ def rollback(project: Project, by: str, reason: str) -> dict[str, Any]:
     """
     present = decisions.current(project)
     if present is None or present.before is None:
-        raise KitError("there is no earlier version to go back to", "two promotions or more", "mlops run")
+        raise KitError(
+            "there is no earlier version to go back to", "two promotions or more", "mlops run"
+        )
     decisions.may(project.config.people, by, approves=False)
     if not reason.strip():
-        raise KitError("going back needs a reason", "a sentence that others can read later", '--reason "why"')
+        raise KitError(
+            "going back needs a reason", "a sentence that others can read later", '--reason "why"'
+        )
     return promote(project, present.before, by, f"rollback: {reason}")
 
 
 def end_left(project: Project, run: str) -> None:
     """End as killed what a run that was killed has left running in MLflow."""
     with connected(project) as client:
-        for left in client.search_runs([experiment(project, client)], f"attributes.status = 'RUNNING' and tags.run = '{run}'"):
+        for left in client.search_runs(
+            [experiment(project, client)], f"attributes.status = 'RUNNING' and tags.run = '{run}'"
+        ):
             client.set_terminated(left.info.run_id, "KILLED")
 
 
@@ -451,17 +670,42 @@ def log_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
     ids = {}
     with connected(project) as client:
         where = experiment(project, client)
-        tags = {"mlflow.runName": manifest["run"], "run": manifest["run"], "status": manifest["status"], "sample": str(manifest["sample"]), "git": str(manifest["git"].get("commit")), "mlflow.note.content": manifest.get("note") or ""}
+        tags = {
+            "mlflow.runName": manifest["run"],
+            "run": manifest["run"],
+            "status": manifest["status"],
+            "sample": str(manifest["sample"]),
+            "git": str(manifest["git"].get("commit")),
+            "mlflow.note.content": manifest.get("note") or "",
+        }
         known = manifest["mlflow"]  # of a run that waited for an approval and went on
         parent = known.get("run") or client.create_run(where, tags=tags).info.run_id
         client.set_tag(parent, "status", manifest["status"])
-        for name, entry in ((n, e) for n, e in manifest["stages"].items() if n not in known and e["status"] not in {"skipped", "not run"}):
-            told = {"mlflow.parentRunId": parent, "mlflow.runName": name, "run": manifest["run"], "status": entry["status"]}
-            ids[name] = child = entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
+        for name, entry in (
+            (n, e)
+            for n, e in manifest["stages"].items()
+            if n not in known and e["status"] not in {"skipped", "not run"}
+        ):
+            told = {
+                "mlflow.parentRunId": parent,
+                "mlflow.runName": name,
+                "run": manifest["run"],
+                "status": entry["status"],
+            }
+            ids[name] = child = (
+                entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
+            )
             for key, value in told.items():
                 client.set_tag(child, key, value)
             mlflow.log_params(entry.get("params", {}), run_id=child)
-            mlflow.log_metrics({k: float(v) for k, v in entry.get("logged", {}).items() if isinstance(v, (int, float))}, run_id=child)
+            mlflow.log_metrics(
+                {
+                    k: float(v)
+                    for k, v in entry.get("logged", {}).items()
+                    if isinstance(v, (int, float))
+                },
+                run_id=child,
+            )
             client.set_terminated(child, TERMINATED.get(entry["status"], "FAILED"))
         client.set_terminated(parent, TERMINATED.get(manifest["status"], "FAILED"))
     follow(project)

@@ -53,7 +53,9 @@ def project(home: Path, files: Iterable[str], mend: dict[str, str]) -> Path:
     home.mkdir()
     for file in files:
         target = home / Path(file).name
-        shutil.copytree(ROOT / file, target, ignore=shutil.ignore_patterns("__pycache__")) if (ROOT / file).is_dir() else shutil.copy(ROOT / file, target)
+        shutil.copytree(ROOT / file, target, ignore=shutil.ignore_patterns("__pycache__")) if (
+            ROOT / file
+        ).is_dir() else shutil.copy(ROOT / file, target)
     text = (home / "mlops.yaml").read_text()
     for old, new in mend.items():
         assert old in text
@@ -63,8 +65,14 @@ def project(home: Path, files: Iterable[str], mend: dict[str, str]) -> Path:
 
 
 TABLES = {
-    "diabetes": (("examples/diabetes/mlops.yaml", "examples/diabetes/contract.yaml"), {"trials: 12": "trials: 4"}),
-    "flights": (("mlops.yaml", "contract.yaml", "features"), {"train: {trials: 12}": "train: {trials: 2}\nsample: 5000"}),
+    "diabetes": (
+        ("examples/diabetes/mlops.yaml", "examples/diabetes/contract.yaml"),
+        {"trials: 12": "trials: 4"},
+    ),
+    "flights": (
+        ("mlops.yaml", "contract.yaml", "features"),
+        {"train: {trials: 12}": "train: {trials: 2}\nsample: 5000"},
+    ),
 }
 
 
@@ -72,7 +80,14 @@ TABLES = {
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run: on the diabetes data whole, on the flights a sample; few trials of each."""
     home = project(tmp_path_factory.mktemp("chain") / request.param, *TABLES[request.param])
-    done = subprocess.run([sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(home), "--json"], env=clean(), capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(home), "--json"],
+        env=clean(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return home / "reports" / json.loads(done.stdout)["run"]
 

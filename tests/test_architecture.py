@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mlops_kit"
-SHARED = {"features"}  # a folder, but everybody's: features are computed alike in training and in serving
-ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists() and p.name not in SHARED)
+SHARED = {
+    "features"
+}  # a folder, but everybody's: features are computed alike in training and in serving
+ROOMS = sorted(
+    p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists() and p.name not in SHARED
+)
 ENTRIES = {"cli", "doctor", "session", "watch", "fleet"}  # where rooms are put together
 DOORS = {
     "mlflow": ("tracking.py",),
@@ -34,9 +38,15 @@ def imported(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file.name} imports relatively; the layers are checked by full names"
+            assert node.level == 0, (
+                f"{file.name} imports relatively; the layers are checked by full names"
+            )
             found |= {f"{node.module}.{a.name}" for a in node.names}
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Late":
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "Late"
+        ):
             found |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
     return found
 
@@ -59,7 +69,14 @@ def test_a_room_imports_no_other_room(room: str) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_no_entry(room: str) -> None:
-    found = {(relative(f), n) for f in (PACKAGE / room).rglob("*.py") for n in imported(f) if n.split(".")[:1] == ["mlops_kit"] and len(n.split(".")) > 1 and n.split(".")[1] in ENTRIES - {room}}
+    found = {
+        (relative(f), n)
+        for f in (PACKAGE / room).rglob("*.py")
+        for n in imported(f)
+        if n.split(".")[:1] == ["mlops_kit"]
+        and len(n.split(".")) > 1
+        and n.split(".")[1] in ENTRIES - {room}
+    }
     assert not found
 
 
@@ -79,7 +96,17 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, json, mlops_kit; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {m.split(".")[0] for m in json.loads(done.stdout)}
-    assert not loaded & {"pandas", "numpy", "mlflow", "pydantic", "sklearn", "optuna", "papermill", "yaml", "altair"}
+    assert not loaded & {
+        "pandas",
+        "numpy",
+        "mlflow",
+        "pydantic",
+        "sklearn",
+        "optuna",
+        "papermill",
+        "yaml",
+        "altair",
+    }
 
 
 def test_the_config_loads_no_table_library() -> None:

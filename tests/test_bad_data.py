@@ -20,7 +20,14 @@ ROWS = 300
 def rows() -> pd.DataFrame:
     """Three hundred rows that keep to the contract."""
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"k": range(ROWS), "age": rng.integers(18, 80, ROWS), "kind": rng.choice(["a", "b", "c"], ROWS), "pay": rng.normal(50, 10, ROWS).round(2)})
+    frame = pd.DataFrame(
+        {
+            "k": range(ROWS),
+            "age": rng.integers(18, 80, ROWS),
+            "kind": rng.choice(["a", "b", "c"], ROWS),
+            "pay": rng.normal(50, 10, ROWS).round(2),
+        }
+    )
     return frame.assign(y=(frame["age"] + rng.normal(0, 20, ROWS) > 50).astype(int))
 
 
@@ -46,12 +53,16 @@ Prepared = Callable[[pd.DataFrame], tuple[int, str, str]]
 
 
 @pytest.fixture
-def prepared(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prepared:
+def prepared(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Prepared:
     """``mlops run --only prepare`` on other rows: exit code, output, errors."""
 
     def run(frame: pd.DataFrame) -> tuple[int, str, str]:
         frame.to_csv(home / "t.csv", index=False)
-        monkeypatch.setattr(sys, "argv", ["mlops", "run", "--only", "prepare", "--project", str(home)])
+        monkeypatch.setattr(
+            sys, "argv", ["mlops", "run", "--only", "prepare", "--project", str(home)]
+        )
         code = 0
         try:
             cli.main()
@@ -71,14 +82,22 @@ def spoiled(column: str, value: object, count: int) -> pd.DataFrame:
     return frame
 
 
-@pytest.mark.parametrize(("frame", "count"), [(spoiled("age", "old", 9), 9), (spoiled("k", 0, 4), 3)], ids=["3 % are no number", "an id more than once"])
-def test_bad_rows_are_put_aside_counted_and_kept(home: Path, prepared: Prepared, frame: pd.DataFrame, count: int) -> None:
+@pytest.mark.parametrize(
+    ("frame", "count"),
+    [(spoiled("age", "old", 9), 9), (spoiled("k", 0, 4), 3)],
+    ids=["3 % are no number", "an id more than once"],
+)
+def test_bad_rows_are_put_aside_counted_and_kept(
+    home: Path, prepared: Prepared, frame: pd.DataFrame, count: int
+) -> None:
     code, out, err = prepared(frame)
     assert (code, err) == (0, "") and "succeeded" in out
     run = stage.runs(home / "reports")[0]
     found = stage.artifacts(run)
     assert len(store.read_artifact(run, found["quarantine"])) == count
-    assert store.read_artifact(run, found["contract_report"]).sentence.startswith(f"{count} of {ROWS} rows")
+    assert store.read_artifact(run, found["contract_report"]).sentence.startswith(
+        f"{count} of {ROWS} rows"
+    )
     assert len(store.read_artifact(run, found["features"])) == ROWS - count
     assert stage.records(run)["prepare"]["logged"]["quarantined"] == count
     assert f"{count} of {ROWS} rows" in (run / "notebooks" / "02_prepare.html").read_text()
@@ -94,9 +113,16 @@ def test_bad_rows_are_put_aside_counted_and_kept(home: Path, prepared: Prepared,
     ],
     ids=["a column is gone", "another type", "a column is empty", "one class"],
 )
-def test_data_that_cannot_be_used_stop_the_run_in_words(home: Path, prepared: Prepared, frame: pd.DataFrame, told: str) -> None:
+def test_data_that_cannot_be_used_stop_the_run_in_words(
+    home: Path, prepared: Prepared, frame: pd.DataFrame, told: str
+) -> None:
     code, _, err = prepared(frame)
-    assert code == 1 and err.startswith("error: prepare failed: ") and told in err and "to mend it: " in err
+    assert (
+        code == 1
+        and err.startswith("error: prepare failed: ")
+        and told in err
+        and "to mend it: " in err
+    )
     run = stage.runs(home / "reports")[0]
     assert store.read_json(run / "manifest.json")["status"] == "failed"
     assert told in html.unescape((run / "index.html").read_text())
@@ -111,7 +137,9 @@ def test_data_that_cannot_be_used_stop_the_run_in_words(home: Path, prepared: Pr
     ],
     ids=["no rows", "no target", "no id"],
 )
-def test_what_a_glance_shows_is_refused_before_a_kernel_starts(home: Path, prepared: Prepared, frame: pd.DataFrame, code: int, told: str) -> None:
+def test_what_a_glance_shows_is_refused_before_a_kernel_starts(
+    home: Path, prepared: Prepared, frame: pd.DataFrame, code: int, told: str
+) -> None:
     found, out, err = prepared(frame)
     assert (found, out) == (code, "") and told in err and "to mend it: " in err
     assert sorted(p.name for p in home.iterdir()) == ["contract.yaml", "mlops.yaml", "t.csv"]

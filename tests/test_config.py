@@ -10,7 +10,9 @@ import pytest
 from mlops_kit import config, sources
 from mlops_kit.errors import KitError
 
-GOOD = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\ntimezone: America/New_York\n"
+GOOD = (
+    "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\ntimezone: America/New_York\n"
+)
 
 
 def project(folder: Path, text: str = GOOD) -> config.Project:
@@ -21,29 +23,89 @@ def project(folder: Path, text: str = GOOD) -> config.Project:
 
 MISTAKES = {
     "unknown key": (GOOD + "trian: {trials: 3}\n", "trian: unknown key", "'train'"),
-    "unknown key of an optional section": (GOOD + "labels: {sourc: x.csv}\n", "labels.sourc: unknown key", "'source'"),
-    "missing key of an optional section": (GOOD + "labels: {}\n", "labels.source: missing", "expected: "),
-    "unknown key of a section": (GOOD + "train: {trails: 3}\n", "train.trails: unknown key", "'trials'"),
+    "unknown key of an optional section": (
+        GOOD + "labels: {sourc: x.csv}\n",
+        "labels.sourc: unknown key",
+        "'source'",
+    ),
+    "missing key of an optional section": (
+        GOOD + "labels: {}\n",
+        "labels.source: missing",
+        "expected: ",
+    ),
+    "unknown key of a section": (
+        GOOD + "train: {trails: 3}\n",
+        "train.trails: unknown key",
+        "'trials'",
+    ),
     "wrong type": (GOOD + "seed: abc\n", "seed: 'abc'", "integer"),
     "missing target": (GOOD.replace("target: late\n", ""), "target: missing", "Column to predict"),
-    "target not in the data": (GOOD.replace("target: late", "target: lat"), "target: column 'lat' is not in the source", "'late'"),
+    "target not in the data": (
+        GOOD.replace("target: late", "target: lat"),
+        "target: column 'lat' is not in the source",
+        "'late'",
+    ),
     "bad date": (GOOD + "as_of: 2013-13-01\n", "as_of: '2013-13-01'", "2013-07-01"),
-    "end before start": (GOOD + "as_of: 2013-07-01\nuntil: 2013-06-01\n", "until 2013-06-01 lies before as_of 2013-07-01", "a later one"),
-    "unknown search metric": (GOOD + "train: {metric: log_los}\n", "train.metric: 'log_los'", "'log_loss'"),
-    "unknown headline metric": (GOOD + "review: {metric: rmse}\n", "review.metric: 'rmse' is not known for the task binary", "roc_auc"),
-    "unknown family": (GOOD + "train: {families: [linear, boostng]}\n", "train.families: 'boostng'", "'boosting'"),
-    "negative budget": (GOOD + "train: {trials: -1}\n", "train.trials: -1", "greater than or equal to 1"),
-    "unknown stage": (GOOD + "stages: {trian: {needs: [prepare]}}\n", "unknown stage 'trian'", "'train'"),
-    "unknown need": (GOOD + "stages: {train: {needs: [prepar]}}\n", "stages.train.needs names the unknown stage 'prepar'", "'prepare'"),
-    "circle": (GOOD + "stages: {prepare: {needs: [train]}}\n", "circle: prepare → train → prepare", "take one of these needs out"),
+    "end before start": (
+        GOOD + "as_of: 2013-07-01\nuntil: 2013-06-01\n",
+        "until 2013-06-01 lies before as_of 2013-07-01",
+        "a later one",
+    ),
+    "unknown search metric": (
+        GOOD + "train: {metric: log_los}\n",
+        "train.metric: 'log_los'",
+        "'log_loss'",
+    ),
+    "unknown headline metric": (
+        GOOD + "review: {metric: rmse}\n",
+        "review.metric: 'rmse' is not known for the task binary",
+        "roc_auc",
+    ),
+    "unknown family": (
+        GOOD + "train: {families: [linear, boostng]}\n",
+        "train.families: 'boostng'",
+        "'boosting'",
+    ),
+    "negative budget": (
+        GOOD + "train: {trials: -1}\n",
+        "train.trials: -1",
+        "greater than or equal to 1",
+    ),
+    "unknown stage": (
+        GOOD + "stages: {trian: {needs: [prepare]}}\n",
+        "unknown stage 'trian'",
+        "'train'",
+    ),
+    "unknown need": (
+        GOOD + "stages: {train: {needs: [prepar]}}\n",
+        "stages.train.needs names the unknown stage 'prepar'",
+        "'prepare'",
+    ),
+    "circle": (
+        GOOD + "stages: {prepare: {needs: [train]}}\n",
+        "circle: prepare → train → prepare",
+        "take one of these needs out",
+    ),
     "empty file": ("", "mlops.yaml is empty", "at least name, source, target and task"),
     "only comments": ("# nothing yet\n", "mlops.yaml is empty", "see the README"),
     "not YAML": ("name: [a\n", "mlops.yaml is not YAML", "edit mlops.yaml"),
     "a list": ("- a\n", "holds a list", "name: value"),
-    "unknown task": (GOOD.replace("binary", "classification"), "task: 'classification'", "'binary' or 'regression'"),
-    "unknown zone": (GOOD.replace("America/New_York", "Amerika/New_York"), "timezone 'Amerika/New_York'", "Europe/Berlin"),
+    "unknown task": (
+        GOOD.replace("binary", "classification"),
+        "task: 'classification'",
+        "'binary' or 'regression'",
+    ),
+    "unknown zone": (
+        GOOD.replace("America/New_York", "Amerika/New_York"),
+        "timezone 'Amerika/New_York'",
+        "Europe/Berlin",
+    ),
     "bad duration": (GOOD + "label_delay: 1 fortnight\n", "label_delay: '1 fortnight'", "30d"),
-    "a moment without time": (GOOD.replace("time: at\n", "") + "as_of: 2013-07-01\n", "need a time column", "'time'"),
+    "a moment without time": (
+        GOOD.replace("time: at\n", "") + "as_of: 2013-07-01\n",
+        "need a time column",
+        "'time'",
+    ),
 }
 
 
@@ -54,13 +116,21 @@ def test_a_mistake_names_the_field_and_the_cure(tmp_path: Path, name: str) -> No
         sources.check_columns(project(tmp_path, text))
     assert field in str(error.value) and cure in str(error.value)
     assert error.value.exit_code == 2 and "mlops.yaml" in error.value.cure + error.value.what
-    assert error.value.cure and "Traceback" not in str(error.value) and "pydantic" not in str(error.value)
+    assert (
+        error.value.cure
+        and "Traceback" not in str(error.value)
+        and "pydantic" not in str(error.value)
+    )
 
 
 def test_a_missing_file_is_named_with_its_folder(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no mlops.yaml for") as error:
         config.load(tmp_path)
-    assert str(tmp_path) in error.value.what and "--project" in error.value.cure and error.value.exit_code == 2
+    assert (
+        str(tmp_path) in error.value.what
+        and "--project" in error.value.cure
+        and error.value.exit_code == 2
+    )
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -77,7 +147,9 @@ def test_all_columns_that_the_data_lack_are_told_at_once(tmp_path: Path) -> None
 
 
 def test_explain_tells_where_a_value_came_from(tmp_path: Path) -> None:
-    made = project(tmp_path, GOOD + "train: {trials: 3}\nlabel_delay: 36h\n").with_values("command line", seed=7)
+    made = project(tmp_path, GOOD + "train: {trials: 3}\nlabel_delay: 36h\n").with_values(
+        "command line", seed=7
+    )
     rows = {name: (value, origin, meaning) for name, value, origin, meaning in config.explain(made)}
     assert rows["seed"][:2] == (7, "command line")
     assert rows["train.trials"][:2] == (3, "mlops.yaml")
@@ -109,19 +181,37 @@ def test_the_order_of_moments_is_compared_across_zones(tmp_path: Path) -> None:
         project(tmp_path, GOOD + "as_of: 2013-07-01\nuntil: 2013-07-01T03:00+00:00\n")
 
 
-@pytest.mark.parametrize(("text", "value"), [("30d", timedelta(30)), ("90m", timedelta(minutes=90)), ("1.5h", timedelta(minutes=90)), ("2w", timedelta(14)), ("45s", timedelta(seconds=45))])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("30d", timedelta(30)),
+        ("90m", timedelta(minutes=90)),
+        ("1.5h", timedelta(minutes=90)),
+        ("2w", timedelta(14)),
+        ("45s", timedelta(seconds=45)),
+    ],
+)
 def test_durations_are_read_and_written(text: str, value: timedelta) -> None:
     assert config.duration(text) == value
     assert config.duration(config.duration_text(value)) == value
 
 
 def test_stages_are_changed_and_added(tmp_path: Path) -> None:
-    made = project(tmp_path, GOOD + "stages: {train: {params: {trials: 2}}, ours: {notebook: 08_ours.ipynb, needs: train}}\n").config
-    assert made.stages["train"].params == {"trials": 2} and made.stages["train"].notebook == "03_train.ipynb"
+    made = project(
+        tmp_path,
+        GOOD
+        + "stages: {train: {params: {trials: 2}}, ours: {notebook: 08_ours.ipynb, needs: train}}\n",
+    ).config
+    assert (
+        made.stages["train"].params == {"trials": 2}
+        and made.stages["train"].notebook == "03_train.ipynb"
+    )
     assert config.order(made.stages)[-1] == "ours" and made.stages["ours"].needs == ["train"]
 
 
-def test_the_project_is_found_from_a_folder_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_project_is_found_from_a_folder_inside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project(tmp_path)
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)

@@ -15,7 +15,15 @@ from mlops_kit.config import Config
 from mlops_kit.contract import Column, Contract, check, enforce, infer, load, save
 from mlops_kit.errors import KitError, RunFailed
 
-CONFIG = Config(name="t", source="t.csv", target="late", task="binary", id="nr", time="at", known_later={"delay": "1d"})
+CONFIG = Config(
+    name="t",
+    source="t.csv",
+    target="late",
+    task="binary",
+    id="nr",
+    time="at",
+    known_later={"delay": "1d"},
+)
 ROWS = 200
 
 
@@ -24,11 +32,19 @@ def table(rows: int = ROWS) -> pd.DataFrame:
     place = np.arange(rows)
     return pd.DataFrame(
         {
-            "nr": place, "at": at, "month": place // 50 + 1, "hour": place % 24, "temp": np.sin(place) * 20,
-            "origin": np.array(["EWR", "JFK", "LGA"])[place % 3], "tail": [f"N{i}" for i in place], "cancelled": place % 2 == 0,
-            "delay": np.where(place < rows - 24, place % 7.0, np.nan), "late": place % 4 == 0, "nothing": np.nan,
+            "nr": place,
+            "at": at,
+            "month": place // 50 + 1,
+            "hour": place % 24,
+            "temp": np.sin(place) * 20,
+            "origin": np.array(["EWR", "JFK", "LGA"])[place % 3],
+            "tail": [f"N{i}" for i in place],
+            "cancelled": place % 2 == 0,
+            "delay": np.where(place < rows - 24, place % 7.0, np.nan),
+            "late": place % 4 == 0,
+            "nothing": np.nan,
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -43,15 +59,26 @@ def failed(report: contracts.Report) -> set[tuple[str, str, int]]:
 def test_kinds_are_inferred(held: Contract) -> None:
     kinds = {n: c.type for n, c in held.columns.items()}
     assert kinds == {
-        "nr": "integer", "at": "moment", "month": "integer", "hour": "integer", "temp": "number", "origin": "text", "tail": "text",
-        "cancelled": "boolean", "delay": "number", "late": "boolean", "nothing": "empty",
-    }  # fmt: skip
+        "nr": "integer",
+        "at": "moment",
+        "month": "integer",
+        "hour": "integer",
+        "temp": "number",
+        "origin": "text",
+        "tail": "text",
+        "cancelled": "boolean",
+        "delay": "number",
+        "late": "boolean",
+        "nothing": "empty",
+    }
 
 
 def test_limits_have_room_of_half_the_range_and_keep_the_sign(held: Contract) -> None:
     assert (held.columns["hour"].min, held.columns["hour"].max) == (0, 35)  # 0..23 and half of 23
     temp = table()["temp"]
-    assert held.columns["temp"].max == pytest.approx(temp.max() + (temp.max() - temp.min()) / 2, abs=0.1)
+    assert held.columns["temp"].max == pytest.approx(
+        temp.max() + (temp.max() - temp.min()) / 2, abs=0.1
+    )
     assert held.columns["temp"].min <= temp.min() - (temp.max() - temp.min()) / 2
 
 
@@ -81,11 +108,19 @@ def test_room_above_the_missing_share_seen() -> None:
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        (["1", "2.5", "?"] + ["3"] * 60, "number"), (["01234", "10115"], "text"), (["a", "1"], "text"), ([True, None, False], "boolean"),
-        (["2013-01-01", "2013-01-02"], "moment"), (["2013-01-01", "2013-13-41"], "text"), ([None, None], "empty"), ([1, 2.5], "number"),
+        (["1", "2.5", "?"] + ["3"] * 60, "number"),
+        (["01234", "10115"], "text"),
+        (["a", "1"], "text"),
+        ([True, None, False], "boolean"),
+        (["2013-01-01", "2013-01-02"], "moment"),
+        (["2013-01-01", "2013-13-41"], "text"),
+        ([None, None], "empty"),
+        ([1, 2.5], "number"),
     ],
-)  # fmt: skip
-def test_a_kind_is_told_by_the_values_where_the_type_does_not(values: list[object], kind: str) -> None:
+)
+def test_a_kind_is_told_by_the_values_where_the_type_does_not(
+    values: list[object], kind: str
+) -> None:
     assert contracts.kind_of(pd.Series(values, dtype=object)) == kind
 
 
@@ -98,10 +133,26 @@ def test_the_rows_it_was_inferred_from_keep_it(held: Contract) -> None:
 
 BREAKAGES = {
     "gone": (lambda f: f.drop(columns="hour"), "hour", "the column 'hour' is gone"),
-    "another type": (lambda f: f.assign(temp="warm"), "temp", "'temp' should be such that the column holds a number"),
-    "all missing": (lambda f: f.assign(origin=None), "origin", "'origin' should be such that not all of it is missing"),
-    "missing too often": (lambda f: f.assign(temp=f["temp"].where(f.index % 5 > 0)), "temp", "missing in at most 5 %"),
-    "too many bad rows": (lambda f: f.assign(hour=f["hour"].where(f.index > 20, 99)), "hour", "21 of 200 rows (10 %) would be put aside"),
+    "another type": (
+        lambda f: f.assign(temp="warm"),
+        "temp",
+        "'temp' should be such that the column holds a number",
+    ),
+    "all missing": (
+        lambda f: f.assign(origin=None),
+        "origin",
+        "'origin' should be such that not all of it is missing",
+    ),
+    "missing too often": (
+        lambda f: f.assign(temp=f["temp"].where(f.index % 5 > 0)),
+        "temp",
+        "missing in at most 5 %",
+    ),
+    "too many bad rows": (
+        lambda f: f.assign(hour=f["hour"].where(f.index > 20, 99)),
+        "hour",
+        "21 of 200 rows (10 %) would be put aside",
+    ),
 }
 
 
@@ -125,12 +176,22 @@ def spoilt(column: str, value: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("column", "value", "rule"),
     [
-        ("hour", 99, "at most 35"), ("hour", -1, "at least 0"), ("hour", 1.5, "a whole number"), ("hour", "noon", "a whole number"),
-        ("temp", "warm", "a number"), ("temp", math.inf, "at most 40"), ("origin", "BER", "one of EWR, JFK, LGA"), ("cancelled", "perhaps", "true or false"),
-        ("at", "soon", "a moment"), ("nr", 2, "nr name a row once"), ("nr", None, "not missing"),
+        ("hour", 99, "at most 35"),
+        ("hour", -1, "at least 0"),
+        ("hour", 1.5, "a whole number"),
+        ("hour", "noon", "a whole number"),
+        ("temp", "warm", "a number"),
+        ("temp", math.inf, "at most 40"),
+        ("origin", "BER", "one of EWR, JFK, LGA"),
+        ("cancelled", "perhaps", "true or false"),
+        ("at", "soon", "a moment"),
+        ("nr", 2, "nr name a row once"),
+        ("nr", None, "not missing"),
     ],
-)  # fmt: skip
-def test_a_bad_row_is_put_aside_and_counted(held: Contract, column: str, value: object, rule: str) -> None:
+)
+def test_a_bad_row_is_put_aside_and_counted(
+    held: Contract, column: str, value: object, rule: str
+) -> None:
     report, good, bad = check(spoilt(column, value), held, 0.05)
     assert [r for c, r, n in failed(report) if (c, n) == (column, 1)][0].startswith(rule)
     assert (report.good_rows, report.quarantined, report.broken) == (199, 1, False)
@@ -151,25 +212,39 @@ def test_all_failures_are_told_at_once_and_a_row_counts_once(held: Contract) -> 
 def test_of_duplicates_the_first_stays(held: Contract) -> None:
     frame = pd.concat([table(), table().head(3)])
     report, good, bad = check(frame, held, 0.05)
-    assert report.quarantined == 3 and good["nr"].tolist() == list(range(200)) and bad["nr"].tolist() == [0, 1, 2]
+    assert (
+        report.quarantined == 3
+        and good["nr"].tolist() == list(range(200))
+        and bad["nr"].tolist() == [0, 1, 2]
+    )
 
 
 def test_a_composite_key_is_unique_as_a_whole() -> None:
-    held = Contract(unique=["a", "b"], columns={"a": Column(type="integer"), "b": Column(type="integer")})
+    held = Contract(
+        unique=["a", "b"], columns={"a": Column(type="integer"), "b": Column(type="integer")}
+    )
     report, good, _ = check(pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), held, 0.5)
     assert report.quarantined == 1 and good["b"].tolist() == [1, 2]
 
 
 def test_numbers_given_as_text_are_made_numbers(held: Contract) -> None:
-    given = table().assign(hour=lambda f: f["hour"].astype(str), temp=lambda f: f["temp"].astype(str), cancelled=lambda f: f["cancelled"].map({True: "yes", False: "no"}))
+    given = table().assign(
+        hour=lambda f: f["hour"].astype(str),
+        temp=lambda f: f["temp"].astype(str),
+        cancelled=lambda f: f["cancelled"].map({True: "yes", False: "no"}),
+    )
     report, good, _ = check(given, held, 0.05)
     assert not report.broken and report.quarantined == 0
-    assert good["hour"].tolist() == table()["hour"].tolist() and good["temp"].tolist() == pytest.approx(table()["temp"].tolist())
+    assert good["hour"].tolist() == table()["hour"].tolist() and good[
+        "temp"
+    ].tolist() == pytest.approx(table()["temp"].tolist())
     assert good["cancelled"].tolist() == table()["cancelled"].tolist()
 
 
 def test_whole_numbers_read_as_floats_with_gaps_are_fine(held: Contract) -> None:
-    report, good, _ = check(table().assign(hour=lambda f: f["hour"].where(f.index > 2).astype(float)), held, 0.05)
+    report, good, _ = check(
+        table().assign(hour=lambda f: f["hour"].where(f.index > 2).astype(float)), held, 0.05
+    )
     assert not report.broken and report.quarantined == 0 and good["hour"].isna().sum() == 3
 
 
@@ -207,31 +282,52 @@ def test_a_contract_is_written_for_people_and_read_back(tmp_path: Path, held: Co
     path = tmp_path / "contract.yaml"
     save(path, held)
     text = path.read_text()
-    assert text.startswith("# The data contract") and "hour: {type: integer, missing: 0.05, min: 0, max: 35}" in text
+    assert (
+        text.startswith("# The data contract")
+        and "hour: {type: integer, missing: 0.05, min: 0, max: 35}" in text
+    )
     assert load(path) == held
     save(path, load(path))
     assert path.read_text() == text
 
 
 def test_categories_that_yaml_would_misread_survive(tmp_path: Path) -> None:
-    held = Contract(columns={"c": Column(type="text", allowed=["NO", "on", "1", "2013-01-01", "a: b"]), "t": Column(type="integer", allowed=[0, 1]), "b": Column(type="boolean", allowed=[False, True])})
+    held = Contract(
+        columns={
+            "c": Column(type="text", allowed=["NO", "on", "1", "2013-01-01", "a: b"]),
+            "t": Column(type="integer", allowed=[0, 1]),
+            "b": Column(type="boolean", allowed=[False, True]),
+        }
+    )
     save(tmp_path / "c.yaml", held)
     back = load(tmp_path / "c.yaml")
-    assert back == held and [type(v) for v in back.columns["t"].allowed] == [int, int] and [type(v) for v in back.columns["b"].allowed] == [bool, bool]
+    assert (
+        back == held
+        and [type(v) for v in back.columns["t"].allowed] == [int, int]
+        and [type(v) for v in back.columns["b"].allowed] == [bool, bool]
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("columns: {a: {typ: text}}", "columns.a.typ: unknown key; expected 'type'"), ("columns: {a: {type: float}}", "columns.a.type: 'float'"),
-        ("columns: {a: {type: text, missing: 2}}", "columns.a.missing: 2"), ("column: {}", "column: unknown key; expected 'columns'"), ("columns: [", "is not YAML"), ("", "columns"),
+        ("columns: {a: {typ: text}}", "columns.a.typ: unknown key; expected 'type'"),
+        ("columns: {a: {type: float}}", "columns.a.type: 'float'"),
+        ("columns: {a: {type: text, missing: 2}}", "columns.a.missing: 2"),
+        ("column: {}", "column: unknown key; expected 'columns'"),
+        ("columns: [", "is not YAML"),
+        ("", "columns"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_in_the_contract_is_worded(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "contract.yaml").write_text(text)
     with pytest.raises(KitError) as error:
         load(tmp_path / "contract.yaml")
-    assert said in str(error.value) and "contract.yaml" in error.value.cure and error.value.exit_code == 2
+    assert (
+        said in str(error.value)
+        and "contract.yaml" in error.value.cure
+        and error.value.exit_code == 2
+    )
 
 
 def test_a_missing_contract_is_worded(tmp_path: Path) -> None:
@@ -241,18 +337,30 @@ def test_a_missing_contract_is_worded(tmp_path: Path) -> None:
 
 def test_a_table_of_336776_rows_is_checked_in_seconds() -> None:
     base = table(240)
-    big = pd.concat([base] * 1404, ignore_index=True).head(336_776).assign(nr=lambda f: np.arange(len(f)))
+    big = (
+        pd.concat([base] * 1404, ignore_index=True)
+        .head(336_776)
+        .assign(nr=lambda f: np.arange(len(f)))
+    )
     big = big.assign(**{f"x{i}": np.arange(len(big)) % 97.0 for i in range(10)})
     held = infer(big, CONFIG)
     big.loc[:5_000, "hour"] = 99
     start = time.perf_counter()
     report, good, _ = check(big, held, 0.05)
     took = time.perf_counter() - start
-    assert report.quarantined == 5_001 and len(good) == 331_775 and took < 8  # two to four times what a quiet machine needs
+    assert (
+        report.quarantined == 5_001 and len(good) == 331_775 and took < 8
+    )  # two to four times what a quiet machine needs
 
 
 def test_rows_get_the_types_of_the_contract_and_odd_values_are_told() -> None:
-    agreed = Contract(columns={"n": Column(type="integer"), "code": Column(type="text"), "gone": Column(type="number")})
+    agreed = Contract(
+        columns={
+            "n": Column(type="integer"),
+            "code": Column(type="text"),
+            "gone": Column(type="number"),
+        }
+    )
     came = pd.DataFrame({"n": ["1", "old", "2.5", None], "code": [1, 2, 3, 4], "new": ["x"] * 4})
     made, odd = contracts.typed(came, agreed)
     assert made["n"].tolist()[0] == 1 and made["n"].isna().tolist() == [False, True, True, True]
@@ -262,8 +370,20 @@ def test_rows_get_the_types_of_the_contract_and_odd_values_are_told() -> None:
 
 
 def test_rows_of_the_contracts_types_stay_as_they_are() -> None:
-    came = pd.DataFrame({"n": [1.5, None], "at": pd.to_datetime(["2024-01-01", None], utc=True), "yes": [True, False]})
-    agreed = Contract(columns={"n": Column(type="number"), "at": Column(type="moment"), "yes": Column(type="boolean")})
+    came = pd.DataFrame(
+        {
+            "n": [1.5, None],
+            "at": pd.to_datetime(["2024-01-01", None], utc=True),
+            "yes": [True, False],
+        }
+    )
+    agreed = Contract(
+        columns={
+            "n": Column(type="number"),
+            "at": Column(type="moment"),
+            "yes": Column(type="boolean"),
+        }
+    )
     made, odd = contracts.typed(came, agreed)
     pd.testing.assert_frame_equal(made, came)
     assert not odd

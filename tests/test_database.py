@@ -18,8 +18,27 @@ from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.monitor import incidents
 
 YAML = "name: t\nsource: t.csv\ntarget: y\ntask: binary\nid: k\n"
-FACTS = {"version": "1", "model_hash": "m", "evidence_hash": "e", "review": "passed", "sample": "0", "author": "Ada"}
-ROW = {"model": "t", "version": "1", "model_hash": "m", "request": "", "body": "", "moment": None, "score": 0.25, "decision": None, "features": "[1.5,null]", "origin": "watch", "at": "2024-01-01T00:00:00.000000+00:00"}
+FACTS = {
+    "version": "1",
+    "model_hash": "m",
+    "evidence_hash": "e",
+    "review": "passed",
+    "sample": "0",
+    "author": "Ada",
+}
+ROW = {
+    "model": "t",
+    "version": "1",
+    "model_hash": "m",
+    "request": "",
+    "body": "",
+    "moment": None,
+    "score": 0.25,
+    "decision": None,
+    "features": "[1.5,null]",
+    "origin": "watch",
+    "at": "2024-01-01T00:00:00.000000+00:00",
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +61,9 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[config.P
             opened.execute(table.delete())
 
 
-def test_of_two_promotions_that_think_of_the_same_champion_one_is_written(project: config.Project) -> None:
+def test_of_two_promotions_that_think_of_the_same_champion_one_is_written(
+    project: config.Project,
+) -> None:
     decisions.say(project, FACTS, "approved", "Ada", "it is fit")
     decisions.promote(project, FACTS, None, "Ada", "it is fit")
     with pytest.raises(RunFailed, match="promoted in between by Ada"):
@@ -53,20 +74,39 @@ def test_of_two_promotions_that_think_of_the_same_champion_one_is_written(projec
 def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: config.Project) -> None:
     for score, fresh in ((0.25, 1), (0.75, 0)):
         with session(project) as opened:
-            assert predictions.write(opened, [{**ROW, "id": "p1", "key": '["1"]', "score": score}]) == fresh
+            assert (
+                predictions.write(opened, [{**ROW, "id": "p1", "key": '["1"]', "score": score}])
+                == fresh
+            )
     (found,) = database.rows(project, sa.select(Prediction))
-    assert (found.id, found.score, found.decision, found.features) == ("p1", 0.25, None, "[1.5,null]")
+    assert (found.id, found.score, found.decision, found.features) == (
+        "p1",
+        0.25,
+        None,
+        "[1.5,null]",
+    )
 
 
 def test_one_label_counts_and_each_message_is_kept(project: config.Project) -> None:
     with session(project) as opened:
         predictions.write(opened, [{**ROW, "id": "p1", "key": '["1"]'}])
-    said = [labels.Said("p1", v, k) for v, k in ((1, "2024-01-02"), (1, "2024-01-02"), (0, "2024-01-03"), (1, "2024-01-01"))]
-    assert labels.feedback(project, [*said, labels.Said("p9", 1, "2024-01-02"), labels.Said("p1", "much", "2024-01-02")], "2024-01-04") == ["joined", "repeated", "corrected", "outdated", "unknown", "refused"]
+    said = [
+        labels.Said("p1", v, k)
+        for v, k in ((1, "2024-01-02"), (1, "2024-01-02"), (0, "2024-01-03"), (1, "2024-01-01"))
+    ]
+    assert labels.feedback(
+        project,
+        [*said, labels.Said("p9", 1, "2024-01-02"), labels.Said("p1", "much", "2024-01-02")],
+        "2024-01-04",
+    ) == ["joined", "repeated", "corrected", "outdated", "unknown", "refused"]
     found = database.rows(project, sa.select(Label).order_by(Label.id))
-    assert len(found) == 6 and [(x.word, x.value) for x in found if x.counts] == [("corrected", 0.0)]
+    assert len(found) == 6 and [(x.word, x.value) for x in found if x.counts] == [
+        ("corrected", 0.0)
+    ]
     with pytest.raises(sa.exc.IntegrityError), session(project) as opened:
-        opened.add(Label("t", "p1", 1.0, "1", "2024-01-05", "feedback", "joined", "2024-01-05", True))
+        opened.add(
+            Label("t", "p1", 1.0, "1", "2024-01-05", "feedback", "joined", "2024-01-05", True)
+        )
 
 
 def test_one_incident_of_a_cause_is_open(project: config.Project) -> None:
@@ -75,14 +115,24 @@ def test_one_incident_of_a_cause_is_open(project: config.Project) -> None:
         with session(project) as opened:
             incidents.update(opened, "t", {"drift"}, causes, at, "over")
     found = database.rows(project, sa.select(Incident).order_by(Incident.id))
-    assert [(i.opened, i.updated, i.closed, i.windows) for i in found] == [("1", "3", "3", 2), ("4", "4", None, 1)]
+    assert [(i.opened, i.updated, i.closed, i.windows) for i in found] == [
+        ("1", "3", "3", 2),
+        ("4", "4", None, 1),
+    ]
     with pytest.raises(sa.exc.IntegrityError), session(project) as opened:
         opened.add(Incident("t", "drift", "watch", "A column moved", "By much.", "5", "5"))
 
 
 def test_an_incident_is_acknowledged_once_with_a_reason(project: config.Project) -> None:
     with session(project) as opened:
-        incidents.update(opened, "t", set(), [incidents.Cause("drift", "watch", "A column moved", "By much.")], "1", "")
+        incidents.update(
+            opened,
+            "t",
+            set(),
+            [incidents.Cause("drift", "watch", "A column moved", "By much.")],
+            "1",
+            "",
+        )
     (held,) = database.rows(project, sa.select(Incident))
     with pytest.raises(KitError, match="needs a reason"):
         incidents.acknowledge(project, held.id, "Ada", " ")
@@ -97,7 +147,9 @@ def test_an_incident_is_acknowledged_once_with_a_reason(project: config.Project)
 
 def test_a_database_of_another_version_is_told_in_words(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "old.db") as old:
-        old.execute("CREATE TABLE labels (id INTEGER PRIMARY KEY, model TEXT, prediction TEXT, word TEXT)")
+        old.execute(
+            "CREATE TABLE labels (id INTEGER PRIMARY KEY, model TEXT, prediction TEXT, word TEXT)"
+        )
     old.close()
     (tmp_path / "mlops.yaml").write_text(YAML + "database: sqlite:///old.db\n")
     with pytest.raises(KitError, match="the table 'labels' of the database has no column 'at'"):
@@ -112,7 +164,9 @@ def test_a_database_of_another_version_is_told_in_words(tmp_path: Path) -> None:
         ("postgresql+psycopg://127.0.0.1:9/x", RunFailed, "the database does not answer"),
     ],
 )
-def test_a_database_that_cannot_be_reached_is_told_in_words(tmp_path: Path, url: str, kind: type[Exception], said: str) -> None:
+def test_a_database_that_cannot_be_reached_is_told_in_words(
+    tmp_path: Path, url: str, kind: type[Exception], said: str
+) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML + f"database: {url}\n")
     with pytest.raises(kind, match=said):
         database.rows(config.load(tmp_path), sa.select(Label))

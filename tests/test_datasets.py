@@ -24,12 +24,18 @@ def test_all_flights_of_the_year_are_there(year: pd.DataFrame) -> None:
 def test_flights_have_the_types_the_stages_expect(year: pd.DataFrame) -> None:
     assert str(year["scheduled"].dtype) == str(year["departed"].dtype) == "datetime64[us, UTC]"
     assert (year.dtypes[["dep_delay", "arr_delay", "air_time"]] == "float64").all()
-    assert (year.dtypes[["carrier", "tailnum", "origin", "dest", "flight_id"]].astype(str) == "object").all()
+    assert (
+        year.dtypes[["carrier", "tailnum", "origin", "dest", "flight_id"]].astype(str) == "object"
+    ).all()
     assert str(year["late"].dtype) == "boolean"
 
 
 def test_flights_are_in_the_order_of_departure(year: pd.DataFrame) -> None:
-    ordered = year[["scheduled", "flight_id"]].head(20_000).sort_values(["scheduled", "flight_id"], ignore_index=True)
+    ordered = (
+        year[["scheduled", "flight_id"]]
+        .head(20_000)
+        .sort_values(["scheduled", "flight_id"], ignore_index=True)
+    )
     pd.testing.assert_frame_equal(year[["scheduled", "flight_id"]].head(20_000), ordered)
     assert year["scheduled"].is_monotonic_increasing
 
@@ -38,7 +44,9 @@ def test_the_first_flight_left_two_minutes_late(year: pd.DataFrame) -> None:
     first = year.iloc[0]
     assert first["flight_id"] == "20130101-UA1545-EWR"
     assert str(first["scheduled"]) == "2013-01-01 10:15:00+00:00"
-    assert (first["departed"] - first["scheduled"]).total_seconds() == 60 * first["dep_delay"] == 120
+    assert (
+        (first["departed"] - first["scheduled"]).total_seconds() == 60 * first["dep_delay"] == 120
+    )
 
 
 @pytest.mark.parametrize("name", list(DATASETS))
@@ -47,7 +55,10 @@ def test_the_columns_are_told_without_reading_all(name: str) -> None:
     assert len(few) == 5 and list(few.columns) == list(DATASETS[name](6).columns)
 
 
-@pytest.mark.parametrize(("table", "rows"), [("weather", 26_115), ("planes", 3_322), ("airports", 1_458), ("airlines", 16)])
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [("weather", 26_115), ("planes", 3_322), ("airports", 1_458), ("airlines", 16)],
+)
 def test_the_other_tables_are_read_the_same_way(table: str, rows: int) -> None:
     frame = nycflights_table(table)
     assert len(frame) == rows

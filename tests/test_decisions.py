@@ -14,7 +14,14 @@ from mlops_kit import config, decisions
 from mlops_kit.errors import KitError, RunFailed
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
-FACTS = {"version": "1", "model_hash": "m1", "evidence_hash": "e1", "review": "passed", "sample": "0", "author": "ann"}
+FACTS = {
+    "version": "1",
+    "model_hash": "m1",
+    "evidence_hash": "e1",
+    "review": "passed",
+    "sample": "0",
+    "author": "ann",
+}
 
 
 def facts(**values: str) -> dict[str, Any]:
@@ -34,17 +41,30 @@ def approved(project: config.Project, **values: str) -> dict[str, Any]:
 
 
 def test_nothing_is_made_for_the_asking(project: config.Project) -> None:
-    assert decisions.current(project) is None and decisions.history(project) == [] and decisions.opinion(project, FACTS) is None
+    assert (
+        decisions.current(project) is None
+        and decisions.history(project) == []
+        and decisions.opinion(project, FACTS) is None
+    )
     assert not (project.root / ".mlops").exists()
 
 
 def test_a_promotion_is_numbered_and_names_the_one_before(project: config.Project) -> None:
     first = decisions.promote(project, approved(project), None, "bob", "better")
-    decisions.promote(project, approved(project, version="2", model_hash="m2"), first, "bob", "better still")
+    decisions.promote(
+        project, approved(project, version="2", model_hash="m2"), first, "bob", "better still"
+    )
     newest, oldest = decisions.history(project)
-    assert (newest.number, newest.version, newest.before, newest.why) == (2, "2", "1", "better still")
+    assert (newest.number, newest.version, newest.before, newest.why) == (
+        2,
+        "2",
+        "1",
+        "better still",
+    )
     assert (oldest.number, oldest.before) == (1, None) and newest.at.endswith("+00:00")
-    assert decisions.current(project) is not None and decisions.history(project, 1)[0].version == "2"
+    assert (
+        decisions.current(project) is not None and decisions.history(project, 1)[0].version == "2"
+    )
 
 
 def test_what_nobody_approved_as_it_is_does_not_serve(project: config.Project) -> None:
@@ -65,7 +85,10 @@ def test_a_failed_review_and_a_sample_cannot_be_approved(project: config.Project
         decisions.say(project, facts(review="failed"), "approved", "bob", "fit")
     with pytest.raises(RunFailed, match="sample of 50 rows"):
         decisions.say(project, facts(sample="50"), "approved", "bob", "fit")
-    assert decisions.say(project, facts(review="failed"), "rejected", "bob", "of course").word == "rejected"
+    assert (
+        decisions.say(project, facts(review="failed"), "rejected", "bob", "of course").word
+        == "rejected"
+    )
 
 
 def test_who_thinks_of_another_champion_is_refused(project: config.Project) -> None:
@@ -101,7 +124,9 @@ def test_of_many_at_once_one_wins(project: config.Project) -> None:
         ({"four_eyes": True}, "ann", "'ann' made this version and may not approve it"),
     ],
 )
-def test_who_may_not_decide_is_told_who_may(project: config.Project, people: dict[str, Any], by: str, wrong: str) -> None:
+def test_who_may_not_decide_is_told_who_may(
+    project: config.Project, people: dict[str, Any], by: str, wrong: str
+) -> None:
     strict = project.with_values("test", people=people)
     with pytest.raises(KitError, match=wrong):
         decisions.say(strict, FACTS, "approved", by, "fit")
@@ -118,13 +143,19 @@ def test_of_two_who_decide_at_once_one_is_recorded(project: config.Project) -> N
         except RunFailed as error:
             lost.append(str(error))
 
-    threads = [threading.Thread(target=go, args=(f"p{i}", "approved" if i % 2 else "rejected")) for i in range(8)]
+    threads = [
+        threading.Thread(target=go, args=(f"p{i}", "approved" if i % 2 else "rejected"))
+        for i in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     [won] = decisions.opinions(project)
-    assert len(lost) == 7 and all(f"{won.by} has decided on version 1 in between ({won.word}: {won.by} first)" in text for text in lost)
+    assert len(lost) == 7 and all(
+        f"{won.by} has decided on version 1 in between ({won.word}: {won.by} first)" in text
+        for text in lost
+    )
 
 
 def test_who_has_seen_the_last_word_may_say_another(project: config.Project) -> None:
@@ -132,7 +163,9 @@ def test_who_has_seen_the_last_word_may_say_another(project: config.Project) -> 
     with pytest.raises(RunFailed, match="bob has decided on version 1 in between"):
         decisions.say(project, FACTS, "approved", "eve", "fit", seen=0)
     second = decisions.say(project, FACTS, "approved", "eve", "fit", seen=first.id)
-    assert second.id > first.id and second.why == "fit" and decisions.opinion(project, FACTS) == second
+    assert (
+        second.id > first.id and second.why == "fit" and decisions.opinion(project, FACTS) == second
+    )
     assert [o.word for o in decisions.opinions(project)] == ["approved", "changes"]
 
 
@@ -170,8 +203,12 @@ for i in itertools.count():
 
 
 @pytest.mark.parametrize("after", [1, 4, 9])
-def test_a_process_killed_while_it_promotes_loses_nothing_it_said(project: config.Project, after: int) -> None:
-    with subprocess.Popen([sys.executable, "-c", PROMOTES, str(project.root)], stdout=subprocess.PIPE, text=True) as process:
+def test_a_process_killed_while_it_promotes_loses_nothing_it_said(
+    project: config.Project, after: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROMOTES, str(project.root)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         said = [int(process.stdout.readline()) for _ in range(after)]
         process.kill()
@@ -180,4 +217,9 @@ def test_a_process_killed_while_it_promotes_loses_nothing_it_said(project: confi
     assert numbers == list(range(len(numbers), 0, -1)) and numbers[0] >= said[-1] == len(said)
     held = decisions.current(project)
     assert held is not None
-    assert decisions.promote(project, approved(project, version="new", model_hash="new"), held, "bob", "on with it").number == numbers[0] + 1
+    assert (
+        decisions.promote(
+            project, approved(project, version="new", model_hash="new"), held, "bob", "on with it"
+        ).number
+        == numbers[0] + 1
+    )

@@ -24,11 +24,19 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def installed(folder: Path, monkeypatch: pytest.MonkeyPatch, *needs: str, python: str = ">=3.11") -> None:
+def installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *needs: str, python: str = ">=3.11"
+) -> None:
     """Put a mlops-kit with other needs before the installed one, as a wheel's own metadata say it."""
     facts = folder / "site" / "mlops_kit-9.dist-info"
     facts.mkdir(parents=True)
-    lines = ["Metadata-Version: 2.4", "Name: mlops-kit", "Version: 9", f"Requires-Python: {python}", *(f"Requires-Dist: {n}" for n in needs)]
+    lines = [
+        "Metadata-Version: 2.4",
+        "Name: mlops-kit",
+        "Version: 9",
+        f"Requires-Python: {python}",
+        *(f"Requires-Dist: {n}" for n in needs),
+    ]
     (facts / "METADATA").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(facts.parent))
 
@@ -50,16 +58,30 @@ def test_the_machine_is_looked_at_without_a_project(tmp_path: Path) -> None:
     assert not found["mlops.yaml"].well and "--project" in found["mlops.yaml"].sentence
 
 
-def test_a_python_that_is_not_allowed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_that_is_not_allowed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed(tmp_path, monkeypatch, python=">=3.99")
     with pytest.raises(KitError, match="Python is 3") as error:
         doctor.python()
     assert error.value.expected == ">=3.99" and error.value.cure
 
 
-def test_each_package_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(tmp_path, monkeypatch, "pandas>=99", "numpy>=1", "nobody-has-this", "never-asked>1; extra == 'dev'")
-    with pytest.raises(KitError, match=r"pandas is [\d.]+ \(needs >=99\); nobody-has-this is missing \(needs any version\)\n") as error:
+def test_each_package_that_does_not_fit_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(
+        tmp_path,
+        monkeypatch,
+        "pandas>=99",
+        "numpy>=1",
+        "nobody-has-this",
+        "never-asked>1; extra == 'dev'",
+    )
+    with pytest.raises(
+        KitError,
+        match=r"pandas is [\d.]+ \(needs >=99\); nobody-has-this is missing \(needs any version\)\n",
+    ) as error:
         doctor.packages()
     assert "requirements.lock" in error.value.cure and "never-asked" not in str(error.value)
 
@@ -81,11 +103,21 @@ def test_a_notebook_without_the_parameters_tag_is_named_with_its_cure(home: Path
     (home / "notebooks" / "05_deploy.ipynb").write_text("no notebook")
     found = told(home)["notebooks"]
     assert not found.well
-    assert "02_prepare.ipynb has no cell tagged 'parameters'" in found.sentence and "add the tag in JupyterLab" in found.sentence
+    assert (
+        "02_prepare.ipynb has no cell tagged 'parameters'" in found.sentence
+        and "add the tag in JupyterLab" in found.sentence
+    )
     assert "05_deploy.ipynb is not a notebook" in found.sentence
 
 
-@pytest.mark.parametrize(("rows", "fault"), [(None, "'t.csv' does not exist"), ("x,z\n1,2\n", "column 'y' is not in the source"), ("x,y\n", "has no rows")])
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        (None, "'t.csv' does not exist"),
+        ("x,z\n1,2\n", "column 'y' is not in the source"),
+        ("x,y\n", "has no rows"),
+    ],
+)
 def test_a_source_that_does_not_fit_is_worded(home: Path, rows: str | None, fault: str) -> None:
     (home / "t.csv").write_text(rows) if rows else (home / "t.csv").unlink()
     found = told(home)["source"]
@@ -94,18 +126,33 @@ def test_a_source_that_does_not_fit_is_worded(home: Path, rows: str | None, faul
 
 def test_a_store_that_is_no_store_is_worded(home: Path) -> None:
     (home / ".mlops").mkdir()
-    (home / ".mlops" / "mlflow.db").write_text("no database at all, and long enough to be taken for one" * 20)
+    (home / ".mlops" / "mlflow.db").write_text(
+        "no database at all, and long enough to be taken for one" * 20
+    )
     found = told(home)["store"]
-    assert not found.well and "does not answer" in found.sentence and "'tracking' in mlops.yaml" in found.sentence
+    assert (
+        not found.well
+        and "does not answer" in found.sentence
+        and "'tracking' in mlops.yaml" in found.sentence
+    )
 
 
 def test_too_little_room_is_worded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE", 10**9)
     found = told(home)["disk"]
-    assert not found.well and "GiB free" in found.sentence and "remove old runs under reports/" in found.sentence
+    assert (
+        not found.well
+        and "GiB free" in found.sentence
+        and "remove old runs under reports/" in found.sentence
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_worded(home: Path) -> None:
-    (home / "mlops.yaml").write_text(YAML + "reports: t.csv/deep\ntracking: sqlite:///t.csv/mlflow.db\n")
+    (home / "mlops.yaml").write_text(
+        YAML + "reports: t.csv/deep\ntracking: sqlite:///t.csv/mlflow.db\n"
+    )
     found = told(home)
-    assert all(not found[name].well and "t.csv' cannot be written" in found[name].sentence for name in ("store", "disk"))
+    assert all(
+        not found[name].well and "t.csv' cannot be written" in found[name].sentence
+        for name in ("store", "disk")
+    )

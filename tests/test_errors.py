@@ -18,7 +18,10 @@ def test_the_exit_code_says_whose_turn_it_is(kind: type[KitError], code: int) ->
         (("seed: 'x'",), "seed: 'x'"),
         (("seed: 'x'", "a number"), "seed: 'x'\n  expected: a number"),
         (("seed: 'x'", "", "edit it"), "seed: 'x'\n  to mend it: edit it"),
-        (("seed: 'x'", "a number", "edit it"), "seed: 'x'\n  expected: a number\n  to mend it: edit it"),
+        (
+            ("seed: 'x'", "a number", "edit it"),
+            "seed: 'x'\n  expected: a number\n  to mend it: edit it",
+        ),
     ],
 )
 def test_an_error_says_only_what_it_knows(parts: tuple[str, ...], text: str) -> None:

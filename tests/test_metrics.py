@@ -45,7 +45,9 @@ def test_perfect_beats_middling_beats_random(name: str) -> None:
     perfect, middling, random = (metrics.value(name, y, s) for s in (y, score, noise))
     assert known.gain(perfect, random) > 0
     assert known.gain(perfect, middling) > 0
-    if name != "calibration_error":  # a shuffled label is calibrated neither more nor less by contract
+    if (
+        name != "calibration_error"
+    ):  # a shuffled label is calibrated neither more nor less by contract
         assert known.gain(middling, random) > 0
 
 
@@ -53,7 +55,9 @@ def test_perfect_beats_middling_beats_random(name: str) -> None:
 def test_a_row_with_a_missing_label_or_score_is_left_out(name: str) -> None:
     y, score = table(metrics.METRICS[name].task)
     gaps_y, gaps_score = np.r_[y, np.nan, 1.0, np.nan], np.r_[score, 0.5, np.nan, np.inf]
-    assert metrics.value(name, gaps_y, gaps_score) == pytest.approx(metrics.value(name, y, score), abs=1e-12)
+    assert metrics.value(name, gaps_y, gaps_score) == pytest.approx(
+        metrics.value(name, y, score), abs=1e-12
+    )
 
 
 @every
@@ -81,7 +85,9 @@ def test_whole_weights_are_copies_of_the_rows(name: str) -> None:
     counts = np.random.default_rng(3).integers(1, 4, len(y))
     if name == "calibration_error":
         return  # its bins are those of the rows given, so copies move them
-    assert known.function(y, score, None, counts) == pytest.approx(metrics.value(name, np.repeat(y, counts), np.repeat(score, counts)))
+    assert known.function(y, score, None, counts) == pytest.approx(
+        metrics.value(name, np.repeat(y, counts), np.repeat(score, counts))
+    )
 
 
 @pytest.mark.parametrize("name", SKLEARN)
@@ -103,7 +109,9 @@ def test_calibration_error_equals_the_bins_of_scikit_learn() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    assert metrics.value("calibration_error", [0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]) == pytest.approx(0.25)
+    assert metrics.value("calibration_error", [0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]) == pytest.approx(
+        0.25
+    )
 
 
 def test_roc_auc_by_hand_counts_a_tie_half() -> None:
@@ -145,7 +153,9 @@ def test_the_days_names_do_not_matter_and_the_seed_does() -> None:
     y, score = table("binary")
     day = np.arange(len(y)) // 20
     first = metrics.intervals(["roc_auc"], y, score, blocks=day, draws=100)
-    assert first == metrics.intervals(["roc_auc"], y, score, blocks=np.array([f"d{d:03d}" for d in day], dtype=object), draws=100)
+    assert first == metrics.intervals(
+        ["roc_auc"], y, score, blocks=np.array([f"d{d:03d}" for d in day], dtype=object), draws=100
+    )
     assert first != metrics.intervals(["roc_auc"], y, score, blocks=day, draws=100, seed=1)
 
 
@@ -175,7 +185,10 @@ def test_the_paired_difference_is_positive_where_the_first_is_better(name: str) 
 def test_pairing_tells_apart_what_two_intervals_do_not() -> None:
     y, score = table("regression")
     worse = score + 0.5 * np.sign(score - y)
-    found = metrics.intervals(["mae"], y, score, draws=200)["mae"], metrics.intervals(["mae"], y, worse, draws=200)["mae"]
+    found = (
+        metrics.intervals(["mae"], y, score, draws=200)["mae"],
+        metrics.intervals(["mae"], y, worse, draws=200)["mae"],
+    )
     assert found[0].high > found[1].low
     assert metrics.paired_difference("mae", y, score, worse, draws=200).low > 0
 
@@ -189,8 +202,15 @@ def test_the_paired_interval_is_that_of_days_drawn_by_hand() -> None:
     drawn = []
     for _ in range(600):
         at = np.concatenate([held[d] for d in rng.integers(0, 30, 30)])
-        drawn.append((sk.roc_auc_score(y[at], score[at]) - sk.roc_auc_score(y[at], worse[at]), sk.brier_score_loss(y[at], worse[at]) - sk.brier_score_loss(y[at], score[at])))
-    for interval, (low, high) in zip(found.values(), np.quantile(drawn, [0.025, 0.975], axis=0).T, strict=True):
+        drawn.append(
+            (
+                sk.roc_auc_score(y[at], score[at]) - sk.roc_auc_score(y[at], worse[at]),
+                sk.brier_score_loss(y[at], worse[at]) - sk.brier_score_loss(y[at], score[at]),
+            )
+        )
+    for interval, (low, high) in zip(
+        found.values(), np.quantile(drawn, [0.025, 0.975], axis=0).T, strict=True
+    ):
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.15 * (high - low))
 
 
@@ -198,11 +218,16 @@ def test_paired_differences_come_from_the_same_draws() -> None:
     y, score = table("binary")
     worse = np.round(np.clip(score + np.random.default_rng(1).normal(0, 0.1, len(y)), 0, 1), 2)
     together = metrics.paired_differences(metrics.for_task("binary"), y, score, worse, draws=50)
-    assert together == {n: metrics.paired_difference(n, y, score, worse, draws=50) for n in metrics.for_task("binary")}
+    assert together == {
+        n: metrics.paired_difference(n, y, score, worse, draws=50)
+        for n in metrics.for_task("binary")
+    }
 
 
 def test_the_cost_curve_by_hand() -> None:
-    found = metrics.cost_curve([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.9], 1, 3, thresholds=[0, 0.5, 1]).to_dict("list")
+    found = metrics.cost_curve(
+        [0, 1, 0, 1], [0.1, 0.4, 0.6, 0.9], 1, 3, thresholds=[0, 0.5, 1]
+    ).to_dict("list")
     assert found["flagged"] == [1, 0.5, 0]
     assert found["false_alarms"] == [2, 1, 0]
     assert found["misses"] == [0, 1, 2]
@@ -215,7 +240,13 @@ def test_the_best_threshold_costs_least_of_all() -> None:
     y, score = table("binary", 2000)
     best = metrics.best_threshold(y, score, 1, 3)
     least = metrics.cost_curve(y, score, 1, 3, thresholds=[best])["cost"].iloc[0]
-    assert least <= metrics.cost_curve(y, score, 1, 3, thresholds=np.unique(np.r_[score, 0, 1.1]))["cost"].min() + 1e-12
+    assert (
+        least
+        <= metrics.cost_curve(y, score, 1, 3, thresholds=np.unique(np.r_[score, 0, 1.1]))[
+            "cost"
+        ].min()
+        + 1e-12
+    )
 
 
 def test_of_calibrated_scores_the_best_threshold_is_the_one_of_theory() -> None:
@@ -249,9 +280,16 @@ def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap() -> None:
 
     values = np.random.default_rng(0).exponential(size=400)
     found = metrics.ratio(values, np.ones(400), draws=4000)
-    expected = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    expected = bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
 
 
 def test_what_a_row_costs() -> None:
-    assert list(metrics.row_costs([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.35, 10, 25)) == [0, 10, 25, 0]
+    assert list(metrics.row_costs([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.35, 10, 25)) == [
+        0,
+        10,
+        25,
+        0,
+    ]

@@ -30,7 +30,16 @@ from mlops_kit import config, decisions, session, sources, stage, store, trackin
 
 ROOT = Path(__file__).parent.parent
 BOOKS = [s["notebook"] for s in config.STAGES.values()]
-RECORDS = {"profile", "numbers", "calibration", "against", "changes", "comparison", "version", "promotion"}  # facts about the world outside: they may differ between equal runs
+RECORDS = {
+    "profile",
+    "numbers",
+    "calibration",
+    "against",
+    "changes",
+    "comparison",
+    "version",
+    "promotion",
+}  # facts about the world outside: they may differ between equal runs
 
 
 of_diabetes = pytest.mark.parametrize("run", ["diabetes"], indirect=True)
@@ -39,12 +48,23 @@ of_flights = pytest.mark.parametrize("run", ["flights"], indirect=True)
 
 def environment(home: Path) -> dict[str, str]:
     """What a person's shell would have: nothing of ours but the project."""
-    return {**{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}, "MLOPS_PROJECT": str(home)}
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))},
+        "MLOPS_PROJECT": str(home),
+    }
 
 
 def attempt(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command, however it ends."""
-    return subprocess.run([sys.executable, "-m", "mlops_kit.cli", *words], cwd=home, env=environment(home), capture_output=True, text=True, timeout=500, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "mlops_kit.cli", *words],
+        cwd=home,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
 
 
 def mlops(home: Path, *words: str) -> str:
@@ -97,7 +117,9 @@ def test_every_artifact_is_whole_and_says_what_it_was_made_from(run: Path) -> No
     known = {a.content or a.sha256 for a in found.values()}
     for name, artifact in found.items():
         assert set(artifact.made_from.values()) <= known, name
-    assert {"features"} <= set(found["model"].made_from) and {"model"} <= set(found["version"].made_from)
+    assert {"features"} <= set(found["model"].made_from) and {"model"} <= set(
+        found["version"].made_from
+    )
 
 
 def test_every_notebook_is_kept_executed_and_has_a_page_without_its_code(run: Path) -> None:
@@ -116,18 +138,32 @@ def test_the_index_says_what_every_stage_says(run: Path) -> None:
 
 
 def test_the_pages_load_nothing_from_another_host(run: Path) -> None:
-    for page in [run / "index.html", *sorted((run / "notebooks").glob("*.html")), run / "artifacts" / "card.html"]:
+    for page in [
+        run / "index.html",
+        *sorted((run / "notebooks").glob("*.html")),
+        run / "artifacts" / "card.html",
+    ]:
         loads = Loads(page)
-        assert not [url for url in loads.found if url.strip().lower().startswith(("http:", "https:", "//", "ws:", "wss:"))], page.name
+        assert not [
+            url
+            for url in loads.found
+            if url.strip().lower().startswith(("http:", "https:", "//", "ws:", "wss:"))
+        ], page.name
 
 
 def test_the_metrics_stand_with_an_interval_beside_a_linear_model(run: Path) -> None:
     headline = "r2" if manifest(run)["project"] == "diabetes" else "roc_auc"
     first = read(run, "metrics").frame().set_index("metric").loc[headline]
     assert first["low"] < first["value"] < first["high"]
-    assert np.isfinite(first["baseline_linear"]) and first["baseline_linear"] > first["baseline_constant"]
+    assert (
+        np.isfinite(first["baseline_linear"])
+        and first["baseline_linear"] > first["baseline_constant"]
+    )
     said = manifest(run)["stages"]["review"]["sentence"]
-    assert f"[{first['low']:.3f}, {first['high']:.3f}]" in said and f"linear model has {first['baseline_linear']:.3f}" in said
+    assert (
+        f"[{first['low']:.3f}, {first['high']:.3f}]" in said
+        and f"linear model has {first['baseline_linear']:.3f}" in said
+    )
 
 
 def test_mlflow_has_a_run_with_a_child_for_each_stage(run: Path, tmp_path: Path) -> None:
@@ -136,7 +172,10 @@ def test_mlflow_has_a_run_with_a_child_for_each_stage(run: Path, tmp_path: Path)
         assert client.get_run(ids["run"]).info.status == "FINISHED"
         for name in config.STAGES:
             child = client.get_run(ids[name])
-            assert child.data.tags["mlflow.parentRunId"] == ids["run"] and child.data.tags["mlflow.runName"] == name
+            assert (
+                child.data.tags["mlflow.parentRunId"] == ids["run"]
+                and child.data.tags["mlflow.runName"] == name
+            )
 
 
 # A sample
@@ -145,7 +184,11 @@ def test_mlflow_has_a_run_with_a_child_for_each_stage(run: Path, tmp_path: Path)
 @of_flights
 def test_a_sample_says_so_everywhere(run: Path) -> None:
     assert run.name.endswith("-sample") and manifest(run)["sample"] == 5000
-    for page in ("index.html", "artifacts/card.html", *(f"notebooks/{Path(b).stem}.html" for b in BOOKS)):
+    for page in (
+        "index.html",
+        "artifacts/card.html",
+        *(f"notebooks/{Path(b).stem}.html" for b in BOOKS),
+    ):
         assert "sample of 5,000" in text_of(run / page).lower(), page
     assert "sample" in mlops(run.parents[1], "status")
 
@@ -157,14 +200,20 @@ def test_a_sample_is_not_promoted(run: Path, tmp_path: Path) -> None:
     home = config.load(copied(run, tmp_path / "copy").parents[1])
     assert tracking.champion(home) is None
     with tracking.connected(home) as client:
-        assert str(client.get_model_version_by_alias(home.config.name, "challenger").version) == read(run, "version")["version"]
+        assert (
+            str(client.get_model_version_by_alias(home.config.name, "challenger").version)
+            == read(run, "version")["version"]
+        )
 
 
 @of_flights
 def test_flights_of_the_period_are_scored_and_watched(run: Path) -> None:
     scores = read(run, "scores")
     assert scores["prediction_id"].is_unique and scores["score"].between(0, 1).all()
-    assert scores["day"].astype(str).min() == "2013-07-01" and scores["day"].astype(str).max() == "2013-07-31"
+    assert (
+        scores["day"].astype(str).min() == "2013-07-01"
+        and scores["day"].astype(str).max() == "2013-07-31"
+    )
     assert len(read(run, "drift").frame()) > 10
     assert "roc_auc" in read(run, "realised").frame()["metric"].tolist()
 
@@ -173,11 +222,16 @@ def test_flights_of_the_period_are_scored_and_watched(run: Path) -> None:
 
 
 @of_diabetes
-def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(run: Path, tmp_path: Path) -> None:
+def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(
+    run: Path, tmp_path: Path
+) -> None:
     made = read(run, "promotion")
     assert made["promoted"] is True and "automatic" in made["by"] and made["at"]
     present = tracking.champion(config.load(copied(run, tmp_path / "copy").parents[1])) or {}
-    assert present["version"] == made["version"] and present["model_hash"] == stage.artifacts(run)["model"].content
+    assert (
+        present["version"] == made["version"]
+        and present["model_hash"] == stage.artifacts(run)["model"].content
+    )
     assert "approval is automatic" in text_of(run / "index.html").lower()
 
 
@@ -187,24 +241,45 @@ def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: 
     for file in (home / ".mlops").glob("mlops.db*"):
         file.unlink()  # as if nobody had ever decided anything
     text = (home / "mlops.yaml").read_text()
-    (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual\npeople: {approvers: [somebody-else]}"))
+    (home / "mlops.yaml").write_text(
+        text.replace(
+            "approval: automatic", "approval: manual\npeople: {approvers: [somebody-else]}"
+        )
+    )
     waits = attempt(home, "run", "--from", "deploy", "--json")
     made = json.loads(waits.stdout)
-    assert (waits.returncode, made["status"], made["stages"]["monitor"]["status"]) == (3, "waiting (approval)", "not run")
+    assert (waits.returncode, made["status"], made["stages"]["monitor"]["status"]) == (
+        3,
+        "waiting (approval)",
+        "not run",
+    )
     assert f"mlops approve {made['run']}" in waits.stderr and "Traceback" not in waits.stderr
     assert tracking.champion(config.load(home)) is None
     assert "waits for an approval" in text_of(home / "reports" / made["run"] / "index.html")
     refused = attempt(home, "approve", "--reason", "it is fit")
-    assert refused.returncode == 2 and "may not decide this" in refused.stderr and "somebody-else" in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "may not decide this" in refused.stderr
+        and "somebody-else" in refused.stderr
+    )
     (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual"))
     done = attempt(home, "approve", made["run"], "--reason", "it is <b>fit</b>")
     assert done.returncode == 0, done.stderr
     present = decisions.current(config.load(home))
-    assert present is not None and present.why == "it is <b>fit</b>" and present.by == getpass.getuser()
+    assert (
+        present is not None
+        and present.why == "it is <b>fit</b>"
+        and present.by == getpass.getuser()
+    )
     late = attempt(home, "reject", "--reason", "on second thoughts")
-    assert late.returncode == 2 and "serves already" in late.stderr and "mlops rollback" in late.stderr
+    assert (
+        late.returncode == 2 and "serves already" in late.stderr and "mlops rollback" in late.stderr
+    )
     ended = json.loads((home / "reports" / made["run"] / "manifest.json").read_text())
-    assert ended["status"] == "succeeded" and {e["status"] for e in ended["stages"].values()} == {"succeeded", "skipped"}
+    assert ended["status"] == "succeeded" and {e["status"] for e in ended["stages"].values()} == {
+        "succeeded",
+        "skipped",
+    }
     assert "it is <b>fit</b>" not in (home / "reports" / made["run"] / "index.html").read_text()
 
 
@@ -214,7 +289,11 @@ def test_what_needs_time_is_said_to_be_not_applicable(run: Path) -> None:
     assert "not applicable" in read(run, "realised").sentence.lower()
     outcomes = {v.check: v.outcome for v in read(run, "alerts")}
     assert outcomes and set(outcomes.values()) == {"not applicable"}
-    trend = next(s for s in store.read_json(run / "stages" / "explore.json")["shown"] if "time" in s["title"].lower())
+    trend = next(
+        s
+        for s in store.read_json(run / "stages" / "explore.json")["shown"]
+        if "time" in s["title"].lower()
+    )
     assert "no time column" in trend["sentence"]
 
 
@@ -222,7 +301,16 @@ def test_what_needs_time_is_said_to_be_not_applicable(run: Path) -> None:
 def test_the_same_seed_makes_the_same_again(run: Path, twin: Path) -> None:
     made = json.loads(mlops(twin, "run", "--from", "prepare", "--to", "review", "--json"))
     again, before = twin / "reports" / made["run"], contents(run)
-    assert {"features", "recipe", "trials", "judged_scores", "model", "metrics", "verdicts", "card"} <= set(contents(again))
+    assert {
+        "features",
+        "recipe",
+        "trials",
+        "judged_scores",
+        "model",
+        "metrics",
+        "verdicts",
+        "card",
+    } <= set(contents(again))
     assert contents(again).items() <= before.items()
     assert read(again, "metrics").frame().equals(read(run, "metrics").frame())
     for name in ("prepare", "train", "review"):
@@ -235,19 +323,36 @@ def test_the_same_seed_makes_the_same_again(run: Path, twin: Path) -> None:
 def papermill(books: list[Path], out: Path, home: Path) -> None:
     """As a person calls it in the notebooks' folder, one notebook after the other in one script."""
     script = "import sys, papermill\nfor book in sys.argv[2:]:\n    papermill.execute_notebook(book, sys.argv[1], progress_bar=False)"
-    done = subprocess.run([sys.executable, "-c", script, str(out), *(b.name for b in books)], cwd=books[0].parent, env=environment(home), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(out), *(b.name for b in books)],
+        cwd=books[0].parent,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def run_all(books: list[Path], out: Path, home: Path) -> None:
     """As JupyterLab does: each cell in turn, in a kernel that stands in the notebooks' folder."""
     for book in books:
-        client = NotebookClient(nbformat.read(book, as_version=4), kernel_name="python3", resources={"metadata": {"path": str(book.parent)}}, timeout=300)
+        client = NotebookClient(
+            nbformat.read(book, as_version=4),
+            kernel_name="python3",
+            resources={"metadata": {"path": str(book.parent)}},
+            timeout=300,
+        )
         nbformat.write(client.execute(env=environment(home)), out)
 
 
-@pytest.mark.parametrize(("run", "how"), [("diabetes", papermill), ("flights", run_all)], indirect=["run"])
-def test_by_hand_the_notebooks_make_the_same_into_a_draft(run: Path, how: Callable[[list[Path], Path, Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("run", "how"), [("diabetes", papermill), ("flights", run_all)], indirect=["run"]
+)
+def test_by_hand_the_notebooks_make_the_same_into_a_draft(
+    run: Path, how: Callable[[list[Path], Path, Path], None], tmp_path: Path
+) -> None:
     run = copied(run, tmp_path / "copy")
     home, before = run.parents[1], every_file(run)
     project = config.load(home)
@@ -255,11 +360,18 @@ def test_by_hand_the_notebooks_make_the_same_into_a_draft(run: Path, how: Callab
     draft = home / "reports" / "draft"
     assert contents(draft) == contents(run)
     # the diabetes' champion is this very model; a sample has none
-    assert set(read(draft, "against").frame()["verdict"]) == ({"no worse"} if how is papermill else set())
+    assert set(read(draft, "against").frame()["verdict"]) == (
+        {"no worse"} if how is papermill else set()
+    )
     said, recorded = stage.records(draft), stage.records(run)
-    for name in set(config.STAGES) - {"review", "deploy"}:  # these two speak of the champion, which the run has made
+    for name in set(config.STAGES) - {
+        "review",
+        "deploy",
+    }:  # these two speak of the champion, which the run has made
         assert said[name]["sentence"] == recorded[name]["sentence"], name
-        assert [s["sentence"] for s in said[name]["shown"]] == [s["sentence"] for s in recorded[name]["shown"]], name
+        assert [s["sentence"] for s in said[name]["shown"]] == [
+            s["sentence"] for s in recorded[name]["shown"]
+        ], name
     assert read(draft, "promotion")["promoted"] is False
     assert every_file(run) == before
     assert [p.name for p in stage.runs(home / "reports")] == [run.name]
@@ -287,18 +399,39 @@ def elsewhere(home: Path, uri: str, rows: pd.DataFrame, tmp_path: Path) -> np.nd
     bare = tmp_path / "bare"
     venv.create(bare, with_pip=False, symlinks=True)
     site = next(bare.glob("lib/python*/site-packages"))
-    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")  # an editable install's own .pth is not read there
+    (site / "libraries.pth").write_text(
+        sysconfig.get_path("purelib") + "\n"
+    )  # an editable install's own .pth is not read there
     rows.to_parquet(tmp_path / "rows.parquet", index=False)
-    words = [f"sqlite:///{home}/.mlops/mlflow.db", uri, str(tmp_path / "rows.parquet"), str(tmp_path / "answers.npy")]
-    env = {k: v for k, v in environment(home).items() if k not in {"PYTHONPATH", "MLOPS_PROJECT", "VIRTUAL_ENV"}} | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run([str(bare / "bin" / "python"), "-c", LOAD, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=180, check=False)
+    words = [
+        f"sqlite:///{home}/.mlops/mlflow.db",
+        uri,
+        str(tmp_path / "rows.parquet"),
+        str(tmp_path / "answers.npy"),
+    ]
+    env = {
+        k: v
+        for k, v in environment(home).items()
+        if k not in {"PYTHONPATH", "MLOPS_PROJECT", "VIRTUAL_ENV"}
+    } | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(
+        [str(bare / "bin" / "python"), "-c", LOAD, *words],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     answers: np.ndarray = np.load(tmp_path / "answers.npy")
     return answers
 
 
 @of_flights
-def test_without_mlops_kit_the_model_gives_the_batchs_scores_to_the_last_bit(run: Path, tmp_path: Path) -> None:
+def test_without_mlops_kit_the_model_gives_the_batchs_scores_to_the_last_bit(
+    run: Path, tmp_path: Path
+) -> None:
     run = copied(run, tmp_path / "copy")
     scores, model = read(run, "scores"), read(run, "model")
     with tracking.connected(config.load(run.parents[1])):  # mends the paths of the copy
@@ -309,19 +442,25 @@ def test_without_mlops_kit_the_model_gives_the_batchs_scores_to_the_last_bit(run
 
 
 @of_diabetes
-def test_without_mlops_kit_the_champion_gives_the_scores_of_mlops_predict(run: Path, tmp_path: Path) -> None:
+def test_without_mlops_kit_the_champion_gives_the_scores_of_mlops_predict(
+    run: Path, tmp_path: Path
+) -> None:
     run = copied(run, tmp_path / "copy")
     home = run.parents[1]
     scored = predicted(home, tmp_path)
     features = read(run, "features").set_index("patient").loc[scored["patient"]]
-    answers = elsewhere(home, "models:/diabetes@champion", features[read(run, "model")["features"]], tmp_path)
+    answers = elsewhere(
+        home, "models:/diabetes@champion", features[read(run, "model")["features"]], tmp_path
+    )
     assert np.array_equal(answers, scored["score"].to_numpy())
 
 
 def predicted(home: Path, where: Path) -> pd.DataFrame:
     """Fifty raw rows without their target, scored by the command line."""
     project = config.load(home)
-    sources.read(project).drop(columns=project.config.target).head(50).to_parquet(where / "raw.parquet", index=False)
+    sources.read(project).drop(columns=project.config.target).head(50).to_parquet(
+        where / "raw.parquet", index=False
+    )
     mlops(home, "predict", str(where / "raw.parquet"), "--out", str(where / "scored.parquet"))
     return pd.read_parquet(where / "scored.parquet")
 
@@ -341,7 +480,9 @@ def test_a_moved_project_still_opens_and_scores(run: Path, tmp_path: Path) -> No
     assert len(opened.champion().predict(pd.read_parquet(tmp_path / "raw.parquet"))) == 50
     assert opened.read("metrics").sentence == read(run, "metrics").sentence
     with sqlite3.connect(there / ".mlops" / "mlflow.db") as connection:
-        dump = [line for line in connection.iterdump() if "'Default'" not in line]  # MLflow's own experiment, which holds nothing
+        dump = [
+            line for line in connection.iterdump() if "'Default'" not in line
+        ]  # MLflow's own experiment, which holds nothing
     connection.close()
     assert not [line for line in dump if str(here) in line or str(run.parents[1]) in line]
     assert json.loads(mlops(there, "run", "--json"))["nothing_to_do"] is True
@@ -372,9 +513,18 @@ class Loads(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {k: v or "" for k, v in attrs}
         self.silent = tag if tag in {"style", "script"} else self.silent
-        named = ["src", "data", "poster", "background", "xlink:href", *(["href"] if tag in {"link", "image", "use", "base"} else [])]
+        named = [
+            "src",
+            "data",
+            "poster",
+            "background",
+            "xlink:href",
+            *(["href"] if tag in {"link", "image", "use", "base"} else []),
+        ]
         self.found += [given[n] for n in named if n in given]
-        self.found += [part.split()[0] for part in given.get("srcset", "").split(",") if part.strip()]
+        self.found += [
+            part.split()[0] for part in given.get("srcset", "").split(",") if part.strip()
+        ]
         self.styled(given.get("style", ""))
 
     def handle_endtag(self, tag: str) -> None:

@@ -16,8 +16,16 @@ from mlops_kit.results import Figure, Table
 
 def table(rows: int = 4) -> Table:
     n = range(rows)
-    data = {"day": pd.date_range("2013-07-01", periods=rows, tz="UTC"), "of.what": [f"g{i}" for i in n], "mean": [0.1 * i for i in n]}
-    data |= {"low": [0.1 * i - 0.05 for i in n], "high": [0.1 * i + 0.05 for i in n], "weight": [1 / (i + 1) for i in n]}
+    data = {
+        "day": pd.date_range("2013-07-01", periods=rows, tz="UTC"),
+        "of.what": [f"g{i}" for i in n],
+        "mean": [0.1 * i for i in n],
+    }
+    data |= {
+        "low": [0.1 * i - 0.05 for i in n],
+        "high": [0.1 * i + 0.05 for i in n],
+        "weight": [1 / (i + 1) for i in n],
+    }
     return Table("Delay <by> day", "It rose.", pd.DataFrame(data), {"mean": "minutes"})
 
 
@@ -52,7 +60,10 @@ class TestEveryShape:
 
     def test_loads_nothing(self, shape: str) -> None:
         svg = SHAPES[shape](table()).svg
-        assert set(re.findall(r"https?://[^\"' ]+", svg)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+        assert set(re.findall(r"https?://[^\"' ]+", svg)) <= {
+            "http://www.w3.org/2000/svg",
+            "http://www.w3.org/1999/xlink",
+        }
         assert "<script" not in svg and "<image" not in svg
 
     def test_draws_a_table_without_rows(self, shape: str) -> None:
@@ -60,7 +71,9 @@ class TestEveryShape:
 
     def test_draws_what_is_missing_or_infinite(self, shape: str) -> None:
         made = table()
-        holed = made.data.assign(mean=[None, float("inf"), 0.2, 0.3], low=None, **{"of.what": [None, "a", "a", "b"]})
+        holed = made.data.assign(
+            mean=[None, float("inf"), 0.2, 0.3], low=None, **{"of.what": [None, "a", "a", "b"]}
+        )
         svg = SHAPES[shape](Table(made.title, made.sentence, holed, made.units)).svg
         assert "NaN" not in svg and "Infinity" not in svg
 
@@ -74,7 +87,9 @@ def test_bars_stand_in_the_order_of_the_table_and_equal_names_keep_a_bar_each() 
     made = Table("t", "s", pd.DataFrame({"c": ["b", "a", "b"], "v": [1, 2, 3]}))
     found = [w for w in words(plots.bars(made, "c", "v")).split() if w in {"a", "b"}]
     assert found == ["b", "a", "b"]
-    assert len(re.findall(r"<path[^>]*fill=\"var\(--chart-blue", plots.bars(made, "c", "v").svg)) == 3
+    assert (
+        len(re.findall(r"<path[^>]*fill=\"var\(--chart-blue", plots.bars(made, "c", "v").svg)) == 3
+    )
 
 
 def test_a_long_line_is_thinned_and_says_so() -> None:
@@ -92,7 +107,12 @@ def test_many_bars_are_cut_and_the_figure_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("values", "kind"),
-    [(pd.Series(["2013-07-01", None]), "temporal"), (pd.Series([1, 2]), "quantitative"), (pd.Series(["a", None]), "ordinal"), (pd.Series([True, False]), "ordinal")],
+    [
+        (pd.Series(["2013-07-01", None]), "temporal"),
+        (pd.Series([1, 2]), "quantitative"),
+        (pd.Series(["a", None]), "ordinal"),
+        (pd.Series([True, False]), "ordinal"),
+    ],
 )
 def test_what_lies_along_x_is_told_from_its_values(values: Any, kind: str) -> None:
     assert plots.abscissa(values)[1] == kind

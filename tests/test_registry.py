@@ -18,7 +18,9 @@ def tests() -> Registry[int]:
 
 def test_it_reads_as_a_mapping_in_the_order_of_registration(tests: Registry[int]) -> None:
     assert dict(tests) == {"ks": 1, "chi2": 2}
-    assert list(tests) == ["ks", "chi2"] and len(tests) == 2 and "ks" in tests and "psi" not in tests
+    assert (
+        list(tests) == ["ks", "chi2"] and len(tests) == 2 and "ks" in tests and "psi" not in tests
+    )
 
 
 def test_an_unknown_name_lists_those_known(tests: Registry[int]) -> None:

@@ -10,16 +10,41 @@ import pandas as pd
 import pytest
 
 from mlops_kit import contract, results
-from mlops_kit.results import Figure, Interval, Number, Numbers, Table, Verdict, Verdicts, number, percent, plain, revive
+from mlops_kit.results import (
+    Figure,
+    Interval,
+    Number,
+    Numbers,
+    Table,
+    Verdict,
+    Verdicts,
+    number,
+    percent,
+    plain,
+    revive,
+)
 
 FRAME = pd.DataFrame({"column": ["a", "<b>"], "value": [0.5, None]})
-FAILED = Verdict("leak", "No leak", "failed", "blocks", "a column knows the target", "0.99", "0.98", "leave it out")
-PASSED = Verdict("cal", "Calibrated", "passed", "warns", "it is calibrated", diagnostics={"ece": 0.01})
+FAILED = Verdict(
+    "leak",
+    "No leak",
+    "failed",
+    "blocks",
+    "a column knows the target",
+    "0.99",
+    "0.98",
+    "leave it out",
+)
+PASSED = Verdict(
+    "cal", "Calibrated", "passed", "warns", "it is calibrated", diagnostics={"ece": 0.01}
+)
 SAMPLES = {
     "Table": Table("Drift", "One column drifted.", FRAME, {"value": "share"}, ("a note",)),
     "Interval": Interval(0.7, 0.6, 0.8),
     "Number": Number("Cost a <b>row", "$ 4.14", ("$ 4.00 – 4.30", "without a model: $ 7.04")),
-    "Numbers": Numbers("What it costs", "It costs less.", (Number("Cost a <b>row", "$ 4.14", ("less",)),)),
+    "Numbers": Numbers(
+        "What it costs", "It costs less.", (Number("Cost a <b>row", "$ 4.14", ("less",)),)
+    ),
     "Figure": Figure("Drift", "One column drifted.", "<svg/>", FRAME),
     "Verdict": FAILED,
     "Verdicts": Verdicts.of([PASSED, FAILED]),
@@ -63,8 +88,28 @@ def test_a_state_is_told_by_shape_and_word() -> None:
 
 
 def test_values_of_all_kinds_become_json() -> None:
-    given = {"n": np.int64(3), "x": np.float32(0.5), "nan": math.nan, "inf": math.inf, "nat": pd.NaT, "na": pd.NA, "at": pd.Timestamp("2013-07-01", tz="UTC"), "list": np.array([1, 2]), "yes": np.bool_(True)}
-    assert plain(given) == {"n": 3, "x": 0.5, "nan": None, "inf": None, "nat": None, "na": None, "at": "2013-07-01 00:00:00+00:00", "list": [1, 2], "yes": True}
+    given = {
+        "n": np.int64(3),
+        "x": np.float32(0.5),
+        "nan": math.nan,
+        "inf": math.inf,
+        "nat": pd.NaT,
+        "na": pd.NA,
+        "at": pd.Timestamp("2013-07-01", tz="UTC"),
+        "list": np.array([1, 2]),
+        "yes": np.bool_(True),
+    }
+    assert plain(given) == {
+        "n": 3,
+        "x": 0.5,
+        "nan": None,
+        "inf": None,
+        "nat": None,
+        "na": None,
+        "at": "2013-07-01 00:00:00+00:00",
+        "list": [1, 2],
+        "yes": True,
+    }
 
 
 def test_a_long_table_counts_what_it_leaves_out() -> None:
@@ -82,7 +127,13 @@ def test_an_interval_reads_as_one() -> None:
 
 
 def test_numbers_for_sentences() -> None:
-    assert [number(v) for v in (None, math.inf, -1234567, 0.00012, True)] == ["unknown", "infinite", "-1,234,567", "0.00012", "True"]
+    assert [number(v) for v in (None, math.inf, -1234567, 0.00012, True)] == [
+        "unknown",
+        "infinite",
+        "-1,234,567",
+        "0.00012",
+        "True",
+    ]
     assert [percent(v) for v in (1.0, 0.0004, math.nan)] == ["100 %", "0.04 %", "unknown"]
 
 

@@ -20,7 +20,11 @@ task: regression
 stages:
   first: {notebook: first.ipynb, writes: [numbers]}
 """
-CELLS = ("from mlops_kit import stage as stages\nstage = stages.open('first', seed=seed)", "stage.write('numbers', {'seed': seed})", "stage.hand_over('One number.')")
+CELLS = (
+    "from mlops_kit import stage as stages\nstage = stages.open('first', seed=seed)",
+    "stage.write('numbers', {'seed': seed})",
+    "stage.hand_over('One number.')",
+)
 
 
 @pytest.fixture
@@ -31,21 +35,33 @@ def home(tmp_path: Path) -> Path:
     (folder / "mlops.yaml").write_text(YAML)
     (folder / "t.csv").write_text("x,y\n1,2\n")
     parameters = new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]})
-    nbformat.write(new_notebook(cells=[parameters, *map(new_code_cell, CELLS)]), folder / "notebooks" / "first.ipynb")
+    nbformat.write(
+        new_notebook(cells=[parameters, *map(new_code_cell, CELLS)]),
+        folder / "notebooks" / "first.ipynb",
+    )
     return folder
 
 
 def recorded(home: Path) -> Path:
     """A run as the engine leaves one."""
     run = home / "reports" / "20240101-000000-abcd"
-    stages = {"first": {"status": "succeeded", "seconds": 3.5, "sentence": "One number."}, "train": {"status": "failed", "error": {"message": "no rows"}}, "review": {"status": "not run", "reason": "needs train"}}
-    store.write_json(run / "manifest.json", {"run": run.name, "project": "tiny", "status": "failed", "sample": 0, "stages": stages})
+    stages = {
+        "first": {"status": "succeeded", "seconds": 3.5, "sentence": "One number."},
+        "train": {"status": "failed", "error": {"message": "no rows"}},
+        "review": {"status": "not run", "reason": "needs train"},
+    }
+    store.write_json(
+        run / "manifest.json",
+        {"run": run.name, "project": "tiny", "status": "failed", "sample": 0, "stages": stages},
+    )
     made = store.write_artifact(run, "first", "numbers", {"seed": 1})
     store.write_json(run / "stages" / "first.json", {"artifacts": {"numbers": made.model_dump()}})
     return run
 
 
-def test_a_session_opens_the_project_it_stands_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_opens_the_project_it_stands_in(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(home / "notebooks")
     assert mlops_kit.open().project.root == mlops_kit.open(home).project.root == home
 
@@ -53,7 +69,10 @@ def test_a_session_opens_the_project_it_stands_in(home: Path, monkeypatch: pytes
 def test_a_run_is_started_waited_for_and_read(home: Path) -> None:
     opened = mlops_kit.open(home).run(wait=True, only="first", note="why", params={"first.seed": 7})
     table = opened.status()
-    assert table.data.set_index("stage").loc["first", ["status", "what it says"]].tolist() == ["succeeded", "One number."]
+    assert table.data.set_index("stage").loc["first", ["status", "what it says"]].tolist() == [
+        "succeeded",
+        "One number.",
+    ]
     assert opened.read("numbers") == {"seed": 7} and opened.report().is_file()
     assert store.read_json(opened.latest() / "manifest.json")["note"] == "why"
     assert opened.said().startswith("Look at reports/")
@@ -77,8 +96,22 @@ def test_one_run_at_a_time(home: Path) -> None:
 
 
 def test_options_become_the_command_lines_words() -> None:
-    assert session.words({"first": "train", "last": "review", "as_of": "2024-01-01", "force": True, "note": "", "only": None}) == ["--from", "train", "--to", "review", "--as-of", "2024-01-01", "--force"]
-    assert session.words({"params": {"train.seed": 1, "train.families": ["linear"]}}) == ["-p", "train.seed:=1", "-p", 'train.families:=["linear"]']
+    assert session.words(
+        {
+            "first": "train",
+            "last": "review",
+            "as_of": "2024-01-01",
+            "force": True,
+            "note": "",
+            "only": None,
+        }
+    ) == ["--from", "train", "--to", "review", "--as-of", "2024-01-01", "--force"]
+    assert session.words({"params": {"train.seed": 1, "train.families": ["linear"]}}) == [
+        "-p",
+        "train.seed:=1",
+        "-p",
+        'train.families:=["linear"]',
+    ]
     assert session.words({"force": False}) == []
 
 

@@ -47,13 +47,18 @@ def test_all_is_known_in_the_end_and_in_order(tmp_path: Path) -> None:
 
 def test_later_rows_are_not_there(tmp_path: Path) -> None:
     made = project(tmp_path)
-    assert sources.read(made, at("2013-01-02T00:00"))["nr"].tolist() == [1]  # a row of that very moment is later
+    assert sources.read(made, at("2013-01-02T00:00"))["nr"].tolist() == [
+        1
+    ]  # a row of that very moment is later
     assert sources.read(made, at("2013-01-02T00:00:01"))["nr"].tolist() == [1, 2]
 
 
 def test_a_label_is_known_after_its_delay(tmp_path: Path) -> None:
     made = project(tmp_path)
-    before, after = (sources.read(made, at(t))["late"].isna().tolist() for t in ("2013-01-02T23:59", "2013-01-03T00:00"))
+    before, after = (
+        sources.read(made, at(t))["late"].isna().tolist()
+        for t in ("2013-01-02T23:59", "2013-01-03T00:00")
+    )
     assert before == [False, True] and after == [False, False]
 
 
@@ -66,20 +71,28 @@ def test_a_value_is_known_by_the_column_that_says_when(tmp_path: Path) -> None:
 
 def test_a_value_is_known_after_its_delay(tmp_path: Path) -> None:
     made = project(tmp_path)
-    before, after = (sources.read(made, at(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00"))
+    before, after = (
+        sources.read(made, at(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00")
+    )
     assert before.isna().tolist() == [False, True] and after.tolist() == [10, 20]
 
 
 def test_a_value_whose_moment_is_missing_is_not_known(tmp_path: Path) -> None:
     made = project(tmp_path, csv=CSV.replace("2013-01-01 01:00", ""))
-    assert sources.read(made, at("2014-01-01T00:00"))["gate"].isna().tolist() == [True, False, False]
+    assert sources.read(made, at("2014-01-01T00:00"))["gate"].isna().tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_rows_in_order_are_not_sorted_and_ties_are(tmp_path: Path) -> None:
     tied = "nr,at,closed,gate,taxi,late\n2,2013-01-01,2013-01-01,A,1,0\n1,2013-01-01,2013-01-01,A,1,0\n"
     assert sources.read(project(tmp_path, csv=tied))["nr"].tolist() == [1, 2]
     frame = pd.DataFrame({"at": pd.to_datetime(["2013-01-01", "2013-01-01"]), "nr": ["a", "b"]})
-    assert sources.in_order(frame, ["at", "nr"]) and not sources.in_order(frame.iloc[::-1], ["at", "nr"])
+    assert sources.in_order(frame, ["at", "nr"]) and not sources.in_order(
+        frame.iloc[::-1], ["at", "nr"]
+    )
 
 
 def test_a_table_without_a_key_gets_its_position(tmp_path: Path) -> None:
@@ -90,7 +103,11 @@ def test_a_table_without_a_key_gets_its_position(tmp_path: Path) -> None:
 
 def test_the_newest_moment_knows_the_last_label(tmp_path: Path) -> None:
     made = sources.settled(project(tmp_path))
-    assert made.config.as_of == made.config.until == pd.Timestamp("2013-01-04 00:00:00.000001", tz="UTC")
+    assert (
+        made.config.as_of
+        == made.config.until
+        == pd.Timestamp("2013-01-04 00:00:00.000001", tz="UTC")
+    )
     assert sources.read(made, made.config.as_of)["late"].notna().all()
 
 
@@ -101,30 +118,37 @@ def test_a_sample_with_time_is_the_newest_stretch_thinned(tmp_path: Path) -> Non
     some = sources.thinned(given, frame, 60)
     assert len(some) == 60 and some["nr"].is_monotonic_increasing and some["nr"].iloc[-1] == 999
     assert some["at"].min() > days.max() - pd.Timedelta(days=15) and some["nr"].diff().max() <= 7
-    assert sources.thinned(given, frame, 500)["nr"].tolist() == list(range(500, 1000))  # the stretch has fewer
+    assert sources.thinned(given, frame, 500)["nr"].tolist() == list(
+        range(500, 1000)
+    )  # the stretch has fewer
     share = sources.thinned(project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
     assert len(share) == 50 and share["nr"].iloc[[0, -1]].tolist() == [0, 999]
     assert len(sources.thinned(given, frame, 0)) == len(sources.thinned(given, frame, 9999)) == 1000
 
 
-
 def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
     rows = "".join(f"{i},{int(i % 4 == 0)}\n" for i in range(200))
-    made = project(tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: binary\nid: nr\n", f"nr,late\n{rows}")
+    made = project(
+        tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: binary\nid: nr\n", f"nr,late\n{rows}"
+    )
     some = sources.thinned(made, sources.read(made), 40)
     assert len(some) == 40 and some["late"].sum() == 10
     assert some["nr"].is_monotonic_increasing and some["nr"].max() > 100
     pd.testing.assert_frame_equal(some, sources.thinned(made, sources.read(made), 40))
 
 
-@pytest.mark.parametrize("source", ["t.csv", "t.parquet", "t.xlsx", "no*.csv", "no*.parquet", "folder"])
+@pytest.mark.parametrize(
+    "source", ["t.csv", "t.parquet", "t.xlsx", "no*.csv", "no*.parquet", "folder"]
+)
 def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
     with pytest.raises(KitError, match="does not exist") as error:
         sources.read(project(tmp_path, YAML.replace("t.csv", f"'{source}'"), None))
     assert source in error.value.what and error.value.cure
 
 
-@pytest.mark.parametrize("csv", ["nr,at,closed,gate,taxi,late\n", ""], ids=["header only", "no byte"])
+@pytest.mark.parametrize(
+    "csv", ["nr,at,closed,gate,taxi,late\n", ""], ids=["header only", "no byte"]
+)
 def test_an_empty_table_is_worded(tmp_path: Path, csv: str) -> None:
     with pytest.raises(KitError, match="has no rows|cannot be read") as error:
         sources.read(project(tmp_path, csv=csv))
@@ -143,7 +167,12 @@ def test_a_column_that_went_missing_is_named(tmp_path: Path) -> None:
 
 def test_a_time_column_without_moments_is_worded(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="'at' does not hold moments: 'soon'"):
-        sources.read(project(tmp_path, csv="nr,at,closed,gate,taxi,late\n1,soon,2013-01-01,A,1,0\n2,later,2013-01-01,A,1,0\n"))
+        sources.read(
+            project(
+                tmp_path,
+                csv="nr,at,closed,gate,taxi,late\n1,soon,2013-01-01,A,1,0\n2,later,2013-01-01,A,1,0\n",
+            )
+        )
 
 
 def test_the_hour_that_the_clock_repeats_is_taken_as_the_later_one() -> None:
@@ -165,19 +194,30 @@ def test_moments_with_a_zone_keep_it() -> None:
 def test_each_kind_of_file_is_read_alike(tmp_path: Path, ending: str) -> None:
     table = pd.read_csv(__import__("io").StringIO(CSV))
     file = tmp_path / f"u.{ending}"
-    {"csv": table.to_csv, "csv.gz": table.to_csv, "parquet": table.to_parquet, "xlsx": table.to_excel}[ending](file, index=False)
+    {
+        "csv": table.to_csv,
+        "csv.gz": table.to_csv,
+        "parquet": table.to_parquet,
+        "xlsx": table.to_excel,
+    }[ending](file, index=False)
     made = project(tmp_path, YAML.replace("t.csv", file.name), None)
     assert sources.read(made)["gate"].tolist() == ["A", "B", "C"]
     assert sources.columns(made) == list(table.columns)
 
 
-def test_a_query_is_read_with_its_url_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_is_read_with_its_url_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/t.db")
     pd.DataFrame({"nr": [1, 2], "late": [0, 1]}).to_sql("t", engine, index=False)
     engine.dispose()
-    made = project(tmp_path, "name: a\nsource: {sql: SELECT * FROM t;, url: 'sqlite:///${FOLDER}/t.db'}\ntarget: late\ntask: binary\nid: nr\n", None)
+    made = project(
+        tmp_path,
+        "name: a\nsource: {sql: SELECT * FROM t;, url: 'sqlite:///${FOLDER}/t.db'}\ntarget: late\ntask: binary\nid: nr\n",
+        None,
+    )
     with pytest.raises(KitError, match="'FOLDER', which is not set"):
         sources.read(made)
     monkeypatch.setenv("FOLDER", str(tmp_path))
@@ -196,22 +236,38 @@ def test_tabs_divide_a_tsv_file(tmp_path: Path) -> None:
     assert sources.read(made).to_dict("records") == [{"nr": 1, "late": 0}]
 
 
-@pytest.mark.parametrize("csv", ["nr,at,late\n", "", "nr,at,late\n\n"], ids=["header only", "no byte", "a blank line"])
+@pytest.mark.parametrize(
+    "csv", ["nr,at,late\n", "", "nr,at,late\n\n"], ids=["header only", "no byte", "a blank line"]
+)
 def test_an_empty_table_is_refused_before_anything_runs(tmp_path: Path, csv: str) -> None:
     with pytest.raises(KitError, match="has no rows|cannot be read"):
         sources.check_columns(project(tmp_path, csv=csv))
 
 
-@pytest.mark.parametrize("text", ["\ufeffnr,late\n1,0\n", 'nr,"late"\n1,0\n', "nr,nr,late\n1,2,0\n", ",late\n1,0\n", "nr,late\n1,0,2\n"], ids=["BOM", "quoted", "twice", "no name", "ragged"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffnr,late\n1,0\n",
+        'nr,"late"\n1,0\n',
+        "nr,nr,late\n1,2,0\n",
+        ",late\n1,0\n",
+        "nr,late\n1,0,2\n",
+    ],
+    ids=["BOM", "quoted", "twice", "no name", "ragged"],
+)
 def test_a_glance_at_a_csv_file_sees_what_pandas_sees(tmp_path: Path, text: str) -> None:
     made = project(tmp_path, csv=text)
     assert sources.columns(made) == list(map(str, sources.raw(made).columns))
     assert sources.glance(made) in ([], sources.columns(made))
 
 
-@pytest.mark.parametrize(("column", "told"), [("", "holds no moment at all"), ("20130101", "holds numbers: 20130101")])
+@pytest.mark.parametrize(
+    ("column", "told"), [("", "holds no moment at all"), ("20130101", "holds numbers: 20130101")]
+)
 def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, told: str) -> None:
-    made = project(tmp_path, csv=f"nr,at,closed,gate,taxi,late\n1,{column},,A,1,0\n2,{column},,B,1,0\n")
+    made = project(
+        tmp_path, csv=f"nr,at,closed,gate,taxi,late\n1,{column},,A,1,0\n2,{column},,B,1,0\n"
+    )
     with pytest.raises(RunFailed, match=told) as error:
         sources.settled(made)
     assert "'at'" in error.value.what and error.value.cure

@@ -45,11 +45,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def piped(home: Path, monkeypatch: pytest.MonkeyPatch, name: str = "first", run: str = RUN, **given: Any) -> stages.Stage:
+def piped(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str = "first", run: str = RUN, **given: Any
+) -> stages.Stage:
     """A stage as the pipeline opens it, in its own run."""
     folder = home / "reports" / run
     if not folder.exists():
-        store.write_json(folder / "config.json", config.load(home).config.model_dump(mode="json", exclude_unset=True))
+        store.write_json(
+            folder / "config.json",
+            config.load(home).config.model_dump(mode="json", exclude_unset=True),
+        )
         store.write_json(folder / "manifest.json", {"run": run, "sample": 0, "as_of": None})
     monkeypatch.setenv("MLOPS_RUN", str(folder))
     made = stages.open(name, **given)
@@ -58,10 +63,16 @@ def piped(home: Path, monkeypatch: pytest.MonkeyPatch, name: str = "first", run:
 
 
 def files(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns)
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
 
 
-def test_a_stage_of_the_pipeline_files_what_it_did_in_its_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_of_the_pipeline_files_what_it_did_in_its_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = piped(home, monkeypatch)
     assert (stage.draft, stage.run_id) == (False, RUN)
     stage.write("numbers", {"a": [1, 2]})
@@ -70,7 +81,9 @@ def test_a_stage_of_the_pipeline_files_what_it_did_in_its_run(home: Path, monkey
     stage.hand_over("Two numbers.")
     record = stages.records(stage.run)["first"]
     assert record["done"] and record["sentence"] == "Two numbers." and record["logged"] == {"n": 2}
-    assert [(s["title"], s["sentence"], s["figure"]) for s in record["shown"]] == [("Numbers", "Two numbers.", None)]
+    assert [(s["title"], s["sentence"], s["figure"]) for s in record["shown"]] == [
+        ("Numbers", "Two numbers.", None)
+    ]
     assert store.read_json(stage.run / "artifacts" / "numbers.json") == {"a": [1, 2]}
 
 
@@ -80,31 +93,63 @@ def test_a_result_says_what_it_was_made_from(home: Path, monkeypatch: pytest.Mon
     assert stage.read("numbers") == {"a": [1, 2]}
     stage.write("total", {"total": 3})
     found = stages.artifacts(stage.run)
-    assert found["total"].made_from == {"numbers": found["numbers"].content} and found["numbers"].made_from == {}
+    assert (
+        found["total"].made_from == {"numbers": found["numbers"].content}
+        and found["numbers"].made_from == {}
+    )
 
 
-def test_a_figure_is_filed_as_an_image_of_the_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_is_filed_as_an_image_of_the_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = piped(home, monkeypatch)
     stage.show(Figure("Line", "It rises.", "<svg></svg>", pd.DataFrame({"x": [1]})))
     entry = stages.records(stage.run)["first"]["shown"][0]
-    assert entry["figure"] == "figures/first/00.svg" and (stage.run / entry["figure"]).read_text() == "<svg></svg>"
+    assert (
+        entry["figure"] == "figures/first/00.svg"
+        and (stage.run / entry["figure"]).read_text() == "<svg></svg>"
+    )
 
 
-def test_what_blocks_stops_the_stage_after_all_verdicts_are_filed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_blocks_stops_the_stage_after_all_verdicts_are_filed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = piped(home, monkeypatch)
-    found = [Verdict("a", "A", "failed", "blocks", "A is too low.", "1", "2", "raise it"), Verdict("b", "B", "failed", "warns", "B is odd."), Verdict("c", "C", "passed", "blocks", "C is well.")]
+    found = [
+        Verdict("a", "A", "failed", "blocks", "A is too low.", "1", "2", "raise it"),
+        Verdict("b", "B", "failed", "warns", "B is odd."),
+        Verdict("c", "C", "passed", "blocks", "C is well."),
+    ]
     with pytest.raises(RunFailed) as error:
         stage.verdicts(found)
-    assert (error.value.what, error.value.expected, error.value.cure) == ("A is too low.", "2", "raise it")
-    assert [v["check"] for v in json.loads((stage.run / "stages" / "first.json").read_text())["verdicts"]] == ["a", "b", "c"]
+    assert (error.value.what, error.value.expected, error.value.cure) == (
+        "A is too low.",
+        "2",
+        "raise it",
+    )
+    assert [
+        v["check"]
+        for v in json.loads((stage.run / "stages" / "first.json").read_text())["verdicts"]
+    ] == ["a", "b", "c"]
 
 
-def test_a_stage_may_go_on_though_something_blocks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    piped(home, monkeypatch).verdicts([Verdict("a", "A", "failed", "blocks", "A is too low.")], stop=False)
+def test_a_stage_may_go_on_though_something_blocks(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piped(home, monkeypatch).verdicts(
+        [Verdict("a", "A", "failed", "blocks", "A is too low.")], stop=False
+    )
 
 
-def test_a_warning_and_what_cannot_be_told_stop_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    piped(home, monkeypatch).verdicts([Verdict("a", "A", "failed", "warns", "A is odd."), Verdict("b", "B", "cannot tell", "warns", "Too few rows.")])
+def test_a_warning_and_what_cannot_be_told_stop_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piped(home, monkeypatch).verdicts(
+        [
+            Verdict("a", "A", "failed", "warns", "A is odd."),
+            Verdict("b", "B", "cannot tell", "warns", "Too few rows."),
+        ]
+    )
 
 
 def test_a_promise_not_kept_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +159,9 @@ def test_a_promise_not_kept_is_named(home: Path, monkeypatch: pytest.MonkeyPatch
     assert "done" not in stages.records(stage.run).get("first", {})
 
 
-def test_by_hand_the_latest_run_is_read_and_a_draft_written(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_hand_the_latest_run_is_read_and_a_draft_written(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     piped(home, monkeypatch, run="20240103-000000-0000").write("numbers", {"a": [0]})
     recorded = piped(home, monkeypatch)
     recorded.write("numbers", {"a": [1, 2]})
@@ -132,14 +179,18 @@ def test_by_hand_the_latest_run_is_read_and_a_draft_written(home: Path, monkeypa
     assert "draft/artifacts/total.json" in after and "draft/alerts.jsonl" in after
 
 
-def test_a_draft_of_an_earlier_stage_is_read_before_the_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draft_of_an_earlier_stage_is_read_before_the_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recorded = piped(home, monkeypatch)
     recorded.write("numbers", {"a": [1, 2]})
     stages.open("first").write("numbers", {"a": [5]})
     assert stages.open("second").read("numbers") == {"a": [5]}
 
 
-def test_a_run_newer_than_the_draft_is_read_before_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_newer_than_the_draft_is_read_before_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stages.open("first").write("numbers", {"a": [5]})
     recorded = piped(home, monkeypatch)
     recorded.write("numbers", {"a": [1, 2]})
@@ -148,7 +199,9 @@ def test_a_run_newer_than_the_draft_is_read_before_it(home: Path, monkeypatch: p
     assert stages.open("second").read("numbers") == {"a": [1, 2]}
 
 
-def test_a_sample_by_hand_does_not_read_a_whole_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_by_hand_does_not_read_a_whole_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     piped(home, monkeypatch).write("numbers", {"a": [1, 2]})
     with pytest.raises(KitError, match="'numbers' cannot be read: there is no run yet"):
         stages.open("second", sample=2).read("numbers")
@@ -174,7 +227,9 @@ def test_an_unknown_stage_names_the_nearest(home: Path) -> None:
     assert error.value.expected.startswith("'first'")
 
 
-def test_a_run_keeps_its_config_though_mlops_yaml_is_edited(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_keeps_its_config_though_mlops_yaml_is_edited(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     piped(home, monkeypatch)
     (home / "mlops.yaml").write_text(YAML + "seed: 7\n")
     assert piped(home, monkeypatch).seed == 0 and stages.open("first").seed == 7
@@ -182,7 +237,12 @@ def test_a_run_keeps_its_config_though_mlops_yaml_is_edited(home: Path, monkeypa
 
 def test_parameters_stand_over_the_config_and_empty_ones_do_not(home: Path) -> None:
     laid = stages.open("first", as_of="2024-01-02", until="", sample=0, seed=5)
-    assert (str(laid.as_of), str(laid.until), laid.sample, laid.seed) == ("2024-01-02 00:00:00+00:00", "2024-01-04 00:00:00+00:00", 0, 5)
+    assert (str(laid.as_of), str(laid.until), laid.sample, laid.seed) == (
+        "2024-01-02 00:00:00+00:00",
+        "2024-01-04 00:00:00+00:00",
+        0,
+        5,
+    )
 
 
 def test_a_wrong_parameter_is_worded(home: Path) -> None:
@@ -196,31 +256,47 @@ def test_the_source_is_seen_as_of_the_moment_or_of_another(home: Path) -> None:
     assert stage.source(stage.until)["k"].tolist() == [1, 2, 3]
 
 
-def test_a_contract_is_inferred_once_and_a_broken_one_is_reported_before_it_stops(home: Path) -> None:
+def test_a_contract_is_inferred_once_and_a_broken_one_is_reported_before_it_stops(
+    home: Path,
+) -> None:
     stage = stages.open("first")
     report, good, bad = stage.check_contract(stage.source())
     assert (len(good), len(bad), report.broken) == (2, 0, False)
     text = (home / "contract.yaml").read_text()
     with pytest.raises(RunFailed, match="the column 'y' is gone"):
         stage.check_contract(stage.source().drop(columns="y"))
-    assert isinstance(stage.read("contract_report"), contract.Report) and stage.read("contract_report").broken
+    assert (
+        isinstance(stage.read("contract_report"), contract.Report)
+        and stage.read("contract_report").broken
+    )
     assert (home / "contract.yaml").read_text() == text
 
 
-def test_alerts_go_to_the_projects_file_and_a_drafts_to_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alerts_go_to_the_projects_file_and_a_drafts_to_its_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert piped(home, monkeypatch).alerts_file == home / "reports" / "alerts.jsonl"
     assert stages.open("first").alerts_file == home / "reports" / "draft" / "alerts.jsonl"
 
 
-def test_a_cell_that_is_run_again_replaces_what_it_showed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_is_run_again_replaces_what_it_showed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = piped(home, monkeypatch)
     for sentence in ("One.", "Two."):
         stage.show(Table("T", sentence, TABLE.data))
         stage.show(Figure("T", sentence, f"<svg>{sentence}</svg>", TABLE.data))
-        stage.verdicts([Verdict("a", "A", "passed", "blocks", sentence), Verdict("b", "B", "passed", "blocks", sentence)])
+        stage.verdicts(
+            [
+                Verdict("a", "A", "passed", "blocks", sentence),
+                Verdict("b", "B", "passed", "blocks", sentence),
+            ]
+        )
     assert [e["sentence"] for e in stage.record["shown"]] == ["Two.", "Two."]
     assert [v["sentence"] for v in stage.record["verdicts"]] == ["Two.", "Two."]
-    assert [p.read_text() for p in (stage.run / "figures" / "first").iterdir()] == ["<svg>Two.</svg>"]
+    assert [p.read_text() for p in (stage.run / "figures" / "first").iterdir()] == [
+        "<svg>Two.</svg>"
+    ]
 
 
 def test_a_sample_goes_on_whatever_blocks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,13 +310,22 @@ def test_a_sample_goes_on_whatever_blocks(home: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_handle_says_where_it_stands(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "first · draft · as of 2024-01-03, until 2024-01-04 · <b>sample of 1,000 rows</b>" in stages.open("first", sample=1000)._repr_html_()
+    assert (
+        "first · draft · as of 2024-01-03, until 2024-01-04 · <b>sample of 1,000 rows</b>"
+        in stages.open("first", sample=1000)._repr_html_()
+    )
     assert f"run {RUN}" in piped(home, monkeypatch)._repr_html_()
 
 
-def test_runs_are_told_the_newest_first_and_drafts_are_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_told_the_newest_first_and_drafts_are_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert stages.runs(home / "reports") == []
     for run in ("20240101-000000-ffff", RUN, "20230101-000000-0000"):
         piped(home, monkeypatch, run=run)
     stages.open("first").log(n=1)
-    assert [p.name for p in stages.runs(home / "reports")] == [RUN, "20240101-000000-ffff", "20230101-000000-0000"]
+    assert [p.name for p in stages.runs(home / "reports")] == [
+        RUN,
+        "20240101-000000-ffff",
+        "20230101-000000-0000",
+    ]

@@ -11,8 +11,20 @@ from mlops_kit import store
 from mlops_kit.errors import KitError, RunFailed
 from mlops_kit.results import Table
 
-FRAME = pd.DataFrame({"a": [1, 2, 3], "t": ["x", None, "z"], "at": pd.to_datetime(["2013-01-01", None, "2013-01-03"], utc=True)})
-VALUES = {"table": FRAME, "result": Table("T", "S.", FRAME[["a"]]), "dict": {"a": [1, None], "b": {"c": 0.5}}, "text": "# A card", "page": "<p>A card</p>"}
+FRAME = pd.DataFrame(
+    {
+        "a": [1, 2, 3],
+        "t": ["x", None, "z"],
+        "at": pd.to_datetime(["2013-01-01", None, "2013-01-03"], utc=True),
+    }
+)
+VALUES = {
+    "table": FRAME,
+    "result": Table("T", "S.", FRAME[["a"]]),
+    "dict": {"a": [1, None], "b": {"c": 0.5}},
+    "text": "# A card",
+    "page": "<p>A card</p>",
+}
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -34,7 +46,9 @@ def test_a_page_is_html_and_a_text_markdown(tmp_path: Path) -> None:
     assert store.write_artifact(tmp_path, "s", "text", VALUES["text"]).path == "artifacts/text.md"
 
 
-@pytest.mark.parametrize("change", [lambda p: p.unlink(), lambda p: p.write_bytes(b"x")], ids=["gone", "damaged"])
+@pytest.mark.parametrize(
+    "change", [lambda p: p.unlink(), lambda p: p.write_bytes(b"x")], ids=["gone", "damaged"]
+)
 def test_a_gone_or_damaged_artifact_names_the_cure(tmp_path: Path, change: object) -> None:
     made = store.write_artifact(tmp_path, "train", "recipe", {"a": 1})
     change(tmp_path / made.path)  # type: ignore[operator]
@@ -47,7 +61,10 @@ def test_what_is_volatile_is_not_part_of_the_content(tmp_path: Path) -> None:
     one = store.write_artifact(tmp_path / "1", "s", "t", FRAME, volatile=["t"])
     two = store.write_artifact(tmp_path / "2", "s", "t", FRAME.assign(t="other"), volatile=["t"])
     assert one.content == two.content and one.sha256 != two.sha256
-    left, right = (store.write_artifact(tmp_path / n, "s", "d", {"a": 1, "took": s}, volatile=["took"]) for n, s in (("1", 3), ("2", 4)))
+    left, right = (
+        store.write_artifact(tmp_path / n, "s", "d", {"a": 1, "took": s}, volatile=["took"])
+        for n, s in (("1", 3), ("2", 4))
+    )
     assert left.content == right.content
 
 
@@ -68,7 +85,12 @@ def test_the_hash_sees_values_order_and_names_and_takes_missing_as_one() -> None
     assert store.table_hash(FRAME.copy()) == base
     assert store.table_hash(FRAME.assign(t=["x", float("nan"), "z"])) == base
     assert store.table_hash(FRAME.assign(t=FRAME["t"].astype("category"))) == base
-    changed = [FRAME.assign(a=[1, 2, 4]), FRAME.iloc[::-1], FRAME.rename(columns={"a": "b"}), FRAME.head(2)]
+    changed = [
+        FRAME.assign(a=[1, 2, 4]),
+        FRAME.iloc[::-1],
+        FRAME.rename(columns={"a": "b"}),
+        FRAME.head(2),
+    ]
     assert base not in {store.table_hash(f) for f in changed}
 
 

@@ -20,22 +20,41 @@ from mlops_kit.trace import MAIN, Imports
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been used yet."""
-    for name, empty in {"files": {}, "settings": set(), "named": set(), "listings": {}, "unknowable": set(), "written": set(), "overheard": set(), "imports": Imports()}.items():
+    for name, empty in {
+        "files": {},
+        "settings": set(),
+        "named": set(),
+        "listings": {},
+        "unknowable": set(),
+        "written": set(),
+        "overheard": set(),
+        "imports": Imports(),
+    }.items():
         monkeypatch.setattr(trace, name, empty)
 
 
 def test_only_what_the_notebook_leads_to_is_reached_with_whoever_imported_it() -> None:
-    found = Imports({MAIN: {"a"}, "a": {"b.c"}, "b.c": {"d"}, "elsewhere": {"far"}}, frozenset({"elsewhere"})).reached()
+    found = Imports(
+        {MAIN: {"a"}, "a": {"b.c"}, "b.c": {"d"}, "elsewhere": {"far"}}, frozenset({"elsewhere"})
+    ).reached()
     assert found == {MAIN: "", "a": MAIN, "b.c": "a", "b": "a", "d": "b.c"}
 
 
 def test_what_the_kernel_imports_for_itself_is_not_the_notebooks() -> None:
-    assert "debugger" not in Imports({MAIN: {"IPython.display"}, "IPython.display": {"debugger"}}).reached()
+    assert (
+        "debugger"
+        not in Imports({MAIN: {"IPython.display"}, "IPython.display": {"debugger"}}).reached()
+    )
 
 
 def test_code_that_stands_in_no_module_is_a_root() -> None:
     assert "json" in Imports({"features_of_a_project": {"json"}}, frozenset({"json"})).reached()
-    assert "json" not in Imports({"features_of_a_project": {"json"}}, frozenset({"features_of_a_project"})).reached()
+    assert (
+        "json"
+        not in Imports(
+            {"features_of_a_project": {"json"}}, frozenset({"features_of_a_project"})
+        ).reached()
+    )
 
 
 def test_what_came_in_without_an_import_statement_is_laid_to_whoever_was_loading() -> None:
@@ -65,13 +84,42 @@ print(sorted(found["packages"]), found["edited"])
 
 def test_each_kind_of_import_is_recorded(tmp_path: Path) -> None:
     (tmp_path / "pkg").mkdir()
-    files = {"early.py": "import before", "before.py": "", "outer.py": "import before\ndef lazy():\n    import late, yaml\ndef never():\n    import unused", "late.py": "", "unused.py": "", "named.py": "", "pkg/__init__.py": "", "pkg/inner.py": "from . import other", "pkg/other.py": ""}
+    files = {
+        "early.py": "import before",
+        "before.py": "",
+        "outer.py": "import before\ndef lazy():\n    import late, yaml\ndef never():\n    import unused",
+        "late.py": "",
+        "unused.py": "",
+        "named.py": "",
+        "pkg/__init__.py": "",
+        "pkg/inner.py": "from . import other",
+        "pkg/other.py": "",
+    }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=tmp_path, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     modules, packages = done.stdout.splitlines()
-    assert modules == str([("__init__.py", ""), ("before.py", "outer.py"), ("inner.py", ""), ("late.py", "outer.py"), ("named.py", ""), ("other.py", "inner.py"), ("outer.py", "")])
-    assert packages == "['pyyaml'] []"  # the one before the notebook began does not count, nor what it imported alone
+    assert modules == str(
+        [
+            ("__init__.py", ""),
+            ("before.py", "outer.py"),
+            ("inner.py", ""),
+            ("late.py", "outer.py"),
+            ("named.py", ""),
+            ("other.py", "inner.py"),
+            ("outer.py", ""),
+        ]
+    )
+    assert (
+        packages == "['pyyaml'] []"
+    )  # the one before the notebook began does not count, nor what it imported alone
 
 
 def test_files_of_a_folder_and_a_pattern_are_noted_with_size_and_time(tmp_path: Path) -> None:
@@ -80,7 +128,11 @@ def test_files_of_a_folder_and_a_pattern_are_noted_with_size_and_time(tmp_path: 
     os.utime(tmp_path / "a.csv", ns=(5, 5))
     trace.file(tmp_path / "*.csv")
     a, b = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
-    assert trace.listings == {str(tmp_path / "*.csv"): [a, b]} and trace.files[a] == (5, 5) and set(trace.files) == {a, b}
+    assert (
+        trace.listings == {str(tmp_path / "*.csv"): [a, b]}
+        and trace.files[a] == (5, 5)
+        and set(trace.files) == {a, b}
+    )
     trace.file(tmp_path)
     assert len(trace.listings[str(tmp_path)]) == 3
     (tmp_path / "a.csv").write_text("longer text")
@@ -89,18 +141,24 @@ def test_files_of_a_folder_and_a_pattern_are_noted_with_size_and_time(tmp_path: 
 
 
 def test_a_setting_counts_when_it_is_read_and_checks_do_not_read() -> None:
-    held = config.validated({"name": "t", "source": "t.csv", "target": "y", "task": "regression"}, "here")
+    held = config.validated(
+        {"name": "t", "source": "t.csv", "target": "y", "task": "regression"}, "here"
+    )
     assert not trace.settings
     assert held.train.trials
     assert trace.settings == {("Config", "train"), ("Train", "trials")}
 
 
-def test_versions_are_those_of_the_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_are_those_of_the_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "My_Own.Thing-2.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     found = trace.versions()
     assert found["my-own-thing"] == "2.0"
-    assert {n: found[n] for n in ("pandas", "pyyaml", "scikit-learn")} == {n: version(n) for n in ("pandas", "pyyaml", "scikit-learn")}
+    assert {n: found[n] for n in ("pandas", "pyyaml", "scikit-learn")} == {
+        n: version(n) for n in ("pandas", "pyyaml", "scikit-learn")
+    }
 
 
 def test_own_is_what_is_neither_pythons_nor_installed(tmp_path: Path) -> None:
@@ -108,7 +166,9 @@ def test_own_is_what_is_neither_pythons_nor_installed(tmp_path: Path) -> None:
     assert not trace.own(json.__file__) and not trace.own(nbformat.__file__)
 
 
-def test_a_module_written_after_it_may_have_been_imported_is_edited_whatever_time_it_bears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_written_after_it_may_have_been_imported_is_edited_whatever_time_it_bears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "aged.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     __import__("aged")
@@ -122,7 +182,9 @@ def test_a_module_written_after_it_may_have_been_imported_is_edited_whatever_tim
     assert trace.report()["edited"] == [str(tmp_path / "aged.py")]
 
 
-def test_what_a_step_from_the_cache_used_counts_again_though_it_is_not_imported_now(tmp_path: Path) -> None:
+def test_what_a_step_from_the_cache_used_counts_again_though_it_is_not_imported_now(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "a.csv").write_text("x")
 
     def step() -> int:
@@ -153,11 +215,24 @@ def test_a_step_that_fails_leaves_what_was_used_before() -> None:
 
 def test_in_a_notebook_run_by_hand_all_that_is_in_memory_counts() -> None:
     found = trace.report(exact=False)
-    assert found["packages"]["pytest"] == version("pytest") and str(Path(trace.__file__)) in found["modules"]
+    assert (
+        found["packages"]["pytest"] == version("pytest")
+        and str(Path(trace.__file__)) in found["modules"]
+    )
 
 
-def test_files_of_the_project_that_python_opens_are_noted_and_what_is_written_is_not(tmp_path: Path) -> None:
-    for name in ("data/raw.csv", "reports/r/out.json", ".mlops/cache.json", "mlops.yaml", "own.py", "book.ipynb", "state.txt"):
+def test_files_of_the_project_that_python_opens_are_noted_and_what_is_written_is_not(
+    tmp_path: Path,
+) -> None:
+    for name in (
+        "data/raw.csv",
+        "reports/r/out.json",
+        ".mlops/cache.json",
+        "mlops.yaml",
+        "own.py",
+        "book.ipynb",
+        "state.txt",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("a,b\n1,2\n")
     elsewhere = tmp_path.parent / f"{tmp_path.name}.csv"
@@ -174,4 +249,6 @@ def test_files_of_the_project_that_python_opens_are_noted_and_what_is_written_is
         (tmp_path / "made.json").read_text()
     finally:
         trace.watched[:] = [str(tmp_path / "nothing" / ""), str(tmp_path / "nothing")]
-    assert [f for f in trace.report()["files"] if Path(f).is_relative_to(tmp_path)] == [str(tmp_path / "data" / "raw.csv")]
+    assert [f for f in trace.report()["files"] if Path(f).is_relative_to(tmp_path)] == [
+        str(tmp_path / "data" / "raw.csv")
+    ]

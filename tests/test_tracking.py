@@ -41,8 +41,13 @@ def saved(project: config.Project) -> tuple[dict[str, str], LinearRegression]:
 
     x, y = data()
     model = LinearRegression().fit(x, y)
-    with tracking.connected(project) as client, mlflow.start_run(experiment_id=tracking.experiment(project, client)):
-        return tracking.save_model(client, project, "model", model, x.head(3), {"threshold": None}), model
+    with (
+        tracking.connected(project) as client,
+        mlflow.start_run(experiment_id=tracking.experiment(project, client)),
+    ):
+        return tracking.save_model(
+            client, project, "model", model, x.head(3), {"threshold": None}
+        ), model
 
 
 def test_the_same_fit_has_one_hash_and_another_fit_another(tmp_path: Path) -> None:
@@ -85,10 +90,16 @@ def test_a_moved_project_still_loads_its_model(project: config.Project) -> None:
 def registered(project: config.Project, review: str = "passed", sample: str = "0") -> str:
     record, _ = saved(project)
     with tracking.connected(project) as client:
-        told = dict.fromkeys(tracking.FACTS, "")  # what a review records; these tests read only some of it
-        version = tracking.new_version(client, project, record, {**told, "review": review, "sample": sample, **record})
+        told = dict.fromkeys(
+            tracking.FACTS, ""
+        )  # what a review records; these tests read only some of it
+        version = tracking.new_version(
+            client, project, record, {**told, "review": review, "sample": sample, **record}
+        )
     if review == "passed" and sample == "0":
-        decisions.say(project, tracking.facts_of(project, version), "approved", "somebody", "it is fit")
+        decisions.say(
+            project, tracking.facts_of(project, version), "approved", "somebody", "it is fit"
+        )
     return version
 
 
@@ -97,7 +108,9 @@ def alias(project: config.Project) -> str:
         return str(client.get_model_version_by_alias(project.config.name, "champion").version)
 
 
-def test_an_alias_moved_by_hand_moves_no_champion_and_is_set_right_again(project: config.Project) -> None:
+def test_an_alias_moved_by_hand_moves_no_champion_and_is_set_right_again(
+    project: config.Project,
+) -> None:
     first, second = registered(project), registered(project)
     tracking.promote(project, first, "me", "why")
     with tracking.connected(project) as client:
@@ -129,7 +142,9 @@ def test_a_version_that_no_review_registered_is_worded(project: config.Project) 
         tracking.promote(project, "99", "me", "why")
 
 
-def test_a_version_that_failed_its_review_or_is_a_sample_is_not_promoted(project: config.Project) -> None:
+def test_a_version_that_failed_its_review_or_is_a_sample_is_not_promoted(
+    project: config.Project,
+) -> None:
     with pytest.raises(RunFailed, match="did not pass"):
         tracking.promote(project, registered(project, review="failed"), "me", "why")
     with pytest.raises(RunFailed, match="sample of 50 rows"):
@@ -162,55 +177,105 @@ JUNE = "2013-06-01 00:00:00+00:00"
         ("2013-05-15", "2013-07-01", None, "has learnt from some"),
     ],
 )
-def test_a_champion_answers_by_a_model_that_has_not_seen_the_rows(first: str, known: str, answers: str | None, how: str) -> None:
+def test_a_champion_answers_by_a_model_that_has_not_seen_the_rows(
+    first: str, known: str, answers: str | None, how: str
+) -> None:
     stage = SimpleNamespace(config=SimpleNamespace(time="m"))
-    present = {"uri": "final", "as_of": f"{known} 00:00:00+00:00", "judged": json.dumps({"uri": "judged", "from": JUNE, "rows": ""})}
-    model, said = tracking.unseen(stage, present, pd.DataFrame({"m": pd.to_datetime([first, "2013-07-20"], utc=True)}))  # type: ignore[arg-type]
+    present = {
+        "uri": "final",
+        "as_of": f"{known} 00:00:00+00:00",
+        "judged": json.dumps({"uri": "judged", "from": JUNE, "rows": ""}),
+    }
+    model, said = tracking.unseen(
+        stage, present, pd.DataFrame({"m": pd.to_datetime([first, "2013-07-20"], utc=True)})
+    )  # type: ignore[arg-type]
     assert (model or {}).get("uri") == answers and how in said
 
 
 def test_without_time_the_rows_put_aside_must_be_the_same(project: config.Project) -> None:
     stage = SimpleNamespace(config=project.config, project=project)
     rows = pd.DataFrame({"row_id": [3, 1, 2]})
-    present = {"uri": "final", "as_of": "None", "judged": json.dumps({"uri": "judged", "from": "", "rows": tracking.rows_hash(stage, rows)})}  # type: ignore[arg-type]
+    present = {
+        "uri": "final",
+        "as_of": "None",
+        "judged": json.dumps(
+            {"uri": "judged", "from": "", "rows": tracking.rows_hash(stage, rows)}
+        ),
+    }  # type: ignore[arg-type]
     assert (tracking.unseen(stage, present, rows.iloc[::-1])[0] or {})["uri"] == "judged"  # type: ignore[arg-type]
     assert tracking.unseen(stage, present, rows.head(2))[0] is None  # type: ignore[arg-type]
 
 
 def test_what_of_a_search_gets_a_run_of_its_own() -> None:
-    trials = pd.DataFrame({"trial": [1, 2, 3, 4], "family": ["a", "b", "a", "b"], "score": [0.5, 0.4, 0.3, 0.2], "state": ["finished", "finished", "finished", "stopped early"], "parameters": ""})
+    trials = pd.DataFrame(
+        {
+            "trial": [1, 2, 3, 4],
+            "family": ["a", "b", "a", "b"],
+            "score": [0.5, 0.4, 0.3, 0.2],
+            "state": ["finished", "finished", "finished", "stopped early"],
+            "parameters": "",
+        }
+    )
     found = list(tracking.notable(trials, {"baselines": {"constant": 0.9}, "less_is_better": True}))
-    assert [(n, s) for n, _, s in found] == [("baseline constant", 0.9), ("best b", 0.4), ("best a", 0.3)]
+    assert [(n, s) for n, _, s in found] == [
+        ("baseline constant", 0.9),
+        ("best b", 0.4),
+        ("best a", 0.3),
+    ]
 
 
 def test_four_processes_may_open_a_fresh_store_at_once(project: config.Project) -> None:
     code = "from mlops_kit import config, tracking\nwith tracking.connected(config.load()) as c: print(len(c.search_experiments()))"
-    started = [subprocess.Popen([sys.executable, "-c", code], cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=project.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
     ended = [(p.communicate(timeout=180), p.returncode) for p in started]
     assert [code for _, code in ended] == [0] * 4, ended
     assert {out.strip() for (out, _), _ in ended} == {"2"}  # ours and MLflow's Default
 
 
-def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported(project: config.Project) -> None:
+def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported(
+    project: config.Project,
+) -> None:
     import mlflow
 
     x, y = data()
     binary = config.Project(project.root, project.config.model_copy(update={"task": "binary"}))
     model = LogisticRegression().fit(x, y > y.mean())
-    with tracking.connected(binary) as client, mlflow.start_run(experiment_id=tracking.experiment(binary, client)):
+    with (
+        tracking.connected(binary) as client,
+        mlflow.start_run(experiment_id=tracking.experiment(binary, client)),
+    ):
         record = tracking.save_model(client, binary, "model", model, x.head(3), {"threshold": 0.5})
         folder = tracking.model_file(client, record["uri"]).parent
     x.to_parquet(project.root / "x.parquet")
     code = "import sys, mlflow, pandas as pd, numpy as np\nnp.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.read_parquet(sys.argv[2])))\nassert 'mlops_kit' not in sys.modules"
     out = project.root / "p.npy"
-    subprocess.run([sys.executable, "-c", code, str(folder), str(project.root / "x.parquet"), str(out)], cwd="/", check=True, timeout=180, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(project.root / "x.parquet"), str(out)],
+        cwd="/",
+        check=True,
+        timeout=180,
+        capture_output=True,
+    )
     assert np.array_equal(np.load(out), model.predict_proba(x))
 
 
 def test_a_later_review_renews_a_version_until_it_has_served(project: config.Project) -> None:
     record, _ = saved(project)
     stage = Stage("review", project, project.reports / "20240101-000000-abcd", draft=False)
-    stage.write("model", {**record, "judged": record, "features": ["a", "b"], "threshold": None}, record=True)
+    stage.write(
+        "model",
+        {**record, "judged": record, "features": ["a", "b"], "threshold": None},
+        record=True,
+    )
     stage.write("judged_scores", pd.DataFrame({"row_id": range(3), "score": 0.5}))
 
     def reviewed(card: str, *verdicts: Verdict) -> dict[str, str]:
@@ -219,9 +284,17 @@ def test_a_later_review_renews_a_version_until_it_has_served(project: config.Pro
 
     first = reviewed("no owner")
     decisions.say(project, first, "approved", "ann", "fit")
-    blocked = reviewed("an owner", Verdict("owner", "An owner", "failed", "blocks", "Nobody owns it."))
-    assert blocked["version"] == first["version"] and blocked["evidence_hash"] != first["evidence_hash"]
-    assert (blocked["review"], blocked["author"]) == ("failed", first["author"]) and decisions.opinion(project, blocked) is None
+    blocked = reviewed(
+        "an owner", Verdict("owner", "An owner", "failed", "blocks", "Nobody owns it.")
+    )
+    assert (
+        blocked["version"] == first["version"]
+        and blocked["evidence_hash"] != first["evidence_hash"]
+    )
+    assert (blocked["review"], blocked["author"]) == (
+        "failed",
+        first["author"],
+    ) and decisions.opinion(project, blocked) is None
     third = reviewed("another owner")
     decisions.say(project, third, "approved", "ann", "fit now")
     tracking.promote(project, third["version"], "ann", "fit now")

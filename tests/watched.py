@@ -36,7 +36,9 @@ cost: {false_alarm: 1, miss: 2, unit: $}
 review: {draws: 100}
 retrain: {labels: 100}
 """
-STILL = YAML.replace("retrain: {labels: 100}", "retrain: {labels: 100, on_fall: false, on_gap: false}")  # it watches, and makes no new model
+STILL = YAML.replace(
+    "retrain: {labels: 100}", "retrain: {labels: 100, on_fall: false, on_gap: false}"
+)  # it watches, and makes no new model
 FEATURES = ["a", "b", "c"]
 RUN = "20240131-000000-aaaa"
 DAYS, TURN, EACH = 60, 40, 40  # days in all, the day on which the world turns, rows a day
@@ -50,7 +52,16 @@ def rows() -> pd.DataFrame:
     a, b = rng.normal(size=count), rng.normal(size=count)
     chance = 1 / (1 + np.exp(-2 * np.where(day < TURN, a, -a)))
     at = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(count) * (1440 / EACH), unit="min")
-    return pd.DataFrame({"k": np.arange(count), "at": at, "a": a, "b": b, "c": rng.choice(["x", "y", "z"], count), "y": (rng.random(count) < chance).astype(int)})
+    return pd.DataFrame(
+        {
+            "k": np.arange(count),
+            "at": at,
+            "a": a,
+            "b": b,
+            "c": rng.choice(["x", "y", "z"], count),
+            "y": (rng.random(count) < chance).astype(int),
+        }
+    )
 
 
 def build(home: Path, yaml: str = YAML) -> config.Project:
@@ -69,12 +80,21 @@ def build(home: Path, yaml: str = YAML) -> config.Project:
     part = np.where(known["at"] >= known["at"].max() - pd.Timedelta(days=10), "test", "train")
     labelled = known.assign(part=part)[known["y"].notna()].reset_index(drop=True)
     train, test = labelled[labelled["part"] == "train"], labelled[labelled["part"] == "test"]
-    model = make_pipeline(TableVectorizer(), StandardScaler(), LogisticRegression()).fit(train[FEATURES], train["y"])
+    model = make_pipeline(TableVectorizer(), StandardScaler(), LogisticRegression()).fit(
+        train[FEATURES], train["y"]
+    )
     scores = model.predict_proba(test[FEATURES])[:, 1]
     stage = Stage("review", project, project.reports / RUN, draft=False)
     stage.write("features", labelled)
     stage.write("judged_scores", test[["k", "at", "y"]].assign(score=scores))
-    stage.write("metrics", Table("Quality", "It is.", pd.DataFrame([{"metric": "roc_auc", "value": 0.87, "low": 0.84, "high": 0.90}])))
+    stage.write(
+        "metrics",
+        Table(
+            "Quality",
+            "It is.",
+            pd.DataFrame([{"metric": "roc_auc", "value": 0.87, "low": 0.84, "high": 0.90}]),
+        ),
+    )
     register(project, model, test)
     return project
 
@@ -85,11 +105,25 @@ def register(project: config.Project, model: Any, test: pd.DataFrame) -> None:
 
     with tracking.connected(project) as client:
         with mlflow.start_run(experiment_id=tracking.experiment(project, client)):
-            record = tracking.save_model(client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4})
+            record = tracking.save_model(
+                client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4}
+            )
         judged = {**record, "from": str(test["at"].min()), "rows": ""}
-        facts = {"features": json.dumps(FEATURES), "threshold": "0.4", "sample": "0", "run": RUN, "as_of": "2024-01-31 00:00:00+00:00", "judged": json.dumps(judged), "evidence_hash": "e", "author": "the fixture", "review": "passed"}
+        facts = {
+            "features": json.dumps(FEATURES),
+            "threshold": "0.4",
+            "sample": "0",
+            "run": RUN,
+            "as_of": "2024-01-31 00:00:00+00:00",
+            "judged": json.dumps(judged),
+            "evidence_hash": "e",
+            "author": "the fixture",
+            "review": "passed",
+        }
         tracking.new_version(client, project, record, {**record, **facts})
-    decisions.say(project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with")
+    decisions.say(
+        project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with"
+    )
     tracking.promote(project, "1", "the fixture", "to begin with")
 
 
@@ -101,5 +135,15 @@ def every(project: config.Project, table: Any) -> list[Any]:
 def picture(project: config.Project) -> dict[str, Any]:
     """All that a watch leaves, without clocks of the wall."""
     clocks = {"at", "id"}
-    plain = {t.__tablename__: [{c.key: getattr(r, c.key) for c in sa.inspect(t).columns if c.key not in clocks} for r in every(project, t)] for t in (Label, Window, Incident, Retraining)}
-    return {**plain, "predictions": [(p.id, p.score, p.at) for p in every(project, Prediction)], "watch": [(w.since, w.upto) for w in every(project, Watch)]}
+    plain = {
+        t.__tablename__: [
+            {c.key: getattr(r, c.key) for c in sa.inspect(t).columns if c.key not in clocks}
+            for r in every(project, t)
+        ]
+        for t in (Label, Window, Incident, Retraining)
+    }
+    return {
+        **plain,
+        "predictions": [(p.id, p.score, p.at) for p in every(project, Prediction)],
+        "watch": [(w.since, w.upto) for w in every(project, Watch)],
+    }

@@ -30,6 +30,10 @@ def twin(name: str, project: Project, file: Path, **asked: str) -> str:
     from mlops_kit.dashboards import theme
 
     if name not in PAGES:
-        raise KitError(f"there is no dashboard {name!r}", nearest(name, PAGES), "mlops report --dashboard review")
+        raise KitError(
+            f"there is no dashboard {name!r}",
+            nearest(name, PAGES),
+            "mlops report --dashboard review",
+        )
     body = import_module(f"mlops_kit.dashboards.{name}").page(project, file, **asked)
     return theme.part("document", "document", f"{PAGES[name]}: {project.config.name}", body)

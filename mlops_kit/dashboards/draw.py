@@ -56,17 +56,31 @@ class Frame(NamedTuple):
 
     def x(self, value: float) -> float:
         """How far to the right a number stands, in pixels."""
-        return self.left + (value - self.first) / (self.last - self.first or 1) * (self.width - self.left - self.right)
+        return self.left + (value - self.first) / (self.last - self.first or 1) * (
+            self.width - self.left - self.right
+        )
 
     def y(self, value: float) -> float:
         """How far down a number stands, in pixels."""
-        return self.height - 26 - (value - self.low) / (self.high - self.low or 1) * (self.height - 26 - self.top)
+        return (
+            self.height
+            - 26
+            - (value - self.low) / (self.high - self.low or 1) * (self.height - 26 - self.top)
+        )
 
 
 def curve(
-    lines: Sequence[Line], label: str, ticks: Sequence[tuple[float, str]], levels: Sequence[float], word: Callable[[float], str],
-    band: Sequence[tuple[float, float, float]] = (), marks: Sequence[tuple[float, str, str]] = (), bars: Sequence[tuple[float, float]] = (), diagonal: bool = False, size: tuple[int, int] = (520, 230),
-) -> Html:  # fmt: skip
+    lines: Sequence[Line],
+    label: str,
+    ticks: Sequence[tuple[float, str]],
+    levels: Sequence[float],
+    word: Callable[[float], str],
+    band: Sequence[tuple[float, float, float]] = (),
+    marks: Sequence[tuple[float, str, str]] = (),
+    bars: Sequence[tuple[float, float]] = (),
+    diagonal: bool = False,
+    size: tuple[int, int] = (520, 230),
+) -> Html:
     """Lines over a number, with what helps to read them.
 
     Parameters
@@ -83,8 +97,27 @@ def curve(
         Columns at the foot.
     """
     frame = Frame(*size, ticks[0][0], ticks[-1][0], levels[0], levels[-1])
-    thick = max(3.0, min([18.0, *(0.8 * (frame.x(b) - frame.x(a)) for (a, _), (b, _) in pairwise(sorted(bars)))]))
-    return part("drawings", "curve", frame, lines, label, ticks, levels, word, band, marks, bars, thick, diagonal)
+    thick = max(
+        3.0,
+        min(
+            [18.0, *(0.8 * (frame.x(b) - frame.x(a)) for (a, _), (b, _) in pairwise(sorted(bars)))]
+        ),
+    )
+    return part(
+        "drawings",
+        "curve",
+        frame,
+        lines,
+        label,
+        ticks,
+        levels,
+        word,
+        band,
+        marks,
+        bars,
+        thick,
+        diagonal,
+    )
 
 
 class Cell(NamedTuple):
@@ -96,7 +129,12 @@ class Cell(NamedTuple):
     behind: str
 
 
-def columns(bars: Sequence[tuple[float, float, str]], below: Sequence[tuple[float, str]], usual: tuple[float, float], label: str) -> Html:
+def columns(
+    bars: Sequence[tuple[float, float, str]],
+    below: Sequence[tuple[float, str]],
+    usual: tuple[float, float],
+    label: str,
+) -> Html:
     """Columns from zero: (place, height, what it says), with what is usual shaded behind them.
 
     Parameters
@@ -107,4 +145,6 @@ def columns(bars: Sequence[tuple[float, float, str]], below: Sequence[tuple[floa
     levels = ticks(0, max(h for _, h, _ in bars), 3)
     frame = Frame(1120, 190, below[0][0], below[-1][0], 0, levels[-1], 50.0, 6.0, 14.0)
     thick = (frame.width - frame.left - frame.right) / len(bars) * 0.72
-    return part("drawings", "columns", frame, bars, below, levels, "{:,.0f}".format, usual, thick, label)
+    return part(
+        "drawings", "columns", frame, bars, below, levels, "{:,.0f}".format, usual, thick, label
+    )

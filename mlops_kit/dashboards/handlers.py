@@ -47,7 +47,11 @@ class Here(IdentityProvider):
     def process_login_form(self, handler: Any) -> User | None:
         """Whoever types the token; the base class asks for a method that it lacks."""
         typed = handler.get_argument("password", default="")
-        return self.generate_anonymous_user(handler) if self.token and hmac.compare_digest(typed.encode(), self.token.encode()) else None
+        return (
+            self.generate_anonymous_user(handler)
+            if self.token and hmac.compare_digest(typed.encode(), self.token.encode())
+            else None
+        )
 
 
 def person(handler: Any) -> tuple[str, str]:
@@ -66,9 +70,17 @@ class Me(APIHandler):
         """Answer with the name, and why it may not take which decision."""
         _ = self.xsrf_token  # sets the cookie that a decision has to show
         name, how = person(self)
-        why = "" if name else "A shared token names nobody, so this page is to read only; dashboard.identity in mlops.yaml says who is here."
-        refused = {act: refusal(self.settings["people"], name, act) for act in self.settings["acts"]}
-        self.finish({"name": name, "how": how, "why": why, "acts": sorted(refused), "refused": refused})
+        why = (
+            ""
+            if name
+            else "A shared token names nobody, so this page is to read only; dashboard.identity in mlops.yaml says who is here."
+        )
+        refused = {
+            act: refusal(self.settings["people"], name, act) for act in self.settings["acts"]
+        }
+        self.finish(
+            {"name": name, "how": how, "why": why, "acts": sorted(refused), "refused": refused}
+        )
 
 
 class Decide(APIHandler):
@@ -82,7 +94,9 @@ class Decide(APIHandler):
             act, said = self.act(name)
             sentence = await IOLoop.current().run_in_executor(None, act, name, said)
         except KitError as error:
-            self.set_status(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400))
+            self.set_status(
+                next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400)
+            )
             self.finish({"error": error.what, "expected": error.expected, "cure": error.cure})
         else:
             self.settings["decided"] += 1
@@ -98,14 +112,26 @@ class Decide(APIHandler):
         """
         said: Any = self.get_json_body()
         if not name:
-            raise NotAllowed("nobody is known to be here", "a person", "set dashboard.identity in mlops.yaml")
+            raise NotAllowed(
+                "nobody is known to be here", "a person", "set dashboard.identity in mlops.yaml"
+            )
         if not isinstance(said, dict) or not all(isinstance(v, str) for v in said.values()):
-            raise KitError(f"{type(said).__name__} is no decision", "a JSON object of texts: act, version, reason and the two hashes", "load the page again")
+            raise KitError(
+                f"{type(said).__name__} is no decision",
+                "a JSON object of texts: act, version, reason and the two hashes",
+                "load the page again",
+            )
         acts: dict[str, Act] = self.settings["acts"]
         if said.get("act") not in acts:
-            raise KitError(f"unknown act {said.get('act', '')!r}", f"one of: {', '.join(sorted(acts))}", "load the page again")
+            raise KitError(
+                f"unknown act {said.get('act', '')!r}",
+                f"one of: {', '.join(sorted(acts))}",
+                "load the page again",
+            )
         if not said.get("reason", "").strip():
-            raise KitError("a decision needs a reason", "a sentence that others can read later", "say why")
+            raise KitError(
+                "a decision needs a reason", "a sentence that others can read later", "say why"
+            )
         return acts[said["act"]], said
 
 
@@ -153,7 +179,9 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
         if key not in making:
             making.update({key: telling} if name in PAGES else {})
             self.settings["tasks"].add(task := asyncio.ensure_future(self.make(name, telling)))
-            task.add_done_callback(lambda done: (making.pop(key, None), self.settings["tasks"].discard(done)))
+            task.add_done_callback(
+                lambda done: (making.pop(key, None), self.settings["tasks"].discard(done))
+            )
         self.set_header("Content-Type", "text/html")
         self.set_header("Cache-Control", "no-store")
         async for part in telling:

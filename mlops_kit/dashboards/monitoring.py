@@ -41,12 +41,31 @@ class Monitoring(Page):
     """
 
     name, again = "monitoring", "mlops watch --once"
-    tabs = {"now": "Now", "performance": "Performance", "drift": "Drift", "data": "Data", "incidents": "Incidents", "retraining": "Retraining", "service": "Service"}
-    source = ("the database", "the database that the watch writes", "put it back, or mlops watch --once")
-    due, asked, latest, usual = DUE, ASKED, LATEST, 14  # what the template names; ``usual``: days that say what is usual
+    tabs = {
+        "now": "Now",
+        "performance": "Performance",
+        "drift": "Drift",
+        "data": "Data",
+        "incidents": "Incidents",
+        "retraining": "Retraining",
+        "service": "Service",
+    }
+    source = (
+        "the database",
+        "the database that the watch writes",
+        "put it back, or mlops watch --once",
+    )
+    due, asked, latest, usual = (
+        DUE,
+        ASKED,
+        LATEST,
+        14,
+    )  # what the template names; ``usual``: days that say what is usual
     found: Watched
 
-    def __init__(self, project: config.Project, file: Path | None = None, windows: int = MOST) -> None:
+    def __init__(
+        self, project: config.Project, file: Path | None = None, windows: int = MOST
+    ) -> None:
         self.most, self.metric = windows, METRICS[project.config.headline]
         super().__init__(project, file)
 
@@ -69,7 +88,11 @@ class Monitoring(Page):
         worst = any(i.severity == "act" for i in found.still) or outcome == "failed"
         if worst and not self.replaced:
             return "act"
-        if worst or any(i.seen_by is None for i in found.still) or (outcome == "cannot tell" and self.settled_value is not None):
+        if (
+            worst
+            or any(i.seen_by is None for i in found.still)
+            or (outcome == "cannot tell" and self.settled_value is not None)
+        ):
             return "look"
         return "healthy" if self.settled_value is not None else "unlabelled"
 
@@ -86,23 +109,35 @@ class Monitoring(Page):
     @property
     def replaced(self) -> bool:
         """Whether another version serves than the one that the newest labels are of."""
-        return any(self.found.serving and w.version != self.found.serving.version for w in self.found.settled[-1:])
+        return any(
+            self.found.serving and w.version != self.found.serving.version
+            for w in self.found.settled[-1:]
+        )
 
     def next_pass(self) -> str:
         """When the watch passes next, as one says it."""
-        at, today = (self.found.upto + self.config.watch.every).astimezone(self.zone), datetime.now(self.zone)
+        at, today = (
+            (self.found.upto + self.config.watch.every).astimezone(self.zone),
+            datetime.now(self.zone),
+        )
         if self.found.lived:
             return full(at, self.zone)
         if at < today:
             return "the next pass"
-        return f"{ {0: 'today', 1: 'tomorrow'}.get((at.date() - today.date()).days, f'{at:%-d %B}')}, {at:%H:%M}"
+        return f"{ {0: 'today', 1: 'tomorrow'}.get((at.date() - today.date()).days, f'{at:%-d %B}') }, {at:%H:%M}"
 
     def price(self, value: float) -> str:
         """What a cost amounts to, in words."""
         least, most = self.config.review.margin, self.config.monitor.fall
         if value < least:
-            return f"it costs about {number(max(value, 0.0))}, too little to act on" if value > 0 else "it costs nothing"
-        return f"it costs about {number(value)} of {self.metric.title}" + (f", over the limit of {number(most)}" if value >= most else "")
+            return (
+                f"it costs about {number(max(value, 0.0))}, too little to act on"
+                if value > 0
+                else "it costs nothing"
+            )
+        return f"it costs about {number(value)} of {self.metric.title}" + (
+            f", over the limit of {number(most)}" if value >= most else ""
+        )
 
     def curve(self, kind: str) -> Html:
         """Performance over time, ``broad`` or ``slim``."""
@@ -110,7 +145,9 @@ class Monitoring(Page):
 
     def heat(self) -> list[tuple[str, list[draw.Cell | None]]]:
         """Drift by column and window."""
-        return [pictures.line(self, c, self.found.windows) for c in pictures.ranked(self.found.windows)]
+        return [
+            pictures.line(self, c, self.found.windows) for c in pictures.ranked(self.found.windows)
+        ]
 
     def volume(self) -> tuple[Html, str]:
         """Rows by day beside what is usual, drawn and in words."""
@@ -118,8 +155,16 @@ class Monitoring(Page):
         counts, begin = sorted(n for _, n in days), days[0][0]
         low, high = counts[len(counts) // 10], counts[-1 - len(counts) // 10]
         ticks = months(begin, self.found.upto, self.zone, lambda m: (m - begin) / DAY, 8)
-        picture = draw.columns([(i + 0.5, n, f"{day(a, self.zone)}: {n:,} rows") for i, (a, n) in enumerate(days)], ticks, (low, high), "Rows by day")
-        return picture, f"The last {words(len(days), 'day')} up to {full(self.found.upto, self.zone)}. Shaded: eight days of ten, {low:,} – {high:,}."
+        picture = draw.columns(
+            [(i + 0.5, n, f"{day(a, self.zone)}: {n:,} rows") for i, (a, n) in enumerate(days)],
+            ticks,
+            (low, high),
+            "Rows by day",
+        )
+        return (
+            picture,
+            f"The last {words(len(days), 'day')} up to {full(self.found.upto, self.zone)}. Shaded: eight days of ten, {low:,} – {high:,}.",
+        )
 
     def html(self) -> Html:
         """The whole page; after everything else what stands behind its cells, for the page is seen before it is clicked."""
@@ -139,7 +184,11 @@ def page(project: config.Project, file: Path | None = None, **asked: str) -> Htm
         If a version is asked for: the page is of what serves.
     """
     if named := next((k for k, v in asked.items() if v), ""):
-        raise KitError(f"the monitoring page takes no --{named}", "nothing: it is of what serves", "mlops report --dashboard monitoring")
+        raise KitError(
+            f"the monitoring page takes no --{named}",
+            "nothing: it is of what serves",
+            "mlops report --dashboard monitoring",
+        )
     return Monitoring(project, file).html()
 
 

@@ -41,7 +41,9 @@ class Page:
         except KitError as error:
             self.wrong = error
         except (sa.exc.SQLAlchemyError, OSError, ValueError) as error:
-            self.wrong = KitError(f"{self.source[0]} cannot be read: {str(error).splitlines()[0]}", *self.source[1:])
+            self.wrong = KitError(
+                f"{self.source[0]} cannot be read: {str(error).splitlines()[0]}", *self.source[1:]
+            )
 
     def read(self) -> bool:
         """Read what the page begins with; whether there is anything to show."""
@@ -55,7 +57,9 @@ class Page:
         """What a tab shows; nothing where there is nothing to show."""
         if not self.ready:
             return Html()
-        body = guarded(self.tabs[key], cure=self.again, caller=lambda: part(self.name, f"{key}_tab", self))
+        body = guarded(
+            self.tabs[key], cure=self.again, caller=lambda: part(self.name, f"{key}_tab", self)
+        )
         return part("parts", "panel", key, body, hidden=served() and key != next(iter(self.tabs)))
 
     def html(self) -> Html:

@@ -15,7 +15,10 @@ from mlops_kit.results import number
 if TYPE_CHECKING:
     from mlops_kit.dashboards.monitoring import Monitoring
 
-SIZES = {"broad": (760, 305), "slim": (400, 250)}  # of performance over time, on a screen and on a phone
+SIZES = {
+    "broad": (760, 305),
+    "slim": (400, 250),
+}  # of performance over time, on a screen and on a phone
 RECENT = 3  # windows that say which columns come first
 JUDGED = {"alert", "watch", "new category", "infinite"}  # words of a drift whose cost was asked for
 DEEP = 5.0  # times the limit at which a cell is as dark as it gets
@@ -31,15 +34,37 @@ def curve(page: Monitoring, kind: str) -> Html:
         return (moment - begin) / DAY
 
     middle = [x(w.start + (w.end - w.start) / 2) for w in found.windows]
-    real, guess, kept = ([w.realised().value for w in found.windows], [w.estimated.value for w in found.windows], [found.promised(w.version) for w in found.windows])
-    band = [(at, w.estimated.low, w.estimated.high) for at, w in zip(middle, found.windows, strict=True) if w.estimated.low is not None and w.estimated.high is not None]
+    real, guess, kept = (
+        [w.realised().value for w in found.windows],
+        [w.estimated.value for w in found.windows],
+        [found.promised(w.version) for w in found.windows],
+    )
+    band = [
+        (at, w.estimated.low, w.estimated.high)
+        for at, w in zip(middle, found.windows, strict=True)
+        if w.estimated.low is not None and w.estimated.high is not None
+    ]
     if len(band) == 1:  # one window alone has a width too
         band = [(middle[0] + side * x(until) / 50, *band[0][1:]) for side in (-1, 1)]
-    values = [v for v in (*real, *guess, *kept) if v is not None] + [v for _, low, high in band for v in (low, high)]
+    values = [v for v in (*real, *guess, *kept) if v is not None] + [
+        v for _, low, high in band for v in (low, high)
+    ]
     levels = draw.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
     told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, page.zone)} {number(w.realised().value)}' for w in found.settled[-6:])}"
     slim = kind == "slim"
-    return draw.curve([*promises(page, x, kept, [guess, real], levels), *named(middle, guess, real, kept, levels)], told, months(begin, until, page.zone, x, 4 if slim else 8), levels, digits(levels), band=band, marks=marks(page, x, slim), size=SIZES[kind])
+    return draw.curve(
+        [
+            *promises(page, x, kept, [guess, real], levels),
+            *named(middle, guess, real, kept, levels),
+        ],
+        told,
+        months(begin, until, page.zone, x, 4 if slim else 8),
+        levels,
+        digits(levels),
+        band=band,
+        marks=marks(page, x, slim),
+        size=SIZES[kind],
+    )
 
 
 def ends(page: Monitoring) -> tuple[datetime, datetime]:
@@ -54,7 +79,9 @@ def digits(levels: Sequence[float]) -> Callable[[float], str]:
     return lambda v: f"{v:,.{most}f}"
 
 
-def free(own: Values, others: Sequence[Values], levels: Sequence[float], taken: Sequence[int] = ()) -> tuple[int, bool]:
+def free(
+    own: Values, others: Sequence[Values], levels: Sequence[float], taken: Sequence[int] = ()
+) -> tuple[int, bool]:
     """Where a line's name stands clear: the number of its known point, and whether above it, as far as possible from the other lines and names."""
     spots = [(-1.0, 0, True)]
     for i, value in enumerate(own):
@@ -69,18 +96,39 @@ def free(own: Values, others: Sequence[Values], levels: Sequence[float], taken: 
     return sum(v is not None for v in own[:best]), over
 
 
-def named(middle: Sequence[float], guess: Values, real: Values, kept: Values, levels: Sequence[float]) -> list[draw.Line]:
+def named(
+    middle: Sequence[float], guess: Values, real: Values, kept: Values, levels: Sequence[float]
+) -> list[draw.Line]:
     """The estimated and the realised line, each named where it stands clear."""
     out, taken = [], list[int]()
-    for own, others, colour, dash, name in ((guess, [real, kept], "soft", "5 4", "estimated"), (real, [guess, kept], "blue", "", "realised")):
+    for own, others, colour, dash, name in (
+        (guess, [real, kept], "soft", "5 4", "estimated"),
+        (real, [guess, kept], "blue", "", "realised"),
+    ):
         at, over = free(own, others, levels, taken)
         taken.append(at)
         if known := sum(v is not None for v in own):
-            out.append(draw.Line(list(zip(middle, own, strict=True)), colour, dash, name, at, -10 if over else 18, dots=known == 1 or colour == "blue"))
+            out.append(
+                draw.Line(
+                    list(zip(middle, own, strict=True)),
+                    colour,
+                    dash,
+                    name,
+                    at,
+                    -10 if over else 18,
+                    dots=known == 1 or colour == "blue",
+                )
+            )
     return out
 
 
-def promises(page: Monitoring, x: Callable[[datetime], float], kept: Values, others: Sequence[Values], levels: Sequence[float]) -> list[draw.Line]:
+def promises(
+    page: Monitoring,
+    x: Callable[[datetime], float],
+    kept: Values,
+    others: Sequence[Values],
+    levels: Sequence[float],
+) -> list[draw.Line]:
     """What was promised, a line for each stretch in which one version answered; the longest is named."""
     groups: list[tuple[str, list[tuple[float, float | None]], int]] = []
     for i, (window, promise) in enumerate(zip(page.found.windows, kept, strict=True)):
@@ -95,18 +143,34 @@ def promises(page: Monitoring, x: Callable[[datetime], float], kept: Values, oth
         _, points, first = group
         some = slice(first, first + len(points) - 1)
         at, over = free(kept[some], [o[some] for o in others], levels)
-        out.append(draw.Line(points, "act", "2 4", "promised" if group is longest else "", at, -8 if over else 16))
+        out.append(
+            draw.Line(
+                points, "act", "2 4", "promised" if group is longest else "", at, -8 if over else 16
+            )
+        )
     return out
 
 
-def marks(page: Monitoring, x: Callable[[datetime], float], slim: bool) -> list[tuple[float, str, str]]:
+def marks(
+    page: Monitoring, x: Callable[[datetime], float], slim: bool
+) -> list[tuple[float, str, str]]:
     """The promotions in the time that is shown; their words are short where they stand close."""
     found, (begin, until) = page.found, ends(page)
-    placed = sorted((at, p.version) for p in found.promotions if (at := found.placed(p)) is not None and begin < at <= until)
+    placed = sorted(
+        (at, p.version)
+        for p in found.promotions
+        if (at := found.placed(p)) is not None and begin < at <= until
+    )
     out = []
     for i, (at, version) in enumerate(placed):
         room = (placed[i + 1][0] - at) / (until - begin) if i + 1 < len(placed) else 1.0
-        word = f"{day(at, page.zone)}: version {version}" if not slim and room > 0.2 else f"version {version}" if room > (0.4 if slim else 0.1) else version
+        word = (
+            f"{day(at, page.zone)}: version {version}"
+            if not slim and room > 0.2
+            else f"version {version}"
+            if room > (0.4 if slim else 0.1)
+            else version
+        )
         out.append((x(at), word, "good"))
     return out
 
@@ -117,14 +181,27 @@ def ranked(windows: list[Stretch]) -> list[str]:
     for i, window in enumerate(reversed(windows)):
         for row in window.drift:
             value = row["cost"] or 0.0
-            costs[row["column"]] = list(map(max, costs.get(row["column"], [0.0] * 3), (value if i < RECENT else 0.0, value, row["effect"] or 0.0)))
+            costs[row["column"]] = list(
+                map(
+                    max,
+                    costs.get(row["column"], [0.0] * 3),
+                    (value if i < RECENT else 0.0, value, row["effect"] or 0.0),
+                )
+            )
     return sorted(costs, key=lambda c: [-v for v in costs[c]])
 
 
-def line(page: Monitoring, column: str, windows: list[Stretch]) -> tuple[str, list[draw.Cell | None]]:
+def line(
+    page: Monitoring, column: str, windows: list[Stretch]
+) -> tuple[str, list[draw.Cell | None]]:
     """A column's cells, by window; None where its effect is not known."""
-    found = [next((r for r in w.drift if r["column"] == column and r["effect"] is not None), None) for w in windows]
-    return "its answers" if column == "score" else column, [cell(page, r, w) if r else None for r, w in zip(found, windows, strict=True)]
+    found = [
+        next((r for r in w.drift if r["column"] == column and r["effect"] is not None), None)
+        for w in windows
+    ]
+    return "its answers" if column == "score" else column, [
+        cell(page, r, w) if r else None for r, w in zip(found, windows, strict=True)
+    ]
 
 
 def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> draw.Cell:
@@ -133,7 +210,18 @@ def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> draw.Cell:
     if value is None:
         colour, told = ("faint", "what it costs is not known") if judged else ("blue", row["word"])
     else:
-        colour = "act" if value >= config.monitor.fall else "watch" if value >= config.review.margin else "blue"
+        colour = (
+            "act"
+            if value >= config.monitor.fall
+            else "watch"
+            if value >= config.review.margin
+            else "blue"
+        )
         told = page.price(value)
     depth = min(1.0, row["effect"] / (DEEP * config.monitor.effect_alert or 1.0))
-    return draw.Cell(depth, colour, f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {number(row['effect'])}; {told}", f"{window.row.id}|{row['column']}")
+    return draw.Cell(
+        depth,
+        colour,
+        f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {number(row['effect'])}; {told}",
+        f"{window.row.id}|{row['column']}",
+    )

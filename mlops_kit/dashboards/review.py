@@ -23,7 +23,11 @@ from mlops_kit.dashboards.versions import Version
 from mlops_kit.results import number, percent
 
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
-HEADS = {"rejected": ("act", "▲ Rejected"), "changes": ("watch", "◆ Changes asked for"), "approved": ("watch", "◆ Approved, on its way")}
+HEADS = {
+    "rejected": ("act", "▲ Rejected"),
+    "changes": ("watch", "◆ Changes asked for"),
+    "approved": ("watch", "◆ Approved, on its way"),
+}
 
 
 class Review(Page):
@@ -40,12 +44,27 @@ class Review(Page):
     """
 
     name, again = "review", versions.AGAIN
-    tabs = {"verdict": "Verdict", "quality": "Quality", "slices": "Where it fails", "reasons": "Reasons", "data": "Data", "lineage": "Lineage", "history": "History", "card": "Card"}
+    tabs = {
+        "verdict": "Verdict",
+        "quality": "Quality",
+        "slices": "Where it fails",
+        "reasons": "Reasons",
+        "data": "Data",
+        "lineage": "Lineage",
+        "history": "History",
+        "card": "Card",
+    }
     source = ("what a run stored", "files as the run wrote them", versions.AGAIN)
     mine: Version
     other: Version | None
 
-    def __init__(self, project: config.Project, version: str = "", against: str = "", file: Path | None = None) -> None:
+    def __init__(
+        self,
+        project: config.Project,
+        version: str = "",
+        against: str = "",
+        file: Path | None = None,
+    ) -> None:
         self.asked = version, against
         super().__init__(project, file)
 
@@ -55,10 +74,21 @@ class Review(Page):
         self.known = versions.versions(self.project)
         if not self.known:
             return False
-        self.mine = versions.pick(self.known, version) if version else versions.asked_for(self.known)
-        self.other = versions.pick(self.known, against) if against else next((v for v in self.known if v.number == self.mine.opponent), None)
-        self.compared = self.other is not None and self.other.number == self.mine.opponent  # judged on the same rows
-        self.promotions, self.opinions = decisions.history(self.project), decisions.opinions(self.project)
+        self.mine = (
+            versions.pick(self.known, version) if version else versions.asked_for(self.known)
+        )
+        self.other = (
+            versions.pick(self.known, against)
+            if against
+            else next((v for v in self.known if v.number == self.mine.opponent), None)
+        )
+        self.compared = (
+            self.other is not None and self.other.number == self.mine.opponent
+        )  # judged on the same rows
+        self.promotions, self.opinions = (
+            decisions.history(self.project),
+            decisions.opinions(self.project),
+        )
         self.present = next(iter(self.promotions), None)
         return True
 
@@ -79,38 +109,75 @@ class Review(Page):
 
     def differences(self) -> list[dict[str, Any]]:
         """The stored differences to the version that it was compared with."""
-        return versions.records(self.mine.table("against")) if "against" in self.mine.artifacts else []
+        return (
+            versions.records(self.mine.table("against")) if "against" in self.mine.artifacts else []
+        )
 
     def calibration(self) -> Html:
         """What is seen where the model says so, beside what the other version has on the same rows."""
         curves = self.mine.grouped("calibration", "model")
         (_, mine), *others = ((name, rows) for (name,), rows in curves.items())
-        values = [r[k] for rows in curves.values() for r in rows for k in ("said", "seen", "low", "high") if r[k] is not None]
-        levels = [0, 0.25, 0.5, 0.75, 1] if self.config.task == "binary" else draw.ticks(min(values), max(values))
-        lines = named([*((rows, "faint", name) for name, rows in reversed(others)), (mine, "blue", f"version {self.mine.number}")], levels)
+        values = [
+            r[k]
+            for rows in curves.values()
+            for r in rows
+            for k in ("said", "seen", "low", "high")
+            if r[k] is not None
+        ]
+        levels = (
+            [0, 0.25, 0.5, 0.75, 1]
+            if self.config.task == "binary"
+            else draw.ticks(min(values), max(values))
+        )
+        lines = named(
+            [
+                *((rows, "faint", name) for name, rows in reversed(others)),
+                (mine, "blue", f"version {self.mine.number}"),
+            ],
+            levels,
+        )
         most = max(r["share"] for r in mine) or 1.0
         return draw.curve(
-            lines, f"Seen against said by {', '.join(name for name, in curves)}", [(v, self.word(v)) for v in levels], levels, self.word, size=(430, 236), diagonal=True,
-            band=[(r["said"], r["low"], r["high"]) for r in mine if r["low"] is not None], bars=[(r["said"], r["share"] / most) for r in mine],
-        )  # fmt: skip
+            lines,
+            f"Seen against said by {', '.join(name for (name,) in curves)}",
+            [(v, self.word(v)) for v in levels],
+            levels,
+            self.word,
+            size=(430, 236),
+            diagonal=True,
+            band=[(r["said"], r["low"], r["high"]) for r in mine if r["low"] is not None],
+            bars=[(r["said"], r["share"] / most) for r in mine],
+        )
 
     def word(self, value: float) -> str:
         """How a prediction is written."""
         return percent(value) if self.config.task == "binary" else number(value)
 
 
-def named(curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]) -> list[draw.Line]:
+def named(
+    curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]
+) -> list[draw.Line]:
     """Lines with their names beside their ends; where two ends are close, the higher name goes up and the lower down."""
     span, ends, out = levels[-1] - levels[0], [rows[-1]["seen"] or 0.0 for rows, _, _ in curves], []
     close = len(ends) > 1 and max(ends) - min(ends) < 0.09 * span
     for (rows, colour, name), end in zip(curves, ends, strict=True):
         room, higher = rows[-1]["said"] - levels[0] < 0.85 * span, end == max(ends)
         below = (-12 if higher else 20) if not room else (-4 if higher else 14) if close else 4
-        out.append(draw.Line([(r["said"], r["seen"]) for r in rows], colour, name=name, below=below, anchor="start" if room else "end"))
+        out.append(
+            draw.Line(
+                [(r["said"], r["seen"]) for r in rows],
+                colour,
+                name=name,
+                below=below,
+                anchor="start" if room else "end",
+            )
+        )
     return out
 
 
-def page(project: config.Project, file: Path | None = None, version: str = "", against: str = "") -> Html:
+def page(
+    project: config.Project, file: Path | None = None, version: str = "", against: str = ""
+) -> Html:
     """The whole page as HTML; ``file`` says where it will stand."""
     return Review(project, version, against, file).html()
 

@@ -40,7 +40,12 @@ from mlops_kit.dashboards.handlers import Act, Decide, Here, Me, Note, Page, Rep
 from mlops_kit.errors import KitError
 
 PATIENCE = 30  # seconds that the pages' kernels are waited for
-CLOSED = ("/voila/tree", "/voila/render", "/voila/files", "api/contents")  # Voilà's own ways to look around
+CLOSED = (
+    "/voila/tree",
+    "/voila/render",
+    "/voila/files",
+    "api/contents",
+)  # Voilà's own ways to look around
 
 
 class Dashboards(Voila):  # type: ignore[misc]
@@ -58,16 +63,47 @@ class Dashboards(Voila):  # type: ignore[misc]
         settings: dict[str, Any] = super().init_settings()
         known = settings["jinja2_env"]
         known.loader = ChoiceLoader([FileSystemLoader(theme.folder()), known.loader])
-        pages = sorted((p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n))
-        return {**settings, "acts": dict(self.acts), "people": self.project.config.people, "making": {}, "tasks": set(), "decided": 0, "pages": pages, "note": self.note, "compress_response": True, "default_handler_class": Template404, "allow_remote_access": not loopback(self.ip), "local_hostnames": ["localhost"]}
+        pages = sorted(
+            (p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n)
+        )
+        return {
+            **settings,
+            "acts": dict(self.acts),
+            "people": self.project.config.people,
+            "making": {},
+            "tasks": set(),
+            "decided": 0,
+            "pages": pages,
+            "note": self.note,
+            "compress_response": True,
+            "default_handler_class": Template404,
+            "allow_remote_access": not loopback(self.ip),
+            "local_hostnames": ["localhost"],
+        }
 
     def init_handlers(self) -> list[Any]:
         """Voilà's handlers that a page needs, ours before them."""
-        kept = [h for h in super().init_handlers() if not any(part in h[0] for part in CLOSED) and h[0] != self.server_url]
+        kept = [
+            h
+            for h in super().init_handlers()
+            if not any(part in h[0] for part in CLOSED) and h[0] != self.server_url
+        ]
         at = partial(url_path_join, self.server_url)
-        page = {"template_paths": self.template_paths, "config": self.config, "voila_configuration": self.voila_configuration}
+        page = {
+            "template_paths": self.template_paths,
+            "config": self.config,
+            "voila_configuration": self.voila_configuration,
+        }
         names = "|".join(map(re.escape, self.app.settings["pages"]))
-        return [(at("/mlops/me"), Me), (at("/mlops/decide"), Decide), (at("/mlops/note"), Note), (at("/"), Start), (at(r"/reports/(.*\.html)"), Reports, {"path": str(self.project.reports)}), (at(rf"/({names})"), Page, page), *kept]
+        return [
+            (at("/mlops/me"), Me),
+            (at("/mlops/decide"), Decide),
+            (at("/mlops/note"), Note),
+            (at("/"), Start),
+            (at(r"/reports/(.*\.html)"), Reports, {"path": str(self.project.reports)}),
+            (at(rf"/({names})"), Page, page),
+            *kept,
+        ]
 
     def listen(self) -> None:
         """Serve on the sockets that were taken at the start, until the process is told to stop."""
@@ -96,8 +132,14 @@ class Dashboards(Voila):  # type: ignore[misc]
 
     def prepared(self, page: str) -> bool:
         """Whether a kernel waits for a visitor of this page, or has made it already (a page of one's own need not wait)."""
-        started = [f.result() for f in self.kernel_manager._pools.get(f"{page}.ipynb", []) if f.done() and not f.cancelled() and f.exception() is None]
-        return any(s["task"].done() or s["kernel_id"] in RequestInfoSocketHandler._waiters for s in started)
+        started = [
+            f.result()
+            for f in self.kernel_manager._pools.get(f"{page}.ipynb", [])
+            if f.done() and not f.cancelled() and f.exception() is None
+        ]
+        return any(
+            s["task"].done() or s["kernel_id"] in RequestInfoSocketHandler._waiters for s in started
+        )
 
 
 def pages(project: Project) -> Path:
@@ -127,7 +169,11 @@ def secret(name: str) -> str:
         If the variable is not set.
     """
     if name and not os.environ.get(name):
-        raise KitError(f"the environment has no {name!r}", "a secret that whoever may look is given", f"export {name}=…")
+        raise KitError(
+            f"the environment has no {name!r}",
+            "a secret that whoever may look is given",
+            f"export {name}=…",
+        )
     return os.environ.pop(name) if name else ""
 
 
@@ -145,9 +191,17 @@ def provider(name: str) -> type[IdentityProvider]:
     try:
         found = getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError, ValueError) as error:
-        raise KitError(f"the identity {name!r} cannot be loaded: {error}", "a class as package.module.Class", "edit dashboard.identity in mlops.yaml") from error
+        raise KitError(
+            f"the identity {name!r} cannot be loaded: {error}",
+            "a class as package.module.Class",
+            "edit dashboard.identity in mlops.yaml",
+        ) from error
     if not (isinstance(found, type) and issubclass(found, IdentityProvider)):
-        raise KitError(f"the identity {name!r} is no IdentityProvider", "a subclass of jupyter_server.auth.identity.IdentityProvider", "edit dashboard.identity in mlops.yaml")
+        raise KitError(
+            f"the identity {name!r} is no IdentityProvider",
+            "a subclass of jupyter_server.auth.identity.IdentityProvider",
+            "edit dashboard.identity in mlops.yaml",
+        )
     return found
 
 
@@ -162,24 +216,55 @@ def taken(port: int, ip: str) -> list[socket.socket]:
     try:
         return bind_sockets(port, ip)
     except OSError as error:
-        raise KitError(f"{ip}:{port} cannot be listened on: {error.strerror}", "a free port of this computer", "mlops dashboard --port 0 takes any that is free") from error
+        raise KitError(
+            f"{ip}:{port} cannot be listened on: {error.strerror}",
+            "a free port of this computer",
+            "mlops dashboard --port 0 takes any that is free",
+        ) from error
 
 
 def settings(project: Project, token: str) -> Config:
     """Voilà's settings: our template, kernels made beforehand and reached by sockets in a folder of their own."""
     config = Config()
-    config.Voila.update({"root_dir": str(pages(project)), "token": token, "open_browser": False, "log_level": "ERROR"})
-    config.VoilaConfiguration.update({
-        "template": "mlops", "theme": "light", "preheat_kernel": True, "default_pool_size": project.config.dashboard.ready, "allow_template_override": "NO", "allow_theme_override": "NO",
-        "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"],
-    })  # fmt: skip
+    config.Voila.update(
+        {
+            "root_dir": str(pages(project)),
+            "token": token,
+            "open_browser": False,
+            "log_level": "ERROR",
+        }
+    )
+    config.VoilaConfiguration.update(
+        {
+            "template": "mlops",
+            "theme": "light",
+            "preheat_kernel": True,
+            "default_pool_size": project.config.dashboard.ready,
+            "allow_template_override": "NO",
+            "allow_theme_override": "NO",
+            "extension_allowlist": [
+                "@jupyter-widgets/jupyterlab-manager",
+                "@voila-dashboards/widgets-manager8",
+            ],
+        }
+    )
     config.VoilaKernelManager.fill_delay = 0.1
-    config.MappingKernelManager.update({"cull_idle_timeout": 600, "cull_interval": 60})  # of a page with live widgets that nobody looks at any more
+    config.MappingKernelManager.update(
+        {"cull_idle_timeout": 600, "cull_interval": 60}
+    )  # of a page with live widgets that nobody looks at any more
     config.KernelManager.transport = "ipc"
     return config
 
 
-def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip: str = "", ready: Callable[[list[str]], object] = print, warm: Callable[[], object] = dict, note: Callable[[], str] = str) -> None:
+def start(
+    project: Project,
+    acts: Mapping[str, Act],
+    port: int | None = None,
+    ip: str = "",
+    ready: Callable[[list[str]], object] = print,
+    warm: Callable[[], object] = dict,
+    note: Callable[[], str] = str,
+) -> None:
     """Serve the project's dashboards until the process is told to stop.
 
     Parameters
@@ -204,12 +289,30 @@ def start(project: Project, acts: Mapping[str, Act], port: int | None = None, ip
     address = ip or own.host
     token, identity = secret(own.token), provider(own.identity)
     if not loopback(address) and not token and identity is Here:
-        raise KitError(f"the dashboards would answer others on {address}", "a token or an identity, so that not everybody decides", "set dashboard.token or dashboard.identity in mlops.yaml, or stay on 127.0.0.1")
+        raise KitError(
+            f"the dashboards would answer others on {address}",
+            "a token or an identity, so that not everybody decides",
+            "set dashboard.token or dashboard.identity in mlops.yaml, or stay on 127.0.0.1",
+        )
     sockets = taken(own.port if port is None else port, address)
     os.environ["MLOPS_PROJECT"] = str(project.root)
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(resources("templates")), os.environ.get("JUPYTER_PATH"))))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(
+        filter(None, (str(resources("templates")), os.environ.get("JUPYTER_PATH")))
+    )
     Here.local = loopback(address)
-    app = Dashboards(config=settings(project, token), identity_provider_class=identity, ip=address, port=sockets[0].getsockname()[1])
-    app.project, app.acts, app.sockets, app.ready, app.warm, app.note = project, acts, sockets, ready, warm, note
+    app = Dashboards(
+        config=settings(project, token),
+        identity_provider_class=identity,
+        ip=address,
+        port=sockets[0].getsockname()[1],
+    )
+    app.project, app.acts, app.sockets, app.ready, app.warm, app.note = (
+        project,
+        acts,
+        sockets,
+        ready,
+        warm,
+        note,
+    )
     app.initialize(argv=[])
     app.start()

@@ -61,11 +61,42 @@ def css() -> str:
 @cache
 def templates() -> Environment:
     """The parts' templates with the words they use; a value that is missing is an error and not nothing."""
-    made = Environment(loader=FileSystemLoader([resources("templates") / "dashboards", folder()]), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701 - it is on
-    said = (wording.ago, wording.amount, wording.between, wording.day, wording.duration, wording.ended, wording.full, wording.moment, wording.reason, wording.small, wording.span, capital, heading, words)
-    made.filters |= {f.__name__: f for f in (*said, money, number, percent, cell, kept, numeric, seen)}
+    made = Environment(
+        loader=FileSystemLoader([resources("templates") / "dashboards", folder()]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # noqa: S701 - it is on
+    said = (
+        wording.ago,
+        wording.amount,
+        wording.between,
+        wording.day,
+        wording.duration,
+        wording.ended,
+        wording.full,
+        wording.moment,
+        wording.reason,
+        wording.small,
+        wording.span,
+        capital,
+        heading,
+        words,
+    )
+    made.filters |= {
+        f.__name__: f for f in (*said, money, number, percent, cell, kept, numeric, seen)
+    }
     made.filters |= {"json": json.dumps, "pixels": "{:.1f}".format, "places": "{:.2f}".format}
-    made.globals |= {"base": base, "guarded": guarded, "relative": os.path.relpath, "served": served, "COLOURS": COLOURS, "MARKS": MARKS, "METRICS": METRICS}
+    made.globals |= {
+        "base": base,
+        "guarded": guarded,
+        "relative": os.path.relpath,
+        "served": served,
+        "COLOURS": COLOURS,
+        "MARKS": MARKS,
+        "METRICS": METRICS,
+    }
     made.tests["known"] = lambda value: value is not None and value == value
     return made
 
@@ -75,7 +106,9 @@ def part(file: str, name: str, *values: Any, **named: Any) -> Html:
     return Html(getattr(templates().get_template(f"{file}.html").module, name)(*values, **named))
 
 
-def guarded(title: str, span: int = 12, cure: str = "mlops run --from review", *, caller: Callable[[], str]) -> Html:
+def guarded(
+    title: str, span: int = 12, cure: str = "mlops run --from review", *, caller: Callable[[], str]
+) -> Html:
     """A part that, if it fails, says itself what failed and what to do; the rest of the page stands.
 
     A template gives what it may fail at by ``{% call guarded(…) %}``.
@@ -91,8 +124,13 @@ def guarded(title: str, span: int = 12, cure: str = "mlops run --from review", *
 
 def kept(sentence: str) -> Html:
     """A sentence in which an amount and a version are not broken over two lines."""
-    parts = map(type(sentence), re.split(r"([$€£¥] [\d.,]*\d|\d[\d.,]* %|[Vv]ersion \w+)", sentence))  # what was escaped stays so
-    return Html().join(Html("<span class=kept>{}</span>").format(part) if i % 2 else part for i, part in enumerate(parts))
+    parts = map(
+        type(sentence), re.split(r"([$€£¥] [\d.,]*\d|\d[\d.,]* %|[Vv]ersion \w+)", sentence)
+    )  # what was escaped stays so
+    return Html().join(
+        Html("<span class=kept>{}</span>").format(part) if i % 2 else part
+        for i, part in enumerate(parts)
+    )
 
 
 def cell(value: Any) -> Html:
@@ -102,7 +140,11 @@ def cell(value: Any) -> Html:
 
 def numeric(data: Any) -> list[int]:
     """Which columns of a table hold numbers."""
-    return [i for i, t in enumerate(data.dtypes) if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t)]
+    return [
+        i
+        for i, t in enumerate(data.dtypes)
+        if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t)
+    ]
 
 
 def seen(found: Table) -> Any:
@@ -131,7 +173,11 @@ def visitor() -> dict[str, str]:
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
 
-    address = "ws://127.0.0.1:{VOILA_APP_PORT}{VOILA_SERVER_URL}voila/query/{VOILA_KERNEL_ID}".format(**os.environ)
+    address = (
+        "ws://127.0.0.1:{VOILA_APP_PORT}{VOILA_SERVER_URL}voila/query/{VOILA_KERNEL_ID}".format(
+            **os.environ
+        )
+    )
     while True:
         with suppress(OSError, WebSocketException), connect(address, proxy=None) as line:
             found: dict[str, str] = json.loads(line.recv())

@@ -53,7 +53,11 @@ class Version:
             If the run has none, or it is damaged.
         """
         if name not in self.artifacts:
-            raise RunFailed(f"run {self.run.name} did not store {name!r}: an older version made it, or it stopped before", "a run that stored it", AGAIN)
+            raise RunFailed(
+                f"run {self.run.name} did not store {name!r}: an older version made it, or it stopped before",
+                "a run that stored it",
+                AGAIN,
+            )
         return store.read_artifact(self.run, self.artifacts[name])
 
     def table(self, name: str) -> Table:
@@ -71,12 +75,22 @@ class Version:
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Each metric's stored row by the metric's title, with its interval as text."""
         rows = {r["metric"]: r for r in records(self.table("metrics"))}
-        return {heading(METRICS[m].title if m in METRICS else m): {**r, "text": str(Interval(r["value"], r["low"], r["high"]))} for m, r in rows.items()}
+        return {
+            heading(METRICS[m].title if m in METRICS else m): {
+                **r,
+                "text": str(Interval(r["value"], r["low"], r["high"])),
+            }
+            for m, r in rows.items()
+        }
 
     @cached_property
     def numbers(self) -> Numbers:
         """The few numbers that matter; of an older run those that its review showed."""
-        shown = [] if "numbers" in self.artifacts else stages.records(self.run).get("review", {}).get("shown", [])
+        shown = (
+            []
+            if "numbers" in self.artifacts
+            else stages.records(self.run).get("review", {}).get("shown", [])
+        )
         for old in (s for s in shown if s.get("numbers")):
             return Numbers(old["title"], old["sentence"], tuple(old["numbers"]))
         return cast(Numbers, self.read("numbers"))
@@ -95,9 +109,17 @@ class Version:
     def facts(self) -> dict[str, str]:
         """Which model and which evidence the page shows, and what it knows of what was said: the server compares."""
         kept = self.read("version")
-        review = {n: a.content for n, a in self.artifacts.items() if a.stage == "review" and a.content}
+        review = {
+            n: a.content for n, a in self.artifacts.items() if a.stage == "review" and a.content
+        }
         last = next((o.id for o in self.opinions), 0)
-        return {"run": self.run.name, "version": self.number, "model_hash": kept["model_hash"], "evidence_hash": kept.get("evidence_hash") or store.text_hash(review), "seen": str(last)}
+        return {
+            "run": self.run.name,
+            "version": self.number,
+            "model_hash": kept["model_hash"],
+            "evidence_hash": kept.get("evidence_hash") or store.text_hash(review),
+            "seen": str(last),
+        }
 
     @cached_property
     def opinions(self) -> list[Opinion]:
@@ -135,13 +157,23 @@ class Version:
         with suppress(KitError):
             if "against" in self.artifacts:
                 return next(iter(re.findall(r"version (\S+)\?", self.table("against").title)), "")
-            return next((n for v in self.verdicts for n in re.findall(r"[Vv]ersion (\S+) (?:answers|has)", v.sentence)), "")
+            return next(
+                (
+                    n
+                    for v in self.verdicts
+                    for n in re.findall(r"[Vv]ersion (\S+) (?:answers|has)", v.sentence)
+                ),
+                "",
+            )
         return ""
 
 
 def records(table: Table) -> list[dict[str, Any]]:
     """The rows of a stored table; None for what is missing."""
-    return [{str(k): v if v == v else None for k, v in row.items()} for row in table.frame().to_dict("records")]
+    return [
+        {str(k): v if v == v else None for k, v in row.items()}
+        for row in table.frame().to_dict("records")
+    ]
 
 
 def versions(project: Project) -> list[Version]:
@@ -169,7 +201,11 @@ def pick(known: list[Version], number: str) -> Version:
     """
     made = {v.number: v for v in known}
     if number not in made:
-        raise KitError(f"no run here has version {number!r}", nearest(number, made), "choose another one, or mlops run")
+        raise KitError(
+            f"no run here has version {number!r}",
+            nearest(number, made),
+            "choose another one, or mlops run",
+        )
     return made[number]
 
 

@@ -16,7 +16,19 @@ import sqlalchemy as sa
 from mlops_kit import decisions
 from mlops_kit.config import Project
 from mlops_kit.dashboards import versions
-from mlops_kit.database import DUE, Incident, Label, Prediction, Promotion, Retraining, Watch, Window, rows, session, stamp
+from mlops_kit.database import (
+    DUE,
+    Incident,
+    Label,
+    Prediction,
+    Promotion,
+    Retraining,
+    Watch,
+    Window,
+    rows,
+    session,
+    stamp,
+)
 from mlops_kit.errors import KitError
 from mlops_kit.results import Interval, Verdict, Verdicts, revive
 from mlops_kit.stage import WAITING
@@ -42,7 +54,11 @@ class Stretch:
     @cached_property
     def settled(self) -> dict[str, Any]:
         """What the labels said; empty while they are not due."""
-        return {"cost": None, "saved": None, **revive(json.loads(self.row.settled))} if self.row.settled else {}
+        return (
+            {"cost": None, "saved": None, **revive(json.loads(self.row.settled))}
+            if self.row.settled
+            else {}
+        )
 
     @property
     def estimated(self) -> Interval:
@@ -82,7 +98,9 @@ class Watched:
 
     def __init__(self, project: Project, mark: Watch, most: int) -> None:
         self.project, self.config, self.most = project, project.config, most
-        self.since, self.upto, self.passed = map(datetime.fromisoformat, (mark.since, mark.upto, mark.at))
+        self.since, self.upto, self.passed = map(
+            datetime.fromisoformat, (mark.since, mark.upto, mark.at)
+        )
         self.answered = (Prediction.model == project.config.name, Prediction.moment.is_not(None))
 
     @property
@@ -98,7 +116,12 @@ class Watched:
     @cached_property
     def windows(self) -> list[Stretch]:
         """The newest windows, in their order."""
-        asked = sa.select(Window).where(Window.model == self.config.name).order_by(Window.start.desc()).limit(self.most)
+        asked = (
+            sa.select(Window)
+            .where(Window.model == self.config.name)
+            .order_by(Window.start.desc())
+            .limit(self.most)
+        )
         return [Stretch(w, self.config.headline) for w in reversed(rows(self.project, asked))]
 
     @cached_property
@@ -109,17 +132,32 @@ class Watched:
     @cached_property
     def incidents(self) -> list[Incident]:
         """What somebody should know, the newest first."""
-        return rows(self.project, sa.select(Incident).where(Incident.model == self.config.name).order_by(Incident.opened.desc(), Incident.id.desc()).limit(500))
+        return rows(
+            self.project,
+            sa.select(Incident)
+            .where(Incident.model == self.config.name)
+            .order_by(Incident.opened.desc(), Incident.id.desc())
+            .limit(500),
+        )
 
     @property
     def still(self) -> list[Incident]:
         """The incidents that last, the worst first."""
-        return sorted((i for i in self.incidents if i.closed is None), key=lambda i: (i.severity != "act", i.opened))
+        return sorted(
+            (i for i in self.incidents if i.closed is None),
+            key=lambda i: (i.severity != "act", i.opened),
+        )
 
     @cached_property
     def decided(self) -> list[Retraining]:
         """The decisions on retraining, the newest first."""
-        return rows(self.project, sa.select(Retraining).where(Retraining.model == self.config.name).order_by(Retraining.moment.desc(), Retraining.id.desc()).limit(500))
+        return rows(
+            self.project,
+            sa.select(Retraining)
+            .where(Retraining.model == self.config.name)
+            .order_by(Retraining.moment.desc(), Retraining.id.desc())
+            .limit(500),
+        )
 
     @property
     def pending(self) -> Retraining | None:
@@ -156,20 +194,42 @@ class Watched:
         """
         if not self.lived:
             return datetime.fromisoformat(promotion.at)
-        again = any(p.version == promotion.version and p.number < promotion.number for p in self.promotions)
+        again = any(
+            p.version == promotion.version and p.number < promotion.number for p in self.promotions
+        )
         decided = next((r.moment for r in self.decided if r.at <= promotion.at), None)
         if again and decided:
-            return self.upto if promotion.at >= self.passed.isoformat() else datetime.fromisoformat(decided)
+            return (
+                self.upto
+                if promotion.at >= self.passed.isoformat()
+                else datetime.fromisoformat(decided)
+            )
         run = self.made.get(promotion.version)
-        asked = next((r.moment for r in self.decided if run and r.run == run.run.name), None) or (run.manifest.get("as_of") if run else None)
+        asked = next((r.moment for r in self.decided if run and r.run == run.run.name), None) or (
+            run.manifest.get("as_of") if run else None
+        )
         return self.config.utc(datetime.fromisoformat(asked)) if asked else None
 
     def promised(self, version: str) -> float | None:
         """The headline metric that the review of a version promised."""
-        found: float | None = next((r["promised"] for w in self.settled if w.version == version and (r := w.measure()) and r["promised"] is not None), None)
+        found: float | None = next(
+            (
+                r["promised"]
+                for w in self.settled
+                if w.version == version and (r := w.measure()) and r["promised"] is not None
+            ),
+            None,
+        )
         with suppress(KitError):
             if found is None and version in self.made:
-                return next((r["value"] for r in versions.records(self.made[version].table("metrics")) if r["metric"] == self.config.headline), None)
+                return next(
+                    (
+                        r["value"]
+                        for r in versions.records(self.made[version].table("metrics"))
+                        if r["metric"] == self.config.headline
+                    ),
+                    None,
+                )
         return found
 
     def ask(self, asked: Any) -> list[Any]:
@@ -181,34 +241,73 @@ class Watched:
         """The rows answered on each of the last days up to the last pass by the rows' own moments, the newest last."""
         count = min(most, max(1, -(-(self.upto - self.since) // DAY)))
         begins = [self.upto - (i + 1) * DAY for i in reversed(range(count))]
-        counted = [sa.select(sa.literal(i), sa.func.count()).where(*self.answered, Prediction.moment >= stamp(a), Prediction.moment < stamp(a + DAY)) for i, a in enumerate(begins)]
+        counted = [
+            sa.select(sa.literal(i), sa.func.count()).where(
+                *self.answered, Prediction.moment >= stamp(a), Prediction.moment < stamp(a + DAY)
+            )
+            for i, a in enumerate(begins)
+        ]
         found = dict(self.ask(sa.union_all(*counted)))
         return [(a, int(found[i])) for i, a in enumerate(begins)]
 
     def last(self) -> str:
         """The moment of the newest row that was answered; empty where none was."""
-        return next((m for m, in self.ask(sa.select(Prediction.moment).where(*self.answered).order_by(Prediction.moment.desc()).limit(1))), "")
+        return next(
+            (
+                m
+                for (m,) in self.ask(
+                    sa.select(Prediction.moment)
+                    .where(*self.answered)
+                    .order_by(Prediction.moment.desc())
+                    .limit(1)
+                )
+            ),
+            "",
+        )
 
     def answers(self) -> list[tuple[str, str, int, str]]:
         """Who asked which version in the last days, how often, and when last."""
-        asked = sa.select(Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)).where(*self.answered, Prediction.moment >= stamp(self.upto - ASKED * DAY))
-        return sorted(self.ask(asked.group_by(Prediction.origin, Prediction.version)), key=lambda r: r[3], reverse=True)
+        asked = sa.select(
+            Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)
+        ).where(*self.answered, Prediction.moment >= stamp(self.upto - ASKED * DAY))
+        return sorted(
+            self.ask(asked.group_by(Prediction.origin, Prediction.version)),
+            key=lambda r: r[3],
+            reverse=True,
+        )
 
     def endpoint(self) -> datetime | None:
         """When the endpoint answered last, if it did for a row of the last day or a later one."""
-        [(found,)] = self.ask(sa.select(sa.func.max(Prediction.at)).where(*self.answered, Prediction.moment >= stamp(self.upto - DAY), Prediction.origin == "endpoint"))
+        [(found,)] = self.ask(
+            sa.select(sa.func.max(Prediction.at)).where(
+                *self.answered,
+                Prediction.moment >= stamp(self.upto - DAY),
+                Prediction.origin == "endpoint",
+            )
+        )
         return datetime.fromisoformat(found) if found else None
 
     def labels(self, most: int) -> list[Any]:
         """The moments of the newest rows whose labels are in, and the moments at which those were known."""
-        asked = sa.select(Prediction.moment, Label.known).join(Label, sa.and_(Label.prediction == Prediction.id, Label.counts))
+        asked = sa.select(Prediction.moment, Label.known).join(
+            Label, sa.and_(Label.prediction == Prediction.id, Label.counts)
+        )
         return self.ask(asked.where(*self.answered).order_by(Prediction.moment.desc()).limit(most))
 
     @cached_property
     def words(self) -> dict[str, int]:
         """How many messages about labels became what."""
-        return dict(self.ask(sa.select(Label.word, sa.func.count()).where(Label.model == self.config.name).group_by(Label.word)))
+        return dict(
+            self.ask(
+                sa.select(Label.word, sa.func.count())
+                .where(Label.model == self.config.name)
+                .group_by(Label.word)
+            )
+        )
 
     def late(self) -> list[float]:
         """How many days the newest labels took to come, in order of length."""
-        return sorted((datetime.fromisoformat(known) - datetime.fromisoformat(moment)) / DAY for moment, known in self.labels(LATEST))
+        return sorted(
+            (datetime.fromisoformat(known) - datetime.fromisoformat(moment)) / DAY
+            for moment, known in self.labels(LATEST)
+        )

@@ -43,11 +43,19 @@ def span(start: datetime | str, end: datetime | str, zone: ZoneInfo) -> str:
     """
     a, b = local(start, zone), local(end, zone)
     if (a.hour, a.minute, b.hour, b.minute) != (0, 0, 0, 0):
-        return f"{a:%-d %b, %H:%M} – {b:%H:%M}" if a.date() == b.date() else f"{a:%-d %b, %H:%M} – {b:%-d %b, %H:%M}"
+        return (
+            f"{a:%-d %b, %H:%M} – {b:%H:%M}"
+            if a.date() == b.date()
+            else f"{a:%-d %b, %H:%M} – {b:%-d %b, %H:%M}"
+        )
     last = b - timedelta(days=1)
     if last.date() <= a.date():
         return f"{a:%-d %b}"
-    return f"{a:%-d} – {last:%-d %b}" if (a.year, a.month) == (last.year, last.month) else f"{a:%-d %b} – {last:%-d %b}"
+    return (
+        f"{a:%-d} – {last:%-d %b}"
+        if (a.year, a.month) == (last.year, last.month)
+        else f"{a:%-d %b} – {last:%-d %b}"
+    )
 
 
 def amount(value: float, unit: str) -> str:
@@ -56,7 +64,11 @@ def amount(value: float, unit: str) -> str:
     >>> amount(41230.4, "$"), amount(4.137, "$"), amount(-75.2, "EUR")
     ('$ 41,230', '$ 4.14', 'EUR -75')
     """
-    return money(value, unit) if abs(value) < FEW else money(float(round(value)), unit).removesuffix(".00")
+    return (
+        money(value, unit)
+        if abs(value) < FEW
+        else money(float(round(value)), unit).removesuffix(".00")
+    )
 
 
 def duration(time: timedelta) -> str:
@@ -65,12 +77,21 @@ def duration(time: timedelta) -> str:
     >>> duration(timedelta(days=14)), duration(timedelta(days=1)), duration(timedelta(hours=6)), duration(timedelta(minutes=90))
     ('14 days', '1 day', '6 hours', '90 minutes')
     """
-    size, noun = next(((s, n) for s, n in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour")) if time and not time % s), (timedelta(minutes=1), "minute"))
+    size, noun = next(
+        (
+            (s, n)
+            for s, n in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"))
+            if time and not time % s
+        ),
+        (timedelta(minutes=1), "minute"),
+    )
     count = time / size
     return f"{count:g} {noun}{'' if count == 1 else 's'}"
 
 
-def months(begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[datetime], float], most: int) -> list[tuple[float, str]]:
+def months(
+    begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[datetime], float], most: int
+) -> list[tuple[float, str]]:
     """The words below a line of time, its ends without a word: months, or days where it is short."""
     a, b = begin.astimezone(zone), until.astimezone(zone)
     if (length := (b - a).days) < SHORT:
@@ -78,7 +99,9 @@ def months(begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[dateti
         inside = [a + timedelta(days=i * step) for i in range(length // step + 1)]
         named = [(x(m), f"{m:%-d %b}") for m in inside if m <= b]
     else:
-        firsts = [datetime(y, m, 1, tzinfo=zone) for y in range(a.year, b.year + 1) for m in range(1, 13)]
+        firsts = [
+            datetime(y, m, 1, tzinfo=zone) for y in range(a.year, b.year + 1) for m in range(1, 13)
+        ]
         inside = [f for f in firsts if a <= f <= b]
         named = [(x(f), f"{f:%b}") for f in inside[:: max(1, -(-len(inside) // most))]]
     return [(x(begin), ""), *named, (x(until), "")]
@@ -86,7 +109,11 @@ def months(begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[dateti
 
 def between(found: Interval) -> str:
     """A value with its interval, as one reads it."""
-    return number(found.value) if found.low is None or found.high is None else f"{number(found.value)} ({number(found.low)} – {number(found.high)})"
+    return (
+        number(found.value)
+        if found.low is None or found.high is None
+        else f"{number(found.value)} ({number(found.low)} – {number(found.high)})"
+    )
 
 
 def ago(when: datetime) -> str:
@@ -96,7 +123,13 @@ def ago(when: datetime) -> str:
     ['6 min', '30 h', '3 days']
     """
     minutes = max(0, (datetime.now(UTC) - when) // timedelta(minutes=1))
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
+    return (
+        f"{minutes} min"
+        if minutes < 120
+        else f"{minutes // 60} h"
+        if minutes < 2880
+        else f"{minutes // 1440} days"
+    )
 
 
 def small(title: str) -> str:

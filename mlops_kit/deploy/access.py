@@ -48,12 +48,20 @@ def secret(serve: Serve) -> bytes | None:
     """
     if not serve.token:
         if not loopback(serve.host):
-            raise KitError(f"serve.host {serve.host!r} is open to others and no token is set", "an address of this machine only, or a token", "set 'serve.token' to the name of an environment variable that holds one")
+            raise KitError(
+                f"serve.host {serve.host!r} is open to others and no token is set",
+                "an address of this machine only, or a token",
+                "set 'serve.token' to the name of an environment variable that holds one",
+            )
         return None
     value = os.environ.get(serve.token, "")
     if len(value) < LEAST:
         problem = "is too short" if value else "is not set"
-        raise KitError(f"the token in the environment variable {serve.token!r} {problem}", f"at least {LEAST} characters", f"export {serve.token}=$(openssl rand -hex 24)")
+        raise KitError(
+            f"the token in the environment variable {serve.token!r} {problem}",
+            f"at least {LEAST} characters",
+            f"export {serve.token}=$(openssl rand -hex 24)",
+        )
     return digest(value)
 
 
@@ -67,7 +75,9 @@ class Access:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and (refused := self.refusal(scope)):
             status, words = refused
-            await JSONResponse({"error": words}, status, {"www-authenticate": "Bearer"} if status == 401 else None)(scope, receive, send)
+            await JSONResponse(
+                {"error": words}, status, {"www-authenticate": "Bearer"} if status == 401 else None
+            )(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -84,16 +94,25 @@ class Access:
         """Refuse a name that is not this machine's, and pages of other sites."""
         host = headers.get(b"host", b"").decode("latin-1")
         if named(host) not in (self.hosts or ()):
-            return 421, f"the host {host[:100]!r} is not this server's; expected localhost or 127.0.0.1"
+            return (
+                421,
+                f"the host {host[:100]!r} is not this server's; expected localhost or 127.0.0.1",
+            )
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and urlsplit(origin).netloc != host:
-            return 403, f"the page {origin[:100]!r} may not ask; expected a request of this server's own pages, or of a program"
+            return (
+                403,
+                f"the page {origin[:100]!r} may not ask; expected a request of this server's own pages, or of a program",
+            )
         return None
 
     def known(self, header: bytes) -> bool:
         """Whether a header carries the token."""
         scheme, _, value = header.partition(b" ")
-        return hmac.compare_digest(hashlib.sha256(value.strip()).digest(), self.expected or b"") and scheme.lower() == b"bearer"
+        return (
+            hmac.compare_digest(hashlib.sha256(value.strip()).digest(), self.expected or b"")
+            and scheme.lower() == b"bearer"
+        )
 
 
 def named(host: str) -> str:
@@ -102,4 +121,3 @@ def named(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-

@@ -56,7 +56,14 @@ def build(project: Project) -> FastAPI:
         await run_in_threadpool(service.close)
 
     handlers = {Refusal: refused, HTTPException: plain}
-    app = FastAPIOffline(redoc_url=None, title=project.config.name, version="1", lifespan=life, swagger_ui_parameters={"validatorUrl": None}, exception_handlers=handlers)
+    app = FastAPIOffline(
+        redoc_url=None,
+        title=project.config.name,
+        version="1",
+        lifespan=life,
+        swagger_ui_parameters={"validatorUrl": None},
+        exception_handlers=handlers,
+    )
     app.state.service = service
     routes(app, service)
     app.add_middleware(access.Access, expected=expected, host=project.config.serve.host)
@@ -71,7 +78,11 @@ def routes(app: FastAPI, service: Service) -> None:
 
     async def predict(request: Request) -> Response:
         body, key = await whole(request), request.headers.get("idempotency-key")
-        job = service.job(body, key) if len(body) <= BRIEF else await run_in_threadpool(service.job, body, key)
+        job = (
+            service.job(body, key)
+            if len(body) <= BRIEF
+            else await run_in_threadpool(service.job, body, key)
+        )
         return answer(await asyncio.wrap_future(service.scorer.ask(job)))
 
     async def feedback(request: Request) -> Response:
@@ -80,7 +91,10 @@ def routes(app: FastAPI, service: Service) -> None:
     app.add_route("/predict", predict, methods=["POST"])
     app.add_route("/feedback", feedback, methods=["POST"])
 
-    @app.get("/model", summary="The version that serves: who approved it and why, what it was promised, what a row holds")
+    @app.get(
+        "/model",
+        summary="The version that serves: who approved it and why, what it was promised, what a row holds",
+    )
     async def model() -> Response:
         return answer(service.model())
 
@@ -96,7 +110,6 @@ def routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(service.metrics(), media_type=TYPE)
-
 
 
 async def whole(request: Request) -> bytes:
@@ -121,7 +134,11 @@ async def refused(request: Request, error: Any) -> Response:
 
 async def plain(request: Request, error: Any) -> Response:
     """What the router refuses, in the same form."""
-    return JSONResponse({"error": f"{request.method} {request.url.path}: {error.detail}"}, error.status_code, error.headers)
+    return JSONResponse(
+        {"error": f"{request.method} {request.url.path}: {error.detail}"},
+        error.status_code,
+        error.headers,
+    )
 
 
 class Counted:
@@ -149,11 +166,38 @@ class Counted:
 def published(service: Service, generated: dict[str, Any], token: bool) -> dict[str, Any]:
     """The whole description: what FastAPI knows of, the routes that take a body (``openapi.yaml``), how to ask."""
     served, config = service.follower.served, service.project.config
-    example = {n: f.example for n, f in served.schema.fields.items() if n not in config.id} if served else {}
-    told: dict[str, Any] = {"row": served.schema.json if served else {"type": "object"}, "example": example, "label": service.label(), "most": f"{config.serve.rows:,}", "binary": config.task == "binary", "id": NAME.pattern}
-    told["flow"] = lambda value: yaml.safe_dump([value], default_flow_style=True, width=math.inf)[1:-2]  # as YAML writes it within a line
-    ours = yaml.safe_load(Template(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"), trim_blocks=True).render(told))  # noqa: S701 - no HTML
+    example = (
+        {n: f.example for n, f in served.schema.fields.items() if n not in config.id}
+        if served
+        else {}
+    )
+    told: dict[str, Any] = {
+        "row": served.schema.json if served else {"type": "object"},
+        "example": example,
+        "label": service.label(),
+        "most": f"{config.serve.rows:,}",
+        "binary": config.task == "binary",
+        "id": NAME.pattern,
+    }
+    told["flow"] = lambda value: yaml.safe_dump([value], default_flow_style=True, width=math.inf)[
+        1:-2
+    ]  # as YAML writes it within a line
+    ours = yaml.safe_load(
+        Template(
+            Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"), trim_blocks=True
+        ).render(told)
+    )  # noqa: S701 - no HTML
     for item in generated["paths"].values():
-        item["get"]["responses"] |= {k: v for k, v in ours["refusals"].items() if k in ("401", "421", "503")}
+        item["get"]["responses"] |= {
+            k: v for k, v in ours["refusals"].items() if k in ("401", "421", "503")
+        }
     made = {**generated, "paths": {**ours["paths"], **generated["paths"]}}
-    return {**made, "components": {**generated.get("components", {}), **ours["components"]}, "security": ours["security"]} if token else made
+    return (
+        {
+            **made,
+            "components": {**generated.get("components", {}), **ours["components"]},
+            "security": ours["security"],
+        }
+        if token
+        else made
+    )

@@ -24,10 +24,14 @@ def period(stage: Stage) -> pd.DataFrame:
 
 def prediction_id(project: Project, model_hash: str, key: tuple[Any, ...]) -> str:
     """A name for a prediction that is the same whenever the same model scores the same row."""
-    return hashlib.sha256(json.dumps([project.config.name, model_hash, *map(str, key)]).encode()).hexdigest()[:20]
+    return hashlib.sha256(
+        json.dumps([project.config.name, model_hash, *map(str, key)]).encode()
+    ).hexdigest()[:20]
 
 
-def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+def score(
+    project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame
+) -> pd.DataFrame:
     """Score raw rows by a model.
 
     Parameters
@@ -46,18 +50,35 @@ def score(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFram
     return out.join(inputs[[c for c in inputs.columns if c not in out.columns]])
 
 
-def answer(project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def answer(
+    project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """As ``score``, in two tables: the answers, and the features that the model was given, in its own order."""
     config, keys = project.config, sources.keys(project)
-    built = features.build(project, as_trained(project, rows)[0], as_trained(project, recent(project, rows, history))[0])
+    built = features.build(
+        project,
+        as_trained(project, rows)[0],
+        as_trained(project, recent(project, rows, history))[0],
+    )
     inputs = built[list(facts["features"])].reset_index(drop=True)
     answers = tracking.answers(model, inputs, config) if len(rows) else np.array([], dtype=float)
     out = rows[[*keys, *([config.time] if config.time else [])]].reset_index(drop=True)
-    named = [prediction_id(project, facts["model_hash"], key) for key in out[keys].itertuples(index=False, name=None)]
+    named = [
+        prediction_id(project, facts["model_hash"], key)
+        for key in out[keys].itertuples(index=False, name=None)
+    ]
     out.insert(0, "prediction_id", np.array(named, dtype=object))
-    decision = (answers >= facts["threshold"]).astype(float) if facts["threshold"] is not None else np.full(len(out), np.nan)
+    decision = (
+        (answers >= facts["threshold"]).astype(float)
+        if facts["threshold"] is not None
+        else np.full(len(out), np.nan)
+    )
     out = out.assign(score=answers, decision=decision, model_version=str(facts.get("version")))
-    out["day"] = out[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d") if config.time else "all"
+    out["day"] = (
+        out[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
+        if config.time
+        else "all"
+    )
     return out, inputs
 
 
@@ -67,7 +88,13 @@ def recent(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.Da
     if config.time is None or config.look_back is None or rows.empty:
         return history
     moments = history[config.time]
-    return cast("pd.DataFrame", history[(moments >= rows[config.time].min() - config.look_back) & (moments <= rows[config.time].max())])
+    return cast(
+        "pd.DataFrame",
+        history[
+            (moments >= rows[config.time].min() - config.look_back)
+            & (moments <= rows[config.time].max())
+        ],
+    )
 
 
 def as_trained(project: Project, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
@@ -79,13 +106,35 @@ def as_trained(project: Project, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict
 def by_day(scored: pd.DataFrame, config: Any) -> Table:
     """How many rows were scored each day, and how many of them were flagged."""
     if scored.empty:
-        reason = "the table has no time and no row without a label" if config.time is None else "no row lies between as_of and until"
-        return Table("Scored by day", f"Nothing to score: {reason}.", pd.DataFrame(columns=["day", "rows", "mean score", "flagged"]))
-    data = scored.groupby("day", sort=True).agg(**{"rows": ("score", "size"), "mean score": ("score", "mean"), "flagged": ("decision", "mean")}).reset_index()
+        reason = (
+            "the table has no time and no row without a label"
+            if config.time is None
+            else "no row lies between as_of and until"
+        )
+        return Table(
+            "Scored by day",
+            f"Nothing to score: {reason}.",
+            pd.DataFrame(columns=["day", "rows", "mean score", "flagged"]),
+        )
+    data = (
+        scored.groupby("day", sort=True)
+        .agg(
+            **{
+                "rows": ("score", "size"),
+                "mean score": ("score", "mean"),
+                "flagged": ("decision", "mean"),
+            }
+        )
+        .reset_index()
+    )
     data["day"] = pd.to_datetime(data["day"]) if config.time else data["day"]
     flagged = scored["decision"].mean()
     tail = "" if pd.isna(flagged) else f"; {percent(float(flagged))} of them are flagged"
-    return Table("Scored by day", f"{number(len(scored))} rows were scored over {len(data)} days{tail}.", data)
+    return Table(
+        "Scored by day",
+        f"{number(len(scored))} rows were scored over {len(data)} days{tail}.",
+        data,
+    )
 
 
 def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +153,9 @@ def predict(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
     if not config.id and sources.ROW not in rows:
         rows.insert(0, sources.ROW, range(len(rows)))
     out = score(project, model, facts, rows, sources.read(project))
-    return out[[c for c in out.columns if c not in facts["features"] or c in sources.keys(project)]].drop(columns="day")
+    return out[
+        [c for c in out.columns if c not in facts["features"] or c in sources.keys(project)]
+    ].drop(columns="day")
 
 
 def wanted(project: Project, columns: Iterable[str]) -> list[str]:
@@ -121,10 +172,24 @@ def fits(project: Project, frame: pd.DataFrame, wanted: list[str]) -> None:
     there to mend the file.
     """
     if absent := [c for c in wanted if c not in frame.columns]:
-        raise KitError(f"the rows have no column {absent[0]!r}" + (f" (nor {', '.join(absent[1:4])})" if absent[1:] else ""), f"the source's columns: {', '.join(wanted)}", "add it to the file")
+        raise KitError(
+            f"the rows have no column {absent[0]!r}"
+            + (f" (nor {', '.join(absent[1:4])})" if absent[1:] else ""),
+            f"the source's columns: {', '.join(wanted)}",
+            "add it to the file",
+        )
     if frame.empty:
-        raise KitError("there are no rows to score", "a header and at least one row", "fill the file")
+        raise KitError(
+            "there are no rows to score", "a header and at least one row", "fill the file"
+        )
     _, odd = as_trained(project, frame[wanted])
     if odd:
-        said = [f"{name}: {len(values):,} values are of another type, such as {values.iloc[0]!r}" for name, values in odd.items()]
-        raise KitError("the rows do not keep to the contract's types:\n  " + "\n  ".join(said), f"the types in {project.config.contract.file}", "mend these values, or leave them empty")
+        said = [
+            f"{name}: {len(values):,} values are of another type, such as {values.iloc[0]!r}"
+            for name, values in odd.items()
+        ]
+        raise KitError(
+            "the rows do not keep to the contract's types:\n  " + "\n  ".join(said),
+            f"the types in {project.config.contract.file}",
+            "mend these values, or leave them empty",
+        )

@@ -70,20 +70,34 @@ class Follower:
         """Why nothing serves yet."""
         if not self.looked.is_set():
             return "it is being loaded"
-        return self.troubles.get("load") or self.troubles.get("following") or f"{self.project.config.name} has no champion; expected a run whose review passed and was approved"
+        return (
+            self.troubles.get("load")
+            or self.troubles.get("following")
+            or f"{self.project.config.name} has no champion; expected a run whose review passed and was approved"
+        )
 
     def start(self) -> None:
         """Begin to follow."""
         serve = self.project.config.serve
-        for about, work, every, first in (("source", self.reread, serve.refresh, self.read), ("following", self.look, serve.follow, self.looked)):
-            threading.Thread(target=self.loop, args=(about, work, every.total_seconds(), first), name=about, daemon=True).start()
+        for about, work, every, first in (
+            ("source", self.reread, serve.refresh, self.read),
+            ("following", self.look, serve.follow, self.looked),
+        ):
+            threading.Thread(
+                target=self.loop,
+                args=(about, work, every.total_seconds(), first),
+                name=about,
+                daemon=True,
+            ).start()
 
     def close(self) -> None:
         """Follow no more."""
         for event in (self.over, self.read, self.looked):
             event.set()
 
-    def loop(self, about: str, work: Callable[[], None], every: float, first: threading.Event) -> None:
+    def loop(
+        self, about: str, work: Callable[[], None], every: float, first: threading.Event
+    ) -> None:
         """Do something now and then; the first time is marked."""
         while not self.over.is_set():
             self.tries(about, work)
@@ -94,7 +108,9 @@ class Follower:
         """Whether something went well; what went wrong is remembered, and said once."""
         try:
             work()
-        except Exception as error:  # whatever a registry, a source or a version raises, what serves goes on
+        except (
+            Exception
+        ) as error:  # whatever a registry, a source or a version raises, what serves goes on
             said = told(error)
             if self.troubles.get(about) != said:
                 log.warning("%s: %s", about, said)
@@ -124,7 +140,10 @@ class Follower:
 
     def due(self) -> bool:
         """Whether to try to load: at once, and after a failure not sooner than ``serve.refresh``."""
-        return "load" not in self.troubles or time.monotonic() - self.tried >= self.project.config.serve.refresh.total_seconds()
+        return (
+            "load" not in self.troubles
+            or time.monotonic() - self.tried >= self.project.config.serve.refresh.total_seconds()
+        )
 
     def load(self, promotion: Promotion) -> None:
         """Let a version serve once it was checked and has answered.
@@ -139,7 +158,11 @@ class Follower:
         facts, model = tracking.serving(self.project)
         if facts["version"] != promotion.version:
             raise RunFailed(f"version {facts['version']} was promoted in between")
-        asked = schema.compiled(self.project, self.history, batch.wanted(self.project, (c for c in self.history.columns if c != sources.ROW)))
+        asked = schema.compiled(
+            self.project,
+            self.history,
+            batch.wanted(self.project, (c for c in self.history.columns if c != sources.ROW)),
+        )
         made = Served(promotion, facts, model, asked, promised(self.project, facts), now())
         with threadpool_limits(1):
             stand(self.project, made, self.history)
@@ -155,7 +178,16 @@ def promised(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
     """What the review of a version measured: metric, value, interval; nothing where its run is gone."""
     run = project.reports / facts["run"]
     known = stage.artifacts(run)
-    return cast(list[dict[str, Any]], plain(store.read_artifact(run, known["metrics"]).data[["metric", "value", "low", "high"]].to_dict("records")) if "metrics" in known else [])
+    return cast(
+        list[dict[str, Any]],
+        plain(
+            store.read_artifact(run, known["metrics"])
+            .data[["metric", "value", "low", "high"]]
+            .to_dict("records")
+        )
+        if "metrics" in known
+        else [],
+    )
 
 
 def newest(project: Project, history: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -177,9 +209,19 @@ def stand(project: Project, served: Served, history: pd.DataFrame) -> None:
     config, rows = project.config, newest(project, history, GOLDEN)
     out, inputs = batch.answer(project, served.model, served.facts, rows, history)
     if not out["score"].abs().lt(float("inf")).all():
-        raise RunFailed(f"version {served.version} gives no number for the newest rows", "finite answers", "mlops run")
+        raise RunFailed(
+            f"version {served.version} gives no number for the newest rows",
+            "finite answers",
+            "mlops run",
+        )
     if config.look_back is None or config.time is None or not config.features:
         return
-    whole = features.build(project, batch.as_trained(project, rows)[0], batch.as_trained(project, history)[0])
+    whole = features.build(
+        project, batch.as_trained(project, rows)[0], batch.as_trained(project, history)[0]
+    )
     if cut := [c for c in served.facts["features"] if differing(whole[c], inputs[c])]:
-        raise RunFailed(f"these features of the newest rows change with look_back: {', '.join(cut)}", "the same as over all the history", "a longer look_back in mlops.yaml")
+        raise RunFailed(
+            f"these features of the newest rows change with look_back: {', '.join(cut)}",
+            "the same as over all the history",
+            "a longer look_back in mlops.yaml",
+        )

@@ -56,7 +56,11 @@ class Coder:
         if self.task != "regression":
             return self.codes.get(self.text(value))
         with suppress(TypeError, ValueError):
-            return number if not isinstance(value, bool) and math.isfinite(number := float(value)) else None
+            return (
+                number
+                if not isinstance(value, bool) and math.isfinite(number := float(value))
+                else None
+            )
         return None
 
     def text(self, value: Any) -> str:
@@ -67,11 +71,17 @@ class Coder:
             return str(int(value)) if float(value).is_integer() else str(value)
         plain = str(value).strip()
         if self.kind == "boolean":
-            return str(int(contract.WORDS[plain.lower()])) if plain.lower() in contract.WORDS else plain
+            return (
+                str(int(contract.WORDS[plain.lower()]))
+                if plain.lower() in contract.WORDS
+                else plain
+            )
         return plain.removesuffix(".0") if self.kind in {"integer", "number"} else plain
 
 
-def join(project: Project, messages: list[Said], origin: str, at: str, by_key: bool, again: bool) -> list[str]:
+def join(
+    project: Project, messages: list[Said], origin: str, at: str, by_key: bool, again: bool
+) -> list[str]:
     """File messages and say what was made of each, in their order.
 
     Parameters
@@ -87,27 +97,58 @@ def join(project: Project, messages: list[Said], origin: str, at: str, by_key: b
     """
     try:
         return joined(project, messages, origin, at, by_key, again)
-    except sa.exc.IntegrityError:  # another process labelled one of these in between; this time it is seen
+    except (
+        sa.exc.IntegrityError
+    ):  # another process labelled one of these in between; this time it is seen
         return joined(project, messages, origin, at, by_key, again)
 
 
-def joined(project: Project, messages: list[Said], origin: str, at: str, by_key: bool, again: bool) -> list[str]:
+def joined(
+    project: Project, messages: list[Said], origin: str, at: str, by_key: bool, again: bool
+) -> list[str]:
     """``join`` in one transaction."""
     coder, words = Coder(project), []
     with session(project) as opened:
         found, present = matches(opened, project.config.name, [m.name for m in messages], by_key)
-        lost = sa.select(Label.prediction, Label.said).where(Label.model == project.config.name, Label.origin == origin, Label.word.in_(("unknown", "refused")))
+        lost = sa.select(Label.prediction, Label.said).where(
+            Label.model == project.config.name,
+            Label.origin == origin,
+            Label.word.in_(("unknown", "refused")),
+        )
         told = set(map(tuple, opened.execute(lost))) if again else set()
         for message in messages:
             value = coder(message.value)
-            made = [file(present, i, value, message.known) for i in found.get(message.name, [])] if value is not None else []
+            made = (
+                [file(present, i, value, message.known) for i in found.get(message.name, [])]
+                if value is not None
+                else []
+            )
             word = "refused" if value is None else next((w for w in WORDS if w in made), "unknown")
             words.append(word)
-            filed = [(i, w) for i, w in zip(found.get(message.name, []), made, strict=False)] or [(message.name, word)]
+            filed = [(i, w) for i, w in zip(found.get(message.name, []), made, strict=False)] or [
+                (message.name, word)
+            ]
             for name, made_of_it in filed:
-                nothing_new = made_of_it in {"repeated", "outdated"} or made_of_it not in COUNTS and (name, str(message.value)) in told
+                nothing_new = (
+                    made_of_it in {"repeated", "outdated"}
+                    or made_of_it not in COUNTS
+                    and (name, str(message.value)) in told
+                )
                 if not (again and nothing_new):
-                    put(opened, Label(project.config.name, name, value, str(message.value), message.known, origin, made_of_it, at, made_of_it in COUNTS))
+                    put(
+                        opened,
+                        Label(
+                            project.config.name,
+                            name,
+                            value,
+                            str(message.value),
+                            message.known,
+                            origin,
+                            made_of_it,
+                            at,
+                            made_of_it in COUNTS,
+                        ),
+                    )
     return words
 
 
@@ -115,7 +156,11 @@ def put(opened: Session, message: Label) -> None:
     """File a message; one that counts takes the place of the one before."""
     if message.word == "corrected":
         opened.flush()
-        opened.execute(sa.update(Label).where(Label.prediction == message.prediction, Label.counts).values(counts=False))
+        opened.execute(
+            sa.update(Label)
+            .where(Label.prediction == message.prediction, Label.counts)
+            .values(counts=False)
+        )
     opened.add(message)
 
 
@@ -130,11 +175,21 @@ def file(present: dict[str, tuple[float, str]], prediction: str, value: float, k
     return "joined" if held is None else "corrected"
 
 
-def matches(opened: Session, model: str, names: list[str], by_key: bool) -> tuple[dict[str, list[str]], dict[str, tuple[float, str]]]:
+def matches(
+    opened: Session, model: str, names: list[str], by_key: bool
+) -> tuple[dict[str, list[str]], dict[str, tuple[float, str]]]:
     """The predictions of each name (one by id, all of a row by key); and of each the label that counts, if there is one: value, known."""
-    column, found, present = (Prediction.key if by_key else Prediction.id), dict[str, list[str]](), dict[str, tuple[float, str]]()
+    column, found, present = (
+        (Prediction.key if by_key else Prediction.id),
+        dict[str, list[str]](),
+        dict[str, tuple[float, str]](),
+    )
     for some in chunks(names):
-        for name, prediction, value, known in opened.execute(with_labels(column, Prediction.id, Label.value, Label.known).where(Prediction.model == model, column.in_(some)).order_by(Prediction.id)):
+        for name, prediction, value, known in opened.execute(
+            with_labels(column, Prediction.id, Label.value, Label.known)
+            .where(Prediction.model == model, column.in_(some))
+            .order_by(Prediction.id)
+        ):
             found.setdefault(name, []).append(prediction)
             if known is not None:
                 present[prediction] = (value, known)
@@ -161,8 +216,15 @@ def collect(project: Project, history: pd.DataFrame, at: Any) -> dict[str, int]:
     """
     if not exists(project):
         return {}
-    (messages, by_key), origin = (from_table(project, at), "labels") if project.config.labels else ((from_source(project, history), True), "source")
-    return dict(Counter(join(project, messages, origin, stamp(at), by_key, again=True)) + retried(project, at))
+    (messages, by_key), origin = (
+        (from_table(project, at), "labels")
+        if project.config.labels
+        else ((from_source(project, history), True), "source")
+    )
+    return dict(
+        Counter(join(project, messages, origin, stamp(at), by_key, again=True))
+        + retried(project, at)
+    )
 
 
 def from_source(project: Project, history: pd.DataFrame) -> list[Said]:
@@ -174,7 +236,12 @@ def from_source(project: Project, history: pd.DataFrame) -> list[Said]:
     seen = history[history[config.target].notna() & (history[config.time] >= first)]
     held = labelled(project, first)
     codes = {v: coder(v) for v in seen[config.target].unique()}
-    named = zip([named_row(k) for k in seen[keys].itertuples(index=False, name=None)], seen[config.target], sources.known_at(project, seen, config.target), strict=True)
+    named = zip(
+        [named_row(k) for k in seen[keys].itertuples(index=False, name=None)],
+        seen[config.target],
+        sources.known_at(project, seen, config.target),
+        strict=True,
+    )
     return [Said(n, v, stamp(m)) for n, v, m in named if n in held and held[n] != {codes[v]}]
 
 
@@ -182,7 +249,13 @@ def labelled(project: Project, first: Any) -> dict[str, set[float | None]]:
     """The labels of the rows scored from a moment on, by key; None where an answer has none yet."""
     out = dict[str, set[float | None]]()
     with session(project) as opened:
-        for key, value in opened.execute(with_labels(Prediction.key, Label.value).where(Prediction.model == project.config.name, Prediction.moment >= stamp(first), Prediction.key != "")):
+        for key, value in opened.execute(
+            with_labels(Prediction.key, Label.value).where(
+                Prediction.model == project.config.name,
+                Prediction.moment >= stamp(first),
+                Prediction.key != "",
+            )
+        ):
             out.setdefault(key, set()).add(value)
     return out
 
@@ -190,8 +263,12 @@ def labelled(project: Project, first: Any) -> dict[str, set[float | None]]:
 def earliest(project: Project) -> Any:
     """The moment of the oldest row that was scored and has no label yet, less the time in which corrections come."""
     with session(project) as opened:
-        open_rows = with_labels(sa.func.min(Prediction.moment)).where(Prediction.model == project.config.name, Label.id.is_(None), Prediction.key != "")
-        found = opened.scalar(open_rows) or opened.scalar(sa.select(sa.func.max(Prediction.moment)).where(Prediction.model == project.config.name))
+        open_rows = with_labels(sa.func.min(Prediction.moment)).where(
+            Prediction.model == project.config.name, Label.id.is_(None), Prediction.key != ""
+        )
+        found = opened.scalar(open_rows) or opened.scalar(
+            sa.select(sa.func.max(Prediction.moment)).where(Prediction.model == project.config.name)
+        )
     return None if found is None else pd.Timestamp(found) - CORRECTIONS
 
 
@@ -199,14 +276,35 @@ def from_table(project: Project, at: Any) -> tuple[list[Said], bool]:
     """What a ``labels:`` table says by a moment, and whether it names rows by key."""
     asked, config = project.config.labels, project.config
     assert asked is not None
-    frame = sources.query(asked.source, None) if not isinstance(asked.source, str) else sources.table(sources.located(project, asked.source), said=f"labels.source: {asked.source!r}", cure="edit 'labels' in mlops.yaml")
+    frame = (
+        sources.query(asked.source, None)
+        if not isinstance(asked.source, str)
+        else sources.table(
+            sources.located(project, asked.source),
+            said=f"labels.source: {asked.source!r}",
+            cure="edit 'labels' in mlops.yaml",
+        )
+    )
     keys, value = asked.key or sources.keys(project), asked.value or config.target
-    if absent := [c for c in [*keys, value, *([asked.time] if asked.time else [])] if c not in frame]:
-        raise KitError(f"labels.source has no column {absent[0]!r}", f"one of {', '.join(map(str, frame.columns))}", "edit 'labels' in mlops.yaml")
-    moments = sources.moments(frame[asked.time], asked.time, config.timezone) if asked.time else pd.Series(at, frame.index)
+    if absent := [
+        c for c in [*keys, value, *([asked.time] if asked.time else [])] if c not in frame
+    ]:
+        raise KitError(
+            f"labels.source has no column {absent[0]!r}",
+            f"one of {', '.join(map(str, frame.columns))}",
+            "edit 'labels' in mlops.yaml",
+        )
+    moments = (
+        sources.moments(frame[asked.time], asked.time, config.timezone)
+        if asked.time
+        else pd.Series(at, frame.index)
+    )
     said, by_key = frame[value].notna() & (moments <= at), keys != [PREDICTION]
     frame, known = frame[said], [stamp(m) for m in moments[said]]
-    names = [named_row(k) if by_key else str(k[0]) for k in frame[keys].itertuples(index=False, name=None)]
+    names = [
+        named_row(k) if by_key else str(k[0])
+        for k in frame[keys].itertuples(index=False, name=None)
+    ]
     return list(map(Said, names, frame[value], known)), by_key
 
 
@@ -214,15 +312,36 @@ def retried(project: Project, at: Any) -> Counter[str]:
     """File anew the messages that named no prediction then, and do now."""
     model, counts = project.config.name, Counter[str]()
     with session(project) as opened:
-        waiting = list(opened.scalars(sa.select(Label).where(Label.model == model, Label.word == "unknown").order_by(Label.id)))
+        waiting = list(
+            opened.scalars(
+                sa.select(Label)
+                .where(Label.model == model, Label.word == "unknown")
+                .order_by(Label.id)
+            )
+        )
         for by_key in (False, True):
-            tried = [w for w in waiting if not (by_key and w.origin == "feedback")]  # feedback names predictions by id only
+            tried = [
+                w for w in waiting if not (by_key and w.origin == "feedback")
+            ]  # feedback names predictions by id only
             found, present = matches(opened, model, [w.prediction for w in tried], by_key)
             for message in [w for w in tried if w.prediction in found]:
                 assert message.value is not None  # else it had been refused
                 for prediction in found[message.prediction]:
                     word = file(present, prediction, message.value, message.known)
-                    put(opened, Label(model, prediction, message.value, message.said, message.known, message.origin, word, stamp(at), word in COUNTS))
+                    put(
+                        opened,
+                        Label(
+                            model,
+                            prediction,
+                            message.value,
+                            message.said,
+                            message.known,
+                            message.origin,
+                            word,
+                            stamp(at),
+                            word in COUNTS,
+                        ),
+                    )
                     counts[word] += 1
                 opened.delete(message)
                 waiting.remove(message)

@@ -12,8 +12,27 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 5000)
-ROUTES = ("/predict", "/feedback", "/model", "/metrics", "/health/live", "/health/ready", "/docs", "/openapi.json")
-REFUSALS = {400: "no JSON", 401: "no token", 403: "another site", 409: "an id used before", 413: "too long", 421: "another host", 422: "something wrong", 429: "queue full", 503: "not ready or not filed"}
+ROUTES = (
+    "/predict",
+    "/feedback",
+    "/model",
+    "/metrics",
+    "/health/live",
+    "/health/ready",
+    "/docs",
+    "/openapi.json",
+)
+REFUSALS = {
+    400: "no JSON",
+    401: "no token",
+    403: "another site",
+    409: "an id used before",
+    413: "too long",
+    421: "another host",
+    422: "something wrong",
+    429: "queue full",
+    503: "not ready or not filed",
+}
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -22,16 +41,41 @@ class Meters:
 
     def __init__(self, queue: Callable[[], float], failed: Callable[[], float]) -> None:
         self.registry = held = CollectorRegistry()
-        self.requests = Counter("mlops_requests", "Requests answered", ["route", "status"], registry=held)
-        self.seconds = Histogram("mlops_request_seconds", "Seconds to an answer", ["route"], buckets=SECONDS, registry=held)
+        self.requests = Counter(
+            "mlops_requests", "Requests answered", ["route", "status"], registry=held
+        )
+        self.seconds = Histogram(
+            "mlops_request_seconds",
+            "Seconds to an answer",
+            ["route"],
+            buckets=SECONDS,
+            registry=held,
+        )
         self.rows = Counter("mlops_rows_scored", "Rows scored", registry=held)
-        self.batches = Histogram("mlops_batch_rows", "Rows scored together", buckets=SIZES, registry=held)
+        self.batches = Histogram(
+            "mlops_batch_rows", "Rows scored together", buckets=SIZES, registry=held
+        )
         self.refused = Counter("mlops_refused", "Requests refused, by why", ["why"], registry=held)
-        self.labels = Counter("mlops_labels", "Labels that came, by what was made of them", ["word"], registry=held)
-        self.version = Gauge("mlops_model_version", "1 for the version that serves", ["model", "version", "hash"], registry=held)
+        self.labels = Counter(
+            "mlops_labels", "Labels that came, by what was made of them", ["word"], registry=held
+        )
+        self.version = Gauge(
+            "mlops_model_version",
+            "1 for the version that serves",
+            ["model", "version", "hash"],
+            registry=held,
+        )
         Gauge("mlops_queue_requests", "Requests that wait", registry=held).set_function(queue)
-        Gauge("mlops_loads_failed", "Versions that could not be loaded, since the start", registry=held).set_function(failed)
-        Gauge("mlops_last_answer_age_seconds", "Seconds since the last prediction; -1 before the first", registry=held).set_function(self.age)
+        Gauge(
+            "mlops_loads_failed",
+            "Versions that could not be loaded, since the start",
+            registry=held,
+        ).set_function(failed)
+        Gauge(
+            "mlops_last_answer_age_seconds",
+            "Seconds since the last prediction; -1 before the first",
+            registry=held,
+        ).set_function(self.age)
         self.last: float | None = None
 
     def age(self) -> float:

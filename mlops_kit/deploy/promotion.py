@@ -36,7 +36,9 @@ def decide(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdi
         return {"promoted": False, "sentence": sentence, "why": found.why}, gate("failed", sentence)
     done = tracking.promote(stage.project, version["version"], found.by, found.why)
     by = "automatically" if found.by == decisions.RULE else f"by {found.by}"
-    sentence = f"Version {done['version']} serves now, approved {by}" + (f"; version {done['before']} is kept to go back to." if done["before"] else ".")
+    sentence = f"Version {done['version']} serves now, approved {by}" + (
+        f"; version {done['before']} is kept to go back to." if done["before"] else "."
+    )
     return {"promoted": True, "sentence": sentence, **done}, gate("passed", sentence)
 
 
@@ -60,11 +62,30 @@ def approval(stage: Stage, facts: dict[str, Any]) -> Opinion:
     if found is None and stage.config.approval == "automatic":
         found = decisions.say(stage.project, facts, "approved", decisions.RULE, "review passed")
     if found is None:
-        raise Waiting(f"version {facts['version']} waits for an approval", "somebody who looks at its model card and decides", 'mlops approve --reason "why", or mlops reject --reason "why"')
+        raise Waiting(
+            f"version {facts['version']} waits for an approval",
+            "somebody who looks at its model card and decides",
+            'mlops approve --reason "why", or mlops reject --reason "why"',
+        )
     return found
 
 
 def gate(outcome: Outcome, sentence: str) -> Verdict:
     """The decision as a verdict."""
-    cure = "" if outcome == "passed" else "look at the review's checks" if outcome == "failed" else "approve it, from a full run"
-    return Verdict("promotion", "May the model serve", outcome, "blocks", sentence, sentence, "a passed review and an approval", cure)
+    cure = (
+        ""
+        if outcome == "passed"
+        else "look at the review's checks"
+        if outcome == "failed"
+        else "approve it, from a full run"
+    )
+    return Verdict(
+        "promotion",
+        "May the model serve",
+        outcome,
+        "blocks",
+        sentence,
+        sentence,
+        "a passed review and an approval",
+        cure,
+    )

@@ -19,11 +19,17 @@ from mlops_kit import contract, sources
 from mlops_kit.config import Project
 from mlops_kit.late import pd
 
-WHOLE, LONG = 2**53, 2**63 - 1  # up to here a float holds each whole number; up to there a database does
+WHOLE, LONG = (
+    2**53,
+    2**63 - 1,
+)  # up to here a float holds each whole number; up to there a database does
 LARGEST = 3.4e38  # what a float of four bytes holds: trees keep no larger one
 CHARACTERS = 1000
 NAME = re.compile(r"^[!-~]{1,200}$")  # an id of a request or a prediction
-YEAR, TIME = "(1[7-9]|2[01])[0-9]{2}", "([01][0-9]|2[0-3]):[0-5][0-9]"  # an earlier or later year is a mistake
+YEAR, TIME = (
+    "(1[7-9]|2[01])[0-9]{2}",
+    "([01][0-9]|2[0-3]):[0-5][0-9]",
+)  # an earlier or later year is a mistake
 DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
 MOMENT = re.compile(rf"^{YEAR}-{DAY}([T ]{TIME}(:[0-5][0-9](\.[0-9]{{1,9}})?)?(Z|[+-]{TIME})?)?$")
 Problem = dict[str, Any]
@@ -44,12 +50,19 @@ class Field(NamedTuple):
     def expected(self) -> str:
         """What a value should be, in words."""
         if self.allowed is not None:
-            said = "one of " + ", ".join("true" if v is True else "false" if v is False else str(v) for v in self.allowed)
+            said = "one of " + ", ".join(
+                "true" if v is True else "false" if v is False else str(v) for v in self.allowed
+            )
         elif self.kind in {"number", "integer"}:
             said = f"{contract.A[self.kind]} from {shown(self.low)} to {shown(self.high)}"
         else:
             moment = f"a moment such as 2013-07-01T06:00:00, in ISO 8601; without a zone it is {self.zone}'s"
-            words = {"moment": moment, "text": f"text of at most {CHARACTERS:,} characters", "name": "1 to 200 characters from ! to ~", "empty": "null: the column was never filled"}
+            words = {
+                "moment": moment,
+                "text": f"text of at most {CHARACTERS:,} characters",
+                "name": "1 to 200 characters from ! to ~",
+                "empty": "null: the column was never filled",
+            }
             said = words.get(self.kind) or contract.A[self.kind]
         return said if self.needed or self.kind == "empty" else f"{said}, or null"
 
@@ -59,7 +72,13 @@ class Field(NamedTuple):
         if self.allowed is not None:
             return self.allowed[0]
         middle = 0.0 if max(-self.low, self.high) >= WHOLE else (self.low + self.high) / 2
-        given = {"number": middle, "integer": int(middle), "text": "a text", "boolean": True, "moment": "2013-07-01T06:00:00"}
+        given = {
+            "number": middle,
+            "integer": int(middle),
+            "text": "a text",
+            "boolean": True,
+            "moment": "2013-07-01T06:00:00",
+        }
         return given.get(self.kind)
 
     def check(self, value: Any) -> str:
@@ -73,10 +92,21 @@ class Field(NamedTuple):
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a value; it takes what ``check`` takes."""
-        named = {"text": "string", "moment": "string", "name": "string", "empty": "null"}.get(self.kind, self.kind)
-        made: dict[str, Any] = {"type": named if self.needed or named == "null" else [named, "null"], "description": self.expected}
+        named = {"text": "string", "moment": "string", "name": "string", "empty": "null"}.get(
+            self.kind, self.kind
+        )
+        made: dict[str, Any] = {
+            "type": named if self.needed or named == "null" else [named, "null"],
+            "description": self.expected,
+        }
         range_: dict[str, Any] = {"minimum": plain(self.low), "maximum": plain(self.high)}
-        limits = {"number": range_, "integer": range_, "text": {"maxLength": CHARACTERS}, "moment": {"pattern": MOMENT.pattern}, "name": {"pattern": NAME.pattern}}
+        limits = {
+            "number": range_,
+            "integer": range_,
+            "text": {"maxLength": CHARACTERS},
+            "moment": {"pattern": MOMENT.pattern},
+            "name": {"pattern": NAME.pattern},
+        }
         made |= limits.get(self.kind, {})
         if self.allowed is not None:
             made["enum"] = [*self.allowed, *([] if self.needed else [None])]
@@ -105,9 +135,13 @@ def of_number(field: Field, value: Any) -> str:
 CHECKS: dict[str, Callable[[Field, Any], str]] = {  # null is seen to before
     "number": of_number,
     "integer": of_number,
-    "text": lambda field, value: "type" if type(value) is not str else "too_long" if len(value) > CHARACTERS else "",
+    "text": lambda field, value: (
+        "type" if type(value) is not str else "too_long" if len(value) > CHARACTERS else ""
+    ),
     "boolean": lambda field, value: "" if type(value) is bool else "type",  # 1 and 0 are neither
-    "moment": lambda field, value: "" if type(value) is str and moment(value) is not None else "type",
+    "moment": lambda field, value: (
+        "" if type(value) is str and moment(value) is not None else "type"
+    ),
     "name": lambda field, value: "" if type(value) is str and NAME.fullmatch(value) else "type",
     "empty": lambda field, value: "type",
 }
@@ -136,7 +170,11 @@ class Schema:
                 found.append(problem(i, "", "not_a_row", row, "an object of fields and values"))
                 continue
             if not row.keys() <= known:
-                found += [problem(i, name, "unknown_field", row[name], f"one of {', '.join(known)}") for name in row if name not in known]
+                found += [
+                    problem(i, name, "unknown_field", row[name], f"one of {', '.join(known)}")
+                    for name in row
+                    if name not in known
+                ]
             for name, field in each:
                 value = row.get(name)
                 if (value is not None or field.needed) and (code := field.check(value)):
@@ -145,17 +183,33 @@ class Schema:
 
     def table(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Valid rows as the source's own table would hold them."""
-        return pd.DataFrame({name: column(field, [row.get(name) for row in rows], self.time, self.zone) for name, field in self.fields.items()})
+        return pd.DataFrame(
+            {
+                name: column(field, [row.get(name) for row in rows], self.time, self.zone)
+                for name, field in self.fields.items()
+            }
+        )
 
     @cached_property
     def json(self) -> dict[str, Any]:
         """The JSON schema of one row."""
-        return {"type": "object", "properties": {n: f.schema() for n, f in self.fields.items()}, "required": [n for n, f in self.fields.items() if f.needed], "additionalProperties": False}
+        return {
+            "type": "object",
+            "properties": {n: f.schema() for n, f in self.fields.items()},
+            "required": [n for n, f in self.fields.items() if f.needed],
+            "additionalProperties": False,
+        }
 
 
 def problem(row: int | None, field: str, code: str, got: Any, expected: str) -> Problem:
     """One thing that is wrong, with its value; a long one is cut. What is wrong with no row has none."""
-    short = got if isinstance(got, (bool, int, float, type(None))) or isinstance(got, str) and len(got) <= 100 else f"{str(got)[:100]}…"
+    short = (
+        got
+        if isinstance(got, (bool, int, float, type(None)))
+        or isinstance(got, str)
+        and len(got) <= 100
+        else f"{str(got)[:100]}…"
+    )
     return {"row": row, "field": field, "code": code, "got": short, "expected": expected}
 
 
@@ -164,8 +218,12 @@ def column(field: Field, values: list[Any], time: str | None, zone: str) -> pd.S
     full = None not in values
     if field.kind == "number":
         return pd.Series([math.nan if v is None else v for v in values], dtype="float64")
-    if field.kind == "integer":  # a missing one makes no whole number a fraction: a view may ask for whole ones
-        return pd.Series([None if v is None else int(v) for v in values], dtype="int64" if full else "Int64")
+    if (
+        field.kind == "integer"
+    ):  # a missing one makes no whole number a fraction: a view may ask for whole ones
+        return pd.Series(
+            [None if v is None else int(v) for v in values], dtype="int64" if full else "Int64"
+        )
     if field.kind == "boolean":
         return pd.Series(values, dtype="bool" if full else "object")
     if field.kind == "moment":
@@ -176,8 +234,20 @@ def column(field: Field, values: list[Any], time: str | None, zone: str) -> pd.S
 def moments(values: list[Any], zone: str) -> pd.Series:
     """Moments as UTC; those without a zone are read in one, as the source's are."""
     read = [None if v is None else moment(v) for v in values]
-    plain = sources.moments(pd.Series([v if v is not None and v.tzinfo is None else None for v in read], dtype="datetime64[us]"), "moment", zone)
-    zoned = pd.to_datetime(pd.Series([v if v is not None and v.tzinfo is not None else None for v in read], dtype="object"), utc=True).astype("datetime64[us, UTC]")
+    plain = sources.moments(
+        pd.Series(
+            [v if v is not None and v.tzinfo is None else None for v in read],
+            dtype="datetime64[us]",
+        ),
+        "moment",
+        zone,
+    )
+    zoned = pd.to_datetime(
+        pd.Series(
+            [v if v is not None and v.tzinfo is not None else None for v in read], dtype="object"
+        ),
+        utc=True,
+    ).astype("datetime64[us, UTC]")
     return zoned.fillna(plain)
 
 
@@ -193,7 +263,10 @@ def compiled(project: Project, history: pd.DataFrame, wanted: list[str]) -> Sche
     """
     config, file = project.config, project.path(project.config.contract.file)
     known = contract.load(file).columns if file.exists() else {}
-    made = [field(config, n, known.get(n) or contract.Column(type=contract.kind_of(history[n]))) for n in wanted]
+    made = [
+        field(config, n, known.get(n) or contract.Column(type=contract.kind_of(history[n])))
+        for n in wanted
+    ]
     return Schema(made, config.time, config.timezone)
 
 
@@ -201,6 +274,17 @@ def field(config: Any, name: str, held: contract.Column) -> Field:
     """A column of the contract as a field. A row's own name may be left out; what no row may miss is needed."""
     key = name in config.id
     limit: float = LARGEST if held.type == "number" else LONG if key else WHOLE
-    low, high = (-limit if held.min is None else held.min), (limit if held.max is None else held.max)
+    low, high = (
+        (-limit if held.min is None else held.min),
+        (limit if held.max is None else held.max),
+    )
     needed = not key and (held.missing == 0 or name == config.time)
-    return Field(name, held.type, needed, low, high, tuple(held.allowed) if held.allowed is not None else None, config.timezone if name == config.time else "UTC")
+    return Field(
+        name,
+        held.type,
+        needed,
+        low,
+        high,
+        tuple(held.allowed) if held.allowed is not None else None,
+        config.timezone if name == config.time else "UTC",
+    )

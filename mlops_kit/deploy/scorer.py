@@ -65,7 +65,10 @@ class Job:
 
     @cached_property
     def ids(self) -> list[str]:
-        return [batch.prediction_id(self.project, f"request {self.request}", (i,)) for i in range(len(self.rows))]
+        return [
+            batch.prediction_id(self.project, f"request {self.request}", (i,))
+            for i in range(len(self.rows))
+        ]
 
     @cached_property
     def body(self) -> str:
@@ -83,7 +86,12 @@ class Scorer:
         Hears of each batch: how many requests and rows it had.
     """
 
-    def __init__(self, project: Project, source: Callable[[], tuple[Served, pd.DataFrame] | None], heard: Callable[[int, int], None] = lambda requests, rows: None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        source: Callable[[], tuple[Served, pd.DataFrame] | None],
+        heard: Callable[[int, int], None] = lambda requests, rows: None,
+    ) -> None:
         self.project, self.source, self.heard = project, source, heard
         self.waiting: deque[Job] = deque()
         self.turn = threading.Condition()
@@ -102,7 +110,11 @@ class Scorer:
             if self.closed:
                 raise Refusal(503, "the server is being stopped; ask again", request_id=job.request)
             if len(self.waiting) >= self.project.config.serve.waiting:
-                raise Refusal(429, f"{len(self.waiting)} requests wait already; ask again in a second", request_id=job.request)
+                raise Refusal(
+                    429,
+                    f"{len(self.waiting)} requests wait already; ask again in a second",
+                    request_id=job.request,
+                )
             self.waiting.append(job)
             self.turn.notify()
         return job.answer
@@ -119,7 +131,9 @@ class Scorer:
         with threadpool_limits(1):  # two threads for one row cost more than they bring
             while (jobs := self.next()) is not None:
                 for job, found in zip(jobs, self.work(jobs), strict=True):
-                    job.answer.set_exception(found) if isinstance(found, Exception) else job.answer.set_result(found)
+                    job.answer.set_exception(found) if isinstance(
+                        found, Exception
+                    ) else job.answer.set_result(found)
 
     def next(self) -> list[Job] | None:
         """What is scored together: all that waits, up to ``serve.batch`` rows; None when it is over."""
@@ -128,9 +142,15 @@ class Scorer:
             if not self.waiting:
                 return None
             taken, rows = [self.waiting.popleft()], 0
-            while self.waiting and (rows := rows + len(taken[-1].rows)) + len(self.waiting[0].rows) <= self.project.config.serve.batch:
+            while (
+                self.waiting
+                and (rows := rows + len(taken[-1].rows)) + len(self.waiting[0].rows)
+                <= self.project.config.serve.batch
+            ):
                 taken.append(self.waiting.popleft())
-        return [job for job in taken if job.answer.set_running_or_notify_cancel()]  # whose asker is still there
+        return [
+            job for job in taken if job.answer.set_running_or_notify_cancel()
+        ]  # whose asker is still there
 
     def work(self, jobs: list[Job]) -> list[dict[str, Any] | Exception]:
         """Answer a batch."""
@@ -139,11 +159,20 @@ class Scorer:
             if (present := self.source()) is None:
                 return [Refusal(503, "no version serves yet", request_id=j.request) for j in jobs]
             found = self.replayed(jobs)
-            new = {j.request: j for j in reversed(jobs) if j.request not in found}  # asked twice at once: the first one
+            new = {
+                j.request: j for j in reversed(jobs) if j.request not in found
+            }  # asked twice at once: the first one
             found |= self.scored(list(new.values()), *present)
         except Exception:  # the thread outlives whatever a database says, and no answer leaves that is not in the log
             log.exception("the log did not take %d requests", len(jobs))
-            return [Refusal(503, "the log of predictions did not take the answer, so there is none; ask again with this request_id", request_id=j.request) for j in jobs]
+            return [
+                Refusal(
+                    503,
+                    "the log of predictions did not take the answer, so there is none; ask again with this request_id",
+                    request_id=j.request,
+                )
+                for j in jobs
+            ]
         return [self.agreed(j, found[j.request]) for j in jobs]
 
     def agreed(self, job: Job, found: Answer | Exception) -> dict[str, Any] | Exception:
@@ -152,7 +181,11 @@ class Scorer:
             return found
         body, answer = found
         if body != job.body:
-            return Refusal(409, f"the request_id {job.request!r} was used for other rows; expected an id of its own for each request", request_id=job.request)
+            return Refusal(
+                409,
+                f"the request_id {job.request!r} was used for other rows; expected an id of its own for each request",
+                request_id=job.request,
+            )
         return answer
 
     def replayed(self, jobs: list[Job]) -> dict[str, Answer | Exception]:
@@ -160,34 +193,81 @@ class Scorer:
         if not (asked := [j for j in jobs if j.named]):
             return {}
         with session(self.project) as opened:
-            held = predictions.known(opened, self.project.config.name, [i for j in asked for i in j.ids])
+            held = predictions.known(
+                opened, self.project.config.name, [i for j in asked for i in j.ids]
+            )
         firsts = {j: held[j.ids[0]] for j in asked if j.ids[0] in held}
-        return {j.request: (first.body, self.told_as(j, first.version, [(held[i].score, held[i].decision) for i in j.ids]) if first.body == j.body else {}) for j, first in firsts.items()}
+        return {
+            j.request: (
+                first.body,
+                self.told_as(j, first.version, [(held[i].score, held[i].decision) for i in j.ids])
+                if first.body == j.body
+                else {},
+            )
+            for j, first in firsts.items()
+        }
 
-    def scored(self, jobs: list[Job], served: Served, history: pd.DataFrame) -> dict[str, Answer | Exception]:
+    def scored(
+        self, jobs: list[Job], served: Served, history: pd.DataFrame
+    ) -> dict[str, Answer | Exception]:
         """Score requests together and file their rows in one transaction; those that cannot be scored do not hold up the others."""
         try:
             made = self.rows(jobs, served, history) if jobs else []
         except Exception as error:  # whatever a view or a model raises
             if len(jobs) > 1:
-                return {k: v for job in jobs for k, v in self.scored([job], served, history).items()}
+                return {
+                    k: v for job in jobs for k, v in self.scored([job], served, history).items()
+                }
             return {jobs[0].request: self.blamed(jobs[0], served, history, error)}
         with session(self.project) as opened:
             filed = predictions.write(opened, made)
         if filed < len(made):  # another server of this project was asked the same
             return self.replayed([replace(j, named=True) for j in jobs])
         rest = iter(made)
-        return {j.request: (j.body, self.told_as(j, served.version, [(r["score"], r["decision"]) for r in islice(rest, len(j.rows))])) for j in jobs}
+        return {
+            j.request: (
+                j.body,
+                self.told_as(
+                    j,
+                    served.version,
+                    [(r["score"], r["decision"]) for r in islice(rest, len(j.rows))],
+                ),
+            )
+            for j in jobs
+        }
 
     def blamed(self, job: Job, served: Served, history: pd.DataFrame, error: Exception) -> Refusal:
         """Whose fault it is that a request cannot be scored: a row's, if the source's newest can, else the server's."""
         known = follow.newest(self.project, history, 1)
-        if isinstance(error, (MemoryError, OSError)) or self.fault(lambda: batch.answer(self.project, served.model, served.facts, known, history)):
+        if isinstance(error, (MemoryError, OSError)) or self.fault(
+            lambda: batch.answer(self.project, served.model, served.facts, known, history)
+        ):
             log.exception("a request could not be scored")
-            return Refusal(500, f"version {served.version} cannot score: {follow.told(error)}", request_id=job.request)
-        low = bisect_left(range(len(job.rows) - 1), True, key=lambda last: self.fault(lambda: self.rows([replace(job, rows=job.rows[: last + 1])], served, history)))
-        why = problem(low, "", "not_scored", job.rows[low], f"a row that model and features can take: {follow.told(error)}")
-        return Refusal(422, f"row {low} cannot be scored: {follow.told(error)}", problems=[why], request_id=job.request)
+            return Refusal(
+                500,
+                f"version {served.version} cannot score: {follow.told(error)}",
+                request_id=job.request,
+            )
+        low = bisect_left(
+            range(len(job.rows) - 1),
+            True,
+            key=lambda last: self.fault(
+                lambda: self.rows([replace(job, rows=job.rows[: last + 1])], served, history)
+            ),
+        )
+        why = problem(
+            low,
+            "",
+            "not_scored",
+            job.rows[low],
+            f"a row that model and features can take: {follow.told(error)}",
+        )
+        return Refusal(
+            422,
+            f"row {low} cannot be scored: {follow.told(error)}",
+            problems=[why],
+            request_id=job.request,
+        )
 
     @staticmethod
     def fault(work: Callable[[], Any]) -> bool:
@@ -207,12 +287,32 @@ class Scorer:
             raise KitError("the model's answer is no number")
         out["prediction_id"] = [i for job in jobs for i in job.ids]
         named = out if self.project.config.id else out.drop(columns=sources.ROW)
-        made = predictions.listed(self.project, served.facts, named, inputs, ORIGIN, stamp(datetime.now(UTC)))
+        made = predictions.listed(
+            self.project, served.facts, named, inputs, ORIGIN, stamp(datetime.now(UTC))
+        )
         whose = [job for job in jobs for _ in job.rows]
-        return [{**row, "request": job.request, "body": job.body} for row, job in zip(made, whose, strict=True)]
+        return [
+            {**row, "request": job.request, "body": job.body}
+            for row, job in zip(made, whose, strict=True)
+        ]
 
-    def told_as(self, job: Job, version: str, found: list[tuple[float, float | None]]) -> dict[str, Any]:
+    def told_as(
+        self, job: Job, version: str, found: list[tuple[float, float | None]]
+    ) -> dict[str, Any]:
         """An answer as its asker gets it; ``class`` is the target's value that is predicted."""
         classes = Coder(self.project).classes
-        given = [{"prediction_id": i, "score": s, "decision": None if d is None else bool(d), "class": None if d is None else classes[int(d)]} for i, (s, d) in zip(job.ids, found, strict=True)]
-        return {"request_id": job.request, "model": self.project.config.name, "version": version, "predictions": given}
+        given = [
+            {
+                "prediction_id": i,
+                "score": s,
+                "decision": None if d is None else bool(d),
+                "class": None if d is None else classes[int(d)],
+            }
+            for i, (s, d) in zip(job.ids, found, strict=True)
+        ]
+        return {
+            "request_id": job.request,
+            "model": self.project.config.name,
+            "version": version,
+            "predictions": given,
+        }

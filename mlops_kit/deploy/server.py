@@ -71,7 +71,13 @@ def run(project: Project, say: Callable[[str], None]) -> None:
                 signal.signal(one, self.handle_exit)
             yield
 
-    config = uvicorn.Config(made, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE)
+    config = uvicorn.Config(
+        made,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=PATIENCE,
+    )
     Server(config).run(sockets=[listening])
 
 
@@ -84,13 +90,23 @@ def bound(host: str, port: int) -> socket.socket:
         If it cannot be had.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except OSError as error:
-        problem = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
-        raise KitError(f"{host}:{port} {problem}", "an address of this machine and a free port", "--port 0 takes any that is free") from error
+        problem = (
+            "is in use"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be listened on: {error.strerror}"
+        )
+        raise KitError(
+            f"{host}:{port} {problem}",
+            "an address of this machine and a free port",
+            "--port 0 takes any that is free",
+        ) from error
     return made
 
 

@@ -22,8 +22,13 @@ from mlops_kit.late import pd
 ROWS = 10_000
 WIDE = 15  # columns from which correlations take longer than the rest together
 SMALL = 1_000  # rows up to which the full report stays quick
-OFF = {"interactions": {"continuous": False, "targets": []}}  # a picture for each pair of numbers: most of the time and of the bytes
-AWAY = re.compile(r"""\s(?:src|href|action|poster|srcset)\s*=\s*(?:"\s*(?:https?:)?//[^"]*"|'\s*(?:https?:)?//[^']*'|(?:https?:)?//[^\s>]+)""", re.IGNORECASE)
+OFF = {
+    "interactions": {"continuous": False, "targets": []}
+}  # a picture for each pair of numbers: most of the time and of the bytes
+AWAY = re.compile(
+    r"""\s(?:src|href|action|poster|srcset)\s*=\s*(?:"\s*(?:https?:)?//[^"]*"|'\s*(?:https?:)?//[^']*'|(?:https?:)?//[^\s>]+)""",
+    re.IGNORECASE,
+)
 FETCHED = re.compile(r"""@import[^;]*https?:[^;]*;|url\(\s*["']?https?:[^)]*\)""", re.IGNORECASE)
 
 
@@ -34,7 +39,11 @@ def library() -> Any:
         with contextlib.suppress(ModuleNotFoundError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
-    raise KitError("no profiling library: neither data_profiling nor ydata_profiling is installed", "the distribution fg-data-profiling", "pip install fg-data-profiling")
+    raise KitError(
+        "no profiling library: neither data_profiling nor ydata_profiling is installed",
+        "the distribution fg-data-profiling",
+        "pip install fg-data-profiling",
+    )
 
 
 def profile_html(frame: pd.DataFrame, title: str, seed: int, rows: int = ROWS) -> str:
@@ -49,10 +58,16 @@ def profile_html(frame: pd.DataFrame, title: str, seed: int, rows: int = ROWS) -
         If the table has no row or no column.
     """
     if frame.empty:
-        raise RunFailed(f"a table of {len(frame):,} rows and {frame.shape[1]} columns has no profile", "at least one row and one column", "look at what fills the source")
+        raise RunFailed(
+            f"a table of {len(frame):,} rows and {frame.shape[1]} columns has no profile",
+            "at least one row and one column",
+            "look at what fills the source",
+        )
     sample = frame.sample(rows, random_state=seed).sort_index() if len(frame) > rows else frame
     brief = len(frame) > rows or len(frame) > SMALL or frame.shape[1] > WIDE
-    return sealed(noted(report(ready(sample), title, brief), scope(len(frame), len(sample), seed, brief)))
+    return sealed(
+        noted(report(ready(sample), title, brief), scope(len(frame), len(sample), seed, brief))
+    )
 
 
 def ready(frame: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +76,12 @@ def ready(frame: pd.DataFrame) -> pd.DataFrame:
     out.columns = pd.Index([str(c) for c in out.columns])
     for column in out.columns:
         values = out[column]
-        if isinstance(values.dtype, pd.BooleanDtype) or (values.dtype == object and not values.dropna().map(lambda v: isinstance(v, str)).all()):
-            out[column] = values.astype("object").map(str, na_action="ignore").where(values.notna(), None)
+        if isinstance(values.dtype, pd.BooleanDtype) or (
+            values.dtype == object and not values.dropna().map(lambda v: isinstance(v, str)).all()
+        ):
+            out[column] = (
+                values.astype("object").map(str, na_action="ignore").where(values.notna(), None)
+            )
     return out
 
 
@@ -72,12 +91,20 @@ def report(frame: pd.DataFrame, title: str, brief: bool) -> str:
     # One of its bars ignores progress_bar=False and writes to stderr; errors still come as exceptions.
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        return str(module.ProfileReport(frame, title=title, minimal=brief, progress_bar=False, **OFF).to_html())
+        return str(
+            module.ProfileReport(
+                frame, title=title, minimal=brief, progress_bar=False, **OFF
+            ).to_html()
+        )
 
 
 def scope(rows: int, used: int, seed: int, brief: bool) -> str:
     """What the profile looked at, in a sentence."""
-    sampled = f"Profile of a random sample: {used:,} of {rows:,} rows, seed {seed}." if used < rows else f"Profile of all {rows:,} rows."
+    sampled = (
+        f"Profile of a random sample: {used:,} of {rows:,} rows, seed {seed}."
+        if used < rows
+        else f"Profile of all {rows:,} rows."
+    )
     return sampled + (" Short form: correlations are left out." if brief else "")
 
 

@@ -34,26 +34,51 @@ def distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> 
     """
     for name in [column, *([group] if group else [])]:
         if name not in frame.columns:
-            raise KitError(f"the table has no column {name!r} to explore", nearest(name, frame.columns), "name a column of the table")
+            raise KitError(
+                f"the table has no column {name!r} to explore",
+                nearest(name, frame.columns),
+                "name a column of the table",
+            )
     places = placed(frame[column])
     of = groups(frame[group]) if group else pd.Series(NONE, index=frame.index)
     of = of.where(of.isin(commonest(of, LINES)), "other")
     counts = pd.crosstab(places, of) if places.notna().any() else pd.DataFrame()
     order = [p for p in places.cat.categories if p in counts.index]
-    rows = [(p, g, int(counts.loc[p, g]), float(counts.loc[p, g] / counts[g].sum())) for g in counts.columns for p in order]
+    rows = [
+        (p, g, int(counts.loc[p, g]), float(counts.loc[p, g] / counts[g].sum()))
+        for g in counts.columns
+        for p in order
+    ]
     data = pd.DataFrame(rows, columns=["value", "group", "rows", "share"])
     title = f"How is {column} spread" + (f" by {group}?" if group else "?")
-    return Table(title, told(data, column, group, int(frame[column].isna().sum())), data, {"share": f"of rows{' of the group' if group else ''}"})
+    return Table(
+        title,
+        told(data, column, group, int(frame[column].isna().sum())),
+        data,
+        {"share": f"of rows{' of the group' if group else ''}"},
+    )
 
 
 def placed(values: pd.Series) -> pd.Series:
     """Each value's bin, or itself if there are few, as an ordered category of labels."""
     values = hashable(values)
     if kind(values) in {"number", "moment"} and values.nunique() > VALUES:
-        numbers = values.astype("float64").replace([np.inf, -np.inf], np.nan) if kind(values) == "number" else values
+        numbers = (
+            values.astype("float64").replace([np.inf, -np.inf], np.nan)
+            if kind(values) == "number"
+            else values
+        )
         cut = pd.cut(numbers, BINS)
-        labels = [f"{i.left:%Y-%m-%d %H:%M}" if kind(values) == "moment" else f"{i.left:,.4g} to {i.right:,.4g}" for i in cut.cat.categories]
-        distinct = [label if labels.count(label) == 1 else f"{label} ({n})" for n, label in enumerate(labels)]
+        labels = [
+            f"{i.left:%Y-%m-%d %H:%M}"
+            if kind(values) == "moment"
+            else f"{i.left:,.4g} to {i.right:,.4g}"
+            for i in cut.cat.categories
+        ]
+        distinct = [
+            label if labels.count(label) == 1 else f"{label} ({n})"
+            for n, label in enumerate(labels)
+        ]
         return cut.cat.rename_categories(distinct)
     words = values.astype("object").map(str, na_action="ignore")
     if kind(values) == "number":
@@ -106,14 +131,21 @@ class Explorer:
 
     def draw(self, change: Any = None) -> Figure:
         """Draw what the menus say."""
-        self.shown: Figure = self._picture(self.column.value, None if self.group.value in {NONE, self.column.value} else self.group.value)
+        self.shown: Figure = self._picture(
+            self.column.value,
+            None if self.group.value in {NONE, self.column.value} else self.group.value,
+        )
         self.output.value, self.sentence = self.shown._repr_html_(), self.shown.sentence
         return self.shown
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         live = self.box._repr_mimebundle_(**kwargs)
         data, metadata = live if isinstance(live, tuple) else (live or {}, {})
-        return {**data, "text/html": self.still._repr_html_(), "text/plain": self.still.sentence}, metadata
+        return {
+            **data,
+            "text/html": self.still._repr_html_(),
+            "text/plain": self.still.sentence,
+        }, metadata
 
 
 def explorer(frame: pd.DataFrame, config: Config) -> Explorer:
@@ -132,7 +164,15 @@ def explorer(frame: pd.DataFrame, config: Config) -> Explorer:
         If there is no column but ids.
     """
     if not (columns := [str(c) for c in frame.columns if c not in {*config.id, "row_id"}]):
-        raise KitError(f"a table of {frame.shape[1]} columns has none to explore", "a column that is no id", "look at 'id' in mlops.yaml")
+        raise KitError(
+            f"a table of {frame.shape[1]} columns has none to explore",
+            "a column that is no id",
+            "look at 'id' in mlops.yaml",
+        )
     first = [config.target] if config.target in columns else []
     by = [*first, *(c for c in comparable(frame, config) if c not in first)]
-    return Explorer(frame, [*first, *(c for c in columns if c not in first)], [b for b in by if hashable(frame[b]).nunique() > 1])
+    return Explorer(
+        frame,
+        [*first, *(c for c in columns if c not in first)],
+        [b for b in by if hashable(frame[b]).nunique() > 1],
+    )

@@ -15,4 +15,16 @@ To add a feature: 1. a column in a view, or a function with ``@features.view``, 
 from mlops_kit.features.offline import build, encode, known, names, ordered, point_in_time
 from mlops_kit.features.views import Tables, View, load, trailing, view
 
-__all__ = ["Tables", "View", "build", "encode", "known", "load", "names", "ordered", "point_in_time", "trailing", "view"]
+__all__ = [
+    "Tables",
+    "View",
+    "build",
+    "encode",
+    "known",
+    "load",
+    "names",
+    "ordered",
+    "point_in_time",
+    "trailing",
+    "view",
+]

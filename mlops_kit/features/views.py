@@ -45,10 +45,18 @@ def load(project: Project) -> dict[str, View]:
     for name in project.config.features:
         module = imported(project.path(name), name)
         if not (mine := {k: v for k, v in vars(module).items() if getattr(v, MARK, False)}):
-            raise KitError(f"the feature file {name!r} has no view", "a function decorated with @features.view", f"edit {name}")
+            raise KitError(
+                f"the feature file {name!r} has no view",
+                "a function decorated with @features.view",
+                f"edit {name}",
+            )
         for key, function in mine.items():
             if key in found:
-                raise KitError(f"the view {key!r} of {name!r} stands in another feature file too", "a name of its own", "rename one of the two")
+                raise KitError(
+                    f"the view {key!r} of {name!r} stands in another feature file too",
+                    "a name of its own",
+                    "rename one of the two",
+                )
             found.register(key)(function)
     return dict(found)
 
@@ -56,23 +64,39 @@ def load(project: Project) -> dict[str, View]:
 def imported(path: Path, name: str) -> ModuleType:
     """A feature file's module, run anew when the file has changed; it is not put among Python's own."""
     if not path.is_file():
-        raise KitError(f"features: the file {name!r} does not exist", f"a Python file at {path}", "edit 'features' in mlops.yaml")
+        raise KitError(
+            f"features: the file {name!r} does not exist",
+            f"a Python file at {path}",
+            "edit 'features' in mlops.yaml",
+        )
     trace.file(path)
     found = path.stat()
     return executed(path, name, found.st_mtime_ns, found.st_size)
 
 
-@lru_cache(maxsize=16)  # an endpoint builds features at each request, and a file may keep its tables
+@lru_cache(
+    maxsize=16
+)  # an endpoint builds features at each request, and a file may keep its tables
 def executed(path: Path, name: str, changed: int, size: int) -> ModuleType:
     """Run a feature file as it is now."""
     spec = importlib.util.spec_from_file_location(f"project_features_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise KitError(f"features: {name!r} is no Python file", "a file ending in .py", "edit 'features' in mlops.yaml")
+        raise KitError(
+            f"features: {name!r} is no Python file",
+            "a file ending in .py",
+            "edit 'features' in mlops.yaml",
+        )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises, it is the file that has to be mended
-        raise KitError(f"the feature file {name!r} cannot be run: {type(error).__name__}: {error}", "a file that Python runs", f"edit {name}") from error
+    except (
+        Exception
+    ) as error:  # whatever a user's file raises, it is the file that has to be mended
+        raise KitError(
+            f"the feature file {name!r} cannot be run: {type(error).__name__}: {error}",
+            "a file that Python runs",
+            f"edit {name}",
+        ) from error
     return module
 
 
@@ -83,7 +107,10 @@ class Tables:
         import duckdb
 
         # Nothing is fetched from the network in the middle of a run.
-        self.connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+        self.connection = duckdb.connect(
+            ":memory:",
+            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False},
+        )
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """Add a table; zoned moments become UTC without a zone."""
@@ -96,7 +123,11 @@ class Tables:
         try:
             self.connection.register(name, pa.Table.from_pandas(plain, preserve_index=False))
         except pa.ArrowInvalid as error:
-            raise KitError(f"the table {name!r} has a column of mixed types: {error}", "one type a column", "mend the source") from error
+            raise KitError(
+                f"the table {name!r} has a column of mixed types: {error}",
+                "one type a column",
+                "mend the source",
+            ) from error
 
     def sql(self, query: str) -> Any:
         """The answer to a query, computed when it is read."""
@@ -113,7 +144,9 @@ def naive(values: pd.Series) -> pd.Series:
     return utc.astype("datetime64[us]")
 
 
-def trailing(events: str, by: Sequence[str], spans: Mapping[str, str], sums: Sequence[str] = ()) -> str:
+def trailing(
+    events: str, by: Sequence[str], spans: Mapping[str, str], sums: Sequence[str] = ()
+) -> str:
     """SQL for counts and sums of the events in the time before each row's moment.
 
     Parameters
@@ -145,7 +178,10 @@ def trailing(events: str, by: Sequence[str], spans: Mapping[str, str], sums: Seq
     joins, columns = [asof("now", by, "rows.moment")], ["rows.row"]
     for label, span in spans.items():
         joins.append(asof(f"before_{label}", by, f"rows.moment - INTERVAL '{span}'"))
-        columns += [f"coalesce(now.{c}, 0) - coalesce(before_{label}.{c}, 0) AS {c}_{label}" for c in ("n", *sums)]
+        columns += [
+            f"coalesce(now.{c}, 0) - coalesce(before_{label}.{c}, 0) AS {c}_{label}"
+            for c in ("n", *sums)
+        ]
     return f"""(
         WITH moments AS (SELECT {keys}, seen, {counted} FROM ({events}) WHERE seen IS NOT NULL GROUP BY {keys}, seen),
         prefix AS (SELECT {keys}, seen, {prefix} FROM moments WINDOW upto AS (PARTITION BY {keys} ORDER BY seen ROWS UNBOUNDED PRECEDING))

@@ -26,38 +26,107 @@ IDENTITY = ("as_of", "until", "check")  # what makes two lines of the file the s
 
 def judge(drift: Table, realised: Table, schema: Verdict, config: configs.Config) -> Verdicts:
     """All verdicts of monitoring, the worst first."""
-    return Verdicts.of([schema, inputs(drift, config), predictions(drift, config), performance(realised, config)])
+    return Verdicts.of(
+        [schema, inputs(drift, config), predictions(drift, config), performance(realised, config)]
+    )
 
 
 def inputs(drift: Table, config: configs.Config) -> Verdict:
     """Whether any feature drifted; warns at most."""
-    title, data = "The features look as they did at review", drift.data[drift.data["column"] != "score"]
+    title, data = (
+        "The features look as they did at review",
+        drift.data[drift.data["column"] != "score"],
+    )
     limit = f"effect below {config.monitor.effect_alert:g}, or not significant"
     if data.empty:
-        return Verdict("drift", title, "not applicable", "warns", "There are no scored rows whose features could have drifted.")
+        return Verdict(
+            "drift",
+            title,
+            "not applicable",
+            "warns",
+            "There are no scored rows whose features could have drifted.",
+        )
     alerts = [f"{r.column} ({r.why})" for r in data[data["word"] == "alert"].itertuples()]
     looks = data[data["word"].isin(["watch", "new category", "infinite"])]["column"].tolist()
-    facts = {"alerts": data[data["word"] == "alert"]["column"].tolist(), "watch": looks, "columns": len(data)}
+    facts = {
+        "alerts": data[data["word"] == "alert"]["column"].tolist(),
+        "watch": looks,
+        "columns": len(data),
+    }
     count = f"{len(alerts)} of {len(data)} features"
     if alerts:
         sentence = f"{count} drifted{', most of all' if len(alerts) > 1 else ':'} {alerts[0]}."
-        return Verdict("drift", title, "failed", "warns", sentence, count, limit, "look at the columns; drift alone is no reason to retrain", facts)
+        return Verdict(
+            "drift",
+            title,
+            "failed",
+            "warns",
+            sentence,
+            count,
+            limit,
+            "look at the columns; drift alone is no reason to retrain",
+            facts,
+        )
     if (data["word"] == "cannot tell").all():
-        return Verdict("drift", title, "cannot tell", "warns", f"Drift cannot be judged: {data['why'].iloc[0]}.", f"{len(data)} features unjudged", limit, "wait for more rows", facts)
+        return Verdict(
+            "drift",
+            title,
+            "cannot tell",
+            "warns",
+            f"Drift cannot be judged: {data['why'].iloc[0]}.",
+            f"{len(data)} features unjudged",
+            limit,
+            "wait for more rows",
+            facts,
+        )
     tail = f" Worth a look: {', '.join(looks[:3])}." if looks else ""
-    return Verdict("drift", title, "passed", "warns", f"None of {len(data)} features drifted.{tail}", count, limit, "", facts)
+    return Verdict(
+        "drift",
+        title,
+        "passed",
+        "warns",
+        f"None of {len(data)} features drifted.{tail}",
+        count,
+        limit,
+        "",
+        facts,
+    )
 
 
 def predictions(drift: Table, config: configs.Config) -> Verdict:
     """Whether the model's own answers drifted; warns at most."""
-    title, row = "The predictions look as they did at review", drift.data[drift.data["column"] == "score"]
+    title, row = (
+        "The predictions look as they did at review",
+        drift.data[drift.data["column"] == "score"],
+    )
     if row.empty:
-        return Verdict("score_drift", title, "not applicable", "warns", "There are no scores that could have drifted.")
+        return Verdict(
+            "score_drift",
+            title,
+            "not applicable",
+            "warns",
+            "There are no scores that could have drifted.",
+        )
     word, why = row["word"].iloc[0], row["why"].iloc[0]
     outcome: Any = {"alert": "failed", "cannot tell": "cannot tell"}.get(word, "passed")
-    cure = {"failed": "hasten the labels of this period, they tell whether it matters", "cannot tell": "wait for more rows"}.get(outcome, "")
-    says = {"failed": "The predictions drifted", "cannot tell": "Drift of the predictions cannot be judged"}.get(outcome, "The predictions did not drift")
-    return Verdict("score_drift", title, outcome, "warns", f"{says}: {why}.", str(why), f"effect below {config.monitor.effect_alert:g}, or not significant", cure)
+    cure = {
+        "failed": "hasten the labels of this period, they tell whether it matters",
+        "cannot tell": "wait for more rows",
+    }.get(outcome, "")
+    says = {
+        "failed": "The predictions drifted",
+        "cannot tell": "Drift of the predictions cannot be judged",
+    }.get(outcome, "The predictions did not drift")
+    return Verdict(
+        "score_drift",
+        title,
+        outcome,
+        "warns",
+        f"{says}: {why}.",
+        str(why),
+        f"effect below {config.monitor.effect_alert:g}, or not significant",
+        cure,
+    )
 
 
 def performance(realised: Table, config: configs.Config) -> Verdict:
@@ -70,19 +139,68 @@ def performance(realised: Table, config: configs.Config) -> Verdict:
     title = f"{metric.title} keeps what the review promised"
     if realised.data.empty:
         return Verdict("realised", title, "not applicable", "blocks", realised.sentence)
-    row, found = realised.data[realised.data["metric"] == config.headline].iloc[0], realised.intervals()[config.headline]
+    row, found = (
+        realised.data[realised.data["metric"] == config.headline].iloc[0],
+        realised.intervals()[config.headline],
+    )
     promised, value, shown = plain(row["promised"]), found.value, str(found)
     if value is None or promised is None:
-        return Verdict("realised", title, "cannot tell", "blocks", realised.sentence, cure="wait for labels" if value is None else "review the model again")
+        return Verdict(
+            "realised",
+            title,
+            "cannot tell",
+            "blocks",
+            realised.sentence,
+            cure="wait for labels" if value is None else "review the model again",
+        )
     bound = promised - fall if metric.greater_is_better else promised + fall
     limit = f"{'at least' if metric.greater_is_better else 'at most'} {number(bound)} (promised {number(promised)})"
-    facts = {"value": value, "low": found.low, "high": found.high, "promised": promised, "bound": bound, "rows": int(row["rows"])}
-    nearest = found.high if metric.greater_is_better else found.low  # the end of the interval that speaks for the model
+    facts = {
+        "value": value,
+        "low": found.low,
+        "high": found.high,
+        "promised": promised,
+        "bound": bound,
+        "rows": int(row["rows"]),
+    }
+    nearest = (
+        found.high if metric.greater_is_better else found.low
+    )  # the end of the interval that speaks for the model
     if metric.gain(value, bound) >= 0:
-        return Verdict("realised", title, "passed", "blocks", f"{metric.title} realised {shown}, promised {number(promised)}.", shown, limit, "", facts)
+        return Verdict(
+            "realised",
+            title,
+            "passed",
+            "blocks",
+            f"{metric.title} realised {shown}, promised {number(promised)}.",
+            shown,
+            limit,
+            "",
+            facts,
+        )
     if nearest is None or metric.gain(nearest, bound) >= 0:
-        return Verdict("realised", title, "cannot tell", "blocks", f"{metric.title} realised {shown} is beyond the limit, but its interval is not.", shown, limit, "wait for more labels", facts)
-    return Verdict("realised", title, "failed", "blocks", f"{metric.title} fell to {shown}; the review promised {number(promised)}.", shown, limit, "retrain, or go back to the version before", facts)
+        return Verdict(
+            "realised",
+            title,
+            "cannot tell",
+            "blocks",
+            f"{metric.title} realised {shown} is beyond the limit, but its interval is not.",
+            shown,
+            limit,
+            "wait for more labels",
+            facts,
+        )
+    return Verdict(
+        "realised",
+        title,
+        "failed",
+        "blocks",
+        f"{metric.title} fell to {shown}; the review promised {number(promised)}.",
+        shown,
+        limit,
+        "retrain, or go back to the version before",
+        facts,
+    )
 
 
 def headline(verdicts: Iterable[Verdict]) -> str:
@@ -93,13 +211,25 @@ def headline(verdicts: Iterable[Verdict]) -> str:
         return f"Act: {blocking.sentence}"
     proof, warned = found.get("realised"), [v.sentence for v in table if v.outcome == "failed"]
     if proof and proof.outcome == "passed":
-        return f"As good as promised: {proof.sentence} " + (f"Worth a look, though no fall is seen: {warned[0]}" if warned else "Nothing drifted.")
+        return f"As good as promised: {proof.sentence} " + (
+            f"Worth a look, though no fall is seen: {warned[0]}" if warned else "Nothing drifted."
+        )
     if warned:
-        return f"Look: {warned[0]}" + (f" {proof.sentence}" if proof and proof.outcome == "cannot tell" else "")
+        return f"Look: {warned[0]}" + (
+            f" {proof.sentence}" if proof and proof.outcome == "cannot tell" else ""
+        )
     if proof and proof.outcome == "cannot tell":
-        return proof.sentence if proof.sentence.startswith("Cannot tell") else f"Cannot tell: {proof.sentence}"
+        return (
+            proof.sentence
+            if proof.sentence.startswith("Cannot tell")
+            else f"Cannot tell: {proof.sentence}"
+        )
     if not table.count("passed"):
-        return "Cannot tell: nothing could be judged." if table.count("cannot tell") else "Nothing to monitor: no row was scored."
+        return (
+            "Cannot tell: nothing could be judged."
+            if table.count("cannot tell")
+            else "Nothing to monitor: no row was scored."
+        )
     return "All is well, as far as can be seen without labels."
 
 
@@ -108,9 +238,14 @@ def records(verdicts: Iterable[Verdict], as_of: Any, until: Any) -> list[dict[st
 
     No run and no clock in them: the same period judged again makes the same lines.
     """
-    period = {"as_of": str(as_of) if as_of is not None else "", "until": str(until) if until is not None else ""}
+    period = {
+        "as_of": str(as_of) if as_of is not None else "",
+        "until": str(until) if until is not None else "",
+    }
     kept = ("check", "severity", "sentence", "found", "limit", "cure")
-    return [{**period, **{k: getattr(v, k) for k in kept}} for v in verdicts if v.outcome == "failed"]
+    return [
+        {**period, **{k: getattr(v, k) for k in kept}} for v in verdicts if v.outcome == "failed"
+    ]
 
 
 def append(path: Path, lines: Iterable[dict[str, Any]]) -> int:
@@ -129,8 +264,16 @@ def append(path: Path, lines: Iterable[dict[str, Any]]) -> int:
         text = path.read_text(encoding="utf-8")
         seen = {identity(x) for x in map(parsed, text.splitlines()) if x is not None}
         if fresh := {identity(x): x for x in lines if identity(x) not in seen}:
-            torn = "\n" if text and not text.endswith("\n") else ""  # a line cut off by a crash stays alone
-            file.write(torn + "".join(json.dumps(plain(x), ensure_ascii=False, sort_keys=True) + "\n" for x in fresh.values()))
+            torn = (
+                "\n" if text and not text.endswith("\n") else ""
+            )  # a line cut off by a crash stays alone
+            file.write(
+                torn
+                + "".join(
+                    json.dumps(plain(x), ensure_ascii=False, sort_keys=True) + "\n"
+                    for x in fresh.values()
+                )
+            )
             file.flush()
             os.fsync(file.fileno())
         return len(fresh)

@@ -22,7 +22,19 @@ from mlops_kit.late import np, pd, stats
 from mlops_kit.registry import Registry
 from mlops_kit.results import Table, Verdict, number, percent
 
-COLUMNS = ["column", "kind", "statistic", "effect", "limit", "p_value", "adjusted_p", "missing_reference", "missing_current", "word", "why"]
+COLUMNS = [
+    "column",
+    "kind",
+    "statistic",
+    "effect",
+    "limit",
+    "p_value",
+    "adjusted_p",
+    "missing_reference",
+    "missing_current",
+    "word",
+    "why",
+]
 SEEN = ("column", "word", "why", "effect", "adjusted_p", "missing_reference", "missing_current")
 MOST_ROWS = 100_000  # a side; more rows move neither gate's answer, only the time it takes
 CODES = 10  # whole numbers with at most so many values are codes, compared as categories
@@ -67,7 +79,11 @@ def kolmogorov_smirnov(reference: Any, current: Any) -> Measured:
     first, second = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
     found = stats.ks_2samp(first, second, method="asymp")
     bias = math.pi**2 / 12 * (1 / len(first) + 1 / len(second))
-    return Measured(float(found.statistic), math.sqrt(max(0.0, float(found.statistic) ** 2 - bias)), float(found.pvalue))
+    return Measured(
+        float(found.statistic),
+        math.sqrt(max(0.0, float(found.statistic) ** 2 - bias)),
+        float(found.pvalue),
+    )
 
 
 @drift_test("cramers_v", "category", "code", "boolean")
@@ -95,14 +111,25 @@ def counted(reference: Any, current: Any) -> np.ndarray:
 
     A category the reference has not seen counts among the others.
     """
-    first, second = pd.Series(texts(reference)).value_counts(), pd.Series(texts(current)).value_counts()
+    first, second = (
+        pd.Series(texts(reference)).value_counts(),
+        pd.Series(texts(current)).value_counts(),
+    )
     top = sorted(first.index, key=lambda v: (-first[v], v))[:LEVELS]
-    return np.vstack([np.append(side.reindex(top, fill_value=0).to_numpy(), side[~side.index.isin(top)].sum()) for side in (first, second)]).astype(float)
+    return np.vstack(
+        [
+            np.append(side.reindex(top, fill_value=0).to_numpy(), side[~side.index.isin(top)].sum())
+            for side in (first, second)
+        ]
+    ).astype(float)
 
 
 def texts(values: Any) -> list[str]:
     """Categories as text; 1, 1.0 and True are the same one."""
-    return [str(int(v)) if isinstance(v, bool) or (isinstance(v, float) and v.is_integer()) else str(v) for v in getattr(values, "tolist", lambda: values)()]
+    return [
+        str(int(v)) if isinstance(v, bool) or (isinstance(v, float) and v.is_integer()) else str(v)
+        for v in getattr(values, "tolist", lambda: values)()
+    ]
 
 
 def pooled(both: np.ndarray) -> np.ndarray:
@@ -124,14 +151,24 @@ def kind(values: pd.Series) -> str:
         return "empty"
     if pd.api.types.is_datetime64_any_dtype(known) or pd.api.types.is_timedelta64_dtype(known):
         return "date"
-    if pd.api.types.is_bool_dtype(known) or (known.dtype == object and known.map(lambda v: isinstance(v, (bool, np.bool_))).all()):
+    if pd.api.types.is_bool_dtype(known) or (
+        known.dtype == object and known.map(lambda v: isinstance(v, (bool, np.bool_))).all()
+    ):
         return "boolean"
     if pd.api.types.is_numeric_dtype(known) and not isinstance(known.dtype, pd.CategoricalDtype):
-        return "code" if known.nunique() <= CODES and np.array_equal(np.rint(plain := known.to_numpy(dtype=float)), plain) and np.isfinite(plain).all() else "number"
+        return (
+            "code"
+            if known.nunique() <= CODES
+            and np.array_equal(np.rint(plain := known.to_numpy(dtype=float)), plain)
+            and np.isfinite(plain).all()
+            else "number"
+        )
     return "category"
 
 
-def sides(config: configs.Config, table: pd.DataFrame, judged: pd.DataFrame, scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def sides(
+    config: configs.Config, table: pd.DataFrame, judged: pd.DataFrame, scored: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The two sides to compare: the rows the model was judged on, and those it has scored since.
 
     Parameters
@@ -148,12 +185,28 @@ def sides(config: configs.Config, table: pd.DataFrame, judged: pd.DataFrame, sco
     """
     names = [c for c in feature_store.names(config, table) if c != SCORE]
     keys = config.id or ["row_id"]
-    reference = table.loc[table["part"] == "test", list(dict.fromkeys([*keys, *names]))].merge(judged[[*keys, SCORE]], on=keys, how="left")
-    own = {*keys, config.time, config.target, "prediction_id", "decision", "model_version", "day"} - set(names)
+    reference = table.loc[table["part"] == "test", list(dict.fromkeys([*keys, *names]))].merge(
+        judged[[*keys, SCORE]], on=keys, how="left"
+    )
+    own = {
+        *keys,
+        config.time,
+        config.target,
+        "prediction_id",
+        "decision",
+        "model_version",
+        "day",
+    } - set(names)
     return reference[[*names, SCORE]], scored[[c for c in scored.columns if c not in own]]
 
 
-def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Iterable[str], limits: configs.Monitor, seed: int = 0) -> Table:
+def compare(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    columns: Iterable[str],
+    limits: configs.Monitor,
+    seed: int = 0,
+) -> Table:
     """Hold each column of the current rows against the reference.
 
     Returns
@@ -163,15 +216,32 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Iterable[st
         and adjusted over the columns, the shares missing, the word, and why. No rows in: no rows out.
     """
     if current.empty or reference.empty:
-        return Table("Drift by column", "Not applicable: there are no scored rows to compare.", pd.DataFrame(columns=COLUMNS))
+        return Table(
+            "Drift by column",
+            "Not applicable: there are no scored rows to compare.",
+            pd.DataFrame(columns=COLUMNS),
+        )
     rows = [measured(c, reference, current, limits, seed) for c in dict.fromkeys(columns)]
     tested = [r for r in rows if not math.isnan(r["p_value"])]
-    for row, adjusted in zip(tested, stats.false_discovery_control([r["p_value"] for r in tested]) if tested else [], strict=True):
+    for row, adjusted in zip(
+        tested,
+        stats.false_discovery_control([r["p_value"] for r in tested]) if tested else [],
+        strict=True,
+    ):
         row["adjusted_p"] = float(adjusted)
         row["word"], row["why"] = judged_by(row, limits)
-    rows.sort(key=lambda r: (r["word"] != "alert", r["word"] != "watch", -(r["effect"] if r["effect"] == r["effect"] else -1.0)))
+    rows.sort(
+        key=lambda r: (
+            r["word"] != "alert",
+            r["word"] != "watch",
+            -(r["effect"] if r["effect"] == r["effect"] else -1.0),
+        )
+    )
     data = pd.DataFrame([{c: r[c] for c in COLUMNS} for r in rows], columns=COLUMNS)
-    notes = (f"An alert needs an effect of at least {limits.effect_alert:g} and an adjusted p below {limits.alpha:g}, or {percent(limits.missing)} more missing.", "p-values take rows as independent; rows of one day rarely are, which is why the effect has a floor.")
+    notes = (
+        f"An alert needs an effect of at least {limits.effect_alert:g} and an adjusted p below {limits.alpha:g}, or {percent(limits.missing)} more missing.",
+        "p-values take rows as independent; rows of one day rarely are, which is why the effect has a floor.",
+    )
     return Table("Drift by column", said(data), data, notes=notes, shown=SEEN)
 
 
@@ -181,21 +251,44 @@ def said(data: pd.DataFrame) -> str:
     unknown = int((data["word"] == "cannot tell").sum())
     tail = f"; of {unknown} one cannot tell" if unknown else ""
     if unknown == len(data):
-        return f"Cannot tell: {data['why'].iloc[0]}." if unknown else "Not applicable: there are no columns to compare."
+        return (
+            f"Cannot tell: {data['why'].iloc[0]}."
+            if unknown
+            else "Not applicable: there are no columns to compare."
+        )
     if alerts.empty:
         return f"None of {len(data)} columns alerts{tail}."
     return f"{alerts['column'].iloc[0]} drifted most ({alerts['why'].iloc[0]}); {len(alerts)} of {len(data)} columns {'alert' if len(alerts) > 1 else 'alerts'}{tail}."
 
 
-def measured(name: str, reference: pd.DataFrame, current: pd.DataFrame, limits: configs.Monitor, seed: int) -> dict[str, Any]:
+def measured(
+    name: str, reference: pd.DataFrame, current: pd.DataFrame, limits: configs.Monitor, seed: int
+) -> dict[str, Any]:
     """One column's row, before the p-values are adjusted."""
-    row: dict[str, Any] = {**dict.fromkeys(COLUMNS, math.nan), "column": name, "kind": "absent", "limit": limits.effect_alert, "word": "absent", "why": "a side has no such column", "fresh": ""}
+    row: dict[str, Any] = {
+        **dict.fromkeys(COLUMNS, math.nan),
+        "column": name,
+        "kind": "absent",
+        "limit": limits.effect_alert,
+        "word": "absent",
+        "why": "a side has no such column",
+        "fresh": "",
+    }
     if name not in reference or name not in current:
         return row
     before, now = reference[name], current[name]
     kinds = {kind(before), kind(now)} - {"empty"}
-    row["missing_reference"], row["missing_current"] = float(before.isna().mean()), float(now.isna().mean())
-    row["kind"] = "number" if kinds == {"number", "code"} else "category" if kinds == {"boolean", "code"} else "/".join(sorted(kinds)) or "empty"
+    row["missing_reference"], row["missing_current"] = (
+        float(before.isna().mean()),
+        float(now.isna().mean()),
+    )
+    row["kind"] = (
+        "number"
+        if kinds == {"number", "code"}
+        else "category"
+        if kinds == {"boolean", "code"}
+        else "/".join(sorted(kinds)) or "empty"
+    )
     row["word"], row["why"] = untested(row, before, now, limits)
     if row["word"]:
         return row
@@ -206,14 +299,19 @@ def measured(name: str, reference: pd.DataFrame, current: pd.DataFrame, limits: 
     return row
 
 
-def untested(row: dict[str, Any], before: pd.Series, now: pd.Series, limits: configs.Monitor) -> tuple[str, str]:
+def untested(
+    row: dict[str, Any], before: pd.Series, now: pd.Series, limits: configs.Monitor
+) -> tuple[str, str]:
     """The word for a column that no test can or need look at, and why; empty if one should."""
     if (few := min(len(before), len(now))) < limits.rows:
         return "cannot tell", f"{few} rows on one side, fewer than {limits.rows}"
     if row["kind"] == "empty":
         return "all missing", "no value on either side"
     if row["missing_current"] - row["missing_reference"] > limits.missing:
-        return "alert", f"missing rose from {percent(row['missing_reference'])} to {percent(row['missing_current'])}"
+        return (
+            "alert",
+            f"missing rose from {percent(row['missing_reference'])} to {percent(row['missing_current'])}",
+        )
     filled = min(int(before.notna().sum()), int(now.notna().sum()))
     if filled < limits.rows:
         return "cannot tell", f"{filled} values on one side, fewer than {limits.rows}"
@@ -221,9 +319,13 @@ def untested(row: dict[str, Any], before: pd.Series, now: pd.Series, limits: con
         return "type changed", f"{kind(before)} in the reference, {kind(now)} now"
     if row["kind"] == "date":
         return "not compared", "dates move on by themselves"
-    if row["kind"] == "category" and before.dropna().astype(str).nunique() > max(LEVELS, before.notna().sum() / 2):
+    if row["kind"] == "category" and before.dropna().astype(str).nunique() > max(
+        LEVELS, before.notna().sum() / 2
+    ):
         return "not compared", "most values occur once: it names rows"
-    if before.dropna().astype(str).nunique() == 1 and set(before.dropna().astype(str)) == set(now.dropna().astype(str)):
+    if before.dropna().astype(str).nunique() == 1 and set(before.dropna().astype(str)) == set(
+        now.dropna().astype(str)
+    ):
         return "constant", "one value, the same on both sides"
     return "", ""
 
@@ -232,22 +334,35 @@ def judged_by(row: dict[str, Any], limits: configs.Monitor) -> tuple[str, str]:
     """The word of the two gates, and why."""
     effect, significant = f"effect {number(row['effect'])}", row["adjusted_p"] < limits.alpha
     if row["effect"] >= limits.effect_alert and significant:
-        return "alert", f"{effect}, limit {limits.effect_alert:g}" + (f"; {row['fresh']}" if row["fresh"] else "")
+        return "alert", f"{effect}, limit {limits.effect_alert:g}" + (
+            f"; {row['fresh']}" if row["fresh"] else ""
+        )
     if row["fresh"]:
         return ("new category" if row["kind"] != "number" else "infinite"), row["fresh"]
     if row["effect"] >= limits.effect_warn and significant:
         return "watch", f"{effect}, worth a look from {limits.effect_warn:g}"
-    return "no drift", f"{effect}, within the noise" if not significant else f"{effect}, too small to matter"
+    return (
+        "no drift",
+        f"{effect}, within the noise" if not significant else f"{effect}, too small to matter",
+    )
 
 
 def news(kind: str, before: pd.Series, now: pd.Series) -> str:
     """What the current rows hold that the reference never had: a category, or an infinity."""
     if kind == "number":
         infinite = int(np.isinf(now.to_numpy(dtype=float)).sum())
-        return f"{infinite} infinite values" if infinite and not np.isinf(before.to_numpy(dtype=float)).any() else ""
+        return (
+            f"{infinite} infinite values"
+            if infinite and not np.isinf(before.to_numpy(dtype=float)).any()
+            else ""
+        )
     known, seen = set(texts(before)), texts(now)
     fresh = [v for v in seen if v not in known]
-    return f"new: {', '.join(sorted(set(fresh))[:3])} in {percent(len(fresh) / len(seen))} of rows" if fresh else ""
+    return (
+        f"new: {', '.join(sorted(set(fresh))[:3])} in {percent(len(fresh) / len(seen))} of rows"
+        if fresh
+        else ""
+    )
 
 
 def capped(values: pd.Series, seed: int) -> pd.Series:
@@ -257,18 +372,52 @@ def capped(values: pd.Series, seed: int) -> pd.Series:
 
 def schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
     """Whether the current rows have the reference's columns, and each still its type."""
-    title, cure = "The columns are those the model was judged on", "find out what changed upstream; do not retrain on such rows"
+    title, cure = (
+        "The columns are those the model was judged on",
+        "find out what changed upstream; do not retrain on such rows",
+    )
     if current.empty:
-        return Verdict("schema", title, "not applicable", "blocks", "There are no scored rows whose columns could differ.")
+        return Verdict(
+            "schema",
+            title,
+            "not applicable",
+            "blocks",
+            "There are no scored rows whose columns could differ.",
+        )
     missing = [c for c in reference.columns if c not in current.columns]
     added = [c for c in current.columns if c not in reference.columns]
-    pairs = {c: (family(reference[c]), family(current[c])) for c in reference.columns if c not in missing}
-    changed = [f"{c} ({a} → {b})" for c, (a, b) in pairs.items() if a != b and "empty" not in (a, b)]
-    parts = [f"{word}: {', '.join(map(str, names))}" for word, names in (("missing", missing), ("type changed", changed), ("added", added)) if names]
+    pairs = {
+        c: (family(reference[c]), family(current[c])) for c in reference.columns if c not in missing
+    }
+    changed = [
+        f"{c} ({a} → {b})" for c, (a, b) in pairs.items() if a != b and "empty" not in (a, b)
+    ]
+    parts = [
+        f"{word}: {', '.join(map(str, names))}"
+        for word, names in (("missing", missing), ("type changed", changed), ("added", added))
+        if names
+    ]
     found = {"missing": missing, "added": added, "changed": changed}
-    broken, tail = bool(missing or changed), f" {len(added)} were added, which no model reads." if added else ""
-    sentence = f"The columns changed; {'; '.join(parts)}." if broken else f"All {len(reference.columns)} columns are there with their types.{tail}"
-    return Verdict("schema", title, "failed" if broken else "passed", "blocks", sentence, "; ".join(parts), "none missing, no type changed", cure if broken else "", found)
+    broken, tail = (
+        bool(missing or changed),
+        f" {len(added)} were added, which no model reads." if added else "",
+    )
+    sentence = (
+        f"The columns changed; {'; '.join(parts)}."
+        if broken
+        else f"All {len(reference.columns)} columns are there with their types.{tail}"
+    )
+    return Verdict(
+        "schema",
+        title,
+        "failed" if broken else "passed",
+        "blocks",
+        sentence,
+        "; ".join(parts),
+        "none missing, no type changed",
+        cure if broken else "",
+        found,
+    )
 
 
 def family(values: pd.Series) -> str:

@@ -30,7 +30,9 @@ def calibrator(score: Any, y: Any) -> Any:
     return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score[known], y[known])
 
 
-def estimated(score: Any, days: Any, calibrated: Any, config: configs.Config, seed: int = 0) -> Interval:
+def estimated(
+    score: Any, days: Any, calibrated: Any, config: configs.Config, seed: int = 0
+) -> Interval:
     """The headline metric expected from the probabilities alone (CBPE).
 
     Each row counts as a positive with its calibrated probability and as a negative with the rest, which
@@ -38,7 +40,12 @@ def estimated(score: Any, days: Any, calibrated: Any, config: configs.Config, se
     The interval draws whole days. None for a regression, and for a metric that calibration fixes.
     """
     score = np.asarray(score, dtype=float)
-    if config.task != "binary" or config.headline in UNESTIMATED or calibrated is None or not len(score):
+    if (
+        config.task != "binary"
+        or config.headline in UNESTIMATED
+        or calibrated is None
+        or not len(score)
+    ):
         return Interval(None)
     order = np.argsort(score, kind="stable")  # each draw's sort is then cheap
     score, blocks = score[order], np.asarray(days)[order]
@@ -46,7 +53,11 @@ def estimated(score: Any, days: Any, calibrated: Any, config: configs.Config, se
     y, both = np.tile([1.0, 0.0], len(score)), np.repeat(score, 2)
 
     def expected(weights: np.ndarray) -> dict[str, float]:
-        return {"": function(y, both, None, np.column_stack([chance * weights, (1 - chance) * weights]).ravel())}
+        return {
+            "": function(
+                y, both, None, np.column_stack([chance * weights, (1 - chance) * weights]).ravel()
+            )
+        }
 
     return metrics.bootstrapped(expected, len(score), blocks, config.review.draws, seed)[""]
 
@@ -56,27 +67,67 @@ def levels(reference: pd.Series, current: pd.Series) -> tuple[np.ndarray, np.nda
 
     A number is cut at the reference's deciles, a category is itself; rare and new ones are one, missing is one.
     """
-    if pd.api.types.is_numeric_dtype(reference) and not pd.api.types.is_bool_dtype(reference) and reference.nunique() > BINS:
-        cuts = np.unique(np.quantile(reference.dropna().astype(float), np.linspace(0, 1, BINS + 1)[1:-1]))
+    if (
+        pd.api.types.is_numeric_dtype(reference)
+        and not pd.api.types.is_bool_dtype(reference)
+        and reference.nunique() > BINS
+    ):
+        cuts = np.unique(
+            np.quantile(reference.dropna().astype(float), np.linspace(0, 1, BINS + 1)[1:-1])
+        )
         ends = [f"{c:.3g}" for c in cuts]
-        names = [f"< {ends[0]}", *(f"{a} – {b}" for a, b in zip(ends, ends[1:], strict=False)), f"≥ {ends[-1]}", "missing"]
-        codes = [np.where(s.isna(), len(cuts) + 1, np.searchsorted(cuts, s.astype(float).fillna(0), side="right")) for s in (reference, current)]
+        names = [
+            f"< {ends[0]}",
+            *(f"{a} – {b}" for a, b in zip(ends, ends[1:], strict=False)),
+            f"≥ {ends[-1]}",
+            "missing",
+        ]
+        codes = [
+            np.where(
+                s.isna(),
+                len(cuts) + 1,
+                np.searchsorted(cuts, s.astype(float).fillna(0), side="right"),
+            )
+            for s in (reference, current)
+        ]
         return codes[0], codes[1], names
-    texts = [s.map(lambda v: str(int(v)) if isinstance(v, (bool, np.bool_)) or isinstance(v, float) and v.is_integer() else str(v), na_action="ignore") for s in (reference, current)]
+    texts = [
+        s.map(
+            lambda v: (
+                str(int(v))
+                if isinstance(v, (bool, np.bool_)) or isinstance(v, float) and v.is_integer()
+                else str(v)
+            ),
+            na_action="ignore",
+        )
+        for s in (reference, current)
+    ]
     top = texts[0].value_counts().head(BINS).index.tolist()
     place = {v: i for i, v in enumerate(sorted(top))}
-    codes = [np.where(t.isna(), len(top) + 1, t.map(place).fillna(len(top)).astype(int)) for t in texts]
+    codes = [
+        np.where(t.isna(), len(top) + 1, t.map(place).fillna(len(top)).astype(int)) for t in texts
+    ]
     return codes[0], codes[1], [*sorted(top), "others", "missing"]
 
 
-def shares(reference: pd.Series, current: pd.Series) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+def shares(
+    reference: pd.Series, current: pd.Series
+) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """A column's bins, their shares on either side, and the reference's bin by row; bins that hold nothing are left out."""
     before, now, names = levels(reference, current)
-    counted = [np.bincount(side, minlength=len(names)) / max(len(side), 1) for side in (before, now)]
+    counted = [
+        np.bincount(side, minlength=len(names)) / max(len(side), 1) for side in (before, now)
+    ]
     return names, counted[0], counted[1], before
 
 
-def column_cost(reference: pd.DataFrame, current: pd.DataFrame, column: str, config: configs.Config, whole: float) -> tuple[float, float]:
+def column_cost(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    column: str,
+    config: configs.Config,
+    whole: float,
+) -> tuple[float, float]:
     """What the drift of one column costs in the headline metric, and the share of rows that the answer rests on.
 
     The labelled reference is weighted by the column's density ratio over bins, and the metric computed
@@ -87,15 +138,21 @@ def column_cost(reference: pd.DataFrame, current: pd.DataFrame, column: str, con
     unseen = float(now[before == 0].sum())
     ratio = np.divide(now, before, out=np.zeros_like(now), where=before > 0)
     weights = ratio[rows]
-    effective = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum())) if weights.any() else 0.0
+    effective = (
+        float(weights.sum() ** 2 / (len(weights) * (weights**2).sum())) if weights.any() else 0.0
+    )
     if effective < LEAST_SHARE or unseen > LEAST_SHARE:
         return math.nan, effective
     found = metrics.METRICS[config.headline]
-    changed = found.function(reference[config.target].to_numpy(float), reference["score"].to_numpy(float), None, weights)
+    changed = found.function(
+        reference[config.target].to_numpy(float), reference["score"].to_numpy(float), None, weights
+    )
     return -found.gain(changed, whole), effective
 
 
-def costs(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str], config: configs.Config) -> dict[str, float]:
+def costs(
+    reference: pd.DataFrame, current: pd.DataFrame, columns: list[str], config: configs.Config
+) -> dict[str, float]:
     """``column_cost`` of some columns; NaN where it is not known.
 
     Parameters
@@ -106,7 +163,11 @@ def costs(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str], co
         The features of the window.
     """
     known = reference[reference[config.target].notna()].reset_index(drop=True)
-    whole = metrics.value(config.headline, known[config.target], known["score"]) if len(known) else math.nan
+    whole = (
+        metrics.value(config.headline, known[config.target], known["score"])
+        if len(known)
+        else math.nan
+    )
     there = [c for c in columns if c in known and c in current]
     return {c: column_cost(known, current, c, config, whole)[0] for c in there}
 
@@ -115,4 +176,8 @@ def sketch(reference: pd.Series, current: pd.Series) -> dict[str, Any]:
     """Both distributions of a column in a few bins, for a picture."""
     names, before, now, _ = shares(reference, current)
     kept = [i for i in range(len(names)) if before[i] or now[i]]
-    return {"bins": [names[i] for i in kept], "reference": [round(float(before[i]), 4) for i in kept], "current": [round(float(now[i]), 4) for i in kept]}
+    return {
+        "bins": [names[i] for i in kept],
+        "reference": [round(float(before[i]), 4) for i in kept],
+        "current": [round(float(now[i]), 4) for i in kept],
+    }

@@ -47,28 +47,73 @@ def drifts(looks: list[dict[str, Any]], promise: float | None, config: Config) -
     recent = [look["drift"].data for look in looks[-RECENT:] if len(look["drift"].data)]
     if not recent or not len(looks[-1]["drift"].data):
         return []
-    times = {c: sum(c in set(d.loc[d["word"] == "alert", "column"]) for d in recent) for c in recent[-1]["column"]}
-    last = recent[-1].assign(cost=recent[-1]["cost"].astype(float), times=[times[c] for c in recent[-1]["column"]])
-    lasting = last[(last["column"] != "score") & (last["word"] == "alert") & (last["times"] >= config.watch.persist) & (last["cost"] >= config.review.margin)]
+    times = {
+        c: sum(c in set(d.loc[d["word"] == "alert", "column"]) for d in recent)
+        for c in recent[-1]["column"]
+    }
+    last = recent[-1].assign(
+        cost=recent[-1]["cost"].astype(float), times=[times[c] for c in recent[-1]["column"]]
+    )
+    lasting = last[
+        (last["column"] != "score")
+        & (last["word"] == "alert")
+        & (last["times"] >= config.watch.persist)
+        & (last["cost"] >= config.review.margin)
+    ]
     if lasting.empty:
         return []
-    worst, metric = lasting.sort_values("cost", ascending=False, kind="stable"), METRICS[config.headline]
+    worst, metric = (
+        lasting.sort_values("cost", ascending=False, kind="stable"),
+        METRICS[config.headline],
+    )
     names = worst["column"].tolist()
-    others = f"and {len(names) - 1} more columns are" if len(names) > 2 else f"and {names[-1]} are" if len(names) == 2 else "is"
+    others = (
+        f"and {len(names) - 1} more columns are"
+        if len(names) > 2
+        else f"and {names[-1]} are"
+        if len(names) == 2
+        else "is"
+    )
     title = f"{names[0]} {others} unlike what the model was judged on"
-    said = "; ".join(f"{r.column} costs about {number(r.cost)} of {metric.title}" for r in worst.head(3).itertuples())
+    said = "; ".join(
+        f"{r.column} costs about {number(r.cost)} of {metric.title}"
+        for r in worst.head(3).itertuples()
+    )
     expected = looks[-1]["estimated"].value
-    bad = expected is not None and promise is not None and metric.gain(expected, promise) < -config.monitor.fall
-    return [Cause("drift", "act" if bad else "watch", title, f"{said}. Estimated {looks[-1]['estimated']}, promised {number(promise)}.")]
+    bad = (
+        expected is not None
+        and promise is not None
+        and metric.gain(expected, promise) < -config.monitor.fall
+    )
+    return [
+        Cause(
+            "drift",
+            "act" if bad else "watch",
+            title,
+            f"{said}. Estimated {looks[-1]['estimated']}, promised {number(promise)}.",
+        )
+    ]
 
 
 def proven(verdicts: Iterable[Verdict]) -> list[Cause]:
     """What the labels, or the columns themselves, prove."""
-    titles = {"realised": "Below what was promised", "gap": "What it learnt no longer holds", "schema": "The columns changed"}
-    return [Cause(v.check, "act" if v.blocks or v.check == "gap" else "watch", titles[v.check], v.sentence) for v in verdicts if v.check in titles and v.outcome == "failed"]
+    titles = {
+        "realised": "Below what was promised",
+        "gap": "What it learnt no longer holds",
+        "schema": "The columns changed",
+    }
+    return [
+        Cause(
+            v.check, "act" if v.blocks or v.check == "gap" else "watch", titles[v.check], v.sentence
+        )
+        for v in verdicts
+        if v.check in titles and v.outcome == "failed"
+    ]
 
 
-def update(opened: Session, model: str, judged: set[str], causes: list[Cause], at: str, ended: str) -> list[str]:
+def update(
+    opened: Session, model: str, judged: set[str], causes: list[Cause], at: str, ended: str
+) -> list[str]:
     """Open, update and close incidents within a transaction.
 
     Parameters
@@ -84,11 +129,22 @@ def update(opened: Session, model: str, judged: set[str], causes: list[Cause], a
         A line for each that was opened or closed.
     """
     said, now = [], {c.cause: c for c in causes}
-    still = {i.cause: i for i in opened.scalars(sa.select(Incident).where(Incident.model == model, Incident.closed.is_(None)))}
+    still = {
+        i.cause: i
+        for i in opened.scalars(
+            sa.select(Incident).where(Incident.model == model, Incident.closed.is_(None))
+        )
+    }
     for name, cause in now.items():
         if name in still:
             held = still[name]
-            held.severity, held.title, held.sentence, held.updated, held.windows = cause.severity, cause.title, cause.sentence, at, held.windows + (held.updated != at)
+            held.severity, held.title, held.sentence, held.updated, held.windows = (
+                cause.severity,
+                cause.title,
+                cause.sentence,
+                at,
+                held.windows + (held.updated != at),
+            )
         else:
             opened.add(Incident(model, name, cause.severity, cause.title, cause.sentence, at, at))
             said.append(f"incident opened ({cause.severity}): {cause.title}: {cause.sentence}")
@@ -110,14 +166,32 @@ def acknowledge(project: Project, number: int, by: str, why: str) -> Incident:
         If it is over, or somebody has acknowledged it already.
     """
     if not why.strip():
-        raise KitError("an acknowledgement needs a reason", "a sentence that others can read later", "say what you make of it")
+        raise KitError(
+            "an acknowledgement needs a reason",
+            "a sentence that others can read later",
+            "say what you make of it",
+        )
     may(project.config.people, by, approves=False)
     with session(project) as opened:
         found = opened.get(Incident, number)
         if found is None or found.model != project.config.name:
-            raise KitError(f"there is no incident {number}", "one that the page shows", "load the page again")
-        taken = opened.execute(sa.update(Incident).where(Incident.id == number, Incident.closed.is_(None), Incident.seen_by.is_(None)).values(seen_by=by, seen_at=now(), seen_why=why.strip()))
+            raise KitError(
+                f"there is no incident {number}", "one that the page shows", "load the page again"
+            )
+        taken = opened.execute(
+            sa.update(Incident)
+            .where(Incident.id == number, Incident.closed.is_(None), Incident.seen_by.is_(None))
+            .values(seen_by=by, seen_at=now(), seen_why=why.strip())
+        )
         if not taken.rowcount:  # type: ignore[attr-defined]
-            state = f"was closed {found.closed[:10]}" if found.closed else f"was acknowledged by {found.seen_by}"
-            raise RunFailed(f"the incident {found.title!r} {state}", "an open one that nobody has acknowledged", "load the page again")
+            state = (
+                f"was closed {found.closed[:10]}"
+                if found.closed
+                else f"was acknowledged by {found.seen_by}"
+            )
+            raise RunFailed(
+                f"the incident {found.title!r} {state}",
+                "an open one that nobody has acknowledged",
+                "load the page again",
+            )
     return found

@@ -37,18 +37,39 @@ def grid(project: Project, asked: list[str]) -> dict[str, list[Any]]:
     KitError
         For a key that there is not, or a list that cannot be read.
     """
-    found = {f"{s}.{name}": values for s, held in project.config.stages.items() for name, values in held.foreach.items()}
+    found = {
+        f"{s}.{name}": values
+        for s, held in project.config.stages.items()
+        for name, values in held.foreach.items()
+    }
     for item in asked:
         key, equals, text = item.partition("=")
         if not equals or not text:
-            raise KitError(f"--each {item!r} cannot be read", "stage.name=value,value or seed=value,value", "--each train.seed=1,2,3")
+            raise KitError(
+                f"--each {item!r} cannot be read",
+                "stage.name=value,value or seed=value,value",
+                "--each train.seed=1,2,3",
+            )
         found[key] = listed(key, text)
     for key, values in found.items():
         stage, dot, name = key.partition(".")
-        known = params.read(project.notebook(stage)) if dot and stage in project.config.stages else {}
+        known = (
+            params.read(project.notebook(stage)) if dot and stage in project.config.stages else {}
+        )
         if key not in WIDE and name not in known:
-            keys = [*WIDE, *(f"{s}.{n}" for s in project.config.stages for n in params.read(project.notebook(s)))]
-            raise KitError(f"{key!r} cannot differ between branches", nearest(key, keys), "--each train.seed=1,2,3")
+            keys = [
+                *WIDE,
+                *(
+                    f"{s}.{n}"
+                    for s in project.config.stages
+                    for n in params.read(project.notebook(s))
+                ),
+            ]
+            raise KitError(
+                f"{key!r} cannot differ between branches",
+                nearest(key, keys),
+                "--each train.seed=1,2,3",
+            )
         if dot:
             found[key] = values = [params.cast(stage, known[name], v, "--each") for v in values]
         if len(values) != len(set(map(str, values))):
@@ -62,13 +83,20 @@ def listed(key: str, text: str) -> list[Any]:
     try:
         read, typed = yaml.load(text, Loader), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - safe loaders both
     except yaml.YAMLError as error:
-        raise KitError(f"--each {key}: {text!r} is no list", "value,value", f"--each {key}=1,2,3") from error
-    return [params.Text(t) if "." in key and isinstance(t, str) else v for v, t in zip(read, typed, strict=True)]
+        raise KitError(
+            f"--each {key}: {text!r} is no list", "value,value", f"--each {key}=1,2,3"
+        ) from error
+    return [
+        params.Text(t) if "." in key and isinstance(t, str) else v
+        for v, t in zip(read, typed, strict=True)
+    ]
 
 
 def slug(values: dict[str, Any]) -> str:
     """A branch's name, of its values; a file can have it."""
-    return re.sub(r"[^\w.=,-]+", "_", ",".join(f"{k.rpartition('.')[2]}={v}" for k, v in values.items()))[:80]
+    return re.sub(
+        r"[^\w.=,-]+", "_", ",".join(f"{k.rpartition('.')[2]}={v}" for k, v in values.items())
+    )[:80]
 
 
 def fanned(project: Project, keys: list[str], chosen: list[str]) -> list[str]:
@@ -82,7 +110,16 @@ def fanned(project: Project, keys: list[str], chosen: list[str]) -> list[str]:
     return [s for s in chosen if s in found]
 
 
-def run(project: Project, chosen: list[str], given: chain.Values, force: bool, note: str, say: Say, varied: dict[str, list[Any]], keep_going: bool) -> dict[str, Any]:
+def run(
+    project: Project,
+    chosen: list[str],
+    given: chain.Values,
+    force: bool,
+    note: str,
+    say: Say,
+    varied: dict[str, list[Any]],
+    keep_going: bool,
+) -> dict[str, Any]:
     """Run what is common once, then each branch; the manifest of the whole.
 
     Parameters
@@ -92,7 +129,9 @@ def run(project: Project, chosen: list[str], given: chain.Values, force: bool, n
     keep_going : bool
         Start the other branches when one has failed.
     """
-    combinations = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
+    combinations = [
+        dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
+    ]
     apart = fanned(project, list(varied), chosen)
     stop, kept, kernels.keep = threading.Event(), kernels.keep, True
     for values in combinations:  # a value that is wrong is refused before anything runs
@@ -100,8 +139,20 @@ def run(project: Project, chosen: list[str], given: chain.Values, force: bool, n
         for stage in apart:
             chain.resolved(laid[0], stage, laid[1].get(stage, {}))
     try:
-        facts = {"apart": apart, "branches": [{"name": slug(v), "values": v, "status": "not run"} for v in combinations]}
-        made = chain.run(project, [s for s in chosen if s not in apart], given, force, note, say, facts=facts, stop=stop)
+        facts = {
+            "apart": apart,
+            "branches": [{"name": slug(v), "values": v, "status": "not run"} for v in combinations],
+        }
+        made = chain.run(
+            project,
+            [s for s in chosen if s not in apart],
+            given,
+            force,
+            note,
+            say,
+            facts=facts,
+            stop=stop,
+        )
         folder = project.reports / made["run"]
         if made["status"] == "succeeded":
             each(project, folder, made, (given, force, note), say, stop, keep_going)
@@ -111,7 +162,9 @@ def run(project: Project, chosen: list[str], given: chain.Values, force: bool, n
     return made
 
 
-def branch(project: Project, given: chain.Values, values: dict[str, Any]) -> tuple[Project, chain.Values]:
+def branch(
+    project: Project, given: chain.Values, values: dict[str, Any]
+) -> tuple[Project, chain.Values]:
     """The project and the parameters of a branch."""
     wide = {k: v for k, v in values.items() if k in WIDE}
     laid = {s: dict(v) for s, v in given.items()}
@@ -119,10 +172,23 @@ def branch(project: Project, given: chain.Values, values: dict[str, Any]) -> tup
         stage, dot, name = key.partition(".")
         if dot:
             laid.setdefault(stage, {})[name] = value
-    return project.with_values("the branch", branch=slug(values), run={**project.config.run.model_dump(), "jobs": 1}, **wide), laid
+    return project.with_values(
+        "the branch",
+        branch=slug(values),
+        run={**project.config.run.model_dump(), "jobs": 1},
+        **wide,
+    ), laid
 
 
-def each(project: Project, folder: Path, made: dict[str, Any], how: tuple[chain.Values, bool, str], say: Say, stop: threading.Event, keep_going: bool) -> None:
+def each(
+    project: Project,
+    folder: Path,
+    made: dict[str, Any],
+    how: tuple[chain.Values, bool, str],
+    say: Say,
+    stop: threading.Event,
+    keep_going: bool,
+) -> None:
     """Run all branches, as many at once as there is room for, and file what became of them."""
     given, force, note = how
     failed = threading.Event()
@@ -132,14 +198,29 @@ def each(project: Project, folder: Path, made: dict[str, Any], how: tuple[chain.
             return
         mine, laid = branch(project, given, found["values"])
         name = f"{made['run']}.{found['name']}"
-        done = chain.run(mine, made["apart"], laid, force, f"{note} {found['name']}".strip(), partial(prefixed, say, found["name"]), folder=folder / BRANCHES / name, facts={"run": name, "branch": found["name"]}, stop=stop)
+        done = chain.run(
+            mine,
+            made["apart"],
+            laid,
+            force,
+            f"{note} {found['name']}".strip(),
+            partial(prefixed, say, found["name"]),
+            folder=folder / BRANCHES / name,
+            facts={"run": name, "branch": found["name"]},
+            stop=stop,
+        )
         found.update(told(done), run=name)
         if done["status"] not in {"succeeded", WAITING}:
             failed.set()
 
     made.update(status="running", ended=None)
     manifest.begin(folder, made)
-    with kernels.terminated(), ThreadPoolExecutor(project.config.run.jobs or os.cpu_count() or 1, thread_name_prefix="branch") as pool:
+    with (
+        kernels.terminated(),
+        ThreadPoolExecutor(
+            project.config.run.jobs or os.cpu_count() or 1, thread_name_prefix="branch"
+        ) as pool,
+    ):
         try:
             for future in [pool.submit(one, b) for b in made["branches"]]:
                 future.result()
@@ -148,7 +229,9 @@ def each(project: Project, folder: Path, made: dict[str, Any], how: tuple[chain.
             if not isinstance(error, KeyboardInterrupt):
                 raise
     ends = {b["status"] for b in made["branches"]} - {"not run"}
-    made["status"] = "interrupted" if stop.is_set() else next((s for s in chain.ENDS if s in ends), "succeeded")
+    made["status"] = (
+        "interrupted" if stop.is_set() else next((s for s in chain.ENDS if s in ends), "succeeded")
+    )
     made["ended"] = manifest.now()
     (folder / manifest.RESERVE).unlink(missing_ok=True)
     manifest.write(folder, made)
@@ -166,5 +249,15 @@ def told(done: dict[str, Any]) -> dict[str, Any]:
     """What the table of branches shows of one: how it ended, its seconds, the numbers that it logged."""
     entries = done["stages"].values()
     error = next(((e.get("error") or {}).get("message") for e in entries if e.get("error")), "")
-    numbers = {f"{s}.{k}": v for s, e in done["stages"].items() for k, v in e.get("logged", {}).items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    return {"status": done["status"], "seconds": round(sum(e.get("seconds", 0) for e in entries if e["status"] != "skipped"), 1), "numbers": numbers, "said": error}
+    numbers = {
+        f"{s}.{k}": v
+        for s, e in done["stages"].items()
+        for k, v in e.get("logged", {}).items()
+        if isinstance(v, (int, float)) and not isinstance(v, bool)
+    }
+    return {
+        "status": done["status"],
+        "seconds": round(sum(e.get("seconds", 0) for e in entries if e["status"] != "skipped"), 1),
+        "numbers": numbers,
+        "said": error,
+    }

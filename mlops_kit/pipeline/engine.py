@@ -128,7 +128,9 @@ class Watch:
                 self.reason, self.detail = self.breach()
                 if self.reason:
                     asked = time.monotonic()
-                    self.child.send_signal(signal.SIGKILL if self.reason == "killed" else signal.SIGINT)
+                    self.child.send_signal(
+                        signal.SIGKILL if self.reason == "killed" else signal.SIGINT
+                    )
             elif time.monotonic() - asked > GRACE:
                 self.child.kill()
 
@@ -151,7 +153,10 @@ def resident(pid: int) -> int:
 
 def memory() -> int:
     """The memory that this process may use: the machine's, or its control group's where that is less."""
-    limit, whole = of_group("memory.max", "memory.limit_in_bytes"), int(psutil.virtual_memory().total)
+    limit, whole = (
+        of_group("memory.max", "memory.limit_in_bytes"),
+        int(psutil.virtual_memory().total),
+    )
     return min(int(limit), whole) if limit.isdecimal() else whole
 
 
@@ -166,8 +171,15 @@ def of_group(new: str, old: str) -> str:
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, kinds, place = line.split(":", 2)
-            folder, name = (Path("/sys/fs/cgroup/memory"), old) if "memory" in kinds.split(",") else (Path("/sys/fs/cgroup"), new)
-            for file in (folder / place.lstrip("/") / name, folder / name):  # a container may see its own group as the root
+            folder, name = (
+                (Path("/sys/fs/cgroup/memory"), old)
+                if "memory" in kinds.split(",")
+                else (Path("/sys/fs/cgroup"), new)
+            )
+            for file in (
+                folder / place.lstrip("/") / name,
+                folder / name,
+            ):  # a container may see its own group as the root
                 if kinds in {"", "memory"} and file.exists():
                     return file.read_text().strip()
     return ""
@@ -191,7 +203,9 @@ class Book(NotebookExecutionManager):  # type: ignore[misc]
 
     def clean(self) -> Any:
         """The notebook as it may be seen."""
-        return nbformat.from_dict(scrubbed(self.nb, self.scrub)) if self.scrub is not str else self.nb
+        return (
+            nbformat.from_dict(scrubbed(self.nb, self.scrub)) if self.scrub is not str else self.nb
+        )
 
     def save(self, now: bool = False, **given: Any) -> None:
         """Save; if the last time is nearer than ten times what a save takes, it is due when somebody asks again."""
@@ -221,8 +235,14 @@ class Book(NotebookExecutionManager):  # type: ignore[misc]
         """Record how it ended, and leave what was not run as pending."""
         self.end_time = self.now()
         facts = self.nb.metadata.papermill
-        facts.update(end_time=self.end_time.isoformat(), duration=(self.end_time - self.start_time).total_seconds(), exception=end.status != "succeeded" or None)
-        self.nb.metadata["mlops"] = {k: v for k, v in asdict(end).items() if v not in (None, "", [])}
+        facts.update(
+            end_time=self.end_time.isoformat(),
+            duration=(self.end_time - self.start_time).total_seconds(),
+            exception=end.status != "succeeded" or None,
+        )
+        self.nb.metadata["mlops"] = {
+            k: v for k, v in asdict(end).items() if v not in (None, "", [])
+        }
         self.nb.update(self.clean())
         self.cleanup_pbar()
 
@@ -265,9 +285,13 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             finally:
                 self.watch.cell_began = 0.0
                 self.nb_man.cell_complete(cell, cell_index=index)
-        reply = self.wait_for_reply(self.kc.execute("", silent=True, user_expressions={"used": TRACE}))
+        reply = self.wait_for_reply(
+            self.kc.execute("", silent=True, user_expressions={"used": TRACE})
+        )
         told = reply["content"]["user_expressions"]["used"] if reply else {}
-        self.used = ast.literal_eval(told["data"]["text/plain"]) if told.get("status") == "ok" else None
+        self.used = (
+            ast.literal_eval(told["data"]["text/plain"]) if told.get("status") == "ok" else None
+        )
 
     async def _async_check_alive(self) -> None:
         """Each second of a cell: what is due is saved."""
@@ -291,10 +315,18 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             return None
         streams = takewhile(lambda o: o.output_type == "stream", reversed(cell.outputs))
         old = next((o for o in streams if o.name == content["name"]), None)
-        if old is None or self.clear_before_next_output or self.output_hook_stack[msg["parent_header"].get("msg_id")]:
+        if (
+            old is None
+            or self.clear_before_next_output
+            or self.output_hook_stack[msg["parent_header"].get("msg_id")]
+        ):
             content["text"] = frames(content["text"])
             return super().process_message(msg, cell, cell_index)
-        old["text"] = frames(old["text"] + content["text"]) if "\r" in content["text"] + old["text"][-1:] else old["text"] + content["text"]
+        old["text"] = (
+            frames(old["text"] + content["text"])
+            if "\r" in content["text"] + old["text"][-1:]
+            else old["text"] + content["text"]
+        )
         self.log_output_message(nbformat.from_dict({"output_type": "stream", **content}))
         return self.nb_man.autosave_cell()
 
@@ -322,7 +354,18 @@ class Engine(entry.Engine, NBClientEngine):  # type: ignore[misc]
     """Runs a notebook in a kernel of ours; what begins with ``kernel_`` comes from the chain."""
 
     @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True, log_output: bool = False, autosave_cell_every: int = 30, kernel_target: str | None = None, kernel_check: Callable[[], str] | None = None, **given: Any) -> Any:
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str,
+        output_path: str | None = None,
+        progress_bar: Any = True,
+        log_output: bool = False,
+        autosave_cell_every: int = 30,
+        kernel_target: str | None = None,
+        kernel_check: Callable[[], str] | None = None,
+        **given: Any,
+    ) -> Any:
         """Run the notebook, and save it as what became of it.
 
         ``kernel_check`` says what is missing when all cells went well; ``kernel_target`` is saved to by
@@ -333,12 +376,25 @@ class Engine(entry.Engine, NBClientEngine):  # type: ignore[misc]
         Stopped
             If it did not end well.
         """
-        book = Book(nb, output_path=kernel_target or output_path, progress_bar=progress_bar, log_output=log_output, autosave_cell_every=autosave_cell_every)
-        book.scrub, book.reserve = given.pop("kernel_scrub", None) or str, given.pop("kernel_reserve", None)
+        book = Book(
+            nb,
+            output_path=kernel_target or output_path,
+            progress_bar=progress_bar,
+            log_output=log_output,
+            autosave_cell_every=autosave_cell_every,
+        )
+        book.scrub, book.reserve = (
+            given.pop("kernel_scrub", None) or str,
+            given.pop("kernel_reserve", None),
+        )
         book.notebook_start()
         nb.metadata["mlops"] = {"status": "running", "pid": os.getpid()}
         book.save(now=True)
-        watch = Watch(given.pop("kernel_limits", None) or Limits(cell=given.get("execution_timeout"), start=given.get("start_timeout") or 60), given.pop("kernel_stop", None))
+        watch = Watch(
+            given.pop("kernel_limits", None)
+            or Limits(cell=given.get("execution_timeout"), start=given.get("start_timeout") or 60),
+            given.pop("kernel_stop", None),
+        )
         made, failure = None, None
         with kernels.terminated():
             try:
@@ -356,7 +412,18 @@ class Engine(entry.Engine, NBClientEngine):  # type: ignore[misc]
             mark(book.nb, end, index)
         book.save(now=True)
         if end.status != "succeeded":
-            raise Stopped(index, next((c.get("execution_count") for c in book.nb.cells[index : index + 2] if c.cell_type == "code"), None), end) from failure
+            raise Stopped(
+                index,
+                next(
+                    (
+                        c.get("execution_count")
+                        for c in book.nb.cells[index : index + 2]
+                        if c.cell_type == "code"
+                    ),
+                    None,
+                ),
+                end,
+            ) from failure
         allow(book.nb)
         return book.nb
 
@@ -366,14 +433,25 @@ class Engine(entry.Engine, NBClientEngine):  # type: ignore[misc]
         log = given.get("kernel_log")
         folder = Path(tempfile.mkdtemp(prefix="mk-"))
         kept = {k: v for k, v in given.items() if k in {"stdout_file", "stderr_file", "log_output"}}
-        client = Client(book, km=kernels.manager(folder, log or "/dev/stderr", given.get("kernel_plain", False)), startup_timeout=watch.limits.start, kernel_name="python3", shutdown_kernel="immediate", iopub_timeout=DRAIN, **kept)
+        client = Client(
+            book,
+            km=kernels.manager(folder, log or "/dev/stderr", given.get("kernel_plain", False)),
+            startup_timeout=watch.limits.start,
+            kernel_name="python3",
+            shutdown_kernel="immediate",
+            iopub_timeout=DRAIN,
+            **kept,
+        )
         client.watch, client.progress = watch, given.get("kernel_progress")
         client.side = Path(log) if log else None
         client.owns_km = True
         begin = client.start_new_kernel
 
         def start(**_: Any) -> None:
-            begin(env=given.get("kernel_env") or {**QUIET, **os.environ}, cwd=given.get("kernel_cwd") or os.getcwd())
+            begin(
+                env=given.get("kernel_env") or {**QUIET, **os.environ},
+                cwd=given.get("kernel_cwd") or os.getcwd(),
+            )
             watch.child = client.km.provisioner.process
             watch.thread.start()
 
@@ -391,43 +469,109 @@ class Engine(entry.Engine, NBClientEngine):  # type: ignore[misc]
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def told(nb: Any, made: Client | None, watch: Watch, failure: BaseException | None) -> tuple[End, int]:
+def told(
+    nb: Any, made: Client | None, watch: Watch, failure: BaseException | None
+) -> tuple[End, int]:
     """How a notebook ended, and the index of the cell at which it did."""
-    running = [i for i, c in enumerate(nb.cells) if c.metadata.papermill["status"] in {"running", "failed"}]
+    running = [
+        i for i, c in enumerate(nb.cells) if c.metadata.papermill["status"] in {"running", "failed"}
+    ]
     index = running[-1] if running else 0
     cell = nb.cells[index]
     if failure is None:
         return End("succeeded", peak=watch.peak), index
     number = sum(c.cell_type == "code" for c in nb.cells[: index + 1])
-    place: dict[str, Any] = {"cell": number if running else None, "source": cell.source if running else "", "peak": watch.peak}
+    place: dict[str, Any] = {
+        "cell": number if running else None,
+        "source": cell.source if running else "",
+        "peak": watch.peak,
+    }
     if isinstance(failure, CellExecutionError):
-        traceback = [line for o in cell.get("outputs", []) if o.output_type == "error" for line in o.traceback] or failure.traceback.splitlines()
+        traceback = [
+            line
+            for o in cell.get("outputs", [])
+            if o.output_type == "error"
+            for line in o.traceback
+        ] or failure.traceback.splitlines()
         found = [int(n) for n in LINE.findall(ANSI.sub("", "\n".join(traceback)))]
-        place |= {"line": found[0] if found else None, "traceback": traceback[-6:], "type": failure.ename}
+        place |= {
+            "line": found[0] if found else None,
+            "traceback": traceback[-6:],
+            "type": failure.ename,
+        }
     if watch.reason:
-        said = {"killed": "the kernel was killed", "timed out": "it took too long and was interrupted", "interrupted": "the run was told to stop"}[watch.reason]
-        return End(watch.reason, message=said, detail=watch.detail, **{"type": watch.reason, **place} if "type" not in place else place), index
+        said = {
+            "killed": "the kernel was killed",
+            "timed out": "it took too long and was interrupted",
+            "interrupted": "the run was told to stop",
+        }[watch.reason]
+        return End(
+            watch.reason,
+            message=said,
+            detail=watch.detail,
+            **{"type": watch.reason, **place} if "type" not in place else place,
+        ), index
     if isinstance(failure, KeyboardInterrupt):
-        return End("interrupted", type="KeyboardInterrupt", message="the run was told to stop", **place), index
+        return End(
+            "interrupted", type="KeyboardInterrupt", message="the run was told to stop", **place
+        ), index
     if isinstance(failure, CellExecutionError):
         if failure.ename == "SystemExit" and failure.evalue in {"", "0", "None"}:
-            return End("stopped early", message=f"sys.exit({failure.evalue}) in cell {number}: what comes after it was not run", **place), index
+            return End(
+                "stopped early",
+                message=f"sys.exit({failure.evalue}) in cell {number}: what comes after it was not run",
+                **place,
+            ), index
         return End("failed", message=failure.evalue, **place), index
     code = watch.child.wait(GRACE) if watch.child is not None else None
     if isinstance(failure, DeadKernelError) and code is not None and code < 0:
-        likely = ", likely out of memory" if code == -signal.SIGKILL and (starved() > watch.starved or watch.peak > 0.5 * memory()) else ""
-        return End("killed", type="DeadKernelError", message="the kernel died", detail=f"signal {-code}{likely}, peak {gib(watch.peak)}", **place), index
+        likely = (
+            ", likely out of memory"
+            if code == -signal.SIGKILL
+            and (starved() > watch.starved or watch.peak > 0.5 * memory())
+            else ""
+        )
+        return End(
+            "killed",
+            type="DeadKernelError",
+            message="the kernel died",
+            detail=f"signal {-code}{likely}, peak {gib(watch.peak)}",
+            **place,
+        ), index
     if isinstance(failure, DeadKernelError):
-        return End("failed", type="DeadKernelError", message=f"the kernel ended by itself with exit code {code}", **place), index
+        return End(
+            "failed",
+            type="DeadKernelError",
+            message=f"the kernel ended by itself with exit code {code}",
+            **place,
+        ), index
     began = any(c.metadata.papermill["status"] != "pending" for c in nb.cells)
-    return End("failed", type=type(failure).__name__, message=str(failure) if began else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}", **place), index
+    return End(
+        "failed",
+        type=type(failure).__name__,
+        message=str(failure)
+        if began
+        else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}",
+        **place,
+    ), index
 
 
 def mark(nb: Any, end: End, index: int) -> None:
     """Say before the cell at which a notebook ended how it ended; a later run takes that out again."""
     where = " in the cell below" if end.cell else ""
-    cell = nbformat.v4.new_markdown_cell(f"**▲ {end.words[0].upper()}{end.words[1:]}**{where}. {': '.join(filter(None, (end.type, end.message)))}")
-    cell.metadata.update(tags=[ERROR_MARKER_TAG], papermill={"status": "completed", "exception": None, "start_time": None, "end_time": None, "duration": None})
+    cell = nbformat.v4.new_markdown_cell(
+        f"**▲ {end.words[0].upper()}{end.words[1:]}**{where}. {': '.join(filter(None, (end.type, end.message)))}"
+    )
+    cell.metadata.update(
+        tags=[ERROR_MARKER_TAG],
+        papermill={
+            "status": "completed",
+            "exception": None,
+            "start_time": None,
+            "end_time": None,
+            "duration": None,
+        },
+    )
     nb.cells.insert(index, cell)
 
 

@@ -24,7 +24,13 @@ TARGETS = {  # the template, and the file that it becomes
     "kubernetes": ("deploy/kubernetes.yaml", "deploy/kubernetes.yaml"),
 }
 NIGHTLY = "15 2 * * *"
-FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("weekday", 0, 6))  # what all three clocks understand: 7 is no Sunday
+FIELDS = (
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day of the month", 1, 31),
+    ("month", 1, 12),
+    ("weekday", 0, 6),
+)  # what all three clocks understand: 7 is no Sunday
 PIECE = re.compile(r"(?:\*|(?P<first>\d+)-(?P<last>\d+))(?:/[1-9]\d*)?|(?P<one>\d+)")
 
 
@@ -41,17 +47,27 @@ def schedule(text: str) -> str:
     """
     fields = text.split()
     if len(fields) != len(FIELDS):
-        raise KitError(f"--every {text!r} has {len(fields)} fields", f"five: {', '.join(name for name, *_ in FIELDS)}", f"--every '{NIGHTLY}'")
+        raise KitError(
+            f"--every {text!r} has {len(fields)} fields",
+            f"five: {', '.join(name for name, *_ in FIELDS)}",
+            f"--every '{NIGHTLY}'",
+        )
     for field, (name, low, high) in zip(fields, FIELDS, strict=True):
         for piece in field.split(","):
             found = PIECE.fullmatch(piece)
             ends = [int(n) for n in found.groups() if n] if found else [high + 1]
             if ends != sorted(ends) or any(not low <= n <= high for n in ends):
-                raise KitError(f"--every {text!r}: {piece!r} is no {name}", f"numbers from {low} to {high}: one, several (1,2), a range (1-5), all (*), each n-th (*/2)", f"--every '{NIGHTLY}'")
+                raise KitError(
+                    f"--every {text!r}: {piece!r} is no {name}",
+                    f"numbers from {low} to {high}: one, several (1,2), a range (1-5), all (*), each n-th (*/2)",
+                    f"--every '{NIGHTLY}'",
+                )
     return " ".join(fields)
 
 
-def export(project: Project, target: str, every: str = "", image: str = "", force: bool = False) -> Path:
+def export(
+    project: Project, target: str, every: str = "", image: str = "", force: bool = False
+) -> Path:
     """Write a schedule of the project's commands for another clock; the file.
 
     Raises
@@ -61,16 +77,30 @@ def export(project: Project, target: str, every: str = "", image: str = "", forc
         file is there and differs.
     """
     if target not in TARGETS:
-        raise KitError(f"unknown target {target!r}", nearest(target, TARGETS), "mlops export github")
+        raise KitError(
+            f"unknown target {target!r}", nearest(target, TARGETS), "mlops export github"
+        )
     if target == "kubernetes":
         servable(project, image)
     template, name = TARGETS[target]
     root = top(project.root) if target == "github" else project.root
     values = facts(project, schedule(every or NIGHTLY), image)
-    text = fill(template, folder="" if root == project.root else project.root.relative_to(root).as_posix(), **values)
-    file = root / (name if root == project.root else name.replace("mlops.yml", f"mlops-{project.config.name}.yml"))
+    text = fill(
+        template,
+        folder="" if root == project.root else project.root.relative_to(root).as_posix(),
+        **values,
+    )
+    file = root / (
+        name
+        if root == project.root
+        else name.replace("mlops.yml", f"mlops-{project.config.name}.yml")
+    )
     if file.exists() and file.read_text(encoding="utf-8") != text and not force:
-        raise KitError(f"{file.relative_to(root)} is there and differs", "no such file, or one that was exported and not changed", "move it away, or write over it with --force")
+        raise KitError(
+            f"{file.relative_to(root)} is there and differs",
+            "no such file, or one that was exported and not changed",
+            "move it away, or write over it with --force",
+        )
     store.write_text(file, text)
     return file
 
@@ -78,9 +108,17 @@ def export(project: Project, target: str, every: str = "", image: str = "", forc
 def servable(project: Project, image: str) -> None:
     """Refuse a deployment that could not start."""
     if not image:
-        raise KitError("--image is missing", "the name of an image that holds the project in /project", f"mlops export kubernetes --image {project.config.name}:1")
+        raise KitError(
+            "--image is missing",
+            "the name of an image that holds the project in /project",
+            f"mlops export kubernetes --image {project.config.name}:1",
+        )
     if not project.config.serve.token:
-        raise KitError("serve.token is empty, and a service that others reach needs a token", "the name of an environment variable that holds it", "serve: {token: SERVE_TOKEN} in mlops.yaml")
+        raise KitError(
+            "serve.token is empty, and a service that others reach needs a token",
+            "the name of an environment variable that holds it",
+            "serve: {token: SERVE_TOKEN} in mlops.yaml",
+        )
 
 
 def top(root: Path) -> Path:
@@ -92,24 +130,55 @@ def facts(project: Project, every: str, image: str) -> dict[str, Any]:
     """What the templates are filled with."""
     config = project.config
     return {
-        "name": config.name, "every": every, "image": image, "port": config.serve.port or 8000, "zone": config.timezone, "reports": config.reports, "secrets": keeping.variables(project), "install": installs(project.root),
-        "host": re.sub(r"[^a-z0-9]+", "-", config.name.lower())[:40].strip("-"), "mounts": [(part, PurePosixPath("/project") / part) for part in (config.reports, ".mlops")],
-        "root": shlex.quote(str(project.root)).replace("%", r"\%"), "bin": Path(sys.executable).parent,
-    }  # fmt: skip
+        "name": config.name,
+        "every": every,
+        "image": image,
+        "port": config.serve.port or 8000,
+        "zone": config.timezone,
+        "reports": config.reports,
+        "secrets": keeping.variables(project),
+        "install": installs(project.root),
+        "host": re.sub(r"[^a-z0-9]+", "-", config.name.lower())[:40].strip("-"),
+        "mounts": [(part, PurePosixPath("/project") / part) for part in (config.reports, ".mlops")],
+        "root": shlex.quote(str(project.root)).replace("%", r"\%"),
+        "bin": Path(sys.executable).parent,
+    }
 
 
 def installs(root: Path) -> list[str]:
     """The commands that install what the project needs: its lock where there is one, and this package."""
     lock = root / "requirements.lock"
     held = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    ours = "pip install --no-deps -e ." if (root / "mlops_kit").is_dir() else f"pip install mlops-kit=={__version__}"
-    return [*(["pip install -r requirements.lock"] if held else []), *([] if re.search(r"^mlops-kit\b", held, re.M) else [ours])]
+    ours = (
+        "pip install --no-deps -e ."
+        if (root / "mlops_kit").is_dir()
+        else f"pip install mlops-kit=={__version__}"
+    )
+    return [
+        *(["pip install -r requirements.lock"] if held else []),
+        *([] if re.search(r"^mlops-kit\b", held, re.M) else [ours]),
+    ]
 
 
 def fill(template: str, **values: Any) -> str:
     """A template with its values; brackets mark them, for GitHub has the braces."""
     import jinja2
 
-    marks = {"variable_start_string": "[[", "variable_end_string": "]]", "block_start_string": "[%", "block_end_string": "%]", "comment_start_string": "[#", "comment_end_string": "#]"}
-    environment = jinja2.Environment(**marks, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)  # type: ignore[arg-type]  # noqa: S701 - no HTML
-    return environment.from_string((resources("templates") / template).read_text(encoding="utf-8")).render(**values)
+    marks = {
+        "variable_start_string": "[[",
+        "variable_end_string": "]]",
+        "block_start_string": "[%",
+        "block_end_string": "%]",
+        "comment_start_string": "[#",
+        "comment_end_string": "#]",
+    }
+    environment = jinja2.Environment(
+        **marks,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )  # type: ignore[arg-type]  # noqa: S701 - no HTML
+    return environment.from_string(
+        (resources("templates") / template).read_text(encoding="utf-8")
+    ).render(**values)

@@ -35,12 +35,16 @@ from mlops_kit.results import Interval, Verdicts
 
 OBJECT = "kept file"  # of the code and data of then: many, and counted only
 GONE = ".gone"  # folder of the runs that are being deleted
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}|\.reserve")  # as store names what it writes; the room that a manifest keeps
+TEMPORARY = re.compile(
+    r"\..+\.[a-z0-9_]{8}|\.reserve"
+)  # as store names what it writes; the room that a manifest keeps
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}(-sample)?")  # of a run's folder
 HOUR = 3600  # seconds after which what is half written is nobody's any more
 IDLE = {"skipped", "not run"}  # stages that took no time of their own
 VARIABLE = re.compile(r"\$\{?(\w+)")
-URL = re.compile(r"[\w.+-]+://(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?[^?]*(?:\?(?P<query>.*))?", re.S)
+URL = re.compile(
+    r"[\w.+-]+://(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?[^?]*(?:\?(?P<query>.*))?", re.S
+)
 PRIVATE = re.compile("pass|pwd|secret|token|key|sig", re.I)  # in the name of a URL's parameter
 LEAST = 4  # characters of a value that is hidden; a shorter one would take words apart
 
@@ -53,7 +57,10 @@ def summaries(project: Project, last: int) -> list[dict[str, Any]]:
     promoted = decisions.history(project)
     serving = promoted[0].version if promoted else None
     first = min((p.at for p in promoted if p.version == serving), default="")
-    maker = next((f["run"] for f in found if serving and f["version"] == serving and f["started"] <= first), "")
+    maker = next(
+        (f["run"] for f in found if serving and f["version"] == serving and f["started"] <= first),
+        "",
+    )
     return [{**f, "serves": f["run"] == maker} for f in found]
 
 
@@ -64,10 +71,17 @@ def summary(project: Project, run: Path) -> dict[str, Any]:
     ended = Counter(e["status"] for e in entries)
     verdicts = stages.records(run).get("review", {}).get("verdicts", [])
     return {
-        "run": made["run"], "started": made["started"], "status": made["status"], "verdict": report.headline(made, Verdicts.of(map(report.revived, verdicts)))[0],
-        "metric": metric(run, project.config.headline), "seconds": round(sum(e.get("seconds", 0) for e in entries if e["status"] not in IDLE), 1),
-        "ran": len(entries) - sum(ended[s] for s in IDLE), "skipped": ended["skipped"], "version": version(run, made), "note": made["note"],
-    }  # fmt: skip
+        "run": made["run"],
+        "started": made["started"],
+        "status": made["status"],
+        "verdict": report.headline(made, Verdicts.of(map(report.revived, verdicts)))[0],
+        "metric": metric(run, project.config.headline),
+        "seconds": round(sum(e.get("seconds", 0) for e in entries if e["status"] not in IDLE), 1),
+        "ran": len(entries) - sum(ended[s] for s in IDLE),
+        "skipped": ended["skipped"],
+        "version": version(run, made),
+        "note": made["note"],
+    }
 
 
 def metric(run: Path, name: str) -> dict[str, Any] | None:
@@ -78,7 +92,11 @@ def metric(run: Path, name: str) -> dict[str, Any] | None:
         return None
     table = held["data"]["__frame__"]  # read plainly: a frame would load pandas
     rows = {r[0]: dict(zip(table["columns"], r, strict=True)) for r in table["rows"]}
-    return {"name": name, **{k: rows[name].get(k) for k in ("value", "low", "high")}} if name in rows else None
+    return (
+        {"name": name, **{k: rows[name].get(k) for k in ("value", "low", "high")}}
+        if name in rows
+        else None
+    )
 
 
 def version(run: Path, made: dict[str, Any]) -> str | None:
@@ -94,16 +112,33 @@ def told(found: list[dict[str, Any]]) -> str:
     """Runs as a table in text, a line a run."""
     rows = [("run", "verdict", "metric", "took", "stages", "version", "note")]
     for f in found:
-        measured = f"{f['metric']['name']} {Interval(*(f['metric'][k] for k in ('value', 'low', 'high')))}" if f["metric"] else ""
+        measured = (
+            f"{f['metric']['name']} {Interval(*(f['metric'][k] for k in ('value', 'low', 'high')))}"
+            if f["metric"]
+            else ""
+        )
         served = f"{f['version'] or ''}{' serves' if f['serves'] else ''}"
-        rows.append((f["run"], f["verdict"], measured, f"{f['seconds']:.0f} s", f"{f['ran']} run, {f['skipped']} skipped", served, " ".join(f["note"].split())))
+        rows.append(
+            (
+                f["run"],
+                f["verdict"],
+                measured,
+                f"{f['seconds']:.0f} s",
+                f"{f['ran']} run, {f['skipped']} skipped",
+                served,
+                " ".join(f["note"].split()),
+            )
+        )
     return aligned(rows)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text under one another."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 @dataclass(frozen=True)
@@ -142,11 +177,28 @@ def clean(project: Project, dry: bool = False) -> list[Fate]:
 def plan(project: Project) -> list[Fate]:
     """The fate of each run, of leftovers, of what is cached and of files kept for runs."""
     found = [(run, manifest.read(run)) for run in stages.runs(project.reports)]
-    runs = [Fate("run", run, why or f"older than {duration_text(project.config.keep.age)}", goes=not why) for (run, _), why in zip(found, stays(project, found), strict=True)]
-    idle = [f.path for f, (_, made) in zip(runs, found, strict=True) if not f.goes and made["status"] != "running"]
+    runs = [
+        Fate(
+            "run", run, why or f"older than {duration_text(project.config.keep.age)}", goes=not why
+        )
+        for (run, _), why in zip(found, stays(project, found), strict=True)
+    ]
+    idle = [
+        f.path
+        for f, (_, made) in zip(runs, found, strict=True)
+        if not f.goes and made["status"] != "running"
+    ]
     # the newest first, so that the table reads so; what an earlier kill left first of all, for it may have the name of a run
-    goes = [*leftovers(project, idle), *(f for f in runs if f.goes), *outdated(project), *unneeded(project, [f.path for f in runs if not f.goes])]
-    return [Fate(f.kind, f.path, f.why, True, size) for f, size in zip(goes, sizes(f.path for f in goes), strict=True)] + [f for f in runs if not f.goes]
+    goes = [
+        *leftovers(project, idle),
+        *(f for f in runs if f.goes),
+        *outdated(project),
+        *unneeded(project, [f.path for f in runs if not f.goes]),
+    ]
+    return [
+        Fate(f.kind, f.path, f.why, True, size)
+        for f, size in zip(goes, sizes(f.path for f in goes), strict=True)
+    ] + [f for f in runs if not f.goes]
 
 
 def stays(project: Project, found: list[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
@@ -155,14 +207,18 @@ def stays(project: Project, found: list[tuple[Path, dict[str, Any]]]) -> Iterato
 
     keep = project.config.keep
     cutoff = (datetime.now(UTC) - keep.age).isoformat()
-    needed, said = served(project, cutoff), {o.version: o.word for o in reversed(decisions.opinions(project))}
+    needed, said = (
+        served(project, cutoff),
+        {o.version: o.word for o in reversed(decisions.opinions(project))},
+    )
     full = next((run for run, made in found if not made["sample"]), None)
     for rank, (run, made) in enumerate(found):
         number = version(run, made) or ""
         reasons = {
             needed.get(number, ""): number in needed,
             "it is running": made["status"] == "running",
-            "it waits for an approval": made["status"] == stages.WAITING and said.get(number) != "rejected",
+            "it waits for an approval": made["status"] == stages.WAITING
+            and said.get(number) != "rejected",
             "the newest run" if rank == 0 else "the newest of all rows": rank == 0 or run == full,
             f"one of the newest {keep.runs}": rank < keep.runs,
             f"younger than {duration_text(keep.age)}": (made["ended"] or made["started"]) > cutoff,
@@ -177,7 +233,11 @@ def served(project: Project, cutoff: str) -> dict[str, str]:
     promoted = decisions.history(project)
     if not promoted:
         return {}
-    lately = {old.version: f"version {old.version} served until {new.at[:10]}" for new, old in pairwise(promoted) if new.at > cutoff}
+    lately = {
+        old.version: f"version {old.version} served until {new.at[:10]}"
+        for new, old in pairwise(promoted)
+        if new.at > cutoff
+    }
     before = {p: f"rollback goes to version {p}" for p in [promoted[0].before] if p}
     return {**lately, **before, promoted[0].version: f"version {promoted[0].version} serves"}
 
@@ -185,25 +245,60 @@ def served(project: Project, cutoff: str) -> dict[str, str]:
 def leftovers(project: Project, runs: list[Path]) -> list[Fate]:
     """What killed processes left: half-deleted runs, half-made ones, files half written. ``runs`` are those that are not running."""
     reports = project.reports
-    cut = [p for p in reports.glob("*") if NAME.fullmatch(p.name) and not (p / manifest.FILE).exists() and old(p, HOUR)]
-    places = [(reports, "*"), (project.path(".mlops"), "*"), *((p, "**/*") for p in [*runs, reports / "draft"])]
-    parts = {p: None for place, pattern in places for p in place.glob(pattern) if TEMPORARY.fullmatch(p.name) and old(p, HOUR)}
-    return [Fate("leftover", p, why) for why, paths in (("half deleted", (reports / GONE).glob("*")), ("half made", cut), ("half written", parts)) for p in paths]
+    cut = [
+        p
+        for p in reports.glob("*")
+        if NAME.fullmatch(p.name) and not (p / manifest.FILE).exists() and old(p, HOUR)
+    ]
+    places = [
+        (reports, "*"),
+        (project.path(".mlops"), "*"),
+        *((p, "**/*") for p in [*runs, reports / "draft"]),
+    ]
+    parts = {
+        p: None
+        for place, pattern in places
+        for p in place.glob(pattern)
+        if TEMPORARY.fullmatch(p.name) and old(p, HOUR)
+    }
+    return [
+        Fate("leftover", p, why)
+        for why, paths in (
+            ("half deleted", (reports / GONE).glob("*")),
+            ("half made", cut),
+            ("half written", parts),
+        )
+        for p in paths
+    ]
 
 
 def outdated(project: Project) -> list[Fate]:
     """What is cached and was not written for long."""
     age = project.config.keep.cache
-    return [Fate("cache", p, f"not written for {duration_text(age)}") for p in sorted(project.path(".mlops").glob("cache/*")) if old(p, age.total_seconds())]
+    return [
+        Fate("cache", p, f"not written for {duration_text(age)}")
+        for p in sorted(project.path(".mlops").glob("cache/*"))
+        if old(p, age.total_seconds())
+    ]
 
 
 def unneeded(project: Project, runs: list[Path]) -> list[Fate]:
     """Code and data, kept to make a run again, that none of the runs that stay has used; none while one is running, which has yet to say."""
-    made = [manifest.read(f) for run in runs for f in (run, *(p.parent for p in run.glob(f"{BRANCHES}/*/{manifest.FILE}")))]
+    made = [
+        manifest.read(f)
+        for run in runs
+        for f in (run, *(p.parent for p in run.glob(f"{BRANCHES}/*/{manifest.FILE}")))
+    ]
     if any(m["status"] == "running" for m in made):
         return []
-    needed = {h for m in made for e in m["stages"].values() for h in used(e.get("trace", {})).values()}
-    return [Fate(OBJECT, p, "used by no run that stays") for p in sorted(project.path(".mlops").glob("objects/*/*")) if p.name not in needed and old(p, HOUR)]
+    needed = {
+        h for m in made for e in m["stages"].values() for h in used(e.get("trace", {})).values()
+    }
+    return [
+        Fate(OBJECT, p, "used by no run that stays")
+        for p in sorted(project.path(".mlops").glob("objects/*/*"))
+        if p.name not in needed and old(p, HOUR)
+    ]
 
 
 def old(path: Path, seconds: float) -> bool:
@@ -238,15 +333,35 @@ def remove(fate: Fate) -> None:
 def accounts(project: Project, fates: list[Fate], dry: bool) -> str:
     """The fates as a table in text, and what they come to."""
     goes, kept = [f for f in fates if f.goes], sum(not f.goes for f in fates)
-    rows = [("goes" if f.goes else "stays", f.kind, os.path.relpath(f.path, project.root), f"{f.freed / 1e6:.1f} MB" if f.goes else "", f.why) for f in fates if f.kind != OBJECT]
+    rows = [
+        (
+            "goes" if f.goes else "stays",
+            f.kind,
+            os.path.relpath(f.path, project.root),
+            f"{f.freed / 1e6:.1f} MB" if f.goes else "",
+            f.why,
+        )
+        for f in fates
+        if f.kind != OBJECT
+    ]
     counts = Counter(f.kind for f in goes)
     what = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in counts.items()) or "nothing"
-    return "\n".join([*([aligned(rows)] if rows else []), f"{what} {'would go' if dry else 'gone'}, {sum(f.freed for f in goes) / 1e6:.1f} MB {'would be freed' if dry else 'freed'}; {'1 run stays' if kept == 1 else f'{kept} runs stay'}"])
+    return "\n".join(
+        [
+            *([aligned(rows)] if rows else []),
+            f"{what} {'would go' if dry else 'gone'}, {sum(f.freed for f in goes) / 1e6:.1f} MB {'would be freed' if dry else 'freed'}; {'1 run stays' if kept == 1 else f'{kept} runs stay'}",
+        ]
+    )
 
 
 def urls(config: Config) -> dict[str, str]:
     """The settings that may be URLs, as they were written."""
-    asked = {"source": config.source, "labels": config.labels.source if config.labels else "", "database": config.database, "tracking": config.tracking}
+    asked = {
+        "source": config.source,
+        "labels": config.labels.source if config.labels else "",
+        "database": config.database,
+        "tracking": config.tracking,
+    }
     return {key: value.url if isinstance(value, Query) else value for key, value in asked.items()}
 
 
@@ -254,7 +369,11 @@ def variables(project: Project) -> list[str]:
     """The environment variables that the project takes values from: secrets, tokens, parts of URLs."""
     config = project.config
     inside = [name for url in urls(config).values() for name in VARIABLE.findall(url)]
-    return list(dict.fromkeys(filter(None, [*config.secrets, config.serve.token, config.dashboard.token, *inside])))
+    return list(
+        dict.fromkeys(
+            filter(None, [*config.secrets, config.serve.token, config.dashboard.token, *inside])
+        )
+    )
 
 
 def private(url: str) -> list[str]:
@@ -267,7 +386,12 @@ def private(url: str) -> list[str]:
     if found is None:
         return [url] if re.fullmatch(r"\$\{?\w+\}?", url) else []
     parameters = [value for name, value in parse_qsl(found["query"] or "") if PRIVATE.search(name)]
-    return [*filter(None, [found["password"] or (found["user"] if "$" in (found["user"] or "") else "")]), *parameters]
+    return [
+        *filter(
+            None, [found["password"] or (found["user"] if "$" in (found["user"] or "") else "")]
+        ),
+        *parameters,
+    ]
 
 
 def secrets(project: Project) -> Iterator[tuple[str, str]]:
@@ -284,8 +408,17 @@ def secrets(project: Project) -> Iterator[tuple[str, str]]:
 
 def forms(value: str) -> set[str]:
     """A value as it may stand in text: plain, in a URL, in Python's quotes, in HTML; and each of these in JSON."""
-    found = {value, quote(value), quote(value, safe=""), quote_plus(value), repr(value)[1:-1], html.escape(value)}
-    return found | {json.dumps(form, ensure_ascii=plain)[1:-1] for form in found for plain in (True, False)}
+    found = {
+        value,
+        quote(value),
+        quote(value, safe=""),
+        quote_plus(value),
+        repr(value)[1:-1],
+        html.escape(value),
+    }
+    return found | {
+        json.dumps(form, ensure_ascii=plain)[1:-1] for form in found for plain in (True, False)
+    }
 
 
 def scrubber(project: Project) -> Callable[[str], str]:

@@ -29,11 +29,38 @@ from mlops_kit.pipeline import params
 from mlops_kit.pipeline.nursery import COMMAND, LATER
 from mlops_kit.stage import QUIET
 
-UNCHECKED = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # the debugger warns of frozen modules otherwise
+UNCHECKED = {
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1"
+}  # the debugger warns of frozen modules otherwise
 LIGHT = ("pandas", "pyarrow.parquet", "IPython.display")  # what a stage's handle needs
-LATE = ("jinja2", "nbconvert", "mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "skops.io")  # what the end of a run needs
+LATE = (
+    "jinja2",
+    "nbconvert",
+    "mlflow",
+    "mlflow.sklearn",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "skops.io",
+)  # what the end of a run needs
 # What the notebooks of the seven stages import sooner or later, and most own ones too.
-HEAVY = ("pandas", "pyarrow.parquet", "pyarrow.dataset", "sklearn.ensemble", "sklearn.pipeline", "sklearn.linear_model", "sklearn.model_selection", "scipy.stats", "duckdb", "altair", "vl_convert", "optuna", "lightgbm", "skrub", "IPython.display", "joblib")
+HEAVY = (
+    "pandas",
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "sklearn.ensemble",
+    "sklearn.pipeline",
+    "sklearn.linear_model",
+    "sklearn.model_selection",
+    "scipy.stats",
+    "duckdb",
+    "altair",
+    "vl_convert",
+    "optuna",
+    "lightgbm",
+    "skrub",
+    "IPython.display",
+    "joblib",
+)
 
 
 def environment(run: Path, root: Path) -> dict[str, str]:
@@ -87,7 +114,14 @@ class Nursery:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         command = [sys.executable, "-c", COMMAND, json.dumps(list(names))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**QUIET, **UNCHECKED, **os.environ}, cwd="/", start_new_session=True)
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**QUIET, **UNCHECKED, **os.environ},
+            cwd="/",
+            start_new_session=True,
+        )
         self.number, self.lock = itertools.count(), threading.Lock()
         self.gone = False
         self.asked: dict[int, tuple[threading.Event, list[Child]]] = {}
@@ -130,7 +164,10 @@ class Nursery:
             self.asked[number] = (event, found)
             try:
                 assert self.process.stdin is not None
-                self.process.stdin.write(json.dumps({"id": number, "cwd": cwd, "env": env, "log": log, **what}).encode() + b"\n")
+                self.process.stdin.write(
+                    json.dumps({"id": number, "cwd": cwd, "env": env, "log": log, **what}).encode()
+                    + b"\n"
+                )
                 self.process.stdin.flush()
             except OSError:
                 event.set()
@@ -138,7 +175,11 @@ class Nursery:
                 event.set()
         event.wait()
         if not found:
-            raise RunFailed("the process that kernels are forked from has gone", "one that lives as long as the run", "mlops run goes on where it stopped; with --cold it needs none")
+            raise RunFailed(
+                "the process that kernels are forked from has gone",
+                "one that lives as long as the run",
+                "mlops run goes on where it stopped; with --cold it needs none",
+            )
         return found[0]
 
     def call(self, function: str, *args: Any, cwd: str, log: str) -> Any:
@@ -151,11 +192,22 @@ class Nursery:
         """
         with tempfile.TemporaryDirectory(prefix="mk-") as folder:
             answer = Path(folder) / "answer.json"
-            child = self.start(cwd, {**QUIET, **os.environ}, log, call=function, args=list(args), answer=str(answer))
+            child = self.start(
+                cwd,
+                {**QUIET, **os.environ},
+                log,
+                call=function,
+                args=list(args),
+                answer=str(answer),
+            )
             if child.wait() == 0:
                 return json.loads(answer.read_text(encoding="utf-8"))
         told = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise RunFailed(f"{function} ended with {child.returncode}: {told[-1] if told else 'it said nothing'}", "an end without an error", f"see {log}")
+        raise RunFailed(
+            f"{function} ended with {child.returncode}: {told[-1] if told else 'it said nothing'}",
+            "an end without an error",
+            f"see {log}",
+        )
 
     def close(self) -> None:
         """Let it go, with all that it has forked."""
@@ -208,14 +260,26 @@ def imported(source: str) -> list[str]:
     except SyntaxError:
         return []
     plain = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
-    return plain + [f"{n.module}.{a.name}" if n.module.startswith("mlops_kit") else n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level for a in n.names]
+    return plain + [
+        f"{n.module}.{a.name}" if n.module.startswith("mlops_kit") else n.module
+        for n in nodes
+        if isinstance(n, ast.ImportFrom) and n.module and not n.level
+        for a in n.names
+    ]
 
 
 @contextmanager
 def terminated() -> Iterator[None]:
     """Let the first SIGTERM or Ctrl-C interrupt, and none after it: in the main thread of a program that does not use them."""
     mine = threading.current_thread() is threading.main_thread()
-    held = {number: plain for number, plain in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)) if mine and signal.getsignal(number) is plain}
+    held = {
+        number: plain
+        for number, plain in (
+            (signal.SIGTERM, signal.SIG_DFL),
+            (signal.SIGINT, signal.default_int_handler),
+        )
+        if mine and signal.getsignal(number) is plain
+    }
 
     def interrupt(*_: Any) -> None:
         for number in held:
@@ -245,7 +309,13 @@ def manager(folder: Path, log: str, plain: bool) -> Any:
 
         async def launch_kernel(self, cmd: list[str], **given: Any) -> Any:
             """Ask for the kernel."""
-            started = nursery().start(given.get("cwd") or os.getcwd(), given["env"], log, connection=str(connection), plain=plain)
+            started = nursery().start(
+                given.get("cwd") or os.getcwd(),
+                given["env"],
+                log,
+                connection=str(connection),
+                plain=plain,
+            )
             self.process, self.pid, self.pgid = started, started.pid, started.pid  # type: ignore[assignment]
             return self.connection_info
 
@@ -254,10 +324,14 @@ def manager(folder: Path, log: str, plain: bool) -> Any:
 
         async def _async_pre_start_kernel(self, **given: Any) -> Any:
             if self.provisioner is None:
-                self.provisioner = Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+                self.provisioner = Provisioner(
+                    kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+                )
             return await super()._async_pre_start_kernel(**given)
 
     made = Manager(transport="ipc", connection_file=str(connection), kernel_name="python3")
     made.context.setsockopt(zmq.RCVHWM, 0)  # as the kernel's side
-    made._kernel_spec = KernelSpec(argv=[sys.executable], language="python", display_name="Python 3")
+    made._kernel_spec = KernelSpec(
+        argv=[sys.executable], language="python", display_name="Python 3"
+    )
     return made

@@ -15,7 +15,20 @@ from mlops_kit.trace import versions
 
 FILE = "manifest.json"
 RESERVE = ".reserve"  # room kept in a run's folder, so that a full disk can still be told
-NAMED = ("pandas", "numpy", "scikit-learn", "skrub", "lightgbm", "duckdb", "mlflow", "optuna", "papermill", "pandera", "altair", "mlops-kit")
+NAMED = (
+    "pandas",
+    "numpy",
+    "scikit-learn",
+    "skrub",
+    "lightgbm",
+    "duckdb",
+    "mlflow",
+    "optuna",
+    "papermill",
+    "pandera",
+    "altair",
+    "mlops-kit",
+)
 
 
 def now() -> str:
@@ -28,7 +41,13 @@ def git(root: Path) -> dict[str, Any]:
 
     def ask(*args: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=20, check=False)
+            done = subprocess.run(
+                ["git", "-C", str(root), *args],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -41,15 +60,35 @@ def new(project: Project, stages: list[str], note: str) -> dict[str, Any]:
     """The manifest of a run about to start."""
     config = project.config
     moment = datetime.now(UTC)
-    run = f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond * 16**4 // 10**6:04x}" + ("-sample" if config.sample else "")  # names sort as the runs began
+    run = f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond * 16**4 // 10**6:04x}" + (
+        "-sample" if config.sample else ""
+    )  # names sort as the runs began
     known = versions()
     return {
-        "run": run, "project": config.name, "status": "running", "started": now(), "ended": None, "pid": os.getpid(), "note": note,
-        "as_of": config.as_of.isoformat() if config.as_of else None, "until": config.until.isoformat() if config.until else None,
-        "sample": config.sample, "seed": config.seed, "approval": config.approval, "git": git(project.root),
+        "run": run,
+        "project": config.name,
+        "status": "running",
+        "started": now(),
+        "ended": None,
+        "pid": os.getpid(),
+        "note": note,
+        "as_of": config.as_of.isoformat() if config.as_of else None,
+        "until": config.until.isoformat() if config.until else None,
+        "sample": config.sample,
+        "seed": config.seed,
+        "approval": config.approval,
+        "git": git(project.root),
         "packages": {n: known[n] for n in NAMED if n in known},
-        "stages": {s: {"status": "not run", "notebook": project.notebook(s).stem, "question": params.question(project.notebook(s))} for s in stages}, "mlflow": {},
-    }  # fmt: skip
+        "stages": {
+            s: {
+                "status": "not run",
+                "notebook": project.notebook(s).stem,
+                "question": params.question(project.notebook(s)),
+            }
+            for s in stages
+        },
+        "mlflow": {},
+    }
 
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
@@ -81,7 +120,15 @@ def read(folder: Path) -> dict[str, Any]:
         manifest["status"] = "killed"
         for entry in manifest["stages"].values():
             if entry["status"] == "running":
-                entry.update(status="killed", detail="with the run", error={"type": "Killed", "message": "the process of the run was killed", "cell": None})
+                entry.update(
+                    status="killed",
+                    detail="with the run",
+                    error={
+                        "type": "Killed",
+                        "message": "the process of the run was killed",
+                        "cell": None,
+                    },
+                )
     return manifest
 
 
@@ -98,7 +145,9 @@ def bury(folder: Path) -> bool:
             held["metadata"]["mlops"] = {"status": "killed", "detail": "with the run"}
             for cell in held["cells"]:
                 about = cell["metadata"].get("papermill", {})
-                about["status"] = "failed" if about.get("status") == "running" else about.get("status", "pending")
+                about["status"] = (
+                    "failed" if about.get("status") == "running" else about.get("status", "pending")
+                )
             store.write_json(book, held)
     (folder / RESERVE).unlink(missing_ok=True)
     write(folder, {**found, "ended": now()})
@@ -116,7 +165,9 @@ def alive(pid: int, born: float | None = None) -> bool:
 
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and (born is None or abs(process.create_time() - born) < 1)
+        return process.status() != psutil.STATUS_ZOMBIE and (
+            born is None or abs(process.create_time() - born) < 1
+        )
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

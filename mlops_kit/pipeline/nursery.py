@@ -44,14 +44,22 @@ def load(name: str, rest: list[str], children: dict[int, str]) -> None:
     try:
         importlib.import_module(name)
     except Exception:  # noqa: BLE001 - whatever it is, the notebook that imports it will say it
-        for part in [m for m in set(sys.modules) - known if m.startswith(f"{name.partition('.')[0]}.") and name.partition(".")[0] not in sys.modules]:
+        for part in [
+            m
+            for m in set(sys.modules) - known
+            if m.startswith(f"{name.partition('.')[0]}.")
+            and name.partition(".")[0] not in sys.modules
+        ]:
             del sys.modules[part]  # half of a package would fail there with another word
         return
     trace.imports.adopt(name, known)
     if threading.active_count() > threads:
         starters.add(name)
     if starters and not children:
-        os.execv(sys.executable, [sys.executable, "-c", COMMAND, json.dumps([n for n in rest if n not in starters])])  # noqa: S606
+        os.execv(
+            sys.executable,
+            [sys.executable, "-c", COMMAND, json.dumps([n for n in rest if n not in starters])],
+        )  # noqa: S606
 
 
 def serve(names: list[str]) -> None:
@@ -59,11 +67,15 @@ def serve(names: list[str]) -> None:
     children: dict[int, str] = {}
     ended: dict[int, int] = {}
     process_control(ADOPT, 1)
-    signal.signal(signal.SIGCHLD, lambda number, frame: reap(children, ended))  # in the midst of an import too, or of itself
+    signal.signal(
+        signal.SIGCHLD, lambda number, frame: reap(children, ended)
+    )  # in the midst of an import too, or of itself
     for number in SIGNALS:  # the run decides what a Ctrl-C means for its kernels
         signal.signal(number, signal.SIG_IGN)
     first = names.index(LATER) if LATER in names else len(names)
-    for name in names[:first]:  # before the first fork: kernels that import the same beside each other take the cores twice
+    for name in names[
+        :first
+    ]:  # before the first fork: kernels that import the same beside each other take the cores twice
         load(name, names, children)
     left, rest = names[first + 1 :], b""
     settle()
@@ -95,7 +107,15 @@ def start(asked: dict[str, Any]) -> int:
     if "connection" in asked and (asked.get("plain") or threading.active_count() > 1):
         with Path(asked["log"]).open("ab") as log:
             command = [sys.executable, "-c", COMMAND, "--kernel", asked["connection"]]
-            pid = subprocess.Popen(command, env=asked["env"], cwd=asked["cwd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True).pid
+            pid = subprocess.Popen(
+                command,
+                env=asked["env"],
+                cwd=asked["cwd"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            ).pid
     else:
         home = os.getpid()
         pid = os.fork()
@@ -116,7 +136,9 @@ def reap(children: dict[int, str], ended: dict[int, int]) -> None:
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             ended[found[0]] = os.waitstatus_to_exitcode(found[1])
-    for pid in [p for p in tuple(children) if p in ended]:  # a copy, for a child that ends meanwhile is taken out
+    for pid in [
+        p for p in tuple(children) if p in ended
+    ]:  # a copy, for a child that ends meanwhile is taken out
         if mark := children.pop(pid, ""):
             sweep([pid], mark)
             tell(pid=pid, status=ended[pid])
@@ -170,7 +192,10 @@ def leave_home(asked: dict[str, Any], home: int) -> None:
     process_control(FOLLOW, signal.SIGKILL)
     if os.getppid() != home:
         os._exit(1)
-    nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    nothing, log = (
+        os.open(os.devnull, os.O_RDONLY),
+        os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+    )
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
     for end in (nothing, log):
@@ -179,7 +204,9 @@ def leave_home(asked: dict[str, Any], home: int) -> None:
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
     if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()  # Python's own generator does this by itself after a fork
+        sys.modules[
+            "numpy"
+        ].random.seed()  # Python's own generator does this by itself after a fork
     trace.born()
 
 
@@ -208,7 +235,9 @@ def kernel(connection: str) -> None:
     app: Any = App.instance()
     app.initialize(["-f", connection, f"--IPKernelApp.parent_handle={os.getppid()}"])
     if "MLOPS_PROJECT" in os.environ:
-        trace.watch_files(os.environ["MLOPS_PROJECT"], os.path.dirname(os.environ.get("MLOPS_RUN", os.devnull)))
+        trace.watch_files(
+            os.environ["MLOPS_PROJECT"], os.path.dirname(os.environ.get("MLOPS_RUN", os.devnull))
+        )
     trace.born()  # the kernel stands: what comes now is the notebook's
     app.start()
 

@@ -52,7 +52,10 @@ class History:
     """The recorded runs, the newest first, each manifest read once and only when it is asked for."""
 
     def __init__(self, project: Project, but: Path | None = None) -> None:
-        found = [*stages.runs(project.reports), *(p.parent for p in project.reports.glob(f"*/{BRANCHES}/*/manifest.json"))]
+        found = [
+            *stages.runs(project.reports),
+            *(p.parent for p in project.reports.glob(f"*/{BRANCHES}/*/manifest.json")),
+        ]
         self.folders = sorted((f for f in found if f != but), key=lambda f: f.name, reverse=True)
         self.read: dict[Path, dict[str, Any]] = {}
 
@@ -70,7 +73,14 @@ class History:
                 yield folder, entry
 
 
-def decide(now: fingerprint.Now, history: History, stage: str, values: Mapping[str, Any], inputs: Mapping[str, str | None], force: bool = False) -> Decision:
+def decide(
+    now: fingerprint.Now,
+    history: History,
+    stage: str,
+    values: Mapping[str, Any],
+    inputs: Mapping[str, str | None],
+    force: bool = False,
+) -> Decision:
     """Whether a stage runs.
 
     Parameters
@@ -86,14 +96,43 @@ def decide(now: fingerprint.Now, history: History, stage: str, values: Mapping[s
     best: tuple[str, ...] = ()
     for folder, entry in history.of(stage):
         old = entry["trace"]
-        why = [] if held.rerun == "never" else [*islice(fingerprint.differences(now, stage, values, inputs, old), 20)]
-        why += fingerprint.broken(folder, entry["artifacts"], now.hashes, held.writes) if not why else []
+        why = (
+            []
+            if held.rerun == "never"
+            else [*islice(fingerprint.differences(now, stage, values, inputs, old), 20)]
+        )
+        why += (
+            fingerprint.broken(folder, entry["artifacts"], now.hashes, held.writes)
+            if not why
+            else []
+        )
         if not why and isinstance(held.rerun, After) and (age := aged(entry)) > held.rerun.after:
-            return Decision(stage, "run", (f"its last run is {duration_text(age)} old, over {duration_text(held.rerun.after)}",))
+            return Decision(
+                stage,
+                "run",
+                (
+                    f"its last run is {duration_text(age)} old, over {duration_text(held.rerun.after)}",
+                ),
+            )
         if not why:
-            waits = () if held.rerun == "never" else tuple(f"`{n}`" for n in dict.fromkeys([*old["inputs"], *old["files"]]) if inputs.get(n, "") is None)
-            back = tuple(f"`{n}` is put back" for n in fingerprint.displaced(now.project, entry["artifacts"], now.hashes))
-            return Decision(stage, "depends", waits, folder, entry) if waits else Decision(stage, "skip", back, folder, entry)
+            waits = (
+                ()
+                if held.rerun == "never"
+                else tuple(
+                    f"`{n}`"
+                    for n in dict.fromkeys([*old["inputs"], *old["files"]])
+                    if inputs.get(n, "") is None
+                )
+            )
+            back = tuple(
+                f"`{n}` is put back"
+                for n in fingerprint.displaced(now.project, entry["artifacts"], now.hashes)
+            )
+            return (
+                Decision(stage, "depends", waits, folder, entry)
+                if waits
+                else Decision(stage, "skip", back, folder, entry)
+            )
         best = best or tuple(why)
     if (done := by_hand(now, stage, values, inputs)) is not None:
         return done
@@ -102,13 +141,26 @@ def decide(now: fingerprint.Now, history: History, stage: str, values: Mapping[s
 
 def ended(history: History, stage: str) -> str:
     """What there is to say of a stage that never ended well."""
-    tried = next(((f, e) for f, made in history if (e := made["stages"].get(stage, {})).get("status", "not run") != "not run"), None)
+    tried = next(
+        (
+            (f, e)
+            for f, made in history
+            if (e := made["stages"].get(stage, {})).get("status", "not run") != "not run"
+        ),
+        None,
+    )
     if tried and tried[1]["status"] in DONE:
         return f"what it used in {tried[0].name} was not recorded"
-    return f"it has not ended well yet: {manifest.words(tried[1])} in {tried[0].name}" if tried else "it has not been run yet"
+    return (
+        f"it has not ended well yet: {manifest.words(tried[1])} in {tried[0].name}"
+        if tried
+        else "it has not been run yet"
+    )
 
 
-def by_hand(now: fingerprint.Now, stage: str, values: Mapping[str, Any], inputs: Mapping[str, str | None]) -> Decision | None:
+def by_hand(
+    now: fingerprint.Now, stage: str, values: Mapping[str, Any], inputs: Mapping[str, str | None]
+) -> Decision | None:
     """The stage as somebody has run it by hand, if that is what a run would do: top to bottom, in a fresh kernel, with all as it is now, and saved."""
     project, draft = now.project, now.project.reports / "draft"
     file, book = draft / stages.RECORD / f"{stage}.json", project.notebook(stage)
@@ -116,19 +168,43 @@ def by_hand(now: fingerprint.Now, stage: str, values: Mapping[str, Any], inputs:
         return None
     record = store.read_json(file)
     hand = record.get("by_hand", {})
-    if not record.get("done") or record.get("apart") or hand.get("ran") != now.cells(stage) or book.stat().st_mtime < hand["at"] - 1:
+    if (
+        not record.get("done")
+        or record.get("apart")
+        or hand.get("ran") != now.cells(stage)
+        or book.stat().st_mtime < hand["at"] - 1
+    ):
         return None
     counts = [c["execution_count"] for c in params.code_cells(book)]
-    given = {n: v if (v := hand["values"].get(n)) or n not in params.SHARED else values[n] for n in values}
+    given = {
+        n: v if (v := hand["values"].get(n)) or n not in params.SHARED else values[n]
+        for n in values
+    }
     if counts != list(range(1, len(counts) + 1)) or given != dict(values):
         return None
     read = {n: str(inputs[n]) for n in record["read"] if inputs.get(n) is not None}
     made = fingerprint.of(now, stage, values, hand["used"], read)
-    if read != record["read"] or [*fingerprint.differences(now, stage, values, inputs, made)] or [*fingerprint.broken(draft, record["artifacts"], now.hashes, now.project.config.stages[stage].writes)]:
+    if (
+        read != record["read"]
+        or [*fingerprint.differences(now, stage, values, inputs, made)]
+        or [
+            *fingerprint.broken(
+                draft, record["artifacts"], now.hashes, now.project.config.stages[stage].writes
+            )
+        ]
+    ):
         return None
     moment = datetime.fromtimestamp(hand["at"])
     facts = {k: record[k] for k in ("sentence", "logged", "artifacts", "mlflow_run") if k in record}
-    entry = {**facts, "params": params.kept(values), "trace": made, "fingerprint": fingerprint.whole(made), "started": datetime.fromtimestamp(record["opened"], UTC).isoformat(timespec="milliseconds"), "seconds": round(hand["at"] - record["opened"], 2), "parts": fingerprint.origins(now)}
+    entry = {
+        **facts,
+        "params": params.kept(values),
+        "trace": made,
+        "fingerprint": fingerprint.whole(made),
+        "started": datetime.fromtimestamp(record["opened"], UTC).isoformat(timespec="milliseconds"),
+        "seconds": round(hand["at"] - record["opened"], 2),
+        "parts": fingerprint.origins(now),
+    }
     return Decision(stage, "skip", (f"{book.name} as saved {moment:%H:%M}",), draft, entry)
 
 
@@ -143,18 +219,31 @@ def contents(entry: Mapping[str, Any]) -> dict[str, str]:
     return {n: a["content"] for n, a in entry.get("artifacts", {}).items() if a.get("content")}
 
 
-def carried(now: fingerprint.Now, history: History, stage: str) -> tuple[Path, Mapping[str, Any]] | None:
+def carried(
+    now: fingerprint.Now, history: History, stage: str
+) -> tuple[Path, Mapping[str, Any]] | None:
     """A stage that was not chosen, as the newest run of the same sample and moment, in a branch the same one or none, has it, if all it wrote is as it was."""
     config = now.project.config
     wanted = [config.sample, config.as_of.isoformat() if config.as_of else None]
     for folder, made in history:
         entry = made["stages"].get(stage, {})
-        if [made["sample"], made["as_of"]] == wanted and made.get("branch", "") in {"", config.branch} and entry.get("status") in DONE and not [*fingerprint.broken(folder, entry.get("artifacts", {}), now.hashes)]:
+        if (
+            [made["sample"], made["as_of"]] == wanted
+            and made.get("branch", "") in {"", config.branch}
+            and entry.get("status") in DONE
+            and not [*fingerprint.broken(folder, entry.get("artifacts", {}), now.hashes)]
+        ):
             return folder, entry
     return None
 
 
-def make(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], force: bool = False, hashes: fingerprint.Hashes | None = None) -> list[Decision]:
+def make(
+    project: Project,
+    chosen: list[str],
+    values: Mapping[str, Mapping[str, Any]],
+    force: bool = False,
+    hashes: fingerprint.Hashes | None = None,
+) -> list[Decision]:
     """The plan: a decision for each chosen stage, in their order; nothing is run or written."""
     now, history = fingerprint.Now(project, hashes), History(project)
     inputs: dict[str, str | None] = {}
@@ -168,14 +257,19 @@ def make(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, 
             inputs |= contents(made.entry)
             now.laid(made.entry["artifacts"])
         else:
-            names = [*project.config.stages[stage].writes, *next((e["artifacts"] for _, e in history.of(stage)), {})]
+            names = [
+                *project.config.stages[stage].writes,
+                *next((e["artifacts"] for _, e in history.of(stage)), {}),
+            ]
             inputs |= dict.fromkeys(names)
         found.append(made)
     now.hashes.save()
     return found
 
 
-def accept(project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], by: str) -> dict[str, list[str]]:
+def accept(
+    project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], by: str
+) -> dict[str, list[str]]:
     """Take the chosen stages of the latest run as up to date, whatever was edited since; what was accepted, by stage.
 
     Raises
@@ -186,7 +280,11 @@ def accept(project: Project, chosen: list[str], values: Mapping[str, Mapping[str
     now, history = fingerprint.Now(project), History(project)
     found = latest(project, history)
     if found is None:
-        raise KitError("there is no run whose stages could be taken as they are", "one of the same as_of and until", "mlops run")
+        raise KitError(
+            "there is no run whose stages could be taken as they are",
+            "one of the same as_of and until",
+            "mlops run",
+        )
     folder, made = found
     inputs: dict[str, str | None] = {}
     for entry in made["stages"].values():
@@ -195,15 +293,32 @@ def accept(project: Project, chosen: list[str], values: Mapping[str, Mapping[str
     for stage in chosen:
         entry = made["stages"][stage]
         if entry["status"] not in DONE or not entry.get("trace"):
-            raise KitError(f"{stage} cannot be taken as it is: in run {made['run']} it is {entry['status']}", "a stage that ended well", "mlops run")
+            raise KitError(
+                f"{stage} cannot be taken as it is: in run {made['run']} it is {entry['status']}",
+                "a stage that ended well",
+                "mlops run",
+            )
         why = [*fingerprint.differences(now, stage, values[stage], inputs, entry["trace"])]
         renewed = fingerprint.renewed(now, stage, entry["trace"])
-        left = [*fingerprint.differences(now, stage, values[stage], inputs, renewed), *fingerprint.broken(folder, entry["artifacts"], now.hashes, project.config.stages[stage].writes)]
+        left = [
+            *fingerprint.differences(now, stage, values[stage], inputs, renewed),
+            *fingerprint.broken(
+                folder, entry["artifacts"], now.hashes, project.config.stages[stage].writes
+            ),
+        ]
         if left:
-            raise KitError(f"{stage} cannot be taken as it is: {left[0]}", "the same parameters and inputs, and intact outputs", "mlops run")
+            raise KitError(
+                f"{stage} cannot be taken as it is: {left[0]}",
+                "the same parameters and inputs, and intact outputs",
+                "mlops run",
+            )
         if why:
             accepted[stage] = why
-            entry.update(trace=renewed, fingerprint=fingerprint.whole(renewed), accepted={"by": by, "at": manifest.now(), "why": why})
+            entry.update(
+                trace=renewed,
+                fingerprint=fingerprint.whole(renewed),
+                accepted={"by": by, "at": manifest.now(), "why": why},
+            )
     manifest.write(folder, made)
     return accepted
 
@@ -211,10 +326,15 @@ def accept(project: Project, chosen: list[str], values: Mapping[str, Mapping[str
 def latest(project: Project, history: History) -> tuple[Path, dict[str, Any]] | None:
     """The latest run of the project's two moments; branches are not runs of their own."""
     wanted = [m.isoformat() if m else None for m in (project.config.as_of, project.config.until)]
-    return next(((f, m) for f, m in history if [m["as_of"], m["until"]] == wanted and not m.get("branch")), None)
+    return next(
+        ((f, m) for f, m in history if [m["as_of"], m["until"]] == wanted and not m.get("branch")),
+        None,
+    )
 
 
-def nothing_to_do(project: Project, plan: list[Decision], history: History) -> dict[str, Any] | None:
+def nothing_to_do(
+    project: Project, plan: list[Decision], history: History
+) -> dict[str, Any] | None:
     """The latest run of the same two moments, if all of a plan is skipped and that run has it all."""
     same = latest(project, history)
     if same is None or any(d.action != "skip" for d in plan):
@@ -224,5 +344,11 @@ def nothing_to_do(project: Project, plan: list[Decision], history: History) -> d
     hashes = fingerprint.Hashes(project)
     if any(fingerprint.displaced(project, d.entry["artifacts"], hashes) for d in plan):
         return None
-    whole = all(entries.get(d.stage, {}).get("status") in DONE and (d.origin == folder or entries[d.stage].get("fingerprint") == d.entry.get("fingerprint")) for d in plan)
+    whole = all(
+        entries.get(d.stage, {}).get("status") in DONE
+        and (
+            d.origin == folder or entries[d.stage].get("fingerprint") == d.entry.get("fingerprint")
+        )
+        for d in plan
+    )
     return {**made, "nothing_to_do": True} if whole else None

@@ -28,7 +28,10 @@ from mlops_kit.pipeline import fingerprint, manifest, params
 from mlops_kit.pipeline.plan import DONE
 from mlops_kit.pipeline.progress import Say
 
-ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells that a run has put into a notebook
+ADDED = {
+    "injected-parameters",
+    "papermill-error-cell-tag",
+}  # tags of cells that a run has put into a notebook
 
 
 def said(folder: Path, stage: str) -> str:
@@ -41,18 +44,36 @@ def said(folder: Path, stage: str) -> str:
     """
     made = manifest.read(folder)
     if stage not in made["stages"]:
-        raise KitError(f"run {folder.name} has no stage {stage!r}", nearest(stage, made["stages"]), "mlops status")
+        raise KitError(
+            f"run {folder.name} has no stage {stage!r}",
+            nearest(stage, made["stages"]),
+            "mlops status",
+        )
     entry = made["stages"][stage]
-    book, log = folder / "notebooks" / f"{entry['notebook']}.ipynb", folder / "logs" / f"{stage}.stderr"
+    book, log = (
+        folder / "notebooks" / f"{entry['notebook']}.ipynb",
+        folder / "logs" / f"{stage}.stderr",
+    )
     lines = [f"{stage} of run {folder.name}: {manifest.words(entry)}"]
     for number, cell in enumerate(params.code_cells(book) if book.exists() else (), 1):
         text = "".join("".join(o["text"]) for o in cell["outputs"] if o["output_type"] == "stream")
         lines += [f"--- cell {number}", text.rstrip()] if text.strip() else []
     if log.exists():
-        lines += ["--- the kernel itself", log.read_text(encoding="utf-8", errors="replace").rstrip()]
+        lines += [
+            "--- the kernel itself",
+            log.read_text(encoding="utf-8", errors="replace").rstrip(),
+        ]
     error = entry.get("error") or {}
     if error:
-        lines += [f"--- {entry['status']} in cell {error['cell']}" + (f", line {error['line']}" if error.get("line") else "") if error.get("cell") else f"--- {entry['status']}", error.get("source", ""), *error.get("traceback", []), error["message"]]
+        lines += [
+            f"--- {entry['status']} in cell {error['cell']}"
+            + (f", line {error['line']}" if error.get("line") else "")
+            if error.get("cell")
+            else f"--- {entry['status']}",
+            error.get("source", ""),
+            *error.get("traceback", []),
+            error["message"],
+        ]
     return "\n".join(line for line in lines if line)
 
 
@@ -70,14 +91,20 @@ def console(project: Project, folder: Path, stage: str) -> None:
     entry = manifest.read(folder)["stages"].get(stage, {})
     book = folder / "notebooks" / f"{entry.get('notebook')}.ipynb"
     if not book.exists():
-        raise KitError(f"{stage} was not run in {folder.name}", "a stage that has a notebook there", "mlops status")
+        raise KitError(
+            f"{stage} was not run in {folder.name}",
+            "a stage that has a notebook there",
+            "mlops status",
+        )
     copy = project.path(".mlops") / "debug" / folder.name
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
     os.environ.update(MLOPS_RUN=str(copy), MLOPS_PROJECT=str(project.root))
     os.chdir(project.root)
     config = Config()
-    config.InteractiveShellApp.exec_lines = [f"__import__({__name__!r}, fromlist=['x']).to_failure(get_ipython(), {str(book)!r})"]
+    config.InteractiveShellApp.exec_lines = [
+        f"__import__({__name__!r}, fromlist=['x']).to_failure(get_ipython(), {str(book)!r})"
+    ]
     config.TerminalIPythonApp.display_banner = False
     IPython.start_ipython(argv=[], config=config)
 
@@ -88,7 +115,9 @@ def to_failure(shell: Any, book: str) -> None:
     for number, source in enumerate(cells, 1):
         print(f"cell {number} of {len(cells)}", flush=True)
         if not shell.run_cell(source, store_history=True).success:
-            print(f"Cell {number} failed; its names are here, %debug goes to the place. The source:\n{source}")
+            print(
+                f"Cell {number} failed; its names are here, %debug goes to the place. The source:\n{source}"
+            )
             return
     print("All cells went well this time; their names are here.")
 
@@ -98,7 +127,12 @@ def keep(project: Project, made: fingerprint.Trace) -> None:
     now = fingerprint.Now(project)
     for name, found in fingerprint.used(made).items():
         path, target = now.path(name), object_file(project, found)
-        if len(found) == 64 and not target.exists() and path.is_file() and path.stat().st_size <= project.config.keep.data:
+        if (
+            len(found) == 64
+            and not target.exists()
+            and path.is_file()
+            and path.stat().st_size <= project.config.keep.data
+        ):
             store.write_atomic(target, lambda p, source=path: shutil.copyfile(source, p))  # type: ignore[misc]
 
 
@@ -124,19 +158,33 @@ class Reproduction:
     @property
     def sentence(self) -> str:
         """What came out of it."""
-        compared, differ = [r for r in self.rows if r[2] is not None], [r for r in self.rows if r[2] is False]
-        return f"Run {self.run} made again: {len(compared) - len(differ)} of {len(compared)} artifacts and numbers are identical" + (f"; {differ[0][0]}.{differ[0][1]} is the first that is not." if differ else ".")
+        compared, differ = (
+            [r for r in self.rows if r[2] is not None],
+            [r for r in self.rows if r[2] is False],
+        )
+        return (
+            f"Run {self.run} made again: {len(compared) - len(differ)} of {len(compared)} artifacts and numbers are identical"
+            + (f"; {differ[0][0]}.{differ[0][1]} is the first that is not." if differ else ".")
+        )
 
     @property
     def text(self) -> str:
         """All of it, a line each."""
         marks = {True: "●", False: "▲", None: "○"}
-        lines = [f"{marks[same]} {stage:<9} {name:<22} {what}" for stage, name, same, what in self.rows]
+        lines = [
+            f"{marks[same]} {stage:<9} {name:<22} {what}" for stage, name, same, what in self.rows
+        ]
         return "\n".join([*(f"◆ {e}" for e in self.environment), *lines, self.sentence])
 
     def to_json_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
-        return {"run": self.run, "again": self.again, "same": self.same, "environment": self.environment, "rows": [list(r) for r in self.rows]}
+        return {
+            "run": self.run,
+            "again": self.again,
+            "same": self.same,
+            "environment": self.environment,
+            "rows": [list(r) for r in self.rows],
+        }
 
 
 def reproduce(project: Project, folder: Path, say: Say) -> Reproduction:
@@ -152,9 +200,15 @@ def reproduce(project: Project, folder: Path, say: Say) -> Reproduction:
     made = manifest.read(folder)
     done = {s: e for s, e in made["stages"].items() if e["status"] in DONE and e.get("trace")}
     if not done:
-        raise KitError(f"no stage of run {folder.name} ended well", "a run to make again", "mlops runs lists them")
+        raise KitError(
+            f"no stage of run {folder.name} ended well",
+            "a run to make again",
+            "mlops runs lists them",
+        )
     place = rebuilt(project, folder, made, done)
-    environment = sorted({line for e in done.values() for line in surroundings(project, e["trace"])})
+    environment = sorted(
+        {line for e in done.values() for line in surroundings(project, e["trace"])}
+    )
     for line in environment:
         say(f"differs from then: {line}")
     again = carried_out(place, done, say)
@@ -168,15 +222,34 @@ def reproduce(project: Project, folder: Path, say: Say) -> Reproduction:
 def surroundings(project: Project, old: fingerprint.Trace) -> Iterator[str]:
     """What of a stage's environment is not what it was: packages, this one's modules where the project has no copy of its own, Python, variables."""
     here, now = trace.versions(), fingerprint.Now(project)
-    yield from (f"{n} {v} → {here.get(n, 'not installed')}" for n, v in old["packages"].items() if here.get(n) != v)
-    yield from (f"`{m}` of the installed package changed" for m, about in old["modules"].items() if installed(project, m) and now.hash(m) != about["hash"])
-    yield from (f"Python {old['python']} → {fingerprint.PYTHON}" for _ in [0] if old["python"] != fingerprint.PYTHON)
-    yield from (f"environment variable {n}" for n, v in old["env"].items() if fingerprint.secret_hash(n) != v)
+    yield from (
+        f"{n} {v} → {here.get(n, 'not installed')}"
+        for n, v in old["packages"].items()
+        if here.get(n) != v
+    )
+    yield from (
+        f"`{m}` of the installed package changed"
+        for m, about in old["modules"].items()
+        if installed(project, m) and now.hash(m) != about["hash"]
+    )
+    yield from (
+        f"Python {old['python']} → {fingerprint.PYTHON}"
+        for _ in [0]
+        if old["python"] != fingerprint.PYTHON
+    )
+    yield from (
+        f"environment variable {n}"
+        for n, v in old["env"].items()
+        if fingerprint.secret_hash(n) != v
+    )
 
 
 def installed(project: Project, name: str) -> bool:
     """Whether a file of a trace is this package's own, and the project has no copy of it."""
-    return name.startswith(f"{fingerprint.PACKAGE.name}/") and not (project.root / fingerprint.PACKAGE.name).is_dir()
+    return (
+        name.startswith(f"{fingerprint.PACKAGE.name}/")
+        and not (project.root / fingerprint.PACKAGE.name).is_dir()
+    )
 
 
 def rebuilt_in(project: Project, folder: Path) -> Path:
@@ -184,11 +257,19 @@ def rebuilt_in(project: Project, folder: Path) -> Path:
     return project.path(".mlops") / "reproduce" / folder.name
 
 
-def rebuilt(project: Project, folder: Path, made: dict[str, Any], done: dict[str, dict[str, Any]]) -> Path:
+def rebuilt(
+    project: Project, folder: Path, made: dict[str, Any], done: dict[str, dict[str, Any]]
+) -> Path:
     """The project as it was when a run was made, in a folder of its own."""
     base = rebuilt_in(project, folder)
     place = base / checked_out(project, base, made["git"].get("commit"))
-    config = {**store.read_json(folder / "config.json"), "tracking": "sqlite:///.mlops/mlflow.db", "database": "sqlite:///.mlops/mlops.db", "reports": "reports", "notebooks": "notebooks"}
+    config = {
+        **store.read_json(folder / "config.json"),
+        "tracking": "sqlite:///.mlops/mlflow.db",
+        "database": "sqlite:///.mlops/mlops.db",
+        "reports": "reports",
+        "notebooks": "notebooks",
+    }
     store.write_text(place / FILE, yaml.safe_dump(config, allow_unicode=True))
     hashes = fingerprint.Hashes(project)
     for stage, entry in done.items():
@@ -204,15 +285,29 @@ def checked_out(project: Project, base: Path, commit: str | None) -> str:
     """Lay a git worktree at a commit, where there is one; the project's folder in it."""
     git = ["git", "-C", str(project.root)]
     taken_away(project, base)
-    top = subprocess.run([*git, "rev-parse", "--show-prefix"], capture_output=True, text=True, check=False)
-    laid = commit and subprocess.run([*git, "worktree", "add", "--force", "--detach", str(base), commit], capture_output=True, check=False).returncode == 0
+    top = subprocess.run(
+        [*git, "rev-parse", "--show-prefix"], capture_output=True, text=True, check=False
+    )
+    laid = (
+        commit
+        and subprocess.run(
+            [*git, "worktree", "add", "--force", "--detach", str(base), commit],
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+    )
     base.mkdir(parents=True, exist_ok=True)
     return top.stdout.strip() if laid else ""
 
 
 def taken_away(project: Project, base: Path) -> None:
     """Remove a rebuilt project."""
-    subprocess.run(["git", "-C", str(project.root), "worktree", "remove", "--force", str(base)], capture_output=True, check=False)
+    subprocess.run(
+        ["git", "-C", str(project.root), "worktree", "remove", "--force", str(base)],
+        capture_output=True,
+        check=False,
+    )
     shutil.rmtree(base, ignore_errors=True)
 
 
@@ -227,7 +322,9 @@ def plain(book: Path) -> dict[str, Any]:
     return held
 
 
-def restore(project: Project, place: Path, name: str, found: str, hashes: fingerprint.Hashes) -> None:
+def restore(
+    project: Project, place: Path, name: str, found: str, hashes: fingerprint.Hashes
+) -> None:
     """Put a file of then in its place, unless it stands there."""
     target, kept = place / name, object_file(project, found)
     if os.path.isabs(name) or hashes.of(target) == found or found == fingerprint.GONE:
@@ -237,16 +334,44 @@ def restore(project: Project, place: Path, name: str, found: str, hashes: finger
     if installed(project, name):
         return  # what of it is another is said with the environment
     if source is None:
-        raise RunFailed(f"`{name}` as it was then is not to be had", f"content {found[:12]}", "put it back; files over keep.data are not kept with a run")
+        raise RunFailed(
+            f"`{name}` as it was then is not to be had",
+            f"content {found[:12]}",
+            "put it back; files over keep.data are not kept with a run",
+        )
     store.write_atomic(target, lambda p: shutil.copyfile(source, p))
 
 
 def carried_out(place: Path, done: dict[str, dict[str, Any]], say: Say) -> Path:
     """Run the rebuilt project, with its own copy of the package if it has one; the folder of the run."""
-    words = [w for s, e in done.items() for n, v in e.get("params", {}).items() for w in ("-p", params.as_text(f"{s}.{n}", v))]
+    words = [
+        w
+        for s, e in done.items()
+        for n, v in e.get("params", {}).items()
+        for w in ("-p", params.as_text(f"{s}.{n}", v))
+    ]
     own = {"PYTHONPATH": str(place)} if (place / fingerprint.PACKAGE.name).is_dir() else {}
-    command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(place), "--force", "--json", "--to", [*done][-1], *words]
-    with subprocess.Popen(command, env={**os.environ, **own}, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "mlops_kit.cli",
+        "run",
+        "--project",
+        str(place),
+        "--force",
+        "--json",
+        "--to",
+        [*done][-1],
+        *words,
+    ]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **own},
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stderr is not None and process.stdout is not None
         heard = []
         for line in process.stderr:
@@ -255,5 +380,9 @@ def carried_out(place: Path, done: dict[str, dict[str, Any]], say: Say) -> Path:
         out = process.stdout.read()
     found = stages.runs(place / "reports")
     if not out or not found:
-        raise RunFailed(f"the run could not be made again: {heard[-1] if heard else 'it said nothing'}", "a run that ends", f"look at {place}")
+        raise RunFailed(
+            f"the run could not be made again: {heard[-1] if heard else 'it said nothing'}",
+            "a run that ends",
+            f"look at {place}",
+        )
     return found[0]

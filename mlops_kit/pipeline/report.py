@@ -16,7 +16,14 @@ from mlops_kit.pipeline import params
 from mlops_kit.pipeline.manifest import words
 from mlops_kit.results import COLOURS, MARKS, Verdict, Verdicts, plain, revive
 
-STATUS = {"succeeded": ("●", "good"), "skipped": ("○", "faint"), "not run": ("○", "faint"), "running": ("◆", "watch"), "interrupted": ("◆", "watch"), stages.WAITING: ("◆", "watch")}
+STATUS = {
+    "succeeded": ("●", "good"),
+    "skipped": ("○", "faint"),
+    "not run": ("○", "faint"),
+    "running": ("◆", "watch"),
+    "interrupted": ("◆", "watch"),
+    stages.WAITING: ("◆", "watch"),
+}
 BAD = ("failed", "killed", "timed out", "stopped early")
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 
@@ -27,7 +34,9 @@ def render(name: str, **values: Any) -> str:
 
     folder = resources("templates") / "report"
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)  # noqa: S701 - it is on
-    return environment.from_string((folder / name).read_text(encoding="utf-8")).render(css=(folder / "style.css").read_text(encoding="utf-8"), **values)
+    return environment.from_string((folder / name).read_text(encoding="utf-8")).render(
+        css=(folder / "style.css").read_text(encoding="utf-8"), **values
+    )
 
 
 def page(notebook: Path) -> Path:
@@ -40,11 +49,22 @@ def page(notebook: Path) -> Path:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     book.metadata.pop("widgets", None)
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
     body, _ = exporter.from_notebook_node(book)
-    body = body.replace('<div class="output_html ', '<div tabindex="0" class="output_html ')  # a wide table is scrolled by keyboard too
+    body = body.replace(
+        '<div class="output_html ', '<div tabindex="0" class="output_html '
+    )  # a wide table is scrolled by keyboard too
     target = notebook.with_suffix(".html")
-    store.write_text(target, render("page.html", title=params.question(notebook), body=body, notebook=notebook.name))
+    store.write_text(
+        target,
+        render("page.html", title=params.question(notebook), body=body, notebook=notebook.name),
+    )
     return target
 
 
@@ -57,14 +77,25 @@ def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, st
     """The run in a word, its colour, and a sentence; ``verdicts`` are those of the review."""
     entries = manifest["stages"]
     failed = next((n for n, e in entries.items() if e["status"] in BAD), None)
-    said = entries.get("review", {}).get("sentence") or next((e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")), "Nothing was run.")
+    said = entries.get("review", {}).get("sentence") or next(
+        (e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")),
+        "Nothing was run.",
+    )
     if manifest.get("branches"):
         well = sum(b["status"] == "succeeded" for b in manifest["branches"])
         good = well == len(manifest["branches"])
-        return "● Done" if good else f"▲ {manifest['status'].capitalize()}", "good" if good else "act", f"{well} of {len(manifest['branches'])} branches succeeded."
+        return (
+            "● Done" if good else f"▲ {manifest['status'].capitalize()}",
+            "good" if good else "act",
+            f"{well} of {len(manifest['branches'])} branches succeeded.",
+        )
     if failed:
         blocked = failed == "review" and verdicts.blocked
-        return "▲ Not fit to serve" if blocked else "▲ Failed", "act", f"The run {'stopped' if blocked else 'failed'} in {failed}: {why(entries[failed])}"
+        return (
+            "▲ Not fit to serve" if blocked else "▲ Failed",
+            "act",
+            f"The run {'stopped' if blocked else 'failed'} in {failed}: {why(entries[failed])}",
+        )
     if manifest["status"].startswith("waiting"):
         return "◆ Waiting for an approval", "watch", said
     if manifest["status"] != "succeeded":
@@ -83,9 +114,20 @@ def why(entry: dict[str, Any]) -> str:
 def told(manifest: dict[str, Any], rest: str) -> list[str]:
     """The lines below the headline: what else the review says, and what came after it."""
     entries = manifest["stages"]
-    lines = [f"Made from a sample of {manifest['sample']:,} rows; nothing of it can be promoted."] if manifest["sample"] else []
+    lines = (
+        [f"Made from a sample of {manifest['sample']:,} rows; nothing of it can be promoted."]
+        if manifest["sample"]
+        else []
+    )
     after = {n: entries.get(n, {}) for n in ("deploy", "monitor", "retrain")}
-    lines += [rest, *(f"{n.capitalize()}: {why(e) if e['status'].startswith('waiting') else e['sentence']}" for n, e in after.items() if e.get("sentence") or e.get("status", "").startswith("waiting"))]
+    lines += [
+        rest,
+        *(
+            f"{n.capitalize()}: {why(e) if e['status'].startswith('waiting') else e['sentence']}"
+            for n, e in after.items()
+            if e.get("sentence") or e.get("status", "").startswith("waiting")
+        ),
+    ]
     if manifest["approval"] == "automatic" and entries.get("deploy", {}).get("sentence"):
         lines.append("Approval is automatic: no person looked at it.")
     return [line for line in lines if line]
@@ -97,11 +139,22 @@ def write(run: Path, manifest: dict[str, Any]) -> Path:
     verdicts = {s: [revived(v) for v in r["verdicts"]] for s, r in found.items()}
     badge, colour, said = headline(manifest, Verdicts.of(verdicts.get("review", [])))
     first, *rest = FIRST.split(said, maxsplit=1)
-    numbers: list[Any] = next((f["numbers"] for r in found.values() for f in r["shown"] if f.get("numbers")), [])
+    numbers: list[Any] = next(
+        (f["numbers"] for r in found.values() for f in r["shown"] if f.get("numbers")), []
+    )
     text = render(
-        "index.html", m=manifest, badge=badge, colour=colour, headline=first + ("." if rest else ""), detail=told(manifest, "".join(rest)),
-        numbers=[plain(n) for n in numbers], stages=[line(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()], origin=origin(manifest), branches=branch_table(manifest), **checks(verdicts),
-    )  # fmt: skip
+        "index.html",
+        m=manifest,
+        badge=badge,
+        colour=colour,
+        headline=first + ("." if rest else ""),
+        detail=told(manifest, "".join(rest)),
+        numbers=[plain(n) for n in numbers],
+        stages=[line(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()],
+        origin=origin(manifest),
+        branches=branch_table(manifest),
+        **checks(verdicts),
+    )
     store.write_text(run / "index.html", text)
     return run / "index.html"
 
@@ -111,7 +164,16 @@ def branch_table(manifest: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     found = manifest.get("branches", [])
     keys = list(dict.fromkeys(k for b in found for k in b.get("numbers", {})))
     differ = [k for k in keys if len({b.get("numbers", {}).get(k) for b in found}) > 1]
-    rows = [[*b["values"].values(), b["status"], b.get("seconds", ""), *(b.get("numbers", {}).get(k, "") for k in differ), b.get("said", "")] for b in found]
+    rows = [
+        [
+            *b["values"].values(),
+            b["status"],
+            b.get("seconds", ""),
+            *(b.get("numbers", {}).get(k, "") for k in differ),
+            b.get("said", ""),
+        ]
+        for b in found
+    ]
     return [*(found[0]["values"] if found else ()), "status", "seconds", *differ, "says"], rows
 
 
@@ -125,7 +187,15 @@ def checks(verdicts: dict[str, list[Verdict]]) -> dict[str, Any]:
     """All checks of a run, the worst first, each with the stage that made it; and their sentence."""
     owner = {id(v): s for s, found in verdicts.items() for v in found}
     table = Verdicts.of(v for found in verdicts.values() for v in found)
-    rows = [{**plain(v), "stage": owner[id(v)], "mark": MARKS[v.outcome], "colour": "watch" if v.outcome == "failed" and not v.blocks else COLOURS[v.outcome]} for v in table]
+    rows = [
+        {
+            **plain(v),
+            "stage": owner[id(v)],
+            "mark": MARKS[v.outcome],
+            "colour": "watch" if v.outcome == "failed" and not v.blocks else COLOURS[v.outcome],
+        }
+        for v in table
+    ]
     return {"checks": rows, "checks_sentence": table.sentence}
 
 
@@ -133,14 +203,35 @@ def line(run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]) ->
     """One stage on the index: its question, its sentence, its pictures, what can be opened."""
     mark, colour = STATUS.get(entry["status"], ("▲", "act"))
     book = run / "notebooks" / f"{entry['notebook']}.ipynb"
-    pages = [("report", book.with_suffix(".html")), ("notebook", book), *((a["name"].replace("_", " "), run / a["path"]) for a in record.get("artifacts", {}).values() if a["kind"] == "document")]
+    pages = [
+        ("report", book.with_suffix(".html")),
+        ("notebook", book),
+        *(
+            (a["name"].replace("_", " "), run / a["path"])
+            for a in record.get("artifacts", {}).values()
+            if a["kind"] == "document"
+        ),
+    ]
     drawn = [f for f in record.get("shown", []) if f["figure"] and (run / f["figure"]).exists()]
-    figures = [{**f, "svg": (run / f["figure"]).read_text(encoding="utf-8")} for f in sorted(drawn, key=lambda f: not f["front"])]
+    figures = [
+        {**f, "svg": (run / f["figure"]).read_text(encoding="utf-8")}
+        for f in sorted(drawn, key=lambda f: not f["front"])
+    ]
     return {
-        "name": name, "status": words(entry), "mark": mark, "colour": colour, "question": entry["question"], "figures": figures,
-        "sentence": (entry.get("error") or {}).get("message") or entry.get("sentence") or entry.get("reason", ""),
-        "seconds": f"{entry['seconds']:.0f}" if "seconds" in entry else "", "links": [(text, path.relative_to(run).as_posix()) for text, path in pages if path.exists()],
-    }  # fmt: skip
+        "name": name,
+        "status": words(entry),
+        "mark": mark,
+        "colour": colour,
+        "question": entry["question"],
+        "figures": figures,
+        "sentence": (entry.get("error") or {}).get("message")
+        or entry.get("sentence")
+        or entry.get("reason", ""),
+        "seconds": f"{entry['seconds']:.0f}" if "seconds" in entry else "",
+        "links": [
+            (text, path.relative_to(run).as_posix()) for text, path in pages if path.exists()
+        ],
+    }
 
 
 def origin(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -149,10 +240,16 @@ def origin(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     prepared = manifest["stages"].get("prepare", {}).get("artifacts", {}).get("features", {})
     terms = {
         "note": manifest["note"],
-        "as of, until": f"{manifest['as_of'][:16]}, {manifest['until'][:16]}".replace("T", " ") if manifest["as_of"] else "the table has no time",
-        "features": f"{prepared['rows']:,} rows, content {prepared['content'][:12]}" if prepared.get("content") else "",
+        "as of, until": f"{manifest['as_of'][:16]}, {manifest['until'][:16]}".replace("T", " ")
+        if manifest["as_of"]
+        else "the table has no time",
+        "features": f"{prepared['rows']:,} rows, content {prepared['content'][:12]}"
+        if prepared.get("content")
+        else "",
         "seed": str(manifest["seed"]),
-        "commit": f"{git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else "the project is not under git",
+        "commit": f"{git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
+        if git
+        else "the project is not under git",
         "MLflow run": manifest["mlflow"].get("run", ""),
         "packages": ", ".join(f"{k} {v}" for k, v in manifest["packages"].items()),
     }

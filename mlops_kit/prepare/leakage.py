@@ -31,23 +31,61 @@ def checks(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> list
     history : DataFrame
         The source from which the features were made, with the columns known later.
     """
-    return [known_later(project, frame, history), one_column(project.config, frame), point_in_time(project, frame, history)]
+    return [
+        known_later(project, frame, history),
+        one_column(project.config, frame),
+        point_in_time(project, frame, history),
+    ]
 
 
 def known_later(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> Verdict:
     """Whether a feature is, or copies, a column that is known only later."""
     config, title = project.config, "No feature is known only later"
     if not (late := [c for c in config.known_later if c in history]):
-        return Verdict("known_later", title, "not applicable", "blocks", "mlops.yaml names no column that is known only later.", "none named", "no copy")
+        return Verdict(
+            "known_later",
+            title,
+            "not applicable",
+            "blocks",
+            "mlops.yaml names no column that is known only later.",
+            "none named",
+            "no copy",
+        )
     keys = sources.keys(project)
-    features = sorted((c for c in frame.columns if c not in {config.target, config.time, offline.PART, *keys}), key=lambda c: c not in late)
+    features = sorted(
+        (c for c in frame.columns if c not in {config.target, config.time, offline.PART, *keys}),
+        key=lambda c: c not in late,
+    )
     aligned = frame[keys].merge(history[[*keys, *late]].drop_duplicates(keys), on=keys, how="left")
     sample = slice(None, None, max(1, len(frame) // PAIRED))
-    copied = {f: f if f in late else next((c for c in late if copies(frame[f].iloc[sample], aligned[c].iloc[sample])), None) for f in features}
+    copied = {
+        f: f
+        if f in late
+        else next((c for c in late if copies(frame[f].iloc[sample], aligned[c].iloc[sample])), None)
+        for f in features
+    }
     if not (found := {f: c for f, c in copied.items() if c}):
-        return Verdict("known_later", title, "passed", "blocks", f"None of {len(features)} features is a copy of {', '.join(late)}.", "no copy", "no copy")
+        return Verdict(
+            "known_later",
+            title,
+            "passed",
+            "blocks",
+            f"None of {len(features)} features is a copy of {', '.join(late)}.",
+            "no copy",
+            "no copy",
+        )
     said = ", ".join(f if f == c else f"{f} copies {c}" for f, c in found.items())
-    return Verdict("known_later", title, "failed", "blocks", f"Known only later, and yet a feature: {said}.", said, "no copy", f"leave_out: [{', '.join(found)}] in mlops.yaml, or mend the view", {"columns": found})
+    return Verdict(
+        "known_later",
+        title,
+        "failed",
+        "blocks",
+        f"Known only later, and yet a feature: {said}.",
+        said,
+        "no copy",
+        f"leave_out: [{', '.join(found)}] in mlops.yaml, or mend the view",
+        {"columns": found},
+    )
 
 
 def copies(left: pd.Series, right: pd.Series) -> bool:
@@ -68,16 +106,43 @@ def one_column(config: Config, frame: pd.DataFrame) -> Verdict:
     features = offline.names(config, frame)
     measure = "AUC" if config.task == "binary" else "|rank correlation|"
     if len(train) < ROWS or not features:
-        return Verdict("one_column", title, "cannot tell", "blocks", f"{len(train)} training rows and {len(features)} features are too few to tell.", f"{len(train)} rows", f"{measure} < {number(limit)}")
+        return Verdict(
+            "one_column",
+            title,
+            "cannot tell",
+            "blocks",
+            f"{len(train)} training rows and {len(features)} features are too few to tell.",
+            f"{len(train)} rows",
+            f"{measure} < {number(limit)}",
+        )
     target = train[config.target].to_numpy(dtype=float)
     strengths = {f: strength(train[f], target, config.task == "binary") for f in features}
     best = max(strengths, key=lambda f: strengths[f])
     leaks = [f for f in features if strengths[f] >= limit]
     found = f"{best}: {measure} {number(strengths[best])}"
     if not leaks:
-        return Verdict("one_column", title, "passed", "blocks", f"The strongest feature alone is {found}.", found, f"below {number(limit)}", diagnostics={"strength": strengths})
+        return Verdict(
+            "one_column",
+            title,
+            "passed",
+            "blocks",
+            f"The strongest feature alone is {found}.",
+            found,
+            f"below {number(limit)}",
+            diagnostics={"strength": strengths},
+        )
     sentence = f"{', '.join(leaks)} alone ranks the target ({found}): it looks like a leak."
-    return Verdict("one_column", title, "failed", "blocks", sentence, found, f"below {number(limit)}", f"leave_out: [{', '.join(leaks)}] in mlops.yaml if not known at the moment of the prediction", {"strength": strengths})
+    return Verdict(
+        "one_column",
+        title,
+        "failed",
+        "blocks",
+        sentence,
+        found,
+        f"below {number(limit)}",
+        f"leave_out: [{', '.join(leaks)}] in mlops.yaml if not known at the moment of the prediction",
+        {"strength": strengths},
+    )
 
 
 def strength(values: pd.Series, target: Any, binary: bool) -> float:
@@ -92,7 +157,10 @@ def strength(values: pd.Series, target: Any, binary: bool) -> float:
         coded = values.astype("int64").where(values.notna()).to_numpy(dtype="float64")
     else:
         coded, target = encoded(values.astype("str").to_numpy(dtype=object), target)
-    filled = [np.where(np.isnan(coded), fill, coded) for fill in ((-np.inf, np.inf) if np.isnan(coded).any() else (0.0,))]
+    filled = [
+        np.where(np.isnan(coded), fill, coded)
+        for fill in ((-np.inf, np.inf) if np.isnan(coded).any() else (0.0,))
+    ]
     return max((auc if binary else rho)(column, target) for column in filled)
 
 
@@ -107,7 +175,9 @@ def auc(values: Any, target: Any) -> float:
     positive, others = values[target == 1], values[target != 1]
     if not len(positive) or not len(others):
         return 0.5
-    area = stats.mannwhitneyu(positive, others, method="asymptotic").statistic / (len(positive) * len(others))
+    area = stats.mannwhitneyu(positive, others, method="asymptotic").statistic / (
+        len(positive) * len(others)
+    )
     return float(max(area, 1 - area))
 
 
@@ -125,9 +195,23 @@ def point_in_time(project: Project, frame: pd.DataFrame, history: pd.DataFrame) 
     """
     config = project.config
     if config.time is None or not config.features:
-        why = "The table has no time." if config.time is None else "The project has no features of its own."
-        return Verdict("point_in_time", "Features use only what was known", "not applicable", "blocks", why, "nothing to check", "no difference")
+        why = (
+            "The table has no time."
+            if config.time is None
+            else "The project has no features of its own."
+        )
+        return Verdict(
+            "point_in_time",
+            "Features use only what was known",
+            "not applicable",
+            "blocks",
+            why,
+            "nothing to check",
+            "no difference",
+        )
     keys = sources.keys(project)
     rows = history.merge(frame[keys], on=keys, how="inner").sort_values(config.time, kind="stable")
     half = rows.head(len(rows) // 2 + 1)
-    return offline.point_in_time(project, half.tail(COMPARED), history, half[config.time].iloc[-1].to_pydatetime())
+    return offline.point_in_time(
+        project, half.tail(COMPARED), history, half[config.time].iloc[-1].to_pydatetime()
+    )

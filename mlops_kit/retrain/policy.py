@@ -40,13 +40,17 @@ class Facts(NamedTuple):
 
     def failed(self, *checks: str) -> str:
         """What is said of the first of these checks that failed; nothing if none did."""
-        return next((v.sentence for c in checks if (v := self.verdict(c)) and v.outcome == "failed"), "")
+        return next(
+            (v.sentence for c in checks if (v := self.verdict(c)) and v.outcome == "failed"), ""
+        )
 
 
 Function = Callable[[Facts], str]
 
 
-RULES: Registry[tuple[Role, Function]] = Registry("retraining rule")  # of each its role, and what says why it applies
+RULES: Registry[tuple[Role, Function]] = Registry(
+    "retraining rule"
+)  # of each its role, and what says why it applies
 
 
 def rule(name: str, role: Role) -> Callable[[Function], Function]:
@@ -67,7 +71,11 @@ def vanished(facts: Facts) -> str:
     alerts = rows[rows["word"] == "alert"]
     rise = alerts["missing_current"].astype(float) - alerts["missing_reference"].astype(float)
     names = alerts.loc[rise > facts.config.monitor.missing, "column"].tolist()
-    return f"Values of {', '.join(names)} went missing; the delivery must be mended first." if names else ""
+    return (
+        f"Values of {', '.join(names)} went missing; the delivery must be mended first."
+        if names
+        else ""
+    )
 
 
 @rule("fall", "reason")
@@ -92,7 +100,11 @@ def no_longer_holds(facts: Facts) -> str:
 def aged(facts: Facts) -> str:
     """The model is older than the project lets it become."""
     limit, age = facts.config.retrain.after, facts.model_age
-    return f"The model is {age.days} days old, over the {duration_text(limit)} allowed." if limit is not None and age is not None and age > limit else ""
+    return (
+        f"The model is {age.days} days old, over the {duration_text(limit)} allowed."
+        if limit is not None and age is not None and age > limit
+        else ""
+    )
 
 
 @rule("labels", "guard")
@@ -112,10 +124,23 @@ def one_at_a_time(facts: Facts) -> str:
 def too_soon(facts: Facts) -> str:
     """The last retraining has not had the time to show what it is worth."""
     last, least = facts.since_last, facts.config.retrain.cool_down
-    return f"The last retraining is {last / timedelta(days=1):g} days ago, under the {duration_text(least)} asked for." if last is not None and last < least else ""
+    return (
+        f"The last retraining is {last / timedelta(days=1):g} days ago, under the {duration_text(least)} asked for."
+        if last is not None and last < least
+        else ""
+    )
 
 
-def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Config, rows_labelled: int, model_age: timedelta | None, since_last: timedelta | None = None, pending: str = "") -> dict[str, Any]:
+def decide(
+    drift: Table,
+    realised: Table,
+    alerts: Verdicts,
+    config: configs.Config,
+    rows_labelled: int,
+    model_age: timedelta | None,
+    since_last: timedelta | None = None,
+    pending: str = "",
+) -> dict[str, Any]:
     """Whether to retrain, and why.
 
     Parameters
@@ -132,12 +157,29 @@ def decide(drift: Table, realised: Table, alerts: Verdicts, config: configs.Conf
         ``evidence`` (a dict a rule: rule, role, applies, said) and ``command`` to act on it.
     """
     facts = Facts(drift, realised, alerts, config, rows_labelled, model_age, since_last, pending)
-    said = [{"rule": name, "role": role, "said": (told := function(facts)), "applies": bool(told)} for name, (role, function) in RULES.items()]
-    stop, reason, guard = (next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "") for role in ("stop", "reason", "guard"))
+    said = [
+        {"rule": name, "role": role, "said": (told := function(facts)), "applies": bool(told)}
+        for name, (role, function) in RULES.items()
+    ]
+    stop, reason, guard = (
+        next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "")
+        for role in ("stop", "reason", "guard")
+    )
     action = "stop" if stop else "keep" if not reason else "wait" if guard else "retrain"
-    words = {"stop": f"No, and stop: {stop}", "keep": f"No: {unmoved(facts)}", "wait": f"Not yet: {reason} {guard}", "retrain": f"Yes: {reason}"}
+    words = {
+        "stop": f"No, and stop: {stop}",
+        "keep": f"No: {unmoved(facts)}",
+        "wait": f"Not yet: {reason} {guard}",
+        "retrain": f"Yes: {reason}",
+    }
     command = f"mlops run --as-of {config.until.isoformat()}" if config.until else "mlops run"
-    return {"retrain": action == "retrain", "action": action, "reason": words[action], "evidence": said, "command": command if action == "retrain" else ""}
+    return {
+        "retrain": action == "retrain",
+        "action": action,
+        "reason": words[action],
+        "evidence": said,
+        "command": command if action == "retrain" else "",
+    }
 
 
 def unmoved(facts: Facts) -> str:
@@ -160,21 +202,58 @@ def labelled(realised: Table) -> int:
 
 def evidence(decision: dict[str, Any]) -> Table:
     """The decision as a table: what every rule said."""
-    rows = [(e["rule"], e["role"], "applies" if e["applies"] else "does not apply", e["said"]) for e in decision["evidence"]]
-    return Table("Is a new model worth making?", decision["reason"], pd.DataFrame(rows, columns=["rule", "role", "state", "because"]))
+    rows = [
+        (e["rule"], e["role"], "applies" if e["applies"] else "does not apply", e["said"])
+        for e in decision["evidence"]
+    ]
+    return Table(
+        "Is a new model worth making?",
+        decision["reason"],
+        pd.DataFrame(rows, columns=["rule", "role", "state", "because"]),
+    )
 
 
 def settings(config: configs.Config) -> Table:
     """The project's own policy: each setting, its value and its meaning."""
-    rows = [(f"retrain.{n}", str(configs.shown(getattr(config.retrain, n))), i.description or "") for n, i in type(config.retrain).model_fields.items()]
-    ways = [w for w, on in (("a proven fall", config.retrain.on_fall), ("labels below the estimate", config.retrain.on_gap), ("drift alone", config.retrain.on_drift), ("age", config.retrain.after is not None)) if on]
+    rows = [
+        (f"retrain.{n}", str(configs.shown(getattr(config.retrain, n))), i.description or "")
+        for n, i in type(config.retrain).model_fields.items()
+    ]
+    ways = [
+        w
+        for w, on in (
+            ("a proven fall", config.retrain.on_fall),
+            ("labels below the estimate", config.retrain.on_gap),
+            ("drift alone", config.retrain.on_drift),
+            ("age", config.retrain.after is not None),
+        )
+        if on
+    ]
     sentence = f"Reasons for a new model here: {', '.join(ways) or 'none'}; at least {config.retrain.labels:,} new labels."
-    return Table("The policy", sentence, pd.DataFrame(rows, columns=["setting", "value", "meaning"]))
+    return Table(
+        "The policy", sentence, pd.DataFrame(rows, columns=["setting", "value", "meaning"])
+    )
 
 
 def gate(decision: dict[str, Any]) -> Verdict:
     """The decision as a verdict; a stop would block a retrain, had this stage started one."""
-    outcomes: dict[str, Outcome] = {"keep": "passed", "retrain": "failed", "wait": "cannot tell", "stop": "failed"}
-    cures = {"retrain": decision["command"], "wait": "wait for labels; the next run decides again", "stop": "mend the data first"}
+    outcomes: dict[str, Outcome] = {
+        "keep": "passed",
+        "retrain": "failed",
+        "wait": "cannot tell",
+        "stop": "failed",
+    }
+    cures = {
+        "retrain": decision["command"],
+        "wait": "wait for labels; the next run decides again",
+        "stop": "mend the data first",
+    }
     action = decision["action"]
-    return Verdict("retrain", "The model may stay", outcomes[action], "blocks" if action == "stop" else "warns", decision["reason"], cure=cures.get(action, ""))
+    return Verdict(
+        "retrain",
+        "The model may stay",
+        outcomes[action],
+        "blocks" if action == "stop" else "warns",
+        decision["reason"],
+        cure=cures.get(action, ""),
+    )

@@ -47,10 +47,21 @@ class Contender(NamedTuple):
 
 def contender(rows: pd.DataFrame, recipe: Mapping[str, Any], model: Any) -> Contender:
     """The model under review, with the scores that training handed on."""
-    return Contender(THIS, rows["score"].to_numpy(dtype=float), recipe["threshold"], model, tuple(recipe["features"]))
+    return Contender(
+        THIS,
+        rows["score"].to_numpy(dtype=float),
+        recipe["threshold"],
+        model,
+        tuple(recipe["features"]),
+    )
 
 
-def rival(champion: Mapping[str, Any] | None, opponent: tuple[Any, list[str], str], rows: pd.DataFrame, config: Config) -> Contender:
+def rival(
+    champion: Mapping[str, Any] | None,
+    opponent: tuple[Any, list[str], str],
+    rows: pd.DataFrame,
+    config: Config,
+) -> Contender:
     """The champion, answering for the same rows.
 
     Parameters
@@ -64,7 +75,14 @@ def rival(champion: Mapping[str, Any] | None, opponent: tuple[Any, list[str], st
     name = f"version {champion['version']}" if champion else ""
     if champion is None or model is None:
         return Contender(name, how=how)
-    return Contender(name, answers(model, rows[columns], config), json.loads(champion["threshold"]), model, tuple(columns), how)
+    return Contender(
+        name,
+        answers(model, rows[columns], config),
+        json.loads(champion["threshold"]),
+        model,
+        tuple(columns),
+        how,
+    )
 
 
 def priced(config: Config, threshold: float | None) -> bool:
@@ -72,7 +90,14 @@ def priced(config: Config, threshold: float | None) -> bool:
     return threshold is not None and bool(config.cost.model_fields_set)
 
 
-def against(rows: pd.DataFrame, mine: Contender, other: Contender, slices: Table, config: Config, seed: int = 0) -> Table:
+def against(
+    rows: pd.DataFrame,
+    mine: Contender,
+    other: Contender,
+    slices: Table,
+    config: Config,
+    seed: int = 0,
+) -> Table:
     """How much better this model is than the champion, line by line, with a verdict each.
 
     Cost a row is taken at each model's own threshold. The worst slice is the one in which this model is
@@ -92,11 +117,25 @@ def against(rows: pd.DataFrame, mine: Contender, other: Contender, slices: Table
     if other.scores is None:
         return Table(title, other.how, pd.DataFrame(columns=list(COLUMNS)))
     held = labelled(rows, mine, other, config)
-    data = pd.DataFrame([*costs(held, mine, other, config, seed), *measured(held, config, other, seed), *weakest(held, slices, config, seed)], columns=list(COLUMNS))
-    data[["difference", "low", "high", "margin"]] = data[["difference", "low", "high", "margin"]].astype(float)
-    open_ = [f"{r['title']}: {needed(interval(r), r['margin'], r['rows'])}." for r in data[data["verdict"] == "cannot tell"].to_dict("records")]
+    data = pd.DataFrame(
+        [
+            *costs(held, mine, other, config, seed),
+            *measured(held, config, other, seed),
+            *weakest(held, slices, config, seed),
+        ],
+        columns=list(COLUMNS),
+    )
+    data[["difference", "low", "high", "margin"]] = data[
+        ["difference", "low", "high", "margin"]
+    ].astype(float)
+    open_ = [
+        f"{r['title']}: {needed(interval(r), r['margin'], r['rows'])}."
+        for r in data[data["verdict"] == "cannot tell"].to_dict("records")
+    ]
     notes = (other.how, margins(data, other, config), *open_)
-    return Table(title, sentence(held, data, config), data, {"difference": "positive is better"}, notes, SEEN)
+    return Table(
+        title, sentence(held, data, config), data, {"difference": "positive is better"}, notes, SEEN
+    )
 
 
 def labelled(rows: pd.DataFrame, mine: Contender, other: Contender, config: Config) -> pd.DataFrame:
@@ -105,40 +144,113 @@ def labelled(rows: pd.DataFrame, mine: Contender, other: Contender, config: Conf
     return found[found[[config.target, "mine", "other"]].notna().all(axis=1)]
 
 
-def line(metric: str, title: str, gain: Interval, margin: float, rows: int, text: str) -> dict[str, Any]:
+def line(
+    metric: str, title: str, gain: Interval, margin: float, rows: int, text: str
+) -> dict[str, Any]:
     """One line of the table."""
-    return dict(zip(COLUMNS, (metric, title, gain.value, gain.low, gain.high, margin, stands(gain, margin), text, rows), strict=True))
+    return dict(
+        zip(
+            COLUMNS,
+            (
+                metric,
+                title,
+                gain.value,
+                gain.low,
+                gain.high,
+                margin,
+                stands(gain, margin),
+                text,
+                rows,
+            ),
+            strict=True,
+        )
+    )
 
 
-def costs(held: pd.DataFrame, mine: Contender, other: Contender, config: Config, seed: int) -> Iterator[dict[str, Any]]:
+def costs(
+    held: pd.DataFrame, mine: Contender, other: Contender, config: Config, seed: int
+) -> Iterator[dict[str, Any]]:
     """The line of what a row's decision costs, where that is known."""
     if mine.threshold is None or other.threshold is None or not priced(config, mine.threshold):
         return
     cost, y = config.cost, held[config.target]
-    own, theirs = (metrics.row_costs(y, held[n], t, cost.false_alarm, cost.miss) for n, t in (("mine", mine.threshold), ("other", other.threshold)))
-    gain = metrics.ratio(theirs - own, np.ones(len(held)), days(held, config), config.review.draws, seed)
+    own, theirs = (
+        metrics.row_costs(y, held[n], t, cost.false_alarm, cost.miss)
+        for n, t in (("mine", mine.threshold), ("other", other.threshold))
+    )
+    gain = metrics.ratio(
+        theirs - own, np.ones(len(held)), days(held, config), config.review.draws, seed
+    )
     margin = SHARE * float(theirs.mean()) if len(held) else math.nan
-    yield line("cost", f"Cost a {config.row}", gain, margin, len(held), less(gain.value, lambda v: money(v, cost.unit)))
+    yield line(
+        "cost",
+        f"Cost a {config.row}",
+        gain,
+        margin,
+        len(held),
+        less(gain.value, lambda v: money(v, cost.unit)),
+    )
 
 
-def measured(held: pd.DataFrame, config: Config, other: Contender, seed: int) -> Iterator[dict[str, Any]]:
+def measured(
+    held: pd.DataFrame, config: Config, other: Contender, seed: int
+) -> Iterator[dict[str, Any]]:
     """The lines of the headline metric, of the loss that the model was fitted to, and of calibration."""
-    wanted = [config.headline, *(("log_loss", "calibration_error") if config.task == "binary" else ("rmse",))]
+    wanted = [
+        config.headline,
+        *(("log_loss", "calibration_error") if config.task == "binary" else ("rmse",)),
+    ]
     y = held[config.target]
-    found = metrics.paired_differences(dict.fromkeys(wanted), y, held["mine"], held["other"], days(held, config), config.review.draws, seed)
+    found = metrics.paired_differences(
+        dict.fromkeys(wanted),
+        y,
+        held["mine"],
+        held["other"],
+        days(held, config),
+        config.review.draws,
+        seed,
+    )
     for name, gain in found.items():
         own = name in {config.headline, "calibration_error"}
         margin = config.review.margin if own else SHARE * abs(metrics.value(name, y, held["other"]))
-        yield line(name, capital(metrics.METRICS[name].title), gain, margin, len(held), change(name, gain))
+        yield line(
+            name, capital(metrics.METRICS[name].title), gain, margin, len(held), change(name, gain)
+        )
 
 
-def weakest(held: pd.DataFrame, slices: Table, config: Config, seed: int) -> Iterator[dict[str, Any]]:
+def weakest(
+    held: pd.DataFrame, slices: Table, config: Config, seed: int
+) -> Iterator[dict[str, Any]]:
     """The line of the slice in which this model is weakest; small slices are left out."""
-    data = slices.frame().reindex(columns=["slice", "column", "group", "rows", "gap"]).dropna(subset="gap")
-    for worst in data[data["rows"] >= config.review.slice_rows].sort_values(["gap", "column", "group"]).head(1).to_dict("records"):
+    data = (
+        slices.frame()
+        .reindex(columns=["slice", "column", "group", "rows", "gap"])
+        .dropna(subset="gap")
+    )
+    for worst in (
+        data[data["rows"] >= config.review.slice_rows]
+        .sort_values(["gap", "column", "group"])
+        .head(1)
+        .to_dict("records")
+    ):
         inside = held[grouped(held, worst["column"]) == worst["group"]]
-        gain = metrics.paired_difference(config.headline, inside[config.target], inside["mine"], inside["other"], days(inside, config), config.review.draws, seed)
-        yield line("worst_slice", f"Worst slice: {worst['slice']}", gain, config.review.margin, len(inside), change(config.headline, gain))
+        gain = metrics.paired_difference(
+            config.headline,
+            inside[config.target],
+            inside["mine"],
+            inside["other"],
+            days(inside, config),
+            config.review.draws,
+            seed,
+        )
+        yield line(
+            "worst_slice",
+            f"Worst slice: {worst['slice']}",
+            gain,
+            config.review.margin,
+            len(inside),
+            change(config.headline, gain),
+        )
 
 
 def stands(gain: Interval, margin: float) -> str:
@@ -165,7 +277,11 @@ def needed(gain: Interval, margin: float, rows: int) -> str:
     if room == 0:
         return "judge on a longer period"
     wanted = math.ceil(rows * (half / room) ** 2)
-    return f"about {float(f'{wanted:.1e}'):,.0f} rows would decide" if wanted > rows else "judge on a longer period"
+    return (
+        f"about {float(f'{wanted:.1e}'):,.0f} rows would decide"
+        if wanted > rows
+        else "judge on a longer period"
+    )
 
 
 def less(value: float | None, told: Any) -> str:
@@ -192,14 +308,24 @@ def sentence(held: pd.DataFrame, data: pd.DataFrame, config: Config) -> str:
     """On which rows, of which days, and what came out."""
     named = days(held, config)
     period = f" of {min(named)} to {max(named)}" if named is not None and len(named) else ""
-    groups = {v: [t.split(":")[0] for t in data.loc[data["verdict"] == v, "title"]] for v in VERDICTS}
+    groups = {
+        v: [t.split(":")[0] for t in data.loc[data["verdict"] == v, "title"]] for v in VERDICTS
+    }
     said = "; ".join(f"{v}: {', '.join(titles)}" for v, titles in groups.items() if titles)
-    return f"On the same {len(held):,} rows{period}, 95 % intervals. {capital(said)}." if pd.notna(data["difference"]).any() else f"On the same {len(held):,} rows{period} nothing could be measured."
+    return (
+        f"On the same {len(held):,} rows{period}, 95 % intervals. {capital(said)}."
+        if pd.notna(data["difference"]).any()
+        else f"On the same {len(held):,} rows{period} nothing could be measured."
+    )
 
 
 def margins(data: pd.DataFrame, other: Contender, config: Config) -> str:
     """How much worse each may be and still counts as no worse."""
-    shared = [t for m, t in zip(data["metric"], data["title"], strict=True) if m in {"cost", "log_loss", "rmse"} and m != config.headline]
+    shared = [
+        t
+        for m, t in zip(data["metric"], data["title"], strict=True)
+        if m in {"cost", "log_loss", "rmse"} and m != config.headline
+    ]
     beside = f"; {percent(SHARE)} of {other.name}'s for {', '.join(shared)}" if shared else ""
     return f"How much worse still counts as no worse: {number(config.review.margin)}{beside}."
 
@@ -211,5 +337,12 @@ def interval(row: Mapping[Any, Any]) -> Interval:
 
 def compared(table: Table, other: Contender, config: Config) -> Comparison:
     """The gain in the headline metric, for the checks; and how it was compared, or why not."""
-    found = next((interval(row) for row in table.frame().to_dict("records") if row["metric"] == config.headline), None)
+    found = next(
+        (
+            interval(row)
+            for row in table.frame().to_dict("records")
+            if row["metric"] == config.headline
+        ),
+        None,
+    )
     return Comparison(found, other.how) if other.name else NO_CHAMPION

@@ -74,11 +74,19 @@ def joined(scores: pd.DataFrame, table: pd.DataFrame, config: Config) -> pd.Data
     keys = config.id or ["row_id"]
     for name, frame in (("judged_scores", scores), ("features", table)):
         if (doubled := frame.duplicated(keys)).any():
-            raise KitError(f"{name}: {int(doubled.sum()):,} rows share their {', '.join(keys)}", "ids that name one row", "name more columns under id in mlops.yaml")
+            raise KitError(
+                f"{name}: {int(doubled.sum()):,} rows share their {', '.join(keys)}",
+                "ids that name one row",
+                "name more columns under id in mlops.yaml",
+            )
     extra = [c for c in table.columns if c in keys or c not in scores.columns]
     found = scores.merge(table[extra], on=keys, how="left", indicator="found")
     if lost := int((found["found"] != "both").sum()):
-        raise KitError(f"{lost:,} judged rows are not in the feature table", "scores of these features", "mlops run --from train")
+        raise KitError(
+            f"{lost:,} judged rows are not in the feature table",
+            "scores of these features",
+            "mlops run --from train",
+        )
     return found.drop(columns="found")
 
 
@@ -87,10 +95,26 @@ def quality(scores: pd.DataFrame, config: Config, draws: int = 500, seed: int = 
     names = [config.headline, *(n for n in metrics.for_task(config.task) if n != config.headline)]
     y = scores[config.target]
     found = metrics.intervals(names, y, scores["score"], days(scores, config), draws, seed)
-    rows = [{"metric": n, "value": i.value, "low": i.low, "high": i.high, **{b: metrics.value(n, y, scores[b]) if b in scores else None for b in BASELINES}} for n, i in found.items()]
+    rows = [
+        {
+            "metric": n,
+            "value": i.value,
+            "low": i.low,
+            "high": i.high,
+            **{b: metrics.value(n, y, scores[b]) if b in scores else None for b in BASELINES},
+        }
+        for n, i in found.items()
+    ]
     data = pd.DataFrame(rows).astype({c: float for c in ("value", "low", "high", *BASELINES)})
-    notes = (f"Intervals: 95 %, bootstrap of {draws:,} draws of {'whole days' if config.time else 'rows'}.",)
-    return Table("How good is it on rows it has never seen?", headline(found[config.headline], data, config, int(y.notna().sum())), data, notes=notes)
+    notes = (
+        f"Intervals: 95 %, bootstrap of {draws:,} draws of {'whole days' if config.time else 'rows'}.",
+    )
+    return Table(
+        "How good is it on rows it has never seen?",
+        headline(found[config.headline], data, config, int(y.notna().sum())),
+        data,
+        notes=notes,
+    )
 
 
 def headline(interval: Interval, data: pd.DataFrame, config: Config, rows: int) -> str:
@@ -102,25 +126,60 @@ def headline(interval: Interval, data: pd.DataFrame, config: Config, rows: int) 
     return f"{title[0].upper()}{title[1:]} {interval} {where}{beside}."
 
 
-
 def agreement(scores: pd.DataFrame, config: Config) -> Agreement:
     """Rank correlation (Spearman) of refitted and judged scores, and the mean shift between them.
 
     The shift is in probability for a classifier, in standard deviations of the target otherwise.
     """
     judged, refitted = scores["score"].astype(float), scores["refitted"].astype(float)
-    rank = judged.rank().corr(refitted.rank()) if judged.nunique() > 1 and refitted.nunique() > 1 else float("nan")
+    rank = (
+        judged.rank().corr(refitted.rank())
+        if judged.nunique() > 1 and refitted.nunique() > 1
+        else float("nan")
+    )
     unit = 1.0 if config.task == "binary" else float(scores[config.target].std())
     shift = float((refitted - judged).mean()) / unit if unit > 0 else float("nan")
     return Agreement(float(rank), shift)
 
 
-def evidence(scores: pd.DataFrame, quality: Table, config: Config, slices: Table | None = None, comparison: Comparison = NO_CHAMPION, seed: int = 0) -> Evidence:
+def evidence(
+    scores: pd.DataFrame,
+    quality: Table,
+    config: Config,
+    slices: Table | None = None,
+    comparison: Comparison = NO_CHAMPION,
+    seed: int = 0,
+) -> Evidence:
     """Gather what the checks look at from the judged scores and the tables made of them."""
     y = scores[config.target].dropna()
     beside = [b for b in BASELINES if b in scores and scores[b].notna().any()]
-    gains = {b: metrics.paired_difference(config.headline, scores[config.target], scores["score"], scores[b], days(scores, config), config.review.draws, seed) for b in beside}
+    gains = {
+        b: metrics.paired_difference(
+            config.headline,
+            scores[config.target],
+            scores["score"],
+            scores[b],
+            days(scores, config),
+            config.review.draws,
+            seed,
+        )
+        for b in beside
+    }
     classes = {str(k): int((y == k).sum()) for k in (0, 1)} if config.task == "binary" else {}
-    baselines = {b: metrics.value(config.headline, scores[config.target], scores[b]) for b in beside}
+    baselines = {
+        b: metrics.value(config.headline, scores[config.target], scores[b]) for b in beside
+    }
     agreed = agreement(scores, config) if config.train.refit and "refitted" in scores else None
-    return Evidence(config, len(y), classes, quality.intervals(), baselines, gains, slices, agreed, comparison.gain, comparison.how, config.sample)
+    return Evidence(
+        config,
+        len(y),
+        classes,
+        quality.intervals(),
+        baselines,
+        gains,
+        slices,
+        agreed,
+        comparison.gain,
+        comparison.how,
+        config.sample,
+    )

@@ -19,11 +19,23 @@ from mlops_kit.tracking import answers
 
 REPEATS = 3  # shuffles of each column; the spread between them is shown
 NORMAL = 1.959963984540054  # 97.5 % point of the normal distribution
-ROWS, COLUMNS, VALUES = 12, 6, 10  # how many rows are asked about, in which columns, with how many values each
+ROWS, COLUMNS, VALUES = (
+    12,
+    6,
+    10,
+)  # how many rows are asked about, in which columns, with how many values each
 SEEN = ("row", "score", "column", "is", "if", "then")
 
 
-def permutation_importance(model: Any, frame: pd.DataFrame, features: Sequence[str], target: str, config: Config, seed: int = 0, rows: int = 5000) -> Table:
+def permutation_importance(
+    model: Any,
+    frame: pd.DataFrame,
+    features: Sequence[str],
+    target: str,
+    config: Config,
+    seed: int = 0,
+    rows: int = 5000,
+) -> Table:
     """How much worse the headline metric gets when a column is shuffled (Breiman 2001; scikit-learn).
 
     Columns that say the same cover for one another, so a small fall need not mean a useless column.
@@ -45,20 +57,36 @@ def permutation_importance(model: Any, frame: pd.DataFrame, features: Sequence[s
     known = metrics.METRICS[config.headline]
     labelled = frame[frame[target].notna()]
     if len(labelled) > rows:
-        labelled = labelled.iloc[np.sort(np.random.default_rng(seed).choice(len(labelled), rows, replace=False))]
+        labelled = labelled.iloc[
+            np.sort(np.random.default_rng(seed).choice(len(labelled), rows, replace=False))
+        ]
 
     def score(fitted: Any, x: pd.DataFrame, y: Any) -> float:
         return known.gain(known.function(y, answers(fitted, x, config)), 0.0)
 
     names, y = list(features), labelled[target].to_numpy(dtype=float)
-    if math.isnan(metrics.value(config.headline, y, answers(model, labelled[names], config) if len(labelled) else [])):
-        return Table("What does it go by?", f"{known.title} cannot be computed on these rows, so nothing says what the model goes by.", pd.DataFrame(columns=["feature", "fall", "spread"]))
-    found = shuffled(model, labelled[names], y, scoring=score, n_repeats=REPEATS, random_state=seed, n_jobs=1)
-    data = pd.DataFrame({"feature": names, "fall": found.importances_mean, "spread": found.importances_std})
+    if math.isnan(
+        metrics.value(
+            config.headline, y, answers(model, labelled[names], config) if len(labelled) else []
+        )
+    ):
+        return Table(
+            "What does it go by?",
+            f"{known.title} cannot be computed on these rows, so nothing says what the model goes by.",
+            pd.DataFrame(columns=["feature", "fall", "spread"]),
+        )
+    found = shuffled(
+        model, labelled[names], y, scoring=score, n_repeats=REPEATS, random_state=seed, n_jobs=1
+    )
+    data = pd.DataFrame(
+        {"feature": names, "fall": found.importances_mean, "spread": found.importances_std}
+    )
     data = data.sort_values(["fall", "feature"], ascending=[False, True], ignore_index=True)
     first, idle = data.iloc[0], int((data["fall"] <= data["spread"]).sum())
     sentence = f"{first['feature']} matters most: shuffled, {known.title} worsens by {number(float(first['fall']))}; {idle} of {len(data)} columns make no difference on their own."
-    notes = (f"{len(labelled):,} rows, each column shuffled {REPEATS} times; columns that say the same cover for one another.",)
+    notes = (
+        f"{len(labelled):,} rows, each column shuffled {REPEATS} times; columns that say the same cover for one another.",
+    )
     return Table("What does it go by?", sentence, data, {"fall": known.title}, notes)
 
 
@@ -85,7 +113,9 @@ def calibration_table(y: Any, score: Any, bins: int = 10) -> Table:
     y, score, _ = metrics.arrays(y, score)
     title, columns = "Does it mean what it says?", ["said", "seen", "low", "high", "rows", "share"]
     if len(y) == 0:
-        return Table(title, "There is no labelled row to compare with.", pd.DataFrame(columns=columns))
+        return Table(
+            title, "There is no labelled row to compare with.", pd.DataFrame(columns=columns)
+        )
     held = np.searchsorted(np.quantile(score, np.linspace(0, 1, bins + 1))[1:-1], score)
     shares, rows = bool(np.isin(y, (0, 1)).all()), []
     for b in np.unique(held):
@@ -117,9 +147,17 @@ def calibrations(y: Any, scores: Mapping[str, Any], bins: int = 10) -> Table:
         A row a model and bin: model, said, seen, low, high, share (of all rows).
     """
     found = {name: calibration_table(y, s, bins) for name, s in scores.items() if s is not None}
-    sentence = " ".join(f"{name[:1].upper()}{name[1:]}: {t.sentence[0].lower()}{t.sentence[1:]}" for name, t in found.items())
+    sentence = " ".join(
+        f"{name[:1].upper()}{name[1:]}: {t.sentence[0].lower()}{t.sentence[1:]}"
+        for name, t in found.items()
+    )
     data = pd.concat([t.frame().assign(model=name) for name, t in found.items()], ignore_index=True)
-    return Table("Does it mean what it says?", sentence, data[["model", "said", "seen", "low", "high", "share"]], {"share": "of all rows"})
+    return Table(
+        "Does it mean what it says?",
+        sentence,
+        data[["model", "said", "seen", "low", "high", "share"]],
+        {"share": "of all rows"},
+    )
 
 
 def threshold_table(y: Any, score: Any, threshold: float, config: Config) -> Table:
@@ -132,15 +170,30 @@ def threshold_table(y: Any, score: Any, threshold: float, config: Config) -> Tab
     """
     y, score, _ = metrics.arrays(y, score)
     cost, unit = config.cost, config.cost.unit
-    rules = {"the model's threshold": threshold, "flag above a half": 0.5, "flag every row": 0.0, "flag no row": float(np.nextafter(1.0, 2.0))}
+    rules = {
+        "the model's threshold": threshold,
+        "flag above a half": 0.5,
+        "flag every row": 0.0,
+        "flag no row": float(np.nextafter(1.0, 2.0)),
+    }
     curve = metrics.cost_curve(y, score, cost.false_alarm, cost.miss, list(rules.values()))
     curve.insert(0, "rule", list(rules))
     first = curve.iloc[0]
     blind = curve.iloc[2:]["cost"].min()
     said = f"At its threshold of {number(float(threshold))} it flags {percent(float(first['flagged']))} of the rows; {percent(float(first['precision']))} of these deserve it, and {percent(float(first['recall']))} of those that deserve it are found."
-    sentence = f"{said} A {config.row} costs {money(float(first['cost']), unit)}, without a model {money(float(blind), unit)}." if len(y) else "There is no labelled row to decide on."
+    sentence = (
+        f"{said} A {config.row} costs {money(float(first['cost']), unit)}, without a model {money(float(blind), unit)}."
+        if len(y)
+        else "There is no labelled row to decide on."
+    )
     note = f"A false alarm costs {money(cost.false_alarm, unit)}, a miss {money(cost.miss, unit)}."
-    return Table("What does a decision cost?", sentence, curve, {"cost": f"{unit or 'cost'} a {config.row}"}, (note,))
+    return Table(
+        "What does a decision cost?",
+        sentence,
+        curve,
+        {"cost": f"{unit or 'cost'} a {config.row}"},
+        (note,),
+    )
 
 
 def error_table(y: Any, score: Any, unit: str = "") -> Table:
@@ -149,7 +202,11 @@ def error_table(y: Any, score: Any, unit: str = "") -> Table:
     shares = [0.5, 0.8, 0.9, 0.95, 1.0]
     ends = np.quantile(np.abs(y - score), shares) if len(y) else np.full(len(shares), np.nan)
     data = pd.DataFrame({"share of rows": shares, "off by at most": ends})
-    sentence = f"Half of the rows are off by at most {number(float(ends[0]))}, nine in ten by at most {number(float(ends[2]))} (in the target's unit)." if len(y) else "There is no labelled row."
+    sentence = (
+        f"Half of the rows are off by at most {number(float(ends[0]))}, nine in ten by at most {number(float(ends[2]))} (in the target's unit)."
+        if len(y)
+        else "There is no labelled row."
+    )
     return Table("How far is it off?", sentence, data, {"off by at most": unit} if unit else {})
 
 
@@ -160,7 +217,9 @@ def decisions(scores: pd.DataFrame, config: Config, threshold: float | None) -> 
     return threshold_table(scores[config.target], scores["score"], threshold, config)
 
 
-def what_if(model: Any, rows: pd.DataFrame, features: Sequence[str], importance: Table, config: Config) -> Table:
+def what_if(
+    model: Any, rows: pd.DataFrame, features: Sequence[str], importance: Table, config: Config
+) -> Table:
     """The score of some judged rows as they are, and with another value in each of the columns that matter.
 
     Parameters
@@ -182,11 +241,20 @@ def what_if(model: Any, rows: pd.DataFrame, features: Sequence[str], importance:
     made = [changed(asked, column, values(rows[column]), config) for column in columns]
     told = pd.concat([m[0] for m in made], ignore_index=True)
     if told.empty:
-        return Table("What if?", "There is no judged row to ask about.", pd.DataFrame(columns=list(SEEN)))
+        return Table(
+            "What if?", "There is no judged row to ask about.", pd.DataFrame(columns=list(SEEN))
+        )
     told["then"] = answers(model, pd.concat([m[1][names] for m in made], ignore_index=True), config)
     most = told.iloc[int((told["then"] - told["score"]).abs().to_numpy().argmax())]
     sentence = f"Of {len(asked)} rows and {len(columns)} columns, {most['column']} moves one row the most: {most['row']} has {number(float(most['score']))} with {most['is']}, and would have {number(float(most['then']))} with {most['if']}."
-    return Table("What if?", sentence, told[list(SEEN)], notes=("Only one column is changed at a time, so a made row may be one that never occurs.",))
+    return Table(
+        "What if?",
+        sentence,
+        told[list(SEEN)],
+        notes=(
+            "Only one column is changed at a time, so a made row may be one that never occurs.",
+        ),
+    )
 
 
 def spread(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
@@ -209,15 +277,32 @@ def values(column: pd.Series) -> pd.Series:
         return known[~known.map(text).duplicated()]
     counts = known.astype(str).value_counts()
     commonest = sorted(counts.index, key=lambda v: (-counts[v], v))[:VALUES]
-    return known[known.astype(str).isin(commonest)].drop_duplicates().sort_values(key=lambda s: s.astype(str).map(commonest.index))
+    return (
+        known[known.astype(str).isin(commonest)]
+        .drop_duplicates()
+        .sort_values(key=lambda s: s.astype(str).map(commonest.index))
+    )
 
 
-def changed(asked: pd.DataFrame, column: str, instead: pd.Series, config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
+def changed(
+    asked: pd.DataFrame, column: str, instead: pd.Series, config: Config
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Each row once for each value: what was changed, and the made rows, with the columns' own types."""
-    row, value = np.repeat(np.arange(len(asked)), len(instead)), np.tile(np.arange(len(instead)), len(asked))
+    row, value = (
+        np.repeat(np.arange(len(asked)), len(instead)),
+        np.tile(np.arange(len(instead)), len(asked)),
+    )
     made = asked.iloc[row].reset_index(drop=True)
     names = made[keys(config)].astype(str).agg(" · ".join, axis=1) if len(made) else ""
-    told = pd.DataFrame({"row": names, "score": made["score"], "column": column, "is": [text(v) for v in made[column]], "if": [text(v) for v in instead.iloc[value]]})
+    told = pd.DataFrame(
+        {
+            "row": names,
+            "score": made["score"],
+            "column": column,
+            "is": [text(v) for v in made[column]],
+            "if": [text(v) for v in instead.iloc[value]],
+        }
+    )
     made[column] = instead.iloc[value].reset_index(drop=True)
     return told, made
 

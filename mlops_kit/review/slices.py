@@ -21,17 +21,41 @@ SHOWN = 20  # the largest groups of a column; the others are counted
 MISSING = "missing"
 JUDGED = {"score", "refitted", "baseline_constant", "baseline_linear"}
 SEEN = ("slice", "rows", "mean_target", "value", "low", "high", "gap", "word")
-COLUMNS = ("slice", "column", "group", "rows", "mean_target", "value", "low", "high", "gap", "lift", "word")
+COLUMNS = (
+    "slice",
+    "column",
+    "group",
+    "rows",
+    "mean_target",
+    "value",
+    "low",
+    "high",
+    "gap",
+    "lift",
+    "word",
+)
 
 
 def coarse(frame: pd.DataFrame, config: Config, known: Sequence[str]) -> list[str]:
     """Features with two to twelve groups that are categories, texts or truth values."""
     types = pd.api.types
-    named = [c for c in known if types.is_bool_dtype(frame[c]) or not (types.is_numeric_dtype(frame[c]) or types.is_datetime64_any_dtype(frame[c]))]
+    named = [
+        c
+        for c in known
+        if types.is_bool_dtype(frame[c])
+        or not (types.is_numeric_dtype(frame[c]) or types.is_datetime64_any_dtype(frame[c]))
+    ]
     return [c for c in named if 2 <= frame[c].nunique() <= COARSE and c not in config.hidden]
 
 
-def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), draws: int = 500, seed: int = 0, score: str = "score") -> Table:
+def by_slice(
+    frame: pd.DataFrame,
+    config: Config,
+    columns: Sequence[str] = (),
+    draws: int = 500,
+    seed: int = 0,
+    score: str = "score",
+) -> Table:
     """The headline metric with its interval in each group of each column.
 
     Parameters
@@ -53,19 +77,37 @@ def by_slice(frame: pd.DataFrame, config: Config, columns: Sequence[str] = (), d
     KitError
         If a column is not in the frame.
     """
-    chosen = list(columns) or config.review.slices or coarse(frame, config, [c for c in features.names(config, frame) if c not in JUDGED])
+    chosen = (
+        list(columns)
+        or config.review.slices
+        or coarse(frame, config, [c for c in features.names(config, frame) if c not in JUDGED])
+    )
     for name in chosen:
         if name not in frame.columns:
-            raise KitError(f"review.slices: unknown column {name!r}", nearest(name, map(str, frame.columns)), "edit review.slices in mlops.yaml")
+            raise KitError(
+                f"review.slices: unknown column {name!r}",
+                nearest(name, map(str, frame.columns)),
+                "edit review.slices in mlops.yaml",
+            )
     labelled = frame[frame[config.target].notna() & frame[score].notna()]
     whole = metrics.value(config.headline, labelled[config.target], labelled[score])
     blocks = days(labelled, config)
-    rows = [row for column in chosen for row in sliced(labelled, config, column, score, whole, blocks, draws, seed)]
+    rows = [
+        row
+        for column in chosen
+        for row in sliced(labelled, config, column, score, whole, blocks, draws, seed)
+    ]
     data = pd.DataFrame(rows, columns=list(COLUMNS))
     known = metrics.METRICS[config.headline].title
-    notes = tuple(f"{c}: {n:,} smaller groups are not shown." for c in chosen if (n := labelled[c].nunique(dropna=False) - SHOWN) > 0)
+    notes = tuple(
+        f"{c}: {n:,} smaller groups are not shown."
+        for c in chosen
+        if (n := labelled[c].nunique(dropna=False) - SHOWN) > 0
+    )
     units = {"value": known, "gap": f"{known} above the whole's"}
-    return Table("Where is it weaker?", sentence(data, config, whole, chosen), data, units, notes, SEEN)
+    return Table(
+        "Where is it weaker?", sentence(data, config, whole, chosen), data, units, notes, SEEN
+    )
 
 
 def grouped(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -73,21 +115,54 @@ def grouped(frame: pd.DataFrame, column: str) -> pd.Series:
     return frame[column].astype("object").where(frame[column].notna(), MISSING).astype(str)
 
 
-def sliced(frame: pd.DataFrame, config: Config, column: str, score: str, whole: float, blocks: np.ndarray | None, draws: int, seed: int) -> list[tuple[Any, ...]]:
+def sliced(
+    frame: pd.DataFrame,
+    config: Config,
+    column: str,
+    score: str,
+    whole: float,
+    blocks: np.ndarray | None,
+    draws: int,
+    seed: int,
+) -> list[tuple[Any, ...]]:
     """The groups of one column, the largest first."""
     groups = grouped(frame, column)
     base = float(frame[config.target].mean())
     found = []
-    for group, count in sorted(groups.value_counts().items(), key=lambda kv: (-kv[1], kv[0]))[:SHOWN]:
+    for group, count in sorted(groups.value_counts().items(), key=lambda kv: (-kv[1], kv[0]))[
+        :SHOWN
+    ]:
         inside = (groups == group).to_numpy()
         y, s = frame.loc[inside, config.target], frame.loc[inside, score]
         few = count < config.review.slice_rows
         held = None if blocks is None else blocks[inside]
-        value = Interval(metrics.value(config.headline, y, s)) if few else metrics.intervals([config.headline], y, s, held, draws, seed)[config.headline]
+        value = (
+            Interval(metrics.value(config.headline, y, s))
+            if few
+            else metrics.intervals([config.headline], y, s, held, draws, seed)[config.headline]
+        )
         mean = float(y.mean())
-        gap = metrics.METRICS[config.headline].gain(value.value, whole) if value.value is not None else None
+        gap = (
+            metrics.METRICS[config.headline].gain(value.value, whole)
+            if value.value is not None
+            else None
+        )
         lift = mean / base if config.task == "binary" and base > 0 else mean - base
-        found.append((f"{column} = {group}", column, group, int(count), mean, value.value, value.low, value.high, gap, lift, word(value, whole, config, few)))
+        found.append(
+            (
+                f"{column} = {group}",
+                column,
+                group,
+                int(count),
+                mean,
+                value.value,
+                value.low,
+                value.high,
+                gap,
+                lift,
+                word(value, whole, config, few),
+            )
+        )
     return found
 
 

@@ -55,9 +55,19 @@ def folds(frame: pd.DataFrame, config: Config) -> list[Fold]:
     made = in_time(frame, config) if config.time else at_random(frame, config)
     target = frame[config.target].to_numpy()
     fewest = 2 if config.task == "binary" else 1
-    if not (useful := [f for f in made if all(len(side) >= 2 and len(set(target[side])) >= fewest for side in f)]):
+    if not (
+        useful := [
+            f
+            for f in made
+            if all(len(side) >= 2 and len(set(target[side])) >= fewest for side in f)
+        ]
+    ):
         delay = f" with a label delay of {duration_text(config.label_delay)}" if config.time else ""
-        raise RunFailed(f"{len(frame):,} training rows in {config.split.folds} folds{delay} leave no fold to try a model on", "rows of both classes before and in a fold", "more rows, or fewer split.folds in mlops.yaml")
+        raise RunFailed(
+            f"{len(frame):,} training rows in {config.split.folds} folds{delay} leave no fold to try a model on",
+            "rows of both classes before and in a fold",
+            "more rows, or fewer split.folds in mlops.yaml",
+        )
     return useful
 
 
@@ -66,12 +76,18 @@ def in_time(frame: pd.DataFrame, config: Config) -> list[Fold]:
     times = frame[config.time]
     ordered = times.sort_values(kind="stable").reset_index(drop=True)
     count = config.split.folds
-    cuts = [ordered.iloc[len(ordered) * i // (count + 1)] for i in range(1, count + 1)] if len(ordered) else []
+    cuts = (
+        [ordered.iloc[len(ordered) * i // (count + 1)] for i in range(1, count + 1)]
+        if len(ordered)
+        else []
+    )
     out = []
     for i, start in enumerate(cuts):
         after = (times < cuts[i + 1]) if i + 1 < count else True
         known = times + config.label_delay <= start
-        out.append((np.flatnonzero(known & (times < start)), np.flatnonzero((times >= start) & after)))
+        out.append(
+            (np.flatnonzero(known & (times < start)), np.flatnonzero((times >= start) & after))
+        )
     return out
 
 
@@ -82,12 +98,23 @@ def at_random(frame: pd.DataFrame, config: Config) -> list[Fold]:
     target, count = frame[config.target], config.split.folds
     if len(frame) < 2 * count:
         return []
-    strata = target if config.task == "binary" else (target.rank(method="first") * PIECES / (len(target) + 1)).astype(int)
+    strata = (
+        target
+        if config.task == "binary"
+        else (target.rank(method="first") * PIECES / (len(target) + 1)).astype(int)
+    )
     kind = StratifiedKFold if strata.value_counts().min() >= count else KFold
     return list(kind(count, shuffle=True, random_state=config.seed).split(frame, strata))
 
 
-def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[str], config: Config, seed: int) -> Any:
+def fit(
+    family: str,
+    params: spaces.Params,
+    frame: pd.DataFrame,
+    features: list[str],
+    config: Config,
+    seed: int,
+) -> Any:
     """A fitted scikit-learn pipeline of a family.
 
     Parameters
@@ -105,11 +132,26 @@ def fit(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[
         If there are no rows or no features, or a feature holds an infinity.
     """
     if frame.empty or not features:
-        raise RunFailed(f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features", "labelled rows and at least one feature", "check leave_out and known_later in mlops.yaml")
-    infinite = [c for c in features if pd.api.types.is_numeric_dtype(frame[c]) and np.isinf(frame[c].to_numpy(dtype="float64", na_value=np.nan)).any()]
+        raise RunFailed(
+            f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features",
+            "labelled rows and at least one feature",
+            "check leave_out and known_later in mlops.yaml",
+        )
+    infinite = [
+        c
+        for c in features
+        if pd.api.types.is_numeric_dtype(frame[c])
+        and np.isinf(frame[c].to_numpy(dtype="float64", na_value=np.nan)).any()
+    ]
     if infinite:
-        raise RunFailed(f"the feature {infinite[0]!r} holds an infinity", "finite or missing values", "mend the view, or name the column under leave_out in mlops.yaml")
-    target = frame[config.target].astype("int64" if config.task == "binary" else "float64").to_numpy()
+        raise RunFailed(
+            f"the feature {infinite[0]!r} holds an infinity",
+            "finite or missing values",
+            "mend the view, or name the column under leave_out in mlops.yaml",
+        )
+    target = (
+        frame[config.target].astype("int64" if config.task == "binary" else "float64").to_numpy()
+    )
     model = spaces.FAMILIES[family].build(params, config.task, frame, features, seed)
     with threadpool_limits(spaces.threads(len(frame))):
         model.fit(frame[features], target)
@@ -127,13 +169,28 @@ def score(model: Any, frame: pd.DataFrame, features: list[str], config: Config) 
         return answers(model, frame[features], config)
 
 
-def tried(family: str, params: spaces.Params, frame: pd.DataFrame, features: list[str], config: Config, seed: int, fold: Fold) -> np.ndarray:
+def tried(
+    family: str,
+    params: spaces.Params,
+    frame: pd.DataFrame,
+    features: list[str],
+    config: Config,
+    seed: int,
+    fold: Fold,
+) -> np.ndarray:
     """Scores of a fold's validation rows by a model that saw its training rows only."""
     before, after = fold
-    return score(fit(family, params, frame.iloc[before], features, config, seed), frame.iloc[after], features, config)
+    return score(
+        fit(family, params, frame.iloc[before], features, config, seed),
+        frame.iloc[after],
+        features,
+        config,
+    )
 
 
-def judged_scores(models: dict[str, Any], frame: pd.DataFrame, features: list[str], config: Config) -> pd.DataFrame:
+def judged_scores(
+    models: dict[str, Any], frame: pd.DataFrame, features: list[str], config: Config
+) -> pd.DataFrame:
     """The test rows with the score of each model: what the review judges.
 
     Parameters
@@ -142,5 +199,11 @@ def judged_scores(models: dict[str, Any], frame: pd.DataFrame, features: list[st
         Named as the columns are to be: ``score``, ``refitted``, ``baseline_constant`` …
     """
     test = frame[frame[offline.PART] == "test"]
-    keys = [c for c in [*(config.id or [sources.ROW]), config.time, config.target] if c in test.columns]
-    return test[keys].assign(**{name: score(model, test, features, config) for name, model in models.items()}).reset_index(drop=True)
+    keys = [
+        c for c in [*(config.id or [sources.ROW]), config.time, config.target] if c in test.columns
+    ]
+    return (
+        test[keys]
+        .assign(**{name: score(model, test, features, config) for name, model in models.items()})
+        .reset_index(drop=True)
+    )

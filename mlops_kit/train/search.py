@@ -56,19 +56,36 @@ class Plan(NamedTuple):
         """Labels and scores of the validation rows, fold by fold."""
         target = self.rows[self.config.target].to_numpy()
         for fold in self.folds:
-            yield target[fold[1]], fit.tried(family, params, self.rows, self.features, self.config, self.seed, fold)
+            yield (
+                target[fold[1]],
+                fit.tried(family, params, self.rows, self.features, self.config, self.seed, fold),
+            )
 
     def score(self, family: str, params: spaces.Params) -> float:
         """The metric's mean over the folds."""
-        values = [metrics.value(self.metric.name, y, score) for y, score in self.each(family, params)]
+        values = [
+            metrics.value(self.metric.name, y, score) for y, score in self.each(family, params)
+        ]
         return sum(values) / len(values)
 
     def name(self) -> str:
         """The study's name: a fingerprint of rows, features, space and seed."""
-        used = [*self.features, self.config.target, *([self.config.time] if self.config.time else [])]
-        digest = hashlib.sha256(pd.util.hash_pandas_object(self.rows[used], index=False).to_numpy().tobytes())
-        told = self.config.model_dump(mode="json", include={"task", "train", "split", "label_delay", "seed"})
-        for budget in ("trials", "seconds", "refit"):  # more of a budget goes on with the same study
+        used = [
+            *self.features,
+            self.config.target,
+            *([self.config.time] if self.config.time else []),
+        ]
+        digest = hashlib.sha256(
+            pd.util.hash_pandas_object(self.rows[used], index=False).to_numpy().tobytes()
+        )
+        told = self.config.model_dump(
+            mode="json", include={"task", "train", "split", "label_delay", "seed"}
+        )
+        for budget in (
+            "trials",
+            "seconds",
+            "refit",
+        ):  # more of a budget goes on with the same study
             told["train"].pop(budget)
         digest.update(json.dumps([used, told, self.seed, SPACE], sort_keys=True).encode())
         return f"{self.config.name}-{digest.hexdigest()[:16]}"
@@ -82,7 +99,16 @@ def planned(frame: pd.DataFrame, features: list[str], config: Config, seed: int)
     return Plan(rows, features, config, seed, fit.folds(rows, config))
 
 
-def search(frame: pd.DataFrame, features: list[str], config: Config, seed: int, storage_path: str | Path, trials: int, seconds: float, progress: bool = True) -> tuple[Table, dict[str, Any]]:
+def search(
+    frame: pd.DataFrame,
+    features: list[str],
+    config: Config,
+    seed: int,
+    storage_path: str | Path,
+    trials: int,
+    seconds: float,
+    progress: bool = True,
+) -> tuple[Table, dict[str, Any]]:
     """Score the baselines, try recipes within the budget, choose the best and its threshold.
 
     Parameters
@@ -108,16 +134,25 @@ def search(frame: pd.DataFrame, features: list[str], config: Config, seed: int, 
     began = time.monotonic()
     plan = planned(frame, features, config, seed)
     names = spaces.families(config.task, config.train.families)
-    baselines = {name: plan.score(*recipe) for name, recipe in spaces.baselines(config.task).items()}
+    baselines = {
+        name: plan.score(*recipe) for name, recipe in spaces.baselines(config.task).items()
+    }
     with held(Path(storage_path)) as storage, shown(trials, progress) as tell:
         study = opened(plan, storage)
-        while len(finished(study)) < trials and (not finished(study) or time.monotonic() - began < seconds):
+        while len(finished(study)) < trials and (
+            not finished(study) or time.monotonic() - began < seconds
+        ):
             one_trial(study, plan, names)
             tell(len(finished(study)), best(study, trials))
         # A study that went further under a larger budget answers as it did at this one.
         done, chosen = finished(study)[:trials], best(study, trials)
     recipe = chosen_recipe(plan, chosen)
-    recipe |= {"trials": len(done), "seconds": round(time.monotonic() - began, 1), "stopped_by_clock": len(done) < trials, "baselines": baselines}
+    recipe |= {
+        "trials": len(done),
+        "seconds": round(time.monotonic() - began, 1),
+        "stopped_by_clock": len(done) < trials,
+        "baselines": baselines,
+    }
     return described(done, recipe, plan), recipe
 
 
@@ -132,14 +167,26 @@ def held(path: Path) -> Iterator[optuna.storages.BaseStorage]:
         Path(f"{path}.lock").unlink(missing_ok=True)  # Optuna's own lock outlives a killed process
         if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
             path.write_bytes(content[: content.rfind(b"\n") + 1])
-        yield JournalStorage(journal.JournalFileBackend(str(path), journal.JournalFileOpenLock(str(path))))
+        yield JournalStorage(
+            journal.JournalFileBackend(str(path), journal.JournalFileOpenLock(str(path)))
+        )
 
 
 def opened(plan: Plan, storage: optuna.storages.BaseStorage) -> optuna.Study:
     """The plan's study, new or to go on with; trials of the dead are failed."""
-    direction = optuna.study.StudyDirection.MAXIMIZE if plan.metric.greater_is_better else optuna.study.StudyDirection.MINIMIZE
+    direction = (
+        optuna.study.StudyDirection.MAXIMIZE
+        if plan.metric.greater_is_better
+        else optuna.study.StudyDirection.MINIMIZE
+    )
     pruner = optuna.pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS)
-    study = optuna.create_study(storage=storage, study_name=plan.name(), direction=direction, load_if_exists=True, pruner=pruner)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=plan.name(),
+        direction=direction,
+        load_if_exists=True,
+        pruner=pruner,
+    )
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return study
@@ -147,7 +194,13 @@ def opened(plan: Plan, storage: optuna.storages.BaseStorage) -> optuna.Study:
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that ended, complete or pruned, in their order."""
-    return sorted(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)), key=lambda t: t.number)
+    return sorted(
+        study.get_trials(
+            deepcopy=False,
+            states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED),
+        ),
+        key=lambda t: t.number,
+    )
 
 
 def best(study: optuna.Study, trials: int) -> optuna.trial.FrozenTrial:
@@ -160,11 +213,18 @@ def best(study: optuna.Study, trials: int) -> optuna.trial.FrozenTrial:
 def one_trial(study: optuna.Study, plan: Plan, names: list[str]) -> None:
     """Ask for a recipe, try it fold by fold, stop it where it lags behind the median, tell."""
     place = len(finished(study))
-    study.sampler = optuna.samplers.TPESampler(seed=plan.seed + 1000 * (place + 1), n_startup_trials=RANDOM_TRIALS)
+    study.sampler = optuna.samplers.TPESampler(
+        seed=plan.seed + 1000 * (place + 1), n_startup_trials=RANDOM_TRIALS
+    )
     waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
     if place < len(names) and not waiting:  # each family's defaults first
         family = names[place]
-        study.enqueue_trial({"family": family, **{f"{family}.{k}": v for k, v in spaces.FAMILIES[family].defaults.items()}})
+        study.enqueue_trial(
+            {
+                "family": family,
+                **{f"{family}.{k}": v for k, v in spaces.FAMILIES[family].defaults.items()},
+            }
+        )
     trial = study.ask()
     family = trial.suggest_categorical("family", names)
     params = spaces.FAMILIES[family].suggest(trial)
@@ -173,7 +233,9 @@ def one_trial(study: optuna.Study, plan: Plan, names: list[str]) -> None:
     try:
         for step, (y, score) in enumerate(plan.each(family, params), start=1):
             total += metrics.value(plan.metric.name, y, score)
-            if not math.isfinite(total):  # told to Optuna it would be a failed trial, tried again for ever
+            if not math.isfinite(
+                total
+            ):  # told to Optuna it would be a failed trial, tried again for ever
                 raise ValueError(f"{plan.metric.name} is {total} on fold {step}")
             trial.report(total / step, step)
             if step < len(plan.folds) and trial.should_prune():
@@ -181,7 +243,11 @@ def one_trial(study: optuna.Study, plan: Plan, names: list[str]) -> None:
                 return
     except (ValueError, TypeError, ArithmeticError) as error:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        raise RunFailed(f"the trial of {family!r} with {params} failed: {error}", "features the family can take", "mend the features, or leave the family out of train.families") from error
+        raise RunFailed(
+            f"the trial of {family!r} with {params} failed: {error}",
+            "features the family can take",
+            "mend the features, or leave the family out of train.families",
+        ) from error
     study.tell(trial, total / len(plan.folds))
 
 
@@ -191,8 +257,20 @@ def chosen_recipe(plan: Plan, trial: optuna.trial.FrozenTrial) -> dict[str, Any]
     threshold, cost = None, plan.config.cost
     if plan.config.task == "binary":
         labels, scores = zip(*plan.each(family, params), strict=True)
-        threshold = metrics.best_threshold(np.concatenate(labels), np.concatenate(scores), cost.false_alarm, cost.miss)
-    return {"family": family, "params": params, "threshold": threshold, "features": plan.features, "metric": plan.metric.name, "less_is_better": not plan.metric.greater_is_better, "score": float(trial.value or 0), "rows": len(plan.rows), "folds": len(plan.folds)}
+        threshold = metrics.best_threshold(
+            np.concatenate(labels), np.concatenate(scores), cost.false_alarm, cost.miss
+        )
+    return {
+        "family": family,
+        "params": params,
+        "threshold": threshold,
+        "features": plan.features,
+        "metric": plan.metric.name,
+        "less_is_better": not plan.metric.greater_is_better,
+        "score": float(trial.value or 0),
+        "rows": len(plan.rows),
+        "folds": len(plan.folds),
+    }
 
 
 def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan: Plan) -> Table:
@@ -200,18 +278,40 @@ def described(done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan
     rows = []
     for place, trial in enumerate(done, start=1):
         complete = trial.state.name == "COMPLETE"
-        value = float(trial.value if complete and trial.value is not None else list(trial.intermediate_values.values())[-1])
+        value = float(
+            trial.value
+            if complete and trial.value is not None
+            else list(trial.intermediate_values.values())[-1]
+        )
         told = ", ".join(f"{k} {number(v)}" for k, v in trial.user_attrs["params"].items())
-        rows.append((place, trial.params["family"], value, value if complete else math.nan, "finished" if complete else "stopped early", len(trial.intermediate_values), told))
-    data = pd.DataFrame(rows, columns=["trial", "family", "score", "best so far", "state", "folds", "parameters"])
+        rows.append(
+            (
+                place,
+                trial.params["family"],
+                value,
+                value if complete else math.nan,
+                "finished" if complete else "stopped early",
+                len(trial.intermediate_values),
+                told,
+            )
+        )
+    data = pd.DataFrame(
+        rows, columns=["trial", "family", "score", "best so far", "state", "folds", "parameters"]
+    )
     lead = data["best so far"]
-    data["best so far"] = (lead.cummax() if plan.metric.greater_is_better else lead.cummin()).ffill()
+    data["best so far"] = (
+        lead.cummax() if plan.metric.greater_is_better else lead.cummin()
+    ).ffill()
     title = plan.metric.title
     base = ", ".join(f"{name} {number(value)}" for name, value in recipe["baselines"].items())
     early = int((data["state"] != "finished").sum())
     family = spaces.FAMILIES[recipe["family"]].title
     sentence = f"{family[0].upper()}{family[1:]} won {len(data)} trials ({early} stopped early): {title} {number(recipe['score'])} over {recipe['folds']} folds; baselines: {base}."
-    notes = (f"The clock stopped the search after {len(data)} trials: another run may get further.",) if recipe["stopped_by_clock"] else ()
+    notes = (
+        (f"The clock stopped the search after {len(data)} trials: another run may get further.",)
+        if recipe["stopped_by_clock"]
+        else ()
+    )
     return Table("What the search tried", sentence, data, {}, notes)
 
 
@@ -221,10 +321,16 @@ def by_family(trials: Table, recipe: dict[str, Any]) -> Table:
     grouped = trials.data[trials.data["state"] == "finished"].groupby("family")["score"]
     scores = (grouped.max() if metric.greater_is_better else grouped.min()).to_dict()
     scores |= {f"baseline {name}": value for name, value in recipe["baselines"].items()}
-    data = pd.DataFrame(list(scores.items()), columns=["family", metric.title]).sort_values(metric.title, ascending=not metric.greater_is_better, kind="stable", ignore_index=True)
+    data = pd.DataFrame(list(scores.items()), columns=["family", metric.title]).sort_values(
+        metric.title, ascending=not metric.greater_is_better, kind="stable", ignore_index=True
+    )
     lead = min(metric.gain(recipe["score"], value) for value in recipe["baselines"].values())
     word = "ahead of" if lead > 0 else "behind"
-    return Table("Families and baselines", f"{recipe['family']} is {number(abs(lead))} {word} the better baseline in {metric.title}.", data)
+    return Table(
+        "Families and baselines",
+        f"{recipe['family']} is {number(abs(lead))} {word} the better baseline in {metric.title}.",
+        data,
+    )
 
 
 @contextmanager
@@ -238,13 +344,18 @@ def shown(trials: int, progress: bool) -> Iterator[Any]:
     if progress and console.is_terminal:
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("trials", total=trials)
-            yield lambda count, lead: bar.update(task, completed=count, description=f"trials, best {number(lead.value)}")
+            yield lambda count, lead: bar.update(
+                task, completed=count, description=f"trials, best {number(lead.value)}"
+            )
         return
 
     def line(count: int, lead: Any) -> None:
         nonlocal said
         if progress and time.monotonic() - said >= QUIET:
             said = time.monotonic()
-            console.print(f"{count} of {trials} trials, best {lead.params['family']} {number(lead.value)}", highlight=False)
+            console.print(
+                f"{count} of {trials} trials, best {lead.params['family']} {number(lead.value)}",
+                highlight=False,
+            )
 
     yield line

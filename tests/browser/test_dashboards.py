@@ -30,7 +30,12 @@ pytestmark = window.NEEDED
 def opened(chromium: Any, url: str, name: str = "ann") -> Iterator[tuple[Any, list[str]]]:
     """A page in a window of its own; and what it complained of, or asked of another host."""
     filed = url.startswith("file:")
-    with window.opened(chromium, url, ("file:" if filed else "/".join(url.split("/")[:3]), "data:", "about:"), extra_http_headers={} if filed else {"X-User": name}) as found:
+    with window.opened(
+        chromium,
+        url,
+        ("file:" if filed else "/".join(url.split("/")[:3]), "data:", "about:"),
+        extra_http_headers={} if filed else {"X-User": name},
+    ) as found:
         yield found
 
 
@@ -39,11 +44,16 @@ def serious(page: Any) -> list[str]:
     from axe_core_python.sync_playwright import Axe
 
     found = []
-    page.evaluate("document.querySelectorAll('iframe').forEach(f => f.remove())")  # its origin is none, which axe does not bear
+    page.evaluate(
+        "document.querySelectorAll('iframe').forEach(f => f.remove())"
+    )  # its origin is none, which axe does not bear
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         worst = [v for v in Axe().run(page)["violations"] if v["impact"] in {"serious", "critical"}]
-        found += [f"{scheme}: {v['id']}: {v['help']}: {v['nodes'][0]['html'][:150]} ({len(v['nodes'])} times)" for v in worst]
+        found += [
+            f"{scheme}: {v['id']}: {v['help']}: {v['nodes'][0]['html'][:150]} ({len(v['nodes'])} times)"
+            for v in worst
+        ]
     return found
 
 
@@ -58,7 +68,9 @@ def twin(registered: config.Project) -> str:  # noqa: F811
 def test_the_file_opens_without_error_and_asks_nobody(chromium: Any, twin: str) -> None:
     with opened(chromium, twin) as (page, wrong):
         assert page.title() == "Model review: flights" and not wrong
-        assert "costs $ 0.19 a flight less" in page.inner_text("h1") and not page.query_selector("button[data-act]")
+        assert "costs $ 0.19 a flight less" in page.inner_text("h1") and not page.query_selector(
+            "button[data-act]"
+        )
 
 
 def test_every_tab_fits_every_width_and_has_nothing_serious(chromium: Any, twin: str) -> None:
@@ -69,7 +81,9 @@ def test_every_tab_fits_every_width_and_has_nothing_serious(chromium: Any, twin:
             for width in (400, 1280, 1920):
                 page.set_viewport_size({"width": width, "height": 900})
                 assert not page.evaluate(REACH), f"{tab} at {width} pixels"
-        page.evaluate("document.querySelectorAll('[role=tabpanel]').forEach(p => { p.hidden = false; })")
+        page.evaluate(
+            "document.querySelectorAll('[role=tabpanel]').forEach(p => { p.hidden = false; })"
+        )
         assert not serious(page) and not wrong
 
 
@@ -77,19 +91,40 @@ def test_the_tabs_answer_the_keyboard_and_the_address(chromium: Any, twin: str) 
     with opened(chromium, f"{twin}#history") as (page, _):
         assert page.is_visible("#history") and not page.is_visible("#verdict")
         page.focus("#tab-history")
-        for key, tab in (("ArrowRight", "card"), ("ArrowRight", "verdict"), ("ArrowLeft", "card"), ("Home", "verdict"), ("End", "card")):
+        for key, tab in (
+            ("ArrowRight", "card"),
+            ("ArrowRight", "verdict"),
+            ("ArrowLeft", "card"),
+            ("Home", "verdict"),
+            ("End", "card"),
+        ):
             page.keyboard.press(key)
-            assert page.evaluate("document.activeElement.id") == f"tab-{tab}" and page.is_visible(f"#{tab}") and page.url.endswith(f"#{tab}")
+            assert (
+                page.evaluate("document.activeElement.id") == f"tab-{tab}"
+                and page.is_visible(f"#{tab}")
+                and page.url.endswith(f"#{tab}")
+            )
 
 
-def test_what_if_answers_for_the_chosen_row_without_asking_anybody(chromium: Any, twin: str) -> None:
+def test_what_if_answers_for_the_chosen_row_without_asking_anybody(
+    chromium: Any, twin: str
+) -> None:
     with opened(chromium, f"{twin}#reasons") as (page, wrong):
         page.select_option("select[name=row]", "7002")
-        said = [e.inner_text() for e in page.query_selector_all("[data-in=what-if]") if e.is_visible()]
-        assert len(said) == 1 and "It says 61 % of flight 7002, where wind is 3.1." in said[0] and "81 %" in said[0] and not wrong
+        said = [
+            e.inner_text() for e in page.query_selector_all("[data-in=what-if]") if e.is_visible()
+        ]
+        assert (
+            len(said) == 1
+            and "It says 61 % of flight 7002, where wind is 3.1." in said[0]
+            and "81 %" in said[0]
+            and not wrong
+        )
 
 
-def test_a_version_is_approved_on_its_page_and_then_serves(chromium: Any, registered: config.Project, address: str) -> None:  # noqa: F811
+def test_a_version_is_approved_on_its_page_and_then_serves(
+    chromium: Any, registered: config.Project, address: str
+) -> None:  # noqa: F811
     with opened(chromium, f"{address}/review") as (page, wrong):
         page.wait_for_selector("button[data-act=approve]:not([disabled])")
         assert "signed in: ann" in page.inner_text(".top") and not serious(page)
@@ -97,17 +132,30 @@ def test_a_version_is_approved_on_its_page_and_then_serves(chromium: Any, regist
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.name") == "reason"
         page.click("dialog[open] [type=submit]")
-        assert "Say why" in page.inner_text("dialog[open] [role=alert]") and not serious(page) and len(decisions.opinions(registered)) == 1
+        assert (
+            "Say why" in page.inner_text("dialog[open] [role=alert]")
+            and not serious(page)
+            and len(decisions.opinions(registered)) == 1
+        )
         page.fill("dialog[open] textarea", f"better {story.SCRIPT}")
         page.click("dialog[open] [type=submit]")
         page.wait_for_function("document.querySelector('.answer')?.textContent")
-        assert page.inner_text(".answer") == "Version 2 is approved. Its run goes on now and lets it serve."
+        assert (
+            page.inner_text(".answer")
+            == "Version 2 is approved. Its run goes on now and lets it serve."
+        )
         said = decisions.opinions(registered)[0]
         assert (said.word, said.by, said.why) == ("approved", "ann", f"better {story.SCRIPT}")
-        assert serves(registered) == "2", (registered.reports / story.NEW / "logs" / "resume.log").read_text()
+        assert serves(registered) == "2", (
+            registered.reports / story.NEW / "logs" / "resume.log"
+        ).read_text()
         page.goto(f"{address}/review", wait_until="load", timeout=60_000)
-        assert page.inner_text(".badge") == "● Serves now" and f"by ann: better {story.SCRIPT}" in page.inner_text(".say")
-        assert page.title() != "owned" and page.is_disabled("button[data-act=rollback]") and not wrong
+        assert page.inner_text(
+            ".badge"
+        ) == "● Serves now" and f"by ann: better {story.SCRIPT}" in page.inner_text(".say")
+        assert (
+            page.title() != "owned" and page.is_disabled("button[data-act=rollback]") and not wrong
+        )
 
 
 def serves(project: config.Project) -> str:
@@ -121,22 +169,35 @@ def serves(project: config.Project) -> str:
     return found.version if found else ""
 
 
-def test_a_page_of_ones_own_has_live_widgets_and_asks_no_other_host(chromium: Any, address: str) -> None:  # noqa: F811
+def test_a_page_of_ones_own_has_live_widgets_and_asks_no_other_host(
+    chromium: Any, address: str
+) -> None:  # noqa: F811
     with opened(chromium, f"{address}/own") as (page, wrong):
         page.click("button:has-text('press')", timeout=60_000)
         page.wait_for_selector("text=pressed", timeout=10_000)
-        assert page.title() == "Of one's own" and not [w for w in wrong if not w.startswith("console:")]
+        assert page.title() == "Of one's own" and not [
+            w for w in wrong if not w.startswith("console:")
+        ]
 
 
-def test_only_an_operator_goes_back_and_the_page_then_says_so(chromium: Any, registered: config.Project, address: str) -> None:  # noqa: F811
+def test_only_an_operator_goes_back_and_the_page_then_says_so(
+    chromium: Any, registered: config.Project, address: str
+) -> None:  # noqa: F811
     with opened(chromium, f"{address}/review", "carl") as (page, wrong):
         page.click("button[data-act=rollback]:not([disabled])")
         page.fill("dialog[open] textarea", "too many alarms")
         page.click("dialog[open] [type=submit]")
         page.wait_for_function("document.querySelector('.answer')?.textContent")
-        assert page.inner_text(".answer") == "Version 1 serves again; version 2 does not." and not wrong
+        assert (
+            page.inner_text(".answer") == "Version 1 serves again; version 2 does not."
+            and not wrong
+        )
     found = decisions.current(registered)
-    assert found is not None and (found.version, found.by, found.why) == ("1", "carl", "rollback: too many alarms")
+    assert found is not None and (found.version, found.by, found.why) == (
+        "1",
+        "carl",
+        "rollback: too many alarms",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,51 +210,83 @@ def watched(registered: config.Project) -> config.Project:  # noqa: F811
     return registered
 
 
-def test_the_monitoring_file_fits_every_width_and_has_nothing_serious(chromium: Any, watched: config.Project) -> None:
+def test_the_monitoring_file_fits_every_width_and_has_nothing_serious(
+    chromium: Any, watched: config.Project
+) -> None:
     file = watched.reports / "monitoring.html"
     store.write_text(file, dashboards.twin("monitoring", watched, file))
     with opened(chromium, file.as_uri()) as (page, wrong):
-        assert "As good as promised" in page.inner_text("h1") and not page.query_selector("button[data-act]")
-        page.evaluate("document.querySelectorAll('[role=tabpanel]').forEach(p => { p.hidden = false; })")
+        assert "As good as promised" in page.inner_text("h1") and not page.query_selector(
+            "button[data-act]"
+        )
+        page.evaluate(
+            "document.querySelectorAll('[role=tabpanel]').forEach(p => { p.hidden = false; })"
+        )
         for width in (400, 1280, 1920):
             page.set_viewport_size({"width": width, "height": 900})
             assert not page.evaluate(REACH), f"{width} pixels"
         assert not serious(page) and not wrong
 
 
-def test_a_cell_shows_its_two_distributions_by_mouse_and_by_keyboard(chromium: Any, watched: config.Project) -> None:
+def test_a_cell_shows_its_two_distributions_by_mouse_and_by_keyboard(
+    chromium: Any, watched: config.Project
+) -> None:
     with opened(chromium, (watched.reports / "monitoring.html").as_uri()) as (page, wrong):
         begin = time.monotonic()
         page.click("[aria-label^='wind, 1 – 7 Jul']")
-        assert "wind, 1 – 7 Jul: effect 0.400" in page.inner_text(".sketch") and "50 % → 20 %" in page.inner_text(".sketch") and time.monotonic() - begin < 1
+        assert (
+            "wind, 1 – 7 Jul: effect 0.400" in page.inner_text(".sketch")
+            and "50 % → 20 %" in page.inner_text(".sketch")
+            and time.monotonic() - begin < 1
+        )
         for key in ("ArrowRight", "ArrowDown", "Enter"):
             page.keyboard.press(key)
-        assert page.inner_text(".sketch").startswith("score, 8 – 14 Jul") and page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+        assert (
+            page.inner_text(".sketch").startswith("score, 8 – 14 Jul")
+            and page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+        )
         assert not serious(page)
         page.click(".sketch button")
         assert not page.is_visible(".sketch") and not wrong
 
 
-def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(chromium: Any, watched: config.Project, address: str) -> None:  # noqa: F811
+def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(
+    chromium: Any, watched: config.Project, address: str
+) -> None:  # noqa: F811
     with opened(chromium, f"{address}/monitoring", "ann") as (page, _):
         page.wait_for_function("document.querySelector('[data-who]').textContent.includes('ann')")
-        assert page.is_disabled("button[data-act=acknowledge]") and "'ann' may not decide this" in page.get_attribute("button[data-act=acknowledge]", "title")
+        assert page.is_disabled(
+            "button[data-act=acknowledge]"
+        ) and "'ann' may not decide this" in page.get_attribute(
+            "button[data-act=acknowledge]", "title"
+        )
     with opened(chromium, f"{address}/monitoring", "carl") as (page, wrong):
         page.click("button[data-act=acknowledge]:not([disabled])")
         page.fill("dialog[open] textarea", "the strike")
         page.click("dialog[open] [type=submit]")
         page.wait_for_function("document.querySelector('.answer')?.textContent")
         assert "others now see that you know" in page.inner_text(".answer")
-        page.wait_for_selector("text=carl: the strike", timeout=60_000)  # the page loads itself again
+        page.wait_for_selector(
+            "text=carl: the strike", timeout=60_000
+        )  # the page loads itself again
         assert not page.query_selector("button[data-act=acknowledge]") and not wrong
-    assert [(i.seen_by, i.seen_why) for i in rows(watched, sa.select(Incident))] == [("carl", "the strike")]
+    assert [(i.seen_by, i.seen_why) for i in rows(watched, sa.select(Incident))] == [
+        ("carl", "the strike")
+    ]
 
 
-def test_the_page_says_that_somebody_moved_the_alias(chromium: Any, watched: config.Project, address: str) -> None:  # noqa: F811
+def test_the_page_says_that_somebody_moved_the_alias(
+    chromium: Any, watched: config.Project, address: str
+) -> None:  # noqa: F811
     present = decisions.current(watched)
     other = "2" if present is not None and present.version == "1" else "1"
     with tracking.connected(watched) as client:
         client.set_registered_model_alias("flights", "champion", other)
     with opened(chromium, f"{address}/monitoring") as (page, wrong):
         page.wait_for_selector("[data-note]:not([hidden])")
-        assert page.inner_text("[data-note]").startswith(f"◆ MLflow's champion points to version {other}") and not wrong
+        assert (
+            page.inner_text("[data-note]").startswith(
+                f"◆ MLflow's champion points to version {other}"
+            )
+            and not wrong
+        )

@@ -16,7 +16,11 @@ import pytest
 from mlops_kit import config
 from tests.browser import window
 
-OURS = ["index.html", *(f"notebooks/{Path(s['notebook']).stem}.html" for s in config.STAGES.values()), "artifacts/card.html"]
+OURS = [
+    "index.html",
+    *(f"notebooks/{Path(s['notebook']).stem}.html" for s in config.STAGES.values()),
+    "artifacts/card.html",
+]
 PAGES = [*OURS, "artifacts/profile.html"]
 LOCAL = ("file:", "data:", "blob:", "about:")
 
@@ -31,7 +35,9 @@ def opened(chromium: Any, file: Path) -> Iterator[tuple[Any, list[str]]]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_from_disk_without_error_and_asks_nobody(chromium: Any, run: Path, name: str) -> None:
+def test_a_page_opens_from_disk_without_error_and_asks_nobody(
+    chromium: Any, run: Path, name: str
+) -> None:
     with opened(chromium, run / name) as (page, wrong):
         assert not wrong
         assert page.title() and page.evaluate("document.documentElement.lang") == "en"
@@ -40,7 +46,9 @@ def test_a_page_opens_from_disk_without_error_and_asks_nobody(chromium: Any, run
 @pytest.mark.parametrize("name", OURS)
 def test_every_picture_of_a_page_is_drawn(chromium: Any, run: Path, name: str) -> None:
     with opened(chromium, run / name) as (page, _):
-        assert not page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 100))")
+        assert not page.evaluate(
+            "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 100))"
+        )
 
 
 REACH = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
@@ -62,12 +70,21 @@ def test_axe_finds_nothing_serious_by_day_or_by_night(chromium: Any, run: Path, 
     with opened(chromium, run / name) as (page, _):
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            found = [v for v in Axe().run(page)["violations"] if v["impact"] in {"serious", "critical"}]
-            assert not [f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:150]} ({len(v['nodes'])} times)" for v in found], scheme
+            found = [
+                v for v in Axe().run(page)["violations"] if v["impact"] in {"serious", "critical"}
+            ]
+            assert not [
+                f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:150]} ({len(v['nodes'])} times)"
+                for v in found
+            ], scheme
 
 
 def test_every_link_of_the_index_leads_to_a_file_of_the_run(chromium: Any, run: Path) -> None:
     with opened(chromium, run / "index.html") as (page, _):
-        links = page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href')).filter(h => !h.startsWith('#'))")
-    assert {f"notebooks/{Path(s['notebook']).stem}.html" for s in config.STAGES.values()} <= set(links)
+        links = page.evaluate(
+            "[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href')).filter(h => !h.startsWith('#'))"
+        )
+    assert {f"notebooks/{Path(s['notebook']).stem}.html" for s in config.STAGES.values()} <= set(
+        links
+    )
     assert not [link for link in links if not (run / link.split("#")[0]).exists()]

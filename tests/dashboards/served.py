@@ -43,16 +43,43 @@ ipywidgets.VBox([press, said])"""
 def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
     """The same with a registry that knows the two as versions 1 and 2; its deploy stage only promotes."""
     project = story.make(tmp_path_factory.mktemp("dash") / "home", ("1", "2"), MORE)
-    book = v4.new_notebook(cells=[v4.new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]}), v4.new_code_cell(DEPLOYS)])
-    own = v4.new_notebook(cells=[v4.new_markdown_cell("# Of one's own"), v4.new_code_cell(LIVE)], metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}})
-    shutil.copytree(HERE.parents[1] / "notebooks" / "dashboards", project.root / "notebooks" / "dashboards")
+    book = v4.new_notebook(
+        cells=[
+            v4.new_code_cell("seed: int = 0  # Seed.", metadata={"tags": ["parameters"]}),
+            v4.new_code_cell(DEPLOYS),
+        ]
+    )
+    own = v4.new_notebook(
+        cells=[v4.new_markdown_cell("# Of one's own"), v4.new_code_cell(LIVE)],
+        metadata={
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
+        },
+    )
+    shutil.copytree(
+        HERE.parents[1] / "notebooks" / "dashboards", project.root / "notebooks" / "dashboards"
+    )
     nbformat.write(own, project.root / "notebooks" / "dashboards" / "own.ipynb")
     (project.root / "t.csv").write_text("scheduled,late\n2013-06-01T06:00,1\n")
     nbformat.write(book, project.root / "notebooks" / "05_deploy.ipynb")
-    facts = {"features": "[]", "threshold": "0.5", "sample": "0", "as_of": "None", "judged": "{}", "author": "bob", "review": "passed", "sha256": "s", "uri": "file:///nowhere"}
+    facts = {
+        "features": "[]",
+        "threshold": "0.5",
+        "sample": "0",
+        "as_of": "None",
+        "judged": "{}",
+        "author": "bob",
+        "review": "passed",
+        "sha256": "s",
+        "uri": "file:///nowhere",
+    }
     with tracking.connected(project) as client:
         for number in ("1", "2"):
-            tracking.new_version(client, project, facts, {**facts, "model_hash": f"m{number}", "evidence_hash": f"e{number}"})
+            tracking.new_version(
+                client,
+                project,
+                facts,
+                {**facts, "model_hash": f"m{number}", "evidence_hash": f"e{number}"},
+            )
     story.serve(project, "1")
     return project
 
@@ -60,12 +87,28 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
 @pytest.fixture(scope="session")
 def address(registered: config.Project) -> Iterator[str]:
     """Where the dashboards of the registered project answer: a server process of its own, as the command line starts it."""
-    environment = {**{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}, "PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "mlops_kit.cli", "dashboard", "--no-browser", "--project", str(registered.root)]
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))},
+        "PYTHONPATH": str(HERE),
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "mlops_kit.cli",
+        "dashboard",
+        "--no-browser",
+        "--project",
+        str(registered.root),
+    ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = iter(process.stdout.readline, "")
-        yield next(line.strip().removesuffix("/review") for line in said if line.strip().endswith("/review"))
+        yield next(
+            line.strip().removesuffix("/review")
+            for line in said
+            if line.strip().endswith("/review")
+        )
         process.terminate()
 
 

@@ -26,8 +26,28 @@ AGAINST = [
     ("cost", "Cost a flight", 0.19, 0.13, 0.25, 0.04, "better", "$ 0.19 less", 28293),
     ("roc_auc", "ROC-AUC", 0.015, 0.011, 0.020, 0.005, "better", "+ 0.015", 28293),
     ("log_loss", "Log loss", 0.013, 0.009, 0.017, 0.004, "better", "0.013 less", 28293),
-    ("calibration_error", "Calibration error", 0.001, -0.003, 0.005, 0.005, "no worse", "0.001 less", 28293),
-    ("worst_slice", f"Worst slice: carrier {SCRIPT}", -0.006, -0.025, 0.013, 0.005, "cannot tell", "− 0.006", 812),
+    (
+        "calibration_error",
+        "Calibration error",
+        0.001,
+        -0.003,
+        0.005,
+        0.005,
+        "no worse",
+        "0.001 less",
+        28293,
+    ),
+    (
+        "worst_slice",
+        f"Worst slice: carrier {SCRIPT}",
+        -0.006,
+        -0.025,
+        0.013,
+        0.005,
+        "cannot tell",
+        "− 0.006",
+        812,
+    ),
 ]
 LEFT = {"status": "not run", "reason": "not chosen", "notebook": "none", "question": ""}
 RECORDS = {"version", "comparison", "against", "numbers", "calibration", "changes"}
@@ -39,17 +59,57 @@ def calibration(name: str, bend: float) -> pd.DataFrame:
     """A curve that lies ``bend`` off the diagonal."""
     seen = [s + bend * (0.5 - s) for s in SAID]
     share = [0.16, 0.15, 0.14, 0.12, 0.11, 0.10, 0.08, 0.06, 0.05, 0.03]
-    return pd.DataFrame({"model": name, "said": SAID, "seen": seen, "low": [s - 0.03 for s in seen], "high": [s + 0.03 for s in seen], "share": share})
+    return pd.DataFrame(
+        {
+            "model": name,
+            "said": SAID,
+            "seen": seen,
+            "low": [s - 0.03 for s in seen],
+            "high": [s + 0.03 for s in seen],
+            "share": share,
+        }
+    )
 
 
 def verdicts() -> Verdicts:
     """Twelve checks; one cannot tell, one does not apply."""
-    good = [Verdict(f"c{i}", title, "passed", "warns", f"{title}.", found, limit) for i, (title, found, limit) in enumerate([
-        ("Enough rows to judge on", "28,293 rows", "≥ 200"), ("Both classes are there", "8,047 of class 1, 19,165 of class 0", "≥ 10 of each"), ("Better than a simple model", "gain 0.010 [0.003, 0.018] over a linear model", "> 0"),
-        ("No column knows the future", "24 columns; none known after departure", "none"), ("Probabilities mean what they say", "0.025 [0.016, 0.041]", "≤ 0.050"), ("The refitted model agrees", "rank correlation 0.97", "≥ 0.90"),
-    ])]  # fmt: skip
-    unsure = Verdict("slices", "No slice far below the rest", "cannot tell", "warns", "One slice may be weak.", "Airports with under 50 departures a month: ROC-AUC 0.69 [0.64, 0.73], 812 rows", "≥ 0.70", "about 2,600 rows would decide")
-    none = Verdict("fair", "Fairness between groups", "not applicable", "warns", "no protected column is named", "no protected column is named", "", "name one in mlops.yaml")
+    good = [
+        Verdict(f"c{i}", title, "passed", "warns", f"{title}.", found, limit)
+        for i, (title, found, limit) in enumerate(
+            [
+                ("Enough rows to judge on", "28,293 rows", "≥ 200"),
+                ("Both classes are there", "8,047 of class 1, 19,165 of class 0", "≥ 10 of each"),
+                (
+                    "Better than a simple model",
+                    "gain 0.010 [0.003, 0.018] over a linear model",
+                    "> 0",
+                ),
+                ("No column knows the future", "24 columns; none known after departure", "none"),
+                ("Probabilities mean what they say", "0.025 [0.016, 0.041]", "≤ 0.050"),
+                ("The refitted model agrees", "rank correlation 0.97", "≥ 0.90"),
+            ]
+        )
+    ]
+    unsure = Verdict(
+        "slices",
+        "No slice far below the rest",
+        "cannot tell",
+        "warns",
+        "One slice may be weak.",
+        "Airports with under 50 departures a month: ROC-AUC 0.69 [0.64, 0.73], 812 rows",
+        "≥ 0.70",
+        "about 2,600 rows would decide",
+    )
+    none = Verdict(
+        "fair",
+        "Fairness between groups",
+        "not applicable",
+        "warns",
+        "no protected column is named",
+        "no protected column is named",
+        "",
+        "name one in mlops.yaml",
+    )
     return Verdicts.of([*good, unsure, none])
 
 
@@ -57,45 +117,241 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
     """What each stage of a version's run stored, by stage and name."""
     beside = [f"version {against}: {v}" if against else "" for v in ("$ 4.31", "47 %", "0.771")]
     numbers = [
-        Number("Cost a flight", "$ 4.12" if against else "$ 4.31", ("$ 4.05 to $ 4.19, 95 % interval", beside[0] or "without a model: $ 7.04")), Number("Late among flagged", "52 %", ("51 % to 53 %, 95 % interval", beside[1], "flagged from a score of 0.27")),
-        Number("ROC-AUC", "0.786" if against else "0.771", ("0.781 to 0.791, 95 % interval", beside[2])), Number("One answer takes", "1.4 ms", ("p99 3.1 ms", "limit 20 ms")),
-    ]  # fmt: skip
-    metrics = pd.DataFrame([("roc_auc", 0.786 if against else 0.771, 0.781, 0.791, 0.774, 0.5), ("log_loss", 0.49, 0.457, 0.522, 0.503, 0.616)], columns=["metric", "value", "low", "high", "baseline_linear", "baseline_constant"])
-    other = Table(f"Better than version {against}?", "On the same 28,293 rows of 2013-06-01 to 2013-06-30, 95 % intervals.", pd.DataFrame(AGAINST, columns=COLUMNS)) if against else Table("Better than the champion?", "There is no champion yet.", pd.DataFrame(columns=COLUMNS))
-    curves = [calibration("this model", 0.03), *([calibration(f"version {against}", 0.2)] if against else [])]
-    names = ["slice", "column", "group", "rows", "mean_target", "value", "low", "high", "gap", "lift", "word"]
-    slices = pd.DataFrame([("origin = JFK", "origin", "JFK", 9204, 0.28, 0.79, 0.77, 0.81, 0.004, 0.95, "fine"), (f"carrier = {SCRIPT}", "carrier", SCRIPT, 812, 0.31, 0.69, 0.64, 0.73, -0.096, 1.05, "cannot tell")], columns=names)
-    costs = pd.DataFrame([("the model's threshold", 0.27, 0.37, 0.52, 0.66, 4100, 2300, 4.12), ("flag every row", 0.0, 1.0, 0.3, 1.0, 19165, 0, 7.04)], columns=["rule", "threshold", "flagged", "precision", "recall", "false_alarms", "misses", "cost"])
-    what_if = pd.DataFrame([(row, score, "wind", is_, if_, then) for row, score in (("7001", 0.12), ("7002", 0.61)) for is_, if_, then in (("3.1", "0", score), ("3.1", "20", score + 0.2))], columns=["row", "score", "column", "is", "if", "then"])
-    changes = pd.DataFrame([("rows", "+ 28,243 (June), 158,411 in all"), ("columns", "+ 4: how late flights left in the last hours"), ("model", "LightGBM, was histogram boosting"), ("limits", "unchanged since the last approval"), ("code", f"3 cells in 02_prepare {SCRIPT}")], columns=["what", "said"])
+        Number(
+            "Cost a flight",
+            "$ 4.12" if against else "$ 4.31",
+            ("$ 4.05 to $ 4.19, 95 % interval", beside[0] or "without a model: $ 7.04"),
+        ),
+        Number(
+            "Late among flagged",
+            "52 %",
+            ("51 % to 53 %, 95 % interval", beside[1], "flagged from a score of 0.27"),
+        ),
+        Number(
+            "ROC-AUC", "0.786" if against else "0.771", ("0.781 to 0.791, 95 % interval", beside[2])
+        ),
+        Number("One answer takes", "1.4 ms", ("p99 3.1 ms", "limit 20 ms")),
+    ]
+    metrics = pd.DataFrame(
+        [
+            ("roc_auc", 0.786 if against else 0.771, 0.781, 0.791, 0.774, 0.5),
+            ("log_loss", 0.49, 0.457, 0.522, 0.503, 0.616),
+        ],
+        columns=["metric", "value", "low", "high", "baseline_linear", "baseline_constant"],
+    )
+    other = (
+        Table(
+            f"Better than version {against}?",
+            "On the same 28,293 rows of 2013-06-01 to 2013-06-30, 95 % intervals.",
+            pd.DataFrame(AGAINST, columns=COLUMNS),
+        )
+        if against
+        else Table(
+            "Better than the champion?", "There is no champion yet.", pd.DataFrame(columns=COLUMNS)
+        )
+    )
+    curves = [
+        calibration("this model", 0.03),
+        *([calibration(f"version {against}", 0.2)] if against else []),
+    ]
+    names = [
+        "slice",
+        "column",
+        "group",
+        "rows",
+        "mean_target",
+        "value",
+        "low",
+        "high",
+        "gap",
+        "lift",
+        "word",
+    ]
+    slices = pd.DataFrame(
+        [
+            ("origin = JFK", "origin", "JFK", 9204, 0.28, 0.79, 0.77, 0.81, 0.004, 0.95, "fine"),
+            (
+                f"carrier = {SCRIPT}",
+                "carrier",
+                SCRIPT,
+                812,
+                0.31,
+                0.69,
+                0.64,
+                0.73,
+                -0.096,
+                1.05,
+                "cannot tell",
+            ),
+        ],
+        columns=names,
+    )
+    costs = pd.DataFrame(
+        [
+            ("the model's threshold", 0.27, 0.37, 0.52, 0.66, 4100, 2300, 4.12),
+            ("flag every row", 0.0, 1.0, 0.3, 1.0, 19165, 0, 7.04),
+        ],
+        columns=[
+            "rule",
+            "threshold",
+            "flagged",
+            "precision",
+            "recall",
+            "false_alarms",
+            "misses",
+            "cost",
+        ],
+    )
+    what_if = pd.DataFrame(
+        [
+            (row, score, "wind", is_, if_, then)
+            for row, score in (("7001", 0.12), ("7002", 0.61))
+            for is_, if_, then in (("3.1", "0", score), ("3.1", "20", score + 0.2))
+        ],
+        columns=["row", "score", "column", "is", "if", "then"],
+    )
+    changes = pd.DataFrame(
+        [
+            ("rows", "+ 28,243 (June), 158,411 in all"),
+            ("columns", "+ 4: how late flights left in the last hours"),
+            ("model", "LightGBM, was histogram boosting"),
+            ("limits", "unchanged since the last approval"),
+            ("code", f"3 cells in 02_prepare {SCRIPT}"),
+        ],
+        columns=["what", "said"],
+    )
     return {
-        "prepare": {"split": Table("How the rows are split", "131,661 rows to train on.", pd.DataFrame([("train", 131661, 0.24, "2013-01-01 05:15", "2013-05-30 05:00"), ("test", 27212, 0.30, "2013-05-31 05:00", "2013-06-29 23:59")], columns=["part", "rows", "mean target", "first", "last"]))},
-        "review": {
-            "metrics": Table("How good is it?", "ROC-AUC 0.786 [0.781, 0.791] on the newest 28,293 rows; a linear model has 0.774.", metrics), "calibration": Table("Does it mean what it says?", "This model keeps what it says.", pd.concat(curves)),
-            "costs": Table("What does a decision cost?", "A flight costs $ 4.12, without a model $ 7.04.", costs), "slices": Table("Where is it weaker?", "One slice may be weak.", slices), "against": other,
-            "importance": Table("What does it go by?", "The model owes most to wind.", pd.DataFrame([("wind", 0.05, 0.04, 0.06), (SCRIPT, 0.02, 0.01, 0.03)], columns=["feature", "fall", "low", "high"])),
-            "what_if": Table("What if?", "2 rows, 1 column.", what_if), "changes": Table("What changed?", "Five things.", changes), "verdicts": verdicts(), "comparison": Verdicts(()),
-            "numbers": Numbers("What the decision hangs on", "A flight costs $ 4.12 with this model, $ 2.92 less than without one.", tuple(numbers)), "card": "<!doctype html><html lang=en><title>Model card</title><h1>Model card</h1></html>",
-            "version": {"version": number, "model_hash": hashes[0] or f"m{number}", "evidence_hash": hashes[1] or f"e{number}", "passed": True, "outcome": f"Version {number} is registered as challenger."},
+        "prepare": {
+            "split": Table(
+                "How the rows are split",
+                "131,661 rows to train on.",
+                pd.DataFrame(
+                    [
+                        ("train", 131661, 0.24, "2013-01-01 05:15", "2013-05-30 05:00"),
+                        ("test", 27212, 0.30, "2013-05-31 05:00", "2013-06-29 23:59"),
+                    ],
+                    columns=["part", "rows", "mean target", "first", "last"],
+                ),
+            )
         },
-    }  # fmt: skip
+        "review": {
+            "metrics": Table(
+                "How good is it?",
+                "ROC-AUC 0.786 [0.781, 0.791] on the newest 28,293 rows; a linear model has 0.774.",
+                metrics,
+            ),
+            "calibration": Table(
+                "Does it mean what it says?", "This model keeps what it says.", pd.concat(curves)
+            ),
+            "costs": Table(
+                "What does a decision cost?",
+                "A flight costs $ 4.12, without a model $ 7.04.",
+                costs,
+            ),
+            "slices": Table("Where is it weaker?", "One slice may be weak.", slices),
+            "against": other,
+            "importance": Table(
+                "What does it go by?",
+                "The model owes most to wind.",
+                pd.DataFrame(
+                    [("wind", 0.05, 0.04, 0.06), (SCRIPT, 0.02, 0.01, 0.03)],
+                    columns=["feature", "fall", "low", "high"],
+                ),
+            ),
+            "what_if": Table("What if?", "2 rows, 1 column.", what_if),
+            "changes": Table("What changed?", "Five things.", changes),
+            "verdicts": verdicts(),
+            "comparison": Verdicts(()),
+            "numbers": Numbers(
+                "What the decision hangs on",
+                "A flight costs $ 4.12 with this model, $ 2.92 less than without one.",
+                tuple(numbers),
+            ),
+            "card": "<!doctype html><html lang=en><title>Model card</title><h1>Model card</h1></html>",
+            "version": {
+                "version": number,
+                "model_hash": hashes[0] or f"m{number}",
+                "evidence_hash": hashes[1] or f"e{number}",
+                "passed": True,
+                "outcome": f"Version {number} is registered as challenger.",
+            },
+        },
+    }
 
 
-def write(project: config.Project, run: str, number: str, against: str = "", status: str = "succeeded", drop: tuple[str, ...] = (), hashes: tuple[str, str] = ("", "")) -> Path:
+def write(
+    project: config.Project,
+    run: str,
+    number: str,
+    against: str = "",
+    status: str = "succeeded",
+    drop: tuple[str, ...] = (),
+    hashes: tuple[str, str] = ("", ""),
+) -> Path:
     """File a version's run as the engine and its stages would have."""
     folder = project.reports / run
     stages: dict[str, Any] = {}
     for stage, values in results(number, against, hashes).items():
-        made = {n: store.write_artifact(folder, stage, n, v, record=n in RECORDS).model_dump() for n, v in values.items() if n not in drop}
-        store.write_json(folder / "stages" / f"{stage}.json", {"stage": stage, "artifacts": made, "logged": {}, "shown": [], "verdicts": [], "sentence": f"The {stage} ended well.", "done": True})
-        stages[stage] = {"status": "succeeded", "params": {}, "question": "Is it well?", "started": "2013-07-01T10:12:00+00:00", "sentence": f"The {stage} ended well.", "notebook": f"0_{stage}", "artifacts": made}
+        made = {
+            n: store.write_artifact(folder, stage, n, v, record=n in RECORDS).model_dump()
+            for n, v in values.items()
+            if n not in drop
+        }
+        store.write_json(
+            folder / "stages" / f"{stage}.json",
+            {
+                "stage": stage,
+                "artifacts": made,
+                "logged": {},
+                "shown": [],
+                "verdicts": [],
+                "sentence": f"The {stage} ended well.",
+                "done": True,
+            },
+        )
+        stages[stage] = {
+            "status": "succeeded",
+            "params": {},
+            "question": "Is it well?",
+            "started": "2013-07-01T10:12:00+00:00",
+            "sentence": f"The {stage} ended well.",
+            "notebook": f"0_{stage}",
+            "artifacts": made,
+        }
     waits = status.startswith("waiting")
-    store.write_json(folder / "manifest.json", {
-        "run": run, "project": "flights", "status": status, "started": "2013-07-01T10:00:00+00:00", "ended": "2013-07-01T10:12:00+00:00", "pid": 1, "note": "", "as_of": None, "until": None, "sample": 0, "seed": 0,
-        "approval": "manual", "git": {"commit": "cae6ec227284296ea0586cd696166dddf06865a4", "dirty": True}, "packages": {"pandas": "2.3.3"}, "mlflow": {},
-        "stages": {**dict.fromkeys(config.STAGES, LEFT), **stages, "deploy": {"status": "waiting (approval)" if waits else "succeeded", "notebook": "05_deploy", "question": "May it serve?", "params": {}}},
-    })  # fmt: skip
-    store.write_json(folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
+    store.write_json(
+        folder / "manifest.json",
+        {
+            "run": run,
+            "project": "flights",
+            "status": status,
+            "started": "2013-07-01T10:00:00+00:00",
+            "ended": "2013-07-01T10:12:00+00:00",
+            "pid": 1,
+            "note": "",
+            "as_of": None,
+            "until": None,
+            "sample": 0,
+            "seed": 0,
+            "approval": "manual",
+            "git": {"commit": "cae6ec227284296ea0586cd696166dddf06865a4", "dirty": True},
+            "packages": {"pandas": "2.3.3"},
+            "mlflow": {},
+            "stages": {
+                **dict.fromkeys(config.STAGES, LEFT),
+                **stages,
+                "deploy": {
+                    "status": "waiting (approval)" if waits else "succeeded",
+                    "notebook": "05_deploy",
+                    "question": "May it serve?",
+                    "params": {},
+                },
+            },
+        },
+    )
+    store.write_json(
+        folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
+    )
     return folder
 
 
@@ -112,6 +368,13 @@ def make(home: Path, numbers: tuple[str, str] = ("7", "8"), more: str = "") -> c
 
 def serve(project: config.Project, number: str, by: str = "ann", why: str = "fit") -> None:
     """Let a version serve, as if it had been approved."""
-    facts = {"version": number, "model_hash": f"m{number}", "evidence_hash": f"e{number}", "review": "passed", "sample": "0", "author": "bob"}
+    facts = {
+        "version": number,
+        "model_hash": f"m{number}",
+        "evidence_hash": f"e{number}",
+        "review": "passed",
+        "sample": "0",
+        "author": "bob",
+    }
     decisions.say(project, facts, "approved", by, why)
     decisions.promote(project, facts, decisions.current(project), by, why)

@@ -38,7 +38,13 @@ def visit(address: str, name: str) -> httpx.Client:
 def said(project: config.Project, **values: str) -> dict[str, str]:
     """What the page of version 2 sends when somebody decides now."""
     known = [o.id for o in decisions.opinions(project) if o.version == "2"]
-    return {**SEEN, "act": "reject", "reason": "too slow", "seen": str(max(known, default=0)), **values}
+    return {
+        **SEEN,
+        "act": "reject",
+        "reason": "too slow",
+        "seen": str(max(known, default=0)),
+        **values,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +59,27 @@ def refused(answer: httpx.Response, status: int, words: str) -> None:
 
 def test_the_page_tells_who_is_here_and_what_they_may_not(ann: httpx.Client) -> None:
     me = ann.get("/mlops/me").json()
-    assert me["name"] == "ann" and set(me["acts"]) == set(me["refused"]) >= {"approve", "ask", "reject", "rollback"}
-    assert me["refused"]["approve"] == "" and "'ann' may not decide this" in me["refused"]["rollback"]
+    assert me["name"] == "ann" and set(me["acts"]) == set(me["refused"]) >= {
+        "approve",
+        "ask",
+        "reject",
+        "rollback",
+    }
+    assert (
+        me["refused"]["approve"] == "" and "'ann' may not decide this" in me["refused"]["rollback"]
+    )
 
 
 def test_a_page_is_html_with_its_numbers_before_any_script(ann: httpx.Client) -> None:
     page = ann.get("/review").text
-    assert "Version 2 costs $ 0.19 a flight less than version 1, and nothing blocks it." in plain(page)
-    assert page.index("$ 4.12") < page.index("<script>(()") and "http://" not in page and "https://" not in page
+    assert "Version 2 costs $ 0.19 a flight less than version 1, and nothing blocks it." in plain(
+        page
+    )
+    assert (
+        page.index("$ 4.12") < page.index("<script>(()")
+        and "http://" not in page
+        and "https://" not in page
+    )
 
 
 def test_any_two_versions_are_shown_as_the_address_asks(ann: httpx.Client) -> None:
@@ -81,20 +100,30 @@ def test_viewers_at_once_are_told_the_same_page(ann: httpx.Client, address: str)
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(pages) == 5 and all(page.endswith("</html>") and "$ 0.19 a flight less" in plain(page) for page in pages)
+    assert len(pages) == 5 and all(
+        page.endswith("</html>") and "$ 0.19 a flight less" in plain(page) for page in pages
+    )
 
 
-def test_without_the_cookies_twin_a_decision_is_refused(address: str, registered: config.Project, ann: httpx.Client) -> None:
+def test_without_the_cookies_twin_a_decision_is_refused(
+    address: str, registered: config.Project, ann: httpx.Client
+) -> None:
     bare = {"X-XSRFToken": "forged"}
     assert ann.post("/mlops/decide", json=said(registered), headers=bare).status_code == 403
     elsewhere = {"Origin": "http://elsewhere.example", "X-XSRFToken": ann.cookies["_xsrf"]}
-    assert ann.post("/mlops/decide", json=said(registered), headers=elsewhere).status_code in {403, 404}
+    assert ann.post("/mlops/decide", json=said(registered), headers=elsewhere).status_code in {
+        403,
+        404,
+    }
     assert httpx.post(f"{address}/mlops/decide", json=said(registered)).status_code == 403
     assert decisions.opinions(registered)[0].version == "1"
 
 
 def test_nobody_known_sees_no_page_at_all(address: str) -> None:
-    assert httpx.get(f"{address}/review").status_code in {302, 403} and httpx.get(f"{address}/mlops/me").status_code == 403
+    assert (
+        httpx.get(f"{address}/review").status_code in {302, 403}
+        and httpx.get(f"{address}/mlops/me").status_code == 403
+    )
 
 
 def test_another_hosts_name_for_this_computer_is_refused(ann: httpx.Client) -> None:
@@ -110,38 +139,68 @@ def test_another_hosts_name_for_this_computer_is_refused(ann: httpx.Client) -> N
         ({"model_hash": "m1"}, 409, "the model of version 2 is not the one that this page shows"),
         ({"evidence_hash": "e1"}, 409, "the evidence of version 2 is not the one"),
         ({"version": "9"}, 409, "no version '9'"),
-        ({"version": "1", "model_hash": "m1", "evidence_hash": "e1"}, 409, "version 1 serves already"),
+        (
+            {"version": "1", "model_hash": "m1", "evidence_hash": "e1"},
+            409,
+            "version 1 serves already",
+        ),
         ({"act": "approve", "run": "../../etc"}, 409, "does not wait for an approval: it is gone"),
-        ({"act": "approve", "run": "20130601-040000-aaaa"}, 409, "does not wait for an approval: it is succeeded"),
+        (
+            {"act": "approve", "run": "20130601-040000-aaaa"},
+            409,
+            "does not wait for an approval: it is succeeded",
+        ),
         ({"act": "rollback"}, 409, "version 1 serves by now, not 2"),
         ({"act": "rollback", "version": "1"}, 400, "no earlier version to go back to"),
         ({"seen": "7000"}, 409, "has decided"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_decided_is_refused_in_words(registered: config.Project, ann: httpx.Client, values: dict[str, str], status: int, words: str) -> None:
+)
+def test_what_cannot_be_decided_is_refused_in_words(
+    registered: config.Project, ann: httpx.Client, values: dict[str, str], status: int, words: str
+) -> None:
     if values.get("seen"):
-        decisions.say(registered, {**SEEN, "review": "passed", "sample": "0", "author": "bob"}, "changes", "carl", "name the owner")
+        decisions.say(
+            registered,
+            {**SEEN, "review": "passed", "sample": "0", "author": "bob"},
+            "changes",
+            "carl",
+            "name the owner",
+        )
     before = len(decisions.opinions(registered))
     refused(ann.post("/mlops/decide", json=said(registered, **values)), status, words)
     assert len(decisions.opinions(registered)) == before
 
 
-@pytest.mark.parametrize("body", [[], "approve", 7, {"act": "approve", "reason": ["a"]}, {"act": {"a": 1}}])
+@pytest.mark.parametrize(
+    "body", [[], "approve", 7, {"act": "approve", "reason": ["a"]}, {"act": {"a": 1}}]
+)
 def test_what_is_no_decision_is_refused_in_words(ann: httpx.Client, body: Any) -> None:
     refused(ann.post("/mlops/decide", json=body), 400, "no decision")
     assert ann.post("/mlops/decide", content=b"{").status_code == 400
 
 
-@pytest.mark.parametrize(("name", "words"), [("eve", "'eve' may not decide this"), ("bob", "'bob' made this version and may not approve it")])
-def test_a_wrong_role_and_the_author_are_refused(address: str, registered: config.Project, name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("eve", "'eve' may not decide this"),
+        ("bob", "'bob' made this version and may not approve it"),
+    ],
+)
+def test_a_wrong_role_and_the_author_are_refused(
+    address: str, registered: config.Project, name: str, words: str
+) -> None:
     with closing(visit(address, name)) as client:
         refused(client.post("/mlops/decide", json=said(registered, act="approve")), 403, words)
     assert last(registered)[1] != name
 
 
-def test_a_script_in_a_reason_is_kept_as_it_is_and_shown_as_text(registered: config.Project, ann: httpx.Client) -> None:
+def test_a_script_in_a_reason_is_kept_as_it_is_and_shown_as_text(
+    registered: config.Project, ann: httpx.Client
+) -> None:
     answer = ann.post("/mlops/decide", json=said(registered, act="ask", reason=REASON))
-    assert answer.status_code == 200 and answer.json() == {"sentence": "You asked for changes to version 2; what serves goes on serving."}
+    assert answer.status_code == 200 and answer.json() == {
+        "sentence": "You asked for changes to version 2; what serves goes on serving."
+    }
     assert last(registered) == ("changes", "ann", REASON)
     page = ann.get("/review").text
     assert REASON not in page and html.escape(REASON, quote=False).replace("'", "&#39;") in page
@@ -162,19 +221,38 @@ def test_of_two_at_once_one_is_recorded(address: str, registered: config.Project
     for thread in threads:
         thread.join()
     assert sorted(a.status_code for a in answers) == [200, 409]
-    refused(next(a for a in answers if a.status_code == 409), 409, f"{last(registered)[1]} has decided on version 2 in between (rejected:")
+    refused(
+        next(a for a in answers if a.status_code == 409),
+        409,
+        f"{last(registered)[1]} has decided on version 2 in between (rejected:",
+    )
     assert len(decisions.opinions(registered)) == before + 1
 
 
-def test_a_runs_pages_are_served_without_an_origin_and_nothing_else(registered: config.Project, ann: httpx.Client) -> None:
+def test_a_runs_pages_are_served_without_an_origin_and_nothing_else(
+    registered: config.Project, ann: httpx.Client
+) -> None:
     run = SEEN["run"]
     card = ann.get(f"/reports/{run}/artifacts/card.html")
-    assert card.status_code == 200 and "sandbox" in card.headers["Content-Security-Policy"] and "allow-same-origin" not in card.headers["Content-Security-Policy"]
-    for path in (f"/reports/{run}/manifest.json", "/reports/../mlops.yaml", "/voila/tree", "/voila/render/review.ipynb", "/voila/files/review.ipynb", "/voila/api/contents"):
+    assert (
+        card.status_code == 200
+        and "sandbox" in card.headers["Content-Security-Policy"]
+        and "allow-same-origin" not in card.headers["Content-Security-Policy"]
+    )
+    for path in (
+        f"/reports/{run}/manifest.json",
+        "/reports/../mlops.yaml",
+        "/voila/tree",
+        "/voila/render/review.ipynb",
+        "/voila/files/review.ipynb",
+        "/voila/api/contents",
+    ):
         assert ann.get(path).status_code in {403, 404}, path
 
 
-def test_others_are_not_answered_without_a_token_or_an_identity(told: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_are_not_answered_without_a_token_or_an_identity(
+    told: config.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(KitError, match="would answer others on 0.0.0.0") as refusal:
         server.start(told, {}, port=0, ip="0.0.0.0")
     assert refusal.value.exit_code == 2
@@ -187,7 +265,9 @@ def test_others_are_not_answered_without_a_token_or_an_identity(told: config.Pro
         server.secret("PAGES")  # taken out of the environment, so that no kernel inherits it
 
 
-@pytest.mark.parametrize("name", ["nothing", "nowhere.Class", "mlops_kit.config.Config", "json.dumps"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "nowhere.Class", "mlops_kit.config.Config", "json.dumps"]
+)
 def test_an_identity_that_is_none_is_worded(name: str) -> None:
     with pytest.raises(KitError, match="the identity"):
         server.provider(name)
@@ -223,10 +303,16 @@ def test_only_the_token_opens_the_gate(typed: str, let_in: bool) -> None:
 
 def test_a_page_that_there_is_not_is_told_in_our_own_words(ann: httpx.Client) -> None:
     answer = ann.get("/nothing")
-    assert answer.status_code == 404 and "There is no such page." in answer.text and "http" not in answer.text
+    assert (
+        answer.status_code == 404
+        and "There is no such page." in answer.text
+        and "http" not in answer.text
+    )
 
 
-def test_a_project_without_pages_of_its_own_has_those_of_the_package(told: config.Project, tmp_path: Path) -> None:
+def test_a_project_without_pages_of_its_own_has_those_of_the_package(
+    told: config.Project, tmp_path: Path
+) -> None:
     assert (server.pages(told) / "review.ipynb").is_file()
     (told.root / "notebooks" / "dashboards").mkdir(parents=True)
     assert server.pages(told) == told.root / "notebooks" / "dashboards"

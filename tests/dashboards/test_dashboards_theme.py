@@ -14,49 +14,113 @@ from mlops_kit.results import Number, Verdict, Verdicts
 BAD = "<img src=x onerror=alert(1)>\"'"
 
 
-CHOICE = {**dict.fromkeys(("act", "word", "title", "text", "send", "closed"), BAD), "about": {BAD: BAD}, "which": [SimpleNamespace(id=1, title=BAD)]}
+CHOICE = {
+    **dict.fromkeys(("act", "word", "title", "text", "send", "closed"), BAD),
+    "about": {BAD: BAD},
+    "which": [SimpleNamespace(id=1, title=BAD)],
+}
 VERDICT = Verdict("c", BAD, "failed", "warns", BAD, BAD, BAD, BAD)
-DIFFERENCE = {"title": BAD, "low": -1.0, "difference": 0.0, "high": 1.0, "margin": 0.5, "verdict": BAD, "text": BAD}
+DIFFERENCE = {
+    "title": BAD,
+    "low": -1.0,
+    "difference": 0.0,
+    "high": 1.0,
+    "margin": 0.5,
+    "verdict": BAD,
+    "text": BAD,
+}
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        lambda: theme.part("parts", "top", BAD, BAD, BAD), lambda: theme.part("parts", "say", "good", BAD, BAD, BAD, [CHOICE]), lambda: theme.part("parts", "big", Number(BAD, BAD, (BAD,))),
-        lambda: theme.part("parts", "card", BAD, BAD), lambda: theme.part("parts", "table", [BAD], [[BAD]], label=BAD), lambda: theme.part("parts", "pairs", [(BAD, BAD)]), lambda: theme.part("parts", "tabs", {"a": BAD}),
-        lambda: theme.part("parts", "empty", SimpleNamespace(title=BAD, about=BAD), BAD, BAD, BAD), lambda: theme.part("parts", "checks", Verdicts((VERDICT,))), lambda: theme.part("drawings", "interval_rows", [DIFFERENCE], BAD),
-        lambda: draw.curve([draw.Line([(0, 0), (1, 1)], name=BAD)], BAD, [(0, BAD), (1, BAD)], [0, 1], lambda v: BAD, marks=[(0.5, BAD, "good")]), lambda: theme.part("drawings", "bars", [(BAD, 1.0, BAD)], BAD),
-        lambda: theme.part("drawings", "ranges", [(BAD, 0, 1, 2, BAD, "good")], 1, BAD, BAD), lambda: theme.part("drawings", "cells", [(BAD, [draw.Cell(0.5, "blue", BAD, BAD), None])], [BAD], BAD),
-        lambda: draw.columns([(0.5, 1, BAD)], [(0, BAD), (1, BAD)], (0, 1), BAD), lambda: theme.part("document", "document", BAD, BAD),
+        lambda: theme.part("parts", "top", BAD, BAD, BAD),
+        lambda: theme.part("parts", "say", "good", BAD, BAD, BAD, [CHOICE]),
+        lambda: theme.part("parts", "big", Number(BAD, BAD, (BAD,))),
+        lambda: theme.part("parts", "card", BAD, BAD),
+        lambda: theme.part("parts", "table", [BAD], [[BAD]], label=BAD),
+        lambda: theme.part("parts", "pairs", [(BAD, BAD)]),
+        lambda: theme.part("parts", "tabs", {"a": BAD}),
+        lambda: theme.part("parts", "empty", SimpleNamespace(title=BAD, about=BAD), BAD, BAD, BAD),
+        lambda: theme.part("parts", "checks", Verdicts((VERDICT,))),
+        lambda: theme.part("drawings", "interval_rows", [DIFFERENCE], BAD),
+        lambda: draw.curve(
+            [draw.Line([(0, 0), (1, 1)], name=BAD)],
+            BAD,
+            [(0, BAD), (1, BAD)],
+            [0, 1],
+            lambda v: BAD,
+            marks=[(0.5, BAD, "good")],
+        ),
+        lambda: theme.part("drawings", "bars", [(BAD, 1.0, BAD)], BAD),
+        lambda: theme.part("drawings", "ranges", [(BAD, 0, 1, 2, BAD, "good")], 1, BAD, BAD),
+        lambda: theme.part(
+            "drawings", "cells", [(BAD, [draw.Cell(0.5, "blue", BAD, BAD), None])], [BAD], BAD
+        ),
+        lambda: draw.columns([(0.5, 1, BAD)], [(0, BAD), (1, BAD)], (0, 1), BAD),
+        lambda: theme.part("document", "document", BAD, BAD),
     ],
-)  # fmt: skip
+)
 def test_what_comes_from_outside_is_text(part: object) -> None:
     made = part()  # type: ignore[operator]
-    assert "<img" not in made and "&lt;img" in made and '"\'' not in made
+    assert "<img" not in made and "&lt;img" in made and "\"'" not in made
 
 
 def verdicts(*outcomes: str, severity: str = "warns") -> Verdicts:
-    return Verdicts.of(Verdict(f"c{i}", f"check {i}", o, severity, "said", "found", "limit", "cure") for i, o in enumerate(outcomes))  # type: ignore[arg-type]
+    return Verdicts.of(
+        Verdict(f"c{i}", f"check {i}", o, severity, "said", "found", "limit", "cure")
+        for i, o in enumerate(outcomes)
+    )  # type: ignore[arg-type]
 
 
 def test_checks_begin_with_the_worst_and_fold_what_passes() -> None:
-    made = theme.part("parts", "checks", verdicts("passed", "passed", "not applicable", "passed", "passed", "cannot tell", "failed", "passed"))
+    made = theme.part(
+        "parts",
+        "checks",
+        verdicts(
+            "passed",
+            "passed",
+            "not applicable",
+            "passed",
+            "passed",
+            "cannot tell",
+            "failed",
+            "passed",
+        ),
+    )
     shown, folded = made.split("<details>")
-    assert [w in shown for w in ("fails", "cannot tell", "passes", "not applicable")] == [True, True, True, False]
+    assert [w in shown for w in ("fails", "cannot tell", "passes", "not applicable")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert shown.index("fails") < shown.index("cannot tell") < shown.index("passes")
     assert "3 more pass, 1 not applicable" in folded and "not applicable" in folded
     assert "<details>" not in theme.part("parts", "checks", verdicts("passed", "passed"))
 
 
 def test_every_verdict_stands_in_the_table_once() -> None:
-    for outcomes in (["failed"] * 9, ["passed"] * 9, ["not applicable"] * 6, ["cannot tell", *["passed"] * 4], []):
+    for outcomes in (
+        ["failed"] * 9,
+        ["passed"] * 9,
+        ["not applicable"] * 6,
+        ["cannot tell", *["passed"] * 4],
+        [],
+    ):
         made = theme.part("parts", "checks", verdicts(*outcomes))
         assert all(made.count(f">check {i}<") == 1 for i in range(len(outcomes)))
 
 
 def test_counts_are_worded() -> None:
-    assert theme.part("parts", "tally", verdicts("passed", "passed", "failed", "not applicable")) == "4 checks: 2 pass, 1 fails, 1 does not apply."
-    assert theme.part("parts", "doubts", verdicts("failed", "cannot tell", "cannot tell")) == "1 check fails without blocking it and 2 checks cannot tell yet."
+    assert (
+        theme.part("parts", "tally", verdicts("passed", "passed", "failed", "not applicable"))
+        == "4 checks: 2 pass, 1 fails, 1 does not apply."
+    )
+    assert (
+        theme.part("parts", "doubts", verdicts("failed", "cannot tell", "cannot tell"))
+        == "1 check fails without blocking it and 2 checks cannot tell yet."
+    )
     assert theme.part("parts", "doubts", verdicts("passed")) == ""
     assert theme.part("parts", "doubts", verdicts("failed", severity="blocks")) == ""
 
@@ -66,11 +130,20 @@ def test_a_guarded_card_says_what_failed_and_what_to_do() -> None:
         raise RunFailed(f"the file {BAD} is gone", cure="mlops run")
 
     made = theme.guarded("Slices", 6, caller=fails)
-    assert "<h2>Slices</h2>" in made and "This card cannot be shown" in made and "<code>mlops run</code>" in made and "<img" not in made
-    assert "ZeroDivisionError: division by zero" in theme.guarded("Numbers", caller=lambda: theme.Html(1 / 0))
+    assert (
+        "<h2>Slices</h2>" in made
+        and "This card cannot be shown" in made
+        and "<code>mlops run</code>" in made
+        and "<img" not in made
+    )
+    assert "ZeroDivisionError: division by zero" in theme.guarded(
+        "Numbers", caller=lambda: theme.Html(1 / 0)
+    )
 
 
-def test_in_a_notebook_a_part_brings_its_style_and_under_voila_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_notebook_a_part_brings_its_style_and_under_voila_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     part = theme.part("parts", "card", "A question?")
     assert part._repr_html_().startswith("<style>")
     monkeypatch.setenv("VOILA_PREHEAT", "True")
@@ -87,13 +160,24 @@ def test_an_interval_that_is_a_point_or_huge_stays_in_its_strip() -> None:
     import re
 
     for low, value, high, margin in ((0, 0, 0, 0), (-1e9, 0, 1e9, 1e-9), (5, 6, 7, 0)):
-        made = theme.part("drawings", "interval_rows", [{**DIFFERENCE, "low": low, "difference": value, "high": high, "margin": margin}], "x")
+        made = theme.part(
+            "drawings",
+            "interval_rows",
+            [{**DIFFERENCE, "low": low, "difference": value, "high": high, "margin": margin}],
+            "x",
+        )
         places = [float(v) for v in re.findall(r'(?:x1|x2|cx|x)="(-?[\d.]+)%"', made)]
         assert places and all(0 <= p <= 100 for p in places)
 
 
 def test_a_line_breaks_where_a_value_is_missing() -> None:
-    made = draw.curve([draw.Line([(0, 1.0), (1, None), (2, float("nan")), (3, 2.0)])], "x", [(0, "a"), (3, "b")], [0, 2], str)
+    made = draw.curve(
+        [draw.Line([(0, 1.0), (1, None), (2, float("nan")), (3, 2.0)])],
+        "x",
+        [(0, "a"), (3, "b")],
+        [0, 2],
+        str,
+    )
     assert made.count("M") == 2 and "nan" not in made
 
 

@@ -26,7 +26,9 @@ NEXT = "23 July 2013"
 
 def text(part: str) -> str:
     """What a reader sees of a piece of HTML."""
-    return " ".join(html.unescape(re.sub(r"<script.*?</script>|<[^>]+>", " ", part, flags=re.S)).split())
+    return " ".join(
+        html.unescape(re.sub(r"<script.*?</script>|<[^>]+>", " ", part, flags=re.S)).split()
+    )
 
 
 @pytest.fixture
@@ -46,7 +48,9 @@ def well(told: config.Project) -> config.Project:
 def said(project: config.Project) -> tuple[str, str]:
     """The state and the sentence."""
     page = Monitoring(project)
-    return page.state, " ".join(text(theme.part("monitoring", said, page)) for said in ("claim", "todo"))
+    return page.state, " ".join(
+        text(theme.part("monitoring", said, page)) for said in ("claim", "todo")
+    )
 
 
 def shown(page: Monitoring, part: str) -> str:
@@ -57,18 +61,33 @@ def shown(page: Monitoring, part: str) -> str:
 def test_all_is_well_until_the_next_pass(well: config.Project) -> None:
     page = Monitoring(well)
     assert said(well) == ("healthy", f"As good as promised. Nothing to do before {NEXT}.")
-    assert text(shown(page, "detail")) == "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, promised 0.786. wind is unlike what it was judged on; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
-    assert "● Healthy" in page.head() and "flights · late · version 7" in text(page.head()) and "up to 22 July 2013 · refreshed" in text(page.head())
+    assert (
+        text(shown(page, "detail"))
+        == "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, promised 0.786. wind is unlike what it was judged on; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
+    )
+    assert (
+        "● Healthy" in page.head()
+        and "flights · late · version 7" in text(page.head())
+        and "up to 22 July 2013 · refreshed" in text(page.head())
+    )
 
 
 def test_a_fall_asks_to_act_and_says_what_can_be_done(told: config.Project) -> None:
     rounds.tell(told, [0.79, 0.65, "due"])
-    assert said(told) == ("act", f"ROC-AUC fell to 0.650; 0.786 was promised. Retrain before {NEXT}.")
+    assert said(told) == (
+        "act",
+        f"ROC-AUC fell to 0.650; 0.786 was promised. Retrain before {NEXT}.",
+    )
     story.serve(told, "8")
-    assert said(told) == ("look", f"Version 7 fell below what was promised; version 8 has taken its place. Nothing to do before {NEXT}.")
+    assert said(told) == (
+        "look",
+        f"Version 7 fell below what was promised; version 8 has taken its place. Nothing to do before {NEXT}.",
+    )
 
 
-def test_a_fall_of_what_serves_offers_the_version_before_unless_a_new_one_is_on_its_way(told: config.Project) -> None:
+def test_a_fall_of_what_serves_offers_the_version_before_unless_a_new_one_is_on_its_way(
+    told: config.Project,
+) -> None:
     story.serve(told, "8")
     rounds.tell(told, [0.79, 0.65, "due"], ["7", "8", "8"])
     assert said(told)[1].endswith(f"Retrain, or go back to version 7, before {NEXT}.")
@@ -78,7 +97,10 @@ def test_a_fall_of_what_serves_offers_the_version_before_unless_a_new_one_is_on_
 
 def test_what_is_open_is_looked_at_until_somebody_knows(well: config.Project) -> None:
     first = rounds.incident(well)
-    assert said(well) == ("look", f"As good as promised, but fewer rows than usual. Look at it before {NEXT}.")
+    assert said(well) == (
+        "look",
+        f"As good as promised, but fewer rows than usual. Look at it before {NEXT}.",
+    )
     rounds.incident(well, title="Labels are missing")
     assert said(well)[1].startswith("As good as promised, but 2 incidents are open.")
     for i in (first, first + 1):
@@ -91,30 +113,52 @@ def test_what_is_open_is_looked_at_until_somebody_knows(well: config.Project) ->
 @pytest.mark.parametrize(
     ("values", "state", "words"),
     [
-        (["due", "due"], "unlabelled", "No labels are in yet; the estimate is as good as promised."), ([], "empty", "No window has ended yet. The first is looked at on 8 July 2013."),
-        ([None, None], "unlabelled", "No labels are in yet; the estimate is as good as promised."), ([0.79, 0.75], "look", "The labels cannot tell yet whether it is as good as promised."),
+        (
+            ["due", "due"],
+            "unlabelled",
+            "No labels are in yet; the estimate is as good as promised.",
+        ),
+        ([], "empty", "No window has ended yet. The first is looked at on 8 July 2013."),
+        ([None, None], "unlabelled", "No labels are in yet; the estimate is as good as promised."),
+        ([0.79, 0.75], "look", "The labels cannot tell yet whether it is as good as promised."),
     ],
-)  # fmt: skip
-def test_the_sentence_says_so_where_labels_are_not_in_or_do_not_tell(told: config.Project, values: list[float | None | str], state: str, words: str) -> None:
+)
+def test_the_sentence_says_so_where_labels_are_not_in_or_do_not_tell(
+    told: config.Project, values: list[float | None | str], state: str, words: str
+) -> None:
     rounds.tell(told, values)
     found = said(told)
     assert found[0] == state and found[1].startswith(words)
     assert "cannot be shown" not in Monitoring(told).html()
 
 
-def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_when_it_passes(told: config.Project) -> None:
+def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_when_it_passes(
+    told: config.Project,
+) -> None:
     at = datetime.now(UTC) - timedelta(days=3)
     rounds.tell(told, [0.79], at=at.isoformat(), upto=at)
-    assert said(told)[0] == "stands" and said(told)[1].startswith("Nobody has looked since") and said(told)[1].endswith("Start mlops watch.")
+    assert (
+        said(told)[0] == "stands"
+        and said(told)[1].startswith("Nobody has looked since")
+        and said(told)[1].endswith("Start mlops watch.")
+    )
     with transaction(told) as opened:
-        opened.execute(sa.text("update watch set upto = :u, at = :u"), {"u": datetime.now(UTC).isoformat()})
+        opened.execute(
+            sa.text("update watch set upto = :u, at = :u"), {"u": datetime.now(UTC).isoformat()}
+        )
     following = datetime.now(ZoneInfo("America/New_York")) + timedelta(days=1)
-    assert said(told)[1].startswith("As good as promised. Nothing to do before tomorrow, ") and f"{following:%H:}" in said(told)[1]
+    assert (
+        said(told)[1].startswith("As good as promised. Nothing to do before tomorrow, ")
+        and f"{following:%H:}" in said(told)[1]
+    )
 
 
 def test_nothing_watched_yet_says_what_to_run(told: config.Project) -> None:
     page = Monitoring(told)
-    assert "Nothing is watched yet." in text(page.head()) and "<code>mlops watch --once</code>" in page.head()
+    assert (
+        "Nothing is watched yet." in text(page.head())
+        and "<code>mlops watch --once</code>" in page.head()
+    )
     assert all(page.panel(t) == "" for t in Monitoring.tabs) and page.sketches() == ""
 
 
@@ -123,55 +167,109 @@ def test_every_number_of_the_windows_is_the_stored_one(well: config.Project) -> 
     told = {t: text(page.panel(t)) for t in Monitoring.tabs}
     for window in rows(well, sa.select(Window)):
         looked = revive(json.loads(window.looked))
-        assert str(looked["estimated"]) in told["performance"] and f"{looked['rows']:,}" in told["performance"]
+        assert (
+            str(looked["estimated"]) in told["performance"]
+            and f"{looked['rows']:,}" in told["performance"]
+        )
         if window.settled:
             done = revive(json.loads(window.settled))
             for row in done["realised"].data.itertuples():
-                assert f"{number(row.value)} [{number(row.low)}, {number(row.high)}]" in told["performance"]
-            assert f"$ {done['cost']:.2f}" in told["performance"] and f"$ {done['saved']:,.0f}" in told["performance"]
+                assert (
+                    f"{number(row.value)} [{number(row.low)}, {number(row.high)}]"
+                    in told["performance"]
+                )
+            assert (
+                f"$ {done['cost']:.2f}" in told["performance"]
+                and f"$ {done['saved']:,.0f}" in told["performance"]
+            )
     for row in rounds.drift(2).data.to_dict("records"):
-        assert all(s in told["drift"] for s in (row["column"], row["word"], row["why"], number(row["effect"])))
-        assert row["cost"] is None or row["cost"] != row["cost"] or number(row["cost"]) in told["drift"]
+        assert all(
+            s in told["drift"]
+            for s in (row["column"], row["word"], row["why"], number(row["effect"]))
+        )
+        assert (
+            row["cost"] is None
+            or row["cost"] != row["cost"]
+            or number(row["cost"]) in told["drift"]
+        )
     assert "visib 2 % 34 % ◆ more wind 1 % 1 %" in told["data"]
 
 
 def test_what_lives_is_counted_in_the_database(well: config.Project) -> None:
     page = Monitoring(well)
-    assert text(shown(page, "alive")) == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $ 2,002 saved in 14 days"
-    assert page.found.days(60)[-1][1] == rounds.LAST and sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
+    assert (
+        text(shown(page, "alive"))
+        == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $ 2,002 saved in 14 days"
+    )
+    assert (
+        page.found.days(60)[-1][1] == rounds.LAST
+        and sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
+    )
     service = text(page.panel("service"))
-    assert f"joined {20 * rounds.A_DAY}" in service and "half of them after 1.0 days" in service and f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
+    assert (
+        f"joined {20 * rounds.A_DAY}" in service
+        and "half of them after 1.0 days" in service
+        and f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
+    )
     assert page.found.late() == [1.0] * (20 * rounds.A_DAY)
 
 
 def test_the_endpoint_is_told_of_where_it_has_answered(well: config.Project) -> None:
     assert "endpoint" not in text(shown(Monitoring(well), "alive"))
     with transaction(well) as opened:
-        opened.execute(sa.update(Prediction).where(Prediction.id == "20-1").values(origin="endpoint", at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat()))
+        opened.execute(
+            sa.update(Prediction)
+            .where(Prediction.id == "20-1")
+            .values(origin="endpoint", at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat())
+        )
     page = Monitoring(well)
-    assert "5 min since the endpoint answered last" in text(shown(page, "alive")) and "the endpoint 7 1" in text(page.panel("service"))
+    assert "5 min since the endpoint answered last" in text(
+        shown(page, "alive")
+    ) and "the endpoint 7 1" in text(page.panel("service"))
 
 
 def test_depth_is_how_far_and_colour_is_what_it_costs(well: config.Project) -> None:
     page = Monitoring(well)
-    made = {name: cells for name, cells in (pictures.line(page, c, page.found.windows) for c in pictures.ranked(page.found.windows))}
+    made = {
+        name: cells
+        for name, cells in (
+            pictures.line(page, c, page.found.windows) for c in pictures.ranked(page.found.windows)
+        )
+    }
     assert list(made)[:3] == ["wind", "its answers", "temp"]  # by what they cost lately
     colours = {n: [c.colour for c in cells if c] for n, cells in made.items()}
-    assert colours["wind"] == ["act"] * 3 and colours["temp"] == ["watch"] * 3 and colours["gust"] == ["faint"] * 3 and colours["visib"] == ["blue"] * 3
+    assert (
+        colours["wind"] == ["act"] * 3
+        and colours["temp"] == ["watch"] * 3
+        and colours["gust"] == ["faint"] * 3
+        and colours["visib"] == ["blue"] * 3
+    )
     assert [c.depth for c in made["wind"] if c] == [0.8] * 3
     first = made["wind"][0]
-    assert first is not None and first.said == "wind, 1 – 7 Jul: effect 0.400; it costs about 0.031 of ROC-AUC, over the limit of 0.030"
+    assert (
+        first is not None
+        and first.said
+        == "wind, 1 – 7 Jul: effect 0.400; it costs about 0.031 of ROC-AUC, over the limit of 0.030"
+    )
     held = json.loads(re.search(r"<script[^>]*>(.*?)</script>", page.sketches()).group(1))  # type: ignore[union-attr]
-    assert {w.row.id: w.looked["sketches"] for w in page.found.windows} == {int(k): v for k, v in held.items()}
+    assert {w.row.id: w.looked["sketches"] for w in page.found.windows} == {
+        int(k): v for k, v in held.items()
+    }
 
 
-def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(told: config.Project) -> None:
+def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(
+    told: config.Project,
+) -> None:
     rounds.tell(told, [0.79, 0.65, 0.79, "due"], ["7", "7", "8", "8"])
     rounds.decide(told, 2, "retrain", "Yes: it fell.", "succeeded", story.NEW)
     story.serve(told, "8")
     page = Monitoring(told)
-    assert [m[:2] for m in pictures.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)] == [(15.0, "16 Jul: version 8")]
-    assert "yes It fell; version 8 serves now" in text(page.panel("now")) and "16 July 2013 yes It fell. policy version 8 serves now" in text(page.panel("retraining"))
+    assert [
+        m[:2] for m in pictures.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)
+    ] == [(15.0, "16 Jul: version 8")]
+    assert "yes It fell; version 8 serves now" in text(
+        page.panel("now")
+    ) and "16 July 2013 yes It fell. policy version 8 serves now" in text(page.panel("retraining"))
     assert page.found.promised("7") == rounds.PROMISED
     story.serve(told, "7")  # going back stands at the last moment that was lived, not in this year
     placed = {p.number: Monitoring(told).found.placed(p) for p in page.found.promotions}
@@ -189,7 +287,12 @@ def test_what_is_written_by_people_or_stored_runs_nowhere(well: config.Project) 
     rounds.incident(well, title=f"over {rounds.SCRIPT}", closed=True)
     rounds.decide(well, 1, "retrain", rounds.SCRIPT, "failed", "run-1", by=rounds.SCRIPT)
     made = Monitoring(well).html()
-    assert "<script>document" not in made and made.count("<script") == 1 and made.count("</script>") == 1 and "cannot be shown" not in made
+    assert (
+        "<script>document" not in made
+        and made.count("<script") == 1
+        and made.count("</script>") == 1
+        and "cannot be shown" not in made
+    )
 
 
 def test_a_damaged_window_takes_only_its_cards_along(well: config.Project) -> None:
@@ -197,65 +300,128 @@ def test_a_damaged_window_takes_only_its_cards_along(well: config.Project) -> No
     with transaction(well) as opened:
         opened.execute(sa.update(Window).values(looked="{torn"))
     page = Monitoring(well)
-    assert "This card cannot be shown" in page.panel("performance") and "mlops watch --once" in page.panel("performance")
-    assert "What stands behind the cells?" in page.html() and page.sketches().count("cannot be shown") == 1
-    assert "Fewer rows than usual" in page.panel("incidents") and "cannot be shown" not in page.panel("service") and "What is missing?" in page.panel("data")
+    assert "This card cannot be shown" in page.panel(
+        "performance"
+    ) and "mlops watch --once" in page.panel("performance")
+    assert (
+        "What stands behind the cells?" in page.html()
+        and page.sketches().count("cannot be shown") == 1
+    )
+    assert (
+        "Fewer rows than usual" in page.panel("incidents")
+        and "cannot be shown" not in page.panel("service")
+        and "What is missing?" in page.panel("data")
+    )
 
 
 def test_the_file_needs_nothing_and_takes_no_version(well: config.Project) -> None:
-    made = dashboards.twin("monitoring", well, well.reports / "monitoring.html", version="", against="")
-    assert "<title>Monitoring: flights</title>" in made and len(made) < 1_000_000 and "data-act=" not in made.split("<script>")[0] and "http" not in made.split("<script>")[0]
+    made = dashboards.twin(
+        "monitoring", well, well.reports / "monitoring.html", version="", against=""
+    )
+    assert (
+        "<title>Monitoring: flights</title>" in made
+        and len(made) < 1_000_000
+        and "data-act=" not in made.split("<script>")[0]
+        and "http" not in made.split("<script>")[0]
+    )
     with pytest.raises(KitError, match="takes no --version"):
         monitoring.page(well, version="7")
 
 
 def test_a_visitor_sees_the_buttons_that_make_sense(well: config.Project, visited: None) -> None:
     made = Monitoring(well).head()
-    assert 'data-act="retrain" disabled' in made and "rollback" not in made and "acknowledge" not in made
+    assert (
+        'data-act="retrain" disabled' in made
+        and "rollback" not in made
+        and "acknowledge" not in made
+    )
     number = rounds.incident(well, title="Labels are <missing>")
     story.serve(well, "8")
     rounds.decide(well, 2, "retrain", "why", "waiting (approval)", story.NEW)
     made = Monitoring(well).head()
-    assert f'<option value="{number}">Labels are &lt;missing&gt;</option>' in made and "Go back to 7 …" in made
-    assert 'data-closed=1 title="A retraining is on its way already, decided by policy."' in made and '<a href="/review">Review it</a>' in made
+    assert (
+        f'<option value="{number}">Labels are &lt;missing&gt;</option>' in made
+        and "Go back to 7 …" in made
+    )
+    assert (
+        'data-closed=1 title="A retraining is on its way already, decided by policy."' in made
+        and '<a href="/review">Review it</a>' in made
+    )
     assert "data-note" in Monitoring(well).head() and "<time datetime=" in Monitoring(well).head()
 
 
-def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(tmp_path_factory: pytest.TempPathFactory) -> None:
-    project = story.make(tmp_path_factory.mktemp("people") / "home", more="people: {operators: [carl]}\n")
+def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    project = story.make(
+        tmp_path_factory.mktemp("people") / "home", more="people: {operators: [carl]}\n"
+    )
     number, act = rounds.incident(project), session.acts(project)["acknowledge"]
     for who, told, error, words in [
-        ("ann", {"id": str(number), "reason": "seen"}, NotAllowed, "may not decide"), ("carl", {"id": "x", "reason": "seen"}, KitError, "no incident's number"), ("carl", {"id": "9" * 40, "reason": "seen"}, KitError, "no incident's number"),
-        ("carl", {"id": "99", "reason": "seen"}, KitError, "there is no incident 99"), ("carl", {"reason": "seen"}, KitError, "did not say 'id'"), ("carl", {"id": str(number), "reason": " "}, KitError, "needs a reason"),
-    ]:  # fmt: skip
+        ("ann", {"id": str(number), "reason": "seen"}, NotAllowed, "may not decide"),
+        ("carl", {"id": "x", "reason": "seen"}, KitError, "no incident's number"),
+        ("carl", {"id": "9" * 40, "reason": "seen"}, KitError, "no incident's number"),
+        ("carl", {"id": "99", "reason": "seen"}, KitError, "there is no incident 99"),
+        ("carl", {"reason": "seen"}, KitError, "did not say 'id'"),
+        ("carl", {"id": str(number), "reason": " "}, KitError, "needs a reason"),
+    ]:
         with pytest.raises(error, match=words):
             act(who, told)
-    assert "others now see that you know" in act("carl", {"id": str(number), "reason": "the strike"})
+    assert "others now see that you know" in act(
+        "carl", {"id": str(number), "reason": "the strike"}
+    )
     with pytest.raises(RunFailed, match="acknowledged by carl"):
         act("carl", {"id": str(number), "reason": "again"})
     rounds.tell(project, [0.79])
     page = Monitoring(project)
     shown = text(page.panel("incidents"))
     found = rows(project, sa.select(Incident))[0]
-    assert (found.seen_by, found.seen_why) == ("carl", "the strike") and f"carl, {moment(found.seen_at, page.zone)}: the strike" in shown
+    assert (found.seen_by, found.seen_why) == (
+        "carl",
+        "the strike",
+    ) and f"carl, {moment(found.seen_at, page.zone)}: the strike" in shown
 
 
-def test_a_retraining_is_asked_for_once_and_the_watch_is_started(well: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retraining_is_asked_for_once_and_the_watch_is_started(
+    well: config.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[tuple[str, ...]] = []
-    monkeypatch.setattr(session, "apart", lambda project, log, *verb: started.append((log.name, *verb)))
-    assert session.acts(well)["retrain"]("carl", {"reason": "a new airport opens"}) == "A new version is being made; the page says what becomes of it."
+    monkeypatch.setattr(
+        session, "apart", lambda project, log, *verb: started.append((log.name, *verb))
+    )
+    assert (
+        session.acts(well)["retrain"]("carl", {"reason": "a new airport opens"})
+        == "A new version is being made; the page says what becomes of it."
+    )
     made = rows(well, sa.select(Retraining))[0]
-    assert (made.action, made.by, made.reason, made.state, started) == ("retrain", "carl", "a new airport opens", "due", [("watch.log", "watch", "--once", "--as-of", made.moment)])
+    assert (made.action, made.by, made.reason, made.state, started) == (
+        "retrain",
+        "carl",
+        "a new airport opens",
+        "due",
+        [("watch.log", "watch", "--once", "--as-of", made.moment)],
+    )
     with pytest.raises(RunFailed, match="on its way already"):
         session.acts(well)["retrain"]("carl", {"reason": "again"})
-    assert len(started) == 1 and "yes A new airport opens, carl asked; the new version is on its way" in text(Monitoring(well).panel("now"))
+    assert len(
+        started
+    ) == 1 and "yes A new airport opens, carl asked; the new version is on its way" in text(
+        Monitoring(well).panel("now")
+    )
 
 
 def test_stretches_of_time_are_named_by_their_days() -> None:
     zone, at = ZoneInfo("Europe/Berlin"), datetime(2024, 2, 28, 23, tzinfo=UTC)
-    assert [span(at, at + timedelta(hours=h), zone) for h in (24, 48, 240, 6)] == ["29 Feb", "29 Feb – 1 Mar", "29 Feb – 9 Mar", "29 Feb, 00:00 – 06:00"]
+    assert [span(at, at + timedelta(hours=h), zone) for h in (24, 48, 240, 6)] == [
+        "29 Feb",
+        "29 Feb – 1 Mar",
+        "29 Feb – 9 Mar",
+        "29 Feb, 00:00 – 06:00",
+    ]
 
 
 def test_columns_outside_of_the_usual_stand_out() -> None:
-    made = draw.columns([(0.5, 100, "a"), (1.5, 40, "b"), (2.5, 105, "c")], [(0, ""), (3, "")], (95, 105), "Rows")
+    made = draw.columns(
+        [(0.5, 100, "a"), (1.5, 40, "b"), (2.5, 105, "c")], [(0, ""), (3, "")], (95, 105), "Rows"
+    )
     assert made.count("var(--watch)") == 1 and "<title>b</title>" in made

@@ -38,7 +38,15 @@ def rows() -> pd.DataFrame:
     """A row an hour for ten days; what is later than ``a`` says is 1."""
     hours = np.arange(240)
     at = pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, unit="h")
-    return pd.DataFrame({"k": hours, "at": at, "a": np.sin(hours), "b": np.cos(hours * 2), "y": (np.sin(hours) > 0).astype(int)})
+    return pd.DataFrame(
+        {
+            "k": hours,
+            "at": at,
+            "a": np.sin(hours),
+            "b": np.cos(hours * 2),
+            "y": (np.sin(hours) > 0).astype(int),
+        }
+    )
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +64,24 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(frame[FEATURES], frame["y"])
     with tracking.connected(project) as client:
         with mlflow.start_run(experiment_id=tracking.experiment(project, client)):
-            record = tracking.save_model(client, project, "model", model, frame[FEATURES].head(3), {"threshold": 0.5})
-        facts = {"features": json.dumps(FEATURES), "threshold": "0.5", "sample": "0", "run": "the fixture's", "as_of": "2024-01-05", "judged": json.dumps(record), "evidence_hash": "e", "author": "the fixture"}
+            record = tracking.save_model(
+                client, project, "model", model, frame[FEATURES].head(3), {"threshold": 0.5}
+            )
+        facts = {
+            "features": json.dumps(FEATURES),
+            "threshold": "0.5",
+            "sample": "0",
+            "run": "the fixture's",
+            "as_of": "2024-01-05",
+            "judged": json.dumps(record),
+            "evidence_hash": "e",
+            "author": "the fixture",
+        }
         for review in ("passed", "passed", "failed"):
             tracking.new_version(client, project, record, {**record, **facts, "review": review})
-    decisions.say(project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with")
+    decisions.say(
+        project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with"
+    )
     tracking.promote(project, "1", "the fixture", "to begin with")
     return home
 
@@ -83,6 +104,8 @@ def staged() -> Callable[..., Stage]:
 
     def make(project: config.Project, draft: bool = False, **values: Any) -> Stage:
         laid = project.with_values("the test", **values)
-        return Stage("deploy", laid, laid.reports / ("draft" if draft else "20240108-000000-abcd"), draft)
+        return Stage(
+            "deploy", laid, laid.reports / ("draft" if draft else "20240108-000000-abcd"), draft
+        )
 
     return make

@@ -26,15 +26,29 @@ def scored(stage: Stage, rows: pd.DataFrame | None = None, **changes: Any) -> pd
     facts = tracking.champion(stage.project) or {}
     model = tracking.load_model(stage.project, facts)
     known = {**facts, "features": json.loads(facts["features"]), "threshold": 0.5, **changes}
-    return deploy.score(stage.project, model, known, deploy.period(stage) if rows is None else rows, stage.source(stage.until))
+    return deploy.score(
+        stage.project,
+        model,
+        known,
+        deploy.period(stage) if rows is None else rows,
+        stage.source(stage.until),
+    )
 
 
-def test_the_period_begins_at_as_of_and_ends_before_until(served: config.Project, staged: Staged) -> None:
-    found = deploy.period(staged(served))["at"].dt.tz_convert("America/New_York").dt.strftime("%m-%d %H:%M")
+def test_the_period_begins_at_as_of_and_ends_before_until(
+    served: config.Project, staged: Staged
+) -> None:
+    found = (
+        deploy.period(staged(served))["at"]
+        .dt.tz_convert("America/New_York")
+        .dt.strftime("%m-%d %H:%M")
+    )
     assert (found.iloc[0], found.iloc[-1], len(found)) == ("01-05 00:00", "01-07 23:00", 72)
 
 
-def test_what_was_known_and_the_period_are_all_that_is_known_by_until(served: config.Project, staged: Staged) -> None:
+def test_what_was_known_and_the_period_are_all_that_is_known_by_until(
+    served: config.Project, staged: Staged
+) -> None:
     stage = staged(served)
     before, after = set(stage.source()["k"]), set(deploy.period(stage)["k"])
     assert not before & after and before | after == set(stage.source(stage.until)["k"])
@@ -44,8 +58,12 @@ def test_nothing_lies_between_two_equal_moments(served: config.Project, staged: 
     assert deploy.period(staged(served, until="2024-01-05")).empty
 
 
-def test_without_time_the_rows_without_a_label_are_due(copied: config.Project, staged: Staged) -> None:
-    (copied.root / "mlops.yaml").write_text("name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: k\n")
+def test_without_time_the_rows_without_a_label_are_due(
+    copied: config.Project, staged: Staged
+) -> None:
+    (copied.root / "mlops.yaml").write_text(
+        "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: k\n"
+    )
     (copied.root / "t.csv").write_text("k,a,b,y\n1,1,1,0\n2,1,1,\n3,1,1,1\n")
     assert deploy.period(staged(config.load(copied.root)))["k"].tolist() == [2]
 
@@ -53,7 +71,16 @@ def test_without_time_the_rows_without_a_label_are_due(copied: config.Project, s
 def test_a_prediction_has_one_name_for_ever(served: config.Project) -> None:
     made = batch.prediction_id(served, "hash", (7, "x"))
     assert made == "4da9d1636c47e9556893"  # sha256 of ["small", "hash", "7", "x"]
-    others = {batch.prediction_id(served, h, k) for h, k in (("other", (7, "x")), ("hash", (8, "x")), ("hash", ("x", 7)), ("hash", ("7|x",)), ("hash|7", ("x",)))}
+    others = {
+        batch.prediction_id(served, h, k)
+        for h, k in (
+            ("other", (7, "x")),
+            ("hash", (8, "x")),
+            ("hash", ("x", 7)),
+            ("hash", ("7|x",)),
+            ("hash|7", ("x",)),
+        )
+    }
     assert len(others | {made}) == 6
 
 
@@ -62,8 +89,20 @@ def test_a_row_in_is_a_line_out_in_its_order(served: config.Project, staged: Sta
     due = deploy.period(stage)
     found = scored(stage, due)
     assert found["k"].tolist() == due["k"].tolist() and found["prediction_id"].is_unique
-    assert list(found.columns) == ["prediction_id", "k", "at", "score", "decision", "model_version", "day", "a", "b"]
-    assert found["score"].between(0, 1).all() and (found["decision"] == (found["score"] >= 0.5)).all()
+    assert list(found.columns) == [
+        "prediction_id",
+        "k",
+        "at",
+        "score",
+        "decision",
+        "model_version",
+        "day",
+        "a",
+        "b",
+    ]
+    assert (
+        found["score"].between(0, 1).all() and (found["decision"] == (found["score"] >= 0.5)).all()
+    )
     assert set(found["model_version"]) == {"1"} and "y" not in found
 
 
@@ -75,21 +114,32 @@ def test_the_order_of_the_rows_changes_no_score(served: config.Project, staged: 
 
 
 def test_a_day_is_one_of_the_projects_zone(served: config.Project, staged: Staged) -> None:
-    assert sorted(scored(staged(served))["day"].unique()) == ["2024-01-05", "2024-01-06", "2024-01-07"]
+    assert sorted(scored(staged(served))["day"].unique()) == [
+        "2024-01-05",
+        "2024-01-06",
+        "2024-01-07",
+    ]
 
 
 def test_without_a_threshold_nothing_is_decided(served: config.Project, staged: Staged) -> None:
     assert scored(staged(served), threshold=None)["decision"].isna().all()
 
 
-def test_no_row_gives_an_empty_table_of_the_same_columns(served: config.Project, staged: Staged) -> None:
+def test_no_row_gives_an_empty_table_of_the_same_columns(
+    served: config.Project, staged: Staged
+) -> None:
     stage = staged(served)
     empty, full = scored(stage, deploy.period(stage).head(0)), scored(stage)
     assert empty.empty and list(empty.columns) == list(full.columns)
-    assert batch.by_day(empty, stage.config).sentence == "Nothing to score: no row lies between as_of and until."
+    assert (
+        batch.by_day(empty, stage.config).sentence
+        == "Nothing to score: no row lies between as_of and until."
+    )
 
 
-def test_a_value_of_another_type_is_missing_for_the_model_of_a_batch(served: config.Project, staged: Staged) -> None:
+def test_a_value_of_another_type_is_missing_for_the_model_of_a_batch(
+    served: config.Project, staged: Staged
+) -> None:
     stage = staged(served)
     due = deploy.period(stage)
     spoiled, missing = due.astype({"a": object}), due.copy()
@@ -108,7 +158,14 @@ def test_a_file_gets_the_scores_of_the_batch(served: config.Project, staged: Sta
     stage = staged(served)
     brought = sources.raw(served).query("96 <= k < 168").drop(columns="y")
     answers = deploy.predict(served, brought)
-    assert list(answers.columns) == ["prediction_id", "k", "at", "score", "decision", "model_version"]
+    assert list(answers.columns) == [
+        "prediction_id",
+        "k",
+        "at",
+        "score",
+        "decision",
+        "model_version",
+    ]
     pd.testing.assert_frame_equal(answers, scored(stage)[list(answers.columns)])
     champion = mlops_kit.open(served.root).champion()
     assert champion.version == "1"
@@ -126,30 +183,77 @@ def test_a_file_gets_the_scores_of_the_batch(served: config.Project, staged: Sta
     ],
     ids=["no column", "two columns", "text for a number", "no moment", "no row"],
 )
-def test_a_file_that_cannot_be_scored_is_refused_in_words(served: config.Project, change: Callable[[pd.DataFrame], pd.DataFrame], told: str) -> None:
+def test_a_file_that_cannot_be_scored_is_refused_in_words(
+    served: config.Project, change: Callable[[pd.DataFrame], pd.DataFrame], told: str
+) -> None:
     with pytest.raises(KitError) as error:
         deploy.predict(served, change(sources.raw(served).head(5)))
     assert told in str(error.value) and error.value.cure and error.value.exit_code == 2
 
 
 @pytest.mark.parametrize(("ending", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
-def test_the_command_line_writes_the_scores_of_a_file(served: config.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ending: str, read: Callable[[Path], pd.DataFrame]) -> None:
+def test_the_command_line_writes_the_scores_of_a_file(
+    served: config.Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: str,
+    read: Callable[[Path], pd.DataFrame],
+) -> None:
     brought, out = sources.raw(served).head(5).drop(columns="y"), tmp_path / f"scores.{ending}"
     brought.to_csv(tmp_path / "rows.csv", index=False)
-    monkeypatch.setattr(sys, "argv", ["mlops", "predict", str(tmp_path / "rows.csv"), "--project", str(served.root), "--out", str(out)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "mlops",
+            "predict",
+            str(tmp_path / "rows.csv"),
+            "--project",
+            str(served.root),
+            "--out",
+            str(out),
+        ],
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code in (0, None) and capsys.readouterr().out == f"5 rows scored into {out}\n"
-    assert read(out)["prediction_id"].tolist() == deploy.predict(served, brought)["prediction_id"].tolist()
+    assert (
+        ended.value.code in (0, None) and capsys.readouterr().out == f"5 rows scored into {out}\n"
+    )
+    assert (
+        read(out)["prediction_id"].tolist()
+        == deploy.predict(served, brought)["prediction_id"].tolist()
+    )
 
 
-def test_the_command_line_refuses_a_file_without_a_column(served: config.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_refuses_a_file_without_a_column(
+    served: config.Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     sources.raw(served).head(5).drop(columns="b").to_csv(tmp_path / "rows.csv", index=False)
-    monkeypatch.setattr(sys, "argv", ["mlops", "predict", str(tmp_path / "rows.csv"), "--project", str(served.root), "--out", str(tmp_path / "out.csv")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "mlops",
+            "predict",
+            str(tmp_path / "rows.csv"),
+            "--project",
+            str(served.root),
+            "--out",
+            str(tmp_path / "out.csv"),
+        ],
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "") and said.err.startswith("error: the rows have no column 'b'") and "to mend it: add it to the file" in said.err
+    assert (
+        (ended.value.code, said.out) == (2, "")
+        and said.err.startswith("error: the rows have no column 'b'")
+        and "to mend it: add it to the file" in said.err
+    )
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -42,11 +42,17 @@ def promote(project: config.Project, version: str) -> None:
 def test_the_champion_serves_with_what_is_known_of_it(served: config.Project) -> None:
     made = followed(served)
     assert made.served is not None and made.troubles == {}
-    assert (made.served.version, made.served.promotion.by, made.served.facts["features"]) == ("1", "the fixture", ["a", "b"])
+    assert (made.served.version, made.served.promotion.by, made.served.facts["features"]) == (
+        "1",
+        "the fixture",
+        ["a", "b"],
+    )
     assert made.served.promised == []  # the fixture's run is no folder
 
 
-def test_a_promoted_version_takes_over_at_the_next_look_and_goes_back_too(copied: config.Project) -> None:
+def test_a_promoted_version_takes_over_at_the_next_look_and_goes_back_too(
+    copied: config.Project,
+) -> None:
     made = followed(copied)
     promote(copied, "2")
     assert made.served is not None and made.served.version == "1"
@@ -57,14 +63,18 @@ def test_a_promoted_version_takes_over_at_the_next_look_and_goes_back_too(copied
     assert made.served.version == "1"
 
 
-def test_nothing_is_loaded_while_nothing_is_promoted(served: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_loaded_while_nothing_is_promoted(
+    served: config.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = followed(served)
     monkeypatch.setattr(tracking, "load_model", None)
     made.look()
     assert made.troubles == {} and made.failed == 0
 
 
-def test_a_version_that_cannot_be_loaded_leaves_the_one_before_and_is_tried_again_later(copied: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_cannot_be_loaded_leaves_the_one_before_and_is_tried_again_later(
+    copied: config.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, tries = followed(copied), []
     promote(copied, "2")
 
@@ -83,37 +93,67 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_before_and_is_tried_agai
     assert made.served.version == "2" and "load" not in made.troubles
 
 
-def test_a_version_whose_hash_is_not_the_approved_one_does_not_serve(copied: config.Project) -> None:
+def test_a_version_whose_hash_is_not_the_approved_one_does_not_serve(
+    copied: config.Project,
+) -> None:
     made = followed(copied)
     promote(copied, "2")
     with tracking.connected(copied) as client:
         client.set_model_version_tag("small", "2", "model_hash", "another")
     made.look()
-    assert made.served is not None and made.served.version == "1" and "has changed since it was approved" in made.troubles["load"]
+    assert (
+        made.served is not None
+        and made.served.version == "1"
+        and "has changed since it was approved" in made.troubles["load"]
+    )
 
 
-@pytest.mark.parametrize(("alias", "told"), [("3", "points to version 3, which nobody approved; version 1 serves"), ("", "is not set; version 1 serves"), ("1", "")])
-def test_where_the_alias_stands_is_said_and_changes_nothing(copied: config.Project, alias: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("alias", "told"),
+    [
+        ("3", "points to version 3, which nobody approved; version 1 serves"),
+        ("", "is not set; version 1 serves"),
+        ("1", ""),
+    ],
+)
+def test_where_the_alias_stands_is_said_and_changes_nothing(
+    copied: config.Project, alias: str, told: str
+) -> None:
     with tracking.connected(copied) as client:
-        client.set_registered_model_alias("small", "champion", alias) if alias else client.delete_registered_model_alias("small", "champion")
+        client.set_registered_model_alias(
+            "small", "champion", alias
+        ) if alias else client.delete_registered_model_alias("small", "champion")
     assert tracking.alias_note(copied) == told
     made = followed(copied)
-    assert made.served is not None and made.served.version == "1" and made.troubles == ({"alias": told} if told else {})
+    assert (
+        made.served is not None
+        and made.served.version == "1"
+        and made.troubles == ({"alias": told} if told else {})
+    )
 
 
 def test_an_approved_version_that_nobody_promoted_is_told_apart(copied: config.Project) -> None:
     decisions.say(copied, tracking.facts_of(copied, "2"), "approved", "ann", "better")
     with tracking.connected(copied) as client:
         client.set_registered_model_alias("small", "champion", "2")
-    assert tracking.alias_note(copied) == "points to version 2, which was approved but not promoted; version 1 serves"
+    assert (
+        tracking.alias_note(copied)
+        == "points to version 2, which was approved but not promoted; version 1 serves"
+    )
 
 
 def test_without_a_champion_it_says_what_is_missing(copied: config.Project) -> None:
     made = followed(copied.with_values("the test", name="newcomer"))
-    assert made.present() is None and made.waits() == "newcomer has no champion; expected a run whose review passed and was approved"
+    assert (
+        made.present() is None
+        and made.waits()
+        == "newcomer has no champion; expected a run whose review passed and was approved"
+    )
 
 
-def test_a_source_is_read_again_only_when_it_has_changed(copied: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_is_read_again_only_when_it_has_changed(
+    copied: config.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, reads, real = follow.Follower(copied), [], sources.read
     monkeypatch.setattr(sources, "read", lambda project: reads.append(1) or real(project))
     made.reread()
@@ -135,7 +175,11 @@ def test_a_source_that_is_gone_leaves_the_history_and_is_said(copied: config.Pro
         made.reread()
 
     made.loop("source", once, 0, made.read)
-    assert made.history is not None and made.present() is not None and made.troubles["source"] == "source: 't.csv' does not exist"
+    assert (
+        made.history is not None
+        and made.present() is not None
+        and made.troubles["source"] == "source: 't.csv' does not exist"
+    )
 
 
 class Guess:
@@ -147,11 +191,15 @@ class Guess:
 
 
 @pytest.mark.parametrize(("look_back", "whole"), [(None, True), ("9d", True), ("1d", False)])
-def test_a_look_back_that_cuts_a_feature_off_is_refused(copied: config.Project, look_back: str | None, whole: bool) -> None:
+def test_a_look_back_that_cuts_a_feature_off_is_refused(
+    copied: config.Project, look_back: str | None, whole: bool
+) -> None:
     (copied.root / "views.py").write_text(VIEW)
     before = followed(copied).served
     assert before is not None
-    project = config.load(copied.root).with_values("the test", features="views.py", look_back=look_back)
+    project = config.load(copied.root).with_values(
+        "the test", features="views.py", look_back=look_back
+    )
     made = replace(before, model=Guess(), facts={**before.facts, "features": ["a", "n_week"]})
     if whole:
         follow.stand(project, made, sources.read(project))
@@ -176,4 +224,8 @@ def test_answers_that_are_no_numbers_are_refused(served: config.Project) -> None
 def test_what_the_review_promised_is_read_from_the_versions_run(run: Path) -> None:
     project = config.load(run.parent.parent)
     found = follow.promised(project, {"run": run.name})
-    assert found and {"metric", "value", "low", "high"} == set(found[0]) and all(f["low"] <= f["value"] <= f["high"] for f in found)
+    assert (
+        found
+        and {"metric", "value", "low", "high"} == set(found[0])
+        and all(f["low"] <= f["value"] <= f["high"] for f in found)
+    )

@@ -26,12 +26,24 @@ def champion(project: config.Project) -> str:
         ({"version": "3", "passed": False}, {}, "failed", "its review did not pass"),
         ({"version": None, "passed": False}, {}, "failed", "its review did not pass"),
         (SECOND, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
-        ({"version": "3", "passed": False}, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
+        (
+            {"version": "3", "passed": False},
+            {"sample": 50},
+            "not applicable",
+            "it was made from a sample of 50 rows",
+        ),
         (SECOND, {"draft": True}, "not applicable", "it is a draft"),
     ],
     ids=["failed review", "no version", "sample", "failed sample", "draft"],
 )
-def test_what_may_not_serve_leaves_the_champion(served: config.Project, staged: Staged, version: dict[str, Any], values: dict[str, Any], outcome: str, why: str) -> None:
+def test_what_may_not_serve_leaves_the_champion(
+    served: config.Project,
+    staged: Staged,
+    version: dict[str, Any],
+    values: dict[str, Any],
+    outcome: str,
+    why: str,
+) -> None:
     made, gate = deploy.decide(staged(served, **values), version)
     assert made == {"promoted": False, "sentence": f"Not promoted: {why}.", "why": why}
     assert (gate.outcome, gate.severity, gate.sentence) == (outcome, "blocks", made["sentence"])
@@ -39,23 +51,44 @@ def test_what_may_not_serve_leaves_the_champion(served: config.Project, staged: 
     assert champion(served) == "1"
 
 
-def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(copied: config.Project, staged: Staged) -> None:
+def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(
+    copied: config.Project, staged: Staged
+) -> None:
     made, gate = deploy.decide(staged(copied), SECOND)
     assert made["promoted"] and (made["version"], made["before"]) == ("2", "1")
-    assert made["sentence"] == "Version 2 serves now, approved automatically; version 1 is kept to go back to."
-    assert made["by"] == "mlops.yaml (approval: automatic)" and made["reason"] == "review passed" and made["at"]
+    assert (
+        made["sentence"]
+        == "Version 2 serves now, approved automatically; version 1 is kept to go back to."
+    )
+    assert (
+        made["by"] == "mlops.yaml (approval: automatic)"
+        and made["reason"] == "review passed"
+        and made["at"]
+    )
     assert gate.outcome == "passed" and not gate.blocks
     assert champion(copied) == "2" and tracking.rollback(copied, "me", "why")["version"] == "1"
 
 
-def test_the_command_line_lets_the_one_before_serve_again(copied: config.Project, staged: Staged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_lets_the_one_before_serve_again(
+    copied: config.Project,
+    staged: Staged,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     deploy.decide(staged(copied), SECOND)
-    monkeypatch.setattr(sys, "argv", ["mlops", "rollback", "--reason", "too many alarms", "--project", str(copied.root)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["mlops", "rollback", "--reason", "too many alarms", "--project", str(copied.root)],
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code in (0, None) and capsys.readouterr().out == "version 1 serves again\n"
     present = decisions.current(copied)
-    assert present is not None and (present.why, present.before) == ("rollback: too many alarms", "2")
+    assert present is not None and (present.why, present.before) == (
+        "rollback: too many alarms",
+        "2",
+    )
 
 
 def test_deciding_again_changes_nothing(copied: config.Project, staged: Staged) -> None:
@@ -69,7 +102,9 @@ def test_a_draft_tells_what_the_run_decided(copied: config.Project, staged: Stag
     assert made == first and gate.outcome == "passed"
 
 
-def test_without_a_persons_word_it_waits_and_their_word_decides(copied: config.Project, staged: Staged) -> None:
+def test_without_a_persons_word_it_waits_and_their_word_decides(
+    copied: config.Project, staged: Staged
+) -> None:
     stage = staged(copied, approval="manual")
     with pytest.raises(Waiting, match="version 2 waits for an approval") as waits:
         deploy.decide(stage, SECOND)
@@ -77,9 +112,20 @@ def test_without_a_persons_word_it_waits_and_their_word_decides(copied: config.P
     facts = tracking.facts_of(copied, "2")
     decisions.say(copied, facts, "rejected", "ann", "too many alarms")
     made, gate = deploy.decide(stage, SECOND)
-    assert not made["promoted"] and gate.blocks and made["sentence"] == "Not promoted: rejected by ann: too many alarms"
+    assert (
+        not made["promoted"]
+        and gate.blocks
+        and made["sentence"] == "Not promoted: rejected by ann: too many alarms"
+    )
     decisions.say(copied, facts, "changes", "ann", "fewer alarms")
-    assert deploy.decide(stage, SECOND)[0]["sentence"] == "Not promoted: ann asked for changes: fewer alarms"
+    assert (
+        deploy.decide(stage, SECOND)[0]["sentence"]
+        == "Not promoted: ann asked for changes: fewer alarms"
+    )
     decisions.say(copied, facts, "approved", "bob", "the alarms are worth it")
     made, gate = deploy.decide(stage, SECOND)
-    assert made["promoted"] and made["sentence"].startswith("Version 2 serves now, approved by bob") and champion(copied) == "2"
+    assert (
+        made["promoted"]
+        and made["sentence"].startswith("Version 2 serves now, approved by bob")
+        and champion(copied) == "2"
+    )

@@ -26,7 +26,16 @@ FIELDS = [
     Field("m", "moment", needed=True, zone="America/New_York"),
     Field("e", "empty"),
 ]
-ROW: dict[str, Any] = {"n": 1.5, "i": 3, "t": "x", "c": "JFK", "b": True, "d": 2, "m": "2013-07-01T06:00", "e": None}
+ROW: dict[str, Any] = {
+    "n": 1.5,
+    "i": 3,
+    "t": "x",
+    "c": "JFK",
+    "b": True,
+    "d": 2,
+    "m": "2013-07-01T06:00",
+    "e": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,21 @@ def codes(made: schema.Schema, **changes: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n", 3), ("n", None), ("n", -1.5), ("i", 3.0), ("i", 2**53), ("t", ""), ("t", "é\u0000"), ("c", None), ("b", False), ("d", 2.0), ("m", "2013-07-01"), ("m", "2013-07-01T06:00:00Z"), ("m", "2012-02-29 06:00:00.5+02:00")],
+    [
+        ("n", 3),
+        ("n", None),
+        ("n", -1.5),
+        ("i", 3.0),
+        ("i", 2**53),
+        ("t", ""),
+        ("t", "é\u0000"),
+        ("c", None),
+        ("b", False),
+        ("d", 2.0),
+        ("m", "2013-07-01"),
+        ("m", "2013-07-01T06:00:00Z"),
+        ("m", "2012-02-29 06:00:00.5+02:00"),
+    ],
 )
 def test_what_a_column_holds_is_taken(made: schema.Schema, name: str, value: Any) -> None:
     assert codes(made, **{name: value}) == {}
@@ -51,21 +74,68 @@ def test_what_a_column_holds_is_taken(made: schema.Schema, name: str, value: Any
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("n", "3", "type"), ("n", True, "type"), ("n", [1], "type"), ("n", 10.5, "range"), ("n", 1e300, "range"), ("i", "3", "type"), ("i", 3.5, "type"), ("i", True, "type"), ("i", -1, "range"),
-        ("i", 2**53 + 1, "range"), ("i", 2**64 - 1, "range"), ("i", None, "missing"), ("t", 5, "type"), ("t", "x" * 1001, "too_long"), ("t", {}, "type"), ("c", "LGA", "not_allowed"), ("c", "jfk", "not_allowed"),
-        ("b", 1, "type"), ("b", 0, "type"), ("b", "true", "type"), ("d", 3, "not_allowed"), ("m", "soon", "type"), ("m", 1372658400, "type"), ("m", "2013-02-30", "type"), ("m", "2013-02-29", "type"), ("m", "2013-07-01T24:00", "type"), ("m", "20130701", "type"),
-        ("m", "0052-01-01", "type"), ("m", None, "missing"), ("e", 1, "type"),
+        ("n", "3", "type"),
+        ("n", True, "type"),
+        ("n", [1], "type"),
+        ("n", 10.5, "range"),
+        ("n", 1e300, "range"),
+        ("i", "3", "type"),
+        ("i", 3.5, "type"),
+        ("i", True, "type"),
+        ("i", -1, "range"),
+        ("i", 2**53 + 1, "range"),
+        ("i", 2**64 - 1, "range"),
+        ("i", None, "missing"),
+        ("t", 5, "type"),
+        ("t", "x" * 1001, "too_long"),
+        ("t", {}, "type"),
+        ("c", "LGA", "not_allowed"),
+        ("c", "jfk", "not_allowed"),
+        ("b", 1, "type"),
+        ("b", 0, "type"),
+        ("b", "true", "type"),
+        ("d", 3, "not_allowed"),
+        ("m", "soon", "type"),
+        ("m", 1372658400, "type"),
+        ("m", "2013-02-30", "type"),
+        ("m", "2013-02-29", "type"),
+        ("m", "2013-07-01T24:00", "type"),
+        ("m", "20130701", "type"),
+        ("m", "0052-01-01", "type"),
+        ("m", None, "missing"),
+        ("e", 1, "type"),
     ],
-)  # fmt: skip
-def test_what_it_does_not_hold_is_named(made: schema.Schema, name: str, value: Any, code: str) -> None:
+)
+def test_what_it_does_not_hold_is_named(
+    made: schema.Schema, name: str, value: Any, code: str
+) -> None:
     assert codes(made, **{name: value}) == {name: code}
 
 
-def test_all_rows_are_told_at_once_each_with_what_it_got_and_what_was_expected(made: schema.Schema) -> None:
-    found = made.problems([{**ROW, "n": "3"}, ROW, {**ROW, "c": "LGA", "N": 1}, [1, 2], {"m": "2013-07-01"}])
-    assert [(p["row"], p["field"], p["code"]) for p in found] == [(0, "n", "type"), (2, "N", "unknown_field"), (2, "c", "not_allowed"), (3, "", "not_a_row"), (4, "i", "missing")]
-    assert found[0] == {"row": 0, "field": "n", "code": "type", "got": "3", "expected": "a number from -1.5 to 10, or null"}
-    assert found[1]["expected"] == "one of n, i, t, c, b, d, m, e" and found[2]["expected"] == "one of EWR, JFK, or null"
+def test_all_rows_are_told_at_once_each_with_what_it_got_and_what_was_expected(
+    made: schema.Schema,
+) -> None:
+    found = made.problems(
+        [{**ROW, "n": "3"}, ROW, {**ROW, "c": "LGA", "N": 1}, [1, 2], {"m": "2013-07-01"}]
+    )
+    assert [(p["row"], p["field"], p["code"]) for p in found] == [
+        (0, "n", "type"),
+        (2, "N", "unknown_field"),
+        (2, "c", "not_allowed"),
+        (3, "", "not_a_row"),
+        (4, "i", "missing"),
+    ]
+    assert found[0] == {
+        "row": 0,
+        "field": "n",
+        "code": "type",
+        "got": "3",
+        "expected": "a number from -1.5 to 10, or null",
+    }
+    assert (
+        found[1]["expected"] == "one of n, i, t, c, b, d, m, e"
+        and found[2]["expected"] == "one of EWR, JFK, or null"
+    )
 
 
 def test_a_long_value_is_cut_in_what_is_told(made: schema.Schema) -> None:
@@ -73,12 +143,24 @@ def test_a_long_value_is_cut_in_what_is_told(made: schema.Schema) -> None:
     assert len(told["got"]) == 101
 
 
-VALUES = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.integers(-2, 12), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["EWR", "LGA", "3", "true", "2013-07-01T06:00:00Z", "2013-07-01", ""]), st.text(max_size=3), st.just([1]), st.just({}))
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.integers(-2, 12),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["EWR", "LGA", "3", "true", "2013-07-01T06:00:00Z", "2013-07-01", ""]),
+    st.text(max_size=3),
+    st.just([1]),
+    st.just({}),
+)
 
 
 @given(st.dictionaries(st.sampled_from([*ROW, "N"]), VALUES, max_size=9))
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_the_published_schema_takes_what_the_validator_takes(made: schema.Schema, changes: dict[str, Any]) -> None:
+def test_the_published_schema_takes_what_the_validator_takes(
+    made: schema.Schema, changes: dict[str, Any]
+) -> None:
     row = orjson.loads(orjson.dumps({**ROW, **changes}))
     published = jsonschema.Draft202012Validator(json.loads(json.dumps(made.json)))
     told = {p["field"] for p in made.problems([row])}
@@ -87,14 +169,29 @@ def test_the_published_schema_takes_what_the_validator_takes(made: schema.Schema
 
 def test_a_table_has_the_types_of_the_source(made: schema.Schema) -> None:
     table = made.table([ROW, {"i": 4.0, "m": "2013-07-01T06:00:00+02:00"}])
-    assert table.dtypes.astype(str).to_dict() == {"n": "float64", "i": "int64", "t": "object", "c": "object", "b": "object", "d": "Int64", "m": "datetime64[us, UTC]", "e": "object"}
+    assert table.dtypes.astype(str).to_dict() == {
+        "n": "float64",
+        "i": "int64",
+        "t": "object",
+        "c": "object",
+        "b": "object",
+        "d": "Int64",
+        "m": "datetime64[us, UTC]",
+        "e": "object",
+    }
     assert table["m"].dt.strftime("%d %H:%M").tolist() == ["01 10:00", "01 04:00"]
     assert table["n"].isna().tolist() == [False, True] and table["i"].tolist() == [3, 4]
 
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("2013-11-03T01:30", "2013-11-03T06:30"), ("2013-03-10T02:30", "2013-03-10T07:00"), ("2013-07-01T01:30", "2013-07-01T05:30"), ("2013-07-01", "2013-07-01T04:00"), ("2013-07-01T01:30:00+00:00", "2013-07-01T01:30")],
+    [
+        ("2013-11-03T01:30", "2013-11-03T06:30"),
+        ("2013-03-10T02:30", "2013-03-10T07:00"),
+        ("2013-07-01T01:30", "2013-07-01T05:30"),
+        ("2013-07-01", "2013-07-01T04:00"),
+        ("2013-07-01T01:30:00+00:00", "2013-07-01T01:30"),
+    ],
     ids=["twice, the later", "never, the next", "summer", "a day", "a zone of its own"],
 )
 def test_a_moment_without_a_zone_is_read_as_the_sources_are(said: str, meant: str) -> None:
@@ -104,17 +201,25 @@ def test_a_moment_without_a_zone_is_read_as_the_sources_are(said: str, meant: st
         assert found == sources.moments(pd.Series([said]), "m", "America/New_York")[0]
 
 
-def test_the_fields_are_the_sources_columns_known_at_a_prediction_in_the_contracts_words(served: config.Project) -> None:
+def test_the_fields_are_the_sources_columns_known_at_a_prediction_in_the_contracts_words(
+    served: config.Project,
+) -> None:
     history = sources.read(served)
     made = schema.compiled(served, history, batch.wanted(served, history.columns))
     assert list(made.fields) == ["k", "at", "a", "b"]
-    assert (made.fields["at"].needed, made.fields["k"].needed, made.fields["a"].needed) == (True, False, False)  # a row need not say its name
+    assert (made.fields["at"].needed, made.fields["k"].needed, made.fields["a"].needed) == (
+        True,
+        False,
+        False,
+    )  # a row need not say its name
     held = contract.load(served.root / "contract.yaml").columns["a"]
     assert (made.fields["a"].low, made.fields["a"].high) == (held.min, held.max)
     assert made.fields["k"].check(2**60) == "" and made.fields["k"].check(2**63) == "range"
 
 
-def test_a_column_that_the_contract_does_not_know_is_what_the_source_holds(copied: config.Project) -> None:
+def test_a_column_that_the_contract_does_not_know_is_what_the_source_holds(
+    copied: config.Project,
+) -> None:
     history = sources.read(copied).assign(new="x", more=1)
     made = schema.compiled(copied, history, ["new", "more"])
     assert [f.kind for f in made.fields.values()] == ["text", "integer"]

@@ -25,17 +25,33 @@ SECONDS = 20
 def present(original: Any) -> tuple[follow.Served, pd.DataFrame]:
     """The version that serves and the history, as the follower has them."""
     project = config.load(original)
-    facts, history, promotion = tracking.champion(project) or {}, sources.read(project), decisions.current(project)
+    facts, history, promotion = (
+        tracking.champion(project) or {},
+        sources.read(project),
+        decisions.current(project),
+    )
     assert promotion is not None
     known = {**facts, "features": json.loads(facts["features"]), "threshold": 0.5}
-    return follow.Served(promotion, known, tracking.load_model(project, facts), schema.compiled(project, history, batch.wanted(project, history.columns)), [], ""), history
+    return follow.Served(
+        promotion,
+        known,
+        tracking.load_model(project, facts),
+        schema.compiled(project, history, batch.wanted(project, history.columns)),
+        [],
+        "",
+    ), history
 
 
 class Held(Scorer):
     """A scorer that goes on only when it is let; ``batches`` are the rows it scored together."""
 
     def __init__(self, project: config.Project, present: Any) -> None:
-        self.go, self.taken, self.present, self.batches = threading.Event(), threading.Event(), present, list[int]()
+        self.go, self.taken, self.present, self.batches = (
+            threading.Event(),
+            threading.Event(),
+            present,
+            list[int](),
+        )
         super().__init__(project, self.give, lambda requests, rows: self.batches.append(rows))
 
     def give(self) -> Any:
@@ -45,8 +61,18 @@ class Held(Scorer):
 
     def job(self, request: str = "", hours: int = 1, first: int = 0) -> Future[dict[str, Any]]:
         """Ask about some hours."""
-        given = [{"k": h, "at": f"2024-01-06T{h % 24:02}:00", "a": h / 10, "b": 0.5} for h in range(first, first + hours)]
-        return self.ask(Job(self.project, given, request or f"r{len(self.waiting)}-{first}-{hours}", bool(request)))
+        given = [
+            {"k": h, "at": f"2024-01-06T{h % 24:02}:00", "a": h / 10, "b": 0.5}
+            for h in range(first, first + hours)
+        ]
+        return self.ask(
+            Job(
+                self.project,
+                given,
+                request or f"r{len(self.waiting)}-{first}-{hours}",
+                bool(request),
+            )
+        )
 
 
 @pytest.fixture
@@ -66,15 +92,31 @@ def logged(project: config.Project) -> list[Prediction]:
 
 def test_an_answer_is_that_of_the_batch_and_stands_in_the_log(scorer: Held, present: Any) -> None:
     found = scorer.job("mine", hours=3).result(SECONDS)
-    asked = pd.DataFrame({"k": range(3), "at": pd.to_datetime([f"2024-01-06T0{h}:00-05:00" for h in range(3)], utc=True), "a": [0.0, 0.1, 0.2], "b": 0.5})
+    asked = pd.DataFrame(
+        {
+            "k": range(3),
+            "at": pd.to_datetime([f"2024-01-06T0{h}:00-05:00" for h in range(3)], utc=True),
+            "a": [0.0, 0.1, 0.2],
+            "b": 0.5,
+        }
+    )
     whole, _ = batch.answer(scorer.project, present[0].model, present[0].facts, asked, present[1])
     assert [p["score"] for p in found["predictions"]] == whole["score"].tolist()
     assert (found["request_id"], found["model"], found["version"]) == ("mine", "small", "1")
-    assert all(p["decision"] == (p["score"] >= 0.5) and p["class"] == int(p["decision"]) for p in found["predictions"])
+    assert all(
+        p["decision"] == (p["score"] >= 0.5) and p["class"] == int(p["decision"])
+        for p in found["predictions"]
+    )
     held = {p.id: p for p in logged(scorer.project)}
     assert [held[p["prediction_id"]].score for p in found["predictions"]] == whole["score"].tolist()
     first = held[found["predictions"][0]["prediction_id"]]
-    assert (first.key, first.moment, first.request, first.origin, json.loads(first.features)) == ('["0"]', "2024-01-06T05:00:00.000000+00:00", "mine", "endpoint", [0.0, 0.5])
+    assert (first.key, first.moment, first.request, first.origin, json.loads(first.features)) == (
+        '["0"]',
+        "2024-01-06T05:00:00.000000+00:00",
+        "mine",
+        "endpoint",
+        [0.0, 0.5],
+    )
 
 
 def test_what_comes_while_it_is_busy_is_scored_together(scorer: Held) -> None:
@@ -87,7 +129,9 @@ def test_what_comes_while_it_is_busy_is_scored_together(scorer: Held) -> None:
     assert scorer.batches == [1, 8]
 
 
-def test_a_batch_has_a_largest_size_and_a_larger_request_is_one_by_itself(copied: config.Project, present: Any) -> None:
+def test_a_batch_has_a_largest_size_and_a_larger_request_is_one_by_itself(
+    copied: config.Project, present: Any
+) -> None:
     scorer = Held(copied.with_values("the test", serve={"batch": 5}), present)
     asked = [scorer.job(hours=n, first=n) for n in (2, 3, 1, 9, 4)]
     scorer.thread.start()
@@ -109,14 +153,29 @@ def test_a_full_queue_refuses_at_once(copied: config.Project, present: Any) -> N
     scorer.close()
 
 
-def test_an_id_that_is_asked_again_is_answered_from_the_log_with_the_version_it_had(scorer: Held, present: Any) -> None:
+def test_an_id_that_is_asked_again_is_answered_from_the_log_with_the_version_it_had(
+    scorer: Held, present: Any
+) -> None:
     first = scorer.job("again", hours=2).result(SECONDS)
     served, history = present
     later = decisions.Promotion("small", 2, "2", "h", "e", "1", "me", "why", "now")
-    scorer.present = follow.Served(later, {**served.facts, "version": "2", "threshold": 2.0}, served.model, served.schema, [], ""), history
+    scorer.present = (
+        follow.Served(
+            later,
+            {**served.facts, "version": "2", "threshold": 2.0},
+            served.model,
+            served.schema,
+            [],
+            "",
+        ),
+        history,
+    )
     assert scorer.job("again", hours=2).result(SECONDS) == first
     other = scorer.job("another", hours=2).result(SECONDS)
-    assert other["version"] == "2" and [p["decision"] for p in other["predictions"]] == [False, False]
+    assert other["version"] == "2" and [p["decision"] for p in other["predictions"]] == [
+        False,
+        False,
+    ]
     assert len(logged(scorer.project)) == 4
 
 
@@ -139,16 +198,26 @@ def test_an_id_asked_twice_at_once_is_scored_once(scorer: Held) -> None:
     assert [p.request for p in logged(scorer.project)].count("same") == 1
 
 
-def test_what_another_server_has_filed_is_the_answer(scorer: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_server_has_filed_is_the_answer(
+    scorer: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = scorer.job("shared").result(SECONDS)
     with session(scorer.project) as opened:
         opened.execute(sa.update(Prediction).values(version="7", score=0.25))
-    asked = Job(scorer.project, [{"k": 0, "at": "2024-01-06T00:00", "a": 0.0, "b": 0.5}], "shared", False)  # as if it had not been there when it was looked for
+    asked = Job(
+        scorer.project, [{"k": 0, "at": "2024-01-06T00:00", "a": 0.0, "b": 0.5}], "shared", False
+    )  # as if it had not been there when it was looked for
     found = scorer.ask(asked).result(SECONDS)
-    assert (found["version"], found["predictions"][0]["score"]) == ("7", 0.25) != (first["version"], first["predictions"][0]["score"])
+    assert (
+        (found["version"], found["predictions"][0]["score"])
+        == ("7", 0.25)
+        != (first["version"], first["predictions"][0]["score"])
+    )
 
 
-def test_what_the_log_does_not_take_is_not_answered(scorer: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_log_does_not_take_is_not_answered(
+    scorer: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> int:
         raise sa.exc.OperationalError("INSERT", {}, Exception("disk is full"))
 
@@ -156,11 +225,15 @@ def test_what_the_log_does_not_take_is_not_answered(scorer: Held, monkeypatch: p
         patched.setattr(predictions, "write", full)
         with pytest.raises(Refusal, match="ask again with this request_id") as refused:
             scorer.job("lost").result(SECONDS)
-    assert (refused.value.status, refused.value.body["request_id"]) == (503, "lost") and not logged(scorer.project)
+    assert (refused.value.status, refused.value.body["request_id"]) == (503, "lost") and not logged(
+        scorer.project
+    )
     assert scorer.job("lost").result(SECONDS)["version"] == "1"  # the thread lives
 
 
-def test_a_request_that_cannot_be_scored_holds_up_no_other(scorer: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_cannot_be_scored_holds_up_no_other(
+    scorer: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = batch.answer
 
     def picky(project: Any, model: Any, facts: Any, asked: pd.DataFrame, history: Any) -> Any:
@@ -175,7 +248,9 @@ def test_a_request_that_cannot_be_scored_holds_up_no_other(scorer: Held, monkeyp
     good, bad, better = scorer.job(first=1), scorer.job("bad", first=13), scorer.job(first=2)
     scorer.go.set()
     assert [len(f.result(SECONDS)["predictions"]) for f in (busy, good, better)] == [1, 1, 1]
-    with pytest.raises(Refusal, match="row 0 cannot be scored: ZeroDivisionError: thirteen") as refused:
+    with pytest.raises(
+        Refusal, match="row 0 cannot be scored: ZeroDivisionError: thirteen"
+    ) as refused:
         bad.result(SECONDS)
     assert refused.value.status == 422 and "bad" not in {p.request for p in logged(scorer.project)}
     with pytest.raises(Refusal) as refused:
@@ -183,7 +258,9 @@ def test_a_request_that_cannot_be_scored_holds_up_no_other(scorer: Held, monkeyp
     assert [(p["row"], p["code"]) for p in refused.value.body["problems"]] == [(13, "not_scored")]
 
 
-def test_a_version_that_scores_nothing_any_more_is_the_servers_fault(scorer: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_scores_nothing_any_more_is_the_servers_fault(
+    scorer: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def torn(*_: Any) -> Any:
         raise ZeroDivisionError("torn")
 
@@ -217,12 +294,19 @@ def test_it_ends_when_what_waits_is_answered(copied: config.Project, present: An
     scorer.thread.start()
     scorer.go.set()
     scorer.close()
-    assert all(f.done() and f.result()["version"] == "1" for f in asked) and len(logged(copied)) == 3
+    assert (
+        all(f.done() and f.result()["version"] == "1" for f in asked) and len(logged(copied)) == 3
+    )
     with pytest.raises(Refusal, match="is being stopped"):
         scorer.job()
 
 
 def test_a_row_without_a_name_has_none_in_the_log(scorer: Held) -> None:
-    asked = Job(scorer.project, [{"at": "2024-01-06T00:00", "a": 1}, {"k": 4, "at": "2024-01-06T00:00"}], "nameless", True)
+    asked = Job(
+        scorer.project,
+        [{"at": "2024-01-06T00:00", "a": 1}, {"k": 4, "at": "2024-01-06T00:00"}],
+        "nameless",
+        True,
+    )
     assert len(scorer.ask(asked).result(SECONDS)["predictions"]) == 2
     assert {p.key for p in logged(scorer.project)} == {"", '["4"]'}

@@ -30,7 +30,13 @@ from mlops_kit.database import Label, Prediction, rows
 
 KILLS = int(os.environ.get("KILLS", "1"))
 CLIENTS = 4
-CHECKED = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance", "negative_data_rejection")
+CHECKED = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+)
 
 
 class Running:
@@ -42,7 +48,22 @@ class Running:
 
     def start(self) -> None:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}
-        self.process = subprocess.Popen([sys.executable, "-m", "mlops_kit.cli", "serve", "--project", str(self.home), "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mlops_kit.cli",
+                "serve",
+                "--project",
+                str(self.home),
+                "--port",
+                "0",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=env,
+        )
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+);", self.said)
@@ -62,7 +83,9 @@ class Running:
 
 def ask(client: http.client.HTTPConnection, path: str, body: Any = None) -> tuple[int, Any]:
     """A request's status and answer."""
-    client.request("POST" if body is not None else "GET", path, json.dumps(body) if body is not None else None)
+    client.request(
+        "POST" if body is not None else "GET", path, json.dumps(body) if body is not None else None
+    )
     answer = client.getresponse()
     return answer.status, json.loads(answer.read())
 
@@ -96,18 +119,25 @@ def server(home: Path) -> Iterator[Running]:
 
 
 def test_it_says_its_address_once_it_answers(server: Running) -> None:
-    assert server.said == f"small version 1 answers at http://127.0.0.1:{server.port}; its routes are at http://127.0.0.1:{server.port}/docs\n"
+    assert (
+        server.said
+        == f"small version 1 answers at http://127.0.0.1:{server.port}; its routes are at http://127.0.0.1:{server.port}/docs\n"
+    )
     assert ask(server.client(), "/health/ready")[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/predict", "/feedback"])
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
-def test_attacks_from_its_own_description_find_no_fault(server: Running, path: str, mode: schemathesis.GenerationMode) -> None:
+def test_attacks_from_its_own_description_find_no_fault(
+    server: Running, path: str, mode: schemathesis.GenerationMode
+) -> None:
     described = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
     checked = [schemathesis.checks.CHECKS.get_one(name) for name in CHECKED]
 
     @given(case=described[path]["POST"].as_strategy(mode))
-    @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
     def attack(case: schemathesis.Case) -> None:
         case.call_and_validate(checks=checked)
 
@@ -115,7 +145,11 @@ def test_attacks_from_its_own_description_find_no_fault(server: Running, path: s
 
 
 def test_a_new_champion_takes_over_while_clients_ask(server: Running, home: Path) -> None:
-    project, over, seen = config.load(home), threading.Event(), [list[str]() for _ in range(CLIENTS)]
+    project, over, seen = (
+        config.load(home),
+        threading.Event(),
+        [list[str]() for _ in range(CLIENTS)],
+    )
 
     def work(i: int) -> None:
         client = server.client()
@@ -135,11 +169,26 @@ def test_a_new_champion_takes_over_while_clients_ask(server: Running, home: Path
     for thread in threads:
         thread.join()
     assert all(set(s) == {"1", "2"} and s == sorted(s) for s in seen)
-    assert Counter(p.version for p in rows(project, sa.select(Prediction).where(Prediction.key.in_([f'["{i}"]' for i in range(CLIENTS)]))))["2"] >= 3 * CLIENTS
+    assert (
+        Counter(
+            p.version
+            for p in rows(
+                project,
+                sa.select(Prediction).where(
+                    Prediction.key.in_([f'["{i}"]' for i in range(CLIENTS)])
+                ),
+            )
+        )["2"]
+        >= 3 * CLIENTS
+    )
 
 
-def test_killed_under_load_it_loses_and_doubles_nothing_that_it_acknowledged(server: Running, home: Path) -> None:
-    told: list[dict[str, Any]] = [{} for _ in range(CLIENTS)]  # of each client: request id → the answer it got
+def test_killed_under_load_it_loses_and_doubles_nothing_that_it_acknowledged(
+    server: Running, home: Path
+) -> None:
+    told: list[dict[str, Any]] = [
+        {} for _ in range(CLIENTS)
+    ]  # of each client: request id → the answer it got
     labelled: list[dict[str, float]] = [{} for _ in range(CLIENTS)]
     wrong: list[Any] = []
     for _ in range(KILLS):
@@ -154,7 +203,14 @@ def test_killed_under_load_it_loses_and_doubles_nothing_that_it_acknowledged(ser
                         wrong.append((status, answer))
                         return enough.set()
                     first = answer["predictions"][0]["prediction_id"]
-                    if ask(client, "/feedback", {"labels": [{"prediction_id": first, "value": len(told[i]) % 2}]})[0] == 200:
+                    if (
+                        ask(
+                            client,
+                            "/feedback",
+                            {"labels": [{"prediction_id": first, "value": len(told[i]) % 2}]},
+                        )[0]
+                        == 200
+                    ):
                         labelled[i][first] = len(told[i]) % 2
                     told[i][f"c{i}-{len(told[i])}"] = answer
                     if sum(map(len, told)) > least:
@@ -171,8 +227,15 @@ def test_killed_under_load_it_loses_and_doubles_nothing_that_it_acknowledged(ser
         server.start()
     client = server.client()
     for i, answers in enumerate(told):
-        assert ask(client, "/predict", request(i, len(answers) - 1)) == (200, answers[f"c{i}-{len(answers) - 1}"])
-    stands(config.load(home), {k: v for t in told for k, v in t.items()}, {k: v for each in labelled for k, v in each.items()})
+        assert ask(client, "/predict", request(i, len(answers) - 1)) == (
+            200,
+            answers[f"c{i}-{len(answers) - 1}"],
+        )
+    stands(
+        config.load(home),
+        {k: v for t in told for k, v in t.items()},
+        {k: v for each in labelled for k, v in each.items()},
+    )
 
 
 def request(i: int, n: int) -> dict[str, Any]:
@@ -182,20 +245,41 @@ def request(i: int, n: int) -> dict[str, Any]:
 
 def stands(project: config.Project, told: dict[str, Any], labelled: dict[str, float]) -> None:
     """All that was acknowledged stands in the log, once."""
-    log = {p.id: p for p in rows(project, sa.select(Prediction).where(Prediction.request.like("c_-%")))}
-    given = [(p["prediction_id"], p["score"]) for answer in told.values() for p in answer["predictions"]]
-    assert len(given) == len({i for i, _ in given}) > 120 * KILLS and all(log[i].score == s for i, s in given)
+    log = {
+        p.id: p for p in rows(project, sa.select(Prediction).where(Prediction.request.like("c_-%")))
+    }
+    given = [
+        (p["prediction_id"], p["score"]) for answer in told.values() for p in answer["predictions"]
+    ]
+    assert len(given) == len({i for i, _ in given}) > 120 * KILLS and all(
+        log[i].score == s for i, s in given
+    )
     each = Counter(p.request for p in log.values())
     assert set(each.values()) == {2} and len(each) - len(told) <= CLIENTS
-    counted = [(label.prediction, label.value) for label in rows(project, sa.select(Label).where(Label.counts)) if label.prediction in log]
-    assert len(counted) == len(dict(counted)) <= len(labelled) + CLIENTS and {k: v for k, v in counted if k in labelled} == labelled
+    counted = [
+        (label.prediction, label.value)
+        for label in rows(project, sa.select(Label).where(Label.counts))
+        if label.prediction in log
+    ]
+    assert (
+        len(counted) == len(dict(counted)) <= len(labelled) + CLIENTS
+        and {k: v for k, v in counted if k in labelled} == labelled
+    )
 
 
-def test_a_port_in_use_is_said(served: config.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_said(
+    served: config.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(sys, "argv", ["mlops", "serve", "--port", str(port), "--project", str(served.root)])
+        monkeypatch.setattr(
+            sys, "argv", ["mlops", "serve", "--port", str(port), "--project", str(served.root)]
+        )
         with pytest.raises(SystemExit) as ended:
             cli.main()
     said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "") and said.err.startswith(f"error: 127.0.0.1:{port} is in use") and "--port 0 takes any that is free" in said.err
+    assert (
+        (ended.value.code, said.out) == (2, "")
+        and said.err.startswith(f"error: 127.0.0.1:{port} is in use")
+        and "--port 0 takes any that is free" in said.err
+    )

@@ -25,7 +25,9 @@ NOW = pd.Timestamp("2024-02-01", tz="UTC")
 def project(tmp_path: Path) -> config.Project:
     """A project with four answers in its log, for the rows 0 to 2 and again for row 0."""
     (tmp_path / "mlops.yaml").write_text(YAML)
-    (tmp_path / "contract.yaml").write_text(CONTRACT.replace("TYPE", "boolean").replace("NO", "false").replace("YES", "true"))
+    (tmp_path / "contract.yaml").write_text(
+        CONTRACT.replace("TYPE", "boolean").replace("NO", "false").replace("YES", "true")
+    )
     made = config.load(tmp_path)
     answered(made, [("p0", '["0"]'), ("p1", '["1"]'), ("p2", '["2"]'), ("p0 again", '["0"]')])
     return made
@@ -36,7 +38,23 @@ def answered(project: config.Project, named: list[tuple[str, str]]) -> None:
     with session(project) as opened:
         for name, key in named:
             moment = stamp(pd.Timestamp("2024-01-01", tz="UTC") + pd.Timedelta(days=int(key[2])))
-            opened.add(Prediction(name, "small", "1", "h", "", "", key, moment, 0.5, 1.0, "[]", "endpoint", "2024-01-05"))
+            opened.add(
+                Prediction(
+                    name,
+                    "small",
+                    "1",
+                    "h",
+                    "",
+                    "",
+                    key,
+                    moment,
+                    0.5,
+                    1.0,
+                    "[]",
+                    "endpoint",
+                    "2024-01-05",
+                )
+            )
 
 
 def known(day: int) -> str:
@@ -55,26 +73,52 @@ def told(project: config.Project, *said: Said) -> list[str]:
 
 
 def test_a_label_is_joined_once_and_a_second_is_repeated(project: config.Project) -> None:
-    assert told(project, Said("p0", True, known(3)), Said("p0", True, known(3))) == ["joined", "repeated"]
+    assert told(project, Said("p0", True, known(3)), Said("p0", True, known(3))) == [
+        "joined",
+        "repeated",
+    ]
     assert told(project, Said("p0", True, known(9))) == ["repeated"]
     assert counted(project) == {"p0": (1.0, known(3))} and len(rows(project, sa.select(Label))) == 3
 
 
-def test_what_is_known_later_corrects_and_what_was_known_before_does_not(project: config.Project) -> None:
-    assert told(project, Said("p1", False, known(4)), Said("p1", True, known(3)), Said("p1", True, known(5)), Said("p1", False, known(5))) == ["joined", "outdated", "corrected", "corrected"]
+def test_what_is_known_later_corrects_and_what_was_known_before_does_not(
+    project: config.Project,
+) -> None:
+    assert told(
+        project,
+        Said("p1", False, known(4)),
+        Said("p1", True, known(3)),
+        Said("p1", True, known(5)),
+        Said("p1", False, known(5)),
+    ) == ["joined", "outdated", "corrected", "corrected"]
     assert told(project, Said("p1", True, known(4))) == ["outdated"]
     assert counted(project) == {"p1": (0.0, known(5))}
 
 
 def test_what_no_prediction_is_known_of_waits_for_it(project: config.Project) -> None:
-    assert told(project, Said("p9", True, known(3)), Said("p9", True, known(3)), Said("p9", False, known(6)), Said("nobody", True, known(3))) == ["unknown"] * 4
+    assert (
+        told(
+            project,
+            Said("p9", True, known(3)),
+            Said("p9", True, known(3)),
+            Said("p9", False, known(6)),
+            Said("nobody", True, known(3)),
+        )
+        == ["unknown"] * 4
+    )
     answered(project, [("p9", '["3"]')])
-    assert labels.collect(project, history(project, {}), NOW) == {"joined": 1, "repeated": 1, "corrected": 1}
+    assert labels.collect(project, history(project, {}), NOW) == {
+        "joined": 1,
+        "repeated": 1,
+        "corrected": 1,
+    }
     assert counted(project) == {"p9": (0.0, known(6))}
     assert labels.collect(project, history(project, {}), NOW) == {}
 
 
-def test_a_label_that_waited_does_not_take_the_place_of_one_that_came_by_another_way(project: config.Project) -> None:
+def test_a_label_that_waited_does_not_take_the_place_of_one_that_came_by_another_way(
+    project: config.Project,
+) -> None:
     told(project, Said("p9", True, known(5)))
     answered(project, [("p9", '["3"]')])
     told(project, Said("p9", False, known(8)))
@@ -87,14 +131,18 @@ def test_feedback_names_a_prediction_by_its_id_and_never_by_a_key(project: confi
     assert labels.collect(project, history(project, {}), NOW) == {} and counted(project) == {}
 
 
-def test_two_who_label_at_once_do_not_fail(project: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_who_label_at_once_do_not_fail(
+    project: config.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, blind = labels.matches, [True]
 
     def late(*given: Any) -> Any:
         found = real(*given)
         if blind.pop():
             blind.append(False)
-            labels.joined(project, [Said("p0", False, known(4))], "source", "2024-01-20", False, False)
+            labels.joined(
+                project, [Said("p0", False, known(4))], "source", "2024-01-20", False, False
+            )
             return found
         blind.append(False)
         return real(*given)
@@ -107,42 +155,101 @@ def test_two_who_label_at_once_do_not_fail(project: config.Project, monkeypatch:
 @pytest.mark.parametrize(
     ("kind", "no", "yes", "said"),
     [
-        ("boolean", "false", "true", [(True, 1), (False, 0), (1, 1), ("true", 1), ("False", 0), (np.True_, 1), ("1.0", 1), ("maybe", None), (2, None), (0.5, None)]),
-        ("integer", "0", "1", [(1, 1), (0.0, 0), ("1", 1), ("1.0", 1), (np.int64(0), 0), (2, None), ("one", None)]),
+        (
+            "boolean",
+            "false",
+            "true",
+            [
+                (True, 1),
+                (False, 0),
+                (1, 1),
+                ("true", 1),
+                ("False", 0),
+                (np.True_, 1),
+                ("1.0", 1),
+                ("maybe", None),
+                (2, None),
+                (0.5, None),
+            ],
+        ),
+        (
+            "integer",
+            "0",
+            "1",
+            [(1, 1), (0.0, 0), ("1", 1), ("1.0", 1), (np.int64(0), 0), (2, None), ("one", None)],
+        ),
         ("integer", "3", "7", [(3, 0), (7.0, 1), ("7", 1), (1, None)]),
-        ("text", "'no'", "'yes'", [("yes", 1), ("no", 0), (" yes ", 1), ("Yes", None), (1, None), (True, None)]),
+        (
+            "text",
+            "'no'",
+            "'yes'",
+            [("yes", 1), ("no", 0), (" yes ", 1), ("Yes", None), (1, None), (True, None)],
+        ),
         ("text", "'0'", "'1'", [("1", 1), (1, 1), ("1.0", None)]),
     ],
 )
-def test_a_class_is_known_in_every_dress_and_nothing_else_is(project: config.Project, kind: str, no: str, yes: str, said: list[tuple[Any, int | None]]) -> None:
-    (project.root / "contract.yaml").write_text(CONTRACT.replace("TYPE", kind).replace("NO", no).replace("YES", yes))
+def test_a_class_is_known_in_every_dress_and_nothing_else_is(
+    project: config.Project, kind: str, no: str, yes: str, said: list[tuple[Any, int | None]]
+) -> None:
+    (project.root / "contract.yaml").write_text(
+        CONTRACT.replace("TYPE", kind).replace("NO", no).replace("YES", yes)
+    )
     coder = labels.Coder(project)
     assert [(v, coder(v)) for v, _ in said] == said
     assert coder(None) is coder([1]) is coder({}) is None
 
 
-@pytest.mark.parametrize(("value", "number"), [(1.5, 1.5), ("2", 2.0), (np.float32(0.5), 0.5), (True, None), ("x", None), (float("nan"), None), (float("inf"), None), (None, None)])
-def test_a_measured_value_is_a_finite_number(project: config.Project, value: Any, number: float | None) -> None:
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (1.5, 1.5),
+        ("2", 2.0),
+        (np.float32(0.5), 0.5),
+        (True, None),
+        ("x", None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (None, None),
+    ],
+)
+def test_a_measured_value_is_a_finite_number(
+    project: config.Project, value: Any, number: float | None
+) -> None:
     coder = labels.Coder(project.with_values("the test", task="regression"))
     assert coder(value) == number
 
 
 def history(project: config.Project, values: dict[int, Any]) -> pd.DataFrame:
     """The source as known now: a row for each of these values of the target."""
-    (project.root / "t.csv").write_text("k,at,y\n" + "".join(f"{k},2024-01-{k + 1:02},{v}\n" for k, v in values.items()) + "8,2024-01-30,\n")
+    (project.root / "t.csv").write_text(
+        "k,at,y\n"
+        + "".join(f"{k},2024-01-{k + 1:02},{v}\n" for k, v in values.items())
+        + "8,2024-01-30,\n"
+    )
     return sources.read(project, NOW.to_pydatetime())
 
 
-def test_the_source_labels_each_answer_of_its_rows_when_they_were_known(project: config.Project) -> None:
+def test_the_source_labels_each_answer_of_its_rows_when_they_were_known(
+    project: config.Project,
+) -> None:
     made = labels.collect(project, history(project, {0: True, 1: False, 5: True}), NOW)
-    assert made == {"joined": 2} and counted(project) == {"p0": (1.0, known(2)), "p0 again": (1.0, known(2)), "p1": (0.0, known(3))}
+    assert made == {"joined": 2} and counted(project) == {
+        "p0": (1.0, known(2)),
+        "p0 again": (1.0, known(2)),
+        "p1": (0.0, known(3)),
+    }
 
 
 def test_read_again_it_files_nothing_and_a_mended_value_corrects(project: config.Project) -> None:
     labels.collect(project, history(project, {0: True, 1: False}), NOW)
     before = len(rows(project, sa.select(Label)))
-    assert labels.collect(project, history(project, {0: True, 1: False}), NOW) == {} and len(rows(project, sa.select(Label))) == before
-    assert labels.collect(project, history(project, {0: True, 1: True}), NOW) == {"corrected": 1} and counted(project)["p1"] == (1.0, known(3))
+    assert (
+        labels.collect(project, history(project, {0: True, 1: False}), NOW) == {}
+        and len(rows(project, sa.select(Label))) == before
+    )
+    assert labels.collect(project, history(project, {0: True, 1: True}), NOW) == {
+        "corrected": 1
+    } and counted(project)["p1"] == (1.0, known(3))
 
 
 def table(project: config.Project, text: str, **given: Any) -> config.Project:
@@ -152,19 +259,31 @@ def table(project: config.Project, text: str, **given: Any) -> config.Project:
 
 
 def test_a_table_of_labels_is_joined_by_key_when_its_time_has_come(project: config.Project) -> None:
-    made = table(project, "k,y,told\n1,true,2024-01-05\n2,false,2024-01-06\n7,true,2024-01-05\n0,true,2024-03-01\n1,perhaps,2024-01-09\n2,,2024-01-09\n", time="told")
-    assert labels.collect(made, history(project, {}), NOW) == {"joined": 2, "unknown": 1, "refused": 1}
+    made = table(
+        project,
+        "k,y,told\n1,true,2024-01-05\n2,false,2024-01-06\n7,true,2024-01-05\n0,true,2024-03-01\n1,perhaps,2024-01-09\n2,,2024-01-09\n",
+        time="told",
+    )
+    assert labels.collect(made, history(project, {}), NOW) == {
+        "joined": 2,
+        "unknown": 1,
+        "refused": 1,
+    }
     assert counted(project) == {"p1": (1.0, known(5)), "p2": (0.0, known(6))}
     before = len(rows(project, sa.select(Label)))
     labels.collect(made, history(project, {}), NOW)
     assert len(rows(project, sa.select(Label))) == before  # what could not be joined was told once
     answered(project, [("p7", '["7"]'), ("p7 again", '["7"]')])
-    assert labels.collect(made, history(project, {}), NOW)["joined"] == 1 and counted(project)["p7"] == counted(project)["p7 again"] == (1.0, known(5))
+    assert labels.collect(made, history(project, {}), NOW)["joined"] == 1 and counted(project)[
+        "p7"
+    ] == counted(project)["p7 again"] == (1.0, known(5))
 
 
 def test_a_table_of_labels_may_name_predictions(project: config.Project) -> None:
     made = table(project, "prediction_id,late\np2,1\n", key="prediction_id", value="late")
-    assert labels.collect(made, history(project, {}), NOW) == {"joined": 1} and counted(project) == {"p2": (1.0, stamp(NOW))}
+    assert labels.collect(made, history(project, {}), NOW) == {"joined": 1} and counted(
+        project
+    ) == {"p2": (1.0, stamp(NOW))}
 
 
 def test_a_table_without_its_column_is_refused_in_words(project: config.Project) -> None:
@@ -174,4 +293,7 @@ def test_a_table_without_its_column_is_refused_in_words(project: config.Project)
 
 def test_before_there_is_a_log_there_is_nothing_to_label(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    assert labels.collect(config.load(tmp_path), pd.DataFrame(), NOW) == {} and not (tmp_path / ".mlops").exists()
+    assert (
+        labels.collect(config.load(tmp_path), pd.DataFrame(), NOW) == {}
+        and not (tmp_path / ".mlops").exists()
+    )

@@ -19,14 +19,25 @@ FACTS = {"version": "3", "model_hash": "hash", "features": ["a", "b"]}
 
 @pytest.fixture
 def project(tmp_path: Path) -> config.Project:
-    (tmp_path / "mlops.yaml").write_text("name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: [k, day]\ntime: at\n")
+    (tmp_path / "mlops.yaml").write_text(
+        "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: [k, day]\ntime: at\n"
+    )
     return config.load(tmp_path)
 
 
 def answers(count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Answers and inputs as ``batch.answer`` gives them: an hour a row."""
     at = pd.date_range("2024-01-01", periods=count, freq="h", tz="UTC")
-    out = pd.DataFrame({"prediction_id": [f"p{i}" for i in range(count)], "k": np.arange(count, dtype=float), "day": "mon", "at": at, "score": np.linspace(0, 1, count), "decision": [1.0, *[np.nan] * (count - 1)]})
+    out = pd.DataFrame(
+        {
+            "prediction_id": [f"p{i}" for i in range(count)],
+            "k": np.arange(count, dtype=float),
+            "day": "mon",
+            "at": at,
+            "score": np.linspace(0, 1, count),
+            "decision": [1.0, *[np.nan] * (count - 1)],
+        }
+    )
     return out, pd.DataFrame({"a": [1.5, np.nan, 2.0][:count], "b": ["x", None, "é"][:count]})
 
 
@@ -34,20 +45,51 @@ def filed(project: config.Project, at: str = "2024-01-02", **changes: Any) -> in
     """How many of the three answers are new to the log."""
     out, inputs = answers()
     with session(project) as opened:
-        return predictions.write(opened, [{**r, **changes} for r in predictions.listed(project, FACTS, out, inputs, "watch", at)])
+        return predictions.write(
+            opened,
+            [
+                {**r, **changes}
+                for r in predictions.listed(project, FACTS, out, inputs, "watch", at)
+            ],
+        )
 
 
 def test_an_answer_is_listed_with_what_it_was_made_from(project: config.Project) -> None:
     first, second, _ = predictions.listed(project, FACTS, *answers(), "watch", "2024-01-02")
-    assert first == {"id": "p0", "model": "small", "version": "3", "model_hash": "hash", "request": "", "body": "", "key": '["0", "mon"]', "moment": "2024-01-01T00:00:00.000000+00:00", "score": 0.0, "decision": 1.0, "features": '[1.5,"x"]', "origin": "watch", "at": "2024-01-02"}
-    assert (second["decision"], second["features"], type(second["score"])) == (None, "[null,null]", float)
+    assert first == {
+        "id": "p0",
+        "model": "small",
+        "version": "3",
+        "model_hash": "hash",
+        "request": "",
+        "body": "",
+        "key": '["0", "mon"]',
+        "moment": "2024-01-01T00:00:00.000000+00:00",
+        "score": 0.0,
+        "decision": 1.0,
+        "features": '[1.5,"x"]',
+        "origin": "watch",
+        "at": "2024-01-02",
+    }
+    assert (second["decision"], second["features"], type(second["score"])) == (
+        None,
+        "[null,null]",
+        float,
+    )
 
 
 def test_a_row_that_lacks_a_part_of_its_name_has_none(project: config.Project) -> None:
     out, inputs = answers()
     out.loc[1, "day"] = None
-    assert [r["key"] for r in predictions.listed(project, FACTS, out, inputs, "watch", "")] == ['["0", "mon"]', "", '["2", "mon"]']
-    assert {r["key"] for r in predictions.listed(project, FACTS, out.drop(columns="k"), inputs, "watch", "")} == {""}
+    assert [r["key"] for r in predictions.listed(project, FACTS, out, inputs, "watch", "")] == [
+        '["0", "mon"]',
+        "",
+        '["2", "mon"]',
+    ]
+    assert {
+        r["key"]
+        for r in predictions.listed(project, FACTS, out.drop(columns="k"), inputs, "watch", "")
+    } == {""}
 
 
 def test_written_again_it_changes_nothing(project: config.Project) -> None:
@@ -57,17 +99,48 @@ def test_written_again_it_changes_nothing(project: config.Project) -> None:
         assert predictions.write(opened, []) == 0
 
 
-@pytest.mark.parametrize(("value", "text"), [(1, "1"), (1.0, "1"), (np.int64(7), "7"), (np.float64(7), "7"), (1.5, "1.5"), ("1.0", "1.0"), ("é|", "é|"), (True, "True")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "1"),
+        (1.0, "1"),
+        (np.int64(7), "7"),
+        (np.float64(7), "7"),
+        (1.5, "1.5"),
+        ("1.0", "1.0"),
+        ("é|", "é|"),
+        (True, "True"),
+    ],
+)
 def test_a_key_is_the_same_text_whatever_type_holds_it(value: Any, text: str) -> None:
     assert json.loads(predictions.named_row([value])) == [text]
 
 
 def test_features_come_back_as_the_model_took_them(project: config.Project) -> None:
-    values = [0.1 + 0.2, 1e-300, -0.0, np.nan, True, "x", None, np.float32(0.5), pd.Timestamp("2024-01-01", tz="UTC")]
+    values = [
+        0.1 + 0.2,
+        1e-300,
+        -0.0,
+        np.nan,
+        True,
+        "x",
+        None,
+        np.float32(0.5),
+        pd.Timestamp("2024-01-01", tz="UTC"),
+    ]
     back = json.loads(predictions.packed(values))
-    assert back[:3] == [0.1 + 0.2, 1e-300, -0.0] and back[3:8] == [None, True, "x", None, 0.5] and back[8].startswith("2024-01-01")
+    assert (
+        back[:3] == [0.1 + 0.2, 1e-300, -0.0]
+        and back[3:8] == [None, True, "x", None, 0.5]
+        and back[8].startswith("2024-01-01")
+    )
     filed(project)
-    found = predictions.unpacked(predictions.between(project, pd.Timestamp("2024-01-01", tz="UTC"), pd.Timestamp("2025-01-01", tz="UTC")), ["a", "b"])
+    found = predictions.unpacked(
+        predictions.between(
+            project, pd.Timestamp("2024-01-01", tz="UTC"), pd.Timestamp("2025-01-01", tz="UTC")
+        ),
+        ["a", "b"],
+    )
     pd.testing.assert_frame_equal(found, answers()[1])
 
 
@@ -75,29 +148,79 @@ def between(project: config.Project, start: str, end: str) -> pd.DataFrame:
     return predictions.between(project, pd.Timestamp(start, tz="UTC"), pd.Timestamp(end, tz="UTC"))
 
 
-def test_a_stretch_of_time_is_half_open_and_stretches_make_up_the_whole(project: config.Project) -> None:
+def test_a_stretch_of_time_is_half_open_and_stretches_make_up_the_whole(
+    project: config.Project,
+) -> None:
     filed(project)
-    parts = [between(project, "2024-01-01", "2024-01-01T01:00"), between(project, "2024-01-01T01:00", "2024-01-01T02:00"), between(project, "2024-01-01T02:00", "2024-01-02")]
+    parts = [
+        between(project, "2024-01-01", "2024-01-01T01:00"),
+        between(project, "2024-01-01T01:00", "2024-01-01T02:00"),
+        between(project, "2024-01-01T02:00", "2024-01-02"),
+    ]
     assert [p["prediction_id"].tolist() for p in parts] == [["p0"], ["p1"], ["p2"]]
-    assert between(project, "2024-01-02", "2024-01-03").empty and str(between(project, "2024-01-01", "2024-01-02")["moment"].dt.tz) == "UTC"
+    assert (
+        between(project, "2024-01-02", "2024-01-03").empty
+        and str(between(project, "2024-01-01", "2024-01-02")["moment"].dt.tz) == "UTC"
+    )
 
 
 def test_the_label_that_counts_stands_beside_its_answer(project: config.Project) -> None:
     filed(project)
     with session(project) as opened:
         for value, counts in ((0.0, False), (1.0, True)):
-            opened.add(Label("small", "p1", value, str(value), "2024-01-03T00:00:00.000000+00:00", "feedback", "corrected", "now", counts))
+            opened.add(
+                Label(
+                    "small",
+                    "p1",
+                    value,
+                    str(value),
+                    "2024-01-03T00:00:00.000000+00:00",
+                    "feedback",
+                    "corrected",
+                    "now",
+                    counts,
+                )
+            )
     found = between(project, "2024-01-01", "2024-01-02")
-    assert found["label"].fillna(-1).tolist() == [-1, 1.0, -1] and found["known"].notna().tolist() == [False, True, False]
+    assert found["label"].fillna(-1).tolist() == [-1, 1.0, -1] and found[
+        "known"
+    ].notna().tolist() == [False, True, False]
 
 
 def test_a_row_asked_for_twice_counts_once_as_first_answered(project: config.Project) -> None:
     filed(project, at="2024-01-03")
     with session(project) as opened:
         same = predictions.known(opened, "small", ["p0"])["p0"]
-        for name, key, at in (("early", same.key, "2024-01-02"), ("late", same.key, "2024-01-04"), ("nameless", "", "2024-01-05"), ("nameless too", "", "2024-01-05")):
-            opened.add(Prediction(name, "small", "2", "h", "", "", key, same.moment, 0.5, None, "[1.0,null]", "endpoint", at))
-    assert between(project, "2024-01-01", "2024-01-02")["prediction_id"].tolist() == ["early", "nameless", "nameless too", "p1", "p2"]
+        for name, key, at in (
+            ("early", same.key, "2024-01-02"),
+            ("late", same.key, "2024-01-04"),
+            ("nameless", "", "2024-01-05"),
+            ("nameless too", "", "2024-01-05"),
+        ):
+            opened.add(
+                Prediction(
+                    name,
+                    "small",
+                    "2",
+                    "h",
+                    "",
+                    "",
+                    key,
+                    same.moment,
+                    0.5,
+                    None,
+                    "[1.0,null]",
+                    "endpoint",
+                    at,
+                )
+            )
+    assert between(project, "2024-01-01", "2024-01-02")["prediction_id"].tolist() == [
+        "early",
+        "nameless",
+        "nameless too",
+        "p1",
+        "p2",
+    ]
 
 
 def test_before_there_is_a_log_it_is_empty(project: config.Project) -> None:
@@ -116,4 +239,6 @@ def test_another_models_answers_are_not_its_own(project: config.Project) -> None
 def test_many_ids_are_looked_up_in_parts(project: config.Project) -> None:
     filed(project)
     with session(project) as opened:
-        assert set(predictions.known(opened, "small", [f"p{i}" for i in range(3 * predictions.MANY)])) == {"p0", "p1", "p2"}
+        assert set(
+            predictions.known(opened, "small", [f"p{i}" for i in range(3 * predictions.MANY)])
+        ) == {"p0", "p1", "p2"}

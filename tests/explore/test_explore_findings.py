@@ -17,12 +17,22 @@ from mlops_kit.results import Table, Verdict
 
 
 def config(**given: Any) -> configs.Config:
-    return configs.validated({"name": "t", "source": "t.csv", "target": "y", "task": "binary", **given}, "test")
+    return configs.validated(
+        {"name": "t", "source": "t.csv", "target": "y", "task": "binary", **given}, "test"
+    )
 
 
 def rows(n: int = 40) -> pd.DataFrame:
     when = pd.date_range("2024-01-01", periods=n, freq="6h", tz="UTC")
-    return pd.DataFrame({"k": range(n), "t": when, "g": ["a", "b"] * (n // 2), "v": np.arange(n) * 1.5, "y": [0, 1, 1, 1] * (n // 4)})
+    return pd.DataFrame(
+        {
+            "k": range(n),
+            "t": when,
+            "g": ["a", "b"] * (n // 2),
+            "v": np.arange(n) * 1.5,
+            "y": [0, 1, 1, 1] * (n // 4),
+        }
+    )
 
 
 TIMED = {"id": "k", "time": "t"}
@@ -39,7 +49,9 @@ def test_overview_tells_role_kind_missing_and_distinct() -> None:
 
 
 def test_overview_counts_lists_too() -> None:
-    assert findings.overview(pd.DataFrame({"y": [0, 1], "l": [[1], [1]]}), config()).data["distinct"].tolist() == [2, 1]
+    assert findings.overview(pd.DataFrame({"y": [0, 1], "l": [[1], [1]]}), config()).data[
+        "distinct"
+    ].tolist() == [2, 1]
 
 
 def test_missing_puts_the_emptiest_first() -> None:
@@ -50,13 +62,18 @@ def test_missing_puts_the_emptiest_first() -> None:
 
 
 def test_nothing_missing_is_said() -> None:
-    assert findings.missing(pd.DataFrame({"a": [1]})).sentence == "No value is missing in 1 columns."
+    assert (
+        findings.missing(pd.DataFrame({"a": [1]})).sentence == "No value is missing in 1 columns."
+    )
 
 
 def test_wilson_interval_is_the_formulas() -> None:
     mean, low, high = findings.estimate(pd.Series([1.0] * 8 + [0.0] * 2), "binary")
     z, n, p = stats.norm.ppf(0.975), 10, 0.8
-    centre, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    centre, half = (
+        (p + z**2 / (2 * n)) / (1 + z**2 / n),
+        z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n),
+    )
     assert (mean, low, high) == pytest.approx((0.8, centre - half, centre + half))
 
 
@@ -85,8 +102,13 @@ def test_the_period_follows_the_span(n: int, word: str) -> None:
 
 
 def test_a_day_is_the_projects_day() -> None:
-    frame = pd.DataFrame({"k": [1, 2], "t": pd.to_datetime(["2024-01-01T23:30Z", "2024-01-02T12:00Z"]), "y": [0, 1]})
-    utc, berlin = (findings.target_over_time(frame, config(**TIMED, timezone=z)) for z in ("UTC", "Europe/Berlin"))
+    frame = pd.DataFrame(
+        {"k": [1, 2], "t": pd.to_datetime(["2024-01-01T23:30Z", "2024-01-02T12:00Z"]), "y": [0, 1]}
+    )
+    utc, berlin = (
+        findings.target_over_time(frame, config(**TIMED, timezone=z))
+        for z in ("UTC", "Europe/Berlin")
+    )
     assert isinstance(utc, Table) and isinstance(berlin, Table)
     assert (len(utc.data), len(berlin.data)) == (2, 1)
 
@@ -116,14 +138,23 @@ def test_numbers_are_cut_into_quantile_bins_that_keep_every_row() -> None:
 
 
 def test_missing_is_a_group_and_unlabelled_rows_are_none() -> None:
-    frame = rows().assign(g=lambda d: d["g"].mask(d["k"] < 4), y=lambda d: d["y"].mask(d["k"] >= 30))
+    frame = rows().assign(
+        g=lambda d: d["g"].mask(d["k"] < 4), y=lambda d: d["y"].mask(d["k"] >= 30)
+    )
     found = findings.target_by_group(frame, config(**TIMED), ["g"])
-    assert dict(zip(found.data["value"], found.data["rows"], strict=True)) == {"missing": 4, "a": 13, "b": 13}
+    assert dict(zip(found.data["value"], found.data["rows"], strict=True)) == {
+        "missing": 4,
+        "a": 13,
+        "b": 13,
+    }
 
 
 def test_many_values_leave_an_other_group() -> None:
     assert set(findings.groups(pd.Series([f"v{i % 30}" for i in range(300)])).unique()) >= {"other"}
-    assert findings.groups(pd.Series([f"v{i % 30}" for i in range(300)])).nunique() == findings.GROUPS + 1
+    assert (
+        findings.groups(pd.Series([f"v{i % 30}" for i in range(300)])).nunique()
+        == findings.GROUPS + 1
+    )
 
 
 def test_one_class_and_empty_columns_are_no_error() -> None:
@@ -161,7 +192,9 @@ def test_each_sign_is_seen_on_its_column_and_on_no_sound_one(sign: str) -> None:
 
 
 def test_a_wide_text_is_seen() -> None:
-    frame = pd.DataFrame({"y": [0, 1] * 200, "w": [f"w{i % 150}" for i in range(400)], "k": range(400)})
+    frame = pd.DataFrame(
+        {"y": [0, 1] * 200, "w": [f"w{i % 150}" for i in range(400)], "k": range(400)}
+    )
     assert findings.suspicious(frame, config(id="k")).data["sign"].tolist() == ["many values"]
 
 
@@ -171,7 +204,9 @@ def test_a_sound_table_has_no_sign() -> None:
 
 
 def test_a_copy_is_seen_though_its_type_differs() -> None:
-    found = findings.suspicious(rows().assign(w=lambda d: d["y"].astype(float)), config(**TIMED)).data
+    found = findings.suspicious(
+        rows().assign(w=lambda d: d["y"].astype(float)), config(**TIMED)
+    ).data
     assert found.to_numpy().tolist() == [["w", "copy", "the same values as y"]]
 
 
@@ -183,6 +218,11 @@ def test_an_id_that_occurs_twice_is_counted() -> None:
 
 def test_findings_leave_the_frame_as_it_was() -> None:
     frame, before = rows(), rows()
-    for made in (findings.overview, findings.suspicious, findings.target_over_time, findings.target_by_group):
+    for made in (
+        findings.overview,
+        findings.suspicious,
+        findings.target_over_time,
+        findings.target_by_group,
+    ):
         made(frame, config(**TIMED))
     pd.testing.assert_frame_equal(frame, before)

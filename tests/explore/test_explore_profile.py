@@ -12,9 +12,19 @@ from mlops_kit.errors import RunFailed
 from mlops_kit.explore import profile
 
 
-def test_a_small_odd_table_is_profiled_and_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_odd_table_is_profiled_and_loads_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     nullable = pd.Series([True, None] * 10, dtype="boolean")
-    frame = pd.DataFrame({"none": [None] * 20, "one": [1.0] * 20, "yes": nullable, 5: [1, "x"] * 10, "n": [np.inf, *range(19)]})
+    frame = pd.DataFrame(
+        {
+            "none": [None] * 20,
+            "one": [1.0] * 20,
+            "yes": nullable,
+            5: [1, "x"] * 10,
+            "n": [np.inf, *range(19)],
+        }
+    )
     document = profile.profile_html(frame, "Odd", seed=0, rows=12)
     assert "Profile of a random sample: 12 of 20 rows, seed 0. Short form" in document
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", document)
@@ -40,12 +50,27 @@ def test_the_sample_hangs_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(seen[0]) == 10 and seen[0] == sorted(seen[0])
 
 
-@pytest.mark.parametrize(("rows", "used", "brief", "said"), [(5, 5, False, "Profile of all 5 rows."), (5, 5, True, "Profile of all 5 rows. Short form: correlations are left out.")])
+@pytest.mark.parametrize(
+    ("rows", "used", "brief", "said"),
+    [
+        (5, 5, False, "Profile of all 5 rows."),
+        (5, 5, True, "Profile of all 5 rows. Short form: correlations are left out."),
+    ],
+)
 def test_the_note_says_the_scope(rows: int, used: int, brief: bool, said: str) -> None:
     assert profile.scope(rows, used, 0, brief) == said
 
 
-@pytest.mark.parametrize("away", ["<img src='https://a.b/c'>", '<link href="//cdn.x/y.css">', "<script src=http://a/b.js>", "<style>@import url(https://f.g/h);</style>", "<style>a{b:url('http://x/y')}</style>"])
+@pytest.mark.parametrize(
+    "away",
+    [
+        "<img src='https://a.b/c'>",
+        '<link href="//cdn.x/y.css">',
+        "<script src=http://a/b.js>",
+        "<style>@import url(https://f.g/h);</style>",
+        "<style>a{b:url('http://x/y')}</style>",
+    ],
+)
 def test_what_lies_elsewhere_is_cut_out(away: str) -> None:
     assert "//" not in profile.sealed(away)
 

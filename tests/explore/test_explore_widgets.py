@@ -13,11 +13,15 @@ from mlops_kit.explore import widgets
 
 
 def config(**given: Any) -> configs.Config:
-    return configs.validated({"name": "t", "source": "t.csv", "target": "y", "task": "binary", **given}, "test")
+    return configs.validated(
+        {"name": "t", "source": "t.csv", "target": "y", "task": "binary", **given}, "test"
+    )
 
 
 def rows() -> pd.DataFrame:
-    return pd.DataFrame({"k": range(60), "g": ["a", "a", "b"] * 20, "v": range(60), "y": [0, 1] * 30})
+    return pd.DataFrame(
+        {"k": range(60), "g": ["a", "a", "b"] * 20, "v": range(60), "y": [0, 1] * 30}
+    )
 
 
 def test_bins_hold_every_row_once() -> None:
@@ -28,7 +32,10 @@ def test_bins_hold_every_row_once() -> None:
 
 
 def test_the_commonest_value_is_the_sentence() -> None:
-    assert widgets.distribution(rows(), "g").sentence == "g is most often a: 67 % of the rows that have a value."
+    assert (
+        widgets.distribution(rows(), "g").sentence
+        == "g is most often a: 67 % of the rows that have a value."
+    )
 
 
 def test_shares_are_of_the_group() -> None:
@@ -38,16 +45,23 @@ def test_shares_are_of_the_group() -> None:
 
 def test_where_groups_differ_most_is_the_sentence() -> None:
     frame = pd.DataFrame({"c": ["x", "x", "y", "y", "z", "z"], "g": ["a", "a", "a", "b", "b", "a"]})
-    assert widgets.distribution(frame, "c", "g").sentence == "The groups of g differ most at c = x: 50 % of a, 0 % of b."
+    assert (
+        widgets.distribution(frame, "c", "g").sentence
+        == "The groups of g differ most at c = x: 50 % of a, 0 % of b."
+    )
 
 
 def test_a_column_without_values_is_said_not_raised() -> None:
-    assert widgets.distribution(pd.DataFrame({"e": [None, None]}), "e").sentence == "e has no values."
+    assert (
+        widgets.distribution(pd.DataFrame({"e": [None, None]}), "e").sentence == "e has no values."
+    )
     assert widgets.picture(pd.DataFrame({"e": [None, None]}), "e").svg.startswith("<svg")
 
 
 def test_missing_values_are_counted_in_words() -> None:
-    assert widgets.distribution(pd.DataFrame({"e": ["x", None]}), "e").sentence.endswith("1 rows have no value.")
+    assert widgets.distribution(pd.DataFrame({"e": ["x", None]}), "e").sentence.endswith(
+        "1 rows have no value."
+    )
 
 
 def test_an_unknown_column_is_an_error_that_names_the_nearest() -> None:

@@ -20,13 +20,34 @@ LEAKY = "db.sql('SELECT row, n_d AS before FROM ' + features.trailing('SELECT k,
 def project(root: Path, view: str = "", **more: Any) -> Project:
     if view:
         (root / "f.py").write_text(HEAD + view + "\n")
-    data = {"name": "p", "source": "x.csv", "target": "y", "task": "binary", "time": "m", "label_delay": "1d", "known_later": {"later": "1d"}, "leave_out": ["secret"]}
-    return Project(root, validated({**data, **({"features": "f.py"} if view else {}), **more}, "test"))
+    data = {
+        "name": "p",
+        "source": "x.csv",
+        "target": "y",
+        "task": "binary",
+        "time": "m",
+        "label_delay": "1d",
+        "known_later": {"later": "1d"},
+        "leave_out": ["secret"],
+    }
+    return Project(
+        root, validated({**data, **({"features": "f.py"} if view else {}), **more}, "test")
+    )
 
 
 def table(count: int = 60) -> pd.DataFrame:
     moments = pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(range(count), unit="h")
-    return pd.DataFrame({"row_id": range(count), "m": moments, "k": ["a", "b"] * (count // 2), "y": [True, False, False] * (count // 3), "later": 1.5, "secret": 7, "size": range(count)})
+    return pd.DataFrame(
+        {
+            "row_id": range(count),
+            "m": moments,
+            "k": ["a", "b"] * (count // 2),
+            "y": [True, False, False] * (count // 3),
+            "later": 1.5,
+            "secret": 7,
+            "size": range(count),
+        }
+    )
 
 
 def test_names_are_what_is_not_hidden(tmp_path: Path) -> None:
@@ -35,7 +56,13 @@ def test_names_are_what_is_not_hidden(tmp_path: Path) -> None:
 
 def test_rows_come_out_in_the_order_in_which_they_went_in(tmp_path: Path) -> None:
     rows = table().sample(frac=1, random_state=3)
-    built = features.build(project(tmp_path, "db.sql('SELECT row, size * 2 AS double_size FROM rows ORDER BY size DESC')"), rows, table())
+    built = features.build(
+        project(
+            tmp_path, "db.sql('SELECT row, size * 2 AS double_size FROM rows ORDER BY size DESC')"
+        ),
+        rows,
+        table(),
+    )
     assert list(built.columns) == ["row_id", "m", "y", "k", "size", "double_size"]
     assert (built["size"].to_numpy() == rows["size"].to_numpy()).all()
     assert (built["double_size"] == built["size"] * 2).all()
@@ -49,14 +76,19 @@ def test_equal_rows_stay_two(tmp_path: Path) -> None:
 
 def test_what_is_known_later_is_not_in_rows(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="later"):
-        features.build(project(tmp_path, "db.sql('SELECT row, later AS x FROM rows')"), table(), table())
+        features.build(
+            project(tmp_path, "db.sql('SELECT row, later AS x FROM rows')"), table(), table()
+        )
 
 
 @pytest.mark.parametrize(
     ("view", "said"),
     [
         ("db.sql('SELECT row, size AS x FROM rows WHERE size > 5')", "loses rows: 60 in, 54 out"),
-        ("db.sql('SELECT rows.row, 1 AS x FROM rows JOIN history USING (k)')", "doubles rows: 60 in, 1800 out|doubles rows: 60 in, 1,800 out"),
+        (
+            "db.sql('SELECT rows.row, 1 AS x FROM rows JOIN history USING (k)')",
+            "doubles rows: 60 in, 1800 out|doubles rows: 60 in, 1,800 out",
+        ),
         ("db.sql('SELECT row, size FROM rows')", "'size', which there is already"),
         ("db.sql('SELECT size AS x FROM rows')", "without 'row'"),
         ("db.sql('SELECT nothing FROM rows')", "'mine' failed"),
@@ -89,7 +121,9 @@ def test_known_hides_rows_and_values(tmp_path: Path) -> None:
     rows = table()
     kept = features.known(project(tmp_path), rows, rows["m"].iloc[30])
     assert len(kept) == 30
-    assert kept["later"].notna().sum() == kept["y"].notna().sum() == 7  # known a day later: hours 0 to 6
+    assert (
+        kept["later"].notna().sum() == kept["y"].notna().sum() == 7
+    )  # known a day later: hours 0 to 6
 
 
 def test_a_table_without_time_has_no_point_in_time(tmp_path: Path) -> None:
@@ -100,11 +134,19 @@ def test_a_table_without_time_has_no_point_in_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("values", "codes"),
-    [(["no", "yes", None], [0, 1, None]), ([True, False, None], [1, 0, None]), ([2, 1, 1], [1, 0, 0]), ([True, True, None], [1, 1, None]), ([0.0, 0.0, 0.0], [0, 0, 0])],
+    [
+        (["no", "yes", None], [0, 1, None]),
+        ([True, False, None], [1, 0, None]),
+        ([2, 1, 1], [1, 0, 0]),
+        ([True, True, None], [1, 1, None]),
+        ([0.0, 0.0, 0.0], [0, 0, 0]),
+    ],
 )
 def test_the_larger_class_is_one(tmp_path: Path, values: list[Any], codes: list[Any]) -> None:
     encoded, said = features.encode(pd.DataFrame({"y": values}), project(tmp_path).config)
-    assert encoded["y"].tolist() == pytest.approx([float("nan") if c is None else c for c in codes], nan_ok=True)
+    assert encoded["y"].tolist() == pytest.approx(
+        [float("nan") if c is None else c for c in codes], nan_ok=True
+    )
     assert said.data["rows"].sum() == 3
 
 

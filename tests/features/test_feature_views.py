@@ -14,20 +14,36 @@ from mlops_kit.errors import KitError
 
 
 def project(root: Path, *files: str) -> Project:
-    data = {"name": "p", "source": "x.csv", "target": "y", "task": "binary", "features": list(files)}
+    data = {
+        "name": "p",
+        "source": "x.csv",
+        "target": "y",
+        "task": "binary",
+        "features": list(files),
+    }
     return Project(root, validated(data, "test"))
 
 
 def test_views_are_loaded_in_the_order_of_the_file(tmp_path: Path) -> None:
-    (tmp_path / "f.py").write_text("from mlops_kit import features\n@features.view\ndef b(db): ...\n@features.view\ndef a(db): ...\ndef helper(): ...\n")
+    (tmp_path / "f.py").write_text(
+        "from mlops_kit import features\n@features.view\ndef b(db): ...\n@features.view\ndef a(db): ...\ndef helper(): ...\n"
+    )
     assert list(features.load(project(tmp_path, "f.py"))) == ["b", "a"]
-    assert list(features.load(project(tmp_path, "f.py"))) == ["b", "a"]  # a second load meets no leftovers
+    assert list(features.load(project(tmp_path, "f.py"))) == [
+        "b",
+        "a",
+    ]  # a second load meets no leftovers
     assert features.load(project(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "does not exist"), ("x = 1", "has no view"), ("1/0", "ZeroDivisionError"), ("def (", "SyntaxError")],
+    [
+        (None, "does not exist"),
+        ("x = 1", "has no view"),
+        ("1/0", "ZeroDivisionError"),
+        ("def (", "SyntaxError"),
+    ],
 )
 def test_a_bad_feature_file_is_named(tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
@@ -39,14 +55,21 @@ def test_a_bad_feature_file_is_named(tmp_path: Path, text: str | None, said: str
 
 def test_one_name_in_two_files_is_an_error(tmp_path: Path) -> None:
     for name in ("f.py", "g.py"):
-        (tmp_path / name).write_text("from mlops_kit import features\n@features.view\ndef a(db): ...\n")
+        (tmp_path / name).write_text(
+            "from mlops_kit import features\n@features.view\ndef a(db): ...\n"
+        )
     with pytest.raises(KitError, match="'a' of 'g.py'"):
         features.load(project(tmp_path, "f.py", "g.py"))
 
 
 def test_zoned_moments_become_utc_in_duckdb() -> None:
     db = features.Tables()
-    db.table("t", pd.DataFrame({"moment": pd.to_datetime(["2013-07-01 00:00"]).tz_localize("America/New_York")}))
+    db.table(
+        "t",
+        pd.DataFrame(
+            {"moment": pd.to_datetime(["2013-07-01 00:00"]).tz_localize("America/New_York")}
+        ),
+    )
     assert db.sql("SELECT moment FROM t").fetchall()[0][0].isoformat() == "2013-07-01T04:00:00"
     db.close()
 
@@ -54,18 +77,36 @@ def test_zoned_moments_become_utc_in_duckdb() -> None:
 def test_trailing_agrees_with_a_loop_and_with_itself() -> None:
     rng = np.random.default_rng(0)
     start = pd.Timestamp("2013-01-01")
-    events = pd.DataFrame({"key": rng.choice(["a", "b"], 300), "seen": start + pd.to_timedelta(rng.integers(0, 600, 300), "min"), "x": rng.integers(-9, 99, 300)})
-    rows = pd.DataFrame({"row": range(80), "key": rng.choice(["a", "b", "new"], 80), "moment": start + pd.to_timedelta(rng.integers(0, 700, 80), "min")})
+    events = pd.DataFrame(
+        {
+            "key": rng.choice(["a", "b"], 300),
+            "seen": start + pd.to_timedelta(rng.integers(0, 600, 300), "min"),
+            "x": rng.integers(-9, 99, 300),
+        }
+    )
+    rows = pd.DataFrame(
+        {
+            "row": range(80),
+            "key": rng.choice(["a", "b", "new"], 80),
+            "moment": start + pd.to_timedelta(rng.integers(0, 700, 80), "min"),
+        }
+    )
     db = features.Tables()
     db.table("events", events)
     db.table("rows", rows)
-    sql = features.trailing("SELECT key, seen, x FROM events", ["key"], {"1h": "1 hour", "3h": "3 hours"}, ["x"])
+    sql = features.trailing(
+        "SELECT key, seen, x FROM events", ["key"], {"1h": "1 hour", "3h": "3 hours"}, ["x"]
+    )
     answers = [db.sql(f"SELECT * FROM {sql} ORDER BY row").df() for _ in range(5)]
     assert all(a.equals(answers[0]) for a in answers)
     for label, hours in (("1h", 1), ("3h", 3)):
         for row, found in zip(rows.itertuples(), answers[0].to_dict("records"), strict=True):
             span = pd.Timedelta(hours=hours)
-            mine = events[(events.key == row.key) & (events.seen < row.moment) & (events.seen >= row.moment - span)]
+            mine = events[
+                (events.key == row.key)
+                & (events.seen < row.moment)
+                & (events.seen >= row.moment - span)
+            ]
             assert (found[f"n_{label}"], found[f"x_{label}"]) == (len(mine), mine.x.sum())
     db.close()
 
@@ -73,7 +114,16 @@ def test_trailing_agrees_with_a_loop_and_with_itself() -> None:
 def test_an_event_at_the_very_moment_is_not_seen() -> None:
     db = features.Tables()
     db.table("events", pd.DataFrame({"key": ["a"], "seen": [pd.Timestamp("2013-01-01")]}))
-    db.table("rows", pd.DataFrame({"row": [0, 1], "key": ["a", "a"], "moment": pd.to_datetime(["2013-01-01 00:00:00", "2013-01-01 00:00:01"])}))
+    db.table(
+        "rows",
+        pd.DataFrame(
+            {
+                "row": [0, 1],
+                "key": ["a", "a"],
+                "moment": pd.to_datetime(["2013-01-01 00:00:00", "2013-01-01 00:00:01"]),
+            }
+        ),
+    )
     sql = features.trailing("SELECT key, seen FROM events", ["key"], {"d": "1 day"})
     assert db.sql(f"SELECT n_d FROM {sql} ORDER BY row").fetchall() == [(0,), (1,)]
     db.close()

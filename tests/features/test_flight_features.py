@@ -15,10 +15,30 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def flights() -> pd.DataFrame:
     """Four flights from JFK on one morning; the third leaves early, the last never."""
-    due = pd.to_datetime(["2013-03-01 12:00", "2013-03-01 12:30", "2013-03-01 13:10", "2013-03-01 13:20"], utc=True).astype("datetime64[us, UTC]")
+    due = pd.to_datetime(
+        ["2013-03-01 12:00", "2013-03-01 12:30", "2013-03-01 13:10", "2013-03-01 13:20"], utc=True
+    ).astype("datetime64[us, UTC]")
     delay = pd.Series([20.0, 50.0, -5.0, None])
-    frame = pd.DataFrame({"flight_id": list("abcd"), "scheduled": due, "departed": due + pd.to_timedelta(delay, "min"), "dep_delay": delay})
-    fixed = {"carrier": "B6", "origin": "JFK", "dest": "MIA", "tailnum": None, "month": 3, "day": 1, "hour": 8, "minute": 0, "distance": 1089, "sched_arr_time": 1100}
+    frame = pd.DataFrame(
+        {
+            "flight_id": list("abcd"),
+            "scheduled": due,
+            "departed": due + pd.to_timedelta(delay, "min"),
+            "dep_delay": delay,
+        }
+    )
+    fixed = {
+        "carrier": "B6",
+        "origin": "JFK",
+        "dest": "MIA",
+        "tailnum": None,
+        "month": 3,
+        "day": 1,
+        "hour": 8,
+        "minute": 0,
+        "distance": 1089,
+        "sched_arr_time": 1100,
+    }
     return frame.assign(**fixed, late=pd.Series([True, True, False, None], dtype="boolean"))
 
 
@@ -31,7 +51,12 @@ def test_only_flights_that_have_left_count(built: pd.DataFrame) -> None:
     # b (left 13:20) is not yet known to c (13:10) nor, strictly before, to d (13:20).
     assert built["origin_left_3h"].tolist() == [0, 1, 1, 2]
     assert built["origin_delay_3h"].tolist()[1:] == [20, 20, 7.5]
-    assert built["origin_left_1h"].tolist() == [0, 1, 1, 2]  # a left at 12:20, an hour before d: within, the bound included
+    assert built["origin_left_1h"].tolist() == [
+        0,
+        1,
+        1,
+        2,
+    ]  # a left at 12:20, an hour before d: within, the bound included
 
 
 def test_no_flight_sees_itself(flights: pd.DataFrame) -> None:
@@ -42,7 +67,9 @@ def test_no_flight_sees_itself(flights: pd.DataFrame) -> None:
 def test_labels_count_a_day_later(flights: pd.DataFrame) -> None:
     asked = flights.iloc[[0]].assign(scheduled=flights["scheduled"].iloc[0] + pd.Timedelta("1d1h"))
     found = features.build(config.load(ROOT), asked, flights)
-    assert found["carrier_flights_7d"].tolist() == [2]  # the first two; the third's label comes ten minutes later
+    assert found["carrier_flights_7d"].tolist() == [
+        2
+    ]  # the first two; the third's label comes ten minutes later
     assert found["carrier_late_7d"].tolist() == [1.0]
 
 

@@ -20,16 +20,43 @@ SCHEMA = Verdict("schema", "columns", "passed", "blocks", "All there.")
 
 def drift(**words: str) -> Table:
     """A drift table with these words."""
-    rows = [dict.fromkeys(COLUMNS, None) | {"column": c, "word": w, "why": "because", "missing_reference": 0.0, "missing_current": 0.0} for c, w in words.items()]
+    rows = [
+        dict.fromkeys(COLUMNS, None)
+        | {
+            "column": c,
+            "word": w,
+            "why": "because",
+            "missing_reference": 0.0,
+            "missing_current": 0.0,
+        }
+        for c, w in words.items()
+    ]
     return Table("Drift", "Drift.", pd.DataFrame(rows, columns=COLUMNS))
 
 
-def realised(value: float | None, low: float | None = None, high: float | None = None, metric: str = "roc_auc", promised: float | None = 0.8) -> Table:
+def realised(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    metric: str = "roc_auc",
+    promised: float | None = 0.8,
+) -> Table:
     """A table of one realised metric."""
-    return Table("Realised", "Cannot tell: no label." if value is None else "Realised.", pd.DataFrame([(metric, value, low, high, 900, promised)], columns=["metric", "value", "low", "high", "rows", "promised"]))
+    return Table(
+        "Realised",
+        "Cannot tell: no label." if value is None else "Realised.",
+        pd.DataFrame(
+            [(metric, value, low, high, 900, promised)],
+            columns=["metric", "value", "low", "high", "rows", "promised"],
+        ),
+    )
 
 
-NOTHING = Table("Realised", "Not applicable: no row was scored.", pd.DataFrame(columns=["metric", "value", "low", "high", "rows", "promised"]))
+NOTHING = Table(
+    "Realised",
+    "Not applicable: no row was scored.",
+    pd.DataFrame(columns=["metric", "value", "low", "high", "rows", "promised"]),
+)
 
 
 @pytest.mark.parametrize(
@@ -44,25 +71,35 @@ NOTHING = Table("Realised", "Not applicable: no row was scored.", pd.DataFrame(c
         (NOTHING, "not applicable"),
     ],
 )
-def test_a_fall_blocks_only_when_its_whole_interval_is_beyond_the_limit(table: Table, outcome: str) -> None:
+def test_a_fall_blocks_only_when_its_whole_interval_is_beyond_the_limit(
+    table: Table, outcome: str
+) -> None:
     found = alerts.performance(table, CONFIG)
     assert found.outcome == outcome
     assert found.blocks == (outcome == "failed")
 
 
 def test_a_loss_falls_by_rising() -> None:
-    config = CONFIG.model_copy(update={"review": CONFIG.review.model_copy(update={"metric": "log_loss"})})
+    config = CONFIG.model_copy(
+        update={"review": CONFIG.review.model_copy(update={"metric": "log_loss"})}
+    )
     assert alerts.performance(realised(0.5, 0.48, 0.52, "log_loss", 0.3), config).blocks
-    assert alerts.performance(realised(0.2, 0.18, 0.22, "log_loss", 0.3), config).outcome == "passed"
+    assert (
+        alerts.performance(realised(0.2, 0.18, 0.22, "log_loss", 0.3), config).outcome == "passed"
+    )
 
 
 def test_drift_alone_never_blocks() -> None:
-    found = alerts.judge(drift(a="alert", b="alert", score="alert"), realised(0.8, 0.78, 0.82), SCHEMA, CONFIG)
+    found = alerts.judge(
+        drift(a="alert", b="alert", score="alert"), realised(0.8, 0.78, 0.82), SCHEMA, CONFIG
+    )
     assert not found.blocked
     assert {v.check for v in found if v.outcome == "failed"} == {"drift", "score_drift"}
     assert alerts.headline(found).startswith("As good as promised: ROC-AUC realised 0.800")
     assert "no fall is seen: 2 of 2 features drifted" in alerts.headline(found)
-    unlabelled = alerts.judge(drift(a="alert", b="alert", score="alert"), realised(None), SCHEMA, CONFIG)
+    unlabelled = alerts.judge(
+        drift(a="alert", b="alert", score="alert"), realised(None), SCHEMA, CONFIG
+    )
     assert alerts.headline(unlabelled).startswith("Look: 2 of 2 features drifted")
 
 
@@ -87,8 +124,13 @@ def test_verdicts_are_the_same_after_the_file() -> None:
 
 
 def test_headline_puts_the_worst_first() -> None:
-    calm = alerts.judge(drift(a="no drift", score="no drift"), realised(0.8, 0.78, 0.82), SCHEMA, CONFIG)
-    assert alerts.headline(calm) == "As good as promised: ROC-AUC realised 0.800 [0.780, 0.820], promised 0.800. Nothing drifted."
+    calm = alerts.judge(
+        drift(a="no drift", score="no drift"), realised(0.8, 0.78, 0.82), SCHEMA, CONFIG
+    )
+    assert (
+        alerts.headline(calm)
+        == "As good as promised: ROC-AUC realised 0.800 [0.780, 0.820], promised 0.800. Nothing drifted."
+    )
     fell = alerts.judge(drift(a="alert"), realised(0.7, 0.68, 0.72), SCHEMA, CONFIG)
     assert alerts.headline(fell).startswith("Act: ROC-AUC fell to")
     unknown = alerts.judge(drift(a="no drift"), realised(None), SCHEMA, CONFIG)
@@ -107,8 +149,13 @@ def test_append_adds_an_alert_once(tmp_path: Path) -> None:
     sink = tmp_path / "deep" / "alerts.jsonl"
     line = {"as_of": "a", "until": "b", "check": "drift", "sentence": "ä"}
     assert alerts.append(sink, [line, line]) == 1
-    assert alerts.append(sink, [{**line, "sentence": "reworded"}, {**line, "check": "realised"}]) == 1
-    assert [json.loads(x)["check"] for x in sink.read_text(encoding="utf-8").splitlines()] == ["drift", "realised"]
+    assert (
+        alerts.append(sink, [{**line, "sentence": "reworded"}, {**line, "check": "realised"}]) == 1
+    )
+    assert [json.loads(x)["check"] for x in sink.read_text(encoding="utf-8").splitlines()] == [
+        "drift",
+        "realised",
+    ]
     assert alerts.append(sink, []) == 0
 
 
@@ -127,4 +174,6 @@ def test_append_by_many_at_once_doubles_nothing(tmp_path: Path) -> None:
         t.start()
     for t in threads:
         t.join()
-    assert sorted(json.loads(x)["check"] for x in sink.read_text().splitlines()) == sorted(x["check"] for x in lines)
+    assert sorted(json.loads(x)["check"] for x in sink.read_text().splitlines()) == sorted(
+        x["check"] for x in lines
+    )

@@ -79,23 +79,35 @@ def test_odd_numbers_give_finite_answers(name: str) -> None:
 
 @pytest.mark.parametrize("name", CATEGORICAL)
 def test_odd_categories_give_finite_answers(name: str) -> None:
-    for before, now in ((["a"] * 50, ["a"] * 50), (["a"] * 50, ["b"] * 50), (["a", "b"] * 25, ["a"] * 50), (["a"] * 3, ["b"] * 2)):
+    for before, now in (
+        (["a"] * 50, ["a"] * 50),
+        (["a"] * 50, ["b"] * 50),
+        (["a", "b"] * 25, ["a"] * 50),
+        (["a"] * 3, ["b"] * 2),
+    ):
         found = drift.DRIFT_TESTS[name].function(pd.Series(before), pd.Series(now))
         assert all(map(math.isfinite, found))
         assert 0 <= found.effect <= 1
 
 
 def test_wholly_other_categories_have_an_effect_of_one() -> None:
-    assert drift.cramers_v(pd.Series(["a"] * 50), pd.Series(["b"] * 50)).effect == pytest.approx(1.0)
+    assert drift.cramers_v(pd.Series(["a"] * 50), pd.Series(["b"] * 50)).effect == pytest.approx(
+        1.0
+    )
 
 
 def test_ks_is_scipys_less_the_second_moment() -> None:
     before, now = sample("number", 400, 0.0, 1), sample("number", 600, 0.5, 2)
-    found, scipys = drift.kolmogorov_smirnov(before, now), stats.ks_2samp(before, now, method="asymp")
+    found, scipys = (
+        drift.kolmogorov_smirnov(before, now),
+        stats.ks_2samp(before, now, method="asymp"),
+    )
     assert (found.statistic, found.p_value) == (scipys.statistic, scipys.pvalue)
     second_moment = stats.kstwobign.var() + stats.kstwobign.mean() ** 2
     assert second_moment == pytest.approx(math.pi**2 / 12, rel=1e-4)
-    assert found.effect == pytest.approx(math.sqrt(scipys.statistic**2 - second_moment * (1 / 400 + 1 / 600)), rel=1e-3)
+    assert found.effect == pytest.approx(
+        math.sqrt(scipys.statistic**2 - second_moment * (1 / 400 + 1 / 600)), rel=1e-3
+    )
 
 
 def test_cramers_v_by_hand() -> None:
@@ -111,14 +123,18 @@ def test_cramers_v_by_hand() -> None:
 def test_cramers_v_does_not_shrink_with_a_short_window() -> None:
     before = ["a"] * 500 + ["b"] * 500
     long, short = ["a"] * 300 + ["b"] * 700, ["a"] * 60 + ["b"] * 140
-    assert drift.cramers_v(pd.Series(before * 100), pd.Series(short)).effect == pytest.approx(drift.cramers_v(pd.Series(before), pd.Series(long)).effect, abs=0.01)
+    assert drift.cramers_v(pd.Series(before * 100), pd.Series(short)).effect == pytest.approx(
+        drift.cramers_v(pd.Series(before), pd.Series(long)).effect, abs=0.01
+    )
 
 
 def test_p_values_are_adjusted_over_the_columns() -> None:
     before = pd.DataFrame({f"c{i}": sample("number", 500, 0.0, i) for i in range(6)})
     now = pd.DataFrame({f"c{i}": sample("number", 500, 0.1 * i, 10 + i) for i in range(6)})
     data = drift.compare(before, now, before.columns, LIMITS).data
-    assert list(data["adjusted_p"]) == pytest.approx(list(stats.false_discovery_control(data["p_value"])))
+    assert list(data["adjusted_p"]) == pytest.approx(
+        list(stats.false_discovery_control(data["p_value"]))
+    )
     assert data["column"].iloc[0] == "c5"
 
 
@@ -145,7 +161,11 @@ SPREAD = list(np.linspace(0, 1, 300))
         (ONES, SPREAD, "alert"),
         ([1, 2, 3] * 100, [1.0, 2.0, 3.0] * 100, "no drift"),
         ([True, False] * 150, [True, False] * 150, "no drift"),
-        (pd.Series([1, 2, None] * 100, dtype="Int64"), pd.Series([1, 2, None] * 100, dtype="Int64"), "no drift"),
+        (
+            pd.Series([1, 2, None] * 100, dtype="Int64"),
+            pd.Series([1, 2, None] * 100, dtype="Int64"),
+            "no drift",
+        ),
         (pd.Categorical(["a", "b"] * 150), pd.Categorical(["a", "b"] * 150), "no drift"),
         ([[1], [2]] * 150, [[1], [2]] * 150, "no drift"),
     ],
@@ -155,7 +175,9 @@ def test_every_odd_column_gets_its_word(before: object, now: object, expected: s
 
 
 def test_an_absent_column_is_a_word() -> None:
-    data = drift.compare(pd.DataFrame({"x": SPREAD}), pd.DataFrame({"y": SPREAD}), ["x"], LIMITS).data
+    data = drift.compare(
+        pd.DataFrame({"x": SPREAD}), pd.DataFrame({"y": SPREAD}), ["x"], LIMITS
+    ).data
     assert data["word"].tolist() == ["absent"]
 
 
@@ -168,8 +190,13 @@ def test_no_rows_are_not_applicable() -> None:
 
 def test_the_sentence_names_the_worst_column() -> None:
     before = pd.DataFrame({"calm": SPREAD, "moved": SPREAD})
-    table = drift.compare(before, before.assign(moved=before["moved"] + 0.5), ["calm", "moved"], LIMITS)
-    assert table.sentence.startswith("moved drifted most") and "1 of 2 columns alerts" in table.sentence
+    table = drift.compare(
+        before, before.assign(moved=before["moved"] + 0.5), ["calm", "moved"], LIMITS
+    )
+    assert (
+        table.sentence.startswith("moved drifted most")
+        and "1 of 2 columns alerts" in table.sentence
+    )
 
 
 def test_the_limits_are_the_projects() -> None:
@@ -198,9 +225,28 @@ def test_schema_names_what_changed() -> None:
 def test_sides_are_the_test_rows_and_the_scored_rows_on_the_same_columns() -> None:
     config = Config(name="t", source="x.csv", target="y", task="binary", id=["k"], time="t")
     when = pd.date_range("2024-01-01", periods=4, freq="D", tz="UTC")
-    table = pd.DataFrame({"k": range(4), "t": when, "y": [0, 1, 0, 1.0], "part": ["train", "train", "test", "test"], "a": [1.0, 2, 3, 4]})
+    table = pd.DataFrame(
+        {
+            "k": range(4),
+            "t": when,
+            "y": [0, 1, 0, 1.0],
+            "part": ["train", "train", "test", "test"],
+            "a": [1.0, 2, 3, 4],
+        }
+    )
     judged = pd.DataFrame({"k": [3, 2], "score": [0.3, 0.2], "refitted": [0, 0]})
-    scored = pd.DataFrame({"prediction_id": ["p"], "k": [9], "t": when[:1], "score": [0.9], "decision": [1.0], "model_version": ["1"], "day": ["d"], "a": [5.0]})
+    scored = pd.DataFrame(
+        {
+            "prediction_id": ["p"],
+            "k": [9],
+            "t": when[:1],
+            "score": [0.9],
+            "decision": [1.0],
+            "model_version": ["1"],
+            "day": ["d"],
+            "a": [5.0],
+        }
+    )
     reference, current = drift.sides(config, table, judged, scored)
     assert reference.to_dict("list") == {"a": [3.0, 4.0], "score": [0.2, 0.3]}
     assert set(current.columns) == {"a", "score"}

@@ -11,7 +11,9 @@ from mlops_kit.config import Config
 from mlops_kit.monitor.realised import COLUMNS, by_day, promised, realised
 from mlops_kit.results import Interval, Table
 
-CONFIG = Config(name="t", source="x.csv", target="y", task="binary", id=["k"], time="t", review={"draws": 100})
+CONFIG = Config(
+    name="t", source="x.csv", target="y", task="binary", id=["k"], time="t", review={"draws": 100}
+)
 
 
 def made(rows: int = 600, labelled: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -22,7 +24,9 @@ def made(rows: int = 600, labelled: int = 500) -> tuple[pd.DataFrame, pd.DataFra
     label = np.where(rng.random(rows) < score, "yes", "no").astype(object)
     label[labelled:] = None
     scores = pd.DataFrame({"k": range(rows), "t": when, "score": score})
-    return scores, pd.DataFrame({"k": range(rows), "t": when, "y": label}).sample(frac=1, random_state=1)
+    return scores, pd.DataFrame({"k": range(rows), "t": when, "y": label}).sample(
+        frac=1, random_state=1
+    )
 
 
 def test_values_are_sklearns_on_the_labelled_rows() -> None:
@@ -55,13 +59,18 @@ def test_no_label_yet_cannot_tell() -> None:
 def test_one_class_cannot_tell() -> None:
     scores, labels = made()
     labels["y"] = pd.Series(1, index=labels.index)
-    assert realised(scores, labels, CONFIG, None).sentence.startswith("Cannot tell: the 600 labelled rows")
+    assert realised(scores, labels, CONFIG, None).sentence.startswith(
+        "Cannot tell: the 600 labelled rows"
+    )
 
 
 def test_nothing_scored_and_no_time_are_not_applicable() -> None:
     scores, labels = made()
     timeless = Config(name="t", source="x.csv", target="y", task="binary", id=["k"])
-    for table in (realised(scores.head(0), labels, CONFIG, None), realised(scores, labels, timeless, None)):
+    for table in (
+        realised(scores.head(0), labels, CONFIG, None),
+        realised(scores, labels, timeless, None),
+    ):
         assert table.sentence.startswith("Not applicable")
         assert list(table.data.columns) == COLUMNS and len(table.data) == 0
     assert len(by_day(scores.head(0), labels, CONFIG).data) == 0
@@ -87,6 +96,13 @@ def test_by_day_partitions_the_labelled_rows_in_the_projects_zone() -> None:
 
 
 def test_promised_is_the_headlines_row() -> None:
-    frame = pd.DataFrame({"metric": ["log_loss", "roc_auc"], "value": [0.5, 0.8], "low": [0.4, None], "high": [0.6, None]})
+    frame = pd.DataFrame(
+        {
+            "metric": ["log_loss", "roc_auc"],
+            "value": [0.5, 0.8],
+            "low": [0.4, None],
+            "high": [0.6, None],
+        }
+    )
     assert promised(Table("m", "s", frame), CONFIG) == Interval(0.8, None, None)
     assert promised(Table("m", "s", frame.head(1)), CONFIG) is None

@@ -33,11 +33,24 @@ def cell(source: str, tag: str = "") -> Any:
 def project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "") -> Path:
     """Write a project: of each stage its options (YAML) and its cells (text, or a ``cell``), after a title, the parameters and the handle."""
     (home / "notebooks").mkdir(parents=True, exist_ok=True)
-    lines = [f"  {name}: {{notebook: {name}.ipynb, {options}}}" for name, (options, _) in chain.items()]
-    (home / "mlops.yaml").write_text("\n".join(["name: tiny", *filter(None, [more]), "stages:", *lines, ""]))
+    lines = [
+        f"  {name}: {{notebook: {name}.ipynb, {options}}}" for name, (options, _) in chain.items()
+    ]
+    (home / "mlops.yaml").write_text(
+        "\n".join(["name: tiny", *filter(None, [more]), "stages:", *lines, ""])
+    )
     for name, (_, cells) in chain.items():
-        opening = [cell("seed: int = 0  # Seed.", "parameters"), cell(f"from mlops_kit import stage as stages\nstage = stages.open({name!r})")]
-        book = new_notebook(cells=[new_markdown_cell(f"# {name}"), *opening, *(cell(c) if isinstance(c, str) else c for c in cells)])
+        opening = [
+            cell("seed: int = 0  # Seed.", "parameters"),
+            cell(f"from mlops_kit import stage as stages\nstage = stages.open({name!r})"),
+        ]
+        book = new_notebook(
+            cells=[
+                new_markdown_cell(f"# {name}"),
+                *opening,
+                *(cell(c) if isinstance(c, str) else c for c in cells),
+            ]
+        )
         for number, one in enumerate(book.cells):
             one.id = f"{name}-{number}"
         nbformat.write(book, home / "notebooks" / f"{name}.ipynb")
@@ -47,7 +60,14 @@ def project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "")
 def started(home: Path, *words: str) -> subprocess.Popen[str]:
     """``mlops run`` as a process (and group) of its own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}
-    return subprocess.Popen([sys.executable, "-c", QUICK, "run", "--project", str(home), *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", QUICK, "run", "--project", str(home), *words],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def below(pid: int) -> list[psutil.Process]:
@@ -61,7 +81,10 @@ def strays(home: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("MLOPS_RUN", "").startswith(str(home)) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get("MLOPS_RUN", "").startswith(str(home))
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(f"{process.pid} {process.name()}")
         except psutil.Error:
             continue
@@ -71,20 +94,39 @@ def strays(home: Path) -> list[str]:
 def handed_on(folder: Path) -> dict[str, str]:
     """Content of what a run's stages hand on, and the hash of each file of it."""
     held = {n: a.sha256 for n, a in stages.artifacts(folder).items()}
-    return held | {f"{n}: content": c for record in stages.records(folder).values() for n, c in contents(record).items()}
+    return held | {
+        f"{n}: content": c
+        for record in stages.records(folder).values()
+        for n, c in contents(record).items()
+    }
 
 
 def pair(home: Path) -> Path:
     """A chain of four quick stages, two of which run at once."""
-    table = "import pandas as pd\nrows = pd.DataFrame({'a': range(1000)})\nstage.write('rows', rows)"
+    table = (
+        "import pandas as pd\nrows = pd.DataFrame({'a': range(1000)})\nstage.write('rows', rows)"
+    )
     half = "import time\nrows = stage.read('rows')\ntime.sleep(0.2)\nstage.log(n=len(rows))\nstage.write({name!r}, {{'sum': int((rows.a * {factor}).sum())}})"
     close = "stage.hand_over('Done.')"
-    return project(home, {
-        "start": ("writes: [rows]", [table, close]),
-        "left": ("needs: [start], writes: [left]", [half.format(name="left", factor=2), close]),
-        "right": ("needs: [start], writes: [right]", [half.format(name="right", factor=3), close]),
-        "whole": ("needs: [left, right], writes: [whole]", ["stage.write('whole', {'sum': stage.read('left')['sum'] + stage.read('right')['sum']})", close]),
-    }, "run: {jobs: 2}")  # fmt: skip
+    return project(
+        home,
+        {
+            "start": ("writes: [rows]", [table, close]),
+            "left": ("needs: [start], writes: [left]", [half.format(name="left", factor=2), close]),
+            "right": (
+                "needs: [start], writes: [right]",
+                [half.format(name="right", factor=3), close],
+            ),
+            "whole": (
+                "needs: [left, right], writes: [whole]",
+                [
+                    "stage.write('whole', {'sum': stage.read('left')['sum'] + stage.read('right')['sum']})",
+                    close,
+                ],
+            ),
+        },
+        "run: {jobs: 2}",
+    )
 
 
 def complete(home: Path) -> Path:
@@ -96,7 +138,9 @@ def complete(home: Path) -> Path:
         If it does not end well.
     """
     opened = config.load(home)
-    made = run.run(opened, run.selected(opened), {}, False, "", say=lambda text, passing=False: None)
+    made = run.run(
+        opened, run.selected(opened), {}, False, "", say=lambda text, passing=False: None
+    )
     if (error := run.failure(made)) is not None:
         raise error
     return home / "reports" / str(made["run"])
@@ -121,24 +165,44 @@ def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list
         process.communicate()
         alive = psutil.wait_procs(held, timeout=10)[1]
     before = [manifest.read(f) for f in stages.runs(home / "reports")]
-    far = ", ".join(f"{n} {e['status']}" for m in before for n, e in m["stages"].items()) or "nothing was recorded"
+    far = (
+        ", ".join(f"{n} {e['status']}" for m in before for n, e in m["stages"].items())
+        or "nothing was recorded"
+    )
     again = complete(home)
-    faults = [*(f"left: {p}" for p in (*alive, *strays(home))), *(f"lock held: {f.name}" for f in home.glob(".mlops/**/*.lock") if not free(f)), *untrue(home)]
-    return far, faults if handed_on(again) == whole else [*faults, f"artifacts differ: {handed_on(again)}"]
+    faults = [
+        *(f"left: {p}" for p in (*alive, *strays(home))),
+        *(f"lock held: {f.name}" for f in home.glob(".mlops/**/*.lock") if not free(f)),
+        *untrue(home),
+    ]
+    return far, faults if handed_on(again) == whole else [
+        *faults,
+        f"artifacts differ: {handed_on(again)}",
+    ]
 
 
 def untrue(home: Path) -> list[str]:
     """What manifests, notebooks and MLflow's store tell of a project's runs that cannot be, now that none goes on."""
     made = [store.read_json(f / manifest.FILE) for f in stages.runs(home / "reports")]
-    books = {b: store.read_json(b)["metadata"].get("mlops", {}).get("status") for b in home.glob("reports/*/notebooks/*.ipynb")}
+    books = {
+        b: store.read_json(b)["metadata"].get("mlops", {}).get("status")
+        for b in home.glob("reports/*/notebooks/*.ipynb")
+    }
     with closing(sqlite3.connect(home / ".mlops" / "mlflow.db")) as database:
         told = database.execute("SELECT name, status FROM runs").fetchall()
         damaged = [said for (said,) in database.execute("PRAGMA integrity_check") if said != "ok"]
     names = {name for name, _ in told}
     return [
-        *(f"{m['run']} is {m['status']}" for m in made if m["status"] not in {"succeeded", "killed"}), *(f"{b} is {s}" for b, s in books.items() if s not in {"succeeded", "killed"}),
-        *(f"store: {said}" for said in damaged), *(f"MLflow: {n} is {s}" for n, s in told if s not in {"FINISHED", "KILLED"}), *(f"MLflow does not know {m['run']}" for m in made if m["run"] not in names),
-    ]  # fmt: skip
+        *(
+            f"{m['run']} is {m['status']}"
+            for m in made
+            if m["status"] not in {"succeeded", "killed"}
+        ),
+        *(f"{b} is {s}" for b, s in books.items() if s not in {"succeeded", "killed"}),
+        *(f"store: {said}" for said in damaged),
+        *(f"MLflow: {n} is {s}" for n, s in told if s not in {"FINISHED", "KILLED"}),
+        *(f"MLflow does not know {m['run']}" for m in made if m["run"] not in names),
+    ]
 
 
 def free(lock: Path) -> bool:

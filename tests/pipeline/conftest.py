@@ -15,7 +15,18 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mlops_kit import config, store
 from mlops_kit.pipeline import kernels, manifest, run
 
-WARM = ("pandas", "pyarrow.parquet", "fsspec", "IPython.display", "jinja2", "nbconvert", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "sqlalchemy")
+WARM = (
+    "pandas",
+    "pyarrow.parquet",
+    "fsspec",
+    "IPython.display",
+    "jinja2",
+    "nbconvert",
+    "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "sqlalchemy",
+)
 OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r})"
 
 
@@ -27,7 +38,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("SIZE = 1\n")
         (folder / f"{name}-1.0.dist-info").mkdir()
-        (folder / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / f"{name}-1.0.dist-info" / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         patch.syspath_prepend(str(folder))
@@ -50,9 +63,18 @@ def ready(nursery: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("store")
     (home / "mlops.yaml").write_text("name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n")
     project = config.load(home)
-    store.write_json(home / "config.json", project.config.model_dump(mode="json", exclude_unset=True))
+    store.write_json(
+        home / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
+    )
     manifest.write(home, {**manifest.new(project, [], ""), "status": "succeeded"})
-    kernels.nursery().call("mlops_kit.pipeline.run:mirrored", str(home), str(home), [], cwd=str(home), log=str(home / "log"))
+    kernels.nursery().call(
+        "mlops_kit.pipeline.run:mirrored",
+        str(home),
+        str(home),
+        [],
+        cwd=str(home),
+        log=str(home / "log"),
+    )
     return home / ".mlops"
 
 
@@ -92,9 +114,28 @@ def tiny(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
     home.mkdir()
     furnish(home)
     (home / "mlops.yaml").write_text(TINY)
-    write(home, "first", "stage.write('numbers', {'a': [1, 2, 3]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
-    write(home, "second", "total = k * sum(stage.read('numbers')['a'])\nstage.log(total=total)", "if k == 5:\n    raise ValueError('five')", "stage.write('total', {'total': total})", "stage.hand_over('Their total.')", parameters="k: int = 1  # Factor.")
-    write(home, "third", "stage.result(got=stage.read('total')['total'], name='x')", "stage.hand_over('The end.')")
+    write(
+        home,
+        "first",
+        "stage.write('numbers', {'a': [1, 2, 3]})",
+        "stage.log(n=3)",
+        "stage.hand_over('Three numbers.')",
+    )
+    write(
+        home,
+        "second",
+        "total = k * sum(stage.read('numbers')['a'])\nstage.log(total=total)",
+        "if k == 5:\n    raise ValueError('five')",
+        "stage.write('total', {'total': total})",
+        "stage.hand_over('Their total.')",
+        parameters="k: int = 1  # Factor.",
+    )
+    write(
+        home,
+        "third",
+        "stage.result(got=stage.read('total')['total'], name='x')",
+        "stage.hand_over('The end.')",
+    )
     return home
 
 
@@ -104,6 +145,13 @@ def go(tiny: Path) -> Callable[..., dict[str, Any]]:
 
     def went(only: str = "", force: bool = False, **given: dict[str, Any]) -> dict[str, Any]:
         project = config.load(tiny)
-        return run.run(project, run.selected(project, only=only), given, force, "why", say=lambda text, passing=False: None)
+        return run.run(
+            project,
+            run.selected(project, only=only),
+            given,
+            force,
+            "why",
+            say=lambda text, passing=False: None,
+        )
 
     return went

@@ -18,30 +18,64 @@ from .conftest import write
 def spread(home: Path, *each: str, keep_going: bool = False, force: bool = False) -> dict[str, Any]:
     project = config.load(home)
     varied = branches.grid(project, list(each))
-    return branches.run(project, run.selected(project), {}, force, "", lambda text, passing=False: None, varied, keep_going)
+    return branches.run(
+        project,
+        run.selected(project),
+        {},
+        force,
+        "",
+        lambda text, passing=False: None,
+        varied,
+        keep_going,
+    )
 
 
-def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alone(tiny: Path) -> None:
+def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alone(
+    tiny: Path,
+) -> None:
     made = spread(tiny, "second.k=1,5,2", keep_going=True)
     assert made["status"] == "failed" and made["stages"]["first"]["status"] == "succeeded"
-    assert {s: e["reason"] for s, e in made["stages"].items() if e["status"] == "not run"} == {"second": "in its branches", "third": "in its branches"}
-    assert {b["name"]: b["status"] for b in made["branches"]} == {"k=1": "succeeded", "k=5": "failed", "k=2": "succeeded"}
+    assert {s: e["reason"] for s, e in made["stages"].items() if e["status"] == "not run"} == {
+        "second": "in its branches",
+        "third": "in its branches",
+    }
+    assert {b["name"]: b["status"] for b in made["branches"]} == {
+        "k=1": "succeeded",
+        "k=5": "failed",
+        "k=2": "succeeded",
+    }
     folder = tiny / "reports" / made["run"]
     for name in ("k=1", "k=5", "k=2"):
         found = manifest.read(folder / plan.BRANCHES / f"{made['run']}.{name}")
         assert found["stages"]["first"]["status"] == "skipped" and found["branch"] == name
     columns, rows = report.branch_table(made)
     assert columns == ["second.k", "status", "seconds", "second.total", "says"]
-    assert [(r[0], r[1], r[3], r[4]) for r in rows] == [(1, "succeeded", 6, ""), (5, "failed", 30, "ValueError: five"), (2, "succeeded", 12, "")]
+    assert [(r[0], r[1], r[3], r[4]) for r in rows] == [
+        (1, "succeeded", 6, ""),
+        (5, "failed", 30, "ValueError: five"),
+        (2, "succeeded", 12, ""),
+    ]
     page = (folder / "index.html").read_text()
-    assert "2 of 3 branches succeeded." in page and f"branches/{made['run']}.k%3D5/index.html" in page
+    assert (
+        "2 of 3 branches succeeded." in page and f"branches/{made['run']}.k%3D5/index.html" in page
+    )
     error = run.failure(made)
-    assert error is not None and error.exit_code == 1 and "branch k=5 failed: ValueError: five" in str(error)
+    assert (
+        error is not None
+        and error.exit_code == 1
+        and "branch k=5 failed: ValueError: five" in str(error)
+    )
     again = spread(tiny, "second.k=1,2")
     assert again["status"] == "succeeded" and [b["seconds"] for b in again["branches"]] == [0, 0]
     forced = spread(tiny, "second.k=1", force=True)
-    found = manifest.read(tiny / "reports" / forced["run"] / plan.BRANCHES / f"{forced['run']}.k=1")["stages"]
-    assert [(e["status"], e.get("reason", "")) for e in found.values()] == [("skipped", f"as in {forced['run']}"), ("succeeded", ""), ("succeeded", "")]
+    found = manifest.read(
+        tiny / "reports" / forced["run"] / plan.BRANCHES / f"{forced['run']}.k=1"
+    )["stages"]
+    assert [(e["status"], e.get("reason", "")) for e in found.values()] == [
+        ("skipped", f"as in {forced['run']}"),
+        ("succeeded", ""),
+        ("succeeded", ""),
+    ]
 
 
 def test_without_keep_going_no_branch_is_started_after_a_failure(tiny: Path) -> None:
@@ -51,29 +85,58 @@ def test_without_keep_going_no_branch_is_started_after_a_failure(tiny: Path) -> 
 
 
 def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> None:
-    text = (tiny / "mlops.yaml").read_text().replace("writes: [total]", "writes: [total], foreach: {k: [1, 2]}")
+    text = (
+        (tiny / "mlops.yaml")
+        .read_text()
+        .replace("writes: [total]", "writes: [total], foreach: {k: [1, 2]}")
+    )
     (tiny / "mlops.yaml").write_text(text)
     varied = branches.grid(config.load(tiny), ["seed=3,4"])
     assert varied == {"second.k": [1, 2], "seed": [3, 4]}
     assert branches.slug({"second.k": 1, "seed": 3}) == "k=1,seed=3"
-    assert branches.fanned(config.load(tiny), ["second.k"], ["first", "second", "third"]) == ["second", "third"]
+    assert branches.fanned(config.load(tiny), ["second.k"], ["first", "second", "third"]) == [
+        "second",
+        "third",
+    ]
     assert branches.fanned(config.load(tiny), ["seed"], ["first", "second"]) == ["first", "second"]
 
 
-@pytest.mark.parametrize(("each", "said"), [("k=1", "'k' cannot differ"), ("second.q=1", "'second.q' cannot differ"), ("second.k", "cannot be read"), ("second.k=", "cannot be read"), ("second.k=1,1", "a value twice"), ("second.k=1,x", "second.k: 'x'"), ("second.k=[1", "is no list")])
-def test_a_branch_that_cannot_be_is_refused_before_anything_runs(tiny: Path, each: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("each", "said"),
+    [
+        ("k=1", "'k' cannot differ"),
+        ("second.q=1", "'second.q' cannot differ"),
+        ("second.k", "cannot be read"),
+        ("second.k=", "cannot be read"),
+        ("second.k=1,1", "a value twice"),
+        ("second.k=1,x", "second.k: 'x'"),
+        ("second.k=[1", "is no list"),
+    ],
+)
+def test_a_branch_that_cannot_be_is_refused_before_anything_runs(
+    tiny: Path, each: str, said: str
+) -> None:
     with pytest.raises(KitError, match=said):
         spread(tiny, each)
     assert not (tiny / "reports").exists()
 
 
-def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(tiny: Path, go: Callable[..., dict[str, Any]]) -> None:
+def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(
+    tiny: Path, go: Callable[..., dict[str, Any]]
+) -> None:
     spread(tiny, "second.k=2,3")
     made = go(only="third", force=True)
-    assert (made["stages"]["second"]["status"], made["stages"]["third"]["status"]) == ("not run", "not run")
+    assert (made["stages"]["second"]["status"], made["stages"]["third"]["status"]) == (
+        "not run",
+        "not run",
+    )
 
 
 def test_a_value_is_read_by_its_parameters_type(tiny: Path) -> None:
     write(tiny, "second", "pass", parameters="k: str = 'a'  # Name.")
-    assert branches.grid(config.load(tiny), ["second.k=007,'b, c',1e5"]) == {"second.k": ["007", "b, c", "1e5"]}
-    assert branches.grid(config.load(tiny), ["as_of=2013-07-01,2013-08-01"]) == {"as_of": ["2013-07-01", "2013-08-01"]}
+    assert branches.grid(config.load(tiny), ["second.k=007,'b, c',1e5"]) == {
+        "second.k": ["007", "b, c", "1e5"]
+    }
+    assert branches.grid(config.load(tiny), ["as_of=2013-07-01,2013-08-01"]) == {
+        "as_of": ["2013-07-01", "2013-08-01"]
+    }

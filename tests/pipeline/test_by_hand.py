@@ -26,7 +26,9 @@ def by_hand(home: Path, name: str, skip: int | None = None) -> None:
     whole = list(book.cells)
     if skip is not None:
         del book.cells[skip]
-    NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        book, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     book.cells = whole
     nbformat.write(book, path)
 
@@ -34,50 +36,94 @@ def by_hand(home: Path, name: str, skip: int | None = None) -> None:
 def planned(home: Path, **given: dict[str, Any]) -> dict[str, tuple[str, str]]:
     project = config.load(home)
     chosen = run.selected(project)
-    return {d.stage: (d.action, d.reason) for d in plan.make(project, chosen, {s: run.resolved(project, s, given.get(s, {})) for s in chosen})}
+    return {
+        d.stage: (d.action, d.reason)
+        for d in plan.make(
+            project, chosen, {s: run.resolved(project, s, given.get(s, {})) for s in chosen}
+        )
+    }
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> None:
     go()
-    write(tiny, "second", "total = 7\nstage.log(total=total)", "stage.write('total', {'total': total})", "stage.hand_over('Seven.')", parameters="k: int = 1  # Factor.")
+    write(
+        tiny,
+        "second",
+        "total = 7\nstage.log(total=total)",
+        "stage.write('total', {'total': total})",
+        "stage.hand_over('Seven.')",
+        parameters="k: int = 1  # Factor.",
+    )
     by_hand(tiny, "second")
     action, reason = planned(tiny)["second"]
     assert action == "skip" and reason.startswith("second.ipynb as saved ")
     assert planned(tiny, second={"k": 2})["second"][0] == "run"
     made = go()
     entry, folder = made["stages"]["second"], tiny / "reports" / made["run"]
-    assert (entry["status"], entry["sentence"], entry["logged"]) == ("skipped", "Seven.", {"total": 7})
+    assert (entry["status"], entry["sentence"], entry["logged"]) == (
+        "skipped",
+        "Seven.",
+        {"total": 7},
+    )
     assert store.read_artifact(folder, stage.artifacts(folder)["total"]) == {"total": 7}
-    assert made["stages"]["third"]["status"] == "succeeded" and (folder / "notebooks" / "second.html").exists()
+    assert (
+        made["stages"]["third"]["status"] == "succeeded"
+        and (folder / "notebooks" / "second.html").exists()
+    )
     assert go()["nothing_to_do"]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_stage_that_was_not_run_as_a_run_would_is_not_taken_over(tiny: Path, go: Go) -> None:
     go()
-    write(tiny, "second", "total = 7", "extra = 1", "stage.write('total', {'total': total})", "stage.hand_over('Seven.')", parameters="k: int = 1  # Factor.")
+    write(
+        tiny,
+        "second",
+        "total = 7",
+        "extra = 1",
+        "stage.write('total', {'total': total})",
+        "stage.hand_over('Seven.')",
+        parameters="k: int = 1  # Factor.",
+    )
     by_hand(tiny, "second", skip=4)  # a cell was left out
     assert planned(tiny)["second"][0] == "run"
     by_hand(tiny, "second")
     assert planned(tiny)["second"][0] == "skip"
-    store.write_text(tiny / "reports" / "draft" / "artifacts" / "total.json", "{}")  # and its output was changed since
+    store.write_text(
+        tiny / "reports" / "draft" / "artifacts" / "total.json", "{}"
+    )  # and its output was changed since
     assert planned(tiny)["second"][0] == "run"
 
 
 def test_an_edit_that_does_not_matter_is_accepted_and_recorded(tiny: Path, go: Go) -> None:
     made = go()
-    write(tiny, "first", "stage.write('numbers', {'a': [1, 2, 1 + 2]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
+    write(
+        tiny,
+        "first",
+        "stage.write('numbers', {'a': [1, 2, 1 + 2]})",
+        "stage.log(n=3)",
+        "stage.hand_over('Three numbers.')",
+    )
     project = config.load(tiny)
     values = {s: run.resolved(project, s, {}) for s in ("first", "second")}
     assert planned(tiny)["first"][0] == "run"
-    assert plan.accept(project, ["first", "second"], values, "ada") == {"first": ["code cell 3 of first changed"]}
+    assert plan.accept(project, ["first", "second"], values, "ada") == {
+        "first": ["code cell 3 of first changed"]
+    }
     assert planned(tiny)["first"][0] == "skip" and go()["nothing_to_do"]
-    assert manifest.read(tiny / "reports" / made["run"])["stages"]["first"]["accepted"]["by"] == "ada"
+    assert (
+        manifest.read(tiny / "reports" / made["run"])["stages"]["first"]["accepted"]["by"] == "ada"
+    )
 
 
-@pytest.mark.parametrize(("values", "break_it", "said"), [({"k": 2}, False, "parameter k: 1 → 2"), ({"k": 1}, True, "output `total` is damaged")])
-def test_other_parameters_and_damaged_outputs_cannot_be_accepted(tiny: Path, go: Go, values: dict[str, int], break_it: bool, said: str) -> None:
+@pytest.mark.parametrize(
+    ("values", "break_it", "said"),
+    [({"k": 2}, False, "parameter k: 1 → 2"), ({"k": 1}, True, "output `total` is damaged")],
+)
+def test_other_parameters_and_damaged_outputs_cannot_be_accepted(
+    tiny: Path, go: Go, values: dict[str, int], break_it: bool, said: str
+) -> None:
     made = go()
     if break_it:
         store.write_text(tiny / "reports" / made["run"] / "artifacts" / "total.json", "{}")

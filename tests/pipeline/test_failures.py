@@ -57,22 +57,115 @@ def one_line(sentence: str) -> str:
 
 
 CASES = {
-    "exception": Case(fault("    def inner():\n        raise ValueError('no such thing')\n    inner()"), "failed", "ValueError", "ValueError: no such thing$", line=4),
-    "killed": Case(fault(DAEMON + "    os.kill(os.getpid(), signal.SIGKILL)"), "killed", "DeadKernelError", "the kernel died$", detail="signal 9, peak"),
-    "memory": Case(fault("    held = b'x' * 900_000_000\n    time.sleep(60)"), "killed", "killed", "the kernel was killed$", "memory: 700MB", "over its memory limit of 668 MiB, peak"),
-    "slow_cell": Case(fault(DAEMON + "    time.sleep(60)"), "timed out", "KeyboardInterrupt", "it took too long and was interrupted$", "cell_timeout: 3s", "cell over 3 s", line=4),
-    "slow_stage": Case(fault("    while True:\n        time.sleep(60)"), "timed out", "KeyboardInterrupt", "it took too long and was interrupted$", "timeout: 6s", "stage over 6 s", line=3),
-    "stubborn": Case(fault("    signal.signal(signal.SIGINT, signal.SIG_IGN)\n    time.sleep(60)"), "timed out", "timed out", "it took too long and was interrupted$", "timeout: 6s", "stage over 6 s"),
-    "exit_0": Case(fault("    sys.exit(0)"), "stopped early", "SystemExit", one_line("sys.exit(0) in cell 5: what comes after it was not run")),
+    "exception": Case(
+        fault("    def inner():\n        raise ValueError('no such thing')\n    inner()"),
+        "failed",
+        "ValueError",
+        "ValueError: no such thing$",
+        line=4,
+    ),
+    "killed": Case(
+        fault(DAEMON + "    os.kill(os.getpid(), signal.SIGKILL)"),
+        "killed",
+        "DeadKernelError",
+        "the kernel died$",
+        detail="signal 9, peak",
+    ),
+    "memory": Case(
+        fault("    held = b'x' * 900_000_000\n    time.sleep(60)"),
+        "killed",
+        "killed",
+        "the kernel was killed$",
+        "memory: 700MB",
+        "over its memory limit of 668 MiB, peak",
+    ),
+    "slow_cell": Case(
+        fault(DAEMON + "    time.sleep(60)"),
+        "timed out",
+        "KeyboardInterrupt",
+        "it took too long and was interrupted$",
+        "cell_timeout: 3s",
+        "cell over 3 s",
+        line=4,
+    ),
+    "slow_stage": Case(
+        fault("    while True:\n        time.sleep(60)"),
+        "timed out",
+        "KeyboardInterrupt",
+        "it took too long and was interrupted$",
+        "timeout: 6s",
+        "stage over 6 s",
+        line=3,
+    ),
+    "stubborn": Case(
+        fault("    signal.signal(signal.SIGINT, signal.SIG_IGN)\n    time.sleep(60)"),
+        "timed out",
+        "timed out",
+        "it took too long and was interrupted$",
+        "timeout: 6s",
+        "stage over 6 s",
+    ),
+    "exit_0": Case(
+        fault("    sys.exit(0)"),
+        "stopped early",
+        "SystemExit",
+        one_line("sys.exit(0) in cell 5: what comes after it was not run"),
+    ),
     "exit_3": Case(fault("    sys.exit(3)"), "failed", "SystemExit", "SystemExit: 3$"),
-    "at_once": Case(fault(DAEMON + "    os._exit(3)"), "failed", "DeadKernelError", "the kernel ended by itself with exit code 3$"),
-    "bash": Case(["%%bash\nif [ -e broken ]; then exit 3; fi"], "failed", "CalledProcessError", "CalledProcessError: .* returned non-zero exit status 3", line=1),
+    "at_once": Case(
+        fault(DAEMON + "    os._exit(3)"),
+        "failed",
+        "DeadKernelError",
+        "the kernel ended by itself with exit code 3$",
+    ),
+    "bash": Case(
+        ["%%bash\nif [ -e broken ]; then exit 3; fi"],
+        "failed",
+        "CalledProcessError",
+        "CalledProcessError: .* returned non-zero exit status 3",
+        line=1,
+    ),
     "script": Case(["if broken:\n    %run bad.py"], "failed", "KeyError", "KeyError: 'bad'$"),
-    "allowed": Case([cell("if broken:\n    1 / 0", "raises-exception"), "if broken:\n    raise LookupError('the first')\n    raise KeyError('the second')"], "failed", "LookupError", "LookupError: the first$", cell=6, line=2),
-    "missing": Case(["if not broken:\n    Path('missing.csv').write_text('1')"], "failed", "RunFailed", one_line("the declared output 'missing.csv' is not there"), cell=None),
-    "empty": Case(["Path('empty.csv').write_text('' if broken else '1')"], "failed", "RunFailed", one_line("the declared output 'empty.csv' is empty"), cell=None),
-    "stale": Case(["if not broken:\n    Path('stale.csv').write_text('1')"], "failed", "RunFailed", one_line("the declared output 'stale.csv' is older than the run of the stage"), cell=None),
-    "silent": Case(fault("    stage.write = lambda *given: None"), "failed", "RunFailed", "silent did not write 'silent'", cell=6, line=2),
+    "allowed": Case(
+        [
+            cell("if broken:\n    1 / 0", "raises-exception"),
+            "if broken:\n    raise LookupError('the first')\n    raise KeyError('the second')",
+        ],
+        "failed",
+        "LookupError",
+        "LookupError: the first$",
+        cell=6,
+        line=2,
+    ),
+    "missing": Case(
+        ["if not broken:\n    Path('missing.csv').write_text('1')"],
+        "failed",
+        "RunFailed",
+        one_line("the declared output 'missing.csv' is not there"),
+        cell=None,
+    ),
+    "empty": Case(
+        ["Path('empty.csv').write_text('' if broken else '1')"],
+        "failed",
+        "RunFailed",
+        one_line("the declared output 'empty.csv' is empty"),
+        cell=None,
+    ),
+    "stale": Case(
+        ["if not broken:\n    Path('stale.csv').write_text('1')"],
+        "failed",
+        "RunFailed",
+        one_line("the declared output 'stale.csv' is older than the run of the stage"),
+        cell=None,
+    ),
+    "silent": Case(
+        fault("    stage.write = lambda *given: None"),
+        "failed",
+        "RunFailed",
+        "silent did not write 'silent'",
+        cell=6,
+        line=2,
+    ),
 }
 FILES = {"missing", "empty", "stale"}  # cases that declare a file of the project
 
@@ -88,9 +181,15 @@ def furnished(home: Path, furnish: Callable[[Path], Path]) -> Path:
     chain: dict[str, tuple[str, list[Any]]] = {"start": ("writes: [start]", [end("start")])}
     for name, case in CASES.items():
         writes = ", ".join([name, *([f"{name}.csv"] if name in FILES else [])])
-        chain[name] = (f"needs: [start], writes: [{writes}]{', ' * bool(case.options)}{case.options}", [LOOK, *case.cells, end(name)])
+        chain[name] = (
+            f"needs: [start], writes: [{writes}]{', ' * bool(case.options)}{case.options}",
+            [LOOK, *case.cells, end(name)],
+        )
     shaky = "tried = Path('tried')\nif broken and not tried.exists():\n    tried.touch()\n    raise OSError('not yet')"
-    chain["shaky"] = ("needs: [start], writes: [shaky], retries: 2, backoff: 0.2s", [LOOK, shaky, end("shaky")])
+    chain["shaky"] = (
+        "needs: [start], writes: [shaky], retries: 2, backoff: 0.2s",
+        [LOOK, shaky, end("shaky")],
+    )
     chain["after"] = ("needs: [exception], writes: [after]", [end("after")])
     chains.project(home, chain, "run: {jobs: 4}")
     (home / "bad.py").write_text("x = 1\nraise KeyError('bad')\n")
@@ -112,7 +211,9 @@ def mlops(*words: str) -> int:
 def went(home: Path) -> tuple[int, Path]:
     """Run a project; the exit code and the run's folder."""
     code = mlops("run", "--project", str(home))
-    return code, max((home / "reports").glob("*/manifest.json"), key=lambda p: p.stat().st_mtime).parent
+    return code, max(
+        (home / "reports").glob("*/manifest.json"), key=lambda p: p.stat().st_mtime
+    ).parent
 
 
 class Broken(NamedTuple):
@@ -146,18 +247,39 @@ def kernels_left() -> list[psutil.Process]:
 def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -> None:
     case, entry = CASES[name], manifest.read(broken.run)["stages"][name]
     error = entry["error"]
-    assert (entry["status"], error["type"], error["cell"], error["line"]) == (case.status, case.type, case.cell, case.line)
+    assert (entry["status"], error["type"], error["cell"], error["line"]) == (
+        case.status,
+        case.type,
+        case.cell,
+        case.line,
+    )
     assert re.match(case.message, error["message"]) and entry["detail"].startswith(case.detail)
-    assert len(error["traceback"]) <= 6 and bool(error["traceback"]) == (case.type not in {"DeadKernelError", "killed", "timed out"} and case.cell is not None)
+    assert len(error["traceback"]) <= 6 and bool(error["traceback"]) == (
+        case.type not in {"DeadKernelError", "killed", "timed out"} and case.cell is not None
+    )
     book = nbformat.read(broken.run / "notebooks" / f"{name}.ipynb", as_version=4)
     code = [c for c in book.cells if c.cell_type == "code"]
     at = len(code) + 1 if case.cell is None else case.cell
-    assert [c.metadata.papermill.status for c in code] == [*["completed"] * (at - 1), "failed", *["pending"] * (len(code) - at)][: len(code)]
+    assert [c.metadata.papermill.status for c in code] == [
+        *["completed"] * (at - 1),
+        "failed",
+        *["pending"] * (len(code) - at),
+    ][: len(code)]
     assert error["source"] == ("" if case.cell is None else code[at - 1].source)
-    assert book.metadata.mlops.status == case.status and manifest.words(entry) in book.metadata.mlops.status + f" ({book.metadata.mlops.get('detail', '')})"
-    told = next(c.source for c in book.cells if "papermill-error-cell-tag" in c.metadata.get("tags", []))
-    assert told.startswith(f"**▲ {case.status.capitalize()}") and ("in the cell below" in told) == (case.cell is not None)
-    assert f"▲ {case.status.capitalize()}" in (broken.run / "notebooks" / f"{name}.html").read_text()
+    assert (
+        book.metadata.mlops.status == case.status
+        and manifest.words(entry)
+        in book.metadata.mlops.status + f" ({book.metadata.mlops.get('detail', '')})"
+    )
+    told = next(
+        c.source for c in book.cells if "papermill-error-cell-tag" in c.metadata.get("tags", [])
+    )
+    assert told.startswith(f"**▲ {case.status.capitalize()}") and ("in the cell below" in told) == (
+        case.cell is not None
+    )
+    assert (
+        f"▲ {case.status.capitalize()}" in (broken.run / "notebooks" / f"{name}.html").read_text()
+    )
 
 
 def test_the_terminal_and_the_run_tell_every_failure(broken: Broken) -> None:
@@ -165,8 +287,12 @@ def test_the_terminal_and_the_run_tell_every_failure(broken: Broken) -> None:
     status = broken.said.partition("of tiny: ")[2]
     assert status.startswith("failed")
     for name, case in CASES.items():
-        assert re.search(rf"^  {name} +{re.escape(case.status)}.*{case.message.rstrip('$')}", status, re.M), name
-    assert re.search("^  after +not run +needs exception$", status, re.M) and re.search("^  shaky +succeeded", status, re.M)
+        assert re.search(
+            rf"^  {name} +{re.escape(case.status)}.*{case.message.rstrip('$')}", status, re.M
+        ), name
+    assert re.search("^  after +not run +needs exception$", status, re.M) and re.search(
+        "^  shaky +succeeded", status, re.M
+    )
     assert "Failed" in (broken.run / "index.html").read_text()
 
 
@@ -185,7 +311,13 @@ def test_mlflow_is_told_of_each_failure(broken: Broken) -> None:
     told = statuses(broken.home)
     run = broken.run.name
     assert (told[run], told["start"], told["shaky"]) == ("FAILED", "FINISHED", "FINISHED")
-    assert (told["exception"], told["slow_cell"], told["exit_0"], told["killed"], told["memory"]) == ("FAILED", "FAILED", "FAILED", "KILLED", "KILLED")
+    assert (
+        told["exception"],
+        told["slow_cell"],
+        told["exit_0"],
+        told["killed"],
+        told["memory"],
+    ) == ("FAILED", "FAILED", "FAILED", "KILLED", "KILLED")
     assert "after" not in told
 
 
@@ -199,9 +331,15 @@ def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     (broken.home / "broken").unlink()
     code, mended = went(broken.home)
     entries = manifest.read(mended)["stages"]
-    assert code == 0 and {n for n, e in entries.items() if e["status"] == "skipped"} == {"start", "shaky"} and {e["status"] for e in entries.values()} == {"skipped", "succeeded"}
+    assert (
+        code == 0
+        and {n for n, e in entries.items() if e["status"] == "skipped"} == {"start", "shaky"}
+        and {e["status"] for e in entries.values()} == {"skipped", "succeeded"}
+    )
     files = {f"{n}.csv": hashlib.sha256(b"1").hexdigest() for n in FILES}
-    assert {n: a.content for n, a in stage.artifacts(mended).items()} == {n: store.text_hash({"made by": n}) for n in entries} | files
+    assert {n: a.content for n, a in stage.artifacts(mended).items()} == {
+        n: store.text_hash({"made by": n}) for n in entries
+    } | files
     assert [*chains.strays(broken.home), *kernels_left()] == []
 
 
@@ -219,7 +357,9 @@ class Told(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def signalled(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]) -> dict[str, Told]:
+def signalled(
+    tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]
+) -> dict[str, Told]:
     """The same chain three times at once, each told to stop in another way while a cell runs."""
     folder, told = tmp_path_factory.mktemp("signalled"), {}
     homes = {name: two_stages(folder / name, furnish) for name in SIGNALS}
@@ -238,13 +378,23 @@ def two_stages(home: Path, furnish: Callable[[Path], Path]) -> Path:
     """A project whose second stage does not end while it is broken."""
     furnish_in(home, furnish)
     (home / "broken").touch()
-    return chains.project(home, {"one": ("writes: [one]", [LOOK, end("one")]), "two": ("needs: [one], writes: [two]", [LOOK, WAITS, end("two")])})
+    return chains.project(
+        home,
+        {
+            "one": ("writes: [one]", [LOOK, end("one")]),
+            "two": ("needs: [one], writes: [two]", [LOOK, WAITS, end("two")]),
+        },
+    )
 
 
 def at_cells(home: Path) -> list[str]:
     """How far the second stage's notebook says it is: the status of each code cell."""
     [book] = (home / "reports").glob("*/notebooks/two.ipynb")
-    return [c.metadata.papermill.status for c in nbformat.read(book, as_version=4).cells if c.cell_type == "code"]
+    return [
+        c.metadata.papermill.status
+        for c in nbformat.read(book, as_version=4).cells
+        if c.cell_type == "code"
+    ]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -256,31 +406,63 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(signalled: dict[str, Told], name: str) -> None:
+def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
+    signalled: dict[str, Told], name: str
+) -> None:
     home, code, said, alive = signalled[name]
     [old] = (home / "reports").glob("2*")
-    assert (code, alive, chains.strays(home)) == (-signal.SIGKILL if name == "killed" else 1, [], [])
+    assert (code, alive, chains.strays(home)) == (
+        -signal.SIGKILL if name == "killed" else 1,
+        [],
+        [],
+    )
     wanted = "killed" if name == "killed" else "interrupted"
     found = manifest.read(old)
-    assert (found["status"], [e["status"] for e in found["stages"].values()]) == (wanted, ["succeeded", wanted])
+    assert (found["status"], [e["status"] for e in found["stages"].values()]) == (
+        wanted,
+        ["succeeded", wanted],
+    )
     if name != "killed":
         assert "two: interrupted in cell 5" in said and found["stages"]["two"]["error"]["line"] == 5
     (home / "broken").unlink()
     code, new = went(home)
-    assert code == 0 and [e["status"] for e in manifest.read(new)["stages"].values()] == ["skipped", "succeeded"]
-    assert [store.read_artifact(new, a) for a in stage.artifacts(new).values()] == [{"made by": "one"}, {"made by": "two"}]
+    assert code == 0 and [e["status"] for e in manifest.read(new)["stages"].values()] == [
+        "skipped",
+        "succeeded",
+    ]
+    assert [store.read_artifact(new, a) for a in stage.artifacts(new).values()] == [
+        {"made by": "one"},
+        {"made by": "two"},
+    ]
     filed = store.read_json(old / manifest.FILE)
     book = nbformat.read(old / "notebooks" / "two.ipynb", as_version=4)
     assert (filed["status"], book.metadata.mlops.status) == (wanted, wanted)
-    assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [*["completed"] * 4, "failed", "pending"]
+    assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [
+        *["completed"] * 4,
+        "failed",
+        "pending",
+    ]
     assert statuses(home)[old.name] == "KILLED"
 
 
-NEVER = {"dies": ("import os\nos._exit(7)", "run: {start: 60s}", "Kernel died before replying to kernel_info"), "hangs": ("import time\ntime.sleep(60)", "run: {start: 1s}", "Kernel didn't respond in 1 seconds")}
+NEVER = {
+    "dies": (
+        "import os\nos._exit(7)",
+        "run: {start: 60s}",
+        "Kernel died before replying to kernel_info",
+    ),
+    "hangs": (
+        "import time\ntime.sleep(60)",
+        "run: {start: 1s}",
+        "Kernel didn't respond in 1 seconds",
+    ),
+}
 
 
 @pytest.mark.parametrize("way", NEVER)
-def test_a_kernel_that_does_not_start_is_told(way: str, tmp_path: Path, furnish: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_does_not_start_is_told(
+    way: str, tmp_path: Path, furnish: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = furnish_in(tmp_path / "p", furnish)
     chains.project(home, {"one": ("writes: [one]", [end("one")])}, NEVER[way][1])
     profile = tmp_path / "ipython" / "profile_default"
@@ -289,9 +471,16 @@ def test_a_kernel_that_does_not_start_is_told(way: str, tmp_path: Path, furnish:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     code, folder = went(home)
     entry = manifest.read(folder)["stages"]["one"]
-    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (1, "failed", None, f"the kernel did not start: {NEVER[way][2]}")
+    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
+        1,
+        "failed",
+        None,
+        f"the kernel did not start: {NEVER[way][2]}",
+    )
     book = nbformat.read(folder / "notebooks" / "one.ipynb", as_version=4)
-    assert book.cells[0].source.startswith("**▲ Failed**. RuntimeError") and {c.metadata.papermill.status for c in book.cells[1:]} == {"pending"}
+    assert book.cells[0].source.startswith("**▲ Failed**. RuntimeError") and {
+        c.metadata.papermill.status for c in book.cells[1:]
+    } == {"pending"}
     assert kernels_left() == []
 
 
@@ -306,7 +495,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system of two megabytes, where one may be mounted."""
     place = tmp_path / "p" / "reports"
     place.mkdir(parents=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
+    ).returncode:
         pytest.skip("only root may mount a small file system")
     try:
         yield place
@@ -314,25 +507,55 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_is_told_and_the_next_run_with_room_completes(small_disk: Path, furnish: Callable[[Path], Path]) -> None:
+def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
+    small_disk: Path, furnish: Callable[[Path], Path]
+) -> None:
     home = furnish(small_disk.parent)
     fills = "if broken:\n    Path(os.environ['MLOPS_RUN'], 'big').write_bytes(bytes(3_000_000))"
-    chains.project(home, {"one": ("writes: [one]", [end("one")]), "two": ("needs: [one], writes: [two]", [LOOK, fills, end("two")])})
+    chains.project(
+        home,
+        {
+            "one": ("writes: [one]", [end("one")]),
+            "two": ("needs: [one], writes: [two]", [LOOK, fills, end("two")]),
+        },
+    )
     (home / "broken").touch()
     code, folder = went(home)
     entry = manifest.read(folder)["stages"]["two"]
-    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (1, "failed", 5, "OSError: [Errno 28] No space left on device")
-    assert nbformat.read(folder / "notebooks" / "two.ipynb", as_version=4).metadata.mlops.status == "failed"
+    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
+        1,
+        "failed",
+        5,
+        "OSError: [Errno 28] No space left on device",
+    )
+    assert (
+        nbformat.read(folder / "notebooks" / "two.ipynb", as_version=4).metadata.mlops.status
+        == "failed"
+    )
     (home / "broken").unlink()
-    assert mlops("run", "--project", str(home)) == 1 and len([*small_disk.glob("*/manifest.json")]) == 1  # no room to begin
+    assert (
+        mlops("run", "--project", str(home)) == 1
+        and len([*small_disk.glob("*/manifest.json")]) == 1
+    )  # no room to begin
     (folder / "big").unlink()
     code, new = went(home)
-    assert (code, [e["status"] for e in manifest.read(new)["stages"].values()]) == (0, ["skipped", "succeeded"])
+    assert (code, [e["status"] for e in manifest.read(new)["stages"].values()]) == (
+        0,
+        ["skipped", "succeeded"],
+    )
 
 
-def test_a_run_killed_at_any_moment_is_run_again_to_the_same(tmp_path: Path, furnish: Callable[[Path], Path]) -> None:
+def test_a_run_killed_at_any_moment_is_run_again_to_the_same(
+    tmp_path: Path, furnish: Callable[[Path], Path]
+) -> None:
     home = chains.pair(furnish_in(tmp_path / "p", furnish))
     whole = chains.handed_on(chains.complete(home))
-    for seconds in (1.2, 2.5, 3.5, 4.5, 6):  # how far it gets by then depends on the machine: all is well at any moment
+    for seconds in (
+        1.2,
+        2.5,
+        3.5,
+        4.5,
+        6,
+    ):  # how far it gets by then depends on the machine: all is well at any moment
         far, faults = chains.killed(home, whole, seconds)
         assert not faults, far

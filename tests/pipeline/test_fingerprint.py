@@ -31,7 +31,14 @@ OLD = 10**18  # a time long ago (ns)
 def project(tmp_path: Path) -> Project:
     for folder in ("notebooks", "limits"):
         (tmp_path / folder).mkdir()
-    for name, text in {"mlops.yaml": YAML, "t.csv": "x,y\n1,2\n", "helper.py": "import deep\n", "deep.py": "", "note.yaml": "a: 1\n", "limits/low.yaml": "low: 1\n"}.items():
+    for name, text in {
+        "mlops.yaml": YAML,
+        "t.csv": "x,y\n1,2\n",
+        "helper.py": "import deep\n",
+        "deep.py": "",
+        "note.yaml": "a: 1\n",
+        "limits/low.yaml": "low: 1\n",
+    }.items():
         (tmp_path / name).write_text(text)
     write(tmp_path, "first", "1 + 1", "2 + 2")
     return config.load(tmp_path)
@@ -40,24 +47,58 @@ def project(tmp_path: Path) -> Project:
 def used(project: Project, **other: Any) -> dict[str, Any]:
     """What a kernel might have said."""
     data, helper, deep = (str(project.path(n)) for n in ("t.csv", "helper.py", "deep.py"))
-    found = {"files": {data: list(fingerprint.state(data))}, "modules": {helper: "", deep: helper}, "packages": {"pandas": trace.versions()["pandas"]}, "settings": [["Train", "trials"], ["Gone", "setting"]]}
-    return {"edited": [], "listings": {}, "unknowable": [], "start": time.time_ns(), **found, **other}
+    found = {
+        "files": {data: list(fingerprint.state(data))},
+        "modules": {helper: "", deep: helper},
+        "packages": {"pandas": trace.versions()["pandas"]},
+        "settings": [["Train", "trials"], ["Gone", "setting"]],
+    }
+    return {
+        "edited": [],
+        "listings": {},
+        "unknowable": [],
+        "start": time.time_ns(),
+        **found,
+        **other,
+    }
 
 
 def made(project: Project, **other: Any) -> fingerprint.Trace:
-    return fingerprint.of(Now(project), "first", {"seed": 0}, used(project, **other), {"numbers": "n1"})
+    return fingerprint.of(
+        Now(project), "first", {"seed": 0}, used(project, **other), {"numbers": "n1"}
+    )
 
 
-def why(project: Project, old: fingerprint.Trace, seed: int = 0, numbers: str | None = "n1") -> list[str]:
-    return [*fingerprint.differences(Now(config.load(project.root)), "first", {"seed": seed}, {"numbers": numbers}, old)]
+def why(
+    project: Project, old: fingerprint.Trace, seed: int = 0, numbers: str | None = "n1"
+) -> list[str]:
+    return [
+        *fingerprint.differences(
+            Now(config.load(project.root)), "first", {"seed": seed}, {"numbers": numbers}, old
+        )
+    ]
 
 
-def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folder(project: Project) -> None:
+def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folder(
+    project: Project,
+) -> None:
     found = made(project)
-    assert (len(found["cells"]), found["params"], found["inputs"], found["settings"]) == (4, {"seed": 0}, {"numbers": "n1"}, {"train.trials": 16})
-    assert list(found["files"]) == ["note.yaml", "limits/low.yaml", "t.csv"] and found["files"]["t.csv"] == store.sha256(project.path("t.csv"))
-    assert found["modules"]["deep.py"] == {"hash": store.sha256(project.path("deep.py")), "by": "helper.py"}
-    assert why(project, found) == [] and fingerprint.whole(found) == fingerprint.whole(made(project))
+    assert (len(found["cells"]), found["params"], found["inputs"], found["settings"]) == (
+        4,
+        {"seed": 0},
+        {"numbers": "n1"},
+        {"train.trials": 16},
+    )
+    assert list(found["files"]) == ["note.yaml", "limits/low.yaml", "t.csv"] and found["files"][
+        "t.csv"
+    ] == store.sha256(project.path("t.csv"))
+    assert found["modules"]["deep.py"] == {
+        "hash": store.sha256(project.path("deep.py")),
+        "by": "helper.py",
+    }
+    assert why(project, found) == [] and fingerprint.whole(found) == fingerprint.whole(
+        made(project)
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,56 +110,108 @@ def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folde
         ("x = 'parts/'", ["parts"]),
         ("x = f'parts/{name}.parquet'", ["parts"]),
         ("x = '*.csv', '**/*.csv', '/', '.', 'mixed/', 'parts'", []),
-        ("x = 'reports/r/out.csv', '.hidden/a.csv', 'none.csv', 'notebooks/first.ipynb', 'helper.py', 'parts/\\0.csv'", []),
+        (
+            "x = 'reports/r/out.csv', '.hidden/a.csv', 'none.csv', 'notebooks/first.ipynb', 'helper.py', 'parts/\\0.csv'",
+            [],
+        ),
         ("%sql from 'parts/a.parquet'", ["parts/a.parquet"]),
     ],
 )
-def test_tables_that_code_names_are_found_and_nothing_else(project: Project, source: str, found: list[str]) -> None:
-    for name in ("parts/a.parquet", "parts/b.parquet", "b c.csv", "mixed/a.csv", "mixed/b.py", "reports/r/out.csv", ".hidden/a.csv"):
+def test_tables_that_code_names_are_found_and_nothing_else(
+    project: Project, source: str, found: list[str]
+) -> None:
+    for name in (
+        "parts/a.parquet",
+        "parts/b.parquet",
+        "b c.csv",
+        "mixed/a.csv",
+        "mixed/b.py",
+        "reports/r/out.csv",
+        ".hidden/a.csv",
+    ):
         project.path(name).parent.mkdir(parents=True, exist_ok=True)
         project.path(name).write_text("x")
     write(project.root, "first", source)
-    assert sorted(fingerprint.mentioned(Now(project), "first", {}, [])) == [str(project.path(n)) for n in found]
+    assert sorted(fingerprint.mentioned(Now(project), "first", {}, [])) == [
+        str(project.path(n)) for n in found
+    ]
     write(project.root, "first", "1")
     given = {"data": project.path("b c.csv"), "names": ["parts/a.parquet", "x"], "size": 3}
-    assert fingerprint.mentioned(Now(project), "first", given, []) == {str(project.path(n)) for n in ("b c.csv", "parts/a.parquet")}
+    assert fingerprint.mentioned(Now(project), "first", given, []) == {
+        str(project.path(n)) for n in ("b c.csv", "parts/a.parquet")
+    }
 
 
 def test_declared_files_outside_the_project_and_a_folder_are_known_again(project: Project) -> None:
     beside = project.root.parent / f"{project.root.name}.csv"
     beside.write_text("1")
-    (project.root / "mlops.yaml").write_text(YAML.replace("note.yaml, limits/*.yaml", f"../{beside.name}, ./note.yaml, limits/, none.csv"))
+    (project.root / "mlops.yaml").write_text(
+        YAML.replace(
+            "note.yaml, limits/*.yaml", f"../{beside.name}, ./note.yaml, limits/, none.csv"
+        )
+    )
     opened = config.load(project.root)
     found = fingerprint.of(Now(opened), "first", {"seed": 0}, used(opened), {"numbers": "n1"})
-    assert list(found["files"]) == [str(beside), "note.yaml", "limits/low.yaml", "none.csv", "t.csv"] and found["listings"] == {"limits": ["limits/low.yaml"]}
+    assert list(found["files"]) == [
+        str(beside),
+        "note.yaml",
+        "limits/low.yaml",
+        "none.csv",
+        "t.csv",
+    ] and found["listings"] == {"limits": ["limits/low.yaml"]}
     assert why(project, found) == []
     beside.write_text("2")
     assert why(project, found) == [f"`{beside}` changed"]
 
 
-def test_each_part_that_differs_is_named_with_before_and_after(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_part_that_differs_is_named_with_before_and_after(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = made(project)
     monkeypatch.setenv("TINY_WORD", "a")
     project.path("deep.py").unlink()
     project.path("t.csv").write_text("x,y\n1,3\n")
     project.path("mlops.yaml").write_text(YAML + "train: {trials: 5}\n")
     write(project.root, "first", "1 + 1", "2 + 3")
-    old = {**old, "packages": {**old["packages"], "gone": "1.0"}, "python": "2.7", "unknowable": ["a query"]}
+    old = {
+        **old,
+        "packages": {**old["packages"], "gone": "1.0"},
+        "python": "2.7",
+        "unknowable": ["a query"],
+    }
     assert why(project, old, seed=1, numbers="n2") == [
-        "code cell 4 of first changed", "parameter seed: 0 → 1", "setting train.trials: 16 → 5", "`t.csv` changed", "`deep.py` is gone: imported by helper", "`numbers` changed",
-        "gone 1.0 → not installed", "environment variable TINY_WORD changed", f"Python 2.7 → {fingerprint.PYTHON}", "its source is a query: only reading it tells whether it changed",
-    ]  # fmt: skip
+        "code cell 4 of first changed",
+        "parameter seed: 0 → 1",
+        "setting train.trials: 16 → 5",
+        "`t.csv` changed",
+        "`deep.py` is gone: imported by helper",
+        "`numbers` changed",
+        "gone 1.0 → not installed",
+        "environment variable TINY_WORD changed",
+        f"Python 2.7 → {fingerprint.PYTHON}",
+        "its source is a query: only reading it tells whether it changed",
+    ]
 
 
-def test_an_input_or_file_that_is_still_to_be_made_is_no_difference_and_one_that_nobody_makes_is(project: Project) -> None:
+def test_an_input_or_file_that_is_still_to_be_made_is_no_difference_and_one_that_nobody_makes_is(
+    project: Project,
+) -> None:
     old = made(project)
     assert why(project, old, numbers=None) == []
-    assert [*fingerprint.differences(Now(project), "first", {"seed": 0}, {}, old)] == ["`numbers` changed"]
+    assert [*fingerprint.differences(Now(project), "first", {"seed": 0}, {}, old)] == [
+        "`numbers` changed"
+    ]
     project.path("t.csv").write_text("other")
-    assert [*fingerprint.differences(Now(project), "first", {"seed": 0}, {"numbers": "n1", "t.csv": None}, old)] == []
+    assert [
+        *fingerprint.differences(
+            Now(project), "first", {"seed": 0}, {"numbers": "n1", "t.csv": None}, old
+        )
+    ] == []
 
 
-def test_the_value_of_a_variable_is_not_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_value_of_a_variable_is_not_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TINY_WORD", "secret-word")
     found = made(project)
     assert "secret-word" not in str(found) and why(project, found) == []
@@ -126,13 +219,23 @@ def test_the_value_of_a_variable_is_not_kept(project: Project, monkeypatch: pyte
     assert why(project, found) == ["environment variable TINY_WORD changed"]
 
 
-def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declared_goes_by_its_writing(project: Project) -> None:
+def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declared_goes_by_its_writing(
+    project: Project,
+) -> None:
     before = used(project)
     project.path("t.csv").write_text("x,y\n1,2,3\n")
-    found = fingerprint.of(Now(project), "first", {"seed": 0}, {**before, "edited": [str(project.path("deep.py"))], "start": 0}, {})
+    found = fingerprint.of(
+        Now(project),
+        "first",
+        {"seed": 0},
+        {**before, "edited": [str(project.path("deep.py"))], "start": 0},
+        {},
+    )
     assert found["files"] == {"note.yaml": EDITED, "limits/low.yaml": EDITED, "t.csv": EDITED}
     assert found["modules"]["deep.py"]["hash"] == EDITED
-    assert why(project, found, numbers="any") == [f"`{n}` {EDITED}" for n in ("note.yaml", "limits/low.yaml", "t.csv")] + [f"`deep.py` {EDITED}: imported by helper"]
+    assert why(project, found, numbers="any") == [
+        f"`{n}` {EDITED}" for n in ("note.yaml", "limits/low.yaml", "t.csv")
+    ] + [f"`deep.py` {EDITED}: imported by helper"]
     assert fingerprint.written(str(project.path("none.yaml"))) == 0
 
 
@@ -149,10 +252,14 @@ def test_an_edit_that_is_accepted_is_no_difference_any_more(project: Project) ->
     write(project.root, "first", "1 + 1")
     assert len(why(project, old)) == 3
     assert why(project, fingerprint.renewed(Now(project), "first", old)) == []
-    assert why(project, fingerprint.renewed(Now(project), "first", old), seed=1) == ["parameter seed: 0 → 1"]
+    assert why(project, fingerprint.renewed(Now(project), "first", old), seed=1) == [
+        "parameter seed: 0 → 1"
+    ]
 
 
-def test_a_file_is_hashed_once_and_kept_unless_it_is_young(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[str] = []
     plain = store.sha256
     monkeypatch.setattr(store, "sha256", lambda path: read.append(Path(path).name) or plain(path))
@@ -161,12 +268,21 @@ def test_a_file_is_hashed_once_and_kept_unless_it_is_young(project: Project, mon
     hashes = Hashes(project)
     for _ in range(2):
         assert hashes.of(old) == plain(old) and hashes.of(young) == plain(young)
-    assert read == ["t.csv", "note.yaml", "note.yaml"]  # it may change again within the same tick of its clock
+    assert read == [
+        "t.csv",
+        "note.yaml",
+        "note.yaml",
+    ]  # it may change again within the same tick of its clock
     hashes.save()
     again = Hashes(project)
     old.rename(project.path("renamed.csv"))
-    assert again.of(project.path("renamed.csv")) == plain(project.path("renamed.csv")) and read.count("t.csv") == 1
-    assert Hashes(project, verify=True).of(project.path("renamed.csv")) and read[-1] == "renamed.csv"
+    assert (
+        again.of(project.path("renamed.csv")) == plain(project.path("renamed.csv"))
+        and read.count("t.csv") == 1
+    )
+    assert (
+        Hashes(project, verify=True).of(project.path("renamed.csv")) and read[-1] == "renamed.csv"
+    )
 
 
 def test_verify_mends_what_was_kept_wrongly_even_of_a_young_file(project: Project) -> None:
@@ -185,9 +301,16 @@ def test_kept_hashes_that_cannot_be_read_are_made_anew(project: Project) -> None
 
 def test_a_folder_and_a_pattern_have_a_hash_of_names_and_contents(project: Project) -> None:
     folder, pattern, hashes = project.path("limits"), project.path("limits/*.yaml"), Hashes(project)
-    assert hashes.of(folder) == store.sha256(folder) and hashes.of(project.path("none/*.yaml")) == hashes.of(project.path("none")) == GONE
+    assert (
+        hashes.of(folder) == store.sha256(folder)
+        and hashes.of(project.path("none/*.yaml")) == hashes.of(project.path("none")) == GONE
+    )
     seen = [hashes.of(pattern)]
-    for change in (lambda: (folder / "low.yaml").write_text("low: 2\n"), lambda: (folder / "low.yaml").rename(folder / "high.yaml"), lambda: (folder / "new.yaml").touch()):
+    for change in (
+        lambda: (folder / "low.yaml").write_text("low: 2\n"),
+        lambda: (folder / "low.yaml").rename(folder / "high.yaml"),
+        lambda: (folder / "new.yaml").touch(),
+    ):
         change()
         seen.append(hashes.of(pattern))
     assert len({*seen}) == 4
@@ -197,24 +320,38 @@ def test_a_folder_and_a_pattern_have_a_hash_of_names_and_contents(project: Proje
 
 def test_files_of_the_package_and_outside_have_names_that_hold_anywhere(project: Project) -> None:
     now, outside = Now(project), project.root.parent / "outside.py"
-    for path, name in ((fingerprint.__file__, "mlops_kit/pipeline/fingerprint.py"), (str(project.path("limits/low.yaml")), "limits/low.yaml"), (str(outside), str(outside))):
+    for path, name in (
+        (fingerprint.__file__, "mlops_kit/pipeline/fingerprint.py"),
+        (str(project.path("limits/low.yaml")), "limits/low.yaml"),
+        (str(outside), str(outside)),
+    ):
         assert now.name(path) == name and str(now.path(name)) == path
 
 
 def test_an_output_is_broken_when_it_is_gone_damaged_or_was_never_written(project: Project) -> None:
     run = project.root / "reports" / "r"
-    wrote = {n: store.write_artifact(run, "first", n, {"n": n}).model_dump() for n in ("a", "b", "c")}
+    wrote = {
+        n: store.write_artifact(run, "first", n, {"n": n}).model_dump() for n in ("a", "b", "c")
+    }
     assert [*fingerprint.broken(run, wrote, Hashes(project), ["a"])] == []
     (run / wrote["a"]["path"]).unlink()
     (run / wrote["b"]["path"]).write_text("{}")
-    assert [*fingerprint.broken(run, wrote, Hashes(project), ["c", "d"])] == ["output `a` is gone", "output `b` is damaged", "output `d` is declared and was not written"]
+    assert [*fingerprint.broken(run, wrote, Hashes(project), ["c", "d"])] == [
+        "output `a` is gone",
+        "output `b` is damaged",
+        "output `d` is declared and was not written",
+    ]
 
 
 def test_a_table_in_partitions_is_intact_until_a_part_changes(project: Project) -> None:
     import pandas as pd
 
     run = project.root / "reports" / "r"
-    wrote = {"t": store.write_artifact(run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), partition="day").model_dump()}
+    wrote = {
+        "t": store.write_artifact(
+            run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), partition="day"
+        ).model_dump()
+    }
     assert [*fingerprint.broken(run, wrote, Hashes(project))] == []
     (run / "artifacts" / "t" / "day=a" / "part-0.parquet").write_bytes(b"")
     assert [*fingerprint.broken(run, wrote, Hashes(project))] == ["output `t` is damaged"]
@@ -222,7 +359,10 @@ def test_a_table_in_partitions_is_intact_until_a_part_changes(project: Project) 
 
 def test_only_files_of_the_project_can_be_displaced(project: Project) -> None:
     run = project.root / "reports" / "r"
-    wrote = {"a": store.write_artifact(run, "first", "a", {"n": 1}), "t.csv": store.take_file(run, "first", "t.csv", project.path("t.csv"))}
+    wrote = {
+        "a": store.write_artifact(run, "first", "a", {"n": 1}),
+        "t.csv": store.take_file(run, "first", "t.csv", project.path("t.csv")),
+    }
     entries = {n: a.model_dump() for n, a in wrote.items()}
     assert fingerprint.displaced(project, entries, Hashes(project)) == []
     project.path("t.csv").unlink()
@@ -233,4 +373,6 @@ def test_origins_tell_code_features_and_contract_apart(project: Project) -> None
     before = fingerprint.origins(Now(project))
     project.path("contract.yaml").write_text("columns: {}\n")
     after = fingerprint.origins(Now(project))
-    assert {n for n in before if before[n] != after[n]} == {"contract"} and before["contract"] == GONE
+    assert {n for n in before if before[n] != after[n]} == {"contract"} and before[
+        "contract"
+    ] == GONE

@@ -20,10 +20,20 @@ from mlops_kit import cli, config, database, decisions, stage, store
 from mlops_kit.pipeline import keeping
 from mlops_kit.results import Verdict
 
-YAML = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\nkeep: {runs: 1, age: 30d, cache: 30d}\n"
+YAML = (
+    "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\nkeep: {runs: 1, age: 30d, cache: 30d}\n"
+)
 DAY = 86400
 NOW = datetime.now(UTC)
-METRICS = {"__kind__": "Table", "data": {"__frame__": {"columns": ["metric", "value", "low", "high"], "rows": [["log_loss", 0.4, 0.3, 0.5], ["roc_auc", 0.784, 0.756, 0.806]]}}}
+METRICS = {
+    "__kind__": "Table",
+    "data": {
+        "__frame__": {
+            "columns": ["metric", "value", "low", "high"],
+            "rows": [["log_loss", 0.4, 0.3, 0.5], ["roc_auc", 0.784, 0.756, 0.806]],
+        }
+    },
+}
 
 
 @pytest.fixture
@@ -36,8 +46,22 @@ def made(project: config.Project, days: float, version: str = "", **values: Any)
     """A run of so many days ago, and the version that its review registered."""
     begin = NOW - timedelta(days=days)
     folder = project.reports / f"{begin:%Y%m%d-%H%M%S}-abcd"
-    entries = {"train": {"status": "skipped", "seconds": 50}, "review": {"status": "succeeded", "seconds": 2.5, "sentence": "It is good."}, "deploy": {"status": "not run"}}
-    held = {"run": folder.name, "status": "succeeded", "started": begin.isoformat(), "ended": begin.isoformat(), "pid": 0, "note": "", "sample": 0, "stages": entries, **values}
+    entries = {
+        "train": {"status": "skipped", "seconds": 50},
+        "review": {"status": "succeeded", "seconds": 2.5, "sentence": "It is good."},
+        "deploy": {"status": "not run"},
+    }
+    held = {
+        "run": folder.name,
+        "status": "succeeded",
+        "started": begin.isoformat(),
+        "ended": begin.isoformat(),
+        "pid": 0,
+        "note": "",
+        "sample": 0,
+        "stages": entries,
+        **values,
+    }
     store.write_json(folder / "manifest.json", held)
     if version:
         store.write_json(folder / "artifacts" / "version.json", {"version": version})
@@ -49,24 +73,55 @@ def promoted(project: config.Project, *versions: str, days: float = 0) -> None:
     with database.session(project) as opened:
         for number, version in enumerate(versions, 1):
             at = (NOW - timedelta(days=days)).isoformat(timespec="seconds")
-            opened.add(database.Promotion(project.config.name, number, version, "m", "e", versions[number - 2] if number > 1 else None, "ann", "fit", at))
+            opened.add(
+                database.Promotion(
+                    project.config.name,
+                    number,
+                    version,
+                    "m",
+                    "e",
+                    versions[number - 2] if number > 1 else None,
+                    "ann",
+                    "fit",
+                    at,
+                )
+            )
 
 
 def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: config.Project) -> None:
     def traced(*hashes: str) -> dict[str, Any]:
-        return {"review": {"status": "succeeded", "trace": {"files": {h: h for h in hashes}, "modules": {"m.py": {"hash": "module", "by": ""}}}}}
+        return {
+            "review": {
+                "status": "succeeded",
+                "trace": {
+                    "files": {h: h for h in hashes},
+                    "modules": {"m.py": {"hash": "module", "by": ""}},
+                },
+            }
+        }
 
     made(project, 90, stages=traced("old", "both"))
     branch = made(project, 1, stages=traced("both"))
-    store.write_json(branch / "branches" / "a" / "manifest.json", {"status": "succeeded", "stages": traced("branch")})
-    kept = {h: aged(project.path(".mlops") / "objects" / h[:2] / h, 2, size=10) for h in ("old", "both", "branch", "module", "stray")}
+    store.write_json(
+        branch / "branches" / "a" / "manifest.json",
+        {"status": "succeeded", "stages": traced("branch")},
+    )
+    kept = {
+        h: aged(project.path(".mlops") / "objects" / h[:2] / h, 2, size=10)
+        for h in ("old", "both", "branch", "module", "stray")
+    }
     young = aged(project.path(".mlops") / "objects" / "yo" / "young", 0)
     fates = keeping.clean(project)
     assert {p.name for p in (*kept.values(), young) if not p.exists()} == {"old", "stray"}
-    assert "1 run, 2 kept files gone" in keeping.accounts(project, fates, dry=False) and "stray" not in keeping.accounts(project, fates, dry=False)
+    assert "1 run, 2 kept files gone" in keeping.accounts(
+        project, fates, dry=False
+    ) and "stray" not in keeping.accounts(project, fates, dry=False)
     made(project, 0, status="running", pid=os.getpid(), stages={})
     aged(kept["stray"], 2)
-    assert not [f for f in keeping.clean(project) if f.kind == keeping.OBJECT] and kept["stray"].exists()
+    assert (
+        not [f for f in keeping.clean(project) if f.kind == keeping.OBJECT]
+        and kept["stray"].exists()
+    )
 
 
 def aged(path: Path, days: float, size: int = 0) -> Path:
@@ -86,15 +141,33 @@ def why(project: config.Project) -> dict[Path, str]:
 def test_a_run_is_told_by_verdict_metric_work_and_note(project: config.Project) -> None:
     run = made(project, 0, "1", note="why\nnot")
     store.write_json(run / "artifacts" / "metrics.json", METRICS)
-    store.write_json(run / "stages" / "review.json", {"verdicts": [Verdict("c", "C", "passed", "blocks", "Well.")], "artifacts": {}})
+    store.write_json(
+        run / "stages" / "review.json",
+        {"verdicts": [Verdict("c", "C", "passed", "blocks", "Well.")], "artifacts": {}},
+    )
     (found,) = keeping.summaries(project, 20)
     assert found["metric"] == {"name": "roc_auc", "value": 0.784, "low": 0.756, "high": 0.806}
-    assert (found["verdict"], found["seconds"], found["ran"], found["skipped"], found["version"], found["serves"]) == ("● Fit to serve", 2.5, 1, 1, "1", False)
-    assert keeping.told([found]).splitlines()[1].split() == f"{run.name} ● Fit to serve roc_auc 0.784 [0.756, 0.806] 2 s 1 run, 1 skipped 1 why not".split()
+    assert (
+        found["verdict"],
+        found["seconds"],
+        found["ran"],
+        found["skipped"],
+        found["version"],
+        found["serves"],
+    ) == ("● Fit to serve", 2.5, 1, 1, "1", False)
+    assert (
+        keeping.told([found]).splitlines()[1].split()
+        == f"{run.name} ● Fit to serve roc_auc 0.784 [0.756, 0.806] 2 s 1 run, 1 skipped 1 why not".split()
+    )
 
 
 def test_a_run_without_a_review_is_told_too(project: config.Project) -> None:
-    made(project, 0, stages={"train": {"status": "failed", "error": {"message": "no"}}}, status="failed")
+    made(
+        project,
+        0,
+        stages={"train": {"status": "failed", "error": {"message": "no"}}},
+        status="failed",
+    )
     (found,) = keeping.summaries(project, 20)
     assert (found["verdict"], found["metric"], found["version"]) == ("▲ Failed", None, None)
 
@@ -108,7 +181,9 @@ def test_the_newest_runs_are_told_first_and_no_more_than_asked_for(project: conf
 def test_the_run_that_made_the_serving_version_is_marked(project: config.Project) -> None:
     carried = {"review": {"status": "skipped"}}
     made(project, 1, "2")
-    made(project, 2, "1")  # judged anew after it was promoted: the registry still names the run before
+    made(
+        project, 2, "1"
+    )  # judged anew after it was promoted: the registry still names the run before
     made(project, 4, "1", stages=carried)
     maker = made(project, 5, "1")
     made(project, 6, "1")  # judged anew before it was promoted
@@ -120,32 +195,56 @@ def test_telling_and_planning_load_neither_pandas_nor_mlflow(project: config.Pro
     store.write_json(made(project, 50, "1") / "artifacts" / "metrics.json", METRICS)
     promoted(project, "1")
     code = f"import sys; from mlops_kit import config; from mlops_kit.pipeline import keeping; p = config.load({str(project.root)!r}); keeping.summaries(p, 20); keeping.clean(p, True); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "sqlalchemy" in loaded and not {"pandas", "numpy", "mlflow"} & set(loaded)
 
 
 def test_a_run_goes_only_if_it_is_old_and_not_among_the_newest(project: config.Project) -> None:
     newest, young, old = made(project, 0), made(project, 29), made(project, 31)
     assert why(project) == {newest: "the newest run", young: "younger than 30d"}
-    assert why(project.with_values("the test", keep={"runs": 3, "age": "0d"})) == {newest: "the newest run", young: "one of the newest 3", old: "one of the newest 3"}
+    assert why(project.with_values("the test", keep={"runs": 3, "age": "0d"})) == {
+        newest: "the newest run",
+        young: "one of the newest 3",
+        old: "one of the newest 3",
+    }
     assert set(why(project.with_values("the test", keep={"runs": 1, "age": "0d"}))) == {newest}
 
 
-def test_what_serves_what_served_before_and_what_served_lately_stays(project: config.Project) -> None:
+def test_what_serves_what_served_before_and_what_served_lately_stays(
+    project: config.Project,
+) -> None:
     made(project, 0)
     runs = {v: made(project, 60 - int(v), v) for v in ("1", "2", "3", "4")}
     promoted(project, "1", "2", "3", days=40)
-    assert why(project).items() >= {runs["3"]: "version 3 serves", runs["2"]: "rollback goes to version 2"}.items()
+    assert (
+        why(project).items()
+        >= {runs["3"]: "version 3 serves", runs["2"]: "rollback goes to version 2"}.items()
+    )
     assert not {runs["1"], runs["4"]} & why(project).keys()
     kept = why(project.with_values("the test", keep={"runs": 1, "age": "50d"}))
-    assert kept[runs["1"]].startswith("version 1 served until") and kept[runs["3"]] == "version 3 serves"
+    assert (
+        kept[runs["1"]].startswith("version 1 served until")
+        and kept[runs["3"]] == "version 3 serves"
+    )
 
 
-def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does_not(project: config.Project) -> None:
+def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does_not(
+    project: config.Project,
+) -> None:
     made(project, 0)
-    waits, rejected = made(project, 61, "1", status=stage.WAITING), made(project, 62, "2", status=stage.WAITING)
-    runs, killed = made(project, 63, status="running", pid=os.getpid(), ended=None), made(project, 64, status="running", pid=2**22 + 1, ended=None)
-    decisions.say(project, {"version": "2", "model_hash": "m", "evidence_hash": "e"}, "rejected", "ann", "no")
+    waits, rejected = (
+        made(project, 61, "1", status=stage.WAITING),
+        made(project, 62, "2", status=stage.WAITING),
+    )
+    runs, killed = (
+        made(project, 63, status="running", pid=os.getpid(), ended=None),
+        made(project, 64, status="running", pid=2**22 + 1, ended=None),
+    )
+    decisions.say(
+        project, {"version": "2", "model_hash": "m", "evidence_hash": "e"}, "rejected", "ann", "no"
+    )
     kept = why(project)
     assert (kept[waits], kept[runs]) == ("it waits for an approval", "it is running")
     assert not {rejected, killed} & kept.keys()
@@ -163,8 +262,12 @@ def test_a_dry_run_changes_nothing_and_says_the_same(project: config.Project) ->
     before = sorted(project.root.rglob("*"))
     dry = keeping.clean(project, dry=True)
     assert sorted(project.root.rglob("*")) == before
-    assert keeping.clean(project) == dry and [r.name for r in stage.runs(project.reports)] == [dry[-1].path.name]
-    assert "1 run would go" in keeping.accounts(project, dry, True) and "1 run stays" in keeping.accounts(project, dry, True)
+    assert keeping.clean(project) == dry and [r.name for r in stage.runs(project.reports)] == [
+        dry[-1].path.name
+    ]
+    assert "1 run would go" in keeping.accounts(
+        project, dry, True
+    ) and "1 run stays" in keeping.accounts(project, dry, True)
     assert "1 run gone" in keeping.accounts(project, dry, False)
     assert [f.goes for f in keeping.clean(project)] == [False]
 
@@ -180,43 +283,74 @@ def test_a_shared_file_is_freed_with_its_last_link(project: config.Project) -> N
     assert (kept / "all").stat().st_size == 10**6 and (kept / "all").stat().st_nlink == 1
 
 
-def test_a_killed_cleaning_leaves_no_half_run_to_readers_and_the_next_ends_it(project: config.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_cleaning_leaves_no_half_run_to_readers_and_the_next_ends_it(
+    project: config.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept, goes = made(project, 0), made(project, 60)
     aged(goes / "artifacts" / "big", 60, 1000)
     with monkeypatch.context() as patched:
-        patched.setattr(keeping.shutil, "rmtree", lambda path: (Path(path) / "manifest.json").unlink() or 1 / 0)
+        patched.setattr(
+            keeping.shutil, "rmtree", lambda path: (Path(path) / "manifest.json").unlink() or 1 / 0
+        )
         with pytest.raises(ZeroDivisionError):
             keeping.clean(project)
     assert stage.runs(project.reports) == [kept] and not goes.exists()
-    assert [(f.kind, f.why) for f in keeping.clean(project) if f.goes] == [("leftover", "half deleted")]
+    assert [(f.kind, f.why) for f in keeping.clean(project) if f.goes] == [
+        ("leftover", "half deleted")
+    ]
     assert not list((project.reports / keeping.GONE).iterdir())
 
 
-def test_what_killed_runs_left_goes_and_what_somebody_may_be_writing_stays(project: config.Project) -> None:
+def test_what_killed_runs_left_goes_and_what_somebody_may_be_writing_stays(
+    project: config.Project,
+) -> None:
     run, running = made(project, 0), made(project, 1, status="running", pid=os.getpid())
     goes = {
-        aged(run / "artifacts" / ".x.parquet.ab12_xyz", 1): "half written", aged(project.reports / "draft" / "stages" / ".train.json.abcdefgh", 1): "half written", aged(run / ".reserve", 1): "half written",
-        aged(project.reports / ".review.html.12345678", 1): "half written", aged(project.reports / "20200101-000000-abcd" / "config.json", 1).parent: "half made",
-    }  # fmt: skip
-    stays = [aged(running / ".x.parquet.ab12_xyz", 1), aged(run / ".y.json.ab12_xyz", 0), aged(project.reports / "mine" / "notes.md", 9), aged(project.reports / "20200102-000000-abcd" / "config.json", 0), aged(run / "logs" / ".hidden", 9)]
+        aged(run / "artifacts" / ".x.parquet.ab12_xyz", 1): "half written",
+        aged(project.reports / "draft" / "stages" / ".train.json.abcdefgh", 1): "half written",
+        aged(run / ".reserve", 1): "half written",
+        aged(project.reports / ".review.html.12345678", 1): "half written",
+        aged(project.reports / "20200101-000000-abcd" / "config.json", 1).parent: "half made",
+    }
+    stays = [
+        aged(running / ".x.parquet.ab12_xyz", 1),
+        aged(run / ".y.json.ab12_xyz", 0),
+        aged(project.reports / "mine" / "notes.md", 9),
+        aged(project.reports / "20200102-000000-abcd" / "config.json", 0),
+        aged(run / "logs" / ".hidden", 9),
+    ]
     assert {f.path: f.why for f in keeping.clean(project) if f.goes} == goes
     assert all(p.exists() for p in stays) and not any(p.exists() for p in goes)
 
 
 def test_what_is_cached_goes_by_age(project: config.Project) -> None:
     cache = project.path(".mlops") / "cache"
-    old, new, folder = aged(cache / "study.log", 31, 10), aged(cache / "other.log", 29), aged(cache / "deep" / "x", 31)
+    old, new, folder = (
+        aged(cache / "study.log", 31, 10),
+        aged(cache / "other.log", 29),
+        aged(cache / "deep" / "x", 31),
+    )
     os.utime(aged(folder.parent / "y", 1))  # one young file keeps its folder
-    assert [(f.kind, f.path, f.freed) for f in keeping.clean(project) if f.goes] == [("cache", old, 10)]
+    assert [(f.kind, f.path, f.freed) for f in keeping.clean(project) if f.goes] == [
+        ("cache", old, 10)
+    ]
     assert new.exists() and folder.exists()
 
 
-def test_the_command_line_tells_cleans_and_lays_its_options_over_the_settings(project: config.Project) -> None:
+def test_the_command_line_tells_cleans_and_lays_its_options_over_the_settings(
+    project: config.Project,
+) -> None:
     runs = [made(project, days) for days in (0, 10, 20)]
     call = CliRunner().invoke
     where = ["--project", str(project.root)]
-    assert [f["run"] for f in json.loads(call(cli.app, ["runs", *where, "--last", "2", "--json"]).output)] == [r.name for r in runs[:2]]
-    assert "1 run would go" in call(cli.app, ["clean", *where, "--runs", "2", "--age", "5d", "--dry-run"]).output
+    assert [
+        f["run"]
+        for f in json.loads(call(cli.app, ["runs", *where, "--last", "2", "--json"]).output)
+    ] == [r.name for r in runs[:2]]
+    assert (
+        "1 run would go"
+        in call(cli.app, ["clean", *where, "--runs", "2", "--age", "5d", "--dry-run"]).output
+    )
     assert call(cli.app, ["clean", *where, "--runs", "2", "--age", "5d"]).exit_code == 0
     assert stage.runs(project.reports) == runs[:2]
 
@@ -226,22 +360,44 @@ def scrubbed(folder: Path, text: str, settings: str) -> str:
     return keeping.scrubber(config.load(folder))(text)
 
 
-@pytest.mark.parametrize("value", ["hunter2", "a b/c+d&e=?", 'qu"o\'te\\n', "zeile\nzwei", "pässwört", "<b>&amp;"])
-def test_a_secret_is_shown_in_no_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+@pytest.mark.parametrize(
+    "value", ["hunter2", "a b/c+d&e=?", "qu\"o'te\\n", "zeile\nzwei", "pässwört", "<b>&amp;"]
+)
+def test_a_secret_is_shown_in_no_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("API_KEY", value)
-    said = [value, f"x{value}y", repr(value), repr({"k": value}), json.dumps(value), json.dumps({"k": [value]}, ensure_ascii=False), quote(value), quote(value, safe=""), json.dumps(repr(value))]
+    said = [
+        value,
+        f"x{value}y",
+        repr(value),
+        repr({"k": value}),
+        json.dumps(value),
+        json.dumps({"k": [value]}, ensure_ascii=False),
+        quote(value),
+        quote(value, safe=""),
+        json.dumps(repr(value)),
+    ]
     for text in said:
         shown = scrubbed(tmp_path, text, "secrets: [API_KEY]\n")
-        assert shown.count("•••API_KEY•••") == 1 and set(re.findall(r"\w", shown.replace("API_KEY", ""))) <= set("xyk")
+        assert shown.count("•••API_KEY•••") == 1 and set(
+            re.findall(r"\w", shown.replace("API_KEY", ""))
+        ) <= set("xyk")
 
 
-def test_the_longer_of_two_secrets_is_hidden_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_longer_of_two_secrets_is_hidden_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHORT", "abcd")
     monkeypatch.setenv("LONG", "abcdefgh")
-    assert scrubbed(tmp_path, "abcdefgh abcd", "secrets: [SHORT, LONG]\n") == "•••LONG••• •••SHORT•••"
+    assert (
+        scrubbed(tmp_path, "abcdefgh abcd", "secrets: [SHORT, LONG]\n") == "•••LONG••• •••SHORT•••"
+    )
 
 
-def test_what_is_unset_or_short_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_unset_or_short_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHORT", "abc")
     assert scrubbed(tmp_path, "abc 0.7543", "secrets: [SHORT, UNSET_NAME]\n") == "abc 0.7543"
     assert scrubbed(tmp_path, "abc", "") == "abc"
@@ -250,16 +406,39 @@ def test_what_is_unset_or_short_hides_nothing(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("settings", "text", "shown"),
     [
-        ("database: 'postgresql://${WHO}:${PW}@db/x'\n", "postgres said s3cr%2Ft and s3cr/t", "postgres said •••PW••• and •••PW•••"),
-        ("database: 'postgresql://me:pl%40in-text@db/x'\n", "pl%40in-text pl@in-text me db", "•••database••• •••database••• me db"),
+        (
+            "database: 'postgresql://${WHO}:${PW}@db/x'\n",
+            "postgres said s3cr%2Ft and s3cr/t",
+            "postgres said •••PW••• and •••PW•••",
+        ),
+        (
+            "database: 'postgresql://me:pl%40in-text@db/x'\n",
+            "pl%40in-text pl@in-text me db",
+            "•••database••• •••database••• me db",
+        ),
         ("tracking: 'https://${TOKEN}@host/'\n", "t0k3n host", "•••TOKEN••• host"),
-        ("labels: {source: {sql: s, url: '${URL}'}}\n", "postgresql://me:inner@db/x, inner", "•••URL•••, •••labels•••"),
-        ("tracking: 'https://host/?sig=${PW}&day=${WHO}'\n", "s3cr/t postgres", "•••PW••• postgres"),
+        (
+            "labels: {source: {sql: s, url: '${URL}'}}\n",
+            "postgresql://me:inner@db/x, inner",
+            "•••URL•••, •••labels•••",
+        ),
+        (
+            "tracking: 'https://host/?sig=${PW}&day=${WHO}'\n",
+            "s3cr/t postgres",
+            "•••PW••• postgres",
+        ),
         ("serve: {token: TOKEN}\n", "Bearer t0k3n", "Bearer •••TOKEN•••"),
         ("tracking: 'sqlite:///${WHO}/x.db'\n", "postgres", "postgres"),
     ],
 )
-def test_passwords_of_urls_and_tokens_are_known_without_being_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, text: str, shown: str) -> None:
-    for name, value in {"WHO": "postgres", "PW": "s3cr/t", "TOKEN": "t0k3n", "URL": "postgresql://me:inner@db/x"}.items():
+def test_passwords_of_urls_and_tokens_are_known_without_being_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, text: str, shown: str
+) -> None:
+    for name, value in {
+        "WHO": "postgres",
+        "PW": "s3cr/t",
+        "TOKEN": "t0k3n",
+        "URL": "postgresql://me:inner@db/x",
+    }.items():
         monkeypatch.setenv(name, value)
     assert scrubbed(tmp_path, text, settings) == shown

@@ -23,7 +23,17 @@ from mlops_kit.pipeline import engine, kernels
 
 from . import chains
 
-LIBRARIES = ("half", "threaded", "probe", "sklearn.ensemble", "lightgbm", "pyarrow.parquet", "duckdb", "optuna", "mlflow")
+LIBRARIES = (
+    "half",
+    "threaded",
+    "probe",
+    "sklearn.ensemble",
+    "lightgbm",
+    "pyarrow.parquet",
+    "duckdb",
+    "optuna",
+    "mlflow",
+)
 PROBE = """
 import gc, os, sys, threading, time
 def ready(): return gc.get_freeze_count() > 0
@@ -38,7 +48,9 @@ def sleeps(): time.sleep(60)
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kernels.Nursery]:
     """A nursery of its own, with heavy libraries, and one that starts a thread; all kernels of this file come from it."""
     folder = tmp_path_factory.mktemp("modules")
-    (folder / "threaded.py").write_text("import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
+    (folder / "threaded.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
     (folder / "probe.py").write_text(PROBE)
     (folder / "half").mkdir()
     (folder / "half" / "__init__.py").write_text("import half.part\n1 / 0\n")
@@ -59,8 +71,22 @@ def ran(folder: Path, *cells: str, **given: Any) -> list[str]:
     folder.mkdir(exist_ok=True)
     target = folder / "out.ipynb"
     book = new_notebook(cells=[chains.cell(c) for c in cells])
-    papermill.execute_notebook(book, None, engine_name=engine.NAME, kernel_name="python3", language="python", progress_bar=False, kernel_target=str(target), kernel_log=str(folder / "log"), kernel_cwd=str(folder), **given)
-    return ["".join(o.get("text", "") for o in c.outputs).strip() for c in nbformat.read(target, as_version=4).cells]
+    papermill.execute_notebook(
+        book,
+        None,
+        engine_name=engine.NAME,
+        kernel_name="python3",
+        language="python",
+        progress_bar=False,
+        kernel_target=str(target),
+        kernel_log=str(folder / "log"),
+        kernel_cwd=str(folder),
+        **given,
+    )
+    return [
+        "".join(o.get("text", "") for o in c.outputs).strip()
+        for c in nbformat.read(target, as_version=4).cells
+    ]
 
 
 FITS = """
@@ -85,11 +111,20 @@ print(len(study.trials), mlflow.get_run(run.info.run_id).data.metrics.keys())
 """
 
 
-def test_threads_of_libraries_work_in_two_kernels_at_once_and_again(tmp_path: Path, ready: Path) -> None:
+def test_threads_of_libraries_work_in_two_kernels_at_once_and_again(
+    tmp_path: Path, ready: Path
+) -> None:
     env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{ready}/mlflow.db"}
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda name: ran(tmp_path / name, FITS, TABLES, TRIALS, FITS, TABLES, kernel_env=env), "ab")
-    assert first == second and first[0] == first[3] and first[1:3] == ["4999950000 100000", "4 dict_keys(['best'])"]
+        first, second = pool.map(
+            lambda name: ran(tmp_path / name, FITS, TABLES, TRIALS, FITS, TABLES, kernel_env=env),
+            "ab",
+        )
+    assert (
+        first == second
+        and first[0] == first[3]
+        and first[1:3] == ["4999950000 100000", "4 dict_keys(['best'])"]
+    )
 
 
 def test_kernels_do_not_share_random_numbers(tmp_path: Path) -> None:
@@ -100,15 +135,23 @@ def test_kernels_do_not_share_random_numbers(tmp_path: Path) -> None:
 
 def test_a_module_that_starts_a_thread_is_left_out(warm: kernels.Nursery, tmp_path: Path) -> None:
     held = warm.call("probe:modules", cwd=str(tmp_path), log=str(tmp_path / "log"))
-    assert {"lightgbm", "mlflow", "probe"} <= set(held) and not {"threaded", "half", "half.part"} & set(held)
+    assert {"lightgbm", "mlflow", "probe"} <= set(held) and not {
+        "threaded",
+        "half",
+        "half.part",
+    } & set(held)
     code = "import sys, threading\nprint('lightgbm' in sys.modules, 'threaded' in sys.modules)\nimport threaded\nprint(sum(t.name.startswith('Thread-') for t in threading.enumerate()))"
     assert ran(tmp_path, code)[0].split()[:2] == ["True", "False"]
 
 
-def test_a_fork_is_a_process_of_its_own(warm: kernels.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_is_a_process_of_its_own(
+    warm: kernels.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MINE", "1")
     monkeypatch.delenv("HOME")
-    folder, names, read, threads = warm.call("probe:here", cwd=str(tmp_path), log=str(tmp_path / "log"))
+    folder, names, read, threads = warm.call(
+        "probe:here", cwd=str(tmp_path), log=str(tmp_path / "log")
+    )
     assert (folder, read, threads) == (str(tmp_path), "", 1)
     assert "MINE" in names and "HOME" not in names and "MLFLOW_DISABLE_TELEMETRY" in names
     with pytest.raises(RunFailed, match="probe:fails ended with 1: ValueError: no such thing"):
@@ -116,14 +159,28 @@ def test_a_fork_is_a_process_of_its_own(warm: kernels.Nursery, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["warm", "plain"])
-def test_a_kernel_is_this_python_in_the_projects_root_with_its_run(plain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_this_python_in_the_projects_root_with_its_run(
+    plain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLOPS_RUN", "another")
     names = ("MLOPS_RUN", "MLOPS_PROJECT", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
     code = f"import os, sys\nos.write(2, b'a complaint')\nprint(sys.executable, os.getcwd(), *(os.environ[n] for n in {names}), repr(sys.stdin.read()), sep='|')"
     folder = tmp_path / "root"
-    [said] = ran(folder, code, kernel_plain=plain, kernel_env=kernels.environment(tmp_path / "run", folder))
-    assert said.split("|") == [sys.executable, str(folder), str(tmp_path / "run"), str(folder), "true", "true", "''"]
-    assert "a complaint" in (folder / "log").read_text() + nbformat.writes(nbformat.read(folder / "out.ipynb", as_version=4))
+    [said] = ran(
+        folder, code, kernel_plain=plain, kernel_env=kernels.environment(tmp_path / "run", folder)
+    )
+    assert said.split("|") == [
+        sys.executable,
+        str(folder),
+        str(tmp_path / "run"),
+        str(folder),
+        "true",
+        "true",
+        "''",
+    ]
+    assert "a complaint" in (folder / "log").read_text() + nbformat.writes(
+        nbformat.read(folder / "out.ipynb", as_version=4)
+    )
 
 
 def test_four_kernels_start_at_once(warm: kernels.Nursery, tmp_path: Path) -> None:
@@ -133,7 +190,9 @@ def test_four_kernels_start_at_once(warm: kernels.Nursery, tmp_path: Path) -> No
     assert chains.below(warm.process.pid)[1:] == []
 
 
-def test_what_a_kernel_leaves_ends_with_it_daemons_too(warm: kernels.Nursery, tmp_path: Path) -> None:
+def test_what_a_kernel_leaves_ends_with_it_daemons_too(
+    warm: kernels.Nursery, tmp_path: Path
+) -> None:
     daemon = "import subprocess, sys\nprint(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\nprint(subprocess.run('sleep 601 >/dev/null 2>&1 & echo $!', shell=True, capture_output=True, text=True).stdout)"
     pids = [int(pid) for pid in ran(tmp_path, daemon)[0].split()]
     assert len(pids) == 2 and not [pid for pid in pids if psutil.pid_exists(pid)]
@@ -141,7 +200,9 @@ def test_what_a_kernel_leaves_ends_with_it_daemons_too(warm: kernels.Nursery, tm
 
 def test_with_the_nursery_goes_all_that_it_has_forked(tmp_path: Path) -> None:
     code = f"import time\nfrom mlops_kit.pipeline import kernels\nchild = kernels.nursery().start({str(tmp_path)!r}, {{}}, 'log', call='time:sleep', args=[60], answer='a')\nprint(child.pid, kernels.nursery().process.pid, flush=True)\ntime.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout is not None
         held = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
         parent.kill()
@@ -150,15 +211,36 @@ def test_with_the_nursery_goes_all_that_it_has_forked(tmp_path: Path) -> None:
 
 def test_a_nursery_that_is_gone_is_told(tmp_path: Path) -> None:
     made = kernels.Nursery()
-    child = made.start(str(tmp_path), dict(os.environ), str(tmp_path / "log"), call="time:sleep", args=[60], answer=str(tmp_path / "a"))
+    child = made.start(
+        str(tmp_path),
+        dict(os.environ),
+        str(tmp_path / "log"),
+        call="time:sleep",
+        args=[60],
+        answer=str(tmp_path / "a"),
+    )
     made.process.kill()
     assert child.wait(10) == -9
     with pytest.raises(RunFailed, match="has gone"):
         made.start(str(tmp_path), {}, str(tmp_path / "log"), call="time:sleep", args=[0], answer="")
 
 
-def test_the_modules_of_the_notebooks_are_wanted_and_none_of_the_projects_own(tmp_path: Path) -> None:
+def test_the_modules_of_the_notebooks_are_wanted_and_none_of_the_projects_own(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "mine.py").touch()
-    chains.project(tmp_path, {"one": ("writes: [one]", ["import mine, json\nfrom csv import reader", "%matplotlib inline\nimport uuid"])})
+    chains.project(
+        tmp_path,
+        {
+            "one": (
+                "writes: [one]",
+                ["import mine, json\nfrom csv import reader", "%matplotlib inline\nimport uuid"],
+            )
+        },
+    )
     found = kernels.wanted(config.load(tmp_path), ["one"])
-    assert found[:2] == ["json", "csv"] and not {"mine", "uuid"} & set(found) and "mlops_kit.stage" in found
+    assert (
+        found[:2] == ["json", "csv"]
+        and not {"mine", "uuid"} & set(found)
+        and "mlops_kit.stage" in found
+    )

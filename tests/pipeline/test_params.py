@@ -36,19 +36,30 @@ as_of = ""  # Moment.
 
 
 def notebook(folder: Path, text: str, tag: str = "parameters") -> Path:
-    (folder / "n.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "metadata": {"tags": [tag]}, "source": [text]}]}))
+    (folder / "n.ipynb").write_text(
+        json.dumps(
+            {"cells": [{"cell_type": "code", "metadata": {"tags": [tag]}, "source": [text]}]}
+        )
+    )
     return folder / "n.ipynb"
 
 
 def project(home: Path, stage: str = "", cell: str = CELL, top: str = "") -> config.Project:
     (home / "notebooks").mkdir(exist_ok=True)
     notebook(home, cell).replace(home / "notebooks" / "n.ipynb")
-    (home / "mlops.yaml").write_text(f"name: tiny\n{top}stages: {{one: {{notebook: n.ipynb{', ' if stage else ''}{stage}}}}}\n")
+    (home / "mlops.yaml").write_text(
+        f"name: tiny\n{top}stages: {{one: {{notebook: n.ipynb{', ' if stage else ''}{stage}}}}}\n"
+    )
     return config.load(home)
 
 
-def resolved(home: Path, typed: dict[str, Any] | None = None, **more: str) -> dict[str, tuple[Any, str]]:
-    return {n: (r.value, r.origin) for n, r in params.resolve(project(home, **more), "one", typed or {}).items()}
+def resolved(
+    home: Path, typed: dict[str, Any] | None = None, **more: str
+) -> dict[str, tuple[Any, str]]:
+    return {
+        n: (r.value, r.origin)
+        for n, r in params.resolve(project(home, **more), "one", typed or {}).items()
+    }
 
 
 def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
@@ -69,7 +80,9 @@ def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
         ("# Above.\n\nn = None", "", None, ""),
     ],
 )
-def test_a_line_is_read_as_python_reads_it(tmp_path: Path, line: str, kind: str, default: object, sentence: str) -> None:
+def test_a_line_is_read_as_python_reads_it(
+    tmp_path: Path, line: str, kind: str, default: object, sentence: str
+) -> None:
     assert params.read(notebook(tmp_path, line)) == {"n": Parameter("n", kind, default, sentence)}
     assert [p.name for p in PythonTranslator.inspect({"source": line})] == ["n"]
 
@@ -108,25 +121,58 @@ def test_a_notebook_without_the_tag_is_refused(tmp_path: Path) -> None:
         params.read(notebook(tmp_path, "seed: int = 1", tag="other"))
 
 
-@pytest.mark.parametrize("text", ["", "no notebook", "[]", "{}", '{"cells": [{"cell_type": "code"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "no notebook", "[]", "{}", '{"cells": [{"cell_type": "code"}]}']
+)
 def test_a_file_that_is_no_notebook_is_worded(tmp_path: Path, text: str) -> None:
     (tmp_path / "n.ipynb").write_text(text)
     with pytest.raises(KitError, match="n.ipynb is not a notebook"):
         params.read(tmp_path / "n.ipynb")
 
 
-@pytest.mark.parametrize("book", sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "book", sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
+)
 def test_the_shipped_notebooks_have_an_interface(book: Path) -> None:
     assert all(p.sentence for p in params.read(book).values())
 
 
 TEXTS = [
-    ("int", "007", 7), ("int", "-3", -3), ("int", "null", None), ("float", "1e5", 1e5), ("float", "7", 7.0), ("float", "inf", math.inf), ("float", "-inf", -math.inf), ("str", "007", "007"), ("str", "null", "null"),
-    ("str", "", ""), ("str", "a=b", "a=b"), ("str", "yes", "yes"), ("bool", "true", True), ("bool", "No", False), ("bool", "1", True), ("list", "[1, a]", [1, "a"]), ("list[str]", "[a]", ["a"]), ("dict", "{a: 1}", {"a": 1}),
-    ("dict", '{"a": [1.5, null]}', {"a": [1.5, None]}), ("Path", "a b/c", "a b/c"), ("date", "2013-07-01", "2013-07-01"), ("datetime", "2013-07-01T06:00", "2013-07-01T06:00"), ("", "2013-07-01", "2013-07-01"),
-    ("", "3", 3), ("", "text", "text"), ("", "", ""), ("list", "[1e5, NaN_]", ["1e5", "NaN_"]), ("list[float]", "[1e5, 2]", [1e5, 2.0]), ("list[str]", "[007, 8, null]", ["007", "8", "null"]), ("dict[str, str]", "{a: 1}", {"a": "1"}),
-    ("list", "[2013-07-01]", ["2013-07-01"]), ("", "[1, {a: b}]", [1, {"a": "b"}]), ("", "null", None), ("dict[str, list[int]]", '{"a": [1]}', {"a": [1]}),
-]  # fmt: skip
+    ("int", "007", 7),
+    ("int", "-3", -3),
+    ("int", "null", None),
+    ("float", "1e5", 1e5),
+    ("float", "7", 7.0),
+    ("float", "inf", math.inf),
+    ("float", "-inf", -math.inf),
+    ("str", "007", "007"),
+    ("str", "null", "null"),
+    ("str", "", ""),
+    ("str", "a=b", "a=b"),
+    ("str", "yes", "yes"),
+    ("bool", "true", True),
+    ("bool", "No", False),
+    ("bool", "1", True),
+    ("list", "[1, a]", [1, "a"]),
+    ("list[str]", "[a]", ["a"]),
+    ("dict", "{a: 1}", {"a": 1}),
+    ("dict", '{"a": [1.5, null]}', {"a": [1.5, None]}),
+    ("Path", "a b/c", "a b/c"),
+    ("date", "2013-07-01", "2013-07-01"),
+    ("datetime", "2013-07-01T06:00", "2013-07-01T06:00"),
+    ("", "2013-07-01", "2013-07-01"),
+    ("", "3", 3),
+    ("", "text", "text"),
+    ("", "", ""),
+    ("list", "[1e5, NaN_]", ["1e5", "NaN_"]),
+    ("list[float]", "[1e5, 2]", [1e5, 2.0]),
+    ("list[str]", "[007, 8, null]", ["007", "8", "null"]),
+    ("dict[str, str]", "{a: 1}", {"a": "1"}),
+    ("list", "[2013-07-01]", ["2013-07-01"]),
+    ("", "[1, {a: b}]", [1, {"a": "b"}]),
+    ("", "null", None),
+    ("dict[str, list[int]]", '{"a": [1]}', {"a": [1]}),
+]
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), TEXTS)
@@ -140,11 +186,28 @@ def test_not_a_number_is_read_as_one() -> None:
 
 
 VALUES = [
-    ("int", 3, 3), ("int", None, None), ("float", 2, 2.0), ("float", -0.0, -0.0), ("str", "a", "a"), ("list", (1, (2,)), [1, [2]]), ("dict", {"a": {"b": [None]}}, {"a": {"b": [None]}}),
-    ("int", np.int64(5), 5), ("float", np.float32(0.5), 0.5), ("bool", np.bool_(True), True), ("str", np.str_("four"), "four"), ("str", Path("a/b"), "a/b"), ("Path", Path("a/b"), "a/b"),
-    ("date", date(2013, 7, 1), "2013-07-01"), ("date", datetime(2013, 7, 1), "2013-07-01"), ("list[float]", [1, 2.5], [1.0, 2.5]), ("list[list[int]]", [[1]], [[1]]), ("datetime", datetime(2013, 7, 1, 6, tzinfo=UTC), "2013-07-01T06:00:00+00:00"),
-    ("list", [np.int8(1), Path("x")], [1, "x"]), ("", 5, 5), ("", [1.5], [1.5]),
-]  # fmt: skip
+    ("int", 3, 3),
+    ("int", None, None),
+    ("float", 2, 2.0),
+    ("float", -0.0, -0.0),
+    ("str", "a", "a"),
+    ("list", (1, (2,)), [1, [2]]),
+    ("dict", {"a": {"b": [None]}}, {"a": {"b": [None]}}),
+    ("int", np.int64(5), 5),
+    ("float", np.float32(0.5), 0.5),
+    ("bool", np.bool_(True), True),
+    ("str", np.str_("four"), "four"),
+    ("str", Path("a/b"), "a/b"),
+    ("Path", Path("a/b"), "a/b"),
+    ("date", date(2013, 7, 1), "2013-07-01"),
+    ("date", datetime(2013, 7, 1), "2013-07-01"),
+    ("list[float]", [1, 2.5], [1.0, 2.5]),
+    ("list[list[int]]", [[1]], [[1]]),
+    ("datetime", datetime(2013, 7, 1, 6, tzinfo=UTC), "2013-07-01T06:00:00+00:00"),
+    ("list", [np.int8(1), Path("x")], [1, "x"]),
+    ("", 5, 5),
+    ("", [1.5], [1.5]),
+]
 
 
 @pytest.mark.parametrize(("kind", "value", "made"), VALUES)
@@ -159,15 +222,61 @@ def deep(levels: int) -> list[Any]:
 
 
 REFUSED = [
-    ("int", "3"), ("int", True), ("int", 3.5), ("int", Text("3.5")), ("int", Text("x")), ("int", Text("")), ("float", "1"), ("float", True), ("float", Text("x")), ("str", 3), ("bool", 1), ("bool", Text("maybe")),
-    ("list", "a"), ("list", {"a": 1}), ("dict", [1]), ("date", Text("2013-13-01")), ("date", "soon"), ("datetime", Text("x")), ("", {1, 2}), ("", b"x"), ("", {1: "a"}), ("", np.arange(3)), ("", complex(1)),
-    ("", np.complex64(1)), ("", timedelta(1)), ("", object()), ("list", [b"x"]), ("dict", {"a": {1: 2}}), ("list", Text("[1, ")), ("", np.longdouble(1)),
-    ("list[int]", ["a"]), ("list[int]", Text("[a]")), ("dict[str, int]", {"a": 1.5}), ("float", 2**53 + 1), ("float", 10**400), ("", pd.NaT), ("str", Text("\udcff")), ("", {"\udcff": 1}), ("", {"__kind__": "Table"}), ("", {"__float__": 1}),
-    ("date", datetime(2013, 7, 1, 6)), ("bool", Text("")), ("list", Text("")), ("", deep(101)), ("dict", Text("{1: a}")), ("", Text("[1")), ("list", Text("!!set {a}")),
-]  # fmt: skip
+    ("int", "3"),
+    ("int", True),
+    ("int", 3.5),
+    ("int", Text("3.5")),
+    ("int", Text("x")),
+    ("int", Text("")),
+    ("float", "1"),
+    ("float", True),
+    ("float", Text("x")),
+    ("str", 3),
+    ("bool", 1),
+    ("bool", Text("maybe")),
+    ("list", "a"),
+    ("list", {"a": 1}),
+    ("dict", [1]),
+    ("date", Text("2013-13-01")),
+    ("date", "soon"),
+    ("datetime", Text("x")),
+    ("", {1, 2}),
+    ("", b"x"),
+    ("", {1: "a"}),
+    ("", np.arange(3)),
+    ("", complex(1)),
+    ("", np.complex64(1)),
+    ("", timedelta(1)),
+    ("", object()),
+    ("list", [b"x"]),
+    ("dict", {"a": {1: 2}}),
+    ("list", Text("[1, ")),
+    ("", np.longdouble(1)),
+    ("list[int]", ["a"]),
+    ("list[int]", Text("[a]")),
+    ("dict[str, int]", {"a": 1.5}),
+    ("float", 2**53 + 1),
+    ("float", 10**400),
+    ("", pd.NaT),
+    ("str", Text("\udcff")),
+    ("", {"\udcff": 1}),
+    ("", {"__kind__": "Table"}),
+    ("", {"__float__": 1}),
+    ("date", datetime(2013, 7, 1, 6)),
+    ("bool", Text("")),
+    ("list", Text("")),
+    ("", deep(101)),
+    ("dict", Text("{1: a}")),
+    ("", Text("[1")),
+    ("list", Text("!!set {a}")),
+]
 
 
-@pytest.mark.parametrize(("kind", "value"), REFUSED, ids=[f"{k or 'any'}-{type(v).__name__}-{n}" for n, (k, v) in enumerate(REFUSED)])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    REFUSED,
+    ids=[f"{k or 'any'}-{type(v).__name__}-{n}" for n, (k, v) in enumerate(REFUSED)],
+)
 def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: object) -> None:
     with pytest.raises(KitError, match="one.p: ") as error:
         params.cast("one", Parameter("p", kind, None, "What it means."), value, "mlops.yaml")
@@ -179,7 +288,15 @@ def test_none_is_a_value_only_where_it_is_the_default() -> None:
         params.cast("one", Parameter("p", "int", 3, ""), None, "mlops.yaml")
 
 
-@pytest.mark.parametrize(("origin", "cure"), [("-p", "-p one.p=…"), ("notebook", "edit the parameters cell of one"), ("mlops.yaml", "mend mlops.yaml"), ("environment MLOPS_PARAM_ONE_P", "mend environment MLOPS_PARAM_ONE_P")])
+@pytest.mark.parametrize(
+    ("origin", "cure"),
+    [
+        ("-p", "-p one.p=…"),
+        ("notebook", "edit the parameters cell of one"),
+        ("mlops.yaml", "mend mlops.yaml"),
+        ("environment MLOPS_PARAM_ONE_P", "mend environment MLOPS_PARAM_ONE_P"),
+    ],
+)
 def test_what_mends_a_value_is_where_it_came_from(origin: str, cure: str) -> None:
     with pytest.raises(KitError) as error:
         params.cast("one", Parameter("p", "int", 3, ""), "x", origin)
@@ -188,7 +305,11 @@ def test_what_mends_a_value_is_where_it_came_from(origin: str, cure: str) -> Non
 
 def written(value: object) -> str:
     """The cell that papermill puts in for a value."""
-    return str(PythonTranslator.codify({"p": params.cast("one", Parameter("p", "", None, ""), value, "-p")}))
+    return str(
+        PythonTranslator.codify(
+            {"p": params.cast("one", Parameter("p", "", None, ""), value, "-p")}
+        )
+    )
 
 
 def arrives(value: object) -> Any:
@@ -199,42 +320,96 @@ def arrives(value: object) -> Any:
 
 
 keys = st.text().filter(lambda k: k not in params.RESERVED)
-plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=12)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=120, deadline=None)
 @given(plain)
-def test_what_is_taken_arrives_and_comes_back_from_a_manifest_and_a_command_as_it_is(value: Any) -> None:
-    manifest = json.dumps(results.plain(params.kept(value)), allow_nan=False)  # as store.write_json does
+def test_what_is_taken_arrives_and_comes_back_from_a_manifest_and_a_command_as_it_is(
+    value: Any,
+) -> None:
+    manifest = json.dumps(
+        results.plain(params.kept(value)), allow_nan=False
+    )  # as store.write_json does
     command = params.from_text([params.as_text("one.p", value)], ["one"])["one"]["p"]
     # repr tells -0.0 from 0.0, True from 1, and knows nan
-    assert {repr(v) for v in (arrives(value), params.exact(results.revive(json.loads(manifest))), params.exact(command))} == {repr(value)}
+    assert {
+        repr(v)
+        for v in (
+            arrives(value),
+            params.exact(results.revive(json.loads(manifest))),
+            params.exact(command),
+        )
+    } == {repr(value)}
 
 
-@pytest.mark.parametrize("text", ['quote " and \' and \\', "line\nbreak\ttab\r", "Straße → 東京 🛫", "{braces} %s ${X}", "", "\\n", "'''", "\u2028\x00", "!ls", "%magic", "help?"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quote \" and ' and \\",
+        "line\nbreak\ttab\r",
+        "Straße → 東京 🛫",
+        "{braces} %s ${X}",
+        "",
+        "\\n",
+        "'''",
+        "\u2028\x00",
+        "!ls",
+        "%magic",
+        "help?",
+    ],
+)
 def test_text_of_any_kind_arrives(text: str) -> None:
     assert arrives(text) == text and arrives({text: [text]}) == {text: [text]}
-    assert TransformerManager().transform_cell(written(text)) == written(text)  # IPython finds no magic in it
+    assert TransformerManager().transform_cell(written(text)) == written(
+        text
+    )  # IPython finds no magic in it
 
 
-def test_the_later_layer_stands_over_the_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_later_layer_stands_over_the_earlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert resolved(tmp_path)["trials"] == (3, "notebook")
     assert resolved(tmp_path, cell="seed: int = 9  # Seed.")["seed"] == (9, "notebook")
     assert resolved(tmp_path, top="seed: 4\n")["seed"] == (4, "mlops.yaml")
-    assert resolved(tmp_path, stage="params: {trials: 5, seed: 6}", top="seed: 4\n")["seed"] == (6, "mlops.yaml")
+    assert resolved(tmp_path, stage="params: {trials: 5, seed: 6}", top="seed: 4\n")["seed"] == (
+        6,
+        "mlops.yaml",
+    )
     monkeypatch.setenv("MLOPS_PARAM_ONE_TRIALS", "007")
-    assert resolved(tmp_path, stage="params: {trials: 5}")["trials"] == (7, "environment MLOPS_PARAM_ONE_TRIALS")
-    assert resolved(tmp_path, {"trials": Text("8")}, stage="params: {trials: 5}")["trials"] == (8, "-p")
+    assert resolved(tmp_path, stage="params: {trials: 5}")["trials"] == (
+        7,
+        "environment MLOPS_PARAM_ONE_TRIALS",
+    )
+    assert resolved(tmp_path, {"trials": Text("8")}, stage="params: {trials: 5}")["trials"] == (
+        8,
+        "-p",
+    )
 
 
 def test_a_run_wide_value_says_who_gave_it(tmp_path: Path) -> None:
-    made = project(tmp_path, cell="sample: int = 0\nas_of: date = '2012-01-01'\nuntil = ''\nseed: int = 0", top="target: y\ntime: t\nas_of: 2013-07-01\n").with_values("the command line", sample=50)
+    made = project(
+        tmp_path,
+        cell="sample: int = 0\nas_of: date = '2012-01-01'\nuntil = ''\nseed: int = 0",
+        top="target: y\ntime: t\nas_of: 2013-07-01\n",
+    ).with_values("the command line", sample=50)
     found = params.resolve(made, "one", {})
-    assert {n: (r.value, r.origin) for n, r in found.items()} == {"sample": (50, "the command line"), "as_of": ("2013-07-01", "mlops.yaml"), "until": ("", "notebook"), "seed": (0, "notebook")}
+    assert {n: (r.value, r.origin) for n, r in found.items()} == {
+        "sample": (50, "the command line"),
+        "as_of": ("2013-07-01", "mlops.yaml"),
+        "until": ("", "notebook"),
+        "seed": (0, "notebook"),
+    }
     assert params.values(found)["sample"] == 50
 
 
-def test_a_name_that_is_not_there_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_there_names_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(KitError, match="no parameter 'trails'") as error:
         resolved(tmp_path, {"trails": Text("1")})
     assert error.value.expected.startswith("'trials'")
@@ -254,9 +429,17 @@ def test_a_name_that_is_not_there_names_the_nearest(tmp_path: Path, monkeypatch:
         ("trials: {value: 12, most: 9}", {}, "12 (mlops.yaml) is out of its range"),
         ("rate: {least: 0, most: 1}", {"rate": Text("nan")}, "nan (-p) is out of its range"),
         ("name: {choices: [quick, full]}", {}, "'a' (notebook) is not among its choices"),
-        ("name: {choices: [quick, full], value: quick}", {"name": Text("quik")}, "'quik' (-p) is not among its choices"),
+        (
+            "name: {choices: [quick, full], value: quick}",
+            {"name": Text("quik")},
+            "'quik' (-p) is not among its choices",
+        ),
         ("day: {least: 2013-08-01}", {}, "'2013-07-01' (notebook) is out of its range"),
-        ("day: {most: 2013-06-30}", {"day": Text("20130701")}, "'20130701' (-p) is out of its range"),
+        (
+            "day: {most: 2013-06-30}",
+            {"day": Text("20130701")},
+            "'20130701' (-p) is out of its range",
+        ),
         ("as_of: {least: 3}", {"as_of": Text("text")}, "'text' (-p) is out of its range"),
         ("trials: {least: a}", {}, "'a' (least of mlops.yaml) is no int"),
         ("name: {choices: [a, 7]}", {}, "7 (choices of mlops.yaml) is no str"),
@@ -266,22 +449,46 @@ def test_a_name_that_is_not_there_names_the_nearest(tmp_path: Path, monkeypatch:
         ("table: {choices: [{a: 1}]}", {}, "{} (notebook) is not among its choices"),
     ],
 )
-def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(tmp_path: Path, declared: str, given: dict[str, Any], said: str) -> None:
+def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(
+    tmp_path: Path, declared: str, given: dict[str, Any], said: str
+) -> None:
     with pytest.raises(KitError) as error:
         resolved(tmp_path, given, stage=f"params: {{{declared}}}")
     assert said in error.value.what and error.value.expected
 
 
 def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
-    found = params.resolve(project(tmp_path, stage="params: {trials: {value: 5, most: 9}, table: {value: 1}}"), "one", {})
-    assert (found["trials"].value, found["trials"].most, params.span(found["trials"])) == (5, 9, "at most 9")
+    found = params.resolve(
+        project(tmp_path, stage="params: {trials: {value: 5, most: 9}, table: {value: 1}}"),
+        "one",
+        {},
+    )
+    assert (found["trials"].value, found["trials"].most, params.span(found["trials"])) == (
+        5,
+        9,
+        "at most 9",
+    )
     assert found["table"].value == {"value": 1}
-    found = params.resolve(project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {least: 1, a: 2}}"), "one", {})
+    found = params.resolve(
+        project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {least: 1, a: 2}}"),
+        "one",
+        {},
+    )
     assert (found["as_of"].value, found["table"].value) == ({"a": 1}, {"least": 1, "a": 2})
 
 
-@pytest.mark.parametrize(("item", "said"), [("trials=5", "cannot be read"), ("train.trials", "cannot be read"), ("trian.trials=5", "unknown stage 'trian'"), ("train.trials:=x", "cannot be read")])
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ("trials=5", "cannot be read"),
+        ("train.trials", "cannot be read"),
+        ("trian.trials=5", "unknown stage 'trian'"),
+        ("train.trials:=x", "cannot be read"),
+    ],
+)
 def test_text_from_the_command_line_is_parsed_or_worded(item: str, said: str) -> None:
-    assert params.from_text(["train.name=a=b", "train.trials=5"], ["train"]) == {"train": {"name": "a=b", "trials": "5"}}
+    assert params.from_text(["train.name=a=b", "train.trials=5"], ["train"]) == {
+        "train": {"name": "a=b", "trials": "5"}
+    }
     with pytest.raises(KitError, match=said):
         params.from_text([item], ["train"])

@@ -36,13 +36,24 @@ stages:
   second: {notebook: second.ipynb, needs: [first], writes: [total], files: [note.yaml, more.yaml, limits/*.yaml], env: [TINY_WORD, TINY_OTHER]}
 """
 FILES = {
-    "mlops.yaml": YAML, "data/a.csv": "x,y\n1,2\n2,4\n", "note.yaml": "owner: me\n", "limits/low.yaml": "low: 1\n",
+    "mlops.yaml": YAML,
+    "data/a.csv": "x,y\n1,2\n2,4\n",
+    "note.yaml": "owner: me\n",
+    "limits/low.yaml": "low: 1\n",
     "views.py": "from mlops_kit import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
     "helper.py": "import deep\n\ndef size():\n    import late\n    return deep.SIZE + late.SIZE\n\ndef never():\n    import unused\n",
-    "deep.py": "import deeper\nSIZE = deeper.SIZE\n", "deeper.py": "SIZE = 1\n", "late.py": "SIZE = 1\n", "unused.py": "SIZE = 1\n", "named.py": "SIZE = 1\n",
-    "pkg/__init__.py": "from .inner import SIZE\n", "pkg/inner.py": "SIZE = 1\n", "pkg/apart.py": "SIZE = 1\n",
-    "sizes.py": "TABLE = 'parts/sizes.csv'\ntry:\n    import maybe\nexcept ImportError:\n    maybe = None\n", "parts/sizes.csv": "x\n1\n", "parts/more.csv": "x\n1\n",
-}  # fmt: skip
+    "deep.py": "import deeper\nSIZE = deeper.SIZE\n",
+    "deeper.py": "SIZE = 1\n",
+    "late.py": "SIZE = 1\n",
+    "unused.py": "SIZE = 1\n",
+    "named.py": "SIZE = 1\n",
+    "pkg/__init__.py": "from .inner import SIZE\n",
+    "pkg/inner.py": "SIZE = 1\n",
+    "pkg/apart.py": "SIZE = 1\n",
+    "sizes.py": "TABLE = 'parts/sizes.csv'\ntry:\n    import maybe\nexcept ImportError:\n    maybe = None\n",
+    "parts/sizes.csv": "x\n1\n",
+    "parts/more.csv": "x\n1\n",
+}
 MEANWHILE = "import json, os, pathlib\nfor name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n    pathlib.Path(name).write_text(text)"
 FIRST = (
     "import importlib\nimport helper, pkg, tiny\nfrom mlops_kit.features import views\nnamed = importlib.import_module('named')",
@@ -68,7 +79,9 @@ def lay(home: Path, files: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(furnish: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def done(
+    furnish: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """The project after its run."""
     home = furnish(tmp_path_factory.mktemp("plan"))
     lay(home, FILES)
@@ -95,7 +108,11 @@ def home(done: Path, site: Path) -> Iterator[Path]:
 @contextmanager
 def put_back(folder: Path) -> Iterator[None]:
     def files() -> list[Path]:
-        return [p for p in folder.rglob("*") if p.is_file() and not {".mlops", "__pycache__"} & set(p.parts)]
+        return [
+            p
+            for p in folder.rglob("*")
+            if p.is_file() and not {".mlops", "__pycache__"} & set(p.parts)
+        ]
 
     held = {p: p.read_bytes() for p in files()}
     yield
@@ -109,10 +126,17 @@ def put_back(folder: Path) -> Iterator[None]:
 
 def go(home: Path, force: bool = False, **more: Any) -> dict[str, Any]:
     project = config.load(home)
-    return run.run(project, run.selected(project), {}, force, "", say=lambda text, passing=False: None, **more)
+    return run.run(
+        project, run.selected(project), {}, force, "", say=lambda text, passing=False: None, **more
+    )
 
 
-def planned(home: Path, given: dict[str, dict[str, Any]] | None = None, force: bool = False, verify: bool = False) -> list[plan.Decision]:
+def planned(
+    home: Path,
+    given: dict[str, dict[str, Any]] | None = None,
+    force: bool = False,
+    verify: bool = False,
+) -> list[plan.Decision]:
     project = sources.settled(config.load(home))
     chosen = run.selected(project)
     values = {s: run.resolved(project, s, (given or {}).get(s, {})) for s in chosen}
@@ -197,7 +221,9 @@ UNCHANGED: dict[str, Callable[[Path], object]] = {
     "parameters that papermill injected": cells(injected),
     "the notebook regenerated": regenerated,
     "a setting that nobody reads": edit("mlops.yaml", "8600", "8601"),
-    "another name of a limit": edit("mlops.yaml", "writes: [total],", "writes: [total], timeout: 1h, retries: 2,"),
+    "another name of a limit": edit(
+        "mlops.yaml", "writes: [total],", "writes: [total], timeout: 1h, retries: 2,"
+    ),
     "a comment in mlops.yaml": edit("mlops.yaml", YAML + "# a comment\n"),
     "a module in a function that was not called": edit("unused.py", "SIZE = 2\n"),
     "a module of a package that nobody imports": edit("pkg/apart.py", "SIZE = 2\n"),
@@ -217,59 +243,157 @@ def test_what_does_not_count_is_skipped(home: Path, change: Callable[[Path], obj
 
 
 CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a cell": (cells(lambda held: held.cells[4].update(source="frame, trials = stage.source(), 3\nviews.load(stage.project)")), "code cell 4 of first changed"),
-    "a comment in a cell": (cells(lambda held: held.cells[4].update(source=held.cells[4].source + "  # why")), "code cell 4 of first changed"),
-    "a cell more": (cells(lambda held: held.cells.append(new_code_cell("1"))), "first has 9 code cells, it had 8"),
+    "a cell": (
+        cells(
+            lambda held: held.cells[4].update(
+                source="frame, trials = stage.source(), 3\nviews.load(stage.project)"
+            )
+        ),
+        "code cell 4 of first changed",
+    ),
+    "a comment in a cell": (
+        cells(lambda held: held.cells[4].update(source=held.cells[4].source + "  # why")),
+        "code cell 4 of first changed",
+    ),
+    "a cell more": (
+        cells(lambda held: held.cells.append(new_code_cell("1"))),
+        "first has 9 code cells, it had 8",
+    ),
     "a cell less": (cells(lambda held: held.cells.pop(6)), "first has 7 code cells, it had 8"),
-    "cells in another order": (cells(lambda held: held.cells.insert(5, held.cells.pop(4))), "code cell 4 of first changed"),
-    "a parameter's default": (cells(lambda held: held.cells[1].update(source="seed: int = 1  # Seed.")), "code cell 1 of first changed; parameter seed: 0 → 1"),
-    "a parameter in mlops.yaml": (edit("mlops.yaml", "first: {", "first: {params: {seed: 3}, "), "parameter seed: 0 → 3"),
-    "a setting that it reads": (edit("mlops.yaml", "trials: 3", "trials: 4"), "setting train.trials: 3 → 4"),
-    "a setting that reading the source reads": (edit("mlops.yaml", "target: y", "target: x"), "setting target: y → x"),
-    "an imported module": (edit("helper.py", "import late", "import late  # late"), "`helper.py` changed: imported by first"),
-    "a module two imports deep": (edit("deeper.py", "SIZE = 2\n"), "`deeper.py` changed: imported by deep"),
-    "a module in a function that was called": (edit("late.py", "SIZE = 2\n"), "`late.py` changed: imported by helper"),
-    "a package's __init__": (edit("pkg/__init__.py", "SIZE = 2\n"), "`pkg/__init__.py` changed: imported by first"),
-    "a relative import": (edit("pkg/inner.py", "SIZE = 2\n"), "`pkg/inner.py` changed: imported by pkg"),
-    "a module imported by name": (edit("named.py", "SIZE = 2\n"), "`named.py` changed: imported by first"),
-    "a function in another module": (moved_function, "`late.py` changed: imported by helper; `deeper.py` changed: imported by deep"),
-    "a module gone": (lambda home: (home / "named.py").unlink(), "`named.py` is gone: imported by first"),
+    "cells in another order": (
+        cells(lambda held: held.cells.insert(5, held.cells.pop(4))),
+        "code cell 4 of first changed",
+    ),
+    "a parameter's default": (
+        cells(lambda held: held.cells[1].update(source="seed: int = 1  # Seed.")),
+        "code cell 1 of first changed; parameter seed: 0 → 1",
+    ),
+    "a parameter in mlops.yaml": (
+        edit("mlops.yaml", "first: {", "first: {params: {seed: 3}, "),
+        "parameter seed: 0 → 3",
+    ),
+    "a setting that it reads": (
+        edit("mlops.yaml", "trials: 3", "trials: 4"),
+        "setting train.trials: 3 → 4",
+    ),
+    "a setting that reading the source reads": (
+        edit("mlops.yaml", "target: y", "target: x"),
+        "setting target: y → x",
+    ),
+    "an imported module": (
+        edit("helper.py", "import late", "import late  # late"),
+        "`helper.py` changed: imported by first",
+    ),
+    "a module two imports deep": (
+        edit("deeper.py", "SIZE = 2\n"),
+        "`deeper.py` changed: imported by deep",
+    ),
+    "a module in a function that was called": (
+        edit("late.py", "SIZE = 2\n"),
+        "`late.py` changed: imported by helper",
+    ),
+    "a package's __init__": (
+        edit("pkg/__init__.py", "SIZE = 2\n"),
+        "`pkg/__init__.py` changed: imported by first",
+    ),
+    "a relative import": (
+        edit("pkg/inner.py", "SIZE = 2\n"),
+        "`pkg/inner.py` changed: imported by pkg",
+    ),
+    "a module imported by name": (
+        edit("named.py", "SIZE = 2\n"),
+        "`named.py` changed: imported by first",
+    ),
+    "a function in another module": (
+        moved_function,
+        "`late.py` changed: imported by helper; `deeper.py` changed: imported by deep",
+    ),
+    "a module gone": (
+        lambda home: (home / "named.py").unlink(),
+        "`named.py` is gone: imported by first",
+    ),
     "a feature file": (edit("views.py", "1 AS", "2 AS"), "`views.py` changed"),
     "data": (edit("data/a.csv", "x,y\n1,2\n2,5\n"), "`data/a.csv` changed"),
-    "a new file of the source": (edit("data/b.csv", "x,y\n1,2\n"), "`data/*.csv` holds other files than before"),
-    "a file of the source gone": (lambda home: (home / "data/a.csv").rename(home / "data/b.csv"), "`data/a.csv` is gone; `data/*.csv` holds other files than before"),
-    "an output that is declared newly": (edit("mlops.yaml", "writes: [numbers,", "writes: [letters, numbers,"), "output `letters` is declared and was not written"),
+    "a new file of the source": (
+        edit("data/b.csv", "x,y\n1,2\n"),
+        "`data/*.csv` holds other files than before",
+    ),
+    "a file of the source gone": (
+        lambda home: (home / "data/a.csv").rename(home / "data/b.csv"),
+        "`data/a.csv` is gone; `data/*.csv` holds other files than before",
+    ),
+    "an output that is declared newly": (
+        edit("mlops.yaml", "writes: [numbers,", "writes: [letters, numbers,"),
+        "output `letters` is declared and was not written",
+    ),
     "always": (edit("mlops.yaml", "first: {", "first: {rerun: always, "), "always runs"),
 }
 
 
 @pytest.mark.parametrize(("change", "reason"), CHANGED.values(), ids=CHANGED.keys())
-def test_what_counts_runs_the_stage_and_leaves_the_next_open(home: Path, change: Callable[[Path], object], reason: str) -> None:
+def test_what_counts_runs_the_stage_and_leaves_the_next_open(
+    home: Path, change: Callable[[Path], object], reason: str
+) -> None:
     change(home)
     assert said(home) == (reason, AGAIN)
 
 
 LATER: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a cell": (cells(lambda held: held.cells.append(new_code_cell("1")), "second"), "second has 7 code cells, it had 6"),
-    "a setting that only it reads": (edit("mlops.yaml", "miss: 2", "miss: 3"), "setting cost.miss: 2.0 → 3.0"),
+    "a cell": (
+        cells(lambda held: held.cells.append(new_code_cell("1")), "second"),
+        "second has 7 code cells, it had 6",
+    ),
+    "a setting that only it reads": (
+        edit("mlops.yaml", "miss: 2", "miss: 3"),
+        "setting cost.miss: 2.0 → 3.0",
+    ),
     "a declared file": (edit("note.yaml", "owner: you\n"), "`note.yaml` changed"),
     "a declared file gone": (lambda home: (home / "note.yaml").unlink(), "`note.yaml` is gone"),
-    "a declared file that was not there": (edit("more.yaml", "more: 1\n"), "`more.yaml` is there now"),
-    "a file of a declared pattern": (edit("limits/low.yaml", "low: 2\n"), "`limits/low.yaml` changed"),
-    "one more of a declared pattern": (edit("limits/high.yaml", "high: 2\n"), "`limits/*.yaml` holds other files than before"),
-    "a file that is declared newly": (edit("mlops.yaml", "files: [note.yaml,", "files: [deep.py, note.yaml,"), "`deep.py` is declared newly"),
-    "a table that a library opens by itself": (edit("parts/more.csv", "x\n2\n"), "`parts/more.csv` changed"),
-    "a table that a module of the project names": (edit("parts/sizes.csv", "x\n2\n"), "`parts/sizes.csv` changed"),
-    "a module that was looked for in vain": (edit("maybe.py", "SIZE = 1\n"), "maybe can be imported now"),
-    "a variable changed": (set_variable("TINY_WORD", "b"), "environment variable TINY_WORD changed"),
+    "a declared file that was not there": (
+        edit("more.yaml", "more: 1\n"),
+        "`more.yaml` is there now",
+    ),
+    "a file of a declared pattern": (
+        edit("limits/low.yaml", "low: 2\n"),
+        "`limits/low.yaml` changed",
+    ),
+    "one more of a declared pattern": (
+        edit("limits/high.yaml", "high: 2\n"),
+        "`limits/*.yaml` holds other files than before",
+    ),
+    "a file that is declared newly": (
+        edit("mlops.yaml", "files: [note.yaml,", "files: [deep.py, note.yaml,"),
+        "`deep.py` is declared newly",
+    ),
+    "a table that a library opens by itself": (
+        edit("parts/more.csv", "x\n2\n"),
+        "`parts/more.csv` changed",
+    ),
+    "a table that a module of the project names": (
+        edit("parts/sizes.csv", "x\n2\n"),
+        "`parts/sizes.csv` changed",
+    ),
+    "a module that was looked for in vain": (
+        edit("maybe.py", "SIZE = 1\n"),
+        "maybe can be imported now",
+    ),
+    "a variable changed": (
+        set_variable("TINY_WORD", "b"),
+        "environment variable TINY_WORD changed",
+    ),
     "a variable unset": (set_variable("TINY_WORD", None), "environment variable TINY_WORD changed"),
     "a variable set": (set_variable("TINY_OTHER", ""), "environment variable TINY_OTHER changed"),
-    "a variable that is declared newly": (edit("mlops.yaml", "env: [", "env: [TINY_THIRD, "), "environment variable TINY_THIRD is declared newly"),
+    "a variable that is declared newly": (
+        edit("mlops.yaml", "env: [", "env: [TINY_THIRD, "),
+        "environment variable TINY_THIRD is declared newly",
+    ),
 }
 
 
 @pytest.mark.parametrize(("change", "reason"), LATER.values(), ids=LATER.keys())
-def test_what_only_the_second_stage_uses_leaves_the_first_alone(home: Path, change: Callable[[Path], object], reason: str) -> None:
+def test_what_only_the_second_stage_uses_leaves_the_first_alone(
+    home: Path, change: Callable[[Path], object], reason: str
+) -> None:
     change(home)
     assert said(home) == ("skip", reason)
 
@@ -289,7 +413,10 @@ def test_a_stage_that_was_not_chosen_is_taken_from_a_run_of_the_same_sample(home
     made["stages"]["first"]["artifacts"]["numbers"]["content"] = "of the sample"
     manifest.write(other, made)
     project = config.load(home)
-    assert [d.action for d in plan.make(project, ["second"], {"second": run.resolved(project, "second", {})})] == ["skip"]
+    assert [
+        d.action
+        for d in plan.make(project, ["second"], {"second": run.resolved(project, "second", {})})
+    ] == ["skip"]
 
 
 def test_another_version_of_a_package_counts_where_it_was_imported(home: Path, site: Path) -> None:
@@ -338,14 +465,23 @@ def test_damage_that_keeps_size_and_time_is_found_with_verify_only(home: Path) -
     assert said(home) == ("skip", "output `total` is damaged")
 
 
-@pytest.mark.parametrize("change", [edit("made/lines.csv", "x\n9\n"), lambda home: (home / "made/lines.csv").unlink()], ids=["changed", "gone"])
-def test_a_file_output_is_put_back_into_the_project(home: Path, change: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [edit("made/lines.csv", "x\n9\n"), lambda home: (home / "made/lines.csv").unlink()],
+    ids=["changed", "gone"],
+)
+def test_a_file_output_is_put_back_into_the_project(
+    home: Path, change: Callable[[Path], object]
+) -> None:
     change(home)
     name = latest(home).name
     assert said(home) == ("skip`made/lines.csv` is put back", "skip")
     assert planned(home)[0].reason == f"unchanged since {name}; `made/lines.csv` is put back"
     made = go(home)
-    assert [e["status"] for e in made["stages"].values()] == ["skipped", "skipped"] and "nothing_to_do" not in made
+    assert [e["status"] for e in made["stages"].values()] == [
+        "skipped",
+        "skipped",
+    ] and "nothing_to_do" not in made
     assert (home / "made" / "lines.csv").read_text() == "x\n3\n"
     shutil.rmtree(home / "reports" / made["run"])
 
@@ -367,7 +503,9 @@ def test_a_stage_of_an_age_runs_when_it_is_older(home: Path) -> None:
     made["stages"]["first"]["started"] = "2020-01-01T00:00:00+00:00"
     file.write_text(json.dumps(made))
     reason, then = said(home)
-    assert reason.startswith("its last run is ") and reason.endswith(" old, over 7d") and then == AGAIN
+    assert (
+        reason.startswith("its last run is ") and reason.endswith(" old, over 7d") and then == AGAIN
+    )
 
 
 def test_a_project_that_was_moved_is_skipped(home: Path) -> None:
@@ -384,8 +522,25 @@ def test_a_copy_of_a_project_is_skipped(home: Path, tmp_path: Path) -> None:
 
 
 PARTS = {
-    0: ("a setting that it reads", "an imported module", "a module in a function that was called", "a relative import", "a module imported by name", "a feature file", "data", "a parameter in mlops.yaml", "a cell more"),
-    1: ("a setting that only it reads", "a declared file", "a declared file that was not there", "a variable changed", "a file of a declared pattern", "a cell"),
+    0: (
+        "a setting that it reads",
+        "an imported module",
+        "a module in a function that was called",
+        "a relative import",
+        "a module imported by name",
+        "a feature file",
+        "data",
+        "a parameter in mlops.yaml",
+        "a cell more",
+    ),
+    1: (
+        "a setting that only it reads",
+        "a declared file",
+        "a declared file that was not there",
+        "a variable changed",
+        "a file of a declared pattern",
+        "a cell",
+    ),
 }
 
 
@@ -413,17 +568,24 @@ def test_equal_outputs_spare_the_next_stage_and_others_do_not(home: Path) -> Non
     cells(lambda held: held.cells.insert(3, new_code_cell("1 + 1")))(home)
     edit("late.py", "SIZE = 2 - 1\n")(home)
     made = go(home)
-    assert statuses(made) == ("succeeded", "skipped") and made["stages"]["second"]["reason"] == f"unchanged since {first}"
+    assert (
+        statuses(made) == ("succeeded", "skipped")
+        and made["stages"]["second"]["reason"] == f"unchanged since {first}"
+    )
     edit("late.py", "SIZE = 2\n")(home)
     made = go(home)
     assert statuses(made) == ("succeeded", "succeeded")
     assert made["stages"]["first"]["why"] == ["`late.py` changed: imported by helper"]
     assert made["stages"]["second"]["why"] == ["`numbers` changed"]
     edit("mlops.yaml", "trials: 3", "trials: 4")(home)
-    assert go(home)["stages"]["second"]["why"] == ["`made/lines.csv` changed"]  # though it never asked its handle for it
+    assert go(home)["stages"]["second"]["why"] == [
+        "`made/lines.csv` changed"
+    ]  # though it never asked its handle for it
 
 
-def test_a_stage_that_failed_runs_again_and_one_that_never_ended_well_says_how_it_ended(home: Path) -> None:
+def test_a_stage_that_failed_runs_again_and_one_that_never_ended_well_says_how_it_ended(
+    home: Path,
+) -> None:
     cells(lambda held: held.cells.append(new_code_cell("1 / 0")), "second")(home)
     assert [statuses(go(home)) for _ in range(2)] == [("skipped", "failed")] * 2
     for folder in stage.runs(home / "reports"):
@@ -437,22 +599,41 @@ def test_a_run_that_was_killed_half_way_is_not_taken_for_done(home: Path) -> Non
     folder = latest(home)
     made = manifest.read(folder)
     made.update(status="running", pid=2**22 + 1)
-    made["stages"]["second"] = {k: v for k, v in made["stages"]["second"].items() if k not in {"trace", "fingerprint"}} | {"status": "running"}
+    made["stages"]["second"] = {
+        k: v for k, v in made["stages"]["second"].items() if k not in {"trace", "fingerprint"}
+    } | {"status": "running"}
     store.write_json(folder / "manifest.json", made)
-    assert said(home) == ("skip", f"it has not ended well yet: killed (with the run) in {folder.name}")
+    assert said(home) == (
+        "skip",
+        f"it has not ended well yet: killed (with the run) in {folder.name}",
+    )
 
 
 def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
     first, second = ((home / "notebooks" / f"{n}.ipynb").read_text() for n in ("first", "second"))
     edits = {
-        "first": {"deep.py": FILES["deep.py"] + "\n", "data/a.csv": "x,y\n1,2\n2,9\n", "notebooks/first.ipynb": first.replace("views.load(stage.project)", "views.load(stage.project)  # edited"), "unused.py": "SIZE = 3\n"},
-        "second": {"note.yaml": "owner: you\n", "notebooks/second.ipynb": second.replace("# second", "# The second")},
-    }  # fmt: skip
+        "first": {
+            "deep.py": FILES["deep.py"] + "\n",
+            "data/a.csv": "x,y\n1,2\n2,9\n",
+            "notebooks/first.ipynb": first.replace(
+                "views.load(stage.project)", "views.load(stage.project)  # edited"
+            ),
+            "unused.py": "SIZE = 3\n",
+        },
+        "second": {
+            "note.yaml": "owner: you\n",
+            "notebooks/second.ipynb": second.replace("# second", "# The second"),
+        },
+    }
     os.environ["TINY_EDIT"] = json.dumps(edits)
     made = go(home, force=True)
     assert statuses(made) == ("succeeded", "succeeded")
     assert [d.why for d in planned(home)] == [
-        ("code cell 4 of first changed", "`data/a.csv` edited while the stage ran", "`deep.py` edited while the stage ran: imported by helper"),
+        (
+            "code cell 4 of first changed",
+            "`data/a.csv` edited while the stage ran",
+            "`deep.py` edited while the stage ran: imported by helper",
+        ),
         ("`note.yaml` edited while the stage ran",),
     ]
 
@@ -464,7 +645,9 @@ def test_warm_and_cold_kernels_leave_the_same_artifacts_and_the_same_trace(home:
     for name, entry in warm.items():
         assert plan.contents(cold[name]) == plan.contents(entry)
         assert cold[name]["trace"] == entry["trace"]
-    assert {"tiny", "pandas", "fsspec"} <= set(warm["first"]["trace"]["packages"]) and "other" not in warm["first"]["trace"]["packages"]
+    assert {"tiny", "pandas", "fsspec"} <= set(
+        warm["first"]["trace"]["packages"]
+    ) and "other" not in warm["first"]["trace"]["packages"]
     assert said(home) == ("skip", "skip")
 
 
@@ -472,7 +655,11 @@ def test_a_query_is_always_read_and_equal_rows_spare_the_next_stage(home: Path) 
     with sqlite3.connect(home / "t.db") as database:
         database.execute("CREATE TABLE t AS SELECT 1 AS x, 2 AS y UNION SELECT 2, 4")
     database.close()
-    edit("mlops.yaml", "source: data/*.csv", "source: {sql: SELECT * FROM t ORDER BY x, url: 'sqlite:///${TINY_THIRD}'}")(home)
+    edit(
+        "mlops.yaml",
+        "source: data/*.csv",
+        "source: {sql: SELECT * FROM t ORDER BY x, url: 'sqlite:///${TINY_THIRD}'}",
+    )(home)
     os.environ["TINY_THIRD"] = str(home / "t.db")
     assert statuses(go(home)) == ("succeeded", "skipped")
     assert said(home) == ("its source is a query: only reading it tells whether it changed", AGAIN)
@@ -483,17 +670,38 @@ def chain(home: Path, count: int) -> config.Project:
     """A project of many stages with a run of all of them that was made by hand."""
     names = [f"s{n}" for n in range(count)]
     (home / "notebooks").mkdir(parents=True)
-    lay(home, {"mlops.yaml": "name: long\nstages:\n" + "".join(f"  {n}: {{notebook: {n}.ipynb, needs: [{b}], writes: [{n}_out]}}\n" for n, b in zip(names, ["", *names], strict=False)), "own.py": ""})
+    lay(
+        home,
+        {
+            "mlops.yaml": "name: long\nstages:\n"
+            + "".join(
+                f"  {n}: {{notebook: {n}.ipynb, needs: [{b}], writes: [{n}_out]}}\n"
+                for n, b in zip(names, ["", *names], strict=False)
+            ),
+            "own.py": "",
+        },
+    )
     for name in names:
         write(home, name, "1 + 1")
     project = config.load(home)
     folder, made = home / "reports" / "r", manifest.new(project, names, "")
     now, inputs = fingerprint.Now(project), {}
     for name in names:
-        used = {"edited": [], "files": {}, "settings": [], "listings": {}, "modules": {str(home / "own.py"): ""}, "packages": {"pandas": now.versions["pandas"]}, "unknowable": [], "start": time.time_ns()}
+        used = {
+            "edited": [],
+            "files": {},
+            "settings": [],
+            "listings": {},
+            "modules": {str(home / "own.py"): ""},
+            "packages": {"pandas": now.versions["pandas"]},
+            "unknowable": [],
+            "start": time.time_ns(),
+        }
         artifact = store.write_artifact(folder, name, f"{name}_out", {"n": name}).model_dump()
         trace = fingerprint.of(now, name, {"seed": 0}, used, inputs)
-        made["stages"][name].update(status="succeeded", artifacts={f"{name}_out": artifact}, trace=trace)
+        made["stages"][name].update(
+            status="succeeded", artifacts={f"{name}_out": artifact}, trace=trace
+        )
         inputs = {f"{name}_out": artifact["content"]}
     manifest.write(folder, {**made, "status": "succeeded"})
     return project
@@ -510,5 +718,7 @@ def test_a_long_chain_is_planned_right_however_long(tmp_path: Path, count: int) 
     assert {d.action for d in found} == {"skip"}
     write(project.root, f"s{count // 2}", "1 + 2")
     found = plan.make(project, list(values), values)
-    assert [d.action for d in found] == ["skip"] * (count // 2) + ["run"] + ["depends"] * (count - count // 2 - 1)
+    assert [d.action for d in found] == ["skip"] * (count // 2) + ["run"] + ["depends"] * (
+        count - count // 2 - 1
+    )
     assert found[count // 2].reason == f"code cell 3 of s{count // 2} changed"

@@ -25,37 +25,75 @@ def latest(home: Path, made: dict[str, Any]) -> Path:
     return home / "reports" / str(made["run"])
 
 
-def test_a_log_holds_what_was_printed_what_the_kernel_said_and_the_error(tiny: Path, go: Go) -> None:
+def test_a_log_holds_what_was_printed_what_the_kernel_said_and_the_error(
+    tiny: Path, go: Go
+) -> None:
     write(tiny, "second", "print('counting')", "import os\nos.write(2, b'a complaint')\n1 / 0")
     text = replay.said(latest(tiny, go()), "second")
     assert text.startswith("second of run ") and ": failed\n" in text
-    for line in ("--- cell 4\ncounting", "--- the kernel itself\na complaint", "--- failed in cell 5, line 3", "ZeroDivisionError: division by zero"):
+    for line in (
+        "--- cell 4\ncounting",
+        "--- the kernel itself\na complaint",
+        "--- failed in cell 5, line 3",
+        "ZeroDivisionError: division by zero",
+    ):
         assert line in text
     with pytest.raises(KitError, match="no stage 'secnd'"):
         replay.said(tiny / "reports" / text.split()[3].rstrip(":"), "secnd")
 
 
-def test_a_console_stands_where_the_stage_failed_and_leaves_the_run_alone(tiny: Path, go: Go) -> None:
+def test_a_console_stands_where_the_stage_failed_and_leaves_the_run_alone(
+    tiny: Path, go: Go
+) -> None:
     made = go(second={"k": 5})
     before = {p: p.stat().st_mtime_ns for p in latest(tiny, made).rglob("*") if p.is_file()}
-    done = subprocess.run([sys.executable, "-m", "mlops_kit.cli", "debug", "second", "--project", str(tiny)], input="print('total is', total)\nexit\n", capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_kit.cli", "debug", "second", "--project", str(tiny)],
+        input="print('total is', total)\nexit\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert "failed; its names are here" in done.stdout and "total is 30" in done.stdout, done.stderr
     assert {p: p.stat().st_mtime_ns for p in latest(tiny, made).rglob("*") if p.is_file()} == before
 
 
 def git(home: Path, *words: str) -> str:
-    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
-    return subprocess.run(["git", "-C", str(home), *words], env={**os.environ, **identity}, capture_output=True, text=True, check=True).stdout
+    identity = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }
+    return subprocess.run(
+        ["git", "-C", str(home), *words],
+        env={**os.environ, **identity},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go) -> None:
     (tiny / "helper.py").write_text("A = [1, 2, 3]\n")
     (tiny / "data.csv").write_text("4\n")
-    (tiny / "mlops.yaml").write_text((tiny / "mlops.yaml").read_text().replace("writes: [numbers]", "writes: [numbers], files: [data.csv, parts]"))
+    (tiny / "mlops.yaml").write_text(
+        (tiny / "mlops.yaml")
+        .read_text()
+        .replace("writes: [numbers]", "writes: [numbers], files: [data.csv, parts]")
+    )
     (tiny / "parts").mkdir()
     for name in "ab":
         (tiny / "parts" / f"{name}.txt").write_text(name)
-    write(tiny, "first", "import helper\nfrom pathlib import Path", "stage.write('numbers', {'a': [*helper.A, int(open('data.csv').read()), *(ord(p.read_text()) for p in sorted(Path('parts').iterdir()))]})", "stage.log(n=4)", "stage.hand_over('Numbers.')")
+    write(
+        tiny,
+        "first",
+        "import helper\nfrom pathlib import Path",
+        "stage.write('numbers', {'a': [*helper.A, int(open('data.csv').read()), *(ord(p.read_text()) for p in sorted(Path('parts').iterdir()))]})",
+        "stage.log(n=4)",
+        "stage.hand_over('Numbers.')",
+    )
     (tiny / ".gitignore").write_text(".mlops\nreports\n__pycache__\n")
     git(tiny, "init", "-q")
     git(tiny, "add", "-A")
@@ -71,8 +109,16 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
     project = config.load(tiny)
     found = replay.reproduce(project, latest(tiny, made), SAY)
     assert found.same and found.environment == [] and "identical" in found.sentence
-    assert {(s, n) for s, n, same, _ in found.rows if same} >= {("first", "numbers"), ("second", "total"), ("third", "third_result"), ("first", "n")}
-    assert not replay.rebuilt_in(project, latest(tiny, made)).exists() and len(git(tiny, "worktree", "list").splitlines()) == 1
+    assert {(s, n) for s, n, same, _ in found.rows if same} >= {
+        ("first", "numbers"),
+        ("second", "total"),
+        ("third", "third_result"),
+        ("first", "n"),
+    }
+    assert (
+        not replay.rebuilt_in(project, latest(tiny, made)).exists()
+        and len(git(tiny, "worktree", "list").splitlines()) == 1
+    )
     # content that is nowhere any more is named
     found_trace = manifest.read(latest(tiny, made))["stages"]["first"]["trace"]
     replay.object_file(project, found_trace["modules"]["helper.py"]["hash"]).unlink()
@@ -81,16 +127,41 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
 
 
 def test_a_run_that_is_not_the_same_again_says_where() -> None:
-    rows = [("first", "numbers", False, "a → b"), ("first", "n", True, "3"), ("review", "version", None, "a record")]
+    rows = [
+        ("first", "numbers", False, "a → b"),
+        ("first", "n", True, "3"),
+        ("review", "version", None, "a record"),
+    ]
     found = replay.Reproduction("old", "new", ["pandas 1 → 2"], rows)
-    assert not found.same and found.sentence == "Run old made again: 1 of 2 artifacts and numbers are identical; first.numbers is the first that is not."
+    assert (
+        not found.same
+        and found.sentence
+        == "Run old made again: 1 of 2 artifacts and numbers are identical; first.numbers is the first that is not."
+    )
     assert [line.split()[0] for line in found.text.splitlines()[:-1]] == ["◆", "▲", "●", "○"]
 
 
-def test_what_differs_in_the_environment_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_differs_in_the_environment_is_named(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MODE", "b")
-    modules = {"mlops_kit/stage.py": {"hash": "another", "by": ""}, "mlops_kit/late.py": {"hash": store.sha256(Path(late.__file__)), "by": ""}}
-    old = {"packages": {"pandas": "0.1", "gone": "1"}, "modules": modules, "python": "2.7", "env": {"MODE": "x"}}
+    modules = {
+        "mlops_kit/stage.py": {"hash": "another", "by": ""},
+        "mlops_kit/late.py": {"hash": store.sha256(Path(late.__file__)), "by": ""},
+    }
+    old = {
+        "packages": {"pandas": "0.1", "gone": "1"},
+        "modules": modules,
+        "python": "2.7",
+        "env": {"MODE": "x"},
+    }
     said = [*replay.surroundings(config.load(tiny), old)]
-    assert said[0].startswith("pandas 0.1 → ") and said.pop(2) == "`mlops_kit/stage.py` of the installed package changed"
-    assert said[1:] == ["gone 1 → not installed", "Python 2.7 → 3.11" if sys.version_info[:2] == (3, 11) else said[2], "environment variable MODE"]
+    assert (
+        said[0].startswith("pandas 0.1 → ")
+        and said.pop(2) == "`mlops_kit/stage.py` of the installed package changed"
+    )
+    assert said[1:] == [
+        "gone 1 → not installed",
+        "Python 2.7 → 3.11" if sys.version_info[:2] == (3, 11) else said[2],
+        "environment variable MODE",
+    ]

@@ -34,14 +34,39 @@ def home(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
     furnish(tmp_path)
     (tmp_path / "mlops.yaml").write_text(YAML)
     (tmp_path / "t.csv").write_text("x,y\n1,2\n2,4\n")
-    write(tmp_path, "first", "stage.write('numbers', {'a': [1, 2, 3]})", "stage.log(n=3)", "stage.hand_over('Three numbers.')")
-    write(tmp_path, "second", "stage.write('total', {'total': sum(stage.read('numbers')['a'])})", "stage.hand_over('Their total.')")
+    write(
+        tmp_path,
+        "first",
+        "stage.write('numbers', {'a': [1, 2, 3]})",
+        "stage.log(n=3)",
+        "stage.hand_over('Three numbers.')",
+    )
+    write(
+        tmp_path,
+        "second",
+        "stage.write('total', {'total': sum(stage.read('numbers')['a'])})",
+        "stage.hand_over('Their total.')",
+    )
     return tmp_path
 
 
-def go(home: Path, first: str = "first", last: str = "second", only: str = "", force: bool = False, given: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+def go(
+    home: Path,
+    first: str = "first",
+    last: str = "second",
+    only: str = "",
+    force: bool = False,
+    given: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     project = config.load(home)
-    return run.run(project, run.selected(project, first, last, only), given or {}, force, "why", say=lambda text, passing=False: None)
+    return run.run(
+        project,
+        run.selected(project, first, last, only),
+        given or {},
+        force,
+        "why",
+        say=lambda text, passing=False: None,
+    )
 
 
 def statuses(made: dict[str, Any]) -> tuple[str, str]:
@@ -62,7 +87,9 @@ def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
     assert not list(folder.rglob(".*"))
 
 
-def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_of_all_files(home: Path) -> None:
+def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_of_all_files(
+    home: Path,
+) -> None:
     made = go(home)
     book = nbformat.read(home / "notebooks" / "first.ipynb", as_version=4)
     book.cells[0].source = "# Another title"
@@ -73,9 +100,21 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
     store.write_text(home / "reports" / made["run"] / "artifacts" / "total.json", "{}")
     again = go(home)
     assert not again.get("nothing_to_do") and statuses(again) == ("skipped", "succeeded")
-    assert (again["stages"]["first"]["reason"], again["stages"]["second"]["why"]) == (f"unchanged since {made['run']}", ["output `total` is damaged"])
+    assert (again["stages"]["first"]["reason"], again["stages"]["second"]["why"]) == (
+        f"unchanged since {made['run']}",
+        ["output `total` is damaged"],
+    )
     folder = home / "reports" / again["run"]
-    assert all((folder / f).exists() for f in ("artifacts/numbers.json", "artifacts/total.json", "stages/first.json", "notebooks/first.ipynb", "notebooks/first.html"))
+    assert all(
+        (folder / f).exists()
+        for f in (
+            "artifacts/numbers.json",
+            "artifacts/total.json",
+            "stages/first.json",
+            "notebooks/first.ipynb",
+            "notebooks/first.html",
+        )
+    )
 
 
 def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> None:
@@ -85,7 +124,10 @@ def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> No
     assert made["stages"]["second"]["error"]["type"] == "ZeroDivisionError"
     error = run.failure(made)
     assert error is not None and error.exit_code == 1 and "division by zero" in str(error)
-    assert "ZeroDivisionError" in (home / "reports" / made["run"] / "notebooks" / "second.html").read_text()
+    assert (
+        "ZeroDivisionError"
+        in (home / "reports" / made["run"] / "notebooks" / "second.html").read_text()
+    )
     write(home, "second", "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
     assert statuses(go(home)) == ("skipped", "succeeded")
 
@@ -119,17 +161,36 @@ def test_an_unknown_parameter_is_refused_before_anything_is_written(home: Path) 
     assert not (home / "reports").exists()
 
 
-def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TINY_KEY", "hunter2-hunter2")
     with (home / "mlops.yaml").open("a") as file:
         file.write("secrets: [TINY_KEY]\n")
-    write(home, "second", "import os", "stage.log(word=os.environ['TINY_KEY'])", "stage.write('total', {'total': 6})", "stage.hand_over(f\"With {os.environ['TINY_KEY']}.\")", parameters="word: str = 'a'  # Word.")
-    with pytest.raises(KitError, match="parameter second.word holds the value of the secret TINY_KEY") as refused:
+    write(
+        home,
+        "second",
+        "import os",
+        "stage.log(word=os.environ['TINY_KEY'])",
+        "stage.write('total', {'total': 6})",
+        "stage.hand_over(f\"With {os.environ['TINY_KEY']}.\")",
+        parameters="word: str = 'a'  # Word.",
+    )
+    with pytest.raises(
+        KitError, match="parameter second.word holds the value of the secret TINY_KEY"
+    ) as refused:
         go(home, given={"second": {"word": "https://hunter2-hunter2@host"}})
     assert "hunter2" not in str(refused.value) and not (home / "reports").exists()
     made = go(home)
-    assert made["stages"]["second"]["logged"] == {"word": "•••TINY_KEY•••"} and made["stages"]["second"]["sentence"] == "With •••TINY_KEY•••."
-    assert not [p for p in [*(home / "reports").rglob("*"), *(home / ".mlops").rglob("*")] if p.is_file() and b"hunter2-hunter2" in p.read_bytes()]
+    assert (
+        made["stages"]["second"]["logged"] == {"word": "•••TINY_KEY•••"}
+        and made["stages"]["second"]["sentence"] == "With •••TINY_KEY•••."
+    )
+    assert not [
+        p
+        for p in [*(home / "reports").rglob("*"), *(home / ".mlops").rglob("*")]
+        if p.is_file() and b"hunter2-hunter2" in p.read_bytes()
+    ]
 
 
 def test_runs_sort_as_they_began(home: Path) -> None:
@@ -140,7 +201,11 @@ def test_runs_sort_as_they_began(home: Path) -> None:
 def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
     made = go(home)
     folder = home / "reports" / made["run"]
-    stopped = {**json.loads((folder / "manifest.json").read_text()), "status": "running", "pid": 2**22 + 1}
+    stopped = {
+        **json.loads((folder / "manifest.json").read_text()),
+        "status": "running",
+        "pid": 2**22 + 1,
+    }
     stopped["stages"]["second"]["status"] = "running"
     manifest.write(folder, stopped)
     found = manifest.read(folder)
@@ -163,16 +228,33 @@ WAITS = "from pathlib import Path\nfrom mlops_kit.errors import Waiting\nif not 
 
 
 def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> None:
-    write(home, "second", WAITS, "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
+    write(
+        home,
+        "second",
+        WAITS,
+        "stage.write('total', {'total': 6})",
+        "stage.hand_over('Their total.')",
+    )
     made = go(home)
-    assert (made["status"], *statuses(made)) == ("waiting (approval)", "succeeded", "waiting (approval)")
+    assert (made["status"], *statuses(made)) == (
+        "waiting (approval)",
+        "succeeded",
+        "waiting (approval)",
+    )
     error = run.failure(made)
-    assert error is not None and error.exit_code == 3 and f"mlops approve {made['run']}" in str(error)
+    assert (
+        error is not None and error.exit_code == 3 and f"mlops approve {made['run']}" in str(error)
+    )
     assert "Waiting for an approval" in (home / "reports" / made["run"] / "index.html").read_text()
     (home / "approved").touch()
     project, folder = config.load(home), home / "reports" / made["run"]
     again = run.go_on(project, folder, say=lambda text, passing=False: None)
-    assert (again["run"], again["status"], *statuses(again)) == (made["run"], "succeeded", "succeeded", "succeeded")
+    assert (again["run"], again["status"], *statuses(again)) == (
+        made["run"],
+        "succeeded",
+        "succeeded",
+        "succeeded",
+    )
     assert again["stages"]["first"]["started"] == made["stages"]["first"]["started"]
     with pytest.raises(KitError, match="does not wait"):
         run.go_on(project, folder, say=lambda text, passing=False: None)

@@ -14,12 +14,21 @@ from mlops_kit.prepare import split
 
 
 def config(**more: Any) -> Config:
-    return validated({"name": "p", "source": "x.csv", "target": "y", "task": "binary", **more}, "test")
+    return validated(
+        {"name": "p", "source": "x.csv", "target": "y", "task": "binary", **more}, "test"
+    )
 
 
 def hourly(count: int = 240) -> pd.DataFrame:
     y = np.arange(count) % 3 == 0
-    frame = pd.DataFrame({"row_id": range(count), "m": pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(range(count), "h"), "y": y.astype(float), "x": 1.0})
+    frame = pd.DataFrame(
+        {
+            "row_id": range(count),
+            "m": pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(range(count), "h"),
+            "y": y.astype(float),
+            "x": 1.0,
+        }
+    )
     frame.loc[count - 5 :, "y"] = np.nan
     return frame
 
@@ -29,7 +38,12 @@ def test_the_newest_duration_is_test_and_the_delay_a_gap() -> None:
     # The newest label is hour 234; two days before it (exclusive) begins hour 187; 12 hours of gap.
     assert out.loc[out["part"] == "test", "row_id"].tolist() == list(range(187, 235))
     assert out.loc[out["part"] == "gap", "row_id"].tolist() == list(range(176, 187))
-    assert table.data.set_index("part")["rows"].to_dict() == {"train": 176, "gap": 11, "test": 48, "unlabelled": 5}
+    assert table.data.set_index("part")["rows"].to_dict() == {
+        "train": 176,
+        "gap": 11,
+        "test": 48,
+        "unlabelled": 5,
+    }
     assert list(out.columns) == ["row_id", "m", "y", "part", "x"]
 
 
@@ -74,7 +88,9 @@ def test_a_regression_is_stratified_by_quantiles() -> None:
         ({"y": np.nan}, {}, "leaves 0 rows"),
     ],
 )
-def test_what_cannot_be_split_is_worded(change: dict[str, float], more: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_split_is_worded(
+    change: dict[str, float], more: dict[str, Any], said: str
+) -> None:
     with pytest.raises(RunFailed, match=said) as caught:
         split(hourly().assign(**change), config(**more), 0)
     assert caught.value.cure or caught.value.expected

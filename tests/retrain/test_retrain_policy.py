@@ -15,16 +15,32 @@ from mlops_kit.retrain import policy
 COLUMNS = ["column", "word", "missing_reference", "missing_current"]
 CALM = Table("Drift", "", pd.DataFrame([("a", "no drift", 0.0, 0.0)], columns=COLUMNS))
 GONE = Table("Drift", "", pd.DataFrame([("a", "alert", 0.0, 0.4)], columns=COLUMNS))
-REALISED = Table("Realised", "", pd.DataFrame({"metric": ["roc_auc", "log_loss"], "rows": [900, 900]}))
+REALISED = Table(
+    "Realised", "", pd.DataFrame({"metric": ["roc_auc", "log_loss"], "rows": [900, 900]})
+)
 SCHEMA = Verdict("schema", "columns", "failed", "blocks", "A column is gone.")
 FALL = Verdict("realised", "promise", "failed", "blocks", "ROC-AUC fell.")
 DRIFT = Verdict("drift", "features", "failed", "warns", "Two features drifted.")
 FINE = Verdict("realised", "promise", "passed", "blocks", "ROC-AUC holds.")
 
 
-def decided(*verdicts: Verdict, drift: Table = CALM, labels: int = 900, age: timedelta | None = None, **retrain: Any) -> dict[str, Any]:
+def decided(
+    *verdicts: Verdict,
+    drift: Table = CALM,
+    labels: int = 900,
+    age: timedelta | None = None,
+    **retrain: Any,
+) -> dict[str, Any]:
     """A decision on these verdicts."""
-    config = Config(name="t", source="x.csv", target="y", task="binary", time="t", until="2024-02-01", retrain=retrain)
+    config = Config(
+        name="t",
+        source="x.csv",
+        target="y",
+        task="binary",
+        time="t",
+        until="2024-02-01",
+        retrain=retrain,
+    )
     return policy.decide(drift, REALISED, Verdicts.of(verdicts), config, labels, age)
 
 
@@ -49,8 +65,13 @@ def test_too_few_labels_wait() -> None:
     assert decided(FALL, labels=500)["retrain"] is True
 
 
-@pytest.mark.parametrize(("verdicts", "drift", "why"), [((SCHEMA, FALL), CALM, "A column is gone."), ((FALL,), GONE, "Values of a went missing")])
-def test_broken_rows_stop_and_do_not_retrain(verdicts: tuple[Verdict, ...], drift: Table, why: str) -> None:
+@pytest.mark.parametrize(
+    ("verdicts", "drift", "why"),
+    [((SCHEMA, FALL), CALM, "A column is gone."), ((FALL,), GONE, "Values of a went missing")],
+)
+def test_broken_rows_stop_and_do_not_retrain(
+    verdicts: tuple[Verdict, ...], drift: Table, why: str
+) -> None:
     found = decided(*verdicts, drift=drift)
     assert (found["retrain"], found["action"]) == (False, "stop")
     assert why in found["reason"]
@@ -59,7 +80,10 @@ def test_broken_rows_stop_and_do_not_retrain(verdicts: tuple[Verdict, ...], drif
 def test_age_counts_only_where_it_is_limited() -> None:
     old = timedelta(days=40)
     assert decided(FINE, age=old)["retrain"] is False
-    assert decided(FINE, age=old, after="30d")["reason"] == "Yes: The model is 40 days old, over the 30d allowed."
+    assert (
+        decided(FINE, age=old, after="30d")["reason"]
+        == "Yes: The model is 40 days old, over the 30d allowed."
+    )
     assert decided(FINE, age=timedelta(days=30), after="30d")["retrain"] is False
     assert decided(FINE, age=None, after="30d")["retrain"] is False
 
@@ -76,11 +100,32 @@ def test_labels_that_stay_below_the_estimate_are_a_reason() -> None:
 
 
 def test_a_second_retraining_waits_for_the_first_and_for_its_time() -> None:
-    config = Config(name="t", source="x.csv", target="y", task="binary", retrain={"cool_down": "14d"})
-    for days, pending, action in ((None, "", "retrain"), (13, "", "wait"), (14, "", "retrain"), (None, "The new version of r1 waits for a decision.", "wait")):
-        found = policy.decide(CALM, REALISED, Verdicts.of([FALL]), config, 900, None, timedelta(days=days) if days else None, pending)
+    config = Config(
+        name="t", source="x.csv", target="y", task="binary", retrain={"cool_down": "14d"}
+    )
+    for days, pending, action in (
+        (None, "", "retrain"),
+        (13, "", "wait"),
+        (14, "", "retrain"),
+        (None, "The new version of r1 waits for a decision.", "wait"),
+    ):
+        found = policy.decide(
+            CALM,
+            REALISED,
+            Verdicts.of([FALL]),
+            config,
+            900,
+            None,
+            timedelta(days=days) if days else None,
+            pending,
+        )
         assert found["action"] == action, (days, pending)
-    assert "The last retraining is 13 days ago, under the 14d asked for." in policy.decide(CALM, REALISED, Verdicts.of([FALL]), config, 900, None, timedelta(days=13))["reason"]
+    assert (
+        "The last retraining is 13 days ago, under the 14d asked for."
+        in policy.decide(
+            CALM, REALISED, Verdicts.of([FALL]), config, 900, None, timedelta(days=13)
+        )["reason"]
+    )
 
 
 def test_without_scores_or_labels_the_reason_says_so() -> None:
@@ -98,8 +143,18 @@ def test_every_rule_gives_evidence_even_after_the_file() -> None:
     assert policy.evidence(found).sentence == found["reason"]
 
 
-@pytest.mark.parametrize(("verdicts", "labels", "outcome", "blocks"), [((FINE,), 900, "passed", False), ((FALL,), 900, "failed", False), ((FALL,), 0, "cannot tell", False), ((SCHEMA,), 900, "failed", True)])
-def test_the_gate_reads_like_the_others(verdicts: tuple[Verdict, ...], labels: int, outcome: str, blocks: bool) -> None:
+@pytest.mark.parametrize(
+    ("verdicts", "labels", "outcome", "blocks"),
+    [
+        ((FINE,), 900, "passed", False),
+        ((FALL,), 900, "failed", False),
+        ((FALL,), 0, "cannot tell", False),
+        ((SCHEMA,), 900, "failed", True),
+    ],
+)
+def test_the_gate_reads_like_the_others(
+    verdicts: tuple[Verdict, ...], labels: int, outcome: str, blocks: bool
+) -> None:
     found = policy.gate(decided(*verdicts, labels=labels))
     assert (found.outcome, found.blocks) == (outcome, blocks)
 
@@ -113,4 +168,7 @@ def test_settings_name_every_setting() -> None:
     config = Config(name="t", source="x.csv", target="y", task="binary", retrain={"after": "30d"})
     table = policy.settings(config)
     assert "retrain.after" in set(table.data["setting"]) and "30d" in set(table.data["value"])
-    assert table.sentence == "Reasons for a new model here: a proven fall, labels below the estimate, age; at least 500 new labels."
+    assert (
+        table.sentence
+        == "Reasons for a new model here: a proven fall, labels below the estimate, age; at least 500 new labels."
+    )

@@ -19,7 +19,18 @@ def config() -> Callable[..., Config]:
     """A project's config with some values laid over."""
 
     def make(task: str = "binary", **values: Any) -> Config:
-        return Config(**{"name": "flights", "source": "a.csv", "target": "late", "task": task, "id": ["id"], "time": "moment", "timezone": "America/New_York", **values})
+        return Config(
+            **{
+                "name": "flights",
+                "source": "a.csv",
+                "target": "late",
+                "task": task,
+                "id": ["id"],
+                "time": "moment",
+                "timezone": "America/New_York",
+                **values,
+            }
+        )
 
     return make
 
@@ -34,10 +45,24 @@ def judged() -> Callable[..., pd.DataFrame]:
         p = np.where(group == "b", 0.3, rng.beta(1, 2, rows))
         noise = rng.uniform(0, 1, rows)
         y = (noise < p).astype(float) if task == "binary" else 10 * p + noise
-        score = np.where(group == "b", rng.beta(1, 2, rows), p) if task == "binary" else 10 * np.where(group == "b", rng.beta(1, 2, rows), p) + 0.5
-        moments = pd.Timestamp("2013-06-01 04:00", tz="UTC") + pd.to_timedelta(np.arange(rows) % 30, unit="D")
+        score = (
+            np.where(group == "b", rng.beta(1, 2, rows), p)
+            if task == "binary"
+            else 10 * np.where(group == "b", rng.beta(1, 2, rows), p) + 0.5
+        )
+        moments = pd.Timestamp("2013-06-01 04:00", tz="UTC") + pd.to_timedelta(
+            np.arange(rows) % 30, unit="D"
+        )
         return pd.DataFrame(
-            {"id": np.arange(rows), "moment": moments, "late": y, "score": score, "refitted": score, "baseline_constant": y.mean(), "baseline_linear": y.mean() + 0.2 * (score - score.mean())}
+            {
+                "id": np.arange(rows),
+                "moment": moments,
+                "late": y,
+                "score": score,
+                "refitted": score,
+                "baseline_constant": y.mean(),
+                "baseline_linear": y.mean() + 0.2 * (score - score.mean()),
+            }
         ).assign(group=group, x=score)
 
     return make
@@ -47,11 +72,29 @@ def judged() -> Callable[..., pd.DataFrame]:
 def found(config: Callable[..., Config]) -> Callable[..., Evidence]:
     """Evidence with nothing against the model, and some values laid over."""
 
-    def make(task: str = "binary", review: dict[str, Any] | None = None, train: dict[str, Any] | None = None, **values: Any) -> Evidence:
+    def make(
+        task: str = "binary",
+        review: dict[str, Any] | None = None,
+        train: dict[str, Any] | None = None,
+        **values: Any,
+    ) -> Evidence:
         made = config(task, review=review or {}, train=train or {})
-        headline = {made.headline: Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01, 0.008, 0.02)}
-        gains = {"baseline_linear": Interval(0.03, 0.02, 0.04), "baseline_constant": Interval(0.28, 0.27, 0.29)}
-        fine = {"rows": 28000, "classes": {"0": 21000, "1": 7000}, "metrics": headline, "baselines": {}, "gains": gains, "agreement": Agreement(0.97, 0.01)}
+        headline = {
+            made.headline: Interval(0.78, 0.77, 0.79),
+            "calibration_error": Interval(0.01, 0.008, 0.02),
+        }
+        gains = {
+            "baseline_linear": Interval(0.03, 0.02, 0.04),
+            "baseline_constant": Interval(0.28, 0.27, 0.29),
+        }
+        fine = {
+            "rows": 28000,
+            "classes": {"0": 21000, "1": 7000},
+            "metrics": headline,
+            "baselines": {},
+            "gains": gains,
+            "agreement": Agreement(0.97, 0.01),
+        }
         return Evidence(config=made, **{**fine, **values})
 
     return make

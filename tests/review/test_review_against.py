@@ -13,23 +13,42 @@ from sklearn import metrics as sk
 
 from mlops_kit.config import Config
 from mlops_kit.results import Interval, Table
-from mlops_kit.review import AGAINST_CHAMPION, Contender, against, by_slice, compared, contender, evidence, quality, rival, run
+from mlops_kit.review import (
+    AGAINST_CHAMPION,
+    Contender,
+    against,
+    by_slice,
+    compared,
+    contender,
+    evidence,
+    quality,
+    rival,
+    run,
+)
 from mlops_kit.review.against import COLUMNS, change, less, needed, stands
 from mlops_kit.review.evidence import NO_CHAMPION
 
 Make = Callable[..., Config]
 Judged = Callable[..., pd.DataFrame]
-PRICED = {"cost": {"false_alarm": 10, "miss": 25, "unit": "$"}, "row": "flight", "review": {"draws": 100, "slices": ["group"]}}
+PRICED = {
+    "cost": {"false_alarm": 10, "miss": 25, "unit": "$"},
+    "row": "flight",
+    "review": {"draws": 100, "slices": ["group"]},
+}
 NO_SLICES = Table("", "", pd.DataFrame())
 
 
 def noisy(rows: pd.DataFrame, size: float, seed: int = 1) -> np.ndarray:
     """The scores with noise on top: a poorer model."""
-    return np.clip(rows["score"] + np.random.default_rng(seed).normal(0, size, len(rows)), 0.001, 0.999).to_numpy()
+    return np.clip(
+        rows["score"] + np.random.default_rng(seed).normal(0, size, len(rows)), 0.001, 0.999
+    ).to_numpy()
 
 
 def mine(rows: pd.DataFrame, scores: Any = None, threshold: float | None = 0.3) -> Contender:
-    return Contender("this version", rows["score"].to_numpy() if scores is None else scores, threshold)
+    return Contender(
+        "this version", rows["score"].to_numpy() if scores is None else scores, threshold
+    )
 
 
 def champion(scores: Any, threshold: float | None = 0.3) -> Contender:
@@ -40,10 +59,18 @@ def champion(scores: Any, threshold: float | None = 0.3) -> Contender:
 def lined(config: Make, judged: Judged) -> Callable[..., pd.DataFrame]:
     """The table of a model against a noisier one, by metric."""
 
-    def make(own: float = 0.0, theirs: float = 0.3, rows: int = 3000, **values: Any) -> pd.DataFrame:
+    def make(
+        own: float = 0.0, theirs: float = 0.3, rows: int = 3000, **values: Any
+    ) -> pd.DataFrame:
         frame, made = judged(rows=rows), config(**{**PRICED, **values})
         scores = frame["score"].to_numpy() if own == 0 else noisy(frame, own)
-        table = against(frame, mine(frame, scores), champion(noisy(frame, theirs, 2)), by_slice(frame, made, draws=100), made)
+        table = against(
+            frame,
+            mine(frame, scores),
+            champion(noisy(frame, theirs, 2)),
+            by_slice(frame, made, draws=100),
+            made,
+        )
         return table.frame().set_index("metric")
 
     return make
@@ -51,21 +78,45 @@ def lined(config: Make, judged: Judged) -> Callable[..., pd.DataFrame]:
 
 def test_the_same_model_twice_is_no_worse(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
-    found = against(frame, mine(frame), champion(frame["score"].to_numpy()), by_slice(frame, made, draws=100), made)
+    found = against(
+        frame,
+        mine(frame),
+        champion(frame["score"].to_numpy()),
+        by_slice(frame, made, draws=100),
+        made,
+    )
     data = found.frame()
     assert list(data.columns) == list(COLUMNS)
-    assert list(data["metric"]) == ["cost", "roc_auc", "log_loss", "calibration_error", "worst_slice"]
+    assert list(data["metric"]) == [
+        "cost",
+        "roc_auc",
+        "log_loss",
+        "calibration_error",
+        "worst_slice",
+    ]
     assert (data[["difference", "low", "high"]] == 0).all(axis=None)
     assert set(data["verdict"]) == {"no worse"} and set(data["text"]) == {"the same"}
     assert found.title == "Better than version 7?"
-    assert found.sentence == "On the same 3,000 rows of 2013-06-01 to 2013-06-30, 95 % intervals. No worse: Cost a flight, ROC-AUC, Log loss, Calibration error, Worst slice."
-    assert found.notes == ("Version 7 has seen none of these rows.", "How much worse still counts as no worse: 0.005; 1 % of version 7's for Cost a flight, Log loss.")
+    assert (
+        found.sentence
+        == "On the same 3,000 rows of 2013-06-01 to 2013-06-30, 95 % intervals. No worse: Cost a flight, ROC-AUC, Log loss, Calibration error, Worst slice."
+    )
+    assert found.notes == (
+        "Version 7 has seen none of these rows.",
+        "How much worse still counts as no worse: 0.005; 1 % of version 7's for Cost a flight, Log loss.",
+    )
 
 
 def test_each_difference_by_hand(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
     y, own, theirs = frame["late"], frame["score"].clip(0.001, 0.999).to_numpy(), noisy(frame, 0.3)
-    data = against(frame, mine(frame, own), champion(theirs, 0.4), by_slice(frame, made, draws=100), made).frame().set_index("metric")
+    data = (
+        against(
+            frame, mine(frame, own), champion(theirs, 0.4), by_slice(frame, made, draws=100), made
+        )
+        .frame()
+        .set_index("metric")
+    )
 
     def cost(score: np.ndarray, threshold: float) -> float:
         return float(np.where(score >= threshold, 10 * (1 - y), 25 * y).mean())
@@ -75,11 +126,15 @@ def test_each_difference_by_hand(config: Make, judged: Judged) -> None:
         "cost": cost(theirs, 0.4) - cost(own, 0.3),
         "roc_auc": sk.roc_auc_score(y, own) - sk.roc_auc_score(y, theirs),
         "log_loss": sk.log_loss(y, theirs) - sk.log_loss(y, own),
-        "worst_slice": sk.roc_auc_score(y[inside], own[inside]) - sk.roc_auc_score(y[inside], theirs[inside]),
+        "worst_slice": sk.roc_auc_score(y[inside], own[inside])
+        - sk.roc_auc_score(y[inside], theirs[inside]),
     }
     for name, difference in expected.items():
         assert data.loc[name, "difference"] == pytest.approx(difference), name
-    assert data.loc["worst_slice", "title"] == "Worst slice: group = b" and data.loc["worst_slice", "rows"] == inside.sum()
+    assert (
+        data.loc["worst_slice", "title"] == "Worst slice: group = b"
+        and data.loc["worst_slice", "rows"] == inside.sum()
+    )
     assert data.loc["cost", "margin"] == pytest.approx(0.01 * cost(theirs, 0.4))
     assert data.loc["log_loss", "margin"] == pytest.approx(0.01 * sk.log_loss(y, theirs))
     assert set(data.loc[["roc_auc", "calibration_error", "worst_slice"], "margin"]) == {0.005}
@@ -88,15 +143,23 @@ def test_each_difference_by_hand(config: Make, judged: Judged) -> None:
 def test_the_intervals_are_those_of_days_drawn_by_hand(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**{**PRICED, "review": {"draws": 1000, "slices": ["group"]}})
     own, theirs = frame["score"].clip(0.001, 0.999).to_numpy(), noisy(frame, 0.1)
-    data = against(frame, mine(frame, own), champion(theirs), NO_SLICES, made).frame().set_index("metric")
-    loss = [-(frame["late"] * np.log(s) + (1 - frame["late"]) * np.log(1 - s)) for s in (own, theirs)]
+    data = (
+        against(frame, mine(frame, own), champion(theirs), NO_SLICES, made)
+        .frame()
+        .set_index("metric")
+    )
+    loss = [
+        -(frame["late"] * np.log(s) + (1 - frame["late"]) * np.log(1 - s)) for s in (own, theirs)
+    ]
     cost = [np.where(s >= 0.3, 10 * (1 - frame["late"]), 25 * frame["late"]) for s in (own, theirs)]
     rng, day = np.random.default_rng(9), np.arange(len(frame)) % 30
     for name, gain in {"log_loss": loss[1] - loss[0], "cost": cost[1] - cost[0]}.items():
         by_day = np.array([np.asarray(gain)[day == d].sum() for d in range(30)])
         drawn = [by_day[rng.integers(0, 30, 30)].sum() / len(frame) for _ in range(4000)]
         low, high = np.quantile(drawn, [0.025, 0.975])
-        assert (data.loc[name, "low"], data.loc[name, "high"]) == pytest.approx((low, high), abs=0.1 * (high - low)), name
+        assert (data.loc[name, "low"], data.loc[name, "high"]) == pytest.approx(
+            (low, high), abs=0.1 * (high - low)
+        ), name
 
 
 def test_each_verdict_is_reached(lined: Callable[..., pd.DataFrame]) -> None:
@@ -106,13 +169,23 @@ def test_each_verdict_is_reached(lined: Callable[..., pd.DataFrame]) -> None:
     assert lined(0.1, 0.1, 400).loc["roc_auc", "verdict"] == "cannot tell"
 
 
-def test_a_difference_is_positive_where_this_model_is_better(lined: Callable[..., pd.DataFrame]) -> None:
+def test_a_difference_is_positive_where_this_model_is_better(
+    lined: Callable[..., pd.DataFrame],
+) -> None:
     better, worse = lined(0.0, 0.3), lined(0.3, 0.001)
     lines = ["cost", "roc_auc", "log_loss", "calibration_error"]
-    assert (better.loc[lines, "difference"] > 0).all() and (worse.loc[lines, "difference"] < 0).all()
-    assert better.loc["cost", "text"].startswith("$ ") and better.loc["cost", "text"].endswith(" less")
-    assert worse.loc["cost", "text"].endswith(" more") and worse.loc["roc_auc", "text"].startswith("− 0.")
-    assert better.loc["roc_auc", "text"].startswith("+ 0.") and better.loc["log_loss", "text"].endswith(" less")
+    assert (better.loc[lines, "difference"] > 0).all() and (
+        worse.loc[lines, "difference"] < 0
+    ).all()
+    assert better.loc["cost", "text"].startswith("$ ") and better.loc["cost", "text"].endswith(
+        " less"
+    )
+    assert worse.loc["cost", "text"].endswith(" more") and worse.loc["roc_auc", "text"].startswith(
+        "− 0."
+    )
+    assert better.loc["roc_auc", "text"].startswith("+ 0.") and better.loc[
+        "log_loss", "text"
+    ].endswith(" less")
 
 
 @pytest.mark.parametrize(
@@ -146,33 +219,62 @@ def test_rows_that_would_decide_by_hand() -> None:
 
 def test_what_cannot_be_told_says_how_many_rows_would_decide(config: Make, judged: Judged) -> None:
     frame, made = judged(rows=300), config(**PRICED)
-    found = against(frame, mine(frame, noisy(frame, 0.05)), champion(noisy(frame, 0.05, 2)), NO_SLICES, made)
+    found = against(
+        frame, mine(frame, noisy(frame, 0.05)), champion(noisy(frame, 0.05, 2)), NO_SLICES, made
+    )
     open_ = found.frame().query("verdict == 'cannot tell'")
     assert len(open_) and len(found.notes) == 2 + len(open_)
     assert all(n.startswith(f"{t}: ") for n, t in zip(found.notes[2:], open_["title"], strict=True))
     assert any("rows would decide" in n for n in found.notes[2:])
 
 
-@pytest.mark.parametrize("other", [Contender("", how="There is no champion yet."), Contender("version 2", how="Version 2 needs the column 'x', which these rows do not have.")])
-def test_without_an_opponent_the_table_is_empty_and_says_why(config: Make, judged: Judged, other: Contender) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        Contender("", how="There is no champion yet."),
+        Contender("version 2", how="Version 2 needs the column 'x', which these rows do not have."),
+    ],
+)
+def test_without_an_opponent_the_table_is_empty_and_says_why(
+    config: Make, judged: Judged, other: Contender
+) -> None:
     frame, made = judged(rows=300), config(**PRICED)
     found = against(frame, mine(frame), other, NO_SLICES, made)
     assert found.frame().empty and list(found.frame().columns) == list(COLUMNS)
-    assert found.sentence == other.how and found.title == f"Better than {other.name or 'the champion'}?"
+    assert (
+        found.sentence == other.how
+        and found.title == f"Better than {other.name or 'the champion'}?"
+    )
     told = compared(found, other, made)
     assert told.gain is None and told.how == other.how and (told == NO_CHAMPION) == (not other.name)
 
 
 def test_a_regression_has_no_cost_and_no_calibration(config: Make, judged: Judged) -> None:
-    frame, made = judged("regression"), config("regression", review={"draws": 100, "slices": ["group"]})
-    data = against(frame, mine(frame, threshold=None), champion(frame["score"].to_numpy() + 1, None), by_slice(frame, made, draws=100), made).frame()
-    assert list(data["metric"]) == ["r2", "rmse", "worst_slice"] and set(data["verdict"]) == {"better"}
+    frame, made = (
+        judged("regression"),
+        config("regression", review={"draws": 100, "slices": ["group"]}),
+    )
+    data = against(
+        frame,
+        mine(frame, threshold=None),
+        champion(frame["score"].to_numpy() + 1, None),
+        by_slice(frame, made, draws=100),
+        made,
+    ).frame()
+    assert list(data["metric"]) == ["r2", "rmse", "worst_slice"] and set(data["verdict"]) == {
+        "better"
+    }
 
 
 def test_a_headline_stands_once_and_keeps_its_margin(config: Make, judged: Judged) -> None:
-    frame, made = judged(rows=300), config(review={"draws": 100, "metric": "log_loss", "margin": 0.02})
+    frame, made = (
+        judged(rows=300),
+        config(review={"draws": 100, "metric": "log_loss", "margin": 0.02}),
+    )
     found = against(frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, made)
-    assert list(found.frame()["metric"]) == ["log_loss", "calibration_error"] and set(found.frame()["margin"]) == {0.02}
+    assert list(found.frame()["metric"]) == ["log_loss", "calibration_error"] and set(
+        found.frame()["margin"]
+    ) == {0.02}
     assert found.notes[1] == "How much worse still counts as no worse: 0.020."
 
 
@@ -180,35 +282,66 @@ def test_unlabelled_rows_and_small_slices_are_left_out(config: Make, judged: Jud
     frame = judged(rows=1200)
     frame.loc[:99, "late"] = np.nan
     made = config(**{**PRICED, "review": {"draws": 100, "slices": ["group"], "slice_rows": 500}})
-    data = against(frame, mine(frame), champion(noisy(frame, 0.1)), by_slice(frame, made, draws=100), made).frame()
+    data = against(
+        frame, mine(frame), champion(noisy(frame, 0.1)), by_slice(frame, made, draws=100), made
+    ).frame()
     assert data["rows"].tolist()[:4] == [1100] * 4
     assert data["title"].iloc[-1] == "Worst slice: group = a"  # b is weaker, on fewer rows
 
 
 def test_rows_of_one_class_measure_nothing(config: Make, judged: Judged) -> None:
     frame = judged(rows=100).assign(late=0.0)
-    found = against(frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, config(review={"draws": 100}))
-    assert found.sentence.endswith("nothing could be measured.") and set(found.frame()["text"]) == {"unknown"}
+    found = against(
+        frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, config(review={"draws": 100})
+    )
+    assert found.sentence.endswith("nothing could be measured.") and set(found.frame()["text"]) == {
+        "unknown"
+    }
 
 
 def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
-    outcomes = {"better": "passed", "no worse": "passed", "worse": "failed", "cannot tell": "cannot tell"}
+    outcomes = {
+        "better": "passed",
+        "no worse": "passed",
+        "worse": "failed",
+        "cannot tell": "cannot tell",
+    }
     for own, theirs in ((0.0, 0.3), (0.3, 0.001), (0.01, 0.01)):
         other = champion(noisy(frame, theirs, 2))
         table = against(frame, mine(frame, noisy(frame, own)), other, NO_SLICES, made)
         told = evidence(frame, quality(frame, made, 100), made, None, compared(table, other, made))
         verdict = next(iter(run(told, AGAINST_CHAMPION)))
-        assert verdict.outcome == outcomes[table.frame().set_index("metric").loc["roc_auc", "verdict"]]
+        assert (
+            verdict.outcome == outcomes[table.frame().set_index("metric").loc["roc_auc", "verdict"]]
+        )
         assert "Version 7 has seen none" in verdict.sentence
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.19, "$ 0.19 less"), (-0.05, "$ 0.05 more"), (0.0, "the same"), (None, "unknown"), (math.nan, "unknown")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.19, "$ 0.19 less"),
+        (-0.05, "$ 0.05 more"),
+        (0.0, "the same"),
+        (None, "unknown"),
+        (math.nan, "unknown"),
+    ],
+)
 def test_a_cost_is_less_or_more(value: float | None, text: str) -> None:
     assert less(value, lambda v: f"$ {v:.2f}") == text
 
 
-@pytest.mark.parametrize(("name", "value", "text"), [("roc_auc", 0.015, "+ 0.015"), ("roc_auc", -0.006, "− 0.006"), ("log_loss", 0.013, "0.013 less"), ("r2", 0.0, "the same"), ("r2", None, "unknown")])
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("roc_auc", 0.015, "+ 0.015"),
+        ("roc_auc", -0.006, "− 0.006"),
+        ("log_loss", 0.013, "0.013 less"),
+        ("r2", 0.0, "the same"),
+        ("r2", None, "unknown"),
+    ],
+)
 def test_a_metric_goes_up_or_there_is_less_of_it(name: str, value: float | None, text: str) -> None:
     assert change(name, Interval(value)) == text
 
@@ -222,10 +355,32 @@ class Halver:
 
 def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) -> None:
     frame = judged(rows=60)
-    other = rival({"version": "7", "threshold": "0.25"}, (Halver(), ["x"], "Version 7 has seen none of these rows."), frame, config())
-    assert (other.name, other.threshold, other.columns, str(other)) == ("version 7", 0.25, ("x",), "Version 7 has seen none of these rows.")
+    other = rival(
+        {"version": "7", "threshold": "0.25"},
+        (Halver(), ["x"], "Version 7 has seen none of these rows."),
+        frame,
+        config(),
+    )
+    assert (other.name, other.threshold, other.columns, str(other)) == (
+        "version 7",
+        0.25,
+        ("x",),
+        "Version 7 has seen none of these rows.",
+    )
     assert other.scores == pytest.approx(frame["x"] / 2)
     assert rival(None, (None, [], "There is no champion yet."), frame, config()).name == ""
-    assert rival({"version": "7", "threshold": "0.25"}, (None, ["y"], "Version 7 needs the column 'y'."), frame, config()).scores is None
+    assert (
+        rival(
+            {"version": "7", "threshold": "0.25"},
+            (None, ["y"], "Version 7 needs the column 'y'."),
+            frame,
+            config(),
+        ).scores
+        is None
+    )
     own = contender(frame, {"threshold": 0.3, "features": ["x"]}, Halver())
-    assert (own.name, own.threshold, own.columns) == ("this version", 0.3, ("x",)) and own.scores is not None
+    assert (own.name, own.threshold, own.columns) == (
+        "this version",
+        0.3,
+        ("x",),
+    ) and own.scores is not None

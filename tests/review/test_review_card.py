@@ -19,7 +19,14 @@ from mlops_kit.review.card import people
 Make = Callable[..., Config]
 Judged = Callable[..., pd.DataFrame]
 Found = Callable[..., Evidence]
-RECIPE = {"family": "lightgbm", "params": {"leaves": 31, "rate": 0.1}, "threshold": 0.2857, "features": ["x", "<b>bold</b>"], "metric": "log_loss", "score": 0.45}
+RECIPE = {
+    "family": "lightgbm",
+    "params": {"leaves": 31, "rate": 0.1},
+    "threshold": 0.2857,
+    "features": ["x", "<b>bold</b>"],
+    "metric": "log_loss",
+    "score": 0.45,
+}
 
 
 @pytest.fixture
@@ -28,8 +35,20 @@ def page(config: Make, judged: Judged, found: Found) -> Callable[..., str]:
 
     def make(told: dict[str, str] | None = None, sample: int = 0, **values: Any) -> str:
         frame, made = judged(rows=900), config(sample=sample)
-        importance = Table("What does it go by?", "x matters most.", pd.DataFrame({"feature": ["x"], "fall": [0.2], "spread": [0.01]}))
-        return card(made, RECIPE, quality(frame, made, 100), run(found(**values)), by_slice(frame, made, ["group"], 100), importance, told or {})
+        importance = Table(
+            "What does it go by?",
+            "x matters most.",
+            pd.DataFrame({"feature": ["x"], "fall": [0.2], "spread": [0.01]}),
+        )
+        return card(
+            made,
+            RECIPE,
+            quality(frame, made, 100),
+            run(found(**values)),
+            by_slice(frame, made, ["group"], 100),
+            importance,
+            told or {},
+        )
 
     return make
 
@@ -60,7 +79,9 @@ def test_the_state_stands_on_top_in_a_word(page: Callable[..., str]) -> None:
     assert "◆ Fit to serve, with reservations" in page(rows=10)
     failed = page(agreement=Agreement(0.1, 0.0))
     assert "▲ Not fit to serve" in failed and "Refitted and judged model differ" in failed
-    assert "● Fit to serve" in page(metrics={"roc_auc": Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01)})
+    assert "● Fit to serve" in page(
+        metrics={"roc_auc": Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01)}
+    )
 
 
 def test_a_sample_is_said(page: Callable[..., str]) -> None:
@@ -79,7 +100,11 @@ def test_facts_tell_rows_and_period_of_each_part(config: Make, tmp_path: Path) -
     table = pd.DataFrame({"moment": moments, "part": ["train", "train", "test"]})
     (tmp_path / "card.yaml").write_text("owner: the build team\nlimits:\n")
     found = facts(Project(tmp_path, config()), table)
-    assert found == {"owner": "the build team", "rows: test": "1, 2013-06-03 to 2013-06-03", "rows: train": "2, 2013-05-31 to 2013-06-02"}
+    assert found == {
+        "owner": "the build team",
+        "rows: test": "1, 2013-06-03 to 2013-06-03",
+        "rows: train": "2, 2013-05-31 to 2013-06-02",
+    }
 
 
 def test_a_wrong_key_in_card_yaml_is_worded(config: Make, tmp_path: Path) -> None:

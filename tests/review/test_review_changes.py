@@ -17,7 +17,18 @@ from mlops_kit.review.changes import SAME, Made, code, lines
 from mlops_kit.stage import Stage
 
 Make = Callable[..., Config]
-OLD = Made(100, "2013-05-31", ("a", "b"), "boosting", {"rate": 0.1, "depth": 3}, 0.25, {"review.margin": 0.005, "split.folds": 4}, {"02_prepare": ["x = 1", "y = 2", "z"]}, {"features": "f1", "contract": "c1"}, {"pandas": "2.3.3"})
+OLD = Made(
+    100,
+    "2013-05-31",
+    ("a", "b"),
+    "boosting",
+    {"rate": 0.1, "depth": 3},
+    0.25,
+    {"review.margin": 0.005, "split.folds": 4},
+    {"02_prepare": ["x = 1", "y = 2", "z"]},
+    {"features": "f1", "contract": "c1"},
+    {"pandas": "2.3.3"},
+)
 
 
 def told(new: Made, old: Made = OLD) -> dict[str, str]:
@@ -25,12 +36,36 @@ def told(new: Made, old: Made = OLD) -> dict[str, str]:
 
 
 def test_what_is_the_same_is_unchanged() -> None:
-    assert told(OLD) == dict.fromkeys(("rows", "columns", "model", "parameters", "threshold", "limits", "settings", "code", "packages"), SAME)
+    assert told(OLD) == dict.fromkeys(
+        (
+            "rows",
+            "columns",
+            "model",
+            "parameters",
+            "threshold",
+            "limits",
+            "settings",
+            "code",
+            "packages",
+        ),
+        SAME,
+    )
 
 
 def test_each_change_is_said() -> None:
     cells = {"02_prepare": ["x = 1", "y = 3", "z", "new"], "08_own": ["not known before"]}
-    new = Made(28343, "2013-06-30", ("b", "c", "d"), "boosting", {"rate": 0.2, "leaves": 31}, 0.27, {"review.margin": 0.01, "split.folds": 5}, cells, {"features": "f2", "contract": "c2"}, {"pandas": "2.3.4"})
+    new = Made(
+        28343,
+        "2013-06-30",
+        ("b", "c", "d"),
+        "boosting",
+        {"rate": 0.2, "leaves": 31},
+        0.27,
+        {"review.margin": 0.01, "split.folds": 5},
+        cells,
+        {"features": "f2", "contract": "c2"},
+        {"pandas": "2.3.4"},
+    )
     assert told(new) == {
         "rows": "+ 28,243, 28,343 in all; the newest of 2013-06-30, was 2013-05-31",
         "columns": "+ 2: c, d; − 1: a",
@@ -74,14 +109,30 @@ def test_the_pipelines_own_parameters_are_no_code_of_the_notebook(tmp_path: Path
 def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
     """A run with what the comparison reads: config, manifest, recipe, feature table, notebooks."""
 
-    def make(name: str, days: int = 3, features: tuple[str, ...] = ("x",), cell: str = "1", **values: Any) -> Stage:
+    def make(
+        name: str, days: int = 3, features: tuple[str, ...] = ("x",), cell: str = "1", **values: Any
+    ) -> Stage:
         settings = config(**values).model_dump(mode="json", exclude_unset=True)
         project = Project(tmp_path, validated(settings, "test"))
         stage = Stage("review", project, project.reports / name, draft=False)
-        stage.write("recipe", {"family": "linear", "params": {"c": 1.0}, "threshold": 0.3, "features": list(features)})
+        stage.write(
+            "recipe",
+            {
+                "family": "linear",
+                "params": {"c": 1.0},
+                "threshold": 0.3,
+                "features": list(features),
+            },
+        )
         stage.write("features", table(days))
         store.write_json(stage.run / "config.json", settings)
-        store.write_json(stage.run / "manifest.json", {"packages": {"pandas": pd.__version__, "gone": "1.0"}, "stages": {"review": {"parts": {"features": cell, "packages": "p"}}}})
+        store.write_json(
+            stage.run / "manifest.json",
+            {
+                "packages": {"pandas": pd.__version__, "gone": "1.0"},
+                "stages": {"review": {"parts": {"features": cell, "packages": "p"}}},
+            },
+        )
         book = {"cells": [{"cell_type": "code", "metadata": {}, "source": cell}]}
         (stage.run / "notebooks").mkdir()
         (stage.run / "notebooks" / "02_prepare.ipynb").write_text(json.dumps(book))
@@ -91,7 +142,13 @@ def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
 
 
 def table(days: int) -> pd.DataFrame:
-    return pd.DataFrame({"id": range(days), "moment": pd.date_range("2013-06-01T16:00", periods=days, freq="D", tz="UTC"), "x": 1.0})
+    return pd.DataFrame(
+        {
+            "id": range(days),
+            "moment": pd.date_range("2013-06-01T16:00", periods=days, freq="D", tz="UTC"),
+            "x": 1.0,
+        }
+    )
 
 
 def facts(run: str) -> dict[str, str]:
@@ -109,7 +166,10 @@ def test_a_run_is_compared_with_what_another_left(made: Callable[..., Stage]) ->
     assert said["limits"] == "review.margin 0.020, was 0.005"
     assert said["code"] == "1 cell in 02_prepare; the project's features"
     assert said["packages"] == "gone not installed, was 1.0"
-    assert found.sentence == "Since version 7 (run 20130601-first): changed: rows, columns, limits, code, packages; as before: model, parameters, threshold, settings."
+    assert (
+        found.sentence
+        == "Since version 7 (run 20130601-first): changed: rows, columns, limits, code, packages; as before: model, parameters, threshold, settings."
+    )
 
 
 def test_nothing_changed_is_said(made: Callable[..., Stage]) -> None:
@@ -122,7 +182,10 @@ def test_a_run_that_is_gone_leaves_what_the_registry_holds(made: Callable[..., S
     stage = made("20130701-next")
     found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
     assert "20130601-first that made version 7 is gone" in found.sentence
-    assert dict(found.frame().to_numpy().tolist()) == {"columns": "− 1: old", "threshold": "0.300, was 0.250"}
+    assert dict(found.frame().to_numpy().tolist()) == {
+        "columns": "− 1: old",
+        "threshold": "0.300, was 0.250",
+    }
 
 
 def test_a_table_of_the_run_that_is_damaged_has_no_line(made: Callable[..., Stage]) -> None:
@@ -135,4 +198,8 @@ def test_a_table_of_the_run_that_is_damaged_has_no_line(made: Callable[..., Stag
 def test_a_first_version_has_nothing_to_be_compared_with(made: Callable[..., Stage]) -> None:
     stage = made("20130701-next")
     found = changes(stage, None, stage.read("recipe"), stage.read("features"))
-    assert found.sentence == "There is no champion yet: this is the first version." and list(found.frame().columns) == ["what", "said"] and found.frame().empty
+    assert (
+        found.sentence == "There is no champion yet: this is the first version."
+        and list(found.frame().columns) == ["what", "said"]
+        and found.frame().empty
+    )

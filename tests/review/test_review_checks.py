@@ -18,7 +18,18 @@ Found = Callable[..., Evidence]
 
 
 def sliced(*words: str) -> Table:
-    rows = [{"slice": f"origin = {i}", "column": "origin", "group": str(i), "rows": 500, "value": 0.6, "gap": -0.1 * (i + 1), "word": w} for i, w in enumerate(words)]
+    rows = [
+        {
+            "slice": f"origin = {i}",
+            "column": "origin",
+            "group": str(i),
+            "rows": 500,
+            "value": 0.6,
+            "gap": -0.1 * (i + 1),
+            "word": w,
+        }
+        for i, w in enumerate(words)
+    ]
     return Table("", "", pd.DataFrame(rows))
 
 
@@ -26,10 +37,22 @@ def sliced(*words: str) -> Table:
 @pytest.mark.parametrize("task", ["binary", "regression"])
 def test_every_check_names_itself_and_says_why(found: Found, name: str, task: str) -> None:
     check = CHECKS[name] if name in CHECKS else AGAINST_CHAMPION[name]
-    empty = found(task, rows=0, classes={}, metrics={("roc_auc" if task == "binary" else "r2"): Interval(None)}, gains={}, agreement=Agreement(math.nan, math.nan), comparison=Interval(None))
+    empty = found(
+        task,
+        rows=0,
+        classes={},
+        metrics={("roc_auc" if task == "binary" else "r2"): Interval(None)},
+        gains={},
+        agreement=Agreement(math.nan, math.nan),
+        comparison=Interval(None),
+    )
     for evidence in (found(task), empty):
         verdict = check(evidence)
-        assert (verdict.check, verdict.title, verdict.severity) == (name, check.title, check.severity)
+        assert (verdict.check, verdict.title, verdict.severity) == (
+            name,
+            check.title,
+            check.severity,
+        )
         assert verdict.outcome in MARKS and verdict.sentence.endswith(".")
         assert verdict.outcome != "failed" or verdict.cure
         assert verdict.outcome != "passed" or not verdict.cure
@@ -41,8 +64,20 @@ def test_what_blocks_and_what_warns() -> None:
 
 
 def test_no_evidence_is_never_a_pass_of_what_blocks(found: Found) -> None:
-    empty = found(rows=0, classes={}, metrics={"roc_auc": Interval(None)}, gains={}, agreement=Agreement(math.nan, math.nan), comparison=Interval(None), review={"least": 0.5})
-    outcomes = {v.check: v.outcome for v in [*run(empty), *run(empty, AGAINST_CHAMPION)] if v.severity == "blocks"}
+    empty = found(
+        rows=0,
+        classes={},
+        metrics={"roc_auc": Interval(None)},
+        gains={},
+        agreement=Agreement(math.nan, math.nan),
+        comparison=Interval(None),
+        review={"least": 0.5},
+    )
+    outcomes = {
+        v.check: v.outcome
+        for v in [*run(empty), *run(empty, AGAINST_CHAMPION)]
+        if v.severity == "blocks"
+    }
     assert outcomes == dict.fromkeys(outcomes, "cannot tell")
 
 
@@ -58,7 +93,14 @@ def test_the_champions_check_stands_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ends", "outcome"), [((0.01, 0.03), "passed"), ((-0.03, -0.01), "failed"), ((-0.01, 0.01), "cannot tell"), ((0.0, 0.0), "cannot tell"), ((None, None), "cannot tell")]
+    ("ends", "outcome"),
+    [
+        ((0.01, 0.03), "passed"),
+        ((-0.03, -0.01), "failed"),
+        ((-0.01, 0.01), "cannot tell"),
+        ((0.0, 0.0), "cannot tell"),
+        ((None, None), "cannot tell"),
+    ],
 )
 def test_a_verdict_is_read_off_the_interval(ends: tuple[Any, Any], outcome: str) -> None:
     assert judge(Interval(0.0, *ends), 0.0) == outcome
@@ -70,16 +112,52 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("both_classes_seen", {"classes": {"0": 500}}, "failed"),
     ("both_classes_seen", {"classes": {"0": 500, "1": 3}}, "cannot tell"),
     ("both_classes_seen", {"task": "regression"}, "not applicable"),
-    ("better_than_baseline", {"gains": {"baseline_linear": Interval(-0.02, -0.03, -0.01)}}, "failed"),
-    ("better_than_baseline", {"gains": {"baseline_linear": Interval(0.0, -0.01, 0.01), "baseline_constant": Interval(0.2, 0.1, 0.3)}}, "cannot tell"),
-    ("better_than_baseline", {"gains": {"baseline_linear": Interval(0.1, None, None), "baseline_constant": Interval(0.0, None, None)}}, "failed"),
+    (
+        "better_than_baseline",
+        {"gains": {"baseline_linear": Interval(-0.02, -0.03, -0.01)}},
+        "failed",
+    ),
+    (
+        "better_than_baseline",
+        {
+            "gains": {
+                "baseline_linear": Interval(0.0, -0.01, 0.01),
+                "baseline_constant": Interval(0.2, 0.1, 0.3),
+            }
+        },
+        "cannot tell",
+    ),
+    (
+        "better_than_baseline",
+        {
+            "gains": {
+                "baseline_linear": Interval(0.1, None, None),
+                "baseline_constant": Interval(0.0, None, None),
+            }
+        },
+        "failed",
+    ),
     ("better_than_baseline", {"review": {"better_than_baseline": 0.05}}, "failed"),
     ("least", {}, "not applicable"),
     ("least", {"review": {"least": 0.77}}, "passed"),
     ("least", {"review": {"least": 0.775}}, "cannot tell"),
     ("least", {"review": {"least": 0.785}}, "failed"),
-    ("least", {"review": {"least": 0.8, "metric": "log_loss"}, "metrics": {"log_loss": Interval(0.5, 0.4, 0.6)}}, "passed"),
-    ("least", {"review": {"least": 0.3, "metric": "log_loss"}, "metrics": {"log_loss": Interval(0.5, 0.4, 0.6)}}, "failed"),
+    (
+        "least",
+        {
+            "review": {"least": 0.8, "metric": "log_loss"},
+            "metrics": {"log_loss": Interval(0.5, 0.4, 0.6)},
+        },
+        "passed",
+    ),
+    (
+        "least",
+        {
+            "review": {"least": 0.3, "metric": "log_loss"},
+            "metrics": {"log_loss": Interval(0.5, 0.4, 0.6)},
+        },
+        "failed",
+    ),
     ("calibration", {"metrics": {"calibration_error": Interval(0.05, 0.04, 0.06)}}, "passed"),
     ("calibration", {"metrics": {"calibration_error": Interval(0.06, 0.04, 0.07)}}, "cannot tell"),
     ("calibration", {"metrics": {"calibration_error": Interval(0.08, 0.06, 0.09)}}, "failed"),
@@ -88,15 +166,27 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("no_slice_far_below", {"slices": sliced("fine", "far below")}, "failed"),
     ("no_slice_far_below", {"slices": sliced("fine", "cannot tell")}, "passed"),
     ("no_slice_far_below", {"slices": sliced("cannot tell")}, "cannot tell"),
-    ("no_slice_far_below", {"slices": sliced("far below"), "review": {"slice_gap": None}}, "not applicable"),
+    (
+        "no_slice_far_below",
+        {"slices": sliced("far below"), "review": {"slice_gap": None}},
+        "not applicable",
+    ),
     ("refit_agrees", {"agreement": Agreement(0.89, 0.0)}, "failed"),
     ("refit_agrees", {"agreement": Agreement(0.99, -0.06)}, "failed"),
     ("refit_agrees", {"agreement": None}, "not applicable"),
-    ("refit_agrees", {"agreement": Agreement(0.5, 0.9), "review": {"refit_rank": None, "refit_shift": None}}, "not applicable"),
+    (
+        "refit_agrees",
+        {"agreement": Agreement(0.5, 0.9), "review": {"refit_rank": None, "refit_shift": None}},
+        "not applicable",
+    ),
     ("refit_agrees", {"agreement": Agreement(0.5, 0.01), "review": {"refit_rank": None}}, "passed"),
     ("no_worse_than_champion", {}, "not applicable"),
     ("no_worse_than_champion", {}, "not applicable"),
-    ("no_worse_than_champion", {"champion": "Version 1 has learnt from some of these rows."}, "cannot tell"),
+    (
+        "no_worse_than_champion",
+        {"champion": "Version 1 has learnt from some of these rows."},
+        "cannot tell",
+    ),
     ("no_worse_than_champion", {"comparison": Interval(0.0, 0.0, 0.0)}, "passed"),
     ("no_worse_than_champion", {"comparison": Interval(0.0, -0.004, 0.004)}, "passed"),
     ("no_worse_than_champion", {"comparison": Interval(0.0, -0.02, 0.02)}, "cannot tell"),
@@ -116,10 +206,21 @@ def test_each_check_is_tried() -> None:
 
 
 def test_the_sentence_names_value_limit_and_slice(found: Found) -> None:
-    assert CHECKS["least"](found(review={"least": 0.8})).sentence == "ROC-AUC 0.780 [0.770, 0.790] misses the limit of 0.800."
-    assert "origin = 1: ROC-AUC 0.600 on 500 rows" in CHECKS["no_slice_far_below"](found(slices=sliced("far below", "far below"))).sentence
+    assert (
+        CHECKS["least"](found(review={"least": 0.8})).sentence
+        == "ROC-AUC 0.780 [0.770, 0.790] misses the limit of 0.800."
+    )
+    assert (
+        "origin = 1: ROC-AUC 0.600 on 500 rows"
+        in CHECKS["no_slice_far_below"](found(slices=sliced("far below", "far below"))).sentence
+    )
     assert "from a sample of 5,000" in CHECKS["enough_rows"](found(sample=5000)).sentence
 
 
-def test_a_config_without_refit_asks_nothing_of_it(config: Callable[..., Config], found: Found) -> None:
-    assert CHECKS["refit_agrees"](found(train={"refit": False}, agreement=None)).outcome == "not applicable"
+def test_a_config_without_refit_asks_nothing_of_it(
+    config: Callable[..., Config], found: Found
+) -> None:
+    assert (
+        CHECKS["refit_agrees"](found(train={"refit": False}, agreement=None)).outcome
+        == "not applicable"
+    )

@@ -27,22 +27,39 @@ def test_a_day_is_the_projects_day(config: Make) -> None:
 def test_features_are_laid_beside_the_scores_in_their_order(config: Make) -> None:
     scores = pd.DataFrame({"id": [3, 1], "late": [0.0, 1.0], "score": [0.1, 0.2]})
     table = pd.DataFrame({"id": [1, 2, 3], "late": [1.0, 0.0, 0.0], "x": [10, 20, 30]})
-    assert joined(scores, table, config()).to_dict("list") == {"id": [3, 1], "late": [0.0, 1.0], "score": [0.1, 0.2], "x": [30, 10]}
+    assert joined(scores, table, config()).to_dict("list") == {
+        "id": [3, 1],
+        "late": [0.0, 1.0],
+        "score": [0.1, 0.2],
+        "x": [30, 10],
+    }
     with pytest.raises(KitError, match="1 judged rows are not"):
         joined(scores.assign(id=[3, 9]), table, config())
     with pytest.raises(KitError, match="share their id"):
         joined(scores.assign(id=[3, 3]), table, config())
 
 
-def test_the_headline_says_metric_interval_rows_and_the_linear_model(config: Make, judged: Judged) -> None:
+def test_the_headline_says_metric_interval_rows_and_the_linear_model(
+    config: Make, judged: Judged
+) -> None:
     frame = judged()
     found = quality(frame, config(), draws=100)
     row = found.frame().set_index("metric").loc["roc_auc"]
     assert row["value"] == pytest.approx(roc_auc_score(frame["late"], frame["score"]))
     assert row["low"] < row["value"] < row["high"]
     assert row["baseline_constant"] == 0.5
-    assert found.sentence == f"ROC-AUC {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on the newest 3,000 rows; a linear model has {row['baseline_linear']:.3f}."
-    assert list(found.frame().columns) == ["metric", "value", "low", "high", "baseline_linear", "baseline_constant"]
+    assert (
+        found.sentence
+        == f"ROC-AUC {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on the newest 3,000 rows; a linear model has {row['baseline_linear']:.3f}."
+    )
+    assert list(found.frame().columns) == [
+        "metric",
+        "value",
+        "low",
+        "high",
+        "baseline_linear",
+        "baseline_constant",
+    ]
     assert list(found.frame()["metric"])[0] == "roc_auc" and len(found.frame()) == 5
 
 
@@ -63,7 +80,11 @@ def test_unlabelled_rows_are_not_counted(config: Make, judged: Judged) -> None:
 def test_agreement_is_spearmans_and_the_shift_of_the_mean(config: Make, judged: Judged) -> None:
     frame = judged().assign(refitted=lambda f: f["score"] ** 2 + 0.1)
     found = agreement(frame, config())
-    assert found.rank == pytest.approx(spearmanr(frame["score"], frame["refitted"]).statistic) == pytest.approx(1.0)
+    assert (
+        found.rank
+        == pytest.approx(spearmanr(frame["score"], frame["refitted"]).statistic)
+        == pytest.approx(1.0)
+    )
     assert found.shift == pytest.approx(frame["refitted"].mean() - frame["score"].mean())
 
 
@@ -80,9 +101,14 @@ def test_evidence_gathers_what_the_checks_ask(config: Make, judged: Judged) -> N
     frame, made = judged(), config(review={"draws": 100}, sample=7)
     found = evidence(frame, quality(frame, made, 100), made)
     assert found.rows == 3000 and found.sample == 7
-    assert found.classes == {"0": int((frame["late"] == 0).sum()), "1": int((frame["late"] == 1).sum())}
+    assert found.classes == {
+        "0": int((frame["late"] == 0).sum()),
+        "1": int((frame["late"] == 1).sum()),
+    }
     assert found.baselines["baseline_constant"] == 0.5
-    assert found.gains["baseline_constant"].value == pytest.approx(found.metrics[found.config.headline].value - 0.5)
+    assert found.gains["baseline_constant"].value == pytest.approx(
+        found.metrics[found.config.headline].value - 0.5
+    )
     assert found.agreement is not None and found.agreement.rank == pytest.approx(1.0)
 
 

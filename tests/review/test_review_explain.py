@@ -11,7 +11,14 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from mlops_kit.config import Config
-from mlops_kit.review import calibration_table, calibrations, decisions, error_table, permutation_importance, threshold_table
+from mlops_kit.review import (
+    calibration_table,
+    calibrations,
+    decisions,
+    error_table,
+    permutation_importance,
+    threshold_table,
+)
 from mlops_kit.review.explain import wilson
 
 Make = Callable[..., Config]
@@ -38,7 +45,14 @@ def test_the_column_that_matters_comes_first(config: Make) -> None:
 def test_a_metric_of_which_less_is_better_falls_the_same_way(config: Make) -> None:
     frame = rows()
     model = LinearRegression().fit(frame[["strong", "idle"]], frame["late"])
-    found = permutation_importance(model, frame, ["strong", "idle"], "late", config("regression", review={"metric": "rmse"}), rows=300)
+    found = permutation_importance(
+        model,
+        frame,
+        ["strong", "idle"],
+        "late",
+        config("regression", review={"metric": "rmse"}),
+        rows=300,
+    )
     assert found.frame()["feature"].iloc[0] == "strong" and found.frame()["fall"].iloc[0] > 0
     assert found.notes[0].startswith("300 rows")
 
@@ -55,7 +69,9 @@ def test_rows_that_cannot_be_judged_give_an_empty_table(config: Make, label: flo
 def test_wilson_is_the_formulas(hits: int, count: int) -> None:
     square, share = 1.959963984540054**2, hits / count
     half = math.sqrt(square * share * (1 - share) / count + square**2 / (4 * count**2))
-    expected = [(share + square / (2 * count) + side * half) / (1 + square / count) for side in (-1, 1)]
+    expected = [
+        (share + square / (2 * count) + side * half) / (1 + square / count) for side in (-1, 1)
+    ]
     assert wilson(hits, count) == pytest.approx(expected, abs=1e-12)
 
 
@@ -103,10 +119,15 @@ def test_a_regression_says_how_far_it_is_off(config: Make) -> None:
 
 def test_two_models_on_the_same_rows_stand_below_each_other() -> None:
     y, said = [0.0, 1.0, 1.0, 0.0], [0.1, 0.9, 0.6, 0.4]
-    found = calibrations(y, {"this version": said, "version 7": [0.5] * 4, "version 6": None}, bins=2)
+    found = calibrations(
+        y, {"this version": said, "version 7": [0.5] * 4, "version 6": None}, bins=2
+    )
     assert list(found.frame().columns) == ["model", "said", "seen", "low", "high", "share"]
     assert found.frame()["model"].tolist() == ["this version", "this version", "version 7"]
     assert found.frame()["said"].tolist() == pytest.approx([0.25, 0.75, 0.5])
-    assert found.sentence.startswith("This version: where it says ") and " Version 7: where it says 50 %" in found.sentence
+    assert (
+        found.sentence.startswith("This version: where it says ")
+        and " Version 7: where it says 50 %" in found.sentence
+    )
     alone = calibrations([math.nan], {"this version": [0.5], "": None})
     assert alone.frame().empty and "no labelled row" in alone.sentence

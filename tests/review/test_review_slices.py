@@ -22,13 +22,19 @@ def test_the_group_the_model_knows_nothing_of_lies_far_below(config: Make, judge
     assert data["word"].to_dict() == {"a": "fine", "b": "far below", "c": "fine"}
     inside = frame[frame["group"] == "b"]
     assert data.loc["b", "value"] == pytest.approx(roc_auc_score(inside["late"], inside["score"]))
-    assert data.loc["b", "gap"] == pytest.approx(data.loc["b", "value"] - roc_auc_score(frame["late"], frame["score"]))
+    assert data.loc["b", "gap"] == pytest.approx(
+        data.loc["b", "value"] - roc_auc_score(frame["late"], frame["score"])
+    )
     assert data.loc["b", "lift"] == pytest.approx(inside["late"].mean() / frame["late"].mean())
     assert data["rows"].sum() == len(frame)
 
 
 def test_a_small_group_cannot_tell(config: Make, judged: Judged) -> None:
-    data = by_slice(judged(), config(review={"slice_rows": 1000}), ["group"], draws=100).frame().set_index("group")
+    data = (
+        by_slice(judged(), config(review={"slice_rows": 1000}), ["group"], draws=100)
+        .frame()
+        .set_index("group")
+    )
     assert data.loc["b", "word"] == data.loc["c", "word"] == "cannot tell"
     assert pd.isna(data.loc["b", "low"])
 
@@ -38,7 +44,9 @@ def test_coarse_categories_are_found_and_a_number_is_not(config: Make, judged: J
     assert set(data["column"]) == {"group"}
 
 
-def test_the_configs_columns_are_taken_and_an_unknown_one_is_worded(config: Make, judged: Judged) -> None:
+def test_the_configs_columns_are_taken_and_an_unknown_one_is_worded(
+    config: Make, judged: Judged
+) -> None:
     with pytest.raises(KitError, match=r"review.slices: unknown column 'grup'(.|\n)*'group'"):
         by_slice(judged(), config(review={"slices": ["grup"]}))
 
@@ -46,7 +54,11 @@ def test_the_configs_columns_are_taken_and_an_unknown_one_is_worded(config: Make
 def test_missing_values_are_a_group(config: Make, judged: Judged) -> None:
     frame = judged()
     frame.loc[frame["group"] == "b", "group"] = None
-    assert set(by_slice(frame, config(), ["group"], draws=100).frame()["group"]) == {"a", "missing", "c"}
+    assert set(by_slice(frame, config(), ["group"], draws=100).frame()["group"]) == {
+        "a",
+        "missing",
+        "c",
+    }
 
 
 def test_nothing_to_slice_by_says_so(config: Make, judged: Judged) -> None:
@@ -57,7 +69,10 @@ def test_nothing_to_slice_by_says_so(config: Make, judged: Judged) -> None:
 def test_a_group_of_one_class_cannot_tell(config: Make, judged: Judged) -> None:
     frame = judged()
     frame.loc[frame["group"] == "a", "late"] = 0.0
-    assert by_slice(frame, config(), ["group"], draws=100).frame().set_index("group").loc["a", "word"] == "cannot tell"
+    assert (
+        by_slice(frame, config(), ["group"], draws=100).frame().set_index("group").loc["a", "word"]
+        == "cannot tell"
+    )
 
 
 def test_a_regression_is_sliced_too_and_less_error_is_better(config: Make, judged: Judged) -> None:
@@ -68,6 +83,8 @@ def test_a_regression_is_sliced_too_and_less_error_is_better(config: Make, judge
 
 
 def test_many_groups_are_cut_and_counted(config: Make, judged: Judged) -> None:
-    found = by_slice(judged().assign(code=lambda f: (f["id"] % 30).astype(str)), config(), ["code"], draws=100)
+    found = by_slice(
+        judged().assign(code=lambda f: (f["id"] % 30).astype(str)), config(), ["code"], draws=100
+    )
     assert len(found.frame()) == 20
     assert "code: 10 smaller groups are not shown." in found.notes

@@ -18,7 +18,11 @@ from mlops_kit.review.summary import answer_times, caught
 
 Make = Callable[..., Config]
 Judged = Callable[..., pd.DataFrame]
-PRICED = {"cost": {"false_alarm": 10, "miss": 25, "unit": "$"}, "row": "flight", "review": {"draws": 100}}
+PRICED = {
+    "cost": {"false_alarm": 10, "miss": 25, "unit": "$"},
+    "row": "flight",
+    "review": {"draws": 100},
+}
 NOBODY = Contender("", how="There is no champion yet.")
 
 
@@ -48,10 +52,21 @@ def test_cost_and_precision_by_hand(config: Make) -> None:
 def test_the_numbers_that_matter_begin_with_the_cost(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
     found = numbers(frame, quality(frame, made, 100), own(frame), NOBODY, made)
-    assert [n.title for n in found.items] == ["Cost a flight", "Late among flagged", "ROC-AUC", "One answer takes"]
+    assert [n.title for n in found.items] == [
+        "Cost a flight",
+        "Late among flagged",
+        "ROC-AUC",
+        "One answer takes",
+    ]
     cost, saved = spent(frame, 0.3, made)
-    assert found.sentence == f"A flight costs $ {cost.value:.2f} with this model, $ {saved.value:.2f} less than without one."
-    assert found.items[0].value == f"$ {cost.value:.2f}" and "without a model: $" in found.items[0].beside[1]
+    assert (
+        found.sentence
+        == f"A flight costs $ {cost.value:.2f} with this model, $ {saved.value:.2f} less than without one."
+    )
+    assert (
+        found.items[0].value == f"$ {cost.value:.2f}"
+        and "without a model: $" in found.items[0].beside[1]
+    )
     assert found.items[1].beside[1] == "flagged from a score of 0.300"
 
 
@@ -59,7 +74,12 @@ def test_without_a_cost_they_begin_with_the_headline(config: Make, judged: Judge
     frame, made = judged(), config(review={"draws": 100})
     table = quality(frame, made, 100)
     found = numbers(frame, table, own(frame), NOBODY, made)
-    assert [n.title for n in found.items] == ["ROC-AUC", "Late among flagged", "Average precision", "One answer takes"]
+    assert [n.title for n in found.items] == [
+        "ROC-AUC",
+        "Late among flagged",
+        "Average precision",
+        "One answer takes",
+    ]
     assert found.sentence == table.sentence
 
 
@@ -80,7 +100,9 @@ def test_each_number_ends_with_the_champions_on_the_same_rows(config: Make, judg
     assert found.items[1].beside[-1] == f"version 7: {100 * y[flagged].mean():.0f} %"
     assert found.items[2].beside[-1] == f"version 7: {roc_auc_score(y, theirs):.3f}"
     assert re.fullmatch(r"version 7: [\d.]+ ms", found.items[3].beside[-1])
-    assert "version 7" not in found.sentence  # whether the difference is sure is for the comparison to say
+    assert (
+        "version 7" not in found.sentence
+    )  # whether the difference is sure is for the comparison to say
 
 
 def test_a_model_that_flags_every_row_costs_as_much_as_none(config: Make, judged: Judged) -> None:
@@ -91,8 +113,17 @@ def test_a_model_that_flags_every_row_costs_as_much_as_none(config: Make, judged
 
 def test_a_champion_that_cannot_be_compared_has_no_number(config: Make, judged: Judged) -> None:
     frame, made = judged(rows=300), config(**PRICED)
-    found = numbers(frame, quality(frame, made, 100), own(frame), Contender("version 7", how="Version 7 has learnt from some."), made)
-    assert not any("version 7" in line for n in found.items for line in n.beside) and "version 7" not in found.sentence
+    found = numbers(
+        frame,
+        quality(frame, made, 100),
+        own(frame),
+        Contender("version 7", how="Version 7 has learnt from some."),
+        made,
+    )
+    assert (
+        not any("version 7" in line for n in found.items for line in n.beside)
+        and "version 7" not in found.sentence
+    )
 
 
 def test_a_regression_has_no_cost_and_no_threshold(config: Make, judged: Judged) -> None:
@@ -109,16 +140,33 @@ def test_an_answers_time_is_that_of_one_row(config: Make, judged: Judged) -> Non
             seen.append(len(frame))
             return super().predict_proba(frame)
 
-    usual, slow = answer_times(Contender("this version", None, 0.3, Counting(), ("x",)), judged(rows=300), config(), calls=20)
+    usual, slow = answer_times(
+        Contender("this version", None, 0.3, Counting(), ("x",)),
+        judged(rows=300),
+        config(),
+        calls=20,
+    )
     assert 0 < usual <= slow and seen == [1] * 21  # the first warms up
-    assert all(math.isnan(t) for t in answer_times(own(judged(rows=300)), judged(rows=300).head(0), config()))
+    assert all(
+        math.isnan(t)
+        for t in answer_times(own(judged(rows=300)), judged(rows=300).head(0), config())
+    )
 
 
-def test_the_conclusion_says_what_blocks_and_how_the_champion_stands(config: Make, judged: Judged) -> None:
+def test_the_conclusion_says_what_blocks_and_how_the_champion_stands(
+    config: Make, judged: Judged
+) -> None:
     frame, made = judged(rows=300), config(review={"draws": 100})
     table = quality(frame, made, 100)
     told = numbers(frame, table, own(frame), NOBODY, made)
-    champion = Verdict("no_worse_than_champion", "t", "passed", "blocks", "No worse than the champion.")
-    assert conclusion(told, table, [champion]) == f"{table.sentence} No worse than the champion. Nothing blocks it."
+    champion = Verdict(
+        "no_worse_than_champion", "t", "passed", "blocks", "No worse than the champion."
+    )
+    assert (
+        conclusion(told, table, [champion])
+        == f"{table.sentence} No worse than the champion. Nothing blocks it."
+    )
     broken = Verdict("least", "t", "failed", "blocks", "It misses its limit.")
-    assert conclusion(told, table, [champion, broken]).endswith("What blocks it: It misses its limit.")
+    assert conclusion(told, table, [champion, broken]).endswith(
+        "What blocks it: It misses its limit."
+    )

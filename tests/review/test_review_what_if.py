@@ -26,7 +26,13 @@ class Typed:
 
     def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
         pd.testing.assert_series_equal(frame.dtypes, self.dtypes)
-        said = 0.1 + 0.05 * (frame["kind"] == "b") + 0.1 * frame["flag"] + 0.02 * frame["count"] + 0.1 * frame["size"].fillna(3).clip(0, 3) / 3
+        said = (
+            0.1
+            + 0.05 * (frame["kind"] == "b")
+            + 0.1 * frame["flag"]
+            + 0.02 * frame["count"]
+            + 0.1 * frame["size"].fillna(3).clip(0, 3) / 3
+        )
         return np.column_stack([1 - said, said])
 
 
@@ -39,7 +45,8 @@ def frame() -> pd.DataFrame:
             "id": range(200),
             "count": rng.integers(0, 20, 200),
             "kind": pd.Categorical(rng.choice(list("abc"), 200, p=[0.6, 0.3, 0.1])),
-            "day": pd.Timestamp("2013-06-01", tz="UTC") + pd.to_timedelta(rng.integers(0, 30, 200), unit="D"),
+            "day": pd.Timestamp("2013-06-01", tz="UTC")
+            + pd.to_timedelta(rng.integers(0, 30, 200), unit="D"),
             "flag": rng.random(200) < 0.5,
             "size": np.where(rng.random(200) < 0.1, np.nan, rng.normal(1, 1, 200)),
         }
@@ -51,16 +58,27 @@ def ranked(*names: str) -> Table:
     return Table("", "", pd.DataFrame({"feature": list(names)}))
 
 
-def test_then_is_what_the_model_says_of_the_row_so_changed(frame: pd.DataFrame, config: Make) -> None:
+def test_then_is_what_the_model_says_of_the_row_so_changed(
+    frame: pd.DataFrame, config: Make
+) -> None:
     model = Typed(frame)
     found = what_if(model, frame, FEATURES, ranked("flag", "kind", "count", "size"), config())
     assert list(found.frame().columns) == ["row", "score", "column", "is", "if", "then"]
-    assert found.frame()["row"].nunique() == 12 and set(found.frame()["column"]) == {"flag", "kind", "count", "size"}
+    assert found.frame()["row"].nunique() == 12 and set(found.frame()["column"]) == {
+        "flag",
+        "kind",
+        "count",
+        "size",
+    }
     read: dict[str, Callable[[str], Any]] = {"flag": "yes".__eq__, "kind": str, "count": int}
     for line in found.frame()[found.frame()["column"] != "size"].to_dict("records"):
         row = frame[frame["id"] == int(line["row"])].copy()
-        assert line["score"] == pytest.approx(row["score"].iloc[0]) and line["is"] == text(row[line["column"]].iloc[0])
-        row[line["column"]] = pd.Series([read[line["column"]](line["if"])], index=row.index).astype(frame[line["column"]].dtype)
+        assert line["score"] == pytest.approx(row["score"].iloc[0]) and line["is"] == text(
+            row[line["column"]].iloc[0]
+        )
+        row[line["column"]] = pd.Series([read[line["column"]](line["if"])], index=row.index).astype(
+            frame[line["column"]].dtype
+        )
         assert line["then"] == pytest.approx(model.predict_proba(row[FEATURES])[0, 1])
 
 
@@ -73,26 +91,41 @@ def test_with_the_value_it_has_the_score_stays(frame: pd.DataFrame, config: Make
 def test_the_sentence_names_what_moves_a_row_the_most(frame: pd.DataFrame, config: Make) -> None:
     found = what_if(Typed(frame), frame, FEATURES, ranked("kind", "count"), config())
     most = found.frame().loc[(found.frame()["then"] - found.frame()["score"]).abs().idxmax()]
-    assert found.sentence.startswith("Of 12 rows and 2 columns, count moves one row the most: ") and f"{most['row']} has" in found.sentence
+    assert (
+        found.sentence.startswith("Of 12 rows and 2 columns, count moves one row the most: ")
+        and f"{most['row']} has" in found.sentence
+    )
 
 
-def test_the_six_columns_that_matter_most_are_asked_about(frame: pd.DataFrame, config: Make) -> None:
+def test_the_six_columns_that_matter_most_are_asked_about(
+    frame: pd.DataFrame, config: Make
+) -> None:
     wide = frame.assign(**{f"x{i}": 1.0 for i in range(5)})
     found = what_if(Typed(frame), wide, [*FEATURES], ranked("x4", *FEATURES, "x1"), config())
     assert list(dict.fromkeys(found.frame()["column"])) == ["x4", *FEATURES]
-    unknown = what_if(Typed(frame), frame, FEATURES, ranked(), config())  # nothing says what matters: the first columns
+    unknown = what_if(
+        Typed(frame), frame, FEATURES, ranked(), config()
+    )  # nothing says what matters: the first columns
     assert set(unknown.frame()["column"]) == set(FEATURES)
 
 
-def test_rows_are_spread_over_the_scores_and_always_the_same(frame: pd.DataFrame, config: Make) -> None:
+def test_rows_are_spread_over_the_scores_and_always_the_same(
+    frame: pd.DataFrame, config: Make
+) -> None:
     asked = spread(frame, config())
-    assert len(asked) == 12 and asked["score"].iloc[0] == frame["score"].min() and asked["score"].iloc[-1] == frame["score"].max()
+    assert (
+        len(asked) == 12
+        and asked["score"].iloc[0] == frame["score"].min()
+        and asked["score"].iloc[-1] == frame["score"].max()
+    )
     assert list(spread(frame.sample(frac=1, random_state=1), config())["id"]) == list(asked["id"])
     assert len(spread(frame.head(5), config())) == 5
 
 
 def test_a_row_is_named_by_all_of_its_id(frame: pd.DataFrame, config: Make) -> None:
-    found = what_if(Typed(frame), frame.assign(part="x"), FEATURES, ranked("flag"), config(id=["part", "id"]))
+    found = what_if(
+        Typed(frame), frame.assign(part="x"), FEATURES, ranked("flag"), config(id=["part", "id"])
+    )
     assert found.frame()["row"].str.fullmatch(r"x · \d+").all()
 
 
@@ -118,10 +151,26 @@ def test_a_category_takes_its_commonest_values() -> None:
     assert list(values(pd.Series([True, False, False]))) == [False, True]
 
 
-@pytest.mark.parametrize(("value", "said"), [(True, "yes"), (np.False_, "no"), (None, "missing"), (np.nan, "missing"), (pd.NaT, "missing"), (0.12345, "0.123"), (2013, "2013"), ("EWR", "EWR")])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (True, "yes"),
+        (np.False_, "no"),
+        (None, "missing"),
+        (np.nan, "missing"),
+        (pd.NaT, "missing"),
+        (0.12345, "0.123"),
+        (2013, "2013"),
+        ("EWR", "EWR"),
+    ],
+)
 def test_a_value_as_text(value: Any, said: str) -> None:
     assert text(value) == said
 
 
 def test_positions_are_even_and_stand_once() -> None:
-    assert list(evenly(100, 5)) == [0, 25, 50, 74, 99] and list(evenly(3, 12)) == [0, 1, 2] and list(evenly(0, 12)) == []
+    assert (
+        list(evenly(100, 5)) == [0, 25, 50, 74, 99]
+        and list(evenly(3, 12)) == [0, 1, 2]
+        and list(evenly(0, 12)) == []
+    )

@@ -14,18 +14,33 @@ from mlops_kit.train import fit
 
 
 def config(**more: Any) -> Config:
-    return validated({"name": "p", "source": "x.csv", "target": "y", "task": "binary", **more}, "test")
+    return validated(
+        {"name": "p", "source": "x.csv", "target": "y", "task": "binary", **more}, "test"
+    )
 
 
 def hourly(rows: int = 100) -> pd.DataFrame:
     start = pd.Timestamp("2013-01-01", tz="UTC")
-    return pd.DataFrame({"row_id": range(rows), "m": start + pd.to_timedelta(range(rows), "h"), "y": np.arange(rows) % 2 * 1.0, "part": "train", "x": np.arange(rows) * 1.0})
+    return pd.DataFrame(
+        {
+            "row_id": range(rows),
+            "m": start + pd.to_timedelta(range(rows), "h"),
+            "y": np.arange(rows) % 2 * 1.0,
+            "part": "train",
+            "x": np.arange(rows) * 1.0,
+        }
+    )
 
 
 def test_folds_in_time_expand_and_leave_the_delay_out() -> None:
     made = fit.folds(hourly(), config(time="m", label_delay="5h", split={"folds": 4}))
     # Five blocks of 20 hours; a label five hours late is known at the cut for hours up to cut - 5.
-    assert [(len(a), a.max(), b.min(), b.max()) for a, b in made] == [(16, 15, 20, 39), (36, 35, 40, 59), (56, 55, 60, 79), (76, 75, 80, 99)]
+    assert [(len(a), a.max(), b.min(), b.max()) for a, b in made] == [
+        (16, 15, 20, 39),
+        (36, 35, 40, 59),
+        (56, 55, 60, 79),
+        (76, 75, 80, 99),
+    ]
 
 
 def test_without_a_delay_the_moment_of_the_cut_is_validation_only() -> None:
@@ -66,7 +81,14 @@ def test_too_few_rows_are_a_worded_error() -> None:
 
 
 def test_training_rows_are_labelled_of_their_part_and_in_time() -> None:
-    frame = hourly(6).assign(part=["train", "gap", "train", "test", "unlabelled", "train"], y=[1, 0, np.nan, 1, np.nan, 0]).iloc[::-1]
+    frame = (
+        hourly(6)
+        .assign(
+            part=["train", "gap", "train", "test", "unlabelled", "train"],
+            y=[1, 0, np.nan, 1, np.nan, 0],
+        )
+        .iloc[::-1]
+    )
     assert fit.training(frame, config(time="m"))["row_id"].tolist() == [0, 5]
     assert fit.labelled(frame, config(time="m"))["row_id"].tolist() == [5, 3, 1, 0]
 
@@ -81,12 +103,22 @@ def test_the_linear_regression_is_ridge_by_hand() -> None:
     model = fit.fit("linear", {"alpha": 5.0}, frame, ["x"], config(task="regression"), 0)
     z = ((frame["x"] - frame["x"].mean()) / frame["x"].std(ddof=0)).to_numpy()
     weight = (z @ (frame["y"] - frame["y"].mean())) / (z @ z + 5.0)
-    assert fit.score(model, frame, ["x"], config(task="regression")) == pytest.approx(frame["y"].mean() + weight * z)
+    assert fit.score(model, frame, ["x"], config(task="regression")) == pytest.approx(
+        frame["y"].mean() + weight * z
+    )
 
 
 def test_a_fold_is_scored_by_a_model_that_did_not_see_it() -> None:
     frame = hourly().assign(y=lambda f: f["x"])
-    got = fit.tried("constant", {}, frame, ["x"], config(task="regression"), 0, (np.arange(10), np.arange(50, 53)))
+    got = fit.tried(
+        "constant",
+        {},
+        frame,
+        ["x"],
+        config(task="regression"),
+        0,
+        (np.arange(10), np.arange(50, 53)),
+    )
     assert got.tolist() == [4.5, 4.5, 4.5]
 
 

@@ -27,7 +27,14 @@ def config(task: str = "binary", **more: Any) -> Config:
 
 def made(task: str = "binary", rows: int = 240) -> pd.DataFrame:
     rng = np.random.default_rng(5)
-    frame = pd.DataFrame({"m": pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(range(rows), "h"), "x": rng.normal(size=rows), "z": rng.normal(size=rows), "colour": rng.choice(["red", "blue"], rows)})
+    frame = pd.DataFrame(
+        {
+            "m": pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(range(rows), "h"),
+            "x": rng.normal(size=rows),
+            "z": rng.normal(size=rows),
+            "colour": rng.choice(["red", "blue"], rows),
+        }
+    )
     y = frame["x"] + (frame["colour"] == "red") + rng.normal(scale=0.5, size=rows)
     frame["y"] = (y > 0.5).astype(float) if task == "binary" else y
     frame["part"] = "train"
@@ -40,7 +47,18 @@ def plain(recipe: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
 def test_the_same_seed_finds_the_same_recipe_bit_for_bit(task: str, tmp_path: Path) -> None:
-    runs = [search.search(made(task), FEATURES, config(task, time="m", label_delay="3h"), 1, tmp_path / f"{i}.log", 7, 300) for i in range(2)]
+    runs = [
+        search.search(
+            made(task),
+            FEATURES,
+            config(task, time="m", label_delay="3h"),
+            1,
+            tmp_path / f"{i}.log",
+            7,
+            300,
+        )
+        for i in range(2)
+    ]
     assert plain(runs[0][1]) == plain(runs[1][1])
     pd.testing.assert_frame_equal(runs[0][0].data, runs[1][0].data, check_exact=True)
     recipe = runs[0][1]
@@ -60,7 +78,9 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> N
 
 
 def test_a_killed_trial_is_failed_and_tried_again(tmp_path: Path) -> None:
-    path, code = tmp_path / "s.log", """
+    path, code = (
+        tmp_path / "s.log",
+        """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import test_train_search as t
@@ -72,8 +92,14 @@ def tried(*given):
     return real(*given)
 fit.tried = tried
 search.search(t.made(), t.FEATURES, t.config(), 1, sys.argv[2], 6, 300)
-"""
-    died = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent), str(path)], capture_output=True, text=True, check=False)
+""",
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert died.returncode == 9, died.stderr
     with path.open("ab") as file:
         file.write(b'{"op_code": 4, "half')  # killed while it wrote
@@ -102,7 +128,13 @@ def test_defaults_come_first_and_the_score_is_the_mean_over_the_folds(tmp_path: 
     losses = []
     for before, after in fit.folds(frame, given):
         model = fit.fit("linear", {"alpha": 1.0}, frame.iloc[before], FEATURES, given, 1)
-        losses.append(log_loss(frame["y"].iloc[after], model.predict_proba(frame[FEATURES].iloc[after]), labels=[0, 1]))
+        losses.append(
+            log_loss(
+                frame["y"].iloc[after],
+                model.predict_proba(frame[FEATURES].iloc[after]),
+                labels=[0, 1],
+            )
+        )
     assert table.data["score"][0] == pytest.approx(np.mean(losses))
     assert recipe["baselines"]["linear"] == table.data["score"][0]
 
@@ -110,7 +142,9 @@ def test_defaults_come_first_and_the_score_is_the_mean_over_the_folds(tmp_path: 
 def test_the_threshold_costs_least_on_rows_not_seen(tmp_path: Path) -> None:
     given = config(cost={"false_alarm": 1, "miss": 4})
     _, recipe = search.search(made(), FEATURES, given, 1, tmp_path / "s.log", 2, 300)
-    pairs = list(search.planned(made(), FEATURES, given, 1).each(recipe["family"], recipe["params"]))
+    pairs = list(
+        search.planned(made(), FEATURES, given, 1).each(recipe["family"], recipe["params"])
+    )
     y, score = (np.concatenate(side) for side in zip(*pairs, strict=True))
 
     def cost(cut: float) -> float:
@@ -121,10 +155,17 @@ def test_the_threshold_costs_least_on_rows_not_seen(tmp_path: Path) -> None:
 
 def test_a_study_belongs_to_its_data_its_space_and_its_seed() -> None:
     def name(frame: pd.DataFrame | None = None, seed: int = 1, **more: Any) -> str:
-        return search.planned(made() if frame is None else frame, FEATURES, config(**more), seed).name()
+        return search.planned(
+            made() if frame is None else frame, FEATURES, config(**more), seed
+        ).name()
 
     assert name() == name() == name(train={"families": ["linear", "boosting"], "trials": 99})
-    others = {name(seed=2), name(made(rows=239)), name(train={"families": ["linear"]}), name(train={"families": ["linear", "boosting"], "metric": "roc_auc"})}
+    others = {
+        name(seed=2),
+        name(made(rows=239)),
+        name(train={"families": ["linear"]}),
+        name(train={"families": ["linear", "boosting"], "metric": "roc_auc"}),
+    }
     assert len(others) == 4 and name() not in others
 
 
@@ -132,24 +173,37 @@ def test_a_metric_that_grows_is_maximised(tmp_path: Path) -> None:
     given = config(train={"families": ["linear", "boosting"], "metric": "roc_auc"})
     table, recipe = search.search(made(), FEATURES, given, 1, tmp_path / "s.log", 4, 300)
     ended = table.data[table.data["state"] == "finished"]
-    assert recipe["score"] == ended["score"].max() == table.data["best so far"].iloc[-1] > recipe["baselines"]["constant"]
+    assert (
+        recipe["score"]
+        == ended["score"].max()
+        == table.data["best so far"].iloc[-1]
+        > recipe["baselines"]["constant"]
+    )
 
 
 def test_the_newest_rows_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "ROWS", 100)
-    assert search.planned(made(), FEATURES, config(time="m"), 1).rows.index.tolist() == list(range(140, 240))
+    assert search.planned(made(), FEATURES, config(time="m"), 1).rows.index.tolist() == list(
+        range(140, 240)
+    )
     assert len(search.planned(made(), FEATURES, config(), 1).rows) == 100
 
 
 def test_what_does_not_fit_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(KitError, match="'forrest' is not known for the task binary; expected 'forest'"):
-        search.search(made(), FEATURES, config(train={"families": ["forrest"]}), 1, tmp_path / "s.log", 2, 300)
+    with pytest.raises(
+        KitError, match="'forrest' is not known for the task binary; expected 'forest'"
+    ):
+        search.search(
+            made(), FEATURES, config(train={"families": ["forrest"]}), 1, tmp_path / "s.log", 2, 300
+        )
     endless = made().assign(x=np.inf)
     with pytest.raises(RunFailed, match="infinity"):
         search.search(endless, FEATURES, config(), 1, tmp_path / "s.log", 2, 300)
 
 
-def test_progress_is_a_plain_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_progress_is_a_plain_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr(search, "QUIET", 0)
     search.search(made(), FEATURES, config(), 1, tmp_path / "s.log", 2, 300)
     assert "2 of 2 trials, best" in capsys.readouterr().err
@@ -159,10 +213,25 @@ def test_progress_is_a_plain_line_now_and_then(monkeypatch: pytest.MonkeyPatch, 
 
 def test_diabetes_beats_the_mean_and_families_are_listed_best_first(tmp_path: Path) -> None:
     frame = datasets.DATASETS["diabetes"](None)
-    given = validated({"name": "d", "source": "dataset:diabetes", "target": "progression", "task": "regression", "id": "patient", "train": {"families": ["linear", "lightgbm"]}}, "test")
+    given = validated(
+        {
+            "name": "d",
+            "source": "dataset:diabetes",
+            "target": "progression",
+            "task": "regression",
+            "id": "patient",
+            "train": {"families": ["linear", "lightgbm"]},
+        },
+        "test",
+    )
     features = [c for c in frame.columns if c not in given.hidden]
     table, recipe = search.search(frame, features, given, 0, tmp_path / "s.log", 3, 300)
     assert recipe["score"] < 0.8 * recipe["baselines"]["constant"]
     bars = search.by_family(table, recipe)
     title = metrics.METRICS["rmse"].title
-    assert bars.data[title].is_monotonic_increasing and {"linear", "lightgbm", "baseline constant", "baseline linear"} == set(bars.data["family"])
+    assert bars.data[title].is_monotonic_increasing and {
+        "linear",
+        "lightgbm",
+        "baseline constant",
+        "baseline linear",
+    } == set(bars.data["family"])

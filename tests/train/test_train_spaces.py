@@ -27,7 +27,9 @@ def config(task: str, **more: Any) -> Config:
 def mixed(task: str = "binary", rows: int = 300) -> pd.DataFrame:
     rng = np.random.default_rng(7)
     x = rng.normal(size=rows)
-    frame = pd.DataFrame({"x": x, "count": rng.integers(0, 9, rows), "flag": rng.random(rows) < 0.5, "empty": np.nan})
+    frame = pd.DataFrame(
+        {"x": x, "count": rng.integers(0, 9, rows), "flag": rng.random(rows) < 0.5, "empty": np.nan}
+    )
     frame["seen"] = pd.Series(rng.choice([True, False, None], rows), dtype=object)
     frame["colour"] = pd.Series(rng.choice(["red", "blue", None], rows), dtype=object)
     frame["when"] = pd.Timestamp("2020-01-01", tz="UTC")
@@ -42,7 +44,9 @@ def fitted(name: str, task: str, frame: pd.DataFrame) -> Any:
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_a_family_takes_strings_booleans_and_missing_values_without_a_warning(name: str, task: str) -> None:
+def test_a_family_takes_strings_booleans_and_missing_values_without_a_warning(
+    name: str, task: str
+) -> None:
     frame = mixed(task)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -63,19 +67,28 @@ def test_a_family_learns_what_there_is_to_learn(name: str, task: str) -> None:
 @pytest.mark.parametrize(("name", "task"), PAIRS)
 def test_the_same_seed_gives_the_same_scores_bit_for_bit(name: str, task: str) -> None:
     frame = mixed(task)
-    first, second = (fit.score(fitted(name, task, frame), frame, FEATURES, config(task)) for _ in range(2))
+    first, second = (
+        fit.score(fitted(name, task, frame), frame, FEATURES, config(task)) for _ in range(2)
+    )
     assert first.tobytes() == second.tobytes()
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_a_skops_file_holds_nothing_of_ours_and_scores_alike(name: str, task: str, tmp_path: Path) -> None:
+def test_a_skops_file_holds_nothing_of_ours_and_scores_alike(
+    name: str, task: str, tmp_path: Path
+) -> None:
     frame, file = mixed(task), tmp_path / "m.skops"
     model = fitted(name, task, frame)
     skops.io.dump(model, file)
     asked = trusted_types(file)
-    assert len(asked) <= 8 and not any(t.startswith("mlops_kit") for t in skops.io.get_untrusted_types(file=file))
+    assert len(asked) <= 8 and not any(
+        t.startswith("mlops_kit") for t in skops.io.get_untrusted_types(file=file)
+    )
     again = skops.io.load(file, trusted=asked)
-    assert fit.score(again, frame, FEATURES, config(task)).tobytes() == fit.score(model, frame, FEATURES, config(task)).tobytes()
+    assert (
+        fit.score(again, frame, FEATURES, config(task)).tobytes()
+        == fit.score(model, frame, FEATURES, config(task)).tobytes()
+    )
 
 
 @pytest.mark.parametrize("name", [n for n, f in spaces.FAMILIES.items() if f.searched])
@@ -84,7 +97,9 @@ def test_missing_is_missing_however_it_is_written(name: str) -> None:
     model = fitted(name, "binary", frame)
     scores = []
     for gone in (None, np.nan, pd.NA):
-        row = frame.head(1).astype({"colour": object}).assign(colour=pd.Series([gone], dtype=object))
+        row = (
+            frame.head(1).astype({"colour": object}).assign(colour=pd.Series([gone], dtype=object))
+        )
         scores.append(fit.score(model, row, FEATURES, config("binary"))[0])
     assert scores[0] == scores[1] == scores[2]
 
@@ -103,18 +118,28 @@ def test_a_boolean_is_the_same_with_and_without_missing_values_beside_it() -> No
     frame = mixed()
     model = fitted("linear", "binary", frame)
     whole = fit.score(model, frame, FEATURES, config("binary"))
-    assert fit.score(model, frame.astype({"flag": object}), FEATURES, config("binary")).tobytes() == whole.tobytes()
-    assert fit.score(model, frame.astype({"flag": "boolean"}), FEATURES, config("binary")).tobytes() == whole.tobytes()
+    assert (
+        fit.score(model, frame.astype({"flag": object}), FEATURES, config("binary")).tobytes()
+        == whole.tobytes()
+    )
+    assert (
+        fit.score(model, frame.astype({"flag": "boolean"}), FEATURES, config("binary")).tobytes()
+        == whole.tobytes()
+    )
 
 
 @pytest.mark.parametrize("name", [n for n, f in spaces.FAMILIES.items() if f.searched])
-def test_a_suggestion_has_the_keys_of_the_defaults_and_the_defaults_lie_in_the_space(name: str) -> None:
+def test_a_suggestion_has_the_keys_of_the_defaults_and_the_defaults_lie_in_the_space(
+    name: str,
+) -> None:
     import optuna
 
     family = spaces.FAMILIES[name]
     fixed = {f"{name}.{k}": v for k, v in family.defaults.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # optuna warns of a value outside its range or between two steps
+        warnings.simplefilter(
+            "error"
+        )  # optuna warns of a value outside its range or between two steps
         assert family.suggest(optuna.trial.FixedTrial(fixed)) == family.defaults
 
 
@@ -134,5 +159,7 @@ def test_the_families_of_the_config_or_all_that_fit() -> None:
 def test_the_constant_is_the_share_and_the_mean() -> None:
     for task in spaces.TASKS:
         frame = mixed(task)
-        assert fit.score(fitted("constant", task, frame), frame, FEATURES, config(task)) == pytest.approx(frame["y"].mean())
+        assert fit.score(
+            fitted("constant", task, frame), frame, FEATURES, config(task)
+        ) == pytest.approx(frame["y"].mean())
     assert list(spaces.baselines("binary")) == ["constant", "linear"]
