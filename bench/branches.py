@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mlops_kit.pipeline import manifest
+from mlops_kit.project import run_manifest
 from tests.pipeline import chains
 
 TABLE = "import numpy as np\nimport pandas as pd\ndraws = np.random.default_rng(0).normal(size=(2000, 5))\nstage.write('rows', pd.DataFrame(draws, columns=list('abcde')))"
@@ -61,7 +61,7 @@ def spread(home: Path, jobs: int) -> tuple[float, int, dict[str, dict[str, str]]
     folder = max((home / "reports").glob("2*"))
     made = {
         b["name"]: folder / "branches" / b["run"]
-        for b in manifest.read(folder)["branches"]
+        for b in run_manifest.read_manifest(folder)["branches"]
         if b["status"] == "succeeded"
     }
     return took, done.returncode, {name: chains.handed_on(f) for name, f in made.items()}

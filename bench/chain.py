@@ -34,9 +34,21 @@ from typing import Any, NamedTuple
 import yaml
 from peers import TOOLS, Tool, kernel, notebooks, sources
 
-from mlops_kit import config, store
-from mlops_kit import sources as tables
-from mlops_kit.pipeline import fingerprint, kernels, manifest, params, plan, run
+from mlops_kit.core import files
+from mlops_kit.data import source
+from mlops_kit.pipeline import (
+    current_project,
+    file_hashes,
+    fingerprint,
+    history,
+    kernel_pool,
+    manifest,
+    plan,
+    runner,
+    stage_dependencies,
+)
+from mlops_kit.project import artifacts, loader, notebook_cells, run_manifest
+from mlops_kit.project.config import pipeline
 
 ROOT = Path(__file__).parent.parent
 DIABETES, FLIGHTS, ROWS = ROOT / "examples" / "diabetes", ROOT, 5000
@@ -106,32 +118,41 @@ def copied(project: Path, place: Path) -> Path:
 def chain(root: Path, *more: str) -> tuple[Took, dict[str, Any]]:
     """What ``mlops run`` takes as a whole process, and the manifest that it has left."""
     took = timed([[*MLOPS, "run", *more]], root, clean())
-    return took, manifest.read(max((root / "reports").glob("*/manifest.json")).parent)
+    return took, run_manifest.read_manifest(max((root / "reports").glob("*/manifest.json")).parent)
 
 
 def alone(root: Path, rows: int) -> Took:
     """What it takes: the same cells with the same parameters in one plain process that writes into a run's folder."""
-    project = config.load(root)
-    project = tables.settled(project.with_values("the command line", sample=rows or None))
-    stages = config.order(project.config.stages)
-    made = manifest.new(project, stages, "")
-    folder = project.reports / made["run"]
-    store.write_json(
+    project = loader.load_project(root)
+    project = source.resolve_cutoffs(project.with_values("the command line", sample=rows or None))
+    stages = pipeline.order_stages(project.config.stages)
+    made = manifest.create_manifest(project, stages, "")
+    folder = project.reports_folder / made["run"]
+    files.write_json(
         folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
     )
-    manifest.write(folder, made)
+    run_manifest.write_manifest(folder, made)
     books = []
     for stage in stages:
-        first, *rest = [c["source"] for c in params.code_cells(project.notebook(stage))]
+        first, *rest = [
+            c["source"] for c in notebook_cells.load_code_cells(project.get_notebook_path(stage))
+        ]
         books.append(
-            [first, *(f"{n} = {v!r}" for n, v in run.resolved(project, stage, {}).items()), *rest]
+            [
+                first,
+                *(
+                    f"{n} = {v!r}"
+                    for n, v in runner.resolve_stage_values(project, stage, {}).items()
+                ),
+                *rest,
+            ]
         )
-    return plain(folder / "cells.json", books, kernels.environment(folder, root))
+    return plain(folder / "cells.json", books, kernel_pool.build_kernel_environment(folder, root))
 
 
 def plain(file: Path, books: list[list[str]], env: dict[str, str]) -> Took:
     """What cells take in one process of their own."""
-    store.write_json(file, books)
+    files.write_json(file, books)
     return timed(
         [[sys.executable, str(Path(__file__).with_name("cells.py")), str(file)]], file.parent, env
     )
@@ -174,7 +195,7 @@ def overhead(home: Path, asked: argparse.Namespace) -> None:
             one.append(chain(copied(project, place / "one"), "--jobs", "1", *more)[0])
             shutil.rmtree(place)
         a, b, c = middle(found), middle(one), middle(work)
-        name = config.load(project).config.name + (
+        name = loader.load_project(project).config.name + (
             f", a sample of {rows:,} rows" if rows else ", whole"
         )
         print(
@@ -248,20 +269,22 @@ def grown(home: Path, seed: Path, count: int) -> Path:
     """
     home.mkdir()
     before = max((seed / "reports").glob("*/manifest.json")).parent
-    [like] = manifest.read(before)["stages"].values()
+    [like] = run_manifest.read_manifest(before)["stages"].values()
     names = notebooks(home, count)
     TOOLS[0].prepare(home, names, Path())
-    project = tables.settled(config.load(home))
-    made = manifest.new(project, config.order(project.config.stages), "")
-    folder, now = project.reports / made["run"], fingerprint.Now(project)
-    store.write_json(
+    project = source.resolve_cutoffs(loader.load_project(home))
+    made = manifest.create_manifest(project, pipeline.order_stages(project.config.stages), "")
+    folder, now = project.reports_folder / made["run"], current_project.CurrentProject(project)
+    files.write_json(
         folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
     )
     contents: dict[str, str] = {}
     for stage, entry in made["stages"].items():
         [name] = project.config.stages[stage].writes
-        store.write_text(project.path(name), json.dumps({name: 0.5}))
-        artifact = store.take_file(folder, stage, name, project.path(name)).model_dump()
+        files.write_text(project.resolve_path(name), json.dumps({name: 0.5}))
+        artifact = artifacts.copy_file_artifact(
+            folder, stage, name, project.resolve_path(name)
+        ).model_dump()
         used = {
             "edited": [],
             "files": {},
@@ -272,10 +295,10 @@ def grown(home: Path, seed: Path, count: int) -> Path:
             "packages": like["trace"]["packages"],
             "unknowable": [],
         }
-        trace = fingerprint.of(
+        trace = stage_dependencies.collect_dependencies(
             now,
             stage,
-            run.resolved(project, stage, {}),
+            runner.resolve_stage_values(project, stage, {}),
             used,
             {
                 n: contents[n]
@@ -290,12 +313,12 @@ def grown(home: Path, seed: Path, count: int) -> Path:
                 "notebook": entry["notebook"],
                 "artifacts": {name: artifact},
                 "trace": trace,
-                "fingerprint": fingerprint.whole(trace),
+                "fingerprint": fingerprint.compute_fingerprint(trace),
             }
         )
-        contents |= plan.contents(entry)
-    made.update(status="succeeded", ended=manifest.now())
-    manifest.write(folder, made)
+        contents |= history.get_content_hashes(entry)
+    made.update(status="succeeded", ended=run_manifest.format_current_time())
+    run_manifest.write_manifest(folder, made)
     return home
 
 
@@ -306,15 +329,17 @@ def growth(home: Path, asked: argparse.Namespace) -> None:
     print(f"{'stages':>7}{'mlops plan s':>14}{'in process s':>14}{'ms a stage':>12}")
     for count in (10, 100, 1000):
         root = grown(home / f"stages.{count}", seed, count)
-        time.sleep(fingerprint.RACY / 1e9)  # a file as young as this is hashed again each time
+        time.sleep(
+            file_hashes.MIN_CACHED_FILE_AGE_NS / 1e9
+        )  # a file as young as this is hashed again each time
         timed([[*MLOPS, "plan"]], root, clean())
         whole = middle([timed([[*MLOPS, "plan"]], root, clean()) for _ in range(3)])
-        project = tables.settled(config.load(root))
+        project = source.resolve_cutoffs(loader.load_project(root))
         begin = time.perf_counter()
-        found = plan.make(
+        found = plan.plan_stages(
             project,
-            config.order(project.config.stages),
-            {s: run.resolved(project, s, {}) for s in project.config.stages},
+            pipeline.order_stages(project.config.stages),
+            {s: runner.resolve_stage_values(project, s, {}) for s in project.config.stages},
         )
         inside = time.perf_counter() - begin
         assert [d.action for d in found] == ["skip"] * count, found[0]
@@ -333,7 +358,7 @@ def unread(home: Path) -> None:
     with (root / "big.bin").open("wb") as big:
         for _ in range(GIGABYTE // 10**6):
             big.write(os.urandom(10**6))
-    time.sleep(fingerprint.RACY / 1e9)
+    time.sleep(file_hashes.MIN_CACHED_FILE_AGE_NS / 1e9)
     for what in ("the first run", "nothing to do", "all read anew (--verify)"):
         begin = time.perf_counter()
         done = subprocess.run(
@@ -367,7 +392,7 @@ def warm(home: Path, asked: argparse.Namespace) -> None:
         with (root / "mlops.yaml").open("a") as settings:
             settings.write(f"run: {{kernels: {kind}}}\n")
         took, made = chain(root)
-        found[kind] = {s: plan.contents(e) for s, e in made["stages"].items()}
+        found[kind] = {s: history.get_content_hashes(e) for s, e in made["stages"].items()}
         print(
             f"{kind} kernels: {took} s; "
             + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()),

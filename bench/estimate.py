@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlops_kit import config
-from mlops_kit.metrics import value
-from mlops_kit.monitor import drift, estimate
+from mlops_kit.project.config import root
+from mlops_kit.stages.monitor import drift, estimate
+from mlops_kit.stats.metrics import compute_metric
 
 CBPE = [
     0.970744,
@@ -41,19 +41,21 @@ def main(folder: Path) -> None:
     current = pd.read_csv(folder / "synthetic_car_loan_analysis.csv").merge(
         pd.read_csv(folder / "synthetic_car_loan_analysis_target.csv")[["id", "repaid"]], on="id"
     )
-    settings = config.Config(name="loans", source="none.csv", target="repaid", task="binary")
-    calibrated = estimate.calibrator(reference[SCORE], reference["repaid"])
+    settings = root.ProjectConfig(name="loans", source="none.csv", target="repaid", task="binary")
+    calibrated = estimate.fit_calibrator(reference[SCORE], reference["repaid"])
     print("chunk  estimated [95 %]           NannyML   realised  estimated less realised")
     for i in range(len(current) // CHUNK):
         part = current.iloc[i * CHUNK : (i + 1) * CHUNK]
-        found = estimate.estimated(part[SCORE], part["timestamp"].str[:10], calibrated, settings)
-        true = value("roc_auc", part["repaid"], part[SCORE])
+        found = estimate.estimate_performance(
+            part[SCORE], part["timestamp"].str[:10], calibrated, settings
+        )
+        true = compute_metric("roc_auc", part["repaid"], part[SCORE])
         print(
             f"{i:>5}  {found.value:.6f} [{found.low:.4f}, {found.high:.4f}]  {CBPE[i]:.6f}  {true:.6f}  {found.value - true:+.4f}"
         )
     columns, alarms = sorted(MOVED | STILL), []
     for i in range(len(current) // CHUNK):
-        table = drift.compare(
+        table = drift.measure_drift(
             reference[columns],
             current.iloc[i * CHUNK : (i + 1) * CHUNK][columns],
             columns,

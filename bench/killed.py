@@ -20,14 +20,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mlops_kit import config
-from mlops_kit.database import Prediction
+from mlops_kit.db.tables import PredictionRecord
+from mlops_kit.project import loader
 from tests import watched
 
 UNTIL = "2024-02-28"
 
 
-def command(project: config.Project) -> list[str]:
+def command(project: loader.Project) -> list[str]:
     """The watch of four weeks."""
     return [
         sys.executable,
@@ -48,18 +48,18 @@ def main(kills: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         original = watched.build(Path(folder) / "original", watched.STILL)
         unbroken, broken = (
-            config.load(shutil.copytree(original.root, Path(folder) / name))
+            loader.load_project(shutil.copytree(original.root, Path(folder) / name))
             for name in ("unbroken", "broken")
         )
         subprocess.run(
             command(unbroken), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        whole = len(watched.every(unbroken, Prediction))
+        whole = len(watched.every(unbroken, PredictionRecord))
         for goal in sorted(draw.randrange(whole) for _ in range(kills)):
             process = subprocess.Popen(
                 command(broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            while process.poll() is None and len(watched.every(broken, Prediction)) < goal:
+            while process.poll() is None and len(watched.every(broken, PredictionRecord)) < goal:
                 time.sleep(0.002)
             time.sleep(
                 draw.uniform(0, 0.2)

@@ -18,14 +18,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mlops_kit.pipeline import kernels
+from mlops_kit.pipeline import kernel_pool
 from tests.pipeline import chains
 
 
 def main(kills: int) -> None:
     """Kill, run again, print."""
     draw = random.Random(0)  # noqa: S311 - moments, not secrets
-    kernels.keep = True
+    kernel_pool.keep_fork_server = True
     with tempfile.TemporaryDirectory() as folder:
         home = chains.pair(Path(folder))
         whole = chains.handed_on(chains.complete(home))
@@ -44,8 +44,8 @@ def main(kills: int) -> None:
                 flush=True,
             )
     print(f"{kills} kills, {wrong} with something wrong")
-    kernels.keep = False
-    kernels.release()
+    kernel_pool.keep_fork_server = False
+    kernel_pool.release_fork_server()
 
 
 if __name__ == "__main__":

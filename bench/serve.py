@@ -26,8 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from mlops_kit import config, sources, tracking
-from mlops_kit.deploy import batch
+from mlops_kit.data import columns, source
+from mlops_kit.project import loader
+from mlops_kit.registry import models, scoring, versions
+from mlops_kit.registry.store import find_store_file
 
 SECONDS = 4
 CLIENTS = (1, 4, 16)
@@ -125,23 +127,25 @@ def limit(model: Any, inputs: Any) -> float:
 def main(root: str) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        project = config.load(
-            shutil.copytree(config.find(root), Path(folder) / "copy", ignore=LEFT_OUT)
+        project = loader.load_project(
+            shutil.copytree(
+                loader.find_project_folder(root), Path(folder) / "copy", ignore=LEFT_OUT
+            )
         )
-        facts = tracking.champion(project)
+        facts = versions.find_champion(project)
         assert facts is not None, "the project has no champion: mlops run"
         known = {
             **facts,
             "features": json.loads(facts["features"]),
             "threshold": json.loads(facts["threshold"]),
         }
-        model, history = tracking.load_model(project, facts), sources.read(project)
+        model, history = models.load_model(project, facts), source.read_source(project)
         rows = history.tail(ROWS).reset_index(drop=True)
-        _, inputs = batch.answer(project, model, known, rows, history)
+        _, inputs = scoring.score_with_inputs(project, model, known, rows, history)
         asked = json.loads(
-            rows[batch.wanted(project, [c for c in history if c != sources.ROW])].to_json(
-                orient="records", date_format="iso"
-            )
+            rows[
+                scoring.list_required_columns(project, [c for c in history if c != columns.ROW_ID])
+            ].to_json(orient="records", date_format="iso")
         )
         ours = [json.dumps({"rows": [row]}).encode() for row in asked]
         theirs = [
@@ -156,7 +160,7 @@ def main(root: str) -> None:
         ]
         del history
         most, port, other = limit(model, inputs), free(), free()
-        store = tracking.store_file(project)
+        store = find_store_file(project)
         found = {
             "mlops serve": served(
                 [

@@ -4,7 +4,7 @@
 
 Fits histogram boosting on made-up rows in a fresh process each (OpenMP reads its settings once), with
 the cores free and with two busy loops a core, and prints seconds and the ratio to
-OpenMP's default on free cores. The setting that ``mlops_kit.stage.QUIET`` carries is the last row.
+OpenMP's default on free cores. The setting that ``mlops_kit.core.environment`` carries is the last row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 
-from mlops_kit.stage import QUIET
+from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 
 FIT = """
 import time, numpy as np
@@ -27,7 +27,9 @@ print(time.perf_counter() - begin)
 SETTINGS = {
     "default": {},
     "passive": {"OMP_WAIT_POLICY": "passive"},
-    "mlops-kit's": {k: v for k, v in QUIET.items() if k.startswith(("OMP", "GOMP"))},
+    "mlops-kit's": {
+        k: v for k, v in DEFAULT_ENVIRONMENT_VARIABLES.items() if k.startswith(("OMP", "GOMP"))
+    },
 }
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from mlops_kit.client import ProjectClient
 
-    from mlops_kit.session import Session
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open"]
 
 
-def open(project: str | Path | None = None) -> Session:  # noqa: A001 - reads as mlops_kit.open() in a notebook
+def open(project: str | Path | None = None) -> ProjectClient:  # noqa: A001 - reads as mlops_kit.open() in a notebook
     """Open a project: the folder given, MLOPS_PROJECT, or the nearest one above with ``mlops.yaml``."""
-    from mlops_kit.session import Session
+    from mlops_kit.client import ProjectClient
 
-    return Session(project)
+    return ProjectClient(project)

@@ -110,7 +110,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_the_config_loads_no_table_library() -> None:
-    code = "import sys, json, mlops_kit.config; print(json.dumps(sorted(sys.modules)))"
+    code = "import sys, json, mlops_kit.project.loader; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(json.loads(done.stdout)) & {"pandas", "numpy", "mlflow", "sklearn"}
 

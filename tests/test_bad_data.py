@@ -11,7 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit import cli, config, contract, sources, stage, store
+from mlops_kit.cli import application
+from mlops_kit.core import files
+from mlops_kit.data import contract, contract_inference, source
+from mlops_kit.project import artifacts, loader, run_folder
 
 YAML = "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: k\ntracking: sqlite:///{store}/mlflow.db\n"
 ROWS = 300
@@ -44,8 +47,11 @@ def home(tmp_path: Path, place: Path) -> Path:
     folder.mkdir()
     (folder / "mlops.yaml").write_text(YAML.format(store=place))
     rows().to_csv(folder / "t.csv", index=False)
-    project = config.load(folder)
-    contract.save(folder / "contract.yaml", contract.infer(sources.read(project), project.config))
+    project = loader.load_project(folder)
+    contract.save_contract(
+        folder / "contract.yaml",
+        contract_inference.infer_contract(source.read_source(project), project.config),
+    )
     return folder
 
 
@@ -65,7 +71,7 @@ def prepared(
         )
         code = 0
         try:
-            cli.main()
+            application.main()
         except SystemExit as ended:
             code = int(ended.code or 0)
         said = capsys.readouterr()
@@ -92,14 +98,14 @@ def test_bad_rows_are_put_aside_counted_and_kept(
 ) -> None:
     code, out, err = prepared(frame)
     assert (code, err) == (0, "") and "succeeded" in out
-    run = stage.runs(home / "reports")[0]
-    found = stage.artifacts(run)
-    assert len(store.read_artifact(run, found["quarantine"])) == count
-    assert store.read_artifact(run, found["contract_report"]).sentence.startswith(
+    run = run_folder.list_run_folders(home / "reports")[0]
+    found = run_folder.list_artifacts(run)
+    assert len(artifacts.read_artifact(run, found["quarantine"])) == count
+    assert artifacts.read_artifact(run, found["contract_report"]).sentence.startswith(
         f"{count} of {ROWS} rows"
     )
-    assert len(store.read_artifact(run, found["features"])) == ROWS - count
-    assert stage.records(run)["prepare"]["logged"]["quarantined"] == count
+    assert len(artifacts.read_artifact(run, found["features"])) == ROWS - count
+    assert run_folder.read_stage_records(run)["prepare"]["logged"]["quarantined"] == count
     assert f"{count} of {ROWS} rows" in (run / "notebooks" / "02_prepare.html").read_text()
 
 
@@ -123,8 +129,8 @@ def test_data_that_cannot_be_used_stop_the_run_in_words(
         and told in err
         and "to mend it: " in err
     )
-    run = stage.runs(home / "reports")[0]
-    assert store.read_json(run / "manifest.json")["status"] == "failed"
+    run = run_folder.list_run_folders(home / "reports")[0]
+    assert files.read_json(run / "manifest.json")["status"] == "failed"
     assert told in html.unescape((run / "index.html").read_text())
 
 

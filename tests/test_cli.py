@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mlops_kit import cli, stage, store
-from mlops_kit.config import resources
+from mlops_kit.cli import application
+from mlops_kit.core.files import write_json
+from mlops_kit.core.resources import find_resource_folder
+from mlops_kit.project import run_folder
 
 GOOD = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\n"
 Command = Callable[..., tuple[int, str, str]]
@@ -37,7 +39,7 @@ def mlops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["mlops", *map(str, words)])
         code = 0
         try:
-            cli.main()
+            application.main()
         except SystemExit as ended:
             code = int(ended.code or 0)
         said = capsys.readouterr()
@@ -220,7 +222,7 @@ def recorded(home: Path) -> Path:
         "deploy": {"status": "failed", "error": {"message": "no room"}},
         "monitor": {"status": "not run", "reason": "needs deploy"},
     }
-    store.write_json(
+    write_json(
         run / "manifest.json",
         {
             "run": run.name,
@@ -255,7 +257,7 @@ def test_status_tells_each_stage_in_its_own_words(home: Path, mlops: Command) ->
 
 
 def test_config_prints_each_setting_with_its_origin_and_meaning(home: Path, mlops: Command) -> None:
-    from mlops_kit import config
+    from mlops_kit.project import explain, loader
 
     code, out, _ = mlops("config", "--project", home)
     assert code == 0
@@ -264,7 +266,7 @@ def test_config_prints_each_setting_with_its_origin_and_meaning(home: Path, mlop
         and "train.trials = 16  [default]" in out
     )
     named = [line.partition(" = ")[0] for line in out.splitlines() if not line.startswith("    ")]
-    assert named == [row[0] for row in config.explain(config.load(home))]
+    assert named == [row[0] for row in explain.explain_settings(loader.load_project(home))]
     assert all(meaning.strip() for meaning in out.splitlines()[1::2])
 
 
@@ -328,7 +330,7 @@ def test_doctor_finds_nothing_wrong_here(home: Path, mlops: Command) -> None:
 
 
 def test_doctor_counts_what_needs_mending(home: Path, mlops: Command) -> None:
-    shutil.copytree(resources("notebooks"), home / "notebooks")
+    shutil.copytree(find_resource_folder("notebooks"), home / "notebooks")
     (home / "notebooks" / "03_train.ipynb").unlink()
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
@@ -340,7 +342,7 @@ def test_doctor_counts_what_needs_mending(home: Path, mlops: Command) -> None:
 
 
 def test_a_draft_is_no_run(home: Path, mlops: Command) -> None:
-    (home / "reports" / "draft" / stage.RECORD).mkdir(parents=True)
+    (home / "reports" / "draft" / run_folder.STAGE_RECORDS_FOLDER).mkdir(parents=True)
     assert mlops("status", "--project", home)[0] == 2
 
 

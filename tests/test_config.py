@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from mlops_kit import config, sources
-from mlops_kit.errors import KitError
+from mlops_kit.core.errors import KitError
+from mlops_kit.data import source
+from mlops_kit.project import explain, loader
+from mlops_kit.project.config import pipeline, value_types
 
 GOOD = (
     "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\ntimezone: America/New_York\n"
 )
 
 
-def project(folder: Path, text: str = GOOD) -> config.Project:
+def project(folder: Path, text: str = GOOD) -> loader.Project:
     (folder / "mlops.yaml").write_text(text, encoding="utf-8")
     (folder / "t.csv").write_text("at,late\n2013-01-01,0\n2013-01-02,1\n")
-    return config.load(folder)
+    return loader.load_project(folder)
 
 
 MISTAKES = {
@@ -113,11 +115,11 @@ MISTAKES = {
 def test_a_mistake_names_the_field_and_the_cure(tmp_path: Path, name: str) -> None:
     text, field, cure = MISTAKES[name]
     with pytest.raises(KitError) as error:
-        sources.check_columns(project(tmp_path, text))
+        source.check_configured_columns(project(tmp_path, text))
     assert field in str(error.value) and cure in str(error.value)
-    assert error.value.exit_code == 2 and "mlops.yaml" in error.value.cure + error.value.what
+    assert error.value.exit_code == 2 and "mlops.yaml" in error.value.hint + error.value.message
     assert (
-        error.value.cure
+        error.value.hint
         and "Traceback" not in str(error.value)
         and "pydantic" not in str(error.value)
     )
@@ -125,10 +127,10 @@ def test_a_mistake_names_the_field_and_the_cure(tmp_path: Path, name: str) -> No
 
 def test_a_missing_file_is_named_with_its_folder(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no mlops.yaml for") as error:
-        config.load(tmp_path)
+        loader.load_project(tmp_path)
     assert (
-        str(tmp_path) in error.value.what
-        and "--project" in error.value.cure
+        str(tmp_path) in error.value.message
+        and "--project" in error.value.hint
         and error.value.exit_code == 2
     )
 
@@ -142,7 +144,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_all_columns_that_the_data_lack_are_told_at_once(tmp_path: Path) -> None:
     made = project(tmp_path, GOOD + "id: nr\nleave_out: [x]\nknown_later: {y: 1d, late: seen}\n")
     with pytest.raises(KitError) as error:
-        sources.check_columns(made)
+        source.check_configured_columns(made)
     assert all(f"column {c!r}" in str(error.value) for c in ("nr", "x", "y", "seen"))
 
 
@@ -150,7 +152,10 @@ def test_explain_tells_where_a_value_came_from(tmp_path: Path) -> None:
     made = project(tmp_path, GOOD + "train: {trials: 3}\nlabel_delay: 36h\n").with_values(
         "command line", seed=7
     )
-    rows = {name: (value, origin, meaning) for name, value, origin, meaning in config.explain(made)}
+    rows = {
+        name: (value, origin, meaning)
+        for name, value, origin, meaning in explain.explain_settings(made)
+    }
     assert rows["seed"][:2] == (7, "command line")
     assert rows["train.trials"][:2] == (3, "mlops.yaml")
     assert rows["train.seconds"][:2] == (300, "default")
@@ -171,9 +176,9 @@ def test_no_values_laid_over_leave_the_project_as_it_is(tmp_path: Path) -> None:
 
 def test_moments_are_read_in_the_projects_zone(tmp_path: Path) -> None:
     made = project(tmp_path, GOOD + "as_of: 2013-07-01\nuntil: 2013-07-01T06:00+00:00\n").config
-    assert made.utc(made.as_of) == datetime(2013, 7, 1, 4, tzinfo=UTC)  # New York's summer
-    assert made.utc(made.until) == datetime(2013, 7, 1, 6, tzinfo=UTC)
-    assert made.utc(datetime(2013, 1, 1)) == datetime(2013, 1, 1, 5, tzinfo=UTC)  # and winter
+    assert made.to_utc(made.as_of) == datetime(2013, 7, 1, 4, tzinfo=UTC)  # New York's summer
+    assert made.to_utc(made.until) == datetime(2013, 7, 1, 6, tzinfo=UTC)
+    assert made.to_utc(datetime(2013, 1, 1)) == datetime(2013, 1, 1, 5, tzinfo=UTC)  # and winter
 
 
 def test_the_order_of_moments_is_compared_across_zones(tmp_path: Path) -> None:
@@ -192,8 +197,8 @@ def test_the_order_of_moments_is_compared_across_zones(tmp_path: Path) -> None:
     ],
 )
 def test_durations_are_read_and_written(text: str, value: timedelta) -> None:
-    assert config.duration(text) == value
-    assert config.duration(config.duration_text(value)) == value
+    assert value_types.parse_duration(text) == value
+    assert value_types.parse_duration(value_types.format_duration(value)) == value
 
 
 def test_stages_are_changed_and_added(tmp_path: Path) -> None:
@@ -206,7 +211,9 @@ def test_stages_are_changed_and_added(tmp_path: Path) -> None:
         made.stages["train"].params == {"trials": 2}
         and made.stages["train"].notebook == "03_train.ipynb"
     )
-    assert config.order(made.stages)[-1] == "ours" and made.stages["ours"].needs == ["train"]
+    assert pipeline.order_stages(made.stages)[-1] == "ours" and made.stages["ours"].needs == [
+        "train"
+    ]
 
 
 def test_the_project_is_found_from_a_folder_inside_it(
@@ -216,13 +223,13 @@ def test_the_project_is_found_from_a_folder_inside_it(
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
-    assert config.load().root == tmp_path
+    assert loader.load_project().root == tmp_path
     monkeypatch.setenv("MLOPS_PROJECT", str(inside))
     with pytest.raises(KitError):  # a folder that was named is not searched upwards
-        config.load()
+        loader.load_project()
 
 
 def test_a_project_needs_four_lines(tmp_path: Path) -> None:
     made = project(tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: regression\n").config
-    assert (made.search_metric, made.headline, made.time) == ("rmse", "r2", None)
-    assert made.hidden == {"late"}
+    assert (made.search_metric, made.headline_metric, made.time) == ("rmse", "r2", None)
+    assert made.non_feature_columns == {"late"}

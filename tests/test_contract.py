@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit import contract as contracts
-from mlops_kit.config import Config
-from mlops_kit.contract import Column, Contract, check, enforce, infer, load, save
-from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.data import columns, contract, contract_inference, contract_validation
+from mlops_kit.data.contract import ColumnContract, DataContract, load_contract, save_contract
+from mlops_kit.data.contract_inference import infer_contract
+from mlops_kit.data.contract_validation import enforce_contract, validate_rows_against_contract
+from mlops_kit.project.config.root import ProjectConfig
 
-CONFIG = Config(
+CONFIG = ProjectConfig(
     name="t",
     source="t.csv",
     target="late",
@@ -48,15 +50,15 @@ def table(rows: int = ROWS) -> pd.DataFrame:
 
 
 @pytest.fixture
-def held() -> Contract:
-    return infer(table(), CONFIG)
+def held() -> DataContract:
+    return infer_contract(table(), CONFIG)
 
 
-def failed(report: contracts.Report) -> set[tuple[str, str, int]]:
+def failed(report: contract_validation.ContractReport) -> set[tuple[str, str, int]]:
     return set(report.data[["column", "rule", "rows"]].itertuples(index=False, name=None))
 
 
-def test_kinds_are_inferred(held: Contract) -> None:
+def test_kinds_are_inferred(held: DataContract) -> None:
     kinds = {n: c.type for n, c in held.columns.items()}
     assert kinds == {
         "nr": "integer",
@@ -73,7 +75,7 @@ def test_kinds_are_inferred(held: Contract) -> None:
     }
 
 
-def test_limits_have_room_of_half_the_range_and_keep_the_sign(held: Contract) -> None:
+def test_limits_have_room_of_half_the_range_and_keep_the_sign(held: DataContract) -> None:
     assert (held.columns["hour"].min, held.columns["hour"].max) == (0, 35)  # 0..23 and half of 23
     temp = table()["temp"]
     assert held.columns["temp"].max == pytest.approx(
@@ -82,19 +84,19 @@ def test_limits_have_room_of_half_the_range_and_keep_the_sign(held: Contract) ->
     assert held.columns["temp"].min <= temp.min() - (temp.max() - temp.min()) / 2
 
 
-def test_identifiers_and_calendars_have_no_limits(held: Contract) -> None:
+def test_identifiers_and_calendars_have_no_limits(held: DataContract) -> None:
     for name in ("nr", "month"):
         assert held.columns[name].min is None and held.columns[name].max is None
     assert held.unique == ["nr"]
 
 
-def test_few_values_are_categories_and_many_are_not(held: Contract) -> None:
+def test_few_values_are_categories_and_many_are_not(held: DataContract) -> None:
     assert held.columns["origin"].allowed == ["EWR", "JFK", "LGA"]
     assert held.columns["tail"].allowed is None
     assert held.columns["late"].allowed == [False, True]
 
 
-def test_what_is_known_later_may_be_missing_and_a_key_may_not(held: Contract) -> None:
+def test_what_is_known_later_may_be_missing_and_a_key_may_not(held: DataContract) -> None:
     shares = {n: c.missing for n, c in held.columns.items()}
     assert shares["late"] == shares["delay"] == 1.0 and shares["nr"] == shares["at"] == 0.0
     assert shares["hour"] == pytest.approx(0.05)
@@ -102,7 +104,9 @@ def test_what_is_known_later_may_be_missing_and_a_key_may_not(held: Contract) ->
 
 def test_room_above_the_missing_share_seen() -> None:
     values = pd.Series([None] * 20 + [1.0] * 80)
-    assert contracts.share_with_room(values) == 0.35  # one and a half times 0.2, and 0.05
+    assert (
+        contract_inference._compute_max_missing(values) == 0.35
+    )  # one and a half times 0.2, and 0.05
 
 
 @pytest.mark.parametrize(
@@ -121,13 +125,13 @@ def test_room_above_the_missing_share_seen() -> None:
 def test_a_kind_is_told_by_the_values_where_the_type_does_not(
     values: list[object], kind: str
 ) -> None:
-    assert contracts.kind_of(pd.Series(values, dtype=object)) == kind
+    assert columns.infer_kind(pd.Series(values, dtype=object)) == kind
 
 
-def test_the_rows_it_was_inferred_from_keep_it(held: Contract) -> None:
-    report, good, bad = check(table(), held, 0.05)
+def test_the_rows_it_was_inferred_from_keep_it(held: DataContract) -> None:
+    report, good, bad = validate_rows_against_contract(table(), held, 0.05)
     assert report.sentence == "All 200 rows keep to the contract."
-    assert not report.broken and report.data.empty and report.good_rows == 200 and bad.empty
+    assert not report.is_broken and report.data.empty and report.good_rows == 200 and bad.empty
     pd.testing.assert_frame_equal(good, table())
 
 
@@ -157,13 +161,13 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
-def test_what_breaks_the_contract_stops_the_run(held: Contract, name: str) -> None:
+def test_what_breaks_the_contract_stops_the_run(held: DataContract, name: str) -> None:
     change, column, said = BREAKAGES[name]
-    report, _, _ = check(change(table()), held, 0.05)
-    assert report.broken and said in report.sentence and column in set(report.data["column"])
-    with pytest.raises(RunFailed, match="The contract is broken") as error:
-        enforce(report)
-    assert error.value.exit_code == 1 and error.value.cure
+    report, _, _ = validate_rows_against_contract(change(table()), held, 0.05)
+    assert report.is_broken and said in report.sentence and column in set(report.data["column"])
+    with pytest.raises(RunFailedError, match="The contract is broken") as error:
+        enforce_contract(report)
+    assert error.value.exit_code == 1 and error.value.hint
 
 
 def spoilt(column: str, value: object) -> pd.DataFrame:
@@ -190,117 +194,126 @@ def spoilt(column: str, value: object) -> pd.DataFrame:
     ],
 )
 def test_a_bad_row_is_put_aside_and_counted(
-    held: Contract, column: str, value: object, rule: str
+    held: DataContract, column: str, value: object, rule: str
 ) -> None:
-    report, good, bad = check(spoilt(column, value), held, 0.05)
+    report, good, bad = validate_rows_against_contract(spoilt(column, value), held, 0.05)
     assert [r for c, r, n in failed(report) if (c, n) == (column, 1)][0].startswith(rule)
-    assert (report.good_rows, report.quarantined, report.broken) == (199, 1, False)
+    assert (report.good_rows, report.quarantined_rows, report.is_broken) == (199, 1, False)
     assert bad["tail"].tolist() == ["N3"] and len(good) == 199 and "N3" not in set(good["tail"])
-    enforce(report)
+    enforce_contract(report)
 
 
-def test_all_failures_are_told_at_once_and_a_row_counts_once(held: Contract) -> None:
+def test_all_failures_are_told_at_once_and_a_row_counts_once(held: DataContract) -> None:
     frame = table()
     frame.loc[3, ["hour", "temp"]] = [99, 999.0]
     frame.loc[4, "origin"] = "BER"
-    report, good, bad = check(frame.drop(columns="cancelled"), held, 0.05)
+    report, good, bad = validate_rows_against_contract(frame.drop(columns="cancelled"), held, 0.05)
     assert {c for c, _, _ in failed(report)} == {"hour", "temp", "origin", "cancelled"}
-    assert report.quarantined == len(bad) == 2 and len(good) == 198
+    assert report.quarantined_rows == len(bad) == 2 and len(good) == 198
     assert report.data.set_index("column").loc["hour", "examples"] == "99"
 
 
-def test_of_duplicates_the_first_stays(held: Contract) -> None:
+def test_of_duplicates_the_first_stays(held: DataContract) -> None:
     frame = pd.concat([table(), table().head(3)])
-    report, good, bad = check(frame, held, 0.05)
+    report, good, bad = validate_rows_against_contract(frame, held, 0.05)
     assert (
-        report.quarantined == 3
+        report.quarantined_rows == 3
         and good["nr"].tolist() == list(range(200))
         and bad["nr"].tolist() == [0, 1, 2]
     )
 
 
 def test_a_composite_key_is_unique_as_a_whole() -> None:
-    held = Contract(
-        unique=["a", "b"], columns={"a": Column(type="integer"), "b": Column(type="integer")}
+    held = DataContract(
+        unique=["a", "b"],
+        columns={"a": ColumnContract(type="integer"), "b": ColumnContract(type="integer")},
     )
-    report, good, _ = check(pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), held, 0.5)
-    assert report.quarantined == 1 and good["b"].tolist() == [1, 2]
+    report, good, _ = validate_rows_against_contract(
+        pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), held, 0.5
+    )
+    assert report.quarantined_rows == 1 and good["b"].tolist() == [1, 2]
 
 
-def test_numbers_given_as_text_are_made_numbers(held: Contract) -> None:
+def test_numbers_given_as_text_are_made_numbers(held: DataContract) -> None:
     given = table().assign(
         hour=lambda f: f["hour"].astype(str),
         temp=lambda f: f["temp"].astype(str),
         cancelled=lambda f: f["cancelled"].map({True: "yes", False: "no"}),
     )
-    report, good, _ = check(given, held, 0.05)
-    assert not report.broken and report.quarantined == 0
+    report, good, _ = validate_rows_against_contract(given, held, 0.05)
+    assert not report.is_broken and report.quarantined_rows == 0
     assert good["hour"].tolist() == table()["hour"].tolist() and good[
         "temp"
     ].tolist() == pytest.approx(table()["temp"].tolist())
     assert good["cancelled"].tolist() == table()["cancelled"].tolist()
 
 
-def test_whole_numbers_read_as_floats_with_gaps_are_fine(held: Contract) -> None:
-    report, good, _ = check(
+def test_whole_numbers_read_as_floats_with_gaps_are_fine(held: DataContract) -> None:
+    report, good, _ = validate_rows_against_contract(
         table().assign(hour=lambda f: f["hour"].where(f.index > 2).astype(float)), held, 0.05
     )
-    assert not report.broken and report.quarantined == 0 and good["hour"].isna().sum() == 3
+    assert not report.is_broken and report.quarantined_rows == 0 and good["hour"].isna().sum() == 3
 
 
 def test_a_numeric_code_read_as_a_number_is_text_again() -> None:
-    held = Contract(columns={"code": Column(type="text", allowed=["1", "2"])})
-    report, good, _ = check(pd.DataFrame({"code": [1.0, 2.0, np.nan]}), held, 0.0)
-    assert not report.broken and good["code"].tolist()[:2] == ["1", "2"]
+    held = DataContract(columns={"code": ColumnContract(type="text", allowed=["1", "2"])})
+    report, good, _ = validate_rows_against_contract(
+        pd.DataFrame({"code": [1.0, 2.0, np.nan]}), held, 0.0
+    )
+    assert not report.is_broken and good["code"].tolist()[:2] == ["1", "2"]
 
 
-def test_labels_may_be_missing_altogether(held: Contract) -> None:
-    report, _, _ = check(table().assign(late=pd.NA, delay=np.nan), held, 0.0)
-    assert not report.broken and report.quarantined == 0
+def test_labels_may_be_missing_altogether(held: DataContract) -> None:
+    report, _, _ = validate_rows_against_contract(
+        table().assign(late=pd.NA, delay=np.nan), held, 0.0
+    )
+    assert not report.is_broken and report.quarantined_rows == 0
 
 
-def test_a_new_column_is_noted_and_kept(held: Contract) -> None:
-    report, good, _ = check(table().assign(gate="A"), held, 0.05)
-    assert not report.broken and "gate" in good and "gate" in report.notes[0]
+def test_a_new_column_is_noted_and_kept(held: DataContract) -> None:
+    report, good, _ = validate_rows_against_contract(table().assign(gate="A"), held, 0.05)
+    assert not report.is_broken and "gate" in good and "gate" in report.notes[0]
 
 
-def test_no_rows_break_nothing_but_a_gone_column_does(held: Contract) -> None:
-    report, good, bad = check(table().head(0), held, 0.05)
-    assert not report.broken and len(good) == len(bad) == 0
-    assert check(table().head(0).drop(columns="hour"), held, 0.05)[0].broken
+def test_no_rows_break_nothing_but_a_gone_column_does(held: DataContract) -> None:
+    report, good, bad = validate_rows_against_contract(table().head(0), held, 0.05)
+    assert not report.is_broken and len(good) == len(bad) == 0
+    assert validate_rows_against_contract(table().head(0).drop(columns="hour"), held, 0.05)[
+        0
+    ].is_broken
 
 
-def test_the_rows_given_are_left_as_they_were(held: Contract) -> None:
+def test_the_rows_given_are_left_as_they_were(held: DataContract) -> None:
     given = spoilt("hour", "noon")
     before = given.copy(deep=True)
-    check(given, held, 0.05)
-    infer(given, CONFIG)
+    validate_rows_against_contract(given, held, 0.05)
+    infer_contract(given, CONFIG)
     pd.testing.assert_frame_equal(given, before)
 
 
-def test_a_contract_is_written_for_people_and_read_back(tmp_path: Path, held: Contract) -> None:
+def test_a_contract_is_written_for_people_and_read_back(tmp_path: Path, held: DataContract) -> None:
     path = tmp_path / "contract.yaml"
-    save(path, held)
+    save_contract(path, held)
     text = path.read_text()
     assert (
         text.startswith("# The data contract")
         and "hour: {type: integer, missing: 0.05, min: 0, max: 35}" in text
     )
-    assert load(path) == held
-    save(path, load(path))
+    assert load_contract(path) == held
+    save_contract(path, load_contract(path))
     assert path.read_text() == text
 
 
 def test_categories_that_yaml_would_misread_survive(tmp_path: Path) -> None:
-    held = Contract(
+    held = DataContract(
         columns={
-            "c": Column(type="text", allowed=["NO", "on", "1", "2013-01-01", "a: b"]),
-            "t": Column(type="integer", allowed=[0, 1]),
-            "b": Column(type="boolean", allowed=[False, True]),
+            "c": ColumnContract(type="text", allowed=["NO", "on", "1", "2013-01-01", "a: b"]),
+            "t": ColumnContract(type="integer", allowed=[0, 1]),
+            "b": ColumnContract(type="boolean", allowed=[False, True]),
         }
     )
-    save(tmp_path / "c.yaml", held)
-    back = load(tmp_path / "c.yaml")
+    save_contract(tmp_path / "c.yaml", held)
+    back = load_contract(tmp_path / "c.yaml")
     assert (
         back == held
         and [type(v) for v in back.columns["t"].allowed] == [int, int]
@@ -322,17 +335,17 @@ def test_categories_that_yaml_would_misread_survive(tmp_path: Path) -> None:
 def test_a_mistake_in_the_contract_is_worded(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "contract.yaml").write_text(text)
     with pytest.raises(KitError) as error:
-        load(tmp_path / "contract.yaml")
+        load_contract(tmp_path / "contract.yaml")
     assert (
         said in str(error.value)
-        and "contract.yaml" in error.value.cure
+        and "contract.yaml" in error.value.hint
         and error.value.exit_code == 2
     )
 
 
 def test_a_missing_contract_is_worded(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no contract at"):
-        load(tmp_path / "contract.yaml")
+        load_contract(tmp_path / "contract.yaml")
 
 
 def test_a_table_of_336776_rows_is_checked_in_seconds() -> None:
@@ -343,26 +356,26 @@ def test_a_table_of_336776_rows_is_checked_in_seconds() -> None:
         .assign(nr=lambda f: np.arange(len(f)))
     )
     big = big.assign(**{f"x{i}": np.arange(len(big)) % 97.0 for i in range(10)})
-    held = infer(big, CONFIG)
+    held = infer_contract(big, CONFIG)
     big.loc[:5_000, "hour"] = 99
     start = time.perf_counter()
-    report, good, _ = check(big, held, 0.05)
+    report, good, _ = validate_rows_against_contract(big, held, 0.05)
     took = time.perf_counter() - start
     assert (
-        report.quarantined == 5_001 and len(good) == 331_775 and took < 8
+        report.quarantined_rows == 5_001 and len(good) == 331_775 and took < 8
     )  # two to four times what a quiet machine needs
 
 
 def test_rows_get_the_types_of_the_contract_and_odd_values_are_told() -> None:
-    agreed = Contract(
+    agreed = DataContract(
         columns={
-            "n": Column(type="integer"),
-            "code": Column(type="text"),
-            "gone": Column(type="number"),
+            "n": ColumnContract(type="integer"),
+            "code": ColumnContract(type="text"),
+            "gone": ColumnContract(type="number"),
         }
     )
     came = pd.DataFrame({"n": ["1", "old", "2.5", None], "code": [1, 2, 3, 4], "new": ["x"] * 4})
-    made, odd = contracts.typed(came, agreed)
+    made, odd = contract.coerce_types(came, agreed)
     assert made["n"].tolist()[0] == 1 and made["n"].isna().tolist() == [False, True, True, True]
     assert made["code"].tolist() == ["1", "2", "3", "4"] and made["new"].tolist() == ["x"] * 4
     assert {k: v.tolist() for k, v in odd.items()} == {"n": ["old", "2.5"]}
@@ -377,13 +390,13 @@ def test_rows_of_the_contracts_types_stay_as_they_are() -> None:
             "yes": [True, False],
         }
     )
-    agreed = Contract(
+    agreed = DataContract(
         columns={
-            "n": Column(type="number"),
-            "at": Column(type="moment"),
-            "yes": Column(type="boolean"),
+            "n": ColumnContract(type="number"),
+            "at": ColumnContract(type="moment"),
+            "yes": ColumnContract(type="boolean"),
         }
     )
-    made, odd = contracts.typed(came, agreed)
+    made, odd = contract.coerce_types(came, agreed)
     pd.testing.assert_frame_equal(made, came)
     assert not odd

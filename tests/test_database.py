@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mlops_kit import config, database, decisions
-from mlops_kit.database import Incident, Label, Prediction, session
-from mlops_kit.deploy import labels, predictions
-from mlops_kit.errors import KitError, RunFailed
-from mlops_kit.monitor import incidents
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.data import labels
+from mlops_kit.db import approvals, engine, predictions, tables
+from mlops_kit.db.engine import open_transaction
+from mlops_kit.db.tables import IncidentRecord, LabelRecord, PredictionRecord
+from mlops_kit.project import loader
+from mlops_kit.stages.monitor import incidents
 
 YAML = "name: t\nsource: t.csv\ntarget: y\ntask: binary\nid: k\n"
 FACTS = {
@@ -51,34 +53,36 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[config.Project]:
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[loader.Project]:
     url = "sqlite:///here.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
     (tmp_path / "mlops.yaml").write_text(YAML + f"database: {url}\n")
-    made = config.load(tmp_path)
+    made = loader.load_project(tmp_path)
     yield made
-    with session(made) as opened:
-        for table in database.Base.metadata.tables.values():
+    with open_transaction(made) as opened:
+        for table in tables.Base.metadata.tables.values():
             opened.execute(table.delete())
 
 
 def test_of_two_promotions_that_think_of_the_same_champion_one_is_written(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
-    decisions.say(project, FACTS, "approved", "Ada", "it is fit")
-    decisions.promote(project, FACTS, None, "Ada", "it is fit")
-    with pytest.raises(RunFailed, match="promoted in between by Ada"):
-        decisions.promote(project, FACTS, None, "Bob", "it is fit")
-    assert [p.by for p in decisions.history(project)] == ["Ada"]
+    approvals.record_approval(project, FACTS, "approved", "Ada", "it is fit")
+    approvals.record_promotion(project, FACTS, None, "Ada", "it is fit")
+    with pytest.raises(RunFailedError, match="promoted in between by Ada"):
+        approvals.record_promotion(project, FACTS, None, "Bob", "it is fit")
+    assert [p.actor for p in approvals.list_promotions(project)] == ["Ada"]
 
 
-def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: config.Project) -> None:
+def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: loader.Project) -> None:
     for score, fresh in ((0.25, 1), (0.75, 0)):
-        with session(project) as opened:
+        with open_transaction(project) as opened:
             assert (
-                predictions.write(opened, [{**ROW, "id": "p1", "key": '["1"]', "score": score}])
+                predictions.insert_predictions(
+                    opened, [{**ROW, "id": "p1", "key": '["1"]', "score": score}]
+                )
                 == fresh
             )
-    (found,) = database.rows(project, sa.select(Prediction))
+    (found,) = engine.query_records(project, sa.select(PredictionRecord))
     assert (found.id, found.score, found.decision, found.features) == (
         "p1",
         0.25,
@@ -87,61 +91,65 @@ def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: config.P
     )
 
 
-def test_one_label_counts_and_each_message_is_kept(project: config.Project) -> None:
-    with session(project) as opened:
-        predictions.write(opened, [{**ROW, "id": "p1", "key": '["1"]'}])
+def test_one_label_counts_and_each_message_is_kept(project: loader.Project) -> None:
+    with open_transaction(project) as opened:
+        predictions.insert_predictions(opened, [{**ROW, "id": "p1", "key": '["1"]'}])
     said = [
-        labels.Said("p1", v, k)
+        labels.LabelMessage("p1", v, k)
         for v, k in ((1, "2024-01-02"), (1, "2024-01-02"), (0, "2024-01-03"), (1, "2024-01-01"))
     ]
-    assert labels.feedback(
+    assert labels.record_feedback(
         project,
-        [*said, labels.Said("p9", 1, "2024-01-02"), labels.Said("p1", "much", "2024-01-02")],
+        [
+            *said,
+            labels.LabelMessage("p9", 1, "2024-01-02"),
+            labels.LabelMessage("p1", "much", "2024-01-02"),
+        ],
         "2024-01-04",
     ) == ["joined", "repeated", "corrected", "outdated", "unknown", "refused"]
-    found = database.rows(project, sa.select(Label).order_by(Label.id))
+    found = engine.query_records(project, sa.select(LabelRecord).order_by(LabelRecord.id))
     assert len(found) == 6 and [(x.word, x.value) for x in found if x.counts] == [
         ("corrected", 0.0)
     ]
-    with pytest.raises(sa.exc.IntegrityError), session(project) as opened:
+    with pytest.raises(sa.exc.IntegrityError), open_transaction(project) as opened:
         opened.add(
-            Label("t", "p1", 1.0, "1", "2024-01-05", "feedback", "joined", "2024-01-05", True)
+            LabelRecord("t", "p1", 1.0, "1", "2024-01-05", "feedback", "joined", "2024-01-05", True)
         )
 
 
-def test_one_incident_of_a_cause_is_open(project: config.Project) -> None:
-    cause = incidents.Cause("drift", "watch", "A column moved", "By much.")
+def test_one_incident_of_a_cause_is_open(project: loader.Project) -> None:
+    cause = incidents.IncidentSignal("drift", "watch", "A column moved", "By much.")
     for at, causes in (("1", [cause]), ("2", [cause]), ("3", []), ("4", [cause])):
-        with session(project) as opened:
-            incidents.update(opened, "t", {"drift"}, causes, at, "over")
-    found = database.rows(project, sa.select(Incident).order_by(Incident.id))
+        with open_transaction(project) as opened:
+            incidents.update_incidents(opened, "t", {"drift"}, causes, at, "over")
+    found = engine.query_records(project, sa.select(IncidentRecord).order_by(IncidentRecord.id))
     assert [(i.opened, i.updated, i.closed, i.windows) for i in found] == [
         ("1", "3", "3", 2),
         ("4", "4", None, 1),
     ]
-    with pytest.raises(sa.exc.IntegrityError), session(project) as opened:
-        opened.add(Incident("t", "drift", "watch", "A column moved", "By much.", "5", "5"))
+    with pytest.raises(sa.exc.IntegrityError), open_transaction(project) as opened:
+        opened.add(IncidentRecord("t", "drift", "watch", "A column moved", "By much.", "5", "5"))
 
 
-def test_an_incident_is_acknowledged_once_with_a_reason(project: config.Project) -> None:
-    with session(project) as opened:
-        incidents.update(
+def test_an_incident_is_acknowledged_once_with_a_reason(project: loader.Project) -> None:
+    with open_transaction(project) as opened:
+        incidents.update_incidents(
             opened,
             "t",
             set(),
-            [incidents.Cause("drift", "watch", "A column moved", "By much.")],
+            [incidents.IncidentSignal("drift", "watch", "A column moved", "By much.")],
             "1",
             "",
         )
-    (held,) = database.rows(project, sa.select(Incident))
+    (held,) = engine.query_records(project, sa.select(IncidentRecord))
     with pytest.raises(KitError, match="needs a reason"):
-        incidents.acknowledge(project, held.id, "Ada", " ")
-    incidents.acknowledge(project, held.id, "Ada", "<b>known</b>")
-    with pytest.raises(RunFailed, match="was acknowledged by Ada"):
-        incidents.acknowledge(project, held.id, "Bob", "me too")
+        incidents.acknowledge_incident(project, held.id, "Ada", " ")
+    incidents.acknowledge_incident(project, held.id, "Ada", "<b>known</b>")
+    with pytest.raises(RunFailedError, match="was acknowledged by Ada"):
+        incidents.acknowledge_incident(project, held.id, "Bob", "me too")
     with pytest.raises(KitError, match="there is no incident 12345"):
-        incidents.acknowledge(project, 12345, "Ada", "which?")
-    (seen,) = database.rows(project, sa.select(Incident))
+        incidents.acknowledge_incident(project, 12345, "Ada", "which?")
+    (seen,) = engine.query_records(project, sa.select(IncidentRecord))
     assert (seen.seen_by, seen.seen_why) == ("Ada", "<b>known</b>")
 
 
@@ -153,7 +161,7 @@ def test_a_database_of_another_version_is_told_in_words(tmp_path: Path) -> None:
     old.close()
     (tmp_path / "mlops.yaml").write_text(YAML + "database: sqlite:///old.db\n")
     with pytest.raises(KitError, match="the table 'labels' of the database has no column 'at'"):
-        database.rows(config.load(tmp_path), sa.select(Label))
+        engine.query_records(loader.load_project(tmp_path), sa.select(LabelRecord))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +169,7 @@ def test_a_database_of_another_version_is_told_in_words(tmp_path: Path) -> None:
     [
         ("nothing at all", KitError, "database: Could not parse"),
         ("oracledb://x", KitError, "database: "),
-        ("postgresql+psycopg://127.0.0.1:9/x", RunFailed, "the database does not answer"),
+        ("postgresql+psycopg://127.0.0.1:9/x", RunFailedError, "the database does not answer"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_told_in_words(
@@ -169,10 +177,10 @@ def test_a_database_that_cannot_be_reached_is_told_in_words(
 ) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML + f"database: {url}\n")
     with pytest.raises(kind, match=said):
-        database.rows(config.load(tmp_path), sa.select(Label))
+        engine.query_records(loader.load_project(tmp_path), sa.select(LabelRecord))
 
 
 def test_reading_makes_no_database(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    found: list[Any] = database.rows(config.load(tmp_path), sa.select(Label))
+    found: list[Any] = engine.query_records(loader.load_project(tmp_path), sa.select(LabelRecord))
     assert found == [] and not (tmp_path / ".mlops").exists() and sys.version_info >= (3, 11)

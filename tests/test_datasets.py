@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from mlops_kit.datasets import DATASETS, flights, nycflights_table
-from mlops_kit.errors import KitError
+from mlops_kit.core.errors import KitError
+from mlops_kit.data.datasets import DATASETS, load_flights, read_nycflights_table
 
 
 @pytest.fixture(scope="module")
 def year() -> pd.DataFrame:
-    return flights()
+    return load_flights()
 
 
 def test_all_flights_of_the_year_are_there(year: pd.DataFrame) -> None:
@@ -60,11 +60,11 @@ def test_the_columns_are_told_without_reading_all(name: str) -> None:
     [("weather", 26_115), ("planes", 3_322), ("airports", 1_458), ("airlines", 16)],
 )
 def test_the_other_tables_are_read_the_same_way(table: str, rows: int) -> None:
-    frame = nycflights_table(table)
+    frame = read_nycflights_table(table)
     assert len(frame) == rows
     assert set(map(str, frame.dtypes)) <= {"object", "int64", "float64", "datetime64[us, UTC]"}
 
 
 def test_an_unknown_table_lists_those_there_are() -> None:
     with pytest.raises(KitError, match="weather"):
-        nycflights_table("trains")
+        read_nycflights_table("trains")

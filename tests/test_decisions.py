@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import config, decisions
-from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
+from mlops_kit.project.config import services
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 FACTS = {
@@ -29,83 +31,90 @@ def facts(**values: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> config.Project:
+def project(tmp_path: Path) -> loader.Project:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    return config.load(tmp_path)
+    return loader.load_project(tmp_path)
 
 
-def approved(project: config.Project, **values: str) -> dict[str, Any]:
+def approved(project: loader.Project, **values: str) -> dict[str, Any]:
     made = facts(**values)
-    decisions.say(project, made, "approved", "bob", "fit")
+    approvals.record_approval(project, made, "approved", "bob", "fit")
     return made
 
 
-def test_nothing_is_made_for_the_asking(project: config.Project) -> None:
+def test_nothing_is_made_for_the_asking(project: loader.Project) -> None:
     assert (
-        decisions.current(project) is None
-        and decisions.history(project) == []
-        and decisions.opinion(project, FACTS) is None
+        approvals.get_current_promotion(project) is None
+        and approvals.list_promotions(project) == []
+        and approvals.find_approval(project, FACTS) is None
     )
     assert not (project.root / ".mlops").exists()
 
 
-def test_a_promotion_is_numbered_and_names_the_one_before(project: config.Project) -> None:
-    first = decisions.promote(project, approved(project), None, "bob", "better")
-    decisions.promote(
+def test_a_promotion_is_numbered_and_names_the_one_before(project: loader.Project) -> None:
+    first = approvals.record_promotion(project, approved(project), None, "bob", "better")
+    approvals.record_promotion(
         project, approved(project, version="2", model_hash="m2"), first, "bob", "better still"
     )
-    newest, oldest = decisions.history(project)
-    assert (newest.number, newest.version, newest.before, newest.why) == (
+    newest, oldest = approvals.list_promotions(project)
+    assert (newest.number, newest.version, newest.previous_version, newest.reason) == (
         2,
         "2",
         "1",
         "better still",
     )
-    assert (oldest.number, oldest.before) == (1, None) and newest.at.endswith("+00:00")
+    assert (oldest.number, oldest.previous_version) == (1, None) and newest.promoted_at.endswith(
+        "+00:00"
+    )
     assert (
-        decisions.current(project) is not None and decisions.history(project, 1)[0].version == "2"
+        approvals.get_current_promotion(project) is not None
+        and approvals.list_promotions(project, 1)[0].version == "2"
     )
 
 
-def test_what_nobody_approved_as_it_is_does_not_serve(project: config.Project) -> None:
-    with pytest.raises(RunFailed, match="has no approval"):
-        decisions.promote(project, FACTS, None, "bob", "why")
+def test_what_nobody_approved_as_it_is_does_not_serve(project: loader.Project) -> None:
+    with pytest.raises(RunFailedError, match="has no approval"):
+        approvals.record_promotion(project, FACTS, None, "bob", "why")
     approved(project)
     for changed in ({"model_hash": "m2"}, {"evidence_hash": "e2"}):
-        with pytest.raises(RunFailed, match="has no approval"):
-            decisions.promote(project, facts(**changed), None, "bob", "why")
-    decisions.say(project, FACTS, "rejected", "bob", "on second thoughts")
-    with pytest.raises(RunFailed, match="has no approval"):
-        decisions.promote(project, FACTS, None, "bob", "why")
-    assert decisions.current(project) is None
+        with pytest.raises(RunFailedError, match="has no approval"):
+            approvals.record_promotion(project, facts(**changed), None, "bob", "why")
+    approvals.record_approval(project, FACTS, "rejected", "bob", "on second thoughts")
+    with pytest.raises(RunFailedError, match="has no approval"):
+        approvals.record_promotion(project, FACTS, None, "bob", "why")
+    assert approvals.get_current_promotion(project) is None
 
 
-def test_a_failed_review_and_a_sample_cannot_be_approved(project: config.Project) -> None:
-    with pytest.raises(RunFailed, match="did not pass its review"):
-        decisions.say(project, facts(review="failed"), "approved", "bob", "fit")
-    with pytest.raises(RunFailed, match="sample of 50 rows"):
-        decisions.say(project, facts(sample="50"), "approved", "bob", "fit")
+def test_a_failed_review_and_a_sample_cannot_be_approved(project: loader.Project) -> None:
+    with pytest.raises(RunFailedError, match="did not pass its review"):
+        approvals.record_approval(project, facts(review="failed"), "approved", "bob", "fit")
+    with pytest.raises(RunFailedError, match="sample of 50 rows"):
+        approvals.record_approval(project, facts(sample="50"), "approved", "bob", "fit")
     assert (
-        decisions.say(project, facts(review="failed"), "rejected", "bob", "of course").word
+        approvals.record_approval(
+            project, facts(review="failed"), "rejected", "bob", "of course"
+        ).outcome
         == "rejected"
     )
 
 
-def test_who_thinks_of_another_champion_is_refused(project: config.Project) -> None:
-    decisions.promote(project, approved(project), None, "bob", "first")
-    with pytest.raises(RunFailed, match="version 1 was promoted in between by bob"):
-        decisions.promote(project, approved(project, version="2"), None, "eve", "also first")
-    assert [p.version for p in decisions.history(project)] == ["1"]
+def test_who_thinks_of_another_champion_is_refused(project: loader.Project) -> None:
+    approvals.record_promotion(project, approved(project), None, "bob", "first")
+    with pytest.raises(RunFailedError, match="version 1 was promoted in between by bob"):
+        approvals.record_promotion(
+            project, approved(project, version="2"), None, "eve", "also first"
+        )
+    assert [p.version for p in approvals.list_promotions(project)] == ["1"]
 
 
-def test_of_many_at_once_one_wins(project: config.Project) -> None:
+def test_of_many_at_once_one_wins(project: loader.Project) -> None:
     made = [approved(project, version=str(i), model_hash=f"m{i}") for i in range(8)]
     lost: list[str] = []
 
     def go(mine: dict[str, Any]) -> None:
         try:
-            decisions.promote(project, mine, None, "bob", "me first")
-        except RunFailed as error:
+            approvals.record_promotion(project, mine, None, "bob", "me first")
+        except RunFailedError as error:
             lost.append(str(error))
 
     threads = [threading.Thread(target=go, args=(m,)) for m in made]
@@ -113,7 +122,7 @@ def test_of_many_at_once_one_wins(project: config.Project) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(decisions.history(project)) == 1 and len(lost) == 7
+    assert len(approvals.list_promotions(project)) == 1 and len(lost) == 7
     assert all("was promoted in between" in text for text in lost)
 
 
@@ -125,22 +134,22 @@ def test_of_many_at_once_one_wins(project: config.Project) -> None:
     ],
 )
 def test_who_may_not_decide_is_told_who_may(
-    project: config.Project, people: dict[str, Any], by: str, wrong: str
+    project: loader.Project, people: dict[str, Any], by: str, wrong: str
 ) -> None:
     strict = project.with_values("test", people=people)
     with pytest.raises(KitError, match=wrong):
-        decisions.say(strict, FACTS, "approved", by, "fit")
-    assert decisions.opinion(strict, FACTS) is None
-    assert decisions.say(strict, FACTS, "approved", "bob", "fit").by == "bob"
+        approvals.record_approval(strict, FACTS, "approved", by, "fit")
+    assert approvals.find_approval(strict, FACTS) is None
+    assert approvals.record_approval(strict, FACTS, "approved", "bob", "fit").actor == "bob"
 
 
-def test_of_two_who_decide_at_once_one_is_recorded(project: config.Project) -> None:
+def test_of_two_who_decide_at_once_one_is_recorded(project: loader.Project) -> None:
     lost: list[str] = []
 
-    def go(by: str, word: decisions.Word) -> None:
+    def go(by: str, word: approvals.ApprovalOutcome) -> None:
         try:
-            decisions.say(project, FACTS, word, by, f"{by} first", seen=0)
-        except RunFailed as error:
+            approvals.record_approval(project, FACTS, word, by, f"{by} first", seen=0)
+        except RunFailedError as error:
             lost.append(str(error))
 
     threads = [
@@ -151,44 +160,47 @@ def test_of_two_who_decide_at_once_one_is_recorded(project: config.Project) -> N
         thread.start()
     for thread in threads:
         thread.join()
-    [won] = decisions.opinions(project)
+    [won] = approvals.list_approvals(project)
     assert len(lost) == 7 and all(
-        f"{won.by} has decided on version 1 in between ({won.word}: {won.by} first)" in text
+        f"{won.actor} has decided on version 1 in between ({won.outcome}: {won.actor} first)"
+        in text
         for text in lost
     )
 
 
-def test_who_has_seen_the_last_word_may_say_another(project: config.Project) -> None:
-    first = decisions.say(project, FACTS, "changes", "bob", "name the owner", seen=0)
-    with pytest.raises(RunFailed, match="bob has decided on version 1 in between"):
-        decisions.say(project, FACTS, "approved", "eve", "fit", seen=0)
-    second = decisions.say(project, FACTS, "approved", "eve", "fit", seen=first.id)
+def test_who_has_seen_the_last_word_may_say_another(project: loader.Project) -> None:
+    first = approvals.record_approval(project, FACTS, "changes", "bob", "name the owner", seen=0)
+    with pytest.raises(RunFailedError, match="bob has decided on version 1 in between"):
+        approvals.record_approval(project, FACTS, "approved", "eve", "fit", seen=0)
+    second = approvals.record_approval(project, FACTS, "approved", "eve", "fit", seen=first.id)
     assert (
-        second.id > first.id and second.why == "fit" and decisions.opinion(project, FACTS) == second
+        second.id > first.id
+        and second.reason == "fit"
+        and approvals.find_approval(project, FACTS) == second
     )
-    assert [o.word for o in decisions.opinions(project)] == ["approved", "changes"]
+    assert [o.outcome for o in approvals.list_approvals(project)] == ["approved", "changes"]
 
 
-def test_who_asks_for_changes_has_not_approved(project: config.Project) -> None:
-    decisions.say(project, FACTS, "changes", "bob", "name the owner")
-    with pytest.raises(RunFailed, match="has no approval"):
-        decisions.promote(project, FACTS, None, "bob", "why")
+def test_who_asks_for_changes_has_not_approved(project: loader.Project) -> None:
+    approvals.record_approval(project, FACTS, "changes", "bob", "name the owner")
+    with pytest.raises(RunFailedError, match="has no approval"):
+        approvals.record_promotion(project, FACTS, None, "bob", "why")
 
 
 def test_only_an_operator_goes_back_where_they_are_named() -> None:
-    people = config.People(operators=["olga"])
-    decisions.may(people, "olga", approves=False)
+    people = services.PeopleConfig(operators=["olga"])
+    approvals.check_permission(people, "olga", approves=False)
     with pytest.raises(KitError, match="people.operators"):
-        decisions.may(people, "bob", approves=False)
+        approvals.check_permission(people, "bob", approves=False)
 
 
-def test_a_reason_is_required_and_kept_as_it_is(project: config.Project) -> None:
+def test_a_reason_is_required_and_kept_as_it_is(project: loader.Project) -> None:
     with pytest.raises(KitError, match="needs a reason"):
-        decisions.say(project, FACTS, "approved", "bob", "  ")
+        approvals.record_approval(project, FACTS, "approved", "bob", "  ")
     text = "<script>alert(1)</script>'; DROP TABLE opinions; --"
-    decisions.say(project, FACTS, "approved", "bob", text)
-    found = decisions.opinion(project, FACTS)
-    assert found is not None and found.why == text
+    approvals.record_approval(project, FACTS, "approved", "bob", text)
+    found = approvals.find_approval(project, FACTS)
+    assert found is not None and found.reason == text
 
 
 PROMOTES = """
@@ -204,7 +216,7 @@ for i in itertools.count():
 
 @pytest.mark.parametrize("after", [1, 4, 9])
 def test_a_process_killed_while_it_promotes_loses_nothing_it_said(
-    project: config.Project, after: int
+    project: loader.Project, after: int
 ) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PROMOTES, str(project.root)], stdout=subprocess.PIPE, text=True
@@ -213,12 +225,12 @@ def test_a_process_killed_while_it_promotes_loses_nothing_it_said(
         said = [int(process.stdout.readline()) for _ in range(after)]
         process.kill()
         said += [int(line) for line in process.stdout.read().split()]
-    numbers = [p.number for p in decisions.history(project)]
+    numbers = [p.number for p in approvals.list_promotions(project)]
     assert numbers == list(range(len(numbers), 0, -1)) and numbers[0] >= said[-1] == len(said)
-    held = decisions.current(project)
+    held = approvals.get_current_promotion(project)
     assert held is not None
     assert (
-        decisions.promote(
+        approvals.record_promotion(
             project, approved(project, version="new", model_hash="new"), held, "bob", "on with it"
         ).number
         == numbers[0] + 1

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mlops_kit import config, doctor
-from mlops_kit.errors import KitError
+from mlops_kit.cli import doctor
+from mlops_kit.core import resources
+from mlops_kit.core.errors import KitError
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 
@@ -41,21 +42,21 @@ def installed(
     monkeypatch.syspath_prepend(str(facts.parent))
 
 
-def told(home: Path) -> dict[str, doctor.Finding]:
-    return {f.check: f for f in doctor.examine(str(home))}
+def told(home: Path) -> dict[str, doctor.DoctorFinding]:
+    return {f.check_name: f for f in doctor.run_doctor_checks(str(home))}
 
 
 def test_all_is_well_here_and_nothing_is_made(home: Path) -> None:
     found = told(home)
-    assert all(f.well and f.sentence for f in found.values())
-    assert list(found) == [*doctor.MACHINE, *doctor.PROJECT]
+    assert all(f.passed and f.sentence for f in found.values())
+    assert list(found) == [*doctor.MACHINE_CHECKS, *doctor.PROJECT_CHECKS]
     assert sorted(p.name for p in home.iterdir()) == ["mlops.yaml", "t.csv"]
 
 
 def test_the_machine_is_looked_at_without_a_project(tmp_path: Path) -> None:
     found = told(tmp_path)
-    assert list(found) == [*doctor.MACHINE, "mlops.yaml"]
-    assert not found["mlops.yaml"].well and "--project" in found["mlops.yaml"].sentence
+    assert list(found) == [*doctor.MACHINE_CHECKS, "mlops.yaml"]
+    assert not found["mlops.yaml"].passed and "--project" in found["mlops.yaml"].sentence
 
 
 def test_a_python_that_is_not_allowed_is_named(
@@ -63,8 +64,8 @@ def test_a_python_that_is_not_allowed_is_named(
 ) -> None:
     installed(tmp_path, monkeypatch, python=">=3.99")
     with pytest.raises(KitError, match="Python is 3") as error:
-        doctor.python()
-    assert error.value.expected == ">=3.99" and error.value.cure
+        doctor.check_python()
+    assert error.value.expected == ">=3.99" and error.value.hint
 
 
 def test_each_package_that_does_not_fit_is_named(
@@ -82,19 +83,19 @@ def test_each_package_that_does_not_fit_is_named(
         KitError,
         match=r"pandas is [\d.]+ \(needs >=99\); nobody-has-this is missing \(needs any version\)\n",
     ) as error:
-        doctor.packages()
-    assert "requirements.lock" in error.value.cure and "never-asked" not in str(error.value)
+        doctor.check_packages()
+    assert "requirements.lock" in error.value.hint and "never-asked" not in str(error.value)
 
 
 def test_a_python_without_a_kernel_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(KitError, match="has no ipykernel") as error:
-        doctor.kernel()
-    assert error.value.cure == "pip install ipykernel"
+        doctor.check_kernel()
+    assert error.value.hint == "pip install ipykernel"
 
 
 def test_a_notebook_without_the_parameters_tag_is_named_with_its_cure(home: Path) -> None:
-    shutil.copytree(config.resources("notebooks"), home / "notebooks")
+    shutil.copytree(resources.find_resource_folder("notebooks"), home / "notebooks")
     book = home / "notebooks" / "02_prepare.ipynb"
     text = json.loads(book.read_text())
     for cell in text["cells"]:
@@ -102,7 +103,7 @@ def test_a_notebook_without_the_parameters_tag_is_named_with_its_cure(home: Path
     book.write_text(json.dumps(text))
     (home / "notebooks" / "05_deploy.ipynb").write_text("no notebook")
     found = told(home)["notebooks"]
-    assert not found.well
+    assert not found.passed
     assert (
         "02_prepare.ipynb has no cell tagged 'parameters'" in found.sentence
         and "add the tag in JupyterLab" in found.sentence
@@ -121,7 +122,7 @@ def test_a_notebook_without_the_parameters_tag_is_named_with_its_cure(home: Path
 def test_a_source_that_does_not_fit_is_worded(home: Path, rows: str | None, fault: str) -> None:
     (home / "t.csv").write_text(rows) if rows else (home / "t.csv").unlink()
     found = told(home)["source"]
-    assert not found.well and fault in found.sentence and "to mend it: " in found.sentence
+    assert not found.passed and fault in found.sentence and "to mend it: " in found.sentence
 
 
 def test_a_store_that_is_no_store_is_worded(home: Path) -> None:
@@ -131,17 +132,17 @@ def test_a_store_that_is_no_store_is_worded(home: Path) -> None:
     )
     found = told(home)["store"]
     assert (
-        not found.well
+        not found.passed
         and "does not answer" in found.sentence
         and "'tracking' in mlops.yaml" in found.sentence
     )
 
 
 def test_too_little_room_is_worded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LEAST_FREE", 10**9)
+    monkeypatch.setattr(doctor, "MIN_FREE_DISK_GIB", 10**9)
     found = told(home)["disk"]
     assert (
-        not found.well
+        not found.passed
         and "GiB free" in found.sentence
         and "remove old runs under reports/" in found.sentence
     )
@@ -153,6 +154,6 @@ def test_a_folder_that_cannot_be_written_is_worded(home: Path) -> None:
     )
     found = told(home)
     assert all(
-        not found[name].well and "t.csv' cannot be written" in found[name].sentence
+        not found[name].passed and "t.csv' cannot be written" in found[name].sentence
         for name in ("store", "disk")
     )

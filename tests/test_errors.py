@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_kit.errors import KitError, RunFailed, Waiting, nearest
+from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 
 
-@pytest.mark.parametrize(("kind", "code"), [(KitError, 2), (RunFailed, 1), (Waiting, 3)])
+@pytest.mark.parametrize(
+    ("kind", "code"), [(KitError, 2), (RunFailedError, 1), (WaitingForApprovalError, 3)]
+)
 def test_the_exit_code_says_whose_turn_it_is(kind: type[KitError], code: int) -> None:
     assert kind("what").exit_code == code and issubclass(kind, KitError)
 
@@ -26,12 +28,12 @@ def test_the_exit_code_says_whose_turn_it_is(kind: type[KitError], code: int) ->
 )
 def test_an_error_says_only_what_it_knows(parts: tuple[str, ...], text: str) -> None:
     error = KitError(*parts)
-    assert str(error) == text and error.what == parts[0]
+    assert str(error) == text and error.message == parts[0]
 
 
 def test_nothing_known_is_still_worded() -> None:
-    assert nearest("a", []) == "one of: "
+    assert suggest_names("a", []) == "one of: "
 
 
 def test_names_that_are_no_text_are_compared_as_text() -> None:
-    assert nearest("12", [1, 123]) == "'123' (of: 1, 123)"  # type: ignore[list-item]
+    assert suggest_names("12", [1, 123]) == "'123' (of: 1, 123)"  # type: ignore[list-item]

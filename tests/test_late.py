@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from mlops_kit.late import Late, np, pd
+from mlops_kit.core.lazy import LazyModule, np, pd
 
 
 def test_modules_that_use_tables_load_no_library_until_they_do() -> None:
-    code = "import sys, json, mlops_kit.late, mlops_kit.results, mlops_kit.plots; print(json.dumps(sorted(sys.modules)))"
+    code = "import sys, json, mlops_kit.core.lazy, mlops_kit.core.results, mlops_kit.core.charts; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(json.loads(done.stdout)) & {"pandas", "numpy", "altair"}
 
@@ -27,4 +27,4 @@ def test_what_comes_late_is_the_library_itself() -> None:
 
 def test_a_name_that_a_library_has_not_is_its_own_error() -> None:
     with pytest.raises(AttributeError, match="module 'colorsys' has no attribute 'cmyk'"):
-        _ = Late("colorsys").cmyk
+        _ = LazyModule("colorsys").cmyk

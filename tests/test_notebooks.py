@@ -26,10 +26,16 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from mlops_kit import config, decisions, session, sources, stage, store, tracking
+from mlops_kit.client import ProjectClient
+from mlops_kit.core import files
+from mlops_kit.data import source
+from mlops_kit.db import approvals
+from mlops_kit.project import artifacts, loader, run_folder
+from mlops_kit.project.config import pipeline
+from mlops_kit.registry import store, versions
 
 ROOT = Path(__file__).parent.parent
-BOOKS = [s["notebook"] for s in config.STAGES.values()]
+BOOKS = [s["notebook"] for s in pipeline.DEFAULT_STAGES.values()]
 RECORDS = {
     "profile",
     "numbers",
@@ -74,21 +80,21 @@ def mlops(home: Path, *words: str) -> str:
 
 
 def manifest(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = store.read_json(run / "manifest.json")
+    found: dict[str, Any] = files.read_json(run / "manifest.json")
     return found
 
 
 def contents(run: Path) -> dict[str, str]:
     """What a run handed on, by content; records are left out."""
-    return {name: a.content for name, a in stage.artifacts(run).items() if a.content}
+    return {name: a.content for name, a in run_folder.list_artifacts(run).items() if a.content}
 
 
 def read(run: Path, name: str) -> Any:
-    return store.read_artifact(run, stage.artifacts(run)[name])
+    return artifacts.read_artifact(run, run_folder.list_artifacts(run)[name])
 
 
 def every_file(run: Path) -> dict[str, str]:
-    return {str(p.relative_to(run)): store.sha256(p) for p in run.rglob("*") if p.is_file()}
+    return {str(p.relative_to(run)): files.hash_file(p) for p in run.rglob("*") if p.is_file()}
 
 
 def copied(run: Path, where: Path) -> Path:
@@ -103,16 +109,16 @@ def copied(run: Path, where: Path) -> Path:
 
 def test_every_stage_succeeds_with_a_sentence_and_what_it_promised(run: Path) -> None:
     found = manifest(run)
-    assert found["status"] == "succeeded" and list(found["stages"]) == list(config.STAGES)
+    assert found["status"] == "succeeded" and list(found["stages"]) == list(pipeline.DEFAULT_STAGES)
     for name, entry in found["stages"].items():
         assert entry["status"] == "succeeded", name
         assert entry["sentence"].endswith("."), name
-        assert set(config.STAGES[name]["writes"]) <= set(entry["artifacts"]), name
+        assert set(pipeline.DEFAULT_STAGES[name]["writes"]) <= set(entry["artifacts"]), name
 
 
 def test_every_artifact_is_whole_and_says_what_it_was_made_from(run: Path) -> None:
-    found = stage.artifacts(run)
-    assert store.intact(run, found.values())
+    found = run_folder.list_artifacts(run)
+    assert artifacts.are_artifacts_intact(run, found.values())
     assert {name for name, a in found.items() if a.content is None} == RECORDS
     known = {a.content or a.sha256 for a in found.values()}
     for name, artifact in found.items():
@@ -127,7 +133,7 @@ def test_every_notebook_is_kept_executed_and_has_a_page_without_its_code(run: Pa
         book = nbformat.read(run / "notebooks" / name, as_version=4)
         assert all(c.execution_count for c in book.cells if c.cell_type == "code"), name
         page = (run / "notebooks" / name).with_suffix(".html").read_text()
-        assert "stages.open(" not in page and "stage.hand_over(" not in page
+        assert "open_stage(" not in page and "stage.hand_over(" not in page
         assert f"notebooks/{Path(name).stem}.html" in (run / "index.html").read_text()
 
 
@@ -168,9 +174,11 @@ def test_the_metrics_stand_with_an_interval_beside_a_linear_model(run: Path) -> 
 
 def test_mlflow_has_a_run_with_a_child_for_each_stage(run: Path, tmp_path: Path) -> None:
     ids = manifest(run)["mlflow"]
-    with tracking.connected(config.load(copied(run, tmp_path / "copy").parents[1])) as client:
+    with store.connect_mlflow(
+        loader.load_project(copied(run, tmp_path / "copy").parents[1])
+    ) as client:
         assert client.get_run(ids["run"]).info.status == "FINISHED"
-        for name in config.STAGES:
+        for name in pipeline.DEFAULT_STAGES:
             child = client.get_run(ids[name])
             assert (
                 child.data.tags["mlflow.parentRunId"] == ids["run"]
@@ -197,9 +205,9 @@ def test_a_sample_says_so_everywhere(run: Path) -> None:
 def test_a_sample_is_not_promoted(run: Path, tmp_path: Path) -> None:
     made = read(run, "promotion")
     assert made["promoted"] is False and "sample of 5,000 rows" in made["sentence"]
-    home = config.load(copied(run, tmp_path / "copy").parents[1])
-    assert tracking.champion(home) is None
-    with tracking.connected(home) as client:
+    home = loader.load_project(copied(run, tmp_path / "copy").parents[1])
+    assert versions.find_champion(home) is None
+    with store.connect_mlflow(home) as client:
         assert (
             str(client.get_model_version_by_alias(home.config.name, "challenger").version)
             == read(run, "version")["version"]
@@ -227,10 +235,12 @@ def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(
 ) -> None:
     made = read(run, "promotion")
     assert made["promoted"] is True and "automatic" in made["by"] and made["at"]
-    present = tracking.champion(config.load(copied(run, tmp_path / "copy").parents[1])) or {}
+    present = (
+        versions.find_champion(loader.load_project(copied(run, tmp_path / "copy").parents[1])) or {}
+    )
     assert (
         present["version"] == made["version"]
-        and present["model_hash"] == stage.artifacts(run)["model"].content
+        and present["model_hash"] == run_folder.list_artifacts(run)["model"].content
     )
     assert "approval is automatic" in text_of(run / "index.html").lower()
 
@@ -254,7 +264,7 @@ def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: 
         "not run",
     )
     assert f"mlops approve {made['run']}" in waits.stderr and "Traceback" not in waits.stderr
-    assert tracking.champion(config.load(home)) is None
+    assert versions.find_champion(loader.load_project(home)) is None
     assert "waits for an approval" in text_of(home / "reports" / made["run"] / "index.html")
     refused = attempt(home, "approve", "--reason", "it is fit")
     assert (
@@ -265,11 +275,11 @@ def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: 
     (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual"))
     done = attempt(home, "approve", made["run"], "--reason", "it is <b>fit</b>")
     assert done.returncode == 0, done.stderr
-    present = decisions.current(config.load(home))
+    present = approvals.get_current_promotion(loader.load_project(home))
     assert (
         present is not None
-        and present.why == "it is <b>fit</b>"
-        and present.by == getpass.getuser()
+        and present.reason == "it is <b>fit</b>"
+        and present.actor == getpass.getuser()
     )
     late = attempt(home, "reject", "--reason", "on second thoughts")
     assert (
@@ -291,7 +301,7 @@ def test_what_needs_time_is_said_to_be_not_applicable(run: Path) -> None:
     assert outcomes and set(outcomes.values()) == {"not applicable"}
     trend = next(
         s
-        for s in store.read_json(run / "stages" / "explore.json")["shown"]
+        for s in files.read_json(run / "stages" / "explore.json")["shown"]
         if "time" in s["title"].lower()
     )
     assert "no time column" in trend["sentence"]
@@ -355,16 +365,20 @@ def test_by_hand_the_notebooks_make_the_same_into_a_draft(
 ) -> None:
     run = copied(run, tmp_path / "copy")
     home, before = run.parents[1], every_file(run)
-    project = config.load(home)
-    how([project.notebook(name) for name in config.STAGES], tmp_path / "out.ipynb", home)
+    project = loader.load_project(home)
+    how(
+        [project.get_notebook_path(name) for name in pipeline.DEFAULT_STAGES],
+        tmp_path / "out.ipynb",
+        home,
+    )
     draft = home / "reports" / "draft"
     assert contents(draft) == contents(run)
     # the diabetes' champion is this very model; a sample has none
     assert set(read(draft, "against").frame()["verdict"]) == (
         {"no worse"} if how is papermill else set()
     )
-    said, recorded = stage.records(draft), stage.records(run)
-    for name in set(config.STAGES) - {
+    said, recorded = run_folder.read_stage_records(draft), run_folder.read_stage_records(run)
+    for name in set(pipeline.DEFAULT_STAGES) - {
         "review",
         "deploy",
     }:  # these two speak of the champion, which the run has made
@@ -374,7 +388,7 @@ def test_by_hand_the_notebooks_make_the_same_into_a_draft(
         ], name
     assert read(draft, "promotion")["promoted"] is False
     assert every_file(run) == before
-    assert [p.name for p in stage.runs(home / "reports")] == [run.name]
+    assert [p.name for p in run_folder.list_run_folders(home / "reports")] == [run.name]
 
 
 # Where mlops_kit is not
@@ -434,7 +448,7 @@ def test_without_mlops_kit_the_model_gives_the_batchs_scores_to_the_last_bit(
 ) -> None:
     run = copied(run, tmp_path / "copy")
     scores, model = read(run, "scores"), read(run, "model")
-    with tracking.connected(config.load(run.parents[1])):  # mends the paths of the copy
+    with store.connect_mlflow(loader.load_project(run.parents[1])):  # mends the paths of the copy
         pass
     answers = elsewhere(run.parents[1], model["uri"], scores[model["features"]], tmp_path)
     assert answers.shape == (len(scores), 2)
@@ -457,8 +471,8 @@ def test_without_mlops_kit_the_champion_gives_the_scores_of_mlops_predict(
 
 def predicted(home: Path, where: Path) -> pd.DataFrame:
     """Fifty raw rows without their target, scored by the command line."""
-    project = config.load(home)
-    sources.read(project).drop(columns=project.config.target).head(50).to_parquet(
+    project = loader.load_project(home)
+    source.read_source(project).drop(columns=project.config.target).head(50).to_parquet(
         where / "raw.parquet", index=False
     )
     mlops(home, "predict", str(where / "raw.parquet"), "--out", str(where / "scored.parquet"))
@@ -476,9 +490,9 @@ def test_a_moved_project_still_opens_and_scores(run: Path, tmp_path: Path) -> No
     here.rename(there)
     pd.testing.assert_frame_equal(predicted(there, tmp_path), before)
     assert json.loads(mlops(there, "status", "--json"))["run"] == run.name
-    opened = session.Session(there)
-    assert len(opened.champion().predict(pd.read_parquet(tmp_path / "raw.parquet"))) == 50
-    assert opened.read("metrics").sentence == read(run, "metrics").sentence
+    opened = ProjectClient(there)
+    assert len(opened.load_champion().predict(pd.read_parquet(tmp_path / "raw.parquet"))) == 50
+    assert opened.read_artifact("metrics").sentence == read(run, "metrics").sentence
     with sqlite3.connect(there / ".mlops" / "mlflow.db") as connection:
         dump = [
             line for line in connection.iterdump() if "'Default'" not in line

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlops_kit import plots
-from mlops_kit.errors import KitError
-from mlops_kit.results import Figure, Table
+from mlops_kit.core import charts
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.results import Figure, Table
 
 
 def table(rows: int = 4) -> Table:
@@ -30,11 +30,15 @@ def table(rows: int = 4) -> Table:
 
 
 SHAPES: dict[str, Callable[[Table], Figure]] = {
-    "line": lambda t: plots.line(t, "day", "mean", "low", "high", y_title="Mean delay"),
-    "coloured line": lambda t: plots.line(t, "day", "mean", "low", "high", colour="of.what"),
-    "bars": lambda t: plots.bars(t, "of.what", "mean"),
-    "intervals": lambda t: plots.intervals(t, "of.what", "mean", "low", "high", reference=0.15),
-    "calibration": lambda t: plots.calibration(t, "mean", "high", "low", "high", "weight"),
+    "line": lambda t: charts.plot_line(t, "day", "mean", "low", "high", y_title="Mean delay"),
+    "coloured line": lambda t: charts.plot_line(t, "day", "mean", "low", "high", colour="of.what"),
+    "bars": lambda t: charts.plot_bars(t, "of.what", "mean"),
+    "intervals": lambda t: charts.plot_intervals(
+        t, "of.what", "mean", "low", "high", reference=0.15
+    ),
+    "calibration": lambda t: charts.plot_calibration_curve(
+        t, "mean", "high", "low", "high", "weight"
+    ),
 }
 
 
@@ -80,29 +84,30 @@ class TestEveryShape:
 
 def test_a_column_that_is_not_there_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(KitError, match="'mean'"):
-        plots.bars(table(), "of.what", "maen")
+        charts.plot_bars(table(), "of.what", "maen")
 
 
 def test_bars_stand_in_the_order_of_the_table_and_equal_names_keep_a_bar_each() -> None:
     made = Table("t", "s", pd.DataFrame({"c": ["b", "a", "b"], "v": [1, 2, 3]}))
-    found = [w for w in words(plots.bars(made, "c", "v")).split() if w in {"a", "b"}]
+    found = [w for w in words(charts.plot_bars(made, "c", "v")).split() if w in {"a", "b"}]
     assert found == ["b", "a", "b"]
     assert (
-        len(re.findall(r"<path[^>]*fill=\"var\(--chart-blue", plots.bars(made, "c", "v").svg)) == 3
+        len(re.findall(r"<path[^>]*fill=\"var\(--chart-blue", charts.plot_bars(made, "c", "v").svg))
+        == 3
     )
 
 
 def test_a_long_line_is_thinned_and_says_so() -> None:
-    frame, note = plots.thinned(pd.DataFrame({"x": range(12_000)}))
-    assert len(frame) == plots.POINTS
+    frame, note = charts.thin_points(pd.DataFrame({"x": range(12_000)}))
+    assert len(frame) == charts.MAX_LINE_POINTS
     assert (frame["x"].iloc[0], frame["x"].iloc[-1]) == (0, 11_999)
     assert note == "5,000 of 12,000 points are drawn, evenly spaced"
-    assert plots.thinned(frame)[1] == ""
+    assert charts.thin_points(frame)[1] == ""
 
 
 def test_many_bars_are_cut_and_the_figure_says_so() -> None:
     made = Table("t", "s", pd.DataFrame({"c": range(100), "v": range(100)}))
-    assert "the first 40 of 100 are drawn" in words(plots.bars(made, "c", "v"))
+    assert "the first 40 of 100 are drawn" in words(charts.plot_bars(made, "c", "v"))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +120,9 @@ def test_many_bars_are_cut_and_the_figure_says_so() -> None:
     ],
 )
 def test_what_lies_along_x_is_told_from_its_values(values: Any, kind: str) -> None:
-    assert plots.abscissa(values)[1] == kind
+    assert charts.detect_x_axis_type(values)[1] == kind
 
 
 def test_a_moment_is_drawn_in_its_own_day_wherever_the_machine_stands() -> None:
-    drawn, _ = plots.abscissa(pd.Series(pd.to_datetime(["2013-07-01T23:30Z"])))
+    drawn, _ = charts.detect_x_axis_type(pd.Series(pd.to_datetime(["2013-07-01T23:30Z"])))
     assert list(drawn) == ["2013-07-01T23:30:00Z"]

@@ -9,20 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit import contract, results
-from mlops_kit.results import (
-    Figure,
-    Interval,
-    Number,
-    Numbers,
-    Table,
-    Verdict,
-    Verdicts,
-    number,
-    percent,
-    plain,
-    revive,
-)
+from mlops_kit.core import formatting, results
+from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.results import Figure, Interval, KeyNumber, KeyNumbers, Table, Verdict, Verdicts
+from mlops_kit.core.serialization import from_json_value, to_json_value
+from mlops_kit.data import contract_validation
 
 FRAME = pd.DataFrame({"column": ["a", "<b>"], "value": [0.5, None]})
 FAILED = Verdict(
@@ -41,50 +32,50 @@ PASSED = Verdict(
 SAMPLES = {
     "Table": Table("Drift", "One column drifted.", FRAME, {"value": "share"}, ("a note",)),
     "Interval": Interval(0.7, 0.6, 0.8),
-    "Number": Number("Cost a <b>row", "$ 4.14", ("$ 4.00 – 4.30", "without a model: $ 7.04")),
-    "Numbers": Numbers(
-        "What it costs", "It costs less.", (Number("Cost a <b>row", "$ 4.14", ("less",)),)
+    "Number": KeyNumber("Cost a <b>row", "$ 4.14", ("$ 4.00 – 4.30", "without a model: $ 7.04")),
+    "Numbers": KeyNumbers(
+        "What it costs", "It costs less.", (KeyNumber("Cost a <b>row", "$ 4.14", ("less",)),)
     ),
     "Figure": Figure("Drift", "One column drifted.", "<svg/>", FRAME),
     "Verdict": FAILED,
-    "Verdicts": Verdicts.of([PASSED, FAILED]),
-    "Report": contract.Report("All rows keep.", FRAME, 2, 0, False, ("a note",)),
+    "Verdicts": Verdicts.from_verdicts([PASSED, FAILED]),
+    "Report": contract_validation.ContractReport("All rows keep.", FRAME, 2, 0, False, ("a note",)),
 }
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_result_comes_back_from_json(name: str) -> None:
-    text = json.dumps(plain(SAMPLES[name]), allow_nan=False)
-    back = revive(json.loads(text))
+    text = json.dumps(to_json_value(SAMPLES[name]), allow_nan=False)
+    back = from_json_value(json.loads(text))
     assert type(back) is type(SAMPLES[name])
-    assert json.dumps(plain(back), allow_nan=False) == text
+    assert json.dumps(to_json_value(back), allow_nan=False) == text
 
 
 @pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"Interval", "Number"}))
 def test_a_result_shows_itself_escaped(name: str) -> None:
     page = SAMPLES[name]._repr_html_()
     assert "<b><b>" not in page and str(SAMPLES[name]) in page
-    assert isinstance(SAMPLES[name].frame(), pd.DataFrame)
+    assert isinstance(SAMPLES[name].to_frame(), pd.DataFrame)
 
 
 def test_the_worst_verdict_comes_first_and_blocks() -> None:
-    both = Verdicts.of([PASSED, FAILED])
+    both = Verdicts.from_verdicts([PASSED, FAILED])
     assert [v.check for v in both] == ["leak", "cal"]
-    assert both.blocked and len(both) == 2 and both.count("passed") == 1
+    assert both.is_blocked and len(both) == 2 and both.count_outcome("passed") == 1
     assert both.sentence == "2 checks: 1 passed, 1 failed. What blocks: a column knows the target"
 
 
 def test_a_failure_that_only_warns_does_not_block() -> None:
     warns = Verdict("x", "X", "failed", "warns", "so")
-    assert not warns.blocks and not Verdicts.of([warns]).blocked
+    assert not warns.is_blocking and not Verdicts.from_verdicts([warns]).is_blocked
 
 
 def test_no_verdicts_say_so() -> None:
-    assert Verdicts.of([]).sentence == "0 checks: none ran."
+    assert Verdicts.from_verdicts([]).sentence == "0 checks: none ran."
 
 
 def test_a_state_is_told_by_shape_and_word() -> None:
-    assert FAILED.frame()["Result"].tolist() == ["▲ failed"]
+    assert FAILED.to_frame()["Result"].tolist() == ["▲ failed"]
 
 
 def test_values_of_all_kinds_become_json() -> None:
@@ -99,7 +90,7 @@ def test_values_of_all_kinds_become_json() -> None:
         "list": np.array([1, 2]),
         "yes": np.bool_(True),
     }
-    assert plain(given) == {
+    assert to_json_value(given) == {
         "n": 3,
         "x": 0.5,
         "nan": None,
@@ -113,7 +104,7 @@ def test_values_of_all_kinds_become_json() -> None:
 
 
 def test_a_long_table_counts_what_it_leaves_out() -> None:
-    page = results.table_html(pd.DataFrame({"a": range(50)}), limit=40)
+    page = formatting.render_table_html(pd.DataFrame({"a": range(50)}), limit=40)
     assert "and 10 more rows" in page and page.count("<tr>") == 41
 
 
@@ -127,17 +118,17 @@ def test_an_interval_reads_as_one() -> None:
 
 
 def test_numbers_for_sentences() -> None:
-    assert [number(v) for v in (None, math.inf, -1234567, 0.00012, True)] == [
+    assert [format_number(v) for v in (None, math.inf, -1234567, 0.00012, True)] == [
         "unknown",
         "infinite",
         "-1,234,567",
         "0.00012",
         "True",
     ]
-    assert [percent(v) for v in (1.0, 0.0004, math.nan)] == ["100 %", "0.04 %", "unknown"]
+    assert [format_percent(v) for v in (1.0, 0.0004, math.nan)] == ["100 %", "0.04 %", "unknown"]
 
 
 def test_in_a_terminal_a_result_is_its_sentence_and_its_first_rows() -> None:
     long = Table("T", "Fifty rows.", pd.DataFrame({"a": range(50)}))
     lines = repr(long).splitlines()
-    assert lines[0] == "Fifty rows." and len(lines) == 2 + results.SHOWN
+    assert lines[0] == "Fifty rows." and len(lines) == 2 + results._MAX_PRINTED_ROWS

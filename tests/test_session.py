@@ -9,8 +9,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mlops_kit
-from mlops_kit import session, store
-from mlops_kit.errors import KitError, RunFailed
+from mlops_kit import client
+from mlops_kit.core import files
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.project import artifacts
 
 YAML = """
 name: tiny
@@ -21,7 +23,7 @@ stages:
   first: {notebook: first.ipynb, writes: [numbers]}
 """
 CELLS = (
-    "from mlops_kit import stage as stages\nstage = stages.open('first', seed=seed)",
+    "from mlops_kit.stages import open_stage\nstage = open_stage('first', seed=seed)",
     "stage.write('numbers', {'seed': seed})",
     "stage.hand_over('One number.')",
 )
@@ -50,12 +52,12 @@ def recorded(home: Path) -> Path:
         "train": {"status": "failed", "error": {"message": "no rows"}},
         "review": {"status": "not run", "reason": "needs train"},
     }
-    store.write_json(
+    files.write_json(
         run / "manifest.json",
         {"run": run.name, "project": "tiny", "status": "failed", "sample": 0, "stages": stages},
     )
-    made = store.write_artifact(run, "first", "numbers", {"seed": 1})
-    store.write_json(run / "stages" / "first.json", {"artifacts": {"numbers": made.model_dump()}})
+    made = artifacts.write_artifact(run, "first", "numbers", {"seed": 1})
+    files.write_json(run / "stages" / "first.json", {"artifacts": {"numbers": made.model_dump()}})
     return run
 
 
@@ -73,16 +75,19 @@ def test_a_run_is_started_waited_for_and_read(home: Path) -> None:
         "succeeded",
         "One number.",
     ]
-    assert opened.read("numbers") == {"seed": 7} and opened.report().is_file()
-    assert store.read_json(opened.latest() / "manifest.json")["note"] == "why"
-    assert opened.said().startswith("Look at reports/")
+    assert opened.read_artifact("numbers") == {"seed": 7} and opened.get_report_path().is_file()
+    assert files.read_json(opened.get_latest_run() / "manifest.json")["note"] == "why"
+    assert opened.read_last_message().startswith("Look at reports/")
 
 
 def test_a_refused_run_says_why_and_leaves_no_run(home: Path) -> None:
     opened = mlops_kit.open(home)
-    with pytest.raises(RunFailed, match="unknown stage 'frist'"):
+    with pytest.raises(RunFailedError, match="unknown stage 'frist'"):
         opened.run(wait=True, only="frist")
-    assert opened.now().startswith("unknown stage 'frist'") and not (home / "reports").exists()
+    assert (
+        opened.build_current_view().startswith("unknown stage 'frist'")
+        and not (home / "reports").exists()
+    )
 
 
 def test_one_run_at_a_time(home: Path) -> None:
@@ -91,12 +96,12 @@ def test_one_run_at_a_time(home: Path) -> None:
     if opened.process.poll() is None:
         with pytest.raises(KitError, match="still going") as error:
             opened.run()
-        assert "p.status()" in error.value.cure
+        assert "p.status()" in error.value.hint
     opened.process.wait()
 
 
 def test_options_become_the_command_lines_words() -> None:
-    assert session.words(
+    assert client.build_run_arguments(
         {
             "first": "train",
             "last": "review",
@@ -106,13 +111,15 @@ def test_options_become_the_command_lines_words() -> None:
             "only": None,
         }
     ) == ["--from", "train", "--to", "review", "--as-of", "2024-01-01", "--force"]
-    assert session.words({"params": {"train.seed": 1, "train.families": ["linear"]}}) == [
+    assert client.build_run_arguments(
+        {"params": {"train.seed": 1, "train.families": ["linear"]}}
+    ) == [
         "-p",
         "train.seed:=1",
         "-p",
         'train.families:=["linear"]',
     ]
-    assert session.words({"force": False}) == []
+    assert client.build_run_arguments({"force": False}) == []
 
 
 def test_an_option_that_there_is_not_names_the_nearest(home: Path) -> None:
@@ -133,9 +140,9 @@ def test_status_tells_each_stage_in_its_own_words(home: Path) -> None:
 def test_an_artifact_is_read_by_name_and_an_unknown_one_names_the_nearest(home: Path) -> None:
     recorded(home)
     opened = mlops_kit.open(home)
-    assert opened.read("numbers") == {"seed": 1}
+    assert opened.read_artifact("numbers") == {"seed": 1}
     with pytest.raises(KitError, match="no artifact 'number'") as error:
-        opened.read("number")
+        opened.read_artifact("number")
     assert error.value.expected.startswith("'numbers'")
 
 
@@ -143,16 +150,16 @@ def test_an_artifact_is_read_by_name_and_an_unknown_one_names_the_nearest(home: 
 def test_without_a_run_the_cure_is_a_run(home: Path, ask: str) -> None:
     with pytest.raises(KitError, match="there is no run yet") as error:
         getattr(mlops_kit.open(home), ask)()
-    assert "p.run()" in error.value.cure
+    assert "p.run()" in error.value.hint
 
 
 def test_without_a_run_there_is_a_sentence_to_show(home: Path) -> None:
-    assert mlops_kit.open(home).now() == "tiny: no run yet"
+    assert mlops_kit.open(home).build_current_view() == "tiny: no run yet"
 
 
 def test_without_a_champion_the_cure_is_a_run_and_no_store_is_made(home: Path) -> None:
     with pytest.raises(KitError, match="tiny has no champion yet"):
-        mlops_kit.open(home).champion()
+        mlops_kit.open(home).load_champion()
     assert not (home / ".mlops").exists()
 
 

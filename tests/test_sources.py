@@ -8,8 +8,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mlops_kit import config, sources
-from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.data import columns
+from mlops_kit.data.source import (
+    _is_sorted,
+    _read_csv_header,
+    check_configured_columns,
+    draw_sample,
+    list_source_columns,
+    read_raw_source,
+    read_source,
+    resolve_cutoffs,
+)
+from mlops_kit.project import loader
 
 YAML = """
 name: tiny
@@ -28,11 +39,11 @@ CSV = """nr,at,closed,gate,taxi,late
 """
 
 
-def project(folder: Path, text: str = YAML, csv: str | None = CSV) -> config.Project:
+def project(folder: Path, text: str = YAML, csv: str | None = CSV) -> loader.Project:
     (folder / "mlops.yaml").write_text(text)
     if csv is not None:
         (folder / "t.csv").write_text(csv)
-    return config.load(folder)
+    return loader.load_project(folder)
 
 
 def at(text: str) -> datetime:
@@ -40,23 +51,23 @@ def at(text: str) -> datetime:
 
 
 def test_all_is_known_in_the_end_and_in_order(tmp_path: Path) -> None:
-    frame = sources.read(project(tmp_path))
+    frame = read_source(project(tmp_path))
     assert frame["nr"].tolist() == [1, 2, 3] and frame["late"].tolist() == [0, 1, 1]
     assert str(frame["at"].dtype) == "datetime64[us, UTC]"
 
 
 def test_later_rows_are_not_there(tmp_path: Path) -> None:
     made = project(tmp_path)
-    assert sources.read(made, at("2013-01-02T00:00"))["nr"].tolist() == [
+    assert read_source(made, at("2013-01-02T00:00"))["nr"].tolist() == [
         1
     ]  # a row of that very moment is later
-    assert sources.read(made, at("2013-01-02T00:00:01"))["nr"].tolist() == [1, 2]
+    assert read_source(made, at("2013-01-02T00:00:01"))["nr"].tolist() == [1, 2]
 
 
 def test_a_label_is_known_after_its_delay(tmp_path: Path) -> None:
     made = project(tmp_path)
     before, after = (
-        sources.read(made, at(t))["late"].isna().tolist()
+        read_source(made, at(t))["late"].isna().tolist()
         for t in ("2013-01-02T23:59", "2013-01-03T00:00")
     )
     assert before == [False, True] and after == [False, False]
@@ -64,7 +75,7 @@ def test_a_label_is_known_after_its_delay(tmp_path: Path) -> None:
 
 def test_a_value_is_known_by_the_column_that_says_when(tmp_path: Path) -> None:
     made = project(tmp_path)
-    before, after = (sources.read(made, at(t)) for t in ("2013-01-02T00:59", "2013-01-02T01:00"))
+    before, after = (read_source(made, at(t)) for t in ("2013-01-02T00:59", "2013-01-02T01:00"))
     assert before["gate"].isna().tolist() == before["closed"].isna().tolist() == [False, True]
     assert after["gate"].tolist() == ["A", "B"]
 
@@ -72,14 +83,14 @@ def test_a_value_is_known_by_the_column_that_says_when(tmp_path: Path) -> None:
 def test_a_value_is_known_after_its_delay(tmp_path: Path) -> None:
     made = project(tmp_path)
     before, after = (
-        sources.read(made, at(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00")
+        read_source(made, at(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00")
     )
     assert before.isna().tolist() == [False, True] and after.tolist() == [10, 20]
 
 
 def test_a_value_whose_moment_is_missing_is_not_known(tmp_path: Path) -> None:
     made = project(tmp_path, csv=CSV.replace("2013-01-01 01:00", ""))
-    assert sources.read(made, at("2014-01-01T00:00"))["gate"].isna().tolist() == [
+    assert read_source(made, at("2014-01-01T00:00"))["gate"].isna().tolist() == [
         True,
         False,
         False,
@@ -88,42 +99,40 @@ def test_a_value_whose_moment_is_missing_is_not_known(tmp_path: Path) -> None:
 
 def test_rows_in_order_are_not_sorted_and_ties_are(tmp_path: Path) -> None:
     tied = "nr,at,closed,gate,taxi,late\n2,2013-01-01,2013-01-01,A,1,0\n1,2013-01-01,2013-01-01,A,1,0\n"
-    assert sources.read(project(tmp_path, csv=tied))["nr"].tolist() == [1, 2]
+    assert read_source(project(tmp_path, csv=tied))["nr"].tolist() == [1, 2]
     frame = pd.DataFrame({"at": pd.to_datetime(["2013-01-01", "2013-01-01"]), "nr": ["a", "b"]})
-    assert sources.in_order(frame, ["at", "nr"]) and not sources.in_order(
-        frame.iloc[::-1], ["at", "nr"]
-    )
+    assert _is_sorted(frame, ["at", "nr"]) and not _is_sorted(frame.iloc[::-1], ["at", "nr"])
 
 
 def test_a_table_without_a_key_gets_its_position(tmp_path: Path) -> None:
     made = project(tmp_path, YAML.replace("id: nr\n", ""))
-    assert sources.keys(made) == ["row_id"]
-    assert sources.read(made).set_index("row_id")["nr"].to_dict() == {0: 3, 1: 1, 2: 2}
+    assert columns.list_key_columns(made) == ["row_id"]
+    assert read_source(made).set_index("row_id")["nr"].to_dict() == {0: 3, 1: 1, 2: 2}
 
 
 def test_the_newest_moment_knows_the_last_label(tmp_path: Path) -> None:
-    made = sources.settled(project(tmp_path))
+    made = resolve_cutoffs(project(tmp_path))
     assert (
         made.config.as_of
         == made.config.until
         == pd.Timestamp("2013-01-04 00:00:00.000001", tz="UTC")
     )
-    assert sources.read(made, made.config.as_of)["late"].notna().all()
+    assert read_source(made, made.config.as_of)["late"].notna().all()
 
 
 def test_a_sample_with_time_is_the_newest_stretch_thinned(tmp_path: Path) -> None:
     days = pd.date_range("2013-01-01", periods=1000, freq="h", tz="UTC")
     frame = pd.DataFrame({"at": days, "nr": range(1000)})
     given = project(tmp_path).with_values("test", split={"test": "5d"})
-    some = sources.thinned(given, frame, 60)
+    some = draw_sample(given, frame, 60)
     assert len(some) == 60 and some["nr"].is_monotonic_increasing and some["nr"].iloc[-1] == 999
     assert some["at"].min() > days.max() - pd.Timedelta(days=15) and some["nr"].diff().max() <= 7
-    assert sources.thinned(given, frame, 500)["nr"].tolist() == list(
+    assert draw_sample(given, frame, 500)["nr"].tolist() == list(
         range(500, 1000)
     )  # the stretch has fewer
-    share = sources.thinned(project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
+    share = draw_sample(project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
     assert len(share) == 50 and share["nr"].iloc[[0, -1]].tolist() == [0, 999]
-    assert len(sources.thinned(given, frame, 0)) == len(sources.thinned(given, frame, 9999)) == 1000
+    assert len(draw_sample(given, frame, 0)) == len(draw_sample(given, frame, 9999)) == 1000
 
 
 def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
@@ -131,10 +140,10 @@ def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
     made = project(
         tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: binary\nid: nr\n", f"nr,late\n{rows}"
     )
-    some = sources.thinned(made, sources.read(made), 40)
+    some = draw_sample(made, read_source(made), 40)
     assert len(some) == 40 and some["late"].sum() == 10
     assert some["nr"].is_monotonic_increasing and some["nr"].max() > 100
-    pd.testing.assert_frame_equal(some, sources.thinned(made, sources.read(made), 40))
+    pd.testing.assert_frame_equal(some, draw_sample(made, read_source(made), 40))
 
 
 @pytest.mark.parametrize(
@@ -142,8 +151,8 @@ def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
 )
 def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
     with pytest.raises(KitError, match="does not exist") as error:
-        sources.read(project(tmp_path, YAML.replace("t.csv", f"'{source}'"), None))
-    assert source in error.value.what and error.value.cure
+        read_source(project(tmp_path, YAML.replace("t.csv", f"'{source}'"), None))
+    assert source in error.value.message and error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -151,23 +160,23 @@ def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
 )
 def test_an_empty_table_is_worded(tmp_path: Path, csv: str) -> None:
     with pytest.raises(KitError, match="has no rows|cannot be read") as error:
-        sources.read(project(tmp_path, csv=csv))
-    assert "t.csv" in error.value.what and error.value.cure
+        read_source(project(tmp_path, csv=csv))
+    assert "t.csv" in error.value.message and error.value.hint
 
 
 def test_no_row_by_a_moment_is_worded(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="no row of the source was known by 2012-01-01"):
-        sources.read(project(tmp_path), at("2012-01-01T00:00"))
+    with pytest.raises(RunFailedError, match="no row of the source was known by 2012-01-01"):
+        read_source(project(tmp_path), at("2012-01-01T00:00"))
 
 
 def test_a_column_that_went_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="no column 'late'"):
-        sources.read(project(tmp_path, csv=CSV.replace("late", "latte")))
+    with pytest.raises(RunFailedError, match="no column 'late'"):
+        read_source(project(tmp_path, csv=CSV.replace("late", "latte")))
 
 
 def test_a_time_column_without_moments_is_worded(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="'at' does not hold moments: 'soon'"):
-        sources.read(
+    with pytest.raises(RunFailedError, match="'at' does not hold moments: 'soon'"):
+        read_source(
             project(
                 tmp_path,
                 csv="nr,at,closed,gate,taxi,late\n1,soon,2013-01-01,A,1,0\n2,later,2013-01-01,A,1,0\n",
@@ -176,17 +185,17 @@ def test_a_time_column_without_moments_is_worded(tmp_path: Path) -> None:
 
 
 def test_the_hour_that_the_clock_repeats_is_taken_as_the_later_one() -> None:
-    read = sources.moments(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
+    read = columns.parse_timestamps(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-11-03 06:30:00+00:00"  # standard time, five hours behind
 
 
 def test_the_hour_that_the_clock_skips_moves_to_its_end() -> None:
-    read = sources.moments(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
+    read = columns.parse_timestamps(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-03-10 07:00:00+00:00"
 
 
 def test_moments_with_a_zone_keep_it() -> None:
-    read = sources.moments(pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York")
+    read = columns.parse_timestamps(pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York")
     assert str(read[0]) == "2013-06-30 22:00:00+00:00"
 
 
@@ -201,8 +210,8 @@ def test_each_kind_of_file_is_read_alike(tmp_path: Path, ending: str) -> None:
         "xlsx": table.to_excel,
     }[ending](file, index=False)
     made = project(tmp_path, YAML.replace("t.csv", file.name), None)
-    assert sources.read(made)["gate"].tolist() == ["A", "B", "C"]
-    assert sources.columns(made) == list(table.columns)
+    assert read_source(made)["gate"].tolist() == ["A", "B", "C"]
+    assert list_source_columns(made) == list(table.columns)
 
 
 def test_a_query_is_read_with_its_url_from_the_environment(
@@ -219,21 +228,24 @@ def test_a_query_is_read_with_its_url_from_the_environment(
         None,
     )
     with pytest.raises(KitError, match="'FOLDER', which is not set"):
-        sources.read(made)
+        read_source(made)
     monkeypatch.setenv("FOLDER", str(tmp_path))
-    assert sources.read(made)["late"].tolist() == [0, 1] and sources.columns(made) == ["nr", "late"]
+    assert read_source(made)["late"].tolist() == [0, 1] and list_source_columns(made) == [
+        "nr",
+        "late",
+    ]
 
 
 def test_an_unknown_dataset_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="unknown dataset 'flight'") as error:
-        sources.read(project(tmp_path, YAML.replace("t.csv", "dataset:flight"), None))
+        read_source(project(tmp_path, YAML.replace("t.csv", "dataset:flight"), None))
     assert "'flights'" in error.value.expected
 
 
 def test_tabs_divide_a_tsv_file(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("nr\tlate\n1\t0\n")
     made = project(tmp_path, "name: a\nsource: t.tsv\ntarget: late\ntask: binary\nid: nr\n", None)
-    assert sources.read(made).to_dict("records") == [{"nr": 1, "late": 0}]
+    assert read_source(made).to_dict("records") == [{"nr": 1, "late": 0}]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +253,7 @@ def test_tabs_divide_a_tsv_file(tmp_path: Path) -> None:
 )
 def test_an_empty_table_is_refused_before_anything_runs(tmp_path: Path, csv: str) -> None:
     with pytest.raises(KitError, match="has no rows|cannot be read"):
-        sources.check_columns(project(tmp_path, csv=csv))
+        check_configured_columns(project(tmp_path, csv=csv))
 
 
 @pytest.mark.parametrize(
@@ -257,8 +269,8 @@ def test_an_empty_table_is_refused_before_anything_runs(tmp_path: Path, csv: str
 )
 def test_a_glance_at_a_csv_file_sees_what_pandas_sees(tmp_path: Path, text: str) -> None:
     made = project(tmp_path, csv=text)
-    assert sources.columns(made) == list(map(str, sources.raw(made).columns))
-    assert sources.glance(made) in ([], sources.columns(made))
+    assert list_source_columns(made) == list(map(str, read_raw_source(made).columns))
+    assert _read_csv_header(made) in ([], list_source_columns(made))
 
 
 @pytest.mark.parametrize(
@@ -268,12 +280,12 @@ def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, to
     made = project(
         tmp_path, csv=f"nr,at,closed,gate,taxi,late\n1,{column},,A,1,0\n2,{column},,B,1,0\n"
     )
-    with pytest.raises(RunFailed, match=told) as error:
-        sources.settled(made)
-    assert "'at'" in error.value.what and error.value.cure
+    with pytest.raises(RunFailedError, match=told) as error:
+        resolve_cutoffs(made)
+    assert "'at'" in error.value.message and error.value.hint
 
 
 def test_an_end_before_the_newest_row_asks_for_as_of(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="until 2012-01-01 lies before as_of.*2013-01-04") as error:
-        sources.settled(project(tmp_path, YAML + "until: 2012-01-01\n"))
-    assert "give as_of" in error.value.cure
+        resolve_cutoffs(project(tmp_path, YAML + "until: 2012-01-01\n"))
+    assert "give as_of" in error.value.hint

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mlops_kit import store
-from mlops_kit.errors import KitError, RunFailed
-from mlops_kit.results import Table
+from mlops_kit.core import files
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.results import Table
+from mlops_kit.project import artifacts
 
 FRAME = pd.DataFrame(
     {
@@ -29,9 +30,13 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_an_artifact_is_read_back_as_written(tmp_path: Path, name: str) -> None:
-    made = store.write_artifact(tmp_path, "prepare", name, VALUES[name])
-    back = store.read_artifact(tmp_path, made)
-    assert store.intact(tmp_path, [made]) and made.bytes > 0 and made.stage == "prepare"
+    made = artifacts.write_artifact(tmp_path, "prepare", name, VALUES[name])
+    back = artifacts.read_artifact(tmp_path, made)
+    assert (
+        artifacts.are_artifacts_intact(tmp_path, [made])
+        and made.bytes > 0
+        and made.stage == "prepare"
+    )
     if name == "table":
         pd.testing.assert_frame_equal(back, FRAME)
         assert (made.rows, made.columns) == (3, 3)
@@ -42,74 +47,81 @@ def test_an_artifact_is_read_back_as_written(tmp_path: Path, name: str) -> None:
 
 
 def test_a_page_is_html_and_a_text_markdown(tmp_path: Path) -> None:
-    assert store.write_artifact(tmp_path, "s", "page", VALUES["page"]).path == "artifacts/page.html"
-    assert store.write_artifact(tmp_path, "s", "text", VALUES["text"]).path == "artifacts/text.md"
+    assert (
+        artifacts.write_artifact(tmp_path, "s", "page", VALUES["page"]).path
+        == "artifacts/page.html"
+    )
+    assert (
+        artifacts.write_artifact(tmp_path, "s", "text", VALUES["text"]).path == "artifacts/text.md"
+    )
 
 
 @pytest.mark.parametrize(
     "change", [lambda p: p.unlink(), lambda p: p.write_bytes(b"x")], ids=["gone", "damaged"]
 )
 def test_a_gone_or_damaged_artifact_names_the_cure(tmp_path: Path, change: object) -> None:
-    made = store.write_artifact(tmp_path, "train", "recipe", {"a": 1})
+    made = artifacts.write_artifact(tmp_path, "train", "recipe", {"a": 1})
     change(tmp_path / made.path)  # type: ignore[operator]
-    with pytest.raises(RunFailed, match="mlops run --from train"):
-        store.read_artifact(tmp_path, made)
-    assert not store.intact(tmp_path, [made])
+    with pytest.raises(RunFailedError, match="mlops run --from train"):
+        artifacts.read_artifact(tmp_path, made)
+    assert not artifacts.are_artifacts_intact(tmp_path, [made])
 
 
 def test_what_is_volatile_is_not_part_of_the_content(tmp_path: Path) -> None:
-    one = store.write_artifact(tmp_path / "1", "s", "t", FRAME, volatile=["t"])
-    two = store.write_artifact(tmp_path / "2", "s", "t", FRAME.assign(t="other"), volatile=["t"])
+    one = artifacts.write_artifact(tmp_path / "1", "s", "t", FRAME, volatile=["t"])
+    two = artifacts.write_artifact(
+        tmp_path / "2", "s", "t", FRAME.assign(t="other"), volatile=["t"]
+    )
     assert one.content == two.content and one.sha256 != two.sha256
     left, right = (
-        store.write_artifact(tmp_path / n, "s", "d", {"a": 1, "took": s}, volatile=["took"])
+        artifacts.write_artifact(tmp_path / n, "s", "d", {"a": 1, "took": s}, volatile=["took"])
         for n, s in (("1", 3), ("2", 4))
     )
     assert left.content == right.content
 
 
 def test_a_record_has_no_content(tmp_path: Path) -> None:
-    assert store.write_artifact(tmp_path, "s", "version", {"v": 1}, record=True).content is None
+    assert artifacts.write_artifact(tmp_path, "s", "version", {"v": 1}, record=True).content is None
 
 
 def test_a_partitioned_table_has_a_folder_a_value_and_is_replaced_whole(tmp_path: Path) -> None:
     frame = pd.DataFrame({"day": ["2013-07-01", "2013-07-02"], "a": [1, 2]})
-    store.write_artifact(tmp_path, "s", "scores", frame, partition="day")
-    made = store.write_artifact(tmp_path, "s", "scores", frame.head(1), partition="day")
+    artifacts.write_artifact(tmp_path, "s", "scores", frame, partition="day")
+    made = artifacts.write_artifact(tmp_path, "s", "scores", frame.head(1), partition="day")
     assert [p.name for p in (tmp_path / made.path).iterdir()] == ["day=2013-07-01"]
-    assert store.read_artifact(tmp_path, made)["a"].tolist() == [1]
+    assert artifacts.read_artifact(tmp_path, made)["a"].tolist() == [1]
 
 
 def test_the_hash_sees_values_order_and_names_and_takes_missing_as_one() -> None:
-    base = store.table_hash(FRAME)
-    assert store.table_hash(FRAME.copy()) == base
-    assert store.table_hash(FRAME.assign(t=["x", float("nan"), "z"])) == base
-    assert store.table_hash(FRAME.assign(t=FRAME["t"].astype("category"))) == base
+    base = files.hash_table(FRAME)
+    assert files.hash_table(FRAME.copy()) == base
+    assert files.hash_table(FRAME.assign(t=["x", float("nan"), "z"])) == base
+    assert files.hash_table(FRAME.assign(t=FRAME["t"].astype("category"))) == base
     changed = [
         FRAME.assign(a=[1, 2, 4]),
         FRAME.iloc[::-1],
         FRAME.rename(columns={"a": "b"}),
         FRAME.head(2),
     ]
-    assert base not in {store.table_hash(f) for f in changed}
+    assert base not in {files.hash_table(f) for f in changed}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    store.write_text(path, "old")
+    files.write_text(path, "old")
 
     def fail(temporary: Path) -> None:
         temporary.write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.write_atomic(path, fail)
+        files.write_atomically(path, fail)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_an_unknown_artifact_lists_those_there_are(tmp_path: Path) -> None:
-    made = store.write_artifact(tmp_path, "s", "recipe", {})
+    made = artifacts.write_artifact(tmp_path, "s", "recipe", {})
     with pytest.raises(KitError, match="'recipe'"):
-        store.pick({"recipe": made}, "recipes", "the run")
+        artifacts.find_artifact({"recipe": made}, "recipes", "the run")
     with pytest.raises(KitError, match="got that far"):
-        store.pick({}, "recipes", "the run")
+        artifacts.find_artifact({}, "recipes", "the run")

@@ -13,8 +13,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from mlops_kit import config, store, trace
-from mlops_kit.trace import MAIN, Imports
+from mlops_kit.core import dependencies, import_tracer
+from mlops_kit.core.files import write_text
+from mlops_kit.core.import_tracer import MAIN_MODULE, ImportLog
+from mlops_kit.project import validation
 
 
 @pytest.fixture(autouse=True)
@@ -28,38 +30,44 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
         "unknowable": set(),
         "written": set(),
         "overheard": set(),
-        "imports": Imports(),
+        "imports": ImportLog(),
     }.items():
-        monkeypatch.setattr(trace, name, empty)
+        monkeypatch.setattr(dependencies, name, empty)
 
 
 def test_only_what_the_notebook_leads_to_is_reached_with_whoever_imported_it() -> None:
-    found = Imports(
-        {MAIN: {"a"}, "a": {"b.c"}, "b.c": {"d"}, "elsewhere": {"far"}}, frozenset({"elsewhere"})
-    ).reached()
-    assert found == {MAIN: "", "a": MAIN, "b.c": "a", "b": "a", "d": "b.c"}
+    found = ImportLog(
+        {MAIN_MODULE: {"a"}, "a": {"b.c"}, "b.c": {"d"}, "elsewhere": {"far"}},
+        frozenset({"elsewhere"}),
+    ).find_reachable()
+    assert found == {MAIN_MODULE: "", "a": MAIN_MODULE, "b.c": "a", "b": "a", "d": "b.c"}
 
 
 def test_what_the_kernel_imports_for_itself_is_not_the_notebooks() -> None:
     assert (
         "debugger"
-        not in Imports({MAIN: {"IPython.display"}, "IPython.display": {"debugger"}}).reached()
+        not in ImportLog(
+            {MAIN_MODULE: {"IPython.display"}, "IPython.display": {"debugger"}}
+        ).find_reachable()
     )
 
 
 def test_code_that_stands_in_no_module_is_a_root() -> None:
-    assert "json" in Imports({"features_of_a_project": {"json"}}, frozenset({"json"})).reached()
     assert (
         "json"
-        not in Imports(
+        in ImportLog({"features_of_a_project": {"json"}}, frozenset({"json"})).find_reachable()
+    )
+    assert (
+        "json"
+        not in ImportLog(
             {"features_of_a_project": {"json"}}, frozenset({"features_of_a_project"})
-        ).reached()
+        ).find_reachable()
     )
 
 
 def test_what_came_in_without_an_import_statement_is_laid_to_whoever_was_loading() -> None:
-    held = Imports({"a": {"json"}})
-    held.adopt("b", set(sys.modules) - {"json", "glob"})
+    held = ImportLog({"a": {"json"}})
+    held.attribute_new_modules("b", set(sys.modules) - {"json", "glob"})
     assert held.edges == {"a": {"json"}, "b": {"glob"}}
 
 
@@ -126,27 +134,29 @@ def test_files_of_a_folder_and_a_pattern_are_noted_with_size_and_time(tmp_path: 
     for name in ("b.csv", "a.csv", "c.txt"):
         (tmp_path / name).write_text(name)
     os.utime(tmp_path / "a.csv", ns=(5, 5))
-    trace.file(tmp_path / "*.csv")
+    dependencies.record_file_read(tmp_path / "*.csv")
     a, b = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
     assert (
-        trace.listings == {str(tmp_path / "*.csv"): [a, b]}
-        and trace.files[a] == (5, 5)
-        and set(trace.files) == {a, b}
+        dependencies.folder_listings == {str(tmp_path / "*.csv"): [a, b]}
+        and dependencies.files_read[a] == (5, 5)
+        and set(dependencies.files_read) == {a, b}
     )
-    trace.file(tmp_path)
-    assert len(trace.listings[str(tmp_path)]) == 3
+    dependencies.record_file_read(tmp_path)
+    assert len(dependencies.folder_listings[str(tmp_path)]) == 3
     (tmp_path / "a.csv").write_text("longer text")
-    trace.file(a)
-    assert trace.files[a] == (5, 5) and a not in trace.listings  # as it was when it was read first
+    dependencies.record_file_read(a)
+    assert (
+        dependencies.files_read[a] == (5, 5) and a not in dependencies.folder_listings
+    )  # as it was when it was read first
 
 
 def test_a_setting_counts_when_it_is_read_and_checks_do_not_read() -> None:
-    held = config.validated(
+    held = validation.validate_config(
         {"name": "t", "source": "t.csv", "target": "y", "task": "regression"}, "here"
     )
-    assert not trace.settings
+    assert not dependencies.settings_read
     assert held.train.trials
-    assert trace.settings == {("Config", "train"), ("Train", "trials")}
+    assert dependencies.settings_read == {("Config", "train"), ("Train", "trials")}
 
 
 def test_versions_are_those_of_the_metadata(
@@ -154,7 +164,7 @@ def test_versions_are_those_of_the_metadata(
 ) -> None:
     (tmp_path / "My_Own.Thing-2.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = trace.versions()
+    found = import_tracer.list_installed_versions()
     assert found["my-own-thing"] == "2.0"
     assert {n: found[n] for n in ("pandas", "pyyaml", "scikit-learn")} == {
         n: version(n) for n in ("pandas", "pyyaml", "scikit-learn")
@@ -162,8 +172,10 @@ def test_versions_are_those_of_the_metadata(
 
 
 def test_own_is_what_is_neither_pythons_nor_installed(tmp_path: Path) -> None:
-    assert trace.own(str(tmp_path / "helper.py"))
-    assert not trace.own(json.__file__) and not trace.own(nbformat.__file__)
+    assert import_tracer.is_local_module_file(str(tmp_path / "helper.py"))
+    assert not import_tracer.is_local_module_file(
+        json.__file__
+    ) and not import_tracer.is_local_module_file(nbformat.__file__)
 
 
 def test_a_module_written_after_it_may_have_been_imported_is_edited_whatever_time_it_bears(
@@ -172,14 +184,14 @@ def test_a_module_written_after_it_may_have_been_imported_is_edited_whatever_tim
     (tmp_path / "aged.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     __import__("aged")
-    trace.imports.edges[MAIN] = {"aged"}
+    import_tracer.import_log.edges[MAIN_MODULE] = {"aged"}
     written = os.stat(tmp_path / "aged.py").st_ctime_ns
     os.utime(tmp_path / "aged.py", ns=(2**62, 2**62))  # a time to come
-    trace.imports.start = os.stat(tmp_path / "aged.py").st_ctime_ns + 1
-    assert trace.report()["edited"] == []
+    import_tracer.import_log.start_ns = os.stat(tmp_path / "aged.py").st_ctime_ns + 1
+    assert dependencies.report_dependencies()["edited"] == []
     os.utime(tmp_path / "aged.py", ns=(5, 5))
-    trace.imports.start = written - 1
-    assert trace.report()["edited"] == [str(tmp_path / "aged.py")]
+    import_tracer.import_log.start_ns = written - 1
+    assert dependencies.report_dependencies()["edited"] == [str(tmp_path / "aged.py")]
 
 
 def test_what_a_step_from_the_cache_used_counts_again_though_it_is_not_imported_now(
@@ -188,36 +200,44 @@ def test_what_a_step_from_the_cache_used_counts_again_though_it_is_not_imported_
     (tmp_path / "a.csv").write_text("x")
 
     def step() -> int:
-        trace.file(tmp_path / "a.csv")
-        trace.named.add("pandas")
-        trace.imports.note(MAIN, "skrub_of_another_time", None)
-        trace.imports.note(MAIN, "lightgbm._of_another_time", None)
+        dependencies.record_file_read(tmp_path / "a.csv")
+        dependencies.packages_read.add("pandas")
+        import_tracer.import_log.record_import(MAIN_MODULE, "skrub_of_another_time", None)
+        import_tracer.import_log.record_import(MAIN_MODULE, "lightgbm._of_another_time", None)
         return 5
 
-    trace.unknowable.add("before")
-    trace.imports.note(MAIN, "before", None)
-    result, used = trace.noted(step)
-    assert result == 5 and trace.unknowable == {"before"} and "before" in trace.imports.edges[MAIN]
-    assert "before" not in used[3] and "before" not in used[-1][MAIN]
-    for held in (trace.files, trace.named, trace.imports.edges):
+    dependencies.untracked_sources.add("before")
+    import_tracer.import_log.record_import(MAIN_MODULE, "before", None)
+    result, used = dependencies.record_dependencies(step)
+    assert (
+        result == 5
+        and dependencies.untracked_sources == {"before"}
+        and "before" in import_tracer.import_log.edges[MAIN_MODULE]
+    )
+    assert "before" not in used[3] and "before" not in used[-1][MAIN_MODULE]
+    for held in (
+        dependencies.files_read,
+        dependencies.packages_read,
+        import_tracer.import_log.edges,
+    ):
         held.clear()
-    trace.used_again(used)
-    assert set(trace.files) == {str(tmp_path / "a.csv")}
-    assert set(trace.report()["packages"]) >= {"pandas", "lightgbm"}
+    dependencies.restore_dependencies(used)
+    assert set(dependencies.files_read) == {str(tmp_path / "a.csv")}
+    assert set(dependencies.report_dependencies()["packages"]) >= {"pandas", "lightgbm"}
 
 
 def test_a_step_that_fails_leaves_what_was_used_before() -> None:
-    trace.named.add("pandas")
+    dependencies.packages_read.add("pandas")
     with pytest.raises(ZeroDivisionError):
-        trace.noted(lambda: 1 / 0)
-    assert trace.named == {"pandas"}
+        dependencies.record_dependencies(lambda: 1 / 0)
+    assert dependencies.packages_read == {"pandas"}
 
 
 def test_in_a_notebook_run_by_hand_all_that_is_in_memory_counts() -> None:
-    found = trace.report(exact=False)
+    found = dependencies.report_dependencies(exact=False)
     assert (
         found["packages"]["pytest"] == version("pytest")
-        and str(Path(trace.__file__)) in found["modules"]
+        and str(Path(dependencies.__file__)) in found["modules"]
     )
 
 
@@ -237,18 +257,21 @@ def test_files_of_the_project_that_python_opens_are_noted_and_what_is_written_is
         (tmp_path / name).write_text("a,b\n1,2\n")
     elsewhere = tmp_path.parent / f"{tmp_path.name}.csv"
     elsewhere.write_text("x")
-    trace.written.clear()  # what this test wrote above, where an earlier one had begun to listen
-    trace.watch_files(str(tmp_path), str(tmp_path / "reports"))
+    dependencies.files_written.clear()  # what this test wrote above, where an earlier one had begun to listen
+    dependencies.watch_project_files(str(tmp_path), str(tmp_path / "reports"))
     try:
         for file in [*tmp_path.rglob("*"), elsewhere]:
             if file.is_file():
                 file.read_text()
         pd.read_csv(tmp_path / "data" / "raw.csv")
         (tmp_path / "state.txt").open("a").close()
-        store.write_text(tmp_path / "made.json", "{}")
+        write_text(tmp_path / "made.json", "{}")
         (tmp_path / "made.json").read_text()
     finally:
-        trace.watched[:] = [str(tmp_path / "nothing" / ""), str(tmp_path / "nothing")]
-    assert [f for f in trace.report()["files"] if Path(f).is_relative_to(tmp_path)] == [
-        str(tmp_path / "data" / "raw.csv")
-    ]
+        dependencies.watched_folders[:] = [
+            str(tmp_path / "nothing" / ""),
+            str(tmp_path / "nothing"),
+        ]
+    assert [
+        f for f in dependencies.report_dependencies()["files"] if Path(f).is_relative_to(tmp_path)
+    ] == [str(tmp_path / "data" / "raw.csv")]

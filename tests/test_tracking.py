@@ -15,20 +15,22 @@ import pytest
 import skops.io
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from mlops_kit import config, decisions, tracking
-from mlops_kit.errors import KitError, RunFailed
-from mlops_kit.results import Verdict
-from mlops_kit.stage import Stage
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.results import Verdict
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
+from mlops_kit.registry import models, run_log, store, versions
+from mlops_kit.stages.stage import Stage
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> config.Project:
+def project(tmp_path: Path) -> loader.Project:
     home = tmp_path / "home"
     home.mkdir()
     (home / "mlops.yaml").write_text(YAML)
-    return config.load(home)
+    return loader.load_project(home)
 
 
 def data() -> tuple[pd.DataFrame, np.ndarray]:
@@ -36,16 +38,16 @@ def data() -> tuple[pd.DataFrame, np.ndarray]:
     return x, (2 * x["a"] - x["b"]).to_numpy()
 
 
-def saved(project: config.Project) -> tuple[dict[str, str], LinearRegression]:
+def saved(project: loader.Project) -> tuple[dict[str, str], LinearRegression]:
     import mlflow
 
     x, y = data()
     model = LinearRegression().fit(x, y)
     with (
-        tracking.connected(project) as client,
-        mlflow.start_run(experiment_id=tracking.experiment(project, client)),
+        store.connect_mlflow(project) as client,
+        mlflow.start_run(experiment_id=store.ensure_experiment(project, client)),
     ):
-        return tracking.save_model(
+        return models.save_model(
             client, project, "model", model, x.head(3), {"threshold": None}
         ), model
 
@@ -54,7 +56,7 @@ def test_the_same_fit_has_one_hash_and_another_fit_another(tmp_path: Path) -> No
     x, y = data()
     for name, target in (("a", y), ("b", y), ("c", y + x["a"] ** 2)):
         skops.io.dump(LinearRegression().fit(x, target), tmp_path / name)
-    a, b, c = (tracking.model_hash(tmp_path / n) for n in "abc")
+    a, b, c = (models.compute_model_hash(tmp_path / n) for n in "abc")
     assert a == b != c
 
 
@@ -63,107 +65,109 @@ def test_a_type_outside_the_list_is_refused(tmp_path: Path) -> None:
     from sklearn.preprocessing import FunctionTransformer
 
     skops.io.dump(Pipeline([("f", FunctionTransformer(shutil.rmtree))]), tmp_path / "m")
-    with pytest.raises(RunFailed, match="allow-list"):
-        tracking.trusted_types(tmp_path / "m")
+    with pytest.raises(RunFailedError, match="allow-list"):
+        models.check_model_types(tmp_path / "m")
 
 
-def test_a_changed_file_is_not_loaded(project: config.Project) -> None:
+def test_a_changed_file_is_not_loaded(project: loader.Project) -> None:
     record, _ = saved(project)
-    with pytest.raises(RunFailed, match="has changed"):
-        tracking.load_model(project, {**record, "sha256": "0" * 64})
+    with pytest.raises(RunFailedError, match="has changed"):
+        models.load_model(project, {**record, "sha256": "0" * 64})
 
 
-def test_a_record_that_points_at_another_model_is_not_loaded(project: config.Project) -> None:
+def test_a_record_that_points_at_another_model_is_not_loaded(project: loader.Project) -> None:
     record, _ = saved(project)
-    with pytest.raises(RunFailed, match="holds another model"):
-        tracking.load_model(project, {**record, "model_hash": "0" * 64})
+    with pytest.raises(RunFailedError, match="holds another model"):
+        models.load_model(project, {**record, "model_hash": "0" * 64})
 
 
-def test_a_moved_project_still_loads_its_model(project: config.Project) -> None:
+def test_a_moved_project_still_loads_its_model(project: loader.Project) -> None:
     record, model = saved(project)
     there = project.root.parent / "there"
     project.root.rename(there)
-    again = tracking.load_model(config.load(there), record)
+    again = models.load_model(loader.load_project(there), record)
     assert np.array_equal(again.coef_, model.coef_)
 
 
-def registered(project: config.Project, review: str = "passed", sample: str = "0") -> str:
+def registered(project: loader.Project, review: str = "passed", sample: str = "0") -> str:
     record, _ = saved(project)
-    with tracking.connected(project) as client:
+    with store.connect_mlflow(project) as client:
         told = dict.fromkeys(
-            tracking.FACTS, ""
+            versions.REQUIRED_TAGS, ""
         )  # what a review records; these tests read only some of it
-        version = tracking.new_version(
+        version = versions.create_version(
             client, project, record, {**told, "review": review, "sample": sample, **record}
         )
     if review == "passed" and sample == "0":
-        decisions.say(
-            project, tracking.facts_of(project, version), "approved", "somebody", "it is fit"
+        approvals.record_approval(
+            project, versions.load_version(project, version), "approved", "somebody", "it is fit"
         )
     return version
 
 
-def alias(project: config.Project) -> str:
-    with tracking.connected(project) as client:
+def alias(project: loader.Project) -> str:
+    with store.connect_mlflow(project) as client:
         return str(client.get_model_version_by_alias(project.config.name, "champion").version)
 
 
 def test_an_alias_moved_by_hand_moves_no_champion_and_is_set_right_again(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     first, second = registered(project), registered(project)
-    tracking.promote(project, first, "me", "why")
-    with tracking.connected(project) as client:
+    versions.promote_version(project, first, "me", "why")
+    with store.connect_mlflow(project) as client:
         client.set_registered_model_alias(project.config.name, "champion", second)
-    assert (tracking.champion(project) or {})["version"] == first
+    assert (versions.find_champion(project) or {})["version"] == first
     assert alias(project) == second
-    tracking.follow(project)
+    versions.sync_aliases(project)
     assert alias(project) == first
 
 
-def test_a_version_that_changed_since_its_approval_is_not_served(project: config.Project) -> None:
+def test_a_version_that_changed_since_its_approval_is_not_served(project: loader.Project) -> None:
     version = registered(project)
-    tracking.promote(project, version, "me", "why")
-    with tracking.connected(project) as client:
+    versions.promote_version(project, version, "me", "why")
+    with store.connect_mlflow(project) as client:
         client.set_model_version_tag(project.config.name, version, "model_hash", "another")
-    with pytest.raises(RunFailed, match="has changed since it was approved"):
-        tracking.champion(project)
-    with pytest.raises(RunFailed, match="has no approval"):
-        tracking.promote(project, version, "me", "again")
+    with pytest.raises(RunFailedError, match="has changed since it was approved"):
+        versions.find_champion(project)
+    with pytest.raises(RunFailedError, match="has no approval"):
+        versions.promote_version(project, version, "me", "again")
 
 
-def test_a_version_that_no_review_registered_is_worded(project: config.Project) -> None:
+def test_a_version_that_no_review_registered_is_worded(project: loader.Project) -> None:
     record, _ = saved(project)
-    with tracking.connected(project) as client:
-        version = tracking.new_version(client, project, record, {"review": "passed", **record})
-    with pytest.raises(RunFailed, match="has no record of as_of, author, evidence_hash, features"):
-        tracking.promote(project, version, "me", "why")
-    with pytest.raises(RunFailed, match="the registry has no version '99'"):
-        tracking.promote(project, "99", "me", "why")
+    with store.connect_mlflow(project) as client:
+        version = versions.create_version(client, project, record, {"review": "passed", **record})
+    with pytest.raises(
+        RunFailedError, match="has no record of as_of, author, evidence_hash, features"
+    ):
+        versions.promote_version(project, version, "me", "why")
+    with pytest.raises(RunFailedError, match="the registry has no version '99'"):
+        versions.promote_version(project, "99", "me", "why")
 
 
 def test_a_version_that_failed_its_review_or_is_a_sample_is_not_promoted(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
-    with pytest.raises(RunFailed, match="did not pass"):
-        tracking.promote(project, registered(project, review="failed"), "me", "why")
-    with pytest.raises(RunFailed, match="sample of 50 rows"):
-        tracking.promote(project, registered(project, sample="50"), "me", "why")
-    assert tracking.champion(project) is None
+    with pytest.raises(RunFailedError, match="did not pass"):
+        versions.promote_version(project, registered(project, review="failed"), "me", "why")
+    with pytest.raises(RunFailedError, match="sample of 50 rows"):
+        versions.promote_version(project, registered(project, sample="50"), "me", "why")
+    assert versions.find_champion(project) is None
 
 
-def test_the_version_before_is_kept_and_can_serve_again(project: config.Project) -> None:
+def test_the_version_before_is_kept_and_can_serve_again(project: loader.Project) -> None:
     first, second = registered(project), registered(project)
-    tracking.promote(project, first, "me", "why")
-    done = tracking.promote(project, second, "me", "better")
+    versions.promote_version(project, first, "me", "why")
+    done = versions.promote_version(project, second, "me", "better")
     assert (done["version"], done["before"]) == (second, first)
-    assert tracking.rollback(project, "me", "worse after all")["version"] == first
-    assert (tracking.champion(project) or {})["version"] == first
+    assert versions.roll_back(project, "me", "worse after all")["version"] == first
+    assert (versions.find_champion(project) or {})["version"] == first
 
 
-def test_a_rollback_without_an_earlier_version_is_worded(project: config.Project) -> None:
+def test_a_rollback_without_an_earlier_version_is_worded(project: loader.Project) -> None:
     with pytest.raises(KitError, match="no earlier version"):
-        tracking.rollback(project, "me", "why")
+        versions.roll_back(project, "me", "why")
 
 
 JUNE = "2013-06-01 00:00:00+00:00"
@@ -186,24 +190,26 @@ def test_a_champion_answers_by_a_model_that_has_not_seen_the_rows(
         "as_of": f"{known} 00:00:00+00:00",
         "judged": json.dumps({"uri": "judged", "from": JUNE, "rows": ""}),
     }
-    model, said = tracking.unseen(
+    model, said = versions.select_comparison_model(
         stage, present, pd.DataFrame({"m": pd.to_datetime([first, "2013-07-20"], utc=True)})
     )  # type: ignore[arg-type]
     assert (model or {}).get("uri") == answers and how in said
 
 
-def test_without_time_the_rows_put_aside_must_be_the_same(project: config.Project) -> None:
+def test_without_time_the_rows_put_aside_must_be_the_same(project: loader.Project) -> None:
     stage = SimpleNamespace(config=project.config, project=project)
     rows = pd.DataFrame({"row_id": [3, 1, 2]})
     present = {
         "uri": "final",
         "as_of": "None",
         "judged": json.dumps(
-            {"uri": "judged", "from": "", "rows": tracking.rows_hash(stage, rows)}
+            {"uri": "judged", "from": "", "rows": versions.hash_row_keys(stage, rows)}
         ),
     }  # type: ignore[arg-type]
-    assert (tracking.unseen(stage, present, rows.iloc[::-1])[0] or {})["uri"] == "judged"  # type: ignore[arg-type]
-    assert tracking.unseen(stage, present, rows.head(2))[0] is None  # type: ignore[arg-type]
+    assert (versions.select_comparison_model(stage, present, rows.iloc[::-1])[0] or {})[
+        "uri"
+    ] == "judged"  # type: ignore[arg-type]
+    assert versions.select_comparison_model(stage, present, rows.head(2))[0] is None  # type: ignore[arg-type]
 
 
 def test_what_of_a_search_gets_a_run_of_its_own() -> None:
@@ -216,7 +222,11 @@ def test_what_of_a_search_gets_a_run_of_its_own() -> None:
             "parameters": "",
         }
     )
-    found = list(tracking.notable(trials, {"baselines": {"constant": 0.9}, "less_is_better": True}))
+    found = list(
+        run_log.select_notable_trials(
+            trials, {"baselines": {"constant": 0.9}, "less_is_better": True}
+        )
+    )
     assert [(n, s) for n, _, s in found] == [
         ("baseline constant", 0.9),
         ("best b", 0.4),
@@ -224,7 +234,7 @@ def test_what_of_a_search_gets_a_run_of_its_own() -> None:
     ]
 
 
-def test_four_processes_may_open_a_fresh_store_at_once(project: config.Project) -> None:
+def test_four_processes_may_open_a_fresh_store_at_once(project: loader.Project) -> None:
     code = "from mlops_kit import config, tracking\nwith tracking.connected(config.load()) as c: print(len(c.search_experiments()))"
     started = [
         subprocess.Popen(
@@ -242,19 +252,19 @@ def test_four_processes_may_open_a_fresh_store_at_once(project: config.Project) 
 
 
 def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     import mlflow
 
     x, y = data()
-    binary = config.Project(project.root, project.config.model_copy(update={"task": "binary"}))
+    binary = loader.Project(project.root, project.config.model_copy(update={"task": "binary"}))
     model = LogisticRegression().fit(x, y > y.mean())
     with (
-        tracking.connected(binary) as client,
-        mlflow.start_run(experiment_id=tracking.experiment(binary, client)),
+        store.connect_mlflow(binary) as client,
+        mlflow.start_run(experiment_id=store.ensure_experiment(binary, client)),
     ):
-        record = tracking.save_model(client, binary, "model", model, x.head(3), {"threshold": 0.5})
-        folder = tracking.model_file(client, record["uri"]).parent
+        record = models.save_model(client, binary, "model", model, x.head(3), {"threshold": 0.5})
+        folder = models.download_model_file(client, record["uri"]).parent
     x.to_parquet(project.root / "x.parquet")
     code = "import sys, mlflow, pandas as pd, numpy as np\nnp.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.read_parquet(sys.argv[2])))\nassert 'mlops_kit' not in sys.modules"
     out = project.root / "p.npy"
@@ -268,9 +278,9 @@ def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported
     assert np.array_equal(np.load(out), model.predict_proba(x))
 
 
-def test_a_later_review_renews_a_version_until_it_has_served(project: config.Project) -> None:
+def test_a_later_review_renews_a_version_until_it_has_served(project: loader.Project) -> None:
     record, _ = saved(project)
-    stage = Stage("review", project, project.reports / "20240101-000000-abcd", draft=False)
+    stage = Stage("review", project, project.reports_folder / "20240101-000000-abcd", draft=False)
     stage.write(
         "model",
         {**record, "judged": record, "features": ["a", "b"], "threshold": None},
@@ -280,10 +290,10 @@ def test_a_later_review_renews_a_version_until_it_has_served(project: config.Pro
 
     def reviewed(card: str, *verdicts: Verdict) -> dict[str, str]:
         stage.write("card", card)
-        return tracking.facts_of(project, tracking.register(stage, verdicts)["version"])
+        return versions.load_version(project, versions.register_version(stage, verdicts)["version"])
 
     first = reviewed("no owner")
-    decisions.say(project, first, "approved", "ann", "fit")
+    approvals.record_approval(project, first, "approved", "ann", "fit")
     blocked = reviewed(
         "an owner", Verdict("owner", "An owner", "failed", "blocks", "Nobody owns it.")
     )
@@ -294,8 +304,8 @@ def test_a_later_review_renews_a_version_until_it_has_served(project: config.Pro
     assert (blocked["review"], blocked["author"]) == (
         "failed",
         first["author"],
-    ) and decisions.opinion(project, blocked) is None
+    ) and approvals.find_approval(project, blocked) is None
     third = reviewed("another owner")
-    decisions.say(project, third, "approved", "ann", "fit now")
-    tracking.promote(project, third["version"], "ann", "fit now")
-    assert reviewed("yet another") == third and tracking.champion(project) == third
+    approvals.record_approval(project, third, "approved", "ann", "fit now")
+    versions.promote_version(project, third["version"], "ann", "fit now")
+    assert reviewed("yet another") == third and versions.find_champion(project) == third

@@ -13,11 +13,21 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from mlops_kit import config, contract, decisions, sources, tracking
-from mlops_kit.database import Incident, Label, Prediction, Retraining, Watch, Window
-from mlops_kit.database import rows as rows_of
-from mlops_kit.results import Table
-from mlops_kit.stage import Stage
+from mlops_kit.core.results import Table
+from mlops_kit.data import contract, contract_inference, source
+from mlops_kit.db import approvals
+from mlops_kit.db.engine import query_records
+from mlops_kit.db.tables import (
+    IncidentRecord,
+    LabelRecord,
+    PredictionRecord,
+    RetrainingRecord,
+    WatchRecord,
+    WindowRecord,
+)
+from mlops_kit.project import loader
+from mlops_kit.registry import models, store, versions
+from mlops_kit.stages.stage import Stage
 
 YAML = """
 name: watched
@@ -34,10 +44,11 @@ split: {test: 10d, folds: 2}
 train: {trials: 2}
 cost: {false_alarm: 1, miss: 2, unit: $}
 review: {draws: 100}
-retrain: {labels: 100}
+retrain: {min_labels: 100}
 """
 STILL = YAML.replace(
-    "retrain: {labels: 100}", "retrain: {labels: 100, on_fall: false, on_gap: false}"
+    "retrain: {min_labels: 100}",
+    "retrain: {labels: 100, on_performance_drop: false, on_concept_drift: false}",
 )  # it watches, and makes no new model
 FEATURES = ["a", "b", "c"]
 RUN = "20240131-000000-aaaa"
@@ -64,7 +75,7 @@ def rows() -> pd.DataFrame:
     )
 
 
-def build(home: Path, yaml: str = YAML) -> config.Project:
+def build(home: Path, yaml: str = YAML) -> loader.Project:
     """The project's folder, with version 1 as the champion."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -74,9 +85,11 @@ def build(home: Path, yaml: str = YAML) -> config.Project:
     home.mkdir(parents=True)
     (home / "mlops.yaml").write_text(yaml)
     rows().to_csv(home / "t.csv", index=False)
-    project = config.load(home)
-    known = sources.read(project, project.config.utc(project.config.as_of))
-    contract.save(home / "contract.yaml", contract.infer(known, project.config))
+    project = loader.load_project(home)
+    known = source.read_source(project, project.config.to_utc(project.config.as_of))
+    contract.save_contract(
+        home / "contract.yaml", contract_inference.infer_contract(known, project.config)
+    )
     part = np.where(known["at"] >= known["at"].max() - pd.Timedelta(days=10), "test", "train")
     labelled = known.assign(part=part)[known["y"].notna()].reset_index(drop=True)
     train, test = labelled[labelled["part"] == "train"], labelled[labelled["part"] == "test"]
@@ -84,7 +97,7 @@ def build(home: Path, yaml: str = YAML) -> config.Project:
         train[FEATURES], train["y"]
     )
     scores = model.predict_proba(test[FEATURES])[:, 1]
-    stage = Stage("review", project, project.reports / RUN, draft=False)
+    stage = Stage("review", project, project.reports_folder / RUN, draft=False)
     stage.write("features", labelled)
     stage.write("judged_scores", test[["k", "at", "y"]].assign(score=scores))
     stage.write(
@@ -99,13 +112,13 @@ def build(home: Path, yaml: str = YAML) -> config.Project:
     return project
 
 
-def register(project: config.Project, model: Any, test: pd.DataFrame) -> None:
+def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
     """Version 1: saved, recorded, approved, serving."""
     import mlflow
 
-    with tracking.connected(project) as client:
-        with mlflow.start_run(experiment_id=tracking.experiment(project, client)):
-            record = tracking.save_model(
+    with store.connect_mlflow(project) as client:
+        with mlflow.start_run(experiment_id=store.ensure_experiment(project, client)):
+            record = models.save_model(
                 client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4}
             )
         judged = {**record, "from": str(test["at"].min()), "rows": ""}
@@ -120,30 +133,30 @@ def register(project: config.Project, model: Any, test: pd.DataFrame) -> None:
             "author": "the fixture",
             "review": "passed",
         }
-        tracking.new_version(client, project, record, {**record, **facts})
-    decisions.say(
-        project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with"
+        versions.create_version(client, project, record, {**record, **facts})
+    approvals.record_approval(
+        project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )
-    tracking.promote(project, "1", "the fixture", "to begin with")
+    versions.promote_version(project, "1", "the fixture", "to begin with")
 
 
-def every(project: config.Project, table: Any) -> list[Any]:
+def every(project: loader.Project, table: Any) -> list[Any]:
     """All rows of a table of the database, in order."""
-    return rows_of(project, sa.select(table).order_by(*sa.inspect(table).primary_key))
+    return query_records(project, sa.select(table).order_by(*sa.inspect(table).primary_key))
 
 
-def picture(project: config.Project) -> dict[str, Any]:
+def picture(project: loader.Project) -> dict[str, Any]:
     """All that a watch leaves, without clocks of the wall."""
     clocks = {"at", "id"}
     plain = {
         t.__tablename__: [
-            {c.key: getattr(r, c.key) for c in sa.inspect(t).columns if c.key not in clocks}
+            {c.key: getattr(r, c.key) for c in sa.inspect(t).feature_names if c.key not in clocks}
             for r in every(project, t)
         ]
-        for t in (Label, Window, Incident, Retraining)
+        for t in (LabelRecord, WindowRecord, IncidentRecord, RetrainingRecord)
     }
     return {
         **plain,
-        "predictions": [(p.id, p.score, p.at) for p in every(project, Prediction)],
-        "watch": [(w.since, w.upto) for w in every(project, Watch)],
+        "predictions": [(p.id, p.score, p.at) for p in every(project, PredictionRecord)],
+        "watch": [(w.since, w.upto) for w in every(project, WatchRecord)],
     }

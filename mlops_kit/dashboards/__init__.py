@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops_kit.config import Project
-from mlops_kit.errors import KitError, nearest
+from mlops_kit.core.errors import KitError, suggest_names
+from mlops_kit.project.loader import Project
 
 PAGES = {"review": "Model review", "monitoring": "Monitoring"}
 
@@ -32,7 +32,7 @@ def twin(name: str, project: Project, file: Path, **asked: str) -> str:
     if name not in PAGES:
         raise KitError(
             f"there is no dashboard {name!r}",
-            nearest(name, PAGES),
+            suggest_names(name, PAGES),
             "mlops report --dashboard review",
         )
     body = import_module(f"mlops_kit.dashboards.{name}").page(project, file, **asked)

@@ -22,15 +22,15 @@ from jupyter_server.utils import url_path_join
 from tornado.ioloop import IOLoop
 from voila.tornado.handler import TornadoVoilaHandler
 
-from mlops_kit import decisions
-from mlops_kit.config import People
+from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
 from mlops_kit.dashboards import PAGES
-from mlops_kit.errors import KitError, NotAllowed, RunFailed
+from mlops_kit.db import approvals
+from mlops_kit.project.config.services import PeopleConfig
 
 Act = Callable[[str, dict[str, str]], str]  # who, what the page said; the sentence that answers
 HERE = "this computer's user"
 KERNEL = re.compile(r'"kernelId": "([\w-]+)"')  # our template tells it before the first cell
-STATUS: dict[type[KitError], int] = {NotAllowed: 403, RunFailed: 409}
+STATUS: dict[type[KitError], int] = {NotAllowedError: 403, RunFailedError: 409}
 OPERATE = {"rollback", "acknowledge", "retrain"}  # taken by operators; the other acts by approvers
 BROKEN = "<section class=card><h2 class=act>▲ The rest of this page could not be made</h2><p>Load it again; what the server printed says why.</p></section>"
 
@@ -97,7 +97,7 @@ class Decide(APIHandler):
             self.set_status(
                 next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400)
             )
-            self.finish({"error": error.what, "expected": error.expected, "cure": error.cure})
+            self.finish({"error": error.message, "expected": error.expected, "cure": error.hint})
         else:
             self.settings["decided"] += 1
             self.finish({"sentence": sentence})
@@ -112,7 +112,7 @@ class Decide(APIHandler):
         """
         said: Any = self.get_json_body()
         if not name:
-            raise NotAllowed(
+            raise NotAllowedError(
                 "nobody is known to be here", "a person", "set dashboard.identity in mlops.yaml"
             )
         if not isinstance(said, dict) or not all(isinstance(v, str) for v in said.values()):
@@ -228,10 +228,10 @@ class Start(JupyterHandler):
         self.redirect(url_path_join(self.base_url, self.settings["pages"][0]))
 
 
-def refusal(people: People, name: str, act: str) -> str:
+def refusal(people: PeopleConfig, name: str, act: str) -> str:
     """Why somebody may not take a decision at all; nothing if they may."""
     try:
-        decisions.may(people, name, approves=act not in OPERATE)
-    except NotAllowed as error:
-        return f"{error.what}, only {error.expected.removeprefix('one of: ')}: {error.cure}."
+        approvals.check_permission(people, name, approves=act not in OPERATE)
+    except NotAllowedError as error:
+        return f"{error.message}, only {error.expected.removeprefix('one of: ')}: {error.hint}."
     return ""

@@ -15,16 +15,19 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from mlops_kit import config, decisions
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.formatting import format_number
+from mlops_kit.core.results import Verdict
 from mlops_kit.dashboards import draw, pictures, theme
 from mlops_kit.dashboards.page import Page
 from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.watching import ASKED, DAY, LATEST, MOST, Watched
 from mlops_kit.dashboards.wording import day, full, months, words
-from mlops_kit.database import DUE, Watch, rows
-from mlops_kit.errors import KitError
-from mlops_kit.metrics import METRICS
-from mlops_kit.results import Verdict, number
+from mlops_kit.db import approvals
+from mlops_kit.db.engine import query_records
+from mlops_kit.db.tables import RETRAINING_DUE, WatchRecord
+from mlops_kit.project import loader
+from mlops_kit.stats.metrics import METRICS
 
 SHOWN = 60  # days of rows that are drawn
 
@@ -56,7 +59,7 @@ class Monitoring(Page):
         "put it back, or mlops watch --once",
     )
     due, asked, latest, usual = (
-        DUE,
+        RETRAINING_DUE,
         ASKED,
         LATEST,
         14,
@@ -64,16 +67,18 @@ class Monitoring(Page):
     found: Watched
 
     def __init__(
-        self, project: config.Project, file: Path | None = None, windows: int = MOST
+        self, project: loader.Project, file: Path | None = None, windows: int = MOST
     ) -> None:
-        self.most, self.metric = windows, METRICS[project.config.headline]
+        self.most, self.metric = windows, METRICS[project.config.headline_metric]
         super().__init__(project, file)
 
     def read(self) -> bool:
         """Read how far the watch has come; whether it has begun."""
-        if serving := decisions.current(self.project):
+        if serving := approvals.get_current_promotion(self.project):
             self.about += f" · version {serving.version}"
-        for mark in rows(self.project, sa.select(Watch).where(Watch.model == self.config.name)):
+        for mark in query_records(
+            self.project, sa.select(WatchRecord).where(WatchRecord.model == self.config.name)
+        ):
             self.found = Watched(self.project, mark, self.most)
         return hasattr(self, "found")
 
@@ -90,7 +95,7 @@ class Monitoring(Page):
             return "act"
         if (
             worst
-            or any(i.seen_by is None for i in found.still)
+            or any(i.acknowledged_by is None for i in found.still)
             or (outcome == "cannot tell" and self.settled_value is not None)
         ):
             return "look"
@@ -117,7 +122,7 @@ class Monitoring(Page):
     def next_pass(self) -> str:
         """When the watch passes next, as one says it."""
         at, today = (
-            (self.found.upto + self.config.watch.every).astimezone(self.zone),
+            (self.found.upto + self.config.watch.interval).astimezone(self.zone),
             datetime.now(self.zone),
         )
         if self.found.lived:
@@ -128,15 +133,15 @@ class Monitoring(Page):
 
     def price(self, value: float) -> str:
         """What a cost amounts to, in words."""
-        least, most = self.config.review.margin, self.config.monitor.fall
+        least, most = self.config.review.margin, self.config.monitor.max_drop
         if value < least:
             return (
-                f"it costs about {number(max(value, 0.0))}, too little to act on"
+                f"it costs about {format_number(max(value, 0.0))}, too little to act on"
                 if value > 0
                 else "it costs nothing"
             )
-        return f"it costs about {number(value)} of {self.metric.title}" + (
-            f", over the limit of {number(most)}" if value >= most else ""
+        return f"it costs about {format_number(value)} of {self.metric.title}" + (
+            f", over the limit of {format_number(most)}" if value >= most else ""
         )
 
     def curve(self, kind: str) -> Html:
@@ -175,7 +180,7 @@ class Monitoring(Page):
         return theme.part(self.name, "sketches", self)
 
 
-def page(project: config.Project, file: Path | None = None, **asked: str) -> Html:
+def page(project: loader.Project, file: Path | None = None, **asked: str) -> Html:
     """The whole page as HTML; ``file`` says where it will stand.
 
     Raises
@@ -194,5 +199,5 @@ def page(project: config.Project, file: Path | None = None, **asked: str) -> Htm
 
 def open(windows: int = MOST) -> Monitoring:  # noqa: A001 - reads as monitoring.open in a notebook
     """Open the page of the project that stands here, over so many windows."""
-    theme.asked(lambda: Monitoring(config.load(), windows=windows).html())
-    return Monitoring(config.load(), windows=windows)
+    theme.asked(lambda: Monitoring(loader.load_project(), windows=windows).html())
+    return Monitoring(loader.load_project(), windows=windows)

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from mlops_kit.config import Project
+from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import PAGES
 from mlops_kit.dashboards.theme import Html, guarded, part, served
-from mlops_kit.errors import KitError
+from mlops_kit.project.loader import Project
 
 
 class Page:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards import draw
 from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.watching import DAY, Stretch
 from mlops_kit.dashboards.wording import day, months, span
-from mlops_kit.results import number
 
 if TYPE_CHECKING:
     from mlops_kit.dashboards.monitoring import Monitoring
+
 
 SIZES = {
     "broad": (760, 305),
@@ -50,7 +51,7 @@ def curve(page: Monitoring, kind: str) -> Html:
         v for _, low, high in band for v in (low, high)
     ]
     levels = draw.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
-    told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, page.zone)} {number(w.realised().value)}' for w in found.settled[-6:])}"
+    told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, page.zone)} {format_number(w.realised().value)}' for w in found.settled[-6:])}"
     slim = kind == "slim"
     return draw.curve(
         [
@@ -212,16 +213,16 @@ def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> draw.Cell:
     else:
         colour = (
             "act"
-            if value >= config.monitor.fall
+            if value >= config.monitor.max_drop
             else "watch"
             if value >= config.review.margin
             else "blue"
         )
         told = page.price(value)
-    depth = min(1.0, row["effect"] / (DEEP * config.monitor.effect_alert or 1.0))
+    depth = min(1.0, row["effect"] / (DEEP * config.monitor.alert_effect or 1.0))
     return draw.Cell(
         depth,
         colour,
-        f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {number(row['effect'])}; {told}",
+        f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {format_number(row['effect'])}; {told}",
         f"{window.row.id}|{row['column']}",
     )

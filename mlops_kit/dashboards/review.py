@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlops_kit import config, decisions
+from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.dashboards import draw, theme, versions
 from mlops_kit.dashboards.page import Page
 from mlops_kit.dashboards.theme import Html
 from mlops_kit.dashboards.versions import Version
-from mlops_kit.results import number, percent
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
 
 FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 HEADS = {
@@ -60,7 +61,7 @@ class Review(Page):
 
     def __init__(
         self,
-        project: config.Project,
+        project: loader.Project,
         version: str = "",
         against: str = "",
         file: Path | None = None,
@@ -86,8 +87,8 @@ class Review(Page):
             self.other is not None and self.other.number == self.mine.opponent
         )  # judged on the same rows
         self.promotions, self.opinions = (
-            decisions.history(self.project),
-            decisions.opinions(self.project),
+            approvals.list_promotions(self.project),
+            approvals.list_approvals(self.project),
         )
         self.present = next(iter(self.promotions), None)
         return True
@@ -100,7 +101,7 @@ class Review(Page):
             return "watch", "◆ A sample"
         if self.mine.promotion is not None:
             return "faint", "○ Served before"
-        colour, word = self.mine.verdicts.state
+        colour, word = self.mine.verdicts.fitness_label
         return HEADS.get(self.mine.said, (colour, word.replace("Fit to serve, with", "Fit, with")))
 
     def first(self, said: str) -> str:
@@ -151,7 +152,7 @@ class Review(Page):
 
     def word(self, value: float) -> str:
         """How a prediction is written."""
-        return percent(value) if self.config.task == "binary" else number(value)
+        return format_percent(value) if self.config.task == "binary" else format_number(value)
 
 
 def named(
@@ -176,7 +177,7 @@ def named(
 
 
 def page(
-    project: config.Project, file: Path | None = None, version: str = "", against: str = ""
+    project: loader.Project, file: Path | None = None, version: str = "", against: str = ""
 ) -> Html:
     """The whole page as HTML; ``file`` says where it will stand."""
     return Review(project, version, against, file).html()
@@ -184,5 +185,7 @@ def page(
 
 def open(version: str = "", against: str = "") -> Review:  # noqa: A001 - reads as review.open in a notebook
     """Open the page of the project that stands here; a visitor's address stands over what the notebook names."""
-    asked = theme.asked(lambda: Review(config.load()).html())
-    return Review(config.load(), asked.get("version", version), asked.get("against", against))
+    asked = theme.asked(lambda: Review(loader.load_project()).html())
+    return Review(
+        loader.load_project(), asked.get("version", version), asked.get("against", against)
+    )

@@ -34,10 +34,11 @@ from traitlets.config import Config
 from voila.app import Voila
 from voila.request_info_handler import RequestInfoSocketHandler
 
-from mlops_kit.config import Project, resources
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.dashboards import theme
 from mlops_kit.dashboards.handlers import Act, Decide, Here, Me, Note, Page, Reports, Start
-from mlops_kit.errors import KitError
+from mlops_kit.project.loader import Project
 
 PATIENCE = 30  # seconds that the pages' kernels are waited for
 CLOSED = (
@@ -100,7 +101,7 @@ class Dashboards(Voila):  # type: ignore[misc]
             (at("/mlops/decide"), Decide),
             (at("/mlops/note"), Note),
             (at("/"), Start),
-            (at(r"/reports/(.*\.html)"), Reports, {"path": str(self.project.reports)}),
+            (at(r"/reports/(.*\.html)"), Reports, {"path": str(self.project.reports_folder)}),
             (at(rf"/({names})"), Page, page),
             *kept,
         ]
@@ -144,8 +145,8 @@ class Dashboards(Voila):  # type: ignore[misc]
 
 def pages(project: Project) -> Path:
     """The folder of the dashboards' notebooks: the project's own, or those that ship with the package."""
-    own = project.notebooks / "dashboards"
-    return own if own.is_dir() else resources("notebooks") / "dashboards"
+    own = project.notebooks_folder / "dashboards"
+    return own if own.is_dir() else find_resource_folder("notebooks") / "dashboards"
 
 
 def loopback(ip: str) -> bool:
@@ -239,7 +240,7 @@ def settings(project: Project, token: str) -> Config:
             "template": "mlops",
             "theme": "light",
             "preheat_kernel": True,
-            "default_pool_size": project.config.dashboard.ready,
+            "default_pool_size": project.config.dashboard.ready_kernels,
             "allow_template_override": "NO",
             "allow_theme_override": "NO",
             "extension_allowlist": [
@@ -287,7 +288,7 @@ def start(
     """
     own = project.config.dashboard
     address = ip or own.host
-    token, identity = secret(own.token), provider(own.identity)
+    token, identity = secret(own.token_env), provider(own.identity_provider)
     if not loopback(address) and not token and identity is Here:
         raise KitError(
             f"the dashboards would answer others on {address}",
@@ -297,7 +298,7 @@ def start(
     sockets = taken(own.port if port is None else port, address)
     os.environ["MLOPS_PROJECT"] = str(project.root)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
-        filter(None, (str(resources("templates")), os.environ.get("JUPYTER_PATH")))
+        filter(None, (str(find_resource_folder("templates")), os.environ.get("JUPYTER_PATH")))
     )
     Here.local = loopback(address)
     app = Dashboards(

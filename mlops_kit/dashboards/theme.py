@@ -22,13 +22,14 @@ from urllib.parse import parse_qsl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mlops_kit.config import resources
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.formatting import format_cell_html, format_money, format_number, format_percent
+from mlops_kit.core.lazy import pd
+from mlops_kit.core.resources import find_resource_folder
+from mlops_kit.core.results import OUTCOME_COLORS, OUTCOME_MARKS, Table
 from mlops_kit.dashboards import wording
 from mlops_kit.dashboards.wording import capital, heading, words
-from mlops_kit.errors import KitError
-from mlops_kit.late import pd
-from mlops_kit.metrics import METRICS
-from mlops_kit.results import COLOURS, MARKS, Table, cell_html, money, number, percent
+from mlops_kit.stats.metrics import METRICS
 
 
 class Html(Markup):
@@ -50,7 +51,7 @@ def base() -> str:
 
 def folder() -> Path:
     """Where style, script and Voilà's template stand."""
-    return resources("templates") / "voila" / "templates" / "mlops"
+    return find_resource_folder("templates") / "voila" / "templates" / "mlops"
 
 
 def css() -> str:
@@ -62,7 +63,7 @@ def css() -> str:
 def templates() -> Environment:
     """The parts' templates with the words they use; a value that is missing is an error and not nothing."""
     made = Environment(
-        loader=FileSystemLoader([resources("templates") / "dashboards", folder()]),
+        loader=FileSystemLoader([find_resource_folder("templates") / "dashboards", folder()]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -85,7 +86,8 @@ def templates() -> Environment:
         words,
     )
     made.filters |= {
-        f.__name__: f for f in (*said, money, number, percent, cell, kept, numeric, seen)
+        f.__name__: f
+        for f in (*said, format_money, format_number, format_percent, cell, kept, numeric, seen)
     }
     made.filters |= {"json": json.dumps, "pixels": "{:.1f}".format, "places": "{:.2f}".format}
     made.globals |= {
@@ -93,8 +95,8 @@ def templates() -> Environment:
         "guarded": guarded,
         "relative": os.path.relpath,
         "served": served,
-        "COLOURS": COLOURS,
-        "MARKS": MARKS,
+        "COLOURS": OUTCOME_COLORS,
+        "MARKS": OUTCOME_MARKS,
         "METRICS": METRICS,
     }
     made.tests["known"] = lambda value: value is not None and value == value
@@ -116,7 +118,7 @@ def guarded(
     try:
         return Html(caller())
     except KitError as error:
-        told, cure = error.what, error.cure
+        told, cure = error.message, error.hint
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and must not take the page along
         told = f"{type(error).__name__}: {error}"
     return part("parts", "broken", title, capital(told), cure, span)
@@ -135,7 +137,7 @@ def kept(sentence: str) -> Html:
 
 def cell(value: Any) -> Html:
     """A value in a table: numbers short, nothing for what is missing."""
-    return Html(value if isinstance(value, Markup) else cell_html(value))
+    return Html(value if isinstance(value, Markup) else format_cell_html(value))
 
 
 def numeric(data: Any) -> list[int]:
@@ -149,7 +151,7 @@ def numeric(data: Any) -> list[int]:
 
 def seen(found: Table) -> Any:
     """The columns of a stored table that are worth seeing, with their units."""
-    data = found.data[list(found.shown)] if found.shown else found.data
+    data = found.data[list(found.visible_columns)] if found.visible_columns else found.data
     return data.rename(columns={c: f"{c} ({u})" for c, u in found.units.items()})
 
 

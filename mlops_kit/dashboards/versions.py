@@ -14,14 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from mlops_kit import contract, decisions, store  # noqa: F401 - the contract's report is a kind of result that is read here
-from mlops_kit import stage as stages
-from mlops_kit.config import Project
+from mlops_kit.core import files
+from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
+from mlops_kit.core.results import Interval, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.dashboards.wording import heading
-from mlops_kit.database import Opinion, Promotion
-from mlops_kit.errors import KitError, RunFailed, nearest
-from mlops_kit.metrics import METRICS
-from mlops_kit.results import Interval, Numbers, Table, Verdict, Verdicts
+from mlops_kit.db import approvals
+from mlops_kit.db.tables import ApprovalRecord, PromotionRecord
+from mlops_kit.project import run_folder
+from mlops_kit.project.artifacts import Artifact, read_artifact
+from mlops_kit.project.loader import Project
+from mlops_kit.stats.metrics import METRICS
 
 AGAIN = "mlops run --from review"
 
@@ -37,12 +39,12 @@ class Version:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the run was made from and what became of it."""
-        return dict(store.read_json(self.run / "manifest.json"))
+        return dict(files.read_json(self.run / "manifest.json"))
 
     @cached_property
-    def artifacts(self) -> dict[str, store.Artifact]:
+    def artifacts(self) -> dict[str, Artifact]:
         """All that the run stored, by name."""
-        return stages.artifacts(self.run)
+        return run_folder.list_artifacts(self.run)
 
     def read(self, name: str) -> Any:
         """A stored result.
@@ -53,12 +55,12 @@ class Version:
             If the run has none, or it is damaged.
         """
         if name not in self.artifacts:
-            raise RunFailed(
+            raise RunFailedError(
                 f"run {self.run.name} did not store {name!r}: an older version made it, or it stopped before",
                 "a run that stored it",
                 AGAIN,
             )
-        return store.read_artifact(self.run, self.artifacts[name])
+        return read_artifact(self.run, self.artifacts[name])
 
     def table(self, name: str) -> Table:
         """A stored table with its sentence."""
@@ -84,26 +86,26 @@ class Version:
         }
 
     @cached_property
-    def numbers(self) -> Numbers:
+    def numbers(self) -> KeyNumbers:
         """The few numbers that matter; of an older run those that its review showed."""
         shown = (
             []
             if "numbers" in self.artifacts
-            else stages.records(self.run).get("review", {}).get("shown", [])
+            else run_folder.read_stage_records(self.run).get("review", {}).get("shown", [])
         )
         for old in (s for s in shown if s.get("numbers")):
-            return Numbers(old["title"], old["sentence"], tuple(old["numbers"]))
-        return cast(Numbers, self.read("numbers"))
+            return KeyNumbers(old["title"], old["sentence"], tuple(old["numbers"]))
+        return cast(KeyNumbers, self.read("numbers"))
 
     @cached_property
     def verdicts(self) -> Verdicts:
         """All checks of the review, the ones against the champion included."""
-        return Verdicts.of([*self.read("verdicts"), *self.read("comparison")])
+        return Verdicts.from_verdicts([*self.read("verdicts"), *self.read("comparison")])
 
     @property
     def blocking(self) -> Verdict | None:
         """The check that keeps it from serving."""
-        return next((v for v in self.verdicts if v.blocks), None)
+        return next((v for v in self.verdicts if v.is_blocking), None)
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -117,24 +119,26 @@ class Version:
             "run": self.run.name,
             "version": self.number,
             "model_hash": kept["model_hash"],
-            "evidence_hash": kept.get("evidence_hash") or store.text_hash(review),
+            "evidence_hash": kept.get("evidence_hash") or files.hash_json(review),
             "seen": str(last),
         }
 
     @cached_property
-    def opinions(self) -> list[Opinion]:
+    def opinions(self) -> list[ApprovalRecord]:
         """What was said of the version, the newest first."""
-        return [o for o in decisions.opinions(self.project) if o.version == self.number]
+        return [o for o in approvals.list_approvals(self.project) if o.version == self.number]
 
     @cached_property
-    def promotion(self) -> Promotion | None:
+    def promotion(self) -> PromotionRecord | None:
         """Its last promotion; None if it never served."""
-        return next((p for p in decisions.history(self.project) if p.version == self.number), None)
+        return next(
+            (p for p in approvals.list_promotions(self.project) if p.version == self.number), None
+        )
 
     @property
     def serves(self) -> bool:
         """Whether it is the champion."""
-        return any(p.version == self.number for p in decisions.history(self.project, 1))
+        return any(p.version == self.number for p in approvals.list_promotions(self.project, 1))
 
     @property
     def waits(self) -> bool:
@@ -144,7 +148,7 @@ class Version:
     @property
     def said(self) -> str:
         """The last word on it: approved, rejected, changes, or nothing."""
-        return next((o.word for o in self.opinions), "")
+        return next((o.outcome for o in self.opinions), "")
 
     @property
     def sample(self) -> int:
@@ -172,7 +176,7 @@ def records(table: Table) -> list[dict[str, Any]]:
     """The rows of a stored table; None for what is missing."""
     return [
         {str(k): v if v == v else None for k, v in row.items()}
-        for row in table.frame().to_dict("records")
+        for row in table.to_frame().to_dict("records")
     ]
 
 
@@ -184,9 +188,9 @@ def versions(project: Project) -> list[Version]:
 
 def reviewed(project: Project) -> Iterator[Version]:
     """A version for each run that has one, the newest run first."""
-    for run in stages.runs(project.reports):
+    for run in run_folder.list_run_folders(project.reports_folder):
         file = run / "artifacts" / "version.json"
-        number = store.read_json(file).get("version") if file.exists() else None
+        number = files.read_json(file).get("version") if file.exists() else None
         if number is not None:
             yield Version(project, str(number), run)
 
@@ -203,7 +207,7 @@ def pick(known: list[Version], number: str) -> Version:
     if number not in made:
         raise KitError(
             f"no run here has version {number!r}",
-            nearest(number, made),
+            suggest_names(number, made),
             "choose another one, or mlops run",
         )
     return made[number]

@@ -13,25 +13,25 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from mlops_kit import decisions
-from mlops_kit.config import Project
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.results import Interval, Verdict, Verdicts
+from mlops_kit.core.serialization import from_json_value
 from mlops_kit.dashboards import versions
-from mlops_kit.database import (
-    DUE,
-    Incident,
-    Label,
-    Prediction,
-    Promotion,
-    Retraining,
-    Watch,
-    Window,
-    rows,
-    session,
-    stamp,
+from mlops_kit.db import approvals
+from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.tables import (
+    RETRAINING_DUE,
+    IncidentRecord,
+    LabelRecord,
+    PredictionRecord,
+    PromotionRecord,
+    RetrainingRecord,
+    WatchRecord,
+    WindowRecord,
 )
-from mlops_kit.errors import KitError
-from mlops_kit.results import Interval, Verdict, Verdicts, revive
-from mlops_kit.stage import WAITING
+from mlops_kit.db.timestamps import format_timestamp
+from mlops_kit.project.loader import Project
+from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
 
 MOST = 26  # windows on the page, the newest
 ASKED = 7  # days of who asked
@@ -42,21 +42,21 @@ DAY = timedelta(days=1)
 class Stretch:
     """A monitored window: what was seen without labels, and what the labels said, once they were in."""
 
-    def __init__(self, row: Window, headline: str) -> None:
+    def __init__(self, row: WindowRecord, headline: str) -> None:
         self.row, self.headline, self.version = row, headline, row.version
         self.start, self.end = datetime.fromisoformat(row.start), datetime.fromisoformat(row.end)
 
     @cached_property
     def looked(self) -> dict[str, Any]:
         """What was seen without labels."""
-        return dict(revive(json.loads(self.row.looked)))
+        return dict(from_json_value(json.loads(self.row.monitoring_json)))
 
     @cached_property
     def settled(self) -> dict[str, Any]:
         """What the labels said; empty while they are not due."""
         return (
-            {"cost": None, "saved": None, **revive(json.loads(self.row.settled))}
-            if self.row.settled
+            {"cost": None, "saved": None, **from_json_value(json.loads(self.row.realized_json))}
+            if self.row.realized_json
             else {}
         )
 
@@ -83,7 +83,7 @@ class Stretch:
     @property
     def verdicts(self) -> Verdicts:
         """All that was judged of it so far."""
-        return Verdicts.of((self.settled or self.looked)["verdicts"])
+        return Verdicts.from_verdicts((self.settled or self.looked)["verdicts"])
 
     def verdict(self, check: str) -> Verdict | None:
         """The verdict of one check, if it was given."""
@@ -96,33 +96,39 @@ class Watched:
     It watches since a moment, has seen everything up to another, and by the clock made its last pass at a third.
     """
 
-    def __init__(self, project: Project, mark: Watch, most: int) -> None:
+    def __init__(self, project: Project, mark: WatchRecord, most: int) -> None:
         self.project, self.config, self.most = project, project.config, most
         self.since, self.upto, self.passed = map(
-            datetime.fromisoformat, (mark.since, mark.upto, mark.at)
+            datetime.fromisoformat, (mark.watched_from, mark.watched_until, mark.updated_at)
         )
-        self.answered = (Prediction.model == project.config.name, Prediction.moment.is_not(None))
+        self.answered = (
+            PredictionRecord.model == project.config.name,
+            PredictionRecord.event_time.is_not(None),
+        )
 
     @property
     def lived(self) -> bool:
         """Whether it lives a past stretch of time and not by the clock."""
-        return self.passed - self.upto > 2 * self.config.watch.every
+        return self.passed - self.upto > 2 * self.config.watch.interval
 
     @property
     def stands(self) -> bool:
         """Whether it should have passed by the clock and has not."""
-        return not self.lived and datetime.now(UTC) - self.passed > 2 * self.config.watch.every
+        return not self.lived and datetime.now(UTC) - self.passed > 2 * self.config.watch.interval
 
     @cached_property
     def windows(self) -> list[Stretch]:
         """The newest windows, in their order."""
         asked = (
-            sa.select(Window)
-            .where(Window.model == self.config.name)
-            .order_by(Window.start.desc())
+            sa.select(WindowRecord)
+            .where(WindowRecord.model == self.config.name)
+            .order_by(WindowRecord.start.desc())
             .limit(self.most)
         )
-        return [Stretch(w, self.config.headline) for w in reversed(rows(self.project, asked))]
+        return [
+            Stretch(w, self.config.headline_metric)
+            for w in reversed(query_records(self.project, asked))
+        ]
 
     @cached_property
     def settled(self) -> list[Stretch]:
@@ -130,47 +136,50 @@ class Watched:
         return [w for w in self.windows if w.settled]
 
     @cached_property
-    def incidents(self) -> list[Incident]:
+    def incidents(self) -> list[IncidentRecord]:
         """What somebody should know, the newest first."""
-        return rows(
+        return query_records(
             self.project,
-            sa.select(Incident)
-            .where(Incident.model == self.config.name)
-            .order_by(Incident.opened.desc(), Incident.id.desc())
+            sa.select(IncidentRecord)
+            .where(IncidentRecord.model == self.config.name)
+            .order_by(IncidentRecord.opened_at.desc(), IncidentRecord.id.desc())
             .limit(500),
         )
 
     @property
-    def still(self) -> list[Incident]:
+    def still(self) -> list[IncidentRecord]:
         """The incidents that last, the worst first."""
         return sorted(
-            (i for i in self.incidents if i.closed is None),
-            key=lambda i: (i.severity != "act", i.opened),
+            (i for i in self.incidents if i.closed_at is None),
+            key=lambda i: (i.severity != "act", i.opened_at),
         )
 
     @cached_property
-    def decided(self) -> list[Retraining]:
+    def decided(self) -> list[RetrainingRecord]:
         """The decisions on retraining, the newest first."""
-        return rows(
+        return query_records(
             self.project,
-            sa.select(Retraining)
-            .where(Retraining.model == self.config.name)
-            .order_by(Retraining.moment.desc(), Retraining.id.desc())
+            sa.select(RetrainingRecord)
+            .where(RetrainingRecord.model == self.config.name)
+            .order_by(RetrainingRecord.as_of.desc(), RetrainingRecord.id.desc())
             .limit(500),
         )
 
     @property
-    def pending(self) -> Retraining | None:
+    def pending(self) -> RetrainingRecord | None:
         """The retraining that is on its way."""
-        return next((r for r in self.decided if r.state in {DUE, WAITING}), None)
+        return next(
+            (r for r in self.decided if r.status in {RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL}),
+            None,
+        )
 
     @cached_property
-    def promotions(self) -> list[Promotion]:
+    def promotions(self) -> list[PromotionRecord]:
         """What served, the newest first."""
-        return decisions.history(self.project)
+        return approvals.list_promotions(self.project)
 
     @property
-    def serving(self) -> Promotion | None:
+    def serving(self) -> PromotionRecord | None:
         """The promotion that holds."""
         return next(iter(self.promotions), None)
 
@@ -186,29 +195,31 @@ class Watched:
         """The version that a run made, by the run's name."""
         return {v.run.name: v for v in versions.reviewed(self.project)}
 
-    def placed(self, promotion: Promotion) -> datetime | None:
+    def placed(self, promotion: PromotionRecord) -> datetime | None:
         """Where a promotion stands on the line of time that is watched; None where nothing tells.
 
         By the clock, where the watch goes by it. In a past that is lived, at the moment as of which the
         version was made, or, for one that served before, at the last moment that had been decided on.
         """
         if not self.lived:
-            return datetime.fromisoformat(promotion.at)
+            return datetime.fromisoformat(promotion.promoted_at)
         again = any(
             p.version == promotion.version and p.number < promotion.number for p in self.promotions
         )
-        decided = next((r.moment for r in self.decided if r.at <= promotion.at), None)
+        decided = next(
+            (r.as_of for r in self.decided if r.decided_at <= promotion.promoted_at), None
+        )
         if again and decided:
             return (
                 self.upto
-                if promotion.at >= self.passed.isoformat()
+                if promotion.promoted_at >= self.passed.isoformat()
                 else datetime.fromisoformat(decided)
             )
         run = self.made.get(promotion.version)
-        asked = next((r.moment for r in self.decided if run and r.run == run.run.name), None) or (
+        asked = next((r.as_of for r in self.decided if run and r.run_id == run.run.name), None) or (
             run.manifest.get("as_of") if run else None
         )
-        return self.config.utc(datetime.fromisoformat(asked)) if asked else None
+        return self.config.to_utc(datetime.fromisoformat(asked)) if asked else None
 
     def promised(self, version: str) -> float | None:
         """The headline metric that the review of a version promised."""
@@ -226,7 +237,7 @@ class Watched:
                     (
                         r["value"]
                         for r in versions.records(self.made[version].table("metrics"))
-                        if r["metric"] == self.config.headline
+                        if r["metric"] == self.config.headline_metric
                     ),
                     None,
                 )
@@ -234,7 +245,7 @@ class Watched:
 
     def ask(self, asked: Any) -> list[Any]:
         """The answer to a query of single values."""
-        with session(self.project) as opened:
+        with open_transaction(self.project) as opened:
             return list(opened.execute(asked).all())
 
     def days(self, most: int) -> list[tuple[datetime, int]]:
@@ -243,7 +254,9 @@ class Watched:
         begins = [self.upto - (i + 1) * DAY for i in reversed(range(count))]
         counted = [
             sa.select(sa.literal(i), sa.func.count()).where(
-                *self.answered, Prediction.moment >= stamp(a), Prediction.moment < stamp(a + DAY)
+                *self.answered,
+                PredictionRecord.event_time >= format_timestamp(a),
+                PredictionRecord.event_time < format_timestamp(a + DAY),
             )
             for i, a in enumerate(begins)
         ]
@@ -256,9 +269,9 @@ class Watched:
             (
                 m
                 for (m,) in self.ask(
-                    sa.select(Prediction.moment)
+                    sa.select(PredictionRecord.event_time)
                     .where(*self.answered)
-                    .order_by(Prediction.moment.desc())
+                    .order_by(PredictionRecord.event_time.desc())
                     .limit(1)
                 )
             ),
@@ -268,10 +281,15 @@ class Watched:
     def answers(self) -> list[tuple[str, str, int, str]]:
         """Who asked which version in the last days, how often, and when last."""
         asked = sa.select(
-            Prediction.origin, Prediction.version, sa.func.count(), sa.func.max(Prediction.at)
-        ).where(*self.answered, Prediction.moment >= stamp(self.upto - ASKED * DAY))
+            PredictionRecord.origin,
+            PredictionRecord.version,
+            sa.func.count(),
+            sa.func.max(PredictionRecord.scored_at),
+        ).where(
+            *self.answered, PredictionRecord.event_time >= format_timestamp(self.upto - ASKED * DAY)
+        )
         return sorted(
-            self.ask(asked.group_by(Prediction.origin, Prediction.version)),
+            self.ask(asked.group_by(PredictionRecord.origin, PredictionRecord.version)),
             key=lambda r: r[3],
             reverse=True,
         )
@@ -279,29 +297,32 @@ class Watched:
     def endpoint(self) -> datetime | None:
         """When the endpoint answered last, if it did for a row of the last day or a later one."""
         [(found,)] = self.ask(
-            sa.select(sa.func.max(Prediction.at)).where(
+            sa.select(sa.func.max(PredictionRecord.scored_at)).where(
                 *self.answered,
-                Prediction.moment >= stamp(self.upto - DAY),
-                Prediction.origin == "endpoint",
+                PredictionRecord.event_time >= format_timestamp(self.upto - DAY),
+                PredictionRecord.origin == "endpoint",
             )
         )
         return datetime.fromisoformat(found) if found else None
 
     def labels(self, most: int) -> list[Any]:
         """The moments of the newest rows whose labels are in, and the moments at which those were known."""
-        asked = sa.select(Prediction.moment, Label.known).join(
-            Label, sa.and_(Label.prediction == Prediction.id, Label.counts)
+        asked = sa.select(PredictionRecord.event_time, LabelRecord.known_at).join(
+            LabelRecord,
+            sa.and_(LabelRecord.prediction_id == PredictionRecord.id, LabelRecord.is_current),
         )
-        return self.ask(asked.where(*self.answered).order_by(Prediction.moment.desc()).limit(most))
+        return self.ask(
+            asked.where(*self.answered).order_by(PredictionRecord.event_time.desc()).limit(most)
+        )
 
     @cached_property
     def words(self) -> dict[str, int]:
         """How many messages about labels became what."""
         return dict(
             self.ask(
-                sa.select(Label.word, sa.func.count())
-                .where(Label.model == self.config.name)
-                .group_by(Label.word)
+                sa.select(LabelRecord.outcome, sa.func.count())
+                .where(LabelRecord.model == self.config.name)
+                .group_by(LabelRecord.outcome)
             )
         )
 

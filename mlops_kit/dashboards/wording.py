@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from mlops_kit.results import Interval, money, number
+from mlops_kit.core.formatting import format_money, format_number
+from mlops_kit.core.results import Interval
 
 FEW = 10  # of an amount that cents matter in
 SHORT = 45  # days up to which a line of time has days below it, and not months
@@ -65,9 +66,9 @@ def amount(value: float, unit: str) -> str:
     ('$ 41,230', '$ 4.14', 'EUR -75')
     """
     return (
-        money(value, unit)
+        format_money(value, unit)
         if abs(value) < FEW
-        else money(float(round(value)), unit).removesuffix(".00")
+        else format_money(float(round(value)), unit).removesuffix(".00")
     )
 
 
@@ -110,9 +111,9 @@ def months(
 def between(found: Interval) -> str:
     """A value with its interval, as one reads it."""
     return (
-        number(found.value)
+        format_number(found.value)
         if found.low is None or found.high is None
-        else f"{number(found.value)} ({number(found.low)} – {number(found.high)})"
+        else f"{format_number(found.value)} ({format_number(found.low)} – {format_number(found.high)})"
     )
 
 

@@ -1,0 +1,3 @@
+"""Pipeline."""
+
+from __future__ import annotations

@@ -18,18 +18,26 @@ from typing import Any
 
 import yaml
 
-from mlops_kit.config import Loader, Project
-from mlops_kit.errors import KitError, nearest
-from mlops_kit.pipeline import kernels, manifest, params
-from mlops_kit.pipeline import run as chain
-from mlops_kit.pipeline.plan import BRANCHES
-from mlops_kit.pipeline.progress import Say
-from mlops_kit.stage import WAITING
+from mlops_kit.core.errors import KitError, suggest_names
+from mlops_kit.core.progress import ProgressReporter
+from mlops_kit.pipeline import (
+    active_run,
+    kernel_pool,
+    manifest,
+    param_types,
+    parameter_cell,
+    runner,
+    signals,
+)
+from mlops_kit.project import run_manifest
+from mlops_kit.project.loader import DateAsTextLoader, Project
+from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import BRANCHES_FOLDER
 
-WIDE = ("seed", "as_of", "until", "sample")  # what may differ beside parameters of stages
+_RUN_WIDE_KEYS = ("seed", "as_of", "until", "sample")  # what may differ beside parameters of stages
 
 
-def grid(project: Project, asked: list[str]) -> dict[str, list[Any]]:
+def parse_branch_grid(project: Project, asked: list[str]) -> dict[str, list[Any]]:
     """What differs between branches: of ``--each KEY=A,B``, else of each stage's ``foreach``.
 
     Raises
@@ -50,58 +58,62 @@ def grid(project: Project, asked: list[str]) -> dict[str, list[Any]]:
                 "stage.name=value,value or seed=value,value",
                 "--each train.seed=1,2,3",
             )
-        found[key] = listed(key, text)
+        found[key] = _parse_branch_values(key, text)
     for key, values in found.items():
         stage, dot, name = key.partition(".")
         known = (
-            params.read(project.notebook(stage)) if dot and stage in project.config.stages else {}
+            parameter_cell.read_parameters(project.get_notebook_path(stage))
+            if dot and stage in project.config.stages
+            else {}
         )
-        if key not in WIDE and name not in known:
+        if key not in _RUN_WIDE_KEYS and name not in known:
             keys = [
-                *WIDE,
+                *_RUN_WIDE_KEYS,
                 *(
                     f"{s}.{n}"
                     for s in project.config.stages
-                    for n in params.read(project.notebook(s))
+                    for n in parameter_cell.read_parameters(project.get_notebook_path(s))
                 ),
             ]
             raise KitError(
                 f"{key!r} cannot differ between branches",
-                nearest(key, keys),
+                suggest_names(key, keys),
                 "--each train.seed=1,2,3",
             )
         if dot:
-            found[key] = values = [params.cast(stage, known[name], v, "--each") for v in values]
+            found[key] = values = [
+                param_types.cast_value(stage, known[name], v, "--each") for v in values
+            ]
         if len(values) != len(set(map(str, values))):
             raise KitError(f"{key} has a value twice: {values}", "each value once", "take one out")
     return found
 
 
-def listed(key: str, text: str) -> list[Any]:
+def _parse_branch_values(key: str, text: str) -> list[Any]:
     """The values of ``--each``: of a stage's parameter as they were typed, for its type to read."""
     text = text if text.startswith("[") else f"[{text}]"
     try:
-        read, typed = yaml.load(text, Loader), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - safe loaders both
+        read, typed = yaml.load(text, DateAsTextLoader), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - safe loaders both
     except yaml.YAMLError as error:
         raise KitError(
             f"--each {key}: {text!r} is no list", "value,value", f"--each {key}=1,2,3"
         ) from error
     return [
-        params.Text(t) if "." in key and isinstance(t, str) else v
+        param_types.UntypedText(t) if "." in key and isinstance(t, str) else v
         for v, t in zip(read, typed, strict=True)
     ]
 
 
-def slug(values: dict[str, Any]) -> str:
+def format_branch_name(values: dict[str, Any]) -> str:
     """A branch's name, of its values; a file can have it."""
     return re.sub(
         r"[^\w.=,-]+", "_", ",".join(f"{k.rpartition('.')[2]}={v}" for k, v in values.items())
     )[:80]
 
 
-def fanned(project: Project, keys: list[str], chosen: list[str]) -> list[str]:
+def select_branching_stages(project: Project, keys: list[str], chosen: list[str]) -> list[str]:
     """The chosen stages that differ between branches: those named, and all that come after them."""
-    if any(k in WIDE for k in keys):
+    if any(k in _RUN_WIDE_KEYS for k in keys):
         return chosen
     found = {k.partition(".")[0] for k in keys}
     for stage in chosen:
@@ -110,13 +122,13 @@ def fanned(project: Project, keys: list[str], chosen: list[str]) -> list[str]:
     return [s for s in chosen if s in found]
 
 
-def run(
+def run_branches(
     project: Project,
     chosen: list[str],
-    given: chain.Values,
+    given: active_run.ParameterValues,
     force: bool,
     note: str,
-    say: Say,
+    say: ProgressReporter,
     varied: dict[str, list[Any]],
     keep_going: bool,
 ) -> dict[str, Any]:
@@ -132,18 +144,21 @@ def run(
     combinations = [
         dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
     ]
-    apart = fanned(project, list(varied), chosen)
-    stop, kept, kernels.keep = threading.Event(), kernels.keep, True
+    apart = select_branching_stages(project, list(varied), chosen)
+    stop, kept, kernel_pool.keep_fork_server = threading.Event(), kernel_pool.keep_fork_server, True
     for values in combinations:  # a value that is wrong is refused before anything runs
-        laid = branch(project, given, values)
+        laid = _configure_branch(project, given, values)
         for stage in apart:
-            chain.resolved(laid[0], stage, laid[1].get(stage, {}))
+            runner.resolve_stage_values(laid[0], stage, laid[1].get(stage, {}))
     try:
         facts = {
             "apart": apart,
-            "branches": [{"name": slug(v), "values": v, "status": "not run"} for v in combinations],
+            "branches": [
+                {"name": format_branch_name(v), "values": v, "status": "not run"}
+                for v in combinations
+            ],
         }
-        made = chain.run(
+        made = runner.run_pipeline(
             project,
             [s for s in chosen if s not in apart],
             given,
@@ -153,20 +168,20 @@ def run(
             facts=facts,
             stop=stop,
         )
-        folder = project.reports / made["run"]
+        folder = project.reports_folder / made["run"]
         if made["status"] == "succeeded":
-            each(project, folder, made, (given, force, note), say, stop, keep_going)
+            _run_each_branch(project, folder, made, (given, force, note), say, stop, keep_going)
     finally:
-        kernels.keep = kept
-        kernels.release()
+        kernel_pool.keep_fork_server = kept
+        kernel_pool.release_fork_server()
     return made
 
 
-def branch(
-    project: Project, given: chain.Values, values: dict[str, Any]
-) -> tuple[Project, chain.Values]:
+def _configure_branch(
+    project: Project, given: active_run.ParameterValues, values: dict[str, Any]
+) -> tuple[Project, active_run.ParameterValues]:
     """The project and the parameters of a branch."""
-    wide = {k: v for k, v in values.items() if k in WIDE}
+    wide = {k: v for k, v in values.items() if k in _RUN_WIDE_KEYS}
     laid = {s: dict(v) for s, v in given.items()}
     for key, value in values.items():
         stage, dot, name = key.partition(".")
@@ -174,18 +189,18 @@ def branch(
             laid.setdefault(stage, {})[name] = value
     return project.with_values(
         "the branch",
-        branch=slug(values),
+        branch=format_branch_name(values),
         run={**project.config.run.model_dump(), "jobs": 1},
         **wide,
     ), laid
 
 
-def each(
+def _run_each_branch(
     project: Project,
     folder: Path,
     made: dict[str, Any],
-    how: tuple[chain.Values, bool, str],
-    say: Say,
+    how: tuple[active_run.ParameterValues, bool, str],
+    say: ProgressReporter,
     stop: threading.Event,
     keep_going: bool,
 ) -> None:
@@ -196,27 +211,27 @@ def each(
     def one(found: dict[str, Any]) -> None:
         if stop.is_set() or (failed.is_set() and not keep_going):
             return
-        mine, laid = branch(project, given, found["values"])
+        mine, laid = _configure_branch(project, given, found["values"])
         name = f"{made['run']}.{found['name']}"
-        done = chain.run(
+        done = runner.run_pipeline(
             mine,
             made["apart"],
             laid,
             force,
             f"{note} {found['name']}".strip(),
-            partial(prefixed, say, found["name"]),
-            folder=folder / BRANCHES / name,
+            partial(_report_branch_line, say, found["name"]),
+            folder=folder / BRANCHES_FOLDER / name,
             facts={"run": name, "branch": found["name"]},
             stop=stop,
         )
-        found.update(told(done), run=name)
-        if done["status"] not in {"succeeded", WAITING}:
+        found.update(_summarize_branch(done), run=name)
+        if done["status"] not in {"succeeded", STATUS_WAITING_FOR_APPROVAL}:
             failed.set()
 
     made.update(status="running", ended=None)
-    manifest.begin(folder, made)
+    manifest.mark_run_started(folder, made)
     with (
-        kernels.terminated(),
+        signals.interrupt_on_termination(),
         ThreadPoolExecutor(
             project.config.run.jobs or os.cpu_count() or 1, thread_name_prefix="branch"
         ) as pool,
@@ -230,22 +245,26 @@ def each(
                 raise
     ends = {b["status"] for b in made["branches"]} - {"not run"}
     made["status"] = (
-        "interrupted" if stop.is_set() else next((s for s in chain.ENDS if s in ends), "succeeded")
+        "interrupted"
+        if stop.is_set()
+        else next((s for s in run_manifest.UNSUCCESSFUL_STATUSES if s in ends), "succeeded")
     )
-    made["ended"] = manifest.now()
-    (folder / manifest.RESERVE).unlink(missing_ok=True)
-    manifest.write(folder, made)
+    made["ended"] = run_manifest.format_current_time()
+    (folder / run_manifest.DISK_RESERVE_FILE).unlink(missing_ok=True)
+    run_manifest.write_manifest(folder, made)
     from mlops_kit.pipeline import report
 
-    report.write(folder, made)
+    report.write_run_index(folder, made)
 
 
-def prefixed(say: Say, name: str, text: str, passing: bool = False) -> None:
+def _report_branch_line(
+    say: ProgressReporter, name: str, text: str, transient: bool = False
+) -> None:
     """Tell a line of a branch."""
-    say(f"[{name}] {text}", passing=passing)
+    say(f"[{name}] {text}", transient=transient)
 
 
-def told(done: dict[str, Any]) -> dict[str, Any]:
+def _summarize_branch(done: dict[str, Any]) -> dict[str, Any]:
     """What the table of branches shows of one: how it ended, its seconds, the numbers that it logged."""
     entries = done["stages"].values()
     error = next(((e.get("error") or {}).get("message") for e in entries if e.get("error")), "")

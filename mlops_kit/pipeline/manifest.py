@@ -8,14 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlops_kit import store
-from mlops_kit.config import Project
-from mlops_kit.pipeline import params
-from mlops_kit.trace import versions
+from mlops_kit.core import files
+from mlops_kit.core.import_tracer import list_installed_versions
+from mlops_kit.project import notebook_cells
+from mlops_kit.project.loader import Project
+from mlops_kit.project.run_manifest import (
+    DISK_RESERVE_FILE,
+    MANIFEST_FILE,
+    format_current_time,
+    read_manifest,
+    write_manifest,
+)
 
-FILE = "manifest.json"
-RESERVE = ".reserve"  # room kept in a run's folder, so that a full disk can still be told
-NAMED = (
+_REPORTED_PACKAGES = (
     "pandas",
     "numpy",
     "scikit-learn",
@@ -31,12 +36,7 @@ NAMED = (
 )
 
 
-def now() -> str:
-    """This moment, UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def git(root: Path) -> dict[str, Any]:
+def read_git_status(root: Path) -> dict[str, Any]:
     """The commit that the project stands on, and whether anything was changed since; empty without git."""
 
     def ask(*args: str) -> str | None:
@@ -56,19 +56,19 @@ def git(root: Path) -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else {}
 
 
-def new(project: Project, stages: list[str], note: str) -> dict[str, Any]:
+def create_manifest(project: Project, stages: list[str], note: str) -> dict[str, Any]:
     """The manifest of a run about to start."""
     config = project.config
     moment = datetime.now(UTC)
     run = f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond * 16**4 // 10**6:04x}" + (
         "-sample" if config.sample else ""
     )  # names sort as the runs began
-    known = versions()
+    known = list_installed_versions()
     return {
         "run": run,
         "project": config.name,
         "status": "running",
-        "started": now(),
+        "started": format_current_time(),
         "ended": None,
         "pid": os.getpid(),
         "note": note,
@@ -77,13 +77,13 @@ def new(project: Project, stages: list[str], note: str) -> dict[str, Any]:
         "sample": config.sample,
         "seed": config.seed,
         "approval": config.approval,
-        "git": git(project.root),
-        "packages": {n: known[n] for n in NAMED if n in known},
+        "git": read_git_status(project.root),
+        "packages": {n: known[n] for n in _REPORTED_PACKAGES if n in known},
         "stages": {
             s: {
                 "status": "not run",
-                "notebook": project.notebook(s).stem,
-                "question": params.question(project.notebook(s)),
+                "notebook": project.get_notebook_path(s).stem,
+                "question": notebook_cells.read_notebook_title(project.get_notebook_path(s)),
             }
             for s in stages
         },
@@ -91,56 +91,28 @@ def new(project: Project, stages: list[str], note: str) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, manifest: dict[str, Any]) -> None:
-    """File the manifest; on a full disk the room kept for it is given up first."""
-    try:
-        store.write_json(folder / FILE, manifest)
-    except OSError:
-        (folder / RESERVE).unlink(missing_ok=True)
-        store.write_json(folder / FILE, manifest)
-
-
-def begin(folder: Path, manifest: dict[str, Any]) -> None:
+def mark_run_started(folder: Path, manifest: dict[str, Any]) -> None:
     """Mark a run as this process's from now on."""
     import psutil
 
     manifest.update(status="running", pid=os.getpid(), born=psutil.Process().create_time())
     try:
-        (folder / RESERVE).write_bytes(bytes(2**18))
-        write(folder, manifest)
+        (folder / DISK_RESERVE_FILE).write_bytes(bytes(2**18))
+        write_manifest(folder, manifest)
     except OSError:
-        (folder / RESERVE).unlink(missing_ok=True)
+        (folder / DISK_RESERVE_FILE).unlink(missing_ok=True)
         raise
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """A run's manifest; a ``running`` whose process is gone is told as ``killed``."""
-    manifest: dict[str, Any] = store.read_json(folder / FILE)
-    if manifest["status"] == "running" and not alive(manifest["pid"], manifest.get("born")):
-        manifest["status"] = "killed"
-        for entry in manifest["stages"].values():
-            if entry["status"] == "running":
-                entry.update(
-                    status="killed",
-                    detail="with the run",
-                    error={
-                        "type": "Killed",
-                        "message": "the process of the run was killed",
-                        "cell": None,
-                    },
-                )
-    return manifest
-
-
-def bury(folder: Path) -> bool:
+def mark_run_killed(folder: Path) -> bool:
     """File of a run whose process is gone that it was killed, in its manifest and its notebooks; whether MLflow has yet to hear of it."""
-    filed = store.read_json(folder / FILE)
+    filed = files.read_json(folder / MANIFEST_FILE)
     if filed["status"] == "killed":
         return not filed["mlflow"]
-    if filed["status"] != "running" or (found := read(folder))["status"] != "killed":
+    if filed["status"] != "running" or (found := read_manifest(folder))["status"] != "killed":
         return False
     for book in (folder / "notebooks").glob("*.ipynb"):
-        held = store.read_json(book)
+        held = files.read_json(book)
         if held["metadata"].get("mlops", {}).get("status") == "running":
             held["metadata"]["mlops"] = {"status": "killed", "detail": "with the run"}
             for cell in held["cells"]:
@@ -148,27 +120,7 @@ def bury(folder: Path) -> bool:
                 about["status"] = (
                     "failed" if about.get("status") == "running" else about.get("status", "pending")
                 )
-            store.write_json(book, held)
-    (folder / RESERVE).unlink(missing_ok=True)
-    write(folder, {**found, "ended": now()})
+            files.write_json(book, held)
+    (folder / DISK_RESERVE_FILE).unlink(missing_ok=True)
+    write_manifest(folder, {**found, "ended": format_current_time()})
     return True
-
-
-def words(entry: dict[str, Any]) -> str:
-    """A stage's status as it is shown: ``killed (signal 9, peak 3.1 GiB)``."""
-    return f"{entry['status']} ({entry['detail']})" if entry.get("detail") else str(entry["status"])
-
-
-def alive(pid: int, born: float | None = None) -> bool:
-    """Whether a process of this machine still runs, and is the one that was meant."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and (
-            born is None or abs(process.create_time() - born) < 1
-        )
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True

@@ -9,37 +9,37 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mlops_kit import stage as stages
-from mlops_kit import store
-from mlops_kit.config import resources
-from mlops_kit.pipeline import params
-from mlops_kit.pipeline.manifest import words
-from mlops_kit.results import COLOURS, MARKS, Verdict, Verdicts, plain, revive
+from mlops_kit.core import files
+from mlops_kit.core.resources import find_resource_folder
+from mlops_kit.core.results import OUTCOME_COLORS, OUTCOME_MARKS, Verdict, Verdicts
+from mlops_kit.core.serialization import from_json_value, to_json_value
+from mlops_kit.project import notebook_cells, run_folder
+from mlops_kit.project.run_manifest import describe_status
 
-STATUS = {
+_STATUS_MARKS = {
     "succeeded": ("●", "good"),
     "skipped": ("○", "faint"),
     "not run": ("○", "faint"),
     "running": ("◆", "watch"),
     "interrupted": ("◆", "watch"),
-    stages.WAITING: ("◆", "watch"),
+    run_folder.STATUS_WAITING_FOR_APPROVAL: ("◆", "watch"),
 }
-BAD = ("failed", "killed", "timed out", "stopped early")
-FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
+_FAILED_STATUSES = ("failed", "killed", "timed out", "stopped early")
+_SENTENCE_BOUNDARY = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
 
 
-def render(name: str, **values: Any) -> str:
+def render_report_template(name: str, **values: Any) -> str:
     """One of the templates, filled; values are escaped but where the template says otherwise."""
     import jinja2
 
-    folder = resources("templates") / "report"
+    folder = find_resource_folder("templates") / "report"
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)  # noqa: S701 - it is on
     return environment.from_string((folder / name).read_text(encoding="utf-8")).render(
         css=(folder / "style.css").read_text(encoding="utf-8"), **values
     )
 
 
-def page(notebook: Path) -> Path:
+def write_notebook_page(notebook: Path) -> Path:
     """The executed notebook as HTML without code, beside it; of a widget stays its picture."""
     import nbformat
     from nbconvert import HTMLExporter
@@ -61,22 +61,27 @@ def page(notebook: Path) -> Path:
         '<div class="output_html ', '<div tabindex="0" class="output_html '
     )  # a wide table is scrolled by keyboard too
     target = notebook.with_suffix(".html")
-    store.write_text(
+    files.write_text(
         target,
-        render("page.html", title=params.question(notebook), body=body, notebook=notebook.name),
+        render_report_template(
+            "page.html",
+            title=notebook_cells.read_notebook_title(notebook),
+            body=body,
+            notebook=notebook.name,
+        ),
     )
     return target
 
 
-def drawn(notebook: str) -> str:
+def write_notebook_page_in_fork(notebook: str) -> str:
     """``page`` for another process."""
-    return str(page(Path(notebook)))
+    return str(write_notebook_page(Path(notebook)))
 
 
-def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, str]:
+def build_headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, str]:
     """The run in a word, its colour, and a sentence; ``verdicts`` are those of the review."""
     entries = manifest["stages"]
-    failed = next((n for n, e in entries.items() if e["status"] in BAD), None)
+    failed = next((n for n, e in entries.items() if e["status"] in _FAILED_STATUSES), None)
     said = entries.get("review", {}).get("sentence") or next(
         (e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")),
         "Nothing was run.",
@@ -90,11 +95,11 @@ def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, st
             f"{well} of {len(manifest['branches'])} branches succeeded.",
         )
     if failed:
-        blocked = failed == "review" and verdicts.blocked
+        blocked = failed == "review" and verdicts.is_blocked
         return (
             "▲ Not fit to serve" if blocked else "▲ Failed",
             "act",
-            f"The run {'stopped' if blocked else 'failed'} in {failed}: {why(entries[failed])}",
+            f"The run {'stopped' if blocked else 'failed'} in {failed}: {_explain_failure(entries[failed])}",
         )
     if manifest["status"].startswith("waiting"):
         return "◆ Waiting for an approval", "watch", said
@@ -102,16 +107,16 @@ def headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, st
         return f"◆ {manifest['status'].capitalize()}", "watch", f"The run is {manifest['status']}."
     if manifest["sample"]:
         return "◆ Sample", "watch", said
-    colour, state = verdicts.state if len(verdicts) else ("good", "● Done")
+    colour, state = verdicts.fitness_label if len(verdicts) else ("good", "● Done")
     return state, colour, said
 
 
-def why(entry: dict[str, Any]) -> str:
+def _explain_failure(entry: dict[str, Any]) -> str:
     """Why a stage did not end well, in a sentence."""
     return (entry.get("error") or {}).get("message") or "its process was killed"
 
 
-def told(manifest: dict[str, Any], rest: str) -> list[str]:
+def _list_detail_lines(manifest: dict[str, Any], rest: str) -> list[str]:
     """The lines below the headline: what else the review says, and what came after it."""
     entries = manifest["stages"]
     lines = (
@@ -123,7 +128,7 @@ def told(manifest: dict[str, Any], rest: str) -> list[str]:
     lines += [
         rest,
         *(
-            f"{n.capitalize()}: {why(e) if e['status'].startswith('waiting') else e['sentence']}"
+            f"{n.capitalize()}: {_explain_failure(e) if e['status'].startswith('waiting') else e['sentence']}"
             for n, e in after.items()
             if e.get("sentence") or e.get("status", "").startswith("waiting")
         ),
@@ -133,33 +138,37 @@ def told(manifest: dict[str, Any], rest: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def write(run: Path, manifest: dict[str, Any]) -> Path:
+def write_run_index(run: Path, manifest: dict[str, Any]) -> Path:
     """Draw a run's ``index.html``."""
-    found = {s: r for s, r in stages.records(run).items() if s in manifest["stages"]}
-    verdicts = {s: [revived(v) for v in r["verdicts"]] for s, r in found.items()}
-    badge, colour, said = headline(manifest, Verdicts.of(verdicts.get("review", [])))
-    first, *rest = FIRST.split(said, maxsplit=1)
+    found = {s: r for s, r in run_folder.read_stage_records(run).items() if s in manifest["stages"]}
+    verdicts = {s: [revive_verdict(v) for v in r["verdicts"]] for s, r in found.items()}
+    badge, colour, said = build_headline(
+        manifest, Verdicts.from_verdicts(verdicts.get("review", []))
+    )
+    first, *rest = _SENTENCE_BOUNDARY.split(said, maxsplit=1)
     numbers: list[Any] = next(
         (f["numbers"] for r in found.values() for f in r["shown"] if f.get("numbers")), []
     )
-    text = render(
+    text = render_report_template(
         "index.html",
         m=manifest,
         badge=badge,
         colour=colour,
         headline=first + ("." if rest else ""),
-        detail=told(manifest, "".join(rest)),
-        numbers=[plain(n) for n in numbers],
-        stages=[line(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()],
-        origin=origin(manifest),
-        branches=branch_table(manifest),
-        **checks(verdicts),
+        detail=_list_detail_lines(manifest, "".join(rest)),
+        numbers=[to_json_value(n) for n in numbers],
+        stages=[
+            _build_stage_section(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()
+        ],
+        origin=_list_origin_terms(manifest),
+        branches=build_branch_table(manifest),
+        **_build_check_rows(verdicts),
     )
-    store.write_text(run / "index.html", text)
+    files.write_text(run / "index.html", text)
     return run / "index.html"
 
 
-def branch_table(manifest: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+def build_branch_table(manifest: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """The branches beside one another: columns and rows, of the numbers only those that differ."""
     found = manifest.get("branches", [])
     keys = list(dict.fromkeys(k for b in found for k in b.get("numbers", {})))
@@ -177,31 +186,35 @@ def branch_table(manifest: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     return [*(found[0]["values"] if found else ()), "status", "seconds", *differ, "says"], rows
 
 
-def revived(verdict: Any) -> Verdict:
+def revive_verdict(verdict: Any) -> Verdict:
     """A verdict from its record, whether it was read or is still plain."""
-    made: Verdict = revive(verdict) if isinstance(verdict, dict) else verdict
+    made: Verdict = from_json_value(verdict) if isinstance(verdict, dict) else verdict
     return made
 
 
-def checks(verdicts: dict[str, list[Verdict]]) -> dict[str, Any]:
+def _build_check_rows(verdicts: dict[str, list[Verdict]]) -> dict[str, Any]:
     """All checks of a run, the worst first, each with the stage that made it; and their sentence."""
     owner = {id(v): s for s, found in verdicts.items() for v in found}
-    table = Verdicts.of(v for found in verdicts.values() for v in found)
+    table = Verdicts.from_verdicts(v for found in verdicts.values() for v in found)
     rows = [
         {
-            **plain(v),
+            **to_json_value(v),
             "stage": owner[id(v)],
-            "mark": MARKS[v.outcome],
-            "colour": "watch" if v.outcome == "failed" and not v.blocks else COLOURS[v.outcome],
+            "mark": OUTCOME_MARKS[v.outcome],
+            "colour": "watch"
+            if v.outcome == "failed" and not v.is_blocking
+            else OUTCOME_COLORS[v.outcome],
         }
         for v in table
     ]
     return {"checks": rows, "checks_sentence": table.sentence}
 
 
-def line(run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+def _build_stage_section(
+    run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]
+) -> dict[str, Any]:
     """One stage on the index: its question, its sentence, its pictures, what can be opened."""
-    mark, colour = STATUS.get(entry["status"], ("▲", "act"))
+    mark, colour = _STATUS_MARKS.get(entry["status"], ("▲", "act"))
     book = run / "notebooks" / f"{entry['notebook']}.ipynb"
     pages = [
         ("report", book.with_suffix(".html")),
@@ -219,7 +232,7 @@ def line(run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]) ->
     ]
     return {
         "name": name,
-        "status": words(entry),
+        "status": describe_status(entry),
         "mark": mark,
         "colour": colour,
         "question": entry["question"],
@@ -234,7 +247,7 @@ def line(run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]) ->
     }
 
 
-def origin(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+def _list_origin_terms(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """What a run was made from, in terms and words."""
     git = manifest["git"]
     prepared = manifest["stages"].get("prepare", {}).get("artifacts", {}).get("features", {})

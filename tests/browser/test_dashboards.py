@@ -13,8 +13,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mlops_kit import config, dashboards, decisions, store, tracking
-from mlops_kit.database import Incident, rows
+from mlops_kit import dashboards
+from mlops_kit.core import files
+from mlops_kit.db import approvals
+from mlops_kit.db.engine import query_records
+from mlops_kit.db.tables import IncidentRecord
+from mlops_kit.project import loader
+from mlops_kit.registry import store
 from tests.browser import window
 from tests.dashboards import rounds, story
 from tests.dashboards.served import address, registered  # noqa: F401 - fixtures
@@ -58,10 +63,10 @@ def serious(page: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def twin(registered: config.Project) -> str:  # noqa: F811
+def twin(registered: loader.Project) -> str:  # noqa: F811
     """The page as a file beside the runs."""
-    file = registered.reports / "review.html"
-    store.write_text(file, dashboards.twin("review", registered, file))
+    file = registered.reports_folder / "review.html"
+    files.write_text(file, dashboards.twin("review", registered, file))
     return file.as_uri()
 
 
@@ -123,7 +128,7 @@ def test_what_if_answers_for_the_chosen_row_without_asking_anybody(
 
 
 def test_a_version_is_approved_on_its_page_and_then_serves(
-    chromium: Any, registered: config.Project, address: str
+    chromium: Any, registered: loader.Project, address: str
 ) -> None:  # noqa: F811
     with opened(chromium, f"{address}/review") as (page, wrong):
         page.wait_for_selector("button[data-act=approve]:not([disabled])")
@@ -135,7 +140,7 @@ def test_a_version_is_approved_on_its_page_and_then_serves(
         assert (
             "Say why" in page.inner_text("dialog[open] [role=alert]")
             and not serious(page)
-            and len(decisions.opinions(registered)) == 1
+            and len(approvals.list_approvals(registered)) == 1
         )
         page.fill("dialog[open] textarea", f"better {story.SCRIPT}")
         page.click("dialog[open] [type=submit]")
@@ -144,10 +149,14 @@ def test_a_version_is_approved_on_its_page_and_then_serves(
             page.inner_text(".answer")
             == "Version 2 is approved. Its run goes on now and lets it serve."
         )
-        said = decisions.opinions(registered)[0]
-        assert (said.word, said.by, said.why) == ("approved", "ann", f"better {story.SCRIPT}")
+        said = approvals.list_approvals(registered)[0]
+        assert (said.outcome, said.actor, said.reason) == (
+            "approved",
+            "ann",
+            f"better {story.SCRIPT}",
+        )
         assert serves(registered) == "2", (
-            registered.reports / story.NEW / "logs" / "resume.log"
+            registered.reports_folder / story.NEW / "logs" / "resume.log"
         ).read_text()
         page.goto(f"{address}/review", wait_until="load", timeout=60_000)
         assert page.inner_text(
@@ -158,11 +167,11 @@ def test_a_version_is_approved_on_its_page_and_then_serves(
         )
 
 
-def serves(project: config.Project) -> str:
+def serves(project: loader.Project) -> str:
     """The version that serves, once a decision has been carried out."""
     end = time.monotonic() + 90
     while time.monotonic() < end:
-        found = decisions.current(project)
+        found = approvals.get_current_promotion(project)
         if found is not None and found.version == "2":
             break
         time.sleep(0.2)
@@ -181,7 +190,7 @@ def test_a_page_of_ones_own_has_live_widgets_and_asks_no_other_host(
 
 
 def test_only_an_operator_goes_back_and_the_page_then_says_so(
-    chromium: Any, registered: config.Project, address: str
+    chromium: Any, registered: loader.Project, address: str
 ) -> None:  # noqa: F811
     with opened(chromium, f"{address}/review", "carl") as (page, wrong):
         page.click("button[data-act=rollback]:not([disabled])")
@@ -192,8 +201,8 @@ def test_only_an_operator_goes_back_and_the_page_then_says_so(
             page.inner_text(".answer") == "Version 1 serves again; version 2 does not."
             and not wrong
         )
-    found = decisions.current(registered)
-    assert found is not None and (found.version, found.by, found.why) == (
+    found = approvals.get_current_promotion(registered)
+    assert found is not None and (found.version, found.actor, found.reason) == (
         "1",
         "carl",
         "rollback: too many alarms",
@@ -201,7 +210,7 @@ def test_only_an_operator_goes_back_and_the_page_then_says_so(
 
 
 @pytest.fixture(scope="module")
-def watched(registered: config.Project) -> config.Project:  # noqa: F811
+def watched(registered: loader.Project) -> loader.Project:  # noqa: F811
     """The same project, three weeks watched; something is open."""
     rounds.tell(registered, [0.79, 0.78, "due"], ["1", "1", "1"])
     rounds.answer(registered, 21, "1")
@@ -211,10 +220,10 @@ def watched(registered: config.Project) -> config.Project:  # noqa: F811
 
 
 def test_the_monitoring_file_fits_every_width_and_has_nothing_serious(
-    chromium: Any, watched: config.Project
+    chromium: Any, watched: loader.Project
 ) -> None:
-    file = watched.reports / "monitoring.html"
-    store.write_text(file, dashboards.twin("monitoring", watched, file))
+    file = watched.reports_folder / "monitoring.html"
+    files.write_text(file, dashboards.twin("monitoring", watched, file))
     with opened(chromium, file.as_uri()) as (page, wrong):
         assert "As good as promised" in page.inner_text("h1") and not page.query_selector(
             "button[data-act]"
@@ -229,9 +238,9 @@ def test_the_monitoring_file_fits_every_width_and_has_nothing_serious(
 
 
 def test_a_cell_shows_its_two_distributions_by_mouse_and_by_keyboard(
-    chromium: Any, watched: config.Project
+    chromium: Any, watched: loader.Project
 ) -> None:
-    with opened(chromium, (watched.reports / "monitoring.html").as_uri()) as (page, wrong):
+    with opened(chromium, (watched.reports_folder / "monitoring.html").as_uri()) as (page, wrong):
         begin = time.monotonic()
         page.click("[aria-label^='wind, 1 – 7 Jul']")
         assert (
@@ -251,7 +260,7 @@ def test_a_cell_shows_its_two_distributions_by_mouse_and_by_keyboard(
 
 
 def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(
-    chromium: Any, watched: config.Project, address: str
+    chromium: Any, watched: loader.Project, address: str
 ) -> None:  # noqa: F811
     with opened(chromium, f"{address}/monitoring", "ann") as (page, _):
         page.wait_for_function("document.querySelector('[data-who]').textContent.includes('ann')")
@@ -270,17 +279,17 @@ def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(
             "text=carl: the strike", timeout=60_000
         )  # the page loads itself again
         assert not page.query_selector("button[data-act=acknowledge]") and not wrong
-    assert [(i.seen_by, i.seen_why) for i in rows(watched, sa.select(Incident))] == [
+    assert [(i.seen_by, i.seen_why) for i in query_records(watched, sa.select(IncidentRecord))] == [
         ("carl", "the strike")
     ]
 
 
 def test_the_page_says_that_somebody_moved_the_alias(
-    chromium: Any, watched: config.Project, address: str
+    chromium: Any, watched: loader.Project, address: str
 ) -> None:  # noqa: F811
-    present = decisions.current(watched)
+    present = approvals.get_current_promotion(watched)
     other = "2" if present is not None and present.version == "1" else "1"
-    with tracking.connected(watched) as client:
+    with store.connect_mlflow(watched) as client:
         client.set_registered_model_alias("flights", "champion", other)
     with opened(chromium, f"{address}/monitoring") as (page, wrong):
         page.wait_for_selector("[data-note]:not([hidden])")

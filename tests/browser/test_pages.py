@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import config
+from mlops_kit.project.config import pipeline
 from tests.browser import window
 
 OURS = [
     "index.html",
-    *(f"notebooks/{Path(s['notebook']).stem}.html" for s in config.STAGES.values()),
+    *(f"notebooks/{Path(s['notebook']).stem}.html" for s in pipeline.DEFAULT_STAGES.values()),
     "artifacts/card.html",
 ]
 PAGES = [*OURS, "artifacts/profile.html"]
@@ -84,7 +84,7 @@ def test_every_link_of_the_index_leads_to_a_file_of_the_run(chromium: Any, run: 
         links = page.evaluate(
             "[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href')).filter(h => !h.startsWith('#'))"
         )
-    assert {f"notebooks/{Path(s['notebook']).stem}.html" for s in config.STAGES.values()} <= set(
-        links
-    )
+    assert {
+        f"notebooks/{Path(s['notebook']).stem}.html" for s in pipeline.DEFAULT_STAGES.values()
+    } <= set(links)
     assert not [link for link in links if not (run / link.split("#")[0]).exists()]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mlops_kit import config
+from mlops_kit.project import loader
 from tests.dashboards import story
 from tests.dashboards.served import address, registered  # noqa: F401 - fixtures
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> config.Project:
+def told(tmp_path: Path) -> loader.Project:
     """Version 7 serves, version 8 waits; there is no registry, since a page asks none."""
     project = story.make(tmp_path / "told")
     story.serve(project, "7")

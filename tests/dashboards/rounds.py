@@ -9,19 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_kit import config
-from mlops_kit.database import (
-    Incident,
-    Label,
-    Prediction,
-    Retraining,
-    Watch,
-    Window,
-    now,
-    session,
-    stamp,
+from mlops_kit.core.results import Interval, Table, Verdict, Verdicts
+from mlops_kit.core.serialization import to_json_value
+from mlops_kit.db.engine import open_transaction
+from mlops_kit.db.tables import (
+    IncidentRecord,
+    LabelRecord,
+    PredictionRecord,
+    RetrainingRecord,
+    WatchRecord,
+    WindowRecord,
 )
-from mlops_kit.results import Interval, Table, Verdict, Verdicts, plain
+from mlops_kit.db.timestamps import current_timestamp, format_timestamp
+from mlops_kit.project import loader
 
 SINCE, WEEK, DAY = datetime(2013, 7, 1, 4, tzinfo=UTC), timedelta(days=7), timedelta(days=1)
 PROMISED, A_DAY, LAST = 0.786, 12, 3  # the review's ROC-AUC; rows a day; fewer on the last
@@ -153,7 +153,7 @@ def looked(week: int, version: str, rows: int = 84) -> dict[str, Any]:
         "All 6 columns are there with their types.",
     )
     estimate = Interval(0.781 + week / 1000, 0.751, 0.812)
-    found: dict[str, Any] = plain(
+    found: dict[str, Any] = to_json_value(
         {
             "rows": rows,
             "flagged": 0.3,
@@ -196,17 +196,17 @@ def settled(value: float | None, week: int, promised: float = PROMISED) -> dict[
         "retrain": action == "retrain",
         "action": action,
         "reason": "why",
-        "evidence": [{"rule": "cool_down", "role": "guard", "said": said, "applies": bool(said)}],
+        "evidence": [{"rule": "cooldown", "role": "guard", "said": said, "applies": bool(said)}],
         "command": "",
     }
-    found: dict[str, Any] = plain(
+    found: dict[str, Any] = to_json_value(
         {
             "labelled": 80,
             "realised": Table("Realised performance", "It is.", data),
             "cost": 4.1 + week / 100,
             "saved": 1000.5 + week,
             "gap": outcome == "failed",
-            "verdicts": Verdicts.of([proof]),
+            "verdicts": Verdicts.from_verdicts([proof]),
             "decision": decision,
         }
     )
@@ -214,7 +214,7 @@ def settled(value: float | None, week: int, promised: float = PROMISED) -> dict[
 
 
 def tell(
-    project: config.Project,
+    project: loader.Project,
     values: Sequence[float | None | str],
     versions: Sequence[str] = (),
     at: str = "",
@@ -223,36 +223,40 @@ def tell(
     """Write a watch of so many weeks: a number is what the labels said, None that they were not enough, ``due`` that they are not in."""
     end = SINCE + WEEK * len(values) if upto is None else upto
     names = [*versions, *["7"] * (len(values) - len(versions))]
-    with session(project) as opened:
-        opened.add(Watch("flights", stamp(SINCE), stamp(end), at or now()))
+    with open_transaction(project) as opened:
+        opened.add(
+            WatchRecord(
+                "flights", format_timestamp(SINCE), format_timestamp(end), at or current_timestamp()
+            )
+        )
         for i, (value, version) in enumerate(zip(values, names, strict=True)):
             start = SINCE + i * WEEK
             done = None if value == "due" else json.dumps(settled(value, i))  # type: ignore[arg-type]
             opened.add(
-                Window(
+                WindowRecord(
                     "flights",
-                    stamp(start),
-                    stamp(start + WEEK),
+                    format_timestamp(start),
+                    format_timestamp(start + WEEK),
                     version,
-                    stamp(start + WEEK),
+                    format_timestamp(start + WEEK),
                     json.dumps(looked(i, version)),
-                    stamp(start + WEEK + DAY) if done else None,
+                    format_timestamp(start + WEEK + DAY) if done else None,
                     done,
                 )
             )
 
 
 def answer(
-    project: config.Project, days: int, version: str = "7", until: datetime | None = None
+    project: loader.Project, days: int, version: str = "7", until: datetime | None = None
 ) -> None:
     """Twelve answers a day up to a moment, three on the last; each but those of the last day with a label a day later."""
     end = until or SINCE + days * DAY
-    with session(project) as opened:
+    with open_transaction(project) as opened:
         for d in range(days):
             for i in range(LAST if d == days - 1 else A_DAY):
                 moment, name = end - (days - d) * DAY + i * timedelta(hours=2), f"{d}-{i}"
                 opened.add(
-                    Prediction(
+                    PredictionRecord(
                         name,
                         "flights",
                         version,
@@ -260,32 +264,32 @@ def answer(
                         "",
                         "",
                         f'["{name}"]',
-                        stamp(moment),
+                        format_timestamp(moment),
                         0.3,
                         0.0,
                         "[]",
                         "watch",
-                        stamp(end - (days - d - 1) * DAY),
+                        format_timestamp(end - (days - d - 1) * DAY),
                     )
                 )
                 if d < days - 1:
                     opened.add(
-                        Label(
+                        LabelRecord(
                             "flights",
                             name,
                             0.0,
                             "0",
-                            stamp(moment + DAY),
+                            format_timestamp(moment + DAY),
                             "source",
                             "joined",
-                            stamp(moment + DAY),
+                            format_timestamp(moment + DAY),
                             True,
                         )
                     )
 
 
 def incident(
-    project: config.Project,
+    project: loader.Project,
     severity: str = "watch",
     title: str = "Fewer rows than usual",
     seen: str = "",
@@ -293,28 +297,30 @@ def incident(
 ) -> int:
     """Something that somebody should know; its number."""
     over = (
-        (stamp(SINCE + 2 * WEEK), "version 8 serves; over by 2013-07-15") if closed else (None, "")
+        (format_timestamp(SINCE + 2 * WEEK), "version 8 serves; over by 2013-07-15")
+        if closed
+        else (None, "")
     )
-    knows = (seen, now(), f"known, says {seen}") if seen else (None, None, None)
-    made = Incident(
+    knows = (seen, current_timestamp(), f"known, says {seen}") if seen else (None, None, None)
+    made = IncidentRecord(
         "flights",
         f"{title}{closed}",
         severity,
         title,
         f"{title}: so it is.",
-        stamp(SINCE + WEEK),
-        stamp(SINCE + 2 * WEEK),
+        format_timestamp(SINCE + WEEK),
+        format_timestamp(SINCE + 2 * WEEK),
         2,
         *over,
         *knows,
     )
-    with session(project) as opened:
+    with open_transaction(project) as opened:
         opened.add(made)
     return made.id
 
 
 def decide(
-    project: config.Project,
+    project: loader.Project,
     week: int,
     action: str,
     reason: str,
@@ -323,9 +329,16 @@ def decide(
     by: str = "policy",
 ) -> None:
     """A decision on retraining, a day after a week's end."""
-    with session(project) as opened:
+    with open_transaction(project) as opened:
         opened.add(
-            Retraining(
-                "flights", stamp(SINCE + week * WEEK + DAY), action, reason, by, now(), state, run
+            RetrainingRecord(
+                "flights",
+                format_timestamp(SINCE + week * WEEK + DAY),
+                action,
+                reason,
+                by,
+                current_timestamp(),
+                state,
+                run,
             )
         )

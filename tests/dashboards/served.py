@@ -13,7 +13,9 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from mlops_kit import config, decisions, tracking
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
+from mlops_kit.registry import store, versions
 from tests.dashboards import story
 
 HERE = Path(__file__).parent
@@ -24,9 +26,9 @@ people: {approvers: [ann, bob, carl], operators: [carl], four_eyes: true}
 dashboard: {identity: visitors.Named, port: 0, ready: 1}
 """
 DEPLOYS = """from mlops_kit import deploy
-from mlops_kit import stage as stages
+from mlops_kit.stages import open_stage
 
-stage = stages.open("deploy", seed=seed)
+stage = open_stage("deploy", seed=seed)
 promotion, gate = deploy.decide(stage, stage.read("version"))
 stage.write("promotion", promotion, record=True)
 stage.hand_over(promotion["sentence"])"""
@@ -40,7 +42,7 @@ ipywidgets.VBox([press, said])"""
 
 
 @pytest.fixture(scope="session")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
+def registered(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
     """The same with a registry that knows the two as versions 1 and 2; its deploy stage only promotes."""
     project = story.make(tmp_path_factory.mktemp("dash") / "home", ("1", "2"), MORE)
     book = v4.new_notebook(
@@ -72,9 +74,9 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
         "sha256": "s",
         "uri": "file:///nowhere",
     }
-    with tracking.connected(project) as client:
+    with store.connect_mlflow(project) as client:
         for number in ("1", "2"):
-            tracking.new_version(
+            versions.create_version(
                 client,
                 project,
                 facts,
@@ -85,7 +87,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> config.Project:
 
 
 @pytest.fixture(scope="session")
-def address(registered: config.Project) -> Iterator[str]:
+def address(registered: loader.Project) -> Iterator[str]:
     """Where the dashboards of the registered project answer: a server process of its own, as the command line starts it."""
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))},
@@ -112,7 +114,7 @@ def address(registered: config.Project) -> Iterator[str]:
         process.terminate()
 
 
-def last(project: config.Project) -> tuple[str, str, str]:
+def last(project: loader.Project) -> tuple[str, str, str]:
     """The last word that was said: word, who, why."""
-    found = decisions.opinions(project)[0]
-    return found.word, found.by, found.why
+    found = approvals.list_approvals(project)[0]
+    return found.outcome, found.actor, found.reason

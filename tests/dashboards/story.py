@@ -7,15 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_kit import config, decisions, store
-from mlops_kit.results import Number, Numbers, Table, Verdict, Verdicts
+from mlops_kit.core import files
+from mlops_kit.core.results import KeyNumber, KeyNumbers, Table, Verdict, Verdicts
+from mlops_kit.db import approvals
+from mlops_kit.project import artifacts, loader
+from mlops_kit.project.config import pipeline
 
 YAML = """
 name: flights
 source: t.csv
 target: late
 task: binary
-row: flight
+row_name: flight
 time: scheduled
 timezone: America/New_York
 cost: {false_alarm: 10, miss: 25, unit: $}
@@ -110,27 +113,27 @@ def verdicts() -> Verdicts:
         "",
         "name one in mlops.yaml",
     )
-    return Verdicts.of([*good, unsure, none])
+    return Verdicts.from_verdicts([*good, unsure, none])
 
 
 def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dict[str, Any]]:
     """What each stage of a version's run stored, by stage and name."""
     beside = [f"version {against}: {v}" if against else "" for v in ("$ 4.31", "47 %", "0.771")]
     numbers = [
-        Number(
+        KeyNumber(
             "Cost a flight",
             "$ 4.12" if against else "$ 4.31",
             ("$ 4.05 to $ 4.19, 95 % interval", beside[0] or "without a model: $ 7.04"),
         ),
-        Number(
+        KeyNumber(
             "Late among flagged",
             "52 %",
             ("51 % to 53 %, 95 % interval", beside[1], "flagged from a score of 0.27"),
         ),
-        Number(
+        KeyNumber(
             "ROC-AUC", "0.786" if against else "0.771", ("0.781 to 0.791, 95 % interval", beside[2])
         ),
-        Number("One answer takes", "1.4 ms", ("p99 3.1 ms", "limit 20 ms")),
+        KeyNumber("One answer takes", "1.4 ms", ("p99 3.1 ms", "limit 20 ms")),
     ]
     metrics = pd.DataFrame(
         [
@@ -262,7 +265,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
             "changes": Table("What changed?", "Five things.", changes),
             "verdicts": verdicts(),
             "comparison": Verdicts(()),
-            "numbers": Numbers(
+            "numbers": KeyNumbers(
                 "What the decision hangs on",
                 "A flight costs $ 4.12 with this model, $ 2.92 less than without one.",
                 tuple(numbers),
@@ -280,7 +283,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
 
 
 def write(
-    project: config.Project,
+    project: loader.Project,
     run: str,
     number: str,
     against: str = "",
@@ -289,15 +292,15 @@ def write(
     hashes: tuple[str, str] = ("", ""),
 ) -> Path:
     """File a version's run as the engine and its stages would have."""
-    folder = project.reports / run
+    folder = project.reports_folder / run
     stages: dict[str, Any] = {}
     for stage, values in results(number, against, hashes).items():
         made = {
-            n: store.write_artifact(folder, stage, n, v, record=n in RECORDS).model_dump()
+            n: artifacts.write_artifact(folder, stage, n, v, record=n in RECORDS).model_dump()
             for n, v in values.items()
             if n not in drop
         }
-        store.write_json(
+        files.write_json(
             folder / "stages" / f"{stage}.json",
             {
                 "stage": stage,
@@ -319,7 +322,7 @@ def write(
             "artifacts": made,
         }
     waits = status.startswith("waiting")
-    store.write_json(
+    files.write_json(
         folder / "manifest.json",
         {
             "run": run,
@@ -338,7 +341,7 @@ def write(
             "packages": {"pandas": "2.3.3"},
             "mlflow": {},
             "stages": {
-                **dict.fromkeys(config.STAGES, LEFT),
+                **dict.fromkeys(pipeline.DEFAULT_STAGES, LEFT),
                 **stages,
                 "deploy": {
                     "status": "waiting (approval)" if waits else "succeeded",
@@ -349,24 +352,24 @@ def write(
             },
         },
     )
-    store.write_json(
+    files.write_json(
         folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
     )
     return folder
 
 
-def make(home: Path, numbers: tuple[str, str] = ("7", "8"), more: str = "") -> config.Project:
+def make(home: Path, numbers: tuple[str, str] = ("7", "8"), more: str = "") -> loader.Project:
     """The project: the first version's run succeeded, the second's waits."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "mlops.yaml").write_text(YAML + more)
-    project = config.load(home)
+    project = loader.load_project(home)
     old, new = numbers
     write(project, OLD, old)
     write(project, NEW, new, old, "waiting (approval)")
     return project
 
 
-def serve(project: config.Project, number: str, by: str = "ann", why: str = "fit") -> None:
+def serve(project: loader.Project, number: str, by: str = "ann", why: str = "fit") -> None:
     """Let a version serve, as if it had been approved."""
     facts = {
         "version": number,
@@ -376,5 +379,5 @@ def serve(project: config.Project, number: str, by: str = "ann", why: str = "fit
         "sample": "0",
         "author": "bob",
     }
-    decisions.say(project, facts, "approved", by, why)
-    decisions.promote(project, facts, decisions.current(project), by, why)
+    approvals.record_approval(project, facts, "approved", by, why)
+    approvals.record_promotion(project, facts, approvals.get_current_promotion(project), by, why)

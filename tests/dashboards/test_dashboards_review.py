@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import cli, config, dashboards, decisions
+from mlops_kit import dashboards
+from mlops_kit.cli import application
+from mlops_kit.core import resources
+from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import theme, versions
 from mlops_kit.dashboards.review import Review
-from mlops_kit.errors import KitError
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
 from tests.dashboards import story
 
 
@@ -40,7 +44,7 @@ def row(**values: Any) -> dict[str, Any]:
 
 
 def test_the_first_screen_says_what_hangs_on_it_in_the_projects_own_terms(
-    told: config.Project,
+    told: loader.Project,
 ) -> None:
     page = Review(told)
     assert (page.mine.number, page.mine.opponent, page.compared) == ("8", "7", True)
@@ -55,7 +59,7 @@ def test_the_first_screen_says_what_hangs_on_it_in_the_projects_own_terms(
     assert page.state() == ("watch", "◆ Fit, with reservations")
 
 
-def test_every_number_on_the_page_is_the_stored_one(told: config.Project) -> None:
+def test_every_number_on_the_page_is_the_stored_one(told: loader.Project) -> None:
     page = Review(told)
     seen = text(page.html())
     for number in page.mine.read("numbers").items:
@@ -67,13 +71,13 @@ def test_every_number_on_the_page_is_the_stored_one(told: config.Project) -> Non
         assert found.sentence in seen
         assert all(
             text(theme.cell(v)) in seen
-            for v in found.frame().to_numpy(dtype=object).ravel()
+            for v in found.to_frame().to_numpy(dtype=object).ravel()
             if name != "metrics"
         )
     for what, said in page.mine.read("changes").frame().itertuples(index=False):
         assert f"{what} {said}" in seen
     for check in page.mine.verdicts:
-        assert check.title in seen and (check.found or check.sentence) in seen
+        assert check.title in seen and (check.observed or check.sentence) in seen
 
 
 @pytest.mark.parametrize(
@@ -100,12 +104,12 @@ def test_every_number_on_the_page_is_the_stored_one(told: config.Project) -> Non
     ],
 )
 def test_a_standing_is_worded_by_its_verdict(
-    told: config.Project, line: dict[str, Any], words: str
+    told: loader.Project, line: dict[str, Any], words: str
 ) -> None:
     assert text(theme.part("review", "standing", line, "version 7", told.config)) == words
 
 
-def test_a_first_version_tells_what_it_does_alone(told: config.Project) -> None:
+def test_a_first_version_tells_what_it_does_alone(told: loader.Project) -> None:
     page = Review(told, "7")
     assert (
         said(page, "sentence")
@@ -118,7 +122,7 @@ def test_a_first_version_tells_what_it_does_alone(told: config.Project) -> None:
 
 
 def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(
-    told: config.Project,
+    told: loader.Project,
 ) -> None:
     story.write(told, "20130801-000000-cccc", "9", "8", "waiting (approval)")
     page = Review(told, "9", "7")
@@ -134,10 +138,10 @@ def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(
 
 
 def test_what_is_shown_unasked_is_what_waits_then_what_serves(
-    told: config.Project, tmp_path: Path
+    told: loader.Project, tmp_path: Path
 ) -> None:
     assert versions.asked_for(versions.versions(told)).number == "8"
-    decisions.say(
+    approvals.record_approval(
         told,
         Review(told).mine.facts | {"review": "passed", "sample": "0", "author": "bob"},
         "rejected",
@@ -146,7 +150,7 @@ def test_what_is_shown_unasked_is_what_waits_then_what_serves(
     )
     assert Review(told).mine.number == "7"
     nobody = story.make(tmp_path / "nobody")
-    for run in nobody.reports.iterdir():
+    for run in nobody.reports_folder.iterdir():
         (run / "manifest.json").write_text(
             (run / "manifest.json").read_text().replace("waiting (approval)", "failed")
         )
@@ -162,9 +166,9 @@ def test_what_is_shown_unasked_is_what_waits_then_what_serves(
     ],
 )
 def test_what_was_said_of_it_stands_in_badge_sentence_and_history(
-    told: config.Project, word: decisions.Word, state: str, tail: str
+    told: loader.Project, word: approvals.ApprovalOutcome, state: str, tail: str
 ) -> None:
-    decisions.say(
+    approvals.record_approval(
         told,
         Review(told, "8").mine.facts | {"review": "passed", "sample": "0", "author": "bob"},
         word,
@@ -178,16 +182,16 @@ def test_what_was_said_of_it_stands_in_badge_sentence_and_history(
     )
 
 
-def test_nothing_from_outside_is_ever_html(told: config.Project) -> None:
+def test_nothing_from_outside_is_ever_html(told: loader.Project) -> None:
     story.serve(told, "8", by=story.SCRIPT, why=story.SCRIPT)
-    page = dashboards.twin("review", told, told.reports / "review.html")
+    page = dashboards.twin("review", told, told.reports_folder / "review.html")
     assert story.SCRIPT not in page and page.count("<script") == 1
     assert page.count("&lt;script&gt;") > 8
 
 
 @pytest.mark.usefixtures("visited")
 def test_the_buttons_carry_what_the_page_shows_and_the_twin_has_none(
-    told: config.Project, monkeypatch: pytest.MonkeyPatch
+    told: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = Review(told).html()
     assert [
@@ -211,7 +215,7 @@ def test_the_buttons_carry_what_the_page_shows_and_the_twin_has_none(
 
 
 @pytest.mark.usefixtures("visited")
-def test_a_version_that_serves_can_be_left_for_the_one_before(told: config.Project) -> None:
+def test_a_version_that_serves_can_be_left_for_the_one_before(told: loader.Project) -> None:
     assert 'data-act="rollback"' not in Review(told, "7").html()
     story.serve(told, "8")
     page = Review(told).html()
@@ -220,14 +224,14 @@ def test_a_version_that_serves_can_be_left_for_the_one_before(told: config.Proje
 
 @pytest.mark.usefixtures("visited")
 def test_what_blocks_closes_the_button_in_words(
-    told: config.Project, monkeypatch: pytest.MonkeyPatch
+    told: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = Review(told)
     [first, *rest] = page.mine.verdicts
     blocking = type(first)(
         "leak", "No column knows the future", "failed", "blocks", "wind knows it."
     )
-    page.mine.__dict__["verdicts"] = type(page.mine.verdicts).of([blocking, *rest])
+    page.mine.__dict__["verdicts"] = type(page.mine.verdicts).from_verdicts([blocking, *rest])
     assert said(page, "sentence").endswith("but it is blocked: no column knows the future fails.")
     assert (
         page.state()[0] == "act"
@@ -253,7 +257,7 @@ def test_what_blocks_closes_the_button_in_words(
         "verdicts",
     ],
 )
-def test_a_card_that_fails_says_so_and_the_rest_stands(told: config.Project, gone: str) -> None:
+def test_a_card_that_fails_says_so_and_the_rest_stands(told: loader.Project, gone: str) -> None:
     whole = Review(told).html()
     story.write(told, story.NEW, "8", "7", "waiting (approval)", drop=(gone,))
     page = Review(told, "8").html()
@@ -268,8 +272,8 @@ def test_a_card_that_fails_says_so_and_the_rest_stands(told: config.Project, gon
     )
 
 
-def test_a_damaged_file_is_told_on_its_card(told: config.Project) -> None:
-    (told.reports / story.NEW / "artifacts" / "slices.json").write_text("{")
+def test_a_damaged_file_is_told_on_its_card(told: loader.Project) -> None:
+    (told.reports_folder / story.NEW / "artifacts" / "slices.json").write_text("{")
     page = text(Review(told).html())
     assert (
         "The artifact 'slices' of 20130701-061200-bbbb is damaged" in page
@@ -277,7 +281,7 @@ def test_a_damaged_file_is_told_on_its_card(told: config.Project) -> None:
     )
 
 
-def test_an_old_run_shows_what_it_has(told: config.Project) -> None:
+def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
     gone = (
         "numbers",
         "against",
@@ -315,27 +319,27 @@ def test_an_old_run_shows_what_it_has(told: config.Project) -> None:
 
 def test_before_the_first_version_it_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(story.YAML)
-    project = config.load(tmp_path)
+    project = loader.load_project(tmp_path)
     page = text(Review(project).html())
     assert "No version has been reviewed yet." in page and page.endswith("Run mlops run")
     assert dashboards.twin("review", project, tmp_path / "review.html")
 
 
-def test_an_unknown_version_names_those_there_are(told: config.Project) -> None:
+def test_an_unknown_version_names_those_there_are(told: loader.Project) -> None:
     assert "No run here has version '9'. Expected: one of: 7, 8." in text(Review(told, "9").html())
 
 
-def test_the_twin_links_to_the_runs_files_from_where_it_stands(told: config.Project) -> None:
+def test_the_twin_links_to_the_runs_files_from_where_it_stands(told: loader.Project) -> None:
     page = dashboards.twin("review", told, told.root / "elsewhere" / "review.html")
     [link] = re.findall(r'href="([^"]+card.html)"', page)
     assert (told.root / "elsewhere" / link).resolve() == (
-        told.reports / story.NEW / "artifacts" / "card.html"
+        told.reports_folder / story.NEW / "artifacts" / "card.html"
     ).resolve()
     assert "http" not in page and len(page) < 5e6
 
 
 def test_the_command_line_writes_the_page_as_one_file(
-    told: config.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    told: loader.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
         sys,
@@ -343,7 +347,7 @@ def test_the_command_line_writes_the_page_as_one_file(
         ["mlops", "report", "--dashboard", "review", "--version", "7", "--project", str(told.root)],
     )
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        application.main()
     assert (
         ended.value.code in (0, None)
         and "review.html shows the review dashboard" in capsys.readouterr().out
@@ -351,20 +355,20 @@ def test_the_command_line_writes_the_page_as_one_file(
     assert "● Serves now" in (told.reports / "review.html").read_text()
 
 
-def test_an_unknown_dashboard_names_those_there_are(told: config.Project) -> None:
+def test_an_unknown_dashboard_names_those_there_are(told: loader.Project) -> None:
     with pytest.raises(KitError, match="no dashboard 'revue'"):
         dashboards.twin("revue", told, told.root / "x.html")
 
 
 def test_the_notebook_shows_every_part_in_jupyterlab_too(
-    told: config.Project, monkeypatch: pytest.MonkeyPatch
+    told: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import nbformat
     from nbclient import NotebookClient
 
     monkeypatch.setenv("MLOPS_PROJECT", str(told.root))
     book = nbformat.read(
-        config.resources("notebooks") / "dashboards" / "review.ipynb", as_version=4
+        resources.find_resource_folder("notebooks") / "dashboards" / "review.ipynb", as_version=4
     )
     NotebookClient(book, timeout=60, kernel_name="python3").execute()
     shown = [

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from mlops_kit import config, decisions
+from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import handlers, server
-from mlops_kit.errors import KitError
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
 from tests.dashboards.served import last
 
 SEEN = {"run": "20130701-061200-bbbb", "version": "2", "model_hash": "m2", "evidence_hash": "e2"}
@@ -35,9 +36,9 @@ def visit(address: str, name: str) -> httpx.Client:
     return client
 
 
-def said(project: config.Project, **values: str) -> dict[str, str]:
+def said(project: loader.Project, **values: str) -> dict[str, str]:
     """What the page of version 2 sends when somebody decides now."""
-    known = [o.id for o in decisions.opinions(project) if o.version == "2"]
+    known = [o.id for o in approvals.list_approvals(project) if o.version == "2"]
     return {
         **SEEN,
         "act": "reject",
@@ -106,7 +107,7 @@ def test_viewers_at_once_are_told_the_same_page(ann: httpx.Client, address: str)
 
 
 def test_without_the_cookies_twin_a_decision_is_refused(
-    address: str, registered: config.Project, ann: httpx.Client
+    address: str, registered: loader.Project, ann: httpx.Client
 ) -> None:
     bare = {"X-XSRFToken": "forged"}
     assert ann.post("/mlops/decide", json=said(registered), headers=bare).status_code == 403
@@ -116,7 +117,7 @@ def test_without_the_cookies_twin_a_decision_is_refused(
         404,
     }
     assert httpx.post(f"{address}/mlops/decide", json=said(registered)).status_code == 403
-    assert decisions.opinions(registered)[0].version == "1"
+    assert approvals.list_approvals(registered)[0].version == "1"
 
 
 def test_nobody_known_sees_no_page_at_all(address: str) -> None:
@@ -156,19 +157,19 @@ def test_another_hosts_name_for_this_computer_is_refused(ann: httpx.Client) -> N
     ],
 )
 def test_what_cannot_be_decided_is_refused_in_words(
-    registered: config.Project, ann: httpx.Client, values: dict[str, str], status: int, words: str
+    registered: loader.Project, ann: httpx.Client, values: dict[str, str], status: int, words: str
 ) -> None:
     if values.get("seen"):
-        decisions.say(
+        approvals.record_approval(
             registered,
             {**SEEN, "review": "passed", "sample": "0", "author": "bob"},
             "changes",
             "carl",
             "name the owner",
         )
-    before = len(decisions.opinions(registered))
+    before = len(approvals.list_approvals(registered))
     refused(ann.post("/mlops/decide", json=said(registered, **values)), status, words)
-    assert len(decisions.opinions(registered)) == before
+    assert len(approvals.list_approvals(registered)) == before
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_what_is_no_decision_is_refused_in_words(ann: httpx.Client, body: Any) -
     ],
 )
 def test_a_wrong_role_and_the_author_are_refused(
-    address: str, registered: config.Project, name: str, words: str
+    address: str, registered: loader.Project, name: str, words: str
 ) -> None:
     with closing(visit(address, name)) as client:
         refused(client.post("/mlops/decide", json=said(registered, act="approve")), 403, words)
@@ -195,7 +196,7 @@ def test_a_wrong_role_and_the_author_are_refused(
 
 
 def test_a_script_in_a_reason_is_kept_as_it_is_and_shown_as_text(
-    registered: config.Project, ann: httpx.Client
+    registered: loader.Project, ann: httpx.Client
 ) -> None:
     answer = ann.post("/mlops/decide", json=said(registered, act="ask", reason=REASON))
     assert answer.status_code == 200 and answer.json() == {
@@ -207,9 +208,9 @@ def test_a_script_in_a_reason_is_kept_as_it_is_and_shown_as_text(
     assert "◆ Changes asked for" in page and "but ann asked for changes." in page
 
 
-def test_of_two_at_once_one_is_recorded(address: str, registered: config.Project) -> None:
+def test_of_two_at_once_one_is_recorded(address: str, registered: loader.Project) -> None:
     body, answers = said(registered), list[httpx.Response]()
-    before = len(decisions.opinions(registered))
+    before = len(approvals.list_approvals(registered))
 
     def go(name: str) -> None:
         with closing(visit(address, name)) as client:
@@ -226,11 +227,11 @@ def test_of_two_at_once_one_is_recorded(address: str, registered: config.Project
         409,
         f"{last(registered)[1]} has decided on version 2 in between (rejected:",
     )
-    assert len(decisions.opinions(registered)) == before + 1
+    assert len(approvals.list_approvals(registered)) == before + 1
 
 
 def test_a_runs_pages_are_served_without_an_origin_and_nothing_else(
-    registered: config.Project, ann: httpx.Client
+    registered: loader.Project, ann: httpx.Client
 ) -> None:
     run = SEEN["run"]
     card = ann.get(f"/reports/{run}/artifacts/card.html")
@@ -251,7 +252,7 @@ def test_a_runs_pages_are_served_without_an_origin_and_nothing_else(
 
 
 def test_others_are_not_answered_without_a_token_or_an_identity(
-    told: config.Project, monkeypatch: pytest.MonkeyPatch
+    told: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(KitError, match="would answer others on 0.0.0.0") as refusal:
         server.start(told, {}, port=0, ip="0.0.0.0")
@@ -266,7 +267,8 @@ def test_others_are_not_answered_without_a_token_or_an_identity(
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "nowhere.Class", "mlops_kit.config.Config", "json.dumps"]
+    "name",
+    ["nothing", "nowhere.Class", "mlops_kit.project.config.root.ProjectConfig", "json.dumps"],
 )
 def test_an_identity_that_is_none_is_worded(name: str) -> None:
     with pytest.raises(KitError, match="the identity"):
@@ -311,7 +313,7 @@ def test_a_page_that_there_is_not_is_told_in_our_own_words(ann: httpx.Client) ->
 
 
 def test_a_project_without_pages_of_its_own_has_those_of_the_package(
-    told: config.Project, tmp_path: Path
+    told: loader.Project, tmp_path: Path
 ) -> None:
     assert (server.pages(told) / "review.ipynb").is_file()
     (told.root / "notebooks" / "dashboards").mkdir(parents=True)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from jinja2 import UndefinedError
 
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.results import KeyNumber, Verdict, Verdicts
 from mlops_kit.dashboards import draw, theme
-from mlops_kit.errors import RunFailed
-from mlops_kit.results import Number, Verdict, Verdicts
 
 BAD = "<img src=x onerror=alert(1)>\"'"
 
@@ -36,7 +36,7 @@ DIFFERENCE = {
     [
         lambda: theme.part("parts", "top", BAD, BAD, BAD),
         lambda: theme.part("parts", "say", "good", BAD, BAD, BAD, [CHOICE]),
-        lambda: theme.part("parts", "big", Number(BAD, BAD, (BAD,))),
+        lambda: theme.part("parts", "big", KeyNumber(BAD, BAD, (BAD,))),
         lambda: theme.part("parts", "card", BAD, BAD),
         lambda: theme.part("parts", "table", [BAD], [[BAD]], label=BAD),
         lambda: theme.part("parts", "pairs", [(BAD, BAD)]),
@@ -67,7 +67,7 @@ def test_what_comes_from_outside_is_text(part: object) -> None:
 
 
 def verdicts(*outcomes: str, severity: str = "warns") -> Verdicts:
-    return Verdicts.of(
+    return Verdicts.from_verdicts(
         Verdict(f"c{i}", f"check {i}", o, severity, "said", "found", "limit", "cure")
         for i, o in enumerate(outcomes)
     )  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def test_counts_are_worded() -> None:
 
 def test_a_guarded_card_says_what_failed_and_what_to_do() -> None:
     def fails() -> theme.Html:
-        raise RunFailed(f"the file {BAD} is gone", cure="mlops run")
+        raise RunFailedError(f"the file {BAD} is gone", hint="mlops run")
 
     made = theme.guarded("Slices", 6, caller=fails)
     assert (

@@ -11,14 +11,16 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from mlops_kit import config, dashboards, session
-from mlops_kit.dashboards import draw, monitoring, pictures, theme
+from mlops_kit import dashboards
+from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
+from mlops_kit.core.formatting import format_number
+from mlops_kit.core.serialization import from_json_value
+from mlops_kit.dashboards import actions, draw, monitoring, pictures, theme
 from mlops_kit.dashboards.monitoring import Monitoring
 from mlops_kit.dashboards.wording import moment, span
-from mlops_kit.database import Incident, Prediction, Retraining, Window, rows
-from mlops_kit.database import session as transaction
-from mlops_kit.errors import KitError, NotAllowed, RunFailed
-from mlops_kit.results import number, revive
+from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
+from mlops_kit.project import loader
 from tests.dashboards import rounds, story
 
 NEXT = "23 July 2013"
@@ -38,14 +40,14 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def well(told: config.Project) -> config.Project:
+def well(told: loader.Project) -> loader.Project:
     """Three weeks as promised, the last without labels yet."""
     rounds.tell(told, [0.79, 0.78, "due"])
     rounds.answer(told, 21)
     return told
 
 
-def said(project: config.Project) -> tuple[str, str]:
+def said(project: loader.Project) -> tuple[str, str]:
     """The state and the sentence."""
     page = Monitoring(project)
     return page.state, " ".join(
@@ -58,7 +60,7 @@ def shown(page: Monitoring, part: str) -> str:
     return theme.part("monitoring", part, page)
 
 
-def test_all_is_well_until_the_next_pass(well: config.Project) -> None:
+def test_all_is_well_until_the_next_pass(well: loader.Project) -> None:
     page = Monitoring(well)
     assert said(well) == ("healthy", f"As good as promised. Nothing to do before {NEXT}.")
     assert (
@@ -72,7 +74,7 @@ def test_all_is_well_until_the_next_pass(well: config.Project) -> None:
     )
 
 
-def test_a_fall_asks_to_act_and_says_what_can_be_done(told: config.Project) -> None:
+def test_a_fall_asks_to_act_and_says_what_can_be_done(told: loader.Project) -> None:
     rounds.tell(told, [0.79, 0.65, "due"])
     assert said(told) == (
         "act",
@@ -86,7 +88,7 @@ def test_a_fall_asks_to_act_and_says_what_can_be_done(told: config.Project) -> N
 
 
 def test_a_fall_of_what_serves_offers_the_version_before_unless_a_new_one_is_on_its_way(
-    told: config.Project,
+    told: loader.Project,
 ) -> None:
     story.serve(told, "8")
     rounds.tell(told, [0.79, 0.65, "due"], ["7", "8", "8"])
@@ -95,7 +97,7 @@ def test_a_fall_of_what_serves_offers_the_version_before_unless_a_new_one_is_on_
     assert said(told)[1].endswith("A new version is on its way.")
 
 
-def test_what_is_open_is_looked_at_until_somebody_knows(well: config.Project) -> None:
+def test_what_is_open_is_looked_at_until_somebody_knows(well: loader.Project) -> None:
     first = rounds.incident(well)
     assert said(well) == (
         "look",
@@ -104,7 +106,7 @@ def test_what_is_open_is_looked_at_until_somebody_knows(well: config.Project) ->
     rounds.incident(well, title="Labels are missing")
     assert said(well)[1].startswith("As good as promised, but 2 incidents are open.")
     for i in (first, first + 1):
-        session.acts(well)["acknowledge"]("carl", {"id": str(i), "reason": "the strike"})
+        actions.build_actions(well)["acknowledge"]("carl", {"id": str(i), "reason": "the strike"})
     assert said(well) == ("healthy", f"As good as promised. Nothing to do before {NEXT}.")
     rounds.incident(well, "act", "What it learnt no longer holds")
     assert said(well)[0] == "act"
@@ -124,7 +126,7 @@ def test_what_is_open_is_looked_at_until_somebody_knows(well: config.Project) ->
     ],
 )
 def test_the_sentence_says_so_where_labels_are_not_in_or_do_not_tell(
-    told: config.Project, values: list[float | None | str], state: str, words: str
+    told: loader.Project, values: list[float | None | str], state: str, words: str
 ) -> None:
     rounds.tell(told, values)
     found = said(told)
@@ -133,7 +135,7 @@ def test_the_sentence_says_so_where_labels_are_not_in_or_do_not_tell(
 
 
 def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_when_it_passes(
-    told: config.Project,
+    told: loader.Project,
 ) -> None:
     at = datetime.now(UTC) - timedelta(days=3)
     rounds.tell(told, [0.79], at=at.isoformat(), upto=at)
@@ -142,7 +144,7 @@ def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_w
         and said(told)[1].startswith("Nobody has looked since")
         and said(told)[1].endswith("Start mlops watch.")
     )
-    with transaction(told) as opened:
+    with open_transaction(told) as opened:
         opened.execute(
             sa.text("update watch set upto = :u, at = :u"), {"u": datetime.now(UTC).isoformat()}
         )
@@ -153,7 +155,7 @@ def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_w
     )
 
 
-def test_nothing_watched_yet_says_what_to_run(told: config.Project) -> None:
+def test_nothing_watched_yet_says_what_to_run(told: loader.Project) -> None:
     page = Monitoring(told)
     assert (
         "Nothing is watched yet." in text(page.head())
@@ -162,20 +164,20 @@ def test_nothing_watched_yet_says_what_to_run(told: config.Project) -> None:
     assert all(page.panel(t) == "" for t in Monitoring.tabs) and page.sketches() == ""
 
 
-def test_every_number_of_the_windows_is_the_stored_one(well: config.Project) -> None:
+def test_every_number_of_the_windows_is_the_stored_one(well: loader.Project) -> None:
     page = Monitoring(well)
     told = {t: text(page.panel(t)) for t in Monitoring.tabs}
-    for window in rows(well, sa.select(Window)):
-        looked = revive(json.loads(window.looked))
+    for window in query_records(well, sa.select(WindowRecord)):
+        looked = from_json_value(json.loads(window.looked))
         assert (
             str(looked["estimated"]) in told["performance"]
             and f"{looked['rows']:,}" in told["performance"]
         )
         if window.settled:
-            done = revive(json.loads(window.settled))
+            done = from_json_value(json.loads(window.settled))
             for row in done["realised"].data.itertuples():
                 assert (
-                    f"{number(row.value)} [{number(row.low)}, {number(row.high)}]"
+                    f"{format_number(row.value)} [{format_number(row.low)}, {format_number(row.high)}]"
                     in told["performance"]
                 )
             assert (
@@ -185,17 +187,17 @@ def test_every_number_of_the_windows_is_the_stored_one(well: config.Project) -> 
     for row in rounds.drift(2).data.to_dict("records"):
         assert all(
             s in told["drift"]
-            for s in (row["column"], row["word"], row["why"], number(row["effect"]))
+            for s in (row["column"], row["word"], row["why"], format_number(row["effect"]))
         )
         assert (
             row["cost"] is None
             or row["cost"] != row["cost"]
-            or number(row["cost"]) in told["drift"]
+            or format_number(row["cost"]) in told["drift"]
         )
     assert "visib 2 % 34 % ◆ more wind 1 % 1 %" in told["data"]
 
 
-def test_what_lives_is_counted_in_the_database(well: config.Project) -> None:
+def test_what_lives_is_counted_in_the_database(well: loader.Project) -> None:
     page = Monitoring(well)
     assert (
         text(shown(page, "alive"))
@@ -214,12 +216,12 @@ def test_what_lives_is_counted_in_the_database(well: config.Project) -> None:
     assert page.found.late() == [1.0] * (20 * rounds.A_DAY)
 
 
-def test_the_endpoint_is_told_of_where_it_has_answered(well: config.Project) -> None:
+def test_the_endpoint_is_told_of_where_it_has_answered(well: loader.Project) -> None:
     assert "endpoint" not in text(shown(Monitoring(well), "alive"))
-    with transaction(well) as opened:
+    with open_transaction(well) as opened:
         opened.execute(
-            sa.update(Prediction)
-            .where(Prediction.id == "20-1")
+            sa.update(PredictionRecord)
+            .where(PredictionRecord.id == "20-1")
             .values(origin="endpoint", at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat())
         )
     page = Monitoring(well)
@@ -228,7 +230,7 @@ def test_the_endpoint_is_told_of_where_it_has_answered(well: config.Project) -> 
     ) and "the endpoint 7 1" in text(page.panel("service"))
 
 
-def test_depth_is_how_far_and_colour_is_what_it_costs(well: config.Project) -> None:
+def test_depth_is_how_far_and_colour_is_what_it_costs(well: loader.Project) -> None:
     page = Monitoring(well)
     made = {
         name: cells
@@ -258,7 +260,7 @@ def test_depth_is_how_far_and_colour_is_what_it_costs(well: config.Project) -> N
 
 
 def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(
-    told: config.Project,
+    told: loader.Project,
 ) -> None:
     rounds.tell(told, [0.79, 0.65, 0.79, "due"], ["7", "7", "8", "8"])
     rounds.decide(told, 2, "retrain", "Yes: it fell.", "succeeded", story.NEW)
@@ -282,7 +284,7 @@ def test_a_name_in_the_picture_stands_clear_of_the_lines() -> None:
     assert pictures.free([None, 0.5, 0.5], [], [0.0, 1.0])[0] == 0
 
 
-def test_what_is_written_by_people_or_stored_runs_nowhere(well: config.Project) -> None:
+def test_what_is_written_by_people_or_stored_runs_nowhere(well: loader.Project) -> None:
     rounds.incident(well, title=rounds.SCRIPT, seen=rounds.SCRIPT)
     rounds.incident(well, title=f"over {rounds.SCRIPT}", closed=True)
     rounds.decide(well, 1, "retrain", rounds.SCRIPT, "failed", "run-1", by=rounds.SCRIPT)
@@ -295,10 +297,10 @@ def test_what_is_written_by_people_or_stored_runs_nowhere(well: config.Project) 
     )
 
 
-def test_a_damaged_window_takes_only_its_cards_along(well: config.Project) -> None:
+def test_a_damaged_window_takes_only_its_cards_along(well: loader.Project) -> None:
     rounds.incident(well)
-    with transaction(well) as opened:
-        opened.execute(sa.update(Window).values(looked="{torn"))
+    with open_transaction(well) as opened:
+        opened.execute(sa.update(WindowRecord).values(looked="{torn"))
     page = Monitoring(well)
     assert "This card cannot be shown" in page.panel(
         "performance"
@@ -314,9 +316,9 @@ def test_a_damaged_window_takes_only_its_cards_along(well: config.Project) -> No
     )
 
 
-def test_the_file_needs_nothing_and_takes_no_version(well: config.Project) -> None:
+def test_the_file_needs_nothing_and_takes_no_version(well: loader.Project) -> None:
     made = dashboards.twin(
-        "monitoring", well, well.reports / "monitoring.html", version="", against=""
+        "monitoring", well, well.reports_folder / "monitoring.html", version="", against=""
     )
     assert (
         "<title>Monitoring: flights</title>" in made
@@ -328,7 +330,7 @@ def test_the_file_needs_nothing_and_takes_no_version(well: config.Project) -> No
         monitoring.page(well, version="7")
 
 
-def test_a_visitor_sees_the_buttons_that_make_sense(well: config.Project, visited: None) -> None:
+def test_a_visitor_sees_the_buttons_that_make_sense(well: loader.Project, visited: None) -> None:
     made = Monitoring(well).head()
     assert (
         'data-act="retrain" disabled' in made
@@ -356,9 +358,9 @@ def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
     project = story.make(
         tmp_path_factory.mktemp("people") / "home", more="people: {operators: [carl]}\n"
     )
-    number, act = rounds.incident(project), session.acts(project)["acknowledge"]
+    number, act = rounds.incident(project), actions.build_actions(project)["acknowledge"]
     for who, told, error, words in [
-        ("ann", {"id": str(number), "reason": "seen"}, NotAllowed, "may not decide"),
+        ("ann", {"id": str(number), "reason": "seen"}, NotAllowedError, "may not decide"),
         ("carl", {"id": "x", "reason": "seen"}, KitError, "no incident's number"),
         ("carl", {"id": "9" * 40, "reason": "seen"}, KitError, "no incident's number"),
         ("carl", {"id": "99", "reason": "seen"}, KitError, "there is no incident 99"),
@@ -370,12 +372,12 @@ def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
     assert "others now see that you know" in act(
         "carl", {"id": str(number), "reason": "the strike"}
     )
-    with pytest.raises(RunFailed, match="acknowledged by carl"):
+    with pytest.raises(RunFailedError, match="acknowledged by carl"):
         act("carl", {"id": str(number), "reason": "again"})
     rounds.tell(project, [0.79])
     page = Monitoring(project)
     shown = text(page.panel("incidents"))
-    found = rows(project, sa.select(Incident))[0]
+    found = query_records(project, sa.select(IncidentRecord))[0]
     assert (found.seen_by, found.seen_why) == (
         "carl",
         "the strike",
@@ -383,17 +385,17 @@ def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
 
 
 def test_a_retraining_is_asked_for_once_and_the_watch_is_started(
-    well: config.Project, monkeypatch: pytest.MonkeyPatch
+    well: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[tuple[str, ...]] = []
     monkeypatch.setattr(
-        session, "apart", lambda project, log, *verb: started.append((log.name, *verb))
+        actions, "_start_command", lambda project, log, *verb: started.append((log.name, *verb))
     )
     assert (
-        session.acts(well)["retrain"]("carl", {"reason": "a new airport opens"})
+        actions.build_actions(well)["retrain"]("carl", {"reason": "a new airport opens"})
         == "A new version is being made; the page says what becomes of it."
     )
-    made = rows(well, sa.select(Retraining))[0]
+    made = query_records(well, sa.select(RetrainingRecord))[0]
     assert (made.action, made.by, made.reason, made.state, started) == (
         "retrain",
         "carl",
@@ -401,8 +403,8 @@ def test_a_retraining_is_asked_for_once_and_the_watch_is_started(
         "due",
         [("watch.log", "watch", "--once", "--as-of", made.moment)],
     )
-    with pytest.raises(RunFailed, match="on its way already"):
-        session.acts(well)["retrain"]("carl", {"reason": "again"})
+    with pytest.raises(RunFailedError, match="on its way already"):
+        actions.build_actions(well)["retrain"]("carl", {"reason": "again"})
     assert len(
         started
     ) == 1 and "yes A new airport opens, carl asked; the new version is on its way" in text(

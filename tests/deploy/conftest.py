@@ -15,8 +15,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from mlops_kit import config, contract, decisions, sources, tracking
-from mlops_kit.stage import Stage
+from mlops_kit.data import contract, contract_inference, source
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
+from mlops_kit.registry import models, store, versions
+from mlops_kit.stages.stage import Stage
 
 YAML = """
 name: small
@@ -58,13 +61,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home.mkdir()
     (home / "mlops.yaml").write_text(YAML)
     rows().to_csv(home / "t.csv", index=False)
-    project = config.load(home)
-    frame = sources.read(project)
-    contract.save(home / "contract.yaml", contract.infer(frame, project.config))
+    project = loader.load_project(home)
+    frame = source.read_source(project)
+    contract.save_contract(
+        home / "contract.yaml", contract_inference.infer_contract(frame, project.config)
+    )
     model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(frame[FEATURES], frame["y"])
-    with tracking.connected(project) as client:
-        with mlflow.start_run(experiment_id=tracking.experiment(project, client)):
-            record = tracking.save_model(
+    with store.connect_mlflow(project) as client:
+        with mlflow.start_run(experiment_id=store.ensure_experiment(project, client)):
+            record = models.save_model(
                 client, project, "model", model, frame[FEATURES].head(3), {"threshold": 0.5}
             )
         facts = {
@@ -78,34 +83,37 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "author": "the fixture",
         }
         for review in ("passed", "passed", "failed"):
-            tracking.new_version(client, project, record, {**record, **facts, "review": review})
-    decisions.say(
-        project, tracking.facts_of(project, "1"), "approved", "the fixture", "to begin with"
+            versions.create_version(client, project, record, {**record, **facts, "review": review})
+    approvals.record_approval(
+        project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )
-    tracking.promote(project, "1", "the fixture", "to begin with")
+    versions.promote_version(project, "1", "the fixture", "to begin with")
     return home
 
 
 @pytest.fixture
-def served(original: Path) -> config.Project:
+def served(original: Path) -> loader.Project:
     """The project with version 1 as champion; only to be read."""
-    return config.load(original)
+    return loader.load_project(original)
 
 
 @pytest.fixture
-def copied(original: Path, tmp_path: Path) -> config.Project:
+def copied(original: Path, tmp_path: Path) -> loader.Project:
     """The same in a folder of the test's own; versions 2 (passed) and 3 (failed) do not serve."""
-    return config.load(shutil.copytree(original, tmp_path / "copy"))
+    return loader.load_project(shutil.copytree(original, tmp_path / "copy"))
 
 
 @pytest.fixture
 def staged() -> Callable[..., Stage]:
     """The deploy stage of a run of the project, with some values laid over."""
 
-    def make(project: config.Project, draft: bool = False, **values: Any) -> Stage:
+    def make(project: loader.Project, draft: bool = False, **values: Any) -> Stage:
         laid = project.with_values("the test", **values)
         return Stage(
-            "deploy", laid, laid.reports / ("draft" if draft else "20240108-000000-abcd"), draft
+            "deploy",
+            laid,
+            laid.reports_folder / ("draft" if draft else "20240108-000000-abcd"),
+            draft,
         )
 
     return make

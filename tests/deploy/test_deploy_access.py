@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import cli, config
-from mlops_kit.config import Serve
-from mlops_kit.deploy import access
-from mlops_kit.errors import KitError
+from mlops_kit.cli import application
+from mlops_kit.core.errors import KitError
+from mlops_kit.project import loader
+from mlops_kit.project.config.services import ServeConfig
+from mlops_kit.serving import auth
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 - the test's own
 
@@ -34,20 +35,20 @@ def asked(
         "path": path,
         "headers": [(k.encode(), v.encode()) for k, v in given.items()],
     }
-    asyncio.run(access.Access(behind, expected, "127.0.0.1")(scope, None, send))
+    asyncio.run(auth.AuthMiddleware(behind, expected, "127.0.0.1")(scope, None, send))
     return sent[0]["status"], dict(sent[0]["headers"])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.53"])
 def test_this_machine_alone_needs_no_token(host: str) -> None:
-    assert access.secret(Serve(host=host)) is None
+    assert auth.load_token_digest(ServeConfig(host=host)) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org", ""])
 def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
     with pytest.raises(KitError, match="is open to others and no token is set") as error:
-        access.secret(Serve(host=host))
-    assert error.value.exit_code == 2 and "serve.token" in error.value.cure
+        auth.load_token_digest(ServeConfig(host=host))
+    assert error.value.exit_code == 2 and "serve.token" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,14 @@ def test_a_token_that_is_none_is_refused_and_not_told(
     if value is not None:
         monkeypatch.setenv("ASK", value)
     with pytest.raises(KitError, match=f"'ASK' {problem}") as error:
-        access.secret(Serve(token="ASK"))
+        auth.load_token_digest(ServeConfig(token_env="ASK"))
     assert not value or value not in str(error.value)
 
 
 def test_of_a_token_only_the_hash_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASK", TOKEN)
-    kept = access.secret(Serve(host="0.0.0.0", token="ASK"))
-    assert kept == access.digest(TOKEN) and TOKEN.encode() not in kept
+    kept = auth.load_token_digest(ServeConfig(host="0.0.0.0", token_env="ASK"))
+    assert kept == auth.hash_token(TOKEN) and TOKEN.encode() not in kept
 
 
 @pytest.mark.parametrize(
@@ -111,13 +112,13 @@ def test_a_page_of_another_site_is_refused(origin: str, status: int) -> None:
     ],
 )
 def test_with_a_token_only_who_has_it_is_answered(header: str, status: int) -> None:
-    found, headers = asked(access.digest(TOKEN), host="models.example", authorization=header)
+    found, headers = asked(auth.hash_token(TOKEN), host="models.example", authorization=header)
     assert found == status and (status == 200 or headers[b"www-authenticate"] == b"Bearer")
 
 
 def test_with_a_token_health_stays_open_and_nothing_else() -> None:
     found = {
-        path: asked(access.digest(TOKEN), path=path)[0]
+        path: asked(auth.hash_token(TOKEN), path=path)[0]
         for path in (
             "/health/live",
             "/health/ready",
@@ -133,13 +134,13 @@ def test_with_a_token_health_stays_open_and_nothing_else() -> None:
 
 
 def test_the_command_line_refuses_to_open_without_a_token(
-    served: config.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    served: loader.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
         sys, "argv", ["mlops", "serve", "--host", "0.0.0.0", "--project", str(served.root)]
     )
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        application.main()
     said = capsys.readouterr()
     assert (ended.value.code, said.out) == (2, "") and said.err.startswith(
         "error: serve.host '0.0.0.0' is open to others and no token is set"

@@ -14,16 +14,19 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from mlops_kit import config, sources, tracking
-from mlops_kit.database import Label, Prediction, rows
-from mlops_kit.deploy import app, batch, labels
+from mlops_kit.data import labels, source
+from mlops_kit.db.engine import query_records
+from mlops_kit.db.tables import LabelRecord, PredictionRecord
+from mlops_kit.project import loader
+from mlops_kit.registry import scoring, store
+from mlops_kit.serving import app
 
 LIMIT = 50  # rows in one request of these tests
 
 
-def asking(project: config.Project) -> Iterator[TestClient]:
+def asking(project: loader.Project) -> Iterator[TestClient]:
     """A client of the project's application, once a version serves or cannot."""
-    built = app.build(project)
+    built = app.build_app(project)
     with TestClient(built, base_url="http://localhost:8000") as client:
         assert built.state.service.follower.looked.wait(30)
         yield client
@@ -33,19 +36,19 @@ def asking(project: config.Project) -> Iterator[TestClient]:
 def client(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of the small project with version 1, with a log of these tests' own."""
     home = shutil.copytree(original, tmp_path_factory.mktemp("app") / "home")
-    yield from asking(config.load(home).with_values("the test", serve={"rows": LIMIT}))
+    yield from asking(loader.load_project(home).with_values("the test", serve={"max_rows": LIMIT}))
 
 
 @pytest.fixture(scope="module")
-def project(client: TestClient) -> config.Project:
+def project(client: TestClient) -> loader.Project:
     """The project that answers."""
-    found: config.Project = client.app.state.service.project  # type: ignore[attr-defined]
+    found: loader.Project = client.app.state.service.project  # type: ignore[attr-defined]
     return found
 
 
-def brought(project: config.Project, count: int) -> list[dict[str, Any]]:
+def brought(project: loader.Project, count: int) -> list[dict[str, Any]]:
     """Rows of the source as an asker has them."""
-    frame = sources.raw(project, count)[["k", "at", "a", "b"]]
+    frame = source.read_raw_source(project, count)[["k", "at", "a", "b"]]
     found: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
     return found
 
@@ -53,18 +56,19 @@ def brought(project: config.Project, count: int) -> list[dict[str, Any]]:
 ROW = {"k": 7, "at": "2024-01-06T00:00", "a": 0.25, "b": 0.5}
 
 
-def test_predictions_are_those_of_the_batch(client: TestClient, project: config.Project) -> None:
+def test_predictions_are_those_of_the_batch(client: TestClient, project: loader.Project) -> None:
     asked = brought(project, 40)
     answer = client.post("/predict", json={"rows": asked})
     found = answer.json()
-    whole = batch.predict(project, pd.DataFrame(asked))
+    whole = scoring.predict_with_champion(project, pd.DataFrame(asked))
     assert answer.status_code == 200 and (found["model"], found["version"]) == ("small", "1")
     assert [p["score"] for p in found["predictions"]] == whole["score"].tolist()
     assert [float(p["decision"]) for p in found["predictions"]] == whole["decision"].tolist()
     held = {
         p.id
-        for p in rows(
-            project, sa.select(Prediction).where(Prediction.request == found["request_id"])
+        for p in query_records(
+            project,
+            sa.select(PredictionRecord).where(PredictionRecord.request_id == found["request_id"]),
         )
     }
     assert held == {p["prediction_id"] for p in found["predictions"]}
@@ -118,9 +122,9 @@ def test_a_body_that_is_none_is_refused_in_words(
 
 
 def test_wrong_rows_are_told_all_at_once_and_nothing_is_scored(
-    client: TestClient, project: config.Project
+    client: TestClient, project: loader.Project
 ) -> None:
-    before = len(rows(project, sa.select(Prediction)))
+    before = len(query_records(project, sa.select(PredictionRecord)))
     answer = client.post(
         "/predict", json={"rows": [ROW, {**ROW, "a": "0.25"}, {**ROW, "at": None, "c": 1}]}
     )
@@ -130,7 +134,7 @@ def test_wrong_rows_are_told_all_at_once_and_nothing_is_scored(
         (2, "c", "unknown_field", 1),
         (2, "at", "missing", None),
     ]
-    assert len(rows(project, sa.select(Prediction))) == before
+    assert len(query_records(project, sa.select(PredictionRecord))) == before
 
 
 def test_too_many_rows_and_too_long_a_body_are_refused(client: TestClient) -> None:
@@ -139,18 +143,25 @@ def test_too_many_rows_and_too_long_a_body_are_refused(client: TestClient) -> No
         answer.status_code == 413
         and answer.json()["error"] == "51 rows in one request; expected at most 50"
     )
-    assert client.post("/predict", content=b" " * (app.BYTES + 1)).status_code == 413
+    assert client.post("/predict", content=b" " * (app.MAX_BODY_BYTES + 1)).status_code == 413
 
 
 def test_a_request_asked_again_is_answered_as_before_by_body_or_header(
-    client: TestClient, project: config.Project
+    client: TestClient, project: loader.Project
 ) -> None:
     first = client.post("/predict", json={"rows": [ROW], "request_id": "r-1"})
     again = client.post(
         "/predict", json={"rows": [dict(reversed(ROW.items()))]}, headers={"Idempotency-Key": "r-1"}
     )
     assert first.status_code == again.status_code == 200 and first.json() == again.json()
-    assert len(rows(project, sa.select(Prediction).where(Prediction.request == "r-1"))) == 1
+    assert (
+        len(
+            query_records(
+                project, sa.select(PredictionRecord).where(PredictionRecord.request_id == "r-1")
+            )
+        )
+        == 1
+    )
     other = client.post("/predict", json={"rows": [{**ROW, "a": 0.5}], "request_id": "r-1"})
     assert other.status_code == 409 and other.json()["request_id"] == "r-1"
     assert (
@@ -160,7 +171,7 @@ def test_a_request_asked_again_is_answered_as_before_by_body_or_header(
 
 
 def test_a_body_too_long_to_be_read_at_once_is_answered_too(client: TestClient) -> None:
-    padded = json.dumps({"rows": [ROW]}).encode() + b" " * app.BRIEF
+    padded = json.dumps({"rows": [ROW]}).encode() + b" " * app.MAX_INLINE_BODY_BYTES
     assert client.post("/predict", content=padded).status_code == 200
 
 
@@ -174,7 +185,7 @@ def labelled(client: TestClient, *said: Any) -> list[str]:
 
 
 def test_labels_are_joined_repeated_corrected_outdated_or_unknown(
-    client: TestClient, project: config.Project
+    client: TestClient, project: loader.Project
 ) -> None:
     [made] = client.post("/predict", json={"rows": [ROW]}).json()["predictions"]
     name = made["prediction_id"]
@@ -192,7 +203,10 @@ def test_labels_are_joined_repeated_corrected_outdated_or_unknown(
         {"prediction_id": name, "value": 0, "known_at": "2024-01-09T00:00:00-05:00"},
         {"prediction_id": name, "value": 0},
     ) == ["corrected", "repeated"]
-    [counted] = rows(project, sa.select(Label).where(Label.prediction == name, Label.counts))
+    [counted] = query_records(
+        project,
+        sa.select(LabelRecord).where(LabelRecord.prediction_id == name, LabelRecord.is_current),
+    )
     assert (counted.value, counted.known, counted.word) == (
         0.0,
         "2024-01-09T05:00:00.000000+00:00",
@@ -201,9 +215,9 @@ def test_labels_are_joined_repeated_corrected_outdated_or_unknown(
 
 
 def test_labels_of_a_wrong_type_are_told_all_at_once_and_none_is_stored(
-    client: TestClient, project: config.Project
+    client: TestClient, project: loader.Project
 ) -> None:
-    before = len(rows(project, sa.select(Label)))
+    before = len(query_records(project, sa.select(LabelRecord)))
     said = [
         {"prediction_id": "fine", "value": 1},
         {"prediction_id": "p", "value": "yes"},
@@ -237,7 +251,7 @@ def test_labels_of_a_wrong_type_are_told_all_at_once_and_none_is_stored(
         ahead.status_code == 422
         and ahead.json()["problems"][0]["expected"] == "a moment that has come"
     )
-    assert len(rows(project, sa.select(Label))) == before
+    assert len(query_records(project, sa.select(LabelRecord))) == before
 
 
 def test_labels_that_the_database_does_not_take_are_not_acknowledged(
@@ -246,7 +260,7 @@ def test_labels_that_the_database_does_not_take_are_not_acknowledged(
     def full(*_: Any) -> list[str]:
         raise sa.exc.OperationalError("INSERT", {}, Exception("disk is full"))
 
-    monkeypatch.setattr(labels, "feedback", full)
+    monkeypatch.setattr(labels, "record_feedback", full)
     answer = client.post("/feedback", json={"labels": [{"prediction_id": "p", "value": 1}]})
     assert (
         answer.status_code == 503
@@ -344,7 +358,7 @@ def test_the_published_row_is_the_one_that_is_checked(client: TestClient) -> Non
         assert client.post(path, json=example).status_code == 200
 
 
-def test_without_a_version_it_lives_and_is_not_ready(copied: config.Project) -> None:
+def test_without_a_version_it_lives_and_is_not_ready(copied: loader.Project) -> None:
     for client in asking(copied.with_values("the test", name="newcomer")):
         assert client.get("/health/live").status_code == 200
         ready = client.get("/health/ready")
@@ -360,8 +374,8 @@ def test_without_a_version_it_lives_and_is_not_ready(copied: config.Project) -> 
         assert client.get("/openapi.json").status_code == 200
 
 
-def test_an_alias_moved_by_hand_is_said_and_not_followed(copied: config.Project) -> None:
-    with tracking.connected(copied) as client:
+def test_an_alias_moved_by_hand_is_said_and_not_followed(copied: loader.Project) -> None:
+    with store.connect_mlflow(copied) as client:
         client.set_registered_model_alias("small", "champion", "3")
     for asked in asking(copied):
         ready = asked.get("/health/ready")
@@ -374,10 +388,12 @@ def test_an_alias_moved_by_hand_is_said_and_not_followed(copied: config.Project)
 
 
 def test_with_a_token_it_is_asked_for(
-    copied: config.Project, monkeypatch: pytest.MonkeyPatch
+    copied: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASK", "a-token-of-some-length")
-    built = app.build(copied.with_values("the test", serve={"host": "0.0.0.0", "token": "ASK"}))
+    built = app.build_app(
+        copied.with_values("the test", serve={"host": "0.0.0.0", "token_env": "ASK"})
+    )
     client = TestClient(
         built, base_url="http://models.example"
     )  # not started: the doors are shut before

@@ -13,33 +13,37 @@ import pandas as pd
 import pytest
 
 import mlops_kit
-from mlops_kit import cli, config, deploy, sources, tracking
-from mlops_kit.deploy import batch
-from mlops_kit.errors import KitError
-from mlops_kit.stage import Stage
+from mlops_kit.cli import application
+from mlops_kit.core.errors import KitError
+from mlops_kit.data import source
+from mlops_kit.project import loader
+from mlops_kit.registry import models, scoring, versions
+from mlops_kit.stages import deploy
+from mlops_kit.stages.deploy import batch
+from mlops_kit.stages.stage import Stage
 
 Staged = Callable[..., Stage]
 
 
 def scored(stage: Stage, rows: pd.DataFrame | None = None, **changes: Any) -> pd.DataFrame:
     """The batch as the notebook makes it, by the champion."""
-    facts = tracking.champion(stage.project) or {}
-    model = tracking.load_model(stage.project, facts)
+    facts = versions.find_champion(stage.project) or {}
+    model = models.load_model(stage.project, facts)
     known = {**facts, "features": json.loads(facts["features"]), "threshold": 0.5, **changes}
-    return deploy.score(
+    return scoring.score_rows(
         stage.project,
         model,
         known,
-        deploy.period(stage) if rows is None else rows,
-        stage.source(stage.until),
+        deploy.select_period_rows(stage) if rows is None else rows,
+        stage.read_source(stage.until),
     )
 
 
 def test_the_period_begins_at_as_of_and_ends_before_until(
-    served: config.Project, staged: Staged
+    served: loader.Project, staged: Staged
 ) -> None:
     found = (
-        deploy.period(staged(served))["at"]
+        deploy.select_period_rows(staged(served))["at"]
         .dt.tz_convert("America/New_York")
         .dt.strftime("%m-%d %H:%M")
     )
@@ -47,32 +51,32 @@ def test_the_period_begins_at_as_of_and_ends_before_until(
 
 
 def test_what_was_known_and_the_period_are_all_that_is_known_by_until(
-    served: config.Project, staged: Staged
+    served: loader.Project, staged: Staged
 ) -> None:
     stage = staged(served)
-    before, after = set(stage.source()["k"]), set(deploy.period(stage)["k"])
-    assert not before & after and before | after == set(stage.source(stage.until)["k"])
+    before, after = set(stage.read_source()["k"]), set(deploy.select_period_rows(stage)["k"])
+    assert not before & after and before | after == set(stage.read_source(stage.until)["k"])
 
 
-def test_nothing_lies_between_two_equal_moments(served: config.Project, staged: Staged) -> None:
-    assert deploy.period(staged(served, until="2024-01-05")).empty
+def test_nothing_lies_between_two_equal_moments(served: loader.Project, staged: Staged) -> None:
+    assert deploy.select_period_rows(staged(served, until="2024-01-05")).empty
 
 
 def test_without_time_the_rows_without_a_label_are_due(
-    copied: config.Project, staged: Staged
+    copied: loader.Project, staged: Staged
 ) -> None:
     (copied.root / "mlops.yaml").write_text(
         "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: k\n"
     )
     (copied.root / "t.csv").write_text("k,a,b,y\n1,1,1,0\n2,1,1,\n3,1,1,1\n")
-    assert deploy.period(staged(config.load(copied.root)))["k"].tolist() == [2]
+    assert deploy.select_period_rows(staged(loader.load_project(copied.root)))["k"].tolist() == [2]
 
 
-def test_a_prediction_has_one_name_for_ever(served: config.Project) -> None:
-    made = batch.prediction_id(served, "hash", (7, "x"))
+def test_a_prediction_has_one_name_for_ever(served: loader.Project) -> None:
+    made = scoring.compute_prediction_id(served, "hash", (7, "x"))
     assert made == "4da9d1636c47e9556893"  # sha256 of ["small", "hash", "7", "x"]
     others = {
-        batch.prediction_id(served, h, k)
+        scoring.compute_prediction_id(served, h, k)
         for h, k in (
             ("other", (7, "x")),
             ("hash", (8, "x")),
@@ -84,9 +88,9 @@ def test_a_prediction_has_one_name_for_ever(served: config.Project) -> None:
     assert len(others | {made}) == 6
 
 
-def test_a_row_in_is_a_line_out_in_its_order(served: config.Project, staged: Staged) -> None:
+def test_a_row_in_is_a_line_out_in_its_order(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
-    due = deploy.period(stage)
+    due = deploy.select_period_rows(stage)
     found = scored(stage, due)
     assert found["k"].tolist() == due["k"].tolist() and found["prediction_id"].is_unique
     assert list(found.columns) == [
@@ -106,14 +110,14 @@ def test_a_row_in_is_a_line_out_in_its_order(served: config.Project, staged: Sta
     assert set(found["model_version"]) == {"1"} and "y" not in found
 
 
-def test_the_order_of_the_rows_changes_no_score(served: config.Project, staged: Staged) -> None:
+def test_the_order_of_the_rows_changes_no_score(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
-    due = deploy.period(stage)
+    due = deploy.select_period_rows(stage)
     there, back = scored(stage, due), scored(stage, due.iloc[::-1].reset_index(drop=True))
     pd.testing.assert_frame_equal(there, back.iloc[::-1].reset_index(drop=True))
 
 
-def test_a_day_is_one_of_the_projects_zone(served: config.Project, staged: Staged) -> None:
+def test_a_day_is_one_of_the_projects_zone(served: loader.Project, staged: Staged) -> None:
     assert sorted(scored(staged(served))["day"].unique()) == [
         "2024-01-05",
         "2024-01-06",
@@ -121,43 +125,43 @@ def test_a_day_is_one_of_the_projects_zone(served: config.Project, staged: Stage
     ]
 
 
-def test_without_a_threshold_nothing_is_decided(served: config.Project, staged: Staged) -> None:
+def test_without_a_threshold_nothing_is_decided(served: loader.Project, staged: Staged) -> None:
     assert scored(staged(served), threshold=None)["decision"].isna().all()
 
 
 def test_no_row_gives_an_empty_table_of_the_same_columns(
-    served: config.Project, staged: Staged
+    served: loader.Project, staged: Staged
 ) -> None:
     stage = staged(served)
-    empty, full = scored(stage, deploy.period(stage).head(0)), scored(stage)
+    empty, full = scored(stage, deploy.select_period_rows(stage).head(0)), scored(stage)
     assert empty.empty and list(empty.columns) == list(full.columns)
     assert (
-        batch.by_day(empty, stage.config).sentence
+        batch.summarize_scores_by_day(empty, stage.config).sentence
         == "Nothing to score: no row lies between as_of and until."
     )
 
 
 def test_a_value_of_another_type_is_missing_for_the_model_of_a_batch(
-    served: config.Project, staged: Staged
+    served: loader.Project, staged: Staged
 ) -> None:
     stage = staged(served)
-    due = deploy.period(stage)
+    due = deploy.select_period_rows(stage)
     spoiled, missing = due.astype({"a": object}), due.copy()
     spoiled.loc[0, "a"], missing.loc[0, "a"] = "unknown", np.nan
     assert scored(stage, spoiled)["score"].tolist() == scored(stage, missing)["score"].tolist()
 
 
-def test_a_table_by_day_counts_each_row_once(served: config.Project, staged: Staged) -> None:
+def test_a_table_by_day_counts_each_row_once(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
-    table = batch.by_day(scored(stage), stage.config)
+    table = batch.summarize_scores_by_day(scored(stage), stage.config)
     assert table.data["rows"].tolist() == [24, 24, 24]
     assert table.sentence.startswith("72 rows were scored over 3 days; ")
 
 
-def test_a_file_gets_the_scores_of_the_batch(served: config.Project, staged: Staged) -> None:
+def test_a_file_gets_the_scores_of_the_batch(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
-    brought = sources.raw(served).query("96 <= k < 168").drop(columns="y")
-    answers = deploy.predict(served, brought)
+    brought = source.read_raw_source(served).query("96 <= k < 168").drop(columns="y")
+    answers = scoring.predict_with_champion(served, brought)
     assert list(answers.columns) == [
         "prediction_id",
         "k",
@@ -167,7 +171,7 @@ def test_a_file_gets_the_scores_of_the_batch(served: config.Project, staged: Sta
         "model_version",
     ]
     pd.testing.assert_frame_equal(answers, scored(stage)[list(answers.columns)])
-    champion = mlops_kit.open(served.root).champion()
+    champion = mlops_kit.open(served.root).load_champion()
     assert champion.version == "1"
     pd.testing.assert_frame_equal(champion.predict(brought), answers)
 
@@ -184,23 +188,26 @@ def test_a_file_gets_the_scores_of_the_batch(served: config.Project, staged: Sta
     ids=["no column", "two columns", "text for a number", "no moment", "no row"],
 )
 def test_a_file_that_cannot_be_scored_is_refused_in_words(
-    served: config.Project, change: Callable[[pd.DataFrame], pd.DataFrame], told: str
+    served: loader.Project, change: Callable[[pd.DataFrame], pd.DataFrame], told: str
 ) -> None:
     with pytest.raises(KitError) as error:
-        deploy.predict(served, change(sources.raw(served).head(5)))
-    assert told in str(error.value) and error.value.cure and error.value.exit_code == 2
+        scoring.predict_with_champion(served, change(source.read_raw_source(served).head(5)))
+    assert told in str(error.value) and error.value.hint and error.value.exit_code == 2
 
 
 @pytest.mark.parametrize(("ending", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_the_command_line_writes_the_scores_of_a_file(
-    served: config.Project,
+    served: loader.Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     ending: str,
     read: Callable[[Path], pd.DataFrame],
 ) -> None:
-    brought, out = sources.raw(served).head(5).drop(columns="y"), tmp_path / f"scores.{ending}"
+    brought, out = (
+        source.read_raw_source(served).head(5).drop(columns="y"),
+        tmp_path / f"scores.{ending}",
+    )
     brought.to_csv(tmp_path / "rows.csv", index=False)
     monkeypatch.setattr(
         sys,
@@ -216,23 +223,25 @@ def test_the_command_line_writes_the_scores_of_a_file(
         ],
     )
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        application.main()
     assert (
         ended.value.code in (0, None) and capsys.readouterr().out == f"5 rows scored into {out}\n"
     )
     assert (
         read(out)["prediction_id"].tolist()
-        == deploy.predict(served, brought)["prediction_id"].tolist()
+        == scoring.predict_with_champion(served, brought)["prediction_id"].tolist()
     )
 
 
 def test_the_command_line_refuses_a_file_without_a_column(
-    served: config.Project,
+    served: loader.Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sources.raw(served).head(5).drop(columns="b").to_csv(tmp_path / "rows.csv", index=False)
+    source.read_raw_source(served).head(5).drop(columns="b").to_csv(
+        tmp_path / "rows.csv", index=False
+    )
     monkeypatch.setattr(
         sys,
         "argv",
@@ -247,7 +256,7 @@ def test_the_command_line_refuses_a_file_without_a_column(
         ],
     )
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        application.main()
     said = capsys.readouterr()
     assert (
         (ended.value.code, said.out) == (2, "")
@@ -257,7 +266,9 @@ def test_the_command_line_refuses_a_file_without_a_column(
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_without_a_champion_the_cure_is_a_run(copied: config.Project) -> None:
+def test_without_a_champion_the_cure_is_a_run(copied: loader.Project) -> None:
     with pytest.raises(KitError, match="newcomer has no champion yet") as error:
-        deploy.predict(copied.with_values("the test", name="newcomer"), sources.raw(copied))
-    assert error.value.cure == "mlops run"
+        scoring.predict_with_champion(
+            copied.with_values("the test", name="newcomer"), source.read_raw_source(copied)
+        )
+    assert error.value.hint == "mlops run"

@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import cli, config, decisions, deploy, tracking
-from mlops_kit.errors import Waiting
-from mlops_kit.stage import Stage
+from mlops_kit.cli import application
+from mlops_kit.core.errors import WaitingForApprovalError
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
+from mlops_kit.registry import versions
+from mlops_kit.stages import deploy
+from mlops_kit.stages.stage import Stage
 
 Staged = Callable[..., Stage]
 SECOND = {"version": "2", "passed": True}
 
 
-def champion(project: config.Project) -> str:
-    return str((tracking.champion(project) or {})["version"])
+def champion(project: loader.Project) -> str:
+    return str((versions.find_champion(project) or {})["version"])
 
 
 @pytest.mark.parametrize(
@@ -37,24 +41,24 @@ def champion(project: config.Project) -> str:
     ids=["failed review", "no version", "sample", "failed sample", "draft"],
 )
 def test_what_may_not_serve_leaves_the_champion(
-    served: config.Project,
+    served: loader.Project,
     staged: Staged,
     version: dict[str, Any],
     values: dict[str, Any],
     outcome: str,
     why: str,
 ) -> None:
-    made, gate = deploy.decide(staged(served, **values), version)
+    made, gate = deploy.promote_if_approved(staged(served, **values), version)
     assert made == {"promoted": False, "sentence": f"Not promoted: {why}.", "why": why}
     assert (gate.outcome, gate.severity, gate.sentence) == (outcome, "blocks", made["sentence"])
-    assert gate.cure and gate.blocks == (outcome == "failed")
+    assert gate.hint and gate.is_blocking == (outcome == "failed")
     assert champion(served) == "1"
 
 
 def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(
-    copied: config.Project, staged: Staged
+    copied: loader.Project, staged: Staged
 ) -> None:
-    made, gate = deploy.decide(staged(copied), SECOND)
+    made, gate = deploy.promote_if_approved(staged(copied), SECOND)
     assert made["promoted"] and (made["version"], made["before"]) == ("2", "1")
     assert (
         made["sentence"]
@@ -65,65 +69,65 @@ def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(
         and made["reason"] == "review passed"
         and made["at"]
     )
-    assert gate.outcome == "passed" and not gate.blocks
-    assert champion(copied) == "2" and tracking.rollback(copied, "me", "why")["version"] == "1"
+    assert gate.outcome == "passed" and not gate.is_blocking
+    assert champion(copied) == "2" and versions.roll_back(copied, "me", "why")["version"] == "1"
 
 
 def test_the_command_line_lets_the_one_before_serve_again(
-    copied: config.Project,
+    copied: loader.Project,
     staged: Staged,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    deploy.decide(staged(copied), SECOND)
+    deploy.promote_if_approved(staged(copied), SECOND)
     monkeypatch.setattr(
         sys,
         "argv",
         ["mlops", "rollback", "--reason", "too many alarms", "--project", str(copied.root)],
     )
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        application.main()
     assert ended.value.code in (0, None) and capsys.readouterr().out == "version 1 serves again\n"
-    present = decisions.current(copied)
-    assert present is not None and (present.why, present.before) == (
+    present = approvals.get_current_promotion(copied)
+    assert present is not None and (present.reason, present.previous_version) == (
         "rollback: too many alarms",
         "2",
     )
 
 
-def test_deciding_again_changes_nothing(copied: config.Project, staged: Staged) -> None:
-    first, _ = deploy.decide(staged(copied), SECOND)
-    assert deploy.decide(staged(copied), SECOND)[0] == first
+def test_deciding_again_changes_nothing(copied: loader.Project, staged: Staged) -> None:
+    first, _ = deploy.promote_if_approved(staged(copied), SECOND)
+    assert deploy.promote_if_approved(staged(copied), SECOND)[0] == first
 
 
-def test_a_draft_tells_what_the_run_decided(copied: config.Project, staged: Staged) -> None:
-    first, _ = deploy.decide(staged(copied), SECOND)
-    made, gate = deploy.decide(staged(copied, draft=True), SECOND)
+def test_a_draft_tells_what_the_run_decided(copied: loader.Project, staged: Staged) -> None:
+    first, _ = deploy.promote_if_approved(staged(copied), SECOND)
+    made, gate = deploy.promote_if_approved(staged(copied, draft=True), SECOND)
     assert made == first and gate.outcome == "passed"
 
 
 def test_without_a_persons_word_it_waits_and_their_word_decides(
-    copied: config.Project, staged: Staged
+    copied: loader.Project, staged: Staged
 ) -> None:
     stage = staged(copied, approval="manual")
-    with pytest.raises(Waiting, match="version 2 waits for an approval") as waits:
-        deploy.decide(stage, SECOND)
+    with pytest.raises(WaitingForApprovalError, match="version 2 waits for an approval") as waits:
+        deploy.promote_if_approved(stage, SECOND)
     assert waits.value.exit_code == 3 and champion(copied) == "1"
-    facts = tracking.facts_of(copied, "2")
-    decisions.say(copied, facts, "rejected", "ann", "too many alarms")
-    made, gate = deploy.decide(stage, SECOND)
+    facts = versions.load_version(copied, "2")
+    approvals.record_approval(copied, facts, "rejected", "ann", "too many alarms")
+    made, gate = deploy.promote_if_approved(stage, SECOND)
     assert (
         not made["promoted"]
-        and gate.blocks
+        and gate.is_blocking
         and made["sentence"] == "Not promoted: rejected by ann: too many alarms"
     )
-    decisions.say(copied, facts, "changes", "ann", "fewer alarms")
+    approvals.record_approval(copied, facts, "changes", "ann", "fewer alarms")
     assert (
-        deploy.decide(stage, SECOND)[0]["sentence"]
+        deploy.promote_if_approved(stage, SECOND)[0]["sentence"]
         == "Not promoted: ann asked for changes: fewer alarms"
     )
-    decisions.say(copied, facts, "approved", "bob", "the alarms are worth it")
-    made, gate = deploy.decide(stage, SECOND)
+    approvals.record_approval(copied, facts, "approved", "bob", "the alarms are worth it")
+    made, gate = deploy.promote_if_approved(stage, SECOND)
     assert (
         made["promoted"]
         and made["sentence"].startswith("Version 2 serves now, approved by bob")

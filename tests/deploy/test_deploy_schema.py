@@ -12,19 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_kit import config, contract, sources
-from mlops_kit.deploy import batch, schema
-from mlops_kit.deploy.schema import Field
+from mlops_kit.data import columns, contract, source
+from mlops_kit.project import loader
+from mlops_kit.registry import scoring
+from mlops_kit.serving import request_schema
+from mlops_kit.serving.request_schema import RequestField
 
 FIELDS = [
-    Field("n", "number", low=-1.5, high=10),
-    Field("i", "integer", needed=True, low=0, high=schema.WHOLE),
-    Field("t", "text"),
-    Field("c", "text", allowed=("EWR", "JFK")),
-    Field("b", "boolean"),
-    Field("d", "integer", low=0, high=9, allowed=(1, 2)),
-    Field("m", "moment", needed=True, zone="America/New_York"),
-    Field("e", "empty"),
+    RequestField("n", "number", minimum=-1.5, maximum=10),
+    RequestField(
+        "i", "integer", required=True, minimum=0, maximum=request_schema.MAX_EXACT_INTEGER
+    ),
+    RequestField("t", "text"),
+    RequestField("c", "text", allowed=("EWR", "JFK")),
+    RequestField("b", "boolean"),
+    RequestField("d", "integer", minimum=0, maximum=9, allowed=(1, 2)),
+    RequestField("m", "moment", required=True, timezone="America/New_York"),
+    RequestField("e", "empty"),
 ]
 ROW: dict[str, Any] = {
     "n": 1.5,
@@ -39,14 +43,14 @@ ROW: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def made() -> schema.Schema:
-    return schema.Schema(FIELDS, "m", "America/New_York")
+def made() -> request_schema.RequestSchema:
+    return request_schema.RequestSchema(FIELDS, "m", "America/New_York")
 
 
-def codes(made: schema.Schema, **changes: Any) -> dict[str, str]:
+def codes(made: request_schema.RequestSchema, **changes: Any) -> dict[str, str]:
     """What is wrong with a row that is well but for some values, as it comes over the wire."""
     row = orjson.loads(orjson.dumps({**ROW, **changes}))
-    return {p["field"]: p["code"] for p in made.problems([row])}
+    return {p["field"]: p["code"] for p in made.find_problems([row])}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,9 @@ def codes(made: schema.Schema, **changes: Any) -> dict[str, str]:
         ("m", "2012-02-29 06:00:00.5+02:00"),
     ],
 )
-def test_what_a_column_holds_is_taken(made: schema.Schema, name: str, value: Any) -> None:
+def test_what_a_column_holds_is_taken(
+    made: request_schema.RequestSchema, name: str, value: Any
+) -> None:
     assert codes(made, **{name: value}) == {}
 
 
@@ -107,15 +113,15 @@ def test_what_a_column_holds_is_taken(made: schema.Schema, name: str, value: Any
     ],
 )
 def test_what_it_does_not_hold_is_named(
-    made: schema.Schema, name: str, value: Any, code: str
+    made: request_schema.RequestSchema, name: str, value: Any, code: str
 ) -> None:
     assert codes(made, **{name: value}) == {name: code}
 
 
 def test_all_rows_are_told_at_once_each_with_what_it_got_and_what_was_expected(
-    made: schema.Schema,
+    made: request_schema.RequestSchema,
 ) -> None:
-    found = made.problems(
+    found = made.find_problems(
         [{**ROW, "n": "3"}, ROW, {**ROW, "c": "LGA", "N": 1}, [1, 2], {"m": "2013-07-01"}]
     )
     assert [(p["row"], p["field"], p["code"]) for p in found] == [
@@ -138,8 +144,8 @@ def test_all_rows_are_told_at_once_each_with_what_it_got_and_what_was_expected(
     )
 
 
-def test_a_long_value_is_cut_in_what_is_told(made: schema.Schema) -> None:
-    [told] = made.problems([{**ROW, "n": "x" * 10_000}])
+def test_a_long_value_is_cut_in_what_is_told(made: request_schema.RequestSchema) -> None:
+    [told] = made.find_problems([{**ROW, "n": "x" * 10_000}])
     assert len(told["got"]) == 101
 
 
@@ -159,16 +165,16 @@ VALUES = st.one_of(
 @given(st.dictionaries(st.sampled_from([*ROW, "N"]), VALUES, max_size=9))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_the_published_schema_takes_what_the_validator_takes(
-    made: schema.Schema, changes: dict[str, Any]
+    made: request_schema.RequestSchema, changes: dict[str, Any]
 ) -> None:
     row = orjson.loads(orjson.dumps({**ROW, **changes}))
-    published = jsonschema.Draft202012Validator(json.loads(json.dumps(made.json)))
-    told = {p["field"] for p in made.problems([row])}
+    published = jsonschema.Draft202012Validator(json.loads(json.dumps(made.json_schema)))
+    told = {p["field"] for p in made.find_problems([row])}
     assert {e.path[0] if e.path else "N" for e in published.iter_errors(row)} == told
 
 
-def test_a_table_has_the_types_of_the_source(made: schema.Schema) -> None:
-    table = made.table([ROW, {"i": 4.0, "m": "2013-07-01T06:00:00+02:00"}])
+def test_a_table_has_the_types_of_the_source(made: request_schema.RequestSchema) -> None:
+    table = made.to_frame([ROW, {"i": 4.0, "m": "2013-07-01T06:00:00+02:00"}])
     assert table.dtypes.astype(str).to_dict() == {
         "n": "float64",
         "i": "int64",
@@ -195,31 +201,35 @@ def test_a_table_has_the_types_of_the_source(made: schema.Schema) -> None:
     ids=["twice, the later", "never, the next", "summer", "a day", "a zone of its own"],
 )
 def test_a_moment_without_a_zone_is_read_as_the_sources_are(said: str, meant: str) -> None:
-    [found] = schema.moments([said], "America/New_York")
+    [found] = request_schema.parse_request_timestamps([said], "America/New_York")
     assert found == pd.Timestamp(meant, tz="UTC")
     if "+" not in said:
-        assert found == sources.moments(pd.Series([said]), "m", "America/New_York")[0]
+        assert found == columns.parse_timestamps(pd.Series([said]), "m", "America/New_York")[0]
 
 
 def test_the_fields_are_the_sources_columns_known_at_a_prediction_in_the_contracts_words(
-    served: config.Project,
+    served: loader.Project,
 ) -> None:
-    history = sources.read(served)
-    made = schema.compiled(served, history, batch.wanted(served, history.columns))
+    history = source.read_source(served)
+    made = request_schema.compile_request_schema(
+        served, history, scoring.list_required_columns(served, history.columns)
+    )
     assert list(made.fields) == ["k", "at", "a", "b"]
-    assert (made.fields["at"].needed, made.fields["k"].needed, made.fields["a"].needed) == (
+    assert (made.fields["at"].required, made.fields["k"].required, made.fields["a"].required) == (
         True,
         False,
         False,
     )  # a row need not say its name
-    held = contract.load(served.root / "contract.yaml").columns["a"]
-    assert (made.fields["a"].low, made.fields["a"].high) == (held.min, held.max)
-    assert made.fields["k"].check(2**60) == "" and made.fields["k"].check(2**63) == "range"
+    held = contract.load_contract(served.root / "contract.yaml").columns["a"]
+    assert (made.fields["a"].minimum, made.fields["a"].maximum) == (held.min, held.max)
+    assert (
+        made.fields["k"].find_fault(2**60) == "" and made.fields["k"].find_fault(2**63) == "range"
+    )
 
 
 def test_a_column_that_the_contract_does_not_know_is_what_the_source_holds(
-    copied: config.Project,
+    copied: loader.Project,
 ) -> None:
-    history = sources.read(copied).assign(new="x", more=1)
-    made = schema.compiled(copied, history, ["new", "more"])
+    history = source.read_source(copied).assign(new="x", more=1)
+    made = request_schema.compile_request_schema(copied, history, ["new", "more"])
     assert [f.kind for f in made.fields.values()] == ["text", "integer"]

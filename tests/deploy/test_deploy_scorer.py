@@ -12,40 +12,47 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from mlops_kit import config, decisions, sources, tracking
-from mlops_kit.database import Prediction, rows, session
-from mlops_kit.deploy import batch, follow, predictions, schema
-from mlops_kit.deploy.scorer import Job, Refusal, Scorer
+from mlops_kit.data import source
+from mlops_kit.db import approvals, predictions
+from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.tables import PredictionRecord
+from mlops_kit.project import loader
+from mlops_kit.registry import models, scoring, versions
+from mlops_kit.serving import champion_follower, request_schema
+from mlops_kit.serving.batcher import Batcher
+from mlops_kit.serving.requests import PredictionRequest, RequestRefusedError
 
 Wait = Callable[[], None]
 SECONDS = 20
 
 
 @pytest.fixture(scope="session")
-def present(original: Any) -> tuple[follow.Served, pd.DataFrame]:
+def present(original: Any) -> tuple[champion_follower.ServedVersion, pd.DataFrame]:
     """The version that serves and the history, as the follower has them."""
-    project = config.load(original)
+    project = loader.load_project(original)
     facts, history, promotion = (
-        tracking.champion(project) or {},
-        sources.read(project),
-        decisions.current(project),
+        versions.find_champion(project) or {},
+        source.read_source(project),
+        approvals.get_current_promotion(project),
     )
     assert promotion is not None
     known = {**facts, "features": json.loads(facts["features"]), "threshold": 0.5}
-    return follow.Served(
+    return champion_follower.ServedVersion(
         promotion,
         known,
-        tracking.load_model(project, facts),
-        schema.compiled(project, history, batch.wanted(project, history.columns)),
+        models.load_model(project, facts),
+        request_schema.compile_request_schema(
+            project, history, scoring.list_required_columns(project, history.columns)
+        ),
         [],
         "",
     ), history
 
 
-class Held(Scorer):
+class Held(Batcher):
     """A scorer that goes on only when it is let; ``batches`` are the rows it scored together."""
 
-    def __init__(self, project: config.Project, present: Any) -> None:
+    def __init__(self, project: loader.Project, present: Any) -> None:
         self.go, self.taken, self.present, self.batches = (
             threading.Event(),
             threading.Event(),
@@ -65,8 +72,8 @@ class Held(Scorer):
             {"k": h, "at": f"2024-01-06T{h % 24:02}:00", "a": h / 10, "b": 0.5}
             for h in range(first, first + hours)
         ]
-        return self.ask(
-            Job(
+        return self.submit_request(
+            PredictionRequest(
                 self.project,
                 given,
                 request or f"r{len(self.waiting)}-{first}-{hours}",
@@ -76,7 +83,7 @@ class Held(Scorer):
 
 
 @pytest.fixture
-def scorer(copied: config.Project, present: Any) -> Iterator[Held]:
+def scorer(copied: loader.Project, present: Any) -> Iterator[Held]:
     """A scorer at work on a project of the test's own."""
     made = Held(copied, present)
     made.thread.start()
@@ -86,8 +93,11 @@ def scorer(copied: config.Project, present: Any) -> Iterator[Held]:
     made.close()
 
 
-def logged(project: config.Project) -> list[Prediction]:
-    return rows(project, sa.select(Prediction).order_by(Prediction.at, Prediction.key))
+def logged(project: loader.Project) -> list[PredictionRecord]:
+    return query_records(
+        project,
+        sa.select(PredictionRecord).order_by(PredictionRecord.scored_at, PredictionRecord.row_key),
+    )
 
 
 def test_an_answer_is_that_of_the_batch_and_stands_in_the_log(scorer: Held, present: Any) -> None:
@@ -100,7 +110,9 @@ def test_an_answer_is_that_of_the_batch_and_stands_in_the_log(scorer: Held, pres
             "b": 0.5,
         }
     )
-    whole, _ = batch.answer(scorer.project, present[0].model, present[0].facts, asked, present[1])
+    whole, _ = scoring.score_with_inputs(
+        scorer.project, present[0].model, present[0].facts, asked, present[1]
+    )
     assert [p["score"] for p in found["predictions"]] == whole["score"].tolist()
     assert (found["request_id"], found["model"], found["version"]) == ("mine", "small", "1")
     assert all(
@@ -110,7 +122,13 @@ def test_an_answer_is_that_of_the_batch_and_stands_in_the_log(scorer: Held, pres
     held = {p.id: p for p in logged(scorer.project)}
     assert [held[p["prediction_id"]].score for p in found["predictions"]] == whole["score"].tolist()
     first = held[found["predictions"][0]["prediction_id"]]
-    assert (first.key, first.moment, first.request, first.origin, json.loads(first.features)) == (
+    assert (
+        first.row_key,
+        first.event_time,
+        first.request_id,
+        first.origin,
+        json.loads(first.features),
+    ) == (
         '["0"]',
         "2024-01-06T05:00:00.000000+00:00",
         "mine",
@@ -130,9 +148,9 @@ def test_what_comes_while_it_is_busy_is_scored_together(scorer: Held) -> None:
 
 
 def test_a_batch_has_a_largest_size_and_a_larger_request_is_one_by_itself(
-    copied: config.Project, present: Any
+    copied: loader.Project, present: Any
 ) -> None:
-    scorer = Held(copied.with_values("the test", serve={"batch": 5}), present)
+    scorer = Held(copied.with_values("the test", serve={"max_batch_rows": 5}), present)
     asked = [scorer.job(hours=n, first=n) for n in (2, 3, 1, 9, 4)]
     scorer.thread.start()
     scorer.go.set()
@@ -141,10 +159,10 @@ def test_a_batch_has_a_largest_size_and_a_larger_request_is_one_by_itself(
     scorer.close()
 
 
-def test_a_full_queue_refuses_at_once(copied: config.Project, present: Any) -> None:
-    scorer = Held(copied.with_values("the test", serve={"waiting": 2}), present)
+def test_a_full_queue_refuses_at_once(copied: loader.Project, present: Any) -> None:
+    scorer = Held(copied.with_values("the test", serve={"max_waiting_requests": 2}), present)
     first, second = scorer.job(), scorer.job()
-    with pytest.raises(Refusal, match="2 requests wait already") as refused:
+    with pytest.raises(RequestRefusedError, match="2 requests wait already") as refused:
         scorer.job("third")
     assert (refused.value.status, refused.value.body["request_id"]) == (429, "third")
     scorer.thread.start()
@@ -158,9 +176,9 @@ def test_an_id_that_is_asked_again_is_answered_from_the_log_with_the_version_it_
 ) -> None:
     first = scorer.job("again", hours=2).result(SECONDS)
     served, history = present
-    later = decisions.Promotion("small", 2, "2", "h", "e", "1", "me", "why", "now")
+    later = approvals.Promotion("small", 2, "2", "h", "e", "1", "me", "why", "now")
     scorer.present = (
-        follow.Served(
+        champion_follower.ServedVersion(
             later,
             {**served.facts, "version": "2", "threshold": 2.0},
             served.model,
@@ -181,7 +199,9 @@ def test_an_id_that_is_asked_again_is_answered_from_the_log_with_the_version_it_
 
 def test_an_id_used_for_other_rows_is_refused(scorer: Held) -> None:
     scorer.job("one").result(SECONDS)
-    with pytest.raises(Refusal, match="the request_id 'one' was used for other rows") as refused:
+    with pytest.raises(
+        RequestRefusedError, match="the request_id 'one' was used for other rows"
+    ) as refused:
         scorer.job("one", first=5).result(SECONDS)
     assert refused.value.status == 409 and len(logged(scorer.project)) == 1
 
@@ -193,21 +213,21 @@ def test_an_id_asked_twice_at_once_is_scored_once(scorer: Held) -> None:
     twice, other = [scorer.job("same") for _ in range(2)], scorer.job("same", first=7)
     scorer.go.set()
     assert twice[0].result(SECONDS) == twice[1].result(SECONDS) and busy.result(SECONDS)
-    with pytest.raises(Refusal, match="was used for other rows"):
+    with pytest.raises(RequestRefusedError, match="was used for other rows"):
         other.result(SECONDS)
-    assert [p.request for p in logged(scorer.project)].count("same") == 1
+    assert [p.request_id for p in logged(scorer.project)].count("same") == 1
 
 
 def test_what_another_server_has_filed_is_the_answer(
     scorer: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = scorer.job("shared").result(SECONDS)
-    with session(scorer.project) as opened:
-        opened.execute(sa.update(Prediction).values(version="7", score=0.25))
-    asked = Job(
+    with open_transaction(scorer.project) as opened:
+        opened.execute(sa.update(PredictionRecord).values(version="7", score=0.25))
+    asked = PredictionRequest(
         scorer.project, [{"k": 0, "at": "2024-01-06T00:00", "a": 0.0, "b": 0.5}], "shared", False
     )  # as if it had not been there when it was looked for
-    found = scorer.ask(asked).result(SECONDS)
+    found = scorer.submit_request(asked).result(SECONDS)
     assert (
         (found["version"], found["predictions"][0]["score"])
         == ("7", 0.25)
@@ -222,8 +242,8 @@ def test_what_the_log_does_not_take_is_not_answered(
         raise sa.exc.OperationalError("INSERT", {}, Exception("disk is full"))
 
     with monkeypatch.context() as patched:
-        patched.setattr(predictions, "write", full)
-        with pytest.raises(Refusal, match="ask again with this request_id") as refused:
+        patched.setattr(predictions, "insert_predictions", full)
+        with pytest.raises(RequestRefusedError, match="ask again with this request_id") as refused:
             scorer.job("lost").result(SECONDS)
     assert (refused.value.status, refused.value.body["request_id"]) == (503, "lost") and not logged(
         scorer.project
@@ -234,14 +254,14 @@ def test_what_the_log_does_not_take_is_not_answered(
 def test_a_request_that_cannot_be_scored_holds_up_no_other(
     scorer: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = batch.answer
+    real = scoring.score_with_inputs
 
     def picky(project: Any, model: Any, facts: Any, asked: pd.DataFrame, history: Any) -> Any:
         if (asked["k"] == 13).any():
             raise ZeroDivisionError("thirteen")
         return real(project, model, facts, asked, history)
 
-    monkeypatch.setattr(batch, "answer", picky)
+    monkeypatch.setattr(scoring, "score_with_inputs", picky)
     scorer.go.clear()
     busy = scorer.job()
     assert scorer.taken.wait(SECONDS)
@@ -249,11 +269,13 @@ def test_a_request_that_cannot_be_scored_holds_up_no_other(
     scorer.go.set()
     assert [len(f.result(SECONDS)["predictions"]) for f in (busy, good, better)] == [1, 1, 1]
     with pytest.raises(
-        Refusal, match="row 0 cannot be scored: ZeroDivisionError: thirteen"
+        RequestRefusedError, match="row 0 cannot be scored: ZeroDivisionError: thirteen"
     ) as refused:
         bad.result(SECONDS)
-    assert refused.value.status == 422 and "bad" not in {p.request for p in logged(scorer.project)}
-    with pytest.raises(Refusal) as refused:
+    assert refused.value.status == 422 and "bad" not in {
+        p.request_id for p in logged(scorer.project)
+    }
+    with pytest.raises(RequestRefusedError) as refused:
         scorer.job("worse", hours=20).result(SECONDS)
     assert [(p["row"], p["code"]) for p in refused.value.body["problems"]] == [(13, "not_scored")]
 
@@ -264,8 +286,10 @@ def test_a_version_that_scores_nothing_any_more_is_the_servers_fault(
     def torn(*_: Any) -> Any:
         raise ZeroDivisionError("torn")
 
-    monkeypatch.setattr(batch, "answer", torn)
-    with pytest.raises(Refusal, match="version 1 cannot score: ZeroDivisionError: torn") as refused:
+    monkeypatch.setattr(scoring, "score_with_inputs", torn)
+    with pytest.raises(
+        RequestRefusedError, match="version 1 cannot score: ZeroDivisionError: torn"
+    ) as refused:
         scorer.job("any").result(SECONDS)
     assert refused.value.status == 500
 
@@ -278,17 +302,17 @@ def test_whoever_has_gone_is_not_scored(scorer: Held) -> None:
     assert gone.cancel()
     scorer.go.set()
     assert busy.result(SECONDS) and stays.result(SECONDS)
-    assert "gone" not in {p.request for p in logged(scorer.project)}
+    assert "gone" not in {p.request_id for p in logged(scorer.project)}
 
 
 def test_before_a_version_serves_there_is_no_answer(scorer: Held) -> None:
     scorer.present = None
-    with pytest.raises(Refusal, match="no version serves yet") as refused:
+    with pytest.raises(RequestRefusedError, match="no version serves yet") as refused:
         scorer.job().result(SECONDS)
     assert refused.value.status == 503
 
 
-def test_it_ends_when_what_waits_is_answered(copied: config.Project, present: Any) -> None:
+def test_it_ends_when_what_waits_is_answered(copied: loader.Project, present: Any) -> None:
     scorer = Held(copied, present)
     asked = [scorer.job(first=i) for i in range(3)]
     scorer.thread.start()
@@ -297,16 +321,16 @@ def test_it_ends_when_what_waits_is_answered(copied: config.Project, present: An
     assert (
         all(f.done() and f.result()["version"] == "1" for f in asked) and len(logged(copied)) == 3
     )
-    with pytest.raises(Refusal, match="is being stopped"):
+    with pytest.raises(RequestRefusedError, match="is being stopped"):
         scorer.job()
 
 
 def test_a_row_without_a_name_has_none_in_the_log(scorer: Held) -> None:
-    asked = Job(
+    asked = PredictionRequest(
         scorer.project,
         [{"at": "2024-01-06T00:00", "a": 1}, {"k": 4, "at": "2024-01-06T00:00"}],
         "nameless",
         True,
     )
-    assert len(scorer.ask(asked).result(SECONDS)["predictions"]) == 2
-    assert {p.key for p in logged(scorer.project)} == {"", '["4"]'}
+    assert len(scorer.submit_request(asked).result(SECONDS)["predictions"]) == 2
+    assert {p.row_key for p in logged(scorer.project)} == {"", '["4"]'}

@@ -25,8 +25,12 @@ import schemathesis
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 
-from mlops_kit import cli, config, decisions, tracking
-from mlops_kit.database import Label, Prediction, rows
+from mlops_kit.cli import application
+from mlops_kit.db import approvals
+from mlops_kit.db.engine import query_records
+from mlops_kit.db.tables import LabelRecord, PredictionRecord
+from mlops_kit.project import loader
+from mlops_kit.registry import versions
 
 KILLS = int(os.environ.get("KILLS", "1"))
 CLIENTS = 4
@@ -106,7 +110,9 @@ def row(i: int) -> dict[str, Any]:
 def home(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small project, looked at often."""
     made = shutil.copytree(original, tmp_path_factory.mktemp("server") / "home")
-    (made / "mlops.yaml").write_text((made / "mlops.yaml").read_text() + "serve: {follow: 0.1s}\n")
+    (made / "mlops.yaml").write_text(
+        (made / "mlops.yaml").read_text() + "serve: {champion_check_interval: 0.1s}\n"
+    )
     return made
 
 
@@ -146,7 +152,7 @@ def test_attacks_from_its_own_description_find_no_fault(
 
 def test_a_new_champion_takes_over_while_clients_ask(server: Running, home: Path) -> None:
     project, over, seen = (
-        config.load(home),
+        loader.load_project(home),
         threading.Event(),
         [list[str]() for _ in range(CLIENTS)],
     )
@@ -158,8 +164,10 @@ def test_a_new_champion_takes_over_while_clients_ask(server: Running, home: Path
             seen[i].append(answer["version"] if status == 200 else f"{status} {answer}")
 
     threads, asker = together(work), server.client()
-    decisions.say(project, tracking.facts_of(project, "2"), "approved", "ann", "better")
-    tracking.promote(project, "2", "ann", "better")
+    approvals.record_approval(
+        project, versions.load_version(project, "2"), "approved", "ann", "better"
+    )
+    versions.promote_version(project, "2", "ann", "better")
     while ask(asker, "/model")[1]["version"] != "2":
         pass
     answered = [len(s) for s in seen]
@@ -172,10 +180,10 @@ def test_a_new_champion_takes_over_while_clients_ask(server: Running, home: Path
     assert (
         Counter(
             p.version
-            for p in rows(
+            for p in query_records(
                 project,
-                sa.select(Prediction).where(
-                    Prediction.key.in_([f'["{i}"]' for i in range(CLIENTS)])
+                sa.select(PredictionRecord).where(
+                    PredictionRecord.row_key.in_([f'["{i}"]' for i in range(CLIENTS)])
                 ),
             )
         )["2"]
@@ -232,7 +240,7 @@ def test_killed_under_load_it_loses_and_doubles_nothing_that_it_acknowledged(
             answers[f"c{i}-{len(answers) - 1}"],
         )
     stands(
-        config.load(home),
+        loader.load_project(home),
         {k: v for t in told for k, v in t.items()},
         {k: v for each in labelled for k, v in each.items()},
     )
@@ -243,10 +251,13 @@ def request(i: int, n: int) -> dict[str, Any]:
     return {"rows": [row(1000 * i + n), row(1000 * i + n + 1)], "request_id": f"c{i}-{n}"}
 
 
-def stands(project: config.Project, told: dict[str, Any], labelled: dict[str, float]) -> None:
+def stands(project: loader.Project, told: dict[str, Any], labelled: dict[str, float]) -> None:
     """All that was acknowledged stands in the log, once."""
     log = {
-        p.id: p for p in rows(project, sa.select(Prediction).where(Prediction.request.like("c_-%")))
+        p.id: p
+        for p in query_records(
+            project, sa.select(PredictionRecord).where(PredictionRecord.request_id.like("c_-%"))
+        )
     }
     given = [
         (p["prediction_id"], p["score"]) for answer in told.values() for p in answer["predictions"]
@@ -258,7 +269,7 @@ def stands(project: config.Project, told: dict[str, Any], labelled: dict[str, fl
     assert set(each.values()) == {2} and len(each) - len(told) <= CLIENTS
     counted = [
         (label.prediction, label.value)
-        for label in rows(project, sa.select(Label).where(Label.counts))
+        for label in query_records(project, sa.select(LabelRecord).where(LabelRecord.is_current))
         if label.prediction in log
     ]
     assert (
@@ -268,7 +279,7 @@ def stands(project: config.Project, told: dict[str, Any], labelled: dict[str, fl
 
 
 def test_a_port_in_use_is_said(
-    served: config.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    served: loader.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -276,7 +287,7 @@ def test_a_port_in_use_is_said(
             sys, "argv", ["mlops", "serve", "--port", str(port), "--project", str(served.root)]
         )
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            application.main()
     said = capsys.readouterr()
     assert (
         (ended.value.code, said.out) == (2, "")

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from mlops_kit import config, sources
-from mlops_kit.database import Label, Prediction, rows, session, stamp
-from mlops_kit.deploy import labels
-from mlops_kit.deploy.labels import Said
-from mlops_kit.errors import KitError
+from mlops_kit.core.errors import KitError
+from mlops_kit.data import labels, source, target
+from mlops_kit.data.labels import LabelMessage
+from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.tables import LabelRecord, PredictionRecord
+from mlops_kit.db.timestamps import format_timestamp
+from mlops_kit.project import loader
 
 YAML = "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: k\ntime: at\nlabel_delay: 1d\n"
 CONTRACT = "columns:\n  y: {type: TYPE, allowed: [NO, YES]}\n"
@@ -22,24 +24,26 @@ NOW = pd.Timestamp("2024-02-01", tz="UTC")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> config.Project:
+def project(tmp_path: Path) -> loader.Project:
     """A project with four answers in its log, for the rows 0 to 2 and again for row 0."""
     (tmp_path / "mlops.yaml").write_text(YAML)
     (tmp_path / "contract.yaml").write_text(
         CONTRACT.replace("TYPE", "boolean").replace("NO", "false").replace("YES", "true")
     )
-    made = config.load(tmp_path)
+    made = loader.load_project(tmp_path)
     answered(made, [("p0", '["0"]'), ("p1", '["1"]'), ("p2", '["2"]'), ("p0 again", '["0"]')])
     return made
 
 
-def answered(project: config.Project, named: list[tuple[str, str]]) -> None:
+def answered(project: loader.Project, named: list[tuple[str, str]]) -> None:
     """File answers; row k's moment is the k-th of January, midnight."""
-    with session(project) as opened:
+    with open_transaction(project) as opened:
         for name, key in named:
-            moment = stamp(pd.Timestamp("2024-01-01", tz="UTC") + pd.Timedelta(days=int(key[2])))
+            moment = format_timestamp(
+                pd.Timestamp("2024-01-01", tz="UTC") + pd.Timedelta(days=int(key[2]))
+            )
             opened.add(
-                Prediction(
+                PredictionRecord(
                     name,
                     "small",
                     "1",
@@ -58,97 +62,102 @@ def answered(project: config.Project, named: list[tuple[str, str]]) -> None:
 
 
 def known(day: int) -> str:
-    return stamp(pd.Timestamp(2024, 1, day, tz="UTC"))
+    return format_timestamp(pd.Timestamp(2024, 1, day, tz="UTC"))
 
 
-def counted(project: config.Project) -> dict[str, tuple[float | None, str]]:
+def counted(project: loader.Project) -> dict[str, tuple[float | None, str]]:
     """The label that counts of each prediction, and when it was known."""
-    found = rows(project, sa.select(Label).where(Label.counts))
+    found = query_records(project, sa.select(LabelRecord).where(LabelRecord.is_current))
     assert len(found) == len({f.prediction for f in found})
     return {f.prediction: (f.value, f.known) for f in found}
 
 
-def told(project: config.Project, *said: Said) -> list[str]:
-    return labels.feedback(project, list(said), "2024-01-20")
+def told(project: loader.Project, *said: LabelMessage) -> list[str]:
+    return labels.record_feedback(project, list(said), "2024-01-20")
 
 
-def test_a_label_is_joined_once_and_a_second_is_repeated(project: config.Project) -> None:
-    assert told(project, Said("p0", True, known(3)), Said("p0", True, known(3))) == [
+def test_a_label_is_joined_once_and_a_second_is_repeated(project: loader.Project) -> None:
+    assert told(
+        project, LabelMessage("p0", True, known(3)), LabelMessage("p0", True, known(3))
+    ) == [
         "joined",
         "repeated",
     ]
-    assert told(project, Said("p0", True, known(9))) == ["repeated"]
-    assert counted(project) == {"p0": (1.0, known(3))} and len(rows(project, sa.select(Label))) == 3
+    assert told(project, LabelMessage("p0", True, known(9))) == ["repeated"]
+    assert (
+        counted(project) == {"p0": (1.0, known(3))}
+        and len(query_records(project, sa.select(LabelRecord))) == 3
+    )
 
 
 def test_what_is_known_later_corrects_and_what_was_known_before_does_not(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     assert told(
         project,
-        Said("p1", False, known(4)),
-        Said("p1", True, known(3)),
-        Said("p1", True, known(5)),
-        Said("p1", False, known(5)),
+        LabelMessage("p1", False, known(4)),
+        LabelMessage("p1", True, known(3)),
+        LabelMessage("p1", True, known(5)),
+        LabelMessage("p1", False, known(5)),
     ) == ["joined", "outdated", "corrected", "corrected"]
-    assert told(project, Said("p1", True, known(4))) == ["outdated"]
+    assert told(project, LabelMessage("p1", True, known(4))) == ["outdated"]
     assert counted(project) == {"p1": (0.0, known(5))}
 
 
-def test_what_no_prediction_is_known_of_waits_for_it(project: config.Project) -> None:
+def test_what_no_prediction_is_known_of_waits_for_it(project: loader.Project) -> None:
     assert (
         told(
             project,
-            Said("p9", True, known(3)),
-            Said("p9", True, known(3)),
-            Said("p9", False, known(6)),
-            Said("nobody", True, known(3)),
+            LabelMessage("p9", True, known(3)),
+            LabelMessage("p9", True, known(3)),
+            LabelMessage("p9", False, known(6)),
+            LabelMessage("nobody", True, known(3)),
         )
         == ["unknown"] * 4
     )
     answered(project, [("p9", '["3"]')])
-    assert labels.collect(project, history(project, {}), NOW) == {
+    assert labels.import_labels(project, history(project, {}), NOW) == {
         "joined": 1,
         "repeated": 1,
         "corrected": 1,
     }
     assert counted(project) == {"p9": (0.0, known(6))}
-    assert labels.collect(project, history(project, {}), NOW) == {}
+    assert labels.import_labels(project, history(project, {}), NOW) == {}
 
 
 def test_a_label_that_waited_does_not_take_the_place_of_one_that_came_by_another_way(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
-    told(project, Said("p9", True, known(5)))
+    told(project, LabelMessage("p9", True, known(5)))
     answered(project, [("p9", '["3"]')])
-    told(project, Said("p9", False, known(8)))
-    assert labels.collect(project, history(project, {}), NOW) == {"outdated": 1}
+    told(project, LabelMessage("p9", False, known(8)))
+    assert labels.import_labels(project, history(project, {}), NOW) == {"outdated": 1}
     assert counted(project) == {"p9": (0.0, known(8))}
 
 
-def test_feedback_names_a_prediction_by_its_id_and_never_by_a_key(project: config.Project) -> None:
-    assert told(project, Said('["2"]', True, known(4))) == ["unknown"]
-    assert labels.collect(project, history(project, {}), NOW) == {} and counted(project) == {}
+def test_feedback_names_a_prediction_by_its_id_and_never_by_a_key(project: loader.Project) -> None:
+    assert told(project, LabelMessage('["2"]', True, known(4))) == ["unknown"]
+    assert labels.import_labels(project, history(project, {}), NOW) == {} and counted(project) == {}
 
 
 def test_two_who_label_at_once_do_not_fail(
-    project: config.Project, monkeypatch: pytest.MonkeyPatch
+    project: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, blind = labels.matches, [True]
+    real, blind = labels._match_predictions, [True]
 
     def late(*given: Any) -> Any:
         found = real(*given)
         if blind.pop():
             blind.append(False)
-            labels.joined(
-                project, [Said("p0", False, known(4))], "source", "2024-01-20", False, False
+            labels._record_messages_once(
+                project, [LabelMessage("p0", False, known(4))], "source", "2024-01-20", False, False
             )
             return found
         blind.append(False)
         return real(*given)
 
-    monkeypatch.setattr(labels, "matches", late)
-    assert told(project, Said("p0", True, known(5))) == ["corrected"]
+    monkeypatch.setattr(labels, "_match_predictions", late)
+    assert told(project, LabelMessage("p0", True, known(5))) == ["corrected"]
     assert counted(project) == {"p0": (1.0, known(5))}
 
 
@@ -189,12 +198,12 @@ def test_two_who_label_at_once_do_not_fail(
     ],
 )
 def test_a_class_is_known_in_every_dress_and_nothing_else_is(
-    project: config.Project, kind: str, no: str, yes: str, said: list[tuple[Any, int | None]]
+    project: loader.Project, kind: str, no: str, yes: str, said: list[tuple[Any, int | None]]
 ) -> None:
     (project.root / "contract.yaml").write_text(
         CONTRACT.replace("TYPE", kind).replace("NO", no).replace("YES", yes)
     )
-    coder = labels.Coder(project)
+    coder = target.TargetEncoder(project)
     assert [(v, coder(v)) for v, _ in said] == said
     assert coder(None) is coder([1]) is coder({}) is None
 
@@ -213,26 +222,26 @@ def test_a_class_is_known_in_every_dress_and_nothing_else_is(
     ],
 )
 def test_a_measured_value_is_a_finite_number(
-    project: config.Project, value: Any, number: float | None
+    project: loader.Project, value: Any, number: float | None
 ) -> None:
-    coder = labels.Coder(project.with_values("the test", task="regression"))
+    coder = target.TargetEncoder(project.with_values("the test", task="regression"))
     assert coder(value) == number
 
 
-def history(project: config.Project, values: dict[int, Any]) -> pd.DataFrame:
+def history(project: loader.Project, values: dict[int, Any]) -> pd.DataFrame:
     """The source as known now: a row for each of these values of the target."""
     (project.root / "t.csv").write_text(
         "k,at,y\n"
         + "".join(f"{k},2024-01-{k + 1:02},{v}\n" for k, v in values.items())
         + "8,2024-01-30,\n"
     )
-    return sources.read(project, NOW.to_pydatetime())
+    return source.read_source(project, NOW.to_pydatetime())
 
 
 def test_the_source_labels_each_answer_of_its_rows_when_they_were_known(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
-    made = labels.collect(project, history(project, {0: True, 1: False, 5: True}), NOW)
+    made = labels.import_labels(project, history(project, {0: True, 1: False, 5: True}), NOW)
     assert made == {"joined": 2} and counted(project) == {
         "p0": (1.0, known(2)),
         "p0 again": (1.0, known(2)),
@@ -240,60 +249,64 @@ def test_the_source_labels_each_answer_of_its_rows_when_they_were_known(
     }
 
 
-def test_read_again_it_files_nothing_and_a_mended_value_corrects(project: config.Project) -> None:
-    labels.collect(project, history(project, {0: True, 1: False}), NOW)
-    before = len(rows(project, sa.select(Label)))
+def test_read_again_it_files_nothing_and_a_mended_value_corrects(project: loader.Project) -> None:
+    labels.import_labels(project, history(project, {0: True, 1: False}), NOW)
+    before = len(query_records(project, sa.select(LabelRecord)))
     assert (
-        labels.collect(project, history(project, {0: True, 1: False}), NOW) == {}
-        and len(rows(project, sa.select(Label))) == before
+        labels.import_labels(project, history(project, {0: True, 1: False}), NOW) == {}
+        and len(query_records(project, sa.select(LabelRecord))) == before
     )
-    assert labels.collect(project, history(project, {0: True, 1: True}), NOW) == {
+    assert labels.import_labels(project, history(project, {0: True, 1: True}), NOW) == {
         "corrected": 1
     } and counted(project)["p1"] == (1.0, known(3))
 
 
-def table(project: config.Project, text: str, **given: Any) -> config.Project:
+def table(project: loader.Project, text: str, **given: Any) -> loader.Project:
     """The project with a ``labels:`` table."""
     (project.root / "labels.csv").write_text(text)
     return project.with_values("the test", labels={"source": "labels.csv", **given})
 
 
-def test_a_table_of_labels_is_joined_by_key_when_its_time_has_come(project: config.Project) -> None:
+def test_a_table_of_labels_is_joined_by_key_when_its_time_has_come(project: loader.Project) -> None:
     made = table(
         project,
         "k,y,told\n1,true,2024-01-05\n2,false,2024-01-06\n7,true,2024-01-05\n0,true,2024-03-01\n1,perhaps,2024-01-09\n2,,2024-01-09\n",
         time="told",
     )
-    assert labels.collect(made, history(project, {}), NOW) == {
+    assert labels.import_labels(made, history(project, {}), NOW) == {
         "joined": 2,
         "unknown": 1,
         "refused": 1,
     }
     assert counted(project) == {"p1": (1.0, known(5)), "p2": (0.0, known(6))}
-    before = len(rows(project, sa.select(Label)))
-    labels.collect(made, history(project, {}), NOW)
-    assert len(rows(project, sa.select(Label))) == before  # what could not be joined was told once
+    before = len(query_records(project, sa.select(LabelRecord)))
+    labels.import_labels(made, history(project, {}), NOW)
+    assert (
+        len(query_records(project, sa.select(LabelRecord))) == before
+    )  # what could not be joined was told once
     answered(project, [("p7", '["7"]'), ("p7 again", '["7"]')])
-    assert labels.collect(made, history(project, {}), NOW)["joined"] == 1 and counted(project)[
-        "p7"
-    ] == counted(project)["p7 again"] == (1.0, known(5))
-
-
-def test_a_table_of_labels_may_name_predictions(project: config.Project) -> None:
-    made = table(project, "prediction_id,late\np2,1\n", key="prediction_id", value="late")
-    assert labels.collect(made, history(project, {}), NOW) == {"joined": 1} and counted(
+    assert labels.import_labels(made, history(project, {}), NOW)["joined"] == 1 and counted(
         project
-    ) == {"p2": (1.0, stamp(NOW))}
+    )["p7"] == counted(project)["p7 again"] == (1.0, known(5))
 
 
-def test_a_table_without_its_column_is_refused_in_words(project: config.Project) -> None:
+def test_a_table_of_labels_may_name_predictions(project: loader.Project) -> None:
+    made = table(project, "prediction_id,late\np2,1\n", key="prediction_id", value="late")
+    assert labels.import_labels(made, history(project, {}), NOW) == {"joined": 1} and counted(
+        project
+    ) == {"p2": (1.0, format_timestamp(NOW))}
+
+
+def test_a_table_without_its_column_is_refused_in_words(project: loader.Project) -> None:
     with pytest.raises(KitError, match="labels.source has no column 'when'"):
-        labels.collect(table(project, "k,y\n1,true\n", time="when"), history(project, {}), NOW)
+        labels.import_labels(
+            table(project, "k,y\n1,true\n", time="when"), history(project, {}), NOW
+        )
 
 
 def test_before_there_is_a_log_there_is_nothing_to_label(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
     assert (
-        labels.collect(config.load(tmp_path), pd.DataFrame(), NOW) == {}
+        labels.import_labels(loader.load_project(tmp_path), pd.DataFrame(), NOW) == {}
         and not (tmp_path / ".mlops").exists()
     )

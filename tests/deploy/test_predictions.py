@@ -10,19 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit import config
-from mlops_kit.database import Label, Prediction, session
-from mlops_kit.deploy import predictions
+from mlops_kit.db import predictions
+from mlops_kit.db.engine import open_transaction
+from mlops_kit.db.tables import LabelRecord, PredictionRecord
+from mlops_kit.project import loader
+from mlops_kit.registry import scoring
 
 FACTS = {"version": "3", "model_hash": "hash", "features": ["a", "b"]}
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> config.Project:
+def project(tmp_path: Path) -> loader.Project:
     (tmp_path / "mlops.yaml").write_text(
         "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: [k, day]\ntime: at\n"
     )
-    return config.load(tmp_path)
+    return loader.load_project(tmp_path)
 
 
 def answers(count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -41,21 +43,23 @@ def answers(count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
     return out, pd.DataFrame({"a": [1.5, np.nan, 2.0][:count], "b": ["x", None, "é"][:count]})
 
 
-def filed(project: config.Project, at: str = "2024-01-02", **changes: Any) -> int:
+def filed(project: loader.Project, at: str = "2024-01-02", **changes: Any) -> int:
     """How many of the three answers are new to the log."""
     out, inputs = answers()
-    with session(project) as opened:
-        return predictions.write(
+    with open_transaction(project) as opened:
+        return predictions.insert_predictions(
             opened,
             [
                 {**r, **changes}
-                for r in predictions.listed(project, FACTS, out, inputs, "watch", at)
+                for r in scoring.build_prediction_rows(project, FACTS, out, inputs, "watch", at)
             ],
         )
 
 
-def test_an_answer_is_listed_with_what_it_was_made_from(project: config.Project) -> None:
-    first, second, _ = predictions.listed(project, FACTS, *answers(), "watch", "2024-01-02")
+def test_an_answer_is_listed_with_what_it_was_made_from(project: loader.Project) -> None:
+    first, second, _ = scoring.build_prediction_rows(
+        project, FACTS, *answers(), "watch", "2024-01-02"
+    )
     assert first == {
         "id": "p0",
         "model": "small",
@@ -78,25 +82,29 @@ def test_an_answer_is_listed_with_what_it_was_made_from(project: config.Project)
     )
 
 
-def test_a_row_that_lacks_a_part_of_its_name_has_none(project: config.Project) -> None:
+def test_a_row_that_lacks_a_part_of_its_name_has_none(project: loader.Project) -> None:
     out, inputs = answers()
     out.loc[1, "day"] = None
-    assert [r["key"] for r in predictions.listed(project, FACTS, out, inputs, "watch", "")] == [
+    assert [
+        r["key"] for r in scoring.build_prediction_rows(project, FACTS, out, inputs, "watch", "")
+    ] == [
         '["0", "mon"]',
         "",
         '["2", "mon"]',
     ]
     assert {
         r["key"]
-        for r in predictions.listed(project, FACTS, out.drop(columns="k"), inputs, "watch", "")
+        for r in scoring.build_prediction_rows(
+            project, FACTS, out.drop(columns="k"), inputs, "watch", ""
+        )
     } == {""}
 
 
-def test_written_again_it_changes_nothing(project: config.Project) -> None:
+def test_written_again_it_changes_nothing(project: loader.Project) -> None:
     assert (filed(project), filed(project, score=9.0)) == (3, 0)
-    with session(project) as opened:
-        assert predictions.known(opened, "small", ["p2"])["p2"].score == 1.0
-        assert predictions.write(opened, []) == 0
+    with open_transaction(project) as opened:
+        assert predictions.find_predictions(opened, "small", ["p2"])["p2"].score == 1.0
+        assert predictions.insert_predictions(opened, []) == 0
 
 
 @pytest.mark.parametrize(
@@ -113,10 +121,10 @@ def test_written_again_it_changes_nothing(project: config.Project) -> None:
     ],
 )
 def test_a_key_is_the_same_text_whatever_type_holds_it(value: Any, text: str) -> None:
-    assert json.loads(predictions.named_row([value])) == [text]
+    assert json.loads(predictions.encode_row_key([value])) == [text]
 
 
-def test_features_come_back_as_the_model_took_them(project: config.Project) -> None:
+def test_features_come_back_as_the_model_took_them(project: loader.Project) -> None:
     values = [
         0.1 + 0.2,
         1e-300,
@@ -128,15 +136,15 @@ def test_features_come_back_as_the_model_took_them(project: config.Project) -> N
         np.float32(0.5),
         pd.Timestamp("2024-01-01", tz="UTC"),
     ]
-    back = json.loads(predictions.packed(values))
+    back = json.loads(predictions.encode_feature_values(values))
     assert (
         back[:3] == [0.1 + 0.2, 1e-300, -0.0]
         and back[3:8] == [None, True, "x", None, 0.5]
         and back[8].startswith("2024-01-01")
     )
     filed(project)
-    found = predictions.unpacked(
-        predictions.between(
+    found = predictions.decode_feature_values(
+        predictions.load_labelled_predictions(
             project, pd.Timestamp("2024-01-01", tz="UTC"), pd.Timestamp("2025-01-01", tz="UTC")
         ),
         ["a", "b"],
@@ -144,12 +152,14 @@ def test_features_come_back_as_the_model_took_them(project: config.Project) -> N
     pd.testing.assert_frame_equal(found, answers()[1])
 
 
-def between(project: config.Project, start: str, end: str) -> pd.DataFrame:
-    return predictions.between(project, pd.Timestamp(start, tz="UTC"), pd.Timestamp(end, tz="UTC"))
+def between(project: loader.Project, start: str, end: str) -> pd.DataFrame:
+    return predictions.load_labelled_predictions(
+        project, pd.Timestamp(start, tz="UTC"), pd.Timestamp(end, tz="UTC")
+    )
 
 
 def test_a_stretch_of_time_is_half_open_and_stretches_make_up_the_whole(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     filed(project)
     parts = [
@@ -164,12 +174,12 @@ def test_a_stretch_of_time_is_half_open_and_stretches_make_up_the_whole(
     )
 
 
-def test_the_label_that_counts_stands_beside_its_answer(project: config.Project) -> None:
+def test_the_label_that_counts_stands_beside_its_answer(project: loader.Project) -> None:
     filed(project)
-    with session(project) as opened:
+    with open_transaction(project) as opened:
         for value, counts in ((0.0, False), (1.0, True)):
             opened.add(
-                Label(
+                LabelRecord(
                     "small",
                     "p1",
                     value,
@@ -187,18 +197,18 @@ def test_the_label_that_counts_stands_beside_its_answer(project: config.Project)
     ].notna().tolist() == [False, True, False]
 
 
-def test_a_row_asked_for_twice_counts_once_as_first_answered(project: config.Project) -> None:
+def test_a_row_asked_for_twice_counts_once_as_first_answered(project: loader.Project) -> None:
     filed(project, at="2024-01-03")
-    with session(project) as opened:
-        same = predictions.known(opened, "small", ["p0"])["p0"]
+    with open_transaction(project) as opened:
+        same = predictions.find_predictions(opened, "small", ["p0"])["p0"]
         for name, key, at in (
-            ("early", same.key, "2024-01-02"),
-            ("late", same.key, "2024-01-04"),
+            ("early", same.row_key, "2024-01-02"),
+            ("late", same.row_key, "2024-01-04"),
             ("nameless", "", "2024-01-05"),
             ("nameless too", "", "2024-01-05"),
         ):
             opened.add(
-                Prediction(
+                PredictionRecord(
                     name,
                     "small",
                     "2",
@@ -206,7 +216,7 @@ def test_a_row_asked_for_twice_counts_once_as_first_answered(project: config.Pro
                     "",
                     "",
                     key,
-                    same.moment,
+                    same.event_time,
                     0.5,
                     None,
                     "[1.0,null]",
@@ -223,22 +233,24 @@ def test_a_row_asked_for_twice_counts_once_as_first_answered(project: config.Pro
     ]
 
 
-def test_before_there_is_a_log_it_is_empty(project: config.Project) -> None:
+def test_before_there_is_a_log_it_is_empty(project: loader.Project) -> None:
     found = between(project, "2024-01-01", "2024-01-02")
     assert found.empty and "label" in found and not (project.root / ".mlops").exists()
 
 
-def test_another_models_answers_are_not_its_own(project: config.Project) -> None:
+def test_another_models_answers_are_not_its_own(project: loader.Project) -> None:
     filed(project)
     other = project.with_values("the test", name="other")
     assert between(other, "2024-01-01", "2024-01-02").empty
-    with session(other) as opened:
-        assert predictions.known(opened, "other", ["p0"]) == {}
+    with open_transaction(other) as opened:
+        assert predictions.find_predictions(opened, "other", ["p0"]) == {}
 
 
-def test_many_ids_are_looked_up_in_parts(project: config.Project) -> None:
+def test_many_ids_are_looked_up_in_parts(project: loader.Project) -> None:
     filed(project)
-    with session(project) as opened:
+    with open_transaction(project) as opened:
         assert set(
-            predictions.known(opened, "small", [f"p{i}" for i in range(3 * predictions.MANY)])
+            predictions.find_predictions(
+                opened, "small", [f"p{i}" for i in range(3 * predictions.MAX_IN_LIST_VALUES)]
+            )
         ) == {"p0", "p1", "p2"}

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit.errors import RunFailed
-from mlops_kit.explore import profile
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.stages.explore import profile
 
 
 def test_a_small_odd_table_is_profiled_and_loads_nothing(
@@ -25,15 +25,15 @@ def test_a_small_odd_table_is_profiled_and_loads_nothing(
             "n": [np.inf, *range(19)],
         }
     )
-    document = profile.profile_html(frame, "Odd", seed=0, rows=12)
+    document = profile.render_profile_html(frame, "Odd", seed=0, rows=12)
     assert "Profile of a random sample: 12 of 20 rows, seed 0. Short form" in document
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", document)
     assert "%|" not in capsys.readouterr().err
 
 
 def test_an_empty_table_is_a_worded_error() -> None:
-    with pytest.raises(RunFailed, match="0 rows and 1 columns has no profile"):
-        profile.profile_html(pd.DataFrame({"a": []}), "Empty", seed=0)
+    with pytest.raises(RunFailedError, match="0 rows and 1 columns has no profile"):
+        profile.render_profile_html(pd.DataFrame({"a": []}), "Empty", seed=0)
 
 
 def test_the_sample_hangs_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,9 +43,9 @@ def test_the_sample_hangs_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(frame["a"].tolist())
         return "<body></body>"
 
-    monkeypatch.setattr(profile, "report", keep)
+    monkeypatch.setattr(profile, "_render_report", keep)
     for seed in (1, 1, 2):
-        profile.profile_html(pd.DataFrame({"a": range(100)}), "t", seed=seed, rows=10)
+        profile.render_profile_html(pd.DataFrame({"a": range(100)}), "t", seed=seed, rows=10)
     assert seen[0] == seen[1] != seen[2]
     assert len(seen[0]) == 10 and seen[0] == sorted(seen[0])
 
@@ -58,7 +58,7 @@ def test_the_sample_hangs_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_note_says_the_scope(rows: int, used: int, brief: bool, said: str) -> None:
-    assert profile.scope(rows, used, 0, brief) == said
+    assert profile._describe_scope(rows, used, 0, brief) == said
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_the_note_says_the_scope(rows: int, used: int, brief: bool, said: str) -
     ],
 )
 def test_what_lies_elsewhere_is_cut_out(away: str) -> None:
-    assert "//" not in profile.sealed(away)
+    assert "//" not in profile.remove_external_links(away)
 
 
 def test_what_lies_inside_is_kept() -> None:
     inside = '<a href="#top" data-x="y">t</a><img src="data:image/png;base64,//8=">'
-    assert profile.sealed(inside) == inside
+    assert profile.remove_external_links(inside) == inside

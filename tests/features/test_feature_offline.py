@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlops_kit import features
-from mlops_kit.config import Project, validated
-from mlops_kit.errors import KitError, RunFailed
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.data import columns, features, target
+from mlops_kit.project.loader import Project
+from mlops_kit.project.validation import validate_config
 
 HEAD = "from mlops_kit import features\n@features.view\ndef mine(db):\n    return "
 HONEST = "db.sql('SELECT row, n_d AS before FROM ' + features.trailing('SELECT k, m + INTERVAL 1 DAY AS seen FROM history WHERE y IS NOT NULL', ['k'], {'d': '7 days'}))"
@@ -28,10 +29,10 @@ def project(root: Path, view: str = "", **more: Any) -> Project:
         "time": "m",
         "label_delay": "1d",
         "known_later": {"later": "1d"},
-        "leave_out": ["secret"],
+        "excluded_columns": ["secret"],
     }
     return Project(
-        root, validated({**data, **({"features": "f.py"} if view else {}), **more}, "test")
+        root, validate_config({**data, **({"features": "f.py"} if view else {}), **more}, "test")
     )
 
 
@@ -51,12 +52,15 @@ def table(count: int = 60) -> pd.DataFrame:
 
 
 def test_names_are_what_is_not_hidden(tmp_path: Path) -> None:
-    assert features.names(project(tmp_path).config, table().assign(part="train")) == ["k", "size"]
+    assert columns.list_feature_columns(project(tmp_path).config, table().assign(part="train")) == [
+        "k",
+        "size",
+    ]
 
 
 def test_rows_come_out_in_the_order_in_which_they_went_in(tmp_path: Path) -> None:
     rows = table().sample(frac=1, random_state=3)
-    built = features.build(
+    built = features.build_features(
         project(
             tmp_path, "db.sql('SELECT row, size * 2 AS double_size FROM rows ORDER BY size DESC')"
         ),
@@ -71,12 +75,12 @@ def test_rows_come_out_in_the_order_in_which_they_went_in(tmp_path: Path) -> Non
 
 def test_equal_rows_stay_two(tmp_path: Path) -> None:
     rows = pd.concat([table().head(1)] * 2)
-    assert len(features.build(project(tmp_path, HONEST), rows, table())) == 2
+    assert len(features.build_features(project(tmp_path, HONEST), rows, table())) == 2
 
 
 def test_what_is_known_later_is_not_in_rows(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="later"):
-        features.build(
+    with pytest.raises(RunFailedError, match="later"):
+        features.build_features(
             project(tmp_path, "db.sql('SELECT row, later AS x FROM rows')"), table(), table()
         )
 
@@ -96,30 +100,30 @@ def test_what_is_known_later_is_not_in_rows(tmp_path: Path) -> None:
     ],
 )
 def test_a_view_that_is_wrong_is_worded(tmp_path: Path, view: str, said: str) -> None:
-    with pytest.raises(RunFailed, match=said) as caught:
-        features.build(project(tmp_path, view), table(), table())
-    assert "'mine'" in caught.value.what
+    with pytest.raises(RunFailedError, match=said) as caught:
+        features.build_features(project(tmp_path, view), table(), table())
+    assert "'mine'" in caught.value.message
 
 
 def test_without_rows_the_columns_are_there(tmp_path: Path) -> None:
-    built = features.build(project(tmp_path, HONEST), table().head(0), table())
+    built = features.build_features(project(tmp_path, HONEST), table().head(0), table())
     assert len(built) == 0
     assert "before" in built
 
 
 def test_an_honest_view_passes_and_a_leak_is_named(tmp_path: Path) -> None:
     cut = table()["m"].iloc[40].to_pydatetime()
-    honest = features.point_in_time(project(tmp_path, HONEST), table(), table(), cut)
-    assert (honest.outcome, honest.blocks) == ("passed", False)
-    leaky = features.point_in_time(project(tmp_path, LEAKY), table(), table(), cut)
-    assert (leaky.outcome, leaky.blocks) == ("failed", True)
+    honest = features.check_point_in_time(project(tmp_path, HONEST), table(), table(), cut)
+    assert (honest.outcome, honest.is_blocking) == ("passed", False)
+    leaky = features.check_point_in_time(project(tmp_path, LEAKY), table(), table(), cut)
+    assert (leaky.outcome, leaky.is_blocking) == ("failed", True)
     assert "before" in leaky.sentence
     assert leaky.diagnostics["rows"]["before"] > 0
 
 
 def test_known_hides_rows_and_values(tmp_path: Path) -> None:
     rows = table()
-    kept = features.known(project(tmp_path), rows, rows["m"].iloc[30])
+    kept = features.select_known_history(project(tmp_path), rows, rows["m"].iloc[30])
     assert len(kept) == 30
     assert (
         kept["later"].notna().sum() == kept["y"].notna().sum() == 7
@@ -129,7 +133,7 @@ def test_known_hides_rows_and_values(tmp_path: Path) -> None:
 def test_a_table_without_time_has_no_point_in_time(tmp_path: Path) -> None:
     bare = project(tmp_path, time=None, label_delay="0d", known_later={})
     with pytest.raises(KitError, match="no time column"):
-        features.point_in_time(bare, table(), table(), pd.Timestamp("2013-01-02", tz="UTC"))
+        features.check_point_in_time(bare, table(), table(), pd.Timestamp("2013-01-02", tz="UTC"))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +147,7 @@ def test_a_table_without_time_has_no_point_in_time(tmp_path: Path) -> None:
     ],
 )
 def test_the_larger_class_is_one(tmp_path: Path, values: list[Any], codes: list[Any]) -> None:
-    encoded, said = features.encode(pd.DataFrame({"y": values}), project(tmp_path).config)
+    encoded, said = target.encode_target(pd.DataFrame({"y": values}), project(tmp_path).config)
     assert encoded["y"].tolist() == pytest.approx(
         [float("nan") if c is None else c for c in codes], nan_ok=True
     )
@@ -151,5 +155,5 @@ def test_the_larger_class_is_one(tmp_path: Path, values: list[Any], codes: list[
 
 
 def test_three_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="3 classes: a, b, c"):
-        features.encode(pd.DataFrame({"y": list("abc")}), project(tmp_path).config)
+    with pytest.raises(RunFailedError, match="3 classes: a, b, c"):
+        target.encode_target(pd.DataFrame({"y": list("abc")}), project(tmp_path).config)

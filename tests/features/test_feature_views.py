@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit import features
-from mlops_kit.config import Project, validated
-from mlops_kit.errors import KitError
+from mlops_kit.core.errors import KitError
+from mlops_kit.data import features
+from mlops_kit.project.loader import Project
+from mlops_kit.project.validation import validate_config
 
 
 def project(root: Path, *files: str) -> Project:
@@ -21,19 +22,19 @@ def project(root: Path, *files: str) -> Project:
         "task": "binary",
         "features": list(files),
     }
-    return Project(root, validated(data, "test"))
+    return Project(root, validate_config(data, "test"))
 
 
 def test_views_are_loaded_in_the_order_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "f.py").write_text(
         "from mlops_kit import features\n@features.view\ndef b(db): ...\n@features.view\ndef a(db): ...\ndef helper(): ...\n"
     )
-    assert list(features.load(project(tmp_path, "f.py"))) == ["b", "a"]
-    assert list(features.load(project(tmp_path, "f.py"))) == [
+    assert list(features.load_views(project(tmp_path, "f.py"))) == ["b", "a"]
+    assert list(features.load_views(project(tmp_path, "f.py"))) == [
         "b",
         "a",
     ]  # a second load meets no leftovers
-    assert features.load(project(tmp_path)) == {}
+    assert features.load_views(project(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,8 @@ def test_a_bad_feature_file_is_named(tmp_path: Path, text: str | None, said: str
     if text is not None:
         (tmp_path / "f.py").write_text(text)
     with pytest.raises(KitError, match=said) as caught:
-        features.load(project(tmp_path, "f.py"))
-    assert "'f.py'" in caught.value.what
+        features.load_views(project(tmp_path, "f.py"))
+    assert "'f.py'" in caught.value.message
 
 
 def test_one_name_in_two_files_is_an_error(tmp_path: Path) -> None:
@@ -59,12 +60,12 @@ def test_one_name_in_two_files_is_an_error(tmp_path: Path) -> None:
             "from mlops_kit import features\n@features.view\ndef a(db): ...\n"
         )
     with pytest.raises(KitError, match="'a' of 'g.py'"):
-        features.load(project(tmp_path, "f.py", "g.py"))
+        features.load_views(project(tmp_path, "f.py", "g.py"))
 
 
 def test_zoned_moments_become_utc_in_duckdb() -> None:
-    db = features.Tables()
-    db.table(
+    db = features.FeatureDatabase()
+    db.add_table(
         "t",
         pd.DataFrame(
             {"moment": pd.to_datetime(["2013-07-01 00:00"]).tz_localize("America/New_York")}
@@ -91,10 +92,10 @@ def test_trailing_agrees_with_a_loop_and_with_itself() -> None:
             "moment": start + pd.to_timedelta(rng.integers(0, 700, 80), "min"),
         }
     )
-    db = features.Tables()
-    db.table("events", events)
-    db.table("rows", rows)
-    sql = features.trailing(
+    db = features.FeatureDatabase()
+    db.add_table("events", events)
+    db.add_table("rows", rows)
+    sql = features.build_trailing_sql(
         "SELECT key, seen, x FROM events", ["key"], {"1h": "1 hour", "3h": "3 hours"}, ["x"]
     )
     answers = [db.sql(f"SELECT * FROM {sql} ORDER BY row").df() for _ in range(5)]
@@ -112,9 +113,9 @@ def test_trailing_agrees_with_a_loop_and_with_itself() -> None:
 
 
 def test_an_event_at_the_very_moment_is_not_seen() -> None:
-    db = features.Tables()
-    db.table("events", pd.DataFrame({"key": ["a"], "seen": [pd.Timestamp("2013-01-01")]}))
-    db.table(
+    db = features.FeatureDatabase()
+    db.add_table("events", pd.DataFrame({"key": ["a"], "seen": [pd.Timestamp("2013-01-01")]}))
+    db.add_table(
         "rows",
         pd.DataFrame(
             {
@@ -124,6 +125,6 @@ def test_an_event_at_the_very_moment_is_not_seen() -> None:
             }
         ),
     )
-    sql = features.trailing("SELECT key, seen FROM events", ["key"], {"d": "1 day"})
+    sql = features.build_trailing_sql("SELECT key, seen FROM events", ["key"], {"d": "1 day"})
     assert db.sql(f"SELECT n_d FROM {sql} ORDER BY row").fetchall() == [(0,), (1,)]
     db.close()

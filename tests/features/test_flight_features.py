@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mlops_kit import config, features
+from mlops_kit.data import features
+from mlops_kit.project import loader
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +45,9 @@ def flights() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def built(flights: pd.DataFrame) -> pd.DataFrame:
-    return features.build(config.load(ROOT), flights, flights).set_index("flight_id")
+    return features.build_features(loader.load_project(ROOT), flights, flights).set_index(
+        "flight_id"
+    )
 
 
 def test_only_flights_that_have_left_count(built: pd.DataFrame) -> None:
@@ -61,12 +64,14 @@ def test_only_flights_that_have_left_count(built: pd.DataFrame) -> None:
 
 def test_no_flight_sees_itself(flights: pd.DataFrame) -> None:
     alone = flights.iloc[[2]]  # left before it was due
-    assert features.build(config.load(ROOT), alone, alone)["origin_left_3h"].tolist() == [0]
+    assert features.build_features(loader.load_project(ROOT), alone, alone)[
+        "origin_left_3h"
+    ].tolist() == [0]
 
 
 def test_labels_count_a_day_later(flights: pd.DataFrame) -> None:
     asked = flights.iloc[[0]].assign(scheduled=flights["scheduled"].iloc[0] + pd.Timedelta("1d1h"))
-    found = features.build(config.load(ROOT), asked, flights)
+    found = features.build_features(loader.load_project(ROOT), asked, flights)
     assert found["carrier_flights_7d"].tolist() == [
         2
     ]  # the first two; the third's label comes ten minutes later

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mlops_kit.config import Config, Monitor
-from mlops_kit.monitor import drift
+from mlops_kit.project.config.monitoring import MonitorConfig
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor import drift
 
-LIMITS = Monitor()
-NUMERIC = [n for n, t in drift.DRIFT_TESTS.items() if "number" in t.kinds]
-CATEGORICAL = [n for n, t in drift.DRIFT_TESTS.items() if "category" in t.kinds]
+LIMITS = MonitorConfig()
+NUMERIC = [n for n, t in drift.DRIFT_TESTS.items() if "number" in t.column_kinds]
+CATEGORICAL = [n for n, t in drift.DRIFT_TESTS.items() if "category" in t.column_kinds]
 
 
 def sample(kind: str, rows: int, shift: float, seed: int) -> pd.Series:
@@ -29,18 +30,20 @@ def sample(kind: str, rows: int, shift: float, seed: int) -> pd.Series:
     return pd.Series(rng.choice(names, rows, p=weights))
 
 
-def word(before: object, now: object, limits: Monitor = LIMITS) -> str:
+def word(before: object, now: object, limits: MonitorConfig = LIMITS) -> str:
     """The word for one column."""
     return str(row(before, now, limits)["word"])
 
 
-def row(before: object, now: object, limits: Monitor = LIMITS) -> pd.Series:
+def row(before: object, now: object, limits: MonitorConfig = LIMITS) -> pd.Series:
     """The row of one column."""
-    table = drift.compare(pd.DataFrame({"x": before}), pd.DataFrame({"x": now}), ["x"], limits)
+    table = drift.measure_drift(
+        pd.DataFrame({"x": before}), pd.DataFrame({"x": now}), ["x"], limits
+    )
     return table.data.iloc[0]
 
 
-EVERY = [(n, k) for n, t in drift.DRIFT_TESTS.items() for k in t.kinds]
+EVERY = [(n, k) for n, t in drift.DRIFT_TESTS.items() for k in t.column_kinds]
 
 
 @pytest.mark.parametrize(("name", "kind"), EVERY)
@@ -91,15 +94,15 @@ def test_odd_categories_give_finite_answers(name: str) -> None:
 
 
 def test_wholly_other_categories_have_an_effect_of_one() -> None:
-    assert drift.cramers_v(pd.Series(["a"] * 50), pd.Series(["b"] * 50)).effect == pytest.approx(
-        1.0
-    )
+    assert drift.run_cramers_v_test(
+        pd.Series(["a"] * 50), pd.Series(["b"] * 50)
+    ).effect == pytest.approx(1.0)
 
 
 def test_ks_is_scipys_less_the_second_moment() -> None:
     before, now = sample("number", 400, 0.0, 1), sample("number", 600, 0.5, 2)
     found, scipys = (
-        drift.kolmogorov_smirnov(before, now),
+        drift.run_ks_test(before, now),
         stats.ks_2samp(before, now, method="asymp"),
     )
     assert (found.statistic, found.p_value) == (scipys.statistic, scipys.pvalue)
@@ -112,7 +115,7 @@ def test_ks_is_scipys_less_the_second_moment() -> None:
 
 def test_cramers_v_by_hand() -> None:
     before, now = ["a"] * 60 + ["b"] * 40, ["a"] * 40 + ["b"] * 60
-    found = drift.cramers_v(pd.Series(before), pd.Series(now))
+    found = drift.run_cramers_v_test(pd.Series(before), pd.Series(now))
     chi2 = 4 * 10**2 / 50  # each of four cells differs by 10 from the 50 expected
     phi2 = chi2 / 200
     assert found.statistic == pytest.approx(math.sqrt(phi2))
@@ -123,15 +126,17 @@ def test_cramers_v_by_hand() -> None:
 def test_cramers_v_does_not_shrink_with_a_short_window() -> None:
     before = ["a"] * 500 + ["b"] * 500
     long, short = ["a"] * 300 + ["b"] * 700, ["a"] * 60 + ["b"] * 140
-    assert drift.cramers_v(pd.Series(before * 100), pd.Series(short)).effect == pytest.approx(
-        drift.cramers_v(pd.Series(before), pd.Series(long)).effect, abs=0.01
+    assert drift.run_cramers_v_test(
+        pd.Series(before * 100), pd.Series(short)
+    ).effect == pytest.approx(
+        drift.run_cramers_v_test(pd.Series(before), pd.Series(long)).effect, abs=0.01
     )
 
 
 def test_p_values_are_adjusted_over_the_columns() -> None:
     before = pd.DataFrame({f"c{i}": sample("number", 500, 0.0, i) for i in range(6)})
     now = pd.DataFrame({f"c{i}": sample("number", 500, 0.1 * i, 10 + i) for i in range(6)})
-    data = drift.compare(before, now, before.columns, LIMITS).data
+    data = drift.measure_drift(before, now, before.columns, LIMITS).data
     assert list(data["adjusted_p"]) == pytest.approx(
         list(stats.false_discovery_control(data["p_value"]))
     )
@@ -175,22 +180,22 @@ def test_every_odd_column_gets_its_word(before: object, now: object, expected: s
 
 
 def test_an_absent_column_is_a_word() -> None:
-    data = drift.compare(
+    data = drift.measure_drift(
         pd.DataFrame({"x": SPREAD}), pd.DataFrame({"y": SPREAD}), ["x"], LIMITS
     ).data
     assert data["word"].tolist() == ["absent"]
 
 
 def test_no_rows_are_not_applicable() -> None:
-    table = drift.compare(pd.DataFrame({"x": SPREAD}), pd.DataFrame({"x": []}), ["x"], LIMITS)
+    table = drift.measure_drift(pd.DataFrame({"x": SPREAD}), pd.DataFrame({"x": []}), ["x"], LIMITS)
     assert len(table.data) == 0
-    assert list(table.data.columns) == drift.COLUMNS
+    assert list(table.data.columns) == drift.DRIFT_COLUMNS
     assert "Not applicable" in table.sentence
 
 
 def test_the_sentence_names_the_worst_column() -> None:
     before = pd.DataFrame({"calm": SPREAD, "moved": SPREAD})
-    table = drift.compare(
+    table = drift.measure_drift(
         before, before.assign(moved=before["moved"] + 0.5), ["calm", "moved"], LIMITS
     )
     assert (
@@ -202,28 +207,28 @@ def test_the_sentence_names_the_worst_column() -> None:
 def test_the_limits_are_the_projects() -> None:
     before, now = sample("number", 2000, 0.0, 1), sample("number", 2000, 0.4, 2)
     assert word(before, now) == "alert"
-    assert word(before, now, Monitor(effect_alert=0.5)) == "watch"
-    assert word(before, now, Monitor(rows=5000)) == "cannot tell"
+    assert word(before, now, MonitorConfig(alert_effect=0.5)) == "watch"
+    assert word(before, now, MonitorConfig(min_rows=5000)) == "cannot tell"
 
 
 def test_sampling_is_seeded_and_capped() -> None:
-    values = pd.Series(range(drift.MOST_ROWS + 10))
-    assert len(drift.capped(values, 0)) == drift.MOST_ROWS
-    assert drift.capped(values, 3).equals(drift.capped(values, 3))
+    values = pd.Series(range(drift.MAX_ROWS_PER_SIDE + 10))
+    assert len(drift.limit_rows(values, 0)) == drift.MAX_ROWS_PER_SIDE
+    assert drift.limit_rows(values, 3).equals(drift.limit_rows(values, 3))
 
 
 def test_schema_names_what_changed() -> None:
     before = pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": [1.0, 2.0]})
-    assert drift.schema(before, before.assign(d=1)).outcome == "passed"
-    assert drift.schema(before, before.assign(a=[1.5, None])).outcome == "passed"
-    gone = drift.schema(before, before.drop(columns="b").assign(c=["1", "2"]))
-    assert gone.blocks
+    assert drift.check_schema(before, before.assign(d=1)).outcome == "passed"
+    assert drift.check_schema(before, before.assign(a=[1.5, None])).outcome == "passed"
+    gone = drift.check_schema(before, before.drop(columns="b").assign(c=["1", "2"]))
+    assert gone.is_blocking
     assert gone.diagnostics == {"missing": ["b"], "added": [], "changed": ["c (number → category)"]}
-    assert drift.schema(before, before.head(0)).outcome == "not applicable"
+    assert drift.check_schema(before, before.head(0)).outcome == "not applicable"
 
 
 def test_sides_are_the_test_rows_and_the_scored_rows_on_the_same_columns() -> None:
-    config = Config(name="t", source="x.csv", target="y", task="binary", id=["k"], time="t")
+    config = ProjectConfig(name="t", source="x.csv", target="y", task="binary", id=["k"], time="t")
     when = pd.date_range("2024-01-01", periods=4, freq="D", tz="UTC")
     table = pd.DataFrame(
         {
@@ -247,6 +252,6 @@ def test_sides_are_the_test_rows_and_the_scored_rows_on_the_same_columns() -> No
             "a": [5.0],
         }
     )
-    reference, current = drift.sides(config, table, judged, scored)
+    reference, current = drift.select_reference_and_current(config, table, judged, scored)
     assert reference.to_dict("list") == {"a": [3.0, 4.0], "score": [0.2, 0.3]}
     assert set(current.columns) == {"a", "score"}

@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mlops_kit import config, metrics
-from mlops_kit.monitor import estimate
+from mlops_kit.project.config import root
+from mlops_kit.stages.monitor import estimate
+from mlops_kit.stats import metrics
 
-CONFIG = config.Config(name="t", source="t.csv", target="y", task="binary", review={"draws": 100})
+CONFIG = root.ProjectConfig(
+    name="t", source="t.csv", target="y", task="binary", review={"draws": 100}
+)
 
 
 class Same:
@@ -24,7 +27,7 @@ class Same:
         return score
 
 
-def measured(**settings: Any) -> config.Config:
+def measured(**settings: Any) -> root.ProjectConfig:
     return CONFIG.model_copy(update=settings)
 
 
@@ -32,9 +35,9 @@ def test_the_expected_auc_of_two_rows_is_the_one_worked_out_by_hand() -> None:
     # Scores 0.8 and 0.4, both true probabilities. Positives weigh (0.8, 0.4), negatives (0.2, 0.6). Pairs in which the
     # positive ranks higher: 0.8 x 0.6; equal (a row against itself, half): 0.8 x 0.2 and 0.4 x 0.6; lower: 0.4 x 0.2.
     by_hand = (0.8 * 0.6 + (0.8 * 0.2 + 0.4 * 0.6) / 2) / ((0.8 + 0.4) * (0.2 + 0.6))
-    assert estimate.estimated([0.8, 0.4], ["a", "a"], Same(), CONFIG).value == pytest.approx(
-        by_hand, abs=1e-12
-    )
+    assert estimate.estimate_performance(
+        [0.8, 0.4], ["a", "a"], Same(), CONFIG
+    ).value == pytest.approx(by_hand, abs=1e-12)
 
 
 @pytest.mark.parametrize(("name", "known"), [("roc_auc", roc_auc_score), ("log_loss", log_loss)])
@@ -44,7 +47,7 @@ def test_the_estimate_is_what_is_realised_where_the_probabilities_are_true(
     rng = np.random.default_rng(1)
     chance = rng.beta(1, 2, 200_000)
     y = rng.random(200_000) < chance
-    found = estimate.estimated(
+    found = estimate.estimate_performance(
         chance,
         np.arange(200_000) % 10,
         Same(),
@@ -59,21 +62,24 @@ def test_a_model_too_sure_of_itself_is_calibrated_first() -> None:
     chance = rng.beta(2, 2, 50_000)
     said = chance**3  # ranks as it should, says too little
     y = rng.random(50_000) < chance
-    calibrated = estimate.calibrator(said[:25_000], y[:25_000])
+    calibrated = estimate.fit_calibrator(said[:25_000], y[:25_000])
     found, realised = (
-        estimate.estimated(said[25_000:], ["a"] * 25_000, calibrated, CONFIG),
+        estimate.estimate_performance(said[25_000:], ["a"] * 25_000, calibrated, CONFIG),
         roc_auc_score(y[25_000:], said[25_000:]),
     )
     assert found.value == pytest.approx(realised, abs=0.01)
     assert (
-        abs(estimate.estimated(said[25_000:], ["a"] * 25_000, Same(), CONFIG).value - realised)
+        abs(
+            estimate.estimate_performance(said[25_000:], ["a"] * 25_000, Same(), CONFIG).value
+            - realised
+        )
         > 0.02
     )
     assert found.low is None  # one day: nothing to draw
 
 
 def test_what_cannot_be_estimated_has_no_value() -> None:
-    regression = config.Config(name="t", source="t.csv", target="y", task="regression")
+    regression = root.ProjectConfig(name="t", source="t.csv", target="y", task="regression")
     fixed = CONFIG.model_copy(
         update={"review": CONFIG.review.model_copy(update={"metric": "calibration_error"})}
     )
@@ -83,10 +89,12 @@ def test_what_cannot_be_estimated_has_no_value() -> None:
         ([0.5], None, CONFIG),
         ([], Same(), CONFIG),
     ]
-    assert [estimate.estimated(s, ["a"] * len(s), c, k).value for s, c, k in cases] == [None] * 4
+    assert [estimate.estimate_performance(s, ["a"] * len(s), c, k).value for s, c, k in cases] == [
+        None
+    ] * 4
     assert (
-        estimate.calibrator([0.1, 0.2], [1, 1]) is None
-        and estimate.calibrator([0.1, math.nan], [1, math.nan]) is None
+        estimate.fit_calibrator([0.1, 0.2], [1, 1]) is None
+        and estimate.fit_calibrator([0.1, math.nan], [1, math.nan]) is None
     )
 
 
@@ -114,14 +122,14 @@ def test_a_drift_to_the_hard_rows_costs_what_reweighting_by_hand_says() -> None:
     by_hand = roc_auc_score(known["y"], known["score"]) - roc_auc_score(
         known["y"], known["score"], sample_weight=weights
     )
-    found = estimate.costs(known, now, ["g"], CONFIG)["g"]
+    found = estimate.estimate_drift_costs(known, now, ["g"], CONFIG)["g"]
     assert found == pytest.approx(by_hand, abs=1e-9) and found > 0.1
 
 
 def test_a_column_that_did_not_move_or_does_not_matter_costs_nothing() -> None:
     known = reference()
     shifted = known.sample(5_000, random_state=1).assign(x=lambda f: f["x"] + 0.5)
-    found = estimate.costs(known, shifted, ["g", "x"], CONFIG)
+    found = estimate.estimate_drift_costs(known, shifted, ["g", "x"], CONFIG)
     assert abs(found["g"]) < 0.01 and abs(found["x"]) < 0.01
 
 
@@ -129,10 +137,14 @@ def test_a_cost_that_rests_on_too_few_rows_is_not_known() -> None:
     known = reference()
     rare = known["x"] > known["x"].quantile(0.9)
     assert (
-        math.isnan(estimate.costs(known, known[rare].assign(x=9.0), ["x"], CONFIG)["x"])
-        or estimate.column_cost(known, known[rare], "x", CONFIG, 0.8)[1] <= 0.11
+        math.isnan(
+            estimate.estimate_drift_costs(known, known[rare].assign(x=9.0), ["x"], CONFIG)["x"]
+        )
+        or estimate.estimate_drift_cost(known, known[rare], "x", CONFIG, 0.8)[1] <= 0.11
     )
-    assert math.isnan(estimate.costs(known, pd.DataFrame({"g": ["new"] * 100}), ["g"], CONFIG)["g"])
+    assert math.isnan(
+        estimate.estimate_drift_costs(known, pd.DataFrame({"g": ["new"] * 100}), ["g"], CONFIG)["g"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,12 +161,15 @@ def test_a_cost_that_rests_on_too_few_rows_is_not_known() -> None:
 def test_both_sides_of_a_sketch_sum_to_one_whatever_the_column_holds(
     before: list[Any], now: list[Any]
 ) -> None:
-    found = estimate.sketch(pd.Series(before), pd.Series(now))
+    found = estimate.compare_distributions(pd.Series(before), pd.Series(now))
     assert sum(found["reference"]) == pytest.approx(1, abs=0.01) and sum(
         found["current"]
     ) == pytest.approx(1, abs=0.01)
     assert (
-        len(found["bins"]) == len(found["reference"]) == len(found["current"]) <= estimate.BINS + 2
+        len(found["bins"])
+        == len(found["reference"])
+        == len(found["current"])
+        <= estimate.REFERENCE_BINS + 2
     )
 
 
@@ -164,5 +179,5 @@ def test_less_is_better_turns_the_sign_of_a_cost() -> None:
         update={"review": CONFIG.review.model_copy(update={"metric": "log_loss"})}
     )
     harder = pd.DataFrame({"g": ["hard"] * 60 + ["easy"] * 40})
-    whole = metrics.value("log_loss", known["y"], known["score"])
-    assert whole > 0 and estimate.costs(known, harder, ["g"], loss)["g"] > 0
+    whole = metrics.compute_metric("log_loss", known["y"], known["score"])
+    assert whole > 0 and estimate.estimate_drift_costs(known, harder, ["g"], loss)["g"] > 0

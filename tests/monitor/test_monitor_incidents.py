@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_kit import config
-from mlops_kit.monitor import incidents
-from mlops_kit.results import Interval, Table, Verdict
+from mlops_kit.core.results import Interval, Table, Verdict
+from mlops_kit.project.config import root
+from mlops_kit.stages.monitor import incidents
 
-CONFIG = config.Config(name="t", source="t.csv", target="y", task="binary")
+CONFIG = root.ProjectConfig(name="t", source="t.csv", target="y", task="binary")
 
 
 def looked(
@@ -25,13 +25,13 @@ def looked(
     }
 
 
-def causes(*looks: dict[str, Any], promise: float | None = 0.78) -> list[incidents.Cause]:
-    return incidents.drifts(list(looks), promise, CONFIG)
+def causes(*looks: dict[str, Any], promise: float | None = 0.78) -> list[incidents.IncidentSignal]:
+    return incidents.detect_costly_drift(list(looks), promise, CONFIG)
 
 
 def test_a_drift_that_lasts_and_costs_is_told_with_its_cost() -> None:
     (found,) = causes(looked("alert", 0.02), looked("alert", 0.02))
-    assert (found.cause, found.severity) == ("drift", "watch")
+    assert (found.name, found.severity) == ("drift", "watch")
     assert (
         found.title == "wind is unlike what the model was judged on"
         and "costs about 0.020 of ROC-AUC" in found.sentence
@@ -98,7 +98,7 @@ def test_what_labels_prove_is_told_at_once() -> None:
         Verdict("drift", "t", "failed", "warns", "Moved."),
         Verdict("schema", "t", "failed", "blocks", "Gone."),
     ]
-    assert [(c.cause, c.severity, c.sentence) for c in incidents.proven(said)] == [
+    assert [(c.name, c.severity, c.sentence) for c in incidents.detect_proven_failures(said)] == [
         ("realised", "act", "It fell."),
         ("schema", "act", "Gone."),
     ]

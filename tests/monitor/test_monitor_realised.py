@@ -7,11 +7,16 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mlops_kit.config import Config
-from mlops_kit.monitor.realised import COLUMNS, by_day, promised, realised
-from mlops_kit.results import Interval, Table
+from mlops_kit.core.results import Interval, Table
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor.realized import (
+    REALIZED_COLUMNS,
+    get_reference_performance,
+    measure_performance_by_day,
+    measure_realized_performance,
+)
 
-CONFIG = Config(
+CONFIG = ProjectConfig(
     name="t", source="x.csv", target="y", task="binary", id=["k"], time="t", review={"draws": 100}
 )
 
@@ -31,7 +36,7 @@ def made(rows: int = 600, labelled: int = 500) -> tuple[pd.DataFrame, pd.DataFra
 
 def test_values_are_sklearns_on_the_labelled_rows() -> None:
     scores, labels = made()
-    table = realised(scores, labels, CONFIG, Interval(0.8, 0.75, 0.85), 0)
+    table = measure_realized_performance(scores, labels, CONFIG, Interval(0.8, 0.75, 0.85), 0)
     joined = scores.merge(labels[["k", "y"]], on="k").dropna()
     y, data = (joined["y"] == "yes").astype(int), table.data.set_index("metric")
     assert data.loc["roc_auc", "value"] == pytest.approx(roc_auc_score(y, joined["score"]))
@@ -44,14 +49,16 @@ def test_values_are_sklearns_on_the_labelled_rows() -> None:
 
 def test_the_seed_fixes_the_interval() -> None:
     scores, labels = made()
-    first, again, other = (realised(scores, labels, CONFIG, None, s).data for s in (1, 1, 2))
+    first, again, other = (
+        measure_realized_performance(scores, labels, CONFIG, None, s).data for s in (1, 1, 2)
+    )
     pd.testing.assert_frame_equal(first, again)
     assert first["low"].tolist() != other["low"].tolist()
 
 
 def test_no_label_yet_cannot_tell() -> None:
     scores, labels = made(labelled=0)
-    table = realised(scores, labels, CONFIG, None)
+    table = measure_realized_performance(scores, labels, CONFIG, None)
     assert table.sentence.startswith("Cannot tell")
     assert table.data["value"].isna().all() and len(table.data) == 2
 
@@ -59,38 +66,40 @@ def test_no_label_yet_cannot_tell() -> None:
 def test_one_class_cannot_tell() -> None:
     scores, labels = made()
     labels["y"] = pd.Series(1, index=labels.index)
-    assert realised(scores, labels, CONFIG, None).sentence.startswith(
+    assert measure_realized_performance(scores, labels, CONFIG, None).sentence.startswith(
         "Cannot tell: the 600 labelled rows"
     )
 
 
 def test_nothing_scored_and_no_time_are_not_applicable() -> None:
     scores, labels = made()
-    timeless = Config(name="t", source="x.csv", target="y", task="binary", id=["k"])
+    timeless = ProjectConfig(name="t", source="x.csv", target="y", task="binary", id=["k"])
     for table in (
-        realised(scores.head(0), labels, CONFIG, None),
-        realised(scores, labels, timeless, None),
+        measure_realized_performance(scores.head(0), labels, CONFIG, None),
+        measure_realized_performance(scores, labels, timeless, None),
     ):
         assert table.sentence.startswith("Not applicable")
-        assert list(table.data.columns) == COLUMNS and len(table.data) == 0
-    assert len(by_day(scores.head(0), labels, CONFIG).data) == 0
+        assert list(table.data.columns) == REALIZED_COLUMNS and len(table.data) == 0
+    assert len(measure_performance_by_day(scores.head(0), labels, CONFIG).data) == 0
 
 
 def test_regression_realises_r2_and_rmse() -> None:
     scores, labels = made()
     config = CONFIG.model_copy(update={"task": "regression"})
     labels["y"] = pd.Series(scores["score"] + 0.1)
-    data = realised(scores, labels, config, None).data.set_index("metric")
+    data = measure_realized_performance(scores, labels, config, None).data.set_index("metric")
     assert data.loc["rmse", "value"] == pytest.approx(0.1)
     assert list(data.index) == ["r2", "rmse"]
 
 
 def test_by_day_partitions_the_labelled_rows_in_the_projects_zone() -> None:
     scores, labels = made()
-    table = by_day(scores, labels, CONFIG)
+    table = measure_performance_by_day(scores, labels, CONFIG)
     assert table.data["rows"].sum() == 500
     assert table.data["day"].is_monotonic_increasing
-    local = by_day(scores, labels, CONFIG.model_copy(update={"timezone": "America/New_York"}))
+    local = measure_performance_by_day(
+        scores, labels, CONFIG.model_copy(update={"timezone": "America/New_York"})
+    )
     assert local.data["day"].iloc[0] == pd.Timestamp("2023-12-31")
     assert "The worst of" in table.sentence
 
@@ -104,5 +113,5 @@ def test_promised_is_the_headlines_row() -> None:
             "high": [0.6, None],
         }
     )
-    assert promised(Table("m", "s", frame), CONFIG) == Interval(0.8, None, None)
-    assert promised(Table("m", "s", frame.head(1)), CONFIG) is None
+    assert get_reference_performance(Table("m", "s", frame), CONFIG) == Interval(0.8, None, None)
+    assert get_reference_performance(Table("m", "s", frame.head(1)), CONFIG) is None

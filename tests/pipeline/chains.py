@@ -17,12 +17,12 @@ import psutil
 from filelock import FileLock, Timeout
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from mlops_kit import config, store
-from mlops_kit import stage as stages
-from mlops_kit.pipeline import manifest, run
-from mlops_kit.pipeline.plan import contents
+from mlops_kit.core import files
+from mlops_kit.pipeline import runner
+from mlops_kit.pipeline.history import get_content_hashes
+from mlops_kit.project import loader, run_folder, run_manifest
 
-QUICK = "import sys; from mlops_kit import cli; from mlops_kit.pipeline import kernels; kernels.LATE = (); cli.main()"  # what a run imports ahead takes longer than a small chain
+QUICK = "import sys; from mlops_kit import cli; from mlops_kit.pipeline import kernel_pool; kernel_pool.END_OF_RUN_MODULES = (); cli.main()"  # what a run imports ahead takes longer than a small chain
 
 
 def cell(source: str, tag: str = "") -> Any:
@@ -42,7 +42,7 @@ def project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "")
     for name, (_, cells) in chain.items():
         opening = [
             cell("seed: int = 0  # Seed.", "parameters"),
-            cell(f"from mlops_kit import stage as stages\nstage = stages.open({name!r})"),
+            cell(f"from mlops_kit.stages import open_stage\nstage = open_stage({name!r})"),
         ]
         book = new_notebook(
             cells=[
@@ -93,11 +93,11 @@ def strays(home: Path) -> list[str]:
 
 def handed_on(folder: Path) -> dict[str, str]:
     """Content of what a run's stages hand on, and the hash of each file of it."""
-    held = {n: a.sha256 for n, a in stages.artifacts(folder).items()}
+    held = {n: a.sha256 for n, a in run_folder.list_artifacts(folder).items()}
     return held | {
         f"{n}: content": c
-        for record in stages.records(folder).values()
-        for n, c in contents(record).items()
+        for record in run_folder.read_stage_records(folder).values()
+        for n, c in get_content_hashes(record).items()
     }
 
 
@@ -137,11 +137,11 @@ def complete(home: Path) -> Path:
     KitError
         If it does not end well.
     """
-    opened = config.load(home)
-    made = run.run(
-        opened, run.selected(opened), {}, False, "", say=lambda text, passing=False: None
+    opened = loader.load_project(home)
+    made = runner.run_pipeline(
+        opened, runner.select_stages(opened), {}, False, "", say=lambda text, transient=False: None
     )
-    if (error := run.failure(made)) is not None:
+    if (error := runner.find_run_error(made)) is not None:
         raise error
     return home / "reports" / str(made["run"])
 
@@ -164,7 +164,7 @@ def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         alive = psutil.wait_procs(held, timeout=10)[1]
-    before = [manifest.read(f) for f in stages.runs(home / "reports")]
+    before = [run_manifest.read_manifest(f) for f in run_folder.list_run_folders(home / "reports")]
     far = (
         ", ".join(f"{n} {e['status']}" for m in before for n, e in m["stages"].items())
         or "nothing was recorded"
@@ -183,9 +183,12 @@ def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list
 
 def untrue(home: Path) -> list[str]:
     """What manifests, notebooks and MLflow's store tell of a project's runs that cannot be, now that none goes on."""
-    made = [store.read_json(f / manifest.FILE) for f in stages.runs(home / "reports")]
+    made = [
+        files.read_json(f / run_manifest.MANIFEST_FILE)
+        for f in run_folder.list_run_folders(home / "reports")
+    ]
     books = {
-        b: store.read_json(b)["metadata"].get("mlops", {}).get("status")
+        b: files.read_json(b)["metadata"].get("mlops", {}).get("status")
         for b in home.glob("reports/*/notebooks/*.ipynb")
     }
     with closing(sqlite3.connect(home / ".mlops" / "mlflow.db")) as database:

@@ -12,8 +12,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from mlops_kit import config, store
-from mlops_kit.pipeline import kernels, manifest, run
+from mlops_kit.core import files
+from mlops_kit.pipeline import kernel_pool, manifest, runner
+from mlops_kit.project import loader, run_manifest
 
 WARM = (
     "pandas",
@@ -27,7 +28,7 @@ WARM = (
     "mlflow.store.model_registry.sqlalchemy_store",
     "sqlalchemy",
 )
-OPEN = "from mlops_kit import stage as stages\nstage = stages.open({name!r})"
+OPEN = "from mlops_kit.stages import open_stage\nstage = open_stage({name!r})"
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +51,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def nursery(site: Path) -> Iterator[None]:
     """The process that kernels are forked from lives until the last test: its imports are the dear part of a short run."""
-    kernels.nursery(WARM)
-    kernels.keep = True
+    kernel_pool.get_fork_server(WARM)
+    kernel_pool.keep_fork_server = True
     yield
-    kernels.keep = False
-    kernels.release()
+    kernel_pool.keep_fork_server = False
+    kernel_pool.release_fork_server()
 
 
 @pytest.fixture(scope="session")
@@ -62,13 +63,15 @@ def ready(nursery: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of an MLflow store that has been made already: to make one takes seconds."""
     home = tmp_path_factory.mktemp("store")
     (home / "mlops.yaml").write_text("name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n")
-    project = config.load(home)
-    store.write_json(
+    project = loader.load_project(home)
+    files.write_json(
         home / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
     )
-    manifest.write(home, {**manifest.new(project, [], ""), "status": "succeeded"})
-    kernels.nursery().call(
-        "mlops_kit.pipeline.run:mirrored",
+    run_manifest.write_manifest(
+        home, {**manifest.create_manifest(project, [], ""), "status": "succeeded"}
+    )
+    kernel_pool.get_fork_server().call_function(
+        "mlops_kit.pipeline.run_completion:record_in_mlflow",
         str(home),
         str(home),
         [],
@@ -133,7 +136,7 @@ def tiny(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
     write(
         home,
         "third",
-        "stage.result(got=stage.read('total')['total'], name='x')",
+        "stage.write_result(got=stage.read('total')['total'], name='x')",
         "stage.hand_over('The end.')",
     )
     return home
@@ -144,14 +147,14 @@ def go(tiny: Path) -> Callable[..., dict[str, Any]]:
     """Run the tiny project's chain; the manifest."""
 
     def went(only: str = "", force: bool = False, **given: dict[str, Any]) -> dict[str, Any]:
-        project = config.load(tiny)
-        return run.run(
+        project = loader.load_project(tiny)
+        return runner.run_pipeline(
             project,
-            run.selected(project, only=only),
+            runner.select_stages(project, only=only),
             given,
             force,
             "why",
-            say=lambda text, passing=False: None,
+            say=lambda text, transient=False: None,
         )
 
     return went

@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import config
-from mlops_kit.errors import KitError
-from mlops_kit.pipeline import branches, manifest, plan, report, run
+from mlops_kit.core.errors import KitError
+from mlops_kit.pipeline import branches, report, runner
+from mlops_kit.project import loader, run_manifest
 
 from .conftest import write
 
 
 def spread(home: Path, *each: str, keep_going: bool = False, force: bool = False) -> dict[str, Any]:
-    project = config.load(home)
-    varied = branches.grid(project, list(each))
-    return branches.run(
+    project = loader.load_project(home)
+    varied = branches.parse_branch_grid(project, list(each))
+    return branches.run_branches(
         project,
-        run.selected(project),
+        runner.select_stages(project),
         {},
         force,
         "",
-        lambda text, passing=False: None,
+        lambda text, transient=False: None,
         varied,
         keep_going,
     )
@@ -46,9 +46,11 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     }
     folder = tiny / "reports" / made["run"]
     for name in ("k=1", "k=5", "k=2"):
-        found = manifest.read(folder / plan.BRANCHES / f"{made['run']}.{name}")
+        found = run_manifest.read_manifest(
+            folder / run_manifest.BRANCHES_FOLDER / f"{made['run']}.{name}"
+        )
         assert found["stages"]["first"]["status"] == "skipped" and found["branch"] == name
-    columns, rows = report.branch_table(made)
+    columns, rows = report.build_branch_table(made)
     assert columns == ["second.k", "status", "seconds", "second.total", "says"]
     assert [(r[0], r[1], r[3], r[4]) for r in rows] == [
         (1, "succeeded", 6, ""),
@@ -59,7 +61,7 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     assert (
         "2 of 3 branches succeeded." in page and f"branches/{made['run']}.k%3D5/index.html" in page
     )
-    error = run.failure(made)
+    error = runner.find_run_error(made)
     assert (
         error is not None
         and error.exit_code == 1
@@ -68,8 +70,8 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     again = spread(tiny, "second.k=1,2")
     assert again["status"] == "succeeded" and [b["seconds"] for b in again["branches"]] == [0, 0]
     forced = spread(tiny, "second.k=1", force=True)
-    found = manifest.read(
-        tiny / "reports" / forced["run"] / plan.BRANCHES / f"{forced['run']}.k=1"
+    found = run_manifest.read_manifest(
+        tiny / "reports" / forced["run"] / run_manifest.BRANCHES_FOLDER / f"{forced['run']}.k=1"
     )["stages"]
     assert [(e["status"], e.get("reason", "")) for e in found.values()] == [
         ("skipped", f"as in {forced['run']}"),
@@ -91,14 +93,18 @@ def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> N
         .replace("writes: [total]", "writes: [total], foreach: {k: [1, 2]}")
     )
     (tiny / "mlops.yaml").write_text(text)
-    varied = branches.grid(config.load(tiny), ["seed=3,4"])
+    varied = branches.parse_branch_grid(loader.load_project(tiny), ["seed=3,4"])
     assert varied == {"second.k": [1, 2], "seed": [3, 4]}
-    assert branches.slug({"second.k": 1, "seed": 3}) == "k=1,seed=3"
-    assert branches.fanned(config.load(tiny), ["second.k"], ["first", "second", "third"]) == [
+    assert branches.format_branch_name({"second.k": 1, "seed": 3}) == "k=1,seed=3"
+    assert branches.select_branching_stages(
+        loader.load_project(tiny), ["second.k"], ["first", "second", "third"]
+    ) == [
         "second",
         "third",
     ]
-    assert branches.fanned(config.load(tiny), ["seed"], ["first", "second"]) == ["first", "second"]
+    assert branches.select_branching_stages(
+        loader.load_project(tiny), ["seed"], ["first", "second"]
+    ) == ["first", "second"]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +140,9 @@ def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(
 
 def test_a_value_is_read_by_its_parameters_type(tiny: Path) -> None:
     write(tiny, "second", "pass", parameters="k: str = 'a'  # Name.")
-    assert branches.grid(config.load(tiny), ["second.k=007,'b, c',1e5"]) == {
+    assert branches.parse_branch_grid(loader.load_project(tiny), ["second.k=007,'b, c',1e5"]) == {
         "second.k": ["007", "b, c", "1e5"]
     }
-    assert branches.grid(config.load(tiny), ["as_of=2013-07-01,2013-08-01"]) == {
-        "as_of": ["2013-07-01", "2013-08-01"]
-    }
+    assert branches.parse_branch_grid(
+        loader.load_project(tiny), ["as_of=2013-07-01,2013-08-01"]
+    ) == {"as_of": ["2013-07-01", "2013-08-01"]}

@@ -10,9 +10,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from mlops_kit import config, stage, store
-from mlops_kit.errors import KitError
-from mlops_kit.pipeline import manifest, plan, run
+from mlops_kit.core import files
+from mlops_kit.core.errors import KitError
+from mlops_kit.pipeline import accept, plan, runner
+from mlops_kit.project import artifacts, loader, run_folder, run_manifest
 
 from .conftest import write
 
@@ -34,12 +35,14 @@ def by_hand(home: Path, name: str, skip: int | None = None) -> None:
 
 
 def planned(home: Path, **given: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    project = config.load(home)
-    chosen = run.selected(project)
+    project = loader.load_project(home)
+    chosen = runner.select_stages(project)
     return {
-        d.stage: (d.action, d.reason)
-        for d in plan.make(
-            project, chosen, {s: run.resolved(project, s, given.get(s, {})) for s in chosen}
+        d.stage: (d.action, d.summary)
+        for d in plan.plan_stages(
+            project,
+            chosen,
+            {s: runner.resolve_stage_values(project, s, given.get(s, {})) for s in chosen},
         )
     }
 
@@ -66,7 +69,9 @@ def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> 
         "Seven.",
         {"total": 7},
     )
-    assert store.read_artifact(folder, stage.artifacts(folder)["total"]) == {"total": 7}
+    assert artifacts.read_artifact(folder, run_folder.list_artifacts(folder)["total"]) == {
+        "total": 7
+    }
     assert (
         made["stages"]["third"]["status"] == "succeeded"
         and (folder / "notebooks" / "second.html").exists()
@@ -90,7 +95,7 @@ def test_a_stage_that_was_not_run_as_a_run_would_is_not_taken_over(tiny: Path, g
     assert planned(tiny)["second"][0] == "run"
     by_hand(tiny, "second")
     assert planned(tiny)["second"][0] == "skip"
-    store.write_text(
+    files.write_text(
         tiny / "reports" / "draft" / "artifacts" / "total.json", "{}"
     )  # and its output was changed since
     assert planned(tiny)["second"][0] == "run"
@@ -105,15 +110,18 @@ def test_an_edit_that_does_not_matter_is_accepted_and_recorded(tiny: Path, go: G
         "stage.log(n=3)",
         "stage.hand_over('Three numbers.')",
     )
-    project = config.load(tiny)
-    values = {s: run.resolved(project, s, {}) for s in ("first", "second")}
+    project = loader.load_project(tiny)
+    values = {s: runner.resolve_stage_values(project, s, {}) for s in ("first", "second")}
     assert planned(tiny)["first"][0] == "run"
-    assert plan.accept(project, ["first", "second"], values, "ada") == {
+    assert accept.accept_stages(project, ["first", "second"], values, "ada") == {
         "first": ["code cell 3 of first changed"]
     }
     assert planned(tiny)["first"][0] == "skip" and go()["nothing_to_do"]
     assert (
-        manifest.read(tiny / "reports" / made["run"])["stages"]["first"]["accepted"]["by"] == "ada"
+        run_manifest.read_manifest(tiny / "reports" / made["run"])["stages"]["first"]["accepted"][
+            "by"
+        ]
+        == "ada"
     )
 
 
@@ -126,7 +134,7 @@ def test_other_parameters_and_damaged_outputs_cannot_be_accepted(
 ) -> None:
     made = go()
     if break_it:
-        store.write_text(tiny / "reports" / made["run"] / "artifacts" / "total.json", "{}")
+        files.write_text(tiny / "reports" / made["run"] / "artifacts" / "total.json", "{}")
     with pytest.raises(KitError, match="second cannot be taken as it is") as error:
-        plan.accept(config.load(tiny), ["second"], {"second": values}, "ada")
-    assert said in error.value.what
+        accept.accept_stages(loader.load_project(tiny), ["second"], {"second": values}, "ada")
+    assert said in error.value.message

@@ -12,9 +12,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from nbformat.v4.nbjson import writes
 
-from mlops_kit import config, store
-from mlops_kit.pipeline import compare
-from mlops_kit.results import Table
+from mlops_kit.core import files
+from mlops_kit.core.results import Table
+from mlops_kit.pipeline.compare import outputs, records, rendering, tables
+from mlops_kit.pipeline.compare.runs import compare_runs
+from mlops_kit.project import loader
+from mlops_kit.project.artifacts import write_artifact
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\nid: key\n"
 
@@ -45,12 +48,10 @@ def made(
         {"a": range(rows), "b": ["<b>"] * rows, **({"c": 1.0} if shift else {})}
     )
     artifacts = [
-        store.write_artifact(folder, "review", n, v)
+        write_artifact(folder, "review", n, v)
         for n, v in (("features", features), ("metrics", metrics), ("judged_scores", scores))
     ]
-    artifacts.append(
-        store.write_artifact(folder, "review", "version", {"version": name}, record=True)
-    )
+    artifacts.append(write_artifact(folder, "review", "version", {"version": name}, record=True))
     record = {
         "stage": "review",
         "done": True,
@@ -60,8 +61,8 @@ def made(
         "verdicts": [],
         "read": {},
     }
-    store.write_json(folder / "stages" / "review.json", record)
-    store.write_text(folder / "figures" / "l.svg", f"<svg><title>{shift}</title></svg>")
+    files.write_json(folder / "stages" / "review.json", record)
+    files.write_text(folder / "figures" / "l.svg", f"<svg><title>{shift}</title></svg>")
     book = new_notebook(
         cells=[
             new_code_cell("k = 1"),
@@ -69,7 +70,7 @@ def made(
             new_code_cell(code),
         ]
     )
-    store.write_text(folder / "notebooks" / "04_review.ipynb", writes(book))
+    files.write_text(folder / "notebooks" / "04_review.ipynb", writes(book))
     entry = {
         "status": "succeeded",
         "notebook": "04_review",
@@ -83,7 +84,7 @@ def made(
             "modules": {"own.py": {"hash": code, "by": ""}},
         },
     }
-    store.write_json(
+    files.write_json(
         folder / "manifest.json",
         {
             "run": name,
@@ -92,7 +93,7 @@ def made(
             "stages": {"review": entry},
         },
     )
-    store.write_json(
+    files.write_json(
         folder / "config.json",
         {
             "name": "tiny",
@@ -107,20 +108,20 @@ def made(
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> config.Project:
+def project(tmp_path: Path) -> loader.Project:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    return config.load(tmp_path)
+    return loader.load_project(tmp_path)
 
 
 def refiled(run: Path, name: str, value: object, record: bool = False) -> None:
     """File an artifact of a run anew; None takes it away."""
-    filed = store.read_json(run / "stages" / "review.json")
+    filed = files.read_json(run / "stages" / "review.json")
     filed["artifacts"].pop(name, None)
     if value is not None:
-        filed["artifacts"][name] = store.write_artifact(
+        filed["artifacts"][name] = write_artifact(
             run, "review", name, value, record=record
         ).model_dump()
-    store.write_json(run / "stages" / "review.json", filed)
+    files.write_json(run / "stages" / "review.json", filed)
 
 
 def measured(run: Path, value: float, low: float, high: float) -> None:
@@ -136,16 +137,16 @@ def measured(run: Path, value: float, low: float, high: float) -> None:
     )
 
 
-def by_name(found: compare.Comparison, section: str) -> dict[str, compare.Row]:
+def by_name(found: records.RunComparison, section: str) -> dict[str, records.ComparisonRow]:
     return {r.name: r for r in found.rows if r.section == section}
 
 
-def test_each_kind_of_difference_is_told(project: config.Project) -> None:
+def test_each_kind_of_difference_is_told(project: loader.Project) -> None:
     old, new = (
         made(project.root, "a", 0.0, 1, "x = 1", {}),
         made(project.root, "b", 1.0, "<i>", "x = 2", {"train": {"trials": 3}}),
     )
-    found = compare.compare(project, old, new)
+    found = compare_runs(project, old, new)
     assert (
         by_name(found, "parameters")["review.k"].old,
         by_name(found, "parameters")["review.k"].new,
@@ -164,17 +165,17 @@ def test_each_kind_of_difference_is_told(project: config.Project) -> None:
         and data["features.c"].old == "not there"
         and "mean" in data["judged_scores.score"].new
     )
-    assert by_name(found, "logged numbers")["review.loss"].same is None
+    assert by_name(found, "logged numbers")["review.loss"].is_same is None
     metric = by_name(found, "metrics")["rmse"]
     assert (
-        metric.same is False
-        and metric.says.startswith("worse by 0.4")
-        and metric.says.endswith("on the same rows, more than noise")
+        metric.is_same is False
+        and metric.explanation.startswith("worse by 0.4")
+        and metric.explanation.endswith("on the same rows, more than noise")
     )
     assert (
-        "-  x = 1" in found.code["04_review"]
-        and "+  x = 2" in found.code["04_review"]
-        and "k = 1" not in found.code["04_review"]
+        "-  x = 1" in found.code_diffs["04_review"]
+        and "+  x = 2" in found.code_diffs["04_review"]
+        and "k = 1" not in found.code_diffs["04_review"]
     )
     assert [f[0] for f in found.figures] == ["review: Loss"]
     assert (
@@ -185,21 +186,21 @@ def test_each_kind_of_difference_is_told(project: config.Project) -> None:
     )
 
 
-def test_noise_is_not_called_a_difference(project: config.Project) -> None:
-    found = compare.compare(
+def test_noise_is_not_called_a_difference(project: loader.Project) -> None:
+    found = compare_runs(
         project,
         made(project.root, "a", 0.0, 1, "x = 1", {}),
         made(project.root, "b", 0.001, 1, "x = 1", {}),
     )
     metric = by_name(found, "metrics")["rmse"]
     assert (
-        metric.same is True
-        and "no more than noise" in metric.says
+        metric.is_same is True
+        and "no more than noise" in metric.explanation
         and "metrics" not in found.sentence
     )
 
 
-def test_rows_in_another_order_are_the_same_rows(project: config.Project) -> None:
+def test_rows_in_another_order_are_the_same_rows(project: loader.Project) -> None:
     old, new = (
         made(project.root, "a", 0.0, 1, "x = 1", {}),
         made(project.root, "b", 1.0, 1, "x = 1", {}),
@@ -211,12 +212,12 @@ def test_rows_in_another_order_are_the_same_rows(project: config.Project) -> Non
     )
     assert (
         "on the same rows, more than noise"
-        in by_name(compare.compare(project, old, new), "metrics")["rmse"].says
+        in by_name(compare_runs(project, old, new), "metrics")["rmse"].explanation
     )
 
 
 def test_other_rows_are_told_by_their_intervals_and_without_any_nobody_can_tell(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     old, new = (
         made(project.root, "a", 0.0, 1, "x = 1", {}),
@@ -225,8 +226,8 @@ def test_other_rows_are_told_by_their_intervals_and_without_any_nobody_can_tell(
     verdicts = []
     for value, low, high in ((1.0, 0.9, 1.1), (2.0, 1.9, 2.1), (2.0, float("nan"), float("nan"))):
         measured(new, value, low, high)
-        row = by_name(compare.compare(project, old, new), "metrics")["rmse"]
-        verdicts.append((row.same, row.says))
+        row = by_name(compare_runs(project, old, new), "metrics")["rmse"]
+        verdicts.append((row.is_same, row.explanation))
     assert verdicts == [
         (None, "not the same rows: the intervals overlap, so nobody can tell"),
         (False, "not the same rows: the intervals lie apart"),
@@ -234,7 +235,7 @@ def test_other_rows_are_told_by_their_intervals_and_without_any_nobody_can_tell(
     ]
 
 
-def test_another_target_is_not_the_same_rows(project: config.Project) -> None:
+def test_another_target_is_not_the_same_rows(project: loader.Project) -> None:
     old, new = (
         made(project.root, "a", 0.0, 1, "x = 1", {}),
         made(project.root, "b", 1.0, 1, "x = 1", {}),
@@ -245,23 +246,24 @@ def test_another_target_is_not_the_same_rows(project: config.Project) -> None:
         pd.read_parquet(old / "artifacts" / "judged_scores.parquet").rename(columns={"y": "z"}),
     )
     assert (
-        "not the same rows" in by_name(compare.compare(project, old, new), "metrics")["rmse"].says
+        "not the same rows"
+        in by_name(compare_runs(project, old, new), "metrics")["rmse"].explanation
     )
 
 
-def test_a_table_that_differs_is_never_passed_over(project: config.Project) -> None:
+def test_a_table_that_differs_is_never_passed_over(project: loader.Project) -> None:
     old, new = (
         made(project.root, "a", 0.0, 1, "x = 1", {}),
         made(project.root, "b", 0.0, 1, "x = 1", {}),
     )
     refiled(new, "features", pd.read_parquet(old / "artifacts" / "features.parquet").iloc[::-1])
-    found = compare.compare(project, old, new)
+    found = compare_runs(project, old, new)
     assert (
-        "another order" in by_name(found, "data")["features: values"].says
+        "another order" in by_name(found, "data")["features: values"].explanation
         and found.sentence == "b against a: differences: 1 in data."
     )
     refiled(new, "features", None)
-    assert by_name(compare.compare(project, old, new), "data")["features"].new == "not there"
+    assert by_name(compare_runs(project, old, new), "data")["features"].new == "not there"
 
 
 @pytest.mark.parametrize(
@@ -281,25 +283,25 @@ def test_a_table_that_differs_is_never_passed_over(project: config.Project) -> N
 def test_a_column_moved_if_its_type_its_mean_or_what_is_missing_did(
     old: list[Any], new: list[Any], same: bool
 ) -> None:
-    assert compare.alike(pd.Series(old), pd.Series(new)) is same
+    assert tables.is_column_unchanged(pd.Series(old), pd.Series(new)) is same
 
 
 def test_what_only_one_run_has_traced_is_no_difference_and_values_of_the_environment_stay_hidden(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     runs = [made(project.root, n, 0.0, 1, "x = 1", {}) for n in ("a", "b", "c")]
     for run, value, more in ((runs[0], "s3", {}), (runs[1], "s4", {"new": "1"})):
-        held = store.read_json(run / "manifest.json")
+        held = files.read_json(run / "manifest.json")
         held["stages"]["review"]["trace"].update(
             env={"TOKEN": value}, python=value[1], packages=more, settings={"seed": int(value[1])}
         )
-        store.write_json(run / "manifest.json", held)
-    held = store.read_json(runs[2] / "manifest.json")
+        files.write_json(run / "manifest.json", held)
+    held = files.read_json(runs[2] / "manifest.json")
     del held["stages"]["review"]["trace"]
-    store.write_json(runs[2] / "manifest.json", held)
-    assert "differences" not in compare.compare(project, runs[2], runs[0]).sentence
-    found = compare.compare(project, runs[0], runs[1])
-    assert by_name(found, "environment")["TOKEN"] == compare.Row(
+    files.write_json(runs[2] / "manifest.json", held)
+    assert "differences" not in compare_runs(project, runs[2], runs[0]).sentence
+    found = compare_runs(project, runs[0], runs[1])
+    assert by_name(found, "environment")["TOKEN"] == records.ComparisonRow(
         "environment", "TOKEN", "", "", False, "another value"
     )
     assert (
@@ -309,24 +311,24 @@ def test_what_only_one_run_has_traced_is_no_difference_and_values_of_the_environ
 
 
 def test_a_run_with_a_setting_that_this_version_does_not_know_is_compared(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     old, new = (
         made(project.root, "a", 0.0, 1, "x = 1", {"bygone": 1}),
         made(project.root, "b", 0.0, 1, "x = 1", {}),
     )
-    assert by_name(compare.compare(project, old, new), "settings")["bygone"].new == "the default"
+    assert by_name(compare_runs(project, old, new), "settings")["bygone"].new == "the default"
 
 
-def test_a_run_is_like_itself(project: config.Project) -> None:
+def test_a_run_is_like_itself(project: loader.Project) -> None:
     run = made(project.root, "a", 0.0, 1, "x = 1", {})
-    found = compare.compare(project, run, run)
+    found = compare_runs(project, run, run)
     assert (
         found.sentence == "a against a: nothing differs beyond noise."
-        and not found.code
+        and not found.code_diffs
         and not found.figures
     )
-    assert {(s.name, s.same) for s in compare.identical(run, run)} == {
+    assert {(s.name, s.is_same) for s in outputs.compare_outputs(run, run)} == {
         ("features", True),
         ("metrics", True),
         ("judged_scores", True),
@@ -336,33 +338,36 @@ def test_a_run_is_like_itself(project: config.Project) -> None:
     }
 
 
-def test_what_is_not_identical_is_named(project: config.Project) -> None:
+def test_what_is_not_identical_is_named(project: loader.Project) -> None:
     old, new = made(project.root, "a", 0.0, 1, "x", {}), made(project.root, "b", 1.0, 1, "x", {})
     refiled(new, "judged_scores", pd.DataFrame({"a": [1]}), record=True)
     refiled(new, "more", {"a": 1})
-    found = {s.name: s for s in compare.identical(old, new)}
+    found = {s.name: s for s in outputs.compare_outputs(old, new)}
     assert (
-        found["features"].same is False
-        and found["loss"].what == "0.0 → 1.0"
-        and found["rows"].same is True
+        found["features"].is_same is False
+        and found["loss"].detail == "0.0 → 1.0"
+        and found["rows"].is_same is True
     )
     assert (
-        found["judged_scores"].same is False
-        and found["judged_scores"].what.endswith("→ a record")
-        and found["more"].what.startswith("not there → ")
+        found["judged_scores"].is_same is False
+        and found["judged_scores"].detail.endswith("→ a record")
+        and found["more"].detail.startswith("not there → ")
     )
 
 
 def test_every_way_to_say_it_escapes_what_comes_from_data(
-    project: config.Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: loader.Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "x = '''\n~~~~\n</pre>'''"
-    found = compare.compare(
+    found = compare_runs(
         project,
         made(project.root, "a", 0.0, 1, code, {}),
         made(project.root, "b", 1.0, "<i>|![x](y)[bold]", f"{code}\ny = 1", {}),
     )
-    page, text = compare.page(found), compare.markdown(found)
+    page, text = (
+        rendering.render_comparison_page(found),
+        rendering.format_comparison_markdown(found),
+    )
     assert (
         "&lt;i&gt;|" in page
         and "<i>" not in page
@@ -371,11 +376,11 @@ def test_every_way_to_say_it_escapes_what_comes_from_data(
     )
     assert "| review.k | 1 | \\<i>\\|!\\[x](y)\\[bold] |" in text and "~~~~~diff" in text
     assert json.loads(json.dumps(found.to_json_dict()))["old"] == "a"
-    compare.show(found)
+    rendering.print_comparison(found)
     plain = capsys.readouterr().out
-    assert plain == compare.text(found) + "\n" and "\x1b" not in plain
+    assert plain == rendering.format_comparison_text(found) + "\n" and "\x1b" not in plain
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "140")
-    compare.show(found)
+    rendering.print_comparison(found)
     table = capsys.readouterr().out
     assert "\x1b" in table and "[bold]" in table and "┃" in table

@@ -17,16 +17,18 @@ import psutil
 import pytest
 from nbformat.v4 import new_notebook
 
-from mlops_kit.pipeline import engine
+from mlops_kit.pipeline import notebook_client, notebook_outcome, papermill_engine, process_memory
 
 from .chains import below, cell
 
 pytestmark = pytest.mark.usefixtures("nursery")
 
 
-def ran(folder: Path, *cells: Any, **given: Any) -> tuple[nbformat.NotebookNode, engine.End | None]:
+def ran(
+    folder: Path, *cells: Any, **given: Any
+) -> tuple[nbformat.NotebookNode, notebook_outcome.NotebookOutcome | None]:
     """Run cells as the chain does; the notebook as it was saved, and how it ended if not well."""
-    engine.register()
+    papermill_engine.register_engine()
     book, target, ended = (
         new_notebook(cells=[cell(c) if isinstance(c, str) else c for c in cells]),
         folder / "out.ipynb",
@@ -36,7 +38,7 @@ def ran(folder: Path, *cells: Any, **given: Any) -> tuple[nbformat.NotebookNode,
         papermill.execute_notebook(
             book,
             None,
-            engine_name=engine.NAME,
+            engine_name=papermill_engine.ENGINE_NAME,
             kernel_name="python3",
             language="python",
             progress_bar=False,
@@ -44,7 +46,7 @@ def ran(folder: Path, *cells: Any, **given: Any) -> tuple[nbformat.NotebookNode,
             kernel_log=str(folder / "log"),
             **given,
         )
-    except engine.Stopped as stopped:
+    except notebook_outcome.NotebookExecutionError as stopped:
         ended = stopped.end
     return nbformat.read(target, as_version=4), ended
 
@@ -87,7 +89,11 @@ def test_what_is_too_much_goes_on_in_a_file_and_a_long_line_costs_no_time(tmp_pa
     assert (
         ended is None
         and (name, text)
-        == ("stdout", "x" * engine.CAP + "\n… the output goes on in log.cell0.txt\n")
+        == (
+            "stdout",
+            "x" * notebook_client.MAX_STREAM_CHARACTERS
+            + "\n… the output goes on in log.cell0.txt\n",
+        )
         and short == [("stdout", "short\n")]
     )
     assert (tmp_path / "log.cell0.txt").read_text() == "x" * 600_000
@@ -150,11 +156,13 @@ def test_memory_that_ran_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "MemoryError",
         4,
     )
-    monkeypatch.setattr(engine, "memory", lambda: 10**8)  # as if the machine had no more
+    monkeypatch.setattr(
+        process_memory, "get_memory_limit", lambda: 10**8
+    )  # as if the machine had no more
     _, ended = ran(
         tmp_path, "import os, signal, time\ntime.sleep(0.5)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert ended is not None and ended.words.startswith(
+    assert ended is not None and ended.status_text.startswith(
         "killed (signal 9, likely out of memory, peak "
     )
 
@@ -165,15 +173,17 @@ def test_memory_that_ran_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_memory_there_is_goes_by_the_control_group_where_that_has_a_limit(
     said: str, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "of_group", lambda new, old: said)
+    monkeypatch.setattr(process_memory, "_read_cgroup_file", lambda new, old: said)
     assert (
-        engine.memory() == (psutil.virtual_memory().total if share else 1_000_000)
-        and engine.starved() == 0
+        process_memory.get_memory_limit() == (psutil.virtual_memory().total if share else 1_000_000)
+        and process_memory.count_oom_kills() == 0
     )
     monkeypatch.setattr(
-        engine, "of_group", lambda new, old: "low 0\noom 3\noom_kill 2\noom_group_kill 0"
+        process_memory,
+        "_read_cgroup_file",
+        lambda new, old: "low 0\noom 3\noom_kill 2\noom_group_kill 0",
     )
-    assert engine.starved() == 2
+    assert process_memory.count_oom_kills() == 2
 
 
 @pytest.fixture

@@ -13,38 +13,40 @@ import pytest
 import typer
 import yaml
 
-from mlops_kit import cli, config
-from mlops_kit.errors import KitError
+from mlops_kit.cli import application
+from mlops_kit.core import resources
+from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import export
+from mlops_kit.project import loader
 
 YAML = """
 name: Tiny_table
 source: {sql: select 1, url: "postgresql://me:${DB_PASSWORD}@db/x"}
 target: late
 task: binary
-serve: {token: SERVE_TOKEN, port: 9000}
+serve: {token_env: SERVE_TOKEN, port: 9000}
 secrets: [API_KEY]
 """
 NAMES = ["API_KEY", "SERVE_TOKEN", "DB_PASSWORD"]
-APP = Path(cli.__file__).parent / "deploy" / "app.py"
+APP = Path(application.__file__).parent / "deploy" / "app.py"
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Project:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> loader.Project:
     """A project in a folder with an awkward name, whose secrets have values."""
     for name in NAMES:
         monkeypatch.setenv(name, f"value-of-{name.lower()}")
     folder = tmp_path / "50% it's"
     folder.mkdir()
     (folder / "mlops.yaml").write_text(YAML)
-    return config.load(folder)
+    return loader.load_project(folder)
 
 
-def exported(project: config.Project, target: str, **options: Any) -> list[Any]:
+def exported(project: loader.Project, target: str, **options: Any) -> list[Any]:
     """The documents of an exported YAML file."""
     return list(
         yaml.safe_load_all(
-            export.export(project, target, image="here/tiny:1", **options).read_text()
+            export.export_schedule(project, target, image="here/tiny:1", **options).read_text()
         )
     )
 
@@ -54,7 +56,7 @@ def steps(workflow: dict[Any, Any]) -> Iterator[dict[str, Any]]:
         yield from job["steps"]
 
 
-def commands(project: config.Project, target: str) -> list[list[str]]:
+def commands(project: loader.Project, target: str) -> list[list[str]]:
     """The words of each ``mlops`` command in an exported file."""
     if target == "kubernetes":
         specs = [
@@ -66,7 +68,7 @@ def commands(project: config.Project, target: str) -> list[list[str]]:
     text = (
         "\n".join(s["run"] for s in steps(exported(project, target)[0]) if "run" in s)
         if target == "github"
-        else export.export(project, target).read_text()
+        else export.export_schedule(project, target).read_text()
     )
     lines = re.findall(r"^(?!#|.*pip install).*?\b(mlops [a-z].*?)(?: \|\||>>|\||$)", text, re.M)
     return [shlex.split(re.sub(r"\$\{\{.*?\}\}", "1", line)) for line in lines]
@@ -81,16 +83,16 @@ def commands(project: config.Project, target: str) -> list[list[str]]:
     ],
 )
 def test_each_command_is_a_verb_with_options_that_it_has(
-    project: config.Project, target: str, verbs: list[str]
+    project: loader.Project, target: str, verbs: list[str]
 ) -> None:
-    tree: Any = typer.main.get_command(cli.app)
+    tree: Any = typer.main.get_command(application.app)
     found = commands(project, target)
     assert [words[:2] for words in found] == [["mlops", v] for v in verbs]
     for _, verb, *options in found:
         tree.commands[verb].make_context(verb, options)
 
 
-def test_the_workflow_has_what_github_asks_for(project: config.Project) -> None:
+def test_the_workflow_has_what_github_asks_for(project: loader.Project) -> None:
     (flow,) = exported(project, "github", every="0 3 * * 1-5")
     assert set(flow) <= {
         "name",
@@ -132,9 +134,9 @@ def test_the_workflow_has_what_github_asks_for(project: config.Project) -> None:
     } == {"3.11"}
 
 
-def test_a_project_below_its_repository_is_run_where_it_stands(project: config.Project) -> None:
+def test_a_project_below_its_repository_is_run_where_it_stands(project: loader.Project) -> None:
     (project.root.parent / ".git").mkdir()
-    file = export.export(project, "github")
+    file = export.export_schedule(project, "github")
     assert file == project.root.parent / ".github" / "workflows" / "mlops-Tiny_table.yml"
     flow = yaml.safe_load(file.read_text())
     assert flow["defaults"]["run"]["working-directory"] == project.root.name
@@ -142,23 +144,30 @@ def test_a_project_below_its_repository_is_run_where_it_stands(project: config.P
 
 
 def test_a_lock_is_installed_and_then_this_package_if_it_is_not_in_it(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
-    assert [w.split("==")[0] for w in export.installs(project.root)] == ["pip install mlops-kit"]
+    assert [w.split("==")[0] for w in export.list_install_commands(project.root)] == [
+        "pip install mlops-kit"
+    ]
     (project.root / "requirements.lock").write_text("pandas==2.3.3\n")
-    assert [w.split("==")[0] for w in export.installs(project.root)] == [
+    assert [w.split("==")[0] for w in export.list_install_commands(project.root)] == [
         "pip install -r requirements.lock",
         "pip install mlops-kit",
     ]
     (project.root / "requirements.lock").write_text("mlops-kit==0.1.0\n")
-    assert export.installs(project.root) == ["pip install -r requirements.lock"]
-    assert export.installs(config.resources("templates").parent)[-1] == "pip install --no-deps -e ."
+    assert export.list_install_commands(project.root) == ["pip install -r requirements.lock"]
+    assert (
+        export.list_install_commands(resources.find_resource_folder("templates").parent)[-1]
+        == "pip install --no-deps -e ."
+    )
 
 
-def test_cron_goes_to_the_project_whatever_its_folder_is_called(project: config.Project) -> None:
+def test_cron_goes_to_the_project_whatever_its_folder_is_called(project: loader.Project) -> None:
     lines = [
         line
-        for line in export.export(project, "cron", every="*/30 * * * *").read_text().splitlines()
+        for line in export.export_schedule(project, "cron", every="*/30 * * * *")
+        .read_text()
+        .splitlines()
         if re.match(r"[*\d]", line)
     ]
     assert [line.split(None, 5)[:5] for line in lines] == [
@@ -181,7 +190,7 @@ def test_cron_goes_to_the_project_whatever_its_folder_is_called(project: config.
 
 
 def test_kubernetes_runs_the_endpoint_and_the_rounds_as_nobody_special(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     found = {
         (d["kind"], d["metadata"]["name"]): d
@@ -222,7 +231,7 @@ def test_kubernetes_runs_the_endpoint_and_the_rounds_as_nobody_special(
         }
 
 
-def test_the_probes_ask_what_the_endpoint_answers(project: config.Project) -> None:
+def test_the_probes_ask_what_the_endpoint_answers(project: loader.Project) -> None:
     served = next(d for d in exported(project, "kubernetes") if d["kind"] == "Deployment")["spec"][
         "template"
     ]["spec"]["containers"][0]
@@ -241,33 +250,35 @@ def test_the_probes_ask_what_the_endpoint_answers(project: config.Project) -> No
     )
 
 
-@pytest.mark.parametrize("target", export.TARGETS)
-def test_secrets_are_named_and_never_written(project: config.Project, target: str) -> None:
-    text = export.export(project, target, image="here/tiny:1").read_text()
+@pytest.mark.parametrize("target", export.EXPORT_TARGETS)
+def test_secrets_are_named_and_never_written(project: loader.Project, target: str) -> None:
+    text = export.export_schedule(project, target, image="here/tiny:1").read_text()
     assert all(name in text for name in NAMES) and "value-of" not in text
 
 
-@pytest.mark.parametrize("target", export.TARGETS)
+@pytest.mark.parametrize("target", export.EXPORT_TARGETS)
 def test_a_file_that_differs_is_written_over_only_by_force(
-    project: config.Project, target: str
+    project: loader.Project, target: str
 ) -> None:
-    file = export.export(project, target, image="here/tiny:1")
+    file = export.export_schedule(project, target, image="here/tiny:1")
     text = file.read_text()
-    export.export(project, target, image="here/tiny:1")
+    export.export_schedule(project, target, image="here/tiny:1")
     file.write_text("mine")
     with pytest.raises(KitError, match=f"{file.name} is there and differs"):
-        export.export(project, target, image="here/tiny:1")
+        export.export_schedule(project, target, image="here/tiny:1")
     assert file.read_text() == "mine"
-    assert export.export(project, target, image="here/tiny:1", force=True).read_text() == text
+    assert (
+        export.export_schedule(project, target, image="here/tiny:1", force=True).read_text() == text
+    )
 
 
-def test_what_could_not_start_is_not_exported(project: config.Project) -> None:
+def test_what_could_not_start_is_not_exported(project: loader.Project) -> None:
     with pytest.raises(KitError, match="unknown target 'kubernets'"):
-        export.export(project, "kubernets")
+        export.export_schedule(project, "kubernets")
     with pytest.raises(KitError, match="--image is missing"):
-        export.export(project, "kubernetes")
+        export.export_schedule(project, "kubernetes")
     with pytest.raises(KitError, match=r"serve\.token is empty"):
-        export.export(project.with_values("the test", serve={}), "kubernetes", image="x")
+        export.export_schedule(project.with_values("the test", serve={}), "kubernetes", image="x")
     assert [p.name for p in project.root.iterdir()] == ["mlops.yaml"]
 
 
@@ -275,7 +286,7 @@ def test_what_could_not_start_is_not_exported(project: config.Project) -> None:
     "text", ["* * * * *", "0 0 1 1 0", "1,2,50-59/3 */2 1-31 12 6", "59 23 31 12 0-6"]
 )
 def test_a_cron_expression_is_taken_as_it_is(text: str) -> None:
-    assert export.schedule(f" {text} ") == text
+    assert export.validate_cron_expression(f" {text} ") == text
 
 
 @pytest.mark.parametrize(
@@ -298,4 +309,4 @@ def test_a_cron_expression_is_taken_as_it_is(text: str) -> None:
 )
 def test_what_is_no_cron_expression_is_worded(text: str, told: str) -> None:
     with pytest.raises(KitError, match=re.escape(told)):
-        export.schedule(text)
+        export.validate_cron_expression(text)

@@ -23,8 +23,10 @@ import nbformat
 import psutil
 import pytest
 
-from mlops_kit import cli, stage, store
-from mlops_kit.pipeline import engine, kernels, manifest
+from mlops_kit.cli import application
+from mlops_kit.core.files import hash_json, read_json
+from mlops_kit.pipeline import kernel_pool, kernel_watchdog
+from mlops_kit.project import artifacts, run_folder, run_manifest
 
 from . import chains
 from .chains import cell
@@ -204,7 +206,7 @@ def mlops(*words: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mlops", *words])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            application.main()
     return int(left.value.code or 0)
 
 
@@ -230,7 +232,7 @@ class Broken(NamedTuple):
 def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]) -> Broken:
     home = furnished(tmp_path_factory.mktemp("failures") / "broken", furnish)
     with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as out:
-        patch.setattr(engine, "GRACE", 1.0)
+        patch.setattr(kernel_watchdog, "INTERRUPT_GRACE_SECONDS", 1.0)
         said = io.StringIO()
         out.setattr(sys, "stdout", said)
         code, run = went(home)
@@ -240,12 +242,12 @@ def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], P
 
 def kernels_left() -> list[psutil.Process]:
     """What the nursery has below it."""
-    return chains.below(kernels.nursery().process.pid)[1:]
+    return chains.below(kernel_pool.get_fork_server().process.pid)[1:]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -> None:
-    case, entry = CASES[name], manifest.read(broken.run)["stages"][name]
+    case, entry = CASES[name], run_manifest.read_manifest(broken.run)["stages"][name]
     error = entry["error"]
     assert (entry["status"], error["type"], error["cell"], error["line"]) == (
         case.status,
@@ -268,7 +270,7 @@ def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -
     assert error["source"] == ("" if case.cell is None else code[at - 1].source)
     assert (
         book.metadata.mlops.status == case.status
-        and manifest.words(entry)
+        and run_manifest.describe_status(entry)
         in book.metadata.mlops.status + f" ({book.metadata.mlops.get('detail', '')})"
     )
     told = next(
@@ -297,14 +299,16 @@ def test_the_terminal_and_the_run_tell_every_failure(broken: Broken) -> None:
 
 
 def test_a_stage_is_tried_again_after_a_pause(broken: Broken) -> None:
-    entry = manifest.read(broken.run)["stages"]["shaky"]
+    entry = run_manifest.read_manifest(broken.run)["stages"]["shaky"]
     assert (entry["status"], entry["attempts"], entry["seconds"] > 0.2) == ("succeeded", 2, True)
     assert "shaky: failed, OSError: not yet; again in 0.2 s (1 of 2)" in broken.said
 
 
 def test_nothing_that_a_failed_stage_started_is_left(broken: Broken) -> None:
     assert broken.strays == []
-    assert not (broken.run / manifest.RESERVE).exists() and not [p for p in broken.run.rglob(".*")]
+    assert not (broken.run / run_manifest.DISK_RESERVE_FILE).exists() and not [
+        p for p in broken.run.rglob(".*")
+    ]
 
 
 def test_mlflow_is_told_of_each_failure(broken: Broken) -> None:
@@ -330,15 +334,15 @@ def statuses(home: Path) -> dict[str, str]:
 def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     (broken.home / "broken").unlink()
     code, mended = went(broken.home)
-    entries = manifest.read(mended)["stages"]
+    entries = run_manifest.read_manifest(mended)["stages"]
     assert (
         code == 0
         and {n for n, e in entries.items() if e["status"] == "skipped"} == {"start", "shaky"}
         and {e["status"] for e in entries.values()} == {"skipped", "succeeded"}
     )
     files = {f"{n}.csv": hashlib.sha256(b"1").hexdigest() for n in FILES}
-    assert {n: a.content for n, a in stage.artifacts(mended).items()} == {
-        n: store.text_hash({"made by": n}) for n in entries
+    assert {n: a.content for n, a in run_folder.list_artifacts(mended).items()} == {
+        n: hash_json({"made by": n}) for n in entries
     } | files
     assert [*chains.strays(broken.home), *kernels_left()] == []
 
@@ -417,7 +421,7 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
         [],
     )
     wanted = "killed" if name == "killed" else "interrupted"
-    found = manifest.read(old)
+    found = run_manifest.read_manifest(old)
     assert (found["status"], [e["status"] for e in found["stages"].values()]) == (
         wanted,
         ["succeeded", wanted],
@@ -426,15 +430,17 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
         assert "two: interrupted in cell 5" in said and found["stages"]["two"]["error"]["line"] == 5
     (home / "broken").unlink()
     code, new = went(home)
-    assert code == 0 and [e["status"] for e in manifest.read(new)["stages"].values()] == [
+    assert code == 0 and [
+        e["status"] for e in run_manifest.read_manifest(new)["stages"].values()
+    ] == [
         "skipped",
         "succeeded",
     ]
-    assert [store.read_artifact(new, a) for a in stage.artifacts(new).values()] == [
+    assert [artifacts.read_artifact(new, a) for a in run_folder.list_artifacts(new).values()] == [
         {"made by": "one"},
         {"made by": "two"},
     ]
-    filed = store.read_json(old / manifest.FILE)
+    filed = read_json(old / run_manifest.MANIFEST_FILE)
     book = nbformat.read(old / "notebooks" / "two.ipynb", as_version=4)
     assert (filed["status"], book.metadata.mlops.status) == (wanted, wanted)
     assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [
@@ -448,12 +454,12 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
 NEVER = {
     "dies": (
         "import os\nos._exit(7)",
-        "run: {start: 60s}",
+        "run: {kernel_start_timeout: 60s}",
         "Kernel died before replying to kernel_info",
     ),
     "hangs": (
         "import time\ntime.sleep(60)",
-        "run: {start: 1s}",
+        "run: {kernel_start_timeout: 1s}",
         "Kernel didn't respond in 1 seconds",
     ),
 }
@@ -470,7 +476,7 @@ def test_a_kernel_that_does_not_start_is_told(
     (profile / "ipython_kernel_config.py").write_text(NEVER[way][0])
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     code, folder = went(home)
-    entry = manifest.read(folder)["stages"]["one"]
+    entry = run_manifest.read_manifest(folder)["stages"]["one"]
     assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
         1,
         "failed",
@@ -521,7 +527,7 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
     )
     (home / "broken").touch()
     code, folder = went(home)
-    entry = manifest.read(folder)["stages"]["two"]
+    entry = run_manifest.read_manifest(folder)["stages"]["two"]
     assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
         1,
         "failed",
@@ -539,7 +545,7 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
     )  # no room to begin
     (folder / "big").unlink()
     code, new = went(home)
-    assert (code, [e["status"] for e in manifest.read(new)["stages"].values()]) == (
+    assert (code, [e["status"] for e in run_manifest.read_manifest(new)["stages"].values()]) == (
         0,
         ["skipped", "succeeded"],
     )

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import config, store, trace
-from mlops_kit.config import Project
-from mlops_kit.pipeline import fingerprint
-from mlops_kit.pipeline.fingerprint import EDITED, GONE, Hashes, Now
+from mlops_kit.core import files, import_tracer
+from mlops_kit.pipeline import current_project, fingerprint, stage_dependencies
+from mlops_kit.pipeline.current_project import CurrentProject
+from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes
+from mlops_kit.pipeline.stage_dependencies import EDITED_DURING_RUN
+from mlops_kit.project import artifacts, loader, run_manifest
+from mlops_kit.project.loader import Project
 
 from .conftest import write
 
@@ -41,16 +44,16 @@ def project(tmp_path: Path) -> Project:
     }.items():
         (tmp_path / name).write_text(text)
     write(tmp_path, "first", "1 + 1", "2 + 2")
-    return config.load(tmp_path)
+    return loader.load_project(tmp_path)
 
 
 def used(project: Project, **other: Any) -> dict[str, Any]:
     """What a kernel might have said."""
-    data, helper, deep = (str(project.path(n)) for n in ("t.csv", "helper.py", "deep.py"))
+    data, helper, deep = (str(project.resolve_path(n)) for n in ("t.csv", "helper.py", "deep.py"))
     found = {
-        "files": {data: list(fingerprint.state(data))},
+        "files": {data: list(stage_dependencies.read_file_stamp(data))},
         "modules": {helper: "", deep: helper},
-        "packages": {"pandas": trace.versions()["pandas"]},
+        "packages": {"pandas": import_tracer.list_installed_versions()["pandas"]},
         "settings": [["Train", "trials"], ["Gone", "setting"]],
     }
     return {
@@ -63,18 +66,22 @@ def used(project: Project, **other: Any) -> dict[str, Any]:
     }
 
 
-def made(project: Project, **other: Any) -> fingerprint.Trace:
-    return fingerprint.of(
-        Now(project), "first", {"seed": 0}, used(project, **other), {"numbers": "n1"}
+def made(project: Project, **other: Any) -> run_manifest.StageDependencies:
+    return stage_dependencies.collect_dependencies(
+        CurrentProject(project), "first", {"seed": 0}, used(project, **other), {"numbers": "n1"}
     )
 
 
 def why(
-    project: Project, old: fingerprint.Trace, seed: int = 0, numbers: str | None = "n1"
+    project: Project, old: run_manifest.StageDependencies, seed: int = 0, numbers: str | None = "n1"
 ) -> list[str]:
     return [
-        *fingerprint.differences(
-            Now(config.load(project.root)), "first", {"seed": seed}, {"numbers": numbers}, old
+        *fingerprint.find_differences(
+            CurrentProject(loader.load_project(project.root)),
+            "first",
+            {"seed": seed},
+            {"numbers": numbers},
+            old,
         )
     ]
 
@@ -91,14 +98,14 @@ def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folde
     )
     assert list(found["files"]) == ["note.yaml", "limits/low.yaml", "t.csv"] and found["files"][
         "t.csv"
-    ] == store.sha256(project.path("t.csv"))
+    ] == files.hash_file(project.resolve_path("t.csv"))
     assert found["modules"]["deep.py"] == {
-        "hash": store.sha256(project.path("deep.py")),
+        "hash": files.hash_file(project.resolve_path("deep.py")),
         "by": "helper.py",
     }
-    assert why(project, found) == [] and fingerprint.whole(found) == fingerprint.whole(
-        made(project)
-    )
+    assert why(project, found) == [] and fingerprint.compute_fingerprint(
+        found
+    ) == fingerprint.compute_fingerprint(made(project))
 
 
 @pytest.mark.parametrize(
@@ -129,17 +136,17 @@ def test_tables_that_code_names_are_found_and_nothing_else(
         "reports/r/out.csv",
         ".hidden/a.csv",
     ):
-        project.path(name).parent.mkdir(parents=True, exist_ok=True)
-        project.path(name).write_text("x")
+        project.resolve_path(name).parent.mkdir(parents=True, exist_ok=True)
+        project.resolve_path(name).write_text("x")
     write(project.root, "first", source)
-    assert sorted(fingerprint.mentioned(Now(project), "first", {}, [])) == [
-        str(project.path(n)) for n in found
-    ]
+    assert sorted(
+        stage_dependencies.find_mentioned_tables(CurrentProject(project), "first", {}, [])
+    ) == [str(project.resolve_path(n)) for n in found]
     write(project.root, "first", "1")
-    given = {"data": project.path("b c.csv"), "names": ["parts/a.parquet", "x"], "size": 3}
-    assert fingerprint.mentioned(Now(project), "first", given, []) == {
-        str(project.path(n)) for n in ("b c.csv", "parts/a.parquet")
-    }
+    given = {"data": project.resolve_path("b c.csv"), "names": ["parts/a.parquet", "x"], "size": 3}
+    assert stage_dependencies.find_mentioned_tables(
+        CurrentProject(project), "first", given, []
+    ) == {str(project.resolve_path(n)) for n in ("b c.csv", "parts/a.parquet")}
 
 
 def test_declared_files_outside_the_project_and_a_folder_are_known_again(project: Project) -> None:
@@ -150,8 +157,10 @@ def test_declared_files_outside_the_project_and_a_folder_are_known_again(project
             "note.yaml, limits/*.yaml", f"../{beside.name}, ./note.yaml, limits/, none.csv"
         )
     )
-    opened = config.load(project.root)
-    found = fingerprint.of(Now(opened), "first", {"seed": 0}, used(opened), {"numbers": "n1"})
+    opened = loader.load_project(project.root)
+    found = stage_dependencies.collect_dependencies(
+        CurrentProject(opened), "first", {"seed": 0}, used(opened), {"numbers": "n1"}
+    )
     assert list(found["files"]) == [
         str(beside),
         "note.yaml",
@@ -169,9 +178,9 @@ def test_each_part_that_differs_is_named_with_before_and_after(
 ) -> None:
     old = made(project)
     monkeypatch.setenv("TINY_WORD", "a")
-    project.path("deep.py").unlink()
-    project.path("t.csv").write_text("x,y\n1,3\n")
-    project.path("mlops.yaml").write_text(YAML + "train: {trials: 5}\n")
+    project.resolve_path("deep.py").unlink()
+    project.resolve_path("t.csv").write_text("x,y\n1,3\n")
+    project.resolve_path("mlops.yaml").write_text(YAML + "train: {trials: 5}\n")
     write(project.root, "first", "1 + 1", "2 + 3")
     old = {
         **old,
@@ -188,7 +197,7 @@ def test_each_part_that_differs_is_named_with_before_and_after(
         "`numbers` changed",
         "gone 1.0 → not installed",
         "environment variable TINY_WORD changed",
-        f"Python 2.7 → {fingerprint.PYTHON}",
+        f"Python 2.7 → {current_project.PYTHON_VERSION}",
         "its source is a query: only reading it tells whether it changed",
     ]
 
@@ -198,13 +207,13 @@ def test_an_input_or_file_that_is_still_to_be_made_is_no_difference_and_one_that
 ) -> None:
     old = made(project)
     assert why(project, old, numbers=None) == []
-    assert [*fingerprint.differences(Now(project), "first", {"seed": 0}, {}, old)] == [
-        "`numbers` changed"
-    ]
-    project.path("t.csv").write_text("other")
     assert [
-        *fingerprint.differences(
-            Now(project), "first", {"seed": 0}, {"numbers": "n1", "t.csv": None}, old
+        *fingerprint.find_differences(CurrentProject(project), "first", {"seed": 0}, {}, old)
+    ] == ["`numbers` changed"]
+    project.resolve_path("t.csv").write_text("other")
+    assert [
+        *fingerprint.find_differences(
+            CurrentProject(project), "first", {"seed": 0}, {"numbers": "n1", "t.csv": None}, old
         )
     ] == []
 
@@ -223,120 +232,141 @@ def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declare
     project: Project,
 ) -> None:
     before = used(project)
-    project.path("t.csv").write_text("x,y\n1,2,3\n")
-    found = fingerprint.of(
-        Now(project),
+    project.resolve_path("t.csv").write_text("x,y\n1,2,3\n")
+    found = stage_dependencies.collect_dependencies(
+        CurrentProject(project),
         "first",
         {"seed": 0},
-        {**before, "edited": [str(project.path("deep.py"))], "start": 0},
+        {**before, "edited": [str(project.resolve_path("deep.py"))], "start": 0},
         {},
     )
-    assert found["files"] == {"note.yaml": EDITED, "limits/low.yaml": EDITED, "t.csv": EDITED}
-    assert found["modules"]["deep.py"]["hash"] == EDITED
+    assert found["files"] == {
+        "note.yaml": EDITED_DURING_RUN,
+        "limits/low.yaml": EDITED_DURING_RUN,
+        "t.csv": EDITED_DURING_RUN,
+    }
+    assert found["modules"]["deep.py"]["hash"] == EDITED_DURING_RUN
     assert why(project, found, numbers="any") == [
-        f"`{n}` {EDITED}" for n in ("note.yaml", "limits/low.yaml", "t.csv")
-    ] + [f"`deep.py` {EDITED}: imported by helper"]
-    assert fingerprint.written(str(project.path("none.yaml"))) == 0
+        f"`{n}` {EDITED_DURING_RUN}" for n in ("note.yaml", "limits/low.yaml", "t.csv")
+    ] + [f"`deep.py` {EDITED_DURING_RUN}: imported by helper"]
+    assert stage_dependencies.get_write_time_ns(str(project.resolve_path("none.yaml"))) == 0
 
 
 def test_the_cells_that_were_run_count_not_those_that_stand_there_by_now(project: Project) -> None:
-    ran = Now(project).cells("first")
+    ran = CurrentProject(project).hash_cells("first")
     write(project.root, "first", "1 + 1", "edited")
     assert made(project)["cells"] != made(project, cells=ran)["cells"] == ran
 
 
 def test_an_edit_that_is_accepted_is_no_difference_any_more(project: Project) -> None:
     old = made(project)
-    project.path("deep.py").write_text("A = 1\n")
-    project.path("note.yaml").write_text("a: 2\n")
+    project.resolve_path("deep.py").write_text("A = 1\n")
+    project.resolve_path("note.yaml").write_text("a: 2\n")
     write(project.root, "first", "1 + 1")
     assert len(why(project, old)) == 3
-    assert why(project, fingerprint.renewed(Now(project), "first", old)) == []
-    assert why(project, fingerprint.renewed(Now(project), "first", old), seed=1) == [
-        "parameter seed: 0 → 1"
-    ]
+    assert (
+        why(project, stage_dependencies.refresh_dependencies(CurrentProject(project), "first", old))
+        == []
+    )
+    assert why(
+        project,
+        stage_dependencies.refresh_dependencies(CurrentProject(project), "first", old),
+        seed=1,
+    ) == ["parameter seed: 0 → 1"]
 
 
 def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    plain = store.sha256
-    monkeypatch.setattr(store, "sha256", lambda path: read.append(Path(path).name) or plain(path))
-    old, young = project.path("t.csv"), project.path("note.yaml")
+    plain = files.hash_file
+    monkeypatch.setattr(
+        files, "hash_file", lambda path: read.append(Path(path).name) or plain(path)
+    )
+    old, young = project.resolve_path("t.csv"), project.resolve_path("note.yaml")
     os.utime(old, ns=(OLD, OLD))
-    hashes = Hashes(project)
+    hashes = FileHashes(project)
     for _ in range(2):
-        assert hashes.of(old) == plain(old) and hashes.of(young) == plain(young)
+        assert hashes.hash_path(old) == plain(old) and hashes.hash_path(young) == plain(young)
     assert read == [
         "t.csv",
         "note.yaml",
         "note.yaml",
     ]  # it may change again within the same tick of its clock
-    hashes.save()
-    again = Hashes(project)
-    old.rename(project.path("renamed.csv"))
+    hashes.save_cache()
+    again = FileHashes(project)
+    old.rename(project.resolve_path("renamed.csv"))
     assert (
-        again.of(project.path("renamed.csv")) == plain(project.path("renamed.csv"))
+        again.hash_path(project.resolve_path("renamed.csv"))
+        == plain(project.resolve_path("renamed.csv"))
         and read.count("t.csv") == 1
     )
     assert (
-        Hashes(project, verify=True).of(project.path("renamed.csv")) and read[-1] == "renamed.csv"
+        FileHashes(project, verify=True).hash_path(project.resolve_path("renamed.csv"))
+        and read[-1] == "renamed.csv"
     )
 
 
 def test_verify_mends_what_was_kept_wrongly_even_of_a_young_file(project: Project) -> None:
-    hashes = Hashes(project, verify=True)
-    hashes.learn(project.path("t.csv"), "wrong")
-    right = store.sha256(project.path("t.csv"))
-    assert hashes.of(project.path("t.csv")) == right
-    hashes.save()
-    assert Hashes(project).of(project.path("t.csv")) == right
+    hashes = FileHashes(project, verify=True)
+    hashes.add_known_hash(project.resolve_path("t.csv"), "wrong")
+    right = files.hash_file(project.resolve_path("t.csv"))
+    assert hashes.hash_path(project.resolve_path("t.csv")) == right
+    hashes.save_cache()
+    assert FileHashes(project).hash_path(project.resolve_path("t.csv")) == right
 
 
 def test_kept_hashes_that_cannot_be_read_are_made_anew(project: Project) -> None:
-    store.write_text(project.path(".mlops/cache/hashes.json"), "{ half")
-    assert Hashes(project).of(project.path("t.csv")) == store.sha256(project.path("t.csv"))
+    files.write_text(project.resolve_path(".mlops/cache/hashes.json"), "{ half")
+    assert FileHashes(project).hash_path(project.resolve_path("t.csv")) == files.hash_file(
+        project.resolve_path("t.csv")
+    )
 
 
 def test_a_folder_and_a_pattern_have_a_hash_of_names_and_contents(project: Project) -> None:
-    folder, pattern, hashes = project.path("limits"), project.path("limits/*.yaml"), Hashes(project)
-    assert (
-        hashes.of(folder) == store.sha256(folder)
-        and hashes.of(project.path("none/*.yaml")) == hashes.of(project.path("none")) == GONE
+    folder, pattern, hashes = (
+        project.resolve_path("limits"),
+        project.resolve_path("limits/*.yaml"),
+        FileHashes(project),
     )
-    seen = [hashes.of(pattern)]
+    assert (
+        hashes.hash_path(folder) == files.hash_file(folder)
+        and hashes.hash_path(project.resolve_path("none/*.yaml"))
+        == hashes.hash_path(project.resolve_path("none"))
+        == MISSING_FILE
+    )
+    seen = [hashes.hash_path(pattern)]
     for change in (
         lambda: (folder / "low.yaml").write_text("low: 2\n"),
         lambda: (folder / "low.yaml").rename(folder / "high.yaml"),
         lambda: (folder / "new.yaml").touch(),
     ):
         change()
-        seen.append(hashes.of(pattern))
+        seen.append(hashes.hash_path(pattern))
     assert len({*seen}) == 4
     (folder / "other.txt").touch()
-    assert hashes.of(pattern) == seen[-1]
+    assert hashes.hash_path(pattern) == seen[-1]
 
 
 def test_files_of_the_package_and_outside_have_names_that_hold_anywhere(project: Project) -> None:
-    now, outside = Now(project), project.root.parent / "outside.py"
+    now, outside = CurrentProject(project), project.root.parent / "outside.py"
     for path, name in (
         (fingerprint.__file__, "mlops_kit/pipeline/fingerprint.py"),
-        (str(project.path("limits/low.yaml")), "limits/low.yaml"),
+        (str(project.resolve_path("limits/low.yaml")), "limits/low.yaml"),
         (str(outside), str(outside)),
     ):
-        assert now.name(path) == name and str(now.path(name)) == path
+        assert now.format_path_name(path) == name and str(now.resolve_path(name)) == path
 
 
 def test_an_output_is_broken_when_it_is_gone_damaged_or_was_never_written(project: Project) -> None:
     run = project.root / "reports" / "r"
     wrote = {
-        n: store.write_artifact(run, "first", n, {"n": n}).model_dump() for n in ("a", "b", "c")
+        n: artifacts.write_artifact(run, "first", n, {"n": n}).model_dump() for n in ("a", "b", "c")
     }
-    assert [*fingerprint.broken(run, wrote, Hashes(project), ["a"])] == []
+    assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project), ["a"])] == []
     (run / wrote["a"]["path"]).unlink()
     (run / wrote["b"]["path"]).write_text("{}")
-    assert [*fingerprint.broken(run, wrote, Hashes(project), ["c", "d"])] == [
+    assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project), ["c", "d"])] == [
         "output `a` is gone",
         "output `b` is damaged",
         "output `d` is declared and was not written",
@@ -348,31 +378,33 @@ def test_a_table_in_partitions_is_intact_until_a_part_changes(project: Project) 
 
     run = project.root / "reports" / "r"
     wrote = {
-        "t": store.write_artifact(
+        "t": artifacts.write_artifact(
             run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), partition="day"
         ).model_dump()
     }
-    assert [*fingerprint.broken(run, wrote, Hashes(project))] == []
+    assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project))] == []
     (run / "artifacts" / "t" / "day=a" / "part-0.parquet").write_bytes(b"")
-    assert [*fingerprint.broken(run, wrote, Hashes(project))] == ["output `t` is damaged"]
+    assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project))] == [
+        "output `t` is damaged"
+    ]
 
 
 def test_only_files_of_the_project_can_be_displaced(project: Project) -> None:
     run = project.root / "reports" / "r"
     wrote = {
-        "a": store.write_artifact(run, "first", "a", {"n": 1}),
-        "t.csv": store.take_file(run, "first", "t.csv", project.path("t.csv")),
+        "a": artifacts.write_artifact(run, "first", "a", {"n": 1}),
+        "t.csv": artifacts.copy_file_artifact(run, "first", "t.csv", project.resolve_path("t.csv")),
     }
     entries = {n: a.model_dump() for n, a in wrote.items()}
-    assert fingerprint.displaced(project, entries, Hashes(project)) == []
-    project.path("t.csv").unlink()
-    assert fingerprint.displaced(project, entries, Hashes(project)) == ["t.csv"]
+    assert fingerprint.find_displaced_outputs(project, entries, FileHashes(project)) == []
+    project.resolve_path("t.csv").unlink()
+    assert fingerprint.find_displaced_outputs(project, entries, FileHashes(project)) == ["t.csv"]
 
 
 def test_origins_tell_code_features_and_contract_apart(project: Project) -> None:
-    before = fingerprint.origins(Now(project))
-    project.path("contract.yaml").write_text("columns: {}\n")
-    after = fingerprint.origins(Now(project))
+    before = fingerprint.hash_code_origins(CurrentProject(project))
+    project.resolve_path("contract.yaml").write_text("columns: {}\n")
+    after = fingerprint.hash_code_origins(CurrentProject(project))
     assert {n for n in before if before[n] != after[n]} == {"contract"} and before[
         "contract"
-    ] == GONE
+    ] == MISSING_FILE

@@ -16,13 +16,14 @@ from urllib.parse import quote
 import pytest
 from typer.testing import CliRunner
 
-from mlops_kit import cli, config, database, decisions, stage, store
-from mlops_kit.pipeline import keeping
-from mlops_kit.results import Verdict
+from mlops_kit.cli import application
+from mlops_kit.core import files
+from mlops_kit.core.results import Verdict
+from mlops_kit.db import approvals, engine, tables
+from mlops_kit.pipeline import cleanup, run_summary
+from mlops_kit.project import loader, run_folder, secrets
 
-YAML = (
-    "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\nkeep: {runs: 1, age: 30d, cache: 30d}\n"
-)
+YAML = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\nretention: {min_runs: 1, max_age: 30d, max_cache_age: 30d}\n"
 DAY = 86400
 NOW = datetime.now(UTC)
 METRICS = {
@@ -37,15 +38,15 @@ METRICS = {
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> config.Project:
+def project(tmp_path: Path) -> loader.Project:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    return config.load(tmp_path)
+    return loader.load_project(tmp_path)
 
 
-def made(project: config.Project, days: float, version: str = "", **values: Any) -> Path:
+def made(project: loader.Project, days: float, version: str = "", **values: Any) -> Path:
     """A run of so many days ago, and the version that its review registered."""
     begin = NOW - timedelta(days=days)
-    folder = project.reports / f"{begin:%Y%m%d-%H%M%S}-abcd"
+    folder = project.reports_folder / f"{begin:%Y%m%d-%H%M%S}-abcd"
     entries = {
         "train": {"status": "skipped", "seconds": 50},
         "review": {"status": "succeeded", "seconds": 2.5, "sentence": "It is good."},
@@ -62,19 +63,19 @@ def made(project: config.Project, days: float, version: str = "", **values: Any)
         "stages": entries,
         **values,
     }
-    store.write_json(folder / "manifest.json", held)
+    files.write_json(folder / "manifest.json", held)
     if version:
-        store.write_json(folder / "artifacts" / "version.json", {"version": version})
+        files.write_json(folder / "artifacts" / "version.json", {"version": version})
     return folder
 
 
-def promoted(project: config.Project, *versions: str, days: float = 0) -> None:
+def promoted(project: loader.Project, *versions: str, days: float = 0) -> None:
     """Let versions serve, one after the other."""
-    with database.session(project) as opened:
+    with engine.open_transaction(project) as opened:
         for number, version in enumerate(versions, 1):
             at = (NOW - timedelta(days=days)).isoformat(timespec="seconds")
             opened.add(
-                database.Promotion(
+                tables.PromotionRecord(
                     project.config.name,
                     number,
                     version,
@@ -88,7 +89,7 @@ def promoted(project: config.Project, *versions: str, days: float = 0) -> None:
             )
 
 
-def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: config.Project) -> None:
+def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: loader.Project) -> None:
     def traced(*hashes: str) -> dict[str, Any]:
         return {
             "review": {
@@ -102,24 +103,24 @@ def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: config
 
     made(project, 90, stages=traced("old", "both"))
     branch = made(project, 1, stages=traced("both"))
-    store.write_json(
+    files.write_json(
         branch / "branches" / "a" / "manifest.json",
         {"status": "succeeded", "stages": traced("branch")},
     )
     kept = {
-        h: aged(project.path(".mlops") / "objects" / h[:2] / h, 2, size=10)
+        h: aged(project.resolve_path(".mlops") / "objects" / h[:2] / h, 2, size=10)
         for h in ("old", "both", "branch", "module", "stray")
     }
-    young = aged(project.path(".mlops") / "objects" / "yo" / "young", 0)
-    fates = keeping.clean(project)
+    young = aged(project.resolve_path(".mlops") / "objects" / "yo" / "young", 0)
+    fates = cleanup.clean_project(project)
     assert {p.name for p in (*kept.values(), young) if not p.exists()} == {"old", "stray"}
-    assert "1 run, 2 kept files gone" in keeping.accounts(
+    assert "1 run, 2 kept files gone" in cleanup.format_cleanup(
         project, fates, dry=False
-    ) and "stray" not in keeping.accounts(project, fates, dry=False)
+    ) and "stray" not in cleanup.format_cleanup(project, fates, dry=False)
     made(project, 0, status="running", pid=os.getpid(), stages={})
     aged(kept["stray"], 2)
     assert (
-        not [f for f in keeping.clean(project) if f.kind == keeping.OBJECT]
+        not [f for f in cleanup.clean_project(project) if f.kind == cleanup.KEPT_FILE_KIND]
         and kept["stray"].exists()
     )
 
@@ -133,19 +134,19 @@ def aged(path: Path, days: float, size: int = 0) -> Path:
     return path
 
 
-def why(project: config.Project) -> dict[Path, str]:
+def why(project: loader.Project) -> dict[Path, str]:
     """Why what stays does; what goes is left out."""
-    return {f.path: f.why for f in keeping.clean(project, dry=True) if not f.goes}
+    return {f.path: f.reason for f in cleanup.clean_project(project, dry=True) if not f.is_removed}
 
 
-def test_a_run_is_told_by_verdict_metric_work_and_note(project: config.Project) -> None:
+def test_a_run_is_told_by_verdict_metric_work_and_note(project: loader.Project) -> None:
     run = made(project, 0, "1", note="why\nnot")
-    store.write_json(run / "artifacts" / "metrics.json", METRICS)
-    store.write_json(
+    files.write_json(run / "artifacts" / "metrics.json", METRICS)
+    files.write_json(
         run / "stages" / "review.json",
         {"verdicts": [Verdict("c", "C", "passed", "blocks", "Well.")], "artifacts": {}},
     )
-    (found,) = keeping.summaries(project, 20)
+    (found,) = run_summary.summarize_runs(project, 20)
     assert found["metric"] == {"name": "roc_auc", "value": 0.784, "low": 0.756, "high": 0.806}
     assert (
         found["verdict"],
@@ -156,29 +157,29 @@ def test_a_run_is_told_by_verdict_metric_work_and_note(project: config.Project) 
         found["serves"],
     ) == ("● Fit to serve", 2.5, 1, 1, "1", False)
     assert (
-        keeping.told([found]).splitlines()[1].split()
+        run_summary.format_run_summaries([found]).splitlines()[1].split()
         == f"{run.name} ● Fit to serve roc_auc 0.784 [0.756, 0.806] 2 s 1 run, 1 skipped 1 why not".split()
     )
 
 
-def test_a_run_without_a_review_is_told_too(project: config.Project) -> None:
+def test_a_run_without_a_review_is_told_too(project: loader.Project) -> None:
     made(
         project,
         0,
         stages={"train": {"status": "failed", "error": {"message": "no"}}},
         status="failed",
     )
-    (found,) = keeping.summaries(project, 20)
+    (found,) = run_summary.summarize_runs(project, 20)
     assert (found["verdict"], found["metric"], found["version"]) == ("▲ Failed", None, None)
 
 
-def test_the_newest_runs_are_told_first_and_no_more_than_asked_for(project: config.Project) -> None:
+def test_the_newest_runs_are_told_first_and_no_more_than_asked_for(project: loader.Project) -> None:
     runs = [made(project, days) for days in range(4)]
-    assert [f["run"] for f in keeping.summaries(project, 2)] == [r.name for r in runs[:2]]
-    assert [f["run"] for f in keeping.summaries(project, 20)] == [r.name for r in runs]
+    assert [f["run"] for f in run_summary.summarize_runs(project, 2)] == [r.name for r in runs[:2]]
+    assert [f["run"] for f in run_summary.summarize_runs(project, 20)] == [r.name for r in runs]
 
 
-def test_the_run_that_made_the_serving_version_is_marked(project: config.Project) -> None:
+def test_the_run_that_made_the_serving_version_is_marked(project: loader.Project) -> None:
     carried = {"review": {"status": "skipped"}}
     made(project, 1, "2")
     made(
@@ -188,32 +189,36 @@ def test_the_run_that_made_the_serving_version_is_marked(project: config.Project
     maker = made(project, 5, "1")
     made(project, 6, "1")  # judged anew before it was promoted
     promoted(project, "1", days=3)
-    assert [f["run"] for f in keeping.summaries(project, 20) if f["serves"]] == [maker.name]
+    assert [f["run"] for f in run_summary.summarize_runs(project, 20) if f["serves"]] == [
+        maker.name
+    ]
 
 
-def test_telling_and_planning_load_neither_pandas_nor_mlflow(project: config.Project) -> None:
-    store.write_json(made(project, 50, "1") / "artifacts" / "metrics.json", METRICS)
+def test_telling_and_planning_load_neither_pandas_nor_mlflow(project: loader.Project) -> None:
+    files.write_json(made(project, 50, "1") / "artifacts" / "metrics.json", METRICS)
     promoted(project, "1")
-    code = f"import sys; from mlops_kit import config; from mlops_kit.pipeline import keeping; p = config.load({str(project.root)!r}); keeping.summaries(p, 20); keeping.clean(p, True); print(*sys.modules)"
+    code = f"import sys; from mlops_kit.project.loader import load_project; from mlops_kit.pipeline import cleanup, run_summary; p = load_project({str(project.root)!r}); run_summary.summarize_runs(p, 20); cleanup.clean_project(p, True); print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert "sqlalchemy" in loaded and not {"pandas", "numpy", "mlflow"} & set(loaded)
 
 
-def test_a_run_goes_only_if_it_is_old_and_not_among_the_newest(project: config.Project) -> None:
+def test_a_run_goes_only_if_it_is_old_and_not_among_the_newest(project: loader.Project) -> None:
     newest, young, old = made(project, 0), made(project, 29), made(project, 31)
     assert why(project) == {newest: "the newest run", young: "younger than 30d"}
-    assert why(project.with_values("the test", keep={"runs": 3, "age": "0d"})) == {
+    assert why(project.with_values("the test", retention={"min_runs": 3, "max_age": "0d"})) == {
         newest: "the newest run",
         young: "one of the newest 3",
         old: "one of the newest 3",
     }
-    assert set(why(project.with_values("the test", keep={"runs": 1, "age": "0d"}))) == {newest}
+    assert set(
+        why(project.with_values("the test", retention={"min_runs": 1, "max_age": "0d"}))
+    ) == {newest}
 
 
 def test_what_serves_what_served_before_and_what_served_lately_stays(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     made(project, 0)
     runs = {v: made(project, 60 - int(v), v) for v in ("1", "2", "3", "4")}
@@ -223,7 +228,7 @@ def test_what_serves_what_served_before_and_what_served_lately_stays(
         >= {runs["3"]: "version 3 serves", runs["2"]: "rollback goes to version 2"}.items()
     )
     assert not {runs["1"], runs["4"]} & why(project).keys()
-    kept = why(project.with_values("the test", keep={"runs": 1, "age": "50d"}))
+    kept = why(project.with_values("the test", retention={"min_runs": 1, "max_age": "50d"}))
     assert (
         kept[runs["1"]].startswith("version 1 served until")
         and kept[runs["3"]] == "version 3 serves"
@@ -231,18 +236,18 @@ def test_what_serves_what_served_before_and_what_served_lately_stays(
 
 
 def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does_not(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     made(project, 0)
     waits, rejected = (
-        made(project, 61, "1", status=stage.WAITING),
-        made(project, 62, "2", status=stage.WAITING),
+        made(project, 61, "1", status=run_folder.STATUS_WAITING_FOR_APPROVAL),
+        made(project, 62, "2", status=run_folder.STATUS_WAITING_FOR_APPROVAL),
     )
     runs, killed = (
         made(project, 63, status="running", pid=os.getpid(), ended=None),
         made(project, 64, status="running", pid=2**22 + 1, ended=None),
     )
-    decisions.say(
+    approvals.record_approval(
         project, {"version": "2", "model_hash": "m", "evidence_hash": "e"}, "rejected", "ann", "no"
     )
     kept = why(project)
@@ -250,114 +255,120 @@ def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does
     assert not {rejected, killed} & kept.keys()
 
 
-def test_the_newest_run_of_all_rows_stays_below_newer_samples(project: config.Project) -> None:
+def test_the_newest_run_of_all_rows_stays_below_newer_samples(project: loader.Project) -> None:
     made(project, 50, sample=500)
     full = made(project, 60)
     assert why(project)[full] == "the newest of all rows"
 
 
-def test_a_dry_run_changes_nothing_and_says_the_same(project: config.Project) -> None:
+def test_a_dry_run_changes_nothing_and_says_the_same(project: loader.Project) -> None:
     made(project, 0)
     made(project, 60)
     before = sorted(project.root.rglob("*"))
-    dry = keeping.clean(project, dry=True)
+    dry = cleanup.clean_project(project, dry=True)
     assert sorted(project.root.rglob("*")) == before
-    assert keeping.clean(project) == dry and [r.name for r in stage.runs(project.reports)] == [
-        dry[-1].path.name
-    ]
-    assert "1 run would go" in keeping.accounts(
+    assert cleanup.clean_project(project) == dry and [
+        r.name for r in run_folder.list_run_folders(project.reports_folder)
+    ] == [dry[-1].path.name]
+    assert "1 run would go" in cleanup.format_cleanup(
         project, dry, True
-    ) and "1 run stays" in keeping.accounts(project, dry, True)
-    assert "1 run gone" in keeping.accounts(project, dry, False)
-    assert [f.goes for f in keeping.clean(project)] == [False]
+    ) and "1 run stays" in cleanup.format_cleanup(project, dry, True)
+    assert "1 run gone" in cleanup.format_cleanup(project, dry, False)
+    assert [f.is_removed for f in cleanup.clean_project(project)] == [False]
 
 
-def test_a_shared_file_is_freed_with_its_last_link(project: config.Project) -> None:
+def test_a_shared_file_is_freed_with_its_last_link(project: loader.Project) -> None:
     kept, second, first = made(project, 0), made(project, 50), made(project, 60)
     for name, others in (("all", [second, kept]), ("two", [second]), ("one", [])):
         aged(first / name, 60, 10**6)
         for other in others:
             os.link(first / name, other / name)
-    gone = {f.path: f.freed for f in keeping.clean(project) if f.goes}
+    gone = {f.path: f.freed_bytes for f in cleanup.clean_project(project) if f.is_removed}
     assert gone[second] < 10**4 and 2 * 10**6 <= gone[first] < 2.01 * 10**6
     assert (kept / "all").stat().st_size == 10**6 and (kept / "all").stat().st_nlink == 1
 
 
 def test_a_killed_cleaning_leaves_no_half_run_to_readers_and_the_next_ends_it(
-    project: config.Project, monkeypatch: pytest.MonkeyPatch
+    project: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, goes = made(project, 0), made(project, 60)
     aged(goes / "artifacts" / "big", 60, 1000)
     with monkeypatch.context() as patched:
         patched.setattr(
-            keeping.shutil, "rmtree", lambda path: (Path(path) / "manifest.json").unlink() or 1 / 0
+            cleanup.shutil, "rmtree", lambda path: (Path(path) / "manifest.json").unlink() or 1 / 0
         )
         with pytest.raises(ZeroDivisionError):
-            keeping.clean(project)
-    assert stage.runs(project.reports) == [kept] and not goes.exists()
-    assert [(f.kind, f.why) for f in keeping.clean(project) if f.goes] == [
+            cleanup.clean_project(project)
+    assert run_folder.list_run_folders(project.reports_folder) == [kept] and not goes.exists()
+    assert [(f.kind, f.reason) for f in cleanup.clean_project(project) if f.is_removed] == [
         ("leftover", "half deleted")
     ]
-    assert not list((project.reports / keeping.GONE).iterdir())
+    assert not list((project.reports_folder / cleanup.REMOVED_RUNS_FOLDER).iterdir())
 
 
 def test_what_killed_runs_left_goes_and_what_somebody_may_be_writing_stays(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     run, running = made(project, 0), made(project, 1, status="running", pid=os.getpid())
     goes = {
         aged(run / "artifacts" / ".x.parquet.ab12_xyz", 1): "half written",
-        aged(project.reports / "draft" / "stages" / ".train.json.abcdefgh", 1): "half written",
+        aged(
+            project.reports_folder / "draft" / "stages" / ".train.json.abcdefgh", 1
+        ): "half written",
         aged(run / ".reserve", 1): "half written",
-        aged(project.reports / ".review.html.12345678", 1): "half written",
-        aged(project.reports / "20200101-000000-abcd" / "config.json", 1).parent: "half made",
+        aged(project.reports_folder / ".review.html.12345678", 1): "half written",
+        aged(
+            project.reports_folder / "20200101-000000-abcd" / "config.json", 1
+        ).parent: "half made",
     }
     stays = [
         aged(running / ".x.parquet.ab12_xyz", 1),
         aged(run / ".y.json.ab12_xyz", 0),
-        aged(project.reports / "mine" / "notes.md", 9),
-        aged(project.reports / "20200102-000000-abcd" / "config.json", 0),
+        aged(project.reports_folder / "mine" / "notes.md", 9),
+        aged(project.reports_folder / "20200102-000000-abcd" / "config.json", 0),
         aged(run / "logs" / ".hidden", 9),
     ]
-    assert {f.path: f.why for f in keeping.clean(project) if f.goes} == goes
+    assert {f.path: f.reason for f in cleanup.clean_project(project) if f.is_removed} == goes
     assert all(p.exists() for p in stays) and not any(p.exists() for p in goes)
 
 
-def test_what_is_cached_goes_by_age(project: config.Project) -> None:
-    cache = project.path(".mlops") / "cache"
+def test_what_is_cached_goes_by_age(project: loader.Project) -> None:
+    cache = project.resolve_path(".mlops") / "cache"
     old, new, folder = (
         aged(cache / "study.log", 31, 10),
         aged(cache / "other.log", 29),
         aged(cache / "deep" / "x", 31),
     )
     os.utime(aged(folder.parent / "y", 1))  # one young file keeps its folder
-    assert [(f.kind, f.path, f.freed) for f in keeping.clean(project) if f.goes] == [
-        ("cache", old, 10)
-    ]
+    assert [
+        (f.kind, f.path, f.freed_bytes) for f in cleanup.clean_project(project) if f.is_removed
+    ] == [("cache", old, 10)]
     assert new.exists() and folder.exists()
 
 
 def test_the_command_line_tells_cleans_and_lays_its_options_over_the_settings(
-    project: config.Project,
+    project: loader.Project,
 ) -> None:
     runs = [made(project, days) for days in (0, 10, 20)]
     call = CliRunner().invoke
     where = ["--project", str(project.root)]
     assert [
         f["run"]
-        for f in json.loads(call(cli.app, ["runs", *where, "--last", "2", "--json"]).output)
+        for f in json.loads(call(application.app, ["runs", *where, "--last", "2", "--json"]).output)
     ] == [r.name for r in runs[:2]]
     assert (
         "1 run would go"
-        in call(cli.app, ["clean", *where, "--runs", "2", "--age", "5d", "--dry-run"]).output
+        in call(
+            application.app, ["clean", *where, "--runs", "2", "--age", "5d", "--dry-run"]
+        ).output
     )
-    assert call(cli.app, ["clean", *where, "--runs", "2", "--age", "5d"]).exit_code == 0
-    assert stage.runs(project.reports) == runs[:2]
+    assert call(application.app, ["clean", *where, "--runs", "2", "--age", "5d"]).exit_code == 0
+    assert run_folder.list_run_folders(project.reports_folder) == runs[:2]
 
 
 def scrubbed(folder: Path, text: str, settings: str) -> str:
     (folder / "mlops.yaml").write_text(YAML + settings)
-    return keeping.scrubber(config.load(folder))(text)
+    return secrets.make_scrubber(loader.load_project(folder))(text)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +438,7 @@ def test_what_is_unset_or_short_hides_nothing(
             "s3cr/t postgres",
             "•••PW••• postgres",
         ),
-        ("serve: {token: TOKEN}\n", "Bearer t0k3n", "Bearer •••TOKEN•••"),
+        ("serve: {token_env: TOKEN}\n", "Bearer t0k3n", "Bearer •••TOKEN•••"),
         ("tracking: 'sqlite:///${WHO}/x.db'\n", "postgres", "postgres"),
     ],
 )

@@ -17,9 +17,9 @@ import psutil
 import pytest
 from nbformat.v4 import new_notebook
 
-from mlops_kit import config
-from mlops_kit.errors import RunFailed
-from mlops_kit.pipeline import engine, kernels
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.pipeline import kernel_pool, papermill_engine
+from mlops_kit.project import loader
 
 from . import chains
 
@@ -45,7 +45,7 @@ def sleeps(): time.sleep(60)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kernels.Nursery]:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kernel_pool.ForkServer]:
     """A nursery of its own, with heavy libraries, and one that starts a thread; all kernels of this file come from it."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "threaded.py").write_text(
@@ -57,9 +57,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kernels.Nursery]:
     (folder / "half" / "part.py").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-        made = kernels.Nursery(LIBRARIES)
-        patch.setattr(kernels, "home", made)
-        while not made.call("probe:ready", cwd=str(folder), log=str(folder / "log")):
+        made = kernel_pool.ForkServer(LIBRARIES)
+        patch.setattr(kernel_pool, "_fork_server", made)
+        while not made.call_function("probe:ready", cwd=str(folder), log=str(folder / "log")):
             time.sleep(0.1)
         yield made
         made.close()
@@ -67,14 +67,14 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kernels.Nursery]:
 
 def ran(folder: Path, *cells: str, **given: Any) -> list[str]:
     """What each cell prints in a kernel that is run as the chain does."""
-    engine.register()
+    papermill_engine.register_engine()
     folder.mkdir(exist_ok=True)
     target = folder / "out.ipynb"
     book = new_notebook(cells=[chains.cell(c) for c in cells])
     papermill.execute_notebook(
         book,
         None,
-        engine_name=engine.NAME,
+        engine_name=papermill_engine.ENGINE_NAME,
         kernel_name="python3",
         language="python",
         progress_bar=False,
@@ -133,8 +133,10 @@ def test_kernels_do_not_share_random_numbers(tmp_path: Path) -> None:
     assert len(first) == 5 and not set(first) & set(second)
 
 
-def test_a_module_that_starts_a_thread_is_left_out(warm: kernels.Nursery, tmp_path: Path) -> None:
-    held = warm.call("probe:modules", cwd=str(tmp_path), log=str(tmp_path / "log"))
+def test_a_module_that_starts_a_thread_is_left_out(
+    warm: kernel_pool.ForkServer, tmp_path: Path
+) -> None:
+    held = warm.call_function("probe:modules", cwd=str(tmp_path), log=str(tmp_path / "log"))
     assert {"lightgbm", "mlflow", "probe"} <= set(held) and not {
         "threaded",
         "half",
@@ -145,17 +147,17 @@ def test_a_module_that_starts_a_thread_is_left_out(warm: kernels.Nursery, tmp_pa
 
 
 def test_a_fork_is_a_process_of_its_own(
-    warm: kernels.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm: kernel_pool.ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINE", "1")
     monkeypatch.delenv("HOME")
-    folder, names, read, threads = warm.call(
+    folder, names, read, threads = warm.call_function(
         "probe:here", cwd=str(tmp_path), log=str(tmp_path / "log")
     )
     assert (folder, read, threads) == (str(tmp_path), "", 1)
     assert "MINE" in names and "HOME" not in names and "MLFLOW_DISABLE_TELEMETRY" in names
-    with pytest.raises(RunFailed, match="probe:fails ended with 1: ValueError: no such thing"):
-        warm.call("probe:fails", cwd=str(tmp_path), log=str(tmp_path / "log"))
+    with pytest.raises(RunFailedError, match="probe:fails ended with 1: ValueError: no such thing"):
+        warm.call_function("probe:fails", cwd=str(tmp_path), log=str(tmp_path / "log"))
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["warm", "plain"])
@@ -167,7 +169,10 @@ def test_a_kernel_is_this_python_in_the_projects_root_with_its_run(
     code = f"import os, sys\nos.write(2, b'a complaint')\nprint(sys.executable, os.getcwd(), *(os.environ[n] for n in {names}), repr(sys.stdin.read()), sep='|')"
     folder = tmp_path / "root"
     [said] = ran(
-        folder, code, kernel_plain=plain, kernel_env=kernels.environment(tmp_path / "run", folder)
+        folder,
+        code,
+        kernel_plain=plain,
+        kernel_env=kernel_pool.build_kernel_environment(tmp_path / "run", folder),
     )
     assert said.split("|") == [
         sys.executable,
@@ -183,7 +188,7 @@ def test_a_kernel_is_this_python_in_the_projects_root_with_its_run(
     )
 
 
-def test_four_kernels_start_at_once(warm: kernels.Nursery, tmp_path: Path) -> None:
+def test_four_kernels_start_at_once(warm: kernel_pool.ForkServer, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         said = [*pool.map(lambda n: ran(tmp_path / str(n), f"print({n})"), range(8))]
     assert said == [[str(n)] for n in range(8)]
@@ -191,7 +196,7 @@ def test_four_kernels_start_at_once(warm: kernels.Nursery, tmp_path: Path) -> No
 
 
 def test_what_a_kernel_leaves_ends_with_it_daemons_too(
-    warm: kernels.Nursery, tmp_path: Path
+    warm: kernel_pool.ForkServer, tmp_path: Path
 ) -> None:
     daemon = "import subprocess, sys\nprint(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\nprint(subprocess.run('sleep 601 >/dev/null 2>&1 & echo $!', shell=True, capture_output=True, text=True).stdout)"
     pids = [int(pid) for pid in ran(tmp_path, daemon)[0].split()]
@@ -199,7 +204,7 @@ def test_what_a_kernel_leaves_ends_with_it_daemons_too(
 
 
 def test_with_the_nursery_goes_all_that_it_has_forked(tmp_path: Path) -> None:
-    code = f"import time\nfrom mlops_kit.pipeline import kernels\nchild = kernels.nursery().start({str(tmp_path)!r}, {{}}, 'log', call='time:sleep', args=[60], answer='a')\nprint(child.pid, kernels.nursery().process.pid, flush=True)\ntime.sleep(60)"
+    code = f"import time\nfrom mlops_kit.pipeline import kernel_pool\nchild = kernel_pool.get_fork_server().start_child({str(tmp_path)!r}, {{}}, 'log', call='time:sleep', args=[60], answer='a')\nprint(child.pid, kernel_pool.get_fork_server().process.pid, flush=True)\ntime.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -210,8 +215,8 @@ def test_with_the_nursery_goes_all_that_it_has_forked(tmp_path: Path) -> None:
 
 
 def test_a_nursery_that_is_gone_is_told(tmp_path: Path) -> None:
-    made = kernels.Nursery()
-    child = made.start(
+    made = kernel_pool.ForkServer()
+    child = made.start_child(
         str(tmp_path),
         dict(os.environ),
         str(tmp_path / "log"),
@@ -221,8 +226,10 @@ def test_a_nursery_that_is_gone_is_told(tmp_path: Path) -> None:
     )
     made.process.kill()
     assert child.wait(10) == -9
-    with pytest.raises(RunFailed, match="has gone"):
-        made.start(str(tmp_path), {}, str(tmp_path / "log"), call="time:sleep", args=[0], answer="")
+    with pytest.raises(RunFailedError, match="has gone"):
+        made.start_child(
+            str(tmp_path), {}, str(tmp_path / "log"), call="time:sleep", args=[0], answer=""
+        )
 
 
 def test_the_modules_of_the_notebooks_are_wanted_and_none_of_the_projects_own(
@@ -238,9 +245,9 @@ def test_the_modules_of_the_notebooks_are_wanted_and_none_of_the_projects_own(
             )
         },
     )
-    found = kernels.wanted(config.load(tmp_path), ["one"])
+    found = kernel_pool.list_modules_to_preload(loader.load_project(tmp_path), ["one"])
     assert (
         found[:2] == ["json", "csv"]
         and not {"mine", "uuid"} & set(found)
-        and "mlops_kit.stage" in found
+        and "mlops_kit.stages.stage" in found
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import config
 from mlops_kit.pipeline import manifest
+from mlops_kit.project import loader, run_manifest
 
 YAML = (
     "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\ntime: at\nas_of: 2024-01-01\nseed: 3\n"
@@ -21,9 +21,9 @@ YAML = (
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> config.Project:
+def project(tmp_path: Path) -> loader.Project:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    return config.load(tmp_path)
+    return loader.load_project(tmp_path)
 
 
 def gone() -> int:
@@ -33,16 +33,16 @@ def gone() -> int:
     return process.pid
 
 
-def test_a_run_is_named_by_its_moment_and_a_sample_says_so(project: config.Project) -> None:
-    names = {manifest.new(project, ["train"], "")["run"] for _ in range(20)}
+def test_a_run_is_named_by_its_moment_and_a_sample_says_so(project: loader.Project) -> None:
+    names = {manifest.create_manifest(project, ["train"], "")["run"] for _ in range(20)}
     assert len(names) == 20 and all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", n) for n in names)
-    assert manifest.new(project.with_values("the test", sample=50), ["train"], "")["run"].endswith(
-        "-sample"
-    )
+    assert manifest.create_manifest(project.with_values("the test", sample=50), ["train"], "")[
+        "run"
+    ].endswith("-sample")
 
 
-def test_a_new_manifest_says_what_the_run_is_made_from(project: config.Project) -> None:
-    made = manifest.new(project, ["prepare", "train"], "why")
+def test_a_new_manifest_says_what_the_run_is_made_from(project: loader.Project) -> None:
+    made = manifest.create_manifest(project, ["prepare", "train"], "why")
     assert (
         made["project"],
         made["status"],
@@ -84,20 +84,23 @@ def test_git_tells_the_commit_and_what_was_changed_since(tmp_path: Path) -> None
         ).stdout.strip()
 
     git("init", "-q")
-    assert manifest.git(tmp_path) == {}  # no commit yet
+    assert manifest.read_git_status(tmp_path) == {}  # no commit yet
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-qm", "a")
-    assert manifest.git(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    assert manifest.read_git_status(tmp_path) == {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": False,
+    }
     (tmp_path / "a").write_text("2")
-    assert manifest.git(tmp_path)["dirty"]
+    assert manifest.read_git_status(tmp_path)["dirty"]
 
 
 def test_without_git_there_is_nothing_to_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert manifest.git(tmp_path) == {}
+    assert manifest.read_git_status(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -110,29 +113,32 @@ def test_without_git_there_is_nothing_to_tell(
     ],
 )
 def test_only_a_running_run_whose_process_is_gone_is_killed(
-    project: config.Project, tmp_path: Path, status: str, alive: bool, told: str
+    project: loader.Project, tmp_path: Path, status: str, alive: bool, told: str
 ) -> None:
-    made: dict[str, Any] = manifest.new(project, ["prepare", "train", "review"], "")
+    made: dict[str, Any] = manifest.create_manifest(project, ["prepare", "train", "review"], "")
     made.update(status=status, pid=os.getpid() if alive else gone())
     made["stages"]["prepare"]["status"], made["stages"]["train"]["status"] = "succeeded", status
-    manifest.write(tmp_path, made)
-    found = manifest.read(tmp_path)
+    run_manifest.write_manifest(tmp_path, made)
+    found = run_manifest.read_manifest(tmp_path)
     assert (found["status"], [e["status"] for e in found["stages"].values()]) == (
         told,
         ["succeeded", told, "not run"],
     )
     assert (
-        manifest.store.read_json(tmp_path / manifest.FILE)["status"] == status
+        manifest.store.read_json(tmp_path / run_manifest.MANIFEST_FILE)["status"] == status
     )  # to look changes nothing
 
 
 def test_a_killed_run_is_buried_until_mlflow_has_heard_of_it(
-    project: config.Project, tmp_path: Path
+    project: loader.Project, tmp_path: Path
 ) -> None:
-    made: dict[str, Any] = {**manifest.new(project, ["prepare", "train"], ""), "pid": gone()}
+    made: dict[str, Any] = {
+        **manifest.create_manifest(project, ["prepare", "train"], ""),
+        "pid": gone(),
+    }
     made["stages"]["train"]["status"] = "running"
-    manifest.write(tmp_path, made)
-    (tmp_path / manifest.RESERVE).touch()
+    run_manifest.write_manifest(tmp_path, made)
+    (tmp_path / run_manifest.DISK_RESERVE_FILE).touch()
     cells = [
         {"metadata": {"papermill": {"status": s}}} for s in ("completed", "running", "pending")
     ]
@@ -140,40 +146,40 @@ def test_a_killed_run_is_buried_until_mlflow_has_heard_of_it(
         tmp_path / "notebooks" / "03_train.ipynb",
         {"metadata": {"mlops": {"status": "running", "pid": 1}}, "cells": cells},
     )
-    assert [manifest.bury(tmp_path), manifest.bury(tmp_path)] == [True, True]
+    assert [manifest.mark_run_killed(tmp_path), manifest.mark_run_killed(tmp_path)] == [True, True]
     filed, book = (
         manifest.store.read_json(tmp_path / name)
-        for name in (manifest.FILE, "notebooks/03_train.ipynb")
+        for name in (run_manifest.MANIFEST_FILE, "notebooks/03_train.ipynb")
     )
     assert (
         filed["status"],
         filed["stages"]["train"]["status"],
         filed["ended"] is not None,
-        (tmp_path / manifest.RESERVE).exists(),
+        (tmp_path / run_manifest.DISK_RESERVE_FILE).exists(),
     ) == ("killed", "killed", True, False)
     assert book["metadata"]["mlops"]["status"] == "killed" and [
         c["metadata"]["papermill"]["status"] for c in book["cells"]
     ] == ["completed", "failed", "pending"]
-    manifest.write(tmp_path, {**filed, "mlflow": {"run": "1"}})
-    assert not manifest.bury(tmp_path)
+    run_manifest.write_manifest(tmp_path, {**filed, "mlflow": {"run": "1"}})
+    assert not manifest.mark_run_killed(tmp_path)
 
 
 def test_a_process_that_took_over_the_number_of_a_dead_one_is_another(
-    project: config.Project, tmp_path: Path
+    project: loader.Project, tmp_path: Path
 ) -> None:
-    made = manifest.new(project, ["train"], "")
-    manifest.begin(tmp_path, made)
+    made = manifest.create_manifest(project, ["train"], "")
+    manifest.mark_run_started(tmp_path, made)
     assert (
-        manifest.read(tmp_path)["status"] == "running"
-        and (tmp_path / manifest.RESERVE).stat().st_size > 10**5
+        run_manifest.read_manifest(tmp_path)["status"] == "running"
+        and (tmp_path / run_manifest.DISK_RESERVE_FILE).stat().st_size > 10**5
     )
-    manifest.write(tmp_path, {**made, "born": made["born"] - 100})
-    assert manifest.read(tmp_path)["status"] == "killed"
+    run_manifest.write_manifest(tmp_path, {**made, "born": made["born"] - 100})
+    assert run_manifest.read_manifest(tmp_path)["status"] == "killed"
 
 
 def test_a_status_is_worded_with_its_detail() -> None:
     assert [
-        manifest.words(e)
+        run_manifest.describe_status(e)
         for e in (
             {"status": "killed", "detail": "signal 9"},
             {"status": "failed", "detail": ""},

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from papermill.translators import PythonTranslator
 
-from mlops_kit import config, results
-from mlops_kit.errors import KitError
-from mlops_kit.pipeline import params
-from mlops_kit.pipeline.params import Parameter, Text
+from mlops_kit.core import serialization
+from mlops_kit.core.errors import KitError
+from mlops_kit.pipeline import param_types, parameter_cell, params
+from mlops_kit.pipeline.param_types import Parameter, UntypedText
+from mlops_kit.project import loader
 
 CELL = """\
 trials: int = 3  # Recipes that are tried.
@@ -44,13 +45,13 @@ def notebook(folder: Path, text: str, tag: str = "parameters") -> Path:
     return folder / "n.ipynb"
 
 
-def project(home: Path, stage: str = "", cell: str = CELL, top: str = "") -> config.Project:
+def project(home: Path, stage: str = "", cell: str = CELL, top: str = "") -> loader.Project:
     (home / "notebooks").mkdir(exist_ok=True)
     notebook(home, cell).replace(home / "notebooks" / "n.ipynb")
     (home / "mlops.yaml").write_text(
         f"name: tiny\n{top}stages: {{one: {{notebook: n.ipynb{', ' if stage else ''}{stage}}}}}\n"
     )
-    return config.load(home)
+    return loader.load_project(home)
 
 
 def resolved(
@@ -58,12 +59,12 @@ def resolved(
 ) -> dict[str, tuple[Any, str]]:
     return {
         n: (r.value, r.origin)
-        for n, r in params.resolve(project(home, **more), "one", typed or {}).items()
+        for n, r in params.resolve_parameters(project(home, **more), "one", typed or {}).items()
     }
 
 
 def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
-    found = params.read(notebook(tmp_path, CELL))
+    found = parameter_cell.read_parameters(notebook(tmp_path, CELL))
     assert found["trials"] == Parameter("trials", "int", 3, "Recipes that are tried.")
     assert (found["as_of"].type, list(found)[-1]) == ("", "as_of")
 
@@ -83,7 +84,9 @@ def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
 def test_a_line_is_read_as_python_reads_it(
     tmp_path: Path, line: str, kind: str, default: object, sentence: str
 ) -> None:
-    assert params.read(notebook(tmp_path, line)) == {"n": Parameter("n", kind, default, sentence)}
+    assert parameter_cell.read_parameters(notebook(tmp_path, line)) == {
+        "n": Parameter("n", kind, default, sentence)
+    }
     assert [p.name for p in PythonTranslator.inspect({"source": line})] == ["n"]
 
 
@@ -112,13 +115,13 @@ def test_a_line_is_read_as_python_reads_it(
 )
 def test_a_cell_that_cannot_be_an_interface_is_worded(tmp_path: Path, cell: str, said: str) -> None:
     with pytest.raises(KitError, match="n.ipynb") as error:
-        params.read(notebook(tmp_path, cell))
-    assert said in error.value.what and error.value.cure
+        parameter_cell.read_parameters(notebook(tmp_path, cell))
+    assert said in error.value.message and error.value.hint
 
 
 def test_a_notebook_without_the_tag_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no cell tagged 'parameters'"):
-        params.read(notebook(tmp_path, "seed: int = 1", tag="other"))
+        parameter_cell.read_parameters(notebook(tmp_path, "seed: int = 1", tag="other"))
 
 
 @pytest.mark.parametrize(
@@ -127,14 +130,14 @@ def test_a_notebook_without_the_tag_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_notebook_is_worded(tmp_path: Path, text: str) -> None:
     (tmp_path / "n.ipynb").write_text(text)
     with pytest.raises(KitError, match="n.ipynb is not a notebook"):
-        params.read(tmp_path / "n.ipynb")
+        parameter_cell.read_parameters(tmp_path / "n.ipynb")
 
 
 @pytest.mark.parametrize(
     "book", sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
 )
 def test_the_shipped_notebooks_have_an_interface(book: Path) -> None:
-    assert all(p.sentence for p in params.read(book).values())
+    assert all(p.description for p in parameter_cell.read_parameters(book).values())
 
 
 TEXTS = [
@@ -177,12 +180,14 @@ TEXTS = [
 
 @pytest.mark.parametrize(("kind", "text", "value"), TEXTS)
 def test_text_is_read_by_the_declared_type(kind: str, text: str, value: object) -> None:
-    made = params.cast("one", Parameter("p", kind, None, ""), Text(text), "-p")
+    made = param_types.cast_value("one", Parameter("p", kind, None, ""), UntypedText(text), "-p")
     assert (made, type(made)) == (value, type(value))
 
 
 def test_not_a_number_is_read_as_one() -> None:
-    assert math.isnan(params.cast("one", Parameter("p", "float", None, ""), Text("nan"), "-p"))
+    assert math.isnan(
+        param_types.cast_value("one", Parameter("p", "float", None, ""), UntypedText("nan"), "-p")
+    )
 
 
 VALUES = [
@@ -212,7 +217,7 @@ VALUES = [
 
 @pytest.mark.parametrize(("kind", "value", "made"), VALUES)
 def test_a_value_that_can_arrive_exactly_is_taken(kind: str, value: object, made: object) -> None:
-    found = params.cast("one", Parameter("p", kind, None, ""), value, "-p")
+    found = param_types.cast_value("one", Parameter("p", kind, None, ""), value, "-p")
     assert (found, type(found)) == (made, type(made))
 
 
@@ -225,21 +230,21 @@ REFUSED = [
     ("int", "3"),
     ("int", True),
     ("int", 3.5),
-    ("int", Text("3.5")),
-    ("int", Text("x")),
-    ("int", Text("")),
+    ("int", UntypedText("3.5")),
+    ("int", UntypedText("x")),
+    ("int", UntypedText("")),
     ("float", "1"),
     ("float", True),
-    ("float", Text("x")),
+    ("float", UntypedText("x")),
     ("str", 3),
     ("bool", 1),
-    ("bool", Text("maybe")),
+    ("bool", UntypedText("maybe")),
     ("list", "a"),
     ("list", {"a": 1}),
     ("dict", [1]),
-    ("date", Text("2013-13-01")),
+    ("date", UntypedText("2013-13-01")),
     ("date", "soon"),
-    ("datetime", Text("x")),
+    ("datetime", UntypedText("x")),
     ("", {1, 2}),
     ("", b"x"),
     ("", {1: "a"}),
@@ -250,25 +255,25 @@ REFUSED = [
     ("", object()),
     ("list", [b"x"]),
     ("dict", {"a": {1: 2}}),
-    ("list", Text("[1, ")),
+    ("list", UntypedText("[1, ")),
     ("", np.longdouble(1)),
     ("list[int]", ["a"]),
-    ("list[int]", Text("[a]")),
+    ("list[int]", UntypedText("[a]")),
     ("dict[str, int]", {"a": 1.5}),
     ("float", 2**53 + 1),
     ("float", 10**400),
     ("", pd.NaT),
-    ("str", Text("\udcff")),
+    ("str", UntypedText("\udcff")),
     ("", {"\udcff": 1}),
     ("", {"__kind__": "Table"}),
     ("", {"__float__": 1}),
     ("date", datetime(2013, 7, 1, 6)),
-    ("bool", Text("")),
-    ("list", Text("")),
+    ("bool", UntypedText("")),
+    ("list", UntypedText("")),
     ("", deep(101)),
-    ("dict", Text("{1: a}")),
-    ("", Text("[1")),
-    ("list", Text("!!set {a}")),
+    ("dict", UntypedText("{1: a}")),
+    ("", UntypedText("[1")),
+    ("list", UntypedText("!!set {a}")),
 ]
 
 
@@ -279,13 +284,15 @@ REFUSED = [
 )
 def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: object) -> None:
     with pytest.raises(KitError, match="one.p: ") as error:
-        params.cast("one", Parameter("p", kind, None, "What it means."), value, "mlops.yaml")
-    assert "What it means." in error.value.expected and "mlops.yaml" in error.value.what
+        param_types.cast_value(
+            "one", Parameter("p", kind, None, "What it means."), value, "mlops.yaml"
+        )
+    assert "What it means." in error.value.expected and "mlops.yaml" in error.value.message
 
 
 def test_none_is_a_value_only_where_it_is_the_default() -> None:
     with pytest.raises(KitError, match=r"one.p: None \(mlops.yaml\) is no int"):
-        params.cast("one", Parameter("p", "int", 3, ""), None, "mlops.yaml")
+        param_types.cast_value("one", Parameter("p", "int", 3, ""), None, "mlops.yaml")
 
 
 @pytest.mark.parametrize(
@@ -299,15 +306,15 @@ def test_none_is_a_value_only_where_it_is_the_default() -> None:
 )
 def test_what_mends_a_value_is_where_it_came_from(origin: str, cure: str) -> None:
     with pytest.raises(KitError) as error:
-        params.cast("one", Parameter("p", "int", 3, ""), "x", origin)
-    assert error.value.cure == cure
+        param_types.cast_value("one", Parameter("p", "int", 3, ""), "x", origin)
+    assert error.value.hint == cure
 
 
 def written(value: object) -> str:
     """The cell that papermill puts in for a value."""
     return str(
         PythonTranslator.codify(
-            {"p": params.cast("one", Parameter("p", "", None, ""), value, "-p")}
+            {"p": param_types.cast_value("one", Parameter("p", "", None, ""), value, "-p")}
         )
     )
 
@@ -319,7 +326,7 @@ def arrives(value: object) -> Any:
     return names["p"]
 
 
-keys = st.text().filter(lambda k: k not in params.RESERVED)
+keys = st.text().filter(lambda k: k not in param_types.RESERVED_KEYS)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
@@ -333,16 +340,18 @@ def test_what_is_taken_arrives_and_comes_back_from_a_manifest_and_a_command_as_i
     value: Any,
 ) -> None:
     manifest = json.dumps(
-        results.plain(params.kept(value)), allow_nan=False
+        serialization.to_json_value(param_types.encode_value(value)), allow_nan=False
     )  # as store.write_json does
-    command = params.from_text([params.as_text("one.p", value)], ["one"])["one"]["p"]
+    command = params.parse_parameter_options(
+        [params.format_parameter_option("one.p", value)], ["one"]
+    )["one"]["p"]
     # repr tells -0.0 from 0.0, True from 1, and knows nan
     assert {
         repr(v)
         for v in (
             arrives(value),
-            params.exact(results.revive(json.loads(manifest))),
-            params.exact(command),
+            param_types.normalize_value(serialization.from_json_value(json.loads(manifest))),
+            param_types.normalize_value(command),
         )
     } == {repr(value)}
 
@@ -385,7 +394,9 @@ def test_the_later_layer_stands_over_the_earlier(
         7,
         "environment MLOPS_PARAM_ONE_TRIALS",
     )
-    assert resolved(tmp_path, {"trials": Text("8")}, stage="params: {trials: 5}")["trials"] == (
+    assert resolved(tmp_path, {"trials": UntypedText("8")}, stage="params: {trials: 5}")[
+        "trials"
+    ] == (
         8,
         "-p",
     )
@@ -397,21 +408,21 @@ def test_a_run_wide_value_says_who_gave_it(tmp_path: Path) -> None:
         cell="sample: int = 0\nas_of: date = '2012-01-01'\nuntil = ''\nseed: int = 0",
         top="target: y\ntime: t\nas_of: 2013-07-01\n",
     ).with_values("the command line", sample=50)
-    found = params.resolve(made, "one", {})
+    found = params.resolve_parameters(made, "one", {})
     assert {n: (r.value, r.origin) for n, r in found.items()} == {
         "sample": (50, "the command line"),
         "as_of": ("2013-07-01", "mlops.yaml"),
         "until": ("", "notebook"),
         "seed": (0, "notebook"),
     }
-    assert params.values(found)["sample"] == 50
+    assert params.extract_values(found)["sample"] == 50
 
 
 def test_a_name_that_is_not_there_names_the_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(KitError, match="no parameter 'trails'") as error:
-        resolved(tmp_path, {"trails": Text("1")})
+        resolved(tmp_path, {"trails": UntypedText("1")})
     assert error.value.expected.startswith("'trials'")
     with pytest.raises(KitError, match="no parameter 'trails'"):
         resolved(tmp_path, stage="params: {trails: 1}")
@@ -424,23 +435,27 @@ def test_a_name_that_is_not_there_names_the_nearest(
 @pytest.mark.parametrize(
     ("declared", "given", "said"),
     [
-        ("trials: {least: 1, most: 9}", {"trials": Text("10")}, "10 (-p) is out of its range"),
+        (
+            "trials: {least: 1, most: 9}",
+            {"trials": UntypedText("10")},
+            "10 (-p) is out of its range",
+        ),
         ("trials: {least: 4}", {}, "3 (notebook) is out of its range"),
         ("trials: {value: 12, most: 9}", {}, "12 (mlops.yaml) is out of its range"),
-        ("rate: {least: 0, most: 1}", {"rate": Text("nan")}, "nan (-p) is out of its range"),
+        ("rate: {least: 0, most: 1}", {"rate": UntypedText("nan")}, "nan (-p) is out of its range"),
         ("name: {choices: [quick, full]}", {}, "'a' (notebook) is not among its choices"),
         (
             "name: {choices: [quick, full], value: quick}",
-            {"name": Text("quik")},
+            {"name": UntypedText("quik")},
             "'quik' (-p) is not among its choices",
         ),
         ("day: {least: 2013-08-01}", {}, "'2013-07-01' (notebook) is out of its range"),
         (
             "day: {most: 2013-06-30}",
-            {"day": Text("20130701")},
+            {"day": UntypedText("20130701")},
             "'20130701' (-p) is out of its range",
         ),
-        ("as_of: {least: 3}", {"as_of": Text("text")}, "'text' (-p) is out of its range"),
+        ("as_of: {least: 3}", {"as_of": UntypedText("text")}, "'text' (-p) is out of its range"),
         ("trials: {least: a}", {}, "'a' (least of mlops.yaml) is no int"),
         ("name: {choices: [a, 7]}", {}, "7 (choices of mlops.yaml) is no str"),
         ("name: {choices: quick}", {}, "has the choices 'quick'"),
@@ -454,22 +469,26 @@ def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(
 ) -> None:
     with pytest.raises(KitError) as error:
         resolved(tmp_path, given, stage=f"params: {{{declared}}}")
-    assert said in error.value.what and error.value.expected
+    assert said in error.value.message and error.value.expected
 
 
 def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
-    found = params.resolve(
+    found = params.resolve_parameters(
         project(tmp_path, stage="params: {trials: {value: 5, most: 9}, table: {value: 1}}"),
         "one",
         {},
     )
-    assert (found["trials"].value, found["trials"].most, params.span(found["trials"])) == (
+    assert (
+        found["trials"].value,
+        found["trials"].max,
+        params.describe_allowed_values(found["trials"]),
+    ) == (
         5,
         9,
         "at most 9",
     )
     assert found["table"].value == {"value": 1}
-    found = params.resolve(
+    found = params.resolve_parameters(
         project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {least: 1, a: 2}}"),
         "one",
         {},
@@ -487,8 +506,8 @@ def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
     ],
 )
 def test_text_from_the_command_line_is_parsed_or_worded(item: str, said: str) -> None:
-    assert params.from_text(["train.name=a=b", "train.trials=5"], ["train"]) == {
+    assert params.parse_parameter_options(["train.name=a=b", "train.trials=5"], ["train"]) == {
         "train": {"name": "a=b", "trials": "5"}
     }
     with pytest.raises(KitError, match=said):
-        params.from_text([item], ["train"])
+        params.parse_parameter_options([item], ["train"])

@@ -17,8 +17,18 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_output
 
-from mlops_kit import config, sources, stage, store
-from mlops_kit.pipeline import fingerprint, manifest, plan, run
+from mlops_kit.core.files import write_json
+from mlops_kit.data import source
+from mlops_kit.pipeline import (
+    current_project,
+    file_hashes,
+    history,
+    manifest,
+    plan,
+    runner,
+    stage_dependencies,
+)
+from mlops_kit.project import artifacts, loader, run_folder, run_manifest
 
 from .conftest import write
 
@@ -56,8 +66,8 @@ FILES = {
 }
 MEANWHILE = "import json, os, pathlib\nfor name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n    pathlib.Path(name).write_text(text)"
 FIRST = (
-    "import importlib\nimport helper, pkg, tiny\nfrom mlops_kit.features import views\nnamed = importlib.import_module('named')",
-    "frame, trials = stage.source(), stage.config.train.trials\nviews.load(stage.project)",
+    "import importlib\nimport helper, pkg, tiny\nfrom mlops_kit.data.features import views\nnamed = importlib.import_module('named')",
+    "frame, trials = stage.read_source(), stage.config.train.trials\nviews.load_views(stage.project)",
     "stage.write('numbers', {'a': frame['y'].tolist(), 'size': helper.size() + pkg.SIZE + named.SIZE})",
     MEANWHILE,
     "pathlib.Path('made').mkdir(exist_ok=True)\n_ = pathlib.Path('made/lines.csv').write_text(f'x\\n{trials}\\n')",
@@ -125,9 +135,15 @@ def put_back(folder: Path) -> Iterator[None]:
 
 
 def go(home: Path, force: bool = False, **more: Any) -> dict[str, Any]:
-    project = config.load(home)
-    return run.run(
-        project, run.selected(project), {}, force, "", say=lambda text, passing=False: None, **more
+    project = loader.load_project(home)
+    return runner.run_pipeline(
+        project,
+        runner.select_stages(project),
+        {},
+        force,
+        "",
+        say=lambda text, transient=False: None,
+        **more,
     )
 
 
@@ -136,17 +152,17 @@ def planned(
     given: dict[str, dict[str, Any]] | None = None,
     force: bool = False,
     verify: bool = False,
-) -> list[plan.Decision]:
-    project = sources.settled(config.load(home))
-    chosen = run.selected(project)
-    values = {s: run.resolved(project, s, (given or {}).get(s, {})) for s in chosen}
-    return plan.make(project, chosen, values, force, fingerprint.Hashes(project, verify))
+) -> list[plan.PlannedStage]:
+    project = source.resolve_cutoffs(loader.load_project(home))
+    chosen = runner.select_stages(project)
+    values = {s: runner.resolve_stage_values(project, s, (given or {}).get(s, {})) for s in chosen}
+    return plan.plan_stages(project, chosen, values, force, file_hashes.FileHashes(project, verify))
 
 
 def said(home: Path, **more: Any) -> tuple[str, ...]:
     """What the plan says of each stage: skip, or why it runs, or on what that depends."""
     lead = {"skip": "skip", "run": "", "depends": "if what it reads changes: "}
-    return tuple(lead[d.action] + "; ".join(d.why) for d in planned(home, **more))
+    return tuple(lead[d.action] + "; ".join(d.reasons) for d in planned(home, **more))
 
 
 def edit(name: str, *pair: str) -> Callable[[Path], object]:
@@ -246,7 +262,7 @@ CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cell": (
         cells(
             lambda held: held.cells[4].update(
-                source="frame, trials = stage.source(), 3\nviews.load(stage.project)"
+                source="frame, trials = stage.read_source(), 3\nviews.load_views(stage.project)"
             )
         ),
         "code cell 4 of first changed",
@@ -408,14 +424,16 @@ def test_a_parameter_on_the_command_line_and_force_run(home: Path) -> None:
 def test_a_stage_that_was_not_chosen_is_taken_from_a_run_of_the_same_sample(home: Path) -> None:
     other = home / "reports" / "99990101-000000-aaaa-sample"
     shutil.copytree(latest(home), other)
-    made = manifest.read(other)
+    made = run_manifest.read_manifest(other)
     made["sample"] = 5
     made["stages"]["first"]["artifacts"]["numbers"]["content"] = "of the sample"
-    manifest.write(other, made)
-    project = config.load(home)
+    run_manifest.write_manifest(other, made)
+    project = loader.load_project(home)
     assert [
         d.action
-        for d in plan.make(project, ["second"], {"second": run.resolved(project, "second", {})})
+        for d in plan.plan_stages(
+            project, ["second"], {"second": runner.resolve_stage_values(project, "second", {})}
+        )
     ] == ["skip"]
 
 
@@ -440,7 +458,7 @@ def test_other_content_of_the_same_size_in_the_same_second_is_seen(home: Path) -
 
 
 def latest(home: Path) -> Path:
-    return stage.runs(home / "reports")[0]
+    return run_folder.list_run_folders(home / "reports")[0]
 
 
 def test_an_output_that_is_gone_or_damaged_is_made_again(home: Path) -> None:
@@ -476,7 +494,7 @@ def test_a_file_output_is_put_back_into_the_project(
     change(home)
     name = latest(home).name
     assert said(home) == ("skip`made/lines.csv` is put back", "skip")
-    assert planned(home)[0].reason == f"unchanged since {name}; `made/lines.csv` is put back"
+    assert planned(home)[0].summary == f"unchanged since {name}; `made/lines.csv` is put back"
     made = go(home)
     assert [e["status"] for e in made["stages"].values()] == [
         "skipped",
@@ -551,7 +569,7 @@ def test_any_edits_in_any_order_give_exactly_their_reasons(home: Path, seed: int
     chosen = draw.sample(sorted(cases), draw.randint(2, len(cases)))
     for case in chosen:
         cases[case][0](home)
-    found = [{*d.why} for d in planned(home) if d.action == "run"]
+    found = [{*d.reasons} for d in planned(home) if d.action == "run"]
     wanted = [{cases[c][1] for c in chosen if c[0] == n} for n in PARTS]
     assert found == [w for w in wanted if w]
 
@@ -588,21 +606,21 @@ def test_a_stage_that_failed_runs_again_and_one_that_never_ended_well_says_how_i
 ) -> None:
     cells(lambda held: held.cells.append(new_code_cell("1 / 0")), "second")(home)
     assert [statuses(go(home)) for _ in range(2)] == [("skipped", "failed")] * 2
-    for folder in stage.runs(home / "reports"):
-        made = manifest.read(folder)
+    for folder in run_folder.list_run_folders(home / "reports"):
+        made = run_manifest.read_manifest(folder)
         made["stages"]["second"].pop("trace", None)  # none of them ended well now
-        manifest.write(folder, made)
+        run_manifest.write_manifest(folder, made)
     assert said(home) == ("skip", f"it has not ended well yet: failed in {latest(home).name}")
 
 
 def test_a_run_that_was_killed_half_way_is_not_taken_for_done(home: Path) -> None:
     folder = latest(home)
-    made = manifest.read(folder)
+    made = run_manifest.read_manifest(folder)
     made.update(status="running", pid=2**22 + 1)
     made["stages"]["second"] = {
         k: v for k, v in made["stages"]["second"].items() if k not in {"trace", "fingerprint"}
     } | {"status": "running"}
-    store.write_json(folder / "manifest.json", made)
+    write_json(folder / "manifest.json", made)
     assert said(home) == (
         "skip",
         f"it has not ended well yet: killed (with the run) in {folder.name}",
@@ -616,7 +634,7 @@ def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
             "deep.py": FILES["deep.py"] + "\n",
             "data/a.csv": "x,y\n1,2\n2,9\n",
             "notebooks/first.ipynb": first.replace(
-                "views.load(stage.project)", "views.load(stage.project)  # edited"
+                "views.load_views(stage.project)", "views.load_views(stage.project)  # edited"
             ),
             "unused.py": "SIZE = 3\n",
         },
@@ -628,7 +646,7 @@ def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
     os.environ["TINY_EDIT"] = json.dumps(edits)
     made = go(home, force=True)
     assert statuses(made) == ("succeeded", "succeeded")
-    assert [d.why for d in planned(home)] == [
+    assert [d.reasons for d in planned(home)] == [
         (
             "code cell 4 of first changed",
             "`data/a.csv` edited while the stage ran",
@@ -639,11 +657,11 @@ def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
 
 
 def test_warm_and_cold_kernels_leave_the_same_artifacts_and_the_same_trace(home: Path) -> None:
-    warm = manifest.read(latest(home))["stages"]
+    warm = run_manifest.read_manifest(latest(home))["stages"]
     edit("mlops.yaml", "name: tiny", "name: tiny\nrun: {kernels: cold}")(home)
     cold = go(home, force=True)["stages"]
     for name, entry in warm.items():
-        assert plan.contents(cold[name]) == plan.contents(entry)
+        assert history.get_content_hashes(cold[name]) == history.get_content_hashes(entry)
         assert cold[name]["trace"] == entry["trace"]
     assert {"tiny", "pandas", "fsspec"} <= set(
         warm["first"]["trace"]["packages"]
@@ -666,7 +684,7 @@ def test_a_query_is_always_read_and_equal_rows_spare_the_next_stage(home: Path) 
     assert statuses(go(home)) == ("succeeded", "skipped")
 
 
-def chain(home: Path, count: int) -> config.Project:
+def chain(home: Path, count: int) -> loader.Project:
     """A project of many stages with a run of all of them that was made by hand."""
     names = [f"s{n}" for n in range(count)]
     (home / "notebooks").mkdir(parents=True)
@@ -683,9 +701,9 @@ def chain(home: Path, count: int) -> config.Project:
     )
     for name in names:
         write(home, name, "1 + 1")
-    project = config.load(home)
-    folder, made = home / "reports" / "r", manifest.new(project, names, "")
-    now, inputs = fingerprint.Now(project), {}
+    project = loader.load_project(home)
+    folder, made = home / "reports" / "r", manifest.create_manifest(project, names, "")
+    now, inputs = current_project.CurrentProject(project), {}
     for name in names:
         used = {
             "edited": [],
@@ -693,32 +711,32 @@ def chain(home: Path, count: int) -> config.Project:
             "settings": [],
             "listings": {},
             "modules": {str(home / "own.py"): ""},
-            "packages": {"pandas": now.versions["pandas"]},
+            "packages": {"pandas": now.package_versions["pandas"]},
             "unknowable": [],
             "start": time.time_ns(),
         }
-        artifact = store.write_artifact(folder, name, f"{name}_out", {"n": name}).model_dump()
-        trace = fingerprint.of(now, name, {"seed": 0}, used, inputs)
+        artifact = artifacts.write_artifact(folder, name, f"{name}_out", {"n": name}).model_dump()
+        trace = stage_dependencies.collect_dependencies(now, name, {"seed": 0}, used, inputs)
         made["stages"][name].update(
             status="succeeded", artifacts={f"{name}_out": artifact}, trace=trace
         )
         inputs = {f"{name}_out": artifact["content"]}
-    manifest.write(folder, {**made, "status": "succeeded"})
+    run_manifest.write_manifest(folder, {**made, "status": "succeeded"})
     return project
 
 
 @pytest.mark.parametrize("count", [10, 100, 1000])
 def test_a_long_chain_is_planned_right_however_long(tmp_path: Path, count: int) -> None:
     project = chain(tmp_path / "long", count)
-    values = {s: run.resolved(project, s, {}) for s in run.selected(project)}
+    values = {s: runner.resolve_stage_values(project, s, {}) for s in runner.select_stages(project)}
     begin = time.perf_counter()
-    found = plan.make(project, list(values), values)
+    found = plan.plan_stages(project, list(values), values)
     took = time.perf_counter() - begin
     print(f"{count} stages planned in {took:.3f} s, {1000 * took / count:.2f} ms each")
     assert {d.action for d in found} == {"skip"}
     write(project.root, f"s{count // 2}", "1 + 2")
-    found = plan.make(project, list(values), values)
+    found = plan.plan_stages(project, list(values), values)
     assert [d.action for d in found] == ["skip"] * (count // 2) + ["run"] + ["depends"] * (
         count - count // 2 - 1
     )
-    assert found[count // 2].reason == f"code cell 3 of s{count // 2} changed"
+    assert found[count // 2].summary == f"code cell 3 of s{count // 2} changed"

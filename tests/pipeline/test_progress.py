@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from mlops_kit.pipeline.progress import Teller
+from mlops_kit.core.progress import ProgressPrinter
 
 
 class Terminal(io.StringIO):
@@ -16,20 +16,20 @@ class Terminal(io.StringIO):
 
 def test_a_log_has_the_lines_that_stay_and_few_that_pass() -> None:
     stream = io.StringIO()
-    say = Teller(stream, interval=1e9)
-    say("train: cell 1 of 9", passing=True)
+    say = ProgressPrinter(stream, interval=1e9)
+    say("train: cell 1 of 9", transient=True)
     say("train: succeeded")
     say.close()
     assert stream.getvalue() == "train: succeeded\n"
-    often = Teller(stream, interval=0)
-    often("train: cell 2 of 9", passing=True)
+    often = ProgressPrinter(stream, interval=0)
+    often("train: cell 2 of 9", transient=True)
     assert stream.getvalue().endswith("train: cell 2 of 9\n")
 
 
 def test_a_terminal_shows_what_passes_and_keeps_what_stays() -> None:
     stream = Terminal()
-    say = Teller(stream)
-    say("train: cell 1 of 9", passing=True)
+    say = ProgressPrinter(stream)
+    say("train: cell 1 of 9", transient=True)
     say("train: [succeeded]")
     say.close()
     assert "train: cell 1 of 9" in stream.getvalue() and "train: [succeeded]" in stream.getvalue()

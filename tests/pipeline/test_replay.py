@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from mlops_kit import config, late, store
-from mlops_kit.errors import KitError, RunFailed
-from mlops_kit.pipeline import manifest, replay
+from mlops_kit.core import files, lazy
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.pipeline import object_store, reproduce, stage_log
+from mlops_kit.project import loader, run_manifest
 
 from .conftest import write
 
 Go = Callable[..., dict[str, Any]]
-SAY = lambda text, passing=False: None  # noqa: E731
+SAY = lambda text, transient=False: None  # noqa: E731
 
 
 def latest(home: Path, made: dict[str, Any]) -> Path:
@@ -29,7 +30,7 @@ def test_a_log_holds_what_was_printed_what_the_kernel_said_and_the_error(
     tiny: Path, go: Go
 ) -> None:
     write(tiny, "second", "print('counting')", "import os\nos.write(2, b'a complaint')\n1 / 0")
-    text = replay.said(latest(tiny, go()), "second")
+    text = stage_log.format_stage_log(latest(tiny, go()), "second")
     assert text.startswith("second of run ") and ": failed\n" in text
     for line in (
         "--- cell 4\ncounting",
@@ -39,7 +40,7 @@ def test_a_log_holds_what_was_printed_what_the_kernel_said_and_the_error(
     ):
         assert line in text
     with pytest.raises(KitError, match="no stage 'secnd'"):
-        replay.said(tiny / "reports" / text.split()[3].rstrip(":"), "secnd")
+        stage_log.format_stage_log(tiny / "reports" / text.split()[3].rstrip(":"), "secnd")
 
 
 def test_a_console_stands_where_the_stage_failed_and_leaves_the_run_alone(
@@ -106,9 +107,9 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
     (tiny / "parts" / "a.txt").write_text("another")
     (tiny / "parts" / "b.txt").unlink()
     write(tiny, "third", "raise ValueError('broken since')")
-    project = config.load(tiny)
-    found = replay.reproduce(project, latest(tiny, made), SAY)
-    assert found.same and found.environment == [] and "identical" in found.sentence
+    project = loader.load_project(tiny)
+    found = reproduce.reproduce_run(project, latest(tiny, made), SAY)
+    assert found.is_identical and found.environment_changes == [] and "identical" in found.sentence
     assert {(s, n) for s, n, same, _ in found.rows if same} >= {
         ("first", "numbers"),
         ("second", "total"),
@@ -116,14 +117,14 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
         ("first", "n"),
     }
     assert (
-        not replay.rebuilt_in(project, latest(tiny, made)).exists()
+        not reproduce.get_reproduction_folder(project, latest(tiny, made)).exists()
         and len(git(tiny, "worktree", "list").splitlines()) == 1
     )
     # content that is nowhere any more is named
-    found_trace = manifest.read(latest(tiny, made))["stages"]["first"]["trace"]
-    replay.object_file(project, found_trace["modules"]["helper.py"]["hash"]).unlink()
-    with pytest.raises(RunFailed, match="`helper.py` as it was then is not to be had"):
-        replay.reproduce(project, latest(tiny, made), SAY)
+    found_trace = run_manifest.read_manifest(latest(tiny, made))["stages"]["first"]["trace"]
+    object_store.get_object_path(project, found_trace["modules"]["helper.py"]["hash"]).unlink()
+    with pytest.raises(RunFailedError, match="`helper.py` as it was then is not to be had"):
+        reproduce.reproduce_run(project, latest(tiny, made), SAY)
 
 
 def test_a_run_that_is_not_the_same_again_says_where() -> None:
@@ -132,9 +133,9 @@ def test_a_run_that_is_not_the_same_again_says_where() -> None:
         ("first", "n", True, "3"),
         ("review", "version", None, "a record"),
     ]
-    found = replay.Reproduction("old", "new", ["pandas 1 → 2"], rows)
+    found = reproduce.Reproduction("old", "new", ["pandas 1 → 2"], rows)
     assert (
-        not found.same
+        not found.is_identical
         and found.sentence
         == "Run old made again: 1 of 2 artifacts and numbers are identical; first.numbers is the first that is not."
     )
@@ -147,7 +148,7 @@ def test_what_differs_in_the_environment_is_named(
     monkeypatch.setenv("MODE", "b")
     modules = {
         "mlops_kit/stage.py": {"hash": "another", "by": ""},
-        "mlops_kit/late.py": {"hash": store.sha256(Path(late.__file__)), "by": ""},
+        "mlops_kit/late.py": {"hash": files.hash_file(Path(lazy.__file__)), "by": ""},
     }
     old = {
         "packages": {"pandas": "0.1", "gone": "1"},
@@ -155,7 +156,7 @@ def test_what_differs_in_the_environment_is_named(
         "python": "2.7",
         "env": {"MODE": "x"},
     }
-    said = [*replay.surroundings(config.load(tiny), old)]
+    said = [*reproduce.list_environment_changes(loader.load_project(tiny), old)]
     assert (
         said[0].startswith("pandas 0.1 → ")
         and said.pop(2) == "`mlops_kit/stage.py` of the installed package changed"

@@ -11,10 +11,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from mlops_kit import config, stage, store
-from mlops_kit.errors import KitError
-from mlops_kit.pipeline import manifest, report, run
-from mlops_kit.results import Verdicts
+from mlops_kit.core import files
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.results import Verdicts
+from mlops_kit.pipeline import manifest, report, runner
+from mlops_kit.project import artifacts, loader, run_folder, run_manifest
 
 from .conftest import write
 
@@ -58,14 +59,14 @@ def go(
     force: bool = False,
     given: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    project = config.load(home)
-    return run.run(
+    project = loader.load_project(home)
+    return runner.run_pipeline(
         project,
-        run.selected(project, first, last, only),
+        runner.select_stages(project, first, last, only),
         given or {},
         force,
         "why",
-        say=lambda text, passing=False: None,
+        say=lambda text, transient=False: None,
     )
 
 
@@ -77,8 +78,8 @@ def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
     made = go(home)
     folder = home / "reports" / made["run"]
     assert statuses(made) == ("succeeded", "succeeded")
-    found = stage.artifacts(folder)
-    assert store.read_artifact(folder, found["total"]) == {"total": 6}
+    found = run_folder.list_artifacts(folder)
+    assert artifacts.read_artifact(folder, found["total"]) == {"total": 6}
     assert found["total"].made_from == {"numbers": found["numbers"].content}
     assert made["stages"]["first"]["logged"] == {"n": 3}
     page = (folder / "index.html").read_text()
@@ -97,7 +98,7 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
     (home / "t.csv").write_text("x,y\n1,2\n2,5\n")  # no stage reads it
     again = go(home)
     assert again["nothing_to_do"] and again["run"] == made["run"]
-    store.write_text(home / "reports" / made["run"] / "artifacts" / "total.json", "{}")
+    files.write_text(home / "reports" / made["run"] / "artifacts" / "total.json", "{}")
     again = go(home)
     assert not again.get("nothing_to_do") and statuses(again) == ("skipped", "succeeded")
     assert (again["stages"]["first"]["reason"], again["stages"]["second"]["why"]) == (
@@ -122,7 +123,7 @@ def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> No
     made = go(home)
     assert made["status"] == "failed" and statuses(made) == ("succeeded", "failed")
     assert made["stages"]["second"]["error"]["type"] == "ZeroDivisionError"
-    error = run.failure(made)
+    error = runner.find_run_error(made)
     assert error is not None and error.exit_code == 1 and "division by zero" in str(error)
     assert (
         "ZeroDivisionError"
@@ -194,7 +195,7 @@ def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
 
 
 def test_runs_sort_as_they_began(home: Path) -> None:
-    names = [manifest.new(config.load(home), [], "")["run"] for _ in range(20)]
+    names = [manifest.create_manifest(loader.load_project(home), [], "")["run"] for _ in range(20)]
     assert names == sorted(set(names))
 
 
@@ -207,10 +208,10 @@ def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
         "pid": 2**22 + 1,
     }
     stopped["stages"]["second"]["status"] = "running"
-    manifest.write(folder, stopped)
-    found = manifest.read(folder)
+    run_manifest.write_manifest(folder, stopped)
+    found = run_manifest.read_manifest(folder)
     assert (found["status"], found["stages"]["second"]["status"]) == ("killed", "killed")
-    assert report.headline(found, Verdicts(()))[0] == "▲ Failed"
+    assert report.build_headline(found, Verdicts(()))[0] == "▲ Failed"
 
 
 def test_two_runs_at_once_keep_apart(home: Path) -> None:
@@ -224,7 +225,7 @@ def test_two_runs_at_once_keep_apart(home: Path) -> None:
     assert {statuses(m) for m in made} == {("succeeded", "succeeded")}
 
 
-WAITS = "from pathlib import Path\nfrom mlops_kit.errors import Waiting\nif not Path('approved').exists():\n    raise Waiting('version 1 waits for an approval')"
+WAITS = "from pathlib import Path\nfrom mlops_kit.core.errors import WaitingForApprovalError\nif not Path('approved').exists():\n    raise WaitingForApprovalError('version 1 waits for an approval')"
 
 
 def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> None:
@@ -241,14 +242,14 @@ def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> 
         "succeeded",
         "waiting (approval)",
     )
-    error = run.failure(made)
+    error = runner.find_run_error(made)
     assert (
         error is not None and error.exit_code == 3 and f"mlops approve {made['run']}" in str(error)
     )
     assert "Waiting for an approval" in (home / "reports" / made["run"] / "index.html").read_text()
     (home / "approved").touch()
-    project, folder = config.load(home), home / "reports" / made["run"]
-    again = run.go_on(project, folder, say=lambda text, passing=False: None)
+    project, folder = loader.load_project(home), home / "reports" / made["run"]
+    again = runner.resume_run(project, folder, say=lambda text, transient=False: None)
     assert (again["run"], again["status"], *statuses(again)) == (
         made["run"],
         "succeeded",
@@ -257,4 +258,4 @@ def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> 
     )
     assert again["stages"]["first"]["started"] == made["stages"]["first"]["started"]
     with pytest.raises(KitError, match="does not wait"):
-        run.go_on(project, folder, say=lambda text, passing=False: None)
+        runner.resume_run(project, folder, say=lambda text, transient=False: None)

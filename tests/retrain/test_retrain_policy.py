@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlops_kit.config import Config
-from mlops_kit.results import Table, Verdict, Verdicts, plain, revive
-from mlops_kit.retrain import policy
+from mlops_kit.core.results import Table, Verdict, Verdicts
+from mlops_kit.core.serialization import from_json_value, to_json_value
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.retrain import policy
 
 COLUMNS = ["column", "word", "missing_reference", "missing_current"]
 CALM = Table("Drift", "", pd.DataFrame([("a", "no drift", 0.0, 0.0)], columns=COLUMNS))
@@ -32,7 +33,7 @@ def decided(
     **retrain: Any,
 ) -> dict[str, Any]:
     """A decision on these verdicts."""
-    config = Config(
+    config = ProjectConfig(
         name="t",
         source="x.csv",
         target="y",
@@ -41,7 +42,9 @@ def decided(
         until="2024-02-01",
         retrain=retrain,
     )
-    return policy.decide(drift, REALISED, Verdicts.of(verdicts), config, labels, age)
+    return policy.decide_retraining(
+        drift, REALISED, Verdicts.from_verdicts(verdicts), config, labels, age
+    )
 
 
 def test_a_proven_fall_is_a_reason() -> None:
@@ -89,19 +92,19 @@ def test_age_counts_only_where_it_is_limited() -> None:
 
 
 def test_a_fall_is_ignored_where_the_project_says_so() -> None:
-    found = decided(FALL, on_fall=False)
-    assert found["reason"] == "No: ROC-AUC fell. retrain.on_fall is off."
+    found = decided(FALL, on_performance_drop=False)
+    assert found["reason"] == "No: ROC-AUC fell. retrain.on_performance_drop is off."
 
 
 def test_labels_that_stay_below_the_estimate_are_a_reason() -> None:
     gap = Verdict("gap", "still holds", "failed", "warns", "Below for 2 windows in a row.")
     assert decided(FINE, gap)["reason"] == "Yes: Below for 2 windows in a row."
-    assert decided(FINE, gap, on_gap=False)["retrain"] is False
+    assert decided(FINE, gap, on_concept_drift=False)["retrain"] is False
 
 
 def test_a_second_retraining_waits_for_the_first_and_for_its_time() -> None:
-    config = Config(
-        name="t", source="x.csv", target="y", task="binary", retrain={"cool_down": "14d"}
+    config = ProjectConfig(
+        name="t", source="x.csv", target="y", task="binary", retrain={"cooldown": "14d"}
     )
     for days, pending, action in (
         (None, "", "retrain"),
@@ -109,10 +112,10 @@ def test_a_second_retraining_waits_for_the_first_and_for_its_time() -> None:
         (14, "", "retrain"),
         (None, "The new version of r1 waits for a decision.", "wait"),
     ):
-        found = policy.decide(
+        found = policy.decide_retraining(
             CALM,
             REALISED,
-            Verdicts.of([FALL]),
+            Verdicts.from_verdicts([FALL]),
             config,
             900,
             None,
@@ -122,8 +125,8 @@ def test_a_second_retraining_waits_for_the_first_and_for_its_time() -> None:
         assert found["action"] == action, (days, pending)
     assert (
         "The last retraining is 13 days ago, under the 14d asked for."
-        in policy.decide(
-            CALM, REALISED, Verdicts.of([FALL]), config, 900, None, timedelta(days=13)
+        in policy.decide_retraining(
+            CALM, REALISED, Verdicts.from_verdicts([FALL]), config, 900, None, timedelta(days=13)
         )["reason"]
     )
 
@@ -137,10 +140,10 @@ def test_without_scores_or_labels_the_reason_says_so() -> None:
 
 def test_every_rule_gives_evidence_even_after_the_file() -> None:
     found = decided(FALL)
-    assert [e["rule"] for e in found["evidence"]] == list(policy.RULES)
+    assert [e["rule"] for e in found["evidence"]] == list(policy.RETRAINING_RULES)
     assert {e["rule"] for e in found["evidence"] if e["applies"]} == {"fall"}
-    assert revive(plain(found)) == found
-    assert policy.evidence(found).sentence == found["reason"]
+    assert from_json_value(to_json_value(found)) == found
+    assert policy.list_rule_results(found).sentence == found["reason"]
 
 
 @pytest.mark.parametrize(
@@ -155,18 +158,23 @@ def test_every_rule_gives_evidence_even_after_the_file() -> None:
 def test_the_gate_reads_like_the_others(
     verdicts: tuple[Verdict, ...], labels: int, outcome: str, blocks: bool
 ) -> None:
-    found = policy.gate(decided(*verdicts, labels=labels))
-    assert (found.outcome, found.blocks) == (outcome, blocks)
+    found = policy.make_retraining_verdict(decided(*verdicts, labels=labels))
+    assert (found.outcome, found.is_blocking) == (outcome, blocks)
 
 
 def test_labelled_rows_are_counted_once() -> None:
-    assert policy.labelled(REALISED) == 900
-    assert policy.labelled(Table("Realised", "", pd.DataFrame(columns=["metric", "rows"]))) == 0
+    assert policy.count_labeled_rows(REALISED) == 900
+    assert (
+        policy.count_labeled_rows(Table("Realised", "", pd.DataFrame(columns=["metric", "rows"])))
+        == 0
+    )
 
 
 def test_settings_name_every_setting() -> None:
-    config = Config(name="t", source="x.csv", target="y", task="binary", retrain={"after": "30d"})
-    table = policy.settings(config)
+    config = ProjectConfig(
+        name="t", source="x.csv", target="y", task="binary", retrain={"max_age": "30d"}
+    )
+    table = policy.describe_policy(config)
     assert "retrain.after" in set(table.data["setting"]) and "30d" in set(table.data["value"])
     assert (
         table.sentence

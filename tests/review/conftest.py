@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit.config import Config
-from mlops_kit.results import Interval
-from mlops_kit.review import Agreement, Evidence
+from mlops_kit.core.results import Interval
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review import RefitAgreement, ReviewEvidence
 
 
 @pytest.fixture
-def config() -> Callable[..., Config]:
+def config() -> Callable[..., ProjectConfig]:
     """A project's config with some values laid over."""
 
-    def make(task: str = "binary", **values: Any) -> Config:
-        return Config(
+    def make(task: str = "binary", **values: Any) -> ProjectConfig:
+        return ProjectConfig(
             **{
                 "name": "flights",
                 "source": "a.csv",
@@ -69,7 +69,7 @@ def judged() -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture
-def found(config: Callable[..., Config]) -> Callable[..., Evidence]:
+def found(config: Callable[..., ProjectConfig]) -> Callable[..., ReviewEvidence]:
     """Evidence with nothing against the model, and some values laid over."""
 
     def make(
@@ -77,10 +77,10 @@ def found(config: Callable[..., Config]) -> Callable[..., Evidence]:
         review: dict[str, Any] | None = None,
         train: dict[str, Any] | None = None,
         **values: Any,
-    ) -> Evidence:
+    ) -> ReviewEvidence:
         made = config(task, review=review or {}, train=train or {})
         headline = {
-            made.headline: Interval(0.78, 0.77, 0.79),
+            made.headline_metric: Interval(0.78, 0.77, 0.79),
             "calibration_error": Interval(0.01, 0.008, 0.02),
         }
         gains = {
@@ -93,8 +93,8 @@ def found(config: Callable[..., Config]) -> Callable[..., Evidence]:
             "metrics": headline,
             "baselines": {},
             "gains": gains,
-            "agreement": Agreement(0.97, 0.01),
+            "agreement": RefitAgreement(0.97, 0.01),
         }
-        return Evidence(config=made, **{**fine, **values})
+        return ReviewEvidence(config=made, **{**fine, **values})
 
     return make

@@ -11,24 +11,30 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from mlops_kit.config import Config
-from mlops_kit.results import Interval, Table
-from mlops_kit.review import (
-    AGAINST_CHAMPION,
-    Contender,
-    against,
-    by_slice,
-    compared,
-    contender,
+from mlops_kit.core.results import Interval, Table
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review import (
+    CHAMPION_CHECKS,
+    ScoredModel,
+    champion_comparison,
+    evaluate_performance,
+    evaluate_slices,
     evidence,
-    quality,
-    rival,
-    run,
+    extract_champion_gain,
+    make_challenger,
+    run_checks,
+    score_champion,
 )
-from mlops_kit.review.against import COLUMNS, change, less, needed, stands
-from mlops_kit.review.evidence import NO_CHAMPION
+from mlops_kit.stages.review.champion_comparison import (
+    COMPARISON_COLUMNS,
+    classify_difference,
+    describe_metric_change,
+    describe_reduction,
+    describe_rows_needed,
+)
+from mlops_kit.stages.review.evidence import NO_CHAMPION
 
-Make = Callable[..., Config]
+Make = Callable[..., ProjectConfig]
 Judged = Callable[..., pd.DataFrame]
 PRICED = {
     "cost": {"false_alarm": 10, "miss": 25, "unit": "$"},
@@ -45,14 +51,16 @@ def noisy(rows: pd.DataFrame, size: float, seed: int = 1) -> np.ndarray:
     ).to_numpy()
 
 
-def mine(rows: pd.DataFrame, scores: Any = None, threshold: float | None = 0.3) -> Contender:
-    return Contender(
+def mine(rows: pd.DataFrame, scores: Any = None, threshold: float | None = 0.3) -> ScoredModel:
+    return ScoredModel(
         "this version", rows["score"].to_numpy() if scores is None else scores, threshold
     )
 
 
-def champion(scores: Any, threshold: float | None = 0.3) -> Contender:
-    return Contender("version 7", scores, threshold, how="Version 7 has seen none of these rows.")
+def champion(scores: Any, threshold: float | None = 0.3) -> ScoredModel:
+    return ScoredModel(
+        "version 7", scores, threshold, note="Version 7 has seen none of these rows."
+    )
 
 
 @pytest.fixture
@@ -64,11 +72,11 @@ def lined(config: Make, judged: Judged) -> Callable[..., pd.DataFrame]:
     ) -> pd.DataFrame:
         frame, made = judged(rows=rows), config(**{**PRICED, **values})
         scores = frame["score"].to_numpy() if own == 0 else noisy(frame, own)
-        table = against(
+        table = champion_comparison(
             frame,
             mine(frame, scores),
             champion(noisy(frame, theirs, 2)),
-            by_slice(frame, made, draws=100),
+            evaluate_slices(frame, made, draws=100),
             made,
         )
         return table.frame().set_index("metric")
@@ -78,15 +86,15 @@ def lined(config: Make, judged: Judged) -> Callable[..., pd.DataFrame]:
 
 def test_the_same_model_twice_is_no_worse(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
-    found = against(
+    found = champion_comparison(
         frame,
         mine(frame),
         champion(frame["score"].to_numpy()),
-        by_slice(frame, made, draws=100),
+        evaluate_slices(frame, made, draws=100),
         made,
     )
     data = found.frame()
-    assert list(data.columns) == list(COLUMNS)
+    assert list(data.columns) == list(COMPARISON_COLUMNS)
     assert list(data["metric"]) == [
         "cost",
         "roc_auc",
@@ -111,8 +119,12 @@ def test_each_difference_by_hand(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
     y, own, theirs = frame["late"], frame["score"].clip(0.001, 0.999).to_numpy(), noisy(frame, 0.3)
     data = (
-        against(
-            frame, mine(frame, own), champion(theirs, 0.4), by_slice(frame, made, draws=100), made
+        champion_comparison(
+            frame,
+            mine(frame, own),
+            champion(theirs, 0.4),
+            evaluate_slices(frame, made, draws=100),
+            made,
         )
         .frame()
         .set_index("metric")
@@ -144,7 +156,7 @@ def test_the_intervals_are_those_of_days_drawn_by_hand(config: Make, judged: Jud
     frame, made = judged(), config(**{**PRICED, "review": {"draws": 1000, "slices": ["group"]}})
     own, theirs = frame["score"].clip(0.001, 0.999).to_numpy(), noisy(frame, 0.1)
     data = (
-        against(frame, mine(frame, own), champion(theirs), NO_SLICES, made)
+        champion_comparison(frame, mine(frame, own), champion(theirs), NO_SLICES, made)
         .frame()
         .set_index("metric")
     )
@@ -204,22 +216,34 @@ def test_a_difference_is_positive_where_this_model_is_better(
     ],
 )
 def test_a_verdict_is_read_off_the_interval(ends: tuple[Any, Any, Any], word: str) -> None:
-    assert stands(Interval(*ends), 0.01) == word
+    assert classify_difference(Interval(*ends), 0.01) == word
 
 
 def test_rows_that_would_decide_by_hand() -> None:
     # half an interval of 0.02 has to shrink to 0.01, the room above minus the margin: four times the rows
-    assert needed(Interval(0.005, -0.015, 0.025), 0.005, 1000) == "about 4,000 rows would decide"
+    assert (
+        describe_rows_needed(Interval(0.005, -0.015, 0.025), 0.005, 1000)
+        == "about 4,000 rows would decide"
+    )
     # it looks worse: the half above, 0.04, has to shrink to 0.02, the room below nothing
-    assert needed(Interval(-0.02, -0.05, 0.02), 0.005, 1000) == "about 4,000 rows would decide"
-    assert needed(Interval(0.005, -0.015, 0.025), 0.005, 1234) == "about 4,900 rows would decide"
-    assert needed(Interval(-0.005, -0.015, 0.005), 0.005, 1000) == "judge on a longer period"
-    assert needed(Interval(0.01), 0.005, 1000).startswith("there is no interval")
+    assert (
+        describe_rows_needed(Interval(-0.02, -0.05, 0.02), 0.005, 1000)
+        == "about 4,000 rows would decide"
+    )
+    assert (
+        describe_rows_needed(Interval(0.005, -0.015, 0.025), 0.005, 1234)
+        == "about 4,900 rows would decide"
+    )
+    assert (
+        describe_rows_needed(Interval(-0.005, -0.015, 0.005), 0.005, 1000)
+        == "judge on a longer period"
+    )
+    assert describe_rows_needed(Interval(0.01), 0.005, 1000).startswith("there is no interval")
 
 
 def test_what_cannot_be_told_says_how_many_rows_would_decide(config: Make, judged: Judged) -> None:
     frame, made = judged(rows=300), config(**PRICED)
-    found = against(
+    found = champion_comparison(
         frame, mine(frame, noisy(frame, 0.05)), champion(noisy(frame, 0.05, 2)), NO_SLICES, made
     )
     open_ = found.frame().query("verdict == 'cannot tell'")
@@ -231,22 +255,26 @@ def test_what_cannot_be_told_says_how_many_rows_would_decide(config: Make, judge
 @pytest.mark.parametrize(
     "other",
     [
-        Contender("", how="There is no champion yet."),
-        Contender("version 2", how="Version 2 needs the column 'x', which these rows do not have."),
+        ScoredModel("", note="There is no champion yet."),
+        ScoredModel(
+            "version 2", note="Version 2 needs the column 'x', which these rows do not have."
+        ),
     ],
 )
 def test_without_an_opponent_the_table_is_empty_and_says_why(
-    config: Make, judged: Judged, other: Contender
+    config: Make, judged: Judged, other: ScoredModel
 ) -> None:
     frame, made = judged(rows=300), config(**PRICED)
-    found = against(frame, mine(frame), other, NO_SLICES, made)
-    assert found.frame().empty and list(found.frame().columns) == list(COLUMNS)
+    found = champion_comparison(frame, mine(frame), other, NO_SLICES, made)
+    assert found.frame().empty and list(found.frame().columns) == list(COMPARISON_COLUMNS)
     assert (
-        found.sentence == other.how
+        found.sentence == other.note
         and found.title == f"Better than {other.name or 'the champion'}?"
     )
-    told = compared(found, other, made)
-    assert told.gain is None and told.how == other.how and (told == NO_CHAMPION) == (not other.name)
+    told = extract_champion_gain(found, other, made)
+    assert (
+        told.gain is None and told.note == other.note and (told == NO_CHAMPION) == (not other.name)
+    )
 
 
 def test_a_regression_has_no_cost_and_no_calibration(config: Make, judged: Judged) -> None:
@@ -254,11 +282,11 @@ def test_a_regression_has_no_cost_and_no_calibration(config: Make, judged: Judge
         judged("regression"),
         config("regression", review={"draws": 100, "slices": ["group"]}),
     )
-    data = against(
+    data = champion_comparison(
         frame,
         mine(frame, threshold=None),
         champion(frame["score"].to_numpy() + 1, None),
-        by_slice(frame, made, draws=100),
+        evaluate_slices(frame, made, draws=100),
         made,
     ).frame()
     assert list(data["metric"]) == ["r2", "rmse", "worst_slice"] and set(data["verdict"]) == {
@@ -271,7 +299,7 @@ def test_a_headline_stands_once_and_keeps_its_margin(config: Make, judged: Judge
         judged(rows=300),
         config(review={"draws": 100, "metric": "log_loss", "margin": 0.02}),
     )
-    found = against(frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, made)
+    found = champion_comparison(frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, made)
     assert list(found.frame()["metric"]) == ["log_loss", "calibration_error"] and set(
         found.frame()["margin"]
     ) == {0.02}
@@ -281,9 +309,15 @@ def test_a_headline_stands_once_and_keeps_its_margin(config: Make, judged: Judge
 def test_unlabelled_rows_and_small_slices_are_left_out(config: Make, judged: Judged) -> None:
     frame = judged(rows=1200)
     frame.loc[:99, "late"] = np.nan
-    made = config(**{**PRICED, "review": {"draws": 100, "slices": ["group"], "slice_rows": 500}})
-    data = against(
-        frame, mine(frame), champion(noisy(frame, 0.1)), by_slice(frame, made, draws=100), made
+    made = config(
+        **{**PRICED, "review": {"draws": 100, "slices": ["group"], "min_slice_rows": 500}}
+    )
+    data = champion_comparison(
+        frame,
+        mine(frame),
+        champion(noisy(frame, 0.1)),
+        evaluate_slices(frame, made, draws=100),
+        made,
     ).frame()
     assert data["rows"].tolist()[:4] == [1100] * 4
     assert data["title"].iloc[-1] == "Worst slice: group = a"  # b is weaker, on fewer rows
@@ -291,7 +325,7 @@ def test_unlabelled_rows_and_small_slices_are_left_out(config: Make, judged: Jud
 
 def test_rows_of_one_class_measure_nothing(config: Make, judged: Judged) -> None:
     frame = judged(rows=100).assign(late=0.0)
-    found = against(
+    found = champion_comparison(
         frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, config(review={"draws": 100})
     )
     assert found.sentence.endswith("nothing could be measured.") and set(found.frame()["text"]) == {
@@ -309,9 +343,15 @@ def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> Non
     }
     for own, theirs in ((0.0, 0.3), (0.3, 0.001), (0.01, 0.01)):
         other = champion(noisy(frame, theirs, 2))
-        table = against(frame, mine(frame, noisy(frame, own)), other, NO_SLICES, made)
-        told = evidence(frame, quality(frame, made, 100), made, None, compared(table, other, made))
-        verdict = next(iter(run(told, AGAINST_CHAMPION)))
+        table = champion_comparison(frame, mine(frame, noisy(frame, own)), other, NO_SLICES, made)
+        told = evidence(
+            frame,
+            evaluate_performance(frame, made, 100),
+            made,
+            None,
+            extract_champion_gain(table, other, made),
+        )
+        verdict = next(iter(run_checks(told, CHAMPION_CHECKS)))
         assert (
             verdict.outcome == outcomes[table.frame().set_index("metric").loc["roc_auc", "verdict"]]
         )
@@ -329,7 +369,7 @@ def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> Non
     ],
 )
 def test_a_cost_is_less_or_more(value: float | None, text: str) -> None:
-    assert less(value, lambda v: f"$ {v:.2f}") == text
+    assert describe_reduction(value, lambda v: f"$ {v:.2f}") == text
 
 
 @pytest.mark.parametrize(
@@ -343,7 +383,7 @@ def test_a_cost_is_less_or_more(value: float | None, text: str) -> None:
     ],
 )
 def test_a_metric_goes_up_or_there_is_less_of_it(name: str, value: float | None, text: str) -> None:
-    assert change(name, Interval(value)) == text
+    assert describe_metric_change(name, Interval(value)) == text
 
 
 class Halver:
@@ -355,22 +395,22 @@ class Halver:
 
 def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) -> None:
     frame = judged(rows=60)
-    other = rival(
+    other = score_champion(
         {"version": "7", "threshold": "0.25"},
         (Halver(), ["x"], "Version 7 has seen none of these rows."),
         frame,
         config(),
     )
-    assert (other.name, other.threshold, other.columns, str(other)) == (
+    assert (other.name, other.threshold, other.feature_names, str(other)) == (
         "version 7",
         0.25,
         ("x",),
         "Version 7 has seen none of these rows.",
     )
     assert other.scores == pytest.approx(frame["x"] / 2)
-    assert rival(None, (None, [], "There is no champion yet."), frame, config()).name == ""
+    assert score_champion(None, (None, [], "There is no champion yet."), frame, config()).name == ""
     assert (
-        rival(
+        score_champion(
             {"version": "7", "threshold": "0.25"},
             (None, ["y"], "Version 7 needs the column 'y'."),
             frame,
@@ -378,8 +418,8 @@ def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) 
         ).scores
         is None
     )
-    own = contender(frame, {"threshold": 0.3, "features": ["x"]}, Halver())
-    assert (own.name, own.threshold, own.columns) == (
+    own = make_challenger(frame, {"threshold": 0.3, "features": ["x"]}, Halver())
+    assert (own.name, own.threshold, own.feature_names) == (
         "this version",
         0.3,
         ("x",),

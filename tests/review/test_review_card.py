@@ -10,15 +10,24 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlops_kit.config import Config, Project
-from mlops_kit.errors import KitError
-from mlops_kit.results import Interval, Table
-from mlops_kit.review import Agreement, Evidence, by_slice, card, facts, quality, run
-from mlops_kit.review.card import people
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.results import Interval, Table
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.loader import Project
+from mlops_kit.stages.review import (
+    RefitAgreement,
+    ReviewEvidence,
+    collect_card_facts,
+    evaluate_performance,
+    evaluate_slices,
+    model_card,
+    run_checks,
+)
+from mlops_kit.stages.review.model_card import read_card_file
 
-Make = Callable[..., Config]
+Make = Callable[..., ProjectConfig]
 Judged = Callable[..., pd.DataFrame]
-Found = Callable[..., Evidence]
+Found = Callable[..., ReviewEvidence]
 RECIPE = {
     "family": "lightgbm",
     "params": {"leaves": 31, "rate": 0.1},
@@ -40,12 +49,12 @@ def page(config: Make, judged: Judged, found: Found) -> Callable[..., str]:
             "x matters most.",
             pd.DataFrame({"feature": ["x"], "fall": [0.2], "spread": [0.01]}),
         )
-        return card(
+        return model_card(
             made,
             RECIPE,
-            quality(frame, made, 100),
-            run(found(**values)),
-            by_slice(frame, made, ["group"], 100),
+            evaluate_performance(frame, made, 100),
+            run_checks(found(**values)),
+            evaluate_slices(frame, made, ["group"], 100),
             importance,
             told or {},
         )
@@ -77,7 +86,7 @@ def test_what_people_have_not_written_is_shown_as_missing(page: Callable[..., st
 
 def test_the_state_stands_on_top_in_a_word(page: Callable[..., str]) -> None:
     assert "◆ Fit to serve, with reservations" in page(rows=10)
-    failed = page(agreement=Agreement(0.1, 0.0))
+    failed = page(agreement=RefitAgreement(0.1, 0.0))
     assert "▲ Not fit to serve" in failed and "Refitted and judged model differ" in failed
     assert "● Fit to serve" in page(
         metrics={"roc_auc": Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01)}
@@ -91,7 +100,7 @@ def test_a_sample_is_said(page: Callable[..., str]) -> None:
 
 def test_no_figure_is_made_up(page: Callable[..., str], config: Make, judged: Judged) -> None:
     text = page()
-    assert quality(judged(rows=900), config(), 100).sentence in text
+    assert evaluate_performance(judged(rows=900), config(), 100).sentence in text
     assert "lightgbm" in text and "leaves = 31, rate = 0.100" in text
 
 
@@ -99,7 +108,7 @@ def test_facts_tell_rows_and_period_of_each_part(config: Make, tmp_path: Path) -
     moments = pd.to_datetime(["2013-06-01T03:00Z", "2013-06-02T12:00Z", "2013-06-03T12:00Z"])
     table = pd.DataFrame({"moment": moments, "part": ["train", "train", "test"]})
     (tmp_path / "card.yaml").write_text("owner: the build team\nlimits:\n")
-    found = facts(Project(tmp_path, config()), table)
+    found = collect_card_facts(Project(tmp_path, config()), table)
     assert found == {
         "owner": "the build team",
         "rows: test": "1, 2013-06-03 to 2013-06-03",
@@ -110,8 +119,8 @@ def test_facts_tell_rows_and_period_of_each_part(config: Make, tmp_path: Path) -
 def test_a_wrong_key_in_card_yaml_is_worded(config: Make, tmp_path: Path) -> None:
     (tmp_path / "card.yaml").write_text("ower: me\n")
     with pytest.raises(KitError, match=r"unknown key 'ower'(.|\n)*'owner'"):
-        people(Project(tmp_path, config()))
+        read_card_file(Project(tmp_path, config()))
     (tmp_path / "card.yaml").write_text("- me\n")
     with pytest.raises(KitError, match="holds a list"):
-        people(Project(tmp_path, config()))
-    assert people(Project(tmp_path / "elsewhere", config())) == {}
+        read_card_file(Project(tmp_path, config()))
+    assert read_card_file(Project(tmp_path / "elsewhere", config())) == {}

@@ -10,14 +10,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlops_kit import store
-from mlops_kit.config import Config, Project, validated
-from mlops_kit.review import changes
-from mlops_kit.review.changes import SAME, Made, code, lines
-from mlops_kit.stage import Stage
+from mlops_kit.core import files
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.loader import Project
+from mlops_kit.project.validation import validate_config
+from mlops_kit.stages.review import changes
+from mlops_kit.stages.review.changes import (
+    UNCHANGED,
+    VersionDescription,
+    list_changes,
+    read_code_cells,
+)
+from mlops_kit.stages.stage import Stage
 
-Make = Callable[..., Config]
-OLD = Made(
+Make = Callable[..., ProjectConfig]
+OLD = VersionDescription(
     100,
     "2013-05-31",
     ("a", "b"),
@@ -31,8 +38,8 @@ OLD = Made(
 )
 
 
-def told(new: Made, old: Made = OLD) -> dict[str, str]:
-    return dict(lines(new, old))
+def told(new: VersionDescription, old: VersionDescription = OLD) -> dict[str, str]:
+    return dict(list_changes(new, old))
 
 
 def test_what_is_the_same_is_unchanged() -> None:
@@ -48,13 +55,13 @@ def test_what_is_the_same_is_unchanged() -> None:
             "code",
             "packages",
         ),
-        SAME,
+        UNCHANGED,
     )
 
 
 def test_each_change_is_said() -> None:
     cells = {"02_prepare": ["x = 1", "y = 3", "z", "new"], "08_own": ["not known before"]}
-    new = Made(
+    new = VersionDescription(
         28343,
         "2013-06-30",
         ("b", "c", "d"),
@@ -69,7 +76,7 @@ def test_each_change_is_said() -> None:
     assert told(new) == {
         "rows": "+ 28,243, 28,343 in all; the newest of 2013-06-30, was 2013-05-31",
         "columns": "+ 2: c, d; − 1: a",
-        "model": SAME,
+        "model": UNCHANGED,
         "parameters": "rate 0.200, was 0.100; leaves 31; depth is gone, was 3",
         "threshold": "0.270, was 0.250",
         "limits": "review.margin 0.010, was 0.005; the data contract",
@@ -80,18 +87,25 @@ def test_each_change_is_said() -> None:
 
 
 def test_another_family_has_parameters_of_its_own() -> None:
-    found = told(Made(**{**vars(OLD), "family": "lightgbm", "params": {"leaves": 31}}))
+    found = told(
+        VersionDescription(**{**vars(OLD), "family": "lightgbm", "params": {"leaves": 31}})
+    )
     assert found["model"] == "lightgbm, was boosting" and found["parameters"] == "leaves 31"
 
 
 def test_fewer_rows_and_a_cell_that_is_gone() -> None:
-    found = told(Made(**{**vars(OLD), "rows": 90, "cells": {"02_prepare": ["x = 1", "z"]}}))
+    found = told(
+        VersionDescription(**{**vars(OLD), "rows": 90, "cells": {"02_prepare": ["x = 1", "z"]}})
+    )
     assert found["rows"] == "− 10, 90 in all" and found["code"] == "1 cell in 02_prepare"
 
 
 def test_what_is_not_known_of_the_champion_has_no_line() -> None:
-    assert set(told(OLD, Made(columns=("a", "b"), threshold=0.25))) == {"columns", "threshold"}
-    assert "threshold" not in told(Made(rows=1), Made(rows=1))
+    assert set(told(OLD, VersionDescription(feature_names=("a", "b"), threshold=0.25))) == {
+        "columns",
+        "threshold",
+    }
+    assert "threshold" not in told(VersionDescription(row_count=1), VersionDescription(row_count=1))
 
 
 def test_the_pipelines_own_parameters_are_no_code_of_the_notebook(tmp_path: Path) -> None:
@@ -101,8 +115,8 @@ def test_the_pipelines_own_parameters_are_no_code_of_the_notebook(tmp_path: Path
         {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "a = 3"},
     ]
     (tmp_path / "book.ipynb").write_text(json.dumps({"cells": cells}))
-    assert code(tmp_path / "book.ipynb") == ["a = 1\nb = 2"]
-    assert code(tmp_path / "gone.ipynb") == []
+    assert read_code_cells(tmp_path / "book.ipynb") == ["a = 1\nb = 2"]
+    assert read_code_cells(tmp_path / "gone.ipynb") == []
 
 
 @pytest.fixture
@@ -113,8 +127,8 @@ def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
         name: str, days: int = 3, features: tuple[str, ...] = ("x",), cell: str = "1", **values: Any
     ) -> Stage:
         settings = config(**values).model_dump(mode="json", exclude_unset=True)
-        project = Project(tmp_path, validated(settings, "test"))
-        stage = Stage("review", project, project.reports / name, draft=False)
+        project = Project(tmp_path, validate_config(settings, "test"))
+        stage = Stage("review", project, project.reports_folder / name, draft=False)
         stage.write(
             "recipe",
             {
@@ -125,17 +139,17 @@ def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
             },
         )
         stage.write("features", table(days))
-        store.write_json(stage.run / "config.json", settings)
-        store.write_json(
-            stage.run / "manifest.json",
+        files.write_json(stage.run_folder / "config.json", settings)
+        files.write_json(
+            stage.run_folder / "manifest.json",
             {
                 "packages": {"pandas": pd.__version__, "gone": "1.0"},
                 "stages": {"review": {"parts": {"features": cell, "packages": "p"}}},
             },
         )
         book = {"cells": [{"cell_type": "code", "metadata": {}, "source": cell}]}
-        (stage.run / "notebooks").mkdir()
-        (stage.run / "notebooks" / "02_prepare.ipynb").write_text(json.dumps(book))
+        (stage.run_folder / "notebooks").mkdir()
+        (stage.run_folder / "notebooks" / "02_prepare.ipynb").write_text(json.dumps(book))
         return stage
 
     return make
@@ -162,7 +176,7 @@ def test_a_run_is_compared_with_what_another_left(made: Callable[..., Stage]) ->
     said = dict(found.frame().to_numpy().tolist())
     assert found.title == "What changed since version 7"
     assert said["rows"] == "+ 2, 5 in all; the newest of 2013-06-05, was 2013-06-03"
-    assert said["columns"] == "− 1: old" and said["threshold"] == said["model"] == SAME
+    assert said["columns"] == "− 1: old" and said["threshold"] == said["model"] == UNCHANGED
     assert said["limits"] == "review.margin 0.020, was 0.005"
     assert said["code"] == "1 cell in 02_prepare; the project's features"
     assert said["packages"] == "gone not installed, was 1.0"
@@ -175,7 +189,7 @@ def test_a_run_is_compared_with_what_another_left(made: Callable[..., Stage]) ->
 def test_nothing_changed_is_said(made: Callable[..., Stage]) -> None:
     stage = made("20130601-first")
     found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
-    assert set(found.frame()["said"]) == {SAME, "gone not installed, was 1.0"}
+    assert set(found.frame()["said"]) == {UNCHANGED, "gone not installed, was 1.0"}
 
 
 def test_a_run_that_is_gone_leaves_what_the_registry_holds(made: Callable[..., Stage]) -> None:
@@ -190,7 +204,7 @@ def test_a_run_that_is_gone_leaves_what_the_registry_holds(made: Callable[..., S
 
 def test_a_table_of_the_run_that_is_damaged_has_no_line(made: Callable[..., Stage]) -> None:
     old, stage = made("20130601-first"), made("20130701-next")
-    (old.run / "artifacts" / "features.parquet").write_bytes(b"not a table")
+    (old.run_folder / "artifacts" / "features.parquet").write_bytes(b"not a table")
     found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
     assert "rows" not in set(found.frame()["what"]) and "columns" in set(found.frame()["what"])
 

@@ -9,12 +9,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mlops_kit.config import Config
-from mlops_kit.results import MARKS, Interval, Table
-from mlops_kit.review import AGAINST_CHAMPION, CHECKS, Agreement, Evidence, run
-from mlops_kit.review.checks import judge
+from mlops_kit.core.results import OUTCOME_MARKS, Interval, Table
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review import (
+    CHAMPION_CHECKS,
+    REVIEW_CHECKS,
+    RefitAgreement,
+    ReviewEvidence,
+    run_checks,
+)
+from mlops_kit.stages.review.checks import compare_interval_to_limit
 
-Found = Callable[..., Evidence]
+Found = Callable[..., ReviewEvidence]
 
 
 def sliced(*words: str) -> Table:
@@ -33,17 +39,17 @@ def sliced(*words: str) -> Table:
     return Table("", "", pd.DataFrame(rows))
 
 
-@pytest.mark.parametrize("name", [*CHECKS, *AGAINST_CHAMPION])
+@pytest.mark.parametrize("name", [*REVIEW_CHECKS, *CHAMPION_CHECKS])
 @pytest.mark.parametrize("task", ["binary", "regression"])
 def test_every_check_names_itself_and_says_why(found: Found, name: str, task: str) -> None:
-    check = CHECKS[name] if name in CHECKS else AGAINST_CHAMPION[name]
+    check = REVIEW_CHECKS[name] if name in REVIEW_CHECKS else CHAMPION_CHECKS[name]
     empty = found(
         task,
         rows=0,
         classes={},
         metrics={("roc_auc" if task == "binary" else "r2"): Interval(None)},
         gains={},
-        agreement=Agreement(math.nan, math.nan),
+        agreement=RefitAgreement(math.nan, math.nan),
         comparison=Interval(None),
     )
     for evidence in (found(task), empty):
@@ -53,14 +59,16 @@ def test_every_check_names_itself_and_says_why(found: Found, name: str, task: st
             check.title,
             check.severity,
         )
-        assert verdict.outcome in MARKS and verdict.sentence.endswith(".")
-        assert verdict.outcome != "failed" or verdict.cure
-        assert verdict.outcome != "passed" or not verdict.cure
+        assert verdict.outcome in OUTCOME_MARKS and verdict.sentence.endswith(".")
+        assert verdict.outcome != "failed" or verdict.hint
+        assert verdict.outcome != "passed" or not verdict.hint
 
 
 def test_what_blocks_and_what_warns() -> None:
-    blocking = {n for n, c in {**CHECKS, **AGAINST_CHAMPION}.items() if c.severity == "blocks"}
-    assert blocking == {"better_than_baseline", "least", "refit_agrees", "no_worse_than_champion"}
+    blocking = {
+        n for n, c in {**REVIEW_CHECKS, **CHAMPION_CHECKS}.items() if c.severity == "blocks"
+    }
+    assert blocking == {"min_gain_over_baseline", "least", "refit_agrees", "no_worse_than_champion"}
 
 
 def test_no_evidence_is_never_a_pass_of_what_blocks(found: Found) -> None:
@@ -69,27 +77,27 @@ def test_no_evidence_is_never_a_pass_of_what_blocks(found: Found) -> None:
         classes={},
         metrics={"roc_auc": Interval(None)},
         gains={},
-        agreement=Agreement(math.nan, math.nan),
+        agreement=RefitAgreement(math.nan, math.nan),
         comparison=Interval(None),
-        review={"least": 0.5},
+        review={"min_metric": 0.5},
     )
     outcomes = {
         v.check: v.outcome
-        for v in [*run(empty), *run(empty, AGAINST_CHAMPION)]
+        for v in [*run_checks(empty), *run_checks(empty, CHAMPION_CHECKS)]
         if v.severity == "blocks"
     }
     assert outcomes == dict.fromkeys(outcomes, "cannot tell")
 
 
 def test_a_fine_model_passes_and_nothing_blocks(found: Found) -> None:
-    verdicts = run(found(slices=sliced("fine", "fine"), review={"least": 0.75}))
+    verdicts = run_checks(found(slices=sliced("fine", "fine"), review={"min_metric": 0.75}))
     assert {v.outcome for v in verdicts} == {"passed"}
-    assert not verdicts.blocked
+    assert not verdicts.is_blocked
 
 
 def test_the_champions_check_stands_apart() -> None:
-    assert list(AGAINST_CHAMPION) == ["no_worse_than_champion"]
-    assert not set(AGAINST_CHAMPION) & set(CHECKS)
+    assert list(CHAMPION_CHECKS) == ["no_worse_than_champion"]
+    assert not set(CHAMPION_CHECKS) & set(REVIEW_CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,7 @@ def test_the_champions_check_stands_apart() -> None:
     ],
 )
 def test_a_verdict_is_read_off_the_interval(ends: tuple[Any, Any], outcome: str) -> None:
-    assert judge(Interval(0.0, *ends), 0.0) == outcome
+    assert compare_interval_to_limit(Interval(0.0, *ends), 0.0) == outcome
 
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
@@ -113,12 +121,12 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("both_classes_seen", {"classes": {"0": 500, "1": 3}}, "cannot tell"),
     ("both_classes_seen", {"task": "regression"}, "not applicable"),
     (
-        "better_than_baseline",
+        "min_gain_over_baseline",
         {"gains": {"baseline_linear": Interval(-0.02, -0.03, -0.01)}},
         "failed",
     ),
     (
-        "better_than_baseline",
+        "min_gain_over_baseline",
         {
             "gains": {
                 "baseline_linear": Interval(0.0, -0.01, 0.01),
@@ -128,7 +136,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         "cannot tell",
     ),
     (
-        "better_than_baseline",
+        "min_gain_over_baseline",
         {
             "gains": {
                 "baseline_linear": Interval(0.1, None, None),
@@ -137,15 +145,15 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         },
         "failed",
     ),
-    ("better_than_baseline", {"review": {"better_than_baseline": 0.05}}, "failed"),
+    ("min_gain_over_baseline", {"review": {"min_gain_over_baseline": 0.05}}, "failed"),
     ("least", {}, "not applicable"),
-    ("least", {"review": {"least": 0.77}}, "passed"),
-    ("least", {"review": {"least": 0.775}}, "cannot tell"),
-    ("least", {"review": {"least": 0.785}}, "failed"),
+    ("least", {"review": {"min_metric": 0.77}}, "passed"),
+    ("least", {"review": {"min_metric": 0.775}}, "cannot tell"),
+    ("least", {"review": {"min_metric": 0.785}}, "failed"),
     (
         "least",
         {
-            "review": {"least": 0.8, "metric": "log_loss"},
+            "review": {"min_metric": 0.8, "metric": "log_loss"},
             "metrics": {"log_loss": Interval(0.5, 0.4, 0.6)},
         },
         "passed",
@@ -153,7 +161,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     (
         "least",
         {
-            "review": {"least": 0.3, "metric": "log_loss"},
+            "review": {"min_metric": 0.3, "metric": "log_loss"},
             "metrics": {"log_loss": Interval(0.5, 0.4, 0.6)},
         },
         "failed",
@@ -161,25 +169,32 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("calibration", {"metrics": {"calibration_error": Interval(0.05, 0.04, 0.06)}}, "passed"),
     ("calibration", {"metrics": {"calibration_error": Interval(0.06, 0.04, 0.07)}}, "cannot tell"),
     ("calibration", {"metrics": {"calibration_error": Interval(0.08, 0.06, 0.09)}}, "failed"),
-    ("calibration", {"review": {"calibration_error": None}}, "not applicable"),
+    ("calibration", {"review": {"max_calibration_error": None}}, "not applicable"),
     ("no_slice_far_below", {}, "not applicable"),
     ("no_slice_far_below", {"slices": sliced("fine", "far below")}, "failed"),
     ("no_slice_far_below", {"slices": sliced("fine", "cannot tell")}, "passed"),
     ("no_slice_far_below", {"slices": sliced("cannot tell")}, "cannot tell"),
     (
         "no_slice_far_below",
-        {"slices": sliced("far below"), "review": {"slice_gap": None}},
+        {"slices": sliced("far below"), "review": {"max_slice_gap": None}},
         "not applicable",
     ),
-    ("refit_agrees", {"agreement": Agreement(0.89, 0.0)}, "failed"),
-    ("refit_agrees", {"agreement": Agreement(0.99, -0.06)}, "failed"),
+    ("refit_agrees", {"agreement": RefitAgreement(0.89, 0.0)}, "failed"),
+    ("refit_agrees", {"agreement": RefitAgreement(0.99, -0.06)}, "failed"),
     ("refit_agrees", {"agreement": None}, "not applicable"),
     (
         "refit_agrees",
-        {"agreement": Agreement(0.5, 0.9), "review": {"refit_rank": None, "refit_shift": None}},
+        {
+            "agreement": RefitAgreement(0.5, 0.9),
+            "review": {"min_refit_rank_correlation": None, "max_refit_shift": None},
+        },
         "not applicable",
     ),
-    ("refit_agrees", {"agreement": Agreement(0.5, 0.01), "review": {"refit_rank": None}}, "passed"),
+    (
+        "refit_agrees",
+        {"agreement": RefitAgreement(0.5, 0.01), "review": {"min_refit_rank_correlation": None}},
+        "passed",
+    ),
     ("no_worse_than_champion", {}, "not applicable"),
     ("no_worse_than_champion", {}, "not applicable"),
     (
@@ -197,30 +212,32 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("name", "values", "outcome"), CASES)
 def test_a_check_says(found: Found, name: str, values: dict[str, Any], outcome: str) -> None:
-    check = CHECKS[name] if name in CHECKS else AGAINST_CHAMPION[name]
+    check = REVIEW_CHECKS[name] if name in REVIEW_CHECKS else CHAMPION_CHECKS[name]
     assert check(found(**values)).outcome == outcome
 
 
 def test_each_check_is_tried() -> None:
-    assert {n for n, _, _ in CASES} == {*CHECKS, *AGAINST_CHAMPION}
+    assert {n for n, _, _ in CASES} == {*REVIEW_CHECKS, *CHAMPION_CHECKS}
 
 
 def test_the_sentence_names_value_limit_and_slice(found: Found) -> None:
     assert (
-        CHECKS["least"](found(review={"least": 0.8})).sentence
+        REVIEW_CHECKS["least"](found(review={"min_metric": 0.8})).sentence
         == "ROC-AUC 0.780 [0.770, 0.790] misses the limit of 0.800."
     )
     assert (
         "origin = 1: ROC-AUC 0.600 on 500 rows"
-        in CHECKS["no_slice_far_below"](found(slices=sliced("far below", "far below"))).sentence
+        in REVIEW_CHECKS["no_slice_far_below"](
+            found(slices=sliced("far below", "far below"))
+        ).sentence
     )
-    assert "from a sample of 5,000" in CHECKS["enough_rows"](found(sample=5000)).sentence
+    assert "from a sample of 5,000" in REVIEW_CHECKS["enough_rows"](found(sample=5000)).sentence
 
 
 def test_a_config_without_refit_asks_nothing_of_it(
-    config: Callable[..., Config], found: Found
+    config: Callable[..., ProjectConfig], found: Found
 ) -> None:
     assert (
-        CHECKS["refit_agrees"](found(train={"refit": False}, agreement=None)).outcome
+        REVIEW_CHECKS["refit_agrees"](found(train={"refit": False}, agreement=None)).outcome
         == "not applicable"
     )

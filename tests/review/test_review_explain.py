@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from mlops_kit.config import Config
-from mlops_kit.review import (
-    calibration_table,
-    calibrations,
-    decisions,
-    error_table,
-    permutation_importance,
-    threshold_table,
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review import (
+    compare_calibration_curves,
+    compare_decision_rules,
+    compute_calibration_curve,
+    compute_permutation_importance,
+    evaluate_decisions,
+    summarize_absolute_errors,
 )
-from mlops_kit.review.explain import wilson
+from mlops_kit.stats.proportions import compute_wilson_interval
 
-Make = Callable[..., Config]
+Make = Callable[..., ProjectConfig]
 
 
 def rows(count: int = 800) -> pd.DataFrame:
@@ -34,18 +34,18 @@ def rows(count: int = 800) -> pd.DataFrame:
 def test_the_column_that_matters_comes_first(config: Make) -> None:
     frame, names = rows(), ["idle", "weak", "strong"]
     model = LogisticRegression().fit(frame[names], frame["late"])
-    found = permutation_importance(model, frame, names, "late", config())
-    assert list(found.frame()["feature"])[:2] == ["strong", "weak"]
-    assert found.frame()["fall"].iloc[0] > 0.1
+    found = compute_permutation_importance(model, frame, names, "late", config())
+    assert list(found.to_frame()["feature"])[:2] == ["strong", "weak"]
+    assert found.to_frame()["fall"].iloc[0] > 0.1
     assert found.sentence.startswith("strong matters most")
-    again = permutation_importance(model, frame, names, "late", config())
-    pd.testing.assert_frame_equal(found.frame(), again.frame())
+    again = compute_permutation_importance(model, frame, names, "late", config())
+    pd.testing.assert_frame_equal(found.to_frame(), again.to_frame())
 
 
 def test_a_metric_of_which_less_is_better_falls_the_same_way(config: Make) -> None:
     frame = rows()
     model = LinearRegression().fit(frame[["strong", "idle"]], frame["late"])
-    found = permutation_importance(
+    found = compute_permutation_importance(
         model,
         frame,
         ["strong", "idle"],
@@ -53,7 +53,7 @@ def test_a_metric_of_which_less_is_better_falls_the_same_way(config: Make) -> No
         config("regression", review={"metric": "rmse"}),
         rows=300,
     )
-    assert found.frame()["feature"].iloc[0] == "strong" and found.frame()["fall"].iloc[0] > 0
+    assert found.to_frame()["feature"].iloc[0] == "strong" and found.to_frame()["fall"].iloc[0] > 0
     assert found.notes[0].startswith("300 rows")
 
 
@@ -61,8 +61,10 @@ def test_a_metric_of_which_less_is_better_falls_the_same_way(config: Make) -> No
 def test_rows_that_cannot_be_judged_give_an_empty_table(config: Make, label: float) -> None:
     frame = rows()
     model = LogisticRegression().fit(frame[["strong"]], frame["late"])
-    found = permutation_importance(model, frame.assign(late=label), ["strong"], "late", config())
-    assert found.frame().empty and "cannot be computed" in found.sentence
+    found = compute_permutation_importance(
+        model, frame.assign(late=label), ["strong"], "late", config()
+    )
+    assert found.to_frame().empty and "cannot be computed" in found.sentence
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (5, 10), (10, 10), (3, 1000)])
@@ -72,13 +74,13 @@ def test_wilson_is_the_formulas(hits: int, count: int) -> None:
     expected = [
         (share + square / (2 * count) + side * half) / (1 + square / count) for side in (-1, 1)
     ]
-    assert wilson(hits, count) == pytest.approx(expected, abs=1e-12)
+    assert compute_wilson_interval(hits, count) == pytest.approx(expected, abs=1e-12)
 
 
 def test_bins_are_equal_and_hold_all_rows() -> None:
     score = np.random.default_rng(0).random(1000)
     y = (np.random.default_rng(1).random(1000) < score).astype(float)
-    data = calibration_table(y, score).frame()
+    data = compute_calibration_curve(y, score).to_frame()
     assert list(data["rows"]) == [100] * 10
     assert data["share"].sum() == pytest.approx(1)
     assert (data["said"] * data["rows"]).sum() == pytest.approx(score.sum())
@@ -86,12 +88,14 @@ def test_bins_are_equal_and_hold_all_rows() -> None:
 
 
 def test_a_constant_score_is_one_bin_and_no_rows_are_none() -> None:
-    assert len(calibration_table([0, 1, 1], [0.5, 0.5, 0.5]).frame()) == 1
-    assert calibration_table([np.nan], [0.5]).frame().empty
+    assert len(compute_calibration_curve([0, 1, 1], [0.5, 0.5, 0.5]).to_frame()) == 1
+    assert compute_calibration_curve([np.nan], [0.5]).to_frame().empty
 
 
 def test_a_regressions_bins_hold_means() -> None:
-    data = calibration_table([10.0, 12.0, 20.0, 22.0], [11.0, 11.0, 21.0, 21.0], bins=2).frame()
+    data = compute_calibration_curve(
+        [10.0, 12.0, 20.0, 22.0], [11.0, 11.0, 21.0, 21.0], bins=2
+    ).to_frame()
     assert list(data["seen"]) == [11.0, 21.0]
     half = 1.959963984540054 * np.sqrt(2) / np.sqrt(2)
     assert data["high"].iloc[0] == pytest.approx(11.0 + half)
@@ -99,8 +103,8 @@ def test_a_regressions_bins_hold_means() -> None:
 
 def test_what_a_decision_costs_by_hand(config: Make) -> None:
     made = config(cost={"false_alarm": 10, "miss": 25, "unit": "$"})
-    found = threshold_table([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.25, made)
-    data = found.frame().set_index("rule")
+    found = compare_decision_rules([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.25, made)
+    data = found.to_frame().set_index("rule")
     assert data.loc["the model's threshold", "cost"] == 2.5  # one false alarm in four rows
     assert data.loc["flag every row", "cost"] == 5.0
     assert data.loc["flag no row", "cost"] == 12.5
@@ -111,23 +115,23 @@ def test_what_a_decision_costs_by_hand(config: Make) -> None:
 
 def test_a_regression_says_how_far_it_is_off(config: Make) -> None:
     scores = pd.DataFrame({"late": [0.0, 0.0, 0.0], "score": [1.0, -2.0, 3.0]})
-    found = decisions(scores, config("regression"), None)
-    assert found.frame()["off by at most"].tolist()[0] == 2.0
-    assert found.frame()["off by at most"].tolist()[-1] == 3.0
-    assert error_table([], []).sentence == "There is no labelled row."
+    found = evaluate_decisions(scores, config("regression"), None)
+    assert found.to_frame()["off by at most"].tolist()[0] == 2.0
+    assert found.to_frame()["off by at most"].tolist()[-1] == 3.0
+    assert summarize_absolute_errors([], []).sentence == "There is no labelled row."
 
 
 def test_two_models_on_the_same_rows_stand_below_each_other() -> None:
     y, said = [0.0, 1.0, 1.0, 0.0], [0.1, 0.9, 0.6, 0.4]
-    found = calibrations(
+    found = compare_calibration_curves(
         y, {"this version": said, "version 7": [0.5] * 4, "version 6": None}, bins=2
     )
-    assert list(found.frame().columns) == ["model", "said", "seen", "low", "high", "share"]
-    assert found.frame()["model"].tolist() == ["this version", "this version", "version 7"]
-    assert found.frame()["said"].tolist() == pytest.approx([0.25, 0.75, 0.5])
+    assert list(found.to_frame().columns) == ["model", "said", "seen", "low", "high", "share"]
+    assert found.to_frame()["model"].tolist() == ["this version", "this version", "version 7"]
+    assert found.to_frame()["said"].tolist() == pytest.approx([0.25, 0.75, 0.5])
     assert (
         found.sentence.startswith("This version: where it says ")
         and " Version 7: where it says 50 %" in found.sentence
     )
-    alone = calibrations([math.nan], {"this version": [0.5], "": None})
-    assert alone.frame().empty and "no labelled row" in alone.sentence
+    alone = compare_calibration_curves([math.nan], {"this version": [0.5], "": None})
+    assert alone.to_frame().empty and "no labelled row" in alone.sentence

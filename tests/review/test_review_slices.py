@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mlops_kit.config import Config
-from mlops_kit.errors import KitError
-from mlops_kit.review import by_slice
+from mlops_kit.core.errors import KitError
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review import evaluate_slices
 
 Judged = Callable[..., pd.DataFrame]
-Make = Callable[..., Config]
+Make = Callable[..., ProjectConfig]
 
 
 def test_the_group_the_model_knows_nothing_of_lies_far_below(config: Make, judged: Judged) -> None:
     frame = judged()
-    data = by_slice(frame, config(), ["group"], draws=100).frame().set_index("group")
+    data = evaluate_slices(frame, config(), ["group"], draws=100).to_frame().set_index("group")
     assert data["word"].to_dict() == {"a": "fine", "b": "far below", "c": "fine"}
     inside = frame[frame["group"] == "b"]
     assert data.loc["b", "value"] == pytest.approx(roc_auc_score(inside["late"], inside["score"]))
@@ -31,8 +31,8 @@ def test_the_group_the_model_knows_nothing_of_lies_far_below(config: Make, judge
 
 def test_a_small_group_cannot_tell(config: Make, judged: Judged) -> None:
     data = (
-        by_slice(judged(), config(review={"slice_rows": 1000}), ["group"], draws=100)
-        .frame()
+        evaluate_slices(judged(), config(review={"min_slice_rows": 1000}), ["group"], draws=100)
+        .to_frame()
         .set_index("group")
     )
     assert data.loc["b", "word"] == data.loc["c", "word"] == "cannot tell"
@@ -40,7 +40,7 @@ def test_a_small_group_cannot_tell(config: Make, judged: Judged) -> None:
 
 
 def test_coarse_categories_are_found_and_a_number_is_not(config: Make, judged: Judged) -> None:
-    data = by_slice(judged(), config(), draws=100).frame()
+    data = evaluate_slices(judged(), config(), draws=100).to_frame()
     assert set(data["column"]) == {"group"}
 
 
@@ -48,13 +48,13 @@ def test_the_configs_columns_are_taken_and_an_unknown_one_is_worded(
     config: Make, judged: Judged
 ) -> None:
     with pytest.raises(KitError, match=r"review.slices: unknown column 'grup'(.|\n)*'group'"):
-        by_slice(judged(), config(review={"slices": ["grup"]}))
+        evaluate_slices(judged(), config(review={"slices": ["grup"]}))
 
 
 def test_missing_values_are_a_group(config: Make, judged: Judged) -> None:
     frame = judged()
     frame.loc[frame["group"] == "b", "group"] = None
-    assert set(by_slice(frame, config(), ["group"], draws=100).frame()["group"]) == {
+    assert set(evaluate_slices(frame, config(), ["group"], draws=100).to_frame()["group"]) == {
         "a",
         "missing",
         "c",
@@ -62,29 +62,36 @@ def test_missing_values_are_a_group(config: Make, judged: Judged) -> None:
 
 
 def test_nothing_to_slice_by_says_so(config: Make, judged: Judged) -> None:
-    found = by_slice(judged().drop(columns="group"), config(), draws=100)
-    assert found.frame().empty and "no coarse category" in found.sentence
+    found = evaluate_slices(judged().drop(columns="group"), config(), draws=100)
+    assert found.to_frame().empty and "no coarse category" in found.sentence
 
 
 def test_a_group_of_one_class_cannot_tell(config: Make, judged: Judged) -> None:
     frame = judged()
     frame.loc[frame["group"] == "a", "late"] = 0.0
     assert (
-        by_slice(frame, config(), ["group"], draws=100).frame().set_index("group").loc["a", "word"]
+        evaluate_slices(frame, config(), ["group"], draws=100)
+        .to_frame()
+        .set_index("group")
+        .loc["a", "word"]
         == "cannot tell"
     )
 
 
 def test_a_regression_is_sliced_too_and_less_error_is_better(config: Make, judged: Judged) -> None:
-    made = config("regression", review={"metric": "rmse", "slice_gap": 0.5})
-    data = by_slice(judged("regression"), made, ["group"], draws=100).frame().set_index("group")
+    made = config("regression", review={"metric": "rmse", "max_slice_gap": 0.5})
+    data = (
+        evaluate_slices(judged("regression"), made, ["group"], draws=100)
+        .to_frame()
+        .set_index("group")
+    )
     assert data.loc["b", "gap"] < 0 < data.loc["a", "gap"]
     assert data.loc["b", "word"] == "far below"
 
 
 def test_many_groups_are_cut_and_counted(config: Make, judged: Judged) -> None:
-    found = by_slice(
+    found = evaluate_slices(
         judged().assign(code=lambda f: (f["id"] % 30).astype(str)), config(), ["code"], draws=100
     )
-    assert len(found.frame()) == 20
+    assert len(found.to_frame()) == 20
     assert "code: 10 smaller groups are not shown." in found.notes

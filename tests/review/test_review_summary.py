@@ -11,19 +11,26 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mlops_kit.config import Config
-from mlops_kit.results import Verdict
-from mlops_kit.review import Contender, conclusion, numbers, quality, spent
-from mlops_kit.review.summary import answer_times, caught
+from mlops_kit.core.results import Verdict
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review import (
+    ScoredModel,
+    compute_decision_cost,
+    evaluate_performance,
+    summarize_key_numbers,
+    summarize_review,
+)
+from mlops_kit.stages.review.decision_costs import compute_flagged_precision
+from mlops_kit.stages.review.summary import measure_response_times
 
-Make = Callable[..., Config]
+Make = Callable[..., ProjectConfig]
 Judged = Callable[..., pd.DataFrame]
 PRICED = {
     "cost": {"false_alarm": 10, "miss": 25, "unit": "$"},
     "row": "flight",
     "review": {"draws": 100},
 }
-NOBODY = Contender("", how="There is no champion yet.")
+NOBODY = ScoredModel("", note="There is no champion yet.")
 
 
 class Echo:
@@ -36,44 +43,46 @@ class Echo:
         return np.column_stack([1 - frame["x"], frame["x"]])
 
 
-def own(frame: pd.DataFrame, threshold: float | None = 0.3) -> Contender:
-    return Contender("this version", frame["score"].to_numpy(), threshold, Echo(), ("x",))
+def own(frame: pd.DataFrame, threshold: float | None = 0.3) -> ScoredModel:
+    return ScoredModel("this version", frame["score"].to_numpy(), threshold, Echo(), ("x",))
 
 
 def test_cost_and_precision_by_hand(config: Make) -> None:
     made = config(**PRICED, time=None)
     scores = pd.DataFrame({"late": [0, 0, 1, 1, np.nan], "score": [0.1, 0.4, 0.3, 0.9, 0.5]})
-    cost, saved = spent(scores, 0.25, made)
+    cost, saved = compute_decision_cost(scores, 0.25, made)
     assert cost.value == 2.5 and saved.value == 2.5  # flagging every row costs 5.0 a row
-    assert caught(scores, 0.25, made).value == pytest.approx(2 / 3)
-    assert math.isnan(caught(scores, 0.95, made).value or math.nan)
+    assert compute_flagged_precision(scores, 0.25, made).value == pytest.approx(2 / 3)
+    assert math.isnan(compute_flagged_precision(scores, 0.95, made).value or math.nan)
 
 
 def test_the_numbers_that_matter_begin_with_the_cost(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
-    found = numbers(frame, quality(frame, made, 100), own(frame), NOBODY, made)
+    found = summarize_key_numbers(
+        frame, evaluate_performance(frame, made, 100), own(frame), NOBODY, made
+    )
     assert [n.title for n in found.items] == [
         "Cost a flight",
         "Late among flagged",
         "ROC-AUC",
         "One answer takes",
     ]
-    cost, saved = spent(frame, 0.3, made)
+    cost, saved = compute_decision_cost(frame, 0.3, made)
     assert (
         found.sentence
         == f"A flight costs $ {cost.value:.2f} with this model, $ {saved.value:.2f} less than without one."
     )
     assert (
         found.items[0].value == f"$ {cost.value:.2f}"
-        and "without a model: $" in found.items[0].beside[1]
+        and "without a model: $" in found.items[0].details[1]
     )
-    assert found.items[1].beside[1] == "flagged from a score of 0.300"
+    assert found.items[1].details[1] == "flagged from a score of 0.300"
 
 
 def test_without_a_cost_they_begin_with_the_headline(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(review={"draws": 100})
-    table = quality(frame, made, 100)
-    found = numbers(frame, table, own(frame), NOBODY, made)
+    table = evaluate_performance(frame, made, 100)
+    found = summarize_key_numbers(frame, table, own(frame), NOBODY, made)
     assert [n.title for n in found.items] == [
         "ROC-AUC",
         "Late among flagged",
@@ -85,21 +94,25 @@ def test_without_a_cost_they_begin_with_the_headline(config: Make, judged: Judge
 
 def test_a_cost_without_a_unit_is_a_cost(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(cost={"miss": 3}, review={"draws": 100})
-    found = numbers(frame, quality(frame, made, 100), own(frame), NOBODY, made)
+    found = summarize_key_numbers(
+        frame, evaluate_performance(frame, made, 100), own(frame), NOBODY, made
+    )
     assert found.items[0].title == "Cost a row" and re.fullmatch(r"0\.\d{3}", found.items[0].value)
 
 
 def test_each_number_ends_with_the_champions_on_the_same_rows(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(**PRICED)
     theirs = np.random.default_rng(1).permutation(frame["score"].to_numpy())
-    other = Contender("version 7", theirs, 0.4, Echo(), ("x",))
-    found = numbers(frame, quality(frame, made, 100), own(frame), other, made)
+    other = ScoredModel("version 7", theirs, 0.4, Echo(), ("x",))
+    found = summarize_key_numbers(
+        frame, evaluate_performance(frame, made, 100), own(frame), other, made
+    )
     y, flagged = frame["late"], theirs >= 0.4
     cost = np.where(flagged, 10 * (1 - y), 25 * y).mean()
-    assert found.items[0].beside[-1] == f"version 7: $ {cost:.2f}"
-    assert found.items[1].beside[-1] == f"version 7: {100 * y[flagged].mean():.0f} %"
-    assert found.items[2].beside[-1] == f"version 7: {roc_auc_score(y, theirs):.3f}"
-    assert re.fullmatch(r"version 7: [\d.]+ ms", found.items[3].beside[-1])
+    assert found.items[0].details[-1] == f"version 7: $ {cost:.2f}"
+    assert found.items[1].details[-1] == f"version 7: {100 * y[flagged].mean():.0f} %"
+    assert found.items[2].details[-1] == f"version 7: {roc_auc_score(y, theirs):.3f}"
+    assert re.fullmatch(r"version 7: [\d.]+ ms", found.items[3].details[-1])
     assert (
         "version 7" not in found.sentence
     )  # whether the difference is sure is for the comparison to say
@@ -107,28 +120,32 @@ def test_each_number_ends_with_the_champions_on_the_same_rows(config: Make, judg
 
 def test_a_model_that_flags_every_row_costs_as_much_as_none(config: Make, judged: Judged) -> None:
     frame, made = judged(rows=300), config(**{**PRICED, "cost": {"false_alarm": 1, "miss": 25}})
-    found = numbers(frame, quality(frame, made, 100), own(frame, 0.0), NOBODY, made)
+    found = summarize_key_numbers(
+        frame, evaluate_performance(frame, made, 100), own(frame, 0.0), NOBODY, made
+    )
     assert found.sentence.endswith("with this model, as much as without one.")
 
 
 def test_a_champion_that_cannot_be_compared_has_no_number(config: Make, judged: Judged) -> None:
     frame, made = judged(rows=300), config(**PRICED)
-    found = numbers(
+    found = summarize_key_numbers(
         frame,
-        quality(frame, made, 100),
+        evaluate_performance(frame, made, 100),
         own(frame),
-        Contender("version 7", how="Version 7 has learnt from some."),
+        ScoredModel("version 7", note="Version 7 has learnt from some."),
         made,
     )
     assert (
-        not any("version 7" in line for n in found.items for line in n.beside)
+        not any("version 7" in line for n in found.items for line in n.details)
         and "version 7" not in found.sentence
     )
 
 
 def test_a_regression_has_no_cost_and_no_threshold(config: Make, judged: Judged) -> None:
     frame, made = judged("regression"), config("regression", review={"draws": 100})
-    found = numbers(frame, quality(frame, made, 100), own(frame, None), NOBODY, made)
+    found = summarize_key_numbers(
+        frame, evaluate_performance(frame, made, 100), own(frame, None), NOBODY, made
+    )
     assert [n.title for n in found.items] == ["R²", "RMSE", "MAE", "One answer takes"]
 
 
@@ -140,8 +157,8 @@ def test_an_answers_time_is_that_of_one_row(config: Make, judged: Judged) -> Non
             seen.append(len(frame))
             return super().predict_proba(frame)
 
-    usual, slow = answer_times(
-        Contender("this version", None, 0.3, Counting(), ("x",)),
+    usual, slow = measure_response_times(
+        ScoredModel("this version", None, 0.3, Counting(), ("x",)),
         judged(rows=300),
         config(),
         calls=20,
@@ -149,7 +166,7 @@ def test_an_answers_time_is_that_of_one_row(config: Make, judged: Judged) -> Non
     assert 0 < usual <= slow and seen == [1] * 21  # the first warms up
     assert all(
         math.isnan(t)
-        for t in answer_times(own(judged(rows=300)), judged(rows=300).head(0), config())
+        for t in measure_response_times(own(judged(rows=300)), judged(rows=300).head(0), config())
     )
 
 
@@ -157,16 +174,16 @@ def test_the_conclusion_says_what_blocks_and_how_the_champion_stands(
     config: Make, judged: Judged
 ) -> None:
     frame, made = judged(rows=300), config(review={"draws": 100})
-    table = quality(frame, made, 100)
-    told = numbers(frame, table, own(frame), NOBODY, made)
+    table = evaluate_performance(frame, made, 100)
+    told = summarize_key_numbers(frame, table, own(frame), NOBODY, made)
     champion = Verdict(
         "no_worse_than_champion", "t", "passed", "blocks", "No worse than the champion."
     )
     assert (
-        conclusion(told, table, [champion])
+        summarize_review(told, table, [champion])
         == f"{table.sentence} No worse than the champion. Nothing blocks it."
     )
     broken = Verdict("least", "t", "failed", "blocks", "It misses its limit.")
-    assert conclusion(told, table, [champion, broken]).endswith(
+    assert summarize_review(told, table, [champion, broken]).endswith(
         "What blocks it: It misses its limit."
     )

@@ -9,12 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_kit.config import Config
-from mlops_kit.results import Table
-from mlops_kit.review import what_if
-from mlops_kit.review.explain import evenly, spread, text, values
+from mlops_kit.core.results import Table
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review import run_what_if_analysis
+from mlops_kit.stages.review.what_if import (
+    format_cell_value,
+    get_evenly_spaced_positions,
+    select_alternative_values,
+    select_rows_across_scores,
+)
 
-Make = Callable[..., Config]
+Make = Callable[..., ProjectConfig]
 FEATURES = ["count", "kind", "day", "flag", "size"]
 
 
@@ -62,20 +67,22 @@ def test_then_is_what_the_model_says_of_the_row_so_changed(
     frame: pd.DataFrame, config: Make
 ) -> None:
     model = Typed(frame)
-    found = what_if(model, frame, FEATURES, ranked("flag", "kind", "count", "size"), config())
-    assert list(found.frame().columns) == ["row", "score", "column", "is", "if", "then"]
-    assert found.frame()["row"].nunique() == 12 and set(found.frame()["column"]) == {
+    found = run_what_if_analysis(
+        model, frame, FEATURES, ranked("flag", "kind", "count", "size"), config()
+    )
+    assert list(found.to_frame().columns) == ["row", "score", "column", "is", "if", "then"]
+    assert found.to_frame()["row"].nunique() == 12 and set(found.to_frame()["column"]) == {
         "flag",
         "kind",
         "count",
         "size",
     }
     read: dict[str, Callable[[str], Any]] = {"flag": "yes".__eq__, "kind": str, "count": int}
-    for line in found.frame()[found.frame()["column"] != "size"].to_dict("records"):
+    for line in found.to_frame()[found.to_frame()["column"] != "size"].to_dict("records"):
         row = frame[frame["id"] == int(line["row"])].copy()
-        assert line["score"] == pytest.approx(row["score"].iloc[0]) and line["is"] == text(
-            row[line["column"]].iloc[0]
-        )
+        assert line["score"] == pytest.approx(row["score"].iloc[0]) and line[
+            "is"
+        ] == format_cell_value(row[line["column"]].iloc[0])
         row[line["column"]] = pd.Series([read[line["column"]](line["if"])], index=row.index).astype(
             frame[line["column"]].dtype
         )
@@ -83,14 +90,18 @@ def test_then_is_what_the_model_says_of_the_row_so_changed(
 
 
 def test_with_the_value_it_has_the_score_stays(frame: pd.DataFrame, config: Make) -> None:
-    data = what_if(Typed(frame), frame, FEATURES, ranked("flag", "kind"), config()).frame()
+    data = run_what_if_analysis(
+        Typed(frame), frame, FEATURES, ranked("flag", "kind"), config()
+    ).to_frame()
     same = data[data["is"] == data["if"]]
     assert len(same) == 24 and (same["then"] - same["score"]).abs().max() < 1e-12
 
 
 def test_the_sentence_names_what_moves_a_row_the_most(frame: pd.DataFrame, config: Make) -> None:
-    found = what_if(Typed(frame), frame, FEATURES, ranked("kind", "count"), config())
-    most = found.frame().loc[(found.frame()["then"] - found.frame()["score"]).abs().idxmax()]
+    found = run_what_if_analysis(Typed(frame), frame, FEATURES, ranked("kind", "count"), config())
+    most = found.to_frame().loc[
+        (found.to_frame()["then"] - found.to_frame()["score"]).abs().idxmax()
+    ]
     assert (
         found.sentence.startswith("Of 12 rows and 2 columns, count moves one row the most: ")
         and f"{most['row']} has" in found.sentence
@@ -101,54 +112,58 @@ def test_the_six_columns_that_matter_most_are_asked_about(
     frame: pd.DataFrame, config: Make
 ) -> None:
     wide = frame.assign(**{f"x{i}": 1.0 for i in range(5)})
-    found = what_if(Typed(frame), wide, [*FEATURES], ranked("x4", *FEATURES, "x1"), config())
-    assert list(dict.fromkeys(found.frame()["column"])) == ["x4", *FEATURES]
-    unknown = what_if(
+    found = run_what_if_analysis(
+        Typed(frame), wide, [*FEATURES], ranked("x4", *FEATURES, "x1"), config()
+    )
+    assert list(dict.fromkeys(found.to_frame()["column"])) == ["x4", *FEATURES]
+    unknown = run_what_if_analysis(
         Typed(frame), frame, FEATURES, ranked(), config()
     )  # nothing says what matters: the first columns
-    assert set(unknown.frame()["column"]) == set(FEATURES)
+    assert set(unknown.to_frame()["column"]) == set(FEATURES)
 
 
 def test_rows_are_spread_over_the_scores_and_always_the_same(
     frame: pd.DataFrame, config: Make
 ) -> None:
-    asked = spread(frame, config())
+    asked = select_rows_across_scores(frame, config())
     assert (
         len(asked) == 12
         and asked["score"].iloc[0] == frame["score"].min()
         and asked["score"].iloc[-1] == frame["score"].max()
     )
-    assert list(spread(frame.sample(frac=1, random_state=1), config())["id"]) == list(asked["id"])
-    assert len(spread(frame.head(5), config())) == 5
+    assert list(
+        select_rows_across_scores(frame.sample(frac=1, random_state=1), config())["id"]
+    ) == list(asked["id"])
+    assert len(select_rows_across_scores(frame.head(5), config())) == 5
 
 
 def test_a_row_is_named_by_all_of_its_id(frame: pd.DataFrame, config: Make) -> None:
-    found = what_if(
+    found = run_what_if_analysis(
         Typed(frame), frame.assign(part="x"), FEATURES, ranked("flag"), config(id=["part", "id"])
     )
-    assert found.frame()["row"].str.fullmatch(r"x · \d+").all()
+    assert found.to_frame()["row"].str.fullmatch(r"x · \d+").all()
 
 
 def test_no_rows_are_said(frame: pd.DataFrame, config: Make) -> None:
     for none in (frame.head(0), frame.assign(score=np.nan)):
-        found = what_if(Typed(frame), none, FEATURES, ranked("flag"), config())
-        assert found.frame().empty and "no judged row" in found.sentence
-        assert list(found.frame().columns) == ["row", "score", "column", "is", "if", "then"]
+        found = run_what_if_analysis(Typed(frame), none, FEATURES, ranked("flag"), config())
+        assert found.to_frame().empty and "no judged row" in found.sentence
+        assert list(found.to_frame().columns) == ["row", "score", "column", "is", "if", "then"]
 
 
 def test_a_number_takes_ten_values_that_occur() -> None:
     column = pd.Series(np.arange(1000.0), dtype=float)
-    found = values(column)
+    found = select_alternative_values(column)
     assert len(found) == 10 and set(found) <= set(column) and found.is_monotonic_increasing
     assert found.to_numpy() == pytest.approx(np.linspace(91, 908, 10), abs=1)
-    assert list(values(pd.Series([5, 5, 5, None]))) == [5.0]
-    assert values(pd.Series([None, None], dtype=float)).empty
+    assert list(select_alternative_values(pd.Series([5, 5, 5, None]))) == [5.0]
+    assert select_alternative_values(pd.Series([None, None], dtype=float)).empty
 
 
 def test_a_category_takes_its_commonest_values() -> None:
     column = pd.Series([f"k{i:02d}" for i in range(15) for _ in range(20 - i)] + [None])
-    assert list(values(column)) == [f"k{i:02d}" for i in range(10)]
-    assert list(values(pd.Series([True, False, False]))) == [False, True]
+    assert list(select_alternative_values(column)) == [f"k{i:02d}" for i in range(10)]
+    assert list(select_alternative_values(pd.Series([True, False, False]))) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -165,12 +180,12 @@ def test_a_category_takes_its_commonest_values() -> None:
     ],
 )
 def test_a_value_as_text(value: Any, said: str) -> None:
-    assert text(value) == said
+    assert format_cell_value(value) == said
 
 
 def test_positions_are_even_and_stand_once() -> None:
     assert (
-        list(evenly(100, 5)) == [0, 25, 50, 74, 99]
-        and list(evenly(3, 12)) == [0, 1, 2]
-        and list(evenly(0, 12)) == []
+        list(get_evenly_spaced_positions(100, 5)) == [0, 25, 50, 74, 99]
+        and list(get_evenly_spaced_positions(3, 12)) == [0, 1, 2]
+        and list(get_evenly_spaced_positions(0, 12)) == []
     )

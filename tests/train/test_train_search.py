@@ -12,17 +12,21 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
-from mlops_kit import datasets, metrics
-from mlops_kit.config import Config, validated
-from mlops_kit.errors import KitError, RunFailed
-from mlops_kit.train import fit, search
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.data import datasets
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.validation import validate_config
+from mlops_kit.stages.train import fitting, folds, search
+from mlops_kit.stats import metrics
 
 FEATURES = ["x", "z", "colour"]
 
 
-def config(task: str = "binary", **more: Any) -> Config:
+def config(task: str = "binary", **more: Any) -> ProjectConfig:
     more = {"train": {"families": ["linear", "boosting"]}, "split": {"folds": 3}, **more}
-    return validated({"name": "p", "source": "x.csv", "target": "y", "task": task, **more}, "test")
+    return validate_config(
+        {"name": "p", "source": "x.csv", "target": "y", "task": task, **more}, "test"
+    )
 
 
 def made(task: str = "binary", rows: int = 240) -> pd.DataFrame:
@@ -48,7 +52,7 @@ def plain(recipe: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("task", ["binary", "regression"])
 def test_the_same_seed_finds_the_same_recipe_bit_for_bit(task: str, tmp_path: Path) -> None:
     runs = [
-        search.search(
+        search.search_recipes(
             made(task),
             FEATURES,
             config(task, time="m", label_delay="3h"),
@@ -67,13 +71,13 @@ def test_the_same_seed_finds_the_same_recipe_bit_for_bit(task: str, tmp_path: Pa
 
 
 def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = search.search(made(), FEATURES, config(), 1, tmp_path / "whole.log", 7, 300)
+    whole = search.search_recipes(made(), FEATURES, config(), 1, tmp_path / "whole.log", 7, 300)
     parts = tmp_path / "parts.log"
     for trials in (3, 7):
-        got = search.search(made(), FEATURES, config(), 1, parts, trials, 300)
+        got = search.search_recipes(made(), FEATURES, config(), 1, parts, trials, 300)
     assert plain(got[1]) == plain(whole[1])
     pd.testing.assert_frame_equal(got[0].data, whole[0].data, check_exact=True)
-    fewer = search.search(made(), FEATURES, config(), 1, parts, 3, 300)
+    fewer = search.search_recipes(made(), FEATURES, config(), 1, parts, 3, 300)
     assert len(fewer[0].data) == 3 and fewer[1]["trials"] == 3
 
 
@@ -104,30 +108,32 @@ search.search(t.made(), t.FEATURES, t.config(), 1, sys.argv[2], 6, 300)
     with path.open("ab") as file:
         file.write(b'{"op_code": 4, "half')  # killed while it wrote
     (tmp_path / "s.log.lock").write_text("")
-    got = search.search(made(), FEATURES, config(), 1, path, 6, 300)
-    whole = search.search(made(), FEATURES, config(), 1, tmp_path / "whole.log", 6, 300)
+    got = search.search_recipes(made(), FEATURES, config(), 1, path, 6, 300)
+    whole = search.search_recipes(made(), FEATURES, config(), 1, tmp_path / "whole.log", 6, 300)
     assert plain(got[1]) == plain(whole[1])
-    with search.held(path) as storage:
-        study = search.opened(search.planned(made(), FEATURES, config(), 1), storage)
+    with search.lock_study_storage(path) as storage:
+        study = search.open_study(search.prepare_search(made(), FEATURES, config(), 1), storage)
         assert [t.state.name for t in study.trials].count("FAIL") == 1
 
 
 def test_the_clock_stops_it_after_one_trial_and_says_so(tmp_path: Path) -> None:
-    table, recipe = search.search(made(), FEATURES, config(), 1, tmp_path / "s.log", 8, 1e-9)
+    table, recipe = search.search_recipes(
+        made(), FEATURES, config(), 1, tmp_path / "s.log", 8, 1e-9
+    )
     assert recipe["stopped_by_clock"] is True and recipe["trials"] == 1 == len(table.data)
     assert "clock" in table.notes[0]
-    _, more = search.search(made(), FEATURES, config(), 1, tmp_path / "s.log", 3, 300)
+    _, more = search.search_recipes(made(), FEATURES, config(), 1, tmp_path / "s.log", 3, 300)
     assert more["stopped_by_clock"] is False and more["trials"] == 3
 
 
 def test_defaults_come_first_and_the_score_is_the_mean_over_the_folds(tmp_path: Path) -> None:
     given = config(time="m")
-    table, recipe = search.search(made(), FEATURES, given, 1, tmp_path / "s.log", 2, 300)
+    table, recipe = search.search_recipes(made(), FEATURES, given, 1, tmp_path / "s.log", 2, 300)
     assert table.data["family"].tolist() == ["linear", "boosting"]
-    frame = fit.training(made(), given)
+    frame = folds.select_training_rows(made(), given)
     losses = []
-    for before, after in fit.folds(frame, given):
-        model = fit.fit("linear", {"alpha": 1.0}, frame.iloc[before], FEATURES, given, 1)
+    for before, after in folds.build_folds(frame, given):
+        model = fitting.fit_model("linear", {"alpha": 1.0}, frame.iloc[before], FEATURES, given, 1)
         losses.append(
             log_loss(
                 frame["y"].iloc[after],
@@ -141,9 +147,11 @@ def test_defaults_come_first_and_the_score_is_the_mean_over_the_folds(tmp_path: 
 
 def test_the_threshold_costs_least_on_rows_not_seen(tmp_path: Path) -> None:
     given = config(cost={"false_alarm": 1, "miss": 4})
-    _, recipe = search.search(made(), FEATURES, given, 1, tmp_path / "s.log", 2, 300)
+    _, recipe = search.search_recipes(made(), FEATURES, given, 1, tmp_path / "s.log", 2, 300)
     pairs = list(
-        search.planned(made(), FEATURES, given, 1).each(recipe["family"], recipe["params"])
+        search.prepare_search(made(), FEATURES, given, 1).predict_each_fold(
+            recipe["family"], recipe["params"]
+        )
     )
     y, score = (np.concatenate(side) for side in zip(*pairs, strict=True))
 
@@ -155,9 +163,9 @@ def test_the_threshold_costs_least_on_rows_not_seen(tmp_path: Path) -> None:
 
 def test_a_study_belongs_to_its_data_its_space_and_its_seed() -> None:
     def name(frame: pd.DataFrame | None = None, seed: int = 1, **more: Any) -> str:
-        return search.planned(
+        return search.prepare_search(
             made() if frame is None else frame, FEATURES, config(**more), seed
-        ).name()
+        ).build_study_name()
 
     assert name() == name() == name(train={"families": ["linear", "boosting"], "trials": 99})
     others = {
@@ -171,7 +179,7 @@ def test_a_study_belongs_to_its_data_its_space_and_its_seed() -> None:
 
 def test_a_metric_that_grows_is_maximised(tmp_path: Path) -> None:
     given = config(train={"families": ["linear", "boosting"], "metric": "roc_auc"})
-    table, recipe = search.search(made(), FEATURES, given, 1, tmp_path / "s.log", 4, 300)
+    table, recipe = search.search_recipes(made(), FEATURES, given, 1, tmp_path / "s.log", 4, 300)
     ended = table.data[table.data["state"] == "finished"]
     assert (
         recipe["score"]
@@ -182,38 +190,38 @@ def test_a_metric_that_grows_is_maximised(tmp_path: Path) -> None:
 
 
 def test_the_newest_rows_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "ROWS", 100)
-    assert search.planned(made(), FEATURES, config(time="m"), 1).rows.index.tolist() == list(
+    monkeypatch.setattr(search, "MAX_TRIAL_ROWS", 100)
+    assert search.prepare_search(made(), FEATURES, config(time="m"), 1).rows.index.tolist() == list(
         range(140, 240)
     )
-    assert len(search.planned(made(), FEATURES, config(), 1).rows) == 100
+    assert len(search.prepare_search(made(), FEATURES, config(), 1).rows) == 100
 
 
 def test_what_does_not_fit_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(
         KitError, match="'forrest' is not known for the task binary; expected 'forest'"
     ):
-        search.search(
+        search.search_recipes(
             made(), FEATURES, config(train={"families": ["forrest"]}), 1, tmp_path / "s.log", 2, 300
         )
     endless = made().assign(x=np.inf)
-    with pytest.raises(RunFailed, match="infinity"):
-        search.search(endless, FEATURES, config(), 1, tmp_path / "s.log", 2, 300)
+    with pytest.raises(RunFailedError, match="infinity"):
+        search.search_recipes(endless, FEATURES, config(), 1, tmp_path / "s.log", 2, 300)
 
 
 def test_progress_is_a_plain_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(search, "QUIET", 0)
-    search.search(made(), FEATURES, config(), 1, tmp_path / "s.log", 2, 300)
+    monkeypatch.setattr(search, "_PROGRESS_INTERVAL_SECONDS", 0)
+    search.search_recipes(made(), FEATURES, config(), 1, tmp_path / "s.log", 2, 300)
     assert "2 of 2 trials, best" in capsys.readouterr().err
-    search.search(made(), FEATURES, config(), 1, tmp_path / "t.log", 2, 300, progress=False)
+    search.search_recipes(made(), FEATURES, config(), 1, tmp_path / "t.log", 2, 300, progress=False)
     assert capsys.readouterr().err == ""
 
 
 def test_diabetes_beats_the_mean_and_families_are_listed_best_first(tmp_path: Path) -> None:
     frame = datasets.DATASETS["diabetes"](None)
-    given = validated(
+    given = validate_config(
         {
             "name": "d",
             "source": "dataset:diabetes",
@@ -224,10 +232,10 @@ def test_diabetes_beats_the_mean_and_families_are_listed_best_first(tmp_path: Pa
         },
         "test",
     )
-    features = [c for c in frame.columns if c not in given.hidden]
-    table, recipe = search.search(frame, features, given, 0, tmp_path / "s.log", 3, 300)
+    features = [c for c in frame.columns if c not in given.non_feature_columns]
+    table, recipe = search.search_recipes(frame, features, given, 0, tmp_path / "s.log", 3, 300)
     assert recipe["score"] < 0.8 * recipe["baselines"]["constant"]
-    bars = search.by_family(table, recipe)
+    bars = search.compare_families(table, recipe)
     title = metrics.METRICS["rmse"].title
     assert bars.data[title].is_monotonic_increasing and {
         "linear",

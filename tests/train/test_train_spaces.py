@@ -11,17 +11,20 @@ import pandas as pd
 import pytest
 import skops.io
 
-from mlops_kit.config import Config, validated
-from mlops_kit.errors import KitError
-from mlops_kit.tracking import trusted_types
-from mlops_kit.train import fit, spaces
+from mlops_kit.core.errors import KitError
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.validation import validate_config
+from mlops_kit.registry.models import check_model_types
+from mlops_kit.stages.train import families, fitting
 
 FEATURES = ["x", "count", "flag", "seen", "colour", "empty", "when"]
-PAIRS = [(name, task) for name, family in spaces.FAMILIES.items() for task in family.tasks]
+PAIRS = [(name, task) for name, family in families.MODEL_FAMILIES.items() for task in family.tasks]
 
 
-def config(task: str, **more: Any) -> Config:
-    return validated({"name": "p", "source": "x.csv", "target": "y", "task": task, **more}, "test")
+def config(task: str, **more: Any) -> ProjectConfig:
+    return validate_config(
+        {"name": "p", "source": "x.csv", "target": "y", "task": task, **more}, "test"
+    )
 
 
 def mixed(task: str = "binary", rows: int = 300) -> pd.DataFrame:
@@ -40,7 +43,9 @@ def mixed(task: str = "binary", rows: int = 300) -> pd.DataFrame:
 
 
 def fitted(name: str, task: str, frame: pd.DataFrame) -> Any:
-    return fit.fit(name, spaces.FAMILIES[name].defaults, frame, FEATURES, config(task), 3)
+    return fitting.fit_model(
+        name, families.MODEL_FAMILIES[name].default_params, frame, FEATURES, config(task), 3
+    )
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
@@ -51,7 +56,7 @@ def test_a_family_takes_strings_booleans_and_missing_values_without_a_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = fitted(name, task, frame)
-        scores = fit.score(model, frame, FEATURES, config(task))
+        scores = fitting.compute_scores(model, frame, FEATURES, config(task))
     assert scores.shape == (300,) and np.isfinite(scores).all()
     if task == "binary":
         assert list(model.classes_) == [0, 1] and (scores >= 0).all() and (scores <= 1).all()
@@ -60,7 +65,7 @@ def test_a_family_takes_strings_booleans_and_missing_values_without_a_warning(
 @pytest.mark.parametrize(("name", "task"), [p for p in PAIRS if p[0] != "constant"])
 def test_a_family_learns_what_there_is_to_learn(name: str, task: str) -> None:
     frame = mixed(task)
-    scores = fit.score(fitted(name, task, frame), frame, FEATURES, config(task))
+    scores = fitting.compute_scores(fitted(name, task, frame), frame, FEATURES, config(task))
     assert np.corrcoef(scores, frame["y"])[0, 1] > 0.5
 
 
@@ -68,7 +73,8 @@ def test_a_family_learns_what_there_is_to_learn(name: str, task: str) -> None:
 def test_the_same_seed_gives_the_same_scores_bit_for_bit(name: str, task: str) -> None:
     frame = mixed(task)
     first, second = (
-        fit.score(fitted(name, task, frame), frame, FEATURES, config(task)) for _ in range(2)
+        fitting.compute_scores(fitted(name, task, frame), frame, FEATURES, config(task))
+        for _ in range(2)
     )
     assert first.tobytes() == second.tobytes()
 
@@ -80,18 +86,18 @@ def test_a_skops_file_holds_nothing_of_ours_and_scores_alike(
     frame, file = mixed(task), tmp_path / "m.skops"
     model = fitted(name, task, frame)
     skops.io.dump(model, file)
-    asked = trusted_types(file)
+    asked = check_model_types(file)
     assert len(asked) <= 8 and not any(
         t.startswith("mlops_kit") for t in skops.io.get_untrusted_types(file=file)
     )
     again = skops.io.load(file, trusted=asked)
     assert (
-        fit.score(again, frame, FEATURES, config(task)).tobytes()
-        == fit.score(model, frame, FEATURES, config(task)).tobytes()
+        fitting.compute_scores(again, frame, FEATURES, config(task)).tobytes()
+        == fitting.compute_scores(model, frame, FEATURES, config(task)).tobytes()
     )
 
 
-@pytest.mark.parametrize("name", [n for n, f in spaces.FAMILIES.items() if f.searched])
+@pytest.mark.parametrize("name", [n for n, f in families.MODEL_FAMILIES.items() if f.is_searched])
 def test_missing_is_missing_however_it_is_written(name: str) -> None:
     frame = mixed()
     model = fitted(name, "binary", frame)
@@ -100,66 +106,76 @@ def test_missing_is_missing_however_it_is_written(name: str) -> None:
         row = (
             frame.head(1).astype({"colour": object}).assign(colour=pd.Series([gone], dtype=object))
         )
-        scores.append(fit.score(model, row, FEATURES, config("binary"))[0])
+        scores.append(fitting.compute_scores(model, row, FEATURES, config("binary"))[0])
     assert scores[0] == scores[1] == scores[2]
 
 
-@pytest.mark.parametrize("name", [n for n, f in spaces.FAMILIES.items() if f.searched])
+@pytest.mark.parametrize("name", [n for n, f in families.MODEL_FAMILIES.items() if f.is_searched])
 def test_an_unseen_category_and_a_row_of_missing_values_are_scored(name: str) -> None:
     frame = mixed()
     model = fitted(name, "binary", frame)
     unseen = frame.head(2).assign(colour="green")
     gone = pd.DataFrame({c: [np.nan] for c in FEATURES})
-    assert np.isfinite(fit.score(model, unseen, FEATURES, config("binary"))).all()
-    assert np.isfinite(fit.score(model, gone, FEATURES, config("binary"))).all()
+    assert np.isfinite(fitting.compute_scores(model, unseen, FEATURES, config("binary"))).all()
+    assert np.isfinite(fitting.compute_scores(model, gone, FEATURES, config("binary"))).all()
 
 
 def test_a_boolean_is_the_same_with_and_without_missing_values_beside_it() -> None:
     frame = mixed()
     model = fitted("linear", "binary", frame)
-    whole = fit.score(model, frame, FEATURES, config("binary"))
+    whole = fitting.compute_scores(model, frame, FEATURES, config("binary"))
     assert (
-        fit.score(model, frame.astype({"flag": object}), FEATURES, config("binary")).tobytes()
+        fitting.compute_scores(
+            model, frame.astype({"flag": object}), FEATURES, config("binary")
+        ).tobytes()
         == whole.tobytes()
     )
     assert (
-        fit.score(model, frame.astype({"flag": "boolean"}), FEATURES, config("binary")).tobytes()
+        fitting.compute_scores(
+            model, frame.astype({"flag": "boolean"}), FEATURES, config("binary")
+        ).tobytes()
         == whole.tobytes()
     )
 
 
-@pytest.mark.parametrize("name", [n for n, f in spaces.FAMILIES.items() if f.searched])
+@pytest.mark.parametrize("name", [n for n, f in families.MODEL_FAMILIES.items() if f.is_searched])
 def test_a_suggestion_has_the_keys_of_the_defaults_and_the_defaults_lie_in_the_space(
     name: str,
 ) -> None:
     import optuna
 
-    family = spaces.FAMILIES[name]
-    fixed = {f"{name}.{k}": v for k, v in family.defaults.items()}
+    family = families.MODEL_FAMILIES[name]
+    fixed = {f"{name}.{k}": v for k, v in family.default_params.items()}
     with warnings.catch_warnings():
         warnings.simplefilter(
             "error"
         )  # optuna warns of a value outside its range or between two steps
-        assert family.suggest(optuna.trial.FixedTrial(fixed)) == family.defaults
+        assert family.suggest_params(optuna.trial.FixedTrial(fixed)) == family.default_params
 
 
 def test_moments_and_empty_columns_are_neither_numbers_nor_names() -> None:
-    assert spaces.columns(mixed(), FEATURES) == (["x", "count", "flag", "seen"], ["colour"])
+    assert families.split_numeric_categorical(mixed(), FEATURES) == (
+        ["x", "count", "flag", "seen"],
+        ["colour"],
+    )
 
 
 def test_the_families_of_the_config_or_all_that_fit() -> None:
-    assert spaces.families("binary", []) == ["linear", "boosting", "lightgbm", "forest"]
-    assert spaces.families("binary", ["forest", "linear", "forest"]) == ["forest", "linear"]
+    assert families.select_families("binary", []) == ["linear", "boosting", "lightgbm", "forest"]
+    assert families.select_families("binary", ["forest", "linear", "forest"]) == [
+        "forest",
+        "linear",
+    ]
     with pytest.raises(KitError, match="'forest'"):
-        spaces.families("binary", ["forrest"])
+        families.select_families("binary", ["forrest"])
     with pytest.raises(KitError, match="constant"):
-        spaces.families("binary", ["constant"])
+        families.select_families("binary", ["constant"])
 
 
 def test_the_constant_is_the_share_and_the_mean() -> None:
-    for task in spaces.TASKS:
+    for task in families.SUPPORTED_TASKS:
         frame = mixed(task)
-        assert fit.score(
+        assert fitting.compute_scores(
             fitted("constant", task, frame), frame, FEATURES, config(task)
         ) == pytest.approx(frame["y"].mean())
-    assert list(spaces.baselines("binary")) == ["constant", "linear"]
+    assert list(families.list_baselines("binary")) == ["constant", "linear"]

@@ -1,0 +1,19 @@
+"""Retrain: is a new model worth making? A decision with its reason; nothing is started here."""
+
+from __future__ import annotations
+
+from mlops_kit.stages.retrain.policy import (
+    count_labeled_rows,
+    decide_retraining,
+    describe_policy,
+    list_rule_results,
+    make_retraining_verdict,
+)
+
+__all__ = [
+    "count_labeled_rows",
+    "decide_retraining",
+    "describe_policy",
+    "list_rule_results",
+    "make_retraining_verdict",
+]

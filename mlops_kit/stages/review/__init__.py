@@ -1,0 +1,89 @@
+"""Review: is the model fit to serve? Evidence, checks, and a card that says both.
+
+``quality``, ``by_slice``, ``calibrations``, ``decisions``, ``permutation_importance`` and ``what_if``
+compute; ``against`` and ``changes`` lay the champion beside; ``evidence`` gathers; ``run`` turns it into
+verdicts; ``card`` tells it. Acting on a verdict stands in the notebook's gate and in ``tracking``.
+"""
+
+from __future__ import annotations
+
+from mlops_kit.data.columns import get_row_days
+from mlops_kit.stages.review.calibration import (
+    compare_calibration_curves,
+    compute_calibration_curve,
+)
+from mlops_kit.stages.review.champion_comparison import (
+    ScoredModel,
+    compare_with_champion,
+    extract_champion_gain,
+    make_challenger,
+    score_champion,
+)
+from mlops_kit.stages.review.changes import describe_changes
+from mlops_kit.stages.review.checks import (
+    CHAMPION_CHECKS,
+    REVIEW_CHECKS,
+    ReviewCheck,
+    make_verdict,
+    register_check,
+    run_checks,
+)
+from mlops_kit.stages.review.decision_costs import (
+    compare_decision_rules,
+    compute_decision_cost,
+    evaluate_decisions,
+    summarize_absolute_errors,
+)
+from mlops_kit.stages.review.evidence import (
+    RefitAgreement,
+    ReviewEvidence,
+    evaluate_performance,
+    gather_evidence,
+    join_scores_to_features,
+    measure_refit_agreement,
+)
+from mlops_kit.stages.review.importance import compute_permutation_importance
+from mlops_kit.stages.review.model_card import (
+    collect_card_facts,
+    render_model_card,
+    render_model_card_markdown,
+)
+from mlops_kit.stages.review.slices import evaluate_slices
+from mlops_kit.stages.review.summary import summarize_key_numbers, summarize_review
+from mlops_kit.stages.review.what_if import run_what_if_analysis
+
+__all__ = [
+    "CHAMPION_CHECKS",
+    "REVIEW_CHECKS",
+    "RefitAgreement",
+    "ReviewCheck",
+    "ReviewEvidence",
+    "ScoredModel",
+    "collect_card_facts",
+    "compare_calibration_curves",
+    "compare_decision_rules",
+    "compare_with_champion",
+    "compute_calibration_curve",
+    "compute_decision_cost",
+    "compute_permutation_importance",
+    "describe_changes",
+    "evaluate_decisions",
+    "evaluate_performance",
+    "evaluate_slices",
+    "extract_champion_gain",
+    "gather_evidence",
+    "get_row_days",
+    "join_scores_to_features",
+    "make_challenger",
+    "make_verdict",
+    "measure_refit_agreement",
+    "register_check",
+    "render_model_card",
+    "render_model_card_markdown",
+    "run_checks",
+    "run_what_if_analysis",
+    "score_champion",
+    "summarize_absolute_errors",
+    "summarize_key_numbers",
+    "summarize_review",
+]
