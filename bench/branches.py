@@ -72,7 +72,8 @@ def main(times: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = chains.project(Path(folder), CHAIN)
         serial, code, wanted = spread(home, 1)
-        assert code == 0 and len(wanted) == 4
+        assert code == 0
+        assert len(wanted) == 4
         assert len({w["total: content"] for w in wanted.values()}) == 4, (
             "the seeds make no difference"
         )

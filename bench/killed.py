@@ -44,7 +44,7 @@ def command(project: loader.Project) -> list[str]:
 
 def main(kills: int) -> None:
     """Kill, compare, print."""
-    draw = random.Random(0)  # noqa: S311 - moments, not secrets
+    draw = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         original = watched.build(Path(folder) / "original", watched.STILL)
         unbroken, broken = (

@@ -24,7 +24,7 @@ from tests.pipeline import chains
 
 def main(kills: int) -> None:
     """Kill, run again, print."""
-    draw = random.Random(0)  # noqa: S311 - moments, not secrets
+    draw = random.Random(0)
     kernel_pool.keep_fork_server = True
     with tempfile.TemporaryDirectory() as folder:
         home = chains.pair(Path(folder))

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "open"]
 
 
-def open(project: str | Path | None = None) -> ProjectClient:  # noqa: A001 - reads as mlops_kit.open() in a notebook
+def open(project: str | Path | None = None) -> ProjectClient:
     """Open a project: the folder given, MLOPS_PROJECT, or the nearest one above with ``mlops.yaml``."""
     from mlops_kit.client import ProjectClient
 

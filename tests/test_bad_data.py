@@ -97,7 +97,8 @@ def test_bad_rows_are_put_aside_counted_and_kept(
     home: Path, prepared: Prepared, frame: pd.DataFrame, count: int
 ) -> None:
     code, out, err = prepared(frame)
-    assert (code, err) == (0, "") and "succeeded" in out
+    assert (code, err) == (0, "")
+    assert "succeeded" in out
     run = run_folder.list_run_folders(home / "reports")[0]
     found = run_folder.list_artifacts(run)
     assert len(artifacts.read_artifact(run, found["quarantine"])) == count
@@ -123,12 +124,10 @@ def test_data_that_cannot_be_used_stop_the_run_in_words(
     home: Path, prepared: Prepared, frame: pd.DataFrame, told: str
 ) -> None:
     code, _, err = prepared(frame)
-    assert (
-        code == 1
-        and err.startswith("error: prepare failed: ")
-        and told in err
-        and "to mend it: " in err
-    )
+    assert code == 1
+    assert err.startswith("error: prepare failed: ")
+    assert told in err
+    assert "to mend it: " in err
     run = run_folder.list_run_folders(home / "reports")[0]
     assert files.read_json(run / "manifest.json")["status"] == "failed"
     assert told in html.unescape((run / "index.html").read_text())
@@ -147,5 +146,7 @@ def test_what_a_glance_shows_is_refused_before_a_kernel_starts(
     home: Path, prepared: Prepared, frame: pd.DataFrame, code: int, told: str
 ) -> None:
     found, out, err = prepared(frame)
-    assert (found, out) == (code, "") and told in err and "to mend it: " in err
+    assert (found, out) == (code, "")
+    assert told in err
+    assert "to mend it: " in err
     assert sorted(p.name for p in home.iterdir()) == ["contract.yaml", "mlops.yaml", "t.csv"]

@@ -135,7 +135,8 @@ def test_a_mistake_in_the_config_is_worded_and_nothing_is_written(home: Path, na
     before = files(home)
     done = process("run", "--project", home)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ") and "to mend it: " in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "to mend it: " in done.stderr
     assert all(part in done.stderr for part in (field, value, expected))
     assert not any(word in done.stderr for word in ("Traceback", "pydantic", "site-packages"))
     assert files(home) == before
@@ -161,13 +162,17 @@ def test_a_mistake_on_the_command_line_is_worded_and_nothing_is_written(
 ) -> None:
     before = files(home)
     code, out, err = mlops("run", "--project", home, *words)
-    assert (code, out) == (2, "") and told in err and "mlops.yaml;" not in err
+    assert (code, out) == (2, "")
+    assert told in err
+    assert "mlops.yaml;" not in err
     assert files(home) == before
 
 
 def test_a_sample_of_less_than_nothing_is_refused(mlops: Command) -> None:
     code, _, err = mlops("run", "--sample", "-1")
-    assert code == 2 and "--sample" in err and "Traceback" not in err
+    assert code == 2
+    assert "--sample" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("ask", ["option", "setting"])
@@ -179,7 +184,8 @@ def test_debug_shows_the_traceback_and_keeps_words_and_exit_code(home: Path, ask
         else process("status", "--project", home, MLOPS_DEBUG="1")
     )
     assert done.returncode == 2
-    assert "Traceback" in done.stderr and "error: mlops.yaml is empty" in done.stderr
+    assert "Traceback" in done.stderr
+    assert "error: mlops.yaml is empty" in done.stderr
 
 
 def test_help_names_each_verb_and_loads_nothing_heavy() -> None:
@@ -205,13 +211,17 @@ def test_help_names_each_verb_and_loads_nothing_heavy() -> None:
 
 def test_without_a_verb_the_help_is_shown(mlops: Command) -> None:
     code, out, err = mlops()
-    assert code == 2 and "Commands:" in out + err
+    assert code == 2
+    assert "Commands:" in out + err
 
 
 def test_a_folder_that_cannot_be_written_is_no_traceback(home: Path, mlops: Command) -> None:
     (home / "reports").write_text("a file where a folder should be")
     code, _, err = mlops("run", "--project", home, "--only", "prepare")
-    assert code == 1 and err.startswith("error: ") and "reports" in err and "Traceback" not in err
+    assert code == 1
+    assert err.startswith("error: ")
+    assert "reports" in err
+    assert "Traceback" not in err
 
 
 def recorded(home: Path) -> Path:
@@ -238,22 +248,24 @@ def recorded(home: Path) -> Path:
 
 def test_status_without_a_run_says_what_to_do(home: Path, mlops: Command) -> None:
     code, out, err = mlops("status", "--project", home)
-    assert (
-        (code, out) == (2, "") and "there is no run yet" in err and "to mend it: mlops run" in err
-    )
+    assert (code, out) == (2, "")
+    assert "there is no run yet" in err
+    assert "to mend it: mlops run" in err
 
 
 def test_status_tells_each_stage_in_its_own_words(home: Path, mlops: Command) -> None:
     run = recorded(home)
     code, out, _ = mlops("status", "--project", home)
-    assert code == 0 and out.startswith(f"run {run.name} of tiny: failed")
+    assert code == 0
+    assert out.startswith(f"run {run.name} of tiny: failed")
     assert [line.split(maxsplit=2)[2] for line in out.splitlines()[1:]] == [
         "Fit to serve.",
         "no room",
         "run       needs deploy",
     ]
     code, out, _ = mlops("status", "--project", home, "--json")
-    assert code == 0 and json.loads(out)["stages"]["deploy"]["status"] == "failed"
+    assert code == 0
+    assert json.loads(out)["stages"]["deploy"]["status"] == "failed"
 
 
 def test_config_prints_each_setting_with_its_origin_and_meaning(home: Path, mlops: Command) -> None:
@@ -261,10 +273,8 @@ def test_config_prints_each_setting_with_its_origin_and_meaning(home: Path, mlop
 
     code, out, _ = mlops("config", "--project", home)
     assert code == 0
-    assert (
-        "target = 'late'  [mlops.yaml]\n    Column to predict" in out
-        and "train.trials = 16  [default]" in out
-    )
+    assert "target = 'late'  [mlops.yaml]\n    Column to predict" in out
+    assert "train.trials = 16  [default]" in out
     named = [line.partition(" = ")[0] for line in out.splitlines() if not line.startswith("    ")]
     assert named == [row[0] for row in explain.explain_settings(loader.load_project(home))]
     assert all(meaning.strip() for meaning in out.splitlines()[1::2])
@@ -293,13 +303,17 @@ def test_predict_of_a_file_that_cannot_be_read_is_worded(
     (home / "empty.csv").write_text("")
     before = files(home)
     code, out, err = mlops("predict", file)
-    assert (code, out) == (2, "") and told in err and "to mend it: " in err
+    assert (code, out) == (2, "")
+    assert told in err
+    assert "to mend it: " in err
     assert files(home) == before
 
 
 def test_predict_without_a_champion_says_what_to_do(home: Path, mlops: Command) -> None:
     code, _, err = mlops("predict", home / "t.csv", "--project", home)
-    assert code == 2 and "tiny has no champion yet" in err and "to mend it: mlops run" in err
+    assert code == 2
+    assert "tiny has no champion yet" in err
+    assert "to mend it: mlops run" in err
     assert not (home / ".mlops").exists()
 
 
@@ -307,7 +321,9 @@ def test_predict_writes_only_what_it_knows_how_to(home: Path, mlops: Command) ->
     code, _, err = mlops(
         "predict", home / "t.csv", "--project", home, "--out", home / "scores.xlsx"
     )
-    assert code == 2 and "scores.xlsx' has an ending that is not known" in err and ".parquet" in err
+    assert code == 2
+    assert "scores.xlsx' has an ending that is not known" in err
+    assert ".parquet" in err
 
 
 def test_doctor_finds_nothing_wrong_here(home: Path, mlops: Command) -> None:
@@ -334,11 +350,10 @@ def test_doctor_counts_what_needs_mending(home: Path, mlops: Command) -> None:
     (home / "notebooks" / "03_train.ipynb").unlink()
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
-    assert code == 1 and "2 of 8 things need mending" in err
-    assert (
-        "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out
-        and "▲ source: source: 't.csv' does not exist" in out
-    )
+    assert code == 1
+    assert "2 of 8 things need mending" in err
+    assert "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out
+    assert "▲ source: source: 't.csv' does not exist" in out
 
 
 def test_a_draft_is_no_run(home: Path, mlops: Command) -> None:
@@ -380,7 +395,8 @@ def test_plan_says_what_would_run_and_where_a_value_came_from(
     monkeypatch.setenv("MLOPS_PARAM_SECOND_K", "2")
     before = files(chain)
     code, out, _ = mlops("plan", "--project", chain, "-p", "first.k=3")
-    assert code == 0 and files(chain) == before
+    assert code == 0
+    assert files(chain) == before
     assert out.splitlines() == [
         "first   run   it has not been run yet",
         "        k = 3 (-p)",
@@ -393,12 +409,14 @@ def test_plan_says_what_would_run_and_where_a_value_came_from(
         ("run", {"k": {"value": 2, "from": "environment MLOPS_PARAM_SECOND_K"}}),
     ]
     code, _, err = mlops("plan", "--project", chain, "--accept")
-    assert code == 2 and "there is no run whose stages could be taken" in err
+    assert code == 2
+    assert "there is no run whose stages could be taken" in err
 
 
 def test_params_is_a_table_of_the_interface(chain: Path, mlops: Command) -> None:
     code, out, _ = mlops("params", "first", "--project", chain)
-    assert code == 0 and out.splitlines()[1].split(maxsplit=6) == [
+    assert code == 0
+    assert out.splitlines()[1].split(maxsplit=6) == [
         "first.k",
         "int",
         "1",
@@ -432,4 +450,6 @@ def test_a_verb_of_the_chain_that_cannot_be_done_is_worded(
 ) -> None:
     before = files(chain)
     code, out, err = mlops(*words, "--project", chain)
-    assert (code, out) == (2, "") and said in err and files(chain) == before
+    assert (code, out) == (2, "")
+    assert said in err
+    assert files(chain) == before

@@ -116,23 +116,21 @@ def test_a_mistake_names_the_field_and_the_cure(tmp_path: Path, name: str) -> No
     text, field, cure = MISTAKES[name]
     with pytest.raises(KitError) as error:
         source.check_configured_columns(project(tmp_path, text))
-    assert field in str(error.value) and cure in str(error.value)
-    assert error.value.exit_code == 2 and "mlops.yaml" in error.value.hint + error.value.message
-    assert (
-        error.value.hint
-        and "Traceback" not in str(error.value)
-        and "pydantic" not in str(error.value)
-    )
+    assert field in str(error.value)
+    assert cure in str(error.value)
+    assert error.value.exit_code == 2
+    assert "mlops.yaml" in error.value.hint + error.value.message
+    assert error.value.hint
+    assert "Traceback" not in str(error.value)
+    assert "pydantic" not in str(error.value)
 
 
 def test_a_missing_file_is_named_with_its_folder(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no mlops.yaml for") as error:
         loader.load_project(tmp_path)
-    assert (
-        str(tmp_path) in error.value.message
-        and "--project" in error.value.hint
-        and error.value.exit_code == 2
-    )
+    assert str(tmp_path) in error.value.message
+    assert "--project" in error.value.hint
+    assert error.value.exit_code == 2
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -207,13 +205,10 @@ def test_stages_are_changed_and_added(tmp_path: Path) -> None:
         GOOD
         + "stages: {train: {params: {trials: 2}}, ours: {notebook: 08_ours.ipynb, needs: train}}\n",
     ).config
-    assert (
-        made.stages["train"].params == {"trials": 2}
-        and made.stages["train"].notebook == "03_train.ipynb"
-    )
-    assert pipeline.order_stages(made.stages)[-1] == "ours" and made.stages["ours"].needs == [
-        "train"
-    ]
+    assert made.stages["train"].params == {"trials": 2}
+    assert made.stages["train"].notebook == "03_train.ipynb"
+    assert pipeline.order_stages(made.stages)[-1] == "ours"
+    assert made.stages["ours"].needs == ["train"]
 
 
 def test_the_project_is_found_from_a_folder_inside_it(

@@ -108,9 +108,8 @@ def test_one_label_counts_and_each_message_is_kept(project: loader.Project) -> N
         "2024-01-04",
     ) == ["joined", "repeated", "corrected", "outdated", "unknown", "refused"]
     found = engine.query_records(project, sa.select(LabelRecord).order_by(LabelRecord.id))
-    assert len(found) == 6 and [(x.word, x.value) for x in found if x.counts] == [
-        ("corrected", 0.0)
-    ]
+    assert len(found) == 6
+    assert [(x.word, x.value) for x in found if x.counts] == [("corrected", 0.0)]
     with pytest.raises(sa.exc.IntegrityError), open_transaction(project) as opened:
         opened.add(
             LabelRecord("t", "p1", 1.0, "1", "2024-01-05", "feedback", "joined", "2024-01-05", True)
@@ -183,4 +182,6 @@ def test_a_database_that_cannot_be_reached_is_told_in_words(
 def test_reading_makes_no_database(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
     found: list[Any] = engine.query_records(loader.load_project(tmp_path), sa.select(LabelRecord))
-    assert found == [] and not (tmp_path / ".mlops").exists() and sys.version_info >= (3, 11)
+    assert found == []
+    assert not (tmp_path / ".mlops").exists()
+    assert sys.version_info >= (3, 11)

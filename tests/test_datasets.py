@@ -15,7 +15,8 @@ def year() -> pd.DataFrame:
 
 
 def test_all_flights_of_the_year_are_there(year: pd.DataFrame) -> None:
-    assert year.shape == (336_776, 21) and year["flight_id"].is_unique
+    assert year.shape == (336_776, 21)
+    assert year["flight_id"].is_unique
     assert year["dep_delay"].isna().sum() == 8_255  # cancelled
     assert year["arr_delay"].isna().sum() == year["late"].isna().sum() == 9_430
     assert int(year["late"].sum()) == int((year["arr_delay"] > 15).sum()) == 77_630
@@ -52,7 +53,8 @@ def test_the_first_flight_left_two_minutes_late(year: pd.DataFrame) -> None:
 @pytest.mark.parametrize("name", list(DATASETS))
 def test_the_columns_are_told_without_reading_all(name: str) -> None:
     few = DATASETS[name](5)
-    assert len(few) == 5 and list(few.columns) == list(DATASETS[name](6).columns)
+    assert len(few) == 5
+    assert list(few.columns) == list(DATASETS[name](6).columns)
 
 
 @pytest.mark.parametrize(

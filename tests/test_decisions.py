@@ -43,11 +43,9 @@ def approved(project: loader.Project, **values: str) -> dict[str, Any]:
 
 
 def test_nothing_is_made_for_the_asking(project: loader.Project) -> None:
-    assert (
-        approvals.get_current_promotion(project) is None
-        and approvals.list_promotions(project) == []
-        and approvals.find_approval(project, FACTS) is None
-    )
+    assert approvals.get_current_promotion(project) is None
+    assert approvals.list_promotions(project) == []
+    assert approvals.find_approval(project, FACTS) is None
     assert not (project.root / ".mlops").exists()
 
 
@@ -63,13 +61,10 @@ def test_a_promotion_is_numbered_and_names_the_one_before(project: loader.Projec
         "1",
         "better still",
     )
-    assert (oldest.number, oldest.previous_version) == (1, None) and newest.promoted_at.endswith(
-        "+00:00"
-    )
-    assert (
-        approvals.get_current_promotion(project) is not None
-        and approvals.list_promotions(project, 1)[0].version == "2"
-    )
+    assert (oldest.number, oldest.previous_version) == (1, None)
+    assert newest.promoted_at.endswith("+00:00")
+    assert approvals.get_current_promotion(project) is not None
+    assert approvals.list_promotions(project, 1)[0].version == "2"
 
 
 def test_what_nobody_approved_as_it_is_does_not_serve(project: loader.Project) -> None:
@@ -122,7 +117,8 @@ def test_of_many_at_once_one_wins(project: loader.Project) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(approvals.list_promotions(project)) == 1 and len(lost) == 7
+    assert len(approvals.list_promotions(project)) == 1
+    assert len(lost) == 7
     assert all("was promoted in between" in text for text in lost)
 
 
@@ -161,7 +157,8 @@ def test_of_two_who_decide_at_once_one_is_recorded(project: loader.Project) -> N
     for thread in threads:
         thread.join()
     [won] = approvals.list_approvals(project)
-    assert len(lost) == 7 and all(
+    assert len(lost) == 7
+    assert all(
         f"{won.actor} has decided on version 1 in between ({won.outcome}: {won.actor} first)"
         in text
         for text in lost
@@ -173,11 +170,9 @@ def test_who_has_seen_the_last_word_may_say_another(project: loader.Project) -> 
     with pytest.raises(RunFailedError, match="bob has decided on version 1 in between"):
         approvals.record_approval(project, FACTS, "approved", "eve", "fit", seen=0)
     second = approvals.record_approval(project, FACTS, "approved", "eve", "fit", seen=first.id)
-    assert (
-        second.id > first.id
-        and second.reason == "fit"
-        and approvals.find_approval(project, FACTS) == second
-    )
+    assert second.id > first.id
+    assert second.reason == "fit"
+    assert approvals.find_approval(project, FACTS) == second
     assert [o.outcome for o in approvals.list_approvals(project)] == ["approved", "changes"]
 
 
@@ -200,7 +195,8 @@ def test_a_reason_is_required_and_kept_as_it_is(project: loader.Project) -> None
     text = "<script>alert(1)</script>'; DROP TABLE opinions; --"
     approvals.record_approval(project, FACTS, "approved", "bob", text)
     found = approvals.find_approval(project, FACTS)
-    assert found is not None and found.reason == text
+    assert found is not None
+    assert found.reason == text
 
 
 PROMOTES = """
@@ -226,7 +222,8 @@ def test_a_process_killed_while_it_promotes_loses_nothing_it_said(
         process.kill()
         said += [int(line) for line in process.stdout.read().split()]
     numbers = [p.number for p in approvals.list_promotions(project)]
-    assert numbers == list(range(len(numbers), 0, -1)) and numbers[0] >= said[-1] == len(said)
+    assert numbers == list(range(len(numbers), 0, -1))
+    assert numbers[0] >= said[-1] == len(said)
     held = approvals.get_current_promotion(project)
     assert held is not None
     assert (

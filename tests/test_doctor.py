@@ -56,7 +56,8 @@ def test_all_is_well_here_and_nothing_is_made(home: Path) -> None:
 def test_the_machine_is_looked_at_without_a_project(tmp_path: Path) -> None:
     found = told(tmp_path)
     assert list(found) == [*doctor.MACHINE_CHECKS, "mlops.yaml"]
-    assert not found["mlops.yaml"].passed and "--project" in found["mlops.yaml"].sentence
+    assert not found["mlops.yaml"].passed
+    assert "--project" in found["mlops.yaml"].sentence
 
 
 def test_a_python_that_is_not_allowed_is_named(
@@ -65,7 +66,8 @@ def test_a_python_that_is_not_allowed_is_named(
     installed(tmp_path, monkeypatch, python=">=3.99")
     with pytest.raises(KitError, match="Python is 3") as error:
         doctor.check_python()
-    assert error.value.expected == ">=3.99" and error.value.hint
+    assert error.value.expected == ">=3.99"
+    assert error.value.hint
 
 
 def test_each_package_that_does_not_fit_is_named(
@@ -84,7 +86,8 @@ def test_each_package_that_does_not_fit_is_named(
         match=r"pandas is [\d.]+ \(needs >=99\); nobody-has-this is missing \(needs any version\)\n",
     ) as error:
         doctor.check_packages()
-    assert "requirements.lock" in error.value.hint and "never-asked" not in str(error.value)
+    assert "requirements.lock" in error.value.hint
+    assert "never-asked" not in str(error.value)
 
 
 def test_a_python_without_a_kernel_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +107,8 @@ def test_a_notebook_without_the_parameters_tag_is_named_with_its_cure(home: Path
     (home / "notebooks" / "05_deploy.ipynb").write_text("no notebook")
     found = told(home)["notebooks"]
     assert not found.passed
-    assert (
-        "02_prepare.ipynb has no cell tagged 'parameters'" in found.sentence
-        and "add the tag in JupyterLab" in found.sentence
-    )
+    assert "02_prepare.ipynb has no cell tagged 'parameters'" in found.sentence
+    assert "add the tag in JupyterLab" in found.sentence
     assert "05_deploy.ipynb is not a notebook" in found.sentence
 
 
@@ -122,7 +123,9 @@ def test_a_notebook_without_the_parameters_tag_is_named_with_its_cure(home: Path
 def test_a_source_that_does_not_fit_is_worded(home: Path, rows: str | None, fault: str) -> None:
     (home / "t.csv").write_text(rows) if rows else (home / "t.csv").unlink()
     found = told(home)["source"]
-    assert not found.passed and fault in found.sentence and "to mend it: " in found.sentence
+    assert not found.passed
+    assert fault in found.sentence
+    assert "to mend it: " in found.sentence
 
 
 def test_a_store_that_is_no_store_is_worded(home: Path) -> None:
@@ -131,21 +134,17 @@ def test_a_store_that_is_no_store_is_worded(home: Path) -> None:
         "no database at all, and long enough to be taken for one" * 20
     )
     found = told(home)["store"]
-    assert (
-        not found.passed
-        and "does not answer" in found.sentence
-        and "'tracking' in mlops.yaml" in found.sentence
-    )
+    assert not found.passed
+    assert "does not answer" in found.sentence
+    assert "'tracking' in mlops.yaml" in found.sentence
 
 
 def test_too_little_room_is_worded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "MIN_FREE_DISK_GIB", 10**9)
     found = told(home)["disk"]
-    assert (
-        not found.passed
-        and "GiB free" in found.sentence
-        and "remove old runs under reports/" in found.sentence
-    )
+    assert not found.passed
+    assert "GiB free" in found.sentence
+    assert "remove old runs under reports/" in found.sentence
 
 
 def test_a_folder_that_cannot_be_written_is_worded(home: Path) -> None:

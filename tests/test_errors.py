@@ -11,7 +11,8 @@ from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalEr
     ("kind", "code"), [(KitError, 2), (RunFailedError, 1), (WaitingForApprovalError, 3)]
 )
 def test_the_exit_code_says_whose_turn_it_is(kind: type[KitError], code: int) -> None:
-    assert kind("what").exit_code == code and issubclass(kind, KitError)
+    assert kind("what").exit_code == code
+    assert issubclass(kind, KitError)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,8 @@ def test_the_exit_code_says_whose_turn_it_is(kind: type[KitError], code: int) ->
 )
 def test_an_error_says_only_what_it_knows(parts: tuple[str, ...], text: str) -> None:
     error = KitError(*parts)
-    assert str(error) == text and error.message == parts[0]
+    assert str(error) == text
+    assert error.message == parts[0]
 
 
 def test_nothing_known_is_still_worded() -> None:

@@ -177,7 +177,9 @@ def test_the_days_names_do_not_matter_and_the_seed_does() -> None:
 def test_too_few_days_give_a_value_without_an_interval() -> None:
     y, score = table("binary")
     found = compute_metric_intervals(["roc_auc"], y, score, blocks=np.arange(len(y)) % 4)["roc_auc"]
-    assert found.value is not None and found.low is None and found.high is None
+    assert found.value is not None
+    assert found.low is None
+    assert found.high is None
 
 
 def test_a_draw_holds_whole_blocks() -> None:
@@ -249,7 +251,8 @@ def test_the_cost_curve_by_hand() -> None:
     assert found["false_alarms"] == [2, 1, 0]
     assert found["misses"] == [0, 1, 2]
     assert found["cost"] == [0.5, 1.0, 1.5]
-    assert found["precision"][:2] == [0.5, 0.5] and math.isnan(found["precision"][2])
+    assert found["precision"][:2] == [0.5, 0.5]
+    assert math.isnan(found["precision"][2])
     assert found["recall"] == [1, 0.5, 0]
 
 

@@ -44,11 +44,13 @@ def test_the_environment_installs_the_lock_on_a_python_the_project_allows() -> N
     )
     assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
     pip = next(d["pip"] for d in ENVIRONMENT["dependencies"] if isinstance(d, dict))
-    assert "-r requirements.lock" in pip and "pip" in ENVIRONMENT["dependencies"]
+    assert "-r requirements.lock" in pip
+    assert "pip" in ENVIRONMENT["dependencies"]
 
 
 def test_the_environment_has_the_projects_name_and_conda_forge_alone() -> None:
-    assert ENVIRONMENT["name"] == PROJECT["name"] and ENVIRONMENT["channels"] == ["conda-forge"]
+    assert ENVIRONMENT["name"] == PROJECT["name"]
+    assert ENVIRONMENT["channels"] == ["conda-forge"]
 
 
 def test_the_package_says_its_own_version() -> None:

@@ -18,9 +18,10 @@ def tests() -> ExtensionRegistry[int]:
 
 def test_it_reads_as_a_mapping_in_the_order_of_registration(tests: ExtensionRegistry[int]) -> None:
     assert dict(tests) == {"ks": 1, "chi2": 2}
-    assert (
-        list(tests) == ["ks", "chi2"] and len(tests) == 2 and "ks" in tests and "psi" not in tests
-    )
+    assert list(tests) == ["ks", "chi2"]
+    assert len(tests) == 2
+    assert "ks" in tests
+    assert "psi" not in tests
 
 
 def test_an_unknown_name_lists_those_known(tests: ExtensionRegistry[int]) -> None:

@@ -54,20 +54,24 @@ def test_a_result_comes_back_from_json(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"Interval", "Number"}))
 def test_a_result_shows_itself_escaped(name: str) -> None:
     page = SAMPLES[name]._repr_html_()
-    assert "<b><b>" not in page and str(SAMPLES[name]) in page
+    assert "<b><b>" not in page
+    assert str(SAMPLES[name]) in page
     assert isinstance(SAMPLES[name].to_frame(), pd.DataFrame)
 
 
 def test_the_worst_verdict_comes_first_and_blocks() -> None:
     both = Verdicts.from_verdicts([PASSED, FAILED])
     assert [v.check for v in both] == ["leak", "cal"]
-    assert both.is_blocked and len(both) == 2 and both.count_outcome("passed") == 1
+    assert both.is_blocked
+    assert len(both) == 2
+    assert both.count_outcome("passed") == 1
     assert both.sentence == "2 checks: 1 passed, 1 failed. What blocks: a column knows the target"
 
 
 def test_a_failure_that_only_warns_does_not_block() -> None:
     warns = Verdict("x", "X", "failed", "warns", "so")
-    assert not warns.is_blocking and not Verdicts.from_verdicts([warns]).is_blocked
+    assert not warns.is_blocking
+    assert not Verdicts.from_verdicts([warns]).is_blocked
 
 
 def test_no_verdicts_say_so() -> None:
@@ -105,7 +109,8 @@ def test_values_of_all_kinds_become_json() -> None:
 
 def test_a_long_table_counts_what_it_leaves_out() -> None:
     page = formatting.render_table_html(pd.DataFrame({"a": range(50)}), limit=40)
-    assert "and 10 more rows" in page and page.count("<tr>") == 41
+    assert "and 10 more rows" in page
+    assert page.count("<tr>") == 41
 
 
 def test_units_stand_in_the_head() -> None:
@@ -131,4 +136,5 @@ def test_numbers_for_sentences() -> None:
 def test_in_a_terminal_a_result_is_its_sentence_and_its_first_rows() -> None:
     long = Table("T", "Fifty rows.", pd.DataFrame({"a": range(50)}))
     lines = repr(long).splitlines()
-    assert lines[0] == "Fifty rows." and len(lines) == 2 + results._MAX_PRINTED_ROWS
+    assert lines[0] == "Fifty rows."
+    assert len(lines) == 2 + results._MAX_PRINTED_ROWS

@@ -75,7 +75,8 @@ def test_a_run_is_started_waited_for_and_read(home: Path) -> None:
         "succeeded",
         "One number.",
     ]
-    assert opened.read_artifact("numbers") == {"seed": 7} and opened.get_report_path().is_file()
+    assert opened.read_artifact("numbers") == {"seed": 7}
+    assert opened.get_report_path().is_file()
     assert files.read_json(opened.get_latest_run() / "manifest.json")["note"] == "why"
     assert opened.read_last_message().startswith("Look at reports/")
 
@@ -84,10 +85,8 @@ def test_a_refused_run_says_why_and_leaves_no_run(home: Path) -> None:
     opened = mlops_kit.open(home)
     with pytest.raises(RunFailedError, match="unknown stage 'frist'"):
         opened.run(wait=True, only="frist")
-    assert (
-        opened.build_current_view().startswith("unknown stage 'frist'")
-        and not (home / "reports").exists()
-    )
+    assert opened.build_current_view().startswith("unknown stage 'frist'")
+    assert not (home / "reports").exists()
 
 
 def test_one_run_at_a_time(home: Path) -> None:
@@ -126,7 +125,8 @@ def test_an_option_that_there_is_not_names_the_nearest(home: Path) -> None:
     opened = mlops_kit.open(home)
     with pytest.raises(KitError, match="unknown option 'asof' of run") as error:
         opened.run(asof="2024-01-01")
-    assert error.value.expected.startswith("'as_of'") and opened.process is None
+    assert error.value.expected.startswith("'as_of'")
+    assert opened.process is None
     assert not (home / ".mlops").exists()
 
 

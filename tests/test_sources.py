@@ -52,7 +52,8 @@ def at(text: str) -> datetime:
 
 def test_all_is_known_in_the_end_and_in_order(tmp_path: Path) -> None:
     frame = read_source(project(tmp_path))
-    assert frame["nr"].tolist() == [1, 2, 3] and frame["late"].tolist() == [0, 1, 1]
+    assert frame["nr"].tolist() == [1, 2, 3]
+    assert frame["late"].tolist() == [0, 1, 1]
     assert str(frame["at"].dtype) == "datetime64[us, UTC]"
 
 
@@ -70,7 +71,8 @@ def test_a_label_is_known_after_its_delay(tmp_path: Path) -> None:
         read_source(made, at(t))["late"].isna().tolist()
         for t in ("2013-01-02T23:59", "2013-01-03T00:00")
     )
-    assert before == [False, True] and after == [False, False]
+    assert before == [False, True]
+    assert after == [False, False]
 
 
 def test_a_value_is_known_by_the_column_that_says_when(tmp_path: Path) -> None:
@@ -85,7 +87,8 @@ def test_a_value_is_known_after_its_delay(tmp_path: Path) -> None:
     before, after = (
         read_source(made, at(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00")
     )
-    assert before.isna().tolist() == [False, True] and after.tolist() == [10, 20]
+    assert before.isna().tolist() == [False, True]
+    assert after.tolist() == [10, 20]
 
 
 def test_a_value_whose_moment_is_missing_is_not_known(tmp_path: Path) -> None:
@@ -101,7 +104,8 @@ def test_rows_in_order_are_not_sorted_and_ties_are(tmp_path: Path) -> None:
     tied = "nr,at,closed,gate,taxi,late\n2,2013-01-01,2013-01-01,A,1,0\n1,2013-01-01,2013-01-01,A,1,0\n"
     assert read_source(project(tmp_path, csv=tied))["nr"].tolist() == [1, 2]
     frame = pd.DataFrame({"at": pd.to_datetime(["2013-01-01", "2013-01-01"]), "nr": ["a", "b"]})
-    assert _is_sorted(frame, ["at", "nr"]) and not _is_sorted(frame.iloc[::-1], ["at", "nr"])
+    assert _is_sorted(frame, ["at", "nr"])
+    assert not _is_sorted(frame.iloc[::-1], ["at", "nr"])
 
 
 def test_a_table_without_a_key_gets_its_position(tmp_path: Path) -> None:
@@ -125,13 +129,17 @@ def test_a_sample_with_time_is_the_newest_stretch_thinned(tmp_path: Path) -> Non
     frame = pd.DataFrame({"at": days, "nr": range(1000)})
     given = project(tmp_path).with_values("test", split={"test": "5d"})
     some = draw_sample(given, frame, 60)
-    assert len(some) == 60 and some["nr"].is_monotonic_increasing and some["nr"].iloc[-1] == 999
-    assert some["at"].min() > days.max() - pd.Timedelta(days=15) and some["nr"].diff().max() <= 7
+    assert len(some) == 60
+    assert some["nr"].is_monotonic_increasing
+    assert some["nr"].iloc[-1] == 999
+    assert some["at"].min() > days.max() - pd.Timedelta(days=15)
+    assert some["nr"].diff().max() <= 7
     assert draw_sample(given, frame, 500)["nr"].tolist() == list(
         range(500, 1000)
     )  # the stretch has fewer
     share = draw_sample(project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
-    assert len(share) == 50 and share["nr"].iloc[[0, -1]].tolist() == [0, 999]
+    assert len(share) == 50
+    assert share["nr"].iloc[[0, -1]].tolist() == [0, 999]
     assert len(draw_sample(given, frame, 0)) == len(draw_sample(given, frame, 9999)) == 1000
 
 
@@ -141,8 +149,10 @@ def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
         tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: binary\nid: nr\n", f"nr,late\n{rows}"
     )
     some = draw_sample(made, read_source(made), 40)
-    assert len(some) == 40 and some["late"].sum() == 10
-    assert some["nr"].is_monotonic_increasing and some["nr"].max() > 100
+    assert len(some) == 40
+    assert some["late"].sum() == 10
+    assert some["nr"].is_monotonic_increasing
+    assert some["nr"].max() > 100
     pd.testing.assert_frame_equal(some, draw_sample(made, read_source(made), 40))
 
 
@@ -152,7 +162,8 @@ def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
 def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
     with pytest.raises(KitError, match="does not exist") as error:
         read_source(project(tmp_path, YAML.replace("t.csv", f"'{source}'"), None))
-    assert source in error.value.message and error.value.hint
+    assert source in error.value.message
+    assert error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -161,7 +172,8 @@ def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
 def test_an_empty_table_is_worded(tmp_path: Path, csv: str) -> None:
     with pytest.raises(KitError, match="has no rows|cannot be read") as error:
         read_source(project(tmp_path, csv=csv))
-    assert "t.csv" in error.value.message and error.value.hint
+    assert "t.csv" in error.value.message
+    assert error.value.hint
 
 
 def test_no_row_by_a_moment_is_worded(tmp_path: Path) -> None:
@@ -230,7 +242,8 @@ def test_a_query_is_read_with_its_url_from_the_environment(
     with pytest.raises(KitError, match="'FOLDER', which is not set"):
         read_source(made)
     monkeypatch.setenv("FOLDER", str(tmp_path))
-    assert read_source(made)["late"].tolist() == [0, 1] and list_source_columns(made) == [
+    assert read_source(made)["late"].tolist() == [0, 1]
+    assert list_source_columns(made) == [
         "nr",
         "late",
     ]
@@ -282,7 +295,8 @@ def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, to
     )
     with pytest.raises(RunFailedError, match=told) as error:
         resolve_cutoffs(made)
-    assert "'at'" in error.value.message and error.value.hint
+    assert "'at'" in error.value.message
+    assert error.value.hint
 
 
 def test_an_end_before_the_newest_row_asks_for_as_of(tmp_path: Path) -> None:

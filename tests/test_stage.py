@@ -82,7 +82,9 @@ def test_a_stage_of_the_pipeline_files_what_it_did_in_its_run(
     stage.show(TABLE)
     stage.hand_over("Two numbers.")
     record = run_folder.read_stage_records(stage.run_folder)["first"]
-    assert record["done"] and record["sentence"] == "Two numbers." and record["logged"] == {"n": 2}
+    assert record["done"]
+    assert record["sentence"] == "Two numbers."
+    assert record["logged"] == {"n": 2}
     assert [(s["title"], s["sentence"], s["figure"]) for s in record["shown"]] == [
         ("Numbers", "Two numbers.", None)
     ]
@@ -95,10 +97,8 @@ def test_a_result_says_what_it_was_made_from(home: Path, monkeypatch: pytest.Mon
     assert stage.read("numbers") == {"a": [1, 2]}
     stage.write("total", {"total": 3})
     found = run_folder.list_artifacts(stage.run_folder)
-    assert (
-        found["total"].made_from == {"numbers": found["numbers"].content}
-        and found["numbers"].made_from == {}
-    )
+    assert found["total"].made_from == {"numbers": found["numbers"].content}
+    assert found["numbers"].made_from == {}
 
 
 def test_a_figure_is_filed_as_an_image_of_the_run(
@@ -107,10 +107,8 @@ def test_a_figure_is_filed_as_an_image_of_the_run(
     stage = piped(home, monkeypatch)
     stage.show(Figure("Line", "It rises.", "<svg></svg>", pd.DataFrame({"x": [1]})))
     entry = run_folder.read_stage_records(stage.run_folder)["first"]["shown"][0]
-    assert (
-        entry["figure"] == "figures/first/00.svg"
-        and (stage.run_folder / entry["figure"]).read_text() == "<svg></svg>"
-    )
+    assert entry["figure"] == "figures/first/00.svg"
+    assert (stage.run_folder / entry["figure"]).read_text() == "<svg></svg>"
 
 
 def test_what_blocks_stops_the_stage_after_all_verdicts_are_filed(
@@ -169,9 +167,8 @@ def test_by_hand_the_latest_run_is_read_and_a_draft_written(
     recorded.write("numbers", {"a": [1, 2]})
     before = files(home / "reports")
     stage = open_stage("second")
-    assert (stage.is_draft, stage.run_id) == (True, "draft") and stage.read("numbers") == {
-        "a": [1, 2]
-    }
+    assert (stage.is_draft, stage.run_id) == (True, "draft")
+    assert stage.read("numbers") == {"a": [1, 2]}
     stage.write("total", {"total": 3})
     stage.log(total=3)
     stage.show(TABLE)
@@ -180,7 +177,8 @@ def test_by_hand_the_latest_run_is_read_and_a_draft_written(
     stage.hand_over("A total.")
     after = files(home / "reports")
     assert {k: v for k, v in after.items() if not k.startswith("draft/")} == before
-    assert "draft/artifacts/total.json" in after and "draft/alerts.jsonl" in after
+    assert "draft/artifacts/total.json" in after
+    assert "draft/alerts.jsonl" in after
 
 
 def test_a_draft_of_an_earlier_stage_is_read_before_the_run(
@@ -216,7 +214,8 @@ def test_an_unknown_artifact_names_the_nearest(home: Path, monkeypatch: pytest.M
     stage.write("numbers", {"a": [1]})
     with pytest.raises(KitError, match=f"no artifact 'nubmers' in {RUN}") as error:
         stage.read("nubmers")
-    assert error.value.expected == "'numbers' (of: numbers)" and error.value.hint == "mlops run"
+    assert error.value.expected == "'numbers' (of: numbers)"
+    assert error.value.hint == "mlops run"
 
 
 def test_without_any_run_the_cure_is_a_run(home: Path) -> None:
@@ -236,7 +235,8 @@ def test_a_run_keeps_its_config_though_mlops_yaml_is_edited(
 ) -> None:
     piped(home, monkeypatch)
     (home / "mlops.yaml").write_text(YAML + "seed: 7\n")
-    assert piped(home, monkeypatch).seed == 0 and open_stage("first").seed == 7
+    assert piped(home, monkeypatch).seed == 0
+    assert open_stage("first").seed == 7
 
 
 def test_parameters_stand_over_the_config_and_empty_ones_do_not(home: Path) -> None:
@@ -256,7 +256,8 @@ def test_a_wrong_parameter_is_worded(home: Path) -> None:
 
 def test_the_source_is_seen_as_of_the_moment_or_of_another(home: Path) -> None:
     stage = open_stage("first")
-    assert stage.read_source()["k"].tolist() == [1, 2] and stage.read_source()["y"].tolist() == [
+    assert stage.read_source()["k"].tolist() == [1, 2]
+    assert stage.read_source()["y"].tolist() == [
         1,
         2,
     ]
@@ -272,10 +273,8 @@ def test_a_contract_is_inferred_once_and_a_broken_one_is_reported_before_it_stop
     text = (home / "contract.yaml").read_text()
     with pytest.raises(RunFailedError, match="the column 'y' is gone"):
         stage.check_contract(stage.read_source().drop(columns="y"))
-    assert (
-        isinstance(stage.read("contract_report"), contract_validation.ContractReport)
-        and stage.read("contract_report").broken
-    )
+    assert isinstance(stage.read("contract_report"), contract_validation.ContractReport)
+    assert stage.read("contract_report").broken
     assert (home / "contract.yaml").read_text() == text
 
 

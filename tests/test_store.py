@@ -32,16 +32,15 @@ VALUES = {
 def test_an_artifact_is_read_back_as_written(tmp_path: Path, name: str) -> None:
     made = artifacts.write_artifact(tmp_path, "prepare", name, VALUES[name])
     back = artifacts.read_artifact(tmp_path, made)
-    assert (
-        artifacts.are_artifacts_intact(tmp_path, [made])
-        and made.bytes > 0
-        and made.stage == "prepare"
-    )
+    assert artifacts.are_artifacts_intact(tmp_path, [made])
+    assert made.bytes > 0
+    assert made.stage == "prepare"
     if name == "table":
         pd.testing.assert_frame_equal(back, FRAME)
         assert (made.rows, made.columns) == (3, 3)
     elif name == "result":
-        assert back.sentence == "S." and back.data["a"].tolist() == [1, 2, 3]
+        assert back.sentence == "S."
+        assert back.data["a"].tolist() == [1, 2, 3]
     else:
         assert back == VALUES[name]
 
@@ -72,7 +71,8 @@ def test_what_is_volatile_is_not_part_of_the_content(tmp_path: Path) -> None:
     two = artifacts.write_artifact(
         tmp_path / "2", "s", "t", FRAME.assign(t="other"), volatile=["t"]
     )
-    assert one.content == two.content and one.sha256 != two.sha256
+    assert one.content == two.content
+    assert one.sha256 != two.sha256
     left, right = (
         artifacts.write_artifact(tmp_path / n, "s", "d", {"a": 1, "took": s}, volatile=["took"])
         for n, s in (("1", 3), ("2", 4))
@@ -116,7 +116,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="disk full"):
         files.write_atomically(path, fail)
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_an_unknown_artifact_lists_those_there_are(tmp_path: Path) -> None:

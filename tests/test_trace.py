@@ -136,18 +136,15 @@ def test_files_of_a_folder_and_a_pattern_are_noted_with_size_and_time(tmp_path: 
     os.utime(tmp_path / "a.csv", ns=(5, 5))
     dependencies.record_file_read(tmp_path / "*.csv")
     a, b = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
-    assert (
-        dependencies.folder_listings == {str(tmp_path / "*.csv"): [a, b]}
-        and dependencies.files_read[a] == (5, 5)
-        and set(dependencies.files_read) == {a, b}
-    )
+    assert dependencies.folder_listings == {str(tmp_path / "*.csv"): [a, b]}
+    assert dependencies.files_read[a] == (5, 5)
+    assert set(dependencies.files_read) == {a, b}
     dependencies.record_file_read(tmp_path)
     assert len(dependencies.folder_listings[str(tmp_path)]) == 3
     (tmp_path / "a.csv").write_text("longer text")
     dependencies.record_file_read(a)
-    assert (
-        dependencies.files_read[a] == (5, 5) and a not in dependencies.folder_listings
-    )  # as it was when it was read first
+    assert dependencies.files_read[a] == (5, 5)
+    assert a not in dependencies.folder_listings
 
 
 def test_a_setting_counts_when_it_is_read_and_checks_do_not_read() -> None:
@@ -173,9 +170,8 @@ def test_versions_are_those_of_the_metadata(
 
 def test_own_is_what_is_neither_pythons_nor_installed(tmp_path: Path) -> None:
     assert import_tracer.is_local_module_file(str(tmp_path / "helper.py"))
-    assert not import_tracer.is_local_module_file(
-        json.__file__
-    ) and not import_tracer.is_local_module_file(nbformat.__file__)
+    assert not import_tracer.is_local_module_file(json.__file__)
+    assert not import_tracer.is_local_module_file(nbformat.__file__)
 
 
 def test_a_module_written_after_it_may_have_been_imported_is_edited_whatever_time_it_bears(
@@ -209,12 +205,11 @@ def test_what_a_step_from_the_cache_used_counts_again_though_it_is_not_imported_
     dependencies.untracked_sources.add("before")
     import_tracer.import_log.record_import(MAIN_MODULE, "before", None)
     result, used = dependencies.record_dependencies(step)
-    assert (
-        result == 5
-        and dependencies.untracked_sources == {"before"}
-        and "before" in import_tracer.import_log.edges[MAIN_MODULE]
-    )
-    assert "before" not in used[3] and "before" not in used[-1][MAIN_MODULE]
+    assert result == 5
+    assert dependencies.untracked_sources == {"before"}
+    assert "before" in import_tracer.import_log.edges[MAIN_MODULE]
+    assert "before" not in used[3]
+    assert "before" not in used[-1][MAIN_MODULE]
     for held in (
         dependencies.files_read,
         dependencies.packages_read,
@@ -235,10 +230,8 @@ def test_a_step_that_fails_leaves_what_was_used_before() -> None:
 
 def test_in_a_notebook_run_by_hand_all_that_is_in_memory_counts() -> None:
     found = dependencies.report_dependencies(exact=False)
-    assert (
-        found["packages"]["pytest"] == version("pytest")
-        and str(Path(dependencies.__file__)) in found["modules"]
-    )
+    assert found["packages"]["pytest"] == version("pytest")
+    assert str(Path(dependencies.__file__)) in found["modules"]
 
 
 def test_files_of_the_project_that_python_opens_are_noted_and_what_is_written_is_not(

@@ -193,7 +193,8 @@ def test_a_champion_answers_by_a_model_that_has_not_seen_the_rows(
     model, said = versions.select_comparison_model(
         stage, present, pd.DataFrame({"m": pd.to_datetime([first, "2013-07-20"], utc=True)})
     )  # type: ignore[arg-type]
-    assert (model or {}).get("uri") == answers and how in said
+    assert (model or {}).get("uri") == answers
+    assert how in said
 
 
 def test_without_time_the_rows_put_aside_must_be_the_same(project: loader.Project) -> None:
@@ -297,15 +298,15 @@ def test_a_later_review_renews_a_version_until_it_has_served(project: loader.Pro
     blocked = reviewed(
         "an owner", Verdict("owner", "An owner", "failed", "blocks", "Nobody owns it.")
     )
-    assert (
-        blocked["version"] == first["version"]
-        and blocked["evidence_hash"] != first["evidence_hash"]
-    )
+    assert blocked["version"] == first["version"]
+    assert blocked["evidence_hash"] != first["evidence_hash"]
     assert (blocked["review"], blocked["author"]) == (
         "failed",
         first["author"],
-    ) and approvals.find_approval(project, blocked) is None
+    )
+    assert approvals.find_approval(project, blocked) is None
     third = reviewed("another owner")
     approvals.record_approval(project, third, "approved", "ann", "fit now")
     versions.promote_version(project, third["version"], "ann", "fit now")
-    assert reviewed("yet another") == third and versions.find_champion(project) == third
+    assert reviewed("yet another") == third
+    assert versions.find_champion(project) == third

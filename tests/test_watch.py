@@ -33,7 +33,7 @@ from mlops_kit.registry import scoring, versions
 from mlops_kit.watch import loop, retraining
 from tests import watched
 
-QUIET: Any = lambda text, transient=False: None  # noqa: E731 - a Say that says nothing
+QUIET: Any = lambda text, transient=False: None
 
 
 @pytest.fixture(scope="session")
@@ -75,13 +75,15 @@ def test_each_row_is_scored_once_with_what_the_batch_says(lived: loader.Project)
 
 def test_each_label_is_joined_when_it_was_known(lived: loader.Project) -> None:
     found = watched.every(lived, LabelRecord)
-    assert {x.word for x in found} == {"joined"} and all(x.counts for x in found)
+    assert {x.word for x in found} == {"joined"}
+    assert all(x.counts for x in found)
     day = {p.id: p for p in watched.every(lived, PredictionRecord)}
     late = [
         datetime.fromisoformat(x.known) - datetime.fromisoformat(day[x.prediction].moment)
         for x in found
     ]
-    assert set(late) == {timedelta(days=1)} and all(x.known <= x.at for x in found)
+    assert set(late) == {timedelta(days=1)}
+    assert all(x.known <= x.at for x in found)
     assert len(found) == sum(
         datetime.fromisoformat(p.moment) + timedelta(days=1) <= moment(lived, "2024-02-28")
         for p in day.values()
@@ -96,7 +98,8 @@ def test_windows_follow_one_another_and_are_settled_when_their_labels_are_due(
         format_timestamp(moment(lived, d))
         for d in ("2024-01-31", "2024-02-07", "2024-02-14", "2024-02-21")
     ]
-    assert all(w.looked_at == w.end for w in found) and [w.settled is None for w in found] == [
+    assert all(w.looked_at == w.end for w in found)
+    assert [w.settled is None for w in found] == [
         False,
         False,
         False,
@@ -115,7 +118,8 @@ def test_the_fall_is_seen_in_the_labels_and_not_in_the_estimate(lived: loader.Pr
         [json.loads(w.settled) for w in watched.every(lived, WindowRecord) if w.settled],
     )
     realised = [s["realised"]["data"]["__frame__"]["rows"][0][1] for s in settled]
-    assert realised[0] > 0.75 and realised[2] < 0.25  # the world turned on 10 February
+    assert realised[0] > 0.75
+    assert realised[2] < 0.25
     assert all(look["estimated"]["value"] > 0.8 for look in looks)  # the inputs did not move
     assert [s["gap"] for s in settled] == [False, True, True]
     assert settled[2]["saved"] < 0 < settled[0]["saved"]
@@ -123,21 +127,17 @@ def test_the_fall_is_seen_in_the_labels_and_not_in_the_estimate(lived: loader.Pr
 
 def test_the_fall_opens_incidents_and_no_drift_does(lived: loader.Project) -> None:
     found = {i.cause: i for i in watched.every(lived, IncidentRecord)}
-    assert set(found) == {"realised", "gap"} and all(
-        i.closed is None and i.severity == "act" for i in found.values()
-    )
-    assert (
-        found["realised"].opened == format_timestamp(moment(lived, "2024-02-15"))
-        and found["realised"].windows == 2
-    )
+    assert set(found) == {"realised", "gap"}
+    assert all(i.closed is None and i.severity == "act" for i in found.values())
+    assert found["realised"].opened == format_timestamp(moment(lived, "2024-02-15"))
+    assert found["realised"].windows == 2
     assert found["gap"].opened == format_timestamp(moment(lived, "2024-02-22"))
 
 
 def test_each_settled_window_has_its_decision(lived: loader.Project) -> None:
     found = watched.every(lived, RetrainingRecord)
-    assert [r.action for r in found] == ["keep", "keep", "keep"] and all(
-        "retrain.on_performance_drop is off" in r.reason for r in found[1:]
-    )
+    assert [r.action for r in found] == ["keep", "keep", "keep"]
+    assert all("retrain.on_performance_drop is off" in r.reason for r in found[1:])
 
 
 def test_a_pass_over_again_changes_nothing(lived: loader.Project, tmp_path: Path) -> None:
@@ -235,9 +235,8 @@ def test_a_stop_in_the_flow_of_rows_is_told_once(fresh: loader.Project) -> None:
     )
     loop.replay_period(fresh, None, moment(fresh, "2024-02-16"), QUIET)
     found = {i.cause: i for i in watched.every(fresh, IncidentRecord)}
-    assert (
-        found["volume"].title == "Fewer rows than usual" and "usual 280" in found["volume"].sentence
-    )
+    assert found["volume"].title == "Fewer rows than usual"
+    assert "usual 280" in found["volume"].sentence
 
 
 def test_a_retraining_runs_the_chain_and_waits_for_the_person_who_has_to_approve(
@@ -273,9 +272,8 @@ def test_a_retraining_runs_the_chain_and_waits_for_the_person_who_has_to_approve
     done = subprocess.run(approve, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     loop.run_single_pass(project, moment(project, "2024-02-08"), QUIET)
-    assert approvals.get_current_promotion(
-        project
-    ).version == "2" and asked.as_of == format_timestamp(moment(project, "2024-02-08"))  # type: ignore[union-attr]
+    assert approvals.get_current_promotion(project).version == "2"
+    assert asked.as_of == format_timestamp(moment(project, "2024-02-08"))
     assert versions.load_version(project, "2")["as_of"].startswith("2024-02-08")
     assert query_records(
         project, sa.select(RetrainingRecord.status).where(RetrainingRecord.actor == "Ada")
@@ -301,7 +299,9 @@ def test_options_that_do_not_go_together_are_refused_in_words(
         timeout=60,
         check=False,
     )
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_table_without_time_and_a_project_without_champion_are_refused(
@@ -324,7 +324,5 @@ def test_the_windows_end_with_the_rows(lived: loader.Project, tmp_path: Path) ->
     project = loader.load_project(shutil.copytree(lived.root, tmp_path / "later"))
     loop.run_single_pass(project, moment(project, "2026-01-01"), QUIET)
     last = watched.every(project, WindowRecord)[-1]
-    assert (
-        pd.Timestamp(last.start) <= pd.Timestamp("2024-02-29", tz="UTC")
-        and len(watched.every(project, WindowRecord)) == 5
-    )
+    assert pd.Timestamp(last.start) <= pd.Timestamp("2024-02-29", tz="UTC")
+    assert len(watched.every(project, WindowRecord)) == 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar  # noqa: F401 - Any is the doctest's
+from typing import Any, TypeVar
 
 from mlops_kit.core.errors import KitError, suggest_names
 

@@ -96,7 +96,7 @@ def install_import_hooks() -> None:
 
     def traced(
         name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
-    ) -> ModuleType:  # noqa: A002 - Python's own names
+    ) -> ModuleType:
         importer = (globals or sys._getframe(1).f_globals).get("__name__", MAIN_MODULE)
         outer = getattr(inner, "name", MAIN_MODULE)
         if importer.startswith(

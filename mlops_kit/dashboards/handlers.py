@@ -162,7 +162,7 @@ class Telling:
         told = 0
         while told < len(self.parts) or not self.ended:
             async with self.more:
-                await self.more.wait_for(lambda: told < len(self.parts) or self.ended)  # noqa: B023 - asked at once
+                await self.more.wait_for(lambda: told < len(self.parts) or self.ended)
             for part in self.parts[told:]:
                 told += 1
                 yield part

@@ -197,7 +197,7 @@ def page(project: loader.Project, file: Path | None = None, **asked: str) -> Htm
     return Monitoring(project, file).html()
 
 
-def open(windows: int = MOST) -> Monitoring:  # noqa: A001 - reads as monitoring.open in a notebook
+def open(windows: int = MOST) -> Monitoring:
     """Open the page of the project that stands here, over so many windows."""
     theme.asked(lambda: Monitoring(loader.load_project(), windows=windows).html())
     return Monitoring(loader.load_project(), windows=windows)

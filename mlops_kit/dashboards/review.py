@@ -183,7 +183,7 @@ def page(
     return Review(project, version, against, file).html()
 
 
-def open(version: str = "", against: str = "") -> Review:  # noqa: A001 - reads as review.open in a notebook
+def open(version: str = "", against: str = "") -> Review:
     """Open the page of the project that stands here; a visitor's address stands over what the notebook names."""
     asked = theme.asked(lambda: Review(loader.load_project()).html())
     return Review(

@@ -68,7 +68,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
-    )  # noqa: S701 - it is on
+    )
     said = (
         wording.ago,
         wording.amount,
@@ -119,7 +119,7 @@ def guarded(
         return Html(caller())
     except KitError as error:
         told, cure = error.message, error.hint
-    except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and must not take the page along
+    except Exception as error:
         told = f"{type(error).__name__}: {error}"
     return part("parts", "broken", title, capital(told), cure, span)
 

@@ -121,7 +121,7 @@ def read_query(source: QuerySource, limit: int | None) -> pd.DataFrame:
         source.sql.rstrip("; \n")
         if limit is None
         else f"SELECT * FROM ({source.sql.rstrip('; ')}) AS q LIMIT {limit}"
-    )  # noqa: S608 - the project's own query
+    )
     try:
         return pd.read_sql(sqlalchemy.text(sql), os.path.expandvars(source.url))
     except sqlalchemy.exc.SQLAlchemyError as error:

@@ -93,7 +93,7 @@ def _parse_branch_values(key: str, text: str) -> list[Any]:
     """The values of ``--each``: of a stage's parameter as they were typed, for its type to read."""
     text = text if text.startswith("[") else f"[{text}]"
     try:
-        read, typed = yaml.load(text, DateAsTextLoader), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - safe loaders both
+        read, typed = yaml.load(text, DateAsTextLoader), yaml.load(text, yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise KitError(
             f"--each {key}: {text!r} is no list", "value,value", f"--each {key}=1,2,3"

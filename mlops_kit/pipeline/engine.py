@@ -88,7 +88,7 @@ class NotebookEngine(papermill_engine.PapermillEngine, NBClientEngine):  # type:
         with signals.interrupt_on_termination():
             try:
                 made = cls.run_in_kernel(book, watch, {**given, "log_output": log_output})
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - each has its word below
+            except (Exception, KeyboardInterrupt) as error:
                 failure = error
             finally:
                 watch.finished.set()

@@ -178,7 +178,7 @@ def _render_export_template(template: str, **values: Any) -> str:
         "comment_start_string": "[#",
         "comment_end_string": "#]",
     }
-    environment = jinja2.Environment(  # noqa: S701 - no HTML
+    environment = jinja2.Environment(
         **marks,  # type: ignore[arg-type]
         trim_blocks=True,
         lstrip_blocks=True,

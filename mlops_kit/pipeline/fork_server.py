@@ -53,7 +53,7 @@ def _import_module(name: str, rest: list[str], children: dict[int, str]) -> None
     known, threads = set(sys.modules), threading.active_count()
     try:
         importlib.import_module(name)
-    except Exception:  # noqa: BLE001 - whatever it is, the notebook that imports it will say it
+    except Exception:
         for part in [
             m
             for m in set(sys.modules) - known
@@ -74,7 +74,7 @@ def _import_module(name: str, rest: list[str], children: dict[int, str]) -> None
                 FORK_SERVER_SCRIPT,
                 json.dumps([n for n in rest if n not in _thread_starting_modules]),
             ],
-        )  # noqa: S606
+        )
 
 
 def _serve_requests(names: list[str]) -> None:
@@ -190,7 +190,7 @@ def _run_child(asked: dict[str, Any], home: int) -> None:
         status = 0
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else int(left.code is not None)
-    except BaseException:  # noqa: BLE001 - the last frame of a process: say it and go
+    except BaseException:
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):

@@ -98,11 +98,11 @@ def _parse_text(text: str, declared: str) -> Any:
     if kind in {"int", "float"}:
         return PARAMETER_TYPES[kind](text)
     if declared in {"list[str]", "dict[str, str]"}:
-        return yaml.load(text, yaml.BaseLoader)  # noqa: S506 - it makes text of all that it finds
+        return yaml.load(text, yaml.BaseLoader)
     with suppress(ValueError):
         if kind:
             return json.loads(text)
-    return yaml.load(text, DateAsTextLoader) if text else ""  # noqa: S506 - a SafeLoader whose dates stay text
+    return yaml.load(text, DateAsTextLoader) if text else ""
 
 
 def _coerce_to_type(value: Any, declared: str) -> Any:

@@ -112,7 +112,7 @@ def read_yaml_file(file: Path, cure: str) -> Any:
         If it is not YAML.
     """
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), DateAsTextLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(file.read_text(encoding="utf-8"), DateAsTextLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise KitError(
             f"{file.name} is not YAML: {' '.join(str(error).split())}",

@@ -101,4 +101,4 @@ def _relocate_artifacts(file: Path) -> None:
             connection.execute(
                 f"UPDATE {table} SET {name} = replace({name}, ?, ?) WHERE {name} LIKE ?",
                 (old, str(file.parent), f"%{old}%"),
-            )  # noqa: S608 - names are ours
+            )

@@ -200,7 +200,7 @@ def _build_openapi(
         Template(
             Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"), trim_blocks=True
         ).render(told)
-    )  # noqa: S701 - no HTML
+    )
     for item in generated["paths"].values():
         item["get"]["responses"] |= {
             k: v for k, v in ours["refusals"].items() if k in ("401", "421", "503")

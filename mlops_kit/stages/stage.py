@@ -416,7 +416,7 @@ def _describe_manual_execution() -> dict[str, Any]:
     }
 
 
-def open_stage(name: str, **given: Any) -> Stage:  # noqa: A001 - reads as stage.open in a notebook
+def open_stage(name: str, **given: Any) -> Stage:
     """Open a stage: two lines at the top of a notebook.
 
     Parameters

@@ -22,7 +22,7 @@ from mlops_kit.project import loader
 from mlops_kit.registry import store
 from tests.browser import window
 from tests.dashboards import rounds, story
-from tests.dashboards.served import address, registered  # noqa: F401 - fixtures
+from tests.dashboards.served import address, registered
 
 REACH = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.wide, [role=tablist]')).slice(0, 4).map(e => e.outerHTML.slice(0, 120))"""
@@ -63,7 +63,7 @@ def serious(page: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def twin(registered: loader.Project) -> str:  # noqa: F811
+def twin(registered: loader.Project) -> str:
     """The page as a file beside the runs."""
     file = registered.reports_folder / "review.html"
     files.write_text(file, dashboards.twin("review", registered, file))
@@ -72,10 +72,10 @@ def twin(registered: loader.Project) -> str:  # noqa: F811
 
 def test_the_file_opens_without_error_and_asks_nobody(chromium: Any, twin: str) -> None:
     with opened(chromium, twin) as (page, wrong):
-        assert page.title() == "Model review: flights" and not wrong
-        assert "costs $ 0.19 a flight less" in page.inner_text("h1") and not page.query_selector(
-            "button[data-act]"
-        )
+        assert page.title() == "Model review: flights"
+        assert not wrong
+        assert "costs $ 0.19 a flight less" in page.inner_text("h1")
+        assert not page.query_selector("button[data-act]")
 
 
 def test_every_tab_fits_every_width_and_has_nothing_serious(chromium: Any, twin: str) -> None:
@@ -89,12 +89,14 @@ def test_every_tab_fits_every_width_and_has_nothing_serious(chromium: Any, twin:
         page.evaluate(
             "document.querySelectorAll('[role=tabpanel]').forEach(p => { p.hidden = false; })"
         )
-        assert not serious(page) and not wrong
+        assert not serious(page)
+        assert not wrong
 
 
 def test_the_tabs_answer_the_keyboard_and_the_address(chromium: Any, twin: str) -> None:
     with opened(chromium, f"{twin}#history") as (page, _):
-        assert page.is_visible("#history") and not page.is_visible("#verdict")
+        assert page.is_visible("#history")
+        assert not page.is_visible("#verdict")
         page.focus("#tab-history")
         for key, tab in (
             ("ArrowRight", "card"),
@@ -104,11 +106,9 @@ def test_the_tabs_answer_the_keyboard_and_the_address(chromium: Any, twin: str) 
             ("End", "card"),
         ):
             page.keyboard.press(key)
-            assert (
-                page.evaluate("document.activeElement.id") == f"tab-{tab}"
-                and page.is_visible(f"#{tab}")
-                and page.url.endswith(f"#{tab}")
-            )
+            assert page.evaluate("document.activeElement.id") == f"tab-{tab}"
+            assert page.is_visible(f"#{tab}")
+            assert page.url.endswith(f"#{tab}")
 
 
 def test_what_if_answers_for_the_chosen_row_without_asking_anybody(
@@ -119,29 +119,26 @@ def test_what_if_answers_for_the_chosen_row_without_asking_anybody(
         said = [
             e.inner_text() for e in page.query_selector_all("[data-in=what-if]") if e.is_visible()
         ]
-        assert (
-            len(said) == 1
-            and "It says 61 % of flight 7002, where wind is 3.1." in said[0]
-            and "81 %" in said[0]
-            and not wrong
-        )
+        assert len(said) == 1
+        assert "It says 61 % of flight 7002, where wind is 3.1." in said[0]
+        assert "81 %" in said[0]
+        assert not wrong
 
 
 def test_a_version_is_approved_on_its_page_and_then_serves(
     chromium: Any, registered: loader.Project, address: str
-) -> None:  # noqa: F811
+) -> None:
     with opened(chromium, f"{address}/review") as (page, wrong):
         page.wait_for_selector("button[data-act=approve]:not([disabled])")
-        assert "signed in: ann" in page.inner_text(".top") and not serious(page)
+        assert "signed in: ann" in page.inner_text(".top")
+        assert not serious(page)
         page.focus("button[data-act=approve]")
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.name") == "reason"
         page.click("dialog[open] [type=submit]")
-        assert (
-            "Say why" in page.inner_text("dialog[open] [role=alert]")
-            and not serious(page)
-            and len(approvals.list_approvals(registered)) == 1
-        )
+        assert "Say why" in page.inner_text("dialog[open] [role=alert]")
+        assert not serious(page)
+        assert len(approvals.list_approvals(registered)) == 1
         page.fill("dialog[open] textarea", f"better {story.SCRIPT}")
         page.click("dialog[open] [type=submit]")
         page.wait_for_function("document.querySelector('.answer')?.textContent")
@@ -159,12 +156,11 @@ def test_a_version_is_approved_on_its_page_and_then_serves(
             registered.reports_folder / story.NEW / "logs" / "resume.log"
         ).read_text()
         page.goto(f"{address}/review", wait_until="load", timeout=60_000)
-        assert page.inner_text(
-            ".badge"
-        ) == "● Serves now" and f"by ann: better {story.SCRIPT}" in page.inner_text(".say")
-        assert (
-            page.title() != "owned" and page.is_disabled("button[data-act=rollback]") and not wrong
-        )
+        assert page.inner_text(".badge") == "● Serves now"
+        assert f"by ann: better {story.SCRIPT}" in page.inner_text(".say")
+        assert page.title() != "owned"
+        assert page.is_disabled("button[data-act=rollback]")
+        assert not wrong
 
 
 def serves(project: loader.Project) -> str:
@@ -180,29 +176,27 @@ def serves(project: loader.Project) -> str:
 
 def test_a_page_of_ones_own_has_live_widgets_and_asks_no_other_host(
     chromium: Any, address: str
-) -> None:  # noqa: F811
+) -> None:
     with opened(chromium, f"{address}/own") as (page, wrong):
         page.click("button:has-text('press')", timeout=60_000)
         page.wait_for_selector("text=pressed", timeout=10_000)
-        assert page.title() == "Of one's own" and not [
-            w for w in wrong if not w.startswith("console:")
-        ]
+        assert page.title() == "Of one's own"
+        assert not [w for w in wrong if not w.startswith("console:")]
 
 
 def test_only_an_operator_goes_back_and_the_page_then_says_so(
     chromium: Any, registered: loader.Project, address: str
-) -> None:  # noqa: F811
+) -> None:
     with opened(chromium, f"{address}/review", "carl") as (page, wrong):
         page.click("button[data-act=rollback]:not([disabled])")
         page.fill("dialog[open] textarea", "too many alarms")
         page.click("dialog[open] [type=submit]")
         page.wait_for_function("document.querySelector('.answer')?.textContent")
-        assert (
-            page.inner_text(".answer") == "Version 1 serves again; version 2 does not."
-            and not wrong
-        )
+        assert page.inner_text(".answer") == "Version 1 serves again; version 2 does not."
+        assert not wrong
     found = approvals.get_current_promotion(registered)
-    assert found is not None and (found.version, found.actor, found.reason) == (
+    assert found is not None
+    assert (found.version, found.actor, found.reason) == (
         "1",
         "carl",
         "rollback: too many alarms",
@@ -210,7 +204,7 @@ def test_only_an_operator_goes_back_and_the_page_then_says_so(
 
 
 @pytest.fixture(scope="module")
-def watched(registered: loader.Project) -> loader.Project:  # noqa: F811
+def watched(registered: loader.Project) -> loader.Project:
     """The same project, three weeks watched; something is open."""
     rounds.tell(registered, [0.79, 0.78, "due"], ["1", "1", "1"])
     rounds.answer(registered, 21, "1")
@@ -225,16 +219,16 @@ def test_the_monitoring_file_fits_every_width_and_has_nothing_serious(
     file = watched.reports_folder / "monitoring.html"
     files.write_text(file, dashboards.twin("monitoring", watched, file))
     with opened(chromium, file.as_uri()) as (page, wrong):
-        assert "As good as promised" in page.inner_text("h1") and not page.query_selector(
-            "button[data-act]"
-        )
+        assert "As good as promised" in page.inner_text("h1")
+        assert not page.query_selector("button[data-act]")
         page.evaluate(
             "document.querySelectorAll('[role=tabpanel]').forEach(p => { p.hidden = false; })"
         )
         for width in (400, 1280, 1920):
             page.set_viewport_size({"width": width, "height": 900})
             assert not page.evaluate(REACH), f"{width} pixels"
-        assert not serious(page) and not wrong
+        assert not serious(page)
+        assert not wrong
 
 
 def test_a_cell_shows_its_two_distributions_by_mouse_and_by_keyboard(
@@ -243,30 +237,26 @@ def test_a_cell_shows_its_two_distributions_by_mouse_and_by_keyboard(
     with opened(chromium, (watched.reports_folder / "monitoring.html").as_uri()) as (page, wrong):
         begin = time.monotonic()
         page.click("[aria-label^='wind, 1 – 7 Jul']")
-        assert (
-            "wind, 1 – 7 Jul: effect 0.400" in page.inner_text(".sketch")
-            and "50 % → 20 %" in page.inner_text(".sketch")
-            and time.monotonic() - begin < 1
-        )
+        assert "wind, 1 – 7 Jul: effect 0.400" in page.inner_text(".sketch")
+        assert "50 % → 20 %" in page.inner_text(".sketch")
+        assert time.monotonic() - begin < 1
         for key in ("ArrowRight", "ArrowDown", "Enter"):
             page.keyboard.press(key)
-        assert (
-            page.inner_text(".sketch").startswith("score, 8 – 14 Jul")
-            and page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
-        )
+        assert page.inner_text(".sketch").startswith("score, 8 – 14 Jul")
+        assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
         assert not serious(page)
         page.click(".sketch button")
-        assert not page.is_visible(".sketch") and not wrong
+        assert not page.is_visible(".sketch")
+        assert not wrong
 
 
 def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(
     chromium: Any, watched: loader.Project, address: str
-) -> None:  # noqa: F811
+) -> None:
     with opened(chromium, f"{address}/monitoring", "ann") as (page, _):
         page.wait_for_function("document.querySelector('[data-who]').textContent.includes('ann')")
-        assert page.is_disabled(
-            "button[data-act=acknowledge]"
-        ) and "'ann' may not decide this" in page.get_attribute(
+        assert page.is_disabled("button[data-act=acknowledge]")
+        assert "'ann' may not decide this" in page.get_attribute(
             "button[data-act=acknowledge]", "title"
         )
     with opened(chromium, f"{address}/monitoring", "carl") as (page, wrong):
@@ -278,7 +268,8 @@ def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(
         page.wait_for_selector(
             "text=carl: the strike", timeout=60_000
         )  # the page loads itself again
-        assert not page.query_selector("button[data-act=acknowledge]") and not wrong
+        assert not page.query_selector("button[data-act=acknowledge]")
+        assert not wrong
     assert [(i.seen_by, i.seen_why) for i in query_records(watched, sa.select(IncidentRecord))] == [
         ("carl", "the strike")
     ]
@@ -286,16 +277,14 @@ def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(
 
 def test_the_page_says_that_somebody_moved_the_alias(
     chromium: Any, watched: loader.Project, address: str
-) -> None:  # noqa: F811
+) -> None:
     present = approvals.get_current_promotion(watched)
     other = "2" if present is not None and present.version == "1" else "1"
     with store.connect_mlflow(watched) as client:
         client.set_registered_model_alias("flights", "champion", other)
     with opened(chromium, f"{address}/monitoring") as (page, wrong):
         page.wait_for_selector("[data-note]:not([hidden])")
-        assert (
-            page.inner_text("[data-note]").startswith(
-                f"◆ MLflow's champion points to version {other}"
-            )
-            and not wrong
+        assert page.inner_text("[data-note]").startswith(
+            f"◆ MLflow's champion points to version {other}"
         )
+        assert not wrong

@@ -40,7 +40,8 @@ def test_a_page_opens_from_disk_without_error_and_asks_nobody(
 ) -> None:
     with opened(chromium, run / name) as (page, wrong):
         assert not wrong
-        assert page.title() and page.evaluate("document.documentElement.lang") == "en"
+        assert page.title()
+        assert page.evaluate("document.documentElement.lang") == "en"
 
 
 @pytest.mark.parametrize("name", OURS)

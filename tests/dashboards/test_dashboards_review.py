@@ -65,7 +65,8 @@ def test_every_number_on_the_page_is_the_stored_one(told: loader.Project) -> Non
     for number in page.mine.read("numbers").items:
         assert all(said in seen for said in (number.title, number.value, *number.beside))
     for line in page.differences():
-        assert line["text"] in seen and line["verdict"] in seen
+        assert line["text"] in seen
+        assert line["verdict"] in seen
     for name in ("metrics", "costs", "slices", "split"):
         found = page.mine.table(name)
         assert found.sentence in seen
@@ -77,7 +78,8 @@ def test_every_number_on_the_page_is_the_stored_one(told: loader.Project) -> Non
     for what, said in page.mine.read("changes").frame().itertuples(index=False):
         assert f"{what} {said}" in seen
     for check in page.mine.verdicts:
-        assert check.title in seen and (check.observed or check.sentence) in seen
+        assert check.title in seen
+        assert (check.observed or check.sentence) in seen
 
 
 @pytest.mark.parametrize(
@@ -115,10 +117,8 @@ def test_a_first_version_tells_what_it_does_alone(told: loader.Project) -> None:
         said(page, "sentence")
         == "Version 7: a flight costs $ 4.12 with this model, $ 2.92 less than without one, and nothing blocks it."
     )
-    assert (
-        page.state() == ("good", "● Serves now")
-        and "Is it better than a simple model?" in page.html()
-    )
+    assert page.state() == ("good", "● Serves now")
+    assert "Is it better than a simple model?" in page.html()
 
 
 def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(
@@ -126,15 +126,13 @@ def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(
 ) -> None:
     story.write(told, "20130801-000000-cccc", "9", "8", "waiting (approval)")
     page = Review(told, "9", "7")
-    assert not page.compared and said(page, "sentence").startswith("Version 9: a flight costs")
+    assert not page.compared
+    assert said(page, "sentence").startswith("Version 9: a flight costs")
     seen = text(page.panel("verdict"))
-    assert (
-        "not judged on the same rows" in seen and "Version 9 was compared with version 8." in seen
-    )
-    assert (
-        "ROC-AUC 0.786 [0.781, 0.791] 0.771 [0.781, 0.791]" in seen
-        and "Cost a flight $ 4.12 $ 4.31" in seen
-    )
+    assert "not judged on the same rows" in seen
+    assert "Version 9 was compared with version 8." in seen
+    assert "ROC-AUC 0.786 [0.781, 0.791] 0.771 [0.781, 0.791]" in seen
+    assert "Cost a flight $ 4.12 $ 4.31" in seen
 
 
 def test_what_is_shown_unasked_is_what_waits_then_what_serves(
@@ -176,16 +174,17 @@ def test_what_was_said_of_it_stands_in_badge_sentence_and_history(
         f"because {story.SCRIPT}",
     )
     page = Review(told, "8")
-    assert page.state()[1] == state and said(page, "sentence").endswith(tail)
-    assert f"because {story.SCRIPT}" in said(page, "detail") and f"because {story.SCRIPT}" in text(
-        page.html()
-    )
+    assert page.state()[1] == state
+    assert said(page, "sentence").endswith(tail)
+    assert f"because {story.SCRIPT}" in said(page, "detail")
+    assert f"because {story.SCRIPT}" in text(page.html())
 
 
 def test_nothing_from_outside_is_ever_html(told: loader.Project) -> None:
     story.serve(told, "8", by=story.SCRIPT, why=story.SCRIPT)
     page = dashboards.twin("review", told, told.reports_folder / "review.html")
-    assert story.SCRIPT not in page and page.count("<script") == 1
+    assert story.SCRIPT not in page
+    assert page.count("<script") == 1
     assert page.count("&lt;script&gt;") > 8
 
 
@@ -203,15 +202,11 @@ def test_the_buttons_carry_what_the_page_shows_and_the_twin_has_none(
             'data-act="rollback"',
         )
     ] == [True, True, True, False]
-    assert (
-        all(f"&#34;{v}&#34;" in page for v in Review(told).mine.facts.values())
-        and "Approving serves it at once, and keeps version 7 to go back to." in page
-    )
+    assert all(f"&#34;{v}&#34;" in page for v in Review(told).mine.facts.values())
+    assert "Approving serves it at once, and keeps version 7 to go back to." in page
     monkeypatch.delenv("VOILA_PREHEAT")
-    assert (
-        "<button type=button data-act" not in Review(told).html()
-        and "Approving" not in Review(told).html()
-    )
+    assert "<button type=button data-act" not in Review(told).html()
+    assert "Approving" not in Review(told).html()
 
 
 @pytest.mark.usefixtures("visited")
@@ -219,7 +214,8 @@ def test_a_version_that_serves_can_be_left_for_the_one_before(told: loader.Proje
     assert 'data-act="rollback"' not in Review(told, "7").html()
     story.serve(told, "8")
     page = Review(told).html()
-    assert "Go back to 7 …" in page and 'data-act="approve"' not in page
+    assert "Go back to 7 …" in page
+    assert 'data-act="approve"' not in page
 
 
 @pytest.mark.usefixtures("visited")
@@ -233,10 +229,8 @@ def test_what_blocks_closes_the_button_in_words(
     )
     page.mine.__dict__["verdicts"] = type(page.mine.verdicts).from_verdicts([blocking, *rest])
     assert said(page, "sentence").endswith("but it is blocked: no column knows the future fails.")
-    assert (
-        page.state()[0] == "act"
-        and text(theme.part("review", "closed", page.mine)) == "What blocks it: wind knows it."
-    )
+    assert page.state()[0] == "act"
+    assert text(theme.part("review", "closed", page.mine)) == "What blocks it: wind knows it."
     assert 'data-closed=1 title="What blocks it: wind knows it."' in page.head()
 
 
@@ -265,20 +259,16 @@ def test_a_card_that_fails_says_so_and_the_rest_stands(told: loader.Project, gon
         whole.count("This card cannot be shown") < page.count("This card cannot be shown")
         or gone == "calibration"
     )
-    assert (
-        "mlops run --from review" in page
-        and "Who said what?" in page
-        and "What can be opened?" in page
-    )
+    assert "mlops run --from review" in page
+    assert "Who said what?" in page
+    assert "What can be opened?" in page
 
 
 def test_a_damaged_file_is_told_on_its_card(told: loader.Project) -> None:
     (told.reports_folder / story.NEW / "artifacts" / "slices.json").write_text("{")
     page = text(Review(told).html())
-    assert (
-        "The artifact 'slices' of 20130701-061200-bbbb is damaged" in page
-        and "Version 8 costs $ 0.19 a flight less" in page
-    )
+    assert "The artifact 'slices' of 20130701-061200-bbbb is damaged" in page
+    assert "Version 8 costs $ 0.19 a flight less" in page
 
 
 def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
@@ -310,10 +300,8 @@ def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
     ]
     (run / "stages" / "review.json").write_text(theme.json.dumps(record))
     page = text(Review(told, "8").html())
-    assert (
-        "Version 8: a flight costs $ 4.17 with this model, and nothing blocks it." in page
-        and "without a model: $ 7.04" in page
-    )
+    assert "Version 8: a flight costs $ 4.17 with this model, and nothing blocks it." in page
+    assert "without a model: $ 7.04" in page
     assert "an older version made it" in page
 
 
@@ -321,7 +309,8 @@ def test_before_the_first_version_it_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(story.YAML)
     project = loader.load_project(tmp_path)
     page = text(Review(project).html())
-    assert "No version has been reviewed yet." in page and page.endswith("Run mlops run")
+    assert "No version has been reviewed yet." in page
+    assert page.endswith("Run mlops run")
     assert dashboards.twin("review", project, tmp_path / "review.html")
 
 
@@ -335,7 +324,8 @@ def test_the_twin_links_to_the_runs_files_from_where_it_stands(told: loader.Proj
     assert (told.root / "elsewhere" / link).resolve() == (
         told.reports_folder / story.NEW / "artifacts" / "card.html"
     ).resolve()
-    assert "http" not in page and len(page) < 5e6
+    assert "http" not in page
+    assert len(page) < 5e6
 
 
 def test_the_command_line_writes_the_page_as_one_file(
@@ -348,10 +338,8 @@ def test_the_command_line_writes_the_page_as_one_file(
     )
     with pytest.raises(SystemExit) as ended:
         application.main()
-    assert (
-        ended.value.code in (0, None)
-        and "review.html shows the review dashboard" in capsys.readouterr().out
-    )
+    assert ended.value.code in (0, None)
+    assert "review.html shows the review dashboard" in capsys.readouterr().out
     assert "● Serves now" in (told.reports / "review.html").read_text()
 
 
@@ -378,7 +366,7 @@ def test_the_notebook_shows_every_part_in_jupyterlab_too(
         for o in c.outputs
         if "data" in o
     ]
-    assert len(shown) == 1 + len(Review.tabs) and all(s.startswith("<style>") for s in shown)
-    assert "costs $ 0.19 a flight less" in text(shown[0]) and "data-act" not in "".join(
-        re.sub("<style>.*?</style>", "", s, flags=re.S) for s in shown
-    )
+    assert len(shown) == 1 + len(Review.tabs)
+    assert all(s.startswith("<style>") for s in shown)
+    assert "costs $ 0.19 a flight less" in text(shown[0])
+    assert "data-act" not in "".join(re.sub("<style>.*?</style>", "", s, flags=re.S) for s in shown)

@@ -55,20 +55,25 @@ def ann(address: str) -> httpx.Client:
 
 def refused(answer: httpx.Response, status: int, words: str) -> None:
     assert answer.status_code == status, answer.text
-    assert words in answer.json()["error"] and answer.json()["cure"]
+    assert words in answer.json()["error"]
+    assert answer.json()["cure"]
 
 
 def test_the_page_tells_who_is_here_and_what_they_may_not(ann: httpx.Client) -> None:
     me = ann.get("/mlops/me").json()
-    assert me["name"] == "ann" and set(me["acts"]) == set(me["refused"]) >= {
-        "approve",
-        "ask",
-        "reject",
-        "rollback",
-    }
+    assert me["name"] == "ann"
     assert (
-        me["refused"]["approve"] == "" and "'ann' may not decide this" in me["refused"]["rollback"]
+        set(me["acts"])
+        == set(me["refused"])
+        >= {
+            "approve",
+            "ask",
+            "reject",
+            "rollback",
+        }
     )
+    assert me["refused"]["approve"] == ""
+    assert "'ann' may not decide this" in me["refused"]["rollback"]
 
 
 def test_a_page_is_html_with_its_numbers_before_any_script(ann: httpx.Client) -> None:
@@ -76,16 +81,15 @@ def test_a_page_is_html_with_its_numbers_before_any_script(ann: httpx.Client) ->
     assert "Version 2 costs $ 0.19 a flight less than version 1, and nothing blocks it." in plain(
         page
     )
-    assert (
-        page.index("$ 4.12") < page.index("<script>(()")
-        and "http://" not in page
-        and "https://" not in page
-    )
+    assert page.index("$ 4.12") < page.index("<script>(()")
+    assert "http://" not in page
+    assert "https://" not in page
 
 
 def test_any_two_versions_are_shown_as_the_address_asks(ann: httpx.Client) -> None:
     page = ann.get("/review", params={"version": "1", "against": "2"}).text
-    assert "version=" not in page and "were not judged on the same rows" in page
+    assert "version=" not in page
+    assert "were not judged on the same rows" in page
     assert "No run here has version &#39;9&#39;" in ann.get("/review", params={"version": "9"}).text
 
 
@@ -101,9 +105,8 @@ def test_viewers_at_once_are_told_the_same_page(ann: httpx.Client, address: str)
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(pages) == 5 and all(
-        page.endswith("</html>") and "$ 0.19 a flight less" in plain(page) for page in pages
-    )
+    assert len(pages) == 5
+    assert all(page.endswith("</html>") and "$ 0.19 a flight less" in plain(page) for page in pages)
 
 
 def test_without_the_cookies_twin_a_decision_is_refused(
@@ -121,10 +124,8 @@ def test_without_the_cookies_twin_a_decision_is_refused(
 
 
 def test_nobody_known_sees_no_page_at_all(address: str) -> None:
-    assert (
-        httpx.get(f"{address}/review").status_code in {302, 403}
-        and httpx.get(f"{address}/mlops/me").status_code == 403
-    )
+    assert httpx.get(f"{address}/review").status_code in {302, 403}
+    assert httpx.get(f"{address}/mlops/me").status_code == 403
 
 
 def test_another_hosts_name_for_this_computer_is_refused(ann: httpx.Client) -> None:
@@ -199,13 +200,16 @@ def test_a_script_in_a_reason_is_kept_as_it_is_and_shown_as_text(
     registered: loader.Project, ann: httpx.Client
 ) -> None:
     answer = ann.post("/mlops/decide", json=said(registered, act="ask", reason=REASON))
-    assert answer.status_code == 200 and answer.json() == {
+    assert answer.status_code == 200
+    assert answer.json() == {
         "sentence": "You asked for changes to version 2; what serves goes on serving."
     }
     assert last(registered) == ("changes", "ann", REASON)
     page = ann.get("/review").text
-    assert REASON not in page and html.escape(REASON, quote=False).replace("'", "&#39;") in page
-    assert "◆ Changes asked for" in page and "but ann asked for changes." in page
+    assert REASON not in page
+    assert html.escape(REASON, quote=False).replace("'", "&#39;") in page
+    assert "◆ Changes asked for" in page
+    assert "but ann asked for changes." in page
 
 
 def test_of_two_at_once_one_is_recorded(address: str, registered: loader.Project) -> None:
@@ -235,11 +239,9 @@ def test_a_runs_pages_are_served_without_an_origin_and_nothing_else(
 ) -> None:
     run = SEEN["run"]
     card = ann.get(f"/reports/{run}/artifacts/card.html")
-    assert (
-        card.status_code == 200
-        and "sandbox" in card.headers["Content-Security-Policy"]
-        and "allow-same-origin" not in card.headers["Content-Security-Policy"]
-    )
+    assert card.status_code == 200
+    assert "sandbox" in card.headers["Content-Security-Policy"]
+    assert "allow-same-origin" not in card.headers["Content-Security-Policy"]
     for path in (
         f"/reports/{run}/manifest.json",
         "/reports/../mlops.yaml",
@@ -261,7 +263,8 @@ def test_others_are_not_answered_without_a_token_or_an_identity(
     with pytest.raises(KitError, match="the environment has no 'PAGES'"):
         server.start(gated, {}, port=0, ip="0.0.0.0")
     monkeypatch.setenv("PAGES", "sesame")
-    assert server.secret("PAGES") == "sesame" and server.secret("") == ""
+    assert server.secret("PAGES") == "sesame"
+    assert server.secret("") == ""
     with pytest.raises(KitError, match="no 'PAGES'"):
         server.secret("PAGES")  # taken out of the environment, so that no kernel inherits it
 
@@ -305,11 +308,9 @@ def test_only_the_token_opens_the_gate(typed: str, let_in: bool) -> None:
 
 def test_a_page_that_there_is_not_is_told_in_our_own_words(ann: httpx.Client) -> None:
     answer = ann.get("/nothing")
-    assert (
-        answer.status_code == 404
-        and "There is no such page." in answer.text
-        and "http" not in answer.text
-    )
+    assert answer.status_code == 404
+    assert "There is no such page." in answer.text
+    assert "http" not in answer.text
 
 
 def test_a_project_without_pages_of_its_own_has_those_of_the_package(

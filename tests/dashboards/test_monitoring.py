@@ -67,11 +67,9 @@ def test_all_is_well_until_the_next_pass(well: loader.Project) -> None:
         text(shown(page, "detail"))
         == "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, promised 0.786. wind is unlike what it was judged on; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
     )
-    assert (
-        "● Healthy" in page.head()
-        and "flights · late · version 7" in text(page.head())
-        and "up to 22 July 2013 · refreshed" in text(page.head())
-    )
+    assert "● Healthy" in page.head()
+    assert "flights · late · version 7" in text(page.head())
+    assert "up to 22 July 2013 · refreshed" in text(page.head())
 
 
 def test_a_fall_asks_to_act_and_says_what_can_be_done(told: loader.Project) -> None:
@@ -130,7 +128,8 @@ def test_the_sentence_says_so_where_labels_are_not_in_or_do_not_tell(
 ) -> None:
     rounds.tell(told, values)
     found = said(told)
-    assert found[0] == state and found[1].startswith(words)
+    assert found[0] == state
+    assert found[1].startswith(words)
     assert "cannot be shown" not in Monitoring(told).html()
 
 
@@ -139,29 +138,24 @@ def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_w
 ) -> None:
     at = datetime.now(UTC) - timedelta(days=3)
     rounds.tell(told, [0.79], at=at.isoformat(), upto=at)
-    assert (
-        said(told)[0] == "stands"
-        and said(told)[1].startswith("Nobody has looked since")
-        and said(told)[1].endswith("Start mlops watch.")
-    )
+    assert said(told)[0] == "stands"
+    assert said(told)[1].startswith("Nobody has looked since")
+    assert said(told)[1].endswith("Start mlops watch.")
     with open_transaction(told) as opened:
         opened.execute(
             sa.text("update watch set upto = :u, at = :u"), {"u": datetime.now(UTC).isoformat()}
         )
     following = datetime.now(ZoneInfo("America/New_York")) + timedelta(days=1)
-    assert (
-        said(told)[1].startswith("As good as promised. Nothing to do before tomorrow, ")
-        and f"{following:%H:}" in said(told)[1]
-    )
+    assert said(told)[1].startswith("As good as promised. Nothing to do before tomorrow, ")
+    assert f"{following:%H:}" in said(told)[1]
 
 
 def test_nothing_watched_yet_says_what_to_run(told: loader.Project) -> None:
     page = Monitoring(told)
-    assert (
-        "Nothing is watched yet." in text(page.head())
-        and "<code>mlops watch --once</code>" in page.head()
-    )
-    assert all(page.panel(t) == "" for t in Monitoring.tabs) and page.sketches() == ""
+    assert "Nothing is watched yet." in text(page.head())
+    assert "<code>mlops watch --once</code>" in page.head()
+    assert all(page.panel(t) == "" for t in Monitoring.tabs)
+    assert page.sketches() == ""
 
 
 def test_every_number_of_the_windows_is_the_stored_one(well: loader.Project) -> None:
@@ -169,10 +163,8 @@ def test_every_number_of_the_windows_is_the_stored_one(well: loader.Project) -> 
     told = {t: text(page.panel(t)) for t in Monitoring.tabs}
     for window in query_records(well, sa.select(WindowRecord)):
         looked = from_json_value(json.loads(window.looked))
-        assert (
-            str(looked["estimated"]) in told["performance"]
-            and f"{looked['rows']:,}" in told["performance"]
-        )
+        assert str(looked["estimated"]) in told["performance"]
+        assert f"{looked['rows']:,}" in told["performance"]
         if window.settled:
             done = from_json_value(json.loads(window.settled))
             for row in done["realised"].data.itertuples():
@@ -180,10 +172,8 @@ def test_every_number_of_the_windows_is_the_stored_one(well: loader.Project) -> 
                     f"{format_number(row.value)} [{format_number(row.low)}, {format_number(row.high)}]"
                     in told["performance"]
                 )
-            assert (
-                f"$ {done['cost']:.2f}" in told["performance"]
-                and f"$ {done['saved']:,.0f}" in told["performance"]
-            )
+            assert f"$ {done['cost']:.2f}" in told["performance"]
+            assert f"$ {done['saved']:,.0f}" in told["performance"]
     for row in rounds.drift(2).data.to_dict("records"):
         assert all(
             s in told["drift"]
@@ -203,16 +193,12 @@ def test_what_lives_is_counted_in_the_database(well: loader.Project) -> None:
         text(shown(page, "alive"))
         == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $ 2,002 saved in 14 days"
     )
-    assert (
-        page.found.days(60)[-1][1] == rounds.LAST
-        and sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
-    )
+    assert page.found.days(60)[-1][1] == rounds.LAST
+    assert sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
     service = text(page.panel("service"))
-    assert (
-        f"joined {20 * rounds.A_DAY}" in service
-        and "half of them after 1.0 days" in service
-        and f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
-    )
+    assert f"joined {20 * rounds.A_DAY}" in service
+    assert "half of them after 1.0 days" in service
+    assert f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
     assert page.found.late() == [1.0] * (20 * rounds.A_DAY)
 
 
@@ -225,9 +211,8 @@ def test_the_endpoint_is_told_of_where_it_has_answered(well: loader.Project) -> 
             .values(origin="endpoint", at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat())
         )
     page = Monitoring(well)
-    assert "5 min since the endpoint answered last" in text(
-        shown(page, "alive")
-    ) and "the endpoint 7 1" in text(page.panel("service"))
+    assert "5 min since the endpoint answered last" in text(shown(page, "alive"))
+    assert "the endpoint 7 1" in text(page.panel("service"))
 
 
 def test_depth_is_how_far_and_colour_is_what_it_costs(well: loader.Project) -> None:
@@ -240,17 +225,15 @@ def test_depth_is_how_far_and_colour_is_what_it_costs(well: loader.Project) -> N
     }
     assert list(made)[:3] == ["wind", "its answers", "temp"]  # by what they cost lately
     colours = {n: [c.colour for c in cells if c] for n, cells in made.items()}
-    assert (
-        colours["wind"] == ["act"] * 3
-        and colours["temp"] == ["watch"] * 3
-        and colours["gust"] == ["faint"] * 3
-        and colours["visib"] == ["blue"] * 3
-    )
+    assert colours["wind"] == ["act"] * 3
+    assert colours["temp"] == ["watch"] * 3
+    assert colours["gust"] == ["faint"] * 3
+    assert colours["visib"] == ["blue"] * 3
     assert [c.depth for c in made["wind"] if c] == [0.8] * 3
     first = made["wind"][0]
+    assert first is not None
     assert (
-        first is not None
-        and first.said
+        first.said
         == "wind, 1 – 7 Jul: effect 0.400; it costs about 0.031 of ROC-AUC, over the limit of 0.030"
     )
     held = json.loads(re.search(r"<script[^>]*>(.*?)</script>", page.sketches()).group(1))  # type: ignore[union-attr]
@@ -269,9 +252,8 @@ def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(
     assert [
         m[:2] for m in pictures.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)
     ] == [(15.0, "16 Jul: version 8")]
-    assert "yes It fell; version 8 serves now" in text(
-        page.panel("now")
-    ) and "16 July 2013 yes It fell. policy version 8 serves now" in text(page.panel("retraining"))
+    assert "yes It fell; version 8 serves now" in text(page.panel("now"))
+    assert "16 July 2013 yes It fell. policy version 8 serves now" in text(page.panel("retraining"))
     assert page.found.promised("7") == rounds.PROMISED
     story.serve(told, "7")  # going back stands at the last moment that was lived, not in this year
     placed = {p.number: Monitoring(told).found.placed(p) for p in page.found.promotions}
@@ -289,12 +271,10 @@ def test_what_is_written_by_people_or_stored_runs_nowhere(well: loader.Project) 
     rounds.incident(well, title=f"over {rounds.SCRIPT}", closed=True)
     rounds.decide(well, 1, "retrain", rounds.SCRIPT, "failed", "run-1", by=rounds.SCRIPT)
     made = Monitoring(well).html()
-    assert (
-        "<script>document" not in made
-        and made.count("<script") == 1
-        and made.count("</script>") == 1
-        and "cannot be shown" not in made
-    )
+    assert "<script>document" not in made
+    assert made.count("<script") == 1
+    assert made.count("</script>") == 1
+    assert "cannot be shown" not in made
 
 
 def test_a_damaged_window_takes_only_its_cards_along(well: loader.Project) -> None:
@@ -302,54 +282,42 @@ def test_a_damaged_window_takes_only_its_cards_along(well: loader.Project) -> No
     with open_transaction(well) as opened:
         opened.execute(sa.update(WindowRecord).values(looked="{torn"))
     page = Monitoring(well)
-    assert "This card cannot be shown" in page.panel(
-        "performance"
-    ) and "mlops watch --once" in page.panel("performance")
-    assert (
-        "What stands behind the cells?" in page.html()
-        and page.sketches().count("cannot be shown") == 1
-    )
-    assert (
-        "Fewer rows than usual" in page.panel("incidents")
-        and "cannot be shown" not in page.panel("service")
-        and "What is missing?" in page.panel("data")
-    )
+    assert "This card cannot be shown" in page.panel("performance")
+    assert "mlops watch --once" in page.panel("performance")
+    assert "What stands behind the cells?" in page.html()
+    assert page.sketches().count("cannot be shown") == 1
+    assert "Fewer rows than usual" in page.panel("incidents")
+    assert "cannot be shown" not in page.panel("service")
+    assert "What is missing?" in page.panel("data")
 
 
 def test_the_file_needs_nothing_and_takes_no_version(well: loader.Project) -> None:
     made = dashboards.twin(
         "monitoring", well, well.reports_folder / "monitoring.html", version="", against=""
     )
-    assert (
-        "<title>Monitoring: flights</title>" in made
-        and len(made) < 1_000_000
-        and "data-act=" not in made.split("<script>")[0]
-        and "http" not in made.split("<script>")[0]
-    )
+    assert "<title>Monitoring: flights</title>" in made
+    assert len(made) < 1_000_000
+    assert "data-act=" not in made.split("<script>")[0]
+    assert "http" not in made.split("<script>")[0]
     with pytest.raises(KitError, match="takes no --version"):
         monitoring.page(well, version="7")
 
 
 def test_a_visitor_sees_the_buttons_that_make_sense(well: loader.Project, visited: None) -> None:
     made = Monitoring(well).head()
-    assert (
-        'data-act="retrain" disabled' in made
-        and "rollback" not in made
-        and "acknowledge" not in made
-    )
+    assert 'data-act="retrain" disabled' in made
+    assert "rollback" not in made
+    assert "acknowledge" not in made
     number = rounds.incident(well, title="Labels are <missing>")
     story.serve(well, "8")
     rounds.decide(well, 2, "retrain", "why", "waiting (approval)", story.NEW)
     made = Monitoring(well).head()
-    assert (
-        f'<option value="{number}">Labels are &lt;missing&gt;</option>' in made
-        and "Go back to 7 …" in made
-    )
-    assert (
-        'data-closed=1 title="A retraining is on its way already, decided by policy."' in made
-        and '<a href="/review">Review it</a>' in made
-    )
-    assert "data-note" in Monitoring(well).head() and "<time datetime=" in Monitoring(well).head()
+    assert f'<option value="{number}">Labels are &lt;missing&gt;</option>' in made
+    assert "Go back to 7 …" in made
+    assert 'data-closed=1 title="A retraining is on its way already, decided by policy."' in made
+    assert '<a href="/review">Review it</a>' in made
+    assert "data-note" in Monitoring(well).head()
+    assert "<time datetime=" in Monitoring(well).head()
 
 
 def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
@@ -381,7 +349,8 @@ def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
     assert (found.seen_by, found.seen_why) == (
         "carl",
         "the strike",
-    ) and f"carl, {moment(found.seen_at, page.zone)}: the strike" in shown
+    )
+    assert f"carl, {moment(found.seen_at, page.zone)}: the strike" in shown
 
 
 def test_a_retraining_is_asked_for_once_and_the_watch_is_started(
@@ -405,9 +374,8 @@ def test_a_retraining_is_asked_for_once_and_the_watch_is_started(
     )
     with pytest.raises(RunFailedError, match="on its way already"):
         actions.build_actions(well)["retrain"]("carl", {"reason": "again"})
-    assert len(
-        started
-    ) == 1 and "yes A new airport opens, carl asked; the new version is on its way" in text(
+    assert len(started) == 1
+    assert "yes A new airport opens, carl asked; the new version is on its way" in text(
         Monitoring(well).panel("now")
     )
 
@@ -426,4 +394,5 @@ def test_columns_outside_of_the_usual_stand_out() -> None:
     made = draw.columns(
         [(0.5, 100, "a"), (1.5, 40, "b"), (2.5, 105, "c")], [(0, ""), (3, "")], (95, 105), "Rows"
     )
-    assert made.count("var(--watch)") == 1 and "<title>b</title>" in made
+    assert made.count("var(--watch)") == 1
+    assert "<title>b</title>" in made

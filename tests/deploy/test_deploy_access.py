@@ -14,7 +14,7 @@ from mlops_kit.project import loader
 from mlops_kit.project.config.services import ServeConfig
 from mlops_kit.serving import auth
 
-TOKEN = "a-token-of-some-length"  # noqa: S105 - the test's own
+TOKEN = "a-token-of-some-length"
 
 
 def asked(
@@ -48,7 +48,8 @@ def test_this_machine_alone_needs_no_token(host: str) -> None:
 def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
     with pytest.raises(KitError, match="is open to others and no token is set") as error:
         auth.load_token_digest(ServeConfig(host=host))
-    assert error.value.exit_code == 2 and "serve.token" in error.value.hint
+    assert error.value.exit_code == 2
+    assert "serve.token" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,8 @@ def test_a_token_that_is_none_is_refused_and_not_told(
 def test_of_a_token_only_the_hash_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASK", TOKEN)
     kept = auth.load_token_digest(ServeConfig(host="0.0.0.0", token_env="ASK"))
-    assert kept == auth.hash_token(TOKEN) and TOKEN.encode() not in kept
+    assert kept == auth.hash_token(TOKEN)
+    assert TOKEN.encode() not in kept
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,8 @@ def test_a_page_of_another_site_is_refused(origin: str, status: int) -> None:
 )
 def test_with_a_token_only_who_has_it_is_answered(header: str, status: int) -> None:
     found, headers = asked(auth.hash_token(TOKEN), host="models.example", authorization=header)
-    assert found == status and (status == 200 or headers[b"www-authenticate"] == b"Bearer")
+    assert found == status
+    assert status == 200 or headers[b"www-authenticate"] == b"Bearer"
 
 
 def test_with_a_token_health_stays_open_and_nothing_else() -> None:
@@ -142,6 +145,5 @@ def test_the_command_line_refuses_to_open_without_a_token(
     with pytest.raises(SystemExit) as ended:
         application.main()
     said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "") and said.err.startswith(
-        "error: serve.host '0.0.0.0' is open to others and no token is set"
-    )
+    assert (ended.value.code, said.out) == (2, "")
+    assert said.err.startswith("error: serve.host '0.0.0.0' is open to others and no token is set")

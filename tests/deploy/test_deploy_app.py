@@ -61,7 +61,8 @@ def test_predictions_are_those_of_the_batch(client: TestClient, project: loader.
     answer = client.post("/predict", json={"rows": asked})
     found = answer.json()
     whole = scoring.predict_with_champion(project, pd.DataFrame(asked))
-    assert answer.status_code == 200 and (found["model"], found["version"]) == ("small", "1")
+    assert answer.status_code == 200
+    assert (found["model"], found["version"]) == ("small", "1")
     assert [p["score"] for p in found["predictions"]] == whole["score"].tolist()
     assert [float(p["decision"]) for p in found["predictions"]] == whole["decision"].tolist()
     held = {
@@ -111,7 +112,8 @@ def test_a_body_that_is_none_is_refused_in_words(
     client: TestClient, body: bytes, status: int, told: str
 ) -> None:
     answer = client.post("/predict", content=body)
-    assert answer.status_code == status and answer.json()["error"].startswith(told)
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(told)
     assert status != 422 or set(answer.json()["problems"][0]) == {
         "row",
         "field",
@@ -128,7 +130,8 @@ def test_wrong_rows_are_told_all_at_once_and_nothing_is_scored(
     answer = client.post(
         "/predict", json={"rows": [ROW, {**ROW, "a": "0.25"}, {**ROW, "at": None, "c": 1}]}
     )
-    assert answer.status_code == 422 and answer.json()["error"] == "3 things are wrong in 2 rows"
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "3 things are wrong in 2 rows"
     assert [(p["row"], p["field"], p["code"], p["got"]) for p in answer.json()["problems"]] == [
         (1, "a", "type", "0.25"),
         (2, "c", "unknown_field", 1),
@@ -139,10 +142,8 @@ def test_wrong_rows_are_told_all_at_once_and_nothing_is_scored(
 
 def test_too_many_rows_and_too_long_a_body_are_refused(client: TestClient) -> None:
     answer = client.post("/predict", json={"rows": [ROW] * (LIMIT + 1)})
-    assert (
-        answer.status_code == 413
-        and answer.json()["error"] == "51 rows in one request; expected at most 50"
-    )
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "51 rows in one request; expected at most 50"
     assert client.post("/predict", content=b" " * (app.MAX_BODY_BYTES + 1)).status_code == 413
 
 
@@ -153,7 +154,8 @@ def test_a_request_asked_again_is_answered_as_before_by_body_or_header(
     again = client.post(
         "/predict", json={"rows": [dict(reversed(ROW.items()))]}, headers={"Idempotency-Key": "r-1"}
     )
-    assert first.status_code == again.status_code == 200 and first.json() == again.json()
+    assert first.status_code == again.status_code == 200
+    assert first.json() == again.json()
     assert (
         len(
             query_records(
@@ -163,7 +165,8 @@ def test_a_request_asked_again_is_answered_as_before_by_body_or_header(
         == 1
     )
     other = client.post("/predict", json={"rows": [{**ROW, "a": 0.5}], "request_id": "r-1"})
-    assert other.status_code == 409 and other.json()["request_id"] == "r-1"
+    assert other.status_code == 409
+    assert other.json()["request_id"] == "r-1"
     assert (
         client.post("/predict", json={"rows": [ROW]}, headers={"Idempotency-Key": ""}).status_code
         == 422
@@ -231,7 +234,8 @@ def test_labels_of_a_wrong_type_are_told_all_at_once_and_none_is_stored(
         {"prediction_id": "p", "value": 1, "weight": 2},
     ]
     answer = client.post("/feedback", json={"labels": said})
-    assert answer.status_code == 422 and answer.json()["error"] == "9 things are wrong in 9 labels"
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "9 things are wrong in 9 labels"
     assert [(p["row"], p["field"], p["code"]) for p in answer.json()["problems"]] == [
         (1, "value", "type"),
         (2, "value", "type"),
@@ -247,10 +251,8 @@ def test_labels_of_a_wrong_type_are_told_all_at_once_and_none_is_stored(
     ahead = client.post(
         "/feedback", json={"labels": [{"prediction_id": "p", "value": 1, "known_at": "2199-01-01"}]}
     )
-    assert (
-        ahead.status_code == 422
-        and ahead.json()["problems"][0]["expected"] == "a moment that has come"
-    )
+    assert ahead.status_code == 422
+    assert ahead.json()["problems"][0]["expected"] == "a moment that has come"
     assert len(query_records(project, sa.select(LabelRecord))) == before
 
 
@@ -262,10 +264,9 @@ def test_labels_that_the_database_does_not_take_are_not_acknowledged(
 
     monkeypatch.setattr(labels, "record_feedback", full)
     answer = client.post("/feedback", json={"labels": [{"prediction_id": "p", "value": 1}]})
+    assert answer.status_code == 503
     assert (
-        answer.status_code == 503
-        and answer.json()["error"]
-        == "the labels were not stored (OperationalError); send them again"
+        answer.json()["error"] == "the labels were not stored (OperationalError); send them again"
     )
 
 
@@ -278,10 +279,10 @@ def test_the_model_is_told_with_who_approved_it_and_what_a_row_holds(client: Tes
         found["features"],
         found["threshold"],
     ) == ("1", "the fixture", "to begin with", ["a", "b"], 0.5)
-    assert len(found["hash"]) == 64 and found["history_until"] == "2024-01-11T04:00:00.000000+00:00"
-    assert list(found["schema"]["properties"]) == ["k", "at", "a", "b"] and found["schema"][
-        "required"
-    ] == ["at"]
+    assert len(found["hash"]) == 64
+    assert found["history_until"] == "2024-01-11T04:00:00.000000+00:00"
+    assert list(found["schema"]["properties"]) == ["k", "at", "a", "b"]
+    assert found["schema"]["required"] == ["at"]
 
 
 def test_it_is_alive_and_ready_and_counts(client: TestClient) -> None:
@@ -319,17 +320,16 @@ def test_what_there_is_not_is_said_in_the_same_form(
     client: TestClient, method: str, path: str, status: int
 ) -> None:
     answer = client.request(method, path)
-    assert answer.status_code == status and answer.json()["error"].startswith(f"{method} {path}: ")
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(f"{method} {path}: ")
 
 
 def test_the_documentation_asks_no_other_host(client: TestClient) -> None:
     page = client.get("/docs").text
     asked = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
-    assert (
-        asked
-        and not [a for a in asked if not a.startswith("/")]
-        and "'validatorUrl': null" in page.replace('"', "'")
-    )
+    assert asked
+    assert not [a for a in asked if not a.startswith("/")]
+    assert "'validatorUrl': null" in page.replace('"', "'")
     assert all(client.get(a).status_code == 200 for a in asked)
 
 
@@ -350,7 +350,8 @@ def test_the_published_row_is_the_one_that_is_checked(client: TestClient) -> Non
     value = described["paths"]["/feedback"]["post"]["requestBody"]["content"]["application/json"][
         "schema"
     ]["properties"]["labels"]["items"]["properties"]["value"]
-    assert value["enum"] == [0, 1] and "security" not in described
+    assert value["enum"] == [0, 1]
+    assert "security" not in described
     for path in ("/predict", "/feedback"):  # what one is offered to try out is answered
         example = described["paths"][path]["post"]["requestBody"]["content"]["application/json"][
             "example"
@@ -362,13 +363,14 @@ def test_without_a_version_it_lives_and_is_not_ready(copied: loader.Project) -> 
     for client in asking(copied.with_values("the test", name="newcomer")):
         assert client.get("/health/live").status_code == 200
         ready = client.get("/health/ready")
+        assert ready.status_code == 503
         assert (
-            ready.status_code == 503
-            and ready.json()["why"]
+            ready.json()["why"]
             == "newcomer has no champion; expected a run whose review passed and was approved"
         )
         for answer in (client.post("/predict", json={"rows": [ROW]}), client.get("/model")):
-            assert answer.status_code == 503 and answer.json()["error"].startswith(
+            assert answer.status_code == 503
+            assert answer.json()["error"].startswith(
                 "no version serves yet: newcomer has no champion"
             )
         assert client.get("/openapi.json").status_code == 200
@@ -379,10 +381,9 @@ def test_an_alias_moved_by_hand_is_said_and_not_followed(copied: loader.Project)
         client.set_registered_model_alias("small", "champion", "3")
     for asked in asking(copied):
         ready = asked.get("/health/ready")
+        assert ready.status_code == 200
         assert (
-            ready.status_code == 200
-            and ready.json()["alias"]
-            == "points to version 3, which nobody approved; version 1 serves"
+            ready.json()["alias"] == "points to version 3, which nobody approved; version 1 serves"
         )
         assert asked.post("/predict", json={"rows": [ROW]}).json()["version"] == "1"
 
@@ -397,10 +398,8 @@ def test_with_a_token_it_is_asked_for(
     client = TestClient(
         built, base_url="http://models.example"
     )  # not started: the doors are shut before
-    assert (
-        client.get("/health/live").status_code == 200
-        and client.get("/model").status_code == client.get("/docs").status_code == 401
-    )
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/model").status_code == client.get("/docs").status_code == 401
     assert client.get(
         "/openapi.json", headers={"Authorization": "Bearer a-token-of-some-length"}
     ).json()["security"] == [{"token": []}]

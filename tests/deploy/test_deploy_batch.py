@@ -55,7 +55,8 @@ def test_what_was_known_and_the_period_are_all_that_is_known_by_until(
 ) -> None:
     stage = staged(served)
     before, after = set(stage.read_source()["k"]), set(deploy.select_period_rows(stage)["k"])
-    assert not before & after and before | after == set(stage.read_source(stage.until)["k"])
+    assert not before & after
+    assert before | after == set(stage.read_source(stage.until)["k"])
 
 
 def test_nothing_lies_between_two_equal_moments(served: loader.Project, staged: Staged) -> None:
@@ -92,7 +93,8 @@ def test_a_row_in_is_a_line_out_in_its_order(served: loader.Project, staged: Sta
     stage = staged(served)
     due = deploy.select_period_rows(stage)
     found = scored(stage, due)
-    assert found["k"].tolist() == due["k"].tolist() and found["prediction_id"].is_unique
+    assert found["k"].tolist() == due["k"].tolist()
+    assert found["prediction_id"].is_unique
     assert list(found.columns) == [
         "prediction_id",
         "k",
@@ -104,10 +106,10 @@ def test_a_row_in_is_a_line_out_in_its_order(served: loader.Project, staged: Sta
         "a",
         "b",
     ]
-    assert (
-        found["score"].between(0, 1).all() and (found["decision"] == (found["score"] >= 0.5)).all()
-    )
-    assert set(found["model_version"]) == {"1"} and "y" not in found
+    assert found["score"].between(0, 1).all()
+    assert (found["decision"] == (found["score"] >= 0.5)).all()
+    assert set(found["model_version"]) == {"1"}
+    assert "y" not in found
 
 
 def test_the_order_of_the_rows_changes_no_score(served: loader.Project, staged: Staged) -> None:
@@ -134,7 +136,8 @@ def test_no_row_gives_an_empty_table_of_the_same_columns(
 ) -> None:
     stage = staged(served)
     empty, full = scored(stage, deploy.select_period_rows(stage).head(0)), scored(stage)
-    assert empty.empty and list(empty.columns) == list(full.columns)
+    assert empty.empty
+    assert list(empty.columns) == list(full.columns)
     assert (
         batch.summarize_scores_by_day(empty, stage.config).sentence
         == "Nothing to score: no row lies between as_of and until."
@@ -192,7 +195,9 @@ def test_a_file_that_cannot_be_scored_is_refused_in_words(
 ) -> None:
     with pytest.raises(KitError) as error:
         scoring.predict_with_champion(served, change(source.read_raw_source(served).head(5)))
-    assert told in str(error.value) and error.value.hint and error.value.exit_code == 2
+    assert told in str(error.value)
+    assert error.value.hint
+    assert error.value.exit_code == 2
 
 
 @pytest.mark.parametrize(("ending", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
@@ -224,9 +229,8 @@ def test_the_command_line_writes_the_scores_of_a_file(
     )
     with pytest.raises(SystemExit) as ended:
         application.main()
-    assert (
-        ended.value.code in (0, None) and capsys.readouterr().out == f"5 rows scored into {out}\n"
-    )
+    assert ended.value.code in (0, None)
+    assert capsys.readouterr().out == f"5 rows scored into {out}\n"
     assert (
         read(out)["prediction_id"].tolist()
         == scoring.predict_with_champion(served, brought)["prediction_id"].tolist()
@@ -258,11 +262,9 @@ def test_the_command_line_refuses_a_file_without_a_column(
     with pytest.raises(SystemExit) as ended:
         application.main()
     said = capsys.readouterr()
-    assert (
-        (ended.value.code, said.out) == (2, "")
-        and said.err.startswith("error: the rows have no column 'b'")
-        and "to mend it: add it to the file" in said.err
-    )
+    assert (ended.value.code, said.out) == (2, "")
+    assert said.err.startswith("error: the rows have no column 'b'")
+    assert "to mend it: add it to the file" in said.err
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -46,7 +46,8 @@ def promote(project: loader.Project, version: str) -> None:
 
 def test_the_champion_serves_with_what_is_known_of_it(served: loader.Project) -> None:
     made = followed(served)
-    assert made.served is not None and made.problems == {}
+    assert made.served is not None
+    assert made.problems == {}
     assert (made.served.version, made.served.promotion.actor, made.served.facts["features"]) == (
         "1",
         "the fixture",
@@ -60,7 +61,8 @@ def test_a_promoted_version_takes_over_at_the_next_look_and_goes_back_too(
 ) -> None:
     made = followed(copied)
     promote(copied, "2")
-    assert made.served is not None and made.served.version == "1"
+    assert made.served is not None
+    assert made.served.version == "1"
     made.follow_champion()
     assert made.served.version == "2"
     versions.roll_back(copied, "ann", "too many alarms")
@@ -74,7 +76,8 @@ def test_nothing_is_loaded_while_nothing_is_promoted(
     made = followed(served)
     monkeypatch.setattr(models, "load_model", None)
     made.follow_champion()
-    assert made.problems == {} and made.failed_loads == 0
+    assert made.problems == {}
+    assert made.failed_loads == 0
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_one_before_and_is_tried_again_later(
@@ -91,7 +94,8 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_before_and_is_tried_agai
         patched.setattr(models, "load_model", torn)
         made.follow_champion()
         made.follow_champion()
-    assert made.served is not None and made.served.version == "1"
+    assert made.served is not None
+    assert made.served.version == "1"
     assert (len(tries), made.failed_loads, made.problems["load"]) == (
         1,
         1,
@@ -99,7 +103,8 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_before_and_is_tried_agai
     )
     made.last_load_attempt -= 3600
     made.follow_champion()
-    assert made.served.version == "2" and "load" not in made.problems
+    assert made.served.version == "2"
+    assert "load" not in made.problems
 
 
 def test_a_version_whose_hash_is_not_the_approved_one_does_not_serve(
@@ -110,11 +115,9 @@ def test_a_version_whose_hash_is_not_the_approved_one_does_not_serve(
     with store.connect_mlflow(copied) as client:
         client.set_model_version_tag("small", "2", "model_hash", "another")
     made.follow_champion()
-    assert (
-        made.served is not None
-        and made.served.version == "1"
-        and "has changed since it was approved" in made.problems["load"]
-    )
+    assert made.served is not None
+    assert made.served.version == "1"
+    assert "has changed since it was approved" in made.problems["load"]
 
 
 @pytest.mark.parametrize(
@@ -134,11 +137,9 @@ def test_where_the_alias_stands_is_said_and_changes_nothing(
         ) if alias else client.delete_registered_model_alias("small", "champion")
     assert versions.check_champion_alias(copied) == told
     made = followed(copied)
-    assert (
-        made.served is not None
-        and made.served.version == "1"
-        and made.problems == ({"alias": told} if told else {})
-    )
+    assert made.served is not None
+    assert made.served.version == "1"
+    assert made.problems == ({"alias": told} if told else {})
 
 
 def test_an_approved_version_that_nobody_promoted_is_told_apart(copied: loader.Project) -> None:
@@ -155,9 +156,9 @@ def test_an_approved_version_that_nobody_promoted_is_told_apart(copied: loader.P
 
 def test_without_a_champion_it_says_what_is_missing(copied: loader.Project) -> None:
     made = followed(copied.with_values("the test", name="newcomer"))
+    assert made.get_served() is None
     assert (
-        made.get_served() is None
-        and made.explain_wait()
+        made.explain_wait()
         == "newcomer has no champion; expected a run whose review passed and was approved"
     )
 
@@ -169,7 +170,9 @@ def test_a_source_is_read_again_only_when_it_has_changed(
     monkeypatch.setattr(source, "read_source", lambda project: reads.append(1) or real(project))
     made.refresh_source()
     made.refresh_source()
-    assert len(reads) == 1 and made.history is not None and len(made.history) == 240
+    assert len(reads) == 1
+    assert made.history is not None
+    assert len(made.history) == 240
     file = copied.root / "t.csv"
     file.write_text(file.read_text() + "240,2024-01-11 00:00:00,0.1,0.2,\n")
     os.utime(file, ns=(0, 0))
@@ -186,11 +189,9 @@ def test_a_source_that_is_gone_leaves_the_history_and_is_said(copied: loader.Pro
         made.refresh_source()
 
     made.run_periodically("source", once, 0, made.source_read)
-    assert (
-        made.history is not None
-        and made.get_served() is not None
-        and made.problems["source"] == "source: 't.csv' does not exist"
-    )
+    assert made.history is not None
+    assert made.get_served() is not None
+    assert made.problems["source"] == "source: 't.csv' does not exist"
 
 
 class Guess:
@@ -237,8 +238,6 @@ def test_answers_that_are_no_numbers_are_refused(served: loader.Project) -> None
 def test_what_the_review_promised_is_read_from_the_versions_run(run: Path) -> None:
     project = loader.load_project(run.parent.parent)
     found = champion_follower.read_reference_performance(project, {"run": run.name})
-    assert (
-        found
-        and {"metric", "value", "low", "high"} == set(found[0])
-        and all(f["low"] <= f["value"] <= f["high"] for f in found)
-    )
+    assert found
+    assert {"metric", "value", "low", "high"} == set(found[0])
+    assert all(f["low"] <= f["value"] <= f["high"] for f in found)

@@ -51,7 +51,8 @@ def test_what_may_not_serve_leaves_the_champion(
     made, gate = deploy.promote_if_approved(staged(served, **values), version)
     assert made == {"promoted": False, "sentence": f"Not promoted: {why}.", "why": why}
     assert (gate.outcome, gate.severity, gate.sentence) == (outcome, "blocks", made["sentence"])
-    assert gate.hint and gate.is_blocking == (outcome == "failed")
+    assert gate.hint
+    assert gate.is_blocking == (outcome == "failed")
     assert champion(served) == "1"
 
 
@@ -59,18 +60,19 @@ def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(
     copied: loader.Project, staged: Staged
 ) -> None:
     made, gate = deploy.promote_if_approved(staged(copied), SECOND)
-    assert made["promoted"] and (made["version"], made["before"]) == ("2", "1")
+    assert made["promoted"]
+    assert (made["version"], made["before"]) == ("2", "1")
     assert (
         made["sentence"]
         == "Version 2 serves now, approved automatically; version 1 is kept to go back to."
     )
-    assert (
-        made["by"] == "mlops.yaml (approval: automatic)"
-        and made["reason"] == "review passed"
-        and made["at"]
-    )
-    assert gate.outcome == "passed" and not gate.is_blocking
-    assert champion(copied) == "2" and versions.roll_back(copied, "me", "why")["version"] == "1"
+    assert made["by"] == "mlops.yaml (approval: automatic)"
+    assert made["reason"] == "review passed"
+    assert made["at"]
+    assert gate.outcome == "passed"
+    assert not gate.is_blocking
+    assert champion(copied) == "2"
+    assert versions.roll_back(copied, "me", "why")["version"] == "1"
 
 
 def test_the_command_line_lets_the_one_before_serve_again(
@@ -87,9 +89,11 @@ def test_the_command_line_lets_the_one_before_serve_again(
     )
     with pytest.raises(SystemExit) as ended:
         application.main()
-    assert ended.value.code in (0, None) and capsys.readouterr().out == "version 1 serves again\n"
+    assert ended.value.code in (0, None)
+    assert capsys.readouterr().out == "version 1 serves again\n"
     present = approvals.get_current_promotion(copied)
-    assert present is not None and (present.reason, present.previous_version) == (
+    assert present is not None
+    assert (present.reason, present.previous_version) == (
         "rollback: too many alarms",
         "2",
     )
@@ -103,7 +107,8 @@ def test_deciding_again_changes_nothing(copied: loader.Project, staged: Staged) 
 def test_a_draft_tells_what_the_run_decided(copied: loader.Project, staged: Staged) -> None:
     first, _ = deploy.promote_if_approved(staged(copied), SECOND)
     made, gate = deploy.promote_if_approved(staged(copied, draft=True), SECOND)
-    assert made == first and gate.outcome == "passed"
+    assert made == first
+    assert gate.outcome == "passed"
 
 
 def test_without_a_persons_word_it_waits_and_their_word_decides(
@@ -112,15 +117,14 @@ def test_without_a_persons_word_it_waits_and_their_word_decides(
     stage = staged(copied, approval="manual")
     with pytest.raises(WaitingForApprovalError, match="version 2 waits for an approval") as waits:
         deploy.promote_if_approved(stage, SECOND)
-    assert waits.value.exit_code == 3 and champion(copied) == "1"
+    assert waits.value.exit_code == 3
+    assert champion(copied) == "1"
     facts = versions.load_version(copied, "2")
     approvals.record_approval(copied, facts, "rejected", "ann", "too many alarms")
     made, gate = deploy.promote_if_approved(stage, SECOND)
-    assert (
-        not made["promoted"]
-        and gate.is_blocking
-        and made["sentence"] == "Not promoted: rejected by ann: too many alarms"
-    )
+    assert not made["promoted"]
+    assert gate.is_blocking
+    assert made["sentence"] == "Not promoted: rejected by ann: too many alarms"
     approvals.record_approval(copied, facts, "changes", "ann", "fewer alarms")
     assert (
         deploy.promote_if_approved(stage, SECOND)[0]["sentence"]
@@ -128,8 +132,6 @@ def test_without_a_persons_word_it_waits_and_their_word_decides(
     )
     approvals.record_approval(copied, facts, "approved", "bob", "the alarms are worth it")
     made, gate = deploy.promote_if_approved(stage, SECOND)
-    assert (
-        made["promoted"]
-        and made["sentence"].startswith("Version 2 serves now, approved by bob")
-        and champion(copied) == "2"
-    )
+    assert made["promoted"]
+    assert made["sentence"].startswith("Version 2 serves now, approved by bob")
+    assert champion(copied) == "2"

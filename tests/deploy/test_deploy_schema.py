@@ -138,10 +138,8 @@ def test_all_rows_are_told_at_once_each_with_what_it_got_and_what_was_expected(
         "got": "3",
         "expected": "a number from -1.5 to 10, or null",
     }
-    assert (
-        found[1]["expected"] == "one of n, i, t, c, b, d, m, e"
-        and found[2]["expected"] == "one of EWR, JFK, or null"
-    )
+    assert found[1]["expected"] == "one of n, i, t, c, b, d, m, e"
+    assert found[2]["expected"] == "one of EWR, JFK, or null"
 
 
 def test_a_long_value_is_cut_in_what_is_told(made: request_schema.RequestSchema) -> None:
@@ -186,7 +184,8 @@ def test_a_table_has_the_types_of_the_source(made: request_schema.RequestSchema)
         "e": "object",
     }
     assert table["m"].dt.strftime("%d %H:%M").tolist() == ["01 10:00", "01 04:00"]
-    assert table["n"].isna().tolist() == [False, True] and table["i"].tolist() == [3, 4]
+    assert table["n"].isna().tolist() == [False, True]
+    assert table["i"].tolist() == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -222,9 +221,8 @@ def test_the_fields_are_the_sources_columns_known_at_a_prediction_in_the_contrac
     )  # a row need not say its name
     held = contract.load_contract(served.root / "contract.yaml").columns["a"]
     assert (made.fields["a"].minimum, made.fields["a"].maximum) == (held.min, held.max)
-    assert (
-        made.fields["k"].find_fault(2**60) == "" and made.fields["k"].find_fault(2**63) == "range"
-    )
+    assert made.fields["k"].find_fault(2**60) == ""
+    assert made.fields["k"].find_fault(2**63) == "range"
 
 
 def test_a_column_that_the_contract_does_not_know_is_what_the_source_holds(

@@ -167,7 +167,8 @@ def test_a_full_queue_refuses_at_once(copied: loader.Project, present: Any) -> N
     assert (refused.value.status, refused.value.body["request_id"]) == (429, "third")
     scorer.thread.start()
     scorer.go.set()
-    assert first.result(SECONDS) and second.result(SECONDS)
+    assert first.result(SECONDS)
+    assert second.result(SECONDS)
     scorer.close()
 
 
@@ -190,7 +191,8 @@ def test_an_id_that_is_asked_again_is_answered_from_the_log_with_the_version_it_
     )
     assert scorer.job("again", hours=2).result(SECONDS) == first
     other = scorer.job("another", hours=2).result(SECONDS)
-    assert other["version"] == "2" and [p["decision"] for p in other["predictions"]] == [
+    assert other["version"] == "2"
+    assert [p["decision"] for p in other["predictions"]] == [
         False,
         False,
     ]
@@ -203,7 +205,8 @@ def test_an_id_used_for_other_rows_is_refused(scorer: Held) -> None:
         RequestRefusedError, match="the request_id 'one' was used for other rows"
     ) as refused:
         scorer.job("one", first=5).result(SECONDS)
-    assert refused.value.status == 409 and len(logged(scorer.project)) == 1
+    assert refused.value.status == 409
+    assert len(logged(scorer.project)) == 1
 
 
 def test_an_id_asked_twice_at_once_is_scored_once(scorer: Held) -> None:
@@ -212,7 +215,8 @@ def test_an_id_asked_twice_at_once_is_scored_once(scorer: Held) -> None:
     assert scorer.taken.wait(SECONDS)
     twice, other = [scorer.job("same") for _ in range(2)], scorer.job("same", first=7)
     scorer.go.set()
-    assert twice[0].result(SECONDS) == twice[1].result(SECONDS) and busy.result(SECONDS)
+    assert twice[0].result(SECONDS) == twice[1].result(SECONDS)
+    assert busy.result(SECONDS)
     with pytest.raises(RequestRefusedError, match="was used for other rows"):
         other.result(SECONDS)
     assert [p.request_id for p in logged(scorer.project)].count("same") == 1
@@ -245,9 +249,8 @@ def test_what_the_log_does_not_take_is_not_answered(
         patched.setattr(predictions, "insert_predictions", full)
         with pytest.raises(RequestRefusedError, match="ask again with this request_id") as refused:
             scorer.job("lost").result(SECONDS)
-    assert (refused.value.status, refused.value.body["request_id"]) == (503, "lost") and not logged(
-        scorer.project
-    )
+    assert (refused.value.status, refused.value.body["request_id"]) == (503, "lost")
+    assert not logged(scorer.project)
     assert scorer.job("lost").result(SECONDS)["version"] == "1"  # the thread lives
 
 
@@ -272,9 +275,8 @@ def test_a_request_that_cannot_be_scored_holds_up_no_other(
         RequestRefusedError, match="row 0 cannot be scored: ZeroDivisionError: thirteen"
     ) as refused:
         bad.result(SECONDS)
-    assert refused.value.status == 422 and "bad" not in {
-        p.request_id for p in logged(scorer.project)
-    }
+    assert refused.value.status == 422
+    assert "bad" not in {p.request_id for p in logged(scorer.project)}
     with pytest.raises(RequestRefusedError) as refused:
         scorer.job("worse", hours=20).result(SECONDS)
     assert [(p["row"], p["code"]) for p in refused.value.body["problems"]] == [(13, "not_scored")]
@@ -301,7 +303,8 @@ def test_whoever_has_gone_is_not_scored(scorer: Held) -> None:
     gone, stays = scorer.job("gone"), scorer.job("stays")
     assert gone.cancel()
     scorer.go.set()
-    assert busy.result(SECONDS) and stays.result(SECONDS)
+    assert busy.result(SECONDS)
+    assert stays.result(SECONDS)
     assert "gone" not in {p.request_id for p in logged(scorer.project)}
 
 
@@ -318,9 +321,8 @@ def test_it_ends_when_what_waits_is_answered(copied: loader.Project, present: An
     scorer.thread.start()
     scorer.go.set()
     scorer.close()
-    assert (
-        all(f.done() and f.result()["version"] == "1" for f in asked) and len(logged(copied)) == 3
-    )
+    assert all(f.done() and f.result()["version"] == "1" for f in asked)
+    assert len(logged(copied)) == 3
     with pytest.raises(RequestRefusedError, match="is being stopped"):
         scorer.job()
 

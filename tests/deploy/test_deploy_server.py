@@ -262,20 +262,18 @@ def stands(project: loader.Project, told: dict[str, Any], labelled: dict[str, fl
     given = [
         (p["prediction_id"], p["score"]) for answer in told.values() for p in answer["predictions"]
     ]
-    assert len(given) == len({i for i, _ in given}) > 120 * KILLS and all(
-        log[i].score == s for i, s in given
-    )
+    assert len(given) == len({i for i, _ in given}) > 120 * KILLS
+    assert all(log[i].score == s for i, s in given)
     each = Counter(p.request for p in log.values())
-    assert set(each.values()) == {2} and len(each) - len(told) <= CLIENTS
+    assert set(each.values()) == {2}
+    assert len(each) - len(told) <= CLIENTS
     counted = [
         (label.prediction, label.value)
         for label in query_records(project, sa.select(LabelRecord).where(LabelRecord.is_current))
         if label.prediction in log
     ]
-    assert (
-        len(counted) == len(dict(counted)) <= len(labelled) + CLIENTS
-        and {k: v for k, v in counted if k in labelled} == labelled
-    )
+    assert len(counted) == len(dict(counted)) <= len(labelled) + CLIENTS
+    assert {k: v for k, v in counted if k in labelled} == labelled
 
 
 def test_a_port_in_use_is_said(
@@ -289,8 +287,6 @@ def test_a_port_in_use_is_said(
         with pytest.raises(SystemExit) as ended:
             application.main()
     said = capsys.readouterr()
-    assert (
-        (ended.value.code, said.out) == (2, "")
-        and said.err.startswith(f"error: 127.0.0.1:{port} is in use")
-        and "--port 0 takes any that is free" in said.err
-    )
+    assert (ended.value.code, said.out) == (2, "")
+    assert said.err.startswith(f"error: 127.0.0.1:{port} is in use")
+    assert "--port 0 takes any that is free" in said.err

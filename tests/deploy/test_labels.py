@@ -84,10 +84,8 @@ def test_a_label_is_joined_once_and_a_second_is_repeated(project: loader.Project
         "repeated",
     ]
     assert told(project, LabelMessage("p0", True, known(9))) == ["repeated"]
-    assert (
-        counted(project) == {"p0": (1.0, known(3))}
-        and len(query_records(project, sa.select(LabelRecord))) == 3
-    )
+    assert counted(project) == {"p0": (1.0, known(3))}
+    assert len(query_records(project, sa.select(LabelRecord))) == 3
 
 
 def test_what_is_known_later_corrects_and_what_was_known_before_does_not(
@@ -137,7 +135,8 @@ def test_a_label_that_waited_does_not_take_the_place_of_one_that_came_by_another
 
 def test_feedback_names_a_prediction_by_its_id_and_never_by_a_key(project: loader.Project) -> None:
     assert told(project, LabelMessage('["2"]', True, known(4))) == ["unknown"]
-    assert labels.import_labels(project, history(project, {}), NOW) == {} and counted(project) == {}
+    assert labels.import_labels(project, history(project, {}), NOW) == {}
+    assert counted(project) == {}
 
 
 def test_two_who_label_at_once_do_not_fail(
@@ -242,7 +241,8 @@ def test_the_source_labels_each_answer_of_its_rows_when_they_were_known(
     project: loader.Project,
 ) -> None:
     made = labels.import_labels(project, history(project, {0: True, 1: False, 5: True}), NOW)
-    assert made == {"joined": 2} and counted(project) == {
+    assert made == {"joined": 2}
+    assert counted(project) == {
         "p0": (1.0, known(2)),
         "p0 again": (1.0, known(2)),
         "p1": (0.0, known(3)),
@@ -252,13 +252,12 @@ def test_the_source_labels_each_answer_of_its_rows_when_they_were_known(
 def test_read_again_it_files_nothing_and_a_mended_value_corrects(project: loader.Project) -> None:
     labels.import_labels(project, history(project, {0: True, 1: False}), NOW)
     before = len(query_records(project, sa.select(LabelRecord)))
-    assert (
-        labels.import_labels(project, history(project, {0: True, 1: False}), NOW) == {}
-        and len(query_records(project, sa.select(LabelRecord))) == before
-    )
+    assert labels.import_labels(project, history(project, {0: True, 1: False}), NOW) == {}
+    assert len(query_records(project, sa.select(LabelRecord))) == before
     assert labels.import_labels(project, history(project, {0: True, 1: True}), NOW) == {
         "corrected": 1
-    } and counted(project)["p1"] == (1.0, known(3))
+    }
+    assert counted(project)["p1"] == (1.0, known(3))
 
 
 def table(project: loader.Project, text: str, **given: Any) -> loader.Project:
@@ -285,16 +284,14 @@ def test_a_table_of_labels_is_joined_by_key_when_its_time_has_come(project: load
         len(query_records(project, sa.select(LabelRecord))) == before
     )  # what could not be joined was told once
     answered(project, [("p7", '["7"]'), ("p7 again", '["7"]')])
-    assert labels.import_labels(made, history(project, {}), NOW)["joined"] == 1 and counted(
-        project
-    )["p7"] == counted(project)["p7 again"] == (1.0, known(5))
+    assert labels.import_labels(made, history(project, {}), NOW)["joined"] == 1
+    assert counted(project)["p7"] == counted(project)["p7 again"] == (1.0, known(5))
 
 
 def test_a_table_of_labels_may_name_predictions(project: loader.Project) -> None:
     made = table(project, "prediction_id,late\np2,1\n", key="prediction_id", value="late")
-    assert labels.import_labels(made, history(project, {}), NOW) == {"joined": 1} and counted(
-        project
-    ) == {"p2": (1.0, format_timestamp(NOW))}
+    assert labels.import_labels(made, history(project, {}), NOW) == {"joined": 1}
+    assert counted(project) == {"p2": (1.0, format_timestamp(NOW))}
 
 
 def test_a_table_without_its_column_is_refused_in_words(project: loader.Project) -> None:
@@ -306,7 +303,5 @@ def test_a_table_without_its_column_is_refused_in_words(project: loader.Project)
 
 def test_before_there_is_a_log_there_is_nothing_to_label(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
-    assert (
-        labels.import_labels(loader.load_project(tmp_path), pd.DataFrame(), NOW) == {}
-        and not (tmp_path / ".mlops").exists()
-    )
+    assert labels.import_labels(loader.load_project(tmp_path), pd.DataFrame(), NOW) == {}
+    assert not (tmp_path / ".mlops").exists()

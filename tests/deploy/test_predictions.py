@@ -137,11 +137,9 @@ def test_features_come_back_as_the_model_took_them(project: loader.Project) -> N
         pd.Timestamp("2024-01-01", tz="UTC"),
     ]
     back = json.loads(predictions.encode_feature_values(values))
-    assert (
-        back[:3] == [0.1 + 0.2, 1e-300, -0.0]
-        and back[3:8] == [None, True, "x", None, 0.5]
-        and back[8].startswith("2024-01-01")
-    )
+    assert back[:3] == [0.1 + 0.2, 1e-300, -0.0]
+    assert back[3:8] == [None, True, "x", None, 0.5]
+    assert back[8].startswith("2024-01-01")
     filed(project)
     found = predictions.decode_feature_values(
         predictions.load_labelled_predictions(
@@ -168,10 +166,8 @@ def test_a_stretch_of_time_is_half_open_and_stretches_make_up_the_whole(
         between(project, "2024-01-01T02:00", "2024-01-02"),
     ]
     assert [p["prediction_id"].tolist() for p in parts] == [["p0"], ["p1"], ["p2"]]
-    assert (
-        between(project, "2024-01-02", "2024-01-03").empty
-        and str(between(project, "2024-01-01", "2024-01-02")["moment"].dt.tz) == "UTC"
-    )
+    assert between(project, "2024-01-02", "2024-01-03").empty
+    assert str(between(project, "2024-01-01", "2024-01-02")["moment"].dt.tz) == "UTC"
 
 
 def test_the_label_that_counts_stands_beside_its_answer(project: loader.Project) -> None:
@@ -192,9 +188,8 @@ def test_the_label_that_counts_stands_beside_its_answer(project: loader.Project)
                 )
             )
     found = between(project, "2024-01-01", "2024-01-02")
-    assert found["label"].fillna(-1).tolist() == [-1, 1.0, -1] and found[
-        "known"
-    ].notna().tolist() == [False, True, False]
+    assert found["label"].fillna(-1).tolist() == [-1, 1.0, -1]
+    assert found["known"].notna().tolist() == [False, True, False]
 
 
 def test_a_row_asked_for_twice_counts_once_as_first_answered(project: loader.Project) -> None:
@@ -235,7 +230,9 @@ def test_a_row_asked_for_twice_counts_once_as_first_answered(project: loader.Pro
 
 def test_before_there_is_a_log_it_is_empty(project: loader.Project) -> None:
     found = between(project, "2024-01-01", "2024-01-02")
-    assert found.empty and "label" in found and not (project.root / ".mlops").exists()
+    assert found.empty
+    assert "label" in found
+    assert not (project.root / ".mlops").exists()
 
 
 def test_another_models_answers_are_not_its_own(project: loader.Project) -> None:

@@ -45,7 +45,8 @@ def test_overview_tells_role_kind_missing_and_distinct() -> None:
     told = found.data.set_index("column")
     assert list(told["role"]) == ["id", "time", "feature", "left out", "target", "feature"]
     assert list(told["kind"]) == ["number", "moment", "text", "number", "number", "nothing"]
-    assert told.loc["g", "missing"] == 0.25 and told.loc["g", "distinct"] == 2
+    assert told.loc["g", "missing"] == 0.25
+    assert told.loc["g", "distinct"] == 2
     assert found.sentence.startswith("40 rows and 6 columns")
 
 
@@ -94,7 +95,9 @@ def test_no_rows_give_no_number_and_no_error(task: str) -> None:
 
 def test_one_row_has_a_mean_without_interval() -> None:
     mean, low, high = target.estimate_mean(pd.Series([3.0]), "regression")
-    assert mean == 3.0 and math.isnan(low) and math.isnan(high)
+    assert mean == 3.0
+    assert math.isnan(low)
+    assert math.isnan(high)
 
 
 @pytest.mark.parametrize(("n", "word"), [(40, "day"), (1000, "week"), (6000, "month")])
@@ -113,18 +116,21 @@ def test_a_day_is_the_projects_day() -> None:
         target.summarize_target_over_time(frame, config(**TIMED, timezone=z))
         for z in ("UTC", "Europe/Berlin")
     )
-    assert isinstance(utc, Table) and isinstance(berlin, Table)
+    assert isinstance(utc, Table)
+    assert isinstance(berlin, Table)
     assert (len(utc.data), len(berlin.data)) == (2, 1)
 
 
 def test_without_time_the_trend_is_not_applicable() -> None:
     found = target.summarize_target_over_time(rows(), config())
-    assert isinstance(found, Verdict) and found.outcome == "not applicable"
+    assert isinstance(found, Verdict)
+    assert found.outcome == "not applicable"
 
 
 def test_without_labels_the_trend_cannot_be_told() -> None:
     found = target.summarize_target_over_time(rows().assign(y=None), config(**TIMED))
-    assert isinstance(found, Verdict) and found.outcome == "cannot tell"
+    assert isinstance(found, Verdict)
+    assert found.outcome == "cannot tell"
 
 
 def test_groups_have_their_shares_the_highest_first() -> None:
@@ -172,7 +178,8 @@ def test_one_class_and_empty_columns_are_no_error() -> None:
 
 def test_no_groups_at_all_is_said() -> None:
     found = target.summarize_target_by_group(pd.DataFrame({"y": [0, 1]}), config())
-    assert found.data.empty and "no groups" in found.sentence
+    assert found.data.empty
+    assert "no groups" in found.sentence
 
 
 def test_an_unknown_column_is_an_error_that_names_the_nearest() -> None:
@@ -208,7 +215,8 @@ def test_a_wide_text_is_seen() -> None:
 
 def test_a_sound_table_has_no_sign() -> None:
     found = issues.find_data_issues(rows(), config(**TIMED))
-    assert found.data.empty and "Nothing looks wrong" in found.sentence
+    assert found.data.empty
+    assert "Nothing looks wrong" in found.sentence
 
 
 def test_a_copy_is_seen_though_its_type_differs() -> None:

@@ -47,7 +47,8 @@ def test_the_sample_hangs_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in (1, 1, 2):
         profile.render_profile_html(pd.DataFrame({"a": range(100)}), "t", seed=seed, rows=10)
     assert seen[0] == seen[1] != seen[2]
-    assert len(seen[0]) == 10 and seen[0] == sorted(seen[0])
+    assert len(seen[0]) == 10
+    assert seen[0] == sorted(seen[0])
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def test_the_menus_draw_and_the_target_stands_first() -> None:
     assert made.column_menu.options == ("y", "g", "v")
     before = made.output.value
     made.column_menu.value = "v"
-    assert made.output.value != before and "v is most often" in made.sentence
+    assert made.output.value != before
+    assert "v is most often" in made.sentence
     made.group_menu.value = "g"
     assert made.sentence.startswith("The groups of g differ most")
 
@@ -86,7 +87,8 @@ def test_where_no_kernel_answers_the_first_picture_stands() -> None:
     made.column_menu.value = "v"
     data, _ = made._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
-    assert made.initial_figure.svg in data["text/html"] and "How is y spread?" in data["text/html"]
+    assert made.initial_figure.svg in data["text/html"]
+    assert "How is y spread?" in data["text/html"]
 
 
 def test_a_table_of_ids_only_has_nothing_to_explore() -> None:

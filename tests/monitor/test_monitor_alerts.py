@@ -166,7 +166,8 @@ def test_records_are_what_failed() -> None:
     )
     lines = alerts.build_alert_records(found, pd.Timestamp("2024-01-01", tz="UTC"), None)
     assert [x["check"] for x in lines] == ["realised", "drift"]
-    assert lines[0]["as_of"] == "2024-01-01 00:00:00+00:00" and lines[0]["until"] == ""
+    assert lines[0]["as_of"] == "2024-01-01 00:00:00+00:00"
+    assert lines[0]["until"] == ""
 
 
 def test_append_adds_an_alert_once(tmp_path: Path) -> None:

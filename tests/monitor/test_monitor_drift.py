@@ -198,10 +198,8 @@ def test_the_sentence_names_the_worst_column() -> None:
     table = drift.measure_drift(
         before, before.assign(moved=before["moved"] + 0.5), ["calm", "moved"], LIMITS
     )
-    assert (
-        table.sentence.startswith("moved drifted most")
-        and "1 of 2 columns alerts" in table.sentence
-    )
+    assert table.sentence.startswith("moved drifted most")
+    assert "1 of 2 columns alerts" in table.sentence
 
 
 def test_the_limits_are_the_projects() -> None:

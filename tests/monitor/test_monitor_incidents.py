@@ -32,10 +32,8 @@ def causes(*looks: dict[str, Any], promise: float | None = 0.78) -> list[inciden
 def test_a_drift_that_lasts_and_costs_is_told_with_its_cost() -> None:
     (found,) = causes(looked("alert", 0.02), looked("alert", 0.02))
     assert (found.name, found.severity) == ("drift", "watch")
-    assert (
-        found.title == "wind is unlike what the model was judged on"
-        and "costs about 0.020 of ROC-AUC" in found.sentence
-    )
+    assert found.title == "wind is unlike what the model was judged on"
+    assert "costs about 0.020 of ROC-AUC" in found.sentence
 
 
 def test_a_drift_of_one_window_a_cheap_one_one_of_unknown_cost_and_one_that_is_over_are_not() -> (
@@ -45,10 +43,8 @@ def test_a_drift_of_one_window_a_cheap_one_one_of_unknown_cost_and_one_that_is_o
     assert causes(looked("alert", 0.001), looked("alert", 0.001)) == []
     assert causes(looked("alert", None), looked("alert", None)) == []
     assert causes(looked("alert", 0.02), looked("alert", 0.02), looked("no drift", None)) == []
-    assert (
-        causes() == []
-        and causes(looked("alert", 0.02, "score"), looked("alert", 0.02, "score")) == []
-    )
+    assert causes() == []
+    assert causes(looked("alert", 0.02, "score"), looked("alert", 0.02, "score")) == []
 
 
 def test_two_of_three_windows_are_enough_and_four_ago_is_forgotten() -> None:
@@ -85,10 +81,8 @@ def test_several_columns_are_one_cause_that_names_the_dearest() -> None:
         "estimated": Interval(None),
     }
     (found,) = causes(both, both)
-    assert (
-        found.title == "b and a are unlike what the model was judged on"
-        and found.sentence.index("b costs") < found.sentence.index("a costs")
-    )
+    assert found.title == "b and a are unlike what the model was judged on"
+    assert found.sentence.index("b costs") < found.sentence.index("a costs")
 
 
 def test_what_labels_prove_is_told_at_once() -> None:

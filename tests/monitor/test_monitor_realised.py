@@ -60,7 +60,8 @@ def test_no_label_yet_cannot_tell() -> None:
     scores, labels = made(labelled=0)
     table = measure_realized_performance(scores, labels, CONFIG, None)
     assert table.sentence.startswith("Cannot tell")
-    assert table.data["value"].isna().all() and len(table.data) == 2
+    assert table.data["value"].isna().all()
+    assert len(table.data) == 2
 
 
 def test_one_class_cannot_tell() -> None:
@@ -79,7 +80,8 @@ def test_nothing_scored_and_no_time_are_not_applicable() -> None:
         measure_realized_performance(scores, labels, timeless, None),
     ):
         assert table.sentence.startswith("Not applicable")
-        assert list(table.data.columns) == REALIZED_COLUMNS and len(table.data) == 0
+        assert list(table.data.columns) == REALIZED_COLUMNS
+        assert len(table.data) == 0
     assert len(measure_performance_by_day(scores.head(0), labels, CONFIG).data) == 0
 
 

@@ -34,7 +34,8 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     tiny: Path,
 ) -> None:
     made = spread(tiny, "second.k=1,5,2", keep_going=True)
-    assert made["status"] == "failed" and made["stages"]["first"]["status"] == "succeeded"
+    assert made["status"] == "failed"
+    assert made["stages"]["first"]["status"] == "succeeded"
     assert {s: e["reason"] for s, e in made["stages"].items() if e["status"] == "not run"} == {
         "second": "in its branches",
         "third": "in its branches",
@@ -49,7 +50,8 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
         found = run_manifest.read_manifest(
             folder / run_manifest.BRANCHES_FOLDER / f"{made['run']}.{name}"
         )
-        assert found["stages"]["first"]["status"] == "skipped" and found["branch"] == name
+        assert found["stages"]["first"]["status"] == "skipped"
+        assert found["branch"] == name
     columns, rows = report.build_branch_table(made)
     assert columns == ["second.k", "status", "seconds", "second.total", "says"]
     assert [(r[0], r[1], r[3], r[4]) for r in rows] == [
@@ -58,17 +60,15 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
         (2, "succeeded", 12, ""),
     ]
     page = (folder / "index.html").read_text()
-    assert (
-        "2 of 3 branches succeeded." in page and f"branches/{made['run']}.k%3D5/index.html" in page
-    )
+    assert "2 of 3 branches succeeded." in page
+    assert f"branches/{made['run']}.k%3D5/index.html" in page
     error = runner.find_run_error(made)
-    assert (
-        error is not None
-        and error.exit_code == 1
-        and "branch k=5 failed: ValueError: five" in str(error)
-    )
+    assert error is not None
+    assert error.exit_code == 1
+    assert "branch k=5 failed: ValueError: five" in str(error)
     again = spread(tiny, "second.k=1,2")
-    assert again["status"] == "succeeded" and [b["seconds"] for b in again["branches"]] == [0, 0]
+    assert again["status"] == "succeeded"
+    assert [b["seconds"] for b in again["branches"]] == [0, 0]
     forced = spread(tiny, "second.k=1", force=True)
     found = run_manifest.read_manifest(
         tiny / "reports" / forced["run"] / run_manifest.BRANCHES_FOLDER / f"{forced['run']}.k=1"

@@ -60,7 +60,8 @@ def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> 
     )
     by_hand(tiny, "second")
     action, reason = planned(tiny)["second"]
-    assert action == "skip" and reason.startswith("second.ipynb as saved ")
+    assert action == "skip"
+    assert reason.startswith("second.ipynb as saved ")
     assert planned(tiny, second={"k": 2})["second"][0] == "run"
     made = go()
     entry, folder = made["stages"]["second"], tiny / "reports" / made["run"]
@@ -72,10 +73,8 @@ def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> 
     assert artifacts.read_artifact(folder, run_folder.list_artifacts(folder)["total"]) == {
         "total": 7
     }
-    assert (
-        made["stages"]["third"]["status"] == "succeeded"
-        and (folder / "notebooks" / "second.html").exists()
-    )
+    assert made["stages"]["third"]["status"] == "succeeded"
+    assert (folder / "notebooks" / "second.html").exists()
     assert go()["nothing_to_do"]
 
 
@@ -116,7 +115,8 @@ def test_an_edit_that_does_not_matter_is_accepted_and_recorded(tiny: Path, go: G
     assert accept.accept_stages(project, ["first", "second"], values, "ada") == {
         "first": ["code cell 3 of first changed"]
     }
-    assert planned(tiny)["first"][0] == "skip" and go()["nothing_to_do"]
+    assert planned(tiny)["first"][0] == "skip"
+    assert go()["nothing_to_do"]
     assert (
         run_manifest.read_manifest(tiny / "reports" / made["run"])["stages"]["first"]["accepted"][
             "by"

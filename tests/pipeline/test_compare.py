@@ -151,39 +151,27 @@ def test_each_kind_of_difference_is_told(project: loader.Project) -> None:
         by_name(found, "parameters")["review.k"].old,
         by_name(found, "parameters")["review.k"].new,
     ) == ("1", "<i>")
-    assert (
-        list(by_name(found, "settings")) == ["train.trials"]
-        and by_name(found, "settings")["train.trials"].new == "3"
-    )
-    assert (
-        by_name(found, "packages")["numpy"].old == "1"
-        and by_name(found, "modules and files")["own.py"].new == "x = 2"
-    )
+    assert list(by_name(found, "settings")) == ["train.trials"]
+    assert by_name(found, "settings")["train.trials"].new == "3"
+    assert by_name(found, "packages")["numpy"].old == "1"
+    assert by_name(found, "modules and files")["own.py"].new == "x = 2"
     data = by_name(found, "data")
-    assert (
-        data["features"].new == "300 rows, 3 columns"
-        and data["features.c"].old == "not there"
-        and "mean" in data["judged_scores.score"].new
-    )
+    assert data["features"].new == "300 rows, 3 columns"
+    assert data["features.c"].old == "not there"
+    assert "mean" in data["judged_scores.score"].new
     assert by_name(found, "logged numbers")["review.loss"].is_same is None
     metric = by_name(found, "metrics")["rmse"]
-    assert (
-        metric.is_same is False
-        and metric.explanation.startswith("worse by 0.4")
-        and metric.explanation.endswith("on the same rows, more than noise")
-    )
-    assert (
-        "-  x = 1" in found.code_diffs["04_review"]
-        and "+  x = 2" in found.code_diffs["04_review"]
-        and "k = 1" not in found.code_diffs["04_review"]
-    )
+    assert metric.is_same is False
+    assert metric.explanation.startswith("worse by 0.4")
+    assert metric.explanation.endswith("on the same rows, more than noise")
+    assert "-  x = 1" in found.code_diffs["04_review"]
+    assert "+  x = 2" in found.code_diffs["04_review"]
+    assert "k = 1" not in found.code_diffs["04_review"]
     assert [f[0] for f in found.figures] == ["review: Loss"]
-    assert (
-        found.sentence.startswith(
-            "b against a: differences: 1 in metrics, 1 in parameters, 1 in settings"
-        )
-        and "of 1 more it cannot be told. rmse: worse by" in found.sentence
+    assert found.sentence.startswith(
+        "b against a: differences: 1 in metrics, 1 in parameters, 1 in settings"
     )
+    assert "of 1 more it cannot be told. rmse: worse by" in found.sentence
 
 
 def test_noise_is_not_called_a_difference(project: loader.Project) -> None:
@@ -193,11 +181,9 @@ def test_noise_is_not_called_a_difference(project: loader.Project) -> None:
         made(project.root, "b", 0.001, 1, "x = 1", {}),
     )
     metric = by_name(found, "metrics")["rmse"]
-    assert (
-        metric.is_same is True
-        and "no more than noise" in metric.explanation
-        and "metrics" not in found.sentence
-    )
+    assert metric.is_same is True
+    assert "no more than noise" in metric.explanation
+    assert "metrics" not in found.sentence
 
 
 def test_rows_in_another_order_are_the_same_rows(project: loader.Project) -> None:
@@ -258,10 +244,8 @@ def test_a_table_that_differs_is_never_passed_over(project: loader.Project) -> N
     )
     refiled(new, "features", pd.read_parquet(old / "artifacts" / "features.parquet").iloc[::-1])
     found = compare_runs(project, old, new)
-    assert (
-        "another order" in by_name(found, "data")["features: values"].explanation
-        and found.sentence == "b against a: differences: 1 in data."
-    )
+    assert "another order" in by_name(found, "data")["features: values"].explanation
+    assert found.sentence == "b against a: differences: 1 in data."
     refiled(new, "features", None)
     assert by_name(compare_runs(project, old, new), "data")["features"].new == "not there"
 
@@ -304,10 +288,8 @@ def test_what_only_one_run_has_traced_is_no_difference_and_values_of_the_environ
     assert by_name(found, "environment")["TOKEN"] == records.ComparisonRow(
         "environment", "TOKEN", "", "", False, "another value"
     )
-    assert (
-        list(by_name(found, "packages")) == ["Python"]
-        and by_name(found, "settings")["seed"].new == "4"
-    )
+    assert list(by_name(found, "packages")) == ["Python"]
+    assert by_name(found, "settings")["seed"].new == "4"
 
 
 def test_a_run_with_a_setting_that_this_version_does_not_know_is_compared(
@@ -323,11 +305,9 @@ def test_a_run_with_a_setting_that_this_version_does_not_know_is_compared(
 def test_a_run_is_like_itself(project: loader.Project) -> None:
     run = made(project.root, "a", 0.0, 1, "x = 1", {})
     found = compare_runs(project, run, run)
-    assert (
-        found.sentence == "a against a: nothing differs beyond noise."
-        and not found.code_diffs
-        and not found.figures
-    )
+    assert found.sentence == "a against a: nothing differs beyond noise."
+    assert not found.code_diffs
+    assert not found.figures
     assert {(s.name, s.is_same) for s in outputs.compare_outputs(run, run)} == {
         ("features", True),
         ("metrics", True),
@@ -343,16 +323,12 @@ def test_what_is_not_identical_is_named(project: loader.Project) -> None:
     refiled(new, "judged_scores", pd.DataFrame({"a": [1]}), record=True)
     refiled(new, "more", {"a": 1})
     found = {s.name: s for s in outputs.compare_outputs(old, new)}
-    assert (
-        found["features"].is_same is False
-        and found["loss"].detail == "0.0 → 1.0"
-        and found["rows"].is_same is True
-    )
-    assert (
-        found["judged_scores"].is_same is False
-        and found["judged_scores"].detail.endswith("→ a record")
-        and found["more"].detail.startswith("not there → ")
-    )
+    assert found["features"].is_same is False
+    assert found["loss"].detail == "0.0 → 1.0"
+    assert found["rows"].is_same is True
+    assert found["judged_scores"].is_same is False
+    assert found["judged_scores"].detail.endswith("→ a record")
+    assert found["more"].detail.startswith("not there → ")
 
 
 def test_every_way_to_say_it_escapes_what_comes_from_data(
@@ -368,19 +344,21 @@ def test_every_way_to_say_it_escapes_what_comes_from_data(
         rendering.render_comparison_page(found),
         rendering.format_comparison_markdown(found),
     )
-    assert (
-        "&lt;i&gt;|" in page
-        and "<i>" not in page
-        and "&lt;/pre&gt;" in page
-        and "<svg><title>1.0</title></svg>" in page
-    )
-    assert "| review.k | 1 | \\<i>\\|!\\[x](y)\\[bold] |" in text and "~~~~~diff" in text
+    assert "&lt;i&gt;|" in page
+    assert "<i>" not in page
+    assert "&lt;/pre&gt;" in page
+    assert "<svg><title>1.0</title></svg>" in page
+    assert "| review.k | 1 | \\<i>\\|!\\[x](y)\\[bold] |" in text
+    assert "~~~~~diff" in text
     assert json.loads(json.dumps(found.to_json_dict()))["old"] == "a"
     rendering.print_comparison(found)
     plain = capsys.readouterr().out
-    assert plain == rendering.format_comparison_text(found) + "\n" and "\x1b" not in plain
+    assert plain == rendering.format_comparison_text(found) + "\n"
+    assert "\x1b" not in plain
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "140")
     rendering.print_comparison(found)
     table = capsys.readouterr().out
-    assert "\x1b" in table and "[bold]" in table and "┃" in table
+    assert "\x1b" in table
+    assert "[bold]" in table
+    assert "┃" in table

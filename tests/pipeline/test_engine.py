@@ -72,8 +72,10 @@ def test_streams_are_joined_but_not_past_what_is_shown(tmp_path: Path) -> None:
         "from IPython.display import clear_output\nprint('gone', flush=True)\nclear_output(wait=True)\nprint('here')",
     )
     many, mixed, cleared = outputs(book)
-    assert ended is None and many == [("stdout", "".join(f"{i}\n" for i in range(3000)))]
-    assert sorted(mixed[:2]) == [("stderr", "2\n"), ("stdout", "1\n3\n")] and mixed[2:] == [
+    assert ended is None
+    assert many == [("stdout", "".join(f"{i}\n" for i in range(3000)))]
+    assert sorted(mixed[:2]) == [("stderr", "2\n"), ("stdout", "1\n3\n")]
+    assert mixed[2:] == [
         ("display_data", "4"),
         ("stdout", "5\n"),
     ]
@@ -86,16 +88,12 @@ def test_what_is_too_much_goes_on_in_a_file_and_a_long_line_costs_no_time(tmp_pa
         tmp_path, "for i in range(4): print('x' * 400_000, end='', flush=True)", "print('short')"
     )
     [(name, text)], short = outputs(book)
-    assert (
-        ended is None
-        and (name, text)
-        == (
-            "stdout",
-            "x" * notebook_client.MAX_STREAM_CHARACTERS
-            + "\n… the output goes on in log.cell0.txt\n",
-        )
-        and short == [("stdout", "short\n")]
+    assert ended is None
+    assert (name, text) == (
+        "stdout",
+        "x" * notebook_client.MAX_STREAM_CHARACTERS + "\n… the output goes on in log.cell0.txt\n",
     )
+    assert short == [("stdout", "short\n")]
     assert (tmp_path / "log.cell0.txt").read_text() == "x" * 600_000
     assert time.monotonic() - begin < 60  # a pattern that looks for carriage returns took minutes
 
@@ -126,12 +124,10 @@ def test_a_secret_is_nowhere_in_the_notebook(tmp_path: Path) -> None:
         kernel_scrub=lambda text: text.replace(secret, "•••P•••"),
     )
     text = (tmp_path / "out.ipynb").read_text()
-    assert (
-        secret not in text
-        and text.count("•••P•••") >= 6
-        and ended is not None
-        and ended.message == "•••P•••"
-    )
+    assert secret not in text
+    assert text.count("•••P•••") >= 6
+    assert ended is not None
+    assert ended.message == "•••P•••"
     assert outputs(book)[2:5] == [
         [("stdout", "•••P•••\n")],
         [("display_data", "{'b': '•••P•••'}")],
@@ -151,7 +147,8 @@ def test_a_word_of_the_format_may_be_a_secret(tmp_path: Path) -> None:
 def test_memory_that_ran_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limited = "import resource\nheld = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\nresource.setrlimit(resource.RLIMIT_AS, (held + 10**8,) * 2)\nbytearray(10**9)"
     _, ended = ran(tmp_path, limited)
-    assert ended is not None and (ended.status, ended.type, ended.line) == (
+    assert ended is not None
+    assert (ended.status, ended.type, ended.line) == (
         "failed",
         "MemoryError",
         4,
@@ -162,9 +159,8 @@ def test_memory_that_ran_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     _, ended = ran(
         tmp_path, "import os, signal, time\ntime.sleep(0.5)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert ended is not None and ended.status_text.startswith(
-        "killed (signal 9, likely out of memory, peak "
-    )
+    assert ended is not None
+    assert ended.status_text.startswith("killed (signal 9, likely out of memory, peak ")
 
 
 @pytest.mark.parametrize(
@@ -174,10 +170,10 @@ def test_the_memory_there_is_goes_by_the_control_group_where_that_has_a_limit(
     said: str, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_memory, "_read_cgroup_file", lambda new, old: said)
-    assert (
-        process_memory.get_memory_limit() == (psutil.virtual_memory().total if share else 1_000_000)
-        and process_memory.count_oom_kills() == 0
+    assert process_memory.get_memory_limit() == (
+        psutil.virtual_memory().total if share else 1_000_000
     )
+    assert process_memory.count_oom_kills() == 0
     monkeypatch.setattr(
         process_memory,
         "_read_cgroup_file",
@@ -236,10 +232,10 @@ def test_a_kernel_that_the_system_kills_for_memory_is_told(tmp_path: Path, narro
         check=False,
     )
     book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    assert done.returncode == 1 and "killed (signal 9, likely out of memory, peak " in done.stderr
-    assert book.metadata.mlops.detail.startswith("signal 9, likely out of memory") and outputs(
-        book
-    )[0] == [("stdout", "here\n")]
+    assert done.returncode == 1
+    assert "killed (signal 9, likely out of memory, peak " in done.stderr
+    assert book.metadata.mlops.detail.startswith("signal 9, likely out of memory")
+    assert outputs(book)[0] == [("stdout", "here\n")]
     assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [
         "completed",
         "failed",
@@ -252,9 +248,8 @@ def test_what_is_printed_before_a_kernel_dies_is_kept(tmp_path: Path) -> None:
         tmp_path,
         "import os\nfor i in range(50): print(i, flush=True)\nimport time; time.sleep(0.2)\nos._exit(1)",
     )
-    assert ended is not None and outputs(book) == [
-        [("stdout", "".join(f"{i}\n" for i in range(50)))]
-    ]
+    assert ended is not None
+    assert outputs(book) == [[("stdout", "".join(f"{i}\n" for i in range(50)))]]
 
 
 COMMAND = {

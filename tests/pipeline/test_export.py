@@ -108,13 +108,12 @@ def test_the_workflow_has_what_github_asks_for(project: loader.Project) -> None:
         "pull_request": None,
     }
     for job in flow["jobs"].values():
-        assert (
-            isinstance(job["runs-on"], str)
-            and job["steps"]
-            and set(job) <= {"if", "runs-on", "timeout-minutes", "concurrency", "steps"}
-        )
+        assert isinstance(job["runs-on"], str)
+        assert job["steps"]
+        assert set(job) <= {"if", "runs-on", "timeout-minutes", "concurrency", "steps"}
     for step in steps(flow):
-        assert ("uses" in step) != ("run" in step) and set(step) <= {
+        assert ("uses" in step) != ("run" in step)
+        assert set(step) <= {
             "name",
             "if",
             "uses",
@@ -217,14 +216,11 @@ def test_kubernetes_runs_the_endpoint_and_the_rounds_as_nobody_special(
         *(s["jobTemplate"]["spec"]["template"]["spec"] for s in jobs.values()),
     ]:
         (one,) = pod["containers"]
-        assert pod["securityContext"]["runAsNonRoot"] and pod["volumes"] == [
-            {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
-        ]
-        assert (
-            one["image"] == "here/tiny:1"
-            and one["resources"]["requests"]
-            and not one["securityContext"]["allowPrivilegeEscalation"]
-        )
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
+        assert one["image"] == "here/tiny:1"
+        assert one["resources"]["requests"]
+        assert not one["securityContext"]["allowPrivilegeEscalation"]
         assert {m["mountPath"] for m in one["volumeMounts"]} == {
             "/project/reports",
             "/project/.mlops",
@@ -244,16 +240,15 @@ def test_the_probes_ask_what_the_endpoint_answers(project: loader.Project) -> No
         "readiness": "/health/ready",
     }
     assert all(f'"{path}"' in APP.read_text() for path in probes.values())
-    assert (
-        served["ports"] == [{"name": "http", "containerPort": 9000}]
-        and served["command"][-1] == "9000"
-    )
+    assert served["ports"] == [{"name": "http", "containerPort": 9000}]
+    assert served["command"][-1] == "9000"
 
 
 @pytest.mark.parametrize("target", export.EXPORT_TARGETS)
 def test_secrets_are_named_and_never_written(project: loader.Project, target: str) -> None:
     text = export.export_schedule(project, target, image="here/tiny:1").read_text()
-    assert all(name in text for name in NAMES) and "value-of" not in text
+    assert all(name in text for name in NAMES)
+    assert "value-of" not in text
 
 
 @pytest.mark.parametrize("target", export.EXPORT_TARGETS)

@@ -255,8 +255,10 @@ def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -
         case.cell,
         case.line,
     )
-    assert re.match(case.message, error["message"]) and entry["detail"].startswith(case.detail)
-    assert len(error["traceback"]) <= 6 and bool(error["traceback"]) == (
+    assert re.match(case.message, error["message"])
+    assert entry["detail"].startswith(case.detail)
+    assert len(error["traceback"]) <= 6
+    assert bool(error["traceback"]) == (
         case.type not in {"DeadKernelError", "killed", "timed out"} and case.cell is not None
     )
     book = nbformat.read(broken.run / "notebooks" / f"{name}.ipynb", as_version=4)
@@ -268,17 +270,16 @@ def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -
         *["pending"] * (len(code) - at),
     ][: len(code)]
     assert error["source"] == ("" if case.cell is None else code[at - 1].source)
+    assert book.metadata.mlops.status == case.status
     assert (
-        book.metadata.mlops.status == case.status
-        and run_manifest.describe_status(entry)
+        run_manifest.describe_status(entry)
         in book.metadata.mlops.status + f" ({book.metadata.mlops.get('detail', '')})"
     )
     told = next(
         c.source for c in book.cells if "papermill-error-cell-tag" in c.metadata.get("tags", [])
     )
-    assert told.startswith(f"**▲ {case.status.capitalize()}") and ("in the cell below" in told) == (
-        case.cell is not None
-    )
+    assert told.startswith(f"**▲ {case.status.capitalize()}")
+    assert ("in the cell below" in told) == (case.cell is not None)
     assert (
         f"▲ {case.status.capitalize()}" in (broken.run / "notebooks" / f"{name}.html").read_text()
     )
@@ -292,9 +293,8 @@ def test_the_terminal_and_the_run_tell_every_failure(broken: Broken) -> None:
         assert re.search(
             rf"^  {name} +{re.escape(case.status)}.*{case.message.rstrip('$')}", status, re.M
         ), name
-    assert re.search("^  after +not run +needs exception$", status, re.M) and re.search(
-        "^  shaky +succeeded", status, re.M
-    )
+    assert re.search("^  after +not run +needs exception$", status, re.M)
+    assert re.search("^  shaky +succeeded", status, re.M)
     assert "Failed" in (broken.run / "index.html").read_text()
 
 
@@ -306,9 +306,8 @@ def test_a_stage_is_tried_again_after_a_pause(broken: Broken) -> None:
 
 def test_nothing_that_a_failed_stage_started_is_left(broken: Broken) -> None:
     assert broken.strays == []
-    assert not (broken.run / run_manifest.DISK_RESERVE_FILE).exists() and not [
-        p for p in broken.run.rglob(".*")
-    ]
+    assert not (broken.run / run_manifest.DISK_RESERVE_FILE).exists()
+    assert not [p for p in broken.run.rglob(".*")]
 
 
 def test_mlflow_is_told_of_each_failure(broken: Broken) -> None:
@@ -335,11 +334,9 @@ def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     (broken.home / "broken").unlink()
     code, mended = went(broken.home)
     entries = run_manifest.read_manifest(mended)["stages"]
-    assert (
-        code == 0
-        and {n for n, e in entries.items() if e["status"] == "skipped"} == {"start", "shaky"}
-        and {e["status"] for e in entries.values()} == {"skipped", "succeeded"}
-    )
+    assert code == 0
+    assert {n for n, e in entries.items() if e["status"] == "skipped"} == {"start", "shaky"}
+    assert {e["status"] for e in entries.values()} == {"skipped", "succeeded"}
     files = {f"{n}.csv": hashlib.sha256(b"1").hexdigest() for n in FILES}
     assert {n: a.content for n, a in run_folder.list_artifacts(mended).items()} == {
         n: hash_json({"made by": n}) for n in entries
@@ -427,12 +424,12 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
         ["succeeded", wanted],
     )
     if name != "killed":
-        assert "two: interrupted in cell 5" in said and found["stages"]["two"]["error"]["line"] == 5
+        assert "two: interrupted in cell 5" in said
+        assert found["stages"]["two"]["error"]["line"] == 5
     (home / "broken").unlink()
     code, new = went(home)
-    assert code == 0 and [
-        e["status"] for e in run_manifest.read_manifest(new)["stages"].values()
-    ] == [
+    assert code == 0
+    assert [e["status"] for e in run_manifest.read_manifest(new)["stages"].values()] == [
         "skipped",
         "succeeded",
     ]
@@ -484,9 +481,8 @@ def test_a_kernel_that_does_not_start_is_told(
         f"the kernel did not start: {NEVER[way][2]}",
     )
     book = nbformat.read(folder / "notebooks" / "one.ipynb", as_version=4)
-    assert book.cells[0].source.startswith("**▲ Failed**. RuntimeError") and {
-        c.metadata.papermill.status for c in book.cells[1:]
-    } == {"pending"}
+    assert book.cells[0].source.startswith("**▲ Failed**. RuntimeError")
+    assert {c.metadata.papermill.status for c in book.cells[1:]} == {"pending"}
     assert kernels_left() == []
 
 
@@ -539,10 +535,8 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
         == "failed"
     )
     (home / "broken").unlink()
-    assert (
-        mlops("run", "--project", str(home)) == 1
-        and len([*small_disk.glob("*/manifest.json")]) == 1
-    )  # no room to begin
+    assert mlops("run", "--project", str(home)) == 1
+    assert len([*small_disk.glob("*/manifest.json")]) == 1
     (folder / "big").unlink()
     code, new = went(home)
     assert (code, [e["status"] for e in run_manifest.read_manifest(new)["stages"].values()]) == (

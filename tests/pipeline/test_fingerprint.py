@@ -96,16 +96,14 @@ def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folde
         {"numbers": "n1"},
         {"train.trials": 16},
     )
-    assert list(found["files"]) == ["note.yaml", "limits/low.yaml", "t.csv"] and found["files"][
-        "t.csv"
-    ] == files.hash_file(project.resolve_path("t.csv"))
+    assert list(found["files"]) == ["note.yaml", "limits/low.yaml", "t.csv"]
+    assert found["files"]["t.csv"] == files.hash_file(project.resolve_path("t.csv"))
     assert found["modules"]["deep.py"] == {
         "hash": files.hash_file(project.resolve_path("deep.py")),
         "by": "helper.py",
     }
-    assert why(project, found) == [] and fingerprint.compute_fingerprint(
-        found
-    ) == fingerprint.compute_fingerprint(made(project))
+    assert why(project, found) == []
+    assert fingerprint.compute_fingerprint(found) == fingerprint.compute_fingerprint(made(project))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +165,8 @@ def test_declared_files_outside_the_project_and_a_folder_are_known_again(project
         "limits/low.yaml",
         "none.csv",
         "t.csv",
-    ] and found["listings"] == {"limits": ["limits/low.yaml"]}
+    ]
+    assert found["listings"] == {"limits": ["limits/low.yaml"]}
     assert why(project, found) == []
     beside.write_text("2")
     assert why(project, found) == [f"`{beside}` changed"]
@@ -223,7 +222,8 @@ def test_the_value_of_a_variable_is_not_kept(
 ) -> None:
     monkeypatch.setenv("TINY_WORD", "secret-word")
     found = made(project)
-    assert "secret-word" not in str(found) and why(project, found) == []
+    assert "secret-word" not in str(found)
+    assert why(project, found) == []
     monkeypatch.setenv("TINY_WORD", "")
     assert why(project, found) == ["environment variable TINY_WORD changed"]
 
@@ -287,7 +287,8 @@ def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
     os.utime(old, ns=(OLD, OLD))
     hashes = FileHashes(project)
     for _ in range(2):
-        assert hashes.hash_path(old) == plain(old) and hashes.hash_path(young) == plain(young)
+        assert hashes.hash_path(old) == plain(old)
+        assert hashes.hash_path(young) == plain(young)
     assert read == [
         "t.csv",
         "note.yaml",
@@ -296,15 +297,12 @@ def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
     hashes.save_cache()
     again = FileHashes(project)
     old.rename(project.resolve_path("renamed.csv"))
-    assert (
-        again.hash_path(project.resolve_path("renamed.csv"))
-        == plain(project.resolve_path("renamed.csv"))
-        and read.count("t.csv") == 1
+    assert again.hash_path(project.resolve_path("renamed.csv")) == plain(
+        project.resolve_path("renamed.csv")
     )
-    assert (
-        FileHashes(project, verify=True).hash_path(project.resolve_path("renamed.csv"))
-        and read[-1] == "renamed.csv"
-    )
+    assert read.count("t.csv") == 1
+    assert FileHashes(project, verify=True).hash_path(project.resolve_path("renamed.csv"))
+    assert read[-1] == "renamed.csv"
 
 
 def test_verify_mends_what_was_kept_wrongly_even_of_a_young_file(project: Project) -> None:
@@ -329,9 +327,9 @@ def test_a_folder_and_a_pattern_have_a_hash_of_names_and_contents(project: Proje
         project.resolve_path("limits/*.yaml"),
         FileHashes(project),
     )
+    assert hashes.hash_path(folder) == files.hash_file(folder)
     assert (
-        hashes.hash_path(folder) == files.hash_file(folder)
-        and hashes.hash_path(project.resolve_path("none/*.yaml"))
+        hashes.hash_path(project.resolve_path("none/*.yaml"))
         == hashes.hash_path(project.resolve_path("none"))
         == MISSING_FILE
     )
@@ -355,7 +353,8 @@ def test_files_of_the_package_and_outside_have_names_that_hold_anywhere(project:
         (str(project.resolve_path("limits/low.yaml")), "limits/low.yaml"),
         (str(outside), str(outside)),
     ):
-        assert now.format_path_name(path) == name and str(now.resolve_path(name)) == path
+        assert now.format_path_name(path) == name
+        assert str(now.resolve_path(name)) == path
 
 
 def test_an_output_is_broken_when_it_is_gone_damaged_or_was_never_written(project: Project) -> None:
@@ -405,6 +404,5 @@ def test_origins_tell_code_features_and_contract_apart(project: Project) -> None
     before = fingerprint.hash_code_origins(CurrentProject(project))
     project.resolve_path("contract.yaml").write_text("columns: {}\n")
     after = fingerprint.hash_code_origins(CurrentProject(project))
-    assert {n for n in before if before[n] != after[n]} == {"contract"} and before[
-        "contract"
-    ] == MISSING_FILE
+    assert {n for n in before if before[n] != after[n]} == {"contract"}
+    assert before["contract"] == MISSING_FILE

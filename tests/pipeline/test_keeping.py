@@ -114,15 +114,12 @@ def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: loader
     young = aged(project.resolve_path(".mlops") / "objects" / "yo" / "young", 0)
     fates = cleanup.clean_project(project)
     assert {p.name for p in (*kept.values(), young) if not p.exists()} == {"old", "stray"}
-    assert "1 run, 2 kept files gone" in cleanup.format_cleanup(
-        project, fates, dry=False
-    ) and "stray" not in cleanup.format_cleanup(project, fates, dry=False)
+    assert "1 run, 2 kept files gone" in cleanup.format_cleanup(project, fates, dry=False)
+    assert "stray" not in cleanup.format_cleanup(project, fates, dry=False)
     made(project, 0, status="running", pid=os.getpid(), stages={})
     aged(kept["stray"], 2)
-    assert (
-        not [f for f in cleanup.clean_project(project) if f.kind == cleanup.KEPT_FILE_KIND]
-        and kept["stray"].exists()
-    )
+    assert not [f for f in cleanup.clean_project(project) if f.kind == cleanup.KEPT_FILE_KIND]
+    assert kept["stray"].exists()
 
 
 def aged(path: Path, days: float, size: int = 0) -> Path:
@@ -201,7 +198,8 @@ def test_telling_and_planning_load_neither_pandas_nor_mlflow(project: loader.Pro
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "sqlalchemy" in loaded and not {"pandas", "numpy", "mlflow"} & set(loaded)
+    assert "sqlalchemy" in loaded
+    assert not {"pandas", "numpy", "mlflow"} & set(loaded)
 
 
 def test_a_run_goes_only_if_it_is_old_and_not_among_the_newest(project: loader.Project) -> None:
@@ -229,10 +227,8 @@ def test_what_serves_what_served_before_and_what_served_lately_stays(
     )
     assert not {runs["1"], runs["4"]} & why(project).keys()
     kept = why(project.with_values("the test", retention={"min_runs": 1, "max_age": "50d"}))
-    assert (
-        kept[runs["1"]].startswith("version 1 served until")
-        and kept[runs["3"]] == "version 3 serves"
-    )
+    assert kept[runs["1"]].startswith("version 1 served until")
+    assert kept[runs["3"]] == "version 3 serves"
 
 
 def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does_not(
@@ -267,12 +263,12 @@ def test_a_dry_run_changes_nothing_and_says_the_same(project: loader.Project) ->
     before = sorted(project.root.rglob("*"))
     dry = cleanup.clean_project(project, dry=True)
     assert sorted(project.root.rglob("*")) == before
-    assert cleanup.clean_project(project) == dry and [
-        r.name for r in run_folder.list_run_folders(project.reports_folder)
-    ] == [dry[-1].path.name]
-    assert "1 run would go" in cleanup.format_cleanup(
-        project, dry, True
-    ) and "1 run stays" in cleanup.format_cleanup(project, dry, True)
+    assert cleanup.clean_project(project) == dry
+    assert [r.name for r in run_folder.list_run_folders(project.reports_folder)] == [
+        dry[-1].path.name
+    ]
+    assert "1 run would go" in cleanup.format_cleanup(project, dry, True)
+    assert "1 run stays" in cleanup.format_cleanup(project, dry, True)
     assert "1 run gone" in cleanup.format_cleanup(project, dry, False)
     assert [f.is_removed for f in cleanup.clean_project(project)] == [False]
 
@@ -284,8 +280,10 @@ def test_a_shared_file_is_freed_with_its_last_link(project: loader.Project) -> N
         for other in others:
             os.link(first / name, other / name)
     gone = {f.path: f.freed_bytes for f in cleanup.clean_project(project) if f.is_removed}
-    assert gone[second] < 10**4 and 2 * 10**6 <= gone[first] < 2.01 * 10**6
-    assert (kept / "all").stat().st_size == 10**6 and (kept / "all").stat().st_nlink == 1
+    assert gone[second] < 10**4
+    assert 2 * 10**6 <= gone[first] < 2.01 * 10**6
+    assert (kept / "all").stat().st_size == 10**6
+    assert (kept / "all").stat().st_nlink == 1
 
 
 def test_a_killed_cleaning_leaves_no_half_run_to_readers_and_the_next_ends_it(
@@ -299,7 +297,8 @@ def test_a_killed_cleaning_leaves_no_half_run_to_readers_and_the_next_ends_it(
         )
         with pytest.raises(ZeroDivisionError):
             cleanup.clean_project(project)
-    assert run_folder.list_run_folders(project.reports_folder) == [kept] and not goes.exists()
+    assert run_folder.list_run_folders(project.reports_folder) == [kept]
+    assert not goes.exists()
     assert [(f.kind, f.reason) for f in cleanup.clean_project(project) if f.is_removed] == [
         ("leftover", "half deleted")
     ]
@@ -329,7 +328,8 @@ def test_what_killed_runs_left_goes_and_what_somebody_may_be_writing_stays(
         aged(run / "logs" / ".hidden", 9),
     ]
     assert {f.path: f.reason for f in cleanup.clean_project(project) if f.is_removed} == goes
-    assert all(p.exists() for p in stays) and not any(p.exists() for p in goes)
+    assert all(p.exists() for p in stays)
+    assert not any(p.exists() for p in goes)
 
 
 def test_what_is_cached_goes_by_age(project: loader.Project) -> None:
@@ -343,7 +343,8 @@ def test_what_is_cached_goes_by_age(project: loader.Project) -> None:
     assert [
         (f.kind, f.path, f.freed_bytes) for f in cleanup.clean_project(project) if f.is_removed
     ] == [("cache", old, 10)]
-    assert new.exists() and folder.exists()
+    assert new.exists()
+    assert folder.exists()
 
 
 def test_the_command_line_tells_cleans_and_lays_its_options_over_the_settings(
@@ -391,9 +392,8 @@ def test_a_secret_is_shown_in_no_form(
     ]
     for text in said:
         shown = scrubbed(tmp_path, text, "secrets: [API_KEY]\n")
-        assert shown.count("•••API_KEY•••") == 1 and set(
-            re.findall(r"\w", shown.replace("API_KEY", ""))
-        ) <= set("xyk")
+        assert shown.count("•••API_KEY•••") == 1
+        assert set(re.findall(r"\w", shown.replace("API_KEY", ""))) <= set("xyk")
 
 
 def test_the_longer_of_two_secrets_is_hidden_whole(

@@ -120,24 +120,24 @@ def test_threads_of_libraries_work_in_two_kernels_at_once_and_again(
             lambda name: ran(tmp_path / name, FITS, TABLES, TRIALS, FITS, TABLES, kernel_env=env),
             "ab",
         )
-    assert (
-        first == second
-        and first[0] == first[3]
-        and first[1:3] == ["4999950000 100000", "4 dict_keys(['best'])"]
-    )
+    assert first == second
+    assert first[0] == first[3]
+    assert first[1:3] == ["4999950000 100000", "4 dict_keys(['best'])"]
 
 
 def test_kernels_do_not_share_random_numbers(tmp_path: Path) -> None:
     code = "import random, secrets, uuid, numpy as np\nprint(random.random(), np.random.random(), np.random.default_rng().random(), uuid.uuid4(), secrets.token_hex(8))"
     first, second = (ran(tmp_path / name, code)[0].split() for name in "ab")
-    assert len(first) == 5 and not set(first) & set(second)
+    assert len(first) == 5
+    assert not set(first) & set(second)
 
 
 def test_a_module_that_starts_a_thread_is_left_out(
     warm: kernel_pool.ForkServer, tmp_path: Path
 ) -> None:
     held = warm.call_function("probe:modules", cwd=str(tmp_path), log=str(tmp_path / "log"))
-    assert {"lightgbm", "mlflow", "probe"} <= set(held) and not {
+    assert {"lightgbm", "mlflow", "probe"} <= set(held)
+    assert not {
         "threaded",
         "half",
         "half.part",
@@ -155,7 +155,9 @@ def test_a_fork_is_a_process_of_its_own(
         "probe:here", cwd=str(tmp_path), log=str(tmp_path / "log")
     )
     assert (folder, read, threads) == (str(tmp_path), "", 1)
-    assert "MINE" in names and "HOME" not in names and "MLFLOW_DISABLE_TELEMETRY" in names
+    assert "MINE" in names
+    assert "HOME" not in names
+    assert "MLFLOW_DISABLE_TELEMETRY" in names
     with pytest.raises(RunFailedError, match="probe:fails ended with 1: ValueError: no such thing"):
         warm.call_function("probe:fails", cwd=str(tmp_path), log=str(tmp_path / "log"))
 
@@ -200,7 +202,8 @@ def test_what_a_kernel_leaves_ends_with_it_daemons_too(
 ) -> None:
     daemon = "import subprocess, sys\nprint(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\nprint(subprocess.run('sleep 601 >/dev/null 2>&1 & echo $!', shell=True, capture_output=True, text=True).stdout)"
     pids = [int(pid) for pid in ran(tmp_path, daemon)[0].split()]
-    assert len(pids) == 2 and not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert len(pids) == 2
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
 def test_with_the_nursery_goes_all_that_it_has_forked(tmp_path: Path) -> None:
@@ -246,8 +249,6 @@ def test_the_modules_of_the_notebooks_are_wanted_and_none_of_the_projects_own(
         },
     )
     found = kernel_pool.list_modules_to_preload(loader.load_project(tmp_path), ["one"])
-    assert (
-        found[:2] == ["json", "csv"]
-        and not {"mine", "uuid"} & set(found)
-        and "mlops_kit.stages.stage" in found
-    )
+    assert found[:2] == ["json", "csv"]
+    assert not {"mine", "uuid"} & set(found)
+    assert "mlops_kit.stages.stage" in found

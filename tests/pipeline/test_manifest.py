@@ -35,7 +35,8 @@ def gone() -> int:
 
 def test_a_run_is_named_by_its_moment_and_a_sample_says_so(project: loader.Project) -> None:
     names = {manifest.create_manifest(project, ["train"], "")["run"] for _ in range(20)}
-    assert len(names) == 20 and all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", n) for n in names)
+    assert len(names) == 20
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", n) for n in names)
     assert manifest.create_manifest(project.with_values("the test", sample=50), ["train"], "")[
         "run"
     ].endswith("-sample")
@@ -157,9 +158,12 @@ def test_a_killed_run_is_buried_until_mlflow_has_heard_of_it(
         filed["ended"] is not None,
         (tmp_path / run_manifest.DISK_RESERVE_FILE).exists(),
     ) == ("killed", "killed", True, False)
-    assert book["metadata"]["mlops"]["status"] == "killed" and [
-        c["metadata"]["papermill"]["status"] for c in book["cells"]
-    ] == ["completed", "failed", "pending"]
+    assert book["metadata"]["mlops"]["status"] == "killed"
+    assert [c["metadata"]["papermill"]["status"] for c in book["cells"]] == [
+        "completed",
+        "failed",
+        "pending",
+    ]
     run_manifest.write_manifest(tmp_path, {**filed, "mlflow": {"run": "1"}})
     assert not manifest.mark_run_killed(tmp_path)
 
@@ -169,10 +173,8 @@ def test_a_process_that_took_over_the_number_of_a_dead_one_is_another(
 ) -> None:
     made = manifest.create_manifest(project, ["train"], "")
     manifest.mark_run_started(tmp_path, made)
-    assert (
-        run_manifest.read_manifest(tmp_path)["status"] == "running"
-        and (tmp_path / run_manifest.DISK_RESERVE_FILE).stat().st_size > 10**5
-    )
+    assert run_manifest.read_manifest(tmp_path)["status"] == "running"
+    assert (tmp_path / run_manifest.DISK_RESERVE_FILE).stat().st_size > 10**5
     run_manifest.write_manifest(tmp_path, {**made, "born": made["born"] - 100})
     assert run_manifest.read_manifest(tmp_path)["status"] == "killed"
 

@@ -116,7 +116,8 @@ def test_a_line_is_read_as_python_reads_it(
 def test_a_cell_that_cannot_be_an_interface_is_worded(tmp_path: Path, cell: str, said: str) -> None:
     with pytest.raises(KitError, match="n.ipynb") as error:
         parameter_cell.read_parameters(notebook(tmp_path, cell))
-    assert said in error.value.message and error.value.hint
+    assert said in error.value.message
+    assert error.value.hint
 
 
 def test_a_notebook_without_the_tag_is_refused(tmp_path: Path) -> None:
@@ -287,7 +288,8 @@ def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: obj
         param_types.cast_value(
             "one", Parameter("p", kind, None, "What it means."), value, "mlops.yaml"
         )
-    assert "What it means." in error.value.expected and "mlops.yaml" in error.value.message
+    assert "What it means." in error.value.expected
+    assert "mlops.yaml" in error.value.message
 
 
 def test_none_is_a_value_only_where_it_is_the_default() -> None:
@@ -373,7 +375,8 @@ def test_what_is_taken_arrives_and_comes_back_from_a_manifest_and_a_command_as_i
     ],
 )
 def test_text_of_any_kind_arrives(text: str) -> None:
-    assert arrives(text) == text and arrives({text: [text]}) == {text: [text]}
+    assert arrives(text) == text
+    assert arrives({text: [text]}) == {text: [text]}
     assert TransformerManager().transform_cell(written(text)) == written(
         text
     )  # IPython finds no magic in it
@@ -469,7 +472,8 @@ def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(
 ) -> None:
     with pytest.raises(KitError) as error:
         resolved(tmp_path, given, stage=f"params: {{{declared}}}")
-    assert said in error.value.message and error.value.expected
+    assert said in error.value.message
+    assert error.value.expected
 
 
 def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:

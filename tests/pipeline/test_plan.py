@@ -499,7 +499,8 @@ def test_a_file_output_is_put_back_into_the_project(
     assert [e["status"] for e in made["stages"].values()] == [
         "skipped",
         "skipped",
-    ] and "nothing_to_do" not in made
+    ]
+    assert "nothing_to_do" not in made
     assert (home / "made" / "lines.csv").read_text() == "x\n3\n"
     shutil.rmtree(home / "reports" / made["run"])
 
@@ -521,9 +522,9 @@ def test_a_stage_of_an_age_runs_when_it_is_older(home: Path) -> None:
     made["stages"]["first"]["started"] = "2020-01-01T00:00:00+00:00"
     file.write_text(json.dumps(made))
     reason, then = said(home)
-    assert (
-        reason.startswith("its last run is ") and reason.endswith(" old, over 7d") and then == AGAIN
-    )
+    assert reason.startswith("its last run is ")
+    assert reason.endswith(" old, over 7d")
+    assert then == AGAIN
 
 
 def test_a_project_that_was_moved_is_skipped(home: Path) -> None:
@@ -586,10 +587,8 @@ def test_equal_outputs_spare_the_next_stage_and_others_do_not(home: Path) -> Non
     cells(lambda held: held.cells.insert(3, new_code_cell("1 + 1")))(home)
     edit("late.py", "SIZE = 2 - 1\n")(home)
     made = go(home)
-    assert (
-        statuses(made) == ("succeeded", "skipped")
-        and made["stages"]["second"]["reason"] == f"unchanged since {first}"
-    )
+    assert statuses(made) == ("succeeded", "skipped")
+    assert made["stages"]["second"]["reason"] == f"unchanged since {first}"
     edit("late.py", "SIZE = 2\n")(home)
     made = go(home)
     assert statuses(made) == ("succeeded", "succeeded")
@@ -663,9 +662,8 @@ def test_warm_and_cold_kernels_leave_the_same_artifacts_and_the_same_trace(home:
     for name, entry in warm.items():
         assert history.get_content_hashes(cold[name]) == history.get_content_hashes(entry)
         assert cold[name]["trace"] == entry["trace"]
-    assert {"tiny", "pandas", "fsspec"} <= set(
-        warm["first"]["trace"]["packages"]
-    ) and "other" not in warm["first"]["trace"]["packages"]
+    assert {"tiny", "pandas", "fsspec"} <= set(warm["first"]["trace"]["packages"])
+    assert "other" not in warm["first"]["trace"]["packages"]
     assert said(home) == ("skip", "skip")
 
 

@@ -32,4 +32,5 @@ def test_a_terminal_shows_what_passes_and_keeps_what_stays() -> None:
     say("train: cell 1 of 9", transient=True)
     say("train: [succeeded]")
     say.close()
-    assert "train: cell 1 of 9" in stream.getvalue() and "train: [succeeded]" in stream.getvalue()
+    assert "train: cell 1 of 9" in stream.getvalue()
+    assert "train: [succeeded]" in stream.getvalue()

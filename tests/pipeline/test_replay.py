@@ -19,7 +19,7 @@ from mlops_kit.project import loader, run_manifest
 from .conftest import write
 
 Go = Callable[..., dict[str, Any]]
-SAY = lambda text, transient=False: None  # noqa: E731
+SAY = lambda text, transient=False: None
 
 
 def latest(home: Path, made: dict[str, Any]) -> Path:
@@ -31,7 +31,8 @@ def test_a_log_holds_what_was_printed_what_the_kernel_said_and_the_error(
 ) -> None:
     write(tiny, "second", "print('counting')", "import os\nos.write(2, b'a complaint')\n1 / 0")
     text = stage_log.format_stage_log(latest(tiny, go()), "second")
-    assert text.startswith("second of run ") and ": failed\n" in text
+    assert text.startswith("second of run ")
+    assert ": failed\n" in text
     for line in (
         "--- cell 4\ncounting",
         "--- the kernel itself\na complaint",
@@ -109,17 +110,17 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
     write(tiny, "third", "raise ValueError('broken since')")
     project = loader.load_project(tiny)
     found = reproduce.reproduce_run(project, latest(tiny, made), SAY)
-    assert found.is_identical and found.environment_changes == [] and "identical" in found.sentence
+    assert found.is_identical
+    assert found.environment_changes == []
+    assert "identical" in found.sentence
     assert {(s, n) for s, n, same, _ in found.rows if same} >= {
         ("first", "numbers"),
         ("second", "total"),
         ("third", "third_result"),
         ("first", "n"),
     }
-    assert (
-        not reproduce.get_reproduction_folder(project, latest(tiny, made)).exists()
-        and len(git(tiny, "worktree", "list").splitlines()) == 1
-    )
+    assert not reproduce.get_reproduction_folder(project, latest(tiny, made)).exists()
+    assert len(git(tiny, "worktree", "list").splitlines()) == 1
     # content that is nowhere any more is named
     found_trace = run_manifest.read_manifest(latest(tiny, made))["stages"]["first"]["trace"]
     object_store.get_object_path(project, found_trace["modules"]["helper.py"]["hash"]).unlink()
@@ -134,9 +135,9 @@ def test_a_run_that_is_not_the_same_again_says_where() -> None:
         ("review", "version", None, "a record"),
     ]
     found = reproduce.Reproduction("old", "new", ["pandas 1 → 2"], rows)
+    assert not found.is_identical
     assert (
-        not found.is_identical
-        and found.sentence
+        found.sentence
         == "Run old made again: 1 of 2 artifacts and numbers are identical; first.numbers is the first that is not."
     )
     assert [line.split()[0] for line in found.text.splitlines()[:-1]] == ["◆", "▲", "●", "○"]
@@ -157,10 +158,8 @@ def test_what_differs_in_the_environment_is_named(
         "env": {"MODE": "x"},
     }
     said = [*reproduce.list_environment_changes(loader.load_project(tiny), old)]
-    assert (
-        said[0].startswith("pandas 0.1 → ")
-        and said.pop(2) == "`mlops_kit/stage.py` of the installed package changed"
-    )
+    assert said[0].startswith("pandas 0.1 → ")
+    assert said.pop(2) == "`mlops_kit/stage.py` of the installed package changed"
     assert said[1:] == [
         "gone 1 → not installed",
         "Python 2.7 → 3.11" if sys.version_info[:2] == (3, 11) else said[2],

@@ -83,7 +83,8 @@ def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
     assert found["total"].made_from == {"numbers": found["numbers"].content}
     assert made["stages"]["first"]["logged"] == {"n": 3}
     page = (folder / "index.html").read_text()
-    assert "Three numbers." in page and "notebooks/first.html" in page
+    assert "Three numbers." in page
+    assert "notebooks/first.html" in page
     assert "stage.write" not in (folder / "notebooks" / "first.html").read_text()
     assert not list(folder.rglob(".*"))
 
@@ -97,10 +98,12 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
     nbformat.write(book, home / "notebooks" / "first.ipynb")
     (home / "t.csv").write_text("x,y\n1,2\n2,5\n")  # no stage reads it
     again = go(home)
-    assert again["nothing_to_do"] and again["run"] == made["run"]
+    assert again["nothing_to_do"]
+    assert again["run"] == made["run"]
     files.write_text(home / "reports" / made["run"] / "artifacts" / "total.json", "{}")
     again = go(home)
-    assert not again.get("nothing_to_do") and statuses(again) == ("skipped", "succeeded")
+    assert not again.get("nothing_to_do")
+    assert statuses(again) == ("skipped", "succeeded")
     assert (again["stages"]["first"]["reason"], again["stages"]["second"]["why"]) == (
         f"unchanged since {made['run']}",
         ["output `total` is damaged"],
@@ -121,10 +124,13 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
 def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> None:
     write(home, "second", "1 / 0")
     made = go(home)
-    assert made["status"] == "failed" and statuses(made) == ("succeeded", "failed")
+    assert made["status"] == "failed"
+    assert statuses(made) == ("succeeded", "failed")
     assert made["stages"]["second"]["error"]["type"] == "ZeroDivisionError"
     error = runner.find_run_error(made)
-    assert error is not None and error.exit_code == 1 and "division by zero" in str(error)
+    assert error is not None
+    assert error.exit_code == 1
+    assert "division by zero" in str(error)
     assert (
         "ZeroDivisionError"
         in (home / "reports" / made["run"] / "notebooks" / "second.html").read_text()
@@ -181,12 +187,11 @@ def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
         KitError, match="parameter second.word holds the value of the secret TINY_KEY"
     ) as refused:
         go(home, given={"second": {"word": "https://hunter2-hunter2@host"}})
-    assert "hunter2" not in str(refused.value) and not (home / "reports").exists()
+    assert "hunter2" not in str(refused.value)
+    assert not (home / "reports").exists()
     made = go(home)
-    assert (
-        made["stages"]["second"]["logged"] == {"word": "•••TINY_KEY•••"}
-        and made["stages"]["second"]["sentence"] == "With •••TINY_KEY•••."
-    )
+    assert made["stages"]["second"]["logged"] == {"word": "•••TINY_KEY•••"}
+    assert made["stages"]["second"]["sentence"] == "With •••TINY_KEY•••."
     assert not [
         p
         for p in [*(home / "reports").rglob("*"), *(home / ".mlops").rglob("*")]
@@ -243,9 +248,9 @@ def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> 
         "waiting (approval)",
     )
     error = runner.find_run_error(made)
-    assert (
-        error is not None and error.exit_code == 3 and f"mlops approve {made['run']}" in str(error)
-    )
+    assert error is not None
+    assert error.exit_code == 3
+    assert f"mlops approve {made['run']}" in str(error)
     assert "Waiting for an approval" in (home / "reports" / made["run"] / "index.html").read_text()
     (home / "approved").touch()
     project, folder = loader.load_project(home), home / "reports" / made["run"]

@@ -103,7 +103,8 @@ def test_the_same_model_twice_is_no_worse(config: Make, judged: Judged) -> None:
         "worst_slice",
     ]
     assert (data[["difference", "low", "high"]] == 0).all(axis=None)
-    assert set(data["verdict"]) == {"no worse"} and set(data["text"]) == {"the same"}
+    assert set(data["verdict"]) == {"no worse"}
+    assert set(data["text"]) == {"the same"}
     assert found.title == "Better than version 7?"
     assert (
         found.sentence
@@ -143,10 +144,8 @@ def test_each_difference_by_hand(config: Make, judged: Judged) -> None:
     }
     for name, difference in expected.items():
         assert data.loc[name, "difference"] == pytest.approx(difference), name
-    assert (
-        data.loc["worst_slice", "title"] == "Worst slice: group = b"
-        and data.loc["worst_slice", "rows"] == inside.sum()
-    )
+    assert data.loc["worst_slice", "title"] == "Worst slice: group = b"
+    assert data.loc["worst_slice", "rows"] == inside.sum()
     assert data.loc["cost", "margin"] == pytest.approx(0.01 * cost(theirs, 0.4))
     assert data.loc["log_loss", "margin"] == pytest.approx(0.01 * sk.log_loss(y, theirs))
     assert set(data.loc[["roc_auc", "calibration_error", "worst_slice"], "margin"]) == {0.005}
@@ -186,18 +185,14 @@ def test_a_difference_is_positive_where_this_model_is_better(
 ) -> None:
     better, worse = lined(0.0, 0.3), lined(0.3, 0.001)
     lines = ["cost", "roc_auc", "log_loss", "calibration_error"]
-    assert (better.loc[lines, "difference"] > 0).all() and (
-        worse.loc[lines, "difference"] < 0
-    ).all()
-    assert better.loc["cost", "text"].startswith("$ ") and better.loc["cost", "text"].endswith(
-        " less"
-    )
-    assert worse.loc["cost", "text"].endswith(" more") and worse.loc["roc_auc", "text"].startswith(
-        "− 0."
-    )
-    assert better.loc["roc_auc", "text"].startswith("+ 0.") and better.loc[
-        "log_loss", "text"
-    ].endswith(" less")
+    assert (better.loc[lines, "difference"] > 0).all()
+    assert (worse.loc[lines, "difference"] < 0).all()
+    assert better.loc["cost", "text"].startswith("$ ")
+    assert better.loc["cost", "text"].endswith(" less")
+    assert worse.loc["cost", "text"].endswith(" more")
+    assert worse.loc["roc_auc", "text"].startswith("− 0.")
+    assert better.loc["roc_auc", "text"].startswith("+ 0.")
+    assert better.loc["log_loss", "text"].endswith(" less")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +242,8 @@ def test_what_cannot_be_told_says_how_many_rows_would_decide(config: Make, judge
         frame, mine(frame, noisy(frame, 0.05)), champion(noisy(frame, 0.05, 2)), NO_SLICES, made
     )
     open_ = found.frame().query("verdict == 'cannot tell'")
-    assert len(open_) and len(found.notes) == 2 + len(open_)
+    assert len(open_)
+    assert len(found.notes) == 2 + len(open_)
     assert all(n.startswith(f"{t}: ") for n, t in zip(found.notes[2:], open_["title"], strict=True))
     assert any("rows would decide" in n for n in found.notes[2:])
 
@@ -266,15 +262,14 @@ def test_without_an_opponent_the_table_is_empty_and_says_why(
 ) -> None:
     frame, made = judged(rows=300), config(**PRICED)
     found = champion_comparison(frame, mine(frame), other, NO_SLICES, made)
-    assert found.frame().empty and list(found.frame().columns) == list(COMPARISON_COLUMNS)
-    assert (
-        found.sentence == other.note
-        and found.title == f"Better than {other.name or 'the champion'}?"
-    )
+    assert found.frame().empty
+    assert list(found.frame().columns) == list(COMPARISON_COLUMNS)
+    assert found.sentence == other.note
+    assert found.title == f"Better than {other.name or 'the champion'}?"
     told = extract_champion_gain(found, other, made)
-    assert (
-        told.gain is None and told.note == other.note and (told == NO_CHAMPION) == (not other.name)
-    )
+    assert told.gain is None
+    assert told.note == other.note
+    assert (told == NO_CHAMPION) == (not other.name)
 
 
 def test_a_regression_has_no_cost_and_no_calibration(config: Make, judged: Judged) -> None:
@@ -289,9 +284,8 @@ def test_a_regression_has_no_cost_and_no_calibration(config: Make, judged: Judge
         evaluate_slices(frame, made, draws=100),
         made,
     ).frame()
-    assert list(data["metric"]) == ["r2", "rmse", "worst_slice"] and set(data["verdict"]) == {
-        "better"
-    }
+    assert list(data["metric"]) == ["r2", "rmse", "worst_slice"]
+    assert set(data["verdict"]) == {"better"}
 
 
 def test_a_headline_stands_once_and_keeps_its_margin(config: Make, judged: Judged) -> None:
@@ -300,9 +294,8 @@ def test_a_headline_stands_once_and_keeps_its_margin(config: Make, judged: Judge
         config(review={"draws": 100, "metric": "log_loss", "margin": 0.02}),
     )
     found = champion_comparison(frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, made)
-    assert list(found.frame()["metric"]) == ["log_loss", "calibration_error"] and set(
-        found.frame()["margin"]
-    ) == {0.02}
+    assert list(found.frame()["metric"]) == ["log_loss", "calibration_error"]
+    assert set(found.frame()["margin"]) == {0.02}
     assert found.notes[1] == "How much worse still counts as no worse: 0.020."
 
 
@@ -328,9 +321,8 @@ def test_rows_of_one_class_measure_nothing(config: Make, judged: Judged) -> None
     found = champion_comparison(
         frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, config(review={"draws": 100})
     )
-    assert found.sentence.endswith("nothing could be measured.") and set(found.frame()["text"]) == {
-        "unknown"
-    }
+    assert found.sentence.endswith("nothing could be measured.")
+    assert set(found.frame()["text"]) == {"unknown"}
 
 
 def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> None:
@@ -423,4 +415,5 @@ def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) 
         "this version",
         0.3,
         ("x",),
-    ) and own.scores is not None
+    )
+    assert own.scores is not None

@@ -74,7 +74,8 @@ def test_it_asks_nothing_of_any_host_and_runs_nothing(page: Callable[..., str]) 
 
 def test_values_are_escaped(page: Callable[..., str]) -> None:
     text = page({"owner": "<i>me</i> & you", "rows: <test>": "9"})
-    assert "<b>bold" not in text and "&lt;b&gt;bold&lt;/b&gt;" in text
+    assert "<b>bold" not in text
+    assert "&lt;b&gt;bold&lt;/b&gt;" in text
     assert "&lt;i&gt;me&lt;/i&gt; &amp; you" in text
     assert "rows: &lt;test&gt;" in text
 
@@ -87,7 +88,8 @@ def test_what_people_have_not_written_is_shown_as_missing(page: Callable[..., st
 def test_the_state_stands_on_top_in_a_word(page: Callable[..., str]) -> None:
     assert "◆ Fit to serve, with reservations" in page(rows=10)
     failed = page(agreement=RefitAgreement(0.1, 0.0))
-    assert "▲ Not fit to serve" in failed and "Refitted and judged model differ" in failed
+    assert "▲ Not fit to serve" in failed
+    assert "Refitted and judged model differ" in failed
     assert "● Fit to serve" in page(
         metrics={"roc_auc": Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01)}
     )
@@ -101,7 +103,8 @@ def test_a_sample_is_said(page: Callable[..., str]) -> None:
 def test_no_figure_is_made_up(page: Callable[..., str], config: Make, judged: Judged) -> None:
     text = page()
     assert evaluate_performance(judged(rows=900), config(), 100).sentence in text
-    assert "lightgbm" in text and "leaves = 31, rate = 0.100" in text
+    assert "lightgbm" in text
+    assert "leaves = 31, rate = 0.100" in text
 
 
 def test_facts_tell_rows_and_period_of_each_part(config: Make, tmp_path: Path) -> None:

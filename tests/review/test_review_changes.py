@@ -90,14 +90,16 @@ def test_another_family_has_parameters_of_its_own() -> None:
     found = told(
         VersionDescription(**{**vars(OLD), "family": "lightgbm", "params": {"leaves": 31}})
     )
-    assert found["model"] == "lightgbm, was boosting" and found["parameters"] == "leaves 31"
+    assert found["model"] == "lightgbm, was boosting"
+    assert found["parameters"] == "leaves 31"
 
 
 def test_fewer_rows_and_a_cell_that_is_gone() -> None:
     found = told(
         VersionDescription(**{**vars(OLD), "rows": 90, "cells": {"02_prepare": ["x = 1", "z"]}})
     )
-    assert found["rows"] == "− 10, 90 in all" and found["code"] == "1 cell in 02_prepare"
+    assert found["rows"] == "− 10, 90 in all"
+    assert found["code"] == "1 cell in 02_prepare"
 
 
 def test_what_is_not_known_of_the_champion_has_no_line() -> None:
@@ -176,7 +178,8 @@ def test_a_run_is_compared_with_what_another_left(made: Callable[..., Stage]) ->
     said = dict(found.frame().to_numpy().tolist())
     assert found.title == "What changed since version 7"
     assert said["rows"] == "+ 2, 5 in all; the newest of 2013-06-05, was 2013-06-03"
-    assert said["columns"] == "− 1: old" and said["threshold"] == said["model"] == UNCHANGED
+    assert said["columns"] == "− 1: old"
+    assert said["threshold"] == said["model"] == UNCHANGED
     assert said["limits"] == "review.margin 0.020, was 0.005"
     assert said["code"] == "1 cell in 02_prepare; the project's features"
     assert said["packages"] == "gone not installed, was 1.0"
@@ -206,14 +209,13 @@ def test_a_table_of_the_run_that_is_damaged_has_no_line(made: Callable[..., Stag
     old, stage = made("20130601-first"), made("20130701-next")
     (old.run_folder / "artifacts" / "features.parquet").write_bytes(b"not a table")
     found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
-    assert "rows" not in set(found.frame()["what"]) and "columns" in set(found.frame()["what"])
+    assert "rows" not in set(found.frame()["what"])
+    assert "columns" in set(found.frame()["what"])
 
 
 def test_a_first_version_has_nothing_to_be_compared_with(made: Callable[..., Stage]) -> None:
     stage = made("20130701-next")
     found = changes(stage, None, stage.read("recipe"), stage.read("features"))
-    assert (
-        found.sentence == "There is no champion yet: this is the first version."
-        and list(found.frame().columns) == ["what", "said"]
-        and found.frame().empty
-    )
+    assert found.sentence == "There is no champion yet: this is the first version."
+    assert list(found.frame().columns) == ["what", "said"]
+    assert found.frame().empty

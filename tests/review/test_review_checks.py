@@ -59,7 +59,8 @@ def test_every_check_names_itself_and_says_why(found: Found, name: str, task: st
             check.title,
             check.severity,
         )
-        assert verdict.outcome in OUTCOME_MARKS and verdict.sentence.endswith(".")
+        assert verdict.outcome in OUTCOME_MARKS
+        assert verdict.sentence.endswith(".")
         assert verdict.outcome != "failed" or verdict.hint
         assert verdict.outcome != "passed" or not verdict.hint
 

@@ -66,13 +66,15 @@ def test_the_headline_says_metric_interval_rows_and_the_linear_model(
         "baseline_linear",
         "baseline_constant",
     ]
-    assert list(found.to_frame()["metric"])[0] == "roc_auc" and len(found.to_frame()) == 5
+    assert next(iter(found.to_frame()["metric"])) == "roc_auc"
+    assert len(found.to_frame()) == 5
 
 
 def test_a_table_without_time_speaks_of_rows_put_aside(config: Make, judged: Judged) -> None:
     frame = judged("regression", 300).drop(columns=["moment", "baseline_linear"])
     found = evaluate_performance(frame, config("regression", time=None), draws=100)
-    assert found.sentence.startswith("R² ") and found.sentence.endswith("on 300 rows put aside.")
+    assert found.sentence.startswith("R² ")
+    assert found.sentence.endswith("on 300 rows put aside.")
     assert found.to_frame()["value"].iloc[0] == pytest.approx(
         r2_score(frame["late"], frame["score"])
     )
@@ -110,7 +112,8 @@ def test_a_constant_score_has_no_rank(config: Make, judged: Judged) -> None:
 def test_evidence_gathers_what_the_checks_ask(config: Make, judged: Judged) -> None:
     frame, made = judged(), config(review={"draws": 100}, sample=7)
     found = evidence(frame, evaluate_performance(frame, made, 100), made)
-    assert found.rows == 3000 and found.sample == 7
+    assert found.rows == 3000
+    assert found.sample == 7
     assert found.classes == {
         "0": int((frame["late"] == 0).sum()),
         "1": int((frame["late"] == 1).sum()),
@@ -119,7 +122,8 @@ def test_evidence_gathers_what_the_checks_ask(config: Make, judged: Judged) -> N
     assert found.gains["baseline_constant"].value == pytest.approx(
         found.metrics[found.config.headline].value - 0.5
     )
-    assert found.agreement is not None and found.agreement.rank == pytest.approx(1.0)
+    assert found.agreement is not None
+    assert found.agreement.rank == pytest.approx(1.0)
 
 
 def test_without_a_refit_there_is_nothing_to_agree(config: Make, judged: Judged) -> None:

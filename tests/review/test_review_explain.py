@@ -53,7 +53,8 @@ def test_a_metric_of_which_less_is_better_falls_the_same_way(config: Make) -> No
         config("regression", review={"metric": "rmse"}),
         rows=300,
     )
-    assert found.to_frame()["feature"].iloc[0] == "strong" and found.to_frame()["fall"].iloc[0] > 0
+    assert found.to_frame()["feature"].iloc[0] == "strong"
+    assert found.to_frame()["fall"].iloc[0] > 0
     assert found.notes[0].startswith("300 rows")
 
 
@@ -64,7 +65,8 @@ def test_rows_that_cannot_be_judged_give_an_empty_table(config: Make, label: flo
     found = compute_permutation_importance(
         model, frame.assign(late=label), ["strong"], "late", config()
     )
-    assert found.to_frame().empty and "cannot be computed" in found.sentence
+    assert found.to_frame().empty
+    assert "cannot be computed" in found.sentence
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (5, 10), (10, 10), (3, 1000)])
@@ -129,9 +131,8 @@ def test_two_models_on_the_same_rows_stand_below_each_other() -> None:
     assert list(found.to_frame().columns) == ["model", "said", "seen", "low", "high", "share"]
     assert found.to_frame()["model"].tolist() == ["this version", "this version", "version 7"]
     assert found.to_frame()["said"].tolist() == pytest.approx([0.25, 0.75, 0.5])
-    assert (
-        found.sentence.startswith("This version: where it says ")
-        and " Version 7: where it says 50 %" in found.sentence
-    )
+    assert found.sentence.startswith("This version: where it says ")
+    assert " Version 7: where it says 50 %" in found.sentence
     alone = compare_calibration_curves([math.nan], {"this version": [0.5], "": None})
-    assert alone.to_frame().empty and "no labelled row" in alone.sentence
+    assert alone.to_frame().empty
+    assert "no labelled row" in alone.sentence

@@ -63,7 +63,8 @@ def test_missing_values_are_a_group(config: Make, judged: Judged) -> None:
 
 def test_nothing_to_slice_by_says_so(config: Make, judged: Judged) -> None:
     found = evaluate_slices(judged().drop(columns="group"), config(), draws=100)
-    assert found.to_frame().empty and "no coarse category" in found.sentence
+    assert found.to_frame().empty
+    assert "no coarse category" in found.sentence
 
 
 def test_a_group_of_one_class_cannot_tell(config: Make, judged: Judged) -> None:

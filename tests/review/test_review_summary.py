@@ -51,7 +51,8 @@ def test_cost_and_precision_by_hand(config: Make) -> None:
     made = config(**PRICED, time=None)
     scores = pd.DataFrame({"late": [0, 0, 1, 1, np.nan], "score": [0.1, 0.4, 0.3, 0.9, 0.5]})
     cost, saved = compute_decision_cost(scores, 0.25, made)
-    assert cost.value == 2.5 and saved.value == 2.5  # flagging every row costs 5.0 a row
+    assert cost.value == 2.5
+    assert saved.value == 2.5
     assert compute_flagged_precision(scores, 0.25, made).value == pytest.approx(2 / 3)
     assert math.isnan(compute_flagged_precision(scores, 0.95, made).value or math.nan)
 
@@ -72,10 +73,8 @@ def test_the_numbers_that_matter_begin_with_the_cost(config: Make, judged: Judge
         found.sentence
         == f"A flight costs $ {cost.value:.2f} with this model, $ {saved.value:.2f} less than without one."
     )
-    assert (
-        found.items[0].value == f"$ {cost.value:.2f}"
-        and "without a model: $" in found.items[0].details[1]
-    )
+    assert found.items[0].value == f"$ {cost.value:.2f}"
+    assert "without a model: $" in found.items[0].details[1]
     assert found.items[1].details[1] == "flagged from a score of 0.300"
 
 
@@ -97,7 +96,8 @@ def test_a_cost_without_a_unit_is_a_cost(config: Make, judged: Judged) -> None:
     found = summarize_key_numbers(
         frame, evaluate_performance(frame, made, 100), own(frame), NOBODY, made
     )
-    assert found.items[0].title == "Cost a row" and re.fullmatch(r"0\.\d{3}", found.items[0].value)
+    assert found.items[0].title == "Cost a row"
+    assert re.fullmatch(r"0\.\d{3}", found.items[0].value)
 
 
 def test_each_number_ends_with_the_champions_on_the_same_rows(config: Make, judged: Judged) -> None:
@@ -135,10 +135,8 @@ def test_a_champion_that_cannot_be_compared_has_no_number(config: Make, judged: 
         ScoredModel("version 7", note="Version 7 has learnt from some."),
         made,
     )
-    assert (
-        not any("version 7" in line for n in found.items for line in n.details)
-        and "version 7" not in found.sentence
-    )
+    assert not any("version 7" in line for n in found.items for line in n.details)
+    assert "version 7" not in found.sentence
 
 
 def test_a_regression_has_no_cost_and_no_threshold(config: Make, judged: Judged) -> None:
@@ -163,7 +161,8 @@ def test_an_answers_time_is_that_of_one_row(config: Make, judged: Judged) -> Non
         config(),
         calls=20,
     )
-    assert 0 < usual <= slow and seen == [1] * 21  # the first warms up
+    assert 0 < usual <= slow
+    assert seen == [1] * 21
     assert all(
         math.isnan(t)
         for t in measure_response_times(own(judged(rows=300)), judged(rows=300).head(0), config())

@@ -71,7 +71,8 @@ def test_then_is_what_the_model_says_of_the_row_so_changed(
         model, frame, FEATURES, ranked("flag", "kind", "count", "size"), config()
     )
     assert list(found.to_frame().columns) == ["row", "score", "column", "is", "if", "then"]
-    assert found.to_frame()["row"].nunique() == 12 and set(found.to_frame()["column"]) == {
+    assert found.to_frame()["row"].nunique() == 12
+    assert set(found.to_frame()["column"]) == {
         "flag",
         "kind",
         "count",
@@ -80,9 +81,8 @@ def test_then_is_what_the_model_says_of_the_row_so_changed(
     read: dict[str, Callable[[str], Any]] = {"flag": "yes".__eq__, "kind": str, "count": int}
     for line in found.to_frame()[found.to_frame()["column"] != "size"].to_dict("records"):
         row = frame[frame["id"] == int(line["row"])].copy()
-        assert line["score"] == pytest.approx(row["score"].iloc[0]) and line[
-            "is"
-        ] == format_cell_value(row[line["column"]].iloc[0])
+        assert line["score"] == pytest.approx(row["score"].iloc[0])
+        assert line["is"] == format_cell_value(row[line["column"]].iloc[0])
         row[line["column"]] = pd.Series([read[line["column"]](line["if"])], index=row.index).astype(
             frame[line["column"]].dtype
         )
@@ -94,7 +94,8 @@ def test_with_the_value_it_has_the_score_stays(frame: pd.DataFrame, config: Make
         Typed(frame), frame, FEATURES, ranked("flag", "kind"), config()
     ).to_frame()
     same = data[data["is"] == data["if"]]
-    assert len(same) == 24 and (same["then"] - same["score"]).abs().max() < 1e-12
+    assert len(same) == 24
+    assert (same["then"] - same["score"]).abs().max() < 1e-12
 
 
 def test_the_sentence_names_what_moves_a_row_the_most(frame: pd.DataFrame, config: Make) -> None:
@@ -102,10 +103,8 @@ def test_the_sentence_names_what_moves_a_row_the_most(frame: pd.DataFrame, confi
     most = found.to_frame().loc[
         (found.to_frame()["then"] - found.to_frame()["score"]).abs().idxmax()
     ]
-    assert (
-        found.sentence.startswith("Of 12 rows and 2 columns, count moves one row the most: ")
-        and f"{most['row']} has" in found.sentence
-    )
+    assert found.sentence.startswith("Of 12 rows and 2 columns, count moves one row the most: ")
+    assert f"{most['row']} has" in found.sentence
 
 
 def test_the_six_columns_that_matter_most_are_asked_about(
@@ -126,11 +125,9 @@ def test_rows_are_spread_over_the_scores_and_always_the_same(
     frame: pd.DataFrame, config: Make
 ) -> None:
     asked = select_rows_across_scores(frame, config())
-    assert (
-        len(asked) == 12
-        and asked["score"].iloc[0] == frame["score"].min()
-        and asked["score"].iloc[-1] == frame["score"].max()
-    )
+    assert len(asked) == 12
+    assert asked["score"].iloc[0] == frame["score"].min()
+    assert asked["score"].iloc[-1] == frame["score"].max()
     assert list(
         select_rows_across_scores(frame.sample(frac=1, random_state=1), config())["id"]
     ) == list(asked["id"])
@@ -147,14 +144,17 @@ def test_a_row_is_named_by_all_of_its_id(frame: pd.DataFrame, config: Make) -> N
 def test_no_rows_are_said(frame: pd.DataFrame, config: Make) -> None:
     for none in (frame.head(0), frame.assign(score=np.nan)):
         found = run_what_if_analysis(Typed(frame), none, FEATURES, ranked("flag"), config())
-        assert found.to_frame().empty and "no judged row" in found.sentence
+        assert found.to_frame().empty
+        assert "no judged row" in found.sentence
         assert list(found.to_frame().columns) == ["row", "score", "column", "is", "if", "then"]
 
 
 def test_a_number_takes_ten_values_that_occur() -> None:
     column = pd.Series(np.arange(1000.0), dtype=float)
     found = select_alternative_values(column)
-    assert len(found) == 10 and set(found) <= set(column) and found.is_monotonic_increasing
+    assert len(found) == 10
+    assert set(found) <= set(column)
+    assert found.is_monotonic_increasing
     assert found.to_numpy() == pytest.approx(np.linspace(91, 908, 10), abs=1)
     assert list(select_alternative_values(pd.Series([5, 5, 5, None]))) == [5.0]
     assert select_alternative_values(pd.Series([None, None], dtype=float)).empty
@@ -184,8 +184,6 @@ def test_a_value_as_text(value: Any, said: str) -> None:
 
 
 def test_positions_are_even_and_stand_once() -> None:
-    assert (
-        list(get_evenly_spaced_positions(100, 5)) == [0, 25, 50, 74, 99]
-        and list(get_evenly_spaced_positions(3, 12)) == [0, 1, 2]
-        and list(get_evenly_spaced_positions(0, 12)) == []
-    )
+    assert list(get_evenly_spaced_positions(100, 5)) == [0, 25, 50, 74, 99]
+    assert list(get_evenly_spaced_positions(3, 12)) == [0, 1, 2]
+    assert list(get_evenly_spaced_positions(0, 12)) == []

@@ -56,7 +56,8 @@ def test_folds_do_not_hang_on_the_order_of_the_rows() -> None:
     for (a, b), (c, d) in zip(
         folds.build_folds(hourly(), given), folds.build_folds(mixed, given), strict=True
     ):
-        assert set(mixed["row_id"].iloc[c]) == set(a) and set(mixed["row_id"].iloc[d]) == set(b)
+        assert set(mixed["row_id"].iloc[c]) == set(a)
+        assert set(mixed["row_id"].iloc[d]) == set(b)
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
@@ -137,7 +138,8 @@ def test_judged_scores_are_the_test_rows_with_a_column_a_model() -> None:
         {"score": model, "baseline_constant": model}, frame, ["x"], given
     )
     assert list(got.columns) == ["row_id", "m", "y", "score", "baseline_constant"]
-    assert got["row_id"].tolist() == list(range(30, 40)) and (got["score"] == 0.5).all()
+    assert got["row_id"].tolist() == list(range(30, 40))
+    assert (got["score"] == 0.5).all()
 
 
 def test_forests_answer_with_one_thread() -> None:

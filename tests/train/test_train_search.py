@@ -66,7 +66,8 @@ def test_the_same_seed_finds_the_same_recipe_bit_for_bit(task: str, tmp_path: Pa
     assert plain(runs[0][1]) == plain(runs[1][1])
     pd.testing.assert_frame_equal(runs[0][0].data, runs[1][0].data, check_exact=True)
     recipe = runs[0][1]
-    assert recipe["score"] <= min(recipe["baselines"].values()) and recipe["trials"] == 7
+    assert recipe["score"] <= min(recipe["baselines"].values())
+    assert recipe["trials"] == 7
     assert (recipe["threshold"] is None) == (task == "regression")
 
 
@@ -78,7 +79,8 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> N
     assert plain(got[1]) == plain(whole[1])
     pd.testing.assert_frame_equal(got[0].data, whole[0].data, check_exact=True)
     fewer = search.search_recipes(made(), FEATURES, config(), 1, parts, 3, 300)
-    assert len(fewer[0].data) == 3 and fewer[1]["trials"] == 3
+    assert len(fewer[0].data) == 3
+    assert fewer[1]["trials"] == 3
 
 
 def test_a_killed_trial_is_failed_and_tried_again(tmp_path: Path) -> None:
@@ -120,10 +122,12 @@ def test_the_clock_stops_it_after_one_trial_and_says_so(tmp_path: Path) -> None:
     table, recipe = search.search_recipes(
         made(), FEATURES, config(), 1, tmp_path / "s.log", 8, 1e-9
     )
-    assert recipe["stopped_by_clock"] is True and recipe["trials"] == 1 == len(table.data)
+    assert recipe["stopped_by_clock"] is True
+    assert recipe["trials"] == 1 == len(table.data)
     assert "clock" in table.notes[0]
     _, more = search.search_recipes(made(), FEATURES, config(), 1, tmp_path / "s.log", 3, 300)
-    assert more["stopped_by_clock"] is False and more["trials"] == 3
+    assert more["stopped_by_clock"] is False
+    assert more["trials"] == 3
 
 
 def test_defaults_come_first_and_the_score_is_the_mean_over_the_folds(tmp_path: Path) -> None:
@@ -174,7 +178,8 @@ def test_a_study_belongs_to_its_data_its_space_and_its_seed() -> None:
         name(train={"families": ["linear"]}),
         name(train={"families": ["linear", "boosting"], "metric": "roc_auc"}),
     }
-    assert len(others) == 4 and name() not in others
+    assert len(others) == 4
+    assert name() not in others
 
 
 def test_a_metric_that_grows_is_maximised(tmp_path: Path) -> None:
@@ -237,7 +242,8 @@ def test_diabetes_beats_the_mean_and_families_are_listed_best_first(tmp_path: Pa
     assert recipe["score"] < 0.8 * recipe["baselines"]["constant"]
     bars = search.compare_families(table, recipe)
     title = metrics.METRICS["rmse"].title
-    assert bars.data[title].is_monotonic_increasing and {
+    assert bars.data[title].is_monotonic_increasing
+    assert {
         "linear",
         "lightgbm",
         "baseline constant",

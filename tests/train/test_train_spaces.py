@@ -57,9 +57,12 @@ def test_a_family_takes_strings_booleans_and_missing_values_without_a_warning(
         warnings.simplefilter("error")
         model = fitted(name, task, frame)
         scores = fitting.compute_scores(model, frame, FEATURES, config(task))
-    assert scores.shape == (300,) and np.isfinite(scores).all()
+    assert scores.shape == (300,)
+    assert np.isfinite(scores).all()
     if task == "binary":
-        assert list(model.classes_) == [0, 1] and (scores >= 0).all() and (scores <= 1).all()
+        assert list(model.classes_) == [0, 1]
+        assert (scores >= 0).all()
+        assert (scores <= 1).all()
 
 
 @pytest.mark.parametrize(("name", "task"), [p for p in PAIRS if p[0] != "constant"])
@@ -87,9 +90,8 @@ def test_a_skops_file_holds_nothing_of_ours_and_scores_alike(
     model = fitted(name, task, frame)
     skops.io.dump(model, file)
     asked = check_model_types(file)
-    assert len(asked) <= 8 and not any(
-        t.startswith("mlops_kit") for t in skops.io.get_untrusted_types(file=file)
-    )
+    assert len(asked) <= 8
+    assert not any(t.startswith("mlops_kit") for t in skops.io.get_untrusted_types(file=file))
     again = skops.io.load(file, trusted=asked)
     assert (
         fitting.compute_scores(again, frame, FEATURES, config(task)).tobytes()

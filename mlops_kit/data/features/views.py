@@ -185,7 +185,7 @@ def build_trailing_sql(
     return f"""(
         WITH moments AS (SELECT {keys}, seen, {counted} FROM ({events}) WHERE seen IS NOT NULL GROUP BY {keys}, seen),
         prefix AS (SELECT {keys}, seen, {prefix} FROM moments WINDOW upto AS (PARTITION BY {keys} ORDER BY seen ROWS UNBOUNDED PRECEDING))
-        SELECT {", ".join(columns)} FROM rows {" ".join(joins)})"""  # noqa: S608 - the project's own SQL
+        SELECT {", ".join(columns)} FROM rows {" ".join(joins)})"""
 
 
 def _build_asof_join(name: str, by: Sequence[str], moment: str) -> str:

@@ -124,12 +124,12 @@ def _render_template(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    )  # noqa: S701 - Markdown has its own
+    )
     made_by.filters |= {
         "named": _label_columns,
         "rows": _format_markdown_rows,
         "html": lambda frame: Markup(render_table_html(frame)),
-    }  # noqa: S704 - it escapes
+    }
     sampled = f"Made from a sample of {config.sample:,} rows: for a trial, not for service."
     told = {
         "made": _describe_provenance(config, recipe, facts),
