@@ -233,11 +233,11 @@ def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(
     assert made["promoted"] is True
     assert "automatic" in made["by"]
     assert made["at"]
-    present = (
-        versions.find_champion(loader.load_project(copied(run, tmp_path / "copy").parents[1])) or {}
+    present = versions.require_champion(
+        loader.load_project(copied(run, tmp_path / "copy").parents[1])
     )
-    assert present["version"] == made["version"]
-    assert present["model_hash"] == run_folder.list_artifacts(run)["model"].content
+    assert present.version == made["version"]
+    assert present.model_hash == run_folder.list_artifacts(run)["model"].content
     assert "approval is automatic" in text_of(run / "index.html").lower()
 
 

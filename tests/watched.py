@@ -121,8 +121,9 @@ def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
             record = models.save_model(
                 client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4}
             )
-        judged = {**record, "from": str(test["at"].min()), "rows": ""}
+        judged = {**record.to_record(), "from": str(test["at"].min()), "rows": ""}
         facts = {
+            **record.to_record(),
             "features": json.dumps(FEATURES),
             "threshold": "0.4",
             "sample": "0",
@@ -133,7 +134,7 @@ def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
             "author": "the fixture",
             "review": "passed",
         }
-        versions.create_version(client, project, record, {**record, **facts})
+        versions.create_version(client, project, record.uri, facts)
     approvals.record_approval(
         project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )

@@ -29,6 +29,7 @@ from mlops_kit.data import columns
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction
+from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring
@@ -212,7 +213,7 @@ class Batcher:
                 self.build_response(
                     j,
                     served.version,
-                    [(r["score"], r["decision"]) for r in islice(rest, len(j.rows))],
+                    [(r.score, r.predicted_class) for r in islice(rest, len(j.rows))],
                 ),
             )
             for j in jobs
@@ -267,8 +268,8 @@ class Batcher:
 
     def build_log_rows(
         self, jobs: list[PredictionRequest], served: ServedVersion, history: pd.DataFrame
-    ) -> list[dict[str, Any]]:
-        """The rows of the log for some requests, by the same call as the batch's."""
+    ) -> list[PredictionRecord]:
+        """Build the records of the log for some requests, by the same call as the batch."""
         asked = served.schema.to_frame([row for job in jobs for row in job.rows])
         if not self.project.config.id:
             asked.insert(0, columns.ROW_ID, range(len(asked)))
@@ -279,7 +280,7 @@ class Batcher:
             raise KitError("the model's answer is no number")
         out["prediction_id"] = [i for job in jobs for i in job.prediction_ids]
         named = out if self.project.config.id else out.drop(columns=columns.ROW_ID)
-        made = scoring.build_prediction_rows(
+        made = scoring.build_prediction_records(
             self.project,
             served.facts,
             named,
@@ -288,10 +289,10 @@ class Batcher:
             format_timestamp(datetime.now(UTC)),
         )
         whose = [job for job in jobs for _ in job.rows]
-        return [
-            {**row, "request": job.request_id, "body": job.payload_hash}
-            for row, job in zip(made, whose, strict=True)
-        ]
+        for record, job in zip(made, whose, strict=True):
+            record.request_id = job.request_id
+            record.request_hash = job.payload_hash
+        return made
 
     def build_response(
         self, job: PredictionRequest, version: str, found: list[tuple[float, float | None]]

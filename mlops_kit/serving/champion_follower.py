@@ -38,7 +38,7 @@ class ServedVersion:
     """A version that serves, ready to answer; ``promised`` is what its review measured."""
 
     promotion: PromotionRecord
-    facts: dict[str, Any]
+    facts: versions.ModelVersion
     model: Any
     schema: request_schema.RequestSchema
     reference_performance: list[dict[str, Any]]
@@ -134,7 +134,7 @@ class ChampionFollower:
 
     def refresh_source(self) -> None:
         """Read the source again if it has changed."""
-        mark = self.source._describe_files()
+        mark = self.source.describe_files()
         if self.history is None or mark is None or mark != self.source_version:
             self.history, self.source_version = source.read_source(self.project), mark
 
@@ -172,8 +172,8 @@ class ChampionFollower:
                 f"the source was not read: {self.problems.get('source', 'not yet')}"
             )
         facts, model = versions.load_champion(self.project)
-        if facts["version"] != promotion.version:
-            raise RunFailedError(f"version {facts['version']} was promoted in between")
+        if facts.version != promotion.version:
+            raise RunFailedError(f"version {facts.version} was promoted in between")
         asked = request_schema.compile_request_schema(
             self.project,
             self.history,
@@ -199,9 +199,11 @@ def describe_exception(error: Exception) -> str:
     return error.message if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
 
 
-def read_reference_performance(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
+def read_reference_performance(
+    project: Project, facts: versions.ModelVersion
+) -> list[dict[str, Any]]:
     """What the review of a version measured: metric, value, interval; nothing where its run is gone."""
-    run = project.reports_folder / facts["run"]
+    run = project.reports_folder / facts.run
     known = run_folder.list_artifacts(run)
     return cast(
         list[dict[str, Any]],
@@ -246,7 +248,7 @@ def verify_served_version(project: Project, served: ServedVersion, history: pd.D
         scoring.convert_to_contract_types(project, rows)[0],
         scoring.convert_to_contract_types(project, history)[0],
     )
-    if cut := [c for c in served.facts["features"] if count_differences(whole[c], inputs[c])]:
+    if cut := [c for c in served.facts.features if count_differences(whole[c], inputs[c])]:
         raise RunFailedError(
             f"these features of the newest rows change with lookback: {', '.join(cut)}",
             "the same as over all the history",

@@ -356,18 +356,19 @@ class Stage:
             {"judged": judged, "model": model},
             example,
             facts,
-            (trials.data, recipe),
+            run_log.SearchResult(trials.data, recipe),
             tags,
         )
-        self.record["mlflow_run"] = saved["run"]
+        final_model = saved.models["model"]
+        self.record["mlflow_run"] = saved.run_id
         entry = {
-            **saved["model"],
-            "judged": saved["judged"],
+            **final_model.to_record(),
+            "judged": saved.models["judged"].to_record(),
             "features": list(example.columns),
             "threshold": recipe["threshold"],
         }
         self.write("model", entry, record=True)
-        self.record["artifacts"]["model"]["content"] = saved["model"]["model_hash"]
+        self.record["artifacts"]["model"]["content"] = final_model.model_hash
         self._save_record()
 
     def load_model(self, which: str = "model") -> Any:
@@ -375,7 +376,8 @@ class Stage:
         from mlops_kit.registry import models
 
         entry = self.read("model")
-        return models.load_model(self.project, entry if which == "model" else entry[which])
+        record = entry if which == "model" else entry[which]
+        return models.load_model(self.project, models.SavedModel.from_record(record))
 
     @property
     def alerts_file(self) -> Path:

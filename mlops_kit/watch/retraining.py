@@ -49,13 +49,13 @@ def request_retraining(project: loader.Project, by: str, why: str) -> Retraining
     )
     if going:
         raise RunFailedError(
-            f"a retraining is on its way already, decided by {going[0].by}",
+            f"a retraining is on its way already, decided by {going[0].actor}",
             "one at a time",
             "wait for it; the page says what became of it",
         )
     made = RetrainingRecord(
         project.config.name,
-        state[0].upto,
+        state[0].watched_until,
         "retrain",
         why.strip(),
         by,
@@ -67,7 +67,7 @@ def request_retraining(project: loader.Project, by: str, why: str) -> Retraining
             opened.add(made)
     except sa.exc.IntegrityError as error:
         raise RunFailedError(
-            f"{by} has asked for a retraining as of {format_local_time(project.config, datetime.fromisoformat(state[0].upto))} before",
+            f"{by} has asked for a retraining as of {format_local_time(project.config, datetime.fromisoformat(state[0].watched_until))} before",
             "a later moment",
             "mlops watch goes on to one",
         ) from error

@@ -48,7 +48,11 @@ def test_the_champion_serves_with_what_is_known_of_it(served: loader.Project) ->
     made = followed(served)
     assert made.served is not None
     assert made.problems == {}
-    assert (made.served.version, made.served.promotion.actor, made.served.facts["features"]) == (
+    assert (
+        made.served.version,
+        made.served.promotion.actor,
+        made.list(made.served.facts.features),
+    ) == (
         "1",
         "the fixture",
         ["a", "b"],
@@ -212,7 +216,7 @@ def test_a_look_back_that_cuts_a_feature_off_is_refused(
     project = loader.load_project(copied.root).with_values(
         "the test", features="views.py", lookback=lookback
     )
-    made = replace(before, model=Guess(), facts={**before.facts, "features": ["a", "n_week"]})
+    made = replace(before, model=Guess(), facts=replace(before.facts, features=("a", "n_week")))
     if whole:
         champion_follower.verify_served_version(project, made, source.read_source(project))
         return

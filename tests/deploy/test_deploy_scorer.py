@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -15,9 +16,9 @@ import sqlalchemy as sa
 from mlops_kit.data import source
 from mlops_kit.db import approvals, predictions
 from mlops_kit.db.engine import open_transaction, query_records
-from mlops_kit.db.tables import PredictionRecord
+from mlops_kit.db.tables import PredictionRecord, PromotionRecord
 from mlops_kit.project import loader
-from mlops_kit.registry import models, scoring, versions
+from mlops_kit.registry import scoring, versions
 from mlops_kit.serving import champion_follower, request_schema
 from mlops_kit.serving.batcher import Batcher
 from mlops_kit.serving.requests import PredictionRequest, RequestRefusedError
@@ -30,17 +31,14 @@ SECONDS = 20
 def present(original: Any) -> tuple[champion_follower.ServedVersion, pd.DataFrame]:
     """The version that serves and the history, as the follower has them."""
     project = loader.load_project(original)
-    facts, history, promotion = (
-        versions.find_champion(project) or {},
-        source.read_source(project),
-        approvals.get_current_promotion(project),
-    )
+    champion, model = versions.load_champion(project)
+    history = source.read_source(project)
+    promotion = approvals.get_current_promotion(project)
     assert promotion is not None
-    known = {**facts, "features": json.loads(facts["features"]), "threshold": 0.5}
     return champion_follower.ServedVersion(
         promotion,
-        known,
-        models.load_model(project, facts),
+        champion,
+        model,
         request_schema.compile_request_schema(
             project, history, scoring.list_required_columns(project, history.columns)
         ),
@@ -177,11 +175,11 @@ def test_an_id_that_is_asked_again_is_answered_from_the_log_with_the_version_it_
 ) -> None:
     first = scorer.job("again", hours=2).result(SECONDS)
     served, history = present
-    later = approvals.Promotion("small", 2, "2", "h", "e", "1", "me", "why", "now")
+    later = PromotionRecord("small", 2, "2", "h", "e", "1", "me", "why", "now")
     scorer.present = (
         champion_follower.ServedVersion(
             later,
-            {**served.facts, "version": "2", "threshold": 2.0},
+            replace(served.facts, version="2", threshold=2.0),
             served.model,
             served.schema,
             [],
