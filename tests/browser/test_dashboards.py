@@ -22,7 +22,7 @@ from mlops_kit.project import loader
 from mlops_kit.registry import store
 from tests.browser import window
 from tests.dashboards import rounds, story
-from tests.dashboards.served import address, registered  # noqa: F401 - fixtures
+from tests.dashboards.served import address, registered
 
 REACH = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.wide, [role=tablist]')).slice(0, 4).map(e => e.outerHTML.slice(0, 120))"""
