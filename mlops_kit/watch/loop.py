@@ -404,7 +404,9 @@ class Watcher:
             if row.status == RETRAINING_DUE:
                 self.run_retraining(row, at)
             elif (self.project.reports_folder / row.run_id / run_manifest.MANIFEST_FILE).exists():
-                status = run_manifest.read_manifest(self.project.reports_folder / row.run_id)["status"]
+                status = run_manifest.read_manifest(self.project.reports_folder / row.run_id)[
+                    "status"
+                ]
                 if status != STATUS_WAITING_FOR_APPROVAL:
                     self.record_retraining_outcome(row, status, row.run_id, at)
 
