@@ -194,7 +194,9 @@ def test_rows_in_another_order_are_the_same_rows(project: loader.Project) -> Non
     refiled(
         new,
         "held_out_scores",
-        pd.read_parquet(new / "artifacts" / "held_out_scores.parquet").sample(frac=1, random_state=0),
+        pd.read_parquet(new / "artifacts" / "held_out_scores.parquet").sample(
+            frac=1, random_state=0
+        ),
     )
     assert (
         "on the same rows, more than noise"
