@@ -308,7 +308,7 @@ def test_a_later_review_renews_a_version_until_it_has_served(project: loader.Pro
         },
         record=True,
     )
-    stage.write("judged_scores", pd.DataFrame({"row_id": range(3), "score": 0.5}))
+    stage.write("held_out_scores", pd.DataFrame({"row_id": range(3), "score": 0.5}))
 
     def review_again(card: str, *verdicts: Verdict) -> versions.ModelVersion:
         stage.write("card", card)

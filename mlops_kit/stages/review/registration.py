@@ -20,7 +20,7 @@ def register_reviewed_model(stage: Stage, verdicts: Iterable[Verdict]) -> dict[s
         See ``mlops_kit.registry.versions.register_version``.
     """
     record = stage.read("model")
-    held_out_rows = stage.read("judged_scores")
+    held_out_rows = stage.read("held_out_scores")
     time = stage.config.time
     evaluation = versions.EvaluationModel(
         uri=record["judged"]["uri"],
@@ -30,9 +30,9 @@ def register_reviewed_model(stage: Stage, verdicts: Iterable[Verdict]) -> dict[s
         row_key_hash=comparison.hash_row_keys(stage.project, held_out_rows),
     )
     artifact_hashes = {
-        name: artifact["content"]
-        for name, artifact in stage.record["artifacts"].items()
-        if artifact["content"]
+        name: artifact.content
+        for name, artifact in stage.record.artifacts.items()
+        if artifact.content
     }
     candidate = versions.VersionCandidate(
         model=SavedModel.from_record(record),
