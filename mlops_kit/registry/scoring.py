@@ -16,6 +16,7 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
+from mlops_kit.registry.batch_independence import make_batch_independent
 
 if TYPE_CHECKING:
     import mlflow
@@ -25,11 +26,17 @@ else:
 
 
 def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray:
-    """A model's answers for feature rows: the probability of class 1, or the value."""
-    return np.asarray(
-        model.predict_proba(frame)[:, -1] if config.task == "binary" else model.predict(frame),
-        dtype=float,
-    )
+    """Return a model's score for each row: the probability of class 1, or the predicted value.
+
+    Every score of the project comes from here. It does not depend on the batch that a row is scored
+    in; ``mlops_kit.registry.batch_independence`` says for which models that holds exactly.
+    """
+    rowwise_model = make_batch_independent(model)
+    if config.task == "binary":
+        scores = rowwise_model.predict_proba(frame)[:, -1]
+    else:
+        scores = rowwise_model.predict(frame)
+    return np.asarray(scores, dtype=float)
 
 
 def build_prediction_rows(

@@ -28,7 +28,7 @@ def asking(project: loader.Project) -> Iterator[TestClient]:
     """A client of the project's application, once a version serves or cannot."""
     built = app.build_app(project)
     with TestClient(built, base_url="http://localhost:8000") as client:
-        assert built.state.service.follower.looked.wait(30)
+        assert built.state.service.follower.looked.wait(120)
         yield client
 
 

@@ -23,7 +23,7 @@ from mlops_kit.serving.batcher import Batcher
 from mlops_kit.serving.requests import PredictionRequest, RequestRefusedError
 
 Wait = Callable[[], None]
-SECONDS = 20
+SECONDS = 120
 
 
 @pytest.fixture(scope="session")
