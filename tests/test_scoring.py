@@ -52,7 +52,7 @@ def fitted_models(task: str, width: int) -> dict[str, tuple[Any, pd.DataFrame]]:
     to_float32 = FunctionTransformer(np.float32)
     by_name = {
         name: (family.build(dict(family.default_params), task, rows, list(rows), 0), rows)
-        for name, family in families..items()
+        for name, family in families.MODEL_FAMILIES.items()
         if name in {"linear", "boosting", "lightgbm"}
     }
     by_name["dense"] = make_pipeline(StandardScaler(), linear), numbers
@@ -68,10 +68,14 @@ def batch_dependent_rows(model: Any, rows: pd.DataFrame, task: str) -> int:
     config: Any = SimpleNamespace(task=task)
     expected = scoring.predict_scores(model, rows, config)
     order = np.random.default_rng(0).permutation(len(rows))
-    differs = int((scoring.predict_scores(model, rows.iloc[order], config) != expected[order]).sum())
+    differs = int(
+        (scoring.predict_scores(model, rows.iloc[order], config) != expected[order]).sum()
+    )
     for size, count in ROWS_BY_BATCH_SIZE.items():
         starts = range(0, count, size)
-        parts = [scoring.predict_scores(model, rows[i : min(i + size, count)], config) for i in starts]
+        parts = [
+            scoring.predict_scores(model, rows[i : min(i + size, count)], config) for i in starts
+        ]
         differs += int((np.concatenate(parts) != expected[:count]).sum())
     return differs
 
@@ -150,7 +154,9 @@ def test_a_linear_model_is_found_in_what_wraps_it() -> None:
     for model in wrapped:
         rowwise = batch_independence.make_batch_independent(model)
         assert rowwise is not model and type(rowwise) is type(model)
-        np.testing.assert_allclose(rowwise.predict(x), model.predict(x), batch_independence.SCORE_TOLERANCE)
+        np.testing.assert_allclose(
+            rowwise.predict(x), model.predict(x), batch_independence.SCORE_TOLERANCE
+        )
 
 
 def test_kernel_machines_and_trees_are_left_alone() -> None:
