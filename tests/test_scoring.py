@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from sklearn import linear_model, svm
+from sklearn import ensemble, linear_model, svm
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
@@ -84,7 +84,7 @@ def print_batch_dependence() -> None:
     """Print as JSON how many scores depend on the batch, by model; runs in a process of its own."""
     counts = {
         f"{task}, {width} columns, {name}": batch_dependent_rows(model, rows, task)
-        for task in spaces.TASKS
+        for task in families.SUPPORTED_TASKS
         for width in (3, 60)
         for name, (model, rows) in fitted_models(task, width).items()
     }
@@ -161,7 +161,7 @@ def test_a_linear_model_is_found_in_what_wraps_it() -> None:
 
 def test_kernel_machines_and_trees_are_left_alone() -> None:
     x = make_rows(5).drop(columns="name").fillna(0.0)
-    for model in (svm.SVC(kernel="linear"), spaces.ensemble.RandomForestClassifier(5)):
+    for model in (svm.SVC(kernel="linear"), ensemble.RandomForestClassifier(5)):
         model.fit(x, x.sum(axis=1) > 0)
         assert batch_independence.make_batch_independent(model) is model
 
