@@ -19,7 +19,6 @@ def read_run_artifact(run: Path, name: str) -> Any:
     )
 
 
-STATUS_WAITING_FOR_APPROVAL = "waiting (approval)"  # status of a run that a person has to decide on
 STAGE_RECORDS_FOLDER = "stages"  # folder of a run in which each stage files what it did
 
 

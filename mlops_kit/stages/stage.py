@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit.core import dependencies, import_tracer
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
-from mlops_kit.core.files import hash_file, read_json, write_json, write_text
+from mlops_kit.core.files import hash_file, write_json, write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
-from mlops_kit.project import artifacts, loader
+from mlops_kit.project import artifacts, loader, run_manifest
 from mlops_kit.project.run_folder import (
     STAGE_RECORDS_FOLDER,
     list_artifacts,
@@ -144,7 +144,7 @@ class Stage:
         latest = [
             r
             for r in list_run_folders(self.project.reports_folder)
-            if read_json(r / "manifest.json")["sample"] == self.sample
+            if run_manifest.read_stored_manifest(r).sample == self.sample
         ][:1]
         mine = self.run_folder / STAGE_RECORDS_FOLDER
         newer = (
