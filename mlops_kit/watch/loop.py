@@ -231,7 +231,10 @@ class Watcher:
         known = self.get_reference(version)
         made = {
             **analyze_unlabeled_window(
-                self.project, known, found, predictions.decode_feature_values(found, known.features)
+                self.project,
+                known,
+                found,
+                predictions.decode_feature_values(found, known.feature_names),
             ),
             "names": to_json_value(counted),
         }
@@ -246,7 +249,7 @@ class Watcher:
         usual = sorted(json.loads(w.monitoring_json)["rows"] for w in before)
         causes = [
             *incidents.detect_costly_drift(
-                looks, known.promise.value if known.promise else None, self.config
+                looks, known.performance.value if known.performance else None, self.config
             ),
             *incidents.detect_proven_failures(
                 v for v in looks[-1]["verdicts"] if v.check == "schema"

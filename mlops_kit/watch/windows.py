@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
-from mlops_kit.core.results import Interval, Table, Verdict, Verdicts
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.columns import format_local_days, list_feature_columns
 from mlops_kit.project import artifacts, loader, run_folder
@@ -284,8 +284,8 @@ def _check_concept_drift(
         return Verdict(
             "gap",
             title,
-            "not applicable",
-            "warns",
+            CheckOutcome.NOT_APPLICABLE,
+            CheckSeverity.WARNS,
             "There is no estimate to hold the labels against.",
         )
     value = table.to_intervals()[config.headline_metric].value
@@ -293,8 +293,8 @@ def _check_concept_drift(
         return Verdict(
             "gap",
             title,
-            "cannot tell",
-            "warns",
+            CheckOutcome.CANNOT_TELL,
+            CheckSeverity.WARNS,
             table.sentence,
             limit=limit,
             hint="wait for labels",
@@ -304,11 +304,11 @@ def _check_concept_drift(
         return Verdict(
             "gap",
             title,
-            "failed",
-            "warns",
+            CheckOutcome.FAILED,
+            CheckSeverity.WARNS,
             f"{said}: below for {before + 1} windows in a row; what the model learnt no longer holds.",
             said,
             limit,
             "retrain on recent rows",
         )
-    return Verdict("gap", title, "passed", "warns", f"{said}.", said, limit)
+    return Verdict("gap", title, CheckOutcome.PASSED, CheckSeverity.WARNS, f"{said}.", said, limit)

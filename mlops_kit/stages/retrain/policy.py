@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.lazy import pd
-from mlops_kit.core.results import CheckOutcome, Table, Verdict, Verdicts
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project import explain
 from mlops_kit.project.config import root
 from mlops_kit.project.config.value_types import format_duration
@@ -250,10 +250,10 @@ def describe_policy(config: root.ProjectConfig) -> Table:
 def make_retraining_verdict(decision: dict[str, Any]) -> Verdict:
     """The decision as a verdict; a stop would block a retrain, had this stage started one."""
     outcomes: dict[str, CheckOutcome] = {
-        "keep": "passed",
-        "retrain": "failed",
-        "wait": "cannot tell",
-        "stop": "failed",
+        "keep": CheckOutcome.PASSED,
+        "retrain": CheckOutcome.FAILED,
+        "wait": CheckOutcome.CANNOT_TELL,
+        "stop": CheckOutcome.FAILED,
     }
     cures = {
         "retrain": decision["command"],
@@ -265,7 +265,7 @@ def make_retraining_verdict(decision: dict[str, Any]) -> Verdict:
         "retrain",
         "The model may stay",
         outcomes[action],
-        "blocks" if action == "stop" else "warns",
+        CheckSeverity.BLOCKS if action == "stop" else CheckSeverity.WARNS,
         decision["reason"],
         hint=cures.get(action, ""),
     )

@@ -23,10 +23,10 @@ from mlops_kit.stages.review.evidence import BASELINE_TITLES, NO_CHAMPION, Revie
 from mlops_kit.stats.metrics import METRICS
 
 _OUTCOME_OF_DIFFERENCE: dict[str, CheckOutcome] = {
-    "better": "passed",
-    "no worse": "passed",
-    "worse": "failed",
-    "cannot tell": "cannot tell",
+    "better": CheckOutcome.PASSED,
+    "no worse": CheckOutcome.PASSED,
+    "worse": CheckOutcome.FAILED,
+    CheckOutcome.CANNOT_TELL: CheckOutcome.CANNOT_TELL,
 }
 _MIN_ROWS_PER_CLASS = 10  # rows of the rarer class under which no metric of two classes is steady
 
@@ -46,7 +46,9 @@ class ReviewCheck(NamedTuple):
         found = (
             self.function(evidence)
             if fits
-            else make_verdict("not applicable", f"This is asked of {self.task} tasks only.")
+            else make_verdict(
+                CheckOutcome.NOT_APPLICABLE, f"This is asked of {self.task} tasks only."
+            )
         )
         return replace(found, check=self.name, title=self.title, severity=self.severity)
 
@@ -79,11 +81,11 @@ def make_verdict(
         "",
         "",
         outcome,
-        "warns",
+        CheckSeverity.WARNS,
         sentence,
         found,
         limit,
-        "" if outcome == "passed" else cure,
+        "" if outcome == CheckOutcome.PASSED else cure,
         diagnostics,
     )
 
@@ -98,13 +100,13 @@ def run_checks(
 def compare_interval_to_limit(gain: Interval, limit: float) -> CheckOutcome:
     """Read a verdict off an interval: above the limit passed, below it failed, across it cannot tell."""
     if gain.value is None or gain.low is None or gain.high is None:
-        return "cannot tell"
+        return CheckOutcome.CANNOT_TELL
     if gain.low > limit:
-        return "passed"
-    return "failed" if gain.high < limit else "cannot tell"
+        return CheckOutcome.PASSED
+    return CheckOutcome.FAILED if gain.high < limit else CheckOutcome.CANNOT_TELL
 
 
-@register_check("enough_rows", "Enough rows to judge on", "warns")
+@register_check("enough_rows", "Enough rows to judge on", CheckSeverity.WARNS)
 def check_row_count(evidence: ReviewEvidence) -> Verdict:
     """At least as many labelled rows as a slice needs."""
     limit, rows = evidence.config.review.min_slice_rows, evidence.labeled_rows
@@ -112,7 +114,7 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
     passed = rows >= limit
     sentence = f"{rows:,} labelled rows were put aside{sampled}{'' if passed else f', fewer than {limit:,}: the intervals are wide'}."
     return make_verdict(
-        "passed" if passed else "failed",
+        CheckOutcome.PASSED if passed else CheckOutcome.FAILED,
         sentence,
         f"{rows:,} rows{sampled}",
         f"≥ {limit:,}",
@@ -120,14 +122,18 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("both_classes_seen", "Both classes are there", "warns", task="binary")
+@register_check("both_classes_seen", "Both classes are there", CheckSeverity.WARNS, task="binary")
 def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
     """Rows of both classes among those put aside, and not just a handful of one."""
     counts = {name: evidence.rows_by_class.get(name, 0) for name in ("0", "1")}
     rarer = min(counts.values())
     found = f"{counts['1']:,} of class 1, {counts['0']:,} of class 0"
     outcome: CheckOutcome = (
-        "failed" if rarer == 0 else "cannot tell" if rarer < _MIN_ROWS_PER_CLASS else "passed"
+        CheckOutcome.FAILED
+        if rarer == 0
+        else CheckOutcome.CANNOT_TELL
+        if rarer < _MIN_ROWS_PER_CLASS
+        else CheckOutcome.PASSED
     )
     return make_verdict(
         outcome,
@@ -139,7 +145,7 @@ def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("min_gain_over_baseline", "Better than a simple model", "blocks")
+@register_check("min_gain_over_baseline", "Better than a simple model", CheckSeverity.BLOCKS)
 def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
     """A gain over the best baseline; no better than a constant is a failure whatever the interval says."""
     limit, title = (
@@ -148,14 +154,16 @@ def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
     )
     if not (known := {b: g for b, g in evidence.baseline_gains.items() if g.value is not None}):
         return make_verdict(
-            "cannot tell",
+            CheckOutcome.CANNOT_TELL,
             "No baseline could be scored on the rows put aside.",
             cure="mlops run --from train",
         )
     best = min(known, key=lambda b: known[b].value or 0.0)
     gain = known[best]
     useless = [b for b in known if b == "baseline_constant" and (known[b].value or 0.0) <= 0]
-    outcome: CheckOutcome = "failed" if useless else compare_interval_to_limit(gain, limit)
+    outcome: CheckOutcome = (
+        CheckOutcome.FAILED if useless else compare_interval_to_limit(gain, limit)
+    )
     against = BASELINE_TITLES[useless[0] if useless else best]
     words = {
         "passed": "better than",
@@ -177,7 +185,7 @@ def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("least", "As good as it has to be", "blocks")
+@register_check("least", "As good as it has to be", CheckSeverity.BLOCKS)
 def check_min_performance(evidence: ReviewEvidence) -> Verdict:
     """The headline metric keeps to the limit that the project's people have set."""
     limit, known, found = (
@@ -187,7 +195,7 @@ def check_min_performance(evidence: ReviewEvidence) -> Verdict:
     )
     if limit is None:
         return make_verdict(
-            "not applicable",
+            CheckOutcome.NOT_APPLICABLE,
             "No least quality is set.",
             str(found),
             cure="set review.least in mlops.yaml",
@@ -195,7 +203,7 @@ def check_min_performance(evidence: ReviewEvidence) -> Verdict:
     sign = "≥" if known.greater_is_better else "≤"
     if found.value is None:
         return make_verdict(
-            "cannot tell",
+            CheckOutcome.CANNOT_TELL,
             f"{known.title} could not be computed.",
             "unknown",
             f"{sign} {format_number(limit)}",
@@ -203,11 +211,11 @@ def check_min_performance(evidence: ReviewEvidence) -> Verdict:
         )
     weak = found.low if known.greater_is_better else found.high
     outcome: CheckOutcome = (
-        "failed"
+        CheckOutcome.FAILED
         if known.compute_gain(found.value, limit) < 0
-        else "passed"
+        else CheckOutcome.PASSED
         if weak is not None and known.compute_gain(weak, limit) >= 0
-        else "cannot tell"
+        else CheckOutcome.CANNOT_TELL
     )
     words = {"failed": "misses", "passed": "keeps to", "cannot tell": "keeps to, but not surely,"}[
         outcome
@@ -221,7 +229,9 @@ def check_min_performance(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("calibration", "Probabilities mean what they say", "warns", task="binary")
+@register_check(
+    "calibration", "Probabilities mean what they say", CheckSeverity.WARNS, task="binary"
+)
 def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
     """Expected calibration error within its limit."""
     limit, found = (
@@ -230,14 +240,14 @@ def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
     )
     if limit is None:
         return make_verdict(
-            "not applicable",
+            CheckOutcome.NOT_APPLICABLE,
             "No limit is set for the calibration error.",
             str(found),
             cure="set review.calibration_error",
         )
     if found.value is None:
         return make_verdict(
-            "cannot tell",
+            CheckOutcome.CANNOT_TELL,
             "The calibration error could not be computed.",
             "unknown",
             f"≤ {format_number(limit)}",
@@ -245,11 +255,11 @@ def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
         )
     # Resampling only ever adds to this error, so its low end decides against a model and never for it.
     outcome: CheckOutcome = (
-        "passed"
+        CheckOutcome.PASSED
         if found.value <= limit
-        else "failed"
+        else CheckOutcome.FAILED
         if found.low is not None and found.low > limit
-        else "cannot tell"
+        else CheckOutcome.CANNOT_TELL
     )
     sentence = f"Said and seen probability differ by {format_percent(found.value, 1)} on average (limit {format_percent(limit, 1)})."
     return make_verdict(
@@ -261,7 +271,7 @@ def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("no_slice_far_below", "No slice far below the whole", "warns")
+@register_check("no_slice_far_below", "No slice far below the whole", CheckSeverity.WARNS)
 def check_weakest_slice(evidence: ReviewEvidence) -> Verdict:
     """No group of rows on which the model is far worse than on all of them."""
     gap, title = (
@@ -271,14 +281,20 @@ def check_weakest_slice(evidence: ReviewEvidence) -> Verdict:
     if gap is None or evidence.slices is None or evidence.slices.to_frame().empty:
         why = "No limit is set for a slice." if gap is None else "There is no column to slice by."
         return make_verdict(
-            "not applicable",
+            CheckOutcome.NOT_APPLICABLE,
             why,
             cure="name columns under review.slices, and a review.max_slice_gap",
         )
     data = evidence.slices.to_frame()
     words = data["word"].value_counts()
     far, open_ = int(words.get("far below", 0)), int(words.get("cannot tell", 0))
-    outcome: CheckOutcome = "failed" if far else "cannot tell" if open_ == len(data) else "passed"
+    outcome: CheckOutcome = (
+        CheckOutcome.FAILED
+        if far
+        else CheckOutcome.CANNOT_TELL
+        if open_ == len(data)
+        else CheckOutcome.PASSED
+    )
     worst = data[data["word"] == "far below"] if far else data[data["word"] != "cannot tell"]
     named = worst.sort_values(["gap", "column", "group"]).head(1).to_dict("records")
     where = (
@@ -304,7 +320,9 @@ def check_weakest_slice(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("refit_agrees", "The refitted model agrees with the judged one", "blocks")
+@register_check(
+    "refit_agrees", "The refitted model agrees with the judged one", CheckSeverity.BLOCKS
+)
 def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
     """The model that will serve was fitted again on all rows: it has to answer like the one judged."""
     review, found = evidence.config.review, evidence.refit_agreement
@@ -312,7 +330,7 @@ def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
         review.min_refit_rank_correlation is None and review.max_refit_shift is None
     ):
         return make_verdict(
-            "not applicable",
+            CheckOutcome.NOT_APPLICABLE,
             "The judged model is the one that serves."
             if found is None
             else "No limit is set for the refitted model.",
@@ -338,7 +356,13 @@ def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
         review.min_refit_rank_correlation is not None
         and found.rank_correlation < review.min_refit_rank_correlation
     ) or (review.max_refit_shift is not None and abs(found.mean_shift) > review.max_refit_shift)
-    outcome: CheckOutcome = "failed" if apart else "cannot tell" if missing else "passed"
+    outcome: CheckOutcome = (
+        CheckOutcome.FAILED
+        if apart
+        else CheckOutcome.CANNOT_TELL
+        if missing
+        else CheckOutcome.PASSED
+    )
     words = {"failed": "differ", "passed": "agree", "cannot tell": "cannot be compared"}[outcome]
     cure = "ask what the newest rows changed, or serve the judged model (train.refit: false)"
     return make_verdict(
@@ -353,7 +377,10 @@ def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
 
 
 @register_check(
-    "no_worse_than_champion", "No worse than the champion", "blocks", into=CHAMPION_CHECKS
+    "no_worse_than_champion",
+    "No worse than the champion",
+    CheckSeverity.BLOCKS,
+    into=CHAMPION_CHECKS,
 )
 def check_no_worse_than_champion(evidence: ReviewEvidence) -> Verdict:
     """On the same rows, the gain over the champion lies above minus the margin."""
@@ -365,7 +392,7 @@ def check_no_worse_than_champion(evidence: ReviewEvidence) -> Verdict:
     if gain is None:
         none = evidence.champion_note == NO_CHAMPION.note
         return make_verdict(
-            "not applicable" if none else "cannot tell",
+            CheckOutcome.NOT_APPLICABLE if none else CheckOutcome.CANNOT_TELL,
             evidence.champion_note,
             cure="" if none else "judge on rows that came after the champion",
         )
