@@ -118,7 +118,6 @@ def _explain_failure(entry: StageEntry) -> str:
 
 def _list_detail_lines(manifest: RunManifest, rest: str) -> list[str]:
     """The lines below the headline: what else the review says, and what came after it."""
-    entries = manifest.stages
     lines = (
         [f"Made from a sample of {manifest.sample:,} rows; nothing of it can be promoted."]
         if manifest.sample

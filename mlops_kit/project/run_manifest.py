@@ -241,9 +241,9 @@ class RunManifest(_ManifestModel):
 
     schema_version: int = SCHEMA_VERSION
     run: str
-    project: str
     status: RunStatus
-    started: str
+    project: str = ""
+    started: str = ""
     ended: str | None = None
     pid: int = 0
     process_started: float | None = None
