@@ -8,6 +8,7 @@ from typing import Any
 
 from mlops_kit.core.lazy import pd
 from mlops_kit.project.loader import Project
+from mlops_kit.project.run_manifest import RunManifest, StageEntry
 from mlops_kit.registry.models import SavedModel, save_model
 from mlops_kit.registry.store import connect_mlflow, ensure_experiment, mlflow
 from mlops_kit.registry.versions import sync_aliases
@@ -109,51 +110,70 @@ def end_abandoned_runs(project: Project, run: str) -> None:
             client.set_terminated(abandoned_run.info.run_id, "KILLED")
 
 
-def log_pipeline_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
-    """Mirror a finished run in MLflow: one run, a child a stage, their numbers and parameters.
+def log_pipeline_run(project: Project, manifest: RunManifest) -> dict[str, str]:
+    """Log a finished pipeline run: one MLflow run, with a child run per stage that ran.
 
-    A stage that logged a run of its own (training) keeps it: it becomes the stage's child.
+    A stage that logged a run of its own, as training does, keeps it as its child run. Stages that
+    were logged before the run waited for an approval are not logged again.
+
+    Returns
+    -------
+    dict of str to str
+        MLflow's run ids by stage; the id of the parent run under ``run``.
     """
-    ids = {}
+    ids = dict(manifest.mlflow)
     with connect_mlflow(project) as client:
-        where = ensure_experiment(project, client)
-        tags = {
-            "mlflow.runName": manifest["run"],
-            "run": manifest["run"],
-            "status": manifest["status"],
-            "sample": str(manifest["sample"]),
-            "git": str(manifest["git"].get("commit")),
-            "mlflow.note.content": manifest.get("note") or "",
-        }
-        known = manifest["mlflow"]  # of a run that waited for an approval and went on
-        parent = known.get("run") or client.create_run(where, tags=tags).info.run_id
-        client.set_tag(parent, "status", manifest["status"])
-        for name, entry in (
-            (n, e)
-            for n, e in manifest["stages"].items()
-            if n not in known and e["status"] not in {"skipped", "not run"}
-        ):
-            told = {
-                "mlflow.parentRunId": parent,
-                "mlflow.runName": name,
-                "run": manifest["run"],
-                "status": entry["status"],
-            }
-            ids[name] = child = (
-                entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
-            )
-            for key, value in told.items():
-                client.set_tag(child, key, value)
-            mlflow.log_params(entry.get("params", {}), run_id=child)
-            mlflow.log_metrics(
-                {
-                    k: float(v)
-                    for k, v in entry.get("logged", {}).items()
-                    if isinstance(v, (int, float))
-                },
-                run_id=child,
-            )
-            client.set_terminated(child, _MLFLOW_STATUS_BY_STATUS.get(entry["status"], "FAILED"))
-        client.set_terminated(parent, _MLFLOW_STATUS_BY_STATUS.get(manifest["status"], "FAILED"))
+        experiment_id = ensure_experiment(project, client)
+        parent_id = ids.get("run") or _create_parent_run(client, experiment_id, manifest)
+        ids["run"] = parent_id
+        client.set_tag(parent_id, "status", manifest.status)
+        for name, entry in manifest.stages.items():
+            if name not in manifest.mlflow and not entry.is_idle:
+                tags = {
+                    "mlflow.parentRunId": parent_id,
+                    "mlflow.runName": name,
+                    "run": manifest.run,
+                    "status": entry.status,
+                }
+                ids[name] = _log_stage(client, experiment_id, entry, tags)
+        client.set_terminated(parent_id, _get_mlflow_status(manifest.status))
     sync_aliases(project)
-    return {**known, "run": parent, **ids}
+    return ids
+
+
+def _create_parent_run(
+    client: mlflow.MlflowClient, experiment_id: str, manifest: RunManifest
+) -> str:
+    """Create the MLflow run of a pipeline run; return its id."""
+    tags = {
+        "mlflow.runName": manifest.run,
+        "run": manifest.run,
+        "status": manifest.status,
+        "sample": str(manifest.sample),
+        "git": str(manifest.git.commit),
+        "mlflow.note.content": manifest.note,
+    }
+    return str(client.create_run(experiment_id, tags=tags).info.run_id)
+
+
+def _log_stage(
+    client: mlflow.MlflowClient, experiment_id: str, entry: StageEntry, tags: dict[str, str]
+) -> str:
+    """Log a stage's parameters, numbers and status in its MLflow run; return the run's id."""
+    run_id = entry.mlflow_run or client.create_run(experiment_id, tags=tags).info.run_id
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+    numbers = {
+        name: float(value)
+        for name, value in entry.logged.items()
+        if isinstance(value, (int, float))
+    }
+    mlflow.log_params(entry.params, run_id=run_id)
+    mlflow.log_metrics(numbers, run_id=run_id)
+    client.set_terminated(run_id, _get_mlflow_status(entry.status))
+    return str(run_id)
+
+
+def _get_mlflow_status(status: str) -> str:
+    """Return MLflow's status for the status of a run or stage."""
+    return _MLFLOW_STATUS_BY_STATUS.get(status, "FAILED")

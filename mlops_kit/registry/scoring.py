@@ -23,6 +23,7 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
+from mlops_kit.registry.batch_independence import make_batch_independent
 
 _PREDICTION_ID_LENGTH = 20
 
@@ -71,10 +72,17 @@ class RecordedModel:
 
 
 def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray:
-    """Predict the probability of class 1, or the value of a regression, for feature rows."""
+    """Return a model's score for each row: the probability of class 1, or the predicted value.
+
+    Every score of the project comes from here. It does not depend on the batch that a row is scored
+    in; ``mlops_kit.registry.batch_independence`` says for which models that holds exactly.
+    """
+    rowwise_model = make_batch_independent(model)
     if config.task == "binary":
-        return np.asarray(model.predict_proba(frame)[:, -1], dtype=float)
-    return np.asarray(model.predict(frame), dtype=float)
+        scores = rowwise_model.predict_proba(frame)[:, -1]
+    else:
+        scores = rowwise_model.predict(frame)
+    return np.asarray(scores, dtype=float)
 
 
 def compute_prediction_id(project: Project, model_hash: str, key: tuple[Any, ...]) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit.core import dependencies
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
-from mlops_kit.core.files import read_json, write_text
+from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
@@ -30,6 +30,7 @@ from mlops_kit.project.run_folder import (
     list_run_folders,
     load_recorded_project,
 )
+from mlops_kit.project.run_manifest import read_stored_manifest
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
 from mlops_kit.stages.manual_execution import describe_manual_execution
 from mlops_kit.stages.step_cache import cache_function
@@ -177,7 +178,7 @@ class Stage:
     def _find_latest_run(self) -> Path | None:
         """Return the newest recorded run of the same sample size."""
         for folder in list_run_folders(self.project.reports_folder):
-            if read_json(folder / "manifest.json")["sample"] == self.sample:
+            if read_stored_manifest(folder).sample == self.sample:
                 return folder
         return None
 

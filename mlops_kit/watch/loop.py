@@ -35,7 +35,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project import loader
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.retrain import policy
@@ -331,7 +331,7 @@ class Watcher:
         )
         causes = [
             *incidents.detect_proven_failures(v for v in told["verdicts"] if v.check != "schema"),
-            *detect_missing_labels(made["labelled"], len(found)),
+            *detect_missing_labels(made["labeled"], len(found)),
         ]
         with open_transaction(self.project) as opened:
             opened.execute(
@@ -379,7 +379,7 @@ class Watcher:
             .order_by(RetrainingRecord.as_of.desc()),
         )
         waiting = next(
-            (r for r in made if r.status in {RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL}), None
+            (r for r in made if r.status in {RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL}), None
         )
         return (
             f"The new version of {waiting.run_id or 'a retraining'} waits for a decision."
@@ -397,17 +397,15 @@ class Watcher:
             sa.select(RetrainingRecord)
             .where(
                 RetrainingRecord.model == self.config.name,
-                RetrainingRecord.status.in_([RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL]),
+                RetrainingRecord.status.in_([RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL]),
             )
             .order_by(RetrainingRecord.id),
         ):
             if row.status == RETRAINING_DUE:
                 self.run_retraining(row, at)
             elif (self.project.reports_folder / row.run_id / run_manifest.MANIFEST_FILE).exists():
-                status = run_manifest.read_manifest(self.project.reports_folder / row.run_id)[
-                    "status"
-                ]
-                if status != STATUS_WAITING_FOR_APPROVAL:
+                status = run_manifest.read_manifest(self.project.reports_folder / row.run_id).status
+                if status != RunStatus.WAITING_FOR_APPROVAL:
                     self.record_retraining_outcome(row, status, row.run_id, at)
 
     def run_retraining(self, row: RetrainingRecord, at: datetime) -> None:
@@ -420,13 +418,12 @@ class Watcher:
             project,
             runner.select_stages(project, first="prepare", last="deploy"),
             {},
-            False,
-            f"retraining decided by {row.actor}: {row.reason}",
             self.report,
+            note=f"retraining decided by {row.actor}: {row.reason}",
         )
-        self.record_retraining_outcome(row, made["status"], made["run"], at)
-        said = made["stages"]["deploy"].get("sentence") or (runner.find_run_error(made) or "")
-        self.report_lines(at, [f"retraining {made['run']}: {made['status']}. {said}"])
+        self.record_retraining_outcome(row, made.status, made.run, at)
+        said = made.get_stage("deploy").sentence or (runner.find_run_error(made) or "")
+        self.report_lines(at, [f"retraining {made.run}: {made.status}. {said}"])
 
     def record_retraining_outcome(
         self, row: RetrainingRecord, state: str, run: str, at: datetime
@@ -441,7 +438,7 @@ class Watcher:
                 .where(RetrainingRecord.id == row.id)
                 .values(status=state, run_id=run)
             )
-            if state != STATUS_WAITING_FOR_APPROVAL:
+            if state != RunStatus.WAITING_FOR_APPROVAL:
                 incidents.update_incidents(
                     opened,
                     self.config.name,

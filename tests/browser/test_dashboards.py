@@ -178,7 +178,7 @@ def test_a_page_of_ones_own_has_live_widgets_and_asks_no_other_host(
 ) -> None:
     with opened(chromium, f"{address}/own") as (page, wrong):
         page.click("button:has-text('press')", timeout=60_000)
-        page.wait_for_selector("text=pressed", timeout=10_000)
+        page.wait_for_selector("text=pressed", timeout=60_000)
         assert page.title() == "Of one's own"
         assert not [w for w in wrong if not w.startswith("console:")]
 

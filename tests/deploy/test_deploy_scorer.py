@@ -23,7 +23,7 @@ from mlops_kit.serving import champion_follower, request_schema
 from mlops_kit.serving.batcher import Batcher
 from mlops_kit.serving.requests import PredictionRequest, RequestRefusedError
 
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 120
 Served = tuple[champion_follower.ServedVersion, pd.DataFrame]
 
 
