@@ -49,7 +49,7 @@ FILES = {
     "data/a.csv": "x,y\n1,2\n2,4\n",
     "note.yaml": "owner: me\n",
     "limits/low.yaml": "low: 1\n",
-    "views.py": "from mlops_kit import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
+    "views.py": "from mlops_kit.data import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
     "helper.py": "import deep\n\ndef size():\n    import late\n    return deep.SIZE + late.SIZE\n\ndef never():\n    import unused\n",
     "deep.py": "import deeper\nSIZE = deeper.SIZE\n",
     "deeper.py": "SIZE = 1\n",
