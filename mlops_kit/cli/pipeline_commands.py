@@ -104,7 +104,7 @@ def run_command(
             made = branches.run_branches(opened, chosen, varied, options, say)
         else:
             made = runner.run_pipeline(
-                opened, chosen, given, say, force=force, note=note, verify=verify
+                opened, chosen, given, say, runner.RunOptions(force, note, verify)
             )
     finally:
         say.close()

@@ -413,7 +413,7 @@ class Watcher:
             runner.select_stages(project, first="prepare", last="deploy"),
             {},
             self.report,
-            note=f"retraining decided by {row.actor}: {row.reason}",
+            runner.RunOptions(note=f"retraining decided by {row.actor}: {row.reason}"),
         )
         self.record_retraining_outcome(row, made.status, made.run, at)
         said = made.get_stage("deploy").sentence or (runner.find_run_error(made) or "")
