@@ -163,9 +163,13 @@ class Stage:
         partition: str = "",
     ) -> None:
         """File a table, a result or a document under a name; see ``store.write_artifact``."""
-        made = artifacts.write_artifact(
-            self.run_folder, self.name, name, value, volatile, record, partition
-        )
+        run, stage = self.run_folder, self.name
+        if partition:
+            made = artifacts.write_partitioned_artifact(
+                run, stage, name, value, partition, volatile
+            )
+        else:
+            made = artifacts.write_artifact(run, stage, name, value, volatile, record)
         made.made_from = dict(self.record["read"])
         self.record["artifacts"][name] = made.model_dump()
         self._save_record()
