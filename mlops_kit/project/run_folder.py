@@ -15,9 +15,13 @@ from mlops_kit.project.config.legacy import translate_legacy_config
 from mlops_kit.project.loader import Project
 from mlops_kit.project.validation import validate_config
 
-STATUS_WAITING_FOR_APPROVAL = "waiting (approval)"
 STAGE_RECORDS_FOLDER = "stages"
 CONFIG_RECORD_FILE = "config.json"
+# Artifacts that earlier versions stored under another name.
+RENAMED_ARTIFACTS = {
+    "judged_scores": "held_out_scores",
+    "realised": "realized_performance",
+}
 
 
 def list_run_folders(reports_folder: Path) -> list[Path]:
@@ -30,11 +34,26 @@ def list_run_folders(reports_folder: Path) -> list[Path]:
 
 
 def read_stage_records(run: Path) -> dict[str, dict[str, Any]]:
-    """Read the record of each stage of a run, by stage."""
+    """Read the record of each stage of a run, by stage.
+
+    Artifacts have their present names, also where an earlier version stored them under another.
+    """
     records = {}
     for path in sorted((run / STAGE_RECORDS_FOLDER).glob("*.json")):
-        records[path.stem] = read_json(path)
+        record = read_json(path)
+        for key in ("artifacts", "read"):
+            record[key] = rename_artifacts(record.get(key, {}))
+        records[path.stem] = record
     return records
+
+
+def rename_artifacts(values_by_name: dict[str, Any]) -> dict[str, Any]:
+    """Return values by artifact name under the artifacts' present names.
+
+    >>> rename_artifacts({"judged_scores": 1, "recipe": 2})
+    {'held_out_scores': 1, 'recipe': 2}
+    """
+    return {RENAMED_ARTIFACTS.get(name, name): value for name, value in values_by_name.items()}
 
 
 def list_artifacts(run: Path) -> dict[str, Artifact]:

@@ -103,7 +103,7 @@ DEFAULT_STAGES: dict[str, dict[str, Any]] = {
     "train": {
         "notebook": "03_train.ipynb",
         "needs": ["prepare"],
-        "writes": ["recipe", "judged_scores", "model"],
+        "writes": ["recipe", "held_out_scores", "model"],
     },
     "review": {
         "notebook": "04_review.ipynb",
@@ -119,7 +119,7 @@ DEFAULT_STAGES: dict[str, dict[str, Any]] = {
     "monitor": {
         "notebook": "06_monitor.ipynb",
         "needs": ["deploy"],
-        "writes": ["drift", "realised", "alerts"],
+        "writes": ["drift", "realized_performance", "alerts"],
     },
     "retrain": {"notebook": "07_retrain.ipynb", "needs": ["monitor"], "writes": ["decision"]},
 }
