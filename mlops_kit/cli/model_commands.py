@@ -20,9 +20,10 @@ def approve_command(
 ) -> None:
     """Approve the version of a run that waits for approval, and continue the run."""
     from mlops_kit.client import ProjectClient
+    from mlops_kit.db.tables import ApprovalOutcome
 
     client = ProjectClient(project or None)
-    folder = client.record_decision("approved", reason, run)
+    folder = client.record_decision(ApprovalOutcome.APPROVED, reason, run)
     resume_and_report(client, folder.name)
 
 
@@ -45,16 +46,14 @@ def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
     from mlops_kit.project import loader
     from mlops_kit.registry import versions
 
-    restored = versions.roll_back(loader.load_project(project or None), getuser(), reason)
-    output.print_text(f"Version {restored['version']} is the champion again.")
+    promotion = versions.roll_back(loader.load_project(project or None), getuser(), reason)
+    output.print_text(f"Version {promotion.version} is the champion again.")
 
 
 def predict_command(
     file: Annotated[str, typer.Argument(help="CSV, Parquet or Excel file with the rows")],
     project: ProjectOption = "",
-    out: Annotated[
-        str, typer.Option(help="CSV or Parquet file to write; default: print CSV")
-    ] = "",
+    out: Annotated[str, typer.Option(help="CSV or Parquet file to write; default: print CSV")] = "",
 ) -> None:
     """Score the rows of a file with the champion, without a server."""
     from mlops_kit.core import files

@@ -41,7 +41,5 @@ VerifyOption = Annotated[
     bool,
     typer.Option("--verify", help="Hash every file instead of comparing sizes and times"),
 ]
-ReasonOption = Annotated[
-    str, typer.Option("--reason", help="Reason, recorded with the decision")
-]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Reason, recorded with the decision")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")]

@@ -34,7 +34,8 @@ def lab_command(
     os.environ["MLOPS_PROJECT"] = str(loaded.root)
     os.chdir(loaded.notebooks_folder)
     command = [sys.executable, "-m", "jupyterlab", *_JUPYTERLAB_OPTIONS, *(options or [])]
-    os.execv(sys.executable, command)
+    # This process becomes JupyterLab, so that signals reach it.
+    os.execv(sys.executable, command)  # noqa: S606 - a fixed program without a shell
 
 
 def config_command(project: ProjectOption = "") -> None:
@@ -63,9 +64,7 @@ def doctor_command(project: ProjectOption = "") -> None:
 
 
 def export_command(
-    target: Annotated[
-        str, typer.Argument(metavar="github|cron|kubernetes", help="The scheduler")
-    ],
+    target: Annotated[str, typer.Argument(metavar="github|cron|kubernetes", help="The scheduler")],
     project: ProjectOption = "",
     every: Annotated[
         str,

@@ -148,9 +148,7 @@ def reproduce_command(
 
     client = ProjectClient(project or None)
     with output.open_progress(as_json) as progress:
-        reproduction = reproduce.reproduce_run(
-            client.project, client.get_run_folder(run), progress
-        )
+        reproduction = reproduce.reproduce_run(client.project, client.get_run_folder(run), progress)
     if as_json:
         output.print_json(reproduction.to_json_dict())
     else:
@@ -186,7 +184,7 @@ def clean_command(
     age: Annotated[
         str,
         typer.Option(
-            help="Remove runs older than this, such as 30d; default: retention.max_age in mlops.yaml"
+            help="Age of removed runs, such as 30d; default: retention.max_age in mlops.yaml"
         ),
     ] = "",
     dry_run: Annotated[
