@@ -18,7 +18,7 @@ _TABLE_SUFFIXES = (".csv", ".parquet")
 def approve_command(
     reason: ReasonOption, run: RunArgument = "", project: ProjectOption = ""
 ) -> None:
-    """Approve the version of a run that waits for approval, and continue the run."""
+    """Approve the version of a run, and continue the run."""
     from mlops_kit.client import ProjectClient
     from mlops_kit.db.tables import ApprovalOutcome
 
@@ -30,7 +30,7 @@ def approve_command(
 def reject_command(
     reason: ReasonOption, run: RunArgument = "", project: ProjectOption = ""
 ) -> None:
-    """Reject the version of a run, so that it is not promoted."""
+    """Reject the version of a run: it is not promoted."""
     from mlops_kit.client import ProjectClient
 
     folder = ProjectClient(project or None).reject(reason, run)
@@ -55,7 +55,7 @@ def predict_command(
     project: ProjectOption = "",
     out: Annotated[str, typer.Option(help="CSV or Parquet file to write; default: print CSV")] = "",
 ) -> None:
-    """Score the rows of a file with the champion, without a server."""
+    """Score the rows of a file with the champion."""
     from mlops_kit.core import files
     from mlops_kit.data import readers
     from mlops_kit.project import loader

@@ -168,7 +168,10 @@ def plan_command(
     verify: VerifyOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what mlops run would do with each stage, and why, without running anything."""
+    """Show what mlops run would do, and why.
+
+    Nothing is run.
+    """
     from mlops_kit.data import source
     from mlops_kit.pipeline import file_hashes, plan
 
@@ -208,7 +211,10 @@ def params_command(
     param: ParamOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the notebooks' parameters: type, default, value and its origin, allowed values."""
+    """List the notebooks' parameters and their values.
+
+    Shown are type, default, value, where the value comes from, and which values are allowed.
+    """
     request = _load_run_request(project, param, ("", "", stage))
     parameters = _resolve_parameters(request)
     if as_json:

@@ -27,7 +27,10 @@ def lab_command(
         typer.Argument(metavar="[-- OPTION ...]", help="Options of JupyterLab"),
     ] = None,
 ) -> None:
-    """Start JupyterLab in the project, without requests to other hosts."""
+    """Start JupyterLab in the project.
+
+    It sends no requests to other hosts.
+    """
     from mlops_kit.project import loader
 
     loaded = loader.load_project(project or None)
@@ -39,7 +42,7 @@ def lab_command(
 
 
 def config_command(project: ProjectOption = "") -> None:
-    """Show every setting: its value, where the value comes from, and its description."""
+    """Show every setting with its value and its origin."""
     from mlops_kit.project import explain, loader
 
     settings = explain.explain_settings(loader.load_project(project or None))
@@ -48,7 +51,10 @@ def config_command(project: ProjectOption = "") -> None:
 
 
 def doctor_command(project: ProjectOption = "") -> None:
-    """Check Python, packages, notebooks, source, tracking store and disk, with hints."""
+    """Check the environment and the project.
+
+    Checked are Python, packages, kernel, settings, notebooks, source, tracking store and disk.
+    """
     from mlops_kit.cli import doctor
 
     findings = []
@@ -73,7 +79,7 @@ def export_command(
     image: Annotated[str, typer.Option(help="Container image for Kubernetes")] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that differs")] = False,
 ) -> None:
-    """Write a schedule of these commands for GitHub, cron or Kubernetes."""
+    """Write a schedule for GitHub, cron or Kubernetes."""
     from mlops_kit.pipeline import export
     from mlops_kit.project import loader
 

@@ -37,7 +37,10 @@ def runs_command(
     last: Annotated[int, typer.Option(help="Number of runs", min=1)] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List the latest runs: verdict, headline metric, duration, stages, version, note."""
+    """List the latest runs.
+
+    Shown are verdict, headline metric, duration, stages, version and note.
+    """
     from mlops_kit.pipeline import run_summary
     from mlops_kit.project import loader
 
@@ -56,7 +59,7 @@ def logs_command(
     run: RunArgument = "",
     project: ProjectOption = "",
 ) -> None:
-    """Show what a stage's notebook printed: text, warnings, the error."""
+    """Show what the notebook of a stage printed."""
     from mlops_kit.client import ProjectClient
     from mlops_kit.pipeline import stage_log
 
@@ -94,7 +97,10 @@ def diff_command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two runs, and say which differences are more than noise."""
+    """Compare two runs.
+
+    Differences that are more than noise are marked.
+    """
     from mlops_kit.client import ProjectClient
     from mlops_kit.core import files
     from mlops_kit.pipeline.compare import rendering
@@ -142,7 +148,10 @@ def reproduce_command(
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat a run from its commit, parameters and data, and compare the results."""
+    """Repeat a run and compare the results.
+
+    The run is repeated with its own commit, parameters and data.
+    """
     from mlops_kit.client import ProjectClient
     from mlops_kit.pipeline import reproduce
 
@@ -160,7 +169,10 @@ def reproduce_command(
 
 
 def resume_command(run: RunArgument = "", project: ProjectOption = "") -> None:
-    """Continue a run that failed, was interrupted or killed, or waited for approval."""
+    """Continue a run that stopped.
+
+    It may have failed, been interrupted or killed, or waited for approval.
+    """
     from mlops_kit.client import ProjectClient
 
     resume_and_report(ProjectClient(project or None), run)

@@ -25,7 +25,10 @@ def serve_command(
         int | None, typer.Option(help="Port to listen on; 0: any free port", min=0, max=65535)
     ] = None,
 ) -> None:
-    """Serve the champion by REST; promotions are followed without a restart."""
+    """Serve the champion by REST.
+
+    Promotions and rollbacks are followed without a restart.
+    """
     from mlops_kit.project import loader
     from mlops_kit.serving import server
 
@@ -56,7 +59,10 @@ def watch_command(
         bool, typer.Option("--fast", help="Replay a past period without waiting")
     ] = False,
 ) -> None:
-    """Score new rows, import labels, monitor and retrain: once, on a schedule, or as a replay."""
+    """Score, import labels, monitor and retrain on a schedule.
+
+    Other modes are a single pass (--once) and the replay of a past period (--fast).
+    """
     from mlops_kit.project import loader
     from mlops_kit.watch import loop
 
@@ -109,7 +115,10 @@ def dashboard_command(
         bool, typer.Option("--browser/--no-browser", help="Open the first page in a browser")
     ] = True,
 ) -> None:
-    """Serve the dashboards, in which versions are approved and incidents acknowledged."""
+    """Serve the dashboards.
+
+    Versions can be approved in them, and incidents acknowledged.
+    """
     import webbrowser
     from functools import partial
 
@@ -152,7 +161,10 @@ def report_command(
         str, typer.Option(help="HTML file to write; default: NAME.html in the reports folder")
     ] = "",
 ) -> None:
-    """Export a dashboard as one HTML file that needs no server and no network."""
+    """Export a dashboard as one HTML file.
+
+    It needs no server and no network, and has no buttons.
+    """
     from mlops_kit import dashboards
     from mlops_kit.core import files
     from mlops_kit.project import loader
