@@ -162,16 +162,16 @@ class ProjectClient:
         made = run_manifest.read_manifest(self.get_latest_run())
         rows = [
             (
-                n,
-                e["status"],
-                e.get("seconds"),
-                e.get("sentence") or (e.get("error") or {}).get("message") or e.get("reason", ""),
+                name,
+                str(entry.status),
+                entry.seconds,
+                entry.sentence or entry.error_message or entry.reason,
             )
-            for n, e in made["stages"].items()
+            for name, entry in made.stages.items()
         ]
         return Table(
-            f"Run {made['run']}",
-            f"Run {made['run']} of {made['project']}: {made['status']}.",
+            f"Run {made.run}",
+            f"Run {made.run} of {made.project}: {made.status}.",
             pd.DataFrame(rows, columns=["stage", "status", "seconds", "what it says"]),
         )
 
@@ -247,11 +247,13 @@ class ProjectClient:
 
     def approve(
         self, reason: str, run: str = "", say: ProgressReporter | None = None
-    ) -> dict[str, Any]:
+    ) -> run_manifest.RunManifest:
         """Approve the version of a run that waits (the latest), and go on with the run; its manifest."""
         return self.resume(self.record_decision("approved", reason, run).name, say)
 
-    def resume(self, run: str = "", say: ProgressReporter | None = None) -> dict[str, Any]:
+    def resume(
+        self, run: str = "", say: ProgressReporter | None = None
+    ) -> run_manifest.RunManifest:
         """Go on where a run (the latest) stopped: it failed, was interrupted, or waited for a decision; its manifest."""
         from mlops_kit.core.progress import ProgressPrinter
         from mlops_kit.pipeline import runner

@@ -122,11 +122,11 @@ def _find_waiting_run(project: loader.Project, run: str, version: str) -> Path:
     folder = next(
         (r for r in run_folder.list_run_folders(project.reports_folder) if r.name == run), None
     )
-    status = run_manifest.read_manifest(folder)["status"] if folder else "gone"
-    if folder is None or status != run_folder.STATUS_WAITING_FOR_APPROVAL:
+    status = run_manifest.read_manifest(folder).status if folder else "gone"
+    if folder is None or status != run_manifest.RunStatus.WAITING_FOR_APPROVAL:
         raise RunFailedError(
             f"run {run} does not wait for an approval: it is {status}",
-            f"a run that is {run_folder.STATUS_WAITING_FOR_APPROVAL}",
+            f"a run that is {run_manifest.RunStatus.WAITING_FOR_APPROVAL}",
             "mlops run makes one",
         )
     made = read_run_artifact(folder, "version")["version"]

@@ -370,8 +370,8 @@ def create_kernel_manager(folder: Path, log: str, plain: bool) -> Any:
     class ForkServerProvisioner(LocalProvisioner):
         """Starts a kernel through the fork server."""
 
-        async def launch_kernel(self, _cmd: list[str], **options: Any) -> Any:
-            """Start the kernel."""
+        async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:  # noqa: ARG002
+            """Start the kernel; its command is not used."""
             request = ChildRequest(
                 cwd=options.get("cwd") or os.getcwd(),
                 env=options["env"],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.project.loader import Project
+from mlops_kit.project.run_manifest import RunManifest
 from mlops_kit.registry.models import save_model
 from mlops_kit.registry.store import connect_mlflow, ensure_experiment
 from mlops_kit.registry.versions import sync_aliases
@@ -97,7 +98,7 @@ def end_abandoned_runs(project: Project, run: str) -> None:
             client.set_terminated(left.info.run_id, "KILLED")
 
 
-def log_pipeline_run(project: Project, manifest: dict[str, Any]) -> dict[str, str]:
+def log_pipeline_run(project: Project, manifest: RunManifest) -> dict[str, str]:
     """Mirror a finished run in MLflow: one run, a child a stage, their numbers and parameters.
 
     A stage that logged a run of its own (training) keeps it: it becomes the stage's child.
@@ -106,42 +107,34 @@ def log_pipeline_run(project: Project, manifest: dict[str, Any]) -> dict[str, st
     with connect_mlflow(project) as client:
         where = ensure_experiment(project, client)
         tags = {
-            "mlflow.runName": manifest["run"],
-            "run": manifest["run"],
-            "status": manifest["status"],
-            "sample": str(manifest["sample"]),
-            "git": str(manifest["git"].get("commit")),
-            "mlflow.note.content": manifest.get("note") or "",
+            "mlflow.runName": manifest.run,
+            "run": manifest.run,
+            "status": manifest.status,
+            "sample": str(manifest.sample),
+            "git": str(manifest.git.commit),
+            "mlflow.note.content": manifest.note,
         }
-        known = manifest["mlflow"]  # of a run that waited for an approval and went on
+        known = manifest.mlflow  # of a run that waited for an approval and went on
         parent = known.get("run") or client.create_run(where, tags=tags).info.run_id
-        client.set_tag(parent, "status", manifest["status"])
+        client.set_tag(parent, "status", manifest.status)
         for name, entry in (
-            (n, e)
-            for n, e in manifest["stages"].items()
-            if n not in known and e["status"] not in {"skipped", "not run"}
+            (n, e) for n, e in manifest.stages.items() if n not in known and not e.is_idle
         ):
             told = {
                 "mlflow.parentRunId": parent,
                 "mlflow.runName": name,
-                "run": manifest["run"],
-                "status": entry["status"],
+                "run": manifest.run,
+                "status": entry.status,
             }
-            ids[name] = child = (
-                entry.get("mlflow_run") or client.create_run(where, tags=told).info.run_id
-            )
+            ids[name] = child = entry.mlflow_run or client.create_run(where, tags=told).info.run_id
             for key, value in told.items():
                 client.set_tag(child, key, value)
-            mlflow.log_params(entry.get("params", {}), run_id=child)
+            mlflow.log_params(entry.params, run_id=child)
             mlflow.log_metrics(
-                {
-                    k: float(v)
-                    for k, v in entry.get("logged", {}).items()
-                    if isinstance(v, (int, float))
-                },
+                {k: float(v) for k, v in entry.logged.items() if isinstance(v, (int, float))},
                 run_id=child,
             )
-            client.set_terminated(child, _MLFLOW_STATUS_BY_STATUS.get(entry["status"], "FAILED"))
-        client.set_terminated(parent, _MLFLOW_STATUS_BY_STATUS.get(manifest["status"], "FAILED"))
+            client.set_terminated(child, _MLFLOW_STATUS_BY_STATUS.get(entry.status, "FAILED"))
+        client.set_terminated(parent, _MLFLOW_STATUS_BY_STATUS.get(manifest.status, "FAILED"))
     sync_aliases(project)
     return {**known, "run": parent, **ids}

@@ -35,7 +35,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project import loader
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.retrain import policy
@@ -373,7 +373,7 @@ class Watcher:
             .order_by(RetrainingRecord.as_of.desc()),
         )
         waiting = next(
-            (r for r in made if r.state in {RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL}), None
+            (r for r in made if r.state in {RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL}), None
         )
         return (
             f"The new version of {waiting.run or 'a retraining'} waits for a decision."
@@ -391,15 +391,15 @@ class Watcher:
             sa.select(RetrainingRecord)
             .where(
                 RetrainingRecord.model == self.config.name,
-                RetrainingRecord.status.in_([RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL]),
+                RetrainingRecord.status.in_([RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL]),
             )
             .order_by(RetrainingRecord.id),
         ):
             if row.state == RETRAINING_DUE:
                 self.run_retraining(row, at)
             elif (self.project.reports_folder / row.run / run_manifest.MANIFEST_FILE).exists():
-                status = run_manifest.read_manifest(self.project.reports_folder / row.run)["status"]
-                if status != STATUS_WAITING_FOR_APPROVAL:
+                status = run_manifest.read_manifest(self.project.reports_folder / row.run).status
+                if status != RunStatus.WAITING_FOR_APPROVAL:
                     self.record_retraining_outcome(row, status, row.run, at)
 
     def run_retraining(self, row: RetrainingRecord, at: datetime) -> None:
@@ -412,13 +412,12 @@ class Watcher:
             project,
             runner.select_stages(project, first="prepare", last="deploy"),
             {},
-            False,
-            f"retraining decided by {row.actor}: {row.reason}",
             self.report,
+            note=f"retraining decided by {row.actor}: {row.reason}",
         )
-        self.record_retraining_outcome(row, made["status"], made["run"], at)
-        said = made["stages"]["deploy"].get("sentence") or (runner.find_run_error(made) or "")
-        self.report_lines(at, [f"retraining {made['run']}: {made['status']}. {said}"])
+        self.record_retraining_outcome(row, made.status, made.run, at)
+        said = made.get_stage("deploy").sentence or (runner.find_run_error(made) or "")
+        self.report_lines(at, [f"retraining {made.run}: {made.status}. {said}"])
 
     def record_retraining_outcome(
         self, row: RetrainingRecord, state: str, run: str, at: datetime
@@ -433,7 +432,7 @@ class Watcher:
                 .where(RetrainingRecord.id == row.id)
                 .values(state=state, run=run)
             )
-            if state != STATUS_WAITING_FOR_APPROVAL:
+            if state != RunStatus.WAITING_FOR_APPROVAL:
                 incidents.update_incidents(
                     opened,
                     self.config.name,

@@ -12,7 +12,7 @@ from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import RETRAINING_DUE, RetrainingRecord, WatchRecord
 from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project import loader
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.watch.status import format_local_time
 
 
@@ -44,7 +44,7 @@ def request_retraining(project: loader.Project, by: str, why: str) -> Retraining
         project,
         sa.select(RetrainingRecord).where(
             RetrainingRecord.model == project.config.name,
-            RetrainingRecord.status.in_([RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL]),
+            RetrainingRecord.status.in_([RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL]),
         ),
     )
     if going:

@@ -68,14 +68,14 @@ def load_reference(project: loader.Project, facts: dict[str, Any]) -> ReferenceD
         json.loads(facts["features"]),
     )
     known = run_folder.list_artifacts(run)
-    if absent := [n for n in ("features", "judged_scores", "metrics") if n not in known]:
+    if absent := [n for n in ("features", "held_out_scores", "metrics") if n not in known]:
         raise RunFailedError(
             f"the run {facts['run']} that made version {facts['version']} has no artifact {absent[0]!r} any more",
             f"its folder in {config.reports}/",
             "put it back, or mlops run",
         )
     table, judged, quality = (
-        artifacts.read_artifact(run, known[n]) for n in ("features", "judged_scores", "metrics")
+        artifacts.read_artifact(run, known[n]) for n in ("features", "held_out_scores", "metrics")
     )
     keys = config.id or ["row_id"]
     rows = table.loc[

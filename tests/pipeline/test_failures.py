@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from mlops_kit.cli import application
-from mlops_kit.core.files import hash_json, read_json
+from mlops_kit.core.files import hash_json
 from mlops_kit.pipeline import kernel_pool, kernel_watchdog
 from mlops_kit.project import artifacts, run_folder, run_manifest
 
@@ -143,7 +143,7 @@ CASES = {
         ["if not broken:\n    Path('missing.csv').write_text('1')"],
         "failed",
         "RunFailed",
-        one_line("the declared output 'missing.csv' is not there"),
+        one_line("the declared output 'missing.csv' does not exist"),
         cell=None,
     ),
     "empty": Case(
@@ -247,18 +247,18 @@ def kernels_left() -> list[psutil.Process]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -> None:
-    case, entry = CASES[name], run_manifest.read_manifest(broken.run)["stages"][name]
-    error = entry["error"]
-    assert (entry["status"], error["type"], error["cell"], error["line"]) == (
+    case, entry = CASES[name], run_manifest.read_manifest(broken.run).stages[name]
+    error = entry.error
+    assert (entry.status, error.type, error.cell, error.line) == (
         case.status,
         case.type,
         case.cell,
         case.line,
     )
-    assert re.match(case.message, error["message"])
-    assert entry["detail"].startswith(case.detail)
-    assert len(error["traceback"]) <= 6
-    assert bool(error["traceback"]) == (
+    assert re.match(case.message, error.message)
+    assert entry.detail.startswith(case.detail)
+    assert len(error.traceback) <= 6
+    assert bool(error.traceback) == (
         case.type not in {"DeadKernelError", "killed", "timed out"} and case.cell is not None
     )
     book = nbformat.read(broken.run / "notebooks" / f"{name}.ipynb", as_version=4)
@@ -269,10 +269,10 @@ def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -
         "failed",
         *["pending"] * (len(code) - at),
     ][: len(code)]
-    assert error["source"] == ("" if case.cell is None else code[at - 1].source)
+    assert error.source == ("" if case.cell is None else code[at - 1].source)
     assert book.metadata.mlops.status == case.status
     assert (
-        run_manifest.describe_status(entry)
+        entry.status_text
         in book.metadata.mlops.status + f" ({book.metadata.mlops.get('detail', '')})"
     )
     told = next(
@@ -299,8 +299,8 @@ def test_the_terminal_and_the_run_tell_every_failure(broken: Broken) -> None:
 
 
 def test_a_stage_is_tried_again_after_a_pause(broken: Broken) -> None:
-    entry = run_manifest.read_manifest(broken.run)["stages"]["shaky"]
-    assert (entry["status"], entry["attempts"], entry["seconds"] > 0.2) == ("succeeded", 2, True)
+    entry = run_manifest.read_manifest(broken.run).stages["shaky"]
+    assert (entry.status, entry.attempts, entry.seconds > 0.2) == ("succeeded", 2, True)
     assert "shaky: failed, OSError: not yet; again in 0.2 s (1 of 2)" in broken.said
 
 
@@ -333,10 +333,10 @@ def statuses(home: Path) -> dict[str, str]:
 def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     (broken.home / "broken").unlink()
     code, mended = went(broken.home)
-    entries = run_manifest.read_manifest(mended)["stages"]
+    entries = run_manifest.read_manifest(mended).stages
     assert code == 0
-    assert {n for n, e in entries.items() if e["status"] == "skipped"} == {"start", "shaky"}
-    assert {e["status"] for e in entries.values()} == {"skipped", "succeeded"}
+    assert {n for n, e in entries.items() if e.status == "skipped"} == {"start", "shaky"}
+    assert {e.status for e in entries.values()} == {"skipped", "succeeded"}
     files = {f"{n}.csv": hashlib.sha256(b"1").hexdigest() for n in FILES}
     assert {n: a.content for n, a in run_folder.list_artifacts(mended).items()} == {
         n: hash_json({"made by": n}) for n in entries
@@ -419,17 +419,17 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
     )
     wanted = "killed" if name == "killed" else "interrupted"
     found = run_manifest.read_manifest(old)
-    assert (found["status"], [e["status"] for e in found["stages"].values()]) == (
+    assert (found.status, [e.status for e in found.stages.values()]) == (
         wanted,
         ["succeeded", wanted],
     )
     if name != "killed":
         assert "two: interrupted in cell 5" in said
-        assert found["stages"]["two"]["error"]["line"] == 5
+        assert found.stages["two"].error.line == 5
     (home / "broken").unlink()
     code, new = went(home)
     assert code == 0
-    assert [e["status"] for e in run_manifest.read_manifest(new)["stages"].values()] == [
+    assert [e.status for e in run_manifest.read_manifest(new).stages.values()] == [
         "skipped",
         "succeeded",
     ]
@@ -437,9 +437,9 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
         {"made by": "one"},
         {"made by": "two"},
     ]
-    filed = read_json(old / run_manifest.MANIFEST_FILE)
+    filed = run_manifest.read_stored_manifest(old)
     book = nbformat.read(old / "notebooks" / "two.ipynb", as_version=4)
-    assert (filed["status"], book.metadata.mlops.status) == (wanted, wanted)
+    assert (filed.status, book.metadata.mlops.status) == (wanted, wanted)
     assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [
         *["completed"] * 4,
         "failed",
@@ -473,8 +473,8 @@ def test_a_kernel_that_does_not_start_is_told(
     (profile / "ipython_kernel_config.py").write_text(NEVER[way][0])
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     code, folder = went(home)
-    entry = run_manifest.read_manifest(folder)["stages"]["one"]
-    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
+    entry = run_manifest.read_manifest(folder).stages["one"]
+    assert (code, entry.status, entry.error.cell, entry.error.message) == (
         1,
         "failed",
         None,
@@ -523,8 +523,8 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
     )
     (home / "broken").touch()
     code, folder = went(home)
-    entry = run_manifest.read_manifest(folder)["stages"]["two"]
-    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
+    entry = run_manifest.read_manifest(folder).stages["two"]
+    assert (code, entry.status, entry.error.cell, entry.error.message) == (
         1,
         "failed",
         5,
@@ -539,7 +539,7 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
     assert len([*small_disk.glob("*/manifest.json")]) == 1
     (folder / "big").unlink()
     code, new = went(home)
-    assert (code, [e["status"] for e in run_manifest.read_manifest(new)["stages"].values()]) == (
+    assert (code, [e.status for e in run_manifest.read_manifest(new).stages.values()]) == (
         0,
         ["skipped", "succeeded"],
     )

@@ -175,7 +175,7 @@ def test_settings_name_every_setting() -> None:
         name="t", source="x.csv", target="y", task="binary", retrain={"max_age": "30d"}
     )
     table = policy.describe_policy(config)
-    assert "retrain.after" in set(table.data["setting"])
+    assert "retrain.max_age" in set(table.data["setting"])
     assert "30d" in set(table.data["value"])
     assert (
         table.sentence

@@ -145,6 +145,8 @@ def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
         files.write_json(
             stage.run_folder / "manifest.json",
             {
+                "run": name,
+                "status": "succeeded",
                 "packages": {"pandas": pd.__version__, "gone": "1.0"},
                 "stages": {"review": {"parts": {"features": cell, "packages": "p"}}},
             },

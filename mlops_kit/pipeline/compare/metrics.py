@@ -185,4 +185,5 @@ def _read_held_out_scores(run: Path, keys: list[str], config: ProjectConfig) -> 
     scores = read_artifact(run, artifact)
     if not {*keys, config.target, "score"} <= set(scores):
         return None
-    return scores.sort_values(keys, ignore_index=True)
+    sorted_scores: pd.DataFrame = scores.sort_values(keys, ignore_index=True)
+    return sorted_scores

@@ -16,11 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core.files import read_json
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.project import artifacts, run_folder
+from mlops_kit.project import artifacts, run_folder, run_manifest
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.stage import Stage
 
@@ -132,7 +131,7 @@ def _describe_champion(stage: Stage, run: Path) -> VersionDescription:
         **_describe_recipe_and_table(kept.get("recipe", {}), kept.get("features"), config),
         cells_by_notebook=cells,
         part_hashes=_read_part_hashes(run),
-        package_versions=read_json(run / "manifest.json")["packages"],
+        package_versions=run_manifest.read_stored_manifest(run).packages,
     )
 
 
@@ -164,8 +163,9 @@ def _describe_recipe_and_table(
 
 def _read_part_hashes(run: Path) -> dict[str, str]:
     """The hashes of the code and the contract that a run's review hung on; a draft has none."""
-    file = run / "manifest.json"
-    found = read_json(file)["stages"].get("review", {}).get("parts", {}) if file.exists() else {}
+    if not (run / run_manifest.MANIFEST_FILE).exists():
+        return {}
+    found = run_manifest.read_stored_manifest(run).get_stage("review").code_origins
     return {k: found[k] for k in _CODE_PART_TITLES if k in found}
 
 

@@ -68,7 +68,7 @@ def join_scores_to_features(
         If a judged row is not in the table, or the ids name a row twice.
     """
     keys = config.id or ["row_id"]
-    for name, frame in (("judged_scores", scores), ("features", table)):
+    for name, frame in (("held_out_scores", scores), ("features", table)):
         if (doubled := frame.duplicated(keys)).any():
             raise KitError(
                 f"{name}: {int(doubled.sum()):,} rows share their {', '.join(keys)}",
