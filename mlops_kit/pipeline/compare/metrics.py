@@ -179,7 +179,7 @@ def _read_held_out_scores(run: Path, keys: list[str], config: ProjectConfig) -> 
 
     None if the run has none, or not with these columns.
     """
-    artifact = list_artifacts(run).get("judged_scores")
+    artifact = list_artifacts(run).get("held_out_scores")
     if artifact is None:
         return None
     scores = read_artifact(run, artifact)

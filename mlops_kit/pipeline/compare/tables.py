@@ -19,7 +19,7 @@ _TABLE_KINDS = ("table", "tables")
 
 
 def compare_tables(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
-    """Yield the tables whose size differs, and the columns that changed; records are not compared."""
+    """Yield the tables whose size differs and the columns that changed, except records."""
     old_tables = _list_tables(old.folder)
     new_tables = _list_tables(new.folder)
     yield from compare_values(
