@@ -127,7 +127,7 @@ def test_data_that_cannot_be_used_stop_the_run_in_words(
     assert code == 1
     assert err.startswith("error: prepare failed: ")
     assert told in err
-    assert "to mend it: " in err
+    assert "Hint: " in err
     run = run_folder.list_run_folders(home / "reports")[0]
     assert files.read_json(run / "manifest.json")["status"] == "failed"
     assert told in html.unescape((run / "index.html").read_text())
@@ -148,5 +148,5 @@ def test_what_a_glance_shows_is_refused_before_a_kernel_starts(
     found, out, err = prepared(frame)
     assert (found, out) == (code, "")
     assert told in err
-    assert "to mend it: " in err
+    assert "Hint: " in err
     assert sorted(p.name for p in home.iterdir()) == ["contract.yaml", "mlops.yaml", "t.csv"]

@@ -91,7 +91,7 @@ MISTAKES: dict[str, tuple[str | None, str, str, str]] = {
         GOOD + "until: 2012-06-01\n",
         "until",
         "2012-06-01",
-        "expected: as_of at or before until",
+        "Expected: as_of at or before until",
     ),
     "unknown metric": (
         GOOD + "train: {metric: log_los}\n",
@@ -123,7 +123,7 @@ MISTAKES: dict[str, tuple[str | None, str, str, str]] = {
         "",
         "mlops.yaml",
         "is empty",
-        "expected: at least name, source, target and task",
+        "Expected: at least name, source, target and task",
     ),
 }
 
@@ -136,7 +136,7 @@ def test_a_mistake_in_the_config_is_worded_and_nothing_is_written(home: Path, na
     done = process("run", "--project", home)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
-    assert "to mend it: " in done.stderr
+    assert "Hint: " in done.stderr
     assert all(part in done.stderr for part in (field, value, expected))
     assert not any(word in done.stderr for word in ("Traceback", "pydantic", "site-packages"))
     assert files(home) == before
@@ -150,11 +150,11 @@ def test_a_mistake_in_the_config_is_worded_and_nothing_is_written(home: Path, na
             ["--as-of", "2013-01-02", "--until", "2013-01-01"],
             "until 2013-01-01 lies before as_of 2013-01-02",
         ),
-        (["--only", "trian"], "unknown stage 'trian'\n  expected: 'train'"),
+        (["--only", "trian"], "unknown stage 'trian'\n  Expected: 'train'"),
         (["--from", "review", "--to", "train"], "--from review comes after --to train"),
         (["-p", "train.trails=3"], "train has no parameter 'trails'"),
         (["-p", "train.seed=abc"], "train.seed: 'abc' (-p) is no int"),
-        (["-p", "seed=1"], "expected: stage.name=value"),
+        (["-p", "seed=1"], "Expected: stage.name=value"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_worded_and_nothing_is_written(
@@ -250,7 +250,7 @@ def test_status_without_a_run_says_what_to_do(home: Path, mlops: Command) -> Non
     code, out, err = mlops("status", "--project", home)
     assert (code, out) == (2, "")
     assert "there is no run yet" in err
-    assert "to mend it: mlops run" in err
+    assert "Hint: mlops run" in err
 
 
 def test_status_tells_each_stage_in_its_own_words(home: Path, mlops: Command) -> None:
@@ -305,7 +305,7 @@ def test_predict_of_a_file_that_cannot_be_read_is_worded(
     code, out, err = mlops("predict", file)
     assert (code, out) == (2, "")
     assert told in err
-    assert "to mend it: " in err
+    assert "Hint: " in err
     assert files(home) == before
 
 
@@ -313,7 +313,7 @@ def test_predict_without_a_champion_says_what_to_do(home: Path, mlops: Command) 
     code, _, err = mlops("predict", home / "t.csv", "--project", home)
     assert code == 2
     assert "tiny has no champion yet" in err
-    assert "to mend it: mlops run" in err
+    assert "Hint: mlops run" in err
     assert not (home / ".mlops").exists()
 
 

@@ -155,12 +155,12 @@ BREAKAGES = {
     "missing too often": (
         lambda f: f.assign(temp=f["temp"].where(f.index % 5 > 0)),
         "temp",
-        "missing in at most 5 %",
+        "missing in at most 5%",
     ),
     "too many bad rows": (
         lambda f: f.assign(hour=f["hour"].where(f.index > 20, 99)),
         "hour",
-        "21 of 200 rows (10 %) would be put aside",
+        "21 of 200 rows (10%) would be put aside",
     ),
 }
 

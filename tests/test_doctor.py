@@ -125,7 +125,7 @@ def test_a_source_that_does_not_fit_is_worded(home: Path, rows: str | None, faul
     found = told(home)["source"]
     assert not found.passed
     assert fault in found.sentence
-    assert "to mend it: " in found.sentence
+    assert "Hint: " in found.sentence
 
 
 def test_a_store_that_is_no_store_is_worded(home: Path) -> None:

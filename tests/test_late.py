@@ -1,4 +1,4 @@
-"""Libraries that come late: not at import, but at first use."""
+"""Heavy libraries are imported when they are first used."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import pytest
 
 from mlops_kit.core.lazy import LazyModule, np, pd
 
+LIST_LOADED_MODULES = """
+import json, sys
+import mlops_kit.core.charts, mlops_kit.core.lazy, mlops_kit.core.results
+print(json.dumps(sorted(sys.modules)))
+"""
 
-def test_modules_that_use_tables_load_no_library_until_they_do() -> None:
-    code = "import sys, json, mlops_kit.core.lazy, mlops_kit.core.results, mlops_kit.core.charts; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(json.loads(done.stdout)) & {"pandas", "numpy", "altair"}
+
+def test_importing_modules_that_use_tables_loads_no_heavy_library() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", LIST_LOADED_MODULES], capture_output=True, text=True, check=True
+    )
+    assert not set(json.loads(process.stdout)) & {"pandas", "numpy", "altair"}
 
 
-def test_what_comes_late_is_the_library_itself() -> None:
+def test_lazy_module_has_the_attributes_of_the_library() -> None:
     import numpy
     import pandas
 
@@ -25,6 +32,6 @@ def test_what_comes_late_is_the_library_itself() -> None:
     assert isinstance(np.zeros(1), numpy.ndarray)
 
 
-def test_a_name_that_a_library_has_not_is_its_own_error() -> None:
+def test_missing_attribute_raises_the_error_of_the_library() -> None:
     with pytest.raises(AttributeError, match="module 'colorsys' has no attribute 'cmyk'"):
         _ = LazyModule("colorsys").cmyk

@@ -1,4 +1,4 @@
-"""A registry: a name is had once, and an unknown one lists those there are."""
+"""Extension registries: a name is registered once, an unknown name lists the known ones."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from mlops_kit.core.extensions import ExtensionRegistry
 
 
 @pytest.fixture
-def tests() -> ExtensionRegistry[int]:
-    made: ExtensionRegistry[int] = ExtensionRegistry("test")
-    made.register("ks")(1)
-    made.register("chi2")(2)
-    return made
+def drift_tests() -> ExtensionRegistry[int]:
+    registry: ExtensionRegistry[int] = ExtensionRegistry("test")
+    registry.register("ks")(1)
+    registry.register("chi2")(2)
+    return registry
 
 
-def test_it_reads_as_a_mapping_in_the_order_of_registration(tests: ExtensionRegistry[int]) -> None:
-    assert dict(tests) == {"ks": 1, "chi2": 2}
-    assert list(tests) == ["ks", "chi2"]
-    assert len(tests) == 2
-    assert "ks" in tests
-    assert "psi" not in tests
+def test_registry_is_a_mapping_in_the_order_of_registration(
+    drift_tests: ExtensionRegistry[int],
+) -> None:
+    assert dict(drift_tests) == {"ks": 1, "chi2": 2}
+    assert list(drift_tests) == ["ks", "chi2"]
+    assert len(drift_tests) == 2
+    assert "ks" in drift_tests
+    assert "psi" not in drift_tests
 
 
-def test_an_unknown_name_lists_those_known(tests: ExtensionRegistry[int]) -> None:
+def test_unknown_name_lists_the_known_names(drift_tests: ExtensionRegistry[int]) -> None:
     with pytest.raises(KitError, match=r"unknown test 'chi'") as error:
-        tests["chi"]
+        drift_tests["chi"]
     assert error.value.expected == "'chi2' (of: chi2, ks)"
 
 
-def test_a_name_is_registered_once(tests: ExtensionRegistry[int]) -> None:
+def test_name_is_registered_only_once(drift_tests: ExtensionRegistry[int]) -> None:
     with pytest.raises(ValueError, match="'ks' is registered twice"):
-        tests.register("ks")(3)
+        drift_tests.register("ks")(3)
 
 
-def test_get_of_an_unknown_name_is_worded_too(tests: ExtensionRegistry[int]) -> None:
+def test_unknown_name_is_an_error_for_users(drift_tests: ExtensionRegistry[int]) -> None:
     with pytest.raises(KitError):
-        tests["psi"]
+        drift_tests["psi"]
 
 
-def test_an_error_says_what_was_expected_and_what_mends_it() -> None:
-    assert str(KitError("x is 3", "2", "set x")) == "x is 3\n  expected: 2\n  to mend it: set x"
+def test_error_states_what_was_expected_and_a_hint() -> None:
+    assert str(KitError("x is 3", "2", "set x")) == "x is 3\n  Expected: 2\n  Hint: set x"
     assert [e.exit_code for e in (KitError, RunFailedError, WaitingForApprovalError)] == [2, 1, 3]
 
 
-def test_nothing_near_lists_all() -> None:
+def test_all_names_are_suggested_if_none_is_similar() -> None:
     assert suggest_names("zzz", ["b", "a"]) == "one of: a, b"

@@ -1,1 +1,1 @@
-"""Core."""
+"""The lowest layer: errors, results, formatting, files and what a stage depends on."""

@@ -1,6 +1,7 @@
-"""The errors a user meets: what was wrong (with the value), what was expected, what to do.
+"""Errors for users: what is wrong (with the value), what was expected, and what to do about it.
 
-Exit codes: 2 for the user's mistake, 1 for a failed run or check, 3 for waiting on a person.
+Exit codes: 2 for a mistake in the input, 1 for a failed run or check, 3 for a run that waits for
+an approval.
 """
 
 from __future__ import annotations
@@ -8,64 +9,70 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_MIN_NAME_SIMILARITY = 0.5  # of difflib: from 0 (nothing in common) to 1 (equal)
+
 
 class KitError(Exception):
-    """A mistake of the user's, worded so that it can be mended without reading code.
+    """A mistake in the input, worded so that it can be fixed without reading the code.
 
     Parameters
     ----------
     message : str
-        What was wrong, with the offending value.
+        What is wrong, with the offending value.
     expected : str
-        What would have been right.
+        What was expected instead.
     hint : str
-        The command, call or edit that mends it.
+        The command, call or edit that fixes it.
     """
 
     exit_code = 2
-    label = "error"  # how the command line begins
-    hint_label = "to mend it"  # how the hint is introduced
+    label = "error"  # how a message of the command line begins
+    hint_label = "Hint"
 
     def __init__(self, message: str, expected: str = "", hint: str = "") -> None:
-        self.message, self.expected, self.hint = message, expected, hint
+        self.message = message
+        self.expected = expected
+        self.hint = hint
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        parts = [self.message]
+        lines = [self.message]
         if self.expected:
-            parts.append(f"expected: {self.expected}")
+            lines.append(f"Expected: {self.expected}")
         if self.hint:
-            parts.append(f"{self.hint_label}: {self.hint}")
-        return "\n  ".join(parts)
+            lines.append(f"{self.hint_label}: {self.hint}")
+        return "\n  ".join(lines)
 
 
 class RunFailedError(KitError):
-    """A run or a check failed: the data or the code, not the command line."""
+    """A run or a check failed because of the data or the code, not because of the command line."""
 
     exit_code = 1
 
 
 class NotAllowedError(KitError):
-    """The person may not do this; another one may."""
+    """The person lacks the permission; another person may have it."""
 
 
 class WaitingForApprovalError(KitError):
-    """Nothing failed; a person has to decide before it goes on."""
+    """Nothing failed, but the run continues only after a person has decided."""
 
     exit_code = 3
     label = "waiting"
-    hint_label = "to go on"
+    hint_label = "To continue"
 
 
-def suggest_names(name: str, known: Iterable[str]) -> str:
-    """Word the choice among known names, the nearest first.
+def suggest_names(name: str, known_names: Iterable[str]) -> str:
+    """Describe the valid names for an error message, the most similar one first.
 
-    >>> nearest("trian", ["train", "review"])
+    >>> suggest_names("trian", ["train", "review"])
     "'train' (of: review, train)"
-    >>> nearest("zzz", ["train", "review"])
+    >>> suggest_names("zzz", ["train", "review"])
     'one of: review, train'
     """
-    names = sorted(str(k) for k in known)
-    close = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    listed = ", ".join(names)
-    return f"{close[0]!r} (of: {listed})" if close else f"one of: {listed}"
+    names = sorted(str(known_name) for known_name in known_names)
+    listed_names = ", ".join(names)
+    close_names = get_close_matches(str(name), names, n=1, cutoff=_MIN_NAME_SIMILARITY)
+    if not close_names:
+        return f"one of: {listed_names}"
+    return f"{close_names[0]!r} (of: {listed_names})"

@@ -1,9 +1,9 @@
-"""A registry of decorated functions: what an extension is made of."""
+"""Registries of decorated functions: how metrics, checks, readers and other extensions are added."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mlops_kit.core.errors import KitError, suggest_names
 
@@ -11,32 +11,32 @@ _T = TypeVar("_T")
 
 
 class ExtensionRegistry(dict[str, _T]):
-    """Names to registered things; an unknown name is an error that lists those it knows.
+    """Registered objects by name; looking up an unknown name raises an error that lists the names.
 
-    >>> metrics: Registry[Any] = Registry("metric")
+    >>> metrics = ExtensionRegistry("metric")
     >>> @metrics.register("mae")
-    ... def mae(y, p): return abs(y - p)
+    ... def compute_mae(y, score): return abs(y - score)
     >>> list(metrics)
     ['mae']
     >>> metrics["maee"]
     Traceback (most recent call last):
     mlops_kit.core.errors.KitError: unknown metric 'maee'
-      expected: 'mae' (of: mae)
+      Expected: 'mae' (of: mae)
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
     def register(self, name: str) -> Callable[[_T], _T]:
-        """Register the decorated thing under a name that nothing else has."""
+        """Return a decorator that registers an object under a name that is still free."""
 
-        def keep(thing: _T) -> _T:
+        def add_extension(extension: _T) -> _T:
             if name in self:
                 raise ValueError(f"the {self.kind} {name!r} is registered twice")
-            self[name] = thing
-            return thing
+            self[name] = extension
+            return extension
 
-        return keep
+        return add_extension
 
     def __missing__(self, name: str) -> _T:
         raise KitError(f"unknown {self.kind} {name!r}", suggest_names(name, self))

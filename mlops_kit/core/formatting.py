@@ -1,4 +1,4 @@
-"""Formatting."""
+"""Numbers, amounts and small tables as a reader sees them."""
 
 from __future__ import annotations
 
@@ -9,99 +9,163 @@ from typing import Any
 
 from mlops_kit.core.lazy import pd
 
+_UNKNOWN = "unknown"
+_MIN_SHOWN_NUMBER = 1e-4  # a smaller size is written as "< 0.0001", not in scientific notation
+_MIN_NUMBER_WITHOUT_DECIMALS = 1000  # from here on decimals are false precision
+_MIN_SHORTENED_INTEGER = 10_000  # integers in tables get separators from here on, years do not
+_MISSING_TEXTS = {"NaT", "<NA>", "nan"}
+
 
 def format_number(value: Any, digits: int = 3) -> str:
-    """Write a number for a sentence: thousands separated, no false precision.
+    """Format a number for a sentence: thousands separated, no false precision.
 
-    >>> number(336776), number(0.75213), number(float("nan")), number(12.0), number(1234.5)
-    ('336,776', '0.752', 'unknown', '12', '1,234')
+    >>> [format_number(value) for value in (336776, 0.75213, float("nan"), 12.0, 1234.5)]
+    ['336,776', '0.752', 'unknown', '12', '1,234']
+    >>> [format_number(value) for value in (0.00012, 7.6e-06, -7.6e-06, -0.0)]
+    ['0.00012', '< 0.0001', '> -0.0001', '0']
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "unknown"
+    if value is None:
+        return _UNKNOWN
     if isinstance(value, float):
-        if math.isinf(value):
-            return "infinite"
-        if value.is_integer() or abs(value) >= 1000:
-            return f"{value:,.0f}"
-        return f"{value:.{digits}f}" if abs(value) >= 10**-digits else f"{value:.2g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return _format_float(value, digits)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def _format_float(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return _UNKNOWN
+    if math.isinf(value):
+        return "infinite"
+    if value == 0:
+        return "0"  # also for -0.0
+    magnitude = abs(value)
+    if value.is_integer() or magnitude >= _MIN_NUMBER_WITHOUT_DECIMALS:
+        return f"{value:,.0f}"
+    if magnitude >= 10**-digits:
+        return f"{value:.{digits}f}"
+    if magnitude >= _MIN_SHOWN_NUMBER:
+        return f"{value:.2g}"
+    return f"< {_MIN_SHOWN_NUMBER}" if value > 0 else f"> -{_MIN_SHOWN_NUMBER}"
 
 
 def format_money(value: Any, unit: str) -> str:
-    """Write an amount with its unit; a currency's sign or code stands before it.
+    """Format an amount with its unit; the sign or code of a currency comes first.
 
-    >>> money(4.1372, "$"), money(-0.5, "EUR"), money(12, "hours"), money(3.5, ""), money(None, "$")
-    ('$ 4.14', 'EUR -0.50', '12 hours', '3.500', 'unknown')
+    >>> format_money(4.1372, "$"), format_money(-0.5, "$"), format_money(-0.5, "EUR")
+    ('$4.14', '-$0.50', '-EUR 0.50')
+    >>> format_money(12, "hours"), format_money(3.5, ""), format_money(None, "$")
+    ('12 hours', '3.500', 'unknown')
     """
     if value is None or math.isnan(value) or not unit:
         return format_number(value)
-    currency = len(unit) == 1 and not unit.isalnum() or (len(unit) == 3 and unit.isupper())
-    return f"{unit} {value:,.2f}" if currency else f"{format_number(value)} {unit}"
+    is_currency_sign = len(unit) == 1 and not unit.isalnum()
+    is_currency_code = len(unit) == 3 and unit.isupper()
+    if not is_currency_sign and not is_currency_code:
+        return f"{format_number(value)} {unit}"
+    amount = f"{abs(value):,.2f}"
+    minus = "-" if value < 0 and float(amount.replace(",", "")) > 0 else ""
+    separator = " " if is_currency_code else ""
+    return f"{minus}{unit}{separator}{amount}"
 
 
 def format_percent(share: float, digits: int = 0) -> str:
-    """Write a share as a percentage.
+    """Format a share as a percentage; a share below 1% gets more digits.
 
-    >>> percent(0.2345), percent(0.004), percent(0.0)
-    ('23 %', '0.4 %', '0 %')
+    >>> format_percent(0.2345), format_percent(0.004), format_percent(0.0), format_percent(1e-6)
+    ('23%', '0.4%', '0%', '< 0.01%')
     """
     if share is None or math.isnan(share):
-        return "unknown"
-    if 0 < abs(share) < 0.01 and digits == 0:
-        digits = 1 if abs(share) >= 0.001 else 2
-    return f"{100 * share:.{digits}f} %"
+        return _UNKNOWN
+    magnitude = abs(share)
+    if 0 < magnitude < 0.01 and digits == 0:
+        digits = 1 if magnitude >= 0.001 else 2
+    text = f"{100 * share:.{digits}f}%"
+    is_rounded_to_zero = float(text.removesuffix("%")) == 0
+    if not is_rounded_to_zero:
+        return text
+    smallest = f"{10**-digits:.{digits}f}%"
+    if share == 0:
+        return f"{0:.{digits}f}%"
+    return f"< {smallest}" if share > 0 else f"> -{smallest}"
 
 
 def format_cell_html(value: Any) -> str:
-    """One value of a table, escaped; numbers short, days without a clock."""
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+    """Format one value of a table as escaped HTML: short numbers, days without a time of day."""
+    is_numpy_scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
+    if is_numpy_scalar:
         value = value.item()
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is None or str(value) in {"NaT", "<NA>", "nan"}:
+    if value is None or str(value) in _MISSING_TEXTS:
         return ""
-    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 10_000):
+    if isinstance(value, float):
+        return html.escape(format_number(value))
+    if isinstance(value, int) and abs(value) >= _MIN_SHORTENED_INTEGER:
         return format_number(value)
     return html.escape(str(value).removesuffix(" 00:00:00"))
 
 
 def render_table_html(frame: pd.DataFrame, limit: int = 40) -> str:
-    """A small table as HTML without styles of its own; values are escaped, the rest is counted.
+    """Render a small table as HTML without styles; values are escaped, omitted rows are counted.
 
-    Numbers stand to the right, under a head that does too.
+    Numeric columns and their headings get the class ``num``, which aligns them to the right.
     """
-    marks = [
-        " class=num"
-        if pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t)
-        else ""
-        for t in frame.dtypes
-    ]
-    heads = "".join(
-        f"<th{m}>{html.escape(str(c).replace('_', ' '))}</th>"
-        for c, m in zip(frame.columns, marks, strict=True)
-    )
-    rows = [
-        f"<tr>{''.join(f'<td{m}>{format_cell_html(v)}</td>' for v, m in zip(row, marks, strict=True))}</tr>"
-        for row in frame.head(limit).itertuples(index=False, name=None)
-    ]
-    more = f"<p class=note>… and {len(frame) - limit:,} more rows</p>" if len(frame) > limit else ""
-    body = (
-        f"<div class=wide tabindex=0><table class=kit><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        if rows
-        else ""
-    )
-    return body + more
+    cell_classes = [_get_cell_class(dtype) for dtype in frame.dtypes]
+    rows = frame.head(limit).itertuples(index=False, name=None)
+    row_html = [_render_row_html(row, cell_classes) for row in rows]
+    table = ""
+    if row_html:
+        head = _render_head_html(frame, cell_classes)
+        table = (
+            "<div class=wide tabindex=0><table class=kit>"
+            f"<thead>{head}</thead><tbody>{''.join(row_html)}</tbody>"
+            "</table></div>"
+        )
+    if len(frame) > limit:
+        table += f"<p class=note>… and {len(frame) - limit:,} more rows</p>"
+    return table
 
 
-def capitalize_first(title: str) -> str:
-    """A title as it begins a line."""
-    return title[0].upper() + title[1:]
+def _get_cell_class(dtype: Any) -> str:
+    is_numeric = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+    return " class=num" if is_numeric else ""
+
+
+def _render_head_html(frame: pd.DataFrame, cell_classes: list[str]) -> str:
+    cells = []
+    for column, cell_class in zip(frame.columns, cell_classes, strict=True):
+        heading = html.escape(str(column).replace("_", " "))
+        cells.append(f"<th{cell_class}>{heading}</th>")
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _render_row_html(row: tuple[Any, ...], cell_classes: list[str]) -> str:
+    cells = []
+    for value, cell_class in zip(row, cell_classes, strict=True):
+        cells.append(f"<td{cell_class}>{format_cell_html(value)}</td>")
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def capitalize_first(text: str) -> str:
+    """Capitalize only the first character of a text.
+
+    >>> capitalize_first("loss on AUC")
+    'Loss on AUC'
+    """
+    return text[0].upper() + text[1:]
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text under one another."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    r"""Align rows of text in columns, as for a terminal.
+
+    >>> align_columns([("a", "1"), ("long", "22")])
+    'a     1\nlong  22'
+    """
+    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)

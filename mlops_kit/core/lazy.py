@@ -1,6 +1,7 @@
-"""pandas, numpy, scipy's statistics and Altair, imported when first used: importing a module loads none of them.
+"""Heavy libraries that are imported when first used, so that importing a module loads none of them.
 
-To add a library: its import for the type checker, and its name below.
+To add a library: 1. import it below for the type checker, 2. assign a ``LazyModule`` of the same
+name, 3. add the name to ``__all__``.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ __all__ = ["alt", "np", "pd", "scipy_stats"]
 
 
 class LazyModule:
-    """A module that is not imported yet; asked for a name, it imports it.
+    """A stand-in for a module that is imported when one of its attributes is first used.
 
-    >>> Late("colorsys").rgb_to_hsv(0.0, 0.0, 1.0)[2]
+    >>> LazyModule("colorsys").rgb_to_hsv(0.0, 0.0, 1.0)[2]
     1.0
     """
 
-    def __init__(self, module: str) -> None:
-        self.module_name = module
+    def __init__(self, module_name: str) -> None:
+        self.module_name = module_name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module(self.module_name), name)
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy import stats as scipy_stats
 else:
-    alt, np, pd, scipy_stats = (
-        LazyModule("altair"),
-        LazyModule("numpy"),
-        LazyModule("pandas"),
-        LazyModule("scipy.stats"),
-    )
+    alt = LazyModule("altair")
+    np = LazyModule("numpy")
+    pd = LazyModule("pandas")
+    scipy_stats = LazyModule("scipy.stats")

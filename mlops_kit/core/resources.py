@@ -1,4 +1,4 @@
-"""Resources."""
+"""Folders that ship with the package."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from mlops_kit.core.errors import KitError
 
 
 def find_resource_folder(name: str) -> Path:
-    """A folder that ships with the package (``notebooks``, ``templates``), or the checkout's."""
-    here = Path(__file__).parent.parent
-    inside, checkout = here / name, here.parent / name
-    for place in (inside, checkout):
-        if place.is_dir():
-            return place
+    """Find a folder that ships with the package, such as ``notebooks`` or ``templates``.
+
+    Raises
+    ------
+    KitError
+        If the folder is neither in the installed package nor in the checkout.
+    """
+    package_folder = Path(__file__).parent.parent
+    installed_folder = package_folder / name
+    checkout_folder = package_folder.parent / name
+    for folder in (installed_folder, checkout_folder):
+        if folder.is_dir():
+            return folder
     raise KitError(
         f"the folder {name!r} of mlops-kit is missing",
-        f"{inside} or {checkout}",
-        "install mlops-kit again",
+        f"{installed_folder} or {checkout_folder}",
+        "reinstall mlops-kit",
     )

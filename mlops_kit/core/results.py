@@ -1,10 +1,11 @@
-"""What travels between the rooms: frozen results with a sentence, a table and an HTML face.
+"""Results: frozen records with a sentence, a table and an HTML representation.
 
-A room computes one of these; a notebook shows it; the store files it as JSON; a dashboard reads it
-back. None of them computes anything.
+A stage computes a result, a notebook shows it, a run stores it as JSON and a dashboard reads it
+back. Results themselves compute nothing.
 
-To add a kind of result: a frozen dataclass here that ends in ``Result``'s three faces (``sentence``,
-``frame()``, ``_repr_html_``); the round trip through JSON is then tested with the others.
+To add a kind of result: 1. a frozen dataclass that inherits from ``Result``, 2. its ``sentence``,
+and ``data`` or an own ``to_frame()``, 3. a sample in ``tests/test_results.py``, which then tests
+that it is escaped and survives the way through JSON.
 """
 
 from __future__ import annotations
@@ -12,44 +13,71 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple
 
 from mlops_kit.core.formatting import format_number, render_table_html
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.serialization import Serializable, to_json_value
 
-CheckOutcome = Literal["passed", "failed", "cannot tell", "not applicable"]
-CheckSeverity = Literal["blocks", "warns"]
-OUTCOME_MARKS: dict[str, str] = {
-    "passed": "●",
-    "failed": "▲",
-    "cannot tell": "◆",
-    "not applicable": "○",
+_MAX_PRINTED_ROWS = 20  # of a result's table in a terminal
+
+
+class CheckOutcome(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    CANNOT_TELL = "cannot tell"
+    NOT_APPLICABLE = "not applicable"
+
+
+class CheckSeverity(StrEnum):
+    """What a failed check means for the stage."""
+
+    BLOCKS = "blocks"
+    WARNS = "warns"
+
+
+# A shape beside the color, so that the outcome can be told without color.
+OUTCOME_MARKS = {
+    CheckOutcome.PASSED: "●",
+    CheckOutcome.FAILED: "▲",
+    CheckOutcome.CANNOT_TELL: "◆",
+    CheckOutcome.NOT_APPLICABLE: "○",
 }
-_MAX_PRINTED_ROWS = 20  # rows of a result in a terminal
+# CSS classes of templates/report/style.css and of the dashboards.
 OUTCOME_COLORS = {
-    "passed": "good",
-    "failed": "act",
-    "cannot tell": "watch",
-    "not applicable": "faint",
+    CheckOutcome.PASSED: "good",
+    CheckOutcome.FAILED: "act",
+    CheckOutcome.CANNOT_TELL: "watch",
+    CheckOutcome.NOT_APPLICABLE: "faint",
 }
+# The order of verdicts with the same consequence.
+_OUTCOME_ORDER = (
+    CheckOutcome.FAILED,
+    CheckOutcome.CANNOT_TELL,
+    CheckOutcome.PASSED,
+    CheckOutcome.NOT_APPLICABLE,
+)
 
 
 class Result(Serializable):
-    """The faces every result has. Subclasses have a ``sentence``, and ``data`` or a ``frame`` of their own."""
+    """Base of results; subclasses have a ``sentence``, and ``data`` or an own ``to_frame``."""
 
     sentence: str
     data: pd.DataFrame
 
     def to_frame(self) -> pd.DataFrame:
-        """The numbers as a table."""
+        """Return the numbers as a table."""
         return self.data
 
     def __str__(self) -> str:
         return self.sentence
 
     def __repr__(self) -> str:
-        return f"{self.sentence}\n{self.to_frame().head(_MAX_PRINTED_ROWS).to_string(index=False)}"
+        rows = self.to_frame().head(_MAX_PRINTED_ROWS)
+        return f"{self.sentence}\n{rows.to_string(index=False)}"
 
     def _repr_html_(self) -> str:
         return f"<p><b>{html.escape(self.sentence)}</b></p>{render_table_html(self.to_frame())}"
@@ -57,11 +85,25 @@ class Result(Serializable):
 
 @dataclass(frozen=True, repr=False)
 class Table(Result):
-    """Any result that is a table: a title, its sentence, the numbers, and what they are measured in.
+    """A result that is a table.
 
-    ``units`` maps a column to its unit (``{"delay": "minutes"}``); ``notes`` are read below the table;
-    ``shown`` names the columns that a reader sees, where not all are worth it.
+    Parameters
+    ----------
+    title : str
+        The heading.
+    sentence : str
+        What the table shows, in one sentence.
+    data : DataFrame
+        The numbers.
+    units : dict of str to str
+        The unit of a column, such as ``{"delay": "minutes"}``.
+    notes : tuple of str
+        Notes below the table.
+    visible_columns : tuple of str
+        The columns that a reader sees; empty: all.
     """
+
+    legacy_fields: ClassVar[dict[str, str]] = {"shown": "visible_columns"}
 
     title: str
     sentence: str
@@ -71,23 +113,37 @@ class Table(Result):
     visible_columns: tuple[str, ...] = ()
 
     def to_intervals(self) -> dict[str, Interval]:
-        """Of a table of metrics, each one's value with its interval; what is NaN there is None here."""
-        ends = self.data[["value", "low", "high"]].astype(float).itertuples(index=False, name=None)
-        return {
-            str(m): Interval(*to_json_value(row))
-            for m, row in zip(self.data["metric"], ends, strict=True)
-        }
+        """Return the value of each metric with its interval; NaN becomes None.
+
+        The table needs the columns ``metric``, ``value``, ``low`` and ``high``.
+        """
+        numbers = self.data[["value", "low", "high"]].astype(float)
+        intervals = {}
+        for metric, row in zip(self.data["metric"], numbers.to_numpy().tolist(), strict=True):
+            intervals[str(metric)] = Interval(*to_json_value(row))
+        return intervals
 
     def _repr_html_(self) -> str:
-        seen = self.data[list(self.visible_columns)] if self.visible_columns else self.data
-        named = seen.rename(columns={c: f"{c} ({u})" for c, u in self.units.items()})
-        notes = "".join(f"<p class=note>{html.escape(n)}</p>" for n in self.notes)
-        return f"<h3>{html.escape(self.title)}</h3><p><b>{html.escape(self.sentence)}</b></p>{render_table_html(named)}{notes}"
+        visible = self.data[list(self.visible_columns)] if self.visible_columns else self.data
+        headings = {column: f"{column} ({unit})" for column, unit in self.units.items()}
+        notes = [f"<p class=note>{html.escape(note)}</p>" for note in self.notes]
+        return (
+            f"<h3>{html.escape(self.title)}</h3>"
+            f"<p><b>{html.escape(self.sentence)}</b></p>"
+            f"{render_table_html(visible.rename(columns=headings))}"
+            f"{''.join(notes)}"
+        )
 
 
 @dataclass(frozen=True)
 class KeyNumber(Serializable):
-    """A number that matters, worded: ``value`` large, ``beside`` the lines below it (interval, what to compare with)."""
+    """A number that matters, as text: ``value`` is shown large, the ``details`` below it.
+
+    Details are the interval, or what the number is to be compared with.
+    """
+
+    legacy_kind: ClassVar[str] = "Number"
+    legacy_fields: ClassVar[dict[str, str]] = {"beside": "details"}
 
     title: str
     value: str
@@ -96,23 +152,23 @@ class KeyNumber(Serializable):
 
 @dataclass(frozen=True, repr=False)
 class KeyNumbers(Result):
-    """The few numbers that matter of a stage, with the sentence that says what they mean."""
+    """The few numbers of a stage that matter, with a sentence that says what they mean."""
+
+    legacy_kind: ClassVar[str] = "Numbers"
 
     title: str
     sentence: str
     items: tuple[KeyNumber, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a number."""
-        return pd.DataFrame(
-            [(n.title, n.value, "; ".join(n.details)) for n in self.items],
-            columns=["number", "value", "beside"],
-        )
+        """Return a table with one row per number."""
+        rows = [(number.title, number.value, "; ".join(number.details)) for number in self.items]
+        return pd.DataFrame(rows, columns=["number", "value", "details"])
 
 
 @dataclass(frozen=True)
 class Interval(Serializable):
-    """A value with its interval (95 % unless ``level`` says otherwise); low and high may be None."""
+    """A value with its confidence interval; ``low`` and ``high`` are None where there is none."""
 
     value: float | None
     low: float | None = None
@@ -120,16 +176,15 @@ class Interval(Serializable):
     level: float = 0.95
 
     def __str__(self) -> str:
+        value = format_number(self.value)
         if self.low is None or self.high is None:
-            return format_number(self.value)
-        return (
-            f"{format_number(self.value)} [{format_number(self.low)}, {format_number(self.high)}]"
-        )
+            return value
+        return f"{value} [{format_number(self.low)}, {format_number(self.high)}]"
 
 
 @dataclass(frozen=True, repr=False)
 class Figure(Result):
-    """A drawn result: SVG made from a table, with the sentence to read aloud beside it."""
+    """A chart as SVG with the table that it shows and a sentence that reads it aloud."""
 
     title: str
     sentence: str
@@ -145,10 +200,29 @@ class Figure(Result):
 
 @dataclass(frozen=True, repr=False)
 class Verdict(Result):
-    """What a check says: outcome, severity, sentence, diagnostics. Acting on it stands elsewhere.
+    """What a check concludes; acting on it happens elsewhere.
 
-    ``found`` and ``limit`` are worded for a table; ``cure`` says what to do, and is empty when passed.
+    Parameters
+    ----------
+    check : str
+        The name under which the check is registered.
+    title : str
+        The check in a reader's words.
+    outcome : CheckOutcome
+        Whether it passed.
+    severity : CheckSeverity
+        Whether a failure blocks or warns.
+    sentence : str
+        The conclusion.
+    observed, limit : str
+        What was measured, and the limit, as text for a table.
+    hint : str
+        What to do about it; empty when the check passed.
+    diagnostics : dict
+        The numbers behind the conclusion.
     """
+
+    legacy_fields: ClassVar[dict[str, str]] = {"found": "observed", "cure": "hint"}
 
     check: str
     title: str
@@ -160,27 +234,42 @@ class Verdict(Result):
     hint: str = ""
     diagnostics: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Verdicts that are read from JSON have plain text here.
+        object.__setattr__(self, "outcome", CheckOutcome(self.outcome))
+        object.__setattr__(self, "severity", CheckSeverity(self.severity))
+
     @property
     def is_blocking(self) -> bool:
-        """True if this verdict alone keeps the model, or the data, from going on."""
-        return self.outcome == "failed" and self.severity == "blocks"
+        """Whether this verdict alone stops the model or the data."""
+        return self.outcome is CheckOutcome.FAILED and self.severity is CheckSeverity.BLOCKS
 
     def to_frame(self) -> pd.DataFrame:
-        """One row: result, check, found, limit, what to do."""
+        """Return a table with one row: result, check, observed, limit, hint."""
         return Verdicts((self,)).to_frame()
+
+
+class FitnessLabel(NamedTuple):
+    """Whether a model is fit to serve: a CSS class, and a mark with the words."""
+
+    color: str
+    text: str
 
 
 @dataclass(frozen=True, repr=False)
 class Verdicts(Result):
-    """The verdicts of a stage, the worst first."""
+    """The verdicts of a stage, the most serious first."""
 
     items: tuple[Verdict, ...]
 
     @classmethod
-    def from_verdicts(cls, items: Iterable[Verdict]) -> Verdicts:
-        """Sort: failed and blocking, failed, cannot tell, passed, not applicable."""
-        order = {"failed": 0, "cannot tell": 1, "passed": 2, "not applicable": 3}
-        return cls(tuple(sorted(items, key=lambda v: (not v.is_blocking, order[v.outcome]))))
+    def from_verdicts(cls, verdicts: Iterable[Verdict]) -> Verdicts:
+        """Sort verdicts: blocking, failed, cannot tell, passed, not applicable."""
+
+        def get_seriousness(verdict: Verdict) -> tuple[bool, int]:
+            return (not verdict.is_blocking, _OUTCOME_ORDER.index(verdict.outcome))
+
+        return cls(tuple(sorted(verdicts, key=get_seriousness)))
 
     def __iter__(self) -> Iterator[Verdict]:
         return iter(self.items)
@@ -190,45 +279,44 @@ class Verdicts(Result):
 
     @property
     def is_blocked(self) -> bool:
-        """True if any verdict blocks."""
-        return any(v.is_blocking for v in self.items)
+        """Whether any verdict blocks."""
+        return any(verdict.is_blocking for verdict in self.items)
 
     @property
-    def fitness_label(self) -> tuple[str, str]:
-        """What the verdicts of a review amount to: a colour, and the state in a shape and words."""
-        unsure = self.count_outcome("failed") + self.count_outcome("cannot tell")
-        return (
-            ("act", "▲ Not fit to serve")
-            if self.is_blocked
-            else ("watch", "◆ Fit to serve, with reservations")
-            if unsure
-            else ("good", "● Fit to serve")
-        )
+    def fitness_label(self) -> FitnessLabel:
+        """What the verdicts of a review say about the model's fitness to serve."""
+        if self.is_blocked:
+            return FitnessLabel("act", "▲ Not fit to serve")
+        reservations = self.count_outcome(CheckOutcome.FAILED)
+        reservations += self.count_outcome(CheckOutcome.CANNOT_TELL)
+        if reservations:
+            return FitnessLabel("watch", "◆ Fit to serve, with reservations")
+        return FitnessLabel("good", "● Fit to serve")
 
     def count_outcome(self, outcome: CheckOutcome) -> int:
-        """How many verdicts have this outcome."""
-        return sum(v.outcome == outcome for v in self.items)
+        """Count the verdicts with this outcome."""
+        return sum(verdict.outcome == outcome for verdict in self.items)
 
     @property
     def sentence(self) -> str:  # type: ignore[override]
-        """Counts in words, and the first that blocks."""
-        counts = [f"{self.count_outcome(o)} {o}" for o in OUTCOME_MARKS if self.count_outcome(o)]  # type: ignore[arg-type]
-        blocking = next((v for v in self.items if v.is_blocking), None)
-        return (
-            f"{len(self.items)} check{'' if len(self.items) == 1 else 's'}: {', '.join(counts) or 'none ran'}."
-            + (f" What blocks: {blocking.sentence}" if blocking else "")
-        )
+        """The number of verdicts by outcome, and the first that blocks."""
+        counts = []
+        for outcome in CheckOutcome:
+            count = self.count_outcome(outcome)
+            if count:
+                counts.append(f"{count} {outcome}")
+        noun = "check" if len(self.items) == 1 else "checks"
+        sentence = f"{len(self.items)} {noun}: {', '.join(counts) or 'none ran'}."
+        blocking = [verdict for verdict in self.items if verdict.is_blocking]
+        if blocking:
+            sentence += f" Blocking: {blocking[0].sentence}"
+        return sentence
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a verdict: result, check, found, limit, what to do."""
-        rows = [
-            (
-                f"{OUTCOME_MARKS[v.outcome]} {v.outcome}",
-                v.title,
-                v.observed or v.sentence,
-                v.limit,
-                v.hint,
-            )
-            for v in self.items
-        ]
-        return pd.DataFrame(rows, columns=["Result", "Check", "Found", "Limit", "What to do"])
+        """Return a table with one row per verdict: result, check, observed, limit, hint."""
+        rows = []
+        for verdict in self.items:
+            result = f"{OUTCOME_MARKS[verdict.outcome]} {verdict.outcome}"
+            observed = verdict.observed or verdict.sentence
+            rows.append((result, verdict.title, observed, verdict.limit, verdict.hint))
+        return pd.DataFrame(rows, columns=["Result", "Check", "Observed", "Limit", "Hint"])

@@ -63,7 +63,7 @@ def amount(value: float, unit: str) -> str:
     """Money; cents only where it is little.
 
     >>> amount(41230.4, "$"), amount(4.137, "$"), amount(-75.2, "EUR")
-    ('$ 41,230', '$ 4.14', 'EUR -75')
+    ('$41,230', '$4.14', '-EUR 75')
     """
     return (
         format_money(value, unit)

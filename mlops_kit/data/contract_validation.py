@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number, format_percent
@@ -31,6 +31,12 @@ _MAX_EXAMPLES = 3
 @dataclass(frozen=True, repr=False)
 class ContractReport(Result):
     """How rows keep to a contract: a line a rule that failed (column, rule, rows, share, examples), and whether the run must stop."""
+
+    legacy_kind: ClassVar[str] = "Report"
+    legacy_fields: ClassVar[dict[str, str]] = {
+        "quarantined": "quarantined_rows",
+        "broken": "is_broken",
+    }
 
     sentence: str
     data: pd.DataFrame

@@ -26,7 +26,7 @@ cost: {false_alarm: 10, miss: 25, unit: $}
 OLD, NEW = "20130601-040000-aaaa", "20130701-061200-bbbb"
 SCRIPT = "<script>document.title = 'owned'</script>"
 AGAINST = [
-    ("cost", "Cost a flight", 0.19, 0.13, 0.25, 0.04, "better", "$ 0.19 less", 28293),
+    ("cost", "Cost a flight", 0.19, 0.13, 0.25, 0.04, "better", "$0.19 less", 28293),
     ("roc_auc", "ROC-AUC", 0.015, 0.011, 0.020, 0.005, "better", "+ 0.015", 28293),
     ("log_loss", "Log loss", 0.013, 0.009, 0.017, 0.004, "better", "0.013 less", 28293),
     (
@@ -118,20 +118,20 @@ def verdicts() -> Verdicts:
 
 def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dict[str, Any]]:
     """What each stage of a version's run stored, by stage and name."""
-    beside = [f"version {against}: {v}" if against else "" for v in ("$ 4.31", "47 %", "0.771")]
+    beside = [f"version {against}: {v}" if against else "" for v in ("$4.31", "47%", "0.771")]
     numbers = [
         KeyNumber(
             "Cost a flight",
-            "$ 4.12" if against else "$ 4.31",
-            ("$ 4.05 to $ 4.19, 95 % interval", beside[0] or "without a model: $ 7.04"),
+            "$4.12" if against else "$4.31",
+            ("$4.05 to $4.19, 95% interval", beside[0] or "without a model: $7.04"),
         ),
         KeyNumber(
             "Late among flagged",
-            "52 %",
-            ("51 % to 53 %, 95 % interval", beside[1], "flagged from a score of 0.27"),
+            "52%",
+            ("51% to 53%, 95% interval", beside[1], "flagged from a score of 0.27"),
         ),
         KeyNumber(
-            "ROC-AUC", "0.786" if against else "0.771", ("0.781 to 0.791, 95 % interval", beside[2])
+            "ROC-AUC", "0.786" if against else "0.771", ("0.781 to 0.791, 95% interval", beside[2])
         ),
         KeyNumber("One answer takes", "1.4 ms", ("p99 3.1 ms", "limit 20 ms")),
     ]
@@ -145,7 +145,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
     other = (
         Table(
             f"Better than version {against}?",
-            "On the same 28,293 rows of 2013-06-01 to 2013-06-30, 95 % intervals.",
+            "On the same 28,293 rows of 2013-06-01 to 2013-06-30, 95% intervals.",
             pd.DataFrame(AGAINST, columns=COLUMNS),
         )
         if against
@@ -248,7 +248,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
             ),
             "costs": Table(
                 "What does a decision cost?",
-                "A flight costs $ 4.12, without a model $ 7.04.",
+                "A flight costs $4.12, without a model $7.04.",
                 costs,
             ),
             "slices": Table("Where is it weaker?", "One slice may be weak.", slices),
@@ -267,7 +267,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
             "comparison": Verdicts(()),
             "numbers": KeyNumbers(
                 "What the decision hangs on",
-                "A flight costs $ 4.12 with this model, $ 2.92 less than without one.",
+                "A flight costs $4.12 with this model, $2.92 less than without one.",
                 tuple(numbers),
             ),
             "card": "<!doctype html><html lang=en><title>Model card</title><h1>Model card</h1></html>",

@@ -50,7 +50,7 @@ def test_the_first_screen_says_what_hangs_on_it_in_the_projects_own_terms(
     assert (page.mine.number, page.mine.opponent, page.compared) == ("8", "7", True)
     assert (
         said(page, "sentence")
-        == "Version 8 costs $ 0.19 a flight less than version 7, and nothing blocks it."
+        == "Version 8 costs $0.19 a flight less than version 7, and nothing blocks it."
     )
     assert (
         said(page, "detail")
@@ -85,11 +85,11 @@ def test_every_number_on_the_page_is_the_stored_one(told: loader.Project) -> Non
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (row(verdict="worse", difference=-0.19), "costs $ 0.19 a flight more than version 7"),
+        (row(verdict="worse", difference=-0.19), "costs $0.19 a flight more than version 7"),
         (row(verdict="no worse", difference=0.01), "costs about as much as version 7"),
         (
             row(verdict="cannot tell", difference=-0.02),
-            "may cost as much as version 7, which cannot be told yet ($ 0.02 a flight more)",
+            "may cost as much as version 7, which cannot be told yet ($0.02 a flight more)",
         ),
         (
             row(metric="r2", title="R²", verdict="better", text="+ 0.015"),
@@ -115,7 +115,7 @@ def test_a_first_version_tells_what_it_does_alone(told: loader.Project) -> None:
     page = Review(told, "7")
     assert (
         said(page, "sentence")
-        == "Version 7: a flight costs $ 4.12 with this model, $ 2.92 less than without one, and nothing blocks it."
+        == "Version 7: a flight costs $4.12 with this model, $2.92 less than without one, and nothing blocks it."
     )
     assert page.state() == ("good", "● Serves now")
     assert "Is it better than a simple model?" in page.html()
@@ -132,7 +132,7 @@ def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(
     assert "not judged on the same rows" in seen
     assert "Version 9 was compared with version 8." in seen
     assert "ROC-AUC 0.786 [0.781, 0.791] 0.771 [0.781, 0.791]" in seen
-    assert "Cost a flight $ 4.12 $ 4.31" in seen
+    assert "Cost a flight $4.12 $4.31" in seen
 
 
 def test_what_is_shown_unasked_is_what_waits_then_what_serves(
@@ -268,7 +268,7 @@ def test_a_damaged_file_is_told_on_its_card(told: loader.Project) -> None:
     (told.reports_folder / story.NEW / "artifacts" / "slices.json").write_text("{")
     page = text(Review(told).html())
     assert "The artifact 'slices' of 20130701-061200-bbbb is damaged" in page
-    assert "Version 8 costs $ 0.19 a flight less" in page
+    assert "Version 8 costs $0.19 a flight less" in page
 
 
 def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
@@ -287,21 +287,21 @@ def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
     record["shown"] = [
         {
             "title": "What the decision hangs on",
-            "sentence": "A flight costs $ 4.17 with this model. Nothing else.",
+            "sentence": "A flight costs $4.17 with this model. Nothing else.",
             "numbers": [
                 {
                     "__kind__": "Number",
                     "title": "Cost a flight",
-                    "value": "$ 4.17",
-                    "beside": ["without a model: $ 7.04"],
+                    "value": "$4.17",
+                    "beside": ["without a model: $7.04"],
                 }
             ],
         }
     ]
     (run / "stages" / "review.json").write_text(theme.json.dumps(record))
     page = text(Review(told, "8").html())
-    assert "Version 8: a flight costs $ 4.17 with this model, and nothing blocks it." in page
-    assert "without a model: $ 7.04" in page
+    assert "Version 8: a flight costs $4.17 with this model, and nothing blocks it." in page
+    assert "without a model: $7.04" in page
     assert "an older version made it" in page
 
 
@@ -368,5 +368,5 @@ def test_the_notebook_shows_every_part_in_jupyterlab_too(
     ]
     assert len(shown) == 1 + len(Review.tabs)
     assert all(s.startswith("<style>") for s in shown)
-    assert "costs $ 0.19 a flight less" in text(shown[0])
+    assert "costs $0.19 a flight less" in text(shown[0])
     assert "data-act" not in "".join(re.sub("<style>.*?</style>", "", s, flags=re.S) for s in shown)

@@ -191,7 +191,7 @@ def test_what_lives_is_counted_in_the_database(well: loader.Project) -> None:
     page = Monitoring(well)
     assert (
         text(shown(page, "alive"))
-        == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $ 2,002 saved in 14 days"
+        == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $2,002 saved in 14 days"
     )
     assert page.found.days(60)[-1][1] == rounds.LAST
     assert sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST

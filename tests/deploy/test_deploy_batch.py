@@ -264,7 +264,7 @@ def test_the_command_line_refuses_a_file_without_a_column(
     said = capsys.readouterr()
     assert (ended.value.code, said.out) == (2, "")
     assert said.err.startswith("error: the rows have no column 'b'")
-    assert "to mend it: add it to the file" in said.err
+    assert "Hint: add it to the file" in said.err
     assert not (tmp_path / "out.csv").exists()
 
 

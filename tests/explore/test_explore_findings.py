@@ -62,7 +62,7 @@ def test_missing_puts_the_emptiest_first() -> None:
     )
     assert found.data["column"].tolist() == ["b", "a"]
     assert found.data["missing"].tolist() == [1.0, 0.25]
-    assert "b lacks most, 100 %" in found.sentence
+    assert "b lacks most, 100%" in found.sentence
 
 
 def test_nothing_missing_is_said() -> None:

@@ -353,8 +353,8 @@ def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> Non
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.19, "$ 0.19 less"),
-        (-0.05, "$ 0.05 more"),
+        (0.19, "$0.19 less"),
+        (-0.05, "$0.05 more"),
         (0.0, "the same"),
         (None, "unknown"),
         (math.nan, "unknown"),

@@ -111,7 +111,7 @@ def test_what_a_decision_costs_by_hand(config: Make) -> None:
     assert data.loc["flag every row", "cost"] == 5.0
     assert data.loc["flag no row", "cost"] == 12.5
     assert data.loc["flag above a half", "misses"] == 1
-    assert "A row costs $ 2.50, without a model $ 5.00." in found.sentence
+    assert "A row costs $2.50, without a model $5.00." in found.sentence
     assert found.units["cost"] == "$ a row"
 
 
@@ -132,7 +132,7 @@ def test_two_models_on_the_same_rows_stand_below_each_other() -> None:
     assert found.to_frame()["model"].tolist() == ["this version", "this version", "version 7"]
     assert found.to_frame()["said"].tolist() == pytest.approx([0.25, 0.75, 0.5])
     assert found.sentence.startswith("This version: where it says ")
-    assert " Version 7: where it says 50 %" in found.sentence
+    assert " Version 7: where it says 50%" in found.sentence
     alone = compare_calibration_curves([math.nan], {"this version": [0.5], "": None})
     assert alone.to_frame().empty
     assert "no labelled row" in alone.sentence

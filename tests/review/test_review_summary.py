@@ -110,7 +110,7 @@ def test_each_number_ends_with_the_champions_on_the_same_rows(config: Make, judg
     y, flagged = frame["late"], theirs >= 0.4
     cost = np.where(flagged, 10 * (1 - y), 25 * y).mean()
     assert found.items[0].details[-1] == f"version 7: $ {cost:.2f}"
-    assert found.items[1].details[-1] == f"version 7: {100 * y[flagged].mean():.0f} %"
+    assert found.items[1].details[-1] == f"version 7: {100 * y[flagged].mean():.0f}%"
     assert found.items[2].details[-1] == f"version 7: {roc_auc_score(y, theirs):.3f}"
     assert re.fullmatch(r"version 7: [\d.]+ ms", found.items[3].details[-1])
     assert (

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.core.results import Verdict
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data import source
 from mlops_kit.data.columns import list_feature_columns, list_key_columns
 from mlops_kit.data.features.views import (
@@ -166,8 +166,8 @@ def check_point_in_time(
         return Verdict(
             "point_in_time",
             title,
-            "cannot tell",
-            "blocks",
+            CheckOutcome.CANNOT_TELL,
+            CheckSeverity.BLOCKS,
             f"No row is at or before {when}.",
             "no rows",
             "some rows",
@@ -181,8 +181,8 @@ def check_point_in_time(
         return Verdict(
             "point_in_time",
             title,
-            "failed",
-            "blocks",
+            CheckOutcome.FAILED,
+            CheckSeverity.BLOCKS,
             sentence,
             found,
             "no difference",
@@ -191,7 +191,13 @@ def check_point_in_time(
         )
     sentence = f"All {len(counts)} features of {len(early):,} rows are the same from what was known at {when}."
     return Verdict(
-        "point_in_time", title, "passed", "blocks", sentence, "no difference", "no difference"
+        "point_in_time",
+        title,
+        CheckOutcome.PASSED,
+        CheckSeverity.BLOCKS,
+        sentence,
+        "no difference",
+        "no difference",
     )
 
 

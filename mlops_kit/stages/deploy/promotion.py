@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlops_kit.core.errors import WaitingForApprovalError
-from mlops_kit.core.results import CheckOutcome, Verdict
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalRecord
 from mlops_kit.registry import versions
@@ -40,29 +40,29 @@ def promote_if_approved(stage: Stage, version: dict[str, Any]) -> tuple[dict[str
             "promoted": False,
             "sentence": sentence,
             "why": found.reason,
-        }, _make_promotion_verdict("failed", sentence)
+        }, _make_promotion_verdict(CheckOutcome.FAILED, sentence)
     done = versions.promote_version(stage.project, version["version"], found.actor, found.reason)
     by = "automatically" if found.actor == approvals.AUTOMATIC_APPROVER else f"by {found.actor}"
     sentence = f"Version {done['version']} serves now, approved {by}" + (
         f"; version {done['before']} is kept to go back to." if done["before"] else "."
     )
     return {"promoted": True, "sentence": sentence, **done}, _make_promotion_verdict(
-        "passed", sentence
+        CheckOutcome.PASSED, sentence
     )
 
 
 def _find_refusal(stage: Stage, version: dict[str, Any]) -> tuple[str, CheckOutcome]:
     """Why the version may not serve whatever a person says of it, or nothing; and what that makes of the gate."""
     if stage.config.branch:
-        return f"it is one branch of several ({stage.config.branch})", "not applicable"
+        return f"it is one branch of several ({stage.config.branch})", CheckOutcome.NOT_APPLICABLE
     if stage.sample:
-        return f"it was made from a sample of {stage.sample:,} rows", "not applicable"
+        return f"it was made from a sample of {stage.sample:,} rows", CheckOutcome.NOT_APPLICABLE
     if not version.get("passed"):
-        return "its review did not pass", "failed"
+        return "its review did not pass", CheckOutcome.FAILED
     present = approvals.get_current_promotion(stage.project) if stage.is_draft else None
     if stage.is_draft and (present is None or present.version != version["version"]):
-        return "it is a draft", "not applicable"
-    return "", "passed"
+        return "it is a draft", CheckOutcome.NOT_APPLICABLE
+    return "", CheckOutcome.PASSED
 
 
 def _require_approval(stage: Stage, facts: dict[str, Any]) -> ApprovalRecord:
@@ -94,7 +94,7 @@ def _make_promotion_verdict(outcome: CheckOutcome, sentence: str) -> Verdict:
         "promotion",
         "May the model serve",
         outcome,
-        "blocks",
+        CheckSeverity.BLOCKS,
         sentence,
         sentence,
         "a passed review and an approval",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd, scipy_stats
-from mlops_kit.core.results import Table, Verdict
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict
 from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.explore.columns import assign_groups, select_grouping_columns
@@ -68,8 +68,8 @@ def summarize_target_over_time(frame: pd.DataFrame, config: ProjectConfig) -> Ta
         return Verdict(
             "target_over_time",
             title,
-            "not applicable",
-            "warns",
+            CheckOutcome.NOT_APPLICABLE,
+            CheckSeverity.WARNS,
             "The table has no time column, so nothing moves with time.",
         )
     target = encode_target(frame, config)[0][config.target]
@@ -83,8 +83,8 @@ def summarize_target_over_time(frame: pd.DataFrame, config: ProjectConfig) -> Ta
         return Verdict(
             "target_over_time",
             title,
-            "cannot tell",
-            "warns",
+            CheckOutcome.CANNOT_TELL,
+            CheckSeverity.WARNS,
             f"No row has both a moment and a known {config.target}.",
         )
     days = (labelled.max() - labelled.min()).days

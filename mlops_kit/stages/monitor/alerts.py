@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.results import Table, Verdict, Verdicts
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.config import root
 from mlops_kit.stats.metrics import METRICS
@@ -51,8 +51,8 @@ def check_feature_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
         return Verdict(
             "drift",
             title,
-            "not applicable",
-            "warns",
+            CheckOutcome.NOT_APPLICABLE,
+            CheckSeverity.WARNS,
             "There are no scored rows whose features could have drifted.",
         )
     alerts = [f"{r.column} ({r.why})" for r in data[data["word"] == "alert"].itertuples()]
@@ -68,8 +68,8 @@ def check_feature_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
         return Verdict(
             "drift",
             title,
-            "failed",
-            "warns",
+            CheckOutcome.FAILED,
+            CheckSeverity.WARNS,
             sentence,
             count,
             limit,
@@ -80,8 +80,8 @@ def check_feature_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
         return Verdict(
             "drift",
             title,
-            "cannot tell",
-            "warns",
+            CheckOutcome.CANNOT_TELL,
+            CheckSeverity.WARNS,
             f"Drift cannot be judged: {data['why'].iloc[0]}.",
             f"{len(data)} features unjudged",
             limit,
@@ -92,8 +92,8 @@ def check_feature_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
     return Verdict(
         "drift",
         title,
-        "passed",
-        "warns",
+        CheckOutcome.PASSED,
+        CheckSeverity.WARNS,
         f"None of {len(data)} features drifted.{tail}",
         count,
         limit,
@@ -112,8 +112,8 @@ def check_prediction_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
         return Verdict(
             "score_drift",
             title,
-            "not applicable",
-            "warns",
+            CheckOutcome.NOT_APPLICABLE,
+            CheckSeverity.WARNS,
             "There are no scores that could have drifted.",
         )
     word, why = row["word"].iloc[0], row["why"].iloc[0]
@@ -130,7 +130,7 @@ def check_prediction_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
         "score_drift",
         title,
         outcome,
-        "warns",
+        CheckSeverity.WARNS,
         f"{says}: {why}.",
         str(why),
         f"effect below {config.monitor.alert_effect:g}, or not significant",
@@ -147,7 +147,9 @@ def check_realized_performance(realised: Table, config: root.ProjectConfig) -> V
     metric, fall = METRICS[config.headline_metric], config.monitor.max_drop
     title = f"{metric.title} keeps what the review promised"
     if realised.data.empty:
-        return Verdict("realised", title, "not applicable", "blocks", realised.sentence)
+        return Verdict(
+            "realised", title, CheckOutcome.NOT_APPLICABLE, CheckSeverity.BLOCKS, realised.sentence
+        )
     row, found = (
         realised.data[realised.data["metric"] == config.headline_metric].iloc[0],
         realised.to_intervals()[config.headline_metric],
@@ -157,8 +159,8 @@ def check_realized_performance(realised: Table, config: root.ProjectConfig) -> V
         return Verdict(
             "realised",
             title,
-            "cannot tell",
-            "blocks",
+            CheckOutcome.CANNOT_TELL,
+            CheckSeverity.BLOCKS,
             realised.sentence,
             hint="wait for labels" if value is None else "review the model again",
         )
@@ -179,8 +181,8 @@ def check_realized_performance(realised: Table, config: root.ProjectConfig) -> V
         return Verdict(
             "realised",
             title,
-            "passed",
-            "blocks",
+            CheckOutcome.PASSED,
+            CheckSeverity.BLOCKS,
             f"{metric.title} realised {shown}, promised {format_number(promised)}.",
             shown,
             limit,
@@ -191,8 +193,8 @@ def check_realized_performance(realised: Table, config: root.ProjectConfig) -> V
         return Verdict(
             "realised",
             title,
-            "cannot tell",
-            "blocks",
+            CheckOutcome.CANNOT_TELL,
+            CheckSeverity.BLOCKS,
             f"{metric.title} realised {shown} is beyond the limit, but its interval is not.",
             shown,
             limit,
@@ -202,8 +204,8 @@ def check_realized_performance(realised: Table, config: root.ProjectConfig) -> V
     return Verdict(
         "realised",
         title,
-        "failed",
-        "blocks",
+        CheckOutcome.FAILED,
+        CheckSeverity.BLOCKS,
         f"{metric.title} fell to {shown}; the review promised {format_number(promised)}.",
         shown,
         limit,
@@ -233,10 +235,10 @@ def summarize_monitoring(verdicts: Iterable[Verdict]) -> str:
             if proof.sentence.startswith("Cannot tell")
             else f"Cannot tell: {proof.sentence}"
         )
-    if not table.count_outcome("passed"):
+    if not table.count_outcome(CheckOutcome.PASSED):
         return (
             "Cannot tell: nothing could be judged."
-            if table.count_outcome("cannot tell")
+            if table.count_outcome(CheckOutcome.CANNOT_TELL)
             else "Nothing to monitor: no row was scored."
         )
     return "All is well, as far as can be seen without labels."

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import np, pd, scipy_stats
-from mlops_kit.core.results import Table, Verdict
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict
 from mlops_kit.data.columns import infer_statistical_kind, list_feature_columns
 from mlops_kit.project.config import monitoring, root
 
@@ -374,8 +374,8 @@ def check_schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
         return Verdict(
             "schema",
             title,
-            "not applicable",
-            "blocks",
+            CheckOutcome.NOT_APPLICABLE,
+            CheckSeverity.BLOCKS,
             "There are no scored rows whose columns could differ.",
         )
     missing = [c for c in reference.columns if c not in current.columns]
@@ -406,8 +406,8 @@ def check_schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
     return Verdict(
         "schema",
         title,
-        "failed" if broken else "passed",
-        "blocks",
+        CheckOutcome.FAILED if broken else CheckOutcome.PASSED,
+        CheckSeverity.BLOCKS,
         sentence,
         "; ".join(parts),
         "none missing, no type changed",

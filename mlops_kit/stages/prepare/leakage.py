@@ -9,7 +9,7 @@ from typing import Any
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd, scipy_stats
-from mlops_kit.core.results import Verdict
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data import columns
 from mlops_kit.data.features import build
 from mlops_kit.project.config.root import ProjectConfig
@@ -51,8 +51,8 @@ def check_known_later(project: Project, frame: pd.DataFrame, history: pd.DataFra
         return Verdict(
             "known_later",
             title,
-            "not applicable",
-            "blocks",
+            CheckOutcome.NOT_APPLICABLE,
+            CheckSeverity.BLOCKS,
             "mlops.yaml names no column that is known only later.",
             "none named",
             "no copy",
@@ -80,8 +80,8 @@ def check_known_later(project: Project, frame: pd.DataFrame, history: pd.DataFra
         return Verdict(
             "known_later",
             title,
-            "passed",
-            "blocks",
+            CheckOutcome.PASSED,
+            CheckSeverity.BLOCKS,
             f"None of {len(features)} features is a copy of {', '.join(late)}.",
             "no copy",
             "no copy",
@@ -90,8 +90,8 @@ def check_known_later(project: Project, frame: pd.DataFrame, history: pd.DataFra
     return Verdict(
         "known_later",
         title,
-        "failed",
-        "blocks",
+        CheckOutcome.FAILED,
+        CheckSeverity.BLOCKS,
         f"Known only later, and yet a feature: {said}.",
         said,
         "no copy",
@@ -125,8 +125,8 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         return Verdict(
             "leakage_threshold",
             title,
-            "cannot tell",
-            "blocks",
+            CheckOutcome.CANNOT_TELL,
+            CheckSeverity.BLOCKS,
             f"{len(train)} training rows and {len(features)} features are too few to tell.",
             f"{len(train)} rows",
             f"{measure} < {format_number(limit)}",
@@ -142,8 +142,8 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         return Verdict(
             "leakage_threshold",
             title,
-            "passed",
-            "blocks",
+            CheckOutcome.PASSED,
+            CheckSeverity.BLOCKS,
             f"The strongest feature alone is {found}.",
             found,
             f"below {format_number(limit)}",
@@ -153,8 +153,8 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     return Verdict(
         "leakage_threshold",
         title,
-        "failed",
-        "blocks",
+        CheckOutcome.FAILED,
+        CheckSeverity.BLOCKS,
         sentence,
         found,
         f"below {format_number(limit)}",
@@ -224,8 +224,8 @@ def check_feature_timing(project: Project, frame: pd.DataFrame, history: pd.Data
         return Verdict(
             "point_in_time",
             "Features use only what was known",
-            "not applicable",
-            "blocks",
+            CheckOutcome.NOT_APPLICABLE,
+            CheckSeverity.BLOCKS,
             why,
             "nothing to check",
             "no difference",
