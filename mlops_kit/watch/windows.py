@@ -149,7 +149,7 @@ def analyze_unlabeled_window(
     sketches = {}
     for name in expected:
         if name in current and len(current):
-            sketches[name] = estimate.compare_distributions(expected[name], current[name])
+            sketches[str(name)] = estimate.compare_distributions(expected[name], current[name])
     verdicts = [
         drift.check_schema(expected, current),
         alerts.check_feature_drift(drift_table, config),

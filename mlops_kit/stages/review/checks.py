@@ -302,15 +302,15 @@ def check_weakest_slice(evidence: ReviewEvidence) -> Verdict:
             CheckOutcome.NOT_APPLICABLE, "There is no column to slice by.", hint=setup_hint
         )
     data = evidence.slices.to_frame()
-    weak_slices = int((data["word"] == SliceStatus.FAR_BELOW).sum())
-    undecided_slices = int((data["word"] == SliceStatus.CANNOT_TELL).sum())
+    weak_slices = int((data["status"] == SliceStatus.FAR_BELOW).sum())
+    undecided_slices = int((data["status"] == SliceStatus.CANNOT_TELL).sum())
     if weak_slices:
         outcome = CheckOutcome.FAILED
-        candidates = data[data["word"] == SliceStatus.FAR_BELOW]
+        candidates = data[data["status"] == SliceStatus.FAR_BELOW]
     else:
         all_undecided = undecided_slices == len(data)
         outcome = CheckOutcome.CANNOT_TELL if all_undecided else CheckOutcome.PASSED
-        candidates = data[data["word"] != SliceStatus.CANNOT_TELL]
+        candidates = data[data["status"] != SliceStatus.CANNOT_TELL]
     weakest = _describe_weakest_slice(candidates, evidence)
     undecided_note = ""
     if undecided_slices:

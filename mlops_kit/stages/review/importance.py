@@ -49,8 +49,11 @@ def compute_permutation_importance(
     names = list(features)
     rows = _draw_labeled_rows(frame, config, seed, max_rows)
     labels = rows[config.target].to_numpy(dtype=float)
-    scores = predict_scores(model, rows[names], config) if len(rows) else []
-    if math.isnan(metrics.compute_metric(config.headline_metric, labels, scores)):
+    value = math.nan
+    if len(rows):
+        scores = predict_scores(model, rows[names], config)
+        value = metrics.compute_metric(config.headline_metric, labels, scores)
+    if math.isnan(value):
         return Table(
             _TITLE,
             f"{metric.title} cannot be computed on these rows, so the importance is unknown.",

@@ -25,7 +25,7 @@ _MAX_GROUPS_PER_COLUMN = 12  # a column with more groups is evaluated only if it
 _MAX_GROUPS_SHOWN = 20  # the largest groups of a column; the others are counted in a note
 _MISSING_GROUP = "missing"
 _SCORE_COLUMNS = {"score", "refitted", "baseline_constant", "baseline_linear"}
-_SHOWN_COLUMNS = ("slice", "rows", "mean_target", "value", "low", "high", "gap", "word")
+_SHOWN_COLUMNS = ("slice", "rows", "mean_target", "value", "low", "high", "gap", "status")
 
 
 class SliceStatus(StrEnum):
@@ -49,7 +49,7 @@ class _SliceRow(NamedTuple):
     high: float | None
     gap: float | None
     lift: float
-    word: str
+    status: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def evaluate_slices(
     Table
         One row per group. ``gap`` is its distance from the value on all rows (negative is worse,
         in the unit of the metric); ``lift`` is its mean target relative to that of all rows;
-        ``word`` is a `SliceStatus`: a group cannot be decided if it has too few rows or if its
+        ``status`` is a `SliceStatus`: a group cannot be decided if it has too few rows or if its
         interval includes the limit.
 
     Raises
@@ -176,7 +176,7 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
                 high=value.high,
                 gap=_compute_gap(value, settings),
                 lift=lift,
-                word=_classify_slice(value, int(is_inside.sum()), settings).value,
+                status=_classify_slice(value, int(is_inside.sum()), settings).value,
             )
         )
     return rows
@@ -230,7 +230,7 @@ def _summarize_slices(
             "There is no categorical feature to slice by; "
             "name columns under review.slices in mlops.yaml."
         )
-    decided = data[data["word"] != SliceStatus.CANNOT_TELL]
+    decided = data[data["status"] != SliceStatus.CANNOT_TELL]
     if decided.empty:
         min_rows = settings.config.review.min_slice_rows
         return (
@@ -239,7 +239,7 @@ def _summarize_slices(
         )
     weakest = decided.sort_values(["gap", "column", "group"]).iloc[0]
     metric_title = metrics.METRICS[settings.config.headline_metric].title
-    weak_slices = int((data["word"] == SliceStatus.FAR_BELOW).sum())
+    weak_slices = int((data["status"] == SliceStatus.FAR_BELOW).sum())
     return (
         f"Weakest slice: {weakest['column']} = {weakest['group']} with {metric_title} "
         f"{format_number(float(weakest['value']))}, against "
