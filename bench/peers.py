@@ -134,9 +134,7 @@ def ours(folder: Path, books: list[str], programs: Path) -> None:
             "writes": [f"made_{number}.json"],
             "files": [f"made_{number - 1}.json"] if number else [],
         }
-    (folder / "mlops.yaml").write_text(
-        yaml.safe_dump({"name": "bench", "seven": False, "stages": stages})
-    )
+    (folder / "mlops.yaml").write_text(yaml.safe_dump({"name": "bench", "stages": stages}))
 
 
 def nothing(folder: Path, books: list[str], programs: Path) -> None:

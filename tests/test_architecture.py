@@ -1,121 +1,162 @@
-"""The layers: rooms know only root modules, each heavy library has one door, and importing loads nothing."""
+"""The structure of the package is the one that docs/architecture.md describes."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "mlops_kit"
-SHARED = {
-    "features"
-}  # a folder, but everybody's: features are computed alike in training and in serving
-ROOMS = sorted(
-    p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists() and p.name not in SHARED
-)
-ENTRIES = {"cli", "doctor", "session", "watch", "fleet"}  # where rooms are put together
-DOORS = {
-    "mlflow": ("tracking.py",),
-    "optuna": ("train/search.py",),
-    "papermill": ("pipeline/",),
-    "ipywidgets": ("explore/widgets.py",),
-    "pandera": ("contract.py",),
-    "fastapi": ("deploy/app.py",),
-    "prometheus_client": ("deploy/meters.py",),
-    "uvicorn": ("deploy/server.py",),
+ROOT = next(p for p in Path(__file__).parents if (p / "pyproject.toml").exists())
+PACKAGE = ROOT / "mlops_kit"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def read_table(heading: str) -> list[list[str]]:
+    """Return the rows of the first table below a heading of docs/architecture.md."""
+    section = ARCHITECTURE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+LEVELS = {row[1].strip("`"): int(row[0]) for row in read_table("Layers")}
+HEAVY_LIBRARIES = {
+    row[0].strip("`"): re.findall(r"`([^`]+)`", row[1])
+    for row in read_table("Where heavy libraries are imported")
 }
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if "notebooks" not in p.parts)
 
 
-def imported(file: Path) -> set[str]:
-    """Dotted names of all that a file imports, wherever it does, ``Late`` included; ``from a import b`` counts as a.b."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def get_relative_path(module: Path) -> str:
+    """Return the path of a module below the package."""
+    return module.relative_to(PACKAGE).as_posix()
+
+
+def get_unit(module: Path) -> str:
+    """Return the top-level package or module that a file belongs to."""
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def iterate_imported_names(module: Path) -> Iterator[str]:
+    """Yield dotted names that a module imports anywhere, ``LazyModule`` included."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, (
-                f"{file.name} imports relatively; the layers are checked by full names"
-            )
-            found |= {f"{node.module}.{a.name}" for a in node.names}
-        elif (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id == "Late"
-        ):
-            found |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
-    return found
+            assert node.level == 0, f"{get_relative_path(module)} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "LazyModule":
+            yield from (str(a.value) for a in node.args if isinstance(a, ast.Constant))
 
 
-def rooms_of(file: Path) -> set[str]:
-    """The rooms that a file imports from."""
-    return {n.split(".")[1] for n in imported(file) if n.startswith("mlops_kit.")} & set(ROOMS)
+def list_imported_units(module: Path) -> set[str]:
+    """Return the top-level packages of mlops_kit that a module imports from."""
+    units = set()
+    for name in iterate_imported_names(module):
+        parts = name.split(".")
+        if parts[0] == "mlops_kit" and len(parts) > 1 and parts[1] in LEVELS:
+            units.add(parts[1])
+    return units
 
 
-def relative(file: Path) -> str:
-    return file.relative_to(PACKAGE).as_posix()
+def test_the_table_of_layers_lists_every_package() -> None:
+    units = {get_unit(module) for module in MODULES} - {"__init__", "notebooks", "templates"}
+    assert set(LEVELS) == units
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_no_other_room(room: str) -> None:
-    found = {relative(f): rooms_of(f) - {room} for f in (PACKAGE / room).rglob("*.py")}
-    allowed = room in ENTRIES
-    assert allowed or not {k: v for k, v in found.items() if v}
+@pytest.mark.parametrize("unit", sorted(LEVELS))
+def test_a_layer_imports_only_layers_below(unit: str) -> None:
+    upward_imports = []
+    for module in MODULES:
+        if get_unit(module) != unit:
+            continue
+        for target in sorted(list_imported_units(module) - {unit}):
+            if LEVELS[target] >= LEVELS[unit]:
+                upward_imports.append(f"{get_relative_path(module)} imports {target}")
+    assert upward_imports == []
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_no_entry(room: str) -> None:
-    found = {
-        (relative(f), n)
-        for f in (PACKAGE / room).rglob("*.py")
-        for n in imported(f)
-        if n.split(".")[:1] == ["mlops_kit"]
-        and len(n.split(".")) > 1
-        and n.split(".")[1] in ENTRIES - {room}
+def test_stages_do_not_import_one_another() -> None:
+    stage_names = {path.parent.name for path in PACKAGE.glob("stages/*/__init__.py")}
+    foreign_imports = []
+    for module in PACKAGE.glob("stages/*/*.py"):
+        for name in iterate_imported_names(module):
+            parts = name.split(".")
+            is_stage = parts[:2] == ["mlops_kit", "stages"] and parts[2] in stage_names
+            if is_stage and parts[2] != module.parent.name:
+                foreign_imports.append(f"{get_relative_path(module)} imports {name}")
+    assert foreign_imports == []
+
+
+def build_import_graph() -> dict[str, set[str]]:
+    """Return the modules that each module imports, by dotted name."""
+    names = {}
+    for module in MODULES:
+        parts = module.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = module
+    graph: dict[str, set[str]] = {}
+    for name, module in names.items():
+        targets = set()
+        for imported in iterate_imported_names(module):
+            while imported and imported not in names:
+                imported = imported.rpartition(".")[0]
+            is_own_package = name.startswith(f"{imported}.")
+            if imported and imported != name and not is_own_package:
+                targets.add(imported)
+        graph[name] = targets
+    return graph
+
+
+def test_modules_do_not_import_in_a_cycle() -> None:
+    graph = build_import_graph()
+    while True:
+        imported = set().union(*graph.values())
+        outside = {
+            n for n, targets in graph.items() if not targets & set(graph) or n not in imported
+        }
+        if not outside:
+            break
+        graph = {name: targets - outside for name, targets in graph.items() if name not in outside}
+    assert graph == {}, "these modules import one another"
+
+
+@pytest.mark.parametrize("library", sorted(HEAVY_LIBRARIES))
+def test_a_heavy_library_is_imported_where_the_page_says(library: str) -> None:
+    allowed = tuple(HEAVY_LIBRARIES[library])
+    users = {
+        get_relative_path(module)
+        for module in MODULES
+        if any(name.split(".")[0] == library for name in iterate_imported_names(module))
     }
-    assert not found
+    assert users, f"{library} is not imported at all: remove it from docs/architecture.md"
+    assert {user for user in users if not user.startswith(allowed)} == set()
 
 
-def test_only_the_entries_import_rooms() -> None:
-    outside = [f for f in FILES if f.parent == PACKAGE or f.parent.name in SHARED]
-    found = {relative(f): rooms_of(f) for f in outside if f.stem not in ENTRIES}
-    assert not {k: v for k, v in found.items() if v}
-
-
-@pytest.mark.parametrize("library", DOORS)
-def test_a_heavy_library_has_one_door(library: str) -> None:
-    users = {relative(f) for f in FILES if any(n.split(".")[0] == library for n in imported(f))}
-    assert {u for u in users if not u.startswith(DOORS[library])} == set()
+def list_loaded_modules(statement: str) -> set[str]:
+    """Return the names of the modules that a fresh Python has loaded after a statement."""
+    code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(completed.stdout))
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, json, mlops_kit; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {m.split(".")[0] for m in json.loads(done.stdout)}
-    assert not loaded & {
-        "pandas",
-        "numpy",
-        "mlflow",
-        "pydantic",
-        "sklearn",
-        "optuna",
-        "papermill",
-        "yaml",
-        "altair",
-    }
+    heavy = {"pandas", "numpy", "mlflow", "pydantic", "sklearn", "optuna", "papermill", "yaml"}
+    assert list_loaded_modules("import mlops_kit") & (heavy | {"altair"}) == set()
 
 
-def test_the_config_loads_no_table_library() -> None:
-    code = "import sys, json, mlops_kit.project.loader; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(json.loads(done.stdout)) & {"pandas", "numpy", "mlflow", "sklearn"}
+def test_loading_the_configuration_loads_no_table_library() -> None:
+    loaded = list_loaded_modules("import mlops_kit.project.loader")
+    assert loaded & {"pandas", "numpy", "mlflow", "sklearn"} == set()
 
 
-@pytest.mark.parametrize("file", FILES, ids=relative)
-def test_a_module_says_what_it_is(file: Path) -> None:
-    text = file.read_text(encoding="utf-8")
+@pytest.mark.parametrize("module", MODULES, ids=get_relative_path)
+def test_a_module_has_a_docstring(module: Path) -> None:
+    text = module.read_text(encoding="utf-8")
     assert not text or ast.get_docstring(ast.parse(text))

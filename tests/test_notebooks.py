@@ -219,7 +219,7 @@ def test_flights_of_the_period_are_scored_and_watched(run: Path) -> None:
     assert scores["day"].astype(str).min() == "2013-07-01"
     assert scores["day"].astype(str).max() == "2013-07-31"
     assert len(read(run, "drift").frame()) > 10
-    assert "roc_auc" in read(run, "realised").frame()["metric"].tolist()
+    assert "roc_auc" in read(run, "realized_performance").frame()["metric"].tolist()
 
 
 # A table without time
@@ -290,7 +290,7 @@ def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: 
 @of_diabetes
 def test_what_needs_time_is_said_to_be_not_applicable(run: Path) -> None:
     assert "not applicable" in read(run, "drift").sentence.lower()
-    assert "not applicable" in read(run, "realised").sentence.lower()
+    assert "not applicable" in read(run, "realized_performance").sentence.lower()
     outcomes = {v.check: v.outcome for v in read(run, "alerts")}
     assert outcomes
     assert set(outcomes.values()) == {"not applicable"}
@@ -310,7 +310,7 @@ def test_the_same_seed_makes_the_same_again(run: Path, twin: Path) -> None:
         "features",
         "recipe",
         "trials",
-        "judged_scores",
+        "held_out_scores",
         "model",
         "metrics",
         "verdicts",

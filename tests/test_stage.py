@@ -269,12 +269,12 @@ def test_a_contract_is_inferred_once_and_a_broken_one_is_reported_before_it_stop
 ) -> None:
     stage = open_stage("first")
     report, good, bad = stage.check_contract(stage.read_source())
-    assert (len(good), len(bad), report.broken) == (2, 0, False)
+    assert (len(good), len(bad), report.is_broken) == (2, 0, False)
     text = (home / "contract.yaml").read_text()
     with pytest.raises(RunFailedError, match="the column 'y' is gone"):
         stage.check_contract(stage.read_source().drop(columns="y"))
     assert isinstance(stage.read("contract_report"), contract_validation.ContractReport)
-    assert stage.read("contract_report").broken
+    assert stage.read("contract_report").is_broken
     assert (home / "contract.yaml").read_text() == text
 
 
@@ -298,8 +298,8 @@ def test_a_cell_that_is_run_again_replaces_what_it_showed(
                 Verdict("b", "B", "passed", "blocks", sentence),
             ]
         )
-    assert [e["sentence"] for e in stage.record["shown"]] == ["Two.", "Two."]
-    assert [v["sentence"] for v in stage.record["verdicts"]] == ["Two.", "Two."]
+    assert [e.sentence for e in stage.record.shown] == ["Two.", "Two."]
+    assert [v["sentence"] for v in stage.record.verdicts] == ["Two.", "Two."]
     assert [p.read_text() for p in (stage.run_folder / "figures" / "first").iterdir()] == [
         "<svg>Two.</svg>"
     ]
@@ -312,7 +312,7 @@ def test_a_sample_goes_on_whatever_blocks(home: Path, monkeypatch: pytest.Monkey
     stage = piped(home, monkeypatch)
     stage.config = stage.config.model_copy(update={"sample": 50})
     stage.enforce_verdicts(blocking)
-    assert stage.record["verdicts"][0]["outcome"] == "failed"
+    assert stage.record.verdicts[0]["outcome"] == "failed"
 
 
 def test_the_handle_says_where_it_stands(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

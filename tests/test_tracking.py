@@ -287,7 +287,7 @@ def test_a_later_review_renews_a_version_until_it_has_served(project: loader.Pro
         {**record, "judged": record, "features": ["a", "b"], "threshold": None},
         record=True,
     )
-    stage.write("judged_scores", pd.DataFrame({"row_id": range(3), "score": 0.5}))
+    stage.write("held_out_scores", pd.DataFrame({"row_id": range(3), "score": 0.5}))
 
     def reviewed(card: str, *verdicts: Verdict) -> dict[str, str]:
         stage.write("card", card)

@@ -99,7 +99,7 @@ def build(home: Path, yaml: str = YAML) -> loader.Project:
     scores = model.predict_proba(test[FEATURES])[:, 1]
     stage = Stage("review", project, project.reports_folder / RUN, draft=False)
     stage.write("features", labelled)
-    stage.write("judged_scores", test[["k", "at", "y"]].assign(score=scores))
+    stage.write("held_out_scores", test[["k", "at", "y"]].assign(score=scores))
     stage.write(
         "metrics",
         Table(

@@ -38,7 +38,7 @@ def open_debug_console(project: Project, folder: Path, stage: str) -> None:
     os.chdir(project.root)
     config = Config()
     config.InteractiveShellApp.exec_lines = [
-        f"__import__({__name__!r}, fromlist=['x']).to_failure(get_ipython(), {str(book)!r})"
+        f"__import__({__name__!r}, fromlist=['x']).run_cells_until_failure(get_ipython(), {str(book)!r})"
     ]
     config.TerminalIPythonApp.display_banner = False
     IPython.start_ipython(argv=[], config=config)

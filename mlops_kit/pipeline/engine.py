@@ -69,7 +69,7 @@ class NotebookEngine(papermill_engine.PapermillEngine, NBClientEngine):  # type:
             log_output=log_output,
             autosave_cell_every=autosave_cell_every,
         )
-        book.scrub, book.reserve = (
+        book.scrub, book.reserve_file = (
             given.pop("kernel_scrub", None) or str,
             given.pop("kernel_reserve", None),
         )
@@ -96,7 +96,7 @@ class NotebookEngine(papermill_engine.PapermillEngine, NBClientEngine):  # type:
         if failure is None and kernel_check is not None and (missing := kernel_check()):
             end = replace(end, status="failed", type="RunFailed", message=missing)
         end = NotebookOutcome(**scrub_text_values(asdict(end), book.scrub))
-        book.close(end)
+        book.record_outcome(end)
         if end.status != "succeeded":
             _insert_error_marker(book.nb, end, index)
         book.save(now=True)
@@ -135,8 +135,8 @@ class NotebookEngine(papermill_engine.PapermillEngine, NBClientEngine):  # type:
             iopub_timeout=_OUTPUT_TIMEOUT_SECONDS,
             **kept,
         )
-        client.watch, client.progress = watch, given.get("kernel_progress")
-        client.side = Path(log) if log else None
+        client.watchdog, client.report_cell = watch, given.get("kernel_progress")
+        client.log_path = Path(log) if log else None
         client.owns_km = True
         begin = client.start_new_kernel
 
@@ -153,7 +153,7 @@ class NotebookEngine(papermill_engine.PapermillEngine, NBClientEngine):  # type:
         try:
             client.execute()
             if "kernel_used" in given:
-                given["kernel_used"](client.used)
+                given["kernel_used"](client.used_dependencies)
             return client
         finally:
             if watch.child is not None:

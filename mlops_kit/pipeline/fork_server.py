@@ -268,4 +268,4 @@ def run_fork_server() -> None:
     _serve_requests(json.loads(sys.argv[1]))
 
 
-FORK_SERVER_SCRIPT = f"from {__name__} import main; main()"
+FORK_SERVER_SCRIPT = f"from {__name__} import run_fork_server; run_fork_server()"

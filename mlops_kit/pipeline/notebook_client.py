@@ -69,7 +69,7 @@ class MlopsNotebookClient(PapermillNotebookClient):  # type: ignore[misc]
 
     async def _async_check_alive(self) -> None:
         """Each second of a cell: what is due is saved."""
-        if self.nb_man.due:
+        if self.nb_man.is_save_due:
             self.nb_man.save()
         await super()._async_check_alive()
 

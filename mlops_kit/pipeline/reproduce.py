@@ -165,7 +165,7 @@ def _rebuild_project(
     base = get_reproduction_folder(project, folder)
     place = base / _check_out_commit(project, base, made["git"].get("commit"))
     config = {
-        **files.read_json(folder / "config.json"),
+        **run_folder.read_config_record(folder),
         "tracking": "sqlite:///.mlops/mlflow.db",
         "database": "sqlite:///.mlops/mlops.db",
         "reports": "reports",

@@ -147,7 +147,7 @@ def _execute_notebook(
             **nbformat.read(target, as_version=4).metadata["mlops"]
         )
     except notebook_outcome.NotebookExecutionError as stopped:
-        end = stopped.end
+        end = stopped.outcome
     except (RunFailedError, OSError) as error:
         end = notebook_outcome.NotebookOutcome("failed", type(error).__name__, scrub(str(error)))
     _scrub_stage_files(log, record, scrub)

@@ -1,1 +1,1 @@
-"""Project."""
+"""A project: its configuration, its run folders and the artifacts in them."""

@@ -1,49 +1,70 @@
-"""Explain."""
+"""Explain all settings: value, origin and meaning (``mlops config``)."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.config.pipeline import DEFAULT_STAGES, StageConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project
-from mlops_kit.project.settings import walk_settings
+from mlops_kit.project.settings import Setting, walk_settings
+
+_DEFAULT_ORIGIN = "default"
 
 
-def explain_settings(project: Project) -> list[tuple[str, Any, str, str]]:
-    """Every setting: dotted name, value, where it came from, meaning."""
-    rows: list[tuple[str, Any, str, str]] = []
-    for model, name, dotted, given in walk_settings(project.config):
-        if dotted != "stages":
-            rows.append(
-                (
-                    dotted,
-                    format_setting_value(getattr(model, name)),
-                    project.value_origins.get(dotted, CONFIG_FILE_NAME if given else "default"),
-                    type(model).model_fields[name].description or "",
-                )
-            )
-            continue
-        for key, stage in project.config.stages.items():
-            changed = stage.model_dump() != StageConfig(**DEFAULT_STAGES.get(key, {})).model_dump()
-            rows.append(
-                (
-                    f"stages.{key}",
-                    f"{stage.notebook} needs {', '.join(stage.needs) or 'nothing'}",
-                    CONFIG_FILE_NAME if changed else "default",
-                    "its notebook and what it waits for",
-                )
-            )
-    return rows
+class SettingExplanation(NamedTuple):
+    """One row of ``mlops config``: dotted name, value, origin, meaning."""
+
+    name: str
+    value: Any
+    origin: str
+    meaning: str
+
+
+def explain_settings(project: Project) -> list[SettingExplanation]:
+    """List every setting with its value, where the value comes from, and its meaning."""
+    explanations: list[SettingExplanation] = []
+    for setting in walk_settings(project.config):
+        if setting.name == "stages":
+            for name, stage in project.config.stages.items():
+                explanations.append(_explain_stage(name, stage))
+        else:
+            explanations.append(_explain_setting(setting, project))
+    return explanations
+
+
+def _explain_setting(setting: Setting, project: Project) -> SettingExplanation:
+    origin = CONFIG_FILE_NAME if setting.is_set else _DEFAULT_ORIGIN
+    field = type(setting.section).model_fields[setting.field]
+    return SettingExplanation(
+        name=setting.name,
+        value=format_setting_value(getattr(setting.section, setting.field)),
+        origin=project.value_origins.get(setting.name, origin),
+        meaning=field.description or "",
+    )
+
+
+def _explain_stage(name: str, stage: StageConfig) -> SettingExplanation:
+    default = StageConfig(**DEFAULT_STAGES.get(name, {}))
+    is_default = stage.model_dump() == default.model_dump()
+    needs = ", ".join(stage.needs) or "nothing"
+    return SettingExplanation(
+        name=f"stages.{name}",
+        value=f"{stage.notebook} needs {needs}",
+        origin=_DEFAULT_ORIGIN if is_default else CONFIG_FILE_NAME,
+        meaning="The notebook of the stage and the stages that it needs",
+    )
 
 
 def format_setting_value(value: Any) -> Any:
-    """A setting's value as one would write it in ``mlops.yaml``."""
+    """Format a value as it is written in ``mlops.yaml``."""
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, datetime):
         return value.isoformat().removesuffix("T00:00:00")
-    return value.sql if isinstance(value, QuerySource) else value
+    if isinstance(value, QuerySource):
+        return value.sql
+    return value

@@ -1,15 +1,9 @@
-"""``mlops.yaml`` as pydantic models: each default, unit and meaning stands here, once.
-
-A project is a folder with ``mlops.yaml``. ``load`` reads it, refuses what is wrong in words, and
-``explain`` lists every value with its meaning and where it came from. Nothing heavy is imported.
-
-To add a setting: 1. a field with a ``description`` in one of the models, 2. the code that reads it;
-``mlops config`` and the errors know it from then on.
-"""
+"""Find and load a project: a folder with ``mlops.yaml``."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,36 +18,58 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_timestamp
 from mlops_kit.project.validation import validate_config
 
+PROJECT_VARIABLE = "MLOPS_PROJECT"
+_NOTEBOOKS_FOLDER = "notebooks"
+_YAML_SYNTAX = "keys and values, 'name: value'"
+# A chain of own stages need not read a source or train a model.
+_OWN_CHAIN_SETTINGS = {"source": "", "target": "", "task": "regression"}
+_NO_ORIGINS: Mapping[str, str] = {}
+
 
 class Project(NamedTuple):
-    """A folder with ``mlops.yaml``, read and checked.
+    """A folder with a valid ``mlops.yaml``.
 
-    ``given`` maps dotted names that did not come from the file to where they came from.
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    config : ProjectConfig
+        Its settings.
+    value_origins : dict of str to str
+        Where settings come from that are not in ``mlops.yaml``, by dotted name.
     """
 
     root: Path
     config: ProjectConfig
-    value_origins: dict[str, str] = {}
+    value_origins: Mapping[str, str] = _NO_ORIGINS
 
     def resolve_path(self, relative: str | Path) -> Path:
-        """A path of the project, absolute."""
+        """Resolve a path that is relative to the project."""
         return self.root / relative
 
-    def parse_utc_timestamp(self, text: str, said: str) -> datetime | None:
-        """A moment that a person wrote, in UTC; None for nothing.
+    def parse_utc_timestamp(self, text: str, option: str) -> datetime | None:
+        """Parse a timestamp and convert it to UTC; empty text gives None.
+
+        Parameters
+        ----------
+        text : str
+            The timestamp; without a zone it is in the project's time zone.
+        option : str
+            Where it was given, for the error message.
 
         Raises
         ------
         KitError
-            If it is none.
+            If it is not a timestamp.
         """
         try:
-            found = parse_timestamp(text)
+            timestamp = parse_timestamp(text)
         except ValueError as error:
+            expected = str(error).removeprefix("expected ")
             raise KitError(
-                f"{said} {text!r} is no moment", str(error).removeprefix("expected "), "mend it"
+                f"{option} {text!r} is not a timestamp", expected, f"correct {option}"
             ) from error
-        return None if found is None else self.config.to_utc(found)
+        return None if timestamp is None else self.config.to_utc(timestamp)
 
     @property
     def reports_folder(self) -> Path:
@@ -62,72 +78,109 @@ class Project(NamedTuple):
 
     @property
     def notebooks_folder(self) -> Path:
-        """The folder of the notebooks: the project's own, or those that ship with the package."""
-        own = self.resolve_path(self.config.notebooks or "notebooks")
-        return own if self.config.notebooks or own.is_dir() else find_resource_folder("notebooks")
+        """The project's own notebooks, or those of the package."""
+        own_folder = self.resolve_path(self.config.notebooks or _NOTEBOOKS_FOLDER)
+        if self.config.notebooks or own_folder.is_dir():
+            return own_folder
+        return find_resource_folder(_NOTEBOOKS_FOLDER)
 
     def get_notebook_path(self, stage: str) -> Path:
-        """The notebook of a stage."""
+        """Return the path of a stage's notebook."""
         return self.notebooks_folder / self.config.stages[stage].notebook
 
     def with_values(self, origin: str, **values: Any) -> Project:
-        """The project with some values laid over; ``None`` leaves a value as it is."""
-        laid = {k: v for k, v in values.items() if v is not None}
-        if not laid:
+        """Return the project with some settings replaced; None leaves a setting as it is.
+
+        Raises
+        ------
+        KitError
+            If a value is not valid.
+        """
+        changes = {name: value for name, value in values.items() if value is not None}
+        if not changes:
             return self
-        config = validate_config({**self.config.model_dump(exclude_unset=True), **laid}, origin)
-        return Project(self.root, config, {**self.value_origins, **dict.fromkeys(laid, origin)})
+        settings = {**self.config.model_dump(exclude_unset=True), **changes}
+        origins = {**self.value_origins, **dict.fromkeys(changes, origin)}
+        return Project(self.root, validate_config(settings, origin), origins)
 
 
 def find_project_folder(start: str | Path | None = None) -> Path:
-    """The project's folder: ``start``, MLOPS_PROJECT, or the nearest one above here with ``mlops.yaml``."""
-    named = start or os.environ.get("MLOPS_PROJECT")
-    begin = Path(named or ".").expanduser().resolve()
-    begin = begin.parent if begin.is_file() else begin
-    for folder in [begin] if named else [begin, *begin.parents]:
-        if (folder / CONFIG_FILE_NAME).is_file():
-            return folder
+    """Find the folder of a project.
+
+    Parameters
+    ----------
+    start : path, optional
+        The project's folder or its ``mlops.yaml``. By default the folder that ``MLOPS_PROJECT``
+        names, else the nearest of the current folder and its parents that has a ``mlops.yaml``.
+
+    Raises
+    ------
+    KitError
+        If there is no ``mlops.yaml``.
+    """
+    named_folder = start or os.environ.get(PROJECT_VARIABLE)
+    folder = Path(named_folder or ".").expanduser().resolve()
+    if folder.is_file():
+        folder = folder.parent
+    candidates = [folder] if named_folder else [folder, *folder.parents]
+    for candidate in candidates:
+        if (candidate / CONFIG_FILE_NAME).is_file():
+            return candidate
+    place = "in this folder" if named_folder else "in this folder or one of its parents"
     raise KitError(
-        f"no {CONFIG_FILE_NAME} for {str(begin)!r}",
-        f"a file {CONFIG_FILE_NAME} {'in it' if named else 'there or in any folder above'}",
-        "change into a project, or name it with --project",
+        f"no {CONFIG_FILE_NAME} for {str(folder)!r}",
+        f"a file {CONFIG_FILE_NAME} {place}",
+        "change to a project's folder, or name one with --project",
     )
 
 
 class DateAsTextLoader(yaml.SafeLoader):
-    """YAML whose dates stay text: YAML's own reading of a date that does not exist is a bare ValueError."""
+    """A YAML loader that leaves dates as text.
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    For a date that does not exist YAML itself raises a ValueError without the name of the setting.
+    """
 
 
-def read_yaml_file(file: Path, cure: str) -> Any:
-    """What a YAML file holds.
+def _list_resolvers_without_dates() -> dict[str, list[tuple[str, Any]]]:
+    resolvers = {}
+    for first_character, candidates in yaml.SafeLoader.yaml_implicit_resolvers.items():
+        resolvers[first_character] = [
+            (tag, pattern) for tag, pattern in candidates if not tag.endswith(":timestamp")
+        ]
+    return resolvers
+
+
+DateAsTextLoader.yaml_implicit_resolvers = _list_resolvers_without_dates()
+
+
+def read_yaml_file(path: Path, hint: str) -> Any:
+    """Read a YAML file; dates stay text.
 
     Raises
     ------
     KitError
-        If it is not YAML.
+        If it is not YAML; with the hint given.
     """
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), DateAsTextLoader)
+        text = path.read_text(encoding="utf-8")
+        return yaml.load(text, DateAsTextLoader)  # noqa: S506 - a subclass of SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise KitError(
-            f"{file.name} is not YAML: {' '.join(str(error).split())}",
-            "keys and values, 'name: value'",
-            cure,
-        ) from error
+        problem = " ".join(str(error).split())
+        raise KitError(f"{path.name} is not YAML: {problem}", _YAML_SYNTAX, hint) from error
 
 
 def load_project(start: str | Path | None = None) -> Project:
-    """Read and check a project's ``mlops.yaml``.
+    """Load a project and validate its ``mlops.yaml``.
+
+    Parameters
+    ----------
+    start : path, optional
+        See ``find_project_folder``.
 
     Raises
     ------
     KitError
-        With every mistake: the field, its value, what was expected, the nearest right name.
+        With every mistake: the setting, its value, what was expected, the most similar name.
     """
     root = find_project_folder(start)
     data = read_yaml_file(root / CONFIG_FILE_NAME, f"edit {CONFIG_FILE_NAME}")
@@ -139,15 +192,30 @@ def load_project(start: str | Path | None = None) -> Project:
         )
     if not isinstance(data, dict):
         raise KitError(
-            f"{CONFIG_FILE_NAME} holds a {type(data).__name__}, not keys",
-            "keys and values, 'name: value'",
+            f"{CONFIG_FILE_NAME} contains a {type(data).__name__} instead of keys",
+            _YAML_SYNTAX,
             f"edit {CONFIG_FILE_NAME}",
         )
-    own = root / str(data.get("notebooks") or "notebooks")
-    if (
-        data.get("stages")
-        and own.is_dir()
-        and not any((own / s["notebook"]).exists() for s in DEFAULT_STAGES.values())
-    ):
-        data = {"seven": False, **data}
-    return Project(root, validate_config(data, CONFIG_FILE_NAME))
+    return Project(root, validate_config(_add_default_stages(data, root), CONFIG_FILE_NAME))
+
+
+def _add_default_stages(data: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Add the default stages that a project with default notebooks does not list.
+
+    A project whose own notebooks folder has none of the default notebooks has its own chain: only
+    the stages that it lists.
+    """
+    listed_stages = data.get("stages")
+    if not listed_stages or not isinstance(listed_stages, dict):
+        return data
+    own_folder = root / str(data.get("notebooks") or _NOTEBOOKS_FOLDER)
+    default_notebooks = [own_folder / stage["notebook"] for stage in DEFAULT_STAGES.values()]
+    has_default_notebooks = any(notebook.exists() for notebook in default_notebooks)
+    if own_folder.is_dir() and not has_default_notebooks:
+        return {**_OWN_CHAIN_SETTINGS, **data}
+    stages: dict[str, Any] = {**DEFAULT_STAGES, **listed_stages}
+    for name, default in DEFAULT_STAGES.items():
+        changes = stages[name] or {}
+        if isinstance(changes, dict):
+            stages[name] = {**default, **changes}
+    return {**data, "stages": stages}

@@ -1,40 +1,68 @@
-"""Settings."""
+"""Walk through all settings of a project by their dotted names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.config.root import ProjectConfig
 
 
+class Setting(NamedTuple):
+    """A setting: the section and field that hold it, its dotted name, and whether it is set."""
+
+    section: ConfigSection
+    field: str
+    name: str
+    is_set: bool
+
+
 def walk_settings(
-    model: ConfigSection, prefix: str = "", given: bool = True
-) -> Iterator[tuple[ConfigSection, str, str, bool]]:
-    """Each setting below a section, unnoted: the section it stands in, its field, its dotted name, and whether it was given."""
-    for name in type(model).model_fields:
-        value, said = model.__dict__[name], given and name in model.model_fields_set
-        if isinstance(value, ConfigSection) and not isinstance(value, QuerySource):
-            yield from walk_settings(value, f"{prefix}{name}.", said)
+    section: ConfigSection, prefix: str = "", is_section_set: bool = True
+) -> Iterator[Setting]:
+    """Iterate over the settings of a section and its subsections, without recording a read.
+
+    Parameters
+    ----------
+    section : ConfigSection
+        Where to begin.
+    prefix : str
+        The dotted name of the section, with a final dot.
+    is_section_set : bool
+        Whether the section itself is in ``mlops.yaml``; otherwise all its values are defaults.
+    """
+    for field in type(section).model_fields:
+        value = vars(section)[field]
+        is_set = is_section_set and field in section.model_fields_set
+        is_subsection = isinstance(value, ConfigSection) and not isinstance(value, QuerySource)
+        if is_subsection:
+            yield from walk_settings(value, f"{prefix}{field}.", is_set)
         else:
-            yield model, name, f"{prefix}{name}", said
+            yield Setting(section, field, f"{prefix}{field}", is_set)
+
+
+def _walk_settings_outside_stages(config: ProjectConfig) -> Iterator[Setting]:
+    """Iterate over all settings but ``stages``, which the fingerprint covers separately."""
+    for setting in walk_settings(config):
+        if setting.field != "stages":
+            yield setting
 
 
 def map_fields_to_settings(config: ProjectConfig) -> dict[tuple[str, str], str]:
-    """The dotted name of each setting, by its class and field; sections of ``stages`` count by other ways."""
-    return {
-        (type(model).__name__, name): dotted
-        for model, name, dotted, _ in walk_settings(config)
-        if name != "stages"
-    }
+    """Map the class and field of each setting to its dotted name."""
+    names = {}
+    for setting in _walk_settings_outside_stages(config):
+        class_name = type(setting.section).__name__
+        names[class_name, setting.field] = setting.name
+    return names
 
 
 def list_setting_values(config: ProjectConfig) -> dict[str, Any]:
-    """Every setting outside ``stages`` by its dotted name, as ``mlops.yaml`` has it."""
-    return {
-        dotted: model.model_dump(mode="json", include={name})[name]
-        for model, name, dotted, _ in walk_settings(config)
-        if name != "stages"
-    }
+    """Map the dotted name of each setting to its value as JSON."""
+    values = {}
+    for setting in _walk_settings_outside_stages(config):
+        dumped = setting.section.model_dump(mode="json", include={setting.field})
+        values[setting.name] = dumped[setting.field]
+    return values

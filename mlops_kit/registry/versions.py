@@ -226,8 +226,8 @@ def register_version(stage: Stage, verdicts: Any) -> dict[str, Any]:
     dict
         ``version`` (a number as text, or None), ``model_hash``, ``outcome`` (a sentence).
     """
-    record, rows, time = stage.read("model"), stage.read("judged_scores"), stage.config.time
-    passed = not any(v.blocks for v in verdicts)
+    record, rows, time = stage.read("model"), stage.read("held_out_scores"), stage.config.time
+    passed = not any(v.is_blocking for v in verdicts)
     judged = {
         **record["judged"],
         "from": str(rows[time].min()) if time else "",
@@ -239,7 +239,7 @@ def register_version(stage: Stage, verdicts: Any) -> dict[str, Any]:
         "model_hash": record["model_hash"],
         "features": json.dumps(record["features"]),
         "evidence_hash": files.hash_json(
-            {n: a["content"] for n, a in stage.record["artifacts"].items() if a["content"]}
+            {n: a.content for n, a in stage.record.artifacts.items() if a.content}
         ),
         "author": getpass.getuser(),
         "threshold": json.dumps(record["threshold"]),

@@ -1,8 +1,8 @@
 """A notebook's handle on its run: read, write, log, show, hand over.
 
-In the pipeline a stage reads and writes its own run (the engine names it in ``MLOPS_RUN``). By hand,
-in JupyterLab or by plain papermill, it reads the newest draft or the latest run, whichever is newer,
-and writes ``reports/draft/``: a recorded run is never touched, and a draft is never promoted.
+In the pipeline a stage reads and writes its own run (the engine names it in ``MLOPS_RUN``). By
+hand, in JupyterLab or by plain papermill, it reads the draft or the latest run, whichever is newer,
+and writes ``reports/draft/``: a recorded run is never changed, and a draft is never promoted.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import html
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_kit.core import dependencies, import_tracer
+from mlops_kit.core import dependencies
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
-from mlops_kit.core.files import hash_file, read_json, write_json, write_text
+from mlops_kit.core.files import read_json, write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
@@ -30,41 +30,45 @@ from mlops_kit.project.run_folder import (
     list_run_folders,
     load_recorded_project,
 )
+from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
+from mlops_kit.stages.manual_execution import describe_manual_execution
+from mlops_kit.stages.step_cache import cache_function
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_DRAFT_FOLDER = "draft"
+_SHOWN_HASH_CHARACTERS = 12
+
 
 class Stage:
-    """What a notebook holds; made by ``open``."""
+    """A stage of a run, as a notebook sees it. ``open_stage`` makes it."""
 
     def __init__(self, name: str, project: loader.Project, run: Path, draft: bool) -> None:
-        self.name, self.project, self.run_folder, self._is_draft = name, project, run, draft
+        self.name = name
+        self.project = project
         self.config = project.config
-        self.record: dict[str, Any] = {
-            "stage": name,
-            "artifacts": {},
-            "logged": {},
-            "shown": [],
-            "verdicts": [],
-            "sentence": "",
-            "read": {},
-        }
+        self.run_folder = run
+        self.record = StageRecord(stage=name)
+        self._is_draft = draft
 
     @property
     def is_draft(self) -> bool:
-        """Whether the stage is run by hand; whoever asks does something else then, so that no run takes it over."""
-        self.record["apart"] = True
+        """Whether the stage is run by hand.
+
+        A notebook that asks does something else in a draft, so no run takes over its results.
+        """
+        self.record.depends_on_draft = True
         return self._is_draft
 
     @property
     def seed(self) -> int:
-        """The seed of all that is random."""
+        """The seed of everything random."""
         return self.config.seed
 
     @property
     def sample(self) -> int:
-        """Rows of a quick trial run; 0 for all."""
+        """Number of rows of a quick trial run; 0 for all."""
         return self.config.sample
 
     @property
@@ -73,86 +77,109 @@ class Stage:
         return self.run_folder.name
 
     @property
-    def as_of(self) -> Any:
-        """The moment after which stages 1 to 4 see nothing (UTC), or None."""
+    def as_of(self) -> pd.Timestamp | None:
+        """The time (UTC) up to which explore to review see data, or None."""
         return self._parse_timestamp(self.config.as_of)
 
     @property
-    def until(self) -> Any:
-        """The moment up to which deploy, monitor and retrain see (UTC), or None."""
+    def until(self) -> pd.Timestamp | None:
+        """The time (UTC) up to which deploy, monitor and retrain see data, or None."""
         return self._parse_timestamp(self.config.until)
 
-    def _parse_timestamp(self, when: Any) -> Any:
+    def _parse_timestamp(self, value: datetime | None) -> pd.Timestamp | None:
         import pandas as pd
 
-        return None if when is None else pd.Timestamp(self.config.to_utc(when))
+        if value is None:
+            return None
+        return pd.Timestamp(self.config.to_utc(value))
 
-    def read_source(self, known_by: Any = None) -> pd.DataFrame:
-        """The source as it was known at ``as_of``, or at the moment given."""
+    def read_source(self, known_by: pd.Timestamp | None = None) -> pd.DataFrame:
+        """Read the source as it was known at ``as_of``, or at the given time."""
         return read_source(self.project, known_by if known_by is not None else self.as_of)
 
     def limit_to_sample(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The sample of a quick trial run; all rows otherwise."""
+        """Return the sample of a quick trial run; all rows otherwise."""
         return draw_sample(self.project, rows, self.sample)
 
     def check_contract(self, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
-        """Hold rows to the project's contract, inferred from them and saved if there is none yet.
+        """Validate rows against the project's contract; infer and save one if there is none.
 
         Returns
         -------
-        report, good rows, quarantined rows
+        report : ContractReport
+        accepted, quarantined : DataFrame
 
         Raises
         ------
-        RunFailed
-            If the contract is broken; the report is filed first.
+        RunFailedError
+            If the contract is violated; the report is written first.
         """
         from mlops_kit.data import contract, contract_inference, contract_validation
 
         file = self.project.resolve_path(self.config.contract.file)
         if not file.exists():
             contract.save_contract(file, contract_inference.infer_contract(rows, self.config))
-        report, good, bad = contract_validation.validate_rows_against_contract(
-            rows, contract.load_contract(file), self.config.contract.max_quarantined_share
+        report, accepted, quarantined = contract_validation.validate_rows_against_contract(
+            rows,
+            contract.load_contract(file),
+            self.config.contract.max_quarantined_share,
         )
         self.write("contract_report", report)
         contract_validation.enforce_contract(report)
-        return report, good, bad
+        return report, accepted, quarantined
 
     def read(self, name: str) -> Any:
-        """An artifact by name: from this run; by hand from the draft or the latest run, the newer one."""
-        places = [self.run_folder] if not self._is_draft else self._list_read_folders()
-        for place in places:
-            known = list_artifacts(place)
-            if name in known:
-                self.record["read"][name] = known[name].content or known[name].sha256
-                return artifacts.read_artifact(place, known[name])
-        if self._is_draft and len(places) == 1:
+        """Read an artifact by name.
+
+        In the pipeline it comes from the stage's own run; by hand from the draft or the latest
+        run, whichever is newer.
+
+        Raises
+        ------
+        KitError
+            If there is no such artifact.
+        """
+        folders = self._list_read_folders()
+        available: set[str] = set()
+        for folder in folders:
+            by_name = list_artifacts(folder)
+            if name in by_name:
+                artifact = by_name[name]
+                self.record.read[name] = artifact.content or artifact.sha256
+                return artifacts.read_artifact(folder, artifact)
+            available.update(by_name)
+        if self._is_draft and len(folders) == 1:
             raise KitError(
                 f"{name!r} cannot be read: there is no run yet",
-                "a run that has made it",
+                "a run that has written it",
                 "mlops run",
             )
-        have = {n for place in places for n in list_artifacts(place)}
+        folder_names = ", ".join(folder.name for folder in folders)
         raise KitError(
-            f"no artifact {name!r} in {', '.join(p.name for p in places)}",
-            suggest_names(name, have) if have else "a run that has got that far",
+            f"no artifact {name!r} in {folder_names}",
+            suggest_names(name, available) if available else "a run in which that stage has ended",
             "mlops run",
         )
 
     def _list_read_folders(self) -> list[Path]:
-        latest = [
-            r
-            for r in list_run_folders(self.project.reports_folder)
-            if read_json(r / "manifest.json")["sample"] == self.sample
-        ][:1]
-        mine = self.run_folder / STAGE_RECORDS_FOLDER
-        newer = (
-            latest
-            and mine.is_dir()
-            and mine.stat().st_mtime > (latest[0] / "manifest.json").stat().st_mtime
-        )
-        return [self.run_folder, *latest] if newer or not latest else [*latest, self.run_folder]
+        """List the folders in which ``read`` looks, in their order."""
+        if not self._is_draft:
+            return [self.run_folder]
+        latest_run = self._find_latest_run()
+        if latest_run is None:
+            return [self.run_folder]
+        draft_records = self.run_folder / STAGE_RECORDS_FOLDER
+        run_written_at = (latest_run / "manifest.json").stat().st_mtime
+        if draft_records.is_dir() and draft_records.stat().st_mtime > run_written_at:
+            return [self.run_folder, latest_run]
+        return [latest_run, self.run_folder]
+
+    def _find_latest_run(self) -> Path | None:
+        """Return the newest recorded run of the same sample size."""
+        for folder in list_run_folders(self.project.reports_folder):
+            if read_json(folder / "manifest.json")["sample"] == self.sample:
+                return folder
+        return None
 
     def write(
         self,
@@ -162,181 +189,184 @@ class Stage:
         record: bool = False,
         partition: str = "",
     ) -> None:
-        """File a table, a result or a document under a name; see ``store.write_artifact``."""
-        made = artifacts.write_artifact(
-            self.run_folder, self.name, name, value, volatile, record, partition
+        """Write a table, a result or a document as an artifact of the run.
+
+        See ``mlops_kit.project.artifacts.write_artifact`` for the parameters.
+        """
+        artifact = artifacts.write_artifact(
+            self.run_folder,
+            self.name,
+            name,
+            value,
+            volatile,
+            record,
+            partition,
         )
-        made.made_from = dict(self.record["read"])
-        self.record["artifacts"][name] = made.model_dump()
+        artifact.made_from = dict(self.record.read)
+        self.record.artifacts[name] = artifact
         self._save_record()
 
     def log(self, **numbers: Any) -> None:
-        """Put numbers into the run's record; MLflow gets them when the stage has ended."""
-        self.record["logged"].update(numbers)
+        """Add numbers to the run's record; they reach MLflow when the stage has ended."""
+        self.record.logged.update(numbers)
         self._save_record()
 
     def write_result(self, **values: Any) -> None:
-        """Return typed values from the stage: numbers, text, truth values, None, lists and dicts of these.
+        """Return typed values from the stage: numbers, text, booleans, None, lists and dicts.
 
         Raises
         ------
         KitError
-            For a value that would not come back as it is.
+            For a value that JSON would change.
         """
         for name, value in values.items():
             if json.loads(json.dumps(to_json_value(value))) != value:
                 raise KitError(
-                    f"the result {name!r} is a {type(value).__name__}, which would not come back as it is",
+                    f"the result {name!r} is a {type(value).__name__}, which JSON would change",
                     "a number, text, True or False, None, a list or a dict with text keys",
-                    "stage.write files tables and results",
+                    "stage.write stores tables and results",
                 )
         self.write(f"{self.name}_result", values)
 
     def read_result(self, stage: str) -> dict[str, Any]:
-        """The typed values that another stage returned."""
-        found: dict[str, Any] = self.read(f"{stage}_result")
-        return found
+        """Return the typed values that another stage returned."""
+        values: dict[str, Any] = self.read(f"{stage}_result")
+        return values
 
     def show(self, result: Any, front: bool = False) -> None:
-        """Display a result and file it: its sentence and its numbers into the record, a figure as SVG.
+        """Display a result and record it.
 
-        ``front`` marks the figure that stands for the stage on the run's page.
+        The record gets the result's sentence and key numbers; a figure is stored as SVG.
+
+        Parameters
+        ----------
+        result
+            Any result or displayable object.
+        front : bool
+            True for the figure that represents the stage on the run's page.
         """
         from IPython.display import display
 
-        title, shown = getattr(result, "title", type(result).__name__), self.record["shown"]
-        entry = {
-            "title": title,
-            "sentence": getattr(result, "sentence", ""),
-            "figure": None,
-            "front": front,
-            "numbers": to_json_value(result.items) if isinstance(result, KeyNumbers) else [],
-        }
-        same = next(
-            (
-                i
-                for i, e in enumerate(shown)
-                if e["title"] == title and bool(e["figure"]) == isinstance(result, Figure)
-            ),
-            len(shown),
+        is_figure = isinstance(result, Figure)
+        entry = ShownResult(
+            title=getattr(result, "title", type(result).__name__),
+            sentence=getattr(result, "sentence", ""),
+            front=front,
         )
-        if isinstance(result, Figure):
-            path = self.run_folder / "figures" / self.name / f"{same:02d}.svg"
+        if isinstance(result, KeyNumbers):
+            entry.numbers = to_json_value(result.items)
+        position = self._find_shown_position(entry.title, is_figure)
+        if is_figure:
+            path = self.run_folder / "figures" / self.name / f"{position:02d}.svg"
             write_text(path, result.svg)
-            entry["figure"] = str(path.relative_to(self.run_folder))
-        shown[same : same + 1] = [entry]  # a cell that is run again replaces what it showed
+            entry.figure = str(path.relative_to(self.run_folder))
+        self.record.shown[position : position + 1] = [entry]
         self._save_record()
         display(result)
 
-    def enforce_verdicts(self, found: Iterable[Verdict], stop: bool = True) -> None:
-        """Show verdicts and file them; stop the stage if one of them blocks.
+    def _find_shown_position(self, title: str, is_figure: bool) -> int:
+        """Return the place of a result in the list of what was shown.
 
-        A sample goes on whatever they say: it is there to try the whole chain, and is never promoted.
+        A cell that is executed again replaces what it showed before; anything else is appended.
+        """
+        for position, entry in enumerate(self.record.shown):
+            if entry.title == title and bool(entry.figure) == is_figure:
+                return position
+        return len(self.record.shown)
+
+    def enforce_verdicts(self, verdicts: Iterable[Verdict], stop: bool = True) -> None:
+        """Show and record verdicts; stop the stage if one of them blocks.
+
+        A sample run never stops here: it exists to try the whole chain and is never promoted.
 
         Raises
         ------
-        RunFailed
-            Naming what blocks, unless ``stop`` is False or the run is a sample.
+        RunFailedError
+            With the first blocking verdict, unless ``stop`` is False or the run is a sample.
         """
         from IPython.display import display
 
-        table = Verdicts.from_verdicts(found)
-        again = {v.check for v in table}
-        self.record["verdicts"] = [
-            v for v in self.record["verdicts"] if v["check"] not in again
-        ] + [v.to_json_dict() for v in table]
+        table = Verdicts.from_verdicts(verdicts)
+        new_checks = {verdict.check for verdict in table}
+        kept = [entry for entry in self.record.verdicts if entry["check"] not in new_checks]
+        self.record.verdicts = kept + [verdict.to_json_dict() for verdict in table]
         self._save_record()
         display(table)
-        blocking = [v for v in table if v.is_blocking]
-        if stop and blocking and not self.sample:
-            raise RunFailedError(blocking[0].sentence, blocking[0].limit, blocking[0].hint)
+        if self.sample or not stop:
+            return
+        for verdict in table:
+            if verdict.is_blocking:
+                raise RunFailedError(verdict.sentence, verdict.limit, verdict.hint)
 
     def hand_over(self, sentence: str) -> None:
-        """Close the stage: its sentence, and the artifacts it promised.
+        """End the stage: record its sentence and list the artifacts for the next stages.
 
         Raises
         ------
-        RunFailed
-            If a promised artifact was not written.
+        RunFailedError
+            If an artifact that the stage declares under ``writes`` was not written.
         """
         import pandas as pd
         from IPython.display import display
 
-        made = self.record["artifacts"]
-        absent = [
-            n
-            for n in self.config.stages[self.name].writes
-            if n not in made and not artifacts.is_project_file_name(n)
-        ]
-        if absent:
-            raise RunFailedError(
-                f"{self.name} did not write {absent[0]!r}",
-                f"stage.write({absent[0]!r}, …) before hand_over",
-                "or take it out of stages." + self.name + ".writes",
-            )
-        self.record.update(sentence=sentence, done=True)
+        written = self.record.artifacts
+        for name in self.config.stages[self.name].writes:
+            if name not in written and not artifacts.is_project_file_name(name):
+                raise RunFailedError(
+                    f"{self.name} did not write {name!r}",
+                    f"stage.write({name!r}, …) before hand_over",
+                    f"or remove it from stages.{self.name}.writes",
+                )
+        self.record.sentence = sentence
+        self.record.done = True
         if self._is_draft:
-            self.record["by_hand"] = _describe_manual_execution()
+            self.record.manual_execution = describe_manual_execution()
         self._save_record()
-        rows = [(n, a["kind"], a["rows"], (a["content"] or "")[:12]) for n, a in made.items()]
-        display(
-            Table(
-                "What this stage hands on",
-                sentence,
-                pd.DataFrame(rows, columns=["artifact", "kind", "rows", "content"]),
-            )
-        )
+        rows = []
+        for name, artifact in written.items():
+            short_hash = (artifact.content or "")[:_SHOWN_HASH_CHARACTERS]
+            rows.append((name, artifact.kind, artifact.rows, short_hash))
+        table = pd.DataFrame(rows, columns=["artifact", "kind", "rows", "content"])
+        display(Table("What this stage hands on", sentence, table))
 
     def _save_record(self) -> None:
-        write_json(self.run_folder / STAGE_RECORDS_FOLDER / f"{self.name}.json", self.record)
+        write_stage_record(self.run_folder, self.record)
 
     def cache_path(self, name: str) -> Path:
-        """A file of the project that outlives the run, such as a study that can be resumed."""
+        """Return a file of the project that outlives the run, such as a resumable study."""
         path = self.project.resolve_path(".mlops") / "cache" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function whose results are kept for the next time, by its code and its arguments: for the dear steps of a stage.
+        """Return the function with its results kept on disk, for the expensive steps of a stage.
 
-        ``fitted = stage.cache(fit.fit)(family, params, frame, …)`` is quick when the notebook runs again after a
-        failure. What the project's own modules say counts as its code, all of it. (joblib's Memory, in ``.mlops/cache``.)
+        ``fit = stage.cache(train.fit_model)`` is quick when the notebook is executed again after a
+        failure. Results are kept by the function's code and arguments, in ``.mlops/cache``.
         """
-        import functools
-        import inspect
-
-        from joblib import Memory
-
-        files = sorted(
-            {
-                f
-                for m in list(sys.modules.values())
-                if (f := getattr(m, "__file__", None))
-                and import_tracer.is_local_module_file(f)
-                and os.path.exists(f)
-            }
-        )
-        code = dependencies.hash_code(
-            inspect.getsource(function) + "".join(hash_file(Path(f)) for f in files)
-        )
-
-        @functools.wraps(function)
-        def whole(*args: Any, **given: Any) -> Any:
-            return dependencies.record_dependencies(lambda: function(*args, **given))
-
-        kept = Memory(self.cache_path(f"steps/{code}"), verbose=0).cache(whole)
-
-        def cached(*args: Any, **given: Any) -> Any:
-            result, used = kept(*args, **given)
-            dependencies.restore_dependencies(used)
-            return result
-
-        return cached
+        return cache_function(function, self.cache_path("steps"))
 
     def save_models(
-        self, judged: Any, model: Any, example: pd.DataFrame, recipe: dict[str, Any], trials: Table
+        self,
+        evaluation_model: Any,
+        final_model: Any,
+        example: pd.DataFrame,
+        recipe: dict[str, Any],
+        trials: Table,
     ) -> None:
-        """Log the search, the judged and the final model in MLflow; file where they are as ``model``."""
+        """Log the search and both models in MLflow; write the artifact ``model``.
+
+        Parameters
+        ----------
+        evaluation_model, final_model : Pipeline
+            The model that the review evaluates, and the one that is registered.
+        example : DataFrame
+            Some feature rows, for the signature of the logged models.
+        recipe : dict
+            As returned by ``train.search_recipes``.
+        trials : Table
+            The table of the search.
+        """
         from mlops_kit.registry import run_log
 
         facts = {
@@ -349,17 +379,18 @@ class Stage:
             "mlflow.runName": f"{self.name} of {self.run_id}",
             "draft": str(self._is_draft),
             "run": self.run_id,
-            **{f"data.{n}": h for n, h in self.record["read"].items()},
         }
+        for name, content_hash in self.record.read.items():
+            tags[f"data.{name}"] = content_hash
         saved = run_log.log_training_run(
             self.project,
-            {"judged": judged, "model": model},
+            {"judged": evaluation_model, "model": final_model},
             example,
             facts,
             (trials.data, recipe),
             tags,
         )
-        self.record["mlflow_run"] = saved["run"]
+        self.record.mlflow_run = saved["run"]
         entry = {
             **saved["model"],
             "judged": saved["judged"],
@@ -367,93 +398,85 @@ class Stage:
             "threshold": recipe["threshold"],
         }
         self.write("model", entry, record=True)
-        self.record["artifacts"]["model"]["content"] = saved["model"]["model_hash"]
+        self.record.artifacts["model"].content = saved["model"]["model_hash"]
         self._save_record()
 
-    def load_model(self, which: str = "model") -> Any:
-        """The fitted pipeline: ``model`` (final) or ``judged``."""
+    def load_model(self, evaluation: bool = False) -> Any:
+        """Load the final model, or the evaluation model.
+
+        Parameters
+        ----------
+        evaluation : bool
+            True for the model that was fitted on training rows only.
+        """
         from mlops_kit.registry import models
 
         entry = self.read("model")
-        return models.load_model(self.project, entry if which == "model" else entry[which])
+        return models.load_model(self.project, entry["judged"] if evaluation else entry)
 
     @property
     def alerts_file(self) -> Path:
-        """The project's file of alerts; by hand the draft's."""
-        return (
-            self.run_folder / "alerts.jsonl"
-            if self.is_draft
-            else self.project.resolve_path(self.config.monitor.alerts_file)
-        )
+        """The project's file of alerts; by hand the draft's own."""
+        if self.is_draft:
+            return self.run_folder / "alerts.jsonl"
+        return self.project.resolve_path(self.config.monitor.alerts_file)
 
     def _repr_html_(self) -> str:
-        where = "draft" if self._is_draft else f"run {self.run_id}"
-        marked = f" · <b>sample of {self.sample:,} rows</b>" if self.sample else ""
-        period = (
-            f" · as of {self.as_of:%Y-%m-%d}, until {self.until:%Y-%m-%d}"
-            if self.as_of is not None
-            else ""
-        )
-        return f"<p>{html.escape(self.config.name)} · {self.name} · {where}{period}{marked}</p>"
+        parts = [
+            html.escape(self.config.name),
+            self.name,
+            "draft" if self._is_draft else f"run {self.run_id}",
+        ]
+        if self.as_of is not None:
+            parts.append(f"as of {self.as_of:%Y-%m-%d}, until {self.until:%Y-%m-%d}")
+        if self.sample:
+            parts.append(f"<b>sample of {self.sample:,} rows</b>")
+        return f"<p>{' · '.join(parts)}</p>"
 
 
-def _describe_manual_execution() -> dict[str, Any]:
-    """What was run in this kernel, and what it used: by it a run can take over a stage that was run by hand."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    run = [] if shell is None else list(shell.user_ns["In"][1:])
-    names = {} if shell is None else shell.user_ns
-    return {
-        "ran": [dependencies.hash_code(c) for c in run],
-        "values": {
-            n: v
-            for n, v in names.items()
-            if n[0] != "_" and isinstance(v, (str, int, float, bool, list, dict, type(None)))
-        },
-        "used": dependencies.report_dependencies(exact=False),
-        "at": time.time(),
-    }
-
-
-def open_stage(name: str, **given: Any) -> Stage:
-    """Open a stage: two lines at the top of a notebook.
+def open_stage(name: str, **parameters: Any) -> Stage:
+    """Open a stage; a notebook calls this once at its top.
 
     Parameters
     ----------
     name : str
         The stage's name.
-    **given
-        Values of the parameters cell that stand over ``mlops.yaml`` (``as_of``, ``until``,
-        ``sample``, ``seed``); an empty one leaves it as it is.
+    **parameters
+        Values of the notebook's parameters cell that override ``mlops.yaml`` (``as_of``,
+        ``until``, ``sample``, ``seed``). An empty one, or a zero sample or seed, keeps the
+        configured value.
+
+    Raises
+    ------
+    KitError
+        If the project has no such stage, or a parameter is invalid.
     """
     from IPython.display import display
 
-    for key, value in DEFAULT_ENVIRONMENT_VARIABLES.items():
-        os.environ.setdefault(key, value)
-    before = set(dependencies.settings_read)
+    for variable, value in DEFAULT_ENVIRONMENT_VARIABLES.items():
+        os.environ.setdefault(variable, value)
+    settings_before = set(dependencies.settings_read)
     project = loader.load_project()
-    named = os.environ.get("MLOPS_RUN")
-    if named:  # an edit of mlops.yaml while a run goes on does not reach it
-        project = load_recorded_project(project, Path(named))
-    laid = {
-        k: v
-        for k, v in given.items()
-        if v not in ("", None) and not (k in {"seed", "sample"} and v == 0)
-    }
-    project = resolve_cutoffs(project.with_values("the notebook's parameters", **laid))
+    run_variable = os.environ.get("MLOPS_RUN")
+    if run_variable:
+        # An edit of mlops.yaml during a run does not reach the run.
+        project = load_recorded_project(project, Path(run_variable))
+    overrides = {}
+    for key, value in parameters.items():
+        is_default = value in ("", None) or (key in {"seed", "sample"} and value == 0)
+        if not is_default:
+            overrides[key] = value
+    project = resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", suggest_names(name, project.config.stages))
-    os.chdir(
-        project.root
-    )  # JupyterLab starts a kernel in its notebook's folder, the pipeline in the project's
-    run = Path(named) if named else project.reports_folder / "draft"
+    # JupyterLab starts a kernel in the notebook's folder, the pipeline in the project's.
+    os.chdir(project.root)
+    run = Path(run_variable) if run_variable else project.reports_folder / _DRAFT_FOLDER
     run.mkdir(parents=True, exist_ok=True)
-    stage = Stage(name, project, run, draft=not named)
-    stage.record["opened"] = time.time()
+    stage = Stage(name, project, run, draft=not run_variable)
+    stage.record.opened_at = time.time()
     display(stage)
     dependencies.watch_project_files(str(project.root), str(project.reports_folder))
-    dependencies.settings_read.intersection_update(
-        before
-    )  # what was read to open the stage and to show it, its result does not hang on
+    # Settings that were read only to open and display the stage do not affect its result.
+    dependencies.settings_read.intersection_update(settings_before)
     return stage

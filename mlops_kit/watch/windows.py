@@ -65,7 +65,7 @@ def load_reference(project: Project, facts: dict[str, Any]) -> ReferenceData:
     config = project.config
     run = project.reports_folder / facts["run"]
     known_artifacts = list_artifacts(run)
-    for name in ("features", "judged_scores", "metrics"):
+    for name in ("features", "held_out_scores", "metrics"):
         if name not in known_artifacts:
             raise RunFailedError(
                 f"run {facts['run']}, which made version {facts['version']}, no longer has the "
@@ -74,7 +74,7 @@ def load_reference(project: Project, facts: dict[str, Any]) -> ReferenceData:
                 "restore it, or mlops run",
             )
     table = read_artifact(run, known_artifacts["features"])
-    held_out_scores = read_artifact(run, known_artifacts["judged_scores"])
+    held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
     quality = read_artifact(run, known_artifacts["metrics"])
     keys = config.id or [ROW_ID]
     columns = list(dict.fromkeys([*keys, *list_feature_columns(config, table)]))

@@ -49,7 +49,7 @@ def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
     with pytest.raises(KitError, match="is open to others and no token is set") as error:
         auth.load_token_digest(ServeConfig(host=host))
     assert error.value.exit_code == 2
-    assert "serve.token" in error.value.hint
+    assert "serve.token_env" in error.value.hint
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The profile says what it looked at, loads nothing, and does not choke on odd columns."""
+"""The profile says what it covers, loads nothing, and accepts unusual columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.stages.explore import profile
 
 
-def test_a_small_odd_table_is_profiled_and_loads_nothing(
+def test_unusual_columns_are_profiled_without_external_links(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     nullable = pd.Series([True, None] * 10, dtype="boolean")
@@ -31,39 +31,39 @@ def test_a_small_odd_table_is_profiled_and_loads_nothing(
     assert "%|" not in capsys.readouterr().err
 
 
-def test_an_empty_table_is_a_worded_error() -> None:
+def test_empty_table_is_rejected() -> None:
     with pytest.raises(RunFailedError, match="0 rows and 1 columns has no profile"):
         profile.render_profile_html(pd.DataFrame({"a": []}), "Empty", seed=0)
 
 
-def test_the_sample_hangs_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[int]] = []
+def test_sample_depends_on_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    profiled: list[list[int]] = []
 
-    def keep(frame: pd.DataFrame, title: str, brief: bool) -> str:
-        seen.append(frame["a"].tolist())
+    def record_values(frame: pd.DataFrame, title: str, brief: bool) -> str:
+        profiled.append(frame["a"].tolist())
         return "<body></body>"
 
-    monkeypatch.setattr(profile, "_render_report", keep)
+    monkeypatch.setattr(profile, "_render_report", record_values)
     for seed in (1, 1, 2):
         profile.render_profile_html(pd.DataFrame({"a": range(100)}), "t", seed=seed, rows=10)
-    assert seen[0] == seen[1] != seen[2]
-    assert len(seen[0]) == 10
-    assert seen[0] == sorted(seen[0])
+    assert profiled[0] == profiled[1] != profiled[2]
+    assert len(profiled[0]) == 10
+    assert profiled[0] == sorted(profiled[0])
 
 
 @pytest.mark.parametrize(
-    ("rows", "used", "brief", "said"),
+    ("rows", "used", "is_brief", "note"),
     [
         (5, 5, False, "Profile of all 5 rows."),
         (5, 5, True, "Profile of all 5 rows. Short form: correlations are left out."),
     ],
 )
-def test_the_note_says_the_scope(rows: int, used: int, brief: bool, said: str) -> None:
-    assert profile._describe_scope(rows, used, 0, brief) == said
+def test_note_describes_the_scope(rows: int, used: int, is_brief: bool, note: str) -> None:
+    assert profile._describe_scope(rows, used, 0, is_brief) == note
 
 
 @pytest.mark.parametrize(
-    "away",
+    "external",
     [
         "<img src='https://a.b/c'>",
         '<link href="//cdn.x/y.css">',
@@ -72,10 +72,10 @@ def test_the_note_says_the_scope(rows: int, used: int, brief: bool, said: str) -
         "<style>a{b:url('http://x/y')}</style>",
     ],
 )
-def test_what_lies_elsewhere_is_cut_out(away: str) -> None:
-    assert "//" not in profile.remove_external_links(away)
+def test_external_links_are_removed(external: str) -> None:
+    assert "//" not in profile.remove_external_links(external)
 
 
-def test_what_lies_inside_is_kept() -> None:
-    inside = '<a href="#top" data-x="y">t</a><img src="data:image/png;base64,//8=">'
-    assert profile.remove_external_links(inside) == inside
+def test_internal_links_are_kept() -> None:
+    internal = '<a href="#top" data-x="y">t</a><img src="data:image/png;base64,//8=">'
+    assert profile.remove_external_links(internal) == internal

@@ -49,7 +49,7 @@ def made(
     )
     artifacts = [
         write_artifact(folder, "review", n, v)
-        for n, v in (("features", features), ("metrics", metrics), ("judged_scores", scores))
+        for n, v in (("features", features), ("metrics", metrics), ("held_out_scores", scores))
     ]
     artifacts.append(write_artifact(folder, "review", "version", {"version": name}, record=True))
     record = {
@@ -158,7 +158,7 @@ def test_each_kind_of_difference_is_told(project: loader.Project) -> None:
     data = by_name(found, "data")
     assert data["features"].new == "300 rows, 3 columns"
     assert data["features.c"].old == "not there"
-    assert "mean" in data["judged_scores.score"].new
+    assert "mean" in data["held_out_scores.score"].new
     assert by_name(found, "logged numbers")["review.loss"].is_same is None
     metric = by_name(found, "metrics")["rmse"]
     assert metric.is_same is False
@@ -193,8 +193,10 @@ def test_rows_in_another_order_are_the_same_rows(project: loader.Project) -> Non
     )
     refiled(
         new,
-        "judged_scores",
-        pd.read_parquet(new / "artifacts" / "judged_scores.parquet").sample(frac=1, random_state=0),
+        "held_out_scores",
+        pd.read_parquet(new / "artifacts" / "held_out_scores.parquet").sample(
+            frac=1, random_state=0
+        ),
     )
     assert (
         "on the same rows, more than noise"
@@ -228,8 +230,8 @@ def test_another_target_is_not_the_same_rows(project: loader.Project) -> None:
     )
     refiled(
         old,
-        "judged_scores",
-        pd.read_parquet(old / "artifacts" / "judged_scores.parquet").rename(columns={"y": "z"}),
+        "held_out_scores",
+        pd.read_parquet(old / "artifacts" / "held_out_scores.parquet").rename(columns={"y": "z"}),
     )
     assert (
         "not the same rows"
@@ -311,7 +313,7 @@ def test_a_run_is_like_itself(project: loader.Project) -> None:
     assert {(s.name, s.is_same) for s in outputs.compare_outputs(run, run)} == {
         ("features", True),
         ("metrics", True),
-        ("judged_scores", True),
+        ("held_out_scores", True),
         ("version", None),
         ("rows", True),
         ("loss", True),
@@ -320,14 +322,14 @@ def test_a_run_is_like_itself(project: loader.Project) -> None:
 
 def test_what_is_not_identical_is_named(project: loader.Project) -> None:
     old, new = made(project.root, "a", 0.0, 1, "x", {}), made(project.root, "b", 1.0, 1, "x", {})
-    refiled(new, "judged_scores", pd.DataFrame({"a": [1]}), record=True)
+    refiled(new, "held_out_scores", pd.DataFrame({"a": [1]}), record=True)
     refiled(new, "more", {"a": 1})
     found = {s.name: s for s in outputs.compare_outputs(old, new)}
     assert found["features"].is_same is False
     assert found["loss"].detail == "0.0 → 1.0"
     assert found["rows"].is_same is True
-    assert found["judged_scores"].is_same is False
-    assert found["judged_scores"].detail.endswith("→ a record")
+    assert found["held_out_scores"].is_same is False
+    assert found["held_out_scores"].detail.endswith("→ a record")
     assert found["more"].detail.startswith("not there → ")
 
 

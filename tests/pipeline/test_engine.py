@@ -47,7 +47,7 @@ def ran(
             **given,
         )
     except notebook_outcome.NotebookExecutionError as stopped:
-        ended = stopped.end
+        ended = stopped.outcome
     return nbformat.read(target, as_version=4), ended
 
 

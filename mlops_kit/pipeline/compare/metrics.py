@@ -95,12 +95,12 @@ def _compute_paired_gains(a: RunSide, b: RunSide, names: list[str]) -> dict[str,
     from mlops_kit.stats import bootstrap, metrics
 
     found = [run_folder.list_artifacts(f) for f, _, _ in (a, b)]
-    if not names or not all("judged_scores" in f for f in found):
+    if not names or not all("held_out_scores" in f for f in found):
         return {}
     config = b[2]
     keys = [*config.id] or ["row_id"]
     old, new = (
-        artifacts.read_artifact(f, k["judged_scores"])
+        artifacts.read_artifact(f, k["held_out_scores"])
         for (f, _, _), k in zip((a, b), found, strict=True)
     )
     if not {*keys, config.target, "score"} <= set(old) & set(new):

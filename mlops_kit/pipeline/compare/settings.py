@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mlops_kit.core import files
 from mlops_kit.pipeline import fingerprint
 from mlops_kit.pipeline.compare.records import NOT_THERE, ComparisonRow, RunSide
 from mlops_kit.pipeline.compare.values import (
@@ -13,7 +12,8 @@ from mlops_kit.pipeline.compare.values import (
     compare_values,
     keep_common_names,
 )
-from mlops_kit.project import run_manifest
+from mlops_kit.project import run_folder, run_manifest
+from mlops_kit.project.config.legacy import rename_settings
 
 
 def compare_parameters(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
@@ -38,11 +38,12 @@ def compare_settings(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
                 else [(f"{prefix}{key}", value)]
             )
 
-    used = keep_common_names(*(dict(flat(u)) for u in collect_traced_values(a, b, "settings")))
+    traced = collect_traced_values(a, b, "settings")
+    used = keep_common_names(*(rename_settings(dict(flat(values))) for values in traced))
     yield from compare_values(
         "settings",
         *(
-            {**dict(flat(files.read_json(side[0] / "config.json"))), **u}
+            {**dict(flat(run_folder.read_config_record(side[0]))), **u}
             for side, u in zip((a, b), used, strict=True)
         ),
         absent="the default",

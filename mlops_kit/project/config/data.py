@@ -1,59 +1,66 @@
-"""Data."""
+"""Settings of the source, the split, the data contract and the labels."""
 
 from __future__ import annotations
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.value_types import Duration, NameList, Share
 
 
 class QuerySource(ConfigSection):
-    """A source that is a query."""
+    """A source that is an SQL query."""
 
-    sql: str = Field(description="The SELECT to read")
+    sql: str = Field(description="The SELECT statement")
     url: str = Field(
-        description="SQLAlchemy URL of the database; ${NAME} is taken from the environment"
+        description="SQLAlchemy URL of the database; ${NAME} is replaced by the environment "
+        "variable NAME"
     )
 
 
 class SplitConfig(ConfigSection):
-    """How the newest (or a random) part is kept from every choice."""
+    """How the held-out set and the cross-validation folds are formed."""
 
     test: Share | Duration = Field(
-        0.2, description="Kept for the review: the newest 30d (a duration), or a share of the rows"
+        0.2,
+        description="Held-out set for the review: the newest 30d (a duration), or a share of the "
+        "rows",
     )
     folds: int = Field(
-        4, ge=2, le=20, description="Folds of the cross-validation, in time where there is time"
+        4,
+        ge=2,
+        le=20,
+        description="Folds of the cross-validation; in time order if the table has timestamps",
     )
 
 
 class ContractConfig(ConfigSection):
-    """How much bad data is put aside before it stops the run."""
+    """Where the data contract is, and how many rows may violate it."""
 
     file: str = Field(
         "contract.yaml",
-        description="The data contract; inferred once if it is missing, edited by people",
+        description="The data contract; inferred from the data if the file is missing, then "
+        "edited by people",
     )
     max_quarantined_share: Share = Field(
-        0.05, description="Largest share of rows that may be quarantined"
+        0.05, description="Maximum share of rows that may be quarantined; above it the run fails"
     )
 
 
 class LabelsConfig(ConfigSection):
-    """A table in which the values of the target arrive; it may grow."""
+    """A table from which labels are imported; it may grow."""
 
     source: str | QuerySource = Field(
         description="File, folder or glob (CSV, Parquet, Excel), or {sql, url}"
     )
     key: NameList = Field(
         default_factory=list,
-        description="Columns that name the row, as in 'id'; or the one column prediction_id; empty: as in 'id'",
+        description="Columns that identify the row, as in 'id', or the single column "
+        "prediction_id; empty: the columns of 'id'",
     )
     time: str | None = Field(
         None,
-        description="Column with the moment from which the value was known; null: the moment at which it is read",
+        description="Column with the time from which the label was known; null: the time of the "
+        "import",
     )
-    value: str = Field("", description="Column with the value; empty: the target's name")
+    value: str = Field("", description="Column with the label; empty: the target's name")

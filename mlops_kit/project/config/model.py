@@ -1,75 +1,90 @@
-"""Model."""
+"""Settings of the training, the decision costs and the review."""
 
 from __future__ import annotations
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.value_types import NameList, Share
 
+MODEL_FAMILY_NAMES = ("linear", "boosting", "lightgbm", "forest")
+
 
 class TrainConfig(ConfigSection):
-    """The budget and the choices of the search."""
+    """The budget and the search space of the hyperparameter search."""
 
-    trials: int = Field(16, ge=1, description="Trials of the search; they bind")
+    trials: int = Field(16, ge=1, description="Number of trials of the search")
     max_seconds: float = Field(
-        300, gt=0, description="Seconds the search may take at most: the safety net"
+        300,
+        gt=0,
+        description="Maximum duration of the search in seconds; a safety net, as 'trials' is the "
+        "intended limit",
     )
     families: NameList = Field(
-        default_factory=list, description="Model families to search; empty: all that fit the task"
+        default_factory=list,
+        description="Model families to search; empty: all that support the task",
     )
     metric: str = Field(
-        "", description="What the search improves; empty: log_loss (binary) or rmse (regression)"
+        "", description="Metric to optimize; empty: log_loss (binary) or rmse (regression)"
     )
-    refit: bool = Field(True, description="Fit the chosen recipe again on all rows known")
+    refit: bool = Field(
+        True, description="Refit the chosen recipe on all labeled rows; that final model serves"
+    )
 
 
 class CostConfig(ConfigSection):
-    """What a wrong decision costs; the threshold of a classifier follows from it."""
+    """What a wrong decision costs; the decision threshold of a classifier follows from it."""
 
-    false_alarm: float = Field(1, ge=0, description="Cost of a flagged row that did not deserve it")
-    miss: float = Field(1, ge=0, description="Cost of a row that should have been flagged")
-    unit: str = Field("", description="What the cost is counted in, such as $")
+    false_alarm: float = Field(1, ge=0, description="Cost of a false positive")
+    miss: float = Field(1, ge=0, description="Cost of a false negative")
+    unit: str = Field("", description="Unit of the costs, such as $")
 
 
 class ReviewConfig(ConfigSection):
-    """Limits of the checks; a limit of null takes the check out (not applicable)."""
+    """Limits of the review's checks; a check whose limit is null does not apply."""
 
     metric: str = Field(
         "", description="The headline metric; empty: roc_auc (binary) or r2 (regression)"
     )
-    min_metric: float | None = Field(None, description="The headline metric is at least this")
+    min_metric: float | None = Field(None, description="Minimum of the headline metric")
     margin: float = Field(
-        0.005, ge=0, description="How much worse than the champion still counts as no worse"
+        0.005,
+        ge=0,
+        description="Non-inferiority margin: how much worse than the champion counts as no worse",
     )
     min_gain_over_baseline: float = Field(
-        0.0, description="Least gain in the headline metric over the best baseline"
+        0.0, description="Minimum gain in the headline metric over the best baseline"
     )
     max_calibration_error: float | None = Field(
-        0.05, ge=0, description="Largest expected calibration error"
+        0.05, ge=0, description="Maximum expected calibration error"
     )
     slices: NameList = Field(
-        default_factory=list, description="Columns to review by group; empty: the coarse categories"
+        default_factory=list,
+        description="Columns whose groups are evaluated as slices; empty: categorical columns "
+        "with few values",
     )
     max_slice_gap: float | None = Field(
-        0.10, ge=0, description="Largest shortfall of a slice below the whole"
+        0.10, ge=0, description="Maximum by which a slice may be worse than all rows"
     )
-    min_slice_rows: int = Field(200, ge=20, description="Fewest rows on which a slice is judged")
+    min_slice_rows: int = Field(
+        200, ge=20, description="Minimum number of rows for a slice to be evaluated"
+    )
     min_refit_rank_correlation: float | None = Field(
-        0.90, ge=-1, le=1, description="Least rank correlation of refitted and judged model"
+        0.90,
+        ge=-1,
+        le=1,
+        description="Minimum rank correlation between the scores of the final and the evaluation "
+        "model",
     )
     max_refit_shift: float | None = Field(
         0.05,
         ge=0,
-        description="Largest mean shift between them, in the target's unit or share of its sd",
+        description="Maximum mean shift between these scores, in probability or, for regression, "
+        "in standard deviations of the target",
     )
     leakage_threshold: Share = Field(
         0.98,
-        description="A column that alone ranks the target this well (AUC or |rho|) looks like a leak",
+        description="A column that alone ranks the target this well (AUC or |rho|) is reported "
+        "as leakage",
     )
-    draws: int = Field(500, ge=100, description="Bootstrap draws behind each interval")
-
-
-MODEL_FAMILY_NAMES = ("linear", "boosting", "lightgbm", "forest")
+    draws: int = Field(500, ge=100, description="Bootstrap draws per confidence interval")

@@ -1,93 +1,95 @@
-"""Pipeline."""
+"""Settings of the stages, of runs and of the cleanup; the default stages."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.value_types import ByteSize, Duration, NameList
 
 
 class RetentionConfig(ConfigSection):
-    """What ``mlops clean`` leaves; whatever serves, waits or runs stays in any case."""
+    """What ``mlops clean`` keeps; runs in service, waiting or running are kept in any case."""
 
-    min_runs: int = Field(20, ge=1, description="Fewest newest runs that are always kept")
-    max_age: Duration = Field(timedelta(days=90), description="A run older than this goes")
+    min_runs: int = Field(20, ge=1, description="Number of newest runs that are always kept")
+    max_age: Duration = Field(timedelta(days=90), description="Age at which other runs are removed")
     max_cache_age: Duration = Field(
-        timedelta(days=30), description="What was not written in .mlops/cache for this long goes"
+        timedelta(days=30),
+        description="Age at which files in .mlops/cache that were not written since are removed",
     )
     max_data_size: ByteSize = Field(
-        10**9, description="Largest file that is kept with a run, so that it can be made again"
+        10**9, description="Maximum size of a file that is stored with a run to reproduce it"
     )
 
 
 class RerunAfter(ConfigSection):
-    """A stage that runs again when its last run is this long ago, or when something changed."""
+    """A stage that runs again when its last run is older than this, or when something changed."""
 
-    after: Duration = Field(description="Age at which it runs again")
+    after: Duration = Field(description="Age of the last run at which the stage runs again")
 
 
 class RunConfig(ConfigSection):
-    """How the chain is carried out."""
+    """How a run is executed."""
 
     jobs: int = Field(
-        0, ge=0, description="Stages (and branches) that run at once; 0: as many as there are cores"
+        0, ge=0, description="Number of stages and branches that run in parallel; 0: one per core"
     )
     kernels: Literal["warm", "cold"] = Field(
         "warm",
-        description="Kernels forked from a process that has the imports already, or plain ones",
+        description="warm: kernels are forked from a process that has imported the libraries; "
+        "cold: ordinary kernels",
     )
     kernel_start_timeout: Duration = Field(
-        timedelta(seconds=60), description="Longest that a kernel may take to start"
+        timedelta(seconds=60), description="Maximum time for a kernel to start"
     )
 
 
 class StageConfig(ConfigSection):
-    """One stage: its notebook, what it waits for, what it must hand on."""
+    """One stage: its notebook, what it needs and what it writes."""
 
-    notebook: str = Field("", description="The notebook, relative to the project")
+    notebook: str = Field("", description="The notebook, relative to the folder of notebooks")
     needs: NameList = Field(
         default_factory=list, description="Stages that must have succeeded before"
     )
-    writes: NameList = Field(default_factory=list, description="Artifacts it must hand on")
+    writes: NameList = Field(default_factory=list, description="Artifacts that it must write")
     files: NameList = Field(
         default_factory=list,
-        description="Files of the project that it reads; if one changes it runs again",
+        description="Files of the project that it reads; it runs again when one changes",
     )
     params: dict[str, Any] = Field(
         default_factory=dict,
-        description="Values for its parameters cell, or {value, least, most, choices}",
+        description="Values of its parameters cell, or {value, min, max, choices}",
     )
     env: NameList = Field(
         default_factory=list,
-        description="Environment variables that it reads; if one changes it runs again",
+        description="Environment variables that it reads; it runs again when one changes",
     )
     rerun: Literal["changed", "always", "never"] | RerunAfter = Field(
         "changed", description="When it runs again: changed, always, never, or {after: 7d}"
     )
     timeout: Duration | None = Field(
-        None, description="Longest that the stage may take; null: no limit"
+        None, description="Maximum duration of the stage; null: no limit"
     )
     cell_timeout: Duration | None = Field(
-        None, description="Longest that one cell may take; null: no limit"
+        None, description="Maximum duration of one cell; null: no limit"
     )
     memory: ByteSize | None = Field(
         None,
-        description="Most resident memory of the stage with all that it starts, such as 4GB; null: no limit",
+        description="Maximum resident memory of the stage and its child processes, such as 4GB; "
+        "null: no limit",
     )
-    retries: int = Field(0, ge=0, le=20, description="How often it is tried again when it fails")
+    retries: int = Field(0, ge=0, le=20, description="Number of retries after a failure")
     backoff: Duration = Field(
         timedelta(seconds=5),
-        description="Wait before the first retry; each further wait is twice as long",
+        description="Wait before the first retry; every further wait is twice as long",
     )
     foreach: dict[str, list[Any]] = Field(
         default_factory=dict,
-        description="Parameters and their values: from this stage on the chain runs once for each combination",
+        description="Parameters and their values: from this stage on the chain runs once per "
+        "combination",
     )
 
 
@@ -101,7 +103,7 @@ DEFAULT_STAGES: dict[str, dict[str, Any]] = {
     "train": {
         "notebook": "03_train.ipynb",
         "needs": ["prepare"],
-        "writes": ["recipe", "judged_scores", "model"],
+        "writes": ["recipe", "held_out_scores", "model"],
     },
     "review": {
         "notebook": "04_review.ipynb",
@@ -117,32 +119,34 @@ DEFAULT_STAGES: dict[str, dict[str, Any]] = {
     "monitor": {
         "notebook": "06_monitor.ipynb",
         "needs": ["deploy"],
-        "writes": ["drift", "realised", "alerts"],
+        "writes": ["drift", "realized_performance", "alerts"],
     },
     "retrain": {"notebook": "07_retrain.ipynb", "needs": ["monitor"], "writes": ["decision"]},
 }
 
 
 def order_stages(stages: dict[str, StageConfig]) -> list[str]:
-    """Stages in an order that respects their needs.
+    """Order stages so that each comes after those it needs.
 
     Raises
     ------
     ValueError
-        If the needs go round in a circle; the circle is named.
+        If stages need one another in a circle; the message names it.
     """
-    done: list[str] = []
+    ordered: list[str] = []
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
+    def add_stage(name: str, path: tuple[str, ...]) -> None:
         if name in path:
+            circle = " → ".join([*path[path.index(name) :], name])
             raise ValueError(
-                f"stages need each other in a circle: {' → '.join([*path[path.index(name) :], name])}; take one of these needs out"
+                f"stages need each other in a circle: {circle}; remove one of these needs"
             )
-        if name not in done:
-            for need in stages[name].needs:
-                visit(need, (*path, name))
-            done.append(name)
+        if name in ordered:
+            return
+        for needed in stages[name].needs:
+            add_stage(needed, (*path, name))
+        ordered.append(name)
 
     for name in stages:
-        visit(name, ())
-    return done
+        add_stage(name, ())
+    return ordered

@@ -1,4 +1,4 @@
-"""Root."""
+"""All of ``mlops.yaml``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from mlops_kit.core.errors import suggest_names
 from mlops_kit.project.config.base import ConfigSection
@@ -29,7 +26,7 @@ from mlops_kit.stats import metrics
 
 
 class ProjectConfig(ConfigSection):
-    """All of ``mlops.yaml``."""
+    """All settings of a project."""
 
     name: str = Field(
         description="Name of the project and of its model", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"
@@ -38,68 +35,81 @@ class ProjectConfig(ConfigSection):
         description="File, folder or glob (CSV, Parquet, Excel), dataset:NAME, or {sql, url}"
     )
     target: str = Field(description="Column to predict")
-    task: Literal["binary", "regression"] = Field(description="What kind of prediction")
+    task: Literal["binary", "regression"] = Field(description="Kind of prediction")
     id: NameList = Field(
-        default_factory=list, description="Columns that name a row; empty: its position"
+        default_factory=list,
+        description="Columns that identify a row; empty: the position in the source",
     )
     row_name: str = Field(
         "row", description="What a row is called in sentences, such as flight or patient"
     )
     time: str | None = Field(
-        None, description="Column with the moment of prediction; null: the table has no time"
+        None, description="Column with the prediction time; null: the table has no timestamps"
     )
-    timezone: str = Field("UTC", description="Zone in which moments are read and shown")
+    timezone: str = Field("UTC", description="Time zone in which timestamps are read and shown")
     label_delay: Duration = Field(
-        timedelta(0), description="How long after its moment a row's label is known"
+        timedelta(0), description="How long after the prediction time a label is known"
     )
     excluded_columns: NameList = Field(
-        default_factory=list, description="Columns that no model sees"
+        default_factory=list, description="Columns that are not used as features"
     )
     known_later: dict[str, str] = Field(
         default_factory=dict,
-        description="Columns known only after the moment of prediction: a delay (1d), or the column that says when",
+        description="Columns known only after the prediction time, each with a delay (1d) or the "
+        "column with the time from which it is known",
     )
-    features: NameList = Field(default_factory=list, description="The project's own feature files")
+    features: NameList = Field(
+        default_factory=list, description="Python files with the project's feature views"
+    )
     lookback: Duration | None = Field(
         None,
-        description="How far back the features look, with the delay of labels; null: over all the history. A shorter one makes scoring quick",
+        description="How far back the features look, including the label delay; null: over the "
+        "whole history. A short one makes scoring fast",
     )
     labels: LabelsConfig | None = Field(
         None,
-        description="A table in which labels arrive: {source, key, time, value}; null: they stand in the source",
+        description="Table from which labels are imported: {source, key, time, value}; null: the "
+        "source has the labels",
     )
     as_of: OptionalTimestamp = Field(
         None,
-        description="What was not known then, stages 1 to 4 do not see; null: after the newest row",
+        description="Cut-off of explore, prepare, train and review: they use only what was known "
+        "then; null: after the newest row",
     )
     until: OptionalTimestamp = Field(
         None,
-        description="Deploy scores, and monitor and retrain see, what is known by then; null: as_of",
+        description="Cut-off of deploy, monitor and retrain: they use only what was known then; "
+        "null: as_of",
     )
-    seed: int = Field(0, ge=0, description="Seed of all that is random")
+    seed: int = Field(0, ge=0, description="Random seed")
     sample: int = Field(
-        0, ge=0, description="Rows of a quick trial run; 0: all. Nothing made from it is promoted"
+        0,
+        ge=0,
+        description="Number of rows for a quick trial run, which is never promoted; 0: all rows",
     )
     branch: str = Field(
         "",
-        description="Name of a branch, set where the chain runs once for each of several values; nothing made from one is promoted",
+        description="Name of a branch, set where the chain runs once per parameter combination; "
+        "a branch is never promoted",
     )
     notebooks: str = Field(
         "",
-        description="Folder of the notebooks; empty: notebooks/, or those that ship with the package",
+        description="Folder of the notebooks; empty: notebooks/, or those of the package",
     )
     reports: str = Field("reports", description="Folder of the runs")
-    tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow's store or server")
+    tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow store or server")
     database: str = Field(
         "sqlite:///.mlops/mlops.db",
-        description="Database of the decisions, a SQLAlchemy URL; ${NAME} is taken from the environment",
+        description="SQLAlchemy URL of the database of approvals and predictions; ${NAME} is "
+        "replaced by the environment variable NAME",
     )
     approval: Literal["manual", "automatic"] = Field(
-        "manual", description="Who approves a reviewed model"
+        "manual", description="Whether a person approves a reviewed version"
     )
     secrets: NameList = Field(
         default_factory=list,
-        description="Environment variables whose values are never shown; tokens and the passwords of URLs are known without being listed",
+        description="Environment variables whose values are never shown; tokens and passwords in "
+        "URLs are hidden anyway",
     )
     split: SplitConfig = SplitConfig()
     train: TrainConfig = TrainConfig()
@@ -114,32 +124,27 @@ class ProjectConfig(ConfigSection):
     people: PeopleConfig = PeopleConfig()
     retention: RetentionConfig = RetentionConfig()
     run: RunConfig = RunConfig()
-    seven: bool = Field(
-        True,
-        description="Whether the seven stages belong to the chain; false, as where the project's notebooks have none of them: only the stages named here",
-    )
     stages: dict[str, StageConfig] = Field(
-        default_factory=dict, description="Changes to a stage, or a stage of one's own"
+        default_factory=dict,
+        description="Changes to the default stages, and own stages; if the project's notebooks "
+        "folder has none of the default notebooks, the chain has only the stages listed here",
     )
 
     @model_validator(mode="before")
     @classmethod
     def add_default_stages(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Lay the project's stages over the seven."""
-        given = data.get("stages") or {}
-        if not isinstance(given, dict):
-            return data
-        if data.get("seven") is False:
-            return {"source": "", "target": "", "task": "regression", **data}
-        merged = {
-            k: {**v, **own} if isinstance(own := given.get(k) or {}, dict) else own
-            for k, v in DEFAULT_STAGES.items()
-        }
-        return {**data, "stages": {**DEFAULT_STAGES, **given, **merged}}
+        """Use the default stages if none is listed."""
+        return {**data, "stages": data.get("stages") or DEFAULT_STAGES}
 
     @model_validator(mode="after")
     def check_consistency(self) -> ProjectConfig:
-        """Refuse what each field allows but the whole does not."""
+        """Refuse combinations of settings that contradict each other."""
+        self._check_times()
+        self._check_names()
+        self._check_stages()
+        return self
+
+    def _check_times(self) -> None:
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -148,62 +153,71 @@ class ProjectConfig(ConfigSection):
             ) from error
         if self.time is None and (self.as_of or self.until):
             raise ValueError(
-                "as_of and until need a time column: name it in 'time', or take them out"
+                "as_of and until need a time column: name it in 'time', or remove them"
             )
         if self.as_of and self.until and self.to_utc(self.until) < self.to_utc(self.as_of):
             raise ValueError(
-                f"until {self.until:%Y-%m-%d} lies before as_of {self.as_of:%Y-%m-%d}; expected the same moment or a later one"
+                f"until {self.until:%Y-%m-%d} is before as_of {self.as_of:%Y-%m-%d}; "
+                "expected the same time or a later one"
             )
         if isinstance(self.split.test, timedelta) and self.time is None:
             raise ValueError(
-                "split.test is a duration but the table has no time column; expected a share such as 0.2"
+                "split.test is a duration but the table has no time column; "
+                "expected a share such as 0.2"
             )
-        fit = metrics.list_task_metrics(self.task)
-        for key, value, known in [
-            ("train.metric", self.train.metric, fit),
-            ("review.metric", self.review.metric, fit),
-            *(("train.families", f, [*MODEL_FAMILY_NAMES]) for f in self.train.families),
-        ]:
-            if value and value not in known:
+
+    def _check_names(self) -> None:
+        task_metrics = metrics.list_task_metrics(self.task)
+        choices = [
+            ("train.metric", self.train.metric, task_metrics),
+            ("review.metric", self.review.metric, task_metrics),
+        ]
+        for family in self.train.families:
+            choices.append(("train.families", family, list(MODEL_FAMILY_NAMES)))
+        for setting, value, known_names in choices:
+            if value and value not in known_names:
                 raise ValueError(
-                    f"{key}: {value!r} is not known for the task {self.task}; expected {suggest_names(value, known)}"
+                    f"{setting}: {value!r} is not known for the task {self.task}; "
+                    f"expected {suggest_names(value, known_names)}"
                 )
+
+    def _check_stages(self) -> None:
         for name, stage in self.stages.items():
             if not stage.notebook:
                 raise ValueError(
-                    f"unknown stage {name!r}; expected {suggest_names(name, DEFAULT_STAGES)}, or a notebook of your own under stages.{name}.notebook"
+                    f"unknown stage {name!r}; expected {suggest_names(name, DEFAULT_STAGES)}, "
+                    f"or a notebook of your own under stages.{name}.notebook"
                 )
-            for need in stage.needs:
-                if need not in self.stages:
+            for needed in stage.needs:
+                if needed not in self.stages:
                     raise ValueError(
-                        f"stages.{name}.needs names the unknown stage {need!r}; expected {suggest_names(need, self.stages)}"
+                        f"stages.{name}.needs names the unknown stage {needed!r}; "
+                        f"expected {suggest_names(needed, self.stages)}"
                     )
         order_stages(self.stages)
-        return self
 
-    def to_utc(self, when: datetime) -> datetime:
-        """A moment in UTC, read in the project's zone if it has none of its own."""
-        return (when if when.tzinfo else when.replace(tzinfo=ZoneInfo(self.timezone))).astimezone(
-            UTC
-        )
+    def to_utc(self, timestamp: datetime) -> datetime:
+        """Convert a timestamp to UTC; without a zone it is in the project's time zone."""
+        if timestamp.tzinfo is None:
+            timestamp = timestamp.replace(tzinfo=ZoneInfo(self.timezone))
+        return timestamp.astimezone(UTC)
 
     @property
     def search_metric(self) -> str:
-        """The metric that the search improves."""
-        return self.train.metric or ("log_loss" if self.task == "binary" else "rmse")
+        """The metric that the search optimizes."""
+        default = "log_loss" if self.task == "binary" else "rmse"
+        return self.train.metric or default
 
     @property
     def headline_metric(self) -> str:
-        """The metric that review, monitoring and pages speak of."""
-        return self.review.metric or ("roc_auc" if self.task == "binary" else "r2")
+        """The metric that the review, monitoring and the pages report first."""
+        default = "roc_auc" if self.task == "binary" else "r2"
+        return self.review.metric or default
 
     @property
     def non_feature_columns(self) -> set[str]:
-        """Columns that are never a feature: target, id, time, left out, known later."""
-        return {
-            self.target,
-            *self.id,
-            *([self.time] if self.time else []),
-            *self.excluded_columns,
-            *self.known_later,
-        }
+        """Columns that are never features: target, id, time, excluded, known later."""
+        columns = {self.target, *self.id, *self.excluded_columns, *self.known_later}
+        if self.time:
+            columns.add(self.time)
+        return columns

@@ -1,4 +1,4 @@
-"""Value types."""
+"""Types of settings that are written as text: durations, timestamps, sizes, lists of names."""
 
 from __future__ import annotations
 
@@ -6,66 +6,78 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-)
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_SECONDS_BY_UNIT = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?")
+_BYTES_BY_PREFIX = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
 def parse_duration(value: Any) -> timedelta:
-    """Read ``30d``, ``1h``, ``0d`` … into a timedelta.
+    """Parse a duration such as ``30d`` or ``1.5h``.
 
-    >>> duration("36h")
+    >>> parse_duration("36h")
     datetime.timedelta(days=1, seconds=43200)
     """
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", str(value).strip())
-    if not match:
+    match = _DURATION_PATTERN.fullmatch(str(value).strip())
+    if match is None:
         raise ValueError("expected a number and a unit, such as 30d, 12h or 45m (s, m, h, d, w)")
-    return timedelta(**{_DURATION_UNITS[match[2]]: float(match[1])})
+    number, unit = match.groups()
+    return timedelta(**{_DURATION_UNITS[unit]: float(number)})
 
 
 def format_duration(value: timedelta) -> str:
-    """Write a timedelta the way ``duration`` reads it, in its largest whole unit."""
+    """Format a duration so that ``parse_duration`` reads it, in the largest whole unit.
+
+    >>> format_duration(timedelta(hours=36)), format_duration(timedelta(days=2))
+    ('36h', '2d')
+    """
     seconds = value.total_seconds()
-    unit, size = next(
-        (u, s)
-        for u, s in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-        if s == 1 or seconds % s == 0
-    )
-    return f"{seconds / size:g}{unit}"
+    for unit, unit_seconds in _SECONDS_BY_UNIT.items():
+        if seconds % unit_seconds == 0:
+            return f"{seconds / unit_seconds:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def parse_timestamp(value: Any) -> datetime | None:
-    """Read a date or a date with a time; the zone is the project's if none is given."""
+    """Parse a date or a timestamp; without a zone it is in the project's time zone.
+
+    Empty text and None mean that there is none.
+    """
+    if value in (None, ""):
+        return None
     try:
-        return None if value in (None, "") else datetime.fromisoformat(str(value))
+        return datetime.fromisoformat(str(value))
     except ValueError as error:
         raise ValueError("expected a date such as 2013-07-01, or 2013-07-01T06:00") from error
 
 
 def parse_size(value: Any) -> int:
-    """Read ``4GB``, ``512MB`` … into bytes.
+    """Parse a size such as ``512MB`` into bytes.
 
-    >>> size("1.5GB")
+    >>> parse_size("1.5GB")
     1500000000
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?", str(value).strip())
-    if not match:
+    match = _SIZE_PATTERN.fullmatch(str(value).strip())
+    if match is None:
         raise ValueError("expected a number and a unit, such as 4GB or 512MB")
-    return int(float(match[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[match[2]])
+    number, prefix = match.groups()
+    return int(float(number) * _BYTES_BY_PREFIX[prefix])
+
+
+def _to_list(value: Any) -> Any:
+    """Turn one name into a list with this name."""
+    return [value] if isinstance(value, str) else value
 
 
 Duration = Annotated[
     timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
 ]
 OptionalTimestamp = Annotated[datetime | None, BeforeValidator(parse_timestamp)]
-NameList = Annotated[
-    list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
-]  # one name stands for a list of one
+NameList = Annotated[list[str], BeforeValidator(_to_list)]
 ByteSize = Annotated[int, BeforeValidator(parse_size)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,4 +1,4 @@
-"""Explore: what is in the table, what is missing, how the target behaves, what looks wrong."""
+"""Explore: the columns of a table, missing values, the target, data issues, distributions."""
 
 from __future__ import annotations
 

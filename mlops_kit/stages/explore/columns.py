@@ -1,82 +1,88 @@
-"""Columns."""
+"""Columns as groups: what role a column has, and how its values are grouped for comparison."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mlops_kit.core.lazy import pd
-from mlops_kit.data.columns import ROW_ID, infer_display_kind, list_feature_columns
+from mlops_kit.data.column_kinds import DisplayKind, infer_display_kind
+from mlops_kit.data.columns import ROW_ID, list_feature_columns
 from mlops_kit.project.config.root import ProjectConfig
 
-MAX_GROUPS = 12  # values of a column that are told apart; the rest are "other"
-MAX_CATEGORY_VALUES = 20  # distinct values up to which a number is taken as a category
-_QUANTILE_BINS = 5  # quantile bins of a number with more values than that
+MAX_GROUPS = 12  # most frequent values that are groups of their own; the rest are "other"
+MAX_CATEGORY_VALUES = 20  # distinct values up to which a number is treated as a category
+_QUANTILE_BINS = 5  # groups of a number with more distinct values than that
 _MAX_GROUPING_COLUMNS = 4  # columns compared when none are named
 
 
 def make_hashable(values: pd.Series) -> pd.Series:
-    """The column with lists and the like as text, so that its values can be counted."""
-    return values.map(str, na_action="ignore") if infer_display_kind(values) == "other" else values
+    """Return the column with lists and the like as text, so that its values can be counted."""
+    if infer_display_kind(values) is DisplayKind.OTHER:
+        return values.map(str, na_action="ignore")
+    return values
 
 
 def get_column_role(column: str, config: ProjectConfig) -> str:
-    """What the project does with a column: target, id, time, left out, known later, or feature."""
-    named: dict[str, Any] = {
+    """Return a column's role: target, id, time, known later, excluded, or feature."""
+    columns_by_role: dict[str, Any] = {
         "target": [config.target],
         "id": [*config.id, ROW_ID],
         "time": [config.time],
         "known later": config.known_later,
-        "left out": config.excluded_columns,
+        "excluded": config.excluded_columns,
     }
-    return next((word for word, columns in named.items() if column in columns), "feature")
+    for role, columns in columns_by_role.items():
+        if column in columns:
+            return role
+    return "feature"
 
 
 def assign_groups(values: pd.Series) -> pd.Series:
-    """A column as groups: its commonest values, quantile bins of a number, "missing" as its own."""
+    """Assign each row of a column to a group.
+
+    A number with many distinct values is cut into quantile bins; of anything else the most
+    frequent values are groups of their own and the rest are "other". Missing values are a group.
+    """
     values = make_hashable(values)
-    if (
-        infer_display_kind(values) in {"number", "moment"}
-        and values.nunique() > MAX_CATEGORY_VALUES
-    ):
-        numbers = values.astype("float64") if infer_display_kind(values) == "number" else values
-        # -inf and inf have no quantile; they stand with the missing ones, not in a bin.
-        finite = (
-            numbers.mask(numbers.isin([float("inf"), float("-inf")]))
-            if infer_display_kind(values) == "number"
-            else numbers
-        )
-        cut = pd.qcut(finite, _QUANTILE_BINS, duplicates="drop", precision=3)
-        spans = {i: f"{i.left} to {i.right}" for i in cut.cat.categories}
-        return cut.astype("object").map(spans).fillna("missing")
-    common = list_most_common_values(
-        values, MAX_CATEGORY_VALUES if infer_display_kind(values) == "number" else MAX_GROUPS
-    )
-    words = values.astype("object").map(str, na_action="ignore")
-    return words.where(values.isin(common) | values.isna(), "other").where(
-        values.notna(), "missing"
-    )
+    kind = infer_display_kind(values)
+    is_continuous = kind in {DisplayKind.NUMBER, DisplayKind.TIMESTAMP}
+    if is_continuous and values.nunique() > MAX_CATEGORY_VALUES:
+        return _assign_quantile_bins(values, kind)
+    max_groups = MAX_CATEGORY_VALUES if kind is DisplayKind.NUMBER else MAX_GROUPS
+    is_frequent = values.isin(list_most_common_values(values, max_groups))
+    labels = values.astype("object").map(str, na_action="ignore")
+    labels = labels.where(is_frequent | values.isna(), "other")
+    return labels.where(values.notna(), "missing")
+
+
+def _assign_quantile_bins(values: pd.Series, kind: DisplayKind) -> pd.Series:
+    """Cut numbers or timestamps into quantile bins, labelled by their limits."""
+    finite = values
+    if kind is DisplayKind.NUMBER:
+        numbers = values.astype("float64")
+        # Infinities have no quantile; they are grouped with the missing values.
+        finite = numbers.mask(numbers.isin([float("inf"), float("-inf")]))
+    bins = pd.qcut(finite, _QUANTILE_BINS, duplicates="drop", precision=3)
+    labels = {interval: f"{interval.left} to {interval.right}" for interval in bins.cat.categories}
+    return bins.astype("object").map(labels).fillna("missing")
 
 
 def list_most_common_values(values: pd.Series, count: int) -> list[Any]:
-    """The values that occur most; of two alike the first by name."""
-    return list(
-        values.value_counts()
-        .sort_index(key=lambda i: i.map(str))
-        .sort_values(ascending=False, kind="stable")
-        .index[:count]
-    )
+    """List the most frequent values; equally frequent ones are in alphabetical order."""
+    counts = values.value_counts().sort_index(key=lambda index: index.map(str))
+    return list(counts.sort_values(ascending=False, kind="stable").index[:count])
 
 
 def select_grouping_columns(frame: pd.DataFrame, config: ProjectConfig) -> list[str]:
-    """The features that part the rows into groups: categories first, then numbers; a few of them."""
-    names = list_feature_columns(config, frame)
-    counts = {c: make_hashable(frame[c]).nunique() for c in names}
-    few = [c for c in names if 2 <= counts[c] <= MAX_CATEGORY_VALUES]
-    return (
-        few
-        + [
-            c
-            for c in names
-            if counts[c] > MAX_CATEGORY_VALUES and infer_display_kind(frame[c]) == "number"
-        ]
-    )[:_MAX_GROUPING_COLUMNS]
+    """Select a few features by which groups can be compared: categories first, then numbers."""
+    categories = []
+    numbers = []
+    for column in list_feature_columns(config, frame):
+        distinct = make_hashable(frame[column]).nunique()
+        if 2 <= distinct <= MAX_CATEGORY_VALUES:
+            categories.append(column)
+            continue
+        is_number = infer_display_kind(frame[column]) is DisplayKind.NUMBER
+        if is_number and distinct > MAX_CATEGORY_VALUES:
+            numbers.append(column)
+    return (categories + numbers)[:_MAX_GROUPING_COLUMNS]

@@ -1,4 +1,8 @@
-"""Target."""
+"""The target: its mean over time, and in groups of rows.
+
+Intervals treat rows as independent; where rows of one day resemble one another the correct interval
+is wider, and each table says so.
+"""
 
 from __future__ import annotations
 
@@ -11,120 +15,144 @@ from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict
 from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.explore.columns import assign_groups, select_grouping_columns
+from mlops_kit.stats.proportions import compute_wilson_interval
 
 _INDEPENDENCE_NOTE = (
-    "Intervals (95 %) take rows one by one; where rows of a day go together they are too narrow."
+    "The 95% intervals treat rows as independent; "
+    "where rows of one day resemble one another they are too narrow."
 )
+_PARTIAL_PERIOD_NOTE = "The first and the last period may be incomplete."
+_MAX_DAYS_BY_DAY = 120  # longest time span that is shown by day
+_MAX_DAYS_BY_WEEK = 3 * 366  # longest time span that is shown by week
 
 
 def estimate_mean(values: pd.Series, task: str) -> tuple[float, float, float]:
-    """The mean with its 95 % interval: Wilson's for a share, Student's for a mean.
+    """Estimate a mean with its 95% interval: Wilson's for a share, Student's for a mean.
+
+    Returns
+    -------
+    mean, low, high : float
+        NaN where there are too few rows.
 
     Notes
     -----
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);
-    Student, "The probable error of a mean", Biometrika 6 (1908). No rows give no mean, and one row,
-    or rows without spread to go by, no interval of a mean.
+    Student, "The probable error of a mean", Biometrika 6 (1908).
     """
     known = values.dropna().to_numpy(dtype="float64")
+    nan = float("nan")
     if len(known) == 0:
-        return float("nan"), float("nan"), float("nan")
+        return nan, nan, nan
     mean = float(known.mean())
     if task == "binary":
-        held = scipy_stats.binomtest(int(known.sum()), len(known)).proportion_ci(method="wilson")
-        return mean, float(held.low), float(held.high)
+        low, high = compute_wilson_interval(int(known.sum()), len(known))
+        return mean, low, high
     if len(known) < 2:
-        return mean, float("nan"), float("nan")
-    half = float(scipy_stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5)
-    return mean, mean - half, mean + half
+        return mean, nan, nan
+    quantile = scipy_stats.t.ppf(0.975, len(known) - 1)
+    half_width = float(quantile * known.std(ddof=1) / len(known) ** 0.5)
+    return mean, mean - half_width, mean + half_width
 
 
 def _name_target_statistic(config: ProjectConfig) -> str:
-    """What the mean of the target is: a share of rows, or a mean."""
+    """Name the mean of the target: a share of rows, or a mean."""
     return "share" if config.task == "binary" else "mean"
+
+
+def _describe_target_unit(config: ProjectConfig) -> dict[str, str]:
+    """Return the unit of the target's mean, by column."""
+    unit = f"{config.target} among rows" if config.task == "binary" else config.target
+    return {_name_target_statistic(config): unit}
 
 
 def _summarize_target_by_key(
     target: pd.Series, keys: pd.Series, config: ProjectConfig
 ) -> pd.DataFrame:
-    """Rows and the mean of the target with its interval, for each key in order."""
+    """Count the labeled rows and estimate the target's mean for each key, in the keys' order."""
     known = target.notna() & keys.notna()
-    rows = [
-        (k, len(part), *estimate_mean(part, config.task))
-        for k, part in target[known].groupby(keys[known], sort=True, observed=True)
-    ]
-    return pd.DataFrame(
-        rows, columns=[keys.name, "rows", _name_target_statistic(config), "low", "high"]
-    )
+    rows = []
+    for key, values in target[known].groupby(keys[known], sort=True, observed=True):
+        rows.append((key, len(values), *estimate_mean(values, config.task)))
+    columns = [keys.name, "rows", _name_target_statistic(config), "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def summarize_target_over_time(frame: pd.DataFrame, config: ProjectConfig) -> Table | Verdict:
-    """The target's mean by day (up to four months), week (up to three years) or month.
+    """Summarize the target's mean by day (up to four months), week (up to three years) or month.
 
-    Periods are those of the project's time zone; rows without a label or a moment are left out.
+    Periods are those of the project's time zone; rows without a label or a timestamp are left out.
+
+    Returns
+    -------
+    Table or Verdict
+        One row per period, or the reason why there are none.
     """
-    title = f"How does {config.target} move with time?"
+    title = "Target over time"
     if config.time is None:
         return Verdict(
             "target_over_time",
             title,
             CheckOutcome.NOT_APPLICABLE,
             CheckSeverity.WARNS,
-            "The table has no time column, so nothing moves with time.",
+            "The table has no time column, so the target has no course over time.",
         )
     target = encode_target(frame, config)[0][config.target]
-    moments = (
-        pd.to_datetime(frame[config.time], utc=True, errors="coerce")
-        .dt.tz_convert(config.timezone)
-        .dt.tz_localize(None)
-    )
-    labelled = moments[target.notna()].dropna()
-    if labelled.empty:
+    timestamps = pd.to_datetime(frame[config.time], utc=True, errors="coerce")
+    local_times = timestamps.dt.tz_convert(config.timezone).dt.tz_localize(None)
+    labeled_times = local_times[target.notna()].dropna()
+    if labeled_times.empty:
         return Verdict(
             "target_over_time",
             title,
             CheckOutcome.CANNOT_TELL,
             CheckSeverity.WARNS,
-            f"No row has both a moment and a known {config.target}.",
+            f"No row has both a timestamp and a known {config.target}.",
         )
-    days = (labelled.max() - labelled.min()).days
-    word, code = (
-        ("day", "D") if days <= 120 else ("week", "W") if days <= 3 * 366 else ("month", "M")
-    )
-    data = _summarize_target_by_key(
-        target, moments.dt.to_period(code).dt.start_time.rename(word), config
-    )
-    what = _name_target_statistic(config)
-    values = data[what].to_numpy()
-    low, high = data.iloc[int(values.argmin())], data.iloc[int(values.argmax())]
-    span = f"from {format_number(float(low[what]))} ({low[word]:%Y-%m-%d}) to {format_number(float(high[what]))} ({high[word]:%Y-%m-%d})"
-    sentence = f"The {what} of {config.target} by {word} runs {span}, over {len(data)} {word}s; {format_number(float(target.mean()))} overall."
+    period, period_code = _choose_period((labeled_times.max() - labeled_times.min()).days)
+    periods = local_times.dt.to_period(period_code).dt.start_time.rename(period)
+    data = _summarize_target_by_key(target, periods, config)
     return Table(
         title,
-        sentence,
+        _describe_course(data, period, target, config),
         data,
         _describe_target_unit(config),
-        (_INDEPENDENCE_NOTE, "The first and the last period may be cut short."),
+        (_INDEPENDENCE_NOTE, _PARTIAL_PERIOD_NOTE),
     )
 
 
-def _describe_target_unit(config: ProjectConfig) -> dict[str, str]:
-    """The unit of the target's mean."""
-    return {
-        _name_target_statistic(config): f"{config.target} among rows"
-        if config.task == "binary"
-        else config.target
-    }
+def _choose_period(days: int) -> tuple[str, str]:
+    """Choose the period for a time span: its name and pandas' code."""
+    if days <= _MAX_DAYS_BY_DAY:
+        return "day", "D"
+    if days <= _MAX_DAYS_BY_WEEK:
+        return "week", "W"
+    return "month", "M"
+
+
+def _describe_course(
+    data: pd.DataFrame, period: str, target: pd.Series, config: ProjectConfig
+) -> str:
+    """Describe the lowest and the highest period in a sentence."""
+    statistic = _name_target_statistic(config)
+    values = data[statistic].to_numpy()
+    lowest = data.iloc[int(values.argmin())]
+    highest = data.iloc[int(values.argmax())]
+    return (
+        f"The {statistic} of {config.target} by {period} ranges "
+        f"from {format_number(float(lowest[statistic]))} ({lowest[period]:%Y-%m-%d}) "
+        f"to {format_number(float(highest[statistic]))} ({highest[period]:%Y-%m-%d}) "
+        f"over {len(data)} {period}s; overall it is {format_number(float(target.mean()))}."
+    )
 
 
 def summarize_target_by_group(
     frame: pd.DataFrame, config: ProjectConfig, columns: Sequence[str] | None = None
 ) -> Table:
-    """The target's mean in the groups of some columns, each column's highest first.
+    """Summarize the target's mean in the groups of some columns, each column's highest first.
 
     Parameters
     ----------
-    columns : names, optional
+    columns : sequence of str, optional
         By default a few features with few values, then numbers cut into five quantile bins.
 
     Raises
@@ -133,41 +161,53 @@ def summarize_target_by_group(
         If the table has no such column.
     """
     chosen = select_grouping_columns(frame, config) if columns is None else list(columns)
-    if absent := [c for c in chosen if c not in frame.columns]:
-        raise KitError(
-            f"the table has no column {absent[0]!r} to compare groups by",
-            suggest_names(absent[0], frame.columns),
-            "name columns of the table",
-        )
-    what, title = _name_target_statistic(config), f"Where is {config.target} high, where low?"
+    for column in chosen:
+        if column not in frame.columns:
+            raise KitError(
+                f"the table has no column {column!r} to compare groups by",
+                suggest_names(column, frame.columns),
+                "name columns of the table",
+            )
+    statistic = _name_target_statistic(config)
+    title = "Target by group"
     target = encode_target(frame, config)[0][config.target]
-    parts = [
-        _summarize_target_by_key(target, assign_groups(frame[c]).rename("group"), config)
-        .sort_values([what, "group"], ascending=[False, True])
-        .assign(column=c)
-        for c in chosen
-    ]
-    names = ["group", "column", "value", "rows", what, "low", "high"]
-    if not any(len(p) for p in parts):
+    parts = []
+    for column in chosen:
+        groups = assign_groups(frame[column]).rename("group")
+        part = _summarize_target_by_key(target, groups, config)
+        part = part.sort_values([statistic, "group"], ascending=[False, True])
+        if len(part):
+            parts.append(part.assign(column=column))
+    table_columns = ["group", "column", "value", "rows", statistic, "low", "high"]
+    if not parts:
         return Table(
             title,
             "There are no groups to compare: no feature has few values, or no row has a label.",
-            pd.DataFrame(columns=names),
+            pd.DataFrame(columns=table_columns),
             _describe_target_unit(config),
         )
-    data = pd.concat([p for p in parts if len(p)], ignore_index=True).rename(
-        columns={"group": "value"}
-    )
-    data = data.assign(group=data["column"] + " = " + data["value"])[names]
-    mean = float(target.mean())
-    clear = int(((data["low"] > mean) | (data["high"] < mean)).sum())
-    values = data[what].to_numpy()
-    top, low = data.iloc[int(values.argmax())], data.iloc[int(values.argmin())]
-    ends = f"{top['group']} has the highest {what} of {config.target}, {format_number(float(top[what]))}; {low['group']} the lowest, {format_number(float(low[what]))}"
+    data = pd.concat(parts, ignore_index=True).rename(columns={"group": "value"})
+    data = data.assign(group=data["column"] + " = " + data["value"])[table_columns]
     return Table(
         title,
-        f"{ends}. {clear} of {len(data)} groups lie clear of the {format_number(mean)} overall.",
+        _describe_extreme_groups(data, target, config),
         data,
         _describe_target_unit(config),
         (_INDEPENDENCE_NOTE,),
+    )
+
+
+def _describe_extreme_groups(data: pd.DataFrame, target: pd.Series, config: ProjectConfig) -> str:
+    """Describe the groups with the highest and the lowest mean in a sentence."""
+    statistic = _name_target_statistic(config)
+    overall = float(target.mean())
+    is_clear = (data["low"] > overall) | (data["high"] < overall)
+    values = data[statistic].to_numpy()
+    highest = data.iloc[int(values.argmax())]
+    lowest = data.iloc[int(values.argmin())]
+    return (
+        f"{highest['group']} has the highest {statistic} of {config.target}, "
+        f"{format_number(float(highest[statistic]))}; {lowest['group']} the lowest, "
+        f"{format_number(float(lowest[statistic]))}. {int(is_clear.sum())} of {len(data)} groups "
+        f"differ clearly from the {format_number(overall)} overall."
     )

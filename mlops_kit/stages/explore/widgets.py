@@ -1,7 +1,7 @@
-"""The explorer: choose a column and a group, see how its values are spread.
+"""The explorer: choose a column and a group, and see the distribution of its values.
 
-What it shows is a figure of a table, as everywhere; the menus only choose which. Where no kernel
-answers (a report, a printed notebook) the picture it began with stands in its place.
+It shows the figure of a table, as everywhere; the menus only choose which. Where no kernel answers
+(a report, a printed notebook) its initial figure is shown instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Figure, Table
-from mlops_kit.data.columns import infer_display_kind
+from mlops_kit.data.column_kinds import DisplayKind, infer_display_kind
+from mlops_kit.data.columns import ROW_ID
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.explore.columns import (
     assign_groups,
@@ -24,95 +25,129 @@ from mlops_kit.stages.explore.columns import (
 )
 
 _HISTOGRAM_BINS = 20
-_MAX_TEXT_VALUES = 20  # values of a text that are drawn
-_MAX_GROUP_LINES = 5  # groups that are told apart
+_MAX_TEXT_VALUES = 20  # most frequent values of a text that are shown
+_MAX_GROUP_LINES = 5  # largest groups that have a line of their own
 _ALL_ROWS = "all rows"
 
 
 def summarize_distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> Table:
-    """How a column's values are spread: the share of rows in each bin or value, by group if one is named.
+    """Summarize the distribution of a column: the share of rows per bin or value.
 
-    A number is cut into bins of equal width; missing values are left out and counted in the sentence.
+    Numbers are cut into bins of equal width; missing values are left out and counted in the
+    sentence.
+
+    Parameters
+    ----------
+    group : str, optional
+        A column; shares are then those of each of its groups.
 
     Raises
     ------
     KitError
         If the table has no such column.
     """
-    for name in [column, *([group] if group else [])]:
-        if name not in frame.columns:
+    for name in (column, group):
+        if name is not None and name not in frame.columns:
             raise KitError(
                 f"the table has no column {name!r} to explore",
                 suggest_names(name, frame.columns),
                 "name a column of the table",
             )
-    places = _assign_value_bins(frame[column])
-    of = assign_groups(frame[group]) if group else pd.Series(_ALL_ROWS, index=frame.index)
-    of = of.where(of.isin(list_most_common_values(of, _MAX_GROUP_LINES)), "other")
-    counts = pd.crosstab(places, of) if places.notna().any() else pd.DataFrame()
-    order = [p for p in places.cat.categories if p in counts.index]
-    rows = [
-        (p, g, int(counts.loc[p, g]), float(counts.loc[p, g] / counts[g].sum()))
-        for g in counts.columns
-        for p in order
-    ]
-    data = pd.DataFrame(rows, columns=["value", "group", "rows", "share"])
-    title = f"How is {column} spread" + (f" by {group}?" if group else "?")
-    return Table(
-        title,
-        _describe_distribution(data, column, group, int(frame[column].isna().sum())),
-        data,
-        {"share": f"of rows{' of the group' if group else ''}"},
-    )
+    data = _count_by_bin(frame, column, group)
+    title = f"Distribution of {column}"
+    share_unit = "of rows"
+    if group is not None:
+        title += f" by {group}"
+        share_unit += " of the group"
+    missing_rows = int(frame[column].isna().sum())
+    sentence = _describe_distribution(data, column, group, missing_rows)
+    return Table(title, sentence, data, {"share": share_unit})
+
+
+def _count_by_bin(frame: pd.DataFrame, column: str, group: str | None) -> pd.DataFrame:
+    """Count the rows, and their share, by bin and group."""
+    table_columns = ["value", "group", "rows", "share"]
+    bins = _assign_value_bins(frame[column])
+    if bins.isna().all():
+        return pd.DataFrame([], columns=table_columns)
+    if group is None:
+        groups = pd.Series(_ALL_ROWS, index=frame.index)
+    else:
+        groups = assign_groups(frame[group])
+    groups = groups.where(groups.isin(list_most_common_values(groups, _MAX_GROUP_LINES)), "other")
+    counts = pd.crosstab(bins, groups)
+    rows = []
+    for name in counts.columns:
+        group_rows = counts[name].sum()
+        for label in bins.cat.categories:
+            if label in counts.index:
+                count = counts.loc[label, name]
+                rows.append((label, name, int(count), float(count / group_rows)))
+    return pd.DataFrame(rows, columns=table_columns)
 
 
 def _assign_value_bins(values: pd.Series) -> pd.Series:
-    """Each value's bin, or itself if there are few, as an ordered category of labels."""
+    """Assign each value to its bin, or to itself if there are few, as an ordered category."""
     values = make_hashable(values)
-    if infer_display_kind(values) in {"number", "moment"} and values.nunique() > _MAX_TEXT_VALUES:
-        numbers = (
-            values.astype("float64").replace([np.inf, -np.inf], np.nan)
-            if infer_display_kind(values) == "number"
-            else values
-        )
-        cut = pd.cut(numbers, _HISTOGRAM_BINS)
-        labels = [
-            f"{i.left:%Y-%m-%d %H:%M}"
-            if infer_display_kind(values) == "moment"
-            else f"{i.left:,.4g} to {i.right:,.4g}"
-            for i in cut.cat.categories
-        ]
-        distinct = [
-            label if labels.count(label) == 1 else f"{label} ({n})"
-            for n, label in enumerate(labels)
-        ]
-        return cut.cat.rename_categories(distinct)
-    words = values.astype("object").map(str, na_action="ignore")
-    if infer_display_kind(values) == "number":
-        order = [str(v) for v in sorted(values.dropna().unique())]
+    kind = infer_display_kind(values)
+    is_continuous = kind in {DisplayKind.NUMBER, DisplayKind.TIMESTAMP}
+    if is_continuous and values.nunique() > _MAX_TEXT_VALUES:
+        return _cut_into_bins(values, kind)
+    labels = values.astype("object").map(str, na_action="ignore")
+    if kind is DisplayKind.NUMBER:
+        order = [str(value) for value in sorted(values.dropna().unique())]
     else:
-        order = list_most_common_values(words, _MAX_TEXT_VALUES)
-        words = words.where(words.isin(order) | words.isna(), "other")
-        order += [] if "other" in order else ["other"]
-    return pd.Series(pd.Categorical(words, order, ordered=True), index=values.index)
+        order = list_most_common_values(labels, _MAX_TEXT_VALUES)
+        labels = labels.where(labels.isin(order) | labels.isna(), "other")
+        if "other" not in order:
+            order.append("other")
+    return pd.Series(pd.Categorical(labels, order, ordered=True), index=values.index)
 
 
-def _describe_distribution(data: pd.DataFrame, column: str, group: str | None, lacking: int) -> str:
-    """The take-away of a distribution: the commonest place, or where the groups differ most."""
+def _cut_into_bins(values: pd.Series, kind: DisplayKind) -> pd.Series:
+    """Cut numbers or timestamps into bins of equal width with distinct labels."""
+    if kind is DisplayKind.NUMBER:
+        values = values.astype("float64").replace([np.inf, -np.inf], np.nan)
+    bins = pd.cut(values, _HISTOGRAM_BINS)
+    labels = []
+    for interval in bins.cat.categories:
+        if kind is DisplayKind.TIMESTAMP:
+            labels.append(f"{interval.left:%Y-%m-%d %H:%M}")
+        else:
+            labels.append(f"{interval.left:,.4g} to {interval.right:,.4g}")
+    distinct = []
+    for number, label in enumerate(labels):
+        distinct.append(label if labels.count(label) == 1 else f"{label} ({number})")
+    return bins.cat.rename_categories(distinct)
+
+
+def _describe_distribution(
+    data: pd.DataFrame, column: str, group: str | None, missing_rows: int
+) -> str:
+    """Describe the most frequent value, or where the groups differ most."""
     if data.empty:
         return f"{column} has no values."
-    tail = f" {lacking:,} rows have no value." if lacking else ""
+    missing = f" {missing_rows:,} rows have no value." if missing_rows else ""
     if group is None or data["group"].nunique() < 2:
         top = data.iloc[int(data["share"].to_numpy().argmax())]
-        return f"{column} is most often {top['value']}: {format_percent(float(top['share']))} of the rows that have a value.{tail}"
-    wide = data.pivot(index="value", columns="group", values="share")
-    place = int((wide.max(axis=1) - wide.min(axis=1)).to_numpy().argmax())
-    shares = wide.iloc[place].sort_values(kind="stable")
-    return f"The groups of {group} differ most at {column} = {wide.index[place]}: {format_percent(float(shares.iloc[-1]))} of {shares.index[-1]}, {format_percent(float(shares.iloc[0]))} of {shares.index[0]}.{tail}"
+        share = format_percent(float(top["share"]))
+        return (
+            f"The most frequent value of {column} is {top['value']}, "
+            f"in {share} of the rows that have a value.{missing}"
+        )
+    shares = data.pivot(index="value", columns="group", values="share")
+    spread = shares.max(axis=1) - shares.min(axis=1)
+    position = int(spread.to_numpy().argmax())
+    ordered = shares.iloc[position].sort_values(kind="stable")
+    return (
+        f"The groups of {group} differ most at {column} = {shares.index[position]}: "
+        f"{format_percent(float(ordered.iloc[-1]))} of {ordered.index[-1]}, "
+        f"{format_percent(float(ordered.iloc[0]))} of {ordered.index[0]}.{missing}"
+    )
 
 
 def plot_distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> Figure:
-    """The distribution drawn: bars of all rows, a line for each group."""
+    """Plot the distribution of a column: bars of all rows, or a line per group."""
     table = summarize_distribution(frame, column, group)
     if group is None:
         return charts.plot_bars(table, x="value", y="share", x_title=column)
@@ -120,79 +155,86 @@ def plot_distribution(frame: pd.DataFrame, column: str, group: str | None = None
 
 
 class DistributionExplorer:
-    """Menus over ``picture``; made by ``explorer``. Shows as a widget, and as its first picture elsewhere."""
+    """Menus of a column and a group above ``plot_distribution``; ``create_explorer`` makes it.
+
+    It displays as a widget, and as its initial figure where no kernel answers.
+    """
 
     title = "Explorer"
 
-    def __init__(self, frame: pd.DataFrame, columns: list[str], by: list[str]) -> None:
+    def __init__(self, frame: pd.DataFrame, columns: list[str], group_columns: list[str]) -> None:
         import ipywidgets
 
-        self._plot_cached = cache(
-            partial(plot_distribution, frame)
-        )  # a choice made before is not drawn again
+        # A choice made before is not plotted again.
+        self._plot_cached = cache(partial(plot_distribution, frame))
         self.column_menu = ipywidgets.Dropdown(
-            options=columns, value=columns[0], description="Column"
+            options=columns,
+            value=columns[0],
+            description="Column",
         )
         self.group_menu = ipywidgets.Dropdown(
-            options=[_ALL_ROWS, *by], value=_ALL_ROWS, description="By group"
+            options=[_ALL_ROWS, *group_columns],
+            value=_ALL_ROWS,
+            description="By group",
         )
         self.output = ipywidgets.HTML()
-        self.box = ipywidgets.VBox(
-            [ipywidgets.HBox([self.column_menu, self.group_menu]), self.output]
-        )
+        menus = ipywidgets.HBox([self.column_menu, self.group_menu])
+        self.box = ipywidgets.VBox([menus, self.output])
         self.initial_figure = self.update_figure()
-        self.column_menu.observe(self.update_figure, "value")
-        self.group_menu.observe(self.update_figure, "value")
+        self.column_menu.observe(self._on_choice, "value")
+        self.group_menu.observe(self._on_choice, "value")
 
-    def update_figure(self, change: Any = None) -> Figure:
-        """Draw what the menus say."""
-        self.current_figure: Figure = self._plot_cached(
-            self.column_menu.value,
-            None
-            if self.group_menu.value in {_ALL_ROWS, self.column_menu.value}
-            else self.group_menu.value,
-        )
-        self.output.value, self.sentence = (
-            self.current_figure._repr_html_(),
-            self.current_figure.sentence,
-        )
+    def update_figure(self) -> Figure:
+        """Plot what the menus say, and show it."""
+        column = self.column_menu.value
+        group = self.group_menu.value
+        if group in {_ALL_ROWS, column}:
+            group = None
+        self.current_figure: Figure = self._plot_cached(column, group)
+        self.output.value = self.current_figure._repr_html_()
+        self.sentence = self.current_figure.sentence
         return self.current_figure
 
+    def _on_choice(self, _change: Any) -> None:
+        self.update_figure()
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        live = self.box._repr_mimebundle_(**kwargs)
-        data, metadata = live if isinstance(live, tuple) else (live or {}, {})
-        return {
-            **data,
+        bundle = self.box._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        static = {
             "text/html": self.initial_figure._repr_html_(),
             "text/plain": self.initial_figure.sentence,
-        }, metadata
+        }
+        return {**data, **static}, metadata
 
 
 def create_explorer(frame: pd.DataFrame, config: ProjectConfig) -> DistributionExplorer:
-    """Menus of a column and a group over the picture of how the column's values are spread.
+    """Create menus of a column and a group above the plot of the column's distribution.
 
     Parameters
     ----------
     frame : DataFrame
         Any table of the project.
-    config : Config
-        Its target stands first; ids are left out.
+    config : ProjectConfig
+        Its target is first in the menu; ids are left out.
 
     Raises
     ------
     KitError
-        If there is no column but ids.
+        If there is no column other than ids.
     """
-    if not (columns := [str(c) for c in frame.columns if c not in {*config.id, "row_id"}]):
+    ids = {*config.id, ROW_ID}
+    columns = [str(column) for column in frame.columns if column not in ids]
+    if not columns:
         raise KitError(
             f"a table of {frame.shape[1]} columns has none to explore",
-            "a column that is no id",
-            "look at 'id' in mlops.yaml",
+            "a column that is not an id",
+            "check 'id' in mlops.yaml",
         )
-    first = [config.target] if config.target in columns else []
-    by = [*first, *(c for c in select_grouping_columns(frame, config) if c not in first)]
-    return DistributionExplorer(
-        frame,
-        [*first, *(c for c in columns if c not in first)],
-        [b for b in by if make_hashable(frame[b]).nunique() > 1],
-    )
+    target = [config.target] if config.target in columns else []
+    other_columns = [column for column in columns if column not in target]
+    grouping = [name for name in select_grouping_columns(frame, config) if name not in target]
+    group_columns = [
+        name for name in [*target, *grouping] if make_hashable(frame[name]).nunique() > 1
+    ]
+    return DistributionExplorer(frame, [*target, *other_columns], group_columns)

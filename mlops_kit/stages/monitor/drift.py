@@ -20,7 +20,8 @@ from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict
-from mlops_kit.data.columns import infer_statistical_kind, list_feature_columns
+from mlops_kit.data.column_kinds import infer_statistical_kind
+from mlops_kit.data.columns import list_feature_columns
 from mlops_kit.project.config import monitoring, root
 
 DRIFT_COLUMNS = [
