@@ -28,7 +28,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project import loader
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
 from mlops_kit.watch import loop, retraining
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
@@ -239,7 +239,7 @@ def test_late_row_is_scored_and_corrected_label_counts(
         for i in (late_id, corrected_id)
     }
     assert outcomes == {late_id: ["joined"], corrected_id: ["joined", "corrected"]}
-    found = predictions.load_labelled_predictions(
+    found = predictions.load_labeled_predictions(
         fresh_project, to_time(fresh_project, "2024-01-31"), to_time(fresh_project, "2024-02-02")
     ).set_index("prediction_id")["label"]
     assert found[corrected_id] == float(source.loc[wrong, "y"].iloc[0])
@@ -273,7 +273,7 @@ def test_requested_retraining_runs_and_waits_for_approval(
     (made,) = query_records(
         project, sa.select(RetrainingRecord).where(RetrainingRecord.actor == "Ada")
     )
-    assert made.status == STATUS_WAITING_FOR_APPROVAL, lines
+    assert made.status == RunStatus.WAITING_FOR_APPROVAL, lines
     assert approvals.get_current_promotion(project).version == "1"  # type: ignore[union-attr]
     approve = [
         sys.executable,
@@ -291,7 +291,7 @@ def test_requested_retraining_runs_and_waits_for_approval(
     loop.run_single_pass(project, to_time(project, "2024-02-08"), report_nothing)
     assert approvals.get_current_promotion(project).version == "2"
     assert asked.as_of == format_timestamp(to_time(project, "2024-02-08"))
-    assert versions.load_version(project, "2")["as_of"].startswith("2024-02-08")
+    assert versions.load_version(project, "2").as_of.startswith("2024-02-08")
     assert query_records(
         project, sa.select(RetrainingRecord.status).where(RetrainingRecord.actor == "Ada")
     ) == ["succeeded"]

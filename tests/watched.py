@@ -28,6 +28,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.project import loader
 from mlops_kit.registry import models, store, versions
+from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.stage import Stage
 
 YAML = """
@@ -84,7 +85,8 @@ def build_project(home: Path, yaml: str = YAML) -> loader.Project:
     """Build the project's folder, with version 1 as the champion."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    from sklearn.utils import check_array
     from skrub import TableVectorizer
 
     home.mkdir(parents=True)
@@ -99,10 +101,11 @@ def build_project(home: Path, yaml: str = YAML) -> loader.Project:
     labeled = known.assign(part=part)[known["y"].notna()].reset_index(drop=True)
     train = labeled[labeled["part"] == "train"]
     test = labeled[labeled["part"] == "test"]
-    model = make_pipeline(TableVectorizer(), StandardScaler(), LogisticRegression()).fit(
-        train[FEATURES], train["y"]
-    )
-    scores = model.predict_proba(test[FEATURES])[:, 1]
+    # skrub yields float32, whose scores would be rounded to seven digits.
+    to_float64 = FunctionTransformer(check_array, kw_args={"dtype": "float64"})
+    model = make_pipeline(TableVectorizer(), to_float64, StandardScaler(), LogisticRegression())
+    model.fit(train[FEATURES], train["y"])
+    scores = predict_scores(model, test[FEATURES], project.config)
     stage = Stage("review", project, project.reports_folder / RUN_ID, draft=False)
     stage.write("features", labeled)
     stage.write("held_out_scores", test[["k", "at", "y"]].assign(score=scores))
@@ -127,19 +130,20 @@ def _register_champion(project: loader.Project, model: Any, test: pd.DataFrame) 
             record = models.save_model(
                 client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4}
             )
-        judged = {**record, "from": str(test["at"].min()), "rows": ""}
+        evaluation = {**record.to_record(), "from": str(test["at"].min()), "rows": ""}
         facts = {
+            **record.to_record(),
             "features": json.dumps(FEATURES),
             "threshold": "0.4",
             "sample": "0",
             "run": RUN_ID,
             "as_of": "2024-01-31 00:00:00+00:00",
-            "judged": json.dumps(judged),
+            "judged": json.dumps(evaluation),
             "evidence_hash": "e",
             "author": "the fixture",
             "review": "passed",
         }
-        versions.create_version(client, project, record, {**record, **facts})
+        versions.create_version(client, project, record.uri, facts)
     approvals.record_approval(
         project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )

@@ -16,14 +16,15 @@ from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import WindowRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
+from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.watch.status import format_local_time
 from mlops_kit.watch.windows import ReferenceData, load_reference
 
 
 class Champion(NamedTuple):
-    """The version in service: the registry's record of it, and the loaded model."""
+    """The version in service, and its loaded model."""
 
-    facts: dict[str, Any]
+    version: ModelVersion
     model: Any
 
 
@@ -63,8 +64,8 @@ class WatchContext:
     def get_reference(self, version: str) -> ReferenceData:
         """Get what a version was evaluated on."""
         if version not in self._references:
-            facts = versions.load_version(self.project, version)
-            self._references[version] = load_reference(self.project, facts)
+            described_version = versions.load_version(self.project, version)
+            self._references[version] = load_reference(self.project, described_version)
         return self._references[version]
 
     def list_monitored_windows(self) -> list[WindowRecord]:

@@ -71,7 +71,7 @@ class Watcher:
         with open_transaction(self.project) as transaction:
             progress = transaction.get(WatchRecord, model)
             if progress is None:
-                start = since or datetime.fromisoformat(champion.facts["as_of"])
+                start = since or datetime.fromisoformat(champion.version.as_of)
                 progress = WatchRecord(
                     model=model,
                     watched_from=format_timestamp(start),
@@ -82,7 +82,7 @@ class Watcher:
             return progress
 
     def _import_labels(self, as_of: datetime) -> dict[str, int]:
-        first_row_time = labels.find_earliest_unlabelled(self.project)
+        first_row_time = labels.find_earliest_unlabeled(self.project)
         history = self.context.history.read_until(as_of, first_row_time)
         return labels.import_labels(self.project, history, as_of)
 

@@ -87,7 +87,7 @@ def _select_window_predictions(
     Without a named version it is the last one that scored enough rows to be monitored, else the
     one with the most rows, else the champion.
     """
-    all_rows = predictions.load_labelled_predictions(context.project, start, end)
+    all_rows = predictions.load_labeled_predictions(context.project, start, end)
     rows_by_version: dict[str, int] = {}
     for name, count in all_rows["version"].value_counts().items():
         rows_by_version[str(name)] = int(count)
@@ -105,7 +105,7 @@ def _choose_version(
             return str(name)
     for name in rows_by_version:
         return name
-    return str(context.get_champion().facts["version"])
+    return context.get_champion().version.version
 
 
 def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of: datetime) -> None:
@@ -248,7 +248,7 @@ def _decide_retraining(
             alerts=performance.verdicts,
             config=context.config,
             labeled_rows=count_labeled_rows(performance.realized),
-            model_age=as_of - datetime.fromisoformat(champion.facts["as_of"]),
+            model_age=as_of - datetime.fromisoformat(champion.version.as_of),
             time_since_last=as_of - last_retraining if last_retraining else None,
             pending_reason=later_window_reason or get_pending_reason(context),
         )
@@ -264,7 +264,7 @@ def _store_performance(
     """Store an evaluation, its incidents and its decision; return a line per incident."""
     decision = evaluation.decision
     labels_due_at = datetime.fromisoformat(window.end) + context.config.label_delay
-    champion_version = context.get_champion().facts["version"]
+    champion_version = context.get_champion().version.version
     statement = (
         sa.update(WindowRecord)
         .where(WindowRecord.id == window.id, WindowRecord.realized_json.is_(None))

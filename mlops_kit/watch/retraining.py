@@ -17,13 +17,13 @@ from mlops_kit.db.tables import RETRAINING_DUE, RetrainingRecord, WatchRecord
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project import run_manifest
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.retrain.policy import RetrainingAction
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.status import format_local_time
 
-_OPEN_STATUSES = (RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL)
+_OPEN_STATUSES = (RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL)
 
 
 def list_open_retrainings(project: Project) -> list[RetrainingRecord]:
@@ -76,8 +76,8 @@ def follow_up_retrainings(context: WatchContext, as_of: datetime) -> None:
         run = context.project.reports_folder / retraining.run_id
         if not (run / run_manifest.MANIFEST_FILE).exists():
             continue
-        status = run_manifest.read_manifest(run)["status"]
-        if status != STATUS_WAITING_FOR_APPROVAL:
+        status = run_manifest.read_manifest(run).status
+        if status != RunStatus.WAITING_FOR_APPROVAL:
             _record_outcome(context, retraining, status, retraining.run_id, as_of)
 
 
@@ -91,19 +91,18 @@ def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: 
         project,
         runner.select_stages(project, first="prepare", last="deploy"),
         {},
-        False,
-        f"retraining decided by {retraining.actor}: {retraining.reason}",
         context.report,
+        note=f"retraining decided by {retraining.actor}: {retraining.reason}",
     )
-    _record_outcome(context, retraining, manifest["status"], manifest["run"], as_of)
-    outcome = manifest["stages"]["deploy"].get("sentence") or runner.find_run_error(manifest) or ""
-    context.report_lines(as_of, [f"retraining {manifest['run']}: {manifest['status']}. {outcome}"])
+    _record_outcome(context, retraining, manifest.status, manifest.run, as_of)
+    outcome = manifest.get_stage("deploy").sentence or runner.find_run_error(manifest) or ""
+    context.report_lines(as_of, [f"retraining {manifest.run}: {manifest.status}. {outcome}"])
 
 
 def _record_outcome(
     context: WatchContext,
     retraining: RetrainingRecord,
-    status: str,
+    status: RunStatus,
     run_id: str,
     as_of: datetime,
 ) -> None:
@@ -124,13 +123,13 @@ def _record_outcome(
     )
     with open_transaction(context.project) as transaction:
         transaction.execute(statement)
-        if status == STATUS_WAITING_FOR_APPROVAL:
+        if status == RunStatus.WAITING_FOR_APPROVAL:
             return
         incidents.update_incidents(
             transaction,
             context.config.name,
             {"retraining"},
-            [] if status == "succeeded" else [signal],
+            [] if status == RunStatus.SUCCEEDED else [signal],
             format_timestamp(as_of),
             f"run {run_id}",
         )

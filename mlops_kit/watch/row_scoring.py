@@ -38,10 +38,10 @@ def score_new_rows(context: WatchContext, progress: WatchRecord, as_of: datetime
     for start in range(0, len(new_rows), _MAX_SCORING_BATCH_ROWS):
         batch = new_rows.iloc[start : start + _MAX_SCORING_BATCH_ROWS].reset_index(drop=True)
         scores, inputs = scoring.score_with_inputs(
-            context.project, champion.model, champion.facts, batch, history
+            context.project, champion.model, champion.version, batch, history
         )
-        records = scoring.build_prediction_rows(
-            context.project, champion.facts, scores, inputs, "watch", format_timestamp(as_of)
+        records = scoring.build_prediction_records(
+            context.project, champion.version, scores, inputs, "watch", format_timestamp(as_of)
         )
         with open_transaction(context.project) as transaction:
             predictions.insert_predictions(transaction, records)

@@ -5,7 +5,6 @@ A window is analyzed once when it has ended, and once more when its labels are d
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from mlops_kit.project.artifacts import read_artifact
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts
+from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stats.metrics import METRICS
@@ -49,13 +49,8 @@ class ReferenceData(NamedTuple):
     calibrator: Any
 
 
-def load_reference(project: Project, facts: dict[str, Any]) -> ReferenceData:
+def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
     """Load the reference of a version from the run that made it.
-
-    Parameters
-    ----------
-    facts : dict
-        The registry's record of the version: ``version``, ``run``, ``features`` (JSON text).
 
     Raises
     ------
@@ -63,12 +58,12 @@ def load_reference(project: Project, facts: dict[str, Any]) -> ReferenceData:
         If the artifacts of the run are gone, because nothing can then be compared.
     """
     config = project.config
-    run = project.reports_folder / facts["run"]
+    run = project.reports_folder / version.run
     known_artifacts = list_artifacts(run)
     for name in ("features", "held_out_scores", "metrics"):
         if name not in known_artifacts:
             raise RunFailedError(
-                f"run {facts['run']}, which made version {facts['version']}, no longer has the "
+                f"run {version.run}, which made version {version.version}, no longer has the "
                 f"artifact {name!r}",
                 f"the folder of the run in {config.reports}/",
                 "restore it, or mlops run",
@@ -82,7 +77,7 @@ def load_reference(project: Project, facts: dict[str, Any]) -> ReferenceData:
         held_out_scores[[*keys, config.target, drift.SCORE_COLUMN]], on=keys
     )
     return ReferenceData(
-        feature_names=json.loads(facts["features"]),
+        feature_names=list(version.features),
         rows=held_out_rows,
         performance=get_reference_performance(quality, config),
         calibrator=estimate.fit_calibrator(

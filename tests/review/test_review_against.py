@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry import versions
 from mlops_kit.stages.review import (
     CHAMPION_CHECKS,
     ScoredModel,
@@ -36,6 +37,20 @@ from mlops_kit.stages.review.evidence import NO_CHAMPION
 
 MakeConfig = Callable[..., ProjectConfig]
 MakeRows = Callable[..., pd.DataFrame]
+CHAMPION = versions.ModelVersion(
+    version="7",
+    model_hash="m7",
+    evidence_hash="e7",
+    review="passed",
+    sample_rows=0,
+    author="ann",
+    uri="models:/m-7",
+    sha256="s7",
+    features=("x",),
+    threshold=0.25,
+    evaluation=versions.EvaluationModel("models:/m-6", "m6", "s6", "", ""),
+    as_of="None",
+)
 COST_SETTINGS = {
     "cost": {"false_alarm": 10, "miss": 25, "unit": "$"},
     "row_name": "flight",
@@ -429,7 +444,7 @@ class HalfModel:
 def test_models_score_from_their_own_columns(make_config: MakeConfig, make_rows: MakeRows) -> None:
     frame = make_rows(rows=60)
     other = score_champion(
-        {"version": "7", "threshold": "0.25"},
+        CHAMPION,
         (HalfModel(), ["x"], "Version 7 has seen none of these rows."),
         frame,
         make_config(),
@@ -447,7 +462,7 @@ def test_models_score_from_their_own_columns(make_config: MakeConfig, make_rows:
     )
     assert (
         score_champion(
-            {"version": "7", "threshold": "0.25"},
+            CHAMPION,
             (None, ["y"], "Version 7 needs the column 'y'."),
             frame,
             make_config(),

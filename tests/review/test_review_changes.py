@@ -14,6 +14,7 @@ from mlops_kit.core import files
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.project.validation import validate_config
+from mlops_kit.registry import versions
 from mlops_kit.stages.review.changes import (
     UNCHANGED,
     VersionDescription,
@@ -149,6 +150,8 @@ def make_stage(make_config: MakeConfig, tmp_path: Path) -> Callable[..., Stage]:
         files.write_json(
             stage.run_folder / "manifest.json",
             {
+                "run": name,
+                "status": "succeeded",
                 "packages": {"pandas": pd.__version__, "gone": "1.0"},
                 "stages": {"review": {"parts": {"features": cell, "packages": "p"}}},
             },
@@ -171,15 +174,29 @@ def make_table(days: int) -> pd.DataFrame:
     )
 
 
-def make_facts(run: str) -> dict[str, str]:
-    return {"version": "7", "run": run, "features": '["x", "old"]', "threshold": "0.25"}
+def make_champion(run: str) -> versions.ModelVersion:
+    return versions.ModelVersion(
+        version="7",
+        model_hash="m7",
+        evidence_hash="e7",
+        review="passed",
+        sample_rows=0,
+        author="ann",
+        uri="models:/m-7",
+        sha256="s7",
+        features=("x", "old"),
+        threshold=0.25,
+        evaluation=versions.EvaluationModel("models:/m-6", "m6", "s6", "", ""),
+        as_of="None",
+        run=run,
+    )
 
 
 def test_run_is_compared_with_the_champions_run_folder(make_stage: Callable[..., Stage]) -> None:
     make_stage("20130601-first", features=("x", "old"), cell="1")
     stage = make_stage("20130701-next", days=5, cell="2", review={"margin": 0.02})
     found = describe_changes(
-        stage, make_facts("20130601-first"), stage.read("recipe"), stage.read("features")
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
     )
     said = dict(found.to_frame().to_numpy().tolist())
     assert found.title == "Changes since version 7"
@@ -198,7 +215,7 @@ def test_run_is_compared_with_the_champions_run_folder(make_stage: Callable[...,
 def test_only_a_missing_package_changed(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage("20130601-first")
     found = describe_changes(
-        stage, make_facts("20130601-first"), stage.read("recipe"), stage.read("features")
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
     )
     assert set(found.to_frame()["change"]) == {UNCHANGED, "gone not installed, was 1.0"}
 
@@ -206,7 +223,7 @@ def test_only_a_missing_package_changed(make_stage: Callable[..., Stage]) -> Non
 def test_missing_run_folder_leaves_the_registry_record(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage("20130701-next")
     found = describe_changes(
-        stage, make_facts("20130601-first"), stage.read("recipe"), stage.read("features")
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
     )
     assert "Run 20130601-first, which made version 7, is no longer" in found.sentence
     assert dict(found.to_frame().to_numpy().tolist()) == {
@@ -219,7 +236,7 @@ def test_damaged_table_is_left_out(make_stage: Callable[..., Stage]) -> None:
     old, stage = make_stage("20130601-first"), make_stage("20130701-next")
     (old.run_folder / "artifacts" / "features.parquet").write_bytes(b"not a table")
     found = describe_changes(
-        stage, make_facts("20130601-first"), stage.read("recipe"), stage.read("features")
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
     )
     assert "rows" not in set(found.to_frame()["aspect"])
     assert "columns" in set(found.to_frame()["aspect"])

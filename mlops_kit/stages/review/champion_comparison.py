@@ -8,7 +8,6 @@ challenger is the better model, whatever the direction of the metric.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -21,6 +20,7 @@ from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.columns import get_row_days
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
+from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.review.evidence import NO_CHAMPION, ChampionComparison
 from mlops_kit.stages.review.slices import get_group_labels
 from mlops_kit.stats import bootstrap, metrics, thresholds
@@ -109,7 +109,7 @@ def make_challenger(rows: pd.DataFrame, recipe: Mapping[str, Any], model: Any) -
 
 
 def score_champion(
-    champion: Mapping[str, Any] | None,
+    champion: ModelVersion | None,
     opponent: tuple[Any, list[str], str],
     rows: pd.DataFrame,
     config: ProjectConfig,
@@ -118,26 +118,26 @@ def score_champion(
 
     Parameters
     ----------
-    champion : mapping or None
-        The registry's record of the champion (`registry.versions.find_champion`).
+    champion : ModelVersion or None
+        The champion as the registry describes it.
     opponent : tuple of model or None, list of str, str
         The model that scores for the champion, its columns, and a note how it was chosen
-        (`registry.versions.load_comparison_model`).
+        (`registry.comparison.load_comparison_model`).
     """
     model, columns, note = opponent
     if champion is None:
         return ScoredModel("", note=note)
-    version = str(champion["version"])
+    name = f"version {champion.version}"
     if model is None:
-        return ScoredModel(f"version {version}", note=note, version=version)
+        return ScoredModel(name, note=note, version=champion.version)
     return ScoredModel(
-        name=f"version {version}",
+        name=name,
         scores=predict_scores(model, rows[columns], config),
-        threshold=json.loads(champion["threshold"]),
+        threshold=champion.threshold,
         model=model,
         feature_names=tuple(columns),
         note=note,
-        version=version,
+        version=champion.version,
     )
 
 

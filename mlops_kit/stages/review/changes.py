@@ -20,12 +20,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlops_kit.core import files
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.project import artifacts, run_folder
+from mlops_kit.project import artifacts, run_folder, run_manifest
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.stage import Stage
 
 UNCHANGED = "unchanged"
@@ -75,7 +75,7 @@ class Change(NamedTuple):
 
 def describe_changes(
     stage: Stage,
-    champion: Mapping[str, Any] | None,
+    champion: ModelVersion | None,
     recipe: Mapping[str, Any],
     table: pd.DataFrame,
 ) -> Table:
@@ -83,8 +83,8 @@ def describe_changes(
 
     Parameters
     ----------
-    champion : mapping or None
-        The registry's record of the champion (`registry.versions.find_champion`).
+    champion : ModelVersion or None
+        The champion as the registry describes it.
     recipe : mapping
         What training handed on in this run.
     table : DataFrame
@@ -102,18 +102,18 @@ def describe_changes(
             "There is no champion yet: this is the first version.",
             pd.DataFrame(columns=list(Change._fields)),
         )
-    champion_run = stage.project.reports_folder / str(champion["run"])
-    run_exists = (champion_run / "manifest.json").exists()
+    champion_run = stage.project.reports_folder / champion.run
+    run_exists = (champion_run / run_manifest.MANIFEST_FILE).exists()
     if run_exists:
         old = _describe_champion(stage, champion_run)
     else:
         old = VersionDescription(
-            feature_names=tuple(json.loads(champion["features"])),
-            threshold=json.loads(champion["threshold"]),
+            feature_names=champion.features,
+            threshold=champion.threshold,
         )
     changes = list_changes(_describe_challenger(stage, recipe, table, old), old)
     return Table(
-        f"Changes since version {champion['version']}",
+        f"Changes since version {champion.version}",
         _summarize_changes(champion, changes, run_exists),
         pd.DataFrame(changes, columns=list(Change._fields)),
     )
@@ -157,7 +157,7 @@ def _describe_champion(stage: Stage, run: Path) -> VersionDescription:
         **_describe_recipe_and_table(read.get("recipe", {}), read.get("features"), config),
         cells_by_notebook=cells_by_notebook,
         part_hashes=_read_part_hashes(run),
-        package_versions=files.read_json(run / "manifest.json")["packages"],
+        package_versions=run_manifest.read_stored_manifest(run).packages,
     )
 
 
@@ -185,11 +185,9 @@ def _describe_recipe_and_table(
 
 def _read_part_hashes(run: Path) -> dict[str, str]:
     """Read the hashes of code and contract that a run's review depended on; a draft has none."""
-    manifest_file = run / "manifest.json"
-    if not manifest_file.exists():
+    if not (run / run_manifest.MANIFEST_FILE).exists():
         return {}
-    stages = files.read_json(manifest_file)["stages"]
-    all_parts = stages.get("review", {}).get("parts", {})
+    all_parts = run_manifest.read_stored_manifest(run).get_stage("review").code_origins
     return {name: all_parts[name] for name in _CODE_PART_TITLES if name in all_parts}
 
 
@@ -362,10 +360,10 @@ def _count_changed_cells(new: Mapping[str, list[str]], old: Mapping[str, list[st
     return texts
 
 
-def _summarize_changes(champion: Mapping[str, Any], changes: list[Change], run_exists: bool) -> str:
+def _summarize_changes(champion: ModelVersion, changes: list[Change], run_exists: bool) -> str:
     """Word which aspects changed and which did not."""
-    run = champion["run"]
-    version_name = f"version {champion['version']}"
+    run = champion.run
+    version_name = f"version {champion.version}"
     if not run_exists:
         return (
             f"Run {run}, which made {version_name}, is no longer in the reports folder, so only "
