@@ -1,4 +1,4 @@
-"""Comparison of two runs: every kind of difference is found, noise is not called one, values are escaped."""
+"""Comparison of two runs: differences are found, noise is not called one, values are escaped."""
 
 from __future__ import annotations
 

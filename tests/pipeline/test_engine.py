@@ -1,4 +1,4 @@
-"""The papermill engine: which outputs a notebook keeps, what it never shows, and ``papermill --engine mlops``."""
+"""The papermill engine: outputs that a notebook keeps, secrets, failures, papermill's command."""
 
 from __future__ import annotations
 

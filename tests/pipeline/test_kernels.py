@@ -1,4 +1,4 @@
-"""Kernels forked from the fork server: fresh, isolated, and safe for all libraries that a stage uses."""
+"""Kernels forked from the fork server: fresh, isolated, and safe for all libraries of a stage."""
 
 from __future__ import annotations
 
