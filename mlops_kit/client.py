@@ -19,6 +19,7 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.core.results import Table
 from mlops_kit.db import approvals
+from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.pipeline import params
 from mlops_kit.project import loader, run_folder, run_manifest
 from mlops_kit.project.run_folder import read_run_artifact
@@ -68,13 +69,13 @@ def build_run_arguments(options: dict[str, Any]) -> list[str]:
 class ChampionModel:
     """The model that serves: its facts, and scores for rows as they come."""
 
-    def __init__(self, project: loader.Project, facts: dict[str, Any]) -> None:
+    def __init__(self, project: loader.Project, facts: versions.ModelVersion) -> None:
         self.project, self.facts = project, facts
 
     @property
     def version(self) -> str:
         """The version's number."""
-        return str(self.facts["version"])
+        return self.facts.version
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Score raw rows; a row in, a row out, with prediction id, score and decision."""
@@ -219,7 +220,7 @@ class ProjectClient:
         """The model that serves."""
         return ChampionModel(self.project, versions.require_champion(self.project))
 
-    def record_decision(self, word: approvals.ApprovalOutcome, reason: str, run: str = "") -> Path:
+    def record_decision(self, word: ApprovalOutcome, reason: str, run: str = "") -> Path:
         """Record what the system's user says of a run's version; the folder of the run.
 
         Raises
@@ -249,7 +250,7 @@ class ProjectClient:
         self, reason: str, run: str = "", say: ProgressReporter | None = None
     ) -> run_manifest.RunManifest:
         """Approve the version of a run that waits (the latest), and go on with the run; its manifest."""
-        return self.resume(self.record_decision("approved", reason, run).name, say)
+        return self.resume(self.record_decision(ApprovalOutcome.APPROVED, reason, run).name, say)
 
     def resume(
         self, run: str = "", say: ProgressReporter | None = None
@@ -264,7 +265,7 @@ class ProjectClient:
 
     def reject(self, reason: str, run: str = "") -> Path:
         """Reject the version of a run (the latest): it will not serve; the run's folder. One that serves is refused."""
-        return self.record_decision("rejected", reason, run)
+        return self.record_decision(ApprovalOutcome.REJECTED, reason, run)
 
     def get_report_path(self) -> Path:
         """The page to start from: the latest run's ``index.html``."""

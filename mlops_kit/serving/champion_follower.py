@@ -44,7 +44,7 @@ class ServedVersion:
     ----------
     promotion : PromotionRecord
         The promotion that put it into service.
-    facts : dict
+    facts : ModelVersion
         What the registry holds about the version.
     model : object
         The fitted model.
@@ -57,7 +57,7 @@ class ServedVersion:
     """
 
     promotion: PromotionRecord
-    facts: JsonObject
+    facts: versions.ModelVersion
     model: Any
     schema: request_schema.RequestSchema
     reference_performance: list[JsonObject]
@@ -184,7 +184,7 @@ class ChampionFollower:
 
     def refresh_source(self) -> None:
         """Read the source again if its files have changed."""
-        version = self.source._describe_files()
+        version = self.source.describe_files()
         is_known = version is not None and version == self.source_version
         if self.history is not None and is_known:
             return
@@ -230,8 +230,8 @@ class ChampionFollower:
             problem = self.problems.get("source", "not yet")
             raise RunFailedError(f"the source was not read: {problem}")
         facts, model = versions.load_champion(self.project)
-        if facts["version"] != promotion.version:
-            raise RunFailedError(f"version {facts['version']} was promoted in the meantime")
+        if facts.version != promotion.version:
+            raise RunFailedError(f"version {facts.version} was promoted in the meantime")
         source_columns = [name for name in self.history.columns if name != columns.ROW_ID]
         schema = request_schema.compile_request_schema(
             self.project,
@@ -243,7 +243,7 @@ class ChampionFollower:
             facts,
             model,
             schema,
-            read_reference_performance(self.project, facts["run"]),
+            read_reference_performance(self.project, facts.run),
             current_timestamp(),
         )
         with threadpool_limits(1):
@@ -306,7 +306,7 @@ def verify_served_version(project: Project, served: ServedVersion, history: pd.D
     typed_history, _ = scoring.convert_to_contract_types(project, history)
     complete = features.build_features(project, typed_rows, typed_history)
     truncated = [
-        name for name in served.facts["features"] if count_differences(complete[name], inputs[name])
+        name for name in served.facts.features if count_differences(complete[name], inputs[name])
     ]
     if truncated:
         raise RunFailedError(

@@ -22,6 +22,7 @@ from mlops_kit.data import columns
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction
+from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring
@@ -127,14 +128,14 @@ class RequestScorer:
         responses: dict[str, _StoredResult] = {}
         for request in requests:
             request_rows = islice(remaining_rows, len(request.rows))
-            answers = [(row["score"], row["decision"]) for row in request_rows]
+            answers = [(row.score, row.predicted_class) for row in request_rows]
             body = self.build_response(request, served.version, answers)
             responses[request.request_id] = _StoredResponse(request.payload_hash, body)
         return responses
 
     def build_log_rows(
         self, requests: list[PredictionRequest], served: ServedVersion, history: pd.DataFrame
-    ) -> list[JsonObject]:
+    ) -> list[PredictionRecord]:
         """Score requests by the same call as batch scoring and return their log rows."""
         config = self.project.config
         rows = list(chain.from_iterable(request.rows for request in requests))
@@ -150,7 +151,7 @@ class RequestScorer:
         scored["prediction_id"] = list(ids)
         if not config.id:
             scored = scored.drop(columns=columns.ROW_ID)
-        log_rows = scoring.build_prediction_rows(
+        log_rows = scoring.build_prediction_records(
             self.project,
             served.facts,
             scored,
@@ -161,8 +162,8 @@ class RequestScorer:
         remaining_rows = iter(log_rows)
         for request in requests:
             for row in islice(remaining_rows, len(request.rows)):
-                row["request"] = request.request_id
-                row["body"] = request.payload_hash
+                row.request_id = request.request_id
+                row.request_hash = request.payload_hash
         return log_rows
 
     def attribute_failure(

@@ -30,7 +30,7 @@ def open_client(project: loader.Project) -> Iterator[TestClient]:
     """Start the project's application and wait for the first check of the champion."""
     application = app.build_app(project)
     with TestClient(application, base_url="http://localhost:8000") as client:
-        assert application.state.service.follower.champion_checked.wait(30)
+        assert application.state.service.follower.champion_checked.wait(120)
         yield client
 
 

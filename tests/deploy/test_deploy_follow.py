@@ -61,7 +61,7 @@ def test_champion_is_served_with_what_the_registry_holds(served: loader.Project)
     assert follower.problems == {}
     assert follower.served.version == "1"
     assert follower.served.promotion.actor == "the fixture"
-    assert follower.served.facts["features"] == ["a", "b"]
+    assert follower.served.facts.features == ("a", "b")
     assert follower.served.reference_performance == []  # the fixture's run has no folder
 
 
@@ -221,7 +221,7 @@ def test_lookback_that_truncates_a_feature_is_refused(
     project = loader.load_project(copied.root).with_values(
         "the test", features="views.py", lookback=lookback
     )
-    facts = {**served.facts, "features": ["a", "n_week"]}
+    facts = replace(served.facts, features=("a", "n_week"))
     candidate = replace(served, model=WeeklyCountModel(), facts=facts)
     history = source.read_source(project)
     if is_complete:

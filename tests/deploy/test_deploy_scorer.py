@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -15,14 +16,14 @@ import sqlalchemy as sa
 from mlops_kit.data import source
 from mlops_kit.db import approvals, predictions
 from mlops_kit.db.engine import open_transaction, query_records
-from mlops_kit.db.tables import PredictionRecord
+from mlops_kit.db.tables import PredictionRecord, PromotionRecord
 from mlops_kit.project import loader
-from mlops_kit.registry import models, scoring, versions
+from mlops_kit.registry import scoring, versions
 from mlops_kit.serving import champion_follower, request_schema
 from mlops_kit.serving.batcher import Batcher
 from mlops_kit.serving.requests import PredictionRequest, RequestRefusedError
 
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 120
 Served = tuple[champion_follower.ServedVersion, pd.DataFrame]
 
 
@@ -30,15 +31,15 @@ Served = tuple[champion_follower.ServedVersion, pd.DataFrame]
 def served_with_history(original: Any) -> Served:
     """The served version and the history, as the follower provides them."""
     project = loader.load_project(original)
-    facts = versions.find_champion(project) or {}
+    champion, model = versions.load_champion(project)
     history = source.read_source(project)
     promotion = approvals.get_current_promotion(project)
     assert promotion is not None
     required_columns = scoring.list_required_columns(project, history.columns)
     served = champion_follower.ServedVersion(
         promotion=promotion,
-        facts={**facts, "features": json.loads(facts["features"]), "threshold": 0.5},
-        model=models.load_model(project, facts),
+        facts=champion,
+        model=model,
         schema=request_schema.compile_request_schema(project, history, required_columns),
         reference_performance=[],
         serving_since="",
@@ -189,10 +190,10 @@ def test_repeated_request_is_answered_from_the_log_with_its_first_version(
 ) -> None:
     first = batcher.submit_hours("again", count=2).result(TIMEOUT_SECONDS)
     served, history = served_with_history
-    promotion = approvals.PromotionRecord("small", 2, "2", "h", "e", "1", "me", "why", "now")
+    promotion = PromotionRecord("small", 2, "2", "h", "e", "1", "me", "why", "now")
     newer = champion_follower.ServedVersion(
         promotion=promotion,
-        facts={**served.facts, "version": "2", "threshold": 2.0},
+        facts=replace(served.facts, version="2", threshold=2.0),
         model=served.model,
         schema=served.schema,
         reference_performance=[],

@@ -74,7 +74,7 @@ class ServerProcess:
         self.port = int(address[1])
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
 
     def stop(self, signal_number: signal.Signals) -> int:
         """Send a signal and return the exit code."""

@@ -161,7 +161,7 @@ def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list
         held = below(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        alive = psutil.wait_procs(held, timeout=10)[1]
+        alive = psutil.wait_procs(held, timeout=60)[1]
     before = [run_manifest.read_manifest(f) for f in run_folder.list_run_folders(home / "reports")]
     far = (
         ", ".join(f"{n} {e.status}" for m in before for n, e in m.stages.items())

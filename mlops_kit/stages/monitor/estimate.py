@@ -103,7 +103,7 @@ def _assign_reference_bins(
         s.map(
             lambda v: (
                 str(int(v))
-                if isinstance(v, (bool, np.bool_)) or isinstance(v, float) and v.is_integer()
+                if isinstance(v, (bool, np.bool_)) or (isinstance(v, float) and v.is_integer())
                 else str(v)
             ),
             na_action="ignore",

@@ -198,7 +198,11 @@ def acknowledge_incident(project: Project, number: int, by: str, why: str) -> In
                 IncidentRecord.closed_at.is_(None),
                 IncidentRecord.acknowledged_by.is_(None),
             )
-            .values(seen_by=by, seen_at=current_timestamp(), seen_why=why.strip())
+            .values(
+                acknowledged_by=by,
+                acknowledged_at=current_timestamp(),
+                acknowledge_reason=why.strip(),
+            )
         )
         if not taken.rowcount:  # type: ignore[attr-defined]
             state = (

@@ -1,8 +1,10 @@
-"""Review: is the model fit to serve? Evidence, checks, and a card that says both.
+"""Review: is the model fit to serve? Evidence, checks, and a model card.
 
-``quality``, ``by_slice``, ``calibrations``, ``decisions``, ``permutation_importance`` and ``what_if``
-compute; ``against`` and ``changes`` lay the champion beside; ``evidence`` gathers; ``run`` turns it into
-verdicts; ``card`` tells it. Acting on a verdict stands in the notebook's gate and in ``tracking``.
+`evaluate_performance`, `evaluate_slices`, `compare_calibration_curves`, `evaluate_decisions`,
+`compute_permutation_importance` and `run_what_if_analysis` measure; `compare_with_champion` and
+`describe_changes` compare with the champion; `gather_evidence` collects; `run_checks` turns the
+evidence into verdicts; `render_model_card` shows all of it. Acting on a verdict is left to the
+notebook's gate and the registry.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from mlops_kit.stages.review.model_card import (
     render_model_card,
     render_model_card_markdown,
 )
+from mlops_kit.stages.review.registration import register_reviewed_model
 from mlops_kit.stages.review.slices import evaluate_slices
 from mlops_kit.stages.review.summary import summarize_key_numbers, summarize_review
 from mlops_kit.stages.review.what_if import run_what_if_analysis
@@ -78,6 +81,7 @@ __all__ = [
     "make_verdict",
     "measure_refit_agreement",
     "register_check",
+    "register_reviewed_model",
     "render_model_card",
     "render_model_card_markdown",
     "run_checks",
