@@ -60,9 +60,9 @@ def spread(home: Path, jobs: int) -> tuple[float, int, dict[str, dict[str, str]]
         print(done.stdout[-2000:], done.stderr[-2000:])
     folder = max((home / "reports").glob("2*"))
     made = {
-        b["name"]: folder / "branches" / b["run"]
-        for b in run_manifest.read_manifest(folder)["branches"]
-        if b["status"] == "succeeded"
+        b.name: folder / "branches" / b.run
+        for b in run_manifest.read_manifest(folder).branches
+        if b.status == "succeeded"
     }
     return took, done.returncode, {name: chains.handed_on(f) for name, f in made.items()}
 

@@ -127,7 +127,7 @@ def alone(root: Path, rows: int) -> Took:
     project = source.resolve_cutoffs(project.with_values("the command line", sample=rows or None))
     stages = pipeline.order_stages(project.config.stages)
     made = manifest.create_manifest(project, stages, "")
-    folder = project.reports_folder / made["run"]
+    folder = project.reports_folder / made.run
     files.write_json(
         folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
     )
@@ -163,8 +163,8 @@ def beside(made: dict[str, Any]) -> float:
     from datetime import datetime
 
     spans = sorted(
-        (begin := datetime.fromisoformat(e["started"]).timestamp(), begin + e["seconds"])
-        for e in made["stages"].values()
+        (begin := datetime.fromisoformat(e.started).timestamp(), begin + e.seconds)
+        for e in made.stages.values()
     )
     busy, reached = 0.0, 0.0
     for begin, end in spans:
@@ -269,17 +269,17 @@ def grown(home: Path, seed: Path, count: int) -> Path:
     """
     home.mkdir()
     before = max((seed / "reports").glob("*/manifest.json")).parent
-    [like] = run_manifest.read_manifest(before)["stages"].values()
+    [like] = run_manifest.read_manifest(before).stages.values()
     names = notebooks(home, count)
     TOOLS[0].prepare(home, names, Path())
     project = source.resolve_cutoffs(loader.load_project(home))
     made = manifest.create_manifest(project, pipeline.order_stages(project.config.stages), "")
-    folder, now = project.reports_folder / made["run"], current_project.CurrentProject(project)
+    folder, now = project.reports_folder / made.run, current_project.CurrentProject(project)
     files.write_json(
         folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
     )
     contents: dict[str, str] = {}
-    for stage, entry in made["stages"].items():
+    for stage, entry in made.stages.items():
         [name] = project.config.stages[stage].writes
         files.write_text(project.resolve_path(name), json.dumps({name: 0.5}))
         artifact = artifacts.copy_file_artifact(
@@ -309,8 +309,8 @@ def grown(home: Path, seed: Path, count: int) -> Path:
         entry.update(
             {
                 **like,
-                "question": entry["question"],
-                "notebook": entry["notebook"],
+                "question": entry.question,
+                "notebook": entry.notebook,
                 "artifacts": {name: artifact},
                 "trace": trace,
                 "fingerprint": fingerprint.compute_fingerprint(trace),
@@ -379,8 +379,8 @@ def sample(home: Path, asked: argparse.Namespace) -> None:
     """A quick trial run of the flights."""
     took, made = chain(copied(FLIGHTS, home / "sample"), "--sample", str(ROWS))
     print(
-        f"mlops run --sample {ROWS} on {made['project']}: {took} s; "
-        + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items())
+        f"mlops run --sample {ROWS} on {made.project}: {took} s; "
+        + ", ".join(f"{s} {e.seconds:.1f}" for s, e in made.stages.items())
     )
 
 
@@ -392,10 +392,10 @@ def warm(home: Path, asked: argparse.Namespace) -> None:
         with (root / "mlops.yaml").open("a") as settings:
             settings.write(f"run: {{kernels: {kind}}}\n")
         took, made = chain(root)
-        found[kind] = {s: history.get_content_hashes(e) for s, e in made["stages"].items()}
+        found[kind] = {s: history.get_content_hashes(e) for s, e in made.stages.items()}
         print(
             f"{kind} kernels: {took} s; "
-            + ", ".join(f"{s} {e['seconds']:.1f}" for s, e in made["stages"].items()),
+            + ", ".join(f"{s} {e.seconds:.1f}" for s, e in made.stages.items()),
             flush=True,
         )
     count = sum(map(len, found["warm"].values()))

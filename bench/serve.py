@@ -28,7 +28,7 @@ import numpy as np
 
 from mlops_kit.data import columns, source
 from mlops_kit.project import loader
-from mlops_kit.registry import models, scoring, versions
+from mlops_kit.registry import scoring, versions
 from mlops_kit.registry.store import find_store_file
 
 SECONDS = 4
@@ -132,16 +132,10 @@ def main(root: str) -> None:
                 loader.find_project_folder(root), Path(folder) / "copy", ignore=LEFT_OUT
             )
         )
-        facts = versions.find_champion(project)
-        assert facts is not None, "the project has no champion: mlops run"
-        known = {
-            **facts,
-            "features": json.loads(facts["features"]),
-            "threshold": json.loads(facts["threshold"]),
-        }
-        model, history = models.load_model(project, facts), source.read_source(project)
+        champion, model = versions.load_champion(project)
+        history = source.read_source(project)
         rows = history.tail(ROWS).reset_index(drop=True)
-        _, inputs = scoring.score_with_inputs(project, model, known, rows, history)
+        _, inputs = scoring.score_with_inputs(project, model, champion, rows, history)
         asked = json.loads(
             rows[
                 scoring.list_required_columns(project, [c for c in history if c != columns.ROW_ID])
@@ -186,7 +180,7 @@ def main(root: str) -> None:
                     "models",
                     "serve",
                     "-m",
-                    facts["uri"],
+                    champion.uri,
                     "--env-manager",
                     "local",
                     "-p",
@@ -199,7 +193,7 @@ def main(root: str) -> None:
             ),
         }
     print(
-        f"{project.config.name} version {facts['version']}; the model alone: {most:,.0f} rows/s, {1000 / most:.2f} ms a row"
+        f"{project.config.name} version {champion.version}; the model alone: {most:,.0f} rows/s, {1000 / most:.2f} ms a row"
     )
     print(f"{'':<22}" + "".join(f"{f'{n} clients':>30}" for n in CLIENTS))
     for name, got in found.items():

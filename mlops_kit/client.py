@@ -19,6 +19,7 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.core.results import Table
 from mlops_kit.db import approvals
+from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.pipeline import params
 from mlops_kit.project import loader, run_folder, run_manifest
 from mlops_kit.project.run_folder import read_run_artifact
@@ -68,13 +69,13 @@ def build_run_arguments(options: dict[str, Any]) -> list[str]:
 class ChampionModel:
     """The model that serves: its facts, and scores for rows as they come."""
 
-    def __init__(self, project: loader.Project, facts: dict[str, Any]) -> None:
+    def __init__(self, project: loader.Project, facts: versions.ModelVersion) -> None:
         self.project, self.facts = project, facts
 
     @property
     def version(self) -> str:
         """The version's number."""
-        return str(self.facts["version"])
+        return self.facts.version
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Score raw rows; a row in, a row out, with prediction id, score and decision."""
@@ -162,16 +163,16 @@ class ProjectClient:
         made = run_manifest.read_manifest(self.get_latest_run())
         rows = [
             (
-                n,
-                e["status"],
-                e.get("seconds"),
-                e.get("sentence") or (e.get("error") or {}).get("message") or e.get("reason", ""),
+                name,
+                str(entry.status),
+                entry.seconds,
+                entry.sentence or entry.error_message or entry.reason,
             )
-            for n, e in made["stages"].items()
+            for name, entry in made.stages.items()
         ]
         return Table(
-            f"Run {made['run']}",
-            f"Run {made['run']} of {made['project']}: {made['status']}.",
+            f"Run {made.run}",
+            f"Run {made.run} of {made.project}: {made.status}.",
             pd.DataFrame(rows, columns=["stage", "status", "seconds", "what it says"]),
         )
 
@@ -219,7 +220,7 @@ class ProjectClient:
         """The model that serves."""
         return ChampionModel(self.project, versions.require_champion(self.project))
 
-    def record_decision(self, word: approvals.ApprovalOutcome, reason: str, run: str = "") -> Path:
+    def record_decision(self, word: ApprovalOutcome, reason: str, run: str = "") -> Path:
         """Record what the system's user says of a run's version; the folder of the run.
 
         Raises
@@ -247,11 +248,13 @@ class ProjectClient:
 
     def approve(
         self, reason: str, run: str = "", say: ProgressReporter | None = None
-    ) -> dict[str, Any]:
+    ) -> run_manifest.RunManifest:
         """Approve the version of a run that waits (the latest), and go on with the run; its manifest."""
-        return self.resume(self.record_decision("approved", reason, run).name, say)
+        return self.resume(self.record_decision(ApprovalOutcome.APPROVED, reason, run).name, say)
 
-    def resume(self, run: str = "", say: ProgressReporter | None = None) -> dict[str, Any]:
+    def resume(
+        self, run: str = "", say: ProgressReporter | None = None
+    ) -> run_manifest.RunManifest:
         """Go on where a run (the latest) stopped: it failed, was interrupted, or waited for a decision; its manifest."""
         from mlops_kit.core.progress import ProgressPrinter
         from mlops_kit.pipeline import runner
@@ -262,7 +265,7 @@ class ProjectClient:
 
     def reject(self, reason: str, run: str = "") -> Path:
         """Reject the version of a run (the latest): it will not serve; the run's folder. One that serves is refused."""
-        return self.record_decision("rejected", reason, run)
+        return self.record_decision(ApprovalOutcome.REJECTED, reason, run)
 
     def get_report_path(self) -> Path:
         """The page to start from: the latest run's ``index.html``."""

@@ -20,27 +20,32 @@ from mlops_kit.project import loader
 from mlops_kit.stages.monitor import incidents
 
 YAML = "name: t\nsource: t.csv\ntarget: y\ntask: binary\nid: k\n"
-FACTS = {
-    "version": "1",
-    "model_hash": "m",
-    "evidence_hash": "e",
-    "review": "passed",
-    "sample": "0",
-    "author": "Ada",
-}
-ROW = {
-    "model": "t",
-    "version": "1",
-    "model_hash": "m",
-    "request": "",
-    "body": "",
-    "moment": None,
-    "score": 0.25,
-    "decision": None,
-    "features": "[1.5,null]",
-    "origin": "watch",
-    "at": "2024-01-01T00:00:00.000000+00:00",
-}
+REVIEWED = approvals.ReviewedVersion(
+    version="1",
+    model_hash="m",
+    evidence_hash="e",
+    review="passed",
+    sample_rows=0,
+    author="Ada",
+)
+
+
+def make_prediction(score: float = 0.25) -> PredictionRecord:
+    return PredictionRecord(
+        id="p1",
+        model="t",
+        version="1",
+        model_hash="m",
+        request_id="",
+        request_hash="",
+        row_key='["1"]',
+        event_time=None,
+        score=score,
+        predicted_class=None,
+        features="[1.5,null]",
+        origin="watch",
+        scored_at="2024-01-01T00:00:00.000000+00:00",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,24 +71,19 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[loader.P
 def test_of_two_promotions_that_think_of_the_same_champion_one_is_written(
     project: loader.Project,
 ) -> None:
-    approvals.record_approval(project, FACTS, "approved", "Ada", "it is fit")
-    approvals.record_promotion(project, FACTS, None, "Ada", "it is fit")
+    approvals.record_approval(project, REVIEWED, "approved", "Ada", "it is fit")
+    approvals.record_promotion(project, REVIEWED, None, "Ada", "it is fit")
     with pytest.raises(RunFailedError, match="promoted in between by Ada"):
-        approvals.record_promotion(project, FACTS, None, "Bob", "it is fit")
+        approvals.record_promotion(project, REVIEWED, None, "Bob", "it is fit")
     assert [p.actor for p in approvals.list_promotions(project)] == ["Ada"]
 
 
 def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: loader.Project) -> None:
     for score, fresh in ((0.25, 1), (0.75, 0)):
         with open_transaction(project) as opened:
-            assert (
-                predictions.insert_predictions(
-                    opened, [{**ROW, "id": "p1", "key": '["1"]', "score": score}]
-                )
-                == fresh
-            )
+            assert predictions.insert_predictions(opened, [make_prediction(score)]) == fresh
     (found,) = engine.query_records(project, sa.select(PredictionRecord))
-    assert (found.id, found.score, found.decision, found.features) == (
+    assert (found.id, found.score, found.predicted_class, found.features) == (
         "p1",
         0.25,
         None,
@@ -93,7 +93,7 @@ def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: loader.P
 
 def test_one_label_counts_and_each_message_is_kept(project: loader.Project) -> None:
     with open_transaction(project) as opened:
-        predictions.insert_predictions(opened, [{**ROW, "id": "p1", "key": '["1"]'}])
+        predictions.insert_predictions(opened, [make_prediction()])
     said = [
         labels.LabelMessage("p1", v, k)
         for v, k in ((1, "2024-01-02"), (1, "2024-01-02"), (0, "2024-01-03"), (1, "2024-01-01"))
@@ -109,7 +109,7 @@ def test_one_label_counts_and_each_message_is_kept(project: loader.Project) -> N
     ) == ["joined", "repeated", "corrected", "outdated", "unknown", "refused"]
     found = engine.query_records(project, sa.select(LabelRecord).order_by(LabelRecord.id))
     assert len(found) == 6
-    assert [(x.word, x.value) for x in found if x.counts] == [("corrected", 0.0)]
+    assert [(x.outcome, x.value) for x in found if x.is_current] == [("corrected", 0.0)]
     with pytest.raises(sa.exc.IntegrityError), open_transaction(project) as opened:
         opened.add(
             LabelRecord("t", "p1", 1.0, "1", "2024-01-05", "feedback", "joined", "2024-01-05", True)
@@ -122,7 +122,7 @@ def test_one_incident_of_a_cause_is_open(project: loader.Project) -> None:
         with open_transaction(project) as opened:
             incidents.update_incidents(opened, "t", {"drift"}, causes, at, "over")
     found = engine.query_records(project, sa.select(IncidentRecord).order_by(IncidentRecord.id))
-    assert [(i.opened, i.updated, i.closed, i.windows) for i in found] == [
+    assert [(i.opened_at, i.updated_at, i.closed_at, i.window_count) for i in found] == [
         ("1", "3", "3", 2),
         ("4", "4", None, 1),
     ]
@@ -149,7 +149,7 @@ def test_an_incident_is_acknowledged_once_with_a_reason(project: loader.Project)
     with pytest.raises(KitError, match="there is no incident 12345"):
         incidents.acknowledge_incident(project, 12345, "Ada", "which?")
     (seen,) = engine.query_records(project, sa.select(IncidentRecord))
-    assert (seen.seen_by, seen.seen_why) == ("Ada", "<b>known</b>")
+    assert (seen.acknowledged_by, seen.acknowledge_reason) == ("Ada", "<b>known</b>")
 
 
 def test_a_database_of_another_version_is_told_in_words(tmp_path: Path) -> None:

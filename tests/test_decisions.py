@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,18 @@ from mlops_kit.project import loader
 from mlops_kit.project.config import services
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
-FACTS = {
-    "version": "1",
-    "model_hash": "m1",
-    "evidence_hash": "e1",
-    "review": "passed",
-    "sample": "0",
-    "author": "ann",
-}
+REVIEWED = approvals.ReviewedVersion(
+    version="1",
+    model_hash="m1",
+    evidence_hash="e1",
+    review="passed",
+    sample_rows=0,
+    author="ann",
+)
 
 
-def facts(**values: str) -> dict[str, Any]:
-    return {**FACTS, **values}
+def reviewed(**values: Any) -> approvals.ReviewedVersion:
+    return replace(REVIEWED, **values)
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def project(tmp_path: Path) -> loader.Project:
     return loader.load_project(tmp_path)
 
 
-def approved(project: loader.Project, **values: str) -> dict[str, Any]:
-    made = facts(**values)
+def approved(project: loader.Project, **values: Any) -> approvals.ReviewedVersion:
+    made = reviewed(**values)
     approvals.record_approval(project, made, "approved", "bob", "fit")
     return made
 
@@ -45,7 +46,7 @@ def approved(project: loader.Project, **values: str) -> dict[str, Any]:
 def test_nothing_is_made_for_the_asking(project: loader.Project) -> None:
     assert approvals.get_current_promotion(project) is None
     assert approvals.list_promotions(project) == []
-    assert approvals.find_approval(project, FACTS) is None
+    assert approvals.find_approval(project, REVIEWED) is None
     assert not (project.root / ".mlops").exists()
 
 
@@ -69,25 +70,25 @@ def test_a_promotion_is_numbered_and_names_the_one_before(project: loader.Projec
 
 def test_what_nobody_approved_as_it_is_does_not_serve(project: loader.Project) -> None:
     with pytest.raises(RunFailedError, match="has no approval"):
-        approvals.record_promotion(project, FACTS, None, "bob", "why")
+        approvals.record_promotion(project, REVIEWED, None, "bob", "why")
     approved(project)
     for changed in ({"model_hash": "m2"}, {"evidence_hash": "e2"}):
         with pytest.raises(RunFailedError, match="has no approval"):
-            approvals.record_promotion(project, facts(**changed), None, "bob", "why")
-    approvals.record_approval(project, FACTS, "rejected", "bob", "on second thoughts")
+            approvals.record_promotion(project, reviewed(**changed), None, "bob", "why")
+    approvals.record_approval(project, REVIEWED, "rejected", "bob", "on second thoughts")
     with pytest.raises(RunFailedError, match="has no approval"):
-        approvals.record_promotion(project, FACTS, None, "bob", "why")
+        approvals.record_promotion(project, REVIEWED, None, "bob", "why")
     assert approvals.get_current_promotion(project) is None
 
 
 def test_a_failed_review_and_a_sample_cannot_be_approved(project: loader.Project) -> None:
     with pytest.raises(RunFailedError, match="did not pass its review"):
-        approvals.record_approval(project, facts(review="failed"), "approved", "bob", "fit")
+        approvals.record_approval(project, reviewed(review="failed"), "approved", "bob", "fit")
     with pytest.raises(RunFailedError, match="sample of 50 rows"):
-        approvals.record_approval(project, facts(sample="50"), "approved", "bob", "fit")
+        approvals.record_approval(project, reviewed(sample_rows=50), "approved", "bob", "fit")
     assert (
         approvals.record_approval(
-            project, facts(review="failed"), "rejected", "bob", "of course"
+            project, reviewed(review="failed"), "rejected", "bob", "of course"
         ).outcome
         == "rejected"
     )
@@ -106,7 +107,7 @@ def test_of_many_at_once_one_wins(project: loader.Project) -> None:
     made = [approved(project, version=str(i), model_hash=f"m{i}") for i in range(8)]
     lost: list[str] = []
 
-    def go(mine: dict[str, Any]) -> None:
+    def go(mine: approvals.ReviewedVersion) -> None:
         try:
             approvals.record_promotion(project, mine, None, "bob", "me first")
         except RunFailedError as error:
@@ -134,9 +135,9 @@ def test_who_may_not_decide_is_told_who_may(
 ) -> None:
     strict = project.with_values("test", people=people)
     with pytest.raises(KitError, match=wrong):
-        approvals.record_approval(strict, FACTS, "approved", by, "fit")
-    assert approvals.find_approval(strict, FACTS) is None
-    assert approvals.record_approval(strict, FACTS, "approved", "bob", "fit").actor == "bob"
+        approvals.record_approval(strict, REVIEWED, "approved", by, "fit")
+    assert approvals.find_approval(strict, REVIEWED) is None
+    assert approvals.record_approval(strict, REVIEWED, "approved", "bob", "fit").actor == "bob"
 
 
 def test_of_two_who_decide_at_once_one_is_recorded(project: loader.Project) -> None:
@@ -144,7 +145,7 @@ def test_of_two_who_decide_at_once_one_is_recorded(project: loader.Project) -> N
 
     def go(by: str, word: approvals.ApprovalOutcome) -> None:
         try:
-            approvals.record_approval(project, FACTS, word, by, f"{by} first", seen=0)
+            approvals.record_approval(project, REVIEWED, word, by, f"{by} first", last_seen_id=0)
         except RunFailedError as error:
             lost.append(str(error))
 
@@ -166,20 +167,24 @@ def test_of_two_who_decide_at_once_one_is_recorded(project: loader.Project) -> N
 
 
 def test_who_has_seen_the_last_word_may_say_another(project: loader.Project) -> None:
-    first = approvals.record_approval(project, FACTS, "changes", "bob", "name the owner", seen=0)
+    first = approvals.record_approval(
+        project, REVIEWED, "changes", "bob", "name the owner", last_seen_id=0
+    )
     with pytest.raises(RunFailedError, match="bob has decided on version 1 in between"):
-        approvals.record_approval(project, FACTS, "approved", "eve", "fit", seen=0)
-    second = approvals.record_approval(project, FACTS, "approved", "eve", "fit", seen=first.id)
+        approvals.record_approval(project, REVIEWED, "approved", "eve", "fit", last_seen_id=0)
+    second = approvals.record_approval(
+        project, REVIEWED, "approved", "eve", "fit", last_seen_id=first.id
+    )
     assert second.id > first.id
     assert second.reason == "fit"
-    assert approvals.find_approval(project, FACTS) == second
+    assert approvals.find_approval(project, REVIEWED) == second
     assert [o.outcome for o in approvals.list_approvals(project)] == ["approved", "changes"]
 
 
 def test_who_asks_for_changes_has_not_approved(project: loader.Project) -> None:
-    approvals.record_approval(project, FACTS, "changes", "bob", "name the owner")
+    approvals.record_approval(project, REVIEWED, "changes", "bob", "name the owner")
     with pytest.raises(RunFailedError, match="has no approval"):
-        approvals.record_promotion(project, FACTS, None, "bob", "why")
+        approvals.record_promotion(project, REVIEWED, None, "bob", "why")
 
 
 def test_only_an_operator_goes_back_where_they_are_named() -> None:
@@ -191,22 +196,24 @@ def test_only_an_operator_goes_back_where_they_are_named() -> None:
 
 def test_a_reason_is_required_and_kept_as_it_is(project: loader.Project) -> None:
     with pytest.raises(KitError, match="needs a reason"):
-        approvals.record_approval(project, FACTS, "approved", "bob", "  ")
+        approvals.record_approval(project, REVIEWED, "approved", "bob", "  ")
     text = "<script>alert(1)</script>'; DROP TABLE opinions; --"
-    approvals.record_approval(project, FACTS, "approved", "bob", text)
-    found = approvals.find_approval(project, FACTS)
+    approvals.record_approval(project, REVIEWED, "approved", "bob", text)
+    found = approvals.find_approval(project, REVIEWED)
     assert found is not None
     assert found.reason == text
 
 
 PROMOTES = """
 import itertools, sys
-from mlops_kit import config, decisions
-project = config.load(sys.argv[1])
+from mlops_kit.db import approvals
+from mlops_kit.project import loader
+project = loader.load_project(sys.argv[1])
 for i in itertools.count():
-    facts = {"version": str(i), "model_hash": f"m{i}", "evidence_hash": "e", "review": "passed", "sample": "0", "author": "ann"}
-    decisions.say(project, facts, "approved", "bob", "fit")
-    print(decisions.promote(project, facts, decisions.current(project), "bob", "better").number, flush=True)
+    facts = approvals.ReviewedVersion(str(i), f"m{i}", "e", "passed", 0, "ann")
+    approvals.record_approval(project, facts, "approved", "bob", "fit")
+    before = approvals.get_current_promotion(project)
+    print(approvals.record_promotion(project, facts, before, "bob", "better").number, flush=True)
 """
 
 

@@ -57,7 +57,7 @@ def piped(
             folder / "config.json",
             loader.load_project(home).config.model_dump(mode="json", exclude_unset=True),
         )
-        write_json(folder / "manifest.json", {"run": run, "sample": 0, "as_of": None})
+        write_json(folder / "manifest.json", {"run": run, "status": "running"})
     monkeypatch.setenv("MLOPS_RUN", str(folder))
     made = open_stage(name, **given)
     monkeypatch.delenv("MLOPS_RUN")

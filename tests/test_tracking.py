@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.results import Verdict
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
-from mlops_kit.registry import models, run_log, store, versions
+from mlops_kit.registry import comparison, models, run_log, store, versions
+from mlops_kit.stages.review import register_reviewed_model
 from mlops_kit.stages.stage import Stage
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
@@ -38,7 +40,7 @@ def data() -> tuple[pd.DataFrame, np.ndarray]:
     return x, (2 * x["a"] - x["b"]).to_numpy()
 
 
-def saved(project: loader.Project) -> tuple[dict[str, str], LinearRegression]:
+def saved(project: loader.Project) -> tuple[models.SavedModel, LinearRegression]:
     import mlflow
 
     x, y = data()
@@ -72,13 +74,13 @@ def test_a_type_outside_the_list_is_refused(tmp_path: Path) -> None:
 def test_a_changed_file_is_not_loaded(project: loader.Project) -> None:
     record, _ = saved(project)
     with pytest.raises(RunFailedError, match="has changed"):
-        models.load_model(project, {**record, "sha256": "0" * 64})
+        models.load_model(project, replace(record, sha256="0" * 64))
 
 
 def test_a_record_that_points_at_another_model_is_not_loaded(project: loader.Project) -> None:
     record, _ = saved(project)
     with pytest.raises(RunFailedError, match="holds another model"):
-        models.load_model(project, {**record, "model_hash": "0" * 64})
+        models.load_model(project, replace(record, model_hash="0" * 64))
 
 
 def test_a_moved_project_still_loads_its_model(project: loader.Project) -> None:
@@ -91,13 +93,19 @@ def test_a_moved_project_still_loads_its_model(project: loader.Project) -> None:
 
 def registered(project: loader.Project, review: str = "passed", sample: str = "0") -> str:
     record, _ = saved(project)
+    tags = {
+        **record.to_record(),
+        "evidence_hash": "",
+        "features": '["a", "b"]',
+        "threshold": "null",
+        "judged": "{}",
+        "as_of": "None",
+        "review": review,
+        "sample": sample,
+        "author": "",
+    }
     with store.connect_mlflow(project) as client:
-        told = dict.fromkeys(
-            versions.REQUIRED_TAGS, ""
-        )  # what a review records; these tests read only some of it
-        version = versions.create_version(
-            client, project, record, {**told, "review": review, "sample": sample, **record}
-        )
+        version = versions.create_version(client, project, record.uri, tags)
     if review == "passed" and sample == "0":
         approvals.record_approval(
             project, versions.load_version(project, version), "approved", "somebody", "it is fit"
@@ -117,7 +125,7 @@ def test_an_alias_moved_by_hand_moves_no_champion_and_is_set_right_again(
     versions.promote_version(project, first, "me", "why")
     with store.connect_mlflow(project) as client:
         client.set_registered_model_alias(project.config.name, "champion", second)
-    assert (versions.find_champion(project) or {})["version"] == first
+    assert versions.require_champion(project).version == first
     assert alias(project) == second
     versions.sync_aliases(project)
     assert alias(project) == first
@@ -137,7 +145,8 @@ def test_a_version_that_changed_since_its_approval_is_not_served(project: loader
 def test_a_version_that_no_review_registered_is_worded(project: loader.Project) -> None:
     record, _ = saved(project)
     with store.connect_mlflow(project) as client:
-        version = versions.create_version(client, project, record, {"review": "passed", **record})
+        tags = {"review": "passed", **record.to_record()}
+        version = versions.create_version(client, project, record.uri, tags)
     with pytest.raises(
         RunFailedError, match="has no record of as_of, author, evidence_hash, features"
     ):
@@ -160,9 +169,9 @@ def test_the_version_before_is_kept_and_can_serve_again(project: loader.Project)
     first, second = registered(project), registered(project)
     versions.promote_version(project, first, "me", "why")
     done = versions.promote_version(project, second, "me", "better")
-    assert (done["version"], done["before"]) == (second, first)
-    assert versions.roll_back(project, "me", "worse after all")["version"] == first
-    assert (versions.find_champion(project) or {})["version"] == first
+    assert (done.version, done.previous_version) == (second, first)
+    assert versions.roll_back(project, "me", "worse after all").version == first
+    assert versions.require_champion(project).version == first
 
 
 def test_a_rollback_without_an_earlier_version_is_worded(project: loader.Project) -> None:
@@ -173,47 +182,52 @@ def test_a_rollback_without_an_earlier_version_is_worded(project: loader.Project
 JUNE = "2013-06-01 00:00:00+00:00"
 
 
+def make_champion(as_of: str, first_time: str, row_key_hash: str) -> versions.ModelVersion:
+    return versions.ModelVersion(
+        version="7",
+        model_hash="m7",
+        evidence_hash="e7",
+        review="passed",
+        sample_rows=0,
+        author="ann",
+        uri="final",
+        sha256="s7",
+        features=("a",),
+        threshold=None,
+        evaluation=versions.EvaluationModel("evaluated", "m6", "s6", first_time, row_key_hash),
+        as_of=as_of,
+    )
+
+
 @pytest.mark.parametrize(
-    ("first", "known", "answers", "how"),
+    ("first_row", "as_of", "compared_model", "explanation"),
     [
-        ("2013-07-02", "2013-07-01", "final", "has seen none"),
-        ("2013-06-15", "2013-07-01", "judged", "by the model it was judged by"),
-        ("2013-05-15", "2013-07-01", None, "has learnt from some"),
+        ("2013-07-02", "2013-07-01", "final", "was trained on none"),
+        ("2013-06-15", "2013-07-01", "evaluated", "is represented by its evaluation model"),
+        ("2013-05-15", "2013-07-01", None, "was trained on some"),
     ],
 )
-def test_a_champion_answers_by_a_model_that_has_not_seen_the_rows(
-    first: str, known: str, answers: str | None, how: str
+def test_champion_is_compared_by_a_model_that_was_not_trained_on_the_rows(
+    first_row: str, as_of: str, compared_model: str | None, explanation: str
 ) -> None:
-    stage = SimpleNamespace(config=SimpleNamespace(time="m"))
-    present = {
-        "uri": "final",
-        "as_of": f"{known} 00:00:00+00:00",
-        "judged": json.dumps({"uri": "judged", "from": JUNE, "rows": ""}),
-    }
-    model, said = versions.select_comparison_model(
-        stage, present, pd.DataFrame({"m": pd.to_datetime([first, "2013-07-20"], utc=True)})
-    )  # type: ignore[arg-type]
-    assert (model or {}).get("uri") == answers
-    assert how in said
+    project: Any = SimpleNamespace(config=SimpleNamespace(time="m"))
+    champion = make_champion(f"{as_of} 00:00:00+00:00", JUNE, "")
+    rows = pd.DataFrame({"m": pd.to_datetime([first_row, "2013-07-20"], utc=True)})
+    model, sentence = comparison.select_comparison_model(project, champion, rows)
+    assert (model.uri if model else None) == compared_model
+    assert explanation in sentence
 
 
-def test_without_time_the_rows_put_aside_must_be_the_same(project: loader.Project) -> None:
-    stage = SimpleNamespace(config=project.config, project=project)
+def test_without_time_the_held_out_rows_must_be_the_same(project: loader.Project) -> None:
     rows = pd.DataFrame({"row_id": [3, 1, 2]})
-    present = {
-        "uri": "final",
-        "as_of": "None",
-        "judged": json.dumps(
-            {"uri": "judged", "from": "", "rows": versions.hash_row_keys(stage, rows)}
-        ),
-    }  # type: ignore[arg-type]
-    assert (versions.select_comparison_model(stage, present, rows.iloc[::-1])[0] or {})[
-        "uri"
-    ] == "judged"  # type: ignore[arg-type]
-    assert versions.select_comparison_model(stage, present, rows.head(2))[0] is None  # type: ignore[arg-type]
+    champion = make_champion("None", "", comparison.hash_row_keys(project, rows))
+    model, _ = comparison.select_comparison_model(project, champion, rows.iloc[::-1])
+    assert model is not None
+    assert model.uri == "evaluated"
+    assert comparison.select_comparison_model(project, champion, rows.head(2))[0] is None
 
 
-def test_what_of_a_search_gets_a_run_of_its_own() -> None:
+def test_baselines_and_best_trial_of_each_family_get_an_mlflow_run() -> None:
     trials = pd.DataFrame(
         {
             "trial": [1, 2, 3, 4],
@@ -223,12 +237,9 @@ def test_what_of_a_search_gets_a_run_of_its_own() -> None:
             "parameters": "",
         }
     )
-    found = list(
-        run_log.select_notable_trials(
-            trials, {"baselines": {"constant": 0.9}, "less_is_better": True}
-        )
-    )
-    assert [(n, s) for n, _, s in found] == [
+    recipe = {"baselines": {"constant": 0.9}, "less_is_better": True}
+    notable = run_log.select_notable_trials(run_log.SearchResult(trials, recipe))
+    assert [(trial.name, trial.score) for trial in notable] == [
         ("baseline constant", 0.9),
         ("best b", 0.4),
         ("best a", 0.3),
@@ -236,7 +247,12 @@ def test_what_of_a_search_gets_a_run_of_its_own() -> None:
 
 
 def test_four_processes_may_open_a_fresh_store_at_once(project: loader.Project) -> None:
-    code = "from mlops_kit import config, tracking\nwith tracking.connected(config.load()) as c: print(len(c.search_experiments()))"
+    code = (
+        "from mlops_kit.project import loader\n"
+        "from mlops_kit.registry import store\n"
+        "with store.connect_mlflow(loader.load_project()) as client:\n"
+        "    print(len(client.search_experiments()))"
+    )
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -265,7 +281,7 @@ def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported
         mlflow.start_run(experiment_id=store.ensure_experiment(binary, client)),
     ):
         record = models.save_model(client, binary, "model", model, x.head(3), {"threshold": 0.5})
-        folder = models.download_model_file(client, record["uri"]).parent
+        folder = models.download_model_file(client, record.uri).parent
     x.to_parquet(project.root / "x.parquet")
     code = "import sys, mlflow, pandas as pd, numpy as np\nnp.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.read_parquet(sys.argv[2])))\nassert 'mlops_kit' not in sys.modules"
     out = project.root / "p.npy"
@@ -284,29 +300,32 @@ def test_a_later_review_renews_a_version_until_it_has_served(project: loader.Pro
     stage = Stage("review", project, project.reports_folder / "20240101-000000-abcd", draft=False)
     stage.write(
         "model",
-        {**record, "judged": record, "features": ["a", "b"], "threshold": None},
+        {
+            **record.to_record(),
+            "judged": record.to_record(),
+            "features": ["a", "b"],
+            "threshold": None,
+        },
         record=True,
     )
     stage.write("held_out_scores", pd.DataFrame({"row_id": range(3), "score": 0.5}))
 
-    def reviewed(card: str, *verdicts: Verdict) -> dict[str, str]:
+    def review_again(card: str, *verdicts: Verdict) -> versions.ModelVersion:
         stage.write("card", card)
-        return versions.load_version(project, versions.register_version(stage, verdicts)["version"])
+        registered_version = register_reviewed_model(stage, verdicts)["version"]
+        return versions.load_version(project, registered_version)
 
-    first = reviewed("no owner")
+    first = review_again("no owner")
     approvals.record_approval(project, first, "approved", "ann", "fit")
-    blocked = reviewed(
+    blocked = review_again(
         "an owner", Verdict("owner", "An owner", "failed", "blocks", "Nobody owns it.")
     )
-    assert blocked["version"] == first["version"]
-    assert blocked["evidence_hash"] != first["evidence_hash"]
-    assert (blocked["review"], blocked["author"]) == (
-        "failed",
-        first["author"],
-    )
+    assert blocked.version == first.version
+    assert blocked.evidence_hash != first.evidence_hash
+    assert (blocked.review, blocked.author) == ("failed", first.author)
     assert approvals.find_approval(project, blocked) is None
-    third = reviewed("another owner")
+    third = review_again("another owner")
     approvals.record_approval(project, third, "approved", "ann", "fit now")
-    versions.promote_version(project, third["version"], "ann", "fit now")
-    assert reviewed("yet another") == third
+    versions.promote_version(project, third.version, "ann", "fit now")
+    assert review_again("yet another") == third
     assert versions.find_champion(project) == third

@@ -222,7 +222,7 @@ def test_a_row_that_turns_up_late_is_scored_and_a_corrected_label_counts(
         for i in (late, mended)
     }
     assert words == {late: ["joined"], mended: ["joined", "corrected"]}
-    found = predictions.load_labelled_predictions(
+    found = predictions.load_labeled_predictions(
         fresh, moment(fresh, "2024-01-31"), moment(fresh, "2024-02-02")
     ).set_index("prediction_id")["label"]
     assert found[mended] == float(source.loc[wrong, "y"].iloc[0])
@@ -274,7 +274,7 @@ def test_a_retraining_runs_the_chain_and_waits_for_the_person_who_has_to_approve
     loop.run_single_pass(project, moment(project, "2024-02-08"), QUIET)
     assert approvals.get_current_promotion(project).version == "2"
     assert asked.as_of == format_timestamp(moment(project, "2024-02-08"))
-    assert versions.load_version(project, "2")["as_of"].startswith("2024-02-08")
+    assert versions.load_version(project, "2").as_of.startswith("2024-02-08")
     assert query_records(
         project, sa.select(RetrainingRecord.status).where(RetrainingRecord.actor == "Ada")
     ) == ["succeeded"]

@@ -27,6 +27,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.project import loader
 from mlops_kit.registry import models, store, versions
+from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.stage import Stage
 
 YAML = """
@@ -79,7 +80,8 @@ def build(home: Path, yaml: str = YAML) -> loader.Project:
     """The project's folder, with version 1 as the champion."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    from sklearn.utils import check_array
     from skrub import TableVectorizer
 
     home.mkdir(parents=True)
@@ -93,10 +95,11 @@ def build(home: Path, yaml: str = YAML) -> loader.Project:
     part = np.where(known["at"] >= known["at"].max() - pd.Timedelta(days=10), "test", "train")
     labelled = known.assign(part=part)[known["y"].notna()].reset_index(drop=True)
     train, test = labelled[labelled["part"] == "train"], labelled[labelled["part"] == "test"]
-    model = make_pipeline(TableVectorizer(), StandardScaler(), LogisticRegression()).fit(
-        train[FEATURES], train["y"]
-    )
-    scores = model.predict_proba(test[FEATURES])[:, 1]
+    # skrub yields float32, whose scores would be rounded to seven digits.
+    to_float64 = FunctionTransformer(check_array, kw_args={"dtype": "float64"})
+    model = make_pipeline(TableVectorizer(), to_float64, StandardScaler(), LogisticRegression())
+    model.fit(train[FEATURES], train["y"])
+    scores = predict_scores(model, test[FEATURES], project.config)
     stage = Stage("review", project, project.reports_folder / RUN, draft=False)
     stage.write("features", labelled)
     stage.write("held_out_scores", test[["k", "at", "y"]].assign(score=scores))
@@ -121,8 +124,9 @@ def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
             record = models.save_model(
                 client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4}
             )
-        judged = {**record, "from": str(test["at"].min()), "rows": ""}
+        judged = {**record.to_record(), "from": str(test["at"].min()), "rows": ""}
         facts = {
+            **record.to_record(),
             "features": json.dumps(FEATURES),
             "threshold": "0.4",
             "sample": "0",
@@ -133,7 +137,7 @@ def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
             "author": "the fixture",
             "review": "passed",
         }
-        versions.create_version(client, project, record, {**record, **facts})
+        versions.create_version(client, project, record.uri, facts)
     approvals.record_approval(
         project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )

@@ -51,9 +51,10 @@ def approve_command(
 ) -> None:
     """Approve the version of a run that waits, and go on with the run."""
     from mlops_kit.client import ProjectClient
+    from mlops_kit.db.tables import ApprovalOutcome
 
     opened = ProjectClient(project or None)
-    _resume_run(opened, opened.record_decision("approved", reason, name).name)
+    _resume_run(opened, opened.record_decision(ApprovalOutcome.APPROVED, reason, name).name)
 
 
 @app.command("resume")
@@ -97,4 +98,4 @@ def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
     from mlops_kit.registry import versions
 
     done = versions.roll_back(loader.load_project(project or None), getpass.getuser(), reason)
-    print(f"version {done['version']} serves again")
+    print(f"version {done.version} serves again")

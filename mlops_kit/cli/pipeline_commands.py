@@ -100,11 +100,12 @@ def run_command(
     say = ProgressPrinter(sys.stderr if as_json else sys.stdout)
     try:
         if varied:
-            made = branches.run_branches(
-                opened, chosen, given, force, note, say, varied, keep_going
-            )
+            options = branches.BranchOptions(given, force, note, keep_going)
+            made = branches.run_branches(opened, chosen, varied, options, say)
         else:
-            made = runner.run_pipeline(opened, chosen, given, force, note, say, verify=verify)
+            made = runner.run_pipeline(
+                opened, chosen, given, say, force=force, note=note, verify=verify
+            )
     finally:
         say.close()
     report_run_outcome(made, opened.config.reports, as_json)

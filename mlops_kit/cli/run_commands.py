@@ -120,20 +120,15 @@ def status_command(project: ProjectOption = "", as_json: JsonOption = False) -> 
         raise KitError("there is no run yet", f"one in {opened.config.reports}/", "mlops run")
     made = run_manifest.read_manifest(found[0])
     if as_json:
-        print(json.dumps(made))
+        print(json.dumps(made.to_json_dict()))
         return
-    marked = f" (sample of {made['sample']:,} rows)" if made["sample"] else ""
+    marked = f" (sample of {made.sample:,} rows)" if made.sample else ""
     print(
-        f"run {made['run']} of {made['project']}{marked}: {made['status']}, started {made['started'][:16]} UTC"
+        f"run {made.run} of {made.project}{marked}: {made.status}, started {made.started[:16]} UTC"
     )
-    width = max(map(len, made["stages"]))
-    for name, entry in made["stages"].items():
-        said = (
-            (entry.get("error") or {}).get("message")
-            or entry.get("sentence")
-            or entry.get("reason", "")
-        )
-        print(f"  {name:<{width}}  {run_manifest.describe_status(entry):<13} {said}")
+    width = max(map(len, made.stages))
+    for name, entry in made.stages.items():
+        print(f"  {name:<{width}}  {entry.status_text:<13} {entry.summary}")
 
 
 @app.command("runs")
@@ -149,7 +144,7 @@ def runs_command(
     opened = loader.load_project(project or None)
     found = run_summary.summarize_runs(opened, last)
     print(
-        json.dumps(found)
+        json.dumps([summary.to_json_dict() for summary in found])
         if as_json
         else run_summary.format_run_summaries(found)
         if found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals
+from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.project import loader, run_folder, run_manifest
 from mlops_kit.project.run_folder import read_run_artifact
 from mlops_kit.registry import store, versions
@@ -38,10 +39,10 @@ def explain_alias_mismatch(project: loader.Project) -> str:
 
 def build_actions(project: loader.Project) -> dict[str, _Action]:
     """What the dashboards' server does when somebody decides: each act is told who, and what the page showed, and answers in a sentence."""
-    words: dict[str, approvals.ApprovalOutcome] = {
-        "approve": "approved",
-        "reject": "rejected",
-        "ask": "changes",
+    words = {
+        "approve": ApprovalOutcome.APPROVED,
+        "reject": ApprovalOutcome.REJECTED,
+        "ask": ApprovalOutcome.CHANGES_REQUESTED,
     }
     rulings = {
         name: partial(_record_review_decision, project, word) for name, word in words.items()
@@ -73,7 +74,7 @@ def _require_fields(said: dict[str, str], *names: str) -> list[str]:
 
 
 def _record_review_decision(
-    project: loader.Project, word: approvals.ApprovalOutcome, by: str, said: dict[str, str]
+    project: loader.Project, word: ApprovalOutcome, by: str, said: dict[str, str]
 ) -> str:
     """Record what somebody says of the version that a page showed, if it is still that; an approval lets its run go on.
 
@@ -86,10 +87,13 @@ def _record_review_decision(
         said, "version", "run", "model_hash", "evidence_hash", "seen", "reason"
     )
     facts = versions.load_version(project, version)
-    for what, shown in (("model", model), ("evidence", evidence)):
-        if facts[f"{what}_hash"] != shown:
+    for what, registered, shown in (
+        ("model", facts.model_hash, model),
+        ("evidence", facts.evidence_hash, evidence),
+    ):
+        if registered != shown:
             raise RunFailedError(
-                f"the {what} of version {version} is not the one that this page shows: {facts[f'{what}_hash'][:12]}",
+                f"the {what} of version {version} is not the one that this page shows: {registered[:12]}",
                 shown[:12],
                 "load the page again, look at what changed, then decide",
             )
@@ -101,7 +105,7 @@ def _record_review_decision(
             "load the page again",
         )
     folder = _find_waiting_run(project, run, version) if word == "approved" else None
-    approvals.record_approval(project, facts, word, by, reason, seen=int(seen))
+    approvals.record_approval(project, facts, word, by, reason, int(seen))
     if folder is None:
         return {
             "rejected": f"Version {version} is rejected",
@@ -122,11 +126,11 @@ def _find_waiting_run(project: loader.Project, run: str, version: str) -> Path:
     folder = next(
         (r for r in run_folder.list_run_folders(project.reports_folder) if r.name == run), None
     )
-    status = run_manifest.read_manifest(folder)["status"] if folder else "gone"
-    if folder is None or status != run_folder.STATUS_WAITING_FOR_APPROVAL:
+    status = run_manifest.read_manifest(folder).status if folder else "gone"
+    if folder is None or status != run_manifest.RunStatus.WAITING_FOR_APPROVAL:
         raise RunFailedError(
             f"run {run} does not wait for an approval: it is {status}",
-            f"a run that is {run_folder.STATUS_WAITING_FOR_APPROVAL}",
+            f"a run that is {run_manifest.RunStatus.WAITING_FOR_APPROVAL}",
             "mlops run makes one",
         )
     made = read_run_artifact(folder, "version")["version"]
@@ -218,4 +222,4 @@ def _roll_back_version(project: loader.Project, by: str, said: dict[str, str]) -
             "load the page again, then decide",
         )
     done = versions.roll_back(project, by, reason)
-    return f"Version {done['version']} serves again; version {version} does not."
+    return f"Version {done.version} serves again; version {version} does not."

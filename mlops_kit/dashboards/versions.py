@@ -23,6 +23,7 @@ from mlops_kit.db.tables import ApprovalRecord, PromotionRecord
 from mlops_kit.project import run_folder
 from mlops_kit.project.artifacts import Artifact, read_artifact
 from mlops_kit.project.loader import Project
+from mlops_kit.project.run_manifest import RunManifest, RunStatus, read_stored_manifest
 from mlops_kit.stats.metrics import METRICS
 
 AGAIN = "mlops run --from review"
@@ -37,9 +38,9 @@ class Version:
     run: Path
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> RunManifest:
         """What the run was made from and what became of it."""
-        return dict(files.read_json(self.run / "manifest.json"))
+        return read_stored_manifest(self.run)
 
     @cached_property
     def artifacts(self) -> dict[str, Artifact]:
@@ -143,7 +144,7 @@ class Version:
     @property
     def waits(self) -> bool:
         """Whether its run waits for somebody to decide."""
-        return str(self.manifest["status"]).startswith("waiting")
+        return self.manifest.status == RunStatus.WAITING_FOR_APPROVAL
 
     @property
     def said(self) -> str:
@@ -153,7 +154,7 @@ class Version:
     @property
     def sample(self) -> int:
         """The rows of a trial run; 0 for all rows."""
-        return int(self.manifest["sample"])
+        return self.manifest.sample
 
     @cached_property
     def opponent(self) -> str:

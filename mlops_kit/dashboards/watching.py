@@ -31,7 +31,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 
 MOST = 26  # windows on the page, the newest
 ASKED = 7  # days of who asked
@@ -169,7 +169,11 @@ class Watched:
     def pending(self) -> RetrainingRecord | None:
         """The retraining that is on its way."""
         return next(
-            (r for r in self.decided if r.status in {RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL}),
+            (
+                r
+                for r in self.decided
+                if r.status in {RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL}
+            ),
             None,
         )
 
@@ -217,7 +221,7 @@ class Watched:
             )
         run = self.made.get(promotion.version)
         asked = next((r.as_of for r in self.decided if run and r.run_id == run.run.name), None) or (
-            run.manifest.get("as_of") if run else None
+            run.manifest.as_of if run else None
         )
         return self.config.to_utc(datetime.fromisoformat(asked)) if asked else None
 

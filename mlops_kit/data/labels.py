@@ -129,7 +129,7 @@ def _store_message(opened: Session, message: LabelRecord) -> None:
         opened.execute(
             sa.update(LabelRecord)
             .where(LabelRecord.prediction_id == message.prediction_id, LabelRecord.is_current)
-            .values(counts=False)
+            .values(is_current=False)
         )
     opened.add(message)
 
@@ -204,7 +204,7 @@ def import_labels(project: Project, history: pd.DataFrame, at: Any) -> dict[str,
 def _read_source_labels(project: Project, history: pd.DataFrame) -> list[LabelMessage]:
     """What the source says of rows that were scored and that is news: no label yet, or another one."""
     config, keys, coder = project.config, columns.list_key_columns(project), TargetEncoder(project)
-    first = find_earliest_unlabelled(project)
+    first = find_earliest_unlabeled(project)
     if config.time is None or first is None:
         return []
     seen = history[history[config.target].notna() & (history[config.time] >= first)]
@@ -238,7 +238,7 @@ def _load_labels_by_key(project: Project, first: Any) -> dict[str, set[float | N
     return out
 
 
-def find_earliest_unlabelled(project: Project) -> Any:
+def find_earliest_unlabeled(project: Project) -> Any:
     """The moment of the oldest row that was scored and has no label yet, less the time in which corrections come."""
     with open_transaction(project) as opened:
         open_rows = select_with_labels(sa.func.min(PredictionRecord.event_time)).where(

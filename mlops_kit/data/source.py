@@ -209,7 +209,7 @@ class SourceHistory:
 
     def read_until(self, known_by: datetime, since: datetime | None = None) -> pd.DataFrame:
         """The rows from ``since`` on as they were known at a moment; as ``read`` gives them, but no row is no error."""
-        mark, config = self._describe_files(), self.project.config
+        mark, config = self.describe_files(), self.project.config
         whole = (
             self._rows
             if self._rows is not None and mark is not None and mark == self._file_marks
@@ -222,7 +222,7 @@ class SourceHistory:
         kept = (moments < limit) & (moments >= pd.Timestamp(since) if since is not None else True)
         return mask_unknown_values(self.project, whole[kept].reset_index(drop=True), limit)
 
-    def _describe_files(self) -> Any:
+    def describe_files(self) -> Any:
         """What the source's files look like from outside: None where that cannot be told without reading them."""
         source = self.project.config.source
         if not isinstance(source, str) or "://" in source:

@@ -1,4 +1,8 @@
-"""Engine."""
+"""Access to the project's database: SQLite by default, any SQLAlchemy URL by one setting.
+
+SQLite runs in WAL mode, so readers do not wait for the writer, and with ``synchronous=FULL``, so
+a committed row survives a power failure.
+"""
 
 from __future__ import annotations
 
@@ -6,106 +10,126 @@ import os
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.orm import (
-    Session,
-    sessionmaker,
-)
+from sqlalchemy.orm import Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db.tables import Base
 from mlops_kit.project.loader import Project
 
+_T = TypeVar("_T")
+_SQLITE_PREFIX = "sqlite:///"
+_SQLITE_BUSY_TIMEOUT_SECONDS = 30
+
 
 def resolve_database_url(project: Project) -> tuple[str, Path | None]:
-    """The database's URL, and its file if it is SQLite's."""
+    """Return the database's URL, and its file if it is SQLite.
+
+    Environment variables in the URL are expanded; a relative SQLite path starts at the project
+    folder.
+    """
     url = os.path.expandvars(project.config.database)
-    if not url.startswith("sqlite:///"):
+    if not url.startswith(_SQLITE_PREFIX):
         return url, None
-    file = project.resolve_path(url.removeprefix("sqlite:///"))
-    return f"sqlite:///{file}", file
+    file = project.resolve_path(url.removeprefix(_SQLITE_PREFIX))
+    return f"{_SQLITE_PREFIX}{file}", file
 
 
 def database_exists(project: Project) -> bool:
-    """Whether there is a database to read; a file that nobody has written yet is none."""
-    file = resolve_database_url(project)[1]
+    """Return whether there is a database to read.
+
+    A database server always counts; a SQLite file does so once something was written to it.
+    """
+    _, file = resolve_database_url(project)
     return file is None or file.exists()
 
 
 @lru_cache(maxsize=8)
 def get_engine(url: str, file: Path | None) -> sa.Engine:
-    """The engine of a database whose tables are there; one process at a time makes them.
+    """Return the engine of a database, after creating the tables that are missing.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL.
+    file : Path or None
+        The SQLite file, locked while one process creates the tables.
 
     Raises
     ------
     KitError
-        If the URL names no database that can be spoken to.
-    RunFailed
-        If the database does not answer.
+        If the URL is invalid or its driver is not installed.
+    RunFailedError
+        If the database server does not answer.
     """
     try:
-        made = sa.create_engine(
-            url, connect_args={"timeout": 30} if file else {}, pool_pre_ping=file is None
-        )
+        engine = _create_engine(url, file)
         if file is None:
-            _prepare_tables(made)
-            return made
+            _prepare_tables(engine)
+            return engine
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
         raise KitError(
             f"database: {str(error).splitlines()[0]}",
-            "a SQLAlchemy URL and the driver it names, such as postgresql+psycopg://…",
+            "a SQLAlchemy URL with an installed driver, such as postgresql+psycopg://…",
             "edit 'database' in mlops.yaml, or pip install the driver",
         ) from error
     except sa.exc.OperationalError as error:
         raise RunFailedError(
             f"the database does not answer: {str(error.orig).splitlines()[0]}",
-            "a server at the address named under 'database'",
-            "start it, or edit 'database' in mlops.yaml",
+            "a server at the address given under 'database'",
+            "start the server, or edit 'database' in mlops.yaml",
         ) from error
-    sa.event.listen(made, "connect", _set_durable_mode)
-    with FileLock(f"{file}.lock"):  # makes the folder too
-        _prepare_tables(made)
-    return made
+    sa.event.listen(engine, "connect", _set_durable_mode)
+    with FileLock(f"{file}.lock"):  # also creates the folder
+        _prepare_tables(engine)
+    return engine
 
 
-def _prepare_tables(made: sa.Engine) -> None:
-    """Make the tables that are missing, and see that the others have all their columns.
+def _create_engine(url: str, file: Path | None) -> sa.Engine:
+    """Create an engine that waits for SQLite's lock, or checks a server's connections."""
+    if file is None:
+        return sa.create_engine(url, pool_pre_ping=True)
+    return sa.create_engine(
+        url,
+        connect_args={"timeout": _SQLITE_BUSY_TIMEOUT_SECONDS},
+        pool_pre_ping=False,
+    )
 
-    Raises
-    ------
-    KitError
-        If a table was made by another version of this package.
-    """
-    Base.metadata.create_all(made)
-    known = sa.inspect(made)
-    for name, table in Base.metadata.tables.items():
-        absent = sorted(
-            {c.name for c in table.columns} - {c["name"] for c in known.get_columns(name)}
-        )
-        if absent:
+
+def _prepare_tables(engine: sa.Engine) -> None:
+    """Create missing tables and check that the existing ones have all their columns."""
+    Base.metadata.create_all(engine)
+    inspector = sa.inspect(engine)
+    for table_name, table in Base.metadata.tables.items():
+        expected = {column.name for column in table.columns}
+        present = {column["name"] for column in inspector.get_columns(table_name)}
+        missing = sorted(expected - present)
+        if missing:
             raise KitError(
-                f"the table {name!r} of the database has no column {absent[0]!r}",
-                "a database made by this version of mlops-kit",
-                f"ALTER TABLE {name} ADD COLUMN …, or name another under 'database'",
+                f"the table {table_name!r} of the database has no column {missing[0]!r}",
+                "a database created by this version of mlops-kit",
+                f"ALTER TABLE {table_name} ADD COLUMN …, or set another 'database'",
             )
 
 
-def _set_durable_mode(connection: Any, record: Any) -> None:
-    """A committed row survives a power cut, and readers do not wait for the writer."""
+def _set_durable_mode(connection: Any, _record: Any) -> None:
+    """Set WAL mode and full synchronization on a new SQLite connection."""
     connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
 
 
 def open_transaction(project: Project) -> AbstractContextManager[Session]:
-    """One transaction."""
-    return sessionmaker(get_engine(*resolve_database_url(project)), expire_on_commit=False).begin()
+    """Open a session that commits on success and rolls back on an exception."""
+    url, file = resolve_database_url(project)
+    make_session = sessionmaker(get_engine(url, file), expire_on_commit=False)
+    return make_session.begin()
 
 
-def query_records(project: Project, asked: sa.Select[Any]) -> list[Any]:
-    """The answer to a query of whole objects; nothing where there is no database yet."""
+def query_records(project: Project, statement: sa.Select[_T]) -> list[_T]:
+    """Return the objects a query selects; an empty list if there is no database yet."""
     if not database_exists(project):
         return []
-    with open_transaction(project) as opened:
-        return list(opened.scalars(asked))
+    with open_transaction(project) as session:
+        return list(session.scalars(statement))

@@ -1,36 +1,62 @@
-"""The project's database: decisions, predictions, labels, watched windows, incidents.
+"""Tables of the project's database: approvals, promotions, predictions, labels and monitoring.
 
-SQLite by default (WAL, so that readers do not wait; synchronous=FULL, so that a committed row survives
-a power cut), any SQLAlchemy URL by one setting. Moments are text in UTC, fixed in width, so that they
-sort and compare as text; documents are JSON text.
+Timestamps are UTC text of fixed width (see ``mlops_kit.db.timestamps``) and documents are JSON
+text. Python attributes follow the glossary; where a column of an existing database has another
+name, ``mapped_column`` states it, so older databases open unchanged.
 
-To add a table: a class that ends in ``Base``'s; the next command makes it where it is missing.
+To add a table, define a class that derives from ``Base``. The next command that opens the
+database creates the table if it is missing.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import sqlalchemy as sa
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    MappedAsDataclass,
-    mapped_column,
-)
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+
+class ApprovalOutcome(StrEnum):
+    """What a person decided about a reviewed version."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    CHANGES_REQUESTED = "changes"
+
+
+class LabelOutcome(StrEnum):
+    """What the import did with a label message.
+
+    The order is the order of precedence when one message reaches several predictions.
+    """
+
+    JOINED = "joined"
+    CORRECTED = "corrected"
+    REPEATED = "repeated"
+    OUTDATED = "outdated"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+
+
+RETRAINING_DUE = "due"  # status of a retraining that the next pass of `mlops watch` starts
 
 
 class Base(MappedAsDataclass, DeclarativeBase):
-    """The tables of a project."""
+    """Base class of all tables."""
 
 
 class _NumberedRow(MappedAsDataclass):
-    """A row with a number of its own, about a project's model."""
+    """A numbered row that belongs to one model of the project."""
 
     id: Mapped[int] = mapped_column(primary_key=True, init=False, sort_order=-2)
     model: Mapped[str] = mapped_column(sort_order=-1)
 
 
 class ApprovalRecord(_NumberedRow, Base):
-    """What a person, or the rule of ``approval: automatic``, said of a reviewed version."""
+    """A decision on a reviewed version, by a person or by the rule ``approval: automatic``.
+
+    ``outcome`` is a value of ``ApprovalOutcome``.
+    """
 
     __tablename__ = "opinions"
     version: Mapped[str]
@@ -43,7 +69,7 @@ class ApprovalRecord(_NumberedRow, Base):
 
 
 class PromotionRecord(_NumberedRow, Base):
-    """A version that began to serve, and the one before."""
+    """A version that became champion, and the champion it replaced."""
 
     __tablename__ = "promotions"
     __table_args__ = (sa.UniqueConstraint("model", "number"),)
@@ -58,10 +84,11 @@ class PromotionRecord(_NumberedRow, Base):
 
 
 class PredictionRecord(Base):
-    """An answer that was given; ``features`` are the model's inputs in the order in which it takes them.
+    """One prediction with the inputs it was computed from.
 
-    ``key`` names the row in the source (a JSON list, empty text if the asker gave none), ``moment`` is
-    the row's own, ``at`` the one at which it was scored.
+    ``row_key`` identifies the row in the source (a JSON list; empty if the request gave no key).
+    ``event_time`` is the row's own timestamp, ``scored_at`` the time of scoring. ``features``
+    lists the model's inputs in the order in which the model takes them.
     """
 
     __tablename__ = "predictions"
@@ -85,10 +112,10 @@ class PredictionRecord(Base):
 
 
 class LabelRecord(_NumberedRow, Base):
-    """What became known of a prediction: each message is kept, and of each prediction at most one ``counts``.
+    """A label message for a prediction.
 
-    ``word`` says what was made of it: joined, corrected, repeated, unknown (no such prediction yet),
-    refused (no value of the target). ``known`` is the moment from which it was known.
+    Every message is kept; at most one per prediction ``is_current``. ``outcome`` is a value of
+    ``LabelOutcome``, and ``known_at`` the time from which the value was known.
     """
 
     __tablename__ = "labels"
@@ -113,7 +140,11 @@ class LabelRecord(_NumberedRow, Base):
 
 
 class WindowRecord(_NumberedRow, Base):
-    """A stretch of time that was monitored: looked at once when it ended, settled once when its labels were due."""
+    """A monitored period: evaluated when it ends, and again when its labels are due.
+
+    ``monitoring_json`` holds drift and estimated performance, ``realized_json`` the realized
+    performance.
+    """
 
     __tablename__ = "windows"
     __table_args__ = (sa.UniqueConstraint("model", "start"),)
@@ -127,7 +158,7 @@ class WindowRecord(_NumberedRow, Base):
 
 
 class IncidentRecord(_NumberedRow, Base):
-    """Something that somebody should know: opened, updated while it lasts, closed. One open for each model and cause."""
+    """A problem that someone should know about; at most one is open per model and signal."""
 
     __tablename__ = "incidents"
     __table_args__ = (
@@ -155,9 +186,10 @@ class IncidentRecord(_NumberedRow, Base):
 
 
 class RetrainingRecord(_NumberedRow, Base):
-    """A decision on retraining, yes or no, with its reason; ``run`` is what came of a yes.
+    """A retraining decision with its reason.
 
-    ``state`` is empty for a no, then ``due``, then the status of the run.
+    ``status`` is empty if the decision was not to retrain, then ``RETRAINING_DUE``, then the
+    status of the run; ``run_id`` names that run.
     """
 
     __tablename__ = "retrainings"
@@ -171,11 +203,8 @@ class RetrainingRecord(_NumberedRow, Base):
     run_id: Mapped[str] = mapped_column("run", default="")
 
 
-RETRAINING_DUE = "due"  # state of a retraining that the next pass of the watch makes
-
-
 class WatchRecord(Base):
-    """How far ``mlops watch`` has come with a model."""
+    """How far ``mlops watch`` has processed a model's data."""
 
     __tablename__ = "watch"
     model: Mapped[str] = mapped_column(primary_key=True)

@@ -1,69 +1,109 @@
-"""Accept."""
+"""Accept stages as up to date although what they depend on has changed (``mlops plan --accept``)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.pipeline import current_project, fingerprint, stage_dependencies
+from mlops_kit.pipeline.current_project import CurrentProject
+from mlops_kit.pipeline.fingerprint import (
+    compute_fingerprint,
+    find_damaged_outputs,
+    find_differences,
+)
 from mlops_kit.pipeline.history import RunHistory, find_matching_run, get_content_hashes
-from mlops_kit.project import run_manifest
+from mlops_kit.pipeline.stage_dependencies import refresh_dependencies
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_manifest import COMPLETED_STATUSES
+from mlops_kit.project.run_manifest import (
+    Acceptance,
+    RunManifest,
+    StageDependencies,
+    format_current_time,
+    write_manifest,
+)
 
 
 def accept_stages(
-    project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], by: str
+    project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], actor: str
 ) -> dict[str, list[str]]:
-    """Take the chosen stages of the latest run as up to date, whatever was edited since; what was accepted, by stage.
+    """Record in the latest run that the chosen stages are up to date.
+
+    Parameters
+    ----------
+    values : dict
+        Parameter values, by stage and name.
+    actor : str
+        Who accepts.
+
+    Returns
+    -------
+    dict
+        For each stage that was accepted, what had changed.
 
     Raises
     ------
     KitError
-        If there is no run, or a stage has other parameters or inputs, or damaged outputs: that no word can mend.
+        If there is no run, or a stage has other parameters or inputs, or damaged outputs: these
+        cannot be accepted.
     """
-    now, history = current_project.CurrentProject(project), RunHistory(project)
-    found = find_matching_run(project, history)
-    if found is None:
+    current = CurrentProject(project)
+    matching_run = find_matching_run(project, RunHistory(project))
+    if matching_run is None:
         raise KitError(
-            "there is no run whose stages could be taken as they are",
-            "one of the same as_of and until",
+            "no run has stages that can be accepted as up to date",
+            "a run with the same as_of and until",
             "mlops run",
         )
-    folder, made = found
+    folder, manifest = matching_run
     inputs: dict[str, str | None] = {}
-    for entry in made["stages"].values():
+    for entry in manifest.stages.values():
         inputs |= get_content_hashes(entry)
-    accepted = {}
+
+    accepted: dict[str, list[str]] = {}
     for stage in chosen:
-        entry = made["stages"][stage]
-        if entry["status"] not in COMPLETED_STATUSES or not entry.get("trace"):
-            raise KitError(
-                f"{stage} cannot be taken as it is: in run {made['run']} it is {entry['status']}",
-                "a stage that ended well",
-                "mlops run",
-            )
-        why = [*fingerprint.find_differences(now, stage, values[stage], inputs, entry["trace"])]
-        renewed = stage_dependencies.refresh_dependencies(now, stage, entry["trace"])
-        left = [
-            *fingerprint.find_differences(now, stage, values[stage], inputs, renewed),
-            *fingerprint.find_damaged_outputs(
-                folder, entry["artifacts"], now.hashes, project.config.stages[stage].writes
-            ),
+        entry = manifest.stages[stage]
+        recorded = _get_recorded_dependencies(manifest, stage)
+        reasons = list(find_differences(current, stage, values[stage], inputs, recorded))
+        refreshed = refresh_dependencies(current, stage, recorded)
+        remaining = [
+            *find_differences(current, stage, values[stage], inputs, refreshed),
+            *_list_damaged_outputs(current, folder, manifest, stage),
         ]
-        if left:
+        if remaining:
             raise KitError(
-                f"{stage} cannot be taken as it is: {left[0]}",
+                f"{stage} cannot be accepted as up to date: {remaining[0]}",
                 "the same parameters and inputs, and intact outputs",
                 "mlops run",
             )
-        if why:
-            accepted[stage] = why
-            entry.update(
-                trace=renewed,
-                fingerprint=fingerprint.compute_fingerprint(renewed),
-                accepted={"by": by, "at": run_manifest.format_current_time(), "why": why},
+        if reasons:
+            accepted[stage] = reasons
+            entry.dependencies = refreshed
+            entry.fingerprint = compute_fingerprint(refreshed)
+            entry.accepted = Acceptance(
+                actor=actor, accepted_at=format_current_time(), reasons=reasons
             )
-    run_manifest.write_manifest(folder, made)
+    write_manifest(folder, manifest)
     return accepted
+
+
+def _get_recorded_dependencies(manifest: RunManifest, stage: str) -> StageDependencies:
+    """Return what a stage of a run used, or raise an error if it did not succeed."""
+    entry = manifest.stages[stage]
+    if not entry.is_completed or entry.dependencies is None:
+        raise KitError(
+            f"{stage} cannot be accepted as up to date: in run {manifest.run} it is {entry.status}",
+            "a stage that succeeded",
+            "mlops run",
+        )
+    return entry.dependencies
+
+
+def _list_damaged_outputs(
+    current: CurrentProject, folder: Path, manifest: RunManifest, stage: str
+) -> list[str]:
+    """List the outputs of a stage that are missing or damaged."""
+    declared = current.project.config.stages[stage].writes
+    artifacts = manifest.stages[stage].artifacts
+    return list(find_damaged_outputs(folder, artifacts, current.hashes, declared))

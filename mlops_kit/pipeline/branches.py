@@ -1,8 +1,8 @@
-"""Fan out: the chain once for each value of a list, or each combination of a grid, beside one another.
+"""Branches: run the pipeline once for each value of a list, or each combination of a grid.
 
-What no branch changes runs once, in the run itself; each branch is a run of its own below it
-(``RUN/branches/``), which takes that over and goes on from there. A branch that fails leaves the
-others alone. Nothing made in a branch is promoted: run the one that won by itself.
+What no branch changes runs once, in the run itself; each branch is a run of its own inside it
+(``RUN/branches/``), which carries that over and continues from there. A branch that fails leaves the
+others alone. Nothing made in a branch is promoted: run the best one by itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import itertools
 import os
 import re
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,263 +22,328 @@ import yaml
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.progress import ProgressReporter
-from mlops_kit.pipeline import (
-    active_run,
-    kernel_pool,
-    manifest,
-    param_types,
-    parameter_cell,
-    runner,
-    signals,
+from mlops_kit.pipeline import kernel_pool, signals
+from mlops_kit.pipeline.active_run import ParameterValues
+from mlops_kit.pipeline.manifest import mark_run_started
+from mlops_kit.pipeline.param_types import UntypedText, cast_value, parse_yaml
+from mlops_kit.pipeline.parameter_cell import read_parameters
+from mlops_kit.pipeline.runner import (
+    BranchContext,
+    determine_run_status,
+    resolve_stage_values,
+    run_pipeline,
 )
-from mlops_kit.project import run_manifest
 from mlops_kit.project.loader import DateAsTextLoader, Project
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
-from mlops_kit.project.run_manifest import BRANCHES_FOLDER
+from mlops_kit.project.run_manifest import (
+    BRANCHES_FOLDER,
+    DISK_RESERVE_FILE,
+    BranchResult,
+    RunManifest,
+    RunStatus,
+    StageStatus,
+    format_current_time,
+    write_manifest,
+)
 
-_RUN_WIDE_KEYS = ("seed", "as_of", "until", "sample")  # what may differ beside parameters of stages
+_RUN_WIDE_KEYS = ("seed", "as_of", "until", "sample")  # may differ besides stage parameters
+_MAX_NAME_CHARACTERS = 80  # of a branch: it names a folder
+_EXAMPLE_OPTION = "--each train.seed=1,2,3"
+
+BranchGrid = dict[str, list[Any]]  # values by key (``seed``, ``train.trials``)
 
 
-def parse_branch_grid(project: Project, asked: list[str]) -> dict[str, list[Any]]:
-    """What differs between branches: of ``--each KEY=A,B``, else of each stage's ``foreach``.
+@dataclass(frozen=True)
+class BranchOptions:
+    """How the branches are run.
+
+    Attributes
+    ----------
+    given : dict
+        Values of parameters for all branches, by stage and name.
+    force : bool
+        Run stages that are up to date too.
+    note : str
+        Why the run was made.
+    keep_going : bool
+        Start the other branches when one has failed.
+    """
+
+    given: ParameterValues
+    force: bool = False
+    note: str = ""
+    keep_going: bool = False
+
+
+def parse_branch_grid(project: Project, options: list[str]) -> BranchGrid:
+    """Return what differs between branches: ``foreach`` of the stages and ``--each KEY=A,B``.
 
     Raises
     ------
     KitError
-        For a key that there is not, or a list that cannot be read.
+        For an unknown key, or a list that cannot be parsed.
     """
-    found = {
-        f"{s}.{name}": values
-        for s, held in project.config.stages.items()
-        for name, values in held.foreach.items()
-    }
-    for item in asked:
-        key, equals, text = item.partition("=")
-        if not equals or not text:
+    grid: BranchGrid = {}
+    for stage, config in project.config.stages.items():
+        for name, values in config.foreach.items():
+            grid[f"{stage}.{name}"] = values
+    for option in options:
+        key, separator, text = option.partition("=")
+        if not separator or not text:
             raise KitError(
-                f"--each {item!r} cannot be read",
+                f"--each {option!r} cannot be parsed",
                 "stage.name=value,value or seed=value,value",
-                "--each train.seed=1,2,3",
+                _EXAMPLE_OPTION,
             )
-        found[key] = _parse_branch_values(key, text)
-    for key, values in found.items():
-        stage, dot, name = key.partition(".")
-        known = (
-            parameter_cell.read_parameters(project.get_notebook_path(stage))
-            if dot and stage in project.config.stages
-            else {}
-        )
-        if key not in _RUN_WIDE_KEYS and name not in known:
-            keys = [
-                *_RUN_WIDE_KEYS,
-                *(
-                    f"{s}.{n}"
-                    for s in project.config.stages
-                    for n in parameter_cell.read_parameters(project.get_notebook_path(s))
-                ),
-            ]
-            raise KitError(
-                f"{key!r} cannot differ between branches",
-                suggest_names(key, keys),
-                "--each train.seed=1,2,3",
-            )
-        if dot:
-            found[key] = values = [
-                param_types.cast_value(stage, known[name], v, "--each") for v in values
-            ]
-        if len(values) != len(set(map(str, values))):
-            raise KitError(f"{key} has a value twice: {values}", "each value once", "take one out")
-    return found
+        grid[key] = _parse_branch_values(key, text)
+    return {key: _check_branch_values(project, key, values) for key, values in grid.items()}
 
 
 def _parse_branch_values(key: str, text: str) -> list[Any]:
-    """The values of ``--each``: of a stage's parameter as they were typed, for its type to read."""
-    text = text if text.startswith("[") else f"[{text}]"
+    """Return the values of ``--each``.
+
+    Those of a stage's parameter stay text, for the parameter's type to interpret.
+    """
+    listed = text if text.startswith("[") else f"[{text}]"
     try:
-        read, typed = yaml.load(text, DateAsTextLoader), yaml.load(text, yaml.BaseLoader)
+        values = parse_yaml(listed, DateAsTextLoader)
+        texts = parse_yaml(listed, yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise KitError(
-            f"--each {key}: {text!r} is no list", "value,value", f"--each {key}=1,2,3"
+            f"--each {key}: {text!r} is not a list", "value,value", f"--each {key}=1,2,3"
         ) from error
+    if "." not in key:
+        return list(values)
     return [
-        param_types.UntypedText(t) if "." in key and isinstance(t, str) else v
-        for v, t in zip(read, typed, strict=True)
+        UntypedText(item) if isinstance(item, str) else value
+        for value, item in zip(values, texts, strict=True)
     ]
 
 
+def _check_branch_values(project: Project, key: str, values: list[Any]) -> list[Any]:
+    """Return the values of a key with the type of its parameter; each value occurs once."""
+    stage, _, name = key.partition(".")
+    if name:
+        parameters = {}
+        if stage in project.config.stages:
+            parameters = read_parameters(project.get_notebook_path(stage))
+        if name not in parameters:
+            raise _create_unknown_key_error(project, key)
+        values = [cast_value(stage, parameters[name], value, "--each") for value in values]
+    elif key not in _RUN_WIDE_KEYS:
+        raise _create_unknown_key_error(project, key)
+    if len(values) != len(set(map(str, values))):
+        raise KitError(
+            f"{key} has a value twice: {values}", "each value once", "remove the duplicate"
+        )
+    return values
+
+
+def _create_unknown_key_error(project: Project, key: str) -> KitError:
+    """Return the error for a key that cannot differ between branches."""
+    keys = [*_RUN_WIDE_KEYS]
+    for stage in project.config.stages:
+        names = read_parameters(project.get_notebook_path(stage))
+        keys += [f"{stage}.{name}" for name in names]
+    return KitError(
+        f"{key!r} cannot differ between branches", suggest_names(key, keys), _EXAMPLE_OPTION
+    )
+
+
 def format_branch_name(values: dict[str, Any]) -> str:
-    """A branch's name, of its values; a file can have it."""
-    return re.sub(
-        r"[^\w.=,-]+", "_", ",".join(f"{k.rpartition('.')[2]}={v}" for k, v in values.items())
-    )[:80]
+    """Return the name of a branch: its values, as a folder can be named."""
+    terms = [f"{key.rpartition('.')[2]}={value}" for key, value in values.items()]
+    return re.sub(r"[^\w.=,-]+", "_", ",".join(terms))[:_MAX_NAME_CHARACTERS]
 
 
-def select_branching_stages(project: Project, keys: list[str], chosen: list[str]) -> list[str]:
-    """The chosen stages that differ between branches: those named, and all that come after them."""
-    if any(k in _RUN_WIDE_KEYS for k in keys):
+def select_branching_stages(project: Project, keys: Sequence[str], chosen: list[str]) -> list[str]:
+    """Return the chosen stages that differ between branches, and all that depend on them."""
+    if any(key in _RUN_WIDE_KEYS for key in keys):
         return chosen
-    found = {k.partition(".")[0] for k in keys}
+    affected = {key.partition(".")[0] for key in keys}
     for stage in chosen:
-        if found & set(project.config.stages[stage].needs):
-            found.add(stage)
-    return [s for s in chosen if s in found]
+        if affected & set(project.config.stages[stage].needs):
+            affected.add(stage)
+    return [stage for stage in chosen if stage in affected]
 
 
 def run_branches(
     project: Project,
     chosen: list[str],
-    given: active_run.ParameterValues,
-    force: bool,
-    note: str,
-    say: ProgressReporter,
-    varied: dict[str, list[Any]],
-    keep_going: bool,
-) -> dict[str, Any]:
-    """Run what is common once, then each branch; the manifest of the whole.
+    grid: BranchGrid,
+    options: BranchOptions,
+    report_progress: ProgressReporter,
+) -> RunManifest:
+    """Run what the branches have in common once, then each branch.
 
     Parameters
     ----------
-    varied : dict
-        Key (``seed``, ``train.trials``) and its values.
-    keep_going : bool
-        Start the other branches when one has failed.
+    grid : dict
+        What differs, by key; every combination is a branch.
+
+    Returns
+    -------
+    RunManifest
+        Of the run that has the branches.
+
+    Raises
+    ------
+    KitError
+        For a parameter value that is not valid, before anything runs.
     """
-    combinations = [
-        dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())
-    ]
-    apart = select_branching_stages(project, list(varied), chosen)
-    stop, kept, kernel_pool.keep_fork_server = threading.Event(), kernel_pool.keep_fork_server, True
-    for values in combinations:  # a value that is wrong is refused before anything runs
-        laid = _configure_branch(project, given, values)
-        for stage in apart:
-            runner.resolve_stage_values(laid[0], stage, laid[1].get(stage, {}))
+    branches = []
+    for values in itertools.product(*grid.values()):
+        branch_values = dict(zip(grid, values, strict=True))
+        name = format_branch_name(branch_values)
+        branches.append(BranchResult(name=name, values=branch_values))
+    branching_stages = select_branching_stages(project, list(grid), chosen)
+    for branch in branches:
+        branch_project, given = _configure_branch(project, options.given, branch)
+        for stage in branching_stages:
+            resolve_stage_values(branch_project, stage, given.get(stage, {}))
+    context = BranchContext(
+        stop_event=threading.Event(),
+        branching_stages=tuple(branching_stages),
+        branches=tuple(branches),
+    )
+    was_kept = kernel_pool.keep_fork_server
+    kernel_pool.keep_fork_server = True
     try:
-        facts = {
-            "apart": apart,
-            "branches": [
-                {"name": format_branch_name(v), "values": v, "status": "not run"}
-                for v in combinations
-            ],
-        }
-        made = runner.run_pipeline(
+        manifest = run_pipeline(
             project,
-            [s for s in chosen if s not in apart],
-            given,
-            force,
-            note,
-            say,
-            facts=facts,
-            stop=stop,
+            [stage for stage in chosen if stage not in branching_stages],
+            options.given,
+            report_progress,
+            force=options.force,
+            note=options.note,
+            context=context,
         )
-        folder = project.reports_folder / made["run"]
-        if made["status"] == "succeeded":
-            _run_each_branch(project, folder, made, (given, force, note), say, stop, keep_going)
+        if manifest.status == RunStatus.SUCCEEDED:
+            group = _BranchGroup(project, manifest, options, report_progress, context.stop_event)
+            group.run_all()
     finally:
-        kernel_pool.keep_fork_server = kept
+        kernel_pool.keep_fork_server = was_kept
         kernel_pool.release_fork_server()
-    return made
+    return manifest
 
 
 def _configure_branch(
-    project: Project, given: active_run.ParameterValues, values: dict[str, Any]
-) -> tuple[Project, active_run.ParameterValues]:
-    """The project and the parameters of a branch."""
-    wide = {k: v for k, v in values.items() if k in _RUN_WIDE_KEYS}
-    laid = {s: dict(v) for s, v in given.items()}
-    for key, value in values.items():
-        stage, dot, name = key.partition(".")
-        if dot:
-            laid.setdefault(stage, {})[name] = value
-    return project.with_values(
+    project: Project, given: ParameterValues, branch: BranchResult
+) -> tuple[Project, ParameterValues]:
+    """Return the project and the parameter values of a branch."""
+    run_wide_values: dict[str, Any] = {}
+    parameter_values = {stage: dict(values) for stage, values in given.items()}
+    for key, value in branch.values.items():
+        stage, _, name = key.partition(".")
+        if name:
+            parameter_values.setdefault(stage, {})[name] = value
+        else:
+            run_wide_values[key] = value
+    branch_project = project.with_values(
         "the branch",
-        branch=format_branch_name(values),
+        branch=branch.name,
         run={**project.config.run.model_dump(), "jobs": 1},
-        **wide,
-    ), laid
-
-
-def _run_each_branch(
-    project: Project,
-    folder: Path,
-    made: dict[str, Any],
-    how: tuple[active_run.ParameterValues, bool, str],
-    say: ProgressReporter,
-    stop: threading.Event,
-    keep_going: bool,
-) -> None:
-    """Run all branches, as many at once as there is room for, and file what became of them."""
-    given, force, note = how
-    failed = threading.Event()
-
-    def one(found: dict[str, Any]) -> None:
-        if stop.is_set() or (failed.is_set() and not keep_going):
-            return
-        mine, laid = _configure_branch(project, given, found["values"])
-        name = f"{made['run']}.{found['name']}"
-        done = runner.run_pipeline(
-            mine,
-            made["apart"],
-            laid,
-            force,
-            f"{note} {found['name']}".strip(),
-            partial(_report_branch_line, say, found["name"]),
-            folder=folder / BRANCHES_FOLDER / name,
-            facts={"run": name, "branch": found["name"]},
-            stop=stop,
-        )
-        found.update(_summarize_branch(done), run=name)
-        if done["status"] not in {"succeeded", STATUS_WAITING_FOR_APPROVAL}:
-            failed.set()
-
-    made.update(status="running", ended=None)
-    manifest.mark_run_started(folder, made)
-    with (
-        signals.interrupt_on_termination(),
-        ThreadPoolExecutor(
-            project.config.run.jobs or os.cpu_count() or 1, thread_name_prefix="branch"
-        ) as pool,
-    ):
-        try:
-            for future in [pool.submit(one, b) for b in made["branches"]]:
-                future.result()
-        except BaseException as error:
-            stop.set()
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-    ends = {b["status"] for b in made["branches"]} - {"not run"}
-    made["status"] = (
-        "interrupted"
-        if stop.is_set()
-        else next((s for s in run_manifest.UNSUCCESSFUL_STATUSES if s in ends), "succeeded")
+        **run_wide_values,
     )
-    made["ended"] = run_manifest.format_current_time()
-    (folder / run_manifest.DISK_RESERVE_FILE).unlink(missing_ok=True)
-    run_manifest.write_manifest(folder, made)
-    from mlops_kit.pipeline import report
+    return branch_project, parameter_values
 
-    report.write_run_index(folder, made)
+
+class _BranchGroup:
+    """The branches of one run: runs them, as many at once as there are jobs, and records each end."""
+
+    def __init__(
+        self,
+        project: Project,
+        manifest: RunManifest,
+        options: BranchOptions,
+        report_progress: ProgressReporter,
+        stop_event: threading.Event,
+    ) -> None:
+        self.project = project
+        self.manifest = manifest
+        self.folder: Path = project.reports_folder / manifest.run
+        self.options = options
+        self.report_progress = report_progress
+        self.stop_event = stop_event
+        self.has_failed = threading.Event()
+
+    def run_all(self) -> None:
+        """Run all branches and record in the manifest how they ended."""
+        from mlops_kit.pipeline import report  # here: a run with nothing to do does not need it
+
+        manifest, folder = self.manifest, self.folder
+        manifest.ended = None
+        mark_run_started(folder, manifest)
+        max_jobs = self.project.config.run.jobs or os.cpu_count() or 1
+        with (
+            signals.interrupt_on_termination(),
+            ThreadPoolExecutor(max_jobs, thread_name_prefix="branch") as executor,
+        ):
+            futures = [executor.submit(self._run_branch, branch) for branch in manifest.branches]
+            try:
+                for future in futures:
+                    future.result()
+            except KeyboardInterrupt:
+                self.stop_event.set()
+            except BaseException:
+                self.stop_event.set()
+                raise
+        manifest.status = determine_run_status(
+            [branch.status for branch in manifest.branches],
+            is_interrupted=self.stop_event.is_set(),
+        )
+        manifest.ended = format_current_time()
+        (folder / DISK_RESERVE_FILE).unlink(missing_ok=True)
+        write_manifest(folder, manifest)
+        report.write_run_index(folder, manifest)
+
+    def _run_branch(self, branch: BranchResult) -> None:
+        """Run one branch, unless the run was interrupted or another branch failed."""
+        must_stop = self.has_failed.is_set() and not self.options.keep_going
+        if self.stop_event.is_set() or must_stop:
+            return
+        project, given = _configure_branch(self.project, self.options.given, branch)
+        run = f"{self.manifest.run}.{branch.name}"
+        branch_manifest = run_pipeline(
+            project,
+            self.manifest.branching_stages,
+            given,
+            partial(_report_branch_line, self.report_progress, branch.name),
+            force=self.options.force,
+            note=f"{self.options.note} {branch.name}".strip(),
+            context=BranchContext(
+                stop_event=self.stop_event,
+                folder=self.folder / BRANCHES_FOLDER / run,
+                run=run,
+                branch=branch.name,
+            ),
+        )
+        branch.run = run
+        _summarize_branch(branch, branch_manifest)
+        if branch.status not in {RunStatus.SUCCEEDED, RunStatus.WAITING_FOR_APPROVAL}:
+            self.has_failed.set()
 
 
 def _report_branch_line(
-    say: ProgressReporter, name: str, text: str, transient: bool = False
+    report_progress: ProgressReporter, branch: str, text: str, transient: bool = False
 ) -> None:
-    """Tell a line of a branch."""
-    say(f"[{name}] {text}", transient=transient)
+    """Report a progress line of a branch."""
+    report_progress(f"[{branch}] {text}", transient=transient)
 
 
-def _summarize_branch(done: dict[str, Any]) -> dict[str, Any]:
-    """What the table of branches shows of one: how it ended, its seconds, the numbers that it logged."""
-    entries = done["stages"].values()
-    error = next(((e.get("error") or {}).get("message") for e in entries if e.get("error")), "")
-    numbers = {
-        f"{s}.{k}": v
-        for s, e in done["stages"].items()
-        for k, v in e.get("logged", {}).items()
-        if isinstance(v, (int, float)) and not isinstance(v, bool)
-    }
-    return {
-        "status": done["status"],
-        "seconds": round(sum(e.get("seconds", 0) for e in entries if e["status"] != "skipped"), 1),
-        "numbers": numbers,
-        "said": error,
-    }
+def _summarize_branch(branch: BranchResult, manifest: RunManifest) -> None:
+    """Record how a branch ended: status, seconds, first error, the numbers that it logged."""
+    seconds = 0.0
+    numbers: dict[str, Any] = {}
+    errors: list[str] = []
+    for stage, entry in manifest.stages.items():
+        if entry.status != StageStatus.SKIPPED:
+            seconds += entry.seconds or 0
+        if entry.error is not None:
+            errors.append(entry.error.message)
+        for name, value in entry.logged.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                numbers[f"{stage}.{name}"] = value
+    branch.status = manifest.status
+    branch.seconds = round(seconds, 1)
+    branch.numbers = numbers
+    branch.error = errors[0] if errors else ""

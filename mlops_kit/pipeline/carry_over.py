@@ -1,53 +1,62 @@
-"""Carry over."""
+"""Carry a stage that is up to date over from the run that executed it.
+
+Files are hard links, so a run is complete by itself and takes no further space. Files of a run are
+never changed in place (they are replaced), which is what makes the links safe.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from mlops_kit.core import files
-from mlops_kit.pipeline import fingerprint
+from mlops_kit.core.files import write_atomically
 from mlops_kit.pipeline.active_run import ActiveRun
-from mlops_kit.project import run_folder
+from mlops_kit.pipeline.fingerprint import find_displaced_outputs
+from mlops_kit.project.run_folder import STAGE_RECORDS_FOLDER
+from mlops_kit.project.run_manifest import StageEntry, StageStatus
 
 
 def carry_over_stage(
-    chain: ActiveRun, stage: str, old: Path, entry: Mapping[str, Any], reason: str
+    active: ActiveRun, stage: str, source_run: Path, entry: StageEntry, reason: str
 ) -> None:
-    """Link a stage's artifacts, figures, record, notebook and page from another run; files are never changed in place."""
-    stem = chain.project.get_notebook_path(stage).stem
-    wanted = [
-        f"{run_folder.STAGE_RECORDS_FOLDER}/{stage}.json",
-        f"notebooks/{stem}.ipynb",
-        f"notebooks/{stem}.html",
+    """Link a stage's artifacts, figures, record, notebook and page from another run.
+
+    Outputs that belong into the project itself and are not there are restored.
+    """
+    notebook = active.project.get_notebook_path(stage).stem
+    relative_paths = [
+        f"{STAGE_RECORDS_FOLDER}/{stage}.json",
+        f"notebooks/{notebook}.ipynb",
+        f"notebooks/{notebook}.html",
         f"figures/{stage}",
+        *(artifact.path for artifact in entry.artifacts.values()),
     ]
-    for relative in wanted + [a["path"] for a in entry["artifacts"].values()]:
-        begin, end = old / relative, chain.folder / relative
-        if begin.is_dir():
-            shutil.copytree(begin, end, copy_function=_link_file, dirs_exist_ok=True)
-        elif begin.exists():
-            end.parent.mkdir(parents=True, exist_ok=True)
-            _link_file(str(begin), str(end))
-    for name in fingerprint.find_displaced_outputs(
-        chain.project, entry["artifacts"], chain.file_hashes
-    ):
-        files.write_atomically(
-            chain.project.resolve_path(name),
-            lambda p, source=old / entry["artifacts"][name]["path"]: shutil.copyfile(source, p),  # type: ignore[misc]
-        )
-    chain.update_stage(stage, **{**entry, "status": "skipped", "reason": reason})
+    for relative_path in relative_paths:
+        _link_path(source_run / relative_path, active.folder / relative_path)
+    for name in find_displaced_outputs(active.project, entry.artifacts, active.file_hashes):
+        stored = source_run / entry.artifacts[name].path
+        write_atomically(active.project.resolve_path(name), partial(shutil.copyfile, stored))
+    carried = entry.model_copy(update={"status": StageStatus.SKIPPED, "reason": reason})
+    active.set_stage_entry(stage, carried)
 
 
-def _link_file(begin: str, end: str) -> None:
-    """A hard link; a copy where the file system has none."""
+def _link_path(source: Path, target: Path) -> None:
+    """Link a file, or all files of a folder; a path that does not exist is ignored."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_file, dirs_exist_ok=True)
+    elif source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link_file(str(source), str(target))
+
+
+def _link_file(source: str, target: str) -> None:
+    """Create a hard link; a copy where the file system has none."""
     try:
-        os.link(begin, end)
+        os.link(source, target)
     except FileExistsError:
-        os.unlink(end)
-        os.link(begin, end)
+        Path(target).unlink()
+        os.link(source, target)
     except OSError:
-        shutil.copy2(begin, end)
+        shutil.copy2(source, target)

@@ -1,11 +1,10 @@
-"""House-keeping: runs at a glance, what of them goes, and values that are never shown.
+"""Remove runs, leftovers and caches according to the retention settings (``mlops clean``).
 
-A run is removed whole: one rename takes it into a hidden folder where no reader looks, then it is
-deleted there; what a kill leaves of it the next ``clean`` deletes. Runs share files by hard links, so
-a file frees something only with its last link.
+A run is removed as a whole: one rename moves it into a hidden folder that no reader looks at, then it
+is deleted there; what a kill leaves of it the next cleanup deletes. Runs share files by hard links, so
+a file frees space only with its last link.
 
-To add a reason why a run stays: a line in ``stays``. To add a form in which a secret may be written:
-one in ``forms``.
+To add a reason why a run is kept: a line in ``_RetentionRules.explain``.
 """
 
 from __future__ import annotations
@@ -16,33 +15,41 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from mlops_kit.core.formatting import align_columns
+from mlops_kit.db import approvals
 from mlops_kit.pipeline.fingerprint import get_file_hashes
 from mlops_kit.pipeline.run_summary import read_run_version
-from mlops_kit.project import run_folder, run_manifest
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_manifest import BRANCHES_FOLDER
+from mlops_kit.project.run_folder import list_run_folders
+from mlops_kit.project.run_manifest import (
+    BRANCHES_FOLDER,
+    MANIFEST_FILE,
+    RunManifest,
+    RunStatus,
+    read_manifest,
+)
 
-KEPT_FILE_KIND = "kept file"  # of the code and data of then: many, and counted only
-REMOVED_RUNS_FOLDER = ".gone"  # folder of the runs that are being deleted
-_TEMPORARY_NAME = re.compile(
-    r"\..+\.[a-z0-9_]{8}|\.reserve"
-)  # as store names what it writes; the room that a manifest keeps
-_RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}(-sample)?")  # of a run's folder
-_ABANDONED_AFTER_SECONDS = 3600  # seconds after which what is half written is nobody's any more
+KEPT_FILE_KIND = "kept file"  # code and data of earlier runs: many, so they are only counted
+REMOVED_RUNS_FOLDER = ".gone"  # inside the reports: runs that are being deleted
+# Files that are being written (core.files), and the disk space that a run reserves.
+_TEMPORARY_NAME = re.compile(r"\..+\.[a-z0-9_]{8}|\.reserve")
+_RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}(-sample)?")
+_ABANDONED_AFTER_SECONDS = 3600  # a half-written file older than this has no writer any more
+_BYTES_PER_MEGABYTE = 1e6
+
+StoredRun = tuple[Path, RunManifest]
 
 
 @dataclass(frozen=True)
 class CleanupItem:
-    """What becomes of a run, a leftover, a cached or a kept file, and why; ``freed`` counts bytes."""
+    """A run, a leftover, a cached or a kept file: whether it is removed, why, and the space it frees."""
 
     kind: str
     path: Path
@@ -51,218 +58,265 @@ class CleanupItem:
     freed_bytes: int = 0
 
 
-def clean_project(project: Project, dry: bool = False) -> list[CleanupItem]:
-    """Remove what ``keep`` of ``mlops.yaml`` says; ``dry`` only tells. One process at a time.
+def clean_project(project: Project, dry_run: bool = False) -> list[CleanupItem]:
+    """Remove what the retention settings do not keep; one process at a time.
+
+    Parameters
+    ----------
+    dry_run : bool
+        Only return what would be removed.
 
     Returns
     -------
-    list of Fate
-        What went, or would go, first; then the runs that stay.
+    list of CleanupItem
+        What is removed, then the runs that are kept.
     """
-    if dry:
+    if dry_run:
         return _plan_cleanup(project)
-    from filelock import FileLock
+    from filelock import FileLock  # here: a dry run does not need it
 
     lock = project.resolve_path(".mlops") / "clean.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(lock)):
-        fates = _plan_cleanup(project)
-        for fate in fates:
-            if fate.is_removed:
-                _remove_item(fate)
-    return fates
+        items = _plan_cleanup(project)
+        for item in items:
+            if item.is_removed:
+                _remove_item(item)
+    return items
 
 
 def _plan_cleanup(project: Project) -> list[CleanupItem]:
-    """The fate of each run, of leftovers, of what is cached and of files kept for runs."""
-    found = [
-        (run, run_manifest.read_manifest(run))
-        for run in run_folder.list_run_folders(project.reports_folder)
+    """Return what is removed, then the runs that are kept."""
+    stored_runs = [
+        (folder, read_manifest(folder)) for folder in list_run_folders(project.reports_folder)
     ]
-    runs = [
-        CleanupItem(
-            "run",
-            run,
-            why or f"older than {format_duration(project.config.retention.max_age)}",
-            is_removed=not why,
-        )
-        for (run, _), why in zip(found, _explain_retention(project, found), strict=True)
-    ]
-    idle = [
-        f.path
-        for f, (_, made) in zip(runs, found, strict=True)
-        if not f.is_removed and made["status"] != "running"
-    ]
-    # the newest first, so that the table reads so; what an earlier kill left first of all, for it may have the name of a run
-    goes = [
-        *_find_leftovers(project, idle),
-        *(f for f in runs if f.is_removed),
+    rules = _RetentionRules(project, stored_runs)
+    expired_reason = f"older than {format_duration(project.config.retention.max_age)}"
+    removed_runs: list[CleanupItem] = []
+    kept_runs: list[CleanupItem] = []
+    kept_idle_folders: list[Path] = []
+    for rank, (folder, manifest) in enumerate(stored_runs):
+        reason = rules.explain(rank, folder, manifest)
+        if not reason:
+            removed_runs.append(CleanupItem("run", folder, expired_reason))
+            continue
+        kept_runs.append(CleanupItem("run", folder, reason, is_removed=False))
+        if manifest.status != RunStatus.RUNNING:
+            kept_idle_folders.append(folder)
+    removed = [
+        *_find_leftovers(project, kept_idle_folders),  # first: one may have the name of a run
+        *removed_runs,
         *_find_expired_cache(project),
-        *_find_unused_objects(project, [f.path for f in runs if not f.is_removed]),
+        *_find_unused_objects(project, [item.path for item in kept_runs]),
     ]
-    return [
-        CleanupItem(f.kind, f.path, f.reason, True, size)
-        for f, size in zip(goes, _measure_freed_bytes(f.path for f in goes), strict=True)
-    ] + [f for f in runs if not f.is_removed]
+    freed_bytes = _measure_freed_bytes(item.path for item in removed)
+    measured = [
+        replace(item, freed_bytes=size) for item, size in zip(removed, freed_bytes, strict=True)
+    ]
+    return measured + kept_runs
 
 
-def _explain_retention(project: Project, found: list[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
-    """Why each run stays, in words; empty for one that nothing needs."""
-    from mlops_kit.db import approvals
+class _RetentionRules:
+    """Explains why runs are kept."""
 
-    keep = project.config.retention
-    cutoff = (datetime.now(UTC) - keep.max_age).isoformat()
-    needed, said = (
-        _find_needed_versions(project, cutoff),
-        {o.version: o.outcome for o in reversed(approvals.list_approvals(project))},
-    )
-    full = next((run for run, made in found if not made["sample"]), None)
-    for rank, (run, made) in enumerate(found):
-        number = read_run_version(run, made) or ""
-        reasons = {
-            needed.get(number, ""): number in needed,
-            "it is running": made["status"] == "running",
-            "it waits for an approval": made["status"] == run_folder.STATUS_WAITING_FOR_APPROVAL
-            and said.get(number) != "rejected",
-            "the newest run" if rank == 0 else "the newest of all rows": rank == 0 or run == full,
-            f"one of the newest {keep.min_runs}": rank < keep.min_runs,
-            f"younger than {format_duration(keep.max_age)}": (made["ended"] or made["started"])
-            > cutoff,
-        }
-        yield next((words for words, holds in reasons.items() if holds), "")
+    def __init__(self, project: Project, stored_runs: Sequence[StoredRun]) -> None:
+        self.settings = project.config.retention
+        self.cutoff = (datetime.now(UTC) - self.settings.max_age).isoformat()
+        self.needed_versions = _find_needed_versions(project, self.cutoff)
+        self.decisions: dict[str, str] = {}  # the newest decision of a person, by version
+        for approval in reversed(approvals.list_approvals(project)):
+            self.decisions[approval.version] = approval.outcome
+        self.newest_full_run: Path | None = None  # not made from a sample
+        for folder, manifest in stored_runs:
+            if not manifest.sample:
+                self.newest_full_run = folder
+                break
+
+    def explain(self, rank: int, folder: Path, manifest: RunManifest) -> str:
+        """Return why a run is kept; empty if nothing needs it.
+
+        Parameters
+        ----------
+        rank : int
+            Position of the run, newest first.
+        """
+        version = read_run_version(folder, manifest) or ""
+        is_waiting = manifest.status == RunStatus.WAITING_FOR_APPROVAL
+        ended = manifest.ended or manifest.started
+        reasons = (
+            (version in self.needed_versions, self.needed_versions.get(version, "")),
+            (manifest.status == RunStatus.RUNNING, "it is running"),
+            (
+                is_waiting and self.decisions.get(version) != "rejected",
+                "it waits for an approval",
+            ),
+            (rank == 0, "the newest run"),
+            (folder == self.newest_full_run, "the newest run of all rows"),
+            (rank < self.settings.min_runs, f"one of the newest {self.settings.min_runs}"),
+            (ended > self.cutoff, f"younger than {format_duration(self.settings.max_age)}"),
+        )
+        for applies, reason in reasons:
+            if applies:
+                return reason
+        return ""
 
 
 def _find_needed_versions(project: Project, cutoff: str) -> dict[str, str]:
-    """Versions whose runs are needed, and why: the one that serves, the one to go back to, those whose answers may still be judged."""
-    from mlops_kit.db import approvals
+    """Return the versions whose runs are needed, with the reason.
 
-    promoted = approvals.list_promotions(project)
-    if not promoted:
+    These are the champion, the version that a rollback restores, and those that were in service
+    recently: their predictions may still be evaluated.
+    """
+    promotions = approvals.list_promotions(project)
+    if not promotions:
         return {}
-    lately = {
-        old.version: f"version {old.version} served until {new.promoted_at[:10]}"
-        for new, old in pairwise(promoted)
-        if new.promoted_at > cutoff
-    }
-    before = {p: f"rollback goes to version {p}" for p in [promoted[0].previous_version] if p}
-    return {**lately, **before, promoted[0].version: f"version {promoted[0].version} serves"}
-
-
-def _find_leftovers(project: Project, runs: list[Path]) -> list[CleanupItem]:
-    """What killed processes left: half-deleted runs, half-made ones, files half written. ``runs`` are those that are not running."""
-    reports = project.reports_folder
-    cut = [
-        p
-        for p in reports.glob("*")
-        if _RUN_NAME.fullmatch(p.name)
-        and not (p / run_manifest.MANIFEST_FILE).exists()
-        and _is_untouched_for(p, _ABANDONED_AFTER_SECONDS)
-    ]
-    places = [
-        (reports, "*"),
-        (project.resolve_path(".mlops"), "*"),
-        *((p, "**/*") for p in [*runs, reports / "draft"]),
-    ]
-    parts = {
-        p: None
-        for place, pattern in places
-        for p in place.glob(pattern)
-        if _TEMPORARY_NAME.fullmatch(p.name) and _is_untouched_for(p, _ABANDONED_AFTER_SECONDS)
-    }
-    return [
-        CleanupItem("leftover", p, why)
-        for why, paths in (
-            ("half deleted", (reports / REMOVED_RUNS_FOLDER).glob("*")),
-            ("half made", cut),
-            ("half written", parts),
+    reasons: dict[str, str] = {}
+    for newer, older in pairwise(promotions):
+        if newer.promoted_at > cutoff:
+            reasons[older.version] = (
+                f"version {older.version} was in service until {newer.promoted_at[:10]}"
+            )
+    champion = promotions[0]
+    if champion.previous_version:
+        reasons[champion.previous_version] = (
+            f"a rollback restores version {champion.previous_version}"
         )
-        for p in paths
+    reasons[champion.version] = f"version {champion.version} is in service"
+    return reasons
+
+
+def _find_leftovers(project: Project, idle_runs: list[Path]) -> list[CleanupItem]:
+    """Return what killed processes left: half-deleted and half-made runs, half-written files.
+
+    Parameters
+    ----------
+    idle_runs : list of Path
+        Runs that are kept and not running.
+    """
+    reports = project.reports_folder
+    items = [
+        CleanupItem("leftover", path, "half deleted")
+        for path in (reports / REMOVED_RUNS_FOLDER).glob("*")
     ]
+    for path in reports.glob("*"):
+        is_half_made = _RUN_NAME.fullmatch(path.name) and not (path / MANIFEST_FILE).exists()
+        if is_half_made and _is_untouched_for(path, _ABANDONED_AFTER_SECONDS):
+            items.append(CleanupItem("leftover", path, "half made"))
+    candidates = [*reports.glob("*"), *project.resolve_path(".mlops").glob("*")]
+    for folder in [*idle_runs, reports / "draft"]:
+        candidates += folder.glob("**/*")
+    for path in dict.fromkeys(candidates):
+        is_temporary = _TEMPORARY_NAME.fullmatch(path.name)
+        if is_temporary and _is_untouched_for(path, _ABANDONED_AFTER_SECONDS):
+            items.append(CleanupItem("leftover", path, "half written"))
+    return items
 
 
 def _find_expired_cache(project: Project) -> list[CleanupItem]:
-    """What is cached and was not written for long."""
-    age = project.config.retention.max_cache_age
+    """Return cached files that have not been written for longer than the settings allow."""
+    max_age = project.config.retention.max_cache_age
+    reason = f"not written for {format_duration(max_age)}"
     return [
-        CleanupItem("cache", p, f"not written for {format_duration(age)}")
-        for p in sorted(project.resolve_path(".mlops").glob("cache/*"))
-        if _is_untouched_for(p, age.total_seconds())
+        CleanupItem("cache", path, reason)
+        for path in sorted(project.resolve_path(".mlops").glob("cache/*"))
+        if _is_untouched_for(path, max_age.total_seconds())
     ]
 
 
-def _find_unused_objects(project: Project, runs: list[Path]) -> list[CleanupItem]:
-    """Code and data, kept to make a run again, that none of the runs that stay has used; none while one is running, which has yet to say."""
-    made = [
-        run_manifest.read_manifest(f)
-        for run in runs
-        for f in (
-            run,
-            *(p.parent for p in run.glob(f"{BRANCHES_FOLDER}/*/{run_manifest.MANIFEST_FILE}")),
-        )
-    ]
-    if any(m["status"] == "running" for m in made):
-        return []
-    needed = {
-        h
-        for m in made
-        for e in m["stages"].values()
-        for h in get_file_hashes(e.get("trace", {})).values()
-    }
+def _find_unused_objects(project: Project, kept_runs: list[Path]) -> list[CleanupItem]:
+    """Return stored code and data that no kept run has used.
+
+    None while a run is in progress, which has yet to record what it uses.
+    """
+    used_hashes: set[str] = set()
+    for manifest in _read_manifests_with_branches(kept_runs):
+        if manifest.status == RunStatus.RUNNING:
+            return []
+        for entry in manifest.stages.values():
+            if entry.dependencies is not None:
+                used_hashes.update(get_file_hashes(entry.dependencies).values())
     return [
-        CleanupItem(KEPT_FILE_KIND, p, "used by no run that stays")
-        for p in sorted(project.resolve_path(".mlops").glob("objects/*/*"))
-        if p.name not in needed and _is_untouched_for(p, _ABANDONED_AFTER_SECONDS)
+        CleanupItem(KEPT_FILE_KIND, path, "not used by a run that is kept")
+        for path in sorted(project.resolve_path(".mlops").glob("objects/*/*"))
+        if path.name not in used_hashes and _is_untouched_for(path, _ABANDONED_AFTER_SECONDS)
     ]
+
+
+def _read_manifests_with_branches(folders: list[Path]) -> Iterator[RunManifest]:
+    """Yield the manifests of runs and of their branches."""
+    for folder in folders:
+        yield read_manifest(folder)
+        for path in folder.glob(f"{BRANCHES_FOLDER}/*/{MANIFEST_FILE}"):
+            yield read_manifest(path.parent)
 
 
 def _is_untouched_for(path: Path, seconds: float) -> bool:
-    """Whether nothing of a file or folder was written for this long; what is gone meanwhile was its writer's."""
+    """Return whether nothing in a file or folder was written for a time.
+
+    False for one that disappears meanwhile: its writer still exists.
+    """
     try:
-        return time.time() - max(p.lstat().st_mtime for p in (path, *path.rglob("*"))) > seconds
+        written = max(inner.lstat().st_mtime for inner in (path, *path.rglob("*")))
     except FileNotFoundError:
         return False
+    return time.time() - written > seconds
 
 
 def _measure_freed_bytes(paths: Iterable[Path]) -> Iterator[int]:
-    """The bytes that each of these frees if they are removed in this order."""
-    left: dict[tuple[int, int], int] = {}
+    """Yield the bytes that each path frees if they are removed in this order."""
+    remaining_links: dict[tuple[int, int], int] = {}
     for path in paths:
-        freed = 0
-        for known in (p.lstat() for p in (path, *path.rglob("*"))):
-            file = (known.st_dev, known.st_ino)
-            left[file] = left.get(file, known.st_nlink) - 1
-            freed += known.st_size if stat.S_ISREG(known.st_mode) and not left[file] else 0
-        yield freed
+        freed_bytes = 0
+        for inner in (path, *path.rglob("*")):
+            status = inner.lstat()
+            file = (status.st_dev, status.st_ino)
+            remaining_links[file] = remaining_links.get(file, status.st_nlink) - 1
+            if stat.S_ISREG(status.st_mode) and not remaining_links[file]:
+                freed_bytes += status.st_size
+        yield freed_bytes
 
 
-def _remove_item(fate: CleanupItem) -> None:
-    """Delete; a run is first renamed out of sight in one step."""
-    path = fate.path
-    if fate.kind == "run":
-        (path.parent / REMOVED_RUNS_FOLDER).mkdir(exist_ok=True)
-        path = path.rename(path.parent / REMOVED_RUNS_FOLDER / path.name)
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+def _remove_item(item: CleanupItem) -> None:
+    """Delete a file or folder; a run is first moved out of sight in one step."""
+    path = item.path
+    if item.kind == "run":
+        hidden = path.parent / REMOVED_RUNS_FOLDER
+        hidden.mkdir(exist_ok=True)
+        path = path.rename(hidden / path.name)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
-def format_cleanup(project: Project, fates: list[CleanupItem], dry: bool) -> str:
-    """The fates as a table in text, and what they come to."""
-    goes, kept = [f for f in fates if f.is_removed], sum(not f.is_removed for f in fates)
-    rows = [
-        (
-            "goes" if f.is_removed else "stays",
-            f.kind,
-            os.path.relpath(f.path, project.root),
-            f"{f.freed_bytes / 1e6:.1f} MB" if f.is_removed else "",
-            f.reason,
+def format_cleanup(project: Project, items: list[CleanupItem], dry_run: bool) -> str:
+    """Return a cleanup as a table in text, with a last line that counts."""
+    rows = []
+    for item in items:
+        if item.kind == KEPT_FILE_KIND:
+            continue
+        row = (
+            "remove" if item.is_removed else "keep",
+            item.kind,
+            os.path.relpath(item.path, project.root),
+            _format_megabytes(item.freed_bytes) if item.is_removed else "",
+            item.reason,
         )
-        for f in fates
-        if f.kind != KEPT_FILE_KIND
+        rows.append(row)
+    removed = [item for item in items if item.is_removed]
+    counts = Counter(item.kind for item in removed)
+    counted = [
+        f"{count} {kind}" if count == 1 else f"{count} {kind}s" for kind, count in counts.items()
     ]
-    counts = Counter(f.kind for f in goes)
-    what = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in counts.items()) or "nothing"
-    return "\n".join(
-        [
-            *([align_columns(rows)] if rows else []),
-            f"{what} {'would go' if dry else 'gone'}, {sum(f.freed_bytes for f in goes) / 1e6:.1f} MB {'would be freed' if dry else 'freed'}; {'1 run stays' if kept == 1 else f'{kept} runs stay'}",
-        ]
-    )
+    freed = _format_megabytes(sum(item.freed_bytes for item in removed))
+    kept_count = len(items) - len(removed)
+    kept = "1 run is kept" if kept_count == 1 else f"{kept_count} runs are kept"
+    total = f"{', '.join(counted) or 'nothing'} removed, {freed} freed; {kept}"
+    if dry_run:
+        total = f"dry run: {total}"
+    return "\n".join([align_columns(rows), total] if rows else [total])
+
+
+def _format_megabytes(size: float) -> str:
+    """Return a number of bytes in megabytes."""
+    return f"{size / _BYTES_PER_MEGABYTE:.1f} MB"

@@ -1,4 +1,4 @@
-"""Current project."""
+"""The project as it is now: what a stage's recorded dependencies are compared with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core import dependencies, import_tracer
+from mlops_kit.core.dependencies import hash_code
+from mlops_kit.core.import_tracer import list_installed_versions
 from mlops_kit.pipeline.file_hashes import FileHashes
-from mlops_kit.project import notebook_cells
+from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.loader import Project
+from mlops_kit.project.notebook_cells import load_code_cells
 from mlops_kit.project.settings import list_setting_values, map_fields_to_settings
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -20,74 +22,88 @@ PACKAGE_FOLDER = Path(__file__).parent.parent
 
 
 class CurrentProject:
-    """The present state of a project, against which traces are held; each thing is looked up once."""
+    """The project as it is now; cells, files, settings and versions are looked up once.
+
+    Parameters
+    ----------
+    project : Project
+    hashes : FileHashes or None
+        Cache of file hashes; None reads the project's.
+    """
 
     def __init__(self, project: Project, hashes: FileHashes | None = None) -> None:
-        self.project, self.hashes = project, hashes or FileHashes(project)
+        self.project = project
+        self.hashes = hashes or FileHashes(project)
         self._cell_hashes: dict[Path, list[str]] = {}
         self._file_hashes: dict[str, str] = {}
 
     @cached_property
     def package_versions(self) -> dict[str, str]:
-        """Versions of everything installed, by name."""
-        return import_tracer.list_installed_versions()
-
-    def hash_cells(self, stage: str) -> list[str]:
-        """The hashes of a notebook's code cells."""
-        book = self.project.get_notebook_path(stage)
-        if book not in self._cell_hashes:
-            self._cell_hashes[book] = hash_code_cells(book)
-        return self._cell_hashes[book]
+        """Versions of all installed packages, by name."""
+        return list_installed_versions()
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The present value of every setting, by dotted name."""
+        """Values of all settings, by dotted name."""
         return list_setting_values(self.project.config)
 
     @cached_property
     def setting_names(self) -> dict[tuple[str, str], str]:
-        """The dotted name of each setting, by class and field."""
+        """Dotted names of all settings, by class and field."""
         return map_fields_to_settings(self.project.config)
 
+    def hash_cells(self, stage: str) -> list[str]:
+        """Return the hashes of a notebook's code cells."""
+        notebook = self.project.get_notebook_path(stage)
+        if notebook not in self._cell_hashes:
+            self._cell_hashes[notebook] = hash_code_cells(notebook)
+        return self._cell_hashes[notebook]
+
     def hash_file(self, name: str) -> str:
-        """The hash of a file that a trace calls by this name."""
+        """Return the hash of the file that is recorded under a name."""
         if name not in self._file_hashes:
             self._file_hashes[name] = self.hashes.hash_path(self.resolve_path(name))
         return self._file_hashes[name]
 
-    def assume_restored(self, artifacts: Mapping[str, Any]) -> None:
-        """Take files of the project to be what a skipped stage puts back there."""
-        self._file_hashes |= {n: a["sha256"] for n, a in artifacts.items() if a["kind"] == "file"}
+    def assume_restored(self, artifacts: Mapping[str, Artifact]) -> None:
+        """Take the project files of a skipped stage to be as the stage restores them."""
+        for name, artifact in artifacts.items():
+            if artifact.kind == "file":
+                self._file_hashes[name] = artifact.sha256
 
     def resolve_path(self, name: str) -> Path:
-        """The file that a trace calls by this name."""
-        return (
-            PACKAGE_FOLDER.parent / name
-            if name.startswith(f"{PACKAGE_FOLDER.name}/")
-            else self.project.resolve_path(name)
-        )
+        """Return the file that is recorded under a name."""
+        if name.startswith(f"{PACKAGE_FOLDER.name}/"):
+            return PACKAGE_FOLDER.parent / name
+        return self.project.resolve_path(name)
 
     def format_path_name(self, path: str) -> str:
-        """How a trace calls a file: from the project's folder, so that it may move."""
-        for root in (PACKAGE_FOLDER.parent, self.project.root):
-            relative = os.path.relpath(path, root)
-            if not relative.startswith("..") and (
-                root == self.project.root or relative.startswith(PACKAGE_FOLDER.name + os.sep)
-            ):
-                return Path(relative).as_posix()
+        """Return the name under which a file is recorded.
+
+        It is relative to the project (or to this package), so that the project may move.
+        """
+        package_path = os.path.relpath(path, PACKAGE_FOLDER.parent)
+        if package_path.startswith(PACKAGE_FOLDER.name + os.sep):
+            return Path(package_path).as_posix()
+        project_path = os.path.relpath(path, self.project.root)
+        if not project_path.startswith(".."):
+            return Path(project_path).as_posix()
         return path
 
 
-def hash_code_cells(book: Path) -> list[str]:
-    """The hashes of a notebook's code cells, without what papermill put in: an executed one has those of its source."""
+def hash_code_cells(notebook: Path) -> list[str]:
+    """Return the hashes of a notebook's code cells.
+
+    The cell that papermill injects is left out: an executed notebook has the hashes of its source.
+    """
     return [
-        dependencies.hash_code(c["source"])
-        for c in notebook_cells.load_code_cells(book)
-        if "injected-parameters" not in c["metadata"].get("tags", [])
+        hash_code(cell["source"])
+        for cell in load_code_cells(notebook)
+        if "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
 
 
 def hash_environment_variable(name: str) -> str | None:
-    """What is kept of an environment variable: not its value."""
+    """Return the hash of an environment variable, so that its value is not stored; None if unset."""
     value = os.environ.get(name)
-    return None if value is None else dependencies.hash_code(value)
+    return None if value is None else hash_code(value)

@@ -23,8 +23,8 @@ def open_debug_console(project: Project, folder: Path, stage: str) -> None:
     import IPython
     from traitlets.config import Config
 
-    entry = run_manifest.read_manifest(folder)["stages"].get(stage, {})
-    book = folder / "notebooks" / f"{entry.get('notebook')}.ipynb"
+    entry = run_manifest.read_manifest(folder).get_stage(stage)
+    book = folder / "notebooks" / f"{entry.notebook}.ipynb"
     if not book.exists():
         raise KitError(
             f"{stage} was not run in {folder.name}",

@@ -1,4 +1,4 @@
-"""File hashes."""
+"""Content hashes of files, cached between commands."""
 
 from __future__ import annotations
 
@@ -6,76 +6,105 @@ import hashlib
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from mlops_kit.core import dependencies
+from mlops_kit.core.dependencies import list_matching_files
 from mlops_kit.core.files import hash_file, read_json, write_json
 from mlops_kit.project.loader import Project
 
-MISSING_FILE = "gone"
-MIN_CACHED_FILE_AGE_NS = (
-    2 * 10**9
-)  # ns: a file as young as this when it was hashed may change again and keep its time
+MISSING_FILE = "gone"  # recorded instead of a hash
+# A file younger than this when it was hashed may change again and keep its modification time.
+MIN_CACHED_FILE_AGE_NS = 2 * 10**9
+_MAX_CACHE_ENTRIES = 100_000
+
+
+class _CacheEntry(NamedTuple):
+    """A hash, valid as long as the file's size and modification time are the same."""
+
+    size: int
+    modified_ns: int
+    content_hash: str
 
 
 class FileHashes:
-    """Content hashes of files, kept by inode, size and time, so that nothing is hashed twice."""
+    """Content hashes of files, cached by inode, size and modification time.
+
+    Parameters
+    ----------
+    project : Project
+        Its ``.mlops`` folder holds the cache.
+    verify : bool
+        Whether to hash every file anew.
+    """
 
     def __init__(self, project: Project, verify: bool = False) -> None:
-        self.cache_file, self.verify, self.is_modified = (
-            project.resolve_path(".mlops") / "cache" / "hashes.json",
-            verify,
-            False,
-        )
+        self.cache_file = project.resolve_path(".mlops") / "cache" / "hashes.json"
+        self.verify = verify
+        self._is_modified = False
         try:
-            self.entries: dict[str, list[Any]] = read_json(self.cache_file)
+            stored = read_json(self.cache_file)
         except (OSError, ValueError):
-            self.entries = {}
+            stored = {}
+        self._entries = {key: _CacheEntry(*values) for key, values in stored.items()}
 
     def hash_path(self, path: str | Path) -> str:
-        """The hash of a file's bytes; of a folder or a pattern, of its files' names and hashes; ``gone`` if it is not there."""
-        folder = os.path.isdir(path)
-        if (
-            names := sorted(map(str, Path(path).rglob("*")))
-            if folder
-            else []
-            if os.path.exists(path)
-            else dependencies.list_matching_files(str(path))
-        ):
-            return hashlib.sha256(
-                "\n".join(
-                    f"{os.path.relpath(n, path)} {self.hash_path(n)}"
-                    for n in names
-                    if os.path.isfile(n)
-                ).encode()
-            ).hexdigest()
+        """Return the hash of a file, or of all files of a folder or a pattern.
+
+        The hash of a folder or a pattern covers the names and hashes of its files; a path that does
+        not exist has the hash ``MISSING_FILE``.
+        """
+        path = Path(path)
+        names: list[str] = []
+        if path.is_dir():
+            names = sorted(map(str, path.rglob("*")))
+        elif not path.exists():
+            names = list_matching_files(str(path))
+        if names:
+            return self._hash_files(path, names)
         try:
-            found = os.stat(path)
+            stat = path.stat()
         except OSError:
             return MISSING_FILE
-        key, state = f"{found.st_dev}:{found.st_ino}", [found.st_size, found.st_mtime_ns]
-        known = self.entries.get(key)
-        if not self.verify and known is not None and known[:2] == state:
-            return str(known[2])
-        begin = time.time_ns()
-        made = hash_file(Path(path))
-        self.entries.pop(key, None)
-        if begin - found.st_mtime_ns > MIN_CACHED_FILE_AGE_NS:
-            self.entries[key] = [*state, made]
-        self.is_modified = True
-        return made
+        key = _get_cache_key(stat)
+        entry = self._entries.get(key)
+        stamp = (stat.st_size, stat.st_mtime_ns)
+        if entry is not None and not self.verify and entry[:2] == stamp:
+            return entry.content_hash
+        began_ns = time.time_ns()
+        content_hash = hash_file(path)
+        self._entries.pop(key, None)
+        if began_ns - stat.st_mtime_ns > MIN_CACHED_FILE_AGE_NS:
+            self._entries[key] = _CacheEntry(*stamp, content_hash)
+        self._is_modified = True
+        return content_hash
 
-    def add_known_hash(self, path: Path, hashed: str) -> None:
-        """Take over the hash of a file that its writer has told."""
-        if path.is_file():
-            found = path.stat()
-            self.entries[f"{found.st_dev}:{found.st_ino}"], self.is_modified = (
-                [found.st_size, found.st_mtime_ns, hashed],
-                True,
-            )
+    def _hash_files(self, path: Path, names: list[str]) -> str:
+        """Return one hash of the names (relative to a path) and contents of files."""
+        lines = [
+            f"{os.path.relpath(name, path)} {self.hash_path(name)}"
+            for name in names
+            if Path(name).is_file()
+        ]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def add_known_hash(self, path: Path, content_hash: str) -> None:
+        """Cache the hash of a file that was computed when it was written."""
+        if not path.is_file():
+            return
+        stat = path.stat()
+        entry = _CacheEntry(stat.st_size, stat.st_mtime_ns, content_hash)
+        self._entries[_get_cache_key(stat)] = entry
+        self._is_modified = True
 
     def save_cache(self) -> None:
-        """Keep what is new for the next time."""
-        if self.is_modified:
-            write_json(self.cache_file, dict(list(self.entries.items())[-100_000:]))
-            self.is_modified = False
+        """Write the cache, if it has changed."""
+        if not self._is_modified:
+            return
+        newest = list(self._entries.items())[-_MAX_CACHE_ENTRIES:]
+        write_json(self.cache_file, dict(newest))
+        self._is_modified = False
+
+
+def _get_cache_key(stat: os.stat_result) -> str:
+    """Return what identifies a file, whatever its name."""
+    return f"{stat.st_dev}:{stat.st_ino}"

@@ -1,13 +1,13 @@
-"""What a stage's result depends on, part by part, so that a difference can be named.
+"""Compare what a stage used in an earlier run with the present, part by part, so that a difference can be named.
 
-The parts are what the stage really used (``mlops_kit.core.dependencies``), not what its text suggests: code cells
-in order (no markdown, outputs, ids), parameters, the settings it read, the content of what it read from
-the stages before, the files it read, the project's own modules it imported however deep, the packages it
-reached with their versions, the environment variables it declares, Python's minor version. As long as
-all of them are what they were, the stage would do the same again.
+The parts are what the stage really used (``mlops_kit.core.dependencies``), not what its text
+suggests: code cells in order (no markdown, outputs, ids), parameters, the settings it read, the content
+of the artifacts it read from earlier stages, the files it read, the project's own modules it imported
+however deep, the versions of the packages it reached, the environment variables it declares, Python's
+minor version. As long as all of them are unchanged, the stage would do the same again.
 
-To add a part: a line in ``of``, and one in ``differences``. To add a format that libraries read past Python's
-eyes: its suffix in ``NATIVE``.
+To add a part: a field of ``StageDependencies``, a line in ``collect_dependencies``, a generator here
+and its call in ``find_differences``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core import dependencies
+from mlops_kit.core.dependencies import list_matching_files
 from mlops_kit.core.files import hash_json
-from mlops_kit.pipeline import param_types
 from mlops_kit.pipeline.current_project import (
     PACKAGE_FOLDER,
     PYTHON_VERSION,
@@ -27,171 +26,221 @@ from mlops_kit.pipeline.current_project import (
     hash_environment_variable,
 )
 from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes
+from mlops_kit.pipeline.param_types import encode_value
 from mlops_kit.pipeline.stage_dependencies import (
     EDITED_DURING_RUN,
     is_module_available,
     list_declared_files,
 )
+from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_manifest import StageDependencies
+from mlops_kit.project.run_manifest import ModuleDependency, StageDependencies
+
+_ABSENT_VALUE = "not given"
 
 
 def find_differences(
-    now: CurrentProject,
+    current: CurrentProject,
     stage: str,
     values: Mapping[str, Any],
     inputs: Mapping[str, str | None],
-    old: StageDependencies,
+    recorded: StageDependencies,
 ) -> Iterator[str]:
-    """Why a stage is not what a trace says, a sentence each; none if it is.
+    """Yield what has changed since a stage was executed, one sentence each.
 
     Parameters
     ----------
-    inputs : dict
-        Content of each artifact there is to read; None for one that is not made yet.
+    values : mapping
+        The parameter values that the stage would be given.
+    inputs : mapping
+        Content hash of each artifact of the other stages; None for one that has yet to be produced.
     """
-    book = now.project.get_notebook_path(stage).stem
-    cells = now.hash_cells(stage)
-    if cells != old["cells"]:
-        changed = [n for n, (a, b) in enumerate(zip_longest(cells, old["cells"]), 1) if a != b]
-        yield (
-            f"code cell {changed[0]} of {book} changed"
-            if len(cells) == len(old["cells"])
-            else f"{book} has {len(cells)} code cells, it had {len(old['cells'])}"
-        )
-    yield from _compare_values("parameter", param_types.encode_value(values), old["params"])
-    yield from _compare_values(
-        "setting",
-        {n: now.settings[n] for n in old["settings"] if n in now.settings},
-        old["settings"],
-    )
-    yield from _compare_files(now, stage, inputs, old)
-    yield from (
-        f"`{name}` changed"
-        for name, content in old["inputs"].items()
-        if inputs.get(name, MISSING_FILE) not in (content, None)
-    )
-    for name, version in old["packages"].items():
-        if (here := now.package_versions.get(name)) != version:
-            yield f"{name} {version} → {here or 'not installed'}"
-    for name in dict.fromkeys([*old["env"], *now.project.config.stages[stage].env]):
-        if hash_environment_variable(name) != old["env"].get(name, ""):
-            yield f"environment variable {name} {'changed' if name in old['env'] else 'is declared newly'}"
-    yield from (
-        f"{name} can be imported now"
-        for name in old.get("absent", ())
-        if is_module_available(now, name)
-    )
-    if old["python"] != PYTHON_VERSION:
-        yield f"Python {old['python']} → {PYTHON_VERSION}"
-    for what in old["unknowable"]:
-        yield f"its source is {what}: only reading it tells whether it changed"
+    settings = {
+        name: current.settings[name] for name in recorded.settings if name in current.settings
+    }
+    yield from _compare_cells(current, stage, recorded)
+    yield from _compare_values("parameter", encode_value(dict(values)), recorded.params)
+    yield from _compare_values("setting", settings, recorded.settings)
+    yield from _compare_files(current, stage, inputs, recorded)
+    yield from _compare_modules(current, stage, recorded)
+    yield from _compare_inputs(inputs, recorded)
+    yield from _compare_environment(current, stage, recorded)
+    for source in recorded.unknowable:
+        yield f"its source is {source}: only reading it tells whether it changed"
 
 
-def _compare_values(what: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[str]:
-    """Named values that differ."""
-    for name in [*old, *(n for n in new if n not in old)]:
-        if name not in new or name not in old or new[name] != old[name]:
-            yield f"{what} {name}: {old.get(name, 'not given')} → {new.get(name, 'not given')}"
+def _compare_cells(
+    current: CurrentProject, stage: str, recorded: StageDependencies
+) -> Iterator[str]:
+    """Yield whether the code of the notebook changed, with the first cell."""
+    notebook = current.project.get_notebook_path(stage).stem
+    cells = current.hash_cells(stage)
+    if len(cells) != len(recorded.cells):
+        yield f"{notebook} has {len(cells)} code cells, it had {len(recorded.cells)}"
+        return
+    for number, (cell, recorded_cell) in enumerate(zip_longest(cells, recorded.cells), 1):
+        if cell != recorded_cell:
+            yield f"code cell {number} of {notebook} changed"
+            return
+
+
+def _compare_values(
+    kind: str, values: Mapping[str, Any], recorded_values: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the named values that changed."""
+    for name in dict.fromkeys([*recorded_values, *values]):
+        is_in_both = name in values and name in recorded_values
+        if not is_in_both or values[name] != recorded_values[name]:
+            recorded_value = recorded_values.get(name, _ABSENT_VALUE)
+            yield f"{kind} {name}: {recorded_value} → {values.get(name, _ABSENT_VALUE)}"
 
 
 def _compare_files(
-    now: CurrentProject, stage: str, inputs: Mapping[str, str | None], old: StageDependencies
+    current: CurrentProject,
+    stage: str,
+    inputs: Mapping[str, str | None],
+    recorded: StageDependencies,
 ) -> Iterator[str]:
-    """Files and modules that differ; not those that another stage is still to write."""
-    for name in dict.fromkeys([*old["files"], *list_declared_files(now, stage, old)]):
-        before, here = old["files"].get(name), now.hash_file(name)
-        if before != here and inputs.get(name, "") is not None:
-            yield f"`{name}` {_describe_file_change(before, here)}"
-    for place, names in old["listings"].items():
-        if [
-            now.format_path_name(f)
-            for f in dependencies.list_matching_files(str(now.resolve_path(place)))
-        ] != names:
-            yield f"`{place}` holds other files than before"
-    for name, module in old["modules"].items():
-        if now.hash_file(name) != module["hash"]:
-            yield f"`{name}` {_describe_file_change(module['hash'], now.hash_file(name))}: imported by {_find_importer(name, old['modules']) or now.project.get_notebook_path(stage).stem}"
+    """Yield files and listings that changed; not files that another stage has yet to write."""
+    declared = list_declared_files(current, stage, recorded)
+    for name in dict.fromkeys([*recorded.files, *declared]):
+        is_pending = inputs.get(name, "") is None
+        recorded_hash = recorded.files.get(name)
+        file_hash = current.hash_file(name)
+        if recorded_hash != file_hash and not is_pending:
+            yield f"`{name}` {_describe_file_change(recorded_hash, file_hash)}"
+    for name, recorded_files in recorded.listings.items():
+        paths = list_matching_files(str(current.resolve_path(name)))
+        if [current.format_path_name(path) for path in paths] != recorded_files:
+            yield f"`{name}` holds other files than before"
 
 
-def _describe_file_change(before: str | None, here: str) -> str:
-    """What became of a file."""
-    return (
-        EDITED_DURING_RUN
-        if before == EDITED_DURING_RUN
-        else "is declared newly"
-        if before is None
-        else "is gone"
-        if here == MISSING_FILE
-        else "is there now"
-        if before == MISSING_FILE
-        else "changed"
-    )
+def _compare_modules(
+    current: CurrentProject, stage: str, recorded: StageDependencies
+) -> Iterator[str]:
+    """Yield the project's own modules that changed, with what imported them."""
+    notebook = current.project.get_notebook_path(stage).stem
+    for name, module in recorded.modules.items():
+        module_hash = current.hash_file(name)
+        if module_hash != module.hash:
+            change = _describe_file_change(module.hash, module_hash)
+            importer = _find_importer(name, recorded.modules) or notebook
+            yield f"`{name}` {change}: imported by {importer}"
 
 
-def _find_importer(name: str, modules: Mapping[str, Any]) -> str:
-    """The module through which another came in; empty where the notebook itself imports it."""
-    by = Path(modules[name]["by"])
-    return (
-        ""
-        if modules[name]["by"] not in modules
-        else by.parent.name
-        if by.stem == "__init__"
-        else by.stem
-    )
+def _compare_inputs(inputs: Mapping[str, str | None], recorded: StageDependencies) -> Iterator[str]:
+    """Yield the artifacts of earlier stages that changed; not those that have yet to be produced."""
+    for name, content_hash in recorded.inputs.items():
+        if inputs.get(name, MISSING_FILE) not in (content_hash, None):
+            yield f"`{name}` changed"
+
+
+def _compare_environment(
+    current: CurrentProject, stage: str, recorded: StageDependencies
+) -> Iterator[str]:
+    """Yield packages, environment variables and the Python version that changed."""
+    for name, version in recorded.packages.items():
+        installed = current.package_versions.get(name)
+        if installed != version:
+            yield f"{name} {version} → {installed or 'not installed'}"
+    declared_variables = current.project.config.stages[stage].env
+    for name in dict.fromkeys([*recorded.env, *declared_variables]):
+        if name not in recorded.env:
+            yield f"environment variable {name} is newly declared"
+        elif hash_environment_variable(name) != recorded.env[name]:
+            yield f"environment variable {name} changed"
+    for name in recorded.absent:
+        if is_module_available(current, name):
+            yield f"{name} can be imported now"
+    if recorded.python != PYTHON_VERSION:
+        yield f"Python {recorded.python} → {PYTHON_VERSION}"
+
+
+def _describe_file_change(recorded_hash: str | None, file_hash: str) -> str:
+    """Return what happened to a file, as the end of a sentence."""
+    if recorded_hash == EDITED_DURING_RUN:
+        return EDITED_DURING_RUN
+    if recorded_hash is None:
+        return "is newly declared"
+    if file_hash == MISSING_FILE:
+        return "is gone"
+    if recorded_hash == MISSING_FILE:
+        return "exists now"
+    return "changed"
+
+
+def _find_importer(name: str, modules: Mapping[str, ModuleDependency]) -> str:
+    """Return the module that imported another one; empty if the notebook itself did."""
+    importer = modules[name].imported_by
+    if importer not in modules:
+        return ""
+    path = Path(importer)
+    return path.parent.name if path.stem == "__init__" else path.stem
 
 
 def find_damaged_outputs(
-    folder: Path, artifacts: Mapping[str, Any], hashes: FileHashes, writes: Iterable[str] = ()
+    folder: Path,
+    artifacts: Mapping[str, Artifact],
+    hashes: FileHashes,
+    declared: Iterable[str] = (),
 ) -> Iterator[str]:
-    """Outputs of a stage that are not what it wrote, or that it never wrote."""
-    for name, entry in artifacts.items():
-        found = hashes.hash_path(folder / entry["path"])
-        if found != entry["sha256"]:
-            yield f"output `{name}` is {'gone' if found == MISSING_FILE else 'damaged'}"
-    yield from (
-        f"output `{name}` is declared and was not written"
-        for name in writes
-        if name not in artifacts
-    )
+    """Yield the outputs of a stage that are missing, damaged or were never written.
+
+    Parameters
+    ----------
+    folder : Path
+        The run that has the artifacts.
+    declared : iterable of str
+        Names of the outputs that the stage should have written.
+    """
+    for name, artifact in artifacts.items():
+        file_hash = hashes.hash_path(folder / artifact.path)
+        if file_hash == artifact.sha256:
+            continue
+        yield f"output `{name}` is {'gone' if file_hash == MISSING_FILE else 'damaged'}"
+    for name in declared:
+        if name not in artifacts:
+            yield f"output `{name}` is declared and was not written"
 
 
 def find_displaced_outputs(
-    project: Project, artifacts: Mapping[str, Any], hashes: FileHashes
+    project: Project, artifacts: Mapping[str, Artifact], hashes: FileHashes
 ) -> list[str]:
-    """Outputs that stand in the project itself, and are not there as the stage wrote them."""
+    """Return the outputs that belong into the project itself and are not there as written."""
     return [
-        n
-        for n, a in artifacts.items()
-        if a["kind"] == "file" and hashes.hash_path(project.resolve_path(n)) != a["sha256"]
+        name
+        for name, artifact in artifacts.items()
+        if artifact.kind == "file"
+        and hashes.hash_path(project.resolve_path(name)) != artifact.sha256
     ]
 
 
-def get_file_hashes(old: Mapping[str, Any]) -> dict[str, str]:
-    """The files and modules of a trace, with the hash of each."""
-    return {
-        **old.get("files", {}),
-        **{m: about["hash"] for m, about in old.get("modules", {}).items()},
+def get_file_hashes(dependencies: StageDependencies) -> dict[str, str]:
+    """Return the hashes of the files and modules that a stage used, by name."""
+    module_hashes = {name: module.hash for name, module in dependencies.modules.items()}
+    return {**dependencies.files, **module_hashes}
+
+
+def compute_fingerprint(dependencies: StageDependencies) -> str:
+    """Return one hash of everything that a stage used."""
+    return hash_json(dependencies.model_dump())
+
+
+def hash_code_origins(current: CurrentProject) -> dict[str, str]:
+    """Return hashes of the package, the feature files and the contract.
+
+    They are stored with each stage, for the comparison of two model versions.
+    """
+    project, hashes = current.project, current.hashes
+    package_files = {}
+    for path in sorted(PACKAGE_FOLDER.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            package_files[str(path.relative_to(PACKAGE_FOLDER))] = hashes.hash_path(path)
+    feature_files = {
+        name: hashes.hash_path(project.resolve_path(name)) for name in project.config.features
     }
-
-
-def compute_fingerprint(found: StageDependencies) -> str:
-    """One hash of all parts, to be shown."""
-    return hash_json(found)
-
-
-def hash_code_origins(now: CurrentProject) -> dict[str, str]:
-    """The code and the contract that a run was made with, a hash each, for the comparison of two versions."""
-    project, hashes = now.project, now.hashes
-    package = {
-        str(p.relative_to(PACKAGE_FOLDER)): hashes.hash_path(p)
-        for p in sorted(PACKAGE_FOLDER.rglob("*"))
-        if p.is_file() and p.suffix != ".pyc"
-    }
     return {
-        "mlops_kit": hash_json(package),
-        "features": hash_json(
-            {f: hashes.hash_path(project.resolve_path(f)) for f in project.config.features}
-        ),
+        "mlops_kit": hash_json(package_files),
+        "features": hash_json(feature_files),
         "contract": hashes.hash_path(project.resolve_path(project.config.contract.file)),
     }

@@ -1,4 +1,7 @@
-"""``manifest.json``: what a run was made from, what became of each stage, where everything is."""
+"""Create the manifest of a run, mark the run as started, and mark a run without a process as killed.
+
+The record itself and its reader are in ``mlops_kit.project.run_manifest``.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,22 @@ from typing import Any
 
 from mlops_kit.core import files
 from mlops_kit.core.import_tracer import list_installed_versions
-from mlops_kit.project import notebook_cells
 from mlops_kit.project.loader import Project
+from mlops_kit.project.notebook_cells import read_notebook_title
 from mlops_kit.project.run_manifest import (
     DISK_RESERVE_FILE,
-    MANIFEST_FILE,
+    GitStatus,
+    RunManifest,
+    RunStatus,
+    StageEntry,
     format_current_time,
     read_manifest,
+    read_stored_manifest,
     write_manifest,
 )
 
+_DISK_RESERVE_BYTES = 2**18
+_GIT_TIMEOUT_SECONDS = 20
 _REPORTED_PACKAGES = (
     "pandas",
     "numpy",
@@ -36,91 +45,119 @@ _REPORTED_PACKAGES = (
 )
 
 
-def read_git_status(root: Path) -> dict[str, Any]:
-    """The commit that the project stands on, and whether anything was changed since; empty without git."""
-
-    def ask(*args: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *args],
-                capture_output=True,
-                text=True,
-                timeout=20,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else {}
+def read_git_status(root: Path) -> GitStatus:
+    """Return the project's commit and whether files have changed since; no commit without git."""
+    commit = _run_git(root, "rev-parse", "HEAD")
+    if not commit:
+        return GitStatus()
+    return GitStatus(commit=commit, dirty=bool(_run_git(root, "status", "--porcelain")))
 
 
-def create_manifest(project: Project, stages: list[str], note: str) -> dict[str, Any]:
-    """The manifest of a run about to start."""
-    config = project.config
-    moment = datetime.now(UTC)
-    run = f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond * 16**4 // 10**6:04x}" + (
-        "-sample" if config.sample else ""
-    )  # names sort as the runs began
-    known = list_installed_versions()
-    return {
-        "run": run,
-        "project": config.name,
-        "status": "running",
-        "started": format_current_time(),
-        "ended": None,
-        "pid": os.getpid(),
-        "note": note,
-        "as_of": config.as_of.isoformat() if config.as_of else None,
-        "until": config.until.isoformat() if config.until else None,
-        "sample": config.sample,
-        "seed": config.seed,
-        "approval": config.approval,
-        "git": read_git_status(project.root),
-        "packages": {n: known[n] for n in _REPORTED_PACKAGES if n in known},
-        "stages": {
-            s: {
-                "status": "not run",
-                "notebook": project.get_notebook_path(s).stem,
-                "question": notebook_cells.read_notebook_title(project.get_notebook_path(s)),
-            }
-            for s in stages
-        },
-        "mlflow": {},
-    }
-
-
-def mark_run_started(folder: Path, manifest: dict[str, Any]) -> None:
-    """Mark a run as this process's from now on."""
-    import psutil
-
-    manifest.update(status="running", pid=os.getpid(), born=psutil.Process().create_time())
+def _run_git(root: Path, *arguments: str) -> str | None:
+    """Return the output of a git command; None if it fails or git is not installed."""
     try:
-        (folder / DISK_RESERVE_FILE).write_bytes(bytes(2**18))
+        completed = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return completed.stdout.strip() if completed.returncode == 0 else None
+
+
+def create_manifest(project: Project, stages: list[str], note: str) -> RunManifest:
+    """Create the manifest of a run that is about to start."""
+    config = project.config
+    installed = list_installed_versions()
+    return RunManifest(
+        run=_create_run_name(is_sample=bool(config.sample)),
+        project=config.name,
+        status=RunStatus.RUNNING,
+        started=format_current_time(),
+        pid=os.getpid(),
+        note=note,
+        as_of=config.as_of.isoformat() if config.as_of else None,
+        until=config.until.isoformat() if config.until else None,
+        sample=config.sample,
+        seed=config.seed,
+        approval=config.approval,
+        git=read_git_status(project.root),
+        packages={name: installed[name] for name in _REPORTED_PACKAGES if name in installed},
+        stages={stage: create_stage_entry(project, stage) for stage in stages},
+    )
+
+
+def create_stage_entry(project: Project, stage: str) -> StageEntry:
+    """Create the entry of a stage that has not been run."""
+    notebook = project.get_notebook_path(stage)
+    return StageEntry(notebook=notebook.stem, question=read_notebook_title(notebook))
+
+
+def _create_run_name(is_sample: bool) -> str:
+    """Create the name of a run: its start time, so that names sort in order of time."""
+    started = datetime.now(UTC)
+    fraction = started.microsecond * 16**4 // 10**6  # of the second, as four hexadecimal digits
+    suffix = "-sample" if is_sample else ""
+    return f"{started:%Y%m%d-%H%M%S}-{fraction:04x}{suffix}"
+
+
+def mark_run_started(folder: Path, manifest: RunManifest) -> None:
+    """Record that this process executes the run, and reserve disk space for its last words.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    import psutil  # here: its import is a noticeable part of a command that runs nothing
+
+    manifest.status = RunStatus.RUNNING
+    manifest.pid = os.getpid()
+    manifest.process_started = psutil.Process().create_time()
+    reserve = folder / DISK_RESERVE_FILE
+    try:
+        reserve.write_bytes(bytes(_DISK_RESERVE_BYTES))
         write_manifest(folder, manifest)
     except OSError:
-        (folder / DISK_RESERVE_FILE).unlink(missing_ok=True)
+        reserve.unlink(missing_ok=True)
         raise
 
 
 def mark_run_killed(folder: Path) -> bool:
-    """File of a run whose process is gone that it was killed, in its manifest and its notebooks; whether MLflow has yet to hear of it."""
-    filed = files.read_json(folder / MANIFEST_FILE)
-    if filed["status"] == "killed":
-        return not filed["mlflow"]
-    if filed["status"] != "running" or (found := read_manifest(folder))["status"] != "killed":
+    """Record that a run was killed, in its manifest and notebooks, if its process is gone.
+
+    Returns
+    -------
+    bool
+        Whether the run was killed and has yet to be recorded in MLflow.
+    """
+    stored = read_stored_manifest(folder)
+    if stored.status == RunStatus.KILLED:
+        return not stored.mlflow
+    if stored.status != RunStatus.RUNNING:
         return False
-    for book in (folder / "notebooks").glob("*.ipynb"):
-        held = files.read_json(book)
-        if held["metadata"].get("mlops", {}).get("status") == "running":
-            held["metadata"]["mlops"] = {"status": "killed", "detail": "with the run"}
-            for cell in held["cells"]:
-                about = cell["metadata"].get("papermill", {})
-                about["status"] = (
-                    "failed" if about.get("status") == "running" else about.get("status", "pending")
-                )
-            files.write_json(book, held)
+    manifest = read_manifest(folder)
+    if manifest.status != RunStatus.KILLED:
+        return False
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        _mark_notebook_killed(path)
     (folder / DISK_RESERVE_FILE).unlink(missing_ok=True)
-    write_manifest(folder, {**found, "ended": format_current_time()})
+    manifest.ended = format_current_time()
+    write_manifest(folder, manifest)
     return True
+
+
+def _mark_notebook_killed(path: Path) -> None:
+    """Record in a notebook that was running that its kernel was killed with the run."""
+    notebook: dict[str, Any] = files.read_json(path)
+    if notebook["metadata"].get("mlops", {}).get("status") != "running":
+        return
+    notebook["metadata"]["mlops"] = {"status": "killed", "detail": "with the run"}
+    for cell in notebook["cells"]:
+        papermill = cell["metadata"].get("papermill", {})
+        status = papermill.get("status", "pending")
+        papermill["status"] = "failed" if status == "running" else status
+    files.write_json(path, notebook)

@@ -98,11 +98,26 @@ def _parse_text(text: str, declared: str) -> Any:
     if kind in {"int", "float"}:
         return PARAMETER_TYPES[kind](text)
     if declared in {"list[str]", "dict[str, str]"}:
-        return yaml.load(text, yaml.BaseLoader)
+        return parse_yaml(text, yaml.BaseLoader)
     with suppress(ValueError):
         if kind:
             return json.loads(text)
-    return yaml.load(text, DateAsTextLoader) if text else ""
+    return parse_yaml(text, DateAsTextLoader) if text else ""
+
+
+def parse_yaml(text: str, loader_class: type[yaml.BaseLoader] | type[yaml.SafeLoader]) -> Any:
+    """Return the value of a YAML text.
+
+    Parameters
+    ----------
+    loader_class : type
+        ``yaml.BaseLoader``, which leaves all scalars text, or a safe loader.
+    """
+    loader = loader_class(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _coerce_to_type(value: Any, declared: str) -> Any:

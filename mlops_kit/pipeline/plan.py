@@ -1,27 +1,29 @@
-"""Which stages have to run, and why: each is held against what earlier runs recorded of it.
+"""Decide which stages have to run, and why: each is compared with what earlier runs recorded of it.
 
-A stage is skipped when some earlier run has it with all that it used unchanged and its outputs intact; so a
-reverted edit is skipped again. A stage whose inputs are still to be made is decided when they are: if
-they come out equal, it is skipped.
+A stage is skipped when some earlier run has it with everything that it used unchanged and its outputs
+intact; so a reverted edit is skipped again. A stage whose inputs have yet to be produced is decided
+when they are: if they turn out equal, it is skipped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mlops_kit.core import files
-from mlops_kit.pipeline import (
-    current_project,
-    file_hashes,
-    fingerprint,
-    param_types,
-    params,
-    stage_dependencies,
+from mlops_kit.pipeline.current_project import CurrentProject
+from mlops_kit.pipeline.file_hashes import FileHashes
+from mlops_kit.pipeline.fingerprint import (
+    compute_fingerprint,
+    find_damaged_outputs,
+    find_differences,
+    find_displaced_outputs,
+    hash_code_origins,
 )
 from mlops_kit.pipeline.history import (
     RunHistory,
@@ -29,240 +31,307 @@ from mlops_kit.pipeline.history import (
     find_matching_run,
     get_content_hashes,
 )
-from mlops_kit.project import notebook_cells, run_folder, run_manifest
+from mlops_kit.pipeline.manifest import create_stage_entry
+from mlops_kit.pipeline.param_types import encode_value
+from mlops_kit.pipeline.params import SHARED_PARAMETERS
+from mlops_kit.pipeline.stage_dependencies import collect_dependencies
+from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.config.pipeline import RerunAfter, order_stages
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_manifest import COMPLETED_STATUSES
+from mlops_kit.project.notebook_cells import load_code_cells
+from mlops_kit.project.run_folder import STAGE_RECORDS_FOLDER
+from mlops_kit.project.run_manifest import (
+    RunManifest,
+    StageDependencies,
+    StageEntry,
+    StageStatus,
+)
+
+_DRAFT_FOLDER = "draft"
+_MAX_REASONS = 20  # of one stage, collected
+_MAX_SHOWN_REASONS = 3
+_SAVE_TOLERANCE_SECONDS = 1  # a notebook is saved before its last cell has been recorded
+
+StageValues = Mapping[str, Any]  # parameter values of one stage, by name
+InputHashes = Mapping[str, str | None]  # None: an artifact that has yet to be produced
+
+
+class PlanAction(StrEnum):
+    """What is done with a stage; ``DEPENDS``: it runs if the inputs that it waits for change."""
+
+    RUN = "run"
+    SKIP = "skip"
+    DEPENDS = "depends"
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """What is to be done with a stage: run, skip, or depends (on inputs that are not made yet).
+    """What is done with a stage.
 
-    ``why`` gives the reasons; ``origin`` is the run whose files a skipped stage takes over, ``entry`` what
-    that run's manifest says of it.
+    Attributes
+    ----------
+    reasons : tuple of str
+        Why it runs, the inputs on which that depends, or what is restored when it is skipped.
+    origin : Path or None
+        The run (or the draft) whose files a skipped stage takes over.
+    entry : StageEntry or None
+        What the manifest of that run records of the stage.
     """
 
     stage: str
-    action: str
+    action: PlanAction
     reasons: tuple[str, ...] = ()
     origin: Path | None = None
-    entry: Mapping[str, Any] = field(default_factory=dict)
+    entry: StageEntry | None = None
 
     @property
     def summary(self) -> str:
-        """The reasons as one line."""
-        if self.action == "skip" and self.origin and self.origin.name != "draft":
+        """The reasons in one line."""
+        if self.action == PlanAction.SKIP and self.origin and not is_draft(self.origin):
             return "; ".join([f"unchanged since {self.origin.name}", *self.reasons])
-        more = f" (and {len(self.reasons) - 3} more)" if len(self.reasons) > 3 else ""
-        return "; ".join(self.reasons[:3]) + more
+        line = "; ".join(self.reasons[:_MAX_SHOWN_REASONS])
+        hidden_count = len(self.reasons) - _MAX_SHOWN_REASONS
+        return f"{line} (and {hidden_count} more)" if hidden_count > 0 else line
+
+
+def is_draft(folder: Path) -> bool:
+    """Return whether a folder is the draft of stages that were run by hand."""
+    return folder.name == _DRAFT_FOLDER
 
 
 def plan_stage(
-    now: current_project.CurrentProject,
+    current: CurrentProject,
     history: RunHistory,
     stage: str,
-    values: Mapping[str, Any],
-    inputs: Mapping[str, str | None],
+    values: StageValues,
+    inputs: InputHashes,
     force: bool = False,
 ) -> PlannedStage:
-    """Whether a stage runs.
+    """Decide whether a stage runs.
 
     Parameters
     ----------
-    values : dict
-        The parameters that it would be given.
-    inputs : dict
-        Content of each artifact there is to read; None for one that is not made yet.
+    values : mapping
+        The parameter values that it would be given.
+    inputs : mapping
+        Content hash of each artifact of the other stages; None for one that has yet to be produced.
     """
-    held = now.project.config.stages[stage]
-    if force or held.rerun == "always":
-        return PlannedStage(stage, "run", ("forced",) if force else ("always runs",))
-    best: tuple[str, ...] = ()
+    rerun = current.project.config.stages[stage].rerun
+    if force:
+        return PlannedStage(stage, PlanAction.RUN, ("forced",))
+    if rerun == "always":
+        return PlannedStage(stage, PlanAction.RUN, ("always runs",))
+    first_reasons: tuple[str, ...] = ()
     for folder, entry in history.iterate_completed(stage):
-        old = entry["trace"]
-        why = (
-            []
-            if held.rerun == "never"
-            else [*islice(fingerprint.find_differences(now, stage, values, inputs, old), 20)]
-        )
-        why += (
-            fingerprint.find_damaged_outputs(folder, entry["artifacts"], now.hashes, held.writes)
-            if not why
-            else []
-        )
-        if (
-            not why
-            and isinstance(held.rerun, RerunAfter)
-            and (age := _compute_stage_age(entry)) > held.rerun.after
-        ):
-            return PlannedStage(
-                stage,
-                "run",
-                (
-                    f"its last run is {format_duration(age)} old, over {format_duration(held.rerun.after)}",
-                ),
-            )
-        if not why:
-            waits = (
-                ()
-                if held.rerun == "never"
-                else tuple(
-                    f"`{n}`"
-                    for n in dict.fromkeys([*old["inputs"], *old["files"]])
-                    if inputs.get(n, "") is None
-                )
-            )
-            back = tuple(
-                f"`{n}` is put back"
-                for n in fingerprint.find_displaced_outputs(
-                    now.project, entry["artifacts"], now.hashes
-                )
-            )
-            return (
-                PlannedStage(stage, "depends", waits, folder, entry)
-                if waits
-                else PlannedStage(stage, "skip", back, folder, entry)
-            )
-        best = best or tuple(why)
-    if (done := _plan_from_draft(now, stage, values, inputs)) is not None:
-        return done
-    return PlannedStage(stage, "run", best or (_describe_last_attempt(history, stage),))
+        reasons = _list_rerun_reasons(current, stage, values, inputs, (folder, entry))
+        if reasons:
+            first_reasons = first_reasons or reasons
+            continue
+        if isinstance(rerun, RerunAfter):
+            age = _compute_stage_age(entry)
+            if age > rerun.after:
+                reason = f"its last run is {format_duration(age)} old, over {format_duration(rerun.after)}"
+                return PlannedStage(stage, PlanAction.RUN, (reason,))
+        return _plan_unchanged_stage(current, stage, inputs, folder, entry)
+    draft = _plan_from_draft(current, stage, values, inputs)
+    if draft is not None:
+        return draft
+    return PlannedStage(
+        stage, PlanAction.RUN, first_reasons or (_describe_last_attempt(history, stage),)
+    )
+
+
+def _list_rerun_reasons(
+    current: CurrentProject,
+    stage: str,
+    values: StageValues,
+    inputs: InputHashes,
+    recorded: tuple[Path, StageEntry],
+) -> tuple[str, ...]:
+    """Return why a stage of an earlier run cannot be reused; empty if it can."""
+    folder, entry = recorded
+    config = current.project.config.stages[stage]
+    if config.rerun != "never" and entry.dependencies is not None:
+        differences = find_differences(current, stage, values, inputs, entry.dependencies)
+        reasons = tuple(islice(differences, _MAX_REASONS))
+        if reasons:
+            return reasons
+    return tuple(find_damaged_outputs(folder, entry.artifacts, current.hashes, config.writes))
+
+
+def _plan_unchanged_stage(
+    current: CurrentProject, stage: str, inputs: InputHashes, folder: Path, entry: StageEntry
+) -> PlannedStage:
+    """Plan a stage that an earlier run has: skip it, unless it waits for inputs."""
+    if current.project.config.stages[stage].rerun != "never" and entry.dependencies is not None:
+        used_names = dict.fromkeys([*entry.dependencies.inputs, *entry.dependencies.files])
+        pending = tuple(f"`{name}`" for name in used_names if inputs.get(name, "") is None)
+        if pending:
+            return PlannedStage(stage, PlanAction.DEPENDS, pending, folder, entry)
+    displaced = find_displaced_outputs(current.project, entry.artifacts, current.hashes)
+    restored = tuple(f"`{name}` is restored" for name in displaced)
+    return PlannedStage(stage, PlanAction.SKIP, restored, folder, entry)
 
 
 def _describe_last_attempt(history: RunHistory, stage: str) -> str:
-    """What there is to say of a stage that never ended well."""
-    tried = next(
-        (
-            (f, e)
-            for f, made in history
-            if (e := made["stages"].get(stage, {})).get("status", "not run") != "not run"
-        ),
-        None,
-    )
-    if tried and tried[1]["status"] in COMPLETED_STATUSES:
-        return f"what it used in {tried[0].name} was not recorded"
-    return (
-        f"it has not ended well yet: {run_manifest.describe_status(tried[1])} in {tried[0].name}"
-        if tried
-        else "it has not been run yet"
-    )
+    """Return why a stage that no run can be reused for has to run."""
+    for folder, manifest in history:
+        entry = manifest.get_stage(stage)
+        if entry.status == StageStatus.NOT_RUN:
+            continue
+        if entry.is_completed:
+            return f"what it used in {folder.name} was not recorded"
+        return f"it has not succeeded yet: {entry.status_text} in {folder.name}"
+    return "it has not been run yet"
 
 
 def _plan_from_draft(
-    now: current_project.CurrentProject,
-    stage: str,
-    values: Mapping[str, Any],
-    inputs: Mapping[str, str | None],
+    current: CurrentProject, stage: str, values: StageValues, inputs: InputHashes
 ) -> PlannedStage | None:
-    """The stage as somebody has run it by hand, if that is what a run would do: top to bottom, in a fresh kernel, with all as it is now, and saved."""
-    project, draft = now.project, now.project.reports_folder / "draft"
-    file, book = (
-        draft / run_folder.STAGE_RECORDS_FOLDER / f"{stage}.json",
-        project.get_notebook_path(stage),
+    """Plan to take over a stage that was run by hand, if that is what a run would do.
+
+    The saved notebook must have been run from top to bottom in a fresh kernel, with the present code,
+    data, settings and parameters.
+    """
+    draft = current.project.reports_folder / _DRAFT_FOLDER
+    record_file = draft / STAGE_RECORDS_FOLDER / f"{stage}.json"
+    if not record_file.exists():
+        return None
+    record: dict[str, Any] = files.read_json(record_file)
+    if not _was_run_in_order(current, stage, values, record):
+        return None
+    inputs_read = {
+        name: str(inputs[name]) for name in record["read"] if inputs.get(name) is not None
+    }
+    if inputs_read != record["read"]:
+        return None
+    manual_run = record["by_hand"]
+    dependencies = collect_dependencies(current, stage, values, manual_run["used"], inputs_read)
+    if any(find_differences(current, stage, values, inputs, dependencies)):
+        return None
+    artifacts = {
+        name: Artifact.model_validate(stored) for name, stored in record["artifacts"].items()
+    }
+    declared = current.project.config.stages[stage].writes
+    if any(find_damaged_outputs(draft, artifacts, current.hashes, declared)):
+        return None
+    entry = _create_draft_entry(current, stage, values, record, dependencies)
+    entry.artifacts = artifacts
+    notebook = current.project.get_notebook_path(stage)
+    saved = datetime.fromtimestamp(manual_run["at"])  # local time: it is shown
+    reason = f"{notebook.name} as saved {saved:%H:%M}"
+    return PlannedStage(stage, PlanAction.SKIP, (reason,), draft, entry)
+
+
+def _was_run_in_order(
+    current: CurrentProject, stage: str, values: StageValues, record: Mapping[str, Any]
+) -> bool:
+    """Return whether a draft's notebook, as it is saved, was run from top to bottom."""
+    manual_run = record.get("by_hand", {})
+    if not record.get("done") or record.get("apart"):
+        return False
+    if manual_run.get("ran") != current.hash_cells(stage):
+        return False
+    notebook = current.project.get_notebook_path(stage)
+    if notebook.stat().st_mtime < manual_run["at"] - _SAVE_TOLERANCE_SECONDS:
+        return False
+    counts = [cell["execution_count"] for cell in load_code_cells(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        return False
+    return all(
+        _get_draft_value(manual_run["values"], name, value) == value
+        for name, value in values.items()
     )
-    if not file.exists():
-        return None
-    record = files.read_json(file)
-    hand = record.get("by_hand", {})
-    if (
-        not record.get("done")
-        or record.get("apart")
-        or hand.get("ran") != now.hash_cells(stage)
-        or book.stat().st_mtime < hand["at"] - 1
-    ):
-        return None
-    counts = [c["execution_count"] for c in notebook_cells.load_code_cells(book)]
-    given = {
-        n: v if (v := hand["values"].get(n)) or n not in params.SHARED_PARAMETERS else values[n]
-        for n in values
-    }
-    if counts != list(range(1, len(counts) + 1)) or given != dict(values):
-        return None
-    read = {n: str(inputs[n]) for n in record["read"] if inputs.get(n) is not None}
-    made = stage_dependencies.collect_dependencies(now, stage, values, hand["used"], read)
-    if (
-        read != record["read"]
-        or [*fingerprint.find_differences(now, stage, values, inputs, made)]
-        or [
-            *fingerprint.find_damaged_outputs(
-                draft, record["artifacts"], now.hashes, now.project.config.stages[stage].writes
-            )
-        ]
-    ):
-        return None
-    moment = datetime.fromtimestamp(hand["at"])
-    facts = {k: record[k] for k in ("sentence", "logged", "artifacts", "mlflow_run") if k in record}
-    entry = {
-        **facts,
-        "params": param_types.encode_value(values),
-        "trace": made,
-        "fingerprint": fingerprint.compute_fingerprint(made),
-        "started": datetime.fromtimestamp(record["opened"], UTC).isoformat(timespec="milliseconds"),
-        "seconds": round(hand["at"] - record["opened"], 2),
-        "parts": fingerprint.hash_code_origins(now),
-    }
-    return PlannedStage(stage, "skip", (f"{book.name} as saved {moment:%H:%M}",), draft, entry)
 
 
-def _compute_stage_age(entry: Mapping[str, Any]) -> timedelta:
-    """How long ago a stage really ran, to the minute."""
-    age = datetime.now(UTC) - datetime.fromisoformat(entry["started"])
+def _get_draft_value(draft_values: Mapping[str, Any], name: str, value: Any) -> Any:
+    """Return a parameter's value in a draft; an empty run-wide one stands for the project's."""
+    draft_value = draft_values.get(name)
+    if not draft_value and name in SHARED_PARAMETERS:
+        return value
+    return draft_value
+
+
+def _create_draft_entry(
+    current: CurrentProject,
+    stage: str,
+    values: StageValues,
+    record: Mapping[str, Any],
+    dependencies: StageDependencies,
+) -> StageEntry:
+    """Create the entry of a stage that was run by hand, as a run would have recorded it."""
+    entry = create_stage_entry(current.project, stage)
+    opened = datetime.fromtimestamp(record["opened"], UTC)
+    entry.started = opened.isoformat(timespec="milliseconds")
+    entry.seconds = round(record["by_hand"]["at"] - record["opened"], 2)
+    entry.params = encode_value(dict(values))
+    entry.code_origins = hash_code_origins(current)
+    entry.sentence = record.get("sentence", "")
+    entry.logged = record.get("logged", {})
+    entry.mlflow_run = record.get("mlflow_run")
+    entry.dependencies = dependencies
+    entry.fingerprint = compute_fingerprint(dependencies)
+    return entry
+
+
+def _compute_stage_age(entry: StageEntry) -> timedelta:
+    """Return how long ago a stage was executed, in whole minutes."""
+    if entry.started is None:
+        raise ValueError(f"stage {entry.notebook} has no start time")
+    age = datetime.now(UTC) - datetime.fromisoformat(entry.started)
     return timedelta(minutes=age // timedelta(minutes=1))
 
 
 def plan_stages(
     project: Project,
     chosen: list[str],
-    values: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, StageValues],
     force: bool = False,
-    hashes: file_hashes.FileHashes | None = None,
+    hashes: FileHashes | None = None,
 ) -> list[PlannedStage]:
-    """The plan: a decision for each chosen stage, in their order; nothing is run or written."""
-    now, history = current_project.CurrentProject(project, hashes), RunHistory(project)
+    """Plan the chosen stages, in their order; nothing is run or written."""
+    current = CurrentProject(project, hashes)
+    history = RunHistory(project)
     inputs: dict[str, str | None] = {}
-    found = []
+    planned_stages: list[PlannedStage] = []
     for stage in order_stages(project.config.stages):
         if stage not in chosen:
-            inputs |= (
-                get_content_hashes(kept[1])
-                if (kept := find_carried_stage(now, history, stage))
-                else {}
-            )
+            carried = find_carried_stage(current, history, stage)
+            if carried is not None:
+                inputs |= get_content_hashes(carried[1])
             continue
-        made = plan_stage(now, history, stage, values[stage], inputs, force)
-        if made.action == "skip":
-            inputs |= get_content_hashes(made.entry)
-            now.assume_restored(made.entry["artifacts"])
+        planned = plan_stage(current, history, stage, values[stage], inputs, force)
+        if planned.action == PlanAction.SKIP and planned.entry is not None:
+            inputs |= get_content_hashes(planned.entry)
+            current.assume_restored(planned.entry.artifacts)
         else:
-            names = [
-                *project.config.stages[stage].writes,
-                *next((e["artifacts"] for _, e in history.iterate_completed(stage)), {}),
-            ]
+            last_entry = history.get_last_completed(stage)
+            names = [*project.config.stages[stage].writes]
+            if last_entry is not None:
+                names += last_entry.artifacts
             inputs |= dict.fromkeys(names)
-        found.append(made)
-    now.hashes.save_cache()
-    return found
+        planned_stages.append(planned)
+    current.hashes.save_cache()
+    return planned_stages
 
 
 def find_up_to_date_run(
-    project: Project, plan: list[PlannedStage], history: RunHistory
-) -> dict[str, Any] | None:
-    """The latest run of the same two moments, if all of a plan is skipped and that run has it all."""
-    same = find_matching_run(project, history)
-    if same is None or any(d.action != "skip" for d in plan):
+    project: Project, planned_stages: list[PlannedStage], history: RunHistory
+) -> RunManifest | None:
+    """Return the latest run with the same cut-offs, if it has everything that was asked for."""
+    matching_run = find_matching_run(project, history)
+    if matching_run is None:
         return None
-    folder, made = same
-    entries = made["stages"]
-    hashes = file_hashes.FileHashes(project)
-    if any(fingerprint.find_displaced_outputs(project, d.entry["artifacts"], hashes) for d in plan):
-        return None
-    whole = all(
-        entries.get(d.stage, {}).get("status") in COMPLETED_STATUSES
-        and (
-            d.origin == folder or entries[d.stage].get("fingerprint") == d.entry.get("fingerprint")
-        )
-        for d in plan
-    )
-    return {**made, "nothing_to_do": True} if whole else None
+    folder, manifest = matching_run
+    hashes = FileHashes(project)
+    for planned in planned_stages:
+        if planned.action != PlanAction.SKIP or planned.entry is None:
+            return None
+        if find_displaced_outputs(project, planned.entry.artifacts, hashes):
+            return None
+        entry = manifest.get_stage(planned.stage)
+        is_same = planned.origin == folder or entry.fingerprint == planned.entry.fingerprint
+        if not entry.is_completed or not is_same:
+            return None
+    return manifest.model_copy(update={"is_up_to_date": True})

@@ -14,7 +14,7 @@ from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.core.results import OUTCOME_COLORS, OUTCOME_MARKS, Verdict, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.project import notebook_cells, run_folder
-from mlops_kit.project.run_manifest import describe_status
+from mlops_kit.project.run_manifest import RunManifest, RunStatus, StageEntry, StageStatus
 
 _STATUS_MARKS = {
     "succeeded": ("●", "good"),
@@ -22,7 +22,7 @@ _STATUS_MARKS = {
     "not run": ("○", "faint"),
     "running": ("◆", "watch"),
     "interrupted": ("◆", "watch"),
-    run_folder.STATUS_WAITING_FOR_APPROVAL: ("◆", "watch"),
+    RunStatus.WAITING_FOR_APPROVAL: ("◆", "watch"),
 }
 _FAILED_STATUSES = ("failed", "killed", "timed out", "stopped early")
 _SENTENCE_BOUNDARY = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
@@ -78,21 +78,21 @@ def write_notebook_page_in_fork(notebook: str) -> str:
     return str(write_notebook_page(Path(notebook)))
 
 
-def build_headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, str, str]:
+def build_headline(manifest: RunManifest, verdicts: Verdicts) -> tuple[str, str, str]:
     """The run in a word, its colour, and a sentence; ``verdicts`` are those of the review."""
-    entries = manifest["stages"]
-    failed = next((n for n, e in entries.items() if e["status"] in _FAILED_STATUSES), None)
-    said = entries.get("review", {}).get("sentence") or next(
-        (e.get("sentence") for e in reversed(entries.values()) if e.get("sentence")),
+    entries = manifest.stages
+    failed = next((n for n, e in entries.items() if e.status in _FAILED_STATUSES), None)
+    said = manifest.get_stage("review").sentence or next(
+        (e.sentence for e in reversed(entries.values()) if e.sentence),
         "Nothing was run.",
     )
-    if manifest.get("branches"):
-        well = sum(b["status"] == "succeeded" for b in manifest["branches"])
-        good = well == len(manifest["branches"])
+    if manifest.branches:
+        well = sum(b.status == "succeeded" for b in manifest.branches)
+        good = well == len(manifest.branches)
         return (
-            "● Done" if good else f"▲ {manifest['status'].capitalize()}",
+            "● Done" if good else f"▲ {manifest.status.capitalize()}",
             "good" if good else "act",
-            f"{well} of {len(manifest['branches'])} branches succeeded.",
+            f"{well} of {len(manifest.branches)} branches succeeded.",
         )
     if failed:
         blocked = failed == "review" and verdicts.is_blocked
@@ -101,46 +101,45 @@ def build_headline(manifest: dict[str, Any], verdicts: Verdicts) -> tuple[str, s
             "act",
             f"The run {'stopped' if blocked else 'failed'} in {failed}: {_explain_failure(entries[failed])}",
         )
-    if manifest["status"].startswith("waiting"):
+    if manifest.status == RunStatus.WAITING_FOR_APPROVAL:
         return "◆ Waiting for an approval", "watch", said
-    if manifest["status"] != "succeeded":
-        return f"◆ {manifest['status'].capitalize()}", "watch", f"The run is {manifest['status']}."
-    if manifest["sample"]:
+    if manifest.status != RunStatus.SUCCEEDED:
+        return f"◆ {manifest.status.capitalize()}", "watch", f"The run is {manifest.status}."
+    if manifest.sample:
         return "◆ Sample", "watch", said
     colour, state = verdicts.fitness_label if len(verdicts) else ("good", "● Done")
     return state, colour, said
 
 
-def _explain_failure(entry: dict[str, Any]) -> str:
+def _explain_failure(entry: StageEntry) -> str:
     """Why a stage did not end well, in a sentence."""
-    return (entry.get("error") or {}).get("message") or "its process was killed"
+    return entry.error_message or "its process was killed"
 
 
-def _list_detail_lines(manifest: dict[str, Any], rest: str) -> list[str]:
+def _list_detail_lines(manifest: RunManifest, rest: str) -> list[str]:
     """The lines below the headline: what else the review says, and what came after it."""
-    entries = manifest["stages"]
     lines = (
-        [f"Made from a sample of {manifest['sample']:,} rows; nothing of it can be promoted."]
-        if manifest["sample"]
+        [f"Made from a sample of {manifest.sample:,} rows; nothing of it can be promoted."]
+        if manifest.sample
         else []
     )
-    after = {n: entries.get(n, {}) for n in ("deploy", "monitor", "retrain")}
+    after = {n: manifest.get_stage(n) for n in ("deploy", "monitor", "retrain")}
     lines += [
         rest,
         *(
-            f"{n.capitalize()}: {_explain_failure(e) if e['status'].startswith('waiting') else e['sentence']}"
+            f"{n.capitalize()}: {_explain_failure(e) if e.status == StageStatus.WAITING_FOR_APPROVAL else e.sentence}"
             for n, e in after.items()
-            if e.get("sentence") or e.get("status", "").startswith("waiting")
+            if e.sentence or e.status == StageStatus.WAITING_FOR_APPROVAL
         ),
     ]
-    if manifest["approval"] == "automatic" and entries.get("deploy", {}).get("sentence"):
+    if manifest.approval == "automatic" and manifest.get_stage("deploy").sentence:
         lines.append("Approval is automatic: no person looked at it.")
     return [line for line in lines if line]
 
 
-def write_run_index(run: Path, manifest: dict[str, Any]) -> Path:
+def write_run_index(run: Path, manifest: RunManifest) -> Path:
     """Draw a run's ``index.html``."""
-    found = {s: r for s, r in run_folder.read_stage_records(run).items() if s in manifest["stages"]}
+    found = {s: r for s, r in run_folder.read_stage_records(run).items() if s in manifest.stages}
     verdicts = {s: [revive_verdict(v) for v in r["verdicts"]] for s, r in found.items()}
     badge, colour, said = build_headline(
         manifest, Verdicts.from_verdicts(verdicts.get("review", []))
@@ -158,7 +157,7 @@ def write_run_index(run: Path, manifest: dict[str, Any]) -> Path:
         detail=_list_detail_lines(manifest, "".join(rest)),
         numbers=[to_json_value(n) for n in numbers],
         stages=[
-            _build_stage_section(run, n, e, found.get(n, {})) for n, e in manifest["stages"].items()
+            _build_stage_section(run, n, e, found.get(n, {})) for n, e in manifest.stages.items()
         ],
         origin=_list_origin_terms(manifest),
         branches=build_branch_table(manifest),
@@ -168,22 +167,22 @@ def write_run_index(run: Path, manifest: dict[str, Any]) -> Path:
     return run / "index.html"
 
 
-def build_branch_table(manifest: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+def build_branch_table(manifest: RunManifest) -> tuple[list[str], list[list[Any]]]:
     """The branches beside one another: columns and rows, of the numbers only those that differ."""
-    found = manifest.get("branches", [])
-    keys = list(dict.fromkeys(k for b in found for k in b.get("numbers", {})))
-    differ = [k for k in keys if len({b.get("numbers", {}).get(k) for b in found}) > 1]
+    found = manifest.branches
+    keys = list(dict.fromkeys(k for b in found for k in b.numbers))
+    differ = [k for k in keys if len({b.numbers.get(k) for b in found}) > 1]
     rows = [
         [
-            *b["values"].values(),
-            b["status"],
-            b.get("seconds", ""),
-            *(b.get("numbers", {}).get(k, "") for k in differ),
-            b.get("said", ""),
+            *b.values.values(),
+            str(b.status),
+            "" if b.seconds is None else b.seconds,
+            *(b.numbers.get(k, "") for k in differ),
+            b.error,
         ]
         for b in found
     ]
-    return [*(found[0]["values"] if found else ()), "status", "seconds", *differ, "says"], rows
+    return [*(found[0].values if found else ()), "status", "seconds", *differ, "says"], rows
 
 
 def revive_verdict(verdict: Any) -> Verdict:
@@ -211,11 +210,11 @@ def _build_check_rows(verdicts: dict[str, list[Verdict]]) -> dict[str, Any]:
 
 
 def _build_stage_section(
-    run: Path, name: str, entry: dict[str, Any], record: dict[str, Any]
+    run: Path, name: str, entry: StageEntry, record: dict[str, Any]
 ) -> dict[str, Any]:
     """One stage on the index: its question, its sentence, its pictures, what can be opened."""
-    mark, colour = _STATUS_MARKS.get(entry["status"], ("▲", "act"))
-    book = run / "notebooks" / f"{entry['notebook']}.ipynb"
+    mark, colour = _STATUS_MARKS.get(entry.status, ("▲", "act"))
+    book = run / "notebooks" / f"{entry.notebook}.ipynb"
     pages = [
         ("report", book.with_suffix(".html")),
         ("notebook", book),
@@ -232,38 +231,36 @@ def _build_stage_section(
     ]
     return {
         "name": name,
-        "status": describe_status(entry),
+        "status": entry.status_text,
         "mark": mark,
         "colour": colour,
-        "question": entry["question"],
+        "question": entry.question,
         "figures": figures,
-        "sentence": (entry.get("error") or {}).get("message")
-        or entry.get("sentence")
-        or entry.get("reason", ""),
-        "seconds": f"{entry['seconds']:.0f}" if "seconds" in entry else "",
+        "sentence": entry.summary,
+        "seconds": "" if entry.seconds is None else f"{entry.seconds:.0f}",
         "links": [
             (text, path.relative_to(run).as_posix()) for text, path in pages if path.exists()
         ],
     }
 
 
-def _list_origin_terms(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+def _list_origin_terms(manifest: RunManifest) -> list[tuple[str, str]]:
     """What a run was made from, in terms and words."""
-    git = manifest["git"]
-    prepared = manifest["stages"].get("prepare", {}).get("artifacts", {}).get("features", {})
+    git = manifest.git
+    prepared = manifest.get_stage("prepare").artifacts.get("features")
     terms = {
-        "note": manifest["note"],
-        "as of, until": f"{manifest['as_of'][:16]}, {manifest['until'][:16]}".replace("T", " ")
-        if manifest["as_of"]
+        "note": manifest.note,
+        "as of, until": f"{manifest.as_of[:16]}, {(manifest.until or '')[:16]}".replace("T", " ")
+        if manifest.as_of
         else "the table has no time",
-        "features": f"{prepared['rows']:,} rows, content {prepared['content'][:12]}"
-        if prepared.get("content")
+        "features": f"{prepared.rows:,} rows, content {prepared.content[:12]}"
+        if prepared is not None and prepared.content
         else "",
-        "seed": str(manifest["seed"]),
-        "commit": f"{git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
-        if git
+        "seed": str(manifest.seed),
+        "commit": f"{git.commit[:10]}{' with changes' if git.dirty else ''}"
+        if git.commit
         else "the project is not under git",
-        "MLflow run": manifest["mlflow"].get("run", ""),
-        "packages": ", ".join(f"{k} {v}" for k, v in manifest["packages"].items()),
+        "MLflow run": manifest.mlflow.get("run", ""),
+        "packages": ", ".join(f"{k} {v}" for k, v in manifest.packages.items()),
     }
     return [(term, said) for term, said in terms.items() if said]

@@ -28,7 +28,6 @@ from mlops_kit.pipeline.object_store import get_object_path
 from mlops_kit.project import run_folder, run_manifest
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_manifest import COMPLETED_STATUSES
 
 _RUN_CELL_TAGS = {
     "injected-parameters",
@@ -93,11 +92,7 @@ def reproduce_run(project: Project, folder: Path, say: ProgressReporter) -> Repr
     from mlops_kit.pipeline.compare import outputs
 
     made = run_manifest.read_manifest(folder)
-    done = {
-        s: e
-        for s, e in made["stages"].items()
-        if e["status"] in COMPLETED_STATUSES and e.get("trace")
-    }
+    done = {s: e for s, e in made.stages.items() if e.is_completed and e.dependencies is not None}
     if not done:
         raise KitError(
             f"no stage of run {folder.name} ended well",
@@ -106,7 +101,12 @@ def reproduce_run(project: Project, folder: Path, say: ProgressReporter) -> Repr
         )
     place = _rebuild_project(project, folder, made, done)
     environment = sorted(
-        {line for e in done.values() for line in list_environment_changes(project, e["trace"])}
+        {
+            line
+            for e in done.values()
+            if e.dependencies is not None
+            for line in list_environment_changes(project, e.dependencies)
+        }
     )
     for line in environment:
         say(f"differs from then: {line}")
@@ -125,22 +125,22 @@ def list_environment_changes(
     here, now = import_tracer.list_installed_versions(), current_project.CurrentProject(project)
     yield from (
         f"{n} {v} → {here.get(n, 'not installed')}"
-        for n, v in old["packages"].items()
+        for n, v in old.packages.items()
         if here.get(n) != v
     )
     yield from (
         f"`{m}` of the installed package changed"
-        for m, about in old["modules"].items()
-        if _is_installed_package_file(project, m) and now.hash_file(m) != about["hash"]
+        for m, about in old.modules.items()
+        if _is_installed_package_file(project, m) and now.hash_file(m) != about.hash
     )
     yield from (
-        f"Python {old['python']} → {current_project.PYTHON_VERSION}"
+        f"Python {old.python} → {current_project.PYTHON_VERSION}"
         for _ in [0]
-        if old["python"] != current_project.PYTHON_VERSION
+        if old.python != current_project.PYTHON_VERSION
     )
     yield from (
         f"environment variable {n}"
-        for n, v in old["env"].items()
+        for n, v in old.env.items()
         if current_project.hash_environment_variable(n) != v
     )
 
@@ -159,11 +159,14 @@ def get_reproduction_folder(project: Project, folder: Path) -> Path:
 
 
 def _rebuild_project(
-    project: Project, folder: Path, made: dict[str, Any], done: dict[str, dict[str, Any]]
+    project: Project,
+    folder: Path,
+    made: run_manifest.RunManifest,
+    done: dict[str, run_manifest.StageEntry],
 ) -> Path:
     """The project as it was when a run was made, in a folder of its own."""
     base = get_reproduction_folder(project, folder)
-    place = base / _check_out_commit(project, base, made["git"].get("commit"))
+    place = base / _check_out_commit(project, base, made.git.commit)
     config = {
         **run_folder.read_config_record(folder),
         "tracking": "sqlite:///.mlops/mlflow.db",
@@ -174,12 +177,14 @@ def _rebuild_project(
     files.write_text(place / CONFIG_FILE_NAME, yaml.safe_dump(config, allow_unicode=True))
     hashes = file_hashes.FileHashes(project)
     for stage, entry in done.items():
+        if entry.dependencies is None:
+            continue
         book = place / "notebooks" / project.config.stages[stage].notebook
-        if not book.exists() or current_project.hash_code_cells(book) != entry["trace"]["cells"]:
+        if not book.exists() or current_project.hash_code_cells(book) != entry.dependencies.cells:
             files.write_json(
-                book, _strip_run_output(folder / "notebooks" / f"{entry['notebook']}.ipynb")
+                book, _strip_run_output(folder / "notebooks" / f"{entry.notebook}.ipynb")
             )
-        for name, found in fingerprint.get_file_hashes(entry["trace"]).items():
+        for name, found in fingerprint.get_file_hashes(entry.dependencies).items():
             _restore_file(project, place, name, found, hashes)
     return place
 
@@ -252,13 +257,13 @@ def _restore_file(
 
 
 def _run_rebuilt_project(
-    place: Path, done: dict[str, dict[str, Any]], say: ProgressReporter
+    place: Path, done: dict[str, run_manifest.StageEntry], say: ProgressReporter
 ) -> Path:
     """Run the rebuilt project, with its own copy of the package if it has one; the folder of the run."""
     words = [
         w
         for s, e in done.items()
-        for n, v in e.get("params", {}).items()
+        for n, v in e.params.items()
         for w in ("-p", params.format_parameter_option(f"{s}.{n}", v))
     ]
     own = (

@@ -1,4 +1,4 @@
-"""Run completion."""
+"""What follows the stages of a run: pages, the record in MLflow, the index page."""
 
 from __future__ import annotations
 
@@ -7,65 +7,87 @@ from pathlib import Path
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.pipeline import kernel_pool
 from mlops_kit.pipeline.active_run import ActiveRun
-from mlops_kit.project import loader, run_folder, run_manifest
+from mlops_kit.project.loader import load_project
+from mlops_kit.project.run_folder import load_recorded_project
+from mlops_kit.project.run_manifest import DISK_RESERVE_FILE, read_manifest, write_manifest
 
 
-def render_stage_page(chain: ActiveRun, notebook: Path) -> None:
-    """Draw a notebook's page, in a fork that has what it takes."""
+def render_stage_page(active: ActiveRun, notebook: Path) -> None:
+    """Render the HTML page of an executed notebook in a fork, which has the libraries loaded."""
     kernel_pool.get_fork_server().call_function(
         "mlops_kit.pipeline.report:write_notebook_page_in_fork",
         str(notebook),
-        cwd=str(chain.project.root),
-        log=str(chain.folder / "logs" / "pages.stderr"),
+        cwd=str(active.project.root),
+        log=str(active.folder / "logs" / "pages.stderr"),
     )
 
 
-def finish_run(chain: ActiveRun, dead: list[str]) -> None:
-    """Mirror the run in MLflow, and those that were found killed, and draw its page; neither undoes the run if it fails."""
-    from mlops_kit.pipeline import report
+def finish_run(active: ActiveRun, killed_runs: list[str]) -> None:
+    """Write the manifest, record the run in MLflow and write its index page.
 
-    made, folder = chain.manifest, chain.folder
-    chain.report_progress("pages and record …", transient=True)
-    chain.page_executor.shutdown(wait=True)
-    (folder / run_manifest.DISK_RESERVE_FILE).unlink(missing_ok=True)
-    run_manifest.write_manifest(folder, made)
-    chain.file_hashes.save_cache()
-    for failed in filter(None, (f.exception() for f in chain.page_futures)):
-        chain.report_progress(f"a page could not be drawn: {failed}")
-    if any(e["status"] not in {"skipped", "not run"} for e in made["stages"].values()):
-        try:
-            made["mlflow"] = kernel_pool.get_fork_server().call_function(
-                "mlops_kit.pipeline.run_completion:record_in_mlflow",
-                str(chain.project.root),
-                str(folder),
-                dead,
-                cwd=str(chain.project.root),
-                log=str(folder / "logs" / "mlflow.stderr"),
-            )
-            made.pop("unrecorded", None)
-        except RunFailedError as error:
-            made["unrecorded"] = str(error)
-        run_manifest.write_manifest(folder, made)
+    Neither a page that cannot be rendered nor an error of MLflow fails the run: both are reported.
+
+    Parameters
+    ----------
+    killed_runs : list of str
+        Folders of earlier runs that were found killed and have yet to be recorded in MLflow.
+    """
+    from mlops_kit.pipeline import report  # here: a run with nothing to do does not need it
+
+    manifest, folder = active.manifest, active.folder
+    active.report_progress("pages and record …", transient=True)
+    active.page_executor.shutdown(wait=True)
+    (folder / DISK_RESERVE_FILE).unlink(missing_ok=True)
+    write_manifest(folder, manifest)
+    active.file_hashes.save_cache()
+    for future in active.page_futures:
+        error = future.exception()
+        if error is not None:
+            active.report_progress(f"a page could not be rendered: {error}")
+    if not all(entry.is_idle for entry in manifest.stages.values()):
+        _record_run(active, killed_runs)
     for log in (folder / "logs").iterdir():
         if not log.stat().st_size:
             log.unlink()
-    report.write_run_index(folder, made)
+    report.write_run_index(folder, manifest)
 
 
-def record_in_mlflow(root: str, folder: str, dead: list[str]) -> dict[str, str]:
-    """File a run in MLflow, and first those that were killed; the ids of its runs there."""
-    from mlops_kit.registry import run_log
-
-    for old in map(Path, dead):
-        made, project = (
-            run_manifest.read_manifest(old),
-            run_folder.load_recorded_project(loader.load_project(root), old),
+def _record_run(active: ActiveRun, killed_runs: list[str]) -> None:
+    """Record the run in MLflow, in a fork; an error is noted in the manifest."""
+    manifest, folder = active.manifest, active.folder
+    try:
+        manifest.mlflow = kernel_pool.get_fork_server().call_function(
+            "mlops_kit.pipeline.run_completion:record_in_mlflow",
+            str(active.project.root),
+            str(folder),
+            killed_runs,
+            cwd=str(active.project.root),
+            log=str(folder / "logs" / "mlflow.stderr"),
         )
-        run_manifest.write_manifest(
-            old, {**made, "mlflow": run_log.log_pipeline_run(project, made)}
-        )
-        run_log.end_abandoned_runs(project, old.name)
-    project = run_folder.load_recorded_project(loader.load_project(root), Path(folder))
-    ids = run_log.log_pipeline_run(project, run_manifest.read_manifest(Path(folder)))
-    run_log.end_abandoned_runs(project, Path(folder).name)  # by a kill while it was filed
-    return ids
+        manifest.mlflow_error = None
+    except RunFailedError as error:
+        manifest.mlflow_error = str(error)
+    write_manifest(folder, manifest)
+
+
+def record_in_mlflow(root: str, folder: str, killed_runs: list[str]) -> dict[str, str]:
+    """Record a run in MLflow, after the runs that were killed; called in a fork.
+
+    Returns
+    -------
+    dict
+        The MLflow run ids of the run and of its stages.
+    """
+    from mlops_kit.registry import run_log  # here: it imports MLflow
+
+    for killed_run in map(Path, killed_runs):
+        project = load_recorded_project(load_project(root), killed_run)
+        manifest = read_manifest(killed_run)
+        manifest.mlflow = run_log.log_pipeline_run(project, manifest)
+        write_manifest(killed_run, manifest)
+        run_log.end_abandoned_runs(project, killed_run.name)
+    run = Path(folder)
+    project = load_recorded_project(load_project(root), run)
+    mlflow_ids = run_log.log_pipeline_run(project, read_manifest(run))
+    run_log.end_abandoned_runs(project, run.name)  # left by a kill while the run was recorded
+    return mlflow_ids

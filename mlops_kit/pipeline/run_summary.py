@@ -1,109 +1,151 @@
-"""Run summary."""
+"""One line per run: verdict, headline metric, time, stages, version, note (``mlops runs``)."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.formatting import align_columns
 from mlops_kit.core.results import Interval, Verdicts
+from mlops_kit.db import approvals
 from mlops_kit.pipeline import report
-from mlops_kit.project import run_folder, run_manifest
 from mlops_kit.project.loader import Project
+from mlops_kit.project.run_folder import list_run_folders, read_stage_records
+from mlops_kit.project.run_manifest import RunManifest, StageStatus, read_manifest
 
-_IDLE_STATUSES = {"skipped", "not run"}  # stages that took no time of their own
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """The headline metric of a run with the ends of its confidence interval."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
 
 
-def summarize_runs(project: Project, last: int) -> list[dict[str, Any]]:
-    """The last runs in short, the newest first; ``serves`` marks the one whose version serves."""
-    found = [
-        _summarize_run(project, run)
-        for run in run_folder.list_run_folders(project.reports_folder)[:last]
-    ]
-    from mlops_kit.db import approvals
+@dataclass(frozen=True)
+class RunSummary:
+    """One run in short.
 
-    promoted = approvals.list_promotions(project)
-    serving = promoted[0].version if promoted else None
-    first = min((p.promoted_at for p in promoted if p.version == serving), default="")
-    maker = next(
-        (f["run"] for f in found if serving and f["version"] == serving and f["started"] <= first),
-        "",
+    Attributes
+    ----------
+    verdict : str
+        As the run's page shows it.
+    seconds : float
+        Time that its own stages took.
+    ran, skipped : int
+        Numbers of stages that were executed and skipped.
+    version : str or None
+        The model version that its own review registered or reviewed again.
+    is_serving : bool
+        Whether it made the version that is the champion.
+    """
+
+    run: str
+    started: str
+    status: str
+    verdict: str
+    metric: MetricSummary | None
+    seconds: float
+    ran: int
+    skipped: int
+    version: str | None
+    note: str
+    is_serving: bool = False
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the summary as plain values."""
+        return asdict(self)
+
+
+def summarize_runs(project: Project, last: int) -> list[RunSummary]:
+    """Return the last runs in short, newest first."""
+    folders = list_run_folders(project.reports_folder)[:last]
+    summaries = [_summarize_run(project, folder) for folder in folders]
+    promotions = approvals.list_promotions(project)
+    if not promotions:
+        return summaries
+    champion = promotions[0].version
+    first_promoted_at = min(
+        promotion.promoted_at for promotion in promotions if promotion.version == champion
     )
-    return [{**f, "serves": f["run"] == maker} for f in found]
+    for position, summary in enumerate(summaries):
+        # A later run may have reviewed the version again; it was made before its first promotion.
+        if summary.version == champion and summary.started <= first_promoted_at:
+            summaries[position] = replace(summary, is_serving=True)
+            break
+    return summaries
 
 
-def _summarize_run(project: Project, run: Path) -> dict[str, Any]:
-    """One run: verdict as its page words it, headline metric, seconds of work, stages, version, note."""
-    made = run_manifest.read_manifest(run)
-    entries = list(made["stages"].values())
-    ended = Counter(e["status"] for e in entries)
-    verdicts = run_folder.read_stage_records(run).get("review", {}).get("verdicts", [])
-    return {
-        "run": made["run"],
-        "started": made["started"],
-        "status": made["status"],
-        "verdict": report.build_headline(
-            made, Verdicts.from_verdicts(map(report.revive_verdict, verdicts))
-        )[0],
-        "metric": _read_headline_metric(run, project.config.headline_metric),
-        "seconds": round(
-            sum(e.get("seconds", 0) for e in entries if e["status"] not in _IDLE_STATUSES), 1
-        ),
-        "ran": len(entries) - sum(ended[s] for s in _IDLE_STATUSES),
-        "skipped": ended["skipped"],
-        "version": read_run_version(run, made),
-        "note": made["note"],
-    }
+def _summarize_run(project: Project, folder: Path) -> RunSummary:
+    """Return one run in short."""
+    manifest = read_manifest(folder)
+    entries = list(manifest.stages.values())
+    executed = [entry for entry in entries if not entry.is_idle]
+    stored_verdicts = read_stage_records(folder).get("review", {}).get("verdicts", [])
+    verdicts = Verdicts.from_verdicts(map(report.revive_verdict, stored_verdicts))
+    return RunSummary(
+        run=manifest.run,
+        started=manifest.started,
+        status=manifest.status,
+        verdict=report.build_headline(manifest, verdicts)[0],
+        metric=_read_headline_metric(folder, project.config.headline_metric),
+        seconds=round(sum(entry.seconds or 0 for entry in executed), 1),
+        ran=len(executed),
+        skipped=sum(entry.status == StageStatus.SKIPPED for entry in entries),
+        version=read_run_version(folder, manifest),
+        note=manifest.note,
+    )
 
 
-def _read_headline_metric(run: Path, name: str) -> dict[str, Any] | None:
-    """A metric of a run with the ends of its interval, as its review filed it; None if it has not."""
-    file = run / "artifacts" / "metrics.json"
-    held = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    if not isinstance(held, dict) or held.get("__kind__") != "Table":
+def _read_headline_metric(folder: Path, name: str) -> MetricSummary | None:
+    """Return a metric as the run's review stored it; None if it did not."""
+    file = folder / "artifacts" / "metrics.json"
+    if not file.exists():
         return None
-    table = held["data"]["__frame__"]  # read plainly: a frame would load pandas
-    rows = {r[0]: dict(zip(table["columns"], r, strict=True)) for r in table["rows"]}
-    return (
-        {"name": name, **{k: rows[name].get(k) for k in ("value", "low", "high")}}
-        if name in rows
-        else None
-    )
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(stored, dict) or stored.get("__kind__") != "Table":
+        return None
+    table = stored["data"]["__frame__"]  # as plain values: a data frame would import pandas
+    for values in table["rows"]:
+        if values[0] == name:
+            row = dict(zip(table["columns"], values, strict=True))
+            return MetricSummary(name, row.get("value"), row.get("low"), row.get("high"))
+    return None
 
 
-def read_run_version(run: Path, made: dict[str, Any]) -> str | None:
-    """The version that a run's own review registered or judged anew; None if its review was carried over."""
-    file = run / "artifacts" / "version.json"
-    if (
-        made["stages"].get("review", {}).get("status", "not run") in _IDLE_STATUSES
-        or not file.exists()
-    ):
+def read_run_version(folder: Path, manifest: RunManifest) -> str | None:
+    """Return the version that a run's own review registered or reviewed again.
+
+    None if the review was not run or carried over from another run.
+    """
+    file = folder / "artifacts" / "version.json"
+    if manifest.get_stage("review").is_idle or not file.exists():
         return None
     number = json.loads(file.read_text(encoding="utf-8")).get("version")
     return None if number is None else str(number)
 
 
-def format_run_summaries(found: list[dict[str, Any]]) -> str:
-    """Runs as a table in text, a line a run."""
+def format_run_summaries(summaries: list[RunSummary]) -> str:
+    """Return runs as a table in text, one line per run."""
     rows = [("run", "verdict", "metric", "took", "stages", "version", "note")]
-    for f in found:
-        measured = (
-            f"{f['metric']['name']} {Interval(*(f['metric'][k] for k in ('value', 'low', 'high')))}"
-            if f["metric"]
-            else ""
+    for summary in summaries:
+        metric = ""
+        if summary.metric is not None:
+            interval = Interval(summary.metric.value, summary.metric.low, summary.metric.high)
+            metric = f"{summary.metric.name} {interval}"
+        version = summary.version or ""
+        row = (
+            summary.run,
+            summary.verdict,
+            metric,
+            f"{summary.seconds:.0f} s",
+            f"{summary.ran} run, {summary.skipped} skipped",
+            f"{version} serves" if summary.is_serving else version,
+            " ".join(summary.note.split()),
         )
-        served = f"{f['version'] or ''}{' serves' if f['serves'] else ''}"
-        rows.append(
-            (
-                f["run"],
-                f["verdict"],
-                measured,
-                f"{f['seconds']:.0f} s",
-                f"{f['ran']} run, {f['skipped']} skipped",
-                served,
-                " ".join(f["note"].split()),
-            )
-        )
+        rows.append(row)
     return align_columns(rows)

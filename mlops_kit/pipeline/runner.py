@@ -1,13 +1,15 @@
-"""The chain: notebooks through Papermill, one kernel a stage, stages that need not wait at once, one record.
+"""Run the pipeline: its notebooks through Papermill, one kernel per stage, independent stages at once.
 
-A stage that an earlier run has, with all it used unchanged and its outputs intact, is skipped and its files
-are carried over (hard links), so that each run is whole by itself. What failed is kept and said.
+A stage that an earlier run has, with everything that it used unchanged and its outputs intact, is
+skipped and its files are carried over, so that each run is complete by itself. A run that does not
+succeed is kept and says why.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,247 +17,347 @@ from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.data.source import check_configured_columns, resolve_cutoffs
-from mlops_kit.pipeline import file_hashes, history, kernel_pool, manifest, params, plan, signals
+from mlops_kit.pipeline import kernel_pool, signals
 from mlops_kit.pipeline.active_run import ActiveRun, ParameterValues
+from mlops_kit.pipeline.file_hashes import FileHashes
+from mlops_kit.pipeline.history import RunHistory
+from mlops_kit.pipeline.manifest import create_manifest, mark_run_killed, mark_run_started
+from mlops_kit.pipeline.params import extract_values, resolve_parameters
+from mlops_kit.pipeline.plan import PlanAction, find_up_to_date_run, plan_stages
 from mlops_kit.pipeline.run_completion import finish_run
 from mlops_kit.pipeline.scheduler import run_all_stages
-from mlops_kit.project import run_folder, run_manifest
 from mlops_kit.project.config.pipeline import order_stages
 from mlops_kit.project.loader import Project
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_folder import load_recorded_project
 from mlops_kit.project.run_manifest import (
-    COMPLETED_STATUSES,
     NOT_SELECTED_REASON,
     UNSUCCESSFUL_STATUSES,
+    BranchResult,
+    RunManifest,
+    RunStatus,
+    StageEntry,
+    StageError,
+    StageStatus,
+    format_current_time,
+    read_manifest,
 )
+from mlops_kit.project.secrets import MIN_SECRET_CHARACTERS, iterate_secrets
 
-_MIN_EMBEDDED_SECRET_CHARACTERS = (
-    8  # characters of a secret that are no accident within a longer value
-)
+# A secret of at least this many characters does not occur inside another value by chance.
+_MIN_EMBEDDED_SECRET_CHARACTERS = 8
+
+
+@dataclass(frozen=True)
+class BranchContext:
+    """What distinguishes a run with branches, or the run of one branch, from an ordinary run.
+
+    Attributes
+    ----------
+    stop_event : threading.Event
+        Shared by all branches: set to interrupt them.
+    folder : Path or None
+        Folder of a branch's run, inside the run that it belongs to.
+    run, branch : str
+        Names of a branch's run and of the branch.
+    branching_stages, branches : tuple
+        In the run that has branches: the stages left to them, and the branches.
+    """
+
+    stop_event: threading.Event
+    folder: Path | None = None
+    run: str = ""
+    branch: str = ""
+    branching_stages: tuple[str, ...] = ()
+    branches: tuple[BranchResult, ...] = ()
 
 
 def select_stages(project: Project, first: str = "", last: str = "", only: str = "") -> list[str]:
-    """The stages that ``--from``, ``--to`` and ``--only`` leave, in order."""
-    line = order_stages(project.config.stages)
+    """Return the stages that ``--from``, ``--to`` and ``--only`` select, in order.
+
+    Raises
+    ------
+    KitError
+        For an unknown stage, or a first stage that comes after the last one.
+    """
+    stages = order_stages(project.config.stages)
     for name in filter(None, (first, last, only)):
-        if name not in line:
-            raise KitError(f"unknown stage {name!r}", suggest_names(name, line))
+        if name not in stages:
+            raise KitError(f"unknown stage {name!r}", suggest_names(name, stages))
     if only:
         return [only]
-    begin, end = line.index(first) if first else 0, line.index(last) if last else len(line) - 1
+    begin = stages.index(first) if first else 0
+    end = stages.index(last) if last else len(stages) - 1
     if begin > end:
         raise KitError(
-            f"--from {first} comes after --to {last}", f"an order such as {' → '.join(line)}"
+            f"--from {first} comes after --to {last}", f"an order such as {' → '.join(stages)}"
         )
-    return line[begin : end + 1]
+    return stages[begin : end + 1]
 
 
 def resolve_stage_values(project: Project, stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a stage's parameters, checked."""
-    return params.extract_values(params.resolve_parameters(project, stage, given))
+    """Return the checked values of a stage's parameters, by name."""
+    return extract_values(resolve_parameters(project, stage, given))
 
 
 def run_pipeline(
     project: Project,
     chosen: list[str],
     given: ParameterValues,
-    force: bool,
-    note: str,
-    say: ProgressReporter,
-    **more: Any,
-) -> dict[str, Any]:
-    """Run the chosen stages and return the manifest.
+    report_progress: ProgressReporter,
+    *,
+    force: bool = False,
+    note: str = "",
+    verify: bool = False,
+    context: BranchContext | None = None,
+) -> RunManifest:
+    """Run the chosen stages and return the manifest of the run.
 
     Parameters
     ----------
     given : dict
         Values of parameters, by stage and name.
+    report_progress : callable
+        Receives progress lines.
     force : bool
-        Run what is unchanged too.
-    **more
-        ``verify``: read all files anew; ``folder``, ``stop`` and ``facts`` of a branch (``branches.py``).
+        Run stages that are up to date too.
+    note : str
+        Why the run was made; stored with it.
+    verify : bool
+        Hash all files again instead of relying on size and modification time.
+    context : BranchContext or None
+        Given for a run with branches and for the run of a branch.
 
     Raises
     ------
     KitError
-        For mistakes in parameters or config, before anything is written.
+        For mistakes in parameters or configuration, before anything is written.
     """
     project = resolve_cutoffs(project)
-    values = {s: resolve_stage_values(project, s, given.get(s, {})) for s in chosen}
+    values = {stage: resolve_stage_values(project, stage, given.get(stage, {})) for stage in chosen}
     _refuse_exposed_secrets(project, values)
-    found = plan.plan_stages(
-        project, chosen, values, force, file_hashes.FileHashes(project, more.pop("verify", False))
-    )
-    if not more and (same := plan.find_up_to_date_run(project, found, history.RunHistory(project))):
-        folder = project.reports_folder / same["run"]
-        return (
-            _execute_run(
-                ActiveRun(
-                    run_folder.load_recorded_project(project, folder),
-                    folder,
-                    run_manifest.read_manifest(folder),
-                    {},
-                    say,
-                )
-            )
-            if _is_unrecorded(same)
-            else same
-        )
+    planned_stages = plan_stages(project, chosen, values, force, FileHashes(project, verify))
+    if context is None:
+        up_to_date_run = find_up_to_date_run(project, planned_stages, RunHistory(project))
+        if up_to_date_run is not None:
+            return _complete_up_to_date_run(project, up_to_date_run, report_progress)
     check_configured_columns(project)
-    kernel_pool.get_fork_server(
-        kernel_pool.list_modules_to_preload(project, [d.stage for d in found if d.action != "skip"])
-    )
-    made = {
-        **manifest.create_manifest(project, order_stages(project.config.stages), note),
-        **more.get("facts", {}),
-    }
-    folder = more.get("folder") or project.reports_folder / made["run"]
+    stages_to_run = [
+        planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
+    ]
+    kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
+    active = _create_active_run(project, values, note, report_progress, context)
+    active.force = force
+    return _execute_run(active)
+
+
+def _create_active_run(
+    project: Project,
+    values: ParameterValues,
+    note: str,
+    report_progress: ProgressReporter,
+    context: BranchContext | None,
+) -> ActiveRun:
+    """Create the folder of a run, with its configuration, and its manifest (not written yet)."""
+    manifest = create_manifest(project, order_stages(project.config.stages), note)
+    folder = project.reports_folder / manifest.run
+    stop_event = threading.Event()
+    if context is not None:
+        manifest.run = context.run or manifest.run
+        manifest.branch = context.branch
+        manifest.branching_stages = list(context.branching_stages)
+        manifest.branches = list(context.branches)
+        folder = context.folder or folder
+        stop_event = context.stop_event
     folder.mkdir(parents=True)
-    files.write_json(
-        folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
+    config = project.config.model_dump(mode="json", exclude_unset=True)
+    files.write_json(folder / "config.json", config)
+    return ActiveRun(
+        project,
+        folder,
+        manifest,
+        values,
+        report_progress,
+        stop_event=stop_event,
     )
-    return _execute_run(
-        ActiveRun(project, folder, made, values, say, force, more.get("stop") or threading.Event())
-    )
+
+
+def _complete_up_to_date_run(
+    project: Project, manifest: RunManifest, report_progress: ProgressReporter
+) -> RunManifest:
+    """Return the run that has everything, after its record is completed if that was interrupted."""
+    if not _is_unrecorded(manifest):
+        return manifest
+    folder = project.reports_folder / manifest.run
+    recorded_project = load_recorded_project(project, folder)
+    active = ActiveRun(recorded_project, folder, read_manifest(folder), {}, report_progress)
+    return _execute_run(active)
 
 
 def _refuse_exposed_secrets(project: Project, values: ParameterValues) -> None:
-    """Refuse a parameter that gives a secret away: parameters are shown, and filed with the run.
+    """Refuse a parameter that contains a secret: parameters are shown and stored with the run.
 
     Raises
     ------
     KitError
-        Which parameter, and whose value; not the value itself.
+        With the names of the parameter and of the secret; not with the value.
     """
-    from mlops_kit.project import secrets
-
-    for name, secret in secrets.iterate_secrets(project):
-        for stage, given in values.items():
-            for parameter, value in given.items():
-                if len(secret) >= secrets.MIN_SECRET_CHARACTERS and (
-                    secret == str(value)
-                    or len(secret) >= _MIN_EMBEDDED_SECRET_CHARACTERS
-                    and secret in str(value)
-                ):
+    for name, secret in iterate_secrets(project):
+        if len(secret) < MIN_SECRET_CHARACTERS:
+            continue
+        for stage, stage_values in values.items():
+            for parameter, value in stage_values.items():
+                if _contains_secret(str(value), secret):
                     raise KitError(
                         f"parameter {stage}.{parameter} holds the value of the secret {name}",
-                        "a value that may be shown and filed",
+                        "a value that may be shown and stored",
                         f"read it where it is used: os.environ[{name!r}]",
                     )
 
 
-def _is_unrecorded(made: dict[str, Any]) -> bool:
-    """Whether a run has done all its stages and was killed before its end was filed, here or in MLflow."""
-    entries = [e for e in made["stages"].values() if e.get("reason") != NOT_SELECTED_REASON]
-    return (
-        made["status"] in {"killed", "succeeded"}
-        and not made["mlflow"]
-        and all(e["status"] in COMPLETED_STATUSES for e in entries)
-        and any(e["status"] == "succeeded" for e in entries)
-    )
+def _contains_secret(value: str, secret: str) -> bool:
+    """Return whether a value is a secret or contains a long one."""
+    if value == secret:
+        return True
+    return len(secret) >= _MIN_EMBEDDED_SECRET_CHARACTERS and secret in value
 
 
-def resume_run(project: Project, folder: Path, say: ProgressReporter) -> dict[str, Any]:
-    """Go on with a run that waited for a person or did not end well, in its own folder, with its own config and parameters.
+def _is_unrecorded(manifest: RunManifest) -> bool:
+    """Return whether a run completed all stages but was killed before its end was recorded."""
+    if manifest.status not in {RunStatus.KILLED, RunStatus.SUCCEEDED} or manifest.mlflow:
+        return False
+    entries = [entry for entry in manifest.stages.values() if entry.reason != NOT_SELECTED_REASON]
+    has_run_stage = any(entry.status == StageStatus.SUCCEEDED for entry in entries)
+    return has_run_stage and all(entry.is_completed for entry in entries)
+
+
+def resume_run(project: Project, folder: Path, report_progress: ProgressReporter) -> RunManifest:
+    """Continue a run that waited for approval or did not succeed, in its own folder.
+
+    It keeps the configuration and the parameters with which it was started.
 
     Raises
     ------
     KitError
-        If the run ended well, or still goes on.
+        If the run succeeded or is still running.
     """
-    manifest.mark_run_killed(folder)
-    made = run_manifest.read_manifest(folder)
-    if made["status"] in {"succeeded", "running"}:
+    mark_run_killed(folder)
+    manifest = read_manifest(folder)
+    if manifest.status in {RunStatus.SUCCEEDED, RunStatus.RUNNING}:
         raise KitError(
-            f"run {made['run']} does not wait: it is {made['status']}",
-            f"a run that is {STATUS_WAITING_FOR_APPROVAL}, failed, killed or interrupted",
+            f"run {manifest.run} cannot be resumed: it is {manifest.status}",
+            f"a run that is {RunStatus.WAITING_FOR_APPROVAL}, failed, killed or interrupted",
             "mlops runs lists them",
         )
-    project = run_folder.load_recorded_project(project, folder)
-    left = {
-        s: e
-        for s, e in made["stages"].items()
-        if e["status"] not in COMPLETED_STATUSES and e.get("reason") != NOT_SELECTED_REASON
+    project = load_recorded_project(project, folder)
+    remaining = {
+        stage: entry
+        for stage, entry in manifest.stages.items()
+        if not entry.is_completed and entry.reason != NOT_SELECTED_REASON
     }
-    values = {s: resolve_stage_values(project, s, e.get("params", {})) for s, e in left.items()}
-    for entry in left.values():
-        entry.update(status="not run", error=None, reason="", detail="")
-    kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, list(left)))
-    return _execute_run(ActiveRun(project, folder, made, values, say))
+    values = {
+        stage: resolve_stage_values(project, stage, entry.params)
+        for stage, entry in remaining.items()
+    }
+    for entry in remaining.values():
+        entry.status = StageStatus.NOT_RUN
+        entry.error = None
+        entry.reason = ""
+        entry.detail = ""
+    kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, list(remaining)))
+    return _execute_run(ActiveRun(project, folder, manifest, values, report_progress))
 
 
-def _execute_run(chain: ActiveRun) -> dict[str, Any]:
-    """Run what has not been run yet of a run, and say how it ended."""
-    made, folder = chain.manifest, chain.folder
-    manifest.mark_run_started(folder, made)
+def _execute_run(active: ActiveRun) -> RunManifest:
+    """Run the stages that have not been run yet and record how the run ended."""
+    manifest, folder = active.manifest, active.folder
+    mark_run_started(folder, manifest)
     for name in ("logs", "notebooks"):
         (folder / name).mkdir(exist_ok=True)
-    dead = [str(old) for old in chain.history.folders if manifest.mark_run_killed(old)]
+    killed_runs = [str(earlier) for earlier in active.history.folders if mark_run_killed(earlier)]
     with signals.interrupt_on_termination():
         try:
-            run_all_stages(chain)
+            run_all_stages(active)
         except KeyboardInterrupt:
-            chain.stop_event.set()
-    for entry in made["stages"].values():
-        if entry["status"] == "running":  # told to stop before its kernel was asked for
-            entry.update(
-                status="interrupted",
-                detail="",
-                error={
-                    "type": "KeyboardInterrupt",
-                    "message": "the run was told to stop",
-                    "cell": None,
-                },
-            )
-    ended = {e["status"] for e in made["stages"].values()}
-    made["status"] = (
-        "interrupted"
-        if chain.stop_event.is_set()
-        else next((s for s in UNSUCCESSFUL_STATUSES if s in ended), "succeeded")
+            active.stop_event.set()
+    for entry in manifest.stages.values():
+        if entry.status == StageStatus.RUNNING:  # interrupted before its kernel was started
+            _mark_interrupted(entry)
+    manifest.status = determine_run_status(
+        [entry.status for entry in manifest.stages.values()],
+        is_interrupted=active.stop_event.is_set(),
     )
-    made["ended"] = run_manifest.format_current_time()
-    finish_run(chain, dead)
+    manifest.ended = format_current_time()
+    finish_run(active, killed_runs)
     kernel_pool.release_fork_server()
-    return made
+    return manifest
 
 
-def find_run_error(made: dict[str, Any]) -> KitError | None:
-    """The error to leave a failed run with; None for one that ended well."""
-    if made.get(
-        "nothing_to_do"
-    ):  # what was asked for is there, whatever became of the rest of that run
+def _mark_interrupted(entry: StageEntry) -> None:
+    """Record that a stage was interrupted with the run."""
+    entry.status = StageStatus.INTERRUPTED
+    entry.detail = ""
+    entry.error = StageError(type="KeyboardInterrupt", message="the run was told to stop")
+
+
+def determine_run_status(statuses: Sequence[str], *, is_interrupted: bool) -> RunStatus:
+    """Return the status of a run from those of its stages or branches."""
+    if is_interrupted:
+        return RunStatus.INTERRUPTED
+    for status in UNSUCCESSFUL_STATUSES:
+        if status in statuses:
+            return RunStatus(status)
+    return RunStatus.SUCCEEDED
+
+
+def find_run_error(manifest: RunManifest) -> KitError | None:
+    """Return the error with which the command ends; None for a run that succeeded."""
+    if manifest.is_up_to_date:  # whatever became of the stages that were not asked for
         return None
-    if made["status"] == "succeeded":
-        return (
-            RunFailedError(
-                f"the run succeeded, but MLflow could not be told: {made['unrecorded']}",
-                hint="mend what it names; the next run is recorded again",
-            )
-            if made.get("unrecorded")
-            else None
+    if manifest.status == RunStatus.SUCCEEDED:
+        if not manifest.mlflow_error:
+            return None
+        return RunFailedError(
+            f"the run succeeded, but was not recorded in MLflow: {manifest.mlflow_error}",
+            hint="fix the cause; the next run is recorded again",
         )
-    if made["status"] == STATUS_WAITING_FOR_APPROVAL:
+    if manifest.status == RunStatus.WAITING_FOR_APPROVAL:
+        run = manifest.run
         return WaitingForApprovalError(
-            f"run {made['run']} waits for an approval",
-            "somebody who looks at its page and its model card",
-            f'mlops approve {made["run"]} --reason "why", or mlops reject {made["run"]} --reason "why"',
+            f"run {run} waits for an approval",
+            "a person who reads its page and its model card",
+            f'mlops approve {run} --reason "why", or mlops reject {run} --reason "why"',
         )
-    for name, entry in made["stages"].items():
-        if (
-            entry["status"] in UNSUCCESSFUL_STATUSES
-            and entry["status"] != STATUS_WAITING_FOR_APPROVAL
-            and entry.get("error")
-        ):
-            return RunFailedError(
-                f"{name} {'' if entry['status'] == 'failed' else 'was ' if entry['status'] in {'killed', 'interrupted'} else ''}{run_manifest.describe_status(entry)}: {entry['error']['message']}",
-                hint=f"look at the run's page or mlops logs {name}, mend what it names, then: mlops run",
-            )
-    for branch in made.get("branches", []):
-        if branch["status"] in UNSUCCESSFUL_STATUSES:
-            return RunFailedError(
-                f"branch {branch['name']} {branch['status']}: {branch['said']}",
-                hint="look at its page, mend what it names, then run again: what succeeded is skipped",
-            )
-    return RunFailedError(
-        f"the run was {made['status']}", hint="mlops run goes on where it stopped"
+    return (
+        _find_stage_error(manifest)
+        or _find_branch_error(manifest)
+        or RunFailedError(
+            f"the run was {manifest.status}", hint="mlops run continues where it stopped"
+        )
     )
+
+
+def _find_stage_error(manifest: RunManifest) -> KitError | None:
+    """Return the error of the first stage that did not succeed."""
+    for name, entry in manifest.stages.items():
+        if entry.error is None or entry.status not in UNSUCCESSFUL_STATUSES:
+            continue
+        if entry.status == StageStatus.WAITING_FOR_APPROVAL:
+            continue
+        is_passive = entry.status in {StageStatus.KILLED, StageStatus.INTERRUPTED}
+        verb = "was " if is_passive else ""
+        return RunFailedError(
+            f"{name} {verb}{entry.status_text}: {entry.error_message}",
+            hint=f"read the run's page or mlops logs {name}, fix the cause, then: mlops run",
+        )
+    return None
+
+
+def _find_branch_error(manifest: RunManifest) -> KitError | None:
+    """Return the error of the first branch that did not succeed."""
+    for branch in manifest.branches:
+        if branch.status in UNSUCCESSFUL_STATUSES:
+            return RunFailedError(
+                f"branch {branch.name} {branch.status}: {branch.error}",
+                hint="read its page, fix the cause, then run again: what succeeded is skipped",
+            )
+    return None

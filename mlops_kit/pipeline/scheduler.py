@@ -1,115 +1,139 @@
-"""Scheduler."""
+"""Start the stages of a run, each as soon as the stages that it needs are completed."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from mlops_kit.core import files
-from mlops_kit.pipeline import current_project, fingerprint, history, param_types, plan
+from mlops_kit.core.files import write_text
 from mlops_kit.pipeline.active_run import ActiveRun
 from mlops_kit.pipeline.carry_over import carry_over_stage
+from mlops_kit.pipeline.current_project import CurrentProject
+from mlops_kit.pipeline.fingerprint import hash_code_origins
+from mlops_kit.pipeline.history import find_carried_stage
+from mlops_kit.pipeline.param_types import encode_value
+from mlops_kit.pipeline.plan import PlanAction, PlannedStage, is_draft, plan_stage
 from mlops_kit.pipeline.run_completion import render_stage_page
 from mlops_kit.pipeline.stage_runner import run_stage
-from mlops_kit.project import run_manifest
 from mlops_kit.project.config.pipeline import order_stages
-from mlops_kit.project.run_manifest import COMPLETED_STATUSES, NOT_SELECTED_REASON
+from mlops_kit.project.run_manifest import NOT_SELECTED_REASON, StageStatus, format_current_time
+
+_MEMORY_SAFETY_FACTOR = 1.5  # free memory required, relative to the peak of the stage's last run
 
 
-def run_all_stages(chain: ActiveRun) -> None:
-    """Take each stage when what it needs is done, as many at once as there is room for."""
-    left = [
-        s
-        for s in order_stages(chain.project.config.stages)
-        if chain.get_stage_entry(s)["status"] == "not run"
+def run_all_stages(active: ActiveRun) -> None:
+    """Run all stages that are not run yet, as many at once as cores and memory allow."""
+    stages = order_stages(active.project.config.stages)
+    pending = [
+        stage for stage in stages if active.get_stage_entry(stage).status == StageStatus.NOT_RUN
     ]
-    jobs = chain.project.config.run.jobs or os.cpu_count() or 1
-    going: dict[Future[None], str] = {}
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="stage")
+    max_jobs = active.project.config.run.jobs or os.cpu_count() or 1
+    running: dict[Future[None], str] = {}
+    executor = ThreadPoolExecutor(max_jobs, thread_name_prefix="stage")
     try:
-        while left or going:
-            for stage in [
-                s
-                for s in left
-                if not set(chain.project.config.stages[s].needs) & {*left, *going.values()}
-            ]:
-                if going and not _has_capacity(chain, stage, len(going), jobs):
-                    break
-                left.remove(stage)
-                if _prepare_stage(chain, stage):
-                    going[pool.submit(run_stage, chain, stage)] = stage
-            done, _ = wait(going, return_when=FIRST_COMPLETED) if going else ((), ())
-            for future in done:
-                del going[future]
+        while pending or running:
+            _start_ready_stages(active, pending, running, executor, max_jobs)
+            if not running:
+                continue
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                del running[future]
                 future.result()
     except BaseException:
-        chain.stop_event.set()
+        active.stop_event.set()
         raise
     finally:
-        pool.shutdown(wait=True)
+        executor.shutdown(wait=True)
 
 
-def _has_capacity(chain: ActiveRun, stage: str, going: int, jobs: int) -> bool:
-    """Whether one more stage fits beside those that go on: a core, and the memory that it took the last time."""
-    import psutil
+def _start_ready_stages(
+    active: ActiveRun,
+    pending: list[str],
+    running: dict[Future[None], str],
+    executor: ThreadPoolExecutor,
+    max_jobs: int,
+) -> None:
+    """Start the pending stages that do not have to wait; update ``pending`` and ``running``."""
+    config = active.project.config
+    unfinished = {*pending, *running.values()}
+    ready = [stage for stage in pending if not unfinished & set(config.stages[stage].needs)]
+    for stage in ready:
+        if running and not _has_capacity(active, stage, len(running), max_jobs):
+            return
+        pending.remove(stage)
+        if _prepare_stage(active, stage):
+            future = executor.submit(run_stage, active, stage)
+            running[future] = stage
 
-    peak = next((e.get("peak", 0) for _, e in chain.history.iterate_completed(stage)), 0)
-    return going < jobs and psutil.virtual_memory().available > 1.5 * peak
+
+def _has_capacity(active: ActiveRun, stage: str, running_count: int, max_jobs: int) -> bool:
+    """Return whether a core and the memory that the stage used last time are free."""
+    import psutil  # here: its import is a noticeable part of a command that runs nothing
+
+    last_entry = active.history.get_last_completed(stage)
+    peak_bytes = last_entry.peak_bytes if last_entry else 0
+    available_bytes = psutil.virtual_memory().available
+    return running_count < max_jobs and available_bytes > _MEMORY_SAFETY_FACTOR * peak_bytes
 
 
-def _prepare_stage(chain: ActiveRun, stage: str) -> bool:
-    """Whether a stage has to be run; one that is skipped, carried over or cannot run is dealt with here."""
-    made, config = chain.manifest, chain.project.config
-    blocked = [
-        n
-        for n in config.stages[stage].needs
-        if made["stages"][n]["status"] not in COMPLETED_STATUSES
-    ]
-    now = current_project.CurrentProject(chain.project, chain.file_hashes)
-    if stage in made.get("apart", ()):
-        chain.update_stage(stage, status="not run", reason="in its branches")
+def _prepare_stage(active: ActiveRun, stage: str) -> bool:
+    """Return whether a stage has to be executed.
+
+    A stage that is skipped, carried over, blocked or left to the branches is recorded here.
+    """
+    current = CurrentProject(active.project, active.file_hashes)
+    if stage in active.manifest.branching_stages:
+        active.update_stage(stage, status=StageStatus.NOT_RUN, reason="in its branches")
         return False
-    if stage not in chain.parameter_values:
-        old = history.find_carried_stage(now, chain.history, stage)
-        carry_over_stage(chain, stage, *old, f"as in {old[0].name}") if old else chain.update_stage(
-            stage, status="not run", reason=NOT_SELECTED_REASON
-        )
+    if stage not in active.parameter_values:
+        _carry_over_unselected_stage(active, current, stage)
         return False
-    if blocked:
-        chain.update_stage(stage, reason=f"needs {blocked[0]}")
-        chain.report_progress(f"{stage}: not run, it needs {blocked[0]}")
-        return False
-    found = plan.plan_stage(
-        now,
-        chain.history,
+    for need in active.project.config.stages[stage].needs:
+        if not active.get_stage_entry(need).is_completed:
+            active.update_stage(stage, reason=f"needs {need}")
+            active.report_progress(f"{stage}: not run, it needs {need}")
+            return False
+    planned = plan_stage(
+        current,
+        active.history,
         stage,
-        chain.parameter_values[stage],
-        chain.collect_inputs(),
-        chain.force,
+        active.parameter_values[stage],
+        active.collect_inputs(),
+        active.force,
     )
-    if found.origin is not None and found.action == "skip":
-        carry_over_stage(chain, stage, found.origin, found.entry, found.summary)
-        if found.origin.name == "draft":
-            files.write_text(
-                chain.folder / "notebooks" / chain.project.get_notebook_path(stage).name,
-                chain.project.get_notebook_path(stage).read_text(encoding="utf-8"),
-            )
-            chain.page_futures.append(
-                chain.page_executor.submit(
-                    render_stage_page,
-                    chain,
-                    chain.folder / "notebooks" / chain.project.get_notebook_path(stage).name,
-                )
-            )
-        chain.report_progress(f"{stage}: skipped, {found.summary}")
+    if planned.action == PlanAction.SKIP:
+        _skip_stage(active, planned)
         return False
-    chain.update_stage(
+    active.update_stage(
         stage,
-        status="running",
-        started=run_manifest.format_current_time(),
-        why=list(found.reasons),
-        params=param_types.encode_value(chain.parameter_values[stage]),
-        parts=fingerprint.hash_code_origins(now),
+        status=StageStatus.RUNNING,
+        started=format_current_time(),
+        reasons=list(planned.reasons),
+        params=encode_value(active.parameter_values[stage]),
+        code_origins=hash_code_origins(current),
     )
-    chain.report_progress(f"{stage} … {found.summary}", transient=True)
+    active.report_progress(f"{stage} … {planned.summary}", transient=True)
     return True
+
+
+def _carry_over_unselected_stage(active: ActiveRun, current: CurrentProject, stage: str) -> None:
+    """Carry a stage that was not selected over from an earlier run, if one has it intact."""
+    carried = find_carried_stage(current, active.history, stage)
+    if carried is None:
+        active.update_stage(stage, status=StageStatus.NOT_RUN, reason=NOT_SELECTED_REASON)
+        return
+    folder, entry = carried
+    carry_over_stage(active, stage, folder, entry, f"as in {folder.name}")
+
+
+def _skip_stage(active: ActiveRun, planned: PlannedStage) -> None:
+    """Carry over a stage that is up to date, from a run or from the draft."""
+    if planned.origin is None or planned.entry is None:
+        raise ValueError(f"{planned.stage} is skipped without a run to carry it over from")
+    carry_over_stage(active, planned.stage, planned.origin, planned.entry, planned.summary)
+    if is_draft(planned.origin):
+        source = active.project.get_notebook_path(planned.stage)
+        target = active.get_notebook_target(planned.stage)
+        write_text(target, source.read_text(encoding="utf-8"))
+        active.page_futures.append(active.page_executor.submit(render_stage_page, active, target))
+    active.report_progress(f"{planned.stage}: skipped, {planned.summary}")

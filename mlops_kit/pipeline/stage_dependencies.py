@@ -1,4 +1,7 @@
-"""Stage dependencies."""
+"""Collect what a stage used, from the report of its kernel and from what its code mentions.
+
+To add a format that libraries read without Python seeing it: its suffix in ``_TABLE_FILE_NAME``.
+"""
 
 from __future__ import annotations
 
@@ -10,237 +13,304 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core import dependencies
-from mlops_kit.pipeline import param_types
+from mlops_kit.core.dependencies import list_matching_files
 from mlops_kit.pipeline.current_project import (
     PACKAGE_FOLDER,
     PYTHON_VERSION,
     CurrentProject,
     hash_environment_variable,
 )
-from mlops_kit.project import notebook_cells
-from mlops_kit.project.run_manifest import StageDependencies
+from mlops_kit.pipeline.param_types import encode_value
+from mlops_kit.project.notebook_cells import load_code_cells
+from mlops_kit.project.run_manifest import ModuleDependency, StageDependencies
 
 EDITED_DURING_RUN = "edited while the stage ran"
+_MAX_LITERAL_CHARACTERS = 10_000  # a longer text is data, not the name of a file
 _TABLE_FILE_NAME = re.compile(
-    r".+\.(csv|tsv|jsonl?|ndjson|parquet|pq|feather|arrow|orc|avro|db|duckdb|sqlite3?|xlsx?)(\.(gz|zst|bz2))?",
-    re.S,
+    r".+\.(csv|tsv|jsonl?|ndjson|parquet|pq|feather|arrow|orc|avro|db|duckdb|sqlite3?|xlsx?)"
+    r"(\.(gz|zst|bz2))?",
+    re.DOTALL,
 )
 _WORD_PATTERN = re.compile(r"""[^\s'"`(),;=]+""")
 
 
 def collect_dependencies(
-    now: CurrentProject,
+    current: CurrentProject,
     stage: str,
     values: Mapping[str, Any],
     used: Mapping[str, Any],
     inputs: Mapping[str, str],
 ) -> StageDependencies:
-    """The parts of a stage that has just run.
+    """Collect what a stage that has just run used.
 
     Parameters
     ----------
-    values : dict
-        The parameters that it was given.
-    used : dict
-        What ``trace.report`` said in its kernel; ``cells`` are those that it was given, if the notebook may be another by now.
-    inputs : dict
-        Content of each artifact that it read from the stages before.
+    values : mapping
+        The parameter values that it was given.
+    used : mapping
+        What ``core.dependencies.report_dependencies`` returned in its kernel. ``cells`` are the hashes
+        of the executed cells, if the notebook may have been edited since.
+    inputs : mapping
+        Content hash of each artifact that it read from earlier stages.
     """
-    hashes, edited = (
-        now.hashes,
-        {
-            *used["edited"],
-            *(f for f, seen in used["files"].items() if tuple(seen) != read_file_stamp(f)),
-        },
+    edited = {*used["edited"]}
+    for path, stamp in used["files"].items():
+        if tuple(stamp) != read_file_stamp(path):
+            edited.add(path)
+    files, listings = _collect_unseen_files(current, stage, values, used)
+    outputs = _list_output_names(current)
+    for path in used["files"]:
+        name = current.format_path_name(path)
+        if name not in outputs:
+            files[name] = EDITED_DURING_RUN if path in edited else current.hashes.hash_path(path)
+    config = current.project.config.stages[stage]
+    return StageDependencies(
+        cells=used.get("cells") or current.hash_cells(stage),
+        params=encode_value(dict(values)),
+        settings=_collect_settings(current, used["settings"]),
+        inputs=dict(inputs),
+        files=files,
+        listings=_name_listings(current, {**used["listings"], **listings}),
+        modules=_collect_modules(current, used["modules"], edited),
+        packages=used["packages"],
+        env={name: hash_environment_variable(name) for name in config.env},
+        python=PYTHON_VERSION,
+        unknowable=used["unknowable"],
+        absent=used.get("absent", []),
     )
-    held, start = now.project.config.stages[stage], used["start"]
-    outputs = {
-        w for s in now.project.config.stages.values() for w in s.writes
-    }  # files that a stage hands on count as its artifacts
-    files = {
-        now.format_path_name(f): EDITED_DURING_RUN if f in edited else hashes.hash_path(f)
-        for f in used["files"]
-        if now.format_path_name(f) not in outputs
-    }
-    named = [
-        p
-        for p in find_mentioned_tables(now, stage, values, used["modules"])
-        if get_write_time_ns(p) <= start and now.format_path_name(p) not in outputs
-    ]  # what it has written itself is no input
-    places = {
-        p: dependencies.list_matching_files(p)
-        for p in (*named, *(os.path.abspath(now.project.resolve_path(f)) for f in held.files))
-    }
-    unseen = {
-        now.format_path_name(f): EDITED_DURING_RUN
-        if get_write_time_ns(f) > start
-        else hashes.hash_path(f)
-        for p, names in places.items()
-        for f in names or [p]
-    }
-    listings = used["listings"] | {
-        p: names for p, names in places.items() if names not in ([], [p])
-    }
+
+
+def _list_output_names(current: CurrentProject) -> set[str]:
+    """Return the declared outputs of all stages: files among them count as artifacts."""
+    outputs: set[str] = set()
+    for config in current.project.config.stages.values():
+        outputs.update(config.writes)
+    return outputs
+
+
+def _collect_unseen_files(
+    current: CurrentProject, stage: str, values: Mapping[str, Any], used: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return hashes and listings of files that a stage mentions or declares.
+
+    A mentioned table that was written after the stage began is its own work and does not count.
+    """
+    start_ns = used["start"]
+    outputs = _list_output_names(current)
+    patterns = []
+    for path in find_mentioned_tables(current, stage, values, used["modules"]):
+        is_output = current.format_path_name(path) in outputs
+        if get_write_time_ns(path) <= start_ns and not is_output:
+            patterns.append(path)
+    for name in current.project.config.stages[stage].files:
+        patterns.append(_get_absolute_path(current, name))
+    hashes: dict[str, str] = {}
+    listings: dict[str, list[str]] = {}
+    for pattern in patterns:
+        paths = list_matching_files(pattern)
+        for path in paths or [pattern]:
+            was_edited = get_write_time_ns(path) > start_ns
+            file_hash = EDITED_DURING_RUN if was_edited else current.hashes.hash_path(path)
+            hashes[current.format_path_name(path)] = file_hash
+        if paths not in ([], [pattern]):
+            listings[pattern] = paths
+    return hashes, listings
+
+
+def _collect_settings(current: CurrentProject, used_fields: Iterable[Any]) -> dict[str, Any]:
+    """Return the values of the settings that were read, sorted by dotted name."""
+    names = set()
+    for class_and_field in map(tuple, used_fields):
+        if class_and_field in current.setting_names:
+            names.add(current.setting_names[class_and_field])
+    return {name: current.settings[name] for name in sorted(names)}
+
+
+def _name_listings(
+    current: CurrentProject, listings: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """Return listings with the names under which the files are recorded."""
     return {
-        "cells": used.get("cells") or now.hash_cells(stage),
-        "params": param_types.encode_value(values),
-        "settings": {
-            name: now.settings[name]
-            for name in sorted(
-                now.setting_names[tuple(pair)]
-                for pair in used["settings"]
-                if tuple(pair) in now.setting_names
-            )
-        },
-        "inputs": dict(inputs),
-        "files": {**unseen, **files},
-        "listings": {
-            now.format_path_name(p): [now.format_path_name(f) for f in names]
-            for p, names in listings.items()
-        },
-        "modules": {
-            now.format_path_name(f): {
-                "hash": EDITED_DURING_RUN if f in edited else hashes.hash_path(f),
-                "by": now.format_path_name(by) if by else "",
-            }
-            for f, by in used["modules"].items()
-        },
-        "packages": used["packages"],
-        "env": {name: hash_environment_variable(name) for name in held.env},
-        "python": PYTHON_VERSION,
-        "unknowable": used["unknowable"],
-        "absent": used.get("absent", []),
+        current.format_path_name(pattern): list(map(current.format_path_name, paths))
+        for pattern, paths in listings.items()
     }
+
+
+def _collect_modules(
+    current: CurrentProject, used_modules: Mapping[str, str], edited: set[str]
+) -> dict[str, ModuleDependency]:
+    """Return the project's own modules that were imported."""
+    modules = {}
+    for path, importer in used_modules.items():
+        file_hash = EDITED_DURING_RUN if path in edited else current.hashes.hash_path(path)
+        modules[current.format_path_name(path)] = ModuleDependency(
+            hash=file_hash,
+            imported_by=current.format_path_name(importer) if importer else "",
+        )
+    return modules
 
 
 def find_mentioned_tables(
-    now: CurrentProject, stage: str, values: Mapping[str, Any], modules: Iterable[str]
+    current: CurrentProject, stage: str, values: Mapping[str, Any], modules: Iterable[str]
 ) -> set[str]:
-    """Tables that the notebook, the project's own modules or a parameter name: DuckDB, pyarrow and others open them unseen.
+    """Return the tables that the notebook, the project's own modules or a parameter mention.
 
-    Only what is there counts: a file with a suffix of ``NATIVE``, a pattern of such files, a folder in the
-    project that holds nothing else. Runs and hidden folders are left out.
+    DuckDB, pyarrow and others open them without Python seeing it. Only what exists counts: a file with
+    the suffix of a table, a pattern of such files, a folder in the project with nothing else in it. Runs
+    and hidden folders are left out.
     """
-    root, reports = str(now.project.root), str(now.project.reports_folder)
-    sources = [
-        c["source"] for c in notebook_cells.load_code_cells(now.project.get_notebook_path(stage))
-    ]
-    sources += [
-        Path(m).read_text(encoding="utf-8", errors="replace")
-        for m in modules
-        if os.path.exists(m) and not now.format_path_name(m).startswith(f"{PACKAGE_FOLDER.name}/")
-    ]
-    given = [
-        v for value in values.values() for v in (value if isinstance(value, list) else [value])
-    ]
-    texts = {str(v) for v in given if isinstance(v, (str, Path))}.union(
-        *map(_find_string_literals, sources)
-    )
-    found = set()
-    for word in {
-        w for t in texts if len(t) < 10_000 for w in (t, *_WORD_PATTERN.findall(t)) if "\0" not in w
-    }:
-        path = os.path.abspath(os.path.join(root, word))
-        inside = path.removeprefix(os.path.join(root, ""))
-        left_out = (
-            path == root
-            or f"{os.sep}." in f"{os.sep}{inside}"
-            or path.startswith(os.path.join(reports, ""))
-        )
-        pattern = 0 < word.find(os.sep) < word.find("*")
-        folder = (
-            not left_out
-            and inside != path
-            and os.sep in word
-            and os.path.isdir(path)
-            and all(map(_TABLE_FILE_NAME.fullmatch, dependencies.list_matching_files(path)))
-        )
-        if (
-            folder
-            or not left_out
-            and _TABLE_FILE_NAME.fullmatch(path)
-            and (pattern or os.path.isfile(path))
-        ):
-            found.add(path)
-    return found
+    texts: set[str] = set()
+    for value in values.values():
+        items = value if isinstance(value, list) else [value]
+        texts.update(str(item) for item in items if isinstance(item, str | Path))
+    for source in _read_sources(current, stage, modules):
+        texts.update(_find_string_literals(source))
+    words: set[str] = set()
+    for text in texts:
+        if len(text) < _MAX_LITERAL_CHARACTERS:
+            words.update([text, *_WORD_PATTERN.findall(text)])
+    return {
+        _get_absolute_path(current, word)
+        for word in words
+        if "\0" not in word and _is_table(current, word)
+    }
+
+
+def _read_sources(current: CurrentProject, stage: str, modules: Iterable[str]) -> list[str]:
+    """Return the code cells of a notebook and the text of the project's own modules."""
+    cells = load_code_cells(current.project.get_notebook_path(stage))
+    sources = [cell["source"] for cell in cells]
+    package_prefix = f"{PACKAGE_FOLDER.name}/"
+    for module in modules:
+        is_own = not current.format_path_name(module).startswith(package_prefix)
+        path = Path(module)
+        if is_own and path.exists():
+            sources.append(path.read_text(encoding="utf-8", errors="replace"))
+    return sources
+
+
+def _is_table(current: CurrentProject, word: str) -> bool:
+    """Return whether a word is the name of a table, of a pattern or of a folder of tables."""
+    root = str(current.project.root)
+    path = _get_absolute_path(current, word)
+    relative = path.removeprefix(f"{root}{os.sep}")
+    is_hidden = f"{os.sep}." in f"{os.sep}{relative}"
+    is_in_reports = path.startswith(f"{current.project.reports_folder}{os.sep}")
+    if path == root or is_hidden or is_in_reports:
+        return False
+    if _TABLE_FILE_NAME.fullmatch(path):
+        is_pattern = 0 < word.find(os.sep) < word.find("*")
+        if is_pattern or _is_existing_file(path):
+            return True
+    is_in_project = relative != path
+    if not is_in_project or os.sep not in word or not _is_existing_folder(path):
+        return False
+    return all(map(_TABLE_FILE_NAME.fullmatch, list_matching_files(path)))
+
+
+def _is_existing_file(path: str) -> bool:
+    """Return whether a file exists; text that cannot be the name of a file is none."""
+    try:
+        return Path(path).is_file()
+    except OSError:  # longer than a name may be
+        return False
+
+
+def _is_existing_folder(path: str) -> bool:
+    """Return whether a folder exists; text that cannot be the name of a folder is none."""
+    try:
+        return Path(path).is_dir()
+    except OSError:  # longer than a name may be
+        return False
 
 
 def _find_string_literals(source: str) -> set[str]:
-    """The texts that stand in code; a cell that Python alone cannot read, as one with magics, is one text."""
+    """Return the string literals of code; code that Python cannot parse (magics) is one literal."""
     try:
-        return {
-            n.value
-            for n in ast.walk(ast.parse(source))
-            if isinstance(n, ast.Constant) and isinstance(n.value, str)
-        }
+        tree = ast.parse(source)
     except SyntaxError:
         return {source}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def get_write_time_ns(path: str) -> int:
-    """When a file was last written, whatever time it bears (ns); of a folder or a pattern, any of its files; 0 for one that is gone."""
-    return max((os.stat(f).st_ctime_ns for f in dependencies.list_matching_files(path)), default=0)
+    """Return when a file was last written, whatever its modification time says; 0 if it is gone.
+
+    Of a folder or a pattern, the time of the file that was written last.
+    """
+    times_ns = [Path(file).stat().st_ctime_ns for file in list_matching_files(path)]
+    return max(times_ns, default=0)
 
 
 def read_file_stamp(path: str) -> tuple[int, int]:
-    """A file's size and time; nothing for one that is gone."""
+    """Return the size and modification time (ns) of a file; (-1, -1) if it is gone."""
     try:
-        found = os.stat(path)
+        stat = Path(path).stat()
     except OSError:
         return (-1, -1)
-    return found.st_size, found.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns
 
 
-def is_module_available(now: CurrentProject, module: str) -> bool:
-    """Whether a module that was looked for in vain is to be found by now; a part of an installed package comes with its version."""
-    own = any(
-        now.project.resolve_path(module.replace(".", os.sep) + end).exists()
-        for end in ("/__init__.py", ".py")
-    )
-    return own or "." not in module and importlib.util.find_spec(module) is not None
+def is_module_available(current: CurrentProject, module: str) -> bool:
+    """Return whether a module that could not be imported is available now.
+
+    A submodule of an installed package appears with another version of the package, which is compared.
+    """
+    relative_path = module.replace(".", os.sep)
+    for ending in ("/__init__.py", ".py"):
+        if current.project.resolve_path(relative_path + ending).exists():
+            return True
+    return "." not in module and importlib.util.find_spec(module) is not None
 
 
 def refresh_dependencies(
-    now: CurrentProject, stage: str, old: StageDependencies
+    current: CurrentProject, stage: str, recorded: StageDependencies
 ) -> StageDependencies:
-    """A trace as if the stage had run now and used the same: for an edit that somebody says does not matter. Parameters and inputs stay."""
-    listings = {
-        p: [
-            now.format_path_name(f)
-            for f in dependencies.list_matching_files(str(now.resolve_path(p)))
-        ]
-        for p in old["listings"]
-    }
-    return {
-        **old,
-        "cells": now.hash_cells(stage),
-        "settings": {n: now.settings[n] for n in old["settings"] if n in now.settings},
-        "files": {
-            f: now.hash_file(f)
-            for f in dict.fromkeys(
-                [
-                    *old["files"],
-                    *list_declared_files(now, stage, old),
-                    *(f for names in listings.values() for f in names),
-                ]
-            )
-        },
+    """Return what a stage would record now if it used the same again.
+
+    For an edit that a person says does not matter. Parameters and inputs stay as they were.
+    """
+    listings: dict[str, list[str]] = {}
+    for name in recorded.listings:
+        paths = list_matching_files(str(current.resolve_path(name)))
+        listings[name] = [current.format_path_name(path) for path in paths]
+    file_names = [*recorded.files, *list_declared_files(current, stage, recorded)]
+    for names in listings.values():
+        file_names += names
+    modules = {}
+    for name, module in recorded.modules.items():
+        modules[name] = ModuleDependency(
+            hash=current.hash_file(name), imported_by=module.imported_by
+        )
+    versions, settings = current.package_versions, current.settings
+    declared_variables = current.project.config.stages[stage].env
+    changes = {
+        "cells": current.hash_cells(stage),
+        "settings": {name: settings[name] for name in recorded.settings if name in settings},
+        "files": {name: current.hash_file(name) for name in dict.fromkeys(file_names)},
         "listings": listings,
-        "modules": {m: {**about, "hash": now.hash_file(m)} for m, about in old["modules"].items()},
-        "packages": {
-            p: now.package_versions[p] for p in old["packages"] if p in now.package_versions
-        },
-        "env": {n: hash_environment_variable(n) for n in now.project.config.stages[stage].env},
+        "modules": modules,
+        "packages": {name: versions[name] for name in recorded.packages if name in versions},
+        "env": {name: hash_environment_variable(name) for name in declared_variables},
         "python": PYTHON_VERSION,
-        "absent": [m for m in old.get("absent", ()) if not is_module_available(now, m)],
+        "absent": [name for name in recorded.absent if not is_module_available(current, name)],
     }
+    return recorded.model_copy(update=changes)
 
 
-def list_declared_files(now: CurrentProject, stage: str, old: StageDependencies) -> list[str]:
-    """The files that a stage declares, without folders and patterns whose files a trace has."""
-    names = [
-        now.format_path_name(os.path.abspath(now.project.resolve_path(f)))
-        for f in now.project.config.stages[stage].files
-    ]
-    return [n for n in names if n not in old["listings"]]
+def list_declared_files(
+    current: CurrentProject, stage: str, recorded: StageDependencies
+) -> list[str]:
+    """Return the files that a stage declares, without folders and patterns that were listed."""
+    declared = current.project.config.stages[stage].files
+    names = [current.format_path_name(_get_absolute_path(current, name)) for name in declared]
+    return [name for name in names if name not in recorded.listings]
+
+
+def _get_absolute_path(current: CurrentProject, name: str) -> str:
+    """Return the absolute path of a name in the project, without following links."""
+    return os.path.normpath(current.project.root / name)

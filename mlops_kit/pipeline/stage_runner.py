@@ -1,265 +1,331 @@
-"""Stage runner."""
+"""Execute the notebook of one stage, with retries, and record how it ended and what it used."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_kit.core import files
-from mlops_kit.core.errors import RunFailedError
-from mlops_kit.pipeline import (
-    current_project,
-    fingerprint,
-    history,
-    kernel_pool,
-    object_store,
-    stage_dependencies,
-)
+from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError, WaitingForApprovalError
+from mlops_kit.pipeline import kernel_pool, object_store
 from mlops_kit.pipeline.active_run import ActiveRun
+from mlops_kit.pipeline.current_project import CurrentProject, hash_code_cells
+from mlops_kit.pipeline.fingerprint import compute_fingerprint
+from mlops_kit.pipeline.history import get_content_hashes
 from mlops_kit.pipeline.run_completion import render_stage_page
-from mlops_kit.project import artifacts, run_folder, run_manifest
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.pipeline.stage_dependencies import collect_dependencies
+from mlops_kit.project import artifacts, secrets
+from mlops_kit.project.run_folder import read_stage_records
+from mlops_kit.project.run_manifest import (
+    DISK_RESERVE_FILE,
+    StageDependencies,
+    StageEntry,
+    StageError,
+    StageStatus,
+)
 
-_SCRUBBED_RECORD_KEYS = ("sentence", "logged", "verdicts")  # of a stage's record, what people read
+if TYPE_CHECKING:
+    from mlops_kit.pipeline.notebook_outcome import NotebookOutcome
+
+_SCRUBBED_RECORD_KEYS = ("sentence", "logged", "verdicts")  # the parts that people read
+_FINAL_STATUSES = (  # after these a stage is not retried
+    StageStatus.SUCCEEDED,
+    StageStatus.STOPPED_EARLY,
+    StageStatus.INTERRUPTED,
+    StageStatus.WAITING_FOR_APPROVAL,
+)
+_MTIME_TOLERANCE_SECONDS = 1  # file systems round modification times
+# Their messages say what happened without the name of the exception.
+_SELF_EXPLANATORY_ERRORS = (
+    KitError.__name__,
+    RunFailedError.__name__,
+    WaitingForApprovalError.__name__,
+    NotAllowedError.__name__,
+    RuntimeError.__name__,
+    "DeadKernelError",
+)
+
+UsedReport = Mapping[str, Any]  # what core.dependencies.report_dependencies returns in the kernel
 
 
-def run_stage(chain: ActiveRun, stage: str) -> None:
-    """Run a stage, again if it says so, and record how it ended."""
-    held, begin = chain.project.config.stages[stage], time.perf_counter()
-    for attempt in range(held.retries + 1):
-        end, used = _execute_notebook(chain, stage)
-        if (
-            end["status"]
-            in {"succeeded", "stopped early", "interrupted", STATUS_WAITING_FOR_APPROVAL}
-            or attempt == held.retries
-        ):
+def run_stage(active: ActiveRun, stage: str) -> None:
+    """Execute a stage, retry it as configured, and record how it ended."""
+    config = active.project.config.stages[stage]
+    began = time.perf_counter()
+    for attempt in range(1, config.retries + 2):
+        entry, used = _execute_notebook(active, stage)
+        if entry.status in _FINAL_STATUSES or attempt > config.retries:
             break
-        pause = held.backoff.total_seconds() * 2**attempt
-        chain.report_progress(
-            f"{stage}: {run_manifest.describe_status(end)}, {end['error']['message']}; again in {pause:g} s ({attempt + 1} of {held.retries})"
+        pause_seconds = config.backoff.total_seconds() * 2 ** (attempt - 1)
+        active.report_progress(
+            f"{stage}: {entry.status_text}, {entry.error_message}; "
+            f"again in {pause_seconds:g} s ({attempt} of {config.retries})"
         )
-        if chain.stop_event.wait(pause):
+        if active.stop_event.wait(pause_seconds):
             break
-    record = run_folder.read_stage_records(chain.folder).get(stage, {})
-    facts: dict[str, Any] = {
-        "sentence": record.get("sentence", ""),
-        **{k: record[k] for k in ("logged", "artifacts", "mlflow_run") if k in record},
+    changes: dict[str, Any] = {
+        "status": entry.status,
+        "detail": entry.detail,
+        "error": entry.error,
+        "peak_bytes": entry.peak_bytes,
     }
-    for made in facts.get("artifacts", {}).values():
-        chain.file_hashes.add_known_hash(chain.folder / made["path"], made["sha256"])
-    if end["status"] == "succeeded" and used is not None:
-        facts["trace"] = _collect_stage_dependencies(chain, stage, record, used)
-        facts["fingerprint"] = fingerprint.compute_fingerprint(facts["trace"])
-        object_store.store_used_files(chain.project, facts["trace"])
-    chain.update_stage(
-        stage, **end, seconds=round(time.perf_counter() - begin, 2), attempts=attempt + 1, **facts
+    record = read_stage_records(active.folder).get(stage, {})
+    changes |= _extract_recorded_facts(active, record)
+    if entry.status == StageStatus.SUCCEEDED and used is not None:
+        dependencies = _collect_stage_dependencies(active, stage, record, used)
+        changes["dependencies"] = dependencies
+        changes["fingerprint"] = compute_fingerprint(dependencies)
+        object_store.store_used_files(active.project, dependencies)
+    active.update_stage(
+        stage, seconds=round(time.perf_counter() - began, 2), attempts=attempt, **changes
     )
-    entry = chain.get_stage_entry(stage)
-    place = (
-        f" in cell {entry['error']['cell']}"
-        if entry["error"] and entry["error"].get("cell")
-        else ""
-    )
-    said = entry["sentence"] if end["status"] == "succeeded" else entry["error"]["message"]
-    chain.report_progress(
-        f"{stage}: {run_manifest.describe_status(entry)}{place if end['status'] != STATUS_WAITING_FOR_APPROVAL else ''} in {entry['seconds']:.0f} s. {said}"
+    _report_stage_end(active, stage)
+
+
+def _extract_recorded_facts(active: ActiveRun, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the manifest takes over from the record that the notebook wrote."""
+    facts: dict[str, Any] = {"sentence": record.get("sentence", "")}
+    for name in ("logged", "artifacts", "mlflow_run"):
+        if name in record:
+            facts[name] = record[name]
+    for artifact in facts.get("artifacts", {}).values():
+        active.file_hashes.add_known_hash(active.folder / artifact["path"], artifact["sha256"])
+    return facts
+
+
+def _report_stage_end(active: ActiveRun, stage: str) -> None:
+    """Report how a stage ended, where, and after how long."""
+    entry = active.get_stage_entry(stage)
+    location = ""
+    is_waiting = entry.status == StageStatus.WAITING_FOR_APPROVAL
+    if entry.error and entry.error.cell and not is_waiting:
+        location = f" in cell {entry.error.cell}"
+    has_succeeded = entry.status == StageStatus.SUCCEEDED
+    message = entry.sentence if has_succeeded else entry.error_message
+    active.report_progress(
+        f"{stage}: {entry.status_text}{location} in {entry.seconds:.0f} s. {message}"
     )
 
 
 def _collect_stage_dependencies(
-    chain: ActiveRun, stage: str, record: Mapping[str, Any], used: Mapping[str, Any]
-) -> run_manifest.StageDependencies:
-    """The parts of a stage that has just run; one that read nothing through its handle hangs on all that its needs hand on."""
-    there = chain.collect_inputs()
-    read = [n for n in record.get("read", {}) if n in there]
-    needs = [
-        n
-        for need in chain.project.config.stages[stage].needs
-        for n in history.get_content_hashes(chain.get_stage_entry(need))
-    ]
-    inputs = {
-        n: str(there[n]) for n in [*(read or needs), *filter(artifacts.is_project_file_name, needs)]
-    }  # a file can be read past the handle
-    ran = current_project.hash_code_cells(
-        chain.folder / "notebooks" / chain.project.get_notebook_path(stage).name
-    )
-    return stage_dependencies.collect_dependencies(
-        current_project.CurrentProject(chain.project, chain.file_hashes),
+    active: ActiveRun, stage: str, record: Mapping[str, Any], used: UsedReport
+) -> StageDependencies:
+    """Return what a stage that has just succeeded used.
+
+    A stage that read no artifact through its handle depends on all artifacts of the stages that it
+    needs. Project files among them always count: a file can be read without the handle.
+    """
+    contents = active.collect_inputs()
+    read_names = [name for name in record.get("read", {}) if name in contents]
+    needed_names: list[str] = []
+    for need in active.project.config.stages[stage].needs:
+        needed_names += get_content_hashes(active.get_stage_entry(need))
+    needed_files = filter(artifacts.is_project_file_name, needed_names)
+    input_names = [*(read_names or needed_names), *needed_files]
+    executed_cells = hash_code_cells(active.get_notebook_target(stage))
+    return collect_dependencies(
+        CurrentProject(active.project, active.file_hashes),
         stage,
-        chain.parameter_values[stage],
-        {**used, "cells": ran},
-        inputs,
+        active.parameter_values[stage],
+        {**used, "cells": executed_cells},
+        {name: str(contents[name]) for name in input_names},
     )
 
 
-def _execute_notebook(
-    chain: ActiveRun, stage: str
-) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
-    """Run a stage's notebook once; how it ended (status, detail, error, peak), and what its kernel used."""
+def _execute_notebook(active: ActiveRun, stage: str) -> tuple[StageEntry, UsedReport | None]:
+    """Execute a stage's notebook once.
+
+    Returns
+    -------
+    entry : StageEntry
+        How it ended: status, detail, error and peak memory.
+    used : mapping or None
+        What the kernel reported as used; None if it could not be asked.
+    """
+    target = active.get_notebook_target(stage)
+    log = active.folder / "logs" / f"{stage}.stderr"
+    log.write_bytes(b"")
+    record = active.get_stage_record_path(stage)
+    record.unlink(missing_ok=True)
+    scrub = secrets.make_scrubber(active.project)
+    used: list[UsedReport | None] = []
+    outcome = _run_papermill(active, stage, log, scrub, used)
+    _scrub_stage_files(log, record, scrub)
+    if target.exists():
+        active.page_futures.append(active.page_executor.submit(render_stage_page, active, target))
+    return _convert_outcome(outcome), used[0] if used else None
+
+
+def _run_papermill(
+    active: ActiveRun,
+    stage: str,
+    log: Path,
+    scrub: Callable[[str], str],
+    used: list[UsedReport | None],
+) -> NotebookOutcome:
+    """Execute the notebook with papermill; append what the kernel used to ``used``."""
+    # Here: a run with nothing to do never loads these.
     import nbformat
     import papermill
 
     from mlops_kit.pipeline import kernel_watchdog, notebook_outcome, papermill_engine
-    from mlops_kit.project import secrets
 
     papermill_engine.register_engine()
-    project, folder, held = chain.project, chain.folder, chain.project.config.stages[stage]
-    source = project.get_notebook_path(stage)
-    target, log = folder / "notebooks" / source.name, folder / "logs" / f"{stage}.stderr"
-    log.write_bytes(b"")
-    record = folder / run_folder.STAGE_RECORDS_FOLDER / f"{stage}.json"
-    record.unlink(missing_ok=True)
-    used: list[Mapping[str, Any] | None] = []
-    begin = time.time()
-    scrub = secrets.make_scrubber(project)
+    project, config = active.project, active.project.config.stages[stage]
+    target = active.get_notebook_target(stage)
+    began = time.time()
     limits = kernel_watchdog.KernelLimits(
-        _to_seconds(held.cell_timeout),
-        _to_seconds(held.timeout),
-        held.memory,
+        _to_seconds(config.cell_timeout),
+        _to_seconds(config.timeout),
+        config.memory,
         project.config.run.kernel_start_timeout.total_seconds(),
     )
     try:
         papermill.execute_notebook(
-            nbformat.read(source, as_version=4),
+            nbformat.read(project.get_notebook_path(stage), as_version=4),
             None,
-            parameters=chain.parameter_values[stage],
+            parameters=active.parameter_values[stage],
             engine_name=papermill_engine.ENGINE_NAME,
             kernel_name="python3",
             language="python",
             progress_bar=False,
             kernel_target=str(target),
-            kernel_reserve=folder / run_manifest.DISK_RESERVE_FILE,
-            kernel_env=kernel_pool.build_kernel_environment(folder, project.root),
+            kernel_reserve=active.folder / DISK_RESERVE_FILE,
+            kernel_env=kernel_pool.build_kernel_environment(active.folder, project.root),
             kernel_cwd=str(project.root),
             kernel_log=str(log),
             kernel_limits=limits,
-            kernel_stop=chain.stop_event,
+            kernel_stop=active.stop_event,
             kernel_scrub=scrub,
             kernel_plain=project.config.run.kernels == "cold",
             kernel_used=used.append,
-            kernel_progress=_make_progress_callback(chain, stage),
-            kernel_check=lambda: _check_outputs(chain, stage, begin),
+            kernel_progress=_make_progress_callback(active, stage),
+            kernel_check=lambda: _check_outputs(active, stage, began),
         )
-        end = notebook_outcome.NotebookOutcome(
-            **nbformat.read(target, as_version=4).metadata["mlops"]
-        )
-    except notebook_outcome.NotebookExecutionError as stopped:
-        end = stopped.outcome
+        executed = nbformat.read(target, as_version=4)
+        return notebook_outcome.NotebookOutcome(**executed.metadata["mlops"])
+    except notebook_outcome.NotebookExecutionError as error:
+        return error.outcome
     except (RunFailedError, OSError) as error:
-        end = notebook_outcome.NotebookOutcome("failed", type(error).__name__, scrub(str(error)))
-    _scrub_stage_files(log, record, scrub)
-    if target.exists():
-        chain.page_futures.append(chain.page_executor.submit(render_stage_page, chain, target))
-    return _describe_notebook_end(end), used[0] if used else None
+        return notebook_outcome.NotebookOutcome("failed", type(error).__name__, scrub(str(error)))
 
 
 def _to_seconds(limit: timedelta | None) -> float | None:
-    """A limit in seconds."""
+    """Return a limit in seconds; None for no limit."""
     return None if limit is None else limit.total_seconds()
 
 
-def _check_outputs(chain: ActiveRun, stage: str, begin: float) -> str:
-    """What a stage promised and did not hand on; files that it wrote into the project are taken into the run."""
-    folder, project = chain.folder, chain.project
-    writes = project.config.stages[stage].writes
-    record = run_folder.read_stage_records(folder).get(stage)
-    if (
-        record is not None
-        and not record.get("done")
-        or record is None
-        and any(not artifacts.is_project_file_name(w) for w in writes)
-    ):
+def _check_outputs(active: ActiveRun, stage: str, began: float) -> str:
+    """Return what is wrong with the outputs of a stage; empty if they are complete.
+
+    Declared outputs that are files of the project are copied into the run.
+    """
+    writes = active.project.config.stages[stage].writes
+    record = read_stage_records(active.folder).get(stage)
+    if record is not None:
+        has_handed_over = bool(record.get("done"))
+    else:  # a notebook that writes only files of the project needs no handle
+        has_handed_over = all(map(artifacts.is_project_file_name, writes))
+    if not has_handed_over:
         return "the notebook ended without stage.hand_over(…)"
-    made = []
+    copied: list[artifacts.Artifact] = []
     for name in filter(artifacts.is_project_file_name, writes):
-        path = project.resolve_path(name)
-        fault = (
-            "is not there"
-            if not path.exists()
-            else "is empty"
-            if not path.stat().st_size
-            else "is older than the run of the stage"
-            if path.stat().st_mtime < begin - 1
-            else ""
-        )
+        path = active.project.resolve_path(name)
+        fault = _find_file_fault(path, began)
         if fault:
             return f"the declared output {name!r} {fault}"
-        made.append(artifacts.copy_file_artifact(folder, stage, name, path))
-    if record is None or made:
-        record = record or {
-            "stage": stage,
-            "artifacts": {},
-            "logged": {},
-            "shown": [],
-            "verdicts": [],
-            "sentence": "",
-            "read": {},
-            "done": True,
-        }
-        record["artifacts"] |= {a.name: a.model_dump() for a in made}
-        files.write_json(folder / run_folder.STAGE_RECORDS_FOLDER / f"{stage}.json", record)
+        copied.append(artifacts.copy_file_artifact(active.folder, stage, name, path))
+    if record is None or copied:
+        record = record or _create_empty_record(stage)
+        for artifact in copied:
+            record["artifacts"][artifact.name] = artifact.model_dump()
+        files.write_json(active.get_stage_record_path(stage), record)
     return ""
 
 
-def _make_progress_callback(chain: ActiveRun, stage: str) -> Any:
-    """What is told at each cell: where it is, and how long it may take from what it took the last time."""
-    last, begin = (
-        next((e.get("seconds", 0.0) for _, e in chain.history.iterate_completed(stage)), 0.0),
-        time.monotonic(),
-    )
-
-    def tell(cell: int, cells: int) -> None:
-        left = last - (time.monotonic() - begin)
-        chain.report_progress(
-            f"{stage}: cell {cell} of {cells}" + (f", about {left:.0f} s left" if left > 1 else ""),
-            transient=True,
-        )
-
-    return tell
+def _find_file_fault(path: Path, began: float) -> str:
+    """Return what is wrong with a declared file; empty if it was written during the stage."""
+    if not path.exists():
+        return "does not exist"
+    if not path.stat().st_size:
+        return "is empty"
+    if path.stat().st_mtime < began - _MTIME_TOLERANCE_SECONDS:
+        return "is older than the run of the stage"
+    return ""
 
 
-def _scrub_stage_files(log: Path, record: Path, scrub: Any) -> None:
-    """Take secrets out of what a kernel has said and a stage recorded for people; one that said nothing leaves no file."""
-    from mlops_kit.project import secrets
+def _create_empty_record(stage: str) -> dict[str, Any]:
+    """Return the record of a notebook that did not open its stage."""
+    return {
+        "stage": stage,
+        "artifacts": {},
+        "logged": {},
+        "shown": [],
+        "verdicts": [],
+        "sentence": "",
+        "read": {},
+        "done": True,
+    }
 
+
+def _make_progress_callback(active: ActiveRun, stage: str) -> Callable[[int, int], None]:
+    """Return a function that reports the current cell and the remaining time.
+
+    The remaining time is estimated from how long the stage took the last time.
+    """
+    last_entry = active.history.get_last_completed(stage)
+    last_seconds = (last_entry.seconds if last_entry else None) or 0.0
+    began = time.monotonic()
+
+    def report_cell(cell: int, cell_count: int) -> None:
+        remaining_seconds = last_seconds - (time.monotonic() - began)
+        line = f"{stage}: cell {cell} of {cell_count}"
+        if remaining_seconds > 1:
+            line += f", about {remaining_seconds:.0f} s left"
+        active.report_progress(line, transient=True)
+
+    return report_cell
+
+
+def _scrub_stage_files(log: Path, record: Path, scrub: Callable[[str], str]) -> None:
+    """Remove secrets from a kernel's log and from what people read of a record.
+
+    A log without text is removed.
+    """
     if record.exists():
-        files.write_json(
-            record,
-            {
-                k: secrets.scrub_text_values(v, scrub) if k in _SCRUBBED_RECORD_KEYS else v
-                for k, v in files.read_json(record).items()
-            },
-        )
+        stored: dict[str, Any] = files.read_json(record)
+        for key in _SCRUBBED_RECORD_KEYS:
+            if key in stored:
+                stored[key] = secrets.scrub_text_values(stored[key], scrub)
+        files.write_json(record, stored)
     text = log.read_text(encoding="utf-8", errors="replace")
+    scrubbed = scrub(text)
     if not text:
         log.unlink()
-    elif scrub(text) != text:
-        files.write_text(log, scrub(text))
+    elif scrubbed != text:
+        files.write_text(log, scrubbed)
 
 
-def _describe_notebook_end(end: Any) -> dict[str, Any]:
-    """How a notebook ended, as the manifest has it."""
-    if end.status == "succeeded":
-        return {"status": end.status, "detail": "", "error": None, "peak": end.peak}
-    told = "; ".join(" ".join(line.split()) for line in end.message.splitlines() if line.strip())
-    plainly = end.status != "failed" or end.type in {
-        "KitError",
-        "RunFailed",
-        "Waiting",
-        "NotAllowed",
-        "DeadKernelError",
-        "RuntimeError",
-    }
-    status = STATUS_WAITING_FOR_APPROVAL if end.type == "Waiting" else end.status
-    error = {
-        "type": end.type,
-        "message": told if plainly else f"{end.type}: {told}".removesuffix(": "),
-        "cell": end.cell,
-        "line": end.line,
-        "source": end.source,
-        "traceback": end.traceback,
-    }
-    return {"status": status, "detail": end.detail, "error": error, "peak": end.peak}
+def _convert_outcome(outcome: NotebookOutcome) -> StageEntry:
+    """Return how a notebook ended as the manifest records it."""
+    status = StageStatus(outcome.status)
+    if status == StageStatus.SUCCEEDED:
+        return StageEntry(status=status, peak_bytes=outcome.peak)
+    lines = [" ".join(line.split()) for line in outcome.message.splitlines() if line.strip()]
+    message = "; ".join(lines)
+    if status == StageStatus.FAILED and outcome.type not in _SELF_EXPLANATORY_ERRORS:
+        message = f"{outcome.type}: {message}" if message else outcome.type
+    if outcome.type == WaitingForApprovalError.__name__:
+        status = StageStatus.WAITING_FOR_APPROVAL
+    error = StageError(
+        type=outcome.type,
+        message=message,
+        cell=outcome.cell,
+        line=outcome.line,
+        source=outcome.source,
+        traceback=outcome.traceback,
+    )
+    return StageEntry(status=status, detail=outcome.detail, error=error, peak_bytes=outcome.peak)

@@ -15,7 +15,6 @@ from mlops_kit.project.config.legacy import translate_legacy_config
 from mlops_kit.project.loader import Project
 from mlops_kit.project.validation import validate_config
 
-STATUS_WAITING_FOR_APPROVAL = "waiting (approval)"
 STAGE_RECORDS_FOLDER = "stages"
 CONFIG_RECORD_FILE = "config.json"
 # Artifacts that earlier versions stored under another name.

@@ -1,82 +1,390 @@
-"""Run manifest."""
+"""The typed record of a run (``manifest.json``): what it was made from and how each stage ended.
+
+``read_manifest`` and ``write_manifest`` are the only functions that read and write the file. Manifests
+of schema version 1 (without a ``schema_version``) are translated when they are read.
+
+To add a field: a field with a default in the model. To rename one: raise ``SCHEMA_VERSION`` and
+translate the old name in ``_upgrade_manifest``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from mlops_kit.core import files
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.core.serialization import to_json_value
+from mlops_kit.project.artifacts import Artifact
 
-StageDependencies = dict[str, Any]
-
-COMPLETED_STATUSES = ("succeeded", "skipped")
-NOT_SELECTED_REASON = "not chosen"
-BRANCHES_FOLDER = "branches"  # folder of a run in which the runs of its branches stand
-UNSUCCESSFUL_STATUSES = (
-    "interrupted",
-    "failed",
-    "killed",
-    "timed out",
-    "stopped early",
-    STATUS_WAITING_FOR_APPROVAL,
-)  # how a run ended: the first of these that a stage has
-
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
-DISK_RESERVE_FILE = ".reserve"  # room kept in a run's folder, so that a full disk can still be told
+BRANCHES_FOLDER = "branches"  # inside a run folder: the runs of its branches
+DISK_RESERVE_FILE = ".reserve"  # freed when the disk is full, so that the manifest can be written
+NOT_SELECTED_REASON = "not chosen"
+_PROCESS_START_TOLERANCE_SECONDS = 1.0
+
+
+class StageStatus(StrEnum):
+    """How a stage of a run ended, or that it has not ended yet."""
+
+    NOT_RUN = "not run"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    KILLED = "killed"
+    TIMED_OUT = "timed out"
+    STOPPED_EARLY = "stopped early"
+    WAITING_FOR_APPROVAL = "waiting (approval)"
+
+
+class RunStatus(StrEnum):
+    """How a run ended, or that it has not ended yet; ``NOT_RUN`` is a branch that was not started."""
+
+    NOT_RUN = "not run"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    KILLED = "killed"
+    TIMED_OUT = "timed out"
+    STOPPED_EARLY = "stopped early"
+    WAITING_FOR_APPROVAL = "waiting (approval)"
+
+
+COMPLETED_STATUSES = (StageStatus.SUCCEEDED, StageStatus.SKIPPED)
+IDLE_STATUSES = (StageStatus.SKIPPED, StageStatus.NOT_RUN)  # the stage used no time in this run
+# In order of precedence: a run gets the first of these statuses that one of its stages has.
+UNSUCCESSFUL_STATUSES: tuple[str, ...] = (
+    RunStatus.INTERRUPTED,
+    RunStatus.FAILED,
+    RunStatus.KILLED,
+    RunStatus.TIMED_OUT,
+    RunStatus.STOPPED_EARLY,
+    RunStatus.WAITING_FOR_APPROVAL,
+)
+
+
+class _ManifestModel(BaseModel):
+    """Base of the records: unknown fields of a later version are ignored, assignments are checked."""
+
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+
+
+class StageError(_ManifestModel):
+    """Why a stage did not succeed; ``cell`` counts code cells from one, ``line`` the lines of that cell."""
+
+    type: str
+    message: str
+    cell: int | None = None
+    line: int | None = None
+    source: str = ""
+    traceback: list[str] = []
+
+
+class ModuleDependency(_ManifestModel):
+    """A module that a stage imported: its content hash and the module that imported it."""
+
+    hash: str
+    imported_by: str = ""
+
+
+class StageDependencies(_ManifestModel):
+    """What a stage used while it ran; as long as all of it is unchanged, its result is unchanged.
+
+    Attributes
+    ----------
+    cells : list of str
+        Hashes of the code cells.
+    inputs : dict
+        Content hash of each artifact that it read from earlier stages, by name.
+    files, listings, modules : dict
+        Files that it read (name to hash), folders and patterns that it listed (name to file names)
+        and the project's own modules that it imported.
+    env : dict
+        Hash of each declared environment variable; None for one that is not set.
+    unknowable : list of str
+        Sources whose content can only be compared by reading them, such as a query.
+    absent : list of str
+        Modules that it tried to import and that were not installed.
+    """
+
+    cells: list[str] = []
+    params: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    inputs: dict[str, str] = {}
+    files: dict[str, str] = {}
+    listings: dict[str, list[str]] = {}
+    modules: dict[str, ModuleDependency] = {}
+    packages: dict[str, str] = {}
+    env: dict[str, str | None] = {}
+    python: str = ""
+    unknowable: list[str] = []
+    absent: list[str] = []
+
+
+class Acceptance(_ManifestModel):
+    """That a person accepted a stage as up to date although its dependencies had changed."""
+
+    actor: str
+    accepted_at: str
+    reasons: list[str] = []
+
+
+class StageEntry(_ManifestModel):
+    """What the manifest records of one stage.
+
+    Attributes
+    ----------
+    reason : str
+        Why the stage was skipped or not run.
+    reasons : list of str
+        Why the stage was run.
+    seconds : float or None
+        Wall time of the stage; None if it has not ended.
+    peak_bytes : int
+        Largest resident memory of its process group.
+    code_origins : dict
+        Hashes of the package, the feature files and the contract it ran with.
+    dependencies : StageDependencies or None
+        What it used; None if the stage did not succeed or what it used was not recorded.
+    """
+
+    status: StageStatus = StageStatus.NOT_RUN
+    notebook: str = ""
+    question: str = ""
+    reason: str = ""
+    detail: str = ""
+    error: StageError | None = None
+    started: str | None = None
+    seconds: float | None = None
+    attempts: int | None = None
+    peak_bytes: int = 0
+    reasons: list[str] = []
+    params: dict[str, Any] = {}
+    code_origins: dict[str, str] = {}
+    sentence: str = ""
+    logged: dict[str, Any] = {}
+    artifacts: dict[str, Artifact] = {}
+    mlflow_run: str | None = None
+    dependencies: StageDependencies | None = None
+    fingerprint: str | None = None
+    accepted: Acceptance | None = None
+
+    @property
+    def status_text(self) -> str:
+        """The status with its detail: ``killed (signal 9, peak 3.1 GiB)``."""
+        return describe_status(self.status, self.detail)
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the stage succeeded, in this run or in the one that it was carried over from."""
+        return self.status in COMPLETED_STATUSES
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the stage used no time in this run: it was skipped or not run."""
+        return self.status in IDLE_STATUSES
+
+    @property
+    def error_message(self) -> str:
+        """The message of its error; empty without one."""
+        return self.error.message if self.error else ""
+
+    @property
+    def summary(self) -> str:
+        """One line about the stage: its error, else its sentence, else why it was not run."""
+        return self.error_message or self.sentence or self.reason
+
+
+class GitStatus(_ManifestModel):
+    """The commit of the project; ``commit`` is None where the project is not under git."""
+
+    commit: str | None = None
+    dirty: bool = False
+
+
+class BranchResult(_ManifestModel):
+    """One branch of a run: the values that differ and how it ended."""
+
+    name: str
+    values: dict[str, Any]
+    status: RunStatus = RunStatus.NOT_RUN
+    run: str = ""
+    seconds: float | None = None
+    numbers: dict[str, Any] = {}
+    error: str = ""
+
+
+class RunManifest(_ManifestModel):
+    """The record of a run.
+
+    Attributes
+    ----------
+    process_started : float or None
+        Start time of the process ``pid`` (seconds since the epoch): process ids are reused.
+    branching_stages : list of str
+        Stages that run in the branches and not in the run itself.
+    mlflow : dict
+        MLflow run ids: ``run`` of the run, and one per stage.
+    mlflow_error : str or None
+        Why the run could not be recorded in MLflow.
+    is_up_to_date : bool
+        Whether ``mlops run`` found nothing to do and returned this earlier run; not stored.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    status: RunStatus
+    project: str = ""
+    started: str = ""
+    ended: str | None = None
+    pid: int = 0
+    process_started: float | None = None
+    note: str = ""
+    as_of: str | None = None
+    until: str | None = None
+    sample: int = 0
+    seed: int = 0
+    approval: str = ""
+    git: GitStatus = GitStatus()
+    packages: dict[str, str] = {}
+    stages: dict[str, StageEntry] = {}
+    mlflow: dict[str, str] = {}
+    mlflow_error: str | None = None
+    branch: str = ""
+    branching_stages: list[str] = []
+    branches: list[BranchResult] = []
+    is_up_to_date: bool = Field(default=False, exclude=True)
+
+    def get_stage(self, name: str) -> StageEntry:
+        """Return the entry of a stage; an empty one (``not run``) if the run has no such stage."""
+        return self.stages.get(name) or StageEntry()
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the manifest as the plain values that are stored."""
+        plain: dict[str, Any] = to_json_value(self.model_dump())
+        return plain
 
 
 def format_current_time() -> str:
-    """This moment, UTC, to the millisecond."""
+    """Return the current time (UTC, ISO 8601) to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """File the manifest; on a full disk the room kept for it is given up first."""
+def describe_status(status: str, detail: str = "") -> str:
+    """Return a status with its detail, as it is shown: ``killed (signal 9, peak 3.1 GiB)``."""
+    return f"{status} ({detail})" if detail else str(status)
+
+
+def write_manifest(folder: Path, manifest: RunManifest) -> None:
+    """Write the manifest of a run; on a full disk the reserved space is freed first."""
+    path = folder / MANIFEST_FILE
     try:
-        files.write_json(folder / MANIFEST_FILE, manifest)
+        files.write_json(path, manifest)
     except OSError:
         (folder / DISK_RESERVE_FILE).unlink(missing_ok=True)
-        files.write_json(folder / MANIFEST_FILE, manifest)
+        files.write_json(path, manifest)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """A run's manifest; a ``running`` whose process is gone is told as ``killed``."""
-    manifest: dict[str, Any] = files.read_json(folder / MANIFEST_FILE)
-    if manifest["status"] == "running" and not is_process_alive(
-        manifest["pid"], manifest.get("born")
-    ):
-        manifest["status"] = "killed"
-        for entry in manifest["stages"].values():
-            if entry["status"] == "running":
-                entry.update(
-                    status="killed",
-                    detail="with the run",
-                    error={
-                        "type": "Killed",
-                        "message": "the process of the run was killed",
-                        "cell": None,
-                    },
-                )
+def read_stored_manifest(folder: Path) -> RunManifest:
+    """Read the manifest of a run as it is stored, whether or not its process still exists."""
+    stored = files.read_json(folder / MANIFEST_FILE)
+    return RunManifest.model_validate(_upgrade_manifest(stored))
+
+
+def read_manifest(folder: Path) -> RunManifest:
+    """Read the manifest of a run; one that is ``running`` without a process is reported as killed.
+
+    The file is not changed: ``pipeline.manifest.mark_run_killed`` does that.
+    """
+    manifest = read_stored_manifest(folder)
+    if manifest.status != RunStatus.RUNNING:
+        return manifest
+    if is_process_alive(manifest.pid, manifest.process_started):
+        return manifest
+    manifest.status = RunStatus.KILLED
+    for entry in manifest.stages.values():
+        if entry.status == StageStatus.RUNNING:
+            entry.status = StageStatus.KILLED
+            entry.detail = "with the run"
+            entry.error = StageError(type="Killed", message="the process of the run was killed")
     return manifest
 
 
-def describe_status(entry: dict[str, Any]) -> str:
-    """A stage's status as it is shown: ``killed (signal 9, peak 3.1 GiB)``."""
-    return f"{entry['status']} ({entry['detail']})" if entry.get("detail") else str(entry["status"])
-
-
-def is_process_alive(pid: int, born: float | None = None) -> bool:
-    """Whether a process of this machine still runs, and is the one that was meant."""
-    import psutil
+def is_process_alive(pid: int, process_started: float | None = None) -> bool:
+    """Return whether a process of this machine exists and, if given, started at this time."""
+    import psutil  # here: its import is a noticeable part of a command that runs nothing
 
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and (
-            born is None or abs(process.create_time() - born) < 1
-        )
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if process_started is None:
+            return True
+        difference = abs(process.create_time() - process_started)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
+    return bool(difference < _PROCESS_START_TOLERANCE_SECONDS)
+
+
+def _upgrade_manifest(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the field names of schema version 1."""
+    manifest = dict(stored)
+    if manifest.get("schema_version", 1) >= SCHEMA_VERSION:
+        return manifest
+    _rename_keys(
+        manifest,
+        {"born": "process_started", "apart": "branching_stages", "unrecorded": "mlflow_error"},
+    )
+    manifest["schema_version"] = SCHEMA_VERSION
+    manifest["note"] = manifest.get("note") or ""
+    manifest["stages"] = {
+        name: _upgrade_stage_entry(entry) for name, entry in manifest.get("stages", {}).items()
+    }
+    branches = [dict(branch) for branch in manifest.get("branches", [])]
+    for branch in branches:
+        _rename_keys(branch, {"said": "error"})
+    manifest["branches"] = branches
+    return manifest
+
+
+def _upgrade_stage_entry(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the field names of one stage's entry of schema version 1."""
+    entry = dict(stored)
+    _rename_keys(
+        entry,
+        {
+            "why": "reasons",
+            "parts": "code_origins",
+            "trace": "dependencies",
+            "peak": "peak_bytes",
+        },
+    )
+    if entry.get("accepted"):
+        accepted = dict(entry["accepted"])
+        _rename_keys(accepted, {"by": "actor", "at": "accepted_at", "why": "reasons"})
+        entry["accepted"] = accepted
+    if entry.get("dependencies"):
+        dependencies = dict(entry["dependencies"])
+        modules = {name: dict(module) for name, module in dependencies.get("modules", {}).items()}
+        for module in modules.values():
+            _rename_keys(module, {"by": "imported_by"})
+        dependencies["modules"] = modules
+        entry["dependencies"] = dependencies
+    return entry
+
+
+def _rename_keys(record: dict[str, Any], new_names: Mapping[str, str]) -> None:
+    """Rename keys of a record in place."""
+    for old, new in new_names.items():
+        if old in record:
+            record[new] = record.pop(old)

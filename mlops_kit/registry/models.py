@@ -1,4 +1,9 @@
-"""Models."""
+"""Saving and loading models: skops format, reviewed types, and hashes that are checked.
+
+A model is never pickled. Which types it may contain is decided here and not by the model: MLflow
+writes a model's allow-list into the model and trusts it when loading. The model hash leaves out
+object ids and clock times, so two equal fits have the same hash.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,26 @@ import hashlib
 import json
 import tempfile
 import zipfile
-from importlib.metadata import version as installed
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as get_installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops_kit.core import files
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.files import hash_file
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.loader import Project
-from mlops_kit.registry.store import connect_mlflow
+from mlops_kit.registry.store import connect_mlflow, mlflow
 
 if TYPE_CHECKING:
-    import mlflow
     import skops.io as skops
 else:
-    mlflow, skops = (LazyModule("mlflow"), LazyModule("skops.io"))
+    skops = LazyModule("skops.io")
 
-# Types that a model of ours may hold beside those that skops itself vouches for (scikit-learn's and NumPy's
-# public ones). A partial is harmless by itself: skops lists the function inside it as a type of its own.
+# Types a model may contain besides those that skops itself trusts (the public ones of scikit-learn
+# and NumPy). A partial is harmless by itself: skops lists the function inside it separately.
 TRUSTED_TYPES = {
     "collections.OrderedDict",
     "functools.partial",
@@ -38,62 +44,123 @@ TRUSTED_TYPES = {
     "sklearn.utils.validation.check_array",
 }
 TRUSTED_TYPE_PREFIX = "skrub."
-_MODEL_REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops")
+_MODEL_REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops", "mlflow")
+_EXAMPLE_ROWS = 3
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """Where a saved model is, and what its content must be.
+
+    Parameters
+    ----------
+    uri : str
+        MLflow's ``models:/m-…``.
+    model_hash : str
+        Hash of the model's content, see ``compute_model_hash``.
+    sha256 : str
+        Hash of the file.
+    """
+
+    uri: str
+    model_hash: str
+    sha256: str
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> SavedModel:
+        """Read the record that ``to_record`` wrote into an artifact or tag."""
+        return cls(
+            uri=record["uri"],
+            model_hash=record["model_hash"],
+            sha256=record["sha256"],
+        )
+
+    def to_record(self) -> dict[str, str]:
+        """Return the fields as an artifact or tag stores them."""
+        return {"uri": self.uri, "model_hash": self.model_hash, "sha256": self.sha256}
+
+
+class ModelLocation(Protocol):
+    """Anything that says where a model is and which hashes it must have."""
+
+    @property
+    def uri(self) -> str:
+        """MLflow's URI of the model."""
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of the model's content."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model's file."""
 
 
 def compute_model_hash(file: Path) -> str:
-    """The hash of a skops file's content: object ids renumbered, clock times left out."""
+    """Compute the hash of a skops file's content.
+
+    Object ids are renumbered and clock times left out, so equal models have equal hashes.
+    """
+    digest = hashlib.sha256()
+    new_ids: dict[str, int] = {}
     with zipfile.ZipFile(file) as archive:
         schema = json.loads(archive.read("schema.json"))
-        ids: dict[str, int] = {}
-        digest = hashlib.sha256()
-
-        def tidy(node: Any) -> Any:
-            if isinstance(node, list):
-                return [tidy(v) for v in node]
-            if not isinstance(node, dict):
-                return node
-            if isinstance(name := node.get("file"), str):
-                digest.update(archive.read(name))
-            return {
-                k: ids.setdefault(str(v), len(ids)) if k == "__id__" else tidy(v)
-                for k, v in node.items()
-                if k != "file" or not isinstance(v, str)
-            }
-
-        digest.update(json.dumps(tidy(schema), sort_keys=True).encode())
+        canonical = _canonicalize_node(schema, archive, digest, new_ids)
+    digest.update(json.dumps(canonical, sort_keys=True).encode())
     return digest.hexdigest()
 
 
+def _canonicalize_node(
+    node: Any, archive: zipfile.ZipFile, digest: hashlib._Hash, new_ids: dict[str, int]
+) -> Any:
+    """Return a node of a skops schema with renumbered ids; hash the files it refers to."""
+    if isinstance(node, list):
+        return [_canonicalize_node(item, archive, digest, new_ids) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if isinstance(node.get("file"), str):
+        digest.update(archive.read(node["file"]))
+    canonical = {}
+    for key, value in node.items():
+        if key == "file" and isinstance(value, str):
+            continue
+        if key == "__id__":
+            canonical[key] = new_ids.setdefault(str(value), len(new_ids))
+        else:
+            canonical[key] = _canonicalize_node(value, archive, digest, new_ids)
+    return canonical
+
+
 def check_model_types(file: Path) -> list[str]:
-    """The types in a skops file that skops itself does not vouch for, if all are on our list.
+    """Return the types in a skops file that skops does not trust, if all are on our list.
 
     Raises
     ------
-    RunFailed
-        Naming the first type that is not.
+    RunFailedError
+        Naming the first type that is not on the list.
     """
-    asked = skops.get_untrusted_types(file=file)
-    for name in asked:
+    untrusted_types = skops.get_untrusted_types(file=file)
+    for name in untrusted_types:
         if name not in TRUSTED_TYPES and not name.startswith(TRUSTED_TYPE_PREFIX):
             raise RunFailedError(
-                f"the model holds the type {name!r}, which is not on the allow-list",
-                "scikit-learn's, skrub's and LightGBM's own types",
-                "build the model from these, or add a type that you have read to tracking.ALLOWED",
+                f"the model contains the type {name!r}, which is not on the allow-list",
+                "types of scikit-learn, skrub and LightGBM",
+                "build the model from these, or add a type you have reviewed to "
+                "mlops_kit.registry.models.TRUSTED_TYPES",
             )
-    return list(asked)
+    return list(untrusted_types)
 
 
 def _infer_signature(model: Any, example: pd.DataFrame, binary: bool) -> Any:
-    """The model's signature; no column is required, for the pipeline knows what to do with a missing value."""
-    found = mlflow.models.infer_signature(
-        example, model.predict_proba(example) if binary else model.predict(example)
-    )
+    """Infer the model's signature; no column is required, since the pipeline handles gaps."""
+    output = model.predict_proba(example) if binary else model.predict(example)
+    inferred = mlflow.models.infer_signature(example, output)
+    columns: list[Any] = [
+        mlflow.types.ColSpec(column.type, column.name, required=False) for column in inferred.inputs
+    ]
     return mlflow.models.ModelSignature(
-        inputs=mlflow.types.Schema(
-            [mlflow.types.ColSpec(c.type, c.name, required=False) for c in found.inputs]
-        ),
-        outputs=found.outputs,
+        inputs=mlflow.types.Schema(columns),
+        outputs=inferred.outputs,
     )
 
 
@@ -103,78 +170,93 @@ def save_model(
     name: str,
     model: Any,
     example: pd.DataFrame,
-    facts: dict[str, Any],
-) -> dict[str, str]:
-    """Log a fitted pipeline into the active run, in skops format with signature, example and given requirements.
+    metadata: Mapping[str, Any],
+) -> SavedModel:
+    """Log a fitted pipeline into the active MLflow run, in skops format.
 
-    Returns
-    -------
-    dict
-        ``uri`` (``models:/m-…``), ``model_hash`` (canonical), ``sha256`` (of the file).
+    Parameters
+    ----------
+    example : DataFrame
+        Feature rows from which the signature and the input example are made.
+    metadata : mapping
+        Stored with the model, besides its hash.
+
+    Raises
+    ------
+    RunFailedError
+        If the model contains a type that is not trusted.
     """
     binary = project.config.task == "binary"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.skops"
         skops.dump(model, file)
-        trusted, content = check_model_types(file), compute_model_hash(file)
+        trusted_types = check_model_types(file)
+        model_hash = compute_model_hash(file)
     info = mlflow.sklearn.log_model(
         model,
         name=name,
         serialization_format="skops",
-        skops_trusted_types=trusted,
+        skops_trusted_types=trusted_types,
         pyfunc_predict_fn="predict_proba" if binary else "predict",
         signature=_infer_signature(model, example, binary),
-        input_example=example.head(3),
-        pip_requirements=[f"{r}=={installed(r)}" for r in (*_MODEL_REQUIREMENTS, "mlflow")],
-        metadata={**to_json_value(facts), "model_hash": content},
+        input_example=example.head(_EXAMPLE_ROWS),
+        # Without the requirements, MLflow spends 10 s inferring them.
+        pip_requirements=[f"{name}=={get_installed_version(name)}" for name in _MODEL_REQUIREMENTS],
+        metadata={**to_json_value(metadata), "model_hash": model_hash},
     )
-    return {
-        "uri": info.model_uri,
-        "model_hash": content,
-        "sha256": files.hash_file(download_model_file(client, info.model_uri)),
-    }
+    return SavedModel(
+        uri=info.model_uri,
+        model_hash=model_hash,
+        sha256=hash_file(download_model_file(client, info.model_uri)),
+    )
 
 
 def download_model_file(client: mlflow.MlflowClient, uri: str) -> Path:
-    """The skops file behind a model's URI, on this machine."""
-    found = sorted(
-        Path(
-            mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=client.tracking_uri)
-        ).glob("*.skops")
+    """Return the skops file behind a model's URI, downloaded if the store is remote.
+
+    Raises
+    ------
+    RunFailedError
+        If the model has no such file.
+    """
+    folder = mlflow.artifacts.download_artifacts(
+        artifact_uri=uri,
+        tracking_uri=client.tracking_uri,
     )
-    if not found:
+    files = sorted(Path(folder).glob("*.skops"))
+    if not files:
         raise RunFailedError(
             f"the model {uri} has no skops file",
             "a model saved by mlops-kit",
             "mlops run --from train",
         )
-    return found[0]
+    return files[0]
 
 
-def load_model(project: Project, record: dict[str, str]) -> Any:
-    """Load a model after its bytes and its types were checked against what was recorded.
+def load_model(project: Project, location: ModelLocation) -> Any:
+    """Load a model after checking its file, its content and its types.
 
     Raises
     ------
-    RunFailed
-        If the file is not the one that was recorded, or holds a type that is not allowed.
+    RunFailedError
+        If the file or the model is not the recorded one, or contains a type that is not trusted.
     """
     with connect_mlflow(project) as client:
-        file = download_model_file(client, record["uri"])
-    found = files.hash_file(file)
-    if found != record["sha256"]:
+        file = download_model_file(client, location.uri)
+    file_hash = hash_file(file)
+    if file_hash != location.sha256:
         raise RunFailedError(
-            f"the model's file has changed: hash {found[:12]}",
-            record["sha256"][:12],
+            f"the model's file has changed: hash {file_hash[:12]}",
+            location.sha256[:12],
             "mlops run --from train --force",
         )
-    content = compute_model_hash(
-        file
-    )  # a registry's record can be pointed at another file, with that file's own hash
-    if content != record["model_hash"]:
+    # A record can be pointed at another file together with that file's hash, but the approved
+    # model hash stays.
+    model_hash = compute_model_hash(file)
+    if model_hash != location.model_hash:
         raise RunFailedError(
-            f"the file holds another model: {content[:12]}",
-            record["model_hash"][:12],
+            f"the file holds another model: {model_hash[:12]}",
+            location.model_hash[:12],
             "mlops rollback --reason …, or mlops run",
         )
     return skops.load(file, trusted=check_model_types(file))

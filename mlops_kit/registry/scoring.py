@@ -1,236 +1,356 @@
-"""Batch scores: the rows between the two moments, and files that people bring."""
+"""Scoring rows: the same computation for the batch, the endpoint and the watch.
+
+Rows are converted to the types of the data contract, features are computed from the history the
+rows can see, and the model is applied. The same model gives the same row the same prediction id,
+whoever asks.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.lazy import LazyModule, np, pd
+from mlops_kit.core.lazy import np, pd
 from mlops_kit.data import contract, features, source
 from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
 from mlops_kit.db.predictions import encode_feature_values, encode_row_key
+from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
+from mlops_kit.registry.batch_independence import make_batch_independent
 
-if TYPE_CHECKING:
-    import mlflow
-    import skops.io as skops
-else:
-    mlflow, skops = (LazyModule("mlflow"), LazyModule("skops.io"))
+_PREDICTION_ID_LENGTH = 20
+
+
+class ScorableModel(Protocol):
+    """What scoring must know about a model besides the fitted pipeline.
+
+    ``ModelVersion`` provides it for registered models, ``RecordedModel`` for a model of a run.
+    """
+
+    @property
+    def version(self) -> str:
+        """The version's number."""
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of the model's content."""
+
+    @property
+    def features(self) -> Sequence[str]:
+        """The model's inputs, in its order."""
+
+    @property
+    def threshold(self) -> float | None:
+        """The decision threshold; None for a regression."""
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """A model as the artifact ``model`` of a run describes it; a ``ScorableModel``."""
+
+    version: str
+    model_hash: str
+    features: tuple[str, ...]
+    threshold: float | None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], version: str | None) -> RecordedModel:
+        """Read the artifact ``model``; ``version`` is None in a draft that was not registered."""
+        return cls(
+            version=str(version),
+            model_hash=record["model_hash"],
+            features=tuple(record["features"]),
+            threshold=record["threshold"],
+        )
 
 
 def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray:
-    """A model's answers for feature rows: the probability of class 1, or the value."""
-    return np.asarray(
-        model.predict_proba(frame)[:, -1] if config.task == "binary" else model.predict(frame),
-        dtype=float,
-    )
+    """Return a model's score for each row: the probability of class 1, or the predicted value.
 
-
-def build_prediction_rows(
-    project: Project,
-    facts: dict[str, Any],
-    out: pd.DataFrame,
-    inputs: pd.DataFrame,
-    origin: str,
-    at: str,
-) -> list[dict[str, Any]]:
-    """Answers of ``batch.answer`` as rows of the log.
-
-    Parameters
-    ----------
-    origin : str
-        Who asked: ``watch`` or ``endpoint``.
-    at : str
-        The moment at which they were scored, as ``database.stamp`` writes it.
+    Every score of the project comes from here. It does not depend on the batch that a row is scored
+    in; ``mlops_kit.registry.batch_independence`` says for which models that holds exactly.
     """
-    config, keys = project.config, list_key_columns(project)
-    same = {
-        "model": config.name,
-        "version": str(facts["version"]),
-        "model_hash": facts["model_hash"],
-        "origin": origin,
-        "at": at,
-        "request": "",
-        "body": "",
-    }
-    moments = [format_timestamp(m) for m in out[config.time]] if config.time else [None] * len(out)
-    given = out[keys].notna().all(axis=1) if set(keys) <= set(out) else [False] * len(out)
-    named = [
-        encode_row_key(k) if g else ""
-        for k, g in zip(
-            out.reindex(columns=keys).itertuples(index=False, name=None), given, strict=True
-        )
-    ]
-    inside = [encode_feature_values(row) for row in inputs.itertuples(index=False, name=None)]
-    found = zip(
-        out["prediction_id"], out["score"], out["decision"], moments, named, inside, strict=True
-    )
-    return [
-        {
-            **same,
-            "id": i,
-            "score": float(s),
-            "decision": None if d != d else float(d),
-            "moment": m,
-            "key": k,
-            "features": f,
-        }
-        for i, s, d, m, k, f in found
-    ]
+    rowwise_model = make_batch_independent(model)
+    if config.task == "binary":
+        scores = rowwise_model.predict_proba(frame)[:, -1]
+    else:
+        scores = rowwise_model.predict(frame)
+    return np.asarray(scores, dtype=float)
 
 
 def compute_prediction_id(project: Project, model_hash: str, key: tuple[Any, ...]) -> str:
-    """A name for a prediction that is the same whenever the same model scores the same row."""
-    return hashlib.sha256(
-        json.dumps([project.config.name, model_hash, *map(str, key)]).encode()
-    ).hexdigest()[:20]
+    """Compute the id of a prediction, which depends on the model and the row's key only."""
+    parts = [project.config.name, model_hash, *map(str, key)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_PREDICTION_ID_LENGTH]
 
 
 def score_rows(
-    project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame
+    project: Project,
+    model: Any,
+    description: ScorableModel,
+    rows: pd.DataFrame,
+    history: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Score raw rows by a model.
+    """Score raw rows.
 
     Parameters
     ----------
-    facts : dict
-        ``features``, ``threshold``, ``model_hash`` and ``version`` of the model.
-    rows, history : DataFrame
-        The rows to score, and the source as known when they are scored.
+    model : object
+        The fitted pipeline.
+    description : ScorableModel
+        Its version, features and threshold.
+    rows : DataFrame
+        The rows to score, as the source has them.
+    history : DataFrame
+        The source as known when they are scored.
 
     Returns
     -------
     DataFrame
-        prediction_id, keys, time, score, decision, model_version, then the features; a row a row.
+        One row per input row: prediction_id, key columns, time, score, decision, model_version,
+        day, and the features.
     """
-    out, inputs = score_with_inputs(project, model, facts, rows, history)
-    return out.join(inputs[[c for c in inputs.columns if c not in out.columns]])
+    scores, inputs = score_with_inputs(project, model, description, rows, history)
+    added_columns = [column for column in inputs.columns if column not in scores.columns]
+    return scores.join(inputs[added_columns])
 
 
 def score_with_inputs(
-    project: Project, model: Any, facts: dict[str, Any], rows: pd.DataFrame, history: pd.DataFrame
+    project: Project,
+    model: Any,
+    description: ScorableModel,
+    rows: pd.DataFrame,
+    history: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """As ``score``, in two tables: the answers, and the features that the model was given, in its own order."""
-    config, keys = project.config, list_key_columns(project)
-    built = features.build_features(
-        project,
-        convert_to_contract_types(project, rows)[0],
-        convert_to_contract_types(project, select_visible_history(project, rows, history))[0],
-    )
-    inputs = built[list(facts["features"])].reset_index(drop=True)
-    answers = predict_scores(model, inputs, config) if len(rows) else np.array([], dtype=float)
-    out = rows[[*keys, *([config.time] if config.time else [])]].reset_index(drop=True)
-    named = [
-        compute_prediction_id(project, facts["model_hash"], key)
-        for key in out[keys].itertuples(index=False, name=None)
+    """Score raw rows; see ``score_rows``.
+
+    Returns
+    -------
+    scores : DataFrame
+        The columns of ``score_rows`` without the features.
+    inputs : DataFrame
+        The model's inputs, in its order.
+    """
+    inputs = _build_inputs(project, description, rows, history)
+    scores = predict_scores(model, inputs, project.config) if len(rows) else np.array([])
+    table = _build_score_table(project, description, rows, scores)
+    return table, inputs
+
+
+def _build_inputs(
+    project: Project, description: ScorableModel, rows: pd.DataFrame, history: pd.DataFrame
+) -> pd.DataFrame:
+    """Compute the model's inputs for raw rows."""
+    visible_history = select_visible_history(project, rows, history)
+    typed_rows, _ = convert_to_contract_types(project, rows)
+    typed_history, _ = convert_to_contract_types(project, visible_history)
+    table = features.build_features(project, typed_rows, typed_history)
+    return table[list(description.features)].reset_index(drop=True)
+
+
+def _build_score_table(
+    project: Project, description: ScorableModel, rows: pd.DataFrame, scores: np.ndarray
+) -> pd.DataFrame:
+    """Build the table of predictions without the features."""
+    config = project.config
+    keys = list_key_columns(project)
+    time_columns = [config.time] if config.time else []
+    table = rows[[*keys, *time_columns]].reset_index(drop=True)
+    prediction_ids = [
+        compute_prediction_id(project, description.model_hash, key)
+        for key in table[keys].itertuples(index=False, name=None)
     ]
-    out.insert(0, "prediction_id", np.array(named, dtype=object))
-    decision = (
-        (answers >= facts["threshold"]).astype(float)
-        if facts["threshold"] is not None
-        else np.full(len(out), np.nan)
+    table.insert(0, "prediction_id", np.array(prediction_ids, dtype=object))
+    decisions = np.full(len(table), np.nan)
+    if description.threshold is not None:
+        decisions = (scores >= description.threshold).astype(float)
+    table["score"] = scores
+    table["decision"] = decisions
+    table["model_version"] = description.version
+    table["day"] = "all"
+    if config.time:
+        local_times = table[config.time].dt.tz_convert(config.timezone)
+        table["day"] = local_times.dt.strftime("%Y-%m-%d")
+    return table
+
+
+def build_prediction_records(
+    project: Project,
+    description: ScorableModel,
+    scores: pd.DataFrame,
+    inputs: pd.DataFrame,
+    origin: str,
+    scored_at: str,
+) -> list[PredictionRecord]:
+    """Convert scores into records for the prediction log.
+
+    Parameters
+    ----------
+    scores, inputs : DataFrame
+        As ``score_with_inputs`` returns them. Rows without a complete key get an empty one.
+    origin : str
+        Who asked: ``watch`` or ``endpoint``.
+    scored_at : str
+        When the rows were scored, as ``format_timestamp`` writes it.
+    """
+    event_times: list[str | None] = [None] * len(scores)
+    if project.config.time:
+        event_times = [format_timestamp(time) for time in scores[project.config.time]]
+    row_keys = _encode_row_keys(scores, list_key_columns(project))
+    input_rows = inputs.itertuples(index=False, name=None)
+    columns = zip(
+        scores["prediction_id"],
+        scores["score"],
+        scores["decision"],
+        event_times,
+        row_keys,
+        input_rows,
+        strict=True,
     )
-    out = out.assign(score=answers, decision=decision, model_version=str(facts.get("version")))
-    out["day"] = (
-        out[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
-        if config.time
-        else "all"
-    )
-    return out, inputs
+    records = []
+    for prediction_id, score, decision, event_time, row_key, values in columns:
+        record = PredictionRecord(
+            id=prediction_id,
+            model=project.config.name,
+            version=description.version,
+            model_hash=description.model_hash,
+            request_id="",
+            request_hash="",
+            row_key=row_key,
+            event_time=event_time,
+            score=float(score),
+            predicted_class=None if pd.isna(decision) else float(decision),
+            features=encode_feature_values(values),
+            origin=origin,
+            scored_at=scored_at,
+        )
+        records.append(record)
+    return records
+
+
+def _encode_row_keys(scores: pd.DataFrame, keys: list[str]) -> list[str]:
+    """Encode each row's key; empty where a key column or value is missing."""
+    if not set(keys) <= set(scores):
+        return [""] * len(scores)
+    row_keys = []
+    has_key = scores[keys].notna().all(axis=1)
+    values_by_row = scores[keys].itertuples(index=False, name=None)
+    for values, is_complete in zip(values_by_row, has_key, strict=True):
+        row_keys.append(encode_row_key(values) if is_complete else "")
+    return row_keys
 
 
 def select_visible_history(
     project: Project, rows: pd.DataFrame, history: pd.DataFrame
 ) -> pd.DataFrame:
-    """The part of the history that the rows' features can see, by ``lookback``; all of it where none is set."""
+    """Select the part of the history that the rows' features can see.
+
+    This is ``lookback`` before the oldest row up to the newest; without ``lookback``, all of it.
+    """
     config = project.config
     if config.time is None or config.lookback is None or rows.empty:
         return history
-    moments = history[config.time]
-    return cast(
-        "pd.DataFrame",
-        history[
-            (moments >= rows[config.time].min() - config.lookback)
-            & (moments <= rows[config.time].max())
-        ],
+    times = history[config.time]
+    is_visible = times.between(
+        rows[config.time].min() - config.lookback,
+        rows[config.time].max(),
     )
+    visible_history: pd.DataFrame = history[is_visible]
+    return visible_history
 
 
 def convert_to_contract_types(
     project: Project, rows: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
-    """Rows in the types in which training saw them, and the values that are of no such type: missing for the model."""
+    """Convert rows to the types in which training saw them.
+
+    Returns
+    -------
+    converted : DataFrame
+        The rows; values of another type are missing.
+    invalid_values : dict of str to Series
+        Those values, by column.
+    """
     file = project.resolve_path(project.config.contract.file)
-    return (
-        contract.coerce_types(rows, contract.load_contract(file)) if file.exists() else (rows, {})
-    )
+    if not file.exists():
+        return rows, {}
+    return contract.coerce_types(rows, contract.load_contract(file))
 
 
 def predict_with_champion(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
-    """Score raw rows by the champion, with the source as history: ``mlops predict``'s work.
+    """Score raw rows by the champion, with the source as history; this is ``mlops predict``.
 
     Raises
     ------
     KitError
-        If there is no champion, there is no row, or the rows lack a column or hold values of another type.
+        If there is no champion, there are no rows, or the rows lack a column or contain values of
+        another type.
     """
-    config, (facts, model) = project.config, versions.load_champion(project)
-    validate_rows(
-        project, frame, list_required_columns(project, source.list_source_columns(project))
-    )
+    config = project.config
+    champion, model = versions.load_champion(project)
+    required_columns = list_required_columns(project, source.list_source_columns(project))
+    validate_rows(project, frame, required_columns)
     rows = frame.copy()
     if config.time:
         rows[config.time] = parse_timestamps(rows[config.time], config.time, config.timezone)
     if not config.id and ROW_ID not in rows:
         rows.insert(0, ROW_ID, range(len(rows)))
-    out = score_rows(project, model, facts, rows, source.read_source(project))
-    return out[
-        [c for c in out.columns if c not in facts["features"] or c in list_key_columns(project)]
-    ].drop(columns="day")
+    scores = score_rows(project, model, champion, rows, source.read_source(project))
+    hidden_columns = {"day"} | (set(champion.features) - set(list_key_columns(project)))
+    return scores[[column for column in scores.columns if column not in hidden_columns]]
 
 
 def list_required_columns(project: Project, columns: Iterable[str]) -> list[str]:
-    """Those of the source's columns that a row brings: known at the moment of a prediction, and looked at by model or views."""
-    config = project.config
-    known = {config.target, *config.known_later}
-    return [
-        c
-        for c in columns
-        if c not in known and (c not in config.excluded_columns or config.features)
-    ]
+    """Return those of the source's columns that a row must have to be scored.
 
-
-def validate_rows(project: Project, frame: pd.DataFrame, wanted: list[str]) -> None:
-    """Refuse rows that a person brings if they are none, lack a column or hold values of another type.
-
-    The batch scores such rows with the value missing, and monitoring tells of them; here somebody is
-    there to mend the file.
+    These are the columns known at prediction time. Excluded columns count only if the project has
+    feature views, which may use them.
     """
-    if absent := [c for c in wanted if c not in frame.columns]:
+    config = project.config
+    hidden = {config.target, *config.known_later}
+    if not config.features:
+        hidden.update(config.excluded_columns)
+    return [column for column in columns if column not in hidden]
+
+
+def validate_rows(project: Project, frame: pd.DataFrame, required_columns: list[str]) -> None:
+    """Check rows that a person provides.
+
+    The batch scores rows with invalid values as missing, and monitoring reports them. Here a
+    person can correct the file, so such values are an error.
+
+    Raises
+    ------
+    KitError
+        If there are no rows, a column is missing, or values are of another type.
+    """
+    missing = [column for column in required_columns if column not in frame.columns]
+    if missing:
+        others = f" (nor {', '.join(missing[1:4])})" if missing[1:] else ""
         raise KitError(
-            f"the rows have no column {absent[0]!r}"
-            + (f" (nor {', '.join(absent[1:4])})" if absent[1:] else ""),
-            f"the source's columns: {', '.join(wanted)}",
+            f"the rows have no column {missing[0]!r}{others}",
+            f"the source's columns: {', '.join(required_columns)}",
             "add it to the file",
         )
     if frame.empty:
         raise KitError(
-            "there are no rows to score", "a header and at least one row", "fill the file"
+            "there are no rows to score", "a header and at least one row", "add rows to the file"
         )
-    _, odd = convert_to_contract_types(project, frame[wanted])
-    if odd:
-        said = [
-            f"{name}: {len(values):,} values are of another type, such as {values.iloc[0]!r}"
-            for name, values in odd.items()
-        ]
+    _, invalid_values = convert_to_contract_types(project, frame[required_columns])
+    problems = [
+        f"{name}: {len(values):,} values are of another type, such as {values.iloc[0]!r}"
+        for name, values in invalid_values.items()
+    ]
+    if problems:
         raise KitError(
-            "the rows do not keep to the contract's types:\n  " + "\n  ".join(said),
+            "the rows do not match the types of the contract:\n  " + "\n  ".join(problems),
             f"the types in {project.config.contract.file}",
-            "mend these values, or leave them empty",
+            "correct these values, or leave them empty",
         )

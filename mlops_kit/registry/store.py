@@ -1,4 +1,7 @@
-"""Store."""
+"""Connection to MLflow: the project's store and experiment.
+
+MLflow records absolute paths. If the project's folder was moved, connecting updates them.
+"""
 
 from __future__ import annotations
 
@@ -16,89 +19,91 @@ from mlops_kit.core.lazy import LazyModule
 from mlops_kit.project.loader import Project
 
 if TYPE_CHECKING:
-    import mlflow
-    import skops.io as skops
+    import mlflow as mlflow  # the other modules of this package import it from here
 else:
-    mlflow, skops = (LazyModule("mlflow"), LazyModule("skops.io"))
+    mlflow = LazyModule("mlflow")
+
+# MLflow reads these variables when it is imported.
 _MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-}  # what MLflow reads when it is imported
+}
+_SQLITE_PREFIX = "sqlite:///"
+_LOCATION_FILE = "root"  # beside the store: the folder for which its paths were written
+_PATH_COLUMNS = (  # (table, column) pairs in which MLflow's SQLite store holds absolute paths
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def find_store_file(project: Project) -> Path | None:
-    """The SQLite file of a local MLflow store; None for a server."""
+    """Return the SQLite file of a local MLflow store; None for a server."""
     uri = project.config.tracking
-    return (
-        project.resolve_path(uri.removeprefix("sqlite:///"))
-        if uri.startswith("sqlite:///")
-        else None
-    )
+    if not uri.startswith(_SQLITE_PREFIX):
+        return None
+    return project.resolve_path(uri.removeprefix(_SQLITE_PREFIX))
 
 
 @contextmanager
 def connect_mlflow(project: Project) -> Iterator[mlflow.MlflowClient]:
-    """MLflow on the project's store, made if it is new, mended if the project's folder has moved.
+    """Connect MLflow to the project's store, which is created if it does not exist.
 
-    One process at a time makes the store (its migration does not bear two); the others wait.
+    A lock lets one process at a time create or migrate the store, because MLflow's migrations
+    fail when two run at once.
     """
     for name, value in _MLFLOW_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     file = find_store_file(project)
-    uri = f"sqlite:///{file}" if file else project.config.tracking
+    uri = f"{_SQLITE_PREFIX}{file}" if file else project.config.tracking
     mlflow.set_tracking_uri(uri)
-    for name in (
-        "mlflow",
-        "alembic",
-    ):  # a fresh store tells of each of its migrations; MLflow's import sets what it tells
+    # Importing MLflow sets these levels, and a new store would log each of its migrations.
+    for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if file is None:
         yield mlflow.MlflowClient(uri)
         return
-    with FileLock(f"{file}.lock"):  # makes the folder too
+    with FileLock(f"{file}.lock"):  # also creates the folder
         _relocate_artifacts(file)
         mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(uri)
         ensure_experiment(project, client)
-        (file.parent / "root").write_text(str(file.parent), encoding="utf-8")
+        location_file = file.parent / _LOCATION_FILE
+        location_file.write_text(str(file.parent), encoding="utf-8")
     yield client
 
 
 def ensure_experiment(project: Project, client: mlflow.MlflowClient) -> str:
-    """The id of the project's experiment, made if it is new."""
-    found = client.get_experiment_by_name(project.config.name)
-    if found is not None:
-        return str(found.experiment_id)
+    """Return the id of the project's experiment, which is created if it does not exist."""
+    name = project.config.name
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     file = find_store_file(project)
-    return str(
-        client.create_experiment(
-            project.config.name,
-            artifact_location=(file.parent / "artifacts").as_uri() if file else None,
-        )
-    )
+    artifact_location = (file.parent / "artifacts").as_uri() if file else None
+    return str(client.create_experiment(name, artifact_location=artifact_location))
 
 
 def _relocate_artifacts(file: Path) -> None:
-    """Point the store's absolute artifact paths at where the project now stands.
+    """Rewrite the store's absolute paths if the project's folder was moved.
 
-    MLflow records absolute paths; the folder they were written for is kept in ``root`` beside the
-    store, and one transaction replaces it.
+    The folder for which the paths were written is kept beside the store. All paths change in one
+    transaction.
     """
-    marker = file.parent / "root"
-    old = marker.read_text(encoding="utf-8") if marker.exists() else str(file.parent)
-    if old == str(file.parent) or not file.exists():
+    location_file = file.parent / _LOCATION_FILE
+    new_location = str(file.parent)
+    old_location = new_location
+    if location_file.exists():
+        old_location = location_file.read_text(encoding="utf-8")
+    if old_location == new_location or not file.exists():
         return
-    columns = [
-        ("experiments", "artifact_location"),
-        ("runs", "artifact_uri"),
-        ("logged_models", "artifact_location"),
-        ("model_versions", "source"),
-        ("model_versions", "storage_location"),
-    ]
     with closing(sqlite3.connect(file)) as connection, connection:
-        for table, name in columns:
+        for table, column in _PATH_COLUMNS:
             connection.execute(
-                f"UPDATE {table} SET {name} = replace({name}, ?, ?) WHERE {name} LIKE ?",
-                (old, str(file.parent), f"%{old}%"),
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?) "  # noqa: S608 - constants
+                f"WHERE {column} LIKE ?",
+                (old_location, new_location, f"%{old_location}%"),
             )

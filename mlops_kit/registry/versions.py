@@ -1,341 +1,436 @@
-"""The one door to MLflow: runs, models, versions, aliases, and who promoted what.
+"""Versions of the project's model: which one is champion, and registering, promoting, rolling back.
 
-A model is saved in skops format and never as pickle; which types it may hold is decided here and
-not by the model (MLflow writes its allow-list into the model and believes it when it loads). Its
-canonical hash leaves out object ids and clock times, so that two equal fits have one hash.
+The database of approvals decides which version is champion. MLflow's aliases ``champion`` and
+``previous`` follow it, and ``challenger`` names the version registered last.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.core.lazy import LazyModule, pd
+from mlops_kit.core.files import hash_json
+from mlops_kit.core.results import Verdict
 from mlops_kit.core.serialization import to_json_value
-from mlops_kit.data.columns import list_key_columns
 from mlops_kit.db import approvals
+from mlops_kit.db.tables import ApprovalOutcome, PromotionRecord
 from mlops_kit.project.loader import Project
-from mlops_kit.registry.models import load_model
-from mlops_kit.registry.store import connect_mlflow
+from mlops_kit.registry.models import SavedModel, load_model
+from mlops_kit.registry.store import connect_mlflow, mlflow
 
-if TYPE_CHECKING:
-    from mlops_kit.stages.stage import Stage
-
-if TYPE_CHECKING:
-    import mlflow
-    import skops.io as skops
-else:
-    mlflow, skops = (LazyModule("mlflow"), LazyModule("skops.io"))
-REQUIRED_TAGS = {
-    "uri",
-    "sha256",
-    "model_hash",
-    "evidence_hash",
-    "features",
-    "threshold",
-    "judged",
-    "as_of",
-    "review",
-    "sample",
-    "author",
-}  # what a review records of a version
+# The tags that a review writes on a version; a version without them was not registered by one.
+REQUIRED_TAGS = frozenset(
+    {
+        "uri",
+        "sha256",
+        "model_hash",
+        "evidence_hash",
+        "features",
+        "threshold",
+        "judged",
+        "as_of",
+        "review",
+        "sample",
+        "author",
+    }
+)
 
 
-def find_champion(project: Project) -> dict[str, Any] | None:
-    """The version that serves, by the database of decisions: number, hashes, facts. None if there is none.
+@dataclass(frozen=True)
+class EvaluationModel:
+    """The evaluation model of a version, and the held-out rows it was evaluated on.
 
-    MLflow's alias is not asked: anyone can move it.
+    Parameters
+    ----------
+    uri, model_hash, sha256 : str
+        As in ``SavedModel``.
+    first_time : str
+        Time of the oldest held-out row; empty for a table without time.
+    row_key_hash : str
+        Hash of the held-out rows' keys.
+    """
+
+    uri: str
+    model_hash: str
+    sha256: str
+    first_time: str
+    row_key_hash: str
+
+    @classmethod
+    def from_json(cls, text: str) -> EvaluationModel:
+        """Read the tag ``judged``; fields it lacks are empty."""
+        record = json.loads(text)
+        return cls(
+            uri=record.get("uri", ""),
+            model_hash=record.get("model_hash", ""),
+            sha256=record.get("sha256", ""),
+            first_time=record.get("from", ""),
+            row_key_hash=record.get("rows", ""),
+        )
+
+    def to_json(self) -> str:
+        """Return the text of the tag ``judged``."""
+        record = {
+            "uri": self.uri,
+            "model_hash": self.model_hash,
+            "sha256": self.sha256,
+            "from": self.first_time,
+            "rows": self.row_key_hash,
+        }
+        return json.dumps(record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion(approvals.ReviewedVersion):
+    """A registered version with everything its review recorded.
+
+    Parameters
+    ----------
+    uri, sha256 : str
+        Where the final model is, and the hash of its file.
+    features : tuple of str
+        The model's inputs, in its order.
+    threshold : float or None
+        The decision threshold; None for a regression.
+    evaluation : EvaluationModel
+        The model that the review evaluated.
+    as_of : str
+        The time after which the final model has seen no data; ``None`` as text without time.
+    run : str
+        The run that registered the version.
+    """
+
+    uri: str
+    sha256: str
+    features: tuple[str, ...]
+    threshold: float | None
+    evaluation: EvaluationModel
+    as_of: str
+    run: str = ""
+
+    @classmethod
+    def from_tags(cls, version: str, tags: Mapping[str, str]) -> ModelVersion:
+        """Read the tags of a version in MLflow's registry."""
+        return cls(
+            version=version,
+            model_hash=tags["model_hash"],
+            evidence_hash=tags["evidence_hash"],
+            review=tags["review"],
+            sample_rows=int(tags["sample"]),
+            author=tags["author"],
+            uri=tags["uri"],
+            sha256=tags["sha256"],
+            features=tuple(json.loads(tags["features"])),
+            threshold=json.loads(tags["threshold"]),
+            evaluation=EvaluationModel.from_json(tags["judged"]),
+            as_of=tags["as_of"],
+            run=tags.get("run", ""),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionCandidate:
+    """A reviewed model that is about to be registered.
+
+    Parameters
+    ----------
+    model : SavedModel
+        The final model.
+    evaluation : EvaluationModel
+        The model that the review evaluated.
+    artifact_hashes : mapping of str to str
+        Hashes of the artifacts that are the version's evidence, by name.
+    run, sample_rows, as_of
+        As in ``ModelVersion``; ``as_of`` is None without time.
+    is_draft : bool
+        A draft is not registered.
+    """
+
+    model: SavedModel
+    evaluation: EvaluationModel
+    features: list[str]
+    threshold: float | None
+    artifact_hashes: Mapping[str, str]
+    run: str
+    sample_rows: int
+    as_of: Any
+    is_draft: bool
+
+    def build_tags(self, verdicts: Iterable[Verdict]) -> dict[str, str]:
+        """Build the tags of the version, in the form that ``ModelVersion.from_tags`` reads."""
+        verdicts = list(verdicts)
+        is_blocked = any(verdict.is_blocking for verdict in verdicts)
+        verdict_records = [
+            {"check": verdict.check, "outcome": verdict.outcome, "sentence": verdict.sentence}
+            for verdict in verdicts
+        ]
+        return {
+            "uri": self.model.uri,
+            "sha256": self.model.sha256,
+            "model_hash": self.model.model_hash,
+            "features": json.dumps(self.features),
+            "evidence_hash": hash_json(dict(self.artifact_hashes)),
+            "author": getpass.getuser(),
+            "threshold": json.dumps(self.threshold),
+            "review": "failed" if is_blocked else "passed",
+            "run": self.run,
+            "judged": self.evaluation.to_json(),
+            "sample": str(self.sample_rows),
+            "as_of": str(self.as_of),
+            "verdicts": json.dumps(to_json_value(verdict_records)),
+        }
+
+
+def find_champion(project: Project) -> ModelVersion | None:
+    """Return the champion by the database of approvals, or None if there is none.
+
+    MLflow's alias is not consulted, because anyone can move it.
 
     Raises
     ------
-    RunFailed
-        If the version is not the one that was approved any more.
+    RunFailedError
+        If the version changed since it was approved.
     """
-    present = approvals.get_current_promotion(project)
-    if present is None:
+    promotion = approvals.get_current_promotion(project)
+    if promotion is None:
         return None
-    found = load_version(project, present.version)
-    if (found["model_hash"], found["evidence_hash"]) != (present.model_hash, present.evidence_hash):
+    version = load_version(project, promotion.version)
+    approved_hashes = (promotion.model_hash, promotion.evidence_hash)
+    if (version.model_hash, version.evidence_hash) != approved_hashes:
         raise RunFailedError(
-            f"version {present.version} has changed since it was approved: hash {found['model_hash'][:12]}",
-            present.model_hash[:12],
+            f"version {promotion.version} has changed since it was approved: "
+            f"hash {version.model_hash[:12]}",
+            promotion.model_hash[:12],
             "mlops rollback --reason …, or mlops run",
         )
-    return found
+    return version
 
 
-def require_champion(project: Project) -> dict[str, Any]:
-    """The version that serves, as of ``champion``.
+def require_champion(project: Project) -> ModelVersion:
+    """Return the champion.
 
     Raises
     ------
     KitError
         If there is none.
     """
-    found = find_champion(project)
-    if found is None:
+    champion = find_champion(project)
+    if champion is None:
         raise KitError(
             f"{project.config.name} has no champion yet",
             "a run whose review passed and was approved",
             "mlops run",
         )
-    return found
+    return champion
 
 
-def load_champion(project: Project) -> tuple[dict[str, Any], Any]:
-    """The champion, ready to answer: its facts with ``features`` and ``threshold`` as values, and its model; an error if there is none."""
-    found = require_champion(project)
-    return {
-        **found,
-        "features": json.loads(found["features"]),
-        "threshold": json.loads(found["threshold"]),
-    }, load_model(project, found)
-
-
-def load_version(project: Project, version: str) -> dict[str, Any]:
-    """What the review recorded of a version.
-
-    Raises
-    ------
-    RunFailed
-        If there is no such version, or no review registered it.
-    """
-    try:
-        with connect_mlflow(project) as client:
-            tags = client.get_model_version(project.config.name, version).tags
-    except mlflow.exceptions.MlflowException as error:
-        raise RunFailedError(
-            f"the registry has no version {version!r} of {project.config.name}",
-            "a version that a review registered",
-            "mlops run",
-        ) from error
-    absent = sorted(REQUIRED_TAGS - set(tags))
-    if absent:
-        raise RunFailedError(
-            f"version {version} has no record of {', '.join(absent)}",
-            "a version that a review registered",
-            "mlops run",
-        )
-    return {**tags, "version": version}
-
-
-def sync_aliases(project: Project) -> None:
-    """Set MLflow's aliases to what the database of decisions says."""
-    present = approvals.get_current_promotion(project)
-    if present is not None:
-        with connect_mlflow(project) as client:
-            for alias, version in (
-                ("champion", present.version),
-                ("previous", present.previous_version),
-            ):
-                if version:
-                    client.set_registered_model_alias(project.config.name, alias, version)
-
-
-def check_champion_alias(project: Project) -> str:
-    """Where MLflow's ``champion`` points if not to the version that serves, in words; empty if all is well."""
-    present, stands = approvals.get_current_promotion(project), None
-    with (
-        connect_mlflow(project) as client,
-        suppress(mlflow.exceptions.MlflowException),
-    ):  # there is no such alias
-        stands = client.get_model_version_by_alias(project.config.name, "champion")
-    if stands is None:
-        return f"is not set; version {present.version} serves" if present else ""
-    if present is not None and str(stands.version) == present.version:
-        return ""
-    known = {
-        "version": str(stands.version),
-        "model_hash": stands.tags.get("model_hash", ""),
-        "evidence_hash": stands.tags.get("evidence_hash", ""),
-    }
-    said = approvals.find_approval(project, known)
-    word = (
-        "was approved but not promoted"
-        if said and said.outcome == "approved"
-        else "nobody approved"
-    )
-    return f"points to version {stands.version}, which {word}; {f'version {present.version}' if present else 'none'} serves"
-
-
-def load_comparison_model(
-    stage: Stage, present: dict[str, Any] | None, rows: pd.DataFrame
-) -> tuple[Any, list[str], str]:
-    """Who answers for the champion on judged rows: the fitted model or None, its columns, and a sentence that says which.
-
-    The model that serves was fitted again on all rows known then, so it may have learnt from these; a
-    comparison would then favour it. In its place the model answers that was judged with it, if these
-    rows were kept from that one.
-
-    Parameters
-    ----------
-    present : dict or None
-        What ``champion`` gave.
-    """
-    if present is None:
-        return None, [], "There is no champion yet."
-    name, columns = f"Version {present['version']}", json.loads(present["features"])
-    absent = [c for c in columns if c not in rows.columns]
-    if absent:
-        return (
-            None,
-            columns,
-            f"{name} needs the column {absent[0]!r}, which these rows do not have.",
-        )
-    model, how = select_comparison_model(stage, present, rows)
-    return None if model is None else load_model(stage.project, model), columns, f"{name} {how}"
-
-
-def select_comparison_model(
-    stage: Stage, present: dict[str, Any], rows: pd.DataFrame
-) -> tuple[dict[str, str] | None, str]:
-    """The champion's model that has not learnt from these rows, or None; and why."""
-    time, judged = stage.config.time, json.loads(present["judged"])
-    refitted = judged["uri"] != present["uri"]
-    if time is not None and rows[time].min() >= pd.Timestamp(present["as_of"]):
-        return present, "has seen none of these rows."
-    if (
-        rows[time].min() >= pd.Timestamp(judged["from"])
-        if time is not None
-        else judged["rows"] == hash_row_keys(stage, rows)
-    ):
-        return (
-            judged,
-            "answers by the model it was judged by, since the one that serves has seen these rows."
-            if refitted
-            else "has seen none of these rows.",
-        )
-    return None, "has learnt from some of these rows, so the two cannot be compared on them."
-
-
-def hash_row_keys(stage: Stage, rows: pd.DataFrame) -> str:
-    """Which rows these are, whatever their order."""
-    keys = list_key_columns(stage.project)
-    return files.hash_table(rows[keys].sort_values(keys, ignore_index=True))
-
-
-def register_version(stage: Stage, verdicts: Any) -> dict[str, Any]:
-    """Register the run's model as ``challenger``; a draft finds the version its run registered.
-
-    Returns
-    -------
-    dict
-        ``version`` (a number as text, or None), ``model_hash``, ``outcome`` (a sentence).
-    """
-    record, rows, time = stage.read("model"), stage.read("held_out_scores"), stage.config.time
-    passed = not any(v.is_blocking for v in verdicts)
-    judged = {
-        **record["judged"],
-        "from": str(rows[time].min()) if time else "",
-        "rows": hash_row_keys(stage, rows),
-    }
-    tags = {
-        "uri": record["uri"],
-        "sha256": record["sha256"],
-        "model_hash": record["model_hash"],
-        "features": json.dumps(record["features"]),
-        "evidence_hash": files.hash_json(
-            {n: a.content for n, a in stage.record.artifacts.items() if a.content}
-        ),
-        "author": getpass.getuser(),
-        "threshold": json.dumps(record["threshold"]),
-        "review": "passed" if passed else "failed",
-        "run": stage.run_id,
-        "judged": json.dumps(judged),
-        "sample": str(stage.sample),
-        "as_of": str(stage.as_of),
-        "verdicts": json.dumps(
-            [
-                to_json_value({"check": v.check, "outcome": v.outcome, "sentence": v.sentence})
-                for v in verdicts
-            ]
-        ),
-    }
-    with connect_mlflow(stage.project) as client:
-        known = client.search_model_versions(f"name = '{stage.project.config.name}'")
-        found = next(
-            (
-                str(v.version)
-                for v in known
-                if v.tags.get("model_hash") == record["model_hash"]
-                and v.tags.get("uri") == record["uri"]
-            ),
-            None,
-        )
-        if not stage.is_draft:
-            if found is None:
-                found = create_version(client, stage.project, record, tags)
-            elif found not in {p.version for p in approvals.list_promotions(stage.project)}:
-                for key in tags.keys() - {
-                    "author"
-                }:  # who made it stays, and what was said of the earlier evidence counts no more
-                    client.set_model_version_tag(stage.project.config.name, found, key, tags[key])
-            client.set_registered_model_alias(stage.project.config.name, "challenger", found)
-    return {
-        "version": found,
-        "model_hash": record["model_hash"],
-        "passed": passed,
-        "outcome": f"Version {found} is registered as challenger."
-        if found
-        else "A draft is not registered.",
-    }
-
-
-def create_version(
-    client: mlflow.MlflowClient, project: Project, record: dict[str, Any], tags: dict[str, str]
-) -> str:
-    """Make a version of the project's registered model."""
-    try:
-        client.create_registered_model(project.config.name)
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    return str(client.create_model_version(project.config.name, record["uri"], tags=tags).version)
-
-
-def promote_version(project: Project, version: str, by: str, reason: str) -> dict[str, Any]:
-    """Let an approved version serve: a row in the database of decisions, which MLflow's alias then follows.
-
-    Raises
-    ------
-    RunFailed
-        If its review did not pass, it was made from a sample or changed since, nobody approved it, or
-        another promotion came in between.
-    """
-    before = approvals.get_current_promotion(project)
-    facts = load_version(project, version)
-    if before is None or (before.version, before.model_hash) != (version, facts["model_hash"]):
-        before = approvals.record_promotion(project, facts, before, by, reason)
-    sync_aliases(project)
-    return {
-        "version": version,
-        "before": before.previous_version,
-        "by": before.actor,
-        "reason": before.reason,
-        "at": before.promoted_at,
-    }
-
-
-def roll_back(project: Project, by: str, reason: str) -> dict[str, Any]:
-    """Let the version serve that served before.
+def load_champion(project: Project) -> tuple[ModelVersion, Any]:
+    """Return the champion and its fitted model.
 
     Raises
     ------
     KitError
-        If there is none, or the person may not.
+        If there is no champion.
     """
-    present = approvals.get_current_promotion(project)
-    if present is None or present.previous_version is None:
-        raise KitError(
-            "there is no earlier version to go back to", "two promotions or more", "mlops run"
+    champion = require_champion(project)
+    return champion, load_model(project, champion)
+
+
+def load_version(project: Project, version: str) -> ModelVersion:
+    """Return what the review recorded about a version.
+
+    Raises
+    ------
+    RunFailedError
+        If there is no such version, or no review registered it.
+    """
+    name = project.config.name
+    try:
+        with connect_mlflow(project) as client:
+            tags = client.get_model_version(name, version).tags
+    except mlflow.exceptions.MlflowException as error:
+        raise RunFailedError(
+            f"the registry has no version {version!r} of {name}",
+            "a version that a review registered",
+            "mlops run",
+        ) from error
+    missing = sorted(REQUIRED_TAGS - set(tags))
+    if missing:
+        raise RunFailedError(
+            f"version {version} has no record of {', '.join(missing)}",
+            "a version that a review registered",
+            "mlops run",
         )
-    approvals.check_permission(project.config.people, by, approves=False)
+    return ModelVersion.from_tags(version, tags)
+
+
+def sync_aliases(project: Project) -> None:
+    """Set MLflow's aliases ``champion`` and ``previous`` to what the database says."""
+    promotion = approvals.get_current_promotion(project)
+    if promotion is None:
+        return
+    name = project.config.name
+    with connect_mlflow(project) as client:
+        client.set_registered_model_alias(name, "champion", promotion.version)
+        if promotion.previous_version:
+            client.set_registered_model_alias(name, "previous", promotion.previous_version)
+
+
+def check_champion_alias(project: Project) -> str:
+    """Check that MLflow's alias ``champion`` is the champion.
+
+    Returns
+    -------
+    str
+        What is wrong, to follow "MLflow's alias champion"; empty if nothing is.
+    """
+    promotion = approvals.get_current_promotion(project)
+    aliased = None
+    with connect_mlflow(project) as client, suppress(mlflow.exceptions.MlflowException):
+        aliased = client.get_model_version_by_alias(project.config.name, "champion")
+    if aliased is None:
+        return f"is not set; version {promotion.version} is in service" if promotion else ""
+    aliased_version = str(aliased.version)
+    if promotion is not None and aliased_version == promotion.version:
+        return ""
+    status = "nobody approved"
+    if _is_approved(project, aliased_version, aliased.tags):
+        status = "was approved but not promoted"
+    champion = f"version {promotion.version}" if promotion else "no version"
+    return f"points to version {aliased_version}, which {status}; {champion} is in service"
+
+
+def _is_approved(project: Project, version: str, tags: Mapping[str, str]) -> bool:
+    """Return whether a version was approved with the hashes that its tags state."""
+    approval = approvals.find_approval_by_hashes(
+        project,
+        version,
+        tags.get("model_hash", ""),
+        tags.get("evidence_hash", ""),
+    )
+    return approval is not None and approval.outcome == ApprovalOutcome.APPROVED
+
+
+def register_version(
+    project: Project, candidate: VersionCandidate, verdicts: Iterable[Verdict]
+) -> dict[str, Any]:
+    """Register a reviewed model as ``challenger``.
+
+    A model that was registered before keeps its version. Until that version was promoted, a later
+    review renews its tags, except for the author.
+
+    Returns
+    -------
+    dict
+        ``version`` (a number as text, or None for a draft of an unregistered model),
+        ``model_hash``, ``passed`` and ``outcome`` (a sentence).
+    """
+    tags = candidate.build_tags(verdicts)
+    with connect_mlflow(project) as client:
+        version = _find_registered_version(client, project, candidate.model)
+        if not candidate.is_draft:
+            if version is None:
+                version = create_version(client, project, candidate.model.uri, tags)
+            else:
+                _renew_tags(client, project, version, tags)
+            client.set_registered_model_alias(project.config.name, "challenger", version)
+    sentence = "A draft is not registered."
+    if version:
+        sentence = f"Version {version} is registered as challenger."
+    return {
+        "version": version,
+        "model_hash": candidate.model.model_hash,
+        "passed": tags["review"] == "passed",
+        "outcome": sentence,
+    }
+
+
+def _find_registered_version(
+    client: mlflow.MlflowClient, project: Project, model: SavedModel
+) -> str | None:
+    """Return the version under which a model is registered, or None."""
+    for version in client.search_model_versions(f"name = '{project.config.name}'"):
+        is_same_model = version.tags.get("model_hash") == model.model_hash
+        if is_same_model and version.tags.get("uri") == model.uri:
+            return str(version.version)
+    return None
+
+
+def _renew_tags(
+    client: mlflow.MlflowClient, project: Project, version: str, tags: Mapping[str, str]
+) -> None:
+    """Replace the tags of a version by a later review's, unless it was ever promoted.
+
+    The author stays. Approvals of the earlier evidence no longer apply, since the evidence hash
+    changes.
+    """
+    promoted_versions = {promotion.version for promotion in approvals.list_promotions(project)}
+    if version in promoted_versions:
+        return
+    for key in tags.keys() - {"author"}:
+        client.set_model_version_tag(project.config.name, version, key, tags[key])
+
+
+def create_version(
+    client: mlflow.MlflowClient, project: Project, uri: str, tags: dict[str, str]
+) -> str:
+    """Create a version of the project's registered model; return its number."""
+    name = project.config.name
+    try:
+        client.create_registered_model(name)
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return str(client.create_model_version(name, uri, tags=tags).version)
+
+
+def promote_version(project: Project, version: str, actor: str, reason: str) -> PromotionRecord:
+    """Make an approved version champion, and let MLflow's aliases follow.
+
+    Promoting the present champion again changes nothing and returns its promotion.
+
+    Raises
+    ------
+    RunFailedError
+        If its review did not pass, it was trained on a sample or changed since, nobody approved
+        it, or another promotion was recorded in between.
+    """
+    promotion = approvals.get_current_promotion(project)
+    candidate = load_version(project, version)
+    is_champion = promotion is not None and (
+        (promotion.version, promotion.model_hash) == (version, candidate.model_hash)
+    )
+    if promotion is None or not is_champion:
+        promotion = approvals.record_promotion(project, candidate, promotion, actor, reason)
+    sync_aliases(project)
+    return promotion
+
+
+def roll_back(project: Project, actor: str, reason: str) -> PromotionRecord:
+    """Make the previous champion champion again.
+
+    Raises
+    ------
+    KitError
+        If there is no previous champion, the reason is empty, or the person may not do this.
+    """
+    promotion = approvals.get_current_promotion(project)
+    if promotion is None or promotion.previous_version is None:
+        raise KitError(
+            "there is no earlier version to roll back to",
+            "two promotions or more",
+            "mlops run",
+        )
+    approvals.check_permission(project.config.people, actor, approves=False)
     if not reason.strip():
         raise KitError(
-            "going back needs a reason", "a sentence that others can read later", '--reason "why"'
+            f"a rollback needs a reason, got {reason!r}",
+            "a sentence that others can read later",
+            '--reason "why"',
         )
-    return promote_version(project, present.previous_version, by, f"rollback: {reason}")
+    return promote_version(project, promotion.previous_version, actor, f"rollback: {reason}")

@@ -1,7 +1,9 @@
-"""Who may ask the endpoint: this machine without a token; from elsewhere only whoever has it.
+"""Access control of the prediction service.
 
-A page of another site can neither ask in a visitor's name (``Origin``) nor make its own name stand for
-this machine (``Host``). The token stands in an environment variable and is compared by its hash, in
+Without a token the service answers requests of this machine only; requests from other machines
+need the token. A page of another site can neither send requests on behalf of a visitor (the
+``Origin`` header is checked) nor have its own host name resolve to this machine (the ``Host``
+header is checked). The token is read from an environment variable and compared by its hash in
 constant time; it is never written anywhere.
 """
 
@@ -10,107 +12,132 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.network import is_loopback
 from mlops_kit.project.config.services import ServeConfig
 
-_MIN_TOKEN_CHARACTERS = 16  # characters of a token
-_UNAUTHENTICATED_PREFIX = "/health/"  # asked by what starts and stops servers
+_MIN_TOKEN_CHARACTERS = 16
+_UNAUTHENTICATED_PREFIX = "/health/"  # called by whatever starts and stops servers
 _LOCAL_HOSTNAMES = ("localhost", "127.0.0.1", "::1")
+_MAX_QUOTED_CHARACTERS = 100  # of a header in an error message
+
+
+class AccessDenial(NamedTuple):
+    """Why a request is refused."""
+
+    status: int
+    message: str
 
 
 def hash_token(token: str) -> bytes:
-    """What is kept of a token."""
+    """Return the digest that is kept instead of a token."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def load_token_digest(serve: ServeConfig) -> bytes | None:
-    """The digest of the token that ``serve.token`` names, or None if none is asked for.
+    """Return the digest of the configured token, or None if none is configured.
 
     Raises
     ------
     KitError
-        If the variable is empty or its value too short, or an address that others reach has no token.
+        If the environment variable is not set, its value is too short, or the address can be
+        reached from other machines and no token is configured.
     """
-    if not serve.token_env:
-        if not is_loopback(serve.host):
-            raise KitError(
-                f"serve.host {serve.host!r} is open to others and no token is set",
-                "an address of this machine only, or a token",
-                "set 'serve.token' to the name of an environment variable that holds one",
-            )
-        return None
-    value = os.environ.get(serve.token_env, "")
-    if len(value) < _MIN_TOKEN_CHARACTERS:
-        problem = "is too short" if value else "is not set"
+    variable = serve.token_env
+    if not variable:
+        if is_loopback(serve.host):
+            return None
         raise KitError(
-            f"the token in the environment variable {serve.token_env!r} {problem}",
-            f"at least {_MIN_TOKEN_CHARACTERS} characters",
-            f"export {serve.token_env}=$(openssl rand -hex 24)",
+            f"serve.host {serve.host!r} is reachable from other machines, but no token is set",
+            "an address of this machine only, or a token",
+            "set 'serve.token_env' to the name of an environment variable that holds a token",
         )
-    return hash_token(value)
+    token = os.environ.get(variable, "")
+    if len(token) < _MIN_TOKEN_CHARACTERS:
+        problem = "is too short" if token else "is not set"
+        raise KitError(
+            f"the token in the environment variable {variable!r} {problem}",
+            f"at least {_MIN_TOKEN_CHARACTERS} characters",
+            f"export {variable}=$(openssl rand -hex 24)",
+        )
+    return hash_token(token)
 
 
 class AuthMiddleware:
-    """ASGI in front of the application: refuses who may not ask, in words."""
+    """ASGI middleware that answers 401, 403 or 421 to requests that are not allowed.
 
-    def __init__(self, app: ASGIApp, expected: bytes | None, host: str) -> None:
-        self.app, self.token_digest = app, expected
-        self.allowed_hosts = {*_LOCAL_HOSTNAMES, host} if expected is None else None
+    Parameters
+    ----------
+    app : ASGI application
+        The application behind the middleware.
+    token_digest : bytes or None
+        Digest of the token that requests must carry; None to allow this machine only.
+    host : str
+        The address that the server listens on.
+    """
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and (refused := self.find_refusal(scope)):
-            status, words = refused
-            await JSONResponse(
-                {"error": words}, status, {"www-authenticate": "Bearer"} if status == 401 else None
-            )(scope, receive, send)
-        else:
+    def __init__(self, app: ASGIApp, token_digest: bytes | None, host: str) -> None:
+        self.app = app
+        self.token_digest = token_digest
+        self.allowed_hosts = {*_LOCAL_HOSTNAMES, host}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request, or pass it on."""
+        denial = self.find_denial(scope) if scope["type"] == "http" else None
+        if denial is None:
             await self.app(scope, receive, send)
+            return
+        headers = {"www-authenticate": "Bearer"} if denial.status == 401 else None
+        response = JSONResponse({"error": denial.message}, denial.status, headers)
+        await response(scope, receive, send)
 
-    def find_refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Why a request is refused: status and words; None if it is not."""
+    def find_denial(self, scope: Scope) -> AccessDenial | None:
+        """Return why a request is refused; None if it is allowed."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if self.token_digest is None:
-            return self.check_local_request(headers)
-        if scope["path"].startswith(_UNAUTHENTICATED_PREFIX) or self.has_valid_token(
-            headers.get(b"authorization", b"")
-        ):
+            return self._check_local_request(headers)
+        if scope["path"].startswith(_UNAUTHENTICATED_PREFIX):
             return None
-        return 401, "a token is needed; expected the header 'Authorization: Bearer …' with it"
+        if self._has_valid_token(headers.get(b"authorization", b"")):
+            return None
+        return AccessDenial(
+            401, "a token is required; expected the header 'Authorization: Bearer <token>'"
+        )
 
-    def check_local_request(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
-        """Refuse a name that is not this machine's, and pages of other sites."""
+    def _check_local_request(self, headers: dict[bytes, bytes]) -> AccessDenial | None:
+        """Refuse host names of other machines, and requests sent by pages of other sites."""
         host = headers.get(b"host", b"").decode("latin-1")
-        if _parse_hostname(host) not in (self.allowed_hosts or ()):
-            return (
+        if _parse_hostname(host) not in self.allowed_hosts:
+            return AccessDenial(
                 421,
-                f"the host {host[:100]!r} is not this server's; expected localhost or 127.0.0.1",
+                f"the host {host[:_MAX_QUOTED_CHARACTERS]!r} is not this server; "
+                "expected localhost or 127.0.0.1",
             )
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and urlsplit(origin).netloc != host:
-            return (
+            return AccessDenial(
                 403,
-                f"the page {origin[:100]!r} may not ask; expected a request of this server's own pages, or of a program",
+                f"requests from pages of {origin[:_MAX_QUOTED_CHARACTERS]!r} are not allowed; "
+                "expected a page of this server, or a program",
             )
         return None
 
-    def has_valid_token(self, header: bytes) -> bool:
-        """Whether a header carries the token."""
-        scheme, _, value = header.partition(b" ")
-        return (
-            hmac.compare_digest(hashlib.sha256(value.strip()).digest(), self.token_digest or b"")
-            and scheme.lower() == b"bearer"
-        )
+    def _has_valid_token(self, authorization: bytes) -> bool:
+        """Return whether an ``Authorization`` header carries the token."""
+        scheme, _, token = authorization.partition(b" ")
+        digest = hashlib.sha256(token.strip()).digest()
+        is_token = hmac.compare_digest(digest, self.token_digest or b"")
+        return is_token and scheme.lower() == b"bearer"
 
 
 def _parse_hostname(host: str) -> str:
-    """The name in a Host header, without its port."""
+    """Return the name in a ``Host`` header without its port; empty if it is malformed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

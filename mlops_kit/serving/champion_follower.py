@@ -1,18 +1,19 @@
-"""What serves now: the approved champion, followed without a restart, and the history behind its features.
+"""The served version: follows the approved champion without a restart.
 
-The row of a promotion is the truth. Another version takes over only once it is loaded, its hash is the
-approved one's, and it has answered for the newest rows of the source with features that are whole; until
-then, and if it cannot, the one before goes on serving.
+The promotion in the database decides which version serves. Another version takes over only once it
+is loaded, its hash is the approved one, and it has scored the newest rows of the source with
+complete features; until then, and if it cannot, the previous version stays in service.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -28,227 +29,288 @@ from mlops_kit.project import artifacts, run_folder
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring, versions
 from mlops_kit.serving import request_schema
+from mlops_kit.serving.requests import JsonObject
 
 _logger = logging.getLogger(__name__)
-_WARM_UP_ROWS = 32  # newest rows on which a version shows that it can answer
+_WARM_UP_ROWS = 32  # newest rows that a version must score before it serves
+_REFERENCE_METRIC_COLUMNS = ["metric", "value", "low", "high"]
 
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A version that serves, ready to answer; ``promised`` is what its review measured."""
+    """A version in service.
+
+    Parameters
+    ----------
+    promotion : PromotionRecord
+        The promotion that put it into service.
+    facts : ModelVersion
+        What the registry holds about the version.
+    model : object
+        The fitted model.
+    schema : RequestSchema
+        Schema of the rows in a request.
+    reference_performance : list of dict
+        The metrics that the review measured.
+    serving_since : str
+        When this server put it into service.
+    """
 
     promotion: PromotionRecord
-    facts: dict[str, Any]
+    facts: versions.ModelVersion
     model: Any
     schema: request_schema.RequestSchema
-    reference_performance: list[dict[str, Any]]
+    reference_performance: list[JsonObject]
     serving_since: str
 
     @property
     def version(self) -> str:
-        """The version's number."""
+        """The number of the version."""
         return self.promotion.version
 
 
 class ChampionFollower:
-    """Looks after what serves, in two threads of its own: ``look`` follows the champion, ``reread`` the source.
+    """Keeps the served version and the source's history up to date in two threads.
 
-    ``troubles`` says in words what does not go well, by what it is about.
+    ``problems`` says what is currently wrong, by topic: ``source``, ``following`` (the champion),
+    ``load`` (of a promoted version) and ``alias`` (in MLflow).
+
+    Parameters
+    ----------
+    project : Project
+        The project that serves.
     """
 
     def __init__(self, project: Project) -> None:
-        self.project, self.source = project, source.SourceHistory(project)
+        self.project = project
+        self.source = source.SourceHistory(project)
         self.served: ServedVersion | None = None
         self.history: pd.DataFrame | None = None
         self.problems: dict[str, str] = {}
-        self.failed_loads, self.last_load_attempt = 0, 0.0
+        self.failed_loads = 0
+        self.last_load_attempt = 0.0  # by the monotonic clock
         self.source_version: Any = None
-        self.source_read, self.champion_checked, self.stop_requested = (
-            threading.Event(),
-            threading.Event(),
-            threading.Event(),
-        )
+        self.source_read = threading.Event()
+        self.champion_checked = threading.Event()
+        self.stop_requested = threading.Event()
 
     def get_served(self) -> tuple[ServedVersion, pd.DataFrame] | None:
-        """The version that serves and the history, or None."""
-        served, history = self.served, self.history
-        return None if served is None or history is None else (served, history)
+        """Return the version in service and the source's history; None if none is in service."""
+        served = self.served
+        history = self.history
+        if served is None or history is None:
+            return None
+        return served, history
 
     def explain_wait(self) -> str:
-        """Why nothing serves yet."""
+        """Return why no version is in service yet."""
         if not self.champion_checked.is_set():
             return "it is being loaded"
+        problem = self.problems.get("load") or self.problems.get("following")
+        if problem:
+            return problem
         return (
-            self.problems.get("load")
-            or self.problems.get("following")
-            or f"{self.project.config.name} has no champion; expected a run whose review passed and was approved"
+            f"{self.project.config.name} has no champion; "
+            "expected a run whose review passed and was approved"
         )
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the two threads."""
         serve = self.project.config.serve
-        for about, work, every, first in (
-            ("source", self.refresh_source, serve.history_refresh_interval, self.source_read),
-            (
-                "following",
-                self.follow_champion,
-                serve.champion_check_interval,
-                self.champion_checked,
-            ),
-        ):
-            threading.Thread(
-                target=self.run_periodically,
-                args=(about, work, every.total_seconds(), first),
-                name=about,
-                daemon=True,
-            ).start()
+        self._start_thread(
+            "source",
+            self.refresh_source,
+            serve.history_refresh_interval.total_seconds(),
+            self.source_read,
+        )
+        self._start_thread(
+            "following",
+            self.follow_champion,
+            serve.champion_check_interval.total_seconds(),
+            self.champion_checked,
+        )
+
+    def _start_thread(
+        self, topic: str, task: Callable[[], None], interval: float, done_once: threading.Event
+    ) -> None:
+        """Start a thread that runs a task periodically."""
+        thread = threading.Thread(
+            target=self.run_periodically,
+            args=(topic, task, interval, done_once),
+            name=topic,
+            daemon=True,
+        )
+        thread.start()
 
     def close(self) -> None:
-        """Follow no more."""
+        """Stop the threads, and release whatever waits for them."""
         for event in (self.stop_requested, self.source_read, self.champion_checked):
             event.set()
 
     def run_periodically(
-        self, about: str, work: Callable[[], None], every: float, first: threading.Event
+        self, topic: str, task: Callable[[], None], interval: float, done_once: threading.Event
     ) -> None:
-        """Do something now and then; the first time is marked."""
-        while not self.stop_requested.is_set():
-            self.try_task(about, work)
-            first.set()
-            self.stop_requested.wait(every)
+        """Run a task until the follower is closed.
 
-    def try_task(self, about: str, work: Callable[[], None]) -> bool:
-        """Whether something went well; what went wrong is remembered, and said once."""
+        Parameters
+        ----------
+        topic : str
+            Key of the task's problem in ``problems``.
+        task : callable
+            The task.
+        interval : float
+            Seconds between two runs.
+        done_once : Event
+            Set after the first run, successful or not.
+        """
+        while not self.stop_requested.is_set():
+            self.try_task(topic, task)
+            done_once.set()
+            self.stop_requested.wait(interval)
+
+    def try_task(self, topic: str, task: Callable[[], None]) -> bool:
+        """Run a task and return whether it succeeded; an error is kept and logged once."""
         try:
-            work()
-        except (
-            Exception
-        ) as error:  # whatever a registry, a source or a version raises, what serves goes on
-            said = describe_exception(error)
-            if self.problems.get(about) != said:
-                _logger.warning("%s: %s", about, said)
-            self.problems[about] = said
+            task()
+        except Exception as error:
+            # Whatever the registry, the source or a version raises, the served version goes on.
+            problem = describe_exception(error)
+            if self.problems.get(topic) != problem:
+                _logger.warning("%s: %s", topic, problem)
+            self.problems[topic] = problem
             return False
-        self.problems.pop(about, None)
+        self.problems.pop(topic, None)
         return True
 
     def refresh_source(self) -> None:
-        """Read the source again if it has changed."""
-        mark = self.source._describe_files()
-        if self.history is None or mark is None or mark != self.source_version:
-            self.history, self.source_version = source.read_source(self.project), mark
+        """Read the source again if its files have changed."""
+        version = self.source.describe_files()
+        is_known = version is not None and version == self.source_version
+        if self.history is not None and is_known:
+            return
+        self.history = source.read_source(self.project)
+        self.source_version = version
 
     def follow_champion(self) -> None:
-        """Let the promoted version serve, if another one was promoted; see where MLflow's alias points."""
+        """Load the promoted version if it is not the served one; check MLflow's alias."""
         self.source_read.wait()
         promotion = approvals.get_current_promotion(self.project)
-        serving = self.served.promotion.number if self.served else 0
-        if promotion is not None and promotion.number != serving and self.is_load_due():
+        if promotion is not None and self._is_load_due(promotion):
             self.last_load_attempt = time.monotonic()
-            self.failed_loads += not self.try_task("load", lambda: self.load_version(promotion))
-        if note := versions.check_champion_alias(self.project):
-            self.problems["alias"] = note
+            if not self.try_task("load", lambda: self.load_version(promotion)):
+                self.failed_loads += 1
+        alias_problem = versions.check_champion_alias(self.project)
+        if alias_problem:
+            self.problems["alias"] = alias_problem
         else:
             self.problems.pop("alias", None)
 
-    def is_load_due(self) -> bool:
-        """Whether to try to load: at once, and after a failure not sooner than ``serve.refresh``."""
-        return (
-            "load" not in self.problems
-            or time.monotonic() - self.last_load_attempt
-            >= self.project.config.serve.history_refresh_interval.total_seconds()
-        )
+    def _is_load_due(self, promotion: PromotionRecord) -> bool:
+        """Return whether to load a promoted version now.
+
+        After a failure the next attempt waits for ``serve.history_refresh_interval``.
+        """
+        if self.served is not None and self.served.promotion.number == promotion.number:
+            return False
+        if "load" not in self.problems:
+            return True
+        retry_seconds = self.project.config.serve.history_refresh_interval.total_seconds()
+        return time.monotonic() - self.last_load_attempt >= retry_seconds
 
     def load_version(self, promotion: PromotionRecord) -> None:
-        """Let a version serve once it was checked and has answered.
+        """Put a promoted version into service once it is loaded and verified.
 
         Raises
         ------
-        RunFailed
-            If it is not the approved one any more, or does not stand the rows of ``stand``.
+        RunFailedError
+            If the source was not read, the version is no longer the approved one, or it does not
+            pass ``verify_served_version``.
         """
         if self.history is None:
-            raise RunFailedError(
-                f"the source was not read: {self.problems.get('source', 'not yet')}"
-            )
+            problem = self.problems.get("source", "not yet")
+            raise RunFailedError(f"the source was not read: {problem}")
         facts, model = versions.load_champion(self.project)
-        if facts["version"] != promotion.version:
-            raise RunFailedError(f"version {facts['version']} was promoted in between")
-        asked = request_schema.compile_request_schema(
+        if facts.version != promotion.version:
+            raise RunFailedError(f"version {facts.version} was promoted in the meantime")
+        source_columns = [name for name in self.history.columns if name != columns.ROW_ID]
+        schema = request_schema.compile_request_schema(
             self.project,
             self.history,
-            scoring.list_required_columns(
-                self.project, (c for c in self.history.columns if c != columns.ROW_ID)
-            ),
+            scoring.list_required_columns(self.project, source_columns),
         )
-        made = ServedVersion(
+        served = ServedVersion(
             promotion,
             facts,
             model,
-            asked,
-            read_reference_performance(self.project, facts),
+            schema,
+            read_reference_performance(self.project, facts.run),
             current_timestamp(),
         )
         with threadpool_limits(1):
-            verify_served_version(self.project, made, self.history)
-        self.served = made
+            verify_served_version(self.project, served, self.history)
+        self.served = served
 
 
 def describe_exception(error: Exception) -> str:
-    """An error in words."""
-    return error.message if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
+    """Return an error as one sentence."""
+    if isinstance(error, KitError):
+        return error.message
+    return f"{type(error).__name__}: {error}"
 
 
-def read_reference_performance(project: Project, facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the review of a version measured: metric, value, interval; nothing where its run is gone."""
-    run = project.reports_folder / facts["run"]
-    known = run_folder.list_artifacts(run)
-    return cast(
-        list[dict[str, Any]],
-        to_json_value(
-            artifacts.read_artifact(run, known["metrics"])
-            .data[["metric", "value", "low", "high"]]
-            .to_dict("records")
-        )
-        if "metrics" in known
-        else [],
-    )
+def read_reference_performance(project: Project, run_name: str) -> list[JsonObject]:
+    """Return the metrics that the review of a run measured, with their intervals.
+
+    The list is empty if the run's folder is gone.
+    """
+    run = project.reports_folder / run_name
+    metrics = run_folder.list_artifacts(run).get("metrics")
+    if metrics is None:
+        return []
+    table = artifacts.read_artifact(run, metrics).data
+    records = table[_REFERENCE_METRIC_COLUMNS].to_dict("records")
+    return [to_json_value(record) for record in records]
 
 
 def select_newest_rows(project: Project, history: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The newest rows of the source, as an asker would have them."""
+    """Return the newest rows of the source with the columns that a request has."""
     config = project.config
-    late = [c for c in (config.target, *config.known_later) if c in history]
-    kept = history[history[config.time].notna()] if config.time else history
-    return kept.tail(count).drop(columns=late).reset_index(drop=True)
+    later_columns = [name for name in (config.target, *config.known_later) if name in history]
+    if config.time:
+        history = history[history[config.time].notna()]
+    return history.tail(count).drop(columns=later_columns).reset_index(drop=True)
 
 
 def verify_served_version(project: Project, served: ServedVersion, history: pd.DataFrame) -> None:
-    """Let a version answer for the newest rows of the source, so that it is warm, and with ``lookback`` see that nothing is cut off.
+    """Score the newest rows of the source, which also warms the version up.
+
+    With ``lookback`` the features must be those that the whole history gives.
 
     Raises
     ------
-    RunFailed
-        If its answers are no numbers, or its features look further back than ``lookback``.
+    RunFailedError
+        If a score is not a finite number, or a feature looks further back than ``lookback``.
     """
-    config, rows = project.config, select_newest_rows(project, history, _WARM_UP_ROWS)
-    out, inputs = scoring.score_with_inputs(project, served.model, served.facts, rows, history)
-    if not out["score"].abs().lt(float("inf")).all():
+    config = project.config
+    rows = select_newest_rows(project, history, _WARM_UP_ROWS)
+    scored, inputs = scoring.score_with_inputs(project, served.model, served.facts, rows, history)
+    if not scored["score"].abs().lt(math.inf).all():
         raise RunFailedError(
-            f"version {served.version} gives no number for the newest rows",
-            "finite answers",
+            f"version {served.version} does not return finite scores for the newest rows",
+            "finite numbers",
             "mlops run",
         )
     if config.lookback is None or config.time is None or not config.features:
         return
-    whole = features.build_features(
-        project,
-        scoring.convert_to_contract_types(project, rows)[0],
-        scoring.convert_to_contract_types(project, history)[0],
-    )
-    if cut := [c for c in served.facts["features"] if count_differences(whole[c], inputs[c])]:
+    typed_rows, _ = scoring.convert_to_contract_types(project, rows)
+    typed_history, _ = scoring.convert_to_contract_types(project, history)
+    complete = features.build_features(project, typed_rows, typed_history)
+    truncated = [
+        name for name in served.facts.features if count_differences(complete[name], inputs[name])
+    ]
+    if truncated:
         raise RunFailedError(
-            f"these features of the newest rows change with lookback: {', '.join(cut)}",
-            "the same as over all the history",
+            f"these features of the newest rows change with lookback: {', '.join(truncated)}",
+            "the values that the whole history gives",
             "a longer lookback in mlops.yaml",
         )

@@ -1,4 +1,4 @@
-"""Requests."""
+"""Prediction requests, and the error that refuses a request."""
 
 from __future__ import annotations
 
@@ -13,36 +13,63 @@ import orjson
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring
 
+JsonObject = dict[str, Any]
+
 
 class RequestRefusedError(Exception):
-    """A request that is not answered: its status, and words (and more) that say why."""
+    """A request that gets no result.
 
-    def __init__(self, status: int, error: str, **more: Any) -> None:
-        super().__init__(error)
-        self.status, self.body = status, {"error": error, **more}
+    Parameters
+    ----------
+    status : int
+        The HTTP status of the response.
+    message : str
+        Why the request is refused.
+    **details
+        More fields of the response's body, such as ``request_id`` or ``problems``.
+    """
+
+    def __init__(self, status: int, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: JsonObject = {"error": message, **details}
 
 
 @dataclass(eq=False)
 class PredictionRequest:
-    """A request that waits: its valid rows, its id, and whether it may have been asked before.
+    """A validated request in the queue of the batcher.
 
-    ``ids`` are the names of its predictions, the same whenever it is asked again; ``body`` is the hash
-    of what it asks.
+    Parameters
+    ----------
+    project : Project
+        The project that serves.
+    rows : list of dict
+        The rows to score.
+    request_id : str
+        The client's id, or one that was generated.
+    may_be_repeat : bool
+        Whether the client gave the id, so that the log may already hold the response.
+    response : Future
+        Receives the response, or the error.
     """
 
     project: Project
-    rows: list[dict[str, Any]]
+    rows: list[JsonObject]
     request_id: str
     may_be_repeat: bool
-    response: Future[dict[str, Any]] = field(default_factory=Future)
+    response: Future[JsonObject] = field(default_factory=Future)
 
     @cached_property
     def prediction_ids(self) -> list[str]:
+        """Ids of the predictions; a repeated request has the same ones."""
+        prefix = f"request {self.request_id}"
         return [
-            scoring.compute_prediction_id(self.project, f"request {self.request_id}", (i,))
-            for i in range(len(self.rows))
+            scoring.compute_prediction_id(self.project, prefix, (position,))
+            for position in range(len(self.rows))
         ]
 
     @cached_property
     def payload_hash(self) -> str:
-        return hashlib.sha256(orjson.dumps(self.rows, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        """Hash of the rows, by which a reused id is told from a repeated request."""
+        payload = orjson.dumps(self.rows, option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(payload).hexdigest()

@@ -1,6 +1,7 @@
-"""``mlops serve``: the endpoint on a socket, from the first answer to the last.
+"""``mlops serve``: the prediction service on a socket.
 
-On SIGTERM it says that it is not ready, takes no more connections, answers what it has, and ends with 0.
+On SIGINT or SIGTERM the server reports that it is not ready, accepts no more connections, answers
+the requests it has, and exits with 0.
 """
 
 from __future__ import annotations
@@ -23,100 +24,107 @@ if TYPE_CHECKING:
     from mlops_kit.serving.service import PredictionService
 
 
-_SHUTDOWN_TIMEOUT_SECONDS = (
-    30  # seconds in which askers may take their answers, once it is being stopped
-)
+_SHUTDOWN_TIMEOUT_SECONDS = 30  # for clients to receive their responses
 _THREAD_COUNT_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def serve_champion(project: Project, say: Callable[[str], None]) -> None:
-    """Serve a project's champion until a signal comes.
+def serve_champion(project: Project, report_status: Callable[[str], None]) -> None:
+    """Serve a project's champion until a signal arrives.
 
     Parameters
     ----------
-    say : callable
-        Told the address, once it answers.
+    project : Project
+        The project.
+    report_status : callable
+        Called with one line that names the address, once requests are answered.
 
     Raises
     ------
     KitError
-        If it would be open to others without a token, or the port is taken.
+        If the address is reachable from other machines without a token, or is in use.
     """
     auth.load_token_digest(project.config.serve)
-    listening = _bind_socket(project.config.serve.host, project.config.serve.port)
-    os.environ.update(dict.fromkeys(_THREAD_COUNT_VARIABLES, "1"))  # before anything loads them
+    listener = _bind_socket(project.config.serve.host, project.config.serve.port)
+    # The numeric libraries read these when they are imported, so they are set before.
+    os.environ.update(dict.fromkeys(_THREAD_COUNT_VARIABLES, "1"))
     import uvicorn
 
     from mlops_kit.serving import app
 
-    made = app.build_app(project)
-    service: PredictionService = made.state.service
+    application = app.build_app(project)
+    service: PredictionService = application.state.service
 
     class Server(uvicorn.Server):
-        """uvicorn's, which says when it answers and ends well on a signal."""
+        """A server that reports its address and exits with 0 on a signal."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Start, and report the address once the champion was checked."""
             await super().startup(sockets)
-            self.greeting = asyncio.create_task(self.greet())
+            self.status_task = asyncio.create_task(self.report_ready())
 
-        async def greet(self) -> None:
+        async def report_ready(self) -> None:
+            """Wait for the first check of the champion, then report the address."""
             await asyncio.to_thread(service.follower.champion_checked.wait)
             if not self.should_exit:
-                say(_format_ready_message(service, listening))
+                report_status(_format_ready_message(service, listener))
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Report that the service is not ready, then shut down."""
             service.is_closing = True
             super().handle_exit(sig, frame)
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
-            for one in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(one, self.handle_exit)
+            """Handle signals without raising them again at the end, as uvicorn would."""
+            for signal_number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signal_number, self.handle_exit)
             yield
 
     config = uvicorn.Config(
-        made,
+        application,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
     )
-    Server(config).run(sockets=[listening])
+    Server(config).run(sockets=[listener])
 
 
 def _bind_socket(host: str, port: int) -> socket.socket:
-    """A socket that holds the address.
+    """Return a socket bound to an address.
 
     Raises
     ------
     KitError
-        If it cannot be had.
+        If the address is in use or not available.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        )[0]
-        made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = addresses[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
     except OSError as error:
-        problem = (
-            "is in use"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be listened on: {error.strerror}"
-        )
+        problem = f"is not available: {error.strerror}"
+        if error.errno == errno.EADDRINUSE:
+            problem = "is in use"
         raise KitError(
             f"{host}:{port} {problem}",
             "an address of this machine and a free port",
-            "--port 0 takes any that is free",
+            "--port 0 chooses a free port",
         ) from error
-    return made
+    return listener
 
 
-def _format_ready_message(service: PredictionService, listening: socket.socket) -> str:
-    """What serves where."""
-    host, port = listening.getsockname()[:2]
-    at, served = f"http://{f'[{host}]' if ':' in host else host}:{port}", service.follower.served
+def _format_ready_message(service: PredictionService, listener: socket.socket) -> str:
+    """Return which version is in service at which address."""
+    host, port = listener.getsockname()[:2]
+    if ":" in host:  # IPv6
+        host = f"[{host}]"
+    url = f"http://{host}:{port}"
+    served = service.follower.served
     if served is None:
-        return f"{at} answers, but no version serves: {service.follower.explain_wait()}"
-    return f"{service.project.config.name} version {served.version} answers at {at}; its routes are at {at}/docs"
+        reason = service.follower.explain_wait()
+        return f"Listening on {url}; no version is in service yet: {reason}"
+    name = service.project.config.name
+    return f"Serving {name} version {served.version} at {url} (documentation: {url}/docs)"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit.core import dependencies
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
-from mlops_kit.core.files import read_json, write_text
+from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
@@ -30,6 +30,7 @@ from mlops_kit.project.run_folder import (
     list_run_folders,
     load_recorded_project,
 )
+from mlops_kit.project.run_manifest import read_stored_manifest
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
 from mlops_kit.stages.manual_execution import describe_manual_execution
 from mlops_kit.stages.step_cache import cache_function
@@ -177,7 +178,7 @@ class Stage:
     def _find_latest_run(self) -> Path | None:
         """Return the newest recorded run of the same sample size."""
         for folder in list_run_folders(self.project.reports_folder):
-            if read_json(folder / "manifest.json")["sample"] == self.sample:
+            if read_stored_manifest(folder).sample == self.sample:
                 return folder
         return None
 
@@ -191,17 +192,16 @@ class Stage:
     ) -> None:
         """Write a table, a result or a document as an artifact of the run.
 
-        See ``mlops_kit.project.artifacts.write_artifact`` for the parameters.
+        See ``write_artifact`` and ``write_partitioned_artifact`` in
+        ``mlops_kit.project.artifacts`` for the parameters.
         """
-        artifact = artifacts.write_artifact(
-            self.run_folder,
-            self.name,
-            name,
-            value,
-            volatile,
-            record,
-            partition,
-        )
+        run, stage = self.run_folder, self.name
+        if partition:
+            artifact = artifacts.write_partitioned_artifact(
+                run, stage, name, value, partition, volatile
+            )
+        else:
+            artifact = artifacts.write_artifact(run, stage, name, value, volatile, record)
         artifact.made_from = dict(self.record.read)
         self.record.artifacts[name] = artifact
         self._save_record()
@@ -387,18 +387,19 @@ class Stage:
             {"judged": evaluation_model, "model": final_model},
             example,
             facts,
-            (trials.data, recipe),
+            run_log.SearchResult(trials.data, recipe),
             tags,
         )
-        self.record.mlflow_run = saved["run"]
+        saved_model = saved.models["model"]
+        self.record.mlflow_run = saved.run_id
         entry = {
-            **saved["model"],
-            "judged": saved["judged"],
+            **saved_model.to_record(),
+            "judged": saved.models["judged"].to_record(),
             "features": list(example.columns),
             "threshold": recipe["threshold"],
         }
         self.write("model", entry, record=True)
-        self.record.artifacts["model"].content = saved["model"]["model_hash"]
+        self.record.artifacts["model"].content = saved_model.model_hash
         self._save_record()
 
     def load_model(self, evaluation: bool = False) -> Any:
@@ -412,7 +413,8 @@ class Stage:
         from mlops_kit.registry import models
 
         entry = self.read("model")
-        return models.load_model(self.project, entry["judged"] if evaluation else entry)
+        record = entry["judged"] if evaluation else entry
+        return models.load_model(self.project, models.SavedModel.from_record(record))
 
     @property
     def alerts_file(self) -> Path:

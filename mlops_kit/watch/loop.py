@@ -35,7 +35,7 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project import loader
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.retrain import policy
@@ -66,13 +66,19 @@ class Watcher:
             )
         self.project, self.config, self.report = project, project.config, say
         self.history = source.SourceHistory(project)
-        self.promotion_number, self.champion_facts, self.champion_model = 0, dict[str, Any](), None
+        self.promotion_number = 0
+        self.champion_facts: versions.ModelVersion | None = None
+        self.champion_model: Any = None
         self.references: dict[str, ReferenceData] = {}
 
-    def get_champion(self) -> tuple[dict[str, Any], Any]:
+    def get_champion(self) -> tuple[versions.ModelVersion, Any]:
         """The champion's facts and model, loaded anew only after a promotion."""
         present = approvals.get_current_promotion(self.project)
-        if present is None or present.number != self.promotion_number:
+        if (
+            self.champion_facts is None
+            or present is None
+            or present.number != self.promotion_number
+        ):
             self.champion_facts, self.champion_model = versions.load_champion(self.project)
             self.promotion_number = present.number if present else 0
         return self.champion_facts, self.champion_model
@@ -92,7 +98,7 @@ class Watcher:
         scored = self.score_new_rows(state, at)
         counts = labels.import_labels(
             self.project,
-            self.history.read_until(at, labels.find_earliest_unlabelled(self.project)),
+            self.history.read_until(at, labels.find_earliest_unlabeled(self.project)),
             at,
         )
         joined = counts.get("joined", 0) + counts.get("corrected", 0)
@@ -122,11 +128,11 @@ class Watcher:
 
     def load_progress(self, at: datetime, since: datetime | None) -> WatchRecord:
         """The mark of how far the watch has come; the first pass makes it."""
-        self.get_champion()
+        champion, _ = self.get_champion()
         with open_transaction(self.project) as opened:
             state = opened.get(WatchRecord, self.config.name)
             if state is None:
-                begin = since or datetime.fromisoformat(self.champion_facts["as_of"])
+                begin = since or datetime.fromisoformat(champion.as_of)
                 state = WatchRecord(
                     self.config.name,
                     format_timestamp(begin),
@@ -154,7 +160,7 @@ class Watcher:
             with open_transaction(self.project) as opened:
                 predictions.insert_predictions(
                     opened,
-                    scoring.build_prediction_rows(
+                    scoring.build_prediction_records(
                         self.project, facts, out, inputs, "watch", format_timestamp(at)
                     ),
                 )
@@ -163,7 +169,7 @@ class Watcher:
                 opened.execute(
                     sa.update(WatchRecord)
                     .where(WatchRecord.model == self.config.name)
-                    .values(upto=format_timestamp(at), at=current_timestamp())
+                    .values(watched_until=format_timestamp(at), updated_at=current_timestamp())
                 )
         return len(fresh)
 
@@ -215,14 +221,14 @@ class Watcher:
         self, start: datetime, end: datetime, version: str = ""
     ) -> tuple[pd.DataFrame, str, dict[str, int]]:
         """A window's answers of one version (the last that gave enough of them, or most), that version, and rows by version."""
-        found = predictions.load_labelled_predictions(self.project, start, end)
+        found = predictions.load_labeled_predictions(self.project, start, end)
         counted = {str(v): int(n) for v, n in found["version"].value_counts().items()}
         enough = [
             v
             for v in found["version"].iloc[::-1].unique()
             if counted[v] >= self.config.monitor.min_rows
         ]
-        chosen = version or (enough or [*counted, self.get_champion()[0]["version"]])[0]
+        chosen = version or (enough or [*counted, self.get_champion()[0].version])[0]
         return found[found["version"] == chosen].reset_index(drop=True), chosen, counted
 
     def monitor_window(self, start: datetime, end: datetime, at: datetime) -> None:
@@ -312,7 +318,7 @@ class Watcher:
         )
         told = from_json_value(made)
         pending, last = self.get_pending_retraining()
-        age = at - datetime.fromisoformat(facts["as_of"])
+        age = at - datetime.fromisoformat(facts.as_of)
         decided = policy.decide_retraining(
             looked["drift"],
             told["realised"],
@@ -325,15 +331,15 @@ class Watcher:
         )
         causes = [
             *incidents.detect_proven_failures(v for v in told["verdicts"] if v.check != "schema"),
-            *detect_missing_labels(made["labelled"], len(found)),
+            *detect_missing_labels(made["labeled"], len(found)),
         ]
         with open_transaction(self.project) as opened:
             opened.execute(
                 sa.update(WindowRecord)
                 .where(WindowRecord.id == window.id, WindowRecord.realized_json.is_(None))
                 .values(
-                    settled_at=format_timestamp(at),
-                    settled=json.dumps({**made, "decision": to_json_value(decided)}),
+                    realized_at=format_timestamp(at),
+                    realized_json=json.dumps({**made, "decision": to_json_value(decided)}),
                 )
             )
             said = incidents.update_incidents(
@@ -342,7 +348,7 @@ class Watcher:
                 {"realised", "gap", "labels"},
                 causes,
                 format_timestamp(at),
-                f"version {facts['version']} serves; over by {format_local_time(self.config, at)}",
+                f"version {facts.version} serves; over by {format_local_time(self.config, at)}",
             )
             opened.add(
                 RetrainingRecord(
@@ -373,13 +379,13 @@ class Watcher:
             .order_by(RetrainingRecord.as_of.desc()),
         )
         waiting = next(
-            (r for r in made if r.state in {RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL}), None
+            (r for r in made if r.status in {RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL}), None
         )
         return (
-            f"The new version of {waiting.run or 'a retraining'} waits for a decision."
+            f"The new version of {waiting.run_id or 'a retraining'} waits for a decision."
             if waiting
             else "",
-            datetime.fromisoformat(made[0].moment) if made else None,
+            datetime.fromisoformat(made[0].as_of) if made else None,
         )
 
     def follow_up_retrainings(self, at: datetime) -> None:
@@ -391,16 +397,16 @@ class Watcher:
             sa.select(RetrainingRecord)
             .where(
                 RetrainingRecord.model == self.config.name,
-                RetrainingRecord.status.in_([RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL]),
+                RetrainingRecord.status.in_([RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL]),
             )
             .order_by(RetrainingRecord.id),
         ):
-            if row.state == RETRAINING_DUE:
+            if row.status == RETRAINING_DUE:
                 self.run_retraining(row, at)
-            elif (self.project.reports_folder / row.run / run_manifest.MANIFEST_FILE).exists():
-                status = run_manifest.read_manifest(self.project.reports_folder / row.run)["status"]
-                if status != STATUS_WAITING_FOR_APPROVAL:
-                    self.record_retraining_outcome(row, status, row.run, at)
+            elif (self.project.reports_folder / row.run_id / run_manifest.MANIFEST_FILE).exists():
+                status = run_manifest.read_manifest(self.project.reports_folder / row.run_id).status
+                if status != RunStatus.WAITING_FOR_APPROVAL:
+                    self.record_retraining_outcome(row, status, row.run_id, at)
 
     def run_retraining(self, row: RetrainingRecord, at: datetime) -> None:
         """Run the chain up to deploy as of now."""
@@ -412,13 +418,12 @@ class Watcher:
             project,
             runner.select_stages(project, first="prepare", last="deploy"),
             {},
-            False,
-            f"retraining decided by {row.actor}: {row.reason}",
             self.report,
+            note=f"retraining decided by {row.actor}: {row.reason}",
         )
-        self.record_retraining_outcome(row, made["status"], made["run"], at)
-        said = made["stages"]["deploy"].get("sentence") or (runner.find_run_error(made) or "")
-        self.report_lines(at, [f"retraining {made['run']}: {made['status']}. {said}"])
+        self.record_retraining_outcome(row, made.status, made.run, at)
+        said = made.get_stage("deploy").sentence or (runner.find_run_error(made) or "")
+        self.report_lines(at, [f"retraining {made.run}: {made.status}. {said}"])
 
     def record_retraining_outcome(
         self, row: RetrainingRecord, state: str, run: str, at: datetime
@@ -431,9 +436,9 @@ class Watcher:
             opened.execute(
                 sa.update(RetrainingRecord)
                 .where(RetrainingRecord.id == row.id)
-                .values(state=state, run=run)
+                .values(status=state, run_id=run)
             )
-            if state != STATUS_WAITING_FOR_APPROVAL:
+            if state != RunStatus.WAITING_FOR_APPROVAL:
                 incidents.update_incidents(
                     opened,
                     self.config.name,

@@ -12,7 +12,7 @@ from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import RETRAINING_DUE, RetrainingRecord, WatchRecord
 from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project import loader
-from mlops_kit.project.run_folder import STATUS_WAITING_FOR_APPROVAL
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.watch.status import format_local_time
 
 
@@ -44,18 +44,18 @@ def request_retraining(project: loader.Project, by: str, why: str) -> Retraining
         project,
         sa.select(RetrainingRecord).where(
             RetrainingRecord.model == project.config.name,
-            RetrainingRecord.status.in_([RETRAINING_DUE, STATUS_WAITING_FOR_APPROVAL]),
+            RetrainingRecord.status.in_([RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL]),
         ),
     )
     if going:
         raise RunFailedError(
-            f"a retraining is on its way already, decided by {going[0].by}",
+            f"a retraining is on its way already, decided by {going[0].actor}",
             "one at a time",
             "wait for it; the page says what became of it",
         )
     made = RetrainingRecord(
         project.config.name,
-        state[0].upto,
+        state[0].watched_until,
         "retrain",
         why.strip(),
         by,
@@ -67,7 +67,7 @@ def request_retraining(project: loader.Project, by: str, why: str) -> Retraining
             opened.add(made)
     except sa.exc.IntegrityError as error:
         raise RunFailedError(
-            f"{by} has asked for a retraining as of {format_local_time(project.config, datetime.fromisoformat(state[0].upto))} before",
+            f"{by} has asked for a retraining as of {format_local_time(project.config, datetime.fromisoformat(state[0].watched_until))} before",
             "a later moment",
             "mlops watch goes on to one",
         ) from error

@@ -5,7 +5,6 @@ What is found is plain JSON in the project's database; the dashboards read it an
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
@@ -18,6 +17,7 @@ from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.columns import format_local_days, list_feature_columns
 from mlops_kit.project import artifacts, loader, run_folder
 from mlops_kit.project.config import root
+from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stats.metrics import METRICS
@@ -49,13 +49,13 @@ class ReferenceData(NamedTuple):
     calibrator: Any
 
 
-def load_reference(project: loader.Project, facts: dict[str, Any]) -> ReferenceData:
+def load_reference(project: loader.Project, facts: ModelVersion) -> ReferenceData:
     """The reference of a version, from the run that made it.
 
     Parameters
     ----------
-    facts : dict
-        ``tracking.facts_of``: ``version``, ``run``, ``features`` (JSON text).
+    facts : ModelVersion
+        The version as the registry describes it.
 
     Raises
     ------
@@ -63,14 +63,14 @@ def load_reference(project: loader.Project, facts: dict[str, Any]) -> ReferenceD
         If the run's folder is gone, for then nothing can be compared.
     """
     run, config, own = (
-        project.reports_folder / facts["run"],
+        project.reports_folder / facts.run,
         project.config,
-        json.loads(facts["features"]),
+        list(facts.features),
     )
     known = run_folder.list_artifacts(run)
     if absent := [n for n in ("features", "held_out_scores", "metrics") if n not in known]:
         raise RunFailedError(
-            f"the run {facts['run']} that made version {facts['version']} has no artifact {absent[0]!r} any more",
+            f"the run {facts.run} that made version {facts.version} has no artifact {absent[0]!r} any more",
             f"its folder in {config.reports}/",
             "put it back, or mlops run",
         )

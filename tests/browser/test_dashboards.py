@@ -22,7 +22,6 @@ from mlops_kit.project import loader
 from mlops_kit.registry import store
 from tests.browser import window
 from tests.dashboards import rounds, story
-from tests.dashboards.served import address, registered
 
 REACH = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.wide, [role=tablist]')).slice(0, 4).map(e => e.outerHTML.slice(0, 120))"""
@@ -179,7 +178,7 @@ def test_a_page_of_ones_own_has_live_widgets_and_asks_no_other_host(
 ) -> None:
     with opened(chromium, f"{address}/own") as (page, wrong):
         page.click("button:has-text('press')", timeout=60_000)
-        page.wait_for_selector("text=pressed", timeout=10_000)
+        page.wait_for_selector("text=pressed", timeout=60_000)
         assert page.title() == "Of one's own"
         assert not [w for w in wrong if not w.startswith("console:")]
 

@@ -8,7 +8,6 @@ import pytest
 
 from mlops_kit.project import loader
 from tests.dashboards import story
-from tests.dashboards.served import address, registered
 
 
 @pytest.fixture

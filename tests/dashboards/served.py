@@ -79,7 +79,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
             versions.create_version(
                 client,
                 project,
-                facts,
+                facts["uri"],
                 {**facts, "model_hash": f"m{number}", "evidence_hash": f"e{number}"},
             )
     story.serve(project, "1")

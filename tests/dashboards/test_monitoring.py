@@ -208,7 +208,9 @@ def test_the_endpoint_is_told_of_where_it_has_answered(well: loader.Project) -> 
         opened.execute(
             sa.update(PredictionRecord)
             .where(PredictionRecord.id == "20-1")
-            .values(origin="endpoint", at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat())
+            .values(
+                origin="endpoint", scored_at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+            )
         )
     page = Monitoring(well)
     assert "5 min since the endpoint answered last" in text(shown(page, "alive"))
@@ -280,7 +282,7 @@ def test_what_is_written_by_people_or_stored_runs_nowhere(well: loader.Project) 
 def test_a_damaged_window_takes_only_its_cards_along(well: loader.Project) -> None:
     rounds.incident(well)
     with open_transaction(well) as opened:
-        opened.execute(sa.update(WindowRecord).values(looked="{torn"))
+        opened.execute(sa.update(WindowRecord).values(monitoring_json="{torn"))
     page = Monitoring(well)
     assert "This card cannot be shown" in page.panel("performance")
     assert "mlops watch --once" in page.panel("performance")

@@ -73,17 +73,18 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 client, project, "model", model, frame[FEATURES].head(3), {"threshold": 0.5}
             )
         facts = {
+            **record.to_record(),
             "features": json.dumps(FEATURES),
             "threshold": "0.5",
             "sample": "0",
             "run": "the fixture's",
             "as_of": "2024-01-05",
-            "judged": json.dumps(record),
+            "judged": json.dumps(record.to_record()),
             "evidence_hash": "e",
             "author": "the fixture",
         }
         for review in ("passed", "passed", "failed"):
-            versions.create_version(client, project, record, {**record, **facts, "review": review})
+            versions.create_version(client, project, record.uri, {**facts, "review": review})
     approvals.record_approval(
         project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )

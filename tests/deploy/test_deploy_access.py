@@ -1,4 +1,4 @@
-"""Who may ask: loopback without a token, others only with it; no page of another site, no other host's name."""
+"""Access control: loopback without a token, other addresses with one, no other sites or hosts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlops_kit.cli import application
+from mlops_kit import cli
 from mlops_kit.core.errors import KitError
 from mlops_kit.project import loader
 from mlops_kit.project.config.services import ServeConfig
@@ -17,36 +17,37 @@ from mlops_kit.serving import auth
 TOKEN = "a-token-of-some-length"
 
 
-def asked(
-    expected: bytes | None, path: str = "/predict", **headers: str
+def send_request(
+    token_digest: bytes | None, path: str = "/predict", **headers: str
 ) -> tuple[int, dict[bytes, bytes]]:
-    """The status of a request with some headers, and the answer's; 200 comes from behind."""
+    """Send a request through the middleware: status and headers; 200 if it was passed on."""
     sent: list[Any] = []
 
-    async def behind(scope: Any, receive: Any, send: Any) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    given = {"host": "localhost:8000", **headers}
+    all_headers = {"host": "localhost:8000", **headers}
     scope = {
         "type": "http",
         "path": path,
-        "headers": [(k.encode(), v.encode()) for k, v in given.items()],
+        "headers": [(name.encode(), value.encode()) for name, value in all_headers.items()],
     }
-    asyncio.run(auth.AuthMiddleware(behind, expected, "127.0.0.1")(scope, None, send))
+    middleware = auth.AuthMiddleware(application, token_digest, "127.0.0.1")
+    asyncio.run(middleware(scope, None, send))  # type: ignore[arg-type]
     return sent[0]["status"], dict(sent[0]["headers"])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.53"])
-def test_this_machine_alone_needs_no_token(host: str) -> None:
+def test_loopback_needs_no_token(host: str) -> None:
     assert auth.load_token_digest(ServeConfig(host=host)) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org", ""])
-def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
-    with pytest.raises(KitError, match="is open to others and no token is set") as error:
+def test_reachable_address_needs_a_token(host: str) -> None:
+    with pytest.raises(KitError, match="is reachable from other machines, but no token") as error:
         auth.load_token_digest(ServeConfig(host=host))
     assert error.value.exit_code == 2
     assert "serve.token_env" in error.value.hint
@@ -55,37 +56,38 @@ def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
 @pytest.mark.parametrize(
     ("value", "problem"), [(None, "is not set"), ("", "is not set"), ("brief!", "is too short")]
 )
-def test_a_token_that_is_none_is_refused_and_not_told(
+def test_missing_or_short_token_is_refused_without_naming_it(
     monkeypatch: pytest.MonkeyPatch, value: str | None, problem: str
 ) -> None:
-    monkeypatch.delenv("ASK", raising=False)
+    monkeypatch.delenv("MODEL_TOKEN", raising=False)
     if value is not None:
-        monkeypatch.setenv("ASK", value)
-    with pytest.raises(KitError, match=f"'ASK' {problem}") as error:
-        auth.load_token_digest(ServeConfig(token_env="ASK"))
+        monkeypatch.setenv("MODEL_TOKEN", value)
+    with pytest.raises(KitError, match=f"'MODEL_TOKEN' {problem}") as error:
+        auth.load_token_digest(ServeConfig(token_env="MODEL_TOKEN"))
     assert not value or value not in str(error.value)
 
 
-def test_of_a_token_only_the_hash_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ASK", TOKEN)
-    kept = auth.load_token_digest(ServeConfig(host="0.0.0.0", token_env="ASK"))
-    assert kept == auth.hash_token(TOKEN)
-    assert TOKEN.encode() not in kept
+def test_only_the_hash_of_a_token_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_TOKEN", TOKEN)
+    digest = auth.load_token_digest(ServeConfig(host="0.0.0.0", token_env="MODEL_TOKEN"))
+    assert digest is not None
+    assert digest == auth.hash_token(TOKEN)
+    assert TOKEN.encode() not in digest
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8000", "127.0.0.1:1", "[::1]:8000", "LOCALHOST"]
 )
-def test_names_of_this_machine_are_answered(host: str) -> None:
-    assert asked(None, host=host)[0] == 200
+def test_local_host_names_are_allowed(host: str) -> None:
+    assert send_request(None, host=host)[0] == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[", "192.168.0.7"]
 )
-def test_another_name_for_this_machine_is_refused(host: str) -> None:
-    assert asked(None, host=host)[0] == 421
-    assert asked(None, path="/health/ready", host=host)[0] == 421
+def test_other_host_names_are_refused(host: str) -> None:
+    assert send_request(None, host=host)[0] == 421
+    assert send_request(None, path="/health/ready", host=host)[0] == 421
 
 
 @pytest.mark.parametrize(
@@ -97,12 +99,12 @@ def test_another_name_for_this_machine_is_refused(host: str) -> None:
         ("null", 403),
     ],
 )
-def test_a_page_of_another_site_is_refused(origin: str, status: int) -> None:
-    assert asked(None, origin=origin)[0] == status
+def test_pages_of_other_sites_are_refused(origin: str, status: int) -> None:
+    assert send_request(None, origin=origin)[0] == status
 
 
 @pytest.mark.parametrize(
-    ("header", "status"),
+    ("authorization", "status"),
     [
         (f"Bearer {TOKEN}", 200),
         (f"bearer {TOKEN}", 200),
@@ -113,37 +115,40 @@ def test_a_page_of_another_site_is_refused(origin: str, status: int) -> None:
         ("", 401),
     ],
 )
-def test_with_a_token_only_who_has_it_is_answered(header: str, status: int) -> None:
-    found, headers = asked(auth.hash_token(TOKEN), host="models.example", authorization=header)
-    assert found == status
-    assert status == 200 or headers[b"www-authenticate"] == b"Bearer"
+def test_configured_token_must_be_sent(authorization: str, status: int) -> None:
+    digest = auth.hash_token(TOKEN)
+    answered, headers = send_request(digest, host="models.example", authorization=authorization)
+    assert answered == status
+    if status == 401:
+        assert headers[b"www-authenticate"] == b"Bearer"
 
 
-def test_with_a_token_health_stays_open_and_nothing_else() -> None:
-    found = {
-        path: asked(auth.hash_token(TOKEN), path=path)[0]
-        for path in (
-            "/health/live",
-            "/health/ready",
-            "/model",
-            "/metrics",
-            "/docs",
-            "/openapi.json",
-            "/feedback",
-            "/health",
-        )
-    }
-    assert {p for p, status in found.items() if status == 200} == {"/health/live", "/health/ready"}
+def test_only_health_routes_need_no_token() -> None:
+    paths = (
+        "/health/live",
+        "/health/ready",
+        "/model",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/feedback",
+        "/health",
+    )
+    digest = auth.hash_token(TOKEN)
+    open_paths = {path for path in paths if send_request(digest, path=path)[0] == 200}
+    assert open_paths == {"/health/live", "/health/ready"}
 
 
-def test_the_command_line_refuses_to_open_without_a_token(
+def test_serve_command_refuses_a_reachable_address_without_a_token(
     served: loader.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["mlops", "serve", "--host", "0.0.0.0", "--project", str(served.root)]
+    arguments = ["mlops", "serve", "--host", "0.0.0.0", "--project", str(served.root)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    output = capsys.readouterr()
+    assert exited.value.code == 2
+    assert output.out == ""
+    assert output.err.startswith(
+        "error: serve.host '0.0.0.0' is reachable from other machines, but no token is set"
     )
-    with pytest.raises(SystemExit) as ended:
-        application.main()
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "")
-    assert said.err.startswith("error: serve.host '0.0.0.0' is open to others and no token is set")

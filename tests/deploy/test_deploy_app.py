@@ -1,4 +1,4 @@
-"""The routes: predictions equal to the batch's, mistakes in words, labels filed once, what serves and how it is."""
+"""The routes: predictions equal batch scores, errors list all problems, labels are stored once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from mlops_kit.project import loader
 from mlops_kit.registry import scoring, store
 from mlops_kit.serving import app
 
-LIMIT = 50  # rows in one request of these tests
+MAX_ROWS = 50  # in one request of these tests
+HISTORY_END = "2024-01-11T04:00:00.000000+00:00"
+ROW = {"k": 7, "at": "2024-01-06T00:00", "a": 0.25, "b": 0.5}
 
 
-def asking(project: loader.Project) -> Iterator[TestClient]:
-    """A client of the project's application, once a version serves or cannot."""
-    built = app.build_app(project)
-    with TestClient(built, base_url="http://localhost:8000") as client:
-        assert built.state.service.follower.looked.wait(30)
+def open_client(project: loader.Project) -> Iterator[TestClient]:
+    """Start the project's application and wait for the first check of the champion."""
+    application = app.build_app(project)
+    with TestClient(application, base_url="http://localhost:8000") as client:
+        assert application.state.service.follower.champion_checked.wait(120)
         yield client
 
 
@@ -36,192 +38,169 @@ def asking(project: loader.Project) -> Iterator[TestClient]:
 def client(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of the small project with version 1, with a log of these tests' own."""
     home = shutil.copytree(original, tmp_path_factory.mktemp("app") / "home")
-    yield from asking(loader.load_project(home).with_values("the test", serve={"max_rows": LIMIT}))
+    project = loader.load_project(home)
+    yield from open_client(project.with_values("the test", serve={"max_rows": MAX_ROWS}))
 
 
 @pytest.fixture(scope="module")
 def project(client: TestClient) -> loader.Project:
-    """The project that answers."""
-    found: loader.Project = client.app.state.service.project  # type: ignore[attr-defined]
-    return found
+    """The project that the client's application serves."""
+    served: loader.Project = client.app.state.service.project  # type: ignore[attr-defined]
+    return served
 
 
-def brought(project: loader.Project, count: int) -> list[dict[str, Any]]:
-    """Rows of the source as an asker has them."""
+def read_request_rows(project: loader.Project, count: int) -> list[dict[str, Any]]:
+    """Rows of the source as a client sends them."""
     frame = source.read_raw_source(project, count)[["k", "at", "a", "b"]]
-    found: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
-    return found
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    return rows
 
 
-ROW = {"k": 7, "at": "2024-01-06T00:00", "a": 0.25, "b": 0.5}
+def read_log(project: loader.Project, request_id: str | None = None) -> list[PredictionRecord]:
+    """The prediction log, of one request or of all."""
+    query = sa.select(PredictionRecord)
+    if request_id is not None:
+        query = query.where(PredictionRecord.request_id == request_id)
+    return query_records(project, query)
 
 
-def test_predictions_are_those_of_the_batch(client: TestClient, project: loader.Project) -> None:
-    asked = brought(project, 40)
-    answer = client.post("/predict", json={"rows": asked})
-    found = answer.json()
-    whole = scoring.predict_with_champion(project, pd.DataFrame(asked))
-    assert answer.status_code == 200
-    assert (found["model"], found["version"]) == ("small", "1")
-    assert [p["score"] for p in found["predictions"]] == whole["score"].tolist()
-    assert [float(p["decision"]) for p in found["predictions"]] == whole["decision"].tolist()
-    held = {
-        p.id
-        for p in query_records(
-            project,
-            sa.select(PredictionRecord).where(PredictionRecord.request_id == found["request_id"]),
-        )
-    }
-    assert held == {p["prediction_id"] for p in found["predictions"]}
+def read_labels(project: loader.Project) -> list[LabelRecord]:
+    return query_records(project, sa.select(LabelRecord))
+
+
+def test_predictions_equal_batch_scores(client: TestClient, project: loader.Project) -> None:
+    rows = read_request_rows(project, 40)
+    response = client.post("/predict", json={"rows": rows})
+    content = response.json()
+    scored = scoring.predict_with_champion(project, pd.DataFrame(rows))
+    assert response.status_code == 200
+    assert content["model"] == "small"
+    assert content["version"] == "1"
+    answers = content["predictions"]
+    assert [answer["score"] for answer in answers] == scored["score"].tolist()
+    assert [float(answer["decision"]) for answer in answers] == scored["decision"].tolist()
+    logged_ids = {record.id for record in read_log(project, content["request_id"])}
+    assert logged_ids == {answer["prediction_id"] for answer in answers}
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "message"),
     [
-        (b"", 400, "the body is no JSON"),
-        (b'{"rows": [', 400, "the body is no JSON"),
-        (b'{"rows": [{"at": "2024-01-06", "a": NaN}]}', 400, "the body is no JSON"),
-        (b'{"rows": [{"at": "2024-01-06", "a": 1e999}]}', 400, "the body is no JSON"),
-        (b"[]", 422, "1 thing is wrong with the body"),
-        (b"{}", 422, "1 thing is wrong with the body"),
-        (b'{"rows": []}', 422, "1 thing is wrong with the body"),
-        (b'{"rows": {}}', 422, "1 thing is wrong with the body"),
-        (
-            b'{"rows": [{"at": "2024-01-06"}], "threshold": 1}',
-            422,
-            "1 thing is wrong with the body",
-        ),
-        (
-            b'{"rows": [{"at": "2024-01-06"}], "request_id": 7}',
-            422,
-            "1 thing is wrong with the body",
-        ),
-        (
-            b'{"rows": [{"at": "2024-01-06"}], "request_id": "a b"}',
-            422,
-            "1 thing is wrong with the body",
-        ),
-        (
-            b'{"rows": [{"at": "2024-01-06", "k": 99999999999999999999}]}',
-            422,
-            "1 thing is wrong in 1 row",
-        ),
+        (b"", 400, "the body is not valid JSON"),
+        (b'{"rows": [', 400, "the body is not valid JSON"),
+        (b'{"rows": [{"at": "2024-01-06", "a": NaN}]}', 400, "the body is not valid JSON"),
+        (b'{"rows": [{"at": "2024-01-06", "a": 1e999}]}', 400, "the body is not valid JSON"),
+        (b"[]", 422, "1 problem with the body"),
+        (b"{}", 422, "1 problem with the body"),
+        (b'{"rows": []}', 422, "1 problem with the body"),
+        (b'{"rows": {}}', 422, "1 problem with the body"),
+        (b'{"rows": [{"at": "2024-01-06"}], "threshold": 1}', 422, "1 problem with the body"),
+        (b'{"rows": [{"at": "2024-01-06"}], "request_id": 7}', 422, "1 problem with the body"),
+        (b'{"rows": [{"at": "2024-01-06"}], "request_id": "a b"}', 422, "1 problem with the body"),
+        (b'{"rows": [{"at": "2024-01-06", "k": 99999999999999999999}]}', 422, "1 problem in 1 row"),
     ],
 )
-def test_a_body_that_is_none_is_refused_in_words(
-    client: TestClient, body: bytes, status: int, told: str
+def test_invalid_body_is_refused_with_its_problem(
+    client: TestClient, body: bytes, status: int, message: str
 ) -> None:
-    answer = client.post("/predict", content=body)
-    assert answer.status_code == status
-    assert answer.json()["error"].startswith(told)
-    assert status != 422 or set(answer.json()["problems"][0]) == {
-        "row",
-        "field",
-        "code",
-        "got",
-        "expected",
-    }
+    response = client.post("/predict", content=body)
+    content = response.json()
+    assert response.status_code == status
+    assert content["error"].startswith(message)
+    if status == 422:
+        assert set(content["problems"][0]) == {"row", "field", "code", "got", "expected"}
 
 
-def test_wrong_rows_are_told_all_at_once_and_nothing_is_scored(
+def test_invalid_rows_are_all_reported_and_none_is_scored(
     client: TestClient, project: loader.Project
 ) -> None:
-    before = len(query_records(project, sa.select(PredictionRecord)))
-    answer = client.post(
-        "/predict", json={"rows": [ROW, {**ROW, "a": "0.25"}, {**ROW, "at": None, "c": 1}]}
-    )
-    assert answer.status_code == 422
-    assert answer.json()["error"] == "3 things are wrong in 2 rows"
-    assert [(p["row"], p["field"], p["code"], p["got"]) for p in answer.json()["problems"]] == [
+    count_before = len(read_log(project))
+    rows = [ROW, {**ROW, "a": "0.25"}, {**ROW, "at": None, "c": 1}]
+    response = client.post("/predict", json={"rows": rows})
+    content = response.json()
+    assert response.status_code == 422
+    assert content["error"] == "3 problems in 2 rows"
+    problems = [(p["row"], p["field"], p["code"], p["got"]) for p in content["problems"]]
+    assert problems == [
         (1, "a", "type", "0.25"),
         (2, "c", "unknown_field", 1),
         (2, "at", "missing", None),
     ]
-    assert len(query_records(project, sa.select(PredictionRecord))) == before
+    assert len(read_log(project)) == count_before
 
 
 def test_too_many_rows_and_too_long_a_body_are_refused(client: TestClient) -> None:
-    answer = client.post("/predict", json={"rows": [ROW] * (LIMIT + 1)})
-    assert answer.status_code == 413
-    assert answer.json()["error"] == "51 rows in one request; expected at most 50"
-    assert client.post("/predict", content=b" " * (app.MAX_BODY_BYTES + 1)).status_code == 413
+    response = client.post("/predict", json={"rows": [ROW] * (MAX_ROWS + 1)})
+    assert response.status_code == 413
+    assert response.json()["error"] == "51 rows in one request; expected at most 50"
+    too_long = b" " * (app.MAX_BODY_BYTES + 1)
+    assert client.post("/predict", content=too_long).status_code == 413
 
 
-def test_a_request_asked_again_is_answered_as_before_by_body_or_header(
+def test_repeated_request_gets_the_same_response_by_body_or_header(
     client: TestClient, project: loader.Project
 ) -> None:
     first = client.post("/predict", json={"rows": [ROW], "request_id": "r-1"})
+    reordered_row = dict(reversed(ROW.items()))
     again = client.post(
-        "/predict", json={"rows": [dict(reversed(ROW.items()))]}, headers={"Idempotency-Key": "r-1"}
+        "/predict", json={"rows": [reordered_row]}, headers={"Idempotency-Key": "r-1"}
     )
-    assert first.status_code == again.status_code == 200
+    assert first.status_code == 200
+    assert again.status_code == 200
     assert first.json() == again.json()
-    assert (
-        len(
-            query_records(
-                project, sa.select(PredictionRecord).where(PredictionRecord.request_id == "r-1")
-            )
-        )
-        == 1
-    )
+    assert len(read_log(project, "r-1")) == 1
     other = client.post("/predict", json={"rows": [{**ROW, "a": 0.5}], "request_id": "r-1"})
     assert other.status_code == 409
     assert other.json()["request_id"] == "r-1"
-    assert (
-        client.post("/predict", json={"rows": [ROW]}, headers={"Idempotency-Key": ""}).status_code
-        == 422
-    )
+    empty_key = client.post("/predict", json={"rows": [ROW]}, headers={"Idempotency-Key": ""})
+    assert empty_key.status_code == 422
 
 
-def test_a_body_too_long_to_be_read_at_once_is_answered_too(client: TestClient) -> None:
+def test_body_that_is_parsed_in_a_thread_is_answered(client: TestClient) -> None:
     padded = json.dumps({"rows": [ROW]}).encode() + b" " * app.MAX_INLINE_BODY_BYTES
     assert client.post("/predict", content=padded).status_code == 200
 
 
-def labelled(client: TestClient, *said: Any) -> list[str]:
-    """What was made of labels."""
-    answer = client.post("/feedback", json={"labels": list(said)})
-    assert answer.status_code == 200, answer.text
-    words = [w["word"] for w in answer.json()["labels"]]
-    assert answer.json()["counts"] == {w: words.count(w) for w in words}
-    return words
+def send_labels(client: TestClient, *items: Any) -> list[str]:
+    """Send labels and return the outcome of each."""
+    response = client.post("/feedback", json={"labels": list(items)})
+    assert response.status_code == 200, response.text
+    content = response.json()
+    outcomes = [label["outcome"] for label in content["labels"]]
+    assert content["counts"] == {outcome: outcomes.count(outcome) for outcome in outcomes}
+    return outcomes
 
 
 def test_labels_are_joined_repeated_corrected_outdated_or_unknown(
     client: TestClient, project: loader.Project
 ) -> None:
-    [made] = client.post("/predict", json={"rows": [ROW]}).json()["predictions"]
-    name = made["prediction_id"]
-    assert labelled(
-        client, {"prediction_id": name, "value": 1, "known_at": "2024-01-08T00:00Z"}
-    ) == ["joined"]
-    assert labelled(
-        client, {"prediction_id": name, "value": 1}, {"prediction_id": "nobody", "value": 0}
-    ) == ["repeated", "unknown"]
-    assert labelled(
-        client, {"prediction_id": name, "value": 0, "known_at": "2024-01-07T00:00"}
-    ) == ["outdated"]
-    assert labelled(
-        client,
-        {"prediction_id": name, "value": 0, "known_at": "2024-01-09T00:00:00-05:00"},
-        {"prediction_id": name, "value": 0},
-    ) == ["corrected", "repeated"]
-    [counted] = query_records(
+    [prediction] = client.post("/predict", json={"rows": [ROW]}).json()["predictions"]
+    prediction_id = prediction["prediction_id"]
+    label = {"prediction_id": prediction_id}
+    first = {**label, "value": 1, "known_at": "2024-01-08T00:00Z"}
+    assert send_labels(client, first) == ["joined"]
+    unknown = {"prediction_id": "nobody", "value": 0}
+    assert send_labels(client, {**label, "value": 1}, unknown) == ["repeated", "unknown"]
+    earlier = {**label, "value": 0, "known_at": "2024-01-07T00:00"}
+    assert send_labels(client, earlier) == ["outdated"]
+    later = {**label, "value": 0, "known_at": "2024-01-09T00:00:00-05:00"}
+    assert send_labels(client, later, {**label, "value": 0}) == ["corrected", "repeated"]
+    [current] = query_records(
         project,
-        sa.select(LabelRecord).where(LabelRecord.prediction_id == name, LabelRecord.is_current),
+        sa.select(LabelRecord).where(
+            LabelRecord.prediction_id == prediction_id, LabelRecord.is_current
+        ),
     )
-    assert (counted.value, counted.known, counted.word) == (
-        0.0,
-        "2024-01-09T05:00:00.000000+00:00",
-        "corrected",
-    )
+    assert current.value == 0.0
+    assert current.known_at == "2024-01-09T05:00:00.000000+00:00"
+    assert current.outcome == "corrected"
 
 
-def test_labels_of_a_wrong_type_are_told_all_at_once_and_none_is_stored(
+def test_invalid_labels_are_all_reported_and_none_is_stored(
     client: TestClient, project: loader.Project
 ) -> None:
-    before = len(query_records(project, sa.select(LabelRecord)))
-    said = [
+    count_before = len(read_labels(project))
+    items = [
         {"prediction_id": "fine", "value": 1},
         {"prediction_id": "p", "value": "yes"},
         {"prediction_id": "p", "value": True},
@@ -233,10 +212,11 @@ def test_labels_of_a_wrong_type_are_told_all_at_once_and_none_is_stored(
         {"prediction_id": "p", "value": 1, "known_at": "soon"},
         {"prediction_id": "p", "value": 1, "weight": 2},
     ]
-    answer = client.post("/feedback", json={"labels": said})
-    assert answer.status_code == 422
-    assert answer.json()["error"] == "9 things are wrong in 9 labels"
-    assert [(p["row"], p["field"], p["code"]) for p in answer.json()["problems"]] == [
+    response = client.post("/feedback", json={"labels": items})
+    content = response.json()
+    assert response.status_code == 422
+    assert content["error"] == "9 problems in 9 labels"
+    assert [(p["row"], p["field"], p["code"]) for p in content["problems"]] == [
         (1, "value", "type"),
         (2, "value", "type"),
         (3, "value", "not_allowed"),
@@ -247,58 +227,53 @@ def test_labels_of_a_wrong_type_are_told_all_at_once_and_none_is_stored(
         (8, "known_at", "type"),
         (9, "weight", "unknown_field"),
     ]
-    assert answer.json()["problems"][2]["expected"] == "one of 0, 1"
-    ahead = client.post(
-        "/feedback", json={"labels": [{"prediction_id": "p", "value": 1, "known_at": "2199-01-01"}]}
-    )
-    assert ahead.status_code == 422
-    assert ahead.json()["problems"][0]["expected"] == "a moment that has come"
-    assert len(query_records(project, sa.select(LabelRecord))) == before
+    assert content["problems"][2]["expected"] == "one of 0, 1"
+    future = {"prediction_id": "p", "value": 1, "known_at": "2199-01-01"}
+    refused = client.post("/feedback", json={"labels": [future]})
+    assert refused.status_code == 422
+    assert refused.json()["problems"][0]["expected"] == "a timestamp that is not in the future"
+    assert len(read_labels(project)) == count_before
 
 
-def test_labels_that_the_database_does_not_take_are_not_acknowledged(
+def test_labels_that_the_database_does_not_store_are_not_acknowledged(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> list[str]:
+    def raise_disk_full(*_: Any) -> list[str]:
         raise sa.exc.OperationalError("INSERT", {}, Exception("disk is full"))
 
-    monkeypatch.setattr(labels, "record_feedback", full)
-    answer = client.post("/feedback", json={"labels": [{"prediction_id": "p", "value": 1}]})
-    assert answer.status_code == 503
-    assert (
-        answer.json()["error"] == "the labels were not stored (OperationalError); send them again"
-    )
+    monkeypatch.setattr(labels, "record_feedback", raise_disk_full)
+    response = client.post("/feedback", json={"labels": [{"prediction_id": "p", "value": 1}]})
+    assert response.status_code == 503
+    assert response.json()["error"] == "the labels were not stored (OperationalError); retry"
 
 
-def test_the_model_is_told_with_who_approved_it_and_what_a_row_holds(client: TestClient) -> None:
-    found = client.get("/model").json()
-    assert (
-        found["version"],
-        found["approved_by"],
-        found["why"],
-        found["features"],
-        found["threshold"],
-    ) == ("1", "the fixture", "to begin with", ["a", "b"], 0.5)
-    assert len(found["hash"]) == 64
-    assert found["history_until"] == "2024-01-11T04:00:00.000000+00:00"
-    assert list(found["schema"]["properties"]) == ["k", "at", "a", "b"]
-    assert found["schema"]["required"] == ["at"]
+def test_model_names_approval_features_and_schema(client: TestClient) -> None:
+    model = client.get("/model").json()
+    assert model["version"] == "1"
+    assert model["approved_by"] == "the fixture"
+    assert model["reason"] == "to begin with"
+    assert model["features"] == ["a", "b"]
+    assert model["threshold"] == 0.5
+    assert len(model["hash"]) == 64
+    assert model["history_until"] == HISTORY_END
+    assert list(model["schema"]["properties"]) == ["k", "at", "a", "b"]
+    assert model["schema"]["required"] == ["at"]
 
 
-def test_it_is_alive_and_ready_and_counts(client: TestClient) -> None:
+def test_health_and_metrics(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"live": True}
     assert client.get("/health/ready").json() == {
         "ready": True,
         "model": "small",
         "version": "1",
-        "history_until": "2024-01-11T04:00:00.000000+00:00",
+        "history_until": HISTORY_END,
     }
     client.post("/predict", json={"rows": [ROW, ROW]})
     client.post("/predict", content=b"{")
     text = client.get("/metrics").text
     for line in (
         'mlops_requests_total{route="/predict",status="200"}',
-        'mlops_refused_total{why="no JSON"}',
+        'mlops_refused_total{reason="invalid JSON"}',
         "mlops_rows_scored_total",
         "mlops_batch_rows_count",
         "mlops_queue_requests 0.0",
@@ -307,39 +282,43 @@ def test_it_is_alive_and_ready_and_counts(client: TestClient) -> None:
         'mlops_request_seconds_count{route="/predict"}',
     ):
         assert line in text
-    assert re.search(
-        r'mlops_model_version\{hash="[0-9a-f]{64}",model="small",version="1"\} 1.0', text
-    )
+    version_line = r'mlops_model_version\{hash="[0-9a-f]{64}",model="small",version="1"\} 1.0'
+    assert re.search(version_line, text)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/predict", 405), ("GET", "/nowhere", 404), ("POST", "/model", 405)],
 )
-def test_what_there_is_not_is_said_in_the_same_form(
+def test_unknown_route_or_method_is_refused_in_the_same_form(
     client: TestClient, method: str, path: str, status: int
 ) -> None:
-    answer = client.request(method, path)
-    assert answer.status_code == status
-    assert answer.json()["error"].startswith(f"{method} {path}: ")
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert response.json()["error"].startswith(f"{method} {path}: ")
 
 
-def test_the_documentation_asks_no_other_host(client: TestClient) -> None:
+def test_documentation_page_loads_nothing_from_other_hosts(client: TestClient) -> None:
     page = client.get("/docs").text
-    asked = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
-    assert asked
-    assert not [a for a in asked if not a.startswith("/")]
+    links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+    assert links
+    assert all(link.startswith("/") for link in links)
     assert "'validatorUrl': null" in page.replace('"', "'")
-    assert all(client.get(a).status_code == 200 for a in asked)
+    assert all(client.get(link).status_code == 200 for link in links)
 
 
-def test_the_published_row_is_the_one_that_is_checked(client: TestClient) -> None:
-    described = client.get("/openapi.json").json()
-    asked = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"][
-        "schema"
-    ]
-    assert asked["properties"]["rows"]["items"] == client.get("/model").json()["schema"]
-    assert set(described["paths"]) == {
+def get_request_content(document: dict[str, Any], path: str) -> dict[str, Any]:
+    """The description of a route's body."""
+    body = document["paths"][path]["post"]["requestBody"]
+    content: dict[str, Any] = body["content"]["application/json"]
+    return content
+
+
+def test_published_schema_is_the_validated_one(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    rows = get_request_content(document, "/predict")["schema"]["properties"]["rows"]
+    assert rows["items"] == client.get("/model").json()["schema"]
+    assert set(document["paths"]) == {
         "/predict",
         "/feedback",
         "/model",
@@ -347,59 +326,49 @@ def test_the_published_row_is_the_one_that_is_checked(client: TestClient) -> Non
         "/health/ready",
         "/metrics",
     }
-    value = described["paths"]["/feedback"]["post"]["requestBody"]["content"]["application/json"][
-        "schema"
-    ]["properties"]["labels"]["items"]["properties"]["value"]
-    assert value["enum"] == [0, 1]
-    assert "security" not in described
-    for path in ("/predict", "/feedback"):  # what one is offered to try out is answered
-        example = described["paths"][path]["post"]["requestBody"]["content"]["application/json"][
-            "example"
-        ]
+    items = get_request_content(document, "/feedback")["schema"]["properties"]["labels"]["items"]
+    assert items["properties"]["value"]["enum"] == [0, 1]
+    assert "security" not in document
+    for path in ("/predict", "/feedback"):
+        example = get_request_content(document, path)["example"]
         assert client.post(path, json=example).status_code == 200
 
 
-def test_without_a_version_it_lives_and_is_not_ready(copied: loader.Project) -> None:
-    for client in asking(copied.with_values("the test", name="newcomer")):
+def test_server_without_a_champion_is_alive_and_not_ready(copied: loader.Project) -> None:
+    problem = "newcomer has no champion; expected a run whose review passed and was approved"
+    for client in open_client(copied.with_values("the test", name="newcomer")):
         assert client.get("/health/live").status_code == 200
-        ready = client.get("/health/ready")
-        assert ready.status_code == 503
-        assert (
-            ready.json()["why"]
-            == "newcomer has no champion; expected a run whose review passed and was approved"
-        )
-        for answer in (client.post("/predict", json={"rows": [ROW]}), client.get("/model")):
-            assert answer.status_code == 503
-            assert answer.json()["error"].startswith(
-                "no version serves yet: newcomer has no champion"
-            )
+        readiness = client.get("/health/ready")
+        assert readiness.status_code == 503
+        assert readiness.json()["reason"] == problem
+        for response in (client.post("/predict", json={"rows": [ROW]}), client.get("/model")):
+            assert response.status_code == 503
+            assert response.json()["error"] == f"no version is in service yet: {problem}"
         assert client.get("/openapi.json").status_code == 200
 
 
-def test_an_alias_moved_by_hand_is_said_and_not_followed(copied: loader.Project) -> None:
-    with store.connect_mlflow(copied) as client:
-        client.set_registered_model_alias("small", "champion", "3")
-    for asked in asking(copied):
-        ready = asked.get("/health/ready")
-        assert ready.status_code == 200
-        assert (
-            ready.json()["alias"] == "points to version 3, which nobody approved; version 1 serves"
-        )
-        assert asked.post("/predict", json={"rows": [ROW]}).json()["version"] == "1"
+def test_alias_set_in_mlflow_is_reported_and_not_followed(copied: loader.Project) -> None:
+    with store.connect_mlflow(copied) as mlflow_client:
+        mlflow_client.set_registered_model_alias("small", "champion", "3")
+    for client in open_client(copied):
+        readiness = client.get("/health/ready")
+        assert readiness.status_code == 200
+        assert "version 3" in readiness.json()["alias"]
+        assert "version 1" in readiness.json()["alias"]
+        assert client.post("/predict", json={"rows": [ROW]}).json()["version"] == "1"
 
 
-def test_with_a_token_it_is_asked_for(
+def test_configured_token_is_required(
     copied: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ASK", "a-token-of-some-length")
-    built = app.build_app(
-        copied.with_values("the test", serve={"host": "0.0.0.0", "token_env": "ASK"})
-    )
-    client = TestClient(
-        built, base_url="http://models.example"
-    )  # not started: the doors are shut before
+    token = "a-token-of-some-length"
+    monkeypatch.setenv("MODEL_TOKEN", token)
+    serve = {"host": "0.0.0.0", "token_env": "MODEL_TOKEN"}
+    application = app.build_app(copied.with_values("the test", serve=serve))
+    # The client does not start the application: access is checked before that matters.
+    client = TestClient(application, base_url="http://models.example")
     assert client.get("/health/live").status_code == 200
-    assert client.get("/model").status_code == client.get("/docs").status_code == 401
-    assert client.get(
-        "/openapi.json", headers={"Authorization": "Bearer a-token-of-some-length"}
-    ).json()["security"] == [{"token": []}]
+    assert client.get("/model").status_code == 401
+    assert client.get("/docs").status_code == 401
+    authorized = client.get("/openapi.json", headers={"Authorization": f"Bearer {token}"})
+    assert authorized.json()["security"] == [{"token": []}]

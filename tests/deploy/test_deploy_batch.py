@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mlops_kit.cli import application
 from mlops_kit.core.errors import KitError
 from mlops_kit.data import source
 from mlops_kit.project import loader
-from mlops_kit.registry import models, scoring, versions
+from mlops_kit.registry import scoring, versions
 from mlops_kit.stages import deploy
 from mlops_kit.stages.deploy import batch
 from mlops_kit.stages.stage import Stage
@@ -27,9 +27,8 @@ Staged = Callable[..., Stage]
 
 def scored(stage: Stage, rows: pd.DataFrame | None = None, **changes: Any) -> pd.DataFrame:
     """The batch as the notebook makes it, by the champion."""
-    facts = versions.find_champion(stage.project) or {}
-    model = models.load_model(stage.project, facts)
-    known = {**facts, "features": json.loads(facts["features"]), "threshold": 0.5, **changes}
+    champion, model = versions.load_champion(stage.project)
+    known = replace(champion, threshold=0.5, **changes)
     return scoring.score_rows(
         stage.project,
         model,

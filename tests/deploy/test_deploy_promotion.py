@@ -21,7 +21,7 @@ SECOND = {"version": "2", "passed": True}
 
 
 def champion(project: loader.Project) -> str:
-    return str((versions.find_champion(project) or {})["version"])
+    return versions.require_champion(project).version
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(
     assert gate.outcome == "passed"
     assert not gate.is_blocking
     assert champion(copied) == "2"
-    assert versions.roll_back(copied, "me", "why")["version"] == "1"
+    assert versions.roll_back(copied, "me", "why").version == "1"
 
 
 def test_the_command_line_lets_the_one_before_serve_again(

@@ -1,4 +1,4 @@
-"""What a row may hold: nothing is coerced in silence, all that is wrong is told, and what is published is what is checked."""
+"""The request schema: no silent conversion, all problems at once, published as it is validated."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ ROW: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def made() -> request_schema.RequestSchema:
+def schema() -> request_schema.RequestSchema:
     return request_schema.RequestSchema(FIELDS, "m", "America/New_York")
 
 
-def codes(made: request_schema.RequestSchema, **changes: Any) -> dict[str, str]:
-    """What is wrong with a row that is well but for some values, as it comes over the wire."""
+def find_codes(schema: request_schema.RequestSchema, **changes: Any) -> dict[str, str]:
+    """The problems of a valid row with some values changed, as it arrives in JSON."""
     row = orjson.loads(orjson.dumps({**ROW, **changes}))
-    return {p["field"]: p["code"] for p in made.find_problems([row])}
+    return {problem.field: problem.code for problem in schema.find_problems([row])}
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def codes(made: request_schema.RequestSchema, **changes: Any) -> dict[str, str]:
         ("m", "2012-02-29 06:00:00.5+02:00"),
     ],
 )
-def test_what_a_column_holds_is_taken(
-    made: request_schema.RequestSchema, name: str, value: Any
+def test_valid_value_has_no_problem(
+    schema: request_schema.RequestSchema, name: str, value: Any
 ) -> None:
-    assert codes(made, **{name: value}) == {}
+    assert find_codes(schema, **{name: value}) == {}
 
 
 @pytest.mark.parametrize(
@@ -112,39 +112,38 @@ def test_what_a_column_holds_is_taken(
         ("e", 1, "type"),
     ],
 )
-def test_what_it_does_not_hold_is_named(
-    made: request_schema.RequestSchema, name: str, value: Any, code: str
+def test_invalid_value_has_its_problem(
+    schema: request_schema.RequestSchema, name: str, value: Any, code: str
 ) -> None:
-    assert codes(made, **{name: value}) == {name: code}
+    assert find_codes(schema, **{name: value}) == {name: code}
 
 
-def test_all_rows_are_told_at_once_each_with_what_it_got_and_what_was_expected(
-    made: request_schema.RequestSchema,
+def test_problems_of_all_rows_name_the_value_and_what_was_expected(
+    schema: request_schema.RequestSchema,
 ) -> None:
-    found = made.find_problems(
-        [{**ROW, "n": "3"}, ROW, {**ROW, "c": "LGA", "N": 1}, [1, 2], {"m": "2013-07-01"}]
-    )
-    assert [(p["row"], p["field"], p["code"]) for p in found] == [
+    rows = [{**ROW, "n": "3"}, ROW, {**ROW, "c": "LGA", "N": 1}, [1, 2], {"m": "2013-07-01"}]
+    problems = schema.find_problems(rows)
+    assert [(problem.row, problem.field, problem.code) for problem in problems] == [
         (0, "n", "type"),
         (2, "N", "unknown_field"),
         (2, "c", "not_allowed"),
         (3, "", "not_a_row"),
         (4, "i", "missing"),
     ]
-    assert found[0] == {
+    assert orjson.loads(orjson.dumps(problems[0])) == {
         "row": 0,
         "field": "n",
         "code": "type",
         "got": "3",
         "expected": "a number from -1.5 to 10, or null",
     }
-    assert found[1]["expected"] == "one of n, i, t, c, b, d, m, e"
-    assert found[2]["expected"] == "one of EWR, JFK, or null"
+    assert problems[1].expected == "one of n, i, t, c, b, d, m, e"
+    assert problems[2].expected == "one of EWR, JFK, or null"
 
 
-def test_a_long_value_is_cut_in_what_is_told(made: request_schema.RequestSchema) -> None:
-    [told] = made.find_problems([{**ROW, "n": "x" * 10_000}])
-    assert len(told["got"]) == 101
+def test_long_value_is_shortened_in_a_problem(schema: request_schema.RequestSchema) -> None:
+    [problem] = schema.find_problems([{**ROW, "n": "x" * 10_000}])
+    assert len(problem.got) == 101
 
 
 VALUES = st.one_of(
@@ -162,17 +161,20 @@ VALUES = st.one_of(
 
 @given(st.dictionaries(st.sampled_from([*ROW, "N"]), VALUES, max_size=9))
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_the_published_schema_takes_what_the_validator_takes(
-    made: request_schema.RequestSchema, changes: dict[str, Any]
+def test_published_schema_accepts_what_the_validator_accepts(
+    schema: request_schema.RequestSchema, changes: dict[str, Any]
 ) -> None:
     row = orjson.loads(orjson.dumps({**ROW, **changes}))
-    published = jsonschema.Draft202012Validator(json.loads(json.dumps(made.json_schema)))
-    told = {p["field"] for p in made.find_problems([row])}
-    assert {e.path[0] if e.path else "N" for e in published.iter_errors(row)} == told
+    published = jsonschema.Draft202012Validator(json.loads(json.dumps(schema.json_schema)))
+    fields_refused_by_schema = {
+        error.path[0] if error.path else "N" for error in published.iter_errors(row)
+    }
+    problems = schema.find_problems([row])
+    assert fields_refused_by_schema == {problem.field for problem in problems}
 
 
-def test_a_table_has_the_types_of_the_source(made: request_schema.RequestSchema) -> None:
-    table = made.to_frame([ROW, {"i": 4.0, "m": "2013-07-01T06:00:00+02:00"}])
+def test_table_has_the_column_types_of_the_source(schema: request_schema.RequestSchema) -> None:
+    table = schema.to_frame([ROW, {"i": 4.0, "m": "2013-07-01T06:00:00+02:00"}])
     assert table.dtypes.astype(str).to_dict() == {
         "n": "float64",
         "i": "int64",
@@ -189,7 +191,7 @@ def test_a_table_has_the_types_of_the_source(made: request_schema.RequestSchema)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "utc"),
     [
         ("2013-11-03T01:30", "2013-11-03T06:30"),
         ("2013-03-10T02:30", "2013-03-10T07:00"),
@@ -197,37 +199,35 @@ def test_a_table_has_the_types_of_the_source(made: request_schema.RequestSchema)
         ("2013-07-01", "2013-07-01T04:00"),
         ("2013-07-01T01:30:00+00:00", "2013-07-01T01:30"),
     ],
-    ids=["twice, the later", "never, the next", "summer", "a day", "a zone of its own"],
+    ids=["ambiguous: the later", "nonexistent: the next", "summer", "date", "with a time zone"],
 )
-def test_a_moment_without_a_zone_is_read_as_the_sources_are(said: str, meant: str) -> None:
-    [found] = request_schema.parse_request_timestamps([said], "America/New_York")
-    assert found == pd.Timestamp(meant, tz="UTC")
-    if "+" not in said:
-        assert found == columns.parse_timestamps(pd.Series([said]), "m", "America/New_York")[0]
+def test_timestamp_without_a_time_zone_is_read_as_in_the_source(text: str, utc: str) -> None:
+    [timestamp] = request_schema.parse_request_timestamps([text], "America/New_York")
+    assert timestamp == pd.Timestamp(utc, tz="UTC")
+    if "+" not in text:
+        source_values = columns.parse_timestamps(pd.Series([text]), "m", "America/New_York")
+        assert timestamp == source_values[0]
 
 
-def test_the_fields_are_the_sources_columns_known_at_a_prediction_in_the_contracts_words(
+def test_fields_are_the_columns_known_at_prediction_time_with_the_contracts_ranges(
     served: loader.Project,
 ) -> None:
     history = source.read_source(served)
-    made = request_schema.compile_request_schema(
-        served, history, scoring.list_required_columns(served, history.columns)
-    )
-    assert list(made.fields) == ["k", "at", "a", "b"]
-    assert (made.fields["at"].required, made.fields["k"].required, made.fields["a"].required) == (
-        True,
-        False,
-        False,
-    )  # a row need not say its name
-    held = contract.load_contract(served.root / "contract.yaml").columns["a"]
-    assert (made.fields["a"].minimum, made.fields["a"].maximum) == (held.min, held.max)
-    assert made.fields["k"].find_fault(2**60) == ""
-    assert made.fields["k"].find_fault(2**63) == "range"
+    required_columns = scoring.list_required_columns(served, history.columns)
+    schema = request_schema.compile_request_schema(served, history, required_columns)
+    fields = schema.fields
+    assert list(fields) == ["k", "at", "a", "b"]
+    # The id of a row, ``k``, may be left out.
+    assert [fields[name].required for name in ("at", "k", "a")] == [True, False, False]
+    column = contract.load_contract(served.root / "contract.yaml").columns["a"]
+    assert (fields["a"].minimum, fields["a"].maximum) == (column.min, column.max)
+    assert fields["k"].find_fault(2**60) is None
+    assert fields["k"].find_fault(2**63) == "range"
 
 
-def test_a_column_that_the_contract_does_not_know_is_what_the_source_holds(
+def test_kind_of_a_column_outside_the_contract_is_inferred_from_the_source(
     copied: loader.Project,
 ) -> None:
     history = source.read_source(copied).assign(new="x", more=1)
-    made = request_schema.compile_request_schema(copied, history, ["new", "more"])
-    assert [f.kind for f in made.fields.values()] == ["text", "integer"]
+    schema = request_schema.compile_request_schema(copied, history, ["new", "more"])
+    assert [field.kind for field in schema.fields.values()] == ["text", "integer"]

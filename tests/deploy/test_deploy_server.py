@@ -1,4 +1,4 @@
-"""The server as a process: killed under load, swapped under load, stopped, attacked from its own description.
+"""The server as a process: killed and updated under load, stopped, fuzzed from its own document.
 
 ``KILLS=10`` in the environment kills it ten times.
 """
@@ -17,6 +17,8 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import schemathesis
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 
-from mlops_kit.cli import application
+from mlops_kit import cli
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import LabelRecord, PredictionRecord
@@ -34,7 +36,8 @@ from mlops_kit.registry import versions
 
 KILLS = int(os.environ.get("KILLS", "1"))
 CLIENTS = 4
-CHECKED = (
+REQUESTS_BEFORE_KILL = 60
+SCHEMA_CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
     "content_type_conformance",
@@ -43,250 +46,267 @@ CHECKED = (
 )
 
 
-class Running:
-    """A server of a project, in a process of its own, which can be ended and started again."""
+class ServerProcess:
+    """A server of a project in a process of its own, which can be stopped and started again."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.start()
 
     def start(self) -> None:
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MLOPS_", "MLFLOW_"))
+        }
+        command = ["-m", "mlops_kit.cli", "serve", "--project", str(self.home), "--port", "0"]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mlops_kit.cli",
-                "serve",
-                "--project",
-                str(self.home),
-                "--port",
-                "0",
-            ],
+            [sys.executable, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=env,
+            env=environment,
         )
         assert self.process.stdout is not None
-        self.said = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+);", self.said)
-        assert found, self.said
-        self.port = int(found[1])
+        self.first_line = self.process.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:(\d+) ", self.first_line)
+        assert address, self.first_line
+        self.port = int(address[1])
 
-    def client(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
 
-    def end(self, how: signal.Signals) -> int:
-        self.process.send_signal(how)
+    def stop(self, signal_number: signal.Signals) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(signal_number)
         code = self.process.wait(40)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
 
 
-def ask(client: http.client.HTTPConnection, path: str, body: Any = None) -> tuple[int, Any]:
-    """A request's status and answer."""
-    client.request(
-        "POST" if body is not None else "GET", path, json.dumps(body) if body is not None else None
-    )
-    answer = client.getresponse()
-    return answer.status, json.loads(answer.read())
+def send(client: http.client.HTTPConnection, path: str, payload: Any = None) -> tuple[int, Any]:
+    """Send a request; return status and content of the response."""
+    if payload is None:
+        client.request("GET", path)
+    else:
+        client.request("POST", path, json.dumps(payload))
+    response = client.getresponse()
+    return response.status, json.loads(response.read())
 
 
-def together(work: Callable[[int], None]) -> list[threading.Thread]:
-    """Some clients at work."""
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(CLIENTS)]
+def start_clients(work: Callable[[int], None]) -> list[threading.Thread]:
+    """Start some clients, each with its number."""
+    threads = [threading.Thread(target=work, args=(client,)) for client in range(CLIENTS)]
     for thread in threads:
         thread.start()
     return threads
 
 
-def row(i: int) -> dict[str, Any]:
-    return {"k": i, "at": "2024-01-06T00:00", "a": (i % 100) / 100, "b": 0.5}
+def create_row(key: int) -> dict[str, Any]:
+    return {"k": key, "at": "2024-01-06T00:00", "a": (key % 100) / 100, "b": 0.5}
 
 
 @pytest.fixture(scope="module")
 def home(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small project, looked at often."""
-    made = shutil.copytree(original, tmp_path_factory.mktemp("server") / "home")
-    (made / "mlops.yaml").write_text(
-        (made / "mlops.yaml").read_text() + "serve: {champion_check_interval: 0.1s}\n"
-    )
-    return made
+    """The small project, whose champion is checked often."""
+    folder = shutil.copytree(original, tmp_path_factory.mktemp("server") / "home")
+    config = folder / "mlops.yaml"
+    config.write_text(config.read_text() + "serve: {champion_check_interval: 0.1s}\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[Running]:
-    """A server that is stopped at the end, well."""
-    made = Running(home)
-    yield made
-    assert made.end(signal.SIGTERM) == 0
+def server(home: Path) -> Iterator[ServerProcess]:
+    """A running server, which exits with 0 at the end."""
+    running = ServerProcess(home)
+    yield running
+    assert running.stop(signal.SIGTERM) == 0
 
 
-def test_it_says_its_address_once_it_answers(server: Running) -> None:
-    assert (
-        server.said
-        == f"small version 1 answers at http://127.0.0.1:{server.port}; its routes are at http://127.0.0.1:{server.port}/docs\n"
-    )
-    assert ask(server.client(), "/health/ready")[0] == 200
+def test_address_is_printed_once_requests_are_answered(server: ServerProcess) -> None:
+    url = f"http://127.0.0.1:{server.port}"
+    expected = f"Serving small version 1 at {url} (documentation: {url}/docs)\n"
+    assert server.first_line == expected
+    assert send(server.connect(), "/health/ready")[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/predict", "/feedback"])
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
-def test_attacks_from_its_own_description_find_no_fault(
-    server: Running, path: str, mode: schemathesis.GenerationMode
+def test_requests_generated_from_the_document_find_no_fault(
+    server: ServerProcess, path: str, mode: schemathesis.GenerationMode
 ) -> None:
-    described = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
-    checked = [schemathesis.checks.CHECKS.get_one(name) for name in CHECKED]
+    document = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
+    checks = [schemathesis.checks.CHECKS.get_one(name) for name in SCHEMA_CHECKS]
 
-    @given(case=described[path]["POST"].as_strategy(mode))
+    @given(case=document[path]["POST"].as_strategy(mode))
     @settings(
         max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
-    def attack(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=checked)
+    def call_and_validate(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=checks)
 
-    attack()
+    call_and_validate()
 
 
-def test_a_new_champion_takes_over_while_clients_ask(server: Running, home: Path) -> None:
-    project, over, seen = (
-        loader.load_project(home),
-        threading.Event(),
-        [list[str]() for _ in range(CLIENTS)],
-    )
+def test_promoted_version_takes_over_under_load(server: ServerProcess, home: Path) -> None:
+    project = loader.load_project(home)
+    is_over = threading.Event()
+    versions_by_client: list[list[str]] = [[] for _ in range(CLIENTS)]
 
-    def work(i: int) -> None:
-        client = server.client()
-        while not over.is_set():
-            status, answer = ask(client, "/predict", {"rows": [row(i)]})
-            seen[i].append(answer["version"] if status == 200 else f"{status} {answer}")
+    def send_predictions(client_number: int) -> None:
+        client = server.connect()
+        while not is_over.is_set():
+            status, content = send(client, "/predict", {"rows": [create_row(client_number)]})
+            answered_by = content["version"] if status == 200 else f"{status} {content}"
+            versions_by_client[client_number].append(answered_by)
 
-    threads, asker = together(work), server.client()
+    threads = start_clients(send_predictions)
+    client = server.connect()
     approvals.record_approval(
         project, versions.load_version(project, "2"), "approved", "ann", "better"
     )
     versions.promote_version(project, "2", "ann", "better")
-    while ask(asker, "/model")[1]["version"] != "2":
+    while send(client, "/model")[1]["version"] != "2":
         pass
-    answered = [len(s) for s in seen]
-    while any(len(s) < n + 3 for s, n in zip(seen, answered, strict=True)):
+    counts = [len(answered) for answered in versions_by_client]
+    while any(
+        len(answered) < count + 3
+        for answered, count in zip(versions_by_client, counts, strict=True)
+    ):
         pass
-    over.set()
+    is_over.set()
     for thread in threads:
         thread.join()
-    assert all(set(s) == {"1", "2"} and s == sorted(s) for s in seen)
-    assert (
-        Counter(
-            p.version
-            for p in query_records(
-                project,
-                sa.select(PredictionRecord).where(
-                    PredictionRecord.row_key.in_([f'["{i}"]' for i in range(CLIENTS)])
-                ),
-            )
-        )["2"]
-        >= 3 * CLIENTS
+    for answered in versions_by_client:
+        assert set(answered) == {"1", "2"}
+        assert answered == sorted(answered)
+    keys = [f'["{client_number}"]' for client_number in range(CLIENTS)]
+    records = query_records(
+        project, sa.select(PredictionRecord).where(PredictionRecord.row_key.in_(keys))
     )
+    assert Counter(record.version for record in records)["2"] >= 3 * CLIENTS
 
 
-def test_killed_under_load_it_loses_and_doubles_nothing_that_it_acknowledged(
-    server: Running, home: Path
+@dataclass
+class ClientLog:
+    """What a client received: responses by request id, acknowledged labels by prediction id."""
+
+    responses: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, float] = field(default_factory=dict)
+    errors: list[Any] = field(default_factory=list)
+
+
+def create_request(client_number: int, request_number: int) -> dict[str, Any]:
+    """The n-th request of a client."""
+    first_key = 1000 * client_number + request_number
+    return {
+        "rows": [create_row(first_key), create_row(first_key + 1)],
+        "request_id": f"c{client_number}-{request_number}",
+    }
+
+
+def send_until_killed(
+    server: ServerProcess, client_number: int, log: ClientLog, on_response: Callable[[], None]
 ) -> None:
-    told: list[dict[str, Any]] = [
-        {} for _ in range(CLIENTS)
-    ]  # of each client: request id → the answer it got
-    labelled: list[dict[str, float]] = [{} for _ in range(CLIENTS)]
-    wrong: list[Any] = []
+    """Send predictions and labels; what was not acknowledged before is sent again under its id."""
+    client = server.connect()
+    while True:
+        number = len(log.responses)
+        request = create_request(client_number, number)
+        status, content = send(client, "/predict", request)
+        if status != 200:
+            log.errors.append((status, content))
+            return
+        prediction_id = content["predictions"][0]["prediction_id"]
+        value = number % 2
+        label = {"prediction_id": prediction_id, "value": value}
+        if send(client, "/feedback", {"labels": [label]})[0] == 200:
+            log.labels[prediction_id] = value
+        log.responses[request["request_id"]] = content
+        on_response()
+
+
+def test_killed_server_loses_and_duplicates_nothing_that_it_acknowledged(
+    server: ServerProcess, home: Path
+) -> None:
+    logs = [ClientLog() for _ in range(CLIENTS)]
+
+    def count_responses() -> int:
+        return sum(len(log.responses) for log in logs)
+
     for _ in range(KILLS):
-        enough, least = threading.Event(), sum(map(len, told)) + 60
+        may_kill = threading.Event()
+        enough = count_responses() + REQUESTS_BEFORE_KILL
 
-        def work(i: int, enough: threading.Event = enough, least: int = least) -> None:
-            client = server.client()
-            try:
-                while True:  # until the server is killed; what was not acknowledged is asked again under its id
-                    status, answer = ask(client, "/predict", request(i, len(told[i])))
-                    if status != 200:
-                        wrong.append((status, answer))
-                        return enough.set()
-                    first = answer["predictions"][0]["prediction_id"]
-                    if (
-                        ask(
-                            client,
-                            "/feedback",
-                            {"labels": [{"prediction_id": first, "value": len(told[i]) % 2}]},
-                        )[0]
-                        == 200
-                    ):
-                        labelled[i][first] = len(told[i]) % 2
-                    told[i][f"c{i}-{len(told[i])}"] = answer
-                    if sum(map(len, told)) > least:
-                        enough.set()
-            except (OSError, http.client.HTTPException):
-                enough.set()
+        def set_if_enough(may_kill: threading.Event = may_kill, enough: int = enough) -> None:
+            if count_responses() > enough:
+                may_kill.set()
 
-        threads = together(work)
-        assert enough.wait(60)
-        server.end(signal.SIGKILL)
+        def run_client(
+            client_number: int,
+            may_kill: threading.Event = may_kill,
+            on_response: Callable[[], None] = set_if_enough,
+        ) -> None:
+            with suppress(OSError, http.client.HTTPException):
+                send_until_killed(server, client_number, logs[client_number], on_response)
+            may_kill.set()
+
+        threads = start_clients(run_client)
+        assert may_kill.wait(60)
+        server.stop(signal.SIGKILL)
         for thread in threads:
             thread.join()
-        assert not wrong
+        assert not any(log.errors for log in logs)
         server.start()
-    client = server.client()
-    for i, answers in enumerate(told):
-        assert ask(client, "/predict", request(i, len(answers) - 1)) == (
-            200,
-            answers[f"c{i}-{len(answers) - 1}"],
-        )
-    stands(
-        loader.load_project(home),
-        {k: v for t in told for k, v in t.items()},
-        {k: v for each in labelled for k, v in each.items()},
-    )
+    client = server.connect()
+    for client_number, log in enumerate(logs):
+        last = len(log.responses) - 1
+        response = send(client, "/predict", create_request(client_number, last))
+        assert response == (200, log.responses[f"c{client_number}-{last}"])
+    assert_acknowledged_is_stored_once(loader.load_project(home), logs)
 
 
-def request(i: int, n: int) -> dict[str, Any]:
-    """The n-th request of a client."""
-    return {"rows": [row(1000 * i + n), row(1000 * i + n + 1)], "request_id": f"c{i}-{n}"}
-
-
-def stands(project: loader.Project, told: dict[str, Any], labelled: dict[str, float]) -> None:
-    """All that was acknowledged stands in the log, once."""
-    log = {
-        p.id: p
-        for p in query_records(
-            project, sa.select(PredictionRecord).where(PredictionRecord.request_id.like("c_-%"))
+def assert_acknowledged_is_stored_once(project: loader.Project, logs: list[ClientLog]) -> None:
+    """Check that every acknowledged prediction and label is in the database, once."""
+    responses = [content for log in logs for content in log.responses.values()]
+    records = {
+        record.id: record
+        for record in query_records(
+            project,
+            sa.select(PredictionRecord).where(PredictionRecord.request_id.like("c_-%")),
         )
     }
-    given = [
-        (p["prediction_id"], p["score"]) for answer in told.values() for p in answer["predictions"]
-    ]
-    assert len(given) == len({i for i, _ in given}) > 120 * KILLS
-    assert all(log[i].score == s for i, s in given)
-    each = Counter(p.request for p in log.values())
-    assert set(each.values()) == {2}
-    assert len(each) - len(told) <= CLIENTS
-    counted = [
-        (label.prediction, label.value)
+    answers = [answer for content in responses for answer in content["predictions"]]
+    ids = {answer["prediction_id"] for answer in answers}
+    assert len(answers) == len(ids) > 2 * REQUESTS_BEFORE_KILL * KILLS
+    for answer in answers:
+        assert records[answer["prediction_id"]].score == answer["score"]
+    rows_by_request = Counter(record.request_id for record in records.values())
+    assert set(rows_by_request.values()) == {2}
+    assert len(rows_by_request) - len(responses) <= CLIENTS
+    acknowledged = {key: value for log in logs for key, value in log.labels.items()}
+    current_labels = [
+        (label.prediction_id, label.value)
         for label in query_records(project, sa.select(LabelRecord).where(LabelRecord.is_current))
-        if label.prediction in log
+        if label.prediction_id in records
     ]
-    assert len(counted) == len(dict(counted)) <= len(labelled) + CLIENTS
-    assert {k: v for k, v in counted if k in labelled} == labelled
+    stored = dict(current_labels)
+    assert len(current_labels) == len(stored) <= len(acknowledged) + CLIENTS
+    assert {key: value for key, value in stored.items() if key in acknowledged} == acknowledged
 
 
-def test_a_port_in_use_is_said(
+def test_port_in_use_is_reported(
     served: loader.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        monkeypatch.setattr(
-            sys, "argv", ["mlops", "serve", "--port", str(port), "--project", str(served.root)]
-        )
-        with pytest.raises(SystemExit) as ended:
-            application.main()
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "")
-    assert said.err.startswith(f"error: 127.0.0.1:{port} is in use")
-    assert "--port 0 takes any that is free" in said.err
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        arguments = ["mlops", "serve", "--port", str(port), "--project", str(served.root)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+    output = capsys.readouterr()
+    assert exited.value.code == 2
+    assert output.out == ""
+    assert output.err.startswith(f"error: 127.0.0.1:{port} is in use")
+    assert "--port 0 chooses a free port" in output.err

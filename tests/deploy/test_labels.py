@@ -68,8 +68,8 @@ def known(day: int) -> str:
 def counted(project: loader.Project) -> dict[str, tuple[float | None, str]]:
     """The label that counts of each prediction, and when it was known."""
     found = query_records(project, sa.select(LabelRecord).where(LabelRecord.is_current))
-    assert len(found) == len({f.prediction for f in found})
-    return {f.prediction: (f.value, f.known) for f in found}
+    assert len(found) == len({f.prediction_id for f in found})
+    return {f.prediction_id: (f.value, f.known_at) for f in found}
 
 
 def told(project: loader.Project, *said: LabelMessage) -> list[str]:

@@ -16,7 +16,7 @@ from mlops_kit.db.tables import LabelRecord, PredictionRecord
 from mlops_kit.project import loader
 from mlops_kit.registry import scoring
 
-FACTS = {"version": "3", "model_hash": "hash", "features": ["a", "b"]}
+MODEL = scoring.RecordedModel(version="3", model_hash="hash", features=("a", "b"), threshold=0.5)
 
 
 @pytest.fixture
@@ -47,35 +47,33 @@ def filed(project: loader.Project, at: str = "2024-01-02", **changes: Any) -> in
     """How many of the three answers are new to the log."""
     out, inputs = answers()
     with open_transaction(project) as opened:
-        return predictions.insert_predictions(
-            opened,
-            [
-                {**r, **changes}
-                for r in scoring.build_prediction_rows(project, FACTS, out, inputs, "watch", at)
-            ],
-        )
+        records = scoring.build_prediction_records(project, MODEL, out, inputs, "watch", at)
+        for record in records:
+            for name, value in changes.items():
+                setattr(record, name, value)
+        return predictions.insert_predictions(opened, records)
 
 
 def test_an_answer_is_listed_with_what_it_was_made_from(project: loader.Project) -> None:
-    first, second, _ = scoring.build_prediction_rows(
-        project, FACTS, *answers(), "watch", "2024-01-02"
+    first, second, _ = scoring.build_prediction_records(
+        project, MODEL, *answers(), "watch", "2024-01-02"
     )
-    assert first == {
-        "id": "p0",
-        "model": "small",
-        "version": "3",
-        "model_hash": "hash",
-        "request": "",
-        "body": "",
-        "key": '["0", "mon"]',
-        "moment": "2024-01-01T00:00:00.000000+00:00",
-        "score": 0.0,
-        "decision": 1.0,
-        "features": '[1.5,"x"]',
-        "origin": "watch",
-        "at": "2024-01-02",
-    }
-    assert (second["decision"], second["features"], type(second["score"])) == (
+    assert first == PredictionRecord(
+        id="p0",
+        model="small",
+        version="3",
+        model_hash="hash",
+        request_id="",
+        request_hash="",
+        row_key='["0", "mon"]',
+        event_time="2024-01-01T00:00:00.000000+00:00",
+        score=0.0,
+        predicted_class=1.0,
+        features='[1.5,"x"]',
+        origin="watch",
+        scored_at="2024-01-02",
+    )
+    assert (second.predicted_class, second.features, type(second.score)) == (
         None,
         "[null,null]",
         float,
@@ -86,16 +84,17 @@ def test_a_row_that_lacks_a_part_of_its_name_has_none(project: loader.Project) -
     out, inputs = answers()
     out.loc[1, "day"] = None
     assert [
-        r["key"] for r in scoring.build_prediction_rows(project, FACTS, out, inputs, "watch", "")
+        r.row_key
+        for r in scoring.build_prediction_records(project, MODEL, out, inputs, "watch", "")
     ] == [
         '["0", "mon"]',
         "",
         '["2", "mon"]',
     ]
     assert {
-        r["key"]
-        for r in scoring.build_prediction_rows(
-            project, FACTS, out.drop(columns="k"), inputs, "watch", ""
+        r.row_key
+        for r in scoring.build_prediction_records(
+            project, MODEL, out.drop(columns="k"), inputs, "watch", ""
         )
     } == {""}
 
@@ -142,7 +141,7 @@ def test_features_come_back_as_the_model_took_them(project: loader.Project) -> N
     assert back[8].startswith("2024-01-01")
     filed(project)
     found = predictions.decode_feature_values(
-        predictions.load_labelled_predictions(
+        predictions.load_labeled_predictions(
             project, pd.Timestamp("2024-01-01", tz="UTC"), pd.Timestamp("2025-01-01", tz="UTC")
         ),
         ["a", "b"],
@@ -151,7 +150,7 @@ def test_features_come_back_as_the_model_took_them(project: loader.Project) -> N
 
 
 def between(project: loader.Project, start: str, end: str) -> pd.DataFrame:
-    return predictions.load_labelled_predictions(
+    return predictions.load_labeled_predictions(
         project, pd.Timestamp(start, tz="UTC"), pd.Timestamp(end, tz="UTC")
     )
 

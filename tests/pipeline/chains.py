@@ -19,7 +19,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mlops_kit.core import files
 from mlops_kit.pipeline import runner
-from mlops_kit.pipeline.history import get_content_hashes
 from mlops_kit.project import loader, run_folder, run_manifest
 
 QUICK = "import sys; from mlops_kit import cli; from mlops_kit.pipeline import kernel_pool; kernel_pool.END_OF_RUN_MODULES = (); cli.main()"  # what a run imports ahead takes longer than a small chain
@@ -93,11 +92,10 @@ def strays(home: Path) -> list[str]:
 
 def handed_on(folder: Path) -> dict[str, str]:
     """Content of what a run's stages hand on, and the hash of each file of it."""
-    held = {n: a.sha256 for n, a in run_folder.list_artifacts(folder).items()}
+    made = run_folder.list_artifacts(folder)
+    held = {name: artifact.sha256 for name, artifact in made.items()}
     return held | {
-        f"{n}: content": c
-        for record in run_folder.read_stage_records(folder).values()
-        for n, c in get_content_hashes(record).items()
+        f"{name}: content": artifact.content for name, artifact in made.items() if artifact.content
     }
 
 
@@ -139,11 +137,11 @@ def complete(home: Path) -> Path:
     """
     opened = loader.load_project(home)
     made = runner.run_pipeline(
-        opened, runner.select_stages(opened), {}, False, "", say=lambda text, transient=False: None
+        opened, runner.select_stages(opened), {}, lambda text, transient=False: None
     )
     if (error := runner.find_run_error(made)) is not None:
         raise error
-    return home / "reports" / str(made["run"])
+    return home / "reports" / made.run
 
 
 def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list[str]]:
@@ -163,10 +161,10 @@ def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list
         held = below(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        alive = psutil.wait_procs(held, timeout=10)[1]
+        alive = psutil.wait_procs(held, timeout=60)[1]
     before = [run_manifest.read_manifest(f) for f in run_folder.list_run_folders(home / "reports")]
     far = (
-        ", ".join(f"{n} {e['status']}" for m in before for n, e in m["stages"].items())
+        ", ".join(f"{n} {e.status}" for m in before for n, e in m.stages.items())
         or "nothing was recorded"
     )
     again = complete(home)
@@ -184,8 +182,7 @@ def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list
 def untrue(home: Path) -> list[str]:
     """What manifests, notebooks and MLflow's store tell of a project's runs that cannot be, now that none goes on."""
     made = [
-        files.read_json(f / run_manifest.MANIFEST_FILE)
-        for f in run_folder.list_run_folders(home / "reports")
+        run_manifest.read_stored_manifest(f) for f in run_folder.list_run_folders(home / "reports")
     ]
     books = {
         b: files.read_json(b)["metadata"].get("mlops", {}).get("status")
@@ -196,15 +193,11 @@ def untrue(home: Path) -> list[str]:
         damaged = [said for (said,) in database.execute("PRAGMA integrity_check") if said != "ok"]
     names = {name for name, _ in told}
     return [
-        *(
-            f"{m['run']} is {m['status']}"
-            for m in made
-            if m["status"] not in {"succeeded", "killed"}
-        ),
+        *(f"{m.run} is {m.status}" for m in made if m.status not in {"succeeded", "killed"}),
         *(f"{b} is {s}" for b, s in books.items() if s not in {"succeeded", "killed"}),
         *(f"store: {said}" for said in damaged),
         *(f"MLflow: {n} is {s}" for n, s in told if s not in {"FINISHED", "KILLED"}),
-        *(f"MLflow does not know {m['run']}" for m in made if m["run"] not in names),
+        *(f"MLflow does not know {m.run}" for m in made if m.run not in names),
     ]
 
 

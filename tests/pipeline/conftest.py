@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mlops_kit.core import files
 from mlops_kit.pipeline import kernel_pool, manifest, runner
 from mlops_kit.project import loader, run_manifest
+from mlops_kit.project.run_manifest import RunManifest
 
 WARM = (
     "pandas",
@@ -67,9 +68,9 @@ def ready(nursery: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     files.write_json(
         home / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
     )
-    run_manifest.write_manifest(
-        home, {**manifest.create_manifest(project, [], ""), "status": "succeeded"}
-    )
+    stored = manifest.create_manifest(project, [], "")
+    stored.status = run_manifest.RunStatus.SUCCEEDED
+    run_manifest.write_manifest(home, stored)
     kernel_pool.get_fork_server().call_function(
         "mlops_kit.pipeline.run_completion:record_in_mlflow",
         str(home),
@@ -143,18 +144,18 @@ def tiny(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
 
 
 @pytest.fixture
-def go(tiny: Path) -> Callable[..., dict[str, Any]]:
+def go(tiny: Path) -> Callable[..., RunManifest]:
     """Run the tiny project's chain; the manifest."""
 
-    def went(only: str = "", force: bool = False, **given: dict[str, Any]) -> dict[str, Any]:
+    def went(only: str = "", force: bool = False, **given: dict[str, Any]) -> RunManifest:
         project = loader.load_project(tiny)
         return runner.run_pipeline(
             project,
             runner.select_stages(project, only=only),
             given,
-            force,
-            "why",
-            say=lambda text, transient=False: None,
+            lambda text, transient=False: None,
+            force=force,
+            note="why",
         )
 
     return went

@@ -15,18 +15,17 @@ from mlops_kit.project import loader, run_manifest
 from .conftest import write
 
 
-def spread(home: Path, *each: str, keep_going: bool = False, force: bool = False) -> dict[str, Any]:
+def spread(
+    home: Path, *each: str, keep_going: bool = False, force: bool = False
+) -> run_manifest.RunManifest:
     project = loader.load_project(home)
     varied = branches.parse_branch_grid(project, list(each))
     return branches.run_branches(
         project,
         runner.select_stages(project),
-        {},
-        force,
-        "",
-        lambda text, transient=False: None,
         varied,
-        keep_going,
+        branches.BranchOptions({}, force, keep_going=keep_going),
+        lambda text, transient=False: None,
     )
 
 
@@ -34,24 +33,24 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     tiny: Path,
 ) -> None:
     made = spread(tiny, "second.k=1,5,2", keep_going=True)
-    assert made["status"] == "failed"
-    assert made["stages"]["first"]["status"] == "succeeded"
-    assert {s: e["reason"] for s, e in made["stages"].items() if e["status"] == "not run"} == {
+    assert made.status == "failed"
+    assert made.stages["first"].status == "succeeded"
+    assert {s: e.reason for s, e in made.stages.items() if e.status == "not run"} == {
         "second": "in its branches",
         "third": "in its branches",
     }
-    assert {b["name"]: b["status"] for b in made["branches"]} == {
+    assert {b.name: b.status for b in made.branches} == {
         "k=1": "succeeded",
         "k=5": "failed",
         "k=2": "succeeded",
     }
-    folder = tiny / "reports" / made["run"]
+    folder = tiny / "reports" / made.run
     for name in ("k=1", "k=5", "k=2"):
         found = run_manifest.read_manifest(
-            folder / run_manifest.BRANCHES_FOLDER / f"{made['run']}.{name}"
+            folder / run_manifest.BRANCHES_FOLDER / f"{made.run}.{name}"
         )
-        assert found["stages"]["first"]["status"] == "skipped"
-        assert found["branch"] == name
+        assert found.stages["first"].status == "skipped"
+        assert found.branch == name
     columns, rows = report.build_branch_table(made)
     assert columns == ["second.k", "status", "seconds", "second.total", "says"]
     assert [(r[0], r[1], r[3], r[4]) for r in rows] == [
@@ -61,20 +60,20 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     ]
     page = (folder / "index.html").read_text()
     assert "2 of 3 branches succeeded." in page
-    assert f"branches/{made['run']}.k%3D5/index.html" in page
+    assert f"branches/{made.run}.k%3D5/index.html" in page
     error = runner.find_run_error(made)
     assert error is not None
     assert error.exit_code == 1
     assert "branch k=5 failed: ValueError: five" in str(error)
     again = spread(tiny, "second.k=1,2")
-    assert again["status"] == "succeeded"
-    assert [b["seconds"] for b in again["branches"]] == [0, 0]
+    assert again.status == "succeeded"
+    assert [b.seconds for b in again.branches] == [0, 0]
     forced = spread(tiny, "second.k=1", force=True)
     found = run_manifest.read_manifest(
-        tiny / "reports" / forced["run"] / run_manifest.BRANCHES_FOLDER / f"{forced['run']}.k=1"
-    )["stages"]
-    assert [(e["status"], e.get("reason", "")) for e in found.values()] == [
-        ("skipped", f"as in {forced['run']}"),
+        tiny / "reports" / forced.run / run_manifest.BRANCHES_FOLDER / f"{forced.run}.k=1"
+    ).stages
+    assert [(e.status, e.reason) for e in found.values()] == [
+        ("skipped", f"as in {forced.run}"),
         ("succeeded", ""),
         ("succeeded", ""),
     ]
@@ -83,7 +82,7 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
 def test_without_keep_going_no_branch_is_started_after_a_failure(tiny: Path) -> None:
     (tiny / "mlops.yaml").write_text((tiny / "mlops.yaml").read_text() + "run: {jobs: 1}\n")
     made = spread(tiny, "second.k=5,1")
-    assert {b["name"]: b["status"] for b in made["branches"]} == {"k=5": "failed", "k=1": "not run"}
+    assert {b.name: b.status for b in made.branches} == {"k=5": "failed", "k=1": "not run"}
 
 
 def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> None:
@@ -132,7 +131,7 @@ def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(
 ) -> None:
     spread(tiny, "second.k=2,3")
     made = go(only="third", force=True)
-    assert (made["stages"]["second"]["status"], made["stages"]["third"]["status"]) == (
+    assert (made.stages["second"].status, made.stages["third"].status) == (
         "not run",
         "not run",
     )

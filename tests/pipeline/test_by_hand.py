@@ -64,8 +64,8 @@ def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> 
     assert reason.startswith("second.ipynb as saved ")
     assert planned(tiny, second={"k": 2})["second"][0] == "run"
     made = go()
-    entry, folder = made["stages"]["second"], tiny / "reports" / made["run"]
-    assert (entry["status"], entry["sentence"], entry["logged"]) == (
+    entry, folder = made.stages["second"], tiny / "reports" / made.run
+    assert (entry.status, entry.sentence, entry.logged) == (
         "skipped",
         "Seven.",
         {"total": 7},
@@ -73,9 +73,9 @@ def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> 
     assert artifacts.read_artifact(folder, run_folder.list_artifacts(folder)["total"]) == {
         "total": 7
     }
-    assert made["stages"]["third"]["status"] == "succeeded"
+    assert made.stages["third"].status == "succeeded"
     assert (folder / "notebooks" / "second.html").exists()
-    assert go()["nothing_to_do"]
+    assert go().is_up_to_date
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -116,13 +116,9 @@ def test_an_edit_that_does_not_matter_is_accepted_and_recorded(tiny: Path, go: G
         "first": ["code cell 3 of first changed"]
     }
     assert planned(tiny)["first"][0] == "skip"
-    assert go()["nothing_to_do"]
-    assert (
-        run_manifest.read_manifest(tiny / "reports" / made["run"])["stages"]["first"]["accepted"][
-            "by"
-        ]
-        == "ada"
-    )
+    assert go().is_up_to_date
+    stored = run_manifest.read_manifest(tiny / "reports" / made.run)
+    assert stored.stages["first"].accepted.actor == "ada"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +130,7 @@ def test_other_parameters_and_damaged_outputs_cannot_be_accepted(
 ) -> None:
     made = go()
     if break_it:
-        files.write_text(tiny / "reports" / made["run"] / "artifacts" / "total.json", "{}")
-    with pytest.raises(KitError, match="second cannot be taken as it is") as error:
+        files.write_text(tiny / "reports" / made.run / "artifacts" / "total.json", "{}")
+    with pytest.raises(KitError, match="second cannot be accepted as up to date") as error:
         accept.accept_stages(loader.load_project(tiny), ["second"], {"second": values}, "ada")
     assert said in error.value.message

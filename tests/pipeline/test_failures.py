@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from mlops_kit.cli import application
-from mlops_kit.core.files import hash_json, read_json
+from mlops_kit.core.files import hash_json
 from mlops_kit.pipeline import kernel_pool, kernel_watchdog
 from mlops_kit.project import artifacts, run_folder, run_manifest
 
@@ -32,6 +32,7 @@ from . import chains
 from .chains import cell
 
 LOOK = "import os, signal, subprocess, sys, time\nfrom pathlib import Path\nbroken = Path('broken').exists()"
+REACHED = "    Path(f'reached-{os.getpid()}').touch()\n"
 DAEMON = "    subprocess.Popen(['sleep', '600'])\n    subprocess.Popen(['sleep', '601'], start_new_session=True)\n"
 
 
@@ -74,7 +75,7 @@ CASES = {
         detail="signal 9, peak",
     ),
     "memory": Case(
-        fault("    held = b'x' * 900_000_000\n    time.sleep(60)"),
+        fault("    held = b'x' * 900_000_000\n    time.sleep(600)"),
         "killed",
         "killed",
         "the kernel was killed$",
@@ -82,30 +83,32 @@ CASES = {
         "over its memory limit of 668 MiB, peak",
     ),
     "slow_cell": Case(
-        fault(DAEMON + "    time.sleep(60)"),
+        fault(DAEMON + REACHED + "    time.sleep(600)"),
         "timed out",
         "KeyboardInterrupt",
         "it took too long and was interrupted$",
-        "cell_timeout: 3s",
-        "cell over 3 s",
-        line=4,
+        "cell_timeout: 10m",
+        "cell over 600 s",
+        line=5,
     ),
     "slow_stage": Case(
-        fault("    while True:\n        time.sleep(60)"),
+        fault(REACHED + "    while True:\n        time.sleep(600)"),
         "timed out",
         "KeyboardInterrupt",
         "it took too long and was interrupted$",
-        "timeout: 6s",
-        "stage over 6 s",
-        line=3,
+        "timeout: 10m",
+        "stage over 600 s",
+        line=4,
     ),
     "stubborn": Case(
-        fault("    signal.signal(signal.SIGINT, signal.SIG_IGN)\n    time.sleep(60)"),
+        fault(
+            "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + REACHED + "    time.sleep(600)"
+        ),
         "timed out",
         "timed out",
         "it took too long and was interrupted$",
-        "timeout: 6s",
-        "stage over 6 s",
+        "timeout: 10m",
+        "stage over 600 s",
     ),
     "exit_0": Case(
         fault("    sys.exit(0)"),
@@ -143,7 +146,7 @@ CASES = {
         ["if not broken:\n    Path('missing.csv').write_text('1')"],
         "failed",
         "RunFailed",
-        one_line("the declared output 'missing.csv' is not there"),
+        one_line("the declared output 'missing.csv' does not exist"),
         cell=None,
     ),
     "empty": Case(
@@ -233,11 +236,33 @@ def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], P
     home = furnished(tmp_path_factory.mktemp("failures") / "broken", furnish)
     with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as out:
         patch.setattr(kernel_watchdog, "INTERRUPT_GRACE_SECONDS", 1.0)
+        patch.setattr(
+            kernel_watchdog.KernelWatchdog, "find_exceeded_limit", expire_limits_once_reached(home)
+        )
         said = io.StringIO()
         out.setattr(sys, "stdout", said)
         code, run = went(home)
         mlops("status", "--project", str(home))
     return Broken(home, run, code, [*chains.strays(home), *kernels_left()], said.getvalue())
+
+
+def expire_limits_once_reached(
+    home: Path,
+) -> Callable[[kernel_watchdog.KernelWatchdog], tuple[str, str]]:
+    """Return a ``find_exceeded_limit`` whose time limits run out a second after a cell has said that it is reached.
+
+    The limits are generous, so that a slow machine comes to that cell, and none is waited for.
+    """
+    find_exceeded_limit = kernel_watchdog.KernelWatchdog.find_exceeded_limit
+
+    def find_once_reached(watch: kernel_watchdog.KernelWatchdog) -> tuple[str, str]:
+        assert watch.child is not None
+        reached = home / f"reached-{watch.child.pid}"
+        if reached.exists() and time.time() - reached.stat().st_mtime > 1:
+            watch.started_at = watch.cell_started_at = time.monotonic() - 3600
+        return find_exceeded_limit(watch)
+
+    return find_once_reached
 
 
 def kernels_left() -> list[psutil.Process]:
@@ -247,18 +272,18 @@ def kernels_left() -> list[psutil.Process]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -> None:
-    case, entry = CASES[name], run_manifest.read_manifest(broken.run)["stages"][name]
-    error = entry["error"]
-    assert (entry["status"], error["type"], error["cell"], error["line"]) == (
+    case, entry = CASES[name], run_manifest.read_manifest(broken.run).stages[name]
+    error = entry.error
+    assert (entry.status, error.type, error.cell, error.line) == (
         case.status,
         case.type,
         case.cell,
         case.line,
     )
-    assert re.match(case.message, error["message"])
-    assert entry["detail"].startswith(case.detail)
-    assert len(error["traceback"]) <= 6
-    assert bool(error["traceback"]) == (
+    assert re.match(case.message, error.message)
+    assert entry.detail.startswith(case.detail)
+    assert len(error.traceback) <= 6
+    assert bool(error.traceback) == (
         case.type not in {"DeadKernelError", "killed", "timed out"} and case.cell is not None
     )
     book = nbformat.read(broken.run / "notebooks" / f"{name}.ipynb", as_version=4)
@@ -269,10 +294,10 @@ def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -
         "failed",
         *["pending"] * (len(code) - at),
     ][: len(code)]
-    assert error["source"] == ("" if case.cell is None else code[at - 1].source)
+    assert error.source == ("" if case.cell is None else code[at - 1].source)
     assert book.metadata.mlops.status == case.status
     assert (
-        run_manifest.describe_status(entry)
+        entry.status_text
         in book.metadata.mlops.status + f" ({book.metadata.mlops.get('detail', '')})"
     )
     told = next(
@@ -299,8 +324,8 @@ def test_the_terminal_and_the_run_tell_every_failure(broken: Broken) -> None:
 
 
 def test_a_stage_is_tried_again_after_a_pause(broken: Broken) -> None:
-    entry = run_manifest.read_manifest(broken.run)["stages"]["shaky"]
-    assert (entry["status"], entry["attempts"], entry["seconds"] > 0.2) == ("succeeded", 2, True)
+    entry = run_manifest.read_manifest(broken.run).stages["shaky"]
+    assert (entry.status, entry.attempts, entry.seconds > 0.2) == ("succeeded", 2, True)
     assert "shaky: failed, OSError: not yet; again in 0.2 s (1 of 2)" in broken.said
 
 
@@ -333,10 +358,10 @@ def statuses(home: Path) -> dict[str, str]:
 def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     (broken.home / "broken").unlink()
     code, mended = went(broken.home)
-    entries = run_manifest.read_manifest(mended)["stages"]
+    entries = run_manifest.read_manifest(mended).stages
     assert code == 0
-    assert {n for n, e in entries.items() if e["status"] == "skipped"} == {"start", "shaky"}
-    assert {e["status"] for e in entries.values()} == {"skipped", "succeeded"}
+    assert {n for n, e in entries.items() if e.status == "skipped"} == {"start", "shaky"}
+    assert {e.status for e in entries.values()} == {"skipped", "succeeded"}
     files = {f"{n}.csv": hashlib.sha256(b"1").hexdigest() for n in FILES}
     assert {n: a.content for n, a in run_folder.list_artifacts(mended).items()} == {
         n: hash_json({"made by": n}) for n in entries
@@ -344,7 +369,7 @@ def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     assert [*chains.strays(broken.home), *kernels_left()] == []
 
 
-WAITS = f"if broken:\n{DAEMON}    Path('up').touch()\n    time.sleep(60)"
+WAITS = f"if broken:\n{DAEMON}    Path('up').touch()\n    time.sleep(600)"
 SIGNALS = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM, "killed": signal.SIGKILL}
 
 
@@ -369,8 +394,8 @@ def signalled(
         until(lambda home=homes[name]: (home / "up").exists() and at_cells(home)[4] == "running")  # type: ignore[misc]
         held = chains.below(process.pid)
         os.killpg(process.pid, SIGNALS[name])
-        said = process.communicate(timeout=60)[0]
-        _, alive = psutil.wait_procs(held, timeout=5)
+        said = process.communicate(timeout=180)[0]
+        _, alive = psutil.wait_procs(held, timeout=60)
         told[name] = Told(homes[name], process.returncode, said, alive)
     return told
 
@@ -419,17 +444,17 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
     )
     wanted = "killed" if name == "killed" else "interrupted"
     found = run_manifest.read_manifest(old)
-    assert (found["status"], [e["status"] for e in found["stages"].values()]) == (
+    assert (found.status, [e.status for e in found.stages.values()]) == (
         wanted,
         ["succeeded", wanted],
     )
     if name != "killed":
         assert "two: interrupted in cell 5" in said
-        assert found["stages"]["two"]["error"]["line"] == 5
+        assert found.stages["two"].error.line == 5
     (home / "broken").unlink()
     code, new = went(home)
     assert code == 0
-    assert [e["status"] for e in run_manifest.read_manifest(new)["stages"].values()] == [
+    assert [e.status for e in run_manifest.read_manifest(new).stages.values()] == [
         "skipped",
         "succeeded",
     ]
@@ -437,9 +462,9 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
         {"made by": "one"},
         {"made by": "two"},
     ]
-    filed = read_json(old / run_manifest.MANIFEST_FILE)
+    filed = run_manifest.read_stored_manifest(old)
     book = nbformat.read(old / "notebooks" / "two.ipynb", as_version=4)
-    assert (filed["status"], book.metadata.mlops.status) == (wanted, wanted)
+    assert (filed.status, book.metadata.mlops.status) == (wanted, wanted)
     assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [
         *["completed"] * 4,
         "failed",
@@ -451,11 +476,11 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
 NEVER = {
     "dies": (
         "import os\nos._exit(7)",
-        "run: {kernel_start_timeout: 60s}",
+        "run: {kernel_start_timeout: 180s}",
         "Kernel died before replying to kernel_info",
     ),
     "hangs": (
-        "import time\ntime.sleep(60)",
+        "import time\ntime.sleep(600)",
         "run: {kernel_start_timeout: 1s}",
         "Kernel didn't respond in 1 seconds",
     ),
@@ -473,8 +498,8 @@ def test_a_kernel_that_does_not_start_is_told(
     (profile / "ipython_kernel_config.py").write_text(NEVER[way][0])
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     code, folder = went(home)
-    entry = run_manifest.read_manifest(folder)["stages"]["one"]
-    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
+    entry = run_manifest.read_manifest(folder).stages["one"]
+    assert (code, entry.status, entry.error.cell, entry.error.message) == (
         1,
         "failed",
         None,
@@ -523,8 +548,8 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
     )
     (home / "broken").touch()
     code, folder = went(home)
-    entry = run_manifest.read_manifest(folder)["stages"]["two"]
-    assert (code, entry["status"], entry["error"]["cell"], entry["error"]["message"]) == (
+    entry = run_manifest.read_manifest(folder).stages["two"]
+    assert (code, entry.status, entry.error.cell, entry.error.message) == (
         1,
         "failed",
         5,
@@ -539,7 +564,7 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
     assert len([*small_disk.glob("*/manifest.json")]) == 1
     (folder / "big").unlink()
     code, new = went(home)
-    assert (code, [e["status"] for e in run_manifest.read_manifest(new)["stages"].values()]) == (
+    assert (code, [e.status for e in run_manifest.read_manifest(new).stages.values()]) == (
         0,
         ["skipped", "succeeded"],
     )

@@ -236,15 +236,19 @@ def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does
 ) -> None:
     made(project, 0)
     waits, rejected = (
-        made(project, 61, "1", status=run_folder.STATUS_WAITING_FOR_APPROVAL),
-        made(project, 62, "2", status=run_folder.STATUS_WAITING_FOR_APPROVAL),
+        made(project, 61, "1", status="waiting (approval)"),
+        made(project, 62, "2", status="waiting (approval)"),
     )
     runs, killed = (
         made(project, 63, status="running", pid=os.getpid(), ended=None),
         made(project, 64, status="running", pid=2**22 + 1, ended=None),
     )
     approvals.record_approval(
-        project, {"version": "2", "model_hash": "m", "evidence_hash": "e"}, "rejected", "ann", "no"
+        project,
+        approvals.ReviewedVersion("2", "m", "e", "passed", 0, "bob"),
+        "rejected",
+        "ann",
+        "no",
     )
     kept = why(project)
     assert (kept[waits], kept[runs]) == ("it waits for an approval", "it is running")

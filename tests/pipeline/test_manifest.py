@@ -1,4 +1,4 @@
-"""The manifest: what a run was made from, and a run whose process is gone is told as killed."""
+"""The manifest: what a run was made from; a run without a process is reported as killed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,22 @@ from typing import Any
 
 import pytest
 
+from mlops_kit.core.files import read_json, write_json
 from mlops_kit.pipeline import manifest
-from mlops_kit.project import loader, run_manifest
+from mlops_kit.project import loader
+from mlops_kit.project.run_manifest import (
+    DISK_RESERVE_FILE,
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    GitStatus,
+    RunStatus,
+    StageEntry,
+    StageStatus,
+    describe_status,
+    read_manifest,
+    read_stored_manifest,
+    write_manifest,
+)
 
 YAML = (
     "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\ntime: at\nas_of: 2024-01-01\nseed: 3\n"
@@ -26,86 +40,66 @@ def project(tmp_path: Path) -> loader.Project:
     return loader.load_project(tmp_path)
 
 
-def gone() -> int:
+def get_ended_process_id() -> int:
     """The id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
-def test_a_run_is_named_by_its_moment_and_a_sample_says_so(project: loader.Project) -> None:
-    names = {manifest.create_manifest(project, ["train"], "")["run"] for _ in range(20)}
+def test_run_name_is_its_start_time_and_marks_a_sample(project: loader.Project) -> None:
+    names = {manifest.create_manifest(project, ["train"], "").run for _ in range(20)}
     assert len(names) == 20
-    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", n) for n in names)
-    assert manifest.create_manifest(project.with_values("the test", sample=50), ["train"], "")[
-        "run"
-    ].endswith("-sample")
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", name) for name in names)
+    sample = project.with_values("the test", sample=50)
+    assert manifest.create_manifest(sample, ["train"], "").run.endswith("-sample")
 
 
-def test_a_new_manifest_says_what_the_run_is_made_from(project: loader.Project) -> None:
-    made = manifest.create_manifest(project, ["prepare", "train"], "why")
-    assert (
-        made["project"],
-        made["status"],
-        made["note"],
-        made["seed"],
-        made["sample"],
-        made["pid"],
-    ) == ("tiny", "running", "why", 3, 0, os.getpid())
-    assert (made["as_of"], made["until"], made["ended"], made["git"]) == (
-        "2024-01-01T00:00:00",
-        None,
-        None,
-        {},
-    )
-    assert [(s, e["status"], e["notebook"]) for s, e in made["stages"].items()] == [
+def test_new_manifest_records_what_the_run_is_made_from(project: loader.Project) -> None:
+    created = manifest.create_manifest(project, ["prepare", "train"], "why")
+    assert (created.project, created.status, created.note) == ("tiny", "running", "why")
+    assert (created.seed, created.sample, created.pid) == (3, 0, os.getpid())
+    assert (created.as_of, created.until) == ("2024-01-01T00:00:00", None)
+    assert created.ended is None
+    assert created.git == GitStatus()
+    assert [(name, e.status, e.notebook) for name, e in created.stages.items()] == [
         ("prepare", "not run", "02_prepare"),
         ("train", "not run", "03_train"),
     ]
-    assert {"pandas", "scikit-learn", "mlflow", "mlops-kit"} <= made["packages"].keys()
-    assert datetime.fromisoformat(made["started"]).tzinfo == UTC
+    assert {"pandas", "scikit-learn", "mlflow", "mlops-kit"} <= created.packages.keys()
+    assert datetime.fromisoformat(created.started).tzinfo == UTC
 
 
-def test_git_tells_the_commit_and_what_was_changed_since(tmp_path: Path) -> None:
-    def git(*words: str) -> str:
+def test_git_status_is_the_commit_and_whether_files_changed_since(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         return subprocess.run(
-            [
-                "git",
-                "-C",
-                str(tmp_path),
-                "-c",
-                "user.name=a",
-                "-c",
-                "user.email=a@example.org",
-                *words,
-            ],
+            ["git", "-C", str(tmp_path), *identity, *arguments],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.strip()
 
     git("init", "-q")
-    assert manifest.read_git_status(tmp_path) == {}  # no commit yet
+    assert manifest.read_git_status(tmp_path) == GitStatus()  # no commit yet
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-qm", "a")
-    assert manifest.read_git_status(tmp_path) == {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": False,
-    }
+    expected = GitStatus(commit=git("rev-parse", "HEAD"), dirty=False)
+    assert manifest.read_git_status(tmp_path) == expected
     (tmp_path / "a").write_text("2")
-    assert manifest.read_git_status(tmp_path)["dirty"]
+    assert manifest.read_git_status(tmp_path).dirty
 
 
-def test_without_git_there_is_nothing_to_tell(
+def test_git_status_is_empty_where_git_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert manifest.read_git_status(tmp_path) == {}
+    assert manifest.read_git_status(tmp_path) == GitStatus()
 
 
 @pytest.mark.parametrize(
-    ("status", "alive", "told"),
+    ("status", "is_alive", "reported"),
     [
         ("running", False, "killed"),
         ("running", True, "running"),
@@ -113,78 +107,154 @@ def test_without_git_there_is_nothing_to_tell(
         ("interrupted", False, "interrupted"),
     ],
 )
-def test_only_a_running_run_whose_process_is_gone_is_killed(
-    project: loader.Project, tmp_path: Path, status: str, alive: bool, told: str
+def test_only_a_running_run_without_a_process_is_killed(
+    project: loader.Project, tmp_path: Path, status: str, is_alive: bool, reported: str
 ) -> None:
-    made: dict[str, Any] = manifest.create_manifest(project, ["prepare", "train", "review"], "")
-    made.update(status=status, pid=os.getpid() if alive else gone())
-    made["stages"]["prepare"]["status"], made["stages"]["train"]["status"] = "succeeded", status
-    run_manifest.write_manifest(tmp_path, made)
-    found = run_manifest.read_manifest(tmp_path)
-    assert (found["status"], [e["status"] for e in found["stages"].values()]) == (
-        told,
-        ["succeeded", told, "not run"],
-    )
-    assert (
-        manifest.store.read_json(tmp_path / run_manifest.MANIFEST_FILE)["status"] == status
-    )  # to look changes nothing
+    created = manifest.create_manifest(project, ["prepare", "train", "review"], "")
+    created.status = RunStatus(status)
+    created.pid = os.getpid() if is_alive else get_ended_process_id()
+    created.stages["prepare"].status = StageStatus.SUCCEEDED
+    created.stages["train"].status = StageStatus(status)
+    write_manifest(tmp_path, created)
+    found = read_manifest(tmp_path)
+    assert found.status == reported
+    stage_statuses = [entry.status for entry in found.stages.values()]
+    assert stage_statuses == ["succeeded", reported, "not run"]
+    assert read_json(tmp_path / MANIFEST_FILE)["status"] == status  # reading changes nothing
 
 
-def test_a_killed_run_is_buried_until_mlflow_has_heard_of_it(
+def test_killed_run_is_marked_until_mlflow_has_recorded_it(
     project: loader.Project, tmp_path: Path
 ) -> None:
-    made: dict[str, Any] = {
-        **manifest.create_manifest(project, ["prepare", "train"], ""),
-        "pid": gone(),
-    }
-    made["stages"]["train"]["status"] = "running"
-    run_manifest.write_manifest(tmp_path, made)
-    (tmp_path / run_manifest.DISK_RESERVE_FILE).touch()
+    created = manifest.create_manifest(project, ["prepare", "train"], "")
+    created.pid = get_ended_process_id()
+    created.stages["train"].status = StageStatus.RUNNING
+    write_manifest(tmp_path, created)
+    (tmp_path / DISK_RESERVE_FILE).touch()
     cells = [
-        {"metadata": {"papermill": {"status": s}}} for s in ("completed", "running", "pending")
+        {"metadata": {"papermill": {"status": status}}}
+        for status in ("completed", "running", "pending")
     ]
-    manifest.store.write_json(
+    write_json(
         tmp_path / "notebooks" / "03_train.ipynb",
         {"metadata": {"mlops": {"status": "running", "pid": 1}}, "cells": cells},
     )
-    assert [manifest.mark_run_killed(tmp_path), manifest.mark_run_killed(tmp_path)] == [True, True]
-    filed, book = (
-        manifest.store.read_json(tmp_path / name)
-        for name in (run_manifest.MANIFEST_FILE, "notebooks/03_train.ipynb")
-    )
-    assert (
-        filed["status"],
-        filed["stages"]["train"]["status"],
-        filed["ended"] is not None,
-        (tmp_path / run_manifest.DISK_RESERVE_FILE).exists(),
-    ) == ("killed", "killed", True, False)
-    assert book["metadata"]["mlops"]["status"] == "killed"
-    assert [c["metadata"]["papermill"]["status"] for c in book["cells"]] == [
-        "completed",
-        "failed",
-        "pending",
-    ]
-    run_manifest.write_manifest(tmp_path, {**filed, "mlflow": {"run": "1"}})
+    assert manifest.mark_run_killed(tmp_path)
+    assert manifest.mark_run_killed(tmp_path)
+    stored = read_stored_manifest(tmp_path)
+    assert (stored.status, stored.stages["train"].status) == ("killed", "killed")
+    assert stored.ended is not None
+    assert not (tmp_path / DISK_RESERVE_FILE).exists()
+    notebook = read_json(tmp_path / "notebooks" / "03_train.ipynb")
+    assert notebook["metadata"]["mlops"]["status"] == "killed"
+    cell_statuses = [cell["metadata"]["papermill"]["status"] for cell in notebook["cells"]]
+    assert cell_statuses == ["completed", "failed", "pending"]
+    stored.mlflow = {"run": "1"}
+    write_manifest(tmp_path, stored)
     assert not manifest.mark_run_killed(tmp_path)
 
 
-def test_a_process_that_took_over_the_number_of_a_dead_one_is_another(
+def test_process_that_reuses_the_id_of_a_dead_one_is_another(
     project: loader.Project, tmp_path: Path
 ) -> None:
-    made = manifest.create_manifest(project, ["train"], "")
-    manifest.mark_run_started(tmp_path, made)
-    assert run_manifest.read_manifest(tmp_path)["status"] == "running"
-    assert (tmp_path / run_manifest.DISK_RESERVE_FILE).stat().st_size > 10**5
-    run_manifest.write_manifest(tmp_path, {**made, "born": made["born"] - 100})
-    assert run_manifest.read_manifest(tmp_path)["status"] == "killed"
+    created = manifest.create_manifest(project, ["train"], "")
+    manifest.mark_run_started(tmp_path, created)
+    assert read_manifest(tmp_path).status == "running"
+    assert (tmp_path / DISK_RESERVE_FILE).stat().st_size > 10**5
+    assert created.process_started is not None
+    created.process_started -= 100
+    write_manifest(tmp_path, created)
+    assert read_manifest(tmp_path).status == "killed"
 
 
-def test_a_status_is_worded_with_its_detail() -> None:
-    assert [
-        run_manifest.describe_status(e)
-        for e in (
-            {"status": "killed", "detail": "signal 9"},
-            {"status": "failed", "detail": ""},
-            {"status": "not run"},
-        )
-    ] == ["killed (signal 9)", "failed", "not run"]
+def test_status_is_described_with_its_detail() -> None:
+    assert describe_status("killed", "signal 9") == "killed (signal 9)"
+    assert describe_status("failed") == "failed"
+    assert StageEntry().status_text == "not run"
+
+
+VERSION_1: dict[str, Any] = {
+    "run": "20240101-000000-abcd",
+    "project": "tiny",
+    "status": "succeeded",
+    "started": "2024-01-01T00:00:00.000+00:00",
+    "ended": "2024-01-01T00:01:00.000+00:00",
+    "pid": 1,
+    "born": 1700000000.5,
+    "note": "",
+    "as_of": None,
+    "until": None,
+    "sample": 0,
+    "seed": 3,
+    "approval": "manual",
+    "git": {},
+    "packages": {"pandas": "2.3.3"},
+    "apart": ["train"],
+    "unrecorded": "no connection",
+    "branches": [
+        {
+            "name": "k=1",
+            "values": {"train.k": 1},
+            "status": "failed",
+            "seconds": 1.5,
+            "numbers": {},
+            "said": "ValueError: five",
+        }
+    ],
+    "stages": {
+        "prepare": {
+            "status": "succeeded",
+            "notebook": "02_prepare",
+            "question": "Prepare",
+            "why": ["forced"],
+            "parts": {"contract": "c1"},
+            "peak": 5,
+            "trace": {
+                "cells": ["a"],
+                "params": {},
+                "settings": {},
+                "inputs": {},
+                "files": {"t.csv": "h"},
+                "listings": {},
+                "modules": {"own.py": {"hash": "m", "by": "other.py"}},
+                "packages": {},
+                "env": {"KEY": None},
+                "python": "3.11",
+                "unknowable": [],
+            },
+            "fingerprint": "f",
+            "accepted": {"by": "ann", "at": "2024-01-02", "why": ["`t.csv` changed"]},
+        }
+    },
+    "mlflow": {},
+}
+
+
+def test_manifest_of_schema_version_1_is_translated(tmp_path: Path) -> None:
+    write_json(tmp_path / MANIFEST_FILE, VERSION_1)
+    found = read_manifest(tmp_path)
+    assert found.schema_version == SCHEMA_VERSION
+    assert found.process_started == 1700000000.5
+    assert (found.branching_stages, found.mlflow_error) == (["train"], "no connection")
+    assert found.branches[0].error == "ValueError: five"
+    entry = found.stages["prepare"]
+    assert (entry.reasons, entry.code_origins, entry.peak_bytes) == (
+        ["forced"],
+        {"contract": "c1"},
+        5,
+    )
+    assert entry.dependencies is not None
+    assert entry.dependencies.files == {"t.csv": "h"}
+    assert entry.dependencies.modules["own.py"].imported_by == "other.py"
+    assert entry.dependencies.absent == []
+    assert entry.fingerprint == "f"
+    assert entry.accepted is not None
+    assert (entry.accepted.actor, entry.accepted.accepted_at) == ("ann", "2024-01-02")
+    assert entry.accepted.reasons == ["`t.csv` changed"]
+
+
+def test_manifest_is_read_as_it_was_written(project: loader.Project, tmp_path: Path) -> None:
+    created = manifest.create_manifest(project, ["prepare", "train"], "why")
+    created.status = RunStatus.SUCCEEDED
+    write_manifest(tmp_path, created)
+    assert read_stored_manifest(tmp_path) == created

@@ -17,7 +17,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_output
 
-from mlops_kit.core.files import write_json
 from mlops_kit.data import source
 from mlops_kit.pipeline import (
     current_project,
@@ -100,7 +99,7 @@ def done(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TINY_WORD", "a")
         made = go(home)
-        assert made["status"] == "succeeded", [e["error"] for e in made["stages"].values()]
+        assert made.status == "succeeded", [e.error for e in made.stages.values()]
         yield home
 
 
@@ -134,15 +133,14 @@ def put_back(folder: Path) -> Iterator[None]:
             path.write_bytes(content)
 
 
-def go(home: Path, force: bool = False, **more: Any) -> dict[str, Any]:
+def go(home: Path, force: bool = False, **more: Any) -> run_manifest.RunManifest:
     project = loader.load_project(home)
     return runner.run_pipeline(
         project,
         runner.select_stages(project),
         {},
-        force,
-        "",
-        say=lambda text, transient=False: None,
+        lambda text, transient=False: None,
+        force=force,
         **more,
     )
 
@@ -425,8 +423,8 @@ def test_a_stage_that_was_not_chosen_is_taken_from_a_run_of_the_same_sample(home
     other = home / "reports" / "99990101-000000-aaaa-sample"
     shutil.copytree(latest(home), other)
     made = run_manifest.read_manifest(other)
-    made["sample"] = 5
-    made["stages"]["first"]["artifacts"]["numbers"]["content"] = "of the sample"
+    made.sample = 5
+    made.stages["first"].artifacts["numbers"].content = "of the sample"
     run_manifest.write_manifest(other, made)
     project = loader.load_project(home)
     assert [
@@ -493,16 +491,16 @@ def test_a_file_output_is_put_back_into_the_project(
 ) -> None:
     change(home)
     name = latest(home).name
-    assert said(home) == ("skip`made/lines.csv` is put back", "skip")
-    assert planned(home)[0].summary == f"unchanged since {name}; `made/lines.csv` is put back"
+    assert said(home) == ("skip`made/lines.csv` is restored", "skip")
+    assert planned(home)[0].summary == f"unchanged since {name}; `made/lines.csv` is restored"
     made = go(home)
-    assert [e["status"] for e in made["stages"].values()] == [
+    assert [e.status for e in made.stages.values()] == [
         "skipped",
         "skipped",
     ]
-    assert "nothing_to_do" not in made
+    assert not made.is_up_to_date
     assert (home / "made" / "lines.csv").read_text() == "x\n3\n"
-    shutil.rmtree(home / "reports" / made["run"])
+    shutil.rmtree(home / "reports" / made.run)
 
 
 def test_never_runs_only_for_want_of_outputs_and_after_an_age(home: Path) -> None:
@@ -517,10 +515,9 @@ def test_never_runs_only_for_want_of_outputs_and_after_an_age(home: Path) -> Non
 def test_a_stage_of_an_age_runs_when_it_is_older(home: Path) -> None:
     edit("mlops.yaml", "first: {", "first: {rerun: {after: 7d}, ")(home)
     assert said(home) == ("skip", "skip")
-    file = latest(home) / "manifest.json"
-    made = json.loads(file.read_text())
-    made["stages"]["first"]["started"] = "2020-01-01T00:00:00+00:00"
-    file.write_text(json.dumps(made))
+    made = run_manifest.read_manifest(latest(home))
+    made.stages["first"].started = "2020-01-01T00:00:00+00:00"
+    run_manifest.write_manifest(latest(home), made)
     reason, then = said(home)
     assert reason.startswith("its last run is ")
     assert reason.endswith(" old, over 7d")
@@ -578,8 +575,8 @@ def test_any_edits_in_any_order_give_exactly_their_reasons(home: Path, seed: int
 # From here on notebooks are run.
 
 
-def statuses(made: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(e["status"] for e in made["stages"].values())
+def statuses(made: run_manifest.RunManifest) -> tuple[str, ...]:
+    return tuple(e.status for e in made.stages.values())
 
 
 def test_equal_outputs_spare_the_next_stage_and_others_do_not(home: Path) -> None:
@@ -588,14 +585,14 @@ def test_equal_outputs_spare_the_next_stage_and_others_do_not(home: Path) -> Non
     edit("late.py", "SIZE = 2 - 1\n")(home)
     made = go(home)
     assert statuses(made) == ("succeeded", "skipped")
-    assert made["stages"]["second"]["reason"] == f"unchanged since {first}"
+    assert made.stages["second"].reason == f"unchanged since {first}"
     edit("late.py", "SIZE = 2\n")(home)
     made = go(home)
     assert statuses(made) == ("succeeded", "succeeded")
-    assert made["stages"]["first"]["why"] == ["`late.py` changed: imported by helper"]
-    assert made["stages"]["second"]["why"] == ["`numbers` changed"]
+    assert made.stages["first"].reasons == ["`late.py` changed: imported by helper"]
+    assert made.stages["second"].reasons == ["`numbers` changed"]
     edit("mlops.yaml", "trials: 3", "trials: 4")(home)
-    assert go(home)["stages"]["second"]["why"] == [
+    assert go(home).stages["second"].reasons == [
         "`made/lines.csv` changed"
     ]  # though it never asked its handle for it
 
@@ -607,22 +604,23 @@ def test_a_stage_that_failed_runs_again_and_one_that_never_ended_well_says_how_i
     assert [statuses(go(home)) for _ in range(2)] == [("skipped", "failed")] * 2
     for folder in run_folder.list_run_folders(home / "reports"):
         made = run_manifest.read_manifest(folder)
-        made["stages"]["second"].pop("trace", None)  # none of them ended well now
+        made.stages["second"].dependencies = None  # none of them counts as succeeded now
         run_manifest.write_manifest(folder, made)
-    assert said(home) == ("skip", f"it has not ended well yet: failed in {latest(home).name}")
+    assert said(home) == ("skip", f"it has not succeeded yet: failed in {latest(home).name}")
 
 
 def test_a_run_that_was_killed_half_way_is_not_taken_for_done(home: Path) -> None:
     folder = latest(home)
     made = run_manifest.read_manifest(folder)
-    made.update(status="running", pid=2**22 + 1)
-    made["stages"]["second"] = {
-        k: v for k, v in made["stages"]["second"].items() if k not in {"trace", "fingerprint"}
-    } | {"status": "running"}
-    write_json(folder / "manifest.json", made)
+    made.status = run_manifest.RunStatus.RUNNING
+    made.pid = 2**22 + 1
+    made.stages["second"].status = run_manifest.StageStatus.RUNNING
+    made.stages["second"].dependencies = None
+    made.stages["second"].fingerprint = None
+    run_manifest.write_manifest(folder, made)
     assert said(home) == (
         "skip",
-        f"it has not ended well yet: killed (with the run) in {folder.name}",
+        f"it has not succeeded yet: killed (with the run) in {folder.name}",
     )
 
 
@@ -656,14 +654,14 @@ def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
 
 
 def test_warm_and_cold_kernels_leave_the_same_artifacts_and_the_same_trace(home: Path) -> None:
-    warm = run_manifest.read_manifest(latest(home))["stages"]
+    warm = run_manifest.read_manifest(latest(home)).stages
     edit("mlops.yaml", "name: tiny", "name: tiny\nrun: {kernels: cold}")(home)
-    cold = go(home, force=True)["stages"]
+    cold = go(home, force=True).stages
     for name, entry in warm.items():
         assert history.get_content_hashes(cold[name]) == history.get_content_hashes(entry)
-        assert cold[name]["trace"] == entry["trace"]
-    assert {"tiny", "pandas", "fsspec"} <= set(warm["first"]["trace"]["packages"])
-    assert "other" not in warm["first"]["trace"]["packages"]
+        assert cold[name].dependencies == entry.dependencies
+    assert {"tiny", "pandas", "fsspec"} <= set(warm["first"].dependencies.packages)
+    assert "other" not in warm["first"].dependencies.packages
     assert said(home) == ("skip", "skip")
 
 
@@ -713,13 +711,14 @@ def chain(home: Path, count: int) -> loader.Project:
             "unknowable": [],
             "start": time.time_ns(),
         }
-        artifact = artifacts.write_artifact(folder, name, f"{name}_out", {"n": name}).model_dump()
+        artifact = artifacts.write_artifact(folder, name, f"{name}_out", {"n": name})
         trace = stage_dependencies.collect_dependencies(now, name, {"seed": 0}, used, inputs)
-        made["stages"][name].update(
-            status="succeeded", artifacts={f"{name}_out": artifact}, trace=trace
-        )
-        inputs = {f"{name}_out": artifact["content"]}
-    run_manifest.write_manifest(folder, {**made, "status": "succeeded"})
+        made.stages[name].status = run_manifest.StageStatus.SUCCEEDED
+        made.stages[name].artifacts = {f"{name}_out": artifact}
+        made.stages[name].dependencies = trace
+        inputs = {f"{name}_out": artifact.content}
+    made.status = run_manifest.RunStatus.SUCCEEDED
+    run_manifest.write_manifest(folder, made)
     return project
 
 

@@ -23,7 +23,7 @@ SAY = lambda text, transient=False: None
 
 
 def latest(home: Path, made: dict[str, Any]) -> Path:
-    return home / "reports" / str(made["run"])
+    return home / "reports" / str(made.run)
 
 
 def test_a_log_holds_what_was_printed_what_the_kernel_said_and_the_error(
@@ -102,7 +102,7 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
     git(tiny, "commit", "-qm", "one")
     (tiny / "helper.py").write_text("A = [1, 2, 4]\n")  # not committed when the run is made
     made = go(second={"k": 2})
-    assert made["git"]["dirty"]
+    assert made.git.dirty
     (tiny / "helper.py").write_text("A = []\n")
     (tiny / "data.csv").write_text("9\n")
     (tiny / "parts" / "a.txt").write_text("another")
@@ -122,8 +122,8 @@ def test_a_run_is_made_again_after_code_and_data_have_changed(tiny: Path, go: Go
     assert not reproduce.get_reproduction_folder(project, latest(tiny, made)).exists()
     assert len(git(tiny, "worktree", "list").splitlines()) == 1
     # content that is nowhere any more is named
-    found_trace = run_manifest.read_manifest(latest(tiny, made))["stages"]["first"]["trace"]
-    object_store.get_object_path(project, found_trace["modules"]["helper.py"]["hash"]).unlink()
+    found_trace = run_manifest.read_manifest(latest(tiny, made)).stages["first"].dependencies
+    object_store.get_object_path(project, found_trace.modules["helper.py"].hash).unlink()
     with pytest.raises(RunFailedError, match="`helper.py` as it was then is not to be had"):
         reproduce.reproduce_run(project, latest(tiny, made), SAY)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.results import Verdicts
 from mlops_kit.pipeline import manifest, report, runner
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
+from mlops_kit.project.run_manifest import RunManifest
 
 from .conftest import write
 
@@ -58,30 +58,30 @@ def go(
     only: str = "",
     force: bool = False,
     given: dict[str, dict[str, Any]] | None = None,
-) -> dict[str, Any]:
+) -> RunManifest:
     project = loader.load_project(home)
     return runner.run_pipeline(
         project,
         runner.select_stages(project, first, last, only),
         given or {},
-        force,
-        "why",
-        say=lambda text, transient=False: None,
+        lambda text, transient=False: None,
+        force=force,
+        note="why",
     )
 
 
-def statuses(made: dict[str, Any]) -> tuple[str, str]:
-    return made["stages"]["first"]["status"], made["stages"]["second"]["status"]
+def statuses(made: RunManifest) -> tuple[str, str]:
+    return made.stages["first"].status, made.stages["second"].status
 
 
 def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
     made = go(home)
-    folder = home / "reports" / made["run"]
+    folder = home / "reports" / made.run
     assert statuses(made) == ("succeeded", "succeeded")
     found = run_folder.list_artifacts(folder)
     assert artifacts.read_artifact(folder, found["total"]) == {"total": 6}
     assert found["total"].made_from == {"numbers": found["numbers"].content}
-    assert made["stages"]["first"]["logged"] == {"n": 3}
+    assert made.stages["first"].logged == {"n": 3}
     page = (folder / "index.html").read_text()
     assert "Three numbers." in page
     assert "notebooks/first.html" in page
@@ -98,17 +98,17 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
     nbformat.write(book, home / "notebooks" / "first.ipynb")
     (home / "t.csv").write_text("x,y\n1,2\n2,5\n")  # no stage reads it
     again = go(home)
-    assert again["nothing_to_do"]
-    assert again["run"] == made["run"]
-    files.write_text(home / "reports" / made["run"] / "artifacts" / "total.json", "{}")
+    assert again.is_up_to_date
+    assert again.run == made.run
+    files.write_text(home / "reports" / made.run / "artifacts" / "total.json", "{}")
     again = go(home)
-    assert not again.get("nothing_to_do")
+    assert not again.is_up_to_date
     assert statuses(again) == ("skipped", "succeeded")
-    assert (again["stages"]["first"]["reason"], again["stages"]["second"]["why"]) == (
-        f"unchanged since {made['run']}",
+    assert (again.stages["first"].reason, again.stages["second"].reasons) == (
+        f"unchanged since {made.run}",
         ["output `total` is damaged"],
     )
-    folder = home / "reports" / again["run"]
+    folder = home / "reports" / again.run
     assert all(
         (folder / f).exists()
         for f in (
@@ -124,16 +124,16 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
 def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> None:
     write(home, "second", "1 / 0")
     made = go(home)
-    assert made["status"] == "failed"
+    assert made.status == "failed"
     assert statuses(made) == ("succeeded", "failed")
-    assert made["stages"]["second"]["error"]["type"] == "ZeroDivisionError"
+    assert made.stages["second"].error.type == "ZeroDivisionError"
     error = runner.find_run_error(made)
     assert error is not None
     assert error.exit_code == 1
     assert "division by zero" in str(error)
     assert (
         "ZeroDivisionError"
-        in (home / "reports" / made["run"] / "notebooks" / "second.html").read_text()
+        in (home / "reports" / made.run / "notebooks" / "second.html").read_text()
     )
     write(home, "second", "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
     assert statuses(go(home)) == ("skipped", "succeeded")
@@ -141,25 +141,25 @@ def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> No
 
 def test_a_killed_kernel_and_a_promise_not_kept_are_failures(home: Path) -> None:
     write(home, "second", "import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
-    assert "kernel died" in go(home)["stages"]["second"]["error"]["message"]
+    assert "kernel died" in go(home).stages["second"].error.message
     write(home, "second", "stage.hand_over('Nothing.')")
-    assert "did not write 'total'" in go(home)["stages"]["second"]["error"]["message"]
+    assert "did not write 'total'" in go(home).stages["second"].error.message
     write(home, "second", "pass")
-    assert "hand_over" in go(home)["stages"]["second"]["error"]["message"]
+    assert "hand_over" in go(home).stages["second"].error.message
 
 
 def test_what_needs_a_failed_stage_is_not_run(home: Path) -> None:
     write(home, "first", "raise ValueError('no')")
     made = go(home)
     assert statuses(made) == ("failed", "not run")
-    assert made["stages"]["second"]["reason"] == "needs first"
+    assert made.stages["second"].reason == "needs first"
 
 
 def test_only_takes_what_is_needed_from_the_run_before(home: Path) -> None:
     before = go(home)
     made = go(home, first="", last="", only="second", force=True)
     assert statuses(made) == ("skipped", "succeeded")
-    assert made["stages"]["first"]["reason"] == f"as in {before['run']}"
+    assert made.stages["first"].reason == f"as in {before.run}"
 
 
 def test_an_unknown_parameter_is_refused_before_anything_is_written(home: Path) -> None:
@@ -190,8 +190,8 @@ def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
     assert "hunter2" not in str(refused.value)
     assert not (home / "reports").exists()
     made = go(home)
-    assert made["stages"]["second"]["logged"] == {"word": "•••TINY_KEY•••"}
-    assert made["stages"]["second"]["sentence"] == "With •••TINY_KEY•••."
+    assert made.stages["second"].logged == {"word": "•••TINY_KEY•••"}
+    assert made.stages["second"].sentence == "With •••TINY_KEY•••."
     assert not [
         p
         for p in [*(home / "reports").rglob("*"), *(home / ".mlops").rglob("*")]
@@ -200,33 +200,31 @@ def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
 
 
 def test_runs_sort_as_they_began(home: Path) -> None:
-    names = [manifest.create_manifest(loader.load_project(home), [], "")["run"] for _ in range(20)]
+    names = [manifest.create_manifest(loader.load_project(home), [], "").run for _ in range(20)]
     assert names == sorted(set(names))
 
 
 def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
     made = go(home)
-    folder = home / "reports" / made["run"]
-    stopped = {
-        **json.loads((folder / "manifest.json").read_text()),
-        "status": "running",
-        "pid": 2**22 + 1,
-    }
-    stopped["stages"]["second"]["status"] = "running"
+    folder = home / "reports" / made.run
+    stopped = run_manifest.read_stored_manifest(folder)
+    stopped.status = run_manifest.RunStatus.RUNNING
+    stopped.pid = 2**22 + 1
+    stopped.stages["second"].status = run_manifest.StageStatus.RUNNING
     run_manifest.write_manifest(folder, stopped)
     found = run_manifest.read_manifest(folder)
-    assert (found["status"], found["stages"]["second"]["status"]) == ("killed", "killed")
+    assert (found.status, found.stages["second"].status) == ("killed", "killed")
     assert report.build_headline(found, Verdicts(()))[0] == "▲ Failed"
 
 
 def test_two_runs_at_once_keep_apart(home: Path) -> None:
-    made: list[dict[str, Any]] = []
+    made: list[RunManifest] = []
     started = [threading.Thread(target=lambda: made.append(go(home, force=True))) for _ in range(2)]
     for thread in started:
         thread.start()
     for thread in started:
         thread.join()
-    assert len({m["run"] for m in made}) == 2
+    assert len({m.run for m in made}) == 2
     assert {statuses(m) for m in made} == {("succeeded", "succeeded")}
 
 
@@ -242,7 +240,7 @@ def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> 
         "stage.hand_over('Their total.')",
     )
     made = go(home)
-    assert (made["status"], *statuses(made)) == (
+    assert (made.status, *statuses(made)) == (
         "waiting (approval)",
         "succeeded",
         "waiting (approval)",
@@ -250,17 +248,17 @@ def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> 
     error = runner.find_run_error(made)
     assert error is not None
     assert error.exit_code == 3
-    assert f"mlops approve {made['run']}" in str(error)
-    assert "Waiting for an approval" in (home / "reports" / made["run"] / "index.html").read_text()
+    assert f"mlops approve {made.run}" in str(error)
+    assert "Waiting for an approval" in (home / "reports" / made.run / "index.html").read_text()
     (home / "approved").touch()
-    project, folder = loader.load_project(home), home / "reports" / made["run"]
-    again = runner.resume_run(project, folder, say=lambda text, transient=False: None)
-    assert (again["run"], again["status"], *statuses(again)) == (
-        made["run"],
+    project, folder = loader.load_project(home), home / "reports" / made.run
+    again = runner.resume_run(project, folder, lambda text, transient=False: None)
+    assert (again.run, again.status, *statuses(again)) == (
+        made.run,
         "succeeded",
         "succeeded",
         "succeeded",
     )
-    assert again["stages"]["first"]["started"] == made["stages"]["first"]["started"]
-    with pytest.raises(KitError, match="does not wait"):
-        runner.resume_run(project, folder, say=lambda text, transient=False: None)
+    assert again.stages["first"].started == made.stages["first"].started
+    with pytest.raises(KitError, match="cannot be resumed"):
+        runner.resume_run(project, folder, lambda text, transient=False: None)

@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry import versions
 from mlops_kit.stages.review import (
     CHAMPION_CHECKS,
     ScoredModel,
@@ -35,6 +36,20 @@ from mlops_kit.stages.review.champion_comparison import (
 from mlops_kit.stages.review.evidence import NO_CHAMPION
 
 Make = Callable[..., ProjectConfig]
+CHAMPION = versions.ModelVersion(
+    version="7",
+    model_hash="m7",
+    evidence_hash="e7",
+    review="passed",
+    sample_rows=0,
+    author="ann",
+    uri="models:/m-7",
+    sha256="s7",
+    features=("x",),
+    threshold=0.25,
+    evaluation=versions.EvaluationModel("models:/m-6", "m6", "s6", "", ""),
+    as_of="None",
+)
 Judged = Callable[..., pd.DataFrame]
 PRICED = {
     "cost": {"false_alarm": 10, "miss": 25, "unit": "$"},
@@ -388,7 +403,7 @@ class Halver:
 def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) -> None:
     frame = judged(rows=60)
     other = score_champion(
-        {"version": "7", "threshold": "0.25"},
+        CHAMPION,
         (Halver(), ["x"], "Version 7 has seen none of these rows."),
         frame,
         config(),
@@ -403,7 +418,7 @@ def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) 
     assert score_champion(None, (None, [], "There is no champion yet."), frame, config()).name == ""
     assert (
         score_champion(
-            {"version": "7", "threshold": "0.25"},
+            CHAMPION,
             (None, ["y"], "Version 7 needs the column 'y'."),
             frame,
             config(),

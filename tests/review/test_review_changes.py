@@ -14,6 +14,7 @@ from mlops_kit.core import files
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.project.validation import validate_config
+from mlops_kit.registry import versions
 from mlops_kit.stages.review import changes
 from mlops_kit.stages.review.changes import (
     UNCHANGED,
@@ -145,6 +146,8 @@ def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
         files.write_json(
             stage.run_folder / "manifest.json",
             {
+                "run": name,
+                "status": "succeeded",
                 "packages": {"pandas": pd.__version__, "gone": "1.0"},
                 "stages": {"review": {"parts": {"features": cell, "packages": "p"}}},
             },
@@ -167,8 +170,22 @@ def table(days: int) -> pd.DataFrame:
     )
 
 
-def facts(run: str) -> dict[str, str]:
-    return {"version": "7", "run": run, "features": '["x", "old"]', "threshold": "0.25"}
+def facts(run: str) -> versions.ModelVersion:
+    return versions.ModelVersion(
+        version="7",
+        model_hash="m7",
+        evidence_hash="e7",
+        review="passed",
+        sample_rows=0,
+        author="ann",
+        uri="models:/m-7",
+        sha256="s7",
+        features=("x", "old"),
+        threshold=0.25,
+        evaluation=versions.EvaluationModel("models:/m-6", "m6", "s6", "", ""),
+        as_of="None",
+        run=run,
+    )
 
 
 def test_a_run_is_compared_with_what_another_left(made: Callable[..., Stage]) -> None:

@@ -19,8 +19,8 @@ def compare_logged_numbers(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
     sides = [
         {
             k: v
-            for s, e in m["stages"].items()
-            for n, v in e.get("logged", {}).items()
+            for s, e in m.stages.items()
+            for n, v in e.logged.items()
             if (k := f"{s}.{n}") not in judged
         }
         for _, m, _ in (a, b)

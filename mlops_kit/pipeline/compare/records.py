@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.run_manifest import RunManifest
 
 NOT_THERE = "not there"
 
@@ -86,4 +87,4 @@ class OutputComparison:
     detail: str
 
 
-RunSide = tuple[Path, dict[str, Any], ProjectConfig]
+RunSide = tuple[Path, RunManifest, ProjectConfig]

@@ -34,9 +34,7 @@ def compare_runs(project: Project, old: Path, new: Path) -> RunComparison:
     """What differs between two runs of a project."""
     a, b = ((f, run_manifest.read_manifest(f), _load_run_config(project, f)) for f in (old, new))
     pairs = {
-        s: [m["stages"][s]["notebook"] for _, m, _ in (a, b)]
-        for s in b[1]["stages"]
-        if s in a[1]["stages"]
+        s: [m.stages[s].notebook for _, m, _ in (a, b)] for s in b[1].stages if s in a[1].stages
     }
     books = {
         now: diff

@@ -21,7 +21,7 @@ def compare_parameters(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
     yield from compare_values(
         "parameters",
         *(
-            {f"{s}.{n}": v for s, e in m["stages"].items() for n, v in e.get("params", {}).items()}
+            {f"{s}.{n}": v for s, e in m.stages.items() for n, v in e.params.items()}
             for _, m, _ in (a, b)
         ),
     )
@@ -56,16 +56,16 @@ def compare_environments(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
         " ".join(
             sorted(
                 {
-                    e["trace"]["python"]
-                    for e in m["stages"].values()
-                    if e.get("trace", {}).get("python")
+                    e.dependencies.python
+                    for e in m.stages.values()
+                    if e.dependencies is not None and e.dependencies.python
                 }
             )
         )
         for _, m, _ in (a, b)
     ]
     versions = [
-        {**m["packages"], **u, **({"Python": p} if all(pythons) else {})}
+        {**m.packages, **u, **({"Python": p} if all(pythons) else {})}
         for (_, m, _), u, p in zip(
             (a, b),
             keep_common_names(*collect_traced_values(a, b, "packages")),
@@ -81,7 +81,7 @@ def compare_environments(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
 def compare_used_files(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
     """Modules and files that the stages used."""
     found = [
-        fingerprint.get_file_hashes({"files": f, "modules": m})
+        fingerprint.get_file_hashes(run_manifest.StageDependencies(files=f, modules=m))
         for f, m in zip(
             collect_traced_values(a, b, "files"),
             collect_traced_values(a, b, "modules"),
@@ -96,17 +96,24 @@ def compare_used_files(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
 
 def compare_stage_statuses(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
     """How each stage ended, and its seconds (which differ from run to run and are not judged)."""
-    for stage in dict.fromkeys([*a[1]["stages"], *b[1]["stages"]]):
-        old, new = (m["stages"].get(stage, {"status": NOT_THERE}) for _, m, _ in (a, b))
-        before, now = [
-            run_manifest.describe_status(e) + (f", {e['seconds']:.0f} s" if "seconds" in e else "")
-            for e in (old, new)
-        ]
+    for stage in dict.fromkeys([*a[1].stages, *b[1].stages]):
+        old, new = (m.stages.get(stage) for _, m, _ in (a, b))
+        before, now = _describe_stage_end(old), _describe_stage_end(new)
         yield ComparisonRow(
             "stages",
             stage,
             before,
             now,
-            {old["status"], new["status"]} <= {"succeeded", "skipped"}
-            or old["status"] == new["status"],
+            old is not None
+            and new is not None
+            and ((old.is_completed and new.is_completed) or old.status == new.status),
         )
+
+
+def _describe_stage_end(entry: run_manifest.StageEntry | None) -> str:
+    """Return how a stage ended and how long it took."""
+    if entry is None:
+        return NOT_THERE
+    if entry.seconds is None:
+        return entry.status_text
+    return f"{entry.status_text}, {entry.seconds:.0f} s"

@@ -25,11 +25,11 @@ def collect_traced_values(a: RunSide, b: RunSide, part: str) -> list[dict[str, A
     """A part of what was used by the stages that both runs have traced."""
     both = [
         s
-        for s, e in a[1]["stages"].items()
-        if e.get("trace") and b[1]["stages"].get(s, {}).get("trace")
+        for s, e in a[1].stages.items()
+        if e.dependencies is not None and b[1].get_stage(s).dependencies is not None
     ]
     return [
-        {n: v for s in both for n, v in m["stages"][s]["trace"].get(part, {}).items()}
+        {n: v for s in both for n, v in getattr(m.stages[s].dependencies, part).items()}
         for _, m, _ in (a, b)
     ]
 

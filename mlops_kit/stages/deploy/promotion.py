@@ -7,7 +7,7 @@ from typing import Any
 from mlops_kit.core.errors import WaitingForApprovalError
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.db import approvals
-from mlops_kit.db.tables import ApprovalRecord
+from mlops_kit.db.tables import ApprovalOutcome, ApprovalRecord
 from mlops_kit.registry import versions
 from mlops_kit.stages.stage import Stage
 
@@ -41,7 +41,16 @@ def promote_if_approved(stage: Stage, version: dict[str, Any]) -> tuple[dict[str
             "sentence": sentence,
             "why": found.reason,
         }, _make_promotion_verdict(CheckOutcome.FAILED, sentence)
-    done = versions.promote_version(stage.project, version["version"], found.actor, found.reason)
+    promotion = versions.promote_version(
+        stage.project, version["version"], found.actor, found.reason
+    )
+    done = {
+        "version": promotion.version,
+        "before": promotion.previous_version,
+        "by": promotion.actor,
+        "reason": promotion.reason,
+        "at": promotion.promoted_at,
+    }
     by = "automatically" if found.actor == approvals.AUTOMATIC_APPROVER else f"by {found.actor}"
     sentence = f"Version {done['version']} serves now, approved {by}" + (
         f"; version {done['before']} is kept to go back to." if done["before"] else "."
@@ -65,16 +74,20 @@ def _find_refusal(stage: Stage, version: dict[str, Any]) -> tuple[str, CheckOutc
     return "", CheckOutcome.PASSED
 
 
-def _require_approval(stage: Stage, facts: dict[str, Any]) -> ApprovalRecord:
+def _require_approval(stage: Stage, facts: versions.ModelVersion) -> ApprovalRecord:
     """What was said of this version; the rule of ``approval: automatic`` says it where no person has to."""
     found = approvals.find_approval(stage.project, facts)
     if found is None and stage.config.approval == "automatic":
         found = approvals.record_approval(
-            stage.project, facts, "approved", approvals.AUTOMATIC_APPROVER, "review passed"
+            stage.project,
+            facts,
+            ApprovalOutcome.APPROVED,
+            approvals.AUTOMATIC_APPROVER,
+            "review passed",
         )
     if found is None:
         raise WaitingForApprovalError(
-            f"version {facts['version']} waits for an approval",
+            f"version {facts.version} waits for an approval",
             "somebody who looks at its model card and decides",
             'mlops approve --reason "why", or mlops reject --reason "why"',
         )

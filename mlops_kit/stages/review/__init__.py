@@ -48,6 +48,7 @@ from mlops_kit.stages.review.model_card import (
     render_model_card,
     render_model_card_markdown,
 )
+from mlops_kit.stages.review.registration import register_reviewed_model
 from mlops_kit.stages.review.slices import evaluate_slices
 from mlops_kit.stages.review.summary import summarize_key_numbers, summarize_review
 from mlops_kit.stages.review.what_if import run_what_if_analysis
@@ -78,6 +79,7 @@ __all__ = [
     "make_verdict",
     "measure_refit_agreement",
     "register_check",
+    "register_reviewed_model",
     "render_model_card",
     "render_model_card_markdown",
     "run_checks",

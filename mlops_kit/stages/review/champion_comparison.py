@@ -8,7 +8,6 @@ is the better one, whichever way the metric points.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.columns import get_row_days
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
+from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.review.evidence import NO_CHAMPION, ChampionComparison
 from mlops_kit.stages.review.slices import get_group_labels
 from mlops_kit.stats import bootstrap, metrics, thresholds
@@ -70,7 +70,7 @@ def make_challenger(rows: pd.DataFrame, recipe: Mapping[str, Any], model: Any) -
 
 
 def score_champion(
-    champion: Mapping[str, Any] | None,
+    champion: ModelVersion | None,
     opponent: tuple[Any, list[str], str],
     rows: pd.DataFrame,
     config: ProjectConfig,
@@ -79,19 +79,19 @@ def score_champion(
 
     Parameters
     ----------
-    champion : mapping or None
-        What the registry holds of the version that serves (``tracking.champion``).
+    champion : ModelVersion or None
+        The champion as the registry describes it.
     opponent : model or None, list of str, str
-        Who answers for it, from which columns, and how that came about (``tracking.opponent``).
+        Who answers for it, from which columns, and how that came about (``comparison.load_comparison_model``).
     """
     model, columns, how = opponent
-    name = f"version {champion['version']}" if champion else ""
+    name = f"version {champion.version}" if champion else ""
     if champion is None or model is None:
         return ScoredModel(name, note=how)
     return ScoredModel(
         name,
         predict_scores(model, rows[columns], config),
-        json.loads(champion["threshold"]),
+        champion.threshold,
         model,
         tuple(columns),
         how,

@@ -16,12 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core.files import read_json
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.project import artifacts, run_folder
+from mlops_kit.project import artifacts, run_folder, run_manifest
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.stage import Stage
 
 UNCHANGED = "unchanged"
@@ -52,7 +52,7 @@ class VersionDescription:
 
 def describe_changes(
     stage: Stage,
-    champion: Mapping[str, Any] | None,
+    champion: ModelVersion | None,
     recipe: Mapping[str, Any],
     table: pd.DataFrame,
 ) -> Table:
@@ -60,8 +60,8 @@ def describe_changes(
 
     Parameters
     ----------
-    champion : mapping or None
-        What the registry holds of it (``tracking.champion``).
+    champion : ModelVersion or None
+        The champion as the registry describes it.
     recipe : mapping
         What training handed on in this run.
     table : DataFrame
@@ -78,19 +78,19 @@ def describe_changes(
             "There is no champion yet: this is the first version.",
             pd.DataFrame(columns=["what", "said"]),
         )
-    run = stage.project.reports_folder / str(champion["run"])
+    run = stage.project.reports_folder / champion.run
     there = (run / "manifest.json").exists()
     before = (
         _describe_champion(stage, run)
         if there
         else VersionDescription(
-            feature_names=tuple(json.loads(champion["features"])),
-            threshold=json.loads(champion["threshold"]),
+            feature_names=champion.features,
+            threshold=champion.threshold,
         )
     )
     found = list_changes(_describe_challenger(stage, recipe, table, before), before)
     return Table(
-        f"What changed since version {champion['version']}",
+        f"What changed since version {champion.version}",
         _summarize_changes(champion, found, there),
         pd.DataFrame(found, columns=["what", "said"]),
     )
@@ -132,7 +132,7 @@ def _describe_champion(stage: Stage, run: Path) -> VersionDescription:
         **_describe_recipe_and_table(kept.get("recipe", {}), kept.get("features"), config),
         cells_by_notebook=cells,
         part_hashes=_read_part_hashes(run),
-        package_versions=read_json(run / "manifest.json")["packages"],
+        package_versions=run_manifest.read_stored_manifest(run).packages,
     )
 
 
@@ -164,8 +164,9 @@ def _describe_recipe_and_table(
 
 def _read_part_hashes(run: Path) -> dict[str, str]:
     """The hashes of the code and the contract that a run's review hung on; a draft has none."""
-    file = run / "manifest.json"
-    found = read_json(file)["stages"].get("review", {}).get("parts", {}) if file.exists() else {}
+    if not (run / run_manifest.MANIFEST_FILE).exists():
+        return {}
+    found = run_manifest.read_stored_manifest(run).get_stage("review").code_origins
     return {k: found[k] for k in _CODE_PART_TITLES if k in found}
 
 
@@ -344,11 +345,9 @@ def _count_changed_cells(new: Mapping[str, list[str]], old: Mapping[str, list[st
     return [f"{c} {'cell' if c == 1 else 'cells'} in {n}" for n, c in counts.items() if c]
 
 
-def _summarize_changes(
-    champion: Mapping[str, Any], found: list[tuple[str, str]], there: bool
-) -> str:
+def _summarize_changes(champion: ModelVersion, found: list[tuple[str, str]], there: bool) -> str:
     """Which version it is, and what of it changed and what did not."""
-    name, run = f"version {champion['version']}", champion["run"]
+    name, run = f"version {champion.version}", champion.run
     if not there:
         return f"The run {run} that made {name} is gone from the reports, so only what the registry holds of it can be compared."
     new, same = [w for w, t in found if t != UNCHANGED], [w for w, t in found if t == UNCHANGED]
