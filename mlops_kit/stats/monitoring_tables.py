@@ -69,7 +69,7 @@ def upgrade_monitoring_table(table: Table) -> Table:
                 reason = DriftReason.MISSING_VALUES
             statuses.append(str(status))
             reasons.append(str(reason))
-        position = data.columns.get_loc("word")
+        position = list(data.columns).index("word")
         data = data.drop(columns="word")
         data.insert(position, "status", statuses)
         data.insert(position + 1, "reason", reasons)
