@@ -122,7 +122,7 @@ class Review(Page):
             r[k]
             for rows in curves.values()
             for r in rows
-            for k in ("said", "seen", "low", "high")
+            for k in ("predicted", "observed", "low", "high")
             if r[k] is not None
         ]
         levels = (
@@ -146,8 +146,8 @@ class Review(Page):
             self.word,
             size=(430, 236),
             diagonal=True,
-            band=[(r["said"], r["low"], r["high"]) for r in mine if r["low"] is not None],
-            bars=[(r["said"], r["share"] / most) for r in mine],
+            band=[(r["predicted"], r["low"], r["high"]) for r in mine if r["low"] is not None],
+            bars=[(r["predicted"], r["share"] / most) for r in mine],
         )
 
     def word(self, value: float) -> str:
@@ -159,14 +159,18 @@ def named(
     curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]
 ) -> list[draw.Line]:
     """Lines with their names beside their ends; where two ends are close, the higher name goes up and the lower down."""
-    span, ends, out = levels[-1] - levels[0], [rows[-1]["seen"] or 0.0 for rows, _, _ in curves], []
+    span, ends, out = (
+        levels[-1] - levels[0],
+        [rows[-1]["observed"] or 0.0 for rows, _, _ in curves],
+        [],
+    )
     close = len(ends) > 1 and max(ends) - min(ends) < 0.09 * span
     for (rows, colour, name), end in zip(curves, ends, strict=True):
-        room, higher = rows[-1]["said"] - levels[0] < 0.85 * span, end == max(ends)
+        room, higher = rows[-1]["predicted"] - levels[0] < 0.85 * span, end == max(ends)
         below = (-12 if higher else 20) if not room else (-4 if higher else 14) if close else 4
         out.append(
             draw.Line(
-                [(r["said"], r["seen"]) for r in rows],
+                [(r["predicted"], r["observed"]) for r in rows],
                 colour,
                 name=name,
                 below=below,
