@@ -11,6 +11,7 @@ from mlops_kit.dashboards import svg_charts
 from mlops_kit.dashboards.monitoring_data import DAY, Stretch
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import day, months, span
+from mlops_kit.stats.monitoring_tables import DriftStatus
 
 if TYPE_CHECKING:
     from mlops_kit.dashboards.monitoring_page import Monitoring
@@ -21,7 +22,7 @@ SIZES = {
     "slim": (400, 250),
 }  # of performance over time, on a screen and on a phone
 RECENT = 3  # windows that say which columns come first
-JUDGED = {"alert", "watch", "new category", "infinite"}  # words of a drift whose cost was asked for
+JUDGED = {DriftStatus.ALERT, DriftStatus.WARNING}  # statuses whose cost was estimated
 DEEP = 5.0  # times the limit at which a cell is as dark as it gets
 Values = Sequence[float | None]
 
@@ -207,9 +208,11 @@ def line(
 
 def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> svg_charts.Cell:
     """A cell. Blue: harmless; amber: it costs something; red: more than a fall that is let pass; grey: not known."""
-    config, value, judged = page.config, row["cost"], row["word"] in JUDGED
+    config, value, judged = page.config, row["cost"], row["status"] in JUDGED
     if value is None:
-        colour, told = ("faint", "what it costs is not known") if judged else ("blue", row["word"])
+        colour, told = (
+            ("faint", "what it costs is not known") if judged else ("blue", row["explanation"])
+        )
     else:
         colour = (
             "act"

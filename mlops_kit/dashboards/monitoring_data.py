@@ -226,9 +226,9 @@ class Watched:
         """The headline metric that the review of a version promised."""
         found: float | None = next(
             (
-                r["promised"]
+                r["reference"]
                 for w in self.settled
-                if w.version == version and (r := w.measure()) and r["promised"] is not None
+                if w.version == version and (r := w.measure()) and r["reference"] is not None
             ),
             None,
         )

@@ -177,7 +177,12 @@ def test_every_number_of_the_windows_is_the_stored_one(well: loader.Project) -> 
     for row in rounds.drift(2).data.to_dict("records"):
         assert all(
             s in told["drift"]
-            for s in (row["column"], row["word"], row["why"], format_number(row["effect"]))
+            for s in (
+                row["column"],
+                row["status"],
+                row["explanation"],
+                format_number(row["effect"]),
+            )
         )
         assert (
             row["cost"] is None
