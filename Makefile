@@ -3,11 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo loop test lab lint lock clean
+.PHONY: help demo loop test test-fast evidence lab lint lock clean
 .DEFAULT_GOAL := help
 
-help:  ## What can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
@@ -19,27 +19,35 @@ $(STAMP): requirements.lock pyproject.toml
 	  git config filter.nbstripout.smudge cat; fi
 	touch $(STAMP)
 
-demo: $(STAMP)  ## The main job on the flights: as of July 2013, the seven notebooks, and where to look
+demo: $(STAMP)  ## Run the seven notebooks on the flights as of 1 July 2013, and say where to look
 	$(BIN)/mlops run --note "make demo"
 
-loop: $(STAMP)  ## The flights' July to September, lived day by day: scored, watched, retrained; needs the demo's model
+loop: $(STAMP)  ## Replay July to September day by day: score, monitor, retrain; needs the model of the demo
 	@test -e .mlops/mlops.db || $(MAKE) demo
 	$(BIN)/mlops watch --since 2013-07-01 --until 2013-10-01 --fast
 
-test: $(STAMP)  ## All tests, on two cores; what is skipped is said at the end
+test: $(STAMP)  ## All tests, on two cores; what is skipped is listed at the end
 	@tools/browser
 	$(BIN)/python -m pytest -q -rsfE -n 2
 
-lab: $(STAMP)  ## JupyterLab on the project
+test-fast: $(STAMP)  ## The unit tests: no kernel, no browser, no server process
+	$(BIN)/python -m pytest -q -n 2 tests/unit
+
+evidence: $(STAMP)  ## The long acceptance runs: seeded, resumable, a summary at the end
+	$(BIN)/python evidence/seeded_faults.py
+
+lab: $(STAMP)  ## Open JupyterLab on the project
 	$(BIN)/mlops lab
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## Format, lint rules, types, notebooks without outputs
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy mlops_kit
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/dashboards/*.ipynb
 
-lock: $(STAMP)  ## requirements.lock anew from pyproject.toml
+lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --upgrade --no-emit-index-url --no-header --python-version 3.11 -o requirements.lock
 
-clean:  ## Remove the environment and what runs have made
+clean:  ## Remove the environment and all run output
 	rm -rf $(VENV) .mlops .pytest_cache .mypy_cache .ruff_cache build dist
 	find reports -mindepth 1 ! -name README.md -delete

@@ -46,7 +46,7 @@ def main(kills: int) -> None:
     """Kill, compare, print."""
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
-        original = watched.build(Path(folder) / "original", watched.STILL)
+        original = watched.build_project(Path(folder) / "original", watched.YAML_WITHOUT_RETRAINING)
         unbroken, broken = (
             loader.load_project(shutil.copytree(original.root, Path(folder) / name))
             for name in ("unbroken", "broken")
@@ -54,19 +54,22 @@ def main(kills: int) -> None:
         subprocess.run(
             command(unbroken), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        whole = len(watched.every(unbroken, PredictionRecord))
+        whole = len(watched.list_records(unbroken, PredictionRecord))
         for goal in sorted(draw.randrange(whole) for _ in range(kills)):
             process = subprocess.Popen(
                 command(broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            while process.poll() is None and len(watched.every(broken, PredictionRecord)) < goal:
+            while (
+                process.poll() is None
+                and len(watched.list_records(broken, PredictionRecord)) < goal
+            ):
                 time.sleep(0.002)
             time.sleep(
                 draw.uniform(0, 0.2)
             )  # anywhere in what follows: labels, a window, a decision, the next day
             process.send_signal(signal.SIGKILL)
             died = process.wait() == -signal.SIGKILL
-            found = watched.picture(broken)
+            found = watched.take_snapshot(broken)
             print(
                 f"{'killed' if died else 'it had ended'}: {len(found['predictions'])} predictions, {len(found['labels'])} labels, {len(found['windows'])} windows, {len(found['retrainings'])} decisions",
                 flush=True,
@@ -75,7 +78,7 @@ def main(kills: int) -> None:
             command(broken), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         print(
-            f"after {kills} deaths {'the same as' if watched.picture(broken) == watched.picture(unbroken) else 'NOT the same as'} an unbroken watch"
+            f"after {kills} deaths {'the same as' if watched.take_snapshot(broken) == watched.take_snapshot(unbroken) else 'NOT the same as'} an unbroken watch"
         )
 
 

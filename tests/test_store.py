@@ -1,7 +1,8 @@
-"""Artifacts: read back as written, hashed by content, refused when damaged; half-written files never show."""
+"""Artifacts and files: read as written, hashed by content, refused when damaged."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -27,72 +28,79 @@ VALUES = {
     "page": "<p>A card</p>",
 }
 
+# Hashes of FRAME and of a JSON value as the first version computed them.
+OLD_TABLE_HASH = "dd0f4a4a218013bc1d3283b837514c5900a6bce93ef71bf5a511eec540cf0acc"
+OLD_JSON_HASH = "37a34322c476b69c13593bf4278ad17a73e0fc59f37c3b138f41c0f6805412a0"
+
 
 @pytest.mark.parametrize("name", VALUES)
-def test_an_artifact_is_read_back_as_written(tmp_path: Path, name: str) -> None:
-    made = artifacts.write_artifact(tmp_path, "prepare", name, VALUES[name])
-    back = artifacts.read_artifact(tmp_path, made)
-    assert artifacts.are_artifacts_intact(tmp_path, [made])
-    assert made.bytes > 0
-    assert made.stage == "prepare"
+def test_artifact_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
+    artifact = artifacts.write_artifact(tmp_path, "prepare", name, VALUES[name])
+    value = artifacts.read_artifact(tmp_path, artifact)
+    assert artifacts.are_artifacts_intact(tmp_path, [artifact])
+    assert artifact.bytes > 0
+    assert artifact.stage == "prepare"
     if name == "table":
-        pd.testing.assert_frame_equal(back, FRAME)
-        assert (made.rows, made.columns) == (3, 3)
+        pd.testing.assert_frame_equal(value, FRAME)
+        assert (artifact.rows, artifact.columns) == (3, 3)
     elif name == "result":
-        assert back.sentence == "S."
-        assert back.data["a"].tolist() == [1, 2, 3]
+        assert value.sentence == "S."
+        assert value.data["a"].tolist() == [1, 2, 3]
     else:
-        assert back == VALUES[name]
+        assert value == VALUES[name]
 
 
-def test_a_page_is_html_and_a_text_markdown(tmp_path: Path) -> None:
-    assert (
-        artifacts.write_artifact(tmp_path, "s", "page", VALUES["page"]).path
-        == "artifacts/page.html"
-    )
-    assert (
-        artifacts.write_artifact(tmp_path, "s", "text", VALUES["text"]).path == "artifacts/text.md"
-    )
+def test_document_is_html_if_it_begins_with_a_tag_else_markdown(tmp_path: Path) -> None:
+    page = artifacts.write_artifact(tmp_path, "s", "page", VALUES["page"])
+    text = artifacts.write_artifact(tmp_path, "s", "text", VALUES["text"])
+    assert page.path == "artifacts/page.html"
+    assert text.path == "artifacts/text.md"
 
 
 @pytest.mark.parametrize(
-    "change", [lambda p: p.unlink(), lambda p: p.write_bytes(b"x")], ids=["gone", "damaged"]
+    "change", [lambda p: p.unlink(), lambda p: p.write_bytes(b"x")], ids=["missing", "damaged"]
 )
-def test_a_gone_or_damaged_artifact_names_the_cure(tmp_path: Path, change: object) -> None:
-    made = artifacts.write_artifact(tmp_path, "train", "recipe", {"a": 1})
-    change(tmp_path / made.path)  # type: ignore[operator]
+def test_missing_or_damaged_artifact_is_an_error_with_a_hint(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    artifact = artifacts.write_artifact(tmp_path, "train", "recipe", {"a": 1})
+    change(tmp_path / artifact.path)
     with pytest.raises(RunFailedError, match="mlops run --from train"):
-        artifacts.read_artifact(tmp_path, made)
-    assert not artifacts.are_artifacts_intact(tmp_path, [made])
+        artifacts.read_artifact(tmp_path, artifact)
+    assert not artifacts.are_artifacts_intact(tmp_path, [artifact])
 
 
-def test_what_is_volatile_is_not_part_of_the_content(tmp_path: Path) -> None:
-    one = artifacts.write_artifact(tmp_path / "1", "s", "t", FRAME, volatile=["t"])
-    two = artifacts.write_artifact(
-        tmp_path / "2", "s", "t", FRAME.assign(t="other"), volatile=["t"]
-    )
-    assert one.content == two.content
-    assert one.sha256 != two.sha256
-    left, right = (
-        artifacts.write_artifact(tmp_path / n, "s", "d", {"a": 1, "took": s}, volatile=["took"])
-        for n, s in (("1", 3), ("2", 4))
-    )
-    assert left.content == right.content
+def test_volatile_columns_and_keys_do_not_change_the_content_hash(tmp_path: Path) -> None:
+    first_table = artifacts.write_artifact(tmp_path / "1", "s", "t", FRAME, volatile=["t"])
+    changed_frame = FRAME.assign(t="other")
+    second_table = artifacts.write_artifact(tmp_path / "2", "s", "t", changed_frame, volatile=["t"])
+    assert first_table.content == second_table.content
+    assert first_table.sha256 != second_table.sha256
+    hashes = set()
+    for seconds in (3, 4):
+        value = {"a": 1, "took": seconds}
+        artifact = artifacts.write_artifact(tmp_path / "1", "s", "d", value, volatile=["took"])
+        hashes.add(artifact.content)
+    assert len(hashes) == 1
 
 
-def test_a_record_has_no_content(tmp_path: Path) -> None:
-    assert artifacts.write_artifact(tmp_path, "s", "version", {"v": 1}, record=True).content is None
+def test_record_has_no_content_hash(tmp_path: Path) -> None:
+    artifact = artifacts.write_artifact(tmp_path, "s", "version", {"v": 1}, record=True)
+    assert artifact.content is None
 
 
-def test_a_partitioned_table_has_a_folder_a_value_and_is_replaced_whole(tmp_path: Path) -> None:
+def test_partitioned_table_has_a_folder_per_value_and_is_replaced_as_a_whole(
+    tmp_path: Path,
+) -> None:
     frame = pd.DataFrame({"day": ["2013-07-01", "2013-07-02"], "a": [1, 2]})
-    artifacts.write_artifact(tmp_path, "s", "scores", frame, partition="day")
-    made = artifacts.write_artifact(tmp_path, "s", "scores", frame.head(1), partition="day")
-    assert [p.name for p in (tmp_path / made.path).iterdir()] == ["day=2013-07-01"]
-    assert artifacts.read_artifact(tmp_path, made)["a"].tolist() == [1]
+    artifacts.write_partitioned_artifact(tmp_path, "s", "scores", frame, "day")
+    artifact = artifacts.write_partitioned_artifact(tmp_path, "s", "scores", frame.head(1), "day")
+    assert [p.name for p in (tmp_path / artifact.path).iterdir()] == ["day=2013-07-01"]
+    assert artifacts.read_artifact(tmp_path, artifact)["a"].tolist() == [1]
+    assert artifact.content == files.hash_table(frame.head(1))
 
 
-def test_the_hash_sees_values_order_and_names_and_takes_missing_as_one() -> None:
+def test_table_hash_covers_values_order_and_names_and_missing_values_are_equal() -> None:
     base = files.hash_table(FRAME)
     assert files.hash_table(FRAME.copy()) == base
     assert files.hash_table(FRAME.assign(t=["x", float("nan"), "z"])) == base
@@ -103,15 +111,20 @@ def test_the_hash_sees_values_order_and_names_and_takes_missing_as_one() -> None
         FRAME.rename(columns={"a": "b"}),
         FRAME.head(2),
     ]
-    assert base not in {files.hash_table(f) for f in changed}
+    assert base not in {files.hash_table(frame) for frame in changed}
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_hashes_are_those_of_earlier_versions() -> None:
+    assert files.hash_table(FRAME) == OLD_TABLE_HASH
+    assert files.hash_json({"b": [1, None, 0.5], "a": "ü"}) == OLD_JSON_HASH
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
 
-    def fail(temporary: Path) -> None:
-        temporary.write_text("half")
+    def fail(temporary_path: Path) -> None:
+        temporary_path.write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
@@ -120,9 +133,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_an_unknown_artifact_lists_those_there_are(tmp_path: Path) -> None:
-    made = artifacts.write_artifact(tmp_path, "s", "recipe", {})
+def test_unknown_artifact_lists_the_known_ones(tmp_path: Path) -> None:
+    artifact = artifacts.write_artifact(tmp_path, "s", "recipe", {})
     with pytest.raises(KitError, match="'recipe'"):
-        artifacts.find_artifact({"recipe": made}, "recipes", "the run")
-    with pytest.raises(KitError, match="got that far"):
+        artifacts.find_artifact({"recipe": artifact}, "recipes", "the run")
+    with pytest.raises(KitError, match="a run that wrote it"):
         artifacts.find_artifact({}, "recipes", "the run")

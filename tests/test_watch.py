@@ -1,4 +1,4 @@
-"""The daily round: what each pass leaves, that no pass does it twice, and that one which was killed loses nothing."""
+"""The watch: what each pass stores, that it does nothing twice and loses nothing when killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,128 +28,140 @@ from mlops_kit.db.tables import (
 )
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project import loader
+from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
 from mlops_kit.watch import loop, retraining
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests import watched
 
-QUIET: Any = lambda text, transient=False: None
+
+def report_nothing(text: str, transient: bool = False) -> None:
+    """Report nothing."""
 
 
 @pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def initial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project before its watch begins, with retraining off."""
-    return watched.build(tmp_path_factory.mktemp("watch") / "home", watched.STILL).root
+    return watched.build_project(
+        tmp_path_factory.mktemp("watch") / "home", watched.YAML_WITHOUT_RETRAINING
+    ).root
 
 
 @pytest.fixture(scope="session")
-def lived(original: Path, tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
+def watched_project(
+    initial_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> loader.Project:
     """The same after four weeks; only to be read."""
     project = loader.load_project(
-        shutil.copytree(original, tmp_path_factory.mktemp("lived") / "home")
+        shutil.copytree(initial_folder, tmp_path_factory.mktemp("lived") / "home")
     )
-    loop.replay_period(project, None, moment(project, "2024-02-28"), QUIET)
+    loop.replay_period(project, None, to_time(project, "2024-02-28"), report_nothing)
     return project
 
 
 @pytest.fixture
-def fresh(original: Path, tmp_path: Path) -> loader.Project:
-    return loader.load_project(shutil.copytree(original, tmp_path / "fresh"))
+def fresh_project(initial_folder: Path, tmp_path: Path) -> loader.Project:
+    return loader.load_project(shutil.copytree(initial_folder, tmp_path / "fresh"))
 
 
-def moment(project: loader.Project, text: str) -> datetime:
+def to_time(project: loader.Project, text: str) -> datetime:
     found = project.parse_utc_timestamp(text, "the test's moment")
     assert found is not None
     return found
 
 
-def test_each_row_is_scored_once_with_what_the_batch_says(lived: loader.Project) -> None:
-    found = watched.every(lived, PredictionRecord)
-    source = watched.rows()
+def test_every_row_is_scored_once_with_the_batch_score(watched_project: loader.Project) -> None:
+    found = watched.list_records(watched_project, PredictionRecord)
+    source = watched.make_rows()
     due = source[(source["at"] >= "2024-01-31") & (source["at"] < "2024-02-28")]
-    assert sorted(int(json.loads(p.key)[0]) for p in found) == due["k"].tolist()
-    alone = scoring.predict_with_champion(lived, due.drop(columns="y").sample(50, random_state=1))
+    assert sorted(int(json.loads(p.row_key)[0]) for p in found) == due["k"].tolist()
+    alone = scoring.predict_with_champion(
+        watched_project, due.drop(columns="y").sample(50, random_state=1)
+    )
     logged = {p.id: p.score for p in found}
     assert [logged[i] for i in alone["prediction_id"]] == alone["score"].tolist()
 
 
-def test_each_label_is_joined_when_it_was_known(lived: loader.Project) -> None:
-    found = watched.every(lived, LabelRecord)
-    assert {x.word for x in found} == {"joined"}
-    assert all(x.counts for x in found)
-    day = {p.id: p for p in watched.every(lived, PredictionRecord)}
-    late = [
-        datetime.fromisoformat(x.known) - datetime.fromisoformat(day[x.prediction].moment)
+def test_every_label_is_joined_when_it_is_known(watched_project: loader.Project) -> None:
+    found = watched.list_records(watched_project, LabelRecord)
+    assert {x.outcome for x in found} == {"joined"}
+    assert all(x.is_current for x in found)
+    day = {p.id: p for p in watched.list_records(watched_project, PredictionRecord)}
+    delays = [
+        datetime.fromisoformat(x.known_at) - datetime.fromisoformat(day[x.prediction_id].event_time)
         for x in found
     ]
-    assert set(late) == {timedelta(days=1)}
-    assert all(x.known <= x.at for x in found)
+    assert set(delays) == {timedelta(days=1)}
+    assert all(x.known_at <= x.imported_at for x in found)
     assert len(found) == sum(
-        datetime.fromisoformat(p.moment) + timedelta(days=1) <= moment(lived, "2024-02-28")
+        datetime.fromisoformat(p.event_time) + timedelta(days=1)
+        <= to_time(watched_project, "2024-02-28")
         for p in day.values()
     )
 
 
-def test_windows_follow_one_another_and_are_settled_when_their_labels_are_due(
-    lived: loader.Project,
+def test_windows_leave_no_gap_and_are_evaluated_when_labels_are_due(
+    watched_project: loader.Project,
 ) -> None:
-    found = watched.every(lived, WindowRecord)
+    found = watched.list_records(watched_project, WindowRecord)
     assert [w.start for w in found] == [
-        format_timestamp(moment(lived, d))
+        format_timestamp(to_time(watched_project, d))
         for d in ("2024-01-31", "2024-02-07", "2024-02-14", "2024-02-21")
     ]
-    assert all(w.looked_at == w.end for w in found)
-    assert [w.settled is None for w in found] == [
+    assert all(w.monitored_at == w.end for w in found)
+    assert [w.realized_json is None for w in found] == [
         False,
         False,
         False,
         True,
     ]
     assert all(
-        datetime.fromisoformat(w.settled_at) == datetime.fromisoformat(w.end) + timedelta(days=1)
+        datetime.fromisoformat(w.realized_at) == datetime.fromisoformat(w.end) + timedelta(days=1)
         for w in found
-        if w.settled_at
+        if w.realized_at
     )
 
 
-def test_the_fall_is_seen_in_the_labels_and_not_in_the_estimate(lived: loader.Project) -> None:
-    looks, settled = (
-        [json.loads(w.looked) for w in watched.every(lived, WindowRecord)],
-        [json.loads(w.settled) for w in watched.every(lived, WindowRecord) if w.settled],
-    )
-    realised = [s["realised"]["data"]["__frame__"]["rows"][0][1] for s in settled]
-    assert realised[0] > 0.75
-    assert realised[2] < 0.25
-    assert all(look["estimated"]["value"] > 0.8 for look in looks)  # the inputs did not move
-    assert [s["gap"] for s in settled] == [False, True, True]
-    assert settled[2]["saved"] < 0 < settled[0]["saved"]
+def test_concept_drift_shows_in_realized_and_not_in_estimated_performance(
+    watched_project: loader.Project,
+) -> None:
+    windows = watched.list_records(watched_project, WindowRecord)
+    monitoring = [WindowMonitoring.from_json(w.monitoring_json) for w in windows]
+    performance = [WindowPerformance.from_json(w.realized_json) for w in windows if w.realized_json]
+    realized = [p.realized.to_frame()["value"].iloc[0] for p in performance]
+    assert realized[0] > 0.75
+    assert realized[2] < 0.25
+    assert all(m.estimated.value > 0.8 for m in monitoring)  # the inputs did not change
+    assert [p.is_below_estimate for p in performance] == [False, True, True]
+    assert performance[2].saved < 0 < performance[0].saved
 
 
-def test_the_fall_opens_incidents_and_no_drift_does(lived: loader.Project) -> None:
-    found = {i.cause: i for i in watched.every(lived, IncidentRecord)}
+def test_concept_drift_opens_incidents(watched_project: loader.Project) -> None:
+    found = {i.signal: i for i in watched.list_records(watched_project, IncidentRecord)}
     assert set(found) == {"realised", "gap"}
-    assert all(i.closed is None and i.severity == "act" for i in found.values())
-    assert found["realised"].opened == format_timestamp(moment(lived, "2024-02-15"))
-    assert found["realised"].windows == 2
-    assert found["gap"].opened == format_timestamp(moment(lived, "2024-02-22"))
+    assert all(i.closed_at is None and i.severity == "act" for i in found.values())
+    assert found["realised"].opened_at == format_timestamp(to_time(watched_project, "2024-02-15"))
+    assert found["realised"].window_count == 2
+    assert found["gap"].opened_at == format_timestamp(to_time(watched_project, "2024-02-22"))
 
 
-def test_each_settled_window_has_its_decision(lived: loader.Project) -> None:
-    found = watched.every(lived, RetrainingRecord)
+def test_every_evaluated_window_has_a_retraining_decision(watched_project: loader.Project) -> None:
+    found = watched.list_records(watched_project, RetrainingRecord)
     assert [r.action for r in found] == ["keep", "keep", "keep"]
     assert all("retrain.on_performance_drop is off" in r.reason for r in found[1:])
 
 
-def test_a_pass_over_again_changes_nothing(lived: loader.Project, tmp_path: Path) -> None:
-    project = loader.load_project(shutil.copytree(lived.root, tmp_path / "again"))
-    before = watched.picture(project)
+def test_repeated_pass_changes_nothing(watched_project: loader.Project, tmp_path: Path) -> None:
+    project = loader.load_project(shutil.copytree(watched_project.root, tmp_path / "again"))
+    before = watched.take_snapshot(project)
     assert loop.replay_period(
-        project, None, moment(project, "2024-02-28"), QUIET
-    ) == loop.run_single_pass(project, moment(project, "2024-02-28"), QUIET)
-    assert watched.picture(project) == before
+        project, None, to_time(project, "2024-02-28"), report_nothing
+    ) == loop.run_single_pass(project, to_time(project, "2024-02-28"), report_nothing)
+    assert watched.take_snapshot(project) == before
 
 
-def test_a_watch_killed_again_and_again_ends_where_an_unbroken_one_does(
-    lived: loader.Project, fresh: loader.Project
+def test_killed_watch_ends_like_an_uninterrupted_one(
+    watched_project: loader.Project, fresh_project: loader.Project
 ) -> None:
     command = [
         sys.executable,
@@ -158,7 +169,7 @@ def test_a_watch_killed_again_and_again_ends_where_an_unbroken_one_does(
         "mlops_kit.cli",
         "watch",
         "--project",
-        str(fresh.root),
+        str(fresh_project.root),
         "--until",
         "2024-02-28",
         "--fast",
@@ -168,7 +179,7 @@ def test_a_watch_killed_again_and_again_ends_where_an_unbroken_one_does(
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        while process.poll() is None and scored(fresh) < reached:
+        while process.poll() is None and count_predictions(fresh_project) < reached:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, process.communicate()[1].decode()
@@ -176,94 +187,100 @@ def test_a_watch_killed_again_and_again_ends_where_an_unbroken_one_does(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert watched.picture(fresh) == watched.picture(lived)
+    assert watched.take_snapshot(fresh_project) == watched.take_snapshot(watched_project)
 
 
-def scored(project: loader.Project) -> int:
+def count_predictions(project: loader.Project) -> int:
     with open_transaction(project) as opened:
         return int(opened.scalar(sa.select(sa.func.count()).select_from(PredictionRecord)) or 0)
 
 
-def test_a_second_watch_is_refused_while_one_goes_on(fresh: loader.Project) -> None:
+def test_second_watch_is_refused_while_one_is_running(fresh_project: loader.Project) -> None:
     with (
-        loop.open_watcher(fresh, QUIET),
-        pytest.raises(RunFailedError, match="another watch of this project goes on"),
+        loop.open_watcher(fresh_project, report_nothing),
+        pytest.raises(RunFailedError, match="another watch of this project is running"),
     ):
-        loop.run_single_pass(fresh, moment(fresh, "2024-02-01"), QUIET)
+        loop.run_single_pass(fresh_project, to_time(fresh_project, "2024-02-01"), report_nothing)
 
 
-def test_a_row_that_turns_up_late_is_scored_and_a_corrected_label_counts(
-    fresh: loader.Project,
+def test_late_row_is_scored_and_corrected_label_counts(
+    fresh_project: loader.Project,
 ) -> None:
-    source = watched.rows()
+    source = watched.make_rows()
     early = source[source["k"] != 1210]
-    early.to_csv(fresh.root / "t.csv", index=False)
-    loop.run_single_pass(fresh, moment(fresh, "2024-02-03"), QUIET)
+    early.to_csv(fresh_project.root / "t.csv", index=False)
+    loop.run_single_pass(fresh_project, to_time(fresh_project, "2024-02-03"), report_nothing)
     assert (
         len(
             query_records(
-                fresh, sa.select(PredictionRecord.id).where(PredictionRecord.row_key == '["1210"]')
+                fresh_project,
+                sa.select(PredictionRecord.id).where(PredictionRecord.row_key == '["1210"]'),
             )
         )
         == 0
     )
     wrong = source["k"] == 1201
     source.loc[wrong, "y"] = 1 - source.loc[wrong, "y"]
-    source.to_csv(fresh.root / "t.csv", index=False)
-    loop.run_single_pass(fresh, moment(fresh, "2024-02-04"), QUIET)
-    (late,), (mended,) = (
+    source.to_csv(fresh_project.root / "t.csv", index=False)
+    loop.run_single_pass(fresh_project, to_time(fresh_project, "2024-02-04"), report_nothing)
+    (late_id,), (corrected_id,) = (
         query_records(
-            fresh, sa.select(PredictionRecord.id).where(PredictionRecord.row_key == f'["{k}"]')
+            fresh_project,
+            sa.select(PredictionRecord.id).where(PredictionRecord.row_key == f'["{k}"]'),
         )
         for k in (1210, 1201)
     )
-    words = {
-        i: [x.word for x in watched.every(fresh, LabelRecord) if x.prediction == i]
-        for i in (late, mended)
+    outcomes = {
+        i: [
+            x.outcome
+            for x in watched.list_records(fresh_project, LabelRecord)
+            if x.prediction_id == i
+        ]
+        for i in (late_id, corrected_id)
     }
-    assert words == {late: ["joined"], mended: ["joined", "corrected"]}
+    assert outcomes == {late_id: ["joined"], corrected_id: ["joined", "corrected"]}
     found = predictions.load_labeled_predictions(
-        fresh, moment(fresh, "2024-01-31"), moment(fresh, "2024-02-02")
+        fresh_project, to_time(fresh_project, "2024-01-31"), to_time(fresh_project, "2024-02-02")
     ).set_index("prediction_id")["label"]
-    assert found[mended] == float(source.loc[wrong, "y"].iloc[0])
+    assert found[corrected_id] == float(source.loc[wrong, "y"].iloc[0])
 
 
-def test_a_stop_in_the_flow_of_rows_is_told_once(fresh: loader.Project) -> None:
-    source = watched.rows()
+def test_low_volume_opens_one_incident(fresh_project: loader.Project) -> None:
+    source = watched.make_rows()
     source[(source["at"] < "2024-02-08") | (source["k"] % 10 == 0)].to_csv(
-        fresh.root / "t.csv", index=False
+        fresh_project.root / "t.csv", index=False
     )
-    loop.replay_period(fresh, None, moment(fresh, "2024-02-16"), QUIET)
-    found = {i.cause: i for i in watched.every(fresh, IncidentRecord)}
+    loop.replay_period(fresh_project, None, to_time(fresh_project, "2024-02-16"), report_nothing)
+    found = {i.signal: i for i in watched.list_records(fresh_project, IncidentRecord)}
     assert found["volume"].title == "Fewer rows than usual"
-    assert "usual 280" in found["volume"].sentence
+    assert "usual are 280" in found["volume"].message
 
 
-def test_a_retraining_runs_the_chain_and_waits_for_the_person_who_has_to_approve(
+def test_requested_retraining_runs_and_waits_for_approval(
     tmp_path: Path,
 ) -> None:
-    project = watched.build(
+    project = watched.build_project(
         tmp_path / "home", watched.YAML.replace("approval: automatic", "approval: manual")
     )
-    loop.run_single_pass(project, moment(project, "2024-02-08"), QUIET)
+    loop.run_single_pass(project, to_time(project, "2024-02-08"), report_nothing)
     asked = retraining.request_retraining(project, "Ada", "a better one is wanted")
-    with pytest.raises(RunFailedError, match="on its way already, decided by Ada"):
+    with pytest.raises(RunFailedError, match="decided by Ada is already pending"):
         retraining.request_retraining(project, "Ada", "a better one is wanted")
     lines: list[str] = []
     loop.run_single_pass(
-        project, moment(project, "2024-02-08"), lambda text, transient=False: lines.append(text)
+        project, to_time(project, "2024-02-08"), lambda text, transient=False: lines.append(text)
     )
     (made,) = query_records(
         project, sa.select(RetrainingRecord).where(RetrainingRecord.actor == "Ada")
     )
-    assert made.state == loop.WAITING, lines
+    assert made.status == RunStatus.WAITING_FOR_APPROVAL, lines
     assert approvals.get_current_promotion(project).version == "1"  # type: ignore[union-attr]
     approve = [
         sys.executable,
         "-m",
         "mlops_kit.cli",
         "approve",
-        made.run,
+        made.run_id,
         "--project",
         str(project.root),
         "--reason",
@@ -271,9 +288,9 @@ def test_a_retraining_runs_the_chain_and_waits_for_the_person_who_has_to_approve
     ]
     done = subprocess.run(approve, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    loop.run_single_pass(project, moment(project, "2024-02-08"), QUIET)
+    loop.run_single_pass(project, to_time(project, "2024-02-08"), report_nothing)
     assert approvals.get_current_promotion(project).version == "2"
-    assert asked.as_of == format_timestamp(moment(project, "2024-02-08"))
+    assert asked.as_of == format_timestamp(to_time(project, "2024-02-08"))
     assert versions.load_version(project, "2").as_of.startswith("2024-02-08")
     assert query_records(
         project, sa.select(RetrainingRecord.status).where(RetrainingRecord.actor == "Ada")
@@ -289,11 +306,19 @@ def test_a_retraining_runs_the_chain_and_waits_for_the_person_who_has_to_approve
         (("--once", "--as-of", "yesterday"), "--as-of 'yesterday' is no moment"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused_in_words(
-    original: Path, options: tuple[str, ...], said: str
+def test_incompatible_options_are_an_error(
+    initial_folder: Path, options: tuple[str, ...], said: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mlops_kit.cli", "watch", "--project", str(original), *options],
+        [
+            sys.executable,
+            "-m",
+            "mlops_kit.cli",
+            "watch",
+            "--project",
+            str(initial_folder),
+            *options,
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -304,25 +329,28 @@ def test_options_that_do_not_go_together_are_refused_in_words(
     assert "Traceback" not in done.stderr
 
 
-def test_a_table_without_time_and_a_project_without_champion_are_refused(
-    tmp_path: Path, fresh: loader.Project
+def test_table_without_time_and_project_without_champion_are_errors(
+    tmp_path: Path, fresh_project: loader.Project
 ) -> None:
-    timeless = fresh.with_values(
+    timeless = fresh_project.with_values(
         "the test", time=None, as_of=None, until=None, split={"test": 0.2}, label_delay="0d"
     )
     with pytest.raises(KitError):
         loop.Watcher(
-            loader.Project(fresh.root, timeless.config.model_copy(update={"time": None})), QUIET
+            loader.Project(fresh_project.root, timeless.config.model_copy(update={"time": None})),
+            report_nothing,
         )
-    with open_transaction(fresh) as opened:
+    with open_transaction(fresh_project) as opened:
         opened.execute(sa.text("DELETE FROM promotions"))
     with pytest.raises(KitError, match="has no champion yet"):
-        loop.run_single_pass(fresh, moment(fresh, "2024-02-01"), QUIET)
+        loop.run_single_pass(fresh_project, to_time(fresh_project, "2024-02-01"), report_nothing)
 
 
-def test_the_windows_end_with_the_rows(lived: loader.Project, tmp_path: Path) -> None:
-    project = loader.load_project(shutil.copytree(lived.root, tmp_path / "later"))
-    loop.run_single_pass(project, moment(project, "2026-01-01"), QUIET)
-    last = watched.every(project, WindowRecord)[-1]
+def test_no_window_begins_after_the_newest_row(
+    watched_project: loader.Project, tmp_path: Path
+) -> None:
+    project = loader.load_project(shutil.copytree(watched_project.root, tmp_path / "later"))
+    loop.run_single_pass(project, to_time(project, "2026-01-01"), report_nothing)
+    last = watched.list_records(project, WindowRecord)[-1]
     assert pd.Timestamp(last.start) <= pd.Timestamp("2024-02-29", tz="UTC")
-    assert len(watched.every(project, WindowRecord)) == 5
+    assert len(watched.list_records(project, WindowRecord)) == 5

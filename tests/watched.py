@@ -1,6 +1,7 @@
-"""A small project with time, a champion and the run that made it, built without notebooks: what a watch needs.
+"""A small project with a time column, a champion and the run that made it, built without notebooks.
 
-The target follows ``a`` for forty days and its opposite from then on, so that a model made on day 30 falls.
+The target follows ``a`` for forty days and its opposite afterwards, so that a model made on day 30
+loses its performance.
 """
 
 from __future__ import annotations
@@ -47,37 +48,41 @@ cost: {false_alarm: 1, miss: 2, unit: $}
 review: {draws: 100}
 retrain: {min_labels: 100}
 """
-STILL = YAML.replace(
+YAML_WITHOUT_RETRAINING = YAML.replace(
     "retrain: {min_labels: 100}",
-    "retrain: {labels: 100, on_performance_drop: false, on_concept_drift: false}",
-)  # it watches, and makes no new model
+    "retrain: {min_labels: 100, on_performance_drop: false, on_concept_drift: false}",
+)
 FEATURES = ["a", "b", "c"]
-RUN = "20240131-000000-aaaa"
-DAYS, TURN, EACH = 60, 40, 40  # days in all, the day on which the world turns, rows a day
+RUN_ID = "20240131-000000-aaaa"
+DAYS = 60
+CONCEPT_DRIFT_DAY = 40  # from this day on the target follows the opposite of `a`
+ROWS_PER_DAY = 40
 
 
-def rows() -> pd.DataFrame:
-    """Forty rows a day from 1 January 2024."""
+def make_rows() -> pd.DataFrame:
+    """Make forty rows per day from 1 January 2024."""
     rng = np.random.default_rng(0)
-    count = DAYS * EACH
-    day = np.arange(count) // EACH
-    a, b = rng.normal(size=count), rng.normal(size=count)
-    chance = 1 / (1 + np.exp(-2 * np.where(day < TURN, a, -a)))
-    at = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(count) * (1440 / EACH), unit="min")
+    count = DAYS * ROWS_PER_DAY
+    day = np.arange(count) // ROWS_PER_DAY
+    a = rng.normal(size=count)
+    b = rng.normal(size=count)
+    signal = np.where(day < CONCEPT_DRIFT_DAY, a, -a)
+    probability = 1 / (1 + np.exp(-2 * signal))
+    minutes = np.arange(count) * (1440 / ROWS_PER_DAY)
     return pd.DataFrame(
         {
             "k": np.arange(count),
-            "at": at,
+            "at": pd.Timestamp("2024-01-01") + pd.to_timedelta(minutes, unit="min"),
             "a": a,
             "b": b,
             "c": rng.choice(["x", "y", "z"], count),
-            "y": (rng.random(count) < chance).astype(int),
+            "y": (rng.random(count) < probability).astype(int),
         }
     )
 
 
-def build(home: Path, yaml: str = YAML) -> loader.Project:
-    """The project's folder, with version 1 as the champion."""
+def build_project(home: Path, yaml: str = YAML) -> loader.Project:
+    """Build the project's folder, with version 1 as the champion."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -86,37 +91,38 @@ def build(home: Path, yaml: str = YAML) -> loader.Project:
 
     home.mkdir(parents=True)
     (home / "mlops.yaml").write_text(yaml)
-    rows().to_csv(home / "t.csv", index=False)
+    make_rows().to_csv(home / "t.csv", index=False)
     project = loader.load_project(home)
     known = source.read_source(project, project.config.to_utc(project.config.as_of))
     contract.save_contract(
         home / "contract.yaml", contract_inference.infer_contract(known, project.config)
     )
     part = np.where(known["at"] >= known["at"].max() - pd.Timedelta(days=10), "test", "train")
-    labelled = known.assign(part=part)[known["y"].notna()].reset_index(drop=True)
-    train, test = labelled[labelled["part"] == "train"], labelled[labelled["part"] == "test"]
+    labeled = known.assign(part=part)[known["y"].notna()].reset_index(drop=True)
+    train = labeled[labeled["part"] == "train"]
+    test = labeled[labeled["part"] == "test"]
     # skrub yields float32, whose scores would be rounded to seven digits.
     to_float64 = FunctionTransformer(check_array, kw_args={"dtype": "float64"})
     model = make_pipeline(TableVectorizer(), to_float64, StandardScaler(), LogisticRegression())
     model.fit(train[FEATURES], train["y"])
     scores = predict_scores(model, test[FEATURES], project.config)
-    stage = Stage("review", project, project.reports_folder / RUN, draft=False)
-    stage.write("features", labelled)
+    stage = Stage("review", project, project.reports_folder / RUN_ID, draft=False)
+    stage.write("features", labeled)
     stage.write("held_out_scores", test[["k", "at", "y"]].assign(score=scores))
     stage.write(
         "metrics",
         Table(
-            "Quality",
-            "It is.",
+            "Performance on held-out rows",
+            "ROC-AUC 0.870.",
             pd.DataFrame([{"metric": "roc_auc", "value": 0.87, "low": 0.84, "high": 0.90}]),
         ),
     )
-    register(project, model, test)
+    _register_champion(project, model, test)
     return project
 
 
-def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
-    """Version 1: saved, recorded, approved, serving."""
+def _register_champion(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
+    """Save, register, approve and promote version 1."""
     import mlflow
 
     with store.connect_mlflow(project) as client:
@@ -124,15 +130,15 @@ def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
             record = models.save_model(
                 client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4}
             )
-        judged = {**record.to_record(), "from": str(test["at"].min()), "rows": ""}
+        evaluation = {**record.to_record(), "from": str(test["at"].min()), "rows": ""}
         facts = {
             **record.to_record(),
             "features": json.dumps(FEATURES),
             "threshold": "0.4",
             "sample": "0",
-            "run": RUN,
+            "run": RUN_ID,
             "as_of": "2024-01-31 00:00:00+00:00",
-            "judged": json.dumps(judged),
+            "judged": json.dumps(evaluation),
             "evidence_hash": "e",
             "author": "the fixture",
             "review": "passed",
@@ -144,23 +150,23 @@ def register(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
     versions.promote_version(project, "1", "the fixture", "to begin with")
 
 
-def every(project: loader.Project, table: Any) -> list[Any]:
-    """All rows of a table of the database, in order."""
+def list_records(project: loader.Project, table: Any) -> list[Any]:
+    """List all rows of a database table in their order."""
     return query_records(project, sa.select(table).order_by(*sa.inspect(table).primary_key))
 
 
-def picture(project: loader.Project) -> dict[str, Any]:
-    """All that a watch leaves, without clocks of the wall."""
-    clocks = {"at", "id"}
-    plain = {
-        t.__tablename__: [
-            {c.key: getattr(r, c.key) for c in sa.inspect(t).feature_names if c.key not in clocks}
-            for r in every(project, t)
+def take_snapshot(project: loader.Project) -> dict[str, Any]:
+    """Take everything that a watch stores, without the times of the wall clock."""
+    left_out = {"id", "imported_at", "decided_at"}
+    snapshot: dict[str, Any] = {}
+    for table in (LabelRecord, WindowRecord, IncidentRecord, RetrainingRecord):
+        names = [a.key for a in sa.inspect(table).column_attrs if a.key not in left_out]
+        snapshot[table.__tablename__] = [
+            {name: getattr(record, name) for name in names}
+            for record in list_records(project, table)
         ]
-        for t in (LabelRecord, WindowRecord, IncidentRecord, RetrainingRecord)
-    }
-    return {
-        **plain,
-        "predictions": [(p.id, p.score, p.at) for p in every(project, PredictionRecord)],
-        "watch": [(w.since, w.upto) for w in every(project, WatchRecord)],
-    }
+    predictions = list_records(project, PredictionRecord)
+    snapshot["predictions"] = [(p.id, p.score, p.scored_at) for p in predictions]
+    progress = list_records(project, WatchRecord)
+    snapshot["watch"] = [(p.watched_from, p.watched_until) for p in progress]
+    return snapshot

@@ -1,204 +1,311 @@
-"""What a stage really used, recorded while it runs: modules, packages, files, settings.
+"""Record what a stage depends on while it runs: files, settings, packages, and its imports.
 
-A notebook's dependencies are not guessed from its text. Every ``import`` that is carried out leaves an
-edge from the importing module to the imported one; what can be reached from the notebook is what it
-depends on, however the modules came into memory (in a warm kernel most were there before). Files
-and settings are noted where the package reads them.
-
->>> "json" in Imports({"__main__": {"json"}}).reached()
-True
+Dependencies are not guessed from a notebook's text: files and settings are recorded where the
+package reads them, files that the notebook opens by an audit hook, imports by ``import_tracer``.
 """
 
 from __future__ import annotations
 
-import copy
 import glob
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from mlops_kit.core import import_tracer
 from mlops_kit.core.import_tracer import (
     KERNEL_PACKAGES,
     MAIN_MODULE,
     PROCESS_START_NS,
-    import_log,
     is_local_module_file,
     list_installed_versions,
     map_modules_to_distributions,
     normalize_distribution_name,
 )
 
-files_read: dict[str, tuple[int, int]] = {}  # file that was read: its size and time then
-settings_read: set[tuple[str, str]] = set()  # class and field of each setting that was read
-packages_read: set[str] = set()  # packages whose data, not code, was read
-folder_listings: dict[
-    str, list[str]
-] = {}  # folder or pattern that was looked through: the files it held
-files_written: set[str] = (
-    set()
-)  # files that were opened for writing: what a stage makes itself is no input of it
-audited_files: set[str] = set()  # files that Python was seen to open, and nobody noted
-watched_folders: list[str] = []  # project whose files are watched, and the folder of its runs
-untracked_sources: set[str] = (
-    set()
-)  # sources whose content cannot be told without reading them, such as a query
+FileState = tuple[int, int]  # size in bytes and modification time in ns
+_WRITE_MODES = set("wax+")
+_UNTRACED_SUFFIXES = (".py", ".pyc", ".ipynb")
+_CODE_HASH_CHARACTERS = 16
+
+# What this process has used so far.
+files_read: dict[str, FileState] = {}  # each file as it was when it was first read
+settings_read: set[tuple[str, str]] = set()  # class and field of settings
+packages_read: set[str] = set()  # distributions of which data, not code, was read
+folder_listings: dict[str, list[str]] = {}  # files of folders and patterns that were searched
+untracked_sources: set[str] = set()  # sources whose content only reading tells, such as queries
+# What the audit hook saw. A file that the stage itself writes is not its input.
+files_written: set[str] = set()
+audited_files: set[str] = set()  # files in files_read that only the audit hook has seen
+watched_folders: list[str] = []  # the project whose files are watched, and its folder of runs
+
+
+class DependencyReport(TypedDict):
+    """What was used, as plain values.
+
+    Keys
+    ----
+    modules
+        File of each local module, with the file of the module that imported it.
+    files
+        Files that were read, with size and modification time.
+    packages
+        Distributions with their versions.
+    listings
+        Folders and patterns that were searched, with the files found.
+    settings
+        Class and field of each setting.
+    unknowable
+        Sources whose content only reading tells.
+    edited
+        Modules whose file was written after they may have been imported.
+    absent
+        Modules that the notebook and local modules could not find.
+    start
+        When the notebook began (ns).
+    """
+
+    modules: dict[str, str]
+    files: dict[str, FileState]
+    packages: dict[str, str]
+    listings: dict[str, list[str]]
+    settings: list[tuple[str, str]]
+    unknowable: list[str]
+    edited: list[str]
+    absent: list[str]
+    start: int
+
+
+@dataclass
+class RecordedDependencies:
+    """What was used while a function ran, for one whose result is taken from a cache later."""
+
+    settings: set[tuple[str, str]]
+    files: dict[str, FileState]
+    listings: dict[str, list[str]]
+    untracked_sources: set[str]
+    packages: set[str]
+    imports: dict[str, set[str]]
+
+
+@dataclass
+class _ModuleDependencies:
+    """The modules that a notebook reached."""
+
+    importers: dict[str, str]  # file of a local module: file of the one that imported it
+    top_level_modules: set[str]  # of installed packages
+    edited: set[str]
+    absent: set[str]
 
 
 def list_matching_files(path: str) -> list[str]:
-    """The files of a folder, of a pattern, or the one file."""
-    found = glob.glob(os.path.join(path, "**") if os.path.isdir(path) else path, recursive=True)
-    return sorted(os.path.abspath(f) for f in found if not os.path.isdir(f))
+    """List the files of a folder or a pattern, or the one file."""
+    pattern = os.path.join(path, "**") if os.path.isdir(path) else path
+    matches = glob.glob(pattern, recursive=True)
+    return sorted(os.path.abspath(match) for match in matches if not os.path.isdir(match))
 
 
 def record_file_read(path: str | Path) -> None:
-    """Note that a file was read; of a folder or a pattern, all files that it holds, and which they are."""
+    """Record that a file was read, or all files of a folder or a pattern and which these are."""
+    absolute_path = os.path.abspath(path)
     names = list_matching_files(str(path))
-    if names != [os.path.abspath(path)]:
-        folder_listings[os.path.abspath(path)] = names
+    if names != [absolute_path]:
+        folder_listings[absolute_path] = names
     for name in names:
-        found = os.stat(name)
-        files_read.setdefault(name, (found.st_size, found.st_mtime_ns))
+        files_read.setdefault(name, _get_file_state(name))
         audited_files.discard(name)
 
 
-def watch_project_files(root: str, reports: str) -> None:
-    """Note from now on each file of a project that Python opens for reading, whoever opens it.
+def _get_file_state(path: str) -> FileState:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
-    Left out are runs, hidden folders, notebooks, ``mlops.yaml`` (settings count one by one) and Python's own
-    files (modules count by their imports). What a library opens by itself, as pyarrow and DuckDB do, is not seen:
-    such a file counts where code or a parameter names it (``fingerprint.mentioned``) or ``stages.NAME.files`` does.
+
+@contextmanager
+def settings_not_recorded() -> Iterator[None]:
+    """Do not record the settings that are read in this context."""
+    settings_before = set(settings_read)
+    try:
+        yield
+    finally:
+        settings_read.intersection_update(settings_before)
+
+
+def watch_project_files(root: str, reports: str) -> None:
+    """Record from now on each file of a project that Python opens for reading.
+
+    Not recorded are runs, hidden folders, notebooks, ``mlops.yaml`` (its settings count one by
+    one) and Python files (modules count by their imports). Files that a library opens by itself,
+    as pyarrow and DuckDB do, are not seen: they count if code or a parameter names them, or if
+    ``stages.NAME.files`` declares them.
     """
     if not watched_folders:
         sys.addaudithook(_audit_file_event)
     watched_folders[:] = [os.path.join(root, ""), os.path.join(reports, "")]
 
 
-def _audit_file_event(event: str, about: tuple[Any, ...]) -> None:
-    """Python's audit hook: a file was opened, or renamed."""
-    if (
-        event == "os.rename"
-        and all(isinstance(p, str) for p in about[:2])
-        and os.path.abspath(about[0]) in files_written
-    ):
-        files_written.add(os.path.abspath(about[1]))
-    if event != "open" or not isinstance(about[0], str):
-        return
-    path, mode, flags = os.path.abspath(about[0]), about[1] or "", about[2]
-    inner = path.removeprefix(watched_folders[0])
-    if set(mode) & set("wax+") or not mode and flags & (os.O_WRONLY | os.O_RDWR):
+def _audit_file_event(event: str, arguments: tuple[Any, ...]) -> None:
+    """Handle Python's audit events for files that are opened or renamed."""
+    if event == "open":
+        path, mode, flags = arguments
+        if isinstance(path, str):
+            _record_opened_file(os.path.abspath(path), mode or "", flags)
+    elif event == "os.rename":
+        source, target = arguments[:2]
+        is_text = isinstance(source, str) and isinstance(target, str)
+        if is_text and os.path.abspath(source) in files_written:
+            files_written.add(os.path.abspath(target))
+
+
+def _record_opened_file(path: str, mode: str, flags: int) -> None:
+    is_opened_for_writing = bool(_WRITE_MODES & set(mode))
+    if not mode:
+        is_opened_for_writing = bool(flags & (os.O_WRONLY | os.O_RDWR))
+    if is_opened_for_writing:
         files_written.add(path)
-    elif (
-        inner == path
-        or path.startswith(watched_folders[1])
-        or inner.endswith((".py", ".pyc", ".ipynb"))
-        or inner == "mlops.yaml"
-        or any(p.startswith(".") or p == "site-packages" for p in inner.split(os.sep))
-    ):
         return
-    elif os.path.isfile(path) and path not in files_read:
+    is_input = _is_project_input(path) and os.path.isfile(path)
+    if is_input and path not in files_read:
         audited_files.add(path)
-        found = os.stat(path)
-        files_read[path] = (found.st_size, found.st_mtime_ns)
+        files_read[path] = _get_file_state(path)
+
+
+def _is_project_input(path: str) -> bool:
+    """Return whether a file is in the project and is not recorded in another way."""
+    project_folder, reports_folder = watched_folders
+    if not path.startswith(project_folder) or path.startswith(reports_folder):
+        return False
+    relative_path = path.removeprefix(project_folder)
+    if relative_path.endswith(_UNTRACED_SUFFIXES) or relative_path == "mlops.yaml":
+        return False
+    parts = relative_path.split(os.sep)
+    return not any(part.startswith(".") or part == "site-packages" for part in parts)
 
 
 def hash_code(source: str) -> str:
-    """The hash of a cell's code."""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    """Hash the code of a cell."""
+    return hashlib.sha256(source.encode()).hexdigest()[:_CODE_HASH_CHARACTERS]
 
 
-def record_dependencies(function: Callable[[], Any]) -> tuple[Any, list[Any]]:
-    """A function's result, and what was used while it ran, for one whose result will be taken from a cache."""
-    held: tuple[Any, ...] = (
-        settings_read,
-        files_read,
-        folder_listings,
-        untracked_sources,
-        packages_read,
-        import_log.edges,
-    )
-    before = [type(h)(h) for h in held]
-    for one in held:
-        one.clear()
+def record_dependencies(function: Callable[[], Any]) -> tuple[Any, RecordedDependencies]:
+    """Call a function and record what it uses.
+
+    Returns
+    -------
+    result : object
+        What the function returned.
+    used : RecordedDependencies
+        What was used while it ran; it also counts as used by this process.
+    """
+    used_before = _copy_used_so_far()
+    _forget_used_so_far()
     try:
-        result, used = (
-            function(),
-            list(copy.deepcopy(held)),
-        )  # deep: what is put back below is no part of it
+        result = function()
+        used = _copy_used_so_far()
     finally:
-        restore_dependencies(before)
+        restore_dependencies(used_before)
     return result, used
 
 
-def restore_dependencies(used: list[Any]) -> None:
-    """Note what a cached result was made with."""
-    mine: tuple[Any, ...] = (
-        settings_read,
-        files_read,
-        folder_listings,
-        untracked_sources,
-        packages_read,
+def restore_dependencies(used: RecordedDependencies) -> None:
+    """Count what a cached result was computed from as used by this process."""
+    settings_read.update(used.settings)
+    files_read.update(used.files)
+    folder_listings.update(used.listings)
+    untracked_sources.update(used.untracked_sources)
+    packages_read.update(used.packages)
+    edges = import_tracer.import_log.edges
+    for importer, modules in used.imports.items():
+        edges.setdefault(importer, set()).update(modules)
+
+
+def _copy_used_so_far() -> RecordedDependencies:
+    edges = import_tracer.import_log.edges
+    return RecordedDependencies(
+        settings=set(settings_read),
+        files=dict(files_read),
+        listings={path: list(names) for path, names in folder_listings.items()},
+        untracked_sources=set(untracked_sources),
+        packages=set(packages_read),
+        imports={importer: set(modules) for importer, modules in edges.items()},
     )
-    for here, there in zip(mine, used[:-1], strict=True):
-        here.update(there)
-    for importer, found in used[-1].items():
-        import_log.edges.setdefault(importer, set()).update(found)
 
 
-def report_dependencies(exact: bool = True) -> dict[str, Any]:
-    """What was used until now, as plain values.
+def _forget_used_so_far() -> None:
+    settings_read.clear()
+    files_read.clear()
+    folder_listings.clear()
+    untracked_sources.clear()
+    packages_read.clear()
+    import_tracer.import_log.edges.clear()
+
+
+def report_dependencies(exact: bool = True) -> DependencyReport:
+    """Report what was used until now.
 
     Parameters
     ----------
     exact : bool
-        False where imports were not recorded (a notebook run by hand): then all that is in memory counts.
-
-    Returns
-    -------
-    dict
-        ``modules`` (file → the one that imported it), ``files`` (file → size, time), ``packages``
-        (name → version), ``listings`` (folder → its files), ``settings`` (class, field), ``unknowable``, ``edited``: modules whose file
-        was written (whatever time it bears) when they may have been imported already, ``absent``: modules that the
-        notebook and the project's own modules looked for in vain, and ``start`` (ns).
+        False if imports were not recorded, as in a notebook that is run by hand: then every module
+        in memory counts.
     """
-    if exact:
-        import_log.attribute_new_modules(
-            MAIN_MODULE,
-            set(import_log.preloaded)
-            | {n for n in sys.modules if n.partition(".")[0] in KERNEL_PACKAGES},
-        )
-    reached = import_log.find_reachable() if exact else dict.fromkeys(sys.modules, "")
-    modules, tops, edited = {}, set(packages_read), set()
-    absent = set(import_log.failed_imports.get(MAIN_MODULE, ()))
-    for name, importer in reached.items():
-        path = getattr(sys.modules.get(name), "__file__", None) or ""
-        if path and is_local_module_file(path) and os.path.exists(path):
-            if os.stat(path).st_ctime_ns > (
-                PROCESS_START_NS
-                if name in import_log.preloaded or not exact
-                else import_log.start_ns
-            ):
-                edited.add(path)
-            modules[path] = getattr(sys.modules.get(importer), "__file__", None) or ""
-            absent |= import_log.failed_imports.get(name, set())
-        elif path or name not in sys.modules:  # a step from the cache has imported it, another time
-            tops.add(name.partition(".")[0])
-    known, of = list_installed_versions(), map_modules_to_distributions()
-    packages = {
-        p: known[p]
-        for p in sorted({of.get(t, normalize_distribution_name(t)) for t in tops})
-        if p in known
-    }
+    modules = _collect_modules(exact)
+    own_files = audited_files & files_written
     return {
-        "modules": modules,
-        "files": {f: s for f, s in files_read.items() if f not in audited_files & files_written},
-        "packages": packages,
+        "modules": modules.importers,
+        "files": {path: state for path, state in files_read.items() if path not in own_files},
+        "packages": _list_package_versions(modules.top_level_modules | packages_read),
         "listings": folder_listings,
         "settings": sorted(settings_read),
         "unknowable": sorted(untracked_sources),
-        "edited": sorted(edited),
-        "absent": sorted(absent - set(sys.modules)),
-        "start": import_log.start_ns,
+        "edited": sorted(modules.edited),
+        "absent": sorted(modules.absent - set(sys.modules)),
+        "start": import_tracer.import_log.start_ns,
     }
+
+
+def _collect_modules(exact: bool) -> _ModuleDependencies:
+    import_log = import_tracer.import_log
+    reached = _find_reached_modules() if exact else dict.fromkeys(sys.modules, "")
+    modules = _ModuleDependencies({}, set(), set(), set())
+    modules.absent |= import_log.failed_imports.get(MAIN_MODULE, set())
+    for name, importer in reached.items():
+        path = _get_module_file(name)
+        is_local = bool(path) and is_local_module_file(path) and os.path.exists(path)
+        if is_local:
+            modules.importers[path] = _get_module_file(importer)
+            modules.absent |= import_log.failed_imports.get(name, set())
+            is_preloaded = name in import_log.preloaded or not exact
+            earliest_import_ns = PROCESS_START_NS if is_preloaded else import_log.start_ns
+            # st_ctime cannot be set back, unlike the modification time.
+            if os.stat(path).st_ctime_ns > earliest_import_ns:
+                modules.edited.add(path)
+        elif path or name not in sys.modules:
+            # A module that is not in memory was imported by a cached step, at another time.
+            modules.top_level_modules.add(name.partition(".")[0])
+    return modules
+
+
+def _find_reached_modules() -> dict[str, str]:
+    import_log = import_tracer.import_log
+    kernel_modules = {name for name in sys.modules if name.partition(".")[0] in KERNEL_PACKAGES}
+    import_log.attribute_new_modules(MAIN_MODULE, set(import_log.preloaded) | kernel_modules)
+    return import_log.find_reachable()
+
+
+def _get_module_file(name: str) -> str:
+    return getattr(sys.modules.get(name), "__file__", None) or ""
+
+
+def _list_package_versions(top_level_modules: set[str]) -> dict[str, str]:
+    """Return the versions of the distributions that have these modules, or these names."""
+    installed_versions = list_installed_versions()
+    distributions = map_modules_to_distributions()
+    names = set()
+    for module in top_level_modules:
+        names.add(distributions.get(module, normalize_distribution_name(module)))
+    return {name: installed_versions[name] for name in sorted(names) if name in installed_versions}

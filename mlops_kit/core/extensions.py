@@ -1,4 +1,4 @@
-"""Registries of decorated functions: how metrics, checks, readers and other extensions are added."""
+"""Registries of decorated functions: how metrics, checks and other extensions are added."""
 
 from __future__ import annotations
 

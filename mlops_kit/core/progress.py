@@ -1,6 +1,7 @@
-"""How a run tells where it is: lines that stay, and one that passes.
+"""Report the progress of a run: lines that stay, and transient lines that are replaced.
 
-In a terminal the passing line is a spinner that is rewritten; in a log it is a plain line now and then.
+In a terminal the transient lines are one line with a spinner; in a log they are plain lines at
+intervals.
 """
 
 from __future__ import annotations
@@ -8,30 +9,33 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol, TextIO
 
-_LOG_INTERVAL_SECONDS = 30  # seconds between two passing lines in a log
+_LOG_INTERVAL_SECONDS = 30.0
 
 
 class ProgressReporter(Protocol):
-    """What the chain calls: a line that stays, or one that passes."""
+    """What the pipeline calls to report its progress."""
 
     def __call__(self, text: str, transient: bool = False) -> None:
-        """Tell a line."""
-
-
-def _make_rich_text(text: str) -> Any:
-    """Text that rich shows as it is."""
-    from rich.text import Text
-
-    return Text(text)
+        """Report a line."""
 
 
 class ProgressPrinter:
-    """Tells on a stream; to be left by ``close``."""
+    """Prints progress to a stream; call ``close`` at the end.
+
+    Parameters
+    ----------
+    stream : TextIO
+        A terminal or a log.
+    interval : float
+        Minimum number of seconds before a transient line is printed to a log.
+    """
 
     def __init__(self, stream: TextIO, interval: float = _LOG_INTERVAL_SECONDS) -> None:
-        self.stream, self.interval_seconds, self.last_line_time = stream, interval, time.monotonic()
+        self.stream = stream
+        self.interval_seconds = interval
+        self.last_line_time = time.monotonic()
+        self.transient_lines: dict[str, str] = {}  # of stages that run in parallel
         self.status: Any = None
-        self.transient_lines: dict[str, str] = {}  # of stages that go on at once, each its line
         if stream.isatty():
             from rich.console import Console
 
@@ -39,21 +43,30 @@ class ProgressPrinter:
             self.status.start()
 
     def __call__(self, text: str, transient: bool = False) -> None:
-        """Tell a line; in a log a passing one only if the last line is some time ago."""
+        """Print a line; in a log, a transient one only some time after the last line."""
         if self.status is not None:
-            who = text.partition(":" if ":" in text else " ")[0]
-            self.transient_lines.pop(who, None)
-            if transient:
-                self.transient_lines[who] = text
-            else:
-                self.status.console.print(text, markup=False)
-            self.status.update(_make_rich_text(" · ".join(self.transient_lines.values()) or " "))
+            self._show_in_terminal(text, transient)
             return
-        if not transient or time.monotonic() - self.last_line_time >= self.interval_seconds:
+        is_due = time.monotonic() - self.last_line_time >= self.interval_seconds
+        if not transient or is_due:
             self.last_line_time = time.monotonic()
-            print(text, file=self.stream, flush=True)
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+
+    def _show_in_terminal(self, text: str, transient: bool) -> None:
+        from rich.text import Text
+
+        # A line begins with the name of its stage.
+        separator = ":" if ":" in text else " "
+        stage = text.partition(separator)[0]
+        self.transient_lines.pop(stage, None)
+        if transient:
+            self.transient_lines[stage] = text
+        else:
+            self.status.console.print(text, markup=False)
+        self.status.update(Text(" · ".join(self.transient_lines.values()) or " "))
 
     def close(self) -> None:
-        """Take the passing line away."""
+        """Remove the transient lines."""
         if self.status is not None:
             self.status.stop()

@@ -192,17 +192,16 @@ class Stage:
     ) -> None:
         """Write a table, a result or a document as an artifact of the run.
 
-        See ``mlops_kit.project.artifacts.write_artifact`` for the parameters.
+        See ``write_artifact`` and ``write_partitioned_artifact`` in
+        ``mlops_kit.project.artifacts`` for the parameters.
         """
-        artifact = artifacts.write_artifact(
-            self.run_folder,
-            self.name,
-            name,
-            value,
-            volatile,
-            record,
-            partition,
-        )
+        run, stage = self.run_folder, self.name
+        if partition:
+            artifact = artifacts.write_partitioned_artifact(
+                run, stage, name, value, partition, volatile
+            )
+        else:
+            artifact = artifacts.write_artifact(run, stage, name, value, volatile, record)
         artifact.made_from = dict(self.record.read)
         self.record.artifacts[name] = artifact
         self._save_record()

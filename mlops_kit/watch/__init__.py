@@ -1,1 +1,1 @@
-"""Watch."""
+"""Watch: the scheduled loop that scores, monitors and retrains."""

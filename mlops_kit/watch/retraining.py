@@ -1,4 +1,8 @@
-"""Retraining."""
+"""Retrainings of the watch: requested or decided, run, and followed up.
+
+A retraining is a run of the pipeline's notebooks; one that was killed continues where it stopped,
+as every run does.
+"""
 
 from __future__ import annotations
 
@@ -10,65 +14,178 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import RETRAINING_DUE, RetrainingRecord, WatchRecord
-from mlops_kit.db.timestamps import current_timestamp
-from mlops_kit.project import loader
+from mlops_kit.db.timestamps import current_timestamp, format_timestamp
+from mlops_kit.project import run_manifest
+from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
+from mlops_kit.stages.monitor import incidents
+from mlops_kit.stages.retrain.policy import RetrainingAction
+from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.status import format_local_time
 
+_OPEN_STATUSES = (RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL)
 
-def request_retraining(project: loader.Project, by: str, why: str) -> RetrainingRecord:
-    """Record that somebody wants a new model, as of where the watch stands; its next pass makes it.
+
+def list_open_retrainings(project: Project) -> list[RetrainingRecord]:
+    """List the retrainings that are due or wait for an approval, the oldest first."""
+    statement = (
+        sa.select(RetrainingRecord)
+        .where(
+            RetrainingRecord.model == project.config.name,
+            RetrainingRecord.status.in_(_OPEN_STATUSES),
+        )
+        .order_by(RetrainingRecord.id)
+    )
+    return query_records(project, statement)
+
+
+def _list_retrainings(context: WatchContext) -> list[RetrainingRecord]:
+    """List the decisions for a retraining, the newest first."""
+    statement = (
+        sa.select(RetrainingRecord)
+        .where(
+            RetrainingRecord.model == context.config.name,
+            RetrainingRecord.action == RetrainingAction.RETRAIN,
+        )
+        .order_by(RetrainingRecord.as_of.desc())
+    )
+    return query_records(context.project, statement)
+
+
+def get_pending_reason(context: WatchContext) -> str:
+    """Say what a further retraining would have to wait for; empty if nothing."""
+    for retraining in _list_retrainings(context):
+        if retraining.status in _OPEN_STATUSES:
+            run = retraining.run_id or "a retraining"
+            return f"The new version of {run} waits for an approval."
+    return ""
+
+
+def get_last_retraining_time(context: WatchContext) -> datetime | None:
+    """Get the time as of which the last retraining was decided; None if there was none."""
+    retrainings = _list_retrainings(context)
+    return datetime.fromisoformat(retrainings[0].as_of) if retrainings else None
+
+
+def follow_up_retrainings(context: WatchContext, as_of: datetime) -> None:
+    """Run the retrainings that are due, and record what became of those that waited."""
+    for retraining in list_open_retrainings(context.project):
+        if retraining.status == RETRAINING_DUE:
+            _run_retraining(context, retraining, as_of)
+            continue
+        run = context.project.reports_folder / retraining.run_id
+        if not (run / run_manifest.MANIFEST_FILE).exists():
+            continue
+        status = run_manifest.read_manifest(run).status
+        if status != RunStatus.WAITING_FOR_APPROVAL:
+            _record_outcome(context, retraining, status, retraining.run_id, as_of)
+
+
+def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: datetime) -> None:
+    """Run the pipeline up to deploy, as of this pass."""
+    from mlops_kit.pipeline import runner
+
+    context.report_lines(as_of, [f"retraining, decided by {retraining.actor}"])
+    project = context.project.with_values("the watch", as_of=as_of, until=as_of)
+    manifest = runner.run_pipeline(
+        project,
+        runner.select_stages(project, first="prepare", last="deploy"),
+        {},
+        context.report,
+        runner.RunOptions(note=f"retraining decided by {retraining.actor}: {retraining.reason}"),
+    )
+    _record_outcome(context, retraining, manifest.status, manifest.run, as_of)
+    outcome = manifest.get_stage("deploy").sentence or runner.find_run_error(manifest) or ""
+    context.report_lines(as_of, [f"retraining {manifest.run}: {manifest.status}. {outcome}"])
+
+
+def _record_outcome(
+    context: WatchContext,
+    retraining: RetrainingRecord,
+    status: RunStatus,
+    run_id: str,
+    as_of: datetime,
+) -> None:
+    """Record how the run of a retraining ended.
+
+    A retraining without a new version is an incident, which the next successful one closes.
+    """
+    signal = incidents.IncidentSignal(
+        "retraining",
+        "watch",
+        "A retraining made no new version",
+        f"Run {run_id}: {status}.",
+    )
+    statement = (
+        sa.update(RetrainingRecord)
+        .where(RetrainingRecord.id == retraining.id)
+        .values(status=status, run_id=run_id)
+    )
+    with open_transaction(context.project) as transaction:
+        transaction.execute(statement)
+        if status == RunStatus.WAITING_FOR_APPROVAL:
+            return
+        incidents.update_incidents(
+            transaction,
+            context.config.name,
+            {"retraining"},
+            [] if status == RunStatus.SUCCEEDED else [signal],
+            format_timestamp(as_of),
+            f"run {run_id}",
+        )
+
+
+def request_retraining(project: Project, actor: str, reason: str) -> RetrainingRecord:
+    """Record that a person wants a new model, as of where the watch is; its next pass makes it.
 
     Raises
     ------
     KitError
         If there is no reason, the person may not, or nothing is watched yet.
-    RunFailed
-        If a retraining is on its way already.
+    RunFailedError
+        If another retraining is due or waits for an approval.
     """
-    if not why.strip():
+    config = project.config
+    if not reason.strip():
         raise KitError(
-            "a retraining needs a reason", "a sentence that others can read later", "say why"
+            "a retraining needs a reason",
+            "a sentence that others can read later",
+            "state the reason",
         )
-    approvals.check_permission(project.config.people, by, approves=False)
-    state = query_records(
-        project, sa.select(WatchRecord).where(WatchRecord.model == project.config.name)
-    )
-    if not state:
+    approvals.check_permission(config.people, actor, approves=False)
+    statement = sa.select(WatchRecord).where(WatchRecord.model == config.name)
+    progress_records = query_records(project, statement)
+    if not progress_records:
         raise KitError(
             "nothing is watched yet",
             "a pass of the watch",
             "mlops watch --once, or mlops run for a new model",
         )
-    going = query_records(
-        project,
-        sa.select(RetrainingRecord).where(
-            RetrainingRecord.model == project.config.name,
-            RetrainingRecord.status.in_([RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL]),
-        ),
-    )
-    if going:
+    open_retrainings = list_open_retrainings(project)
+    if open_retrainings:
         raise RunFailedError(
-            f"a retraining is on its way already, decided by {going[0].actor}",
-            "one at a time",
-            "wait for it; the page says what became of it",
+            f"a retraining decided by {open_retrainings[0].actor} is already pending",
+            "one retraining at a time",
+            "wait for it; the monitoring dashboard shows its outcome",
         )
-    made = RetrainingRecord(
-        project.config.name,
-        state[0].watched_until,
-        "retrain",
-        why.strip(),
-        by,
-        current_timestamp(),
-        RETRAINING_DUE,
+    watched_until = progress_records[0].watched_until
+    retraining = RetrainingRecord(
+        model=config.name,
+        as_of=watched_until,
+        action=RetrainingAction.RETRAIN.value,
+        reason=reason.strip(),
+        actor=actor,
+        decided_at=current_timestamp(),
+        status=RETRAINING_DUE,
     )
     try:
-        with open_transaction(project) as opened:
-            opened.add(made)
+        with open_transaction(project) as transaction:
+            transaction.add(retraining)
     except sa.exc.IntegrityError as error:
+        as_of = format_local_time(config, datetime.fromisoformat(watched_until))
         raise RunFailedError(
-            f"{by} has asked for a retraining as of {format_local_time(project.config, datetime.fromisoformat(state[0].watched_until))} before",
-            "a later moment",
-            "mlops watch goes on to one",
+            f"{actor} has already requested a retraining as of {as_of}",
+            "one request per person and time",
+            "mlops watch --once moves on to a later time",
         ) from error
-    return made
+    return retraining

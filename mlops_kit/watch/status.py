@@ -1,8 +1,9 @@
-"""Status."""
+"""The state of the watch in one sentence."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -10,40 +11,39 @@ import sqlalchemy as sa
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import IncidentRecord, RetrainingRecord, WatchRecord, WindowRecord
-from mlops_kit.project import loader
-from mlops_kit.project.config import root
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.loader import Project
 
 
-def format_local_time(config: root.ProjectConfig, moment: datetime) -> str:
-    """A moment in the project's zone, without a clock at midnight."""
+def format_local_time(config: ProjectConfig, time: datetime) -> str:
+    """Format a time in the project's time zone; midnight is shown as the day alone."""
+    local_time = time.astimezone(ZoneInfo(config.timezone))
+    return local_time.strftime("%Y-%m-%d %H:%M").removesuffix(" 00:00")
+
+
+def summarize_watch(project: Project) -> str:
+    """Summarize how far the watch has come, and what it has found."""
+    model = project.config.name
+    progress = query_records(project, sa.select(WatchRecord).where(WatchRecord.model == model))[0]
+    watched_until = datetime.fromisoformat(progress.watched_until)
+    windows = _count_records(project, WindowRecord)
+    retrainings = _count_records(project, RetrainingRecord, RetrainingRecord.run_id != "")
+    open_incidents = _count_records(project, IncidentRecord, IncidentRecord.closed_at.is_(None))
+    promotion = approvals.get_current_promotion(project)
+    champion = promotion.version if promotion else "none"
     return (
-        moment.astimezone(ZoneInfo(config.timezone))
-        .strftime("%Y-%m-%d %H:%M")
-        .removesuffix(" 00:00")
+        f"Up to {format_local_time(project.config, watched_until)}: "
+        f"{_format_count(windows, 'window')} monitored, "
+        f"{_format_count(retrainings, 'retraining')}, "
+        f"{_format_count(open_incidents, 'open incident')}; "
+        f"version {champion} is in service."
     )
 
 
-def summarize_watch(project: loader.Project) -> str:
-    """How things stand, in a sentence."""
-    made = query_records(
-        project, sa.select(WindowRecord).where(WindowRecord.model == project.config.name)
-    )
-    runs = query_records(
-        project,
-        sa.select(RetrainingRecord).where(
-            RetrainingRecord.model == project.config.name, RetrainingRecord.run_id != ""
-        ),
-    )
-    still = query_records(
-        project,
-        sa.select(IncidentRecord).where(
-            IncidentRecord.model == project.config.name, IncidentRecord.closed_at.is_(None)
-        ),
-    )
-    present = approvals.get_current_promotion(project)
-    upto = query_records(
-        project,
-        sa.select(WatchRecord.watched_until).where(WatchRecord.model == project.config.name),
-    )[0]
-    retrained = f"{len(runs)} retraining{'s' if len(runs) != 1 else ''}"
-    return f"Up to {format_local_time(project.config, datetime.fromisoformat(upto))}: {len(made)} windows monitored, {retrained}, {len(still)} open incident{'s' if len(still) != 1 else ''}; version {present.version if present else 'none'} serves."
+def _count_records(project: Project, table: Any, *conditions: sa.ColumnElement[bool]) -> int:
+    statement = sa.select(table).where(table.model == project.config.name, *conditions)
+    return len(query_records(project, statement))
+
+
+def _format_count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

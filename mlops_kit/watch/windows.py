@@ -1,47 +1,49 @@
-"""Windows: a stretch of time is looked at once when it has ended, and settled once when its labels are due.
+"""The windows of the watch: what is known of each before and after its labels have arrived.
 
-What is found is plain JSON in the project's database; the dashboards read it and compute nothing.
+A window is analyzed once when it has ended, and once more when its labels are due.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
-from mlops_kit.core.serialization import to_json_value
-from mlops_kit.data.columns import format_local_days, list_feature_columns
-from mlops_kit.project import artifacts, loader, run_folder
-from mlops_kit.project.config import root
+from mlops_kit.data.columns import ROW_ID, format_local_days, list_feature_columns
+from mlops_kit.project.artifacts import read_artifact
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.loader import Project
+from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
+from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stats.metrics import METRICS
+from mlops_kit.stats.monitoring_tables import DriftStatus
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
-
-def count_trailing_true(flags: list[bool]) -> int:
-    """How many true ones stand at the end.
-
-    >>> run_of([True, False, True, True])
-    2
-    """
-    return next((i for i, flag in enumerate(reversed(flags)) if not flag), len(flags))
-
-
-_COSTED_DRIFT_STATUSES = (
-    "alert",
-    "watch",
-    "new category",
-    "infinite",
-)  # words of a drift whose cost is worth asking for
+# Outcomes of a drift test after which the cost of the drift is estimated.
+_COSTED_DRIFT_STATUSES = (DriftStatus.ALERT, DriftStatus.WARNING)
 
 
 class ReferenceData(NamedTuple):
-    """What a version was judged on: its rows with ``score`` and the target, its promise, its calibration."""
+    """What a version was evaluated on.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        The held-out rows: features, target and score.
+    performance : Interval or None
+        Reference performance: the headline metric that the review measured.
+    calibrator : Any
+        The calibration of the scores, fitted on the held-out rows.
+    """
 
     feature_names: list[str]
     rows: pd.DataFrame
@@ -49,266 +51,262 @@ class ReferenceData(NamedTuple):
     calibrator: Any
 
 
-def load_reference(project: loader.Project, facts: ModelVersion) -> ReferenceData:
-    """The reference of a version, from the run that made it.
-
-    Parameters
-    ----------
-    facts : ModelVersion
-        The version as the registry describes it.
+def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
+    """Load the reference of a version from the run that made it.
 
     Raises
     ------
-    RunFailed
-        If the run's folder is gone, for then nothing can be compared.
+    RunFailedError
+        If the artifacts of the run are gone, because nothing can then be compared.
     """
-    run, config, own = (
-        project.reports_folder / facts.run,
-        project.config,
-        list(facts.features),
+    config = project.config
+    run = project.reports_folder / version.run
+    known_artifacts = list_artifacts(run)
+    for name in ("features", "held_out_scores", "metrics"):
+        if name not in known_artifacts:
+            raise RunFailedError(
+                f"run {version.run}, which made version {version.version}, no longer has the "
+                f"artifact {name!r}",
+                f"the folder of the run in {config.reports}/",
+                "restore it, or mlops run",
+            )
+    table = read_artifact(run, known_artifacts["features"])
+    held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
+    quality = read_artifact(run, known_artifacts["metrics"])
+    keys = config.id or [ROW_ID]
+    columns = list(dict.fromkeys([*keys, *list_feature_columns(config, table)]))
+    held_out_rows = table.loc[table["part"] == "test", columns].merge(
+        held_out_scores[[*keys, config.target, drift.SCORE_COLUMN]], on=keys
     )
-    known = run_folder.list_artifacts(run)
-    if absent := [n for n in ("features", "held_out_scores", "metrics") if n not in known]:
-        raise RunFailedError(
-            f"the run {facts.run} that made version {facts.version} has no artifact {absent[0]!r} any more",
-            f"its folder in {config.reports}/",
-            "put it back, or mlops run",
-        )
-    table, judged, quality = (
-        artifacts.read_artifact(run, known[n]) for n in ("features", "held_out_scores", "metrics")
-    )
-    keys = config.id or ["row_id"]
-    rows = table.loc[
-        table["part"] == "test", list(dict.fromkeys([*keys, *list_feature_columns(config, table)]))
-    ].merge(judged[[*keys, config.target, drift.SCORE_COLUMN]], on=keys)
     return ReferenceData(
-        own,
-        rows,
-        get_reference_performance(quality, config),
-        estimate.fit_calibrator(rows[drift.SCORE_COLUMN], rows[config.target]),
+        feature_names=list(version.features),
+        rows=held_out_rows,
+        performance=get_reference_performance(quality, config),
+        calibrator=estimate.fit_calibrator(
+            held_out_rows[drift.SCORE_COLUMN], held_out_rows[config.target]
+        ),
     )
 
 
 def list_ended_windows(
-    since: datetime, upto: datetime, length: timedelta
+    start: datetime, until: datetime, length: timedelta
 ) -> list[tuple[datetime, datetime]]:
-    """The windows from ``since`` on that have ended by ``upto``: they follow one another without a gap."""
-    count = max(0, (upto - since) // length)
-    return [(since + i * length, since + (i + 1) * length) for i in range(count)]
+    """List the windows from ``start`` that have ended by ``until``; they leave no gap."""
+    count = max(0, (until - start) // length)
+    return [(start + i * length, start + (i + 1) * length) for i in range(count)]
+
+
+def count_trailing_true(flags: Sequence[bool]) -> int:
+    """Count the true values at the end.
+
+    >>> count_trailing_true([True, False, True, True])
+    2
+    """
+    count = 0
+    for flag in reversed(flags):
+        if not flag:
+            break
+        count += 1
+    return count
 
 
 def analyze_unlabeled_window(
-    project: loader.Project, known: ReferenceData, found: pd.DataFrame, inputs: pd.DataFrame
-) -> dict[str, Any]:
-    """What can be said of a window without labels.
+    project: Project,
+    reference: ReferenceData,
+    predictions: pd.DataFrame,
+    inputs: pd.DataFrame,
+    rows_by_version: dict[str, int],
+) -> WindowMonitoring:
+    """Analyze a window without labels: drift, its cost, and estimated performance.
 
     Parameters
     ----------
-    found : DataFrame
-        The window's answers (``predictions.between``).
+    predictions : DataFrame
+        The predictions of one version in the window (`db.predictions`).
     inputs : DataFrame
         Their features, in the same order.
-
-    Returns
-    -------
-    dict
-        rows, flagged and mean_score; ``estimated`` (Interval of the headline metric); ``drift`` (Table
-        with the cost of each column beside it); ``sketches`` by column; ``verdicts``; ``names`` of the
-        versions that answered, with their rows.
+    rows_by_version : dict
+        Predictions of all versions in the window.
     """
     config = project.config
-    columns = [c for c in known.feature_names if c in known.rows]
-    before, now = (
-        known.rows[[*columns, drift.SCORE_COLUMN]],
-        inputs.assign(**{drift.SCORE_COLUMN: found[drift.SCORE_COLUMN].to_numpy(float)}),
-    )
-    schema, table = (
-        drift.check_schema(before, now),
-        drift.measure_drift(before, now, before.columns, config.monitor, config.seed),
-    )
-    moved = (
-        table.data.loc[table.data["word"].isin(_COSTED_DRIFT_STATUSES), "column"].tolist()
-        if len(table.data)
-        else []
-    )
-    priced = (
-        estimate.estimate_drift_costs(known.rows, now, moved, config)
-        if config.task == "binary" and len(found)
-        else {}
-    )
-    table = Table(
-        table.title,
-        table.sentence,
-        table.data.assign(cost=[priced.get(c, math.nan) for c in table.data["column"]]),
-        notes=table.notes,
-        visible_columns=table.visible_columns,
-    )
-    expected = (
-        estimate.estimate_performance(
-            found[drift.SCORE_COLUMN],
-            format_local_days(found["moment"], config),
-            known.calibrator,
+    compared_features = [name for name in reference.feature_names if name in reference.rows]
+    expected = reference.rows[[*compared_features, drift.SCORE_COLUMN]]
+    scores = predictions[drift.SCORE_COLUMN].to_numpy(float)
+    current = inputs.assign(**{drift.SCORE_COLUMN: scores})
+    drift_table = _measure_drift_with_cost(reference, expected, current, config)
+    estimated = Interval(None)
+    if len(predictions):
+        estimated = estimate.estimate_performance(
+            predictions[drift.SCORE_COLUMN],
+            format_local_days(predictions["moment"], config),
+            reference.calibrator,
             config,
             config.seed,
         )
-        if len(found)
-        else Interval(None)
+    sketches = {}
+    for name in expected:
+        if name in current and len(current):
+            sketches[str(name)] = estimate.compare_distributions(expected[name], current[name])
+    verdicts = [
+        check_schema(expected, current),
+        alerts.check_feature_drift(drift_table, config),
+        alerts.check_prediction_drift(drift_table, config),
+    ]
+    return WindowMonitoring(
+        rows=len(predictions),
+        flagged_share=_compute_mean(predictions["decision"]),
+        mean_score=_compute_mean(predictions["score"]),
+        estimated=estimated,
+        drift=drift_table,
+        sketches=sketches,
+        verdicts=Verdicts.from_verdicts(verdicts),
+        rows_by_version=rows_by_version,
     )
-    verdicts = Verdicts.from_verdicts(
-        [
-            schema,
-            alerts.check_feature_drift(table, config),
-            alerts.check_prediction_drift(table, config),
-        ]
-    )
-    sketches = {
-        c: estimate.compare_distributions(before[c], now[c])
-        for c in before
-        if c in now and len(now)
-    }
-    counted = found["version"].value_counts().to_dict()
-    sums = {
-        "rows": len(found),
-        "flagged": _compute_mean(found["decision"]),
-        "mean_score": _compute_mean(found["score"]),
-    }
-    return cast(
-        dict[str, Any],
-        to_json_value(
-            {
-                **sums,
-                "estimated": expected,
-                "drift": table,
-                "sketches": sketches,
-                "verdicts": verdicts,
-                "names": counted,
-            }
-        ),
-    )
+
+
+def _measure_drift_with_cost(
+    reference: ReferenceData,
+    expected: pd.DataFrame,
+    current: pd.DataFrame,
+    config: ProjectConfig,
+) -> Table:
+    """Measure drift by feature, and estimate what the drift of each costs."""
+    table = drift.measure_drift(expected, current, expected.columns, config.monitor, config.seed)
+    drifted_columns = []
+    if len(table.data):
+        is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
+        drifted_columns = table.data.loc[is_costed, "column"].tolist()
+    cost_by_column: dict[str, float] = {}
+    if config.task == "binary" and len(current):
+        cost_by_column = estimate.estimate_drift_costs(
+            reference.rows, current, drifted_columns, config
+        )
+    costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
+    return replace(table, data=table.data.assign(cost=costs))
 
 
 def _compute_mean(values: pd.Series) -> float | None:
-    """A mean, None where there is nothing to take it of."""
+    """Compute a mean; None if there are no values."""
     return float(values.mean()) if values.notna().any() else None
 
 
 def analyze_labeled_window(
-    project: loader.Project,
-    known: ReferenceData,
-    found: pd.DataFrame,
-    looked: dict[str, Any],
-    gaps_before: int,
-) -> dict[str, Any]:
-    """What the labels say of a window.
+    project: Project,
+    reference: ReferenceData,
+    predictions: pd.DataFrame,
+    monitoring: WindowMonitoring,
+    earlier_windows_below: int,
+) -> WindowPerformance:
+    """Analyze the labels of a window: realized performance, its cost, and concept drift.
 
     Parameters
     ----------
-    looked : dict
-        What ``look`` said of it, revived.
-    gaps_before : int
-        Windows in a row before this one in which realised lay below estimated.
-
-    Returns
-    -------
-    dict
-        ``labelled`` rows; ``realised`` (Table); ``cost`` and ``saved`` (a row, and all of the window's
-        labelled rows against the cheaper blind rule), None without a decision; ``gap``; ``verdicts``.
+    predictions : DataFrame
+        The predictions of one version in the window, with their labels.
+    monitoring : WindowMonitoring
+        What `analyze_unlabeled_window` found.
+    earlier_windows_below : int
+        Consecutive windows before this one with realized below estimated performance.
     """
     config = project.config
-    rows = pd.DataFrame(
+    labeled_scores = pd.DataFrame(
         {
-            config.time: found["moment"],
-            config.target: found["label"],
-            drift.SCORE_COLUMN: found[drift.SCORE_COLUMN],
+            config.time: predictions["moment"],
+            config.target: predictions["label"],
+            drift.SCORE_COLUMN: predictions[drift.SCORE_COLUMN],
         }
     )
-    table = measure_labeled_rows(rows, config, known.performance, config.seed)
-    far = _is_below_estimate(table, looked["estimated"], config)
-    verdicts = Verdicts.from_verdicts(
-        [
-            *looked["verdicts"],
-            alerts.check_realized_performance(table, config),
-            _check_concept_drift(far, gaps_before, table, looked["estimated"], config),
-        ]
-    )
-    labelled = found[found["label"].notna()]
-    return cast(
-        dict[str, Any],
-        to_json_value(
-            {
-                "labelled": len(labelled),
-                "realised": table,
-                **_compute_window_cost(labelled, config),
-                "gap": far,
-                "verdicts": verdicts,
-            }
-        ),
+    realized = measure_labeled_rows(labeled_scores, config, reference.performance, config.seed)
+    is_below_estimate = _is_below_estimate(realized, monitoring.estimated, config)
+    windows_below = earlier_windows_below + 1 if is_below_estimate else 0
+    verdicts = [
+        *monitoring.verdicts,
+        alerts.check_realized_performance(realized, config),
+        _check_concept_drift(windows_below, realized, monitoring.estimated, config),
+    ]
+    labeled_predictions = predictions[predictions["label"].notna()]
+    cost, saved = _compute_window_cost(labeled_predictions, config)
+    return WindowPerformance(
+        labeled_rows=len(labeled_predictions),
+        realized=realized,
+        cost=cost,
+        saved=saved,
+        is_below_estimate=is_below_estimate,
+        verdicts=Verdicts.from_verdicts(verdicts),
     )
 
 
 def _compute_window_cost(
-    labelled: pd.DataFrame, config: root.ProjectConfig
-) -> dict[str, float | None]:
-    """What the decisions on the labelled rows cost each, and what they saved in all against flagging every row or none."""
-    y, flagged = labelled["label"].to_numpy(float), labelled["decision"].to_numpy(float)
-    if not len(y) or labelled["decision"].isna().any():
-        return {"cost": None, "saved": None}
-    own = float(
-        (config.cost.false_alarm * flagged * (1 - y) + config.cost.miss * (1 - flagged) * y).sum()
-    )
-    blind = min(config.cost.false_alarm * float((1 - y).sum()), config.cost.miss * float(y.sum()))
-    return {"cost": own / len(y), "saved": blind - own}
+    predictions: pd.DataFrame, config: ProjectConfig
+) -> tuple[float | None, float | None]:
+    """Compute the cost of errors per row, and the total saving against the cheaper blind rule.
+
+    The blind rules flag every row or none.
+    """
+    if predictions.empty or predictions["decision"].isna().any():
+        return None, None
+    false_alarm_cost = config.cost.false_alarm
+    miss_cost = config.cost.miss
+    labels = predictions["label"].to_numpy(float)
+    is_flagged = predictions["decision"].to_numpy(float)
+    row_costs = false_alarm_cost * is_flagged * (1 - labels) + miss_cost * (1 - is_flagged) * labels
+    cost_of_flagging_all = false_alarm_cost * float((1 - labels).sum())
+    cost_of_flagging_none = miss_cost * float(labels.sum())
+    total_cost = float(row_costs.sum())
+    saved = min(cost_of_flagging_all, cost_of_flagging_none) - total_cost
+    return total_cost / len(labels), saved
 
 
-def _is_below_estimate(table: Table, expected: Interval, config: root.ProjectConfig) -> bool:
-    """Whether all of the realised interval is worse than the estimate."""
-    metric, found = (
-        METRICS[config.headline_metric],
-        table.to_intervals().get(config.headline_metric, Interval(None)),
-    )
-    end = found.high if metric.greater_is_better else found.low
-    return (
-        end is not None
-        and expected.value is not None
-        and metric.compute_gain(end, expected.value) < 0
-    )
+def _is_below_estimate(realized: Table, estimated: Interval, config: ProjectConfig) -> bool:
+    """Whether all of the interval of realized performance is worse than the estimate."""
+    metric = METRICS[config.headline_metric]
+    measured = realized.to_intervals().get(config.headline_metric, Interval(None))
+    best_value = measured.high if metric.greater_is_better else measured.low
+    if best_value is None or estimated.value is None:
+        return False
+    return metric.compute_gain(best_value, estimated.value) < 0
 
 
 def _check_concept_drift(
-    far: bool, before: int, table: Table, expected: Interval, config: root.ProjectConfig
+    windows_below: int, realized: Table, estimated: Interval, config: ProjectConfig
 ) -> Verdict:
-    """Whether the labels have been worse than the probabilities promise for some windows in a row: concept drift."""
-    title, need = "What it learnt still holds", config.watch.min_drifted_windows
-    limit = f"not below the estimate in {need} windows in a row"
-    if expected.value is None or table.data.empty:
-        return Verdict(
-            "gap",
-            title,
-            CheckOutcome.NOT_APPLICABLE,
-            CheckSeverity.WARNS,
-            "There is no estimate to hold the labels against.",
-        )
-    value = table.to_intervals()[config.headline_metric].value
-    if value is None:
-        return Verdict(
-            "gap",
-            title,
-            CheckOutcome.CANNOT_TELL,
-            CheckSeverity.WARNS,
-            table.sentence,
-            limit=limit,
+    """Check for concept drift: realized stays below estimated performance.
+
+    Parameters
+    ----------
+    windows_below : int
+        Consecutive windows with realized below estimated performance, up to this one.
+    """
+    min_windows = config.watch.min_drifted_windows
+    verdict = Verdict(
+        check="gap",
+        title="No concept drift",
+        outcome=CheckOutcome.NOT_APPLICABLE,
+        severity=CheckSeverity.WARNS,
+        sentence="There is no estimate to compare the labels with.",
+    )
+    if estimated.value is None or realized.data.empty:
+        return verdict
+    verdict = replace(verdict, limit=f"not below the estimate in {min_windows} windows in a row")
+    realized_value = realized.to_intervals()[config.headline_metric].value
+    if realized_value is None:
+        return replace(
+            verdict,
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=realized.sentence,
             hint="wait for labels",
         )
-    said = f"{METRICS[config.headline_metric].title} realised {format_number(value)}, estimated {expected}"
-    if far and before + 1 >= need:
-        return Verdict(
-            "gap",
-            title,
-            CheckOutcome.FAILED,
-            CheckSeverity.WARNS,
-            f"{said}: below for {before + 1} windows in a row; what the model learnt no longer holds.",
-            said,
-            limit,
-            "retrain on recent rows",
+    observed = (
+        f"{METRICS[config.headline_metric].title} realized {format_number(realized_value)}, "
+        f"estimated {estimated}"
+    )
+    if windows_below >= max(min_windows, 1):
+        return replace(
+            verdict,
+            outcome=CheckOutcome.FAILED,
+            sentence=f"{observed}: below for {windows_below} windows in a row, which is concept "
+            "drift.",
+            observed=observed,
+            hint="retrain on recent rows",
         )
-    return Verdict("gap", title, CheckOutcome.PASSED, CheckSeverity.WARNS, f"{said}.", said, limit)
+    return replace(verdict, outcome=CheckOutcome.PASSED, sentence=f"{observed}.", observed=observed)

@@ -1,4 +1,4 @@
-"""Progress: lines that stay, and lines that pass."""
+"""Progress: lines that stay, and transient lines."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_log_has_the_lines_that_stay_and_few_that_pass() -> None:
+def test_log_has_lasting_lines_and_few_transient_ones() -> None:
     stream = io.StringIO()
-    say = ProgressPrinter(stream, interval=1e9)
-    say("train: cell 1 of 9", transient=True)
-    say("train: succeeded")
-    say.close()
+    report = ProgressPrinter(stream, interval=1e9)
+    report("train: cell 1 of 9", transient=True)
+    report("train: succeeded")
+    report.close()
     assert stream.getvalue() == "train: succeeded\n"
-    often = ProgressPrinter(stream, interval=0)
-    often("train: cell 2 of 9", transient=True)
+    report_often = ProgressPrinter(stream, interval=0)
+    report_often("train: cell 2 of 9", transient=True)
     assert stream.getvalue().endswith("train: cell 2 of 9\n")
 
 
-def test_a_terminal_shows_what_passes_and_keeps_what_stays() -> None:
+def test_terminal_shows_transient_lines_and_keeps_lasting_ones() -> None:
     stream = Terminal()
-    say = ProgressPrinter(stream)
-    say("train: cell 1 of 9", transient=True)
-    say("train: [succeeded]")
-    say.close()
+    report = ProgressPrinter(stream)
+    report("train: cell 1 of 9", transient=True)
+    report("train: [succeeded]")
+    report.close()
     assert "train: cell 1 of 9" in stream.getvalue()
     assert "train: [succeeded]" in stream.getvalue()

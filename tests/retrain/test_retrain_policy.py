@@ -1,39 +1,41 @@
-"""The policy: stops before reasons, reasons before guards, and a reason in words each time."""
+"""The retraining policy: stops before reasons, reasons before guards, each with its sentence."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from mlops_kit.core.results import Table, Verdict, Verdicts
-from mlops_kit.core.serialization import from_json_value, to_json_value
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.retrain import policy
+from mlops_kit.stages.retrain.policy import RetrainingDecision, RetrainingEvidence
 
-COLUMNS = ["column", "word", "missing_reference", "missing_current"]
-CALM = Table("Drift", "", pd.DataFrame([("a", "no drift", 0.0, 0.0)], columns=COLUMNS))
-GONE = Table("Drift", "", pd.DataFrame([("a", "alert", 0.0, 0.4)], columns=COLUMNS))
-REALISED = Table(
-    "Realised", "", pd.DataFrame({"metric": ["roc_auc", "log_loss"], "rows": [900, 900]})
+DRIFT_COLUMNS = ["column", "status", "missing_reference", "missing_current"]
+NO_DRIFT = Table("Drift", "", pd.DataFrame([("a", "no drift", 0.0, 0.0)], columns=DRIFT_COLUMNS))
+MISSING_VALUES = Table("Drift", "", pd.DataFrame([("a", "alert", 0.0, 0.4)], columns=DRIFT_COLUMNS))
+REALIZED = Table(
+    "Realized", "", pd.DataFrame({"metric": ["roc_auc", "log_loss"], "rows": [900, 900]})
 )
-SCHEMA = Verdict("schema", "columns", "failed", "blocks", "A column is gone.")
-FALL = Verdict("realised", "promise", "failed", "blocks", "ROC-AUC fell.")
-DRIFT = Verdict("drift", "features", "failed", "warns", "Two features drifted.")
-FINE = Verdict("realised", "promise", "passed", "blocks", "ROC-AUC holds.")
 
 
-def decided(
-    *verdicts: Verdict,
-    drift: Table = CALM,
-    labels: int = 900,
-    age: timedelta | None = None,
-    **retrain: Any,
-) -> dict[str, Any]:
-    """A decision on these verdicts."""
-    config = ProjectConfig(
+def make_verdict(check: str, outcome: CheckOutcome, severity: CheckSeverity, text: str) -> Verdict:
+    return Verdict(check, "title", outcome, severity, text)
+
+
+BROKEN_SCHEMA = make_verdict(
+    "schema", CheckOutcome.FAILED, CheckSeverity.BLOCKS, "A column is gone."
+)
+DROP = make_verdict("realised", CheckOutcome.FAILED, CheckSeverity.BLOCKS, "ROC-AUC fell.")
+NO_DROP = make_verdict("realised", CheckOutcome.PASSED, CheckSeverity.BLOCKS, "ROC-AUC holds.")
+DRIFT = make_verdict("drift", CheckOutcome.FAILED, CheckSeverity.WARNS, "Two features drifted.")
+
+
+def make_config(**retrain: Any) -> ProjectConfig:
+    return ProjectConfig(
         name="t",
         source="x.csv",
         target="y",
@@ -42,142 +44,187 @@ def decided(
         until="2024-02-01",
         retrain=retrain,
     )
-    return policy.decide_retraining(
-        drift, REALISED, Verdicts.from_verdicts(verdicts), config, labels, age
+
+
+def make_evidence(*verdicts: Verdict, retrain: dict[str, Any], **values: Any) -> RetrainingEvidence:
+    defaults = {
+        "drift": NO_DRIFT,
+        "realized": REALIZED,
+        "alerts": Verdicts.from_verdicts(verdicts),
+        "config": make_config(**retrain),
+        "labeled_rows": 900,
+        "model_age": None,
+    }
+    return RetrainingEvidence(**{**defaults, **values})
+
+
+def decide(
+    *verdicts: Verdict,
+    drift: Table = NO_DRIFT,
+    labels: int = 900,
+    age: timedelta | None = None,
+    **retrain: Any,
+) -> RetrainingDecision:
+    """Decide on these verdicts."""
+    evidence = make_evidence(
+        *verdicts, retrain=retrain, drift=drift, labeled_rows=labels, model_age=age
     )
+    return policy.decide_retraining(evidence)
 
 
-def test_a_proven_fall_is_a_reason() -> None:
-    found = decided(FALL)
-    assert found["retrain"] is True
-    assert found["reason"] == "Yes: ROC-AUC fell."
-    assert found["command"] == "mlops run --as-of 2024-02-01T00:00:00"
+def test_proven_performance_drop_is_a_reason() -> None:
+    decision = decide(DROP)
+    assert decision.should_retrain is True
+    assert decision.reason == "Yes: ROC-AUC fell."
+    assert decision.command == "mlops run --as-of 2024-02-01T00:00:00"
 
 
-def test_drift_alone_is_no_reason_unless_the_project_says_so() -> None:
-    found = decided(FINE, DRIFT)
-    assert (found["retrain"], found["action"], found["command"]) == (False, "keep", "")
-    assert found["reason"] == "No: ROC-AUC holds. Drift alone is no reason: Two features drifted."
-    assert decided(FINE, DRIFT, on_drift=True)["retrain"] is True
+def test_drift_alone_is_no_reason_unless_configured() -> None:
+    decision = decide(NO_DROP, DRIFT)
+    assert (decision.should_retrain, decision.action, decision.command) == (False, "keep", "")
+    assert decision.reason == (
+        "No: ROC-AUC holds. Drift alone is not a reason to retrain: Two features drifted."
+    )
+    assert decide(NO_DROP, DRIFT, on_drift=True).should_retrain is True
 
 
 def test_too_few_labels_wait() -> None:
-    found = decided(FALL, labels=20)
-    assert (found["retrain"], found["action"]) == (False, "wait")
-    assert found["reason"] == "Not yet: ROC-AUC fell. Only 20 new labelled rows; 500 are needed."
-    assert decided(FALL, labels=500)["retrain"] is True
+    decision = decide(DROP, labels=20)
+    assert (decision.should_retrain, decision.action) == (False, "wait")
+    assert decision.reason == "Not yet: ROC-AUC fell. Only 20 new labeled rows; 500 are needed."
+    assert decide(DROP, labels=500).should_retrain is True
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "drift", "why"),
-    [((SCHEMA, FALL), CALM, "A column is gone."), ((FALL,), GONE, "Values of a went missing")],
+    ("verdicts", "drift", "reason"),
+    [
+        ((BROKEN_SCHEMA, DROP), NO_DRIFT, "A column is gone."),
+        ((DROP,), MISSING_VALUES, "Values of a went missing"),
+    ],
 )
-def test_broken_rows_stop_and_do_not_retrain(
-    verdicts: tuple[Verdict, ...], drift: Table, why: str
+def test_broken_rows_stop_the_retraining(
+    verdicts: tuple[Verdict, ...], drift: Table, reason: str
 ) -> None:
-    found = decided(*verdicts, drift=drift)
-    assert (found["retrain"], found["action"]) == (False, "stop")
-    assert why in found["reason"]
+    decision = decide(*verdicts, drift=drift)
+    assert (decision.should_retrain, decision.action) == (False, "stop")
+    assert reason in decision.reason
 
 
 def test_age_counts_only_where_it_is_limited() -> None:
-    old = timedelta(days=40)
-    assert decided(FINE, age=old)["retrain"] is False
+    forty_days = timedelta(days=40)
+    assert decide(NO_DROP, age=forty_days).should_retrain is False
     assert (
-        decided(FINE, age=old, after="30d")["reason"]
-        == "Yes: The model is 40 days old, over the 30d allowed."
+        decide(NO_DROP, age=forty_days, max_age="30d").reason
+        == "Yes: The model is 40 days old; the limit is 30d."
     )
-    assert decided(FINE, age=timedelta(days=30), after="30d")["retrain"] is False
-    assert decided(FINE, age=None, after="30d")["retrain"] is False
+    assert decide(NO_DROP, age=timedelta(days=30), max_age="30d").should_retrain is False
+    assert decide(NO_DROP, age=None, max_age="30d").should_retrain is False
 
 
-def test_a_fall_is_ignored_where_the_project_says_so() -> None:
-    found = decided(FALL, on_performance_drop=False)
-    assert found["reason"] == "No: ROC-AUC fell. retrain.on_performance_drop is off."
+def test_performance_drop_is_ignored_where_configured() -> None:
+    decision = decide(DROP, on_performance_drop=False)
+    assert decision.reason == "No: ROC-AUC fell. retrain.on_performance_drop is off."
 
 
-def test_labels_that_stay_below_the_estimate_are_a_reason() -> None:
-    gap = Verdict("gap", "still holds", "failed", "warns", "Below for 2 windows in a row.")
-    assert decided(FINE, gap)["reason"] == "Yes: Below for 2 windows in a row."
-    assert decided(FINE, gap, on_concept_drift=False)["retrain"] is False
-
-
-def test_a_second_retraining_waits_for_the_first_and_for_its_time() -> None:
-    config = ProjectConfig(
-        name="t", source="x.csv", target="y", task="binary", retrain={"cooldown": "14d"}
+def test_concept_drift_is_a_reason() -> None:
+    concept_drift = make_verdict(
+        "gap", CheckOutcome.FAILED, CheckSeverity.WARNS, "Below for 2 windows in a row."
     )
-    for days, pending, action in (
-        (None, "", "retrain"),
-        (13, "", "wait"),
-        (14, "", "retrain"),
-        (None, "The new version of r1 waits for a decision.", "wait"),
-    ):
-        found = policy.decide_retraining(
-            CALM,
-            REALISED,
-            Verdicts.from_verdicts([FALL]),
-            config,
-            900,
-            None,
-            timedelta(days=days) if days else None,
-            pending,
-        )
-        assert found["action"] == action, (days, pending)
-    assert (
-        "The last retraining is 13 days ago, under the 14d asked for."
-        in policy.decide_retraining(
-            CALM, REALISED, Verdicts.from_verdicts([FALL]), config, 900, None, timedelta(days=13)
-        )["reason"]
-    )
-
-
-def test_without_scores_or_labels_the_reason_says_so() -> None:
-    none = Verdict("realised", "promise", "not applicable", "blocks", "Not applicable.")
-    unknown = Verdict("realised", "promise", "cannot tell", "blocks", "Cannot tell: no label.")
-    assert decided(none)["reason"] == "No: nothing was scored since the model was made."
-    assert decided(unknown)["reason"] == "No: no proof of a fall. Cannot tell: no label."
-
-
-def test_every_rule_gives_evidence_even_after_the_file() -> None:
-    found = decided(FALL)
-    assert [e["rule"] for e in found["evidence"]] == list(policy.RETRAINING_RULES)
-    assert {e["rule"] for e in found["evidence"] if e["applies"]} == {"fall"}
-    assert from_json_value(to_json_value(found)) == found
-    assert policy.list_rule_results(found).sentence == found["reason"]
+    assert decide(NO_DROP, concept_drift).reason == "Yes: Below for 2 windows in a row."
+    assert decide(NO_DROP, concept_drift, on_concept_drift=False).should_retrain is False
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "labels", "outcome", "blocks"),
+    ("days_since_last", "pending_reason", "action"),
     [
-        ((FINE,), 900, "passed", False),
-        ((FALL,), 900, "failed", False),
-        ((FALL,), 0, "cannot tell", False),
-        ((SCHEMA,), 900, "failed", True),
+        (None, "", "retrain"),
+        (13, "", "wait"),
+        (14, "", "retrain"),
+        (None, "The new version of r1 waits for an approval.", "wait"),
     ],
 )
-def test_the_gate_reads_like_the_others(
-    verdicts: tuple[Verdict, ...], labels: int, outcome: str, blocks: bool
+def test_second_retraining_waits_for_the_first_and_for_the_cooldown(
+    days_since_last: int | None, pending_reason: str, action: str
 ) -> None:
-    found = policy.make_retraining_verdict(decided(*verdicts, labels=labels))
-    assert (found.outcome, found.is_blocking) == (outcome, blocks)
-
-
-def test_labelled_rows_are_counted_once() -> None:
-    assert policy.count_labeled_rows(REALISED) == 900
-    assert (
-        policy.count_labeled_rows(Table("Realised", "", pd.DataFrame(columns=["metric", "rows"])))
-        == 0
+    evidence = make_evidence(
+        DROP,
+        retrain={"cooldown": "14d"},
+        time_since_last=timedelta(days=days_since_last) if days_since_last else None,
+        pending_reason=pending_reason,
     )
+    decision = policy.decide_retraining(evidence)
+    assert decision.action == action
+    if days_since_last == 13:
+        sentence = "The last retraining was 13 days ago; the cooldown is 14d."
+        assert sentence in decision.reason
 
 
-def test_settings_name_every_setting() -> None:
-    config = ProjectConfig(
-        name="t", source="x.csv", target="y", task="binary", retrain={"max_age": "30d"}
+def test_reason_says_that_scores_or_labels_are_missing() -> None:
+    no_scores = make_verdict(
+        "realised", CheckOutcome.NOT_APPLICABLE, CheckSeverity.BLOCKS, "Not applicable."
     )
-    table = policy.describe_policy(config)
+    no_labels = make_verdict(
+        "realised", CheckOutcome.CANNOT_TELL, CheckSeverity.BLOCKS, "There is no label."
+    )
+    assert decide(no_scores).reason == "No: no rows were scored since the model was made."
+    assert decide(no_labels).reason == "No: a performance drop is not proven. There is no label."
+
+
+def test_decision_contains_every_rule_after_it_was_stored() -> None:
+    decision = decide(DROP)
+    assert [r.rule for r in decision.rule_results] == list(policy.RETRAINING_RULES)
+    assert {r.rule for r in decision.rule_results if r.applies} == {"fall"}
+    stored = json.loads(json.dumps(decision.to_json_dict()))
+    assert RetrainingDecision.from_json_dict(stored) == decision
+    assert policy.list_rule_results(decision).sentence == decision.reason
+
+
+def test_decision_of_schema_version_1_can_be_read() -> None:
+    stored = {
+        "retrain": False,
+        "action": "wait",
+        "reason": "Not yet: ROC-AUC fell. Only 20 new labelled rows; 500 are needed.",
+        "evidence": [
+            {"rule": "schema", "role": "stop", "said": "", "applies": False},
+            {"rule": "fall", "role": "reason", "said": "ROC-AUC fell.", "applies": True},
+        ],
+        "command": "",
+    }
+    decision = RetrainingDecision.from_json_dict(stored)
+    assert (decision.action, decision.reason) == ("wait", stored["reason"])
+    assert [(r.rule, r.role, r.sentence, r.applies) for r in decision.rule_results] == [
+        ("schema", "stop", "", False),
+        ("fall", "reason", "ROC-AUC fell.", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "labels", "outcome", "is_blocking"),
+    [
+        ((NO_DROP,), 900, "passed", False),
+        ((DROP,), 900, "failed", False),
+        ((DROP,), 0, "cannot tell", False),
+        ((BROKEN_SCHEMA,), 900, "failed", True),
+    ],
+)
+def test_decision_as_a_verdict(
+    verdicts: tuple[Verdict, ...], labels: int, outcome: str, is_blocking: bool
+) -> None:
+    verdict = policy.make_retraining_verdict(decide(*verdicts, labels=labels))
+    assert (verdict.outcome, verdict.is_blocking) == (outcome, is_blocking)
+
+
+def test_labeled_rows_are_counted_once() -> None:
+    assert policy.count_labeled_rows(REALIZED) == 900
+    no_rows = Table("Realized", "", pd.DataFrame(columns=["metric", "rows"]))
+    assert policy.count_labeled_rows(no_rows) == 0
+
+
+def test_policy_lists_every_setting() -> None:
+    table = policy.describe_policy(make_config(max_age="30d"))
     assert "retrain.max_age" in set(table.data["setting"])
     assert "30d" in set(table.data["value"])
-    assert (
-        table.sentence
-        == "Reasons for a new model here: a proven fall, labels below the estimate, age; at least 500 new labels."
+    assert table.sentence == (
+        "Reasons to retrain: a proven performance drop, concept drift, age; "
+        "at least 500 new labels are needed."
     )

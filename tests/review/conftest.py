@@ -1,4 +1,4 @@
-"""Small judged tables and the evidence made of them."""
+"""Small tables of held-out rows, and the evidence made from them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mlops_kit.stages.review import RefitAgreement, ReviewEvidence
 
 
 @pytest.fixture
-def config() -> Callable[..., ProjectConfig]:
-    """A project's config with some values laid over."""
+def make_config() -> Callable[..., ProjectConfig]:
+    """Make a project configuration with some values changed."""
 
     def make(task: str = "binary", **values: Any) -> ProjectConfig:
         return ProjectConfig(
@@ -36,8 +36,8 @@ def config() -> Callable[..., ProjectConfig]:
 
 
 @pytest.fixture
-def judged() -> Callable[..., pd.DataFrame]:
-    """Judged rows over thirty days; in group ``b`` the score says nothing."""
+def make_rows() -> Callable[..., pd.DataFrame]:
+    """MakeRows rows over thirty days; in group ``b`` the score says nothing."""
 
     def make(task: str = "binary", rows: int = 3000) -> pd.DataFrame:
         rng = np.random.default_rng(0)
@@ -69,8 +69,8 @@ def judged() -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture
-def found(config: Callable[..., ProjectConfig]) -> Callable[..., ReviewEvidence]:
-    """Evidence with nothing against the model, and some values laid over."""
+def make_evidence(make_config: Callable[..., ProjectConfig]) -> Callable[..., ReviewEvidence]:
+    """Make evidence that passes every check, with some values changed."""
 
     def make(
         task: str = "binary",
@@ -78,23 +78,23 @@ def found(config: Callable[..., ProjectConfig]) -> Callable[..., ReviewEvidence]
         train: dict[str, Any] | None = None,
         **values: Any,
     ) -> ReviewEvidence:
-        made = config(task, review=review or {}, train=train or {})
+        config = make_config(task, review=review or {}, train=train or {})
         headline = {
-            made.headline_metric: Interval(0.78, 0.77, 0.79),
+            config.headline_metric: Interval(0.78, 0.77, 0.79),
             "calibration_error": Interval(0.01, 0.008, 0.02),
         }
         gains = {
             "baseline_linear": Interval(0.03, 0.02, 0.04),
             "baseline_constant": Interval(0.28, 0.27, 0.29),
         }
-        fine = {
-            "rows": 28000,
-            "classes": {"0": 21000, "1": 7000},
+        passing = {
+            "labeled_rows": 28000,
+            "rows_by_class": {"0": 21000, "1": 7000},
             "metrics": headline,
-            "baselines": {},
-            "gains": gains,
-            "agreement": RefitAgreement(0.97, 0.01),
+            "baseline_values": {},
+            "baseline_gains": gains,
+            "refit_agreement": RefitAgreement(0.97, 0.01),
         }
-        return ReviewEvidence(config=made, **{**fine, **values})
+        return ReviewEvidence(config=config, **{**passing, **values})
 
     return make

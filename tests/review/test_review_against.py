@@ -1,4 +1,4 @@
-"""This model against the champion: differences by hand and by a bootstrap of our own, and each verdict reached."""
+"""Champion vs challenger: differences by hand and by another bootstrap, and every outcome."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mlops_kit.registry import versions
 from mlops_kit.stages.review import (
     CHAMPION_CHECKS,
     ScoredModel,
-    champion_comparison,
+    compare_with_champion,
     evaluate_performance,
     evaluate_slices,
-    evidence,
     extract_champion_gain,
+    gather_evidence,
     make_challenger,
     run_checks,
     score_champion,
@@ -35,7 +35,8 @@ from mlops_kit.stages.review.champion_comparison import (
 )
 from mlops_kit.stages.review.evidence import NO_CHAMPION
 
-Make = Callable[..., ProjectConfig]
+MakeConfig = Callable[..., ProjectConfig]
+MakeRows = Callable[..., pd.DataFrame]
 CHAMPION = versions.ModelVersion(
     version="7",
     model_hash="m7",
@@ -50,65 +51,68 @@ CHAMPION = versions.ModelVersion(
     evaluation=versions.EvaluationModel("models:/m-6", "m6", "s6", "", ""),
     as_of="None",
 )
-Judged = Callable[..., pd.DataFrame]
-PRICED = {
+COST_SETTINGS = {
     "cost": {"false_alarm": 10, "miss": 25, "unit": "$"},
-    "row": "flight",
+    "row_name": "flight",
     "review": {"draws": 100, "slices": ["group"]},
 }
 NO_SLICES = Table("", "", pd.DataFrame())
 
 
-def noisy(rows: pd.DataFrame, size: float, seed: int = 1) -> np.ndarray:
+def add_noise(rows: pd.DataFrame, size: float, seed: int = 1) -> np.ndarray:
     """The scores with noise on top: a poorer model."""
     return np.clip(
         rows["score"] + np.random.default_rng(seed).normal(0, size, len(rows)), 0.001, 0.999
     ).to_numpy()
 
 
-def mine(rows: pd.DataFrame, scores: Any = None, threshold: float | None = 0.3) -> ScoredModel:
+def make_own_model(
+    rows: pd.DataFrame, scores: Any = None, threshold: float | None = 0.3
+) -> ScoredModel:
     return ScoredModel(
         "this version", rows["score"].to_numpy() if scores is None else scores, threshold
     )
 
 
-def champion(scores: Any, threshold: float | None = 0.3) -> ScoredModel:
+def make_champion(scores: Any, threshold: float | None = 0.3) -> ScoredModel:
     return ScoredModel(
         "version 7", scores, threshold, note="Version 7 has seen none of these rows."
     )
 
 
 @pytest.fixture
-def lined(config: Make, judged: Judged) -> Callable[..., pd.DataFrame]:
+def compare_noisy_models(
+    make_config: MakeConfig, make_rows: MakeRows
+) -> Callable[..., pd.DataFrame]:
     """The table of a model against a noisier one, by metric."""
 
     def make(
         own: float = 0.0, theirs: float = 0.3, rows: int = 3000, **values: Any
     ) -> pd.DataFrame:
-        frame, made = judged(rows=rows), config(**{**PRICED, **values})
-        scores = frame["score"].to_numpy() if own == 0 else noisy(frame, own)
-        table = champion_comparison(
+        frame, made = make_rows(rows=rows), make_config(**{**COST_SETTINGS, **values})
+        scores = frame["score"].to_numpy() if own == 0 else add_noise(frame, own)
+        table = compare_with_champion(
             frame,
-            mine(frame, scores),
-            champion(noisy(frame, theirs, 2)),
+            make_own_model(frame, scores),
+            make_champion(add_noise(frame, theirs, 2)),
             evaluate_slices(frame, made, draws=100),
             made,
         )
-        return table.frame().set_index("metric")
+        return table.to_frame().set_index("metric")
 
     return make
 
 
-def test_the_same_model_twice_is_no_worse(config: Make, judged: Judged) -> None:
-    frame, made = judged(), config(**PRICED)
-    found = champion_comparison(
+def test_same_model_is_no_worse(make_config: MakeConfig, make_rows: MakeRows) -> None:
+    frame, made = make_rows(), make_config(**COST_SETTINGS)
+    found = compare_with_champion(
         frame,
-        mine(frame),
-        champion(frame["score"].to_numpy()),
+        make_own_model(frame),
+        make_champion(frame["score"].to_numpy()),
         evaluate_slices(frame, made, draws=100),
         made,
     )
-    data = found.frame()
+    data = found.to_frame()
     assert list(data.columns) == list(COMPARISON_COLUMNS)
     assert list(data["metric"]) == [
         "cost",
@@ -120,29 +124,34 @@ def test_the_same_model_twice_is_no_worse(config: Make, judged: Judged) -> None:
     assert (data[["difference", "low", "high"]] == 0).all(axis=None)
     assert set(data["verdict"]) == {"no worse"}
     assert set(data["text"]) == {"the same"}
-    assert found.title == "Better than version 7?"
-    assert (
-        found.sentence
-        == "On the same 3,000 rows of 2013-06-01 to 2013-06-30, 95 % intervals. No worse: Cost a flight, ROC-AUC, Log loss, Calibration error, Worst slice."
+    assert found.title == "Champion vs challenger"
+    assert found.sentence == (
+        "On the same 3,000 rows from 2013-06-01 to 2013-06-30, 95% intervals. "
+        "No worse: Cost per flight, ROC-AUC, Log loss, Calibration error, Worst slice."
     )
     assert found.notes == (
         "Version 7 has seen none of these rows.",
-        "How much worse still counts as no worse: 0.005; 1 % of version 7's for Cost a flight, Log loss.",
+        "Differences that still count as no worse: up to 0.005; "
+        "up to 1% of version 7's value for Cost per flight, Log loss.",
     )
 
 
-def test_each_difference_by_hand(config: Make, judged: Judged) -> None:
-    frame, made = judged(), config(**PRICED)
-    y, own, theirs = frame["late"], frame["score"].clip(0.001, 0.999).to_numpy(), noisy(frame, 0.3)
+def test_every_difference_by_hand(make_config: MakeConfig, make_rows: MakeRows) -> None:
+    frame, made = make_rows(), make_config(**COST_SETTINGS)
+    y, own, theirs = (
+        frame["late"],
+        frame["score"].clip(0.001, 0.999).to_numpy(),
+        add_noise(frame, 0.3),
+    )
     data = (
-        champion_comparison(
+        compare_with_champion(
             frame,
-            mine(frame, own),
-            champion(theirs, 0.4),
+            make_own_model(frame, own),
+            make_champion(theirs, 0.4),
             evaluate_slices(frame, made, draws=100),
             made,
         )
-        .frame()
+        .to_frame()
         .set_index("metric")
     )
 
@@ -166,12 +175,19 @@ def test_each_difference_by_hand(config: Make, judged: Judged) -> None:
     assert set(data.loc[["roc_auc", "calibration_error", "worst_slice"], "margin"]) == {0.005}
 
 
-def test_the_intervals_are_those_of_days_drawn_by_hand(config: Make, judged: Judged) -> None:
-    frame, made = judged(), config(**{**PRICED, "review": {"draws": 1000, "slices": ["group"]}})
-    own, theirs = frame["score"].clip(0.001, 0.999).to_numpy(), noisy(frame, 0.1)
+def test_intervals_agree_with_another_bootstrap_of_days(
+    make_config: MakeConfig, make_rows: MakeRows
+) -> None:
+    frame, made = (
+        make_rows(),
+        make_config(**{**COST_SETTINGS, "review": {"draws": 1000, "slices": ["group"]}}),
+    )
+    own, theirs = frame["score"].clip(0.001, 0.999).to_numpy(), add_noise(frame, 0.1)
     data = (
-        champion_comparison(frame, mine(frame, own), champion(theirs), NO_SLICES, made)
-        .frame()
+        compare_with_champion(
+            frame, make_own_model(frame, own), make_champion(theirs), NO_SLICES, made
+        )
+        .to_frame()
         .set_index("metric")
     )
     loss = [
@@ -188,30 +204,30 @@ def test_the_intervals_are_those_of_days_drawn_by_hand(config: Make, judged: Jud
         ), name
 
 
-def test_each_verdict_is_reached(lined: Callable[..., pd.DataFrame]) -> None:
-    assert lined(0.0, 0.3).loc["roc_auc", "verdict"] == "better"
-    assert lined(0.3, 0.001).loc["roc_auc", "verdict"] == "worse"
-    assert lined(0.01, 0.01).loc["roc_auc", "verdict"] == "no worse"
-    assert lined(0.1, 0.1, 400).loc["roc_auc", "verdict"] == "cannot tell"
+def test_every_outcome_is_reached(compare_noisy_models: Callable[..., pd.DataFrame]) -> None:
+    assert compare_noisy_models(0.0, 0.3).loc["roc_auc", "verdict"] == "better"
+    assert compare_noisy_models(0.3, 0.001).loc["roc_auc", "verdict"] == "worse"
+    assert compare_noisy_models(0.01, 0.01).loc["roc_auc", "verdict"] == "no worse"
+    assert compare_noisy_models(0.1, 0.1, 400).loc["roc_auc", "verdict"] == "cannot tell"
 
 
-def test_a_difference_is_positive_where_this_model_is_better(
-    lined: Callable[..., pd.DataFrame],
+def test_difference_is_positive_where_the_challenger_is_better(
+    compare_noisy_models: Callable[..., pd.DataFrame],
 ) -> None:
-    better, worse = lined(0.0, 0.3), lined(0.3, 0.001)
+    better, worse = compare_noisy_models(0.0, 0.3), compare_noisy_models(0.3, 0.001)
     lines = ["cost", "roc_auc", "log_loss", "calibration_error"]
     assert (better.loc[lines, "difference"] > 0).all()
     assert (worse.loc[lines, "difference"] < 0).all()
-    assert better.loc["cost", "text"].startswith("$ ")
+    assert better.loc["cost", "text"].startswith("$")
     assert better.loc["cost", "text"].endswith(" less")
     assert worse.loc["cost", "text"].endswith(" more")
-    assert worse.loc["roc_auc", "text"].startswith("− 0.")
-    assert better.loc["roc_auc", "text"].startswith("+ 0.")
+    assert worse.loc["roc_auc", "text"].startswith("−0.")
+    assert better.loc["roc_auc", "text"].startswith("+0.")
     assert better.loc["log_loss", "text"].endswith(" less")
 
 
 @pytest.mark.parametrize(
-    ("ends", "word"),
+    ("ends", "outcome"),
     [
         ((0.02, 0.01, 0.03), "better"),
         ((0.0, 0.0, 0.0), "no worse"),
@@ -225,17 +241,18 @@ def test_a_difference_is_positive_where_this_model_is_better(
         ((None, None, None), "cannot tell"),
     ],
 )
-def test_a_verdict_is_read_off_the_interval(ends: tuple[Any, Any, Any], word: str) -> None:
-    assert classify_difference(Interval(*ends), 0.01) == word
+def test_interval_decides_the_outcome(ends: tuple[Any, Any, Any], outcome: str) -> None:
+    assert classify_difference(Interval(*ends), 0.01) == outcome
 
 
-def test_rows_that_would_decide_by_hand() -> None:
-    # half an interval of 0.02 has to shrink to 0.01, the room above minus the margin: four times the rows
+def test_rows_needed_by_hand() -> None:
+    # The half width of 0.02 has to shrink to 0.01, the distance to minus the margin: four times
+    # the rows.
     assert (
         describe_rows_needed(Interval(0.005, -0.015, 0.025), 0.005, 1000)
         == "about 4,000 rows would decide"
     )
-    # it looks worse: the half above, 0.04, has to shrink to 0.02, the room below nothing
+    # It looks worse: the upper half of 0.04 has to shrink to 0.02, the distance to zero.
     assert (
         describe_rows_needed(Interval(-0.02, -0.05, 0.02), 0.005, 1000)
         == "about 4,000 rows would decide"
@@ -246,17 +263,23 @@ def test_rows_that_would_decide_by_hand() -> None:
     )
     assert (
         describe_rows_needed(Interval(-0.005, -0.015, 0.005), 0.005, 1000)
-        == "judge on a longer period"
+        == "evaluate on a longer period"
     )
     assert describe_rows_needed(Interval(0.01), 0.005, 1000).startswith("there is no interval")
 
 
-def test_what_cannot_be_told_says_how_many_rows_would_decide(config: Make, judged: Judged) -> None:
-    frame, made = judged(rows=300), config(**PRICED)
-    found = champion_comparison(
-        frame, mine(frame, noisy(frame, 0.05)), champion(noisy(frame, 0.05, 2)), NO_SLICES, made
+def test_undecided_metrics_say_how_many_rows_would_decide(
+    make_config: MakeConfig, make_rows: MakeRows
+) -> None:
+    frame, made = make_rows(rows=300), make_config(**COST_SETTINGS)
+    found = compare_with_champion(
+        frame,
+        make_own_model(frame, add_noise(frame, 0.05)),
+        make_champion(add_noise(frame, 0.05, 2)),
+        NO_SLICES,
+        made,
     )
-    open_ = found.frame().query("verdict == 'cannot tell'")
+    open_ = found.to_frame().query("verdict == 'cannot tell'")
     assert len(open_)
     assert len(found.notes) == 2 + len(open_)
     assert all(n.startswith(f"{t}: ") for n, t in zip(found.notes[2:], open_["title"], strict=True))
@@ -268,80 +291,95 @@ def test_what_cannot_be_told_says_how_many_rows_would_decide(config: Make, judge
     [
         ScoredModel("", note="There is no champion yet."),
         ScoredModel(
-            "version 2", note="Version 2 needs the column 'x', which these rows do not have."
+            "version 2",
+            note="Version 2 needs the column 'x', which these rows do not have.",
+            version="2",
         ),
     ],
 )
-def test_without_an_opponent_the_table_is_empty_and_says_why(
-    config: Make, judged: Judged, other: ScoredModel
+def test_table_without_comparable_champion_is_empty(
+    make_config: MakeConfig, make_rows: MakeRows, other: ScoredModel
 ) -> None:
-    frame, made = judged(rows=300), config(**PRICED)
-    found = champion_comparison(frame, mine(frame), other, NO_SLICES, made)
-    assert found.frame().empty
-    assert list(found.frame().columns) == list(COMPARISON_COLUMNS)
+    frame, made = make_rows(rows=300), make_config(**COST_SETTINGS)
+    found = compare_with_champion(frame, make_own_model(frame), other, NO_SLICES, made)
+    assert found.to_frame().empty
+    assert list(found.to_frame().columns) == list(COMPARISON_COLUMNS)
     assert found.sentence == other.note
-    assert found.title == f"Better than {other.name or 'the champion'}?"
-    told = extract_champion_gain(found, other, made)
-    assert told.gain is None
-    assert told.note == other.note
-    assert (told == NO_CHAMPION) == (not other.name)
+    assert found.title == "Champion vs challenger"
+    comparison = extract_champion_gain(found, other, made)
+    assert comparison.gain is None
+    assert comparison.note == other.note
+    assert comparison.version == other.version
+    assert (comparison == NO_CHAMPION) == (not other.name)
 
 
-def test_a_regression_has_no_cost_and_no_calibration(config: Make, judged: Judged) -> None:
+def test_regression_compares_no_cost_and_no_calibration(
+    make_config: MakeConfig, make_rows: MakeRows
+) -> None:
     frame, made = (
-        judged("regression"),
-        config("regression", review={"draws": 100, "slices": ["group"]}),
+        make_rows("regression"),
+        make_config("regression", review={"draws": 100, "slices": ["group"]}),
     )
-    data = champion_comparison(
+    data = compare_with_champion(
         frame,
-        mine(frame, threshold=None),
-        champion(frame["score"].to_numpy() + 1, None),
+        make_own_model(frame, threshold=None),
+        make_champion(frame["score"].to_numpy() + 1, None),
         evaluate_slices(frame, made, draws=100),
         made,
-    ).frame()
+    ).to_frame()
     assert list(data["metric"]) == ["r2", "rmse", "worst_slice"]
     assert set(data["verdict"]) == {"better"}
 
 
-def test_a_headline_stands_once_and_keeps_its_margin(config: Make, judged: Judged) -> None:
+def test_headline_metric_appears_once_with_its_own_margin(
+    make_config: MakeConfig, make_rows: MakeRows
+) -> None:
     frame, made = (
-        judged(rows=300),
-        config(review={"draws": 100, "metric": "log_loss", "margin": 0.02}),
+        make_rows(rows=300),
+        make_config(review={"draws": 100, "metric": "log_loss", "margin": 0.02}),
     )
-    found = champion_comparison(frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, made)
-    assert list(found.frame()["metric"]) == ["log_loss", "calibration_error"]
-    assert set(found.frame()["margin"]) == {0.02}
-    assert found.notes[1] == "How much worse still counts as no worse: 0.020."
+    found = compare_with_champion(
+        frame, make_own_model(frame), make_champion(add_noise(frame, 0.1)), NO_SLICES, made
+    )
+    assert list(found.to_frame()["metric"]) == ["log_loss", "calibration_error"]
+    assert set(found.to_frame()["margin"]) == {0.02}
+    assert found.notes[1] == "Differences that still count as no worse: up to 0.020."
 
 
-def test_unlabelled_rows_and_small_slices_are_left_out(config: Make, judged: Judged) -> None:
-    frame = judged(rows=1200)
+def test_unlabeled_rows_and_small_slices_are_left_out(
+    make_config: MakeConfig, make_rows: MakeRows
+) -> None:
+    frame = make_rows(rows=1200)
     frame.loc[:99, "late"] = np.nan
-    made = config(
-        **{**PRICED, "review": {"draws": 100, "slices": ["group"], "min_slice_rows": 500}}
+    made = make_config(
+        **{**COST_SETTINGS, "review": {"draws": 100, "slices": ["group"], "min_slice_rows": 500}}
     )
-    data = champion_comparison(
+    data = compare_with_champion(
         frame,
-        mine(frame),
-        champion(noisy(frame, 0.1)),
+        make_own_model(frame),
+        make_champion(add_noise(frame, 0.1)),
         evaluate_slices(frame, made, draws=100),
         made,
-    ).frame()
+    ).to_frame()
     assert data["rows"].tolist()[:4] == [1100] * 4
     assert data["title"].iloc[-1] == "Worst slice: group = a"  # b is weaker, on fewer rows
 
 
-def test_rows_of_one_class_measure_nothing(config: Make, judged: Judged) -> None:
-    frame = judged(rows=100).assign(late=0.0)
-    found = champion_comparison(
-        frame, mine(frame), champion(noisy(frame, 0.1)), NO_SLICES, config(review={"draws": 100})
+def test_rows_of_one_class_measure_nothing(make_config: MakeConfig, make_rows: MakeRows) -> None:
+    frame = make_rows(rows=100).assign(late=0.0)
+    found = compare_with_champion(
+        frame,
+        make_own_model(frame),
+        make_champion(add_noise(frame, 0.1)),
+        NO_SLICES,
+        make_config(review={"draws": 100}),
     )
     assert found.sentence.endswith("nothing could be measured.")
-    assert set(found.frame()["text"]) == {"unknown"}
+    assert set(found.to_frame()["text"]) == {"unknown"}
 
 
-def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> None:
-    frame, made = judged(), config(**PRICED)
+def test_check_agrees_with_the_table(make_config: MakeConfig, make_rows: MakeRows) -> None:
+    frame, made = make_rows(), make_config(**COST_SETTINGS)
     outcomes = {
         "better": "passed",
         "no worse": "passed",
@@ -349,9 +387,11 @@ def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> Non
         "cannot tell": "cannot tell",
     }
     for own, theirs in ((0.0, 0.3), (0.3, 0.001), (0.01, 0.01)):
-        other = champion(noisy(frame, theirs, 2))
-        table = champion_comparison(frame, mine(frame, noisy(frame, own)), other, NO_SLICES, made)
-        told = evidence(
+        other = make_champion(add_noise(frame, theirs, 2))
+        table = compare_with_champion(
+            frame, make_own_model(frame, add_noise(frame, own)), other, NO_SLICES, made
+        )
+        told = gather_evidence(
             frame,
             evaluate_performance(frame, made, 100),
             made,
@@ -360,7 +400,8 @@ def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> Non
         )
         verdict = next(iter(run_checks(told, CHAMPION_CHECKS)))
         assert (
-            verdict.outcome == outcomes[table.frame().set_index("metric").loc["roc_auc", "verdict"]]
+            verdict.outcome
+            == outcomes[table.to_frame().set_index("metric").loc["roc_auc", "verdict"]]
         )
         assert "Version 7 has seen none" in verdict.sentence
 
@@ -375,38 +416,38 @@ def test_the_check_says_what_the_table_says(config: Make, judged: Judged) -> Non
         (math.nan, "unknown"),
     ],
 )
-def test_a_cost_is_less_or_more(value: float | None, text: str) -> None:
-    assert describe_reduction(value, lambda v: f"$ {v:.2f}") == text
+def test_reduction_is_less_or_more(value: float | None, text: str) -> None:
+    assert describe_reduction(value, lambda amount: f"${amount:.2f}") == text
 
 
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("roc_auc", 0.015, "+ 0.015"),
-        ("roc_auc", -0.006, "− 0.006"),
+        ("roc_auc", 0.015, "+0.015"),
+        ("roc_auc", -0.006, "−0.006"),
         ("log_loss", 0.013, "0.013 less"),
         ("r2", 0.0, "the same"),
         ("r2", None, "unknown"),
     ],
 )
-def test_a_metric_goes_up_or_there_is_less_of_it(name: str, value: float | None, text: str) -> None:
+def test_metric_change_in_words(name: str, value: float | None, text: str) -> None:
     assert describe_metric_change(name, Interval(value)) == text
 
 
-class Halver:
+class HalfModel:
     """A model that says half of its column."""
 
     def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
         return np.column_stack([1 - frame["x"] / 2, frame["x"] / 2])
 
 
-def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) -> None:
-    frame = judged(rows=60)
+def test_models_score_from_their_own_columns(make_config: MakeConfig, make_rows: MakeRows) -> None:
+    frame = make_rows(rows=60)
     other = score_champion(
         CHAMPION,
-        (Halver(), ["x"], "Version 7 has seen none of these rows."),
+        (HalfModel(), ["x"], "Version 7 has seen none of these rows."),
         frame,
-        config(),
+        make_config(),
     )
     assert (other.name, other.threshold, other.feature_names, str(other)) == (
         "version 7",
@@ -415,17 +456,20 @@ def test_contenders_answer_from_their_own_columns(config: Make, judged: Judged) 
         "Version 7 has seen none of these rows.",
     )
     assert other.scores == pytest.approx(frame["x"] / 2)
-    assert score_champion(None, (None, [], "There is no champion yet."), frame, config()).name == ""
+    assert (
+        score_champion(None, (None, [], "There is no champion yet."), frame, make_config()).name
+        == ""
+    )
     assert (
         score_champion(
             CHAMPION,
             (None, ["y"], "Version 7 needs the column 'y'."),
             frame,
-            config(),
+            make_config(),
         ).scores
         is None
     )
-    own = make_challenger(frame, {"threshold": 0.3, "features": ["x"]}, Halver())
+    own = make_challenger(frame, {"threshold": 0.3, "features": ["x"]}, HalfModel())
     assert (own.name, own.threshold, own.feature_names) == (
         "this version",
         0.3,

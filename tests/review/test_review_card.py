@@ -1,4 +1,4 @@
-"""The card: escaped, self-contained, equal for equal inputs, and open about what is missing."""
+"""The model card: escaped, self-contained, reproducible, open about what is missing."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from mlops_kit.stages.review import (
     collect_card_facts,
     evaluate_performance,
     evaluate_slices,
-    model_card,
+    render_model_card,
     run_checks,
 )
 from mlops_kit.stages.review.model_card import read_card_file
 
-Make = Callable[..., ProjectConfig]
-Judged = Callable[..., pd.DataFrame]
-Found = Callable[..., ReviewEvidence]
+MakeConfig = Callable[..., ProjectConfig]
+MakeRows = Callable[..., pd.DataFrame]
+MakeEvidence = Callable[..., ReviewEvidence]
+RenderCard = Callable[..., str]
 RECIPE = {
     "family": "lightgbm",
     "params": {"leaves": 31, "rate": 0.1},
@@ -39,79 +40,82 @@ RECIPE = {
 
 
 @pytest.fixture
-def page(config: Make, judged: Judged, found: Found) -> Callable[..., str]:
-    """The card of a small model, with some of the evidence and the facts laid over."""
+def render_card(
+    make_config: MakeConfig, make_rows: MakeRows, make_evidence: MakeEvidence
+) -> RenderCard:
+    """Render the card of a small model, with some of the evidence and the facts changed."""
 
-    def make(told: dict[str, str] | None = None, sample: int = 0, **values: Any) -> str:
-        frame, made = judged(rows=900), config(sample=sample)
+    def render(facts: dict[str, str] | None = None, sample: int = 0, **values: Any) -> str:
+        rows = make_rows(rows=900)
+        config = make_config(sample=sample)
         importance = Table(
-            "What does it go by?",
+            "Feature importance",
             "x matters most.",
-            pd.DataFrame({"feature": ["x"], "fall": [0.2], "spread": [0.01]}),
+            pd.DataFrame({"feature": ["x"], "importance": [0.2], "spread": [0.01]}),
         )
-        return model_card(
-            made,
-            RECIPE,
-            evaluate_performance(frame, made, 100),
-            run_checks(found(**values)),
-            evaluate_slices(frame, made, ["group"], 100),
+        tables = [
+            evaluate_performance(rows, config, 100),
+            evaluate_slices(rows, config, ["group"], 100),
             importance,
-            told or {},
-        )
+        ]
+        verdicts = run_checks(make_evidence(**values))
+        return render_model_card(config, RECIPE, verdicts, tables, facts or {})
 
-    return make
-
-
-def test_equal_inputs_give_an_equal_card(page: Callable[..., str]) -> None:
-    assert page() == page()
+    return render
 
 
-def test_it_asks_nothing_of_any_host_and_runs_nothing(page: Callable[..., str]) -> None:
-    text = page()
+def test_equal_inputs_give_an_equal_card(render_card: RenderCard) -> None:
+    assert render_card() == render_card()
+
+
+def test_card_loads_nothing_and_runs_nothing(render_card: RenderCard) -> None:
+    text = render_card()
     assert not re.search(r"https?:|<script|<link|<img|@import|url\(", text)
     assert "prefers-color-scheme:dark" in text
 
 
-def test_values_are_escaped(page: Callable[..., str]) -> None:
-    text = page({"owner": "<i>me</i> & you", "rows: <test>": "9"})
+def test_values_are_escaped(render_card: RenderCard) -> None:
+    text = render_card({"owner": "<i>me</i> & you", "rows: <test>": "9"})
     assert "<b>bold" not in text
     assert "&lt;b&gt;bold&lt;/b&gt;" in text
     assert "&lt;i&gt;me&lt;/i&gt; &amp; you" in text
     assert "rows: &lt;test&gt;" in text
 
 
-def test_what_people_have_not_written_is_shown_as_missing(page: Callable[..., str]) -> None:
-    assert page().count("▲ missing") == 3
-    assert page({"owner": "the build team"}).count("▲ missing") == 2
+def test_missing_entries_are_shown_as_missing(render_card: RenderCard) -> None:
+    assert render_card().count("▲ missing") == 3
+    assert render_card({"owner": "the build team"}).count("▲ missing") == 2
 
 
-def test_the_state_stands_on_top_in_a_word(page: Callable[..., str]) -> None:
-    assert "◆ Fit to serve, with reservations" in page(rows=10)
-    failed = page(agreement=RefitAgreement(0.1, 0.0))
+def test_badge_says_whether_the_model_is_fit_to_serve(render_card: RenderCard) -> None:
+    assert "◆ Fit to serve, with reservations" in render_card(labeled_rows=10)
+    failed = render_card(refit_agreement=RefitAgreement(0.1, 0.0))
     assert "▲ Not fit to serve" in failed
-    assert "Refitted and judged model differ" in failed
-    assert "● Fit to serve" in page(
+    assert "Final and evaluation model differ" in failed
+    assert "● Fit to serve" in render_card(
         metrics={"roc_auc": Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01)}
     )
 
 
-def test_a_sample_is_said(page: Callable[..., str]) -> None:
-    assert "sample of 5,000 rows" in page(sample=5000)
-    assert "Made from a sample" not in page()
+def test_card_names_the_sample(render_card: RenderCard) -> None:
+    assert "sample of 5,000 rows" in render_card(sample=5000)
+    assert "Made from a sample" not in render_card()
 
 
-def test_no_figure_is_made_up(page: Callable[..., str], config: Make, judged: Judged) -> None:
-    text = page()
-    assert evaluate_performance(judged(rows=900), config(), 100).sentence in text
+def test_card_contains_the_measured_performance_and_parameters(
+    render_card: RenderCard, make_config: MakeConfig, make_rows: MakeRows
+) -> None:
+    text = render_card()
+    assert evaluate_performance(make_rows(rows=900), make_config(), 100).sentence in text
     assert "lightgbm" in text
     assert "leaves = 31, rate = 0.100" in text
 
 
-def test_facts_tell_rows_and_period_of_each_part(config: Make, tmp_path: Path) -> None:
+def test_facts_name_rows_and_period_of_each_part(make_config: MakeConfig, tmp_path: Path) -> None:
     moments = pd.to_datetime(["2013-06-01T03:00Z", "2013-06-02T12:00Z", "2013-06-03T12:00Z"])
     table = pd.DataFrame({"moment": moments, "part": ["train", "train", "test"]})
     (tmp_path / "card.yaml").write_text("owner: the build team\nlimits:\n")
-    found = collect_card_facts(Project(tmp_path, config()), table)
+    found = collect_card_facts(Project(tmp_path, make_config()), table)
     assert found == {
         "owner": "the build team",
         "rows: test": "1, 2013-06-03 to 2013-06-03",
@@ -119,11 +123,11 @@ def test_facts_tell_rows_and_period_of_each_part(config: Make, tmp_path: Path) -
     }
 
 
-def test_a_wrong_key_in_card_yaml_is_worded(config: Make, tmp_path: Path) -> None:
+def test_wrong_card_file_is_an_error(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "card.yaml").write_text("ower: me\n")
     with pytest.raises(KitError, match=r"unknown key 'ower'(.|\n)*'owner'"):
-        read_card_file(Project(tmp_path, config()))
+        read_card_file(Project(tmp_path, make_config()))
     (tmp_path / "card.yaml").write_text("- me\n")
-    with pytest.raises(KitError, match="holds a list"):
-        read_card_file(Project(tmp_path, config()))
-    assert read_card_file(Project(tmp_path / "elsewhere", config())) == {}
+    with pytest.raises(KitError, match="contains a list"):
+        read_card_file(Project(tmp_path, make_config()))
+    assert read_card_file(Project(tmp_path / "elsewhere", make_config())) == {}

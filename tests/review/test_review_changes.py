@@ -1,4 +1,4 @@
-"""What changed since the champion: line by line, and from what a run really leaves."""
+"""Changes since the champion: each aspect, and what is read from a real run folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.project.validation import validate_config
 from mlops_kit.registry import versions
-from mlops_kit.stages.review import changes
 from mlops_kit.stages.review.changes import (
     UNCHANGED,
     VersionDescription,
+    describe_changes,
     list_changes,
     read_code_cells,
 )
 from mlops_kit.stages.stage import Stage
 
-Make = Callable[..., ProjectConfig]
+MakeConfig = Callable[..., ProjectConfig]
 OLD = VersionDescription(
     100,
     "2013-05-31",
@@ -39,12 +39,12 @@ OLD = VersionDescription(
 )
 
 
-def told(new: VersionDescription, old: VersionDescription = OLD) -> dict[str, str]:
+def get_changes(new: VersionDescription, old: VersionDescription = OLD) -> dict[str, str]:
     return dict(list_changes(new, old))
 
 
-def test_what_is_the_same_is_unchanged() -> None:
-    assert told(OLD) == dict.fromkeys(
+def test_equal_versions_are_unchanged() -> None:
+    assert get_changes(OLD) == dict.fromkeys(
         (
             "rows",
             "columns",
@@ -60,7 +60,7 @@ def test_what_is_the_same_is_unchanged() -> None:
     )
 
 
-def test_each_change_is_said() -> None:
+def test_every_aspect_describes_its_change() -> None:
     cells = {"02_prepare": ["x = 1", "y = 3", "z", "new"], "08_own": ["not known before"]}
     new = VersionDescription(
         28343,
@@ -74,11 +74,11 @@ def test_each_change_is_said() -> None:
         {"features": "f2", "contract": "c2"},
         {"pandas": "2.3.4"},
     )
-    assert told(new) == {
-        "rows": "+ 28,243, 28,343 in all; the newest of 2013-06-30, was 2013-05-31",
-        "columns": "+ 2: c, d; − 1: a",
+    assert get_changes(new) == {
+        "rows": "+28,243, 28,343 in total; newest from 2013-06-30, was 2013-05-31",
+        "columns": "+2: c, d; −1: a",
         "model": UNCHANGED,
-        "parameters": "rate 0.200, was 0.100; leaves 31; depth is gone, was 3",
+        "parameters": "rate 0.200, was 0.100; leaves 31; depth removed, was 3",
         "threshold": "0.270, was 0.250",
         "limits": "review.margin 0.010, was 0.005; the data contract",
         "settings": "split.folds 5, was 4",
@@ -87,31 +87,35 @@ def test_each_change_is_said() -> None:
     }
 
 
-def test_another_family_has_parameters_of_its_own() -> None:
-    found = told(
+def test_parameters_of_another_family_are_not_compared() -> None:
+    found = get_changes(
         VersionDescription(**{**vars(OLD), "family": "lightgbm", "params": {"leaves": 31}})
     )
     assert found["model"] == "lightgbm, was boosting"
     assert found["parameters"] == "leaves 31"
 
 
-def test_fewer_rows_and_a_cell_that_is_gone() -> None:
-    found = told(
-        VersionDescription(**{**vars(OLD), "rows": 90, "cells": {"02_prepare": ["x = 1", "z"]}})
+def test_removed_rows_and_cells_are_counted() -> None:
+    found = get_changes(
+        VersionDescription(
+            **{**vars(OLD), "row_count": 90, "cells_by_notebook": {"02_prepare": ["x = 1", "z"]}}
+        )
     )
-    assert found["rows"] == "− 10, 90 in all"
+    assert found["rows"] == "−10, 90 in total"
     assert found["code"] == "1 cell in 02_prepare"
 
 
-def test_what_is_not_known_of_the_champion_has_no_line() -> None:
-    assert set(told(OLD, VersionDescription(feature_names=("a", "b"), threshold=0.25))) == {
+def test_unknown_aspects_of_the_champion_are_left_out() -> None:
+    assert set(get_changes(OLD, VersionDescription(feature_names=("a", "b"), threshold=0.25))) == {
         "columns",
         "threshold",
     }
-    assert "threshold" not in told(VersionDescription(row_count=1), VersionDescription(row_count=1))
+    assert "threshold" not in get_changes(
+        VersionDescription(row_count=1), VersionDescription(row_count=1)
+    )
 
 
-def test_the_pipelines_own_parameters_are_no_code_of_the_notebook(tmp_path: Path) -> None:
+def test_injected_parameters_are_not_code_cells(tmp_path: Path) -> None:
     cells: list[dict[str, Any]] = [
         {"cell_type": "markdown", "metadata": {}, "source": "prose"},
         {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["a = 1\n", "b = 2"]},
@@ -123,13 +127,13 @@ def test_the_pipelines_own_parameters_are_no_code_of_the_notebook(tmp_path: Path
 
 
 @pytest.fixture
-def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
+def make_stage(make_config: MakeConfig, tmp_path: Path) -> Callable[..., Stage]:
     """A run with what the comparison reads: config, manifest, recipe, feature table, notebooks."""
 
     def make(
         name: str, days: int = 3, features: tuple[str, ...] = ("x",), cell: str = "1", **values: Any
     ) -> Stage:
-        settings = config(**values).model_dump(mode="json", exclude_unset=True)
+        settings = make_config(**values).model_dump(mode="json", exclude_unset=True)
         project = Project(tmp_path, validate_config(settings, "test"))
         stage = Stage("review", project, project.reports_folder / name, draft=False)
         stage.write(
@@ -141,7 +145,7 @@ def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
                 "features": list(features),
             },
         )
-        stage.write("features", table(days))
+        stage.write("features", make_table(days))
         files.write_json(stage.run_folder / "config.json", settings)
         files.write_json(
             stage.run_folder / "manifest.json",
@@ -160,7 +164,7 @@ def made(config: Make, tmp_path: Path) -> Callable[..., Stage]:
     return make
 
 
-def table(days: int) -> pd.DataFrame:
+def make_table(days: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "id": range(days),
@@ -170,7 +174,7 @@ def table(days: int) -> pd.DataFrame:
     )
 
 
-def facts(run: str) -> versions.ModelVersion:
+def make_champion(run: str) -> versions.ModelVersion:
     return versions.ModelVersion(
         version="7",
         model_hash="m7",
@@ -188,51 +192,59 @@ def facts(run: str) -> versions.ModelVersion:
     )
 
 
-def test_a_run_is_compared_with_what_another_left(made: Callable[..., Stage]) -> None:
-    made("20130601-first", features=("x", "old"), cell="1")
-    stage = made("20130701-next", days=5, cell="2", review={"margin": 0.02})
-    found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
-    said = dict(found.frame().to_numpy().tolist())
-    assert found.title == "What changed since version 7"
-    assert said["rows"] == "+ 2, 5 in all; the newest of 2013-06-05, was 2013-06-03"
-    assert said["columns"] == "− 1: old"
+def test_run_is_compared_with_the_champions_run_folder(make_stage: Callable[..., Stage]) -> None:
+    make_stage("20130601-first", features=("x", "old"), cell="1")
+    stage = make_stage("20130701-next", days=5, cell="2", review={"margin": 0.02})
+    found = describe_changes(
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
+    )
+    said = dict(found.to_frame().to_numpy().tolist())
+    assert found.title == "Changes since version 7"
+    assert said["rows"] == "+2, 5 in total; newest from 2013-06-05, was 2013-06-03"
+    assert said["columns"] == "−1: old"
     assert said["threshold"] == said["model"] == UNCHANGED
     assert said["limits"] == "review.margin 0.020, was 0.005"
     assert said["code"] == "1 cell in 02_prepare; the project's features"
     assert said["packages"] == "gone not installed, was 1.0"
-    assert (
-        found.sentence
-        == "Since version 7 (run 20130601-first): changed: rows, columns, limits, code, packages; as before: model, parameters, threshold, settings."
+    assert found.sentence == (
+        "Since version 7 (run 20130601-first): changed: rows, columns, limits, code, packages; "
+        "unchanged: model, parameters, threshold, settings."
     )
 
 
-def test_nothing_changed_is_said(made: Callable[..., Stage]) -> None:
-    stage = made("20130601-first")
-    found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
-    assert set(found.frame()["said"]) == {UNCHANGED, "gone not installed, was 1.0"}
+def test_only_a_missing_package_changed(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage("20130601-first")
+    found = describe_changes(
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
+    )
+    assert set(found.to_frame()["change"]) == {UNCHANGED, "gone not installed, was 1.0"}
 
 
-def test_a_run_that_is_gone_leaves_what_the_registry_holds(made: Callable[..., Stage]) -> None:
-    stage = made("20130701-next")
-    found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
-    assert "20130601-first that made version 7 is gone" in found.sentence
-    assert dict(found.frame().to_numpy().tolist()) == {
-        "columns": "− 1: old",
+def test_missing_run_folder_leaves_the_registry_record(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage("20130701-next")
+    found = describe_changes(
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
+    )
+    assert "Run 20130601-first, which made version 7, is no longer" in found.sentence
+    assert dict(found.to_frame().to_numpy().tolist()) == {
+        "columns": "−1: old",
         "threshold": "0.300, was 0.250",
     }
 
 
-def test_a_table_of_the_run_that_is_damaged_has_no_line(made: Callable[..., Stage]) -> None:
-    old, stage = made("20130601-first"), made("20130701-next")
+def test_damaged_table_is_left_out(make_stage: Callable[..., Stage]) -> None:
+    old, stage = make_stage("20130601-first"), make_stage("20130701-next")
     (old.run_folder / "artifacts" / "features.parquet").write_bytes(b"not a table")
-    found = changes(stage, facts("20130601-first"), stage.read("recipe"), stage.read("features"))
-    assert "rows" not in set(found.frame()["what"])
-    assert "columns" in set(found.frame()["what"])
+    found = describe_changes(
+        stage, make_champion("20130601-first"), stage.read("recipe"), stage.read("features")
+    )
+    assert "rows" not in set(found.to_frame()["aspect"])
+    assert "columns" in set(found.to_frame()["aspect"])
 
 
-def test_a_first_version_has_nothing_to_be_compared_with(made: Callable[..., Stage]) -> None:
-    stage = made("20130701-next")
-    found = changes(stage, None, stage.read("recipe"), stage.read("features"))
+def test_first_version_has_no_changes(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage("20130701-next")
+    found = describe_changes(stage, None, stage.read("recipe"), stage.read("features"))
     assert found.sentence == "There is no champion yet: this is the first version."
-    assert list(found.frame().columns) == ["what", "said"]
-    assert found.frame().empty
+    assert list(found.to_frame().columns) == ["aspect", "change"]
+    assert found.to_frame().empty

@@ -1,4 +1,4 @@
-"""Each check with all it can say; the contract over the registries."""
+"""The review checks: every outcome of each, and what holds for all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from mlops_kit.core.results import OUTCOME_MARKS, Interval, Table
-from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review import (
     CHAMPION_CHECKS,
     REVIEW_CHECKS,
@@ -20,10 +19,10 @@ from mlops_kit.stages.review import (
 )
 from mlops_kit.stages.review.checks import compare_interval_to_limit
 
-Found = Callable[..., ReviewEvidence]
+MakeEvidence = Callable[..., ReviewEvidence]
 
 
-def sliced(*words: str) -> Table:
+def make_slices(*statuses: str) -> Table:
     rows = [
         {
             "slice": f"origin = {i}",
@@ -32,27 +31,29 @@ def sliced(*words: str) -> Table:
             "rows": 500,
             "value": 0.6,
             "gap": -0.1 * (i + 1),
-            "word": w,
+            "status": status,
         }
-        for i, w in enumerate(words)
+        for i, status in enumerate(statuses)
     ]
     return Table("", "", pd.DataFrame(rows))
 
 
 @pytest.mark.parametrize("name", [*REVIEW_CHECKS, *CHAMPION_CHECKS])
 @pytest.mark.parametrize("task", ["binary", "regression"])
-def test_every_check_names_itself_and_says_why(found: Found, name: str, task: str) -> None:
+def test_every_check_has_name_sentence_and_hint(
+    make_evidence: MakeEvidence, name: str, task: str
+) -> None:
     check = REVIEW_CHECKS[name] if name in REVIEW_CHECKS else CHAMPION_CHECKS[name]
-    empty = found(
+    empty = make_evidence(
         task,
-        rows=0,
-        classes={},
+        labeled_rows=0,
+        rows_by_class={},
         metrics={("roc_auc" if task == "binary" else "r2"): Interval(None)},
-        gains={},
-        agreement=RefitAgreement(math.nan, math.nan),
-        comparison=Interval(None),
+        baseline_gains={},
+        refit_agreement=RefitAgreement(math.nan, math.nan),
+        champion_gain=Interval(None),
     )
-    for evidence in (found(task), empty):
+    for evidence in (make_evidence(task), empty):
         verdict = check(evidence)
         assert (verdict.check, verdict.title, verdict.severity) == (
             name,
@@ -65,21 +66,21 @@ def test_every_check_names_itself_and_says_why(found: Found, name: str, task: st
         assert verdict.outcome != "passed" or not verdict.hint
 
 
-def test_what_blocks_and_what_warns() -> None:
+def test_four_checks_block_and_the_others_warn() -> None:
     blocking = {
         n for n, c in {**REVIEW_CHECKS, **CHAMPION_CHECKS}.items() if c.severity == "blocks"
     }
-    assert blocking == {"min_gain_over_baseline", "least", "refit_agrees", "no_worse_than_champion"}
+    assert blocking == {"better_than_baseline", "least", "refit_agrees", "no_worse_than_champion"}
 
 
-def test_no_evidence_is_never_a_pass_of_what_blocks(found: Found) -> None:
-    empty = found(
-        rows=0,
-        classes={},
+def test_blocking_checks_never_pass_without_evidence(make_evidence: MakeEvidence) -> None:
+    empty = make_evidence(
+        labeled_rows=0,
+        rows_by_class={},
         metrics={"roc_auc": Interval(None)},
-        gains={},
-        agreement=RefitAgreement(math.nan, math.nan),
-        comparison=Interval(None),
+        baseline_gains={},
+        refit_agreement=RefitAgreement(math.nan, math.nan),
+        champion_gain=Interval(None),
         review={"min_metric": 0.5},
     )
     outcomes = {
@@ -90,13 +91,15 @@ def test_no_evidence_is_never_a_pass_of_what_blocks(found: Found) -> None:
     assert outcomes == dict.fromkeys(outcomes, "cannot tell")
 
 
-def test_a_fine_model_passes_and_nothing_blocks(found: Found) -> None:
-    verdicts = run_checks(found(slices=sliced("fine", "fine"), review={"min_metric": 0.75}))
+def test_good_model_passes_every_check(make_evidence: MakeEvidence) -> None:
+    verdicts = run_checks(
+        make_evidence(slices=make_slices("fine", "fine"), review={"min_metric": 0.75})
+    )
     assert {v.outcome for v in verdicts} == {"passed"}
     assert not verdicts.is_blocked
 
 
-def test_the_champions_check_stands_apart() -> None:
+def test_champion_check_is_in_its_own_registry() -> None:
     assert list(CHAMPION_CHECKS) == ["no_worse_than_champion"]
     assert not set(CHAMPION_CHECKS) & set(REVIEW_CHECKS)
 
@@ -111,25 +114,25 @@ def test_the_champions_check_stands_apart() -> None:
         ((None, None), "cannot tell"),
     ],
 )
-def test_a_verdict_is_read_off_the_interval(ends: tuple[Any, Any], outcome: str) -> None:
+def test_interval_is_compared_with_limit(ends: tuple[Any, Any], outcome: str) -> None:
     assert compare_interval_to_limit(Interval(0.0, *ends), 0.0) == outcome
 
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
-    ("enough_rows", {"rows": 199}, "failed"),
-    ("enough_rows", {"rows": 200}, "passed"),
-    ("both_classes_seen", {"classes": {"0": 500}}, "failed"),
-    ("both_classes_seen", {"classes": {"0": 500, "1": 3}}, "cannot tell"),
+    ("enough_rows", {"labeled_rows": 199}, "failed"),
+    ("enough_rows", {"labeled_rows": 200}, "passed"),
+    ("both_classes_seen", {"rows_by_class": {"0": 500}}, "failed"),
+    ("both_classes_seen", {"rows_by_class": {"0": 500, "1": 3}}, "cannot tell"),
     ("both_classes_seen", {"task": "regression"}, "not applicable"),
     (
-        "min_gain_over_baseline",
-        {"gains": {"baseline_linear": Interval(-0.02, -0.03, -0.01)}},
+        "better_than_baseline",
+        {"baseline_gains": {"baseline_linear": Interval(-0.02, -0.03, -0.01)}},
         "failed",
     ),
     (
-        "min_gain_over_baseline",
+        "better_than_baseline",
         {
-            "gains": {
+            "baseline_gains": {
                 "baseline_linear": Interval(0.0, -0.01, 0.01),
                 "baseline_constant": Interval(0.2, 0.1, 0.3),
             }
@@ -137,16 +140,16 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         "cannot tell",
     ),
     (
-        "min_gain_over_baseline",
+        "better_than_baseline",
         {
-            "gains": {
+            "baseline_gains": {
                 "baseline_linear": Interval(0.1, None, None),
                 "baseline_constant": Interval(0.0, None, None),
             }
         },
         "failed",
     ),
-    ("min_gain_over_baseline", {"review": {"min_gain_over_baseline": 0.05}}, "failed"),
+    ("better_than_baseline", {"review": {"min_gain_over_baseline": 0.05}}, "failed"),
     ("least", {}, "not applicable"),
     ("least", {"review": {"min_metric": 0.77}}, "passed"),
     ("least", {"review": {"min_metric": 0.775}}, "cannot tell"),
@@ -172,73 +175,81 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("calibration", {"metrics": {"calibration_error": Interval(0.08, 0.06, 0.09)}}, "failed"),
     ("calibration", {"review": {"max_calibration_error": None}}, "not applicable"),
     ("no_slice_far_below", {}, "not applicable"),
-    ("no_slice_far_below", {"slices": sliced("fine", "far below")}, "failed"),
-    ("no_slice_far_below", {"slices": sliced("fine", "cannot tell")}, "passed"),
-    ("no_slice_far_below", {"slices": sliced("cannot tell")}, "cannot tell"),
+    ("no_slice_far_below", {"slices": make_slices("fine", "far below")}, "failed"),
+    ("no_slice_far_below", {"slices": make_slices("fine", "cannot tell")}, "passed"),
+    ("no_slice_far_below", {"slices": make_slices("cannot tell")}, "cannot tell"),
     (
         "no_slice_far_below",
-        {"slices": sliced("far below"), "review": {"max_slice_gap": None}},
+        {"slices": make_slices("far below"), "review": {"max_slice_gap": None}},
         "not applicable",
     ),
-    ("refit_agrees", {"agreement": RefitAgreement(0.89, 0.0)}, "failed"),
-    ("refit_agrees", {"agreement": RefitAgreement(0.99, -0.06)}, "failed"),
-    ("refit_agrees", {"agreement": None}, "not applicable"),
+    ("refit_agrees", {"refit_agreement": RefitAgreement(0.89, 0.0)}, "failed"),
+    ("refit_agrees", {"refit_agreement": RefitAgreement(0.99, -0.06)}, "failed"),
+    ("refit_agrees", {"refit_agreement": None}, "not applicable"),
     (
         "refit_agrees",
         {
-            "agreement": RefitAgreement(0.5, 0.9),
+            "refit_agreement": RefitAgreement(0.5, 0.9),
             "review": {"min_refit_rank_correlation": None, "max_refit_shift": None},
         },
         "not applicable",
     ),
     (
         "refit_agrees",
-        {"agreement": RefitAgreement(0.5, 0.01), "review": {"min_refit_rank_correlation": None}},
+        {
+            "refit_agreement": RefitAgreement(0.5, 0.01),
+            "review": {"min_refit_rank_correlation": None},
+        },
         "passed",
     ),
     ("no_worse_than_champion", {}, "not applicable"),
     ("no_worse_than_champion", {}, "not applicable"),
     (
         "no_worse_than_champion",
-        {"champion": "Version 1 has learnt from some of these rows."},
+        {"champion_note": "Version 1 was trained on some of these rows."},
         "cannot tell",
     ),
-    ("no_worse_than_champion", {"comparison": Interval(0.0, 0.0, 0.0)}, "passed"),
-    ("no_worse_than_champion", {"comparison": Interval(0.0, -0.004, 0.004)}, "passed"),
-    ("no_worse_than_champion", {"comparison": Interval(0.0, -0.02, 0.02)}, "cannot tell"),
-    ("no_worse_than_champion", {"comparison": Interval(-0.01, -0.018, -0.002)}, "failed"),
-    ("no_worse_than_champion", {"comparison": Interval(-0.02, -0.03, -0.01)}, "failed"),
+    ("no_worse_than_champion", {"champion_gain": Interval(0.0, 0.0, 0.0)}, "passed"),
+    ("no_worse_than_champion", {"champion_gain": Interval(0.0, -0.004, 0.004)}, "passed"),
+    ("no_worse_than_champion", {"champion_gain": Interval(0.0, -0.02, 0.02)}, "cannot tell"),
+    ("no_worse_than_champion", {"champion_gain": Interval(-0.01, -0.018, -0.002)}, "failed"),
+    ("no_worse_than_champion", {"champion_gain": Interval(-0.02, -0.03, -0.01)}, "failed"),
 ]
 
 
 @pytest.mark.parametrize(("name", "values", "outcome"), CASES)
-def test_a_check_says(found: Found, name: str, values: dict[str, Any], outcome: str) -> None:
+def test_check_outcome(
+    make_evidence: MakeEvidence, name: str, values: dict[str, Any], outcome: str
+) -> None:
     check = REVIEW_CHECKS[name] if name in REVIEW_CHECKS else CHAMPION_CHECKS[name]
-    assert check(found(**values)).outcome == outcome
+    assert check(make_evidence(**values)).outcome == outcome
 
 
-def test_each_check_is_tried() -> None:
+def test_cases_cover_every_check() -> None:
     assert {n for n, _, _ in CASES} == {*REVIEW_CHECKS, *CHAMPION_CHECKS}
 
 
-def test_the_sentence_names_value_limit_and_slice(found: Found) -> None:
+def test_sentence_names_value_limit_and_slice(make_evidence: MakeEvidence) -> None:
     assert (
-        REVIEW_CHECKS["least"](found(review={"min_metric": 0.8})).sentence
+        REVIEW_CHECKS["least"](make_evidence(review={"min_metric": 0.8})).sentence
         == "ROC-AUC 0.780 [0.770, 0.790] misses the limit of 0.800."
     )
     assert (
         "origin = 1: ROC-AUC 0.600 on 500 rows"
         in REVIEW_CHECKS["no_slice_far_below"](
-            found(slices=sliced("far below", "far below"))
+            make_evidence(slices=make_slices("far below", "far below"))
         ).sentence
     )
-    assert "from a sample of 5,000" in REVIEW_CHECKS["enough_rows"](found(sample=5000)).sentence
-
-
-def test_a_config_without_refit_asks_nothing_of_it(
-    config: Callable[..., ProjectConfig], found: Found
-) -> None:
     assert (
-        REVIEW_CHECKS["refit_agrees"](found(train={"refit": False}, agreement=None)).outcome
+        "from a sample of 5,000"
+        in REVIEW_CHECKS["enough_rows"](make_evidence(sample_rows=5000)).sentence
+    )
+
+
+def test_refit_check_does_not_apply_without_refit(make_evidence: MakeEvidence) -> None:
+    assert (
+        REVIEW_CHECKS["refit_agrees"](
+            make_evidence(train={"refit": False}, refit_agreement=None)
+        ).outcome
         == "not applicable"
     )

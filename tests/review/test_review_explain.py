@@ -1,4 +1,4 @@
-"""What the model goes by, what its scores mean, what a decision costs."""
+"""Permutation importance, calibration, decision costs and absolute errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlops_kit.stages.review import (
 )
 from mlops_kit.stats.proportions import compute_wilson_interval
 
-Make = Callable[..., ProjectConfig]
+MakeConfig = Callable[..., ProjectConfig]
 
 
 def rows(count: int = 800) -> pd.DataFrame:
@@ -31,46 +31,45 @@ def rows(count: int = 800) -> pd.DataFrame:
     return pd.DataFrame(x, columns=["strong", "weak", "idle"]).assign(late=y)
 
 
-def test_the_column_that_matters_comes_first(config: Make) -> None:
+def test_most_important_feature_comes_first(make_config: MakeConfig) -> None:
     frame, names = rows(), ["idle", "weak", "strong"]
     model = LogisticRegression().fit(frame[names], frame["late"])
-    found = compute_permutation_importance(model, frame, names, "late", config())
+    found = compute_permutation_importance(model, frame, names, make_config())
     assert list(found.to_frame()["feature"])[:2] == ["strong", "weak"]
-    assert found.to_frame()["fall"].iloc[0] > 0.1
+    assert found.to_frame()["importance"].iloc[0] > 0.1
     assert found.sentence.startswith("strong matters most")
-    again = compute_permutation_importance(model, frame, names, "late", config())
+    again = compute_permutation_importance(model, frame, names, make_config())
     pd.testing.assert_frame_equal(found.to_frame(), again.to_frame())
 
 
-def test_a_metric_of_which_less_is_better_falls_the_same_way(config: Make) -> None:
+def test_importance_is_positive_for_smaller_is_better_metric(make_config: MakeConfig) -> None:
     frame = rows()
     model = LinearRegression().fit(frame[["strong", "idle"]], frame["late"])
     found = compute_permutation_importance(
         model,
         frame,
         ["strong", "idle"],
-        "late",
-        config("regression", review={"metric": "rmse"}),
-        rows=300,
+        make_config("regression", review={"metric": "rmse"}),
+        max_rows=300,
     )
     assert found.to_frame()["feature"].iloc[0] == "strong"
-    assert found.to_frame()["fall"].iloc[0] > 0
+    assert found.to_frame()["importance"].iloc[0] > 0
     assert found.notes[0].startswith("300 rows")
 
 
 @pytest.mark.parametrize("label", [np.nan, 0.0])
-def test_rows_that_cannot_be_judged_give_an_empty_table(config: Make, label: float) -> None:
+def test_importance_is_empty_without_a_metric(make_config: MakeConfig, label: float) -> None:
     frame = rows()
     model = LogisticRegression().fit(frame[["strong"]], frame["late"])
     found = compute_permutation_importance(
-        model, frame.assign(late=label), ["strong"], "late", config()
+        model, frame.assign(late=label), ["strong"], make_config()
     )
     assert found.to_frame().empty
     assert "cannot be computed" in found.sentence
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (5, 10), (10, 10), (3, 1000)])
-def test_wilson_is_the_formulas(hits: int, count: int) -> None:
+def test_wilson_interval_is_the_formula(hits: int, count: int) -> None:
     square, share = 1.959963984540054**2, hits / count
     half = math.sqrt(square * share * (1 - share) / count + square**2 / (4 * count**2))
     expected = [
@@ -79,60 +78,67 @@ def test_wilson_is_the_formulas(hits: int, count: int) -> None:
     assert compute_wilson_interval(hits, count) == pytest.approx(expected, abs=1e-12)
 
 
-def test_bins_are_equal_and_hold_all_rows() -> None:
+def test_calibration_bins_are_equal_and_contain_all_rows() -> None:
     score = np.random.default_rng(0).random(1000)
     y = (np.random.default_rng(1).random(1000) < score).astype(float)
     data = compute_calibration_curve(y, score).to_frame()
     assert list(data["rows"]) == [100] * 10
     assert data["share"].sum() == pytest.approx(1)
-    assert (data["said"] * data["rows"]).sum() == pytest.approx(score.sum())
-    assert ((data["low"] <= data["seen"]) & (data["seen"] <= data["high"])).all()
+    assert (data["predicted"] * data["rows"]).sum() == pytest.approx(score.sum())
+    assert ((data["low"] <= data["observed"]) & (data["observed"] <= data["high"])).all()
 
 
-def test_a_constant_score_is_one_bin_and_no_rows_are_none() -> None:
+def test_constant_score_is_one_bin_and_no_rows_is_no_bin() -> None:
     assert len(compute_calibration_curve([0, 1, 1], [0.5, 0.5, 0.5]).to_frame()) == 1
     assert compute_calibration_curve([np.nan], [0.5]).to_frame().empty
 
 
-def test_a_regressions_bins_hold_means() -> None:
+def test_regression_bins_contain_means() -> None:
     data = compute_calibration_curve(
         [10.0, 12.0, 20.0, 22.0], [11.0, 11.0, 21.0, 21.0], bins=2
     ).to_frame()
-    assert list(data["seen"]) == [11.0, 21.0]
+    assert list(data["observed"]) == [11.0, 21.0]
     half = 1.959963984540054 * np.sqrt(2) / np.sqrt(2)
     assert data["high"].iloc[0] == pytest.approx(11.0 + half)
 
 
-def test_what_a_decision_costs_by_hand(config: Make) -> None:
-    made = config(cost={"false_alarm": 10, "miss": 25, "unit": "$"})
+def test_decision_costs_by_hand(make_config: MakeConfig) -> None:
+    made = make_config(cost={"false_alarm": 10, "miss": 25, "unit": "$"})
     found = compare_decision_rules([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.25, made)
     data = found.to_frame().set_index("rule")
     assert data.loc["the model's threshold", "cost"] == 2.5  # one false alarm in four rows
     assert data.loc["flag every row", "cost"] == 5.0
     assert data.loc["flag no row", "cost"] == 12.5
-    assert data.loc["flag above a half", "misses"] == 1
-    assert "A row costs $2.50, without a model $5.00." in found.sentence
-    assert found.units["cost"] == "$ a row"
+    assert data.loc["flag above one half", "misses"] == 1
+    assert "Errors cost $2.50 per row, $5.00 without a model." in found.sentence
+    assert found.units["cost"] == "$ per row"
 
 
-def test_a_regression_says_how_far_it_is_off(config: Make) -> None:
+def test_absolute_errors_of_a_regression(make_config: MakeConfig) -> None:
     scores = pd.DataFrame({"late": [0.0, 0.0, 0.0], "score": [1.0, -2.0, 3.0]})
-    found = evaluate_decisions(scores, config("regression"), None)
+    found = evaluate_decisions(scores, make_config("regression"), None)
     assert found.to_frame()["off by at most"].tolist()[0] == 2.0
     assert found.to_frame()["off by at most"].tolist()[-1] == 3.0
-    assert summarize_absolute_errors([], []).sentence == "There is no labelled row."
+    assert summarize_absolute_errors([], []).sentence == "There is no labeled row."
 
 
-def test_two_models_on_the_same_rows_stand_below_each_other() -> None:
+def test_calibration_curves_of_two_models() -> None:
     y, said = [0.0, 1.0, 1.0, 0.0], [0.1, 0.9, 0.6, 0.4]
     found = compare_calibration_curves(
         y, {"this version": said, "version 7": [0.5] * 4, "version 6": None}, bins=2
     )
-    assert list(found.to_frame().columns) == ["model", "said", "seen", "low", "high", "share"]
+    assert list(found.to_frame().columns) == [
+        "model",
+        "predicted",
+        "observed",
+        "low",
+        "high",
+        "share",
+    ]
     assert found.to_frame()["model"].tolist() == ["this version", "this version", "version 7"]
-    assert found.to_frame()["said"].tolist() == pytest.approx([0.25, 0.75, 0.5])
-    assert found.sentence.startswith("This version: where it says ")
-    assert " Version 7: where it says 50%" in found.sentence
+    assert found.to_frame()["predicted"].tolist() == pytest.approx([0.25, 0.75, 0.5])
+    assert found.sentence.startswith("This version: largest deviation: predicted ")
+    assert " Version 7: largest deviation: predicted 50%" in found.sentence
     alone = compare_calibration_curves([math.nan], {"this version": [0.5], "": None})
     assert alone.to_frame().empty
-    assert "no labelled row" in alone.sentence
+    assert "no labeled row" in alone.sentence

@@ -19,7 +19,7 @@ from mlops_kit.stages.review.what_if import (
     select_rows_across_scores,
 )
 
-Make = Callable[..., ProjectConfig]
+MakeConfig = Callable[..., ProjectConfig]
 FEATURES = ["count", "kind", "day", "flag", "size"]
 
 
@@ -63,14 +63,21 @@ def ranked(*names: str) -> Table:
     return Table("", "", pd.DataFrame({"feature": list(names)}))
 
 
-def test_then_is_what_the_model_says_of_the_row_so_changed(
-    frame: pd.DataFrame, config: Make
+def test_new_score_is_the_models_score_of_the_changed_row(
+    frame: pd.DataFrame, make_config: MakeConfig
 ) -> None:
     model = Typed(frame)
     found = run_what_if_analysis(
-        model, frame, FEATURES, ranked("flag", "kind", "count", "size"), config()
+        model, frame, FEATURES, ranked("flag", "kind", "count", "size"), make_config()
     )
-    assert list(found.to_frame().columns) == ["row", "score", "column", "is", "if", "then"]
+    assert list(found.to_frame().columns) == [
+        "row",
+        "score",
+        "column",
+        "value",
+        "new_value",
+        "new_score",
+    ]
     assert found.to_frame()["row"].nunique() == 12
     assert set(found.to_frame()["column"]) == {
         "flag",
@@ -82,74 +89,89 @@ def test_then_is_what_the_model_says_of_the_row_so_changed(
     for line in found.to_frame()[found.to_frame()["column"] != "size"].to_dict("records"):
         row = frame[frame["id"] == int(line["row"])].copy()
         assert line["score"] == pytest.approx(row["score"].iloc[0])
-        assert line["is"] == format_cell_value(row[line["column"]].iloc[0])
-        row[line["column"]] = pd.Series([read[line["column"]](line["if"])], index=row.index).astype(
-            frame[line["column"]].dtype
-        )
-        assert line["then"] == pytest.approx(model.predict_proba(row[FEATURES])[0, 1])
+        assert line["value"] == format_cell_value(row[line["column"]].iloc[0])
+        row[line["column"]] = pd.Series(
+            [read[line["column"]](line["new_value"])], index=row.index
+        ).astype(frame[line["column"]].dtype)
+        assert line["new_score"] == pytest.approx(model.predict_proba(row[FEATURES])[0, 1])
 
 
-def test_with_the_value_it_has_the_score_stays(frame: pd.DataFrame, config: Make) -> None:
+def test_score_stays_with_the_same_value(frame: pd.DataFrame, make_config: MakeConfig) -> None:
     data = run_what_if_analysis(
-        Typed(frame), frame, FEATURES, ranked("flag", "kind"), config()
+        Typed(frame), frame, FEATURES, ranked("flag", "kind"), make_config()
     ).to_frame()
-    same = data[data["is"] == data["if"]]
+    same = data[data["value"] == data["new_value"]]
     assert len(same) == 24
-    assert (same["then"] - same["score"]).abs().max() < 1e-12
+    assert (same["new_score"] - same["score"]).abs().max() < 1e-12
 
 
-def test_the_sentence_names_what_moves_a_row_the_most(frame: pd.DataFrame, config: Make) -> None:
-    found = run_what_if_analysis(Typed(frame), frame, FEATURES, ranked("kind", "count"), config())
+def test_sentence_names_the_largest_change(frame: pd.DataFrame, make_config: MakeConfig) -> None:
+    found = run_what_if_analysis(
+        Typed(frame), frame, FEATURES, ranked("kind", "count"), make_config()
+    )
     most = found.to_frame().loc[
-        (found.to_frame()["then"] - found.to_frame()["score"]).abs().idxmax()
+        (found.to_frame()["new_score"] - found.to_frame()["score"]).abs().idxmax()
     ]
-    assert found.sentence.startswith("Of 12 rows and 2 columns, count moves one row the most: ")
+    assert found.sentence.startswith(
+        "Among 12 rows and 2 columns, count changes a score the most: "
+    )
     assert f"{most['row']} has" in found.sentence
 
 
-def test_the_six_columns_that_matter_most_are_asked_about(
-    frame: pd.DataFrame, config: Make
+def test_six_most_important_columns_are_changed(
+    frame: pd.DataFrame, make_config: MakeConfig
 ) -> None:
     wide = frame.assign(**{f"x{i}": 1.0 for i in range(5)})
     found = run_what_if_analysis(
-        Typed(frame), wide, [*FEATURES], ranked("x4", *FEATURES, "x1"), config()
+        Typed(frame), wide, [*FEATURES], ranked("x4", *FEATURES, "x1"), make_config()
     )
     assert list(dict.fromkeys(found.to_frame()["column"])) == ["x4", *FEATURES]
     unknown = run_what_if_analysis(
-        Typed(frame), frame, FEATURES, ranked(), config()
+        Typed(frame), frame, FEATURES, ranked(), make_config()
     )  # nothing says what matters: the first columns
     assert set(unknown.to_frame()["column"]) == set(FEATURES)
 
 
-def test_rows_are_spread_over_the_scores_and_always_the_same(
-    frame: pd.DataFrame, config: Make
+def test_rows_are_spread_over_the_scores_and_reproducible(
+    frame: pd.DataFrame, make_config: MakeConfig
 ) -> None:
-    asked = select_rows_across_scores(frame, config())
+    asked = select_rows_across_scores(frame, make_config())
     assert len(asked) == 12
     assert asked["score"].iloc[0] == frame["score"].min()
     assert asked["score"].iloc[-1] == frame["score"].max()
     assert list(
-        select_rows_across_scores(frame.sample(frac=1, random_state=1), config())["id"]
+        select_rows_across_scores(frame.sample(frac=1, random_state=1), make_config())["id"]
     ) == list(asked["id"])
-    assert len(select_rows_across_scores(frame.head(5), config())) == 5
+    assert len(select_rows_across_scores(frame.head(5), make_config())) == 5
 
 
-def test_a_row_is_named_by_all_of_its_id(frame: pd.DataFrame, config: Make) -> None:
+def test_row_is_named_by_all_id_columns(frame: pd.DataFrame, make_config: MakeConfig) -> None:
     found = run_what_if_analysis(
-        Typed(frame), frame.assign(part="x"), FEATURES, ranked("flag"), config(id=["part", "id"])
+        Typed(frame),
+        frame.assign(part="x"),
+        FEATURES,
+        ranked("flag"),
+        make_config(id=["part", "id"]),
     )
     assert found.to_frame()["row"].str.fullmatch(r"x · \d+").all()
 
 
-def test_no_rows_are_said(frame: pd.DataFrame, config: Make) -> None:
+def test_sentence_says_that_there_are_no_rows(frame: pd.DataFrame, make_config: MakeConfig) -> None:
     for none in (frame.head(0), frame.assign(score=np.nan)):
-        found = run_what_if_analysis(Typed(frame), none, FEATURES, ranked("flag"), config())
+        found = run_what_if_analysis(Typed(frame), none, FEATURES, ranked("flag"), make_config())
         assert found.to_frame().empty
-        assert "no judged row" in found.sentence
-        assert list(found.to_frame().columns) == ["row", "score", "column", "is", "if", "then"]
+        assert "no scored row" in found.sentence
+        assert list(found.to_frame().columns) == [
+            "row",
+            "score",
+            "column",
+            "value",
+            "new_value",
+            "new_score",
+        ]
 
 
-def test_a_number_takes_ten_values_that_occur() -> None:
+def test_number_gets_ten_existing_values() -> None:
     column = pd.Series(np.arange(1000.0), dtype=float)
     found = select_alternative_values(column)
     assert len(found) == 10
@@ -160,7 +182,7 @@ def test_a_number_takes_ten_values_that_occur() -> None:
     assert select_alternative_values(pd.Series([None, None], dtype=float)).empty
 
 
-def test_a_category_takes_its_commonest_values() -> None:
+def test_category_gets_its_most_frequent_values() -> None:
     column = pd.Series([f"k{i:02d}" for i in range(15) for _ in range(20 - i)] + [None])
     assert list(select_alternative_values(column)) == [f"k{i:02d}" for i in range(10)]
     assert list(select_alternative_values(pd.Series([True, False, False]))) == [False, True]
@@ -179,11 +201,11 @@ def test_a_category_takes_its_commonest_values() -> None:
         ("EWR", "EWR"),
     ],
 )
-def test_a_value_as_text(value: Any, said: str) -> None:
+def test_cell_value_is_formatted_as_text(value: Any, said: str) -> None:
     assert format_cell_value(value) == said
 
 
-def test_positions_are_even_and_stand_once() -> None:
+def test_positions_are_even_and_unique() -> None:
     assert list(get_evenly_spaced_positions(100, 5)) == [0, 25, 50, 74, 99]
     assert list(get_evenly_spaced_positions(3, 12)) == [0, 1, 2]
     assert list(get_evenly_spaced_positions(0, 12)) == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from mlops_kit.stages.retrain.policy import (
+    RetrainingAction,
+    RetrainingDecision,
+    RetrainingEvidence,
     count_labeled_rows,
     decide_retraining,
     describe_policy,
@@ -11,6 +14,9 @@ from mlops_kit.stages.retrain.policy import (
 )
 
 __all__ = [
+    "RetrainingAction",
+    "RetrainingDecision",
+    "RetrainingEvidence",
     "count_labeled_rows",
     "decide_retraining",
     "describe_policy",

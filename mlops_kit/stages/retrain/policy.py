@@ -1,271 +1,376 @@
-"""When to retrain: rules over the evidence of monitoring, and guard rails over the rules.
+"""When to retrain: rules over the results of monitoring.
 
-Stops come first (broken rows must not teach a model), then reasons, then guards. The decision says
-which rule it followed and lists what every rule said; a person or a schedule acts on it, not this.
+Stops come first (broken rows must not teach a model), then reasons, then guards. The decision
+names the rule that decided and lists the result of every rule; a person or a schedule acts on it.
 
-To add a rule: 1. a function ``Facts -> sentence``, empty if it does not apply, 2. ``@rule(name,
-role)`` above it with the role "stop", "reason" or "guard"; its word then counts in ``decide``.
+To add a rule:
+
+1. write a function ``RetrainingEvidence -> sentence`` that returns an empty text if the rule does
+   not apply,
+2. decorate it with ``@register_rule(name, role)``; `decide_retraining` then takes it into account.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
-from mlops_kit.project import explain
-from mlops_kit.project.config import root
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
+from mlops_kit.project.explain import format_setting_value
+from mlops_kit.stats.monitoring_tables import DriftStatus, upgrade_monitoring_table
 
-RuleRole = Literal["stop", "reason", "guard"]
+
+class RuleRole(StrEnum):
+    """What it means that a rule applies: do not retrain at all, retrain, or wait."""
+
+    STOP = "stop"
+    REASON = "reason"
+    GUARD = "guard"
+
+
+class RetrainingAction(StrEnum):
+    """What a retraining decision asks for."""
+
+    STOP = "stop"
+    KEEP = "keep"
+    WAIT = "wait"
+    RETRAIN = "retrain"
 
 
 class RetrainingEvidence(NamedTuple):
-    """All that a rule may look at."""
+    """Everything that a rule may look at.
+
+    Attributes
+    ----------
+    drift, realized : Table
+        Drift by feature, and realized performance.
+    alerts : Verdicts
+        The verdicts of monitoring.
+    labeled_rows : int
+        New labeled rows to learn from.
+    time_since_last : timedelta or None
+        Time since the last retraining; None if there was none.
+    pending_reason : str
+        What a retraining would have to wait for, in words; empty if nothing.
+    """
 
     drift: Table
     realized: Table
     alerts: Verdicts
-    config: root.ProjectConfig
+    config: ProjectConfig
     labeled_rows: int
     model_age: timedelta | None
     time_since_last: timedelta | None = None
     pending_reason: str = ""
 
     def find_verdict(self, check: str) -> Verdict | None:
-        """Monitoring's verdict of a check, if it gave one."""
-        return next((v for v in self.alerts if v.check == check), None)
+        """Find monitoring's verdict of a check."""
+        for verdict in self.alerts:
+            if verdict.check == check:
+                return verdict
+        return None
 
     def get_failure_sentence(self, *checks: str) -> str:
-        """What is said of the first of these checks that failed; nothing if none did."""
-        return next(
-            (v.sentence for c in checks if (v := self.find_verdict(c)) and v.outcome == "failed"),
-            "",
+        """Get the sentence of the first of these checks that failed; empty if none did."""
+        for check in checks:
+            verdict = self.find_verdict(check)
+            if verdict is not None and verdict.outcome == CheckOutcome.FAILED:
+                return verdict.sentence
+        return ""
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What one rule found; ``sentence`` is empty if the rule does not apply."""
+
+    rule: str
+    role: RuleRole
+    sentence: str
+
+    @property
+    def applies(self) -> bool:
+        """Whether the rule applies."""
+        return bool(self.sentence)
+
+
+@dataclass(frozen=True)
+class RetrainingDecision:
+    """Whether to retrain, why, and what every rule found.
+
+    Stored as JSON by the retrain stage and by ``mlops watch``.
+    """
+
+    action: RetrainingAction
+    reason: str
+    rule_results: tuple[RuleResult, ...]
+    command: str = ""
+
+    SCHEMA_VERSION = 2
+
+    @property
+    def should_retrain(self) -> bool:
+        """Whether to retrain now."""
+        return self.action == RetrainingAction.RETRAIN
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Convert to values that JSON can hold."""
+        return {
+            "schema_version": self.SCHEMA_VERSION,
+            "action": self.action.value,
+            "reason": self.reason,
+            "rule_results": [asdict(result) for result in self.rule_results],
+            "command": self.command,
+        }
+
+    @classmethod
+    def from_json_dict(cls, stored: Mapping[str, Any]) -> RetrainingDecision:
+        """Read a stored decision, those of schema version 1 included.
+
+        Version 1 has no version number; it keeps the rules under ``evidence``, each with its
+        sentence under ``said``.
+        """
+        stored_results = stored.get("rule_results")
+        if stored_results is None:
+            stored_results = [
+                {"rule": old["rule"], "role": old["role"], "sentence": old["said"]}
+                for old in stored["evidence"]
+            ]
+        return cls(
+            action=RetrainingAction(stored["action"]),
+            reason=stored["reason"],
+            rule_results=tuple(
+                RuleResult(result["rule"], RuleRole(result["role"]), result["sentence"])
+                for result in stored_results
+            ),
+            command=stored["command"],
         )
 
 
 _RuleFunction = Callable[[RetrainingEvidence], str]
 
 
-RETRAINING_RULES: ExtensionRegistry[tuple[RuleRole, _RuleFunction]] = ExtensionRegistry(
-    "retraining rule"
-)  # of each its role, and what says why it applies
+class _Rule(NamedTuple):
+    role: RuleRole
+    function: _RuleFunction
+
+
+RETRAINING_RULES: ExtensionRegistry[_Rule] = ExtensionRegistry("retraining rule")
 
 
 def register_rule(name: str, role: RuleRole) -> Callable[[_RuleFunction], _RuleFunction]:
     """Register the decorated function as a rule."""
-    return lambda function: RETRAINING_RULES.register(name)((role, function))[1]
+
+    def register(function: _RuleFunction) -> _RuleFunction:
+        RETRAINING_RULES.register(name)(_Rule(role, function))
+        return function
+
+    return register
 
 
-@register_rule("schema", "stop")
-def stop_on_broken_schema(facts: RetrainingEvidence) -> str:
-    """Columns that are gone or changed their type would teach the next model the fault."""
-    return facts.get_failure_sentence("schema")
+@register_rule("schema", RuleRole.STOP)
+def stop_on_broken_schema(evidence: RetrainingEvidence) -> str:
+    """Stop if columns are missing or changed their type: the next model would learn the fault."""
+    return evidence.get_failure_sentence("schema")
 
 
-@register_rule("missing", "stop")
-def stop_on_missing_values(facts: RetrainingEvidence) -> str:
-    """A column that has gone missing is a fault of the delivery, not news about the world."""
-    rows = facts.drift.data
-    alerts = rows[rows["word"] == "alert"]
-    rise = alerts["missing_current"].astype(float) - alerts["missing_reference"].astype(float)
-    names = alerts.loc[rise > facts.config.monitor.max_missing_increase, "column"].tolist()
+@register_rule("missing", RuleRole.STOP)
+def stop_on_missing_values(evidence: RetrainingEvidence) -> str:
+    """Stop if values of a column went missing: a fault of the source, not a change of the world."""
+    drift = upgrade_monitoring_table(evidence.drift).data
+    alerts = drift[drift["status"] == DriftStatus.ALERT]
+    increase = alerts["missing_current"].astype(float) - alerts["missing_reference"].astype(float)
+    max_increase = evidence.config.monitor.max_missing_increase
+    columns = alerts.loc[increase > max_increase, "column"].tolist()
+    if not columns:
+        return ""
+    return f"Values of {', '.join(columns)} went missing; fix the source first."
+
+
+@register_rule("fall", RuleRole.REASON)
+def retrain_on_performance_drop(evidence: RetrainingEvidence) -> str:
+    """Retrain if the labels prove that performance dropped."""
+    if not evidence.config.retrain.on_performance_drop:
+        return ""
+    return evidence.get_failure_sentence("realised")
+
+
+@register_rule("drift", RuleRole.REASON)
+def retrain_on_drift(evidence: RetrainingEvidence) -> str:
+    """Retrain on drift alone, if the project wants to."""
+    if not evidence.config.retrain.on_drift:
+        return ""
+    return evidence.get_failure_sentence("drift", "score_drift")
+
+
+@register_rule("gap", RuleRole.REASON)
+def retrain_on_concept_drift(evidence: RetrainingEvidence) -> str:
+    """Retrain on concept drift: realized performance stays below estimated performance."""
+    if not evidence.config.retrain.on_concept_drift:
+        return ""
+    return evidence.get_failure_sentence("gap")
+
+
+@register_rule("age", RuleRole.REASON)
+def retrain_on_age(evidence: RetrainingEvidence) -> str:
+    """Retrain if the model is older than the project allows."""
+    max_age = evidence.config.retrain.max_age
+    age = evidence.model_age
+    if max_age is None or age is None or age <= max_age:
+        return ""
+    return f"The model is {age.days} days old; the limit is {format_duration(max_age)}."
+
+
+@register_rule("labels", RuleRole.GUARD)
+def wait_for_labels(evidence: RetrainingEvidence) -> str:
+    """Wait while there are too few new labels to learn from."""
+    min_labels = evidence.config.retrain.min_labels
+    if evidence.labeled_rows >= min_labels:
+        return ""
+    return f"Only {evidence.labeled_rows:,} new labeled rows; {min_labels:,} are needed."
+
+
+@register_rule("pending", RuleRole.GUARD)
+def wait_for_pending_version(evidence: RetrainingEvidence) -> str:
+    """Wait while a new version waits for an approval."""
+    return evidence.pending_reason
+
+
+@register_rule("cooldown", RuleRole.GUARD)
+def wait_for_cooldown(evidence: RetrainingEvidence) -> str:
+    """Wait until the last retraining has had time to show its effect."""
+    cooldown = evidence.config.retrain.cooldown
+    elapsed = evidence.time_since_last
+    if elapsed is None or elapsed >= cooldown:
+        return ""
+    days = elapsed / timedelta(days=1)
     return (
-        f"Values of {', '.join(names)} went missing; the delivery must be mended first."
-        if names
-        else ""
+        f"The last retraining was {days:g} days ago; the cooldown is {format_duration(cooldown)}."
     )
 
 
-@register_rule("fall", "reason")
-def retrain_on_performance_drop(facts: RetrainingEvidence) -> str:
-    """The labels prove a fall."""
-    return (
-        facts.get_failure_sentence("realised") if facts.config.retrain.on_performance_drop else ""
-    )
+def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
+    """Decide whether to retrain, and why."""
+    results = []
+    for name, rule in RETRAINING_RULES.items():
+        results.append(RuleResult(name, rule.role, rule.function(evidence)))
+    stop = _get_first_sentence(results, RuleRole.STOP)
+    reason = _get_first_sentence(results, RuleRole.REASON)
+    guard = _get_first_sentence(results, RuleRole.GUARD)
+    if stop:
+        action = RetrainingAction.STOP
+        sentence = f"No, and stop: {stop}"
+    elif not reason:
+        action = RetrainingAction.KEEP
+        sentence = f"No: {_explain_no_retraining(evidence)}"
+    elif guard:
+        action = RetrainingAction.WAIT
+        sentence = f"Not yet: {reason} {guard}"
+    else:
+        action = RetrainingAction.RETRAIN
+        sentence = f"Yes: {reason}"
+    command = ""
+    if action == RetrainingAction.RETRAIN:
+        until = evidence.config.until
+        command = f"mlops run --as-of {until.isoformat()}" if until else "mlops run"
+    return RetrainingDecision(action, sentence, tuple(results), command)
 
 
-@register_rule("drift", "reason")
-def retrain_on_drift(facts: RetrainingEvidence) -> str:
-    """Drift, where the project wants to retrain on drift alone."""
-    return (
-        facts.get_failure_sentence("drift", "score_drift") if facts.config.retrain.on_drift else ""
-    )
+def _get_first_sentence(results: list[RuleResult], role: RuleRole) -> str:
+    for result in results:
+        if result.role == role and result.applies:
+            return result.sentence
+    return ""
 
 
-@register_rule("gap", "reason")
-def retrain_on_concept_drift(facts: RetrainingEvidence) -> str:
-    """The labels stay below what the probabilities promise: what the model learnt has changed."""
-    return facts.get_failure_sentence("gap") if facts.config.retrain.on_concept_drift else ""
+def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
+    """Explain why there is nothing to do: what the labels say, or that there are none."""
+    realized = evidence.find_verdict("realised")
+    if realized is None or realized.outcome == CheckOutcome.NOT_APPLICABLE:
+        return "no rows were scored since the model was made."
+    if realized.outcome == CheckOutcome.CANNOT_TELL:
+        return f"a performance drop is not proven. {realized.sentence}"
+    if realized.outcome == CheckOutcome.FAILED:
+        return f"{realized.sentence} retrain.on_performance_drop is off."
+    drift = evidence.get_failure_sentence("drift")
+    if drift:
+        return f"{realized.sentence} Drift alone is not a reason to retrain: {drift}"
+    return realized.sentence
 
 
-@register_rule("age", "reason")
-def retrain_on_age(facts: RetrainingEvidence) -> str:
-    """The model is older than the project lets it become."""
-    limit, age = facts.config.retrain.max_age, facts.model_age
-    return (
-        f"The model is {age.days} days old, over the {format_duration(limit)} allowed."
-        if limit is not None and age is not None and age > limit
-        else ""
-    )
+def count_labeled_rows(realized: Table) -> int:
+    """Count the scored rows that have their label."""
+    if realized.data.empty:
+        return 0
+    return int(realized.data["rows"].max())
 
 
-@register_rule("labels", "guard")
-def wait_for_labels(facts: RetrainingEvidence) -> str:
-    """Too few new labels to learn from."""
-    have, need = facts.labeled_rows, facts.config.retrain.min_labels
-    return f"Only {have:,} new labelled rows; {need:,} are needed." if have < need else ""
-
-
-@register_rule("pending", "guard")
-def wait_for_pending_version(facts: RetrainingEvidence) -> str:
-    """A new version that waits for an approval comes first."""
-    return facts.pending_reason
-
-
-@register_rule("cooldown", "guard")
-def wait_for_cooldown(facts: RetrainingEvidence) -> str:
-    """The last retraining has not had the time to show what it is worth."""
-    last, least = facts.time_since_last, facts.config.retrain.cooldown
-    return (
-        f"The last retraining is {last / timedelta(days=1):g} days ago, under the {format_duration(least)} asked for."
-        if last is not None and last < least
-        else ""
-    )
-
-
-def decide_retraining(
-    drift: Table,
-    realised: Table,
-    alerts: Verdicts,
-    config: root.ProjectConfig,
-    rows_labelled: int,
-    model_age: timedelta | None,
-    since_last: timedelta | None = None,
-    pending: str = "",
-) -> dict[str, Any]:
-    """Whether to retrain, and why.
-
-    Parameters
-    ----------
-    since_last : timedelta or None
-        How long ago the last retraining was; None if there was none.
-    pending : str
-        What a retraining would have to wait for, in words; empty if nothing.
-
-    Returns
-    -------
-    dict
-        ``retrain`` (bool), ``action`` ("retrain", "stop", "wait", "keep"), ``reason`` (a sentence),
-        ``evidence`` (a dict a rule: rule, role, applies, said) and ``command`` to act on it.
-    """
-    facts = RetrainingEvidence(
-        drift, realised, alerts, config, rows_labelled, model_age, since_last, pending
-    )
-    said = [
-        {"rule": name, "role": role, "said": (told := function(facts)), "applies": bool(told)}
-        for name, (role, function) in RETRAINING_RULES.items()
-    ]
-    stop, reason, guard = (
-        next((str(s["said"]) for s in said if s["role"] == role and s["said"]), "")
-        for role in ("stop", "reason", "guard")
-    )
-    action = "stop" if stop else "keep" if not reason else "wait" if guard else "retrain"
-    words = {
-        "stop": f"No, and stop: {stop}",
-        "keep": f"No: {_explain_no_retraining(facts)}",
-        "wait": f"Not yet: {reason} {guard}",
-        "retrain": f"Yes: {reason}",
-    }
-    command = f"mlops run --as-of {config.until.isoformat()}" if config.until else "mlops run"
-    return {
-        "retrain": action == "retrain",
-        "action": action,
-        "reason": words[action],
-        "evidence": said,
-        "command": command if action == "retrain" else "",
-    }
-
-
-def _explain_no_retraining(facts: RetrainingEvidence) -> str:
-    """Why there is nothing to do: what the labels say, or that there are none."""
-    found = facts.find_verdict("realised")
-    if found is None or found.outcome == "not applicable":
-        return "nothing was scored since the model was made."
-    if found.outcome == "cannot tell":
-        return f"no proof of a fall. {found.sentence}"
-    if found.outcome == "failed":
-        return f"{found.sentence} retrain.on_performance_drop is off."
-    drift = facts.get_failure_sentence("drift")
-    return found.sentence + (f" Drift alone is no reason: {drift}" if drift else "")
-
-
-def count_labeled_rows(realised: Table) -> int:
-    """How many scored rows have their label."""
-    return int(realised.data["rows"].max()) if len(realised.data) else 0
-
-
-def list_rule_results(decision: dict[str, Any]) -> Table:
-    """The decision as a table: what every rule said."""
-    rows = [
-        (e["rule"], e["role"], "applies" if e["applies"] else "does not apply", e["said"])
-        for e in decision["evidence"]
-    ]
+def list_rule_results(decision: RetrainingDecision) -> Table:
+    """List what every rule found."""
+    rows = []
+    for result in decision.rule_results:
+        outcome = "applies" if result.applies else "does not apply"
+        rows.append((result.rule, result.role.value, outcome, result.sentence))
     return Table(
-        "Is a new model worth making?",
-        decision["reason"],
-        pd.DataFrame(rows, columns=["rule", "role", "state", "because"]),
+        "Retraining decision",
+        decision.reason,
+        pd.DataFrame(rows, columns=["rule", "role", "outcome", "reason"]),
     )
 
 
-def describe_policy(config: root.ProjectConfig) -> Table:
-    """The project's own policy: each setting, its value and its meaning."""
-    rows = [
-        (
-            f"retrain.{n}",
-            str(explain.format_setting_value(getattr(config.retrain, n))),
-            i.description or "",
-        )
-        for n, i in type(config.retrain).model_fields.items()
-    ]
-    ways = [
-        w
-        for w, on in (
-            ("a proven fall", config.retrain.on_performance_drop),
-            ("labels below the estimate", config.retrain.on_concept_drift),
-            ("drift alone", config.retrain.on_drift),
-            ("age", config.retrain.max_age is not None),
-        )
-        if on
-    ]
-    sentence = f"Reasons for a new model here: {', '.join(ways) or 'none'}; at least {config.retrain.min_labels:,} new labels."
+def describe_policy(config: ProjectConfig) -> Table:
+    """Describe the project's retraining policy: each setting, its value and its meaning."""
+    policy = config.retrain
+    rows = []
+    for name, field in type(policy).model_fields.items():
+        value = str(format_setting_value(getattr(policy, name)))
+        rows.append((f"retrain.{name}", value, field.description or ""))
+    is_active_by_reason = {
+        "a proven performance drop": policy.on_performance_drop,
+        "concept drift": policy.on_concept_drift,
+        "drift alone": policy.on_drift,
+        "age": policy.max_age is not None,
+    }
+    reasons = [reason for reason, is_active in is_active_by_reason.items() if is_active]
+    sentence = (
+        f"Reasons to retrain: {', '.join(reasons) or 'none'}; "
+        f"at least {policy.min_labels:,} new labels are needed."
+    )
     return Table(
-        "The policy", sentence, pd.DataFrame(rows, columns=["setting", "value", "meaning"])
+        "Retraining policy",
+        sentence,
+        pd.DataFrame(rows, columns=["setting", "value", "meaning"]),
     )
 
 
-def make_retraining_verdict(decision: dict[str, Any]) -> Verdict:
-    """The decision as a verdict; a stop would block a retrain, had this stage started one."""
-    outcomes: dict[str, CheckOutcome] = {
-        "keep": CheckOutcome.PASSED,
-        "retrain": CheckOutcome.FAILED,
-        "wait": CheckOutcome.CANNOT_TELL,
-        "stop": CheckOutcome.FAILED,
+def make_retraining_verdict(decision: RetrainingDecision) -> Verdict:
+    """Turn the decision into a verdict; a stop blocks."""
+    outcome_by_action = {
+        RetrainingAction.KEEP: CheckOutcome.PASSED,
+        RetrainingAction.RETRAIN: CheckOutcome.FAILED,
+        RetrainingAction.WAIT: CheckOutcome.CANNOT_TELL,
+        RetrainingAction.STOP: CheckOutcome.FAILED,
     }
-    cures = {
-        "retrain": decision["command"],
-        "wait": "wait for labels; the next run decides again",
-        "stop": "mend the data first",
+    hint_by_action = {
+        RetrainingAction.KEEP: "",
+        RetrainingAction.RETRAIN: decision.command,
+        RetrainingAction.WAIT: "wait for labels; the next run decides again",
+        RetrainingAction.STOP: "fix the data first",
     }
-    action = decision["action"]
+    severity = CheckSeverity.WARNS
+    if decision.action == RetrainingAction.STOP:
+        severity = CheckSeverity.BLOCKS
     return Verdict(
-        "retrain",
-        "The model may stay",
-        outcomes[action],
-        CheckSeverity.BLOCKS if action == "stop" else CheckSeverity.WARNS,
-        decision["reason"],
-        hint=cures.get(action, ""),
+        check="retrain",
+        title="The model can stay",
+        outcome=outcome_by_action[decision.action],
+        severity=severity,
+        sentence=decision.reason,
+        hint=hint_by_action[decision.action],
     )

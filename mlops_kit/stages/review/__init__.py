@@ -1,8 +1,10 @@
-"""Review: is the model fit to serve? Evidence, checks, and a card that says both.
+"""Review: is the model fit to serve? Evidence, checks, and a model card.
 
-``quality``, ``by_slice``, ``calibrations``, ``decisions``, ``permutation_importance`` and ``what_if``
-compute; ``against`` and ``changes`` lay the champion beside; ``evidence`` gathers; ``run`` turns it into
-verdicts; ``card`` tells it. Acting on a verdict stands in the notebook's gate and in ``tracking``.
+`evaluate_performance`, `evaluate_slices`, `compare_calibration_curves`, `evaluate_decisions`,
+`compute_permutation_importance` and `run_what_if_analysis` measure; `compare_with_champion` and
+`describe_changes` compare with the champion; `gather_evidence` collects; `run_checks` turns the
+evidence into verdicts; `render_model_card` shows all of it. Acting on a verdict is left to the
+notebook's gate and the registry.
 """
 
 from __future__ import annotations

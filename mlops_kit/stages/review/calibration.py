@@ -1,87 +1,121 @@
-"""Calibration."""
+"""Calibration: how well predicted probabilities agree with what was observed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
-from mlops_kit.stats import metrics
+from mlops_kit.stats.calibration import assign_quantile_bins
+from mlops_kit.stats.metrics import to_finite_arrays
 from mlops_kit.stats.proportions import compute_wilson_interval
 
-_NORMAL_QUANTILE_97_5 = 1.959963984540054  # 97.5 % point of the normal distribution
+_NORMAL_QUANTILE_97_5 = 1.959963984540054
+_TITLE = "Calibration"
+
+
+class _CalibrationBin(NamedTuple):
+    """One bin of a calibration curve; `compute_calibration_curve` explains the columns."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    rows: int
+    share: float
 
 
 def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
-    """What was said against what was seen, in bins of equally many rows.
+    """Compare predicted with observed values in bins of equally many rows.
 
-    Labels of 0 and 1 get Wilson's intervals; other targets the normal interval of a mean.
+    Labels of 0 and 1 get Wilson intervals, other targets the normal interval of a mean.
 
     Returns
     -------
     Table
-        A row a bin: said (mean score), seen (mean label), low, high, rows, share (of all rows).
+        One row per bin: predicted (mean score), observed (mean label), low, high (95% interval of
+        observed), rows, share (of all rows).
     """
-    y, score, _ = metrics.to_finite_arrays(y, score)
-    title, columns = "Does it mean what it says?", ["said", "seen", "low", "high", "rows", "share"]
+    y, score, _ = to_finite_arrays(y, score)
     if len(y) == 0:
         return Table(
-            title, "There is no labelled row to compare with.", pd.DataFrame(columns=columns)
+            _TITLE,
+            "There is no labeled row to compare with.",
+            pd.DataFrame(columns=list(_CalibrationBin._fields)),
         )
-    held = np.searchsorted(np.quantile(score, np.linspace(0, 1, bins + 1))[1:-1], score)
-    shares, rows = bool(np.isin(y, (0, 1)).all()), []
-    for b in np.unique(held):
-        inside = y[held == b]
-        count, seen = len(inside), float(inside.mean())
-        half = (
-            _NORMAL_QUANTILE_97_5 * float(inside.std(ddof=1)) / math.sqrt(count)
-            if count > 1
-            else math.nan
+    bin_of_row = assign_quantile_bins(score, bins)
+    labels_are_classes = bool(np.isin(y, (0, 1)).all())
+    rows = []
+    for number in np.unique(bin_of_row):
+        labels = y[bin_of_row == number]
+        observed = float(labels.mean())
+        if labels_are_classes:
+            low, high = compute_wilson_interval(int(labels.sum()), len(labels))
+        else:
+            half_width = _compute_half_width(labels)
+            low = observed - half_width
+            high = observed + half_width
+        rows.append(
+            _CalibrationBin(
+                predicted=float(score[bin_of_row == number].mean()),
+                observed=observed,
+                low=low,
+                high=high,
+                rows=len(labels),
+                share=len(labels) / len(y),
+            )
         )
-        low, high = (
-            compute_wilson_interval(int(inside.sum()), count)
-            if shares
-            else (seen - half, seen + half)
-        )
-        rows.append((float(score[held == b].mean()), seen, low, high, count, count / len(y)))
-    data = pd.DataFrame(rows, columns=columns)
-    off = data.assign(gap=data["seen"] - data["said"])
-    worst = off.iloc[int(off["gap"].abs().to_numpy().argmax())]
-    told = format_percent if shares else format_number
-    outside = int(((data["said"] < data["low"]) | (data["said"] > data["high"])).sum())
-    sentence = f"Where it says {told(float(worst['said']))}, {told(float(worst['seen']))} is seen: the largest gap; in {outside} of {len(data)} bins what it says lies outside the interval."
-    return Table(title, sentence, data, {"share": "of all rows"})
+    data = pd.DataFrame(rows, columns=list(_CalibrationBin._fields))
+    sentence = _summarize_calibration(data, labels_are_classes)
+    return Table(_TITLE, sentence, data, {"share": "of all rows"})
+
+
+def _compute_half_width(labels: np.ndarray) -> float:
+    """Compute the half width of the 95% interval of a mean; NaN for a single row."""
+    if len(labels) < 2:
+        return math.nan
+    standard_error = float(labels.std(ddof=1)) / math.sqrt(len(labels))
+    return _NORMAL_QUANTILE_97_5 * standard_error
+
+
+def _summarize_calibration(data: pd.DataFrame, labels_are_classes: bool) -> str:
+    """Word the bin with the largest deviation, and how many bins are off."""
+    deviation = (data["observed"] - data["predicted"]).abs()
+    worst = data.iloc[int(deviation.to_numpy().argmax())]
+    is_outside = (data["predicted"] < data["low"]) | (data["predicted"] > data["high"])
+    format_value = format_percent if labels_are_classes else format_number
+    return (
+        f"Largest deviation: predicted {format_value(float(worst['predicted']))}, observed "
+        f"{format_value(float(worst['observed']))}; in {int(is_outside.sum())} of {len(data)} bins "
+        "the prediction is outside the interval."
+    )
 
 
 def compare_calibration_curves(y: Any, scores: Mapping[str, Any], bins: int = 10) -> Table:
-    """The calibration of several models on the same rows, one below the other.
+    """Compute the calibration curves of several models on the same rows.
 
     Parameters
     ----------
     scores : mapping of str to array-like
-        By the name of the model; one without scores is left out.
+        Scores by the name of the model; a model without scores is left out.
 
     Returns
     -------
     Table
-        A row a model and bin: model, said, seen, low, high, share (of all rows).
+        One row per model and bin: model, predicted, observed, low, high, share (of all rows).
     """
-    found = {
-        name: compute_calibration_curve(y, s, bins) for name, s in scores.items() if s is not None
-    }
-    sentence = " ".join(
-        f"{name[:1].upper()}{name[1:]}: {t.sentence[0].lower()}{t.sentence[1:]}"
-        for name, t in found.items()
-    )
-    data = pd.concat(
-        [t.to_frame().assign(model=name) for name, t in found.items()], ignore_index=True
-    )
-    return Table(
-        "Does it mean what it says?",
-        sentence,
-        data[["model", "said", "seen", "low", "high", "share"]],
-        {"share": "of all rows"},
-    )
+    sentences = []
+    frames = []
+    for name, model_scores in scores.items():
+        if model_scores is None:
+            continue
+        curve = compute_calibration_curve(y, model_scores, bins)
+        first_letter = curve.sentence[0].lower()
+        sentences.append(f"{capitalize_first(name)}: {first_letter}{curve.sentence[1:]}")
+        frames.append(curve.to_frame().assign(model=name))
+    data = pd.concat(frames, ignore_index=True)
+    columns = ["model", "predicted", "observed", "low", "high", "share"]
+    return Table(_TITLE, " ".join(sentences), data[columns], {"share": "of all rows"})

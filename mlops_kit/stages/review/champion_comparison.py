@@ -1,15 +1,16 @@
-"""Is the model better than the champion? Both answer for the same rows, and the difference has an interval.
+"""Champion vs challenger: both models score the same rows, and the difference has an interval.
 
-A verdict is read off that interval against a margin set beforehand: ``better`` if all of it lies above
-nothing, ``no worse`` if all of it lies above minus the margin, ``worse`` if it lies below; else one
-cannot tell, and the table says how many rows would decide. A difference is positive where this model
-is the better one, whichever way the metric points.
+The outcome compares that interval with a margin set beforehand: ``better`` if all of it is above
+zero, ``no worse`` if all of it is above minus the margin, ``worse`` if it is below; otherwise the
+rows cannot tell, and the table notes how many would be needed. A difference is positive where the
+challenger is the better model, whatever the direction of the metric.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number, format_percent
@@ -25,7 +26,10 @@ from mlops_kit.stages.review.slices import get_group_labels
 from mlops_kit.stats import bootstrap, metrics, thresholds
 
 _CHALLENGER_NAME = "this version"
-_RELATIVE_MARGIN = 0.01  # how much worse cost, log loss and RMSE may be, as a share of the champion's; review.margin is for the rest
+# How much worse cost, log loss and RMSE may be, as a share of the champion's value. The other
+# metrics have `review.margin`.
+_RELATIVE_MARGIN = 0.01
+_RELATIVE_MARGIN_METRICS = {"cost", "log_loss", "rmse"}
 COMPARISON_COLUMNS = (
     "metric",
     "title",
@@ -38,13 +42,33 @@ COMPARISON_COLUMNS = (
     "rows",
 )
 _SHOWN_COLUMNS = ("title", "text", "difference", "low", "high", "margin", "verdict", "rows")
-_DIFFERENCE_OUTCOMES = ("better", "no worse", "cannot tell", "worse")
+_LONGER_PERIOD_HINT = "evaluate on a longer period"
+
+
+class DifferenceOutcome(StrEnum):
+    """How the challenger compares with the champion, given the interval of the difference."""
+
+    BETTER = "better"
+    NO_WORSE = "no worse"
+    CANNOT_TELL = "cannot tell"
+    WORSE = "worse"
 
 
 class ScoredModel(NamedTuple):
-    """A model on the judged rows: its name in sentences, its scores, its threshold, the model itself.
+    """A model with its scores of the held-out rows.
 
-    One without scores cannot be compared; ``how`` says why, or how the scores came about.
+    Attributes
+    ----------
+    name : str
+        How sentences refer to it, for example ``version 7``.
+    scores : ndarray or None
+        One score per row; None if the model cannot be compared, and ``note`` says why.
+    threshold : float or None
+        The decision threshold of a classifier.
+    note : str
+        How the scores were made, or why there are none.
+    version : str
+        The number of a registered version; empty for the challenger.
     """
 
     name: str
@@ -53,19 +77,34 @@ class ScoredModel(NamedTuple):
     model: Any = None
     feature_names: tuple[str, ...] = ()
     note: str = ""
+    version: str = ""
 
     def __str__(self) -> str:
         return self.note
 
 
+class _ComparisonRow(NamedTuple):
+    """One row of the comparison table; its fields are `COMPARISON_COLUMNS`."""
+
+    metric: str
+    title: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    verdict: str
+    text: str
+    rows: int
+
+
 def make_challenger(rows: pd.DataFrame, recipe: Mapping[str, Any], model: Any) -> ScoredModel:
-    """The model under review, with the scores that training handed on."""
+    """Make the model under review from the scores that training handed on."""
     return ScoredModel(
-        _CHALLENGER_NAME,
-        rows["score"].to_numpy(dtype=float),
-        recipe["threshold"],
-        model,
-        tuple(recipe["features"]),
+        name=_CHALLENGER_NAME,
+        scores=rows["score"].to_numpy(dtype=float),
+        threshold=recipe["threshold"],
+        model=model,
+        feature_names=tuple(recipe["features"]),
     )
 
 
@@ -75,311 +114,306 @@ def score_champion(
     rows: pd.DataFrame,
     config: ProjectConfig,
 ) -> ScoredModel:
-    """The champion, answering for the same rows.
+    """Score the same rows with the champion.
 
     Parameters
     ----------
     champion : ModelVersion or None
         The champion as the registry describes it.
-    opponent : model or None, list of str, str
-        Who answers for it, from which columns, and how that came about (``comparison.load_comparison_model``).
+    opponent : tuple of model or None, list of str, str
+        The model that scores for the champion, its columns, and a note how it was chosen
+        (`registry.comparison.load_comparison_model`).
     """
-    model, columns, how = opponent
-    name = f"version {champion.version}" if champion else ""
-    if champion is None or model is None:
-        return ScoredModel(name, note=how)
+    model, columns, note = opponent
+    if champion is None:
+        return ScoredModel("", note=note)
+    name = f"version {champion.version}"
+    if model is None:
+        return ScoredModel(name, note=note, version=champion.version)
     return ScoredModel(
-        name,
-        predict_scores(model, rows[columns], config),
-        champion.threshold,
-        model,
-        tuple(columns),
-        how,
+        name=name,
+        scores=predict_scores(model, rows[columns], config),
+        threshold=champion.threshold,
+        model=model,
+        feature_names=tuple(columns),
+        note=note,
+        version=champion.version,
     )
 
 
 def has_decision_cost(config: ProjectConfig, threshold: float | None) -> bool:
-    """Whether a decision has a cost: there is a threshold, and somebody has said what a mistake costs."""
+    """Whether decisions have a cost: there is a threshold, and the project states error costs."""
     return threshold is not None and bool(config.cost.model_fields_set)
 
 
 def compare_with_champion(
     rows: pd.DataFrame,
-    mine: ScoredModel,
-    other: ScoredModel,
+    challenger: ScoredModel,
+    champion: ScoredModel,
     slices: Table,
     config: ProjectConfig,
     seed: int = 0,
 ) -> Table:
-    """How much better this model is than the champion, line by line, with a verdict each.
+    """Compare the challenger with the champion, metric by metric, each with an outcome.
 
-    Cost a row is taken at each model's own threshold. The worst slice is the one in which this model is
-    weakest, which favours the champion: where the two are equally good, it is somewhat its better half.
+    The cost is taken at each model's own threshold. The worst slice is the one in which the
+    challenger is weakest, which favors the champion: of two equally good models, that slice is
+    one where the champion happens to do somewhat better.
 
     Parameters
     ----------
     slices : Table
-        Of ``by_slice``.
+        Result of `evaluate_slices`.
 
     Returns
     -------
     Table
-        A row a metric: metric, title, difference, low, high (95 %), margin, verdict, text, rows.
+        One row per metric: metric, title, difference, low, high (95%), margin, verdict, text, rows.
     """
-    title = f"Better than {other.name or 'the champion'}?"
-    if other.scores is None:
-        return Table(title, other.note, pd.DataFrame(columns=list(COMPARISON_COLUMNS)))
-    held = _select_comparable_rows(rows, mine, other, config)
-    data = pd.DataFrame(
-        [
-            *_compare_decision_cost(held, mine, other, config, seed),
-            *_compare_metrics(held, config, other, seed),
-            *_compare_weakest_slice(held, slices, config, seed),
-        ],
-        columns=list(COMPARISON_COLUMNS),
-    )
-    data[["difference", "low", "high", "margin"]] = data[
-        ["difference", "low", "high", "margin"]
-    ].astype(float)
-    open_ = [
-        f"{r['title']}: {describe_rows_needed(_get_difference_interval(r), r['margin'], r['rows'])}."
-        for r in data[data["verdict"] == "cannot tell"].to_dict("records")
+    title = "Champion vs challenger"
+    if champion.scores is None:
+        return Table(title, champion.note, pd.DataFrame(columns=list(COMPARISON_COLUMNS)))
+    paired_rows = _select_comparable_rows(rows, challenger, champion, config)
+    compared = [
+        *_compare_decision_cost(paired_rows, challenger, champion, config, seed),
+        *_compare_metrics(paired_rows, config, seed),
+        *_compare_weakest_slice(paired_rows, slices, config, seed),
     ]
-    notes = (other.note, _describe_margins(data, other, config), *open_)
+    data = pd.DataFrame(compared, columns=list(COMPARISON_COLUMNS))
+    number_columns = ["difference", "low", "high", "margin"]
+    data[number_columns] = data[number_columns].astype(float)
+    notes = [champion.note, _describe_margins(data, champion, config)]
+    for row in data[data["verdict"] == DifferenceOutcome.CANNOT_TELL].to_dict("records"):
+        rows_needed = describe_rows_needed(
+            _get_difference_interval(row), row["margin"], row["rows"]
+        )
+        notes.append(f"{row['title']}: {rows_needed}.")
     return Table(
-        title,
-        _summarize_comparison(held, data, config),
-        data,
-        {"difference": "positive is better"},
-        notes,
-        _SHOWN_COLUMNS,
+        title=title,
+        sentence=_summarize_comparison(paired_rows, data, config),
+        data=data,
+        units={"difference": "positive is better"},
+        notes=tuple(notes),
+        visible_columns=_SHOWN_COLUMNS,
     )
 
 
 def _select_comparable_rows(
-    rows: pd.DataFrame, mine: ScoredModel, other: ScoredModel, config: ProjectConfig
+    rows: pd.DataFrame, challenger: ScoredModel, champion: ScoredModel, config: ProjectConfig
 ) -> pd.DataFrame:
-    """The rows with a label and a score of both, the scores in ``mine`` and ``other``."""
-    found = rows.assign(mine=mine.scores, other=other.scores)
-    return found[found[[config.target, "mine", "other"]].notna().all(axis=1)]
+    """Select the labeled rows that both models score, with ``challenger`` and ``champion``."""
+    scored = rows.assign(challenger=challenger.scores, champion=champion.scores)
+    is_complete = scored[[config.target, "challenger", "champion"]].notna().all(axis=1)
+    return scored[is_complete]
 
 
 def _make_comparison_row(
     metric: str, title: str, gain: Interval, margin: float, rows: int, text: str
-) -> dict[str, Any]:
-    """One line of the table."""
-    return dict(
-        zip(
-            COMPARISON_COLUMNS,
-            (
-                metric,
-                title,
-                gain.value,
-                gain.low,
-                gain.high,
-                margin,
-                classify_difference(gain, margin),
-                text,
-                rows,
-            ),
-            strict=True,
-        )
+) -> _ComparisonRow:
+    return _ComparisonRow(
+        metric=metric,
+        title=title,
+        difference=gain.value,
+        low=gain.low,
+        high=gain.high,
+        margin=margin,
+        verdict=classify_difference(gain, margin).value,
+        text=text,
+        rows=rows,
     )
 
 
 def _compare_decision_cost(
-    held: pd.DataFrame, mine: ScoredModel, other: ScoredModel, config: ProjectConfig, seed: int
-) -> Iterator[dict[str, Any]]:
-    """The line of what a row's decision costs, where that is known."""
-    if (
-        mine.threshold is None
-        or other.threshold is None
-        or not has_decision_cost(config, mine.threshold)
-    ):
-        return
-    cost, y = config.cost, held[config.target]
-    own, theirs = (
-        thresholds.compute_row_costs(y, held[n], t, cost.false_alarm, cost.miss)
-        for n, t in (("mine", mine.threshold), ("other", other.threshold))
+    rows: pd.DataFrame,
+    challenger: ScoredModel,
+    champion: ScoredModel,
+    config: ProjectConfig,
+    seed: int,
+) -> list[_ComparisonRow]:
+    """Compare the cost per row, where the project states what errors cost."""
+    if challenger.threshold is None or champion.threshold is None:
+        return []
+    if not has_decision_cost(config, challenger.threshold):
+        return []
+    cost = config.cost
+    labels = rows[config.target]
+    challenger_costs = thresholds.compute_row_costs(
+        labels, rows["challenger"], challenger.threshold, cost.false_alarm, cost.miss
+    )
+    champion_costs = thresholds.compute_row_costs(
+        labels, rows["champion"], champion.threshold, cost.false_alarm, cost.miss
     )
     gain = bootstrap.compute_ratio_interval(
-        theirs - own, np.ones(len(held)), get_row_days(held, config), config.review.draws, seed
-    )
-    margin = _RELATIVE_MARGIN * float(theirs.mean()) if len(held) else math.nan
-    yield _make_comparison_row(
-        "cost",
-        f"Cost a {config.row_name}",
-        gain,
-        margin,
-        len(held),
-        describe_reduction(gain.value, lambda v: format_money(v, cost.unit)),
-    )
-
-
-def _compare_metrics(
-    held: pd.DataFrame, config: ProjectConfig, other: ScoredModel, seed: int
-) -> Iterator[dict[str, Any]]:
-    """The lines of the headline metric, of the loss that the model was fitted to, and of calibration."""
-    wanted = [
-        config.headline_metric,
-        *(("log_loss", "calibration_error") if config.task == "binary" else ("rmse",)),
-    ]
-    y = held[config.target]
-    found = bootstrap.compute_paired_differences(
-        dict.fromkeys(wanted),
-        y,
-        held["mine"],
-        held["other"],
-        get_row_days(held, config),
+        champion_costs - challenger_costs,
+        np.ones(len(rows)),
+        get_row_days(rows, config),
         config.review.draws,
         seed,
     )
-    for name, gain in found.items():
-        own = name in {config.headline_metric, "calibration_error"}
-        margin = (
-            config.review.margin
-            if own
-            else _RELATIVE_MARGIN * abs(metrics.compute_metric(name, y, held["other"]))
-        )
-        yield _make_comparison_row(
-            name,
-            capitalize_first(metrics.METRICS[name].title),
-            gain,
-            margin,
-            len(held),
-            describe_metric_change(name, gain),
-        )
+    margin = _RELATIVE_MARGIN * float(champion_costs.mean()) if len(rows) else math.nan
+
+    def format_cost(amount: float) -> str:
+        return format_money(amount, cost.unit)
+
+    text = describe_reduction(gain.value, format_cost)
+    title = f"Cost per {config.row_name}"
+    return [_make_comparison_row("cost", title, gain, margin, len(rows), text)]
+
+
+def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> list[_ComparisonRow]:
+    """Compare the headline metric, the loss that models are fitted to, and the calibration."""
+    names = [config.headline_metric, "rmse"]
+    if config.task == "binary":
+        names = [config.headline_metric, "log_loss", "calibration_error"]
+    labels = rows[config.target]
+    gains = bootstrap.compute_paired_differences(
+        dict.fromkeys(names),
+        labels,
+        (rows["challenger"], rows["champion"]),
+        get_row_days(rows, config),
+        config.review.draws,
+        seed,
+    )
+    compared = []
+    for name, gain in gains.items():
+        if name in {config.headline_metric, "calibration_error"}:
+            margin = config.review.margin
+        else:
+            champion_value = metrics.compute_metric(name, labels, rows["champion"])
+            margin = _RELATIVE_MARGIN * abs(champion_value)
+        title = capitalize_first(metrics.METRICS[name].title)
+        text = describe_metric_change(name, gain)
+        compared.append(_make_comparison_row(name, title, gain, margin, len(rows), text))
+    return compared
 
 
 def _compare_weakest_slice(
-    held: pd.DataFrame, slices: Table, config: ProjectConfig, seed: int
-) -> Iterator[dict[str, Any]]:
-    """The line of the slice in which this model is weakest; small slices are left out."""
-    data = (
-        slices.to_frame()
-        .reindex(columns=["slice", "column", "group", "rows", "gap"])
-        .dropna(subset="gap")
+    rows: pd.DataFrame, slices: Table, config: ProjectConfig, seed: int
+) -> list[_ComparisonRow]:
+    """Compare the slice in which the challenger is weakest; small slices are left out."""
+    data = slices.to_frame().reindex(columns=["slice", "column", "group", "rows", "gap"])
+    data = data.dropna(subset="gap")
+    data = data[data["rows"] >= config.review.min_slice_rows]
+    if data.empty:
+        return []
+    weakest = data.sort_values(["gap", "column", "group"]).iloc[0]
+    inside = rows[get_group_labels(rows, weakest["column"]) == weakest["group"]]
+    gain = bootstrap.compute_paired_difference(
+        config.headline_metric,
+        inside[config.target],
+        (inside["challenger"], inside["champion"]),
+        get_row_days(inside, config),
+        config.review.draws,
+        seed,
     )
-    for worst in (
-        data[data["rows"] >= config.review.min_slice_rows]
-        .sort_values(["gap", "column", "group"])
-        .head(1)
-        .to_dict("records")
-    ):
-        inside = held[get_group_labels(held, worst["column"]) == worst["group"]]
-        gain = bootstrap.compute_paired_difference(
-            config.headline_metric,
-            inside[config.target],
-            inside["mine"],
-            inside["other"],
-            get_row_days(inside, config),
-            config.review.draws,
-            seed,
-        )
-        yield _make_comparison_row(
-            "worst_slice",
-            f"Worst slice: {worst['slice']}",
-            gain,
-            config.review.margin,
-            len(inside),
-            describe_metric_change(config.headline_metric, gain),
-        )
+    title = f"Worst slice: {weakest['slice']}"
+    text = describe_metric_change(config.headline_metric, gain)
+    return [
+        _make_comparison_row("worst_slice", title, gain, config.review.margin, len(inside), text)
+    ]
 
 
-def classify_difference(gain: Interval, margin: float) -> str:
-    """Better, no worse, worse or cannot tell, read off the interval of a difference.
+def classify_difference(gain: Interval, margin: float) -> DifferenceOutcome:
+    """Classify the interval of a difference: better, no worse, worse or undecided.
 
-    Surely below nothing, and by more than the margin as far as one can see, is worse as well.
+    A difference that is certainly negative, and whose value is below minus the margin, counts as
+    worse even if the interval reaches above minus the margin.
     """
-    value, low, high = gain.value, gain.low, gain.high
-    if value is None or low is None or high is None:
-        return "cannot tell"
-    if low > 0:
-        return "better"
-    if low >= -margin:
-        return "no worse"
-    return "worse" if high < -margin or (high < 0 and value < -margin) else "cannot tell"
+    if gain.value is None or gain.low is None or gain.high is None:
+        return DifferenceOutcome.CANNOT_TELL
+    if gain.low > 0:
+        return DifferenceOutcome.BETTER
+    if gain.low >= -margin:
+        return DifferenceOutcome.NO_WORSE
+    if gain.high < -margin:
+        return DifferenceOutcome.WORSE
+    if gain.high < 0 and gain.value < -margin:
+        return DifferenceOutcome.WORSE
+    return DifferenceOutcome.CANNOT_TELL
 
 
 def describe_rows_needed(gain: Interval, margin: float, rows: int) -> str:
-    """About how many rows would decide: an interval shrinks with the root of their number."""
-    value, low, high = gain.value, gain.low, gain.high
-    if value is None or low is None or high is None:
-        return "there is no interval; judge on a longer period"
-    room, half = (value, high - value) if value < -margin else (value + margin, value - low)
-    if room == 0:
-        return "judge on a longer period"
-    wanted = math.ceil(rows * (half / room) ** 2)
-    return (
-        f"about {float(f'{wanted:.1e}'):,.0f} rows would decide"
-        if wanted > rows
-        else "judge on a longer period"
-    )
+    """Say about how many rows would decide.
+
+    The width of an interval shrinks with the square root of the number of rows.
+    """
+    if gain.value is None or gain.low is None or gain.high is None:
+        return f"there is no interval; {_LONGER_PERIOD_HINT}"
+    if gain.value < -margin:
+        distance_to_limit = gain.value
+        half_width = gain.high - gain.value
+    else:
+        distance_to_limit = gain.value + margin
+        half_width = gain.value - gain.low
+    if distance_to_limit == 0:
+        return _LONGER_PERIOD_HINT
+    rows_needed = math.ceil(rows * (half_width / distance_to_limit) ** 2)
+    if rows_needed <= rows:
+        return _LONGER_PERIOD_HINT
+    two_digits = float(f"{rows_needed:.1e}")
+    return f"about {two_digits:,.0f} rows would decide"
 
 
-def describe_reduction(value: float | None, told: Any) -> str:
-    """A difference in what should be small, in words: positive is less."""
+def describe_reduction(value: float | None, format_value: Callable[[float], str]) -> str:
+    """Word a difference in something that should be small: positive is less."""
     if value is None or math.isnan(value):
         return "unknown"
-    return "the same" if value == 0 else f"{told(abs(value))} {'less' if value > 0 else 'more'}"
+    if value == 0:
+        return "the same"
+    return f"{format_value(abs(value))} {'less' if value > 0 else 'more'}"
 
 
 def describe_metric_change(name: str, gain: Interval) -> str:
-    """A difference in a metric, in words."""
-    value = gain.value
-    if value is None or value == 0 or not metrics.METRICS[name].greater_is_better:
-        return describe_reduction(value, format_number)
-    return f"{'+' if value > 0 else '−'} {format_number(abs(value))}"
+    """Word a difference in a metric."""
+    if gain.value is None or gain.value == 0 or not metrics.METRICS[name].greater_is_better:
+        return describe_reduction(gain.value, format_number)
+    sign = "+" if gain.value > 0 else "−"
+    return f"{sign}{format_number(abs(gain.value))}"
 
 
-def _summarize_comparison(held: pd.DataFrame, data: pd.DataFrame, config: ProjectConfig) -> str:
-    """On which rows, of which days, and what came out."""
-    named = get_row_days(held, config)
-    period = f" of {min(named)} to {max(named)}" if named is not None and len(named) else ""
-    groups = {
-        v: [t.split(":")[0] for t in data.loc[data["verdict"] == v, "title"]]
-        for v in _DIFFERENCE_OUTCOMES
-    }
-    said = "; ".join(f"{v}: {', '.join(titles)}" for v, titles in groups.items() if titles)
-    return (
-        f"On the same {len(held):,} rows{period}, 95 % intervals. {capitalize_first(said)}."
-        if pd.notna(data["difference"]).any()
-        else f"On the same {len(held):,} rows{period} nothing could be measured."
-    )
+def _summarize_comparison(rows: pd.DataFrame, data: pd.DataFrame, config: ProjectConfig) -> str:
+    """Word which rows were compared and which metrics had which outcome."""
+    days = get_row_days(rows, config)
+    period = ""
+    if days is not None and len(days):
+        period = f" from {min(days)} to {max(days)}"
+    if data["difference"].isna().all():
+        return f"On the same {len(rows):,} rows{period} nothing could be measured."
+    outcome_texts = []
+    for outcome in DifferenceOutcome:
+        titles = data.loc[data["verdict"] == outcome, "title"]
+        if len(titles):
+            short_titles = [title.split(":")[0] for title in titles]
+            outcome_texts.append(f"{outcome}: {', '.join(short_titles)}")
+    outcomes = capitalize_first("; ".join(outcome_texts))
+    return f"On the same {len(rows):,} rows{period}, 95% intervals. {outcomes}."
 
 
-def _describe_margins(data: pd.DataFrame, other: ScoredModel, config: ProjectConfig) -> str:
-    """How much worse each may be and still counts as no worse."""
-    shared = [
-        t
-        for m, t in zip(data["metric"], data["title"], strict=True)
-        if m in {"cost", "log_loss", "rmse"} and m != config.headline_metric
-    ]
-    beside = (
-        f"; {format_percent(_RELATIVE_MARGIN)} of {other.name}'s for {', '.join(shared)}"
-        if shared
-        else ""
-    )
-    return (
-        f"How much worse still counts as no worse: {format_number(config.review.margin)}{beside}."
-    )
+def _describe_margins(data: pd.DataFrame, champion: ScoredModel, config: ProjectConfig) -> str:
+    """Say how much worse each metric may be and still counts as no worse."""
+    uses_relative_margin = data["metric"].isin(_RELATIVE_MARGIN_METRICS)
+    is_headline = data["metric"] == config.headline_metric
+    titles = data.loc[uses_relative_margin & ~is_headline, "title"]
+    text = f"Differences that still count as no worse: up to {format_number(config.review.margin)}"
+    if titles.empty:
+        return f"{text}."
+    share = format_percent(_RELATIVE_MARGIN)
+    return f"{text}; up to {share} of {champion.name}'s value for {', '.join(titles)}."
 
 
 def _get_difference_interval(row: Mapping[Any, Any]) -> Interval:
-    """A line's difference with its interval; what is NaN in the table is None here."""
-    return Interval(*(to_json_value(row[k]) for k in ("difference", "low", "high")))
+    """Get the difference of a table row with its interval; NaN becomes None."""
+    value, low, high = (to_json_value(row[column]) for column in ("difference", "low", "high"))
+    return Interval(value, low, high)
 
 
 def extract_champion_gain(
-    table: Table, other: ScoredModel, config: ProjectConfig
+    table: Table, champion: ScoredModel, config: ProjectConfig
 ) -> ChampionComparison:
-    """The gain in the headline metric, for the checks; and how it was compared, or why not."""
-    found = next(
-        (
-            _get_difference_interval(row)
-            for row in table.to_frame().to_dict("records")
-            if row["metric"] == config.headline_metric
-        ),
-        None,
-    )
-    return ChampionComparison(found, other.note) if other.name else NO_CHAMPION
+    """Extract the gain in the headline metric from the comparison table, for the checks."""
+    if not champion.name:
+        return NO_CHAMPION
+    data = table.to_frame()
+    headline_rows = data[data["metric"] == config.headline_metric].to_dict("records")
+    gain = _get_difference_interval(headline_rows[0]) if headline_rows else None
+    return ChampionComparison(gain, champion.note, champion.version)

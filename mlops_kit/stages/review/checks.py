@@ -1,11 +1,14 @@
-"""The checks of a reviewed model: data plus one function of the evidence, which returns a verdict.
+"""The checks of a review: each is data plus one function from the evidence to a verdict.
 
-A check computes nothing heavy and acts on nothing: it reads ``Evidence`` and words what it found.
-All four outcomes are shown, "not applicable" too. What hangs on the champion of the moment stands
-in a list of its own, because its verdict changes when the champion does.
+A check computes nothing expensive and acts on nothing: it reads `ReviewEvidence` and words what it
+finds. All four outcomes are shown, "not applicable" too. The check against the champion is in a
+registry of its own, because its verdict changes when the champion does.
 
-To add a check: 1. a function ``(evidence) -> Verdict`` that returns ``says(outcome, sentence, …)``,
-2. ``@check(name, title, severity)`` above it; it is then run, shown and tested with the others.
+To add a check:
+
+1. write a function ``(evidence) -> Verdict`` that returns ``make_verdict(outcome, sentence, ...)``,
+2. decorate it with ``@register_check(name, title, severity)``; it is then run, shown and tested
+   like the others.
 """
 
 from __future__ import annotations
@@ -17,22 +20,28 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
-from mlops_kit.stages.review.champion_comparison import classify_difference, describe_rows_needed
-from mlops_kit.stages.review.evidence import BASELINE_TITLES, NO_CHAMPION, ReviewEvidence
+from mlops_kit.project.config.model import ReviewConfig
+from mlops_kit.stages.review.champion_comparison import (
+    DifferenceOutcome,
+    classify_difference,
+    describe_rows_needed,
+)
+from mlops_kit.stages.review.evidence import (
+    BASELINE_TITLES,
+    NO_CHAMPION,
+    RefitAgreement,
+    ReviewEvidence,
+)
+from mlops_kit.stages.review.slices import SliceStatus
 from mlops_kit.stats.metrics import METRICS
 
-_OUTCOME_OF_DIFFERENCE: dict[str, CheckOutcome] = {
-    "better": CheckOutcome.PASSED,
-    "no worse": CheckOutcome.PASSED,
-    "worse": CheckOutcome.FAILED,
-    CheckOutcome.CANNOT_TELL: CheckOutcome.CANNOT_TELL,
-}
-_MIN_ROWS_PER_CLASS = 10  # rows of the rarer class under which no metric of two classes is steady
+_MIN_ROWS_PER_CLASS = 10  # with fewer rows of the rarer class, metrics of two classes are unstable
 
 
 class ReviewCheck(NamedTuple):
-    """A named question to the evidence; ``task`` is empty where it fits every task."""
+    """A named check of the evidence; an empty ``task`` means that it applies to every task."""
 
     name: str
     title: str
@@ -41,16 +50,14 @@ class ReviewCheck(NamedTuple):
     function: Callable[[ReviewEvidence], Verdict]
 
     def __call__(self, evidence: ReviewEvidence) -> Verdict:
-        """The check's verdict, under its own name and severity."""
-        fits = self.task in {"", evidence.config.task}
-        found = (
-            self.function(evidence)
-            if fits
-            else make_verdict(
-                CheckOutcome.NOT_APPLICABLE, f"This is asked of {self.task} tasks only."
+        """Return the verdict of the check, under its own name, title and severity."""
+        if self.task in {"", evidence.config.task}:
+            verdict = self.function(evidence)
+        else:
+            verdict = make_verdict(
+                CheckOutcome.NOT_APPLICABLE, f"This check applies to {self.task} tasks only."
             )
-        )
-        return replace(found, check=self.name, title=self.title, severity=self.severity)
+        return replace(verdict, check=self.name, title=self.title, severity=self.severity)
 
 
 REVIEW_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry("check")
@@ -65,315 +72,329 @@ def register_check(
     into: ExtensionRegistry[ReviewCheck] = REVIEW_CHECKS,
 ) -> Callable[[Callable[[ReviewEvidence], Verdict]], ReviewCheck]:
     """Make the decorated function a check and register it."""
-    return lambda function: into.register(name)(ReviewCheck(name, title, severity, task, function))
+
+    def register(function: Callable[[ReviewEvidence], Verdict]) -> ReviewCheck:
+        return into.register(name)(ReviewCheck(name, title, severity, task, function))
+
+    return register
 
 
 def make_verdict(
     outcome: CheckOutcome,
     sentence: str,
-    found: str = "",
+    observed: str = "",
     limit: str = "",
-    cure: str = "",
+    hint: str = "",
     **diagnostics: Any,
 ) -> Verdict:
-    """A verdict that its check has still to put its name on; a passed one needs no cure."""
+    """Make a verdict to which `ReviewCheck` adds the name of its check.
+
+    A passed check needs no hint, so it is dropped.
+    """
     return Verdict(
-        "",
-        "",
-        outcome,
-        CheckSeverity.WARNS,
-        sentence,
-        found,
-        limit,
-        "" if outcome == CheckOutcome.PASSED else cure,
-        diagnostics,
+        check="",
+        title="",
+        outcome=outcome,
+        severity=CheckSeverity.WARNS,
+        sentence=sentence,
+        observed=observed,
+        limit=limit,
+        hint="" if outcome == CheckOutcome.PASSED else hint,
+        diagnostics=diagnostics,
     )
 
 
 def run_checks(
     evidence: ReviewEvidence, checks: Mapping[str, ReviewCheck] = REVIEW_CHECKS
 ) -> Verdicts:
-    """The verdicts of all checks, the worst first."""
-    return Verdicts.from_verdicts(one(evidence) for one in checks.values())
+    """Run the checks and return their verdicts, the worst first."""
+    return Verdicts.from_verdicts(check(evidence) for check in checks.values())
 
 
 def compare_interval_to_limit(gain: Interval, limit: float) -> CheckOutcome:
-    """Read a verdict off an interval: above the limit passed, below it failed, across it cannot tell."""
+    """Compare an interval with a lower limit: passed above, failed below, undecided across it."""
     if gain.value is None or gain.low is None or gain.high is None:
         return CheckOutcome.CANNOT_TELL
     if gain.low > limit:
         return CheckOutcome.PASSED
-    return CheckOutcome.FAILED if gain.high < limit else CheckOutcome.CANNOT_TELL
+    if gain.high < limit:
+        return CheckOutcome.FAILED
+    return CheckOutcome.CANNOT_TELL
 
 
-@register_check("enough_rows", "Enough rows to judge on", CheckSeverity.WARNS)
+@register_check("enough_rows", "Enough labeled rows", CheckSeverity.WARNS)
 def check_row_count(evidence: ReviewEvidence) -> Verdict:
-    """At least as many labelled rows as a slice needs."""
-    limit, rows = evidence.config.review.min_slice_rows, evidence.labeled_rows
-    sampled = f", from a sample of {evidence.sample_rows:,}" if evidence.sample_rows else ""
-    passed = rows >= limit
-    sentence = f"{rows:,} labelled rows were put aside{sampled}{'' if passed else f', fewer than {limit:,}: the intervals are wide'}."
-    return make_verdict(
-        CheckOutcome.PASSED if passed else CheckOutcome.FAILED,
-        sentence,
-        f"{rows:,} rows{sampled}",
-        f"≥ {limit:,}",
-        "put more rows aside (split.test), or wait for labels",
-    )
-
-
-@register_check("both_classes_seen", "Both classes are there", CheckSeverity.WARNS, task="binary")
-def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
-    """Rows of both classes among those put aside, and not just a handful of one."""
-    counts = {name: evidence.rows_by_class.get(name, 0) for name in ("0", "1")}
-    rarer = min(counts.values())
-    found = f"{counts['1']:,} of class 1, {counts['0']:,} of class 0"
-    outcome: CheckOutcome = (
-        CheckOutcome.FAILED
-        if rarer == 0
-        else CheckOutcome.CANNOT_TELL
-        if rarer < _MIN_ROWS_PER_CLASS
-        else CheckOutcome.PASSED
-    )
+    """Check that there are at least as many labeled rows as a slice needs."""
+    min_rows = evidence.config.review.min_slice_rows
+    sample_note = ""
+    if evidence.sample_rows:
+        sample_note = f", from a sample of {evidence.sample_rows:,}"
+    sentence = f"{evidence.labeled_rows:,} labeled rows are held out{sample_note}"
+    outcome = CheckOutcome.PASSED
+    if evidence.labeled_rows < min_rows:
+        outcome = CheckOutcome.FAILED
+        sentence += f", fewer than {min_rows:,}: the intervals are wide"
     return make_verdict(
         outcome,
-        f"The rows put aside hold {found}.",
-        found,
-        f"≥ {_MIN_ROWS_PER_CLASS} of each",
-        "put a longer period aside (split.test)",
+        f"{sentence}.",
+        observed=f"{evidence.labeled_rows:,} rows{sample_note}",
+        limit=f"≥ {min_rows:,}",
+        hint="hold more rows out (split.test), or wait for labels",
+    )
+
+
+@register_check("both_classes_seen", "Both classes present", CheckSeverity.WARNS, task="binary")
+def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
+    """Check that the held-out rows contain both classes, and more than a handful of each."""
+    counts = {name: evidence.rows_by_class.get(name, 0) for name in ("0", "1")}
+    rarer_class_rows = min(counts.values())
+    if rarer_class_rows == 0:
+        outcome = CheckOutcome.FAILED
+    elif rarer_class_rows < _MIN_ROWS_PER_CLASS:
+        outcome = CheckOutcome.CANNOT_TELL
+    else:
+        outcome = CheckOutcome.PASSED
+    observed = f"{counts['1']:,} of class 1, {counts['0']:,} of class 0"
+    return make_verdict(
+        outcome,
+        f"The held-out rows contain {observed}.",
+        observed=observed,
+        limit=f"≥ {_MIN_ROWS_PER_CLASS} of each",
+        hint="hold a longer period out (split.test)",
         **counts,
     )
 
 
-@register_check("min_gain_over_baseline", "Better than a simple model", CheckSeverity.BLOCKS)
+@register_check("better_than_baseline", "Better than the baselines", CheckSeverity.BLOCKS)
 def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
-    """A gain over the best baseline; no better than a constant is a failure whatever the interval says."""
-    limit, title = (
-        evidence.config.review.min_gain_over_baseline,
-        METRICS[evidence.config.headline_metric].title,
-    )
-    if not (known := {b: g for b, g in evidence.baseline_gains.items() if g.value is not None}):
+    """Check the gain over the best baseline.
+
+    A model that is no better than a constant fails, whatever the interval is.
+    """
+    min_gain = evidence.config.review.min_gain_over_baseline
+    gains = {name: gain for name, gain in evidence.baseline_gains.items() if gain.value is not None}
+    if not gains:
         return make_verdict(
             CheckOutcome.CANNOT_TELL,
-            "No baseline could be scored on the rows put aside.",
-            cure="mlops run --from train",
+            "No baseline could be scored on the held-out rows.",
+            hint="mlops run --from train",
         )
-    best = min(known, key=lambda b: known[b].value or 0.0)
-    gain = known[best]
-    useless = [b for b in known if b == "baseline_constant" and (known[b].value or 0.0) <= 0]
-    outcome: CheckOutcome = (
-        CheckOutcome.FAILED if useless else compare_interval_to_limit(gain, limit)
-    )
-    against = BASELINE_TITLES[useless[0] if useless else best]
-    words = {
-        "passed": "better than",
-        "failed": "no better than",
-        "cannot tell": "not clearly better than",
+    best_baseline = min(gains, key=lambda name: gains[name].value or 0.0)
+    compared_baseline = best_baseline
+    outcome = compare_interval_to_limit(gains[best_baseline], min_gain)
+    constant_gain = gains.get("baseline_constant")
+    if constant_gain is not None and (constant_gain.value or 0.0) <= 0:
+        compared_baseline = "baseline_constant"
+        outcome = CheckOutcome.FAILED
+    relation = {
+        CheckOutcome.PASSED: "better than",
+        CheckOutcome.FAILED: "no better than",
+        CheckOutcome.CANNOT_TELL: "not clearly better than",
     }[outcome]
-    sentence = (
-        f"The model is {words} {against}: {title} gains {known[useless[0]] if useless else gain}."
-    )
-    cure = "look for better features; where a linear model is as good, serve that (train.families)"
+    metric_title = METRICS[evidence.config.headline_metric].title
+    baseline_title = BASELINE_TITLES[compared_baseline]
     return make_verdict(
         outcome,
-        sentence,
-        f"gain {gain} over {against}",
-        f"> {format_number(limit)}",
-        cure,
-        baseline=best,
+        f"The model is {relation} {baseline_title}: "
+        f"{metric_title} gains {gains[compared_baseline]}.",
+        observed=f"gain {gains[compared_baseline]} over {baseline_title}",
+        limit=f"> {format_number(min_gain)}",
+        hint="improve the features; if a linear model is as good, serve that (train.families)",
+        baseline=best_baseline,
         **evidence.baseline_values,
     )
 
 
-@register_check("least", "As good as it has to be", CheckSeverity.BLOCKS)
+@register_check("least", "Headline metric within its limit", CheckSeverity.BLOCKS)
 def check_min_performance(evidence: ReviewEvidence) -> Verdict:
-    """The headline metric keeps to the limit that the project's people have set."""
-    limit, known, found = (
-        evidence.config.review.min_metric,
-        METRICS[evidence.config.headline_metric],
-        evidence.metrics[evidence.config.headline_metric],
-    )
+    """Check the headline metric against the limit that the project sets."""
+    limit = evidence.config.review.min_metric
+    metric = METRICS[evidence.config.headline_metric]
+    measured = evidence.metrics[evidence.config.headline_metric]
     if limit is None:
         return make_verdict(
             CheckOutcome.NOT_APPLICABLE,
-            "No least quality is set.",
-            str(found),
-            cure="set review.least in mlops.yaml",
+            "No limit is set for the headline metric.",
+            observed=str(measured),
+            hint="set review.min_metric in mlops.yaml",
         )
-    sign = "≥" if known.greater_is_better else "≤"
-    if found.value is None:
+    limit_text = f"{'≥' if metric.greater_is_better else '≤'} {format_number(limit)}"
+    if measured.value is None:
         return make_verdict(
             CheckOutcome.CANNOT_TELL,
-            f"{known.title} could not be computed.",
-            "unknown",
-            f"{sign} {format_number(limit)}",
-            "wait for labels",
+            f"{metric.title} could not be computed.",
+            observed="unknown",
+            limit=limit_text,
+            hint="wait for labels",
         )
-    weak = found.low if known.greater_is_better else found.high
-    outcome: CheckOutcome = (
-        CheckOutcome.FAILED
-        if known.compute_gain(found.value, limit) < 0
-        else CheckOutcome.PASSED
-        if weak is not None and known.compute_gain(weak, limit) >= 0
-        else CheckOutcome.CANNOT_TELL
-    )
-    words = {"failed": "misses", "passed": "keeps to", "cannot tell": "keeps to, but not surely,"}[
-        outcome
-    ]
+    worst_value = measured.low if metric.greater_is_better else measured.high
+    if metric.compute_gain(measured.value, limit) < 0:
+        outcome = CheckOutcome.FAILED
+    elif worst_value is not None and metric.compute_gain(worst_value, limit) >= 0:
+        outcome = CheckOutcome.PASSED
+    else:
+        outcome = CheckOutcome.CANNOT_TELL
+    relation = {
+        CheckOutcome.FAILED: "misses",
+        CheckOutcome.PASSED: "meets",
+        CheckOutcome.CANNOT_TELL: "meets, but not with certainty,",
+    }[outcome]
     return make_verdict(
         outcome,
-        f"{known.title} {found} {words} the limit of {format_number(limit)}.",
-        str(found),
-        f"{sign} {format_number(limit)}",
-        "improve the features or the search, or decide on another limit",
+        f"{metric.title} {measured} {relation} the limit of {format_number(limit)}.",
+        observed=str(measured),
+        limit=limit_text,
+        hint="improve the features or the search, or set another limit",
     )
 
 
 @register_check(
-    "calibration", "Probabilities mean what they say", CheckSeverity.WARNS, task="binary"
+    "calibration", "Calibration error within its limit", CheckSeverity.WARNS, task="binary"
 )
 def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
-    """Expected calibration error within its limit."""
-    limit, found = (
-        evidence.config.review.max_calibration_error,
-        evidence.metrics.get("calibration_error", Interval(None)),
-    )
+    """Check the expected calibration error against its limit."""
+    limit = evidence.config.review.max_calibration_error
+    error = evidence.metrics.get("calibration_error", Interval(None))
     if limit is None:
         return make_verdict(
             CheckOutcome.NOT_APPLICABLE,
             "No limit is set for the calibration error.",
-            str(found),
-            cure="set review.calibration_error",
+            observed=str(error),
+            hint="set review.max_calibration_error in mlops.yaml",
         )
-    if found.value is None:
+    if error.value is None:
         return make_verdict(
             CheckOutcome.CANNOT_TELL,
             "The calibration error could not be computed.",
-            "unknown",
-            f"≤ {format_number(limit)}",
-            "wait for labels of both classes",
+            observed="unknown",
+            limit=f"≤ {format_number(limit)}",
+            hint="wait for labels of both classes",
         )
-    # Resampling only ever adds to this error, so its low end decides against a model and never for it.
-    outcome: CheckOutcome = (
-        CheckOutcome.PASSED
-        if found.value <= limit
-        else CheckOutcome.FAILED
-        if found.low is not None and found.low > limit
-        else CheckOutcome.CANNOT_TELL
-    )
-    sentence = f"Said and seen probability differ by {format_percent(found.value, 1)} on average (limit {format_percent(limit, 1)})."
+    # Resampling only ever increases this error: the lower end of its interval can prove that a
+    # model exceeds the limit, the upper end cannot.
+    if error.value <= limit:
+        outcome = CheckOutcome.PASSED
+    elif error.low is not None and error.low > limit:
+        outcome = CheckOutcome.FAILED
+    else:
+        outcome = CheckOutcome.CANNOT_TELL
     return make_verdict(
         outcome,
-        sentence,
-        str(found),
-        f"≤ {format_number(limit)}",
-        "calibrate on out-of-fold predictions",
+        f"Predicted and observed probability differ by {format_percent(error.value, 1)} on "
+        f"average (limit {format_percent(limit, 1)}).",
+        observed=str(error),
+        limit=f"≤ {format_number(limit)}",
+        hint="calibrate on out-of-fold predictions",
     )
 
 
-@register_check("no_slice_far_below", "No slice far below the whole", CheckSeverity.WARNS)
+@register_check("no_slice_far_below", "No weak slice", CheckSeverity.WARNS)
 def check_weakest_slice(evidence: ReviewEvidence) -> Verdict:
-    """No group of rows on which the model is far worse than on all of them."""
-    gap, title = (
-        evidence.config.review.max_slice_gap,
-        METRICS[evidence.config.headline_metric].title,
-    )
-    if gap is None or evidence.slices is None or evidence.slices.to_frame().empty:
-        why = "No limit is set for a slice." if gap is None else "There is no column to slice by."
+    """Check that no slice is far below the performance on all rows."""
+    max_gap = evidence.config.review.max_slice_gap
+    setup_hint = "name columns under review.slices, and set review.max_slice_gap"
+    if max_gap is None:
         return make_verdict(
-            CheckOutcome.NOT_APPLICABLE,
-            why,
-            cure="name columns under review.slices, and a review.max_slice_gap",
+            CheckOutcome.NOT_APPLICABLE, "No limit is set for slices.", hint=setup_hint
+        )
+    if evidence.slices is None or evidence.slices.to_frame().empty:
+        return make_verdict(
+            CheckOutcome.NOT_APPLICABLE, "There is no column to slice by.", hint=setup_hint
         )
     data = evidence.slices.to_frame()
-    words = data["word"].value_counts()
-    far, open_ = int(words.get("far below", 0)), int(words.get("cannot tell", 0))
-    outcome: CheckOutcome = (
-        CheckOutcome.FAILED
-        if far
-        else CheckOutcome.CANNOT_TELL
-        if open_ == len(data)
-        else CheckOutcome.PASSED
-    )
-    worst = data[data["word"] == "far below"] if far else data[data["word"] != "cannot tell"]
-    named = worst.sort_values(["gap", "column", "group"]).head(1).to_dict("records")
-    where = (
-        f"{named[0]['column']} = {named[0]['group']}: {title} {format_number(float(named[0]['value']))} on {int(named[0]['rows']):,} rows"
-        if named
-        else "no slice has enough rows"
-    )
-    beside = f"; {open_} of {len(data)} slices cannot tell" if open_ else ""
-    sentence = (
-        f"{far} of {len(data)} slices lie far below the whole; the worst is {where}."
-        if far
-        else f"No slice lies far below the whole{beside}; the weakest: {where}."
-    )
+    weak_slices = int((data["status"] == SliceStatus.FAR_BELOW).sum())
+    undecided_slices = int((data["status"] == SliceStatus.CANNOT_TELL).sum())
+    if weak_slices:
+        outcome = CheckOutcome.FAILED
+        candidates = data[data["status"] == SliceStatus.FAR_BELOW]
+    else:
+        all_undecided = undecided_slices == len(data)
+        outcome = CheckOutcome.CANNOT_TELL if all_undecided else CheckOutcome.PASSED
+        candidates = data[data["status"] != SliceStatus.CANNOT_TELL]
+    weakest = _describe_weakest_slice(candidates, evidence)
+    undecided_note = ""
+    if undecided_slices:
+        undecided_note = f"; {undecided_slices} of {len(data)} slices cannot be decided"
+    sentence = f"No slice is far below all rows{undecided_note}; the weakest: {weakest}."
+    if weak_slices:
+        sentence = (
+            f"{weak_slices} of {len(data)} slices are far below all rows; the worst is {weakest}."
+        )
     return make_verdict(
         outcome,
         sentence,
-        where + beside,
-        f"shortfall ≤ {format_number(gap)}",
-        "look at these rows in the notebook; more of them, or features that explain them",
-        far=far,
-        cannot_tell=open_,
+        observed=weakest + undecided_note,
+        limit=f"shortfall ≤ {format_number(max_gap)}",
+        hint="look at these rows in the notebook; add rows, or features that explain them",
+        far=weak_slices,
+        cannot_tell=undecided_slices,
         slices=len(data),
     )
 
 
+def _describe_weakest_slice(candidates: pd.DataFrame, evidence: ReviewEvidence) -> str:
+    if candidates.empty:
+        return "no slice has enough rows"
+    weakest = candidates.sort_values(["gap", "column", "group"]).iloc[0]
+    metric_title = METRICS[evidence.config.headline_metric].title
+    value = format_number(float(weakest["value"]))
+    rows = int(weakest["rows"])
+    return f"{weakest['column']} = {weakest['group']}: {metric_title} {value} on {rows:,} rows"
+
+
 @register_check(
-    "refit_agrees", "The refitted model agrees with the judged one", CheckSeverity.BLOCKS
+    "refit_agrees", "Final model agrees with the evaluation model", CheckSeverity.BLOCKS
 )
 def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
-    """The model that will serve was fitted again on all rows: it has to answer like the one judged."""
-    review, found = evidence.config.review, evidence.refit_agreement
-    if found is None or (
-        review.min_refit_rank_correlation is None and review.max_refit_shift is None
-    ):
+    """Check that the final model, refitted on all rows, scores like the evaluation model."""
+    limits = evidence.config.review
+    agreement = evidence.refit_agreement
+    if agreement is None:
         return make_verdict(
-            CheckOutcome.NOT_APPLICABLE,
-            "The judged model is the one that serves."
-            if found is None
-            else "No limit is set for the refitted model.",
+            CheckOutcome.NOT_APPLICABLE, "The evaluation model is the one that serves."
         )
-    unit = (
-        "in probability"
-        if evidence.config.task == "binary"
-        else "standard deviations of the target"
+    if limits.min_refit_rank_correlation is None and limits.max_refit_shift is None:
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, "No limit is set for the refitted model.")
+    limit_texts = []
+    if limits.min_refit_rank_correlation is not None:
+        limit_texts.append(f"rank ≥ {format_number(limits.min_refit_rank_correlation)}")
+    if limits.max_refit_shift is not None:
+        limit_texts.append(f"shift ≤ {format_number(limits.max_refit_shift)}")
+    outcome = _compare_refit_to_limits(agreement, limits)
+    relation = {
+        CheckOutcome.FAILED: "differ",
+        CheckOutcome.PASSED: "agree",
+        CheckOutcome.CANNOT_TELL: "cannot be compared",
+    }[outcome]
+    is_binary = evidence.config.task == "binary"
+    unit = "in probability" if is_binary else "standard deviations of the target"
+    observed = (
+        f"rank correlation {format_number(agreement.rank_correlation)}, "
+        f"mean shift {format_number(agreement.mean_shift)} {unit}"
     )
-    limits = [
-        f"{what} {format_number(limit)}"
-        for what, limit in (
-            ("rank ≥", review.min_refit_rank_correlation),
-            ("shift ≤", review.max_refit_shift),
-        )
-        if limit is not None
-    ]
-    text = f"rank correlation {format_number(found.rank_correlation)}, mean shift {format_number(found.mean_shift)} {unit}"
-    missing = math.isnan(found.mean_shift) or (
-        review.min_refit_rank_correlation is not None and math.isnan(found.rank_correlation)
-    )
-    apart = (
-        review.min_refit_rank_correlation is not None
-        and found.rank_correlation < review.min_refit_rank_correlation
-    ) or (review.max_refit_shift is not None and abs(found.mean_shift) > review.max_refit_shift)
-    outcome: CheckOutcome = (
-        CheckOutcome.FAILED
-        if apart
-        else CheckOutcome.CANNOT_TELL
-        if missing
-        else CheckOutcome.PASSED
-    )
-    words = {"failed": "differ", "passed": "agree", "cannot tell": "cannot be compared"}[outcome]
-    cure = "ask what the newest rows changed, or serve the judged model (train.refit: false)"
     return make_verdict(
         outcome,
-        f"Refitted and judged model {words}: {text}.",
-        text,
-        ", ".join(limits),
-        cure,
-        rank=found.rank_correlation,
-        shift=found.mean_shift,
+        f"Final and evaluation model {relation}: {observed}.",
+        observed=observed,
+        limit=", ".join(limit_texts),
+        hint="find out what the newest rows changed, or serve the evaluation model "
+        "(train.refit: false)",
+        rank=agreement.rank_correlation,
+        shift=agreement.mean_shift,
     )
+
+
+def _compare_refit_to_limits(agreement: RefitAgreement, limits: ReviewConfig) -> CheckOutcome:
+    min_rank = limits.min_refit_rank_correlation
+    max_shift = limits.max_refit_shift
+    if min_rank is not None and agreement.rank_correlation < min_rank:
+        return CheckOutcome.FAILED
+    if max_shift is not None and abs(agreement.mean_shift) > max_shift:
+        return CheckOutcome.FAILED
+    rank_is_unknown = min_rank is not None and math.isnan(agreement.rank_correlation)
+    if rank_is_unknown or math.isnan(agreement.mean_shift):
+        return CheckOutcome.CANNOT_TELL
+    return CheckOutcome.PASSED
 
 
 @register_check(
@@ -383,37 +404,42 @@ def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
     into=CHAMPION_CHECKS,
 )
 def check_no_worse_than_champion(evidence: ReviewEvidence) -> Verdict:
-    """On the same rows, the gain over the champion lies above minus the margin."""
-    margin, gain, title = (
-        evidence.config.review.margin,
-        evidence.champion_gain,
-        METRICS[evidence.config.headline_metric].title,
-    )
+    """Check that the gain over the champion on the same rows is above minus the margin."""
+    margin = evidence.config.review.margin
+    gain = evidence.champion_gain
+    if gain is None and evidence.champion_note == NO_CHAMPION.note:
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, evidence.champion_note)
     if gain is None:
-        none = evidence.champion_note == NO_CHAMPION.note
         return make_verdict(
-            CheckOutcome.NOT_APPLICABLE if none else CheckOutcome.CANNOT_TELL,
+            CheckOutcome.CANNOT_TELL,
             evidence.champion_note,
-            cure="" if none else "judge on rows that came after the champion",
+            hint="evaluate on rows that are newer than the champion",
+            champion_version=evidence.champion_version,
         )
-    word = classify_difference(gain, margin)
-    outcome = _OUTCOME_OF_DIFFERENCE[word]
-    words = {
-        "better": "better than",
-        "no worse": "no worse than",
-        "worse": "worse than",
-        "cannot tell": "not surely as good as",
-    }[word]
-    cure = (
-        "keep the champion"
-        if outcome == "failed"
-        else describe_rows_needed(gain, margin, evidence.labeled_rows)
-    )
+    difference = classify_difference(gain, margin)
+    outcome = {
+        DifferenceOutcome.BETTER: CheckOutcome.PASSED,
+        DifferenceOutcome.NO_WORSE: CheckOutcome.PASSED,
+        DifferenceOutcome.WORSE: CheckOutcome.FAILED,
+        DifferenceOutcome.CANNOT_TELL: CheckOutcome.CANNOT_TELL,
+    }[difference]
+    relation = {
+        DifferenceOutcome.BETTER: "better than",
+        DifferenceOutcome.NO_WORSE: "no worse than",
+        DifferenceOutcome.WORSE: "worse than",
+        DifferenceOutcome.CANNOT_TELL: "not certainly as good as",
+    }[difference]
+    hint = "keep the champion"
+    if outcome != CheckOutcome.FAILED:
+        hint = describe_rows_needed(gain, margin, evidence.labeled_rows)
+    metric_title = METRICS[evidence.config.headline_metric].title
     return make_verdict(
         outcome,
-        f"The model is {words} the champion: {title} gains {gain} on the same rows. {evidence.champion_note}",
-        f"gain {gain}",
-        f"> {format_number(-margin)}",
-        cure,
+        f"The model is {relation} the champion: {metric_title} gains {gain} on the same rows. "
+        f"{evidence.champion_note}",
+        observed=f"gain {gain}",
+        limit=f"> {format_number(-margin)}",
+        hint=hint,
         margin=margin,
+        champion_version=evidence.champion_version,
     )

@@ -1,4 +1,4 @@
-"""Decision costs."""
+"""What decisions based on the scores cost, and how large the errors of a regression are."""
 
 from __future__ import annotations
 
@@ -9,96 +9,119 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.columns import get_row_days
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stats import bootstrap, metrics, thresholds
+from mlops_kit.stats import bootstrap, thresholds
+from mlops_kit.stats.metrics import to_finite_arrays
 
-
-def compare_decision_rules(y: Any, score: Any, threshold: float, config: ProjectConfig) -> Table:
-    """What a decision costs at the model's threshold, beside flagging every row, none, or above a half.
-
-    Returns
-    -------
-    Table
-        A row a rule: threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (a row).
-    """
-    y, score, _ = metrics.to_finite_arrays(y, score)
-    cost, unit = config.cost, config.cost.unit
-    rules = {
-        "the model's threshold": threshold,
-        "flag above a half": 0.5,
-        "flag every row": 0.0,
-        "flag no row": float(np.nextafter(1.0, 2.0)),
-    }
-    curve = thresholds.compute_cost_curve(
-        y, score, cost.false_alarm, cost.miss, list(rules.values())
-    )
-    curve.insert(0, "rule", list(rules))
-    first = curve.iloc[0]
-    blind = curve.iloc[2:]["cost"].min()
-    said = f"At its threshold of {format_number(float(threshold))} it flags {format_percent(float(first['flagged']))} of the rows; {format_percent(float(first['precision']))} of these deserve it, and {format_percent(float(first['recall']))} of those that deserve it are found."
-    sentence = (
-        f"{said} A {config.row_name} costs {format_money(float(first['cost']), unit)}, without a model {format_money(float(blind), unit)}."
-        if len(y)
-        else "There is no labelled row to decide on."
-    )
-    note = f"A false alarm costs {format_money(cost.false_alarm, unit)}, a miss {format_money(cost.miss, unit)}."
-    return Table(
-        "What does a decision cost?",
-        sentence,
-        curve,
-        {"cost": f"{unit or 'cost'} a {config.row_name}"},
-        (note,),
-    )
-
-
-def summarize_absolute_errors(y: Any, score: Any, unit: str = "") -> Table:
-    """How far a regression is off: quantiles of the absolute error, in the target's unit."""
-    y, score, _ = metrics.to_finite_arrays(y, score)
-    shares = [0.5, 0.8, 0.9, 0.95, 1.0]
-    ends = np.quantile(np.abs(y - score), shares) if len(y) else np.full(len(shares), np.nan)
-    data = pd.DataFrame({"share of rows": shares, "off by at most": ends})
-    sentence = (
-        f"Half of the rows are off by at most {format_number(float(ends[0]))}, nine in ten by at most {format_number(float(ends[2]))} (in the target's unit)."
-        if len(y)
-        else "There is no labelled row."
-    )
-    return Table("How far is it off?", sentence, data, {"off by at most": unit} if unit else {})
+_ERROR_QUANTILES = [0.5, 0.8, 0.9, 0.95, 1.0]
 
 
 def evaluate_decisions(
     scores: pd.DataFrame, config: ProjectConfig, threshold: float | None
 ) -> Table:
-    """What hangs on the scores: the cost at the threshold, or how far a regression is off."""
+    """Evaluate what follows from the scores.
+
+    A classifier's decisions have a cost at its threshold (`compare_decision_rules`); a regression
+    has absolute errors (`summarize_absolute_errors`).
+    """
+    labels = scores[config.target]
     if config.task == "regression" or threshold is None:
-        return summarize_absolute_errors(scores[config.target], scores["score"])
-    return compare_decision_rules(scores[config.target], scores["score"], threshold, config)
+        return summarize_absolute_errors(labels, scores["score"])
+    return compare_decision_rules(labels, scores["score"], threshold, config)
+
+
+def compare_decision_rules(y: Any, score: Any, threshold: float, config: ProjectConfig) -> Table:
+    """Compare the cost of the model's threshold with rules that need no model.
+
+    Returns
+    -------
+    Table
+        One row per rule: threshold, flagged, precision, recall (shares), false_alarms, misses
+        (rows), cost (per row).
+    """
+    y, score, _ = to_finite_arrays(y, score)
+    cost = config.cost
+    threshold_by_rule = {
+        "the model's threshold": threshold,
+        "flag above one half": 0.5,
+        "flag every row": 0.0,
+        "flag no row": float(np.nextafter(1.0, 2.0)),
+    }
+    curve = thresholds.compute_cost_curve(
+        y, score, cost.false_alarm, cost.miss, list(threshold_by_rule.values())
+    )
+    curve.insert(0, "rule", list(threshold_by_rule))
+    false_alarm = format_money(cost.false_alarm, cost.unit)
+    miss = format_money(cost.miss, cost.unit)
+    return Table(
+        title="Decision threshold and cost",
+        sentence=_summarize_decision_rules(curve, config) if len(y) else "There is no labeled row.",
+        data=curve,
+        units={"cost": f"{cost.unit or 'cost'} per {config.row_name}"},
+        notes=(f"A false alarm costs {false_alarm}, a miss {miss}.",),
+    )
+
+
+def _summarize_decision_rules(curve: pd.DataFrame, config: ProjectConfig) -> str:
+    model_rule = curve.iloc[0]
+    cost_without_model = float(curve.iloc[2:]["cost"].min())
+    unit = config.cost.unit
+    return (
+        f"At its threshold of {format_number(float(model_rule['threshold']))} the model flags "
+        f"{format_percent(float(model_rule['flagged']))} of the rows, with a precision of "
+        f"{format_percent(float(model_rule['precision']))} and a recall of "
+        f"{format_percent(float(model_rule['recall']))}. Errors cost "
+        f"{format_money(float(model_rule['cost']), unit)} per {config.row_name}, "
+        f"{format_money(cost_without_model, unit)} without a model."
+    )
+
+
+def summarize_absolute_errors(y: Any, score: Any, unit: str = "") -> Table:
+    """Compute quantiles of the absolute error of a regression, in the unit of the target."""
+    y, score, _ = to_finite_arrays(y, score)
+    title = "Absolute error"
+    units = {"off by at most": unit} if unit else {}
+    if not len(y):
+        missing_errors = np.full(len(_ERROR_QUANTILES), np.nan)
+        data = pd.DataFrame({"share of rows": _ERROR_QUANTILES, "off by at most": missing_errors})
+        return Table(title, "There is no labeled row.", data, units)
+    errors = np.quantile(np.abs(y - score), _ERROR_QUANTILES)
+    data = pd.DataFrame({"share of rows": _ERROR_QUANTILES, "off by at most": errors})
+    sentence = (
+        f"Half of the rows are off by at most {format_number(float(errors[0]))}, 90% by at most "
+        f"{format_number(float(errors[2]))} (in the unit of the target)."
+    )
+    return Table(title, sentence, data, units)
 
 
 def compute_decision_cost(
     scores: pd.DataFrame, threshold: float, config: ProjectConfig, seed: int = 0
 ) -> tuple[Interval, Interval]:
-    """The mean cost of a row's decision, and how much less that is than by the cheaper blind rule.
+    """Compute the mean cost per row, and the saving against the cheaper rule without a model.
 
-    The blind rules flag every row or none; intervals are resampled by day where rows have a moment.
+    The rules without a model flag every row or none. Intervals are bootstrapped by day where the
+    table has a time column.
     """
-    labelled = scores[scores[config.target].notna()]
-    y, cost, blocks, draws = (
-        labelled[config.target].to_numpy(dtype=float),
-        config.cost,
-        get_row_days(labelled, config),
-        config.review.draws,
+    labeled = scores[scores[config.target].notna()]
+    labels = labeled[config.target].to_numpy(dtype=float)
+    cost = config.cost
+    # No score is below -inf or above inf: the first threshold flags every row, the second none.
+    model_costs, flag_all_costs, flag_none_costs = (
+        thresholds.compute_row_costs(
+            labels, labeled["score"], used_threshold, cost.false_alarm, cost.miss
+        )
+        for used_threshold in (threshold, -np.inf, np.inf)
     )
-    own = thresholds.compute_row_costs(y, labelled["score"], threshold, cost.false_alarm, cost.miss)
-    blind = min(
-        (
-            thresholds.compute_row_costs(y, labelled["score"], t, cost.false_alarm, cost.miss)
-            for t in (-np.inf, np.inf)
-        ),
-        key=lambda c: float(c.sum()),
+    costs_without_model = flag_all_costs
+    if float(flag_none_costs.sum()) < float(flag_all_costs.sum()):
+        costs_without_model = flag_none_costs
+    days = get_row_days(labeled, config)
+    draws = config.review.draws
+    row_counts = np.ones(len(labels))
+    mean_cost = bootstrap.compute_ratio_interval(model_costs, row_counts, days, draws, seed)
+    saving = bootstrap.compute_ratio_interval(
+        costs_without_model - model_costs, row_counts, days, draws, seed
     )
-    ones = np.ones(len(y))
-    return bootstrap.compute_ratio_interval(
-        own, ones, blocks, draws, seed
-    ), bootstrap.compute_ratio_interval(blind - own, ones, blocks, draws, seed)
+    return mean_cost, saving
 
 
 def compute_flagged_precision(
@@ -108,13 +131,14 @@ def compute_flagged_precision(
     seed: int = 0,
     draws: int | None = None,
 ) -> Interval:
-    """The share of flagged rows that deserve it (precision), with its interval."""
-    labelled = scores[scores[config.target].notna()]
-    flagged = (labelled["score"] >= threshold).to_numpy(dtype=float)
+    """Compute the share of flagged rows that are positive (precision), with its interval."""
+    labeled = scores[scores[config.target].notna()]
+    is_flagged = (labeled["score"] >= threshold).to_numpy(dtype=float)
+    is_positive = labeled[config.target].to_numpy(dtype=float)
     return bootstrap.compute_ratio_interval(
-        flagged * labelled[config.target].to_numpy(dtype=float),
-        flagged,
-        get_row_days(labelled, config),
+        is_flagged * is_positive,
+        is_flagged,
+        get_row_days(labeled, config),
         config.review.draws if draws is None else draws,
         seed,
     )

@@ -1,7 +1,8 @@
-"""What the checks look at: the judged scores, put into numbers once.
+"""What the review checks look at: performance, gains over the baselines, refit agreement.
 
-Nothing here passes judgement; ``checks`` does. Rows of a day go together, so every interval is
-resampled by the day of the project's zone where rows have a moment.
+This module measures and decides nothing; ``checks`` turns the evidence into verdicts. Rows of the
+same day are correlated, so every interval is bootstrapped by day (in the project's time zone)
+where the table has a time column.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.formatting import format_number
+from mlops_kit.core.formatting import capitalize_first, format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.data.columns import get_row_days
+from mlops_kit.data.columns import ROW_ID, get_row_days
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 
@@ -20,28 +21,53 @@ BASELINE_TITLES = {"baseline_linear": "a linear model", "baseline_constant": "a 
 
 
 class RefitAgreement(NamedTuple):
-    """How far the refitted model answers like the judged one, on the same rows."""
+    """How closely the final model agrees with the evaluation model on the same rows.
+
+    Attributes
+    ----------
+    rank_correlation : float
+        Spearman's rank correlation of the two scores; NaN if one of them is constant.
+    mean_shift : float
+        Mean difference of the scores: a probability for a classifier, standard deviations of the
+        target for a regression.
+    """
 
     rank_correlation: float
     mean_shift: float
 
 
 class ChampionComparison(NamedTuple):
-    """The paired gain over the champion, or None; and how it was compared, or why not."""
+    """The paired gain over the champion, or None, and how it was measured or why it was not."""
 
     gain: Interval | None
     note: str
+    version: str = ""
 
 
 NO_CHAMPION = ChampionComparison(None, "There is no champion yet.")
 
 
 class ReviewEvidence(NamedTuple):
-    """All that a check may look at; made by ``evidence``.
+    """Everything that a check may look at; made by `gather_evidence`.
 
-    ``gains`` holds the paired gain in the headline metric over each baseline, ``comparison`` the one
-    over the champion, and ``champion`` how that came about; a positive gain is better whichever way
-    the metric points.
+    Attributes
+    ----------
+    labeled_rows : int
+        Held-out rows with a label.
+    rows_by_class : dict
+        Labeled rows of the classes ``"0"`` and ``"1"``; empty for a regression.
+    metrics : dict
+        Metrics of the evaluation model on the held-out rows, with intervals.
+    baseline_values : dict
+        The headline metric of each baseline.
+    baseline_gains : dict
+        The paired gain in the headline metric over each baseline. A positive gain is an
+        improvement, whatever the direction of the metric.
+    champion_gain : Interval or None
+        The same over the champion; ``champion_note`` says how it was measured or why it was not,
+        ``champion_version`` which version it is.
+    sample_rows : int
+        Rows of the sample that the run was made from; 0 for all rows.
     """
 
     config: ProjectConfig
@@ -54,100 +80,121 @@ class ReviewEvidence(NamedTuple):
     refit_agreement: RefitAgreement | None = None
     champion_gain: Interval | None = None
     champion_note: str = NO_CHAMPION.note
+    champion_version: str = NO_CHAMPION.version
     sample_rows: int = 0
 
 
 def join_scores_to_features(
     scores: pd.DataFrame, table: pd.DataFrame, config: ProjectConfig
 ) -> pd.DataFrame:
-    """The judged scores with the features of their rows, in the scores' order.
+    """Join the held-out scores to the features of their rows, in the order of the scores.
 
     Raises
     ------
     KitError
-        If a judged row is not in the table, or the ids name a row twice.
+        If a scored row is not in the table, or if an id names more than one row.
     """
-    keys = config.id or ["row_id"]
-    for name, frame in (("held_out_scores", scores), ("features", table)):
-        if (doubled := frame.duplicated(keys)).any():
-            raise KitError(
-                f"{name}: {int(doubled.sum()):,} rows share their {', '.join(keys)}",
-                "ids that name one row",
-                "name more columns under id in mlops.yaml",
-            )
-    extra = [c for c in table.columns if c in keys or c not in scores.columns]
-    found = scores.merge(table[extra], on=keys, how="left", indicator="found")
-    if lost := int((found["found"] != "both").sum()):
+    keys = config.id or [ROW_ID]
+    _check_unique_ids("held_out_scores", scores, keys)
+    _check_unique_ids("features", table, keys)
+    feature_columns = [c for c in table.columns if c in keys or c not in scores.columns]
+    joined = scores.merge(table[feature_columns], on=keys, how="left", indicator=True)
+    missing_rows = int((joined["_merge"] != "both").sum())
+    if missing_rows:
         raise KitError(
-            f"{lost:,} judged rows are not in the feature table",
-            "scores of these features",
+            f"{missing_rows:,} scored rows are not in the feature table",
+            "scores of rows of this feature table",
             "mlops run --from train",
         )
-    return found.drop(columns="found")
+    return joined.drop(columns="_merge")
+
+
+def _check_unique_ids(name: str, frame: pd.DataFrame, keys: list[str]) -> None:
+    duplicated_rows = int(frame.duplicated(keys).sum())
+    if duplicated_rows:
+        raise KitError(
+            f"{name}: {duplicated_rows:,} rows have a duplicate {', '.join(keys)}",
+            "ids that name one row each",
+            "name more columns under id in mlops.yaml",
+        )
 
 
 def evaluate_performance(
     scores: pd.DataFrame, config: ProjectConfig, draws: int = 500, seed: int = 0
 ) -> Table:
-    """Every metric of the task on the rows put aside, with its interval and the baselines beside it."""
-    names = [
-        config.headline_metric,
-        *(n for n in metrics.list_task_metrics(config.task) if n != config.headline_metric),
+    """Compute every metric of the task on the held-out rows, with intervals and baselines.
+
+    Returns
+    -------
+    Table
+        One row per metric, the headline metric first: metric, value, low, high (95 %), and the
+        value of each baseline.
+    """
+    other_metrics = [
+        name for name in metrics.list_task_metrics(config.task) if name != config.headline_metric
     ]
-    y = scores[config.target]
-    found = bootstrap.compute_metric_intervals(
-        names, y, scores["score"], get_row_days(scores, config), draws, seed
+    labels = scores[config.target]
+    intervals = bootstrap.compute_metric_intervals(
+        [config.headline_metric, *other_metrics],
+        labels,
+        scores["score"],
+        get_row_days(scores, config),
+        draws,
+        seed,
     )
-    rows = [
-        {
-            "metric": n,
-            "value": i.value,
-            "low": i.low,
-            "high": i.high,
-            **{
-                b: metrics.compute_metric(n, y, scores[b]) if b in scores else None
-                for b in BASELINE_TITLES
-            },
+    rows = []
+    for name, interval in intervals.items():
+        row = {
+            "metric": name,
+            "value": interval.value,
+            "low": interval.low,
+            "high": interval.high,
         }
-        for n, i in found.items()
-    ]
-    data = pd.DataFrame(rows).astype({c: float for c in ("value", "low", "high", *BASELINE_TITLES)})
-    notes = (
-        f"Intervals: 95 %, bootstrap of {draws:,} draws of {'whole days' if config.time else 'rows'}.",
-    )
+        for baseline in BASELINE_TITLES:
+            row[baseline] = (
+                metrics.compute_metric(name, labels, scores[baseline])
+                if baseline in scores
+                else None
+            )
+        rows.append(row)
+    number_columns = ("value", "low", "high", *BASELINE_TITLES)
+    data = pd.DataFrame(rows).astype(dict.fromkeys(number_columns, float))
+    resampled = "whole days" if config.time else "rows"
     return Table(
-        "How good is it on rows it has never seen?",
-        _summarize_performance(found[config.headline_metric], data, config, int(y.notna().sum())),
+        "Performance on held-out rows",
+        _summarize_performance(
+            intervals[config.headline_metric], data, config, int(labels.notna().sum())
+        ),
         data,
-        notes=notes,
+        notes=(f"Intervals: 95%, bootstrap with {draws:,} draws of {resampled}.",),
     )
 
 
 def _summarize_performance(
-    interval: Interval, data: pd.DataFrame, config: ProjectConfig, rows: int
+    interval: Interval, data: pd.DataFrame, config: ProjectConfig, labeled_rows: int
 ) -> str:
-    """The one sentence about quality: the headline metric, its rows, and what a linear model has."""
-    title = metrics.METRICS[config.headline_metric].title
-    where = f"on the newest {rows:,} rows" if config.time else f"on {rows:,} rows put aside"
-    linear = data.loc[data["metric"] == config.headline_metric, "baseline_linear"].iloc[0]
-    beside = f"; a linear model has {format_number(float(linear))}" if linear == linear else ""
-    return f"{title[0].upper()}{title[1:]} {interval} {where}{beside}."
+    """Word the headline metric, the rows it was measured on, and the linear baseline."""
+    title = capitalize_first(metrics.METRICS[config.headline_metric].title)
+    rows = f"the newest {labeled_rows:,}" if config.time else f"{labeled_rows:,} held-out"
+    is_headline = data["metric"] == config.headline_metric
+    linear_value = float(data.loc[is_headline, "baseline_linear"].iloc[0])
+    if pd.isna(linear_value):
+        return f"{title} {interval} on {rows} rows."
+    return f"{title} {interval} on {rows} rows; a linear model has {format_number(linear_value)}."
 
 
 def measure_refit_agreement(scores: pd.DataFrame, config: ProjectConfig) -> RefitAgreement:
-    """Rank correlation (Spearman) of refitted and judged scores, and the mean shift between them.
-
-    The shift is in probability for a classifier, in standard deviations of the target otherwise.
-    """
-    judged, refitted = scores["score"].astype(float), scores["refitted"].astype(float)
-    rank = (
-        judged.rank().corr(refitted.rank())
-        if judged.nunique() > 1 and refitted.nunique() > 1
-        else float("nan")
-    )
+    """Compare the scores of the final model (``refitted``) with those of the evaluation model."""
+    evaluation_scores = scores["score"].astype(float)
+    final_scores = scores["refitted"].astype(float)
+    rank_correlation = float("nan")
+    if evaluation_scores.nunique() > 1 and final_scores.nunique() > 1:
+        rank_correlation = float(evaluation_scores.rank().corr(final_scores.rank()))
     unit = 1.0 if config.task == "binary" else float(scores[config.target].std())
-    shift = float((refitted - judged).mean()) / unit if unit > 0 else float("nan")
-    return RefitAgreement(float(rank), shift)
+    mean_shift = float("nan")
+    if unit > 0:
+        mean_shift = float((final_scores - evaluation_scores).mean()) / unit
+    return RefitAgreement(rank_correlation, mean_shift)
 
 
 def gather_evidence(
@@ -158,41 +205,52 @@ def gather_evidence(
     comparison: ChampionComparison = NO_CHAMPION,
     seed: int = 0,
 ) -> ReviewEvidence:
-    """Gather what the checks look at from the judged scores and the tables made of them."""
-    y = scores[config.target].dropna()
-    beside = [b for b in BASELINE_TITLES if b in scores and scores[b].notna().any()]
-    gains = {
-        b: bootstrap.compute_paired_difference(
+    """Gather what the checks look at from the held-out scores and the tables made of them.
+
+    Parameters
+    ----------
+    quality : Table
+        Result of `evaluate_performance`.
+    slices : Table or None
+        Result of `evaluate_slices`.
+    comparison : ChampionComparison
+        Result of `extract_champion_gain`.
+    """
+    labels = scores[config.target]
+    known_labels = labels.dropna()
+    baseline_values = {}
+    baseline_gains = {}
+    for baseline in BASELINE_TITLES:
+        if baseline not in scores or scores[baseline].isna().all():
+            continue
+        baseline_values[baseline] = metrics.compute_metric(
+            config.headline_metric, labels, scores[baseline]
+        )
+        baseline_gains[baseline] = bootstrap.compute_paired_difference(
             config.headline_metric,
-            scores[config.target],
-            scores["score"],
-            scores[b],
+            labels,
+            (scores["score"], scores[baseline]),
             get_row_days(scores, config),
             config.review.draws,
             seed,
         )
-        for b in beside
-    }
-    classes = {str(k): int((y == k).sum()) for k in (0, 1)} if config.task == "binary" else {}
-    baselines = {
-        b: metrics.compute_metric(config.headline_metric, scores[config.target], scores[b])
-        for b in beside
-    }
-    agreed = (
-        measure_refit_agreement(scores, config)
-        if config.train.refit and "refitted" in scores
-        else None
-    )
+    rows_by_class = {}
+    if config.task == "binary":
+        rows_by_class = {str(value): int((known_labels == value).sum()) for value in (0, 1)}
+    refit_agreement = None
+    if config.train.refit and "refitted" in scores:
+        refit_agreement = measure_refit_agreement(scores, config)
     return ReviewEvidence(
-        config,
-        len(y),
-        classes,
-        quality.to_intervals(),
-        baselines,
-        gains,
-        slices,
-        agreed,
-        comparison.gain,
-        comparison.note,
-        config.sample,
+        config=config,
+        labeled_rows=len(known_labels),
+        rows_by_class=rows_by_class,
+        metrics=quality.to_intervals(),
+        baseline_values=baseline_values,
+        baseline_gains=baseline_gains,
+        slices=slices,
+        refit_agreement=refit_agreement,
+        champion_gain=comparison.gain,
+        champion_note=comparison.note,
+        champion_version=comparison.version,
+        sample_rows=config.sample,
     )

@@ -1,9 +1,4 @@
-"""What the model goes by, what its scores mean, what it would say otherwise, and what a decision costs.
-
-What it would say of a row if one of its columns held another value is scored at once and filed, so that
-a page can answer without a model. Only one column moves at a time, so a made row may be one that never
-occurs: it tells of the model, not of the world.
-"""
+"""Permutation importance: how much each feature contributes to the headline metric."""
 
 from __future__ import annotations
 
@@ -18,75 +13,94 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stats import metrics
 
-_SHUFFLES_PER_COLUMN = 3  # shuffles of each column; the spread between them is shown
+_SHUFFLES_PER_COLUMN = 3  # the spread between them is shown
+_TITLE = "Feature importance"
 
 
 def compute_permutation_importance(
     model: Any,
     frame: pd.DataFrame,
     features: Sequence[str],
-    target: str,
     config: ProjectConfig,
     seed: int = 0,
-    rows: int = 5000,
+    max_rows: int = 5000,
 ) -> Table:
-    """How much worse the headline metric gets when a column is shuffled (Breiman 2001; scikit-learn).
+    """Measure how much worse the headline metric gets when a column is shuffled.
 
-    Columns that say the same cover for one another, so a small fall need not mean a useless column.
+    Redundant columns stand in for one another, so a small value need not mean that a column is
+    useless (Breiman 2001; `sklearn.inspection.permutation_importance`).
 
     Parameters
     ----------
     model : fitted scikit-learn estimator
-        The judged model.
+        The evaluation model.
     frame : DataFrame
-        Rows it has not learnt from; those without a label are left out, and at most ``rows`` are drawn.
+        Held-out rows. Rows without a label are left out, and at most ``max_rows`` are drawn.
 
     Returns
     -------
     Table
-        feature, fall (in the metric's unit, positive is worse), spread (sd over the shuffles); largest first.
+        feature, importance (in the unit of the metric; positive: the metric gets worse without
+        the feature), spread (standard deviation over the shuffles); the largest first.
     """
-    from sklearn.inspection import permutation_importance as shuffled
+    from sklearn.inspection import permutation_importance
 
-    known = metrics.METRICS[config.headline_metric]
-    labelled = frame[frame[target].notna()]
-    if len(labelled) > rows:
-        labelled = labelled.iloc[
-            np.sort(np.random.default_rng(seed).choice(len(labelled), rows, replace=False))
-        ]
-
-    def score(fitted: Any, x: pd.DataFrame, y: Any) -> float:
-        return known.compute_gain(known.function(y, predict_scores(fitted, x, config)), 0.0)
-
-    names, y = list(features), labelled[target].to_numpy(dtype=float)
-    if math.isnan(
-        metrics.compute_metric(
-            config.headline_metric,
-            y,
-            predict_scores(model, labelled[names], config) if len(labelled) else [],
-        )
-    ):
+    metric = metrics.METRICS[config.headline_metric]
+    names = list(features)
+    rows = _draw_labeled_rows(frame, config, seed, max_rows)
+    labels = rows[config.target].to_numpy(dtype=float)
+    value = math.nan
+    if len(rows):
+        scores = predict_scores(model, rows[names], config)
+        value = metrics.compute_metric(config.headline_metric, labels, scores)
+    if math.isnan(value):
         return Table(
-            "What does it go by?",
-            f"{known.title} cannot be computed on these rows, so nothing says what the model goes by.",
-            pd.DataFrame(columns=["feature", "fall", "spread"]),
+            _TITLE,
+            f"{metric.title} cannot be computed on these rows, so the importance is unknown.",
+            pd.DataFrame(columns=["feature", "importance", "spread"]),
         )
-    found = shuffled(
+
+    def compute_score(fitted_model: Any, x: pd.DataFrame, y: Any) -> float:
+        value = metric.function(y, predict_scores(fitted_model, x, config))
+        return metric.compute_gain(value, 0.0)
+
+    measured = permutation_importance(
         model,
-        labelled[names],
-        y,
-        scoring=score,
+        rows[names],
+        labels,
+        scoring=compute_score,
         n_repeats=_SHUFFLES_PER_COLUMN,
         random_state=seed,
         n_jobs=1,
     )
     data = pd.DataFrame(
-        {"feature": names, "fall": found.importances_mean, "spread": found.importances_std}
+        {
+            "feature": names,
+            "importance": measured.importances_mean,
+            "spread": measured.importances_std,
+        }
     )
-    data = data.sort_values(["fall", "feature"], ascending=[False, True], ignore_index=True)
-    first, idle = data.iloc[0], int((data["fall"] <= data["spread"]).sum())
-    sentence = f"{first['feature']} matters most: shuffled, {known.title} worsens by {format_number(float(first['fall']))}; {idle} of {len(data)} columns make no difference on their own."
-    notes = (
-        f"{len(labelled):,} rows, each column shuffled {_SHUFFLES_PER_COLUMN} times; columns that say the same cover for one another.",
+    data = data.sort_values(["importance", "feature"], ascending=[False, True], ignore_index=True)
+    most_important = data.iloc[0]
+    idle_features = int((data["importance"] <= data["spread"]).sum())
+    sentence = (
+        f"{most_important['feature']} matters most: when it is shuffled, {metric.title} worsens by "
+        f"{format_number(float(most_important['importance']))}; {idle_features} of {len(data)} "
+        "features make no difference on their own."
     )
-    return Table("What does it go by?", sentence, data, {"fall": known.title}, notes)
+    note = (
+        f"{len(rows):,} rows, each column shuffled {_SHUFFLES_PER_COLUMN} times; redundant columns "
+        "stand in for one another."
+    )
+    return Table(_TITLE, sentence, data, {"importance": metric.title}, (note,))
+
+
+def _draw_labeled_rows(
+    frame: pd.DataFrame, config: ProjectConfig, seed: int, max_rows: int
+) -> pd.DataFrame:
+    """Draw at most so many labeled rows, in their order."""
+    labeled = frame[frame[config.target].notna()]
+    if len(labeled) <= max_rows:
+        return labeled
+    drawn = np.random.default_rng(seed).choice(len(labeled), max_rows, replace=False)
+    return labeled.iloc[np.sort(drawn)]

@@ -1,24 +1,22 @@
-"""The model card, as HTML and as Markdown: what the model is for, how good it is, what speaks against it.
+"""The model card, as HTML and as Markdown: intended use, performance, checks, provenance.
 
-Everything is computed but what only people know (``card.yaml``: ``intended_use``, ``limits``,
-``owner``); what is missing there is shown as missing. The card holds no clock time, no run and no
-version, so that equal inputs give an equal file; it asks nothing of any other host.
+Everything is computed except what only people know (``card.yaml``: ``intended_use``, ``limits``,
+``owner``); missing entries are shown as missing. The card holds no clock time, no run and no
+version, so that equal inputs give an equal file, and it loads nothing from the network.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_cell_html, format_number, render_table_html
 from mlops_kit.core.lazy import pd
-from mlops_kit.core.results import OUTCOME_COLORS, Table, Verdict, Verdicts
+from mlops_kit.core.results import OUTCOME_COLORS, CheckOutcome, Table, Verdict, Verdicts
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project, read_yaml_file
@@ -28,185 +26,253 @@ CARD_FILE = "card.yaml"
 CARD_FIELDS = {"intended_use": "Intended use", "limits": "Known limits", "owner": "Owner"}
 
 
+@dataclass(frozen=True)
+class _CardEntry:
+    """A named entry of the card; an empty text is shown as missing."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _CheckRow:
+    """One check: the CSS class of its outcome, and the cells of its row."""
+
+    style: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class _CardSection:
+    """A table of the review with its heading."""
+
+    title: str
+    sentence: str
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _ModelCard:
+    """What the templates show; they contain no rules of their own."""
+
+    project_name: str
+    target: str
+    task: str
+    badge_style: str
+    badge: str
+    headline: str
+    blocking_sentence: str
+    sample_note: str
+    purpose: list[_CardEntry]
+    missing_note: str
+    checks_sentence: str
+    checks_frame: pd.DataFrame
+    check_rows: list[_CheckRow]
+    sections: list[_CardSection]
+    provenance: list[_CardEntry]
+
+
 def read_card_file(project: Project) -> dict[str, str]:
-    """What people have written in the project's ``card.yaml``; empty where they have not.
+    """Read what people have written in the project's ``card.yaml``; empty if there is no file.
 
     Raises
     ------
     KitError
-        If the file is not keys and values, or has a key that the card does not know.
+        If the file does not contain a mapping, or has an unknown key.
     """
     file = project.resolve_path(CARD_FILE)
-    found = (read_yaml_file(file, f"edit {CARD_FILE}") if file.exists() else None) or {}
-    if not isinstance(found, dict):
+    content = read_yaml_file(file, f"edit {CARD_FILE}") if file.exists() else None
+    if not content:
+        return {}
+    if not isinstance(content, dict):
         raise KitError(
-            f"{CARD_FILE} holds a {type(found).__name__}, not keys",
+            f"{CARD_FILE} contains a {type(content).__name__} instead of keys and values",
             ", ".join(CARD_FIELDS),
             f"edit {CARD_FILE}",
         )
-    if other := [key for key in found if key not in CARD_FIELDS]:
-        raise KitError(
-            f"{CARD_FILE}: unknown key {other[0]!r}",
-            suggest_names(str(other[0]), CARD_FIELDS),
-            f"edit {CARD_FILE}",
-        )
-    return {str(k): str(v).strip() for k, v in found.items() if v is not None}
+    for key in content:
+        if key not in CARD_FIELDS:
+            raise KitError(
+                f"{CARD_FILE}: unknown key {key!r}",
+                suggest_names(str(key), CARD_FIELDS),
+                f"edit {CARD_FILE}",
+            )
+    return {key: str(value).strip() for key, value in content.items() if value is not None}
 
 
-def collect_card_facts(project: Project, table: pd.DataFrame) -> dict[str, Any]:
-    """What the card tells of the data: rows and period of each part; and what people wrote."""
-    config, told = project.config, read_card_file(project)
+def collect_card_facts(project: Project, table: pd.DataFrame) -> dict[str, str]:
+    """Collect what people wrote, and the rows and the period of each part of the data."""
+    config = project.config
+    facts = read_card_file(project)
     for part, rows in table.groupby("part"):
         period = ""
         if config.time is not None and len(rows):
-            moments = pd.to_datetime(rows[config.time], utc=True).dt.tz_convert(config.timezone)
-            period = f", {moments.min():%Y-%m-%d} to {moments.max():%Y-%m-%d}"
-        told[f"rows: {part}"] = f"{len(rows):,}{period}"
-    return told
+            times = pd.to_datetime(rows[config.time], utc=True).dt.tz_convert(config.timezone)
+            period = f", {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}"
+        facts[f"rows: {part}"] = f"{len(rows):,}{period}"
+    return facts
 
 
 def render_model_card(
     config: ProjectConfig,
     recipe: Mapping[str, Any],
-    metrics: Table,
     verdicts: Iterable[Verdict],
-    slices: Table,
-    importance: Table,
-    facts: Mapping[str, Any],
+    tables: Iterable[Table],
+    facts: Mapping[str, str],
 ) -> str:
-    """The model card as one self-contained HTML document.
+    """Render the model card as one self-contained HTML document.
 
     Parameters
     ----------
     recipe : mapping
         What training handed on: family, params, threshold, features, metric, score.
-    metrics, slices, importance : Table
-        Of ``quality``, ``by_slice`` and ``permutation_importance``.
     verdicts : iterable of Verdict
-        The checks that do not hang on the champion of the moment.
+        The checks that do not depend on the current champion.
+    tables : iterable of Table
+        Performance (`evaluate_performance`) first: its sentence is the headline of the card. Then
+        slices (`evaluate_slices`) and importance (`compute_permutation_importance`).
     facts : mapping
-        ``intended_use``, ``limits`` and ``owner``, as people wrote them; anything else is told of the data.
+        Result of `collect_card_facts`: ``intended_use``, ``limits`` and ``owner`` as people wrote
+        them; all other entries are shown with the data.
     """
-    return _render_template(
-        "card.html", config, recipe, verdicts, (metrics, slices, importance), facts
-    )
+    card = _make_model_card(config, recipe, verdicts, list(tables), facts)
+    return _render_template("card.html", card)
 
 
 def render_model_card_markdown(
     config: ProjectConfig,
     recipe: Mapping[str, Any],
-    metrics: Table,
     verdicts: Iterable[Verdict],
-    slices: Table,
-    importance: Table,
-    facts: Mapping[str, Any],
+    tables: Iterable[Table],
+    facts: Mapping[str, str],
 ) -> str:
-    """The same card as Markdown, for a repository or a pull request; parameters as of ``card``."""
-    return _render_template(
-        "card.md", config, recipe, verdicts, (metrics, slices, importance), facts
-    )
+    """Render the same card as Markdown, for a repository or a pull request."""
+    card = _make_model_card(config, recipe, verdicts, list(tables), facts)
+    return _render_template("card.md", card)
 
 
-def _render_template(
-    name: str,
+def _make_model_card(
     config: ProjectConfig,
     recipe: Mapping[str, Any],
     verdicts: Iterable[Verdict],
-    tables: Iterable[Table],
-    facts: Mapping[str, Any],
-) -> str:
-    """The card by one of the templates beside this module; HTML escapes every value."""
+    tables: list[Table],
+    facts: Mapping[str, str],
+) -> _ModelCard:
+    all_verdicts = Verdicts.from_verdicts(verdicts)
+    checks_frame = all_verdicts.to_frame()
+    badge_style, badge = all_verdicts.fitness_label
+    blocking_sentences = [verdict.sentence for verdict in all_verdicts if verdict.is_blocking]
+    sample_note = ""
+    if config.sample:
+        sample_note = f"Made from a sample of {config.sample:,} rows: for a trial, not for service."
+    return _ModelCard(
+        project_name=config.name,
+        target=config.target,
+        task=config.task,
+        badge_style=badge_style,
+        badge=badge,
+        headline=tables[0].sentence,
+        blocking_sentence=blocking_sentences[0] if blocking_sentences else "",
+        sample_note=sample_note,
+        purpose=[_CardEntry(title, facts.get(key, "")) for key, title in CARD_FIELDS.items()],
+        missing_note=f"missing: add it to {CARD_FILE}",
+        checks_sentence=all_verdicts.sentence,
+        checks_frame=checks_frame,
+        check_rows=[
+            _CheckRow(_get_check_style(verdict), cells)
+            for verdict, cells in zip(all_verdicts, checks_frame.values.tolist(), strict=True)
+        ],
+        sections=[
+            _CardSection(table.title, table.sentence, _label_columns(table), table.notes)
+            for table in tables
+        ],
+        provenance=_describe_provenance(config, recipe, facts),
+    )
+
+
+def _get_check_style(verdict: Verdict) -> str:
+    """Get the CSS class of a check; a failed check that only warns does not look like a block."""
+    if verdict.outcome == CheckOutcome.FAILED and not verdict.is_blocking:
+        return OUTCOME_COLORS[CheckOutcome.CANNOT_TELL]
+    return OUTCOME_COLORS[verdict.outcome]
+
+
+def _render_template(name: str, card: _ModelCard) -> str:
+    """Render one of the templates beside this module; HTML escapes every value."""
     import jinja2
 
-    made_by = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=name.endswith(".html"),
+        autoescape=jinja2.select_autoescape(["html"]),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made_by.filters |= {
-        "named": _label_columns,
-        "rows": _format_markdown_rows,
-        "html": lambda frame: Markup(render_table_html(frame)),
+    environment.filters |= {
+        "markdown_table": _format_markdown_rows,
+        "html_table": render_table_html,
     }
-    sampled = f"Made from a sample of {config.sample:,} rows: for a trial, not for service."
-    told = {
-        "made": _describe_provenance(config, recipe, facts),
-        "people": CARD_FIELDS,
-        "file": CARD_FILE,
-        "colours": OUTCOME_COLORS,
-        "facts": defaultdict(str, facts),
-    }
-    return made_by.get_template(name).render(
-        config=config,
-        found=Verdicts.from_verdicts(verdicts),
-        tables=list(tables),
-        sampled=sampled,
-        **told,
-    )
+    return environment.get_template(name).render(card=card)
 
 
 def _format_markdown_rows(frame: pd.DataFrame) -> str:
-    """A table as Markdown's rows; what a value holds of Markdown's own signs is taken literally."""
+    """Format a table as Markdown; Markdown's own characters in values are escaped."""
+    lines = [_format_markdown_row(frame.columns), "|" + " --- |" * len(frame.columns)]
+    for row in frame.itertuples(index=False, name=None):
+        lines.append(_format_markdown_row(row))
+    return "\n".join(lines)
 
-    def cell(value: Any) -> str:
-        return (
-            unescape(format_cell_html(value))
-            .replace("\\", "\\\\")
-            .replace("|", "\\|")
-            .replace("<", "&lt;")
-            .replace("\n", " ")
-        )
 
-    lines = [
-        "| " + " | ".join(map(cell, row)) + " |"
-        for row in [tuple(frame.columns), *frame.itertuples(index=False, name=None)]
-    ]
-    return "\n".join([lines[0], "|" + " --- |" * len(frame.columns), *lines[1:]])
+def _format_markdown_row(cells: Iterable[Any]) -> str:
+    escapes = {"\\": "\\\\", "|": "\\|", "<": "&lt;", "\n": " "}
+    texts = []
+    for cell in cells:
+        text = unescape(format_cell_html(cell))
+        texts.append("".join(escapes.get(character, character) for character in text))
+    return f"| {' | '.join(texts)} |"
 
 
 def _label_columns(table: Table) -> pd.DataFrame:
-    """The table with the metrics' titles, units in the heads, and words for underscores."""
-    frame = (
-        table.to_frame()[list(table.visible_columns)] if table.visible_columns else table.to_frame()
-    )
+    """Label a table for readers: titles of metrics, units in the heads, no underscores."""
+    frame = table.to_frame()
+    if table.visible_columns:
+        frame = frame[list(table.visible_columns)]
     if "metric" in frame:
-        frame = frame.assign(
-            metric=[METRICS[m].title if m in METRICS else m for m in frame["metric"]]
-        )
-    heads = {
-        c: f"{str(c).replace('_', ' ')}{f' ({table.units[c]})' if c in table.units else ''}"
-        for c in frame.columns
-    }
-    return frame.rename(columns=heads)
+        titles = [METRICS[name].title if name in METRICS else name for name in frame["metric"]]
+        frame = frame.assign(metric=titles)
+    labels = {}
+    for column in frame.columns:
+        label = str(column).replace("_", " ")
+        if column in table.units:
+            label = f"{label} ({table.units[column]})"
+        labels[column] = label
+    return frame.rename(columns=labels)
 
 
 def _describe_provenance(
-    config: ProjectConfig, recipe: Mapping[str, Any], facts: Mapping[str, Any]
-) -> dict[str, str]:
-    """Data, features, family and parameters, as training handed them on."""
-    threshold, params = recipe.get("threshold"), sorted(dict(recipe.get("params", {})).items())
-    found = {
-        "source": config.source if isinstance(config.source, str) else "a query",
-        **{str(k): str(v) for k, v in facts.items() if k not in CARD_FIELDS},
-    }
-    found |= {
+    config: ProjectConfig, recipe: Mapping[str, Any], facts: Mapping[str, str]
+) -> list[_CardEntry]:
+    """Describe data, features, family and parameters, as training handed them on."""
+    params = []
+    for name, value in sorted(dict(recipe.get("params", {})).items()):
+        text = format_number(value) if isinstance(value, float) else value
+        params.append(f"{name} = {text}")
+    threshold = recipe.get("threshold")
+    search_metric = recipe.get("metric", "unknown")
+    search_score = format_number(recipe.get("score"))
+    entries = {"source": config.source if isinstance(config.source, str) else "a query"}
+    for name, value in facts.items():
+        if name not in CARD_FIELDS:
+            entries[str(name)] = str(value)
+    entries |= {
         "labels known after": format_duration(config.label_delay),
         "family": str(recipe.get("family", "unknown")),
-    }
-    found |= {
-        "parameters": ", ".join(
-            f"{k} = {format_number(v) if isinstance(v, float) else v}" for k, v in params
-        )
-        or "none",
-        "threshold": "none" if threshold is None else format_number(float(threshold)),
-    }
-    found |= {
-        "searched by": f"{recipe.get('metric', 'unknown')}, {format_number(recipe.get('score'))} in cross-validation",
+        "parameters": ", ".join(params) or "none",
+        "decision threshold": "none" if threshold is None else format_number(float(threshold)),
+        "selected by": f"{search_metric}, {search_score} in cross-validation",
         "refitted on all rows": "yes" if config.train.refit else "no",
-    }
-    return found | {
         "features": ", ".join(map(str, recipe.get("features", []))) or "unknown",
         "seed": str(config.seed),
     }
+    return [_CardEntry(title, text) for title, text in entries.items()]

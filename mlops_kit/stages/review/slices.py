@@ -1,60 +1,81 @@
-"""The headline metric by group: where a model is weak although it is good on the whole.
+"""Performance by slice: the headline metric in each group of a few columns.
 
-Groups are those of columns named beforehand, not searched for on the rows they are tested on: a
-search of that kind finds a bad slice in pure noise (``checks`` says how many were looked at).
+A model can be good overall and weak for a group. The columns are named beforehand, not searched
+for on the rows they are tested on: such a search finds a bad slice in pure noise. The checks say
+how many slices were looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.data.columns import get_row_days, list_feature_columns
+from mlops_kit.data import features
+from mlops_kit.data.columns import get_row_days
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 
-_MAX_GROUPS_PER_COLUMN = (
-    12  # a category with more groups than this is not looked at unless it is named
-)
-_MAX_GROUPS_SHOWN = 20  # the largest groups of a column; the others are counted
+_MAX_GROUPS_PER_COLUMN = 12  # a column with more groups is evaluated only if it is named
+_MAX_GROUPS_SHOWN = 20  # the largest groups of a column; the others are counted in a note
 _MISSING_GROUP = "missing"
 _SCORE_COLUMNS = {"score", "refitted", "baseline_constant", "baseline_linear"}
-_SHOWN_COLUMNS = ("slice", "rows", "mean_target", "value", "low", "high", "gap", "word")
-_SLICE_COLUMNS = (
-    "slice",
-    "column",
-    "group",
-    "rows",
-    "mean_target",
-    "value",
-    "low",
-    "high",
-    "gap",
-    "lift",
-    "word",
-)
+_SHOWN_COLUMNS = ("slice", "rows", "mean_target", "value", "low", "high", "gap", "status")
 
 
-def _select_categorical_features(
-    frame: pd.DataFrame, config: ProjectConfig, known: Sequence[str]
-) -> list[str]:
-    """Features with two to twelve groups that are categories, texts or truth values."""
+class SliceStatus(StrEnum):
+    """Whether a slice is far below the performance on all rows."""
+
+    FINE = "fine"
+    FAR_BELOW = "far below"
+    CANNOT_TELL = "cannot tell"
+
+
+class _SliceRow(NamedTuple):
+    """One row of the slice table; `evaluate_slices` explains the columns."""
+
+    slice: str
+    column: str
+    group: str
+    rows: int
+    mean_target: float
+    value: float | None
+    low: float | None
+    high: float | None
+    gap: float | None
+    lift: float
+    status: str
+
+
+@dataclass(frozen=True)
+class _SliceSettings:
+    """What the evaluation of every group needs."""
+
+    config: ProjectConfig
+    overall_value: float
+    draws: int
+    seed: int
+
+
+def _select_categorical_features(frame: pd.DataFrame, config: ProjectConfig) -> list[str]:
+    """Select the features with two to twelve groups that are categories, text or booleans."""
     types = pd.api.types
-    named = [
-        c
-        for c in known
-        if types.is_bool_dtype(frame[c])
-        or not (types.is_numeric_dtype(frame[c]) or types.is_datetime64_any_dtype(frame[c]))
-    ]
-    return [
-        c
-        for c in named
-        if 2 <= frame[c].nunique() <= _MAX_GROUPS_PER_COLUMN and c not in config.non_feature_columns
-    ]
+    selected = []
+    for name in features.list_feature_columns(config, frame):
+        if name in _SCORE_COLUMNS or name in config.non_feature_columns:
+            continue
+        column = frame[name]
+        is_measured = types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column)
+        if is_measured and not types.is_bool_dtype(column):
+            continue
+        if 2 <= column.nunique() <= _MAX_GROUPS_PER_COLUMN:
+            selected.append(name)
+    return selected
 
 
 def evaluate_slices(
@@ -63,154 +84,165 @@ def evaluate_slices(
     columns: Sequence[str] = (),
     draws: int = 500,
     seed: int = 0,
-    score: str = "score",
 ) -> Table:
-    """The headline metric with its interval in each group of each column.
+    """Compute the headline metric with its interval in each group of each column.
 
     Parameters
     ----------
     frame : DataFrame
-        Judged rows with target, score and the columns to slice by.
+        Held-out rows with target, score and the columns to slice by.
     columns : sequence of str
-        Columns to slice by; empty: ``review.slices``, or the coarse categories among the features.
+        Columns to slice by. If empty: ``review.slices``, or the features with few categories.
 
     Returns
     -------
     Table
-        A row a group. ``gap`` is how far it lies from the whole (negative is worse, in the metric's
-        unit); ``lift`` is its mean target over the whole's; ``word`` is ``fine``, ``far below`` or
-        ``cannot tell`` (too few rows, or the interval reaches across the limit).
+        One row per group. ``gap`` is its distance from the value on all rows (negative is worse,
+        in the unit of the metric); ``lift`` is its mean target relative to that of all rows;
+        ``status`` is a `SliceStatus`: a group cannot be decided if it has too few rows or if its
+        interval includes the limit.
 
     Raises
     ------
     KitError
         If a column is not in the frame.
     """
-    chosen = (
-        list(columns)
-        or config.review.slices
-        or _select_categorical_features(
-            frame,
-            config,
-            [c for c in list_feature_columns(config, frame) if c not in _SCORE_COLUMNS],
-        )
-    )
-    for name in chosen:
+    slice_columns = list(columns) or config.review.slices
+    if not slice_columns:
+        slice_columns = _select_categorical_features(frame, config)
+    for name in slice_columns:
         if name not in frame.columns:
             raise KitError(
                 f"review.slices: unknown column {name!r}",
                 suggest_names(name, map(str, frame.columns)),
                 "edit review.slices in mlops.yaml",
             )
-    labelled = frame[frame[config.target].notna() & frame[score].notna()]
-    whole = metrics.compute_metric(config.headline_metric, labelled[config.target], labelled[score])
-    blocks = get_row_days(labelled, config)
-    rows = [
-        row
-        for column in chosen
-        for row in _evaluate_groups(labelled, config, column, score, whole, blocks, draws, seed)
-    ]
-    data = pd.DataFrame(rows, columns=list(_SLICE_COLUMNS))
-    known = metrics.METRICS[config.headline_metric].title
-    notes = tuple(
-        f"{c}: {n:,} smaller groups are not shown."
-        for c in chosen
-        if (n := labelled[c].nunique(dropna=False) - _MAX_GROUPS_SHOWN) > 0
+    labeled = frame[frame[config.target].notna() & frame["score"].notna()]
+    overall_value = metrics.compute_metric(
+        config.headline_metric, labeled[config.target], labeled["score"]
     )
-    units = {"value": known, "gap": f"{known} above the whole's"}
+    settings = _SliceSettings(config, overall_value, draws, seed)
+    rows = []
+    notes = []
+    for name in slice_columns:
+        rows += _evaluate_groups(labeled, name, settings)
+        hidden_groups = labeled[name].nunique(dropna=False) - _MAX_GROUPS_SHOWN
+        if hidden_groups > 0:
+            notes.append(f"{name}: {hidden_groups:,} smaller groups are not shown.")
+    data = pd.DataFrame(rows, columns=list(_SliceRow._fields))
+    metric_title = metrics.METRICS[config.headline_metric].title
     return Table(
-        "Where is it weaker?",
-        _summarize_slices(data, config, whole, chosen),
-        data,
-        units,
-        notes,
-        _SHOWN_COLUMNS,
+        title="Performance by slice",
+        sentence=_summarize_slices(data, slice_columns, settings),
+        data=data,
+        units={"value": metric_title, "gap": f"{metric_title} above that of all rows"},
+        notes=tuple(notes),
+        visible_columns=_SHOWN_COLUMNS,
     )
 
 
 def get_group_labels(frame: pd.DataFrame, column: str) -> pd.Series:
-    """The group of each row as text; a missing value is a group."""
-    return frame[column].astype("object").where(frame[column].notna(), _MISSING_GROUP).astype(str)
+    """Get the group of each row as text; missing values are a group of their own."""
+    values = frame[column].astype("object")
+    return values.where(frame[column].notna(), _MISSING_GROUP).astype(str)
 
 
-def _evaluate_groups(
-    frame: pd.DataFrame,
-    config: ProjectConfig,
-    column: str,
-    score: str,
-    whole: float,
-    blocks: np.ndarray | None,
-    draws: int,
-    seed: int,
-) -> list[tuple[Any, ...]]:
-    """The groups of one column, the largest first."""
-    groups = get_group_labels(frame, column)
-    base = float(frame[config.target].mean())
-    found = []
-    for group, count in sorted(groups.value_counts().items(), key=lambda kv: (-kv[1], kv[0]))[
-        :_MAX_GROUPS_SHOWN
-    ]:
-        inside = (groups == group).to_numpy()
-        y, s = frame.loc[inside, config.target], frame.loc[inside, score]
-        few = count < config.review.min_slice_rows
-        held = None if blocks is None else blocks[inside]
-        value = (
-            Interval(metrics.compute_metric(config.headline_metric, y, s))
-            if few
-            else bootstrap.compute_metric_intervals(
-                [config.headline_metric], y, s, held, draws, seed
-            )[config.headline_metric]
-        )
-        mean = float(y.mean())
-        gap = (
-            metrics.METRICS[config.headline_metric].compute_gain(value.value, whole)
-            if value.value is not None
-            else None
-        )
-        lift = mean / base if config.task == "binary" and base > 0 else mean - base
-        found.append(
-            (
-                f"{column} = {group}",
-                column,
-                group,
-                int(count),
-                mean,
-                value.value,
-                value.low,
-                value.high,
-                gap,
-                lift,
-                _classify_slice(value, whole, config, few),
+def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings) -> list[_SliceRow]:
+    """Evaluate the groups of one column, the largest first."""
+    group_labels = get_group_labels(frame, column)
+    group_sizes = sorted(
+        group_labels.value_counts().items(), key=lambda item: (-item[1], str(item[0]))
+    )
+    days = get_row_days(frame, settings.config)
+    rows = []
+    for group, _ in group_sizes[:_MAX_GROUPS_SHOWN]:
+        is_inside = (group_labels == group).to_numpy()
+        group_days = None if days is None else days[is_inside]
+        group_mean = float(frame.loc[is_inside, settings.config.target].mean())
+        overall_mean = float(frame[settings.config.target].mean())
+        lift = group_mean - overall_mean
+        if settings.config.task == "binary" and overall_mean > 0:
+            lift = group_mean / overall_mean
+        value = _measure_group(frame[is_inside], group_days, settings)
+        rows.append(
+            _SliceRow(
+                slice=f"{column} = {group}",
+                column=column,
+                group=str(group),
+                rows=int(is_inside.sum()),
+                mean_target=group_mean,
+                value=value.value,
+                low=value.low,
+                high=value.high,
+                gap=_compute_gap(value, settings),
+                lift=lift,
+                status=_classify_slice(value, int(is_inside.sum()), settings).value,
             )
         )
-    return found
+    return rows
 
 
-def _classify_slice(value: Interval, whole: float, config: ProjectConfig, few: bool) -> str:
-    """Whether a group lies far below the whole; across the limit, or on few rows, one cannot tell."""
-    gap, known = config.review.max_slice_gap, metrics.METRICS[config.headline_metric]
-    if few or value.value is None or value.value != value.value:
-        return "cannot tell"
-    if gap is None or known.compute_gain(value.value, whole) >= -gap:
-        return "fine"
-    strong = value.high if known.greater_is_better else value.low
-    return (
-        "far below"
-        if strong is not None and known.compute_gain(strong, whole) < -gap
-        else "cannot tell"
+def _measure_group(
+    group_rows: pd.DataFrame, days: np.ndarray | None, settings: _SliceSettings
+) -> Interval:
+    """Measure the headline metric of a group; small groups get no interval."""
+    metric_name = settings.config.headline_metric
+    labels = group_rows[settings.config.target]
+    scores = group_rows["score"]
+    if len(group_rows) < settings.config.review.min_slice_rows:
+        return Interval(metrics.compute_metric(metric_name, labels, scores))
+    intervals = bootstrap.compute_metric_intervals(
+        [metric_name], labels, scores, days, settings.draws, settings.seed
     )
+    return intervals[metric_name]
+
+
+def _compute_gap(value: Interval, settings: _SliceSettings) -> float | None:
+    if value.value is None:
+        return None
+    metric = metrics.METRICS[settings.config.headline_metric]
+    return metric.compute_gain(value.value, settings.overall_value)
+
+
+def _classify_slice(value: Interval, rows: int, settings: _SliceSettings) -> SliceStatus:
+    """Classify a group; with few rows, or an interval across the limit, it cannot be decided."""
+    limits = settings.config.review
+    metric = metrics.METRICS[settings.config.headline_metric]
+    if rows < limits.min_slice_rows or value.value is None or np.isnan(value.value):
+        return SliceStatus.CANNOT_TELL
+    gap = metric.compute_gain(value.value, settings.overall_value)
+    if limits.max_slice_gap is None or gap >= -limits.max_slice_gap:
+        return SliceStatus.FINE
+    best_value = value.high if metric.greater_is_better else value.low
+    if best_value is None:
+        return SliceStatus.CANNOT_TELL
+    if metric.compute_gain(best_value, settings.overall_value) < -limits.max_slice_gap:
+        return SliceStatus.FAR_BELOW
+    return SliceStatus.CANNOT_TELL
 
 
 def _summarize_slices(
-    data: pd.DataFrame, config: ProjectConfig, whole: float, chosen: Sequence[str]
+    data: pd.DataFrame, slice_columns: Sequence[str], settings: _SliceSettings
 ) -> str:
-    """The weakest slice that can be judged, or why there is none."""
-    title = metrics.METRICS[config.headline_metric].title
-    if not chosen:
-        return "There is no coarse category to slice by; review.slices in mlops.yaml names columns."
-    judged = data[data["word"] != "cannot tell"]
-    if judged.empty:
-        return f"None of {len(data)} slices has the {config.review.min_slice_rows:,} rows, or the certainty, to be judged."
-    weakest = judged.sort_values(["gap", "column", "group"]).iloc[0]
-    far = int((data["word"] == "far below").sum())
-    return f"Weakest where {weakest['column']} = {weakest['group']}: {title} {format_number(float(weakest['value']))}, against {format_number(whole)} on all rows; {far} of {len(data)} slices lie far below."
+    """Word the weakest slice that can be decided, or why there is none."""
+    if not slice_columns:
+        return (
+            "There is no categorical feature to slice by; "
+            "name columns under review.slices in mlops.yaml."
+        )
+    decided = data[data["status"] != SliceStatus.CANNOT_TELL]
+    if decided.empty:
+        min_rows = settings.config.review.min_slice_rows
+        return (
+            f"None of {len(data)} slices can be decided: each has fewer than {min_rows:,} rows "
+            "or an interval that includes the limit."
+        )
+    weakest = decided.sort_values(["gap", "column", "group"]).iloc[0]
+    metric_title = metrics.METRICS[settings.config.headline_metric].title
+    weak_slices = int((data["status"] == SliceStatus.FAR_BELOW).sum())
+    return (
+        f"Weakest slice: {weakest['column']} = {weakest['group']} with {metric_title} "
+        f"{format_number(float(weakest['value']))}, against "
+        f"{format_number(settings.overall_value)} on all rows; {weak_slices} of {len(data)} "
+        "slices are far below."
+    )

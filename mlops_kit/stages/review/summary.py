@@ -1,6 +1,7 @@
-"""The few numbers that a decision on the model hangs on, and the sentence that closes the stage.
+"""The key numbers of a review, and the sentence that closes the stage.
 
-Each number has its interval below it and, where there is a champion, what that has on the same rows.
+Each number has its interval below it and, where there is a champion, the champion's value on the
+same rows.
 """
 
 from __future__ import annotations
@@ -9,11 +10,19 @@ import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from timeit import timeit
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number, format_percent
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.core.results import Interval, KeyNumber, KeyNumbers, Table, Verdict, Verdicts
+from mlops_kit.core.results import (
+    CheckOutcome,
+    Interval,
+    KeyNumber,
+    KeyNumbers,
+    Table,
+    Verdict,
+    Verdicts,
+)
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.review.champion_comparison import (
@@ -25,204 +34,227 @@ from mlops_kit.stages.review.decision_costs import compute_decision_cost, comput
 from mlops_kit.stages.review.what_if import get_evenly_spaced_positions
 from mlops_kit.stats import metrics, thresholds
 
-_TIMED_CALLS = 40  # single rows that the time of an answer is measured on
+_TIMED_CALLS = 40  # single rows on which the response time is measured
+_KEY_NUMBERS_BEFORE_TIME = 3
 
 
-def _format_interval_range(found: Interval, told: Callable[[Any], str]) -> str:
-    """The ends of an interval as a line below its number."""
-    return (
-        "no interval"
-        if found.low is None or found.high is None
-        else f"{told(found.low)} to {told(found.high)}, 95 % interval"
+class _ReviewedModels(NamedTuple):
+    """The held-out rows and both models, from which the key numbers are made."""
+
+    rows: pd.DataFrame
+    challenger: ScoredModel
+    champion: ScoredModel
+    config: ProjectConfig
+    seed: int
+
+
+def _format_interval_range(interval: Interval, format_value: Callable[[Any], str]) -> str:
+    """Format the ends of an interval as a line below its number."""
+    if interval.low is None or interval.high is None:
+        return "no interval"
+    return f"{format_value(interval.low)} to {format_value(interval.high)}, 95% interval"
+
+
+def _describe_champion_value(
+    champion: ScoredModel, make_text: Callable[[ScoredModel], str]
+) -> list[str]:
+    """Describe the champion's value on the same rows, where there is a comparable champion."""
+    if champion.scores is None:
+        return []
+    return [f"{champion.name}: {make_text(champion)}"]
+
+
+def _make_cost_number(models: _ReviewedModels) -> tuple[KeyNumber, str]:
+    """Make the number of the cost per row, and the sentence that words it."""
+    config = models.config
+    format_cost = partial(format_money, unit=config.cost.unit)
+    cost, saving = compute_decision_cost(
+        models.rows, models.challenger.threshold or 0.0, config, models.seed
     )
+    cost_without_model = None
+    if cost.value is not None and saving.value is not None:
+        cost_without_model = cost.value + saving.value
 
+    def describe_champion_cost(champion: ScoredModel) -> str:
+        return format_cost(_compute_champion_cost(models.rows, champion, config))
 
-def _describe_champion_value(other: ScoredModel, told: Callable[[], str]) -> tuple[str, ...]:
-    """What the champion has on the same rows, where there is one that may be compared."""
-    return () if other.scores is None else (f"{other.name}: {told()}",)
-
-
-def _make_cost_number(
-    rows: pd.DataFrame, mine: ScoredModel, other: ScoredModel, config: ProjectConfig, seed: int
-) -> tuple[KeyNumber, str]:
-    """What a row costs with this model, and the sentence that says it."""
-    unit = config.cost.unit
-    cost, saved = compute_decision_cost(rows, mine.threshold or 0.0, config, seed)
-    without = None if cost.value is None or saved.value is None else cost.value + saved.value
-    told = partial(format_money, unit=unit)
-    lines = (
-        _format_interval_range(cost, told),
-        f"without a model: {told(without)}",
-        f"saved: {_format_interval_range(saved, told)}",
-        *_describe_champion_value(other, lambda: told(_compute_champion_cost(rows, other, config))),
+    details = [
+        _format_interval_range(cost, format_cost),
+        f"without a model: {format_cost(cost_without_model)}",
+        f"saved: {_format_interval_range(saving, format_cost)}",
+        *_describe_champion_value(models.champion, describe_champion_cost),
+    ]
+    comparison = "as much as without one"
+    if saving.value != 0:
+        comparison = f"{describe_reduction(saving.value, format_cost)} than without one"
+    sentence = (
+        f"Errors cost {format_cost(cost.value)} per {config.row_name} with this model, "
+        f"{comparison}."
     )
-    sentence = f"A {config.row_name} costs {told(cost.value)} with this model, {'as much as' if saved.value == 0 else f'{describe_reduction(saved.value, told)} than'} without one."
-    return KeyNumber(f"Cost a {config.row_name}", told(cost.value), lines), sentence
+    title = f"Cost per {config.row_name}"
+    return KeyNumber(title, format_cost(cost.value), tuple(details)), sentence
 
 
 def _compute_champion_cost(
-    rows: pd.DataFrame, other: ScoredModel, config: ProjectConfig
+    rows: pd.DataFrame, champion: ScoredModel, config: ProjectConfig
 ) -> float | None:
-    """What a row costs with the champion, at its own threshold."""
-    labelled = rows[config.target].notna().to_numpy()
-    if other.scores is None or other.threshold is None or not labelled.any():
+    """Compute the mean cost per row of the champion at its own threshold."""
+    is_labeled = rows[config.target].notna().to_numpy()
+    if champion.scores is None or champion.threshold is None or not is_labeled.any():
         return None
-    return float(
-        thresholds.compute_row_costs(
-            rows[config.target][labelled],
-            other.scores[labelled],
-            other.threshold,
-            config.cost.false_alarm,
-            config.cost.miss,
-        ).mean()
+    row_costs = thresholds.compute_row_costs(
+        rows[config.target][is_labeled],
+        champion.scores[is_labeled],
+        champion.threshold,
+        config.cost.false_alarm,
+        config.cost.miss,
     )
+    return float(row_costs.mean())
 
 
-def _make_precision_number(
-    rows: pd.DataFrame, mine: ScoredModel, other: ScoredModel, config: ProjectConfig, seed: int
-) -> KeyNumber:
-    """The share of positives among the rows that are flagged."""
+def _make_precision_number(models: _ReviewedModels) -> KeyNumber:
+    """Make the number of the share of positives among the flagged rows."""
+    config = models.config
 
-    def share(found: Interval) -> str:
-        return format_percent(math.nan if found.value is None else found.value)
+    def format_share(interval: Interval) -> str:
+        return format_percent(math.nan if interval.value is None else interval.value)
 
-    right = compute_flagged_precision(rows, mine.threshold or 0.0, config, seed)
-    theirs = _describe_champion_value(
-        other,
-        lambda: share(
-            compute_flagged_precision(
-                rows.assign(score=other.scores), other.threshold or 0.0, config, draws=0
-            )
-        ),
+    def describe_champion_precision(champion: ScoredModel) -> str:
+        champion_rows = models.rows.assign(score=champion.scores)
+        threshold = champion.threshold or 0.0
+        return format_share(compute_flagged_precision(champion_rows, threshold, config, draws=0))
+
+    precision = compute_flagged_precision(
+        models.rows, models.challenger.threshold or 0.0, config, models.seed
     )
-    lines = (
-        _format_interval_range(right, format_percent),
-        f"flagged from a score of {format_number(mine.threshold)}",
-        *theirs,
-    )
-    return KeyNumber(f"{capitalize_first(config.target)} among flagged", share(right), lines)
+    details = [
+        _format_interval_range(precision, format_percent),
+        f"flagged from a score of {format_number(models.challenger.threshold)}",
+        *_describe_champion_value(models.champion, describe_champion_precision),
+    ]
+    title = f"{capitalize_first(config.target)} among flagged"
+    return KeyNumber(title, format_share(precision), tuple(details))
 
 
-def _make_metric_number(
-    name: str, rows: pd.DataFrame, quality: Table, other: ScoredModel, config: ProjectConfig
-) -> KeyNumber:
-    """A metric, as ``quality`` has it."""
-    found = quality.to_intervals()[name]
-    linear = float(quality.to_frame().set_index("metric")["baseline_linear"].get(name, math.nan))
-    lines = (
-        _format_interval_range(found, format_number),
-        f"a linear model: {format_number(linear)}",
-        *_describe_champion_value(
-            other,
-            lambda: format_number(metrics.compute_metric(name, rows[config.target], other.scores)),
-        ),
-    )
-    return KeyNumber(
-        capitalize_first(metrics.METRICS[name].title), format_number(found.value), lines
-    )
+def _make_metric_number(name: str, quality: Table, models: _ReviewedModels) -> KeyNumber:
+    """Make the number of a metric that `evaluate_performance` measured."""
+    measured = quality.to_intervals()[name]
+    linear_values = quality.to_frame().set_index("metric")["baseline_linear"]
+    linear_value = float(linear_values.get(name, math.nan))
+    labels = models.rows[models.config.target]
+
+    def describe_champion_metric(champion: ScoredModel) -> str:
+        return format_number(metrics.compute_metric(name, labels, champion.scores))
+
+    details = [
+        _format_interval_range(measured, format_number),
+        f"a linear model: {format_number(linear_value)}",
+        *_describe_champion_value(models.champion, describe_champion_metric),
+    ]
+    title = capitalize_first(metrics.METRICS[name].title)
+    return KeyNumber(title, format_number(measured.value), tuple(details))
 
 
 def measure_response_times(
-    one: ScoredModel, rows: pd.DataFrame, config: ProjectConfig, calls: int = _TIMED_CALLS
+    scored_model: ScoredModel,
+    rows: pd.DataFrame,
+    config: ProjectConfig,
+    calls: int = _TIMED_CALLS,
 ) -> tuple[float, float]:
-    """How long a single row's answer takes: median and 99 % point, in milliseconds, after a call that warms up."""
-    asked = [
-        rows.iloc[[i]][list(one.feature_names)]
-        for i in get_evenly_spaced_positions(len(rows), calls + 1)
+    """Measure how long scoring a single row takes, after one call that warms up.
+
+    Returns
+    -------
+    tuple of float
+        Median and 99th percentile in milliseconds; NaN if there are no rows.
+    """
+    milliseconds = []
+    for position in get_evenly_spaced_positions(len(rows), calls + 1):
+        row = rows.iloc[[position]][list(scored_model.feature_names)]
+        seconds = timeit(partial(predict_scores, scored_model.model, row, config), number=1)
+        milliseconds.append(1000 * seconds)
+    timed = milliseconds[1:]
+    if not timed:
+        return math.nan, math.nan
+    return float(np.median(timed)), float(np.quantile(timed, 0.99))
+
+
+def _make_response_time_number(models: _ReviewedModels) -> KeyNumber:
+    """Make the number of the response time on this machine."""
+
+    def format_milliseconds(milliseconds: float) -> str:
+        if math.isnan(milliseconds):
+            return "unknown"
+        digits = 1 if milliseconds < 10 else 0
+        return f"{milliseconds:.{digits}f} ms"
+
+    def describe_champion_time(champion: ScoredModel) -> str:
+        champion_median, _ = measure_response_times(champion, models.rows, models.config)
+        return format_milliseconds(champion_median)
+
+    median, percentile_99 = measure_response_times(models.challenger, models.rows, models.config)
+    details = [
+        f"p99 {format_milliseconds(percentile_99)}",
+        *_describe_champion_value(models.champion, describe_champion_time),
     ]
-    taken = [
-        1000 * timeit(partial(predict_scores, one.model, row, config), number=1) for row in asked
-    ]
-    return (
-        (float(np.median(taken[1:])), float(np.quantile(taken[1:], 0.99)))
-        if len(taken) > 1
-        else (math.nan, math.nan)
-    )
-
-
-def _make_response_time_number(
-    rows: pd.DataFrame, mine: ScoredModel, other: ScoredModel, config: ProjectConfig
-) -> KeyNumber:
-    """How long one answer takes, on this machine."""
-
-    def told(milliseconds: float) -> str:
-        return (
-            "unknown"
-            if math.isnan(milliseconds)
-            else f"{milliseconds:.{1 if milliseconds < 10 else 0}f} ms"
-        )
-
-    usual, slow = measure_response_times(mine, rows, config)
-    return KeyNumber(
-        "One answer takes",
-        told(usual),
-        (
-            f"p99 {told(slow)}",
-            *_describe_champion_value(
-                other, lambda: told(measure_response_times(other, rows, config)[0])
-            ),
-        ),
-    )
+    return KeyNumber("Response time", format_milliseconds(median), tuple(details))
 
 
 def summarize_key_numbers(
     rows: pd.DataFrame,
     quality: Table,
-    mine: ScoredModel,
-    other: ScoredModel,
+    challenger: ScoredModel,
+    champion: ScoredModel,
     config: ProjectConfig,
     seed: int = 0,
 ) -> KeyNumbers:
-    """Four numbers: what a row costs (or the headline metric), what is flagged, how good it is, how quick.
+    """Make four key numbers: cost (or the headline metric), precision, performance, response time.
 
     Parameters
     ----------
     rows : DataFrame
-        Judged rows with the columns of both models.
+        Held-out rows with the columns of both models.
     quality : Table
-        Of ``quality``.
-    mine, other : Contender
+        Result of `evaluate_performance`.
+    challenger, champion : ScoredModel
         The model under review, and the champion.
     """
-    names = iter(
-        [
-            config.headline_metric,
-            *(n for n in metrics.list_task_metrics(config.task) if n != config.headline_metric),
-        ]
-    )
-    items, sentence = [], quality.sentence
-    if has_decision_cost(config, mine.threshold):
-        first, sentence = _make_cost_number(rows, mine, other, config, seed)
-        items.append(first)
+    models = _ReviewedModels(rows, challenger, champion, config, seed)
+    metric_names = [config.headline_metric]
+    for name in metrics.list_task_metrics(config.task):
+        if name != config.headline_metric:
+            metric_names.append(name)
+    if has_decision_cost(config, challenger.threshold):
+        first_number, sentence = _make_cost_number(models)
     else:
-        items.append(_make_metric_number(next(names), rows, quality, other, config))
-    if mine.threshold is not None:
-        items.append(_make_precision_number(rows, mine, other, config, seed))
-    items += [
-        _make_metric_number(n, rows, quality, other, config)
-        for n, _ in zip(names, range(3 - len(items)), strict=False)
-    ]
-    return KeyNumbers(
-        "What the decision hangs on",
-        sentence,
-        (*items, _make_response_time_number(rows, mine, other, config)),
-    )
+        first_number = _make_metric_number(metric_names.pop(0), quality, models)
+        sentence = quality.sentence
+    items = [first_number]
+    if challenger.threshold is not None:
+        items.append(_make_precision_number(models))
+    for name in metric_names[: _KEY_NUMBERS_BEFORE_TIME - len(items)]:
+        items.append(_make_metric_number(name, quality, models))
+    items.append(_make_response_time_number(models))
+    return KeyNumbers("Key numbers", sentence, tuple(items))
 
 
-def summarize_review(found: KeyNumbers, quality: Table, verdicts: Iterable[Verdict]) -> str:
-    """The stage's sentence: what the model costs or how good it is, how it stands to the champion, what blocks it."""
-    table = Verdicts.from_verdicts(verdicts)
-    said = (
-        [found.sentence]
-        if found.sentence == quality.sentence
-        else [found.sentence, quality.sentence]
-    )
-    said += [
-        v.sentence
-        for v in table
-        if v.check == "no_worse_than_champion"
-        and v.outcome != "not applicable"
-        and not v.is_blocking
-    ]
-    blocking = next((v.sentence for v in table if v.is_blocking), None)
-    return " ".join([*said, f"What blocks it: {blocking}" if blocking else "Nothing blocks it."])
+def summarize_review(numbers: KeyNumbers, quality: Table, verdicts: Iterable[Verdict]) -> str:
+    """Summarize the stage: cost or performance, the comparison with the champion, what blocks."""
+    all_verdicts = Verdicts.from_verdicts(verdicts)
+    sentences = [numbers.sentence]
+    if quality.sentence != numbers.sentence:
+        sentences.append(quality.sentence)
+    blocking_sentences = []
+    for verdict in all_verdicts:
+        if verdict.is_blocking:
+            blocking_sentences.append(verdict.sentence)
+        elif (
+            verdict.check == "no_worse_than_champion"
+            and verdict.outcome != CheckOutcome.NOT_APPLICABLE
+        ):
+            sentences.append(verdict.sentence)
+    if blocking_sentences:
+        sentences.append(f"Blocked by: {blocking_sentences[0]}")
+    else:
+        sentences.append("No check blocks it.")
+    return " ".join(sentences)

@@ -1,4 +1,9 @@
-"""What if."""
+"""What-if analysis: how the score of a row changes when one of its columns has another value.
+
+The scores are computed and stored in the review, so that a page can answer without a model. Only
+one column changes at a time, so a changed row may be one that never occurs: the analysis describes
+the model, not the world.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,16 @@ from typing import Any
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.data.columns import ROW_ID
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 
-_MAX_ROWS, _MAX_COLUMNS, _MAX_VALUES_PER_COLUMN = (
-    12,
-    6,
-    10,
-)  # how many rows are asked about, in which columns, with how many values each
-_WHAT_IF_COLUMNS = ("row", "score", "column", "is", "if", "then")
+_MAX_ROWS = 12
+_MAX_COLUMNS = 6
+_MAX_VALUES_PER_COLUMN = 10
+_WHAT_IF_COLUMNS = ("row", "score", "column", "value", "new_value", "new_score")
+_TITLE = "What-if analysis"
+_NOTE = "Only one column changes at a time, so a changed row may be one that never occurs."
 
 
 def run_what_if_analysis(
@@ -26,114 +32,131 @@ def run_what_if_analysis(
     importance: Table,
     config: ProjectConfig,
 ) -> Table:
-    """The score of some judged rows as they are, and with another value in each of the columns that matter.
+    """Score a few held-out rows with other values in the most important columns.
 
     Parameters
     ----------
     model : fitted scikit-learn estimator
-        The judged model.
+        The evaluation model.
     rows : DataFrame
-        Judged rows with their ``score``; those asked about are spread evenly over it.
+        Held-out rows with their ``score``; the analyzed rows are spread evenly over it.
     importance : Table
-        Of ``permutation_importance``; the first columns of it are changed.
+        Result of `compute_permutation_importance`; its first columns are changed.
 
     Returns
     -------
     Table
-        row (its id), score, column, is, if (values as text), then (the score with that value).
+        row (its id), score, column, value, new_value (both as text), new_score (with that value).
     """
-    names, asked = list(features), select_rows_across_scores(rows, config)
-    columns = [str(c) for c in importance.to_frame()["feature"][:_MAX_COLUMNS]] or names[
-        :_MAX_COLUMNS
-    ]
-    made = [
-        _make_changed_rows(asked, column, select_alternative_values(rows[column]), config)
-        for column in columns
-    ]
-    told = pd.concat([m[0] for m in made], ignore_index=True)
-    if told.empty:
+    feature_names = list(features)
+    selected_rows = select_rows_across_scores(rows, config)
+    ranked_columns = [str(name) for name in importance.to_frame()["feature"]]
+    columns = (ranked_columns or feature_names)[:_MAX_COLUMNS]
+    descriptions = []
+    inputs = []
+    for column in columns:
+        new_values = select_alternative_values(rows[column])
+        description, changed_rows = _make_changed_rows(selected_rows, column, new_values, config)
+        descriptions.append(description)
+        inputs.append(changed_rows[feature_names])
+    data = pd.concat(descriptions, ignore_index=True)
+    if data.empty:
         return Table(
-            "What if?",
-            "There is no judged row to ask about.",
+            _TITLE,
+            "There is no scored row to analyze.",
             pd.DataFrame(columns=list(_WHAT_IF_COLUMNS)),
         )
-    told["then"] = predict_scores(
-        model, pd.concat([m[1][names] for m in made], ignore_index=True), config
+    data["new_score"] = predict_scores(model, pd.concat(inputs, ignore_index=True), config)
+    largest_change = (data["new_score"] - data["score"]).abs().to_numpy().argmax()
+    changed = data.iloc[int(largest_change)]
+    sentence = (
+        f"Among {len(selected_rows)} rows and {len(columns)} columns, {changed['column']} changes "
+        f"a score the most: {changed['row']} has {format_number(float(changed['score']))} with "
+        f"{changed['value']}, and {format_number(float(changed['new_score']))} with "
+        f"{changed['new_value']}."
     )
-    most = told.iloc[int((told["then"] - told["score"]).abs().to_numpy().argmax())]
-    sentence = f"Of {len(asked)} rows and {len(columns)} columns, {most['column']} moves one row the most: {most['row']} has {format_number(float(most['score']))} with {most['is']}, and would have {format_number(float(most['then']))} with {most['if']}."
     return Table(
-        "What if?",
+        _TITLE,
         sentence,
-        told[list(_WHAT_IF_COLUMNS)],
-        notes=(
-            "Only one column is changed at a time, so a made row may be one that never occurs.",
-        ),
+        data[list(_WHAT_IF_COLUMNS)],
+        notes=(_NOTE,),
     )
 
 
 def select_rows_across_scores(rows: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
-    """A few rows, evenly spread over the order of their scores."""
-    held = rows[rows["score"].notna()].sort_values(
-        ["score", *_get_key_columns(config)], kind="stable"
-    )
-    return held.iloc[get_evenly_spaced_positions(len(held), _MAX_ROWS)]
+    """Select a few rows, spread evenly over the order of their scores."""
+    scored = rows[rows["score"].notna()]
+    ordered = scored.sort_values(["score", *_get_key_columns(config)], kind="stable")
+    return ordered.iloc[get_evenly_spaced_positions(len(ordered), _MAX_ROWS)]
 
 
 def get_evenly_spaced_positions(rows: int, count: int) -> np.ndarray:
-    """Positions from the first to the last, evenly spaced, each once."""
-    return np.unique(np.linspace(0, rows - 1, count).round().astype(int)) if rows else np.arange(0)
+    """Get positions from the first to the last row, evenly spaced and without repetition."""
+    if rows == 0:
+        return np.arange(0)
+    return np.unique(np.linspace(0, rows - 1, count).round().astype(int))
 
 
 def select_alternative_values(column: pd.Series) -> pd.Series:
-    """What a column may hold instead: ten quantiles of a number (each a value that occurs), else the commonest."""
-    known = column.dropna()
-    measured = pd.api.types.is_numeric_dtype(known) or pd.api.types.is_datetime64_any_dtype(known)
-    if measured and not pd.api.types.is_bool_dtype(known):
-        known = known.sort_values(kind="stable").iloc[
-            get_evenly_spaced_positions(len(known), _MAX_VALUES_PER_COLUMN + 2)[1:-1]
-        ]
-        return known[~known.map(format_cell_value).duplicated()]
-    counts = known.astype(str).value_counts()
-    commonest = sorted(counts.index, key=lambda v: (-counts[v], v))[:_MAX_VALUES_PER_COLUMN]
-    return (
-        known[known.astype(str).isin(commonest)]
-        .drop_duplicates()
-        .sort_values(key=lambda s: s.astype(str).map(commonest.index))
-    )
+    """Select values that a column may have instead.
+
+    Quantiles of a number or a timestamp (each of them a value that occurs), or the most frequent
+    values of any other column.
+    """
+    known_values = column.dropna()
+    types = pd.api.types
+    is_ordered = types.is_numeric_dtype(known_values) or types.is_datetime64_any_dtype(known_values)
+    if is_ordered and not types.is_bool_dtype(known_values):
+        positions = get_evenly_spaced_positions(len(known_values), _MAX_VALUES_PER_COLUMN + 2)
+        quantiles = known_values.sort_values(kind="stable").iloc[positions[1:-1]]
+        return quantiles[~quantiles.map(format_cell_value).duplicated()]
+    texts = known_values.astype(str)
+    counts = texts.value_counts()
+    by_frequency = sorted(counts.index, key=lambda text: (-counts[text], text))
+    most_frequent = by_frequency[:_MAX_VALUES_PER_COLUMN]
+    selected = known_values[texts.isin(most_frequent)].drop_duplicates()
+    return selected.sort_values(key=lambda values: values.astype(str).map(most_frequent.index))
 
 
 def _make_changed_rows(
-    asked: pd.DataFrame, column: str, instead: pd.Series, config: ProjectConfig
+    rows: pd.DataFrame, column: str, new_values: pd.Series, config: ProjectConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Each row once for each value: what was changed, and the made rows, with the columns' own types."""
-    row, value = (
-        np.repeat(np.arange(len(asked)), len(instead)),
-        np.tile(np.arange(len(instead)), len(asked)),
-    )
-    made = asked.iloc[row].reset_index(drop=True)
-    names = made[_get_key_columns(config)].astype(str).agg(" · ".join, axis=1) if len(made) else ""
-    told = pd.DataFrame(
+    """Repeat each row once per new value.
+
+    Returns
+    -------
+    DataFrame
+        What was changed: row, score, column, value, new_value.
+    DataFrame
+        The changed rows, with the types of the columns kept.
+    """
+    row_positions = np.repeat(np.arange(len(rows)), len(new_values))
+    value_positions = np.tile(np.arange(len(new_values)), len(rows))
+    changed_rows = rows.iloc[row_positions].reset_index(drop=True)
+    repeated_values = new_values.iloc[value_positions].reset_index(drop=True)
+    row_names: Any = ""
+    if len(changed_rows):
+        row_names = changed_rows[_get_key_columns(config)].astype(str).agg(" · ".join, axis=1)
+    description = pd.DataFrame(
         {
-            "row": names,
-            "score": made["score"],
+            "row": row_names,
+            "score": changed_rows["score"],
             "column": column,
-            "is": [format_cell_value(v) for v in made[column]],
-            "if": [format_cell_value(v) for v in instead.iloc[value]],
+            "value": [format_cell_value(value) for value in changed_rows[column]],
+            "new_value": [format_cell_value(value) for value in repeated_values],
         }
     )
-    made[column] = instead.iloc[value].reset_index(drop=True)
-    return told, made
+    changed_rows[column] = repeated_values
+    return description, changed_rows
 
 
 def _get_key_columns(config: ProjectConfig) -> list[str]:
-    """The columns that name a row."""
-    return config.id or ["row_id"]
+    return config.id or [ROW_ID]
 
 
 def format_cell_value(value: Any) -> str:
-    """A value as a reader sees it."""
-    if value is None or value != value or str(value) in {"NaT", "<NA>"}:
+    """Format a value of a table as text."""
+    if pd.isna(value):
         return "missing"
     if str(value) in {"True", "False"}:
         return "yes" if str(value) == "True" else "no"

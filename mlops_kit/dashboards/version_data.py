@@ -17,13 +17,14 @@ from typing import Any, cast
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.results import Interval, KeyNumbers, Table, Verdict, Verdicts
-from mlops_kit.dashboards.wording import heading
+from mlops_kit.dashboards.text_formats import heading
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalRecord, PromotionRecord
 from mlops_kit.project import run_folder
 from mlops_kit.project.artifacts import Artifact, read_artifact
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunManifest, RunStatus, read_stored_manifest
+from mlops_kit.stages.review.stored_tables import translate_old_columns
 from mlops_kit.stats.metrics import METRICS
 
 AGAIN = "mlops run --from review"
@@ -65,7 +66,7 @@ class Version:
 
     def table(self, name: str) -> Table:
         """A stored table with its sentence."""
-        return cast(Table, self.read(name))
+        return translate_old_columns(name, self.read(name))
 
     def grouped(self, name: str, *columns: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
         """The rows of a stored table by what stands in some columns, in their order."""
@@ -160,16 +161,15 @@ class Version:
     def opponent(self) -> str:
         """The number of the version that it was compared with on the same rows; empty if there was none, or nothing tells."""
         with suppress(KitError):
-            if "against" in self.artifacts:
-                return next(iter(re.findall(r"version (\S+)\?", self.table("against").title)), "")
-            return next(
-                (
-                    n
-                    for v in self.verdicts
-                    for n in re.findall(r"[Vv]ersion (\S+) (?:answers|has)", v.sentence)
-                ),
-                "",
-            )
+            for verdict in self.verdicts:
+                if "champion_version" in verdict.diagnostics:
+                    return str(verdict.diagnostics["champion_version"])
+            # Reviews made by earlier versions name it in sentences only.
+            old_title = self.table("against").title if "against" in self.artifacts else ""
+            for text in (old_title, *(v.sentence for v in self.verdicts)):
+                found = re.search(r"[Vv]ersion (\S+?)(?:\?| answers| has)", text)
+                if found:
+                    return found.group(1)
         return ""
 
 

@@ -5,18 +5,16 @@ Nothing is computed here that was not stored, but for counts and quantiles that 
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.results import Interval, Verdict, Verdicts
-from mlops_kit.core.serialization import from_json_value
-from mlops_kit.dashboards import versions
+from mlops_kit.dashboards import version_data
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import (
@@ -32,6 +30,7 @@ from mlops_kit.db.tables import (
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
 MOST = 26  # windows on the page, the newest
 ASKED = 7  # days of who asked
@@ -47,27 +46,25 @@ class Stretch:
         self.start, self.end = datetime.fromisoformat(row.start), datetime.fromisoformat(row.end)
 
     @cached_property
-    def looked(self) -> dict[str, Any]:
-        """What was seen without labels."""
-        return dict(from_json_value(json.loads(self.row.monitoring_json)))
+    def looked(self) -> WindowMonitoring:
+        """What is known of the window without labels."""
+        return WindowMonitoring.from_json(self.row.monitoring_json)
 
     @cached_property
-    def settled(self) -> dict[str, Any]:
-        """What the labels said; empty while they are not due."""
-        return (
-            {"cost": None, "saved": None, **from_json_value(json.loads(self.row.realized_json))}
-            if self.row.realized_json
-            else {}
-        )
+    def settled(self) -> WindowPerformance | None:
+        """What the labels of the window show; None while they are not due."""
+        if self.row.realized_json is None:
+            return None
+        return WindowPerformance.from_json(self.row.realized_json)
 
     @property
     def estimated(self) -> Interval:
         """The headline metric expected without labels."""
-        return cast(Interval, self.looked["estimated"])
+        return self.looked.estimated
 
     def measure(self, metric: str = "") -> dict[str, Any]:
         """The stored row of a metric that the labels gave, of the headline metric where none is named; empty where they did not."""
-        found = versions.records(self.settled["realised"]) if self.settled else []
+        found = version_data.records(self.settled.realized) if self.settled else []
         return next((r for r in found if r["metric"] == (metric or self.headline)), {})
 
     def realised(self, metric: str = "") -> Interval:
@@ -78,12 +75,12 @@ class Stretch:
     @cached_property
     def drift(self) -> list[dict[str, Any]]:
         """The drift of each column, as stored."""
-        return [{"cost": None, **r} for r in versions.records(self.looked["drift"])]
+        return [{"cost": None, **r} for r in version_data.records(self.looked.drift)]
 
     @property
     def verdicts(self) -> Verdicts:
         """All that was judged of it so far."""
-        return Verdicts.from_verdicts((self.settled or self.looked)["verdicts"])
+        return Verdicts.from_verdicts((self.settled or self.looked).verdicts)
 
     def verdict(self, check: str) -> Verdict | None:
         """The verdict of one check, if it was given."""
@@ -188,16 +185,16 @@ class Watched:
         return next(iter(self.promotions), None)
 
     @cached_property
-    def made(self) -> dict[str, versions.Version]:
+    def made(self) -> dict[str, version_data.Version]:
         """The reviewed versions by number; nothing where no run can be read."""
         with suppress(KitError, OSError, ValueError):
-            return {v.number: v for v in versions.versions(self.project)}
+            return {v.number: v for v in version_data.versions(self.project)}
         return {}
 
     @cached_property
-    def outcomes(self) -> dict[str, versions.Version]:
+    def outcomes(self) -> dict[str, version_data.Version]:
         """The version that a run made, by the run's name."""
-        return {v.run.name: v for v in versions.reviewed(self.project)}
+        return {v.run.name: v for v in version_data.reviewed(self.project)}
 
     def placed(self, promotion: PromotionRecord) -> datetime | None:
         """Where a promotion stands on the line of time that is watched; None where nothing tells.
@@ -229,9 +226,9 @@ class Watched:
         """The headline metric that the review of a version promised."""
         found: float | None = next(
             (
-                r["promised"]
+                r["reference"]
                 for w in self.settled
-                if w.version == version and (r := w.measure()) and r["promised"] is not None
+                if w.version == version and (r := w.measure()) and r["reference"] is not None
             ),
             None,
         )
@@ -240,7 +237,7 @@ class Watched:
                 return next(
                     (
                         r["value"]
-                        for r in versions.records(self.made[version].table("metrics"))
+                        for r in version_data.records(self.made[version].table("metrics"))
                         if r["metric"] == self.config.headline_metric
                     ),
                     None,

@@ -1,0 +1,297 @@
+"""Monitoring the windows of the watch: incidents and retraining decisions.
+
+A window is monitored once when it has ended, and its labels are evaluated once when they are due.
+Each of the two is one transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from mlops_kit.core.formatting import format_number
+from mlops_kit.core.lazy import pd
+from mlops_kit.db import predictions
+from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.tables import (
+    RETRAINING_DUE,
+    PredictionRecord,
+    RetrainingRecord,
+    WatchRecord,
+    WindowRecord,
+)
+from mlops_kit.db.timestamps import current_timestamp, format_timestamp
+from mlops_kit.stages.monitor import incidents
+from mlops_kit.stages.monitor.incidents import IncidentSignal
+from mlops_kit.stages.retrain.policy import (
+    RetrainingDecision,
+    RetrainingEvidence,
+    count_labeled_rows,
+    decide_retraining,
+)
+from mlops_kit.watch.context import WatchContext
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from mlops_kit.watch.retraining import get_last_retraining_time, get_pending_reason
+from mlops_kit.watch.signals import detect_low_volume, detect_missing_labels
+from mlops_kit.watch.windows import (
+    analyze_labeled_window,
+    analyze_unlabeled_window,
+    count_trailing_true,
+    list_ended_windows,
+)
+
+
+class WindowPredictions(NamedTuple):
+    """The predictions of a window: those of one version, and how many each version made."""
+
+    rows: pd.DataFrame
+    version: str
+    rows_by_version: dict[str, int]
+
+
+class _StoredEvaluation(NamedTuple):
+    """What the evaluation of a window's labels stores in one transaction."""
+
+    performance: WindowPerformance
+    decision: RetrainingDecision
+    signals: list[IncidentSignal]
+
+
+def list_unmonitored_windows(
+    context: WatchContext, progress: WatchRecord, as_of: datetime
+) -> list[tuple[datetime, datetime]]:
+    """List the windows that have ended and are not monitored; none is after the newest row."""
+    statement = sa.select(sa.func.max(PredictionRecord.event_time)).where(
+        PredictionRecord.model == context.config.name
+    )
+    newest_row_time = query_records(context.project, statement)[0] or ""
+    monitored_starts = {window.start for window in context.list_monitored_windows()}
+    ended_windows = list_ended_windows(
+        datetime.fromisoformat(progress.watched_from), as_of, context.config.watch.window
+    )
+    unmonitored = []
+    for start, end in ended_windows:
+        start_text = format_timestamp(start)
+        if start_text not in monitored_starts and start_text <= newest_row_time:
+            unmonitored.append((start, end))
+    return unmonitored
+
+
+def _select_window_predictions(
+    context: WatchContext, start: datetime, end: datetime, version: str = ""
+) -> WindowPredictions:
+    """Select a window's predictions of one version.
+
+    Without a named version it is the last one that scored enough rows to be monitored, else the
+    one with the most rows, else the champion.
+    """
+    all_rows = predictions.load_labeled_predictions(context.project, start, end)
+    rows_by_version: dict[str, int] = {}
+    for name, count in all_rows["version"].value_counts().items():
+        rows_by_version[str(name)] = int(count)
+    if not version:
+        version = _choose_version(context, all_rows, rows_by_version)
+    rows = all_rows[all_rows["version"] == version].reset_index(drop=True)
+    return WindowPredictions(rows, version, rows_by_version)
+
+
+def _choose_version(
+    context: WatchContext, all_rows: pd.DataFrame, rows_by_version: dict[str, int]
+) -> str:
+    for name in all_rows["version"].iloc[::-1].unique():
+        if rows_by_version[name] >= context.config.monitor.min_rows:
+            return str(name)
+    for name in rows_by_version:
+        return name
+    return context.get_champion().version.version
+
+
+def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of: datetime) -> None:
+    """Monitor a window without labels, and open incidents for what persists."""
+    window_predictions = _select_window_predictions(context, start, end)
+    rows = window_predictions.rows
+    reference = context.get_reference(window_predictions.version)
+    monitoring_json = analyze_unlabeled_window(
+        context.project,
+        reference,
+        rows,
+        predictions.decode_feature_values(rows, reference.feature_names),
+        window_predictions.rows_by_version,
+    ).to_json()
+    # What is judged is what is stored: a pass that is repeated comes to the same signals.
+    monitoring = WindowMonitoring.from_json(monitoring_json)
+    earlier_windows = [
+        WindowMonitoring.from_json(window.monitoring_json)
+        for window in context.list_monitored_windows()
+    ]
+    recent_windows = [*earlier_windows[-incidents.RECENT_WINDOWS + 1 :], monitoring]
+    signals = [
+        *incidents.detect_costly_drift(
+            recent_windows,
+            reference.performance.value if reference.performance else None,
+            context.config,
+        ),
+        *incidents.detect_proven_failures(
+            verdict for verdict in monitoring.verdicts if verdict.check == "schema"
+        ),
+        *detect_low_volume(
+            sum(monitoring.rows_by_version.values()),
+            [window.rows for window in earlier_windows],
+        ),
+    ]
+    with open_transaction(context.project) as transaction:
+        transaction.add(
+            WindowRecord(
+                model=context.config.name,
+                start=format_timestamp(start),
+                end=format_timestamp(end),
+                version=window_predictions.version,
+                monitored_at=format_timestamp(as_of),
+                monitoring_json=monitoring_json,
+            )
+        )
+        incident_lines = incidents.update_incidents(
+            transaction,
+            context.config.name,
+            {"drift", "schema", "volume"},
+            signals,
+            format_timestamp(as_of),
+            f"over by {context.format_time(as_of)}",
+        )
+    summary = (
+        f"{context.format_time(start)} to {context.format_time(end)} monitored: "
+        f"{format_number(len(rows))} rows of version {window_predictions.version}, "
+        f"estimated {format_number(monitoring.estimated.value)}"
+    )
+    context.report_lines(as_of, [summary, *incident_lines])
+
+
+def evaluate_due_labels(context: WatchContext, as_of: datetime) -> None:
+    """Evaluate the labels of the windows whose labels are due.
+
+    Only the last of several windows can decide on a retraining.
+    """
+    due_windows = []
+    for window in context.list_monitored_windows():
+        labels_due_at = datetime.fromisoformat(window.end) + context.config.label_delay
+        if window.realized_json is None and labels_due_at <= as_of:
+            due_windows.append(window)
+    for window in due_windows:
+        later_window_reason = ""
+        if window is not due_windows[-1]:
+            later_window_reason = "A later window is evaluated in the same pass, and decides."
+        _evaluate_labels(context, window, as_of, later_window_reason)
+
+
+def _evaluate_labels(
+    context: WatchContext, window: WindowRecord, as_of: datetime, later_window_reason: str
+) -> None:
+    """Evaluate the labels of a window: realized performance, incidents, retraining decision."""
+    start = datetime.fromisoformat(window.start)
+    end = datetime.fromisoformat(window.end)
+    rows = _select_window_predictions(context, start, end, window.version).rows
+    monitoring = WindowMonitoring.from_json(window.monitoring_json)
+    measured = analyze_labeled_window(
+        context.project,
+        context.get_reference(window.version),
+        rows,
+        monitoring,
+        _count_earlier_windows_below(context, window),
+    )
+    # As above: the decision rests on what is stored.
+    performance = WindowPerformance.from_json(measured.to_json())
+    decision = _decide_retraining(context, monitoring, performance, as_of, later_window_reason)
+    signals = [
+        *incidents.detect_proven_failures(
+            verdict for verdict in performance.verdicts if verdict.check != "schema"
+        ),
+        *detect_missing_labels(performance.labeled_rows, len(rows)),
+    ]
+    incident_lines = _store_performance(
+        context, window, as_of, _StoredEvaluation(measured, decision, signals)
+    )
+    summary = (
+        f"{context.format_time(start)} to {context.format_time(end)} evaluated: "
+        f"{performance.realized.sentence}"
+    )
+    context.report_lines(
+        as_of, [summary, *incident_lines, f"retraining decision: {decision.reason}"]
+    )
+
+
+def _count_earlier_windows_below(context: WatchContext, window: WindowRecord) -> int:
+    """Count the consecutive earlier windows of the same version that are below the estimate."""
+    flags = []
+    for earlier in context.list_monitored_windows():
+        if not earlier.realized_json or earlier.start >= window.start:
+            continue
+        if earlier.version == window.version:
+            flags.append(WindowPerformance.from_json(earlier.realized_json).is_below_estimate)
+    return count_trailing_true(flags)
+
+
+def _decide_retraining(
+    context: WatchContext,
+    monitoring: WindowMonitoring,
+    performance: WindowPerformance,
+    as_of: datetime,
+    later_window_reason: str,
+) -> RetrainingDecision:
+    champion = context.get_champion()
+    last_retraining = get_last_retraining_time(context)
+    return decide_retraining(
+        RetrainingEvidence(
+            drift=monitoring.drift,
+            realized=performance.realized,
+            alerts=performance.verdicts,
+            config=context.config,
+            labeled_rows=count_labeled_rows(performance.realized),
+            model_age=as_of - datetime.fromisoformat(champion.version.as_of),
+            time_since_last=as_of - last_retraining if last_retraining else None,
+            pending_reason=later_window_reason or get_pending_reason(context),
+        )
+    )
+
+
+def _store_performance(
+    context: WatchContext,
+    window: WindowRecord,
+    as_of: datetime,
+    evaluation: _StoredEvaluation,
+) -> list[str]:
+    """Store an evaluation, its incidents and its decision; return a line per incident."""
+    decision = evaluation.decision
+    labels_due_at = datetime.fromisoformat(window.end) + context.config.label_delay
+    champion_version = context.get_champion().version.version
+    statement = (
+        sa.update(WindowRecord)
+        .where(WindowRecord.id == window.id, WindowRecord.realized_json.is_(None))
+        .values(
+            realized_at=format_timestamp(as_of),
+            realized_json=evaluation.performance.with_decision(decision).to_json(),
+        )
+    )
+    with open_transaction(context.project) as transaction:
+        transaction.execute(statement)
+        incident_lines = incidents.update_incidents(
+            transaction,
+            context.config.name,
+            {"realised", "gap", "labels"},
+            evaluation.signals,
+            format_timestamp(as_of),
+            f"version {champion_version} is in service; over by {context.format_time(as_of)}",
+        )
+        transaction.add(
+            RetrainingRecord(
+                model=context.config.name,
+                as_of=format_timestamp(labels_due_at),
+                action=decision.action.value,
+                reason=decision.reason,
+                actor="policy",
+                decided_at=current_timestamp(),
+                status=RETRAINING_DUE if decision.should_retrain else "",
+            )
+        )
+    return incident_lines

@@ -1,0 +1,135 @@
+"""What ``mlops watch`` stores about a window: typed records, and their JSON in the database.
+
+The records are written by the watch and read by the monitoring dashboard. Records of schema
+version 1 have no version number and other keys; they are translated when they are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlops_kit.core.results import Interval, Table, Verdicts
+from mlops_kit.core.serialization import from_json_value, to_json_value
+from mlops_kit.stages.retrain.policy import RetrainingDecision
+from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
+
+WINDOW_SCHEMA_VERSION = 2
+
+# Keys of schema version 1 and the fields that they are now.
+_OLD_MONITORING_KEYS = {"flagged": "flagged_share", "names": "rows_by_version"}
+_OLD_PERFORMANCE_KEYS = {
+    "labelled": "labeled_rows",
+    "realised": "realized",
+    "gap": "is_below_estimate",
+}
+
+
+@dataclass(frozen=True)
+class WindowMonitoring:
+    """What is known of a window without labels.
+
+    Attributes
+    ----------
+    rows : int
+        Scored rows of the version that the window is about.
+    flagged_share, mean_score : float or None
+        Share of rows predicted positive, and the mean score; None without rows.
+    estimated : Interval
+        Estimated performance: the headline metric expected without labels.
+    drift : Table
+        Drift by feature, with the estimated cost of each.
+    sketches : dict
+        The distribution of each feature in the reference and in the window.
+    rows_by_version : dict
+        Rows that each version scored in the window.
+    """
+
+    rows: int
+    flagged_share: float | None
+    mean_score: float | None
+    estimated: Interval
+    drift: Table
+    sketches: Mapping[str, Any]
+    verdicts: Verdicts
+    rows_by_version: Mapping[str, int]
+
+    def to_json(self) -> str:
+        """Convert to the JSON text that the database stores."""
+        return _dump_record(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> WindowMonitoring:
+        """Read the JSON text of a stored record."""
+        stored = _load_record(text, _OLD_MONITORING_KEYS)
+        return cls(
+            rows=stored["rows"],
+            flagged_share=stored.get("flagged_share"),
+            mean_score=stored.get("mean_score"),
+            estimated=stored["estimated"],
+            drift=upgrade_monitoring_table(stored["drift"]),
+            sketches=stored.get("sketches", {}),
+            verdicts=stored["verdicts"],
+            rows_by_version=stored.get("rows_by_version", {}),
+        )
+
+
+@dataclass(frozen=True)
+class WindowPerformance:
+    """What the labels of a window show.
+
+    Attributes
+    ----------
+    realized : Table
+        Realized performance with intervals, beside the reference performance.
+    cost, saved : float or None
+        Cost of errors per row, and the saving over all labeled rows against the cheaper rule
+        without a model; None if the rows have no predicted class.
+    is_below_estimate : bool
+        Whether all of the interval of the realized performance is worse than estimated.
+    decision : RetrainingDecision or None
+        The retraining decision that was made with these labels.
+    """
+
+    labeled_rows: int
+    realized: Table
+    cost: float | None
+    saved: float | None
+    is_below_estimate: bool
+    verdicts: Verdicts
+    decision: RetrainingDecision | None = None
+
+    def with_decision(self, decision: RetrainingDecision) -> WindowPerformance:
+        """Add the retraining decision."""
+        return replace(self, decision=decision)
+
+    def to_json(self) -> str:
+        """Convert to the JSON text that the database stores."""
+        return _dump_record(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> WindowPerformance:
+        """Read the JSON text of a stored record."""
+        stored = _load_record(text, _OLD_PERFORMANCE_KEYS)
+        decision = stored.get("decision")
+        return cls(
+            labeled_rows=stored["labeled_rows"],
+            realized=upgrade_monitoring_table(stored["realized"]),
+            cost=stored.get("cost"),
+            saved=stored.get("saved"),
+            is_below_estimate=stored["is_below_estimate"],
+            verdicts=stored["verdicts"],
+            decision=RetrainingDecision.from_json_dict(decision) if decision else None,
+        )
+
+
+def _dump_record(record: WindowMonitoring | WindowPerformance) -> str:
+    return json.dumps({"schema_version": WINDOW_SCHEMA_VERSION, **to_json_value(vars(record))})
+
+
+def _load_record(text: str, old_keys: Mapping[str, str]) -> dict[str, Any]:
+    """Load a stored record with the keys of the current schema version."""
+    stored: dict[str, Any] = from_json_value(json.loads(text))
+    return {old_keys.get(key, key): value for key, value in stored.items()}
