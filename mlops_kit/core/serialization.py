@@ -86,7 +86,9 @@ def _to_json_scalar(value: Any) -> str | int | float | bool | None:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     text = str(value)
-    return None if text in _MISSING_TEXTS else text
+    if text in _MISSING_TEXTS:
+        return None
+    return text
 
 
 def from_json_value(value: Any) -> Any:
