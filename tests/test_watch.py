@@ -303,7 +303,7 @@ def test_requested_retraining_runs_and_waits_for_approval(
         (("--fast",), "--fast has no end"),
         (("--since", "2024-02-01"), "--since goes with --fast"),
         (("--as-of", "2024-02-01"), "--as-of with --once"),
-        (("--once", "--as-of", "yesterday"), "--as-of 'yesterday' is no moment"),
+        (("--once", "--as-of", "yesterday"), "--as-of 'yesterday' is not a timestamp"),
     ],
 )
 def test_incompatible_options_are_an_error(
