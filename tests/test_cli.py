@@ -1,4 +1,4 @@
-"""The command line: each mistake is worded and leaves nothing behind, each verb says what it did."""
+"""The command line: errors name a hint and leave nothing behind, commands print what they did."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ import pytest
 from mlops_kit.cli import application
 from mlops_kit.core.files import write_json
 from mlops_kit.core.resources import find_resource_folder
-from mlops_kit.project import run_folder
+from mlops_kit.project import explain, loader, run_folder
 
-GOOD = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\n"
-Command = Callable[..., tuple[int, str, str]]
+VALID_CONFIG = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\ntime: at\n"
+HEAVY_MODULES = {
+    "pandas",
+    "numpy",
+    "mlflow",
+    "pydantic",
+    "sklearn",
+    "optuna",
+    "papermill",
+    "altair",
+    "IPython",
+}
+RunCommand = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -26,33 +37,33 @@ def home(tmp_path: Path) -> Path:
     """A project of two rows."""
     folder = tmp_path / "home"
     folder.mkdir()
-    (folder / "mlops.yaml").write_text(GOOD)
+    (folder / "mlops.yaml").write_text(VALID_CONFIG)
     (folder / "t.csv").write_text("at,late\n2013-01-01,0\n2013-01-02,1\n")
     return folder
 
 
 @pytest.fixture
-def mlops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line's own door, in this process: exit code, output, errors."""
+def mlops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Run a command in this process; returns exit code, standard output and standard error."""
 
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mlops", *map(str, words)])
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mlops", *map(str, arguments)])
         code = 0
         try:
             application.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        except SystemExit as exited:
+            code = int(exited.code or 0)
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
-    return call
+    return run_command
 
 
-def process(*words: object, **settings: str) -> subprocess.CompletedProcess[str]:
-    """The command line as a process of its own."""
+def run_process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "mlops_kit.cli", *map(str, words)],
-        env={**os.environ, **settings},
+        [sys.executable, "-m", "mlops_kit.cli", *map(str, arguments)],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -60,65 +71,83 @@ def process(*words: object, **settings: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def read_files(folder: Path) -> dict[str, bytes]:
+    """The content of all files of a folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-# what is wrong: the file (None: there is none), then field, value and what was expected, as the error has them
-MISTAKES: dict[str, tuple[str | None, str, str, str]] = {
-    "unknown key": (GOOD + "trian: {trials: 3}\n", "trian", "unknown key", "expected 'train'"),
-    "wrong type": (GOOD + "seed: abc\n", "seed", "'abc'", "expected a valid integer"),
+# By mistake: the config (None: there is none), then the field, the value and the expectation that
+# the error names.
+CONFIG_MISTAKES: dict[str, tuple[str | None, str, str, str]] = {
+    "unknown key": (
+        VALID_CONFIG + "trian: {trials: 3}\n",
+        "trian",
+        "unknown key",
+        "expected 'train'",
+    ),
+    "wrong type": (VALID_CONFIG + "seed: abc\n", "seed", "'abc'", "expected a valid integer"),
     "missing target": (
-        GOOD.replace("target: late\n", ""),
+        VALID_CONFIG.replace("target: late\n", ""),
         "target",
         "missing",
         "expected: Column to predict",
     ),
     "target not in the data": (
-        GOOD.replace("target: late", "target: lat"),
+        VALID_CONFIG.replace("target: late", "target: lat"),
         "target",
         "'lat'",
         "expected 'late'",
     ),
-    "bad date": (GOOD + "as_of: 2013-02-30\n", "as_of", "'2013-02-30'", "expected a date such as"),
-    "end before start": (
-        GOOD + "as_of: 2013-07-01\nuntil: 2013-06-01\n",
+    "invalid date": (
+        VALID_CONFIG + "as_of: 2013-02-30\n",
+        "as_of",
+        "'2013-02-30'",
+        "expected a date such as",
+    ),
+    "until before as_of": (
+        VALID_CONFIG + "as_of: 2013-07-01\nuntil: 2013-06-01\n",
         "until",
         "2013-06-01",
-        "expected the same moment or a later one",
+        "expected the same time or a later one",
     ),
-    "end before start, which is not given": (
-        GOOD + "until: 2012-06-01\n",
+    "until before the default as_of": (
+        VALID_CONFIG + "until: 2012-06-01\n",
         "until",
         "2012-06-01",
         "Expected: as_of at or before until",
     ),
     "unknown metric": (
-        GOOD + "train: {metric: log_los}\n",
+        VALID_CONFIG + "train: {metric: log_los}\n",
         "train.metric",
         "'log_los'",
         "expected 'log_loss'",
     ),
     "negative budget": (
-        GOOD + "train: {trials: -1}\n",
+        VALID_CONFIG + "train: {trials: -1}\n",
         "train.trials",
         "-1",
         "expected greater than or equal to 1",
     ),
     "unknown stage": (
-        GOOD + "stages: {trian: {needs: [prepare]}}\n",
+        VALID_CONFIG + "stages: {trian: {needs: [prepare]}}\n",
         "stage",
         "'trian'",
         "expected 'train'",
     ),
     "cyclic needs": (
-        GOOD + "stages: {prepare: {needs: [train]}}\n",
+        VALID_CONFIG + "stages: {prepare: {needs: [train]}}\n",
         "stages",
         "prepare → train → prepare",
-        "take one of these needs out",
+        "remove one of these needs",
     ),
-    "missing source": (GOOD.replace("t.csv", "u.csv"), "source", "'u.csv'", "a file at"),
-    "missing file": (None, "mlops.yaml", "home", "name it with --project"),
+    "missing source": (
+        VALID_CONFIG.replace("t.csv", "u.csv"),
+        "source",
+        "'u.csv'",
+        "a file at",
+    ),
+    "missing file": (None, "mlops.yaml", "home", "--project"),
     "empty file": (
         "",
         "mlops.yaml",
@@ -128,94 +157,98 @@ MISTAKES: dict[str, tuple[str | None, str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_in_the_config_is_worded_and_nothing_is_written(home: Path, name: str) -> None:
-    text, field, value, expected = MISTAKES[name]
-    (home / "mlops.yaml").write_text(text) if text is not None else (home / "mlops.yaml").unlink()
-    before = files(home)
-    done = process("run", "--project", home)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert "Hint: " in done.stderr
-    assert all(part in done.stderr for part in (field, value, expected))
-    assert not any(word in done.stderr for word in ("Traceback", "pydantic", "site-packages"))
-    assert files(home) == before
+@pytest.mark.parametrize("mistake", CONFIG_MISTAKES)
+def test_config_mistake_is_reported_and_nothing_is_written(home: Path, mistake: str) -> None:
+    config, field, value, expected = CONFIG_MISTAKES[mistake]
+    if config is None:
+        (home / "mlops.yaml").unlink()
+    else:
+        (home / "mlops.yaml").write_text(config)
+    files_before = read_files(home)
+    process = run_process("run", "--project", home)
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.startswith("error: ")
+    assert "Hint: " in process.stderr
+    for part in (field, value, expected):
+        assert part in process.stderr
+    for internal in ("Traceback", "pydantic", "site-packages"):
+        assert internal not in process.stderr
+    assert read_files(home) == files_before
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["--as-of", "2013-02-30"], "as_of: '2013-02-30'; expected a date"),
         (
             ["--as-of", "2013-01-02", "--until", "2013-01-01"],
-            "until 2013-01-01 lies before as_of 2013-01-02",
+            "until 2013-01-01 is before as_of 2013-01-02",
         ),
         (["--only", "trian"], "unknown stage 'trian'\n  Expected: 'train'"),
         (["--from", "review", "--to", "train"], "--from review comes after --to train"),
         (["-p", "train.trails=3"], "train has no parameter 'trails'"),
-        (["-p", "train.seed=abc"], "train.seed: 'abc' (-p) is no int"),
+        (["-p", "train.seed=abc"], "train.seed: 'abc' (-p) is "),
         (["-p", "seed=1"], "Expected: stage.name=value"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_worded_and_nothing_is_written(
-    home: Path, mlops: Command, words: list[str], told: str
+def test_option_mistake_is_reported_and_nothing_is_written(
+    home: Path, mlops: RunCommand, arguments: list[str], message: str
 ) -> None:
-    before = files(home)
-    code, out, err = mlops("run", "--project", home, *words)
+    files_before = read_files(home)
+    code, out, err = mlops("run", "--project", home, *arguments)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert "mlops.yaml;" not in err
-    assert files(home) == before
+    assert read_files(home) == files_before
 
 
-def test_a_sample_of_less_than_nothing_is_refused(mlops: Command) -> None:
+def test_negative_sample_is_refused(mlops: RunCommand) -> None:
     code, _, err = mlops("run", "--sample", "-1")
     assert code == 2
     assert "--sample" in err
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("ask", ["option", "setting"])
-def test_debug_shows_the_traceback_and_keeps_words_and_exit_code(home: Path, ask: str) -> None:
+@pytest.mark.parametrize("source", ["option", "variable"])
+def test_debug_adds_the_traceback_to_message_and_exit_code(home: Path, source: str) -> None:
     (home / "mlops.yaml").write_text("")
-    done = (
-        process("status", "--project", home, "--debug")
-        if ask == "option"
-        else process("status", "--project", home, MLOPS_DEBUG="1")
+    if source == "option":
+        process = run_process("status", "--project", home, "--debug")
+    else:
+        process = run_process("status", "--project", home, MLOPS_DEBUG="1")
+    assert process.returncode == 2
+    assert "Traceback" in process.stderr
+    assert "error: mlops.yaml is empty" in process.stderr
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
+    code = """
+import json, sys
+from mlops_kit import cli
+sys.argv = ['mlops', '--help']
+try:
+    cli.main()
+finally:
+    print(json.dumps(sorted(sys.modules)))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.returncode == 2
-    assert "Traceback" in done.stderr
-    assert "error: mlops.yaml is empty" in done.stderr
+    page, _, modules = process.stdout.strip().rpartition("\n")
+    for command in ("run", "status", "config", "predict", "rollback", "lab", "doctor"):
+        assert f"  {command} " in page
+    packages = {name.split(".")[0] for name in json.loads(modules)}
+    assert not packages & HEAVY_MODULES
 
 
-def test_help_names_each_verb_and_loads_nothing_heavy() -> None:
-    code = "import json, sys\nfrom mlops_kit import cli\nsys.argv = ['mlops', '--help']\ntry: cli.main()\nfinally: print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    page, _, modules = done.stdout.strip().rpartition("\n")
-    assert all(
-        f"  {verb} " in page
-        for verb in ("run", "status", "config", "predict", "rollback", "lab", "doctor")
-    )
-    assert not {m.split(".")[0] for m in json.loads(modules)} & {
-        "pandas",
-        "numpy",
-        "mlflow",
-        "pydantic",
-        "sklearn",
-        "optuna",
-        "papermill",
-        "altair",
-        "IPython",
-    }
-
-
-def test_without_a_verb_the_help_is_shown(mlops: Command) -> None:
+def test_without_a_command_the_help_is_shown(mlops: RunCommand) -> None:
     code, out, err = mlops()
     assert code == 2
     assert "Commands:" in out + err
 
 
-def test_a_folder_that_cannot_be_written_is_no_traceback(home: Path, mlops: Command) -> None:
+def test_folder_that_is_not_writable_is_reported(home: Path, mlops: RunCommand) -> None:
     (home / "reports").write_text("a file where a folder should be")
     code, _, err = mlops("run", "--project", home, "--only", "prepare")
     assert code == 1
@@ -224,43 +257,41 @@ def test_a_folder_that_cannot_be_written_is_no_traceback(home: Path, mlops: Comm
     assert "Traceback" not in err
 
 
-def recorded(home: Path) -> Path:
-    """A run as the engine leaves one: review passed, deploy failed."""
+def write_failed_run(home: Path) -> Path:
+    """Write the manifest of a run: review succeeded, deploy failed."""
     run = home / "reports" / "20130101-000000-abcd"
     stages = {
         "review": {"status": "succeeded", "sentence": "Fit to serve."},
-        "deploy": {"status": "failed", "error": {"message": "no room"}},
+        "deploy": {"status": "failed", "error": {"type": "OSError", "message": "disk full"}},
         "monitor": {"status": "not run", "reason": "needs deploy"},
     }
-    write_json(
-        run / "manifest.json",
-        {
-            "run": run.name,
-            "project": "tiny",
-            "status": "failed",
-            "started": "2013-01-01T00:00:00.000",
-            "sample": 0,
-            "stages": stages,
-        },
-    )
+    manifest = {
+        "run": run.name,
+        "project": "tiny",
+        "status": "failed",
+        "started": "2013-01-01T00:00:00.000",
+        "sample": 0,
+        "stages": stages,
+    }
+    write_json(run / "manifest.json", manifest)
     return run
 
 
-def test_status_without_a_run_says_what_to_do(home: Path, mlops: Command) -> None:
+def test_status_without_a_run_says_what_to_do(home: Path, mlops: RunCommand) -> None:
     code, out, err = mlops("status", "--project", home)
     assert (code, out) == (2, "")
     assert "there is no run yet" in err
     assert "Hint: mlops run" in err
 
 
-def test_status_tells_each_stage_in_its_own_words(home: Path, mlops: Command) -> None:
-    run = recorded(home)
+def test_status_shows_result_error_or_reason_of_each_stage(home: Path, mlops: RunCommand) -> None:
+    run = write_failed_run(home)
     code, out, _ = mlops("status", "--project", home)
     assert code == 0
     assert out.startswith(f"run {run.name} of tiny: failed")
     assert [line.split(maxsplit=2)[2] for line in out.splitlines()[1:]] == [
         "Fit to serve.",
-        "no room",
+        "disk full",
         "run       needs deploy",
     ]
     code, out, _ = mlops("status", "--project", home, "--json")
@@ -268,20 +299,22 @@ def test_status_tells_each_stage_in_its_own_words(home: Path, mlops: Command) ->
     assert json.loads(out)["stages"]["deploy"]["status"] == "failed"
 
 
-def test_config_prints_each_setting_with_its_origin_and_meaning(home: Path, mlops: Command) -> None:
-    from mlops_kit.project import explain, loader
-
+def test_config_shows_each_setting_with_origin_and_description(
+    home: Path, mlops: RunCommand
+) -> None:
     code, out, _ = mlops("config", "--project", home)
     assert code == 0
     assert "target = 'late'  [mlops.yaml]\n    Column to predict" in out
     assert "train.trials = 16  [default]" in out
-    named = [line.partition(" = ")[0] for line in out.splitlines() if not line.startswith("    ")]
-    assert named == [row[0] for row in explain.explain_settings(loader.load_project(home))]
-    assert all(meaning.strip() for meaning in out.splitlines()[1::2])
+    lines = [line for line in out.splitlines() if not line.startswith("    ")]
+    names = [line.partition(" = ")[0] for line in lines]
+    settings = explain.explain_settings(loader.load_project(home))
+    assert names == [setting[0] for setting in settings]
+    assert all(description.strip() for description in out.splitlines()[1::2])
 
 
-def test_the_project_is_found_from_a_folder_inside_it(
-    home: Path, mlops: Command, monkeypatch: pytest.MonkeyPatch
+def test_project_is_found_from_a_folder_inside_it(
+    home: Path, mlops: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / "a").mkdir()
     monkeypatch.chdir(home / "a")
@@ -289,27 +322,27 @@ def test_the_project_is_found_from_a_folder_inside_it(
 
 
 @pytest.mark.parametrize(
-    ("file", "told"),
+    ("file", "message"),
     [
         ("no.csv", "'no.csv' does not exist"),
-        ("mlops.yaml", "has an ending that is not known"),
+        ("mlops.yaml", "'mlops.yaml'"),
         ("empty.csv", "cannot be read"),
     ],
 )
-def test_predict_of_a_file_that_cannot_be_read_is_worded(
-    home: Path, mlops: Command, monkeypatch: pytest.MonkeyPatch, file: str, told: str
+def test_predict_reports_a_file_that_cannot_be_read(
+    home: Path, mlops: RunCommand, monkeypatch: pytest.MonkeyPatch, file: str, message: str
 ) -> None:
     monkeypatch.chdir(home)
     (home / "empty.csv").write_text("")
-    before = files(home)
+    files_before = read_files(home)
     code, out, err = mlops("predict", file)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert "Hint: " in err
-    assert files(home) == before
+    assert read_files(home) == files_before
 
 
-def test_predict_without_a_champion_says_what_to_do(home: Path, mlops: Command) -> None:
+def test_predict_without_a_champion_says_what_to_do(home: Path, mlops: RunCommand) -> None:
     code, _, err = mlops("predict", home / "t.csv", "--project", home)
     assert code == 2
     assert "tiny has no champion yet" in err
@@ -317,104 +350,99 @@ def test_predict_without_a_champion_says_what_to_do(home: Path, mlops: Command) 
     assert not (home / ".mlops").exists()
 
 
-def test_predict_writes_only_what_it_knows_how_to(home: Path, mlops: Command) -> None:
-    code, _, err = mlops(
-        "predict", home / "t.csv", "--project", home, "--out", home / "scores.xlsx"
-    )
+def test_predict_refuses_an_unknown_output_type(home: Path, mlops: RunCommand) -> None:
+    output = home / "scores.xlsx"
+    code, _, err = mlops("predict", home / "t.csv", "--project", home, "--out", output)
     assert code == 2
-    assert "scores.xlsx' has an ending that is not known" in err
+    assert "scores.xlsx' has an unknown file type" in err
     assert ".parquet" in err
 
 
-def test_doctor_finds_nothing_wrong_here(home: Path, mlops: Command) -> None:
+def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None:
     code, out, err = mlops("doctor", "--project", home)
     assert (code, err) == (0, "")
     assert [line.split(":")[0] for line in out.splitlines()] == [
-        f"● {n}"
-        for n in (
-            "Python",
-            "packages",
-            "kernel",
-            "mlops.yaml",
-            "notebooks",
-            "source",
-            "store",
-            "disk",
-        )
+        "● Python",
+        "● packages",
+        "● kernel",
+        "● mlops.yaml",
+        "● notebooks",
+        "● source",
+        "● store",
+        "● disk",
     ]
-    assert sorted(files(home)) == ["mlops.yaml", "t.csv"]
+    assert sorted(read_files(home)) == ["mlops.yaml", "t.csv"]
 
 
-def test_doctor_counts_what_needs_mending(home: Path, mlops: Command) -> None:
+def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     shutil.copytree(find_resource_folder("notebooks"), home / "notebooks")
     (home / "notebooks" / "03_train.ipynb").unlink()
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
-    assert "2 of 8 things need mending" in err
+    assert "2 of 8 checks found a problem" in err
     assert "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 
 
-def test_a_draft_is_no_run(home: Path, mlops: Command) -> None:
+def test_draft_is_not_a_run(home: Path, mlops: RunCommand) -> None:
     (home / "reports" / "draft" / run_folder.STAGE_RECORDS_FOLDER).mkdir(parents=True)
     assert mlops("status", "--project", home)[0] == 2
 
 
-CHAIN = """\
+PIPELINE_CONFIG = """\
 name: tiny
 stages:
-  first: {notebook: first.ipynb, params: {k: {most: 3}}}
+  first: {notebook: first.ipynb, params: {k: {max: 3}}}
   second: {notebook: second.ipynb, needs: [first]}
 """
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Path:
-    """A chain of own notebooks, not run yet."""
+def pipeline(tmp_path: Path) -> Path:
+    """A project with two notebooks of its own that were not run yet."""
     folder = tmp_path / "chain"
     (folder / "notebooks").mkdir(parents=True)
-    (folder / "mlops.yaml").write_text(CHAIN)
+    (folder / "mlops.yaml").write_text(PIPELINE_CONFIG)
+    parameters_cell = {
+        "cell_type": "code",
+        "metadata": {"tags": ["parameters"]},
+        "source": ["k: int = 1  # Factor."],
+        "outputs": [],
+        "execution_count": None,
+    }
+    notebook = {"cells": [parameters_cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     for name in ("first", "second"):
-        cell = {
-            "cell_type": "code",
-            "metadata": {"tags": ["parameters"]},
-            "source": ["k: int = 1  # Factor."],
-            "outputs": [],
-            "execution_count": None,
-        }
-        (folder / "notebooks" / f"{name}.ipynb").write_text(
-            json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-        )
+        (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook))
     return folder
 
 
-def test_plan_says_what_would_run_and_where_a_value_came_from(
-    chain: Path, mlops: Command, monkeypatch: pytest.MonkeyPatch
+def test_plan_shows_actions_and_origins_of_values(
+    pipeline: Path, mlops: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLOPS_PARAM_SECOND_K", "2")
-    before = files(chain)
-    code, out, _ = mlops("plan", "--project", chain, "-p", "first.k=3")
+    files_before = read_files(pipeline)
+    code, out, _ = mlops("plan", "--project", pipeline, "-p", "first.k=3")
     assert code == 0
-    assert files(chain) == before
+    assert read_files(pipeline) == files_before
     assert out.splitlines() == [
         "first   run   it has not been run yet",
         "        k = 3 (-p)",
         "second  run   it has not been run yet",
         "        k = 2 (environment MLOPS_PARAM_SECOND_K)",
     ]
-    code, out, _ = mlops("plan", "--project", chain, "--json")
-    assert [(d["action"], d["params"]) for d in json.loads(out)] == [
+    code, out, _ = mlops("plan", "--project", pipeline, "--json")
+    assert [(planned["action"], planned["params"]) for planned in json.loads(out)] == [
         ("run", {"k": {"value": 1, "from": "notebook"}}),
         ("run", {"k": {"value": 2, "from": "environment MLOPS_PARAM_SECOND_K"}}),
     ]
-    code, _, err = mlops("plan", "--project", chain, "--accept")
+    code, _, err = mlops("plan", "--project", pipeline, "--accept")
     assert code == 2
-    assert "there is no run whose stages could be taken" in err
+    assert "there is no run" in err
 
 
-def test_params_is_a_table_of_the_interface(chain: Path, mlops: Command) -> None:
-    code, out, _ = mlops("params", "first", "--project", chain)
+def test_params_lists_types_values_and_limits(pipeline: Path, mlops: RunCommand) -> None:
+    code, out, _ = mlops("params", "first", "--project", pipeline)
     assert code == 0
     assert out.splitlines()[1].split(maxsplit=6) == [
         "first.k",
@@ -425,15 +453,16 @@ def test_params_is_a_table_of_the_interface(chain: Path, mlops: Command) -> None
         "at",
         "most 3  Factor.",
     ]
-    code, out, _ = mlops("params", "--project", chain, "--json")
-    assert [(p["stage"], p["name"], p["most"]) for p in json.loads(out)] == [
+    code, out, _ = mlops("params", "--project", pipeline, "--json")
+    parameters = json.loads(out)
+    assert [(item["stage"], item["name"], item["max"]) for item in parameters] == [
         ("first", "k", 3),
         ("second", "k", None),
     ]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["plan", "-p", "first.k=4"], "first.k: 4 (-p) is out of its range"),
         (["params", "frist"], "unknown stage 'frist'"),
@@ -445,11 +474,11 @@ def test_params_is_a_table_of_the_interface(chain: Path, mlops: Command) -> None
         (["run", "--each", "first.k=1,9"], "first.k: 9 (-p) is out of its range"),
     ],
 )
-def test_a_verb_of_the_chain_that_cannot_be_done_is_worded(
-    chain: Path, mlops: Command, words: list[str], said: str
+def test_command_that_is_not_possible_is_refused(
+    pipeline: Path, mlops: RunCommand, arguments: list[str], message: str
 ) -> None:
-    before = files(chain)
-    code, out, err = mlops(*words, "--project", chain)
+    files_before = read_files(pipeline)
+    code, out, err = mlops(*arguments, "--project", pipeline)
     assert (code, out) == (2, "")
-    assert said in err
-    assert files(chain) == before
+    assert message in err
+    assert read_files(pipeline) == files_before

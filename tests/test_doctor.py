@@ -1,4 +1,4 @@
-"""The doctor: each check finds its fault, names it and says what to do; it changes nothing."""
+"""mlops doctor: each check finds its problem, says what to do, and changes nothing."""
 
 from __future__ import annotations
 
@@ -13,146 +13,145 @@ from mlops_kit.cli import doctor
 from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
 
-YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
+CONFIG = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
+    """A project of one row."""
     folder = tmp_path / "home"
     folder.mkdir()
-    (folder / "mlops.yaml").write_text(YAML)
+    (folder / "mlops.yaml").write_text(CONFIG)
     (folder / "t.csv").write_text("x,y\n1,2\n")
     return folder
 
 
-def installed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *needs: str, python: str = ">=3.11"
+def install_other_version(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *requirements: str,
+    python: str = ">=3.11",
 ) -> None:
-    """Put a mlops-kit with other needs before the installed one, as a wheel's own metadata say it."""
-    facts = folder / "site" / "mlops_kit-9.dist-info"
-    facts.mkdir(parents=True)
+    """Put the metadata of an mlops-kit with other requirements in front of the installed one."""
+    metadata = folder / "site" / "mlops_kit-9.dist-info"
+    metadata.mkdir(parents=True)
     lines = [
         "Metadata-Version: 2.4",
         "Name: mlops-kit",
         "Version: 9",
         f"Requires-Python: {python}",
-        *(f"Requires-Dist: {n}" for n in needs),
+        *(f"Requires-Dist: {requirement}" for requirement in requirements),
     ]
-    (facts / "METADATA").write_text("\n".join(lines) + "\n")
-    monkeypatch.syspath_prepend(str(facts.parent))
+    (metadata / "METADATA").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(str(metadata.parent))
 
 
-def told(home: Path) -> dict[str, doctor.DoctorFinding]:
-    return {f.check_name: f for f in doctor.run_doctor_checks(str(home))}
+def run_checks(home: Path) -> dict[str, doctor.DoctorFinding]:
+    """The findings of all checks by name."""
+    return {finding.check_name: finding for finding in doctor.run_doctor_checks(str(home))}
 
 
-def test_all_is_well_here_and_nothing_is_made(home: Path) -> None:
-    found = told(home)
-    assert all(f.passed and f.sentence for f in found.values())
-    assert list(found) == [*doctor.MACHINE_CHECKS, *doctor.PROJECT_CHECKS]
-    assert sorted(p.name for p in home.iterdir()) == ["mlops.yaml", "t.csv"]
+def test_valid_project_passes_and_nothing_is_written(home: Path) -> None:
+    findings = run_checks(home)
+    assert all(finding.passed for finding in findings.values())
+    assert all(finding.sentence for finding in findings.values())
+    assert list(findings) == [*doctor.MACHINE_CHECKS, *doctor.PROJECT_CHECKS]
+    assert sorted(path.name for path in home.iterdir()) == ["mlops.yaml", "t.csv"]
 
 
-def test_the_machine_is_looked_at_without_a_project(tmp_path: Path) -> None:
-    found = told(tmp_path)
-    assert list(found) == [*doctor.MACHINE_CHECKS, "mlops.yaml"]
-    assert not found["mlops.yaml"].passed
-    assert "--project" in found["mlops.yaml"].sentence
+def test_machine_is_checked_without_a_project(tmp_path: Path) -> None:
+    findings = run_checks(tmp_path)
+    assert list(findings) == [*doctor.MACHINE_CHECKS, "mlops.yaml"]
+    assert not findings["mlops.yaml"].passed
+    assert "--project" in findings["mlops.yaml"].sentence
 
 
-def test_a_python_that_is_not_allowed_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed(tmp_path, monkeypatch, python=">=3.99")
-    with pytest.raises(KitError, match="Python is 3") as error:
+def test_unsupported_python_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_other_version(tmp_path, monkeypatch, python=">=3.99")
+    with pytest.raises(KitError, match=r"Python 3[\d.]+ is not supported") as error:
         doctor.check_python()
     assert error.value.expected == ">=3.99"
     assert error.value.hint
 
 
-def test_each_package_that_does_not_fit_is_named(
+def test_each_package_at_another_version_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed(
-        tmp_path,
-        monkeypatch,
-        "pandas>=99",
-        "numpy>=1",
-        "nobody-has-this",
-        "never-asked>1; extra == 'dev'",
+    requirements = ["pandas>=99", "numpy>=1", "nobody-has-this", "not-required>1; extra == 'dev'"]
+    install_other_version(tmp_path, monkeypatch, *requirements)
+    message = (
+        r"pandas is [\d.]+ \(requires >=99\); "
+        r"nobody-has-this is missing \(requires any version\)\n"
     )
-    with pytest.raises(
-        KitError,
-        match=r"pandas is [\d.]+ \(needs >=99\); nobody-has-this is missing \(needs any version\)\n",
-    ) as error:
+    with pytest.raises(KitError, match=message) as error:
         doctor.check_packages()
     assert "requirements.lock" in error.value.hint
-    assert "never-asked" not in str(error.value)
+    assert "not-required" not in str(error.value)
 
 
-def test_a_python_without_a_kernel_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_kernel_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(KitError, match="has no ipykernel") as error:
         doctor.check_kernel()
     assert error.value.hint == "pip install ipykernel"
 
 
-def test_a_notebook_without_the_parameters_tag_is_named_with_its_cure(home: Path) -> None:
+def test_invalid_notebooks_are_all_reported(home: Path) -> None:
     shutil.copytree(resources.find_resource_folder("notebooks"), home / "notebooks")
-    book = home / "notebooks" / "02_prepare.ipynb"
-    text = json.loads(book.read_text())
-    for cell in text["cells"]:
+    path = home / "notebooks" / "02_prepare.ipynb"
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
         cell["metadata"].pop("tags", None)
-    book.write_text(json.dumps(text))
+    path.write_text(json.dumps(notebook))
     (home / "notebooks" / "05_deploy.ipynb").write_text("no notebook")
-    found = told(home)["notebooks"]
-    assert not found.passed
-    assert "02_prepare.ipynb has no cell tagged 'parameters'" in found.sentence
-    assert "add the tag in JupyterLab" in found.sentence
-    assert "05_deploy.ipynb is not a notebook" in found.sentence
+    finding = run_checks(home)["notebooks"]
+    assert not finding.passed
+    assert "02_prepare.ipynb has no cell tagged 'parameters'" in finding.sentence
+    assert "add the tag in JupyterLab" in finding.sentence
+    assert "05_deploy.ipynb is not a notebook" in finding.sentence
 
 
 @pytest.mark.parametrize(
-    ("rows", "fault"),
+    ("content", "problem"),
     [
         (None, "'t.csv' does not exist"),
         ("x,z\n1,2\n", "column 'y' is not in the source"),
         ("x,y\n", "has no rows"),
     ],
 )
-def test_a_source_that_does_not_fit_is_worded(home: Path, rows: str | None, fault: str) -> None:
-    (home / "t.csv").write_text(rows) if rows else (home / "t.csv").unlink()
-    found = told(home)["source"]
-    assert not found.passed
-    assert fault in found.sentence
-    assert "Hint: " in found.sentence
+def test_invalid_source_is_reported(home: Path, content: str | None, problem: str) -> None:
+    if content is None:
+        (home / "t.csv").unlink()
+    else:
+        (home / "t.csv").write_text(content)
+    finding = run_checks(home)["source"]
+    assert not finding.passed
+    assert problem in finding.sentence
+    assert "Hint: " in finding.sentence
 
 
-def test_a_store_that_is_no_store_is_worded(home: Path) -> None:
+def test_invalid_tracking_store_is_reported(home: Path) -> None:
     (home / ".mlops").mkdir()
-    (home / ".mlops" / "mlflow.db").write_text(
-        "no database at all, and long enough to be taken for one" * 20
-    )
-    found = told(home)["store"]
-    assert not found.passed
-    assert "does not answer" in found.sentence
-    assert "'tracking' in mlops.yaml" in found.sentence
+    invalid = "not a database, but as long as the header of one" * 20
+    (home / ".mlops" / "mlflow.db").write_text(invalid)
+    finding = run_checks(home)["store"]
+    assert not finding.passed
+    assert "does not answer" in finding.sentence
+    assert "'tracking' in mlops.yaml" in finding.sentence
 
 
-def test_too_little_room_is_worded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "MIN_FREE_DISK_GIB", 10**9)
-    found = told(home)["disk"]
-    assert not found.passed
-    assert "GiB free" in found.sentence
-    assert "remove old runs under reports/" in found.sentence
+    finding = run_checks(home)["disk"]
+    assert not finding.passed
+    assert "GiB free" in finding.sentence
+    assert "remove old runs in reports/" in finding.sentence
 
 
-def test_a_folder_that_cannot_be_written_is_worded(home: Path) -> None:
-    (home / "mlops.yaml").write_text(
-        YAML + "reports: t.csv/deep\ntracking: sqlite:///t.csv/mlflow.db\n"
-    )
-    found = told(home)
-    assert all(
-        not found[name].passed and "t.csv' cannot be written" in found[name].sentence
-        for name in ("store", "disk")
-    )
+def test_folder_that_is_not_writable_is_reported(home: Path) -> None:
+    settings = "reports: t.csv/deep\ntracking: sqlite:///t.csv/mlflow.db\n"
+    (home / "mlops.yaml").write_text(CONFIG + settings)
+    findings = run_checks(home)
+    for name in ("store", "disk"):
+        assert not findings[name].passed
+        assert "t.csv' is not writable" in findings[name].sentence

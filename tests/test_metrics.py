@@ -192,10 +192,10 @@ def test_a_draw_holds_whole_blocks() -> None:
 @every
 def test_the_paired_difference_is_positive_where_the_first_is_better(name: str) -> None:
     y, score = table(metrics.METRICS[name].task)
-    better = compute_paired_difference(name, y, y, score, draws=100)
+    better = compute_paired_difference(name, y, (y, score), draws=100)
     assert 0 < better.low <= better.value <= better.high
-    assert compute_paired_difference(name, y, score, y, draws=100).high < 0
-    same = compute_paired_difference(name, y, score, score, draws=100)
+    assert compute_paired_difference(name, y, (score, y), draws=100).high < 0
+    same = compute_paired_difference(name, y, (score, score), draws=100)
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
@@ -207,14 +207,16 @@ def test_pairing_tells_apart_what_two_intervals_do_not() -> None:
         compute_metric_intervals(["mae"], y, worse, draws=200)["mae"],
     )
     assert found[0].high > found[1].low
-    assert compute_paired_difference("mae", y, score, worse, draws=200).low > 0
+    assert compute_paired_difference("mae", y, (score, worse), draws=200).low > 0
 
 
 def test_the_paired_interval_is_that_of_days_drawn_by_hand() -> None:
     y, score = table("binary", 900)
     rng = np.random.default_rng(7)
     worse, day = np.clip(score + rng.normal(0, 0.1, len(y)), 0, 1), np.arange(len(y)) % 30
-    found = compute_paired_differences(["roc_auc", "brier"], y, score, worse, blocks=day, draws=600)
+    found = compute_paired_differences(
+        ["roc_auc", "brier"], y, (score, worse), blocks=day, draws=600
+    )
     held = [np.flatnonzero(day == d) for d in range(30)]
     drawn = []
     for _ in range(600):
@@ -235,10 +237,10 @@ def test_paired_differences_come_from_the_same_draws() -> None:
     y, score = table("binary")
     worse = np.round(np.clip(score + np.random.default_rng(1).normal(0, 0.1, len(y)), 0, 1), 2)
     together = compute_paired_differences(
-        metrics.list_task_metrics("binary"), y, score, worse, draws=50
+        metrics.list_task_metrics("binary"), y, (score, worse), draws=50
     )
     assert together == {
-        n: compute_paired_difference(n, y, score, worse, draws=50)
+        n: compute_paired_difference(n, y, (score, worse), draws=50)
         for n in metrics.list_task_metrics("binary")
     }
 

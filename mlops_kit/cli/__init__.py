@@ -1,20 +1,5 @@
-"""The command line: ``mlops VERB``. Importing the package registers the commands of every module."""
+"""The command line: ``mlops COMMAND``."""
 
-from mlops_kit.cli import (
-    model_commands,
-    pipeline_commands,
-    project_commands,
-    run_commands,
-    service_commands,
-)
-from mlops_kit.cli.application import app, main
+from mlops_kit.cli.application import main
 
-__all__ = [
-    "app",
-    "main",
-    "model_commands",
-    "pipeline_commands",
-    "project_commands",
-    "run_commands",
-    "service_commands",
-]
+__all__ = ["main"]

@@ -1,5 +1,6 @@
-"""``python -m mlops_kit.cli``."""
+"""``python -m mlops_kit.cli``, the same as ``mlops``."""
 
-from mlops_kit.cli import main
+from mlops_kit.cli.application import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
-"""``mlops VERB``: each verb is one call into the package.
+"""The application behind ``mlops COMMAND``: its commands, errors and exit codes.
 
-Exit codes: 0 well, 1 a run or check failed, 2 the user's mistake, 3 waiting on a person.
-``--debug`` (or MLOPS_DEBUG=1) shows the traceback behind an error.
+Exit codes: 0 for success, 1 if a run or check failed, 2 for a usage error, 3 if a run waits for
+approval. ``--debug`` (or ``MLOPS_DEBUG=1``) shows the traceback of an error.
 
-To add a verb: a function here with ``@app.command()``; its docstring is its help.
+To add a command: 1. a function in one of the ``*_commands`` modules, whose docstring is its help,
+2. its name in ``_COMMANDS``.
 """
 
 from __future__ import annotations
@@ -11,49 +12,105 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import Annotated
+import traceback
+from collections.abc import Callable
+from typing import Annotated, NoReturn
 
 import typer
 
+from mlops_kit.cli import (
+    model_commands,
+    output,
+    pipeline_commands,
+    project_commands,
+    run_commands,
+    service_commands,
+)
 from mlops_kit.core.errors import KitError
+
+_DEBUG_OPTION = "--debug"
+_DEBUG_VARIABLE = "MLOPS_DEBUG"
+# Imported modules stay until the process ends. With Python's default the garbage collector scans
+# them again and again, which takes an eighth of the time of a short command.
+_GC_THRESHOLD_OBJECTS = 50_000
+
+# In the order in which ``mlops --help`` lists them.
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "run": pipeline_commands.run_command,
+    "plan": pipeline_commands.plan_command,
+    "params": pipeline_commands.params_command,
+    "status": run_commands.status_command,
+    "runs": run_commands.runs_command,
+    "logs": run_commands.logs_command,
+    "debug": run_commands.debug_command,
+    "diff": run_commands.diff_command,
+    "reproduce": run_commands.reproduce_command,
+    "resume": run_commands.resume_command,
+    "clean": run_commands.clean_command,
+    "approve": model_commands.approve_command,
+    "reject": model_commands.reject_command,
+    "rollback": model_commands.rollback_command,
+    "predict": model_commands.predict_command,
+    "serve": service_commands.serve_command,
+    "watch": service_commands.watch_command,
+    "dashboard": service_commands.dashboard_command,
+    "report": service_commands.report_command,
+    "lab": project_commands.lab_command,
+    "config": project_commands.config_command,
+    "doctor": project_commands.doctor_command,
+    "export": project_commands.export_command,
+}
 
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A model's life in seven notebooks: explore, prepare, train, review, deploy, monitor, retrain.",
+    help=(
+        "Run, review, serve and monitor a model with seven notebooks: "
+        "explore, prepare, train, review, deploy, monitor, retrain."
+    ),
 )
 
 
 @app.callback()
 def _set_global_options(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback behind an error")
+        bool, typer.Option(_DEBUG_OPTION, help="Show the traceback of an error")
     ] = False,
 ) -> None:
-    """Options before the verb."""
+    """Handle the options before the command."""
     if debug:
-        os.environ["MLOPS_DEBUG"] = "1"
+        os.environ[_DEBUG_VARIABLE] = "1"
+
+
+for _name, _function in _COMMANDS.items():
+    app.command(_name)(_function)
 
 
 def main() -> None:
-    """The command line's door: errors are worded, the exit code says whose they are."""
-    if "--debug" in sys.argv:
-        sys.argv.remove("--debug")
-        os.environ["MLOPS_DEBUG"] = "1"
-    gc.set_threshold(
-        50_000
-    )  # what is imported from here on stays: to look through it again and again costs an eighth of a short verb
+    """Run the command line; an error is printed and determines the exit code."""
+    if _DEBUG_OPTION in sys.argv:  # also after the command
+        sys.argv.remove(_DEBUG_OPTION)
+        os.environ[_DEBUG_VARIABLE] = "1"
+    gc.set_threshold(_GC_THRESHOLD_OBJECTS)
     try:
         app()
     except (KitError, OSError) as error:
-        if os.environ.get("MLOPS_DEBUG"):
-            import traceback
-
-            traceback.print_exc()
-        print(f"{getattr(error, 'label', 'error')}: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code if isinstance(error, KitError) else 1) from None
+        _exit_with_error(error)
     finally:
-        if "duckdb" not in sys.modules:  # which complains of what was not taken down
-            gc.freeze()  # nor at the end
+        # Freezing spares the final collection. DuckDB reports an error if its objects are still
+        # there at the end.
+        if "duckdb" not in sys.modules:
+            gc.freeze()
+
+
+def _exit_with_error(error: KitError | OSError) -> NoReturn:
+    """Print an error and exit."""
+    if os.environ.get(_DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    if isinstance(error, KitError):
+        output.print_error(f"{error.label}: {error}")
+        raise SystemExit(error.exit_code)
+    output.print_error(f"error: {error}")
+    raise SystemExit(1)

@@ -1,9 +1,10 @@
-"""What ``mlops doctor`` looks at: the machine, then the project; each fault comes with its cure.
+"""Checks of ``mlops doctor``: the machine first, then the project.
 
-A check is one function that returns what it saw, or raises the worded error that says what to do.
-The machine is looked at even where ``mlops.yaml`` cannot be read.
+A check returns what it found, or raises an error that says what to do. The machine is checked even
+where ``mlops.yaml`` cannot be read. No check changes anything.
 
-To add a check: a function here, registered in ``MACHINE`` (no project needed) or ``PROJECT``.
+To add a check: a function here, registered in ``MACHINE_CHECKS`` (needs no project) or
+``PROJECT_CHECKS``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -25,16 +27,16 @@ from mlops_kit.project import loader
 from mlops_kit.project.config import base
 from mlops_kit.project.loader import Project
 
-MACHINE_CHECKS: ExtensionRegistry[Callable[[], str]] = ExtensionRegistry("check of the machine")
-PROJECT_CHECKS: ExtensionRegistry[Callable[[Project], str]] = ExtensionRegistry(
-    "check of the project"
-)
+MACHINE_CHECKS: ExtensionRegistry[Callable[[], str]] = ExtensionRegistry("machine check")
+PROJECT_CHECKS: ExtensionRegistry[Callable[[Project], str]] = ExtensionRegistry("project check")
 _DISTRIBUTION_NAME = "mlops-kit"
-MIN_FREE_DISK_GIB = 2  # GiB; a run on a year of flights leaves 20 MB, its temporary files and the store take the rest
+# A run on a year of flights writes 20 MB; temporary files and the tracking store need the rest.
+MIN_FREE_DISK_GIB = 2
+_BYTES_PER_GIB = 2**30
 
 
 class DoctorFinding(NamedTuple):
-    """What a check saw, or what is wrong and what to do."""
+    """The result of a check: what it found, or what is wrong and what to do."""
 
     check_name: str
     passed: bool
@@ -42,7 +44,13 @@ class DoctorFinding(NamedTuple):
 
 
 def run_doctor_checks(start: str | None = None) -> Iterator[DoctorFinding]:
-    """All checks, one after the other; those of the project only where ``mlops.yaml`` can be read."""
+    """Run all checks; those of the project only if its ``mlops.yaml`` can be read.
+
+    Parameters
+    ----------
+    start : str, optional
+        The project's folder; default: the current folder or the nearest parent with ``mlops.yaml``.
+    """
     for name, check in MACHINE_CHECKS.items():
         yield _run_check(name, check)
     try:
@@ -50,12 +58,12 @@ def run_doctor_checks(start: str | None = None) -> Iterator[DoctorFinding]:
     except KitError as error:
         yield DoctorFinding(base.CONFIG_FILE_NAME, False, str(error))
         return
-    for name, of_project in PROJECT_CHECKS.items():
-        yield _run_check(name, lambda check=of_project: check(project))  # type: ignore[misc]
+    for name, project_check in PROJECT_CHECKS.items():
+        yield _run_check(name, partial(project_check, project))
 
 
 def _run_check(name: str, check: Callable[[], str]) -> DoctorFinding:
-    """The finding of one check."""
+    """Run one check."""
     try:
         return DoctorFinding(name, True, check())
     except (KitError, ImportError, OSError) as error:
@@ -64,82 +72,95 @@ def _run_check(name: str, check: Callable[[], str]) -> DoctorFinding:
 
 @MACHINE_CHECKS.register("Python")
 def check_python() -> str:
-    """The running Python is one that the package allows."""
-    mine, wanted = (
-        sys.version.split()[0],
-        metadata.metadata(_DISTRIBUTION_NAME)["Requires-Python"] or "",
-    )
-    if not SpecifierSet(wanted).contains(mine, prereleases=True):
-        raise KitError(f"Python is {mine}", wanted, "make a new environment with it")
-    return mine
+    """Check that the package supports the running Python."""
+    version = sys.version.split()[0]
+    supported = metadata.metadata(_DISTRIBUTION_NAME)["Requires-Python"] or ""
+    if not SpecifierSet(supported).contains(version, prereleases=True):
+        raise KitError(
+            f"Python {version} is not supported", supported, "create an environment with it"
+        )
+    return version
 
 
 @MACHINE_CHECKS.register("packages")
 def check_packages() -> str:
-    """What is installed fits what the package says that it needs."""
-    needed = [Requirement(line) for line in metadata.requires(_DISTRIBUTION_NAME) or []]
-    needed = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    unfit = [problem for r in needed if (problem := _describe_mismatch(r))]
-    if unfit:
+    """Check that the installed packages meet the requirements of mlops-kit."""
+    requirements = _list_requirements()
+    mismatches = [_describe_mismatch(requirement) for requirement in requirements]
+    problems = list(filter(None, mismatches))
+    if problems:
         raise KitError(
-            "; ".join(unfit),
-            "what mlops-kit was made for",
+            "; ".join(problems),
+            "the versions that mlops-kit requires",
             "install requirements.lock again, or pip install --upgrade mlops-kit",
         )
-    return f"{len(needed)} that mlops-kit needs, at versions that fit"
+    return f"{len(requirements)} required packages, all at supported versions"
+
+
+def _list_requirements() -> list[Requirement]:
+    """Return the requirements of mlops-kit without its extras."""
+    requirements = [Requirement(line) for line in metadata.requires(_DISTRIBUTION_NAME) or []]
+    return [
+        requirement
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
 
 
 def _describe_mismatch(requirement: Requirement) -> str:
-    """What is wrong with an installed package; empty where it fits."""
+    """Return how an installed package differs from a requirement; empty if it does not."""
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return f"{requirement.name} is missing (needs {requirement.specifier or 'any version'})"
-    return (
-        ""
-        if requirement.specifier.contains(version, prereleases=True)
-        else f"{requirement.name} is {version} (needs {requirement.specifier})"
-    )
+        required = requirement.specifier or "any version"
+        return f"{requirement.name} is missing (requires {required})"
+    if requirement.specifier.contains(version, prereleases=True):
+        return ""
+    return f"{requirement.name} is {version} (requires {requirement.specifier})"
 
 
 @MACHINE_CHECKS.register("kernel")
 def check_kernel() -> str:
-    """The notebooks' kernel is installed beside this Python."""
+    """Check that the notebooks' kernel is installed in this environment."""
     try:
-        return f"ipykernel {metadata.version('ipykernel')} of {sys.prefix}"
+        version = metadata.version("ipykernel")
     except metadata.PackageNotFoundError:
         raise KitError(
             f"{sys.prefix} has no ipykernel",
             "the kernel that runs the notebooks",
             "pip install ipykernel",
         ) from None
+    return f"ipykernel {version} in {sys.prefix}"
 
 
 @PROJECT_CHECKS.register(base.CONFIG_FILE_NAME)
 def check_settings(project: Project) -> str:
-    """The config could be read."""
+    """Summarize the settings, which were read before."""
     return f"{project.config.name}, {len(project.config.stages)} stages"
 
 
 @PROJECT_CHECKS.register("notebooks")
 def check_notebooks(project: Project) -> str:
-    """Each stage has a notebook with a ``parameters`` cell that can be read; all faults at once."""
+    """Check that each stage has a notebook with a valid ``parameters`` cell."""
     from mlops_kit.pipeline import parameter_cell
 
-    count, faults = 0, []
+    parameter_count = 0
+    problems = []
     for stage in project.config.stages:
         try:
-            count += len(parameter_cell.read_parameters(project.get_notebook_path(stage)))
+            parameters = parameter_cell.read_parameters(project.get_notebook_path(stage))
         except KitError as error:
-            faults.append(str(error))
-    if faults:
-        raise KitError("\n  ".join(faults))
-    return f"{count} parameters in {len(project.config.stages)} notebooks"
+            problems.append(str(error))
+        else:
+            parameter_count += len(parameters)
+    if problems:
+        raise KitError("\n  ".join(problems))
+    return f"{parameter_count} parameters in {len(project.config.stages)} notebooks"
 
 
 @PROJECT_CHECKS.register("source")
 def check_source(project: Project) -> str:
-    """The source can be read and has the columns that ``mlops.yaml`` names."""
+    """Check that the source can be read and has the configured columns."""
     from mlops_kit.data import source
 
     source.check_configured_columns(project)
@@ -148,48 +169,55 @@ def check_source(project: Project) -> str:
 
 @PROJECT_CHECKS.register("store")
 def check_tracking_store(project: Project) -> str:
-    """MLflow's store answers; one that is not there yet is not made for the asking."""
+    """Check that MLflow's store answers; one that does not exist yet is not created."""
     from mlops_kit.registry import store
 
-    where, file = project.config.tracking, store.find_store_file(project)
+    location = project.config.tracking
+    file = store.find_store_file(project)
     if file is not None and not file.exists():
         _require_writable(file.parent, project)
-        return f"none yet at {where}; the first run makes it"
+        return f"none yet at {location}; the first run creates it"
     try:
         with store.connect_mlflow(project) as client:
-            return f"{len(client.search_experiments())} experiments in {where}"
-    except Exception as error:  # whatever MLflow, SQLAlchemy or a server raises
+            experiment_count = len(client.search_experiments())
+    except Exception as error:  # anything that MLflow, SQLAlchemy or a server raises
+        reason = str(error).splitlines()[0]
         raise KitError(
-            f"{where} does not answer: {str(error).splitlines()[0]}",
+            f"{location} does not answer: {reason}",
             "an MLflow store or server",
-            "start the server, mend 'tracking' in mlops.yaml, or move the file away",
+            "start the server, correct 'tracking' in mlops.yaml, or move the file away",
         ) from error
+    return f"{experiment_count} experiments in {location}"
 
 
 @PROJECT_CHECKS.register("disk")
 def check_disk_space(project: Project) -> str:
-    """There is room for runs, and they may be written."""
+    """Check that runs can be written and that there is enough disk space."""
     _require_writable(project.reports_folder, project)
-    free = shutil.disk_usage(project.root).free / 2**30
-    if free < MIN_FREE_DISK_GIB:
+    free_gib = shutil.disk_usage(project.root).free / _BYTES_PER_GIB
+    if free_gib < MIN_FREE_DISK_GIB:
         raise KitError(
-            f"{free:.1f} GiB free",
-            f"{MIN_FREE_DISK_GIB} GiB",
-            f"remove old runs under {project.config.reports}/",
+            f"{free_gib:.1f} GiB free",
+            f"at least {MIN_FREE_DISK_GIB} GiB",
+            f"remove old runs in {project.config.reports}/ with mlops clean",
         )
-    return f"{free:.0f} GiB free"
+    return f"{free_gib:.0f} GiB free"
 
 
 def _require_writable(folder: Path, project: Project) -> None:
-    """Refuse a folder that could not be made or written, without making it."""
-    place = next(
-        p
-        for p in (project.resolve_path(folder), *project.resolve_path(folder).parents)
-        if p.exists()
+    """Raise an error if a folder could not be created or written; it is not created.
+
+    Raises
+    ------
+    KitError
+        If the nearest existing parent is not a writable folder.
+    """
+    path = project.resolve_path(folder)
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        return
+    raise KitError(
+        f"{str(existing)!r} is not writable",
+        "a folder that you may write to",
+        f"chmod u+w {existing}, or another folder in {base.CONFIG_FILE_NAME}",
     )
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise KitError(
-            f"{str(place)!r} cannot be written",
-            "a folder of yours",
-            f"chmod u+w {place}, or another place in {base.CONFIG_FILE_NAME}",
-        )

@@ -1,48 +1,216 @@
-"""Output."""
+"""Everything that commands print.
+
+Results go to standard output, errors to standard error; with ``--json`` so does progress.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mlops_kit.core.formatting import align_columns
+from mlops_kit.core.progress import ProgressPrinter
 
 if TYPE_CHECKING:
+    from mlops_kit.cli.doctor import DoctorFinding
+    from mlops_kit.pipeline.params import ResolvedParameter
+    from mlops_kit.pipeline.plan import PlannedStage
     from mlops_kit.project.run_manifest import RunManifest
 
+_SUMMARIZED_STAGES = ("review", "deploy", "monitor", "retrain")
+_PARAMETER_COLUMNS = ("parameter", "type", "default", "value", "from", "allowed", "description")
 
-def report_run_outcome(made: RunManifest, reports: str, as_json: bool = False) -> None:
-    """Say how a run ended, and leave with its error if it has one."""
+
+def print_text(text: str = "") -> None:
+    """Print text."""
+    typer.echo(text)
+
+
+def print_error(text: str) -> None:
+    """Print an error message."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print plain values as JSON."""
+    typer.echo(json.dumps(value))
+
+
+def open_progress(as_json: bool = False) -> AbstractContextManager[ProgressPrinter]:
+    """Return the progress reporter of a command; it keeps standard output free for JSON."""
+    return closing(ProgressPrinter(sys.stderr if as_json else sys.stdout))
+
+
+def report_run_outcome(manifest: RunManifest, reports: str, as_json: bool = False) -> None:
+    """Print how a run ended.
+
+    Parameters
+    ----------
+    manifest : RunManifest
+        The manifest of the run.
+    reports : str
+        The project's folder of runs, as configured.
+    as_json : bool
+        Whether to print the manifest.
+
+    Raises
+    ------
+    KitError
+        If the run failed or waits for approval.
+    """
     from mlops_kit.pipeline import runner
 
-    print(json.dumps(made.to_json_dict())) if as_json else print_run_summary(made, reports)
-    error = runner.find_run_error(made)
+    if as_json:
+        print_json(manifest.to_json_dict())
+    else:
+        print_run_summary(manifest, reports)
+    error = runner.find_run_error(manifest)
     if error is not None:
         raise error
 
 
-def print_run_summary(made: RunManifest, reports: str) -> None:
-    """Print run, verdict, where to look."""
-    marked = f" (sample of {made.sample:,} rows)" if made.sample else ""
-    print(
-        f"\n{'Nothing to do: ' if made.is_up_to_date else ''}run {made.run}{marked}: {made.status}"
-    )
-    for name in ("review", "deploy", "monitor", "retrain"):
-        sentence = made.get_stage(name).sentence
+def print_run_summary(manifest: RunManifest, reports: str) -> None:
+    """Print the status of a run, the results of its stages, and where its report is."""
+    prefix = "Nothing to do: " if manifest.is_up_to_date else ""
+    print_text(f"\n{prefix}run {manifest.run}{_format_sample(manifest)}: {manifest.status}")
+    for stage in _SUMMARIZED_STAGES:
+        sentence = manifest.get_stage(stage).sentence
         if sentence:
-            print(f"  {name}: {sentence}")
-    if made.branches:
-        from mlops_kit.core import formatting
-        from mlops_kit.pipeline import report
+            print_text(f"  {stage}: {sentence}")
+    if manifest.branches:
+        _print_branches(manifest)
+    print_text(f"Report: {reports}/{manifest.run}/index.html")
 
-        columns, rows = report.build_branch_table(made)
-        print(
-            formatting.align_columns(
-                [
-                    columns,
-                    *(
-                        [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
-                        for row in rows
-                    ),
-                ]
-            )
+
+def _format_sample(manifest: RunManifest) -> str:
+    """Return a note on the number of rows of a trial run; empty for other runs."""
+    return f" (sample of {manifest.sample:,} rows)" if manifest.sample else ""
+
+
+def _print_branches(manifest: RunManifest) -> None:
+    """Print the branches of a run as a table."""
+    from mlops_kit.pipeline import report
+
+    columns, rows = report.build_branch_table(manifest)
+    lines = [columns]
+    for row in rows:
+        lines.append([_format_branch_value(value) for value in row])
+    print_text(align_columns(lines))
+
+
+def _format_branch_value(value: Any) -> str:
+    """Return a value of a branch as text."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_run_status(manifest: RunManifest) -> None:
+    """Print the status of a run and of each of its stages."""
+    started = manifest.started[:16]  # to the minute
+    print_text(
+        f"run {manifest.run} of {manifest.project}{_format_sample(manifest)}: "
+        f"{manifest.status}, started {started} UTC"
+    )
+    width = max(map(len, manifest.stages))
+    for name, entry in manifest.stages.items():
+        print_text(f"  {name:<{width}}  {entry.status_text:<13} {entry.summary}")
+
+
+def print_plan(
+    planned_stages: Sequence[PlannedStage],
+    parameters: dict[str, dict[str, ResolvedParameter]],
+) -> None:
+    """Print what would be done with each stage, why, and with which parameters."""
+    from mlops_kit.pipeline import params
+
+    width = max(len(planned.stage) for planned in planned_stages)
+    for planned in planned_stages:
+        action = str(planned.action)
+        condition = ""
+        if planned.action == "depends":
+            action = "run?"
+            condition = "if its inputs change: "
+        print_text(f"{planned.stage:<{width}}  {action:<5} {condition}{planned.summary}")
+        resolved = parameters[planned.stage]
+        if resolved:
+            print_text(f"{'':<{width}}  {params.format_value_origins(resolved)}")
+
+
+def encode_plan(
+    planned_stages: Sequence[PlannedStage],
+    parameters: dict[str, dict[str, ResolvedParameter]],
+) -> list[dict[str, Any]]:
+    """Return a plan as plain values."""
+    from mlops_kit.pipeline import param_types
+
+    encoded = []
+    for planned in planned_stages:
+        values = {
+            name: {"value": param_types.encode_value(resolved.value), "from": resolved.origin}
+            for name, resolved in parameters[planned.stage].items()
+        }
+        encoded.append(
+            {
+                "stage": planned.stage,
+                "action": planned.action,
+                "reasons": list(planned.reasons),
+                "origin": planned.origin.name if planned.origin else None,
+                "params": values,
+            }
         )
-    print(f"Look at {reports}/{made.run}/index.html")
+    return encoded
+
+
+def print_parameters(parameters: dict[str, dict[str, ResolvedParameter]]) -> None:
+    """Print the parameters of stages as a table."""
+    from mlops_kit.pipeline import params
+
+    rows = [_PARAMETER_COLUMNS]
+    for stage, resolved_by_name in parameters.items():
+        for resolved in resolved_by_name.values():
+            declared = resolved.parameter
+            row = (
+                f"{stage}.{declared.name}",
+                declared.type or "any",
+                repr(declared.default),
+                repr(resolved.value),
+                resolved.origin,
+                params.describe_allowed_values(resolved),
+                declared.description,
+            )
+            rows.append(row)
+    print_text(align_columns(rows))
+
+
+def encode_parameters(parameters: dict[str, dict[str, ResolvedParameter]]) -> Any:
+    """Return the parameters of stages as plain values."""
+    from mlops_kit.pipeline import param_types
+
+    encoded = []
+    for stage, resolved_by_name in parameters.items():
+        for resolved in resolved_by_name.values():
+            declared = resolved.parameter
+            record = {
+                "stage": stage,
+                "name": declared.name,
+                "type": declared.type,
+                "default": declared.default,
+                "value": resolved.value,
+                "origin": resolved.origin,
+                "min": resolved.min,
+                "max": resolved.max,
+                "choices": resolved.choices,
+                "description": declared.description,
+            }
+            encoded.append(param_types.encode_value(record))
+    return encoded
+
+
+def print_finding(finding: DoctorFinding) -> None:
+    """Print what a check of ``mlops doctor`` found."""
+    mark = "●" if finding.passed else "▲"
+    print_text(f"{mark} {finding.check_name}: {finding.sentence}")

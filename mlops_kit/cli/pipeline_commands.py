@@ -1,14 +1,12 @@
-"""Pipeline commands."""
+"""``mlops run``, ``plan`` and ``params``: run the pipeline, or show what would be run."""
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from mlops_kit.cli.application import app
+from mlops_kit.cli import output
 from mlops_kit.cli.options import (
     AsOfOption,
     ForceOption,
@@ -22,40 +20,76 @@ from mlops_kit.cli.options import (
     UntilOption,
     VerifyOption,
 )
-from mlops_kit.cli.output import report_run_outcome
+
+if TYPE_CHECKING:
+    from mlops_kit.pipeline.params import ResolvedParameter
+    from mlops_kit.project.loader import Project
+
+_OPTIONS_ORIGIN = "the command line"  # where values come from, in ``mlops config`` and errors
+
+
+class _RunRequest(NamedTuple):
+    """The project with the values of the command line, and what is to be run."""
+
+    project: Project
+    stages: list[str]
+    given: dict[str, dict[str, Any]]  # values of -p by stage and name
 
 
 def _load_run_request(
-    project: str,
-    param: list[str] | None,
-    stages: tuple[str, str, str],
-    jobs: int | None = None,
-    cold: bool = False,
-    **laid: Any,
-) -> tuple[Any, list[str], dict[str, dict[str, Any]]]:
-    """The project with the command line's values laid over it, the chosen stages, and their parameters."""
+    project_folder: str,
+    param_options: list[str] | None,
+    stage_range: tuple[str, str, str] = ("", "", ""),
+    **settings: Any,
+) -> _RunRequest:
+    """Load the project and lay the options of the command line over its settings.
+
+    Parameters
+    ----------
+    project_folder : str
+        The value of ``--project``.
+    param_options : list of str or None
+        The values of ``-p``.
+    stage_range : tuple of str
+        The values of ``--from``, ``--to`` and ``--only``.
+    **settings
+        Settings by name; empty ones are left as they are.
+    """
     from mlops_kit.pipeline import params, runner
     from mlops_kit.project import loader
 
-    opened = loader.load_project(project or None)
-    how = {
-        **opened.config.run.model_dump(),
-        **({"jobs": jobs} if jobs is not None else {}),
-        **({"kernels": "cold"} if cold else {}),
+    project = loader.load_project(project_folder or None)
+    overrides = {name: value or None for name, value in settings.items()}
+    project = project.with_values(_OPTIONS_ORIGIN, **overrides)
+    stages = runner.select_stages(project, *stage_range)
+    given = params.parse_parameter_options(param_options or [], list(project.config.stages))
+    return _RunRequest(project, stages, given)
+
+
+def _override_run_settings(project: Project, jobs: int | None, cold: bool) -> Project:
+    """Lay ``--jobs`` and ``--cold`` over the settings of the section ``run``."""
+    settings: dict[str, Any] = {}
+    if jobs is not None:
+        settings["jobs"] = jobs
+    if cold:
+        settings["kernels"] = "cold"
+    current = project.config.run.model_dump()
+    changed = {**current, **settings}
+    if changed == current:
+        return project
+    return project.with_values(_OPTIONS_ORIGIN, run=changed)
+
+
+def _resolve_parameters(request: _RunRequest) -> dict[str, dict[str, ResolvedParameter]]:
+    """Return the parameters of the chosen stages by stage and name."""
+    from mlops_kit.pipeline import params
+
+    return {
+        stage: params.resolve_parameters(request.project, stage, request.given.get(stage, {}))
+        for stage in request.stages
     }
-    opened = opened.with_values(
-        "the command line",
-        run=how if how != opened.config.run.model_dump() else None,
-        **{k: v or None for k, v in laid.items()},
-    )
-    return (
-        opened,
-        runner.select_stages(opened, *stages),
-        params.parse_parameter_options(param or [], list(opened.config.stages)),
-    )
 
 
-@app.command("run")
 def run_command(
     project: ProjectOption = "",
     as_of: AsOfOption = "",
@@ -66,52 +100,54 @@ def run_command(
     only: OnlyOption = "",
     force: ForceOption = False,
     sample: SampleOption = 0,
-    note: Annotated[str, typer.Option(help="Why this run")] = "",
+    note: Annotated[str, typer.Option(help="Why this run is made")] = "",
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Stages and branches at once; default: as many as there are cores", min=0
+            help="Largest number of stages and branches at the same time; default: one per core",
+            min=0,
         ),
     ] = None,
     cold: Annotated[
-        bool, typer.Option("--cold", help="Plain kernels, which share no imports")
+        bool,
+        typer.Option("--cold", help="Start each kernel from scratch, without shared imports"),
     ] = False,
     each: Annotated[
         list[str] | None,
         typer.Option(
             "--each",
-            help="stage.name=A,B,C or seed=1,2,3: the chain once for each; of several, once for each combination",
+            help=(
+                "stage.name=A,B,C or seed=1,2,3: a branch for each value; "
+                "if repeated, a branch for each combination"
+            ),
         ),
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Start the other branches when one has failed")
+        bool,
+        typer.Option("--keep-going", help="Run the remaining branches after one has failed"),
     ] = False,
     verify: VerifyOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the chain of notebooks; what is unchanged is skipped."""
-    from mlops_kit.core.progress import ProgressPrinter
+    """Run the stages that are not up to date."""
     from mlops_kit.pipeline import branches, runner
 
-    opened, chosen, given = _load_run_request(
-        project, param, (first, last, only), jobs, cold, as_of=as_of, until=until, sample=sample
+    loaded, stages, given = _load_run_request(
+        project, param, (first, last, only), as_of=as_of, until=until, sample=sample
     )
-    varied = branches.parse_branch_grid(opened, each or [])
-    say = ProgressPrinter(sys.stderr if as_json else sys.stdout)
-    try:
-        if varied:
+    loaded = _override_run_settings(loaded, jobs, cold)
+    grid = branches.parse_branch_grid(loaded, each or [])
+    with output.open_progress(as_json) as progress:
+        if grid:
             options = branches.BranchOptions(given, force, note, keep_going)
-            made = branches.run_branches(opened, chosen, varied, options, say)
+            manifest = branches.run_branches(loaded, stages, grid, options, progress)
         else:
-            made = runner.run_pipeline(
-                opened, chosen, given, say, force=force, note=note, verify=verify
+            manifest = runner.run_pipeline(
+                loaded, stages, given, progress, runner.RunOptions(force, note, verify)
             )
-    finally:
-        say.close()
-    report_run_outcome(made, opened.config.reports, as_json)
+    output.report_run_outcome(manifest, loaded.config.reports, as_json)
 
 
-@app.command("plan")
 def plan_command(
     project: ProjectOption = "",
     as_of: AsOfOption = "",
@@ -125,111 +161,63 @@ def plan_command(
     accept: Annotated[
         bool,
         typer.Option(
-            "--accept", help="Take the chosen stages as up to date: what was edited does not matter"
+            "--accept",
+            help="Mark the chosen stages as up to date although something has changed",
         ),
     ] = False,
     verify: VerifyOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What mlops run would do with each stage, and why; nothing is run."""
-    from getpass import getuser
+    """Show what mlops run would do, and why.
 
+    Nothing is run.
+    """
     from mlops_kit.data import source
-    from mlops_kit.pipeline import file_hashes, param_types, params, plan
-    from mlops_kit.pipeline.accept import accept_stages
+    from mlops_kit.pipeline import file_hashes, plan
 
-    opened, chosen, given = _load_run_request(
+    request = _load_run_request(
         project, param, (first, last, only), as_of=as_of, until=until, sample=sample
     )
-    opened = source.resolve_cutoffs(opened)
-    layers = {s: params.resolve_parameters(opened, s, given.get(s, {})) for s in chosen}
-    values = {s: params.extract_values(found) for s, found in layers.items()}
+    request = request._replace(project=source.resolve_cutoffs(request.project))
+    parameters = _resolve_parameters(request)
+    values = {
+        stage: {name: parameter.value for name, parameter in resolved.items()}
+        for stage, resolved in parameters.items()
+    }
     if accept:
-        for stage, why in accept_stages(opened, chosen, values, getuser()).items():
-            print(f"{stage}: taken as it is, although {'; '.join(why)}")
-    found = plan.plan_stages(opened, chosen, values, force, file_hashes.FileHashes(opened, verify))
+        _accept_stages(request, values)
+    hashes = file_hashes.FileHashes(request.project, verify)
+    planned_stages = plan.plan_stages(request.project, request.stages, values, force, hashes)
     if as_json:
-        print(
-            json.dumps(
-                [
-                    {
-                        "stage": d.stage,
-                        "action": d.action,
-                        "why": list(d.reasons),
-                        "origin": d.origin.name if d.origin else None,
-                        "params": {
-                            n: {"value": param_types.encode_value(r.value), "from": r.origin}
-                            for n, r in layers[d.stage].items()
-                        },
-                    }
-                    for d in found
-                ]
-            )
-        )
-        return
-    width = max(len(d.stage) for d in found)
-    for d in found:
-        print(
-            f"{d.stage:<{width}}  {d.action if d.action != 'depends' else 'run?':<5} {'if what it reads changes: ' if d.action == 'depends' else ''}{d.summary}"
-        )
-        if layers[d.stage]:
-            print(f"{'':<{width}}  {params.format_value_origins(layers[d.stage])}")
+        output.print_json(output.encode_plan(planned_stages, parameters))
+    else:
+        output.print_plan(planned_stages, parameters)
 
 
-@app.command(name="params")
+def _accept_stages(request: _RunRequest, values: dict[str, dict[str, Any]]) -> None:
+    """Record that the current user accepts the chosen stages as up to date."""
+    from getpass import getuser
+
+    from mlops_kit.pipeline.accept import accept_stages
+
+    accepted = accept_stages(request.project, request.stages, values, getuser())
+    for stage, reasons in accepted.items():
+        output.print_text(f"{stage}: accepted as up to date, although {'; '.join(reasons)}")
+
+
 def params_command(
     stage: Annotated[str, typer.Argument(help="The stage; default: all")] = "",
     project: ProjectOption = "",
     param: ParamOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The parameters of the notebooks: type, default, value, where the value came from, what it may be, what it means."""
-    from mlops_kit.core import formatting
-    from mlops_kit.pipeline import param_types, params
+    """List the notebooks' parameters and their values.
 
-    opened, chosen, given = _load_run_request(project, param, ("", "", stage))
-    found = [
-        (s, r)
-        for s in chosen
-        for r in params.resolve_parameters(opened, s, given.get(s, {})).values()
-    ]
+    Shown are type, default, value, where the value comes from, and which values are allowed.
+    """
+    request = _load_run_request(project, param, ("", "", stage))
+    parameters = _resolve_parameters(request)
     if as_json:
-        print(
-            json.dumps(
-                [
-                    param_types.encode_value(
-                        {
-                            "stage": s,
-                            "name": r.parameter.name,
-                            "type": r.parameter.type,
-                            "default": r.parameter.default,
-                            "value": r.value,
-                            "origin": r.origin,
-                            "least": r.min,
-                            "most": r.max,
-                            "choices": r.choices,
-                            "sentence": r.parameter.description,
-                        }
-                    )
-                    for s, r in found
-                ]
-            )
-        )
-        return
-    rows = [
-        (
-            f"{s}.{r.parameter.name}",
-            r.parameter.type or "any",
-            repr(r.parameter.default),
-            repr(r.value),
-            r.origin,
-            params.describe_allowed_values(r),
-            r.parameter.description,
-        )
-        for s, r in found
-    ]
-    print(
-        formatting.align_columns(
-            [("parameter", "type", "default", "value", "from", "may be", "means"), *rows]
-        )
-    )
+        output.print_json(output.encode_parameters(parameters))
+    else:
+        output.print_parameters(parameters)

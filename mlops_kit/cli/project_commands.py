@@ -1,4 +1,4 @@
-"""Project commands."""
+"""Commands for a project: JupyterLab, settings, environment checks, schedules."""
 
 from __future__ import annotations
 
@@ -8,60 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mlops_kit.cli.application import app
+from mlops_kit.cli import output
 from mlops_kit.cli.options import ProjectOption
 from mlops_kit.core.errors import RunFailedError
 
-
-@app.command("export")
-def export_command(
-    target: Annotated[str, typer.Argument(metavar="github|cron|kubernetes", help="Whose clock")],
-    project: ProjectOption = "",
-    every: Annotated[
-        str, typer.Option(help="When, as a cron expression; default: 15 2 * * *, each night")
-    ] = "",
-    image: Annotated[str, typer.Option(help="The image that Kubernetes runs")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that differs")] = False,
-) -> None:
-    """Write a schedule of these commands for GitHub, cron or Kubernetes."""
-    from mlops_kit.pipeline import export
-    from mlops_kit.project import loader
-
-    print(
-        f"{export.export_schedule(loader.load_project(project or None), target, every, image, force)} is written; its first lines say what it needs"
-    )
-
-
-@app.command("config")
-def config_command(project: ProjectOption = "") -> None:
-    """Every setting: its value, where it came from, what it means."""
-    from mlops_kit.project import explain, loader
-
-    for name, value, origin, meaning in explain.explain_settings(
-        loader.load_project(project or None)
-    ):
-        print(f"{name} = {value!r}  [{origin}]\n    {meaning}")
-
-
-@app.command("lab")
-def lab_command(
-    project: ProjectOption = "",
-    given: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[-- OPTION ...]", help="Options of JupyterLab's own"),
-    ] = None,
-) -> None:
-    """JupyterLab on the project; it asks no other host for news, updates or extensions."""
-    from mlops_kit.project import loader
-
-    opened = loader.load_project(project or None)
-    os.environ["MLOPS_PROJECT"] = str(opened.root)
-    os.chdir(opened.notebooks_folder)
-    os.execv(
-        sys.executable, [sys.executable, "-m", "jupyterlab", *_JUPYTERLAB_OPTIONS, *(given or [])]
-    )
-
-
+# JupyterLab requests news, updates and extensions from other hosts by default.
 _JUPYTERLAB_OPTIONS = (
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
@@ -69,19 +20,69 @@ _JUPYTERLAB_OPTIONS = (
 )
 
 
-@app.command("doctor")
+def lab_command(
+    project: ProjectOption = "",
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- OPTION ...]", help="Options of JupyterLab"),
+    ] = None,
+) -> None:
+    """Start JupyterLab in the project.
+
+    It sends no requests to other hosts.
+    """
+    from mlops_kit.project import loader
+
+    loaded = loader.load_project(project or None)
+    os.environ["MLOPS_PROJECT"] = str(loaded.root)
+    os.chdir(loaded.notebooks_folder)
+    command = [sys.executable, "-m", "jupyterlab", *_JUPYTERLAB_OPTIONS, *(options or [])]
+    # This process becomes JupyterLab, so that signals reach it.
+    os.execv(sys.executable, command)  # noqa: S606 - a fixed program without a shell
+
+
+def config_command(project: ProjectOption = "") -> None:
+    """Show every setting with its value and its origin."""
+    from mlops_kit.project import explain, loader
+
+    settings = explain.explain_settings(loader.load_project(project or None))
+    for name, value, origin, description in settings:
+        output.print_text(f"{name} = {value!r}  [{origin}]\n    {description}")
+
+
 def doctor_command(project: ProjectOption = "") -> None:
-    """Python, packages, kernel, notebooks, source, store, disk: each with a cure."""
+    """Check the environment and the project.
+
+    Checked are Python, packages, kernel, settings, notebooks, source, tracking store and disk.
+    """
     from mlops_kit.cli import doctor
 
     findings = []
     for finding in doctor.run_doctor_checks(project or None):
+        output.print_finding(finding)
         findings.append(finding)
-        print(
-            f"{'●' if finding.passed else '▲'} {finding.check_name}: {finding.sentence}", flush=True
-        )
-    bad = sum(not f.passed for f in findings)
-    if bad:
+    problem_count = sum(not finding.passed for finding in findings)
+    if problem_count:
         raise RunFailedError(
-            f"{bad} of {len(findings)} things need mending", hint="see the lines marked ▲"
+            f"{problem_count} of {len(findings)} checks found a problem",
+            hint="see the lines marked ▲",
         )
+
+
+def export_command(
+    target: Annotated[str, typer.Argument(metavar="github|cron|kubernetes", help="The scheduler")],
+    project: ProjectOption = "",
+    every: Annotated[
+        str,
+        typer.Option(help="Schedule as a cron expression; default: 15 2 * * *, every night"),
+    ] = "",
+    image: Annotated[str, typer.Option(help="Container image for Kubernetes")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that differs")] = False,
+) -> None:
+    """Write a schedule for GitHub, cron or Kubernetes."""
+    from mlops_kit.pipeline import export
+    from mlops_kit.project import loader
+
+    loaded = loader.load_project(project or None)
+    path = export.export_schedule(loaded, target, every, image, force)
+    output.print_text(f"Schedule written to {path}; its first lines say what it requires.")

@@ -1,178 +1,222 @@
-"""Run commands."""
+"""Commands for runs that exist: status, logs, comparison, resuming, cleanup."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops_kit.cli.application import app
-from mlops_kit.cli.options import JsonOption, ProjectOption
+from mlops_kit.cli import output
+from mlops_kit.cli.options import JsonOption, ProjectOption, RunArgument
 from mlops_kit.core.errors import KitError, RunFailedError
 
+if TYPE_CHECKING:
+    from mlops_kit.client import ProjectClient
 
-@app.command("logs")
+_MIN_COMPARED_RUNS = 2
+
+
+def status_command(project: ProjectOption = "", as_json: JsonOption = False) -> None:
+    """Show the latest run, stage by stage."""
+    from mlops_kit.project import loader, run_folder, run_manifest
+
+    loaded = loader.load_project(project or None)
+    folders = run_folder.list_run_folders(loaded.reports_folder)
+    if not folders:
+        raise KitError("there is no run yet", f"one in {loaded.config.reports}/", "mlops run")
+    manifest = run_manifest.read_manifest(folders[0])
+    if as_json:
+        output.print_json(manifest.to_json_dict())
+    else:
+        output.print_run_status(manifest)
+
+
+def runs_command(
+    project: ProjectOption = "",
+    last: Annotated[int, typer.Option(help="Number of runs", min=1)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the latest runs.
+
+    Shown are verdict, headline metric, duration, stages, version and note.
+    """
+    from mlops_kit.pipeline import run_summary
+    from mlops_kit.project import loader
+
+    loaded = loader.load_project(project or None)
+    summaries = run_summary.summarize_runs(loaded, last)
+    if as_json:
+        output.print_json([summary.to_json_dict() for summary in summaries])
+    elif summaries:
+        output.print_text(run_summary.format_run_summaries(summaries))
+    else:
+        output.print_text(f"{loaded.config.name}: no run yet")
+
+
 def logs_command(
-    stage: str,
-    name: Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")] = "",
+    stage: Annotated[str, typer.Argument(help="The stage")],
+    run: RunArgument = "",
     project: ProjectOption = "",
 ) -> None:
-    """What a stage's kernel said: printed lines, warnings, the error."""
+    """Show what the notebook of a stage printed."""
     from mlops_kit.client import ProjectClient
     from mlops_kit.pipeline import stage_log
 
-    print(stage_log.format_stage_log(ProjectClient(project or None).get_run_folder(name), stage))
+    folder = ProjectClient(project or None).get_run_folder(run)
+    output.print_text(stage_log.format_stage_log(folder, stage))
 
 
-@app.command("debug")
 def debug_command(
-    stage: str,
-    name: Annotated[str, typer.Argument(metavar="RUN", help="The run; default: the latest")] = "",
+    stage: Annotated[str, typer.Argument(help="The stage that failed")],
+    run: RunArgument = "",
     project: ProjectOption = "",
 ) -> None:
-    """A console in the state in which a stage failed: its cells are run again up to there, in a copy of its run."""
+    """Open a console at the point where a stage failed.
+
+    The cells up to there are executed again, in a copy of the run.
+    """
     from mlops_kit.client import ProjectClient
     from mlops_kit.pipeline import debug_console
 
-    opened = ProjectClient(project or None)
-    debug_console.open_debug_console(opened.project, opened.get_run_folder(name), stage)
+    client = ProjectClient(project or None)
+    debug_console.open_debug_console(client.project, client.get_run_folder(run), stage)
 
 
-@app.command("diff")
 def diff_command(
-    old: Annotated[str, typer.Argument(help="A run, latest or previous")] = "previous",
-    new: Annotated[str, typer.Argument(help="The run to lay beside it")] = "latest",
+    old: Annotated[
+        str, typer.Argument(help="The earlier run: its name, latest or previous")
+    ] = "previous",
+    new: Annotated[str, typer.Argument(help="The run to compare with it")] = "latest",
     project: ProjectOption = "",
     html: Annotated[
-        str, typer.Option("--html", help="Write it as a page, with the figures side by side")
+        str, typer.Option("--html", help="HTML file to write, with the charts side by side")
     ] = "",
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print it as Markdown, for a pull request")
+        bool, typer.Option("--markdown", help="Print Markdown, for a pull request")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What differs between two runs, and whether it is more than noise."""
+    """Compare two runs.
+
+    Differences that are more than noise are marked.
+    """
     from mlops_kit.client import ProjectClient
     from mlops_kit.core import files
     from mlops_kit.pipeline.compare import rendering
     from mlops_kit.pipeline.compare.runs import compare_runs
+
+    client = ProjectClient(project or None)
+    old_folder, new_folder = _find_compared_runs(client, old, new)
+    comparison = compare_runs(client.project, old_folder, new_folder)
+    if html:
+        files.write_text(Path(html), rendering.render_comparison_page(comparison))
+    if as_json:
+        output.print_json(comparison.to_json_dict())
+    elif markdown:
+        output.print_text(rendering.format_comparison_markdown(comparison))
+    elif html:
+        output.print_text(f"{comparison.sentence}\nReport: {html}")
+    else:
+        rendering.print_comparison(comparison)
+
+
+def _find_compared_runs(client: ProjectClient, old: str, new: str) -> list[Path]:
+    """Return the folders of two runs; ``latest`` and ``previous`` stand for the newest ones.
+
+    Raises
+    ------
+    KitError
+        If there are fewer than two runs, or a run does not exist.
+    """
     from mlops_kit.project import run_folder
 
-    opened = ProjectClient(project or None)
-    there = run_folder.list_run_folders(opened.project.reports_folder)
-    if len(there) < 2:
+    folders = run_folder.list_run_folders(client.project.reports_folder)
+    if len(folders) < _MIN_COMPARED_RUNS:
+        count = "is only one run" if folders else "is no run"
         raise KitError(
-            f"there {'is one run' if there else 'is no run'} to compare",
-            f"two in {opened.project.config.reports}/",
+            f"there {count} to compare",
+            f"two runs in {client.project.config.reports}/",
             "mlops run",
         )
-    names = {"latest": there[0].name, "previous": there[1].name}
-    found = compare_runs(
-        opened.project, *(opened.get_run_folder(names.get(n, n)) for n in (old, new))
-    )
-    if html:
-        files.write_text(Path(html), rendering.render_comparison_page(found))
-    if as_json or markdown or html:
-        print(
-            json.dumps(found.to_json_dict())
-            if as_json
-            else rendering.format_comparison_markdown(found)
-            if markdown
-            else f"{found.sentence}\n{html} shows it"
-        )
-    else:
-        rendering.print_comparison(found)
+    aliases = {"latest": folders[0].name, "previous": folders[1].name}
+    return [client.get_run_folder(aliases.get(name, name)) for name in (old, new)]
 
 
-@app.command("reproduce")
 def reproduce_command(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="The run to make again")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run to reproduce")],
     project: ProjectOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make an old run again from its commit, its parameters and its data, and say whether all comes out the same."""
+    """Repeat a run and compare the results.
+
+    The run is repeated with its own commit, parameters and data.
+    """
     from mlops_kit.client import ProjectClient
-    from mlops_kit.core.progress import ProgressPrinter
     from mlops_kit.pipeline import reproduce
 
-    opened = ProjectClient(project or None)
-    say = ProgressPrinter(sys.stderr if as_json else sys.stdout)
-    try:
-        found = reproduce.reproduce_run(opened.project, opened.get_run_folder(name), say)
-    finally:
-        say.close()
-    print(json.dumps(found.to_json_dict()) if as_json else found.text)
-    if not found.is_identical:
-        raise RunFailedError(found.sentence, hint="the lines marked ▲ say what differs")
-
-
-@app.command("status")
-def status_command(project: ProjectOption = "", as_json: JsonOption = False) -> None:
-    """The latest run, stage by stage."""
-    from mlops_kit.project import loader, run_folder, run_manifest
-
-    opened = loader.load_project(project or None)
-    found = run_folder.list_run_folders(opened.reports_folder)
-    if not found:
-        raise KitError("there is no run yet", f"one in {opened.config.reports}/", "mlops run")
-    made = run_manifest.read_manifest(found[0])
+    client = ProjectClient(project or None)
+    with output.open_progress(as_json) as progress:
+        reproduction = reproduce.reproduce_run(client.project, client.get_run_folder(run), progress)
     if as_json:
-        print(json.dumps(made.to_json_dict()))
-        return
-    marked = f" (sample of {made.sample:,} rows)" if made.sample else ""
-    print(
-        f"run {made.run} of {made.project}{marked}: {made.status}, started {made.started[:16]} UTC"
-    )
-    width = max(map(len, made.stages))
-    for name, entry in made.stages.items():
-        print(f"  {name:<{width}}  {entry.status_text:<13} {entry.summary}")
+        output.print_json(reproduction.to_json_dict())
+    else:
+        output.print_text(reproduction.text)
+    if not reproduction.is_identical:
+        raise RunFailedError(
+            reproduction.sentence, hint="the lines marked ▲ show what is different"
+        )
 
 
-@app.command("runs")
-def runs_command(
-    project: ProjectOption = "",
-    last: Annotated[int, typer.Option(help="How many", min=1)] = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """The last runs, a line each: verdict, headline metric, time, note, and which one serves."""
-    from mlops_kit.pipeline import run_summary
-    from mlops_kit.project import loader
+def resume_command(run: RunArgument = "", project: ProjectOption = "") -> None:
+    """Continue a run that stopped.
 
-    opened = loader.load_project(project or None)
-    found = run_summary.summarize_runs(opened, last)
-    print(
-        json.dumps([summary.to_json_dict() for summary in found])
-        if as_json
-        else run_summary.format_run_summaries(found)
-        if found
-        else f"{opened.config.name}: no run yet"
-    )
+    It may have failed, been interrupted or killed, or waited for approval.
+    """
+    from mlops_kit.client import ProjectClient
+
+    resume_and_report(ProjectClient(project or None), run)
 
 
-@app.command("clean")
+def resume_and_report(client: ProjectClient, run: str) -> None:
+    """Continue a run and print how it ended."""
+    with output.open_progress() as progress:
+        manifest = client.resume(run, progress)
+    output.report_run_outcome(manifest, client.project.config.reports)
+
+
 def clean_command(
     project: ProjectOption = "",
     runs: Annotated[
         int | None,
-        typer.Option(help="Fewest newest runs to keep; default: keep.runs of mlops.yaml", min=1),
+        typer.Option(
+            help="Number of newest runs to keep; default: retention.min_runs in mlops.yaml", min=1
+        ),
     ] = None,
     age: Annotated[
-        str, typer.Option(help="Older runs go, such as 30d; default: keep.age of mlops.yaml")
+        str,
+        typer.Option(
+            help="Age of removed runs, such as 30d; default: retention.max_age in mlops.yaml"
+        ),
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would go, and what that would free")
+        bool,
+        typer.Option("--dry-run", help="Only show what would be removed, and the space it takes"),
     ] = False,
 ) -> None:
-    """Remove old runs, what killed ones left, old caches; never what serves, waits or runs."""
+    """Remove old runs, leftovers of killed runs and old caches.
+
+    Runs in service, waiting for approval or still running are kept.
+    """
     from mlops_kit.pipeline import cleanup
     from mlops_kit.project import loader
 
-    opened = loader.load_project(project or None)
-    asked = {k: v for k, v in {"runs": runs, "age": age or None}.items() if v is not None}
-    opened = opened.with_values(
-        "the command line", keep={**opened.config.retention.model_dump(exclude_unset=True), **asked}
-    )
-    print(cleanup.format_cleanup(opened, cleanup.clean_project(opened, dry_run), dry_run))
+    loaded = loader.load_project(project or None)
+    retention = loaded.config.retention.model_dump(exclude_unset=True)
+    if runs is not None:
+        retention["min_runs"] = runs
+    if age:
+        retention["max_age"] = age
+    loaded = loaded.with_values("the command line", retention=retention)
+    items = cleanup.clean_project(loaded, dry_run)
+    output.print_text(cleanup.format_cleanup(loaded, items, dry_run))

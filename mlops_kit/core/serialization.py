@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 from enum import Enum
+from importlib import import_module
 from typing import Any, ClassVar
 
 from mlops_kit.core.errors import KitError, suggest_names
@@ -18,6 +19,11 @@ _KIND_KEY = "__kind__"
 _FRAME_KEY = "__frame__"
 _MISSING_TEXTS = {"NaT", "<NA>"}
 _SERIALIZABLE_TYPES: dict[str, type[Serializable]] = {}
+# Result types outside this package, which are only known once their module is imported.
+_DEFINING_MODULES = {
+    "ContractReport": "mlops_kit.data.contract_validation",
+    "Report": "mlops_kit.data.contract_validation",
+}
 
 
 class Serializable:
@@ -99,6 +105,8 @@ def from_json_value(value: Any) -> Any:
 
 def _restore_result(stored: dict[str, Any]) -> Serializable:
     kind = stored[_KIND_KEY]
+    if kind not in _SERIALIZABLE_TYPES and kind in _DEFINING_MODULES:
+        import_module(_DEFINING_MODULES[kind])
     if kind not in _SERIALIZABLE_TYPES:
         raise KitError(
             f"a stored result has the unknown kind {kind!r}",

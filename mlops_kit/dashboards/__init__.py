@@ -27,7 +27,7 @@ def twin(name: str, project: Project, file: Path, **asked: str) -> str:
     """
     from importlib import import_module
 
-    from mlops_kit.dashboards import theme
+    from mlops_kit.dashboards import rendering
 
     if name not in PAGES:
         raise KitError(
@@ -35,5 +35,5 @@ def twin(name: str, project: Project, file: Path, **asked: str) -> str:
             suggest_names(name, PAGES),
             "mlops report --dashboard review",
         )
-    body = import_module(f"mlops_kit.dashboards.{name}").page(project, file, **asked)
-    return theme.part("document", "document", f"{PAGES[name]}: {project.config.name}", body)
+    body = import_module(f"mlops_kit.dashboards.{name}_page").page(project, file, **asked)
+    return rendering.part("document", "document", f"{PAGES[name]}: {project.config.name}", body)

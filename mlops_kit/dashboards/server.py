@@ -36,8 +36,8 @@ from voila.request_info_handler import RequestInfoSocketHandler
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.resources import find_resource_folder
-from mlops_kit.dashboards import theme
-from mlops_kit.dashboards.handlers import Act, Decide, Here, Me, Note, Page, Reports, Start
+from mlops_kit.dashboards import rendering
+from mlops_kit.dashboards.request_handlers import Act, Decide, Here, Me, Note, Page, Reports, Start
 from mlops_kit.project.loader import Project
 
 PATIENCE = 30  # seconds that the pages' kernels are waited for
@@ -63,7 +63,7 @@ class Dashboards(Voila):  # type: ignore[misc]
         """What every handler knows; another host's name for this computer is refused on loopback."""
         settings: dict[str, Any] = super().init_settings()
         known = settings["jinja2_env"]
-        known.loader = ChoiceLoader([FileSystemLoader(theme.folder()), known.loader])
+        known.loader = ChoiceLoader([FileSystemLoader(rendering.folder()), known.loader])
         pages = sorted(
             (p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n)
         )

@@ -1,4 +1,4 @@
-"""Accept stages as up to date although what they depend on has changed (``mlops plan --accept``)."""
+"""Accept stages as up to date although their dependencies changed (``mlops plan --accept``)."""
 
 from __future__ import annotations
 

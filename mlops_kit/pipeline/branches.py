@@ -1,8 +1,8 @@
 """Branches: run the pipeline once for each value of a list, or each combination of a grid.
 
 What no branch changes runs once, in the run itself; each branch is a run of its own inside it
-(``RUN/branches/``), which carries that over and continues from there. A branch that fails leaves the
-others alone. Nothing made in a branch is promoted: run the best one by itself.
+(``RUN/branches/``), which carries that over and continues from there. A branch that fails leaves
+the others alone. Nothing made in a branch is promoted: run the best one by itself.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mlops_kit.pipeline.param_types import UntypedText, cast_value, parse_yaml
 from mlops_kit.pipeline.parameter_cell import read_parameters
 from mlops_kit.pipeline.runner import (
     BranchContext,
+    RunOptions,
     determine_run_status,
     resolve_stage_values,
     run_pipeline,
@@ -213,9 +214,8 @@ def run_branches(
             [stage for stage in chosen if stage not in branching_stages],
             options.given,
             report_progress,
-            force=options.force,
-            note=options.note,
-            context=context,
+            RunOptions(options.force, options.note),
+            context,
         )
         if manifest.status == RunStatus.SUCCEEDED:
             group = _BranchGroup(project, manifest, options, report_progress, context.stop_event)
@@ -248,7 +248,7 @@ def _configure_branch(
 
 
 class _BranchGroup:
-    """The branches of one run: runs them, as many at once as there are jobs, and records each end."""
+    """Runs the branches of one run, as many at once as there are jobs, and records each end."""
 
     def __init__(
         self,
@@ -308,9 +308,8 @@ class _BranchGroup:
             self.manifest.branching_stages,
             given,
             partial(_report_branch_line, self.report_progress, branch.name),
-            force=self.options.force,
-            note=f"{self.options.note} {branch.name}".strip(),
-            context=BranchContext(
+            RunOptions(self.options.force, f"{self.options.note} {branch.name}".strip()),
+            BranchContext(
                 stop_event=self.stop_event,
                 folder=self.folder / BRANCHES_FOLDER / run,
                 run=run,

@@ -1,8 +1,8 @@
 """Remove runs, leftovers and caches according to the retention settings (``mlops clean``).
 
-A run is removed as a whole: one rename moves it into a hidden folder that no reader looks at, then it
-is deleted there; what a kill leaves of it the next cleanup deletes. Runs share files by hard links, so
-a file frees space only with its last link.
+A run is removed as a whole: one rename moves it into a hidden folder that no reader looks at, then
+it is deleted there; what a kill leaves of it the next cleanup deletes. Runs share files by hard
+links, so a file frees space only with its last link.
 
 To add a reason why a run is kept: a line in ``_RetentionRules.explain``.
 """
@@ -49,7 +49,7 @@ StoredRun = tuple[Path, RunManifest]
 
 @dataclass(frozen=True)
 class CleanupItem:
-    """A run, a leftover, a cached or a kept file: whether it is removed, why, and the space it frees."""
+    """A run, a leftover or a stored file: whether it is removed, why, and the space it frees."""
 
     kind: str
     path: Path
@@ -311,9 +311,8 @@ def format_cleanup(project: Project, items: list[CleanupItem], dry_run: bool) ->
     freed = _format_megabytes(sum(item.freed_bytes for item in removed))
     kept_count = len(items) - len(removed)
     kept = "1 run is kept" if kept_count == 1 else f"{kept_count} runs are kept"
-    total = f"{', '.join(counted) or 'nothing'} removed, {freed} freed; {kept}"
-    if dry_run:
-        total = f"dry run: {total}"
+    verb = "would remove" if dry_run else "removed"
+    total = f"{verb} {', '.join(counted) or 'nothing'} ({freed}); {kept}"
     return "\n".join([align_columns(rows), total] if rows else [total])
 
 

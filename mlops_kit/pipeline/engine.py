@@ -1,10 +1,11 @@
-"""Papermill's engine of ours: whatever happens to a kernel, the saved notebook tells it.
+"""Executes a notebook in a kernel from the kernel pool, with limits on time and memory.
 
-``papermill --engine mlops NOTEBOOK OUT`` uses it by itself (an entry point); the chain gives it the run's
-limits. How a notebook ended stands in its metadata under ``mlops`` (an ``End``), each cell's status says
-what was run and what was not, and a failure is raised as papermill's own error with the same words.
+Whatever happens to the kernel, the saved notebook shows it: its metadata hold the outcome under
+``mlops`` (``NotebookOutcome``), the status of each cell says whether it was run, and a failure is
+raised as papermill's own error with the same message.
 
-To add a limit: a field of ``Limits``, and what goes beyond it in ``Watch.breach``.
+Papermill calls ``execute_notebook`` through ``papermill_engine``. Options that begin with
+``kernel_`` come from the pipeline (``KernelOptions``).
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from papermill.engines import NBClientEngine
 from papermill.execute import ERROR_MARKER_TAG
 
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
-from mlops_kit.pipeline import kernel_pool, papermill_engine, signals
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.pipeline import kernel_pool, signals
 from mlops_kit.pipeline.kernel_watchdog import INTERRUPT_GRACE_SECONDS, KernelLimits, KernelWatchdog
 from mlops_kit.pipeline.notebook_client import MlopsNotebookClient
 from mlops_kit.pipeline.notebook_outcome import (
@@ -31,143 +33,230 @@ from mlops_kit.pipeline.notebook_outcome import (
     determine_outcome,
 )
 from mlops_kit.pipeline.notebook_recorder import NotebookRecorder
+from mlops_kit.project.run_manifest import StageStatus
 from mlops_kit.project.secrets import scrub_text_values
 
-_OUTPUT_TIMEOUT_SECONDS = 60  # seconds that outputs may lag behind the end of their cell
+_OUTPUT_TIMEOUT_SECONDS = 60  # how long outputs may arrive after the end of their cell
+_OPTION_PREFIX = "kernel_"
+_RECORDER_OPTIONS = ("progress_bar", "log_output", "autosave_cell_every")
+_CLIENT_OPTIONS = ("stdout_file", "stderr_file", "log_output")
 
 
-class NotebookEngine(papermill_engine.PapermillEngine, NBClientEngine):  # type: ignore[misc]
-    """Runs a notebook in a kernel of ours; what begins with ``kernel_`` comes from the chain."""
+@dataclass(frozen=True)
+class KernelOptions:
+    """What the pipeline asks of an execution; each field is the option ``kernel_FIELD``.
 
-    @classmethod
-    def execute_notebook(
-        cls,
-        nb: Any,
-        kernel_name: str,
-        output_path: str | None = None,
-        progress_bar: Any = True,
-        log_output: bool = False,
-        autosave_cell_every: int = 30,
-        kernel_target: str | None = None,
-        kernel_check: Callable[[], str] | None = None,
-        **given: Any,
-    ) -> Any:
-        """Run the notebook, and save it as what became of it.
+    Attributes
+    ----------
+    target : str, optional
+        Where the notebook is saved. Papermill writes its own output path once more at the end,
+        not atomically, and so cannot be used for this.
+    check : callable, optional
+        Returns what is missing after all cells succeeded; empty if nothing is.
+    progress : callable, optional
+        Called before each code cell with its number and the number of code cells.
+    used : callable, optional
+        Called at the end with the dependencies that the kernel reported.
+    scrub : callable, optional
+        Replaces the values of secrets in a text.
+    reserve : Path, optional
+        A file to delete if the disk is full when the outcome has to be saved.
+    limits : KernelLimits, optional
+        Limits on time and memory.
+    stop : threading.Event, optional
+        Set when the run has to stop.
+    env : dict, optional
+        Environment of the kernel.
+    cwd : str, optional
+        Working directory of the kernel.
+    log : str, optional
+        File for the kernel's own standard error.
+    plain : bool
+        Start a new interpreter instead of forking from the fork server.
+    """
 
-        ``kernel_check`` says what is missing when all cells went well; ``kernel_target`` is saved to by
-        nobody else (papermill writes over its own output path once more, and not atomically).
-
-        Raises
-        ------
-        Stopped
-            If it did not end well.
-        """
-        book = NotebookRecorder(
-            nb,
-            output_path=kernel_target or output_path,
-            progress_bar=progress_bar,
-            log_output=log_output,
-            autosave_cell_every=autosave_cell_every,
-        )
-        book.scrub, book.reserve_file = (
-            given.pop("kernel_scrub", None) or str,
-            given.pop("kernel_reserve", None),
-        )
-        book.notebook_start()
-        nb.metadata["mlops"] = {"status": "running", "pid": os.getpid()}
-        book.save(now=True)
-        watch = KernelWatchdog(
-            given.pop("kernel_limits", None)
-            or KernelLimits(
-                cell_seconds=given.get("execution_timeout"),
-                start_seconds=given.get("start_timeout") or 60,
-            ),
-            given.pop("kernel_stop", None),
-        )
-        made, failure = None, None
-        with signals.interrupt_on_termination():
-            try:
-                made = cls.run_in_kernel(book, watch, {**given, "log_output": log_output})
-            except (Exception, KeyboardInterrupt) as error:
-                failure = error
-            finally:
-                watch.finished.set()
-        end, index = determine_outcome(book.nb, made, watch, failure)
-        if failure is None and kernel_check is not None and (missing := kernel_check()):
-            end = replace(end, status="failed", type="RunFailed", message=missing)
-        end = NotebookOutcome(**scrub_text_values(asdict(end), book.scrub))
-        book.record_outcome(end)
-        if end.status != "succeeded":
-            _insert_error_marker(book.nb, end, index)
-        book.save(now=True)
-        if end.status != "succeeded":
-            raise NotebookExecutionError(
-                index,
-                next(
-                    (
-                        c.get("execution_count")
-                        for c in book.nb.cells[index : index + 2]
-                        if c.cell_type == "code"
-                    ),
-                    None,
-                ),
-                end,
-            ) from failure
-        _hide_allowed_errors(book.nb)
-        return book.nb
+    target: str | None = None
+    check: Callable[[], str] | None = None
+    progress: Callable[[int, int], None] | None = None
+    used: Callable[[dict[str, Any] | None], object] | None = None
+    scrub: Callable[[str], str] | None = None
+    reserve: Path | None = None
+    limits: KernelLimits | None = None
+    stop: threading.Event | None = None
+    env: dict[str, str] | None = None
+    cwd: str | None = None
+    log: str | None = None
+    plain: bool = False
 
     @classmethod
-    def run_in_kernel(
-        cls, book: NotebookRecorder, watch: KernelWatchdog, given: dict[str, Any]
-    ) -> MlopsNotebookClient:
-        """Start the kernel, run the cells, take everything down again."""
-        log = given.get("kernel_log")
-        folder = Path(tempfile.mkdtemp(prefix="mk-"))
-        kept = {k: v for k, v in given.items() if k in {"stdout_file", "stderr_file", "log_output"}}
-        client = MlopsNotebookClient(
-            book,
-            km=kernel_pool.create_kernel_manager(
-                folder, log or "/dev/stderr", given.get("kernel_plain", False)
-            ),
-            startup_timeout=watch.limits.start_seconds,
-            kernel_name="python3",
-            shutdown_kernel="immediate",
-            iopub_timeout=_OUTPUT_TIMEOUT_SECONDS,
-            **kept,
+    def from_options(cls, options: Mapping[str, Any]) -> KernelOptions:
+        """Select the options that begin with ``kernel_``."""
+        names = [field.name for field in fields(cls)]
+        return cls(
+            **{
+                name: options[_OPTION_PREFIX + name]
+                for name in names
+                if _OPTION_PREFIX + name in options
+            }
         )
-        client.watchdog, client.report_cell = watch, given.get("kernel_progress")
-        client.log_path = Path(log) if log else None
-        client.owns_km = True
-        begin = client.start_new_kernel
-
-        def start(**_: Any) -> None:
-            begin(
-                env=given.get("kernel_env") or {**DEFAULT_ENVIRONMENT_VARIABLES, **os.environ},
-                cwd=given.get("kernel_cwd") or os.getcwd(),
-            )
-            watch.child = client.km.provisioner.process
-            watch.thread.start()
-
-        client.start_new_kernel = start  # nbclient hands these on to the kernel's process; papermill's own engine has no way to
-        book.client = client
-        try:
-            client.execute()
-            if "kernel_used" in given:
-                given["kernel_used"](client.used_dependencies)
-            return client
-        finally:
-            if watch.child is not None:
-                watch.child.kill()  # with all that its cells have left behind
-                watch.child.wait(INTERRUPT_GRACE_SECONDS)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _insert_error_marker(nb: Any, end: NotebookOutcome, index: int) -> None:
-    """Say before the cell at which a notebook ended how it ended; a later run takes that out again."""
-    where = " in the cell below" if end.cell else ""
-    cell = nbformat.v4.new_markdown_cell(
-        f"**▲ {end.status_text[0].upper()}{end.status_text[1:]}**{where}. {': '.join(filter(None, (end.type, end.message)))}"
+def execute_notebook(notebook: Any, options: Mapping[str, Any]) -> Any:
+    """Execute a notebook and save it with its outcome.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        The notebook, with its parameters injected.
+    options : mapping
+        Papermill's options and those of ``KernelOptions``.
+
+    Returns
+    -------
+    nbformat.NotebookNode
+        The executed notebook.
+
+    Raises
+    ------
+    NotebookExecutionError
+        If it did not succeed.
+    """
+    kernel_options = KernelOptions.from_options(options)
+    recorder = _create_recorder(notebook, options, kernel_options)
+    recorder.notebook_start()
+    notebook.metadata["mlops"] = {"status": StageStatus.RUNNING.value, "pid": os.getpid()}
+    recorder.save(now=True)
+    limits = kernel_options.limits or KernelLimits(
+        cell_seconds=options.get("execution_timeout"),
+        start_seconds=options.get("start_timeout") or 60,
     )
+    watchdog = KernelWatchdog(limits, kernel_options.stop)
+    error: BaseException | None = None
+    with signals.interrupt_on_termination():
+        try:
+            _run_in_kernel(recorder, watchdog, options, kernel_options)
+        except (Exception, KeyboardInterrupt) as raised:
+            error = raised
+        finally:
+            watchdog.finished.set()
+    outcome, index = determine_outcome(recorder.nb, watchdog, error)
+    if error is None:
+        outcome = _check_outputs(outcome, kernel_options)
+    outcome = _scrub_outcome(outcome, recorder.scrub)
+    recorder.record_outcome(outcome)
+    if not outcome.has_succeeded:
+        _insert_error_marker(recorder.nb, outcome, index)
+    recorder.save(now=True)
+    if not outcome.has_succeeded:
+        execution_count = _find_execution_count(recorder.nb, index)
+        raise NotebookExecutionError(index, execution_count, outcome) from error
+    _hide_allowed_errors(recorder.nb)
+    return recorder.nb
+
+
+def _create_recorder(
+    notebook: Any, options: Mapping[str, Any], kernel_options: KernelOptions
+) -> NotebookRecorder:
+    """Create the record in which the execution of a notebook is saved."""
+    recorder = NotebookRecorder(
+        notebook,
+        output_path=kernel_options.target or options.get("output_path"),
+        **{name: options[name] for name in _RECORDER_OPTIONS if name in options},
+    )
+    recorder.scrub = kernel_options.scrub or str
+    recorder.reserve_file = kernel_options.reserve
+    return recorder
+
+
+def _check_outputs(outcome: NotebookOutcome, kernel_options: KernelOptions) -> NotebookOutcome:
+    """Turn a success into a failure if the notebook did not write what it has to."""
+    missing = kernel_options.check() if kernel_options.check is not None else ""
+    if not missing:
+        return outcome
+    return replace(
+        outcome, status=StageStatus.FAILED, type=RunFailedError.__name__, message=missing
+    )
+
+
+def _scrub_outcome(outcome: NotebookOutcome, scrub: Callable[[str], str]) -> NotebookOutcome:
+    """Replace the values of secrets in the texts of an outcome."""
+    values = scrub_text_values(asdict(outcome), scrub)
+    values["status"] = outcome.status
+    return NotebookOutcome(**values)
+
+
+def _run_in_kernel(
+    recorder: NotebookRecorder,
+    watchdog: KernelWatchdog,
+    options: Mapping[str, Any],
+    kernel_options: KernelOptions,
+) -> None:
+    """Start a kernel, execute the cells, and end the kernel with all its processes."""
+    folder = Path(tempfile.mkdtemp(prefix="mk-"))
+    client = _create_client(recorder, watchdog, options, kernel_options, folder)
+    recorder.client = client
+    try:
+        client.execute()
+        if kernel_options.used is not None:
+            kernel_options.used(client.used_dependencies)
+    finally:
+        if watchdog.child is not None:
+            watchdog.child.kill()  # with all processes that its cells left running
+            watchdog.child.wait(INTERRUPT_GRACE_SECONDS)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_client(
+    recorder: NotebookRecorder,
+    watchdog: KernelWatchdog,
+    options: Mapping[str, Any],
+    kernel_options: KernelOptions,
+    folder: Path,
+) -> MlopsNotebookClient:
+    """Create the client that executes the cells; ``folder`` holds the kernel's sockets."""
+    log = kernel_options.log
+    client = MlopsNotebookClient(
+        recorder,
+        km=kernel_pool.create_kernel_manager(folder, log or "/dev/stderr", kernel_options.plain),
+        startup_timeout=watchdog.limits.start_seconds,
+        kernel_name="python3",
+        shutdown_kernel="immediate",
+        iopub_timeout=_OUTPUT_TIMEOUT_SECONDS,
+        **{name: options[name] for name in _CLIENT_OPTIONS if name in options},
+    )
+    client.watchdog = watchdog
+    client.report_cell = kernel_options.progress
+    client.log_path = Path(log) if log else None
+    client.owns_km = True
+    start_new_kernel = client.start_new_kernel
+
+    def start_watched_kernel(**_: Any) -> None:
+        start_new_kernel(
+            env=kernel_options.env or {**DEFAULT_ENVIRONMENT_VARIABLES, **os.environ},
+            cwd=kernel_options.cwd or str(Path.cwd()),
+        )
+        watchdog.child = client.km.provisioner.process
+        watchdog.thread.start()
+
+    # nbclient passes env and cwd on to the kernel's process, papermill's own engine does not.
+    client.start_new_kernel = start_watched_kernel
+    return client
+
+
+def _find_execution_count(notebook: Any, index: int) -> int | None:
+    """Return the execution count of the cell that failed; a marker may stand before it."""
+    for cell in notebook.cells[index : index + 2]:
+        if cell.cell_type == "code":
+            count: int | None = cell.get("execution_count")
+            return count
+    return None
+
+
+def _insert_error_marker(notebook: Any, outcome: NotebookOutcome, index: int) -> None:
+    """Insert a cell before the one that failed that says how; a later run removes it again."""
+    location = " in the cell below" if outcome.cell else ""
+    status = outcome.status_text[0].upper() + outcome.status_text[1:]
+    cell = nbformat.v4.new_markdown_cell(f"**▲ {status}**{location}. {outcome.error_text}")
     cell.metadata.update(
         tags=[ERROR_MARKER_TAG],
         papermill={
@@ -178,12 +267,15 @@ def _insert_error_marker(nb: Any, end: NotebookOutcome, index: int) -> None:
             "duration": None,
         },
     )
-    nb.cells.insert(index, cell)
+    notebook.cells.insert(index, cell)
 
 
-def _hide_allowed_errors(nb: Any) -> None:
-    """Let papermill see no failure in a cell that was allowed to raise: it goes by outputs, not by tags."""
-    for cell in nb.cells:
+def _hide_allowed_errors(notebook: Any) -> None:
+    """Turn errors of cells that were allowed to raise into text.
+
+    Papermill raises for every error output, whatever tags its cell has.
+    """
+    for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 text = "\n".join(output.traceback)

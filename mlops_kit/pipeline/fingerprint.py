@@ -1,13 +1,14 @@
-"""Compare what a stage used in an earlier run with the present, part by part, so that a difference can be named.
+"""Compare what a stage used in an earlier run with the present, part by part.
 
 The parts are what the stage really used (``mlops_kit.core.dependencies``), not what its text
-suggests: code cells in order (no markdown, outputs, ids), parameters, the settings it read, the content
-of the artifacts it read from earlier stages, the files it read, the project's own modules it imported
-however deep, the versions of the packages it reached, the environment variables it declares, Python's
-minor version. As long as all of them are unchanged, the stage would do the same again.
+suggests: code cells in order (no markdown, outputs, ids), parameters, the settings it read, the
+content of the artifacts it read from earlier stages, the files it read, the project's own modules
+it imported however deep, the versions of the packages it reached, the environment variables it
+declares, Python's minor version. As long as all of them are unchanged, the stage would do the same
+again.
 
-To add a part: a field of ``StageDependencies``, a line in ``collect_dependencies``, a generator here
-and its call in ``find_differences``.
+To add a part: a field of ``StageDependencies``, a line in ``collect_dependencies``, a generator
+here and its call in ``find_differences``.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def _compare_modules(
 
 
 def _compare_inputs(inputs: Mapping[str, str | None], recorded: StageDependencies) -> Iterator[str]:
-    """Yield the artifacts of earlier stages that changed; not those that have yet to be produced."""
+    """Yield the artifacts of earlier stages that changed; not those yet to be produced."""
     for name, content_hash in recorded.inputs.items():
         if inputs.get(name, MISSING_FILE) not in (content_hash, None):
             yield f"`{name}` changed"

@@ -1,10 +1,11 @@
-"""Kernels of the running interpreter, over IPC, each in a process group of its own: warm, or plain.
+"""Kernels of the running interpreter, over IPC, each in a process group of its own.
 
-A warm kernel is forked from the nursery (``nursery.py``), which has the imports already; a plain one is a
-Python of its own. Sockets stand in a private short folder for each kernel: a path over about 107 bytes
-fails, and without a connection file of its own the sockets would be raced for.
+A warm kernel is forked from the fork server (``fork_server``), which has already imported the
+modules that the notebooks need; a plain kernel is a new interpreter. The sockets of each kernel are
+in a private folder with a short path: a path over about 107 bytes fails, and kernels that share a
+folder would race for socket names.
 
-To add to what a kernel gets: ``environment`` below.
+To add an environment variable for kernels: ``build_kernel_environment``.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import RunFailedError
-from mlops_kit.pipeline.fork_server import DEFERRED_MODULES_MARKER, FORK_SERVER_SCRIPT
+from mlops_kit.pipeline.fork_server import (
+    DEFERRED_MODULES_MARKER,
+    FORK_SERVER_SCRIPT,
+    ChildRequest,
+)
 from mlops_kit.project import notebook_cells
 from mlops_kit.project.loader import Project
 
-_DEBUGGER_ENVIRONMENT = {
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1"
-}  # the debugger warns of frozen modules otherwise
+# Without this the debugger warns about frozen modules.
+_DEBUGGER_ENVIRONMENT = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+# What the notebooks' handle of their stage needs.
 STAGE_HANDLE_MODULES = (
     "pandas",
     "pyarrow.parquet",
     "IPython.display",
-)  # what a stage's handle needs
+)
+# What the end of a run needs.
 END_OF_RUN_MODULES = (
     "jinja2",
     "nbconvert",
@@ -44,8 +51,8 @@ END_OF_RUN_MODULES = (
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
     "skops.io",
-)  # what the end of a run needs
-# What the notebooks of the seven stages import sooner or later, and most own ones too.
+)
+# What the notebooks of the seven stages import sooner or later, and most others too.
 NOTEBOOK_MODULES = (
     "pandas",
     "pyarrow.parquet",
@@ -64,178 +71,223 @@ NOTEBOOK_MODULES = (
     "IPython.display",
     "joblib",
 )
+_PACKAGE = "mlops_kit"
+_STAGE_MODULE = "mlops_kit.stages.stage"
+_STAGE_HANDLE_NAMES = ("mlops_kit.stages.open_stage", "mlops_kit.stages.Stage")
+# A notebook that imports only these from the package needs none of NOTEBOOK_MODULES.
+_LIGHT_PACKAGE_MODULES = {_PACKAGE, _STAGE_MODULE, "mlops_kit.core.errors"}
 
 
 def build_kernel_environment(run: Path, root: Path) -> dict[str, str]:
-    """The environment of a stage's kernel: where its run stands, no telemetry, no debugger's warnings."""
-    own = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root), **_DEBUGGER_ENVIRONMENT}
-    return {**DEFAULT_ENVIRONMENT_VARIABLES, **os.environ, **own}
+    """Build the environment of a stage's kernel.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    root : Path
+        Folder of the project.
+    """
+    run_variables = {"MLOPS_RUN": str(run), "MLOPS_PROJECT": str(root)}
+    return {
+        **DEFAULT_ENVIRONMENT_VARIABLES,
+        **os.environ,
+        **run_variables,
+        **_DEBUGGER_ENVIRONMENT,
+    }
 
 
 class ForkedProcess:
-    """A process that the nursery has forked, as ``subprocess.Popen`` shows one."""
+    """A process that the fork server started, with the interface of ``subprocess.Popen``."""
 
     stdin = stdout = stderr = None
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.returncode = pid, None
+        self.pid = pid
+        self.returncode: int | None = None
         self.ended = threading.Event()
 
-    def record_exit(self, status: int) -> None:
-        """The nursery says how it ended."""
-        self.returncode = status  # type: ignore[assignment]
+    def record_exit(self, exit_code: int) -> None:
+        """Record how the process ended, as the fork server reports it."""
+        self.returncode = exit_code
         self.ended.set()
 
     def poll(self) -> int | None:
-        """Its exit code (a signal's number is negative), or None while it runs."""
+        """Return the exit code (negative for a signal), None while the process runs."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until it has ended."""
+        """Wait until the process has ended or ``timeout`` seconds have passed."""
         self.ended.wait(timeout)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to it and all that it has started."""
-        if self.returncode is None:
-            try:
-                os.killpg(self.pid, number)
-            except ProcessLookupError:
-                return
+        """Send a signal to the process group."""
+        if self.returncode is not None:
+            return
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return
 
     def kill(self) -> None:
-        """Kill its whole group."""
+        """Kill the process group."""
         self.send_signal(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Ask its whole group to end."""
+        """Ask the process group to end."""
         self.send_signal(signal.SIGTERM)
 
 
-class ForkServer:
-    """A nursery of this process, started when the first kernel is asked for."""
+@dataclass
+class _PendingRequest:
+    """A request to the fork server; ``child`` stays None if the fork server ends first."""
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        command = [sys.executable, "-c", FORK_SERVER_SCRIPT, json.dumps(list(names))]
+    answered: threading.Event = field(default_factory=threading.Event)
+    child: ForkedProcess | None = None
+
+
+class ForkServer:
+    """A fork server that belongs to this process.
+
+    Parameters
+    ----------
+    module_names : iterable of str
+        Modules to import before the first fork; after ``DEFERRED_MODULES_MARKER``, later.
+    """
+
+    def __init__(self, module_names: Iterable[str] = ()) -> None:
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-c", FORK_SERVER_SCRIPT, json.dumps(list(module_names))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**DEFAULT_ENVIRONMENT_VARIABLES, **_DEBUGGER_ENVIRONMENT, **os.environ},
             cwd="/",
             start_new_session=True,
         )
-        self.request_numbers, self.lock = itertools.count(), threading.Lock()
+        self.request_pipe = cast("IO[bytes]", self.process.stdin)
+        self.reply_pipe = cast("IO[bytes]", self.process.stdout)
+        self.request_numbers = itertools.count()
+        self.lock = threading.Lock()
         self.is_closed = False
-        self.pending_requests: dict[int, tuple[threading.Event, list[ForkedProcess]]] = {}
+        self.pending_requests: dict[int, _PendingRequest] = {}
         self.children: dict[int, ForkedProcess] = {}
-        self.reader_thread = threading.Thread(target=self.read_replies, daemon=True, name="nursery")
+        self.reader_thread = threading.Thread(
+            target=self.read_replies,
+            daemon=True,
+            name="fork-server-replies",
+        )
         self.reader_thread.start()
 
     def read_replies(self) -> None:
-        """Take in what the nursery says, until it has gone."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said = json.loads(line)
-            if "id" in said:
-                event, found = self.pending_requests.pop(said["id"])
-                self.children[said["pid"]] = child = ForkedProcess(said["pid"])
-                found.append(child)
-                event.set()
-            elif "status" in said and (gone := self.children.pop(said["pid"], None)):
-                gone.record_exit(said["status"])
-        self.process.stdout.close()
+        """Process the replies of the fork server until it ends."""
+        for line in self.reply_pipe:
+            reply = json.loads(line)
+            if "id" in reply:
+                child = ForkedProcess(reply["pid"])
+                self.children[child.pid] = child
+                request = self.pending_requests.pop(reply["id"])
+                request.child = child
+                request.answered.set()
+            elif reply["pid"] in self.children:
+                self.children.pop(reply["pid"]).record_exit(reply["status"])
+        self.reply_pipe.close()
         for child in self.children.values():
             child.record_exit(-signal.SIGKILL)
-        with self.lock:  # who asks later is told at once
+        with self.lock:  # later requests fail at once
             self.is_closed = True
-            for event, _ in self.pending_requests.values():
-                event.set()
+            for request in self.pending_requests.values():
+                request.answered.set()
 
-    def start_child(self, cwd: str, env: dict[str, str], log: str, **what: Any) -> ForkedProcess:
-        """Ask for a child and wait until it is there.
+    def start_child(self, request: ChildRequest) -> ForkedProcess:
+        """Start a child and wait until it exists.
 
         Raises
         ------
-        RunFailed
-            If the nursery has gone.
+        RunFailedError
+            If the fork server has ended.
         """
-        event = threading.Event()
-        found: list[ForkedProcess] = []
+        pending = _PendingRequest()
         with self.lock:
             number = next(self.request_numbers)
-            self.pending_requests[number] = (event, found)
+            self.pending_requests[number] = pending
             try:
-                assert self.process.stdin is not None
-                self.process.stdin.write(
-                    json.dumps({"id": number, "cwd": cwd, "env": env, "log": log, **what}).encode()
-                    + b"\n"
-                )
-                self.process.stdin.flush()
+                self.request_pipe.write(replace(request, id=number).to_line())
+                self.request_pipe.flush()
             except OSError:
-                event.set()
+                pending.answered.set()
             if self.is_closed:
-                event.set()
-        event.wait()
-        if not found:
+                pending.answered.set()
+        pending.answered.wait()
+        if pending.child is None:
             raise RunFailedError(
-                "the process that kernels are forked from has gone",
-                "one that lives as long as the run",
-                "mlops run goes on where it stopped; with --cold it needs none",
+                "the fork server, from which kernels are started, has ended",
+                "a fork server that lives as long as the run",
+                "mlops resume continues the run; mlops run --cold needs no fork server",
             )
-        return found[0]
+        return pending.child
 
     def call_function(self, function: str, *args: Any, cwd: str, log: str) -> Any:
-        """Run ``module:function`` in a fork, and return what it returned (JSON can hold it).
+        """Call a function in a forked process and return its result.
+
+        Parameters
+        ----------
+        function : str
+            The function, as ``module:function``.
+        *args
+            Its arguments. JSON must be able to represent them and the result.
+        cwd, log : str
+            Working directory of the process, and file for its output.
 
         Raises
         ------
-        RunFailed
-            If it ended badly; the log says how.
+        RunFailedError
+            If the process fails; the log shows why.
         """
         with tempfile.TemporaryDirectory(prefix="mk-") as folder:
             answer = Path(folder) / "answer.json"
-            child = self.start_child(
-                cwd,
-                {**DEFAULT_ENVIRONMENT_VARIABLES, **os.environ},
-                log,
+            request = ChildRequest(
+                cwd=cwd,
+                env={**DEFAULT_ENVIRONMENT_VARIABLES, **os.environ},
+                log=log,
                 call=function,
                 args=list(args),
                 answer=str(answer),
             )
+            child = self.start_child(request)
             if child.wait() == 0:
                 return json.loads(answer.read_text(encoding="utf-8"))
-        told = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        log_lines = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise RunFailedError(
-            f"{function} ended with {child.returncode}: {told[-1] if told else 'it said nothing'}",
-            "an end without an error",
+            f"{function} ended with exit code {child.returncode}: "
+            f"{log_lines[-1] if log_lines else 'its log is empty'}",
+            "exit code 0",
             f"see {log}",
         )
 
     def close(self) -> None:
-        """Let it go, with all that it has forked."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        """End the fork server and all processes that it has started."""
+        self.request_pipe.close()
         self.process.wait()
         self.reader_thread.join()
 
 
 _fork_server: ForkServer | None = None
 _fork_server_lock = threading.Lock()
-keep_fork_server = False  # whether the nursery outlives a run: for a process that makes many
+keep_fork_server = False  # whether it outlives a run, for a process that makes many runs
 
 
-def get_fork_server(names: Iterable[str] = ()) -> ForkServer:
-    """The nursery of this process, with these modules imported if it has to be started."""
+def get_fork_server(module_names: Iterable[str] = ()) -> ForkServer:
+    """Return the fork server of this process; start it with these modules if there is none."""
     global _fork_server
     with _fork_server_lock:
         if _fork_server is None or _fork_server.process.poll() is not None:
-            _fork_server = ForkServer(names)
+            _fork_server = ForkServer(module_names)
         return _fork_server
 
 
 def release_fork_server() -> None:
-    """Let the nursery of this process go, unless it is to be kept for the next run."""
+    """End the fork server of this process, unless it is kept for the next run."""
     global _fork_server
     with _fork_server_lock:
         if _fork_server is not None and not keep_fork_server:
@@ -244,42 +296,70 @@ def release_fork_server() -> None:
 
 
 def list_modules_to_preload(project: Project, stages: Iterable[str]) -> list[str]:
-    """The modules that some stages' notebooks will import, those that they name themselves first; none of the project's own."""
-    named: dict[str, None] = {}
+    """List the modules that the notebooks of some stages will import.
+
+    Those that the notebooks name come first. Modules of the project are not imported ahead: they
+    may change while the fork server lives.
+    """
+    imported: dict[str, None] = {}
     for stage in stages:
         for cell in notebook_cells.load_code_cells(project.get_notebook_path(stage)):
-            named |= dict.fromkeys(_list_imported_modules(cell["source"]))
-    own = {p.stem for p in project.root.iterdir()}
-    ours = [n for n in named if n.startswith("mlops_kit")]
-    theirs = [n for n in named if n not in ours and n.partition(".")[0] not in own]
-    rooms = set(ours) - {"mlops_kit", "mlops_kit.stages.stage", "mlops_kit.core.errors"}
+            imported |= dict.fromkeys(_list_imported_modules(cell["source"]))
+    project_modules = {path.stem for path in project.root.iterdir()}
+    package_modules: list[str] = []
+    library_modules: list[str] = []
+    for name in imported:
+        if name.startswith(_PACKAGE):
+            package_modules.append(name)
+        elif name.partition(".")[0] not in project_modules:
+            library_modules.append(name)
+    needs_notebook_modules = bool(set(package_modules) - _LIGHT_PACKAGE_MODULES)
     return [
-        *theirs,
-        *(STAGE_HANDLE_MODULES if ours else ()),
-        *ours,
-        *(NOTEBOOK_MODULES if rooms else ()),
+        *library_modules,
+        *(STAGE_HANDLE_MODULES if package_modules else ()),
+        *package_modules,
+        *(NOTEBOOK_MODULES if needs_notebook_modules else ()),
         DEFERRED_MODULES_MARKER,
         *END_OF_RUN_MODULES,
     ]
 
 
 def _list_imported_modules(source: str) -> list[str]:
-    """The modules that a cell names in its imports; none of a cell that is not plain Python."""
+    """List the modules that a cell imports; none if the cell is not plain Python."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError:
         return []
-    plain = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
-    return plain + [
-        f"{n.module}.{a.name}" if n.module.startswith("mlops_kit") else n.module
-        for n in nodes
-        if isinstance(n, ast.ImportFrom) and n.module and not n.level
-        for a in n.names
-    ]
+    modules: list[str] = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules += _list_from_imports(node.module, [alias.name for alias in node.names])
+    return modules
+
+
+def _list_from_imports(module: str, names: list[str]) -> list[str]:
+    """List the modules behind ``from module import names``; of the package, its submodules."""
+    if not module.startswith(_PACKAGE):
+        return [module]
+    qualified = [f"{module}.{name}" for name in names]
+    return [_STAGE_MODULE if name in _STAGE_HANDLE_NAMES else name for name in qualified]
 
 
 def create_kernel_manager(folder: Path, log: str, plain: bool) -> Any:
-    """A kernel manager whose kernels the nursery starts, with its connection file in a folder of its own."""
+    """Create the manager of a kernel that the fork server starts.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of its own, for the connection file and the sockets.
+    log : str
+        File for the kernel's standard error.
+    plain : bool
+        Start a new interpreter instead of forking.
+    """
     import zmq
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -287,34 +367,45 @@ def create_kernel_manager(folder: Path, log: str, plain: bool) -> Any:
 
     connection = folder / "k.json"
 
-    class Provisioner(LocalProvisioner):
-        """Starts a kernel by asking the nursery."""
+    class ForkServerProvisioner(LocalProvisioner):
+        """Starts a kernel through the fork server."""
 
-        async def launch_kernel(self, cmd: list[str], **given: Any) -> Any:
-            """Ask for the kernel."""
-            started = get_fork_server().start_child(
-                given.get("cwd") or os.getcwd(),
-                given["env"],
-                log,
+        async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:  # noqa: ARG002
+            """Start the kernel; its command is not used."""
+            request = ChildRequest(
+                cwd=options.get("cwd") or os.getcwd(),
+                env=options["env"],
+                log=log,
                 connection=str(connection),
                 plain=plain,
             )
-            self.process, self.pid, self.pgid = started, started.pid, started.pid  # type: ignore[assignment]
+            child = get_fork_server().start_child(request)
+            self.process = child  # type: ignore[assignment]
+            self.pid = child.pid
+            self.pgid = child.pid
             return self.connection_info
 
-    class Manager(AsyncKernelManager):
-        """Takes that provisioner, whatever is installed beside it."""
+    class ForkServerKernelManager(AsyncKernelManager):
+        """Uses that provisioner, whatever provisioners are installed."""
 
-        async def _async_pre_start_kernel(self, **given: Any) -> Any:
+        async def _async_pre_start_kernel(self, **options: Any) -> Any:
             if self.provisioner is None:
-                self.provisioner = Provisioner(
-                    kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+                self.provisioner = ForkServerProvisioner(
+                    kernel_id=self.kernel_id,
+                    kernel_spec=self.kernel_spec,
+                    parent=self,
                 )
-            return await super()._async_pre_start_kernel(**given)
+            return await super()._async_pre_start_kernel(**options)
 
-    made = Manager(transport="ipc", connection_file=str(connection), kernel_name="python3")
-    made.context.setsockopt(zmq.RCVHWM, 0)  # as the kernel's side
-    made._kernel_spec = KernelSpec(
-        argv=[sys.executable], language="python", display_name="Python 3"
+    manager = ForkServerKernelManager(
+        transport="ipc",
+        connection_file=str(connection),
+        kernel_name="python3",
     )
-    return made
+    manager.context.setsockopt(zmq.RCVHWM, 0)  # no limit, as on the kernel's side
+    manager._kernel_spec = KernelSpec(
+        argv=[sys.executable],
+        language="python",
+        display_name="Python 3",
+    )
+    return manager

@@ -1,4 +1,4 @@
-"""Create the manifest of a run, mark the run as started, and mark a run without a process as killed.
+"""Create the manifest of a run; mark a run as started, or as killed.
 
 The record itself and its reader are in ``mlops_kit.project.run_manifest``.
 """

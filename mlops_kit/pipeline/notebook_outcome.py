@@ -1,33 +1,67 @@
-"""Notebook outcome."""
+"""How the execution of a notebook ended: succeeded, or in which cell, why, and with which error.
+
+The outcome is stored in the metadata of the executed notebook (key ``mlops``) and raised as
+papermill's own error, with the same words.
+"""
 
 from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from mlops_kit.pipeline.kernel_watchdog import INTERRUPT_GRACE_SECONDS, KernelWatchdog
-from mlops_kit.pipeline.notebook_client import MlopsNotebookClient
+from mlops_kit.pipeline.kernel_watchdog import (
+    INTERRUPT_GRACE_SECONDS,
+    ExceededLimit,
+    KernelWatchdog,
+)
 from mlops_kit.pipeline.process_memory import count_oom_kills, format_memory, get_memory_limit
+from mlops_kit.project.run_manifest import StageStatus, describe_status
 
 _ANSI_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _TRACEBACK_LINE = re.compile(r"Cell In\[\d+\], line (\d+)")
+_MAX_TRACEBACK_ENTRIES = 6
+_OOM_MEMORY_SHARE = 0.5  # a kernel killed above this share of the memory limit ran out of memory
+_STOP_MESSAGE = "the run was told to stop"
+_LIMIT_MESSAGES = {
+    StageStatus.KILLED: "the kernel was killed",
+    StageStatus.TIMED_OUT: "it took too long and was interrupted",
+    StageStatus.INTERRUPTED: _STOP_MESSAGE,
+}
 
 
 @dataclass(frozen=True)
 class NotebookOutcome:
     """How a notebook ended.
 
-    ``status`` is one of succeeded, failed, killed, timed out, interrupted, stopped early; ``detail`` says
-    more of it (``signal 9, likely out of memory, peak 3.1 GiB``). ``cell`` counts code cells from one,
-    ``line`` the lines of that cell; ``peak`` is resident memory in bytes.
+    Attributes
+    ----------
+    status : StageStatus
+        One of succeeded, failed, killed, timed out, interrupted, stopped early.
+    type : str
+        Name of the error's class.
+    message : str
+        Message of the error.
+    detail : str
+        More about the status: ``signal 9, likely out of memory, peak 3.1 GiB``.
+    cell : int or None
+        Number of the code cell in which it ended, counted from one.
+    line : int or None
+        Line of that cell, counted from one.
+    source : str
+        Source of that cell.
+    traceback : list of str
+        Last entries of the traceback.
+    peak : int
+        Largest resident memory of the kernel's process group, in bytes.
     """
 
-    status: str
+    status: StageStatus
     type: str = ""
     message: str = ""
     detail: str = ""
@@ -38,109 +72,212 @@ class NotebookOutcome:
     peak: int = 0
 
     @property
+    def has_succeeded(self) -> bool:
+        """Whether all cells ran without an error."""
+        return self.status == StageStatus.SUCCEEDED
+
+    @property
     def status_text(self) -> str:
-        """The status as it is shown: ``killed (signal 9, …)``."""
-        return f"{self.status} ({self.detail})" if self.detail else self.status
+        """The status with its detail: ``killed (signal 9, …)``."""
+        return describe_status(self.status, self.detail)
+
+    @property
+    def error_text(self) -> str:
+        """The error's class and message."""
+        return ": ".join(filter(None, (self.type, self.message)))
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> NotebookOutcome:
+        """Read the outcome from the metadata of an executed notebook."""
+        stored = dict(metadata["mlops"])
+        stored["status"] = StageStatus(stored["status"])
+        return cls(**stored)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the outcome as it is stored in the notebook: empty fields are left out."""
+        values = asdict(self)
+        values["status"] = self.status.value
+        return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
 class NotebookExecutionError(PapermillExecutionError):  # type: ignore[misc]
-    """A notebook did not end well; ``end`` says how."""
+    """A notebook did not succeed; ``outcome`` says how it ended."""
 
-    def __init__(self, index: int, count: int | None, end: NotebookOutcome) -> None:
-        super().__init__(index, count, end.source, end.type, end.message, end.traceback)
-        self.outcome = end
+    def __init__(
+        self, cell_index: int, execution_count: int | None, outcome: NotebookOutcome
+    ) -> None:
+        super().__init__(
+            cell_index,
+            execution_count,
+            outcome.source,
+            outcome.type,
+            outcome.message,
+            outcome.traceback,
+        )
+        self.outcome = outcome
 
     def __str__(self) -> str:
-        told = super().__str__() if self.outcome.traceback else ""
-        return f"{told}{self.outcome.status_text}{f' in cell {self.outcome.cell}' if self.outcome.cell else ''}: {': '.join(filter(None, (self.outcome.type, self.outcome.message)))}"
+        outcome = self.outcome
+        traceback = super().__str__() if outcome.traceback else ""
+        location = f" in cell {outcome.cell}" if outcome.cell else ""
+        return f"{traceback}{outcome.status_text}{location}: {outcome.error_text}"
+
+
+@dataclass(frozen=True)
+class _FailedCell:
+    """The cell in which a notebook ended; empty if none was running."""
+
+    number: int | None = None
+    source: str = ""
+    outputs: tuple[Any, ...] = ()
 
 
 def determine_outcome(
-    nb: Any, made: MlopsNotebookClient | None, watch: KernelWatchdog, failure: BaseException | None
+    notebook: Any, watchdog: KernelWatchdog, error: BaseException | None
 ) -> tuple[NotebookOutcome, int]:
-    """How a notebook ended, and the index of the cell at which it did."""
-    running = [
-        i for i, c in enumerate(nb.cells) if c.metadata.papermill["status"] in {"running", "failed"}
-    ]
-    index = running[-1] if running else 0
-    cell = nb.cells[index]
-    if failure is None:
-        return NotebookOutcome("succeeded", peak=watch.peak), index
-    number = sum(c.cell_type == "code" for c in nb.cells[: index + 1])
-    place: dict[str, Any] = {
-        "cell": number if running else None,
-        "source": cell.source if running else "",
-        "peak": watch.peak,
-    }
-    if isinstance(failure, CellExecutionError):
-        traceback = [
-            line
-            for o in cell.get("outputs", [])
-            if o.output_type == "error"
-            for line in o.traceback
-        ] or failure.traceback.splitlines()
-        found = [
-            int(n) for n in _TRACEBACK_LINE.findall(_ANSI_ESCAPE.sub("", "\n".join(traceback)))
-        ]
-        place |= {
-            "line": found[0] if found else None,
-            "traceback": traceback[-6:],
-            "type": failure.ename,
-        }
-    if watch.status:
-        said = {
-            "killed": "the kernel was killed",
-            "timed out": "it took too long and was interrupted",
-            "interrupted": "the run was told to stop",
-        }[watch.status]
-        return NotebookOutcome(
-            watch.status,
-            message=said,
-            detail=watch.detail,
-            **{"type": watch.status, **place} if "type" not in place else place,
-        ), index
-    if isinstance(failure, KeyboardInterrupt):
-        return NotebookOutcome(
-            "interrupted", type="KeyboardInterrupt", message="the run was told to stop", **place
-        ), index
-    if isinstance(failure, CellExecutionError):
-        if failure.ename == "SystemExit" and failure.evalue in {"", "0", "None"}:
-            return NotebookOutcome(
-                "stopped early",
-                message=f"sys.exit({failure.evalue}) in cell {number}: what comes after it was not run",
-                **place,
-            ), index
-        return NotebookOutcome("failed", message=failure.evalue, **place), index
-    code = watch.child.wait(INTERRUPT_GRACE_SECONDS) if watch.child is not None else None
-    if isinstance(failure, DeadKernelError) and code is not None and code < 0:
-        likely = (
-            ", likely out of memory"
-            if code == -signal.SIGKILL
-            and (
-                count_oom_kills() > watch.oom_kills_before or watch.peak > 0.5 * get_memory_limit()
-            )
-            else ""
+    """Determine how a notebook ended from the error that its execution raised.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        The executed notebook, with papermill's status of each cell.
+    watchdog : KernelWatchdog
+        The watchdog of its kernel.
+    error : BaseException or None
+        What the execution raised.
+
+    Returns
+    -------
+    outcome : NotebookOutcome
+        How it ended.
+    index : int
+        Index of the cell in which it ended.
+    """
+    index = _find_last_cell(notebook)
+    if error is None:
+        return NotebookOutcome(StageStatus.SUCCEEDED, peak=watchdog.peak_bytes), index or 0
+    cell = _FailedCell()
+    if index is not None:
+        cells = notebook.cells[: index + 1]
+        cell = _FailedCell(
+            sum(c.cell_type == "code" for c in cells),
+            cells[-1].source,
+            tuple(cells[-1].get("outputs", [])),
         )
-        return NotebookOutcome(
-            "killed",
-            type="DeadKernelError",
-            message="the kernel died",
-            detail=f"signal {-code}{likely}, peak {format_memory(watch.peak)}",
-            **place,
-        ), index
-    if isinstance(failure, DeadKernelError):
-        return NotebookOutcome(
-            "failed",
-            type="DeadKernelError",
-            message=f"the kernel ended by itself with exit code {code}",
-            **place,
-        ), index
-    began = any(c.metadata.papermill["status"] != "pending" for c in nb.cells)
-    return NotebookOutcome(
-        "failed",
-        type=type(failure).__name__,
-        message=str(failure)
-        if began
-        else f"the kernel did not start: {str(failure).splitlines()[0] if str(failure) else type(failure).__name__}",
-        **place,
-    ), index
+    details = _describe_error(notebook, watchdog, error, cell)
+    outcome = NotebookOutcome(
+        cell=cell.number,
+        source=cell.source,
+        peak=watchdog.peak_bytes,
+        **details,
+    )
+    return outcome, index or 0
+
+
+def _find_last_cell(notebook: Any) -> int | None:
+    """Return the index of the cell that was running when the notebook ended, None without one."""
+    last = None
+    for index, cell in enumerate(notebook.cells):
+        if cell.metadata.papermill["status"] in {"running", "failed"}:
+            last = index
+    return last
+
+
+def _describe_error(
+    notebook: Any, watchdog: KernelWatchdog, error: BaseException, cell: _FailedCell
+) -> dict[str, Any]:
+    """Return the fields of the outcome that depend on the kind of error."""
+    location: dict[str, Any] = {}
+    if isinstance(error, CellExecutionError):
+        location = _locate_cell_error(error, cell)
+    if watchdog.exceeded is not None:
+        return _describe_exceeded_limit(watchdog.exceeded) | location
+    if isinstance(error, KeyboardInterrupt):
+        return {
+            "status": StageStatus.INTERRUPTED,
+            "type": "KeyboardInterrupt",
+            "message": _STOP_MESSAGE,
+        }
+    if isinstance(error, CellExecutionError):
+        return _describe_cell_error(error, cell) | location
+    if isinstance(error, DeadKernelError):
+        return _describe_dead_kernel(watchdog)
+    return _describe_other_error(notebook, error)
+
+
+def _locate_cell_error(error: CellExecutionError, cell: _FailedCell) -> dict[str, Any]:
+    """Return class, traceback and line of an error that a cell raised."""
+    traceback: list[str] = []
+    for output in cell.outputs:
+        if output.output_type == "error":
+            traceback += output.traceback
+    if not traceback:
+        traceback = error.traceback.splitlines()
+    plain_text = _ANSI_ESCAPE.sub("", "\n".join(traceback))
+    match = _TRACEBACK_LINE.search(plain_text)
+    return {
+        "line": int(match[1]) if match else None,
+        "traceback": traceback[-_MAX_TRACEBACK_ENTRIES:],
+        "type": error.ename,
+    }
+
+
+def _describe_exceeded_limit(exceeded: ExceededLimit) -> dict[str, Any]:
+    """Return the fields for a notebook that the watchdog ended."""
+    return {
+        "status": exceeded.status,
+        "type": str(exceeded.status),
+        "message": _LIMIT_MESSAGES[exceeded.status],
+        "detail": exceeded.detail,
+    }
+
+
+def _describe_cell_error(error: CellExecutionError, cell: _FailedCell) -> dict[str, Any]:
+    """Return the fields for an error that a cell raised; ``sys.exit()`` is an early stop."""
+    is_clean_exit = error.ename == "SystemExit" and error.evalue in {"", "0", "None"}
+    if not is_clean_exit:
+        return {"status": StageStatus.FAILED, "message": error.evalue}
+    return {
+        "status": StageStatus.STOPPED_EARLY,
+        "message": f"sys.exit({error.evalue}) in cell {cell.number}: "
+        "the cells after it were not run",
+    }
+
+
+def _describe_dead_kernel(watchdog: KernelWatchdog) -> dict[str, Any]:
+    """Return the fields for a kernel that died, by a signal or with an exit code."""
+    exit_code = None
+    if watchdog.child is not None:
+        exit_code = watchdog.child.wait(INTERRUPT_GRACE_SECONDS)
+    if exit_code is None or exit_code >= 0:
+        return {
+            "status": StageStatus.FAILED,
+            "type": "DeadKernelError",
+            "message": f"the kernel ended by itself with exit code {exit_code}",
+        }
+    detail = f"signal {-exit_code}"
+    if exit_code == -signal.SIGKILL and _is_out_of_memory(watchdog):
+        detail += ", likely out of memory"
+    return {
+        "status": StageStatus.KILLED,
+        "type": "DeadKernelError",
+        "message": "the kernel died",
+        "detail": f"{detail}, peak {format_memory(watchdog.peak_bytes)}",
+    }
+
+
+def _is_out_of_memory(watchdog: KernelWatchdog) -> bool:
+    """Return whether a kernel that was killed had likely run out of memory."""
+    if count_oom_kills() > watchdog.oom_kills_before:
+        return True
+    return watchdog.peak_bytes > _OOM_MEMORY_SHARE * get_memory_limit()
+
+
+def _describe_other_error(notebook: Any, error: BaseException) -> dict[str, Any]:
+    """Return the fields for an error outside the cells, most often a kernel that did not start."""
+    has_started = any(c.metadata.papermill["status"] != "pending" for c in notebook.cells)
+    message = str(error)
+    if not has_started:
+        lines = message.splitlines()
+        message = f"the kernel did not start: {lines[0] if lines else type(error).__name__}"
+    return {"status": StageStatus.FAILED, "type": type(error).__name__, "message": message}

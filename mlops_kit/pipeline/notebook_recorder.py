@@ -1,10 +1,9 @@
-"""Notebook recorder."""
+"""The record of a notebook during its execution, saved atomically and without secrets."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,63 +14,80 @@ from mlops_kit.core import files
 from mlops_kit.pipeline.notebook_outcome import NotebookOutcome
 from mlops_kit.project.secrets import scrub_text_values
 
+_SAVE_INTERVAL_FACTOR = 10  # saving may take at most a tenth of the time
+
 
 class NotebookRecorder(NotebookExecutionManager):  # type: ignore[misc]
-    """Papermill's record of a notebook, saved atomically, without secrets and not twice a cell."""
+    """Papermill's record of a notebook during its execution.
 
+    Attributes
+    ----------
+    scrub : callable
+        Replaces the values of secrets in a text.
+    reserve_file : Path, optional
+        A file that is deleted if the disk is full when the outcome has to be saved.
+    is_save_due : bool
+        Whether a save was postponed because the last one was too recent.
+    """
+
+    scrub: Callable[[str], str] = str
+    reserve_file: Path | None = None
+    is_save_due = False
     last_saved_at = 0.0
     last_save_seconds = 0.0
-    is_save_due = False
-    scrub: Callable[[str], str] = str
-    reserve_file: Path | None = (
-        None  # a file that is given up if there is no room for the last word
-    )
 
     def build_scrubbed_notebook(self) -> Any:
-        """The notebook as it may be seen."""
-        return (
-            nbformat.from_dict(scrub_text_values(self.nb, self.scrub))
-            if self.scrub is not str
-            else self.nb
-        )
+        """Return the notebook without the values of secrets."""
+        if self.scrub is str:
+            return self.nb
+        return nbformat.from_dict(scrub_text_values(self.nb, self.scrub))
 
-    def save(self, now: bool = False, **given: Any) -> None:
-        """Save; if the last time is nearer than ten times what a save takes, it is due when somebody asks again."""
-        self.is_save_due = (
-            not now and time.monotonic() - self.last_saved_at <= 10 * self.last_save_seconds
-        )
-        if self.output_path and not self.is_save_due:
-            begin = time.monotonic()
-            if "://" in str(self.output_path) or str(self.output_path) == "-":
-                super().save()
-            else:
-                self.write_notebook(now)
-            self.last_saved_at = time.monotonic()
-            self.last_save_seconds = self.last_saved_at - begin
+    def save(self, now: bool = False, **_: Any) -> None:
+        """Save the notebook, or postpone that if the last save is too recent.
 
-    def write_notebook(self, needed: bool) -> None:
-        """Write the notebook; on a full disk only if it is needed."""
+        Parameters
+        ----------
+        now : bool
+            Save in any case.
+        """
+        elapsed = time.monotonic() - self.last_saved_at
+        self.is_save_due = not now and elapsed <= _SAVE_INTERVAL_FACTOR * self.last_save_seconds
+        if not self.output_path or self.is_save_due:
+            return
+        began = time.monotonic()
+        is_local_file = "://" not in str(self.output_path) and str(self.output_path) != "-"
+        if is_local_file:
+            self._write_notebook(is_required=now)
+        else:
+            super().save()
+        self.last_saved_at = time.monotonic()
+        self.last_save_seconds = self.last_saved_at - began
+
+    def _write_notebook(self, is_required: bool) -> None:
+        """Write the notebook; on a full disk only a required save fails.
+
+        A required save first frees the reserved space.
+        """
+        path = Path(self.output_path)
         text = nbformat.writes(self.build_scrubbed_notebook())
         try:
-            files.write_text(Path(self.output_path), text)
+            files.write_text(path, text)
         except OSError:
-            if needed and self.reserve_file is not None:
-                self.reserve_file.unlink(missing_ok=True)
-                files.write_text(Path(self.output_path), text)
-            elif needed:
+            if not is_required:
+                return
+            if self.reserve_file is None:
                 raise
+            self.reserve_file.unlink(missing_ok=True)
+            files.write_text(path, text)
 
-    def record_outcome(self, end: NotebookOutcome) -> None:
-        """Record how it ended, and leave what was not run as pending."""
+    def record_outcome(self, outcome: NotebookOutcome) -> None:
+        """Store the outcome in the notebook's metadata; cells that were not run stay pending."""
         self.end_time = self.now()
-        facts = self.nb.metadata.papermill
-        facts.update(
+        self.nb.metadata.papermill.update(
             end_time=self.end_time.isoformat(),
             duration=(self.end_time - self.start_time).total_seconds(),
-            exception=end.status != "succeeded" or None,
+            exception=None if outcome.has_succeeded else True,
         )
-        self.nb.metadata["mlops"] = {
-            k: v for k, v in asdict(end).items() if v not in (None, "", [])
-        }
+        self.nb.metadata["mlops"] = outcome.to_metadata()
         self.nb.update(self.build_scrubbed_notebook())
         self.cleanup_pbar()

@@ -1,6 +1,7 @@
-"""What papermill's entry point names: our engine, loaded only when a notebook is run with it.
+"""The papermill engine ``mlops``: ``papermill --engine mlops NOTEBOOK OUTPUT``.
 
-Papermill loads the engines of all packages while it is imported itself, and ours is made of papermill.
+Papermill loads the engines of all packages (entry points) while it is imported itself. This module
+therefore imports neither papermill nor ``engine``, which needs papermill, before it is used.
 """
 
 from __future__ import annotations
@@ -12,28 +13,31 @@ ENGINE_NAME = "mlops"
 
 
 class PapermillEngine:
-    """The engine as papermill asks for it."""
+    """The engine as papermill calls it."""
 
     @classmethod
-    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
-        """The interpreter that runs us, whatever kernel's name was saved."""
+    def nb_kernel_name(cls, _nb: Any, _name: str | None = None) -> str:
+        """Return the kernel's name: this interpreter, whatever the notebook was saved with."""
         return "python3"
 
     @classmethod
-    def nb_language(cls, nb: Any, language: str | None = None) -> str:
-        """Python."""
+    def nb_language(cls, _nb: Any, _language: str | None = None) -> str:
+        """Return the kernel's language."""
         return "python"
 
     @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, **given: Any) -> Any:
-        """Run the notebook."""
+    def execute_notebook(cls, nb: Any, _kernel_name: str | None = None, **options: Any) -> Any:
+        """Execute a notebook; see ``engine.execute_notebook``."""
         from mlops_kit.pipeline import engine
 
-        return engine.NotebookEngine.execute_notebook(nb, kernel_name, **given)
+        return engine.execute_notebook(nb, options)
 
 
 def register_engine() -> None:
-    """Make the engine known to papermill as ``mlops``, where it is not installed; what it logs of each run, the run says better."""
+    """Register the engine with papermill, also where the package's entry points are not installed.
+
+    Papermill's log messages are turned off: a run reports its progress itself.
+    """
     from papermill.engines import papermill_engines
 
     logging.getLogger("papermill").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """Decide which stages have to run, and why: each is compared with what earlier runs recorded of it.
 
-A stage is skipped when some earlier run has it with everything that it used unchanged and its outputs
-intact; so a reverted edit is skipped again. A stage whose inputs have yet to be produced is decided
-when they are: if they turn out equal, it is skipped.
+A stage is skipped when some earlier run has it with everything that it used unchanged and its
+outputs intact; so a reverted edit is skipped again. A stage whose inputs have yet to be produced is
+decided when they are: if they turn out equal, it is skipped.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def plan_stage(
         if isinstance(rerun, RerunAfter):
             age = _compute_stage_age(entry)
             if age > rerun.after:
-                reason = f"its last run is {format_duration(age)} old, over {format_duration(rerun.after)}"
+                limit = format_duration(rerun.after)
+                reason = f"its last run is {format_duration(age)} old, over {limit}"
                 return PlannedStage(stage, PlanAction.RUN, (reason,))
         return _plan_unchanged_stage(current, stage, inputs, folder, entry)
     draft = _plan_from_draft(current, stage, values, inputs)
@@ -191,8 +192,8 @@ def _plan_from_draft(
 ) -> PlannedStage | None:
     """Plan to take over a stage that was run by hand, if that is what a run would do.
 
-    The saved notebook must have been run from top to bottom in a fresh kernel, with the present code,
-    data, settings and parameters.
+    The saved notebook must have been run from top to bottom in a fresh kernel, with the present
+    code, data, settings and parameters.
     """
     draft = current.project.reports_folder / _DRAFT_FOLDER
     record_file = draft / STAGE_RECORDS_FOLDER / f"{stage}.json"

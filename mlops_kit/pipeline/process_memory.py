@@ -1,61 +1,83 @@
-"""Process memory."""
+"""Memory of processes: what a kernel uses, what it may use, and whether the system killed one.
+
+Limits are those of the control group (version 1 or 2) in which this process runs, if any.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_CGROUP_V1_MEMORY_ROOT = _CGROUP_ROOT / "memory"
+_BYTES_PER_MIB = 2**20
+_BYTES_PER_GIB = 2**30
+
 
 def format_memory(size: int) -> str:
-    """Bytes as people say them."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+    """Format a number of bytes.
+
+    >>> format_memory(3 * 2**30), format_memory(5 * 2**20)
+    ('3.0 GiB', '5 MiB')
+    """
+    if size >= _BYTES_PER_GIB:
+        return f"{size / _BYTES_PER_GIB:.1f} GiB"
+    return f"{size / _BYTES_PER_MIB:.0f} MiB"
 
 
 def measure_resident_memory(pid: int) -> int:
-    """Resident memory of a process and what it has started, in bytes."""
+    """Measure the resident memory of a process and its descendants, in bytes."""
     total = 0
     with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
             with suppress(psutil.Error):
-                total += one.memory_info().rss
+                total += process.memory_info().rss
     return total
 
 
 def get_memory_limit() -> int:
-    """The memory that this process may use: the machine's, or its control group's where that is less."""
-    limit, whole = (
-        _read_cgroup_file("memory.max", "memory.limit_in_bytes"),
-        int(psutil.virtual_memory().total),
-    )
-    return min(int(limit), whole) if limit.isdecimal() else whole
+    """Return how many bytes this process may use.
+
+    That is the limit of its control group or the memory of the machine, whichever is less.
+    """
+    machine_memory = int(psutil.virtual_memory().total)
+    group_limit = _read_cgroup_file("memory.max", "memory.limit_in_bytes")
+    if not group_limit.isdecimal():  # "max", or no control group
+        return machine_memory
+    return min(int(group_limit), machine_memory)
 
 
 def count_oom_kills() -> int:
-    """How many processes of this control group have been killed as memory ran out."""
-    found = re.search(
-        r"^oom_kill (\d+)", _read_cgroup_file("memory.events", "memory.oom_control"), re.M
-    )
-    return int(found[1]) if found else 0
+    """Count the processes of this control group that were killed because memory ran out."""
+    events = _read_cgroup_file("memory.events", "memory.oom_control")
+    match = re.search(r"^oom_kill (\d+)", events, re.M)
+    return int(match[1]) if match else 0
 
 
-def _read_cgroup_file(new: str, old: str) -> str:
-    """What the control group that holds this process says in a file on memory, by its name in version 2 and in 1; empty where there is none."""
+def _read_cgroup_file(version_2_name: str, version_1_name: str) -> str:
+    """Read a memory file of the control group of this process; empty where there is none."""
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, kinds, place = line.split(":", 2)
-            folder, name = (
-                (Path("/sys/fs/cgroup/memory"), old)
-                if "memory" in kinds.split(",")
-                else (Path("/sys/fs/cgroup"), new)
-            )
-            for file in (
-                folder / place.lstrip("/") / name,
-                folder / name,
-            ):  # a container may see its own group as the root
-                if kinds in {"", "memory"} and file.exists():
-                    return file.read_text().strip()
+            _, controllers, group = line.split(":", 2)
+            if controllers not in {"", "memory"}:
+                continue
+            for path in _list_cgroup_paths(controllers, group, version_2_name, version_1_name):
+                if path.exists():
+                    return path.read_text().strip()
     return ""
+
+
+def _list_cgroup_paths(
+    controllers: str, group: str, version_2_name: str, version_1_name: str
+) -> Iterator[Path]:
+    """List where a control group's file may be; a container may see its own group as the root."""
+    root, name = _CGROUP_ROOT, version_2_name
+    if controllers == "memory":
+        root, name = _CGROUP_V1_MEMORY_ROOT, version_1_name
+    yield root / group.lstrip("/") / name
+    yield root / name

@@ -1,4 +1,4 @@
-"""Run the pipeline: its notebooks through Papermill, one kernel per stage, independent stages at once.
+"""Run the pipeline: notebooks through Papermill, one kernel per stage, several at once.
 
 A stage that an earlier run has, with everything that it used unchanged and its outputs intact, is
 skipped and its files are carried over, so that each run is complete by itself. A run that does not
@@ -45,6 +45,25 @@ from mlops_kit.project.secrets import MIN_SECRET_CHARACTERS, iterate_secrets
 
 # A secret of at least this many characters does not occur inside another value by chance.
 _MIN_EMBEDDED_SECRET_CHARACTERS = 8
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is made.
+
+    Attributes
+    ----------
+    force : bool
+        Run stages that are up to date too.
+    note : str
+        Why the run was made; stored with it.
+    verify : bool
+        Hash all files again instead of relying on size and modification time.
+    """
+
+    force: bool = False
+    note: str = ""
+    verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,10 +123,7 @@ def run_pipeline(
     chosen: list[str],
     given: ParameterValues,
     report_progress: ProgressReporter,
-    *,
-    force: bool = False,
-    note: str = "",
-    verify: bool = False,
+    options: RunOptions | None = None,
     context: BranchContext | None = None,
 ) -> RunManifest:
     """Run the chosen stages and return the manifest of the run.
@@ -118,12 +134,8 @@ def run_pipeline(
         Values of parameters, by stage and name.
     report_progress : callable
         Receives progress lines.
-    force : bool
-        Run stages that are up to date too.
-    note : str
-        Why the run was made; stored with it.
-    verify : bool
-        Hash all files again instead of relying on size and modification time.
+    options : RunOptions or None
+        How the run is made; None for the defaults.
     context : BranchContext or None
         Given for a run with branches and for the run of a branch.
 
@@ -132,10 +144,13 @@ def run_pipeline(
     KitError
         For mistakes in parameters or configuration, before anything is written.
     """
+    options = options or RunOptions()
     project = resolve_cutoffs(project)
     values = {stage: resolve_stage_values(project, stage, given.get(stage, {})) for stage in chosen}
     _refuse_exposed_secrets(project, values)
-    planned_stages = plan_stages(project, chosen, values, force, FileHashes(project, verify))
+    planned_stages = plan_stages(
+        project, chosen, values, options.force, FileHashes(project, options.verify)
+    )
     if context is None:
         up_to_date_run = find_up_to_date_run(project, planned_stages, RunHistory(project))
         if up_to_date_run is not None:
@@ -145,20 +160,19 @@ def run_pipeline(
         planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
     ]
     kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
-    active = _create_active_run(project, values, note, report_progress, context)
-    active.force = force
+    active = _create_active_run(project, values, options, report_progress, context)
     return _execute_run(active)
 
 
 def _create_active_run(
     project: Project,
     values: ParameterValues,
-    note: str,
+    options: RunOptions,
     report_progress: ProgressReporter,
     context: BranchContext | None,
 ) -> ActiveRun:
     """Create the folder of a run, with its configuration, and its manifest (not written yet)."""
-    manifest = create_manifest(project, order_stages(project.config.stages), note)
+    manifest = create_manifest(project, order_stages(project.config.stages), options.note)
     folder = project.reports_folder / manifest.run
     stop_event = threading.Event()
     if context is not None:
@@ -177,7 +191,8 @@ def _create_active_run(
         manifest,
         values,
         report_progress,
-        stop_event=stop_event,
+        options.force,
+        stop_event,
     )
 
 

@@ -48,8 +48,8 @@ def collect_dependencies(
     values : mapping
         The parameter values that it was given.
     used : mapping
-        What ``core.dependencies.report_dependencies`` returned in its kernel. ``cells`` are the hashes
-        of the executed cells, if the notebook may have been edited since.
+        What ``core.dependencies.report_dependencies`` returned in its kernel. ``cells`` are the
+        hashes of the executed cells, if the notebook may have been edited since.
     inputs : mapping
         Content hash of each artifact that it read from earlier stages.
     """
@@ -155,9 +155,9 @@ def find_mentioned_tables(
 ) -> set[str]:
     """Return the tables that the notebook, the project's own modules or a parameter mention.
 
-    DuckDB, pyarrow and others open them without Python seeing it. Only what exists counts: a file with
-    the suffix of a table, a pattern of such files, a folder in the project with nothing else in it. Runs
-    and hidden folders are left out.
+    DuckDB, pyarrow and others open them without Python seeing it. Only what exists counts: a file
+    with the suffix of a table, a pattern of such files, a folder in the project with nothing else
+    in it. Runs and hidden folders are left out.
     """
     texts: set[str] = set()
     for value in values.values():
@@ -258,7 +258,8 @@ def read_file_stamp(path: str) -> tuple[int, int]:
 def is_module_available(current: CurrentProject, module: str) -> bool:
     """Return whether a module that could not be imported is available now.
 
-    A submodule of an installed package appears with another version of the package, which is compared.
+    A submodule of an installed package appears with another version of the package, which is
+    compared.
     """
     relative_path = module.replace(".", os.sep)
     for ending in ("/__init__.py", ".py"):

@@ -206,11 +206,15 @@ def _run_papermill(
             kernel_check=lambda: _check_outputs(active, stage, began),
         )
         executed = nbformat.read(target, as_version=4)
-        return notebook_outcome.NotebookOutcome(**executed.metadata["mlops"])
+        return notebook_outcome.NotebookOutcome.from_metadata(executed.metadata)
     except notebook_outcome.NotebookExecutionError as error:
         return error.outcome
     except (RunFailedError, OSError) as error:
-        return notebook_outcome.NotebookOutcome("failed", type(error).__name__, scrub(str(error)))
+        return notebook_outcome.NotebookOutcome(
+            StageStatus.FAILED,
+            type(error).__name__,
+            scrub(str(error)),
+        )
 
 
 def _to_seconds(limit: timedelta | None) -> float | None:

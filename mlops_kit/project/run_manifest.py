@@ -1,7 +1,7 @@
 """The typed record of a run (``manifest.json``): what it was made from and how each stage ended.
 
-``read_manifest`` and ``write_manifest`` are the only functions that read and write the file. Manifests
-of schema version 1 (without a ``schema_version``) are translated when they are read.
+``read_manifest`` and ``write_manifest`` are the only functions that read and write the file.
+Manifests of schema version 1 (without a ``schema_version``) are translated when they are read.
 
 To add a field: a field with a default in the model. To rename one: raise ``SCHEMA_VERSION`` and
 translate the old name in ``_upgrade_manifest``.
@@ -45,7 +45,7 @@ class StageStatus(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """How a run ended, or that it has not ended yet; ``NOT_RUN`` is a branch that was not started."""
+    """How a run ended, or that it has not ended yet; ``NOT_RUN``: a branch that was not started."""
 
     NOT_RUN = "not run"
     RUNNING = "running"
@@ -72,15 +72,15 @@ UNSUCCESSFUL_STATUSES: tuple[str, ...] = (
 
 
 class _ManifestModel(BaseModel):
-    """Base of the records: unknown fields of a later version are ignored, assignments are checked."""
+    """Base of the records: unknown fields (of a later version) are ignored."""
 
     model_config = ConfigDict(extra="ignore", validate_assignment=True)
 
 
 class StageError(_ManifestModel):
-    """Why a stage did not succeed; ``cell`` counts code cells from one, ``line`` the lines of that cell."""
+    """Why a stage did not succeed; code cells, and the lines in one, are counted from one."""
 
-    type: str
+    type: str = ""
     message: str
     cell: int | None = None
     line: int | None = None

@@ -129,7 +129,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
     recent_windows = [*earlier_windows[-incidents.RECENT_WINDOWS + 1 :], monitoring]
     signals = [
         *incidents.detect_costly_drift(
-            [vars(window) for window in recent_windows],
+            recent_windows,
             reference.performance.value if reference.performance else None,
             context.config,
         ),

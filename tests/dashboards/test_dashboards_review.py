@@ -14,8 +14,8 @@ from mlops_kit import dashboards
 from mlops_kit.cli import application
 from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
-from mlops_kit.dashboards import theme, versions
-from mlops_kit.dashboards.review import Review
+from mlops_kit.dashboards import rendering, version_data
+from mlops_kit.dashboards.review_page import Review
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
 from tests.dashboards import story
@@ -36,7 +36,7 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def said(page: Review, name: str) -> str:
     """A sentence of the page, as a reader sees it."""
-    return text(theme.part("review", name, page))
+    return text(rendering.part("review", name, page))
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_every_number_on_the_page_is_the_stored_one(told: loader.Project) -> Non
         found = page.mine.table(name)
         assert found.sentence in seen
         assert all(
-            text(theme.cell(v)) in seen
+            text(rendering.cell(v)) in seen
             for v in found.to_frame().to_numpy(dtype=object).ravel()
             if name != "metrics"
         )
@@ -108,7 +108,7 @@ def test_every_number_on_the_page_is_the_stored_one(told: loader.Project) -> Non
 def test_a_standing_is_worded_by_its_verdict(
     told: loader.Project, line: dict[str, Any], words: str
 ) -> None:
-    assert text(theme.part("review", "standing", line, "version 7", told.config)) == words
+    assert text(rendering.part("review", "standing", line, "version 7", told.config)) == words
 
 
 def test_a_first_version_tells_what_it_does_alone(told: loader.Project) -> None:
@@ -138,7 +138,7 @@ def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(
 def test_what_is_shown_unasked_is_what_waits_then_what_serves(
     told: loader.Project, tmp_path: Path
 ) -> None:
-    assert versions.asked_for(versions.versions(told)).number == "8"
+    assert version_data.asked_for(version_data.versions(told)).number == "8"
     approvals.record_approval(
         told,
         Review(told).mine.facts | {"review": "passed", "sample": "0", "author": "bob"},
@@ -230,7 +230,7 @@ def test_what_blocks_closes_the_button_in_words(
     page.mine.__dict__["verdicts"] = type(page.mine.verdicts).from_verdicts([blocking, *rest])
     assert said(page, "sentence").endswith("but it is blocked: no column knows the future fails.")
     assert page.state()[0] == "act"
-    assert text(theme.part("review", "closed", page.mine)) == "What blocks it: wind knows it."
+    assert text(rendering.part("review", "closed", page.mine)) == "What blocks it: wind knows it."
     assert 'data-closed=1 title="What blocks it: wind knows it."' in page.head()
 
 
@@ -283,7 +283,7 @@ def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
         "costs",
     )
     run = story.write(told, story.NEW, "8", "7", "waiting (approval)", drop=gone)
-    record = theme.json.loads((run / "stages" / "review.json").read_text())
+    record = rendering.json.loads((run / "stages" / "review.json").read_text())
     record["shown"] = [
         {
             "title": "What the decision hangs on",
@@ -298,7 +298,7 @@ def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
             ],
         }
     ]
-    (run / "stages" / "review.json").write_text(theme.json.dumps(record))
+    (run / "stages" / "review.json").write_text(rendering.json.dumps(record))
     page = text(Review(told, "8").html())
     assert "Version 8: a flight costs $4.17 with this model, and nothing blocks it." in page
     assert "without a model: $7.04" in page

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.dashboards import handlers, server
+from mlops_kit.dashboards import request_handlers, server
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
 from tests.dashboards.served import last
@@ -287,11 +287,11 @@ def test_a_port_that_is_taken_is_worded() -> None:
 
 def test_a_shared_token_from_elsewhere_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Handler:
-        identity_provider = handlers.Here(token="sesame")
+        identity_provider = request_handlers.Here(token="sesame")
 
-    assert handlers.person(Handler())[1] == handlers.HERE
-    monkeypatch.setattr(handlers.Here, "local", False)
-    assert handlers.person(Handler()) == ("", "")
+    assert request_handlers.person(Handler())[1] == request_handlers.HERE
+    monkeypatch.setattr(request_handlers.Here, "local", False)
+    assert request_handlers.person(Handler()) == ("", "")
 
 
 @pytest.mark.parametrize(("typed", "let_in"), [("sesame", True), ("Sesame", False), ("", False)])
@@ -302,8 +302,10 @@ def test_only_the_token_opens_the_gate(typed: str, let_in: bool) -> None:
         def get_argument(self, name: str, default: str) -> str:
             return typed
 
-    assert (handlers.Here(token="sesame").process_login_form(Handler()) is not None) == let_in
-    assert handlers.Here(token="").process_login_form(Handler()) is None
+    assert (
+        request_handlers.Here(token="sesame").process_login_form(Handler()) is not None
+    ) == let_in
+    assert request_handlers.Here(token="").process_login_form(Handler()) is None
 
 
 def test_a_page_that_there_is_not_is_told_in_our_own_words(ann: httpx.Client) -> None:

@@ -15,9 +15,9 @@ from mlops_kit import dashboards
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.serialization import from_json_value
-from mlops_kit.dashboards import actions, draw, monitoring, pictures, theme
-from mlops_kit.dashboards.monitoring import Monitoring
-from mlops_kit.dashboards.wording import moment, span
+from mlops_kit.dashboards import actions, monitoring_charts, monitoring_page, rendering, svg_charts
+from mlops_kit.dashboards.monitoring_page import Monitoring
+from mlops_kit.dashboards.text_formats import moment, span
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
 from mlops_kit.project import loader
@@ -51,13 +51,13 @@ def said(project: loader.Project) -> tuple[str, str]:
     """The state and the sentence."""
     page = Monitoring(project)
     return page.state, " ".join(
-        text(theme.part("monitoring", said, page)) for said in ("claim", "todo")
+        text(rendering.part("monitoring", said, page)) for said in ("claim", "todo")
     )
 
 
 def shown(page: Monitoring, part: str) -> str:
     """A part of the page's head."""
-    return theme.part("monitoring", part, page)
+    return rendering.part("monitoring", part, page)
 
 
 def test_all_is_well_until_the_next_pass(well: loader.Project) -> None:
@@ -177,7 +177,12 @@ def test_every_number_of_the_windows_is_the_stored_one(well: loader.Project) -> 
     for row in rounds.drift(2).data.to_dict("records"):
         assert all(
             s in told["drift"]
-            for s in (row["column"], row["word"], row["why"], format_number(row["effect"]))
+            for s in (
+                row["column"],
+                row["status"],
+                row["explanation"],
+                format_number(row["effect"]),
+            )
         )
         assert (
             row["cost"] is None
@@ -222,7 +227,8 @@ def test_depth_is_how_far_and_colour_is_what_it_costs(well: loader.Project) -> N
     made = {
         name: cells
         for name, cells in (
-            pictures.line(page, c, page.found.windows) for c in pictures.ranked(page.found.windows)
+            monitoring_charts.line(page, c, page.found.windows)
+            for c in monitoring_charts.ranked(page.found.windows)
         )
     }
     assert list(made)[:3] == ["wind", "its answers", "temp"]  # by what they cost lately
@@ -252,7 +258,8 @@ def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(
     story.serve(told, "8")
     page = Monitoring(told)
     assert [
-        m[:2] for m in pictures.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)
+        m[:2]
+        for m in monitoring_charts.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)
     ] == [(15.0, "16 Jul: version 8")]
     assert "yes It fell; version 8 serves now" in text(page.panel("now"))
     assert "16 July 2013 yes It fell. policy version 8 serves now" in text(page.panel("retraining"))
@@ -264,8 +271,8 @@ def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(
 
 def test_a_name_in_the_picture_stands_clear_of_the_lines() -> None:
     flat, dip = [0.5] * 7, [0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.9]
-    assert pictures.free(flat, [dip], [0.0, 1.0]) == (1, False)
-    assert pictures.free([None, 0.5, 0.5], [], [0.0, 1.0])[0] == 0
+    assert monitoring_charts.free(flat, [dip], [0.0, 1.0]) == (1, False)
+    assert monitoring_charts.free([None, 0.5, 0.5], [], [0.0, 1.0])[0] == 0
 
 
 def test_what_is_written_by_people_or_stored_runs_nowhere(well: loader.Project) -> None:
@@ -302,7 +309,7 @@ def test_the_file_needs_nothing_and_takes_no_version(well: loader.Project) -> No
     assert "data-act=" not in made.split("<script>")[0]
     assert "http" not in made.split("<script>")[0]
     with pytest.raises(KitError, match="takes no --version"):
-        monitoring.page(well, version="7")
+        monitoring_page.page(well, version="7")
 
 
 def test_a_visitor_sees_the_buttons_that_make_sense(well: loader.Project, visited: None) -> None:
@@ -393,7 +400,7 @@ def test_stretches_of_time_are_named_by_their_days() -> None:
 
 
 def test_columns_outside_of_the_usual_stand_out() -> None:
-    made = draw.columns(
+    made = svg_charts.columns(
         [(0.5, 100, "a"), (1.5, 40, "b"), (2.5, 105, "c")], [(0, ""), (3, "")], (95, 105), "Rows"
     )
     assert made.count("var(--watch)") == 1

@@ -1,4 +1,4 @@
-"""Two runs side by side: each kind of difference is told, noise is not called a difference, data are escaped."""
+"""Comparison of two runs: differences are found, noise is not called one, values are escaped."""
 
 from __future__ import annotations
 
@@ -14,48 +14,57 @@ from nbformat.v4.nbjson import writes
 
 from mlops_kit.core import files
 from mlops_kit.core.results import Table
-from mlops_kit.pipeline.compare import outputs, records, rendering, tables
-from mlops_kit.pipeline.compare.runs import compare_runs
-from mlops_kit.project import loader
-from mlops_kit.project.artifacts import write_artifact
+from mlops_kit.pipeline.compare import outputs, records, rendering, runs, tables
+from mlops_kit.pipeline.compare.records import Difference
+from mlops_kit.project import artifacts, loader
 
 YAML = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\nid: key\n"
+CONFIG = {"name": "tiny", "source": "t.csv", "target": "y", "task": "regression", "id": ["key"]}
 
 
-def made(
+def build_metrics(value: float, low: float, high: float) -> Table:
+    """The review's table of metrics, with one metric."""
+    row = {"metric": ["rmse"], "value": [value], "low": [low], "high": [high]}
+    return Table("How good?", "s", pd.DataFrame(row))
+
+
+def write_run(
     home: Path,
     name: str,
-    shift: float,
-    k: object,
-    code: str,
-    settings: dict[str, Any],
+    shift: float = 0.0,
+    k: object = 1,
+    code: str = "x = 1",
+    settings: dict[str, Any] | None = None,
     rows: int = 300,
 ) -> Path:
-    """A run folder as the chain leaves one: a table, the review's metrics and scores, a figure, a notebook."""
+    """Write a run folder as the pipeline does: a table, metrics, scores, a figure, a notebook.
+
+    Scores, a column of the table and the figure depend on ``shift``.
+    """
     folder = home / "reports" / name
     rng = np.random.default_rng(0)
     y = rng.normal(size=rows)
-    scores = pd.DataFrame({"key": range(rows), "y": y, "score": y + rng.normal(size=rows) + shift})
-    value = float(((scores["score"] - y) ** 2).mean() ** 0.5)
-    metrics = Table(
-        "How good?",
-        "s",
-        pd.DataFrame(
-            {"metric": ["rmse"], "value": [value], "low": [value - 0.1], "high": [value + 0.1]}
-        ),
-    )
-    features = pd.DataFrame(
-        {"a": range(rows), "b": ["<b>"] * rows, **({"c": 1.0} if shift else {})}
-    )
-    artifacts = [
-        write_artifact(folder, "review", n, v)
-        for n, v in (("features", features), ("metrics", metrics), ("held_out_scores", scores))
+    score = y + rng.normal(size=rows) + shift
+    scores = pd.DataFrame({"key": range(rows), "y": y, "score": score})
+    rmse = float(((score - y) ** 2).mean() ** 0.5)
+    features = pd.DataFrame({"a": range(rows), "b": ["<b>"] * rows})
+    if shift:
+        features["c"] = 1.0
+    tables_by_name = {
+        "features": features,
+        "metrics": build_metrics(rmse, rmse - 0.1, rmse + 0.1),
+        "held_out_scores": scores,
+    }
+    written = [
+        artifacts.write_artifact(folder, "review", artifact, value)
+        for artifact, value in tables_by_name.items()
     ]
-    artifacts.append(write_artifact(folder, "review", "version", {"version": name}, record=True))
+    version = {"version": name}
+    written.append(artifacts.write_artifact(folder, "review", "version", version, record=True))
     record = {
         "stage": "review",
         "done": True,
-        "artifacts": {a.name: a.model_dump() for a in artifacts},
+        "artifacts": {a.name: a.model_dump() for a in written},
         "logged": {"rows": rows, "loss": shift},
         "shown": [{"title": "Loss", "figure": "figures/l.svg"}],
         "verdicts": [],
@@ -63,14 +72,20 @@ def made(
     }
     files.write_json(folder / "stages" / "review.json", record)
     files.write_text(folder / "figures" / "l.svg", f"<svg><title>{shift}</title></svg>")
-    book = new_notebook(
-        cells=[
-            new_code_cell("k = 1"),
-            new_code_cell(f"k = {k}", metadata={"tags": ["injected-parameters"]}),
-            new_code_cell(code),
-        ]
-    )
-    files.write_text(folder / "notebooks" / "04_review.ipynb", writes(book))
+    cells = [
+        new_code_cell("k = 1"),
+        new_code_cell(f"k = {k}", metadata={"tags": ["injected-parameters"]}),
+        new_code_cell(code),
+    ]
+    notebook = writes(new_notebook(cells=cells))
+    files.write_text(folder / "notebooks" / "04_review.ipynb", notebook)
+    files.write_json(folder / "manifest.json", build_manifest(name, k, code, record))
+    files.write_json(folder / "config.json", CONFIG | (settings or {}))
+    return folder
+
+
+def build_manifest(name: str, k: object, code: str, record: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a run with one stage."""
     entry = {
         "status": "succeeded",
         "notebook": "04_review",
@@ -78,33 +93,21 @@ def made(
         "params": {"k": k},
         "logged": record["logged"],
         "artifacts": record["artifacts"],
-        "trace": {
+        "dependencies": {
             "packages": {"numpy": str(k)},
             "files": {},
-            "modules": {"own.py": {"hash": code, "by": ""}},
+            "modules": {"own.py": {"hash": code, "imported_by": ""}},
         },
     }
-    files.write_json(
-        folder / "manifest.json",
-        {
-            "run": name,
-            "status": "succeeded",
-            "packages": {"pandas": "2"},
-            "stages": {"review": entry},
-        },
-    )
-    files.write_json(
-        folder / "config.json",
-        {
-            "name": "tiny",
-            "source": "t.csv",
-            "target": "y",
-            "task": "regression",
-            "id": ["key"],
-            **settings,
-        },
-    )
-    return folder
+    return {
+        "schema_version": 2,
+        "run": name,
+        "project": "tiny",
+        "started": "2024-01-01T00:00:00+00:00",
+        "status": "succeeded",
+        "packages": {"pandas": "2"},
+        "stages": {"review": entry},
+    }
 
 
 @pytest.fixture
@@ -113,147 +116,162 @@ def project(tmp_path: Path) -> loader.Project:
     return loader.load_project(tmp_path)
 
 
-def refiled(run: Path, name: str, value: object, record: bool = False) -> None:
-    """File an artifact of a run anew; None takes it away."""
-    filed = files.read_json(run / "stages" / "review.json")
-    filed["artifacts"].pop(name, None)
+def replace_artifact(run: Path, name: str, value: object, record: bool = False) -> None:
+    """Replace an artifact of a run; None removes it."""
+    path = run / "stages" / "review.json"
+    stage_record = files.read_json(path)
+    stage_record["artifacts"].pop(name, None)
     if value is not None:
-        filed["artifacts"][name] = write_artifact(
-            run, "review", name, value, record=record
-        ).model_dump()
-    files.write_json(run / "stages" / "review.json", filed)
+        artifact = artifacts.write_artifact(run, "review", name, value, record=record)
+        stage_record["artifacts"][name] = artifact.model_dump()
+    files.write_json(path, stage_record)
 
 
-def measured(run: Path, value: float, low: float, high: float) -> None:
-    """File the review's one metric anew."""
-    refiled(
-        run,
-        "metrics",
-        Table(
-            "How good?",
-            "s",
-            pd.DataFrame({"metric": ["rmse"], "value": [value], "low": [low], "high": [high]}),
-        ),
+def read_table(run: Path, name: str) -> pd.DataFrame:
+    return pd.read_parquet(run / "artifacts" / f"{name}.parquet")
+
+
+def get_rows(comparison: records.RunComparison, section: str) -> dict[str, records.ComparisonRow]:
+    """The rows of a section, by name."""
+    return {row.name: row for row in comparison.rows_by_section.get(section, [])}
+
+
+def test_each_kind_of_difference_is_found(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(
+        project.root,
+        "b",
+        shift=1.0,
+        k="<i>",
+        code="x = 2",
+        settings={"train": {"trials": 3}},
     )
-
-
-def by_name(found: records.RunComparison, section: str) -> dict[str, records.ComparisonRow]:
-    return {r.name: r for r in found.rows if r.section == section}
-
-
-def test_each_kind_of_difference_is_told(project: loader.Project) -> None:
-    old, new = (
-        made(project.root, "a", 0.0, 1, "x = 1", {}),
-        made(project.root, "b", 1.0, "<i>", "x = 2", {"train": {"trials": 3}}),
-    )
-    found = compare_runs(project, old, new)
-    assert (
-        by_name(found, "parameters")["review.k"].old,
-        by_name(found, "parameters")["review.k"].new,
-    ) == ("1", "<i>")
-    assert list(by_name(found, "settings")) == ["train.trials"]
-    assert by_name(found, "settings")["train.trials"].new == "3"
-    assert by_name(found, "packages")["numpy"].old == "1"
-    assert by_name(found, "modules and files")["own.py"].new == "x = 2"
-    data = by_name(found, "data")
+    comparison = runs.compare_runs(project, old, new)
+    parameter = get_rows(comparison, "parameters")["review.k"]
+    assert (parameter.old, parameter.new) == ("1", "<i>")
+    settings = get_rows(comparison, "settings")
+    assert list(settings) == ["train.trials"]
+    assert settings["train.trials"].new == "3"
+    assert get_rows(comparison, "packages")["numpy"].old == "1"
+    assert get_rows(comparison, "modules and files")["own.py"].new == "x = 2"
+    data = get_rows(comparison, "data")
     assert data["features"].new == "300 rows, 3 columns"
     assert data["features.c"].old == "not there"
     assert "mean" in data["held_out_scores.score"].new
-    assert by_name(found, "logged numbers")["review.loss"].is_same is None
-    metric = by_name(found, "metrics")["rmse"]
-    assert metric.is_same is False
+    logged = get_rows(comparison, "logged numbers")
+    assert logged["review.loss"].difference == Difference.UNKNOWN
+    metric = get_rows(comparison, "metrics")["rmse"]
+    assert metric.difference == Difference.DIFFERENT
     assert metric.explanation.startswith("worse by 0.4")
     assert metric.explanation.endswith("on the same rows, more than noise")
-    assert "-  x = 1" in found.code_diffs["04_review"]
-    assert "+  x = 2" in found.code_diffs["04_review"]
-    assert "k = 1" not in found.code_diffs["04_review"]
-    assert [f[0] for f in found.figures] == ["review: Loss"]
-    assert found.sentence.startswith(
-        "b against a: differences: 1 in metrics, 1 in parameters, 1 in settings"
-    )
-    assert "of 1 more it cannot be told. rmse: worse by" in found.sentence
+    diff = comparison.code_diffs["04_review"]
+    assert "-  x = 1" in diff
+    assert "+  x = 2" in diff
+    assert "k = 1" not in diff
+    assert [figure.title for figure in comparison.figures] == ["review: Loss"]
+    expected = "b compared with a: differences: 1 in metrics, 1 in parameters, 1 in settings"
+    assert comparison.sentence.startswith(expected)
+    assert "undecided: 1. rmse: worse by" in comparison.sentence
 
 
 def test_noise_is_not_called_a_difference(project: loader.Project) -> None:
-    found = compare_runs(
-        project,
-        made(project.root, "a", 0.0, 1, "x = 1", {}),
-        made(project.root, "b", 0.001, 1, "x = 1", {}),
-    )
-    metric = by_name(found, "metrics")["rmse"]
-    assert metric.is_same is True
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b", shift=0.001)
+    comparison = runs.compare_runs(project, old, new)
+    metric = get_rows(comparison, "metrics")["rmse"]
+    assert metric.difference == Difference.NONE
     assert "no more than noise" in metric.explanation
-    assert "metrics" not in found.sentence
+    assert "metrics" not in comparison.sentence
 
 
 def test_rows_in_another_order_are_the_same_rows(project: loader.Project) -> None:
-    old, new = (
-        made(project.root, "a", 0.0, 1, "x = 1", {}),
-        made(project.root, "b", 1.0, 1, "x = 1", {}),
-    )
-    refiled(
-        new,
-        "held_out_scores",
-        pd.read_parquet(new / "artifacts" / "held_out_scores.parquet").sample(
-            frac=1, random_state=0
-        ),
-    )
-    assert (
-        "on the same rows, more than noise"
-        in by_name(compare_runs(project, old, new), "metrics")["rmse"].explanation
-    )
-
-
-def test_other_rows_are_told_by_their_intervals_and_without_any_nobody_can_tell(
-    project: loader.Project,
-) -> None:
-    old, new = (
-        made(project.root, "a", 0.0, 1, "x = 1", {}),
-        made(project.root, "b", 0.0, 1, "x = 1", {}, rows=290),
-    )
-    verdicts = []
-    for value, low, high in ((1.0, 0.9, 1.1), (2.0, 1.9, 2.1), (2.0, float("nan"), float("nan"))):
-        measured(new, value, low, high)
-        row = by_name(compare_runs(project, old, new), "metrics")["rmse"]
-        verdicts.append((row.is_same, row.explanation))
-    assert verdicts == [
-        (None, "not the same rows: the intervals overlap, so nobody can tell"),
-        (False, "not the same rows: the intervals lie apart"),
-        (None, "no interval to judge it by"),
-    ]
-
-
-def test_another_target_is_not_the_same_rows(project: loader.Project) -> None:
-    old, new = (
-        made(project.root, "a", 0.0, 1, "x = 1", {}),
-        made(project.root, "b", 1.0, 1, "x = 1", {}),
-    )
-    refiled(
-        old,
-        "held_out_scores",
-        pd.read_parquet(old / "artifacts" / "held_out_scores.parquet").rename(columns={"y": "z"}),
-    )
-    assert (
-        "not the same rows"
-        in by_name(compare_runs(project, old, new), "metrics")["rmse"].explanation
-    )
-
-
-def test_a_table_that_differs_is_never_passed_over(project: loader.Project) -> None:
-    old, new = (
-        made(project.root, "a", 0.0, 1, "x = 1", {}),
-        made(project.root, "b", 0.0, 1, "x = 1", {}),
-    )
-    refiled(new, "features", pd.read_parquet(old / "artifacts" / "features.parquet").iloc[::-1])
-    found = compare_runs(project, old, new)
-    assert "another order" in by_name(found, "data")["features: values"].explanation
-    assert found.sentence == "b against a: differences: 1 in data."
-    refiled(new, "features", None)
-    assert by_name(compare_runs(project, old, new), "data")["features"].new == "not there"
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b", shift=1.0)
+    shuffled = read_table(new, "held_out_scores").sample(frac=1, random_state=0)
+    replace_artifact(new, "held_out_scores", shuffled)
+    metric = get_rows(runs.compare_runs(project, old, new), "metrics")["rmse"]
+    assert "on the same rows, more than noise" in metric.explanation
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "same"),
+    ("value", "low", "high", "difference", "explanation"),
+    [
+        (
+            1.0,
+            0.9,
+            1.1,
+            Difference.UNKNOWN,
+            "not the same rows: the confidence intervals overlap",
+        ),
+        (
+            2.0,
+            1.9,
+            2.1,
+            Difference.DIFFERENT,
+            "not the same rows: the confidence intervals do not overlap",
+        ),
+        (
+            2.0,
+            float("nan"),
+            float("nan"),
+            Difference.UNKNOWN,
+            "no confidence interval to compare",
+        ),
+    ],
+)
+def test_metrics_of_other_rows_are_compared_by_their_intervals(
+    project: loader.Project,
+    value: float,
+    low: float,
+    high: float,
+    difference: Difference,
+    explanation: str,
+) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b", rows=290)
+    replace_artifact(new, "metrics", build_metrics(value, low, high))
+    metric = get_rows(runs.compare_runs(project, old, new), "metrics")["rmse"]
+    assert (metric.difference, metric.explanation) == (difference, explanation)
+
+
+def test_scores_stored_under_their_old_name_are_compared(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b", shift=1.0)
+    scores = read_table(old, "held_out_scores")
+    replace_artifact(old, "held_out_scores", None)
+    replace_artifact(old, "judged_scores", scores)
+    metric = get_rows(runs.compare_runs(project, old, new), "metrics")["rmse"]
+    assert "on the same rows, more than noise" in metric.explanation
+
+
+def test_rows_with_another_target_are_not_the_same_rows(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b", shift=1.0)
+    renamed = read_table(old, "held_out_scores").rename(columns={"y": "z"})
+    replace_artifact(old, "held_out_scores", renamed)
+    metric = get_rows(runs.compare_runs(project, old, new), "metrics")["rmse"]
+    assert "not the same rows" in metric.explanation
+
+
+def test_table_that_differs_is_always_shown(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b")
+    replace_artifact(new, "features", read_table(old, "features").iloc[::-1])
+    comparison = runs.compare_runs(project, old, new)
+    assert "another order" in get_rows(comparison, "data")["features: values"].explanation
+    assert comparison.sentence == "b compared with a: differences: 1 in data."
+
+
+def test_table_that_is_gone_is_shown(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b")
+    replace_artifact(new, "features", None)
+    comparison = runs.compare_runs(project, old, new)
+    assert get_rows(comparison, "data")["features"].new == "not there"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_unchanged"),
     [
         ([1.0, 2.0], [1.0, 2.01], True),
         ([1.0, 2.0], [1.0, 2.5], False),
@@ -266,51 +284,62 @@ def test_a_table_that_differs_is_never_passed_over(project: loader.Project) -> N
         ([True, False], [False, True], True),
     ],
 )
-def test_a_column_moved_if_its_type_its_mean_or_what_is_missing_did(
-    old: list[Any], new: list[Any], same: bool
+def test_column_is_unchanged_if_type_mean_and_missing_share_are(
+    old: list[Any], new: list[Any], is_unchanged: bool
 ) -> None:
-    assert tables.is_column_unchanged(pd.Series(old), pd.Series(new)) is same
+    assert tables.is_column_unchanged(pd.Series(old), pd.Series(new)) is is_unchanged
 
 
-def test_what_only_one_run_has_traced_is_no_difference_and_values_of_the_environment_stay_hidden(
-    project: loader.Project,
-) -> None:
-    runs = [made(project.root, n, 0.0, 1, "x = 1", {}) for n in ("a", "b", "c")]
-    for run, value, more in ((runs[0], "s3", {}), (runs[1], "s4", {"new": "1"})):
-        held = files.read_json(run / "manifest.json")
-        held["stages"]["review"]["trace"].update(
-            env={"TOKEN": value}, python=value[1], packages=more, settings={"seed": int(value[1])}
-        )
-        files.write_json(run / "manifest.json", held)
-    held = files.read_json(runs[2] / "manifest.json")
-    del held["stages"]["review"]["trace"]
-    files.write_json(runs[2] / "manifest.json", held)
-    assert "differences" not in compare_runs(project, runs[2], runs[0]).sentence
-    found = compare_runs(project, runs[0], runs[1])
-    assert by_name(found, "environment")["TOKEN"] == records.ComparisonRow(
-        "environment", "TOKEN", "", "", False, "another value"
+def update_dependencies(run: Path, **values: Any) -> None:
+    """Change the recorded dependencies of the review."""
+    manifest = files.read_json(run / "manifest.json")
+    manifest["stages"]["review"]["dependencies"].update(values)
+    files.write_json(run / "manifest.json", manifest)
+
+
+def test_dependencies_are_compared_if_both_runs_recorded_them(project: loader.Project) -> None:
+    old, new, unrecorded = (write_run(project.root, name) for name in "abc")
+    update_dependencies(old, env={"TOKEN": "s3"}, python="3", packages={}, settings={"seed": 3})
+    update_dependencies(
+        new, env={"TOKEN": "s4"}, python="4", packages={"new": "1"}, settings={"seed": 4}
     )
-    assert list(by_name(found, "packages")) == ["Python"]
-    assert by_name(found, "settings")["seed"].new == "4"
-
-
-def test_a_run_with_a_setting_that_this_version_does_not_know_is_compared(
-    project: loader.Project,
-) -> None:
-    old, new = (
-        made(project.root, "a", 0.0, 1, "x = 1", {"bygone": 1}),
-        made(project.root, "b", 0.0, 1, "x = 1", {}),
+    manifest = files.read_json(unrecorded / "manifest.json")
+    del manifest["stages"]["review"]["dependencies"]
+    files.write_json(unrecorded / "manifest.json", manifest)
+    assert "differences" not in runs.compare_runs(project, unrecorded, old).sentence
+    comparison = runs.compare_runs(project, old, new)
+    assert list(get_rows(comparison, "packages")) == ["Python"]
+    assert get_rows(comparison, "settings")["seed"].new == "4"
+    # The values of environment variables are not shown.
+    assert get_rows(comparison, "environment")["TOKEN"] == records.ComparisonRow(
+        "environment", "TOKEN", "", "", Difference.DIFFERENT, "another value"
     )
-    assert by_name(compare_runs(project, old, new), "settings")["bygone"].new == "the default"
 
 
-def test_a_run_is_like_itself(project: loader.Project) -> None:
-    run = made(project.root, "a", 0.0, 1, "x = 1", {})
-    found = compare_runs(project, run, run)
-    assert found.sentence == "a against a: nothing differs beyond noise."
-    assert not found.code_diffs
-    assert not found.figures
-    assert {(s.name, s.is_same) for s in outputs.compare_outputs(run, run)} == {
+def test_run_with_an_unknown_setting_is_compared(project: loader.Project) -> None:
+    old = write_run(project.root, "a", settings={"bygone": 1})
+    new = write_run(project.root, "b")
+    comparison = runs.compare_runs(project, old, new)
+    assert get_rows(comparison, "settings")["bygone"].new == "the default"
+
+
+def test_setting_under_its_old_name_is_no_difference(project: loader.Project) -> None:
+    old = write_run(project.root, "a", settings={"train": {"seconds": 60}})
+    new = write_run(project.root, "b", settings={"train": {"max_seconds": 60}})
+    update_dependencies(old, settings={"serve.rows": 10})
+    update_dependencies(new, settings={"serve.max_rows": 10})
+    comparison = runs.compare_runs(project, old, new)
+    assert not get_rows(comparison, "settings")
+
+
+def test_run_compared_with_itself_has_no_differences(project: loader.Project) -> None:
+    run = write_run(project.root, "a")
+    comparison = runs.compare_runs(project, run, run)
+    assert comparison.sentence == "a compared with a: nothing differs beyond noise."
+    assert not comparison.code_diffs
+    assert not comparison.figures
+    output_comparisons = outputs.compare_outputs(run, run)
+    assert {(output.name, output.is_same) for output in output_comparisons} == {
         ("features", True),
         ("metrics", True),
         ("held_out_scores", True),
@@ -320,47 +349,67 @@ def test_a_run_is_like_itself(project: loader.Project) -> None:
     }
 
 
-def test_what_is_not_identical_is_named(project: loader.Project) -> None:
-    old, new = made(project.root, "a", 0.0, 1, "x", {}), made(project.root, "b", 1.0, 1, "x", {})
-    refiled(new, "held_out_scores", pd.DataFrame({"a": [1]}), record=True)
-    refiled(new, "more", {"a": 1})
-    found = {s.name: s for s in outputs.compare_outputs(old, new)}
-    assert found["features"].is_same is False
-    assert found["loss"].detail == "0.0 → 1.0"
-    assert found["rows"].is_same is True
-    assert found["held_out_scores"].is_same is False
-    assert found["held_out_scores"].detail.endswith("→ a record")
-    assert found["more"].detail.startswith("not there → ")
+def test_outputs_that_are_not_identical_are_named(project: loader.Project) -> None:
+    old = write_run(project.root, "a")
+    new = write_run(project.root, "b", shift=1.0)
+    replace_artifact(new, "held_out_scores", pd.DataFrame({"a": [1]}), record=True)
+    replace_artifact(new, "more", {"a": 1})
+    by_name = {output.name: output for output in outputs.compare_outputs(old, new)}
+    assert by_name["features"].is_same is False
+    assert by_name["loss"].detail == "0.0 → 1.0"
+    assert by_name["rows"].is_same is True
+    assert by_name["held_out_scores"].is_same is False
+    assert by_name["held_out_scores"].detail.endswith("→ a record")
+    assert by_name["more"].detail.startswith("not there → ")
 
 
-def test_every_way_to_say_it_escapes_what_comes_from_data(
-    project: loader.Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hostile_comparison(project: loader.Project) -> records.RunComparison:
+    """A comparison whose values and code hold markup."""
     code = "x = '''\n~~~~\n</pre>'''"
-    found = compare_runs(
-        project,
-        made(project.root, "a", 0.0, 1, code, {}),
-        made(project.root, "b", 1.0, "<i>|![x](y)[bold]", f"{code}\ny = 1", {}),
-    )
-    page, text = (
-        rendering.render_comparison_page(found),
-        rendering.format_comparison_markdown(found),
-    )
+    old = write_run(project.root, "a", code=code)
+    new = write_run(project.root, "b", shift=1.0, k="<i>|![x](y)[bold]", code=f"{code}\ny = 1")
+    return runs.compare_runs(project, old, new)
+
+
+def test_values_are_escaped_on_the_page(hostile_comparison: records.RunComparison) -> None:
+    page = rendering.render_comparison_page(hostile_comparison)
     assert "&lt;i&gt;|" in page
     assert "<i>" not in page
     assert "&lt;/pre&gt;" in page
     assert "<svg><title>1.0</title></svg>" in page
-    assert "| review.k | 1 | \\<i>\\|!\\[x](y)\\[bold] |" in text
-    assert "~~~~~diff" in text
-    assert json.loads(json.dumps(found.to_json_dict()))["old"] == "a"
-    rendering.print_comparison(found)
-    plain = capsys.readouterr().out
-    assert plain == rendering.format_comparison_text(found) + "\n"
-    assert "\x1b" not in plain
+
+
+def test_values_are_escaped_in_markdown(hostile_comparison: records.RunComparison) -> None:
+    markdown = rendering.format_comparison_markdown(hostile_comparison)
+    assert "| review.k | 1 | \\<i>\\|!\\[x](y)\\[bold] |" in markdown
+    assert "~~~~~diff" in markdown
+
+
+def test_comparison_is_json_serializable(hostile_comparison: records.RunComparison) -> None:
+    stored = json.loads(json.dumps(hostile_comparison.to_json_dict()))
+    assert stored["old"] == "a"
+    assert stored["rows"][0]["difference"] == "differs"
+
+
+def test_comparison_is_printed_plainly_without_a_terminal(
+    hostile_comparison: records.RunComparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rendering.print_comparison(hostile_comparison)
+    printed = capsys.readouterr().out
+    assert printed == rendering.format_comparison_text(hostile_comparison) + "\n"
+    assert "\x1b" not in printed
+
+
+def test_comparison_is_printed_as_tables_in_a_terminal(
+    hostile_comparison: records.RunComparison,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "140")
-    rendering.print_comparison(found)
-    table = capsys.readouterr().out
-    assert "\x1b" in table
-    assert "[bold]" in table
-    assert "┃" in table
+    rendering.print_comparison(hostile_comparison)
+    printed = capsys.readouterr().out
+    assert "\x1b" in printed
+    assert "[bold]" in printed
+    assert "┃" in printed

@@ -1,4 +1,4 @@
-"""The engine by itself: what a notebook keeps of outputs, what it never shows, and the real ``papermill --engine mlops``."""
+"""The papermill engine: outputs that a notebook keeps, secrets, failures, papermill's command."""
 
 from __future__ import annotations
 
@@ -17,26 +17,32 @@ import psutil
 import pytest
 from nbformat.v4 import new_notebook
 
-from mlops_kit.pipeline import notebook_client, notebook_outcome, papermill_engine, process_memory
+from mlops_kit.pipeline import (
+    notebook_client,
+    notebook_outcome,
+    papermill_engine,
+    process_memory,
+)
 
 from .chains import below, cell
 
 pytestmark = pytest.mark.usefixtures("nursery")
 
 
-def ran(
-    folder: Path, *cells: Any, **given: Any
+def execute_cells(
+    folder: Path, *cells: Any, **options: Any
 ) -> tuple[nbformat.NotebookNode, notebook_outcome.NotebookOutcome | None]:
-    """Run cells as the chain does; the notebook as it was saved, and how it ended if not well."""
+    """Execute cells as the pipeline does.
+
+    Returns the saved notebook, and its outcome if it did not succeed.
+    """
     papermill_engine.register_engine()
-    book, target, ended = (
-        new_notebook(cells=[cell(c) if isinstance(c, str) else c for c in cells]),
-        folder / "out.ipynb",
-        None,
-    )
+    notebook = new_notebook(cells=[cell(c) if isinstance(c, str) else c for c in cells])
+    target = folder / "out.ipynb"
+    outcome = None
     try:
         papermill.execute_notebook(
-            book,
+            notebook,
             None,
             engine_name=papermill_engine.ENGINE_NAME,
             kernel_name="python3",
@@ -44,275 +50,289 @@ def ran(
             progress_bar=False,
             kernel_target=str(target),
             kernel_log=str(folder / "log"),
-            **given,
+            **options,
         )
-    except notebook_outcome.NotebookExecutionError as stopped:
-        ended = stopped.outcome
-    return nbformat.read(target, as_version=4), ended
+    except notebook_outcome.NotebookExecutionError as error:
+        outcome = error.outcome
+    return nbformat.read(target, as_version=4), outcome
 
 
-def outputs(book: nbformat.NotebookNode) -> list[list[tuple[str, str]]]:
+def list_outputs(notebook: nbformat.NotebookNode) -> list[list[tuple[str, str]]]:
     """Kind and text of each output, by code cell."""
-    return [
-        [
-            (o.get("name", o.output_type), o.get("text") or o.get("data", {}).get("text/plain", ""))
-            for o in c.outputs
-        ]
-        for c in book.cells
-        if c.cell_type == "code"
-    ]
+    outputs_by_cell = []
+    for code_cell in notebook.cells:
+        if code_cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in code_cell.outputs:
+            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            outputs.append((output.get("name", output.output_type), text))
+        outputs_by_cell.append(outputs)
+    return outputs_by_cell
 
 
-def test_streams_are_joined_but_not_past_what_is_shown(tmp_path: Path) -> None:
-    order = "from IPython.display import display\nimport sys\nprint(1)\nprint(2, file=sys.stderr, flush=True)\nprint(3, flush=True)\ndisplay(4)\nprint(5)"
-    book, ended = ran(
+def list_code_cell_statuses(notebook: nbformat.NotebookNode) -> list[str]:
+    """Papermill's status of each code cell."""
+    return [c.metadata.papermill.status for c in notebook.cells if c.cell_type == "code"]
+
+
+INTERLEAVED_OUTPUTS = """\
+from IPython.display import display
+import sys
+print(1)
+print(2, file=sys.stderr, flush=True)
+print(3, flush=True)
+display(4)
+print(5)"""
+CLEARED_OUTPUT = """\
+from IPython.display import clear_output
+print('gone', flush=True)
+clear_output(wait=True)
+print('here')"""
+
+
+def test_streams_are_joined_but_not_across_displayed_outputs(tmp_path: Path) -> None:
+    notebook, outcome = execute_cells(
         tmp_path,
         "for i in range(3000): print(i, flush=True)",
-        order,
-        "from IPython.display import clear_output\nprint('gone', flush=True)\nclear_output(wait=True)\nprint('here')",
+        INTERLEAVED_OUTPUTS,
+        CLEARED_OUTPUT,
     )
-    many, mixed, cleared = outputs(book)
-    assert ended is None
+    many, mixed, cleared = list_outputs(notebook)
+    assert outcome is None
     assert many == [("stdout", "".join(f"{i}\n" for i in range(3000)))]
     assert sorted(mixed[:2]) == [("stderr", "2\n"), ("stdout", "1\n3\n")]
-    assert mixed[2:] == [
-        ("display_data", "4"),
-        ("stdout", "5\n"),
-    ]
+    assert mixed[2:] == [("display_data", "4"), ("stdout", "5\n")]
     assert cleared == [("stdout", "here\n")]
 
 
-def test_what_is_too_much_goes_on_in_a_file_and_a_long_line_costs_no_time(tmp_path: Path) -> None:
-    begin = time.monotonic()
-    book, ended = ran(
-        tmp_path, "for i in range(4): print('x' * 400_000, end='', flush=True)", "print('short')"
+def test_long_output_continues_in_a_file_and_long_lines_are_fast(tmp_path: Path) -> None:
+    began = time.monotonic()
+    notebook, outcome = execute_cells(
+        tmp_path,
+        "for i in range(4): print('x' * 400_000, end='', flush=True)",
+        "print('short')",
     )
-    [(name, text)], short = outputs(book)
-    assert ended is None
-    assert (name, text) == (
-        "stdout",
-        "x" * notebook_client.MAX_STREAM_CHARACTERS + "\n… the output goes on in log.cell0.txt\n",
-    )
+    [(name, text)], short = list_outputs(notebook)
+    assert outcome is None
+    kept_text = "x" * notebook_client.MAX_STREAM_CHARACTERS
+    assert name == "stdout"
+    assert text == f"{kept_text}\n… the output continues in log.cell0.txt\n"
     assert short == [("stdout", "short\n")]
     assert (tmp_path / "log.cell0.txt").read_text() == "x" * 600_000
-    assert time.monotonic() - begin < 60  # a pattern that looks for carriage returns took minutes
+    # Searching the whole text for carriage returns at each piece took minutes.
+    assert time.monotonic() - began < 60
 
 
-def test_of_a_progress_bar_the_last_frame_is_kept(tmp_path: Path) -> None:
-    book, _ = ran(
-        tmp_path,
-        "for i in range(300): print(f'\\r{i} of 299', end='', flush=True)\nprint()\nfor i in range(3): print(f'step {i}', end='\\r', flush=True)",
-        "print('a\\r\\nb')",
+def test_only_the_last_frame_of_a_progress_bar_is_kept(tmp_path: Path) -> None:
+    progress_bars = (
+        "for i in range(300): print(f'\\r{i} of 299', end='', flush=True)\n"
+        "print()\n"
+        "for i in range(3): print(f'step {i}', end='\\r', flush=True)"
     )
-    assert outputs(book) == [[("stdout", "299 of 299\nstep 2\r")], [("stdout", "a\nb\n")]]
+    notebook, _ = execute_cells(tmp_path, progress_bars, "print('a\\r\\nb')")
+    assert list_outputs(notebook) == [
+        [("stdout", "299 of 299\nstep 2\r")],
+        [("stdout", "a\nb\n")],
+    ]
 
 
-def test_a_secret_is_nowhere_in_the_notebook(tmp_path: Path) -> None:
+UPDATED_DISPLAY = """\
+from IPython.display import display
+handle = display({'a': p}, display_id=True)
+handle.update({'b': p})"""
+
+
+def test_secret_is_nowhere_in_the_notebook(tmp_path: Path) -> None:
     secret = "hunter22"
-    shown = "from IPython.display import display\nhandle = display({'a': p}, display_id=True)\nhandle.update({'b': p})"
-    cells = [
+    notebook, outcome = execute_cells(
+        tmp_path,
         cell("p: str = ''  # P.", "parameters"),
         "print(p[:4], end='', flush=True)\nprint(p[4:], flush=True)",
-        shown,
+        UPDATED_DISPLAY,
         "p",
         "raise ValueError(p)",
-    ]
-    book, ended = ran(
-        tmp_path,
-        *cells,
         parameters={"p": secret},
         kernel_scrub=lambda text: text.replace(secret, "•••P•••"),
     )
     text = (tmp_path / "out.ipynb").read_text()
     assert secret not in text
     assert text.count("•••P•••") >= 6
-    assert ended is not None
-    assert ended.message == "•••P•••"
-    assert outputs(book)[2:5] == [
+    assert outcome is not None
+    assert outcome.message == "•••P•••"
+    assert list_outputs(notebook)[2:5] == [
         [("stdout", "•••P•••\n")],
         [("display_data", "{'b': '•••P•••'}")],
         [("execute_result", "'•••P•••'")],
     ]
 
 
-def test_a_word_of_the_format_may_be_a_secret(tmp_path: Path) -> None:
-    book, _ = ran(
+def test_secret_may_be_a_word_of_the_notebook_format(tmp_path: Path) -> None:
+    notebook, _ = execute_cells(
         tmp_path,
         "print('stream of text')",
         kernel_scrub=lambda text: text.replace("stream", "•").replace("text", "•"),
     )
-    assert outputs(book) == [[("stdout", "• of •\n")]]
+    assert list_outputs(notebook) == [[("stdout", "• of •\n")]]
 
 
-def test_memory_that_ran_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = "import resource\nheld = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\nresource.setrlimit(resource.RLIMIT_AS, (held + 10**8,) * 2)\nbytearray(10**9)"
-    _, ended = ran(tmp_path, limited)
-    assert ended is not None
-    assert (ended.status, ended.type, ended.line) == (
-        "failed",
-        "MemoryError",
-        4,
-    )
-    monkeypatch.setattr(
-        process_memory, "get_memory_limit", lambda: 10**8
-    )  # as if the machine had no more
-    _, ended = ran(
-        tmp_path, "import os, signal, time\ntime.sleep(0.5)\nos.kill(os.getpid(), signal.SIGKILL)"
-    )
-    assert ended is not None
-    assert ended.status_text.startswith("killed (signal 9, likely out of memory, peak ")
+EXCEEDED_ADDRESS_SPACE = """\
+import resource
+held = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 10**8,) * 2)
+bytearray(10**9)"""
+KILLED_BY_ITSELF = """\
+import os, signal, time
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)"""
+
+
+def test_exhausted_memory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, outcome = execute_cells(tmp_path, EXCEEDED_ADDRESS_SPACE)
+    assert outcome is not None
+    assert (outcome.status, outcome.type, outcome.line) == ("failed", "MemoryError", 4)
+    # As if the machine had no more memory than that.
+    monkeypatch.setattr(notebook_outcome, "get_memory_limit", lambda: 10**8)
+    _, outcome = execute_cells(tmp_path, KILLED_BY_ITSELF)
+    assert outcome is not None
+    expected = "killed (signal 9, likely out of memory, peak "
+    assert outcome.status_text.startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("said", "share"), [("", 1), ("max", 1), ("9223372036854771712", 1), ("1000000", 0)]
+    ("group_limit", "is_machine_memory"),
+    [("", True), ("max", True), ("9223372036854771712", True), ("1000000", False)],
 )
-def test_the_memory_there_is_goes_by_the_control_group_where_that_has_a_limit(
-    said: str, share: int, monkeypatch: pytest.MonkeyPatch
+def test_memory_limit_is_that_of_the_control_group_if_it_has_one(
+    group_limit: str, is_machine_memory: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_memory, "_read_cgroup_file", lambda new, old: said)
-    assert process_memory.get_memory_limit() == (
-        psutil.virtual_memory().total if share else 1_000_000
-    )
+    monkeypatch.setattr(process_memory, "_read_cgroup_file", lambda *_: group_limit)
+    machine_memory = psutil.virtual_memory().total
+    expected = machine_memory if is_machine_memory else 1_000_000
+    assert process_memory.get_memory_limit() == expected
     assert process_memory.count_oom_kills() == 0
-    monkeypatch.setattr(
-        process_memory,
-        "_read_cgroup_file",
-        lambda new, old: "low 0\noom 3\noom_kill 2\noom_group_kill 0",
-    )
+
+
+def test_oom_kills_are_read_from_the_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = "low 0\noom 3\noom_kill 2\noom_group_kill 0"
+    monkeypatch.setattr(process_memory, "_read_cgroup_file", lambda *_: events)
     assert process_memory.count_oom_kills() == 2
 
 
 @pytest.fixture
-def narrow() -> Iterator[Path]:
-    """A control group of 700 MB, where one may be made; a process joins it by its file of members."""
-    old = Path("/sys/fs/cgroup/memory")
-    group = (old if old.is_dir() else old.parent) / f"mlops-kit-{os.getpid()}"
+def small_control_group() -> Iterator[Path]:
+    """The members file of a control group limited to 700 MB, where one may be created."""
+    version_1_root = Path("/sys/fs/cgroup/memory")
+    is_version_1 = version_1_root.is_dir()
+    root = version_1_root if is_version_1 else version_1_root.parent
+    group = root / f"mlops-kit-{os.getpid()}"
+    limit_file = "memory.limit_in_bytes" if is_version_1 else "memory.max"
     try:
         group.mkdir()
-        (group / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")).write_text(
-            "700000000"
-        )
+        (group / limit_file).write_text("700000000")
     except OSError:
-        pytest.skip("only root may make a control group")
-    yield group / "cgroup.procs"
-    while (group / "cgroup.procs").read_text().strip():  # what was killed is not gone at once
+        pytest.skip("only root may create a control group")
+    members = group / "cgroup.procs"
+    yield members
+    while members.read_text().strip():  # killed processes do not disappear at once
         time.sleep(0.02)
     group.rmdir()
 
 
-def test_a_kernel_that_the_system_kills_for_memory_is_told(tmp_path: Path, narrow: Path) -> None:
-    nbformat.write(
-        new_notebook(
-            cells=[
-                cell("print('here', flush=True)"),
-                cell("held = b'x' * 2_000_000_000"),
-                cell("pass"),
-            ]
-        ),
-        tmp_path / "in.ipynb",
+def test_kernel_killed_by_the_system_for_memory_is_reported(
+    tmp_path: Path, small_control_group: Path
+) -> None:
+    cells = ["print('here', flush=True)", "held = b'x' * 2_000_000_000", "pass"]
+    nbformat.write(new_notebook(cells=[cell(c) for c in cells]), tmp_path / "in.ipynb")
+    join_group_and_run = (
+        f"open({str(small_control_group)!r}, 'w').write('0'); "
+        "from papermill.cli import papermill; papermill()"
     )
-    code = (
-        f"open({str(narrow)!r}, 'w').write('0'); from papermill.cli import papermill; papermill()"
-    )
+    options = ["--engine", "mlops", "--no-progress-bar", "in.ipynb", "out.ipynb"]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "--engine",
-            "mlops",
-            "--no-progress-bar",
-            "in.ipynb",
-            "out.ipynb",
-        ],
+        [sys.executable, "-c", join_group_and_run, *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    notebook = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert done.returncode == 1
     assert "killed (signal 9, likely out of memory, peak " in done.stderr
-    assert book.metadata.mlops.detail.startswith("signal 9, likely out of memory")
-    assert outputs(book)[0] == [("stdout", "here\n")]
-    assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [
-        "completed",
-        "failed",
-        "pending",
-    ]
+    assert notebook.metadata.mlops.detail.startswith("signal 9, likely out of memory")
+    assert list_outputs(notebook)[0] == [("stdout", "here\n")]
+    assert list_code_cell_statuses(notebook) == ["completed", "failed", "pending"]
 
 
-def test_what_is_printed_before_a_kernel_dies_is_kept(tmp_path: Path) -> None:
-    book, ended = ran(
+def test_output_before_the_kernel_dies_is_kept(tmp_path: Path) -> None:
+    notebook, outcome = execute_cells(
         tmp_path,
-        "import os\nfor i in range(50): print(i, flush=True)\nimport time; time.sleep(0.2)\nos._exit(1)",
+        "import os\n"
+        "for i in range(50): print(i, flush=True)\n"
+        "import time; time.sleep(0.2)\n"
+        "os._exit(1)",
     )
-    assert ended is not None
-    assert outputs(book) == [[("stdout", "".join(f"{i}\n" for i in range(50)))]]
+    assert outcome is not None
+    assert list_outputs(notebook) == [[("stdout", "".join(f"{i}\n" for i in range(50)))]]
 
 
-COMMAND = {
+WAITING_WITH_A_CHILD = """\
+import subprocess, time
+from pathlib import Path
+subprocess.Popen(['sleep', '602'], start_new_session=True)
+Path('up').touch()
+time.sleep(60)"""
+# How the notebook fails, and what papermill's command prints.
+FAILURES = {
     "exception": ("1 / 0", "failed in cell 4: ZeroDivisionError: division by zero"),
     "killed": ("import os\nos.kill(os.getpid(), 9)", "killed (signal 9, peak "),
-    "terminated": (
-        "import subprocess, time\nfrom pathlib import Path\nsubprocess.Popen(['sleep', '602'], start_new_session=True)\nPath('up').touch()\ntime.sleep(60)",
-        "interrupted in cell 4: ",
-    ),
+    "terminated": (WAITING_WITH_A_CHILD, "interrupted in cell 4: "),
 }
+NOTEBOOK_STATUSES = {"exception": "failed", "killed": "killed", "terminated": "interrupted"}
 
 
-def test_papermills_own_command_tells_the_truth_too(tmp_path: Path) -> None:
-    going = {}
-    for name, (code, _) in COMMAND.items():
-        saved = {
-            "kernelspec": {
-                "name": "that-of-another-machine",
-                "language": "python",
-                "display_name": "Theirs",
-            }
-        }
-        nbformat.write(
-            new_notebook(
-                cells=[
-                    cell("seed: int = 0  # Seed.", "parameters"),
-                    cell("pass"),
-                    cell(code),
-                    cell("pass"),
-                ],
-                metadata=saved,
-            ),
-            tmp_path / f"{name}.ipynb",
-        )
-        command = [
-            sys.executable,
-            "-m",
-            "papermill",
-            "--engine",
-            "mlops",
-            "--no-progress-bar",
-            f"{name}.ipynb",
-            f"{name}-out.ipynb",
-            "-p",
-            "seed",
-            "7",
-        ]
-        going[name] = subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+def start_papermill(folder: Path, name: str, code: str) -> subprocess.Popen[str]:
+    """Start papermill's command on a notebook that was saved with another machine's kernel."""
+    kernelspec = {
+        "name": "kernel-of-another-machine",
+        "language": "python",
+        "display_name": "Theirs",
+    }
+    cells = [
+        cell("seed: int = 0  # Seed.", "parameters"),
+        cell("pass"),
+        cell(code),
+        cell("pass"),
+    ]
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    options = ["--engine", "mlops", "--no-progress-bar", "-p", "seed", "7"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "papermill", f"{name}.ipynb", f"{name}-out.ipynb", *options],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_papermill_command_reports_failures_too(tmp_path: Path) -> None:
+    processes = {
+        name: start_papermill(tmp_path, name, code) for name, (code, _) in FAILURES.items()
+    }
+    terminated = processes["terminated"]
     while not (tmp_path / "up").exists():
-        assert going["terminated"].poll() is None, going["terminated"].communicate()
+        assert terminated.poll() is None, terminated.communicate()
         time.sleep(0.05)
-    held = below(going["terminated"].pid)
-    going["terminated"].send_signal(signal.SIGTERM)
-    for name, (_, told) in COMMAND.items():
-        said = going[name].communicate(timeout=120)[0]
-        book = nbformat.read(tmp_path / f"{name}-out.ipynb", as_version=4)
-        statuses = [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"]
-        assert going[name].returncode == 1 and told in said, said
-        assert statuses == [*["completed"] * 3, "failed", "pending"]
-        assert book.metadata.mlops.status == {
-            "exception": "failed",
-            "terminated": "interrupted",
-        }.get(name, name)
-    assert [p for p in held if p.is_running() and p.status() != "zombie"] == []
+    descendants = below(terminated.pid)
+    terminated.send_signal(signal.SIGTERM)
+    for name, (_, expected) in FAILURES.items():
+        printed = processes[name].communicate(timeout=120)[0]
+        notebook = nbformat.read(tmp_path / f"{name}-out.ipynb", as_version=4)
+        assert processes[name].returncode == 1
+        assert expected in printed, printed
+        assert list_code_cell_statuses(notebook) == [*["completed"] * 3, "failed", "pending"]
+        assert notebook.metadata.mlops.status == NOTEBOOK_STATUSES[name]
+    remaining = [p for p in descendants if p.is_running() and p.status() != "zombie"]
+    assert remaining == []

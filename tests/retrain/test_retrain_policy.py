@@ -14,7 +14,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.retrain import policy
 from mlops_kit.stages.retrain.policy import RetrainingDecision, RetrainingEvidence
 
-DRIFT_COLUMNS = ["column", "word", "missing_reference", "missing_current"]
+DRIFT_COLUMNS = ["column", "status", "missing_reference", "missing_current"]
 NO_DRIFT = Table("Drift", "", pd.DataFrame([("a", "no drift", 0.0, 0.0)], columns=DRIFT_COLUMNS))
 MISSING_VALUES = Table("Drift", "", pd.DataFrame([("a", "alert", 0.0, 0.4)], columns=DRIFT_COLUMNS))
 REALIZED = Table(

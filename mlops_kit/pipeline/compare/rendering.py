@@ -1,112 +1,112 @@
-"""Rendering."""
+"""The forms in which a comparison of runs is shown: terminal, plain text, Markdown and HTML."""
 
 from __future__ import annotations
 
 import html
 import re
+import sys
+from typing import NamedTuple
 
-from mlops_kit.pipeline.compare.records import RunComparison
+from mlops_kit.core.formatting import align_columns, capitalize_first
+from mlops_kit.pipeline.compare.records import ComparisonRow, Difference, RunComparison
+from mlops_kit.pipeline.report import render_report_template
+
+_MAX_TEXT_CHARACTERS = 60  # of a value in plain text
+_MAX_MARKDOWN_CHARACTERS = 100  # of a value in a Markdown table
+_MIN_FENCE_CHARACTERS = 4
+
+
+class _DifferenceMark(NamedTuple):
+    """How a difference is shown: by shape, CSS class and color in a terminal."""
+
+    symbol: str
+    css_class: str
+    terminal_color: str
+
 
 _DIFFERENCE_MARKS = {
-    False: ("▲", "watch", "differs"),
-    True: ("●", "good", "no clear difference"),
-    None: ("◆", "faint", "cannot tell"),
+    Difference.DIFFERENT: _DifferenceMark("▲", "watch", "yellow"),
+    Difference.NONE: _DifferenceMark("●", "good", "green"),
+    Difference.UNKNOWN: _DifferenceMark("◆", "faint", "dim"),
 }
 
 
-def print_comparison(found: RunComparison) -> None:
-    """Print the comparison: tables in a terminal, plain lines elsewhere."""
+def print_comparison(comparison: RunComparison) -> None:
+    """Print a comparison: tables in a terminal, plain lines elsewhere."""
     from rich.console import Console
-    from rich.table import Table as Grid
+    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        print(format_comparison_text(found))
+        sys.stdout.write(format_comparison_text(comparison) + "\n")
         return
-    colours = {"watch": "yellow", "good": "green", "faint": "dim"}
-    console.print(Text(found.sentence, style="bold"))
-    for section, rows in found.rows_by_section.items():
-        grid = Grid("", "", "before", "now", "", title=Text(section), title_justify="left")
-        for r in rows:
-            mark, colour, _ = _DIFFERENCE_MARKS[r.is_same]
-            grid.add_row(
-                Text(mark, style=colours[colour]), *map(Text, (r.name, r.old, r.new, r.explanation))
-            )
-        console.print(grid)
-    for book, diff in found.code_diffs.items():
-        console.print(Text(f"\n{book}\n{diff}"))
+    console.print(Text(comparison.sentence, style="bold"))
+    for section, rows in comparison.rows_by_section.items():
+        table = Table("", "", "before", "now", "", title=Text(section), title_justify="left")
+        for row in rows:
+            mark = _DIFFERENCE_MARKS[row.difference]
+            values = (row.name, row.old, row.new, row.explanation)
+            table.add_row(Text(mark.symbol, style=mark.terminal_color), *map(Text, values))
+        console.print(table)
+    for notebook, diff in comparison.code_diffs.items():
+        console.print(Text(f"\n{notebook}\n{diff}"))
 
 
-def format_comparison_text(found: RunComparison) -> str:
-    """The comparison as plain lines."""
-    from mlops_kit.core.formatting import align_columns
+def format_comparison_text(comparison: RunComparison) -> str:
+    """Format a comparison as plain lines."""
+    legend = [f"{mark.symbol} {difference}" for difference, mark in _DIFFERENCE_MARKS.items()]
+    parts = [comparison.sentence, "; ".join(legend)]
+    for section, rows in comparison.rows_by_section.items():
+        parts += ["", section, align_columns([_list_text_cells(row) for row in rows])]
+    for notebook, diff in comparison.code_diffs.items():
+        parts.append(f"\n{notebook}\n{diff}")
+    return "\n".join(parts)
 
-    lines = [
-        found.sentence,
-        "; ".join(f"{mark} {word}" for mark, _, word in _DIFFERENCE_MARKS.values()),
+
+def _list_text_cells(row: ComparisonRow) -> list[str]:
+    """Return the columns of a row in plain text."""
+    return [
+        f"  {_DIFFERENCE_MARKS[row.difference].symbol}",
+        row.name,
+        _shorten_value(row.old, _MAX_TEXT_CHARACTERS),
+        "→" if row.old or row.new else "",
+        _shorten_value(row.new, _MAX_TEXT_CHARACTERS),
+        row.explanation,
     ]
-    for section, rows in found.rows_by_section.items():
-        lines += [
-            "",
-            section,
-            align_columns(
-                [
-                    (
-                        f"  {_DIFFERENCE_MARKS[r.is_same][0]}",
-                        r.name,
-                        _shorten_value(r.old),
-                        "→" if r.old or r.new else "",
-                        _shorten_value(r.new),
-                        r.explanation,
-                    )
-                    for r in rows
-                ]
-            ),
-        ]
-    return "\n".join([*lines, *(f"\n{book}\n{diff}" for book, diff in found.code_diffs.items())])
 
 
-def _shorten_value(value: str, limit: int = 60) -> str:
-    """A value that fits into a column."""
+def _shorten_value(value: str, max_characters: int) -> str:
+    """Return a value on one line, cut to a number of characters."""
     line = " ".join(value.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    if len(line) <= max_characters:
+        return line
+    return line[: max_characters - 1] + "…"
 
 
-def format_comparison_markdown(found: RunComparison) -> str:
-    """The comparison for a pull request; nothing in it can leave its cell or its block of code."""
-
-    def escaped(value: str) -> str:
-        return re.sub(r"([\\`*\[<|~&])", r"\\\1", value)
-
-    def cell(value: str) -> str:
-        return escaped(_shorten_value(value, 100))
-
-    lines = [
-        f"### Run {found.new_run} against {found.old_run}",
+def format_comparison_markdown(comparison: RunComparison) -> str:
+    """Format a comparison for a pull request; values are escaped."""
+    parts = [
+        f"### Run {comparison.new_run} compared with {comparison.old_run}",
         "",
-        escaped(found.differences[:1].upper() + found.differences[1:]),
+        _escape_markdown(capitalize_first(comparison.differences)),
     ]
-    for section, rows in found.rows_by_section.items():
-        told = [
-            f"| {_DIFFERENCE_MARKS[r.is_same][0]} {_DIFFERENCE_MARKS[r.is_same][2]} | {' | '.join(map(cell, (r.name, r.old, r.new, r.explanation)))} |"
-            for r in rows
-        ]
-        lines += [
+    for section, rows in comparison.rows_by_section.items():
+        parts += [
             "",
             f"<details><summary>{section} ({len(rows)})</summary>",
             "",
             "| | | before | now | |",
             "|---|---|---|---|---|",
-            *told,
+            *map(_format_markdown_row, rows),
             "",
             "</details>",
         ]
-    for book, diff in found.code_diffs.items():
-        fence = "~" * max(4, 1 + max(map(len, re.findall("~+", diff)), default=0))
-        lines += [
+    for notebook, diff in comparison.code_diffs.items():
+        fence = _build_fence(diff)
+        parts += [
             "",
-            f"<details><summary>code of {html.escape(book)}</summary>",
+            f"<details><summary>code of {html.escape(notebook)}</summary>",
             "",
             f"{fence}diff",
             diff.rstrip(),
@@ -114,11 +114,30 @@ def format_comparison_markdown(found: RunComparison) -> str:
             "",
             "</details>",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(parts) + "\n"
 
 
-def render_comparison_page(found: RunComparison) -> str:
-    """The comparison as an HTML page of its own."""
-    from mlops_kit.pipeline.report import render_report_template
+def _escape_markdown(text: str) -> str:
+    """Escape the characters that have a meaning in Markdown."""
+    return re.sub(r"([\\`*\[<|~&])", r"\\\1", text)
 
-    return render_report_template("diff.html", c=found, marks=_DIFFERENCE_MARKS)
+
+def _format_markdown_row(row: ComparisonRow) -> str:
+    """Format a row of a Markdown table."""
+    values = [
+        _escape_markdown(_shorten_value(value, _MAX_MARKDOWN_CHARACTERS))
+        for value in (row.name, row.old, row.new, row.explanation)
+    ]
+    symbol = _DIFFERENCE_MARKS[row.difference].symbol
+    return f"| {symbol} {row.difference} | {' | '.join(values)} |"
+
+
+def _build_fence(text: str) -> str:
+    """Build a fence for a block of code that is longer than any in the text."""
+    longest = max(map(len, re.findall("~+", text)), default=0)
+    return "~" * max(_MIN_FENCE_CHARACTERS, longest + 1)
+
+
+def render_comparison_page(comparison: RunComparison) -> str:
+    """Render a comparison as an HTML page of its own."""
+    return render_report_template("diff.html", comparison=comparison, marks=_DIFFERENCE_MARKS)

@@ -1,22 +1,14 @@
-"""Two runs side by side: what was given, what was run, what came out, and whether that is more than noise.
-
-``compare`` reads two run folders and says it as data; ``show``, ``text``, ``markdown`` and ``page`` word it.
-Code cells are compared by nbdime. Numbers of the review that both runs judged on the same rows are compared
-row by row (a paired bootstrap, ``mlops_kit.stats.metrics``); otherwise by their intervals; a number without one is
-shown and not judged. What a stage used is compared where both runs have traced it.
-
-To add a section: a function that yields ``Row`` s, and its name in ``SECTIONS``.
-"""
+"""Comparison of two run folders."""
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline.compare.metrics import compare_logged_numbers, compare_metrics
 from mlops_kit.pipeline.compare.notebooks import compare_figures, diff_code_cells
-from mlops_kit.pipeline.compare.records import ComparisonRow, RunComparison
+from mlops_kit.pipeline.compare.records import ComparisonRow, RunComparison, RunSide
 from mlops_kit.pipeline.compare.settings import (
     compare_environments,
     compare_parameters,
@@ -25,50 +17,13 @@ from mlops_kit.pipeline.compare.settings import (
     compare_used_files,
 )
 from mlops_kit.pipeline.compare.tables import compare_tables
-from mlops_kit.project import run_folder, run_manifest
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
+from mlops_kit.project.run_folder import load_recorded_project
+from mlops_kit.project.run_manifest import read_manifest
 
-
-def compare_runs(project: Project, old: Path, new: Path) -> RunComparison:
-    """What differs between two runs of a project."""
-    a, b = ((f, run_manifest.read_manifest(f), _load_run_config(project, f)) for f in (old, new))
-    pairs = {
-        s: [m.stages[s].notebook for _, m, _ in (a, b)] for s in b[1].stages if s in a[1].stages
-    }
-    books = {
-        now: diff
-        for before, now in pairs.values()
-        if (
-            diff := diff_code_cells(
-                old / "notebooks" / f"{before}.ipynb", new / "notebooks" / f"{now}.ipynb"
-            )
-        )
-    }
-    rows = [*chain.from_iterable(section(a, b) for section in COMPARISON_SECTIONS)]
-    rows += [
-        ComparisonRow(
-            "code",
-            book,
-            "",
-            "",
-            False,
-            f"{sum(line[:1] == s for line in diff.splitlines() for s in '+-')} lines",
-        )
-        for book, diff in books.items()
-    ]
-    return RunComparison(old.name, new.name, rows, books, compare_figures(old, new))
-
-
-def _load_run_config(project: Project, run: Path) -> ProjectConfig:
-    """The config of a run; the project's own where this version does not know all that the run was given."""
-    try:
-        return run_folder.load_recorded_project(project, run).config
-    except KitError:
-        return project.config
-
-
-COMPARISON_SECTIONS = (
+# What is compared besides code and figures, in the order in which it is shown.
+COMPARISON_SECTIONS: tuple[Callable[[RunSide, RunSide], Iterator[ComparisonRow]], ...] = (
     compare_metrics,
     compare_logged_numbers,
     compare_parameters,
@@ -78,3 +33,53 @@ COMPARISON_SECTIONS = (
     compare_tables,
     compare_stage_statuses,
 )
+
+
+def compare_runs(project: Project, old: Path, new: Path) -> RunComparison:
+    """Compare two runs of a project.
+
+    Parameters
+    ----------
+    project : Project
+        The project of the runs.
+    old, new : Path
+        Folders of the earlier and the later run.
+    """
+    old_side = _read_side(project, old)
+    new_side = _read_side(project, new)
+    rows: list[ComparisonRow] = []
+    for compare_section in COMPARISON_SECTIONS:
+        rows += compare_section(old_side, new_side)
+    code_diffs = _diff_notebooks(old_side, new_side)
+    for notebook, diff in code_diffs.items():
+        changed_lines = sum(line[:1] in {"+", "-"} for line in diff.splitlines())
+        rows.append(ComparisonRow("code", notebook, "", "", explanation=f"{changed_lines} lines"))
+    return RunComparison(old.name, new.name, rows, code_diffs, compare_figures(old, new))
+
+
+def _read_side(project: Project, run: Path) -> RunSide:
+    return RunSide(run, read_manifest(run), _load_run_config(project, run))
+
+
+def _load_run_config(project: Project, run: Path) -> ProjectConfig:
+    """Load the settings of a run; the project's own if this version does not know all of them."""
+    try:
+        return load_recorded_project(project, run).config
+    except KitError:
+        return project.config
+
+
+def _diff_notebooks(old: RunSide, new: RunSide) -> dict[str, str]:
+    """Return how the notebooks of the stages in both runs differ, by notebook."""
+    diffs = {}
+    for stage, new_entry in new.manifest.stages.items():
+        old_entry = old.manifest.stages.get(stage)
+        if old_entry is None:
+            continue
+        diff = diff_code_cells(
+            old.folder / "notebooks" / f"{old_entry.notebook}.ipynb",
+            new.folder / "notebooks" / f"{new_entry.notebook}.ipynb",
+        )
+        if diff:
+            diffs[new_entry.notebook] = diff
+    return diffs

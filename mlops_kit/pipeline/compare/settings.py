@@ -1,119 +1,149 @@
-"""Settings."""
+"""Comparison of what two runs were given and used, and of how their stages ended."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mlops_kit.pipeline import fingerprint
-from mlops_kit.pipeline.compare.records import NOT_THERE, ComparisonRow, RunSide
+from mlops_kit.pipeline.compare.records import NOT_THERE, ComparisonRow, Difference, RunSide
 from mlops_kit.pipeline.compare.values import (
-    collect_traced_values,
+    collect_recorded_values,
     compare_values,
     keep_common_names,
 )
-from mlops_kit.project import run_folder, run_manifest
 from mlops_kit.project.config.legacy import rename_settings
+from mlops_kit.project.run_folder import read_config_record
+from mlops_kit.project.run_manifest import RunManifest, StageDependencies, StageEntry
+
+_HASH_CHARACTERS = 64
+_SHOWN_HASH_CHARACTERS = 12
 
 
-def compare_parameters(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
-    """Parameters of stages."""
+def compare_parameters(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
+    """Yield the parameters of stages that differ."""
     yield from compare_values(
         "parameters",
-        *(
-            {f"{s}.{n}": v for s, e in m.stages.items() for n, v in e.params.items()}
-            for _, m, _ in (a, b)
-        ),
+        _collect_parameters(old.manifest),
+        _collect_parameters(new.manifest),
     )
 
 
-def compare_settings(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
-    """Settings as mlops.yaml and the command line gave them, and of the rest those that stages of both runs have read."""
+def _collect_parameters(manifest: RunManifest) -> dict[str, Any]:
+    """Return the parameters of all stages as ``stage.name``."""
+    parameters = {}
+    for stage, entry in manifest.stages.items():
+        for name, value in entry.params.items():
+            parameters[f"{stage}.{name}"] = value
+    return parameters
 
-    def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-        for key, value in values.items():
-            yield from (
-                flat(value, f"{prefix}{key}.")
-                if isinstance(value, dict) and value
-                else [(f"{prefix}{key}", value)]
-            )
 
-    traced = collect_traced_values(a, b, "settings")
-    used = keep_common_names(*(rename_settings(dict(flat(values))) for values in traced))
-    yield from compare_values(
-        "settings",
+def compare_settings(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
+    """Yield the settings that differ.
+
+    These are the settings given in ``mlops.yaml`` and on the command line; of the others only those
+    that stages of both runs have read.
+    """
+    old_used, new_used = keep_common_names(
         *(
-            {**dict(flat(run_folder.read_config_record(side[0]))), **u}
-            for side, u in zip((a, b), used, strict=True)
-        ),
-        absent="the default",
+            rename_settings(_flatten_settings(values))
+            for values in collect_recorded_values(old, new, "settings")
+        )
     )
+    old_settings = _flatten_settings(read_config_record(old.folder)) | old_used
+    new_settings = _flatten_settings(read_config_record(new.folder)) | new_used
+    yield from compare_values("settings", old_settings, new_settings, absent="the default")
 
 
-def compare_environments(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
-    """Versions of packages and of Python, and environment variables (that they differ, not what they hold)."""
-    pythons = [
-        " ".join(
-            sorted(
-                {
-                    e.dependencies.python
-                    for e in m.stages.values()
-                    if e.dependencies is not None and e.dependencies.python
-                }
-            )
-        )
-        for _, m, _ in (a, b)
-    ]
-    versions = [
-        {**m.packages, **u, **({"Python": p} if all(pythons) else {})}
-        for (_, m, _), u, p in zip(
-            (a, b),
-            keep_common_names(*collect_traced_values(a, b, "packages")),
-            pythons,
-            strict=True,
-        )
-    ]
-    yield from compare_values("packages", *versions)
-    for row in compare_values("environment", *collect_traced_values(a, b, "env")):
-        yield ComparisonRow(row.section, row.name, "", "", False, "another value")
+def _flatten_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat |= _flatten_settings(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
 
 
-def compare_used_files(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
-    """Modules and files that the stages used."""
-    found = [
-        fingerprint.get_file_hashes(run_manifest.StageDependencies(files=f, modules=m))
-        for f, m in zip(
-            collect_traced_values(a, b, "files"),
-            collect_traced_values(a, b, "modules"),
-            strict=True,
-        )
-    ]
+def compare_environments(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
+    """Yield the versions of packages and of Python and the environment variables that differ.
+
+    Of an environment variable only that it differs is shown, not its value.
+    """
+    old_used, new_used = keep_common_names(*collect_recorded_values(old, new, "packages"))
+    old_versions = old.manifest.packages | old_used
+    new_versions = new.manifest.packages | new_used
+    old_python = _list_python_versions(old.manifest)
+    new_python = _list_python_versions(new.manifest)
+    if old_python and new_python:
+        old_versions = old_versions | {"Python": old_python}
+        new_versions = new_versions | {"Python": new_python}
+    yield from compare_values("packages", old_versions, new_versions)
+    variables = collect_recorded_values(old, new, "env")
+    for row in compare_values("environment", *variables):
+        yield replace(row, old="", new="", explanation="another value")
+
+
+def _list_python_versions(manifest: RunManifest) -> str:
+    """Return the Python versions with which the stages of a run were executed."""
+    versions = {
+        entry.dependencies.python
+        for entry in manifest.stages.values()
+        if entry.dependencies is not None
+    }
+    return " ".join(sorted(filter(None, versions)))
+
+
+def compare_used_files(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
+    """Yield the modules and files that stages of both runs used and that differ."""
+    old_files, new_files = collect_recorded_values(old, new, "files")
+    old_modules, new_modules = collect_recorded_values(old, new, "modules")
     yield from compare_values(
         "modules and files",
-        *({n: h[:12] if len(str(h)) == 64 else h for n, h in side.items()} for side in found),
+        _shorten_hashes(StageDependencies(files=old_files, modules=old_modules)),
+        _shorten_hashes(StageDependencies(files=new_files, modules=new_modules)),
     )
 
 
-def compare_stage_statuses(a: RunSide, b: RunSide) -> Iterator[ComparisonRow]:
-    """How each stage ended, and its seconds (which differ from run to run and are not judged)."""
-    for stage in dict.fromkeys([*a[1].stages, *b[1].stages]):
-        old, new = (m.stages.get(stage) for _, m, _ in (a, b))
-        before, now = _describe_stage_end(old), _describe_stage_end(new)
+def _shorten_hashes(dependencies: StageDependencies) -> dict[str, str]:
+    """Return the hashes of files and modules, shortened; other marks as they are."""
+    shortened = {}
+    for name, content_hash in fingerprint.get_file_hashes(dependencies).items():
+        is_hash = len(content_hash) == _HASH_CHARACTERS
+        shortened[name] = content_hash[:_SHOWN_HASH_CHARACTERS] if is_hash else content_hash
+    return shortened
+
+
+def compare_stage_statuses(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
+    """Yield how each stage ended; that it took another time is not a difference."""
+    for stage in dict.fromkeys([*old.manifest.stages, *new.manifest.stages]):
+        old_entry = old.manifest.stages.get(stage)
+        new_entry = new.manifest.stages.get(stage)
         yield ComparisonRow(
             "stages",
             stage,
-            before,
-            now,
-            old is not None
-            and new is not None
-            and ((old.is_completed and new.is_completed) or old.status == new.status),
+            _describe_stage_end(old_entry),
+            _describe_stage_end(new_entry),
+            _compare_stage_ends(old_entry, new_entry),
         )
 
 
-def _describe_stage_end(entry: run_manifest.StageEntry | None) -> str:
+def _describe_stage_end(entry: StageEntry | None) -> str:
     """Return how a stage ended and how long it took."""
     if entry is None:
         return NOT_THERE
     if entry.seconds is None:
         return entry.status_text
     return f"{entry.status_text}, {entry.seconds:.0f} s"
+
+
+def _compare_stage_ends(old: StageEntry | None, new: StageEntry | None) -> Difference:
+    """Return whether a stage ended differently; a skipped stage has succeeded earlier."""
+    if old is None or new is None:
+        return Difference.DIFFERENT
+    if old.status == new.status or (old.is_completed and new.is_completed):
+        return Difference.NONE
+    return Difference.DIFFERENT

@@ -1,8 +1,8 @@
-"""Values."""
+"""Comparison of values by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlops_kit.core.serialization import to_json_value
@@ -10,30 +10,58 @@ from mlops_kit.pipeline.compare.records import NOT_THERE, ComparisonRow, RunSide
 
 
 def compare_values(
-    section: str, old: dict[str, Any], new: dict[str, Any], *, absent: str = NOT_THERE
+    section: str,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    absent: str = NOT_THERE,
 ) -> Iterator[ComparisonRow]:
-    """Values by name that differ."""
+    """Yield a row for each value that differs.
+
+    Parameters
+    ----------
+    section : str
+        The section of the rows.
+    old, new : mapping
+        The values by name.
+    absent : str
+        What to show for a value that one of the runs does not have.
+    """
     for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name) or (name in old) != (name in new):
-            before, now = (
-                str(to_json_value(side[name])) if name in side else absent for side in (old, new)
-            )
-            yield ComparisonRow(section, name, before, now)
+        is_in_both = name in old and name in new
+        if is_in_both and old[name] == new[name]:
+            continue
+        old_text = str(to_json_value(old[name])) if name in old else absent
+        new_text = str(to_json_value(new[name])) if name in new else absent
+        yield ComparisonRow(section, name, old_text, new_text)
 
 
-def collect_traced_values(a: RunSide, b: RunSide, part: str) -> list[dict[str, Any]]:
-    """A part of what was used by the stages that both runs have traced."""
-    both = [
-        s
-        for s, e in a[1].stages.items()
-        if e.dependencies is not None and b[1].get_stage(s).dependencies is not None
-    ]
-    return [
-        {n: v for s in both for n, v in getattr(m.stages[s].dependencies, part).items()}
-        for _, m, _ in (a, b)
-    ]
+def collect_recorded_values(
+    old: RunSide, new: RunSide, field: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Collect one field of the dependencies of the stages for which both runs recorded them.
+
+    Parameters
+    ----------
+    old, new : RunSide
+        The two runs.
+    field : str
+        A field of ``StageDependencies`` that holds values by name.
+    """
+    old_values: dict[str, Any] = {}
+    new_values: dict[str, Any] = {}
+    for stage in old.manifest.stages:
+        old_dependencies = old.manifest.get_stage(stage).dependencies
+        new_dependencies = new.manifest.get_stage(stage).dependencies
+        if old_dependencies is not None and new_dependencies is not None:
+            old_values |= getattr(old_dependencies, field)
+            new_values |= getattr(new_dependencies, field)
+    return old_values, new_values
 
 
-def keep_common_names(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """What both know."""
-    return [{n: v for n, v in side.items() if n in old and n in new} for side in (old, new)]
+def keep_common_names(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keep the values whose names are in both mappings."""
+    common = [name for name in old if name in new]
+    return {name: old[name] for name in common}, {name: new[name] for name in common}

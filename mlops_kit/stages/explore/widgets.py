@@ -150,8 +150,8 @@ def plot_distribution(frame: pd.DataFrame, column: str, group: str | None = None
     """Plot the distribution of a column: bars of all rows, or a line per group."""
     table = summarize_distribution(frame, column, group)
     if group is None:
-        return charts.plot_bars(table, x="value", y="share", x_title=column)
-    return charts.plot_line(table, x="value", y="share", colour="group", x_title=column)
+        return charts.plot_bars(table, x="value", y="share", titles={"value": column})
+    return charts.plot_line(table, x="value", y="share", color="group", titles={"value": column})
 
 
 class DistributionExplorer:

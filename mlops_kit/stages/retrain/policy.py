@@ -24,6 +24,7 @@ from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, 
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.explain import format_setting_value
+from mlops_kit.stats.monitoring_tables import DriftStatus, upgrade_monitoring_table
 
 
 class RuleRole(StrEnum):
@@ -182,8 +183,8 @@ def stop_on_broken_schema(evidence: RetrainingEvidence) -> str:
 @register_rule("missing", RuleRole.STOP)
 def stop_on_missing_values(evidence: RetrainingEvidence) -> str:
     """Stop if values of a column went missing: a fault of the source, not a change of the world."""
-    drift = evidence.drift.data
-    alerts = drift[drift["word"] == "alert"]
+    drift = upgrade_monitoring_table(evidence.drift).data
+    alerts = drift[drift["status"] == DriftStatus.ALERT]
     increase = alerts["missing_current"].astype(float) - alerts["missing_reference"].astype(float)
     max_increase = evidence.config.monitor.max_missing_increase
     columns = alerts.loc[increase > max_increase, "column"].tolist()

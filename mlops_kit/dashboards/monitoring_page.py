@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.results import Verdict
-from mlops_kit.dashboards import draw, pictures, theme
-from mlops_kit.dashboards.page import Page
-from mlops_kit.dashboards.theme import Html
-from mlops_kit.dashboards.watching import ASKED, DAY, LATEST, MOST, Watched
-from mlops_kit.dashboards.wording import day, full, months, words
+from mlops_kit.dashboards import monitoring_charts, rendering, svg_charts
+from mlops_kit.dashboards.monitoring_data import ASKED, DAY, LATEST, MOST, Watched
+from mlops_kit.dashboards.page_base import Page
+from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.text_formats import day, full, months, words
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import RETRAINING_DUE, WatchRecord
@@ -146,12 +146,13 @@ class Monitoring(Page):
 
     def curve(self, kind: str) -> Html:
         """Performance over time, ``broad`` or ``slim``."""
-        return pictures.curve(self, kind)
+        return monitoring_charts.curve(self, kind)
 
-    def heat(self) -> list[tuple[str, list[draw.Cell | None]]]:
+    def heat(self) -> list[tuple[str, list[svg_charts.Cell | None]]]:
         """Drift by column and window."""
         return [
-            pictures.line(self, c, self.found.windows) for c in pictures.ranked(self.found.windows)
+            monitoring_charts.line(self, c, self.found.windows)
+            for c in monitoring_charts.ranked(self.found.windows)
         ]
 
     def volume(self) -> tuple[Html, str]:
@@ -160,7 +161,7 @@ class Monitoring(Page):
         counts, begin = sorted(n for _, n in days), days[0][0]
         low, high = counts[len(counts) // 10], counts[-1 - len(counts) // 10]
         ticks = months(begin, self.found.upto, self.zone, lambda m: (m - begin) / DAY, 8)
-        picture = draw.columns(
+        picture = svg_charts.columns(
             [(i + 0.5, n, f"{day(a, self.zone)}: {n:,} rows") for i, (a, n) in enumerate(days)],
             ticks,
             (low, high),
@@ -177,7 +178,7 @@ class Monitoring(Page):
 
     def sketches(self) -> Html:
         """The distributions by window and column behind the cells, as data for the page's script, in which no text ends the element."""
-        return theme.part(self.name, "sketches", self)
+        return rendering.part(self.name, "sketches", self)
 
 
 def page(project: loader.Project, file: Path | None = None, **asked: str) -> Html:
@@ -199,5 +200,5 @@ def page(project: loader.Project, file: Path | None = None, **asked: str) -> Htm
 
 def open(windows: int = MOST) -> Monitoring:
     """Open the page of the project that stands here, over so many windows."""
-    theme.asked(lambda: Monitoring(loader.load_project(), windows=windows).html())
+    rendering.asked(lambda: Monitoring(loader.load_project(), windows=windows).html())
     return Monitoring(loader.load_project(), windows=windows)

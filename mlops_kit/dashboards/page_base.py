@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import PAGES
-from mlops_kit.dashboards.theme import Html, guarded, part, served
+from mlops_kit.dashboards.rendering import Html, guarded, part, served
 from mlops_kit.project.loader import Project
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.formatting import format_number, format_percent
-from mlops_kit.dashboards import draw, theme, versions
-from mlops_kit.dashboards.page import Page
-from mlops_kit.dashboards.theme import Html
-from mlops_kit.dashboards.versions import Version
+from mlops_kit.dashboards import rendering, svg_charts, version_data
+from mlops_kit.dashboards.page_base import Page
+from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.version_data import Version
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
 
@@ -44,7 +44,7 @@ class Review(Page):
         Where the page will stand as a file; links to the runs' files then lead from there.
     """
 
-    name, again = "review", versions.AGAIN
+    name, again = "review", version_data.AGAIN
     tabs = {
         "verdict": "Verdict",
         "quality": "Quality",
@@ -55,7 +55,7 @@ class Review(Page):
         "history": "History",
         "card": "Card",
     }
-    source = ("what a run stored", "files as the run wrote them", versions.AGAIN)
+    source = ("what a run stored", "files as the run wrote them", version_data.AGAIN)
     mine: Version
     other: Version | None
 
@@ -72,14 +72,16 @@ class Review(Page):
     def read(self) -> bool:
         """Choose the two versions; whether there are any."""
         version, against = self.asked
-        self.known = versions.versions(self.project)
+        self.known = version_data.versions(self.project)
         if not self.known:
             return False
         self.mine = (
-            versions.pick(self.known, version) if version else versions.asked_for(self.known)
+            version_data.pick(self.known, version)
+            if version
+            else version_data.asked_for(self.known)
         )
         self.other = (
-            versions.pick(self.known, against)
+            version_data.pick(self.known, against)
             if against
             else next((v for v in self.known if v.number == self.mine.opponent), None)
         )
@@ -111,7 +113,9 @@ class Review(Page):
     def differences(self) -> list[dict[str, Any]]:
         """The stored differences to the version that it was compared with."""
         return (
-            versions.records(self.mine.table("against")) if "against" in self.mine.artifacts else []
+            version_data.records(self.mine.table("against"))
+            if "against" in self.mine.artifacts
+            else []
         )
 
     def calibration(self) -> Html:
@@ -128,7 +132,7 @@ class Review(Page):
         levels = (
             [0, 0.25, 0.5, 0.75, 1]
             if self.config.task == "binary"
-            else draw.ticks(min(values), max(values))
+            else svg_charts.ticks(min(values), max(values))
         )
         lines = named(
             [
@@ -138,7 +142,7 @@ class Review(Page):
             levels,
         )
         most = max(r["share"] for r in mine) or 1.0
-        return draw.curve(
+        return svg_charts.curve(
             lines,
             f"Seen against said by {', '.join(name for (name,) in curves)}",
             [(v, self.word(v)) for v in levels],
@@ -157,7 +161,7 @@ class Review(Page):
 
 def named(
     curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]
-) -> list[draw.Line]:
+) -> list[svg_charts.Line]:
     """Lines with their names beside their ends; where two ends are close, the higher name goes up and the lower down."""
     span, ends, out = (
         levels[-1] - levels[0],
@@ -169,7 +173,7 @@ def named(
         room, higher = rows[-1]["predicted"] - levels[0] < 0.85 * span, end == max(ends)
         below = (-12 if higher else 20) if not room else (-4 if higher else 14) if close else 4
         out.append(
-            draw.Line(
+            svg_charts.Line(
                 [(r["predicted"], r["observed"]) for r in rows],
                 colour,
                 name=name,
@@ -189,7 +193,7 @@ def page(
 
 def open(version: str = "", against: str = "") -> Review:
     """Open the page of the project that stands here; a visitor's address stands over what the notebook names."""
-    asked = theme.asked(lambda: Review(loader.load_project()).html())
+    asked = rendering.asked(lambda: Review(loader.load_project()).html())
     return Review(
         loader.load_project(), asked.get("version", version), asked.get("against", against)
     )

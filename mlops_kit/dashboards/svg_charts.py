@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from mlops_kit.dashboards.theme import Html, part
+from mlops_kit.dashboards.rendering import Html, part
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:

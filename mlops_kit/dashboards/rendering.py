@@ -27,8 +27,8 @@ from mlops_kit.core.formatting import format_cell_html, format_money, format_num
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.core.results import OUTCOME_COLORS, OUTCOME_MARKS, Table
-from mlops_kit.dashboards import wording
-from mlops_kit.dashboards.wording import capital, heading, words
+from mlops_kit.dashboards import text_formats
+from mlops_kit.dashboards.text_formats import capital, heading, words
 from mlops_kit.stats.metrics import METRICS
 
 
@@ -70,17 +70,17 @@ def templates() -> Environment:
         undefined=StrictUndefined,
     )
     said = (
-        wording.ago,
-        wording.amount,
-        wording.between,
-        wording.day,
-        wording.duration,
-        wording.ended,
-        wording.full,
-        wording.moment,
-        wording.reason,
-        wording.small,
-        wording.span,
+        text_formats.ago,
+        text_formats.amount,
+        text_formats.between,
+        text_formats.day,
+        text_formats.duration,
+        text_formats.ended,
+        text_formats.full,
+        text_formats.moment,
+        text_formats.reason,
+        text_formats.small,
+        text_formats.span,
         capital,
         heading,
         words,

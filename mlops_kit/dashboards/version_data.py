@@ -17,7 +17,7 @@ from typing import Any, cast
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.results import Interval, KeyNumbers, Table, Verdict, Verdicts
-from mlops_kit.dashboards.wording import heading
+from mlops_kit.dashboards.text_formats import heading
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalRecord, PromotionRecord
 from mlops_kit.project import run_folder

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.results import Interval, Verdict, Verdicts
-from mlops_kit.dashboards import versions
+from mlops_kit.dashboards import version_data
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import (
@@ -64,7 +64,7 @@ class Stretch:
 
     def measure(self, metric: str = "") -> dict[str, Any]:
         """The stored row of a metric that the labels gave, of the headline metric where none is named; empty where they did not."""
-        found = versions.records(self.settled.realized) if self.settled else []
+        found = version_data.records(self.settled.realized) if self.settled else []
         return next((r for r in found if r["metric"] == (metric or self.headline)), {})
 
     def realised(self, metric: str = "") -> Interval:
@@ -75,7 +75,7 @@ class Stretch:
     @cached_property
     def drift(self) -> list[dict[str, Any]]:
         """The drift of each column, as stored."""
-        return [{"cost": None, **r} for r in versions.records(self.looked.drift)]
+        return [{"cost": None, **r} for r in version_data.records(self.looked.drift)]
 
     @property
     def verdicts(self) -> Verdicts:
@@ -185,16 +185,16 @@ class Watched:
         return next(iter(self.promotions), None)
 
     @cached_property
-    def made(self) -> dict[str, versions.Version]:
+    def made(self) -> dict[str, version_data.Version]:
         """The reviewed versions by number; nothing where no run can be read."""
         with suppress(KitError, OSError, ValueError):
-            return {v.number: v for v in versions.versions(self.project)}
+            return {v.number: v for v in version_data.versions(self.project)}
         return {}
 
     @cached_property
-    def outcomes(self) -> dict[str, versions.Version]:
+    def outcomes(self) -> dict[str, version_data.Version]:
         """The version that a run made, by the run's name."""
-        return {v.run.name: v for v in versions.reviewed(self.project)}
+        return {v.run.name: v for v in version_data.reviewed(self.project)}
 
     def placed(self, promotion: PromotionRecord) -> datetime | None:
         """Where a promotion stands on the line of time that is watched; None where nothing tells.
@@ -226,9 +226,9 @@ class Watched:
         """The headline metric that the review of a version promised."""
         found: float | None = next(
             (
-                r["promised"]
+                r["reference"]
                 for w in self.settled
-                if w.version == version and (r := w.measure()) and r["promised"] is not None
+                if w.version == version and (r := w.measure()) and r["reference"] is not None
             ),
             None,
         )
@@ -237,7 +237,7 @@ class Watched:
                 return next(
                     (
                         r["value"]
-                        for r in versions.records(self.made[version].table("metrics"))
+                        for r in version_data.records(self.made[version].table("metrics"))
                         if r["metric"] == self.config.headline_metric
                     ),
                     None,

@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit.core.formatting import format_number
-from mlops_kit.dashboards import draw
-from mlops_kit.dashboards.theme import Html
-from mlops_kit.dashboards.watching import DAY, Stretch
-from mlops_kit.dashboards.wording import day, months, span
+from mlops_kit.dashboards import svg_charts
+from mlops_kit.dashboards.monitoring_data import DAY, Stretch
+from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.text_formats import day, months, span
+from mlops_kit.stats.monitoring_tables import DriftStatus
 
 if TYPE_CHECKING:
-    from mlops_kit.dashboards.monitoring import Monitoring
+    from mlops_kit.dashboards.monitoring_page import Monitoring
 
 
 SIZES = {
@@ -21,7 +22,7 @@ SIZES = {
     "slim": (400, 250),
 }  # of performance over time, on a screen and on a phone
 RECENT = 3  # windows that say which columns come first
-JUDGED = {"alert", "watch", "new category", "infinite"}  # words of a drift whose cost was asked for
+JUDGED = {DriftStatus.ALERT, DriftStatus.WARNING}  # statuses whose cost was estimated
 DEEP = 5.0  # times the limit at which a cell is as dark as it gets
 Values = Sequence[float | None]
 
@@ -50,10 +51,10 @@ def curve(page: Monitoring, kind: str) -> Html:
     values = [v for v in (*real, *guess, *kept) if v is not None] + [
         v for _, low, high in band for v in (low, high)
     ]
-    levels = draw.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
+    levels = svg_charts.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
     told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, page.zone)} {format_number(w.realised().value)}' for w in found.settled[-6:])}"
     slim = kind == "slim"
-    return draw.curve(
+    return svg_charts.curve(
         [
             *promises(page, x, kept, [guess, real], levels),
             *named(middle, guess, real, kept, levels),
@@ -99,7 +100,7 @@ def free(
 
 def named(
     middle: Sequence[float], guess: Values, real: Values, kept: Values, levels: Sequence[float]
-) -> list[draw.Line]:
+) -> list[svg_charts.Line]:
     """The estimated and the realised line, each named where it stands clear."""
     out, taken = [], list[int]()
     for own, others, colour, dash, name in (
@@ -110,7 +111,7 @@ def named(
         taken.append(at)
         if known := sum(v is not None for v in own):
             out.append(
-                draw.Line(
+                svg_charts.Line(
                     list(zip(middle, own, strict=True)),
                     colour,
                     dash,
@@ -129,7 +130,7 @@ def promises(
     kept: Values,
     others: Sequence[Values],
     levels: Sequence[float],
-) -> list[draw.Line]:
+) -> list[svg_charts.Line]:
     """What was promised, a line for each stretch in which one version answered; the longest is named."""
     groups: list[tuple[str, list[tuple[float, float | None]], int]] = []
     for i, (window, promise) in enumerate(zip(page.found.windows, kept, strict=True)):
@@ -145,7 +146,7 @@ def promises(
         some = slice(first, first + len(points) - 1)
         at, over = free(kept[some], [o[some] for o in others], levels)
         out.append(
-            draw.Line(
+            svg_charts.Line(
                 points, "act", "2 4", "promised" if group is longest else "", at, -8 if over else 16
             )
         )
@@ -194,7 +195,7 @@ def ranked(windows: list[Stretch]) -> list[str]:
 
 def line(
     page: Monitoring, column: str, windows: list[Stretch]
-) -> tuple[str, list[draw.Cell | None]]:
+) -> tuple[str, list[svg_charts.Cell | None]]:
     """A column's cells, by window; None where its effect is not known."""
     found = [
         next((r for r in w.drift if r["column"] == column and r["effect"] is not None), None)
@@ -205,11 +206,13 @@ def line(
     ]
 
 
-def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> draw.Cell:
+def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> svg_charts.Cell:
     """A cell. Blue: harmless; amber: it costs something; red: more than a fall that is let pass; grey: not known."""
-    config, value, judged = page.config, row["cost"], row["word"] in JUDGED
+    config, value, judged = page.config, row["cost"], row["status"] in JUDGED
     if value is None:
-        colour, told = ("faint", "what it costs is not known") if judged else ("blue", row["word"])
+        colour, told = (
+            ("faint", "what it costs is not known") if judged else ("blue", row["explanation"])
+        )
     else:
         colour = (
             "act"
@@ -220,7 +223,7 @@ def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> draw.Cell:
         )
         told = page.price(value)
     depth = min(1.0, row["effect"] / (DEEP * config.monitor.alert_effect or 1.0))
-    return draw.Cell(
+    return svg_charts.Cell(
         depth,
         colour,
         f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {format_number(row['effect'])}; {told}",
