@@ -82,7 +82,7 @@ def test_monitoring_record_of_schema_version_1_can_be_read() -> None:
 def test_performance_record_of_schema_version_1_can_be_read() -> None:
     stored = {
         "labelled": 270,
-        "realised": REALIZED,
+        "realised": REALIZED,  # stored by earlier versions
         "cost": 0.3,
         "saved": 12.0,
         "gap": True,
@@ -100,6 +100,11 @@ def test_performance_record_of_schema_version_1_can_be_read() -> None:
 
 
 def test_performance_record_without_cost_and_decision_can_be_read() -> None:
-    stored = {"labelled": 1, "realised": REALIZED, "gap": False, "verdicts": VERDICTS}
+    stored = {
+        "labelled": 1,
+        "realised": REALIZED,  # stored by earlier versions
+        "gap": False,
+        "verdicts": VERDICTS,
+    }
     read = WindowPerformance.from_json(json.dumps(to_json_value(stored)))
     assert (read.cost, read.saved, read.decision) == (None, None, None)
