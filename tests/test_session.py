@@ -78,7 +78,7 @@ def test_a_run_is_started_waited_for_and_read(home: Path) -> None:
     assert opened.read_artifact("numbers") == {"seed": 7}
     assert opened.get_report_path().is_file()
     assert files.read_json(opened.get_latest_run() / "manifest.json")["note"] == "why"
-    assert opened.read_last_message().startswith("Look at reports/")
+    assert opened.read_last_message().startswith("Report: reports/")
 
 
 def test_a_refused_run_says_why_and_leaves_no_run(home: Path) -> None:
