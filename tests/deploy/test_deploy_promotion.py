@@ -90,7 +90,7 @@ def test_the_command_line_lets_the_one_before_serve_again(
     with pytest.raises(SystemExit) as ended:
         application.main()
     assert ended.value.code in (0, None)
-    assert capsys.readouterr().out == "version 1 serves again\n"
+    assert capsys.readouterr().out == "Version 1 is the champion again.\n"
     present = approvals.get_current_promotion(copied)
     assert present is not None
     assert (present.reason, present.previous_version) == (
