@@ -61,7 +61,7 @@ def main(folder: Path) -> None:
             columns,
             settings.monitor,
         ).data
-        alarms.append(set(table.loc[table["word"] == "alert", "column"]))
+        alarms.append(set(table.loc[table["status"] == "alert", "column"]))
     right, wrong = (
         sum(len(a & MOVED) for a in alarms[5:]),
         sum(len(a) for a in alarms[:5]) + sum(len(a & STILL) for a in alarms[5:]),

@@ -12,6 +12,7 @@ import pytest
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.data import columns, contract, contract_inference, contract_validation
+from mlops_kit.data.columns import ColumnKind
 from mlops_kit.data.contract import ColumnContract, DataContract, load_contract, save_contract
 from mlops_kit.data.contract_inference import infer_contract
 from mlops_kit.data.contract_validation import enforce_contract, validate_rows_against_contract
@@ -62,7 +63,7 @@ def test_kinds_are_inferred(held: DataContract) -> None:
     kinds = {n: c.type for n, c in held.columns.items()}
     assert kinds == {
         "nr": "integer",
-        "at": "moment",
+        "at": "timestamp",
         "month": "integer",
         "hour": "integer",
         "temp": "number",
@@ -118,7 +119,7 @@ def test_room_above_the_missing_share_seen() -> None:
         (["01234", "10115"], "text"),
         (["a", "1"], "text"),
         ([True, None, False], "boolean"),
-        (["2013-01-01", "2013-01-02"], "moment"),
+        (["2013-01-01", "2013-01-02"], "timestamp"),
         (["2013-01-01", "2013-13-41"], "text"),
         ([None, None], "empty"),
         ([1, 2.5], "number"),
@@ -132,7 +133,7 @@ def test_a_kind_is_told_by_the_values_where_the_type_does_not(
 
 def test_the_rows_it_was_inferred_from_keep_it(held: DataContract) -> None:
     report, good, bad = validate_rows_against_contract(table(), held, 0.05)
-    assert report.sentence == "All 200 rows keep to the contract."
+    assert report.sentence == "All 200 rows satisfy the contract."
     assert not report.is_broken
     assert report.data.empty
     assert report.good_rows == 200
@@ -141,26 +142,26 @@ def test_the_rows_it_was_inferred_from_keep_it(held: DataContract) -> None:
 
 
 BREAKAGES = {
-    "gone": (lambda f: f.drop(columns="hour"), "hour", "the column 'hour' is gone"),
+    "gone": (lambda f: f.drop(columns="hour"), "hour", "the source has no column 'hour'"),
     "another type": (
         lambda f: f.assign(temp="warm"),
         "temp",
-        "'temp' should be such that the column holds a number",
+        "200 values of 'temp' are not a number",
     ),
     "all missing": (
         lambda f: f.assign(origin=None),
         "origin",
-        "'origin' should be such that not all of it is missing",
+        "the column 'origin' has no values",
     ),
     "missing too often": (
         lambda f: f.assign(temp=f["temp"].where(f.index % 5 > 0)),
         "temp",
-        "missing in at most 5%",
+        "'temp' is missing in more than 5% of the rows",
     ),
     "too many bad rows": (
         lambda f: f.assign(hour=f["hour"].where(f.index > 20, 99)),
         "hour",
-        "21 of 200 rows (10%) would be put aside",
+        "21 of 200 rows (10%) would be quarantined, at most 5% may be",
     ),
 }
 
@@ -196,8 +197,8 @@ def spoilt(column: str, value: object) -> pd.DataFrame:
         ("temp", math.inf, "at most 40"),
         ("origin", "BER", "one of EWR, JFK, LGA"),
         ("cancelled", "perhaps", "true or false"),
-        ("at", "soon", "a moment"),
-        ("nr", 2, "nr name a row once"),
+        ("at", "soon", "a timestamp"),
+        ("nr", 2, "unique"),
         ("nr", None, "not missing"),
     ],
 )
@@ -406,10 +407,18 @@ def test_rows_of_the_contracts_types_stay_as_they_are() -> None:
     agreed = DataContract(
         columns={
             "n": ColumnContract(type="number"),
-            "at": ColumnContract(type="moment"),
+            "at": ColumnContract(type="timestamp"),
             "yes": ColumnContract(type="boolean"),
         }
     )
     made, odd = contract.coerce_types(came, agreed)
     pd.testing.assert_frame_equal(made, came)
     assert not odd
+
+
+def test_contract_of_an_earlier_version_names_timestamps_moment(tmp_path: Path) -> None:
+    path = tmp_path / "contract.yaml"
+    path.write_text("columns:\n  at: {type: moment}\n")
+    assert load_contract(path).columns["at"] == ColumnContract(type=ColumnKind.TIMESTAMP)
+    save_contract(path, load_contract(path))
+    assert "at: {type: timestamp}" in path.read_text()

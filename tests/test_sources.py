@@ -187,7 +187,7 @@ def test_a_column_that_went_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_a_time_column_without_moments_is_worded(tmp_path: Path) -> None:
-    with pytest.raises(RunFailedError, match="'at' does not hold moments: 'soon'"):
+    with pytest.raises(RunFailedError, match="'at' does not hold timestamps: 'soon'"):
         read_source(
             project(
                 tmp_path,
@@ -287,7 +287,7 @@ def test_a_glance_at_a_csv_file_sees_what_pandas_sees(tmp_path: Path, text: str)
 
 
 @pytest.mark.parametrize(
-    ("column", "told"), [("", "holds no moment at all"), ("20130101", "holds numbers: 20130101")]
+    ("column", "told"), [("", "holds no timestamp at all"), ("20130101", "holds numbers: 20130101")]
 )
 def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, told: str) -> None:
     made = project(
@@ -302,4 +302,4 @@ def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, to
 def test_an_end_before_the_newest_row_asks_for_as_of(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="until 2012-01-01 lies before as_of.*2013-01-04") as error:
         resolve_cutoffs(project(tmp_path, YAML + "until: 2012-01-01\n"))
-    assert "give as_of" in error.value.hint
+    assert "set as_of" in error.value.hint

@@ -143,7 +143,7 @@ def run_command(
             manifest = branches.run_branches(loaded, stages, grid, options, progress)
         else:
             manifest = runner.run_pipeline(
-                loaded, stages, given, progress, force=force, note=note, verify=verify
+                loaded, stages, given, progress, runner.RunOptions(force, note, verify)
             )
     output.report_run_outcome(manifest, loaded.config.reports, as_json)
 

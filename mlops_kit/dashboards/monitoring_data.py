@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -144,14 +144,16 @@ class MonitoredWindow:
         return None
 
 
-class DailyCount(NamedTuple):
+@dataclass(frozen=True)
+class DailyCount:
     """The rows that were scored within the 24 hours from ``start``."""
 
     start: datetime
     count: int
 
 
-class RequestCount(NamedTuple):
+@dataclass(frozen=True)
+class RequestCount:
     """How many predictions were made for whom, by which version, and when the last was."""
 
     origin: str
@@ -343,7 +345,7 @@ class MonitoringData:
                     return metric.value
         return None
 
-    def _execute(self, statement: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[Any]:
+    def _execute(self, statement: sa.Executable) -> list[Any]:
         """Execute a query of single values."""
         with open_transaction(self.project) as session:
             return list(session.execute(statement).all())

@@ -1,4 +1,4 @@
-"""The monitoring page: how is the model in service, and what is there to do until when?
+"""The monitoring page, which shows how the model in service is and what there is to do until when.
 
 The first tab answers: a sentence, recent activity, realized and estimated performance, open
 incidents, drift with its cost, and retraining decisions. The other tabs hold the evidence.

@@ -214,7 +214,7 @@ def _show_calibration(context: ReviewContext) -> CardContent:
 
 
 def make_calibration_chart(context: ReviewContext, table: Table) -> LineChart:
-    """Make the chart of the calibration curves; the first model of the table is the reviewed one."""
+    """Make the chart of the calibration curves; the first of the table is the reviewed model's."""
     points_by_model: dict[str, list[CalibrationPoint]] = {}
     for point in read_records(table, CalibrationPoint):
         points_by_model.setdefault(point.model, []).append(point)

@@ -1,4 +1,4 @@
-"""The review page: is the new model fit to serve, and what does approving it do?
+"""The review page, which shows whether a new model is fit to serve and what approving it does.
 
 The first tab answers: a sentence, what approving does, the key numbers, the comparison with the
 champion, calibration, checks and changes. The other tabs hold the evidence. Everything is read from

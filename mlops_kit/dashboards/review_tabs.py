@@ -93,7 +93,7 @@ def _show_slices(context: ReviewContext) -> CardContent:
     """Show the intervals of the slices around the value on all rows."""
     table = context.review.read_table("slices")
     metric = METRICS[context.config.headline_metric]
-    values = []
+    values: list[ValueInterval] = []
     overall = 0.0
     for row in read_records(table, SliceRow):
         if row.value is None or row.low is None or row.high is None:
@@ -138,7 +138,7 @@ def _show_what_if(context: ReviewContext) -> CardContent:
     """
     table = context.review.read_table("what_if")
     parts: dict[tuple[str, str], list[WhatIfRow]] = {}
-    scores = []
+    scores: list[float] = []
     for row in read_records(table, WhatIfRow):
         parts.setdefault((str(row.row), str(row.column)), []).append(row)
         scores.extend((abs(row.score), abs(row.new_score)))

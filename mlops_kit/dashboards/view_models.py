@@ -261,7 +261,7 @@ class TabsView(View):
     @classmethod
     def from_titles(cls, titles: Mapping[str, str]) -> TabsView:
         """Make the row of tabs from their titles by key."""
-        tabs = []
+        tabs: list[Tab] = []
         for key, title in titles.items():
             tabs.append(Tab(key, title, is_selected=not tabs))
         return cls(tuple(tabs))

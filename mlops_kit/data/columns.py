@@ -1,42 +1,37 @@
-"""Columns."""
+"""Columns of a table: which ones are keys or features, what kind they are, and their timestamps."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from mlops_kit.core.errors import RunFailedError
-from mlops_kit.core.lazy import LazyModule, np, pd
-from mlops_kit.project.config import root
+from mlops_kit.core.lazy import np, pd
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
-pa = LazyModule("pandera.pandas")
+ROW_ID = "row_id"  # key column of a table for which mlops.yaml names no id
+PART_COLUMN = "part"  # which part of the split a row belongs to
 
 
-fsspec = LazyModule("fsspec")
-ColumnKind = Literal["number", "integer", "text", "boolean", "moment", "empty"]
-# By pandas' word for what a column holds.
-_KIND_BY_PANDAS_TYPE: dict[str, ColumnKind] = {
-    "boolean": "boolean",
-    "integer": "integer",
-    "floating": "number",
-    "decimal": "number",
-    "mixed-integer-float": "number",
-    "complex": "number",
-    "date": "moment",
-    "datetime": "moment",
-    "datetime64": "moment",
+class ColumnKind(StrEnum):
+    """What a column holds, as a data contract states it."""
+
+    NUMBER = "number"
+    INTEGER = "integer"
+    TEXT = "text"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    EMPTY = "empty"
+
+
+KIND_DESCRIPTIONS: dict[str, str] = {
+    ColumnKind.NUMBER: "a number",
+    ColumnKind.INTEGER: "a whole number",
+    ColumnKind.TEXT: "text",
+    ColumnKind.BOOLEAN: "true or false",
+    ColumnKind.TIMESTAMP: "a timestamp",
 }
-KIND_DESCRIPTIONS = {
-    "number": "a number",
-    "integer": "a whole number",
-    "text": "text",
-    "boolean": "true or false",
-    "moment": "a moment",
-}
-_MIN_NUMERIC_TEXT_SHARE = (
-    0.95  # of a text column's values that are numbers: the rest are typing errors
-)
 BOOLEAN_BY_TEXT = {
     "true": True,
     "yes": True,
@@ -48,138 +43,188 @@ BOOLEAN_BY_TEXT = {
     "0.0": False,
 }
 
+# Kinds by the names of pandas.api.types.infer_dtype.
+_KIND_BY_PANDAS_TYPE = {
+    "boolean": ColumnKind.BOOLEAN,
+    "integer": ColumnKind.INTEGER,
+    "floating": ColumnKind.NUMBER,
+    "decimal": ColumnKind.NUMBER,
+    "mixed-integer-float": ColumnKind.NUMBER,
+    "complex": ColumnKind.NUMBER,
+    "date": ColumnKind.TIMESTAMP,
+    "datetime": ColumnKind.TIMESTAMP,
+    "datetime64": ColumnKind.TIMESTAMP,
+}
+_MIN_NUMERIC_TEXT_SHARE = 0.95  # a text column with more non-numbers than 5% is not numeric
+_MAX_CHECKED_DATES = 1000
+_MAX_UNPARSED_TIMESTAMP_SHARE = 0.5
+
+
+def list_key_columns(project: Project) -> list[str]:
+    """Return the columns that together identify a row."""
+    return list(project.config.id) or [ROW_ID]
+
+
+def list_feature_columns(config: ProjectConfig, frame: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that a model may use, in the table's order."""
+    excluded = {*config.non_feature_columns, PART_COLUMN, ROW_ID}
+    return [str(column) for column in frame.columns if column not in excluded]
+
 
 def infer_kind(values: pd.Series) -> ColumnKind:
-    """What a column holds: by its type, and by its values where the type does not tell."""
-    filled = values.dropna()
-    if filled.empty:
-        return "empty"
-    seen = (
-        "boolean"
-        if pd.api.types.is_bool_dtype(values.dtype)
-        else pd.api.types.infer_dtype(filled, skipna=True)
-    )
-    if seen in _KIND_BY_PANDAS_TYPE:
-        return _KIND_BY_PANDAS_TYPE[seen]
-    text = filled.astype(str)
-    # 01234 is a code, not a number: made a number it would lose its zero
-    if (
-        not text.str.match(r"0\d").any()
-        and pd.to_numeric(text, errors="coerce").notna().mean() >= _MIN_NUMERIC_TEXT_SHARE
-    ):
-        return "number"
-    dated = text.head(1000)
-    return (
-        "moment"
-        if dated.str.match(r"\d{4}-\d\d-\d\d").all()
-        and coerce_column(dated, "moment")[1].sum() == 0
-        else "text"
-    )
+    """Infer the kind of a column from its type, and from its values if the type is ambiguous."""
+    present = values.dropna()
+    if present.empty:
+        return ColumnKind.EMPTY
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return ColumnKind.BOOLEAN
+    pandas_type = pd.api.types.infer_dtype(present, skipna=True)
+    if pandas_type in _KIND_BY_PANDAS_TYPE:
+        return _KIND_BY_PANDAS_TYPE[pandas_type]
+    texts = present.astype(str)
+    if _is_numeric_text(texts):
+        return ColumnKind.NUMBER
+    if _is_date_text(texts.head(_MAX_CHECKED_DATES)):
+        return ColumnKind.TIMESTAMP
+    return ColumnKind.TEXT
 
 
-def coerce_column(values: pd.Series, held: ColumnKind) -> tuple[pd.Series, pd.Series]:
-    """A column as its kind, and which of its values could not be made so (those are missing in it)."""
-    none = pd.Series(False, index=values.index)
-    types, dtype = pd.api.types, values.dtype
-    fits = {
-        "number": types.is_numeric_dtype,
-        "integer": types.is_integer_dtype,
-        "moment": types.is_datetime64_any_dtype,
-        "boolean": types.is_bool_dtype,
-    }
-    if (
-        held == "empty"
-        or held in fits
-        and fits[held](dtype)
-        and not (held == "number" and types.is_bool_dtype(dtype))
-    ):
-        return values, none
-    if held == "text":
-        return (
-            values
-            if types.infer_dtype(values, skipna=True) in {"string", "empty", "categorical"}
-            else values.map(_format_text, na_action="ignore")
-        ), none
-    made: Any
-    if held == "moment":
-        made = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
-    elif held == "boolean":
-        made = values.map(
-            lambda v: BOOLEAN_BY_TEXT.get(str(v).strip().lower()), na_action="ignore"
-        ).astype("boolean")
+def _is_numeric_text(texts: pd.Series) -> bool:
+    """Return whether a text column holds numbers, a few typing errors aside."""
+    # "01234" is a code: as a number it would lose its leading zero.
+    if texts.str.match(r"0\d").any():
+        return False
+    numbers = pd.to_numeric(texts, errors="coerce")
+    return bool(numbers.notna().mean() >= _MIN_NUMERIC_TEXT_SHARE)
+
+
+def _is_date_text(texts: pd.Series) -> bool:
+    """Return whether all texts are ISO dates or timestamps."""
+    if not texts.str.match(r"\d{4}-\d\d-\d\d").all():
+        return False
+    _, is_invalid = coerce_column(texts, ColumnKind.TIMESTAMP)
+    return not is_invalid.any()
+
+
+def coerce_column(values: pd.Series, kind: ColumnKind) -> tuple[pd.Series, pd.Series]:
+    """Convert a column to a kind.
+
+    Returns
+    -------
+    converted : Series
+        The column; values that cannot be converted are missing.
+    is_invalid : Series of bool
+        Which values could not be converted.
+    """
+    all_valid = pd.Series(False, index=values.index)
+    if kind == ColumnKind.EMPTY or _is_of_kind(values, kind):
+        return values, all_valid
+    if kind == ColumnKind.TEXT:
+        pandas_type = pd.api.types.infer_dtype(values, skipna=True)
+        is_text = pandas_type in {"string", "empty", "categorical"}
+        converted = values if is_text else values.map(_format_text, na_action="ignore")
+        return converted, all_valid
+    if kind == ColumnKind.TIMESTAMP:
+        converted = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
+    elif kind == ColumnKind.BOOLEAN:
+        converted = values.map(_parse_boolean, na_action="ignore").astype("boolean")
     else:
-        made = pd.to_numeric(
-            values.astype(float) if types.is_bool_dtype(dtype) else values, errors="coerce"
-        )
-        made = made.where(made % 1 == 0) if held == "integer" else made
-    return made, made.isna() & values.notna()
+        converted = _coerce_to_number(values, must_be_whole=kind == ColumnKind.INTEGER)
+    return converted, converted.isna() & values.notna()
+
+
+def _is_of_kind(values: pd.Series, kind: ColumnKind) -> bool:
+    """Return whether a column's type already is the one of a kind."""
+    types = pd.api.types
+    dtype = values.dtype
+    if kind == ColumnKind.NUMBER:
+        return types.is_numeric_dtype(dtype) and not types.is_bool_dtype(dtype)
+    if kind == ColumnKind.INTEGER:
+        return types.is_integer_dtype(dtype)
+    if kind == ColumnKind.TIMESTAMP:
+        return types.is_datetime64_any_dtype(dtype)
+    if kind == ColumnKind.BOOLEAN:
+        return types.is_bool_dtype(dtype)
+    return False
+
+
+def _coerce_to_number(values: pd.Series, must_be_whole: bool) -> pd.Series:
+    """Convert a column to numbers; what is not a number, or not whole, becomes missing."""
+    if pd.api.types.is_bool_dtype(values.dtype):
+        values = values.astype(float)
+    numbers = pd.to_numeric(values, errors="coerce")
+    return numbers.where(numbers % 1 == 0) if must_be_whole else numbers
+
+
+def _parse_boolean(value: Any) -> bool | None:
+    """Parse a boolean from text; None if it is not one."""
+    return BOOLEAN_BY_TEXT.get(str(value).strip().lower())
 
 
 def _format_text(value: Any) -> str:
-    """A value as text; 1.0 is what a missing neighbour made of 1."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-ROW_ID = "row_id"  # the key of a table that names none
+    """Format a value as text; ``1.0`` reads ``1``, since missing neighbors turn 1 into a float."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def parse_timestamps(values: pd.Series, name: str, zone: str) -> pd.Series:
-    """A column of moments as UTC, microseconds; naive ones are read in the project's zone.
+    """Parse a column of timestamps to UTC, in microseconds.
 
-    Moments that the clock change makes doubtful are taken as the later (standard) ones.
+    Parameters
+    ----------
+    values : Series
+        Timestamps, or ISO 8601 text.
+    name : str
+        The column's name, for errors.
+    zone : str
+        Time zone of timestamps without one. A time that occurs twice when clocks are set back is
+        taken as the later one; a time that clocks skip is moved forward.
+
+    Raises
+    ------
+    RunFailedError
+        If the column holds numbers, or most values are not timestamps.
     """
-    if (
-        pd.api.types.is_numeric_dtype(values) and values.notna().any()
-    ):  # pandas would take them as nanoseconds since 1970
+    # pandas would read numbers as nanoseconds since 1970.
+    if pd.api.types.is_numeric_dtype(values) and values.notna().any():
         raise RunFailedError(
             f"the time column {name!r} holds numbers: {values.dropna().iloc[0]!s}",
-            "dates or ISO 8601 moments",
-            "write them as moments in the source, or name another column under 'time'",
+            "dates or ISO 8601 timestamps",
+            "convert them to timestamps in the source, or set another column under 'time'",
         )
+    is_parsed = pd.api.types.is_datetime64_any_dtype(values)
     try:
-        parsed = pd.to_datetime(
-            values,
-            format=None if pd.api.types.is_datetime64_any_dtype(values) else "ISO8601",
-            errors="raise",
-        )
+        parsed = pd.to_datetime(values, format=None if is_parsed else "ISO8601", errors="raise")
     except (ValueError, TypeError):
-        parsed = pd.to_datetime(values, errors="coerce", format="mixed")
-        if parsed.isna().sum() > 0.5 * len(values):
-            raise RunFailedError(
-                f"the time column {name!r} does not hold moments: {values.dropna().iloc[0]!r}",
-                "dates or ISO 8601 moments",
-                "name another column under 'time'",
-            ) from None
+        parsed = _parse_mixed_timestamps(values, name)
     if parsed.dt.tz is None:
         parsed = parsed.dt.tz_localize(zone, ambiguous=False, nonexistent="shift_forward")
     return parsed.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
 
 
-def list_key_columns(project: Project) -> list[str]:
-    """The columns that name a row."""
-    return list(project.config.id) or [ROW_ID]
+def _parse_mixed_timestamps(values: pd.Series, name: str) -> pd.Series:
+    """Parse timestamps of different formats; a minority that cannot be parsed becomes missing."""
+    parsed = pd.to_datetime(values, errors="coerce", format="mixed")
+    if parsed.isna().sum() > _MAX_UNPARSED_TIMESTAMP_SHARE * len(values):
+        raise RunFailedError(
+            f"the time column {name!r} does not hold timestamps: {values.dropna().iloc[0]!r}",
+            "dates or ISO 8601 timestamps",
+            "set another column under 'time'",
+        ) from None
+    return parsed
+
+
+def format_local_days(timestamps: pd.Series, config: ProjectConfig) -> np.ndarray:
+    """Format each timestamp as its day in the project's time zone."""
+    local = timestamps.dt.tz_convert(config.timezone)
+    return np.asarray(local.dt.strftime("%Y-%m-%d"))
 
 
 def get_row_days(frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray | None:
-    """The day of each row in the project's zone; None for a table without time."""
+    """Return each row's day in the project's time zone; None for a table without time."""
     if config.time is None:
         return None
-    moments = pd.to_datetime(frame[config.time], utc=True).dt.tz_convert(config.timezone)
-    return moments.dt.strftime("%Y-%m-%d").to_numpy(dtype=object)
-
-
-PART_COLUMN = "part"
-
-
-def list_feature_columns(config: ProjectConfig, frame: pd.DataFrame) -> list[str]:
-    """The columns of a table that a model may see, in their order."""
-    return [
-        str(c)
-        for c in frame.columns
-        if c not in config.non_feature_columns and c not in {PART_COLUMN, ROW_ID}
-    ]
-
-
-def format_local_days(moments: pd.Series, config: root.ProjectConfig) -> np.ndarray:
-    """The day of each moment, in the project's zone."""
-    return np.asarray(moments.dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d"))
+    timestamps = pd.to_datetime(frame[config.time], utc=True)
+    days = timestamps.dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
+    return days.to_numpy(dtype=object)

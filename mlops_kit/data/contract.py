@@ -1,11 +1,12 @@
-"""The data contract: what each column holds, kept as YAML that people edit, checked with pandera.
+"""The data contract: what each column of the source contains, as a YAML file that people edit.
 
-A contract is inferred once from the rows known then, with room on every side, and is the project's
-from then on. A row that breaks it is put aside; what no row can be blamed for (a column that is gone,
-of another type, or empty), or too many rows put aside, breaks the contract and stops the run.
+A contract is inferred once from the rows known then, with a margin on every side, and belongs to
+the project from then on. Rows that violate it are quarantined. A violation that no row can be
+blamed for (a column that is gone, of another type or empty), or too many quarantined rows, break
+the contract and stop the run.
 
-To add a rule: 1. a field with a ``description`` in ``Column``, 2. its pandera check in ``checks``,
-with a name in words (rows it fails are put aside) or one of ``BREAKS`` (it stops the run).
+To add a constraint: 1. a field with a ``description`` in ``ColumnContract``, 2. its check in
+``mlops_kit.data.contract_validation``.
 """
 
 from __future__ import annotations
@@ -15,105 +16,122 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.files import write_text
-from mlops_kit.core.lazy import LazyModule, pd
+from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import ColumnKind, coerce_column
 from mlops_kit.project.loader import read_yaml_file
 
-pa = LazyModule("pandera.pandas")
 _HEADER_FILE = Path(__file__).with_name("contract.head.yaml")
+_LEGACY_KINDS = {"moment": ColumnKind.TIMESTAMP}  # names in contracts of earlier versions
 
 
 class ColumnContract(BaseModel, extra="forbid", frozen=True):
-    """What one column holds."""
+    """The constraints on one column."""
 
-    type: ColumnKind = Field(description="What its values are")
-    missing: float = Field(1.0, ge=0, le=1, description="Largest share of missing values")
-    min: int | float | None = Field(None, description="Smallest value")
-    max: int | float | None = Field(None, description="Largest value")
+    type: ColumnKind = Field(description="Kind of its values")
+    missing: float = Field(1.0, ge=0, le=1, description="Maximum share of missing values")
+    min: int | float | None = Field(None, description="Smallest allowed value")
+    max: int | float | None = Field(None, description="Largest allowed value")
     allowed: list[bool | int | float | str] | None = Field(
-        None, description="All values there may be"
+        None, description="All values that are allowed"
     )
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _translate_legacy_kind(cls, value: Any) -> Any:
+        """Accept the kinds of contracts that an earlier version wrote."""
+        return _LEGACY_KINDS.get(value, value) if isinstance(value, str) else value
 
 
 class DataContract(BaseModel, extra="forbid", frozen=True):
-    """What a table holds; ``unique`` are the columns that together name a row."""
+    """The constraints on a table."""
 
-    unique: list[str] = Field([], description="Columns that together name a row")
-    columns: dict[str, ColumnContract] = Field(description="Each column by name")
+    unique: list[str] = Field([], description="Columns that together identify a row")
+    columns: dict[str, ColumnContract] = Field(description="The constraints on each column")
 
 
 def load_contract(path: Path) -> DataContract:
-    """Read a contract.
+    """Load a contract.
 
     Raises
     ------
     KitError
-        If the file is missing, is not YAML or says what no contract can; every mistake at once.
+        If the file is missing, is not YAML or is not a valid contract; all mistakes are listed.
     """
     if not path.is_file():
         raise KitError(
             f"no contract at {str(path)!r}",
-            "the file named under contract.file",
+            "the file set as contract.file",
             "mlops run --only prepare",
         )
     dependencies.record_file_read(path)
-    found = path.stat()
-    return _parse_contract(path, found.st_mtime_ns, found.st_size)
+    status = path.stat()
+    return _parse_contract(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=16)
-def _parse_contract(path: Path, changed: int, size: int) -> DataContract:
-    """The contract in a file as it is now."""
-    cure = f"edit {path.name}, or take it away: the next run infers it anew"
+def _parse_contract(path: Path, _modified_ns: int, _size: int) -> DataContract:
+    """Parse the contract file; it is parsed again when its time or size changes."""
+    hint = f"edit {path.name}, or delete it: the next run infers it again"
     try:
-        return DataContract.model_validate(read_yaml_file(path, cure) or {})
+        return DataContract.model_validate(read_yaml_file(path, hint) or {})
     except ValidationError as error:
+        problems = [_describe_error(details) for details in error.errors()]
         raise KitError(
-            f"{path.name} does not say a contract:\n  "
-            + "\n  ".join(map(_describe_error, error.errors())),
-            hint=cure,
+            f"{path.name} is not a valid contract:\n  " + "\n  ".join(problems),
+            hint=hint,
         ) from error
 
 
 def _describe_error(error: Any) -> str:
-    """One of pydantic's errors in words."""
-    place = ".".join(map(str, error["loc"]))
+    """Describe one of pydantic's errors with the key, the value and what was expected."""
+    location = error["loc"]
+    key = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
-        return f"{place}: unknown key; expected {suggest_names(str(error['loc'][-1]), (ColumnContract if len(error['loc']) == 3 else DataContract).model_fields)}"
-    return f"{place}: {error.get('input')!r}; {error['msg'].replace('Input should be', 'expected')}"
+        section = ColumnContract if len(location) == 3 else DataContract
+        expected = suggest_names(str(location[-1]), section.model_fields)
+        return f"{key}: unknown key; expected {expected}"
+    message = error["msg"].replace("Input should be", "expected")
+    return f"{key}: {error.get('input')!r}; {message}"
 
 
 def save_contract(path: Path, contract: DataContract) -> None:
-    """Write a contract atomically, with a header for those who edit it."""
-    write_text(
-        path,
-        _HEADER_FILE.read_text(encoding="utf-8")
-        + yaml.safe_dump(
-            contract.model_dump(exclude_defaults=True),
-            sort_keys=False,
-            allow_unicode=True,
-            default_flow_style=None,
-            width=160,
-        ),
+    """Write a contract atomically, with a header for the people who edit it."""
+    text = yaml.safe_dump(
+        contract.model_dump(mode="json", exclude_defaults=True),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=160,
     )
+    write_text(path, _HEADER_FILE.read_text(encoding="utf-8") + text)
 
 
 def coerce_types(
     frame: pd.DataFrame, contract: DataContract
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
-    """Rows in the contract's types, as training saw them, and by column the values that are of no such type.
+    """Convert rows to the kinds of the contract.
 
-    Those values are missing in the rows; a column that the contract does not know stays as it is.
+    Returns
+    -------
+    converted : DataFrame
+        The rows. Values that cannot be converted are missing; a column that the contract does not
+        list is unchanged.
+    invalid_values : dict of str to Series
+        Those values, by column.
     """
-    made, odd = frame.copy(deep=False), {}
+    converted = frame.copy(deep=False)
+    invalid_values = {}
     for name, column in contract.columns.items():
-        if name in frame:
-            made[name], wrong = coerce_column(frame[name], column.type)
-            if wrong.any():
-                made[name], odd[name] = made[name].where(~wrong), frame.loc[wrong, name]
-    return made, odd
+        if name not in frame:
+            continue
+        values, is_invalid = coerce_column(frame[name], column.type)
+        if is_invalid.any():
+            values = values.where(~is_invalid)
+            invalid_values[name] = frame.loc[is_invalid, name]
+        converted[name] = values
+    return converted, invalid_values

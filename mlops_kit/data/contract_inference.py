@@ -1,95 +1,135 @@
-"""Contract inference."""
+"""Inferring a data contract from rows, with a margin for rows to come."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from mlops_kit.core.lazy import LazyModule, pd
+from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import ROW_ID, ColumnKind, coerce_column, infer_kind
 from mlops_kit.data.contract import ColumnContract, DataContract
 from mlops_kit.project.config.root import ProjectConfig
 
-pa = LazyModule("pandera.pandas")
-_MAX_CATEGORIES, _MIN_MEAN_CATEGORY_ROWS = (
-    30,
-    20,
-)  # a text column with this many values at most, each seen this often on average, has allowed ones
-_RANGE_MARGIN = 0.5  # of the range seen, added on either side
+# A text column lists its allowed values if it has few, and each occurs often on average.
+_MAX_CATEGORIES = 30
+_MIN_MEAN_CATEGORY_ROWS = 20
+_RANGE_MARGIN = 0.5  # added on either side, as a share of the observed range
+_MISSING_SHARE_FACTOR = 1.5
 _MISSING_SHARE_MARGIN = 0.05
-_MAX_TIME_CORRELATION = 0.9  # rank correlation with time above which a column is a counter or a calendar: it will leave any range
+# A column whose rank correlation with time is higher is a counter or a calendar, and will leave
+# any range.
+_MAX_TIME_CORRELATION = 0.9
+_MAX_CORRELATION_ROWS = 20_000
+_NUMERIC_KINDS = {ColumnKind.NUMBER, ColumnKind.INTEGER}
 
 
 def infer_contract(frame: pd.DataFrame, config: ProjectConfig) -> DataContract:
-    """The contract that these rows keep, with room for those to come.
+    """Infer the contract that these rows satisfy, with a margin for rows to come.
 
-    The target, and what is known later, may be missing altogether: it depends on when one looks.
-    Identifiers, constants, and columns that move with time have no range: they will leave any.
+    The target and the columns of ``known_later`` may be missing altogether, since that depends on
+    when the table is read. Identifiers, constants and columns that move with time get no range.
     """
-    late = {*config.known_later, *([config.target] if config.time else [])}
-    columns = {}
-    for name in (c for c in frame.columns if c != ROW_ID):
-        values, named = frame[name], name in {*config.id, config.time}
-        held = infer_kind(values)
-        missing = (
-            0.0
-            if named
-            else 1.0
-            if name in late or held == "empty"
-            else _compute_max_missing(values)
-        )
-        facts: dict[str, Any] = {}
-        if (
-            held in {"number", "integer"}
-            and not named
-            and not _moves_with_time(frame, name, config.time)
-        ):
-            facts = _infer_range(coerce_column(values, held)[0], held)
-        if held == "text" and not named or name == config.target and config.task == "binary":
-            facts = {"allowed": _infer_allowed_values(values, always=name == config.target)}
-        columns[str(name)] = ColumnContract(type=held, missing=missing, **facts)
+    columns = {
+        str(name): _infer_column(frame, name, config) for name in frame.columns if name != ROW_ID
+    }
     return DataContract(unique=list(config.id), columns=columns)
 
 
-def _compute_max_missing(values: pd.Series) -> float:
-    """The largest share of missing values, with room above what was seen."""
-    return min(
-        1.0, math.ceil(100 * (1.5 * float(values.isna().mean()) + _MISSING_SHARE_MARGIN)) / 100
+def _infer_column(frame: pd.DataFrame, name: str, config: ProjectConfig) -> ColumnContract:
+    """Infer the constraints on one column."""
+    values = frame[name]
+    kind = infer_kind(values)
+    is_key = name in {*config.id, config.time}
+    is_binary_target = name == config.target and config.task == "binary"
+    constraints: dict[str, Any] = {}
+    if kind in _NUMERIC_KINDS and not is_key and not _moves_with_time(frame, name, config.time):
+        numbers, _ = coerce_column(values, kind)
+        constraints = _infer_range(numbers, kind)
+    if is_binary_target or (kind == ColumnKind.TEXT and not is_key):
+        allowed = _infer_allowed_values(values, always=name == config.target)
+        constraints = {"allowed": allowed}
+    return ColumnContract(
+        type=kind,
+        missing=_infer_max_missing(values, name, kind, config),
+        **constraints,
     )
+
+
+def _infer_max_missing(
+    values: pd.Series, name: str, kind: ColumnKind, config: ProjectConfig
+) -> float:
+    """Infer the maximum share of missing values of a column."""
+    if name in {*config.id, config.time}:
+        return 0.0
+    known_later = set(config.known_later)
+    if config.time:
+        known_later.add(config.target)
+    if name in known_later or kind == ColumnKind.EMPTY:
+        return 1.0
+    return _compute_max_missing(values)
+
+
+def _compute_max_missing(values: pd.Series) -> float:
+    """Compute the observed share of missing values with a margin, rounded up to a percent."""
+    share = _MISSING_SHARE_FACTOR * float(values.isna().mean()) + _MISSING_SHARE_MARGIN
+    return min(1.0, math.ceil(100 * share) / 100)
 
 
 def _moves_with_time(frame: pd.DataFrame, name: str, time: str | None) -> bool:
-    """Whether a column moves with time, as counters and calendars do (Spearman's rank correlation)."""
+    """Return whether a column follows time, as counters and calendars do.
+
+    This is judged by Spearman's rank correlation on a sample of the rows.
+    """
     if time is None:
         return False
-    some = frame.iloc[:: max(1, len(frame) // 20_000)]
-    ranks = coerce_column(some[name], "number")[0].rank()
-    return ranks.nunique() > 1 and abs(float(ranks.corr(some[time].rank()))) > _MAX_TIME_CORRELATION
+    step = max(1, len(frame) // _MAX_CORRELATION_ROWS)
+    sample = frame.iloc[::step]
+    numbers, _ = coerce_column(sample[name], ColumnKind.NUMBER)
+    ranks = numbers.rank()
+    if ranks.nunique() <= 1:
+        return False
+    correlation = float(ranks.corr(sample[time].rank()))
+    return abs(correlation) > _MAX_TIME_CORRELATION
 
 
-def _infer_range(values: pd.Series, held: ColumnKind) -> dict[str, Any]:
-    """Smallest and largest value with room of half the range; what was never negative stays so."""
+def _infer_range(values: pd.Series, kind: ColumnKind) -> dict[str, float]:
+    """Infer the smallest and largest allowed value; empty for a constant.
+
+    The margin is half the observed range on either side. A column without negative (or positive)
+    values is not allowed any.
+    """
     finite = values[values.abs() < math.inf].astype(float)
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-    if low == high:
+    if finite.empty:
         return {}
-    room = _RANGE_MARGIN * (high - low)
-    unit = 1.0 if held == "integer" else 10.0 ** max(0, 2 - math.floor(math.log10(high - low)))
-    least, most = math.floor((low - room) * unit) / unit, math.ceil((high + room) * unit) / unit
-    least, most = (0.0 if low >= 0 else least), (0.0 if high <= 0 else most)
-    return (
-        {"min": int(least), "max": int(most)} if held == "integer" else {"min": least, "max": most}
-    )
+    lowest = float(finite.min())
+    highest = float(finite.max())
+    if lowest == highest:
+        return {}
+    observed_range = highest - lowest
+    margin = _RANGE_MARGIN * observed_range
+    # Bounds of other numbers than integers keep two significant digits of the range.
+    unit = 1.0
+    if kind != ColumnKind.INTEGER:
+        unit = 10.0 ** max(0, 2 - math.floor(math.log10(observed_range)))
+    minimum = 0.0 if lowest >= 0 else math.floor((lowest - margin) * unit) / unit
+    maximum = 0.0 if highest <= 0 else math.ceil((highest + margin) * unit) / unit
+    if kind == ColumnKind.INTEGER:
+        return {"min": int(minimum), "max": int(maximum)}
+    return {"min": minimum, "max": maximum}
 
 
 def _infer_allowed_values(values: pd.Series, always: bool) -> list[Any] | None:
-    """The values of a column with few of them; None where others are to be expected."""
-    seen = values.dropna()
-    found = sorted({v.item() if hasattr(v, "item") else v for v in seen.unique()}, key=str)
-    return (
-        found
-        if always
-        or 0 < len(found) <= _MAX_CATEGORIES
-        and len(seen) >= _MIN_MEAN_CATEGORY_ROWS * len(found)
-        else None
-    )
+    """Return the values of a column that has few; None if other values are to be expected.
+
+    Parameters
+    ----------
+    always : bool
+        Return them however many there are.
+    """
+    present = values.dropna()
+    distinct = {value.item() if hasattr(value, "item") else value for value in present.unique()}
+    allowed = sorted(distinct, key=str)
+    is_categorical = 0 < len(allowed) <= _MAX_CATEGORIES and len(
+        present
+    ) >= _MIN_MEAN_CATEGORY_ROWS * len(allowed)
+    return allowed if always or is_categorical else None

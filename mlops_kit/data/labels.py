@@ -1,332 +1,177 @@
-"""Labels: what came true of a prediction, from whomever it comes, joined once.
-
-Three ways lead here: feedback by prediction id, a ``labels:`` table, the source itself. A message is
-kept with the word that says what was made of it: joined; corrected (another value, known later than
-the present one); repeated; outdated (a value known before the present one); unknown (no such
-prediction yet: it is tried again at each import); refused (no value of the target). A table that is
-read again and again leaves a row only where it says something new.
-"""
+"""Labels from feedback, from a ``labels:`` table or from the source, and their import."""
 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
-from typing import Any, NamedTuple
-
-import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import pd
-from mlops_kit.data import columns, readers, source
+from mlops_kit.data.columns import list_key_columns, parse_timestamps
+from mlops_kit.data.readers import read_query, read_table, resolve_location
+from mlops_kit.data.source import compute_known_times
 from mlops_kit.data.target import TargetEncoder
-from mlops_kit.db.engine import database_exists, open_transaction
-from mlops_kit.db.predictions import encode_row_key, select_with_labels, split_into_chunks
-from mlops_kit.db.tables import LabelRecord, PredictionRecord
+from mlops_kit.db.engine import database_exists
+from mlops_kit.db.labels import (
+    FEEDBACK_ORIGIN,
+    EncodedLabel,
+    LabelImport,
+    find_earliest_unlabeled,
+    load_labels_by_key,
+    record_labels,
+    retry_unknown_labels,
+)
+from mlops_kit.db.predictions import encode_row_key
+from mlops_kit.db.tables import LabelOutcome
 from mlops_kit.db.timestamps import format_timestamp
+from mlops_kit.project.config.data import LabelsConfig
 from mlops_kit.project.loader import Project
 
-_CURRENT_OUTCOMES = ("joined", "corrected")  # words of a label that counts
-_LABEL_OUTCOMES = ("joined", "corrected", "repeated", "outdated", "unknown", "refused")
+__all__ = ["LabelMessage", "find_earliest_unlabeled", "import_labels", "record_feedback"]
+
 _PREDICTION_ID_COLUMN = "prediction_id"
-_CORRECTION_PERIOD = timedelta(days=14)  # how long after its row a source may still mend a label
 
 
-class LabelMessage(NamedTuple):
-    """A message: of which prediction (its id, or its row's key), what value, known from when."""
+@dataclass(frozen=True)
+class LabelMessage:
+    """A label as it arrives.
+
+    Parameters
+    ----------
+    target_id : str
+        The id of a prediction, or the key of a row as ``encode_row_key`` writes it.
+    value : object
+        The value of the target, in any type.
+    known_at : str
+        From when it was known, as ``format_timestamp`` writes it.
+    """
 
     target_id: str
     value: Any
     known_at: str
 
 
-def _record_messages(
-    project: Project, messages: list[LabelMessage], origin: str, at: str, by_key: bool, again: bool
-) -> list[str]:
-    """File messages and say what was made of each, in their order.
-
-    Parameters
-    ----------
-    origin : str
-        Where they come from: ``feedback``, ``labels`` or ``source``.
-    at : str
-        The moment of the import.
-    by_key : bool
-        Whether they name the row's key (as ``predictions.named_row`` writes it) and not a prediction.
-    again : bool
-        Whether they come from a table that is read again and again: what it said before is not filed again.
-    """
-    try:
-        return _record_messages_once(project, messages, origin, at, by_key, again)
-    except (
-        sa.exc.IntegrityError
-    ):  # another process labelled one of these in between; this time it is seen
-        return _record_messages_once(project, messages, origin, at, by_key, again)
+def record_feedback(
+    project: Project, messages: list[LabelMessage], received_at: str
+) -> list[LabelOutcome]:
+    """Store labels that name predictions by id; return the outcome of each."""
+    batch = LabelImport(FEEDBACK_ORIGIN, received_at, by_key=False, is_reread=False)
+    return record_labels(project, _encode_labels(project, messages), batch)
 
 
-def _record_messages_once(
-    project: Project, messages: list[LabelMessage], origin: str, at: str, by_key: bool, again: bool
-) -> list[str]:
-    """``join`` in one transaction."""
-    coder, words = TargetEncoder(project), []
-    with open_transaction(project) as opened:
-        found, present = _match_predictions(
-            opened, project.config.name, [m.target_id for m in messages], by_key
-        )
-        lost = sa.select(LabelRecord.prediction_id, LabelRecord.raw_value).where(
-            LabelRecord.model == project.config.name,
-            LabelRecord.origin == origin,
-            LabelRecord.outcome.in_(("unknown", "refused")),
-        )
-        told = set(map(tuple, opened.execute(lost))) if again else set()
-        for message in messages:
-            value = coder(message.value)
-            made = (
-                [
-                    _classify_message(present, i, value, message.known_at)
-                    for i in found.get(message.target_id, [])
-                ]
-                if value is not None
-                else []
-            )
-            word = (
-                "refused"
-                if value is None
-                else next((w for w in _LABEL_OUTCOMES if w in made), "unknown")
-            )
-            words.append(word)
-            filed = [
-                (i, w) for i, w in zip(found.get(message.target_id, []), made, strict=False)
-            ] or [(message.target_id, word)]
-            for name, made_of_it in filed:
-                nothing_new = (
-                    made_of_it in {"repeated", "outdated"}
-                    or made_of_it not in _CURRENT_OUTCOMES
-                    and (name, str(message.value)) in told
-                )
-                if not (again and nothing_new):
-                    _store_message(
-                        opened,
-                        LabelRecord(
-                            project.config.name,
-                            name,
-                            value,
-                            str(message.value),
-                            message.known_at,
-                            origin,
-                            made_of_it,
-                            at,
-                            made_of_it in _CURRENT_OUTCOMES,
-                        ),
-                    )
-    return words
-
-
-def _store_message(opened: Session, message: LabelRecord) -> None:
-    """File a message; one that counts takes the place of the one before."""
-    if message.outcome == "corrected":
-        opened.flush()
-        opened.execute(
-            sa.update(LabelRecord)
-            .where(LabelRecord.prediction_id == message.prediction_id, LabelRecord.is_current)
-            .values(is_current=False)
-        )
-    opened.add(message)
-
-
-def _classify_message(
-    present: dict[str, tuple[float, str]], prediction: str, value: float, known: str
-) -> str:
-    """What is made of a value for a prediction; ``present`` is brought up to date."""
-    held = present.get(prediction)
-    if held is not None and held[0] == value:
-        return "repeated"
-    if held is not None and known < held[1]:
-        return "outdated"
-    present[prediction] = (value, known)
-    return "joined" if held is None else "corrected"
-
-
-def _match_predictions(
-    opened: Session, model: str, names: list[str], by_key: bool
-) -> tuple[dict[str, list[str]], dict[str, tuple[float, str]]]:
-    """The predictions of each name (one by id, all of a row by key); and of each the label that counts, if there is one: value, known."""
-    column, found, present = (
-        (PredictionRecord.row_key if by_key else PredictionRecord.id),
-        dict[str, list[str]](),
-        dict[str, tuple[float, str]](),
-    )
-    for some in split_into_chunks(names):
-        for name, prediction, value, known in opened.execute(
-            select_with_labels(column, PredictionRecord.id, LabelRecord.value, LabelRecord.known_at)
-            .where(PredictionRecord.model == model, column.in_(some))
-            .order_by(PredictionRecord.id)
-        ):
-            found.setdefault(name, []).append(prediction)
-            if known is not None:
-                present[prediction] = (value, known)
-    return found, present
-
-
-def record_feedback(project: Project, messages: list[LabelMessage], at: str) -> list[str]:
-    """Labels that came by prediction id; what was made of each."""
-    return _record_messages(project, messages, "feedback", at, by_key=False, again=False)
-
-
-def import_labels(project: Project, history: pd.DataFrame, at: Any) -> dict[str, int]:
-    """Import what is known by a moment: from the ``labels:`` table, or the source; then retry what was unknown.
+def import_labels(project: Project, history: pd.DataFrame, as_of: datetime) -> dict[str, int]:
+    """Import the labels known at a given time, then join those whose prediction was unknown.
 
     Parameters
     ----------
     history : DataFrame
-        The source as known at that moment (``sources.read``).
+        The source as known at that time; used if the project has no ``labels:`` table.
 
     Returns
     -------
-    dict
-        How many messages became what.
+    dict of str to int
+        The number of messages by ``LabelOutcome``.
     """
     if not database_exists(project):
         return {}
-    (messages, by_key), origin = (
-        (_read_label_table(project, at), "labels")
-        if project.config.labels
-        else ((_read_source_labels(project, history), True), "source")
-    )
-    return dict(
-        Counter(
-            _record_messages(project, messages, origin, format_timestamp(at), by_key, again=True)
+    imported_at = format_timestamp(as_of)
+    settings = project.config.labels
+    if settings is None:
+        messages = _read_source_labels(project, history)
+        batch = LabelImport("source", imported_at, by_key=True, is_reread=True)
+    else:
+        keys = settings.key or list_key_columns(project)
+        by_key = keys != [_PREDICTION_ID_COLUMN]
+        messages = _read_label_table(project, settings, keys, as_of)
+        batch = LabelImport("labels", imported_at, by_key, is_reread=True)
+    outcomes = record_labels(project, _encode_labels(project, messages), batch)
+    counts = Counter(outcomes) + retry_unknown_labels(project, imported_at)
+    return {str(outcome): count for outcome, count in counts.items()}
+
+
+def _encode_labels(project: Project, messages: list[LabelMessage]) -> list[EncodedLabel]:
+    """Encode the values of label messages."""
+    encode = TargetEncoder(project)
+    return [
+        EncodedLabel(
+            target_id=message.target_id,
+            value=encode(message.value),
+            raw_value=str(message.value),
+            known_at=message.known_at,
         )
-        + _retry_unmatched(project, at)
-    )
+        for message in messages
+    ]
 
 
 def _read_source_labels(project: Project, history: pd.DataFrame) -> list[LabelMessage]:
-    """What the source says of rows that were scored and that is news: no label yet, or another one."""
-    config, keys, coder = project.config, columns.list_key_columns(project), TargetEncoder(project)
-    first = find_earliest_unlabeled(project)
-    if config.time is None or first is None:
+    """Return the labels of the source for rows whose predictions have none, or another one."""
+    config = project.config
+    since = find_earliest_unlabeled(project)
+    if config.time is None or since is None:
         return []
-    seen = history[history[config.target].notna() & (history[config.time] >= first)]
-    held = _load_labels_by_key(project, first)
-    codes = {v: coder(v) for v in seen[config.target].unique()}
-    named = zip(
-        [encode_row_key(k) for k in seen[keys].itertuples(index=False, name=None)],
-        seen[config.target],
-        source.compute_known_times(project, seen, config.target),
-        strict=True,
-    )
-    return [
-        LabelMessage(n, v, format_timestamp(m))
-        for n, v, m in named
-        if n in held and held[n] != {codes[v]}
-    ]
+    is_labeled = history[config.target].notna() & (history[config.time] >= since)
+    rows = history[is_labeled]
+    current_labels = load_labels_by_key(project, since)
+    encode = TargetEncoder(project)
+    code_by_value = {value: encode(value) for value in rows[config.target].unique()}
+    keys = rows[list_key_columns(project)].itertuples(index=False, name=None)
+    known_times = compute_known_times(project, rows, config.target)
+    messages = []
+    for key, value, known_at in zip(keys, rows[config.target], known_times, strict=True):
+        row_key = encode_row_key(key)
+        is_news = current_labels.get(row_key) != {code_by_value[value]}
+        if row_key in current_labels and is_news:
+            messages.append(LabelMessage(row_key, value, format_timestamp(known_at)))
+    return messages
 
 
-def _load_labels_by_key(project: Project, first: Any) -> dict[str, set[float | None]]:
-    """The labels of the rows scored from a moment on, by key; None where an answer has none yet."""
-    out = dict[str, set[float | None]]()
-    with open_transaction(project) as opened:
-        for key, value in opened.execute(
-            select_with_labels(PredictionRecord.row_key, LabelRecord.value).where(
-                PredictionRecord.model == project.config.name,
-                PredictionRecord.event_time >= format_timestamp(first),
-                PredictionRecord.row_key != "",
-            )
-        ):
-            out.setdefault(key, set()).add(value)
-    return out
-
-
-def find_earliest_unlabeled(project: Project) -> Any:
-    """The moment of the oldest row that was scored and has no label yet, less the time in which corrections come."""
-    with open_transaction(project) as opened:
-        open_rows = select_with_labels(sa.func.min(PredictionRecord.event_time)).where(
-            PredictionRecord.model == project.config.name,
-            LabelRecord.id.is_(None),
-            PredictionRecord.row_key != "",
-        )
-        found = opened.scalar(open_rows) or opened.scalar(
-            sa.select(sa.func.max(PredictionRecord.event_time)).where(
-                PredictionRecord.model == project.config.name
-            )
-        )
-    return None if found is None else pd.Timestamp(found) - _CORRECTION_PERIOD
-
-
-def _read_label_table(project: Project, at: Any) -> tuple[list[LabelMessage], bool]:
-    """What a ``labels:`` table says by a moment, and whether it names rows by key."""
-    asked, config = project.config.labels, project.config
-    assert asked is not None
-    frame = (
-        readers.read_query(asked.source, None)
-        if not isinstance(asked.source, str)
-        else readers.read_table(
-            readers.resolve_location(project, asked.source),
-            said=f"labels.source: {asked.source!r}",
-            cure="edit 'labels' in mlops.yaml",
-        )
-    )
-    keys, value = asked.key or columns.list_key_columns(project), asked.value or config.target
-    if absent := [
-        c for c in [*keys, value, *([asked.time] if asked.time else [])] if c not in frame
-    ]:
+def _read_label_table(
+    project: Project, settings: LabelsConfig, keys: list[str], as_of: datetime
+) -> list[LabelMessage]:
+    """Return the labels of a ``labels:`` table that were known at a given time."""
+    config = project.config
+    frame = _read_table_source(project, settings)
+    value_column = settings.value or config.target
+    required_columns = [*keys, value_column]
+    if settings.time:
+        required_columns.append(settings.time)
+    missing = [column for column in required_columns if column not in frame]
+    if missing:
         raise KitError(
-            f"labels.source has no column {absent[0]!r}",
+            f"labels.source has no column {missing[0]!r}",
             f"one of {', '.join(map(str, frame.columns))}",
             "edit 'labels' in mlops.yaml",
         )
-    moments = (
-        columns.parse_timestamps(frame[asked.time], asked.time, config.timezone)
-        if asked.time
-        else pd.Series(at, frame.index)
-    )
-    said, by_key = frame[value].notna() & (moments <= at), keys != [_PREDICTION_ID_COLUMN]
-    frame, known = frame[said], [format_timestamp(m) for m in moments[said]]
-    names = [
-        encode_row_key(k) if by_key else str(k[0])
-        for k in frame[keys].itertuples(index=False, name=None)
+    known_times = pd.Series(as_of, frame.index)
+    if settings.time:
+        known_times = parse_timestamps(frame[settings.time], settings.time, config.timezone)
+    is_known = frame[value_column].notna() & (known_times <= as_of)
+    rows = frame[is_known]
+    target_ids = _get_target_ids(rows, keys)
+    columns = zip(target_ids, rows[value_column], known_times[is_known], strict=True)
+    return [
+        LabelMessage(target_id, value, format_timestamp(known_at))
+        for target_id, value, known_at in columns
     ]
-    return list(map(LabelMessage, names, frame[value], known)), by_key
 
 
-def _retry_unmatched(project: Project, at: Any) -> Counter[str]:
-    """File anew the messages that named no prediction then, and do now."""
-    model, counts = project.config.name, Counter[str]()
-    with open_transaction(project) as opened:
-        waiting = list(
-            opened.scalars(
-                sa.select(LabelRecord)
-                .where(LabelRecord.model == model, LabelRecord.outcome == "unknown")
-                .order_by(LabelRecord.id)
-            )
-        )
-        for by_key in (False, True):
-            tried = [
-                w for w in waiting if not (by_key and w.origin == "feedback")
-            ]  # feedback names predictions by id only
-            found, present = _match_predictions(
-                opened, model, [w.prediction_id for w in tried], by_key
-            )
-            for message in [w for w in tried if w.prediction_id in found]:
-                assert message.value is not None  # else it had been refused
-                for prediction in found[message.prediction_id]:
-                    word = _classify_message(present, prediction, message.value, message.known_at)
-                    _store_message(
-                        opened,
-                        LabelRecord(
-                            model,
-                            prediction,
-                            message.value,
-                            message.raw_value,
-                            message.known_at,
-                            message.origin,
-                            word,
-                            format_timestamp(at),
-                            word in _CURRENT_OUTCOMES,
-                        ),
-                    )
-                    counts[word] += 1
-                opened.delete(message)
-                waiting.remove(message)
-    return counts
+def _read_table_source(project: Project, settings: LabelsConfig) -> pd.DataFrame:
+    """Read the file or query of a ``labels:`` table."""
+    source = settings.source
+    if not isinstance(source, str):
+        return read_query(source, None)
+    return read_table(
+        resolve_location(project, source),
+        description=f"labels.source: {source!r}",
+        hint="edit 'labels' in mlops.yaml",
+    )
+
+
+def _get_target_ids(rows: pd.DataFrame, keys: list[str]) -> list[str]:
+    """Return the prediction id, or the encoded key, that each row names."""
+    values = rows[keys].itertuples(index=False, name=None)
+    if keys == [_PREDICTION_ID_COLUMN]:
+        return [str(prediction_id) for (prediction_id,) in values]
+    return [encode_row_key(key) for key in values]

@@ -1,16 +1,17 @@
-"""Where a project's rows come from, and what of them was known by a moment.
+"""The project's source table, as it was known at a given time.
 
-``read`` gives the table as it stood at a moment: later rows are not there, and values that became
-known only later (the label, and the columns of ``known_later``) are missing. Every stage reads
-through here, so no stage can see what was not known then.
+``read_source`` hides what was not known yet: later rows are dropped, and values that became known
+later (the label, and the columns of ``known_later``) are missing. Every stage reads through this
+module, so no stage can see data from its future.
 
-To add a source: an entry in ``READERS`` for its file name's ending.
+To add a file format or a dataset, see ``mlops_kit.data.readers`` and ``mlops_kit.data.datasets``.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from glob import glob
 from itertools import islice
@@ -18,19 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
-from mlops_kit.core.lazy import LazyModule, np, pd
+from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
 from mlops_kit.data.datasets import DATASETS
 from mlops_kit.data.readers import read_query, read_table, resolve_location
 from mlops_kit.project.config.data import QuerySource
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_duration
 from mlops_kit.project.loader import Project
 
-fsspec = LazyModule("fsspec")
+_DATASET_PREFIX = "dataset:"
+_CUTOFF_ORIGIN = "settled at the start of the run"  # where `mlops config` says a cut-off comes from
+_SAMPLE_TEST_PERIODS = 3  # a sample covers this many times the period that the review keeps
 
 
 def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
-    """The source's rows as they are, before anything is made of them.
+    """Read the source's rows unchanged.
 
     Raises
     ------
@@ -40,8 +44,9 @@ def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
     source = project.config.source
     if isinstance(source, QuerySource):
         return read_query(source, limit)
-    if source.startswith("dataset:"):
-        return DATASETS[source.removeprefix("dataset:")](limit)
+    if source.startswith(_DATASET_PREFIX):
+        load_dataset = DATASETS[source.removeprefix(_DATASET_PREFIX)]
+        return load_dataset(limit)
     return read_table(
         resolve_location(project, source),
         limit,
@@ -51,276 +56,359 @@ def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
 
 
 def list_source_columns(project: Project) -> list[str]:
-    """The source's column names, without reading all of it.
+    """Return the source's column names without reading all of it.
 
     Raises
     ------
-    RunFailed
+    RunFailedError
         If the source has no rows.
     """
-    if names := _read_csv_header(project):
-        return names
+    columns = _read_csv_header(project)
+    if columns:
+        return columns
     frame = read_raw_source(project, limit=5)
     if frame.empty:
         raise _empty_source_error(project)
-    return list(map(str, frame.columns))
+    return [str(column) for column in frame.columns]
 
 
 def _read_csv_header(project: Project) -> list[str]:
-    """The columns of a local CSV file that has rows; empty where it takes pandas (a second to import) to tell."""
+    """Read the columns of a local CSV file that has rows, without importing pandas (1 s).
+
+    Returns an empty list for other sources and for headers that pandas would change.
+    """
     source = project.config.source
     path = project.resolve_path(source) if isinstance(source, str) else Path()
     if path.suffix.lower() != ".csv" or not path.is_file():
         return []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            names, row = [*islice(csv.reader(stream), 2)]
+            lines = list(islice(csv.reader(stream), 2))
     except (ValueError, csv.Error):
         return []
-    return names if all(names) and len(names) == len(set(names)) == len(row) else []
+    if len(lines) < 2:
+        return []
+    names, row = lines
+    is_plain_header = all(names) and len(names) == len(set(names))
+    return names if is_plain_header and len(names) == len(row) else []
 
 
 def _empty_source_error(project: Project) -> RunFailedError:
-    """The error of a source that is empty."""
+    """Build the error for a source without rows."""
     return RunFailedError(
         f"the source {str(project.config.source)!r} has no rows",
-        "at least a header and some rows",
-        "look at what fills it",
+        "a header and at least one row",
+        "check the job that fills the source",
     )
 
 
 def check_configured_columns(project: Project) -> None:
-    """Refuse a source without rows, and a config that names columns which it does not have.
+    """Check that the source has rows, and all columns that the configuration names.
 
     Raises
     ------
     KitError
-        Naming each field, its column and the nearest right name; all of them at once.
-    RunFailed
+        Listing every wrong column with its setting and the most similar existing name.
+    RunFailedError
         If the source is empty.
     """
-    if project.config.source == "":  # a chain of own notebooks that read for themselves
+    if project.config.source == "":  # a project whose own notebooks read their data
         return
-    config, known = project.config, list_source_columns(project)
-    lists = {
+    existing = list_source_columns(project)
+    problems = [
+        f"{setting}: column {column!r} is not in the source; "
+        f"expected {suggest_names(column, existing)}"
+        for setting, column in _list_configured_columns(project.config)
+        if column not in existing
+    ]
+    if problems:
+        raise KitError(
+            "mlops.yaml does not fit the data:\n  " + "\n  ".join(problems),
+            hint="edit mlops.yaml",
+        )
+
+
+def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]:
+    """Yield each setting that names a column of the source, with the column."""
+    columns_by_setting = {
         "target": [config.target],
         "id": config.id,
         "time": [config.time] if config.time else [],
         "excluded_columns": config.excluded_columns,
-        "known_later": config.known_later,
+        "known_later": list(config.known_later),
+        # Views may add the columns of slices, so those are checked only without features.
         "review.slices": [] if config.features else config.review.slices,
     }
-    named = [
-        *((field, c) for field, names in lists.items() for c in names),
-        *((f"known_later.{c}", v) for c, v in config.known_later.items() if not _is_duration(v)),
-    ]
-    said = [
-        f"{field}: column {column!r} is not in the source; expected {suggest_names(column, known)}"
-        for field, column in named
-        if column not in known
-    ]
-    if said:
-        raise KitError(
-            "mlops.yaml does not fit the data:\n  " + "\n  ".join(said), hint="edit mlops.yaml"
-        )
+    for setting, columns in columns_by_setting.items():
+        for column in columns:
+            yield setting, column
+    for column, rule in config.known_later.items():
+        if not _is_duration(rule):
+            yield f"known_later.{column}", rule
 
 
-def _is_duration(text: str | timedelta) -> bool:
-    """Whether a ``known_later`` entry is a delay and not a column."""
+def _is_duration(rule: str | timedelta) -> bool:
+    """Return whether a rule of ``known_later`` is a delay, not a column."""
     try:
-        parse_duration(text)
+        parse_duration(rule)
     except ValueError:
         return False
     return True
 
 
 def compute_known_times(project: Project, frame: pd.DataFrame, column: str) -> pd.Series:
-    """The moment from which a column's value is known, row by row: for the target, its delay."""
-    config = project.config
-    if config.time is None:
-        raise KitError(
-            f"{column!r} has no moment: the table has no time column", "'time' in mlops.yaml"
-        )
-    rule = (
-        config.label_delay
-        if column == config.target
-        else config.known_later.get(column, timedelta(0))
-    )
-    return frame[config.time] + parse_duration(rule) if _is_duration(rule) else frame[rule]
+    """Compute from when each value of a column was known.
 
+    Parameters
+    ----------
+    column : str
+        The target (known after ``label_delay``), a column of ``known_later``, or any other column
+        (known at the row's own time).
 
-def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
-    """The source as it was known at a moment, in the order of time.
-
-    Rows after ``known_by`` are not there; a value known only after it is missing. A table without
-    time comes whole and in its own order. A table without an ``id`` gets its position as ``row_id``.
+    Returns
+    -------
+    Series of timestamp
+        One per row.
 
     Raises
     ------
-    RunFailed
-        If the table is empty, or has no row by that moment.
+    KitError
+        If the table has no time column.
+    """
+    config = project.config
+    if config.time is None:
+        raise KitError(
+            f"it is not known when {column!r} becomes known: the table has no time column",
+            "'time' in mlops.yaml",
+        )
+    rule: str | timedelta = config.known_later.get(column, timedelta(0))
+    if column == config.target:
+        rule = config.label_delay
+    if _is_duration(rule):
+        return frame[config.time] + parse_duration(rule)
+    return frame[rule]
+
+
+def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
+    """Read the source as it was known at a given time, in time order.
+
+    Rows at or after ``known_by`` are dropped, and values that became known later are missing. A
+    table without time is returned whole and in its own order. A table without ``id`` gets its row
+    number as the column ``row_id``.
+
+    Raises
+    ------
+    RunFailedError
+        If the table is empty, or has no row before ``known_by``.
     """
     config = project.config
     frame = read_raw_source(project)
     if frame.empty:
         raise _empty_source_error(project)
-    absent = [
-        c
-        for c in {config.target, *config.id, *([config.time] if config.time else [])}
-        if c not in frame.columns
-    ]
-    if absent:
-        raise RunFailedError(
-            f"the source has no column {absent[0]!r}",
-            suggest_names(absent[0], frame.columns),
-            "edit mlops.yaml, or mend the source",
-        )
+    _check_required_columns(frame, config)
     if not config.id:
         frame.insert(0, ROW_ID, range(len(frame)))
     if config.time is None:
         return frame
-    frame[config.time] = parse_timestamps(frame[config.time], config.time, config.timezone)
-    for rule in set(config.known_later.values()):
-        if not _is_duration(rule):
-            frame[rule] = parse_timestamps(frame[rule], rule, config.timezone)
+    for column in _list_time_columns(config):
+        frame[column] = parse_timestamps(frame[column], column, config.timezone)
     if known_by is not None:
-        limit = pd.Timestamp(known_by)
-        frame = mask_unknown_values(project, frame[~(frame[config.time] >= limit)], limit)
+        cutoff = pd.Timestamp(known_by)
+        # The negation keeps rows without a timestamp.
+        earlier_rows = frame[~(frame[config.time] >= cutoff)]
+        frame = mask_unknown_values(project, earlier_rows, cutoff)
     if frame.empty:
         raise RunFailedError(
             f"no row of the source was known by {known_by:%Y-%m-%d %H:%M} UTC",
             "an as_of after the first rows",
             "mlops run --as-of …",
         )
-    by = [config.time, *list_key_columns(project)]
-    return (
-        frame.reset_index(drop=True)
-        if _is_sorted(frame, by)
-        else frame.sort_values(by, kind="stable", ignore_index=True)
-    )
+    sort_columns = [config.time, *list_key_columns(project)]
+    if _is_sorted(frame, sort_columns):
+        return frame.reset_index(drop=True)
+    return frame.sort_values(sort_columns, kind="stable", ignore_index=True)
+
+
+def _check_required_columns(frame: pd.DataFrame, config: ProjectConfig) -> None:
+    """Check that the source has the target, id and time columns."""
+    required = {config.target, *config.id}
+    if config.time:
+        required.add(config.time)
+    missing = [column for column in required if column not in frame.columns]
+    if missing:
+        raise RunFailedError(
+            f"the source has no column {missing[0]!r}",
+            suggest_names(missing[0], frame.columns),
+            "edit mlops.yaml, or fix the source",
+        )
+
+
+def _list_time_columns(config: ProjectConfig) -> list[str]:
+    """Return the time column and the columns that say when others became known."""
+    known_time_columns = {rule for rule in config.known_later.values() if not _is_duration(rule)}
+    time_columns = [config.time] if config.time else []
+    return [*time_columns, *known_time_columns]
 
 
 class SourceHistory:
-    """The source, read again only when its files have changed, and seen as of any moment."""
+    """The source as of any time, read again only when its files change."""
 
     def __init__(self, project: Project) -> None:
-        self.project, self._file_marks = project, None
+        self.project = project
         self._rows: pd.DataFrame | None = None
+        self._file_marks: Any = None
 
     def read_until(self, known_by: datetime, since: datetime | None = None) -> pd.DataFrame:
-        """The rows from ``since`` on as they were known at a moment; as ``read`` gives them, but no row is no error."""
-        mark, config = self.describe_files(), self.project.config
-        whole = (
-            self._rows
-            if self._rows is not None and mark is not None and mark == self._file_marks
-            else read_source(self.project)
-        )
-        self._rows, self._file_marks = whole, mark
-        if config.time is None:
-            return whole
-        moments, limit = whole[config.time], pd.Timestamp(known_by)
-        kept = (moments < limit) & (moments >= pd.Timestamp(since) if since is not None else True)
-        return mask_unknown_values(self.project, whole[kept].reset_index(drop=True), limit)
+        """Return the rows from ``since`` on, as they were known at ``known_by``.
+
+        Unlike ``read_source``, an empty result is not an error.
+        """
+        rows = self._read_rows()
+        time = self.project.config.time
+        if time is None:
+            return rows
+        cutoff = pd.Timestamp(known_by)
+        is_selected = rows[time] < cutoff
+        if since is not None:
+            is_selected &= rows[time] >= pd.Timestamp(since)
+        return mask_unknown_values(self.project, rows[is_selected].reset_index(drop=True), cutoff)
+
+    def _read_rows(self) -> pd.DataFrame:
+        """Return all rows, read again if the files changed or cannot be compared."""
+        marks = self.describe_files()
+        if self._rows is None or marks is None or marks != self._file_marks:
+            self._rows = read_source(self.project)
+        self._file_marks = marks
+        return self._rows
 
     def describe_files(self) -> Any:
-        """What the source's files look like from outside: None where that cannot be told without reading them."""
+        """Return the source files' sizes and modification times.
+
+        None if a change cannot be detected without reading the source.
+        """
         source = self.project.config.source
         if not isinstance(source, str) or "://" in source:
             return None
-        if source.startswith("dataset:"):
+        if source.startswith(_DATASET_PREFIX):
             return source
         path = resolve_location(self.project, source)
-        return [
-            (f, os.stat(f).st_mtime_ns, os.stat(f).st_size)
-            for f in sorted(glob(path) or [path])
-            if os.path.exists(f)
-        ]
+        files = sorted(glob(path)) or [path]
+        marks = []
+        for file in files:
+            if os.path.exists(file):
+                status = os.stat(file)
+                marks.append((file, status.st_mtime_ns, status.st_size))
+        return marks
 
 
-def mask_unknown_values(project: Project, frame: pd.DataFrame, limit: Any) -> pd.DataFrame:
-    """The rows with the values missing that were not known yet at a moment."""
-    return frame.assign(
-        **{
-            c: frame[c].where(compute_known_times(project, frame, c) <= limit)
-            for c in [project.config.target, *project.config.known_later]
-            if c in frame
-        }
-    )
+def mask_unknown_values(project: Project, frame: pd.DataFrame, cutoff: Any) -> pd.DataFrame:
+    """Return the rows with values that became known after ``cutoff`` set to missing."""
+    masked_columns = {}
+    for column in (project.config.target, *project.config.known_later):
+        if column in frame:
+            is_known = compute_known_times(project, frame, column) <= cutoff
+            masked_columns[column] = frame[column].where(is_known)
+    return frame.assign(**masked_columns)
 
 
-def _is_sorted(frame: pd.DataFrame, by: list[str]) -> bool:
-    """Whether rows are in order by a moment and one key already: to see it is far quicker than to sort."""
-    time, key = frame[by[0]], frame[by[1]]
-    if len(by) > 2 or not time.is_monotonic_increasing or key.isna().any():
+def _is_sorted(frame: pd.DataFrame, columns: list[str]) -> bool:
+    """Return whether rows are sorted by time and one key, which is much faster than sorting.
+
+    With several key columns, or a missing key, the answer is False.
+    """
+    times = frame[columns[0]]
+    keys = frame[columns[1]]
+    if len(columns) > 2 or not times.is_monotonic_increasing or keys.isna().any():
         return False
-    same = time.to_numpy()[1:] == time.to_numpy()[:-1]
-    left, right = key.to_numpy()[:-1][same], key.to_numpy()[1:][same]
-    return bool((left <= right).all())
+    is_same_time = times.to_numpy()[1:] == times.to_numpy()[:-1]
+    previous_keys = keys.to_numpy()[:-1][is_same_time]
+    next_keys = keys.to_numpy()[1:][is_same_time]
+    return bool((previous_keys <= next_keys).all())
 
 
 def _find_default_as_of(project: Project) -> datetime | None:
-    """The moment just after the newest row has got its label: the default of ``as_of``."""
+    """Return the time just after the newest row got its label; None for a table without time."""
     config = project.config
     if config.time is None:
         return None
-    last = parse_timestamps(
-        read_raw_source(project)[config.time], config.time, config.timezone
-    ).max()
-    if pd.isna(last):
+    times = read_raw_source(project)[config.time]
+    newest = parse_timestamps(times, config.time, config.timezone).max()
+    if pd.isna(newest):
         raise RunFailedError(
-            f"the time column {config.time!r} holds no moment at all",
-            "dates or ISO 8601 moments",
-            "mend the source, or name another column under 'time'",
+            f"the time column {config.time!r} holds no timestamp at all",
+            "dates or ISO 8601 timestamps",
+            "fix the source, or set another column under 'time'",
         )
-    after: datetime = (last + config.label_delay + pd.Timedelta(microseconds=1)).to_pydatetime()
-    return after
+    smallest_step = pd.Timedelta(microseconds=1)
+    as_of: datetime = (newest + config.label_delay + smallest_step).to_pydatetime()
+    return as_of
 
 
 def resolve_cutoffs(project: Project) -> Project:
-    """The project with both of its moments fixed, so that a run can be repeated."""
+    """Return the project with ``as_of`` and ``until`` set, so that a run can be repeated.
+
+    Raises
+    ------
+    KitError
+        If ``until`` lies before the default ``as_of``.
+    """
     config = project.config
     if config.time is None:
         return project
     as_of = config.as_of or _find_default_as_of(project)
     if as_of and config.until and config.to_utc(config.until) < config.to_utc(as_of):
         raise KitError(
-            f"until {config.until:%Y-%m-%d} lies before as_of, which without a value is after the newest row, {as_of:%Y-%m-%d}",
+            f"until {config.until:%Y-%m-%d} lies before as_of, "
+            f"which defaults to the newest row with a label, {as_of:%Y-%m-%d}",
             "as_of at or before until",
-            "give as_of too",
+            "set as_of too",
         )
-    return project.with_values(
-        "settled at the start of the run",
-        **{name: as_of for name in ("as_of", "until") if getattr(config, name) is None},
-    )
+    missing = [name for name in ("as_of", "until") if getattr(config, name) is None]
+    return project.with_values(_CUTOFF_ORIGIN, **dict.fromkeys(missing, as_of))
 
 
 def draw_sample(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFrame:
-    """A sample: the newest stretch of time, evenly thinned; without time a draw stratified by the target.
+    """Draw a sample for a quick trial run.
 
-    The stretch is three times the time kept for the review, so that split, folds and intervals by day
-    are as in a full run: the newest rows without a gap would be a few days, on which nothing can be
-    judged. Where the review keeps a share it is all of the time. ``rows`` of 0, or more than there
-    are, is all of them.
+    With time, the sample is spread evenly over the newest part of the table: three times the
+    period that the review keeps, so that split, folds and daily intervals work as in a full run.
+    (The newest rows alone would cover a few days only.) If the review keeps a share instead of a
+    period, it covers the whole table. Without time, rows are drawn at random, stratified by the
+    target.
+
+    Parameters
+    ----------
+    rows : int
+        Number of rows; 0, or more than there are, selects all.
     """
     if not rows or rows >= len(frame):
         return frame
     config = project.config
-    if config.time:
-        test, time = config.split.test, frame[config.time]
-        recent = frame[time > time.max() - 3 * test] if isinstance(test, timedelta) else frame
-        kept = recent if len(recent) > rows else frame.tail(rows)
-        return kept.iloc[np.linspace(0, len(kept) - 1, rows).round().astype(int)].reset_index(
-            drop=True
-        )
+    if config.time is None:
+        return _draw_random_sample(frame, rows, config)
+    candidates = frame
+    if isinstance(config.split.test, timedelta):
+        times = frame[config.time]
+        start = times.max() - _SAMPLE_TEST_PERIODS * config.split.test
+        candidates = frame[times > start]
+    if len(candidates) <= rows:
+        candidates = frame.tail(rows)
+    positions = np.linspace(0, len(candidates) - 1, rows).round().astype(int)
+    return candidates.iloc[positions].reset_index(drop=True)
+
+
+def _draw_random_sample(frame: pd.DataFrame, rows: int, config: ProjectConfig) -> pd.DataFrame:
+    """Draw rows at random, with the class shares of the table where that is possible."""
     from sklearn.model_selection import train_test_split
 
     target = frame[config.target]
-    strata = (
-        target.astype(str)
-        if config.task == "binary" and target.value_counts(dropna=False).min() > 1
-        else None
-    )
+    strata = None
+    if config.task == "binary" and target.value_counts(dropna=False).min() > 1:
+        strata = target.astype(str)
     drawn, _ = train_test_split(
-        np.arange(len(frame)), train_size=rows, random_state=config.seed, stratify=strata
+        np.arange(len(frame)),
+        train_size=rows,
+        random_state=config.seed,
+        stratify=strata,
     )
     return frame.iloc[np.sort(drawn)].reset_index(drop=True)

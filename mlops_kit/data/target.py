@@ -1,116 +1,169 @@
-"""Target."""
+"""The target as a number: classes as 0 and 1, values of a regression as float."""
 
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import Any
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.data import columns, contract
+from mlops_kit.data.columns import BOOLEAN_BY_TEXT, ColumnKind
+from mlops_kit.data.contract import ColumnContract, load_contract
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
+_TITLE = "Target"
+_MAX_LISTED_CLASSES = 5
+
 
 class TargetEncoder:
-    """Turns a value of the target into its number, as training does; None for what is no value of it."""
+    """Encodes single values of the target as training does.
+
+    Training encodes a whole column (``encode_target``). Labels come one by one and in any type, so
+    the classes and their kind are read from the data contract.
+    """
 
     def __init__(self, project: Project) -> None:
-        self.task, file = project.config.task, project.resolve_path(project.config.contract.file)
-        column = (
-            contract.load_contract(file).columns.get(project.config.target)
-            if file.exists()
-            else None
-        )
-        self.kind = column.type if column else "number"
-        self.classes = sort_classes(column.allowed) if column and column.allowed else [0, 1]
-        self.codes = {self.normalize_class(c): float(i) for i, c in enumerate(self.classes)}
+        column = _load_target_contract(project)
+        self.task = project.config.task
+        self.kind = ColumnKind.NUMBER
+        self.classes: list[Any] = [0, 1]
+        if column is not None:
+            self.kind = column.type
+            if column.allowed:
+                self.classes = sort_classes(column.allowed)
+        self._codes = {
+            self._normalize_class(value): float(code) for code, value in enumerate(self.classes)
+        }
 
     def __call__(self, value: Any) -> float | None:
-        """The value as a number, or None."""
+        """Return the value as a number; None if it is not a value of the target."""
         if value is None or isinstance(value, (list, dict)):
             return None
-        if self.task != "regression":
-            return self.codes.get(self.normalize_class(value))
-        with suppress(TypeError, ValueError):
-            return (
-                number
-                if not isinstance(value, bool) and math.isfinite(number := float(value))
-                else None
-            )
-        return None
+        if self.task == "regression":
+            return _parse_finite_number(value)
+        return self._codes.get(self._normalize_class(value))
 
-    def normalize_class(self, value: Any) -> str:
-        """How a class is told apart: whole numbers and truth values of any type are one."""
-        if isinstance(value, bool) or hasattr(value, "dtype") and value.dtype == bool:
-            return str(int(value)) if self.kind != "text" else str(bool(value)).lower()
-        if isinstance(value, (int, float)) or hasattr(value, "dtype"):
+    def _normalize_class(self, value: Any) -> str:
+        """Return a text that is the same for a class in whatever type it comes."""
+        is_numpy_value = hasattr(value, "dtype")
+        if isinstance(value, bool) or (is_numpy_value and value.dtype == bool):
+            return str(bool(value)).lower() if self.kind == ColumnKind.TEXT else str(int(value))
+        if isinstance(value, (int, float)) or is_numpy_value:
             return str(int(value)) if float(value).is_integer() else str(value)
-        plain = str(value).strip()
-        if self.kind == "boolean":
-            return (
-                str(int(columns.BOOLEAN_BY_TEXT[plain.lower()]))
-                if plain.lower() in columns.BOOLEAN_BY_TEXT
-                else plain
-            )
-        return plain.removesuffix(".0") if self.kind in {"integer", "number"} else plain
+        text = str(value).strip()
+        if self.kind == ColumnKind.BOOLEAN:
+            parsed = BOOLEAN_BY_TEXT.get(text.lower())
+            return text if parsed is None else str(int(parsed))
+        if self.kind in {ColumnKind.INTEGER, ColumnKind.NUMBER}:
+            return text.removesuffix(".0")
+        return text
+
+
+def _load_target_contract(project: Project) -> ColumnContract | None:
+    """Return what the data contract says about the target, if anything."""
+    file = project.resolve_path(project.config.contract.file)
+    if not file.exists():
+        return None
+    return load_contract(file).columns.get(project.config.target)
+
+
+def _parse_finite_number(value: Any) -> float | None:
+    """Return a value as a finite float, or None if it is not one."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def encode_target(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFrame, Table]:
-    """The target as a number: 0 or 1 (the larger class, or True, is 1), NaN where it is not known.
+    """Encode the target as a number.
+
+    Of two classes, the larger one (or True) becomes 1 and the other 0. Unknown values are NaN.
+
+    Returns
+    -------
+    encoded : DataFrame
+        The rows with the target encoded.
+    table : Table
+        The number of rows by class.
 
     Raises
     ------
-    RunFailed
-        If a binary target has more than two classes, or a regression's is no number.
+    RunFailedError
+        If a binary target has more than two classes, or the values of a regression are not
+        numbers.
     """
-    values, out = frame[config.target], frame.copy(deep=False)
     if config.task == "regression":
-        out[config.target] = _convert_to_float(values, config.target)
-        known = int(out[config.target].notna().sum())
-        data = pd.DataFrame(
-            {"target": ["measured", "not known yet"], "rows": [known, len(out) - known]}
-        )
-        return out, Table(
-            "What is predicted",
-            f"{config.target} is a number, known for {known:,} of {len(out):,} rows.",
-            data,
-        )
-    classes = sort_classes(values.dropna().unique())
+        return _encode_values(frame, config.target)
+    return _encode_classes(frame, config.target)
+
+
+def _encode_values(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Table]:
+    """Encode the target of a regression."""
+    encoded = frame.copy(deep=False)
+    encoded[target] = _convert_to_float(frame[target], target)
+    known = int(encoded[target].notna().sum())
+    data = pd.DataFrame(
+        {
+            "target": ["measured", "not known yet"],
+            "rows": [known, len(encoded) - known],
+        }
+    )
+    sentence = f"{target} is a number, known for {known:,} of {len(encoded):,} rows."
+    return encoded, Table(_TITLE, sentence, data)
+
+
+def _encode_classes(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Table]:
+    """Encode a binary target."""
+    classes = sort_classes(frame[target].dropna().unique())
     if len(classes) > 2:
+        listed = ", ".join(map(str, classes[:_MAX_LISTED_CLASSES]))
         raise RunFailedError(
-            f"the target {config.target!r} has {len(classes)} classes: {', '.join(map(str, classes[:5]))}",
+            f"the target {target!r} has {len(classes)} classes: {listed}",
             "two classes for a binary task",
-            "task: regression, or another target, in mlops.yaml",
+            "set task: regression, or another target, in mlops.yaml",
         )
-    # 0/1 and False/True mean themselves even where a short window holds only one of them.
-    codes = (
-        {c: float(c) for c in classes}
-        if all(c in (0, 1) for c in classes)
-        else {c: float(i) for i, c in enumerate(classes)}
+    codes = _assign_codes(classes)
+    encoded = frame.copy(deep=False)
+    values = []
+    for value in frame[target]:
+        values.append(codes.get(value, math.nan) if pd.notna(value) else math.nan)
+    encoded[target] = pd.Series(values, index=frame.index, dtype="float64")
+    return encoded, _summarize_classes(encoded[target], codes)
+
+
+def _assign_codes(classes: list[Any]) -> dict[Any, float]:
+    """Assign a code to each class.
+
+    0/1 and False/True keep their value even where a short period contains only one of them.
+    """
+    if all(value in (0, 1) for value in classes):
+        return {value: float(value) for value in classes}
+    return {value: float(code) for code, value in enumerate(classes)}
+
+
+def _summarize_classes(encoded: pd.Series, codes: dict[Any, float]) -> Table:
+    """Count the rows of each class."""
+    counts = encoded.value_counts()
+    rows = [(str(value), f"{code:.0f}", int(counts.get(code, 0))) for value, code in codes.items()]
+    rows.append(("not known yet", "", int(encoded.isna().sum())))
+    positive_class = next((value for value, code in codes.items() if code == 1), None)
+    share = format_number(float(encoded.mean()))
+    sentence = (
+        f"{encoded.name} is 1 where it is {positive_class!s}: "
+        f"a share of {share} of the labeled rows."
     )
-    out[config.target] = pd.Series(
-        [codes.get(v, float("nan")) if pd.notna(v) else float("nan") for v in values],
-        index=frame.index,
-        dtype="float64",
-    )
-    counts = out[config.target].value_counts()
-    rows = [
-        *((str(c), f"{codes[c]:.0f}", int(counts.get(codes[c], 0))) for c in classes),
-        ("not known yet", "", int(out[config.target].isna().sum())),
-    ]
-    positive = next((c for c in classes if codes[c] == 1), None)
-    sentence = f"{config.target} is 1 where it is {positive!s}: a share of {format_number(float(out[config.target].mean()))} of the labelled rows."
-    return out, Table(
-        "What is predicted", sentence, pd.DataFrame(rows, columns=["class", "code", "rows"])
-    )
+    return Table(_TITLE, sentence, pd.DataFrame(rows, columns=["class", "code", "rows"]))
 
 
 def sort_classes(classes: Any) -> list[Any]:
-    """Classes from the smallest to the largest; by their text where types are mixed."""
+    """Sort classes in ascending order; as text if their types cannot be compared."""
     try:
         return sorted(classes)
     except TypeError:
@@ -118,12 +171,12 @@ def sort_classes(classes: Any) -> list[Any]:
 
 
 def _convert_to_float(values: pd.Series, name: str) -> pd.Series:
-    """A regression's target as float64."""
+    """Convert the target of a regression to float64."""
     try:
         return values.astype("float64")
     except (ValueError, TypeError) as error:
         raise RunFailedError(
-            f"the target {name!r} is no number: {values.dropna().iloc[0]!r}",
+            f"the target {name!r} is not a number: {values.dropna().iloc[0]!r}",
             "numbers for a regression",
-            "task: binary, or another target, in mlops.yaml",
+            "set task: binary, or another target, in mlops.yaml",
         ) from error

@@ -5,7 +5,8 @@ champion at once compute the same number, so the database accepts one of them on
 merely follows this record (its own writes are last-writer-wins, and anyone can move it in its
 user interface). A version is never served unless its model hash and evidence hash were approved.
 
-To add an outcome: 1. its value in ``ApprovalOutcome``, 2. who may decide it in ``check_permission``.
+To add an outcome: 1. its value in ``ApprovalOutcome``, 2. who may decide it in
+``check_permission``.
 """
 
 from __future__ import annotations

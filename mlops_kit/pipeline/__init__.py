@@ -1,3 +1,1 @@
-"""Pipeline."""
-
-from __future__ import annotations
+"""The pipeline: plan what has to run, execute notebooks, record and compare runs."""

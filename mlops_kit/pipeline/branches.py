@@ -1,8 +1,8 @@
 """Branches: run the pipeline once for each value of a list, or each combination of a grid.
 
 What no branch changes runs once, in the run itself; each branch is a run of its own inside it
-(``RUN/branches/``), which carries that over and continues from there. A branch that fails leaves the
-others alone. Nothing made in a branch is promoted: run the best one by itself.
+(``RUN/branches/``), which carries that over and continues from there. A branch that fails leaves
+the others alone. Nothing made in a branch is promoted: run the best one by itself.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mlops_kit.pipeline.param_types import UntypedText, cast_value, parse_yaml
 from mlops_kit.pipeline.parameter_cell import read_parameters
 from mlops_kit.pipeline.runner import (
     BranchContext,
+    RunOptions,
     determine_run_status,
     resolve_stage_values,
     run_pipeline,
@@ -119,7 +120,11 @@ def _parse_branch_values(key: str, text: str) -> list[Any]:
     ]
 
 
-def _check_branch_values(project: Project, key: str, values: list[Any]) -> list[Any]:
+def _check_branch_values(
+    project: Project,
+    key: str,
+    values: list[Any],
+) -> list[Any]:
     """Return the values of a key with the type of its parameter; each value occurs once."""
     stage, _, name = key.partition(".")
     if name:
@@ -155,7 +160,11 @@ def format_branch_name(values: dict[str, Any]) -> str:
     return re.sub(r"[^\w.=,-]+", "_", ",".join(terms))[:_MAX_NAME_CHARACTERS]
 
 
-def select_branching_stages(project: Project, keys: Sequence[str], chosen: list[str]) -> list[str]:
+def select_branching_stages(
+    project: Project,
+    keys: Sequence[str],
+    chosen: list[str],
+) -> list[str]:
     """Return the chosen stages that differ between branches, and all that depend on them."""
     if any(key in _RUN_WIDE_KEYS for key in keys):
         return chosen
@@ -194,7 +203,12 @@ def run_branches(
     for values in itertools.product(*grid.values()):
         branch_values = dict(zip(grid, values, strict=True))
         name = format_branch_name(branch_values)
-        branches.append(BranchResult(name=name, values=branch_values))
+        branches.append(
+            BranchResult(
+                name=name,
+                values=branch_values,
+            )
+        )
     branching_stages = select_branching_stages(project, list(grid), chosen)
     for branch in branches:
         branch_project, given = _configure_branch(project, options.given, branch)
@@ -213,9 +227,8 @@ def run_branches(
             [stage for stage in chosen if stage not in branching_stages],
             options.given,
             report_progress,
-            force=options.force,
-            note=options.note,
-            context=context,
+            RunOptions(options.force, options.note),
+            context,
         )
         if manifest.status == RunStatus.SUCCEEDED:
             group = _BranchGroup(project, manifest, options, report_progress, context.stop_event)
@@ -227,7 +240,9 @@ def run_branches(
 
 
 def _configure_branch(
-    project: Project, given: ParameterValues, branch: BranchResult
+    project: Project,
+    given: ParameterValues,
+    branch: BranchResult,
 ) -> tuple[Project, ParameterValues]:
     """Return the project and the parameter values of a branch."""
     run_wide_values: dict[str, Any] = {}
@@ -248,7 +263,7 @@ def _configure_branch(
 
 
 class _BranchGroup:
-    """The branches of one run: runs them, as many at once as there are jobs, and records each end."""
+    """Runs the branches of one run, as many at once as there are jobs, and records each end."""
 
     def __init__(
         self,
@@ -308,9 +323,8 @@ class _BranchGroup:
             self.manifest.branching_stages,
             given,
             partial(_report_branch_line, self.report_progress, branch.name),
-            force=self.options.force,
-            note=f"{self.options.note} {branch.name}".strip(),
-            context=BranchContext(
+            RunOptions(self.options.force, f"{self.options.note} {branch.name}".strip()),
+            BranchContext(
                 stop_event=self.stop_event,
                 folder=self.folder / BRANCHES_FOLDER / run,
                 run=run,
@@ -324,7 +338,10 @@ class _BranchGroup:
 
 
 def _report_branch_line(
-    report_progress: ProgressReporter, branch: str, text: str, transient: bool = False
+    report_progress: ProgressReporter,
+    branch: str,
+    text: str,
+    transient: bool = False,
 ) -> None:
     """Report a progress line of a branch."""
     report_progress(f"[{branch}] {text}", transient=transient)

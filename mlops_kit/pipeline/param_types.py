@@ -1,9 +1,14 @@
-"""Param types."""
+"""The types of notebook parameters: what values they accept, and how values are stored.
+
+To add a type: an entry of ``PARAMETER_TYPES``; one that is written as text and checked by
+``fromisoformat`` also in ``TEMPORAL_TYPES``.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,7 +20,7 @@ import yaml
 from mlops_kit.core.errors import KitError
 from mlops_kit.project.loader import DateAsTextLoader
 
-TEMPORAL_TYPES: dict[str, Any] = {"date": date, "datetime": datetime}
+TEMPORAL_TYPES: dict[str, type[date]] = {"date": date, "datetime": datetime}
 PARAMETER_TYPES: dict[str, type] = {
     "int": int,
     "float": float,
@@ -27,20 +32,38 @@ PARAMETER_TYPES: dict[str, type] = {
     "date": str,
     "datetime": str,
 }
-RESERVED_KEYS = {
-    "__float__",
-    "__kind__",
-    "__frame__",
-}  # by these keys a manifest tells what JSON has no word for
+# Keys with a meaning in stored JSON (core.serialization): no dict parameter can have them.
+RESERVED_KEYS = frozenset({"__float__", "__kind__", "__frame__"})
 _BOOLEAN_WORDS = {
-    **dict.fromkeys(("true", "yes", "on", "1"), True),
-    **dict.fromkeys(("false", "no", "off", "0"), False),
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
 }
+_NULL_WORDS = frozenset({"null", "None", "~"})
+_NON_FINITE_FLOATS = ("nan", "inf", "-inf")
+_PLAIN_TYPES = frozenset({bool, int, float, str})
+_MAX_NESTING = 100  # Python's parser does not read much deeper literals
+
+StageValues = Mapping[str, Any]  # parameter values of one stage, by name
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameters cell; ``type`` is the default's if none is written, and empty if that is None or ``""``: any value is meant."""
+    """One line of a parameters cell.
+
+    Attributes
+    ----------
+    type : str
+        The annotation, or the type of the default; empty if neither says it (a default of None or
+        ``""``): then any value is accepted.
+    description : str
+        The comment at the end of the line.
+    """
 
     name: str
     type: str
@@ -49,58 +72,86 @@ class Parameter:
 
     @property
     def base_type(self) -> str:
-        """The type without what it holds: ``list`` of ``list[str]``."""
+        """The type without its items: ``list`` for ``list[str]``."""
         return self.type.partition("[")[0]
 
 
 class UntypedText(str):
-    """A value as it was typed, to be read by the parameter's declared type."""
+    """Text from the command line or the environment, to be parsed as the parameter's type."""
+
+    __slots__ = ()
 
 
-def cast_value(stage: str, parameter: Parameter, value: Any, origin: str) -> Any:
-    """A value as its parameter's type; text is read by that type, an int is a float too, nothing else is bent.
+def cast_value(
+    stage: str,
+    parameter: Parameter,
+    value: Any,
+    origin: str,
+) -> Any:
+    """Return a value with the type of its parameter.
+
+    Text is parsed as that type and an integer is accepted as a float; nothing else is converted.
+    None is accepted where it is the default.
+
+    Parameters
+    ----------
+    origin : str
+        Where the value comes from, for the error message.
 
     Raises
     ------
     KitError
-        For a value of another type, or one that cannot reach a kernel as it is. None is a value where the default is None.
+        For a value of another type, or one that cannot be passed to a kernel unchanged.
     """
     try:
-        made = normalize_value(
-            _parse_text(value, parameter.type) if isinstance(value, UntypedText) else value
-        )
-        return (
-            None
-            if made is None and parameter.default is None
-            else _coerce_to_type(made, parameter.type)
-        )
+        if isinstance(value, UntypedText):
+            plain = normalize_value(_parse_text(value, parameter.type))
+        else:
+            plain = normalize_value(value)
+        if plain is None and parameter.default is None:
+            return None
+        return _coerce_to_type(plain, parameter.type)
     except (TypeError, RecursionError):
-        fault = "cannot be handed to a notebook as it is"
+        fault = "cannot be passed to a notebook unchanged"
     except (ValueError, OverflowError, yaml.YAMLError):
-        fault = f"is no {parameter.type or 'value'}"
-    expected = f"{parameter.type or 'a plain value'}{' such as 2013-07-01 (ISO 8601)' if parameter.base_type in TEMPORAL_TYPES else ''}{': ' + parameter.description if parameter.description else ''}"
-    cure = {
+        fault = f"is not a valid {parameter.type or 'value'}"
+    hints = {
         "-p": f"-p {stage}.{parameter.name}=…",
         "notebook": f"edit the parameters cell of {stage}",
-    }.get(origin, f"mend {origin}")
-    raise KitError(f"{stage}.{parameter.name}: {value!r} ({origin}) {fault}", expected, cure)
+    }
+    raise KitError(
+        f"{stage}.{parameter.name}: {value!r} ({origin}) {fault}",
+        _describe_type(parameter),
+        hints.get(origin, f"correct {origin}"),
+    )
 
 
-def _parse_text(text: str, declared: str) -> Any:
-    """Text as a type: ``007`` is 7 for an int and stays ``007`` for text."""
-    kind = declared.partition("[")[0]
-    if kind in {"str", "Path", *TEMPORAL_TYPES}:
+def _describe_type(parameter: Parameter) -> str:
+    """Return what values a parameter accepts, with its description."""
+    text = parameter.type or "a plain value"
+    if parameter.base_type in TEMPORAL_TYPES:
+        text += " such as 2013-07-01 (ISO 8601)"
+    if parameter.description:
+        text += f": {parameter.description}"
+    return text
+
+
+def _parse_text(text: str, type_name: str) -> Any:
+    """Parse text as a type: ``007`` is 7 for an int and stays ``007`` for a str."""
+    base_type = type_name.partition("[")[0]
+    word = text.strip()
+    if base_type in {"str", "Path", *TEMPORAL_TYPES}:
         return str(text)
-    if text.strip() in {"null", "None", "~"}:
+    if word in _NULL_WORDS:
         return None
-    if kind == "bool":
-        return _BOOLEAN_WORDS.get(text.strip().lower(), str(text))
-    if kind in {"int", "float"}:
-        return PARAMETER_TYPES[kind](text)
-    if declared in {"list[str]", "dict[str, str]"}:
+    if base_type == "bool":
+        return _BOOLEAN_WORDS.get(word.lower(), str(text))
+    if base_type in {"int", "float"}:
+        return PARAMETER_TYPES[base_type](text)
+    if type_name in {"list[str]", "dict[str, str]"}:
         return parse_yaml(text, yaml.BaseLoader)
-    with suppress(ValueError):
-        if kind:
+    if base_type:
+        with suppress(ValueError):  # not JSON: YAML, which is easier to type
             return json.loads(text)
     return parse_yaml(text, DateAsTextLoader) if text else ""
 
@@ -120,68 +171,90 @@ def parse_yaml(text: str, loader_class: type[yaml.BaseLoader] | type[yaml.SafeLo
         loader.dispose()
 
 
-def _coerce_to_type(value: Any, declared: str) -> Any:
-    """A value that is of the declared type, and all that it holds of the inner one; a ValueError if not."""
-    kind, _, inner = declared.partition("[")
-    wanted, inner = PARAMETER_TYPES.get(kind), inner[:-1].removeprefix("str, ")
-    if wanted is float and type(value) is int and float(value) == value:
+def _coerce_to_type(value: Any, type_name: str) -> Any:
+    """Return a value of the declared type, with its items of the declared item type.
+
+    Raises
+    ------
+    ValueError
+        If the value or an item has another type.
+    """
+    base_type, _, items = type_name.partition("[")
+    item_type = items.removesuffix("]").removeprefix("str, ")
+    expected = PARAMETER_TYPES.get(base_type)
+    if expected is float and type(value) is int and float(value) == value:
         return float(value)
-    if wanted and type(value) is not wanted:
-        raise ValueError(type(value).__name__)
-    if kind in TEMPORAL_TYPES:
-        value = value.removesuffix("T00:00:00") if kind == "date" else value
-        TEMPORAL_TYPES[kind].fromisoformat(value)
-    if inner and wanted is dict:
-        return {k: _coerce_to_type(v, inner) for k, v in value.items()}
-    return [_coerce_to_type(v, inner) for v in value] if inner and wanted is list else value
+    if expected is not None and type(value) is not expected:
+        raise ValueError(f"a {type(value).__name__}, not a {base_type}")
+    if base_type in TEMPORAL_TYPES:
+        text = value.removesuffix("T00:00:00") if base_type == "date" else value
+        TEMPORAL_TYPES[base_type].fromisoformat(text)
+        return text
+    if item_type and expected is dict:
+        return {key: _coerce_to_type(item, item_type) for key, item in value.items()}
+    if item_type and expected is list:
+        return [_coerce_to_type(item, item_type) for item in value]
+    return value
 
 
 def normalize_value(value: Any, depth: int = 0) -> Any:
-    """A value as papermill hands it on without loss: NumPy scalars, paths, dates and tuples as what they say.
+    """Return a value as papermill passes it on without loss.
+
+    NumPy scalars, paths, dates and tuples become plain numbers, text and lists.
 
     Raises
     ------
     TypeError
-        For anything that would arrive as something else, or is nested deeper than Python reads.
+        For anything that would arrive as something else, or is nested too deeply.
     ValueError
-        For half a character, and an int of more digits than Python writes.
+        For text with half a surrogate pair, and an int with more digits than Python writes.
     """
-    if value is None or type(value) in {bool, int, float, str}:
-        str(value).encode()
+    if value is None or type(value) in _PLAIN_TYPES:
+        str(value).encode()  # raises the ValueError
         return value
-    if depth > 100:
-        raise TypeError("nested too deeply")
-    if (
-        isinstance(value, dict)
-        and value.keys() == {"__float__"}
-        and value["__float__"] in ("nan", "inf", "-inf")
-    ):
-        return float(value["__float__"])
-    if isinstance(value, dict) and all(type(k) is str and k not in RESERVED_KEYS for k in value):
-        return {normalize_value(k): normalize_value(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [normalize_value(v, depth + 1) for v in value]
+    if depth > _MAX_NESTING:
+        raise TypeError(f"nested deeper than {_MAX_NESTING} levels")
+    if isinstance(value, dict):
+        return _normalize_dict(value, depth)
+    if isinstance(value, list | tuple):
+        return [normalize_value(item, depth + 1) for item in value]
     if isinstance(value, date) and value.isoformat() != "NaT":
         return value.isoformat()
-    if isinstance(value, (PurePath, UntypedText)):
+    if isinstance(value, PurePath | UntypedText):
         return normalize_value(str(value))
-    if (
-        getattr(value, "shape", None) == ()
-        and value.dtype.kind in "biufU"
-        and type(value.item()) in {bool, int, float, str}
-    ):
+    if _is_numpy_scalar(value):
         return normalize_value(value.item())
-    raise TypeError(type(value).__name__)
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _normalize_dict(value: dict[Any, Any], depth: int) -> Any:
+    """Return a dict with normalized items; the float that an encoded one stands for."""
+    if value.keys() == {"__float__"} and value["__float__"] in _NON_FINITE_FLOATS:
+        return float(value["__float__"])
+    normalized = {}
+    for key, item in value.items():
+        if type(key) is not str or key in RESERVED_KEYS:
+            raise TypeError(f"a dict with the key {key!r}")
+        normalized[normalize_value(key)] = normalize_value(item, depth + 1)
+    return normalized
+
+
+def _is_numpy_scalar(value: Any) -> bool:
+    """Return whether a value is a NumPy number, truth value or text that Python has too."""
+    if getattr(value, "shape", None) != ():
+        return False
+    return value.dtype.kind in "biufU" and type(value.item()) in _PLAIN_TYPES
 
 
 def encode_value(value: Any) -> Any:
-    """A value, or values by name, as JSON can hold them and ``exact`` reads them back."""
+    """Return a value (or values by name) as JSON can store it.
+
+    ``normalize_value`` decodes it.
+    """
     if isinstance(value, dict):
-        return {k: encode_value(v) for k, v in value.items()}
+        return {key: encode_value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [encode_value(v) for v in value]
-    return (
-        {"__float__": repr(value)}
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-    )
+        return [encode_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"__float__": repr(value)}
+    return value

@@ -1,102 +1,133 @@
-"""Parameter cell."""
+"""Read the cell tagged ``parameters`` of a notebook, without running it.
+
+A line is ``name: type = literal  # Sentence.``
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.pipeline.param_types import PARAMETER_TYPES, Parameter, normalize_value
 from mlops_kit.project.notebook_cells import load_code_cells
 
+_LINE_FORM = "lines of name: type = literal  # Sentence."
+_EDIT_HINT = "correct the line in JupyterLab"
+_TYPE_PATTERN = re.compile(rf"(({'|'.join(PARAMETER_TYPES)})\b[\[\], ]*)*")
+
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook, by name.
+    """Return the parameters of a notebook, by name.
 
     Raises
     ------
     KitError
-        If no cell is tagged ``parameters``, it holds more than literals, or a line of it is one that papermill loses.
+        If no cell is tagged ``parameters``, or the cell has anything other than literals, or a line
+        that papermill does not recognise.
     """
-    tagged = [c for c in load_code_cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
-    if not tagged:
-        raise KitError(
-            f"{notebook.name} has no cell tagged 'parameters'",
-            "one, near the top",
-            "add the tag in JupyterLab (property inspector)",
-        )
-    text = tagged[0]["source"]
-    found: dict[str, Parameter] = {}
+    text = _read_parameters_cell(notebook)
     try:
-        body = ast.parse(text).body
+        statements = ast.parse(text).body
     except SyntaxError as error:
+        line = (error.text or "").strip()
         raise KitError(
-            f"{notebook.name}: line {error.lineno} of the parameters cell is no Python: {(error.text or '').strip()!r}",
-            "lines of name: type = literal  # Sentence.",
-            "mend it in JupyterLab",
+            f"{notebook.name}: line {error.lineno} of the parameters cell is not Python: {line!r}",
+            _LINE_FORM,
+            _EDIT_HINT,
         ) from error
-    for node in body:
-        made = _parse_parameter(
-            notebook.name, node, text.split("\n")[node.lineno - 1 : node.end_lineno]
-        )
-        if found.setdefault(made.name, made) is not made:
+    lines = text.split("\n")
+    parameters: dict[str, Parameter] = {}
+    for statement in statements:
+        statement_lines = lines[statement.lineno - 1 : statement.end_lineno]
+        parameter = _parse_parameter(notebook.name, statement, statement_lines)
+        if parameter.name in parameters:
             raise KitError(
-                f"{notebook.name}: the parameters cell sets {made.name!r} twice",
+                f"{notebook.name}: the parameters cell sets {parameter.name!r} twice",
                 "each name once",
-                "take one line out",
+                "remove one of the lines",
             )
-    return found
+        parameters[parameter.name] = parameter
+    return parameters
 
 
-def _parse_parameter(book: str, node: ast.stmt, lines: list[str]) -> Parameter:
-    """One statement of a parameters cell, which is these lines, as a parameter."""
-    target = (
-        node.target
-        if isinstance(node, ast.AnnAssign)
-        else node.targets[0]
-        if isinstance(node, ast.Assign)
-        else None
+def _read_parameters_cell(notebook: Path) -> str:
+    """Return the source of the first cell tagged ``parameters``."""
+    for cell in load_code_cells(notebook):
+        if "parameters" in cell["metadata"].get("tags", []):
+            return str(cell["source"])
+    raise KitError(
+        f"{notebook.name} has no cell tagged 'parameters'",
+        "one, near the top",
+        "add the tag in JupyterLab (property inspector)",
     )
-    if (
-        not isinstance(node, (ast.AnnAssign, ast.Assign))
-        or not isinstance(target, ast.Name)
-        or node.value is None
-    ):
+
+
+def _parse_parameter(
+    notebook: str,
+    statement: ast.stmt,
+    lines: list[str],
+) -> Parameter:
+    """Return the parameter that a statement (which is these lines) defines."""
+    target, annotation = _get_target(statement)
+    value = statement.value if isinstance(statement, ast.AnnAssign | ast.Assign) else None
+    if target is None or value is None:
         raise KitError(
-            f"{book}: the parameters cell holds {ast.unparse(node)!r}",
-            "lines of name: type = literal  # Sentence.",
+            f"{notebook}: the parameters cell holds {ast.unparse(statement)!r}",
+            _LINE_FORM,
             "move it to another cell",
         )
-    try:
-        default = ast.literal_eval(node.value)
-        if normalize_value(default) != default:
-            raise TypeError("a tuple")
-    except (ValueError, TypeError) as error:
-        raise KitError(
-            f"{book}: parameter {target.id!r} is not a plain literal: {ast.unparse(node.value)}",
-            "a number, text, list or dict written out",
-            "move the computation to another cell",
-        ) from error
-    annotated = ast.unparse(node.annotation).strip("'") if isinstance(node, ast.AnnAssign) else ""
+    default = _read_literal(notebook, target, value)
     if "\n".join(lines).count("=") > 1:
         raise KitError(
-            f"{book}: papermill loses the parameter {target.id!r}: {lines[0].strip()!r}",
+            f"{notebook}: papermill ignores the parameter {target!r}: {lines[0].strip()!r}",
             "no second '=', not even in text or in the comment",
-            "mend the line in JupyterLab",
+            _EDIT_HINT,
         )
-    if not re.fullmatch(rf"(({'|'.join(PARAMETER_TYPES)})\b[\[\], ]*)*", annotated):
+    if not _TYPE_PATTERN.fullmatch(annotation):
+        known_types = suggest_names(annotation, PARAMETER_TYPES)
         raise KitError(
-            f"{book}: parameter {target.id!r} has the type {annotated!r}, which papermill loses or nothing checks",
-            f"{suggest_names(annotated, PARAMETER_TYPES)}; none, and a default of None or '', if any value is meant",
-            "mend the line in JupyterLab",
+            f"{notebook}: parameter {target!r} has the type {annotation!r}, which is not supported",
+            f"{known_types}; none, and a default of None or '', if any value is accepted",
+            _EDIT_HINT,
         )
-    sentence = (
-        lines[-1].encode()[node.end_col_offset :].decode().partition("#")[2].strip()
-    )  # ast counts bytes
-    return Parameter(
-        target.id,
-        annotated or ("" if default in (None, "") else type(default).__name__),
-        default,
-        sentence,
+    has_typed_default = default is not None and default != ""
+    default_type = type(default).__name__ if has_typed_default else ""
+    # ast counts bytes; what follows the statement on its last line is the comment.
+    rest_of_line = lines[-1].encode()[statement.end_col_offset :].decode()
+    description = rest_of_line.partition("#")[2].strip()
+    return Parameter(target, annotation or default_type, default, description)
+
+
+def _get_target(statement: ast.stmt) -> tuple[str | None, str]:
+    """Return the name and the annotation of an assignment; no name for anything else."""
+    if isinstance(statement, ast.AnnAssign):
+        target: ast.expr = statement.target
+        annotation = ast.unparse(statement.annotation).strip("'")
+    elif isinstance(statement, ast.Assign):
+        target, annotation = statement.targets[0], ""
+    else:
+        return None, ""
+    return (target.id if isinstance(target, ast.Name) else None), annotation
+
+
+def _read_literal(
+    notebook: str,
+    name: str,
+    value: ast.expr,
+) -> Any:
+    """Return the value of a literal that papermill passes on unchanged."""
+    try:
+        default = ast.literal_eval(value)
+        is_unchanged = normalize_value(default) == default  # a tuple becomes a list
+    except (ValueError, TypeError):
+        is_unchanged = False
+    if is_unchanged:
+        return default
+    raise KitError(
+        f"{notebook}: parameter {name!r} is not a plain literal: {ast.unparse(value)}",
+        "a number, text, list or dict written out",
+        "move the computation to another cell",
     )

@@ -1,7 +1,7 @@
-"""The parameters cell as an interface: read with ``ast``, checked before any kernel starts.
+"""The parameters cell as an interface: its values are checked before any kernel starts.
 
-A line is ``name: type = literal  # Sentence.``; papermill only warns of an unknown parameter and
-goes on with the default, here it is an error with the nearest name.
+Papermill only warns of an unknown parameter and continues with the default; here it is an error
+that names the nearest parameter.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
@@ -25,221 +25,326 @@ from mlops_kit.pipeline.parameter_cell import read_parameters
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
 
-SHARED_PARAMETERS = (
-    "as_of",
-    "until",
-    "sample",
-    "seed",
-)  # run-wide values given to each notebook that declares them
-_DECLARATION_KEYS = (
-    "value",
-    "least",
-    "most",
-    "choices",
-)  # what an entry of stages.NAME.params may say
+# Run-wide values that each notebook gets if it declares them.
+SHARED_PARAMETERS = ("as_of", "until", "sample", "seed")
+_DECLARATION_KEYS = ("value", "min", "max", "choices")  # of an entry of stages.NAME.params
+_VARIABLE_PREFIX = "MLOPS_PARAM_"
 
 
 @dataclass(frozen=True)
-class ResolvedParameter:
-    """A parameter with the value that a run uses, where that came from, and what it may be."""
+class ParameterDeclaration:
+    """What ``stages.NAME.params`` of ``mlops.yaml`` says of a parameter.
 
-    parameter: Parameter
-    value: Any
-    origin: str
+    Attributes
+    ----------
+    has_value : bool
+        Whether it gives a value (which may be None), or only limits.
+    """
+
+    has_value: bool = False
+    value: Any = None
     min: Any = None
     max: Any = None
     choices: list[Any] | None = None
 
 
+@dataclass(frozen=True)
+class ResolvedParameter:
+    """A parameter with the value that a run uses, where it comes from, and what is allowed."""
+
+    parameter: Parameter
+    value: Any
+    origin: str
+    declaration: ParameterDeclaration = field(default_factory=ParameterDeclaration)
+
+    @property
+    def min(self) -> Any:
+        """The smallest value allowed; None if there is none."""
+        return self.declaration.min
+
+    @property
+    def max(self) -> Any:
+        """The largest value allowed; None if there is none."""
+        return self.declaration.max
+
+    @property
+    def choices(self) -> list[Any] | None:
+        """The values allowed; None if they are not listed."""
+        return self.declaration.choices
+
+
 def resolve_parameters(
-    project: Project, stage: str, given: Mapping[str, Any]
+    project: Project,
+    stage: str,
+    given: Mapping[str, Any],
 ) -> dict[str, ResolvedParameter]:
-    """Each parameter of a stage's notebook with its value: notebook, run-wide, mlops.yaml, environment, what is given; the later over the earlier.
+    """Return each parameter of a stage's notebook with its value.
+
+    The sources are, each overriding the ones before: the notebook, run-wide settings,
+    ``mlops.yaml``, environment variables, the given values.
 
     Raises
     ------
     KitError
-        For a name that the notebook does not have, a value of another type, or one outside what ``mlops.yaml`` declares.
+        For a name that the notebook does not have, a value of another type, or one outside what
+        ``mlops.yaml`` allows.
     """
-    known, config = read_parameters(project.get_notebook_path(stage)), project.config
-    own, around = config.stages[stage].params, _read_environment_values(project, stage)
-    for name in [*own, *given]:
-        if name not in known:
+    parameters = read_parameters(project.get_notebook_path(stage))
+    entries = project.config.stages[stage].params
+    for name in [*entries, *given]:
+        if name not in parameters:
+            known = suggest_names(name, parameters) if parameters else "none: the cell is empty"
             raise KitError(
-                f"{stage} has no parameter {name!r}",
-                suggest_names(name, known) if known else "none: its parameters cell is empty",
-                f"mlops params {stage} lists them",
+                f"{stage} has no parameter {name!r}", known, f"mlops params {stage} lists them"
             )
-    said = {n: _parse_declaration(stage, known[n], entry) for n, entry in own.items()}
-    wide = {
-        n: v
-        for n in SHARED_PARAMETERS
-        if n in known and n in config.model_fields_set and (v := getattr(config, n)) is not None
+    declarations = {
+        name: _parse_declaration(stage, parameters[name], entry) for name, entry in entries.items()
     }
-    layers = [
-        *(("notebook", n, p.default) for n, p in known.items()),
-        *((project.value_origins.get(n, CONFIG_FILE_NAME), n, v) for n, v in wide.items()),
-        *((CONFIG_FILE_NAME, n, d.pop("value")) for n, d in said.items() if "value" in d),
-        *((f"environment {_get_variable_name(stage, n)}", n, v) for n, v in around.items()),
-        *(("-p", n, v) for n, v in given.items()),
-    ]
-    found = {
-        name: ResolvedParameter(
-            known[name], cast_value(stage, known[name], value, origin), origin, **said.get(name, {})
+    resolved: dict[str, ResolvedParameter] = {}
+    for origin, name, value in _iterate_values(project, stage, parameters, declarations, given):
+        resolved[name] = ResolvedParameter(
+            parameters[name],
+            cast_value(stage, parameters[name], value, origin),
+            origin,
+            declarations.get(name, ParameterDeclaration()),
         )
-        for origin, name, value in layers
-    }
-    return {name: _check_allowed_values(stage, r) for name, r in found.items()}
+    for parameter in resolved.values():
+        _check_allowed_values(stage, parameter)
+    return resolved
 
 
-def extract_values(found: Mapping[str, ResolvedParameter]) -> dict[str, Any]:
-    """Name and value of each resolved parameter."""
-    return {name: r.value for name, r in found.items()}
+def _iterate_values(
+    project: Project,
+    stage: str,
+    parameters: Mapping[str, Parameter],
+    declarations: Mapping[str, ParameterDeclaration],
+    given: Mapping[str, Any],
+) -> Iterator[tuple[str, str, Any]]:
+    """Yield origin, name and value of all values; later ones override earlier ones."""
+    for name, parameter in parameters.items():
+        yield "notebook", name, parameter.default
+    config = project.config
+    for name in SHARED_PARAMETERS:
+        if name in parameters and name in config.model_fields_set:
+            value = getattr(config, name)
+            if value is not None:
+                yield project.value_origins.get(name, CONFIG_FILE_NAME), name, value
+    for name, declaration in declarations.items():
+        if declaration.has_value:
+            yield CONFIG_FILE_NAME, name, declaration.value
+    for name, value in _read_environment_values(project, stage).items():
+        yield f"environment {_get_variable_name(stage, name)}", name, value
+    for name, value in given.items():
+        yield "-p", name, value
 
 
-def _parse_declaration(stage: str, parameter: Parameter, entry: Any) -> dict[str, Any]:
-    """An entry of ``stages.NAME.params`` as what it says: value, least, most, choices; one that is no mapping is the value."""
-    if (
-        not isinstance(entry, dict)
-        or parameter.base_type == "dict"
-        and not {"value"} < {*entry, "value"} <= {*_DECLARATION_KEYS}
-    ):
-        return {"value": entry}
+def extract_values(resolved: Mapping[str, ResolvedParameter]) -> dict[str, Any]:
+    """Return the values of resolved parameters, by name."""
+    return {name: parameter.value for name, parameter in resolved.items()}
+
+
+def _parse_declaration(
+    stage: str,
+    parameter: Parameter,
+    entry: Any,
+) -> ParameterDeclaration:
+    """Return what an entry of ``stages.NAME.params`` says; anything but a mapping is a value."""
+    if not isinstance(entry, dict) or _is_dict_value(parameter, entry):
+        return ParameterDeclaration(
+            has_value=True,
+            value=entry,
+        )
     place = f"stages.{stage}.params.{parameter.name}"
     for key in entry:
         if key not in _DECLARATION_KEYS:
             raise KitError(
-                f"{place} says {key!r}",
+                f"{place} has the key {key!r}",
                 suggest_names(key, _DECLARATION_KEYS),
-                f"edit {CONFIG_FILE_NAME}; a mapping that is the value stands under 'value'",
+                f"edit {CONFIG_FILE_NAME}; put a mapping that is the value under 'value'",
             )
-    if not isinstance(entry.get("choices", []), list):
+
+    def cast_limit(key: str, value: Any) -> Any:
+        return cast_value(stage, parameter, value, f"{key} of {CONFIG_FILE_NAME}")
+
+    choices = entry.get("choices")
+    if "choices" in entry and not isinstance(choices, list):
         raise KitError(
-            f"{place} has the choices {entry['choices']!r}",
+            f"{place} has the choices {choices!r}",
             "a list, such as [quick, full]",
             f"edit {CONFIG_FILE_NAME}",
         )
-    limits = {
-        k: cast_value(stage, parameter, v, f"{k} of {CONFIG_FILE_NAME}")
-        for k, v in entry.items()
-        if k in {"least", "most"}
-    }
-    listed = {
-        k: [cast_value(stage, parameter, c, f"{k} of {CONFIG_FILE_NAME}") for c in v]
-        for k, v in entry.items()
-        if k == "choices"
-    }
-    return entry | limits | listed
-
-
-def describe_allowed_values(found: ResolvedParameter) -> str:
-    """What is declared of a parameter, in words; empty if nothing is."""
-    if found.choices is not None:
-        return " | ".join(map(str, found.choices))
-    return " and ".join(
-        f"{word} {limit!r}"
-        for word, limit in (("at least", found.min), ("at most", found.max))
-        if limit is not None
+    if choices is not None:
+        choices = [cast_limit("choices", choice) for choice in choices]
+    return ParameterDeclaration(
+        has_value="value" in entry,
+        value=entry.get("value"),
+        min=cast_limit("min", entry["min"]) if "min" in entry else None,
+        max=cast_limit("max", entry["max"]) if "max" in entry else None,
+        choices=choices,
     )
 
 
-def _check_allowed_values(stage: str, found: ResolvedParameter) -> ResolvedParameter:
-    """The same, if it lies within what is declared of it."""
-    value, name, kind = found.value, f"{stage}.{found.parameter.name}", found.parameter.base_type
-    cure = f"edit it, or stages.{stage}.params in {CONFIG_FILE_NAME}"
-    if value is not None and found.choices is not None and value not in found.choices:
+def _is_dict_value(parameter: Parameter, entry: Mapping[str, Any]) -> bool:
+    """Return whether a mapping is itself the value of a parameter of type dict.
+
+    It is a declaration if it has the keys of one, among them at least one that is not ``value``.
+    """
+    if parameter.base_type != "dict":
+        return False
+    has_only_declaration_keys = set(entry) <= set(_DECLARATION_KEYS)
+    has_limits = bool(set(entry) - {"value"})
+    return not (has_only_declaration_keys and has_limits)
+
+
+def describe_allowed_values(resolved: ResolvedParameter) -> str:
+    """Return what is allowed for a parameter, as text; empty if nothing is declared."""
+    if resolved.choices is not None:
+        return " | ".join(map(str, resolved.choices))
+    limits = []
+    if resolved.min is not None:
+        limits.append(f"at least {resolved.min!r}")
+    if resolved.max is not None:
+        limits.append(f"at most {resolved.max!r}")
+    return " and ".join(limits)
+
+
+def _check_allowed_values(stage: str, resolved: ResolvedParameter) -> None:
+    """Raise an error for a value that is not allowed."""
+    value = resolved.value
+    if value is None:
+        return
+    name = f"{stage}.{resolved.parameter.name}"
+    hint = f"change it, or stages.{stage}.params in {CONFIG_FILE_NAME}"
+    if resolved.choices is not None and value not in resolved.choices:
         raise KitError(
-            f"{name}: {value!r} ({found.origin}) is not among its choices",
-            suggest_names(str(value), map(str, found.choices)),
-            cure,
+            f"{name}: {value!r} ({resolved.origin}) is not among its choices",
+            suggest_names(str(value), map(str, resolved.choices)),
+            hint,
         )
-    as_read = TEMPORAL_TYPES[kind].fromisoformat if kind in TEMPORAL_TYPES else lambda v: v
+    if not _is_in_range(resolved):
+        raise KitError(
+            f"{name}: {value!r} ({resolved.origin}) is out of its range",
+            describe_allowed_values(resolved),
+            hint,
+        )
+
+
+def _is_in_range(resolved: ResolvedParameter) -> bool:
+    """Return whether a value lies between its limits; dates are compared as dates."""
+    temporal_type = TEMPORAL_TYPES.get(resolved.parameter.base_type)
+    read: Callable[[Any], Any] = temporal_type.fromisoformat if temporal_type else _return_value
     try:
-        inside = value is None or all(
-            as_read(low) <= as_read(high)
-            for low, high in ((found.min, value), (value, found.max))
-            if None not in (low, high)
-        )
-    except TypeError:  # text against a number, a moment with a zone against one without
-        inside = False
-    if not inside:
-        raise KitError(
-            f"{name}: {value!r} ({found.origin}) is out of its range",
-            describe_allowed_values(found),
-            cure,
-        )
-    return found
+        # Written so that NaN is never in a range.
+        if resolved.min is not None and not (read(resolved.min) <= read(resolved.value)):
+            return False
+        return resolved.max is None or bool(read(resolved.value) <= read(resolved.max))
+    except TypeError:  # text and a number, a time with a zone and one without
+        return False
 
 
-def format_value_origins(found: Mapping[str, ResolvedParameter]) -> str:
-    """The values by where they came from: ``k = 3 (-p); seed = 0, sample = 0 (notebook)``."""
-    by_origin: dict[str, list[str]] = {}
-    for name, one in found.items():
-        by_origin.setdefault(one.origin, []).append(f"{name} = {one.value!r}")
-    return "; ".join(f"{', '.join(said)} ({origin})" for origin, said in by_origin.items())
+def _return_value(value: Any) -> Any:
+    """Return a value as it is."""
+    return value
+
+
+def format_value_origins(resolved: Mapping[str, ResolvedParameter]) -> str:
+    """Return the values by origin: ``k = 3 (-p); seed = 0, sample = 0 (notebook)``."""
+    terms_by_origin: dict[str, list[str]] = {}
+    for name, parameter in resolved.items():
+        terms = terms_by_origin.setdefault(parameter.origin, [])
+        terms.append(f"{name} = {parameter.value!r}")
+    return "; ".join(f"{', '.join(terms)} ({origin})" for origin, terms in terms_by_origin.items())
 
 
 def _get_variable_name(stage: str, name: str) -> str:
-    """The environment variable of a parameter."""
-    return re.sub(r"\W", "_", f"MLOPS_PARAM_{stage}_{name}").upper()
+    """Return the name of the environment variable that sets a parameter."""
+    return re.sub(r"\W", "_", f"{_VARIABLE_PREFIX}{stage}_{name}").upper()
 
 
 def _read_environment_values(project: Project, stage: str) -> dict[str, UntypedText]:
-    """What ``MLOPS_PARAM_STAGE_NAME`` variables give a stage, by name.
+    """Return what ``MLOPS_PARAM_STAGE_NAME`` variables set for a stage, by parameter name.
 
     Raises
     ------
     KitError
-        For a variable that names no parameter of any stage.
+        For a variable that does not name a parameter of any stage.
     """
-    there = {n: UntypedText(v) for n, v in os.environ.items() if n.startswith("MLOPS_PARAM_")}
-    places = {
-        _get_variable_name(s, n): (s, n)
-        for s in (project.config.stages if there else ())
-        if project.get_notebook_path(s).exists()
-        for n in read_parameters(project.get_notebook_path(s))
+    texts = {
+        variable: UntypedText(text)
+        for variable, text in os.environ.items()
+        if variable.startswith(_VARIABLE_PREFIX)
     }
-    for name in there:
-        if name not in places:
+    if not texts:
+        return {}
+    parameter_by_variable: dict[str, tuple[str, str]] = {}
+    for known_stage in project.config.stages:
+        notebook = project.get_notebook_path(known_stage)
+        if notebook.exists():
+            for name in read_parameters(notebook):
+                parameter_by_variable[_get_variable_name(known_stage, name)] = (known_stage, name)
+    values: dict[str, UntypedText] = {}
+    for variable, text in texts.items():
+        if variable not in parameter_by_variable:
             raise KitError(
-                f"the environment variable {name} names no parameter",
-                suggest_names(name, places),
-                f"unset {name}, or rename it",
+                f"the environment variable {variable} does not name a parameter",
+                suggest_names(variable, parameter_by_variable),
+                f"unset {variable}, or rename it",
             )
-    return {places[n][1]: v for n, v in there.items() if places[n][0] == stage}
+        variable_stage, name = parameter_by_variable[variable]
+        if variable_stage == stage:
+            values[name] = text
+    return values
 
 
 def parse_parameter_options(items: list[str], stages: list[str]) -> dict[str, dict[str, Any]]:
-    """``["train.trials=5"]`` as ``{"train": {"trials": Text("5")}}``: the notebook's type says what it is; after ``:=`` stands JSON, taken as it is."""
-    out: dict[str, dict[str, Any]] = {}
-    for item in items:
-        left, equals, text = item.partition("=")
-        stage, dot, name = left.removesuffix(":").partition(".")
-        if not (equals and dot and name):
-            raise KitError(f"-p {item!r} cannot be read", "stage.name=value", "-p train.seed=1")
-        if stage not in stages:
-            raise KitError(f"-p {item!r}: unknown stage {stage!r}", suggest_names(stage, stages))
-        try:
-            out.setdefault(stage, {})[name] = (
-                json.loads(text) if left.endswith(":") else UntypedText(text)
-            )
-        except ValueError as error:
-            raise KitError(
-                f"-p {item!r} cannot be read", "JSON after ':='", "-p train.seed:=1"
-            ) from error
-    return out
+    """Parse the ``-p`` options: ``["train.trials=5"]`` becomes ``{"train": {"trials": "5"}}``.
 
-
-def format_parameter_option(name: str, value: Any) -> str:
-    """What ``-p`` says of a value so that ``from_text`` reads that very value.
-
-    >>> as_text("train.seed", "007")
-    'train.seed:="007"'
+    The value stays untyped text, to be parsed as the parameter's type; after ``:=`` it is JSON.
 
     Raises
     ------
     KitError
-        For a value that cannot reach a kernel as it is.
+        For an option that cannot be parsed, or an unknown stage.
     """
-    stage, _, short = name.partition(".")
-    return f"{name}:={json.dumps(encode_value(cast_value(stage, Parameter(short, '', None, ''), value, '-p')))}"
+    values: dict[str, dict[str, Any]] = {}
+    for item in items:
+        left, separator, text = item.partition("=")
+        stage, _, name = left.removesuffix(":").partition(".")
+        if not separator or not name:
+            raise KitError(f"-p {item!r} cannot be parsed", "stage.name=value", "-p train.seed=1")
+        if stage not in stages:
+            raise KitError(f"-p {item!r}: unknown stage {stage!r}", suggest_names(stage, stages))
+        value: Any = UntypedText(text)
+        if left.endswith(":"):
+            try:
+                value = json.loads(text)
+            except ValueError as error:
+                raise KitError(
+                    f"-p {item!r} cannot be parsed", "JSON after ':='", "-p train.seed:=1"
+                ) from error
+        values.setdefault(stage, {})[name] = value
+    return values
+
+
+def format_parameter_option(name: str, value: Any) -> str:
+    """Return the ``-p`` option that ``parse_parameter_options`` parses to exactly this value.
+
+    Raises
+    ------
+    KitError
+        For a value that cannot be passed to a kernel unchanged.
+
+    Examples
+    --------
+    >>> format_parameter_option("train.seed", "007")
+    'train.seed:="007"'
+    """
+    stage, _, short_name = name.partition(".")
+    untyped = Parameter(
+        short_name,
+        type="",
+        default=None,
+        description="",
+    )
+    plain = cast_value(stage, untyped, value, "-p")
+    return f"{name}:={json.dumps(encode_value(plain))}"

@@ -1,4 +1,4 @@
-"""Run the pipeline: its notebooks through Papermill, one kernel per stage, independent stages at once.
+"""Run the pipeline: notebooks through Papermill, one kernel per stage, several at once.
 
 A stage that an earlier run has, with everything that it used unchanged and its outputs intact, is
 skipped and its files are carried over, so that each run is complete by itself. A run that does not
@@ -48,6 +48,25 @@ _MIN_EMBEDDED_SECRET_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """How a run is made.
+
+    Attributes
+    ----------
+    force : bool
+        Run stages that are up to date too.
+    note : str
+        Why the run was made; stored with it.
+    verify : bool
+        Hash all files again instead of relying on size and modification time.
+    """
+
+    force: bool = False
+    note: str = ""
+    verify: bool = False
+
+
+@dataclass(frozen=True)
 class BranchContext:
     """What distinguishes a run with branches, or the run of one branch, from an ordinary run.
 
@@ -71,7 +90,12 @@ class BranchContext:
     branches: tuple[BranchResult, ...] = ()
 
 
-def select_stages(project: Project, first: str = "", last: str = "", only: str = "") -> list[str]:
+def select_stages(
+    project: Project,
+    first: str = "",
+    last: str = "",
+    only: str = "",
+) -> list[str]:
     """Return the stages that ``--from``, ``--to`` and ``--only`` select, in order.
 
     Raises
@@ -94,7 +118,11 @@ def select_stages(project: Project, first: str = "", last: str = "", only: str =
     return stages[begin : end + 1]
 
 
-def resolve_stage_values(project: Project, stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_stage_values(
+    project: Project,
+    stage: str,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
     """Return the checked values of a stage's parameters, by name."""
     return extract_values(resolve_parameters(project, stage, given))
 
@@ -104,10 +132,7 @@ def run_pipeline(
     chosen: list[str],
     given: ParameterValues,
     report_progress: ProgressReporter,
-    *,
-    force: bool = False,
-    note: str = "",
-    verify: bool = False,
+    options: RunOptions | None = None,
     context: BranchContext | None = None,
 ) -> RunManifest:
     """Run the chosen stages and return the manifest of the run.
@@ -118,12 +143,8 @@ def run_pipeline(
         Values of parameters, by stage and name.
     report_progress : callable
         Receives progress lines.
-    force : bool
-        Run stages that are up to date too.
-    note : str
-        Why the run was made; stored with it.
-    verify : bool
-        Hash all files again instead of relying on size and modification time.
+    options : RunOptions or None
+        How the run is made; None for the defaults.
     context : BranchContext or None
         Given for a run with branches and for the run of a branch.
 
@@ -132,10 +153,13 @@ def run_pipeline(
     KitError
         For mistakes in parameters or configuration, before anything is written.
     """
+    options = options or RunOptions()
     project = resolve_cutoffs(project)
     values = {stage: resolve_stage_values(project, stage, given.get(stage, {})) for stage in chosen}
     _refuse_exposed_secrets(project, values)
-    planned_stages = plan_stages(project, chosen, values, force, FileHashes(project, verify))
+    planned_stages = plan_stages(
+        project, chosen, values, options.force, FileHashes(project, options.verify)
+    )
     if context is None:
         up_to_date_run = find_up_to_date_run(project, planned_stages, RunHistory(project))
         if up_to_date_run is not None:
@@ -145,20 +169,19 @@ def run_pipeline(
         planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
     ]
     kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
-    active = _create_active_run(project, values, note, report_progress, context)
-    active.force = force
+    active = _create_active_run(project, values, options, report_progress, context)
     return _execute_run(active)
 
 
 def _create_active_run(
     project: Project,
     values: ParameterValues,
-    note: str,
+    options: RunOptions,
     report_progress: ProgressReporter,
     context: BranchContext | None,
 ) -> ActiveRun:
     """Create the folder of a run, with its configuration, and its manifest (not written yet)."""
-    manifest = create_manifest(project, order_stages(project.config.stages), note)
+    manifest = create_manifest(project, order_stages(project.config.stages), options.note)
     folder = project.reports_folder / manifest.run
     stop_event = threading.Event()
     if context is not None:
@@ -169,20 +192,18 @@ def _create_active_run(
         folder = context.folder or folder
         stop_event = context.stop_event
     folder.mkdir(parents=True)
-    config = project.config.model_dump(mode="json", exclude_unset=True)
-    files.write_json(folder / "config.json", config)
-    return ActiveRun(
-        project,
-        folder,
-        manifest,
-        values,
-        report_progress,
-        stop_event=stop_event,
+    config = project.config.model_dump(
+        mode="json",
+        exclude_unset=True,
     )
+    files.write_json(folder / "config.json", config)
+    return ActiveRun(project, folder, manifest, values, report_progress, options.force, stop_event)
 
 
 def _complete_up_to_date_run(
-    project: Project, manifest: RunManifest, report_progress: ProgressReporter
+    project: Project,
+    manifest: RunManifest,
+    report_progress: ProgressReporter,
 ) -> RunManifest:
     """Return the run that has everything, after its record is completed if that was interrupted."""
     if not _is_unrecorded(manifest):
@@ -230,7 +251,11 @@ def _is_unrecorded(manifest: RunManifest) -> bool:
     return has_run_stage and all(entry.is_completed for entry in entries)
 
 
-def resume_run(project: Project, folder: Path, report_progress: ProgressReporter) -> RunManifest:
+def resume_run(
+    project: Project,
+    folder: Path,
+    report_progress: ProgressReporter,
+) -> RunManifest:
     """Continue a run that waited for approval or did not succeed, in its own folder.
 
     It keeps the configuration and the parameters with which it was started.
@@ -296,7 +321,10 @@ def _mark_interrupted(entry: StageEntry) -> None:
     """Record that a stage was interrupted with the run."""
     entry.status = StageStatus.INTERRUPTED
     entry.detail = ""
-    entry.error = StageError(type="KeyboardInterrupt", message="the run was told to stop")
+    entry.error = StageError(
+        type="KeyboardInterrupt",
+        message="the run was told to stop",
+    )
 
 
 def determine_run_status(statuses: Sequence[str], *, is_interrupted: bool) -> RunStatus:

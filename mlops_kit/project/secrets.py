@@ -1,4 +1,10 @@
-"""Secrets."""
+"""Secrets of a project: where they are configured, and how they are removed from text.
+
+Secrets are the environment variables under ``secrets`` of ``mlops.yaml``, those of the tokens, and
+the passwords in the URLs of source, labels, database and tracking.
+
+To add a form in which a secret may be written: a line in ``_encode_secret_forms``.
+"""
 
 from __future__ import annotations
 
@@ -14,85 +20,90 @@ from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
+MIN_SECRET_CHARACTERS = 4  # a shorter value would be found inside ordinary words
 _VARIABLE_PATTERN = re.compile(r"\$\{?(\w+)")
+_SINGLE_VARIABLE_PATTERN = re.compile(r"\$\{?\w+\}?")
 _URL_PATTERN = re.compile(
-    r"[\w.+-]+://(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?[^?]*(?:\?(?P<query>.*))?", re.S
+    r"[\w.+-]+://(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?[^?]*(?:\?(?P<query>.*))?",
+    re.DOTALL,
 )
-_SECRET_PARAMETER_PATTERN = re.compile(
-    "pass|pwd|secret|token|key|sig", re.I
-)  # in the name of a URL's parameter
-MIN_SECRET_CHARACTERS = (
-    4  # characters of a value that is hidden; a shorter one would take words apart
-)
+_SECRET_QUERY_NAME = re.compile("pass|pwd|secret|token|key|sig", re.IGNORECASE)
+
+Scrubber = Callable[[str], str]
 
 
 def _list_connection_urls(config: ProjectConfig) -> dict[str, str]:
-    """The settings that may be URLs, as they were written."""
-    asked = {
+    """Return the settings that may be URLs, as they were written, by name."""
+    settings = {
         "source": config.source,
         "labels": config.labels.source if config.labels else "",
         "database": config.database,
         "tracking": config.tracking,
     }
     return {
-        key: value.url if isinstance(value, QuerySource) else value for key, value in asked.items()
+        name: value.url if isinstance(value, QuerySource) else value
+        for name, value in settings.items()
     }
 
 
+def _list_declared_variables(config: ProjectConfig) -> list[str]:
+    """Return the environment variables that are declared as secrets or tokens."""
+    return [*config.secrets, config.serve.token_env, config.dashboard.token_env]
+
+
 def list_secret_variables(project: Project) -> list[str]:
-    """The environment variables that the project takes values from: secrets, tokens, parts of URLs."""
-    config = project.config
-    inside = [
-        name
-        for url in _list_connection_urls(config).values()
-        for name in _VARIABLE_PATTERN.findall(url)
-    ]
-    return list(
-        dict.fromkeys(
-            filter(
-                None, [*config.secrets, config.serve.token_env, config.dashboard.token_env, *inside]
-            )
-        )
-    )
+    """Return the environment variables from which the project takes secrets and parts of URLs."""
+    names = _list_declared_variables(project.config)
+    for url in _list_connection_urls(project.config).values():
+        names += _VARIABLE_PATTERN.findall(url)
+    return [name for name in dict.fromkeys(names) if name]
 
 
 def find_url_secrets(url: str) -> list[str]:
-    """What of a URL is secret: its password, or who asks if there is none; such parameters; all of one that is a variable.
+    """Return the secret parts of a URL.
 
-    >>> private("postgresql://${WHO}:${PW}@db/x?sslpassword=a"), private("${URL}"), private("reports/x.csv")
-    (['${PW}', 'a'], ['${URL}'], [])
+    These are the password (a user that is a variable, if there is no password) and query parameters
+    with a telling name; the whole URL if it is a variable.
+
+    Examples
+    --------
+    >>> find_url_secrets("postgresql://${WHO}:${PW}@db/x?sslpassword=a")
+    ['${PW}', 'a']
+    >>> find_url_secrets("${URL}")
+    ['${URL}']
+    >>> find_url_secrets("reports/x.csv")
+    []
     """
-    found = _URL_PATTERN.fullmatch(url)
-    if found is None:
-        return [url] if re.fullmatch(r"\$\{?\w+\}?", url) else []
-    parameters = [
-        value
-        for name, value in parse_qsl(found["query"] or "")
-        if _SECRET_PARAMETER_PATTERN.search(name)
-    ]
-    return [
-        *filter(
-            None, [found["password"] or (found["user"] if "$" in (found["user"] or "") else "")]
-        ),
-        *parameters,
-    ]
+    match = _URL_PATTERN.fullmatch(url)
+    if match is None:
+        return [url] if _SINGLE_VARIABLE_PATTERN.fullmatch(url) else []
+    secrets = []
+    user = match["user"] or ""
+    if match["password"]:
+        secrets.append(match["password"])
+    elif "$" in user:
+        secrets.append(user)
+    for name, value in parse_qsl(match["query"] or ""):
+        if _SECRET_QUERY_NAME.search(name):
+            secrets.append(value)
+    return secrets
 
 
 def iterate_secrets(project: Project) -> Iterator[tuple[str, str]]:
-    """Name and value of each secret; a URL's own password goes by the name of its setting."""
-    config = project.config
-    for name in (*config.secrets, config.serve.token_env, config.dashboard.token_env):
+    """Yield name and value of each secret; a password in a URL has the name of its setting."""
+    for name in _list_declared_variables(project.config):
         yield name, os.environ.get(name, "")
-    for key, url in _list_connection_urls(config).items():
+    for setting, url in _list_connection_urls(project.config).items():
         for name in _VARIABLE_PATTERN.findall(" ".join(find_url_secrets(url))):
             yield name, os.environ.get(name, "")
-        for part in find_url_secrets(os.path.expandvars(url)):
-            yield from ((key, part), (key, unquote(part)))
+        for value in find_url_secrets(os.path.expandvars(url)):
+            yield setting, value
+            yield setting, unquote(value)
 
 
 def _encode_secret_forms(value: str) -> set[str]:
-    """A value as it may stand in text: plain, in a URL, in Python's quotes, in HTML; and each of these in JSON."""
-    found = {
+    """Return how a value may be written: plain, in a URL, Python or HTML; each also in JSON."""
+    forms = {
         value,
         quote(value),
         quote(value, safe=""),
@@ -100,37 +111,54 @@ def _encode_secret_forms(value: str) -> set[str]:
         repr(value)[1:-1],
         html.escape(value),
     }
-    return found | {
-        json.dumps(form, ensure_ascii=plain)[1:-1] for form in found for plain in (True, False)
-    }
+    for form in tuple(forms):
+        forms.add(json.dumps(form, ensure_ascii=True)[1:-1])
+        forms.add(json.dumps(form, ensure_ascii=False)[1:-1])
+    return forms
 
 
-def make_scrubber(project: Project) -> Callable[[str], str]:
-    """A function that puts ``•••NAME•••`` where the value of a secret stands in a text, however it is written there.
+def make_scrubber(project: Project) -> Scrubber:
+    """Return a function that replaces secrets in a text by ``•••NAME•••``, in whatever form.
 
-    Secrets are the variables under ``secrets`` of ``mlops.yaml``, those of the tokens, and passwords in
-    the URLs of source, labels, database and tracking. A value of fewer than four characters is left.
+    Values of fewer than ``MIN_SECRET_CHARACTERS`` characters are not replaced.
     """
-    known: dict[str, str] = {}
-    for name, value in iterate_secrets(project):
-        for form in (
-            _encode_secret_forms(value.strip())
-            if len(value.strip()) >= MIN_SECRET_CHARACTERS
-            else ()
-        ):
-            known.setdefault(form, name)
-    if not known:
+    name_by_form: dict[str, str] = {}
+    for name, secret in iterate_secrets(project):
+        value = secret.strip()
+        if len(value) >= MIN_SECRET_CHARACTERS:
+            for form in _encode_secret_forms(value):
+                name_by_form.setdefault(form, name)
+    if not name_by_form:
         return str
-    pattern = re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))))
-    return lambda text: pattern.sub(lambda found: f"•••{known[found[0]]}•••", text)
+    # The longest first: one secret may be part of another.
+    forms = sorted(
+        name_by_form,
+        key=len,
+        reverse=True,
+    )
+    pattern = re.compile("|".join(map(re.escape, forms)))
+
+    def replace_secret(match: re.Match[str]) -> str:
+        return f"•••{name_by_form[match[0]]}•••"
+
+    def scrub(text: str) -> str:
+        return pattern.sub(replace_secret, text)
+
+    return scrub
 
 
-def scrub_text_values(value: Any, scrub: Callable[[str], str]) -> Any:
-    """Plain values with all text scrubbed but names and kinds of things."""
-    if isinstance(value, dict):
-        return {
-            k: v if k.endswith("_type") else scrub_text_values(v, scrub) for k, v in value.items()
-        }
+def scrub_text_values(value: Any, scrub: Scrubber) -> Any:
+    """Return plain values with all text scrubbed.
+
+    Dict keys stay, and values under keys that end in ``_type``: they name kinds of things.
+    """
+    if isinstance(value, str):
+        return scrub(value)
     if isinstance(value, list):
-        return [scrub_text_values(v, scrub) for v in value]
-    return scrub(value) if isinstance(value, str) else value
+        return [scrub_text_values(item, scrub) for item in value]
+    if not isinstance(value, dict):
+        return value
+    scrubbed = {}
+    for key, item in value.items():
+        scrubbed[key] = item if key.endswith("_type") else scrub_text_values(item, scrub)
+    return scrubbed

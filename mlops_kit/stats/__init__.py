@@ -1,1 +1,1 @@
-"""Stats."""
+"""Metrics, bootstrap intervals, proportions and decision thresholds."""

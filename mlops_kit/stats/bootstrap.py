@@ -1,159 +1,293 @@
-"""Bootstrap."""
+"""Bootstrap intervals of metrics, of ratios, and of differences between two models.
+
+Rows of one day share its weather and its traffic, so resampling single rows would give intervals
+that are too narrow. Where ``blocks`` are given, such as the days of the rows, whole blocks are
+resampled.
+
+References
+----------
+Efron & Tibshirani, "An introduction to the bootstrap" (1993): paired samples in chapter 8, blocks
+in section 8.6, percentile intervals in chapter 13.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import np
 from mlops_kit.core.results import Interval
-from mlops_kit.stats.metrics import METRICS
+from mlops_kit.stats.metrics import METRICS, check_same_length
 
-MIN_BLOCKS = 5  # below, a resampling of blocks says little more than their number
+MIN_BLOCKS = 5  # with fewer blocks an interval says little more than how many there are
+_INTERVAL_QUANTILES = (0.025, 0.975)
+_MIN_FINITE_SHARE = 0.5  # of the draws, else there is no interval
 
 
-def draw_row_counts(rows: int, blocks: Any, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Counts of each row in each bootstrap draw; rows are drawn, or whole blocks."""
+class _AlignedScores(NamedTuple):
+    """Labels, scores and blocks of the rows in which all are finite."""
+
+    y: np.ndarray
+    scores: list[np.ndarray]
+    blocks: np.ndarray | None
+
+
+def draw_row_counts(
+    rows: int,
+    blocks: Any,
+    draws: int,
+    seed: int,
+) -> Iterator[np.ndarray]:
+    """Iterate over bootstrap draws: how often each row is drawn.
+
+    Parameters
+    ----------
+    rows : int
+        Number of rows.
+    blocks : array-like or None
+        The block of each row; whole blocks are drawn. None: single rows are drawn.
+    draws, seed : int
+        Number of draws, and the random seed.
+    """
     rng = np.random.default_rng(seed)
-    codes = (
-        np.arange(rows) if blocks is None else np.unique(np.asarray(blocks), return_inverse=True)[1]
-    )
-    count = int(codes.max()) + 1
+    block_of_row = np.arange(rows)
+    if blocks is not None:
+        block_of_row = np.unique(np.asarray(blocks), return_inverse=True)[1]
+    block_count = int(block_of_row.max()) + 1
     for _ in range(draws):
-        yield np.bincount(rng.integers(0, count, count), minlength=count).astype(float)[codes]
+        drawn_blocks = rng.integers(0, block_count, block_count)
+        counts = np.bincount(drawn_blocks, minlength=block_count).astype(float)
+        yield counts[block_of_row]
 
 
-def _align_scores(
-    y: Any, scores: list[Any], blocks: Any
-) -> tuple[np.ndarray, list[np.ndarray], Any]:
-    """The rows in which label and all scores are finite, sorted by the first score (each draw's sort is then cheap)."""
-    y, scores = np.asarray(y, dtype=float), [np.asarray(s, dtype=float) for s in scores]
-    for score in scores:
-        if score.shape != y.shape:
-            raise KitError(
-                f"{len(y)} labels and {len(score)} scores",
-                "one score a label",
-                "score the same rows",
-            )
-    finite = np.flatnonzero(np.isfinite(y) & np.all([np.isfinite(s) for s in scores], axis=0))
-    kept = finite[np.argsort(scores[0][finite], kind="stable")]
-    return y[kept], [s[kept] for s in scores], None if blocks is None else np.asarray(blocks)[kept]
+def _align_scores(y: Any, scores: list[Any], blocks: Any) -> _AlignedScores:
+    """Keep the rows in which label and all scores are finite, sorted by the first score.
+
+    Sorting once makes the sort in each draw cheap.
+    """
+    y = np.asarray(y, dtype=float)
+    score_arrays = [np.asarray(score, dtype=float) for score in scores]
+    is_finite = np.isfinite(y)
+    for score in score_arrays:
+        check_same_length(y, score)
+        is_finite = is_finite & np.isfinite(score)
+    finite_rows = np.flatnonzero(is_finite)
+    order = finite_rows[np.argsort(score_arrays[0][finite_rows], kind="stable")]
+    return _AlignedScores(
+        y=y[order],
+        scores=[score[order] for score in score_arrays],
+        blocks=None if blocks is None else np.asarray(blocks)[order],
+    )
 
 
-def _compute_percentile_interval(point: float, drawn: list[float]) -> Interval:
-    """The 95 % interval between the percentiles of what was drawn; without ends if most draws say nothing."""
-    known = [d for d in drawn if math.isfinite(d)]
-    if not math.isfinite(point) or not known or len(known) < len(drawn) / 2:
-        return Interval(point if math.isfinite(point) else None)
-    return Interval(point, *map(float, np.quantile(known, [0.025, 0.975])))
+def _compute_percentile_interval(value: float, drawn_values: list[float]) -> Interval:
+    """Compute the 95% percentile interval; without ends if most draws have no value."""
+    if not math.isfinite(value):
+        return Interval(None)
+    finite_values = [drawn for drawn in drawn_values if math.isfinite(drawn)]
+    if not finite_values or len(finite_values) < _MIN_FINITE_SHARE * len(drawn_values):
+        return Interval(value)
+    low, high = np.quantile(finite_values, _INTERVAL_QUANTILES)
+    return Interval(value, float(low), float(high))
 
 
 def bootstrap_statistics(
-    measured: Callable[[np.ndarray], dict[str, float]],
+    compute_statistics: Callable[[np.ndarray], dict[str, float]],
     rows: int,
     blocks: Any,
     draws: int,
     seed: int,
 ) -> dict[str, Interval]:
-    """What is measured of weighted rows, each with its interval; without one if there is too little to resample."""
-    drawable = rows > 1 if blocks is None else len(np.unique(blocks)) >= MIN_BLOCKS
-    points, drawn = (
-        measured(np.ones(rows)),
-        [measured(w) for w in draw_row_counts(rows, blocks, draws, seed)] if drawable else [],
-    )
-    return {n: _compute_percentile_interval(p, [d[n] for d in drawn]) for n, p in points.items()}
+    """Compute statistics of weighted rows, each with its bootstrap interval.
+
+    Parameters
+    ----------
+    compute_statistics : callable
+        From the weight of each row to the statistics by name.
+    rows : int
+        Number of rows.
+    blocks : array-like or None
+        The block of each row; None: single rows are resampled.
+    draws, seed : int
+        Number of draws, and the random seed.
+
+    Returns
+    -------
+    dict of str to Interval
+        Without ends if there are fewer than two rows or five blocks.
+    """
+    if blocks is None:
+        can_resample = rows > 1
+    else:
+        can_resample = len(np.unique(blocks)) >= MIN_BLOCKS
+    values = compute_statistics(np.ones(rows))
+    drawn_values: dict[str, list[float]] = {name: [] for name in values}
+    if can_resample:
+        for weights in draw_row_counts(rows, blocks, draws, seed):
+            for name, drawn_value in compute_statistics(weights).items():
+                drawn_values[name].append(drawn_value)
+    intervals = {}
+    for name, value in values.items():
+        intervals[name] = _compute_percentile_interval(value, drawn_values[name])
+    return intervals
 
 
 def compute_metric_intervals(
-    names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0
+    names: Iterable[str],
+    y: Any,
+    score: Any,
+    blocks: Any = None,
+    draws: int = 500,
+    seed: int = 0,
 ) -> dict[str, Interval]:
-    """Metrics with percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
-
-    Rows of one day share its weather and its traffic: drawn one by one they would promise too much.
-    Where ``blocks`` is given whole blocks are drawn instead (ch. 8.6), and all metrics see the same draws.
+    """Compute metrics with percentile bootstrap intervals; all metrics use the same draws.
 
     Parameters
     ----------
     names : iterable of str
         Registered metrics.
     y, score : array-like, shape (rows,)
-        Labels and scores; rows where either is missing are left out.
+        Labels and scores; rows in which either is missing are left out.
     blocks : array-like, optional
-        What rows are drawn together, such as the day. With fewer than 5 blocks there is no interval.
+        Rows that are resampled together, such as those of a day. With fewer than 5 blocks there is
+        no interval.
+    draws, seed : int
+        Number of draws, and the random seed.
 
     Returns
     -------
     dict of str to Interval
-        ``value`` is None where the metric cannot be computed, ``low`` and ``high`` where nothing can be drawn.
+        ``value`` is None if the metric cannot be computed, ``low`` and ``high`` are None if nothing
+        can be resampled.
     """
-    chosen = {n: METRICS[n].function for n in names}
-    y, (score,), blocks = _align_scores(y, [score], blocks)
+    functions = {name: METRICS[name].function for name in names}
+    aligned = _align_scores(y, [score], blocks)
+    aligned_score = aligned.scores[0]
+
+    def compute_metrics(weights: np.ndarray) -> dict[str, float]:
+        values = {}
+        for name, function in functions.items():
+            values[name] = function(aligned.y, aligned_score, None, weights)
+        return values
+
     return bootstrap_statistics(
-        lambda weights: {n: f(y, score, None, weights) for n, f in chosen.items()},
-        len(y),
-        blocks,
+        compute_metrics,
+        len(aligned.y),
+        aligned.blocks,
         draws,
         seed,
     )
 
 
 def compute_ratio_interval(
-    over: Any, under: Any, blocks: Any = None, draws: int = 500, seed: int = 0
+    numerator: Any,
+    denominator: Any,
+    blocks: Any = None,
+    draws: int = 500,
+    seed: int = 0,
 ) -> Interval:
-    """The sum of ``over`` by the sum of ``under``, with a percentile bootstrap interval.
+    """Compute the ratio of two sums with a percentile bootstrap interval.
 
-    A mean where ``under`` is one for each row, a share among some rows where it is one for these
-    (precision: hits by flagged). Blocks are drawn as in ``intervals``.
+    It is a mean if the denominator is 1 for every row, and a proportion of some rows if it is 1
+    for these (precision: true positives by flagged rows).
+
+    Parameters
+    ----------
+    numerator, denominator : array-like, shape (rows,)
+        What is summed.
+    blocks, draws, seed
+        See ``compute_metric_intervals``.
     """
-    over, under = np.asarray(over, dtype=float), np.asarray(under, dtype=float)
+    numerator = np.asarray(numerator, dtype=float)
+    denominator = np.asarray(denominator, dtype=float)
 
-    def value(weights: Any) -> dict[str, float]:
-        total = float((weights * under).sum())
-        return {"": float((weights * over).sum()) / total if total > 0 else math.nan}
+    def compute_ratio(weights: np.ndarray) -> dict[str, float]:
+        total = float((weights * denominator).sum())
+        if total <= 0:
+            return {"ratio": math.nan}
+        return {"ratio": float((weights * numerator).sum()) / total}
 
-    return bootstrap_statistics(value, len(over), blocks, draws, seed)[""]
+    return bootstrap_statistics(
+        compute_ratio,
+        len(numerator),
+        blocks,
+        draws,
+        seed,
+    )["ratio"]
 
 
 def compute_paired_differences(
     names: Iterable[str],
     y: Any,
-    a: Any,
-    b: Any,
+    scores: tuple[Any, Any],
     blocks: Any = None,
     draws: int = 500,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """How much better ``a`` is than ``b`` on the same rows, by metric, with paired bootstrap intervals.
+    """Compute how much better one model is than another on the same rows, by metric.
 
-    Each draw holds the same rows for both, and for all metrics, so that what is hard for both cancels
-    out (Efron & Tibshirani 1993, ch. 8). Positive means that ``a`` is better, also for a metric of which
-    less is better. Noise adds to the calibration error of both, so a difference in it is understated.
+    Each draw has the same rows for both models and for all metrics, so that what is difficult for
+    both cancels out. Noise adds to the calibration error of both models, so a difference in it is
+    understated.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Registered metrics.
+    y : array-like, shape (rows,)
+        Labels.
+    scores : tuple of two array-likes
+        The scores of the model and of the one it is compared with; rows in which a score or the
+        label is missing are left out.
+    blocks, draws, seed
+        See ``compute_metric_intervals``.
 
     Returns
     -------
     dict of str to Interval
-        ``value`` is None where a metric cannot be computed, ``low`` and ``high`` where nothing can be drawn.
+        Positive if the first model is better, whichever way the metric points. ``value`` is None
+        if a metric cannot be computed, ``low`` and ``high`` are None if nothing can be resampled.
     """
-    chosen = {n: METRICS[n] for n in names}
-    y, (a, b), blocks = _align_scores(y, [a, b], blocks)
-    order = np.argsort(b, kind="stable")  # the sort in each draw is then cheap for both
-    y_b, b = y[order], b[order]
+    metrics = {name: METRICS[name] for name in names}
+    aligned = _align_scores(y, list(scores), blocks)
+    score, other_score = aligned.scores
+    # Sorted by its own score, the sort in each draw is cheap for the second model too.
+    other_order = np.argsort(other_score, kind="stable")
+    other_y = aligned.y[other_order]
+    other_score = other_score[other_order]
 
-    def gains(weights: np.ndarray) -> dict[str, float]:
-        return {
-            n: m.compute_gain(
-                m.function(y, a, None, weights), m.function(y_b, b, None, weights[order])
-            )
-            for n, m in chosen.items()
-        }
+    def compute_gains(weights: np.ndarray) -> dict[str, float]:
+        gains = {}
+        for name, metric in metrics.items():
+            value = metric.function(aligned.y, score, None, weights)
+            other_value = metric.function(other_y, other_score, None, weights[other_order])
+            gains[name] = metric.compute_gain(value, other_value)
+        return gains
 
-    return bootstrap_statistics(gains, len(y), blocks, draws, seed)
+    return bootstrap_statistics(
+        compute_gains,
+        len(aligned.y),
+        aligned.blocks,
+        draws,
+        seed,
+    )
 
 
 def compute_paired_difference(
-    name: str, y: Any, a: Any, b: Any, blocks: Any = None, draws: int = 500, seed: int = 0
+    name: str,
+    y: Any,
+    scores: tuple[Any, Any],
+    blocks: Any = None,
+    draws: int = 500,
+    seed: int = 0,
 ) -> Interval:
-    """How much better ``a`` is than ``b`` in one metric; as of ``paired_differences``."""
-    return compute_paired_differences([name], y, a, b, blocks, draws, seed)[name]
+    """Compute how much better one model is in one metric; see ``compute_paired_differences``."""
+    return compute_paired_differences(
+        [name],
+        y,
+        scores,
+        blocks,
+        draws,
+        seed,
+    )[name]

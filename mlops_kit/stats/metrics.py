@@ -1,12 +1,13 @@
-"""Metrics by task, with intervals, paired differences and the threshold that costs least.
+"""Metrics by task.
 
-A metric is one function of labels, scores and a decision threshold; it takes optional weights, so
-that a bootstrap draw is a vector of counts and no copy of the rows. Rows whose label or score is
-missing are left out; what cannot be computed (no rows, one class, a constant target) is NaN.
+A metric is a function of labels, scores and a decision threshold. It takes optional weights, so
+that a bootstrap draw is a vector of counts instead of a copy of the rows. Rows whose label or
+score is missing are left out; what cannot be computed (no rows, one class, a constant target) is
+NaN.
 
-To add a metric: 1. a function ``(y, score, threshold, weights) -> float`` over NumPy arrays without
-missing values, 2. ``@metric(name, title, task, greater_is_better)`` above it; the contract tests,
-the review and monitoring know it from then on.
+To add a metric: 1. write a function ``(y, score, threshold, weights) -> float`` of NumPy arrays
+without missing values, 2. decorate it with ``@register_metric(name, title, task,
+greater_is_better)``. The contract tests, the review and monitoring then know it.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from typing import Any, Literal, NamedTuple
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.lazy import np
+from mlops_kit.stats.calibration import assign_quantile_bins
 
 MetricFunction = Callable[..., float]
-_CALIBRATION_BINS = 10  # quantile bins of the calibration error
+Task = Literal["binary", "regression"]
+DEFAULT_THRESHOLD = 0.5
+_CALIBRATION_BINS = 10
 
 
 class Metric(NamedTuple):
-    """A named measure: ``function(y, score, threshold, weights=None) -> float``."""
+    """A registered metric; call its ``function(y, score, threshold, weights=None)``."""
 
     name: str
     title: str
-    task: Literal["binary", "regression"]
+    task: Task
     greater_is_better: bool
     function: MetricFunction
 
     def compute_gain(self, better: float, worse: float) -> float:
-        """How much better the first value is; positive means better, whichever way the metric points."""
+        """Compute how much better the first value is; positive means better for every metric."""
         return better - worse if self.greater_is_better else worse - better
 
 
@@ -41,143 +45,239 @@ METRICS: ExtensionRegistry[Metric] = ExtensionRegistry("metric")
 
 
 def register_metric(
-    name: str, title: str, task: Literal["binary", "regression"], greater_is_better: bool
+    name: str,
+    title: str,
+    task: Task,
+    greater_is_better: bool,
 ) -> Callable[[MetricFunction], MetricFunction]:
-    """Register the decorated function as a metric: on finite rows only; NaN where there are none, or a classifier has seen one class."""
+    """Return a decorator that registers a function as a metric.
 
-    def keep(function: MetricFunction) -> MetricFunction:
-        def safe(y: Any, score: Any, threshold: float | None = None, weights: Any = None) -> float:
+    The registered function leaves out rows whose label or score is not finite. It returns NaN
+    without rows and, for a classifier, if there is only one class.
+    """
+
+    def register(function: MetricFunction) -> MetricFunction:
+        def compute_on_finite_rows(
+            y: Any,
+            score: Any,
+            threshold: float | None = None,
+            weights: Any = None,
+        ) -> float:
             y, score, weights = to_finite_arrays(y, score, weights)
-            kept = y[weights > 0]
-            if len(kept) == 0 or (task == "binary" and kept.min() == kept.max()):
+            weighted_labels = y[weights > 0]
+            if len(weighted_labels) == 0:
                 return math.nan
+            if task == "binary" and weighted_labels.min() == weighted_labels.max():
+                return math.nan
+            if threshold is None:
+                threshold = DEFAULT_THRESHOLD
             with np.errstate(all="ignore"):
-                return float(function(y, score, 0.5 if threshold is None else threshold, weights))
+                return float(function(y, score, threshold, weights))
 
-        METRICS.register(name)(Metric(name, title, task, greater_is_better, safe))
+        metric = Metric(
+            name,
+            title,
+            task,
+            greater_is_better,
+            compute_on_finite_rows,
+        )
+        METRICS.register(name)(metric)
         return function
 
-    return keep
+    return register
 
 
 def to_finite_arrays(
     y: Any, score: Any, weights: Any = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, scores and weights as floats, without the rows in which label or score is not finite.
+    """Convert labels, scores and weights to floats, without rows that are not finite.
 
     Raises
     ------
     KitError
-        If the lengths differ.
+        If there are not as many scores as labels.
     """
-    y, score = np.asarray(y, dtype=float), np.asarray(score, dtype=float)
+    y = np.asarray(y, dtype=float)
+    score = np.asarray(score, dtype=float)
+    check_same_length(y, score)
+    weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    is_finite = np.isfinite(y) & np.isfinite(score)
+    if is_finite.all():
+        return y, score, weights
+    return y[is_finite], score[is_finite], weights[is_finite]
+
+
+def check_same_length(y: np.ndarray, score: np.ndarray) -> None:
+    """Check that there is a score for each label.
+
+    Raises
+    ------
+    KitError
+        If there is not.
+    """
     if y.shape != score.shape:
         raise KitError(
-            f"{len(y)} labels and {len(score)} scores", "one score a label", "score the same rows"
+            f"{len(y)} labels and {len(score)} scores", "one score per label", "score the same rows"
         )
-    weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    finite = np.isfinite(y) & np.isfinite(score)
-    return (y, score, weights) if finite.all() else (y[finite], score[finite], weights[finite])
 
 
 def _sum_weights_by_score(
     y: np.ndarray, score: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of positives and of negatives at each distinct score, the highest score first."""
+    """Sum the weights of positives and negatives for each distinct score, the highest first."""
     order = np.argsort(score, kind="stable")[::-1]
-    ordered = score[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    return np.add.reduceat((weights * y)[order], starts), np.add.reduceat(
-        (weights * (1 - y))[order], starts
-    )
+    sorted_score = score[order]
+    is_new_score = np.r_[True, sorted_score[1:] != sorted_score[:-1]]
+    starts = np.flatnonzero(is_new_score)
+    positive = np.add.reduceat((weights * y)[order], starts)
+    negative = np.add.reduceat((weights * (1 - y))[order], starts)
+    return positive, negative
 
 
-@register_metric("roc_auc", "ROC-AUC", "binary", True)
+@register_metric("roc_auc", "ROC-AUC", "binary", greater_is_better=True)
 def compute_roc_auc(
-    y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
-    """Area under the ROC curve: the chance that a positive ranks above a negative, ties half (Hanley & McNeil 1982)."""
+    """Compute the area under the ROC curve.
+
+    It is the probability that a positive ranks above a negative; ties count half.
+
+    References
+    ----------
+    Hanley & McNeil, "The meaning and use of the area under a ROC curve", Radiology 143 (1982).
+    """
     positive, negative = _sum_weights_by_score(y, score, weights)
-    above = negative.sum() - negative.cumsum()
-    return float((positive * (above + negative / 2)).sum() / (positive.sum() * negative.sum()))
+    lower_negatives = negative.sum() - negative.cumsum()
+    pairs_in_order = (positive * (lower_negatives + negative / 2)).sum()
+    return float(pairs_in_order / (positive.sum() * negative.sum()))
 
 
-@register_metric("average_precision", "average precision", "binary", True)
+@register_metric("average_precision", "average precision", "binary", greater_is_better=True)
 def compute_average_precision(
-    y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
-    """Sum of precision times the step in recall, without interpolation (scikit-learn's definition)."""
+    """Sum precision times the step in recall, without interpolation, as scikit-learn does."""
     positive, negative = _sum_weights_by_score(y, score, weights)
-    caught, flagged = positive.cumsum(), (positive + negative).cumsum()
-    return float(
-        (positive * np.divide(caught, flagged, out=np.zeros_like(caught), where=flagged > 0)).sum()
-        / positive.sum()
+    true_positives = positive.cumsum()
+    flagged = (positive + negative).cumsum()
+    precision = np.divide(
+        true_positives, flagged, out=np.zeros_like(true_positives), where=flagged > 0
     )
+    return float((positive * precision).sum() / positive.sum())
 
 
-@register_metric("log_loss", "log loss", "binary", False)
+@register_metric("log_loss", "log loss", "binary", greater_is_better=False)
 def compute_log_loss(
-    y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
-    """Mean negative log-likelihood in nats; probabilities are kept off 0 and 1 by one float's epsilon."""
-    tiny = np.finfo(float).eps
-    p = np.clip(score, tiny, 1 - tiny)
-    return -float(np.average(y * np.log(p) + (1 - y) * np.log1p(-p), weights=weights))
+    """Compute the mean negative log-likelihood in nats.
+
+    Probabilities are clipped by the machine epsilon to exclude 0 and 1.
+    """
+    epsilon = np.finfo(float).eps
+    probability = np.clip(score, epsilon, 1 - epsilon)
+    log_likelihood = y * np.log(probability) + (1 - y) * np.log1p(-probability)
+    return -float(np.average(log_likelihood, weights=weights))
 
 
-@register_metric("brier", "Brier score", "binary", False)
+@register_metric("brier", "Brier score", "binary", greater_is_better=False)
 def compute_brier_score(
-    y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
-    """Mean squared difference of probability and outcome (Brier 1950)."""
+    """Compute the mean squared difference of probability and label.
+
+    References
+    ----------
+    Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78
+    (1950).
+    """
     return float(np.average((score - y) ** 2, weights=weights))
 
 
-@register_metric("calibration_error", "calibration error", "binary", False)
+@register_metric("calibration_error", "calibration error", "binary", greater_is_better=False)
 def compute_calibration_error(
-    y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
-    """Expected calibration error over quantile bins (Naeini et al. 2015).
+    """Compute the expected calibration error over quantile bins.
 
-    The bins are those of all rows given, so that they stay the same from one bootstrap draw to the next.
+    The bins are those of the unweighted rows, so that they are the same in every bootstrap draw.
+
+    References
+    ----------
+    Naeini, Cooper & Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning",
+    AAAI (2015).
     """
-    edges = np.quantile(score, np.linspace(0, 1, _CALIBRATION_BINS + 1))
-    bins = np.searchsorted(edges[1:-1], score)
-    return float(
-        np.abs(np.bincount(bins, weights * (y - score), _CALIBRATION_BINS)).sum() / weights.sum()
-    )
+    bins = assign_quantile_bins(score, _CALIBRATION_BINS)
+    weighted_errors = np.bincount(bins, weights * (y - score), _CALIBRATION_BINS)
+    return float(np.abs(weighted_errors).sum() / weights.sum())
 
 
-@register_metric("r2", "R²", "regression", True)
-def compute_r2(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
-    """Share of the variance explained; NaN for a constant target."""
-    total = np.average((y - np.average(y, weights=weights)) ** 2, weights=weights)
-    return (
-        float(1 - np.average((y - score) ** 2, weights=weights) / total) if total > 0 else math.nan
-    )
+@register_metric("r2", "R²", "regression", greater_is_better=True)
+def compute_r2(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the share of the variance that is explained; NaN for a constant target."""
+    mean = np.average(y, weights=weights)
+    variance = np.average((y - mean) ** 2, weights=weights)
+    if variance <= 0:
+        return math.nan
+    return float(1 - np.average((y - score) ** 2, weights=weights) / variance)
 
 
-@register_metric("rmse", "RMSE", "regression", False)
-def compute_rmse(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
-    """Root of the mean squared error, in the target's unit."""
+@register_metric("rmse", "RMSE", "regression", greater_is_better=False)
+def compute_rmse(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the root mean squared error, in the target's unit."""
     return math.sqrt(np.average((y - score) ** 2, weights=weights))
 
 
-@register_metric("mae", "MAE", "regression", False)
-def compute_mae(y: np.ndarray, score: np.ndarray, threshold: float, weights: np.ndarray) -> float:
-    """Mean absolute error, in the target's unit."""
+@register_metric("mae", "MAE", "regression", greater_is_better=False)
+def compute_mae(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the mean absolute error, in the target's unit."""
     return float(np.average(abs(y - score), weights=weights))
 
 
 def list_task_metrics(task: str) -> list[str]:
-    """Names of the metrics that fit a task, in the order of their registration."""
-    return [name for name, known in METRICS.items() if known.task == task]
+    """List the names of a task's metrics in the order of their registration."""
+    return [name for name, metric in METRICS.items() if metric.task == task]
 
 
-def compute_metric(name: str, y: Any, score: Any, threshold: float | None = None) -> float:
-    """A metric's value; NaN where it cannot be computed.
+def compute_metric(
+    name: str,
+    y: Any,
+    score: Any,
+    threshold: float | None = None,
+) -> float:
+    """Compute a registered metric; NaN if it cannot be computed.
 
-    >>> value("mae", [1, 2, float("nan")], [1, 4, 3])
+    >>> compute_metric("mae", [1, 2, float("nan")], [1, 4, 3])
     1.0
     """
     return float(METRICS[name].function(y, score, threshold))

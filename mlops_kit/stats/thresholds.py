@@ -1,75 +1,117 @@
-"""Thresholds."""
+"""Decision costs and the decision threshold that follows from them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.stats.metrics import to_finite_arrays
+from mlops_kit.stats.metrics import DEFAULT_THRESHOLD, to_finite_arrays
+
+_COST_TOLERANCE = 1e-12  # costs closer than this are equal
 
 
 def compute_row_costs(
-    y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float
+    y: Any,
+    score: Any,
+    threshold: float,
+    cost_false_alarm: float,
+    cost_miss: float,
 ) -> np.ndarray:
-    """What the decision on each row costs: a false alarm, a miss, or nothing."""
-    flagged, y = np.asarray(score, dtype=float) >= threshold, np.asarray(y, dtype=float)
-    return np.asarray(np.where(flagged, cost_false_alarm * (1 - y), cost_miss * y))
+    """Compute the cost of the decision on each row: a false positive, a false negative, or 0."""
+    is_flagged = np.asarray(score, dtype=float) >= threshold
+    y = np.asarray(y, dtype=float)
+    return np.asarray(np.where(is_flagged, cost_false_alarm * (1 - y), cost_miss * y))
 
 
 def compute_cost_curve(
-    y: Any, score: Any, cost_false_alarm: float, cost_miss: float, thresholds: Any = None
+    y: Any,
+    score: Any,
+    cost_false_alarm: float,
+    cost_miss: float,
+    thresholds: Any = None,
 ) -> pd.DataFrame:
-    """What each threshold flags, catches and costs; a row is flagged if its score is at least the threshold.
+    """Compute for each threshold how many rows it flags, how well, and at what cost.
+
+    A row is flagged if its score is at least the threshold.
 
     Parameters
     ----------
+    y, score : array-like, shape (rows,)
+        Labels and scores; rows in which either is missing are left out.
+    cost_false_alarm, cost_miss : float
+        Cost of a false positive and of a false negative.
     thresholds : array-like, optional
-        Where to look; by default the hundredths from 0 to 1.
+        The thresholds; by default the hundredths from 0 to 1.
 
     Returns
     -------
     DataFrame
-        threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (a row, in the cost's unit).
+        threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (per row,
+        in the unit of the costs).
     """
     y, score, _ = to_finite_arrays(y, score)
-    cuts = np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds, dtype=float)
+    if thresholds is None:
+        thresholds = np.linspace(0, 1, 101)
+    thresholds = np.asarray(thresholds, dtype=float)
     order = np.argsort(score, kind="stable")
-    below = np.searchsorted(score[order], cuts, side="left")
-    positives_below = np.r_[0.0, y[order].cumsum()][below]
-    flagged, rows = len(y) - below, max(len(y), 1)
-    caught, total = y.sum() - positives_below, y.sum()
-    alarms = flagged - caught
-    share = {"precision": (caught, flagged), "recall": (caught, np.full(len(cuts), total))}
-    found = {
-        n: np.divide(a, b, out=np.full(len(cuts), np.nan), where=b > 0)
-        for n, (a, b) in share.items()
-    }
-    cost = (cost_false_alarm * alarms + cost_miss * positives_below) / rows
+    rows_below = np.searchsorted(score[order], thresholds, side="left")
+    misses = np.r_[0.0, y[order].cumsum()][rows_below]
+    flagged = len(y) - rows_below
+    true_positives = y.sum() - misses
+    false_alarms = flagged - true_positives
+    positives = np.full(len(thresholds), y.sum())
+    rows = max(len(y), 1)
     return pd.DataFrame(
         {
-            "threshold": cuts,
+            "threshold": thresholds,
             "flagged": flagged / rows,
-            **found,
-            "false_alarms": alarms,
-            "misses": positives_below,
-            "cost": cost,
+            "precision": _divide_or_nan(true_positives, flagged),
+            "recall": _divide_or_nan(true_positives, positives),
+            "false_alarms": false_alarms,
+            "misses": misses,
+            "cost": (cost_false_alarm * false_alarms + cost_miss * misses) / rows,
         }
     )
 
 
-def find_best_threshold(y: Any, score: Any, cost_false_alarm: float, cost_miss: float) -> float:
-    """The threshold with the least cost on these rows; of several, the one nearest to theory's.
+def _divide_or_nan(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide; NaN if the denominator is 0."""
+    ratio = np.full(len(numerator), np.nan)
+    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
+    return ratio
 
-    Theory's is ``c_false_alarm / (c_false_alarm + c_miss)``, the optimum for calibrated
-    probabilities (Elkan 2001, eq. 2). It stands alone where there is no labelled row.
+
+def find_best_threshold(
+    y: Any,
+    score: Any,
+    cost_false_alarm: float,
+    cost_miss: float,
+) -> float:
+    """Find the threshold with the lowest cost on these rows.
+
+    Of several, it is the one nearest to ``cost_false_alarm / (cost_false_alarm + cost_miss)``,
+    which is optimal for calibrated probabilities. Without labeled rows it is that one.
+
+    References
+    ----------
+    Elkan, "The foundations of cost-sensitive learning", IJCAI (2001), equation 2.
     """
-    both = cost_false_alarm + cost_miss
-    theory = cost_false_alarm / both if both > 0 else 0.5
+    total_cost = cost_false_alarm + cost_miss
+    theoretical = cost_false_alarm / total_cost if total_cost > 0 else DEFAULT_THRESHOLD
     y, score, _ = to_finite_arrays(y, score)
     if len(y) == 0:
-        return float(theory)
-    known = np.unique(score)
-    cuts = np.r_[known[0], (known[1:] + known[:-1]) / 2, np.nextafter(known[-1], np.inf), theory]
-    cost = compute_cost_curve(y, score, cost_false_alarm, cost_miss, cuts)["cost"].to_numpy()
-    least = cuts[cost <= cost.min() + 1e-12]
-    return float(least[np.argmin(np.abs(least - theory))])
+        return float(theoretical)
+    distinct_scores = np.unique(score)
+    midpoints = (distinct_scores[1:] + distinct_scores[:-1]) / 2
+    above_all = np.nextafter(distinct_scores[-1], np.inf)
+    candidates = np.r_[distinct_scores[0], midpoints, above_all, theoretical]
+    curve = compute_cost_curve(
+        y,
+        score,
+        cost_false_alarm,
+        cost_miss,
+        candidates,
+    )
+    costs = curve["cost"].to_numpy()
+    cheapest = candidates[costs <= costs.min() + _COST_TOLERANCE]
+    return float(cheapest[np.argmin(np.abs(cheapest - theoretical))])

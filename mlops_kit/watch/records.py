@@ -14,6 +14,7 @@ from typing import Any
 from mlops_kit.core.results import Interval, Table, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.stages.retrain.policy import RetrainingDecision
+from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
 
 WINDOW_SCHEMA_VERSION = 2
 
@@ -21,7 +22,7 @@ WINDOW_SCHEMA_VERSION = 2
 _OLD_MONITORING_KEYS = {"flagged": "flagged_share", "names": "rows_by_version"}
 _OLD_PERFORMANCE_KEYS = {
     "labelled": "labeled_rows",
-    "realised": "realized",
+    "realised": "realized",  # stored by earlier versions
     "gap": "is_below_estimate",
 }
 
@@ -68,7 +69,7 @@ class WindowMonitoring:
             flagged_share=stored.get("flagged_share"),
             mean_score=stored.get("mean_score"),
             estimated=stored["estimated"],
-            drift=stored["drift"],
+            drift=upgrade_monitoring_table(stored["drift"]),
             sketches=stored.get("sketches", {}),
             verdicts=stored["verdicts"],
             rows_by_version=stored.get("rows_by_version", {}),
@@ -115,7 +116,7 @@ class WindowPerformance:
         decision = stored.get("decision")
         return cls(
             labeled_rows=stored["labeled_rows"],
-            realized=stored["realized"],
+            realized=upgrade_monitoring_table(stored["realized"]),
             cost=stored.get("cost"),
             saved=stored.get("saved"),
             is_below_estimate=stored["is_below_estimate"],

@@ -92,7 +92,7 @@ def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: 
         runner.select_stages(project, first="prepare", last="deploy"),
         {},
         context.report,
-        note=f"retraining decided by {retraining.actor}: {retraining.reason}",
+        runner.RunOptions(note=f"retraining decided by {retraining.actor}: {retraining.reason}"),
     )
     _record_outcome(context, retraining, manifest.status, manifest.run, as_of)
     outcome = manifest.get_stage("deploy").sentence or runner.find_run_error(manifest) or ""

@@ -23,11 +23,14 @@ from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
+from mlops_kit.stages.monitor.schema import check_schema
+from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
+from mlops_kit.stats.monitoring_tables import DriftStatus
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
 # Outcomes of a drift test after which the cost of the drift is estimated.
-_COSTED_DRIFT_STATUSES = ("alert", "watch", "new category", "infinite")
+_COSTED_DRIFT_STATUSES = (DriftStatus.ALERT, DriftStatus.WARNING)
 
 
 class ReferenceData(NamedTuple):
@@ -146,7 +149,7 @@ def analyze_unlabeled_window(
         if name in current and len(current):
             sketches[str(name)] = estimate.compare_distributions(expected[name], current[name])
     verdicts = [
-        drift.check_schema(expected, current),
+        check_schema(expected, current),
         alerts.check_feature_drift(drift_table, config),
         alerts.check_prediction_drift(drift_table, config),
     ]
@@ -172,7 +175,7 @@ def _measure_drift_with_cost(
     table = drift.measure_drift(expected, current, expected.columns, config.monitor, config.seed)
     drifted_columns = []
     if len(table.data):
-        is_costed = table.data["word"].isin(_COSTED_DRIFT_STATUSES)
+        is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
         drifted_columns = table.data.loc[is_costed, "column"].tolist()
     cost_by_column: dict[str, float] = {}
     if config.task == "binary" and len(current):
@@ -277,7 +280,7 @@ def _check_concept_drift(
     """
     min_windows = config.watch.min_drifted_windows
     verdict = Verdict(
-        check="gap",
+        check=CONCEPT_DRIFT_CHECK,
         title="No concept drift",
         outcome=CheckOutcome.NOT_APPLICABLE,
         severity=CheckSeverity.WARNS,

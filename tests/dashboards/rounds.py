@@ -36,8 +36,8 @@ COLUMNS = [
     "adjusted_p",
     "missing_reference",
     "missing_current",
-    "word",
-    "why",
+    "status",
+    "explanation",
     "cost",
 ]
 
@@ -111,7 +111,7 @@ def drift(week: int) -> Table:
             0.31,
             0.0,
             0.0,
-            "no drift",
+            "none",
             "within the noise",
             None,
         ),
@@ -173,7 +173,7 @@ def settled(value: float | None, week: int, promised: float = PROMISED) -> dict[
     low, high = (None, None) if value is None else (value - 0.02, value + 0.02)
     data = pd.DataFrame(
         [("roc_auc", value, low, high, 80, promised), ("log_loss", 0.41, 0.39, 0.43, 80, None)],
-        columns=["metric", "value", "low", "high", "rows", "promised"],
+        columns=["metric", "value", "low", "high", "rows", "reference"],
     )
     outcome = (
         "cannot tell"

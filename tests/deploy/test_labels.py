@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from mlops_kit.core.errors import KitError
 from mlops_kit.data import labels, source, target
 from mlops_kit.data.labels import LabelMessage
+from mlops_kit.db import labels as db_labels
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import LabelRecord, PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
@@ -142,20 +143,19 @@ def test_feedback_names_a_prediction_by_its_id_and_never_by_a_key(project: loade
 def test_two_who_label_at_once_do_not_fail(
     project: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, blind = labels._match_predictions, [True]
+    match_predictions = db_labels._match_predictions
+    calls = []
 
-    def late(*given: Any) -> Any:
-        found = real(*given)
-        if blind.pop():
-            blind.append(False)
-            labels._record_messages_once(
-                project, [LabelMessage("p0", False, known(4))], "source", "2024-01-20", False, False
-            )
-            return found
-        blind.append(False)
-        return real(*given)
+    def match_then_lose_a_race(*arguments: Any) -> Any:
+        calls.append(arguments)
+        matches = match_predictions(*arguments)
+        if len(calls) == 1:
+            other = db_labels.EncodedLabel("p0", 0.0, "False", known(4))
+            batch = db_labels.LabelImport("source", "2024-01-20", by_key=False, is_reread=False)
+            db_labels._record_labels_once(project, [other], batch)
+        return matches
 
-    monkeypatch.setattr(labels, "_match_predictions", late)
+    monkeypatch.setattr(db_labels, "_match_predictions", match_then_lose_a_race)
     assert told(project, LabelMessage("p0", True, known(5))) == ["corrected"]
     assert counted(project) == {"p0": (1.0, known(5))}
 

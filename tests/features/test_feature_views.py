@@ -27,7 +27,7 @@ def project(root: Path, *files: str) -> Project:
 
 def test_views_are_loaded_in_the_order_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "f.py").write_text(
-        "from mlops_kit import features\n@features.view\ndef b(db): ...\n@features.view\ndef a(db): ...\ndef helper(): ...\n"
+        "from mlops_kit.data import features\n@features.view\ndef b(db): ...\n@features.view\ndef a(db): ...\ndef helper(): ...\n"
     )
     assert list(features.load_views(project(tmp_path, "f.py"))) == ["b", "a"]
     assert list(features.load_views(project(tmp_path, "f.py"))) == [
@@ -57,7 +57,7 @@ def test_a_bad_feature_file_is_named(tmp_path: Path, text: str | None, said: str
 def test_one_name_in_two_files_is_an_error(tmp_path: Path) -> None:
     for name in ("f.py", "g.py"):
         (tmp_path / name).write_text(
-            "from mlops_kit import features\n@features.view\ndef a(db): ...\n"
+            "from mlops_kit.data import features\n@features.view\ndef a(db): ...\n"
         )
     with pytest.raises(KitError, match="'a' of 'g.py'"):
         features.load_views(project(tmp_path, "f.py", "g.py"))

@@ -1,4 +1,4 @@
-"""Performance without labels against hand calculations, and what a column's drift costs."""
+"""Estimated performance against hand calculations, and what a column's drift costs."""
 
 from __future__ import annotations
 
@@ -19,75 +19,65 @@ CONFIG = root.ProjectConfig(
 )
 
 
-class Same:
-    """A calibration that changes nothing."""
+class IdentityCalibrator:
+    """A calibrator that changes nothing."""
 
     @staticmethod
     def predict(score: Any) -> Any:
         return score
 
 
-def measured(**settings: Any) -> root.ProjectConfig:
-    return CONFIG.model_copy(update=settings)
-
-
-def test_the_expected_auc_of_two_rows_is_the_one_worked_out_by_hand() -> None:
-    # Scores 0.8 and 0.4, both true probabilities. Positives weigh (0.8, 0.4), negatives (0.2, 0.6). Pairs in which the
-    # positive ranks higher: 0.8 x 0.6; equal (a row against itself, half): 0.8 x 0.2 and 0.4 x 0.6; lower: 0.4 x 0.2.
-    by_hand = (0.8 * 0.6 + (0.8 * 0.2 + 0.4 * 0.6) / 2) / ((0.8 + 0.4) * (0.2 + 0.6))
+def test_estimated_auc_of_two_rows_matches_hand_calculation() -> None:
+    # Scores 0.8 and 0.4, both true probabilities. Weights of positives: (0.8, 0.4), of negatives:
+    # (0.2, 0.6). Pairs in which the positive ranks higher: 0.8 x 0.6; equal (a row against itself,
+    # half): 0.8 x 0.2 and 0.4 x 0.6; lower: 0.4 x 0.2.
+    expected = (0.8 * 0.6 + (0.8 * 0.2 + 0.4 * 0.6) / 2) / ((0.8 + 0.4) * (0.2 + 0.6))
     assert estimate.estimate_performance(
-        [0.8, 0.4], ["a", "a"], Same(), CONFIG
-    ).value == pytest.approx(by_hand, abs=1e-12)
+        [0.8, 0.4], ["a", "a"], IdentityCalibrator(), CONFIG
+    ).value == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("name", "known"), [("roc_auc", roc_auc_score), ("log_loss", log_loss)])
-def test_the_estimate_is_what_is_realised_where_the_probabilities_are_true(
-    name: str, known: Any
-) -> None:
+def test_estimate_matches_realized_for_true_probabilities(name: str, known: Any) -> None:
     rng = np.random.default_rng(1)
     chance = rng.beta(1, 2, 200_000)
     y = rng.random(200_000) < chance
     found = estimate.estimate_performance(
         chance,
         np.arange(200_000) % 10,
-        Same(),
+        IdentityCalibrator(),
         CONFIG.model_copy(update={"review": CONFIG.review.model_copy(update={"metric": name})}),
     )
     assert found.value == pytest.approx(known(y, chance), abs=0.003)
     assert found.low < found.value < found.high
 
 
-def test_a_model_too_sure_of_itself_is_calibrated_first() -> None:
+def test_overconfident_model_is_calibrated_first() -> None:
     rng = np.random.default_rng(2)
     chance = rng.beta(2, 2, 50_000)
-    said = chance**3  # ranks as it should, says too little
+    scores = chance**3  # ranks as it should, too low
     y = rng.random(50_000) < chance
-    calibrated = estimate.fit_calibrator(said[:25_000], y[:25_000])
-    found, realised = (
-        estimate.estimate_performance(said[25_000:], ["a"] * 25_000, calibrated, CONFIG),
-        roc_auc_score(y[25_000:], said[25_000:]),
+    calibrator = estimate.fit_calibrator(scores[:25_000], y[:25_000])
+    estimated = estimate.estimate_performance(scores[25_000:], ["a"] * 25_000, calibrator, CONFIG)
+    realized = roc_auc_score(y[25_000:], scores[25_000:])
+    assert estimated.value == pytest.approx(realized, abs=0.01)
+    uncalibrated = estimate.estimate_performance(
+        scores[25_000:], ["a"] * 25_000, IdentityCalibrator(), CONFIG
     )
-    assert found.value == pytest.approx(realised, abs=0.01)
-    assert (
-        abs(
-            estimate.estimate_performance(said[25_000:], ["a"] * 25_000, Same(), CONFIG).value
-            - realised
-        )
-        > 0.02
-    )
-    assert found.low is None  # one day: nothing to draw
+    assert abs(uncalibrated.value - realized) > 0.02
+    assert estimated.low is None  # one day: nothing to draw
 
 
-def test_what_cannot_be_estimated_has_no_value() -> None:
+def test_inestimable_metric_has_no_value() -> None:
     regression = root.ProjectConfig(name="t", source="t.csv", target="y", task="regression")
     fixed = CONFIG.model_copy(
         update={"review": CONFIG.review.model_copy(update={"metric": "calibration_error"})}
     )
     cases = [
-        ([0.5], Same(), regression),
-        ([0.5], Same(), fixed),
+        ([0.5], IdentityCalibrator(), regression),
+        ([0.5], IdentityCalibrator(), fixed),
         ([0.5], None, CONFIG),
-        ([], Same(), CONFIG),
+        ([], IdentityCalibrator(), CONFIG),
     ]
     assert [estimate.estimate_performance(s, ["a"] * len(s), c, k).value for s, c, k in cases] == [
         None
@@ -96,7 +86,7 @@ def test_what_cannot_be_estimated_has_no_value() -> None:
     assert estimate.fit_calibrator([0.1, math.nan], [1, math.nan]) is None
 
 
-def reference(count: int = 20_000) -> pd.DataFrame:
+def make_reference(count: int = 20_000) -> pd.DataFrame:
     """In group "hard" the score says nothing, in "easy" all."""
     rng = np.random.default_rng(3)
     hard = rng.random(count) < 0.2
@@ -112,29 +102,29 @@ def reference(count: int = 20_000) -> pd.DataFrame:
     )
 
 
-def test_a_drift_to_the_hard_rows_costs_what_reweighting_by_hand_says() -> None:
-    known = reference()
+def test_drift_cost_matches_reweighting_by_hand() -> None:
+    known = make_reference()
     now = pd.DataFrame({"g": ["hard"] * 60 + ["easy"] * 40, "x": np.linspace(-2, 2, 100)})
     share = (known["g"] == "hard").mean()
     weights = np.where(known["g"] == "hard", 0.6 / share, 0.4 / (1 - share))
-    by_hand = roc_auc_score(known["y"], known["score"]) - roc_auc_score(
+    expected = roc_auc_score(known["y"], known["score"]) - roc_auc_score(
         known["y"], known["score"], sample_weight=weights
     )
     found = estimate.estimate_drift_costs(known, now, ["g"], CONFIG)["g"]
-    assert found == pytest.approx(by_hand, abs=1e-9)
+    assert found == pytest.approx(expected, abs=1e-9)
     assert found > 0.1
 
 
-def test_a_column_that_did_not_move_or_does_not_matter_costs_nothing() -> None:
-    known = reference()
+def test_unchanged_or_irrelevant_column_costs_nothing() -> None:
+    known = make_reference()
     shifted = known.sample(5_000, random_state=1).assign(x=lambda f: f["x"] + 0.5)
     found = estimate.estimate_drift_costs(known, shifted, ["g", "x"], CONFIG)
     assert abs(found["g"]) < 0.01
     assert abs(found["x"]) < 0.01
 
 
-def test_a_cost_that_rests_on_too_few_rows_is_not_known() -> None:
-    known = reference()
+def test_cost_from_too_few_rows_is_unknown() -> None:
+    known = make_reference()
     rare = known["x"] > known["x"].quantile(0.9)
     assert (
         math.isnan(
@@ -158,9 +148,7 @@ def test_a_cost_that_rests_on_too_few_rows_is_not_known() -> None:
         (list("abcdefghijklmnopqrstuvwxyz") * 3, ["a", "z"]),
     ],
 )
-def test_both_sides_of_a_sketch_sum_to_one_whatever_the_column_holds(
-    before: list[Any], now: list[Any]
-) -> None:
+def test_binned_shares_sum_to_one_for_any_column(before: list[Any], now: list[Any]) -> None:
     found = estimate.compare_distributions(pd.Series(before), pd.Series(now))
     assert sum(found["reference"]) == pytest.approx(1, abs=0.01)
     assert sum(found["current"]) == pytest.approx(1, abs=0.01)
@@ -172,12 +160,12 @@ def test_both_sides_of_a_sketch_sum_to_one_whatever_the_column_holds(
     )
 
 
-def test_less_is_better_turns_the_sign_of_a_cost() -> None:
-    known = reference()
+def test_cost_sign_follows_metric_direction() -> None:
+    known = make_reference()
     loss = CONFIG.model_copy(
         update={"review": CONFIG.review.model_copy(update={"metric": "log_loss"})}
     )
     harder = pd.DataFrame({"g": ["hard"] * 60 + ["easy"] * 40})
-    whole = metrics.compute_metric("log_loss", known["y"], known["score"])
-    assert whole > 0
+    reference_value = metrics.compute_metric("log_loss", known["y"], known["score"])
+    assert reference_value > 0
     assert estimate.estimate_drift_costs(known, harder, ["g"], loss)["g"] > 0

@@ -1,4 +1,4 @@
-"""Realised performance: only labels that have arrived count, and they are held to the promise."""
+"""Realized performance: only labels that have arrived count; the reference is beside it."""
 
 from __future__ import annotations
 
@@ -21,59 +21,62 @@ CONFIG = ProjectConfig(
 )
 
 
-def made(rows: int = 600, labelled: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
+def make_scores_and_source(
+    rows: int = 600, labeled: int = 500
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores, and the source in which the newest rows have no label yet; text classes."""
     rng = np.random.default_rng(0)
     score = rng.random(rows)
-    when = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC")
+    timestamps = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC")
     label = np.where(rng.random(rows) < score, "yes", "no").astype(object)
-    label[labelled:] = None
-    scores = pd.DataFrame({"k": range(rows), "t": when, "score": score})
-    return scores, pd.DataFrame({"k": range(rows), "t": when, "y": label}).sample(
+    label[labeled:] = None
+    scores = pd.DataFrame({"k": range(rows), "t": timestamps, "score": score})
+    return scores, pd.DataFrame({"k": range(rows), "t": timestamps, "y": label}).sample(
         frac=1, random_state=1
     )
 
 
-def test_values_are_sklearns_on_the_labelled_rows() -> None:
-    scores, labels = made()
+def test_values_match_sklearn_on_labeled_rows() -> None:
+    scores, labels = make_scores_and_source()
     table = measure_realized_performance(scores, labels, CONFIG, Interval(0.8, 0.75, 0.85), 0)
     joined = scores.merge(labels[["k", "y"]], on="k").dropna()
-    y, data = (joined["y"] == "yes").astype(int), table.data.set_index("metric")
+    y = (joined["y"] == "yes").astype(int)
+    data = table.data.set_index("metric")
     assert data.loc["roc_auc", "value"] == pytest.approx(roc_auc_score(y, joined["score"]))
     assert data.loc["log_loss", "value"] == pytest.approx(log_loss(y, joined["score"]))
     assert data["rows"].tolist() == [500, 500]
-    assert data.loc["roc_auc", "promised"] == 0.8
+    assert data.loc["roc_auc", "reference"] == 0.8
     assert data.loc["roc_auc", "low"] < data.loc["roc_auc", "value"] < data.loc["roc_auc", "high"]
     assert "100 of 600" in table.notes[0]
 
 
-def test_the_seed_fixes_the_interval() -> None:
-    scores, labels = made()
-    first, again, other = (
-        measure_realized_performance(scores, labels, CONFIG, None, s).data for s in (1, 1, 2)
+def test_interval_depends_on_seed() -> None:
+    scores, labels = make_scores_and_source()
+    first, repeated, different = (
+        measure_realized_performance(scores, labels, CONFIG, None, seed).data for seed in (1, 1, 2)
     )
-    pd.testing.assert_frame_equal(first, again)
-    assert first["low"].tolist() != other["low"].tolist()
+    pd.testing.assert_frame_equal(first, repeated)
+    assert first["low"].tolist() != different["low"].tolist()
 
 
-def test_no_label_yet_cannot_tell() -> None:
-    scores, labels = made(labelled=0)
+def test_without_labels_cannot_tell() -> None:
+    scores, labels = make_scores_and_source(labeled=0)
     table = measure_realized_performance(scores, labels, CONFIG, None)
     assert table.sentence.startswith("Cannot tell")
     assert table.data["value"].isna().all()
     assert len(table.data) == 2
 
 
-def test_one_class_cannot_tell() -> None:
-    scores, labels = made()
+def test_with_one_class_cannot_tell() -> None:
+    scores, labels = make_scores_and_source()
     labels["y"] = pd.Series(1, index=labels.index)
     assert measure_realized_performance(scores, labels, CONFIG, None).sentence.startswith(
-        "Cannot tell: the 600 labelled rows"
+        "Cannot tell: the 600 labeled rows"
     )
 
 
-def test_nothing_scored_and_no_time_are_not_applicable() -> None:
-    scores, labels = made()
+def test_without_scored_rows_or_time_is_not_applicable() -> None:
+    scores, labels = make_scores_and_source()
     timeless = ProjectConfig(name="t", source="x.csv", target="y", task="binary", id=["k"])
     for table in (
         measure_realized_performance(scores.head(0), labels, CONFIG, None),
@@ -85,8 +88,8 @@ def test_nothing_scored_and_no_time_are_not_applicable() -> None:
     assert len(measure_performance_by_day(scores.head(0), labels, CONFIG).data) == 0
 
 
-def test_regression_realises_r2_and_rmse() -> None:
-    scores, labels = made()
+def test_regression_measures_r2_and_rmse() -> None:
+    scores, labels = make_scores_and_source()
     config = CONFIG.model_copy(update={"task": "regression"})
     labels["y"] = pd.Series(scores["score"] + 0.1)
     data = measure_realized_performance(scores, labels, config, None).data.set_index("metric")
@@ -94,8 +97,8 @@ def test_regression_realises_r2_and_rmse() -> None:
     assert list(data.index) == ["r2", "rmse"]
 
 
-def test_by_day_partitions_the_labelled_rows_in_the_projects_zone() -> None:
-    scores, labels = made()
+def test_days_partition_labeled_rows_in_project_timezone() -> None:
+    scores, labels = make_scores_and_source()
     table = measure_performance_by_day(scores, labels, CONFIG)
     assert table.data["rows"].sum() == 500
     assert table.data["day"].is_monotonic_increasing
@@ -106,7 +109,7 @@ def test_by_day_partitions_the_labelled_rows_in_the_projects_zone() -> None:
     assert "The worst of" in table.sentence
 
 
-def test_promised_is_the_headlines_row() -> None:
+def test_reference_performance_is_the_headline_metric() -> None:
     frame = pd.DataFrame(
         {
             "metric": ["log_loss", "roc_auc"],

@@ -154,8 +154,7 @@ def go(tiny: Path) -> Callable[..., RunManifest]:
             runner.select_stages(project, only=only),
             given,
             lambda text, transient=False: None,
-            force=force,
-            note="why",
+            runner.RunOptions(force, "why"),
         )
 
     return went

@@ -111,11 +111,11 @@ def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> N
     [
         ("k=1", "'k' cannot differ"),
         ("second.q=1", "'second.q' cannot differ"),
-        ("second.k", "cannot be read"),
-        ("second.k=", "cannot be read"),
+        ("second.k", "cannot be parsed"),
+        ("second.k=", "cannot be parsed"),
         ("second.k=1,1", "a value twice"),
         ("second.k=1,x", "second.k: 'x'"),
-        ("second.k=[1", "is no list"),
+        ("second.k=[1", "is not a list"),
     ],
 )
 def test_a_branch_that_cannot_be_is_refused_before_anything_runs(

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from mlops_kit.core import files, import_tracer
-from mlops_kit.pipeline import current_project, fingerprint, stage_dependencies
+from mlops_kit.pipeline import (
+    current_project,
+    file_hashes,
+    fingerprint,
+    stage_dependencies,
+)
 from mlops_kit.pipeline.current_project import CurrentProject
 from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes
 from mlops_kit.pipeline.stage_dependencies import EDITED_DURING_RUN
@@ -54,7 +59,7 @@ def used(project: Project, **other: Any) -> dict[str, Any]:
         "files": {data: list(stage_dependencies.read_file_stamp(data))},
         "modules": {helper: "", deep: helper},
         "packages": {"pandas": import_tracer.list_installed_versions()["pandas"]},
-        "settings": [["Train", "trials"], ["Gone", "setting"]],
+        "settings": [["TrainConfig", "trials"], ["Gone", "setting"]],
     }
     return {
         "edited": [],
@@ -90,18 +95,17 @@ def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folde
     project: Project,
 ) -> None:
     found = made(project)
-    assert (len(found["cells"]), found["params"], found["inputs"], found["settings"]) == (
+    assert (len(found.cells), found.params, found.inputs, found.settings) == (
         4,
         {"seed": 0},
         {"numbers": "n1"},
         {"train.trials": 16},
     )
-    assert list(found["files"]) == ["note.yaml", "limits/low.yaml", "t.csv"]
-    assert found["files"]["t.csv"] == files.hash_file(project.resolve_path("t.csv"))
-    assert found["modules"]["deep.py"] == {
-        "hash": files.hash_file(project.resolve_path("deep.py")),
-        "by": "helper.py",
-    }
+    assert list(found.files) == ["note.yaml", "limits/low.yaml", "t.csv"]
+    assert found.files["t.csv"] == files.hash_file(project.resolve_path("t.csv"))
+    assert found.modules["deep.py"] == run_manifest.ModuleDependency(
+        hash=files.hash_file(project.resolve_path("deep.py")), imported_by="helper.py"
+    )
     assert why(project, found) == []
     assert fingerprint.compute_fingerprint(found) == fingerprint.compute_fingerprint(made(project))
 
@@ -159,14 +163,14 @@ def test_declared_files_outside_the_project_and_a_folder_are_known_again(project
     found = stage_dependencies.collect_dependencies(
         CurrentProject(opened), "first", {"seed": 0}, used(opened), {"numbers": "n1"}
     )
-    assert list(found["files"]) == [
+    assert list(found.files) == [
         str(beside),
         "note.yaml",
         "limits/low.yaml",
         "none.csv",
         "t.csv",
     ]
-    assert found["listings"] == {"limits": ["limits/low.yaml"]}
+    assert found.listings == {"limits": ["limits/low.yaml"]}
     assert why(project, found) == []
     beside.write_text("2")
     assert why(project, found) == [f"`{beside}` changed"]
@@ -181,12 +185,9 @@ def test_each_part_that_differs_is_named_with_before_and_after(
     project.resolve_path("t.csv").write_text("x,y\n1,3\n")
     project.resolve_path("mlops.yaml").write_text(YAML + "train: {trials: 5}\n")
     write(project.root, "first", "1 + 1", "2 + 3")
-    old = {
-        **old,
-        "packages": {**old["packages"], "gone": "1.0"},
-        "python": "2.7",
-        "unknowable": ["a query"],
-    }
+    old.packages = {**old.packages, "gone": "1.0"}
+    old.python = "2.7"
+    old.unknowable = ["a query"]
     assert why(project, old, seed=1, numbers="n2") == [
         "code cell 4 of first changed",
         "parameter seed: 0 → 1",
@@ -240,12 +241,12 @@ def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declare
         {**before, "edited": [str(project.resolve_path("deep.py"))], "start": 0},
         {},
     )
-    assert found["files"] == {
+    assert found.files == {
         "note.yaml": EDITED_DURING_RUN,
         "limits/low.yaml": EDITED_DURING_RUN,
         "t.csv": EDITED_DURING_RUN,
     }
-    assert found["modules"]["deep.py"]["hash"] == EDITED_DURING_RUN
+    assert found.modules["deep.py"].hash == EDITED_DURING_RUN
     assert why(project, found, numbers="any") == [
         f"`{n}` {EDITED_DURING_RUN}" for n in ("note.yaml", "limits/low.yaml", "t.csv")
     ] + [f"`deep.py` {EDITED_DURING_RUN}: imported by helper"]
@@ -255,7 +256,7 @@ def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declare
 def test_the_cells_that_were_run_count_not_those_that_stand_there_by_now(project: Project) -> None:
     ran = CurrentProject(project).hash_cells("first")
     write(project.root, "first", "1 + 1", "edited")
-    assert made(project)["cells"] != made(project, cells=ran)["cells"] == ran
+    assert made(project).cells != made(project, cells=ran).cells == ran
 
 
 def test_an_edit_that_is_accepted_is_no_difference_any_more(project: Project) -> None:
@@ -281,7 +282,7 @@ def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
     read: list[str] = []
     plain = files.hash_file
     monkeypatch.setattr(
-        files, "hash_file", lambda path: read.append(Path(path).name) or plain(path)
+        file_hashes, "hash_file", lambda path: read.append(Path(path).name) or plain(path)
     )
     old, young = project.resolve_path("t.csv"), project.resolve_path("note.yaml")
     os.utime(old, ns=(OLD, OLD))
@@ -359,12 +360,10 @@ def test_files_of_the_package_and_outside_have_names_that_hold_anywhere(project:
 
 def test_an_output_is_broken_when_it_is_gone_damaged_or_was_never_written(project: Project) -> None:
     run = project.root / "reports" / "r"
-    wrote = {
-        n: artifacts.write_artifact(run, "first", n, {"n": n}).model_dump() for n in ("a", "b", "c")
-    }
+    wrote = {n: artifacts.write_artifact(run, "first", n, {"n": n}) for n in ("a", "b", "c")}
     assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project), ["a"])] == []
-    (run / wrote["a"]["path"]).unlink()
-    (run / wrote["b"]["path"]).write_text("{}")
+    (run / wrote["a"].path).unlink()
+    (run / wrote["b"].path).write_text("{}")
     assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project), ["c", "d"])] == [
         "output `a` is gone",
         "output `b` is damaged",
@@ -377,9 +376,9 @@ def test_a_table_in_partitions_is_intact_until_a_part_changes(project: Project) 
 
     run = project.root / "reports" / "r"
     wrote = {
-        "t": artifacts.write_artifact(
-            run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), partition="day"
-        ).model_dump()
+        "t": artifacts.write_partitioned_artifact(
+            run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), "day"
+        )
     }
     assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project))] == []
     (run / "artifacts" / "t" / "day=a" / "part-0.parquet").write_bytes(b"")
@@ -394,10 +393,9 @@ def test_only_files_of_the_project_can_be_displaced(project: Project) -> None:
         "a": artifacts.write_artifact(run, "first", "a", {"n": 1}),
         "t.csv": artifacts.copy_file_artifact(run, "first", "t.csv", project.resolve_path("t.csv")),
     }
-    entries = {n: a.model_dump() for n, a in wrote.items()}
-    assert fingerprint.find_displaced_outputs(project, entries, FileHashes(project)) == []
+    assert fingerprint.find_displaced_outputs(project, wrote, FileHashes(project)) == []
     project.resolve_path("t.csv").unlink()
-    assert fingerprint.find_displaced_outputs(project, entries, FileHashes(project)) == ["t.csv"]
+    assert fingerprint.find_displaced_outputs(project, wrote, FileHashes(project)) == ["t.csv"]
 
 
 def test_origins_tell_code_features_and_contract_apart(project: Project) -> None:

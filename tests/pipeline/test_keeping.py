@@ -105,7 +105,7 @@ def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: loader
     branch = made(project, 1, stages=traced("both"))
     files.write_json(
         branch / "branches" / "a" / "manifest.json",
-        {"status": "succeeded", "stages": traced("branch")},
+        {"run": "a", "status": "succeeded", "stages": traced("branch")},
     )
     kept = {
         h: aged(project.resolve_path(".mlops") / "objects" / h[:2] / h, 2, size=10)
@@ -114,8 +114,8 @@ def test_files_kept_for_runs_go_with_the_last_run_that_used_them(project: loader
     young = aged(project.resolve_path(".mlops") / "objects" / "yo" / "young", 0)
     fates = cleanup.clean_project(project)
     assert {p.name for p in (*kept.values(), young) if not p.exists()} == {"old", "stray"}
-    assert "1 run, 2 kept files gone" in cleanup.format_cleanup(project, fates, dry=False)
-    assert "stray" not in cleanup.format_cleanup(project, fates, dry=False)
+    assert "removed 1 run, 2 kept files" in cleanup.format_cleanup(project, fates, dry_run=False)
+    assert "stray" not in cleanup.format_cleanup(project, fates, dry_run=False)
     made(project, 0, status="running", pid=os.getpid(), stages={})
     aged(kept["stray"], 2)
     assert not [f for f in cleanup.clean_project(project) if f.kind == cleanup.KEPT_FILE_KIND]
@@ -133,7 +133,9 @@ def aged(path: Path, days: float, size: int = 0) -> Path:
 
 def why(project: loader.Project) -> dict[Path, str]:
     """Why what stays does; what goes is left out."""
-    return {f.path: f.reason for f in cleanup.clean_project(project, dry=True) if not f.is_removed}
+    return {
+        f.path: f.reason for f in cleanup.clean_project(project, dry_run=True) if not f.is_removed
+    }
 
 
 def test_a_run_is_told_by_verdict_metric_work_and_note(project: loader.Project) -> None:
@@ -144,14 +146,14 @@ def test_a_run_is_told_by_verdict_metric_work_and_note(project: loader.Project) 
         {"verdicts": [Verdict("c", "C", "passed", "blocks", "Well.")], "artifacts": {}},
     )
     (found,) = run_summary.summarize_runs(project, 20)
-    assert found["metric"] == {"name": "roc_auc", "value": 0.784, "low": 0.756, "high": 0.806}
+    assert found.metric == run_summary.MetricSummary("roc_auc", 0.784, 0.756, 0.806)
     assert (
-        found["verdict"],
-        found["seconds"],
-        found["ran"],
-        found["skipped"],
-        found["version"],
-        found["serves"],
+        found.verdict,
+        found.seconds,
+        found.ran,
+        found.skipped,
+        found.version,
+        found.is_serving,
     ) == ("● Fit to serve", 2.5, 1, 1, "1", False)
     assert (
         run_summary.format_run_summaries([found]).splitlines()[1].split()
@@ -167,13 +169,13 @@ def test_a_run_without_a_review_is_told_too(project: loader.Project) -> None:
         status="failed",
     )
     (found,) = run_summary.summarize_runs(project, 20)
-    assert (found["verdict"], found["metric"], found["version"]) == ("▲ Failed", None, None)
+    assert (found.verdict, found.metric, found.version) == ("▲ Failed", None, None)
 
 
 def test_the_newest_runs_are_told_first_and_no_more_than_asked_for(project: loader.Project) -> None:
     runs = [made(project, days) for days in range(4)]
-    assert [f["run"] for f in run_summary.summarize_runs(project, 2)] == [r.name for r in runs[:2]]
-    assert [f["run"] for f in run_summary.summarize_runs(project, 20)] == [r.name for r in runs]
+    assert [f.run for f in run_summary.summarize_runs(project, 2)] == [r.name for r in runs[:2]]
+    assert [f.run for f in run_summary.summarize_runs(project, 20)] == [r.name for r in runs]
 
 
 def test_the_run_that_made_the_serving_version_is_marked(project: loader.Project) -> None:
@@ -186,9 +188,7 @@ def test_the_run_that_made_the_serving_version_is_marked(project: loader.Project
     maker = made(project, 5, "1")
     made(project, 6, "1")  # judged anew before it was promoted
     promoted(project, "1", days=3)
-    assert [f["run"] for f in run_summary.summarize_runs(project, 20) if f["serves"]] == [
-        maker.name
-    ]
+    assert [f.run for f in run_summary.summarize_runs(project, 20) if f.is_serving] == [maker.name]
 
 
 def test_telling_and_planning_load_neither_pandas_nor_mlflow(project: loader.Project) -> None:
@@ -223,12 +223,15 @@ def test_what_serves_what_served_before_and_what_served_lately_stays(
     promoted(project, "1", "2", "3", days=40)
     assert (
         why(project).items()
-        >= {runs["3"]: "version 3 serves", runs["2"]: "rollback goes to version 2"}.items()
+        >= {
+            runs["3"]: "version 3 is in service",
+            runs["2"]: "a rollback restores version 2",
+        }.items()
     )
     assert not {runs["1"], runs["4"]} & why(project).keys()
     kept = why(project.with_values("the test", retention={"min_runs": 1, "max_age": "50d"}))
-    assert kept[runs["1"]].startswith("version 1 served until")
-    assert kept[runs["3"]] == "version 3 serves"
+    assert kept[runs["1"]].startswith("version 1 was in service until")
+    assert kept[runs["3"]] == "version 3 is in service"
 
 
 def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does_not(
@@ -258,22 +261,22 @@ def test_a_run_that_waits_or_runs_stays_and_one_that_was_rejected_or_killed_does
 def test_the_newest_run_of_all_rows_stays_below_newer_samples(project: loader.Project) -> None:
     made(project, 50, sample=500)
     full = made(project, 60)
-    assert why(project)[full] == "the newest of all rows"
+    assert why(project)[full] == "the newest run of all rows"
 
 
 def test_a_dry_run_changes_nothing_and_says_the_same(project: loader.Project) -> None:
     made(project, 0)
     made(project, 60)
     before = sorted(project.root.rglob("*"))
-    dry = cleanup.clean_project(project, dry=True)
+    dry = cleanup.clean_project(project, dry_run=True)
     assert sorted(project.root.rglob("*")) == before
     assert cleanup.clean_project(project) == dry
     assert [r.name for r in run_folder.list_run_folders(project.reports_folder)] == [
         dry[-1].path.name
     ]
-    assert "1 run would go" in cleanup.format_cleanup(project, dry, True)
-    assert "1 run stays" in cleanup.format_cleanup(project, dry, True)
-    assert "1 run gone" in cleanup.format_cleanup(project, dry, False)
+    assert "would remove 1 run" in cleanup.format_cleanup(project, dry, True)
+    assert "1 run is kept" in cleanup.format_cleanup(project, dry, True)
+    assert "removed 1 run" in cleanup.format_cleanup(project, dry, False)
     assert [f.is_removed for f in cleanup.clean_project(project)] == [False]
 
 
@@ -362,7 +365,7 @@ def test_the_command_line_tells_cleans_and_lays_its_options_over_the_settings(
         for f in json.loads(call(application.app, ["runs", *where, "--last", "2", "--json"]).output)
     ] == [r.name for r in runs[:2]]
     assert (
-        "1 run would go"
+        "would remove 1 run"
         in call(
             application.app, ["clean", *where, "--runs", "2", "--age", "5d", "--dry-run"]
         ).output

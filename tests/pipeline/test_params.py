@@ -102,12 +102,12 @@ def test_a_line_is_read_as_python_reads_it(
         ("n: int", "holds 'n: int'"),
         ("a, b = 1, 2", "holds 'a, b = (1, 2)'"),
         ("import os", "holds 'import os'"),
-        ("a: int = 1\nb: int =", "line 2 of the parameters cell is no Python: 'b: int ='"),
-        ("n: int = 1  # Rows (n = 20).", "papermill loses the parameter 'n'"),
-        ('n: str = "a=b"  # Both.', "papermill loses the parameter 'n'"),
-        ("a: int = 1; b: int = 2", "papermill loses the parameter 'a'"),
-        ('n: dict = {\n  "a": 1,  # n = 1\n}', "papermill loses the parameter 'n'"),
-        ("n: float | None = None  # Rate.", "has the type 'float | None', which papermill loses"),
+        ("a: int = 1\nb: int =", "line 2 of the parameters cell is not Python: 'b: int ='"),
+        ("n: int = 1  # Rows (n = 20).", "papermill ignores the parameter 'n'"),
+        ('n: str = "a=b"  # Both.', "papermill ignores the parameter 'n'"),
+        ("a: int = 1; b: int = 2", "papermill ignores the parameter 'a'"),
+        ('n: dict = {\n  "a": 1,  # n = 1\n}', "papermill ignores the parameter 'n'"),
+        ("n: float | None = None  # Rate.", "has the type 'float | None', which is not supported"),
         ("n: np.int64 = 1", "has the type 'np.int64'"),
         ("n: flaot = 1", "has the type 'flaot'"),
         ("n: intfloat = 1", "has the type 'intfloat'"),
@@ -293,7 +293,7 @@ def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: obj
 
 
 def test_none_is_a_value_only_where_it_is_the_default() -> None:
-    with pytest.raises(KitError, match=r"one.p: None \(mlops.yaml\) is no int"):
+    with pytest.raises(KitError, match=r"one.p: None \(mlops.yaml\) is not a valid int"):
         param_types.cast_value("one", Parameter("p", "int", 3, ""), None, "mlops.yaml")
 
 
@@ -302,8 +302,8 @@ def test_none_is_a_value_only_where_it_is_the_default() -> None:
     [
         ("-p", "-p one.p=…"),
         ("notebook", "edit the parameters cell of one"),
-        ("mlops.yaml", "mend mlops.yaml"),
-        ("environment MLOPS_PARAM_ONE_P", "mend environment MLOPS_PARAM_ONE_P"),
+        ("mlops.yaml", "correct mlops.yaml"),
+        ("environment MLOPS_PARAM_ONE_P", "correct environment MLOPS_PARAM_ONE_P"),
     ],
 )
 def test_what_mends_a_value_is_where_it_came_from(origin: str, cure: str) -> None:
@@ -430,7 +430,7 @@ def test_a_name_that_is_not_there_names_the_nearest(
     with pytest.raises(KitError, match="no parameter 'trails'"):
         resolved(tmp_path, stage="params: {trails: 1}")
     monkeypatch.setenv("MLOPS_PARAM_ONE_TRAILS", "1")
-    with pytest.raises(KitError, match="MLOPS_PARAM_ONE_TRAILS names no parameter") as error:
+    with pytest.raises(KitError, match="MLOPS_PARAM_ONE_TRAILS does not name a parameter") as error:
         resolved(tmp_path)
     assert "MLOPS_PARAM_ONE_TRIALS" in error.value.expected
 
@@ -439,31 +439,31 @@ def test_a_name_that_is_not_there_names_the_nearest(
     ("declared", "given", "said"),
     [
         (
-            "trials: {least: 1, most: 9}",
+            "trials: {min: 1, max: 9}",
             {"trials": UntypedText("10")},
             "10 (-p) is out of its range",
         ),
-        ("trials: {least: 4}", {}, "3 (notebook) is out of its range"),
-        ("trials: {value: 12, most: 9}", {}, "12 (mlops.yaml) is out of its range"),
-        ("rate: {least: 0, most: 1}", {"rate": UntypedText("nan")}, "nan (-p) is out of its range"),
+        ("trials: {min: 4}", {}, "3 (notebook) is out of its range"),
+        ("trials: {value: 12, max: 9}", {}, "12 (mlops.yaml) is out of its range"),
+        ("rate: {min: 0, max: 1}", {"rate": UntypedText("nan")}, "nan (-p) is out of its range"),
         ("name: {choices: [quick, full]}", {}, "'a' (notebook) is not among its choices"),
         (
             "name: {choices: [quick, full], value: quick}",
             {"name": UntypedText("quik")},
             "'quik' (-p) is not among its choices",
         ),
-        ("day: {least: 2013-08-01}", {}, "'2013-07-01' (notebook) is out of its range"),
+        ("day: {min: 2013-08-01}", {}, "'2013-07-01' (notebook) is out of its range"),
         (
-            "day: {most: 2013-06-30}",
+            "day: {max: 2013-06-30}",
             {"day": UntypedText("20130701")},
             "'20130701' (-p) is out of its range",
         ),
-        ("as_of: {least: 3}", {"as_of": UntypedText("text")}, "'text' (-p) is out of its range"),
-        ("trials: {least: a}", {}, "'a' (least of mlops.yaml) is no int"),
-        ("name: {choices: [a, 7]}", {}, "7 (choices of mlops.yaml) is no str"),
+        ("as_of: {min: 3}", {"as_of": UntypedText("text")}, "'text' (-p) is out of its range"),
+        ("trials: {min: a}", {}, "'a' (min of mlops.yaml) is not a valid int"),
+        ("name: {choices: [a, 7]}", {}, "7 (choices of mlops.yaml) is not a valid str"),
         ("name: {choices: quick}", {}, "has the choices 'quick'"),
-        ("trials: {lest: 1}", {}, "stages.one.params.trials says 'lest'"),
-        ("as_of: {a: 1}", {}, "stages.one.params.as_of says 'a'"),
+        ("trials: {lest: 1}", {}, "stages.one.params.trials has the key 'lest'"),
+        ("as_of: {a: 1}", {}, "stages.one.params.as_of has the key 'a'"),
         ("table: {choices: [{a: 1}]}", {}, "{} (notebook) is not among its choices"),
     ],
 )
@@ -478,7 +478,7 @@ def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(
 
 def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
     found = params.resolve_parameters(
-        project(tmp_path, stage="params: {trials: {value: 5, most: 9}, table: {value: 1}}"),
+        project(tmp_path, stage="params: {trials: {value: 5, max: 9}, table: {value: 1}}"),
         "one",
         {},
     )
@@ -493,20 +493,20 @@ def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
     )
     assert found["table"].value == {"value": 1}
     found = params.resolve_parameters(
-        project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {least: 1, a: 2}}"),
+        project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {min: 1, a: 2}}"),
         "one",
         {},
     )
-    assert (found["as_of"].value, found["table"].value) == ({"a": 1}, {"least": 1, "a": 2})
+    assert (found["as_of"].value, found["table"].value) == ({"a": 1}, {"min": 1, "a": 2})
 
 
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        ("trials=5", "cannot be read"),
-        ("train.trials", "cannot be read"),
+        ("trials=5", "cannot be parsed"),
+        ("train.trials", "cannot be parsed"),
         ("trian.trials=5", "unknown stage 'trian'"),
-        ("train.trials:=x", "cannot be read"),
+        ("train.trials:=x", "cannot be parsed"),
     ],
 )
 def test_text_from_the_command_line_is_parsed_or_worded(item: str, said: str) -> None:

@@ -49,7 +49,7 @@ FILES = {
     "data/a.csv": "x,y\n1,2\n2,4\n",
     "note.yaml": "owner: me\n",
     "limits/low.yaml": "low: 1\n",
-    "views.py": "from mlops_kit import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
+    "views.py": "from mlops_kit.data import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
     "helper.py": "import deep\n\ndef size():\n    import late\n    return deep.SIZE + late.SIZE\n\ndef never():\n    import unused\n",
     "deep.py": "import deeper\nSIZE = deeper.SIZE\n",
     "deeper.py": "SIZE = 1\n",
@@ -140,8 +140,7 @@ def go(home: Path, force: bool = False, **more: Any) -> run_manifest.RunManifest
         runner.select_stages(project),
         {},
         lambda text, transient=False: None,
-        force=force,
-        **more,
+        runner.RunOptions(force, **more),
     )
 
 
@@ -336,7 +335,7 @@ CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda home: (home / "data/a.csv").rename(home / "data/b.csv"),
         "`data/a.csv` is gone; `data/*.csv` holds other files than before",
     ),
-    "an output that is declared newly": (
+    "an output that is newly declared": (
         edit("mlops.yaml", "writes: [numbers,", "writes: [letters, numbers,"),
         "output `letters` is declared and was not written",
     ),
@@ -365,7 +364,7 @@ LATER: dict[str, tuple[Callable[[Path], object], str]] = {
     "a declared file gone": (lambda home: (home / "note.yaml").unlink(), "`note.yaml` is gone"),
     "a declared file that was not there": (
         edit("more.yaml", "more: 1\n"),
-        "`more.yaml` is there now",
+        "`more.yaml` exists now",
     ),
     "a file of a declared pattern": (
         edit("limits/low.yaml", "low: 2\n"),
@@ -375,9 +374,9 @@ LATER: dict[str, tuple[Callable[[Path], object], str]] = {
         edit("limits/high.yaml", "high: 2\n"),
         "`limits/*.yaml` holds other files than before",
     ),
-    "a file that is declared newly": (
+    "a file that is newly declared": (
         edit("mlops.yaml", "files: [note.yaml,", "files: [deep.py, note.yaml,"),
-        "`deep.py` is declared newly",
+        "`deep.py` is newly declared",
     ),
     "a table that a library opens by itself": (
         edit("parts/more.csv", "x\n2\n"),
@@ -397,9 +396,9 @@ LATER: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a variable unset": (set_variable("TINY_WORD", None), "environment variable TINY_WORD changed"),
     "a variable set": (set_variable("TINY_OTHER", ""), "environment variable TINY_OTHER changed"),
-    "a variable that is declared newly": (
+    "a variable that is newly declared": (
         edit("mlops.yaml", "env: [", "env: [TINY_THIRD, "),
-        "environment variable TINY_THIRD is declared newly",
+        "environment variable TINY_THIRD is newly declared",
     ),
 }
 

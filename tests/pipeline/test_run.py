@@ -65,8 +65,7 @@ def go(
         runner.select_stages(project, first, last, only),
         given or {},
         lambda text, transient=False: None,
-        force=force,
-        note="why",
+        runner.RunOptions(force, "why"),
     )
 
 

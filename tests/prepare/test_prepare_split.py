@@ -35,7 +35,9 @@ def hourly(count: int = 240) -> pd.DataFrame:
 
 
 def test_the_newest_duration_is_test_and_the_delay_a_gap() -> None:
-    out, table = splits(hourly(), config(time="m", label_delay="12h", split={"test": "2d"}), 0)
+    out, table = splits.split_rows(
+        hourly(), config(time="m", label_delay="12h", split={"test": "2d"}), 0
+    )
     # The newest label is hour 234; two days before it (exclusive) begins hour 187; 12 hours of gap.
     assert out.loc[out["part"] == "test", "row_id"].tolist() == list(range(187, 235))
     assert out.loc[out["part"] == "gap", "row_id"].tolist() == list(range(176, 187))
@@ -49,7 +51,9 @@ def test_the_newest_duration_is_test_and_the_delay_a_gap() -> None:
 
 
 def test_no_training_label_came_after_the_test_began() -> None:
-    out, _ = splits(hourly(), config(time="m", label_delay="12h", split={"test": 0.25}), 0)
+    out, _ = splits.split_rows(
+        hourly(), config(time="m", label_delay="12h", split={"test": 0.25}), 0
+    )
     start = out.loc[out["part"] == "test", "m"].min()
     assert (out.loc[out["part"] == "train", "m"] + pd.Timedelta("12h") <= start).all()
     assert (out["part"] == "test").sum() == round(0.25 * 235)
@@ -57,13 +61,15 @@ def test_no_training_label_came_after_the_test_began() -> None:
 
 def test_rows_of_one_moment_stay_together() -> None:
     frame = hourly().assign(m=lambda f: f["m"].dt.floor("D"))
-    out, _ = splits(frame, config(time="m", split={"test": 0.3}), 0)
+    out, _ = splits.split_rows(frame, config(time="m", split={"test": 0.3}), 0)
     assert out[out["part"] != "unlabelled"].groupby("m")["part"].nunique().max() == 1
 
 
 def test_random_parts_keep_the_mix_and_hang_on_the_seed() -> None:
     frame = hourly().drop(columns="m")
-    first, again, other = (splits(frame, config(), seed)[0]["part"] for seed in (0, 0, 1))
+    first, again, other = (
+        splits.split_rows(frame, config(), seed)[0]["part"] for seed in (0, 0, 1)
+    )
     assert first.equals(again)
     assert not first.equals(other)
     means = frame.groupby(first)["y"].mean()
@@ -73,7 +79,7 @@ def test_random_parts_keep_the_mix_and_hang_on_the_seed() -> None:
 
 def test_a_regression_is_stratified_by_quantiles() -> None:
     frame = pd.DataFrame({"y": np.random.default_rng(0).exponential(size=400), "x": 1})
-    parts = splits(frame, config(task="regression"), 0)[0]["part"]
+    parts = splits.split_rows(frame, config(task="regression"), 0)[0]["part"]
     tenths = frame["y"].rank(pct=True).mul(10).clip(upper=9.99).astype(int)
     assert frame[parts == "test"].groupby(tenths).size().between(7, 9).all()
 
@@ -93,5 +99,5 @@ def test_what_cannot_be_split_is_worded(
     change: dict[str, float], more: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(RunFailedError, match=said) as caught:
-        splits(hourly().assign(**change), config(**more), 0)
+        splits.split_rows(hourly().assign(**change), config(**more), 0)
     assert caught.value.hint or caught.value.expected

@@ -1,7 +1,7 @@
-"""The feature table: for any rows and any history, one line a row, in the order of the rows.
+"""The feature table: one line per row, for any rows and any history.
 
-``build`` is what training and scoring share; ``point_in_time`` recomputes it from what was known at
-a moment and says whether anything came too early.
+Training and scoring share ``build_features``. ``check_point_in_time`` computes the features again
+from what was known at a given time, and reports those that used later data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from datetime import datetime
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
-from mlops_kit.data import source
 from mlops_kit.data.columns import list_feature_columns, list_key_columns
 from mlops_kit.data.features.views import (
     FeatureDatabase,
@@ -21,187 +20,217 @@ from mlops_kit.data.features.views import (
     convert_to_naive_utc,
     load_views,
 )
+from mlops_kit.data.source import mask_unknown_values
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
 
 def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
-    """The feature table of rows, from a history that may be longer than they are.
+    """Build the feature table of rows, from a history that may be longer than they are.
 
     Returns
     -------
     DataFrame
-        As many rows as came in, in their order: key, time and target (where the rows have it), the
-        source's own columns that a model may see, and the columns of the views. Features that are
-        numbers are float64, so that a column's type does not hang on whether a value is missing.
+        One line per row, in order: keys, time and target (where the rows have them), the source's
+        own feature columns, and the columns of the views. Numeric features are float64, so a
+        column's type does not depend on whether a value is missing.
 
     Raises
     ------
-    RunFailed
-        If a view fails, loses or doubles rows, or returns a column that there is already.
+    RunFailedError
+        If a view fails, loses or duplicates rows, or returns a column that exists already.
     """
     config = project.config
-    first = [
-        c for c in [*list_key_columns(project), config.time, config.target] if c in rows.columns
-    ]
-    own = list_feature_columns(config, rows)
-    base = _convert_numbers_to_float(
-        rows[[*dict.fromkeys([*first, *own])]].reset_index(drop=True), own
-    )
-    if not (views := load_views(project)):
-        return base
-    parts = [base]
-    with closing(_open_database(config, rows, history)) as db:
+    candidates = [*list_key_columns(project), config.time, config.target]
+    leading_columns = [column for column in candidates if column in rows.columns]
+    own_features = list_feature_columns(config, rows)
+    table_columns = list(dict.fromkeys([*leading_columns, *own_features]))
+    base = rows[table_columns].reset_index(drop=True)
+    parts = [_convert_numbers_to_float(base, own_features)]
+    views = load_views(project)
+    if not views:
+        return parts[0]
+    taken_columns = {*parts[0].columns, *config.non_feature_columns}
+    with closing(_open_database(config, rows, history)) as database:
         for name, function in views.items():
-            columns = _compute_view(db, name, function, len(rows))
-            if taken := [
-                c
-                for c in columns.columns
-                if any(c in p.columns for p in parts) or c in config.non_feature_columns
-            ]:
+            features = _compute_view(database, name, function, len(rows))
+            duplicates = [column for column in features.columns if column in taken_columns]
+            if duplicates:
                 raise RunFailedError(
-                    f"the view {name!r} returns the column {taken[0]!r}, which there is already",
-                    "a name of its own",
+                    f"the view {name!r} returns the column {duplicates[0]!r}, which exists already",
+                    "a unique name",
                     "rename it in the view",
                 )
-            parts.append(columns)
+            taken_columns.update(features.columns)
+            parts.append(features)
     return pd.concat(parts, axis=1)
 
 
 def _open_database(
     config: ProjectConfig, rows: pd.DataFrame, history: pd.DataFrame
 ) -> FeatureDatabase:
-    """The tables ``rows`` (known at the moment of the prediction) and ``history`` (all that became known)."""
-    late = {config.target, *config.known_later}
-    asked = rows[[c for c in rows.columns if c not in late]].reset_index(drop=True)
-    asked.insert(0, "row", range(len(asked)))
+    """Open a database with the tables that views read: ``rows`` and ``history``."""
+    known_later = {config.target, *config.known_later}
+    known_columns = [column for column in rows.columns if column not in known_later]
+    known_rows = rows[known_columns].reset_index(drop=True)
+    known_rows.insert(0, "row", range(len(known_rows)))
     if config.time:
-        asked.insert(1, "moment", convert_to_naive_utc(asked[config.time]))
-    db = FeatureDatabase()
-    db.add_table("rows", asked)
-    db.add_table("history", history)
-    return db
+        known_rows.insert(1, "moment", convert_to_naive_utc(known_rows[config.time]))
+    database = FeatureDatabase()
+    database.add_table("rows", known_rows)
+    database.add_table("history", history)
+    return database
 
 
 def _compute_view(
-    db: FeatureDatabase, name: str, function: FeatureView, count: int
+    database: FeatureDatabase, name: str, function: FeatureView, row_count: int
 ) -> pd.DataFrame:
-    """A view's columns, ordered by row; worded errors where it does not give one line a row."""
+    """Compute a view's columns, in the order of the rows."""
     import duckdb
 
     try:
-        relation = function(db)
+        relation = function(database)
         if "row" not in relation.columns:
             raise RunFailedError(
                 f"the view {name!r} returns {relation.columns}, without 'row'",
                 "row and the feature columns",
                 "select row in the view",
             )
-        found = relation.order('"row"').df()
+        result = relation.order('"row"').df()
     except duckdb.Error as error:
         raise RunFailedError(
             f"the view {name!r} failed: {str(error).splitlines()[0]}",
-            "SQL over rows and history that DuckDB answers",
-            "mend the view",
+            "valid SQL over the tables rows and history",
+            "fix the view",
         ) from error
     except AttributeError as error:
         raise RunFailedError(
             f"the view {name!r} failed: {error}",
             "a function that returns db.sql(...)",
-            "mend the view",
+            "fix the view",
         ) from error
-    if not np.array_equal(found["row"].to_numpy(), np.arange(count)):
-        kept = found["row"].nunique()
-        problem = "loses" if kept < count else "doubles"
-        raise RunFailedError(
-            f"the view {name!r} {problem} rows: {count:,} in, {len(found):,} out, {kept:,} of them different",
-            "one line a row",
-            "a LEFT JOIN on a key that is there once",
-        )
-    columns: pd.DataFrame = found.drop(columns="row")
-    return _convert_numbers_to_float(columns, columns.columns)
+    _check_view_rows(name, result["row"], row_count)
+    features: pd.DataFrame = result.drop(columns="row")
+    return _convert_numbers_to_float(features, features.columns)
+
+
+def _check_view_rows(name: str, returned_rows: pd.Series, row_count: int) -> None:
+    """Check that a view returns each row exactly once."""
+    if np.array_equal(returned_rows.to_numpy(), np.arange(row_count)):
+        return
+    distinct_count = returned_rows.nunique()
+    problem = "loses" if distinct_count < row_count else "duplicates"
+    raise RunFailedError(
+        f"the view {name!r} {problem} rows: {row_count:,} in, {len(returned_rows):,} out, "
+        f"{distinct_count:,} of them distinct",
+        "one line per row",
+        "use a LEFT JOIN on a key that occurs once",
+    )
 
 
 def _convert_numbers_to_float(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
-    """The frame with those of the columns that are numbers as float64; truth values stay what they are."""
-    numeric = [
-        c
-        for c in columns
-        if pd.api.types.is_numeric_dtype(frame[c]) and not pd.api.types.is_bool_dtype(frame[c])
-    ]
-    return frame.astype(dict.fromkeys(numeric, "float64"))
+    """Convert numeric columns to float64; booleans stay booleans."""
+    types = pd.api.types
+    numeric_columns = []
+    for column in columns:
+        values = frame[column]
+        if types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
+            numeric_columns.append(column)
+    return frame.astype(dict.fromkeys(numeric_columns, "float64"))
 
 
-def select_known_history(project: Project, frame: pd.DataFrame, cut: datetime) -> pd.DataFrame:
-    """A history as it was known at a moment: later rows gone, later values missing."""
-    config, limit = project.config, pd.Timestamp(cut)
-    return source.mask_unknown_values(project, frame[~(frame[config.time] >= limit)].copy(), limit)
+def select_known_history(
+    project: Project, history: pd.DataFrame, known_by: datetime
+) -> pd.DataFrame:
+    """Return a history as it was known at a given time: without later rows and later values."""
+    cutoff = pd.Timestamp(known_by)
+    # The negation keeps rows without a timestamp.
+    earlier_rows = history[~(history[project.config.time] >= cutoff)]
+    return mask_unknown_values(project, earlier_rows.copy(), cutoff)
 
 
 def check_point_in_time(
-    project: Project, rows: pd.DataFrame, history: pd.DataFrame, cut: datetime
+    project: Project, rows: pd.DataFrame, history: pd.DataFrame, known_by: datetime
 ) -> Verdict:
-    """Whether the features of the rows up to a moment use only what was known at that moment.
+    """Check that features use only what was known at prediction time.
 
-    The features are computed twice, from the history and from what was known of it at ``cut``; for
-    rows at or before ``cut`` they must agree value by value.
+    The features of the rows up to ``known_by`` are computed twice: from the whole history, and from
+    what was known of it at ``known_by``. They must agree value by value.
 
     Raises
     ------
     KitError
-        If the table has no time.
+        If the table has no time column.
     """
     config = project.config
     if config.time is None:
         raise KitError(
-            "a point in time needs moments: the table has no time column", "'time' in mlops.yaml"
+            "the point-in-time check needs timestamps: the table has no time column",
+            "'time' in mlops.yaml",
         )
-    early = rows[rows[config.time] <= cut]
-    full = build_features(project, early, history)
-    then = build_features(project, early, select_known_history(project, history, cut))
-    counts = {c: count_differences(full[c], then[c]) for c in list_feature_columns(config, full)}
-    leaks = {c: n for c, n in counts.items() if n}
-    title, when = "Features use only what was known", f"{cut:%Y-%m-%d %H:%M} UTC"
-    if early.empty:
-        return Verdict(
-            "point_in_time",
-            title,
+    early_rows = rows[rows[config.time] <= known_by]
+    if early_rows.empty:
+        return _make_point_in_time_verdict(
             CheckOutcome.CANNOT_TELL,
-            CheckSeverity.BLOCKS,
-            f"No row is at or before {when}.",
-            "no rows",
-            "some rows",
+            f"No row is at or before {known_by:%Y-%m-%d %H:%M} UTC.",
+            observed="no rows",
+            limit="some rows",
         )
-    if leaks:
-        said = ", ".join(f"{c} ({n:,} rows)" for c, n in leaks.items())
-        sentence, found = (
-            f"At {when} these features saw what was not known yet: {said}.",
-            f"{len(leaks)} of {len(counts)} features differ: {', '.join(leaks)}",
+    complete = build_features(project, early_rows, history)
+    known_history = select_known_history(project, history, known_by)
+    as_known = build_features(project, early_rows, known_history)
+    return _compare_features(config, complete, as_known, known_by)
+
+
+def _compare_features(
+    config: ProjectConfig, complete: pd.DataFrame, as_known: pd.DataFrame, known_by: datetime
+) -> Verdict:
+    """Compare features from the whole history with those from the history as known."""
+    time = f"{known_by:%Y-%m-%d %H:%M} UTC"
+    features = list_feature_columns(config, complete)
+    counts = {column: count_differences(complete[column], as_known[column]) for column in features}
+    leaks = {column: count for column, count in counts.items() if count}
+    if not leaks:
+        return _make_point_in_time_verdict(
+            CheckOutcome.PASSED,
+            f"All {len(counts)} features of {len(complete):,} rows are the same, computed from "
+            f"what was known at {time}.",
+            observed="no difference",
         )
-        return Verdict(
-            "point_in_time",
-            title,
-            CheckOutcome.FAILED,
-            CheckSeverity.BLOCKS,
-            sentence,
-            found,
-            "no difference",
-            "join on when a value was known, strictly before the row's moment",
-            {"rows": leaks},
-        )
-    sentence = f"All {len(counts)} features of {len(early):,} rows are the same from what was known at {when}."
+    listed = ", ".join(f"{column} ({count:,} rows)" for column, count in leaks.items())
+    return _make_point_in_time_verdict(
+        CheckOutcome.FAILED,
+        f"At {time} these features used data that was not known yet: {listed}.",
+        observed=f"{len(leaks)} of {len(counts)} features differ: {', '.join(leaks)}",
+        differing_rows=leaks,
+    )
+
+
+def _make_point_in_time_verdict(
+    outcome: CheckOutcome,
+    sentence: str,
+    observed: str,
+    limit: str = "no difference",
+    differing_rows: dict[str, int] | None = None,
+) -> Verdict:
+    """Make the verdict of the point-in-time check."""
+    hint = ""
+    if differing_rows:
+        hint = "join on when a value was known, strictly before the row's timestamp"
     return Verdict(
-        "point_in_time",
-        title,
-        CheckOutcome.PASSED,
-        CheckSeverity.BLOCKS,
-        sentence,
-        "no difference",
-        "no difference",
+        check="point_in_time",
+        title="Features use only data known at prediction time",
+        outcome=outcome,
+        severity=CheckSeverity.BLOCKS,
+        sentence=sentence,
+        observed=observed,
+        limit=limit,
+        hint=hint,
+        diagnostics={"rows": differing_rows} if differing_rows else {},
     )
 
 
 def count_differences(left: pd.Series, right: pd.Series) -> int:
-    """On how many rows two columns differ; missing equals missing."""
-    same = (left == right) | (left.isna() & right.isna())
-    return int((~same.fillna(False).astype(bool)).sum())
+    """Count the rows on which two columns differ; a missing value equals a missing value."""
+    is_same = (left == right) | (left.isna() & right.isna())
+    return int((~is_same.fillna(False).astype(bool)).sum())

@@ -1,11 +1,13 @@
-"""Views: functions of the project that compute columns from ``rows`` and ``history`` in DuckDB.
+"""Feature views: a project's own functions that compute columns in DuckDB.
 
-``rows`` has an integer ``row``, ``moment`` (UTC, without a zone) and the columns known at the moment
-of the prediction; ``history`` is the source with what became known later. A view returns
-``db.sql(...)``: ``row`` and its columns, one line a row. DuckDB promises no order of summation, so
-what a view adds up is an integer or DECIMAL.
+A view reads two tables. ``rows`` has an integer ``row``, ``moment`` (prediction time: UTC, without
+a time zone) and the columns known at prediction time. ``history`` is the source with the values
+that became known later. A view returns ``db.sql(...)``: ``row`` and its feature columns, one line
+per row. DuckDB does not guarantee the order of a summation, so views add up integers or DECIMAL
+only.
 
-To add a helper for views: a function here that returns SQL, and its name in ``features.__all__``.
+To add a helper for views: 1. a function here that returns SQL, 2. its name in
+``mlops_kit.data.features.__all__``.
 """
 
 from __future__ import annotations
@@ -25,44 +27,56 @@ from mlops_kit.project.loader import Project
 
 FeatureView = Callable[["FeatureDatabase"], Any]
 _VIEW_MARKER = "__mlops_view__"
+_TRAILING_SQL = """(
+    WITH moments AS (
+        SELECT {keys}, seen, {totals} FROM ({events})
+        WHERE seen IS NOT NULL GROUP BY {keys}, seen
+    ), prefix AS (
+        SELECT {keys}, seen, {prefix_sums} FROM moments
+        WINDOW upto AS (PARTITION BY {keys} ORDER BY seen ROWS UNBOUNDED PRECEDING)
+    )
+    SELECT {columns} FROM rows {joins})"""
 
 
 def view(function: FeatureView) -> FeatureView:
-    """Mark a function of the project's file as a view; ``load`` registers it under its name."""
+    """Mark a function of a feature file as a view, named like the function."""
     setattr(function, _VIEW_MARKER, True)
     return function
 
 
 def load_views(project: Project) -> dict[str, FeatureView]:
-    """The views of a project's feature files, in the order in which they stand there.
+    """Load the views of a project's feature files, in the order of the files.
 
     Raises
     ------
     KitError
-        If a file is missing, cannot be run, or has no view; or two views have one name.
+        If a file is missing, fails, or has no view; or two views have the same name.
     """
-    found: ExtensionRegistry[FeatureView] = ExtensionRegistry("view")
-    for name in project.config.features:
-        module = _import_feature_file(project.resolve_path(name), name)
-        if not (mine := {k: v for k, v in vars(module).items() if getattr(v, _VIEW_MARKER, False)}):
+    views: ExtensionRegistry[FeatureView] = ExtensionRegistry("view")
+    for file_name in project.config.features:
+        module = _import_feature_file(project.resolve_path(file_name), file_name)
+        file_views = {
+            name: value for name, value in vars(module).items() if hasattr(value, _VIEW_MARKER)
+        }
+        if not file_views:
             raise KitError(
-                f"the feature file {name!r} has no view",
+                f"the feature file {file_name!r} has no view",
                 "a function decorated with @features.view",
-                f"edit {name}",
+                f"edit {file_name}",
             )
-        for key, function in mine.items():
-            if key in found:
+        for name, function in file_views.items():
+            if name in views:
                 raise KitError(
-                    f"the view {key!r} of {name!r} stands in another feature file too",
-                    "a name of its own",
+                    f"the view {name!r} of {file_name!r} exists in another feature file too",
+                    "a unique name",
                     "rename one of the two",
                 )
-            found.register(key)(function)
-    return dict(found)
+            views.register(name)(function)
+    return dict(views)
 
 
 def _import_feature_file(path: Path, name: str) -> ModuleType:
-    """A feature file's module, run anew when the file has changed; it is not put among Python's own."""
+    """Import a feature file, again if it changed; it is not added to ``sys.modules``."""
     if not path.is_file():
         raise KitError(
             f"features: the file {name!r} does not exist",
@@ -70,84 +84,92 @@ def _import_feature_file(path: Path, name: str) -> ModuleType:
             "edit 'features' in mlops.yaml",
         )
     dependencies.record_file_read(path)
-    found = path.stat()
-    return _execute_feature_file(path, name, found.st_mtime_ns, found.st_size)
+    status = path.stat()
+    return _execute_feature_file(path, name, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(
-    maxsize=16
-)  # an endpoint builds features at each request, and a file may keep its tables
-def _execute_feature_file(path: Path, name: str, changed: int, size: int) -> ModuleType:
-    """Run a feature file as it is now."""
+# Cached, because an endpoint builds features at each request and a file may keep its own tables.
+@lru_cache(maxsize=16)
+def _execute_feature_file(path: Path, name: str, _modified_ns: int, _size: int) -> ModuleType:
+    """Execute a feature file; it is executed again when its time or size changes."""
     spec = importlib.util.spec_from_file_location(f"project_features_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise KitError(
-            f"features: {name!r} is no Python file",
+            f"features: {name!r} is not a Python file",
             "a file ending in .py",
             "edit 'features' in mlops.yaml",
         )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (
-        Exception
-    ) as error:  # whatever a user's file raises, it is the file that has to be mended
+    except Exception as error:  # anything a user's file raises is an error in that file
         raise KitError(
-            f"the feature file {name!r} cannot be run: {type(error).__name__}: {error}",
-            "a file that Python runs",
+            f"the feature file {name!r} fails: {type(error).__name__}: {error}",
+            "a file that Python executes without an error",
             f"edit {name}",
         ) from error
     return module
 
 
 class FeatureDatabase:
-    """A DuckDB connection with the tables that a view reads."""
+    """An in-memory DuckDB database with the tables that views read."""
 
     def __init__(self) -> None:
         import duckdb
 
-        # Nothing is fetched from the network in the middle of a run.
+        # No extension is downloaded during a run.
         self.connection = duckdb.connect(
             ":memory:",
             config={"autoinstall_known_extensions": False, "autoload_known_extensions": False},
         )
 
     def add_table(self, name: str, frame: pd.DataFrame) -> None:
-        """Add a table; zoned moments become UTC without a zone."""
+        """Add a table; timestamps become UTC without a time zone.
+
+        Raises
+        ------
+        KitError
+            If a column mixes types.
+        """
         import pyarrow as pa
 
-        plain = frame.copy(deep=False)
-        for column in plain.columns:
-            if str(plain[column].dtype).startswith("datetime64"):
-                plain[column] = convert_to_naive_utc(plain[column])
+        table = frame.copy(deep=False)
+        for column in table.columns:
+            if str(table[column].dtype).startswith("datetime64"):
+                table[column] = convert_to_naive_utc(table[column])
         try:
-            self.connection.register(name, pa.Table.from_pandas(plain, preserve_index=False))
+            self.connection.register(name, pa.Table.from_pandas(table, preserve_index=False))
         except pa.ArrowInvalid as error:
             raise KitError(
                 f"the table {name!r} has a column of mixed types: {error}",
-                "one type a column",
-                "mend the source",
+                "one type per column",
+                "fix the source",
             ) from error
 
     def sql(self, query: str) -> Any:
-        """The answer to a query, computed when it is read."""
+        """Return the result of a query, computed when it is read."""
         return self.connection.sql(query)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Close the database and free its memory."""
         self.connection.close()
 
 
 def convert_to_naive_utc(values: pd.Series) -> pd.Series:
-    """Moments as UTC without a zone, in microseconds: DuckDB compares no zoned with naive ones."""
-    utc = values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz is not None else values
+    """Convert timestamps to UTC without a time zone, in microseconds.
+
+    DuckDB does not compare timestamps that have a time zone with those that have none.
+    """
+    utc = values
+    if values.dt.tz is not None:
+        utc = values.dt.tz_convert("UTC").dt.tz_localize(None)
     return utc.astype("datetime64[us]")
 
 
 def build_trailing_sql(
     events: str, by: Sequence[str], spans: Mapping[str, str], sums: Sequence[str] = ()
 ) -> str:
-    """SQL for counts and sums of the events in the time before each row's moment.
+    """Build SQL for counts and sums of the events in a period before each row's timestamp.
 
     Parameters
     ----------
@@ -157,38 +179,52 @@ def build_trailing_sql(
     by : sequence of str
         Columns on which an event and a row agree.
     spans : mapping of str to str
-        A label to an interval: ``{"3h": "3 hours"}``.
+        Intervals by label: ``{"3h": "3 hours"}``.
     sums : sequence of str
-        Integer columns to add up.
+        Integer columns to sum.
 
     Returns
     -------
     str
-        A parenthesized SELECT, one line a row: ``row``, ``n_<label>`` and ``<sum>_<label>`` for the
-        events with ``moment - span <= seen < moment``; 0 where there is none.
+        A parenthesized SELECT, one line per row: ``row``, ``n_<label>`` and ``<sum>_<label>`` for
+        the events with ``moment - span <= seen < moment``; 0 if there are none.
 
     Notes
     -----
-    Two as-of joins on prefix sums, so the cost does not grow with the span; integers, so the answer
-    is the same in every run.
+    Prefix sums and two as-of joins per span: the cost does not grow with the length of the span,
+    and integer sums give the same result in every run.
+
+    Examples
+    --------
+    >>> sql = build_trailing_sql("SELECT k, seen FROM history", ["k"], {"3h": "3 hours"})
+    >>> "coalesce(now.n, 0) - coalesce(before_3h.n, 0) AS n_3h" in sql
+    True
     """
     keys = ", ".join(by)
-    counted = ", ".join(["count(*) AS n", *(f"sum({s})::BIGINT AS {s}" for s in sums)])
-    prefix = ", ".join(f"(sum({c}) OVER upto)::BIGINT AS {c}" for c in ("n", *sums))
-    joins, columns = [_build_asof_join("now", by, "rows.moment")], ["rows.row"]
+    totals = ["count(*) AS n"]
+    totals += [f"sum({column})::BIGINT AS {column}" for column in sums]
+    measures = ["n", *sums]
+    prefix_sums = [f"(sum({column}) OVER upto)::BIGINT AS {column}" for column in measures]
+    joins = [_build_asof_join("now", by, "rows.moment")]
+    columns = ["rows.row"]
     for label, span in spans.items():
-        joins.append(_build_asof_join(f"before_{label}", by, f"rows.moment - INTERVAL '{span}'"))
-        columns += [
-            f"coalesce(now.{c}, 0) - coalesce(before_{label}.{c}, 0) AS {c}_{label}"
-            for c in ("n", *sums)
-        ]
-    return f"""(
-        WITH moments AS (SELECT {keys}, seen, {counted} FROM ({events}) WHERE seen IS NOT NULL GROUP BY {keys}, seen),
-        prefix AS (SELECT {keys}, seen, {prefix} FROM moments WINDOW upto AS (PARTITION BY {keys} ORDER BY seen ROWS UNBOUNDED PRECEDING))
-        SELECT {", ".join(columns)} FROM rows {" ".join(joins)})"""
+        before = f"before_{label}"
+        joins.append(_build_asof_join(before, by, f"rows.moment - INTERVAL '{span}'"))
+        for measure in measures:
+            difference = f"coalesce(now.{measure}, 0) - coalesce({before}.{measure}, 0)"
+            columns.append(f"{difference} AS {measure}_{label}")
+    return _TRAILING_SQL.format(
+        keys=keys,
+        totals=", ".join(totals),
+        events=events,
+        prefix_sums=", ".join(prefix_sums),
+        columns=", ".join(columns),
+        joins=" ".join(joins),
+    )
 
 
-def _build_asof_join(name: str, by: Sequence[str], moment: str) -> str:
-    """One as-of join of ``rows`` with the last prefix strictly before a moment."""
-    agree = " AND ".join(f"rows.{key} = {name}.{key}" for key in by)
-    return f"ASOF LEFT JOIN prefix AS {name} ON {agree} AND {moment} > {name}.seen"
+def _build_asof_join(name: str, by: Sequence[str], timestamp: str) -> str:
+    """Build an as-of join of ``rows`` with the last prefix sum strictly before a timestamp."""
+    conditions = [f"rows.{key} = {name}.{key}" for key in by]
+    conditions.append(f"{timestamp} > {name}.seen")
+    return f"ASOF LEFT JOIN prefix AS {name} ON {' AND '.join(conditions)}"

@@ -166,8 +166,7 @@ def _compute_paired_gains(old: RunSide, new: RunSide, names: list[str]) -> dict[
     return bootstrap.compute_paired_differences(
         [name for name in names if name in metrics.METRICS],
         new_scores[config.target],
-        new_scores["score"],
-        old_scores["score"],
+        (new_scores["score"], old_scores["score"]),
         blocks,
         config.review.draws,
         config.seed,

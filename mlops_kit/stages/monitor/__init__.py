@@ -1,4 +1,4 @@
-"""Monitor: have the inputs moved, does the model still keep its promise, who must be told?"""
+"""Monitor: drift, realized performance, and the alerts that they raise."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from mlops_kit.stages.monitor.alerts import (
     make_monitoring_verdicts,
     summarize_monitoring,
 )
-from mlops_kit.stages.monitor.drift import check_schema, measure_drift, select_reference_and_current
+from mlops_kit.stages.monitor.drift import measure_drift, select_reference_and_current
 from mlops_kit.stages.monitor.realized import (
     get_reference_performance,
     measure_performance_by_day,
     measure_realized_performance,
 )
+from mlops_kit.stages.monitor.schema import check_schema
 
 __all__ = [
     "append_alerts",

@@ -1,10 +1,14 @@
-"""Alerts: what drift, realised performance and the schema amount to, and the file they are added to.
+"""Alerts: what drift, realized performance and the schema amount to, and the file of alerts.
 
-Drift alone warns: most drift costs the model nothing. Only a fall that the labels prove, or columns
-that broke, block.
+Drift alone warns: most drift costs the model nothing. Only a performance drop that the labels
+prove, or a broken schema, blocks.
 
-To add an alert: 1. a function that returns a ``Verdict``, 2. a call of it in ``judge``; the sink,
-the headline and the retraining policy take whatever verdicts there are.
+To add an alert:
+
+1. Write a function that returns a ``Verdict``.
+2. Call it in ``make_monitoring_verdicts``.
+
+The alert file, the summary and the retraining policy take whatever verdicts there are.
 """
 
 from __future__ import annotations
@@ -13,258 +17,253 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
+from mlops_kit.core.lazy import pd
+from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
-from mlops_kit.project.config import root
-from mlops_kit.stats.metrics import METRICS
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stats.metrics import METRICS, Metric
+from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
 
-_ALERT_KEY_FIELDS = ("as_of", "until", "check")  # what makes two lines of the file the same alert
+_ALERT_KEY_FIELDS = ("as_of", "until", "check")  # two lines with the same values are one alert
+_ALERT_FIELDS = ("check", "severity", "sentence", "observed", "limit", "hint")
+_MAX_LISTED_WARNINGS = 3
 
 
 def make_monitoring_verdicts(
-    drift: Table, realised: Table, schema: Verdict, config: root.ProjectConfig
+    drift: Table, realized: Table, schema: Verdict, config: ProjectConfig
 ) -> Verdicts:
-    """All verdicts of monitoring, the worst first."""
+    """Make all verdicts of monitoring, the worst first."""
     return Verdicts.from_verdicts(
         [
             schema,
             check_feature_drift(drift, config),
             check_prediction_drift(drift, config),
-            check_realized_performance(realised, config),
+            check_realized_performance(realized, config),
         ]
     )
 
 
-def check_feature_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
-    """Whether any feature drifted; warns at most."""
-    title, data = (
-        "The features look as they did at review",
-        drift.data[drift.data["column"] != "score"],
+def _describe_drift_limit(config: ProjectConfig) -> str:
+    return f"effect below {config.monitor.alert_effect:g}, or not significant"
+
+
+def check_feature_drift(drift: Table, config: ProjectConfig) -> Verdict:
+    """Check whether any feature drifted; warns at most."""
+    make_verdict = partial(
+        Verdict,
+        "drift",
+        "Features are distributed as at the review",
+        severity=CheckSeverity.WARNS,
     )
-    limit = f"effect below {config.monitor.alert_effect:g}, or not significant"
+    data = drift.data[drift.data["column"] != SCORE_COLUMN]
     if data.empty:
-        return Verdict(
-            "drift",
-            title,
-            CheckOutcome.NOT_APPLICABLE,
-            CheckSeverity.WARNS,
-            "There are no scored rows whose features could have drifted.",
+        return make_verdict(
+            outcome=CheckOutcome.NOT_APPLICABLE,
+            sentence="There are no scored rows whose features could have drifted.",
         )
-    alerts = [f"{r.column} ({r.why})" for r in data[data["word"] == "alert"].itertuples()]
-    looks = data[data["word"].isin(["watch", "new category", "infinite"])]["column"].tolist()
-    facts = {
-        "alerts": data[data["word"] == "alert"]["column"].tolist(),
-        "watch": looks,
+    alerts = data[data["status"] == DriftStatus.ALERT]
+    warnings = data.loc[data["status"] == DriftStatus.WARNING, "column"].tolist()
+    diagnostics = {
+        "alerts": alerts["column"].tolist(),
+        "warnings": warnings,
         "columns": len(data),
     }
+    make_verdict = partial(
+        make_verdict, limit=_describe_drift_limit(config), diagnostics=diagnostics
+    )
     count = f"{len(alerts)} of {len(data)} features"
-    if alerts:
-        sentence = f"{count} drifted{', most of all' if len(alerts) > 1 else ':'} {alerts[0]}."
-        return Verdict(
-            "drift",
-            title,
-            CheckOutcome.FAILED,
-            CheckSeverity.WARNS,
-            sentence,
-            count,
-            limit,
-            "look at the columns; drift alone is no reason to retrain",
-            facts,
+    if len(alerts):
+        strongest = f"{alerts['column'].iloc[0]} ({alerts['explanation'].iloc[0]})"
+        lead = "drifted:" if len(alerts) == 1 else "drifted, most of all"
+        return make_verdict(
+            outcome=CheckOutcome.FAILED,
+            sentence=f"{count} {lead} {strongest}.",
+            observed=count,
+            hint="look at the columns; drift alone is no reason to retrain",
         )
-    if (data["word"] == "cannot tell").all():
-        return Verdict(
-            "drift",
-            title,
-            CheckOutcome.CANNOT_TELL,
-            CheckSeverity.WARNS,
-            f"Drift cannot be judged: {data['why'].iloc[0]}.",
-            f"{len(data)} features unjudged",
-            limit,
-            "wait for more rows",
-            facts,
+    if (data["reason"] == DriftReason.TOO_FEW_ROWS).all():
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=f"Drift cannot be tested: {data['explanation'].iloc[0]}.",
+            observed=f"{len(data)} features not tested",
+            hint="wait for more rows",
         )
-    tail = f" Worth a look: {', '.join(looks[:3])}." if looks else ""
-    return Verdict(
-        "drift",
-        title,
-        CheckOutcome.PASSED,
-        CheckSeverity.WARNS,
-        f"None of {len(data)} features drifted.{tail}",
-        count,
-        limit,
-        "",
-        facts,
-    )
+    sentence = f"None of {len(data)} features drifted."
+    if warnings:
+        sentence += f" Warnings: {', '.join(warnings[:_MAX_LISTED_WARNINGS])}."
+    return make_verdict(outcome=CheckOutcome.PASSED, sentence=sentence, observed=count)
 
 
-def check_prediction_drift(drift: Table, config: root.ProjectConfig) -> Verdict:
-    """Whether the model's own answers drifted; warns at most."""
-    title, row = (
-        "The predictions look as they did at review",
-        drift.data[drift.data["column"] == "score"],
-    )
-    if row.empty:
-        return Verdict(
-            "score_drift",
-            title,
-            CheckOutcome.NOT_APPLICABLE,
-            CheckSeverity.WARNS,
-            "There are no scores that could have drifted.",
-        )
-    word, why = row["word"].iloc[0], row["why"].iloc[0]
-    outcome: Any = {"alert": "failed", "cannot tell": "cannot tell"}.get(word, "passed")
-    cure = {
-        "failed": "hasten the labels of this period, they tell whether it matters",
-        "cannot tell": "wait for more rows",
-    }.get(outcome, "")
-    says = {
-        "failed": "The predictions drifted",
-        "cannot tell": "Drift of the predictions cannot be judged",
-    }.get(outcome, "The predictions did not drift")
-    return Verdict(
+def check_prediction_drift(drift: Table, config: ProjectConfig) -> Verdict:
+    """Check whether the model's scores drifted; warns at most."""
+    make_verdict = partial(
+        Verdict,
         "score_drift",
-        title,
-        outcome,
-        CheckSeverity.WARNS,
-        f"{says}: {why}.",
-        str(why),
-        f"effect below {config.monitor.alert_effect:g}, or not significant",
-        cure,
+        "Scores are distributed as at the review",
+        severity=CheckSeverity.WARNS,
+    )
+    row = drift.data[drift.data["column"] == SCORE_COLUMN]
+    if row.empty:
+        return make_verdict(
+            outcome=CheckOutcome.NOT_APPLICABLE,
+            sentence="There are no scores that could have drifted.",
+        )
+    explanation = str(row["explanation"].iloc[0])
+    make_verdict = partial(make_verdict, observed=explanation, limit=_describe_drift_limit(config))
+    if row["status"].iloc[0] == DriftStatus.ALERT:
+        return make_verdict(
+            outcome=CheckOutcome.FAILED,
+            sentence=f"The scores drifted: {explanation}.",
+            hint="get the labels of this period early; they show whether it matters",
+        )
+    if row["reason"].iloc[0] == DriftReason.TOO_FEW_ROWS:
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=f"Drift of the scores cannot be tested: {explanation}.",
+            hint="wait for more rows",
+        )
+    return make_verdict(
+        outcome=CheckOutcome.PASSED,
+        sentence=f"The scores did not drift: {explanation}.",
     )
 
 
-def check_realized_performance(realised: Table, config: root.ProjectConfig) -> Verdict:
-    """Whether the headline metric fell further below its promise than the limit allows.
+def check_realized_performance(realized: Table, config: ProjectConfig) -> Verdict:
+    """Check whether the headline metric is further below its reference than the limit allows.
 
-    Blocks only if the whole interval lies beyond the limit; if the value does and the interval
-    reaches back, one cannot tell.
+    It blocks only if the whole interval is beyond the limit. If the value is and the interval is
+    not, the check cannot tell.
     """
-    metric, fall = METRICS[config.headline_metric], config.monitor.max_drop
-    title = f"{metric.title} keeps what the review promised"
-    if realised.data.empty:
-        return Verdict(
-            "realised", title, CheckOutcome.NOT_APPLICABLE, CheckSeverity.BLOCKS, realised.sentence
-        )
-    row, found = (
-        realised.data[realised.data["metric"] == config.headline_metric].iloc[0],
-        realised.to_intervals()[config.headline_metric],
-    )
-    promised, value, shown = to_json_value(row["promised"]), found.value, str(found)
-    if value is None or promised is None:
-        return Verdict(
-            "realised",
-            title,
-            CheckOutcome.CANNOT_TELL,
-            CheckSeverity.BLOCKS,
-            realised.sentence,
-            hint="wait for labels" if value is None else "review the model again",
-        )
-    bound = promised - fall if metric.greater_is_better else promised + fall
-    limit = f"{'at least' if metric.greater_is_better else 'at most'} {format_number(bound)} (promised {format_number(promised)})"
-    facts = {
-        "value": value,
-        "low": found.low,
-        "high": found.high,
-        "promised": promised,
-        "bound": bound,
-        "rows": int(row["rows"]),
-    }
-    nearest = (
-        found.high if metric.greater_is_better else found.low
-    )  # the end of the interval that speaks for the model
-    if metric.compute_gain(value, bound) >= 0:
-        return Verdict(
-            "realised",
-            title,
-            CheckOutcome.PASSED,
-            CheckSeverity.BLOCKS,
-            f"{metric.title} realised {shown}, promised {format_number(promised)}.",
-            shown,
-            limit,
-            "",
-            facts,
-        )
-    if nearest is None or metric.compute_gain(nearest, bound) >= 0:
-        return Verdict(
-            "realised",
-            title,
-            CheckOutcome.CANNOT_TELL,
-            CheckSeverity.BLOCKS,
-            f"{metric.title} realised {shown} is beyond the limit, but its interval is not.",
-            shown,
-            limit,
-            "wait for more labels",
-            facts,
-        )
-    return Verdict(
+    metric = METRICS[config.headline_metric]
+    make_verdict = partial(
+        Verdict,
         "realised",
-        title,
-        CheckOutcome.FAILED,
-        CheckSeverity.BLOCKS,
-        f"{metric.title} fell to {shown}; the review promised {format_number(promised)}.",
-        shown,
-        limit,
-        "retrain, or go back to the version before",
-        facts,
+        f"{metric.title} holds at its reference performance",
+        severity=CheckSeverity.BLOCKS,
     )
+    if realized.data.empty:
+        return make_verdict(outcome=CheckOutcome.NOT_APPLICABLE, sentence=realized.sentence)
+    row = realized.data[realized.data["metric"] == config.headline_metric].iloc[0]
+    interval = realized.to_intervals()[config.headline_metric]
+    reference = to_json_value(row["reference"])
+    if interval.value is None or reference is None:
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=realized.sentence,
+            hint="wait for labels" if interval.value is None else "review the model again",
+        )
+    bound = _compute_bound(metric, reference, config.monitor.max_drop)
+    reference_text = format_number(reference)
+    comparison = "at least" if metric.greater_is_better else "at most"
+    make_verdict = partial(
+        make_verdict,
+        observed=str(interval),
+        limit=f"{comparison} {format_number(bound)} (reference {reference_text})",
+        diagnostics={
+            "value": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+            "reference": reference,
+            "bound": bound,
+            "rows": int(row["rows"]),
+        },
+    )
+    if metric.compute_gain(interval.value, bound) >= 0:
+        return make_verdict(
+            outcome=CheckOutcome.PASSED,
+            sentence=f"Realized {metric.title} {interval}, reference {reference_text}.",
+        )
+    best_end = _get_best_end(metric, interval)
+    if best_end is None or metric.compute_gain(best_end, bound) >= 0:
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=(
+                f"Realized {metric.title} {interval} is beyond the limit, "
+                "but its interval includes the limit."
+            ),
+            hint="wait for more labels",
+        )
+    return make_verdict(
+        outcome=CheckOutcome.FAILED,
+        sentence=(
+            f"{metric.title} dropped to {interval}; the reference performance is {reference_text}."
+        ),
+        hint="retrain, or roll back to the previous version",
+    )
+
+
+def _compute_bound(metric: Metric, reference: float, max_drop: float) -> float:
+    """Compute the worst value of a metric that is still accepted."""
+    return reference - max_drop if metric.greater_is_better else reference + max_drop
+
+
+def _get_best_end(metric: Metric, interval: Interval) -> float | None:
+    """Return the end of an interval that is more favourable to the model."""
+    return interval.high if metric.greater_is_better else interval.low
 
 
 def summarize_monitoring(verdicts: Iterable[Verdict]) -> str:
-    """The state in one sentence: what blocks, else what the labels say, with the drift beside it."""
+    """Summarize in one sentence: what blocks, else what the labels say, with the drift."""
     table = Verdicts.from_verdicts(verdicts)
-    found = {v.check: v for v in table}
-    if blocking := next((v for v in table if v.is_blocking), None):
-        return f"Act: {blocking.sentence}"
-    proof, warned = found.get("realised"), [v.sentence for v in table if v.outcome == "failed"]
-    if proof and proof.outcome == "passed":
-        return f"As good as promised: {proof.sentence} " + (
-            f"Worth a look, though no fall is seen: {warned[0]}" if warned else "Nothing drifted."
-        )
-    if warned:
-        return f"Look: {warned[0]}" + (
-            f" {proof.sentence}" if proof and proof.outcome == "cannot tell" else ""
-        )
-    if proof and proof.outcome == "cannot tell":
-        return (
-            proof.sentence
-            if proof.sentence.startswith("Cannot tell")
-            else f"Cannot tell: {proof.sentence}"
-        )
-    if not table.count_outcome(CheckOutcome.PASSED):
-        return (
-            "Cannot tell: nothing could be judged."
-            if table.count_outcome(CheckOutcome.CANNOT_TELL)
-            else "Nothing to monitor: no row was scored."
-        )
-    return "All is well, as far as can be seen without labels."
+    for verdict in table:
+        if verdict.is_blocking:
+            return f"Action needed: {verdict.sentence}"
+    failed = [verdict.sentence for verdict in table if verdict.outcome is CheckOutcome.FAILED]
+    by_check = {verdict.check: verdict for verdict in table}
+    realized = by_check.get("realised")
+    realized_outcome = None if realized is None else realized.outcome
+    realized_sentence = "" if realized is None else realized.sentence
+    if realized_outcome == CheckOutcome.PASSED:
+        drift_sentence = "Nothing drifted."
+        if failed:
+            drift_sentence = f"Drift without a performance drop: {failed[0]}"
+        return f"Performance holds: {realized_sentence} {drift_sentence}"
+    if failed:
+        sentence = f"Warning: {failed[0]}"
+        if realized_outcome == CheckOutcome.CANNOT_TELL:
+            sentence += f" {realized_sentence}"
+        return sentence
+    if realized_outcome == CheckOutcome.CANNOT_TELL:
+        return f"Cannot tell: {realized_sentence.removeprefix('Cannot tell: ')}"
+    if table.count_outcome(CheckOutcome.PASSED):
+        return "No check failed, as far as can be told without labels."
+    if table.count_outcome(CheckOutcome.CANNOT_TELL):
+        return "Cannot tell: nothing could be tested."
+    return "Nothing to monitor: no rows were scored."
 
 
 def build_alert_records(
-    verdicts: Iterable[Verdict], as_of: Any, until: Any
+    verdicts: Iterable[Verdict],
+    as_of: pd.Timestamp | None,
+    until: pd.Timestamp | None,
 ) -> list[dict[str, Any]]:
-    """What failed, as lines for the sink: the period, the check, its sentence and its numbers.
+    """Build a record of each failed check: the period, the check, its sentence and its numbers.
 
-    No run and no clock in them: the same period judged again makes the same lines.
+    They contain neither the run nor the clock time: the same period gives the same records.
     """
     period = {
-        "as_of": str(as_of) if as_of is not None else "",
-        "until": str(until) if until is not None else "",
+        "as_of": "" if as_of is None else str(as_of),
+        "until": "" if until is None else str(until),
     }
-    kept = ("check", "severity", "sentence", "found", "limit", "cure")
-    return [
-        {**period, **{k: getattr(v, k) for k in kept}} for v in verdicts if v.outcome == "failed"
-    ]
+    records = []
+    for verdict in verdicts:
+        if verdict.outcome == CheckOutcome.FAILED:
+            values = {name: getattr(verdict, name) for name in _ALERT_FIELDS}
+            records.append({**period, **values})
+    return records
 
 
-def append_alerts(path: Path, lines: Iterable[dict[str, Any]]) -> int:
-    """Add alerts to a file, one JSON object a line; those it already has are left out.
+def append_alerts(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Append alerts to a file, one JSON object per line; those it already has are left out.
 
-    One write of whole lines under a lock, then an fsync: two runs at once neither mix nor double them.
+    All lines are written at once under a lock and flushed to disk, so that concurrent runs neither
+    interleave nor duplicate alerts.
 
     Returns
     -------
@@ -275,32 +274,38 @@ def append_alerts(path: Path, lines: Iterable[dict[str, Any]]) -> int:
     with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         text = path.read_text(encoding="utf-8")
-        seen = {
-            _get_alert_key(x) for x in map(_parse_alert_line, text.splitlines()) if x is not None
-        }
-        if fresh := {_get_alert_key(x): x for x in lines if _get_alert_key(x) not in seen}:
-            torn = (
-                "\n" if text and not text.endswith("\n") else ""
-            )  # a line cut off by a crash stays alone
-            file.write(
-                torn
-                + "".join(
-                    json.dumps(to_json_value(x), ensure_ascii=False, sort_keys=True) + "\n"
-                    for x in fresh.values()
-                )
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        return len(fresh)
+        known_keys = set()
+        for line in text.splitlines():
+            known_record = _parse_alert_line(line)
+            if known_record is not None:
+                known_keys.add(_get_alert_key(known_record))
+        new_records = {}
+        for record in records:
+            key = _get_alert_key(record)
+            if key not in known_keys:
+                new_records[key] = record
+        if not new_records:
+            return 0
+        # A line that a crash cut off stays on a line of its own.
+        lines = ["\n"] if text and not text.endswith("\n") else []
+        for record in new_records.values():
+            values = to_json_value(record)
+            lines.append(json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
+        file.write("".join(lines))
+        file.flush()
+        os.fsync(file.fileno())
+        return len(new_records)
 
 
-def _get_alert_key(line: dict[str, Any]) -> tuple[str, ...]:
-    """What names an alert: the period and the check."""
-    return tuple(str(line.get(k)) for k in _ALERT_KEY_FIELDS)
+def _get_alert_key(record: dict[str, Any]) -> tuple[str, ...]:
+    """Return what identifies an alert: the period and the check."""
+    return tuple(str(record.get(name)) for name in _ALERT_KEY_FIELDS)
 
 
-def _parse_alert_line(text: str) -> dict[str, Any] | None:
-    """A line of the file, or None if it is torn."""
-    with suppress(ValueError):
-        return found if isinstance(found := json.loads(text), dict) else None
-    return None
+def _parse_alert_line(line: str) -> dict[str, Any] | None:
+    """Parse a line of the file; None if it was cut off."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

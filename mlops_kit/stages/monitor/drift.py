@@ -1,28 +1,33 @@
-"""Drift: has a column moved by more than the noise, and by more than a practical floor?
+"""Drift of columns: changes larger than noise and larger than a practical limit.
 
-Two gates, both needed for an alert: the effect, less what it shows when nothing moved, is over a
-floor; and its p-value survives Benjamini and Hochberg's correction over the columns. With many rows
-the first gate binds, with few the second, so that size alone never alerts. What cannot be tested (a
-constant, an all-missing column, dates, names of rows) gets a word of its own, never an exception.
+An alert needs both: the effect, corrected for its bias, is over a limit; and its p-value survives
+Benjamini and Hochberg's correction over the columns. With many rows the first condition decides,
+with few the second, so that size alone never alerts. What cannot be tested (a constant, an
+all-missing column, dates, identifiers) has a status and a reason, never an exception.
 
-To add a drift test: 1. a function ``(reference, current) -> Measured`` over two series without
-missing values, 2. ``@drift_test("name", "kind", …)`` above it with the kinds of column it is for;
-the contract tests then hold it to "same sample: no alert; shifted: alert" at once.
+The tests themselves are in ``drift_tests``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import np, pd, scipy_stats
-from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict
-from mlops_kit.data.column_kinds import infer_statistical_kind
-from mlops_kit.data.columns import list_feature_columns
-from mlops_kit.project.config import monitoring, root
+from mlops_kit.core.results import Table
+from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
+from mlops_kit.data.columns import PART_COLUMN, ROW_ID, list_feature_columns
+from mlops_kit.project.config.monitoring import MonitorConfig
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor.drift_tests import (
+    MAX_CATEGORIES,
+    find_drift_test,
+    format_categories,
+)
+from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
 
 DRIFT_COLUMNS = [
     "column",
@@ -34,391 +39,312 @@ DRIFT_COLUMNS = [
     "adjusted_p",
     "missing_reference",
     "missing_current",
-    "word",
-    "why",
+    "status",
+    "reason",
+    "explanation",
 ]
 _SHOWN_COLUMNS = (
     "column",
-    "word",
-    "why",
+    "status",
+    "explanation",
     "effect",
     "adjusted_p",
     "missing_reference",
     "missing_current",
 )
-MAX_ROWS_PER_SIDE = 100_000  # a side; more rows move neither gate's answer, only the time it takes
-_MAX_CATEGORIES = 50  # categories told apart; the rest is one
+_TITLE = "Drift by feature"
+MAX_ROWS_PER_SIDE = 100_000  # more rows change the result of neither condition, only the time
 SCORE_COLUMN = "score"
+# Columns of scored rows that are neither features nor the score.
+_SCORING_COLUMNS = {"prediction_id", "decision", "model_version", "day"}
+_ABSENT_KIND = "absent"
+_MAX_LISTED_CATEGORIES = 3
 
 
-class DriftTestResult(NamedTuple):
-    """What a drift test says: its statistic, the effect less its bias, the p-value."""
+class _Classification(NamedTuple):
+    """A drift status, what it rests on, and a phrase that explains it."""
 
-    statistic: float
-    effect: float
-    p_value: float
-
-
-DriftTestFunction = Callable[[Any, Any], DriftTestResult]
+    status: DriftStatus
+    reason: DriftReason
+    explanation: str
 
 
-class DriftTest(NamedTuple):
-    """A test and the kinds of column it is for."""
+@dataclass
+class _ColumnDrift:
+    """The row of one column; the numbers are NaN where the column was not tested."""
 
-    column_kinds: tuple[str, ...]
-    function: DriftTestFunction
+    column: str
+    kind: str
+    limit: float
+    statistic: float = math.nan
+    effect: float = math.nan
+    p_value: float = math.nan
+    adjusted_p: float = math.nan
+    missing_reference: float = math.nan
+    missing_current: float = math.nan
+    new_values: str = ""
+    status: DriftStatus = DriftStatus.NOT_TESTED
+    reason: DriftReason = DriftReason.COLUMN_ABSENT
+    explanation: str = "a side has no such column"
 
+    @property
+    def is_tested(self) -> bool:
+        """Whether a drift test has run."""
+        return not math.isnan(self.p_value)
 
-DRIFT_TESTS: ExtensionRegistry[DriftTest] = ExtensionRegistry("drift test")
+    @property
+    def order(self) -> tuple[bool, bool, float]:
+        """Sort key: alerts, then warnings for an effect, then by effect."""
+        is_effect_warning = self.status is DriftStatus.WARNING and self.reason is DriftReason.EFFECT
+        effect = -1.0 if math.isnan(self.effect) else self.effect
+        return self.status is not DriftStatus.ALERT, not is_effect_warning, -effect
 
+    def classify(self, classification: _Classification) -> None:
+        """Set the status, its reason and the explanation."""
+        self.status = classification.status
+        self.reason = classification.reason
+        self.explanation = classification.explanation
 
-def register_drift_test(name: str, *kinds: str) -> Callable[[DriftTestFunction], DriftTestFunction]:
-    """Register the decorated function for these kinds of column."""
-    return lambda function: DRIFT_TESTS.register(name)(DriftTest(kinds, function)).function
-
-
-@register_drift_test("ks", "number")
-def run_ks_test(reference: Any, current: Any) -> DriftTestResult:
-    """Largest distance D of the two distribution functions, less its second moment under no drift.
-
-    effect = sqrt(max(0, D² − π²/12 · (1/n₁ + 1/n₂))); π²/12 is the second moment of Kolmogorov's
-    distribution (Marsaglia, Tsang & Wang 2003, J. Stat. Softw. 8(18)), and the correction is to D²
-    what Bergsma's is to V². The p-value is scipy's asymptotic one (conservative with ties).
-    """
-    first, second = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
-    found = scipy_stats.ks_2samp(first, second, method="asymp")
-    bias = math.pi**2 / 12 * (1 / len(first) + 1 / len(second))
-    return DriftTestResult(
-        float(found.statistic),
-        math.sqrt(max(0.0, float(found.statistic) ** 2 - bias)),
-        float(found.pvalue),
-    )
-
-
-@register_drift_test("cramers_v", "category", "code", "boolean")
-def run_cramers_v_test(reference: Any, current: Any) -> DriftTestResult:
-    """Cramér's V of side and category, bias-corrected (Bergsma 2013, J. Korean Stat. Soc. 42), with chi-square's p.
-
-    V² = max(0, φ² − (k−1)/(n−1)) / (r−1) with r = 2 − 1/(n−1) for the two sides. Both sides weigh the
-    same (n = 4 n₁ n₂ / (n₁ + n₂)), so that V does not shrink when the window is short; for sides of one
-    size this is Bergsma's formula as printed. Categories expected fewer than five times are pooled.
-    """
-    counts = _pool_rare_categories(_count_categories(reference, current))
-    if counts.shape[1] < 2:
-        return DriftTestResult(0.0, 0.0, 1.0)
-    chi2 = scipy_stats.chi2_contingency(counts, correction=False)
-    sizes = counts.sum(axis=1)
-    shares = counts / sizes[:, None]
-    phi2 = float((np.diff(shares, axis=0)[0] ** 2 / shares.sum(axis=0)).sum() / 2)
-    n = 4 * sizes[0] * sizes[1] / sizes.sum()
-    corrected = max(0.0, phi2 - (counts.shape[1] - 1) / (n - 1)) / (1 - 1 / (n - 1))
-    return DriftTestResult(math.sqrt(phi2), min(1.0, math.sqrt(corrected)), float(chi2.pvalue))
-
-
-def _count_categories(reference: Any, current: Any) -> np.ndarray:
-    """Counts of the reference's commonest categories and of all others together, a row a side.
-
-    A category the reference has not seen counts among the others.
-    """
-    first, second = (
-        pd.Series(_format_categories(reference)).value_counts(),
-        pd.Series(_format_categories(current)).value_counts(),
-    )
-    top = sorted(first.index, key=lambda v: (-first[v], v))[:_MAX_CATEGORIES]
-    return np.vstack(
-        [
-            np.append(side.reindex(top, fill_value=0).to_numpy(), side[~side.index.isin(top)].sum())
-            for side in (first, second)
-        ]
-    ).astype(float)
-
-
-def _format_categories(values: Any) -> list[str]:
-    """Categories as text; 1, 1.0 and True are the same one."""
-    return [
-        str(int(v)) if isinstance(v, bool) or (isinstance(v, float) and v.is_integer()) else str(v)
-        for v in getattr(values, "tolist", lambda: values)()
-    ]
-
-
-def _pool_rare_categories(both: np.ndarray) -> np.ndarray:
-    """A table of two rows in which no category is expected fewer than five times (Cochran's rule), but the pool."""
-    expected = both.sum(axis=0) * both.sum(axis=1).min() / both.sum()
-    table = np.hstack([both[:, expected >= 5], both[:, expected < 5].sum(axis=1, keepdims=True)])
-    return table[:, table.sum(axis=0) > 0]
+    def to_row(self) -> list[object]:
+        """Return the values of ``DRIFT_COLUMNS``."""
+        values = [getattr(self, name) for name in DRIFT_COLUMNS]
+        return [str(value) if isinstance(value, str) else value for value in values]
 
 
 def select_reference_and_current(
-    config: root.ProjectConfig, table: pd.DataFrame, judged: pd.DataFrame, scored: pd.DataFrame
+    config: ProjectConfig, table: pd.DataFrame, held_out: pd.DataFrame, scored: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two sides to compare: the rows the model was judged on, and those it has scored since.
+    """Select the two sides to compare: the held-out rows, and the rows scored since.
 
     Parameters
     ----------
     table : DataFrame
         The feature table with ``part``; its part ``test`` is the reference.
-    judged, scored : DataFrame
-        The judged model's scores of the test rows, and the scores of the period.
+    held_out, scored : DataFrame
+        The evaluation model's scores of the test rows, and the scores of the period.
 
     Returns
     -------
     reference, current : DataFrame
         The features and ``score``, nothing else.
     """
-    names = [c for c in list_feature_columns(config, table) if c != SCORE_COLUMN]
-    keys = config.id or ["row_id"]
-    reference = table.loc[table["part"] == "test", list(dict.fromkeys([*keys, *names]))].merge(
-        judged[[*keys, SCORE_COLUMN]], on=keys, how="left"
-    )
-    own = {
-        *keys,
-        config.time,
-        config.target,
-        "prediction_id",
-        "decision",
-        "model_version",
-        "day",
-    } - set(names)
-    return reference[[*names, SCORE_COLUMN]], scored[[c for c in scored.columns if c not in own]]
+    feature_columns = [
+        column for column in list_feature_columns(config, table) if column != SCORE_COLUMN
+    ]
+    keys = config.id or [ROW_ID]
+    test_columns = list(dict.fromkeys([*keys, *feature_columns]))
+    test_rows = table.loc[table[PART_COLUMN] == "test", test_columns]
+    reference = test_rows.merge(held_out[[*keys, SCORE_COLUMN]], on=keys, how="left")
+    other_columns = {*keys, config.time, config.target, *_SCORING_COLUMNS} - set(feature_columns)
+    current_columns = [column for column in scored.columns if column not in other_columns]
+    return reference[[*feature_columns, SCORE_COLUMN]], scored[current_columns]
 
 
 def measure_drift(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     columns: Iterable[str],
-    limits: monitoring.MonitorConfig,
+    limits: MonitorConfig,
     seed: int = 0,
 ) -> Table:
-    """Hold each column of the current rows against the reference.
+    """Compare each column of the current rows with the reference.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        The columns to compare.
+    limits : MonitorConfig
+        The project's limits of effect, significance and missing values.
+    seed : int
+        Seed of the sample that is drawn from a side with very many rows.
 
     Returns
     -------
     Table
-        A row a column: the test's statistic, the effect less its bias, its floor, the p-value as it is
-        and adjusted over the columns, the shares missing, the word, and why. No rows in: no rows out.
+        One row per column: the test's statistic, the effect and its limit, the p-value as it is and
+        adjusted over the columns, the shares missing, the status, its reason and an explanation.
+        Without rows on one side it has no rows.
     """
     if current.empty or reference.empty:
         return Table(
-            "Drift by column",
+            _TITLE,
             "Not applicable: there are no scored rows to compare.",
             pd.DataFrame(columns=DRIFT_COLUMNS),
         )
-    rows = [_measure_column(c, reference, current, limits, seed) for c in dict.fromkeys(columns)]
-    tested = [r for r in rows if not math.isnan(r["p_value"])]
-    for row, adjusted in zip(
-        tested,
-        scipy_stats.false_discovery_control([r["p_value"] for r in tested]) if tested else [],
-        strict=True,
-    ):
-        row["adjusted_p"] = float(adjusted)
-        row["word"], row["why"] = _classify_effect(row, limits)
-    rows.sort(
-        key=lambda r: (
-            r["word"] != "alert",
-            r["word"] != "watch",
-            -(r["effect"] if r["effect"] == r["effect"] else -1.0),
-        )
-    )
-    data = pd.DataFrame([{c: r[c] for c in DRIFT_COLUMNS} for r in rows], columns=DRIFT_COLUMNS)
+    rows = [
+        _measure_column(column, reference, current, limits, seed)
+        for column in dict.fromkeys(columns)
+    ]
+    tested = [row for row in rows if row.is_tested]
+    if tested:
+        adjusted = scipy_stats.false_discovery_control([row.p_value for row in tested])
+        for row, adjusted_p in zip(tested, adjusted, strict=True):
+            row.adjusted_p = float(adjusted_p)
+            row.classify(_classify_effect(row, limits))
+    rows.sort(key=lambda row: row.order)
+    data = pd.DataFrame([row.to_row() for row in rows], columns=DRIFT_COLUMNS)
     notes = (
-        f"An alert needs an effect of at least {limits.alert_effect:g} and an adjusted p below {limits.alpha:g}, or {format_percent(limits.max_missing_increase)} more missing.",
-        "p-values take rows as independent; rows of one day rarely are, which is why the effect has a floor.",
+        f"An alert needs an effect of at least {limits.alert_effect:g} and an adjusted p-value "
+        f"below {limits.alpha:g}, or {format_percent(limits.max_missing_increase)} more missing "
+        "values.",
+        "p-values treat rows as independent; rows of one day rarely are, which is why the effect "
+        "has a limit.",
     )
     return Table(
-        "Drift by column", _summarize_drift(data), data, notes=notes, visible_columns=_SHOWN_COLUMNS
+        _TITLE,
+        _summarize_drift(data),
+        data,
+        notes=notes,
+        visible_columns=_SHOWN_COLUMNS,
     )
 
 
 def _summarize_drift(data: pd.DataFrame) -> str:
-    """The take-away of a drift table."""
-    alerts = data[data["word"] == "alert"]
-    unknown = int((data["word"] == "cannot tell").sum())
-    tail = f"; of {unknown} one cannot tell" if unknown else ""
-    if unknown == len(data):
-        return (
-            f"Cannot tell: {data['why'].iloc[0]}."
-            if unknown
-            else "Not applicable: there are no columns to compare."
-        )
+    """Summarize a drift table in a sentence."""
+    if data.empty:
+        return "Not applicable: there are no columns to compare."
+    undecided = int((data["reason"] == DriftReason.TOO_FEW_ROWS).sum())
+    if undecided == len(data):
+        return f"Cannot tell: {data['explanation'].iloc[0]}."
+    rest = f"; {undecided} could not be tested" if undecided else ""
+    alerts = data[data["status"] == DriftStatus.ALERT]
     if alerts.empty:
-        return f"None of {len(data)} columns alerts{tail}."
-    return f"{alerts['column'].iloc[0]} drifted most ({alerts['why'].iloc[0]}); {len(alerts)} of {len(data)} columns {'alert' if len(alerts) > 1 else 'alerts'}{tail}."
+        return f"None of {len(data)} columns raises an alert{rest}."
+    verb = "raise" if len(alerts) > 1 else "raises"
+    return (
+        f"{alerts['column'].iloc[0]} drifted most: {alerts['explanation'].iloc[0]}; "
+        f"{len(alerts)} of {len(data)} columns {verb} an alert{rest}."
+    )
 
 
 def _measure_column(
-    name: str,
+    column: str,
     reference: pd.DataFrame,
     current: pd.DataFrame,
-    limits: monitoring.MonitorConfig,
+    limits: MonitorConfig,
     seed: int,
-) -> dict[str, Any]:
-    """One column's row, before the p-values are adjusted."""
-    row: dict[str, Any] = {
-        **dict.fromkeys(DRIFT_COLUMNS, math.nan),
-        "column": name,
-        "kind": "absent",
-        "limit": limits.alert_effect,
-        "word": "absent",
-        "why": "a side has no such column",
-        "fresh": "",
-    }
-    if name not in reference or name not in current:
+) -> _ColumnDrift:
+    """Measure one column, before the p-values are adjusted."""
+    row = _ColumnDrift(column=column, kind=_ABSENT_KIND, limit=limits.alert_effect)
+    if column not in reference or column not in current:
         return row
-    before, now = reference[name], current[name]
-    kinds = {infer_statistical_kind(before), infer_statistical_kind(now)} - {"empty"}
-    row["missing_reference"], row["missing_current"] = (
-        float(before.isna().mean()),
-        float(now.isna().mean()),
-    )
-    row["kind"] = (
-        "number"
-        if kinds == {"number", "code"}
-        else "category"
-        if kinds == {"boolean", "code"}
-        else "/".join(sorted(kinds)) or "empty"
-    )
-    row["word"], row["why"] = _explain_not_tested(row, before, now, limits)
-    if row["word"]:
+    before = reference[column]
+    now = current[column]
+    row.kind = _combine_kinds(before, now)
+    row.missing_reference = float(before.isna().mean())
+    row.missing_current = float(now.isna().mean())
+    untested = _explain_not_tested(row, before, now, limits)
+    if untested is not None:
+        row.classify(untested)
         return row
-    test = next(t for t in DRIFT_TESTS.values() if row["kind"] in t.column_kinds)
-    first, second = limit_rows(before.dropna(), seed), limit_rows(now.dropna(), seed + 1)
-    row["statistic"], row["effect"], row["p_value"] = test.function(first, second)
-    row["fresh"] = _describe_new_values(row["kind"], before.dropna(), now.dropna())
+    known_before = before.dropna()
+    known_now = now.dropna()
+    result = find_drift_test(row.kind).function(
+        limit_rows(known_before, seed),
+        limit_rows(known_now, seed + 1),
+    )
+    row.statistic = result.statistic
+    row.effect = result.effect
+    row.p_value = result.p_value
+    row.new_values = _describe_new_values(row.kind, known_before, known_now)
     return row
 
 
+def _combine_kinds(before: pd.Series, now: pd.Series) -> str:
+    """Return the kind under which both sides are compared; ``a/b`` if they differ."""
+    kinds = {infer_statistical_kind(before), infer_statistical_kind(now)} - {StatisticalKind.EMPTY}
+    if kinds == {StatisticalKind.NUMBER, StatisticalKind.CODE}:
+        return str(StatisticalKind.NUMBER)
+    if kinds == {StatisticalKind.BOOLEAN, StatisticalKind.CODE}:
+        return str(StatisticalKind.CATEGORY)
+    return "/".join(sorted(kinds)) or str(StatisticalKind.EMPTY)
+
+
 def _explain_not_tested(
-    row: dict[str, Any], before: pd.Series, now: pd.Series, limits: monitoring.MonitorConfig
-) -> tuple[str, str]:
-    """The word for a column that no test can or need look at, and why; empty if one should."""
-    if (few := min(len(before), len(now))) < limits.min_rows:
-        return "cannot tell", f"{few} rows on one side, fewer than {limits.min_rows}"
-    if row["kind"] == "empty":
-        return "all missing", "no value on either side"
-    if row["missing_current"] - row["missing_reference"] > limits.max_missing_increase:
-        return (
-            "alert",
-            f"missing rose from {format_percent(row['missing_reference'])} to {format_percent(row['missing_current'])}",
+    row: _ColumnDrift, before: pd.Series, now: pd.Series, limits: MonitorConfig
+) -> _Classification | None:
+    """Classify a column that no test can or need decide; None if one should."""
+    rows = min(len(before), len(now))
+    if rows < limits.min_rows:
+        return _make_too_few(f"{rows} rows", limits)
+    if row.kind == StatisticalKind.EMPTY:
+        return _make_not_tested(DriftReason.ALL_MISSING, "no value on either side")
+    if row.missing_current - row.missing_reference > limits.max_missing_increase:
+        return _Classification(
+            DriftStatus.ALERT,
+            DriftReason.MISSING_VALUES,
+            f"missing values rose from {format_percent(row.missing_reference)} "
+            f"to {format_percent(row.missing_current)}",
         )
-    filled = min(int(before.notna().sum()), int(now.notna().sum()))
-    if filled < limits.min_rows:
-        return "cannot tell", f"{filled} values on one side, fewer than {limits.min_rows}"
-    if "/" in row["kind"]:
-        return (
-            "type changed",
-            f"{infer_statistical_kind(before)} in the reference, {infer_statistical_kind(now)} now",
-        )
-    if row["kind"] == "date":
-        return "not compared", "dates move on by themselves"
-    if row["kind"] == "category" and before.dropna().astype(str).nunique() > max(
-        _MAX_CATEGORIES, before.notna().sum() / 2
-    ):
-        return "not compared", "most values occur once: it names rows"
-    if before.dropna().astype(str).nunique() == 1 and set(before.dropna().astype(str)) == set(
-        now.dropna().astype(str)
-    ):
-        return "constant", "one value, the same on both sides"
-    return "", ""
+    known_values = min(int(before.notna().sum()), int(now.notna().sum()))
+    if known_values < limits.min_rows:
+        return _make_too_few(f"{known_values} values", limits)
+    if "/" in row.kind:
+        kinds = f"{infer_statistical_kind(before)} before, {infer_statistical_kind(now)} now"
+        return _make_not_tested(DriftReason.TYPE_CHANGED, kinds)
+    return _explain_incomparable(row.kind, before.dropna(), now.dropna())
 
 
-def _classify_effect(row: dict[str, Any], limits: monitoring.MonitorConfig) -> tuple[str, str]:
-    """The word of the two gates, and why."""
-    effect, significant = f"effect {format_number(row['effect'])}", row["adjusted_p"] < limits.alpha
-    if row["effect"] >= limits.alert_effect and significant:
-        return "alert", f"{effect}, limit {limits.alert_effect:g}" + (
-            f"; {row['fresh']}" if row["fresh"] else ""
-        )
-    if row["fresh"]:
-        return ("new category" if row["kind"] != "number" else "infinite"), row["fresh"]
-    if row["effect"] >= limits.warning_effect and significant:
-        return "watch", f"{effect}, worth a look from {limits.warning_effect:g}"
-    return (
-        "no drift",
-        f"{effect}, within the noise" if not significant else f"{effect}, too small to matter",
+def _explain_incomparable(kind: str, before: pd.Series, now: pd.Series) -> _Classification | None:
+    """Classify known values that no test compares: dates, identifiers, one constant."""
+    if kind == StatisticalKind.DATE:
+        return _make_not_tested(DriftReason.NOT_COMPARABLE, "dates always move on")
+    distinct = before.astype(str).nunique()
+    if kind == StatisticalKind.CATEGORY and distinct > max(MAX_CATEGORIES, len(before) / 2):
+        explanation = "most values occur once: they identify rows"
+        return _make_not_tested(DriftReason.NOT_COMPARABLE, explanation)
+    if distinct == 1 and set(before.astype(str)) == set(now.astype(str)):
+        return _make_not_tested(DriftReason.CONSTANT, "one value, the same on both sides")
+    return None
+
+
+def _make_not_tested(reason: DriftReason, explanation: str) -> _Classification:
+    return _Classification(DriftStatus.NOT_TESTED, reason, explanation)
+
+
+def _make_too_few(count: str, limits: MonitorConfig) -> _Classification:
+    return _make_not_tested(
+        DriftReason.TOO_FEW_ROWS,
+        f"{count} on one side, fewer than {limits.min_rows}",
     )
+
+
+def _classify_effect(row: _ColumnDrift, limits: MonitorConfig) -> _Classification:
+    """Classify a tested column by its effect, its significance and its new values."""
+    effect = f"effect {format_number(row.effect)}"
+    is_significant = row.adjusted_p < limits.alpha
+    if is_significant and row.effect >= limits.alert_effect:
+        explanation = f"{effect}, limit {limits.alert_effect:g}"
+        if row.new_values:
+            explanation += f"; {row.new_values}"
+        return _Classification(DriftStatus.ALERT, DriftReason.EFFECT, explanation)
+    if row.new_values:
+        return _Classification(DriftStatus.WARNING, DriftReason.NEW_VALUES, row.new_values)
+    if is_significant and row.effect >= limits.warning_effect:
+        explanation = f"{effect}, warning limit {limits.warning_effect:g}"
+        return _Classification(DriftStatus.WARNING, DriftReason.EFFECT, explanation)
+    qualifier = "too small to matter" if is_significant else "not significant"
+    return _Classification(DriftStatus.NONE, DriftReason.EFFECT, f"{effect}, {qualifier}")
 
 
 def _describe_new_values(kind: str, before: pd.Series, now: pd.Series) -> str:
-    """What the current rows hold that the reference never had: a category, or an infinity."""
-    if kind == "number":
+    """Describe what the reference does not have: a category, or an infinity; else empty."""
+    if kind == StatisticalKind.NUMBER:
         infinite = int(np.isinf(now.to_numpy(dtype=float)).sum())
-        return (
-            f"{infinite} infinite values"
-            if infinite and not np.isinf(before.to_numpy(dtype=float)).any()
-            else ""
-        )
-    known, seen = set(_format_categories(before)), _format_categories(now)
-    fresh = [v for v in seen if v not in known]
-    return (
-        f"new: {', '.join(sorted(set(fresh))[:3])} in {format_percent(len(fresh) / len(seen))} of rows"
-        if fresh
-        else ""
-    )
+        if not infinite or np.isinf(before.to_numpy(dtype=float)).any():
+            return ""
+        return f"{infinite} infinite values"
+    known_categories = set(format_categories(before))
+    categories = format_categories(now)
+    new = [category for category in categories if category not in known_categories]
+    if not new:
+        return ""
+    listed = ", ".join(sorted(set(new))[:_MAX_LISTED_CATEGORIES])
+    return f"new categories: {listed} in {format_percent(len(new) / len(categories))} of the rows"
 
 
 def limit_rows(values: pd.Series, seed: int) -> pd.Series:
-    """At most ``MOST_ROWS`` of the values, drawn without replacement."""
-    return (
-        values
-        if len(values) <= MAX_ROWS_PER_SIDE
-        else values.sample(MAX_ROWS_PER_SIDE, random_state=seed)
-    )
-
-
-def check_schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
-    """Whether the current rows have the reference's columns, and each still its type."""
-    title, cure = (
-        "The columns are those the model was judged on",
-        "find out what changed upstream; do not retrain on such rows",
-    )
-    if current.empty:
-        return Verdict(
-            "schema",
-            title,
-            CheckOutcome.NOT_APPLICABLE,
-            CheckSeverity.BLOCKS,
-            "There are no scored rows whose columns could differ.",
-        )
-    missing = [c for c in reference.columns if c not in current.columns]
-    added = [c for c in current.columns if c not in reference.columns]
-    pairs = {
-        c: (_get_comparable_kind(reference[c]), _get_comparable_kind(current[c]))
-        for c in reference.columns
-        if c not in missing
-    }
-    changed = [
-        f"{c} ({a} → {b})" for c, (a, b) in pairs.items() if a != b and "empty" not in (a, b)
-    ]
-    parts = [
-        f"{word}: {', '.join(map(str, names))}"
-        for word, names in (("missing", missing), ("type changed", changed), ("added", added))
-        if names
-    ]
-    found = {"missing": missing, "added": added, "changed": changed}
-    broken, tail = (
-        bool(missing or changed),
-        f" {len(added)} were added, which no model reads." if added else "",
-    )
-    sentence = (
-        f"The columns changed; {'; '.join(parts)}."
-        if broken
-        else f"All {len(reference.columns)} columns are there with their types.{tail}"
-    )
-    return Verdict(
-        "schema",
-        title,
-        CheckOutcome.FAILED if broken else CheckOutcome.PASSED,
-        CheckSeverity.BLOCKS,
-        sentence,
-        "; ".join(parts),
-        "none missing, no type changed",
-        cure if broken else "",
-        found,
-    )
-
-
-def _get_comparable_kind(values: pd.Series) -> str:
-    """Kinds that may stand for one another: whole and broken numbers, codes, booleans."""
-    return {"code": "number", "boolean": "number"}.get(
-        found := infer_statistical_kind(values), found
-    )
+    """Return at most ``MAX_ROWS_PER_SIDE`` of the values, drawn without replacement."""
+    if len(values) <= MAX_ROWS_PER_SIDE:
+        return values
+    return values.sample(MAX_ROWS_PER_SIDE, random_state=seed)

@@ -1,191 +1,279 @@
-"""Performance without labels, and what a column's drift costs.
+"""Estimated performance: without labels, and what a column's drift costs.
 
-Both hold only while the target depends on the features as it did: when the labels are in, realised
-below estimated is the sign that it does not any more.
+Both are valid only while the target depends on the features as it did at the review. Once the
+labels are in, realized below estimated performance is the sign that it does not any more (concept
+drift).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval
-from mlops_kit.project.config import root
-from mlops_kit.stats import bootstrap, metrics
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stats.bootstrap import bootstrap_statistics
+from mlops_kit.stats.metrics import METRICS, compute_metric
 
-REFERENCE_BINS = 10  # of a number's reference values, beside the missing ones
-_METRICS_NOT_ESTIMATED = (
-    "calibration_error",
-)  # zero by construction once the probabilities are calibrated
-_MIN_EFFECTIVE_SHARE = 0.1  # of the reference's rows that must still count after reweighting
+REFERENCE_BINS = 10  # of a number's reference values; missing values have a bin of their own
+# Zero by construction once the probabilities are calibrated.
+_METRICS_NOT_ESTIMATED = ("calibration_error",)
+# Smallest share of the reference's rows that must still count after reweighting, and largest share
+# of current rows in bins that the reference does not have.
+_MIN_EFFECTIVE_SHARE = 0.1
+_MAX_UNSEEN_SHARE = 0.1
+
+
+class _BinnedColumn(NamedTuple):
+    """A column's bins: their labels, the shares of either side, the reference's bin by row."""
+
+    labels: list[str]
+    reference_shares: np.ndarray
+    current_shares: np.ndarray
+    reference_bins: np.ndarray
 
 
 def fit_calibrator(score: Any, y: Any) -> Any:
-    """Probabilities of a reference made true by isotonic regression (Zadrozny & Elkan 2002); None for one class."""
+    """Fit an isotonic regression from score to probability; None for one class.
+
+    Parameters
+    ----------
+    score, y : array-like, shape (rows,)
+        Scores and labels; rows where either is missing are left out.
+
+    Returns
+    -------
+    IsotonicRegression or None
+
+    Notes
+    -----
+    Zadrozny & Elkan 2002, "Transforming classifier scores into accurate multiclass probability
+    estimates", KDD.
+    """
     from sklearn.isotonic import IsotonicRegression
 
-    score, y = np.asarray(score, dtype=float), np.asarray(y, dtype=float)
-    known = ~(np.isnan(score) | np.isnan(y))
-    if len(np.unique(y[known])) < 2:
+    scores = np.asarray(score, dtype=float)
+    labels = np.asarray(y, dtype=float)
+    is_known = ~(np.isnan(scores) | np.isnan(labels))
+    if len(np.unique(labels[is_known])) < 2:
         return None
-    return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score[known], y[known])
+    regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+    return regression.fit(scores[is_known], labels[is_known])
 
 
 def estimate_performance(
-    score: Any, days: Any, calibrated: Any, config: root.ProjectConfig, seed: int = 0
+    score: Any, days: Any, calibrator: Any, config: ProjectConfig, seed: int = 0
 ) -> Interval:
-    """The headline metric expected from the probabilities alone (CBPE).
+    """Estimate the headline metric from the probabilities alone (CBPE).
 
-    Each row counts as a positive with its calibrated probability and as a negative with the rest, which
-    gives the expected confusion at every threshold (NannyML's confidence-based performance estimation).
-    The interval draws whole days. None for a regression, and for a metric that calibration fixes.
+    Each row counts as a positive with its calibrated probability and as a negative with the rest,
+    which gives the expected confusion matrix at every threshold. The interval draws whole days.
+
+    Parameters
+    ----------
+    score, days : array-like, shape (rows,)
+        The scores, and the day of each.
+    calibrator
+        As returned by ``fit_calibrator``.
+
+    Returns
+    -------
+    Interval
+        Of None for a regression, and for a metric that calibration fixes.
+
+    Notes
+    -----
+    NannyML's confidence-based performance estimation.
     """
-    score = np.asarray(score, dtype=float)
-    if (
-        config.task != "binary"
-        or config.headline_metric in _METRICS_NOT_ESTIMATED
-        or calibrated is None
-        or not len(score)
-    ):
+    scores = np.asarray(score, dtype=float)
+    is_estimable = config.task == "binary" and config.headline_metric not in _METRICS_NOT_ESTIMATED
+    if not is_estimable or calibrator is None or not len(scores):
         return Interval(None)
-    order = np.argsort(score, kind="stable")  # each draw's sort is then cheap
-    score, blocks = score[order], np.asarray(days)[order]
-    chance, function = calibrated.predict(score), metrics.METRICS[config.headline_metric].function
-    y, both = np.tile([1.0, 0.0], len(score)), np.repeat(score, 2)
+    order = np.argsort(scores, kind="stable")  # so that sorting in each draw is cheap
+    scores = scores[order]
+    blocks = np.asarray(days)[order]
+    probabilities = calibrator.predict(scores)
+    compute = METRICS[config.headline_metric].function
+    both_labels = np.tile([1.0, 0.0], len(scores))
+    scores_twice = np.repeat(scores, 2)
 
-    def expected(weights: np.ndarray) -> dict[str, float]:
-        return {
-            "": function(
-                y, both, None, np.column_stack([chance * weights, (1 - chance) * weights]).ravel()
-            )
-        }
+    def compute_expected(weights: np.ndarray) -> dict[str, float]:
+        by_label = [probabilities * weights, (1 - probabilities) * weights]
+        label_weights = np.column_stack(by_label).ravel()
+        return {"": compute(both_labels, scores_twice, None, label_weights)}
 
-    return bootstrap.bootstrap_statistics(expected, len(score), blocks, config.review.draws, seed)[
-        ""
-    ]
+    intervals = bootstrap_statistics(
+        compute_expected, len(scores), blocks, config.review.draws, seed
+    )
+    return intervals[""]
 
 
-def _assign_reference_bins(
+def _assign_bins(
     reference: pd.Series, current: pd.Series
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Both sides of a column as numbers of bins, and the bins' names.
+    """Assign both sides of a column to bins; also return the bins' labels.
 
-    A number is cut at the reference's deciles, a category is itself; rare and new ones are one, missing is one.
+    A number is cut at the reference's deciles. A category is a bin of its own; rare and new ones
+    share one, and missing values have one.
     """
-    if (
-        pd.api.types.is_numeric_dtype(reference)
-        and not pd.api.types.is_bool_dtype(reference)
-        and reference.nunique() > REFERENCE_BINS
-    ):
-        cuts = np.unique(
-            np.quantile(
-                reference.dropna().astype(float), np.linspace(0, 1, REFERENCE_BINS + 1)[1:-1]
-            )
-        )
-        ends = [f"{c:.3g}" for c in cuts]
-        names = [
-            f"< {ends[0]}",
-            *(f"{a} – {b}" for a, b in zip(ends, ends[1:], strict=False)),
-            f"≥ {ends[-1]}",
-            "missing",
-        ]
-        codes = [
-            np.where(
-                s.isna(),
-                len(cuts) + 1,
-                np.searchsorted(cuts, s.astype(float).fillna(0), side="right"),
-            )
-            for s in (reference, current)
-        ]
-        return codes[0], codes[1], names
-    texts = [
-        s.map(
-            lambda v: (
-                str(int(v))
-                if isinstance(v, (bool, np.bool_)) or (isinstance(v, float) and v.is_integer())
-                else str(v)
-            ),
-            na_action="ignore",
-        )
-        for s in (reference, current)
-    ]
-    top = texts[0].value_counts().head(REFERENCE_BINS).index.tolist()
-    place = {v: i for i, v in enumerate(sorted(top))}
-    codes = [
-        np.where(t.isna(), len(top) + 1, t.map(place).fillna(len(top)).astype(int)) for t in texts
-    ]
-    return codes[0], codes[1], [*sorted(top), "others", "missing"]
+    is_number = pd.api.types.is_numeric_dtype(reference) and not pd.api.types.is_bool_dtype(
+        reference
+    )
+    if is_number and reference.nunique() > REFERENCE_BINS:
+        return _assign_quantile_bins(reference, current)
+    return _assign_category_bins(reference, current)
 
 
-def _compute_bin_shares(
+def _assign_quantile_bins(
     reference: pd.Series, current: pd.Series
-) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """A column's bins, their shares on either side, and the reference's bin by row; bins that hold nothing are left out."""
-    before, now, names = _assign_reference_bins(reference, current)
-    counted = [
-        np.bincount(side, minlength=len(names)) / max(len(side), 1) for side in (before, now)
-    ]
-    return names, counted[0], counted[1], before
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Cut numbers at the quantiles of the reference."""
+    quantiles = np.linspace(0, 1, REFERENCE_BINS + 1)[1:-1]
+    cuts = np.unique(np.quantile(reference.dropna().astype(float), quantiles))
+    ends = [f"{cut:.3g}" for cut in cuts]
+    inner = [f"{low} – {high}" for low, high in pairwise(ends)]
+    labels = [f"< {ends[0]}", *inner, f"≥ {ends[-1]}", "missing"]
+    missing_bin = len(cuts) + 1
+
+    def assign(values: pd.Series) -> np.ndarray:
+        bins = np.searchsorted(cuts, values.astype(float).fillna(0), side="right")
+        return np.where(values.isna(), missing_bin, bins)
+
+    return assign(reference), assign(current), labels
+
+
+def _assign_category_bins(
+    reference: pd.Series, current: pd.Series
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Give each of the reference's most frequent categories a bin of its own."""
+    reference_texts = reference.map(_format_category, na_action="ignore")
+    current_texts = current.map(_format_category, na_action="ignore")
+    top = sorted(reference_texts.value_counts().head(REFERENCE_BINS).index.tolist())
+    bin_by_category = {category: position for position, category in enumerate(top)}
+    others_bin = len(top)
+    missing_bin = others_bin + 1
+
+    def assign(texts: pd.Series) -> np.ndarray:
+        bins = texts.map(bin_by_category).fillna(others_bin).astype(int)
+        return np.where(texts.isna(), missing_bin, bins)
+
+    return assign(reference_texts), assign(current_texts), [*top, "others", "missing"]
+
+
+def _format_category(value: Any) -> str:
+    """Return a category as text; 1, 1.0 and True are the same one."""
+    is_boolean = isinstance(value, (bool, np.bool_))
+    if is_boolean or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    return str(value)
+
+
+def _bin_column(reference: pd.Series, current: pd.Series) -> _BinnedColumn:
+    """Bin a column, and compute the share of each bin on either side."""
+    reference_bins, current_bins, labels = _assign_bins(reference, current)
+    return _BinnedColumn(
+        labels,
+        _compute_bin_shares(reference_bins, len(labels)),
+        _compute_bin_shares(current_bins, len(labels)),
+        reference_bins,
+    )
+
+
+def _compute_bin_shares(bins: np.ndarray, bin_count: int) -> np.ndarray:
+    return np.bincount(bins, minlength=bin_count) / max(len(bins), 1)
 
 
 def estimate_drift_cost(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     column: str,
-    config: root.ProjectConfig,
-    whole: float,
+    config: ProjectConfig,
+    reference_value: float,
 ) -> tuple[float, float]:
-    """What the drift of one column costs in the headline metric, and the share of rows that the answer rests on.
+    """Estimate what the drift of one column costs in the headline metric.
 
-    The labelled reference is weighted by the column's density ratio over bins, and the metric computed
-    again; no model is asked. Positive: the metric becomes worse. The share is the effective sample
-    size (Σw)²/(n Σw²); below a tenth, or with a bin that the reference never had, the cost is not known.
+    The labeled reference is weighted by the column's density ratio over bins, and the metric is
+    computed again; no model is called.
+
+    Parameters
+    ----------
+    reference_value : float
+        The headline metric on the unweighted reference.
+
+    Returns
+    -------
+    cost, effective_share : float
+        A positive cost means that the metric becomes worse. The share of rows that the estimate
+        rests on is the effective sample size (Σw)² / (n Σw²). Below a tenth, or with a bin that the
+        reference does not have, the cost is NaN.
     """
-    _, before, now, rows = _compute_bin_shares(reference[column], current[column])
-    unseen = float(now[before == 0].sum())
-    ratio = np.divide(now, before, out=np.zeros_like(now), where=before > 0)
-    weights = ratio[rows]
-    effective = (
-        float(weights.sum() ** 2 / (len(weights) * (weights**2).sum())) if weights.any() else 0.0
+    binned = _bin_column(reference[column], current[column])
+    in_reference = binned.reference_shares > 0
+    unseen_share = float(binned.current_shares[~in_reference].sum())
+    density_ratio = np.divide(
+        binned.current_shares,
+        binned.reference_shares,
+        out=np.zeros_like(binned.current_shares),
+        where=in_reference,
     )
-    if effective < _MIN_EFFECTIVE_SHARE or unseen > _MIN_EFFECTIVE_SHARE:
-        return math.nan, effective
-    found = metrics.METRICS[config.headline_metric]
-    changed = found.function(
-        reference[config.target].to_numpy(float), reference["score"].to_numpy(float), None, weights
+    weights = density_ratio[binned.reference_bins]
+    effective_share = 0.0
+    if weights.any():
+        effective_share = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
+    if effective_share < _MIN_EFFECTIVE_SHARE or unseen_share > _MAX_UNSEEN_SHARE:
+        return math.nan, effective_share
+    metric = METRICS[config.headline_metric]
+    weighted_value = metric.function(
+        reference[config.target].to_numpy(float),
+        reference["score"].to_numpy(float),
+        None,
+        weights,
     )
-    return -found.compute_gain(changed, whole), effective
+    return -metric.compute_gain(weighted_value, reference_value), effective_share
 
 
 def estimate_drift_costs(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: list[str], config: root.ProjectConfig
+    reference: pd.DataFrame, current: pd.DataFrame, columns: list[str], config: ProjectConfig
 ) -> dict[str, float]:
-    """``column_cost`` of some columns; NaN where it is not known.
+    """Estimate what the drift of each of some columns costs; NaN where it is not known.
 
     Parameters
     ----------
     reference : DataFrame
-        The rows that the model was judged on: features, ``score`` and the target as a number.
+        The rows that the model was evaluated on: features, ``score`` and the target as a number.
     current : DataFrame
         The features of the window.
     """
-    known = reference[reference[config.target].notna()].reset_index(drop=True)
-    whole = (
-        metrics.compute_metric(config.headline_metric, known[config.target], known["score"])
-        if len(known)
-        else math.nan
-    )
-    there = [c for c in columns if c in known and c in current]
-    return {c: estimate_drift_cost(known, current, c, config, whole)[0] for c in there}
+    labeled = reference[reference[config.target].notna()].reset_index(drop=True)
+    reference_value = math.nan
+    if len(labeled):
+        reference_value = compute_metric(
+            config.headline_metric, labeled[config.target], labeled["score"]
+        )
+    costs = {}
+    for column in columns:
+        if column in labeled and column in current:
+            cost, _ = estimate_drift_cost(labeled, current, column, config, reference_value)
+            costs[column] = cost
+    return costs
 
 
 def compare_distributions(reference: pd.Series, current: pd.Series) -> dict[str, Any]:
-    """Both distributions of a column in a few bins, for a picture."""
-    names, before, now, _ = _compute_bin_shares(reference, current)
-    kept = [i for i in range(len(names)) if before[i] or now[i]]
-    return {
-        "bins": [names[i] for i in kept],
-        "reference": [round(float(before[i]), 4) for i in kept],
-        "current": [round(float(now[i]), 4) for i in kept],
-    }
+    """Compare both distributions of a column in a few bins, for a chart.
+
+    Returns
+    -------
+    dict
+        ``bins`` (labels), and the shares ``reference`` and ``current``; empty bins are left out.
+    """
+    binned = _bin_column(reference, current)
+    comparison: dict[str, Any] = {"bins": [], "reference": [], "current": []}
+    shares = zip(binned.labels, binned.reference_shares, binned.current_shares, strict=True)
+    for label, reference_share, current_share in shares:
+        if reference_share or current_share:
+            comparison["bins"].append(label)
+            comparison["reference"].append(round(float(reference_share), 4))
+            comparison["current"].append(round(float(current_share), 4))
+    return comparison

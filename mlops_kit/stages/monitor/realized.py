@@ -1,6 +1,6 @@
-"""Realised performance: what the model did on the rows whose label has arrived, against what was promised.
+"""Realized performance: how the model did on the scored rows whose label has arrived.
 
-The only proof that a model still works. Rows without a label yet are counted, never guessed at.
+Only labels prove that a model still works. Rows without a label are counted, never estimated.
 """
 
 from __future__ import annotations
@@ -10,40 +10,54 @@ import math
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.data import target
-from mlops_kit.data.columns import format_local_days
-from mlops_kit.project.config import root
-from mlops_kit.stats import bootstrap, metrics
+from mlops_kit.data.columns import ROW_ID, format_local_days
+from mlops_kit.data.target import encode_target
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stats.bootstrap import compute_metric_intervals
+from mlops_kit.stats.metrics import METRICS, compute_metric
 
-REALIZED_COLUMNS = ["metric", "value", "low", "high", "rows", "promised"]
-_TITLE = "Realised performance"
+REALIZED_COLUMNS = ["metric", "value", "low", "high", "rows", "reference"]
+_TITLE = "Realized performance"
+_TITLE_BY_DAY = "Realized performance by day"
 
 
-def get_reference_performance(reviewed: Table, config: root.ProjectConfig) -> Interval | None:
-    """What the review promised of the headline metric; None if it did not measure it."""
-    found = reviewed.to_intervals().get(config.headline_metric)
-    return found if found and found.value is not None else None
+def get_reference_performance(evaluation: Table, config: ProjectConfig) -> Interval | None:
+    """Return the headline metric as the review measured it; None if it could not.
+
+    Parameters
+    ----------
+    evaluation : Table
+        The review's artifact ``metrics``.
+    """
+    interval = evaluation.to_intervals().get(config.headline_metric)
+    if interval is None or interval.value is None:
+        return None
+    return interval
 
 
 def _join_labels(
-    scores: pd.DataFrame, labels: pd.DataFrame, config: root.ProjectConfig
+    scores: pd.DataFrame, source_rows: pd.DataFrame, config: ProjectConfig
 ) -> pd.DataFrame:
-    """The scored rows with their labels as numbers; NaN where a label is not known yet.
+    """Join the scored rows with their labels as numbers; NaN where a label is not known yet.
 
-    The target is coded on the whole source, so that a short window codes it as training did.
+    The target is encoded on the whole source, so that a short window is encoded as in training.
     """
-    keys = config.id or ["row_id"]
-    coded = target.encode_target(labels, config)[0][[*keys, config.target]]
-    return scores.drop(columns=config.target, errors="ignore").merge(
-        coded, on=keys, how="left", validate="m:1"
+    keys = config.id or [ROW_ID]
+    encoded, _ = encode_target(source_rows, config)
+    without_target = scores.drop(columns=config.target, errors="ignore")
+    return without_target.merge(
+        encoded[[*keys, config.target]],
+        on=keys,
+        how="left",
+        validate="m:1",
     )
 
 
 def measure_realized_performance(
     scores: pd.DataFrame,
-    labels: pd.DataFrame,
-    config: root.ProjectConfig,
-    promise: Interval | None,
+    source_rows: pd.DataFrame,
+    config: ProjectConfig,
+    reference: Interval | None,
     seed: int = 0,
 ) -> Table:
     """Measure the model on the scored rows whose label is known.
@@ -52,131 +66,136 @@ def measure_realized_performance(
     ----------
     scores : DataFrame
         Scored rows with their keys, the time and ``score``.
-    labels : DataFrame
-        The source as known at the moment of looking: keys and target.
-    promise : Interval or None
-        What the review promised of the headline metric.
+    source_rows : DataFrame
+        The source as known when the rows are evaluated: keys and target.
+    reference : Interval or None
+        The reference performance.
 
     Returns
     -------
     Table
-        A row a metric, with bootstrap intervals in which whole days go together. No scored rows, or
-        a table without time: no rows. No label yet, or one class: a row whose value is missing.
+        One row per metric, with bootstrap intervals that draw whole days. Without scored rows, or
+        for a table without time, it has no rows. Without labels, or with one class, the value is
+        missing.
     """
-    reason = (
-        "the table has no time, so no label comes in later"
-        if config.time is None
-        else "no row was scored"
-        if scores.empty
-        else ""
-    )
-    if reason:
-        return Table(_TITLE, f"Not applicable: {reason}.", pd.DataFrame(columns=REALIZED_COLUMNS))
-    return measure_labeled_rows(_join_labels(scores, labels, config), config, promise, seed)
+    if config.time is None:
+        reason = "the table has no time column, so no labels arrive later"
+    elif scores.empty:
+        reason = "no rows were scored"
+    else:
+        return measure_labeled_rows(
+            _join_labels(scores, source_rows, config), config, reference, seed
+        )
+    return Table(_TITLE, f"Not applicable: {reason}.", pd.DataFrame(columns=REALIZED_COLUMNS))
 
 
 def measure_labeled_rows(
-    rows: pd.DataFrame, config: root.ProjectConfig, promise: Interval | None, seed: int = 0
+    rows: pd.DataFrame, config: ProjectConfig, reference: Interval | None, seed: int = 0
 ) -> Table:
-    """As ``realised``, for scored rows that have their label beside them as a number, NaN where it is not known."""
-    known = rows[rows[config.target].notna()]
-    found = _compute_metric_intervals(known, config, seed)
-    data = pd.DataFrame(
-        [
-            (
-                n,
-                i.value,
-                i.low,
-                i.high,
-                len(known),
-                promise.value if promise and n == config.headline_metric else None,
-            )
-            for n, i in found.items()
-        ],
-        columns=REALIZED_COLUMNS,
+    """Measure the model on scored rows whose label is a number, NaN where it is not known.
+
+    Returns
+    -------
+    Table
+        As of ``measure_realized_performance``.
+    """
+    labeled = rows[rows[config.target].notna()]
+    intervals = _compute_metric_intervals(labeled, config, seed)
+    table_rows = []
+    for name, interval in intervals.items():
+        reference_value = None
+        if reference is not None and name == config.headline_metric:
+            reference_value = reference.value
+        table_rows.append(
+            (name, interval.value, interval.low, interval.high, len(labeled), reference_value)
+        )
+    data = pd.DataFrame(table_rows, columns=REALIZED_COLUMNS)
+    data = data.astype(dict.fromkeys(("value", "low", "high", "reference"), float))
+    unlabeled = len(rows) - len(labeled)
+    note = (
+        f"{format_number(unlabeled)} of {format_number(len(rows))} scored rows have no label yet; "
+        "they are left out."
     )
-    data = data.astype(dict.fromkeys(("value", "low", "high", "promised"), float))
-    waiting = len(rows) - len(known)
-    note = f"{format_number(waiting)} of {format_number(len(rows))} scored rows have no label yet; they are left out."
-    return Table(
-        _TITLE,
-        _summarize_realized_performance(found[config.headline_metric], known, config, promise),
-        data,
-        notes=(note,),
-    )
+    headline = intervals[config.headline_metric]
+    sentence = _summarize_realized_performance(headline, len(labeled), config, reference)
+    return Table(_TITLE, sentence, data, notes=(note,))
 
 
 def _compute_metric_intervals(
-    known: pd.DataFrame, config: root.ProjectConfig, seed: int
+    labeled: pd.DataFrame, config: ProjectConfig, seed: int
 ) -> dict[str, Interval]:
-    """The headline, and the loss the model was fitted for, with intervals over whole days; values of None where nothing can be measured."""
-    names = list(
-        dict.fromkeys([config.headline_metric, "log_loss" if config.task == "binary" else "rmse"])
-    )
-    if known.empty or (config.task == "binary" and known[config.target].nunique() < 2):
-        return {n: Interval(None) for n in names}
-    return bootstrap.compute_metric_intervals(
+    """Compute the headline metric and the training loss, with intervals that draw whole days.
+
+    The values are None where nothing can be measured.
+    """
+    loss = "log_loss" if config.task == "binary" else "rmse"
+    names = list(dict.fromkeys([config.headline_metric, loss]))
+    has_one_class = config.task == "binary" and labeled[config.target].nunique() < 2
+    if labeled.empty or has_one_class:
+        return dict.fromkeys(names, Interval(None))
+    return compute_metric_intervals(
         names,
-        known[config.target].to_numpy(float),
-        known["score"].to_numpy(float),
-        blocks=format_local_days(known[config.time], config),
+        labeled[config.target].to_numpy(float),
+        labeled["score"].to_numpy(float),
+        blocks=format_local_days(labeled[config.time], config),
         draws=config.review.draws,
         seed=seed,
     )
 
 
 def _summarize_realized_performance(
-    headline: Interval, known: pd.DataFrame, config: root.ProjectConfig, promise: Interval | None
+    headline: Interval, labeled_rows: int, config: ProjectConfig, reference: Interval | None
 ) -> str:
-    """The take-away: what was realised, on how many rows, against what was promised."""
-    if known.empty:
-        return "Cannot tell: no scored row has its label yet."
+    """Summarize what was realized, on how many rows, beside the reference performance."""
+    title = METRICS[config.headline_metric].title
+    if not labeled_rows:
+        return "Cannot tell: no scored row has a label yet."
     if headline.value is None or math.isnan(headline.value):
-        return f"Cannot tell: the {len(known):,} labelled rows do not determine {metrics.METRICS[config.headline_metric].title} (one class, or a constant target)."
-    against = (
-        f"; the review promised {promise}"
-        if promise
-        else "; the review promised nothing to compare with"
-    )
-    return f"{metrics.METRICS[config.headline_metric].title} realised {headline} on {len(known):,} labelled rows{against}."
+        return (
+            f"Cannot tell: the {labeled_rows:,} labeled rows do not determine {title} "
+            "(one class, or a constant target)."
+        )
+    comparison = "there is no reference performance"
+    if reference is not None:
+        comparison = f"reference performance {reference}"
+    return f"Realized {title} {headline} on {labeled_rows:,} labeled rows; {comparison}."
 
 
 def measure_performance_by_day(
-    scores: pd.DataFrame, labels: pd.DataFrame, config: root.ProjectConfig
+    scores: pd.DataFrame, source_rows: pd.DataFrame, config: ProjectConfig
 ) -> Table:
-    """The headline metric day by day in the project's zone, for a line; days it cannot be measured on are left out.
+    """Measure the headline metric by day, in the project's time zone.
 
-    One day alone is noisy: the line shows a trend or a break, the interval of the whole decides.
+    A single day is noisy: the line shows a trend or a break, the interval over all days decides.
+    Days on which the metric cannot be computed are left out.
     """
-    columns, title = ["day", config.headline_metric, "rows"], "Realised performance by day"
+    headline = config.headline_metric
+    columns = ["day", headline, "rows"]
     if scores.empty or config.time is None:
-        return Table(title, "Not applicable: no row was scored.", pd.DataFrame(columns=columns))
-    rows = _join_labels(scores, labels, config)
-    known = rows[rows[config.target].notna()]
-    found = [
-        (
-            pd.Timestamp(str(day)),
-            metrics.compute_metric(
-                config.headline_metric, g[config.target].to_numpy(float), g["score"].to_numpy(float)
-            ),
-            len(g),
+        return Table(
+            _TITLE_BY_DAY,
+            "Not applicable: no rows were scored.",
+            pd.DataFrame(columns=columns),
         )
-        for day, g in known.groupby(format_local_days(known[config.time], config))
-    ]
-    data = (
-        pd.DataFrame(found, columns=columns)
-        .dropna(subset=[config.headline_metric])
-        .reset_index(drop=True)
-    )
+    rows = _join_labels(scores, source_rows, config)
+    labeled = rows[rows[config.target].notna()]
+    days = format_local_days(labeled[config.time], config)
+    table_rows = []
+    for day, day_rows in labeled.groupby(days):
+        value = compute_metric(
+            headline,
+            day_rows[config.target].to_numpy(float),
+            day_rows["score"].to_numpy(float),
+        )
+        table_rows.append((pd.Timestamp(str(day)), value, len(day_rows)))
+    data = pd.DataFrame(table_rows, columns=columns)
+    data = data.dropna(subset=[headline]).reset_index(drop=True)
     if data.empty:
-        return Table(title, "Cannot tell: there is no day with enough labels.", data)
-    name, good = (
-        metrics.METRICS[config.headline_metric].title,
-        metrics.METRICS[config.headline_metric].greater_is_better,
+        return Table(_TITLE_BY_DAY, "Cannot tell: no day has enough labels.", data)
+    metric = METRICS[headline]
+    worst = data.sort_values(headline, ascending=metric.greater_is_better, kind="stable").iloc[0]
+    sentence = (
+        f"The worst of {len(data)} days was {worst['day']:%Y-%m-%d}: {metric.title} "
+        f"{format_number(float(worst[headline]))} on {int(worst['rows']):,} rows."
     )
-    worst = data.sort_values(config.headline_metric, ascending=good, kind="stable").iloc[0]
-    return Table(
-        title,
-        f"The worst of {len(data)} days was {worst['day']:%Y-%m-%d}: {name} {format_number(float(worst[config.headline_metric]))} on {int(worst['rows']):,} rows.",
-        data,
-    )
+    return Table(_TITLE_BY_DAY, sentence, data)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import to_finite_arrays
 from mlops_kit.stats.proportions import compute_wilson_interval
 
@@ -45,8 +46,7 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
             "There is no labeled row to compare with.",
             pd.DataFrame(columns=list(_CalibrationBin._fields)),
         )
-    inner_edges = np.quantile(score, np.linspace(0, 1, bins + 1))[1:-1]
-    bin_of_row = np.searchsorted(inner_edges, score)
+    bin_of_row = assign_quantile_bins(score, bins)
     labels_are_classes = bool(np.isin(y, (0, 1)).all())
     rows = []
     for number in np.unique(bin_of_row):

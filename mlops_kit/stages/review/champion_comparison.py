@@ -269,8 +269,7 @@ def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> li
     gains = bootstrap.compute_paired_differences(
         dict.fromkeys(names),
         labels,
-        rows["challenger"],
-        rows["champion"],
+        (rows["challenger"], rows["champion"]),
         get_row_days(rows, config),
         config.review.draws,
         seed,
@@ -302,8 +301,7 @@ def _compare_weakest_slice(
     gain = bootstrap.compute_paired_difference(
         config.headline_metric,
         inside[config.target],
-        inside["challenger"],
-        inside["champion"],
+        (inside["challenger"], inside["champion"]),
         get_row_days(inside, config),
         config.review.draws,
         seed,

@@ -229,8 +229,7 @@ def gather_evidence(
         baseline_gains[baseline] = bootstrap.compute_paired_difference(
             config.headline_metric,
             labels,
-            scores["score"],
-            scores[baseline],
+            (scores["score"], scores[baseline]),
             get_row_days(scores, config),
             config.review.draws,
             seed,
