@@ -232,8 +232,8 @@ def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(
 ) -> None:
     made = read(run, "promotion")
     assert made["promoted"] is True
-    assert "automatic" in made["by"]
-    assert made["at"]
+    assert "automatic" in made["actor"]
+    assert made["promoted_at"]
     present = versions.require_champion(
         loader.load_project(copied(run, tmp_path / "copy").parents[1])
     )
