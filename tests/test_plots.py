@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from mlops_kit.core import charts
+from mlops_kit.core import chart_elements, charts
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.results import Figure, Table
 
@@ -118,11 +118,11 @@ def test_bars_are_in_the_order_of_the_table_and_equal_names_keep_a_bar_each() ->
 
 
 def test_long_line_is_thinned_with_a_note() -> None:
-    frame, note = charts.thin_points(pd.DataFrame({"x": range(12_000)}))
-    assert len(frame) == charts.MAX_LINE_POINTS
+    frame, note = chart_elements.thin_points(pd.DataFrame({"x": range(12_000)}))
+    assert len(frame) == chart_elements.MAX_LINE_POINTS
     assert (frame["x"].iloc[0], frame["x"].iloc[-1]) == (0, 11_999)
     assert note == "5,000 of 12,000 points are drawn, evenly spaced"
-    assert charts.thin_points(frame)[1] == ""
+    assert chart_elements.thin_points(frame)[1] == ""
 
 
 def test_chart_with_many_bars_shows_the_first_with_a_note() -> None:
@@ -140,9 +140,9 @@ def test_chart_with_many_bars_shows_the_first_with_a_note() -> None:
     ],
 )
 def test_type_of_the_x_axis_is_detected_from_its_values(values: pd.Series, axis_type: str) -> None:
-    assert charts.detect_x_axis_type(values).axis_type == axis_type
+    assert chart_elements.detect_x_axis_type(values).axis_type == axis_type
 
 
 def test_timestamp_is_drawn_in_utc_on_every_machine() -> None:
     timestamps = pd.Series(pd.to_datetime(["2013-07-01T23:30Z"]))
-    assert list(charts.detect_x_axis_type(timestamps).values) == ["2013-07-01T23:30:00Z"]
+    assert list(chart_elements.detect_x_axis_type(timestamps).values) == ["2013-07-01T23:30:00Z"]

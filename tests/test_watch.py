@@ -30,6 +30,7 @@ from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project import loader
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.registry import scoring, versions
+from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK, REALIZED_PERFORMANCE_CHECK
 from mlops_kit.watch import loop, retraining
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from tests import watched
@@ -138,11 +139,15 @@ def test_concept_drift_shows_in_realized_and_not_in_estimated_performance(
 
 def test_concept_drift_opens_incidents(watched_project: loader.Project) -> None:
     found = {i.signal: i for i in watched.list_records(watched_project, IncidentRecord)}
-    assert set(found) == {"realised", "gap"}
+    assert set(found) == {REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK}
     assert all(i.closed_at is None and i.severity == "act" for i in found.values())
-    assert found["realised"].opened_at == format_timestamp(to_time(watched_project, "2024-02-15"))
-    assert found["realised"].window_count == 2
-    assert found["gap"].opened_at == format_timestamp(to_time(watched_project, "2024-02-22"))
+    assert found[REALIZED_PERFORMANCE_CHECK].opened_at == format_timestamp(
+        to_time(watched_project, "2024-02-15")
+    )
+    assert found[REALIZED_PERFORMANCE_CHECK].window_count == 2
+    assert found[CONCEPT_DRIFT_CHECK].opened_at == format_timestamp(
+        to_time(watched_project, "2024-02-22")
+    )
 
 
 def test_every_evaluated_window_has_a_retraining_decision(watched_project: loader.Project) -> None:
@@ -303,7 +308,7 @@ def test_requested_retraining_runs_and_waits_for_approval(
         (("--fast",), "--fast has no end"),
         (("--since", "2024-02-01"), "--since goes with --fast"),
         (("--as-of", "2024-02-01"), "--as-of with --once"),
-        (("--once", "--as-of", "yesterday"), "--as-of 'yesterday' is no moment"),
+        (("--once", "--as-of", "yesterday"), "--as-of 'yesterday' is not a timestamp"),
     ],
 )
 def test_incompatible_options_are_an_error(

@@ -74,4 +74,4 @@ def predict_command(
         return
     write_table = scores.to_parquet if out.endswith(".parquet") else scores.to_csv
     files.write_atomically(Path(out), lambda path: write_table(path, index=False))
-    output.print_text(f"{len(scores):,} rows scored: {out}")
+    output.print_text(f"{len(scores):,} rows scored; written to {out}")

@@ -3,66 +3,42 @@
 A table brings the title, the sentence and the units; a function here only draws its columns.
 
 To add a chart type: 1. write a function that takes a ``results.Table`` and the names of its
-columns, 2. use ``_select_columns`` to give these columns their roles, 3. use ``_render_figure``
-to make the figure, 4. add it to ``CHART_TYPES`` in ``tests/test_plots.py``, which then tests it
-like the others.
+columns, 2. use ``select_columns`` to give these columns their roles, 3. use ``render_figure`` to
+make the figure, 4. add it to ``CHART_TYPES`` in ``tests/test_plots.py``, which then tests it like
+the others.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import textwrap
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from mlops_kit.core.errors import KitError, suggest_names
-from mlops_kit.core.lazy import alt, np, pd
+from mlops_kit.core.chart_elements import (
+    AXIS_TICKS,
+    BLUE,
+    GREY,
+    PLOT_WIDTH_PIXELS,
+    build_label_axis,
+    build_value_axis,
+    build_x_axis,
+    compute_height_pixels,
+    detect_x_axis_type,
+    encode_series,
+    find_range,
+    format_axis_title,
+    format_label,
+    render_figure,
+    select_chart_rows,
+    select_columns,
+    thin_points,
+    to_chart_data,
+)
+from mlops_kit.core.lazy import alt
 from mlops_kit.core.results import Figure, Table
 
-MAX_LINE_POINTS = 5000
-MAX_CHART_ROWS = 40
-_PLOT_WIDTH_PIXELS = 480  # of the plotting area; the SVG shrinks with its page
 _LINE_HEIGHT_PIXELS = 240
 _CALIBRATION_HEIGHT_PIXELS = 340
-_ROW_HEIGHT_PIXELS = 22
-_MIN_HEIGHT_PIXELS = 90
-_MAX_TITLE_CHARACTERS = 64  # per line
 _MAX_LINE_POINTS_WITH_MARKS = 60
-_AXIS_TICKS = 6
-_FONT_FAMILY = "Inter, system-ui, sans-serif"
-# A page may set these variables to its own palette; elsewhere the plain color is used. They are
-# not the variables of the page itself (--ink, --blue): those are light on a dark page, while a
-# chart keeps its white background.
-_BLUE = "var(--chart-blue, #2f6bd8)"
-_GREY = "var(--chart-grey, #66707c)"
-_RED = "var(--chart-red, #b3261e)"
-_TEXT_COLOR = "var(--chart-ink, #1a2028)"
-_GRID_COLOR = "var(--chart-rule, #e4e8ec)"
-_BACKGROUND_COLOR = "var(--chart-paper, #ffffff)"
-_SERIES_COLORS = [
-    _BLUE,
-    "var(--chart-orange, #c2701c)",
-    "var(--chart-green, #0c7f63)",
-    "var(--chart-purple, #7d55c7)",
-    _RED,
-    "var(--chart-teal, #1b8a9b)",
-    _GREY,
-    "var(--chart-brown, #8c6239)",
-]
-_DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
-_NUMERIC_ROLES = {"y", "low", "high", "value", "share"}
-_MISSING_TEXTS = {"<NA>", "NaT"}
-# Elements with a graphics role but without a description only disturb screen readers; the figure
-# as a whole has a label.
-_UNDESCRIBED_ROLES = re.compile(r' (role="graphics-[a-z]+"|aria-roledescription="[^"]*")')
-
-
-class XAxisValues(NamedTuple):
-    """Values for the x axis with Vega's name for their type."""
-
-    values: pd.Series
-    axis_type: str
 
 
 def plot_line(
@@ -94,32 +70,58 @@ def plot_line(
         If the table has no such column.
     """
     low, high = band or (None, None)
-    frame = _select_columns(table, x=x, y=y, low=low, high=high, color=color)
+    frame = select_columns(
+        table,
+        x=x,
+        y=y,
+        low=low,
+        high=high,
+        color=color,
+    )
     frame["x"], axis_type = detect_x_axis_type(frame["x"])
     frame, note = thin_points(frame)
-    x_title = _format_axis_title(table, x, titles)
-    y_title = _format_axis_title(table, y, titles)
-    line_encoding = {"y": _build_value_axis("y", y_title, is_vertical=True)}
+    x_title = format_axis_title(table, x, titles)
+    y_title = format_axis_title(table, y, titles)
+    line_encoding = {"y": build_value_axis("y", y_title, is_vertical=True)}
     band_encoding: dict[str, Any] = {}
-    plain_color: dict[str, Any] = {"color": _BLUE}
+    plain_color: dict[str, Any] = {"color": BLUE}
     if color is not None:
-        frame = frame.assign(color=frame["color"].map(_format_label))
-        line_encoding |= _encode_series(_format_axis_title(table, color, titles))
+        frame = frame.assign(color=frame["color"].map(format_label))
+        line_encoding |= encode_series(format_axis_title(table, color, titles))
         band_encoding["color"] = line_encoding["color"]
         plain_color = {}
-    base = alt.Chart(_to_chart_data(frame)).encode(x=_build_x_axis(frame, axis_type, x_title))
+    base = alt.Chart(to_chart_data(frame)).encode(x=build_x_axis(frame, axis_type, x_title))
     has_marks = len(frame) <= _MAX_LINE_POINTS_WITH_MARKS
     marks = {"size": 22, **plain_color} if has_marks else False
-    layers = [base.mark_line(point=marks, **plain_color).encode(**line_encoding)]
+    layers = [
+        base.mark_line(
+            point=marks,
+            **plain_color,
+        ).encode(**line_encoding)
+    ]
     if band:
         band_encoding["y"] = alt.Y("low", type="quantitative")
-        area = base.mark_area(opacity=0.18, **plain_color).encode(y2="high", **band_encoding)
+        area = base.mark_area(
+            opacity=0.18,
+            **plain_color,
+        ).encode(
+            y2="high",
+            **band_encoding,
+        )
         layers.insert(0, area)
-    chart = alt.layer(*layers).properties(width=_PLOT_WIDTH_PIXELS, height=_LINE_HEIGHT_PIXELS)
-    return _render_figure(table, chart, note)
+    chart = alt.layer(*layers).properties(
+        width=PLOT_WIDTH_PIXELS,
+        height=_LINE_HEIGHT_PIXELS,
+    )
+    return render_figure(table, chart, note)
 
 
-def plot_bars(table: Table, x: str, y: str, titles: Mapping[str, str] | None = None) -> Figure:
+def plot_bars(
+    table: Table,
+    x: str,
+    y: str,
+    titles: Mapping[str, str] | None = None,
+) -> Figure:
     """Plot horizontal bars in the order of the table.
 
     Parameters
@@ -136,21 +138,38 @@ def plot_bars(table: Table, x: str, y: str, titles: Mapping[str, str] | None = N
     KitError
         If the table has no such column.
     """
-    frame, note = _select_chart_rows(_select_columns(table, label=x, value=y))
+    frame, note = select_chart_rows(
+        select_columns(
+            table,
+            label=x,
+            value=y,
+        )
+    )
     length = alt.X(
         "value",
         type="quantitative",
-        title=_format_axis_title(table, y, titles),
-        axis=alt.Axis(tickCount=_AXIS_TICKS),
+        title=format_axis_title(table, y, titles),
+        axis=alt.Axis(tickCount=AXIS_TICKS),
     )
-    bars = alt.Chart(_to_chart_data(frame)).mark_bar(color=_BLUE, height={"band": 0.7})
-    chart = bars.encode(y=_build_label_axis(table, x, titles), x=length)
-    size = {"width": _PLOT_WIDTH_PIXELS, "height": _compute_height_pixels(frame)}
-    return _render_figure(table, chart.properties(**size), note)
+    bars = alt.Chart(to_chart_data(frame)).mark_bar(
+        color=BLUE,
+        height={"band": 0.7},
+    )
+    chart = bars.encode(
+        y=build_label_axis(table, x, titles),
+        x=length,
+    )
+    size = {"width": PLOT_WIDTH_PIXELS, "height": compute_height_pixels(frame)}
+    return render_figure(table, chart.properties(**size), note)
 
 
 def plot_intervals(
-    table: Table, label: str, value: str, low: str, high: str, reference: float | None = None
+    table: Table,
+    label: str,
+    value: str,
+    low: str,
+    high: str,
+    reference: float | None = None,
 ) -> Figure:
     """Plot a point with its interval for each row, in the order of the table.
 
@@ -168,26 +187,51 @@ def plot_intervals(
     KitError
         If the table has no such column.
     """
-    columns = _select_columns(table, label=label, value=value, low=low, high=high)
-    frame, note = _select_chart_rows(columns)
-    base = alt.Chart(_to_chart_data(frame)).encode(y=_build_label_axis(table, label))
-    title = _format_axis_title(table, value)
-    low_axis = _build_value_axis("low", title)
+    columns = select_columns(
+        table,
+        label=label,
+        value=value,
+        low=low,
+        high=high,
+    )
+    frame, note = select_chart_rows(columns)
+    base = alt.Chart(to_chart_data(frame)).encode(y=build_label_axis(table, label))
+    title = format_axis_title(table, value)
+    low_axis = build_value_axis("low", title)
     layers: list[Any] = [
-        base.mark_rule(color=_BLUE, strokeWidth=2).encode(x=low_axis, x2="high"),
-        base.mark_point(color=_BLUE, filled=True, size=70, opacity=1).encode(
-            x=_build_value_axis("value", title)
+        base.mark_rule(
+            color=BLUE,
+            strokeWidth=2,
+        ).encode(
+            x=low_axis,
+            x2="high",
         ),
+        base.mark_point(
+            color=BLUE,
+            filled=True,
+            size=70,
+            opacity=1,
+        ).encode(x=build_value_axis("value", title)),
     ]
     if reference is not None:
         position = alt.Chart(alt.Data(values=[{"at": float(reference)}]))
-        line = position.mark_rule(color=_GREY, strokeDash=[5, 4])
-        layers.insert(0, line.encode(x=_build_value_axis("at", title)))
-    size = {"width": _PLOT_WIDTH_PIXELS, "height": _compute_height_pixels(frame)}
-    return _render_figure(table, alt.layer(*layers).properties(**size), note)
+        line = position.mark_rule(
+            color=GREY,
+            strokeDash=[5, 4],
+        )
+        layers.insert(0, line.encode(x=build_value_axis("at", title)))
+    size = {"width": PLOT_WIDTH_PIXELS, "height": compute_height_pixels(frame)}
+    return render_figure(table, alt.layer(*layers).properties(**size), note)
 
 
-def plot_calibration_curve(table: Table, x: str, y: str, low: str, high: str, share: str) -> Figure:
+def plot_calibration_curve(
+    table: Table,
+    x: str,
+    y: str,
+    low: str,
+    high: str,
+    share: str,
+) -> Figure:
     """Plot observed against predicted values, with intervals and the diagonal.
 
     Parameters
@@ -206,290 +250,52 @@ def plot_calibration_curve(table: Table, x: str, y: str, low: str, high: str, sh
     KitError
         If the table has no such column.
     """
-    columns = _select_columns(table, value=x, y=y, low=low, high=high, share=share)
+    columns = select_columns(
+        table,
+        value=x,
+        y=y,
+        low=low,
+        high=high,
+        share=share,
+    )
     frame, note = thin_points(columns)
-    ends = _find_range(frame[["value", "y", "low", "high"]])
+    ends = find_range(frame[["value", "y", "low", "high"]])
     # Both axes have the same scale, so that the diagonal is one.
-    scale = alt.Scale(domain=ends, nice=False, padding=14)
-    x_axis = alt.X(
-        "value",
-        type="quantitative",
-        title=_format_axis_title(table, x),
-        scale=scale,
-        axis=alt.Axis(tickCount=_AXIS_TICKS),
-    )
-    y_axis = {
+    axis = {
         "type": "quantitative",
-        "title": _format_axis_title(table, y),
-        "scale": scale,
-        "axis": alt.Axis(tickCount=_AXIS_TICKS),
+        "scale": alt.Scale(domain=ends, nice=False, padding=14),
+        "axis": alt.Axis(tickCount=AXIS_TICKS),
     }
-    point_area = alt.Size(
-        "share",
-        type="quantitative",
-        title=_format_axis_title(table, share),
-        scale=alt.Scale(rangeMin=20, rangeMax=300, zero=True),
-        legend=alt.Legend(symbolType="circle", tickCount=4),
-    )
-    base = alt.Chart(_to_chart_data(frame)).encode(x=x_axis)
+    x_axis = alt.X("value", title=format_axis_title(table, x), **axis)
+    y_axis = {"title": format_axis_title(table, y), **axis}
+    base = alt.Chart(to_chart_data(frame)).encode(x=x_axis)
     corners = alt.Chart(alt.Data(values=[{"value": end, "y": end} for end in ends]))
-    diagonal = corners.mark_line(color=_GREY, strokeDash=[5, 4])
-    intervals = base.mark_rule(color=_BLUE, strokeWidth=2)
-    points = base.mark_point(color=_BLUE, filled=True, opacity=1)
+    diagonal = corners.mark_line(color=GREY, strokeDash=[5, 4])
+    intervals = base.mark_rule(color=BLUE, strokeWidth=2)
+    points = base.mark_point(color=BLUE, filled=True, opacity=1)
+    area = _encode_point_area(format_axis_title(table, share))
     layers = [
         diagonal.encode(x=x_axis, y=alt.Y("y", **y_axis)),
         intervals.encode(y=alt.Y("low", **y_axis), y2="high"),
-        points.encode(y=alt.Y("y", **y_axis), size=point_area),
+        points.encode(y=alt.Y("y", **y_axis), size=area),
     ]
-    size = {"width": _PLOT_WIDTH_PIXELS, "height": _CALIBRATION_HEIGHT_PIXELS}
-    return _render_figure(table, alt.layer(*layers).properties(**size), note)
-
-
-def _select_columns(table: Table, **columns_by_role: str | None) -> pd.DataFrame:
-    """Return the table's columns under the names of their roles.
-
-    Names such as ``a.b`` or ``n:Q`` have a meaning in Vega, so it gets none of the table's own
-    names. Numbers that are not finite are not drawn.
-
-    Raises
-    ------
-    KitError
-        If the table has no such column.
-    """
-    selected: dict[str, Any] = {}
-    for role, name in columns_by_role.items():
-        if name is None:
-            continue
-        if name not in table.data.columns:
-            raise KitError(
-                f"the table {table.title!r} has no column {name!r} to draw",
-                suggest_names(name, table.data.columns),
-                f"name one of its columns as {role}",
-            )
-        column = table.data[name]
-        if role in _NUMERIC_ROLES:
-            column = _to_finite_numbers(pd.to_numeric(column, errors="coerce"))
-        selected[role] = column.to_numpy()
-    return pd.DataFrame(selected)
-
-
-def _to_finite_numbers(values: pd.Series) -> pd.Series:
-    return values.astype("float64").replace([np.inf, -np.inf], np.nan)
-
-
-def detect_x_axis_type(values: pd.Series) -> XAxisValues:
-    """Detect whether values for the x axis are timestamps, numbers or names, and convert them.
-
-    Timestamps become UTC wall time: in the machine's time zone a chart would differ by machine.
-    """
-    if _are_timestamps(values):
-        utc_times = pd.to_datetime(values, utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return XAxisValues(utc_times, "temporal")
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return XAxisValues(_to_finite_numbers(values), "quantitative")
-    return XAxisValues(values.map(_format_label), "ordinal")
-
-
-def _are_timestamps(values: pd.Series) -> bool:
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return True
-    present = values.dropna()
-    if len(present) == 0:
-        return False
-    return all(_DATE_PATTERN.match(str(value)) for value in present)
-
-
-def _format_label(value: Any) -> str:
-    """Format a value as a label; a missing one is called missing."""
-    is_missing = value is None or value != value or str(value) in _MISSING_TEXTS
-    return "missing" if is_missing else str(value)
-
-
-def _format_axis_title(table: Table, column: str, titles: Mapping[str, str] | None = None) -> str:
-    """Return the title of an axis with the unit of its column: ``delay (minutes)``."""
-    title = (titles or {}).get(column, column)
-    unit = table.units.get(column, "")
-    if not unit or unit in title:
-        return title
-    return f"{title} ({unit})"
-
-
-def thin_points(frame: pd.DataFrame, limit: int = MAX_LINE_POINTS) -> tuple[pd.DataFrame, str]:
-    """Keep at most ``limit`` rows, evenly spaced, with the first and the last one.
-
-    Returns
-    -------
-    frame : DataFrame
-        The rows to draw.
-    note : str
-        How many were left out; empty if none.
-    """
-    if len(frame) <= limit:
-        return frame, ""
-    positions = np.linspace(0, len(frame) - 1, limit).round().astype(int)
-    return frame.iloc[positions], f"{limit:,} of {len(frame):,} points are drawn, evenly spaced"
-
-
-def _select_chart_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Keep the first rows of a chart with one line per row, numbered and with text labels.
-
-    The number is the position: two rows with the same label keep a line each. The second result
-    is a note on rows that were left out.
-    """
-    labels = frame["label"].map(_format_label)
-    rows = frame.assign(label=labels, row=range(len(frame))).head(MAX_CHART_ROWS)
-    if len(frame) <= MAX_CHART_ROWS:
-        return rows, ""
-    return rows, f"the first {MAX_CHART_ROWS} of {len(frame):,} are drawn"
-
-
-def _find_range(frame: pd.DataFrame) -> list[float]:
-    """Return the smallest and the largest finite number; never an empty range."""
-    numbers = frame.to_numpy(dtype="float64").ravel()
-    finite_numbers = numbers[np.isfinite(numbers)]
-    if len(finite_numbers) == 0:
-        return [0.0, 1.0]
-    lowest = float(finite_numbers.min())
-    highest = float(finite_numbers.max())
-    if lowest == highest:
-        return [lowest - 0.5, highest + 0.5]
-    return [lowest, highest]
-
-
-def _to_chart_data(frame: pd.DataFrame) -> alt.Data:
-    """Convert rows to plain values, missing ones to null, so that Altair need not infer types."""
-    values = frame.astype(object).where(frame.notna(), None)
-    return alt.Data(values=values.to_dict("records"))
-
-
-def _build_x_axis(frame: pd.DataFrame, axis_type: str, title: str) -> alt.X:
-    scale: Any = alt.Undefined
-    tick_format: Any = alt.Undefined
-    if axis_type == "temporal":
-        scale = alt.Scale(type="utc")
-        tick_format = "%Y-%m-%d" if _has_several_days(frame["x"]) else "%H:%M"
-    elif axis_type == "quantitative":
-        scale = alt.Scale(zero=False)
-    axis = alt.Axis(
-        grid=False,
-        tickCount=_AXIS_TICKS,
-        labelOverlap=True,
-        labelAngle=0,
-        format=tick_format,
+    chart = alt.layer(*layers).properties(
+        width=PLOT_WIDTH_PIXELS,
+        height=_CALIBRATION_HEIGHT_PIXELS,
     )
-    return alt.X("x", type=axis_type, title=title, scale=scale, sort=None, axis=axis)
+    return render_figure(table, chart, note)
 
 
-def _has_several_days(utc_times: pd.Series) -> bool:
-    if len(utc_times) == 0:
-        return False
-    first_day = utc_times.min()[:10]
-    last_day = utc_times.max()[:10]
-    return bool(first_day != last_day)
-
-
-def _build_value_axis(field: str, title: str, is_vertical: bool = False) -> Any:
-    """Build an axis of numbers that need not include zero."""
-    channel = alt.Y if is_vertical else alt.X
-    return channel(
-        field,
+def _encode_point_area(title: str) -> alt.Size:
+    """Encode the share of rows by the area of a point."""
+    return alt.Size(
+        "share",
         type="quantitative",
         title=title,
-        scale=alt.Scale(zero=False),
-        axis=alt.Axis(tickCount=_AXIS_TICKS),
-    )
-
-
-def _encode_series(title: str) -> dict[str, Any]:
-    """Encode several lines by color, and by dashes for readers who see no color."""
-    color = alt.Color(
-        "color",
-        type="nominal",
-        title=title,
-        sort=None,
-        scale=alt.Scale(range=_SERIES_COLORS),
-    )
-    dashes = alt.StrokeDash("color", type="nominal", sort=None, legend=None)
-    return {"color": color, "strokeDash": dashes}
-
-
-def _build_label_axis(table: Table, column: str, titles: Mapping[str, str] | None = None) -> alt.Y:
-    """Build an axis of names: one line per row, in the order of the table."""
-    labels = [_format_label(value) for value in table.data[column].head(MAX_CHART_ROWS)]
-    # The number of the row is the position and the name its label: Vega would draw rows with the
-    # same name over each other.
-    axis = alt.Axis(
-        labelExpr=f"{json.dumps(labels)}[datum.value]",
-        grid=False,
-        titleAngle=0,
-        titleAlign="right",
-        titleX=-8,
-        titleY=-8,
-    )
-    return alt.Y(
-        "row",
-        type="ordinal",
-        title=_format_axis_title(table, column, titles),
-        scale=alt.Scale(domain=list(range(len(labels)))),
-        axis=axis,
-    )
-
-
-def _compute_height_pixels(frame: pd.DataFrame) -> int:
-    """Compute the height of a chart with one line per row."""
-    return max(_MIN_HEIGHT_PIXELS, _ROW_HEIGHT_PIXELS * len(frame))
-
-
-def _render_figure(table: Table, chart: alt.TopLevelMixin, note: str = "") -> Figure:
-    """Render a chart as a figure with the table's title, sentence and numbers.
-
-    The SVG loads nothing.
-    """
-    import vl_convert
-
-    title = alt.TitleParams(
-        textwrap.wrap(table.title, _MAX_TITLE_CHARACTERS) or [""],
-        subtitle=[note] if note else alt.Undefined,
-        anchor="start",
-        offset=12,
-    )
-    styled_chart = _apply_style(chart.properties(title=title, name="figure"))
-    with (
-        alt.data_transformers.enable("default", max_rows=None),
-        alt.data_transformers.disable_max_rows(),
-    ):
-        specification = styled_chart.to_dict()
-    svg = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
-    svg = _UNDESCRIBED_ROLES.sub("", svg)
-    svg = svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
-    # Text is measured in vl-convert's own sans-serif, so that a chart is the same on every machine.
-    svg = svg.replace('font-family="sans-serif"', f'font-family="{_FONT_FAMILY}"')
-    return Figure(table.title, table.sentence, svg, table.data)
-
-
-def _apply_style(chart: Any) -> Any:
-    """Set colors and sizes of titles, axes and legends."""
-    chart = chart.configure(background=_BACKGROUND_COLOR, aria=False)
-    chart = chart.configure_view(stroke=None)
-    chart = chart.configure_title(color=_TEXT_COLOR, subtitleColor=_TEXT_COLOR, fontSize=15)
-    chart = chart.configure_axis(
-        labelColor=_TEXT_COLOR,
-        titleColor=_TEXT_COLOR,
-        gridColor=_GRID_COLOR,
-        domainColor=_GREY,
-        tickColor=_GREY,
-        labelLimit=220,
-        titleFontWeight="normal",
-        labelFontSize=12,
-        titleFontSize=12,
-        titlePadding=10,
-    )
-    return chart.configure_legend(
-        labelColor=_TEXT_COLOR,
-        titleColor=_TEXT_COLOR,
-        orient="bottom",
-        symbolType="stroke",
-        labelFontSize=12,
-        titleFontSize=12,
-        titleFontWeight="normal",
+        scale=alt.Scale(
+            rangeMin=20,
+            rangeMax=300,
+            zero=True,
+        ),
+        legend=alt.Legend(symbolType="circle", tickCount=4),
     )

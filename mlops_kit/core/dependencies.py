@@ -104,9 +104,14 @@ class _ModuleDependencies:
 
 def list_matching_files(path: str) -> list[str]:
     """List the files of a folder or a pattern, or the one file."""
-    pattern = os.path.join(path, "**") if os.path.isdir(path) else path
-    matches = glob.glob(pattern, recursive=True)
-    return sorted(os.path.abspath(match) for match in matches if not os.path.isdir(match))
+    pattern = path
+    if os.path.isdir(path):
+        pattern = os.path.join(path, "**")
+    files = []
+    for match in glob.glob(pattern, recursive=True):
+        if not os.path.isdir(match):
+            files.append(os.path.abspath(match))
+    return sorted(files)
 
 
 def record_file_read(path: str | Path) -> None:
@@ -161,7 +166,11 @@ def _audit_file_event(event: str, arguments: tuple[Any, ...]) -> None:
             files_written.add(os.path.abspath(target))
 
 
-def _record_opened_file(path: str, mode: str, flags: int) -> None:
+def _record_opened_file(
+    path: str,
+    mode: str,
+    flags: int,
+) -> None:
     is_opened_for_writing = bool(_WRITE_MODES & set(mode))
     if not mode:
         is_opened_for_writing = bool(flags & (os.O_WRONLY | os.O_RDWR))
@@ -255,9 +264,10 @@ def report_dependencies(exact: bool = True) -> DependencyReport:
     """
     modules = _collect_modules(exact)
     own_files = audited_files & files_written
+    inputs = {path: state for path, state in files_read.items() if path not in own_files}
     return {
         "modules": modules.importers,
-        "files": {path: state for path, state in files_read.items() if path not in own_files},
+        "files": inputs,
         "packages": _list_package_versions(modules.top_level_modules | packages_read),
         "listings": folder_listings,
         "settings": sorted(settings_read),

@@ -29,7 +29,12 @@ class KitError(Exception):
     label = "error"  # how a message of the command line begins
     hint_label = "Hint"
 
-    def __init__(self, message: str, expected: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        expected: str = "",
+        hint: str = "",
+    ) -> None:
         self.message = message
         self.expected = expected
         self.hint = hint

@@ -39,7 +39,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a result or plain values as JSON, atomically."""
-    text = json.dumps(to_json_value(value), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        to_json_value(value),
+        indent=1,
+        ensure_ascii=False,
+        allow_nan=False,
+    )
     write_text(path, text + "\n")
 
 
@@ -90,7 +95,9 @@ def hash_table(frame: pd.DataFrame, volatile_columns: Iterable[str] = ()) -> str
 
 def _to_hashable_text(value: Any) -> str | None:
     is_missing = value is None or value is pd.NA or value != value
-    return None if is_missing else str(value)
+    if is_missing:
+        return None
+    return str(value)
 
 
 def hash_json(value: Any) -> str:

@@ -13,6 +13,7 @@ _UNKNOWN = "unknown"
 _MIN_SHOWN_NUMBER = 1e-4  # a smaller size is written as "< 0.0001", not in scientific notation
 _MIN_NUMBER_WITHOUT_DECIMALS = 1000  # from here on decimals are false precision
 _MIN_SHORTENED_INTEGER = 10_000  # integers in tables get separators from here on, years do not
+_MIN_SHOWN_AMOUNT = 0.005  # a smaller amount is rounded to 0.00
 _MISSING_TEXTS = {"NaT", "<NA>", "nan"}
 
 
@@ -65,9 +66,12 @@ def format_money(value: Any, unit: str) -> str:
     if not is_currency_sign and not is_currency_code:
         return f"{format_number(value)} {unit}"
     amount = f"{abs(value):,.2f}"
-    minus = "-" if value < 0 and float(amount.replace(",", "")) > 0 else ""
-    separator = " " if is_currency_code else ""
-    return f"{minus}{unit}{separator}{amount}"
+    if is_currency_code:
+        amount = f" {amount}"
+    is_rounded_to_zero = abs(value) < _MIN_SHOWN_AMOUNT
+    if value < 0 and not is_rounded_to_zero:
+        return f"-{unit}{amount}"
+    return f"{unit}{amount}"
 
 
 def format_percent(share: float, digits: int = 0) -> str:
@@ -78,16 +82,17 @@ def format_percent(share: float, digits: int = 0) -> str:
     """
     if share is None or math.isnan(share):
         return _UNKNOWN
-    magnitude = abs(share)
-    if 0 < magnitude < 0.01 and digits == 0:
-        digits = 1 if magnitude >= 0.001 else 2
-    text = f"{100 * share:.{digits}f}%"
-    is_rounded_to_zero = float(text.removesuffix("%")) == 0
-    if not is_rounded_to_zero:
-        return text
-    smallest = f"{10**-digits:.{digits}f}%"
     if share == 0:
-        return f"{0:.{digits}f}%"
+        return f"{0:.{digits}f}%"  # also for -0.0
+    magnitude = abs(share)
+    if digits == 0 and magnitude < 0.001:
+        digits = 2
+    elif digits == 0 and magnitude < 0.01:
+        digits = 1
+    percentage = round(100 * share, digits)
+    if percentage != 0:
+        return f"{percentage:.{digits}f}%"
+    smallest = f"{10**-digits:.{digits}f}%"
     return f"< {smallest}" if share > 0 else f"> -{smallest}"
 
 

@@ -66,7 +66,12 @@ class ImportLog:
     start_ns: int = PROCESS_START_NS
     failed_imports: dict[str, set[str]] = field(default_factory=dict)
 
-    def record_import(self, importer: str, module: str, names: tuple[str, ...] | None) -> None:
+    def record_import(
+        self,
+        importer: str,
+        module: str,
+        names: tuple[str, ...] | None,
+    ) -> None:
         """Record an import, and the names it took from the module that are modules themselves."""
         if importer in _IMPORTERS_NOT_RECORDED:
             return
@@ -155,7 +160,11 @@ def install_import_hooks() -> None:
 
     # Its parameters have the names that Python's own __import__ has.
     def import_and_record(
-        name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+        name: str,
+        globals: Any = None,
+        locals: Any = None,
+        fromlist: Any = (),
+        level: int = 0,
     ) -> ModuleType:
         namespace = globals or sys._getframe(1).f_globals
         importer = namespace.get("__name__", MAIN_MODULE)
@@ -165,7 +174,13 @@ def install_import_hooks() -> None:
             importer = outer_importer
         thread_state.importer = importer
         try:
-            module = original_import(name, globals, locals, fromlist, level)
+            module = original_import(
+                name,
+                globals,
+                locals,
+                fromlist,
+                level,
+            )
         except ModuleNotFoundError as error:
             import_log.record_failed_import(importer, error.name or name)
             raise

@@ -15,7 +15,11 @@ _LOG_INTERVAL_SECONDS = 30.0
 class ProgressReporter(Protocol):
     """What the pipeline calls to report its progress."""
 
-    def __call__(self, text: str, transient: bool = False) -> None:
+    def __call__(
+        self,
+        text: str,
+        transient: bool = False,
+    ) -> None:
         """Report a line."""
 
 
@@ -30,7 +34,11 @@ class ProgressPrinter:
         Minimum number of seconds before a transient line is printed to a log.
     """
 
-    def __init__(self, stream: TextIO, interval: float = _LOG_INTERVAL_SECONDS) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        interval: float = _LOG_INTERVAL_SECONDS,
+    ) -> None:
         self.stream = stream
         self.interval_seconds = interval
         self.last_line_time = time.monotonic()
@@ -42,7 +50,11 @@ class ProgressPrinter:
             self.status = Console(file=stream, highlight=False).status("")
             self.status.start()
 
-    def __call__(self, text: str, transient: bool = False) -> None:
+    def __call__(
+        self,
+        text: str,
+        transient: bool = False,
+    ) -> None:
         """Print a line; in a log, a transient one only some time after the last line."""
         if self.status is not None:
             self._show_in_terminal(text, transient)
@@ -53,7 +65,11 @@ class ProgressPrinter:
             self.stream.write(f"{text}\n")
             self.stream.flush()
 
-    def _show_in_terminal(self, text: str, transient: bool) -> None:
+    def _show_in_terminal(
+        self,
+        text: str,
+        transient: bool,
+    ) -> None:
         from rich.text import Text
 
         # A line begins with the name of its stage.

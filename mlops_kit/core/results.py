@@ -124,7 +124,9 @@ class Table(Result):
         return intervals
 
     def _repr_html_(self) -> str:
-        visible = self.data[list(self.visible_columns)] if self.visible_columns else self.data
+        visible = self.data
+        if self.visible_columns:
+            visible = visible[list(self.visible_columns)]
         headings = {column: f"{column} ({unit})" for column, unit in self.units.items()}
         notes = [f"<p class=note>{html.escape(note)}</p>" for note in self.notes]
         return (

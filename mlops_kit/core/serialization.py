@@ -19,6 +19,7 @@ _KIND_KEY = "__kind__"
 _FRAME_KEY = "__frame__"
 _MISSING_TEXTS = {"NaT", "<NA>"}
 _SERIALIZABLE_TYPES: dict[str, type[Serializable]] = {}
+_DEFAULT_MODULE = "mlops_kit.core.results"  # defines the result types that are not listed below
 # Result types outside this package, which are only known once their module is imported.
 _DEFINING_MODULES = {
     "ContractReport": "mlops_kit.data.contract_validation",
@@ -85,7 +86,9 @@ def _to_json_scalar(value: Any) -> str | int | float | bool | None:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     text = str(value)
-    return None if text in _MISSING_TEXTS else text
+    if text in _MISSING_TEXTS:
+        return None
+    return text
 
 
 def from_json_value(value: Any) -> Any:
@@ -105,8 +108,8 @@ def from_json_value(value: Any) -> Any:
 
 def _restore_result(stored: dict[str, Any]) -> Serializable:
     kind = stored[_KIND_KEY]
-    if kind not in _SERIALIZABLE_TYPES and kind in _DEFINING_MODULES:
-        import_module(_DEFINING_MODULES[kind])
+    if kind not in _SERIALIZABLE_TYPES:
+        import_module(_DEFINING_MODULES.get(kind, _DEFAULT_MODULE))
     if kind not in _SERIALIZABLE_TYPES:
         raise KitError(
             f"a stored result has the unknown kind {kind!r}",

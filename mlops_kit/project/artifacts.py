@@ -114,19 +114,37 @@ def write_artifact(
         path = folder / f"{name}.parquet"
         write_atomically(path, lambda file: value.to_parquet(file, index=False))
         content = hash_table(value, volatile)
-        artifact = _describe_artifact(run, stage, name, path, ArtifactKind.TABLE)
+        artifact = _describe_artifact(
+            run,
+            stage,
+            name,
+            path,
+            ArtifactKind.TABLE,
+        )
         artifact.rows, artifact.columns = value.shape
     elif isinstance(value, str):
         is_html = value.lstrip().startswith("<")
         path = folder / f"{name}.{'html' if is_html else 'md'}"
         write_text(path, value)
         content = hashlib.sha256(value.encode()).hexdigest()
-        artifact = _describe_artifact(run, stage, name, path, ArtifactKind.DOCUMENT)
+        artifact = _describe_artifact(
+            run,
+            stage,
+            name,
+            path,
+            ArtifactKind.DOCUMENT,
+        )
     else:
         path = folder / f"{name}.json"
         write_json(path, value)
         content = hash_json(_drop_keys(to_json_value(value), volatile))
-        artifact = _describe_artifact(run, stage, name, path, ArtifactKind.RESULT)
+        artifact = _describe_artifact(
+            run,
+            stage,
+            name,
+            path,
+            ArtifactKind.RESULT,
+        )
     artifact.content = None if record else content
     return artifact
 
@@ -156,23 +174,44 @@ def write_partitioned_artifact(
     """
     path = run / _ARTIFACTS_FOLDER / name
     _write_partitioned_table(path, frame, partition)
-    artifact = _describe_artifact(run, stage, name, path, ArtifactKind.PARTITIONED_TABLE)
+    artifact = _describe_artifact(
+        run,
+        stage,
+        name,
+        path,
+        ArtifactKind.PARTITIONED_TABLE,
+    )
     artifact.rows, artifact.columns = frame.shape
     artifact.content = hash_table(frame, volatile)
     return artifact
 
 
-def copy_file_artifact(run: Path, stage: str, name: str, path: Path) -> Artifact:
+def copy_file_artifact(
+    run: Path,
+    stage: str,
+    name: str,
+    path: Path,
+) -> Artifact:
     """Copy a file that a notebook wrote into the project to the artifacts of the run."""
     target = run / _ARTIFACTS_FOLDER / name
     write_atomically(target, lambda file: shutil.copyfile(path, file))
-    artifact = _describe_artifact(run, stage, name, target, ArtifactKind.FILE)
+    artifact = _describe_artifact(
+        run,
+        stage,
+        name,
+        target,
+        ArtifactKind.FILE,
+    )
     artifact.content = artifact.sha256
     return artifact
 
 
 def _describe_artifact(
-    run: Path, stage: str, name: str, path: Path, kind: ArtifactKind
+    run: Path,
+    stage: str,
+    name: str,
+    path: Path,
+    kind: ArtifactKind,
 ) -> Artifact:
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     return Artifact(

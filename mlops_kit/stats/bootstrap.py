@@ -33,7 +33,12 @@ class _AlignedScores(NamedTuple):
     blocks: np.ndarray | None
 
 
-def draw_row_counts(rows: int, blocks: Any, draws: int, seed: int) -> Iterator[np.ndarray]:
+def draw_row_counts(
+    rows: int,
+    blocks: Any,
+    draws: int,
+    seed: int,
+) -> Iterator[np.ndarray]:
     """Iterate over bootstrap draws: how often each row is drawn.
 
     Parameters
@@ -129,7 +134,12 @@ def bootstrap_statistics(
 
 
 def compute_metric_intervals(
-    names: Iterable[str], y: Any, score: Any, blocks: Any = None, draws: int = 500, seed: int = 0
+    names: Iterable[str],
+    y: Any,
+    score: Any,
+    blocks: Any = None,
+    draws: int = 500,
+    seed: int = 0,
 ) -> dict[str, Interval]:
     """Compute metrics with percentile bootstrap intervals; all metrics use the same draws.
 
@@ -161,11 +171,21 @@ def compute_metric_intervals(
             values[name] = function(aligned.y, aligned_score, None, weights)
         return values
 
-    return bootstrap_statistics(compute_metrics, len(aligned.y), aligned.blocks, draws, seed)
+    return bootstrap_statistics(
+        compute_metrics,
+        len(aligned.y),
+        aligned.blocks,
+        draws,
+        seed,
+    )
 
 
 def compute_ratio_interval(
-    numerator: Any, denominator: Any, blocks: Any = None, draws: int = 500, seed: int = 0
+    numerator: Any,
+    denominator: Any,
+    blocks: Any = None,
+    draws: int = 500,
+    seed: int = 0,
 ) -> Interval:
     """Compute the ratio of two sums with a percentile bootstrap interval.
 
@@ -188,7 +208,13 @@ def compute_ratio_interval(
             return {"ratio": math.nan}
         return {"ratio": float((weights * numerator).sum()) / total}
 
-    return bootstrap_statistics(compute_ratio, len(numerator), blocks, draws, seed)["ratio"]
+    return bootstrap_statistics(
+        compute_ratio,
+        len(numerator),
+        blocks,
+        draws,
+        seed,
+    )["ratio"]
 
 
 def compute_paired_differences(
@@ -239,7 +265,13 @@ def compute_paired_differences(
             gains[name] = metric.compute_gain(value, other_value)
         return gains
 
-    return bootstrap_statistics(compute_gains, len(aligned.y), aligned.blocks, draws, seed)
+    return bootstrap_statistics(
+        compute_gains,
+        len(aligned.y),
+        aligned.blocks,
+        draws,
+        seed,
+    )
 
 
 def compute_paired_difference(
@@ -251,4 +283,11 @@ def compute_paired_difference(
     seed: int = 0,
 ) -> Interval:
     """Compute how much better one model is in one metric; see ``compute_paired_differences``."""
-    return compute_paired_differences([name], y, scores, blocks, draws, seed)[name]
+    return compute_paired_differences(
+        [name],
+        y,
+        scores,
+        blocks,
+        draws,
+        seed,
+    )[name]

@@ -45,7 +45,10 @@ METRICS: ExtensionRegistry[Metric] = ExtensionRegistry("metric")
 
 
 def register_metric(
-    name: str, title: str, task: Task, greater_is_better: bool
+    name: str,
+    title: str,
+    task: Task,
+    greater_is_better: bool,
 ) -> Callable[[MetricFunction], MetricFunction]:
     """Return a decorator that registers a function as a metric.
 
@@ -55,7 +58,10 @@ def register_metric(
 
     def register(function: MetricFunction) -> MetricFunction:
         def compute_on_finite_rows(
-            y: Any, score: Any, threshold: float | None = None, weights: Any = None
+            y: Any,
+            score: Any,
+            threshold: float | None = None,
+            weights: Any = None,
         ) -> float:
             y, score, weights = to_finite_arrays(y, score, weights)
             weighted_labels = y[weights > 0]
@@ -68,7 +74,13 @@ def register_metric(
             with np.errstate(all="ignore"):
                 return float(function(y, score, threshold, weights))
 
-        metric = Metric(name, title, task, greater_is_better, compute_on_finite_rows)
+        metric = Metric(
+            name,
+            title,
+            task,
+            greater_is_better,
+            compute_on_finite_rows,
+        )
         METRICS.register(name)(metric)
         return function
 
@@ -124,7 +136,10 @@ def _sum_weights_by_score(
 
 @register_metric("roc_auc", "ROC-AUC", "binary", greater_is_better=True)
 def compute_roc_auc(
-    y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
     """Compute the area under the ROC curve.
 
@@ -142,7 +157,10 @@ def compute_roc_auc(
 
 @register_metric("average_precision", "average precision", "binary", greater_is_better=True)
 def compute_average_precision(
-    y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
     """Sum precision times the step in recall, without interpolation, as scikit-learn does."""
     positive, negative = _sum_weights_by_score(y, score, weights)
@@ -156,7 +174,10 @@ def compute_average_precision(
 
 @register_metric("log_loss", "log loss", "binary", greater_is_better=False)
 def compute_log_loss(
-    y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
     """Compute the mean negative log-likelihood in nats.
 
@@ -170,7 +191,10 @@ def compute_log_loss(
 
 @register_metric("brier", "Brier score", "binary", greater_is_better=False)
 def compute_brier_score(
-    y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
     """Compute the mean squared difference of probability and label.
 
@@ -184,7 +208,10 @@ def compute_brier_score(
 
 @register_metric("calibration_error", "calibration error", "binary", greater_is_better=False)
 def compute_calibration_error(
-    y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
 ) -> float:
     """Compute the expected calibration error over quantile bins.
 
@@ -201,7 +228,12 @@ def compute_calibration_error(
 
 
 @register_metric("r2", "R²", "regression", greater_is_better=True)
-def compute_r2(y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray) -> float:
+def compute_r2(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
     """Compute the share of the variance that is explained; NaN for a constant target."""
     mean = np.average(y, weights=weights)
     variance = np.average((y - mean) ** 2, weights=weights)
@@ -211,13 +243,23 @@ def compute_r2(y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.
 
 
 @register_metric("rmse", "RMSE", "regression", greater_is_better=False)
-def compute_rmse(y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray) -> float:
+def compute_rmse(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
     """Compute the root mean squared error, in the target's unit."""
     return math.sqrt(np.average((y - score) ** 2, weights=weights))
 
 
 @register_metric("mae", "MAE", "regression", greater_is_better=False)
-def compute_mae(y: np.ndarray, score: np.ndarray, _threshold: float, weights: np.ndarray) -> float:
+def compute_mae(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
     """Compute the mean absolute error, in the target's unit."""
     return float(np.average(abs(y - score), weights=weights))
 
@@ -227,7 +269,12 @@ def list_task_metrics(task: str) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.task == task]
 
 
-def compute_metric(name: str, y: Any, score: Any, threshold: float | None = None) -> float:
+def compute_metric(
+    name: str,
+    y: Any,
+    score: Any,
+    threshold: float | None = None,
+) -> float:
     """Compute a registered metric; NaN if it cannot be computed.
 
     >>> compute_metric("mae", [1, 2, float("nan")], [1, 4, 3])

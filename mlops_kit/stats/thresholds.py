@@ -11,7 +11,11 @@ _COST_TOLERANCE = 1e-12  # costs closer than this are equal
 
 
 def compute_row_costs(
-    y: Any, score: Any, threshold: float, cost_false_alarm: float, cost_miss: float
+    y: Any,
+    score: Any,
+    threshold: float,
+    cost_false_alarm: float,
+    cost_miss: float,
 ) -> np.ndarray:
     """Compute the cost of the decision on each row: a false positive, a false negative, or 0."""
     is_flagged = np.asarray(score, dtype=float) >= threshold
@@ -20,7 +24,11 @@ def compute_row_costs(
 
 
 def compute_cost_curve(
-    y: Any, score: Any, cost_false_alarm: float, cost_miss: float, thresholds: Any = None
+    y: Any,
+    score: Any,
+    cost_false_alarm: float,
+    cost_miss: float,
+    thresholds: Any = None,
 ) -> pd.DataFrame:
     """Compute for each threshold how many rows it flags, how well, and at what cost.
 
@@ -73,7 +81,12 @@ def _divide_or_nan(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray
     return ratio
 
 
-def find_best_threshold(y: Any, score: Any, cost_false_alarm: float, cost_miss: float) -> float:
+def find_best_threshold(
+    y: Any,
+    score: Any,
+    cost_false_alarm: float,
+    cost_miss: float,
+) -> float:
     """Find the threshold with the lowest cost on these rows.
 
     Of several, it is the one nearest to ``cost_false_alarm / (cost_false_alarm + cost_miss)``,
@@ -92,7 +105,13 @@ def find_best_threshold(y: Any, score: Any, cost_false_alarm: float, cost_miss: 
     midpoints = (distinct_scores[1:] + distinct_scores[:-1]) / 2
     above_all = np.nextafter(distinct_scores[-1], np.inf)
     candidates = np.r_[distinct_scores[0], midpoints, above_all, theoretical]
-    curve = compute_cost_curve(y, score, cost_false_alarm, cost_miss, candidates)
+    curve = compute_cost_curve(
+        y,
+        score,
+        cost_false_alarm,
+        cost_miss,
+        candidates,
+    )
     costs = curve["cost"].to_numpy()
     cheapest = candidates[costs <= costs.min() + _COST_TOLERANCE]
     return float(cheapest[np.argmin(np.abs(cheapest - theoretical))])

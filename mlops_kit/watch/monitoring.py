@@ -26,6 +26,8 @@ from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSignal
 from mlops_kit.stages.retrain.policy import (
+    CONCEPT_DRIFT_CHECK,
+    REALIZED_PERFORMANCE_CHECK,
     RetrainingDecision,
     RetrainingEvidence,
     count_labeled_rows,
@@ -278,7 +280,7 @@ def _store_performance(
         incident_lines = incidents.update_incidents(
             transaction,
             context.config.name,
-            {"realised", "gap", "labels"},
+            {REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK, "labels"},
             evaluation.signals,
             format_timestamp(as_of),
             f"version {champion_version} is in service; over by {context.format_time(as_of)}",

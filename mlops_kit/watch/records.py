@@ -22,7 +22,7 @@ WINDOW_SCHEMA_VERSION = 2
 _OLD_MONITORING_KEYS = {"flagged": "flagged_share", "names": "rows_by_version"}
 _OLD_PERFORMANCE_KEYS = {
     "labelled": "labeled_rows",
-    "realised": "realized",
+    "realised": "realized",  # stored by earlier versions
     "gap": "is_below_estimate",
 }
 

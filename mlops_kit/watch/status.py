@@ -23,19 +23,22 @@ def format_local_time(config: ProjectConfig, time: datetime) -> str:
 
 def summarize_watch(project: Project) -> str:
     """Summarize how far the watch has come, and what it has found."""
-    model = project.config.name
-    progress = query_records(project, sa.select(WatchRecord).where(WatchRecord.model == model))[0]
+    config = project.config
+    statement = sa.select(WatchRecord).where(WatchRecord.model == config.name)
+    progress = query_records(project, statement)[0]
     watched_until = datetime.fromisoformat(progress.watched_until)
     windows = _count_records(project, WindowRecord)
     retrainings = _count_records(project, RetrainingRecord, RetrainingRecord.run_id != "")
     open_incidents = _count_records(project, IncidentRecord, IncidentRecord.closed_at.is_(None))
     promotion = approvals.get_current_promotion(project)
     champion = promotion.version if promotion else "none"
+    counts = [
+        f"{_format_count(windows, 'window')} monitored",
+        _format_count(retrainings, "retraining"),
+        _format_count(open_incidents, "open incident"),
+    ]
     return (
-        f"Up to {format_local_time(project.config, watched_until)}: "
-        f"{_format_count(windows, 'window')} monitored, "
-        f"{_format_count(retrainings, 'retraining')}, "
-        f"{_format_count(open_incidents, 'open incident')}; "
+        f"Up to {format_local_time(config, watched_until)}: {', '.join(counts)}; "
         f"version {champion} is in service."
     )
 

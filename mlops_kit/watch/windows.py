@@ -24,6 +24,7 @@ from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
+from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import DriftStatus
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
@@ -279,7 +280,7 @@ def _check_concept_drift(
     """
     min_windows = config.watch.min_drifted_windows
     verdict = Verdict(
-        check="gap",
+        check=CONCEPT_DRIFT_CHECK,
         title="No concept drift",
         outcome=CheckOutcome.NOT_APPLICABLE,
         severity=CheckSeverity.WARNS,

@@ -229,7 +229,7 @@ def test_the_command_line_writes_the_scores_of_a_file(
     with pytest.raises(SystemExit) as ended:
         application.main()
     assert ended.value.code in (0, None)
-    assert capsys.readouterr().out == f"5 rows scored into {out}\n"
+    assert capsys.readouterr().out == f"5 rows scored; written to {out}\n"
     assert (
         read(out)["prediction_id"].tolist()
         == scoring.predict_with_champion(served, brought)["prediction_id"].tolist()

@@ -126,8 +126,8 @@ def test_version_with_another_hash_than_the_approved_one_is_not_served(
 @pytest.mark.parametrize(
     ("alias", "problem"),
     [
-        ("3", "points to version 3, which nobody approved; version 1 serves"),
-        ("", "is not set; version 1 serves"),
+        ("3", "points to version 3, which nobody approved; version 1 is in service"),
+        ("", "is not set; version 1 is in service"),
         ("1", ""),
     ],
 )
@@ -155,7 +155,7 @@ def test_alias_of_an_approved_version_that_was_not_promoted_is_reported(
         client.set_registered_model_alias("small", "champion", "2")
     assert (
         versions.check_champion_alias(copied)
-        == "points to version 2, which was approved but not promoted; version 1 serves"
+        == "points to version 2, which was approved but not promoted; version 1 is in service"
     )
 
 

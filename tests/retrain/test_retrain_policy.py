@@ -12,7 +12,11 @@ import pytest
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.retrain import policy
-from mlops_kit.stages.retrain.policy import RetrainingDecision, RetrainingEvidence
+from mlops_kit.stages.retrain.policy import (
+    REALIZED_PERFORMANCE_CHECK,
+    RetrainingDecision,
+    RetrainingEvidence,
+)
 
 DRIFT_COLUMNS = ["column", "status", "missing_reference", "missing_current"]
 NO_DRIFT = Table("Drift", "", pd.DataFrame([("a", "no drift", 0.0, 0.0)], columns=DRIFT_COLUMNS))
@@ -29,8 +33,12 @@ def make_verdict(check: str, outcome: CheckOutcome, severity: CheckSeverity, tex
 BROKEN_SCHEMA = make_verdict(
     "schema", CheckOutcome.FAILED, CheckSeverity.BLOCKS, "A column is gone."
 )
-DROP = make_verdict("realised", CheckOutcome.FAILED, CheckSeverity.BLOCKS, "ROC-AUC fell.")
-NO_DROP = make_verdict("realised", CheckOutcome.PASSED, CheckSeverity.BLOCKS, "ROC-AUC holds.")
+DROP = make_verdict(
+    REALIZED_PERFORMANCE_CHECK, CheckOutcome.FAILED, CheckSeverity.BLOCKS, "ROC-AUC fell."
+)
+NO_DROP = make_verdict(
+    REALIZED_PERFORMANCE_CHECK, CheckOutcome.PASSED, CheckSeverity.BLOCKS, "ROC-AUC holds."
+)
 DRIFT = make_verdict("drift", CheckOutcome.FAILED, CheckSeverity.WARNS, "Two features drifted.")
 
 
@@ -161,10 +169,16 @@ def test_second_retraining_waits_for_the_first_and_for_the_cooldown(
 
 def test_reason_says_that_scores_or_labels_are_missing() -> None:
     no_scores = make_verdict(
-        "realised", CheckOutcome.NOT_APPLICABLE, CheckSeverity.BLOCKS, "Not applicable."
+        REALIZED_PERFORMANCE_CHECK,
+        CheckOutcome.NOT_APPLICABLE,
+        CheckSeverity.BLOCKS,
+        "Not applicable.",
     )
     no_labels = make_verdict(
-        "realised", CheckOutcome.CANNOT_TELL, CheckSeverity.BLOCKS, "There is no label."
+        REALIZED_PERFORMANCE_CHECK,
+        CheckOutcome.CANNOT_TELL,
+        CheckSeverity.BLOCKS,
+        "There is no label.",
     )
     assert decide(no_scores).reason == "No: no rows were scored since the model was made."
     assert decide(no_labels).reason == "No: a performance drop is not proven. There is no label."

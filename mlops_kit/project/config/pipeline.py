@@ -81,7 +81,12 @@ class StageConfig(ConfigSection):
         description="Maximum resident memory of the stage and its child processes, such as 4GB; "
         "null: no limit",
     )
-    retries: int = Field(0, ge=0, le=20, description="Number of retries after a failure")
+    retries: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Number of retries after a failure",
+    )
     backoff: Duration = Field(
         timedelta(seconds=5),
         description="Wait before the first retry; every further wait is twice as long",

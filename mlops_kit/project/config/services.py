@@ -16,7 +16,12 @@ class ServeConfig(ConfigSection):
     host: str = Field(
         "127.0.0.1", description="Address to listen on; other than loopback it requires a token"
     )
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free port")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        description="Port to listen on; 0: any free port",
+    )
     token_env: str = Field(
         "", description="Name of the environment variable with the token; empty: no token"
     )
@@ -44,7 +49,12 @@ class DashboardConfig(ConfigSection):
         description="Address to listen on; other than loopback it requires a token or an identity "
         "provider",
     )
-    port: int = Field(8866, ge=0, le=65535, description="Port to listen on; 0: any free port")
+    port: int = Field(
+        8866,
+        ge=0,
+        le=65535,
+        description="Port to listen on; 0: any free port",
+    )
     token_env: str = Field(
         "",
         description="Name of the environment variable with a shared token, which gives access but "

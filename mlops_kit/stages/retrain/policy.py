@@ -26,6 +26,10 @@ from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.explain import format_setting_value
 from mlops_kit.stats.monitoring_tables import DriftStatus, upgrade_monitoring_table
 
+# The check of realized performance, by the name under which its verdicts are stored.
+REALIZED_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
+CONCEPT_DRIFT_CHECK = "gap"
+
 
 class RuleRole(StrEnum):
     """What it means that a rule applies: do not retrain at all, retrain, or wait."""
@@ -198,7 +202,7 @@ def retrain_on_performance_drop(evidence: RetrainingEvidence) -> str:
     """Retrain if the labels prove that performance dropped."""
     if not evidence.config.retrain.on_performance_drop:
         return ""
-    return evidence.get_failure_sentence("realised")
+    return evidence.get_failure_sentence(REALIZED_PERFORMANCE_CHECK)
 
 
 @register_rule("drift", RuleRole.REASON)
@@ -214,7 +218,7 @@ def retrain_on_concept_drift(evidence: RetrainingEvidence) -> str:
     """Retrain on concept drift: realized performance stays below estimated performance."""
     if not evidence.config.retrain.on_concept_drift:
         return ""
-    return evidence.get_failure_sentence("gap")
+    return evidence.get_failure_sentence(CONCEPT_DRIFT_CHECK)
 
 
 @register_rule("age", RuleRole.REASON)
@@ -291,7 +295,7 @@ def _get_first_sentence(results: list[RuleResult], role: RuleRole) -> str:
 
 def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
     """Explain why there is nothing to do: what the labels say, or that there are none."""
-    realized = evidence.find_verdict("realised")
+    realized = evidence.find_verdict(REALIZED_PERFORMANCE_CHECK)
     if realized is None or realized.outcome == CheckOutcome.NOT_APPLICABLE:
         return "no rows were scored since the model was made."
     if realized.outcome == CheckOutcome.CANNOT_TELL:

@@ -62,16 +62,18 @@ def compare_decision_rules(y: Any, score: Any, threshold: float, config: Project
 
 
 def _summarize_decision_rules(curve: pd.DataFrame, config: ProjectConfig) -> str:
-    model_rule = curve.iloc[0]
-    cost_without_model = float(curve.iloc[2:]["cost"].min())
     unit = config.cost.unit
+    model_rule = curve.iloc[0]
+    threshold = format_number(float(model_rule["threshold"]))
+    flagged = format_percent(float(model_rule["flagged"]))
+    precision = format_percent(float(model_rule["precision"]))
+    recall = format_percent(float(model_rule["recall"]))
+    cost = format_money(float(model_rule["cost"]), unit)
+    cost_without_model = format_money(float(curve.iloc[2:]["cost"].min()), unit)
     return (
-        f"At its threshold of {format_number(float(model_rule['threshold']))} the model flags "
-        f"{format_percent(float(model_rule['flagged']))} of the rows, with a precision of "
-        f"{format_percent(float(model_rule['precision']))} and a recall of "
-        f"{format_percent(float(model_rule['recall']))}. Errors cost "
-        f"{format_money(float(model_rule['cost']), unit)} per {config.row_name}, "
-        f"{format_money(cost_without_model, unit)} without a model."
+        f"At its threshold of {threshold} the model flags {flagged} of the rows, with a precision "
+        f"of {precision} and a recall of {recall}. Errors cost {cost} per {config.row_name}, "
+        f"{cost_without_model} without a model."
     )
 
 

@@ -162,10 +162,14 @@ def _make_model_card(
     all_verdicts = Verdicts.from_verdicts(verdicts)
     checks_frame = all_verdicts.to_frame()
     badge_style, badge = all_verdicts.fitness_label
-    blocking_sentences = [verdict.sentence for verdict in all_verdicts if verdict.is_blocking]
-    sample_note = ""
-    if config.sample:
-        sample_note = f"Made from a sample of {config.sample:,} rows: for a trial, not for service."
+    purpose = [_CardEntry(title, facts.get(key, "")) for key, title in CARD_FIELDS.items()]
+    check_rows = []
+    for verdict, cells in zip(all_verdicts, checks_frame.values.tolist(), strict=True):
+        check_rows.append(_CheckRow(_get_check_style(verdict), cells))
+    sections = []
+    for table in tables:
+        frame = _label_columns(table)
+        sections.append(_CardSection(table.title, table.sentence, frame, table.notes))
     return _ModelCard(
         project_name=config.name,
         target=config.target,
@@ -173,22 +177,29 @@ def _make_model_card(
         badge_style=badge_style,
         badge=badge,
         headline=tables[0].sentence,
-        blocking_sentence=blocking_sentences[0] if blocking_sentences else "",
-        sample_note=sample_note,
-        purpose=[_CardEntry(title, facts.get(key, "")) for key, title in CARD_FIELDS.items()],
+        blocking_sentence=_find_blocking_sentence(all_verdicts),
+        sample_note=_describe_sample(config),
+        purpose=purpose,
         missing_note=f"missing: add it to {CARD_FILE}",
         checks_sentence=all_verdicts.sentence,
         checks_frame=checks_frame,
-        check_rows=[
-            _CheckRow(_get_check_style(verdict), cells)
-            for verdict, cells in zip(all_verdicts, checks_frame.values.tolist(), strict=True)
-        ],
-        sections=[
-            _CardSection(table.title, table.sentence, _label_columns(table), table.notes)
-            for table in tables
-        ],
+        check_rows=check_rows,
+        sections=sections,
         provenance=_describe_provenance(config, recipe, facts),
     )
+
+
+def _find_blocking_sentence(verdicts: Verdicts) -> str:
+    for verdict in verdicts:
+        if verdict.is_blocking:
+            return verdict.sentence
+    return ""
+
+
+def _describe_sample(config: ProjectConfig) -> str:
+    if not config.sample:
+        return ""
+    return f"Made from a sample of {config.sample:,} rows: for a trial, not for service."
 
 
 def _get_check_style(verdict: Verdict) -> str:
@@ -254,25 +265,27 @@ def _describe_provenance(
     config: ProjectConfig, recipe: Mapping[str, Any], facts: Mapping[str, str]
 ) -> list[_CardEntry]:
     """Describe data, features, family and parameters, as training handed them on."""
-    params = []
-    for name, value in sorted(dict(recipe.get("params", {})).items()):
-        text = format_number(value) if isinstance(value, float) else value
-        params.append(f"{name} = {text}")
-    threshold = recipe.get("threshold")
-    search_metric = recipe.get("metric", "unknown")
-    search_score = format_number(recipe.get("score"))
     entries = {"source": config.source if isinstance(config.source, str) else "a query"}
-    for name, value in facts.items():
-        if name not in CARD_FIELDS:
-            entries[str(name)] = str(value)
-    entries |= {
-        "labels known after": format_duration(config.label_delay),
-        "family": str(recipe.get("family", "unknown")),
-        "parameters": ", ".join(params) or "none",
-        "decision threshold": "none" if threshold is None else format_number(float(threshold)),
-        "selected by": f"{search_metric}, {search_score} in cross-validation",
-        "refitted on all rows": "yes" if config.train.refit else "no",
-        "features": ", ".join(map(str, recipe.get("features", []))) or "unknown",
-        "seed": str(config.seed),
-    }
+    entries |= {name: value for name, value in facts.items() if name not in CARD_FIELDS}
+    entries["labels known after"] = format_duration(config.label_delay)
+    entries["family"] = str(recipe.get("family", "unknown"))
+    entries["parameters"] = _format_params(recipe.get("params", {}))
+    threshold = recipe.get("threshold")
+    entries["decision threshold"] = "none"
+    if threshold is not None:
+        entries["decision threshold"] = format_number(float(threshold))
+    search_score = format_number(recipe.get("score"))
+    search_metric = recipe.get("metric", "unknown")
+    entries["selected by"] = f"{search_metric}, {search_score} in cross-validation"
+    entries["refitted on all rows"] = "yes" if config.train.refit else "no"
+    entries["features"] = ", ".join(recipe.get("features", [])) or "unknown"
+    entries["seed"] = str(config.seed)
     return [_CardEntry(title, text) for title, text in entries.items()]
+
+
+def _format_params(params: Mapping[str, Any]) -> str:
+    texts = []
+    for name, value in sorted(params.items()):
+        text = format_number(value) if isinstance(value, float) else value
+        texts.append(f"{name} = {text}")
+    return ", ".join(texts) or "none"

@@ -154,12 +154,12 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
         group_labels.value_counts().items(), key=lambda item: (-item[1], str(item[0]))
     )
     days = get_row_days(frame, settings.config)
+    overall_mean = float(frame[settings.config.target].mean())
     rows = []
-    for group, _ in group_sizes[:_MAX_GROUPS_SHOWN]:
+    for group, count in group_sizes[:_MAX_GROUPS_SHOWN]:
         is_inside = (group_labels == group).to_numpy()
         group_days = None if days is None else days[is_inside]
         group_mean = float(frame.loc[is_inside, settings.config.target].mean())
-        overall_mean = float(frame[settings.config.target].mean())
         lift = group_mean - overall_mean
         if settings.config.task == "binary" and overall_mean > 0:
             lift = group_mean / overall_mean
@@ -169,14 +169,14 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
                 slice=f"{column} = {group}",
                 column=column,
                 group=str(group),
-                rows=int(is_inside.sum()),
+                rows=int(count),
                 mean_target=group_mean,
                 value=value.value,
                 low=value.low,
                 high=value.high,
                 gap=_compute_gap(value, settings),
                 lift=lift,
-                status=_classify_slice(value, int(is_inside.sum()), settings).value,
+                status=_classify_slice(value, count, settings).value,
             )
         )
     return rows
@@ -239,10 +239,10 @@ def _summarize_slices(
         )
     weakest = decided.sort_values(["gap", "column", "group"]).iloc[0]
     metric_title = metrics.METRICS[settings.config.headline_metric].title
+    weakest_value = format_number(float(weakest["value"]))
+    overall_value = format_number(settings.overall_value)
     weak_slices = int((data["status"] == SliceStatus.FAR_BELOW).sum())
     return (
-        f"Weakest slice: {weakest['column']} = {weakest['group']} with {metric_title} "
-        f"{format_number(float(weakest['value']))}, against "
-        f"{format_number(settings.overall_value)} on all rows; {weak_slices} of {len(data)} "
-        "slices are far below."
+        f"Weakest slice: {weakest['slice']} with {metric_title} {weakest_value}, against "
+        f"{overall_value} on all rows; {weak_slices} of {len(data)} slices are far below."
     )

@@ -69,11 +69,12 @@ def run_what_if_analysis(
     data["new_score"] = predict_scores(model, pd.concat(inputs, ignore_index=True), config)
     largest_change = (data["new_score"] - data["score"]).abs().to_numpy().argmax()
     changed = data.iloc[int(largest_change)]
+    score = format_number(float(changed["score"]))
+    new_score = format_number(float(changed["new_score"]))
     sentence = (
         f"Among {len(selected_rows)} rows and {len(columns)} columns, {changed['column']} changes "
-        f"a score the most: {changed['row']} has {format_number(float(changed['score']))} with "
-        f"{changed['value']}, and {format_number(float(changed['new_score']))} with "
-        f"{changed['new_value']}."
+        f"a score the most: {changed['row']} has {score} with {changed['value']}, and {new_score} "
+        f"with {changed['new_value']}."
     )
     return Table(
         _TITLE,

@@ -1,0 +1,110 @@
+"""The stored records of a window: written, read back, and read from schema version 1."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from mlops_kit.core.results import (
+    CheckOutcome,
+    CheckSeverity,
+    Interval,
+    Table,
+    Verdict,
+    Verdicts,
+)
+from mlops_kit.core.serialization import to_json_value
+from mlops_kit.stages.retrain.policy import RetrainingAction, RetrainingDecision
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+
+DRIFT = Table("Drift", "Nothing drifted.", pd.DataFrame({"column": ["a"], "cost": [None]}))
+REALIZED = Table(
+    "Realized performance",
+    "ROC-AUC 0.700.",
+    pd.DataFrame({"metric": ["roc_auc"], "value": [0.7], "rows": [280]}),
+)
+VERDICTS = Verdicts(
+    (Verdict("schema", "Schema", CheckOutcome.PASSED, CheckSeverity.BLOCKS, "No change."),)
+)
+MONITORING = WindowMonitoring(
+    rows=280,
+    flagged_share=0.4,
+    mean_score=0.45,
+    estimated=Interval(0.8, 0.75, 0.85),
+    drift=DRIFT,
+    sketches={"a": {"bins": [1, 2]}},
+    verdicts=VERDICTS,
+    rows_by_version={"1": 280},
+)
+PERFORMANCE = WindowPerformance(
+    labeled_rows=270,
+    realized=REALIZED,
+    cost=0.3,
+    saved=12.0,
+    is_below_estimate=True,
+    verdicts=VERDICTS,
+    decision=RetrainingDecision(RetrainingAction.KEEP, "No: it holds.", ()),
+)
+
+
+def test_monitoring_record_can_be_read_back() -> None:
+    read = WindowMonitoring.from_json(MONITORING.to_json())
+    assert read.to_json() == MONITORING.to_json()
+    assert read.rows == 280
+    assert read.estimated == Interval(0.8, 0.75, 0.85)
+    assert read.drift.to_frame()["column"].tolist() == ["a"]
+    assert json.loads(MONITORING.to_json())["schema_version"] == 2
+
+
+def test_performance_record_can_be_read_back() -> None:
+    read = WindowPerformance.from_json(PERFORMANCE.to_json())
+    assert read.to_json() == PERFORMANCE.to_json()
+    assert read.decision == PERFORMANCE.decision
+    assert read.is_below_estimate is True
+
+
+def test_monitoring_record_of_schema_version_1_can_be_read() -> None:
+    stored = {
+        "rows": 280,
+        "flagged": 0.4,
+        "mean_score": 0.45,
+        "estimated": Interval(0.8, 0.75, 0.85),
+        "drift": DRIFT,
+        "sketches": {"a": {"bins": [1, 2]}},
+        "verdicts": VERDICTS,
+        "names": {"1": 280},
+    }
+    read = WindowMonitoring.from_json(json.dumps(to_json_value(stored)))
+    assert read.to_json() == MONITORING.to_json()
+
+
+def test_performance_record_of_schema_version_1_can_be_read() -> None:
+    stored = {
+        "labelled": 270,
+        "realised": REALIZED,  # stored by earlier versions
+        "cost": 0.3,
+        "saved": 12.0,
+        "gap": True,
+        "verdicts": VERDICTS,
+        "decision": {
+            "retrain": False,
+            "action": "keep",
+            "reason": "No: it holds.",
+            "evidence": [],
+            "command": "",
+        },
+    }
+    read = WindowPerformance.from_json(json.dumps(to_json_value(stored)))
+    assert read.to_json() == PERFORMANCE.to_json()
+
+
+def test_performance_record_without_cost_and_decision_can_be_read() -> None:
+    stored = {
+        "labelled": 1,
+        "realised": REALIZED,  # stored by earlier versions
+        "gap": False,
+        "verdicts": VERDICTS,
+    }
+    read = WindowPerformance.from_json(json.dumps(to_json_value(stored)))
+    assert (read.cost, read.saved, read.decision) == (None, None, None)
