@@ -232,8 +232,8 @@ def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(
 ) -> None:
     made = read(run, "promotion")
     assert made["promoted"] is True
-    assert "automatic" in made["by"]
-    assert made["at"]
+    assert "automatic" in made["actor"]
+    assert made["promoted_at"]
     present = versions.require_champion(
         loader.load_project(copied(run, tmp_path / "copy").parents[1])
     )
@@ -277,7 +277,7 @@ def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: 
     assert present.actor == getpass.getuser()
     late = attempt(home, "reject", "--reason", "on second thoughts")
     assert late.returncode == 2
-    assert "serves already" in late.stderr
+    assert "is already in service" in late.stderr
     assert "mlops rollback" in late.stderr
     ended = json.loads((home / "reports" / made["run"] / "manifest.json").read_text())
     assert ended["status"] == "succeeded"

@@ -1,4 +1,4 @@
-"""The commands' twin in JupyterLab: open, run, look, read, predict; and what it says without a run."""
+"""The client for notebooks: open, run, read, decide; and its messages without a run."""
 
 from __future__ import annotations
 
@@ -44,62 +44,64 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def recorded(home: Path) -> Path:
+def write_run(home: Path) -> Path:
     """A run as the engine leaves one."""
     run = home / "reports" / "20240101-000000-abcd"
     stages = {
         "first": {"status": "succeeded", "seconds": 3.5, "sentence": "One number."},
-        "train": {"status": "failed", "error": {"message": "no rows"}},
+        "train": {"status": "failed", "error": {"type": "ValueError", "message": "no rows"}},
         "review": {"status": "not run", "reason": "needs train"},
     }
     files.write_json(
         run / "manifest.json",
         {"run": run.name, "project": "tiny", "status": "failed", "sample": 0, "stages": stages},
     )
-    made = artifacts.write_artifact(run, "first", "numbers", {"seed": 1})
-    files.write_json(run / "stages" / "first.json", {"artifacts": {"numbers": made.model_dump()}})
+    artifact = artifacts.write_artifact(run, "first", "numbers", {"seed": 1})
+    files.write_json(
+        run / "stages" / "first.json", {"artifacts": {"numbers": artifact.model_dump()}}
+    )
     return run
 
 
-def test_a_session_opens_the_project_it_stands_in(
+def test_client_opens_the_project_of_the_current_folder(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home / "notebooks")
     assert mlops_kit.open().project.root == mlops_kit.open(home).project.root == home
 
 
-def test_a_run_is_started_waited_for_and_read(home: Path) -> None:
-    opened = mlops_kit.open(home).run(wait=True, only="first", note="why", params={"first.seed": 7})
-    table = opened.status()
-    assert table.data.set_index("stage").loc["first", ["status", "what it says"]].tolist() == [
+def test_run_is_started_awaited_and_read(home: Path) -> None:
+    client = mlops_kit.open(home).run(wait=True, only="first", note="why", params={"first.seed": 7})
+    table = client.status()
+    assert table.data.set_index("stage").loc["first", ["status", "result"]].tolist() == [
         "succeeded",
         "One number.",
     ]
-    assert opened.read_artifact("numbers") == {"seed": 7}
-    assert opened.get_report_path().is_file()
-    assert files.read_json(opened.get_latest_run() / "manifest.json")["note"] == "why"
-    assert opened.read_last_message().startswith("Report: reports/")
+    assert client.read_artifact("numbers") == {"seed": 7}
+    assert client.get_report_path().is_file()
+    assert files.read_json(client.get_latest_run() / "manifest.json")["note"] == "why"
+    assert client.read_last_message().startswith("Report: reports/")
 
 
-def test_a_refused_run_says_why_and_leaves_no_run(home: Path) -> None:
-    opened = mlops_kit.open(home)
+def test_refused_run_is_explained_and_leaves_no_run(home: Path) -> None:
+    client = mlops_kit.open(home)
     with pytest.raises(RunFailedError, match="unknown stage 'frist'"):
-        opened.run(wait=True, only="frist")
-    assert opened.build_current_view().startswith("unknown stage 'frist'")
+        client.run(wait=True, only="frist")
+    assert client.build_current_view().startswith("unknown stage 'frist'")
     assert not (home / "reports").exists()
 
 
-def test_one_run_at_a_time(home: Path) -> None:
-    opened = mlops_kit.open(home).run(only="frist")
-    assert opened.process is not None
-    if opened.process.poll() is None:
-        with pytest.raises(KitError, match="still going") as error:
-            opened.run()
+def test_only_one_run_at_a_time(home: Path) -> None:
+    client = mlops_kit.open(home).run(only="frist")
+    assert client.process is not None
+    if client.process.poll() is None:
+        with pytest.raises(KitError, match="still running") as error:
+            client.run()
         assert "p.status()" in error.value.hint
-    opened.process.wait()
+    client.process.wait()
 
 
-def test_options_become_the_command_lines_words() -> None:
+def test_options_become_command_line_arguments() -> None:
     assert client.build_run_arguments(
         {
             "first": "train",
@@ -121,54 +123,64 @@ def test_options_become_the_command_lines_words() -> None:
     assert client.build_run_arguments({"force": False}) == []
 
 
-def test_an_option_that_there_is_not_names_the_nearest(home: Path) -> None:
-    opened = mlops_kit.open(home)
+def test_unknown_option_suggests_the_nearest(home: Path) -> None:
+    client = mlops_kit.open(home)
     with pytest.raises(KitError, match="unknown option 'asof' of run") as error:
-        opened.run(asof="2024-01-01")
+        client.run(asof="2024-01-01")
     assert error.value.expected.startswith("'as_of'")
-    assert opened.process is None
+    assert client.process is None
     assert not (home / ".mlops").exists()
 
 
-def test_status_tells_each_stage_in_its_own_words(home: Path) -> None:
-    recorded(home)
+def test_status_shows_sentence_error_or_reason_of_each_stage(home: Path) -> None:
+    write_run(home)
     table = mlops_kit.open(home).status()
-    assert table.data["what it says"].tolist() == ["One number.", "no rows", "needs train"]
+    assert table.data["result"].tolist() == ["One number.", "no rows", "needs train"]
     assert table.sentence == "Run 20240101-000000-abcd of tiny: failed."
 
 
-def test_an_artifact_is_read_by_name_and_an_unknown_one_names_the_nearest(home: Path) -> None:
-    recorded(home)
-    opened = mlops_kit.open(home)
-    assert opened.read_artifact("numbers") == {"seed": 1}
+def test_artifact_is_read_by_name_and_unknown_one_suggests_the_nearest(home: Path) -> None:
+    write_run(home)
+    client = mlops_kit.open(home)
+    assert client.read_artifact("numbers") == {"seed": 1}
     with pytest.raises(KitError, match="no artifact 'number'") as error:
-        opened.read_artifact("number")
+        client.read_artifact("number")
     assert error.value.expected.startswith("'numbers'")
 
 
-@pytest.mark.parametrize("ask", ["status", "report", "latest"])
-def test_without_a_run_the_cure_is_a_run(home: Path, ask: str) -> None:
+@pytest.mark.parametrize("method", ["status", "get_report_path", "get_latest_run"])
+def test_without_a_run_the_hint_is_a_run(home: Path, method: str) -> None:
     with pytest.raises(KitError, match="there is no run yet") as error:
-        getattr(mlops_kit.open(home), ask)()
+        getattr(mlops_kit.open(home), method)()
     assert "p.run()" in error.value.hint
 
 
-def test_without_a_run_there_is_a_sentence_to_show(home: Path) -> None:
+def test_without_a_run_a_sentence_is_shown(home: Path) -> None:
     assert mlops_kit.open(home).build_current_view() == "tiny: no run yet"
 
 
-def test_without_a_champion_the_cure_is_a_run_and_no_store_is_made(home: Path) -> None:
+def test_without_a_champion_no_store_is_created(home: Path) -> None:
     with pytest.raises(KitError, match="tiny has no champion yet"):
         mlops_kit.open(home).load_champion()
     assert not (home / ".mlops").exists()
 
 
-def test_a_decision_needs_a_run_that_has_come_to_a_version(home: Path) -> None:
-    opened = mlops_kit.open(home)
+def test_decision_needs_a_run_with_a_version(home: Path) -> None:
+    client = mlops_kit.open(home)
     with pytest.raises(KitError, match="there is no run yet"):
-        opened.reject("too many alarms")
-    recorded(home)
+        client.reject("too many alarms")
+    write_run(home)
     with pytest.raises(KitError, match="there is no run '2024'"):
-        opened.approve("it is fit", run="2024")
+        client.approve("it is fit", run="2024")
     with pytest.raises(KitError, match="no artifact 'version'"):
-        opened.approve("it is fit")
+        client.approve("it is fit")
+
+
+@pytest.mark.parametrize("name", mlops_kit.__all__)
+def test_public_names_are_available(name: str) -> None:
+    assert getattr(mlops_kit, name) is not None
+
+
+def test_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'opne'"):
+        _ = mlops_kit.opne

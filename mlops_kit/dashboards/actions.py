@@ -1,153 +1,207 @@
-"""Actions."""
+"""What the server of the dashboards does when a person decides something on a page.
+
+Each action gets the name of the person and the values that the page sent, and answers in a
+sentence. The values include what the page showed when the person decided: if that has changed
+since, the action is refused.
+
+To add an action: a function here, and its name in ``build_actions``.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalOutcome
-from mlops_kit.project import loader, run_folder, run_manifest
-from mlops_kit.project.run_folder import read_run_artifact
+from mlops_kit.project.loader import Project
+from mlops_kit.project.run_folder import list_run_folders, read_run_artifact
+from mlops_kit.project.run_manifest import RunStatus, read_manifest
 from mlops_kit.registry import store, versions
 from mlops_kit.watch import retraining
 
-_Action = Callable[[str, dict[str, str]], str]
+Action = Callable[[str, dict[str, str]], str]  # person, values of the page; the answer
+_MAX_INCIDENT_DIGITS = 15  # more do not fit into the database
+_SHOWN_HASH_CHARACTERS = 12
+_RELOAD_HINT = "load the page again"
+_RELOAD_AND_DECIDE_HINT = "load the page again, then decide"
 
 
-def connect_tracking_store(project: loader.Project) -> None:
-    """Load what the first decision would wait for."""
-    if run_folder.list_run_folders(project.reports_folder):
+def connect_tracking_store(project: Project) -> None:
+    """Connect to MLflow's store, so that the first decision does not have to wait for it."""
+    if list_run_folders(project.reports_folder):
         with store.connect_mlflow(project):
             pass
 
 
-def explain_alias_mismatch(project: loader.Project) -> str:
-    """Where MLflow's champion points if not to the version that serves, as a sentence; empty if all is well, or nobody can tell."""
-    said = (
-        versions.check_champion_alias(project)
-        if approvals.get_current_promotion(project) is not None
-        else ""
-    )
-    return f"MLflow's champion {said}. What serves is what was approved." if said else ""
+def explain_alias_mismatch(project: Project) -> str:
+    """Return where MLflow's champion alias points if not to the version in service.
+
+    Empty if it does, or if that cannot be found out.
+    """
+    if approvals.get_current_promotion(project) is None:
+        return ""
+    mismatch = versions.check_champion_alias(project)
+    if not mismatch:
+        return ""
+    return f"MLflow's champion {mismatch}. The approved version is in service."
 
 
-def build_actions(project: loader.Project) -> dict[str, _Action]:
-    """What the dashboards' server does when somebody decides: each act is told who, and what the page showed, and answers in a sentence."""
-    words = {
-        "approve": ApprovalOutcome.APPROVED,
-        "reject": ApprovalOutcome.REJECTED,
-        "ask": ApprovalOutcome.CHANGES_REQUESTED,
-    }
-    rulings = {
-        name: partial(_record_review_decision, project, word) for name, word in words.items()
-    }
+def build_actions(project: Project) -> dict[str, Action]:
+    """Return the actions by the names under which pages send them."""
     return {
-        **rulings,
+        "approve": partial(_approve_version, project),
+        "reject": partial(_reject_version, project),
+        "ask": partial(_request_changes, project),
         "rollback": partial(_roll_back_version, project),
         "acknowledge": partial(_acknowledge_incident, project),
         "retrain": partial(_request_retraining, project),
     }
 
 
-def _require_fields(said: dict[str, str], *names: str) -> list[str]:
-    """What a page must have said.
+def _require_fields(values: Mapping[str, str], *names: str) -> list[str]:
+    """Return values that a page must have sent.
 
     Raises
     ------
     KitError
-        Naming what is missing.
+        If one of them is missing.
     """
     for name in names:
-        if not said.get(name):
+        if not values.get(name):
             raise KitError(
-                f"the page did not say {name!r}",
-                "what it showed when the decision was taken",
-                "load the page again",
+                f"the page did not send {name!r}",
+                "the values that it showed when the decision was made",
+                _RELOAD_HINT,
             )
-    return [said[name] for name in names]
+    return [values[name] for name in names]
 
 
-def _record_review_decision(
-    project: loader.Project, word: ApprovalOutcome, by: str, said: dict[str, str]
-) -> str:
-    """Record what somebody says of the version that a page showed, if it is still that; an approval lets its run go on.
+def _approve_version(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Approve the version that a page shows, and resume its run, which promotes it."""
+    version, run_name = _require_fields(values, "version", "run")
+    model_version = _load_shown_version(project, version, values)
+    run = _find_waiting_run(project, run_name, version)
+    _record_decision(project, model_version, ApprovalOutcome.APPROVED, actor, values)
+    _start_command(project, run / "logs" / "resume.log", "resume", run.name)
+    return f"Version {version} is approved. Its run continues now and promotes it."
+
+
+def _reject_version(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Reject the version that a page shows."""
+    version, _ = _require_fields(values, "version", "run")
+    model_version = _load_shown_version(project, version, values)
+    _record_decision(project, model_version, ApprovalOutcome.REJECTED, actor, values)
+    return f"Version {version} is rejected; the champion stays in service."
+
+
+def _request_changes(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Request changes to the version that a page shows."""
+    version, _ = _require_fields(values, "version", "run")
+    model_version = _load_shown_version(project, version, values)
+    _record_decision(project, model_version, ApprovalOutcome.CHANGES_REQUESTED, actor, values)
+    return f"You requested changes to version {version}; the champion stays in service."
+
+
+def _load_shown_version(
+    project: Project, version: str, values: Mapping[str, str]
+) -> versions.ModelVersion:
+    """Load the version that a page shows.
 
     Raises
     ------
-    RunFailed
-        If the version's model or evidence is another by now, it serves already, or somebody else has decided since.
+    RunFailedError
+        If its model or evidence is not the one that the page shows, or it is already in service.
     """
-    version, run, model, evidence, seen, reason = _require_fields(
-        said, "version", "run", "model_hash", "evidence_hash", "seen", "reason"
+    model_hash, evidence_hash, *_ = _require_fields(
+        values, "model_hash", "evidence_hash", "seen", "reason"
     )
-    facts = versions.load_version(project, version)
-    for what, registered, shown in (
-        ("model", facts.model_hash, model),
-        ("evidence", facts.evidence_hash, evidence),
-    ):
-        if registered != shown:
-            raise RunFailedError(
-                f"the {what} of version {version} is not the one that this page shows: {registered[:12]}",
-                shown[:12],
-                "load the page again, look at what changed, then decide",
-            )
-    present = approvals.get_current_promotion(project)
-    if present is not None and present.version == version:
+    model_version = versions.load_version(project, version)
+    _check_shown_hash("model", version, model_version.model_hash, model_hash)
+    _check_shown_hash("evidence", version, model_version.evidence_hash, evidence_hash)
+    champion = approvals.get_current_promotion(project)
+    if champion is not None and champion.version == version:
         raise RunFailedError(
-            f"version {version} serves already, approved by {present.actor}",
+            f"version {version} is already in service, approved by {champion.actor}",
             "a version that waits for a decision",
-            "load the page again",
+            _RELOAD_HINT,
         )
-    folder = _find_waiting_run(project, run, version) if word == "approved" else None
-    approvals.record_approval(project, facts, word, by, reason, int(seen))
-    if folder is None:
-        return {
-            "rejected": f"Version {version} is rejected",
-            "changes": f"You asked for changes to version {version}",
-        }[word] + "; what serves goes on serving."
-    _start_command(project, folder / "logs" / "resume.log", "resume", folder.name)
-    return f"Version {version} is approved. Its run goes on now and lets it serve."
+    return model_version
 
 
-def _find_waiting_run(project: loader.Project, run: str, version: str) -> Path:
-    """The folder of a run that waits for a decision on this version.
+def _check_shown_hash(
+    subject: str,
+    version: str,
+    registered: str,
+    shown: str,
+) -> None:
+    """Refuse a decision on a model or evidence that has been replaced since.
 
     Raises
     ------
-    RunFailed
-        If it waits no more, or is another version's.
+    RunFailedError
+        If the hashes differ.
     """
-    folder = next(
-        (r for r in run_folder.list_run_folders(project.reports_folder) if r.name == run), None
+    if registered != shown:
+        raise RunFailedError(
+            f"the {subject} of version {version} is not the one that the page shows: "
+            f"{registered[:_SHOWN_HASH_CHARACTERS]}",
+            shown[:_SHOWN_HASH_CHARACTERS],
+            "load the page again, look at what has changed, then decide",
+        )
+
+
+def _record_decision(
+    project: Project,
+    model_version: versions.ModelVersion,
+    outcome: ApprovalOutcome,
+    actor: str,
+    values: Mapping[str, str],
+) -> None:
+    """Record a decision; it is refused if another person has decided since the page was shown."""
+    last_seen_decision = int(values["seen"])
+    approvals.record_approval(
+        project, model_version, outcome, actor, values["reason"], last_seen_decision
     )
-    status = run_manifest.read_manifest(folder).status if folder else "gone"
-    if folder is None or status != run_manifest.RunStatus.WAITING_FOR_APPROVAL:
+
+
+def _find_waiting_run(project: Project, run_name: str, version: str) -> Path:
+    """Return the folder of a run that waits for a decision on a version.
+
+    Raises
+    ------
+    RunFailedError
+        If the run does not wait, or made another version.
+    """
+    runs = {folder.name: folder for folder in list_run_folders(project.reports_folder)}
+    run = runs.get(run_name)
+    status = str(read_manifest(run).status) if run is not None else "missing"
+    if run is None or status != RunStatus.WAITING_FOR_APPROVAL:
         raise RunFailedError(
-            f"run {run} does not wait for an approval: it is {status}",
-            f"a run that is {run_manifest.RunStatus.WAITING_FOR_APPROVAL}",
-            "mlops run makes one",
+            f"run {run_name} does not wait for an approval: it is {status}",
+            f"a run that is {RunStatus.WAITING_FOR_APPROVAL}",
+            "mlops run creates one",
         )
-    made = read_run_artifact(folder, "version")["version"]
-    if made != version:
+    run_version = read_run_artifact(run, "version")["version"]
+    if run_version != version:
         raise RunFailedError(
-            f"run {run} made version {made}, not {version}",
+            f"run {run_name} made version {run_version}, not {version}",
             "the run that made it",
-            "load the page again",
+            _RELOAD_HINT,
         )
-    return folder
+    return run
 
 
-def _start_command(project: loader.Project, log: Path, *verb: str) -> None:
-    """Start a command in a process of its own, which outlives the server; what it says is kept in a file."""
-    command = [sys.executable, "-m", "mlops_kit.cli", *verb, "--project", str(project.root)]
+def _start_command(project: Project, log: Path, *arguments: str) -> None:
+    """Start a command in a process of its own, which outlives the server; log its output."""
+    command = [sys.executable, "-m", "mlops_kit.cli", *arguments, "--project", str(project.root)]
 
-    def follow() -> None:
+    def run_command() -> None:
         with log.open("ab") as stream:
             subprocess.run(
                 command,
@@ -159,67 +213,65 @@ def _start_command(project: loader.Project, log: Path, *verb: str) -> None:
             )
 
     log.parent.mkdir(exist_ok=True)
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=run_command, daemon=True).start()
 
 
-def _acknowledge_incident(project: loader.Project, by: str, said: dict[str, str]) -> str:
-    """Record that somebody knows of an incident that a page showed, and what they make of it.
+def _acknowledge_incident(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Record that a person knows of an incident, and what they say about it.
 
     Raises
     ------
     KitError
-        If the page named no incident.
-    RunFailed
-        If it is over, or somebody has acknowledged it before.
+        If the page sent no valid number of an incident.
+    RunFailedError
+        If the incident is resolved, or was acknowledged before.
     """
     from mlops_kit.stages.monitor import incidents
 
-    number, reason = _require_fields(said, "id", "reason")
-    if not number.isdecimal() or len(number) > 15:
+    number, reason = _require_fields(values, "id", "reason")
+    if not number.isdecimal() or len(number) > _MAX_INCIDENT_DIGITS:
         raise KitError(
-            f"{number!r} is no incident's number",
-            "the one that the page showed",
-            "load the page again",
+            f"{number!r} is not the number of an incident",
+            "the number that the page showed",
+            _RELOAD_HINT,
         )
-    found = incidents.acknowledge_incident(project, int(number), by, reason)
-    return f"{found.title}: others now see that you know. It stays open until it is over."
+    incident = incidents.acknowledge_incident(project, int(number), actor, reason)
+    return f"{incident.title}: acknowledged. The incident stays open until it is resolved."
 
 
-def _request_retraining(project: loader.Project, by: str, said: dict[str, str]) -> str:
-    """Ask for a new version as of where the watch stands, and let the watch make it; one that goes on already takes it up.
+def _request_retraining(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Request a new version as of the time that the watch has reached, and let the watch make it.
 
-    Raises
-    ------
-    RunFailed
-        If a retraining is on its way already.
-    """
-    made = retraining.request_retraining(project, by, *_require_fields(said, "reason"))
-    _start_command(
-        project,
-        project.resolve_path(".mlops") / "watch.log",
-        "watch",
-        "--once",
-        "--as-of",
-        made.as_of,
-    )
-    return "A new version is being made; the page says what becomes of it."
-
-
-def _roll_back_version(project: loader.Project, by: str, said: dict[str, str]) -> str:
-    """Let the version serve that served before the one that a page showed.
+    A watch that is running already makes it.
 
     Raises
     ------
-    RunFailed
-        If another one serves by now.
+    RunFailedError
+        If a retraining is already under way.
     """
-    version, reason = _require_fields(said, "version", "reason")
-    present = approvals.get_current_promotion(project)
-    if present is None or present.version != version:
+    (reason,) = _require_fields(values, "reason")
+    request = retraining.request_retraining(project, actor, reason)
+    log = project.resolve_path(".mlops") / "watch.log"
+    _start_command(project, log, "watch", "--once", "--as-of", request.as_of)
+    return "A new version is being trained; this page will show the result."
+
+
+def _roll_back_version(project: Project, actor: str, values: Mapping[str, str]) -> str:
+    """Roll back from the version that a page shows to the previous one.
+
+    Raises
+    ------
+    RunFailedError
+        If another version is in service now.
+    """
+    version, reason = _require_fields(values, "version", "reason")
+    champion = approvals.get_current_promotion(project)
+    if champion is None or champion.version != version:
+        current = f"version {champion.version}" if champion is not None else "no version"
         raise RunFailedError(
-            f"version {present.version if present else 'none'} serves by now, not {version}",
+            f"{current} is in service now, not {version}",
             "the version that the page showed",
-            "load the page again, then decide",
+            _RELOAD_AND_DECIDE_HINT,
         )
-    done = versions.roll_back(project, by, reason)
-    return f"Version {done.version} serves again; version {version} does not."
+    promotion = versions.roll_back(project, actor, reason)
+    return f"Version {promotion.version} is in service again; version {version} is not."

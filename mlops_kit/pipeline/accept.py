@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline.current_project import CurrentProject
@@ -14,19 +13,24 @@ from mlops_kit.pipeline.fingerprint import (
     find_differences,
 )
 from mlops_kit.pipeline.history import RunHistory, find_matching_run, get_content_hashes
+from mlops_kit.pipeline.param_types import StageValues
 from mlops_kit.pipeline.stage_dependencies import refresh_dependencies
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import (
     Acceptance,
     RunManifest,
     StageDependencies,
+    StageEntry,
     format_current_time,
     write_manifest,
 )
 
 
 def accept_stages(
-    project: Project, chosen: list[str], values: Mapping[str, Mapping[str, Any]], actor: str
+    project: Project,
+    chosen: list[str],
+    values: Mapping[str, StageValues],
+    actor: str,
 ) -> dict[str, list[str]]:
     """Record in the latest run that the chosen stages are up to date.
 
@@ -71,21 +75,38 @@ def accept_stages(
             *find_differences(current, stage, values[stage], inputs, refreshed),
             *_list_damaged_outputs(current, folder, manifest, stage),
         ]
-        if remaining:
-            raise KitError(
-                f"{stage} cannot be accepted as up to date: {remaining[0]}",
-                "the same parameters and inputs, and intact outputs",
-                "mlops run",
-            )
+        _require_nothing_remaining(stage, remaining)
         if reasons:
             accepted[stage] = reasons
-            entry.dependencies = refreshed
-            entry.fingerprint = compute_fingerprint(refreshed)
-            entry.accepted = Acceptance(
-                actor=actor, accepted_at=format_current_time(), reasons=reasons
-            )
+            _record_acceptance(entry, refreshed, actor, reasons)
     write_manifest(folder, manifest)
     return accepted
+
+
+def _require_nothing_remaining(stage: str, remaining: list[str]) -> None:
+    """Raise an error if a stage differs in ways that cannot be accepted."""
+    if remaining:
+        raise KitError(
+            f"{stage} cannot be accepted as up to date: {remaining[0]}",
+            "the same parameters and inputs, and intact outputs",
+            "mlops run",
+        )
+
+
+def _record_acceptance(
+    entry: StageEntry,
+    refreshed: StageDependencies,
+    actor: str,
+    reasons: list[str],
+) -> None:
+    """Record that a person accepted a stage with its present dependencies."""
+    entry.dependencies = refreshed
+    entry.fingerprint = compute_fingerprint(refreshed)
+    entry.accepted = Acceptance(
+        actor=actor,
+        accepted_at=format_current_time(),
+        reasons=reasons,
+    )
 
 
 def _get_recorded_dependencies(manifest: RunManifest, stage: str) -> StageDependencies:
@@ -101,7 +122,10 @@ def _get_recorded_dependencies(manifest: RunManifest, stage: str) -> StageDepend
 
 
 def _list_damaged_outputs(
-    current: CurrentProject, folder: Path, manifest: RunManifest, stage: str
+    current: CurrentProject,
+    folder: Path,
+    manifest: RunManifest,
+    stage: str,
 ) -> list[str]:
     """List the outputs of a stage that are missing or damaged."""
     declared = current.project.config.stages[stage].writes

@@ -120,7 +120,11 @@ def _parse_branch_values(key: str, text: str) -> list[Any]:
     ]
 
 
-def _check_branch_values(project: Project, key: str, values: list[Any]) -> list[Any]:
+def _check_branch_values(
+    project: Project,
+    key: str,
+    values: list[Any],
+) -> list[Any]:
     """Return the values of a key with the type of its parameter; each value occurs once."""
     stage, _, name = key.partition(".")
     if name:
@@ -156,7 +160,11 @@ def format_branch_name(values: dict[str, Any]) -> str:
     return re.sub(r"[^\w.=,-]+", "_", ",".join(terms))[:_MAX_NAME_CHARACTERS]
 
 
-def select_branching_stages(project: Project, keys: Sequence[str], chosen: list[str]) -> list[str]:
+def select_branching_stages(
+    project: Project,
+    keys: Sequence[str],
+    chosen: list[str],
+) -> list[str]:
     """Return the chosen stages that differ between branches, and all that depend on them."""
     if any(key in _RUN_WIDE_KEYS for key in keys):
         return chosen
@@ -195,7 +203,12 @@ def run_branches(
     for values in itertools.product(*grid.values()):
         branch_values = dict(zip(grid, values, strict=True))
         name = format_branch_name(branch_values)
-        branches.append(BranchResult(name=name, values=branch_values))
+        branches.append(
+            BranchResult(
+                name=name,
+                values=branch_values,
+            )
+        )
     branching_stages = select_branching_stages(project, list(grid), chosen)
     for branch in branches:
         branch_project, given = _configure_branch(project, options.given, branch)
@@ -227,7 +240,9 @@ def run_branches(
 
 
 def _configure_branch(
-    project: Project, given: ParameterValues, branch: BranchResult
+    project: Project,
+    given: ParameterValues,
+    branch: BranchResult,
 ) -> tuple[Project, ParameterValues]:
     """Return the project and the parameter values of a branch."""
     run_wide_values: dict[str, Any] = {}
@@ -323,7 +338,10 @@ class _BranchGroup:
 
 
 def _report_branch_line(
-    report_progress: ProgressReporter, branch: str, text: str, transient: bool = False
+    report_progress: ProgressReporter,
+    branch: str,
+    text: str,
+    transient: bool = False,
 ) -> None:
     """Report a progress line of a branch."""
     report_progress(f"[{branch}] {text}", transient=transient)

@@ -19,7 +19,11 @@ from mlops_kit.project.run_manifest import StageEntry, StageStatus
 
 
 def carry_over_stage(
-    active: ActiveRun, stage: str, source_run: Path, entry: StageEntry, reason: str
+    active: ActiveRun,
+    stage: str,
+    source_run: Path,
+    entry: StageEntry,
+    reason: str,
 ) -> None:
     """Link a stage's artifacts, figures, record, notebook and page from another run.
 
@@ -45,9 +49,17 @@ def carry_over_stage(
 def _link_path(source: Path, target: Path) -> None:
     """Link a file, or all files of a folder; a path that does not exist is ignored."""
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=_link_file, dirs_exist_ok=True)
+        shutil.copytree(
+            source,
+            target,
+            copy_function=_link_file,
+            dirs_exist_ok=True,
+        )
     elif source.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(
+            parents=True,
+            exist_ok=True,
+        )
         _link_file(str(source), str(target))
 
 

@@ -76,7 +76,10 @@ def clean_project(project: Project, dry_run: bool = False) -> list[CleanupItem]:
     from filelock import FileLock  # here: a dry run does not need it
 
     lock = project.resolve_path(".mlops") / "clean.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.parent.mkdir(
+        parents=True,
+        exist_ok=True,
+    )
     with FileLock(str(lock)):
         items = _plan_cleanup(project)
         for item in items:
@@ -100,7 +103,14 @@ def _plan_cleanup(project: Project) -> list[CleanupItem]:
         if not reason:
             removed_runs.append(CleanupItem("run", folder, expired_reason))
             continue
-        kept_runs.append(CleanupItem("run", folder, reason, is_removed=False))
+        kept_runs.append(
+            CleanupItem(
+                "run",
+                folder,
+                reason,
+                is_removed=False,
+            )
+        )
         if manifest.status != RunStatus.RUNNING:
             kept_idle_folders.append(folder)
     removed = [
@@ -132,7 +142,12 @@ class _RetentionRules:
                 self.newest_full_run = folder
                 break
 
-    def explain(self, rank: int, folder: Path, manifest: RunManifest) -> str:
+    def explain(
+        self,
+        rank: int,
+        folder: Path,
+        manifest: RunManifest,
+    ) -> str:
         """Return why a run is kept; empty if nothing needs it.
 
         Parameters
@@ -141,23 +156,22 @@ class _RetentionRules:
             Position of the run, newest first.
         """
         version = read_run_version(folder, manifest) or ""
+        if version in self.needed_versions:
+            return self.needed_versions[version]
+        if manifest.status == RunStatus.RUNNING:
+            return "it is running"
         is_waiting = manifest.status == RunStatus.WAITING_FOR_APPROVAL
+        if is_waiting and self.decisions.get(version) != "rejected":
+            return "it waits for an approval"
+        if rank == 0:
+            return "the newest run"
+        if folder == self.newest_full_run:
+            return "the newest run of all rows"
+        if rank < self.settings.min_runs:
+            return f"one of the newest {self.settings.min_runs}"
         ended = manifest.ended or manifest.started
-        reasons = (
-            (version in self.needed_versions, self.needed_versions.get(version, "")),
-            (manifest.status == RunStatus.RUNNING, "it is running"),
-            (
-                is_waiting and self.decisions.get(version) != "rejected",
-                "it waits for an approval",
-            ),
-            (rank == 0, "the newest run"),
-            (folder == self.newest_full_run, "the newest run of all rows"),
-            (rank < self.settings.min_runs, f"one of the newest {self.settings.min_runs}"),
-            (ended > self.cutoff, f"younger than {format_duration(self.settings.max_age)}"),
-        )
-        for applies, reason in reasons:
-            if applies:
-                return reason
+        if ended > self.cutoff:
+            return f"younger than {format_duration(self.settings.max_age)}"
         return ""
 
 
@@ -289,7 +303,11 @@ def _remove_item(item: CleanupItem) -> None:
         path.unlink()
 
 
-def format_cleanup(project: Project, items: list[CleanupItem], dry_run: bool) -> str:
+def format_cleanup(
+    project: Project,
+    items: list[CleanupItem],
+    dry_run: bool,
+) -> str:
     """Return a cleanup as a table in text, with a last line that counts."""
     rows = []
     for item in items:

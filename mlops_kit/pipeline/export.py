@@ -1,8 +1,8 @@
-"""The same commands on somebody else's clock: GitHub's, cron's, Kubernetes'.
+"""Schedules of the project's commands for other systems: GitHub Actions, cron, Kubernetes.
 
-Values come from the project; a secret is named, never written.
+Their values come from the project. A secret is named, its value is never written.
 
-To add a target: a template, and its line in ``TARGETS``.
+To add a target: a template, and its entry in ``EXPORT_TARGETS``.
 """
 
 from __future__ import annotations
@@ -11,72 +11,121 @@ import re
 import shlex
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit import __version__
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.resources import find_resource_folder
-from mlops_kit.project import secrets
 from mlops_kit.project.loader import Project
+from mlops_kit.project.secrets import list_secret_variables
 
-EXPORT_TARGETS = {  # the template, and the file that it becomes
-    "github": ("ci/github.yml", ".github/workflows/mlops.yml"),
-    "cron": ("deploy/mlops.cron", "deploy/mlops.cron"),
-    "kubernetes": ("deploy/kubernetes.yaml", "deploy/kubernetes.yaml"),
-}
 _NIGHTLY_SCHEDULE = "15 2 * * *"
-_CRON_FIELDS = (
-    ("minute", 0, 59),
-    ("hour", 0, 23),
-    ("day of the month", 1, 31),
-    ("month", 1, 12),
-    ("weekday", 0, 6),
-)  # what all three clocks understand: 7 is no Sunday
+_DEFAULT_PORT = 8000
+_MAX_HOST_NAME_CHARACTERS = 40
+_PROJECT_FOLDER_IN_IMAGE = PurePosixPath("/project")
 _CRON_FIELD_PATTERN = re.compile(r"(?:\*|(?P<first>\d+)-(?P<last>\d+))(?:/[1-9]\d*)?|(?P<one>\d+)")
 
 
-def validate_cron_expression(text: str) -> str:
-    """A cron expression, checked.
+class _ExportTarget(NamedTuple):
+    """A template, and the file of the project that is written from it."""
 
-    >>> schedule("*/20  6-22 * * 1-5")
+    template: str
+    file: str
+
+
+class _CronField(NamedTuple):
+    """A field of a cron expression with the values that it may have."""
+
+    name: str
+    min: int
+    max: int
+
+
+EXPORT_TARGETS = {
+    "github": _ExportTarget("ci/github.yml", ".github/workflows/mlops.yml"),
+    "cron": _ExportTarget("deploy/mlops.cron", "deploy/mlops.cron"),
+    "kubernetes": _ExportTarget("deploy/kubernetes.yaml", "deploy/kubernetes.yaml"),
+}
+# What all three targets understand: Sunday is 0, not 7.
+_CRON_FIELDS = (
+    _CronField("minute", 0, 59),
+    _CronField("hour", 0, 23),
+    _CronField("day of the month", 1, 31),
+    _CronField("month", 1, 12),
+    _CronField("weekday", 0, 6),
+)
+
+
+def validate_cron_expression(text: str) -> str:
+    """Check a cron expression and return it with single spaces.
+
+    >>> validate_cron_expression("*/20  6-22 * * 1-5")
     '*/20 6-22 * * 1-5'
 
     Raises
     ------
     KitError
-        Naming the field that is none.
+        If it is not valid; the message names the field.
     """
-    fields = text.split()
-    if len(fields) != len(_CRON_FIELDS):
+    values = text.split()
+    if len(values) != len(_CRON_FIELDS):
+        names = ", ".join(field.name for field in _CRON_FIELDS)
         raise KitError(
-            f"--every {text!r} has {len(fields)} fields",
-            f"five: {', '.join(name for name, *_ in _CRON_FIELDS)}",
+            f"--every {text!r} has {len(values)} fields",
+            f"five: {names}",
             f"--every '{_NIGHTLY_SCHEDULE}'",
         )
-    for field, (name, low, high) in zip(fields, _CRON_FIELDS, strict=True):
-        for piece in field.split(","):
-            found = _CRON_FIELD_PATTERN.fullmatch(piece)
-            ends = [int(n) for n in found.groups() if n] if found else [high + 1]
-            if ends != sorted(ends) or any(not low <= n <= high for n in ends):
+    for value, field in zip(values, _CRON_FIELDS, strict=True):
+        for part in value.split(","):
+            if not _is_valid_cron_part(part, field):
                 raise KitError(
-                    f"--every {text!r}: {piece!r} is no {name}",
-                    f"numbers from {low} to {high}: one, several (1,2), a range (1-5), all (*), each n-th (*/2)",
+                    f"--every {text!r}: {part!r} is not a valid {field.name}",
+                    f"numbers from {field.min} to {field.max}: one, several (1,2), "
+                    "a range (1-5), all (*), every n-th (*/2)",
                     f"--every '{_NIGHTLY_SCHEDULE}'",
                 )
-    return " ".join(fields)
+    return " ".join(values)
+
+
+def _is_valid_cron_part(part: str, field: _CronField) -> bool:
+    """Return whether a part of a cron field is a number or an ascending range within its limits."""
+    match = _CRON_FIELD_PATTERN.fullmatch(part)
+    if match is None:
+        return False
+    numbers = [int(number) for number in match.groups() if number]
+    are_within_limits = all(field.min <= number <= field.max for number in numbers)
+    return are_within_limits and numbers == sorted(numbers)
 
 
 def export_schedule(
     project: Project, target: str, every: str = "", image: str = "", force: bool = False
 ) -> Path:
-    """Write a schedule of the project's commands for another clock; the file.
+    """Write a schedule of the project's commands for another system.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    target : str
+        One of ``EXPORT_TARGETS``.
+    every : str
+        When to run, as a cron expression; every night by default.
+    image : str
+        The container image with the project; Kubernetes needs one.
+    force : bool
+        Overwrite a file that differs.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
     KitError
-        If there is no such target, the expression is none, the target needs what is not given, or the
-        file is there and differs.
+        If the target is unknown, the expression is not valid, something that the target needs is
+        missing, or the file exists and differs.
     """
     if target not in EXPORT_TARGETS:
         raise KitError(
@@ -86,105 +135,109 @@ def export_schedule(
         )
     if target == "kubernetes":
         _check_deployable(project, image)
-    template, name = EXPORT_TARGETS[target]
     root = _find_repository_root(project.root) if target == "github" else project.root
-    values = _collect_template_values(
-        project, validate_cron_expression(every or _NIGHTLY_SCHEDULE), image
-    )
-    text = _render_export_template(
-        template,
-        folder="" if root == project.root else project.root.relative_to(root).as_posix(),
-        **values,
-    )
-    file = root / (
-        name
-        if root == project.root
-        else name.replace("mlops.yml", f"mlops-{project.config.name}.yml")
-    )
-    if file.exists() and file.read_text(encoding="utf-8") != text and not force:
+    folder = "" if root == project.root else project.root.relative_to(root).as_posix()
+    template, name = EXPORT_TARGETS[target]
+    if folder:  # several projects of a repository each have their workflow
+        name = name.replace("mlops.yml", f"mlops-{project.config.name}.yml")
+    schedule = validate_cron_expression(every or _NIGHTLY_SCHEDULE)
+    values = _collect_template_values(project, schedule, image)
+    text = _render_export_template(template, folder=folder, **values)
+    file = root / name
+    if not force and file.exists() and file.read_text(encoding="utf-8") != text:
         raise KitError(
-            f"{file.relative_to(root)} is there and differs",
+            f"{file.relative_to(root)} exists and differs",
             "no such file, or one that was exported and not changed",
-            "move it away, or write over it with --force",
+            "move it away, or overwrite it with --force",
         )
     files.write_text(file, text)
     return file
 
 
 def _check_deployable(project: Project, image: str) -> None:
-    """Refuse a deployment that could not start."""
+    """Refuse a deployment that could not start.
+
+    Raises
+    ------
+    KitError
+        If the image or the token of the service is missing.
+    """
     if not image:
         raise KitError(
             "--image is missing",
-            "the name of an image that holds the project in /project",
+            "the name of an image that has the project in /project",
             f"mlops export kubernetes --image {project.config.name}:1",
         )
     if not project.config.serve.token_env:
         raise KitError(
-            "serve.token is empty, and a service that others reach needs a token",
-            "the name of an environment variable that holds it",
-            "serve: {token: SERVE_TOKEN} in mlops.yaml",
+            "serve.token_env is empty, but a service that others can reach needs a token",
+            "the name of an environment variable with the token",
+            "serve: {token_env: SERVE_TOKEN} in mlops.yaml",
         )
 
 
-def _find_repository_root(root: Path) -> Path:
-    """The folder in which GitHub looks for workflows: that of the git repository."""
-    return next((p for p in (root, *root.parents) if (p / ".git").exists()), root)
+def _find_repository_root(project_root: Path) -> Path:
+    """Return the root of the git repository, where GitHub looks for workflows."""
+    for folder in (project_root, *project_root.parents):
+        if (folder / ".git").exists():
+            return folder
+    return project_root
 
 
-def _collect_template_values(project: Project, every: str, image: str) -> dict[str, Any]:
-    """What the templates are filled with."""
+def _collect_template_values(project: Project, schedule: str, image: str) -> dict[str, Any]:
+    """Collect the values with which the templates are filled."""
     config = project.config
+    host = re.sub(r"[^a-z0-9]+", "-", config.name.lower())
+    quoted_root = shlex.quote(str(project.root))
+    stored_folders = (config.reports, ".mlops")
     return {
         "name": config.name,
-        "every": every,
+        "every": schedule,
         "image": image,
-        "port": config.serve.port or 8000,
+        "port": config.serve.port or _DEFAULT_PORT,
         "zone": config.timezone,
         "reports": config.reports,
-        "secrets": secrets.list_secret_variables(project),
+        "secrets": list_secret_variables(project),
         "install": list_install_commands(project.root),
-        "host": re.sub(r"[^a-z0-9]+", "-", config.name.lower())[:40].strip("-"),
-        "mounts": [(part, PurePosixPath("/project") / part) for part in (config.reports, ".mlops")],
-        "root": shlex.quote(str(project.root)).replace("%", r"\%"),
+        "host": host[:_MAX_HOST_NAME_CHARACTERS].strip("-"),
+        "mounts": [(folder, _PROJECT_FOLDER_IN_IMAGE / folder) for folder in stored_folders],
+        "root": quoted_root.replace("%", r"\%"),  # cron replaces a bare % by a line break
         "bin": Path(sys.executable).parent,
     }
 
 
 def list_install_commands(root: Path) -> list[str]:
-    """The commands that install what the project needs: its lock where there is one, and this package."""
+    """List the commands that install what the project needs: its lock file and this package."""
+    commands: list[str] = []
     lock = root / "requirements.lock"
-    held = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    ours = (
-        "pip install --no-deps -e ."
-        if (root / "mlops_kit").is_dir()
-        else f"pip install mlops-kit=={__version__}"
-    )
-    return [
-        *(["pip install -r requirements.lock"] if held else []),
-        *([] if re.search(r"^mlops-kit\b", held, re.M) else [ours]),
-    ]
+    lock_text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    if lock_text:
+        commands.append("pip install -r requirements.lock")
+    if re.search(r"^mlops-kit\b", lock_text, re.M):
+        return commands
+    if (root / "mlops_kit").is_dir():
+        commands.append("pip install --no-deps -e .")
+    else:
+        commands.append(f"pip install mlops-kit=={__version__}")
+    return commands
 
 
 def _render_export_template(template: str, **values: Any) -> str:
-    """A template with its values; brackets mark them, for GitHub has the braces."""
+    """Fill a template whose values are marked by brackets."""
     import jinja2
 
-    marks = {
-        "variable_start_string": "[[",
-        "variable_end_string": "]]",
-        "block_start_string": "[%",
-        "block_end_string": "%]",
-        "comment_start_string": "[#",
-        "comment_end_string": "#]",
-    }
-    environment = jinja2.Environment(
-        **marks,  # type: ignore[arg-type]
+    # Brackets mark the values, because GitHub Actions uses braces.
+    environment = jinja2.Environment(  # noqa: S701 - no HTML, nothing to escape
+        variable_start_string="[[",
+        variable_end_string="]]",
+        block_start_string="[%",
+        block_end_string="%]",
+        comment_start_string="[#",
+        comment_end_string="#]",
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.from_string(
-        (find_resource_folder("templates") / template).read_text(encoding="utf-8")
-    ).render(**values)
+    source = (find_resource_folder("templates") / template).read_text(encoding="utf-8")
+    return environment.from_string(source).render(**values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from mlops_kit.core.files import hash_file, read_json, write_json
 from mlops_kit.project.loader import Project
 
 MISSING_FILE = "gone"  # recorded instead of a hash
+InputHashes = Mapping[str, str | None]  # of artifacts; None: one that has yet to be produced
 # A file younger than this when it was hashed may change again and keep its modification time.
 MIN_CACHED_FILE_AGE_NS = 2 * 10**9
 _MAX_CACHE_ENTRIES = 100_000

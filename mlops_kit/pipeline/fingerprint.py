@@ -26,8 +26,8 @@ from mlops_kit.pipeline.current_project import (
     CurrentProject,
     hash_environment_variable,
 )
-from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes
-from mlops_kit.pipeline.param_types import encode_value
+from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes, InputHashes
+from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.pipeline.stage_dependencies import (
     EDITED_DURING_RUN,
     is_module_available,
@@ -43,8 +43,8 @@ _ABSENT_VALUE = "not given"
 def find_differences(
     current: CurrentProject,
     stage: str,
-    values: Mapping[str, Any],
-    inputs: Mapping[str, str | None],
+    values: StageValues,
+    inputs: InputHashes,
     recorded: StageDependencies,
 ) -> Iterator[str]:
     """Yield what has changed since a stage was executed, one sentence each.
@@ -71,7 +71,9 @@ def find_differences(
 
 
 def _compare_cells(
-    current: CurrentProject, stage: str, recorded: StageDependencies
+    current: CurrentProject,
+    stage: str,
+    recorded: StageDependencies,
 ) -> Iterator[str]:
     """Yield whether the code of the notebook changed, with the first cell."""
     notebook = current.project.get_notebook_path(stage).stem
@@ -86,7 +88,9 @@ def _compare_cells(
 
 
 def _compare_values(
-    kind: str, values: Mapping[str, Any], recorded_values: Mapping[str, Any]
+    kind: str,
+    values: StageValues,
+    recorded_values: Mapping[str, Any],
 ) -> Iterator[str]:
     """Yield the named values that changed."""
     for name in dict.fromkeys([*recorded_values, *values]):
@@ -99,7 +103,7 @@ def _compare_values(
 def _compare_files(
     current: CurrentProject,
     stage: str,
-    inputs: Mapping[str, str | None],
+    inputs: InputHashes,
     recorded: StageDependencies,
 ) -> Iterator[str]:
     """Yield files and listings that changed; not files that another stage has yet to write."""
@@ -117,7 +121,9 @@ def _compare_files(
 
 
 def _compare_modules(
-    current: CurrentProject, stage: str, recorded: StageDependencies
+    current: CurrentProject,
+    stage: str,
+    recorded: StageDependencies,
 ) -> Iterator[str]:
     """Yield the project's own modules that changed, with what imported them."""
     notebook = current.project.get_notebook_path(stage).stem
@@ -129,7 +135,7 @@ def _compare_modules(
             yield f"`{name}` {change}: imported by {importer}"
 
 
-def _compare_inputs(inputs: Mapping[str, str | None], recorded: StageDependencies) -> Iterator[str]:
+def _compare_inputs(inputs: InputHashes, recorded: StageDependencies) -> Iterator[str]:
     """Yield the artifacts of earlier stages that changed; not those yet to be produced."""
     for name, content_hash in recorded.inputs.items():
         if inputs.get(name, MISSING_FILE) not in (content_hash, None):
@@ -137,7 +143,9 @@ def _compare_inputs(inputs: Mapping[str, str | None], recorded: StageDependencie
 
 
 def _compare_environment(
-    current: CurrentProject, stage: str, recorded: StageDependencies
+    current: CurrentProject,
+    stage: str,
+    recorded: StageDependencies,
 ) -> Iterator[str]:
     """Yield packages, environment variables and the Python version that changed."""
     for name, version in recorded.packages.items():
@@ -205,7 +213,9 @@ def find_damaged_outputs(
 
 
 def find_displaced_outputs(
-    project: Project, artifacts: Mapping[str, Artifact], hashes: FileHashes
+    project: Project,
+    artifacts: Mapping[str, Artifact],
+    hashes: FileHashes,
 ) -> list[str]:
     """Return the outputs that belong into the project itself and are not there as written."""
     return [

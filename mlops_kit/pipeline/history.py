@@ -35,7 +35,11 @@ class RunHistory:
             *(path.parent for path in branch_manifests),
         ]
         folders = [folder for folder in folders if folder != excluded_folder]
-        self.folders = sorted(folders, key=lambda folder: folder.name, reverse=True)
+        self.folders = sorted(
+            folders,
+            key=lambda folder: folder.name,
+            reverse=True,
+        )
         self._manifests: dict[Path, RunManifest] = {}
 
     def __iter__(self) -> Iterator[tuple[Path, RunManifest]]:
@@ -69,7 +73,9 @@ def get_content_hashes(entry: StageEntry) -> dict[str, str]:
 
 
 def find_carried_stage(
-    current: CurrentProject, history: RunHistory, stage: str
+    current: CurrentProject,
+    history: RunHistory,
+    stage: str,
 ) -> tuple[Path, StageEntry] | None:
     """Find the run from which a stage that was not selected is carried over.
 

@@ -50,7 +50,10 @@ def read_git_status(root: Path) -> GitStatus:
     commit = _run_git(root, "rev-parse", "HEAD")
     if not commit:
         return GitStatus()
-    return GitStatus(commit=commit, dirty=bool(_run_git(root, "status", "--porcelain")))
+    return GitStatus(
+        commit=commit,
+        dirty=bool(_run_git(root, "status", "--porcelain")),
+    )
 
 
 def _run_git(root: Path, *arguments: str) -> str | None:
@@ -68,7 +71,11 @@ def _run_git(root: Path, *arguments: str) -> str | None:
     return completed.stdout.strip() if completed.returncode == 0 else None
 
 
-def create_manifest(project: Project, stages: list[str], note: str) -> RunManifest:
+def create_manifest(
+    project: Project,
+    stages: list[str],
+    note: str,
+) -> RunManifest:
     """Create the manifest of a run that is about to start."""
     config = project.config
     installed = list_installed_versions()
@@ -93,7 +100,10 @@ def create_manifest(project: Project, stages: list[str], note: str) -> RunManife
 def create_stage_entry(project: Project, stage: str) -> StageEntry:
     """Create the entry of a stage that has not been run."""
     notebook = project.get_notebook_path(stage)
-    return StageEntry(notebook=notebook.stem, question=read_notebook_title(notebook))
+    return StageEntry(
+        notebook=notebook.stem,
+        question=read_notebook_title(notebook),
+    )
 
 
 def _create_run_name(is_sample: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -48,6 +49,8 @@ _NON_FINITE_FLOATS = ("nan", "inf", "-inf")
 _PLAIN_TYPES = frozenset({bool, int, float, str})
 _MAX_NESTING = 100  # Python's parser does not read much deeper literals
 
+StageValues = Mapping[str, Any]  # parameter values of one stage, by name
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -79,7 +82,12 @@ class UntypedText(str):
     __slots__ = ()
 
 
-def cast_value(stage: str, parameter: Parameter, value: Any, origin: str) -> Any:
+def cast_value(
+    stage: str,
+    parameter: Parameter,
+    value: Any,
+    origin: str,
+) -> Any:
     """Return a value with the type of its parameter.
 
     Text is parsed as that type and an integer is accepted as a float; nothing else is converted.

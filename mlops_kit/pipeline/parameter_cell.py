@@ -65,7 +65,11 @@ def _read_parameters_cell(notebook: Path) -> str:
     )
 
 
-def _parse_parameter(notebook: str, statement: ast.stmt, lines: list[str]) -> Parameter:
+def _parse_parameter(
+    notebook: str,
+    statement: ast.stmt,
+    lines: list[str],
+) -> Parameter:
     """Return the parameter that a statement (which is these lines) defines."""
     target, annotation = _get_target(statement)
     value = statement.value if isinstance(statement, ast.AnnAssign | ast.Assign) else None
@@ -109,7 +113,11 @@ def _get_target(statement: ast.stmt) -> tuple[str | None, str]:
     return (target.id if isinstance(target, ast.Name) else None), annotation
 
 
-def _read_literal(notebook: str, name: str, value: ast.expr) -> Any:
+def _read_literal(
+    notebook: str,
+    name: str,
+    value: ast.expr,
+) -> Any:
     """Return the value of a literal that papermill passes on unchanged."""
     try:
         default = ast.literal_eval(value)

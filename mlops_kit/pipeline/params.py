@@ -74,7 +74,9 @@ class ResolvedParameter:
 
 
 def resolve_parameters(
-    project: Project, stage: str, given: Mapping[str, Any]
+    project: Project,
+    stage: str,
+    given: Mapping[str, Any],
 ) -> dict[str, ResolvedParameter]:
     """Return each parameter of a stage's notebook with its value.
 
@@ -141,10 +143,17 @@ def extract_values(resolved: Mapping[str, ResolvedParameter]) -> dict[str, Any]:
     return {name: parameter.value for name, parameter in resolved.items()}
 
 
-def _parse_declaration(stage: str, parameter: Parameter, entry: Any) -> ParameterDeclaration:
+def _parse_declaration(
+    stage: str,
+    parameter: Parameter,
+    entry: Any,
+) -> ParameterDeclaration:
     """Return what an entry of ``stages.NAME.params`` says; anything but a mapping is a value."""
     if not isinstance(entry, dict) or _is_dict_value(parameter, entry):
-        return ParameterDeclaration(has_value=True, value=entry)
+        return ParameterDeclaration(
+            has_value=True,
+            value=entry,
+        )
     place = f"stages.{stage}.params.{parameter.name}"
     for key in entry:
         if key not in _DECLARATION_KEYS:
@@ -331,6 +340,11 @@ def format_parameter_option(name: str, value: Any) -> str:
     'train.seed:="007"'
     """
     stage, _, short_name = name.partition(".")
-    untyped = Parameter(short_name, type="", default=None, description="")
+    untyped = Parameter(
+        short_name,
+        type="",
+        default=None,
+        description="",
+    )
     plain = cast_value(stage, untyped, value, "-p")
     return f"{name}:={json.dumps(encode_value(plain))}"

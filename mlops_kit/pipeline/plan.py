@@ -17,7 +17,7 @@ from typing import Any
 
 from mlops_kit.core import files
 from mlops_kit.pipeline.current_project import CurrentProject
-from mlops_kit.pipeline.file_hashes import FileHashes
+from mlops_kit.pipeline.file_hashes import FileHashes, InputHashes
 from mlops_kit.pipeline.fingerprint import (
     compute_fingerprint,
     find_damaged_outputs,
@@ -32,7 +32,7 @@ from mlops_kit.pipeline.history import (
     get_content_hashes,
 )
 from mlops_kit.pipeline.manifest import create_stage_entry
-from mlops_kit.pipeline.param_types import encode_value
+from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.pipeline.params import SHARED_PARAMETERS
 from mlops_kit.pipeline.stage_dependencies import collect_dependencies
 from mlops_kit.project.artifacts import Artifact
@@ -52,9 +52,6 @@ _DRAFT_FOLDER = "draft"
 _MAX_REASONS = 20  # of one stage, collected
 _MAX_SHOWN_REASONS = 3
 _SAVE_TOLERANCE_SECONDS = 1  # a notebook is saved before its last cell has been recorded
-
-StageValues = Mapping[str, Any]  # parameter values of one stage, by name
-InputHashes = Mapping[str, str | None]  # None: an artifact that has yet to be produced
 
 
 class PlanAction(StrEnum):
@@ -162,7 +159,11 @@ def _list_rerun_reasons(
 
 
 def _plan_unchanged_stage(
-    current: CurrentProject, stage: str, inputs: InputHashes, folder: Path, entry: StageEntry
+    current: CurrentProject,
+    stage: str,
+    inputs: InputHashes,
+    folder: Path,
+    entry: StageEntry,
 ) -> PlannedStage:
     """Plan a stage that an earlier run has: skip it, unless it waits for inputs."""
     if current.project.config.stages[stage].rerun != "never" and entry.dependencies is not None:
@@ -188,7 +189,10 @@ def _describe_last_attempt(history: RunHistory, stage: str) -> str:
 
 
 def _plan_from_draft(
-    current: CurrentProject, stage: str, values: StageValues, inputs: InputHashes
+    current: CurrentProject,
+    stage: str,
+    values: StageValues,
+    inputs: InputHashes,
 ) -> PlannedStage | None:
     """Plan to take over a stage that was run by hand, if that is what a run would do.
 
@@ -202,14 +206,8 @@ def _plan_from_draft(
     record: dict[str, Any] = files.read_json(record_file)
     if not _was_run_in_order(current, stage, values, record):
         return None
-    inputs_read = {
-        name: str(inputs[name]) for name in record["read"] if inputs.get(name) is not None
-    }
-    if inputs_read != record["read"]:
-        return None
-    manual_run = record["by_hand"]
-    dependencies = collect_dependencies(current, stage, values, manual_run["used"], inputs_read)
-    if any(find_differences(current, stage, values, inputs, dependencies)):
+    dependencies = _find_draft_dependencies(current, stage, values, inputs, record)
+    if dependencies is None:
         return None
     artifacts = {
         name: Artifact.model_validate(stored) for name, stored in record["artifacts"].items()
@@ -220,13 +218,37 @@ def _plan_from_draft(
     entry = _create_draft_entry(current, stage, values, record, dependencies)
     entry.artifacts = artifacts
     notebook = current.project.get_notebook_path(stage)
-    saved = datetime.fromtimestamp(manual_run["at"])  # local time: it is shown
+    saved = datetime.fromtimestamp(record["by_hand"]["at"])  # local time: it is shown
     reason = f"{notebook.name} as saved {saved:%H:%M}"
     return PlannedStage(stage, PlanAction.SKIP, (reason,), draft, entry)
 
 
+def _find_draft_dependencies(
+    current: CurrentProject,
+    stage: str,
+    values: StageValues,
+    inputs: InputHashes,
+    record: Mapping[str, Any],
+) -> StageDependencies | None:
+    """Return what a draft used; None if any of it has changed since."""
+    inputs_read = {}
+    for name in record["read"]:
+        if inputs.get(name) is not None:
+            inputs_read[name] = str(inputs[name])
+    if inputs_read != record["read"]:
+        return None
+    used = record["by_hand"]["used"]
+    dependencies = collect_dependencies(current, stage, values, used, inputs_read)
+    if any(find_differences(current, stage, values, inputs, dependencies)):
+        return None
+    return dependencies
+
+
 def _was_run_in_order(
-    current: CurrentProject, stage: str, values: StageValues, record: Mapping[str, Any]
+    current: CurrentProject,
+    stage: str,
+    values: StageValues,
+    record: Mapping[str, Any],
 ) -> bool:
     """Return whether a draft's notebook, as it is saved, was run from top to bottom."""
     manual_run = record.get("by_hand", {})
@@ -246,7 +268,11 @@ def _was_run_in_order(
     )
 
 
-def _get_draft_value(draft_values: Mapping[str, Any], name: str, value: Any) -> Any:
+def _get_draft_value(
+    draft_values: Mapping[str, Any],
+    name: str,
+    value: Any,
+) -> Any:
     """Return a parameter's value in a draft; an empty run-wide one stands for the project's."""
     draft_value = draft_values.get(name)
     if not draft_value and name in SHARED_PARAMETERS:
@@ -318,7 +344,9 @@ def plan_stages(
 
 
 def find_up_to_date_run(
-    project: Project, planned_stages: list[PlannedStage], history: RunHistory
+    project: Project,
+    planned_stages: list[PlannedStage],
+    history: RunHistory,
 ) -> RunManifest | None:
     """Return the latest run with the same cut-offs, if it has everything that was asked for."""
     matching_run = find_matching_run(project, history)

@@ -1,54 +1,101 @@
-"""A run's pages: each notebook without its code, and an index that begins with the verdict.
+"""The HTML pages of a run: each notebook without its code, and an index of the run.
 
-They open from disk with no network: nbconvert's body only, our own style sheet, figures inside.
+They open from disk without a network: nbconvert's body only, our own style sheet, figures inline.
+Templates get view models: every decision about what is shown, and how, is taken here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mlops_kit.core import files
 from mlops_kit.core.resources import find_resource_folder
-from mlops_kit.core.results import OUTCOME_COLORS, OUTCOME_MARKS, Verdict, Verdicts
-from mlops_kit.core.serialization import from_json_value, to_json_value
-from mlops_kit.project import notebook_cells, run_folder
-from mlops_kit.project.run_manifest import RunManifest, RunStatus, StageEntry, StageStatus
+from mlops_kit.core.results import (
+    OUTCOME_COLORS,
+    OUTCOME_MARKS,
+    CheckOutcome,
+    KeyNumber,
+    Verdict,
+    Verdicts,
+)
+from mlops_kit.core.serialization import from_json_value
+from mlops_kit.pipeline.report_views import (
+    BranchTable,
+    CheckView,
+    FigureView,
+    Headline,
+    Link,
+    RunView,
+    StageView,
+)
+from mlops_kit.project.notebook_cells import read_notebook_title
+from mlops_kit.project.run_folder import read_stage_records
+from mlops_kit.project.run_manifest import (
+    BranchResult,
+    RunManifest,
+    RunStatus,
+    StageEntry,
+    StageStatus,
+)
 
+# CSS classes of a status: good, watch (attention), act (failed) and faint.
 _STATUS_MARKS = {
-    "succeeded": ("●", "good"),
-    "skipped": ("○", "faint"),
-    "not run": ("○", "faint"),
-    "running": ("◆", "watch"),
-    "interrupted": ("◆", "watch"),
-    RunStatus.WAITING_FOR_APPROVAL: ("◆", "watch"),
+    StageStatus.SUCCEEDED: ("●", "good"),
+    StageStatus.SKIPPED: ("○", "faint"),
+    StageStatus.NOT_RUN: ("○", "faint"),
+    StageStatus.RUNNING: ("◆", "watch"),
+    StageStatus.INTERRUPTED: ("◆", "watch"),
+    StageStatus.WAITING_FOR_APPROVAL: ("◆", "watch"),
 }
-_FAILED_STATUSES = ("failed", "killed", "timed out", "stopped early")
-_SENTENCE_BOUNDARY = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
+_FAILURE_MARK = ("▲", "act")
+_FAILED_STATUSES = (
+    StageStatus.FAILED,
+    StageStatus.KILLED,
+    StageStatus.TIMED_OUT,
+    StageStatus.STOPPED_EARLY,
+)
+_STAGES_AFTER_REVIEW = ("deploy", "monitor", "retrain")
+_SENTENCE_BOUNDARY = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_SHOWN_COMMIT_CHARACTERS = 10
+_SHOWN_HASH_CHARACTERS = 12
+_MINUTES = slice(16)  # of an ISO timestamp: up to the minutes
+_DATE = slice(10)  # of an ISO timestamp: the date
 
 
 def render_report_template(name: str, **values: Any) -> str:
-    """One of the templates, filled; values are escaped but where the template says otherwise."""
+    """Render a template of the folder ``report``; values are escaped unless it says otherwise."""
     import jinja2
 
     folder = find_resource_folder("templates") / "report"
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
-    return environment.from_string((folder / name).read_text(encoding="utf-8")).render(
-        css=(folder / "style.css").read_text(encoding="utf-8"), **values
-    )
+    template = environment.from_string((folder / name).read_text(encoding="utf-8"))
+    css = (folder / "style.css").read_text(encoding="utf-8")
+    return template.render(css=css, **values)
 
 
 def write_notebook_page(notebook: Path) -> Path:
-    """The executed notebook as HTML without code, beside it; of a widget stays its picture."""
+    """Write an executed notebook as HTML without code, beside it.
+
+    Of a widget its static image is shown.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
     import nbformat
     from nbconvert import HTMLExporter
 
-    book = nbformat.read(notebook, as_version=4)
-    for cell in book.cells:
+    executed = nbformat.read(notebook, as_version=4)
+    executed.metadata.pop("widgets", None)
+    for cell in executed.cells:
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    book.metadata.pop("widgets", None)
+            output.get("data", {}).pop(_WIDGET_VIEW, None)
     exporter = HTMLExporter(
         template_name="basic",
         exclude_input=True,
@@ -56,211 +103,336 @@ def write_notebook_page(notebook: Path) -> Path:
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
-    body, _ = exporter.from_notebook_node(book)
-    body = body.replace(
-        '<div class="output_html ', '<div tabindex="0" class="output_html '
-    )  # a wide table is scrolled by keyboard too
-    target = notebook.with_suffix(".html")
-    files.write_text(
-        target,
-        render_report_template(
-            "page.html",
-            title=notebook_cells.read_notebook_title(notebook),
-            body=body,
-            notebook=notebook.name,
-        ),
+    body, _ = exporter.from_notebook_node(executed)
+    # With a tab stop a wide table can be scrolled by keyboard.
+    body = body.replace('<div class="output_html ', '<div tabindex="0" class="output_html ')
+    page = render_report_template(
+        "page.html",
+        title=read_notebook_title(notebook),
+        body=body,
+        notebook=notebook.name,
     )
+    target = notebook.with_suffix(".html")
+    files.write_text(target, page)
     return target
 
 
 def write_notebook_page_in_fork(notebook: str) -> str:
-    """``page`` for another process."""
+    """Call ``write_notebook_page`` with values that JSON can represent, for the fork server."""
     return str(write_notebook_page(Path(notebook)))
 
 
-def build_headline(manifest: RunManifest, verdicts: Verdicts) -> tuple[str, str, str]:
-    """The run in a word, its colour, and a sentence; ``verdicts`` are those of the review."""
-    entries = manifest.stages
-    failed = next((n for n, e in entries.items() if e.status in _FAILED_STATUSES), None)
-    said = manifest.get_stage("review").sentence or next(
-        (e.sentence for e in reversed(entries.values()) if e.sentence),
-        "Nothing was run.",
+def write_run_index(run: Path, manifest: RunManifest) -> Path:
+    """Write the ``index.html`` of a run.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    view = _build_run_view(run, manifest)
+    page = run / "index.html"
+    files.write_text(page, render_report_template("index.html", page=view))
+    return page
+
+
+def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
+    """Collect what the index of a run shows."""
+    records: dict[str, Mapping[str, Any]] = {}
+    verdicts_by_stage: dict[str, list[Verdict]] = {}
+    for stage, record in read_stage_records(run).items():
+        if stage in manifest.stages:
+            records[stage] = record
+            verdicts_by_stage[stage] = [revive_verdict(v) for v in record["verdicts"]]
+    review_verdicts = Verdicts.from_verdicts(verdicts_by_stage.get("review", []))
+    headline = build_headline(manifest, review_verdicts)
+    first_sentence, *other_sentences = _SENTENCE_BOUNDARY.split(headline.text, maxsplit=1)
+    if other_sentences:
+        first_sentence += "."
+    all_verdicts = Verdicts.from_verdicts(chain.from_iterable(verdicts_by_stage.values()))
+    stages = [
+        _build_stage_view(run, stage, entry, records.get(stage, {}))
+        for stage, entry in manifest.stages.items()
+    ]
+    return RunView(
+        project=manifest.project,
+        run=manifest.run,
+        period=_describe_period(manifest),
+        started=manifest.started[_MINUTES].replace("T", " "),
+        headline=headline._replace(text=first_sentence),
+        details=_list_details(manifest, "".join(other_sentences)),
+        numbers=_find_key_numbers(records),
+        branches=_format_branch_table(build_branch_table(manifest)),
+        branch_links=_list_branch_links(manifest),
+        stages=stages,
+        checks=_build_check_views(all_verdicts, verdicts_by_stage),
+        checks_sentence=all_verdicts.sentence,
+        origin=_list_origin(manifest),
     )
+
+
+def _describe_period(manifest: RunManifest) -> str:
+    """Return the two cut-offs of a run as dates; empty if its table has no time."""
+    if not manifest.as_of:
+        return ""
+    return f"as of {manifest.as_of[_DATE]}, until {(manifest.until or '')[_DATE]}"
+
+
+def build_headline(manifest: RunManifest, verdicts: Verdicts) -> Headline:
+    """Summarize how a run ended.
+
+    Parameters
+    ----------
+    manifest : RunManifest
+        The record of the run.
+    verdicts : Verdicts
+        The verdicts of its review.
+    """
     if manifest.branches:
-        well = sum(b.status == "succeeded" for b in manifest.branches)
-        good = well == len(manifest.branches)
-        return (
-            "● Done" if good else f"▲ {manifest.status.capitalize()}",
-            "good" if good else "act",
-            f"{well} of {len(manifest.branches)} branches succeeded.",
-        )
-    if failed:
-        blocked = failed == "review" and verdicts.is_blocked
-        return (
-            "▲ Not fit to serve" if blocked else "▲ Failed",
-            "act",
-            f"The run {'stopped' if blocked else 'failed'} in {failed}: {_explain_failure(entries[failed])}",
-        )
+        return _build_branches_headline(manifest)
+    for stage, entry in manifest.stages.items():
+        if entry.status in _FAILED_STATUSES:
+            return _build_failure_headline(stage, entry, verdicts)
     if manifest.status == RunStatus.WAITING_FOR_APPROVAL:
-        return "◆ Waiting for an approval", "watch", said
+        return Headline("◆ Waiting for an approval", "watch", _find_main_sentence(manifest))
     if manifest.status != RunStatus.SUCCEEDED:
-        return f"◆ {manifest.status.capitalize()}", "watch", f"The run is {manifest.status}."
+        badge = f"◆ {manifest.status.capitalize()}"
+        return Headline(badge, "watch", f"The run is {manifest.status}.")
     if manifest.sample:
-        return "◆ Sample", "watch", said
-    colour, state = verdicts.fitness_label if len(verdicts) else ("good", "● Done")
-    return state, colour, said
+        return Headline("◆ Sample", "watch", _find_main_sentence(manifest))
+    if not len(verdicts):
+        return Headline("● Done", "good", _find_main_sentence(manifest))
+    fitness = verdicts.fitness_label
+    return Headline(fitness.text, fitness.color, _find_main_sentence(manifest))
 
 
-def _explain_failure(entry: StageEntry) -> str:
-    """Why a stage did not end well, in a sentence."""
+def _build_branches_headline(manifest: RunManifest) -> Headline:
+    """Summarize a run with branches: how many of them succeeded."""
+    succeeded = sum(branch.status == RunStatus.SUCCEEDED for branch in manifest.branches)
+    text = f"{succeeded} of {len(manifest.branches)} branches succeeded."
+    if succeeded == len(manifest.branches):
+        return Headline("● Done", "good", text)
+    return Headline(f"▲ {manifest.status.capitalize()}", "act", text)
+
+
+def _build_failure_headline(stage: str, entry: StageEntry, verdicts: Verdicts) -> Headline:
+    """Summarize a run in which a stage failed; the review may have stopped it on purpose."""
+    reason = _get_failure_reason(entry)
+    if stage == "review" and verdicts.is_blocked:
+        return Headline("▲ Not fit to serve", "act", f"The run stopped in {stage}: {reason}")
+    return Headline("▲ Failed", "act", f"The run failed in {stage}: {reason}")
+
+
+def _get_failure_reason(entry: StageEntry) -> str:
+    """Return why a stage did not succeed."""
     return entry.error_message or "its process was killed"
 
 
-def _list_detail_lines(manifest: RunManifest, rest: str) -> list[str]:
-    """The lines below the headline: what else the review says, and what came after it."""
-    lines = (
-        [f"Made from a sample of {manifest.sample:,} rows; nothing of it can be promoted."]
-        if manifest.sample
-        else []
-    )
-    after = {n: manifest.get_stage(n) for n in ("deploy", "monitor", "retrain")}
-    lines += [
-        rest,
-        *(
-            f"{n.capitalize()}: {_explain_failure(e) if e.status == StageStatus.WAITING_FOR_APPROVAL else e.sentence}"
-            for n, e in after.items()
-            if e.sentence or e.status == StageStatus.WAITING_FOR_APPROVAL
-        ),
-    ]
+def _find_main_sentence(manifest: RunManifest) -> str:
+    """Return the sentence of the review, or of the last stage that has one."""
+    review_sentence = manifest.get_stage("review").sentence
+    if review_sentence:
+        return review_sentence
+    for entry in reversed(manifest.stages.values()):
+        if entry.sentence:
+            return entry.sentence
+    return "Nothing was run."
+
+
+def _list_details(manifest: RunManifest, rest_of_headline: str) -> list[str]:
+    """Return the lines below the headline: the rest of it, and what later stages did."""
+    lines: list[str] = []
+    if manifest.sample:
+        lines.append(
+            f"Made from a sample of {manifest.sample:,} rows; its model cannot be promoted."
+        )
+    if rest_of_headline:
+        lines.append(rest_of_headline)
+    for stage in _STAGES_AFTER_REVIEW:
+        entry = manifest.get_stage(stage)
+        if entry.status == StageStatus.WAITING_FOR_APPROVAL:
+            lines.append(f"{stage.capitalize()}: {_get_failure_reason(entry)}")
+        elif entry.sentence:
+            lines.append(f"{stage.capitalize()}: {entry.sentence}")
     if manifest.approval == "automatic" and manifest.get_stage("deploy").sentence:
-        lines.append("Approval is automatic: no person looked at it.")
-    return [line for line in lines if line]
+        lines.append("Approval is automatic: no person reviewed the model.")
+    return lines
 
 
-def write_run_index(run: Path, manifest: RunManifest) -> Path:
-    """Draw a run's ``index.html``."""
-    found = {s: r for s, r in run_folder.read_stage_records(run).items() if s in manifest.stages}
-    verdicts = {s: [revive_verdict(v) for v in r["verdicts"]] for s, r in found.items()}
-    badge, colour, said = build_headline(
-        manifest, Verdicts.from_verdicts(verdicts.get("review", []))
+def _find_key_numbers(records: Mapping[str, Mapping[str, Any]]) -> Sequence[KeyNumber]:
+    """Return the first key numbers that a stage displayed."""
+    for record in records.values():
+        for shown in record["shown"]:
+            numbers: Sequence[KeyNumber] = shown.get("numbers") or []
+            if numbers:
+                return numbers
+    return []
+
+
+def build_branch_table(manifest: RunManifest) -> BranchTable:
+    """Build a table of the branches of a run; of their numbers it has only those that differ."""
+    branches = manifest.branches
+    if not branches:
+        return BranchTable(["status", "seconds", "says"], [])
+    names: dict[str, None] = {}
+    for branch in branches:
+        names |= dict.fromkeys(branch.numbers)
+    differing = [name for name in names if _differs_between(branches, name)]
+    columns = [*branches[0].values, "status", "seconds", *differing, "says"]
+    return BranchTable(columns, [_build_branch_row(branch, differing) for branch in branches])
+
+
+def _differs_between(branches: Sequence[BranchResult], number: str) -> bool:
+    """Return whether a number is not the same in all branches."""
+    return len({branch.numbers.get(number) for branch in branches}) > 1
+
+
+def _build_branch_row(branch: BranchResult, numbers: Sequence[str]) -> list[Any]:
+    """Return the cells of one branch."""
+    return [
+        *branch.values.values(),
+        str(branch.status),
+        "" if branch.seconds is None else branch.seconds,
+        *(branch.numbers.get(name, "") for name in numbers),
+        branch.error,
+    ]
+
+
+def _format_branch_table(table: BranchTable) -> BranchTable:
+    """Format the numbers of a table of branches for the page."""
+    rows = []
+    for row in table.rows:
+        rows.append([f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row])
+    return BranchTable(table.columns, rows)
+
+
+def _list_branch_links(manifest: RunManifest) -> list[Link]:
+    """Return links to the branches that were started."""
+    from urllib.parse import quote
+
+    return [
+        Link(branch.name, f"branches/{quote(branch.run)}/index.html")
+        for branch in manifest.branches
+        if branch.run
+    ]
+
+
+def revive_verdict(verdict: Verdict | dict[str, Any]) -> Verdict:
+    """Return a verdict of a stage's record, whether or not it was restored from JSON already."""
+    if isinstance(verdict, Verdict):
+        return verdict
+    restored: Verdict = from_json_value(verdict)
+    return restored
+
+
+def _build_check_views(
+    verdicts: Verdicts, verdicts_by_stage: Mapping[str, Sequence[Verdict]]
+) -> list[CheckView]:
+    """Build the rows of the table of checks, the most serious first."""
+    stages_by_identity = {}
+    for stage, stage_verdicts in verdicts_by_stage.items():
+        for verdict in stage_verdicts:
+            stages_by_identity[id(verdict)] = stage
+    return [_build_check_view(v, stages_by_identity[id(v)]) for v in verdicts]
+
+
+def _build_check_view(verdict: Verdict, stage: str) -> CheckView:
+    """Build one row of the table of checks."""
+    css_class = OUTCOME_COLORS[verdict.outcome]
+    if verdict.outcome == CheckOutcome.FAILED and not verdict.is_blocking:
+        css_class = "watch"
+    return CheckView(
+        mark=OUTCOME_MARKS[verdict.outcome],
+        css_class=css_class,
+        outcome=str(verdict.outcome),
+        stage=stage,
+        title=verdict.title,
+        observed=verdict.observed or verdict.sentence,
+        limit=verdict.limit,
+        hint=verdict.hint,
     )
-    first, *rest = _SENTENCE_BOUNDARY.split(said, maxsplit=1)
-    numbers: list[Any] = next(
-        (f["numbers"] for r in found.values() for f in r["shown"] if f.get("numbers")), []
+
+
+def _build_stage_view(
+    run: Path, name: str, entry: StageEntry, record: Mapping[str, Any]
+) -> StageView:
+    """Build the section of one stage."""
+    mark, css_class = _STATUS_MARKS.get(entry.status, _FAILURE_MARK)
+    figures = _read_figures(run, record)
+    return StageView(
+        name=name,
+        status="" if entry.status == StageStatus.SUCCEEDED else entry.status_text,
+        mark=mark,
+        css_class=css_class,
+        question=entry.question,
+        sentence=entry.summary,
+        seconds="" if entry.seconds is None else f"{entry.seconds:.0f}",
+        front_figure=figures[0] if figures else None,
+        more_figures=figures[1:],
+        links=_list_stage_links(run, entry, record),
     )
-    text = render_report_template(
-        "index.html",
-        m=manifest,
-        badge=badge,
-        colour=colour,
-        headline=first + ("." if rest else ""),
-        detail=_list_detail_lines(manifest, "".join(rest)),
-        numbers=[to_json_value(n) for n in numbers],
-        stages=[
-            _build_stage_section(run, n, e, found.get(n, {})) for n, e in manifest.stages.items()
-        ],
-        origin=_list_origin_terms(manifest),
-        branches=build_branch_table(manifest),
-        **_build_check_rows(verdicts),
-    )
-    files.write_text(run / "index.html", text)
-    return run / "index.html"
 
 
-def build_branch_table(manifest: RunManifest) -> tuple[list[str], list[list[Any]]]:
-    """The branches beside one another: columns and rows, of the numbers only those that differ."""
-    found = manifest.branches
-    keys = list(dict.fromkeys(k for b in found for k in b.numbers))
-    differ = [k for k in keys if len({b.numbers.get(k) for b in found}) > 1]
-    rows = [
-        [
-            *b.values.values(),
-            str(b.status),
-            "" if b.seconds is None else b.seconds,
-            *(b.numbers.get(k, "") for k in differ),
-            b.error,
-        ]
-        for b in found
+def _read_figures(run: Path, record: Mapping[str, Any]) -> list[FigureView]:
+    """Read the figures that a stage displayed, those for the front of its section first."""
+    front: list[FigureView] = []
+    others: list[FigureView] = []
+    for shown in record.get("shown", []):
+        path = run / (shown["figure"] or "")
+        if path.is_file():
+            svg = path.read_text(encoding="utf-8")
+            figure = FigureView(shown["title"], shown["sentence"], svg)
+            (front if shown["front"] else others).append(figure)
+    return front + others
+
+
+def _list_stage_links(run: Path, entry: StageEntry, record: Mapping[str, Any]) -> list[Link]:
+    """Return links to the files of a stage that exist: report, notebook, documents."""
+    notebook = run / "notebooks" / f"{entry.notebook}.ipynb"
+    candidates = [("report", notebook.with_suffix(".html")), ("notebook", notebook)]
+    for artifact in record.get("artifacts", {}).values():
+        if artifact["kind"] == "document":
+            candidates.append((artifact["name"].replace("_", " "), run / artifact["path"]))
+    return [
+        Link(text, path.relative_to(run).as_posix()) for text, path in candidates if path.exists()
     ]
-    return [*(found[0].values if found else ()), "status", "seconds", *differ, "says"], rows
 
 
-def revive_verdict(verdict: Any) -> Verdict:
-    """A verdict from its record, whether it was read or is still plain."""
-    made: Verdict = from_json_value(verdict) if isinstance(verdict, dict) else verdict
-    return made
-
-
-def _build_check_rows(verdicts: dict[str, list[Verdict]]) -> dict[str, Any]:
-    """All checks of a run, the worst first, each with the stage that made it; and their sentence."""
-    owner = {id(v): s for s, found in verdicts.items() for v in found}
-    table = Verdicts.from_verdicts(v for found in verdicts.values() for v in found)
-    rows = [
-        {
-            **to_json_value(v),
-            "stage": owner[id(v)],
-            "mark": OUTCOME_MARKS[v.outcome],
-            "colour": "watch"
-            if v.outcome == "failed" and not v.is_blocking
-            else OUTCOME_COLORS[v.outcome],
-        }
-        for v in table
-    ]
-    return {"checks": rows, "checks_sentence": table.sentence}
-
-
-def _build_stage_section(
-    run: Path, name: str, entry: StageEntry, record: dict[str, Any]
-) -> dict[str, Any]:
-    """One stage on the index: its question, its sentence, its pictures, what can be opened."""
-    mark, colour = _STATUS_MARKS.get(entry.status, ("▲", "act"))
-    book = run / "notebooks" / f"{entry.notebook}.ipynb"
-    pages = [
-        ("report", book.with_suffix(".html")),
-        ("notebook", book),
-        *(
-            (a["name"].replace("_", " "), run / a["path"])
-            for a in record.get("artifacts", {}).values()
-            if a["kind"] == "document"
-        ),
-    ]
-    drawn = [f for f in record.get("shown", []) if f["figure"] and (run / f["figure"]).exists()]
-    figures = [
-        {**f, "svg": (run / f["figure"]).read_text(encoding="utf-8")}
-        for f in sorted(drawn, key=lambda f: not f["front"])
-    ]
-    return {
-        "name": name,
-        "status": entry.status_text,
-        "mark": mark,
-        "colour": colour,
-        "question": entry.question,
-        "figures": figures,
-        "sentence": entry.summary,
-        "seconds": "" if entry.seconds is None else f"{entry.seconds:.0f}",
-        "links": [
-            (text, path.relative_to(run).as_posix()) for text, path in pages if path.exists()
-        ],
-    }
-
-
-def _list_origin_terms(manifest: RunManifest) -> list[tuple[str, str]]:
-    """What a run was made from, in terms and words."""
-    git = manifest.git
-    prepared = manifest.get_stage("prepare").artifacts.get("features")
+def _list_origin(manifest: RunManifest) -> list[tuple[str, str]]:
+    """Return what a run was made from, as terms and values; unknown values are left out."""
+    packages = [f"{name} {version}" for name, version in manifest.packages.items()]
     terms = {
         "note": manifest.note,
-        "as of, until": f"{manifest.as_of[:16]}, {(manifest.until or '')[:16]}".replace("T", " ")
-        if manifest.as_of
-        else "the table has no time",
-        "features": f"{prepared.rows:,} rows, content {prepared.content[:12]}"
-        if prepared is not None and prepared.content
-        else "",
+        "as of, until": _describe_cut_offs(manifest),
+        "features": _describe_features(manifest),
         "seed": str(manifest.seed),
-        "commit": f"{git.commit[:10]}{' with changes' if git.dirty else ''}"
-        if git.commit
-        else "the project is not under git",
+        "commit": _describe_commit(manifest),
         "MLflow run": manifest.mlflow.get("run", ""),
-        "packages": ", ".join(f"{k} {v}" for k, v in manifest.packages.items()),
+        "packages": ", ".join(packages),
     }
-    return [(term, said) for term, said in terms.items() if said]
+    return [(term, value) for term, value in terms.items() if value]
+
+
+def _describe_cut_offs(manifest: RunManifest) -> str:
+    """Return the two cut-offs of a run to the minute."""
+    if not manifest.as_of:
+        return "the table has no time"
+    cut_offs = f"{manifest.as_of[_MINUTES]}, {(manifest.until or '')[_MINUTES]}"
+    return cut_offs.replace("T", " ")
+
+
+def _describe_features(manifest: RunManifest) -> str:
+    """Return size and content hash of the prepared features; empty without them."""
+    features = manifest.get_stage("prepare").artifacts.get("features")
+    if features is None or not features.content:
+        return ""
+    return f"{features.rows:,} rows, content {features.content[:_SHOWN_HASH_CHARACTERS]}"
+
+
+def _describe_commit(manifest: RunManifest) -> str:
+    """Return the commit of the project, and whether there were uncommitted changes."""
+    git = manifest.git
+    if not git.commit:
+        return "the project is not under git"
+    commit = git.commit[:_SHOWN_COMMIT_CHARACTERS]
+    return f"{commit} with uncommitted changes" if git.dirty else commit

@@ -1,9 +1,8 @@
-"""Old runs again: what a stage said, a console in the state in which it failed, the whole run made anew.
+"""Executes an old run again and compares the results (``mlops reproduce``).
 
-Code and data that a run used are kept by content (``.mlops/objects``), so that a run can be made again
-after the files have changed, also one made from uncommitted edits. ``reproduce`` rebuilds the project in
-a folder of its own (a git worktree at the run's commit, where there is one) with an MLflow store and a
-database of its own: nothing that serves is touched.
+The project is rebuilt in a folder of its own: a git worktree at the run's commit if there is one,
+with the files that the run used from the object store. It gets its own MLflow store and database,
+so nothing that is in service is touched.
 """
 
 from __future__ import annotations
@@ -13,204 +12,269 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import yaml
 
 from mlops_kit.core import files, import_tracer
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.progress import ProgressReporter
-from mlops_kit.pipeline import current_project, file_hashes, fingerprint, params
-from mlops_kit.pipeline.object_store import get_object_path
-from mlops_kit.project import run_folder, run_manifest
+from mlops_kit.pipeline.compare.outputs import compare_outputs
+from mlops_kit.pipeline.compare.records import OutputComparison
+from mlops_kit.pipeline.current_project import (
+    PACKAGE_FOLDER,
+    PYTHON_VERSION,
+    CurrentProject,
+    hash_code_cells,
+    hash_environment_variable,
+)
+from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes
+from mlops_kit.pipeline.fingerprint import get_file_hashes
+from mlops_kit.pipeline.object_store import copy_file, get_object_path
+from mlops_kit.pipeline.params import format_parameter_option
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
+from mlops_kit.project.notebook_cells import RUN_CELL_TAGS
+from mlops_kit.project.run_folder import (
+    CONFIG_RECORD_FILE,
+    list_run_folders,
+    read_config_record,
+)
+from mlops_kit.project.run_manifest import StageDependencies, StageEntry, read_manifest
 
-_RUN_CELL_TAGS = {
-    "injected-parameters",
-    "papermill-error-cell-tag",
-}  # tags of cells that a run has put into a notebook
+# Of the rebuilt project: nothing outside its folder is used.
+_LOCAL_SETTINGS = {
+    "tracking": "sqlite:///.mlops/mlflow.db",
+    "database": "sqlite:///.mlops/mlops.db",
+    "reports": "reports",
+    "notebooks": "notebooks",
+}
+_SHOWN_HASH_CHARACTERS = 12
+_MARKS = {True: "●", False: "▲", None: "○"}
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run made again: what of its environment differs, and each stage and artifact with whether it is the same."""
+    """The result of executing a run again.
+
+    Attributes
+    ----------
+    run : str
+        Name of the run.
+    reproduced_run : str
+        Folder of the run that was made from it.
+    environment_changes : list of str
+        What of the environment has changed since.
+    outputs : list of OutputComparison
+        Each artifact and logged number, with whether it is identical.
+    """
 
     run: str
     reproduced_run: str
     environment_changes: list[str]
-    rows: list[tuple[str, str, bool | None, str]]
+    outputs: list[OutputComparison]
 
     @property
     def is_identical(self) -> bool:
-        """Whether all that can be compared is identical."""
-        return all(row[2] is not False for row in self.rows)
+        """Whether everything that can be compared is identical."""
+        return all(output.is_same is not False for output in self.outputs)
 
     @property
     def sentence(self) -> str:
-        """What came out of it."""
-        compared, differ = (
-            [r for r in self.rows if r[2] is not None],
-            [r for r in self.rows if r[2] is False],
+        """How many outputs are identical, and the first that is not."""
+        compared = [output for output in self.outputs if output.is_same is not None]
+        different = [output for output in compared if not output.is_same]
+        identical_count = len(compared) - len(different)
+        sentence = (
+            f"Run {self.run} was executed again: {identical_count} of {len(compared)} "
+            "artifacts and numbers are identical"
         )
-        return (
-            f"Run {self.run} made again: {len(compared) - len(differ)} of {len(compared)} artifacts and numbers are identical"
-            + (f"; {differ[0][0]}.{differ[0][1]} is the first that is not." if differ else ".")
-        )
+        if not different:
+            return f"{sentence}."
+        first = different[0]
+        return f"{sentence}; {first.stage}.{first.name} is the first that differs."
 
     @property
     def text(self) -> str:
-        """All of it, a line each."""
-        marks = {True: "●", False: "▲", None: "○"}
-        lines = [
-            f"{marks[same]} {stage:<9} {name:<22} {what}" for stage, name, same, what in self.rows
-        ]
-        return "\n".join([*(f"◆ {e}" for e in self.environment_changes), *lines, self.sentence])
+        """All changes and outputs, one per line, and the sentence."""
+        lines = [f"◆ {change}" for change in self.environment_changes]
+        for output in self.outputs:
+            mark = _MARKS[output.is_same]
+            lines.append(f"{mark} {output.stage:<9} {output.name:<22} {output.detail}")
+        return "\n".join([*lines, self.sentence])
 
     def to_json_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return the result as plain values."""
         return {
             "run": self.run,
-            "again": self.reproduced_run,
-            "same": self.is_identical,
-            "environment": self.environment_changes,
-            "rows": [list(r) for r in self.rows],
+            "reproduced_run": self.reproduced_run,
+            "is_identical": self.is_identical,
+            "environment_changes": self.environment_changes,
+            "outputs": [asdict(output) for output in self.outputs],
         }
 
 
-def reproduce_run(project: Project, folder: Path, say: ProgressReporter) -> Reproduction:
-    """Make a run again in a folder of its own, and compare.
+def reproduce_run(
+    project: Project, folder: Path, report_progress: ProgressReporter
+) -> Reproduction:
+    """Execute a run again in a folder of its own, and compare the outputs.
+
+    The folder is removed if they are identical.
+
+    Parameters
+    ----------
+    project : Project
+        The project of the run.
+    folder : Path
+        Folder of the run.
+    report_progress : ProgressReporter
+        Called with lines of progress.
 
     Raises
     ------
-    RunFailed
-        If code or data of then are not to be had, or the run made again fails.
+    KitError
+        If no stage of the run was completed.
+    RunFailedError
+        If code or data of the run are not available any more, or executing it again fails.
     """
-    from mlops_kit.pipeline.compare import outputs
-
-    made = run_manifest.read_manifest(folder)
-    done = {s: e for s, e in made.stages.items() if e.is_completed and e.dependencies is not None}
-    if not done:
+    manifest = read_manifest(folder)
+    completed = {
+        stage: entry
+        for stage, entry in manifest.stages.items()
+        if entry.is_completed and entry.dependencies is not None
+    }
+    if not completed:
         raise KitError(
-            f"no stage of run {folder.name} ended well",
-            "a run to make again",
+            f"no stage of run {folder.name} was completed",
+            "a run with completed stages",
             "mlops runs lists them",
         )
-    place = _rebuild_project(project, folder, made, done)
-    environment = sorted(
-        {
-            line
-            for e in done.values()
-            if e.dependencies is not None
-            for line in list_environment_changes(project, e.dependencies)
-        }
-    )
-    for line in environment:
-        say(f"differs from then: {line}")
-    again = _run_rebuilt_project(place, done, say)
-    rows = [(r.stage, r.name, r.is_same, r.detail) for r in outputs.compare_outputs(folder, again)]
-    found = Reproduction(folder.name, str(again), environment, rows)
-    if found.is_identical:  # what differs is left, to be looked at
+    rebuilt = _rebuild_project(project, folder, manifest.git.commit, completed)
+    environment_changes = _collect_environment_changes(project, completed)
+    for change in environment_changes:
+        report_progress(f"changed since the run: {change}")
+    reproduced_run = _run_rebuilt_project(rebuilt, completed, report_progress)
+    outputs = compare_outputs(folder, reproduced_run)
+    reproduction = Reproduction(folder.name, str(reproduced_run), environment_changes, outputs)
+    if reproduction.is_identical:
         _remove_rebuilt_project(project, get_reproduction_folder(project, folder))
-    return found
+    return reproduction
 
 
-def list_environment_changes(
-    project: Project, old: run_manifest.StageDependencies
-) -> Iterator[str]:
-    """What of a stage's environment is not what it was: packages, this one's modules where the project has no copy of its own, Python, variables."""
-    here, now = import_tracer.list_installed_versions(), current_project.CurrentProject(project)
-    yield from (
-        f"{n} {v} → {here.get(n, 'not installed')}"
-        for n, v in old.packages.items()
-        if here.get(n) != v
-    )
-    yield from (
-        f"`{m}` of the installed package changed"
-        for m, about in old.modules.items()
-        if _is_installed_package_file(project, m) and now.hash_file(m) != about.hash
-    )
-    yield from (
-        f"Python {old.python} → {current_project.PYTHON_VERSION}"
-        for _ in [0]
-        if old.python != current_project.PYTHON_VERSION
-    )
-    yield from (
-        f"environment variable {n}"
-        for n, v in old.env.items()
-        if current_project.hash_environment_variable(n) != v
-    )
+def _collect_environment_changes(
+    project: Project, completed: Mapping[str, StageEntry]
+) -> list[str]:
+    """Return the changes of the environment for all stages, sorted."""
+    changes: set[str] = set()
+    for entry in completed.values():
+        if entry.dependencies is not None:
+            changes.update(list_environment_changes(project, entry.dependencies))
+    return sorted(changes)
+
+
+def list_environment_changes(project: Project, dependencies: StageDependencies) -> Iterator[str]:
+    """Yield what of a stage's environment has changed since it was executed.
+
+    That is versions of packages and of Python, environment variables, and modules of this package
+    if the project does not have its own copy of it.
+    """
+    installed_versions = import_tracer.list_installed_versions()
+    for name, version in dependencies.packages.items():
+        installed_version = installed_versions.get(name, "not installed")
+        if installed_version != version:
+            yield f"{name} {version} → {installed_version}"
+    current = CurrentProject(project)
+    for name, module in dependencies.modules.items():
+        is_installed = _is_installed_package_file(project, name)
+        if is_installed and current.hash_file(name) != module.hash:
+            yield f"`{name}` of the installed package changed"
+    if dependencies.python != PYTHON_VERSION:
+        yield f"Python {dependencies.python} → {PYTHON_VERSION}"
+    for name, value_hash in dependencies.env.items():
+        if hash_environment_variable(name) != value_hash:
+            yield f"environment variable {name}"
 
 
 def _is_installed_package_file(project: Project, name: str) -> bool:
-    """Whether a file of a trace is this package's own, and the project has no copy of it."""
-    return (
-        name.startswith(f"{current_project.PACKAGE_FOLDER.name}/")
-        and not (project.root / current_project.PACKAGE_FOLDER.name).is_dir()
-    )
+    """Return whether a file is of the installed package, of which the project has no copy."""
+    package = PACKAGE_FOLDER.name
+    return name.startswith(f"{package}/") and not (project.root / package).is_dir()
 
 
 def get_reproduction_folder(project: Project, folder: Path) -> Path:
-    """The folder in which a run is made again."""
+    """Return the folder in which a run is executed again."""
     return project.resolve_path(".mlops") / "reproduce" / folder.name
 
 
 def _rebuild_project(
-    project: Project,
-    folder: Path,
-    made: run_manifest.RunManifest,
-    done: dict[str, run_manifest.StageEntry],
+    project: Project, folder: Path, commit: str | None, completed: Mapping[str, StageEntry]
 ) -> Path:
-    """The project as it was when a run was made, in a folder of its own."""
+    """Rebuild the project as it was when a run was executed; return its folder."""
     base = get_reproduction_folder(project, folder)
-    place = base / _check_out_commit(project, base, made.git.commit)
-    config = {
-        **run_folder.read_config_record(folder),
-        "tracking": "sqlite:///.mlops/mlflow.db",
-        "database": "sqlite:///.mlops/mlops.db",
-        "reports": "reports",
-        "notebooks": "notebooks",
-    }
-    files.write_text(place / CONFIG_FILE_NAME, yaml.safe_dump(config, allow_unicode=True))
-    hashes = file_hashes.FileHashes(project)
-    for stage, entry in done.items():
+    _remove_rebuilt_project(project, base)
+    rebuilt = base / _check_out_commit(project, base, commit)
+    _write_settings(rebuilt, folder)
+    hashes = FileHashes(project)
+    for stage, entry in completed.items():
         if entry.dependencies is None:
             continue
-        book = place / "notebooks" / project.config.stages[stage].notebook
-        if not book.exists() or current_project.hash_code_cells(book) != entry.dependencies.cells:
-            files.write_json(
-                book, _strip_run_output(folder / "notebooks" / f"{entry.notebook}.ipynb")
-            )
-        for name, found in fingerprint.get_file_hashes(entry.dependencies).items():
-            _restore_file(project, place, name, found, hashes)
-    return place
+        notebook = rebuilt / "notebooks" / project.config.stages[stage].notebook
+        if not notebook.exists() or hash_code_cells(notebook) != entry.dependencies.cells:
+            executed = folder / "notebooks" / f"{entry.notebook}.ipynb"
+            files.write_json(notebook, _strip_run_output(executed))
+        for name, content_hash in get_file_hashes(entry.dependencies).items():
+            _restore_file(project, rebuilt, name, content_hash, hashes)
+    return rebuilt
+
+
+def _write_settings(rebuilt: Path, folder: Path) -> None:
+    """Write the settings of a run into the rebuilt project."""
+    if _has_own_package(rebuilt):  # which may be of a version that knows only the stored names
+        settings = files.read_json(folder / CONFIG_RECORD_FILE)
+    else:
+        settings = read_config_record(folder)
+    text = yaml.safe_dump(settings | _LOCAL_SETTINGS, allow_unicode=True)
+    files.write_text(rebuilt / CONFIG_FILE_NAME, text)
+
+
+def _has_own_package(rebuilt: Path) -> bool:
+    """Return whether a project has its own copy of this package."""
+    return (rebuilt / PACKAGE_FOLDER.name).is_dir()
 
 
 def _check_out_commit(project: Project, base: Path, commit: str | None) -> str:
-    """Lay a git worktree at a commit, where there is one; the project's folder in it."""
+    """Create a git worktree at a commit if there is one.
+
+    Returns
+    -------
+    str
+        The project's folder in the worktree; empty for its root, and without a worktree.
+    """
     git = ["git", "-C", str(project.root)]
-    _remove_rebuilt_project(project, base)
-    top = subprocess.run(
-        [*git, "rev-parse", "--show-prefix"], capture_output=True, text=True, check=False
-    )
-    laid = (
-        commit
-        and subprocess.run(
+    prefix = ""
+    if commit:
+        added = subprocess.run(
             [*git, "worktree", "add", "--force", "--detach", str(base), commit],
             capture_output=True,
             check=False,
-        ).returncode
-        == 0
-    )
+        )
+        if added.returncode == 0:
+            shown_prefix = subprocess.run(
+                [*git, "rev-parse", "--show-prefix"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            prefix = shown_prefix.stdout.strip()
     base.mkdir(parents=True, exist_ok=True)
-    return top.stdout.strip() if laid else ""
+    return prefix
 
 
 def _remove_rebuilt_project(project: Project, base: Path) -> None:
-    """Remove a rebuilt project."""
+    """Remove a rebuilt project, and its git worktree if it is one."""
     subprocess.run(
         ["git", "-C", str(project.root), "worktree", "remove", "--force", str(base)],
         capture_output=True,
@@ -219,88 +283,90 @@ def _remove_rebuilt_project(project: Project, base: Path) -> None:
     shutil.rmtree(base, ignore_errors=True)
 
 
-def _strip_run_output(book: Path) -> dict[str, Any]:
-    """An executed notebook as it was before: without outputs and without what the run put in."""
-    held: dict[str, Any] = json.loads(book.read_text(encoding="utf-8"))
-    held["cells"] = [
-        c for c in held["cells"] if not _RUN_CELL_TAGS & set(c["metadata"].get("tags", []))
-    ]
-    for cell in held["cells"]:
+def _strip_run_output(notebook: Path) -> dict[str, Any]:
+    """Return an executed notebook without its outputs and the cells that the run inserted."""
+    stripped: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))
+    cells = []
+    for cell in stripped["cells"]:
+        tags = set(cell["metadata"].get("tags", []))
+        if tags & RUN_CELL_TAGS:
+            continue
         if cell["cell_type"] == "code":
             cell.update(outputs=[], execution_count=None)
-    held["metadata"] = {k: v for k, v in held["metadata"].items() if k == "kernelspec"}
-    return held
+        cells.append(cell)
+    metadata = stripped["metadata"]
+    stripped["cells"] = cells
+    stripped["metadata"] = {key: metadata[key] for key in ("kernelspec",) if key in metadata}
+    return stripped
 
 
 def _restore_file(
-    project: Project, place: Path, name: str, found: str, hashes: file_hashes.FileHashes
+    project: Project, rebuilt: Path, name: str, content_hash: str, hashes: FileHashes
 ) -> None:
-    """Put a file of then in its place, unless it stands there."""
-    target, kept = place / name, get_object_path(project, found)
-    if (
-        os.path.isabs(name)
-        or hashes.hash_path(target) == found
-        or found == file_hashes.MISSING_FILE
-    ):
+    """Restore a file with the content that it had during the run.
+
+    Raises
+    ------
+    RunFailedError
+        If the content is not available any more.
+    """
+    target = rebuilt / name
+    if Path(name).is_absolute() or content_hash == MISSING_FILE:
         return
-    here = current_project.CurrentProject(project, hashes).resolve_path(name)
-    source = kept if kept.exists() else here if hashes.hash_path(here) == found else None
-    if _is_installed_package_file(project, name):
-        return  # what of it is another is said with the environment
-    if source is None:
-        raise RunFailedError(
-            f"`{name}` as it was then is not to be had",
-            f"content {found[:12]}",
-            "put it back; files over keep.data are not kept with a run",
-        )
-    files.write_atomically(target, lambda p: shutil.copyfile(source, p))
+    if hashes.hash_path(target) == content_hash:
+        return
+    if _is_installed_package_file(project, name):  # shown as a change of the environment
+        return
+    source = get_object_path(project, content_hash)
+    if not source.exists():
+        source = CurrentProject(project, hashes).resolve_path(name)
+        if hashes.hash_path(source) != content_hash:
+            raise RunFailedError(
+                f"`{name}` is not available with the content that it had during the run",
+                f"content {content_hash[:_SHOWN_HASH_CHARACTERS]}",
+                "restore it; files larger than retention.max_data_size are not stored with a run",
+            )
+    copy_file(source, target)
 
 
 def _run_rebuilt_project(
-    place: Path, done: dict[str, run_manifest.StageEntry], say: ProgressReporter
+    rebuilt: Path, completed: Mapping[str, StageEntry], report_progress: ProgressReporter
 ) -> Path:
-    """Run the rebuilt project, with its own copy of the package if it has one; the folder of the run."""
-    words = [
-        w
-        for s, e in done.items()
-        for n, v in e.params.items()
-        for w in ("-p", params.format_parameter_option(f"{s}.{n}", v))
-    ]
-    own = (
-        {"PYTHONPATH": str(place)} if (place / current_project.PACKAGE_FOLDER.name).is_dir() else {}
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "mlops_kit.cli",
-        "run",
-        "--project",
-        str(place),
-        "--force",
-        "--json",
-        "--to",
-        [*done][-1],
-        *words,
-    ]
+    """Run the rebuilt project, with its own copy of the package if it has one.
+
+    Returns
+    -------
+    Path
+        Folder of the run.
+    """
+    parameters: list[str] = []
+    for stage, entry in completed.items():
+        for name, value in entry.params.items():
+            parameters += ["-p", format_parameter_option(f"{stage}.{name}", value)]
+    last_stage = list(completed)[-1]
+    command = [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(rebuilt)]
+    command += ["--force", "--json", "--to", last_stage, *parameters]
+    environment = dict(os.environ)
+    if _has_own_package(rebuilt):
+        environment["PYTHONPATH"] = str(rebuilt)
+    last_line = "it printed nothing"
     with subprocess.Popen(
         command,
-        env={**os.environ, **own},
-        cwd=place,
+        env=environment,
+        cwd=rebuilt,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None and process.stdout is not None
-        heard = []
-        for line in process.stderr:
-            heard.append(line.rstrip())
-            say(line.rstrip())
-        out = process.stdout.read()
-    found = run_folder.list_run_folders(place / "reports")
-    if not out or not found:
+        for line in cast("IO[str]", process.stderr):
+            last_line = line.rstrip()
+            report_progress(last_line)
+        output = cast("IO[str]", process.stdout).read()
+    runs = list_run_folders(rebuilt / "reports")
+    if not output or not runs:
         raise RunFailedError(
-            f"the run could not be made again: {heard[-1] if heard else 'it said nothing'}",
+            f"the run could not be executed again: {last_line}",
             "a run that ends",
-            f"look at {place}",
+            f"look at {rebuilt}",
         )
-    return found[0]
+    return runs[0]

@@ -70,7 +70,11 @@ def _record_run(active: ActiveRun, killed_runs: list[str]) -> None:
     write_manifest(folder, manifest)
 
 
-def record_in_mlflow(root: str, folder: str, killed_runs: list[str]) -> dict[str, str]:
+def record_in_mlflow(
+    root: str,
+    folder: str,
+    killed_runs: list[str],
+) -> dict[str, str]:
     """Record a run in MLflow, after the runs that were killed; called in a fork.
 
     Returns

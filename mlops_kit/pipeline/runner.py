@@ -90,7 +90,12 @@ class BranchContext:
     branches: tuple[BranchResult, ...] = ()
 
 
-def select_stages(project: Project, first: str = "", last: str = "", only: str = "") -> list[str]:
+def select_stages(
+    project: Project,
+    first: str = "",
+    last: str = "",
+    only: str = "",
+) -> list[str]:
     """Return the stages that ``--from``, ``--to`` and ``--only`` select, in order.
 
     Raises
@@ -113,7 +118,11 @@ def select_stages(project: Project, first: str = "", last: str = "", only: str =
     return stages[begin : end + 1]
 
 
-def resolve_stage_values(project: Project, stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_stage_values(
+    project: Project,
+    stage: str,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
     """Return the checked values of a stage's parameters, by name."""
     return extract_values(resolve_parameters(project, stage, given))
 
@@ -183,21 +192,18 @@ def _create_active_run(
         folder = context.folder or folder
         stop_event = context.stop_event
     folder.mkdir(parents=True)
-    config = project.config.model_dump(mode="json", exclude_unset=True)
-    files.write_json(folder / "config.json", config)
-    return ActiveRun(
-        project,
-        folder,
-        manifest,
-        values,
-        report_progress,
-        options.force,
-        stop_event,
+    config = project.config.model_dump(
+        mode="json",
+        exclude_unset=True,
     )
+    files.write_json(folder / "config.json", config)
+    return ActiveRun(project, folder, manifest, values, report_progress, options.force, stop_event)
 
 
 def _complete_up_to_date_run(
-    project: Project, manifest: RunManifest, report_progress: ProgressReporter
+    project: Project,
+    manifest: RunManifest,
+    report_progress: ProgressReporter,
 ) -> RunManifest:
     """Return the run that has everything, after its record is completed if that was interrupted."""
     if not _is_unrecorded(manifest):
@@ -245,7 +251,11 @@ def _is_unrecorded(manifest: RunManifest) -> bool:
     return has_run_stage and all(entry.is_completed for entry in entries)
 
 
-def resume_run(project: Project, folder: Path, report_progress: ProgressReporter) -> RunManifest:
+def resume_run(
+    project: Project,
+    folder: Path,
+    report_progress: ProgressReporter,
+) -> RunManifest:
     """Continue a run that waited for approval or did not succeed, in its own folder.
 
     It keeps the configuration and the parameters with which it was started.
@@ -311,7 +321,10 @@ def _mark_interrupted(entry: StageEntry) -> None:
     """Record that a stage was interrupted with the run."""
     entry.status = StageStatus.INTERRUPTED
     entry.detail = ""
-    entry.error = StageError(type="KeyboardInterrupt", message="the run was told to stop")
+    entry.error = StageError(
+        type="KeyboardInterrupt",
+        message="the run was told to stop",
+    )
 
 
 def determine_run_status(statuses: Sequence[str], *, is_interrupted: bool) -> RunStatus:

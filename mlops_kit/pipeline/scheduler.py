@@ -66,7 +66,12 @@ def _start_ready_stages(
             running[future] = stage
 
 
-def _has_capacity(active: ActiveRun, stage: str, running_count: int, max_jobs: int) -> bool:
+def _has_capacity(
+    active: ActiveRun,
+    stage: str,
+    running_count: int,
+    max_jobs: int,
+) -> bool:
     """Return whether a core and the memory that the stage used last time are free."""
     import psutil  # here: its import is a noticeable part of a command that runs nothing
 
@@ -83,7 +88,11 @@ def _prepare_stage(active: ActiveRun, stage: str) -> bool:
     """
     current = CurrentProject(active.project, active.file_hashes)
     if stage in active.manifest.branching_stages:
-        active.update_stage(stage, status=StageStatus.NOT_RUN, reason="in its branches")
+        active.update_stage(
+            stage,
+            status=StageStatus.NOT_RUN,
+            reason="in its branches",
+        )
         return False
     if stage not in active.parameter_values:
         _carry_over_unselected_stage(active, current, stage)
@@ -116,11 +125,19 @@ def _prepare_stage(active: ActiveRun, stage: str) -> bool:
     return True
 
 
-def _carry_over_unselected_stage(active: ActiveRun, current: CurrentProject, stage: str) -> None:
+def _carry_over_unselected_stage(
+    active: ActiveRun,
+    current: CurrentProject,
+    stage: str,
+) -> None:
     """Carry a stage that was not selected over from an earlier run, if one has it intact."""
     carried = find_carried_stage(current, active.history, stage)
     if carried is None:
-        active.update_stage(stage, status=StageStatus.NOT_RUN, reason=NOT_SELECTED_REASON)
+        active.update_stage(
+            stage,
+            status=StageStatus.NOT_RUN,
+            reason=NOT_SELECTED_REASON,
+        )
         return
     folder, entry = carried
     carry_over_stage(active, stage, folder, entry, f"as in {folder.name}")

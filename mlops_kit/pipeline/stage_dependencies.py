@@ -20,7 +20,7 @@ from mlops_kit.pipeline.current_project import (
     CurrentProject,
     hash_environment_variable,
 )
-from mlops_kit.pipeline.param_types import encode_value
+from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.project.notebook_cells import load_code_cells
 from mlops_kit.project.run_manifest import ModuleDependency, StageDependencies
 
@@ -37,7 +37,7 @@ _WORD_PATTERN = re.compile(r"""[^\s'"`(),;=]+""")
 def collect_dependencies(
     current: CurrentProject,
     stage: str,
-    values: Mapping[str, Any],
+    values: StageValues,
     used: Mapping[str, Any],
     inputs: Mapping[str, str],
 ) -> StageDependencies:
@@ -89,7 +89,10 @@ def _list_output_names(current: CurrentProject) -> set[str]:
 
 
 def _collect_unseen_files(
-    current: CurrentProject, stage: str, values: Mapping[str, Any], used: Mapping[str, Any]
+    current: CurrentProject,
+    stage: str,
+    values: StageValues,
+    used: Mapping[str, Any],
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Return hashes and listings of files that a stage mentions or declares.
 
@@ -137,7 +140,9 @@ def _name_listings(
 
 
 def _collect_modules(
-    current: CurrentProject, used_modules: Mapping[str, str], edited: set[str]
+    current: CurrentProject,
+    used_modules: Mapping[str, str],
+    edited: set[str],
 ) -> dict[str, ModuleDependency]:
     """Return the project's own modules that were imported."""
     modules = {}
@@ -151,7 +156,10 @@ def _collect_modules(
 
 
 def find_mentioned_tables(
-    current: CurrentProject, stage: str, values: Mapping[str, Any], modules: Iterable[str]
+    current: CurrentProject,
+    stage: str,
+    values: StageValues,
+    modules: Iterable[str],
 ) -> set[str]:
     """Return the tables that the notebook, the project's own modules or a parameter mention.
 
@@ -176,7 +184,11 @@ def find_mentioned_tables(
     }
 
 
-def _read_sources(current: CurrentProject, stage: str, modules: Iterable[str]) -> list[str]:
+def _read_sources(
+    current: CurrentProject,
+    stage: str,
+    modules: Iterable[str],
+) -> list[str]:
     """Return the code cells of a notebook and the text of the project's own modules."""
     cells = load_code_cells(current.project.get_notebook_path(stage))
     sources = [cell["source"] for cell in cells]
@@ -185,7 +197,12 @@ def _read_sources(current: CurrentProject, stage: str, modules: Iterable[str]) -
         is_own = not current.format_path_name(module).startswith(package_prefix)
         path = Path(module)
         if is_own and path.exists():
-            sources.append(path.read_text(encoding="utf-8", errors="replace"))
+            sources.append(
+                path.read_text(
+                    encoding="utf-8",
+                    errors="replace",
+                )
+            )
     return sources
 
 
@@ -269,7 +286,9 @@ def is_module_available(current: CurrentProject, module: str) -> bool:
 
 
 def refresh_dependencies(
-    current: CurrentProject, stage: str, recorded: StageDependencies
+    current: CurrentProject,
+    stage: str,
+    recorded: StageDependencies,
 ) -> StageDependencies:
     """Return what a stage would record now if it used the same again.
 
@@ -285,7 +304,8 @@ def refresh_dependencies(
     modules = {}
     for name, module in recorded.modules.items():
         modules[name] = ModuleDependency(
-            hash=current.hash_file(name), imported_by=module.imported_by
+            hash=current.hash_file(name),
+            imported_by=module.imported_by,
         )
     versions, settings = current.package_versions, current.settings
     declared_variables = current.project.config.stages[stage].env
@@ -304,7 +324,9 @@ def refresh_dependencies(
 
 
 def list_declared_files(
-    current: CurrentProject, stage: str, recorded: StageDependencies
+    current: CurrentProject,
+    stage: str,
+    recorded: StageDependencies,
 ) -> list[str]:
     """Return the files that a stage declares, without folders and patterns that were listed."""
     declared = current.project.config.stages[stage].files

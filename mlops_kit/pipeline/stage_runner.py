@@ -80,7 +80,10 @@ def run_stage(active: ActiveRun, stage: str) -> None:
         changes["fingerprint"] = compute_fingerprint(dependencies)
         object_store.store_used_files(active.project, dependencies)
     active.update_stage(
-        stage, seconds=round(time.perf_counter() - began, 2), attempts=attempt, **changes
+        stage,
+        seconds=round(time.perf_counter() - began, 2),
+        attempts=attempt,
+        **changes,
     )
     _report_stage_end(active, stage)
 
@@ -111,7 +114,10 @@ def _report_stage_end(active: ActiveRun, stage: str) -> None:
 
 
 def _collect_stage_dependencies(
-    active: ActiveRun, stage: str, record: Mapping[str, Any], used: UsedReport
+    active: ActiveRun,
+    stage: str,
+    record: Mapping[str, Any],
+    used: UsedReport,
 ) -> StageDependencies:
     """Return what a stage that has just succeeded used.
 
@@ -211,9 +217,7 @@ def _run_papermill(
         return error.outcome
     except (RunFailedError, OSError) as error:
         return notebook_outcome.NotebookOutcome(
-            StageStatus.FAILED,
-            type(error).__name__,
-            scrub(str(error)),
+            StageStatus.FAILED, type(error).__name__, scrub(str(error))
         )
 
 
@@ -222,7 +226,11 @@ def _to_seconds(limit: timedelta | None) -> float | None:
     return None if limit is None else limit.total_seconds()
 
 
-def _check_outputs(active: ActiveRun, stage: str, began: float) -> str:
+def _check_outputs(
+    active: ActiveRun,
+    stage: str,
+    began: float,
+) -> str:
     """Return what is wrong with the outputs of a stage; empty if they are complete.
 
     Declared outputs that are files of the project are copied into the run.
@@ -294,7 +302,11 @@ def _make_progress_callback(active: ActiveRun, stage: str) -> Callable[[int, int
     return report_cell
 
 
-def _scrub_stage_files(log: Path, record: Path, scrub: Callable[[str], str]) -> None:
+def _scrub_stage_files(
+    log: Path,
+    record: Path,
+    scrub: Callable[[str], str],
+) -> None:
     """Remove secrets from a kernel's log and from what people read of a record.
 
     A log without text is removed.
@@ -305,7 +317,10 @@ def _scrub_stage_files(log: Path, record: Path, scrub: Callable[[str], str]) -> 
             if key in stored:
                 stored[key] = secrets.scrub_text_values(stored[key], scrub)
         files.write_json(record, stored)
-    text = log.read_text(encoding="utf-8", errors="replace")
+    text = log.read_text(
+        encoding="utf-8",
+        errors="replace",
+    )
     scrubbed = scrub(text)
     if not text:
         log.unlink()
@@ -317,7 +332,10 @@ def _convert_outcome(outcome: NotebookOutcome) -> StageEntry:
     """Return how a notebook ended as the manifest records it."""
     status = StageStatus(outcome.status)
     if status == StageStatus.SUCCEEDED:
-        return StageEntry(status=status, peak_bytes=outcome.peak)
+        return StageEntry(
+            status=status,
+            peak_bytes=outcome.peak,
+        )
     lines = [" ".join(line.split()) for line in outcome.message.splitlines() if line.strip()]
     message = "; ".join(lines)
     if status == StageStatus.FAILED and outcome.type not in _SELF_EXPLANATORY_ERRORS:
@@ -332,4 +350,9 @@ def _convert_outcome(outcome: NotebookOutcome) -> StageEntry:
         source=outcome.source,
         traceback=outcome.traceback,
     )
-    return StageEntry(status=status, detail=outcome.detail, error=error, peak_bytes=outcome.peak)
+    return StageEntry(
+        status=status,
+        detail=outcome.detail,
+        error=error,
+        peak_bytes=outcome.peak,
+    )

@@ -28,6 +28,8 @@ DISK_RESERVE_FILE = ".reserve"  # freed when the disk is full, so that the manif
 NOT_SELECTED_REASON = "not chosen"
 _PROCESS_START_TOLERANCE_SECONDS = 1.0
 
+JsonObject = dict[str, Any]  # plain values, as they are stored
+
 
 class StageStatus(StrEnum):
     """How a stage of a run ended, or that it has not ended yet."""
@@ -74,7 +76,10 @@ UNSUCCESSFUL_STATUSES: tuple[str, ...] = (
 class _ManifestModel(BaseModel):
     """Base of the records: unknown fields (of a later version) are ignored."""
 
-    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        validate_assignment=True,
+    )
 
 
 class StageError(_ManifestModel):
@@ -116,8 +121,8 @@ class StageDependencies(_ManifestModel):
     """
 
     cells: list[str] = []
-    params: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
+    params: JsonObject = {}
+    settings: JsonObject = {}
     inputs: dict[str, str] = {}
     files: dict[str, str] = {}
     listings: dict[str, list[str]] = {}
@@ -167,10 +172,10 @@ class StageEntry(_ManifestModel):
     attempts: int | None = None
     peak_bytes: int = 0
     reasons: list[str] = []
-    params: dict[str, Any] = {}
+    params: JsonObject = {}
     code_origins: dict[str, str] = {}
     sentence: str = ""
-    logged: dict[str, Any] = {}
+    logged: JsonObject = {}
     artifacts: dict[str, Artifact] = {}
     mlflow_run: str | None = None
     dependencies: StageDependencies | None = None
@@ -214,11 +219,11 @@ class BranchResult(_ManifestModel):
     """One branch of a run: the values that differ and how it ended."""
 
     name: str
-    values: dict[str, Any]
+    values: JsonObject
     status: RunStatus = RunStatus.NOT_RUN
     run: str = ""
     seconds: float | None = None
-    numbers: dict[str, Any] = {}
+    numbers: JsonObject = {}
     error: str = ""
 
 
@@ -261,15 +266,18 @@ class RunManifest(_ManifestModel):
     branch: str = ""
     branching_stages: list[str] = []
     branches: list[BranchResult] = []
-    is_up_to_date: bool = Field(default=False, exclude=True)
+    is_up_to_date: bool = Field(
+        default=False,
+        exclude=True,
+    )
 
     def get_stage(self, name: str) -> StageEntry:
         """Return the entry of a stage; an empty one (``not run``) if the run has no such stage."""
         return self.stages.get(name) or StageEntry()
 
-    def to_json_dict(self) -> dict[str, Any]:
+    def to_json_dict(self) -> JsonObject:
         """Return the manifest as the plain values that are stored."""
-        plain: dict[str, Any] = to_json_value(self.model_dump())
+        plain: JsonObject = to_json_value(self.model_dump())
         return plain
 
 
@@ -314,7 +322,10 @@ def read_manifest(folder: Path) -> RunManifest:
         if entry.status == StageStatus.RUNNING:
             entry.status = StageStatus.KILLED
             entry.detail = "with the run"
-            entry.error = StageError(type="Killed", message="the process of the run was killed")
+            entry.error = StageError(
+                type="Killed",
+                message="the process of the run was killed",
+            )
     return manifest
 
 
@@ -336,7 +347,7 @@ def is_process_alive(pid: int, process_started: float | None = None) -> bool:
     return bool(difference < _PROCESS_START_TOLERANCE_SECONDS)
 
 
-def _upgrade_manifest(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _upgrade_manifest(stored: Mapping[str, Any]) -> JsonObject:
     """Translate the field names of schema version 1."""
     manifest = dict(stored)
     if manifest.get("schema_version", 1) >= SCHEMA_VERSION:
@@ -357,7 +368,7 @@ def _upgrade_manifest(stored: Mapping[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def _upgrade_stage_entry(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _upgrade_stage_entry(stored: Mapping[str, Any]) -> JsonObject:
     """Translate the field names of one stage's entry of schema version 1."""
     entry = dict(stored)
     _rename_keys(
@@ -383,7 +394,7 @@ def _upgrade_stage_entry(stored: Mapping[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _rename_keys(record: dict[str, Any], new_names: Mapping[str, str]) -> None:
+def _rename_keys(record: JsonObject, new_names: Mapping[str, str]) -> None:
     """Rename keys of a record in place."""
     for old, new in new_names.items():
         if old in record:

@@ -131,7 +131,11 @@ def make_scrubber(project: Project) -> Scrubber:
     if not name_by_form:
         return str
     # The longest first: one secret may be part of another.
-    forms = sorted(name_by_form, key=len, reverse=True)
+    forms = sorted(
+        name_by_form,
+        key=len,
+        reverse=True,
+    )
     pattern = re.compile("|".join(map(re.escape, forms)))
 
     def replace_secret(match: re.Match[str]) -> str:

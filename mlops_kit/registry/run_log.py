@@ -50,7 +50,7 @@ def select_notable_trials(search: SearchResult) -> Iterator[NotableTrial]:
     """Yield each baseline, and the best finished trial of each model family."""
     for name, score in search.recipe["baselines"].items():
         yield NotableTrial(f"baseline {name}", {}, float(score))
-    is_finished = search.trials["state"] == "finished"
+    is_finished = search.trials["status"] == "complete"
     finished = search.trials[is_finished].astype({"score": float})
     find_best = "idxmin" if search.recipe["less_is_better"] else "idxmax"
     best_trials = finished.groupby("family")["score"].agg(find_best)

@@ -143,7 +143,7 @@ def test_a_version_is_approved_on_its_page_and_then_serves(
         page.wait_for_function("document.querySelector('.answer')?.textContent")
         assert (
             page.inner_text(".answer")
-            == "Version 2 is approved. Its run goes on now and lets it serve."
+            == "Version 2 is approved. Its run continues now and promotes it."
         )
         said = approvals.list_approvals(registered)[0]
         assert (said.outcome, said.actor, said.reason) == (
@@ -191,7 +191,7 @@ def test_only_an_operator_goes_back_and_the_page_then_says_so(
         page.fill("dialog[open] textarea", "too many alarms")
         page.click("dialog[open] [type=submit]")
         page.wait_for_function("document.querySelector('.answer')?.textContent")
-        assert page.inner_text(".answer") == "Version 1 serves again; version 2 does not."
+        assert page.inner_text(".answer") == "Version 1 is in service again; version 2 is not."
         assert not wrong
     found = approvals.get_current_promotion(registered)
     assert found is not None
@@ -263,7 +263,7 @@ def test_an_incident_is_acknowledged_on_the_page_by_an_operator_alone(
         page.fill("dialog[open] textarea", "the strike")
         page.click("dialog[open] [type=submit]")
         page.wait_for_function("document.querySelector('.answer')?.textContent")
-        assert "others now see that you know" in page.inner_text(".answer")
+        assert "The incident stays open until it is resolved." in page.inner_text(".answer")
         page.wait_for_selector(
             "text=carl: the strike", timeout=60_000
         )  # the page loads itself again

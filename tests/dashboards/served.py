@@ -25,13 +25,12 @@ stages:
 people: {approvers: [ann, bob, carl], operators: [carl], four_eyes: true}
 dashboard: {identity: visitors.Named, port: 0, ready: 1}
 """
-DEPLOYS = """from mlops_kit import deploy
-from mlops_kit.stages import open_stage
+DEPLOYS = """from mlops_kit.stages import deploy, open_stage
 
 stage = open_stage("deploy", seed=seed)
-promotion, gate = deploy.decide(stage, stage.read("version"))
-stage.write("promotion", promotion, record=True)
-stage.hand_over(promotion["sentence"])"""
+promotion, gate = deploy.promote_if_approved(stage, stage.read("version"))
+stage.write("promotion", promotion.to_dict(), record=True)
+stage.hand_over(promotion.sentence)"""
 
 
 LIVE = """import ipywidgets

@@ -137,22 +137,26 @@ def test_another_hosts_name_for_this_computer_is_refused(ann: httpx.Client) -> N
     [
         ({"reason": "  "}, 400, "needs a reason"),
         ({"act": "marry"}, 400, "unknown act 'marry'"),
-        ({"evidence_hash": ""}, 400, "did not say 'evidence_hash'"),
-        ({"model_hash": "m1"}, 409, "the model of version 2 is not the one that this page shows"),
+        ({"evidence_hash": ""}, 400, "did not send 'evidence_hash'"),
+        ({"model_hash": "m1"}, 409, "the model of version 2 is not the one that the page shows"),
         ({"evidence_hash": "e1"}, 409, "the evidence of version 2 is not the one"),
         ({"version": "9"}, 409, "no version '9'"),
         (
             {"version": "1", "model_hash": "m1", "evidence_hash": "e1"},
             409,
-            "version 1 serves already",
+            "version 1 is already in service",
         ),
-        ({"act": "approve", "run": "../../etc"}, 409, "does not wait for an approval: it is gone"),
+        (
+            {"act": "approve", "run": "../../etc"},
+            409,
+            "does not wait for an approval: it is missing",
+        ),
         (
             {"act": "approve", "run": "20130601-040000-aaaa"},
             409,
             "does not wait for an approval: it is succeeded",
         ),
-        ({"act": "rollback"}, 409, "version 1 serves by now, not 2"),
+        ({"act": "rollback"}, 409, "version 1 is in service now, not 2"),
         ({"act": "rollback", "version": "1"}, 400, "no earlier version to go back to"),
         ({"seen": "7000"}, 409, "has decided"),
     ],
@@ -202,7 +206,7 @@ def test_a_script_in_a_reason_is_kept_as_it_is_and_shown_as_text(
     answer = ann.post("/mlops/decide", json=said(registered, act="ask", reason=REASON))
     assert answer.status_code == 200
     assert answer.json() == {
-        "sentence": "You asked for changes to version 2; what serves goes on serving."
+        "sentence": "You requested changes to version 2; the champion stays in service."
     }
     assert last(registered) == ("changes", "ann", REASON)
     page = ann.get("/review").text

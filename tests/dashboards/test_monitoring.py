@@ -338,15 +338,15 @@ def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
     number, act = rounds.incident(project), actions.build_actions(project)["acknowledge"]
     for who, told, error, words in [
         ("ann", {"id": str(number), "reason": "seen"}, NotAllowedError, "may not decide"),
-        ("carl", {"id": "x", "reason": "seen"}, KitError, "no incident's number"),
-        ("carl", {"id": "9" * 40, "reason": "seen"}, KitError, "no incident's number"),
+        ("carl", {"id": "x", "reason": "seen"}, KitError, "not the number of an incident"),
+        ("carl", {"id": "9" * 40, "reason": "seen"}, KitError, "not the number of an incident"),
         ("carl", {"id": "99", "reason": "seen"}, KitError, "there is no incident 99"),
-        ("carl", {"reason": "seen"}, KitError, "did not say 'id'"),
+        ("carl", {"reason": "seen"}, KitError, "did not send 'id'"),
         ("carl", {"id": str(number), "reason": " "}, KitError, "needs a reason"),
     ]:
         with pytest.raises(error, match=words):
             act(who, told)
-    assert "others now see that you know" in act(
+    assert "The incident stays open until it is resolved." in act(
         "carl", {"id": str(number), "reason": "the strike"}
     )
     with pytest.raises(RunFailedError, match="acknowledged by carl"):
@@ -371,7 +371,7 @@ def test_a_retraining_is_asked_for_once_and_the_watch_is_started(
     )
     assert (
         actions.build_actions(well)["retrain"]("carl", {"reason": "a new airport opens"})
-        == "A new version is being made; the page says what becomes of it."
+        == "A new version is being trained; this page will show the result."
     )
     made = query_records(well, sa.select(RetrainingRecord))[0]
     assert (made.action, made.by, made.reason, made.state, started) == (

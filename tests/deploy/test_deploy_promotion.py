@@ -1,4 +1,4 @@
-"""The decision to serve: only a passed review, a full run and an approval move the champion."""
+"""Promotion: only a passed review, a full run and an approval change the champion."""
 
 from __future__ import annotations
 
@@ -20,62 +20,62 @@ Staged = Callable[..., Stage]
 SECOND = {"version": "2", "passed": True}
 
 
-def champion(project: loader.Project) -> str:
+def get_champion_version(project: loader.Project) -> str:
     return versions.require_champion(project).version
 
 
 @pytest.mark.parametrize(
-    ("version", "values", "outcome", "why"),
+    ("version", "values", "outcome", "reason"),
     [
         ({"version": "3", "passed": False}, {}, "failed", "its review did not pass"),
         ({"version": None, "passed": False}, {}, "failed", "its review did not pass"),
-        (SECOND, {"sample": 50}, "not applicable", "it was made from a sample of 50 rows"),
+        (SECOND, {"sample": 50}, "not applicable", "it was trained on a sample of 50 rows"),
         (
             {"version": "3", "passed": False},
             {"sample": 50},
             "not applicable",
-            "it was made from a sample of 50 rows",
+            "it was trained on a sample of 50 rows",
         ),
         (SECOND, {"draft": True}, "not applicable", "it is a draft"),
     ],
     ids=["failed review", "no version", "sample", "failed sample", "draft"],
 )
-def test_what_may_not_serve_leaves_the_champion(
+def test_refused_version_leaves_the_champion(
     served: loader.Project,
     staged: Staged,
     version: dict[str, Any],
     values: dict[str, Any],
     outcome: str,
-    why: str,
+    reason: str,
 ) -> None:
-    made, gate = deploy.promote_if_approved(staged(served, **values), version)
-    assert made == {"promoted": False, "sentence": f"Not promoted: {why}.", "why": why}
-    assert (gate.outcome, gate.severity, gate.sentence) == (outcome, "blocks", made["sentence"])
+    decision, gate = deploy.promote_if_approved(staged(served, **values), version)
+    assert decision == deploy.PromotionDecision(False, f"Not promoted: {reason}.", reason)
+    assert (gate.outcome, gate.severity, gate.sentence) == (outcome, "blocks", decision.sentence)
     assert gate.hint
     assert gate.is_blocking == (outcome == "failed")
-    assert champion(served) == "1"
+    assert get_champion_version(served) == "1"
 
 
-def test_a_passed_and_approved_version_serves_and_the_one_before_is_kept(
+def test_approved_version_becomes_champion_and_previous_is_kept(
     copied: loader.Project, staged: Staged
 ) -> None:
-    made, gate = deploy.promote_if_approved(staged(copied), SECOND)
-    assert made["promoted"]
-    assert (made["version"], made["before"]) == ("2", "1")
+    decision, gate = deploy.promote_if_approved(staged(copied), SECOND)
+    assert decision.promoted
+    assert (decision.version, decision.previous_version) == ("2", "1")
     assert (
-        made["sentence"]
-        == "Version 2 serves now, approved automatically; version 1 is kept to go back to."
+        decision.sentence
+        == "Version 2 is the champion, approved automatically; version 1 is kept for a rollback."
     )
-    assert made["by"] == "mlops.yaml (approval: automatic)"
-    assert made["reason"] == "review passed"
-    assert made["at"]
+    assert decision.actor == "mlops.yaml (approval: automatic)"
+    assert decision.reason == "review passed"
+    assert decision.promoted_at
     assert gate.outcome == "passed"
     assert not gate.is_blocking
-    assert champion(copied) == "2"
+    assert get_champion_version(copied) == "2"
     assert versions.roll_back(copied, "me", "why").version == "1"
 
 
-def test_the_command_line_lets_the_one_before_serve_again(
+def test_rollback_command_restores_previous_version(
     copied: loader.Project,
     staged: Staged,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,39 +99,37 @@ def test_the_command_line_lets_the_one_before_serve_again(
     )
 
 
-def test_deciding_again_changes_nothing(copied: loader.Project, staged: Staged) -> None:
+def test_repeated_promotion_changes_nothing(copied: loader.Project, staged: Staged) -> None:
     first, _ = deploy.promote_if_approved(staged(copied), SECOND)
     assert deploy.promote_if_approved(staged(copied), SECOND)[0] == first
 
 
-def test_a_draft_tells_what_the_run_decided(copied: loader.Project, staged: Staged) -> None:
+def test_draft_reports_the_decision_of_the_run(copied: loader.Project, staged: Staged) -> None:
     first, _ = deploy.promote_if_approved(staged(copied), SECOND)
-    made, gate = deploy.promote_if_approved(staged(copied, draft=True), SECOND)
-    assert made == first
+    decision, gate = deploy.promote_if_approved(staged(copied, draft=True), SECOND)
+    assert decision == first
     assert gate.outcome == "passed"
 
 
-def test_without_a_persons_word_it_waits_and_their_word_decides(
-    copied: loader.Project, staged: Staged
-) -> None:
+def test_manual_approval_waits_and_decides(copied: loader.Project, staged: Staged) -> None:
     stage = staged(copied, approval="manual")
     with pytest.raises(WaitingForApprovalError, match="version 2 waits for an approval") as waits:
         deploy.promote_if_approved(stage, SECOND)
     assert waits.value.exit_code == 3
-    assert champion(copied) == "1"
+    assert get_champion_version(copied) == "1"
     facts = versions.load_version(copied, "2")
     approvals.record_approval(copied, facts, "rejected", "ann", "too many alarms")
-    made, gate = deploy.promote_if_approved(stage, SECOND)
-    assert not made["promoted"]
+    decision, gate = deploy.promote_if_approved(stage, SECOND)
+    assert not decision.promoted
     assert gate.is_blocking
-    assert made["sentence"] == "Not promoted: rejected by ann: too many alarms"
+    assert decision.sentence == "Not promoted: rejected by ann: too many alarms"
     approvals.record_approval(copied, facts, "changes", "ann", "fewer alarms")
     assert (
-        deploy.promote_if_approved(stage, SECOND)[0]["sentence"]
+        deploy.promote_if_approved(stage, SECOND)[0].sentence
         == "Not promoted: ann asked for changes: fewer alarms"
     )
     approvals.record_approval(copied, facts, "approved", "bob", "the alarms are worth it")
-    made, gate = deploy.promote_if_approved(stage, SECOND)
-    assert made["promoted"]
-    assert made["sentence"].startswith("Version 2 serves now, approved by bob")
-    assert champion(copied) == "2"
+    decision, gate = deploy.promote_if_approved(stage, SECOND)
+    assert decision.promoted
+    assert decision.sentence.startswith("Version 2 is the champion, approved by bob")
+    assert get_champion_version(copied) == "2"

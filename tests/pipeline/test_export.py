@@ -1,4 +1,4 @@
-"""What is exported is whole, asks only for what there is, names secrets, and does not write over others' work."""
+"""Exported schedules: valid for their system, with the project's values and without its secrets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import export
 from mlops_kit.project import loader
+from mlops_kit.serving import app
 
 YAML = """
 name: Tiny_table
@@ -27,14 +28,14 @@ task: binary
 serve: {token_env: SERVE_TOKEN, port: 9000}
 secrets: [API_KEY]
 """
-NAMES = ["API_KEY", "SERVE_TOKEN", "DB_PASSWORD"]
-APP = Path(application.__file__).parent / "deploy" / "app.py"
+SECRET_NAMES = ["API_KEY", "SERVE_TOKEN", "DB_PASSWORD"]
+APP_SOURCE = Path(app.__file__)
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> loader.Project:
     """A project in a folder with an awkward name, whose secrets have values."""
-    for name in NAMES:
+    for name in SECRET_NAMES:
         monkeypatch.setenv(name, f"value-of-{name.lower()}")
     folder = tmp_path / "50% it's"
     folder.mkdir()
@@ -42,36 +43,48 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> loader.Project:
     return loader.load_project(folder)
 
 
-def exported(project: loader.Project, target: str, **options: Any) -> list[Any]:
+def export_text(project: loader.Project, target: str, **options: Any) -> str:
+    """The text of an exported file."""
+    return export.export_schedule(project, target, image="here/tiny:1", **options).read_text()
+
+
+def export_documents(project: loader.Project, target: str, **options: Any) -> list[Any]:
     """The documents of an exported YAML file."""
-    return list(
-        yaml.safe_load_all(
-            export.export_schedule(project, target, image="here/tiny:1", **options).read_text()
-        )
-    )
+    return list(yaml.safe_load_all(export_text(project, target, **options)))
 
 
-def steps(workflow: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+def iterate_steps(workflow: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+    """The steps of all jobs of a workflow."""
     for job in workflow["jobs"].values():
         yield from job["steps"]
 
 
-def commands(project: loader.Project, target: str) -> list[list[str]]:
+def replace_expressions(text: str) -> str:
+    """Replace GitHub's expressions by a value."""
+    return re.sub(r"\$\{\{.*?\}\}", "1", text)
+
+
+def list_kubernetes_commands(project: loader.Project) -> list[list[str]]:
+    """The commands of all containers."""
+    commands = []
+    for document in export_documents(project, "kubernetes"):
+        if document["kind"] in {"CronJob", "Deployment"}:
+            spec = document["spec"].get("jobTemplate", document)["spec"]["template"]["spec"]
+            commands += [container["command"] for container in spec["containers"]]
+    return commands
+
+
+def list_commands(project: loader.Project, target: str) -> list[list[str]]:
     """The words of each ``mlops`` command in an exported file."""
     if target == "kubernetes":
-        specs = [
-            d["spec"].get("jobTemplate", d)["spec"]["template"]["spec"]
-            for d in exported(project, target)
-            if d["kind"] in {"CronJob", "Deployment"}
-        ]
-        return [c["command"] for s in specs for c in s["containers"]]
-    text = (
-        "\n".join(s["run"] for s in steps(exported(project, target)[0]) if "run" in s)
-        if target == "github"
-        else export.export_schedule(project, target).read_text()
-    )
+        return list_kubernetes_commands(project)
+    if target == "github":
+        (workflow,) = export_documents(project, target)
+        text = "\n".join(step["run"] for step in iterate_steps(workflow) if "run" in step)
+    else:
+        text = export_text(project, target)
     lines = re.findall(r"^(?!#|.*pip install).*?\b(mlops [a-z].*?)(?: \|\||>>|\||$)", text, re.M)
-    return [shlex.split(re.sub(r"\$\{\{.*?\}\}", "1", line)) for line in lines]
+    return [shlex.split(replace_expressions(line)) for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -82,189 +95,173 @@ def commands(project: loader.Project, target: str) -> list[list[str]]:
         ("kubernetes", ["serve", "watch", "clean", "run"]),
     ],
 )
-def test_each_command_is_a_verb_with_options_that_it_has(
+def test_exported_commands_have_only_options_that_exist(
     project: loader.Project, target: str, verbs: list[str]
 ) -> None:
     tree: Any = typer.main.get_command(application.app)
-    found = commands(project, target)
-    assert [words[:2] for words in found] == [["mlops", v] for v in verbs]
-    for _, verb, *options in found:
+    commands = list_commands(project, target)
+    assert [words[:2] for words in commands] == [["mlops", verb] for verb in verbs]
+    for _, verb, *options in commands:
         tree.commands[verb].make_context(verb, options)
 
 
-def test_the_workflow_has_what_github_asks_for(project: loader.Project) -> None:
-    (flow,) = exported(project, "github", every="0 3 * * 1-5")
-    assert set(flow) <= {
-        "name",
-        True,
-        "permissions",
-        "env",
-        "defaults",
-        "jobs",
-    }  # YAML reads the key on as True
-    assert flow[True] == {
+TOP_LEVEL_KEYS = {"name", True, "permissions", "env", "defaults", "jobs"}  # YAML: "on" is True
+JOB_KEYS = {"if", "runs-on", "timeout-minutes", "concurrency", "steps"}
+STEP_KEYS = {"name", "if", "uses", "run", "with"}
+
+
+def test_workflow_has_what_github_requires(project: loader.Project) -> None:
+    (workflow,) = export_documents(project, "github", every="0 3 * * 1-5")
+    assert set(workflow) <= TOP_LEVEL_KEYS
+    assert workflow[True] == {
         "schedule": [{"cron": "0 3 * * 1-5"}],
         "workflow_dispatch": None,
         "pull_request": None,
     }
-    for job in flow["jobs"].values():
+    for job in workflow["jobs"].values():
         assert isinstance(job["runs-on"], str)
         assert job["steps"]
-        assert set(job) <= {"if", "runs-on", "timeout-minutes", "concurrency", "steps"}
-    for step in steps(flow):
+        assert set(job) <= JOB_KEYS
+
+
+def test_steps_of_the_workflow_are_actions_or_valid_shell(project: loader.Project) -> None:
+    (workflow,) = export_documents(project, "github")
+    python_versions = set()
+    for step in iterate_steps(workflow):
         assert ("uses" in step) != ("run" in step)
-        assert set(step) <= {
-            "name",
-            "if",
-            "uses",
-            "run",
-            "with",
-        }
-        assert "uses" not in step or re.fullmatch(r"[\w-]+/[\w-]+(/[\w-]+)?@v\d+", step["uses"])
-        assert (
-            "run" not in step
-            or subprocess.run(
-                ["bash", "-n", "-c", re.sub(r"\$\{\{.*?\}\}", "1", step["run"])], check=False
-            ).returncode
-            == 0
-        )
-    assert {
-        s["with"]["python-version"] for s in steps(flow) if "setup-python" in s.get("uses", "")
-    } == {"3.11"}
+        assert set(step) <= STEP_KEYS
+        if "uses" in step:
+            assert re.fullmatch(r"[\w-]+/[\w-]+(/[\w-]+)?@v\d+", step["uses"])
+        else:
+            script = replace_expressions(step["run"])
+            assert subprocess.run(["bash", "-n", "-c", script], check=False).returncode == 0
+        if "setup-python" in step.get("uses", ""):
+            python_versions.add(step["with"]["python-version"])
+    assert python_versions == {"3.11"}
 
 
-def test_a_project_below_its_repository_is_run_where_it_stands(project: loader.Project) -> None:
+def test_project_in_a_subfolder_of_its_repository_runs_there(project: loader.Project) -> None:
     (project.root.parent / ".git").mkdir()
     file = export.export_schedule(project, "github")
     assert file == project.root.parent / ".github" / "workflows" / "mlops-Tiny_table.yml"
-    flow = yaml.safe_load(file.read_text())
-    assert flow["defaults"]["run"]["working-directory"] == project.root.name
-    assert flow["jobs"]["run"]["steps"][-1]["with"]["path"] == f"{project.root.name}/reports"
+    workflow = yaml.safe_load(file.read_text())
+    assert workflow["defaults"]["run"]["working-directory"] == project.root.name
+    last_step = workflow["jobs"]["run"]["steps"][-1]
+    assert last_step["with"]["path"] == f"{project.root.name}/reports"
 
 
-def test_a_lock_is_installed_and_then_this_package_if_it_is_not_in_it(
+@pytest.mark.parametrize(
+    ("lock", "commands"),
+    [
+        (None, ["pip install mlops-kit"]),
+        ("pandas==2.3.3\n", ["pip install -r requirements.lock", "pip install mlops-kit"]),
+        ("mlops-kit==0.1.0\n", ["pip install -r requirements.lock"]),
+    ],
+)
+def test_lock_file_is_installed_and_this_package_if_it_is_not_in_it(
+    lock: str | None, commands: list[str], project: loader.Project
+) -> None:
+    if lock is not None:
+        (project.root / "requirements.lock").write_text(lock)
+    listed = export.list_install_commands(project.root)
+    assert [command.split("==")[0] for command in listed] == commands
+
+
+def test_own_copy_of_the_package_is_installed_from_its_folder() -> None:
+    root = resources.find_resource_folder("templates").parent
+    assert export.list_install_commands(root)[-1] == "pip install --no-deps -e ."
+
+
+def test_cron_commands_run_in_the_project_whatever_its_folder_is_called(
     project: loader.Project,
 ) -> None:
-    assert [w.split("==")[0] for w in export.list_install_commands(project.root)] == [
-        "pip install mlops-kit"
-    ]
-    (project.root / "requirements.lock").write_text("pandas==2.3.3\n")
-    assert [w.split("==")[0] for w in export.list_install_commands(project.root)] == [
-        "pip install -r requirements.lock",
-        "pip install mlops-kit",
-    ]
-    (project.root / "requirements.lock").write_text("mlops-kit==0.1.0\n")
-    assert export.list_install_commands(project.root) == ["pip install -r requirements.lock"]
-    assert (
-        export.list_install_commands(resources.find_resource_folder("templates").parent)[-1]
-        == "pip install --no-deps -e ."
-    )
-
-
-def test_cron_goes_to_the_project_whatever_its_folder_is_called(project: loader.Project) -> None:
-    lines = [
-        line
-        for line in export.export_schedule(project, "cron", every="*/30 * * * *")
-        .read_text()
-        .splitlines()
-        if re.match(r"[*\d]", line)
-    ]
-    assert [line.split(None, 5)[:5] for line in lines] == [
-        ["*/30", "*", "*", "*", "*"],
-        ["30", "4", "*", "*", "0"],
-    ]
+    text = export_text(project, "cron", every="*/30 * * * *")
+    lines = [line for line in text.splitlines() if re.match(r"[*\d]", line)]
+    schedules = [line.split(None, 5)[:5] for line in lines]
+    assert schedules == [["*/30", "*", "*", "*", "*"], ["30", "4", "*", "*", "0"]]
     (project.root / ".mlops").mkdir()
     (project.root / ".mlops" / "secrets.env").write_text("API_KEY='k y'\n")
     for line in lines:
         command = line.split(None, 5)[5]
         assert "flock -n" in command or "mlops clean" in command
         assert not re.search(r"(?<!\\)%", command)  # to cron a bare % ends the command
-        told = re.sub(
-            r"mlops (watch --once|clean)",
-            "sh -c 'echo \"$PWD $API_KEY\"'",
-            command.replace(r"\%", "%"),
-        )
-        subprocess.run(["/bin/sh", "-c", told], cwd="/", check=True)
-    assert (project.root / ".mlops" / "cron.log").read_text() == f"{project.root} k y\n" * 2
+        echo = "sh -c 'echo \"$PWD $API_KEY\"'"
+        script = re.sub(r"mlops (watch --once|clean)", echo, command.replace(r"\%", "%"))
+        subprocess.run(["/bin/sh", "-c", script], cwd="/", check=True)
+    log = (project.root / ".mlops" / "cron.log").read_text()
+    assert log == f"{project.root} k y\n" * 2
 
 
-def test_kubernetes_runs_the_endpoint_and_the_rounds_as_nobody_special(
+def test_kubernetes_runs_endpoint_and_schedules_without_privileges(
     project: loader.Project,
 ) -> None:
-    found = {
-        (d["kind"], d["metadata"]["name"]): d
-        for d in exported(project, "kubernetes", every="5 1 * * *")
-    }
-    jobs = {name: d["spec"] for (kind, name), d in found.items() if kind == "CronJob"}
-    assert {n: (s["schedule"], s["suspend"]) for n, s in jobs.items()} == {
+    specs = {}
+    claims = []
+    for document in export_documents(project, "kubernetes", every="5 1 * * *"):
+        name = document["metadata"]["name"]
+        if document["kind"] == "PersistentVolumeClaim":
+            claims.append(name)
+        else:
+            specs[document["kind"], name] = document["spec"]
+    jobs = {name: spec for (kind, name), spec in specs.items() if kind == "CronJob"}
+    assert {name: (job["schedule"], job["suspend"]) for name, job in jobs.items()} == {
         "tiny-table-watch": ("5 1 * * *", False),
         "tiny-table-clean": ("30 4 * * 0", False),
         "tiny-table-run": ("0 0 1 1 *", True),
     }
-    deployment, service = (
-        found["Deployment", "tiny-table"]["spec"],
-        found["Service", "tiny-table"]["spec"],
-    )
-    assert (
-        deployment["selector"]["matchLabels"]
-        == service["selector"]
-        == deployment["template"]["metadata"]["labels"]
-    )
-    claim = found["PersistentVolumeClaim", "tiny-table"]["metadata"]["name"]
-    for pod in [
-        deployment["template"]["spec"],
-        *(s["jobTemplate"]["spec"]["template"]["spec"] for s in jobs.values()),
-    ]:
-        (one,) = pod["containers"]
+    deployment = specs["Deployment", "tiny-table"]
+    selector = specs["Service", "tiny-table"]["selector"]
+    assert deployment["selector"]["matchLabels"] == selector
+    assert deployment["template"]["metadata"]["labels"] == selector
+    assert claims == ["tiny-table"]
+    pods = [job["jobTemplate"]["spec"]["template"]["spec"] for job in jobs.values()]
+    for pod in [deployment["template"]["spec"], *pods]:
         assert pod["securityContext"]["runAsNonRoot"]
-        assert pod["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
-        assert one["image"] == "here/tiny:1"
-        assert one["resources"]["requests"]
-        assert not one["securityContext"]["allowPrivilegeEscalation"]
-        assert {m["mountPath"] for m in one["volumeMounts"]} == {
-            "/project/reports",
-            "/project/.mlops",
-        }
+        claim = {"claimName": "tiny-table"}
+        assert pod["volumes"] == [{"name": "data", "persistentVolumeClaim": claim}]
+        (container,) = pod["containers"]
+        assert container["image"] == "here/tiny:1"
+        assert container["resources"]["requests"]
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts == {"/project/reports", "/project/.mlops"}
 
 
-def test_the_probes_ask_what_the_endpoint_answers(project: loader.Project) -> None:
-    served = next(d for d in exported(project, "kubernetes") if d["kind"] == "Deployment")["spec"][
-        "template"
-    ]["spec"]["containers"][0]
-    probes = {
-        n: served[f"{n}Probe"]["httpGet"]["path"] for n in ("startup", "liveness", "readiness")
-    }
-    assert probes == {
+def test_probes_use_addresses_of_the_endpoint(project: loader.Project) -> None:
+    documents = export_documents(project, "kubernetes")
+    (deployment,) = [d for d in documents if d["kind"] == "Deployment"]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    probes = ("startup", "liveness", "readiness")
+    paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in probes}
+    assert paths == {
         "startup": "/health/live",
         "liveness": "/health/live",
         "readiness": "/health/ready",
     }
-    assert all(f'"{path}"' in APP.read_text() for path in probes.values())
-    assert served["ports"] == [{"name": "http", "containerPort": 9000}]
-    assert served["command"][-1] == "9000"
+    assert all(f'"{path}"' in APP_SOURCE.read_text() for path in paths.values())
+    assert container["ports"] == [{"name": "http", "containerPort": 9000}]
+    assert container["command"][-1] == "9000"
 
 
 @pytest.mark.parametrize("target", export.EXPORT_TARGETS)
 def test_secrets_are_named_and_never_written(project: loader.Project, target: str) -> None:
-    text = export.export_schedule(project, target, image="here/tiny:1").read_text()
-    assert all(name in text for name in NAMES)
+    text = export_text(project, target)
+    assert all(name in text for name in SECRET_NAMES)
     assert "value-of" not in text
 
 
 @pytest.mark.parametrize("target", export.EXPORT_TARGETS)
-def test_a_file_that_differs_is_written_over_only_by_force(
+def test_file_that_differs_is_overwritten_only_by_force(
     project: loader.Project, target: str
 ) -> None:
     file = export.export_schedule(project, target, image="here/tiny:1")
     text = file.read_text()
-    export.export_schedule(project, target, image="here/tiny:1")
+    assert export_text(project, target) == text
     file.write_text("mine")
-    with pytest.raises(KitError, match=f"{file.name} is there and differs"):
+    with pytest.raises(KitError, match=f"{re.escape(file.name)} exists and differs"):
         export.export_schedule(project, target, image="here/tiny:1")
     assert file.read_text() == "mine"
-    assert (
-        export.export_schedule(project, target, image="here/tiny:1", force=True).read_text() == text
-    )
+    assert export_text(project, target, force=True) == text
 
 
 def test_what_could_not_start_is_not_exported(project: loader.Project) -> None:
@@ -272,36 +269,37 @@ def test_what_could_not_start_is_not_exported(project: loader.Project) -> None:
         export.export_schedule(project, "kubernets")
     with pytest.raises(KitError, match="--image is missing"):
         export.export_schedule(project, "kubernetes")
-    with pytest.raises(KitError, match=r"serve\.token is empty"):
-        export.export_schedule(project.with_values("the test", serve={}), "kubernetes", image="x")
-    assert [p.name for p in project.root.iterdir()] == ["mlops.yaml"]
+    without_token = project.with_values("the test", serve={})
+    with pytest.raises(KitError, match=r"serve\.token_env is empty"):
+        export.export_schedule(without_token, "kubernetes", image="x")
+    assert [path.name for path in project.root.iterdir()] == ["mlops.yaml"]
 
 
 @pytest.mark.parametrize(
     "text", ["* * * * *", "0 0 1 1 0", "1,2,50-59/3 */2 1-31 12 6", "59 23 31 12 0-6"]
 )
-def test_a_cron_expression_is_taken_as_it_is(text: str) -> None:
+def test_valid_cron_expression_is_accepted(text: str) -> None:
     assert export.validate_cron_expression(f" {text} ") == text
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "has 0 fields"),
         ("@daily", "has 1 fields"),
         ("* * * * * *", "has 6 fields"),
-        ("60 * * * *", "'60' is no minute"),
-        ("* 24 * * *", "'24' is no hour"),
-        ("* * 0 * *", "'0' is no day of the month"),
-        ("* * * 13 *", "'13' is no month"),
-        ("* * * * 7", "'7' is no weekday"),
-        ("5-1 * * * *", "'5-1' is no minute"),
-        ("*/0 * * * *", "no minute"),
-        ("5/2 * * * *", "no minute"),
-        ("1,, * * * *", "'' is no minute"),
-        ("0 0 * * MON", "'MON' is no weekday"),
+        ("60 * * * *", "'60' is not a valid minute"),
+        ("* 24 * * *", "'24' is not a valid hour"),
+        ("* * 0 * *", "'0' is not a valid day of the month"),
+        ("* * * 13 *", "'13' is not a valid month"),
+        ("* * * * 7", "'7' is not a valid weekday"),
+        ("5-1 * * * *", "'5-1' is not a valid minute"),
+        ("*/0 * * * *", "not a valid minute"),
+        ("5/2 * * * *", "not a valid minute"),
+        ("1,, * * * *", "'' is not a valid minute"),
+        ("0 0 * * MON", "'MON' is not a valid weekday"),
     ],
 )
-def test_what_is_no_cron_expression_is_worded(text: str, told: str) -> None:
-    with pytest.raises(KitError, match=re.escape(told)):
+def test_invalid_cron_expression_is_explained(text: str, message: str) -> None:
+    with pytest.raises(KitError, match=re.escape(message)):
         export.validate_cron_expression(text)

@@ -114,7 +114,7 @@ CASES = {
         fault("    sys.exit(0)"),
         "stopped early",
         "SystemExit",
-        one_line("sys.exit(0) in cell 5: what comes after it was not run"),
+        one_line("sys.exit(0) in cell 5: the cells after it were not run"),
     ),
     "exit_3": Case(fault("    sys.exit(3)"), "failed", "SystemExit", "SystemExit: 3$"),
     "at_once": Case(

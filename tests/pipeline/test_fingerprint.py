@@ -376,8 +376,8 @@ def test_a_table_in_partitions_is_intact_until_a_part_changes(project: Project) 
 
     run = project.root / "reports" / "r"
     wrote = {
-        "t": artifacts.write_artifact(
-            run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), partition="day"
+        "t": artifacts.write_partitioned_artifact(
+            run, "first", "t", pd.DataFrame({"day": ["a", "b"], "x": [1, 2]}), "day"
         )
     }
     assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project))] == []

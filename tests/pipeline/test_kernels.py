@@ -268,7 +268,7 @@ def test_forked_processes_end_with_the_fork_server(tmp_path: Path) -> None:
         processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
         parent.kill()
     assert len(processes) == 2
-    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
 
 
 def test_ended_fork_server_is_reported(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_ended_fork_server_is_reported(tmp_path: Path) -> None:
     )
     child = server.start_child(request)
     server.process.kill()
-    assert child.wait(10) == -9
+    assert child.wait(60) == -9
     with pytest.raises(RunFailedError, match="has ended"):
         server.start_child(request)
 

@@ -1,4 +1,4 @@
-"""Leakage: copies of what comes later, and columns that tell the target alone."""
+"""Leakage checks: copies of later columns, and single features that predict the target."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from mlops_kit.project.validation import validate_config
 from mlops_kit.stages.prepare import check_leakage, leakage
 
 
-def project(**more: Any) -> Project:
+def make_project(**values: Any) -> Project:
     return Project(
         Path("."),
         validate_config(
-            {"name": "p", "source": "x.csv", "target": "y", "task": "binary", "id": "key", **more},
+            {
+                "name": "p",
+                "source": "x.csv",
+                "target": "y",
+                "task": "binary",
+                "id": "key",
+                **values,
+            },
             "test",
         ),
     )
@@ -42,13 +49,13 @@ def table() -> pd.DataFrame:
     )
 
 
-def test_an_honest_table_passes(table: pd.DataFrame) -> None:
+def test_table_without_leak_passes(table: pd.DataFrame) -> None:
     later = table.assign(arrival=table["y"] * 30 + table["noise"])
     found = {
         v.check: v
-        for v in check_leakage(project(time="m", known_later={"arrival": "1d"}), table, later)
+        for v in check_leakage(make_project(time="m", known_later={"arrival": "1d"}), table, later)
     }
-    assert [found[k].outcome for k in ("known_later", "leakage_threshold", "point_in_time")] == [
+    assert [found[k].outcome for k in ("known_later", "one_column", "point_in_time")] == [
         "passed",
         "passed",
         "not applicable",
@@ -58,13 +65,13 @@ def test_an_honest_table_passes(table: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     "feature", [lambda a: a, lambda a: -2.5 * a + 7, lambda a: a.round(3), lambda a: a.astype(str)]
 )
-def test_a_copy_of_a_later_column_blocks(table: pd.DataFrame, feature: Any) -> None:
+def test_copy_of_later_column_blocks(table: pd.DataFrame, feature: Any) -> None:
     arrival = table["noise"] * 3 + 1
     later = table[["key"]].assign(
         arrival=arrival if feature(arrival).dtype != object else arrival.astype(str)
     )
     verdict = leakage.check_known_later(
-        project(time="m", known_later={"arrival": "1d"}),
+        make_project(time="m", known_later={"arrival": "1d"}),
         table.drop(columns="noise").assign(eta=feature(arrival)),
         later.sample(frac=1, random_state=1),
     )
@@ -72,21 +79,21 @@ def test_a_copy_of_a_later_column_blocks(table: pd.DataFrame, feature: Any) -> N
     assert verdict.diagnostics["columns"] == {"eta": "arrival"}
 
 
-def test_a_later_column_by_its_own_name_blocks(table: pd.DataFrame) -> None:
+def test_later_column_under_its_own_name_blocks(table: pd.DataFrame) -> None:
     later = table[["key"]].assign(arrival=np.nan)
     verdict = leakage.check_known_later(
-        project(time="m", known_later={"arrival": "1d"}), table.assign(arrival=1.0), later
+        make_project(time="m", known_later={"arrival": "1d"}), table.assign(arrival=1.0), later
     )
     assert verdict.diagnostics["columns"] == {"arrival": "arrival"}
 
 
-def test_two_constants_are_no_copies() -> None:
+def test_constants_are_not_copies() -> None:
     assert not leakage.are_copies(pd.Series([1.0] * 50), pd.Series([1.0] * 50))
     assert not leakage.are_copies(pd.Series([np.nan] * 50), pd.Series(range(50)))
 
 
 @pytest.mark.parametrize(
-    "tell",
+    "reveal",
     [
         lambda y: y,
         lambda y: -y,
@@ -95,18 +102,20 @@ def test_two_constants_are_no_copies() -> None:
         lambda y: y.astype(bool),
     ],
 )
-def test_a_column_that_tells_the_target_blocks(table: pd.DataFrame, tell: Any) -> None:
-    verdict = leakage.check_single_feature(project().config, table.assign(tell=tell(table["y"])))
+def test_feature_that_reveals_the_target_blocks(table: pd.DataFrame, reveal: Any) -> None:
+    verdict = leakage.check_single_feature(
+        make_project().config, table.assign(leak=reveal(table["y"]))
+    )
     assert verdict.is_blocking
-    assert verdict.sentence.startswith("tell alone")
-    assert "excluded_columns: [tell]" in verdict.hint
+    assert verdict.sentence.startswith("leak alone")
+    assert "excluded_columns: [leak]" in verdict.hint
 
 
-def test_a_name_of_each_row_is_no_leak(table: pd.DataFrame) -> None:
+def test_unique_name_per_row_is_not_a_leak(table: pd.DataFrame) -> None:
     assert leakage.measure_association(table["name"], table["y"].to_numpy(), binary=True) == 0.5
 
 
-def test_strengths_agree_with_scikit_learn_and_scipy(table: pd.DataFrame) -> None:
+def test_associations_match_scikit_learn_and_scipy(table: pd.DataFrame) -> None:
     good, y = table["good"], table["y"].to_numpy()
     assert leakage.compute_rank_auc(good.to_numpy(), y) == pytest.approx(roc_auc_score(y, good))
     assert leakage.compute_rank_auc(-good.to_numpy(), y) == pytest.approx(roc_auc_score(y, good))
@@ -117,12 +126,14 @@ def test_strengths_agree_with_scikit_learn_and_scipy(table: pd.DataFrame) -> Non
     assert leakage.compute_rank_auc(np.arange(9.0), np.ones(9)) == 0.5
 
 
-def test_a_regression_is_told_by_ranks(table: pd.DataFrame) -> None:
-    config = project(task="regression").config
+def test_regression_leak_is_found_by_ranks(table: pd.DataFrame) -> None:
+    config = make_project(task="regression").config
     frame = table.assign(y=table["noise"], noise=np.exp(table["noise"]))
     assert leakage.check_single_feature(config, frame).is_blocking
     assert leakage.check_single_feature(config, frame.drop(columns="noise")).outcome == "passed"
 
 
 def test_too_few_rows_cannot_tell(table: pd.DataFrame) -> None:
-    assert leakage.check_single_feature(project().config, table.head(5)).outcome == "cannot tell"
+    assert (
+        leakage.check_single_feature(make_project().config, table.head(5)).outcome == "cannot tell"
+    )

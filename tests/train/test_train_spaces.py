@@ -1,4 +1,4 @@
-"""The families: any frame in, the same model each time, and a file that opens without mlops-kit."""
+"""Model families: any frame in, the same model each time, a file that loads without mlops-kit."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ FEATURES = ["x", "count", "flag", "seen", "colour", "empty", "when"]
 PAIRS = [(name, task) for name, family in families.MODEL_FAMILIES.items() for task in family.tasks]
 
 
-def config(task: str, **more: Any) -> ProjectConfig:
-    return validate_config(
-        {"name": "p", "source": "x.csv", "target": "y", "task": task, **more}, "test"
-    )
+def make_config(task: str) -> ProjectConfig:
+    return validate_config({"name": "p", "source": "x.csv", "target": "y", "task": task}, "test")
 
 
-def mixed(task: str = "binary", rows: int = 300) -> pd.DataFrame:
+def make_mixed_frame(task: str = "binary", rows: int = 300) -> pd.DataFrame:
     rng = np.random.default_rng(7)
     x = rng.normal(size=rows)
     frame = pd.DataFrame(
@@ -42,21 +40,19 @@ def mixed(task: str = "binary", rows: int = 300) -> pd.DataFrame:
     return frame
 
 
-def fitted(name: str, task: str, frame: pd.DataFrame) -> Any:
+def fit_family(name: str, task: str, frame: pd.DataFrame) -> Any:
     return fitting.fit_model(
-        name, families.MODEL_FAMILIES[name].default_params, frame, FEATURES, config(task), 3
+        name, families.MODEL_FAMILIES[name].default_params, frame, FEATURES, make_config(task), 3
     )
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_a_family_takes_strings_booleans_and_missing_values_without_a_warning(
-    name: str, task: str
-) -> None:
-    frame = mixed(task)
+def test_family_accepts_mixed_columns_without_warning(name: str, task: str) -> None:
+    frame = make_mixed_frame(task)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = fitted(name, task, frame)
-        scores = fitting.compute_scores(model, frame, FEATURES, config(task))
+        model = fit_family(name, task, frame)
+        scores = fitting.compute_scores(model, frame, FEATURES, make_config(task))
     assert scores.shape == (300,)
     assert np.isfinite(scores).all()
     if task == "binary":
@@ -66,82 +62,89 @@ def test_a_family_takes_strings_booleans_and_missing_values_without_a_warning(
 
 
 @pytest.mark.parametrize(("name", "task"), [p for p in PAIRS if p[0] != "constant"])
-def test_a_family_learns_what_there_is_to_learn(name: str, task: str) -> None:
-    frame = mixed(task)
-    scores = fitting.compute_scores(fitted(name, task, frame), frame, FEATURES, config(task))
+def test_family_learns_the_signal(name: str, task: str) -> None:
+    frame = make_mixed_frame(task)
+    scores = fitting.compute_scores(
+        fit_family(name, task, frame), frame, FEATURES, make_config(task)
+    )
     assert np.corrcoef(scores, frame["y"])[0, 1] > 0.5
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_the_same_seed_gives_the_same_scores_bit_for_bit(name: str, task: str) -> None:
-    frame = mixed(task)
+def test_same_seed_gives_identical_scores(name: str, task: str) -> None:
+    frame = make_mixed_frame(task)
     first, second = (
-        fitting.compute_scores(fitted(name, task, frame), frame, FEATURES, config(task))
+        fitting.compute_scores(fit_family(name, task, frame), frame, FEATURES, make_config(task))
         for _ in range(2)
     )
     assert first.tobytes() == second.tobytes()
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_a_skops_file_holds_nothing_of_ours_and_scores_alike(
+def test_skops_file_has_no_class_of_ours_and_identical_scores(
     name: str, task: str, tmp_path: Path
 ) -> None:
-    frame, file = mixed(task), tmp_path / "m.skops"
-    model = fitted(name, task, frame)
+    frame = make_mixed_frame(task)
+    file = tmp_path / "m.skops"
+    model = fit_family(name, task, frame)
     skops.io.dump(model, file)
-    asked = check_model_types(file)
-    assert len(asked) <= 8
+    trusted = check_model_types(file)
+    assert len(trusted) <= 8
     assert not any(t.startswith("mlops_kit") for t in skops.io.get_untrusted_types(file=file))
-    again = skops.io.load(file, trusted=asked)
+    loaded = skops.io.load(file, trusted=trusted)
     assert (
-        fitting.compute_scores(again, frame, FEATURES, config(task)).tobytes()
-        == fitting.compute_scores(model, frame, FEATURES, config(task)).tobytes()
+        fitting.compute_scores(loaded, frame, FEATURES, make_config(task)).tobytes()
+        == fitting.compute_scores(model, frame, FEATURES, make_config(task)).tobytes()
     )
 
 
 @pytest.mark.parametrize("name", [n for n, f in families.MODEL_FAMILIES.items() if f.is_searched])
-def test_missing_is_missing_however_it_is_written(name: str) -> None:
-    frame = mixed()
-    model = fitted(name, "binary", frame)
+def test_missing_value_representations_score_alike(name: str) -> None:
+    frame = make_mixed_frame()
+    model = fit_family(name, "binary", frame)
     scores = []
-    for gone in (None, np.nan, pd.NA):
+    for missing in (None, np.nan, pd.NA):
         row = (
-            frame.head(1).astype({"colour": object}).assign(colour=pd.Series([gone], dtype=object))
+            frame.head(1)
+            .astype({"colour": object})
+            .assign(colour=pd.Series([missing], dtype=object))
         )
-        scores.append(fitting.compute_scores(model, row, FEATURES, config("binary"))[0])
+        scores.append(fitting.compute_scores(model, row, FEATURES, make_config("binary"))[0])
     assert scores[0] == scores[1] == scores[2]
 
 
 @pytest.mark.parametrize("name", [n for n, f in families.MODEL_FAMILIES.items() if f.is_searched])
-def test_an_unseen_category_and_a_row_of_missing_values_are_scored(name: str) -> None:
-    frame = mixed()
-    model = fitted(name, "binary", frame)
+def test_unseen_category_and_all_missing_row_are_scored(name: str) -> None:
+    frame = make_mixed_frame()
+    model = fit_family(name, "binary", frame)
     unseen = frame.head(2).assign(colour="green")
-    gone = pd.DataFrame({c: [np.nan] for c in FEATURES})
-    assert np.isfinite(fitting.compute_scores(model, unseen, FEATURES, config("binary"))).all()
-    assert np.isfinite(fitting.compute_scores(model, gone, FEATURES, config("binary"))).all()
+    all_missing = pd.DataFrame({c: [np.nan] for c in FEATURES})
+    assert np.isfinite(fitting.compute_scores(model, unseen, FEATURES, make_config("binary"))).all()
+    assert np.isfinite(
+        fitting.compute_scores(model, all_missing, FEATURES, make_config("binary"))
+    ).all()
 
 
-def test_a_boolean_is_the_same_with_and_without_missing_values_beside_it() -> None:
-    frame = mixed()
-    model = fitted("linear", "binary", frame)
-    whole = fitting.compute_scores(model, frame, FEATURES, config("binary"))
+def test_boolean_scores_do_not_depend_on_dtype() -> None:
+    frame = make_mixed_frame()
+    model = fit_family("linear", "binary", frame)
+    expected = fitting.compute_scores(model, frame, FEATURES, make_config("binary"))
     assert (
         fitting.compute_scores(
-            model, frame.astype({"flag": object}), FEATURES, config("binary")
+            model, frame.astype({"flag": object}), FEATURES, make_config("binary")
         ).tobytes()
-        == whole.tobytes()
+        == expected.tobytes()
     )
     assert (
         fitting.compute_scores(
-            model, frame.astype({"flag": "boolean"}), FEATURES, config("binary")
+            model, frame.astype({"flag": "boolean"}), FEATURES, make_config("binary")
         ).tobytes()
-        == whole.tobytes()
+        == expected.tobytes()
     )
 
 
 @pytest.mark.parametrize("name", [n for n, f in families.MODEL_FAMILIES.items() if f.is_searched])
-def test_a_suggestion_has_the_keys_of_the_defaults_and_the_defaults_lie_in_the_space(
+def test_suggestions_have_default_keys_and_defaults_are_in_space(
     name: str,
 ) -> None:
     import optuna
@@ -149,20 +152,19 @@ def test_a_suggestion_has_the_keys_of_the_defaults_and_the_defaults_lie_in_the_s
     family = families.MODEL_FAMILIES[name]
     fixed = {f"{name}.{k}": v for k, v in family.default_params.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "error"
-        )  # optuna warns of a value outside its range or between two steps
+        # Optuna warns of a value outside its range or between two steps.
+        warnings.simplefilter("error")
         assert family.suggest_params(optuna.trial.FixedTrial(fixed)) == family.default_params
 
 
-def test_moments_and_empty_columns_are_neither_numbers_nor_names() -> None:
-    assert families.split_numeric_categorical(mixed(), FEATURES) == (
+def test_timestamps_and_empty_columns_are_neither_numeric_nor_categorical() -> None:
+    assert families.split_numeric_categorical(make_mixed_frame(), FEATURES) == (
         ["x", "count", "flag", "seen"],
         ["colour"],
     )
 
 
-def test_the_families_of_the_config_or_all_that_fit() -> None:
+def test_families_of_config_or_all_that_fit_are_selected() -> None:
     assert families.select_families("binary", []) == ["linear", "boosting", "lightgbm", "forest"]
     assert families.select_families("binary", ["forest", "linear", "forest"]) == [
         "forest",
@@ -174,10 +176,10 @@ def test_the_families_of_the_config_or_all_that_fit() -> None:
         families.select_families("binary", ["constant"])
 
 
-def test_the_constant_is_the_share_and_the_mean() -> None:
+def test_constant_predicts_share_or_mean() -> None:
     for task in families.SUPPORTED_TASKS:
-        frame = mixed(task)
+        frame = make_mixed_frame(task)
         assert fitting.compute_scores(
-            fitted("constant", task, frame), frame, FEATURES, config(task)
+            fit_family("constant", task, frame), frame, FEATURES, make_config(task)
         ) == pytest.approx(frame["y"].mean())
     assert list(families.list_baselines("binary")) == ["constant", "linear"]

@@ -1,115 +1,159 @@
-"""The decision to serve: only what passed its review and was approved."""
+"""Promotion: a version becomes champion only if it passed its review and was approved."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlops_kit.core.errors import WaitingForApprovalError
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.db import approvals
-from mlops_kit.db.tables import ApprovalOutcome, ApprovalRecord
-from mlops_kit.registry import versions
+from mlops_kit.db.tables import ApprovalOutcome, ApprovalRecord, PromotionRecord
+from mlops_kit.registry.versions import ModelVersion, load_version, promote_version
 from mlops_kit.stages.stage import Stage
 
+_HINTS = {
+    CheckOutcome.PASSED: "",
+    CheckOutcome.FAILED: "look at the checks of the review",
+    CheckOutcome.NOT_APPLICABLE: "approve it, from a full run",
+}
 
-def promote_if_approved(stage: Stage, version: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:
-    """Promote the reviewed version if it may be; say what was decided and why.
 
-    A draft decides nothing: it tells what the run decided on the same version.
+@dataclass(frozen=True)
+class PromotionDecision:
+    """Whether a version was promoted, and why.
+
+    Attributes
+    ----------
+    sentence : str
+        The decision in a sentence.
+    reason : str
+        The reason of the person who approved or rejected, or why neither counts.
+    version, previous_version, actor, promoted_at : str or None
+        The promotion; None if there was none.
+    """
+
+    promoted: bool
+    sentence: str
+    reason: str
+    version: str | None = None
+    previous_version: str | None = None
+    actor: str | None = None
+    promoted_at: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary, for the artifact ``promotion``."""
+        return asdict(self)
+
+
+def promote_if_approved(stage: Stage, version: dict[str, Any]) -> tuple[PromotionDecision, Verdict]:
+    """Promote the reviewed version if it passed its review and was approved.
+
+    A draft promotes nothing: it reports what the run decided on the same version.
+
+    Parameters
+    ----------
+    version : dict
+        The review's artifact ``version``.
 
     Returns
     -------
-    dict, Verdict
-        ``promoted``, ``sentence`` and the record (version, by, reason, at, before); the gate.
+    decision : PromotionDecision
+    gate : Verdict
+        The decision as a verdict.
 
     Raises
     ------
-    Waiting
-        If a person has to approve the version and nobody has said anything of it yet.
+    WaitingForApprovalError
+        If a person has to approve the version and nobody has decided yet.
     """
-    no, outcome = _find_refusal(stage, version)
-    if no:
-        sentence = f"Not promoted: {no}."
-        return {"promoted": False, "sentence": sentence, "why": no}, _make_promotion_verdict(
-            outcome, sentence
-        )
-    found = _require_approval(stage, versions.load_version(stage.project, version["version"]))
-    if found.outcome != "approved":
-        sentence = f"Not promoted: {f'{found.actor} asked for changes' if found.outcome == 'changes' else f'rejected by {found.actor}'}: {found.reason}"
-        return {
-            "promoted": False,
-            "sentence": sentence,
-            "why": found.reason,
-        }, _make_promotion_verdict(CheckOutcome.FAILED, sentence)
-    promotion = versions.promote_version(
-        stage.project, version["version"], found.actor, found.reason
+    outcome, refusal = _find_refusal(stage, version)
+    if refusal:
+        return _refuse(f"Not promoted: {refusal}.", refusal, outcome)
+    approval = _require_approval(stage, load_version(stage.project, version["version"]))
+    if approval.outcome != ApprovalOutcome.APPROVED:
+        decided = f"rejected by {approval.actor}"
+        if approval.outcome == ApprovalOutcome.CHANGES_REQUESTED:
+            decided = f"{approval.actor} asked for changes"
+        sentence = f"Not promoted: {decided}: {approval.reason}"
+        return _refuse(sentence, approval.reason, CheckOutcome.FAILED)
+    promotion = promote_version(stage.project, version["version"], approval.actor, approval.reason)
+    sentence = _describe_promotion(promotion)
+    decision = PromotionDecision(
+        promoted=True,
+        sentence=sentence,
+        reason=promotion.reason,
+        version=promotion.version,
+        previous_version=promotion.previous_version,
+        actor=promotion.actor,
+        promoted_at=promotion.promoted_at,
     )
-    done = {
-        "version": promotion.version,
-        "before": promotion.previous_version,
-        "by": promotion.actor,
-        "reason": promotion.reason,
-        "at": promotion.promoted_at,
-    }
-    by = "automatically" if found.actor == approvals.AUTOMATIC_APPROVER else f"by {found.actor}"
-    sentence = f"Version {done['version']} serves now, approved {by}" + (
-        f"; version {done['before']} is kept to go back to." if done["before"] else "."
-    )
-    return {"promoted": True, "sentence": sentence, **done}, _make_promotion_verdict(
-        CheckOutcome.PASSED, sentence
-    )
+    return decision, _make_promotion_verdict(CheckOutcome.PASSED, sentence)
 
 
-def _find_refusal(stage: Stage, version: dict[str, Any]) -> tuple[str, CheckOutcome]:
-    """Why the version may not serve whatever a person says of it, or nothing; and what that makes of the gate."""
+def _refuse(sentence: str, reason: str, outcome: CheckOutcome) -> tuple[PromotionDecision, Verdict]:
+    """Make the decision not to promote, and its verdict."""
+    decision = PromotionDecision(promoted=False, sentence=sentence, reason=reason)
+    return decision, _make_promotion_verdict(outcome, sentence)
+
+
+def _describe_promotion(promotion: PromotionRecord) -> str:
+    """Describe a promotion in a sentence."""
+    approver = f"by {promotion.actor}"
+    if promotion.actor == approvals.AUTOMATIC_APPROVER:
+        approver = "automatically"
+    sentence = f"Version {promotion.version} is the champion, approved {approver}"
+    if promotion.previous_version:
+        return f"{sentence}; version {promotion.previous_version} is kept for a rollback."
+    return f"{sentence}."
+
+
+def _find_refusal(stage: Stage, version: dict[str, Any]) -> tuple[CheckOutcome, str]:
+    """Find why a version may not be promoted, whatever a person decides; empty if it may."""
     if stage.config.branch:
-        return f"it is one branch of several ({stage.config.branch})", CheckOutcome.NOT_APPLICABLE
+        reason = f"it is one branch of several ({stage.config.branch})"
+        return CheckOutcome.NOT_APPLICABLE, reason
     if stage.sample:
-        return f"it was made from a sample of {stage.sample:,} rows", CheckOutcome.NOT_APPLICABLE
+        reason = f"it was trained on a sample of {stage.sample:,} rows"
+        return CheckOutcome.NOT_APPLICABLE, reason
     if not version.get("passed"):
-        return "its review did not pass", CheckOutcome.FAILED
-    present = approvals.get_current_promotion(stage.project) if stage.is_draft else None
-    if stage.is_draft and (present is None or present.version != version["version"]):
-        return "it is a draft", CheckOutcome.NOT_APPLICABLE
-    return "", CheckOutcome.PASSED
+        return CheckOutcome.FAILED, "its review did not pass"
+    if stage.is_draft:
+        current = approvals.get_current_promotion(stage.project)
+        if current is None or current.version != version["version"]:
+            return CheckOutcome.NOT_APPLICABLE, "it is a draft"
+    return CheckOutcome.PASSED, ""
 
 
-def _require_approval(stage: Stage, facts: versions.ModelVersion) -> ApprovalRecord:
-    """What was said of this version; the rule of ``approval: automatic`` says it where no person has to."""
-    found = approvals.find_approval(stage.project, facts)
-    if found is None and stage.config.approval == "automatic":
-        found = approvals.record_approval(
+def _require_approval(stage: Stage, version: ModelVersion) -> ApprovalRecord:
+    """Return the decision on a version; with ``approval: automatic`` it is made here."""
+    approval = approvals.find_approval(stage.project, version)
+    if approval is None and stage.config.approval == "automatic":
+        approval = approvals.record_approval(
             stage.project,
-            facts,
+            version,
             ApprovalOutcome.APPROVED,
             approvals.AUTOMATIC_APPROVER,
             "review passed",
         )
-    if found is None:
+    if approval is None:
         raise WaitingForApprovalError(
-            f"version {facts.version} waits for an approval",
-            "somebody who looks at its model card and decides",
+            f"version {version.version} waits for an approval",
+            "a person who reads its model card and decides",
             'mlops approve --reason "why", or mlops reject --reason "why"',
         )
-    return found
+    return approval
 
 
 def _make_promotion_verdict(outcome: CheckOutcome, sentence: str) -> Verdict:
-    """The decision as a verdict."""
-    cure = (
-        ""
-        if outcome == "passed"
-        else "look at the review's checks"
-        if outcome == "failed"
-        else "approve it, from a full run"
-    )
+    """Make the verdict on a promotion."""
     return Verdict(
         "promotion",
-        "May the model serve",
+        "Version may be promoted",
         outcome,
         CheckSeverity.BLOCKS,
         sentence,
-        sentence,
-        "a passed review and an approval",
-        cure,
+        observed=sentence,
+        limit="a passed review and an approval",
+        hint=_HINTS[outcome],
     )

@@ -1,4 +1,4 @@
-"""Prepare: a feature table that holds to its contract, split so that the judge stays unseen."""
+"""Prepare: a feature table that satisfies its contract, split so that the test rows stay unseen."""
 
 from __future__ import annotations
 

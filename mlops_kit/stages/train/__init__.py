@@ -1,7 +1,25 @@
-"""Training: families of models, the search among them, fits of the recipe that won.
+"""Train: the search for a recipe among model families, and the fits of the best one.
 
-``spaces`` knows what can be built, ``fit`` how it is fitted and tried in time, ``search`` (the only
-one that knows Optuna) which recipe is best. Importing this imports none of their libraries.
+``families`` defines what can be built, ``folds`` how it is validated, ``fitting`` how it is fitted,
+and ``search`` (the only module that uses Optuna) finds the best recipe. Importing this package
+imports neither scikit-learn nor Optuna.
 """
 
 from __future__ import annotations
+
+from mlops_kit.stages.train.families import list_baselines
+from mlops_kit.stages.train.fitting import compute_scores, fit_model, score_held_out_rows
+from mlops_kit.stages.train.folds import select_labeled_rows, select_training_rows
+from mlops_kit.stages.train.search import SearchBudget, compare_families, search_recipes
+
+__all__ = [
+    "SearchBudget",
+    "compare_families",
+    "compute_scores",
+    "fit_model",
+    "list_baselines",
+    "score_held_out_rows",
+    "search_recipes",
+    "select_labeled_rows",
+    "select_training_rows",
+]

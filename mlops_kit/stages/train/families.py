@@ -1,109 +1,117 @@
-"""What can be searched: families of models, each with its space and a plain scikit-learn pipeline.
+"""Model families: what can be searched, each with its search space and a scikit-learn pipeline.
 
-A pipeline holds classes of scikit-learn, LightGBM, NumPy and pandas only, never one of ours: it is
-filed in skops format and must open where mlops-kit is not installed. It takes a DataFrame with
-strings, numbers, booleans and missing values; moments are left out (a feature says what they mean).
+A pipeline contains classes of scikit-learn, LightGBM, NumPy and pandas only, never one of ours: it
+is saved in skops format and must load where mlops-kit is not installed. It takes a DataFrame with
+strings, numbers, booleans and missing values; timestamps are left out (features extract from them).
 
-To add a family: 1. ``build(params, task, frame, features, seed)``, 2. it and a ``Range`` for each
-parameter in a ``Family`` under ``FAMILIES.register``; the contract tests and the search know it from
-then on.
+To add a family:
+
+1. Write ``build(params, task, frame, features, seed)``, which returns an unfitted pipeline.
+2. Register it under ``MODEL_FAMILIES`` as a ``ModelFamily``, with a ``ParameterRange`` for each
+   parameter.
+
+The contract tests and the search then include it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.lazy import LazyModule, pd
 
-compose, dummy, ensemble, impute, linear_model = (
-    LazyModule("sklearn.compose"),
-    LazyModule("sklearn.dummy"),
-    LazyModule("sklearn.ensemble"),
-    LazyModule("sklearn.impute"),
-    LazyModule("sklearn.linear_model"),
-)
-
-lightgbm, pipelines, preprocessing, utils = (
-    LazyModule("lightgbm"),
-    LazyModule("sklearn.pipeline"),
-    LazyModule("sklearn.preprocessing"),
-    LazyModule("sklearn.utils"),
-)
+compose = LazyModule("sklearn.compose")
+dummy = LazyModule("sklearn.dummy")
+ensemble = LazyModule("sklearn.ensemble")
+impute = LazyModule("sklearn.impute")
+lightgbm = LazyModule("lightgbm")
+linear_model = LazyModule("sklearn.linear_model")
+pipelines = LazyModule("sklearn.pipeline")
+preprocessing = LazyModule("sklearn.preprocessing")
+utils = LazyModule("sklearn.utils")
 
 ModelParams = dict[str, Any]
 SUPPORTED_TASKS = ("binary", "regression")
-_MAX_ONE_HOT_CATEGORIES = 40  # one column each; rarer ones share a column
-_MAX_ORDINAL_CATEGORIES = 250  # HistGradientBoosting takes 255 categories at most
+_BASELINES = ("constant", "linear")
+_MAX_ONE_HOT_CATEGORIES = 40  # with a column each; rarer ones share a column
+_MAX_ORDINAL_CATEGORIES = 250  # HistGradientBoosting accepts at most 255 categories
 _FIT_THREADS = 2
-_MIN_ROWS_FOR_THREADS = 5_000  # rows below which threads cost more than they bring
+_MIN_ROWS_FOR_THREADS = 5_000  # with fewer rows, threads cost more than they save
+_NUMERIC_OBJECT_TYPES = {"boolean", "integer", "floating", "mixed-integer-float"}
 
 
-class ParameterRange(NamedTuple):
-    """Where a parameter is searched, in whole numbers if both ends are: evenly, or as ``how`` says; and its default."""
+@dataclass(frozen=True)
+class ParameterRange:
+    """The range in which a parameter is searched, and its default.
+
+    Attributes
+    ----------
+    low, high : float
+        The ends; the parameter is a whole number if both are.
+    default : float
+        The value that is tried first.
+    options : mapping
+        Further arguments of Optuna's ``suggest_int`` or ``suggest_float``, such as ``log``.
+    """
 
     low: float
     high: float
     default: float
-    options: ModelParams = {}
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def suggest_value(self, trial: Any, name: str) -> float:
-        """What a trial of Optuna's takes from it."""
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        return cast(
-            float,
-            (trial.suggest_int if whole else trial.suggest_float)(
-                name, self.low, self.high, **self.options
-            ),
-        )
+        """Let an Optuna trial suggest a value."""
+        is_integer = isinstance(self.low, int) and isinstance(self.high, int)
+        suggest = trial.suggest_int if is_integer else trial.suggest_float
+        value: float = suggest(name, self.low, self.high, **self.options)
+        return value
 
 
-_LOG_SCALE, _STEP_OF_20, _STEP_OF_50 = {"log": True}, {"step": 20}, {"step": 50}
-
-
-class ModelFamily(NamedTuple):
-    """A kind of model: its tasks, its space, and how it is built."""
+@dataclass(frozen=True)
+class ModelFamily:
+    """A kind of model: its tasks, its search space, and how it is built."""
 
     name: str
     title: str
     build: Callable[[ModelParams, str, pd.DataFrame, list[str], int], Any]
-    search_space: dict[str, ParameterRange] = {}
+    search_space: Mapping[str, ParameterRange] = field(default_factory=dict)
     tasks: tuple[str, ...] = SUPPORTED_TASKS
     is_searched: bool = True
 
     @property
     def default_params(self) -> ModelParams:
         """The parameters that are tried first."""
-        return {name: held.default for name, held in self.search_space.items()}
+        return {name: searched.default for name, searched in self.search_space.items()}
 
     def suggest_params(self, trial: Any) -> ModelParams:
-        """The parameters that a trial takes; Optuna knows them under the family's name."""
-        return {
-            name: held.suggest_value(trial, f"{self.name}.{name}")
-            for name, held in self.search_space.items()
-        }
+        """Let an Optuna trial suggest the parameters; their names there begin with the family."""
+        params = {}
+        for name, searched in self.search_space.items():
+            params[name] = searched.suggest_value(trial, f"{self.name}.{name}")
+        return params
 
 
 MODEL_FAMILIES: ExtensionRegistry[ModelFamily] = ExtensionRegistry("model family")
 
 
 def select_families(task: str, wanted: list[str]) -> list[str]:
-    """Names of the families to search: those wanted, or all that fit the task.
+    """Select the families to search: the wanted ones, or all that fit the task.
 
     Raises
     ------
     KitError
-        If one of them is unknown, or does not fit the task.
+        If a wanted family is unknown, or does not fit the task.
     """
-    fitting = [
-        name
-        for name, family in MODEL_FAMILIES.items()
-        if task in family.tasks and family.is_searched
-    ]
+    fitting = []
+    for name, family in MODEL_FAMILIES.items():
+        if family.is_searched and task in family.tasks:
+            fitting.append(name)
     for name in wanted:
-        if task not in MODEL_FAMILIES[name].tasks or not MODEL_FAMILIES[name].is_searched:
+        family = MODEL_FAMILIES[name]
+        if not family.is_searched or task not in family.tasks:
             raise KitError(
                 f"the family {name!r} is not searched for a {task} task",
                 suggest_names(name, fitting),
@@ -113,48 +121,60 @@ def select_families(task: str, wanted: list[str]) -> list[str]:
 
 
 def list_baselines(task: str) -> dict[str, tuple[str, ModelParams]]:
-    """What any model has to beat: family and parameters, by name."""
-    return {
-        name: (name, dict(MODEL_FAMILIES[name].default_params))
-        for name in ("constant", "linear")
-        if task in MODEL_FAMILIES[name].tasks
-    }
+    """List the baselines that any model has to beat: family and parameters, by name."""
+    baselines = {}
+    for name in _BASELINES:
+        family = MODEL_FAMILIES[name]
+        if task in family.tasks:
+            baselines[name] = (name, dict(family.default_params))
+    return baselines
 
 
 def split_numeric_categorical(
     frame: pd.DataFrame, features: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Features that are numbers (booleans are), and features that are names.
+    """Split features into numbers (with booleans) and categories.
 
-    Moments are neither, nor is a column without a value: there is nothing to learn from it, and
+    Timestamps are neither, nor is a column without values: there is nothing to learn from it, and
     scikit-learn's boosting cannot bin it.
     """
-    moments = [
-        c
-        for c in features
-        if pd.api.types.is_datetime64_any_dtype(frame[c])
-        or pd.api.types.is_timedelta64_dtype(frame[c])
-    ]
-    useful = [c for c in features if c not in moments and frame[c].notna().any()]
-    numbers = [c for c in useful if _is_numeric_column(frame[c])]
-    return numbers, [c for c in useful if c not in numbers]
+    numeric = []
+    categorical = []
+    for name in features:
+        column = frame[name]
+        if _is_time_column(column) or column.isna().all():
+            continue
+        if _is_numeric_column(column):
+            numeric.append(name)
+        else:
+            categorical.append(name)
+    return numeric, categorical
+
+
+def _is_time_column(column: pd.Series) -> bool:
+    types = pd.api.types
+    return bool(types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column))
 
 
 def _is_numeric_column(column: pd.Series) -> bool:
-    """Whether a column is numbers or booleans, also where missing values made them objects."""
+    """Whether a column holds numbers or booleans, also where missing values made it objects."""
     if pd.api.types.is_numeric_dtype(column):
         return True
-    return pd.api.types.is_object_dtype(column) and pd.api.types.infer_dtype(
-        column, skipna=True
-    ) in {"boolean", "integer", "floating", "mixed-integer-float"}
+    if not pd.api.types.is_object_dtype(column):
+        return False
+    return pd.api.types.infer_dtype(column, skipna=True) in _NUMERIC_OBJECT_TYPES
 
 
 def _build_column_transformer(
-    numbers: list[str], names: list[str], scaled: bool, one_hot: bool
+    numeric: list[str], categorical: list[str], scaled: bool, one_hot: bool
 ) -> Any:
-    """The ColumnTransformer in front of a model: names first, then numbers."""
-    # Parquet says None where CSV says NaN: to an encoder these are two categories, so they become one before.
-    same = impute.SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value="(missing)")
+    """Build the ColumnTransformer in front of a model: categories first, then numbers."""
+    # Parquet returns None where CSV returns NaN; an encoder would take these as two categories.
+    fill_missing = impute.SimpleImputer(
+        missing_values=pd.NA,
+        strategy="constant",
+        fill_value="(missing)",
+    )
     if one_hot:
         encoder: Any = preprocessing.OneHotEncoder(
             max_categories=_MAX_ONE_HOT_CATEGORIES,
@@ -167,47 +187,48 @@ def _build_column_transformer(
             handle_unknown="use_encoded_value",
             unknown_value=-1,
         )
-    # A boolean with a missing value is an object; as a float it is 0, 1 or NaN, at training and at the endpoint.
-    floats = preprocessing.FunctionTransformer(
+    # A boolean column with missing values holds objects; as floats it is 0, 1 or NaN, in training
+    # and at the endpoint.
+    to_float = preprocessing.FunctionTransformer(
         utils.check_array,
         kw_args={"dtype": "float64", "ensure_all_finite": "allow-nan"},
         feature_names_out="one-to-one",
     )
-    steps = (
-        [
-            floats,
+    numeric_steps = [to_float]
+    if scaled:
+        numeric_steps += [
             impute.SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True),
             preprocessing.StandardScaler(),
         ]
-        if scaled
-        else [floats]
-    )
-    parts = [
-        ("names", pipelines.make_pipeline(same, encoder), names),
-        ("numbers", pipelines.make_pipeline(*steps), numbers),
-    ]
-    return compose.ColumnTransformer([p for p in parts if p[2]], sparse_threshold=0)
+    transformers = []
+    if categorical:
+        transformers.append(("names", pipelines.make_pipeline(fill_missing, encoder), categorical))
+    if numeric:
+        transformers.append(("numbers", pipelines.make_pipeline(*numeric_steps), numeric))
+    return compose.ColumnTransformer(transformers, sparse_threshold=0)
 
 
 def choose_thread_count(rows: int) -> int:
-    """Threads of a fit: the same on every machine, for their number may change a sum's last bits."""
+    """Choose the threads of a fit.
+
+    The number is the same on every machine, because it may change the last bits of a sum.
+    """
     return 1 if rows < _MIN_ROWS_FOR_THREADS else _FIT_THREADS
 
 
-def _build_pipeline(front: Any, model: Any) -> Any:
-    """The two steps under the names that all families share."""
-    return pipelines.Pipeline([("table", front), ("model", model)])
+def _build_pipeline(transformer: Any, model: Any) -> Any:
+    """Build the pipeline of two steps, with the step names that all families share."""
+    return pipelines.Pipeline([("table", transformer), ("model", model)])
 
 
 def _build_constant(
-    params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
+    _params: ModelParams, task: str, _frame: pd.DataFrame, _features: list[str], _seed: int
 ) -> Any:
-    """The class shares, or the mean, whatever the row."""
-    model = (
-        dummy.DummyClassifier(strategy="prior")
-        if task == "binary"
-        else dummy.DummyRegressor(strategy="mean")
-    )
+    """Build a model that predicts the class shares, or the mean, for every row."""
+    if task == "binary":
+        model = dummy.DummyClassifier(strategy="prior")
+    else:
+        model = dummy.DummyRegressor(strategy="mean")
     return _build_pipeline("passthrough", model)
 
 
@@ -216,23 +237,24 @@ MODEL_FAMILIES.register("constant")(
 )
 
 
+_LOG_SCALE = {"log": True}
+_STEP_OF_20 = {"step": 20}
+_STEP_OF_50 = {"step": 50}
+
+
 def _build_linear(
-    params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
+    params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], _seed: int
 ) -> Any:
-    """Logistic or ridge regression on scaled numbers and one-hot names."""
+    """Build logistic or ridge regression on scaled numbers and one-hot categories."""
     alpha = params["alpha"]
-    # Newton's steps: an eighth of lbfgs' time on many rows and few columns.
-    model = (
-        linear_model.LogisticRegression(C=1 / alpha, solver="newton-cholesky")
-        if task == "binary"
-        else linear_model.Ridge(alpha=alpha)
-    )
-    return _build_pipeline(
-        _build_column_transformer(
-            *split_numeric_categorical(frame, features), scaled=True, one_hot=True
-        ),
-        model,
-    )
+    if task == "binary":
+        # Newton's method takes an eighth of the time of lbfgs on many rows and few columns.
+        model = linear_model.LogisticRegression(C=1 / alpha, solver="newton-cholesky")
+    else:
+        model = linear_model.Ridge(alpha=alpha)
+    numeric, categorical = split_numeric_categorical(frame, features)
+    transformer = _build_column_transformer(numeric, categorical, scaled=True, one_hot=True)
+    return _build_pipeline(transformer, model)
 
 
 MODEL_FAMILIES.register("linear")(
@@ -248,22 +270,20 @@ MODEL_FAMILIES.register("linear")(
 def _build_boosting(
     params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
 ) -> Any:
-    """HistGradientBoosting; no early stopping, whose random hold-out would ignore time."""
-    numbers, names = split_numeric_categorical(frame, features)
-    kind = (
-        ensemble.HistGradientBoostingClassifier
-        if task == "binary"
-        else ensemble.HistGradientBoostingRegressor
-    )
-    model = kind(
+    """Build HistGradientBoosting, without early stopping: its random hold-out would ignore time."""
+    if task == "binary":
+        model_class = ensemble.HistGradientBoostingClassifier
+    else:
+        model_class = ensemble.HistGradientBoostingRegressor
+    numeric, categorical = split_numeric_categorical(frame, features)
+    model = model_class(
         **params,
-        categorical_features=list(range(len(names))) or None,
+        categorical_features=list(range(len(categorical))) or None,
         early_stopping=False,
         random_state=seed,
     )
-    return _build_pipeline(
-        _build_column_transformer(numbers, names, scaled=False, one_hot=False), model
-    )
+    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=False)
+    return _build_pipeline(transformer, model)
 
 
 _BOOSTING_SPACE = {
@@ -281,9 +301,9 @@ MODEL_FAMILIES.register("boosting")(
 def _build_lightgbm(
     params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
 ) -> Any:
-    """LightGBM, told to give the same trees each time."""
-    kind = lightgbm.LGBMClassifier if task == "binary" else lightgbm.LGBMRegressor
-    model = kind(
+    """Build LightGBM with deterministic trees."""
+    model_class = lightgbm.LGBMClassifier if task == "binary" else lightgbm.LGBMRegressor
+    model = model_class(
         **params,
         deterministic=True,
         force_row_wise=True,
@@ -291,12 +311,9 @@ def _build_lightgbm(
         verbose=-1,
         random_state=seed,
     )
-    return _build_pipeline(
-        _build_column_transformer(
-            *split_numeric_categorical(frame, features), scaled=False, one_hot=True
-        ),
-        model,
-    )
+    numeric, categorical = split_numeric_categorical(frame, features)
+    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=True)
+    return _build_pipeline(transformer, model)
 
 
 _LIGHTGBM_SPACE = {
@@ -315,15 +332,15 @@ MODEL_FAMILIES.register("lightgbm")(
 def _build_forest(
     params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
 ) -> Any:
-    """A random forest; names are numbered, missing numbers go to the side that helps."""
-    kind = ensemble.RandomForestClassifier if task == "binary" else ensemble.RandomForestRegressor
-    model = kind(**params, n_jobs=choose_thread_count(len(frame)), random_state=seed)
-    return _build_pipeline(
-        _build_column_transformer(
-            *split_numeric_categorical(frame, features), scaled=False, one_hot=False
-        ),
-        model,
-    )
+    """Build a random forest on ordinal categories; it splits on missing numbers itself."""
+    if task == "binary":
+        model_class = ensemble.RandomForestClassifier
+    else:
+        model_class = ensemble.RandomForestRegressor
+    model = model_class(**params, n_jobs=choose_thread_count(len(frame)), random_state=seed)
+    numeric, categorical = split_numeric_categorical(frame, features)
+    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=False)
+    return _build_pipeline(transformer, model)
 
 
 _FOREST_SPACE = {

@@ -1,4 +1,4 @@
-"""Fitting."""
+"""Fit a recipe, and score rows with fitted models."""
 
 from __future__ import annotations
 
@@ -8,121 +8,119 @@ from threadpoolctl import threadpool_limits
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.data import columns
+from mlops_kit.data.columns import PART_COLUMN, ROW_ID
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
-from mlops_kit.stages.train import families
+from mlops_kit.stages.train.families import MODEL_FAMILIES, ModelParams, choose_thread_count
 
 if TYPE_CHECKING:
-    Fold = tuple[np.ndarray, np.ndarray]
+    from mlops_kit.stages.train.folds import Fold
 
 
 def fit_model(
     family: str,
-    params: families.ModelParams,
+    params: ModelParams,
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
     seed: int,
 ) -> Any:
-    """A fitted scikit-learn pipeline of a family.
+    """Fit a scikit-learn pipeline of a family.
 
     Parameters
     ----------
     family, params
-        From a recipe, or from ``spaces.baselines``.
+        From a recipe, or from ``list_baselines``.
     frame : DataFrame
-        Labelled rows with the features and the target.
+        Labeled rows with the features and the target.
     features : list of str
-        The columns the model sees, in their order.
+        The columns that the model sees, in their order.
+
+    Returns
+    -------
+    Pipeline
+        The fitted pipeline.
 
     Raises
     ------
-    RunFailed
-        If there are no rows or no features, or a feature holds an infinity.
+    RunFailedError
+        If there are no rows or no features, or a feature contains an infinity.
     """
     if frame.empty or not features:
         raise RunFailedError(
             f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features",
-            "labelled rows and at least one feature",
+            "labeled rows and at least one feature",
             "check excluded_columns and known_later in mlops.yaml",
         )
-    infinite = [
-        c
-        for c in features
-        if pd.api.types.is_numeric_dtype(frame[c])
-        and np.isinf(frame[c].to_numpy(dtype="float64", na_value=np.nan)).any()
-    ]
-    if infinite:
-        raise RunFailedError(
-            f"the feature {infinite[0]!r} holds an infinity",
-            "finite or missing values",
-            "mend the view, or name the column under excluded_columns in mlops.yaml",
-        )
-    target = (
-        frame[config.target].astype("int64" if config.task == "binary" else "float64").to_numpy()
-    )
-    model = families.MODEL_FAMILIES[family].build(params, config.task, frame, features, seed)
-    with threadpool_limits(families.choose_thread_count(len(frame))):
+    for name in features:
+        if _holds_infinity(frame[name]):
+            raise RunFailedError(
+                f"the feature {name!r} contains an infinity",
+                "finite or missing values",
+                "fix the feature view, or list the column under excluded_columns in mlops.yaml",
+            )
+    labels = frame[config.target]
+    if config.task == "binary":
+        target: np.ndarray = labels.astype("int64").to_numpy()
+    else:
+        target = labels.astype("float64").to_numpy()
+    model = MODEL_FAMILIES[family].build(params, config.task, frame, features, seed)
+    with threadpool_limits(choose_thread_count(len(frame))):
         model.fit(frame[features], target)
-    # A forest sums its trees in the order its threads finish, so its last bits vary: one thread answers.
+    # A forest adds up its trees in the order in which threads finish, so the last bits of a score
+    # vary: it predicts with one thread.
     if "model__n_jobs" in model.get_params():
         model.set_params(model__n_jobs=1)
     return model
 
 
+def _holds_infinity(column: pd.Series) -> bool:
+    if not pd.api.types.is_numeric_dtype(column):
+        return False
+    return bool(np.isinf(column.to_numpy(dtype="float64", na_value=np.nan)).any())
+
+
 def compute_scores(
     model: Any, frame: pd.DataFrame, features: list[str], config: ProjectConfig
 ) -> np.ndarray:
-    """The probability of class 1, or the value; one a row."""
+    """Compute the probability of class 1, or the value, for each row."""
     if frame.empty:
         return np.empty(0)
-    with threadpool_limits(families.choose_thread_count(len(frame))):
+    with threadpool_limits(choose_thread_count(len(frame))):
         return predict_scores(model, frame[features], config)
 
 
 def fit_and_score_fold(
     family: str,
-    params: families.ModelParams,
+    params: ModelParams,
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
-    seed: int,
     fold: Fold,
 ) -> np.ndarray:
-    """Scores of a fold's validation rows by a model that saw its training rows only."""
-    before, after = fold
-    return compute_scores(
-        fit_model(family, params, frame.iloc[before], features, config, seed),
-        frame.iloc[after],
-        features,
-        config,
-    )
+    """Score a fold's validation rows with a model that is fitted on its training rows."""
+    training, validation = fold
+    model = fit_model(family, params, frame.iloc[training], features, config, config.seed)
+    return compute_scores(model, frame.iloc[validation], features, config)
 
 
 def score_held_out_rows(
     models: dict[str, Any], frame: pd.DataFrame, features: list[str], config: ProjectConfig
 ) -> pd.DataFrame:
-    """The test rows with the score of each model: what the review judges.
+    """Score the held-out rows with each model; the review evaluates these scores.
 
     Parameters
     ----------
-    models : dict of str to pipeline
-        Named as the columns are to be: ``score``, ``refitted``, ``baseline_constant`` …
+    models : dict of str to Pipeline
+        By the name of the column that is added: ``score``, ``refitted``, ``baseline_constant`` …
+
+    Returns
+    -------
+    DataFrame
+        Keys, time and target of the rows of part ``test``, and a column per model.
     """
-    test = frame[frame[columns.PART_COLUMN] == "test"]
-    keys = [
-        c
-        for c in [*(config.id or [columns.ROW_ID]), config.time, config.target]
-        if c in test.columns
-    ]
-    return (
-        test[keys]
-        .assign(
-            **{
-                name: compute_scores(model, test, features, config)
-                for name, model in models.items()
-            }
-        )
-        .reset_index(drop=True)
-    )
+    rows = frame[frame[PART_COLUMN] == "test"]
+    wanted = [*(config.id or [ROW_ID]), config.time, config.target]
+    columns = [name for name in wanted if name in rows.columns]
+    scores = {name: compute_scores(model, rows, features, config) for name, model in models.items()}
+    return rows[columns].assign(**scores).reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""How a recipe is fitted, scored, and tried in time before anything is kept of it."""
+"""Training rows and validation folds: in time where the project has time, else at random."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.data import columns
+from mlops_kit.data.columns import PART_COLUMN
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
 
@@ -17,89 +17,94 @@ _TARGET_STRATA = 10  # quantile strata of a regression's target
 
 
 def select_training_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
-    """The labelled rows of part ``train``, by moment where there is time."""
-    mine = frame[frame[config.target].notna()]
-    if columns.PART_COLUMN in mine.columns:
-        mine = mine[mine[columns.PART_COLUMN] == "train"]
-    return mine.sort_values(config.time, kind="stable") if config.time else mine
+    """Select the labeled rows of part ``train``, in time order where there is time."""
+    rows = frame[frame[config.target].notna()]
+    if PART_COLUMN in rows.columns:
+        rows = rows[rows[PART_COLUMN] == "train"]
+    return rows.sort_values(config.time, kind="stable") if config.time else rows
 
 
 def select_labeled_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
-    """Every row whose label is known: what the final model is fitted on."""
+    """Select every row whose label is known: those that the final model is fitted on."""
     return frame[frame[config.target].notna()]
 
 
 def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
-    """Positions of training and validation rows, fold by fold.
+    """Build validation folds: positions of the training and the validation rows of each.
 
-    In time each fold trains on what was known when its validation begins (rows whose label came
-    later are in neither) and validates on the block that follows; the first block only trains.
+    In time each fold trains on what was known when its validation block begins (rows whose label
+    came later are in neither) and validates on the block that follows; the first block only trains.
     Without time the folds are random, stratified by class or by tenths of the target.
 
     Parameters
     ----------
     frame : DataFrame
-        Labelled rows, see ``training``.
-    config : Config
-        ``split.folds``, ``time``, ``label_delay`` and ``seed`` are read.
+        Labeled rows, as of ``select_training_rows``.
+    config : ProjectConfig
+        ``split.folds``, ``time``, ``label_delay`` and ``seed`` are used.
 
     Raises
     ------
-    RunFailed
+    RunFailedError
         If no fold has rows (of both classes) on both sides.
     """
-    made = _build_time_folds(frame, config) if config.time else _build_random_folds(frame, config)
+    folds = _build_time_folds(frame, config) if config.time else _build_random_folds(frame, config)
     target = frame[config.target].to_numpy()
-    fewest = 2 if config.task == "binary" else 1
-    if not (
-        useful := [
-            f
-            for f in made
-            if all(len(side) >= 2 and len(set(target[side])) >= fewest for side in f)
-        ]
-    ):
-        delay = (
-            f" with a label delay of {format_duration(config.label_delay)}" if config.time else ""
-        )
-        raise RunFailedError(
-            f"{len(frame):,} training rows in {config.split.folds} folds{delay} leave no fold to try a model on",
-            "rows of both classes before and in a fold",
-            "more rows, or fewer split.folds in mlops.yaml",
-        )
-    return useful
+    min_values = 2 if config.task == "binary" else 1
+    usable = []
+    for training, validation in folds:
+        if _is_usable(target[training], min_values) and _is_usable(target[validation], min_values):
+            usable.append((training, validation))
+    if usable:
+        return usable
+    delay = ""
+    if config.time:
+        delay = f" with a label delay of {format_duration(config.label_delay)}"
+    raise RunFailedError(
+        f"{len(frame):,} training rows in {config.split.folds} folds{delay} "
+        "leave no fold to validate a model on",
+        "rows of both classes before and in a fold",
+        "more rows, or fewer split.folds in mlops.yaml",
+    )
+
+
+def _is_usable(labels: np.ndarray, min_values: int) -> bool:
+    """Whether one side of a fold has enough rows and distinct labels."""
+    return len(labels) >= 2 and len(set(labels)) >= min_values
 
 
 def _build_time_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
-    """Expanding folds of about equal size; rows of one moment stay together."""
+    """Build expanding folds of about equal size; rows with the same timestamp stay together."""
+    if frame.empty:
+        return []
     times = frame[config.time]
     ordered = times.sort_values(kind="stable").reset_index(drop=True)
     count = config.split.folds
-    cuts = (
-        [ordered.iloc[len(ordered) * i // (count + 1)] for i in range(1, count + 1)]
-        if len(ordered)
-        else []
-    )
-    out = []
-    for i, start in enumerate(cuts):
-        after = (times < cuts[i + 1]) if i + 1 < count else True
-        known = times + config.label_delay <= start
-        out.append(
-            (np.flatnonzero(known & (times < start)), np.flatnonzero((times >= start) & after))
-        )
-    return out
+    starts = [ordered.iloc[len(ordered) * i // (count + 1)] for i in range(1, count + 1)]
+    folds = []
+    for position, start in enumerate(starts):
+        label_is_known = times + config.label_delay <= start
+        in_validation = times >= start
+        if position + 1 < count:
+            in_validation &= times < starts[position + 1]
+        training = np.flatnonzero(label_is_known & (times < start))
+        folds.append((training, np.flatnonzero(in_validation)))
+    return folds
 
 
 def _build_random_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
-    """Random folds in the same mix of classes, or of the target's tenths."""
+    """Build random folds with the same mix of classes, or of the target's tenths."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    target, count = frame[config.target], config.split.folds
+    target = frame[config.target]
+    count = config.split.folds
     if len(frame) < 2 * count:
         return []
-    strata = (
-        target
-        if config.task == "binary"
-        else (target.rank(method="first") * _TARGET_STRATA / (len(target) + 1)).astype(int)
-    )
-    kind = StratifiedKFold if strata.value_counts().min() >= count else KFold
-    return list(kind(count, shuffle=True, random_state=config.seed).split(frame, strata))
+    if config.task == "binary":
+        strata = target
+    else:
+        strata = (target.rank(method="first") * _TARGET_STRATA / (len(target) + 1)).astype(int)
+    can_stratify = strata.value_counts().min() >= count
+    splitter_class = StratifiedKFold if can_stratify else KFold
+    splitter = splitter_class(count, shuffle=True, random_state=config.seed)
+    return list(splitter.split(frame, strata))

@@ -1,9 +1,9 @@
-"""The search for a recipe: baselines, then trials over the families; the one door to Optuna.
+"""The search for a recipe: baselines, then trials over the model families. Only this uses Optuna.
 
-The same data and seed give the same recipe, whether the search ran through or was killed and went
-on: each trial draws from a sampler seeded by its own place in the row, and the trials before it are
-read from the storage. Who searches holds a lock on the storage, so a trial found RUNNING belongs to
-a process that died (Optuna's journal has no heartbeat); it is failed, and its place tried again.
+The same data and seed give the same recipe, whether the search ran through or was killed and
+resumed: each trial draws from a sampler seeded by the trial's position, and earlier trials are read
+from the storage. A search holds a lock on the storage, so a trial found RUNNING belongs to a
+process that died (Optuna's journal has no heartbeat); it is failed, and its position tried again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,102 +26,112 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stages.train import families, fitting, folds
-from mlops_kit.stats import metrics, thresholds
+from mlops_kit.stages.train import families, fitting
+from mlops_kit.stages.train.folds import build_folds, select_training_rows
+from mlops_kit.stats.metrics import METRICS, Metric, compute_metric
+from mlops_kit.stats.thresholds import find_best_threshold
 
 if TYPE_CHECKING:
     import optuna
+
+    from mlops_kit.stages.train.folds import Fold
+
+    _ProgressCallback = Callable[[int, optuna.trial.FrozenTrial], None]
 else:
     optuna = LazyModule("optuna")
 
-MAX_TRIAL_ROWS = 60_000  # newest rows a trial sees: families rank alike on more, and a search stays under a minute
-_STARTUP_TRIALS = 6  # before the sampler (TPE) and the pruner trust what they have seen
-_PROGRESS_INTERVAL_SECONDS = 10  # seconds between two plain lines of progress
-_STUDY_VERSION = (
-    1  # raise it when a space or the way of trying changes: older studies are then left alone
-)
+# Newest rows that a trial sees: families rank alike on more, and a search stays under a minute.
+MAX_TRIAL_ROWS = 60_000
+_STARTUP_TRIALS = 6  # random trials before the sampler (TPE) and the pruner are used
+_SEED_STRIDE = 1000  # between the sampler seeds of two trials
+_PROGRESS_INTERVAL_SECONDS = 10  # between two plain progress lines
+# Increased when a search space or the way of trying changes: older studies are then not resumed.
+_STUDY_VERSION = 1
 
 
-class SearchSetup(NamedTuple):
+class SearchBudget(NamedTuple):
+    """How long a search may take.
+
+    Attributes
+    ----------
+    trials : int
+        How many recipes are tried; this is the budget that a search normally exhausts.
+    seconds : float
+        No trial is started after this time, but one is always made.
+    """
+
+    trials: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SearchSetup:
     """What every trial of a search shares."""
 
     rows: pd.DataFrame
     features: list[str]
     config: ProjectConfig
-    seed: int
-    folds: list[folds.Fold]
+    folds: list[Fold]
 
     @property
-    def metric(self) -> metrics.Metric:
-        """What the search improves."""
-        return metrics.METRICS[self.config.search_metric]
+    def metric(self) -> Metric:
+        """The metric that the search improves."""
+        return METRICS[self.config.search_metric]
 
     def predict_each_fold(
         self, family: str, params: families.ModelParams
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Labels and scores of the validation rows, fold by fold."""
+        """Yield labels and scores of the validation rows, fold by fold."""
         target = self.rows[self.config.target].to_numpy()
         for fold in self.folds:
-            yield (
-                target[fold[1]],
-                fitting.fit_and_score_fold(
-                    family, params, self.rows, self.features, self.config, self.seed, fold
-                ),
+            scores = fitting.fit_and_score_fold(
+                family, params, self.rows, self.features, self.config, fold
             )
+            yield target[fold[1]], scores
 
     def compute_mean_score(self, family: str, params: families.ModelParams) -> float:
-        """The metric's mean over the folds."""
-        values = [
-            metrics.compute_metric(self.metric.name, y, score)
-            for y, score in self.predict_each_fold(family, params)
-        ]
+        """Compute the metric's mean over the folds."""
+        values = []
+        for labels, scores in self.predict_each_fold(family, params):
+            values.append(compute_metric(self.metric.name, labels, scores))
         return sum(values) / len(values)
 
     def build_study_name(self) -> str:
-        """The study's name: a fingerprint of rows, features, space and seed."""
-        used = [
-            *self.features,
-            self.config.target,
-            *([self.config.time] if self.config.time else []),
-        ]
-        digest = hashlib.sha256(
-            pd.util.hash_pandas_object(self.rows[used], index=False).to_numpy().tobytes()
+        """Build the study's name: a fingerprint of rows, features, search space and seed."""
+        used_columns = [*self.features, self.config.target]
+        if self.config.time:
+            used_columns.append(self.config.time)
+        row_hashes = pd.util.hash_pandas_object(self.rows[used_columns], index=False)
+        digest = hashlib.sha256(row_hashes.to_numpy().tobytes())
+        settings = self.config.model_dump(
+            mode="json",
+            include={"task", "train", "split", "label_delay", "seed"},
         )
-        told = self.config.model_dump(
-            mode="json", include={"task", "train", "split", "label_delay", "seed"}
-        )
-        for budget in (
-            "trials",
-            "seconds",
-            "refit",
-        ):  # more of a budget goes on with the same study
-            told["train"].pop(budget)
-        digest.update(json.dumps([used, told, self.seed, _STUDY_VERSION], sort_keys=True).encode())
+        # With a larger budget the same study is continued.
+        for setting in ("trials", "max_seconds", "refit"):
+            settings["train"].pop(setting)
+        identity = [used_columns, settings, self.config.seed, _STUDY_VERSION]
+        digest.update(json.dumps(identity, sort_keys=True).encode())
         return f"{self.config.name}-{digest.hexdigest()[:16]}"
 
 
-def prepare_search(
-    frame: pd.DataFrame, features: list[str], config: ProjectConfig, seed: int
-) -> SearchSetup:
-    """The newest training rows (a random draw where there is no time), and their folds."""
-    rows = folds.select_training_rows(frame, config)
+def prepare_search(frame: pd.DataFrame, features: list[str], config: ProjectConfig) -> SearchSetup:
+    """Select the newest training rows (a random sample where there is no time) and their folds."""
+    rows = select_training_rows(frame, config)
     if len(rows) > MAX_TRIAL_ROWS:
-        rows = (
-            rows.tail(MAX_TRIAL_ROWS)
-            if config.time
-            else rows.sample(MAX_TRIAL_ROWS, random_state=seed).sort_index()
-        )
-    return SearchSetup(rows, features, config, seed, folds.build_folds(rows, config))
+        if config.time:
+            rows = rows.tail(MAX_TRIAL_ROWS)
+        else:
+            rows = rows.sample(MAX_TRIAL_ROWS, random_state=config.seed).sort_index()
+    return SearchSetup(rows, features, config, build_folds(rows, config))
 
 
 def search_recipes(
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
-    seed: int,
     storage_path: str | Path,
-    trials: int,
-    seconds: float,
+    budget: SearchBudget | None = None,
     progress: bool = True,
 ) -> tuple[Table, dict[str, Any]]:
     """Score the baselines, try recipes within the budget, choose the best and its threshold.
@@ -129,260 +140,318 @@ def search_recipes(
     ----------
     frame : DataFrame
         Features and target; rows of part ``train`` are used.
+    features : list of str
+        The columns that a model sees.
+    config : ProjectConfig
+        Its seed makes the search reproducible.
     storage_path : path
-        Optuna's journal; a search on the same data and seed goes on where it was stopped.
-    trials : int
-        How many recipes are tried; this binds.
-    seconds : float
-        The safety net: no trial is begun after it, but one is always made.
+        Optuna's journal; a search on the same data and seed is resumed from it.
+    budget : SearchBudget, optional
+        By default ``train.trials`` and ``train.max_seconds`` of the config.
+    progress : bool
+        Whether to report progress on stderr.
 
     Returns
     -------
-    table of the trials, recipe (dict; only ``seconds`` varies from run to run)
+    trials : Table
+        One row per trial.
+    recipe : dict
+        The best recipe; only its ``seconds`` vary from run to run.
 
     Raises
     ------
-    RunFailed
-        If there are too few rows, or a trial fails; the recipe is named.
+    RunFailedError
+        If there are too few rows, or a trial fails.
     """
-    began = time.monotonic()
-    plan = prepare_search(frame, features, config, seed)
-    names = families.select_families(config.task, config.train.families)
-    baselines = {
-        name: plan.compute_mean_score(*recipe)
-        for name, recipe in families.list_baselines(config.task).items()
-    }
+    started_at = time.monotonic()
+    budget = budget or SearchBudget(config.train.trials, config.train.max_seconds)
+    setup = prepare_search(frame, features, config)
+    family_names = families.select_families(config.task, config.train.families)
+    baselines = {}
+    for name, (family, params) in families.list_baselines(config.task).items():
+        baselines[name] = setup.compute_mean_score(family, params)
     with (
         lock_study_storage(Path(storage_path)) as storage,
-        _show_search_progress(trials, progress) as tell,
+        _show_search_progress(budget.trials, progress) as report_progress,
     ):
-        study = open_study(plan, storage)
-        while len(_list_finished_trials(study)) < trials and (
-            not _list_finished_trials(study) or time.monotonic() - began < seconds
-        ):
-            _run_trial(study, plan, names)
-            tell(len(_list_finished_trials(study)), _select_best_trial(study, trials))
-        # A study that went further under a larger budget answers as it did at this one.
-        done, chosen = _list_finished_trials(study)[:trials], _select_best_trial(study, trials)
-    recipe = _build_recipe(plan, chosen)
+        study = open_study(setup, storage)
+        while len(_list_ended_trials(study)) < budget.trials:
+            if _list_ended_trials(study) and time.monotonic() - started_at >= budget.seconds:
+                break
+            _run_trial(study, setup, family_names)
+            best_so_far = _select_best_trial(study, budget.trials)
+            report_progress(len(_list_ended_trials(study)), best_so_far)
+        # A study that was continued under a larger budget gives the same result at this one.
+        trials = _list_ended_trials(study)[: budget.trials]
+        best_trial = _select_best_trial(study, budget.trials)
+    recipe = _build_recipe(setup, best_trial)
     recipe |= {
-        "trials": len(done),
-        "seconds": round(time.monotonic() - began, 1),
-        "stopped_by_clock": len(done) < trials,
+        "trials": len(trials),
+        "seconds": round(time.monotonic() - started_at, 1),
+        "stopped_by_clock": len(trials) < budget.trials,
         "baselines": baselines,
     }
-    return _summarize_trials(done, recipe, plan), recipe
+    return _summarize_trials(trials, recipe, setup), recipe
 
 
 @contextmanager
 def lock_study_storage(path: Path) -> Iterator[optuna.storages.BaseStorage]:
-    """The storage, for this process alone; what a killed one left half written is cut off."""
+    """Open the storage for this process alone; a line that a killed process left is cut off."""
     from optuna.storages import JournalStorage, journal
 
     path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with FileLock(f"{path}.owner"):
-        Path(f"{path}.lock").unlink(missing_ok=True)  # Optuna's own lock outlives a killed process
-        if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
-            path.write_bytes(content[: content.rfind(b"\n") + 1])
-        yield JournalStorage(
-            journal.JournalFileBackend(str(path), journal.JournalFileOpenLock(str(path)))
-        )
+        # Optuna's own lock file remains after a process was killed.
+        Path(f"{path}.lock").unlink(missing_ok=True)
+        if path.exists():
+            content = path.read_bytes()
+            if not content.endswith(b"\n"):
+                path.write_bytes(content[: content.rfind(b"\n") + 1])
+        lock = journal.JournalFileOpenLock(str(path))
+        yield JournalStorage(journal.JournalFileBackend(str(path), lock))
 
 
-def open_study(plan: SearchSetup, storage: optuna.storages.BaseStorage) -> optuna.Study:
-    """The plan's study, new or to go on with; trials of the dead are failed."""
-    direction = (
-        optuna.study.StudyDirection.MAXIMIZE
-        if plan.metric.greater_is_better
-        else optuna.study.StudyDirection.MINIMIZE
-    )
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS)
+def open_study(setup: SearchSetup, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    """Create or load the study of a search; trials of processes that died are failed."""
+    if setup.metric.greater_is_better:
+        direction = optuna.study.StudyDirection.MAXIMIZE
+    else:
+        direction = optuna.study.StudyDirection.MINIMIZE
     study = optuna.create_study(
         storage=storage,
-        study_name=plan.build_study_name(),
+        study_name=setup.build_study_name(),
         direction=direction,
         load_if_exists=True,
-        pruner=pruner,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return study
 
 
-def _list_finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that ended, complete or pruned, in their order."""
-    return sorted(
-        study.get_trials(
-            deepcopy=False,
-            states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED),
-        ),
-        key=lambda t: t.number,
-    )
+def _list_ended_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """List the trials that ended, complete or pruned, in their order."""
+    ended_states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    trials = study.get_trials(deepcopy=False, states=ended_states)
+    return sorted(trials, key=lambda trial: trial.number)
+
+
+def _is_complete(trial: optuna.trial.FrozenTrial) -> bool:
+    return trial.state.name == "COMPLETE"
 
 
 def _select_best_trial(study: optuna.Study, trials: int) -> optuna.trial.FrozenTrial:
-    """The best of the first trials; of two alike the earlier."""
+    """Select the best of the first trials; of equally good ones the earlier."""
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    complete = [t for t in _list_finished_trials(study)[:trials] if t.state.name == "COMPLETE"]
-    return min(complete, key=lambda t: (sign * float(t.value or 0), t.number))
+    complete = [trial for trial in _list_ended_trials(study)[:trials] if _is_complete(trial)]
+    return min(complete, key=lambda trial: (sign * float(trial.value or 0), trial.number))
 
 
-def _run_trial(study: optuna.Study, plan: SearchSetup, names: list[str]) -> None:
-    """Ask for a recipe, try it fold by fold, stop it where it lags behind the median, tell."""
-    place = len(_list_finished_trials(study))
+def _run_trial(study: optuna.Study, setup: SearchSetup, family_names: list[str]) -> None:
+    """Ask for a recipe, try it fold by fold, and prune it where it is behind the median."""
+    position = len(_list_ended_trials(study))
     study.sampler = optuna.samplers.TPESampler(
-        seed=plan.seed + 1000 * (place + 1), n_startup_trials=_STARTUP_TRIALS
+        seed=setup.config.seed + _SEED_STRIDE * (position + 1),
+        n_startup_trials=_STARTUP_TRIALS,
     )
-    waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
-    if place < len(names) and not waiting:  # each family's defaults first
-        family = names[place]
-        study.enqueue_trial(
-            {
-                "family": family,
-                **{
-                    f"{family}.{k}": v
-                    for k, v in families.MODEL_FAMILIES[family].default_params.items()
-                },
-            }
-        )
+    _enqueue_defaults(study, family_names, position)
     trial = study.ask()
-    family = trial.suggest_categorical("family", names)
+    family = trial.suggest_categorical("family", family_names)
     params = families.MODEL_FAMILIES[family].suggest_params(trial)
     trial.set_user_attr("params", params)
-    total = 0.0
     try:
-        for step, (y, score) in enumerate(plan.predict_each_fold(family, params), start=1):
-            total += metrics.compute_metric(plan.metric.name, y, score)
-            if not math.isfinite(
-                total
-            ):  # told to Optuna it would be a failed trial, tried again for ever
-                raise ValueError(f"{plan.metric.name} is {total} on fold {step}")
-            trial.report(total / step, step)
-            if step < len(plan.folds) and trial.should_prune():
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                return
+        mean_score = _score_trial(trial, setup, family, params)
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        return
     except (ValueError, TypeError, ArithmeticError) as error:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         raise RunFailedError(
             f"the trial of {family!r} with {params} failed: {error}",
-            "features the family can take",
-            "mend the features, or leave the family out of train.families",
+            "features that the family accepts",
+            "fix the features, or leave the family out of train.families",
         ) from error
-    study.tell(trial, total / len(plan.folds))
+    study.tell(trial, mean_score)
 
 
-def _build_recipe(plan: SearchSetup, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """The winner's recipe, with the threshold that costs least on rows its models had not seen."""
-    family, params = trial.params["family"], trial.user_attrs["params"]
-    threshold, cost = None, plan.config.cost
-    if plan.config.task == "binary":
-        labels, scores = zip(*plan.predict_each_fold(family, params), strict=True)
-        threshold = thresholds.find_best_threshold(
+def _enqueue_defaults(study: optuna.Study, family_names: list[str], position: int) -> None:
+    """Let the first trials be the default parameters of each family."""
+    waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+    if waiting or position >= len(family_names):
+        return
+    family = families.MODEL_FAMILIES[family_names[position]]
+    params: dict[str, Any] = {"family": family.name}
+    for name, value in family.default_params.items():
+        params[f"{family.name}.{name}"] = value
+    study.enqueue_trial(params)
+
+
+def _score_trial(
+    trial: optuna.Trial, setup: SearchSetup, family: str, params: families.ModelParams
+) -> float:
+    """Compute a trial's mean score over the folds.
+
+    Raises
+    ------
+    optuna.TrialPruned
+        If the trial is behind the median of the others after some folds.
+    ValueError
+        If a score is not finite: reported to Optuna it would be a failed trial, tried for ever.
+    """
+    total = 0.0
+    folds = setup.predict_each_fold(family, params)
+    for step, (labels, scores) in enumerate(folds, start=1):
+        total += compute_metric(setup.metric.name, labels, scores)
+        if not math.isfinite(total):
+            raise ValueError(f"{setup.metric.name} is {total} on fold {step}")
+        trial.report(total / step, step)
+        if step < len(setup.folds) and trial.should_prune():
+            raise optuna.TrialPruned
+    return total / len(setup.folds)
+
+
+def _build_recipe(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Build the recipe of a trial, with the threshold of least cost on the validation rows."""
+    family = trial.params["family"]
+    params = trial.user_attrs["params"]
+    threshold = None
+    if setup.config.task == "binary":
+        labels = []
+        scores = []
+        for fold_labels, fold_scores in setup.predict_each_fold(family, params):
+            labels.append(fold_labels)
+            scores.append(fold_scores)
+        cost = setup.config.cost
+        threshold = find_best_threshold(
             np.concatenate(labels), np.concatenate(scores), cost.false_alarm, cost.miss
         )
     return {
         "family": family,
         "params": params,
         "threshold": threshold,
-        "features": plan.features,
-        "metric": plan.metric.name,
-        "less_is_better": not plan.metric.greater_is_better,
+        "features": setup.features,
+        "metric": setup.metric.name,
+        "less_is_better": not setup.metric.greater_is_better,
         "score": float(trial.value or 0),
-        "rows": len(plan.rows),
-        "folds": len(plan.folds),
+        "rows": len(setup.rows),
+        "folds": len(setup.folds),
     }
 
 
 def _summarize_trials(
-    done: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], plan: SearchSetup
+    trials: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], setup: SearchSetup
 ) -> Table:
-    """A row a trial: family, score over the folds it saw, the best so far, parameters."""
+    """Summarize each trial: family, score over the folds it saw, the best so far, parameters."""
     rows = []
-    for place, trial in enumerate(done, start=1):
-        complete = trial.state.name == "COMPLETE"
-        value = float(
-            trial.value
-            if complete and trial.value is not None
-            else list(trial.intermediate_values.values())[-1]
-        )
-        told = ", ".join(f"{k} {format_number(v)}" for k, v in trial.user_attrs["params"].items())
+    for number, trial in enumerate(trials, start=1):
+        is_complete = _is_complete(trial)
+        score = list(trial.intermediate_values.values())[-1]
+        if is_complete and trial.value is not None:
+            score = trial.value
+        params = [f"{name} {format_number(v)}" for name, v in trial.user_attrs["params"].items()]
         rows.append(
-            (
-                place,
-                trial.params["family"],
-                value,
-                value if complete else math.nan,
-                "finished" if complete else "stopped early",
-                len(trial.intermediate_values),
-                told,
-            )
+            {
+                "trial": number,
+                "family": trial.params["family"],
+                "score": float(score),
+                "best so far": float(score) if is_complete else math.nan,
+                "status": "complete" if is_complete else "pruned",
+                "folds": len(trial.intermediate_values),
+                "parameters": ", ".join(params),
+            }
         )
-    data = pd.DataFrame(
-        rows, columns=["trial", "family", "score", "best so far", "state", "folds", "parameters"]
+    data = pd.DataFrame(rows)
+    complete_scores = data["best so far"]
+    if setup.metric.greater_is_better:
+        best_so_far = complete_scores.cummax()
+    else:
+        best_so_far = complete_scores.cummin()
+    data["best so far"] = best_so_far.ffill()
+    notes: tuple[str, ...] = ()
+    if recipe["stopped_by_clock"]:
+        notes = (
+            f"The time limit stopped the search after {len(data)} trials; "
+            "running it again continues it.",
+        )
+    return Table("Trials", _describe_best_recipe(data, recipe, setup), data, {}, notes)
+
+
+def _describe_best_recipe(data: pd.DataFrame, recipe: dict[str, Any], setup: SearchSetup) -> str:
+    """Describe the best recipe beside the baselines in a sentence."""
+    pruned = int((data["status"] == "pruned").sum())
+    title = families.MODEL_FAMILIES[recipe["family"]].title
+    baselines = []
+    for name, value in recipe["baselines"].items():
+        baselines.append(f"{name} {format_number(value)}")
+    return (
+        f"Best of {len(data)} trials ({pruned} pruned): {title}, {setup.metric.title} "
+        f"{format_number(recipe['score'])} over {recipe['folds']} folds; "
+        f"baselines: {', '.join(baselines)}."
     )
-    lead = data["best so far"]
-    data["best so far"] = (
-        lead.cummax() if plan.metric.greater_is_better else lead.cummin()
-    ).ffill()
-    title = plan.metric.title
-    base = ", ".join(
-        f"{name} {format_number(value)}" for name, value in recipe["baselines"].items()
-    )
-    early = int((data["state"] != "finished").sum())
-    family = families.MODEL_FAMILIES[recipe["family"]].title
-    sentence = f"{family[0].upper()}{family[1:]} won {len(data)} trials ({early} stopped early): {title} {format_number(recipe['score'])} over {recipe['folds']} folds; baselines: {base}."
-    notes = (
-        (f"The clock stopped the search after {len(data)} trials: another run may get further.",)
-        if recipe["stopped_by_clock"]
-        else ()
-    )
-    return Table("What the search tried", sentence, data, {}, notes)
 
 
 def compare_families(trials: Table, recipe: dict[str, Any]) -> Table:
-    """The best score of each family beside the baselines', the best first."""
-    metric = metrics.METRICS[recipe["metric"]]
-    grouped = trials.data[trials.data["state"] == "finished"].groupby("family")["score"]
-    scores = (grouped.max() if metric.greater_is_better else grouped.min()).to_dict()
-    scores |= {f"baseline {name}": value for name, value in recipe["baselines"].items()}
-    data = pd.DataFrame(list(scores.items()), columns=["family", metric.title]).sort_values(
-        metric.title, ascending=not metric.greater_is_better, kind="stable", ignore_index=True
+    """Compare the best score of each family with the baselines, best first.
+
+    Parameters
+    ----------
+    trials, recipe
+        As returned by ``search_recipes``.
+    """
+    metric = METRICS[recipe["metric"]]
+    complete = trials.data[trials.data["status"] == "complete"]
+    by_family = complete.groupby("family")["score"]
+    best_scores = by_family.max() if metric.greater_is_better else by_family.min()
+    scores = best_scores.to_dict()
+    for name, value in recipe["baselines"].items():
+        scores[f"baseline {name}"] = value
+    data = pd.DataFrame(list(scores.items()), columns=["family", metric.title])
+    data = data.sort_values(
+        metric.title,
+        ascending=not metric.greater_is_better,
+        kind="stable",
+        ignore_index=True,
     )
-    lead = min(
-        metric.compute_gain(recipe["score"], value) for value in recipe["baselines"].values()
+    gains = [metric.compute_gain(recipe["score"], value) for value in recipe["baselines"].values()]
+    smallest_gain = min(gains)
+    comparison = "better" if smallest_gain > 0 else "worse"
+    sentence = (
+        f"In {metric.title}, {recipe['family']} is {format_number(abs(smallest_gain))} "
+        f"{comparison} than the better baseline."
     )
-    word = "ahead of" if lead > 0 else "behind"
-    return Table(
-        "Families and baselines",
-        f"{recipe['family']} is {format_number(abs(lead))} {word} the better baseline in {metric.title}.",
-        data,
-    )
+    return Table("Model families and baselines", sentence, data)
 
 
 @contextmanager
-def _show_search_progress(trials: int, progress: bool) -> Iterator[Any]:
-    """A bar in a terminal; elsewhere a plain line now and then."""
+def _show_search_progress(trials: int, progress: bool) -> Iterator[_ProgressCallback]:
+    """Yield a function that reports progress: a bar in a terminal, else a line now and then."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(file=sys.stderr, force_jupyter=False)
-    said = time.monotonic()
     if progress and console.is_terminal:
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("trials", total=trials)
-            yield lambda count, lead: bar.update(
-                task, completed=count, description=f"trials, best {format_number(lead.value)}"
-            )
+
+            def update_bar(count: int, best: optuna.trial.FrozenTrial) -> None:
+                description = f"trials, best {format_number(best.value)}"
+                bar.update(task, completed=count, description=description)
+
+            yield update_bar
         return
 
-    def line(count: int, lead: Any) -> None:
-        nonlocal said
-        if progress and time.monotonic() - said >= _PROGRESS_INTERVAL_SECONDS:
-            said = time.monotonic()
-            console.print(
-                f"{count} of {trials} trials, best {lead.params['family']} {format_number(lead.value)}",
-                highlight=False,
-            )
+    last_line_at = time.monotonic()
 
-    yield line
+    def print_line(count: int, best: optuna.trial.FrozenTrial) -> None:
+        nonlocal last_line_at
+        is_due = time.monotonic() - last_line_at >= _PROGRESS_INTERVAL_SECONDS
+        if not progress or not is_due:
+            return
+        last_line_at = time.monotonic()
+        line = (
+            f"{count} of {trials} trials, best {best.params['family']} {format_number(best.value)}"
+        )
+        console.print(line, highlight=False)
+
+    yield print_line
