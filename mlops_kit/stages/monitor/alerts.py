@@ -36,7 +36,10 @@ _MAX_LISTED_WARNINGS = 3
 
 
 def make_monitoring_verdicts(
-    drift: Table, realized: Table, schema: Verdict, config: ProjectConfig
+    drift: Table,
+    realized: Table,
+    schema: Verdict,
+    config: ProjectConfig,
 ) -> Verdicts:
     """Make all verdicts of monitoring, the worst first."""
     return Verdicts.from_verdicts(
@@ -75,7 +78,9 @@ def check_feature_drift(drift: Table, config: ProjectConfig) -> Verdict:
         "columns": len(data),
     }
     make_verdict = partial(
-        make_verdict, limit=_describe_drift_limit(config), diagnostics=diagnostics
+        make_verdict,
+        limit=_describe_drift_limit(config),
+        diagnostics=diagnostics,
     )
     count = f"{len(alerts)} of {len(data)} features"
     if len(alerts):
@@ -198,14 +203,22 @@ def check_realized_performance(realized: Table, config: ProjectConfig) -> Verdic
     )
 
 
-def _compute_bound(metric: Metric, reference: float, max_drop: float) -> float:
+def _compute_bound(
+    metric: Metric,
+    reference: float,
+    max_drop: float,
+) -> float:
     """Compute the worst value of a metric that is still accepted."""
-    return reference - max_drop if metric.greater_is_better else reference + max_drop
+    if metric.greater_is_better:
+        return reference - max_drop
+    return reference + max_drop
 
 
 def _get_best_end(metric: Metric, interval: Interval) -> float | None:
     """Return the end of an interval that is more favourable to the model."""
-    return interval.high if metric.greater_is_better else interval.low
+    if metric.greater_is_better:
+        return interval.high
+    return interval.low
 
 
 def summarize_monitoring(verdicts: Iterable[Verdict]) -> str:
@@ -308,4 +321,6 @@ def _parse_alert_line(line: str) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    if isinstance(record, dict):
+        return record
+    return None
