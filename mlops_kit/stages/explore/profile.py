@@ -98,13 +98,13 @@ def _prepare_for_profiling(frame: pd.DataFrame) -> pd.DataFrame:
     prepared.columns = pd.Index([str(column) for column in prepared.columns])
     for column in prepared.columns:
         values = prepared[column]
-        if isinstance(values.dtype, pd.BooleanDtype) or _holds_other_objects(values):
+        if isinstance(values.dtype, pd.BooleanDtype) or _holds_non_text_objects(values):
             text = values.astype("object").map(str, na_action="ignore")
             prepared[column] = text.where(values.notna(), None)
     return prepared
 
 
-def _holds_other_objects(values: pd.Series) -> bool:
+def _holds_non_text_objects(values: pd.Series) -> bool:
     """Whether a column holds objects other than text."""
     if values.dtype != object:
         return False

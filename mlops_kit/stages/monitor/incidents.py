@@ -27,12 +27,12 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import DriftStatus
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK, DriftStatus
 
 RECENT_WINDOWS = 3  # windows among which a drift has to persist
 _MAX_LISTED_COLUMNS = 3
 _TITLE_BY_CHECK = {
-    "realised": "Performance below its reference",
+    REALIZED_PERFORMANCE_CHECK: "Performance below its reference",
     "gap": "Concept drift",
     "schema": "The columns changed",
 }
