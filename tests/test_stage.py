@@ -271,7 +271,7 @@ def test_contract_is_inferred_once_and_violation_is_reported_first(
     report, good, bad = stage.check_contract(stage.read_source())
     assert (len(good), len(bad), report.is_broken) == (2, 0, False)
     text = (home / "contract.yaml").read_text()
-    with pytest.raises(RunFailedError, match="the column 'y' is gone"):
+    with pytest.raises(RunFailedError, match="the source has no column 'y'"):
         stage.check_contract(stage.read_source().drop(columns="y"))
     assert isinstance(stage.read("contract_report"), contract_validation.ContractReport)
     assert stage.read("contract_report").is_broken

@@ -28,7 +28,7 @@ Staged = Callable[..., Stage]
 def score_batch(stage: Stage, rows: pd.DataFrame | None = None, **changes: Any) -> pd.DataFrame:
     """The batch as the notebook makes it, by the champion."""
     champion, model = versions.load_champion(stage.project)
-    model_record = replace(champion, threshold=0.5, **changes)
+    model_record = replace(champion, **{"threshold": 0.5, **changes})
     return scoring.score_rows(
         stage.project,
         model,
@@ -214,7 +214,7 @@ def test_predict_command_writes_scores_of_a_file(
         source.read_raw_source(served).head(5).drop(columns="y"),
         tmp_path / f"scores.{ending}",
     )
-    brought.to_csv(tmp_path / "rows.csv", index=False)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
     monkeypatch.setattr(
         sys,
         "argv",
