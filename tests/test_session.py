@@ -174,3 +174,13 @@ def test_decision_needs_a_run_with_a_version(home: Path) -> None:
         client.approve("it is fit", run="2024")
     with pytest.raises(KitError, match="no artifact 'version'"):
         client.approve("it is fit")
+
+
+@pytest.mark.parametrize("name", mlops_kit.__all__)
+def test_public_names_are_available(name: str) -> None:
+    assert getattr(mlops_kit, name) is not None
+
+
+def test_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'opne'"):
+        _ = mlops_kit.opne

@@ -134,7 +134,12 @@ def _load_shown_version(
     return model_version
 
 
-def _check_shown_hash(subject: str, version: str, registered: str, shown: str) -> None:
+def _check_shown_hash(
+    subject: str,
+    version: str,
+    registered: str,
+    shown: str,
+) -> None:
     """Refuse a decision on a model or evidence that has been replaced since.
 
     Raises

@@ -280,4 +280,8 @@ def _hide_allowed_errors(notebook: Any) -> None:
             if output.output_type == "error":
                 text = "\n".join(output.traceback)
                 output.clear()
-                output.update(output_type="stream", name="stderr", text=text)
+                output.update(
+                    output_type="stream",
+                    name="stderr",
+                    text=text,
+                )

@@ -189,6 +189,7 @@ def _collect_template_values(project: Project, schedule: str, image: str) -> dic
     config = project.config
     host = re.sub(r"[^a-z0-9]+", "-", config.name.lower())
     quoted_root = shlex.quote(str(project.root))
+    stored_folders = (config.reports, ".mlops")
     return {
         "name": config.name,
         "every": schedule,
@@ -199,9 +200,7 @@ def _collect_template_values(project: Project, schedule: str, image: str) -> dic
         "secrets": list_secret_variables(project),
         "install": list_install_commands(project.root),
         "host": host[:_MAX_HOST_NAME_CHARACTERS].strip("-"),
-        "mounts": [
-            (folder, _PROJECT_FOLDER_IN_IMAGE / folder) for folder in (config.reports, ".mlops")
-        ],
+        "mounts": [(folder, _PROJECT_FOLDER_IN_IMAGE / folder) for folder in stored_folders],
         "root": quoted_root.replace("%", r"\%"),  # cron replaces a bare % by a line break
         "bin": Path(sys.executable).parent,
     }

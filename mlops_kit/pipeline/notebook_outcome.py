@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -123,17 +123,10 @@ class NotebookExecutionError(PapermillExecutionError):  # type: ignore[misc]
         return f"{traceback}{outcome.status_text}{location}: {outcome.error_text}"
 
 
-@dataclass(frozen=True)
-class _FailedCell:
-    """The cell in which a notebook ended; empty if none was running."""
-
-    number: int | None = None
-    source: str = ""
-    outputs: tuple[Any, ...] = ()
-
-
 def determine_outcome(
-    notebook: Any, watchdog: KernelWatchdog, error: BaseException | None
+    notebook: Any,
+    watchdog: KernelWatchdog,
+    error: BaseException | None,
 ) -> tuple[NotebookOutcome, int]:
     """Determine how a notebook ended from the error that its execution raised.
 
@@ -155,115 +148,125 @@ def determine_outcome(
     """
     index = _find_last_cell(notebook)
     if error is None:
-        return NotebookOutcome(StageStatus.SUCCEEDED, peak=watchdog.peak_bytes), index or 0
-    cell = _FailedCell()
+        outcome = NotebookOutcome(StageStatus.SUCCEEDED, peak=watchdog.peak_bytes)
+        return outcome, index or 0
+    failure = NotebookOutcome(StageStatus.FAILED, peak=watchdog.peak_bytes)
+    outputs: list[Any] = []
     if index is not None:
-        cells = notebook.cells[: index + 1]
-        cell = _FailedCell(
-            sum(c.cell_type == "code" for c in cells),
-            cells[-1].source,
-            tuple(cells[-1].get("outputs", [])),
+        failure = replace(
+            failure,
+            cell=_count_code_cells(notebook, index),
+            source=notebook.cells[index].source,
         )
-    details = _describe_error(notebook, watchdog, error, cell)
-    outcome = NotebookOutcome(
-        cell=cell.number,
-        source=cell.source,
-        peak=watchdog.peak_bytes,
-        **details,
-    )
-    return outcome, index or 0
+        outputs = notebook.cells[index].get("outputs", [])
+    if isinstance(error, CellExecutionError):
+        failure = _add_error_location(failure, error, outputs)
+    return _add_reason(failure, notebook, watchdog, error), index or 0
 
 
 def _find_last_cell(notebook: Any) -> int | None:
     """Return the index of the cell that was running when the notebook ended, None without one."""
-    last = None
+    last_index = None
     for index, cell in enumerate(notebook.cells):
         if cell.metadata.papermill["status"] in {"running", "failed"}:
-            last = index
-    return last
+            last_index = index
+    return last_index
 
 
-def _describe_error(
-    notebook: Any, watchdog: KernelWatchdog, error: BaseException, cell: _FailedCell
-) -> dict[str, Any]:
-    """Return the fields of the outcome that depend on the kind of error."""
-    location: dict[str, Any] = {}
-    if isinstance(error, CellExecutionError):
-        location = _locate_cell_error(error, cell)
-    if watchdog.exceeded is not None:
-        return _describe_exceeded_limit(watchdog.exceeded) | location
-    if isinstance(error, KeyboardInterrupt):
-        return {
-            "status": StageStatus.INTERRUPTED,
-            "type": "KeyboardInterrupt",
-            "message": _STOP_MESSAGE,
-        }
-    if isinstance(error, CellExecutionError):
-        return _describe_cell_error(error, cell) | location
-    if isinstance(error, DeadKernelError):
-        return _describe_dead_kernel(watchdog)
-    return _describe_other_error(notebook, error)
+def _count_code_cells(notebook: Any, last_index: int) -> int:
+    """Count the code cells up to an index."""
+    return sum(cell.cell_type == "code" for cell in notebook.cells[: last_index + 1])
 
 
-def _locate_cell_error(error: CellExecutionError, cell: _FailedCell) -> dict[str, Any]:
-    """Return class, traceback and line of an error that a cell raised."""
+def _add_error_location(
+    failure: NotebookOutcome,
+    error: CellExecutionError,
+    outputs: list[Any],
+) -> NotebookOutcome:
+    """Add class, traceback and line of an error that a cell raised."""
     traceback: list[str] = []
-    for output in cell.outputs:
+    for output in outputs:
         if output.output_type == "error":
             traceback += output.traceback
     if not traceback:
         traceback = error.traceback.splitlines()
     plain_text = _ANSI_ESCAPE.sub("", "\n".join(traceback))
     match = _TRACEBACK_LINE.search(plain_text)
-    return {
-        "line": int(match[1]) if match else None,
-        "traceback": traceback[-_MAX_TRACEBACK_ENTRIES:],
-        "type": error.ename,
-    }
+    return replace(
+        failure,
+        type=error.ename,
+        line=int(match[1]) if match else None,
+        traceback=traceback[-_MAX_TRACEBACK_ENTRIES:],
+    )
 
 
-def _describe_exceeded_limit(exceeded: ExceededLimit) -> dict[str, Any]:
-    """Return the fields for a notebook that the watchdog ended."""
-    return {
-        "status": exceeded.status,
-        "type": str(exceeded.status),
-        "message": _LIMIT_MESSAGES[exceeded.status],
-        "detail": exceeded.detail,
-    }
+def _add_reason(
+    failure: NotebookOutcome,
+    notebook: Any,
+    watchdog: KernelWatchdog,
+    error: BaseException,
+) -> NotebookOutcome:
+    """Add status and message according to the kind of error."""
+    if watchdog.exceeded is not None:
+        return _add_exceeded_limit(failure, watchdog.exceeded)
+    if isinstance(error, KeyboardInterrupt):
+        return replace(
+            failure,
+            status=StageStatus.INTERRUPTED,
+            type="KeyboardInterrupt",
+            message=_STOP_MESSAGE,
+        )
+    if isinstance(error, CellExecutionError):
+        return _add_cell_error(failure, error)
+    if isinstance(error, DeadKernelError):
+        return _add_kernel_death(failure, watchdog)
+    return _add_other_error(failure, notebook, error)
 
 
-def _describe_cell_error(error: CellExecutionError, cell: _FailedCell) -> dict[str, Any]:
-    """Return the fields for an error that a cell raised; ``sys.exit()`` is an early stop."""
+def _add_exceeded_limit(failure: NotebookOutcome, exceeded: ExceededLimit) -> NotebookOutcome:
+    """Add that the watchdog ended the notebook."""
+    return replace(
+        failure,
+        status=exceeded.status,
+        type=failure.type or str(exceeded.status),
+        message=_LIMIT_MESSAGES[exceeded.status],
+        detail=exceeded.detail,
+    )
+
+
+def _add_cell_error(failure: NotebookOutcome, error: CellExecutionError) -> NotebookOutcome:
+    """Add the message of an error that a cell raised; ``sys.exit()`` is an early stop."""
     is_clean_exit = error.ename == "SystemExit" and error.evalue in {"", "0", "None"}
     if not is_clean_exit:
-        return {"status": StageStatus.FAILED, "message": error.evalue}
-    return {
-        "status": StageStatus.STOPPED_EARLY,
-        "message": f"sys.exit({error.evalue}) in cell {cell.number}: "
-        "the cells after it were not run",
-    }
+        return replace(failure, message=error.evalue)
+    return replace(
+        failure,
+        status=StageStatus.STOPPED_EARLY,
+        message=f"sys.exit({error.evalue}) in cell {failure.cell}: the cells after it were not run",
+    )
 
 
-def _describe_dead_kernel(watchdog: KernelWatchdog) -> dict[str, Any]:
-    """Return the fields for a kernel that died, by a signal or with an exit code."""
+def _add_kernel_death(failure: NotebookOutcome, watchdog: KernelWatchdog) -> NotebookOutcome:
+    """Add that the kernel died, by a signal or with an exit code."""
     exit_code = None
     if watchdog.child is not None:
         exit_code = watchdog.child.wait(INTERRUPT_GRACE_SECONDS)
     if exit_code is None or exit_code >= 0:
-        return {
-            "status": StageStatus.FAILED,
-            "type": "DeadKernelError",
-            "message": f"the kernel ended by itself with exit code {exit_code}",
-        }
+        return replace(
+            failure,
+            type="DeadKernelError",
+            message=f"the kernel ended by itself with exit code {exit_code}",
+        )
     detail = f"signal {-exit_code}"
     if exit_code == -signal.SIGKILL and _is_out_of_memory(watchdog):
         detail += ", likely out of memory"
-    return {
-        "status": StageStatus.KILLED,
-        "type": "DeadKernelError",
-        "message": "the kernel died",
-        "detail": f"{detail}, peak {format_memory(watchdog.peak_bytes)}",
-    }
+    return replace(
+        failure,
+        status=StageStatus.KILLED,
+        type="DeadKernelError",
+        message="the kernel died",
+        detail=f"{detail}, peak {format_memory(watchdog.peak_bytes)}",
+    )
 
 
 def _is_out_of_memory(watchdog: KernelWatchdog) -> bool:
@@ -273,11 +276,19 @@ def _is_out_of_memory(watchdog: KernelWatchdog) -> bool:
     return watchdog.peak_bytes > _OOM_MEMORY_SHARE * get_memory_limit()
 
 
-def _describe_other_error(notebook: Any, error: BaseException) -> dict[str, Any]:
-    """Return the fields for an error outside the cells, most often a kernel that did not start."""
+def _add_other_error(
+    failure: NotebookOutcome,
+    notebook: Any,
+    error: BaseException,
+) -> NotebookOutcome:
+    """Add an error that was raised outside the cells; most often a kernel did not start."""
     has_started = any(c.metadata.papermill["status"] != "pending" for c in notebook.cells)
     message = str(error)
     if not has_started:
         lines = message.splitlines()
         message = f"the kernel did not start: {lines[0] if lines else type(error).__name__}"
-    return {"status": StageStatus.FAILED, "type": type(error).__name__, "message": message}
+    return replace(
+        failure,
+        type=type(error).__name__,
+        message=message,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,9 @@ def write_run_index(run: Path, manifest: RunManifest) -> Path:
     Path
         The page.
     """
+    view = _build_run_view(run, manifest)
     page = run / "index.html"
-    files.write_text(
-        page, render_report_template("index.html", page=_build_run_view(run, manifest))
-    )
+    files.write_text(page, render_report_template("index.html", page=view))
     return page
 
 
@@ -149,9 +149,11 @@ def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
     first_sentence, *other_sentences = _SENTENCE_BOUNDARY.split(headline.text, maxsplit=1)
     if other_sentences:
         first_sentence += "."
-    all_verdicts = Verdicts.from_verdicts(
-        verdict for verdicts in verdicts_by_stage.values() for verdict in verdicts
-    )
+    all_verdicts = Verdicts.from_verdicts(chain.from_iterable(verdicts_by_stage.values()))
+    stages = [
+        _build_stage_view(run, stage, entry, records.get(stage, {}))
+        for stage, entry in manifest.stages.items()
+    ]
     return RunView(
         project=manifest.project,
         run=manifest.run,
@@ -162,10 +164,7 @@ def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
         numbers=_find_key_numbers(records),
         branches=_format_branch_table(build_branch_table(manifest)),
         branch_links=_list_branch_links(manifest),
-        stages=[
-            _build_stage_view(run, stage, entry, records.get(stage, {}))
-            for stage, entry in manifest.stages.items()
-        ],
+        stages=stages,
         checks=_build_check_views(all_verdicts, verdicts_by_stage),
         checks_sentence=all_verdicts.sentence,
         origin=_list_origin(manifest),

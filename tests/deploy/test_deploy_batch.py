@@ -210,7 +210,7 @@ def test_predict_command_writes_scores_of_a_file(
     ending: str,
     read: Callable[[Path], pd.DataFrame],
 ) -> None:
-    brought, out = (
+    rows, out = (
         source.read_raw_source(served).head(5).drop(columns="y"),
         tmp_path / f"scores.{ending}",
     )

@@ -29,7 +29,7 @@ from mlops_kit.pipeline import kernel_pool, kernel_watchdog
 from mlops_kit.project import artifacts, run_folder, run_manifest
 
 from . import chains
-from .chains import cell
+from .chains import make_cell
 
 LOOK = "import os, signal, subprocess, sys, time\nfrom pathlib import Path\nbroken = Path('broken').exists()"
 REACHED = "    Path(f'reached-{os.getpid()}').touch()\n"
@@ -114,7 +114,7 @@ CASES = {
         fault("    sys.exit(0)"),
         "stopped early",
         "SystemExit",
-        one_line("sys.exit(0) in cell 5: what comes after it was not run"),
+        one_line("sys.exit(0) in cell 5: the cells after it were not run"),
     ),
     "exit_3": Case(fault("    sys.exit(3)"), "failed", "SystemExit", "SystemExit: 3$"),
     "at_once": Case(
@@ -133,7 +133,7 @@ CASES = {
     "script": Case(["if broken:\n    %run bad.py"], "failed", "KeyError", "KeyError: 'bad'$"),
     "allowed": Case(
         [
-            cell("if broken:\n    1 / 0", "raises-exception"),
+            make_cell("if broken:\n    1 / 0", "raises-exception"),
             "if broken:\n    raise LookupError('the first')\n    raise KeyError('the second')",
         ],
         "failed",
@@ -180,9 +180,9 @@ def end(name: str) -> str:
     return f"stage.write({name!r}, {{'made by': {name!r}}})\nstage.hand_over('All is well.')"
 
 
-def furnished(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def furnished(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """The project of all cases."""
-    furnish_in(home, furnish)
+    furnish_in(home, copy_mlflow_store)
     chain: dict[str, tuple[str, list[Any]]] = {"start": ("writes: [start]", [end("start")])}
     for name, case in CASES.items():
         writes = ", ".join([name, *([f"{name}.csv"] if name in FILES else [])])
@@ -196,7 +196,7 @@ def furnished(home: Path, furnish: Callable[[Path], Path]) -> Path:
         [LOOK, shaky, end("shaky")],
     )
     chain["after"] = ("needs: [exception], writes: [after]", [end("after")])
-    chains.project(home, chain, "run: {jobs: 4}")
+    chains.write_project(home, chain, "run: {jobs: 4}")
     (home / "bad.py").write_text("x = 1\nraise KeyError('bad')\n")
     (home / "stale.csv").write_text("1")
     os.utime(home / "stale.csv", (1e9, 1e9))
@@ -232,8 +232,10 @@ class Broken(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]) -> Broken:
-    home = furnished(tmp_path_factory.mktemp("failures") / "broken", furnish)
+def broken(
+    tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
+) -> Broken:
+    home = furnished(tmp_path_factory.mktemp("failures") / "broken", copy_mlflow_store)
     with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as out:
         patch.setattr(kernel_watchdog, "INTERRUPT_GRACE_SECONDS", 1.0)
         patch.setattr(
@@ -243,7 +245,9 @@ def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], P
         out.setattr(sys, "stdout", said)
         code, run = went(home)
         mlops("status", "--project", str(home))
-    return Broken(home, run, code, [*chains.strays(home), *kernels_left()], said.getvalue())
+    return Broken(
+        home, run, code, [*chains.list_stray_processes(home), *kernels_left()], said.getvalue()
+    )
 
 
 def expire_limits_once_reached(
@@ -267,7 +271,7 @@ def expire_limits_once_reached(
 
 def kernels_left() -> list[psutil.Process]:
     """What the nursery has below it."""
-    return chains.below(kernel_pool.get_fork_server().process.pid)[1:]
+    return chains.list_process_tree(kernel_pool.get_fork_server().process.pid)[1:]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -366,7 +370,7 @@ def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     assert {n: a.content for n, a in run_folder.list_artifacts(mended).items()} == {
         n: hash_json({"made by": n}) for n in entries
     } | files
-    assert [*chains.strays(broken.home), *kernels_left()] == []
+    assert [*chains.list_stray_processes(broken.home), *kernels_left()] == []
 
 
 WAITS = f"if broken:\n{DAEMON}    Path('up').touch()\n    time.sleep(600)"
@@ -384,15 +388,15 @@ class Told(NamedTuple):
 
 @pytest.fixture(scope="module")
 def signalled(
-    tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]
+    tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
 ) -> dict[str, Told]:
     """The same chain three times at once, each told to stop in another way while a cell runs."""
     folder, told = tmp_path_factory.mktemp("signalled"), {}
-    homes = {name: two_stages(folder / name, furnish) for name in SIGNALS}
-    going = {name: chains.started(home) for name, home in homes.items()}
+    homes = {name: two_stages(folder / name, copy_mlflow_store) for name in SIGNALS}
+    going = {name: chains.start_run(home) for name, home in homes.items()}
     for name, process in going.items():
         until(lambda home=homes[name]: (home / "up").exists() and at_cells(home)[4] == "running")  # type: ignore[misc]
-        held = chains.below(process.pid)
+        held = chains.list_process_tree(process.pid)
         os.killpg(process.pid, SIGNALS[name])
         said = process.communicate(timeout=180)[0]
         _, alive = psutil.wait_procs(held, timeout=60)
@@ -400,11 +404,11 @@ def signalled(
     return told
 
 
-def two_stages(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def two_stages(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """A project whose second stage does not end while it is broken."""
-    furnish_in(home, furnish)
+    furnish_in(home, copy_mlflow_store)
     (home / "broken").touch()
-    return chains.project(
+    return chains.write_project(
         home,
         {
             "one": ("writes: [one]", [LOOK, end("one")]),
@@ -437,7 +441,7 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
 ) -> None:
     home, code, said, alive = signalled[name]
     [old] = (home / "reports").glob("2*")
-    assert (code, alive, chains.strays(home)) == (
+    assert (code, alive, chains.list_stray_processes(home)) == (
         -signal.SIGKILL if name == "killed" else 1,
         [],
         [],
@@ -489,10 +493,13 @@ NEVER = {
 
 @pytest.mark.parametrize("way", NEVER)
 def test_a_kernel_that_does_not_start_is_told(
-    way: str, tmp_path: Path, furnish: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+    way: str,
+    tmp_path: Path,
+    copy_mlflow_store: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home = furnish_in(tmp_path / "p", furnish)
-    chains.project(home, {"one": ("writes: [one]", [end("one")])}, NEVER[way][1])
+    home = furnish_in(tmp_path / "p", copy_mlflow_store)
+    chains.write_project(home, {"one": ("writes: [one]", [end("one")])}, NEVER[way][1])
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text(NEVER[way][0])
@@ -511,10 +518,10 @@ def test_a_kernel_that_does_not_start_is_told(
     assert kernels_left() == []
 
 
-def furnish_in(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def furnish_in(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """An empty project with a store."""
     home.mkdir()
-    return furnish(home)
+    return copy_mlflow_store(home)
 
 
 @pytest.fixture
@@ -535,11 +542,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
-    small_disk: Path, furnish: Callable[[Path], Path]
+    small_disk: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
-    home = furnish(small_disk.parent)
+    home = copy_mlflow_store(small_disk.parent)
     fills = "if broken:\n    Path(os.environ['MLOPS_RUN'], 'big').write_bytes(bytes(3_000_000))"
-    chains.project(
+    chains.write_project(
         home,
         {
             "one": ("writes: [one]", [end("one")]),
@@ -571,10 +578,10 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
 
 
 def test_a_run_killed_at_any_moment_is_run_again_to_the_same(
-    tmp_path: Path, furnish: Callable[[Path], Path]
+    tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
-    home = chains.pair(furnish_in(tmp_path / "p", furnish))
-    whole = chains.handed_on(chains.complete(home))
+    home = chains.write_parallel_project(furnish_in(tmp_path / "p", copy_mlflow_store))
+    whole = chains.read_outputs(chains.run_to_end(home))
     for seconds in (
         1.2,
         2.5,
@@ -582,5 +589,5 @@ def test_a_run_killed_at_any_moment_is_run_again_to_the_same(
         4.5,
         6,
     ):  # how far it gets by then depends on the machine: all is well at any moment
-        far, faults = chains.killed(home, whole, seconds)
+        far, faults = chains.kill_and_resume(home, whole, seconds)
         assert not faults, far

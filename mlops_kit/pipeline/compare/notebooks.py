@@ -30,7 +30,12 @@ def diff_code_cells(old: Path, new: Path) -> str:
         new.stem,
         old_notebook,
         nbdime.diff_notebooks(old_notebook, new_notebook),
-        PrettyPrintConfig(out=output, use_git=False, use_diff=False, use_color=False),
+        PrettyPrintConfig(
+            out=output,
+            use_git=False,
+            use_diff=False,
+            use_color=False,
+        ),
     )
     header, separator, body = output.getvalue().partition("## ")
     return separator + body if separator else header  # the header names files and times

@@ -61,7 +61,12 @@ def _get_contents(record: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: artifact["content"] for name, artifact in record["artifacts"].items()}
 
 
-def _compare_output(stage: str, name: str, old: str | None, new: str | None) -> OutputComparison:
+def _compare_output(
+    stage: str,
+    name: str,
+    old: str | None,
+    new: str | None,
+) -> OutputComparison:
     """Compare one content hash or logged number."""
     if old is None and new is None:
         return OutputComparison(stage, name, None, "a record of the outside world")

@@ -84,7 +84,12 @@ def compare_environments(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
     yield from compare_values("packages", old_versions, new_versions)
     variables = collect_recorded_values(old, new, "env")
     for row in compare_values("environment", *variables):
-        yield replace(row, old="", new="", explanation="another value")
+        yield replace(
+            row,
+            old="",
+            new="",
+            explanation="another value",
+        )
 
 
 def _list_python_versions(manifest: RunManifest) -> str:
