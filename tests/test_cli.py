@@ -438,7 +438,7 @@ def test_plan_shows_actions_and_origins_of_values(
     ]
     code, _, err = mlops("plan", "--project", pipeline, "--accept")
     assert code == 2
-    assert "there is no run" in err
+    assert "no run has stages that can be accepted as up to date" in err
 
 
 def test_params_lists_types_values_and_limits(pipeline: Path, mlops: RunCommand) -> None:

@@ -89,7 +89,9 @@ def print_run_summary(manifest: RunManifest, reports: str) -> None:
 
 def _format_sample(manifest: RunManifest) -> str:
     """Return a note on the number of rows of a trial run; empty for other runs."""
-    return f" (sample of {manifest.sample:,} rows)" if manifest.sample else ""
+    if not manifest.sample:
+        return ""
+    return f" (sample of {manifest.sample:,} rows)"
 
 
 def _print_branches(manifest: RunManifest) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from jinja2 import Template
 
-from mlops_kit.serving.request_schema import ID_PATTERN, RequestSchema
+from mlops_kit.serving.request_fields import ID_PATTERN
+from mlops_kit.serving.request_schema import RequestSchema
 from mlops_kit.serving.requests import JsonObject
 from mlops_kit.serving.service import PredictionService
 

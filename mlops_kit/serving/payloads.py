@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 import orjson
 
-from mlops_kit.serving.request_schema import (
+from mlops_kit.serving.request_fields import (
+    ID_KIND,
     ProblemCode,
     RequestField,
     RequestProblem,
@@ -18,8 +19,8 @@ from mlops_kit.serving.request_schema import (
 from mlops_kit.serving.requests import JsonObject, RequestRefusedError
 
 _MAX_LISTED_PROBLEMS = 1000
-_REQUEST_ID_FIELD = RequestField("request_id", "name", required=True)
-_IDEMPOTENCY_KEY_FIELD = RequestField("Idempotency-Key", "name", required=True)
+_REQUEST_ID_FIELD = RequestField("request_id", ID_KIND, required=True)
+_IDEMPOTENCY_KEY_FIELD = RequestField("Idempotency-Key", ID_KIND, required=True)
 
 
 def parse_payload(
@@ -101,7 +102,7 @@ def _check_id_field(field: RequestField, value: Any) -> None:
 
 def _refuse_body(*problems: RequestProblem) -> NoReturn:
     """Raise an error about the body as a whole."""
-    summary = f"{_format_problem_count(len(problems))} with the body"
+    summary = f"{_format_count(len(problems), 'problem')} with the body"
     raise _create_refusal(summary, list(problems))
 
 
@@ -116,14 +117,14 @@ def refuse_invalid_items(problems: list[RequestProblem], item_name: str) -> None
     if not problems:
         return
     item_count = len({problem.row for problem in problems})
-    items = item_name if item_count == 1 else f"{item_name}s"
-    summary = f"{_format_problem_count(len(problems))} in {item_count} {items}"
+    items = _format_count(item_count, item_name)
+    summary = f"{_format_count(len(problems), 'problem')} in {items}"
     raise _create_refusal(summary, problems)
 
 
-def _format_problem_count(count: int) -> str:
-    """Return the number of problems in words."""
-    return "1 problem" if count == 1 else f"{count} problems"
+def _format_count(count: int, noun: str) -> str:
+    """Return a number of things, such as ``2 problems``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _create_refusal(summary: str, problems: list[RequestProblem]) -> RequestRefusedError:

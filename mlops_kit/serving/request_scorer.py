@@ -31,7 +31,7 @@ from mlops_kit.serving.champion_follower import (
     describe_exception,
     select_newest_rows,
 )
-from mlops_kit.serving.request_schema import ProblemCode, create_problem
+from mlops_kit.serving.request_fields import ProblemCode, create_problem
 from mlops_kit.serving.requests import JsonObject, PredictionRequest, RequestRefusedError
 
 _logger = logging.getLogger(__name__)
@@ -237,17 +237,18 @@ class RequestScorer:
             Score and predicted class code of each row; no code for a regression.
         """
         classes = TargetEncoder(self.project).classes
-        rows = []
+        rows: list[JsonObject] = []
         for prediction_id, (score, class_code) in zip(request.prediction_ids, answers, strict=True):
-            has_class = class_code is not None
-            rows.append(
-                {
-                    "prediction_id": prediction_id,
-                    "score": score,
-                    "decision": bool(class_code) if has_class else None,
-                    "class": classes[int(class_code)] if class_code is not None else None,
-                }
-            )
+            row: JsonObject = {
+                "prediction_id": prediction_id,
+                "score": score,
+                "decision": None,
+                "class": None,
+            }
+            if class_code is not None:
+                row["decision"] = bool(class_code)
+                row["class"] = classes[int(class_code)]
+            rows.append(row)
         return {
             "request_id": request.request_id,
             "model": self.project.config.name,

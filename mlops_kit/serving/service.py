@@ -11,22 +11,22 @@ import uuid
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from mlops_kit.core.lazy import pd
 from mlops_kit.data import labels, target
+from mlops_kit.data.columns import ColumnKind
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.serving import payloads
 from mlops_kit.serving.batcher import Batcher
 from mlops_kit.serving.champion_follower import ChampionFollower, ServedVersion
-from mlops_kit.serving.request_schema import (
+from mlops_kit.serving.request_fields import (
+    ID_KIND,
     ProblemCode,
     RequestField,
-    RequestSchema,
     create_problem,
-    parse_request_timestamps,
 )
+from mlops_kit.serving.request_schema import RequestSchema, parse_request_timestamps
 from mlops_kit.serving.requests import JsonObject, PredictionRequest, RequestRefusedError
 from mlops_kit.serving.telemetry import ServerMetrics
 
@@ -146,7 +146,8 @@ class PredictionService:
             {"prediction_id": message.target_id, "outcome": outcome}
             for message, outcome in zip(messages, outcomes, strict=True)
         ]
-        return {"labels": stored, "counts": dict(Counter(outcomes))}
+        counts = Counter(map(str, outcomes))  # orjson accepts no enumeration as a key
+        return {"labels": stored, "counts": dict(counts)}
 
     def _parse_label_times(self, items: list[JsonObject], received_at: datetime) -> pd.Series:
         """Return when each label became known: as given, else when the request was received.
@@ -177,12 +178,12 @@ class PredictionService:
         encoder = target.TargetEncoder(self.project)
         timezone = self.project.config.timezone
         if encoder.task == "regression":
-            value = RequestField("value", "number", required=True)
+            value = RequestField("value", ColumnKind.NUMBER, required=True)
         else:
             classes = tuple(encoder.classes)
             value = RequestField("value", encoder.kind, required=True, allowed=classes)
-        prediction_id = RequestField("prediction_id", "name", required=True)
-        known_at = RequestField("known_at", "timestamp", timezone=timezone)
+        prediction_id = RequestField("prediction_id", ID_KIND, required=True)
+        known_at = RequestField("known_at", ColumnKind.TIMESTAMP, timezone=timezone)
         return RequestSchema([prediction_id, value, known_at], None, timezone)
 
     def describe_model(self) -> JsonObject:
@@ -226,12 +227,14 @@ class PredictionService:
     def check_readiness(self) -> JsonObject:
         """Return whether requests are answered, by which version, and what is wrong."""
         served = self.follower.served
-        readiness: dict[str, Any] = {
+        readiness: JsonObject = {
             "ready": served is not None and not self.is_closing,
             "model": self.project.config.name,
-            "version": served.version if served else None,
+            "version": None,
             "history_until": self.get_history_end(),
         }
+        if served is not None:
+            readiness["version"] = served.version
         if self.is_closing:
             return {**readiness, "reason": "the server is shutting down"}
         if served is None:
@@ -240,7 +243,8 @@ class PredictionService:
 
     def render_metrics(self) -> bytes:
         """Return the server's metrics in Prometheus' text format."""
+        model = self.project.config.name
         served = self.follower.served
-        version = served.version if served else ""
-        model_hash = served.promotion.model_hash if served else ""
-        return self.telemetry.render_text(self.project.config.name, version, model_hash)
+        if served is None:
+            return self.telemetry.render_text(model, "", "")
+        return self.telemetry.render_text(model, served.version, served.promotion.model_hash)

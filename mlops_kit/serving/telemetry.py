@@ -115,7 +115,9 @@ class ServerMetrics:
 
     def record_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
-        route = path if path in _KNOWN_ROUTES else "other"
+        route = "other"
+        if path in _KNOWN_ROUTES:
+            route = path
         self.requests.labels(route, str(status)).inc()
         self.latency_seconds.labels(route).observe(seconds)
         if status in _REFUSAL_REASONS:

@@ -28,7 +28,7 @@ Staged = Callable[..., Stage]
 def scored(stage: Stage, rows: pd.DataFrame | None = None, **changes: Any) -> pd.DataFrame:
     """The batch as the notebook makes it, by the champion."""
     champion, model = versions.load_champion(stage.project)
-    known = replace(champion, threshold=0.5, **changes)
+    known = replace(champion, **{"threshold": 0.5, **changes})
     return scoring.score_rows(
         stage.project,
         model,

@@ -16,18 +16,16 @@ from mlops_kit.data import columns, contract, source
 from mlops_kit.project import loader
 from mlops_kit.registry import scoring
 from mlops_kit.serving import request_schema
-from mlops_kit.serving.request_schema import RequestField
+from mlops_kit.serving.request_fields import MAX_EXACT_INTEGER, RequestField
 
 FIELDS = [
     RequestField("n", "number", minimum=-1.5, maximum=10),
-    RequestField(
-        "i", "integer", required=True, minimum=0, maximum=request_schema.MAX_EXACT_INTEGER
-    ),
+    RequestField("i", "integer", required=True, minimum=0, maximum=MAX_EXACT_INTEGER),
     RequestField("t", "text"),
     RequestField("c", "text", allowed=("EWR", "JFK")),
     RequestField("b", "boolean"),
     RequestField("d", "integer", minimum=0, maximum=9, allowed=(1, 2)),
-    RequestField("m", "moment", required=True, timezone="America/New_York"),
+    RequestField("m", "timestamp", required=True, timezone="America/New_York"),
     RequestField("e", "empty"),
 ]
 ROW: dict[str, Any] = {

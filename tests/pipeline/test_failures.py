@@ -31,7 +31,7 @@ from mlops_kit.pipeline import kernel_pool, kernel_watchdog
 from mlops_kit.project import artifacts, run_folder, run_manifest
 
 from . import chains
-from .chains import cell
+from .chains import make_cell
 
 CHECK_BROKEN = """\
 import os, signal, subprocess, sys, time
@@ -153,7 +153,7 @@ CASES = {
     ),
     "allowed": FailureCase(
         [
-            cell("if broken:\n    1 / 0", "raises-exception"),
+            make_cell("if broken:\n    1 / 0", "raises-exception"),
             RAISE_AFTER_ALLOWED,
         ],
         "failed",
@@ -205,15 +205,15 @@ def hand_over(name: str) -> str:
     return f"stage.write({name!r}, {{'made by': {name!r}}})\nstage.hand_over('All is well.')"
 
 
-def create_project(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def create_project(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """Create an empty project with an MLflow store."""
     home.mkdir()
-    return furnish(home)
+    return copy_mlflow_store(home)
 
 
-def create_broken_project(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def create_broken_project(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """Create the project with a stage for each case."""
-    create_project(home, furnish)
+    create_project(home, copy_mlflow_store)
     chain: dict[str, tuple[str, list[Any]]] = {"start": ("writes: [start]", [hand_over("start")])}
     for name, case in CASES.items():
         outputs = [name, f"{name}.csv"] if name in CASES_WITH_FILES else [name]
@@ -226,7 +226,7 @@ def create_broken_project(home: Path, furnish: Callable[[Path], Path]) -> Path:
         [CHECK_BROKEN, FAIL_ONCE, hand_over("shaky")],
     )
     chain["after"] = ("needs: [exception], writes: [after]", [hand_over("after")])
-    chains.project(home, chain, "run: {jobs: 4}")
+    chains.write_project(home, chain, "run: {jobs: 4}")
     (home / "bad.py").write_text("x = 1\nraise KeyError('bad')\n")
     (home / "stale.csv").write_text("1")
     os.utime(home / "stale.csv", (1e9, 1e9))
@@ -261,8 +261,10 @@ class BrokenRun(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]) -> BrokenRun:
-    home = create_broken_project(tmp_path_factory.mktemp("failures") / "broken", furnish)
+def broken(
+    tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
+) -> BrokenRun:
+    home = create_broken_project(tmp_path_factory.mktemp("failures") / "broken", copy_mlflow_store)
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel_watchdog, "INTERRUPT_GRACE_SECONDS", 1.0)
@@ -300,12 +302,12 @@ def expire_limits_once_reached(home: Path) -> FindExceededLimit:
 
 def list_kernel_processes() -> list[psutil.Process]:
     """The processes below the fork server."""
-    return chains.below(kernel_pool.get_fork_server().process.pid)[1:]
+    return chains.list_process_tree(kernel_pool.get_fork_server().process.pid)[1:]
 
 
 def list_remaining_processes(home: Path) -> list[Any]:
     """The processes that a project's runs have left."""
-    return [*chains.strays(home), *list_kernel_processes()]
+    return [*chains.list_stray_processes(home), *list_kernel_processes()]
 
 
 def read_notebook(run: Path, stage: str) -> Any:
@@ -455,16 +457,16 @@ class SignalledRun(NamedTuple):
 
 @pytest.fixture(scope="module")
 def signalled(
-    tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]
+    tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
 ) -> dict[str, SignalledRun]:
     """The same pipeline three times at once, each stopped in another way while a cell runs."""
     folder = tmp_path_factory.mktemp("signalled")
-    homes = {name: create_two_stages(folder / name, furnish) for name in SIGNALS}
-    processes = {name: chains.started(home) for name, home in homes.items()}
+    homes = {name: create_two_stages(folder / name, copy_mlflow_store) for name in SIGNALS}
+    processes = {name: chains.start_run(home) for name, home in homes.items()}
     runs = {}
     for name, process in processes.items():
         wait_for_waiting_cell(homes[name])
-        descendants = chains.below(process.pid)
+        descendants = chains.list_process_tree(process.pid)
         os.killpg(process.pid, SIGNALS[name])
         printed = process.communicate(timeout=180)[0]
         _, alive = psutil.wait_procs(descendants, timeout=60)
@@ -472,9 +474,9 @@ def signalled(
     return runs
 
 
-def create_two_stages(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def create_two_stages(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """Create a project whose second stage does not end while it is broken."""
-    create_project(home, furnish)
+    create_project(home, copy_mlflow_store)
     (home / "broken").touch()
     chain: dict[str, tuple[str, list[Any]]] = {
         "one": ("writes: [one]", [CHECK_BROKEN, hand_over("one")]),
@@ -483,7 +485,7 @@ def create_two_stages(home: Path, furnish: Callable[[Path], Path]) -> Path:
             [CHECK_BROKEN, WAIT_IF_BROKEN, hand_over("two")],
         ),
     }
-    return chains.project(home, chain)
+    return chains.write_project(home, chain)
 
 
 def wait_for_waiting_cell(home: Path) -> None:
@@ -508,7 +510,7 @@ def test_stopped_run_leaves_nothing_and_the_next_one_completes(
     (stopped_run,) = (home / "reports").glob("2*")
     assert code == (-signal.SIGKILL if is_killed else 1)
     assert alive == []
-    assert chains.strays(home) == []
+    assert chains.list_stray_processes(home) == []
     expected_status = "killed" if is_killed else "interrupted"
     manifest = run_manifest.read_manifest(stopped_run)
     assert manifest.status == expected_status
@@ -559,11 +561,14 @@ START_FAILURES = {
 
 @pytest.mark.parametrize("name", START_FAILURES)
 def test_kernel_that_does_not_start_is_reported(
-    name: str, tmp_path: Path, furnish: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    tmp_path: Path,
+    copy_mlflow_store: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failure = START_FAILURES[name]
-    home = create_project(tmp_path / "p", furnish)
-    chains.project(home, {"one": ("writes: [one]", [hand_over("one")])}, failure.settings)
+    home = create_project(tmp_path / "p", copy_mlflow_store)
+    chains.write_project(home, {"one": ("writes: [one]", [hand_over("one")])}, failure.settings)
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text(failure.ipython_config)
@@ -604,14 +609,14 @@ if broken:
 
 
 def test_full_disk_is_reported_and_a_run_with_room_completes(
-    small_disk: Path, furnish: Callable[[Path], Path]
+    small_disk: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
-    home = furnish(small_disk.parent)
+    home = copy_mlflow_store(small_disk.parent)
     chain: dict[str, tuple[str, list[Any]]] = {
         "one": ("writes: [one]", [hand_over("one")]),
         "two": ("needs: [one], writes: [two]", [CHECK_BROKEN, FILL_DISK, hand_over("two")]),
     }
-    chains.project(home, chain)
+    chains.write_project(home, chain)
     (home / "broken").touch()
     code, run = run_project(home)
     entry = run_manifest.read_manifest(run).stages["two"]
@@ -633,10 +638,10 @@ KILL_AFTER_SECONDS = (1.2, 2.5, 3.5, 4.5, 6)  # how far a run gets by then depen
 
 
 def test_run_killed_at_any_time_is_completed_by_the_next_one(
-    tmp_path: Path, furnish: Callable[[Path], Path]
+    tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
-    home = chains.pair(create_project(tmp_path / "p", furnish))
-    whole = chains.handed_on(chains.complete(home))
+    home = chains.write_parallel_project(create_project(tmp_path / "p", copy_mlflow_store))
+    whole = chains.read_outputs(chains.run_to_end(home))
     for seconds in KILL_AFTER_SECONDS:
-        progress, faults = chains.killed(home, whole, seconds)
+        progress, faults = chains.kill_and_resume(home, whole, seconds)
         assert not faults, progress
