@@ -1,4 +1,4 @@
-"""Fan out: what is common runs once, each branch by itself, failures apart, one table of them."""
+"""Branches: common stages run once, each branch by itself, and one table compares them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever happens to a stage, its notebook, the manifest and the terminal tell it, nothing of it is left, and the next run completes.
+"""Failures are reported everywhere, leave nothing behind, and the next run completes.
 
 One chain holds a stage for each way to fail, as long as a file ``broken`` is in the project.
 """
@@ -31,13 +31,20 @@ from mlops_kit.project import artifacts, run_folder, run_manifest
 from . import chains
 from .chains import make_cell
 
-LOOK = "import os, signal, subprocess, sys, time\nfrom pathlib import Path\nbroken = Path('broken').exists()"
+LOOK = (
+    "import os, signal, subprocess, sys, time\n"
+    "from pathlib import Path\n"
+    "broken = Path('broken').exists()"
+)
 REACHED = "    Path(f'reached-{os.getpid()}').touch()\n"
-DAEMON = "    subprocess.Popen(['sleep', '600'])\n    subprocess.Popen(['sleep', '601'], start_new_session=True)\n"
+DAEMON = (
+    "    subprocess.Popen(['sleep', '600'])\n"
+    "    subprocess.Popen(['sleep', '601'], start_new_session=True)\n"
+)
 
 
 class Case(NamedTuple):
-    """A way to fail: the stage's cells and options; what is told of it; the code cell, and the line in it."""
+    """A way to fail: cells and options of a stage, how it is reported, and where."""
 
     cells: list[Any]
     status: str
@@ -190,7 +197,12 @@ def furnished(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
             f"needs: [start], writes: [{writes}]{', ' * bool(case.options)}{case.options}",
             [LOOK, *case.cells, end(name)],
         )
-    shaky = "tried = Path('tried')\nif broken and not tried.exists():\n    tried.touch()\n    raise OSError('not yet')"
+    shaky = (
+        "tried = Path('tried')\n"
+        "if broken and not tried.exists():\n"
+        "    tried.touch()\n"
+        "    raise OSError('not yet')"
+    )
     chain["shaky"] = (
         "needs: [start], writes: [shaky], retries: 2, backoff: 0.2s",
         [LOOK, shaky, end("shaky")],
@@ -222,7 +234,7 @@ def went(home: Path) -> tuple[int, Path]:
 
 
 class Broken(NamedTuple):
-    """The broken project: its folder, its broken run and exit code, what was left of that, and what the terminal was told."""
+    """The broken project: folder, run, exit code, processes that were left, terminal output."""
 
     home: Path
     run: Path
@@ -253,7 +265,7 @@ def broken(
 def expire_limits_once_reached(
     home: Path,
 ) -> Callable[[kernel_watchdog.KernelWatchdog], tuple[str, str]]:
-    """Return a ``find_exceeded_limit`` whose time limits run out a second after a cell has said that it is reached.
+    """Return a ``find_exceeded_limit`` whose limits expire a second after a cell is reached.
 
     The limits are generous, so that a slow machine comes to that cell, and none is waited for.
     """
@@ -378,7 +390,7 @@ SIGNALS = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM, "killed":
 
 
 class Told(NamedTuple):
-    """A run of its own process that was sent a signal: its project, exit code, what it said, and those of its processes that outlived it."""
+    """A run that was sent a signal: project, exit code, output, processes that outlived it."""
 
     home: Path
     code: int
