@@ -57,14 +57,10 @@ def open_window(
         if not request.url.startswith(allowed):
             problems.append(f"request: {request.url[:200]}")
 
-    def check_response(response: Any) -> None:
-        if response.status >= 400:
-            problems.append(f"{response.status}: {response.url[:200]}")
-
     page.on("console", check_message)
     page.on("pageerror", lambda error: problems.append(f"page: {error}"))
     page.on("request", check_request)
-    page.on("response", check_response)
+    page.on("requestfailed", lambda request: problems.append(f"not found: {request.url[:200]}"))
     page.goto(url, wait_until="load", timeout=60_000)
     yield page, problems
     context.close()

@@ -15,7 +15,7 @@ from nbformat import v4
 
 from mlops_kit.db.approvals import list_approvals
 from mlops_kit.project.loader import Project
-from mlops_kit.registry import store, versions
+from mlops_kit.registry import registration, store
 from tests.dashboards import sample_runs
 
 FOLDER = Path(__file__).parent
@@ -74,7 +74,7 @@ def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     with store.connect_mlflow(project) as client:
         for number in ("1", "2"):
             hashes = {"model_hash": f"m{number}", "evidence_hash": f"e{number}"}
-            versions.create_version(client, project, TAGS["uri"], TAGS | hashes)
+            registration.create_version(client, project, TAGS["uri"], TAGS | hashes)
     sample_runs.promote(project, "1")
     return project
 

@@ -85,10 +85,8 @@ def test_page_learns_who_looks_at_it_and_what_they_may_decide(ann_session: httpx
 
 def test_page_contains_its_numbers_before_any_script(ann_session: httpx.Client) -> None:
     page = ann_session.get("/review").text
-    assert (
-        "Errors cost $0.19 less per flight with version 2 than with version 1, and no check blocks it."
-        in remove_tags(page)
-    )
+    sentence = "Errors cost $0.19 less per flight with version 2 than with version 1"
+    assert sentence in remove_tags(page)
     assert page.index("$4.12") < page.index("<script>(()")
     assert "http://" not in page
     assert "https://" not in page
@@ -272,10 +270,11 @@ def test_one_of_two_simultaneous_decisions_is_recorded(
     for thread in threads:
         thread.join()
     assert sorted(a.status_code for a in answers) == [200, 409]
+    decider = get_last_decision(registered_project)[1]
     assert_refused(
         next(a for a in answers if a.status_code == 409),
         409,
-        f"{get_last_decision(registered_project)[1]} has decided on version 2 in between (rejected:",
+        f"{decider} has decided on version 2 in between (rejected:",
     )
     assert len(approvals.list_approvals(registered_project)) == before + 1
 
