@@ -20,7 +20,7 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.results import Verdict
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
-from mlops_kit.registry import comparison, models, run_log, store, versions
+from mlops_kit.registry import comparison, models, registration, run_log, store, versions
 from mlops_kit.stages.review import register_reviewed_model
 from mlops_kit.stages.stage import Stage
 
@@ -105,7 +105,7 @@ def registered(project: loader.Project, review: str = "passed", sample: str = "0
         "author": "",
     }
     with store.connect_mlflow(project) as client:
-        version = versions.create_version(client, project, record.uri, tags)
+        version = registration.create_version(client, project, record.uri, tags)
     if review == "passed" and sample == "0":
         approvals.record_approval(
             project, versions.load_version(project, version), "approved", "somebody", "it is fit"
@@ -146,7 +146,7 @@ def test_a_version_that_no_review_registered_is_worded(project: loader.Project) 
     record, _ = saved(project)
     with store.connect_mlflow(project) as client:
         tags = {"review": "passed", **record.to_record()}
-        version = versions.create_version(client, project, record.uri, tags)
+        version = registration.create_version(client, project, record.uri, tags)
     with pytest.raises(
         RunFailedError, match="has no record of as_of, author, evidence_hash, features"
     ):

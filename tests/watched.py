@@ -27,7 +27,7 @@ from mlops_kit.db.tables import (
     WindowRecord,
 )
 from mlops_kit.project import loader
-from mlops_kit.registry import models, store, versions
+from mlops_kit.registry import models, registration, store, versions
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.stage import Stage
 
@@ -143,7 +143,7 @@ def _register_champion(project: loader.Project, model: Any, test: pd.DataFrame) 
             "author": "the fixture",
             "review": "passed",
         }
-        versions.create_version(client, project, record.uri, facts)
+        registration.create_version(client, project, record.uri, facts)
     approvals.record_approval(
         project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )

@@ -133,15 +133,13 @@ def dashboard_command(
         if browser:
             webbrowser.open(addresses[0])
 
-    server.start(
-        loaded,
-        actions.build_actions(loaded),
-        port,
-        ip,
-        report_ready,
-        partial(actions.connect_tracking_store, loaded),
-        partial(actions.explain_alias_mismatch, loaded),
+    callbacks = server.ServerCallbacks(
+        actions=actions.build_actions(loaded),
+        report_ready=report_ready,
+        warm_up=partial(actions.connect_tracking_store, loaded),
+        get_note=partial(actions.explain_alias_mismatch, loaded),
     )
+    server.start_server(loaded, callbacks, port, ip)
 
 
 def report_command(
@@ -171,7 +169,7 @@ def report_command(
 
     loaded = loader.load_project(project or None)
     path = Path(out) if out else loaded.reports_folder / f"{name}.html"
-    page = dashboards.twin(name, loaded, path, version=version, against=against)
+    page = dashboards.export_page(name, loaded, path, version=version, against=against)
     files.write_text(path, page)
     size = path.stat().st_size / _BYTES_PER_MB
     output.print_text(f"Dashboard {name} written to {path} ({size:.1f} MB)")

@@ -1,10 +1,12 @@
-"""The pages for those who decide: they read stored results, compute nothing, and write nothing.
+"""Pages for people who decide: they read stored results, compute nothing and write nothing.
 
-What a page shows is plain HTML with drawings in SVG; what a person decides on it is taken by the
-server (``server``), which asks what it is given by its caller.
+A page is built in three steps: data (what runs and the watch stored), view models (frozen records
+in which every text and number is decided) and templates. Decisions are taken by the server
+(``server``), to which its caller passes what each of them does (``actions``).
 
-To add a page: 1. a module here with ``page(project, file, **asked)``, 2. its title in ``PAGES``,
-3. a notebook of the same name in ``notebooks/dashboards`` that shows its parts.
+To add a page: 1. a module here with ``build_page(project, file, **options)``, named after the page
+and ``_page``, 2. its title in ``page_base.PAGE_TITLES``, 3. a notebook of the same name in
+``notebooks/dashboards`` that shows its parts.
 """
 
 from __future__ import annotations
@@ -14,11 +16,16 @@ from pathlib import Path
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.project.loader import Project
 
-PAGES = {"review": "Model review", "monitoring": "Monitoring"}
 
+def export_page(name: str, project: Project, file: Path, **options: str) -> str:
+    """Build the static export of a page: one HTML document that needs no server.
 
-def twin(name: str, project: Project, file: Path, **asked: str) -> str:
-    """A page as one HTML document that needs no server; links lead to the runs' files as seen from ``file``.
+    Parameters
+    ----------
+    file : Path
+        Where the document will be; links to the files of runs are relative to it.
+    **options : str
+        Which version to show, for pages that take one.
 
     Raises
     ------
@@ -27,13 +34,15 @@ def twin(name: str, project: Project, file: Path, **asked: str) -> str:
     """
     from importlib import import_module
 
-    from mlops_kit.dashboards import rendering
+    from mlops_kit.dashboards.page_base import PAGE_TITLES
+    from mlops_kit.dashboards.rendering import render_document
 
-    if name not in PAGES:
+    if name not in PAGE_TITLES:
         raise KitError(
             f"there is no dashboard {name!r}",
-            suggest_names(name, PAGES),
+            suggest_names(name, PAGE_TITLES),
             "mlops report --dashboard review",
         )
-    body = import_module(f"mlops_kit.dashboards.{name}_page").page(project, file, **asked)
-    return rendering.part("document", "document", f"{PAGES[name]}: {project.config.name}", body)
+    page = import_module(f"mlops_kit.dashboards.{name}_page")
+    body = page.build_page(project, file, **options)
+    return render_document(f"{PAGE_TITLES[name]}: {project.config.name}", body)

@@ -1,231 +1,378 @@
-"""What the pictures of monitoring show: performance over time, with what was promised and promoted; and drift by column and window."""
+"""The charts of the monitoring page: performance over time, and drift by column and window."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
 
 from mlops_kit.core.formatting import format_number
-from mlops_kit.dashboards import svg_charts
-from mlops_kit.dashboards.monitoring_data import DAY, Stretch
-from mlops_kit.dashboards.rendering import Html
-from mlops_kit.dashboards.text_formats import day, months, span
+from mlops_kit.dashboards.monitoring_context import MonitoringContext
+from mlops_kit.dashboards.monitoring_data import DAY, DriftRow, MonitoredWindow
+from mlops_kit.dashboards.strip_charts import HeatMapCell, HeatMapRow
+from mlops_kit.dashboards.svg_charts import (
+    BarChart,
+    BarChartBar,
+    ChartEvent,
+    ChartLine,
+    LineChart,
+    choose_ticks,
+)
+from mlops_kit.dashboards.text_formats import format_day, format_period, make_time_ticks
+from mlops_kit.dashboards.view_models import Color
+from mlops_kit.stages.monitor.drift import SCORE_COLUMN
 from mlops_kit.stats.monitoring_tables import DriftStatus
 
-if TYPE_CHECKING:
-    from mlops_kit.dashboards.monitoring_page import Monitoring
+_RECENT_WINDOWS = 3  # windows by whose cost columns are ordered
+_DARKEST_EFFECT_FACTOR = 5.0  # times the limit at which a cell is as dark as it gets
+_COSTED_STATUSES = (DriftStatus.ALERT, DriftStatus.WARNING)  # after which a cost is estimated
+_READ_ALOUD_WINDOWS = 6
+_LINE_END_MARGIN = 4  # a longer line is not named at its ends
+_MIN_NAME_DISTANCE = 2  # points between the names of two lines
+_CROWDED_FACTOR = 0.2
+_MAX_DAY_TICKS = 8
+_USUAL_SHARE = 10  # a tenth of the days is below the usual range, and a tenth above
+
+OptionalValues = Sequence[float | None]
 
 
-SIZES = {
-    "broad": (760, 305),
-    "slim": (400, 250),
-}  # of performance over time, on a screen and on a phone
-RECENT = 3  # windows that say which columns come first
-JUDGED = {DriftStatus.ALERT, DriftStatus.WARNING}  # statuses whose cost was estimated
-DEEP = 5.0  # times the limit at which a cell is as dark as it gets
-Values = Sequence[float | None]
+class ChartLayout(StrEnum):
+    """The layouts of a chart: for a screen and for a phone."""
+
+    BROAD = "broad"
+    SLIM = "slim"
 
 
-def curve(page: Monitoring, kind: str) -> Html:
-    """The lines over time."""
-    found = page.found
-    begin, until = ends(page)
+_CHART_SIZES = {ChartLayout.BROAD: (760, 305), ChartLayout.SLIM: (400, 250)}
+_MAX_TIME_TICKS = {ChartLayout.BROAD: 8, ChartLayout.SLIM: 4}
+_MIN_SHORT_TEXT_ROOM = {ChartLayout.BROAD: 0.1, ChartLayout.SLIM: 0.4}
+_MIN_DATED_TEXT_ROOM = 0.2
 
-    def x(moment: datetime) -> float:
-        return (moment - begin) / DAY
 
-    middle = [x(w.start + (w.end - w.start) / 2) for w in found.windows]
-    real, guess, kept = (
-        [w.realised().value for w in found.windows],
-        [w.estimated.value for w in found.windows],
-        [found.promised(w.version) for w in found.windows],
+@dataclass(frozen=True)
+class PerformanceSeries:
+    """Realized, estimated and reference performance by window.
+
+    Attributes
+    ----------
+    start, end : datetime
+        The ends of the time axis.
+    """
+
+    windows: Sequence[MonitoredWindow]
+    start: datetime
+    end: datetime
+    realized: OptionalValues
+    estimated: OptionalValues
+    reference: OptionalValues
+
+    def to_x(self, time: datetime) -> float:
+        """Return the position of a timestamp: days from the start."""
+        return (time - self.start) / DAY
+
+    @property
+    def middles(self) -> list[float]:
+        """The positions of the middles of the windows."""
+        return [
+            self.to_x(window.start + (window.end - window.start) / 2) for window in self.windows
+        ]
+
+
+def make_performance_series(context: MonitoringContext) -> PerformanceSeries:
+    """Collect the performance by window."""
+    data = context.data
+    windows = data.windows
+    return PerformanceSeries(
+        windows=windows,
+        start=windows[0].start,
+        end=max(windows[-1].end, data.watched_until),
+        realized=[window.realized.value for window in windows],
+        estimated=[window.estimated.value for window in windows],
+        reference=[data.get_reference(window.version) for window in windows],
     )
-    band = [
-        (at, w.estimated.low, w.estimated.high)
-        for at, w in zip(middle, found.windows, strict=True)
-        if w.estimated.low is not None and w.estimated.high is not None
-    ]
-    if len(band) == 1:  # one window alone has a width too
-        band = [(middle[0] + side * x(until) / 50, *band[0][1:]) for side in (-1, 1)]
-    values = [v for v in (*real, *guess, *kept) if v is not None] + [
-        v for _, low, high in band for v in (low, high)
-    ]
-    levels = svg_charts.ticks(min(values), max(values), 4) if values else [0.0, 1.0]
-    told = f"{page.metric.title}, realised: {', '.join(f'{span(w.start, w.end, page.zone)} {format_number(w.realised().value)}' for w in found.settled[-6:])}"
-    slim = kind == "slim"
-    return svg_charts.curve(
-        [
-            *promises(page, x, kept, [guess, real], levels),
-            *named(middle, guess, real, kept, levels),
-        ],
-        told,
-        months(begin, until, page.zone, x, 4 if slim else 8),
-        levels,
-        digits(levels),
+
+
+def make_performance_chart(context: MonitoringContext, layout: ChartLayout) -> LineChart:
+    """Make the chart of realized and estimated performance, with promotions as events."""
+    series = make_performance_series(context)
+    band = _make_estimate_band(series)
+    ticks = _choose_value_ticks(series, band)
+    realized_texts = []
+    for window in context.data.labeled_windows[-_READ_ALOUD_WINDOWS:]:
+        period = format_period(window.start, window.end, context.zone)
+        realized_texts.append(f"{period} {format_number(window.realized.value)}")
+    return LineChart(
+        lines=[*_make_reference_lines(series, ticks), *_make_performance_lines(series, ticks)],
+        label=f"Realized {context.metric.title}: {', '.join(realized_texts)}",
+        x_ticks=make_time_ticks(
+            series.start, series.end, context.zone, series.to_x, _MAX_TIME_TICKS[layout]
+        ),
+        y_ticks=ticks,
+        format_value=_make_tick_formatter(ticks),
         band=band,
-        marks=marks(page, x, slim),
-        size=SIZES[kind],
+        events=list_promotion_events(context, layout),
+        size=_CHART_SIZES[layout],
     )
 
 
-def ends(page: Monitoring) -> tuple[datetime, datetime]:
-    """The ends of the line of time."""
-    windows = page.found.windows
-    return windows[0].start, max(windows[-1].end, page.found.upto)
+def _make_estimate_band(series: PerformanceSeries) -> list[tuple[float, float, float]]:
+    """Make the band of the estimate's intervals; that of a single window has a width too."""
+    band = []
+    for x, window in zip(series.middles, series.windows, strict=True):
+        if window.estimated.low is not None and window.estimated.high is not None:
+            band.append((x, window.estimated.low, window.estimated.high))
+    if len(band) != 1:
+        return band
+    [(_, low, high)] = band
+    center = series.middles[0]
+    half_width = series.to_x(series.end) / 50
+    return [(center - half_width, low, high), (center + half_width, low, high)]
 
 
-def digits(levels: Sequence[float]) -> Callable[[float], str]:
-    """How the lines across are written: all with as many digits as the one that needs most."""
-    most = max(len(f"{v:g}".partition(".")[2]) for v in levels)
-    return lambda v: f"{v:,.{most}f}"
+def _choose_value_ticks(
+    series: PerformanceSeries, band: Sequence[tuple[float, float, float]]
+) -> list[float]:
+    """Choose ticks that cover all lines and the band."""
+    values = []
+    for value in (*series.realized, *series.estimated, *series.reference):
+        if value is not None:
+            values.append(value)
+    for _, low, high in band:
+        values.extend((low, high))
+    return choose_ticks(min(values), max(values), 4) if values else [0.0, 1.0]
 
 
-def free(
-    own: Values, others: Sequence[Values], levels: Sequence[float], taken: Sequence[int] = ()
-) -> tuple[int, bool]:
-    """Where a line's name stands clear: the number of its known point, and whether above it, as far as possible from the other lines and names."""
-    spots = [(-1.0, 0, True)]
-    for i, value in enumerate(own):
-        if value is None or (len(own) > 4 and i in {0, len(own) - 1}):
+def _make_tick_formatter(ticks: Sequence[float]) -> Callable[[float], str]:
+    """Make a function that writes all ticks with as many digits as the longest needs."""
+    digits = max(len(f"{tick:g}".partition(".")[2]) for tick in ticks)
+    return lambda value: f"{value:,.{digits}f}"
+
+
+@dataclass(frozen=True)
+class NamePosition:
+    """Where the name of a line is: at which window, and whether above the line."""
+
+    window_index: int
+    is_above: bool
+
+    def count_known_before(self, values: OptionalValues) -> int:
+        """Count the known values before it, which is its index among the known points."""
+        return sum(value is not None for value in values[: self.window_index])
+
+
+def choose_name_position(
+    values: OptionalValues,
+    others: Sequence[OptionalValues],
+    ticks: Sequence[float],
+    taken: Sequence[int] = (),
+) -> NamePosition:
+    """Choose the place for a line's name that is farthest from other lines and names."""
+    best = NamePosition(0, is_above=True)
+    best_room = -1.0
+    is_long = len(values) > _LINE_END_MARGIN
+    for index, value in enumerate(values):
+        is_end = index in {0, len(values) - 1}
+        if value is None or (is_long and is_end):
             continue
-        near = [v - value for o in others for v in o[max(0, i - 1) : i + 2] if v is not None]
-        crowd = 1.0 if all(abs(i - t) > 2 for t in taken) else 0.2
-        above = min([levels[-1] - value, *(d for d in near if d >= 0)])
-        below = min([value - levels[0], *(-d for d in near if d <= 0)])
-        spots += [(above * crowd, i, True), (below * crowd, i, False)]
-    _, best, over = max(spots, key=lambda s: s[0])
-    return sum(v is not None for v in own[:best]), over
+        is_crowded = any(abs(index - other) <= _MIN_NAME_DISTANCE for other in taken)
+        factor = _CROWDED_FACTOR if is_crowded else 1.0
+        room_above, room_below = _measure_room(index, value, others, ticks)
+        for room, is_above in ((room_above * factor, True), (room_below * factor, False)):
+            if room > best_room:
+                best_room = room
+                best = NamePosition(index, is_above)
+    return best
 
 
-def named(
-    middle: Sequence[float], guess: Values, real: Values, kept: Values, levels: Sequence[float]
-) -> list[svg_charts.Line]:
-    """The estimated and the realised line, each named where it stands clear."""
-    out, taken = [], list[int]()
-    for own, others, colour, dash, name in (
-        (guess, [real, kept], "soft", "5 4", "estimated"),
-        (real, [guess, kept], "blue", "", "realised"),
+def _measure_room(
+    index: int, value: float, others: Sequence[OptionalValues], ticks: Sequence[float]
+) -> tuple[float, float]:
+    """Measure the room above and below a value, to other lines and the ends of the axis."""
+    above = [ticks[-1] - value]
+    below = [value - ticks[0]]
+    for other in others:
+        for neighbor in other[max(0, index - 1) : index + 2]:
+            if neighbor is None:
+                continue
+            if neighbor >= value:
+                above.append(neighbor - value)
+            if neighbor <= value:
+                below.append(value - neighbor)
+    return min(above), min(below)
+
+
+def _make_performance_lines(series: PerformanceSeries, ticks: Sequence[float]) -> list[ChartLine]:
+    """Make the estimated and the realized line, each named where there is room."""
+    lines = []
+    estimated_position = choose_name_position(
+        series.estimated, [series.realized, series.reference], ticks
+    )
+    realized_position = choose_name_position(
+        series.realized,
+        [series.estimated, series.reference],
+        ticks,
+        [estimated_position.window_index],
+    )
+    for values, position, color, dash, name in (
+        (series.estimated, estimated_position, Color.MUTED, "5 4", "estimated"),
+        (series.realized, realized_position, Color.PRIMARY, "", "realized"),
     ):
-        at, over = free(own, others, levels, taken)
-        taken.append(at)
-        if known := sum(v is not None for v in own):
-            out.append(
-                svg_charts.Line(
-                    list(zip(middle, own, strict=True)),
-                    colour,
-                    dash,
-                    name,
-                    at,
-                    -10 if over else 18,
-                    dots=known == 1 or colour == "blue",
-                )
-            )
-    return out
-
-
-def promises(
-    page: Monitoring,
-    x: Callable[[datetime], float],
-    kept: Values,
-    others: Sequence[Values],
-    levels: Sequence[float],
-) -> list[svg_charts.Line]:
-    """What was promised, a line for each stretch in which one version answered; the longest is named."""
-    groups: list[tuple[str, list[tuple[float, float | None]], int]] = []
-    for i, (window, promise) in enumerate(zip(page.found.windows, kept, strict=True)):
-        if promise is None:
+        known_count = sum(value is not None for value in values)
+        if not known_count:
             continue
-        if not groups or groups[-1][0] != window.version:
-            groups.append((window.version, [(x(window.start), promise)], i))
-        groups[-1][1].append((x(window.end), promise))
-    longest = max(groups, key=lambda g: len(g[1]), default=None)
-    out = []
-    for group in groups:
-        _, points, first = group
-        some = slice(first, first + len(points) - 1)
-        at, over = free(kept[some], [o[some] for o in others], levels)
-        out.append(
-            svg_charts.Line(
-                points, "act", "2 4", "promised" if group is longest else "", at, -8 if over else 16
+        lines.append(
+            ChartLine(
+                points=list(zip(series.middles, values, strict=True)),
+                color=color,
+                dash=dash,
+                name=name,
+                name_index=position.count_known_before(values),
+                name_offset=-10 if position.is_above else 18,
+                has_dots=known_count == 1 or color is Color.PRIMARY,
             )
         )
-    return out
+    return lines
 
 
-def marks(
-    page: Monitoring, x: Callable[[datetime], float], slim: bool
-) -> list[tuple[float, str, str]]:
-    """The promotions in the time that is shown; their words are short where they stand close."""
-    found, (begin, until) = page.found, ends(page)
-    placed = sorted(
-        (at, p.version)
-        for p in found.promotions
-        if (at := found.placed(p)) is not None and begin < at <= until
-    )
-    out = []
-    for i, (at, version) in enumerate(placed):
-        room = (placed[i + 1][0] - at) / (until - begin) if i + 1 < len(placed) else 1.0
-        word = (
-            f"{day(at, page.zone)}: version {version}"
-            if not slim and room > 0.2
-            else f"version {version}"
-            if room > (0.4 if slim else 0.1)
-            else version
-        )
-        out.append((x(at), word, "good"))
-    return out
+@dataclass
+class _ReferencePeriod:
+    """Consecutive windows of one version: where they begin, and the line of its reference."""
+
+    version: str
+    first_index: int
+    points: list[tuple[float, float | None]]
 
 
-def ranked(windows: list[Stretch]) -> list[str]:
-    """The columns, those that cost most lately first, then those that cost most ever, then by effect."""
-    costs: dict[str, list[float]] = {}
-    for i, window in enumerate(reversed(windows)):
-        for row in window.drift:
-            value = row["cost"] or 0.0
-            costs[row["column"]] = list(
-                map(
-                    max,
-                    costs.get(row["column"], [0.0] * 3),
-                    (value if i < RECENT else 0.0, value, row["effect"] or 0.0),
-                )
+def _make_reference_lines(series: PerformanceSeries, ticks: Sequence[float]) -> list[ChartLine]:
+    """Make the reference, a line for each period of one version; the longest is named."""
+    periods: list[_ReferencePeriod] = []
+    for index, window in enumerate(series.windows):
+        reference = series.reference[index]
+        if reference is None:
+            continue
+        if not periods or periods[-1].version != window.version:
+            start = (series.to_x(window.start), reference)
+            periods.append(_ReferencePeriod(window.version, index, [start]))
+        periods[-1].points.append((series.to_x(window.end), reference))
+    longest = max(periods, key=lambda period: len(period.points), default=None)
+    lines = []
+    for period in periods:
+        covered = slice(period.first_index, period.first_index + len(period.points) - 1)
+        values = series.reference[covered]
+        others = [series.estimated[covered], series.realized[covered]]
+        position = choose_name_position(values, others, ticks)
+        lines.append(
+            ChartLine(
+                points=period.points,
+                color=Color.CRITICAL,
+                dash="2 4",
+                name="reference" if period is longest else "",
+                name_index=position.count_known_before(values),
+                name_offset=-8 if position.is_above else 16,
             )
-    return sorted(costs, key=lambda c: [-v for v in costs[c]])
-
-
-def line(
-    page: Monitoring, column: str, windows: list[Stretch]
-) -> tuple[str, list[svg_charts.Cell | None]]:
-    """A column's cells, by window; None where its effect is not known."""
-    found = [
-        next((r for r in w.drift if r["column"] == column and r["effect"] is not None), None)
-        for w in windows
-    ]
-    return "its answers" if column == "score" else column, [
-        cell(page, r, w) if r else None for r, w in zip(found, windows, strict=True)
-    ]
-
-
-def cell(page: Monitoring, row: dict[str, Any], window: Stretch) -> svg_charts.Cell:
-    """A cell. Blue: harmless; amber: it costs something; red: more than a fall that is let pass; grey: not known."""
-    config, value, judged = page.config, row["cost"], row["status"] in JUDGED
-    if value is None:
-        colour, told = (
-            ("faint", "what it costs is not known") if judged else ("blue", row["explanation"])
         )
+    return lines
+
+
+def list_promotion_events(context: MonitoringContext, layout: ChartLayout) -> list[ChartEvent]:
+    """List the promotions within the time axis; their texts are short where they are close."""
+    series = make_performance_series(context)
+    placed = []
+    for promotion in context.data.promotions:
+        time = context.data.locate_promotion(promotion)
+        if time is not None and series.start < time <= series.end:
+            placed.append((time, promotion.version))
+    placed.sort()
+    events = []
+    for index, (time, version) in enumerate(placed):
+        room = 1.0  # to the next promotion, as a share of the axis
+        if index + 1 < len(placed):
+            room = (placed[index + 1][0] - time) / (series.end - series.start)
+        if layout is ChartLayout.BROAD and room > _MIN_DATED_TEXT_ROOM:
+            text = f"{format_day(time, context.zone)}: version {version}"
+        elif room > _MIN_SHORT_TEXT_ROOM[layout]:
+            text = f"version {version}"
+        else:
+            text = version
+        events.append(ChartEvent(series.to_x(time), text))
+    return events
+
+
+def order_columns_by_cost(windows: Sequence[MonitoredWindow]) -> list[str]:
+    """Order the columns by their cost in the recent windows, then ever, then by effect."""
+    keys: dict[str, tuple[float, float, float]] = {}
+    for age, window in enumerate(reversed(windows)):
+        for row in window.drift_rows:
+            cost = row.cost or 0.0
+            recent_cost = cost if age < _RECENT_WINDOWS else 0.0
+            effect = row.effect or 0.0
+            before = keys.get(row.column, (0.0, 0.0, 0.0))
+            keys[row.column] = (
+                max(before[0], recent_cost),
+                max(before[1], cost),
+                max(before[2], effect),
+            )
+    return sorted(keys, key=lambda column: tuple(-value for value in keys[column]))
+
+
+def make_drift_row(context: MonitoringContext, column: str) -> HeatMapRow:
+    """Make a column's row of the heat map: a cell per window."""
+    cells = []
+    for window in context.data.windows:
+        cell = None
+        for row in window.drift_rows:
+            if row.column == column and row.effect is not None:
+                cell = _make_drift_cell(context, row, row.effect, window)
+                break
+        cells.append(cell)
+    name = "prediction" if column == SCORE_COLUMN else column
+    return HeatMapRow(name, tuple(cells))
+
+
+def _make_drift_cell(
+    context: MonitoringContext, row: DriftRow, effect: float, window: MonitoredWindow
+) -> HeatMapCell:
+    """Make a cell: its depth is the effect, its color the estimated cost.
+
+    Blue is harmless, amber costs something, red costs more than the allowed drop, grey is unknown.
+    """
+    config = context.config
+    if row.cost is None:
+        is_costed = row.status in _COSTED_STATUSES
+        color = Color.NEUTRAL if is_costed else Color.PRIMARY
+        text = "its cost is not known" if is_costed else "no drift"
     else:
-        colour = (
-            "act"
-            if value >= config.monitor.max_drop
-            else "watch"
-            if value >= config.review.margin
-            else "blue"
-        )
-        told = page.price(value)
-    depth = min(1.0, row["effect"] / (DEEP * config.monitor.alert_effect or 1.0))
-    return svg_charts.Cell(
-        depth,
-        colour,
-        f"{row['column']}, {span(window.start, window.end, page.zone)}: effect {format_number(row['effect'])}; {told}",
-        f"{window.row.id}|{row['column']}",
+        text = context.describe_drift_cost(row.cost)
+        if row.cost >= config.monitor.max_drop:
+            color = Color.CRITICAL
+        elif row.cost >= config.review.margin:
+            color = Color.WARNING
+        else:
+            color = Color.PRIMARY
+    darkest_effect = _DARKEST_EFFECT_FACTOR * config.monitor.alert_effect or 1.0
+    period = format_period(window.start, window.end, context.zone)
+    return HeatMapCell(
+        depth=min(1.0, effect / darkest_effect),
+        color=color,
+        label=f"{row.column}, {period}: effect {format_number(effect)}; {text}",
+        key=f"{window.record.id}|{row.column}",
     )
+
+
+def make_volume_chart(context: MonitoringContext, max_days: int) -> BarChart:
+    """Make the chart of scored rows by day, with the usual range."""
+    days = context.data.count_rows_by_day(max_days)
+    counts = sorted(day.count for day in days)
+    margin = len(counts) // _USUAL_SHARE
+    start = days[0].start
+    bars = []
+    for index, day in enumerate(days):
+        text = f"{format_day(day.start, context.zone)}: {day.count:,} rows"
+        bars.append(BarChartBar(index + 0.5, day.count, text))
+
+    def to_x(time: datetime) -> float:
+        return (time - start) / DAY
+
+    ticks = make_time_ticks(start, context.data.watched_until, context.zone, to_x, _MAX_DAY_TICKS)
+    return BarChart(bars, "Rows by day", ticks, (counts[margin], counts[-1 - margin]))

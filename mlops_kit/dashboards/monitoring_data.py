@@ -1,11 +1,12 @@
-"""What the watch has stored, read for the page: windows, incidents, decisions on retraining, answers, labels.
+"""What the watch has stored: windows, incidents, retraining decisions, predictions and labels.
 
-Nothing is computed here that was not stored, but for counts and quantiles that the database gives.
+Nothing is computed that was not stored, except for counts and quantiles that the database gives.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -14,8 +15,13 @@ import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.results import Interval, Verdict, Verdicts
-from mlops_kit.dashboards import version_data
-from mlops_kit.db import approvals
+from mlops_kit.dashboards.stored_reviews import (
+    StoredReview,
+    iterate_reviews,
+    list_reviews,
+    read_records,
+)
+from mlops_kit.db.approvals import list_promotions
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import (
     RETRAINING_DUE,
@@ -30,306 +36,406 @@ from mlops_kit.db.tables import (
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
+from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
-MOST = 26  # windows on the page, the newest
-ASKED = 7  # days of who asked
-LATEST = 20_000  # labels whose delay is told
+DEFAULT_WINDOW_COUNT = 26
+MAX_DELAY_LABELS = 20_000  # newest labels whose delay is measured
+REQUEST_DAYS = 7  # days of which predictions are counted by origin
+ENDPOINT_ORIGIN = "endpoint"
 DAY = timedelta(days=1)
+_MAX_RECORDS = 500
+_MAX_MISSED_PASSES = 2  # the watch has stopped, or replays the past, after so many intervals
 
 
-class Stretch:
-    """A monitored window: what was seen without labels, and what the labels said, once they were in."""
+@dataclass(frozen=True)
+class DriftRow:
+    """The drift of one column in a window; ``cost`` is None where it is not known."""
 
-    def __init__(self, row: WindowRecord, headline: str) -> None:
-        self.row, self.headline, self.version = row, headline, row.version
-        self.start, self.end = datetime.fromisoformat(row.start), datetime.fromisoformat(row.end)
+    column: str
+    kind: str
+    status: str
+    explanation: str
+    effect: float | None
+    adjusted_p: float | None
+    missing_reference: float | None
+    missing_current: float | None
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class RealizedRow:
+    """A metric that the labels of a window gave, beside its reference."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    reference: float | None
+
+
+class MonitoredWindow:
+    """A window: what is known of it without labels, and with them once they are due."""
+
+    def __init__(self, record: WindowRecord, headline_metric: str) -> None:
+        self.record = record
+        self.headline_metric = headline_metric
+        self.version = record.version
+        self.start = datetime.fromisoformat(record.start)
+        self.end = datetime.fromisoformat(record.end)
 
     @cached_property
-    def looked(self) -> WindowMonitoring:
+    def monitoring(self) -> WindowMonitoring:
         """What is known of the window without labels."""
-        return WindowMonitoring.from_json(self.row.monitoring_json)
+        return WindowMonitoring.from_json(self.record.monitoring_json)
 
     @cached_property
-    def settled(self) -> WindowPerformance | None:
+    def performance(self) -> WindowPerformance | None:
         """What the labels of the window show; None while they are not due."""
-        if self.row.realized_json is None:
+        if self.record.realized_json is None:
             return None
-        return WindowPerformance.from_json(self.row.realized_json)
+        return WindowPerformance.from_json(self.record.realized_json)
 
     @property
     def estimated(self) -> Interval:
-        """The headline metric expected without labels."""
-        return self.looked.estimated
-
-    def measure(self, metric: str = "") -> dict[str, Any]:
-        """The stored row of a metric that the labels gave, of the headline metric where none is named; empty where they did not."""
-        found = version_data.records(self.settled.realized) if self.settled else []
-        return next((r for r in found if r["metric"] == (metric or self.headline)), {})
-
-    def realised(self, metric: str = "") -> Interval:
-        """A metric as the labels gave it, with its interval; of None where they did not."""
-        row = self.measure(metric)
-        return Interval(row.get("value"), row.get("low"), row.get("high"))
+        """The estimated performance."""
+        return self.monitoring.estimated
 
     @cached_property
-    def drift(self) -> list[dict[str, Any]]:
-        """The drift of each column, as stored."""
-        return [{"cost": None, **r} for r in version_data.records(self.looked.drift)]
+    def drift_rows(self) -> list[DriftRow]:
+        """The drift of each column."""
+        return read_records(self.monitoring.drift, DriftRow)
+
+    @cached_property
+    def realized_rows(self) -> dict[str, RealizedRow]:
+        """The metrics that the labels gave, by metric; empty while they are not due."""
+        if self.performance is None:
+            return {}
+        table = self.performance.realized
+        return {row.metric: row for row in read_records(table, RealizedRow)}
+
+    @property
+    def realized(self) -> Interval:
+        """The realized performance; its value is None where there is none."""
+        return self.get_realized(self.headline_metric)
+
+    @property
+    def reference(self) -> float | None:
+        """The reference performance that was stored with the realized one."""
+        row = self.realized_rows.get(self.headline_metric)
+        return row.reference if row else None
+
+    def get_realized(self, metric: str) -> Interval:
+        """Return a metric with its interval; its value is None where there is none."""
+        row = self.realized_rows.get(metric)
+        return Interval(row.value, row.low, row.high) if row else Interval(None)
 
     @property
     def verdicts(self) -> Verdicts:
-        """All that was judged of it so far."""
-        return Verdicts.from_verdicts((self.settled or self.looked).verdicts)
+        """The checks of the window so far."""
+        stored = self.performance or self.monitoring
+        return Verdicts.from_verdicts(stored.verdicts)
 
-    def verdict(self, check: str) -> Verdict | None:
-        """The verdict of one check, if it was given."""
-        return next((v for v in self.verdicts if v.check == check), None)
+    def find_verdict(self, check: str) -> Verdict | None:
+        """Find the verdict of a check."""
+        for verdict in self.verdicts:
+            if verdict.check == check:
+                return verdict
+        return None
 
 
-class Watched:
-    """All that a project's watch has stored up to its mark; of the windows the newest ``most``.
+@dataclass(frozen=True)
+class DailyCount:
+    """The rows that were scored within the 24 hours from ``start``."""
 
-    It watches since a moment, has seen everything up to another, and by the clock made its last pass at a third.
+    start: datetime
+    count: int
+
+
+@dataclass(frozen=True)
+class RequestCount:
+    """How many predictions were made for whom, by which version, and when the last was."""
+
+    origin: str
+    version: str
+    count: int
+    last_scored_at: str
+
+
+class MonitoringData:
+    """All that a project's watch has stored; of the windows the newest.
+
+    Attributes
+    ----------
+    watched_from, watched_until : datetime
+        The period of event times that the watch has processed.
+    updated_at : datetime
+        When it made its last pass.
     """
 
-    def __init__(self, project: Project, mark: WatchRecord, most: int) -> None:
-        self.project, self.config, self.most = project, project.config, most
-        self.since, self.upto, self.passed = map(
-            datetime.fromisoformat, (mark.watched_from, mark.watched_until, mark.updated_at)
-        )
-        self.answered = (
-            PredictionRecord.model == project.config.name,
+    def __init__(self, project: Project, record: WatchRecord, max_windows: int) -> None:
+        self.project = project
+        self.config = project.config
+        self.max_windows = max_windows
+        self.watched_from = datetime.fromisoformat(record.watched_from)
+        self.watched_until = datetime.fromisoformat(record.watched_until)
+        self.updated_at = datetime.fromisoformat(record.updated_at)
+        self._has_event_time = (
+            PredictionRecord.model == self.config.name,
             PredictionRecord.event_time.is_not(None),
         )
 
     @property
-    def lived(self) -> bool:
-        """Whether it lives a past stretch of time and not by the clock."""
-        return self.passed - self.upto > 2 * self.config.watch.interval
+    def is_replay(self) -> bool:
+        """Whether it replays a period of the past instead of following the clock."""
+        allowed = _MAX_MISSED_PASSES * self.config.watch.interval
+        return self.updated_at - self.watched_until > allowed
 
     @property
-    def stands(self) -> bool:
-        """Whether it should have passed by the clock and has not."""
-        return not self.lived and datetime.now(UTC) - self.passed > 2 * self.config.watch.interval
+    def is_stopped(self) -> bool:
+        """Whether it should have made a pass by now and has not."""
+        allowed = _MAX_MISSED_PASSES * self.config.watch.interval
+        return not self.is_replay and datetime.now(UTC) - self.updated_at > allowed
 
     @cached_property
-    def windows(self) -> list[Stretch]:
-        """The newest windows, in their order."""
-        asked = (
+    def windows(self) -> list[MonitoredWindow]:
+        """The newest windows, in the order of time."""
+        statement = (
             sa.select(WindowRecord)
             .where(WindowRecord.model == self.config.name)
             .order_by(WindowRecord.start.desc())
-            .limit(self.most)
+            .limit(self.max_windows)
         )
+        records = query_records(self.project, statement)
         return [
-            Stretch(w, self.config.headline_metric)
-            for w in reversed(query_records(self.project, asked))
+            MonitoredWindow(record, self.config.headline_metric) for record in reversed(records)
         ]
 
     @cached_property
-    def settled(self) -> list[Stretch]:
-        """Those of them whose labels were counted."""
-        return [w for w in self.windows if w.settled]
+    def labeled_windows(self) -> list[MonitoredWindow]:
+        """The windows whose labels have been evaluated, in the order of time."""
+        return [window for window in self.windows if window.performance is not None]
+
+    @property
+    def last_window(self) -> MonitoredWindow | None:
+        """The newest window."""
+        return self.windows[-1] if self.windows else None
+
+    @property
+    def last_labeled_window(self) -> MonitoredWindow | None:
+        """The newest window whose labels have been evaluated."""
+        return self.labeled_windows[-1] if self.labeled_windows else None
 
     @cached_property
     def incidents(self) -> list[IncidentRecord]:
-        """What somebody should know, the newest first."""
-        return query_records(
-            self.project,
+        """The incidents, the newest first."""
+        statement = (
             sa.select(IncidentRecord)
             .where(IncidentRecord.model == self.config.name)
             .order_by(IncidentRecord.opened_at.desc(), IncidentRecord.id.desc())
-            .limit(500),
+            .limit(_MAX_RECORDS)
+        )
+        return query_records(self.project, statement)
+
+    @property
+    def open_incidents(self) -> list[IncidentRecord]:
+        """The open incidents: the critical ones first, then the oldest."""
+        is_open = [incident for incident in self.incidents if incident.closed_at is None]
+        return sorted(
+            is_open,
+            key=lambda incident: (
+                incident.severity != IncidentSeverity.CRITICAL,
+                incident.opened_at,
+            ),
         )
 
     @property
-    def still(self) -> list[IncidentRecord]:
-        """The incidents that last, the worst first."""
-        return sorted(
-            (i for i in self.incidents if i.closed_at is None),
-            key=lambda i: (i.severity != "act", i.opened_at),
-        )
+    def closed_incidents(self) -> list[IncidentRecord]:
+        """The closed incidents, the newest first."""
+        return [incident for incident in self.incidents if incident.closed_at is not None]
+
+    @property
+    def unacknowledged_incidents(self) -> list[IncidentRecord]:
+        """The open incidents that nobody has acknowledged."""
+        return [incident for incident in self.open_incidents if not incident.acknowledged_by]
 
     @cached_property
-    def decided(self) -> list[RetrainingRecord]:
-        """The decisions on retraining, the newest first."""
-        return query_records(
-            self.project,
+    def retrainings(self) -> list[RetrainingRecord]:
+        """The retraining decisions, the newest first."""
+        statement = (
             sa.select(RetrainingRecord)
             .where(RetrainingRecord.model == self.config.name)
             .order_by(RetrainingRecord.as_of.desc(), RetrainingRecord.id.desc())
-            .limit(500),
+            .limit(_MAX_RECORDS)
         )
+        return query_records(self.project, statement)
 
     @property
-    def pending(self) -> RetrainingRecord | None:
-        """The retraining that is on its way."""
-        return next(
-            (
-                r
-                for r in self.decided
-                if r.status in {RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL}
-            ),
-            None,
-        )
+    def pending_retraining(self) -> RetrainingRecord | None:
+        """The retraining that is due, or whose version waits for an approval."""
+        for record in self.retrainings:
+            if record.status in {RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL}:
+                return record
+        return None
 
     @cached_property
     def promotions(self) -> list[PromotionRecord]:
-        """What served, the newest first."""
-        return approvals.list_promotions(self.project)
+        """The promotions, the newest first."""
+        return list_promotions(self.project)
 
     @property
-    def serving(self) -> PromotionRecord | None:
-        """The promotion that holds."""
-        return next(iter(self.promotions), None)
+    def current_promotion(self) -> PromotionRecord | None:
+        """The promotion in force."""
+        return self.promotions[0] if self.promotions else None
 
     @cached_property
-    def made(self) -> dict[str, version_data.Version]:
-        """The reviewed versions by number; nothing where no run can be read."""
+    def reviews(self) -> dict[str, StoredReview]:
+        """The reviewed versions by number; empty if the runs cannot be read."""
         with suppress(KitError, OSError, ValueError):
-            return {v.number: v for v in version_data.versions(self.project)}
+            return {review.number: review for review in list_reviews(self.project)}
         return {}
 
     @cached_property
-    def outcomes(self) -> dict[str, version_data.Version]:
+    def reviews_by_run(self) -> dict[str, StoredReview]:
         """The version that a run made, by the run's name."""
-        return {v.run.name: v for v in version_data.reviewed(self.project)}
+        return {review.run.name: review for review in iterate_reviews(self.project)}
 
-    def placed(self, promotion: PromotionRecord) -> datetime | None:
-        """Where a promotion stands on the line of time that is watched; None where nothing tells.
+    def locate_promotion(self, promotion: PromotionRecord) -> datetime | None:
+        """Return where a promotion is on the time axis; None if that is not known.
 
-        By the clock, where the watch goes by it. In a past that is lived, at the moment as of which the
-        version was made, or, for one that served before, at the last moment that had been decided on.
+        If the watch follows the clock: when it was recorded. In a replay: the time as of which the
+        version was made; for a rollback, the time of the last decision before it.
         """
-        if not self.lived:
+        if not self.is_replay:
             return datetime.fromisoformat(promotion.promoted_at)
-        again = any(
-            p.version == promotion.version and p.number < promotion.number for p in self.promotions
-        )
-        decided = next(
-            (r.as_of for r in self.decided if r.decided_at <= promotion.promoted_at), None
-        )
-        if again and decided:
-            return (
-                self.upto
-                if promotion.promoted_at >= self.passed.isoformat()
-                else datetime.fromisoformat(decided)
-            )
-        run = self.made.get(promotion.version)
-        asked = next((r.as_of for r in self.decided if run and r.run_id == run.run.name), None) or (
-            run.manifest.as_of if run else None
-        )
-        return self.config.to_utc(datetime.fromisoformat(asked)) if asked else None
+        if self._is_rollback(promotion):
+            for record in self.retrainings:
+                if record.decided_at <= promotion.promoted_at:
+                    if promotion.promoted_at >= self.updated_at.isoformat():
+                        return self.watched_until
+                    return datetime.fromisoformat(record.as_of)
+        review = self.reviews.get(promotion.version)
+        if review is None:
+            return None
+        as_of = review.manifest.as_of
+        for record in self.retrainings:
+            if record.run_id == review.run.name:
+                as_of = record.as_of
+                break
+        return self.config.to_utc(datetime.fromisoformat(as_of)) if as_of else None
 
-    def promised(self, version: str) -> float | None:
-        """The headline metric that the review of a version promised."""
-        found: float | None = next(
-            (
-                r["reference"]
-                for w in self.settled
-                if w.version == version and (r := w.measure()) and r["reference"] is not None
-            ),
-            None,
-        )
+    def _is_rollback(self, promotion: PromotionRecord) -> bool:
+        """Whether the version had been promoted before."""
+        for earlier in self.promotions:
+            if earlier.version == promotion.version and earlier.number < promotion.number:
+                return True
+        return False
+
+    def get_reference(self, version: str) -> float | None:
+        """Return the reference performance of a version; None if it is not known."""
+        for window in self.labeled_windows:
+            if window.version == version and window.reference is not None:
+                return window.reference
+        review = self.reviews.get(version)
+        if review is None:
+            return None
         with suppress(KitError):
-            if found is None and version in self.made:
-                return next(
-                    (
-                        r["value"]
-                        for r in version_data.records(self.made[version].table("metrics"))
-                        if r["metric"] == self.config.headline_metric
-                    ),
-                    None,
-                )
-        return found
+            for metric in review.metrics.values():
+                if metric.metric == self.config.headline_metric:
+                    return metric.value
+        return None
 
-    def ask(self, asked: Any) -> list[Any]:
-        """The answer to a query of single values."""
-        with open_transaction(self.project) as opened:
-            return list(opened.execute(asked).all())
+    def _execute(self, statement: sa.Executable) -> list[Any]:
+        """Execute a query of single values."""
+        with open_transaction(self.project) as session:
+            return list(session.execute(statement).all())
 
-    def days(self, most: int) -> list[tuple[datetime, int]]:
-        """The rows answered on each of the last days up to the last pass by the rows' own moments, the newest last."""
-        count = min(most, max(1, -(-(self.upto - self.since) // DAY)))
-        begins = [self.upto - (i + 1) * DAY for i in reversed(range(count))]
-        counted = [
-            sa.select(sa.literal(i), sa.func.count()).where(
-                *self.answered,
-                PredictionRecord.event_time >= format_timestamp(a),
-                PredictionRecord.event_time < format_timestamp(a + DAY),
+    def count_rows_by_day(self, max_days: int) -> list[DailyCount]:
+        """Count the scored rows of the last days, by event time, in the order of time."""
+        watched_days = -(-(self.watched_until - self.watched_from) // DAY)
+        day_count = min(max_days, max(1, watched_days))
+        starts = [self.watched_until - days * DAY for days in range(day_count, 0, -1)]
+        statements = []
+        for index, start in enumerate(starts):
+            statement = sa.select(sa.literal(index), sa.func.count()).where(
+                *self._has_event_time,
+                PredictionRecord.event_time >= format_timestamp(start),
+                PredictionRecord.event_time < format_timestamp(start + DAY),
             )
-            for i, a in enumerate(begins)
-        ]
-        found = dict(self.ask(sa.union_all(*counted)))
-        return [(a, int(found[i])) for i, a in enumerate(begins)]
+            statements.append(statement)
+        counts = dict(self._execute(sa.union_all(*statements)))
+        return [DailyCount(start, int(counts[index])) for index, start in enumerate(starts)]
 
-    def last(self) -> str:
-        """The moment of the newest row that was answered; empty where none was."""
-        return next(
-            (
-                m
-                for (m,) in self.ask(
-                    sa.select(PredictionRecord.event_time)
-                    .where(*self.answered)
-                    .order_by(PredictionRecord.event_time.desc())
-                    .limit(1)
-                )
-            ),
-            "",
+    def get_last_event_time(self) -> str:
+        """Return the event time of the newest scored row; empty if there is none."""
+        statement = (
+            sa.select(PredictionRecord.event_time)
+            .where(*self._has_event_time)
+            .order_by(PredictionRecord.event_time.desc())
+            .limit(1)
         )
+        rows = self._execute(statement)
+        return str(rows[0][0]) if rows else ""
 
-    def answers(self) -> list[tuple[str, str, int, str]]:
-        """Who asked which version in the last days, how often, and when last."""
-        asked = sa.select(
-            PredictionRecord.origin,
-            PredictionRecord.version,
-            sa.func.count(),
-            sa.func.max(PredictionRecord.scored_at),
-        ).where(
-            *self.answered, PredictionRecord.event_time >= format_timestamp(self.upto - ASKED * DAY)
-        )
-        return sorted(
-            self.ask(asked.group_by(PredictionRecord.origin, PredictionRecord.version)),
-            key=lambda r: r[3],
-            reverse=True,
-        )
-
-    def endpoint(self) -> datetime | None:
-        """When the endpoint answered last, if it did for a row of the last day or a later one."""
-        [(found,)] = self.ask(
-            sa.select(sa.func.max(PredictionRecord.scored_at)).where(
-                *self.answered,
-                PredictionRecord.event_time >= format_timestamp(self.upto - DAY),
-                PredictionRecord.origin == "endpoint",
+    def count_requests(self) -> list[RequestCount]:
+        """Count the predictions of the last days by origin and version, the last one first."""
+        first_day = format_timestamp(self.watched_until - REQUEST_DAYS * DAY)
+        statement = (
+            sa.select(
+                PredictionRecord.origin,
+                PredictionRecord.version,
+                sa.func.count(),
+                sa.func.max(PredictionRecord.scored_at),
             )
+            .where(*self._has_event_time, PredictionRecord.event_time >= first_day)
+            .group_by(PredictionRecord.origin, PredictionRecord.version)
         )
-        return datetime.fromisoformat(found) if found else None
+        counts = [RequestCount(*row) for row in self._execute(statement)]
+        return sorted(counts, key=lambda count: count.last_scored_at, reverse=True)
 
-    def labels(self, most: int) -> list[Any]:
-        """The moments of the newest rows whose labels are in, and the moments at which those were known."""
-        asked = sa.select(PredictionRecord.event_time, LabelRecord.known_at).join(
-            LabelRecord,
-            sa.and_(LabelRecord.prediction_id == PredictionRecord.id, LabelRecord.is_current),
+    def get_last_endpoint_time(self) -> datetime | None:
+        """Return when the endpoint scored a row of the last day or a later one."""
+        statement = sa.select(sa.func.max(PredictionRecord.scored_at)).where(
+            *self._has_event_time,
+            PredictionRecord.event_time >= format_timestamp(self.watched_until - DAY),
+            PredictionRecord.origin == ENDPOINT_ORIGIN,
         )
-        return self.ask(
-            asked.where(*self.answered).order_by(PredictionRecord.event_time.desc()).limit(most)
+        [(scored_at,)] = self._execute(statement)
+        return datetime.fromisoformat(scored_at) if scored_at else None
+
+    def _list_label_times(self, limit: int) -> list[Any]:
+        """List the event times of the newest labeled rows, and when their labels were known."""
+        is_current_label = sa.and_(
+            LabelRecord.prediction_id == PredictionRecord.id, LabelRecord.is_current
         )
+        statement = (
+            sa.select(PredictionRecord.event_time, LabelRecord.known_at)
+            .join(LabelRecord, is_current_label)
+            .where(*self._has_event_time)
+            .order_by(PredictionRecord.event_time.desc())
+            .limit(limit)
+        )
+        return self._execute(statement)
+
+    def get_last_labeled_time(self) -> str:
+        """Return the event time of the newest labeled row; empty if there is none."""
+        rows = self._list_label_times(1)
+        return str(rows[0][0]) if rows else ""
+
+    def list_label_delays(self) -> list[float]:
+        """List the delays of the newest labels in days, the shortest first."""
+        delays = []
+        for event_time, known_at in self._list_label_times(MAX_DELAY_LABELS):
+            delay = datetime.fromisoformat(known_at) - datetime.fromisoformat(event_time)
+            delays.append(delay / DAY)
+        return sorted(delays)
 
     @cached_property
-    def words(self) -> dict[str, int]:
-        """How many messages about labels became what."""
-        return dict(
-            self.ask(
-                sa.select(LabelRecord.outcome, sa.func.count())
-                .where(LabelRecord.model == self.config.name)
-                .group_by(LabelRecord.outcome)
-            )
+    def label_counts(self) -> dict[str, int]:
+        """The label messages by what the import did with them."""
+        statement = (
+            sa.select(LabelRecord.outcome, sa.func.count())
+            .where(LabelRecord.model == self.config.name)
+            .group_by(LabelRecord.outcome)
         )
-
-    def late(self) -> list[float]:
-        """How many days the newest labels took to come, in order of length."""
-        return sorted(
-            (datetime.fromisoformat(known) - datetime.fromisoformat(moment)) / DAY
-            for moment, known in self.labels(LATEST)
-        )
+        return dict(self._execute(statement))

@@ -2,66 +2,202 @@
 
 from __future__ import annotations
 
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
-from zoneinfo import ZoneInfo
+from typing import ClassVar, NamedTuple
 
 import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.dashboards import PAGES
-from mlops_kit.dashboards.rendering import Html, guarded, part, served
+from mlops_kit.dashboards.rendering import Html, get_base_url, is_served
+from mlops_kit.dashboards.text_formats import capitalize_sentence
+from mlops_kit.dashboards.view_models import (
+    FULL_WIDTH,
+    Block,
+    CardView,
+    Color,
+    PanelView,
+    StatementView,
+    TabsView,
+    TopLineView,
+    make_paragraph,
+)
 from mlops_kit.project.loader import Project
 
+PAGE_TITLES = {"review": "Model review", "monitoring": "Monitoring"}
 
-class Page:
-    """A page; each part is HTML that a notebook shows, and one that fails takes no other along.
 
-    A subclass gives its name (in ``PAGES``, and of its template), its tabs, of which the first stands open, the
-    command that mends most, and what its page is read from: what that is, what it should be, how to mend it.
+class PageSource(NamedTuple):
+    """What a page is read from: what that is, what it should be, and how to restore it."""
+
+    name: str
+    expected: str
+    hint: str
+
+
+class CardContent(NamedTuple):
+    """The content of a card: a note on how to read it, and its blocks."""
+
+    note: str = ""
+    blocks: tuple[Block, ...] = ()
+
+
+def guard_html(title: str, build: Callable[[], Html], hint: str, span: int = FULL_WIDTH) -> Html:
+    """Build a part of a page; if that fails, say what failed and what to do instead.
+
+    The rest of the page is not affected.
+    """
+    try:
+        return build()
+    except KitError as error:
+        message = error.message
+        hint = error.hint
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+    return Html(_make_failed_card(title, message, hint, span))
+
+
+def _make_failed_card(title: str, message: str, hint: str, span: int) -> CardView:
+    """Make the card that says that a part could not be built."""
+    failure = Html("<b class=watch>◆ This card cannot be shown.</b> {}.").format(
+        capitalize_sentence(message)
+    )
+    blocks = [make_paragraph(failure)]
+    if hint:
+        blocks.append(make_paragraph(Html("Hint: <code>{}</code>").format(hint)))
+    return CardView(title, "", tuple(blocks), span)
+
+
+def build_card(
+    title: str, build: Callable[[], CardContent], hint: str, span: int = FULL_WIDTH
+) -> Html:
+    """Build a card; if that fails, the card says so."""
+
+    def render_card() -> Html:
+        content = build()
+        return Html(CardView(title, content.note, content.blocks, span))
+
+    return guard_html(title, render_card, hint, span)
+
+
+def make_run_link(project: Project, file: Path | None, path: Path, text: str) -> Html | str:
+    """Make a link to a file of a run.
+
+    It leads through the server, or is relative to where the static export will be; in a notebook
+    it is the text alone.
+    """
+    if is_served():
+        relative = path.relative_to(project.reports_folder).as_posix()
+        return Html('<a href="{}reports/{}">{}</a>').format(get_base_url(), relative, text)
+    if file is None:
+        return text
+    address = os.path.relpath(path, file.parent).replace("\\", "/")
+    return Html('<a href="{}">{}</a>').format(address, text)
+
+
+class DashboardPage(ABC):
+    """A page; each part is HTML that a notebook shows, and one that fails affects no other.
 
     Parameters
     ----------
     file : Path, optional
-        Where the page will stand as a file; links to the runs' files then lead from there.
+        Where the page will be as a static export; links to the runs' files are relative to it.
+
+    Attributes
+    ----------
+    name : str
+        Its name in ``PAGE_TITLES``.
+    tabs : mapping
+        Titles of the tabs by key; the first is open.
+    hint : str
+        The command that fixes most failures.
+    error : KitError or None
+        Why the page cannot be read.
+    is_ready : bool
+        Whether there is anything to show.
     """
 
     name: ClassVar[str]
-    tabs: ClassVar[dict[str, str]]
-    again: ClassVar[str]
-    source: ClassVar[tuple[str, str, str]]
+    tabs: ClassVar[Mapping[str, str]]
+    hint: ClassVar[str]
+    source: ClassVar[PageSource]
 
     def __init__(self, project: Project, file: Path | None = None) -> None:
-        self.project, self.config, self.file = project, project.config, file
-        self.zone, self.ready = ZoneInfo(project.config.timezone), False
-        self.title, self.about = PAGES[self.name], f"{self.config.name} · {self.config.target}"
-        self.wrong: KitError | None = None
+        self.project = project
+        self.file = file
+        self.is_ready = False
+        self.error: KitError | None = None
         try:
-            self.ready = self.read()
+            self.is_ready = self.read()
         except KitError as error:
-            self.wrong = error
+            self.error = error
         except (sa.exc.SQLAlchemyError, OSError, ValueError) as error:
-            self.wrong = KitError(
-                f"{self.source[0]} cannot be read: {str(error).splitlines()[0]}", *self.source[1:]
+            first_line = str(error).splitlines()[0]
+            self.error = KitError(
+                f"{self.source.name} cannot be read: {first_line}",
+                self.source.expected,
+                self.source.hint,
             )
 
+    @property
+    def title(self) -> str:
+        """The page's title."""
+        return PAGE_TITLES[self.name]
+
+    @property
+    def subject(self) -> str:
+        """What the page is about."""
+        return f"{self.project.config.name} · {self.project.config.target}"
+
+    @abstractmethod
     def read(self) -> bool:
-        """Read what the page begins with; whether there is anything to show."""
-        raise NotImplementedError
+        """Read what the page begins with; return whether there is anything to show."""
+
+    @abstractmethod
+    def build_ready_head(self) -> Html:
+        """Build the head of a page that has something to show, without the tabs."""
+
+    @abstractmethod
+    def build_empty_statement(self) -> StatementView:
+        """Build the statement of a page that has nothing to show yet: what to run."""
+
+    @abstractmethod
+    def build_tab(self, key: str) -> Html:
+        """Build what a tab shows."""
 
     def head(self) -> Html:
-        """The state, the sentence, what one can do, and the row of tabs; with nothing to show, what to run."""
-        return part(self.name, "head", self)
+        """Build the state, the sentence, the decisions and the row of tabs."""
+        top_line = TopLineView(self.title, self.subject)
+        if self.error is not None:
+            return Html().join([top_line, self._build_error_statement(self.error)])
+        if not self.is_ready:
+            return Html().join([top_line, self.build_empty_statement()])
+        return Html().join([self.build_ready_head(), TabsView.from_titles(self.tabs)])
+
+    def _build_error_statement(self, error: KitError) -> StatementView:
+        """Build the statement of a page that cannot be read."""
+        return make_empty_statement(
+            f"{capitalize_sentence(error.message)}.",
+            f"Expected: {error.expected}. Hint:",
+            error.hint,
+        )
 
     def panel(self, key: str) -> Html:
-        """What a tab shows; nothing where there is nothing to show."""
-        if not self.ready:
+        """Build what a tab opens; nothing where there is nothing to show."""
+        if not self.is_ready:
             return Html()
-        body = guarded(
-            self.tabs[key], cure=self.again, caller=lambda: part(self.name, f"{key}_tab", self)
-        )
-        return part("parts", "panel", key, body, hidden=served() and key != next(iter(self.tabs)))
+        content = guard_html(self.tabs[key], lambda: self.build_tab(key), self.hint)
+        is_first = key == next(iter(self.tabs))
+        return Html(PanelView(key, content, is_hidden=is_served() and not is_first))
 
     def html(self) -> Html:
-        """The whole page."""
-        return Html().join([self.head(), *map(self.panel, self.tabs)])
+        """Build the whole page."""
+        return Html().join([self.head(), *(self.panel(key) for key in self.tabs)])
+
+
+def make_empty_statement(sentence: str, detail: str, command: str) -> StatementView:
+    """Make the statement of a page with nothing to show: what to run."""
+    text = Html("{} <code>{}</code>").format(detail, command)
+    return StatementView(Color.NEUTRAL, "○ Nothing yet", sentence, text)

@@ -1,9 +1,10 @@
-"""What the pages' server answers: pages, who is here, decisions, the runs' own pages.
+"""What the server of the dashboards answers: pages, who is here, decisions, and the runs' reports.
 
-A page is made by a kernel and told to whoever asks for it meanwhile; it knows no visitor. A decision
-is checked here for form and forgery only: whether it may be taken is for the act itself to say.
+A page is built by a kernel that knows no visitor, and sent to all who ask for it meanwhile. A
+decision is checked here for its form and against forged requests only; whether it may be taken, the
+action itself checks.
 
-To add an answer: a handler here, and its address in ``server.Dashboards.init_handlers``.
+To add an answer: a handler here, and its address in ``server.DashboardServer.init_handlers``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import getpass
 import hmac
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tornado.web
 from jupyter_server.auth.identity import IdentityProvider, User
@@ -23,215 +24,273 @@ from tornado.ioloop import IOLoop
 from voila.tornado.handler import TornadoVoilaHandler
 
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
-from mlops_kit.dashboards import PAGES
-from mlops_kit.db import approvals
+from mlops_kit.dashboards.page_base import PAGE_TITLES
+from mlops_kit.db.approvals import check_permission
 from mlops_kit.project.config.services import PeopleConfig
 
-Act = Callable[[str, dict[str, str]], str]  # who, what the page said; the sentence that answers
-HERE = "this computer's user"
-KERNEL = re.compile(r'"kernelId": "([\w-]+)"')  # our template tells it before the first cell
-STATUS: dict[type[KitError], int] = {NotAllowedError: 403, RunFailedError: 409}
-OPERATE = {"rollback", "acknowledge", "retrain"}  # taken by operators; the other acts by approvers
-BROKEN = "<section class=card><h2 class=act>▲ The rest of this page could not be made</h2><p>Load it again; what the server printed says why.</p></section>"
+DecisionAction = Callable[[str, dict[str, str]], str]  # person, values of the page; the answer
+LOCAL_USER_NOTE = "this computer's user"
+_KERNEL_ID = re.compile(r'"kernelId": "([\w-]+)"')  # our template writes it before the first cell
+_LIVE_WIDGET_MIME_TYPE = "widget-view+json"
+_BAD_REQUEST = 400
+_STATUS_CODES: dict[type[KitError], int] = {NotAllowedError: 403, RunFailedError: 409}
+_OPERATOR_ACTIONS = {"rollback", "acknowledge", "retrain"}  # the others are taken by approvers
+_NO_NAME_REASON = (
+    "A shared token identifies nobody, so this page is read-only. Set dashboard.identity_provider "
+    "in mlops.yaml to identify people."
+)
+_FAILED_PAGE = (
+    "<section class=card><h2 class=act>▲ The rest of this page could not be built</h2>"
+    "<p>Load it again; the output of the server says why.</p></section>"
+)
 
 
-class Here(IdentityProvider):
-    """Whoever reaches this computer's loopback is its user; a token is a gate before that. From elsewhere a token names nobody."""
+class LocalIdentityProvider(IdentityProvider):
+    """Identifies whoever reaches this computer's loopback as its user.
 
-    local = True
+    A token is required before that, if there is one. From elsewhere a token identifies nobody.
+    """
+
+    is_local = True
 
     def get_user(self, handler: Any) -> Any:
         """Let everybody in, or whoever has the token."""
         return super().get_user(handler) if self.token else User(getpass.getuser())
 
     def process_login_form(self, handler: Any) -> User | None:
-        """Whoever types the token; the base class asks for a method that it lacks."""
+        """Let in whoever types the token; the base class calls a method that it does not have."""
         typed = handler.get_argument("password", default="")
-        return (
-            self.generate_anonymous_user(handler)
-            if self.token and hmac.compare_digest(typed.encode(), self.token.encode())
-            else None
-        )
+        if self.token and hmac.compare_digest(typed.encode(), self.token.encode()):
+            return self.generate_anonymous_user(handler)
+        return None
 
 
-def person(handler: Any) -> tuple[str, str]:
-    """Who is here and how that is known; the name is empty where it is not."""
+class Person(NamedTuple):
+    """Who sent a request; ``name`` is empty if that is not known, ``note`` says how it is known."""
+
+    name: str
+    note: str = ""
+
+
+def identify_person(handler: Any) -> Person:
+    """Identify who sent a request."""
     provider = handler.identity_provider
-    if not isinstance(provider, Here):
-        return handler.current_user.username, ""
-    return (getpass.getuser(), HERE) if provider.local else ("", "")
+    if not isinstance(provider, LocalIdentityProvider):
+        return Person(handler.current_user.username)
+    if provider.is_local:
+        return Person(getpass.getuser(), LOCAL_USER_NOTE)
+    return Person("")
 
 
-class Me(APIHandler):
+class PersonHandler(APIHandler):
     """Tells a page who looks at it and what they may decide."""
 
     @tornado.web.authenticated
     def get(self) -> None:
-        """Answer with the name, and why it may not take which decision."""
-        _ = self.xsrf_token  # sets the cookie that a decision has to show
-        name, how = person(self)
-        why = (
-            ""
-            if name
-            else "A shared token names nobody, so this page is to read only; dashboard.identity in mlops.yaml says who is here."
-        )
-        refused = {
-            act: refusal(self.settings["people"], name, act) for act in self.settings["acts"]
-        }
+        """Answer with the name, and why the person may not take which decision."""
+        _ = self.xsrf_token  # sets the cookie that a decision has to present
+        person = identify_person(self)
+        refusals = {}
+        for action in sorted(self.settings["actions"]):
+            refusals[action] = explain_refusal(self.settings["people"], person.name, action)
         self.finish(
-            {"name": name, "how": how, "why": why, "acts": sorted(refused), "refused": refused}
+            {
+                "name": person.name,
+                "note": person.note,
+                "reason": "" if person.name else _NO_NAME_REASON,
+                "actions": list(refusals),
+                "refused": refusals,
+            }
         )
 
 
-class Decide(APIHandler):
-    """Takes a decision: who says it is the server's to know, what it is about the registry's."""
+class DecisionHandler(APIHandler):
+    """Takes a decision; who decides, the server knows, not the page."""
 
     @tornado.web.authenticated
     async def post(self) -> None:
-        """Record a decision, or say in words why not."""
-        name, _ = person(self)
+        """Record a decision, or answer why not."""
+        person = identify_person(self)
         try:
-            act, said = self.act(name)
-            sentence = await IOLoop.current().run_in_executor(None, act, name, said)
+            action, values = self._read_decision(person)
+            answer = await IOLoop.current().run_in_executor(None, action, person.name, values)
         except KitError as error:
-            self.set_status(
-                next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400)
-            )
-            self.finish({"error": error.message, "expected": error.expected, "cure": error.hint})
+            self.set_status(_get_status_code(error))
+            self.finish({"error": error.message, "expected": error.expected, "hint": error.hint})
         else:
-            self.settings["decided"] += 1
-            self.finish({"sentence": sentence})
+            self.settings["decision_count"] += 1
+            self.finish({"sentence": answer})
 
-    def act(self, name: str) -> tuple[Act, dict[str, str]]:
-        """What is to be done, and what the page said of it.
+    def _read_decision(self, person: Person) -> tuple[DecisionAction, dict[str, str]]:
+        """Read what is to be done, and the values that the page sent.
 
         Raises
         ------
         KitError
-            If nobody is known to be here, or what came is no decision.
+            If the person is not known, or the request is not a decision.
         """
-        said: Any = self.get_json_body()
-        if not name:
+        values: Any = self.get_json_body()
+        if not person.name:
             raise NotAllowedError(
-                "nobody is known to be here", "a person", "set dashboard.identity in mlops.yaml"
+                "it is not known who decides",
+                "a person",
+                "set dashboard.identity_provider in mlops.yaml",
             )
-        if not isinstance(said, dict) or not all(isinstance(v, str) for v in said.values()):
+        if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
             raise KitError(
-                f"{type(said).__name__} is no decision",
+                f"a {type(values).__name__} is not a decision",
                 "a JSON object of texts: act, version, reason and the two hashes",
                 "load the page again",
             )
-        acts: dict[str, Act] = self.settings["acts"]
-        if said.get("act") not in acts:
+        actions: dict[str, DecisionAction] = self.settings["actions"]
+        name = values.get("act", "")
+        if name not in actions:
             raise KitError(
-                f"unknown act {said.get('act', '')!r}",
-                f"one of: {', '.join(sorted(acts))}",
+                f"unknown action {name!r}",
+                f"one of: {', '.join(sorted(actions))}",
                 "load the page again",
             )
-        if not said.get("reason", "").strip():
+        if not values.get("reason", "").strip():
             raise KitError(
-                "a decision needs a reason", "a sentence that others can read later", "say why"
+                "a decision needs a reason",
+                "a sentence that others can read later",
+                "enter a reason",
             )
-        return acts[said["act"]], said
+        return actions[name], values
 
 
-class Note(APIHandler):
-    """Tells a page what its kernel does not ask for: that the registry says something else than the database."""
+def _get_status_code(error: KitError) -> int:
+    """Return the HTTP status code of an error."""
+    for error_type, status_code in _STATUS_CODES.items():
+        if isinstance(error, error_type):
+            return status_code
+    return _BAD_REQUEST
+
+
+class NoteHandler(APIHandler):
+    """Tells a page what its kernel cannot know: that MLflow differs from the database."""
 
     @tornado.web.authenticated
     async def get(self) -> None:
         """Answer with a sentence, or nothing."""
-        self.finish({"note": await IOLoop.current().run_in_executor(None, self.settings["note"])})
+        note = await IOLoop.current().run_in_executor(None, self.settings["get_note"])
+        self.finish({"note": note})
 
 
-class Telling:
-    """A page in the making: whoever asks for the same meanwhile is told it too, so that five at once cost one kernel."""
+class PageStream:
+    """A page that is being built, sent to all who ask for it meanwhile.
+
+    Five visitors at once cost one kernel.
+    """
 
     def __init__(self) -> None:
         self.parts: list[str] = []
-        self.ended, self.more = False, asyncio.Condition()
+        self.is_finished = False
+        self._changed = asyncio.Condition()
 
-    async def add(self, part: str = "", ended: bool = False) -> None:
-        """Tell all who listen a part more, or that it was the last."""
-        async with self.more:
-            self.parts += [part] if part else []
-            self.ended = self.ended or ended
-            self.more.notify_all()
+    async def add(self, part: str) -> None:
+        """Send another part to all visitors."""
+        async with self._changed:
+            self.parts.append(part)
+            self._changed.notify_all()
+
+    async def finish(self) -> None:
+        """Say that there are no more parts."""
+        async with self._changed:
+            self.is_finished = True
+            self._changed.notify_all()
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        told = 0
-        while told < len(self.parts) or not self.ended:
-            async with self.more:
-                await self.more.wait_for(lambda: told < len(self.parts) or self.ended)
-            for part in self.parts[told:]:
-                told += 1
+        sent_count = 0
+        while sent_count < len(self.parts) or not self.is_finished:
+            async with self._changed:
+                while sent_count == len(self.parts) and not self.is_finished:
+                    await self._changed.wait()
+            for part in self.parts[sent_count:]:
+                sent_count += 1
                 yield part
 
 
-class Page(TornadoVoilaHandler):  # type: ignore[misc]
-    """A dashboard; its kernel goes when the page is told, unless it has a live widget."""
+class PageHandler(TornadoVoilaHandler):  # type: ignore[misc]
+    """A dashboard; its kernel ends when the page is sent, unless the page has a live widget."""
 
     @tornado.web.authenticated
     async def get(self, name: str) -> None:
-        """Tell the page as it is made; one of ours, which knows no visitor, to all who ask for it at once."""
-        making, key = self.settings["making"], (self.request.uri, self.settings["decided"])
-        telling = making.get(key) or Telling()
-        if key not in making:
-            making.update({key: telling} if name in PAGES else {})
-            self.settings["tasks"].add(task := asyncio.ensure_future(self.make(name, telling)))
-            task.add_done_callback(
-                lambda done: (making.pop(key, None), self.settings["tasks"].discard(done))
-            )
+        """Send the page as it is built; one of ours, which knows no visitor, to all at once."""
+        streams: dict[Any, PageStream] = self.settings["page_streams"]
+        # A page that was built before a decision is not sent after it.
+        key = (self.request.uri, self.settings["decision_count"])
+        stream = streams.get(key)
+        if stream is None:
+            stream = PageStream()
+            if name in PAGE_TITLES:
+                streams[key] = stream
+            self._start_building(name, stream, key)
         self.set_header("Content-Type", "text/html")
         self.set_header("Cache-Control", "no-store")
-        async for part in telling:
+        async for part in stream:
             self.write(part)
             await self.flush()
 
-    async def make(self, name: str, telling: Telling) -> None:
-        """Let a kernel make the page, whether or not who asked first is still there."""
-        kernel, live = "", False
+    def _start_building(self, name: str, stream: PageStream, key: Any) -> None:
+        """Start to build the page, whether or not the first visitor stays."""
+        tasks: set[asyncio.Task[None]] = self.settings["tasks"]
+        task = asyncio.ensure_future(self._build(name, stream))
+        tasks.add(task)
+
+        def forget(finished: asyncio.Task[None]) -> None:
+            self.settings["page_streams"].pop(key, None)
+            tasks.discard(finished)
+
+        task.add_done_callback(forget)
+
+    async def _build(self, name: str, stream: PageStream) -> None:
+        """Build the page in a kernel."""
+        kernel_id = ""
+        has_live_widget = False
         try:
             async for html in self.get_generator(path=f"{name}.ipynb"):
-                kernel = kernel or next(iter(KERNEL.findall(html)), "")
-                live = live or "widget-view+json" in html
-                await telling.add(html)
+                match = _KERNEL_ID.search(html)
+                if match and not kernel_id:
+                    kernel_id = match.group(1)
+                has_live_widget = has_live_widget or _LIVE_WIDGET_MIME_TYPE in html
+                await stream.add(html)
         except Exception:
-            self.log.exception("the page %s could not be made", name)
-            await telling.add(BROKEN)
+            self.log.exception("the page %s could not be built", name)
+            await stream.add(_FAILED_PAGE)
         finally:
-            await telling.add(ended=True)
-            if kernel and not live:
-                await self.kernel_manager.shutdown_kernel(kernel, now=True)
+            await stream.finish()
+            if kernel_id and not has_live_widget:
+                await self.kernel_manager.shutdown_kernel(kernel_id, now=True)
 
 
-class Reports(JupyterHandler, tornado.web.StaticFileHandler):
-    """The pages of the runs. What stands in them may not act on behalf of who reads them: they are of no origin."""
+class ReportHandler(JupyterHandler, tornado.web.StaticFileHandler):
+    """The reports of the runs; they have no origin, so they cannot act for whoever reads them."""
 
     @tornado.web.authenticated
     async def get(self, path: str, include_body: bool = True) -> None:  # type: ignore[override]
-        """Serve a page of a run."""
+        """Send a report of a run."""
         await tornado.web.StaticFileHandler.get(self, path, include_body)
 
     @property
     def content_security_policy(self) -> str:
-        """Scripts of a page run, but have no cookie and reach no handler."""
+        """Scripts of a report run, but have no cookie and reach no handler."""
         return "sandbox allow-scripts allow-popups; frame-ancestors 'self'"
 
 
-class Start(JupyterHandler):
+class StartHandler(JupyterHandler):
     """Leads to the first page."""
 
     @tornado.web.authenticated
     def get(self) -> None:
-        """Go there."""
+        """Redirect to the first page."""
         self.redirect(url_path_join(self.base_url, self.settings["pages"][0]))
 
 
-def refusal(people: PeopleConfig, name: str, act: str) -> str:
-    """Why somebody may not take a decision at all; nothing if they may."""
+def explain_refusal(people: PeopleConfig, name: str, action: str) -> str:
+    """Explain why a person may not take a decision at all; empty if they may."""
     try:
-        approvals.check_permission(people, name, approves=act not in OPERATE)
+        check_permission(people, name, approves=action not in _OPERATOR_ACTIONS)
     except NotAllowedError as error:
-        return f"{error.message}, only {error.expected.removeprefix('one of: ')}: {error.hint}."
+        return f"{error.message}. Expected: {error.expected}. Hint: {error.hint}."
     return ""

@@ -1,37 +1,50 @@
-"""The review dashboard: is the new model fit to serve, and what happens if one says yes.
+"""The review page, which shows whether a new model is fit to serve and what approving it does.
 
-One screen answers: a sentence in the project's own terms, what approving does, the numbers beside the
-champion's, where it is better, whether it means what it says, what failed, what changed. The other
-tabs hold the evidence. Everything is read from what the runs stored; how it is shown stands in
-``templates/dashboards/review.html``.
+The first tab answers: a sentence, what approving does, the key numbers, the comparison with the
+champion, calibration, checks and changes. The other tabs hold the evidence. Everything is read from
+what the runs stored.
 
-To add a tab: 1. its macro in that template, 2. its key and name in ``Review.tabs``.
+To add a tab: 1. a function that builds it from a ``ReviewContext``, 2. its title in
+``ReviewPage.tabs`` and the function in ``_TAB_BUILDERS``, under the same key.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from mlops_kit.core.formatting import format_number, format_percent
-from mlops_kit.dashboards import rendering, svg_charts, version_data
-from mlops_kit.dashboards.page_base import Page
+from mlops_kit.dashboards.page_base import DashboardPage, PageSource, make_empty_statement
 from mlops_kit.dashboards.rendering import Html
-from mlops_kit.dashboards.version_data import Version
-from mlops_kit.db import approvals
-from mlops_kit.project import loader
+from mlops_kit.dashboards.review_context import ReviewContext, load_review_context
+from mlops_kit.dashboards.review_head import build_review_head
+from mlops_kit.dashboards.review_lineage import build_lineage_tab
+from mlops_kit.dashboards.review_overview import build_overview_tab
+from mlops_kit.dashboards.review_tabs import (
+    build_card_tab,
+    build_data_tab,
+    build_explanations_tab,
+    build_history_tab,
+    build_quality_tab,
+    build_slices_tab,
+)
+from mlops_kit.dashboards.stored_reviews import RERUN_REVIEW_COMMAND
+from mlops_kit.dashboards.view_models import StatementView
+from mlops_kit.dashboards.visitors import read_query
+from mlops_kit.project.loader import Project, load_project
 
-FIRST = re.compile(r"(?<=[^\W_]|[\])%])\. (?=[^\W\d_a-z])")  # between two sentences
-HEADS = {
-    "rejected": ("act", "▲ Rejected"),
-    "changes": ("watch", "◆ Changes asked for"),
-    "approved": ("watch", "◆ Approved, on its way"),
+_TAB_BUILDERS: dict[str, Callable[[ReviewContext], Html]] = {
+    "verdict": build_overview_tab,
+    "quality": build_quality_tab,
+    "slices": build_slices_tab,
+    "explanations": build_explanations_tab,
+    "data": build_data_tab,
+    "lineage": build_lineage_tab,
+    "history": build_history_tab,
+    "card": build_card_tab,
 }
 
 
-class Review(Page):
+class ReviewPage(DashboardPage):
     """The page of one version beside another.
 
     Parameters
@@ -39,161 +52,70 @@ class Review(Page):
     version : str
         Empty: the newest that waits for a decision, else the champion.
     against : str
-        Empty: the one that it was compared with.
+        Empty: the champion with which it was compared.
     file : Path, optional
-        Where the page will stand as a file; links to the runs' files then lead from there.
+        Where the page will be as a static export.
     """
 
-    name, again = "review", version_data.AGAIN
-    tabs = {
+    name = "review"
+    tabs = {  # noqa: RUF012 - declared as a mapping, which nobody can change, in the base class
         "verdict": "Verdict",
         "quality": "Quality",
-        "slices": "Where it fails",
-        "reasons": "Reasons",
+        "slices": "Slices",
+        "explanations": "Explanations",
         "data": "Data",
         "lineage": "Lineage",
         "history": "History",
-        "card": "Card",
+        "card": "Model card",
     }
-    source = ("what a run stored", "files as the run wrote them", version_data.AGAIN)
-    mine: Version
-    other: Version | None
+    hint = RERUN_REVIEW_COMMAND
+    source = PageSource("what a run stored", "files as the run wrote them", RERUN_REVIEW_COMMAND)
+    context: ReviewContext
 
     def __init__(
         self,
-        project: loader.Project,
+        project: Project,
         version: str = "",
         against: str = "",
         file: Path | None = None,
     ) -> None:
-        self.asked = version, against
+        self.version = version
+        self.against = against
         super().__init__(project, file)
 
     def read(self) -> bool:
-        """Choose the two versions; whether there are any."""
-        version, against = self.asked
-        self.known = version_data.versions(self.project)
-        if not self.known:
+        """Choose the two versions; return whether there are any."""
+        context = load_review_context(self.project, self.file, self.version, self.against)
+        if context is None:
             return False
-        self.mine = (
-            version_data.pick(self.known, version)
-            if version
-            else version_data.asked_for(self.known)
-        )
-        self.other = (
-            version_data.pick(self.known, against)
-            if against
-            else next((v for v in self.known if v.number == self.mine.opponent), None)
-        )
-        self.compared = (
-            self.other is not None and self.other.number == self.mine.opponent
-        )  # judged on the same rows
-        self.promotions, self.opinions = (
-            approvals.list_promotions(self.project),
-            approvals.list_approvals(self.project),
-        )
-        self.present = next(iter(self.promotions), None)
+        self.context = context
         return True
 
-    def state(self) -> tuple[str, str]:
-        """The version's state: a colour; a shape and a word."""
-        if self.mine.serves:
-            return "good", "● Serves now"
-        if self.mine.sample:
-            return "watch", "◆ A sample"
-        if self.mine.promotion is not None:
-            return "faint", "○ Served before"
-        colour, word = self.mine.verdicts.fitness_label
-        return HEADS.get(self.mine.said, (colour, word.replace("Fit to serve, with", "Fit, with")))
+    def build_ready_head(self) -> Html:
+        """Build the state of the version, one sentence, and the decisions."""
+        return build_review_head(self.context, self.title, self.subject)
 
-    def first(self, said: str) -> str:
-        """The first of some sentences, without its full stop."""
-        return FIRST.split(said, maxsplit=1)[0].removesuffix(".")
-
-    def differences(self) -> list[dict[str, Any]]:
-        """The stored differences to the version that it was compared with."""
-        return (
-            version_data.records(self.mine.table("against"))
-            if "against" in self.mine.artifacts
-            else []
+    def build_empty_statement(self) -> StatementView:
+        """Build the statement of a project without a reviewed version."""
+        return make_empty_statement(
+            "No version has been reviewed yet.",
+            "A run makes one; this page then shows whether it is fit to serve. Run",
+            "mlops run",
         )
 
-    def calibration(self) -> Html:
-        """What is seen where the model says so, beside what the other version has on the same rows."""
-        curves = self.mine.grouped("calibration", "model")
-        (_, mine), *others = ((name, rows) for (name,), rows in curves.items())
-        values = [
-            r[k]
-            for rows in curves.values()
-            for r in rows
-            for k in ("predicted", "observed", "low", "high")
-            if r[k] is not None
-        ]
-        levels = (
-            [0, 0.25, 0.5, 0.75, 1]
-            if self.config.task == "binary"
-            else svg_charts.ticks(min(values), max(values))
-        )
-        lines = named(
-            [
-                *((rows, "faint", name) for name, rows in reversed(others)),
-                (mine, "blue", f"version {self.mine.number}"),
-            ],
-            levels,
-        )
-        most = max(r["share"] for r in mine) or 1.0
-        return svg_charts.curve(
-            lines,
-            f"Seen against said by {', '.join(name for (name,) in curves)}",
-            [(v, self.word(v)) for v in levels],
-            levels,
-            self.word,
-            size=(430, 236),
-            diagonal=True,
-            band=[(r["predicted"], r["low"], r["high"]) for r in mine if r["low"] is not None],
-            bars=[(r["predicted"], r["share"] / most) for r in mine],
-        )
-
-    def word(self, value: float) -> str:
-        """How a prediction is written."""
-        return format_percent(value) if self.config.task == "binary" else format_number(value)
+    def build_tab(self, key: str) -> Html:
+        """Build what a tab shows."""
+        return _TAB_BUILDERS[key](self.context)
 
 
-def named(
-    curves: Sequence[tuple[list[dict[str, Any]], str, str]], levels: Sequence[float]
-) -> list[svg_charts.Line]:
-    """Lines with their names beside their ends; where two ends are close, the higher name goes up and the lower down."""
-    span, ends, out = (
-        levels[-1] - levels[0],
-        [rows[-1]["observed"] or 0.0 for rows, _, _ in curves],
-        [],
-    )
-    close = len(ends) > 1 and max(ends) - min(ends) < 0.09 * span
-    for (rows, colour, name), end in zip(curves, ends, strict=True):
-        room, higher = rows[-1]["predicted"] - levels[0] < 0.85 * span, end == max(ends)
-        below = (-12 if higher else 20) if not room else (-4 if higher else 14) if close else 4
-        out.append(
-            svg_charts.Line(
-                [(r["predicted"], r["observed"]) for r in rows],
-                colour,
-                name=name,
-                below=below,
-                anchor="start" if room else "end",
-            )
-        )
-    return out
-
-
-def page(
-    project: loader.Project, file: Path | None = None, version: str = "", against: str = ""
+def build_page(
+    project: Project, file: Path | None = None, version: str = "", against: str = ""
 ) -> Html:
-    """The whole page as HTML; ``file`` says where it will stand."""
-    return Review(project, version, against, file).html()
+    """Build the whole page; ``file`` is where it will be."""
+    return ReviewPage(project, version, against, file).html()
 
 
-def open(version: str = "", against: str = "") -> Review:
-    """Open the page of the project that stands here; a visitor's address stands over what the notebook names."""
-    asked = rendering.asked(lambda: Review(loader.load_project()).html())
-    return Review(
-        loader.load_project(), asked.get("version", version), asked.get("against", against)
-    )
+def open_page(version: str = "", against: str = "") -> ReviewPage:
+    """Open the page in its notebook; the visitor's address overrides the notebook's parameters."""
+    query = read_query(lambda: ReviewPage(load_project()).html())
+    return ReviewPage(load_project(), query.get("version", version), query.get("against", against))

@@ -1,23 +1,23 @@
-"""The pages' server: Voilà as an application of its own, which also takes the decisions.
+"""The server of the dashboards: Voilà as an application of its own, which also takes decisions.
 
-It serves this project's ``notebooks/dashboards`` and nothing else, on loopback unless a token or an
-identity is given. A page is HTML that a kernel made beforehand; the kernel knows no visitor, no token
-and no cookie, and is shut down once the page is told, unless the page has a live widget. Decisions
-come by ``POST /mlops/decide`` with jupyter_server's check against forged forms; what they do is
-given by the caller (``acts``), for this room imports no other.
+It serves the project's ``notebooks/dashboards`` and nothing else, on loopback unless there is a
+token or an identity provider. A page is HTML that a kernel builds; the kernel knows no visitor, no
+token and no cookie, and is shut down once the page is sent, unless the page has a live widget.
+Decisions arrive by ``POST /mlops/decide`` with jupyter_server's check against forged requests; what
+they do, the caller passes as ``actions``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import ipaddress
 import os
 import re
 import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,82 +35,127 @@ from voila.app import Voila
 from voila.request_info_handler import RequestInfoSocketHandler
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.network import is_loopback
 from mlops_kit.core.resources import find_resource_folder
-from mlops_kit.dashboards import rendering
-from mlops_kit.dashboards.request_handlers import Act, Decide, Here, Me, Note, Page, Reports, Start
+from mlops_kit.dashboards.rendering import get_template_folder
+from mlops_kit.dashboards.request_handlers import (
+    DecisionAction,
+    DecisionHandler,
+    LocalIdentityProvider,
+    NoteHandler,
+    PageHandler,
+    PersonHandler,
+    ReportHandler,
+    StartHandler,
+)
 from mlops_kit.project.loader import Project
 
-PATIENCE = 30  # seconds that the pages' kernels are waited for
-CLOSED = (
-    "/voila/tree",
-    "/voila/render",
-    "/voila/files",
-    "api/contents",
-)  # Voilà's own ways to look around
+_MAX_STARTUP_SECONDS = 30  # that the kernels of the pages are waited for
+_POLL_SECONDS = 0.05
+_IDLE_KERNEL_SECONDS = 600  # a page with live widgets that nobody looks at any more
+_IDLE_CHECK_SECONDS = 60
+# Voilà's own addresses, which show more than the dashboards.
+_CLOSED_ADDRESSES = ("/voila/tree", "/voila/render", "/voila/files", "api/contents")
+_FIRST_PAGE = "review"
+_DASHBOARDS_FOLDER = "dashboards"
+# Front-end extensions that a page with live widgets needs.
+_FRONT_END_EXTENSIONS = [
+    "@jupyter-widgets/jupyterlab-manager",
+    "@voila-dashboards/widgets-manager8",
+]
 
 
-class Dashboards(Voila):  # type: ignore[misc]
+def _return_nothing() -> None:
+    """Do nothing."""
+
+
+def _return_no_note() -> str:
+    """Return no note."""
+    return ""
+
+
+@dataclass(frozen=True)
+class ServerCallbacks:
+    """What the caller of the server does.
+
+    Attributes
+    ----------
+    actions : mapping
+        What each decision does: given the person's name and the values that the page sent, it
+        returns the sentence that answers.
+    report_ready : callable
+        Gets the addresses of the pages once they can be opened.
+    warm_up : callable
+        Called then, in a thread: loads what the first decision would wait for.
+    get_note : callable
+        Returns what a page should show though its kernel does not know it; empty if nothing.
+    """
+
+    actions: Mapping[str, DecisionAction]
+    report_ready: Callable[[list[str]], object] = print
+    warm_up: Callable[[], object] = _return_nothing
+    get_note: Callable[[], str] = _return_no_note
+
+
+class DashboardServer(Voila):  # type: ignore[misc]
     """Voilà with the decisions, and without its tree, its files and its contents."""
 
     project: Project
-    acts: Mapping[str, Act] = {}
+    callbacks: ServerCallbacks
     sockets: Sequence[socket.socket] = ()
-    ready: Callable[[list[str]], object]
-    warm: Callable[[], object]
-    note: Callable[[], str]
 
     def init_settings(self) -> dict[str, Any]:
-        """What every handler knows; another host's name for this computer is refused on loopback."""
+        """Return what every handler knows; on loopback, other host names are refused."""
         settings: dict[str, Any] = super().init_settings()
-        known = settings["jinja2_env"]
-        known.loader = ChoiceLoader([FileSystemLoader(rendering.folder()), known.loader])
-        pages = sorted(
-            (p.stem for p in Path(self.root_dir).glob("*.ipynb")), key=lambda n: (n != "review", n)
-        )
-        return {
-            **settings,
-            "acts": dict(self.acts),
+        environment = settings["jinja2_env"]
+        own_templates = FileSystemLoader(get_template_folder())
+        environment.loader = ChoiceLoader([own_templates, environment.loader])
+        names = [notebook.stem for notebook in Path(self.root_dir).glob("*.ipynb")]
+        own_settings = {
+            "actions": dict(self.callbacks.actions),
             "people": self.project.config.people,
-            "making": {},
+            "page_streams": {},
             "tasks": set(),
-            "decided": 0,
-            "pages": pages,
-            "note": self.note,
+            "decision_count": 0,
+            "pages": sorted(names, key=lambda name: (name != _FIRST_PAGE, name)),
+            "get_note": self.callbacks.get_note,
             "compress_response": True,
             "default_handler_class": Template404,
-            "allow_remote_access": not loopback(self.ip),
+            "allow_remote_access": not is_loopback(self.ip),
             "local_hostnames": ["localhost"],
         }
+        return settings | own_settings
 
     def init_handlers(self) -> list[Any]:
-        """Voilà's handlers that a page needs, ours before them."""
-        kept = [
-            h
-            for h in super().init_handlers()
-            if not any(part in h[0] for part in CLOSED) and h[0] != self.server_url
-        ]
-        at = partial(url_path_join, self.server_url)
-        page = {
+        """Return our handlers, then those of Voilà's that a page needs."""
+        voila_handlers = []
+        for handler in super().init_handlers():
+            is_closed = any(address in handler[0] for address in _CLOSED_ADDRESSES)
+            if not is_closed and handler[0] != self.server_url:
+                voila_handlers.append(handler)
+        join = partial(url_path_join, self.server_url)
+        page_settings = {
             "template_paths": self.template_paths,
             "config": self.config,
             "voila_configuration": self.voila_configuration,
         }
-        names = "|".join(map(re.escape, self.app.settings["pages"]))
+        report_settings = {"path": str(self.project.reports_folder)}
+        page_names = "|".join(re.escape(name) for name in self.app.settings["pages"])
         return [
-            (at("/mlops/me"), Me),
-            (at("/mlops/decide"), Decide),
-            (at("/mlops/note"), Note),
-            (at("/"), Start),
-            (at(r"/reports/(.*\.html)"), Reports, {"path": str(self.project.reports_folder)}),
-            (at(rf"/({names})"), Page, page),
-            *kept,
+            (join("/mlops/me"), PersonHandler),
+            (join("/mlops/decide"), DecisionHandler),
+            (join("/mlops/note"), NoteHandler),
+            (join("/"), StartHandler),
+            (join(r"/reports/(.*\.html)"), ReportHandler, report_settings),
+            (join(rf"/({page_names})"), PageHandler, page_settings),
+            *voila_handlers,
         ]
 
     def listen(self) -> None:
-        """Serve on the sockets that were taken at the start, until the process is told to stop."""
+        """Serve on the bound sockets until the process is told to stop."""
         HTTPServer(self.app).add_sockets(self.sockets)
         self.ioloop = IOLoop.current()
-        self.ioloop.add_callback(self.tell)
+        self.ioloop.add_callback(self._report_ready)
         try:
             self.ioloop.start()
         except KeyboardInterrupt:
@@ -119,201 +164,180 @@ class Dashboards(Voila):  # type: ignore[misc]
             self.stop()
 
     def stop(self) -> None:
-        """End all kernels at once: one that waits for a visitor has nothing to finish."""
+        """End all kernels at once; one that waits for a visitor has nothing to finish."""
         run_sync(self.kernel_manager.shutdown_all)(now=True)
         shutil.rmtree(self.connection_dir, ignore_errors=True)
 
-    async def tell(self) -> None:
-        """Give the pages' addresses once a kernel of each stands ready."""
-        pages, begin = self.app.settings["pages"], time.monotonic()
-        while time.monotonic() - begin < PATIENCE and not all(map(self.prepared, pages)):
-            await asyncio.sleep(0.05)
-        self.ready([f"{self._url(self.ip)}{page}" for page in pages])
-        await IOLoop.current().run_in_executor(None, self.warm)
+    async def _report_ready(self) -> None:
+        """Report the addresses of the pages once a kernel of each is ready."""
+        pages = self.app.settings["pages"]
+        start = time.monotonic()
+        while time.monotonic() - start < _MAX_STARTUP_SECONDS:
+            if all(self._is_page_ready(page) for page in pages):
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        self.callbacks.report_ready([f"{self._url(self.ip)}{page}" for page in pages])
+        await IOLoop.current().run_in_executor(None, self.callbacks.warm_up)
 
-    def prepared(self, page: str) -> bool:
-        """Whether a kernel waits for a visitor of this page, or has made it already (a page of one's own need not wait)."""
-        started = [
-            f.result()
-            for f in self.kernel_manager._pools.get(f"{page}.ipynb", [])
-            if f.done() and not f.cancelled() and f.exception() is None
-        ]
-        return any(
-            s["task"].done() or s["kernel_id"] in RequestInfoSocketHandler._waiters for s in started
-        )
+    def _is_page_ready(self, page: str) -> bool:
+        """Return whether a kernel waits for a visitor of this page.
 
-
-def pages(project: Project) -> Path:
-    """The folder of the dashboards' notebooks: the project's own, or those that ship with the package."""
-    own = project.notebooks_folder / "dashboards"
-    return own if own.is_dir() else find_resource_folder("notebooks") / "dashboards"
-
-
-def loopback(ip: str) -> bool:
-    """Whether only this computer can reach an address.
-
-    >>> loopback("127.0.0.1"), loopback("localhost"), loopback("0.0.0.0"), loopback("dash.example.org")
-    (True, True, False, False)
-    """
-    try:
-        return ip == "localhost" or ipaddress.ip_address(ip).is_loopback
-    except ValueError:
+        A project's own page may not wait; then its kernel has executed the notebook already.
+        """
+        for future in self.kernel_manager._pools.get(f"{page}.ipynb", []):
+            if not future.done() or future.cancelled() or future.exception() is not None:
+                continue
+            kernel = future.result()
+            is_waiting = kernel["kernel_id"] in RequestInfoSocketHandler._waiters
+            if kernel["task"].done() or is_waiting:
+                return True
         return False
 
 
-def secret(name: str) -> str:
-    """The token, taken out of this process's environment, so that no kernel inherits it.
+def find_notebook_folder(project: Project) -> Path:
+    """Return the folder of the pages' notebooks: the project's own, or the package's."""
+    own_folder = project.notebooks_folder / _DASHBOARDS_FOLDER
+    if own_folder.is_dir():
+        return own_folder
+    return find_resource_folder("notebooks") / _DASHBOARDS_FOLDER
+
+
+def take_token(variable: str) -> str:
+    """Take the token out of this process's environment, so that no kernel inherits it.
 
     Raises
     ------
     KitError
         If the variable is not set.
     """
-    if name and not os.environ.get(name):
+    if not variable:
+        return ""
+    if not os.environ.get(variable):
         raise KitError(
-            f"the environment has no {name!r}",
-            "a secret that whoever may look is given",
-            f"export {name}=…",
+            f"the environment variable {variable!r} is not set",
+            "the token that gives access to the dashboards",
+            f"export {variable}=…",
         )
-    return os.environ.pop(name) if name else ""
+    return os.environ.pop(variable)
 
 
-def provider(name: str) -> type[IdentityProvider]:
-    """The class that says who is here: ours, or the one that is named as ``package.module.Class``.
+def load_identity_provider(name: str) -> type[IdentityProvider]:
+    """Load the class that identifies people: ours, or one named as ``package.module.Class``.
 
     Raises
     ------
     KitError
-        If there is none of this name.
+        If there is no such class, or it is not an identity provider.
     """
     if not name:
-        return Here
-    module, _, cls = name.rpartition(".")
+        return LocalIdentityProvider
+    hint = "edit dashboard.identity_provider in mlops.yaml"
+    module, _, class_name = name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), cls)
+        provider = getattr(importlib.import_module(module), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise KitError(
-            f"the identity {name!r} cannot be loaded: {error}",
-            "a class as package.module.Class",
-            "edit dashboard.identity in mlops.yaml",
+            f"the identity provider {name!r} cannot be loaded: {error}",
+            "a class, as package.module.Class",
+            hint,
         ) from error
-    if not (isinstance(found, type) and issubclass(found, IdentityProvider)):
+    if not (isinstance(provider, type) and issubclass(provider, IdentityProvider)):
         raise KitError(
-            f"the identity {name!r} is no IdentityProvider",
+            f"the identity provider {name!r} is not an IdentityProvider",
             "a subclass of jupyter_server.auth.identity.IdentityProvider",
-            "edit dashboard.identity in mlops.yaml",
+            hint,
         )
-    return found
+    return provider
 
 
-def taken(port: int, ip: str) -> list[socket.socket]:
-    """The sockets to listen on.
+def bind_port(port: int, host: str) -> list[socket.socket]:
+    """Bind the sockets to listen on.
 
     Raises
     ------
     KitError
-        If the port is taken or the address is not this computer's.
+        If the port is taken, or the address is not one of this computer.
     """
     try:
-        return bind_sockets(port, ip)
+        return bind_sockets(port, host)
     except OSError as error:
         raise KitError(
-            f"{ip}:{port} cannot be listened on: {error.strerror}",
+            f"cannot listen on {host}:{port}: {error.strerror}",
             "a free port of this computer",
-            "mlops dashboard --port 0 takes any that is free",
+            "mlops dashboard --port 0 takes any free port",
         ) from error
 
 
-def settings(project: Project, token: str) -> Config:
-    """Voilà's settings: our template, kernels made beforehand and reached by sockets in a folder of their own."""
+def make_voila_config(project: Project, token: str) -> Config:
+    """Make Voilà's settings: our template, and preheated kernels that are reached by sockets."""
     config = Config()
-    config.Voila.update(
-        {
-            "root_dir": str(pages(project)),
-            "token": token,
-            "open_browser": False,
-            "log_level": "ERROR",
-        }
-    )
-    config.VoilaConfiguration.update(
-        {
-            "template": "mlops",
-            "theme": "light",
-            "preheat_kernel": True,
-            "default_pool_size": project.config.dashboard.ready_kernels,
-            "allow_template_override": "NO",
-            "allow_theme_override": "NO",
-            "extension_allowlist": [
-                "@jupyter-widgets/jupyterlab-manager",
-                "@voila-dashboards/widgets-manager8",
-            ],
-        }
-    )
+    config.Voila.root_dir = str(find_notebook_folder(project))
+    config.Voila.token = token
+    config.Voila.open_browser = False
+    config.Voila.log_level = "ERROR"
+    config.VoilaConfiguration.template = "mlops"
+    config.VoilaConfiguration.theme = "light"
+    config.VoilaConfiguration.preheat_kernel = True
+    config.VoilaConfiguration.default_pool_size = project.config.dashboard.ready_kernels
+    config.VoilaConfiguration.allow_template_override = "NO"
+    config.VoilaConfiguration.allow_theme_override = "NO"
+    config.VoilaConfiguration.extension_allowlist = _FRONT_END_EXTENSIONS
     config.VoilaKernelManager.fill_delay = 0.1
-    config.MappingKernelManager.update(
-        {"cull_idle_timeout": 600, "cull_interval": 60}
-    )  # of a page with live widgets that nobody looks at any more
+    config.MappingKernelManager.cull_idle_timeout = _IDLE_KERNEL_SECONDS
+    config.MappingKernelManager.cull_interval = _IDLE_CHECK_SECONDS
     config.KernelManager.transport = "ipc"
     return config
 
 
-def start(
-    project: Project,
-    acts: Mapping[str, Act],
-    port: int | None = None,
-    ip: str = "",
-    ready: Callable[[list[str]], object] = print,
-    warm: Callable[[], object] = dict,
-    note: Callable[[], str] = str,
+def start_server(
+    project: Project, callbacks: ServerCallbacks, port: int | None = None, host: str = ""
 ) -> None:
     """Serve the project's dashboards until the process is told to stop.
 
     Parameters
     ----------
-    acts : mapping
-        What each decision does: given who decides and what the page said, it returns the sentence that answers.
-    port, ip
-        Stand over those in mlops.yaml.
-    ready : callable
-        Told the pages' addresses once they answer.
-    warm : callable
-        Called then, in a thread: loads what the first decision would wait for.
-    note : callable
-        What a page should tell though its kernel does not know it, as a sentence; nothing if all is well.
+    port, host
+        Override those in mlops.yaml.
 
     Raises
     ------
     KitError
-        If the port is taken, or others could reach the pages and nothing says who they are.
+        If the port is taken, or others could reach the pages and nothing identifies them.
     """
-    own = project.config.dashboard
-    address = ip or own.host
-    token, identity = secret(own.token_env), provider(own.identity_provider)
-    if not loopback(address) and not token and identity is Here:
+    settings = project.config.dashboard
+    host = host or settings.host
+    port = settings.port if port is None else port
+    token = take_token(settings.token_env)
+    identity_provider = load_identity_provider(settings.identity_provider)
+    is_open = not token and identity_provider is LocalIdentityProvider
+    if is_open and not is_loopback(host):
         raise KitError(
-            f"the dashboards would answer others on {address}",
-            "a token or an identity, so that not everybody decides",
-            "set dashboard.token or dashboard.identity in mlops.yaml, or stay on 127.0.0.1",
+            f"the dashboards would be open to everybody who reaches {host}",
+            "a token or an identity provider",
+            "set dashboard.token_env or dashboard.identity_provider in mlops.yaml, or listen on "
+            "127.0.0.1",
         )
-    sockets = taken(own.port if port is None else port, address)
+    sockets = bind_port(port, host)
     os.environ["MLOPS_PROJECT"] = str(project.root)
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(
-        filter(None, (str(find_resource_folder("templates")), os.environ.get("JUPYTER_PATH")))
-    )
-    Here.local = loopback(address)
-    app = Dashboards(
-        config=settings(project, token),
-        identity_provider_class=identity,
-        ip=address,
+    _add_jupyter_path(find_resource_folder("templates"))
+    LocalIdentityProvider.is_local = is_loopback(host)
+    server = DashboardServer(
+        config=make_voila_config(project, token),
+        identity_provider_class=identity_provider,
+        ip=host,
         port=sockets[0].getsockname()[1],
     )
-    app.project, app.acts, app.sockets, app.ready, app.warm, app.note = (
-        project,
-        acts,
-        sockets,
-        ready,
-        warm,
-        note,
-    )
-    app.initialize(argv=[])
-    app.start()
+    server.project = project
+    server.callbacks = callbacks
+    server.sockets = sockets
+    server.initialize(argv=[])
+    server.start()
+
+
+def _add_jupyter_path(folder: Path) -> None:
+    """Let Jupyter find our templates."""
+    paths = [str(folder)]
+    inherited = os.environ.get("JUPYTER_PATH")
+    if inherited:
+        paths.append(inherited)
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(paths)

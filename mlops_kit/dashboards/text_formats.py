@@ -1,180 +1,214 @@
-"""How the pages write moments, stretches of time, lengths and amounts."""
+"""Times, periods, durations, amounts and counts as the pages write them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from mlops_kit.core.formatting import format_money, format_number
+from mlops_kit.core.formatting import capitalize_first, format_money, format_number
 from mlops_kit.core.results import Interval
 
-FEW = 10  # of an amount that cents matter in
-SHORT = 45  # days up to which a line of time has days below it, and not months
+_MIN_WHOLE_AMOUNT = 10  # from this amount on, cents are left out
+_MAX_DAYS_WITH_DAY_TICKS = 45  # a longer time axis is labeled by months
+_MAX_AGE_IN_MINUTES = 120
+_MAX_AGE_IN_HOURS = 48
 
 
-def local(when: datetime | str, zone: ZoneInfo) -> datetime:
-    """A moment, be it as it is stored, in a zone."""
-    return (datetime.fromisoformat(when) if isinstance(when, str) else when).astimezone(zone)
+def to_local_time(time: datetime | str, zone: ZoneInfo) -> datetime:
+    """Convert a timestamp, also one as it is stored, to a time zone."""
+    if isinstance(time, str):
+        time = datetime.fromisoformat(time)
+    return time.astimezone(zone)
 
 
-def day(when: datetime | str, zone: ZoneInfo) -> str:
-    """A moment's day, short."""
-    return f"{local(when, zone):%-d %b}"
+def format_day(time: datetime | str, zone: ZoneInfo) -> str:
+    """Format the day of a timestamp: ``16 Jul``."""
+    return f"{to_local_time(time, zone):%-d %b}"
 
 
-def full(when: datetime | str, zone: ZoneInfo, year: bool = True) -> str:
-    """A moment as a person writes it, without a clock at midnight."""
-    at = local(when, zone)
-    clock = "" if (at.hour, at.minute) == (0, 0) else f", {at:%H:%M}"
-    return f"{at:%-d %B %Y}{clock}" if year else f"{at:%-d %b}{clock}"
+def format_event_time(time: datetime | str, zone: ZoneInfo) -> str:
+    """Format a timestamp with its year: ``16 July 2013, 04:00``; midnight has no time of day."""
+    local = to_local_time(time, zone)
+    return f"{local:%-d %B %Y}{_format_clock(local)}"
 
 
-def moment(when: datetime | str, zone: ZoneInfo) -> str:
-    """A moment of our own time, with its clock."""
-    return f"{local(when, zone):%-d %B %Y, %H:%M}"
+def format_short_time(time: datetime | str, zone: ZoneInfo) -> str:
+    """Format a timestamp without its year: ``16 Jul, 04:00``; midnight has no time of day."""
+    local = to_local_time(time, zone)
+    return f"{local:%-d %b}{_format_clock(local)}"
 
 
-def span(start: datetime | str, end: datetime | str, zone: ZoneInfo) -> str:
-    """A stretch of time: whole days by their names, else with the clock.
+def _format_clock(local: datetime) -> str:
+    return "" if (local.hour, local.minute) == (0, 0) else f", {local:%H:%M}"
 
-    >>> span(datetime.fromisoformat("2013-09-16T04:00+00:00"), datetime.fromisoformat("2013-09-23T04:00+00:00"), ZoneInfo("America/New_York"))
+
+def format_clock_time(time: datetime | str, zone: ZoneInfo) -> str:
+    """Format when something was done or recorded, always with the time of day."""
+    return f"{to_local_time(time, zone):%-d %B %Y, %H:%M}"
+
+
+def format_period(start: datetime | str, end: datetime | str, zone: ZoneInfo) -> str:
+    """Format a period; whole days are written as the first and the last day.
+
+    >>> zone = ZoneInfo("America/New_York")
+    >>> format_period("2013-09-16T04:00+00:00", "2013-09-23T04:00+00:00", zone)
     '16 – 22 Sep'
     """
-    a, b = local(start, zone), local(end, zone)
-    if (a.hour, a.minute, b.hour, b.minute) != (0, 0, 0, 0):
-        return (
-            f"{a:%-d %b, %H:%M} – {b:%H:%M}"
-            if a.date() == b.date()
-            else f"{a:%-d %b, %H:%M} – {b:%-d %b, %H:%M}"
-        )
-    last = b - timedelta(days=1)
-    if last.date() <= a.date():
-        return f"{a:%-d %b}"
-    return (
-        f"{a:%-d} – {last:%-d %b}"
-        if (a.year, a.month) == (last.year, last.month)
-        else f"{a:%-d %b} – {last:%-d %b}"
-    )
+    first = to_local_time(start, zone)
+    end_local = to_local_time(end, zone)
+    if (first.hour, first.minute, end_local.hour, end_local.minute) != (0, 0, 0, 0):
+        if first.date() == end_local.date():
+            return f"{first:%-d %b, %H:%M} – {end_local:%H:%M}"
+        return f"{first:%-d %b, %H:%M} – {end_local:%-d %b, %H:%M}"
+    last = end_local - timedelta(days=1)
+    if last.date() <= first.date():
+        return f"{first:%-d %b}"
+    if (first.year, first.month) == (last.year, last.month):
+        return f"{first:%-d} – {last:%-d %b}"
+    return f"{first:%-d %b} – {last:%-d %b}"
 
 
-def amount(value: float, unit: str) -> str:
-    """Money; cents only where it is little.
+def format_rounded_money(value: float, unit: str) -> str:
+    """Format an amount of money, with cents only if it is small.
 
-    >>> amount(41230.4, "$"), amount(4.137, "$"), amount(-75.2, "EUR")
-    ('$41,230', '$4.14', '-EUR 75')
+    >>> format_rounded_money(41230.4, "$"), format_rounded_money(4.137, "$")
+    ('$41,230', '$4.14')
+    >>> format_rounded_money(-75.2, "EUR")
+    '-EUR 75'
     """
-    return (
-        format_money(value, unit)
-        if abs(value) < FEW
-        else format_money(float(round(value)), unit).removesuffix(".00")
-    )
+    if abs(value) < _MIN_WHOLE_AMOUNT:
+        return format_money(value, unit)
+    return format_money(float(round(value)), unit).removesuffix(".00")
 
 
-def duration(time: timedelta) -> str:
-    """A length of time in words.
+def describe_duration(duration: timedelta) -> str:
+    """Describe a duration in its largest whole unit.
 
-    >>> duration(timedelta(days=14)), duration(timedelta(days=1)), duration(timedelta(hours=6)), duration(timedelta(minutes=90))
-    ('14 days', '1 day', '6 hours', '90 minutes')
+    >>> [describe_duration(timedelta(hours=hours)) for hours in (336, 24, 6, 1.5)]
+    ['14 days', '1 day', '6 hours', '90 minutes']
     """
-    size, noun = next(
-        (
-            (s, n)
-            for s, n in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"))
-            if time and not time % s
-        ),
-        (timedelta(minutes=1), "minute"),
-    )
-    count = time / size
+    size = timedelta(minutes=1)
+    noun = "minute"
+    for larger_size, larger_noun in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour")):
+        if duration and not duration % larger_size:
+            size = larger_size
+            noun = larger_noun
+            break
+    count = duration / size
     return f"{count:g} {noun}{'' if count == 1 else 's'}"
 
 
-def months(
-    begin: datetime, until: datetime, zone: ZoneInfo, x: Callable[[datetime], float], most: int
+def describe_interval(duration: timedelta) -> str:
+    """Describe how often something happens.
+
+    >>> describe_interval(timedelta(days=1)), describe_interval(timedelta(hours=6))
+    ('every day', 'every 6 hours')
+    """
+    return f"every {describe_duration(duration).removeprefix('1 ')}"
+
+
+def make_time_ticks(
+    start: datetime,
+    end: datetime,
+    zone: ZoneInfo,
+    to_x: Callable[[datetime], float],
+    max_ticks: int,
 ) -> list[tuple[float, str]]:
-    """The words below a line of time, its ends without a word: months, or days where it is short."""
-    a, b = begin.astimezone(zone), until.astimezone(zone)
-    if (length := (b - a).days) < SHORT:
-        step = max(1, -(-length // most))
-        inside = [a + timedelta(days=i * step) for i in range(length // step + 1)]
-        named = [(x(m), f"{m:%-d %b}") for m in inside if m <= b]
+    """Make the ticks of a time axis: months, or days if it is short; its ends have no text."""
+    first = start.astimezone(zone)
+    last = end.astimezone(zone)
+    day_count = (last - first).days
+    ticks = [(to_x(start), "")]
+    if day_count < _MAX_DAYS_WITH_DAY_TICKS:
+        step = max(1, -(-day_count // max_ticks))
+        for days in range(0, day_count + 1, step):
+            day = first + timedelta(days=days)
+            if day <= last:
+                ticks.append((to_x(day), f"{day:%-d %b}"))
     else:
-        firsts = [
-            datetime(y, m, 1, tzinfo=zone) for y in range(a.year, b.year + 1) for m in range(1, 13)
-        ]
-        inside = [f for f in firsts if a <= f <= b]
-        named = [(x(f), f"{f:%b}") for f in inside[:: max(1, -(-len(inside) // most))]]
-    return [(x(begin), ""), *named, (x(until), "")]
+        months = _list_month_starts(first, last, zone)
+        for month in months[:: max(1, -(-len(months) // max_ticks))]:
+            ticks.append((to_x(month), f"{month:%b}"))
+    return [*ticks, (to_x(end), "")]
 
 
-def between(found: Interval) -> str:
-    """A value with its interval, as one reads it."""
-    return (
-        format_number(found.value)
-        if found.low is None or found.high is None
-        else f"{format_number(found.value)} ({format_number(found.low)} – {format_number(found.high)})"
-    )
+def _list_month_starts(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
+    """List the starts of months in a period."""
+    starts = []
+    for year in range(first.year, last.year + 1):
+        for month in range(1, 13):
+            start = datetime(year, month, 1, tzinfo=zone)
+            if first <= start <= last:
+                starts.append(start)
+    return starts
 
 
-def ago(when: datetime) -> str:
-    """How long ago a moment was, in one unit.
+def format_interval_in_sentence(interval: Interval) -> str:
+    """Format a value with its interval in round brackets, as in a sentence."""
+    value = format_number(interval.value)
+    if interval.low is None or interval.high is None:
+        return value
+    return f"{value} ({format_number(interval.low)} – {format_number(interval.high)})"
 
-    >>> [ago(datetime.now(UTC) - timedelta(hours=hours)) for hours in (0.1, 30, 72)]
+
+def format_interval_cell(interval: Interval) -> str:
+    """Format a value with its interval for a table; empty if there is no value."""
+    return "" if interval.value is None else str(interval)
+
+
+def format_age(time: datetime) -> str:
+    """Format the time since a timestamp in one unit.
+
+    >>> [format_age(datetime.now(UTC) - timedelta(hours=hours)) for hours in (0.1, 30, 72)]
     ['6 min', '30 h', '3 days']
     """
-    minutes = max(0, (datetime.now(UTC) - when) // timedelta(minutes=1))
-    return (
-        f"{minutes} min"
-        if minutes < 120
-        else f"{minutes // 60} h"
-        if minutes < 2880
-        else f"{minutes // 1440} days"
-    )
+    minutes = max(0, (datetime.now(UTC) - time) // timedelta(minutes=1))
+    if minutes < _MAX_AGE_IN_MINUTES:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h" if hours < _MAX_AGE_IN_HOURS else f"{hours // 24} days"
 
 
-def small(title: str) -> str:
-    """A title within a sentence."""
-    return f"{title[:1].lower()}{title[1:]}"
+def lowercase_first(text: str) -> str:
+    """Lowercase the first letter of a text within a sentence, but not of an acronym.
 
-
-def reason(text: str) -> str:
-    """A decision's reason without the word that stands beside it.
-
-    >>> reason("No, and stop: Values went missing."), reason("No: no proof of a fall."), reason("a new airport opens")
-    ('Values went missing.', 'No proof of a fall.', 'A new airport opens')
+    >>> lowercase_first("Fewer rows than usual"), lowercase_first("ROC-AUC dropped")
+    ('fewer rows than usual', 'ROC-AUC dropped')
     """
-    head, _, rest = text.partition(": ")
-    return capital(rest if head in {"Yes", "No", "Not yet", "No, and stop"} else text)
+    if text[1:2].isupper() or not text[:1].isalpha():
+        return text
+    return f"{text[:1].lower()}{text[1:]}"
 
 
-def ended(text: str) -> str:
-    """What ended an incident, without the moment, which stands beside it as a date.
+def capitalize_sentence(text: str) -> str:
+    """Capitalize the first letter of a text, which may be empty."""
+    return capitalize_first(text) if text else ""
 
-    >>> ended("version 8 serves; over by 2013-07-15"), ended("over by 2013-07-15 04:00")
-    ('version 8 serves', '')
+
+def take_first_sentence(text: str) -> str:
+    """Take the first of several sentences, without its full stop.
+
+    >>> take_first_sentence("On the same rows, 95% intervals. Better: cost.")
+    'On the same rows, 95% intervals'
     """
-    return re.sub(r"(; )?over by [-\d]+( [\d:]+)?$", "", text)
+    return text.partition(". ")[0].removesuffix(".")
 
 
-def capital(said: str) -> str:
-    """What begins a sentence."""
-    return f"{said[:1].upper()}{said[1:]}"
+def format_heading(name: str) -> str:
+    """Format a name as the heading of a column.
 
-
-def heading(name: str) -> str:
-    """A name as the head of a column.
-
-    >>> heading("false_alarms"), heading("ROC-AUC")
+    >>> format_heading("false_alarms"), format_heading("ROC-AUC")
     ('False alarms', 'ROC-AUC')
     """
-    return capital(name.replace("_", " "))
+    return capitalize_sentence(name.replace("_", " "))
 
 
-def words(count: int, noun: str) -> str:
-    """A count with its noun.
+def format_count(count: int, noun: str) -> str:
+    """Format a count with its noun.
 
-    >>> words(1, "check"), words(12_000, "check"), words(0, "check")
+    >>> format_count(1, "check"), format_count(12_000, "check"), format_count(0, "check")
     ('1 check', '12,000 checks', 'no checks')
     """
-    return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else noun + 's'}"
+    number = f"{count:,}" if count else "no"
+    return f"{number} {noun if count == 1 else noun + 's'}"

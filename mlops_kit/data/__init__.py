@@ -1,1 +1,1 @@
-"""Data."""
+"""The project's data: source, data contract, target, labels, splits and features."""

@@ -122,10 +122,17 @@ def coerce_column(values: pd.Series, kind: ColumnKind) -> tuple[pd.Series, pd.Se
     if kind == ColumnKind.TEXT:
         pandas_type = pd.api.types.infer_dtype(values, skipna=True)
         is_text = pandas_type in {"string", "empty", "categorical"}
-        converted = values if is_text else values.map(_format_text, na_action="ignore")
-        return converted, all_valid
+        if is_text:
+            return values, all_valid
+        return values.map(_format_text, na_action="ignore"), all_valid
+    converted: pd.Series
     if kind == ColumnKind.TIMESTAMP:
-        converted = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
+        converted = pd.to_datetime(
+            values,
+            errors="coerce",
+            utc=True,
+            format="mixed",
+        )
     elif kind == ColumnKind.BOOLEAN:
         converted = values.map(_parse_boolean, na_action="ignore").astype("boolean")
     else:
@@ -153,7 +160,9 @@ def _coerce_to_number(values: pd.Series, must_be_whole: bool) -> pd.Series:
     if pd.api.types.is_bool_dtype(values.dtype):
         values = values.astype(float)
     numbers = pd.to_numeric(values, errors="coerce")
-    return numbers.where(numbers % 1 == 0) if must_be_whole else numbers
+    if must_be_whole:
+        return numbers.where(numbers % 1 == 0)
+    return numbers
 
 
 def _parse_boolean(value: Any) -> bool | None:
@@ -195,17 +204,29 @@ def parse_timestamps(values: pd.Series, name: str, zone: str) -> pd.Series:
         )
     is_parsed = pd.api.types.is_datetime64_any_dtype(values)
     try:
-        parsed = pd.to_datetime(values, format=None if is_parsed else "ISO8601", errors="raise")
+        parsed = pd.to_datetime(
+            values,
+            format=None if is_parsed else "ISO8601",
+            errors="raise",
+        )
     except (ValueError, TypeError):
         parsed = _parse_mixed_timestamps(values, name)
     if parsed.dt.tz is None:
-        parsed = parsed.dt.tz_localize(zone, ambiguous=False, nonexistent="shift_forward")
+        parsed = parsed.dt.tz_localize(
+            zone,
+            ambiguous=False,
+            nonexistent="shift_forward",
+        )
     return parsed.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
 
 
 def _parse_mixed_timestamps(values: pd.Series, name: str) -> pd.Series:
     """Parse timestamps of different formats; a minority that cannot be parsed becomes missing."""
-    parsed = pd.to_datetime(values, errors="coerce", format="mixed")
+    parsed = pd.to_datetime(
+        values,
+        errors="coerce",
+        format="mixed",
+    )
     if parsed.isna().sum() > _MAX_UNPARSED_TIMESTAMP_SHARE * len(values):
         raise RunFailedError(
             f"the time column {name!r} does not hold timestamps: {values.dropna().iloc[0]!r}",

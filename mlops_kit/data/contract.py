@@ -33,7 +33,12 @@ class ColumnContract(BaseModel, extra="forbid", frozen=True):
     """The constraints on one column."""
 
     type: ColumnKind = Field(description="Kind of its values")
-    missing: float = Field(1.0, ge=0, le=1, description="Maximum share of missing values")
+    missing: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Maximum share of missing values",
+    )
     min: int | float | None = Field(None, description="Smallest allowed value")
     max: int | float | None = Field(None, description="Largest allowed value")
     allowed: list[bool | int | float | str] | None = Field(
@@ -44,7 +49,9 @@ class ColumnContract(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _translate_legacy_kind(cls, value: Any) -> Any:
         """Accept the kinds of contracts that an earlier version wrote."""
-        return _LEGACY_KINDS.get(value, value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return _LEGACY_KINDS.get(value, value)
+        return value
 
 
 class DataContract(BaseModel, extra="forbid", frozen=True):
@@ -102,7 +109,10 @@ def _describe_error(error: Any) -> str:
 def save_contract(path: Path, contract: DataContract) -> None:
     """Write a contract atomically, with a header for the people who edit it."""
     text = yaml.safe_dump(
-        contract.model_dump(mode="json", exclude_defaults=True),
+        contract.model_dump(
+            mode="json",
+            exclude_defaults=True,
+        ),
         sort_keys=False,
         allow_unicode=True,
         default_flow_style=None,

@@ -32,7 +32,10 @@ def infer_contract(frame: pd.DataFrame, config: ProjectConfig) -> DataContract:
     columns = {
         str(name): _infer_column(frame, name, config) for name in frame.columns if name != ROW_ID
     }
-    return DataContract(unique=list(config.id), columns=columns)
+    return DataContract(
+        unique=list(config.id),
+        columns=columns,
+    )
 
 
 def _infer_column(frame: pd.DataFrame, name: str, config: ProjectConfig) -> ColumnContract:
@@ -50,13 +53,21 @@ def _infer_column(frame: pd.DataFrame, name: str, config: ProjectConfig) -> Colu
         constraints = {"allowed": allowed}
     return ColumnContract(
         type=kind,
-        missing=_infer_max_missing(values, name, kind, config),
+        missing=_infer_max_missing(
+            values,
+            name,
+            kind,
+            config,
+        ),
         **constraints,
     )
 
 
 def _infer_max_missing(
-    values: pd.Series, name: str, kind: ColumnKind, config: ProjectConfig
+    values: pd.Series,
+    name: str,
+    kind: ColumnKind,
+    config: ProjectConfig,
 ) -> float:
     """Infer the maximum share of missing values of a column."""
     if name in {*config.id, config.time}:
@@ -111,8 +122,12 @@ def _infer_range(values: pd.Series, kind: ColumnKind) -> dict[str, float]:
     unit = 1.0
     if kind != ColumnKind.INTEGER:
         unit = 10.0 ** max(0, 2 - math.floor(math.log10(observed_range)))
-    minimum = 0.0 if lowest >= 0 else math.floor((lowest - margin) * unit) / unit
-    maximum = 0.0 if highest <= 0 else math.ceil((highest + margin) * unit) / unit
+    minimum = 0.0
+    maximum = 0.0
+    if lowest < 0:
+        minimum = math.floor((lowest - margin) * unit) / unit
+    if highest > 0:
+        maximum = math.ceil((highest + margin) * unit) / unit
     if kind == ColumnKind.INTEGER:
         return {"min": int(minimum), "max": int(maximum)}
     return {"min": minimum, "max": maximum}
@@ -127,9 +142,16 @@ def _infer_allowed_values(values: pd.Series, always: bool) -> list[Any] | None:
         Return them however many there are.
     """
     present = values.dropna()
-    distinct = {value.item() if hasattr(value, "item") else value for value in present.unique()}
+    distinct = {_to_python_value(value) for value in present.unique()}
     allowed = sorted(distinct, key=str)
     is_categorical = 0 < len(allowed) <= _MAX_CATEGORIES and len(
         present
     ) >= _MIN_MEAN_CATEGORY_ROWS * len(allowed)
-    return allowed if always or is_categorical else None
+    if always or is_categorical:
+        return allowed
+    return None
+
+
+def _to_python_value(value: Any) -> Any:
+    """Convert a NumPy scalar to the Python value that YAML can store."""
+    return value.item() if hasattr(value, "item") else value

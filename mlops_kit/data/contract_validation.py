@@ -25,7 +25,10 @@ _MAX_LISTED_VALUES = 8
 _NOT_MISSING_RULE = "not missing"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(
+    frozen=True,
+    repr=False,
+)
 class ContractReport(Result):
     """How well rows satisfy a contract.
 
@@ -85,7 +88,9 @@ class _Constraint:
 
 
 def validate_rows_against_contract(
-    frame: pd.DataFrame, contract: DataContract, max_quarantined_share: float
+    frame: pd.DataFrame,
+    contract: DataContract,
+    max_quarantined_share: float,
 ) -> tuple[ContractReport, pd.DataFrame, pd.DataFrame]:
     """Validate rows against a contract.
 
@@ -107,7 +112,12 @@ def validate_rows_against_contract(
     rows = frame.reset_index(drop=True)
     typed_rows, violations = _coerce_rows(rows, contract, max_quarantined_share)
     broken_columns = {violation.column for violation in violations if violation.problem}
-    violations += _find_violations(rows, typed_rows, contract, broken_columns)
+    violations += _find_violations(
+        rows,
+        typed_rows,
+        contract,
+        broken_columns,
+    )
     is_quarantined = np.zeros(len(rows), dtype=bool)
     for violation in violations:
         if not violation.problem:
@@ -118,10 +128,19 @@ def validate_rows_against_contract(
         notes = (f"not in the contract, and not checked: {', '.join(sorted(unchecked))}",)
     quarantined_rows = int(is_quarantined.sum())
     problems = [violation.problem for violation in violations if violation.problem]
-    problems += _describe_quarantine_problem(quarantined_rows, len(rows), max_quarantined_share)
+    problems += _describe_quarantine_problem(
+        quarantined_rows,
+        len(rows),
+        max_quarantined_share,
+    )
     data = _build_violation_table(rows, violations)
     report = ContractReport(
-        sentence=_summarize_violations(data, len(rows), quarantined_rows, problems),
+        sentence=_summarize_violations(
+            data,
+            len(rows),
+            quarantined_rows,
+            problems,
+        ),
         data=data,
         good_rows=len(rows) - quarantined_rows,
         quarantined_rows=quarantined_rows,
@@ -134,7 +153,9 @@ def validate_rows_against_contract(
 
 
 def _coerce_rows(
-    rows: pd.DataFrame, contract: DataContract, max_invalid_share: float
+    rows: pd.DataFrame,
+    contract: DataContract,
+    max_invalid_share: float,
 ) -> tuple[pd.DataFrame, list[_Violation]]:
     """Convert rows to the contract's types; values of another type are violations.
 
@@ -151,12 +172,22 @@ def _coerce_rows(
             count = format_number(len(values))
             problem = f"{count} values of {name!r} are not {kind}"
             typed_rows[name] = rows[name]
-        violations.append(_Violation(name, kind, values.index.to_numpy(), problem))
+        violations.append(
+            _Violation(
+                name,
+                kind,
+                values.index.to_numpy(),
+                problem,
+            )
+        )
     return typed_rows, violations
 
 
 def _find_violations(
-    rows: pd.DataFrame, typed_rows: pd.DataFrame, contract: DataContract, broken_columns: set[str]
+    rows: pd.DataFrame,
+    typed_rows: pd.DataFrame,
+    contract: DataContract,
+    broken_columns: set[str],
 ) -> Iterator[_Violation]:
     """Yield the violations of all constraints but types."""
     constraints = _list_constraints(typed_rows, contract, broken_columns)
@@ -165,7 +196,12 @@ def _find_violations(
             column = _get_missing_column(error)
             every_row = np.arange(len(rows))
             problem = f"the source has no column {column!r}"
-            yield _Violation(column, "in the source", every_row, problem)
+            yield _Violation(
+                column,
+                "in the source",
+                every_row,
+                problem,
+            )
             continue
         column = error.schema.name
         is_missing = typed_rows[column].isna().to_numpy()
@@ -181,12 +217,19 @@ def _find_violations(
         else:
             positions = error.failure_cases["index"].to_numpy(dtype=int)
         if len(positions):
-            yield _Violation(column, constraint.rule, positions, constraint.problem)
+            yield _Violation(
+                column,
+                constraint.rule,
+                positions,
+                constraint.problem,
+            )
     yield from _find_duplicates(typed_rows, contract.unique)
 
 
 def _list_constraints(
-    typed_rows: pd.DataFrame, contract: DataContract, broken_columns: set[str]
+    typed_rows: pd.DataFrame,
+    contract: DataContract,
+    broken_columns: set[str],
 ) -> dict[str, dict[str, _Constraint]]:
     """Return the constraints to check, by column and rule.
 
@@ -295,7 +338,16 @@ def _build_violation_table(rows: pd.DataFrame, violations: list[_Violation]) -> 
             examples = list(values.unique()[:_MAX_EXAMPLES])
         share = count / max(len(rows), 1)
         records.append((violation.column, violation.rule, count, share, ", ".join(examples)))
-    return pd.DataFrame(records, columns=["column", "rule", "rows", "share", "examples"])
+    return pd.DataFrame(
+        records,
+        columns=[
+            "column",
+            "rule",
+            "rows",
+            "share",
+            "examples",
+        ],
+    )
 
 
 def _describe_quarantine_problem(
@@ -311,14 +363,21 @@ def _describe_quarantine_problem(
 
 
 def _summarize_violations(
-    data: pd.DataFrame, row_count: int, quarantined_rows: int, problems: list[str]
+    data: pd.DataFrame,
+    row_count: int,
+    quarantined_rows: int,
+    problems: list[str],
 ) -> str:
     """Summarize a report in a sentence: what breaks the contract, or what is quarantined."""
     if problems:
         return f"The contract is broken: {'; '.join(problems)}."
     if not quarantined_rows:
         return f"All {format_number(row_count)} rows satisfy the contract."
-    most_frequent = data.sort_values("rows", ascending=False, kind="stable").iloc[0]
+    most_frequent = data.sort_values(
+        "rows",
+        ascending=False,
+        kind="stable",
+    ).iloc[0]
     counts = f"{format_number(quarantined_rows)} of {format_number(row_count)} rows"
     share = format_percent(quarantined_rows / row_count)
     reason = f"`{most_frequent['column']}` is not {most_frequent['rule']}"

@@ -67,7 +67,10 @@ def read_nycflights_table(table: str, limit: int | None = None) -> pd.DataFrame:
     """
     from pyarrow import csv
 
-    options = csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True)
+    options = csv.ConvertOptions(
+        null_values=["NA", ""],
+        strings_can_be_null=True,
+    )
     with _open_csv(table) as stream:
         lines: IO[bytes] = stream
         if limit is not None:
@@ -134,7 +137,11 @@ def _build_flight_ids(raw: pd.DataFrame) -> pd.Series:
 
     dates = 10_000 * raw["year"] + 100 * raw["month"] + raw["day"]
     flight_numbers = pa.array(raw["flight"].astype("int64")).cast("string")
-    lines = pc.binary_join_element_wise(pa.array(raw["carrier"]), flight_numbers, "")
+    lines = pc.binary_join_element_wise(
+        pa.array(raw["carrier"]),
+        flight_numbers,
+        "",
+    )
     ids = pc.binary_join_element_wise(
         pa.array(dates).cast("string"),
         lines,
@@ -171,7 +178,10 @@ def load_diabetes_table(limit: int | None = None) -> pd.DataFrame:
     """
     from sklearn.datasets import load_diabetes
 
-    dataset = load_diabetes(as_frame=True, scaled=False)
+    dataset = load_diabetes(
+        as_frame=True,
+        scaled=False,
+    )
     frame: pd.DataFrame = dataset.frame.rename(columns={"target": "progression"})
     frame.insert(0, "patient", range(1, len(frame) + 1))
     return frame if limit is None else frame.head(limit)

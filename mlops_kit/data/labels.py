@@ -54,10 +54,17 @@ class LabelMessage:
 
 
 def record_feedback(
-    project: Project, messages: list[LabelMessage], received_at: str
+    project: Project,
+    messages: list[LabelMessage],
+    received_at: str,
 ) -> list[LabelOutcome]:
     """Store labels that name predictions by id; return the outcome of each."""
-    batch = LabelImport(FEEDBACK_ORIGIN, received_at, by_key=False, is_reread=False)
+    batch = LabelImport(
+        FEEDBACK_ORIGIN,
+        received_at,
+        by_key=False,
+        is_reread=False,
+    )
     return record_labels(project, _encode_labels(project, messages), batch)
 
 
@@ -80,12 +87,27 @@ def import_labels(project: Project, history: pd.DataFrame, as_of: datetime) -> d
     settings = project.config.labels
     if settings is None:
         messages = _read_source_labels(project, history)
-        batch = LabelImport("source", imported_at, by_key=True, is_reread=True)
+        batch = LabelImport(
+            "source",
+            imported_at,
+            by_key=True,
+            is_reread=True,
+        )
     else:
         keys = settings.key or list_key_columns(project)
         by_key = keys != [_PREDICTION_ID_COLUMN]
-        messages = _read_label_table(project, settings, keys, as_of)
-        batch = LabelImport("labels", imported_at, by_key, is_reread=True)
+        messages = _read_label_table(
+            project,
+            settings,
+            keys,
+            as_of,
+        )
+        batch = LabelImport(
+            "labels",
+            imported_at,
+            by_key,
+            is_reread=True,
+        )
     outcomes = record_labels(project, _encode_labels(project, messages), batch)
     counts = Counter(outcomes) + retry_unknown_labels(project, imported_at)
     return {str(outcome): count for outcome, count in counts.items()}
@@ -128,7 +150,10 @@ def _read_source_labels(project: Project, history: pd.DataFrame) -> list[LabelMe
 
 
 def _read_label_table(
-    project: Project, settings: LabelsConfig, keys: list[str], as_of: datetime
+    project: Project,
+    settings: LabelsConfig,
+    keys: list[str],
+    as_of: datetime,
 ) -> list[LabelMessage]:
     """Return the labels of a ``labels:`` table that were known at a given time."""
     config = project.config

@@ -42,7 +42,13 @@ def read_csv(url: str, limit: int | None) -> pd.DataFrame:
     for file in files:
         separator = "\t" if file.path.lower().endswith(".tsv") else ","
         with file as stream:
-            parts.append(pd.read_csv(stream, nrows=limit, sep=separator))
+            parts.append(
+                pd.read_csv(
+                    stream,
+                    nrows=limit,
+                    sep=separator,
+                )
+            )
     if len(parts) == 1:
         return parts[0]
     return pd.concat(parts, ignore_index=True)
@@ -58,7 +64,11 @@ def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
     paths = sorted(filesystem.glob(path)) if _is_glob(path) else path
     if not paths:
         raise FileNotFoundError(url)
-    dataset = ds.dataset(paths, filesystem=filesystem, partitioning="hive")
+    dataset = ds.dataset(
+        paths,
+        filesystem=filesystem,
+        partitioning="hive",
+    )
     table = dataset.to_table() if limit is None else dataset.head(limit)
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=False)
     return frame
@@ -173,7 +183,10 @@ def read_query(source: QuerySource, limit: int | None) -> pd.DataFrame:
         )
     sql = source.sql.rstrip("; \n")
     if limit is not None:
-        sql = _LIMITED_QUERY.format(query=source.sql.rstrip("; "), limit=limit)
+        sql = _LIMITED_QUERY.format(
+            query=source.sql.rstrip("; "),
+            limit=limit,
+        )
     try:
         return pd.read_sql(sqlalchemy.text(sql), os.path.expandvars(source.url))
     except sqlalchemy.exc.SQLAlchemyError as error:

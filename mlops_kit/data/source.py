@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from glob import glob
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
@@ -78,7 +77,9 @@ def _read_csv_header(project: Project) -> list[str]:
     Returns an empty list for other sources and for headers that pandas would change.
     """
     source = project.config.source
-    path = project.resolve_path(source) if isinstance(source, str) else Path()
+    if not isinstance(source, str):
+        return []
+    path = project.resolve_path(source)
     if path.suffix.lower() != ".csv" or not path.is_file():
         return []
     try:
@@ -90,7 +91,9 @@ def _read_csv_header(project: Project) -> list[str]:
         return []
     names, row = lines
     is_plain_header = all(names) and len(names) == len(set(names))
-    return names if is_plain_header and len(names) == len(row) else []
+    if is_plain_header and len(names) == len(row):
+        return names
+    return []
 
 
 def _empty_source_error(project: Project) -> RunFailedError:
@@ -130,16 +133,15 @@ def check_configured_columns(project: Project) -> None:
 
 def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]:
     """Yield each setting that names a column of the source, with the column."""
-    columns_by_setting = {
-        "target": [config.target],
-        "id": config.id,
-        "time": [config.time] if config.time else [],
-        "excluded_columns": config.excluded_columns,
-        "known_later": list(config.known_later),
-        # Views may add the columns of slices, so those are checked only without features.
-        "review.slices": [] if config.features else config.review.slices,
-    }
-    for setting, columns in columns_by_setting.items():
+    settings = [("target", [config.target]), ("id", config.id)]
+    if config.time:
+        settings.append(("time", [config.time]))
+    settings.append(("excluded_columns", config.excluded_columns))
+    settings.append(("known_later", list(config.known_later)))
+    # Views may add the columns of slices, so those are checked only without features.
+    if not config.features:
+        settings.append(("review.slices", config.review.slices))
+    for setting, columns in settings:
         for column in columns:
             yield setting, column
     for column, rule in config.known_later.items():
@@ -226,7 +228,11 @@ def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFr
     sort_columns = [config.time, *list_key_columns(project)]
     if _is_sorted(frame, sort_columns):
         return frame.reset_index(drop=True)
-    return frame.sort_values(sort_columns, kind="stable", ignore_index=True)
+    return frame.sort_values(
+        sort_columns,
+        kind="stable",
+        ignore_index=True,
+    )
 
 
 def _check_required_columns(frame: pd.DataFrame, config: ProjectConfig) -> None:
@@ -246,8 +252,9 @@ def _check_required_columns(frame: pd.DataFrame, config: ProjectConfig) -> None:
 def _list_time_columns(config: ProjectConfig) -> list[str]:
     """Return the time column and the columns that say when others became known."""
     known_time_columns = {rule for rule in config.known_later.values() if not _is_duration(rule)}
-    time_columns = [config.time] if config.time else []
-    return [*time_columns, *known_time_columns]
+    if config.time:
+        return [config.time, *known_time_columns]
+    return list(known_time_columns)
 
 
 class SourceHistory:
@@ -271,7 +278,11 @@ class SourceHistory:
         is_selected = rows[time] < cutoff
         if since is not None:
             is_selected &= rows[time] >= pd.Timestamp(since)
-        return mask_unknown_values(self.project, rows[is_selected].reset_index(drop=True), cutoff)
+        return mask_unknown_values(
+            self.project,
+            rows[is_selected].reset_index(drop=True),
+            cutoff,
+        )
 
     def _read_rows(self) -> pd.DataFrame:
         """Return all rows, read again if the files changed or cannot be compared."""

@@ -51,7 +51,12 @@ def split_rows(frame: pd.DataFrame, config: ProjectConfig, seed: int) -> tuple[p
     if config.time:
         parts = _split_by_time(frame, config, is_labeled)
     else:
-        parts = _split_at_random(frame, config, is_labeled, seed)
+        parts = _split_at_random(
+            frame,
+            config,
+            is_labeled,
+            seed,
+        )
     _check_parts(frame[config.target], parts, config)
     rows = frame.copy(deep=False)
     rows.insert(_find_first_feature(frame, config), PART_COLUMN, parts)
@@ -67,7 +72,11 @@ def _find_first_feature(frame: pd.DataFrame, config: ProjectConfig) -> int:
     return len(frame.columns)
 
 
-def _split_by_time(frame: pd.DataFrame, config: ProjectConfig, is_labeled: pd.Series) -> pd.Series:
+def _split_by_time(
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    is_labeled: pd.Series,
+) -> pd.Series:
     """Split by time: the newest labeled rows are test, after a gap as long as labels take."""
     times = frame[config.time]
     labeled_times = times[is_labeled]
@@ -94,7 +103,10 @@ def _find_test_start(labeled_times: pd.Series, test: timedelta | float) -> Any:
 
 
 def _split_at_random(
-    frame: pd.DataFrame, config: ProjectConfig, is_labeled: pd.Series, seed: int
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    is_labeled: pd.Series,
+    seed: int,
 ) -> pd.Series:
     """Split at random, stratified by class or by the quantiles of a regression's target."""
     from sklearn.model_selection import train_test_split

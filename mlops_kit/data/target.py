@@ -50,13 +50,17 @@ class TargetEncoder:
         """Return a text that is the same for a class in whatever type it comes."""
         is_numpy_value = hasattr(value, "dtype")
         if isinstance(value, bool) or (is_numpy_value and value.dtype == bool):
-            return str(bool(value)).lower() if self.kind == ColumnKind.TEXT else str(int(value))
+            if self.kind == ColumnKind.TEXT:
+                return str(bool(value)).lower()
+            return str(int(value))
         if isinstance(value, (int, float)) or is_numpy_value:
-            return str(int(value)) if float(value).is_integer() else str(value)
+            is_whole = float(value).is_integer()
+            return str(int(value)) if is_whole else str(value)
         text = str(value).strip()
         if self.kind == ColumnKind.BOOLEAN:
-            parsed = BOOLEAN_BY_TEXT.get(text.lower())
-            return text if parsed is None else str(int(parsed))
+            if text.lower() in BOOLEAN_BY_TEXT:
+                return str(int(BOOLEAN_BY_TEXT[text.lower()]))
+            return text
         if self.kind in {ColumnKind.INTEGER, ColumnKind.NUMBER}:
             return text.removesuffix(".0")
         return text
@@ -116,7 +120,12 @@ def _encode_values(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Tabl
         }
     )
     sentence = f"{target} is a number, known for {known:,} of {len(encoded):,} rows."
-    return encoded, Table(_TITLE, sentence, data)
+    table = Table(
+        title=_TITLE,
+        sentence=sentence,
+        data=data,
+    )
+    return encoded, table
 
 
 def _encode_classes(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Table]:
@@ -134,7 +143,11 @@ def _encode_classes(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Tab
     values = []
     for value in frame[target]:
         values.append(codes.get(value, math.nan) if pd.notna(value) else math.nan)
-    encoded[target] = pd.Series(values, index=frame.index, dtype="float64")
+    encoded[target] = pd.Series(
+        values,
+        index=frame.index,
+        dtype="float64",
+    )
     return encoded, _summarize_classes(encoded[target], codes)
 
 
@@ -151,15 +164,25 @@ def _assign_codes(classes: list[Any]) -> dict[Any, float]:
 def _summarize_classes(encoded: pd.Series, codes: dict[Any, float]) -> Table:
     """Count the rows of each class."""
     counts = encoded.value_counts()
-    rows = [(str(value), f"{code:.0f}", int(counts.get(code, 0))) for value, code in codes.items()]
-    rows.append(("not known yet", "", int(encoded.isna().sum())))
-    positive_class = next((value for value, code in codes.items() if code == 1), None)
+    rows = []
+    positive_class = None
+    for value, code in codes.items():
+        count = int(counts.get(code, 0))
+        rows.append((str(value), f"{code:.0f}", count))
+        if code == 1:
+            positive_class = value
+    unknown_count = int(encoded.isna().sum())
+    rows.append(("not known yet", "", unknown_count))
     share = format_number(float(encoded.mean()))
     sentence = (
         f"{encoded.name} is 1 where it is {positive_class!s}: "
         f"a share of {share} of the labeled rows."
     )
-    return Table(_TITLE, sentence, pd.DataFrame(rows, columns=["class", "code", "rows"]))
+    return Table(
+        _TITLE,
+        sentence,
+        pd.DataFrame(rows, columns=["class", "code", "rows"]),
+    )
 
 
 def sort_classes(classes: Any) -> list[Any]:

@@ -1,1 +1,1 @@
-"""Db."""
+"""The project's database: approvals, promotions, predictions, labels and monitoring records."""

@@ -81,7 +81,10 @@ def find_approval(project: Project, version: ReviewedVersion) -> ApprovalRecord 
 
 
 def find_approval_by_hashes(
-    project: Project, version: str, model_hash: str, evidence_hash: str
+    project: Project,
+    version: str,
+    model_hash: str,
+    evidence_hash: str,
 ) -> ApprovalRecord | None:
     """Return the last decision on a version whose model and evidence have these hashes."""
     statement = (
@@ -160,7 +163,9 @@ def record_approval(
 
 
 def _insert_approval(
-    project: Project, approval: ApprovalRecord, last_seen_id: int | None
+    project: Project,
+    approval: ApprovalRecord,
+    last_seen_id: int | None,
 ) -> ApprovalRecord:
     """Insert a decision unless another one on the version was recorded since ``last_seen_id``."""
     statement = _build_approval_insert(approval, last_seen_id)
@@ -220,7 +225,10 @@ def _execute_serialized(project: Project, statement: sa.Insert) -> int | None:
 
 
 def check_permission(
-    people: PeopleConfig, actor: str, author: str = "", approves: bool = True
+    people: PeopleConfig,
+    actor: str,
+    author: str = "",
+    approves: bool = True,
 ) -> None:
     """Check that a person may approve, or operate, the project's model.
 

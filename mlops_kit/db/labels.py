@@ -92,7 +92,9 @@ class _Matches:
 
 
 def record_labels(
-    project: Project, labels: Sequence[EncodedLabel], batch: LabelImport
+    project: Project,
+    labels: Sequence[EncodedLabel],
+    batch: LabelImport,
 ) -> list[LabelOutcome]:
     """Store labels; return the outcome of each, in order."""
     try:
@@ -103,14 +105,21 @@ def record_labels(
 
 
 def _record_labels_once(
-    project: Project, labels: Sequence[EncodedLabel], batch: LabelImport
+    project: Project,
+    labels: Sequence[EncodedLabel],
+    batch: LabelImport,
 ) -> list[LabelOutcome]:
     """Store labels in one transaction."""
     model = project.config.name
     outcomes = []
     with open_transaction(project) as session:
         target_ids = [label.target_id for label in labels]
-        matches = _match_predictions(session, model, target_ids, batch.by_key)
+        matches = _match_predictions(
+            session,
+            model,
+            target_ids,
+            batch.by_key,
+        )
         stored_before = set()
         if batch.is_reread:
             stored_before = _load_unmatched(session, model, batch.origin)
@@ -119,7 +128,13 @@ def _record_labels_once(
             for target_id, outcome in outcome_by_id.items():
                 is_known = (target_id, label.raw_value) in stored_before
                 if not (batch.is_reread and _is_without_news(outcome, is_known)):
-                    record = _make_record(model, label, target_id, outcome, batch)
+                    record = _make_record(
+                        model,
+                        label,
+                        target_id,
+                        outcome,
+                        batch,
+                    )
                     _store_label(session, record)
             outcomes.append(min(outcome_by_id.values(), key=list(LabelOutcome).index))
     return outcomes
@@ -144,13 +159,19 @@ def _classify_label(label: EncodedLabel, matches: _Matches) -> dict[str, LabelOu
         return {label.target_id: LabelOutcome.UNKNOWN}
     new_label = _CurrentLabel(label.value, label.known_at)
     return {
-        prediction_id: _update_current_label(matches.current_labels, prediction_id, new_label)
+        prediction_id: _update_current_label(
+            matches.current_labels,
+            prediction_id,
+            new_label,
+        )
         for prediction_id in prediction_ids
     }
 
 
 def _update_current_label(
-    current_labels: dict[str, _CurrentLabel], prediction_id: str, new_label: _CurrentLabel
+    current_labels: dict[str, _CurrentLabel],
+    prediction_id: str,
+    new_label: _CurrentLabel,
 ) -> LabelOutcome:
     """Return the outcome of a label for a prediction; make it current if it is."""
     current = current_labels.get(prediction_id)
@@ -170,7 +191,11 @@ def _is_without_news(outcome: LabelOutcome, is_known: bool) -> bool:
 
 
 def _make_record(
-    model: str, label: EncodedLabel, target_id: str, outcome: LabelOutcome, batch: LabelImport
+    model: str,
+    label: EncodedLabel,
+    target_id: str,
+    outcome: LabelOutcome,
+    batch: LabelImport,
 ) -> LabelRecord:
     """Make the record of a label for one prediction, or for an id that matches none."""
     return LabelRecord(
@@ -199,14 +224,22 @@ def _store_label(session: Session, record: LabelRecord) -> None:
 
 
 def _match_predictions(
-    session: Session, model: str, target_ids: Iterable[str], by_key: bool
+    session: Session,
+    model: str,
+    target_ids: Iterable[str],
+    by_key: bool,
 ) -> _Matches:
     """Match labels with predictions: one by id, or all predictions of a row by its key."""
     column = PredictionRecord.row_key if by_key else PredictionRecord.id
     matches = _Matches({}, {})
     for chunk in split_into_chunks(target_ids):
         statement = (
-            select_with_labels(column, PredictionRecord.id, LabelRecord.value, LabelRecord.known_at)
+            select_with_labels(
+                column,
+                PredictionRecord.id,
+                LabelRecord.value,
+                LabelRecord.known_at,
+            )
             .where(PredictionRecord.model == model, column.in_(chunk))
             .order_by(PredictionRecord.id)
         )
@@ -236,17 +269,37 @@ def retry_unknown_labels(project: Project, imported_at: str) -> Counter[LabelOut
                 record for record in waiting if not (by_key and record.origin == FEEDBACK_ORIGIN)
             ]
             target_ids = [record.prediction_id for record in candidates]
-            matches = _match_predictions(session, model, target_ids, by_key)
+            matches = _match_predictions(
+                session,
+                model,
+                target_ids,
+                by_key,
+            )
             for record in candidates:
                 if record.prediction_id in matches.prediction_ids:
-                    batch = LabelImport(record.origin, imported_at, by_key, is_reread=False)
-                    counts.update(_join_waiting_label(session, record, matches, batch))
+                    batch = LabelImport(
+                        record.origin,
+                        imported_at,
+                        by_key,
+                        is_reread=False,
+                    )
+                    counts.update(
+                        _join_waiting_label(
+                            session,
+                            record,
+                            matches,
+                            batch,
+                        )
+                    )
                     waiting.remove(record)
     return counts
 
 
 def _join_waiting_label(
-    session: Session, waiting: LabelRecord, matches: _Matches, batch: LabelImport
+    session: Session,
+    waiting: LabelRecord,
+    matches: _Matches,
+    batch: LabelImport,
 ) -> list[LabelOutcome]:
     """Replace a stored label of unknown prediction by records for its predictions."""
     label = EncodedLabel(
@@ -257,7 +310,13 @@ def _join_waiting_label(
     )
     outcome_by_id = _classify_label(label, matches)
     for prediction_id, outcome in outcome_by_id.items():
-        record = _make_record(waiting.model, label, prediction_id, outcome, batch)
+        record = _make_record(
+            waiting.model,
+            label,
+            prediction_id,
+            outcome,
+            batch,
+        )
         _store_label(session, record)
     session.delete(waiting)
     return list(outcome_by_id.values())

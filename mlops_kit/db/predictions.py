@@ -67,7 +67,11 @@ def encode_feature_values(values: Iterable[Any]) -> str:
     Missing values become null; values of types that JSON lacks become text.
     """
     encoded = [None if _is_missing(value) else value for value in values]
-    return orjson.dumps(encoded, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return orjson.dumps(
+        encoded,
+        default=str,
+        option=orjson.OPT_SERIALIZE_NUMPY,
+    ).decode()
 
 
 def _is_missing(value: Any) -> bool:
@@ -91,7 +95,11 @@ def decode_feature_values(predictions: pd.DataFrame, columns: list[str]) -> pd.D
         One row per prediction; a column without any value is float.
     """
     rows = [orjson.loads(text) for text in predictions["features"]]
-    features = pd.DataFrame(rows, columns=columns, index=predictions.index)
+    features = pd.DataFrame(
+        rows,
+        columns=columns,
+        index=predictions.index,
+    )
     empty_columns = [column for column in columns if features[column].isna().all()]
     return features.astype(dict.fromkeys(empty_columns, float))
 
@@ -139,7 +147,11 @@ def select_with_labels(*columns: Any) -> sa.Select[Any]:
         LabelRecord.prediction_id == PredictionRecord.id,
         LabelRecord.is_current,
     )
-    return sa.select(*columns).outerjoin_from(PredictionRecord, LabelRecord, is_current_label)
+    return sa.select(*columns).outerjoin_from(
+        PredictionRecord,
+        LabelRecord,
+        is_current_label,
+    )
 
 
 def load_labeled_predictions(project: Project, start: datetime, end: datetime) -> pd.DataFrame:
@@ -178,9 +190,19 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
     with open_transaction(project) as session:
         rows = session.execute(statement).all()
     predictions = pd.DataFrame(rows, columns=_LOG_COLUMNS)
-    predictions = predictions.astype({"score": float, "decision": float, "label": float})
+    predictions = predictions.astype(
+        {
+            "score": float,
+            "decision": float,
+            "label": float,
+        }
+    )
     for column in ("moment", "known"):
-        predictions[column] = pd.to_datetime(predictions[column], utc=True, format="ISO8601")
+        predictions[column] = pd.to_datetime(
+            predictions[column],
+            utc=True,
+            format="ISO8601",
+        )
     in_scoring_order = predictions.sort_values(["at", "prediction_id"])
     is_repeated = predictions["key"].ne("") & in_scoring_order.duplicated("key")
     return predictions[~is_repeated].reset_index(drop=True)

@@ -48,7 +48,11 @@ class Base(MappedAsDataclass, DeclarativeBase):
 class _NumberedRow(MappedAsDataclass):
     """A numbered row that belongs to one model of the project."""
 
-    id: Mapped[int] = mapped_column(primary_key=True, init=False, sort_order=-2)
+    id: Mapped[int] = mapped_column(
+        primary_key=True,
+        init=False,
+        sort_order=-2,
+    )
     model: Mapped[str] = mapped_column(sort_order=-1)
 
 

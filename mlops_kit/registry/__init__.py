@@ -1,1 +1,1 @@
-"""Registry."""
+"""Models and their versions in MLflow, and scoring rows with them."""

@@ -18,7 +18,9 @@ from mlops_kit.registry.versions import ModelVersion
 
 
 def load_comparison_model(
-    project: Project, champion: ModelVersion | None, rows: pd.DataFrame
+    project: Project,
+    champion: ModelVersion | None,
+    rows: pd.DataFrame,
 ) -> tuple[Any, list[str], str]:
     """Load the model that stands for the champion on held-out rows.
 
@@ -45,7 +47,9 @@ def load_comparison_model(
 
 
 def select_comparison_model(
-    project: Project, champion: ModelVersion, rows: pd.DataFrame
+    project: Project,
+    champion: ModelVersion,
+    rows: pd.DataFrame,
 ) -> tuple[ModelLocation | None, str]:
     """Select a model of the champion that was not trained on these rows.
 

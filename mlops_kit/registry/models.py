@@ -77,7 +77,11 @@ class SavedModel:
 
     def to_record(self) -> dict[str, str]:
         """Return the fields as an artifact or tag stores them."""
-        return {"uri": self.uri, "model_hash": self.model_hash, "sha256": self.sha256}
+        return {
+            "uri": self.uri,
+            "model_hash": self.model_hash,
+            "sha256": self.sha256,
+        }
 
 
 class ModelLocation(Protocol):
@@ -105,17 +109,33 @@ def compute_model_hash(file: Path) -> str:
     new_ids: dict[str, int] = {}
     with zipfile.ZipFile(file) as archive:
         schema = json.loads(archive.read("schema.json"))
-        canonical = _canonicalize_node(schema, archive, digest, new_ids)
+        canonical = _canonicalize_node(
+            schema,
+            archive,
+            digest,
+            new_ids,
+        )
     digest.update(json.dumps(canonical, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def _canonicalize_node(
-    node: Any, archive: zipfile.ZipFile, digest: hashlib._Hash, new_ids: dict[str, int]
+    node: Any,
+    archive: zipfile.ZipFile,
+    digest: hashlib._Hash,
+    new_ids: dict[str, int],
 ) -> Any:
     """Return a node of a skops schema with renumbered ids; hash the files it refers to."""
     if isinstance(node, list):
-        return [_canonicalize_node(item, archive, digest, new_ids) for item in node]
+        return [
+            _canonicalize_node(
+                item,
+                archive,
+                digest,
+                new_ids,
+            )
+            for item in node
+        ]
     if not isinstance(node, dict):
         return node
     if isinstance(node.get("file"), str):
@@ -127,7 +147,12 @@ def _canonicalize_node(
         if key == "__id__":
             canonical[key] = new_ids.setdefault(str(value), len(new_ids))
         else:
-            canonical[key] = _canonicalize_node(value, archive, digest, new_ids)
+            canonical[key] = _canonicalize_node(
+                value,
+                archive,
+                digest,
+                new_ids,
+            )
     return canonical
 
 
@@ -153,7 +178,8 @@ def check_model_types(file: Path) -> list[str]:
 
 def _infer_signature(model: Any, example: pd.DataFrame, binary: bool) -> Any:
     """Infer the model's signature; no column is required, since the pipeline handles gaps."""
-    output = model.predict_proba(example) if binary else model.predict(example)
+    predict = model.predict_proba if binary else model.predict
+    output = predict(example)
     inferred = mlflow.models.infer_signature(example, output)
     columns: list[Any] = [
         mlflow.types.ColSpec(column.type, column.name, required=False) for column in inferred.inputs

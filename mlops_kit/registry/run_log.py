@@ -79,10 +79,17 @@ def log_training_run(
         Tags of the MLflow run.
     """
     recipe = search.recipe
-    params = {"family": recipe["family"], **recipe["params"], "threshold": recipe["threshold"]}
+    params = {
+        "family": recipe["family"],
+        **recipe["params"],
+        "threshold": recipe["threshold"],
+    }
     with connect_mlflow(project) as client:
         experiment_id = ensure_experiment(project, client)
-        with mlflow.start_run(experiment_id=experiment_id, tags=tags) as run:
+        with mlflow.start_run(
+            experiment_id=experiment_id,
+            tags=tags,
+        ) as run:
             mlflow.log_params(params)
             mlflow.log_metrics({recipe["metric"]: recipe["score"], "trials": recipe["trials"]})
             mlflow.log_table(search.trials, "trials.json")
@@ -95,7 +102,14 @@ def log_training_run(
                     mlflow.log_params(dict(trial.params))
                     mlflow.log_metric(recipe["metric"], trial.score)
             saved_models = {
-                name: save_model(client, project, name, model, example, metadata)
+                name: save_model(
+                    client,
+                    project,
+                    name,
+                    model,
+                    example,
+                    metadata,
+                )
                 for name, model in models.items()
             }
     return LoggedTraining(run.info.run_id, saved_models)
@@ -135,14 +149,21 @@ def log_pipeline_run(project: Project, manifest: RunManifest) -> dict[str, str]:
                     "run": manifest.run,
                     "status": entry.status,
                 }
-                ids[name] = _log_stage(client, experiment_id, entry, tags)
+                ids[name] = _log_stage(
+                    client,
+                    experiment_id,
+                    entry,
+                    tags,
+                )
         client.set_terminated(parent_id, _get_mlflow_status(manifest.status))
     sync_aliases(project)
     return ids
 
 
 def _create_parent_run(
-    client: mlflow.MlflowClient, experiment_id: str, manifest: RunManifest
+    client: mlflow.MlflowClient,
+    experiment_id: str,
+    manifest: RunManifest,
 ) -> str:
     """Create the MLflow run of a pipeline run; return its id."""
     tags = {
@@ -157,7 +178,10 @@ def _create_parent_run(
 
 
 def _log_stage(
-    client: mlflow.MlflowClient, experiment_id: str, entry: StageEntry, tags: dict[str, str]
+    client: mlflow.MlflowClient,
+    experiment_id: str,
+    entry: StageEntry,
+    tags: dict[str, str],
 ) -> str:
     """Log a stage's parameters, numbers and status in its MLflow run; return the run's id."""
     run_id = entry.mlflow_run or client.create_run(experiment_id, tags=tags).info.run_id

@@ -117,7 +117,13 @@ def score_rows(
         One row per input row: prediction_id, key columns, time, score, decision, model_version,
         day, and the features.
     """
-    scores, inputs = score_with_inputs(project, model, description, rows, history)
+    scores, inputs = score_with_inputs(
+        project,
+        model,
+        description,
+        rows,
+        history,
+    )
     added_columns = [column for column in inputs.columns if column not in scores.columns]
     return scores.join(inputs[added_columns])
 
@@ -138,14 +144,29 @@ def score_with_inputs(
     inputs : DataFrame
         The model's inputs, in its order.
     """
-    inputs = _build_inputs(project, description, rows, history)
-    scores = predict_scores(model, inputs, project.config) if len(rows) else np.array([])
-    table = _build_score_table(project, description, rows, scores)
+    inputs = _build_inputs(
+        project,
+        description,
+        rows,
+        history,
+    )
+    scores = np.array([])
+    if len(rows):
+        scores = predict_scores(model, inputs, project.config)
+    table = _build_score_table(
+        project,
+        description,
+        rows,
+        scores,
+    )
     return table, inputs
 
 
 def _build_inputs(
-    project: Project, description: ScorableModel, rows: pd.DataFrame, history: pd.DataFrame
+    project: Project,
+    description: ScorableModel,
+    rows: pd.DataFrame,
+    history: pd.DataFrame,
 ) -> pd.DataFrame:
     """Compute the model's inputs for raw rows."""
     visible_history = select_visible_history(project, rows, history)
@@ -156,7 +177,10 @@ def _build_inputs(
 
 
 def _build_score_table(
-    project: Project, description: ScorableModel, rows: pd.DataFrame, scores: np.ndarray
+    project: Project,
+    description: ScorableModel,
+    rows: pd.DataFrame,
+    scores: np.ndarray,
 ) -> pd.DataFrame:
     """Build the table of predictions without the features."""
     config = project.config
@@ -167,7 +191,11 @@ def _build_score_table(
         compute_prediction_id(project, description.model_hash, key)
         for key in table[keys].itertuples(index=False, name=None)
     ]
-    table.insert(0, "prediction_id", np.array(prediction_ids, dtype=object))
+    table.insert(
+        0,
+        "prediction_id",
+        np.array(prediction_ids, dtype=object),
+    )
     decisions = np.full(len(table), np.nan)
     if description.threshold is not None:
         decisions = (scores >= description.threshold).astype(float)
@@ -302,7 +330,13 @@ def predict_with_champion(project: Project, frame: pd.DataFrame) -> pd.DataFrame
         rows[config.time] = parse_timestamps(rows[config.time], config.time, config.timezone)
     if not config.id and ROW_ID not in rows:
         rows.insert(0, ROW_ID, range(len(rows)))
-    scores = score_rows(project, model, champion, rows, source.read_source(project))
+    scores = score_rows(
+        project,
+        model,
+        champion,
+        rows,
+        source.read_source(project),
+    )
     hidden_columns = {"day"} | (set(champion.features) - set(list_key_columns(project)))
     return scores[[column for column in scores.columns if column not in hidden_columns]]
 
@@ -320,7 +354,11 @@ def list_required_columns(project: Project, columns: Iterable[str]) -> list[str]
     return [column for column in columns if column not in hidden]
 
 
-def validate_rows(project: Project, frame: pd.DataFrame, required_columns: list[str]) -> None:
+def validate_rows(
+    project: Project,
+    frame: pd.DataFrame,
+    required_columns: list[str],
+) -> None:
     """Check rows that a person provides.
 
     The batch scores rows with invalid values as missing, and monitoring reports them. Here a

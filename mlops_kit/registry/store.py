@@ -103,5 +103,8 @@ def _relocate_artifacts(file: Path) -> None:
         return
     with closing(sqlite3.connect(file)) as connection, connection:
         for table, column in _PATH_COLUMNS:
-            statement = _RELOCATE_SQL.format(table=table, column=column)
+            statement = _RELOCATE_SQL.format(
+                table=table,
+                column=column,
+            )
             connection.execute(statement, (old_location, new_location, f"%{old_location}%"))

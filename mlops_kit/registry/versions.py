@@ -1,4 +1,4 @@
-"""Versions of the project's model: which one is champion, and registering, promoting, rolling back.
+"""Versions of the project's model: which one is champion, promoting one, and rolling back.
 
 The database of approvals decides which version is champion. MLflow's aliases ``champion`` and
 ``previous`` follow it, and ``challenger`` names the version registered last.
@@ -6,21 +6,17 @@ The database of approvals decides which version is champion. MLflow's aliases ``
 
 from __future__ import annotations
 
-import getpass
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.core.files import hash_json
-from mlops_kit.core.results import Verdict
-from mlops_kit.core.serialization import to_json_value
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalOutcome, PromotionRecord
 from mlops_kit.project.loader import Project
-from mlops_kit.registry.models import SavedModel, load_model
+from mlops_kit.registry.models import load_model
 from mlops_kit.registry.store import connect_mlflow, mlflow
 
 # The tags that a review writes on a version; a version without them was not registered by one.
@@ -85,7 +81,10 @@ class EvaluationModel:
         return json.dumps(record)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(
+    frozen=True,
+    kw_only=True,
+)
 class ModelVersion(approvals.ReviewedVersion):
     """A registered version with everything its review recorded.
 
@@ -131,59 +130,6 @@ class ModelVersion(approvals.ReviewedVersion):
             as_of=tags["as_of"],
             run=tags.get("run", ""),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionCandidate:
-    """A reviewed model that is about to be registered.
-
-    Parameters
-    ----------
-    model : SavedModel
-        The final model.
-    evaluation : EvaluationModel
-        The model that the review evaluated.
-    artifact_hashes : mapping of str to str
-        Hashes of the artifacts that are the version's evidence, by name.
-    run, sample_rows, as_of
-        As in ``ModelVersion``; ``as_of`` is None without time.
-    is_draft : bool
-        A draft is not registered.
-    """
-
-    model: SavedModel
-    evaluation: EvaluationModel
-    features: list[str]
-    threshold: float | None
-    artifact_hashes: Mapping[str, str]
-    run: str
-    sample_rows: int
-    as_of: Any
-    is_draft: bool
-
-    def build_tags(self, verdicts: Iterable[Verdict]) -> dict[str, str]:
-        """Build the tags of the version, in the form that ``ModelVersion.from_tags`` reads."""
-        verdicts = list(verdicts)
-        is_blocked = any(verdict.is_blocking for verdict in verdicts)
-        verdict_records = [
-            {"check": verdict.check, "outcome": verdict.outcome, "sentence": verdict.sentence}
-            for verdict in verdicts
-        ]
-        return {
-            "uri": self.model.uri,
-            "sha256": self.model.sha256,
-            "model_hash": self.model.model_hash,
-            "features": json.dumps(self.features),
-            "evidence_hash": hash_json(dict(self.artifact_hashes)),
-            "author": getpass.getuser(),
-            "threshold": json.dumps(self.threshold),
-            "review": "failed" if is_blocked else "passed",
-            "run": self.run,
-            "judged": self.evaluation.to_json(),
-            "sample": str(self.sample_rows),
-            "as_of": str(self.as_of),
-            "verdicts": json.dumps(to_json_value(verdict_records)),
-        }
 
 
 def find_champion(project: Project) -> ModelVersion | None:
@@ -278,7 +224,11 @@ def sync_aliases(project: Project) -> None:
     with connect_mlflow(project) as client:
         client.set_registered_model_alias(name, "champion", promotion.version)
         if promotion.previous_version:
-            client.set_registered_model_alias(name, "previous", promotion.previous_version)
+            client.set_registered_model_alias(
+                name,
+                "previous",
+                promotion.previous_version,
+            )
 
 
 def check_champion_alias(project: Project) -> str:
@@ -316,80 +266,12 @@ def _is_approved(project: Project, version: str, tags: Mapping[str, str]) -> boo
     return approval is not None and approval.outcome == ApprovalOutcome.APPROVED
 
 
-def register_version(
-    project: Project, candidate: VersionCandidate, verdicts: Iterable[Verdict]
-) -> dict[str, Any]:
-    """Register a reviewed model as ``challenger``.
-
-    A model that was registered before keeps its version. Until that version was promoted, a later
-    review renews its tags, except for the author.
-
-    Returns
-    -------
-    dict
-        ``version`` (a number as text, or None for a draft of an unregistered model),
-        ``model_hash``, ``passed`` and ``outcome`` (a sentence).
-    """
-    tags = candidate.build_tags(verdicts)
-    with connect_mlflow(project) as client:
-        version = _find_registered_version(client, project, candidate.model)
-        if not candidate.is_draft:
-            if version is None:
-                version = create_version(client, project, candidate.model.uri, tags)
-            else:
-                _renew_tags(client, project, version, tags)
-            client.set_registered_model_alias(project.config.name, "challenger", version)
-    sentence = "A draft is not registered."
-    if version:
-        sentence = f"Version {version} is registered as challenger."
-    return {
-        "version": version,
-        "model_hash": candidate.model.model_hash,
-        "passed": tags["review"] == "passed",
-        "outcome": sentence,
-    }
-
-
-def _find_registered_version(
-    client: mlflow.MlflowClient, project: Project, model: SavedModel
-) -> str | None:
-    """Return the version under which a model is registered, or None."""
-    for version in client.search_model_versions(f"name = '{project.config.name}'"):
-        is_same_model = version.tags.get("model_hash") == model.model_hash
-        if is_same_model and version.tags.get("uri") == model.uri:
-            return str(version.version)
-    return None
-
-
-def _renew_tags(
-    client: mlflow.MlflowClient, project: Project, version: str, tags: Mapping[str, str]
-) -> None:
-    """Replace the tags of a version by a later review's, unless it was ever promoted.
-
-    The author stays. Approvals of the earlier evidence no longer apply, since the evidence hash
-    changes.
-    """
-    promoted_versions = {promotion.version for promotion in approvals.list_promotions(project)}
-    if version in promoted_versions:
-        return
-    for key in tags.keys() - {"author"}:
-        client.set_model_version_tag(project.config.name, version, key, tags[key])
-
-
-def create_version(
-    client: mlflow.MlflowClient, project: Project, uri: str, tags: dict[str, str]
-) -> str:
-    """Create a version of the project's registered model; return its number."""
-    name = project.config.name
-    try:
-        client.create_registered_model(name)
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    return str(client.create_model_version(name, uri, tags=tags).version)
-
-
-def promote_version(project: Project, version: str, actor: str, reason: str) -> PromotionRecord:
+def promote_version(
+    project: Project,
+    version: str,
+    actor: str,
+    reason: str,
+) -> PromotionRecord:
     """Make an approved version champion, and let MLflow's aliases follow.
 
     Promoting the present champion again changes nothing and returns its promotion.
@@ -406,7 +288,13 @@ def promote_version(project: Project, version: str, actor: str, reason: str) -> 
         (promotion.version, promotion.model_hash) == (version, candidate.model_hash)
     )
     if promotion is None or not is_champion:
-        promotion = approvals.record_promotion(project, candidate, promotion, actor, reason)
+        promotion = approvals.record_promotion(
+            project,
+            candidate,
+            promotion,
+            actor,
+            reason,
+        )
     sync_aliases(project)
     return promotion
 
@@ -426,11 +314,20 @@ def roll_back(project: Project, actor: str, reason: str) -> PromotionRecord:
             "two promotions or more",
             "mlops run",
         )
-    approvals.check_permission(project.config.people, actor, approves=False)
+    approvals.check_permission(
+        project.config.people,
+        actor,
+        approves=False,
+    )
     if not reason.strip():
         raise KitError(
             f"a rollback needs a reason, got {reason!r}",
             "a sentence that others can read later",
             '--reason "why"',
         )
-    return promote_version(project, promotion.previous_version, actor, f"rollback: {reason}")
+    return promote_version(
+        project,
+        promotion.previous_version,
+        actor,
+        f"rollback: {reason}",
+    )

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from mlops_kit.data import contract, contract_inference, source
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
-from mlops_kit.registry import models, store, versions
+from mlops_kit.registry import models, registration, store, versions
 from mlops_kit.stages.stage import Stage
 
 YAML = """
@@ -84,7 +84,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "author": "the fixture",
         }
         for review in ("passed", "passed", "failed"):
-            versions.create_version(client, project, record.uri, {**facts, "review": review})
+            registration.create_version(client, project, record.uri, {**facts, "review": review})
     approvals.record_approval(
         project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )

@@ -1,4 +1,4 @@
-"""Whatever happens to a stage, its notebook, the manifest and the terminal tell it, nothing of it is left, and the next run completes.
+"""Failures are reported everywhere, leave nothing behind, and the next run completes.
 
 One chain holds a stage for each way to fail, as long as a file ``broken`` is in the project.
 """
@@ -29,15 +29,22 @@ from mlops_kit.pipeline import kernel_pool, kernel_watchdog
 from mlops_kit.project import artifacts, run_folder, run_manifest
 
 from . import chains
-from .chains import cell
+from .chains import make_cell
 
-LOOK = "import os, signal, subprocess, sys, time\nfrom pathlib import Path\nbroken = Path('broken').exists()"
+LOOK = (
+    "import os, signal, subprocess, sys, time\n"
+    "from pathlib import Path\n"
+    "broken = Path('broken').exists()"
+)
 REACHED = "    Path(f'reached-{os.getpid()}').touch()\n"
-DAEMON = "    subprocess.Popen(['sleep', '600'])\n    subprocess.Popen(['sleep', '601'], start_new_session=True)\n"
+DAEMON = (
+    "    subprocess.Popen(['sleep', '600'])\n"
+    "    subprocess.Popen(['sleep', '601'], start_new_session=True)\n"
+)
 
 
 class Case(NamedTuple):
-    """A way to fail: the stage's cells and options; what is told of it; the code cell, and the line in it."""
+    """A way to fail: cells and options of a stage, how it is reported, and where."""
 
     cells: list[Any]
     status: str
@@ -133,7 +140,7 @@ CASES = {
     "script": Case(["if broken:\n    %run bad.py"], "failed", "KeyError", "KeyError: 'bad'$"),
     "allowed": Case(
         [
-            cell("if broken:\n    1 / 0", "raises-exception"),
+            make_cell("if broken:\n    1 / 0", "raises-exception"),
             "if broken:\n    raise LookupError('the first')\n    raise KeyError('the second')",
         ],
         "failed",
@@ -180,9 +187,9 @@ def end(name: str) -> str:
     return f"stage.write({name!r}, {{'made by': {name!r}}})\nstage.hand_over('All is well.')"
 
 
-def furnished(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def furnished(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """The project of all cases."""
-    furnish_in(home, furnish)
+    furnish_in(home, copy_mlflow_store)
     chain: dict[str, tuple[str, list[Any]]] = {"start": ("writes: [start]", [end("start")])}
     for name, case in CASES.items():
         writes = ", ".join([name, *([f"{name}.csv"] if name in FILES else [])])
@@ -190,13 +197,18 @@ def furnished(home: Path, furnish: Callable[[Path], Path]) -> Path:
             f"needs: [start], writes: [{writes}]{', ' * bool(case.options)}{case.options}",
             [LOOK, *case.cells, end(name)],
         )
-    shaky = "tried = Path('tried')\nif broken and not tried.exists():\n    tried.touch()\n    raise OSError('not yet')"
+    shaky = (
+        "tried = Path('tried')\n"
+        "if broken and not tried.exists():\n"
+        "    tried.touch()\n"
+        "    raise OSError('not yet')"
+    )
     chain["shaky"] = (
         "needs: [start], writes: [shaky], retries: 2, backoff: 0.2s",
         [LOOK, shaky, end("shaky")],
     )
     chain["after"] = ("needs: [exception], writes: [after]", [end("after")])
-    chains.project(home, chain, "run: {jobs: 4}")
+    chains.write_project(home, chain, "run: {jobs: 4}")
     (home / "bad.py").write_text("x = 1\nraise KeyError('bad')\n")
     (home / "stale.csv").write_text("1")
     os.utime(home / "stale.csv", (1e9, 1e9))
@@ -222,7 +234,7 @@ def went(home: Path) -> tuple[int, Path]:
 
 
 class Broken(NamedTuple):
-    """The broken project: its folder, its broken run and exit code, what was left of that, and what the terminal was told."""
+    """The broken project: folder, run, exit code, processes that were left, terminal output."""
 
     home: Path
     run: Path
@@ -232,8 +244,10 @@ class Broken(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]) -> Broken:
-    home = furnished(tmp_path_factory.mktemp("failures") / "broken", furnish)
+def broken(
+    tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
+) -> Broken:
+    home = furnished(tmp_path_factory.mktemp("failures") / "broken", copy_mlflow_store)
     with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as out:
         patch.setattr(kernel_watchdog, "INTERRUPT_GRACE_SECONDS", 1.0)
         patch.setattr(
@@ -243,13 +257,15 @@ def broken(tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], P
         out.setattr(sys, "stdout", said)
         code, run = went(home)
         mlops("status", "--project", str(home))
-    return Broken(home, run, code, [*chains.strays(home), *kernels_left()], said.getvalue())
+    return Broken(
+        home, run, code, [*chains.list_stray_processes(home), *kernels_left()], said.getvalue()
+    )
 
 
 def expire_limits_once_reached(
     home: Path,
 ) -> Callable[[kernel_watchdog.KernelWatchdog], tuple[str, str]]:
-    """Return a ``find_exceeded_limit`` whose time limits run out a second after a cell has said that it is reached.
+    """Return a ``find_exceeded_limit`` whose limits expire a second after a cell is reached.
 
     The limits are generous, so that a slow machine comes to that cell, and none is waited for.
     """
@@ -267,7 +283,7 @@ def expire_limits_once_reached(
 
 def kernels_left() -> list[psutil.Process]:
     """What the nursery has below it."""
-    return chains.below(kernel_pool.get_fork_server().process.pid)[1:]
+    return chains.list_process_tree(kernel_pool.get_fork_server().process.pid)[1:]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -366,7 +382,7 @@ def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
     assert {n: a.content for n, a in run_folder.list_artifacts(mended).items()} == {
         n: hash_json({"made by": n}) for n in entries
     } | files
-    assert [*chains.strays(broken.home), *kernels_left()] == []
+    assert [*chains.list_stray_processes(broken.home), *kernels_left()] == []
 
 
 WAITS = f"if broken:\n{DAEMON}    Path('up').touch()\n    time.sleep(600)"
@@ -374,7 +390,7 @@ SIGNALS = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM, "killed":
 
 
 class Told(NamedTuple):
-    """A run of its own process that was sent a signal: its project, exit code, what it said, and those of its processes that outlived it."""
+    """A run that was sent a signal: project, exit code, output, processes that outlived it."""
 
     home: Path
     code: int
@@ -384,15 +400,15 @@ class Told(NamedTuple):
 
 @pytest.fixture(scope="module")
 def signalled(
-    tmp_path_factory: pytest.TempPathFactory, furnish: Callable[[Path], Path]
+    tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
 ) -> dict[str, Told]:
     """The same chain three times at once, each told to stop in another way while a cell runs."""
     folder, told = tmp_path_factory.mktemp("signalled"), {}
-    homes = {name: two_stages(folder / name, furnish) for name in SIGNALS}
-    going = {name: chains.started(home) for name, home in homes.items()}
+    homes = {name: two_stages(folder / name, copy_mlflow_store) for name in SIGNALS}
+    going = {name: chains.start_run(home) for name, home in homes.items()}
     for name, process in going.items():
         until(lambda home=homes[name]: (home / "up").exists() and at_cells(home)[4] == "running")  # type: ignore[misc]
-        held = chains.below(process.pid)
+        held = chains.list_process_tree(process.pid)
         os.killpg(process.pid, SIGNALS[name])
         said = process.communicate(timeout=180)[0]
         _, alive = psutil.wait_procs(held, timeout=60)
@@ -400,11 +416,11 @@ def signalled(
     return told
 
 
-def two_stages(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def two_stages(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """A project whose second stage does not end while it is broken."""
-    furnish_in(home, furnish)
+    furnish_in(home, copy_mlflow_store)
     (home / "broken").touch()
-    return chains.project(
+    return chains.write_project(
         home,
         {
             "one": ("writes: [one]", [LOOK, end("one")]),
@@ -437,7 +453,7 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
 ) -> None:
     home, code, said, alive = signalled[name]
     [old] = (home / "reports").glob("2*")
-    assert (code, alive, chains.strays(home)) == (
+    assert (code, alive, chains.list_stray_processes(home)) == (
         -signal.SIGKILL if name == "killed" else 1,
         [],
         [],
@@ -489,10 +505,13 @@ NEVER = {
 
 @pytest.mark.parametrize("way", NEVER)
 def test_a_kernel_that_does_not_start_is_told(
-    way: str, tmp_path: Path, furnish: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+    way: str,
+    tmp_path: Path,
+    copy_mlflow_store: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home = furnish_in(tmp_path / "p", furnish)
-    chains.project(home, {"one": ("writes: [one]", [end("one")])}, NEVER[way][1])
+    home = furnish_in(tmp_path / "p", copy_mlflow_store)
+    chains.write_project(home, {"one": ("writes: [one]", [end("one")])}, NEVER[way][1])
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text(NEVER[way][0])
@@ -511,10 +530,10 @@ def test_a_kernel_that_does_not_start_is_told(
     assert kernels_left() == []
 
 
-def furnish_in(home: Path, furnish: Callable[[Path], Path]) -> Path:
+def furnish_in(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     """An empty project with a store."""
     home.mkdir()
-    return furnish(home)
+    return copy_mlflow_store(home)
 
 
 @pytest.fixture
@@ -535,11 +554,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
-    small_disk: Path, furnish: Callable[[Path], Path]
+    small_disk: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
-    home = furnish(small_disk.parent)
+    home = copy_mlflow_store(small_disk.parent)
     fills = "if broken:\n    Path(os.environ['MLOPS_RUN'], 'big').write_bytes(bytes(3_000_000))"
-    chains.project(
+    chains.write_project(
         home,
         {
             "one": ("writes: [one]", [end("one")]),
@@ -571,10 +590,10 @@ def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
 
 
 def test_a_run_killed_at_any_moment_is_run_again_to_the_same(
-    tmp_path: Path, furnish: Callable[[Path], Path]
+    tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
-    home = chains.pair(furnish_in(tmp_path / "p", furnish))
-    whole = chains.handed_on(chains.complete(home))
+    home = chains.write_parallel_project(furnish_in(tmp_path / "p", copy_mlflow_store))
+    whole = chains.read_outputs(chains.run_to_end(home))
     for seconds in (
         1.2,
         2.5,
@@ -582,5 +601,5 @@ def test_a_run_killed_at_any_moment_is_run_again_to_the_same(
         4.5,
         6,
     ):  # how far it gets by then depends on the machine: all is well at any moment
-        far, faults = chains.killed(home, whole, seconds)
+        far, faults = chains.kill_and_resume(home, whole, seconds)
         assert not faults, far

@@ -53,7 +53,12 @@ def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) 
     taken_columns = {*parts[0].columns, *config.non_feature_columns}
     with closing(_open_database(config, rows, history)) as database:
         for name, function in views.items():
-            features = _compute_view(database, name, function, len(rows))
+            features = _compute_view(
+                database,
+                name,
+                function,
+                len(rows),
+            )
             duplicates = [column for column in features.columns if column in taken_columns]
             if duplicates:
                 raise RunFailedError(
@@ -67,7 +72,9 @@ def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) 
 
 
 def _open_database(
-    config: ProjectConfig, rows: pd.DataFrame, history: pd.DataFrame
+    config: ProjectConfig,
+    rows: pd.DataFrame,
+    history: pd.DataFrame,
 ) -> FeatureDatabase:
     """Open a database with the tables that views read: ``rows`` and ``history``."""
     known_later = {config.target, *config.known_later}
@@ -75,7 +82,11 @@ def _open_database(
     known_rows = rows[known_columns].reset_index(drop=True)
     known_rows.insert(0, "row", range(len(known_rows)))
     if config.time:
-        known_rows.insert(1, "moment", convert_to_naive_utc(known_rows[config.time]))
+        known_rows.insert(
+            1,
+            "moment",
+            convert_to_naive_utc(known_rows[config.time]),
+        )
     database = FeatureDatabase()
     database.add_table("rows", known_rows)
     database.add_table("history", history)
@@ -83,7 +94,10 @@ def _open_database(
 
 
 def _compute_view(
-    database: FeatureDatabase, name: str, function: FeatureView, row_count: int
+    database: FeatureDatabase,
+    name: str,
+    function: FeatureView,
+    row_count: int,
 ) -> pd.DataFrame:
     """Compute a view's columns, in the order of the rows."""
     import duckdb
@@ -150,7 +164,10 @@ def select_known_history(
 
 
 def check_point_in_time(
-    project: Project, rows: pd.DataFrame, history: pd.DataFrame, known_by: datetime
+    project: Project,
+    rows: pd.DataFrame,
+    history: pd.DataFrame,
+    known_by: datetime,
 ) -> Verdict:
     """Check that features use only what was known at prediction time.
 
@@ -179,11 +196,19 @@ def check_point_in_time(
     complete = build_features(project, early_rows, history)
     known_history = select_known_history(project, history, known_by)
     as_known = build_features(project, early_rows, known_history)
-    return _compare_features(config, complete, as_known, known_by)
+    return _compare_features(
+        config,
+        complete,
+        as_known,
+        known_by,
+    )
 
 
 def _compare_features(
-    config: ProjectConfig, complete: pd.DataFrame, as_known: pd.DataFrame, known_by: datetime
+    config: ProjectConfig,
+    complete: pd.DataFrame,
+    as_known: pd.DataFrame,
+    known_by: datetime,
 ) -> Verdict:
     """Compare features from the whole history with those from the history as known."""
     time = f"{known_by:%Y-%m-%d %H:%M} UTC"

@@ -85,12 +85,22 @@ def _import_feature_file(path: Path, name: str) -> ModuleType:
         )
     dependencies.record_file_read(path)
     status = path.stat()
-    return _execute_feature_file(path, name, status.st_mtime_ns, status.st_size)
+    return _execute_feature_file(
+        path,
+        name,
+        status.st_mtime_ns,
+        status.st_size,
+    )
 
 
 # Cached, because an endpoint builds features at each request and a file may keep its own tables.
 @lru_cache(maxsize=16)
-def _execute_feature_file(path: Path, name: str, _modified_ns: int, _size: int) -> ModuleType:
+def _execute_feature_file(
+    path: Path,
+    name: str,
+    _modified_ns: int,
+    _size: int,
+) -> ModuleType:
     """Execute a feature file; it is executed again when its time or size changes."""
     spec = importlib.util.spec_from_file_location(f"project_features_{path.stem}", path)
     if spec is None or spec.loader is None:
@@ -167,7 +177,10 @@ def convert_to_naive_utc(values: pd.Series) -> pd.Series:
 
 
 def build_trailing_sql(
-    events: str, by: Sequence[str], spans: Mapping[str, str], sums: Sequence[str] = ()
+    events: str,
+    by: Sequence[str],
+    spans: Mapping[str, str],
+    sums: Sequence[str] = (),
 ) -> str:
     """Build SQL for counts and sums of the events in a period before each row's timestamp.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlops_kit.core.results import Verdict
-from mlops_kit.registry import comparison, versions
+from mlops_kit.registry import comparison, registration, versions
 from mlops_kit.registry.models import SavedModel
 from mlops_kit.stages.stage import Stage
 
@@ -17,7 +17,7 @@ def register_reviewed_model(stage: Stage, verdicts: Iterable[Verdict]) -> dict[s
     Returns
     -------
     dict
-        See ``mlops_kit.registry.versions.register_version``.
+        See ``mlops_kit.registry.registration.register_version``.
     """
     record = stage.read("model")
     held_out_rows = stage.read("held_out_scores")
@@ -34,7 +34,7 @@ def register_reviewed_model(stage: Stage, verdicts: Iterable[Verdict]) -> dict[s
         for name, artifact in stage.record.artifacts.items()
         if artifact.content
     }
-    candidate = versions.VersionCandidate(
+    candidate = registration.VersionCandidate(
         model=SavedModel.from_record(record),
         evaluation=evaluation,
         features=record["features"],
@@ -45,4 +45,4 @@ def register_reviewed_model(stage: Stage, verdicts: Iterable[Verdict]) -> dict[s
         as_of=stage.as_of,
         is_draft=stage.is_draft,
     )
-    return versions.register_version(stage.project, candidate, verdicts)
+    return registration.register_version(stage.project, candidate, verdicts)

@@ -50,10 +50,10 @@
   const cookie = name => (document.cookie.match('(?:^|; )' + name + '=([^;]*)') || [])[1] || '';
   const closed = why => { if (who) who.textContent = why; buttons.forEach(b => { b.disabled = true; b.title = why; }); };
   fetch(base + 'mlops/me').then(r => r.ok ? r.json() : Promise.reject(r)).then(me => {
-    if (!me.name) return closed(me.why);
-    if (who) who.textContent = 'signed in: ' + me.name + (me.how ? ' (' + me.how + ')' : '');
+    if (!me.name) return closed(me.reason);
+    if (who) who.textContent = 'signed in: ' + me.name + (me.note ? ' (' + me.note + ')' : '');
     buttons.forEach(b => {
-      const no = me.acts.includes(b.dataset.act) ? (me.refused || {})[b.dataset.act] || '' : 'This server does not take this decision.';
+      const no = me.actions.includes(b.dataset.act) ? (me.refused || {})[b.dataset.act] || '' : 'This server does not take this decision.';
       if (b.dataset.closed) return;
       b.disabled = !!no; b.title = no;
     });
@@ -74,7 +74,7 @@
       }).then(async r => ({ok: r.ok, body: await r.json().catch(() => ({}))})).then(({ok, body}) => {
         send.disabled = false;
         if (!ok) {
-          wrong.textContent = [body.error || body.message || 'The server refused.', body.expected && 'Expected: ' + body.expected + '.', body.cure && 'To mend it: ' + body.cure + '.'].filter(Boolean).join(' ');
+          wrong.textContent = [body.error || body.message || 'The server refused.', body.expected && 'Expected: ' + body.expected + '.', body.hint && 'Hint: ' + body.hint + '.'].filter(Boolean).join(' ');
           return;
         }
         dialog.close();

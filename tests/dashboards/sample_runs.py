@@ -1,4 +1,4 @@
-"""A small project with two reviewed versions, made of stored results alone: what the pages read, with nothing computed."""
+"""A small project with two reviewed versions, made of stored results alone; nothing is computed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pandas as pd
 from mlops_kit.core import files
 from mlops_kit.core.results import KeyNumber, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.db import approvals
+from mlops_kit.db.approvals import ReviewedVersion
+from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.config import pipeline
 
-YAML = """
+PROJECT_YAML = """
 name: flights
 source: t.csv
 target: late
@@ -23,10 +25,10 @@ time: scheduled
 timezone: America/New_York
 cost: {false_alarm: 10, miss: 25, unit: $}
 """
-OLD, NEW = "20130601-040000-aaaa", "20130701-061200-bbbb"
+OLD_RUN, NEW_RUN = "20130601-040000-aaaa", "20130701-061200-bbbb"
 SCRIPT = "<script>document.title = 'owned'</script>"
-AGAINST = [
-    ("cost", "Cost a flight", 0.19, 0.13, 0.25, 0.04, "better", "$0.19 less", 28293),
+DIFFERENCES = [
+    ("cost", "Cost per flight", 0.19, 0.13, 0.25, 0.04, "better", "$0.19 less", 28293),
     ("roc_auc", "ROC-AUC", 0.015, 0.011, 0.020, 0.005, "better", "+ 0.015", 28293),
     ("log_loss", "Log loss", 0.013, 0.009, 0.017, 0.004, "better", "0.013 less", 28293),
     (
@@ -52,50 +54,61 @@ AGAINST = [
         812,
     ),
 ]
-LEFT = {"status": "not run", "reason": "not chosen", "notebook": "none", "question": ""}
-RECORDS = {"version", "comparison", "against", "numbers", "calibration", "changes"}
-COLUMNS = ["metric", "title", "difference", "low", "high", "margin", "verdict", "text", "rows"]
-SAID = [0.02, 0.07, 0.12, 0.19, 0.26, 0.34, 0.43, 0.54, 0.67, 0.84]
+MODEL_CARD = "<!doctype html><html lang=en><title>Model card</title><h1>Model card</h1></html>"
+NOT_RUN_STAGE = {"status": "not run", "reason": "not chosen", "notebook": "none", "question": ""}
+RECORD_ARTIFACTS = {"version", "comparison", "against", "numbers", "calibration", "changes"}
+DIFFERENCE_COLUMNS = [
+    "metric",
+    "title",
+    "difference",
+    "low",
+    "high",
+    "margin",
+    "verdict",
+    "text",
+    "rows",
+]
+PREDICTED = [0.02, 0.07, 0.12, 0.19, 0.26, 0.34, 0.43, 0.54, 0.67, 0.84]
 
 
-def calibration(name: str, bend: float) -> pd.DataFrame:
-    """A curve that lies ``bend`` off the diagonal."""
-    seen = [s + bend * (0.5 - s) for s in SAID]
+def make_calibration_curve(name: str, bend: float) -> pd.DataFrame:
+    """Make a curve that is ``bend`` off the diagonal."""
+    observed = [score + bend * (0.5 - score) for score in PREDICTED]
     share = [0.16, 0.15, 0.14, 0.12, 0.11, 0.10, 0.08, 0.06, 0.05, 0.03]
     return pd.DataFrame(
         {
             "model": name,
-            "said": SAID,
-            "seen": seen,
-            "low": [s - 0.03 for s in seen],
-            "high": [s + 0.03 for s in seen],
+            "predicted": PREDICTED,
+            "observed": observed,
+            "low": [value - 0.03 for value in observed],
+            "high": [value + 0.03 for value in observed],
             "share": share,
         }
     )
 
 
-def verdicts() -> Verdicts:
-    """Twelve checks; one cannot tell, one does not apply."""
+def make_verdicts() -> Verdicts:
+    """Make eight checks; one cannot tell, one is not applicable."""
     good = [
         Verdict(f"c{i}", title, "passed", "warns", f"{title}.", found, limit)
         for i, (title, found, limit) in enumerate(
             [
-                ("Enough rows to judge on", "28,293 rows", "≥ 200"),
-                ("Both classes are there", "8,047 of class 1, 19,165 of class 0", "≥ 10 of each"),
+                ("Enough held-out rows", "28,293 rows", "≥ 200"),
+                ("Both classes occur", "8,047 of class 1, 19,165 of class 0", "≥ 10 of each"),
                 (
-                    "Better than a simple model",
+                    "Better than the baselines",
                     "gain 0.010 [0.003, 0.018] over a linear model",
                     "> 0",
                 ),
-                ("No column knows the future", "24 columns; none known after departure", "none"),
-                ("Probabilities mean what they say", "0.025 [0.016, 0.041]", "≤ 0.050"),
-                ("The refitted model agrees", "rank correlation 0.97", "≥ 0.90"),
+                ("No feature from the future", "24 columns; none known after departure", "none"),
+                ("Calibration", "0.025 [0.016, 0.041]", "≤ 0.050"),
+                ("The final model agrees", "rank correlation 0.97", "≥ 0.90"),
             ]
         )
     ]
     unsure = Verdict(
         "slices",
-        "No slice far below the rest",
+        "No slice far below all rows",
         "cannot tell",
         "warns",
         "One slice may be weak.",
@@ -116,12 +129,29 @@ def verdicts() -> Verdicts:
     return Verdicts.from_verdicts([*good, unsure, none])
 
 
-def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dict[str, Any]]:
-    """What each stage of a version's run stored, by stage and name."""
+def make_comparison_verdicts(champion: str) -> Verdicts:
+    """Make the check against the champion, if there is one."""
+    if not champion:
+        return Verdicts(())
+    verdict = Verdict(
+        "against_champion",
+        "No worse than the champion",
+        "passed",
+        "blocks",
+        "The gain is 0.015.",
+        "gain 0.015 [0.011, 0.020]",
+        "≥ -0.005",
+        diagnostics={"champion_version": champion},
+    )
+    return Verdicts((verdict,))
+
+
+def make_results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dict[str, Any]]:
+    """Make what each stage of a version's run stored, by stage and name."""
     beside = [f"version {against}: {v}" if against else "" for v in ("$4.31", "47%", "0.771")]
     numbers = [
         KeyNumber(
-            "Cost a flight",
+            "Cost per flight",
             "$4.12" if against else "$4.31",
             ("$4.05 to $4.19, 95% interval", beside[0] or "without a model: $7.04"),
         ),
@@ -133,7 +163,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
         KeyNumber(
             "ROC-AUC", "0.786" if against else "0.771", ("0.781 to 0.791, 95% interval", beside[2])
         ),
-        KeyNumber("One answer takes", "1.4 ms", ("p99 3.1 ms", "limit 20 ms")),
+        KeyNumber("Response time", "1.4 ms", ("p99 3.1 ms", "limit 20 ms")),
     ]
     metrics = pd.DataFrame(
         [
@@ -144,20 +174,22 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
     )
     other = (
         Table(
-            f"Better than version {against}?",
+            "Champion vs challenger",
             "On the same 28,293 rows of 2013-06-01 to 2013-06-30, 95% intervals.",
-            pd.DataFrame(AGAINST, columns=COLUMNS),
+            pd.DataFrame(DIFFERENCES, columns=DIFFERENCE_COLUMNS),
         )
         if against
         else Table(
-            "Better than the champion?", "There is no champion yet.", pd.DataFrame(columns=COLUMNS)
+            "Champion vs challenger",
+            "There is no champion yet.",
+            pd.DataFrame(columns=DIFFERENCE_COLUMNS),
         )
     )
     curves = [
-        calibration("this model", 0.03),
-        *([calibration(f"version {against}", 0.2)] if against else []),
+        make_calibration_curve("this model", 0.03),
+        *([make_calibration_curve(f"version {against}", 0.2)] if against else []),
     ]
-    names = [
+    slice_columns = [
         "slice",
         "column",
         "group",
@@ -168,7 +200,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
         "high",
         "gap",
         "lift",
-        "word",
+        "status",
     ]
     slices = pd.DataFrame(
         [
@@ -187,7 +219,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
                 "cannot tell",
             ),
         ],
-        columns=names,
+        columns=slice_columns,
     )
     costs = pd.DataFrame(
         [
@@ -211,7 +243,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
             for row, score in (("7001", 0.12), ("7002", 0.61))
             for is_, if_, then in (("3.1", "0", score), ("3.1", "20", score + 0.2))
         ],
-        columns=["row", "score", "column", "is", "if", "then"],
+        columns=["row", "score", "column", "value", "new_value", "new_score"],
     )
     changes = pd.DataFrame(
         [
@@ -221,12 +253,12 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
             ("limits", "unchanged since the last approval"),
             ("code", f"3 cells in 02_prepare {SCRIPT}"),
         ],
-        columns=["what", "said"],
+        columns=["aspect", "change"],
     )
     return {
         "prepare": {
             "split": Table(
-                "How the rows are split",
+                "Data split",
                 "131,661 rows to train on.",
                 pd.DataFrame(
                     [
@@ -239,38 +271,38 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
         },
         "review": {
             "metrics": Table(
-                "How good is it?",
+                "Performance on the held-out set",
                 "ROC-AUC 0.786 [0.781, 0.791] on the newest 28,293 rows; a linear model has 0.774.",
                 metrics,
             ),
             "calibration": Table(
-                "Does it mean what it says?", "This model keeps what it says.", pd.concat(curves)
+                "Calibration", "This model is well calibrated.", pd.concat(curves)
             ),
             "costs": Table(
-                "What does a decision cost?",
-                "A flight costs $4.12, without a model $7.04.",
+                "Decision cost",
+                "Errors cost $4.12 per flight, $7.04 without a model.",
                 costs,
             ),
-            "slices": Table("Where is it weaker?", "One slice may be weak.", slices),
+            "slices": Table("Performance by slice", "One slice may be weak.", slices),
             "against": other,
             "importance": Table(
-                "What does it go by?",
-                "The model owes most to wind.",
+                "Feature importance",
+                "wind is the most important feature.",
                 pd.DataFrame(
                     [("wind", 0.05, 0.04, 0.06), (SCRIPT, 0.02, 0.01, 0.03)],
-                    columns=["feature", "fall", "low", "high"],
+                    columns=["feature", "importance", "low", "high"],
                 ),
             ),
-            "what_if": Table("What if?", "2 rows, 1 column.", what_if),
-            "changes": Table("What changed?", "Five things.", changes),
-            "verdicts": verdicts(),
-            "comparison": Verdicts(()),
+            "what_if": Table("What-if analysis", "2 rows, 1 column.", what_if),
+            "changes": Table("Changes", "Five things changed.", changes),
+            "verdicts": make_verdicts(),
+            "comparison": make_comparison_verdicts(against),
             "numbers": KeyNumbers(
-                "What the decision hangs on",
-                "A flight costs $4.12 with this model, $2.92 less than without one.",
+                "Key numbers",
+                "Errors cost $4.12 per flight with this model, $2.92 less than without one.",
                 tuple(numbers),
             ),
-            "card": "<!doctype html><html lang=en><title>Model card</title><h1>Model card</h1></html>",
+            "card": MODEL_CARD,
             "version": {
                 "version": number,
                 "model_hash": hashes[0] or f"m{number}",
@@ -282,7 +314,7 @@ def results(number: str, against: str, hashes: tuple[str, str]) -> dict[str, dic
     }
 
 
-def write(
+def write_run(
     project: loader.Project,
     run: str,
     number: str,
@@ -291,35 +323,36 @@ def write(
     drop: tuple[str, ...] = (),
     hashes: tuple[str, str] = ("", ""),
 ) -> Path:
-    """File a version's run as the engine and its stages would have."""
+    """Write the run of a version as the pipeline and its stages would."""
     folder = project.reports_folder / run
     stages: dict[str, Any] = {}
-    for stage, values in results(number, against, hashes).items():
-        made = {
-            n: artifacts.write_artifact(folder, stage, n, v, record=n in RECORDS).model_dump()
-            for n, v in values.items()
-            if n not in drop
-        }
+    for stage, values in make_results(number, against, hashes).items():
+        stored = {}
+        for name, value in values.items():
+            if name not in drop:
+                is_record = name in RECORD_ARTIFACTS
+                artifact = artifacts.write_artifact(folder, stage, name, value, record=is_record)
+                stored[name] = artifact.model_dump()
         files.write_json(
             folder / "stages" / f"{stage}.json",
             {
                 "stage": stage,
-                "artifacts": made,
+                "artifacts": stored,
                 "logged": {},
                 "shown": [],
                 "verdicts": [],
-                "sentence": f"The {stage} ended well.",
+                "sentence": f"The stage {stage} succeeded.",
                 "done": True,
             },
         )
         stages[stage] = {
             "status": "succeeded",
             "params": {},
-            "question": "Is it well?",
+            "question": "Does it succeed?",
             "started": "2013-07-01T10:12:00+00:00",
-            "sentence": f"The {stage} ended well.",
+            "sentence": f"The stage {stage} succeeded.",
             "notebook": f"0_{stage}",
-            "artifacts": made,
+            "artifacts": stored,
         }
     waits = status.startswith("waiting")
     files.write_json(
@@ -341,7 +374,7 @@ def write(
             "packages": {"pandas": "2.3.3"},
             "mlflow": {},
             "stages": {
-                **dict.fromkeys(pipeline.DEFAULT_STAGES, LEFT),
+                **dict.fromkeys(pipeline.DEFAULT_STAGES, NOT_RUN_STAGE),
                 **stages,
                 "deploy": {
                     "status": "waiting (approval)" if waits else "succeeded",
@@ -358,26 +391,26 @@ def write(
     return folder
 
 
-def make(home: Path, numbers: tuple[str, str] = ("7", "8"), more: str = "") -> loader.Project:
-    """The project: the first version's run succeeded, the second's waits."""
+def make_project(
+    home: Path, numbers: tuple[str, str] = ("7", "8"), more: str = ""
+) -> loader.Project:
+    """Make the project: the first version's run succeeded, the second's waits."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "mlops.yaml").write_text(YAML + more)
+    (home / "mlops.yaml").write_text(PROJECT_YAML + more)
     project = loader.load_project(home)
     old, new = numbers
-    write(project, OLD, old)
-    write(project, NEW, new, old, "waiting (approval)")
+    write_run(project, OLD_RUN, old)
+    write_run(project, NEW_RUN, new, old, "waiting (approval)")
     return project
 
 
-def serve(project: loader.Project, number: str, by: str = "ann", why: str = "fit") -> None:
-    """Let a version serve, as if it had been approved."""
-    facts = {
-        "version": number,
-        "model_hash": f"m{number}",
-        "evidence_hash": f"e{number}",
-        "review": "passed",
-        "sample": "0",
-        "author": "bob",
-    }
-    approvals.record_approval(project, facts, "approved", by, why)
+def make_facts(number: str) -> ReviewedVersion:
+    """Make the facts about a version, as the registry has them."""
+    return ReviewedVersion(number, f"m{number}", f"e{number}", "passed", 0, "bob")
+
+
+def promote(project: loader.Project, number: str, by: str = "ann", why: str = "fit") -> None:
+    """Put a version in service, as if it had been approved."""
+    facts = make_facts(number)
+    approvals.record_approval(project, facts, ApprovalOutcome.APPROVED, by, why)
     approvals.record_promotion(project, facts, approvals.get_current_promotion(project), by, why)

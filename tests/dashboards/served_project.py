@@ -15,7 +15,7 @@ from nbformat import v4
 
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
-from mlops_kit.registry import store, versions
+from mlops_kit.registry import registration, store
 from tests.dashboards import story
 
 HERE = Path(__file__).parent
@@ -75,7 +75,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
     }
     with store.connect_mlflow(project) as client:
         for number in ("1", "2"):
-            versions.create_version(
+            registration.create_version(
                 client,
                 project,
                 facts["uri"],

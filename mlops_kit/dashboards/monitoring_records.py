@@ -1,0 +1,138 @@
+"""How incidents and retraining decisions are shown, which several tabs do."""
+
+from __future__ import annotations
+
+from mlops_kit.dashboards.monitoring_context import MonitoringContext
+from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.text_formats import (
+    capitalize_sentence,
+    describe_duration,
+    format_count,
+    format_day,
+    format_period,
+    take_first_sentence,
+)
+from mlops_kit.dashboards.view_models import Color, FactRow, make_status
+from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord, RetrainingRecord
+from mlops_kit.project.run_manifest import RunStatus
+from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.stages.retrain.policy import RetrainingAction
+
+POLICY_ACTOR = "policy"
+_SEVERITY_TEXTS = {
+    IncidentSeverity.CRITICAL: "▲ critical",
+    IncidentSeverity.WARNING: "◆ warning",
+}
+_ACTION_WORDS = {
+    RetrainingAction.RETRAIN: (Color.GOOD, "yes"),
+    RetrainingAction.KEEP: (Color.NONE, "no"),
+    RetrainingAction.WAIT: (Color.WARNING, "not yet"),
+    RetrainingAction.STOP: (Color.CRITICAL, "stop"),
+}
+# How the policy's reasons begin, which repeats the action.
+_REASON_PREFIXES = {
+    RetrainingAction.RETRAIN: "Yes: ",
+    RetrainingAction.KEEP: "No: ",
+    RetrainingAction.WAIT: "Not yet: ",
+    RetrainingAction.STOP: "No, and stop: ",
+}
+_MAX_MESSAGE_CHARACTERS = 90
+_RETRAINING_SIGNAL = "retraining"  # an incident that is not about windows
+
+
+def make_severity_cell(incident: IncidentRecord) -> Html:
+    """Make the cell of an incident's severity, or that it is closed."""
+    if incident.closed_at is not None:
+        return make_status(Color.GOOD, "● closed")
+    severity = IncidentSeverity(incident.severity)
+    return make_status(severity, _SEVERITY_TEXTS[severity])
+
+
+def make_incident_row(context: MonitoringContext, incident: IncidentRecord) -> FactRow:
+    """Make an incident in a few lines."""
+    message = incident.message
+    if len(message) >= _MAX_MESSAGE_CHARACTERS:
+        first_part = message.partition("; ")[0].removesuffix(".")
+        message = f"{first_part}."
+    cell = Html("<b>{}</b><div class=unit>{}</div><div class=unit>{}</div>").format(
+        incident.title, message, _describe_incident_status(context, incident)
+    )
+    return FactRow(make_severity_cell(incident), (cell,))
+
+
+def _describe_incident_status(context: MonitoringContext, incident: IncidentRecord) -> str:
+    """Describe since when an incident is open, and who knows; or when and why it was closed."""
+    if incident.closed_at is not None:
+        period = format_period(incident.opened_at, incident.closed_at, context.zone)
+        return f"{period} · {incident.close_reason or 'closed'}"
+    parts = [f"since {format_day(incident.opened_at, context.zone)}"]
+    if incident.signal != _RETRAINING_SIGNAL:
+        parts.append(format_count(incident.window_count, "window"))
+    if incident.acknowledged_by:
+        parts.append(f"{incident.acknowledged_by}: {incident.acknowledge_reason}")
+    else:
+        parts.append("not acknowledged")
+    return " · ".join(parts)
+
+
+def make_action_cell(record: RetrainingRecord) -> Html:
+    """Make the cell that says whether to retrain."""
+    color, word = _ACTION_WORDS[RetrainingAction(record.action)]
+    return make_status(color, word)
+
+
+def format_retraining_reason(record: RetrainingRecord) -> str:
+    """Format the reason of a retraining decision without the action, which is beside it."""
+    prefix = _REASON_PREFIXES[RetrainingAction(record.action)]
+    return capitalize_sentence(record.reason.removeprefix(prefix))
+
+
+def make_retraining_row(context: MonitoringContext, record: RetrainingRecord) -> FactRow:
+    """Make a retraining decision in a line: its first sentence, and its result."""
+    text = take_first_sentence(format_retraining_reason(record))
+    if record.actor != POLICY_ACTOR:
+        text += f", requested by {record.actor}"
+    result = describe_retraining_result(context, record)
+    if result:
+        text += f"; {result}"
+    day = Html("<span class=day>{}</span>").format(format_day(record.as_of, context.zone))
+    return FactRow(day, (make_action_cell(record), Html("{}").format(text)))
+
+
+def describe_retraining_result(context: MonitoringContext, record: RetrainingRecord) -> str:
+    """Describe what a retraining decision resulted in; empty if nothing."""
+    if record.status == RETRAINING_DUE:
+        return "the new version is being made"
+    if record.status == RunStatus.WAITING_FOR_APPROVAL:
+        return "the new version waits for an approval"
+    if not record.run_id:
+        return ""
+    review = context.data.reviews_by_run.get(record.run_id)
+    if record.status != RunStatus.SUCCEEDED or review is None:
+        return f"run {record.run_id}: {record.status}"
+    if review.is_champion:
+        return f"version {review.number} is in service"
+    if review.promotion is not None:
+        return f"version {review.number} was promoted"
+    return f"version {review.number} was made"
+
+
+def describe_retraining_policy(context: MonitoringContext) -> str:
+    """Describe from the settings when a new version is made."""
+    config = context.config
+    conditions = []
+    if config.retrain.on_performance_drop:
+        limit = config.monitor.max_drop
+        conditions.append(f"labels show a performance drop of more than {limit:g}")
+    if config.retrain.on_concept_drift:
+        windows = format_count(config.watch.min_drifted_windows, "window")
+        conditions.append(
+            f"realized performance stays below estimated performance for {windows} in a row"
+        )
+    if config.retrain.on_drift:
+        conditions.append("a column drifts")
+    if config.retrain.max_age is not None:
+        conditions.append(f"the model is older than {describe_duration(config.retrain.max_age)}")
+    if not conditions:
+        return "Retraining is started by people only."
+    return f"Retrain when {' or '.join(conditions)}."
