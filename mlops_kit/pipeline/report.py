@@ -273,12 +273,12 @@ def build_branch_table(manifest: RunManifest) -> BranchTable:
     """Build a table of the branches of a run; of their numbers it has only those that differ."""
     branches = manifest.branches
     if not branches:
-        return BranchTable(["status", "seconds", "says"], [])
+        return BranchTable(["status", "seconds", "error"], [])
     names: dict[str, None] = {}
     for branch in branches:
         names |= dict.fromkeys(branch.numbers)
     differing = [name for name in names if _differs_between(branches, name)]
-    columns = [*branches[0].values, "status", "seconds", *differing, "says"]
+    columns = [*branches[0].values, "status", "seconds", *differing, "error"]
     return BranchTable(columns, [_build_branch_row(branch, differing) for branch in branches])
 
 
