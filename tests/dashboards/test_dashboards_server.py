@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.dashboards.served import last
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import request_handlers, server
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
-from tests.dashboards.served import last
 
 SEEN = {"run": "20130701-061200-bbbb", "version": "2", "model_hash": "m2", "evidence_hash": "e2"}
 REASON = "</textarea><script>document.title = 'owned'</script>"
