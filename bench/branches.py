@@ -64,13 +64,13 @@ def spread(home: Path, jobs: int) -> tuple[float, int, dict[str, dict[str, str]]
         for b in run_manifest.read_manifest(folder).branches
         if b.status == "succeeded"
     }
-    return took, done.returncode, {name: chains.handed_on(f) for name, f in made.items()}
+    return took, done.returncode, {name: chains.read_outputs(f) for name, f in made.items()}
 
 
 def main(times: int) -> None:
     """Serial once, then at once again and again."""
     with tempfile.TemporaryDirectory() as folder:
-        home = chains.project(Path(folder), CHAIN)
+        home = chains.write_project(Path(folder), CHAIN)
         serial, code, wanted = spread(home, 1)
         assert code == 0
         assert len(wanted) == 4

@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 from peers import TOOLS, Tool, kernel, notebooks, sources
@@ -115,7 +115,7 @@ def copied(project: Path, place: Path) -> Path:
     return Path(shutil.copytree(project, place, ignore=LEFT_OUT))
 
 
-def chain(root: Path, *more: str) -> tuple[Took, dict[str, Any]]:
+def chain(root: Path, *more: str) -> tuple[Took, run_manifest.RunManifest]:
     """What ``mlops run`` takes as a whole process, and the manifest that it has left."""
     took = timed([[*MLOPS, "run", *more]], root, clean())
     return took, run_manifest.read_manifest(max((root / "reports").glob("*/manifest.json")).parent)
@@ -158,13 +158,14 @@ def plain(file: Path, books: list[list[str]], env: dict[str, str]) -> Took:
     )
 
 
-def beside(made: dict[str, Any]) -> float:
+def beside(made: run_manifest.RunManifest) -> float:
     """How many stages ran at once while any did: their seconds together, by the seconds in which one of them ran."""
     from datetime import datetime
 
     spans = sorted(
         (begin := datetime.fromisoformat(e.started).timestamp(), begin + e.seconds)
         for e in made.stages.values()
+        if e.started is not None and e.seconds is not None
     )
     busy, reached = 0.0, 0.0
     for begin, end in spans:
@@ -282,9 +283,7 @@ def grown(home: Path, seed: Path, count: int) -> Path:
     for stage, entry in made.stages.items():
         [name] = project.config.stages[stage].writes
         files.write_text(project.resolve_path(name), json.dumps({name: 0.5}))
-        artifact = artifacts.copy_file_artifact(
-            folder, stage, name, project.resolve_path(name)
-        ).model_dump()
+        artifact = artifacts.copy_file_artifact(folder, stage, name, project.resolve_path(name))
         used = {
             "edited": [],
             "files": {},
@@ -292,7 +291,7 @@ def grown(home: Path, seed: Path, count: int) -> Path:
             "modules": {},
             "settings": [],
             "start": time.time_ns(),
-            "packages": like["trace"]["packages"],
+            "packages": like.dependencies.packages if like.dependencies else {},
             "unknowable": [],
         }
         trace = stage_dependencies.collect_dependencies(
@@ -306,18 +305,18 @@ def grown(home: Path, seed: Path, count: int) -> Path:
                 for n in project.config.stages[need].writes
             },
         )
-        entry.update(
-            {
-                **like,
+        made.stages[stage] = like.model_copy(
+            update={
                 "question": entry.question,
                 "notebook": entry.notebook,
                 "artifacts": {name: artifact},
-                "trace": trace,
+                "dependencies": trace,
                 "fingerprint": fingerprint.compute_fingerprint(trace),
             }
         )
-        contents |= history.get_content_hashes(entry)
-    made.update(status="succeeded", ended=run_manifest.format_current_time())
+        contents |= history.get_content_hashes(made.stages[stage])
+    made.status = run_manifest.RunStatus.SUCCEEDED
+    made.ended = run_manifest.format_current_time()
     run_manifest.write_manifest(folder, made)
     return home
 

@@ -27,16 +27,16 @@ def main(kills: int) -> None:
     draw = random.Random(0)
     kernel_pool.keep_fork_server = True
     with tempfile.TemporaryDirectory() as folder:
-        home = chains.pair(Path(folder))
-        whole = chains.handed_on(chains.complete(home))
+        home = chains.write_parallel_project(Path(folder))
+        whole = chains.read_outputs(chains.run_to_end(home))
         begin = time.monotonic()
-        chains.started(home, "--force").communicate()
+        chains.start_run(home, "--force").communicate()
         length = time.monotonic() - begin
         print(f"unbroken: {length:.1f} s", flush=True)
         wrong = 0
         for _ in range(kills):
             moment = draw.uniform(0, length)
-            far, faults = chains.killed(home, whole, moment)
+            far, faults = chains.kill_and_resume(home, whole, moment)
             wrong += bool(faults)
             print(
                 f"killed after {moment:.1f} s: {far}"

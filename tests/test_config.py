@@ -12,7 +12,7 @@ import yaml
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.files import write_json
 from mlops_kit.data import source
-from mlops_kit.project import explain, loader, run_folder
+from mlops_kit.project import explain, loader, run_folder, run_manifest
 from mlops_kit.project.config import pipeline, value_types
 from mlops_kit.project.config.legacy import RENAMED_SETTINGS, translate_legacy_config
 from mlops_kit.project.config.root import ProjectConfig
@@ -317,3 +317,13 @@ def test_projects_of_the_repository_load(folder: str) -> None:
         loader.load_project(root).config.name
         == yaml.safe_load((root / "mlops.yaml").read_text())["name"]
     )
+
+
+def test_settings_in_the_manifest_of_an_earlier_version_are_renamed(tmp_path: Path) -> None:
+    entry = {"status": "succeeded", "trace": {"settings": {"train.seconds": 300, "seed": 0}}}
+    manifest = {"run": "r", "status": "succeeded", "stages": {"train": entry}}
+    write_json(tmp_path / "manifest.json", manifest)
+    stored = run_manifest.read_manifest(tmp_path)
+    dependencies = stored.get_stage("train").dependencies
+    assert dependencies is not None
+    assert dependencies.settings == {"train.max_seconds": 300, "seed": 0}

@@ -78,7 +78,7 @@ OLD_VERDICT = {
     "sentence": "s",
     "found": "0.99",
     "limit": "0.98",
-    "cure": "exclude the column",
+    "cure": "exclude the column",  # stored by earlier versions
     "diagnostics": {},
 }
 OLD_NUMBER = {"__kind__": "Number", "title": "t", "value": "1", "beside": ["b"]}

@@ -21,6 +21,7 @@ from mlops_kit.core.results import Verdict
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
 from mlops_kit.registry import comparison, models, registration, run_log, store, versions
+from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.review import register_reviewed_model
 from mlops_kit.stages.stage import Stage
 
@@ -237,7 +238,21 @@ def test_baselines_and_best_trial_of_each_family_get_an_mlflow_run() -> None:
             "parameters": "",
         }
     )
-    recipe = {"baselines": {"constant": 0.9}, "less_is_better": True}
+    recipe = Recipe(
+        family="linear",
+        params={},
+        threshold=None,
+        features=["x"],
+        metric="rmse",
+        less_is_better=True,
+        score=0.5,
+        rows=100,
+        folds=3,
+        trials=4,
+        seconds=1.0,
+        stopped_by_clock=False,
+        baselines={"constant": 0.9},
+    )
     notable = run_log.select_notable_trials(run_log.SearchResult(trials, recipe))
     assert [(trial.name, trial.score) for trial in notable] == [
         ("baseline constant", 0.9),

@@ -224,7 +224,10 @@ class Verdict(Result):
         The numbers behind the conclusion.
     """
 
-    legacy_fields: ClassVar[dict[str, str]] = {"found": "observed", "cure": "hint"}
+    legacy_fields: ClassVar[dict[str, str]] = {
+        "found": "observed",
+        "cure": "hint",  # stored by earlier versions
+    }
 
     check: str
     title: str

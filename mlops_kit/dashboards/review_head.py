@@ -42,6 +42,7 @@ _APPROVAL_STATES = {
     ApprovalOutcome.CHANGES_REQUESTED: (Color.WARNING, "◆ Changes requested"),
     ApprovalOutcome.APPROVED: (Color.WARNING, "◆ Approved, being deployed"),
 }
+_SHORT_FITNESS_TEXTS = {Color.WARNING: "◆ Fit, with reservations"}  # the others are short
 _APPROVAL_CLAUSES = {
     ApprovalOutcome.REJECTED: ", but {} rejected it.",
     ApprovalOutcome.CHANGES_REQUESTED: ", but {} requested changes.",
@@ -95,7 +96,8 @@ def describe_review_state(review: StoredReview) -> tuple[str, str]:
     last = review.last_approval
     if last is not None:
         return _APPROVAL_STATES[ApprovalOutcome(last.outcome)]
-    return review.verdicts.fitness_label
+    color, text = review.verdicts.fitness_label
+    return color, _SHORT_FITNESS_TEXTS.get(Color(color), text)
 
 
 def summarize_review(context: ReviewContext) -> str:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlops_kit.core import files
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.artifacts import Artifact
+from mlops_kit.project.config.legacy import rename_settings
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -390,6 +391,7 @@ def _upgrade_stage_entry(stored: Mapping[str, Any]) -> JsonObject:
         for module in modules.values():
             _rename_keys(module, {"by": "imported_by"})
         dependencies["modules"] = modules
+        dependencies["settings"] = rename_settings(dependencies.get("settings", {}))
         entry["dependencies"] = dependencies
     return entry
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from mlops_kit.core.results import Table
 
+# The check of realized performance; verdicts and incidents are stored under this name.
+REALIZED_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
+
 
 class DriftStatus(StrEnum):
     """The outcome of a drift test for one column."""
@@ -50,7 +53,10 @@ _STATUS_BY_LEGACY_WORD = {
     "type changed": (DriftStatus.NOT_TESTED, DriftReason.TYPE_CHANGED),
     "absent": (DriftStatus.NOT_TESTED, DriftReason.COLUMN_ABSENT),
 }
-_RENAMED_COLUMNS = {"why": "explanation", "promised": "reference"}
+_RENAMED_COLUMNS = {
+    "why": "explanation",
+    "promised": "reference",  # stored by earlier versions
+}
 
 
 def upgrade_monitoring_table(table: Table) -> Table:

@@ -1,4 +1,4 @@
-"""Small chains of own notebooks that can be broken, for the tests of failures and for ``bench/killed_chain.py``."""
+"""Small projects of a few notebooks that can be broken, for tests of failures and benchmarks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,26 @@ from mlops_kit.core import files
 from mlops_kit.pipeline import runner
 from mlops_kit.project import loader, run_folder, run_manifest
 
-QUICK = "import sys; from mlops_kit import cli; from mlops_kit.pipeline import kernel_pool; kernel_pool.END_OF_RUN_MODULES = (); cli.main()"  # what a run imports ahead takes longer than a small chain
+QUICK_COMMAND = (
+    "import sys; "
+    "from mlops_kit import cli; "
+    "from mlops_kit.pipeline import kernel_pool; "
+    "kernel_pool.END_OF_RUN_MODULES = (); "
+    "cli.main()"
+)  # what a run imports ahead takes longer than a small chain
 
 
-def cell(source: str, tag: str = "") -> Any:
-    """A code cell, with a tag if one is given."""
+def make_cell(source: str, tag: str = "") -> Any:
+    """Return a code cell, with a tag if one is given."""
     return new_code_cell(source, metadata={"tags": [tag]} if tag else {})
 
 
-def project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "") -> Path:
-    """Write a project: of each stage its options (YAML) and its cells (text, or a ``cell``), after a title, the parameters and the handle."""
+def write_project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "") -> Path:
+    """Write a project.
+
+    ``chain`` has the options (YAML) and the cells (text, or from ``make_cell``) of each stage;
+    before them come a title, the parameters and the cell that opens the stage.
+    """
     (home / "notebooks").mkdir(parents=True, exist_ok=True)
     lines = [
         f"  {name}: {{notebook: {name}.ipynb, {options}}}" for name, (options, _) in chain.items()
@@ -40,14 +50,14 @@ def project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "")
     )
     for name, (_, cells) in chain.items():
         opening = [
-            cell("seed: int = 0  # Seed.", "parameters"),
-            cell(f"from mlops_kit.stages import open_stage\nstage = open_stage({name!r})"),
+            make_cell("seed: int = 0  # Seed.", "parameters"),
+            make_cell(f"from mlops_kit.stages import open_stage\nstage = open_stage({name!r})"),
         ]
         book = new_notebook(
             cells=[
                 new_markdown_cell(f"# {name}"),
                 *opening,
-                *(cell(c) if isinstance(c, str) else c for c in cells),
+                *(make_cell(c) if isinstance(c, str) else c for c in cells),
             ]
         )
         for number, one in enumerate(book.cells):
@@ -56,11 +66,11 @@ def project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "")
     return home
 
 
-def started(home: Path, *words: str) -> subprocess.Popen[str]:
+def start_run(home: Path, *words: str) -> subprocess.Popen[str]:
     """``mlops run`` as a process (and group) of its own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}
     return subprocess.Popen(
-        [sys.executable, "-c", QUICK, "run", "--project", str(home), *words],
+        [sys.executable, "-c", QUICK_COMMAND, "run", "--project", str(home), *words],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -69,13 +79,13 @@ def started(home: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def below(pid: int) -> list[psutil.Process]:
+def list_process_tree(pid: int) -> list[psutil.Process]:
     """A process with all that it has started."""
     one = psutil.Process(pid)
     return [one, *one.children(recursive=True)]
 
 
-def strays(home: Path) -> list[str]:
+def list_stray_processes(home: Path) -> list[str]:
     """Processes that a run of this project has started and that are still there."""
     found = []
     for process in psutil.process_iter():
@@ -90,7 +100,7 @@ def strays(home: Path) -> list[str]:
     return found
 
 
-def handed_on(folder: Path) -> dict[str, str]:
+def read_outputs(folder: Path) -> dict[str, str]:
     """Content of what a run's stages hand on, and the hash of each file of it."""
     made = run_folder.list_artifacts(folder)
     held = {name: artifact.sha256 for name, artifact in made.items()}
@@ -99,14 +109,20 @@ def handed_on(folder: Path) -> dict[str, str]:
     }
 
 
-def pair(home: Path) -> Path:
+def write_parallel_project(home: Path) -> Path:
     """A chain of four quick stages, two of which run at once."""
     table = (
         "import pandas as pd\nrows = pd.DataFrame({'a': range(1000)})\nstage.write('rows', rows)"
     )
-    half = "import time\nrows = stage.read('rows')\ntime.sleep(0.2)\nstage.log(n=len(rows))\nstage.write({name!r}, {{'sum': int((rows.a * {factor}).sum())}})"
+    half = (
+        "import time\n"
+        "rows = stage.read('rows')\n"
+        "time.sleep(0.2)\n"
+        "stage.log(n=len(rows))\n"
+        "stage.write({name!r}, {{'sum': int((rows.a * {factor}).sum())}})"
+    )
     close = "stage.hand_over('Done.')"
-    return project(
+    return write_project(
         home,
         {
             "start": ("writes: [rows]", [table, close]),
@@ -118,7 +134,8 @@ def pair(home: Path) -> Path:
             "whole": (
                 "needs: [left, right], writes: [whole]",
                 [
-                    "stage.write('whole', {'sum': stage.read('left')['sum'] + stage.read('right')['sum']})",
+                    "left, right = stage.read('left'), stage.read('right')\n"
+                    "stage.write('whole', {'sum': left['sum'] + right['sum']})",
                     close,
                 ],
             ),
@@ -127,7 +144,7 @@ def pair(home: Path) -> Path:
     )
 
 
-def complete(home: Path) -> Path:
+def run_to_end(home: Path) -> Path:
     """Run a project in this process; the run's folder.
 
     Raises
@@ -144,21 +161,21 @@ def complete(home: Path) -> Path:
     return home / "reports" / made.run
 
 
-def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list[str]]:
+def kill_and_resume(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list[str]]:
     """Kill a fresh run of a project after some seconds, with its process group, and run it again.
 
     Returns
     -------
     str, list of str
-        How far it had got, and what is wrong: processes or locks that are left, a record that does not
-        tell the truth, a damaged store, or artifacts other than ``whole`` (those of an unbroken run).
+        How far it had got, and what is wrong: processes or locks that are left, a false record, a
+        damaged store, or artifacts other than ``whole`` (those of an undisturbed run).
     """
     shutil.rmtree(home / "reports", ignore_errors=True)
-    process, alive = started(home), []
+    process, alive = start_run(home), []
     try:
         process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        held = below(process.pid)
+        held = list_process_tree(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         alive = psutil.wait_procs(held, timeout=60)[1]
@@ -167,20 +184,20 @@ def killed(home: Path, whole: dict[str, str], seconds: float) -> tuple[str, list
         ", ".join(f"{n} {e.status}" for m in before for n, e in m.stages.items())
         or "nothing was recorded"
     )
-    again = complete(home)
+    again = run_to_end(home)
     faults = [
-        *(f"left: {p}" for p in (*alive, *strays(home))),
-        *(f"lock held: {f.name}" for f in home.glob(".mlops/**/*.lock") if not free(f)),
-        *untrue(home),
+        *(f"left: {p}" for p in (*alive, *list_stray_processes(home))),
+        *(f"lock held: {f.name}" for f in home.glob(".mlops/**/*.lock") if not is_lock_free(f)),
+        *find_false_records(home),
     ]
-    return far, faults if handed_on(again) == whole else [
+    return far, faults if read_outputs(again) == whole else [
         *faults,
-        f"artifacts differ: {handed_on(again)}",
+        f"artifacts differ: {read_outputs(again)}",
     ]
 
 
-def untrue(home: Path) -> list[str]:
-    """What manifests, notebooks and MLflow's store tell of a project's runs that cannot be, now that none goes on."""
+def find_false_records(home: Path) -> list[str]:
+    """Return what manifests, notebooks and MLflow record that is false after all runs ended."""
     made = [
         run_manifest.read_stored_manifest(f) for f in run_folder.list_run_folders(home / "reports")
     ]
@@ -201,7 +218,7 @@ def untrue(home: Path) -> list[str]:
     ]
 
 
-def free(lock: Path) -> bool:
+def is_lock_free(lock: Path) -> bool:
     """Whether nobody holds a lock."""
     try:
         with FileLock(str(lock), timeout=0):

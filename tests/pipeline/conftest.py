@@ -1,4 +1,4 @@
-"""What tests of runs share: one nursery for all of them, a ready MLflow store, and a package that can be installed in another version."""
+"""What tests of runs share: one fork server, an MLflow store, a package in several versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlops_kit.pipeline import kernel_pool, manifest, runner
 from mlops_kit.project import loader, run_manifest
 from mlops_kit.project.run_manifest import RunManifest
 
-WARM = (
+PRELOADED_MODULES = (
     "pandas",
     "pyarrow.parquet",
     "fsspec",
@@ -29,12 +29,15 @@ WARM = (
     "mlflow.store.model_registry.sqlalchemy_store",
     "sqlalchemy",
 )
-OPEN = "from mlops_kit.stages import open_stage\nstage = open_stage({name!r})"
+OPEN_STAGE_CELL = "from mlops_kit.stages import open_stage\nstage = open_stage({name!r})"
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of installed packages that kernels and tests see: ``tiny`` 1.0, which is imported, and ``other`` 1.0, which is not."""
+def installed_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of installed packages that kernels and tests see.
+
+    ``tiny`` 1.0 is imported, ``other`` 1.0 is not.
+    """
     folder = tmp_path_factory.mktemp("installed") / "site-packages"
     for name in ("tiny", "other"):
         (folder / name).mkdir(parents=True)
@@ -50,9 +53,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def nursery(site: Path) -> Iterator[None]:
-    """The process that kernels are forked from lives until the last test: its imports are the dear part of a short run."""
-    kernel_pool.get_fork_server(WARM)
+def shared_fork_server(installed_packages: Path) -> Iterator[None]:
+    """Keep the fork server until the last test: its imports take most of a short run."""
+    kernel_pool.get_fork_server(PRELOADED_MODULES)
     kernel_pool.keep_fork_server = True
     yield
     kernel_pool.keep_fork_server = False
@@ -60,8 +63,8 @@ def nursery(site: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ready(nursery: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of an MLflow store that has been made already: to make one takes seconds."""
+def mlflow_store(shared_fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an MLflow store: creating one takes seconds."""
     home = tmp_path_factory.mktemp("store")
     (home / "mlops.yaml").write_text("name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n")
     project = loader.load_project(home)
@@ -83,15 +86,15 @@ def ready(nursery: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def furnish(ready: Path) -> Callable[[Path], Path]:
-    """Make a folder one in which runs are quick: a store in it, and kernels that are warm."""
+def copy_mlflow_store(mlflow_store: Path) -> Callable[[Path], Path]:
+    """A function that copies the MLflow store into a project folder, so that runs are quick."""
 
-    def furnished(home: Path) -> Path:
-        shutil.copytree(ready, home / ".mlops")
+    def copy_into(home: Path) -> Path:
+        shutil.copytree(mlflow_store, home / ".mlops")
         (home / "notebooks").mkdir()
         return home
 
-    return furnished
+    return copy_into
 
 
 TINY = """\
@@ -103,29 +106,31 @@ stages:
 """
 
 
-def write(home: Path, name: str, *cells: str, parameters: str = "seed: int = 0  # Seed.") -> None:
-    """Write a notebook of the tiny project: a title, its parameters, the handle, and these cells."""
-    code = [parameters, OPEN.format(name=name), *cells]
+def write_notebook(
+    home: Path, name: str, *cells: str, parameters: str = "seed: int = 0  # Seed."
+) -> None:
+    """Write a notebook: a title, its parameters, the cell that opens the stage, and these cells."""
+    code = [parameters, OPEN_STAGE_CELL.format(name=name), *cells]
     made = new_notebook(cells=[new_markdown_cell(f"# {name}"), *map(new_code_cell, code)])
     made.cells[1].metadata["tags"] = ["parameters"]
     nbformat.write(made, home / "notebooks" / f"{name}.ipynb")
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
-    """A project of three notebooks of its own, the second with a parameter; nothing is run yet."""
+def tiny(tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
+    """A project of three notebooks, the second with a parameter; nothing has been run."""
     home = tmp_path / "tiny"
     home.mkdir()
-    furnish(home)
+    copy_mlflow_store(home)
     (home / "mlops.yaml").write_text(TINY)
-    write(
+    write_notebook(
         home,
         "first",
         "stage.write('numbers', {'a': [1, 2, 3]})",
         "stage.log(n=3)",
         "stage.hand_over('Three numbers.')",
     )
-    write(
+    write_notebook(
         home,
         "second",
         "total = k * sum(stage.read('numbers')['a'])\nstage.log(total=total)",
@@ -134,7 +139,7 @@ def tiny(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
         "stage.hand_over('Their total.')",
         parameters="k: int = 1  # Factor.",
     )
-    write(
+    write_notebook(
         home,
         "third",
         "stage.write_result(got=stage.read('total')['total'], name='x')",
@@ -144,10 +149,10 @@ def tiny(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
 
 
 @pytest.fixture
-def go(tiny: Path) -> Callable[..., RunManifest]:
-    """Run the tiny project's chain; the manifest."""
+def run_tiny(tiny: Path) -> Callable[..., RunManifest]:
+    """A function that runs the tiny project and returns the manifest."""
 
-    def went(only: str = "", force: bool = False, **given: dict[str, Any]) -> RunManifest:
+    def run_stages(only: str = "", force: bool = False, **given: dict[str, Any]) -> RunManifest:
         project = loader.load_project(tiny)
         return runner.run_pipeline(
             project,
@@ -157,4 +162,4 @@ def go(tiny: Path) -> Callable[..., RunManifest]:
             runner.RunOptions(force, "why"),
         )
 
-    return went
+    return run_stages

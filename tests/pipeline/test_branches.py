@@ -1,4 +1,4 @@
-"""Fan out: what is common runs once, each branch by itself, failures apart, one table of them."""
+"""Branches: common stages run once, each branch by itself, and one table compares them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import branches, report, runner
 from mlops_kit.project import loader, run_manifest
 
-from .conftest import write
+from .conftest import write_notebook
 
 
-def spread(
+def run_tiny_branches(
     home: Path, *each: str, keep_going: bool = False, force: bool = False
 ) -> run_manifest.RunManifest:
     project = loader.load_project(home)
@@ -29,10 +29,10 @@ def spread(
     )
 
 
-def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alone(
+def test_common_stages_run_once_and_a_failed_branch_leaves_the_others_alone(
     tiny: Path,
 ) -> None:
-    made = spread(tiny, "second.k=1,5,2", keep_going=True)
+    made = run_tiny_branches(tiny, "second.k=1,5,2", keep_going=True)
     assert made.status == "failed"
     assert made.stages["first"].status == "succeeded"
     assert {s: e.reason for s, e in made.stages.items() if e.status == "not run"} == {
@@ -52,7 +52,7 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
         assert found.stages["first"].status == "skipped"
         assert found.branch == name
     columns, rows = report.build_branch_table(made)
-    assert columns == ["second.k", "status", "seconds", "second.total", "says"]
+    assert columns == ["second.k", "status", "seconds", "second.total", "error"]
     assert [(r[0], r[1], r[3], r[4]) for r in rows] == [
         (1, "succeeded", 6, ""),
         (5, "failed", 30, "ValueError: five"),
@@ -65,10 +65,10 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     assert error is not None
     assert error.exit_code == 1
     assert "branch k=5 failed: ValueError: five" in str(error)
-    again = spread(tiny, "second.k=1,2")
+    again = run_tiny_branches(tiny, "second.k=1,2")
     assert again.status == "succeeded"
     assert [b.seconds for b in again.branches] == [0, 0]
-    forced = spread(tiny, "second.k=1", force=True)
+    forced = run_tiny_branches(tiny, "second.k=1", force=True)
     found = run_manifest.read_manifest(
         tiny / "reports" / forced.run / run_manifest.BRANCHES_FOLDER / f"{forced.run}.k=1"
     ).stages
@@ -79,13 +79,13 @@ def test_what_is_common_runs_once_and_a_branch_that_fails_leaves_the_others_alon
     ]
 
 
-def test_without_keep_going_no_branch_is_started_after_a_failure(tiny: Path) -> None:
+def test_no_branch_starts_after_a_failure_without_keep_going(tiny: Path) -> None:
     (tiny / "mlops.yaml").write_text((tiny / "mlops.yaml").read_text() + "run: {jobs: 1}\n")
-    made = spread(tiny, "second.k=5,1")
+    made = run_tiny_branches(tiny, "second.k=5,1")
     assert {b.name: b.status for b in made.branches} == {"k=5": "failed", "k=1": "not run"}
 
 
-def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> None:
+def test_grid_has_each_combination_and_includes_foreach(tiny: Path) -> None:
     text = (
         (tiny / "mlops.yaml")
         .read_text()
@@ -118,27 +118,25 @@ def test_a_grid_has_each_combination_and_a_stage_can_declare_it(tiny: Path) -> N
         ("second.k=[1", "is not a list"),
     ],
 )
-def test_a_branch_that_cannot_be_is_refused_before_anything_runs(
-    tiny: Path, each: str, said: str
-) -> None:
+def test_invalid_branch_is_refused_before_anything_runs(tiny: Path, each: str, said: str) -> None:
     with pytest.raises(KitError, match=said):
-        spread(tiny, each)
+        run_tiny_branches(tiny, each)
     assert not (tiny / "reports").exists()
 
 
-def test_an_ordinary_run_takes_nothing_over_that_another_branch_has_made(
-    tiny: Path, go: Callable[..., dict[str, Any]]
+def test_run_without_branches_carries_nothing_over_from_a_branch(
+    tiny: Path, run_tiny: Callable[..., dict[str, Any]]
 ) -> None:
-    spread(tiny, "second.k=2,3")
-    made = go(only="third", force=True)
+    run_tiny_branches(tiny, "second.k=2,3")
+    made = run_tiny(only="third", force=True)
     assert (made.stages["second"].status, made.stages["third"].status) == (
         "not run",
         "not run",
     )
 
 
-def test_a_value_is_read_by_its_parameters_type(tiny: Path) -> None:
-    write(tiny, "second", "pass", parameters="k: str = 'a'  # Name.")
+def test_branch_value_is_parsed_as_the_parameter_type(tiny: Path) -> None:
+    write_notebook(tiny, "second", "pass", parameters="k: str = 'a'  # Name.")
     assert branches.parse_branch_grid(loader.load_project(tiny), ["second.k=007,'b, c',1e5"]) == {
         "second.k": ["007", "b, c", "1e5"]
     }

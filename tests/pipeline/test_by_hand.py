@@ -1,4 +1,4 @@
-"""A stage that somebody ran in JupyterLab is taken over by the next run; an edit that does not matter can be accepted."""
+"""A stage that was run in JupyterLab is taken over by the next run; edits can be accepted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import accept, plan, runner
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
 
-from .conftest import write
+from .conftest import write_notebook
 
-Go = Callable[..., dict[str, Any]]
+RunTiny = Callable[..., dict[str, Any]]
 
 
-def by_hand(home: Path, name: str, skip: int | None = None) -> None:
-    """Run a notebook as JupyterLab does, in a plain kernel that starts in the notebook's folder, and save it."""
+def run_by_hand(home: Path, name: str, skip: int | None = None) -> None:
+    """Run a notebook as JupyterLab does, in a plain kernel in its folder, and save it."""
     path = home / "notebooks" / f"{name}.ipynb"
     book = nbformat.read(path, as_version=4)
     whole = list(book.cells)
@@ -34,7 +34,7 @@ def by_hand(home: Path, name: str, skip: int | None = None) -> None:
     nbformat.write(book, path)
 
 
-def planned(home: Path, **given: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def plan_actions(home: Path, **given: dict[str, Any]) -> dict[str, tuple[str, str]]:
     project = loader.load_project(home)
     chosen = runner.select_stages(project)
     return {
@@ -48,9 +48,9 @@ def planned(home: Path, **given: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> None:
-    go()
-    write(
+def test_stage_run_in_order_by_hand_is_taken_over(tiny: Path, run_tiny: RunTiny) -> None:
+    run_tiny()
+    write_notebook(
         tiny,
         "second",
         "total = 7\nstage.log(total=total)",
@@ -58,12 +58,12 @@ def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> 
         "stage.hand_over('Seven.')",
         parameters="k: int = 1  # Factor.",
     )
-    by_hand(tiny, "second")
-    action, reason = planned(tiny)["second"]
+    run_by_hand(tiny, "second")
+    action, reason = plan_actions(tiny)["second"]
     assert action == "skip"
     assert reason.startswith("second.ipynb as saved ")
-    assert planned(tiny, second={"k": 2})["second"][0] == "run"
-    made = go()
+    assert plan_actions(tiny, second={"k": 2})["second"][0] == "run"
+    made = run_tiny()
     entry, folder = made.stages["second"], tiny / "reports" / made.run
     assert (entry.status, entry.sentence, entry.logged) == (
         "skipped",
@@ -75,13 +75,13 @@ def test_a_stage_run_top_to_bottom_by_hand_is_taken_over(tiny: Path, go: Go) -> 
     }
     assert made.stages["third"].status == "succeeded"
     assert (folder / "notebooks" / "second.html").exists()
-    assert go().is_up_to_date
+    assert run_tiny().is_up_to_date
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_stage_that_was_not_run_as_a_run_would_is_not_taken_over(tiny: Path, go: Go) -> None:
-    go()
-    write(
+def test_stage_not_run_as_in_a_pipeline_is_not_taken_over(tiny: Path, run_tiny: RunTiny) -> None:
+    run_tiny()
+    write_notebook(
         tiny,
         "second",
         "total = 7",
@@ -90,19 +90,19 @@ def test_a_stage_that_was_not_run_as_a_run_would_is_not_taken_over(tiny: Path, g
         "stage.hand_over('Seven.')",
         parameters="k: int = 1  # Factor.",
     )
-    by_hand(tiny, "second", skip=4)  # a cell was left out
-    assert planned(tiny)["second"][0] == "run"
-    by_hand(tiny, "second")
-    assert planned(tiny)["second"][0] == "skip"
+    run_by_hand(tiny, "second", skip=4)  # a cell was left out
+    assert plan_actions(tiny)["second"][0] == "run"
+    run_by_hand(tiny, "second")
+    assert plan_actions(tiny)["second"][0] == "skip"
     files.write_text(
         tiny / "reports" / "draft" / "artifacts" / "total.json", "{}"
     )  # and its output was changed since
-    assert planned(tiny)["second"][0] == "run"
+    assert plan_actions(tiny)["second"][0] == "run"
 
 
-def test_an_edit_that_does_not_matter_is_accepted_and_recorded(tiny: Path, go: Go) -> None:
-    made = go()
-    write(
+def test_accepted_edit_is_recorded_and_skipped(tiny: Path, run_tiny: RunTiny) -> None:
+    made = run_tiny()
+    write_notebook(
         tiny,
         "first",
         "stage.write('numbers', {'a': [1, 2, 1 + 2]})",
@@ -111,12 +111,12 @@ def test_an_edit_that_does_not_matter_is_accepted_and_recorded(tiny: Path, go: G
     )
     project = loader.load_project(tiny)
     values = {s: runner.resolve_stage_values(project, s, {}) for s in ("first", "second")}
-    assert planned(tiny)["first"][0] == "run"
+    assert plan_actions(tiny)["first"][0] == "run"
     assert accept.accept_stages(project, ["first", "second"], values, "ada") == {
         "first": ["code cell 3 of first changed"]
     }
-    assert planned(tiny)["first"][0] == "skip"
-    assert go().is_up_to_date
+    assert plan_actions(tiny)["first"][0] == "skip"
+    assert run_tiny().is_up_to_date
     stored = run_manifest.read_manifest(tiny / "reports" / made.run)
     assert stored.stages["first"].accepted.actor == "ada"
 
@@ -125,10 +125,10 @@ def test_an_edit_that_does_not_matter_is_accepted_and_recorded(tiny: Path, go: G
     ("values", "break_it", "said"),
     [({"k": 2}, False, "parameter k: 1 → 2"), ({"k": 1}, True, "output `total` is damaged")],
 )
-def test_other_parameters_and_damaged_outputs_cannot_be_accepted(
-    tiny: Path, go: Go, values: dict[str, int], break_it: bool, said: str
+def test_changed_parameters_and_damaged_outputs_cannot_be_accepted(
+    tiny: Path, run_tiny: RunTiny, values: dict[str, int], break_it: bool, said: str
 ) -> None:
-    made = go()
+    made = run_tiny()
     if break_it:
         files.write_text(tiny / "reports" / made.run / "artifacts" / "total.json", "{}")
     with pytest.raises(KitError, match="second cannot be accepted as up to date") as error:

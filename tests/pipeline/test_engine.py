@@ -24,9 +24,9 @@ from mlops_kit.pipeline import (
     process_memory,
 )
 
-from .chains import below, cell
+from .chains import list_process_tree, make_cell
 
-pytestmark = pytest.mark.usefixtures("nursery")
+pytestmark = pytest.mark.usefixtures("shared_fork_server")
 
 
 def execute_cells(
@@ -37,7 +37,7 @@ def execute_cells(
     Returns the saved notebook, and its outcome if it did not succeed.
     """
     papermill_engine.register_engine()
-    notebook = new_notebook(cells=[cell(c) if isinstance(c, str) else c for c in cells])
+    notebook = new_notebook(cells=[make_cell(c) if isinstance(c, str) else c for c in cells])
     target = folder / "out.ipynb"
     outcome = None
     try:
@@ -147,7 +147,7 @@ def test_secret_is_nowhere_in_the_notebook(tmp_path: Path) -> None:
     secret = "hunter22"
     notebook, outcome = execute_cells(
         tmp_path,
-        cell("p: str = ''  # P.", "parameters"),
+        make_cell("p: str = ''  # P.", "parameters"),
         "print(p[:4], end='', flush=True)\nprint(p[4:], flush=True)",
         UPDATED_DISPLAY,
         "p",
@@ -243,7 +243,7 @@ def test_kernel_killed_by_the_system_for_memory_is_reported(
     tmp_path: Path, small_control_group: Path
 ) -> None:
     cells = ["print('here', flush=True)", "held = b'x' * 2_000_000_000", "pass"]
-    nbformat.write(new_notebook(cells=[cell(c) for c in cells]), tmp_path / "in.ipynb")
+    nbformat.write(new_notebook(cells=[make_cell(c) for c in cells]), tmp_path / "in.ipynb")
     join_group_and_run = (
         f"open({str(small_control_group)!r}, 'w').write('0'); "
         "from papermill.cli import papermill; papermill()"
@@ -300,10 +300,10 @@ def start_papermill(folder: Path, name: str, code: str) -> subprocess.Popen[str]
         "display_name": "Theirs",
     }
     cells = [
-        cell("seed: int = 0  # Seed.", "parameters"),
-        cell("pass"),
-        cell(code),
-        cell("pass"),
+        make_cell("seed: int = 0  # Seed.", "parameters"),
+        make_cell("pass"),
+        make_cell(code),
+        make_cell("pass"),
     ]
     notebook = new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
     nbformat.write(notebook, folder / f"{name}.ipynb")
@@ -325,7 +325,7 @@ def test_papermill_command_reports_failures_too(tmp_path: Path) -> None:
     while not (tmp_path / "up").exists():
         assert terminated.poll() is None, terminated.communicate()
         time.sleep(0.05)
-    descendants = below(terminated.pid)
+    descendants = list_process_tree(terminated.pid)
     terminated.send_signal(signal.SIGTERM)
     for name, (_, expected) in FAILURES.items():
         printed = processes[name].communicate(timeout=120)[0]

@@ -1,4 +1,4 @@
-"""Fingerprints by part: how files are hashed and called, what a trace holds, and how each difference is worded."""
+"""Fingerprints by part: hashes and names of files, dependencies, descriptions of differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlops_kit.pipeline.stage_dependencies import EDITED_DURING_RUN
 from mlops_kit.project import artifacts, loader, run_manifest
 from mlops_kit.project.loader import Project
 
-from .conftest import write
+from .conftest import write_notebook
 
 YAML = """
 name: tiny
@@ -32,7 +32,7 @@ task: regression
 stages:
   first: {notebook: first.ipynb, files: [note.yaml, limits/*.yaml], env: [TINY_WORD]}
 """
-OLD = 10**18  # a time long ago (ns)
+OLD_TIME_NS = 10**18  # a time long ago (ns)
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def project(tmp_path: Path) -> Project:
         "limits/low.yaml": "low: 1\n",
     }.items():
         (tmp_path / name).write_text(text)
-    write(tmp_path, "first", "1 + 1", "2 + 2")
+    write_notebook(tmp_path, "first", "1 + 1", "2 + 2")
     return loader.load_project(tmp_path)
 
 
-def used(project: Project, **other: Any) -> dict[str, Any]:
-    """What a kernel might have said."""
+def create_used_report(project: Project, **other: Any) -> dict[str, Any]:
+    """A report as a kernel returns it."""
     data, helper, deep = (str(project.resolve_path(n)) for n in ("t.csv", "helper.py", "deep.py"))
     found = {
         "files": {data: list(stage_dependencies.read_file_stamp(data))},
@@ -71,13 +71,17 @@ def used(project: Project, **other: Any) -> dict[str, Any]:
     }
 
 
-def made(project: Project, **other: Any) -> run_manifest.StageDependencies:
+def collect(project: Project, **other: Any) -> run_manifest.StageDependencies:
     return stage_dependencies.collect_dependencies(
-        CurrentProject(project), "first", {"seed": 0}, used(project, **other), {"numbers": "n1"}
+        CurrentProject(project),
+        "first",
+        {"seed": 0},
+        create_used_report(project, **other),
+        {"numbers": "n1"},
     )
 
 
-def why(
+def list_differences(
     project: Project, old: run_manifest.StageDependencies, seed: int = 0, numbers: str | None = "n1"
 ) -> list[str]:
     return [
@@ -91,10 +95,10 @@ def why(
     ]
 
 
-def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folder(
+def test_dependencies_have_each_part_and_names_relative_to_the_project(
     project: Project,
 ) -> None:
-    found = made(project)
+    found = collect(project)
     assert (len(found.cells), found.params, found.inputs, found.settings) == (
         4,
         {"seed": 0},
@@ -106,8 +110,10 @@ def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folde
     assert found.modules["deep.py"] == run_manifest.ModuleDependency(
         hash=files.hash_file(project.resolve_path("deep.py")), imported_by="helper.py"
     )
-    assert why(project, found) == []
-    assert fingerprint.compute_fingerprint(found) == fingerprint.compute_fingerprint(made(project))
+    assert list_differences(project, found) == []
+    assert fingerprint.compute_fingerprint(found) == fingerprint.compute_fingerprint(
+        collect(project)
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,13 +126,14 @@ def test_a_trace_has_each_part_by_itself_and_calls_files_from_the_projects_folde
         ("x = f'parts/{name}.parquet'", ["parts"]),
         ("x = '*.csv', '**/*.csv', '/', '.', 'mixed/', 'parts'", []),
         (
-            "x = 'reports/r/out.csv', '.hidden/a.csv', 'none.csv', 'notebooks/first.ipynb', 'helper.py', 'parts/\\0.csv'",
+            "x = 'reports/r/out.csv', '.hidden/a.csv', 'none.csv', 'notebooks/first.ipynb', "
+            "'helper.py', 'parts/\\0.csv'",
             [],
         ),
         ("%sql from 'parts/a.parquet'", ["parts/a.parquet"]),
     ],
 )
-def test_tables_that_code_names_are_found_and_nothing_else(
+def test_only_tables_that_code_mentions_are_found(
     project: Project, source: str, found: list[str]
 ) -> None:
     for name in (
@@ -140,18 +147,18 @@ def test_tables_that_code_names_are_found_and_nothing_else(
     ):
         project.resolve_path(name).parent.mkdir(parents=True, exist_ok=True)
         project.resolve_path(name).write_text("x")
-    write(project.root, "first", source)
+    write_notebook(project.root, "first", source)
     assert sorted(
         stage_dependencies.find_mentioned_tables(CurrentProject(project), "first", {}, [])
     ) == [str(project.resolve_path(n)) for n in found]
-    write(project.root, "first", "1")
+    write_notebook(project.root, "first", "1")
     given = {"data": project.resolve_path("b c.csv"), "names": ["parts/a.parquet", "x"], "size": 3}
     assert stage_dependencies.find_mentioned_tables(
         CurrentProject(project), "first", given, []
     ) == {str(project.resolve_path(n)) for n in ("b c.csv", "parts/a.parquet")}
 
 
-def test_declared_files_outside_the_project_and_a_folder_are_known_again(project: Project) -> None:
+def test_declared_files_outside_the_project_and_folders_are_compared(project: Project) -> None:
     beside = project.root.parent / f"{project.root.name}.csv"
     beside.write_text("1")
     (project.root / "mlops.yaml").write_text(
@@ -161,7 +168,7 @@ def test_declared_files_outside_the_project_and_a_folder_are_known_again(project
     )
     opened = loader.load_project(project.root)
     found = stage_dependencies.collect_dependencies(
-        CurrentProject(opened), "first", {"seed": 0}, used(opened), {"numbers": "n1"}
+        CurrentProject(opened), "first", {"seed": 0}, create_used_report(opened), {"numbers": "n1"}
     )
     assert list(found.files) == [
         str(beside),
@@ -171,24 +178,24 @@ def test_declared_files_outside_the_project_and_a_folder_are_known_again(project
         "t.csv",
     ]
     assert found.listings == {"limits": ["limits/low.yaml"]}
-    assert why(project, found) == []
+    assert list_differences(project, found) == []
     beside.write_text("2")
-    assert why(project, found) == [f"`{beside}` changed"]
+    assert list_differences(project, found) == [f"`{beside}` changed"]
 
 
-def test_each_part_that_differs_is_named_with_before_and_after(
+def test_each_difference_is_described_with_old_and_new_value(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = made(project)
+    old = collect(project)
     monkeypatch.setenv("TINY_WORD", "a")
     project.resolve_path("deep.py").unlink()
     project.resolve_path("t.csv").write_text("x,y\n1,3\n")
     project.resolve_path("mlops.yaml").write_text(YAML + "train: {trials: 5}\n")
-    write(project.root, "first", "1 + 1", "2 + 3")
+    write_notebook(project.root, "first", "1 + 1", "2 + 3")
     old.packages = {**old.packages, "gone": "1.0"}
     old.python = "2.7"
     old.unknowable = ["a query"]
-    assert why(project, old, seed=1, numbers="n2") == [
+    assert list_differences(project, old, seed=1, numbers="n2") == [
         "code cell 4 of first changed",
         "parameter seed: 0 → 1",
         "setting train.trials: 16 → 5",
@@ -202,11 +209,11 @@ def test_each_part_that_differs_is_named_with_before_and_after(
     ]
 
 
-def test_an_input_or_file_that_is_still_to_be_made_is_no_difference_and_one_that_nobody_makes_is(
+def test_pending_input_is_no_difference_but_a_missing_one_is(
     project: Project,
 ) -> None:
-    old = made(project)
-    assert why(project, old, numbers=None) == []
+    old = collect(project)
+    assert list_differences(project, old, numbers=None) == []
     assert [
         *fingerprint.find_differences(CurrentProject(project), "first", {"seed": 0}, {}, old)
     ] == ["`numbers` changed"]
@@ -218,21 +225,21 @@ def test_an_input_or_file_that_is_still_to_be_made_is_no_difference_and_one_that
     ] == []
 
 
-def test_the_value_of_a_variable_is_not_kept(
+def test_value_of_an_environment_variable_is_not_stored(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINY_WORD", "secret-word")
-    found = made(project)
+    found = collect(project)
     assert "secret-word" not in str(found)
-    assert why(project, found) == []
+    assert list_differences(project, found) == []
     monkeypatch.setenv("TINY_WORD", "")
-    assert why(project, found) == ["environment variable TINY_WORD changed"]
+    assert list_differences(project, found) == ["environment variable TINY_WORD changed"]
 
 
-def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declared_goes_by_its_writing(
+def test_files_changed_during_the_run_are_marked_as_edited(
     project: Project,
 ) -> None:
-    before = used(project)
+    before = create_used_report(project)
     project.resolve_path("t.csv").write_text("x,y\n1,2,3\n")
     found = stage_dependencies.collect_dependencies(
         CurrentProject(project),
@@ -247,36 +254,38 @@ def test_what_changed_after_it_was_read_is_not_trusted_and_what_was_only_declare
         "t.csv": EDITED_DURING_RUN,
     }
     assert found.modules["deep.py"].hash == EDITED_DURING_RUN
-    assert why(project, found, numbers="any") == [
+    assert list_differences(project, found, numbers="any") == [
         f"`{n}` {EDITED_DURING_RUN}" for n in ("note.yaml", "limits/low.yaml", "t.csv")
     ] + [f"`deep.py` {EDITED_DURING_RUN}: imported by helper"]
     assert stage_dependencies.get_write_time_ns(str(project.resolve_path("none.yaml"))) == 0
 
 
-def test_the_cells_that_were_run_count_not_those_that_stand_there_by_now(project: Project) -> None:
+def test_executed_cells_are_recorded_not_the_present_ones(project: Project) -> None:
     ran = CurrentProject(project).hash_cells("first")
-    write(project.root, "first", "1 + 1", "edited")
-    assert made(project).cells != made(project, cells=ran).cells == ran
+    write_notebook(project.root, "first", "1 + 1", "edited")
+    assert collect(project).cells != collect(project, cells=ran).cells == ran
 
 
-def test_an_edit_that_is_accepted_is_no_difference_any_more(project: Project) -> None:
-    old = made(project)
+def test_refreshed_dependencies_have_no_differences(project: Project) -> None:
+    old = collect(project)
     project.resolve_path("deep.py").write_text("A = 1\n")
     project.resolve_path("note.yaml").write_text("a: 2\n")
-    write(project.root, "first", "1 + 1")
-    assert len(why(project, old)) == 3
+    write_notebook(project.root, "first", "1 + 1")
+    assert len(list_differences(project, old)) == 3
     assert (
-        why(project, stage_dependencies.refresh_dependencies(CurrentProject(project), "first", old))
+        list_differences(
+            project, stage_dependencies.refresh_dependencies(CurrentProject(project), "first", old)
+        )
         == []
     )
-    assert why(
+    assert list_differences(
         project,
         stage_dependencies.refresh_dependencies(CurrentProject(project), "first", old),
         seed=1,
     ) == ["parameter seed: 0 → 1"]
 
 
-def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
+def test_file_hash_is_cached_unless_the_file_is_young(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
@@ -285,7 +294,7 @@ def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
         file_hashes, "hash_file", lambda path: read.append(Path(path).name) or plain(path)
     )
     old, young = project.resolve_path("t.csv"), project.resolve_path("note.yaml")
-    os.utime(old, ns=(OLD, OLD))
+    os.utime(old, ns=(OLD_TIME_NS, OLD_TIME_NS))
     hashes = FileHashes(project)
     for _ in range(2):
         assert hashes.hash_path(old) == plain(old)
@@ -306,7 +315,7 @@ def test_a_file_is_hashed_once_and_kept_unless_it_is_young(
     assert read[-1] == "renamed.csv"
 
 
-def test_verify_mends_what_was_kept_wrongly_even_of_a_young_file(project: Project) -> None:
+def test_verify_corrects_a_wrong_cached_hash(project: Project) -> None:
     hashes = FileHashes(project, verify=True)
     hashes.add_known_hash(project.resolve_path("t.csv"), "wrong")
     right = files.hash_file(project.resolve_path("t.csv"))
@@ -315,14 +324,14 @@ def test_verify_mends_what_was_kept_wrongly_even_of_a_young_file(project: Projec
     assert FileHashes(project).hash_path(project.resolve_path("t.csv")) == right
 
 
-def test_kept_hashes_that_cannot_be_read_are_made_anew(project: Project) -> None:
+def test_unreadable_hash_cache_is_rebuilt(project: Project) -> None:
     files.write_text(project.resolve_path(".mlops/cache/hashes.json"), "{ half")
     assert FileHashes(project).hash_path(project.resolve_path("t.csv")) == files.hash_file(
         project.resolve_path("t.csv")
     )
 
 
-def test_a_folder_and_a_pattern_have_a_hash_of_names_and_contents(project: Project) -> None:
+def test_hash_of_folder_and_pattern_covers_names_and_contents(project: Project) -> None:
     folder, pattern, hashes = (
         project.resolve_path("limits"),
         project.resolve_path("limits/*.yaml"),
@@ -347,7 +356,7 @@ def test_a_folder_and_a_pattern_have_a_hash_of_names_and_contents(project: Proje
     assert hashes.hash_path(pattern) == seen[-1]
 
 
-def test_files_of_the_package_and_outside_have_names_that_hold_anywhere(project: Project) -> None:
+def test_recorded_file_names_resolve_to_the_same_files(project: Project) -> None:
     now, outside = CurrentProject(project), project.root.parent / "outside.py"
     for path, name in (
         (fingerprint.__file__, "mlops_kit/pipeline/fingerprint.py"),
@@ -358,7 +367,7 @@ def test_files_of_the_package_and_outside_have_names_that_hold_anywhere(project:
         assert str(now.resolve_path(name)) == path
 
 
-def test_an_output_is_broken_when_it_is_gone_damaged_or_was_never_written(project: Project) -> None:
+def test_missing_damaged_and_unwritten_outputs_are_found(project: Project) -> None:
     run = project.root / "reports" / "r"
     wrote = {n: artifacts.write_artifact(run, "first", n, {"n": n}) for n in ("a", "b", "c")}
     assert [*fingerprint.find_damaged_outputs(run, wrote, FileHashes(project), ["a"])] == []
@@ -371,7 +380,7 @@ def test_an_output_is_broken_when_it_is_gone_damaged_or_was_never_written(projec
     ]
 
 
-def test_a_table_in_partitions_is_intact_until_a_part_changes(project: Project) -> None:
+def test_partitioned_table_is_intact_until_a_partition_changes(project: Project) -> None:
     import pandas as pd
 
     run = project.root / "reports" / "r"
@@ -398,7 +407,7 @@ def test_only_files_of_the_project_can_be_displaced(project: Project) -> None:
     assert fingerprint.find_displaced_outputs(project, wrote, FileHashes(project)) == ["t.csv"]
 
 
-def test_origins_tell_code_features_and_contract_apart(project: Project) -> None:
+def test_code_origins_distinguish_package_features_and_contract(project: Project) -> None:
     before = fingerprint.hash_code_origins(CurrentProject(project))
     project.resolve_path("contract.yaml").write_text("columns: {}\n")
     after = fingerprint.hash_code_origins(CurrentProject(project))

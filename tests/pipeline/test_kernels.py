@@ -82,7 +82,7 @@ def execute_cells(folder: Path, *sources: str, **options: Any) -> list[str]:
     folder.mkdir(exist_ok=True)
     target = folder / "out.ipynb"
     papermill.execute_notebook(
-        new_notebook(cells=[chains.cell(source) for source in sources]),
+        new_notebook(cells=[chains.make_cell(source) for source in sources]),
         None,
         engine_name=papermill_engine.ENGINE_NAME,
         kernel_name="python3",
@@ -130,8 +130,10 @@ print(len(study.trials), mlflow.get_run(run.info.run_id).data.metrics.keys())
 """
 
 
-def test_threads_of_libraries_work_in_two_kernels_at_once(tmp_path: Path, ready: Path) -> None:
-    env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{ready}/mlflow.db"}
+def test_threads_of_libraries_work_in_two_kernels_at_once(
+    tmp_path: Path, mlflow_store: Path
+) -> None:
+    env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{mlflow_store}/mlflow.db"}
     sources = (FIT_MODELS, QUERY_TABLES, RUN_TRIALS, FIT_MODELS, QUERY_TABLES)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
@@ -231,7 +233,7 @@ def test_four_kernels_start_at_once(fork_server: kernel_pool.ForkServer, tmp_pat
     with ThreadPoolExecutor(4) as pool:
         printed = [*pool.map(lambda n: execute_cells(tmp_path / str(n), f"print({n})"), range(8))]
     assert printed == [[str(n)] for n in range(8)]
-    assert chains.below(fork_server.process.pid)[1:] == []
+    assert chains.list_process_tree(fork_server.process.pid)[1:] == []
 
 
 START_DAEMONS = """
@@ -293,7 +295,7 @@ def test_modules_of_the_notebooks_are_preloaded_but_not_those_of_the_project(
 ) -> None:
     (tmp_path / "mine.py").touch()
     cells = ["import mine, json\nfrom csv import reader", "%matplotlib inline\nimport uuid"]
-    chains.project(tmp_path, {"one": ("writes: [one]", cells)})
+    chains.write_project(tmp_path, {"one": ("writes: [one]", cells)})
     modules = kernel_pool.list_modules_to_preload(loader.load_project(tmp_path), ["one"])
     assert modules[:2] == ["json", "csv"]
     assert not {"mine", "uuid"} & set(modules)

@@ -1,4 +1,4 @@
-"""The parameters cell as an interface: what is read, how a value is cast, what is refused, what arrives in the kernel."""
+"""The parameters cell: what is read, how values are cast, what is refused, what arrives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ as_of = ""  # Moment.
 """
 
 
-def notebook(folder: Path, text: str, tag: str = "parameters") -> Path:
+def write_parameters_cell(folder: Path, text: str, tag: str = "parameters") -> Path:
     (folder / "n.ipynb").write_text(
         json.dumps(
             {"cells": [{"cell_type": "code", "metadata": {"tags": [tag]}, "source": [text]}]}
@@ -45,26 +45,28 @@ def notebook(folder: Path, text: str, tag: str = "parameters") -> Path:
     return folder / "n.ipynb"
 
 
-def project(home: Path, stage: str = "", cell: str = CELL, top: str = "") -> loader.Project:
+def create_project(home: Path, stage: str = "", cell: str = CELL, top: str = "") -> loader.Project:
     (home / "notebooks").mkdir(exist_ok=True)
-    notebook(home, cell).replace(home / "notebooks" / "n.ipynb")
+    write_parameters_cell(home, cell).replace(home / "notebooks" / "n.ipynb")
     (home / "mlops.yaml").write_text(
         f"name: tiny\n{top}stages: {{one: {{notebook: n.ipynb{', ' if stage else ''}{stage}}}}}\n"
     )
     return loader.load_project(home)
 
 
-def resolved(
+def resolve_with_origins(
     home: Path, typed: dict[str, Any] | None = None, **more: str
 ) -> dict[str, tuple[Any, str]]:
     return {
         n: (r.value, r.origin)
-        for n, r in params.resolve_parameters(project(home, **more), "one", typed or {}).items()
+        for n, r in params.resolve_parameters(
+            create_project(home, **more), "one", typed or {}
+        ).items()
     }
 
 
-def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
-    found = parameter_cell.read_parameters(notebook(tmp_path, CELL))
+def test_name_type_default_and_description_are_read(tmp_path: Path) -> None:
+    found = parameter_cell.read_parameters(write_parameters_cell(tmp_path, CELL))
     assert found["trials"] == Parameter("trials", "int", 3, "Recipes that are tried.")
     assert (found["as_of"].type, list(found)[-1]) == ("", "as_of")
 
@@ -81,10 +83,10 @@ def test_name_type_default_and_sentence_are_read(tmp_path: Path) -> None:
         ("# Above.\n\nn = None", "", None, ""),
     ],
 )
-def test_a_line_is_read_as_python_reads_it(
+def test_line_is_parsed_as_python(
     tmp_path: Path, line: str, kind: str, default: object, sentence: str
 ) -> None:
-    assert parameter_cell.read_parameters(notebook(tmp_path, line)) == {
+    assert parameter_cell.read_parameters(write_parameters_cell(tmp_path, line)) == {
         "n": Parameter("n", kind, default, sentence)
     }
     assert [p.name for p in PythonTranslator.inspect({"source": line})] == ["n"]
@@ -113,31 +115,33 @@ def test_a_line_is_read_as_python_reads_it(
         ("n: intfloat = 1", "has the type 'intfloat'"),
     ],
 )
-def test_a_cell_that_cannot_be_an_interface_is_worded(tmp_path: Path, cell: str, said: str) -> None:
-    with pytest.raises(KitError, match="n.ipynb") as error:
-        parameter_cell.read_parameters(notebook(tmp_path, cell))
+def test_invalid_parameters_cell_is_explained(tmp_path: Path, cell: str, said: str) -> None:
+    with pytest.raises(KitError, match=r"n\.ipynb") as error:
+        parameter_cell.read_parameters(write_parameters_cell(tmp_path, cell))
     assert said in error.value.message
     assert error.value.hint
 
 
-def test_a_notebook_without_the_tag_is_refused(tmp_path: Path) -> None:
+def test_notebook_without_parameters_tag_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no cell tagged 'parameters'"):
-        parameter_cell.read_parameters(notebook(tmp_path, "seed: int = 1", tag="other"))
+        parameter_cell.read_parameters(
+            write_parameters_cell(tmp_path, "seed: int = 1", tag="other")
+        )
 
 
 @pytest.mark.parametrize(
     "text", ["", "no notebook", "[]", "{}", '{"cells": [{"cell_type": "code"}]}']
 )
-def test_a_file_that_is_no_notebook_is_worded(tmp_path: Path, text: str) -> None:
+def test_file_that_is_not_a_notebook_is_explained(tmp_path: Path, text: str) -> None:
     (tmp_path / "n.ipynb").write_text(text)
-    with pytest.raises(KitError, match="n.ipynb is not a notebook"):
+    with pytest.raises(KitError, match=r"n\.ipynb is not a notebook"):
         parameter_cell.read_parameters(tmp_path / "n.ipynb")
 
 
 @pytest.mark.parametrize(
     "book", sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
 )
-def test_the_shipped_notebooks_have_an_interface(book: Path) -> None:
+def test_shipped_notebooks_have_described_parameters(book: Path) -> None:
     assert all(p.description for p in parameter_cell.read_parameters(book).values())
 
 
@@ -180,12 +184,12 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), TEXTS)
-def test_text_is_read_by_the_declared_type(kind: str, text: str, value: object) -> None:
+def test_text_is_parsed_as_the_declared_type(kind: str, text: str, value: object) -> None:
     made = param_types.cast_value("one", Parameter("p", kind, None, ""), UntypedText(text), "-p")
     assert (made, type(made)) == (value, type(value))
 
 
-def test_not_a_number_is_read_as_one() -> None:
+def test_nan_is_parsed_as_a_float() -> None:
     assert math.isnan(
         param_types.cast_value("one", Parameter("p", "float", None, ""), UntypedText("nan"), "-p")
     )
@@ -217,14 +221,14 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("kind", "value", "made"), VALUES)
-def test_a_value_that_can_arrive_exactly_is_taken(kind: str, value: object, made: object) -> None:
+def test_value_that_arrives_unchanged_is_accepted(kind: str, value: object, made: object) -> None:
     found = param_types.cast_value("one", Parameter("p", kind, None, ""), value, "-p")
     assert (found, type(found)) == (made, type(made))
 
 
-def deep(levels: int) -> list[Any]:
+def nest_list(levels: int) -> list[Any]:
     """A list in a list in a list …"""
-    return [deep(levels - 1)] if levels else []
+    return [nest_list(levels - 1)] if levels else []
 
 
 REFUSED = [
@@ -271,7 +275,7 @@ REFUSED = [
     ("date", datetime(2013, 7, 1, 6)),
     ("bool", UntypedText("")),
     ("list", UntypedText("")),
-    ("", deep(101)),
+    ("", nest_list(101)),
     ("dict", UntypedText("{1: a}")),
     ("", UntypedText("[1")),
     ("list", UntypedText("!!set {a}")),
@@ -283,8 +287,8 @@ REFUSED = [
     REFUSED,
     ids=[f"{k or 'any'}-{type(v).__name__}-{n}" for n, (k, v) in enumerate(REFUSED)],
 )
-def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: object) -> None:
-    with pytest.raises(KitError, match="one.p: ") as error:
+def test_value_of_wrong_type_or_that_would_change_is_refused(kind: str, value: object) -> None:
+    with pytest.raises(KitError, match=r"one\.p: ") as error:
         param_types.cast_value(
             "one", Parameter("p", kind, None, "What it means."), value, "mlops.yaml"
         )
@@ -292,7 +296,7 @@ def test_a_value_that_is_wrong_or_would_be_bent_is_refused(kind: str, value: obj
     assert "mlops.yaml" in error.value.message
 
 
-def test_none_is_a_value_only_where_it_is_the_default() -> None:
+def test_none_is_accepted_only_where_it_is_the_default() -> None:
     with pytest.raises(KitError, match=r"one.p: None \(mlops.yaml\) is not a valid int"):
         param_types.cast_value("one", Parameter("p", "int", 3, ""), None, "mlops.yaml")
 
@@ -306,13 +310,13 @@ def test_none_is_a_value_only_where_it_is_the_default() -> None:
         ("environment MLOPS_PARAM_ONE_P", "correct environment MLOPS_PARAM_ONE_P"),
     ],
 )
-def test_what_mends_a_value_is_where_it_came_from(origin: str, cure: str) -> None:
+def test_hint_names_the_origin_of_the_value(origin: str, cure: str) -> None:
     with pytest.raises(KitError) as error:
         param_types.cast_value("one", Parameter("p", "int", 3, ""), "x", origin)
     assert error.value.hint == cure
 
 
-def written(value: object) -> str:
+def format_literal(value: object) -> str:
     """The cell that papermill puts in for a value."""
     return str(
         PythonTranslator.codify(
@@ -321,10 +325,10 @@ def written(value: object) -> str:
     )
 
 
-def arrives(value: object) -> Any:
+def pass_through_papermill(value: object) -> Any:
     """What a value is in a kernel, after papermill has written it down."""
     names: dict[str, Any] = {}
-    exec(written(value), names)
+    exec(format_literal(value), names)
     return names["p"]
 
 
@@ -338,7 +342,7 @@ plain = st.recursive(
 
 @settings(max_examples=120, deadline=None)
 @given(plain)
-def test_what_is_taken_arrives_and_comes_back_from_a_manifest_and_a_command_as_it_is(
+def test_accepted_value_round_trips_through_kernel_manifest_and_command(
     value: Any,
 ) -> None:
     manifest = json.dumps(
@@ -351,7 +355,7 @@ def test_what_is_taken_arrives_and_comes_back_from_a_manifest_and_a_command_as_i
     assert {
         repr(v)
         for v in (
-            arrives(value),
+            pass_through_papermill(value),
             param_types.normalize_value(serialization.from_json_value(json.loads(manifest))),
             param_types.normalize_value(command),
         )
@@ -374,39 +378,41 @@ def test_what_is_taken_arrives_and_comes_back_from_a_manifest_and_a_command_as_i
         "help?",
     ],
 )
-def test_text_of_any_kind_arrives(text: str) -> None:
-    assert arrives(text) == text
-    assert arrives({text: [text]}) == {text: [text]}
-    assert TransformerManager().transform_cell(written(text)) == written(
+def test_any_text_arrives_unchanged(text: str) -> None:
+    assert pass_through_papermill(text) == text
+    assert pass_through_papermill({text: [text]}) == {text: [text]}
+    assert TransformerManager().transform_cell(format_literal(text)) == format_literal(
         text
     )  # IPython finds no magic in it
 
 
-def test_the_later_layer_stands_over_the_earlier(
+def test_later_sources_override_earlier_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert resolved(tmp_path)["trials"] == (3, "notebook")
-    assert resolved(tmp_path, cell="seed: int = 9  # Seed.")["seed"] == (9, "notebook")
-    assert resolved(tmp_path, top="seed: 4\n")["seed"] == (4, "mlops.yaml")
-    assert resolved(tmp_path, stage="params: {trials: 5, seed: 6}", top="seed: 4\n")["seed"] == (
+    assert resolve_with_origins(tmp_path)["trials"] == (3, "notebook")
+    assert resolve_with_origins(tmp_path, cell="seed: int = 9  # Seed.")["seed"] == (9, "notebook")
+    assert resolve_with_origins(tmp_path, top="seed: 4\n")["seed"] == (4, "mlops.yaml")
+    assert resolve_with_origins(tmp_path, stage="params: {trials: 5, seed: 6}", top="seed: 4\n")[
+        "seed"
+    ] == (
         6,
         "mlops.yaml",
     )
     monkeypatch.setenv("MLOPS_PARAM_ONE_TRIALS", "007")
-    assert resolved(tmp_path, stage="params: {trials: 5}")["trials"] == (
+    assert resolve_with_origins(tmp_path, stage="params: {trials: 5}")["trials"] == (
         7,
         "environment MLOPS_PARAM_ONE_TRIALS",
     )
-    assert resolved(tmp_path, {"trials": UntypedText("8")}, stage="params: {trials: 5}")[
-        "trials"
-    ] == (
+    assert resolve_with_origins(
+        tmp_path, {"trials": UntypedText("8")}, stage="params: {trials: 5}"
+    )["trials"] == (
         8,
         "-p",
     )
 
 
-def test_a_run_wide_value_says_who_gave_it(tmp_path: Path) -> None:
-    made = project(
+def test_run_wide_value_has_the_origin_of_the_setting(tmp_path: Path) -> None:
+    made = create_project(
         tmp_path,
         cell="sample: int = 0\nas_of: date = '2012-01-01'\nuntil = ''\nseed: int = 0",
         top="target: y\ntime: t\nas_of: 2013-07-01\n",
@@ -421,17 +427,15 @@ def test_a_run_wide_value_says_who_gave_it(tmp_path: Path) -> None:
     assert params.extract_values(found)["sample"] == 50
 
 
-def test_a_name_that_is_not_there_names_the_nearest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_name_suggests_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KitError, match="no parameter 'trails'") as error:
-        resolved(tmp_path, {"trails": UntypedText("1")})
+        resolve_with_origins(tmp_path, {"trails": UntypedText("1")})
     assert error.value.expected.startswith("'trials'")
     with pytest.raises(KitError, match="no parameter 'trails'"):
-        resolved(tmp_path, stage="params: {trails: 1}")
+        resolve_with_origins(tmp_path, stage="params: {trails: 1}")
     monkeypatch.setenv("MLOPS_PARAM_ONE_TRAILS", "1")
     with pytest.raises(KitError, match="MLOPS_PARAM_ONE_TRAILS does not name a parameter") as error:
-        resolved(tmp_path)
+        resolve_with_origins(tmp_path)
     assert "MLOPS_PARAM_ONE_TRIALS" in error.value.expected
 
 
@@ -467,18 +471,18 @@ def test_a_name_that_is_not_there_names_the_nearest(
         ("table: {choices: [{a: 1}]}", {}, "{} (notebook) is not among its choices"),
     ],
 )
-def test_what_is_outside_its_declaration_is_refused_wherever_it_came_from(
+def test_value_outside_its_declaration_is_refused_from_any_source(
     tmp_path: Path, declared: str, given: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(KitError) as error:
-        resolved(tmp_path, given, stage=f"params: {{{declared}}}")
+        resolve_with_origins(tmp_path, given, stage=f"params: {{{declared}}}")
     assert said in error.value.message
     assert error.value.expected
 
 
-def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
+def test_declaration_is_distinguished_from_a_dict_value(tmp_path: Path) -> None:
     found = params.resolve_parameters(
-        project(tmp_path, stage="params: {trials: {value: 5, max: 9}, table: {value: 1}}"),
+        create_project(tmp_path, stage="params: {trials: {value: 5, max: 9}, table: {value: 1}}"),
         "one",
         {},
     )
@@ -493,7 +497,7 @@ def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
     )
     assert found["table"].value == {"value": 1}
     found = params.resolve_parameters(
-        project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {min: 1, a: 2}}"),
+        create_project(tmp_path, stage="params: {as_of: {value: {a: 1}}, table: {min: 1, a: 2}}"),
         "one",
         {},
     )
@@ -509,7 +513,7 @@ def test_a_declaration_is_not_a_value_and_a_dict_is_one(tmp_path: Path) -> None:
         ("train.trials:=x", "cannot be parsed"),
     ],
 )
-def test_text_from_the_command_line_is_parsed_or_worded(item: str, said: str) -> None:
+def test_parameter_option_is_parsed_or_explained(item: str, said: str) -> None:
     assert params.parse_parameter_options(["train.name=a=b", "train.trials=5"], ["train"]) == {
         "train": {"name": "a=b", "trials": "5"}
     }

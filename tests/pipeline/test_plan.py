@@ -1,4 +1,4 @@
-"""Staleness: what makes a stage run again, with which reason, and what does not, on a project of two notebooks that has been run."""
+"""What makes a stage stale, with which reason, and what does not, after a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mlops_kit.pipeline import (
 )
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
 
-from .conftest import write
+from .conftest import write_notebook
 
 YAML = """
 name: tiny
@@ -42,15 +42,32 @@ cost: {miss: 2}
 dashboard: {port: 8600}
 stages:
   first: {notebook: first.ipynb, writes: [numbers, made/lines.csv]}
-  second: {notebook: second.ipynb, needs: [first], writes: [total], files: [note.yaml, more.yaml, limits/*.yaml], env: [TINY_WORD, TINY_OTHER]}
+  second:
+    {notebook: second.ipynb, needs: [first], writes: [total], env: [TINY_WORD, TINY_OTHER],
+     files: [note.yaml, more.yaml, limits/*.yaml]}
 """
 FILES = {
     "mlops.yaml": YAML,
     "data/a.csv": "x,y\n1,2\n2,4\n",
     "note.yaml": "owner: me\n",
     "limits/low.yaml": "low: 1\n",
-    "views.py": "from mlops_kit.data import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
-    "helper.py": "import deep\n\ndef size():\n    import late\n    return deep.SIZE + late.SIZE\n\ndef never():\n    import unused\n",
+    "views.py": (
+        "from mlops_kit.data import features\n"
+        "\n"
+        "@features.view\n"
+        "def one(db):\n"
+        "    return db.sql('SELECT row, 1 AS one FROM rows')\n"
+    ),
+    "helper.py": (
+        "import deep\n"
+        "\n"
+        "def size():\n"
+        "    import late\n"
+        "    return deep.SIZE + late.SIZE\n"
+        "\n"
+        "def never():\n"
+        "    import unused\n"
+    ),
     "deep.py": "import deeper\nSIZE = deeper.SIZE\n",
     "deeper.py": "SIZE = 1\n",
     "late.py": "SIZE = 1\n",
@@ -59,63 +76,89 @@ FILES = {
     "pkg/__init__.py": "from .inner import SIZE\n",
     "pkg/inner.py": "SIZE = 1\n",
     "pkg/apart.py": "SIZE = 1\n",
-    "sizes.py": "TABLE = 'parts/sizes.csv'\ntry:\n    import maybe\nexcept ImportError:\n    maybe = None\n",
+    "sizes.py": (
+        "TABLE = 'parts/sizes.csv'\ntry:\n    import maybe\nexcept ImportError:\n    maybe = None\n"
+    ),
     "parts/sizes.csv": "x\n1\n",
     "parts/more.csv": "x\n1\n",
 }
-MEANWHILE = "import json, os, pathlib\nfor name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n    pathlib.Path(name).write_text(text)"
-FIRST = (
-    "import importlib\nimport helper, pkg, tiny\nfrom mlops_kit.data.features import views\nnamed = importlib.import_module('named')",
-    "frame, trials = stage.read_source(), stage.config.train.trials\nviews.load_views(stage.project)",
-    "stage.write('numbers', {'a': frame['y'].tolist(), 'size': helper.size() + pkg.SIZE + named.SIZE})",
-    MEANWHILE,
-    "pathlib.Path('made').mkdir(exist_ok=True)\n_ = pathlib.Path('made/lines.csv').write_text(f'x\\n{trials}\\n')",
+EDIT_WHILE_RUNNING_CELL = (
+    "import json, os, pathlib\n"
+    "for name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n"
+    "    pathlib.Path(name).write_text(text)"
+)
+FIRST_CELLS = (
+    (
+        "import importlib\n"
+        "import helper, pkg, tiny\n"
+        "from mlops_kit.data.features import views\n"
+        "named = importlib.import_module('named')"
+    ),
+    (
+        "frame, trials = stage.read_source(), stage.config.train.trials\n"
+        "views.load_views(stage.project)"
+    ),
+    "size = helper.size() + pkg.SIZE + named.SIZE\n"
+    "stage.write('numbers', {'a': frame['y'].tolist(), 'size': size})",
+    EDIT_WHILE_RUNNING_CELL,
+    (
+        "pathlib.Path('made').mkdir(exist_ok=True)\n"
+        "_ = pathlib.Path('made/lines.csv').write_text(f'x\\n"
+        "{trials}\\n"
+        "')"
+    ),
     "stage.hand_over('Numbers.')",
 )
-SECOND = (
-    "import sizes\nfrom pyarrow import csv  # reads past Python's eyes\ncsv.read_csv(sizes.TABLE)\ncsv.read_csv('parts/more.csv')\ncsv.write_csv(csv.read_csv('made/lines.csv'), 'made/own.csv')",
-    MEANWHILE,
+SECOND_CELLS = (
+    (
+        "import sizes\n"
+        "from pyarrow import csv  # reads past Python's eyes\n"
+        "csv.read_csv(sizes.TABLE)\n"
+        "csv.read_csv('parts/more.csv')\n"
+        "csv.write_csv(csv.read_csv('made/lines.csv'), 'made/own.csv')"
+    ),
+    EDIT_WHILE_RUNNING_CELL,
     "stage.write('total', {'total': sum(stage.read('numbers')['a']) * stage.config.cost.miss})",
     "stage.hand_over('Their total.')",
 )
-AGAIN = "if what it reads changes: `numbers`; `made/lines.csv`"
+DEPENDS_ON_FIRST = "if what it reads changes: `numbers`; `made/lines.csv`"
 
 
-def lay(home: Path, files: dict[str, str]) -> None:
+def write_files(home: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_text(text)
 
 
 @pytest.fixture(scope="module")
-def done(
-    furnish: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+def finished_project(
+    copy_mlflow_store: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The project after its run."""
-    home = furnish(tmp_path_factory.mktemp("plan"))
-    lay(home, FILES)
-    write(home, "first", *FIRST)
-    write(home, "second", *SECOND)
+    """The project after a run."""
+    home = copy_mlflow_store(tmp_path_factory.mktemp("plan"))
+    write_files(home, FILES)
+    write_notebook(home, "first", *FIRST_CELLS)
+    write_notebook(home, "second", *SECOND_CELLS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TINY_WORD", "a")
-        made = go(home)
+        made = run_project(home)
         assert made.status == "succeeded", [e.error for e in made.stages.values()]
         yield home
 
 
 @pytest.fixture
-def home(done: Path, site: Path) -> Iterator[Path]:
-    """The project, put back afterwards as it was: each test also shows that an edit that is taken back is none."""
+def home(finished_project: Path, installed_packages: Path) -> Iterator[Path]:
+    """The project, restored afterwards: each test also shows that a reverted edit is skipped."""
     variables = dict(os.environ)
-    with put_back(done), put_back(site):
-        yield done
+    with restore_afterwards(finished_project), restore_afterwards(installed_packages):
+        yield finished_project
     os.environ.clear()
     os.environ |= variables
-    assert said(done) == ("skip", "skip")
+    assert list_reasons(finished_project) == ("skip", "skip")
 
 
 @contextmanager
-def put_back(folder: Path) -> Iterator[None]:
+def restore_afterwards(folder: Path) -> Iterator[None]:
     def files() -> list[Path]:
         return [
             p
@@ -133,7 +176,7 @@ def put_back(folder: Path) -> Iterator[None]:
             path.write_bytes(content)
 
 
-def go(home: Path, force: bool = False, **more: Any) -> run_manifest.RunManifest:
+def run_project(home: Path, force: bool = False, **more: Any) -> run_manifest.RunManifest:
     project = loader.load_project(home)
     return runner.run_pipeline(
         project,
@@ -144,7 +187,7 @@ def go(home: Path, force: bool = False, **more: Any) -> run_manifest.RunManifest
     )
 
 
-def planned(
+def plan_project(
     home: Path,
     given: dict[str, dict[str, Any]] | None = None,
     force: bool = False,
@@ -156,25 +199,27 @@ def planned(
     return plan.plan_stages(project, chosen, values, force, file_hashes.FileHashes(project, verify))
 
 
-def said(home: Path, **more: Any) -> tuple[str, ...]:
-    """What the plan says of each stage: skip, or why it runs, or on what that depends."""
+def list_reasons(home: Path, **more: Any) -> tuple[str, ...]:
+    """Return what the plan says of each stage: skip, why it runs, or on what that depends."""
     lead = {"skip": "skip", "run": "", "depends": "if what it reads changes: "}
-    return tuple(lead[d.action] + "; ".join(d.reasons) for d in planned(home, **more))
+    return tuple(lead[d.action] + "; ".join(d.reasons) for d in plan_project(home, **more))
 
 
-def edit(name: str, *pair: str) -> Callable[[Path], object]:
-    """An edit of a file: one text for another, or all of it."""
+def edit_file(name: str, *pair: str) -> Callable[[Path], object]:
+    """Return an edit of a file: one text for another, or all of it."""
 
     def made(home: Path) -> None:
         text = (home / name).read_text() if len(pair) == 2 else ""
         assert len(pair) == 1 or pair[0] in text
-        lay(home, {name: text.replace(*pair) if len(pair) == 2 else pair[0]})
+        write_files(home, {name: text.replace(*pair) if len(pair) == 2 else pair[0]})
 
     return made
 
 
-def cells(change: Callable[[Any], object], stage: str = "first") -> Callable[[Path], object]:
-    """An edit of a notebook."""
+def edit_notebook(
+    change: Callable[[Any], object], stage: str = "first"
+) -> Callable[[Path], object]:
+    """Return an edit of a notebook."""
 
     def made(home: Path) -> None:
         file = home / "notebooks" / f"{stage}.ipynb"
@@ -185,36 +230,36 @@ def cells(change: Callable[[Any], object], stage: str = "first") -> Callable[[Pa
     return made
 
 
-def touched(home: Path) -> None:
+def touch_files(home: Path) -> None:
     for name in [*FILES, "notebooks/first.ipynb"]:
         os.utime(home / name, (10**9, 10**9))
 
 
-def ran_by_hand(held: Any) -> None:
+def set_execution_counts(held: Any) -> None:
     for count, cell in enumerate((c for c in held.cells if c.cell_type == "code"), 7):
         cell.execution_count, cell.outputs = count, [new_output("stream", text="seen")]
 
 
-def renamed(held: Any) -> None:
+def change_ids_and_metadata(held: Any) -> None:
     held.metadata["kernelspec"] = {"name": "other", "display_name": "Other", "language": "python"}
     for number, cell in enumerate(held.cells):
         cell.id, cell.metadata["collapsed"] = f"cell-{number}", True
 
 
-def injected(held: Any) -> None:
+def inject_parameters(held: Any) -> None:
     held.cells.insert(2, new_code_cell("seed = 5", metadata={"tags": ["injected-parameters"]}))
 
 
-def regenerated(home: Path) -> None:
+def rewrite_sources_as_text(home: Path) -> None:
     held = json.loads((home / "notebooks" / "first.ipynb").read_text())
     for cell in held["cells"]:
         cell["source"] = "".join(cell["source"])  # one text, not a list of lines
     (home / "notebooks" / "first.ipynb").write_text(json.dumps(held))
 
 
-def moved_function(home: Path) -> None:
-    edit("late.py", "")(home)
-    edit("deeper.py", "SIZE = 1\nLATE = 1\n")(home)
+def move_function(home: Path) -> None:
+    edit_file("late.py", "")(home)
+    edit_file("deeper.py", "SIZE = 1\nLATE = 1\n")(home)
 
 
 def set_variable(name: str, value: str | None) -> Callable[[Path], object]:
@@ -227,37 +272,37 @@ def set_variable(name: str, value: str | None) -> Callable[[Path], object]:
 
 UNCHANGED: dict[str, Callable[[Path], object]] = {
     "nothing": lambda home: None,
-    "a file touched": touched,
-    "markdown": cells(lambda held: held.cells[0].update(source="# Something else?")),
-    "outputs and execution counts": cells(ran_by_hand),
-    "ids, cell metadata and kernel": cells(renamed),
-    "parameters that papermill injected": cells(injected),
-    "the notebook regenerated": regenerated,
-    "a setting that nobody reads": edit("mlops.yaml", "8600", "8601"),
-    "another name of a limit": edit(
+    "a file touched": touch_files,
+    "markdown": edit_notebook(lambda held: held.cells[0].update(source="# Something else?")),
+    "outputs and execution counts": edit_notebook(set_execution_counts),
+    "ids, cell metadata and kernel": edit_notebook(change_ids_and_metadata),
+    "parameters that papermill injected": edit_notebook(inject_parameters),
+    "the notebook regenerated": rewrite_sources_as_text,
+    "a setting that nobody reads": edit_file("mlops.yaml", "8600", "8601"),
+    "another name of a limit": edit_file(
         "mlops.yaml", "writes: [total],", "writes: [total], timeout: 1h, retries: 2,"
     ),
-    "a comment in mlops.yaml": edit("mlops.yaml", YAML + "# a comment\n"),
-    "a module in a function that was not called": edit("unused.py", "SIZE = 2\n"),
-    "a module of a package that nobody imports": edit("pkg/apart.py", "SIZE = 2\n"),
-    "a module that nobody imports": edit("apart.py", "SIZE = 2\n"),
-    "a table beside one that it reads": edit("parts/other.csv", "x\n1\n"),
-    "a table that it has written by itself": edit("made/own.csv", "x\n1\n"),
-    "a file beside the source": edit("data/readme.txt", "a table"),
+    "a comment in mlops.yaml": edit_file("mlops.yaml", YAML + "# a comment\n"),
+    "a module in a function that was not called": edit_file("unused.py", "SIZE = 2\n"),
+    "a module of a package that nobody imports": edit_file("pkg/apart.py", "SIZE = 2\n"),
+    "a module that nobody imports": edit_file("apart.py", "SIZE = 2\n"),
+    "a table beside one that it reads": edit_file("parts/other.csv", "x\n1\n"),
+    "a table that it has written by itself": edit_file("made/own.csv", "x\n1\n"),
+    "a file beside the source": edit_file("data/readme.txt", "a table"),
     "a variable that nobody declares": set_variable("TINY_THIRD", "a"),
-    "the project's README": edit("README.md", "# Tiny\n"),
+    "the project's README": edit_file("README.md", "# Tiny\n"),
 }
 
 
 @pytest.mark.parametrize("change", UNCHANGED.values(), ids=UNCHANGED.keys())
-def test_what_does_not_count_is_skipped(home: Path, change: Callable[[Path], object]) -> None:
+def test_irrelevant_change_is_skipped(home: Path, change: Callable[[Path], object]) -> None:
     change(home)
-    assert said(home) == ("skip", "skip")
+    assert list_reasons(home) == ("skip", "skip")
 
 
 CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cell": (
-        cells(
+        edit_notebook(
             lambda held: held.cells[4].update(
                 source="frame, trials = stage.read_source(), 3\nviews.load_views(stage.project)"
             )
@@ -265,70 +310,73 @@ CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
         "code cell 4 of first changed",
     ),
     "a comment in a cell": (
-        cells(lambda held: held.cells[4].update(source=held.cells[4].source + "  # why")),
+        edit_notebook(lambda held: held.cells[4].update(source=held.cells[4].source + "  # why")),
         "code cell 4 of first changed",
     ),
     "a cell more": (
-        cells(lambda held: held.cells.append(new_code_cell("1"))),
+        edit_notebook(lambda held: held.cells.append(new_code_cell("1"))),
         "first has 9 code cells, it had 8",
     ),
-    "a cell less": (cells(lambda held: held.cells.pop(6)), "first has 7 code cells, it had 8"),
+    "a cell less": (
+        edit_notebook(lambda held: held.cells.pop(6)),
+        "first has 7 code cells, it had 8",
+    ),
     "cells in another order": (
-        cells(lambda held: held.cells.insert(5, held.cells.pop(4))),
+        edit_notebook(lambda held: held.cells.insert(5, held.cells.pop(4))),
         "code cell 4 of first changed",
     ),
     "a parameter's default": (
-        cells(lambda held: held.cells[1].update(source="seed: int = 1  # Seed.")),
+        edit_notebook(lambda held: held.cells[1].update(source="seed: int = 1  # Seed.")),
         "code cell 1 of first changed; parameter seed: 0 → 1",
     ),
     "a parameter in mlops.yaml": (
-        edit("mlops.yaml", "first: {", "first: {params: {seed: 3}, "),
+        edit_file("mlops.yaml", "first: {", "first: {params: {seed: 3}, "),
         "parameter seed: 0 → 3",
     ),
     "a setting that it reads": (
-        edit("mlops.yaml", "trials: 3", "trials: 4"),
+        edit_file("mlops.yaml", "trials: 3", "trials: 4"),
         "setting train.trials: 3 → 4",
     ),
     "a setting that reading the source reads": (
-        edit("mlops.yaml", "target: y", "target: x"),
+        edit_file("mlops.yaml", "target: y", "target: x"),
         "setting target: y → x",
     ),
     "an imported module": (
-        edit("helper.py", "import late", "import late  # late"),
+        edit_file("helper.py", "import late", "import late  # late"),
         "`helper.py` changed: imported by first",
     ),
     "a module two imports deep": (
-        edit("deeper.py", "SIZE = 2\n"),
+        edit_file("deeper.py", "SIZE = 2\n"),
         "`deeper.py` changed: imported by deep",
     ),
     "a module in a function that was called": (
-        edit("late.py", "SIZE = 2\n"),
+        edit_file("late.py", "SIZE = 2\n"),
         "`late.py` changed: imported by helper",
     ),
     "a package's __init__": (
-        edit("pkg/__init__.py", "SIZE = 2\n"),
+        edit_file("pkg/__init__.py", "SIZE = 2\n"),
         "`pkg/__init__.py` changed: imported by first",
     ),
     "a relative import": (
-        edit("pkg/inner.py", "SIZE = 2\n"),
+        edit_file("pkg/inner.py", "SIZE = 2\n"),
         "`pkg/inner.py` changed: imported by pkg",
     ),
     "a module imported by name": (
-        edit("named.py", "SIZE = 2\n"),
+        edit_file("named.py", "SIZE = 2\n"),
         "`named.py` changed: imported by first",
     ),
     "a function in another module": (
-        moved_function,
+        move_function,
         "`late.py` changed: imported by helper; `deeper.py` changed: imported by deep",
     ),
     "a module gone": (
         lambda home: (home / "named.py").unlink(),
         "`named.py` is gone: imported by first",
     ),
-    "a feature file": (edit("views.py", "1 AS", "2 AS"), "`views.py` changed"),
-    "data": (edit("data/a.csv", "x,y\n1,2\n2,5\n"), "`data/a.csv` changed"),
+    "a feature file": (edit_file("views.py", "1 AS", "2 AS"), "`views.py` changed"),
+    "data": (edit_file("data/a.csv", "x,y\n1,2\n2,5\n"), "`data/a.csv` changed"),
     "a new file of the source": (
-        edit("data/b.csv", "x,y\n1,2\n"),
+        edit_file("data/b.csv", "x,y\n1,2\n"),
         "`data/*.csv` holds other files than before",
     ),
     "a file of the source gone": (
@@ -336,58 +384,58 @@ CHANGED: dict[str, tuple[Callable[[Path], object], str]] = {
         "`data/a.csv` is gone; `data/*.csv` holds other files than before",
     ),
     "an output that is newly declared": (
-        edit("mlops.yaml", "writes: [numbers,", "writes: [letters, numbers,"),
+        edit_file("mlops.yaml", "writes: [numbers,", "writes: [letters, numbers,"),
         "output `letters` is declared and was not written",
     ),
-    "always": (edit("mlops.yaml", "first: {", "first: {rerun: always, "), "always runs"),
+    "always": (edit_file("mlops.yaml", "first: {", "first: {rerun: always, "), "always runs"),
 }
 
 
 @pytest.mark.parametrize(("change", "reason"), CHANGED.values(), ids=CHANGED.keys())
-def test_what_counts_runs_the_stage_and_leaves_the_next_open(
+def test_relevant_change_runs_the_stage_and_leaves_the_next_open(
     home: Path, change: Callable[[Path], object], reason: str
 ) -> None:
     change(home)
-    assert said(home) == (reason, AGAIN)
+    assert list_reasons(home) == (reason, DEPENDS_ON_FIRST)
 
 
-LATER: dict[str, tuple[Callable[[Path], object], str]] = {
+CHANGED_SECOND_STAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cell": (
-        cells(lambda held: held.cells.append(new_code_cell("1")), "second"),
+        edit_notebook(lambda held: held.cells.append(new_code_cell("1")), "second"),
         "second has 7 code cells, it had 6",
     ),
     "a setting that only it reads": (
-        edit("mlops.yaml", "miss: 2", "miss: 3"),
+        edit_file("mlops.yaml", "miss: 2", "miss: 3"),
         "setting cost.miss: 2.0 → 3.0",
     ),
-    "a declared file": (edit("note.yaml", "owner: you\n"), "`note.yaml` changed"),
+    "a declared file": (edit_file("note.yaml", "owner: you\n"), "`note.yaml` changed"),
     "a declared file gone": (lambda home: (home / "note.yaml").unlink(), "`note.yaml` is gone"),
     "a declared file that was not there": (
-        edit("more.yaml", "more: 1\n"),
+        edit_file("more.yaml", "more: 1\n"),
         "`more.yaml` exists now",
     ),
     "a file of a declared pattern": (
-        edit("limits/low.yaml", "low: 2\n"),
+        edit_file("limits/low.yaml", "low: 2\n"),
         "`limits/low.yaml` changed",
     ),
     "one more of a declared pattern": (
-        edit("limits/high.yaml", "high: 2\n"),
+        edit_file("limits/high.yaml", "high: 2\n"),
         "`limits/*.yaml` holds other files than before",
     ),
     "a file that is newly declared": (
-        edit("mlops.yaml", "files: [note.yaml,", "files: [deep.py, note.yaml,"),
+        edit_file("mlops.yaml", "files: [note.yaml,", "files: [deep.py, note.yaml,"),
         "`deep.py` is newly declared",
     ),
     "a table that a library opens by itself": (
-        edit("parts/more.csv", "x\n2\n"),
+        edit_file("parts/more.csv", "x\n2\n"),
         "`parts/more.csv` changed",
     ),
     "a table that a module of the project names": (
-        edit("parts/sizes.csv", "x\n2\n"),
+        edit_file("parts/sizes.csv", "x\n2\n"),
         "`parts/sizes.csv` changed",
     ),
     "a module that was looked for in vain": (
-        edit("maybe.py", "SIZE = 1\n"),
+        edit_file("maybe.py", "SIZE = 1\n"),
         "maybe can be imported now",
     ),
     "a variable changed": (
@@ -397,30 +445,35 @@ LATER: dict[str, tuple[Callable[[Path], object], str]] = {
     "a variable unset": (set_variable("TINY_WORD", None), "environment variable TINY_WORD changed"),
     "a variable set": (set_variable("TINY_OTHER", ""), "environment variable TINY_OTHER changed"),
     "a variable that is newly declared": (
-        edit("mlops.yaml", "env: [", "env: [TINY_THIRD, "),
+        edit_file("mlops.yaml", "env: [", "env: [TINY_THIRD, "),
         "environment variable TINY_THIRD is newly declared",
     ),
 }
 
 
-@pytest.mark.parametrize(("change", "reason"), LATER.values(), ids=LATER.keys())
-def test_what_only_the_second_stage_uses_leaves_the_first_alone(
+@pytest.mark.parametrize(
+    ("change", "reason"), CHANGED_SECOND_STAGE.values(), ids=CHANGED_SECOND_STAGE.keys()
+)
+def test_change_that_only_the_second_stage_uses_skips_the_first(
     home: Path, change: Callable[[Path], object], reason: str
 ) -> None:
     change(home)
-    assert said(home) == ("skip", reason)
+    assert list_reasons(home) == ("skip", reason)
 
 
-def test_a_parameter_on_the_command_line_and_force_run(home: Path) -> None:
-    assert said(home, given={"first": {"seed": 4}}) == ("parameter seed: 0 → 4", AGAIN)
-    assert said(home, given={"second": {"seed": 4}}) == ("skip", "parameter seed: 0 → 4")
-    assert said(home, given={"first": {"seed": 0}}) == ("skip", "skip")
-    assert said(home, force=True) == ("forced", "forced")
+def test_given_parameter_and_force_run_stages(home: Path) -> None:
+    assert list_reasons(home, given={"first": {"seed": 4}}) == (
+        "parameter seed: 0 → 4",
+        DEPENDS_ON_FIRST,
+    )
+    assert list_reasons(home, given={"second": {"seed": 4}}) == ("skip", "parameter seed: 0 → 4")
+    assert list_reasons(home, given={"first": {"seed": 0}}) == ("skip", "skip")
+    assert list_reasons(home, force=True) == ("forced", "forced")
 
 
-def test_a_stage_that_was_not_chosen_is_taken_from_a_run_of_the_same_sample(home: Path) -> None:
+def test_unselected_stage_is_carried_over_from_a_run_with_the_same_sample(home: Path) -> None:
     other = home / "reports" / "99990101-000000-aaaa-sample"
-    shutil.copytree(latest(home), other)
+    shutil.copytree(get_latest_run(home), other)
     made = run_manifest.read_manifest(other)
     made.sample = 5
     made.stages["first"].artifacts["numbers"].content = "of the sample"
@@ -434,65 +487,71 @@ def test_a_stage_that_was_not_chosen_is_taken_from_a_run_of_the_same_sample(home
     ] == ["skip"]
 
 
-def test_another_version_of_a_package_counts_where_it_was_imported(home: Path, site: Path) -> None:
+def test_package_version_matters_where_it_was_imported(
+    home: Path, installed_packages: Path
+) -> None:
     for name, reason in (("other", "skip"), ("tiny", "tiny 1.0 → 1.1")):
-        (site / f"{name}-1.0.dist-info").rename(site / f"{name}-1.1.dist-info")
-        found = said(home)
-        (site / f"{name}-1.1.dist-info").rename(site / f"{name}-1.0.dist-info")
+        (installed_packages / f"{name}-1.0.dist-info").rename(
+            installed_packages / f"{name}-1.1.dist-info"
+        )
+        found = list_reasons(home)
+        (installed_packages / f"{name}-1.1.dist-info").rename(
+            installed_packages / f"{name}-1.0.dist-info"
+        )
         assert found[0] == reason
-    (site / "tiny-1.0.dist-info").rename(site / "away")
-    found = said(home)
-    (site / "away").rename(site / "tiny-1.0.dist-info")
+    (installed_packages / "tiny-1.0.dist-info").rename(installed_packages / "away")
+    found = list_reasons(home)
+    (installed_packages / "away").rename(installed_packages / "tiny-1.0.dist-info")
     assert found[0] == "tiny 1.0 → not installed"
 
 
-def test_other_content_of_the_same_size_in_the_same_second_is_seen(home: Path) -> None:
+def test_change_of_same_size_in_the_same_second_is_detected(home: Path) -> None:
     for digit in "5678":
-        edit("data/a.csv", f"x,y\n1,2\n2,{digit}\n")(home)
-        assert said(home)[0] == "`data/a.csv` changed"
-        edit("data/a.csv", FILES["data/a.csv"])(home)
-        assert said(home)[0] == "skip"
+        edit_file("data/a.csv", f"x,y\n1,2\n2,{digit}\n")(home)
+        assert list_reasons(home)[0] == "`data/a.csv` changed"
+        edit_file("data/a.csv", FILES["data/a.csv"])(home)
+        assert list_reasons(home)[0] == "skip"
 
 
-def latest(home: Path) -> Path:
+def get_latest_run(home: Path) -> Path:
     return run_folder.list_run_folders(home / "reports")[0]
 
 
-def test_an_output_that_is_gone_or_damaged_is_made_again(home: Path) -> None:
-    total = latest(home) / "artifacts" / "total.json"
+def test_missing_or_damaged_output_is_produced_again(home: Path) -> None:
+    total = get_latest_run(home) / "artifacts" / "total.json"
     held = total.read_text()
     total.unlink()
-    assert said(home) == ("skip", "output `total` is gone")
+    assert list_reasons(home) == ("skip", "output `total` is gone")
     total.write_text(held.replace("12", "13"))
-    assert said(home) == ("skip", "output `total` is damaged")
+    assert list_reasons(home) == ("skip", "output `total` is damaged")
 
 
-def test_damage_that_keeps_size_and_time_is_found_with_verify_only(home: Path) -> None:
+def test_damage_with_same_size_and_time_is_found_only_with_verify(home: Path) -> None:
     # to read every output at each plan is what the kept hashes are there to spare
-    total = latest(home) / "artifacts" / "total.json"
+    total = get_latest_run(home) / "artifacts" / "total.json"
     held, times = total.read_bytes(), (10**18, 10**18)
     os.utime(total, ns=times)
-    assert said(home) == ("skip", "skip")
+    assert list_reasons(home) == ("skip", "skip")
     total.write_bytes(held.replace(b"12", b"13"))
     os.utime(total, ns=times)
-    assert said(home) == ("skip", "skip")
-    assert said(home, verify=True) == ("skip", "output `total` is damaged")
-    assert said(home) == ("skip", "output `total` is damaged")
+    assert list_reasons(home) == ("skip", "skip")
+    assert list_reasons(home, verify=True) == ("skip", "output `total` is damaged")
+    assert list_reasons(home) == ("skip", "output `total` is damaged")
 
 
 @pytest.mark.parametrize(
     "change",
-    [edit("made/lines.csv", "x\n9\n"), lambda home: (home / "made/lines.csv").unlink()],
+    [edit_file("made/lines.csv", "x\n9\n"), lambda home: (home / "made/lines.csv").unlink()],
     ids=["changed", "gone"],
 )
-def test_a_file_output_is_put_back_into_the_project(
+def test_file_output_is_restored_in_the_project(
     home: Path, change: Callable[[Path], object]
 ) -> None:
     change(home)
-    name = latest(home).name
-    assert said(home) == ("skip`made/lines.csv` is restored", "skip")
-    assert planned(home)[0].summary == f"unchanged since {name}; `made/lines.csv` is restored"
-    made = go(home)
+    name = get_latest_run(home).name
+    assert list_reasons(home) == ("skip`made/lines.csv` is restored", "skip")
+    assert plan_project(home)[0].summary == f"unchanged since {name}; `made/lines.csv` is restored"
+    made = run_project(home)
     assert [e.status for e in made.stages.values()] == [
         "skipped",
         "skipped",
@@ -502,38 +561,38 @@ def test_a_file_output_is_put_back_into_the_project(
     shutil.rmtree(home / "reports" / made.run)
 
 
-def test_never_runs_only_for_want_of_outputs_and_after_an_age(home: Path) -> None:
-    edit("mlops.yaml", "first: {", "first: {rerun: never, ")(home)
+def test_rerun_never_runs_only_if_outputs_are_missing(home: Path) -> None:
+    edit_file("mlops.yaml", "first: {", "first: {rerun: never, ")(home)
     for change in ("data", "a cell", "an imported module"):
         CHANGED[change][0](home)
-    assert said(home)[0] == "skip"
-    (latest(home) / "artifacts" / "numbers.json").unlink()
-    assert said(home)[0] == "output `numbers` is gone"
+    assert list_reasons(home)[0] == "skip"
+    (get_latest_run(home) / "artifacts" / "numbers.json").unlink()
+    assert list_reasons(home)[0] == "output `numbers` is gone"
 
 
-def test_a_stage_of_an_age_runs_when_it_is_older(home: Path) -> None:
-    edit("mlops.yaml", "first: {", "first: {rerun: {after: 7d}, ")(home)
-    assert said(home) == ("skip", "skip")
-    made = run_manifest.read_manifest(latest(home))
+def test_rerun_after_runs_when_the_last_run_is_older(home: Path) -> None:
+    edit_file("mlops.yaml", "first: {", "first: {rerun: {after: 7d}, ")(home)
+    assert list_reasons(home) == ("skip", "skip")
+    made = run_manifest.read_manifest(get_latest_run(home))
     made.stages["first"].started = "2020-01-01T00:00:00+00:00"
-    run_manifest.write_manifest(latest(home), made)
-    reason, then = said(home)
+    run_manifest.write_manifest(get_latest_run(home), made)
+    reason, then = list_reasons(home)
     assert reason.startswith("its last run is ")
     assert reason.endswith(" old, over 7d")
-    assert then == AGAIN
+    assert then == DEPENDS_ON_FIRST
 
 
-def test_a_project_that_was_moved_is_skipped(home: Path) -> None:
+def test_moved_project_is_skipped(home: Path) -> None:
     away = home.with_name("elsewhere")
     home.rename(away)
     try:
-        assert said(away) == ("skip", "skip")
+        assert list_reasons(away) == ("skip", "skip")
     finally:
         away.rename(home)
 
 
-def test_a_copy_of_a_project_is_skipped(home: Path, tmp_path: Path) -> None:
-    assert said(Path(shutil.copytree(home, tmp_path / "copy"))) == ("skip", "skip")
+def test_copied_project_is_skipped(home: Path, tmp_path: Path) -> None:
+    assert list_reasons(Path(shutil.copytree(home, tmp_path / "copy"))) == ("skip", "skip")
 
 
 PARTS = {
@@ -560,56 +619,61 @@ PARTS = {
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_edits_in_any_order_give_exactly_their_reasons(home: Path, seed: int) -> None:
+def test_combined_edits_give_exactly_their_reasons(home: Path, seed: int) -> None:
     draw = random.Random(seed)
-    cases = {(n, name): (CHANGED, LATER)[n][name] for n in PARTS for name in PARTS[n]}
+    cases = {
+        (n, name): (CHANGED, CHANGED_SECOND_STAGE)[n][name] for n in PARTS for name in PARTS[n]
+    }
     chosen = draw.sample(sorted(cases), draw.randint(2, len(cases)))
     for case in chosen:
         cases[case][0](home)
-    found = [{*d.reasons} for d in planned(home) if d.action == "run"]
+    found = [{*d.reasons} for d in plan_project(home) if d.action == "run"]
     wanted = [{cases[c][1] for c in chosen if c[0] == n} for n in PARTS]
     assert found == [w for w in wanted if w]
 
 
-# From here on notebooks are run.
+# The tests below run notebooks.
 
 
-def statuses(made: run_manifest.RunManifest) -> tuple[str, ...]:
+def get_statuses(made: run_manifest.RunManifest) -> tuple[str, ...]:
     return tuple(e.status for e in made.stages.values())
 
 
-def test_equal_outputs_spare_the_next_stage_and_others_do_not(home: Path) -> None:
-    first = latest(home).name
-    cells(lambda held: held.cells.insert(3, new_code_cell("1 + 1")))(home)
-    edit("late.py", "SIZE = 2 - 1\n")(home)
-    made = go(home)
-    assert statuses(made) == ("succeeded", "skipped")
+def test_equal_outputs_skip_the_next_stage_and_others_do_not(home: Path) -> None:
+    first = get_latest_run(home).name
+    edit_notebook(lambda held: held.cells.insert(3, new_code_cell("1 + 1")))(home)
+    edit_file("late.py", "SIZE = 2 - 1\n")(home)
+    made = run_project(home)
+    assert get_statuses(made) == ("succeeded", "skipped")
     assert made.stages["second"].reason == f"unchanged since {first}"
-    edit("late.py", "SIZE = 2\n")(home)
-    made = go(home)
-    assert statuses(made) == ("succeeded", "succeeded")
+    edit_file("late.py", "SIZE = 2\n")(home)
+    made = run_project(home)
+    assert get_statuses(made) == ("succeeded", "succeeded")
     assert made.stages["first"].reasons == ["`late.py` changed: imported by helper"]
     assert made.stages["second"].reasons == ["`numbers` changed"]
-    edit("mlops.yaml", "trials: 3", "trials: 4")(home)
-    assert go(home).stages["second"].reasons == [
+    edit_file("mlops.yaml", "trials: 3", "trials: 4")(home)
+    assert run_project(home).stages["second"].reasons == [
         "`made/lines.csv` changed"
     ]  # though it never asked its handle for it
 
 
-def test_a_stage_that_failed_runs_again_and_one_that_never_ended_well_says_how_it_ended(
+def test_failed_stage_runs_again_with_its_last_status_as_reason(
     home: Path,
 ) -> None:
-    cells(lambda held: held.cells.append(new_code_cell("1 / 0")), "second")(home)
-    assert [statuses(go(home)) for _ in range(2)] == [("skipped", "failed")] * 2
+    edit_notebook(lambda held: held.cells.append(new_code_cell("1 / 0")), "second")(home)
+    assert [get_statuses(run_project(home)) for _ in range(2)] == [("skipped", "failed")] * 2
     for folder in run_folder.list_run_folders(home / "reports"):
         made = run_manifest.read_manifest(folder)
         made.stages["second"].dependencies = None  # none of them counts as succeeded now
         run_manifest.write_manifest(folder, made)
-    assert said(home) == ("skip", f"it has not succeeded yet: failed in {latest(home).name}")
+    assert list_reasons(home) == (
+        "skip",
+        f"it has not succeeded yet: failed in {get_latest_run(home).name}",
+    )
 
 
-def test_a_run_that_was_killed_half_way_is_not_taken_for_done(home: Path) -> None:
-    folder = latest(home)
+def test_killed_run_is_not_reused(home: Path) -> None:
+    folder = get_latest_run(home)
     made = run_manifest.read_manifest(folder)
     made.status = run_manifest.RunStatus.RUNNING
     made.pid = 2**22 + 1
@@ -617,13 +681,13 @@ def test_a_run_that_was_killed_half_way_is_not_taken_for_done(home: Path) -> Non
     made.stages["second"].dependencies = None
     made.stages["second"].fingerprint = None
     run_manifest.write_manifest(folder, made)
-    assert said(home) == (
+    assert list_reasons(home) == (
         "skip",
         f"it has not succeeded yet: killed (with the run) in {folder.name}",
     )
 
 
-def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
+def test_file_edited_during_the_run_is_stale(home: Path) -> None:
     first, second = ((home / "notebooks" / f"{n}.ipynb").read_text() for n in ("first", "second"))
     edits = {
         "first": {
@@ -640,9 +704,9 @@ def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
         },
     }
     os.environ["TINY_EDIT"] = json.dumps(edits)
-    made = go(home, force=True)
-    assert statuses(made) == ("succeeded", "succeeded")
-    assert [d.reasons for d in planned(home)] == [
+    made = run_project(home, force=True)
+    assert get_statuses(made) == ("succeeded", "succeeded")
+    assert [d.reasons for d in plan_project(home)] == [
         (
             "code cell 4 of first changed",
             "`data/a.csv` edited while the stage ran",
@@ -652,38 +716,41 @@ def test_what_is_edited_while_its_stage_runs_is_not_trusted(home: Path) -> None:
     ]
 
 
-def test_warm_and_cold_kernels_leave_the_same_artifacts_and_the_same_trace(home: Path) -> None:
-    warm = run_manifest.read_manifest(latest(home)).stages
-    edit("mlops.yaml", "name: tiny", "name: tiny\nrun: {kernels: cold}")(home)
-    cold = go(home, force=True).stages
+def test_warm_and_cold_kernels_record_the_same_artifacts_and_dependencies(home: Path) -> None:
+    warm = run_manifest.read_manifest(get_latest_run(home)).stages
+    edit_file("mlops.yaml", "name: tiny", "name: tiny\nrun: {kernels: cold}")(home)
+    cold = run_project(home, force=True).stages
     for name, entry in warm.items():
         assert history.get_content_hashes(cold[name]) == history.get_content_hashes(entry)
         assert cold[name].dependencies == entry.dependencies
     assert {"tiny", "pandas", "fsspec"} <= set(warm["first"].dependencies.packages)
     assert "other" not in warm["first"].dependencies.packages
-    assert said(home) == ("skip", "skip")
+    assert list_reasons(home) == ("skip", "skip")
 
 
-def test_a_query_is_always_read_and_equal_rows_spare_the_next_stage(home: Path) -> None:
+def test_query_source_always_runs_and_equal_rows_skip_the_next_stage(home: Path) -> None:
     with sqlite3.connect(home / "t.db") as database:
         database.execute("CREATE TABLE t AS SELECT 1 AS x, 2 AS y UNION SELECT 2, 4")
     database.close()
-    edit(
+    edit_file(
         "mlops.yaml",
         "source: data/*.csv",
         "source: {sql: SELECT * FROM t ORDER BY x, url: 'sqlite:///${TINY_THIRD}'}",
     )(home)
     os.environ["TINY_THIRD"] = str(home / "t.db")
-    assert statuses(go(home)) == ("succeeded", "skipped")
-    assert said(home) == ("its source is a query: only reading it tells whether it changed", AGAIN)
-    assert statuses(go(home)) == ("succeeded", "skipped")
+    assert get_statuses(run_project(home)) == ("succeeded", "skipped")
+    assert list_reasons(home) == (
+        "its source is a query: only reading it tells whether it changed",
+        DEPENDS_ON_FIRST,
+    )
+    assert get_statuses(run_project(home)) == ("succeeded", "skipped")
 
 
-def chain(home: Path, count: int) -> loader.Project:
-    """A project of many stages with a run of all of them that was made by hand."""
+def create_long_project(home: Path, count: int) -> loader.Project:
+    """Write a project of many stages with a run of all of them, without running it."""
     names = [f"s{n}" for n in range(count)]
     (home / "notebooks").mkdir(parents=True)
-    lay(
+    write_files(
         home,
         {
             "mlops.yaml": "name: long\nstages:\n"
@@ -695,7 +762,7 @@ def chain(home: Path, count: int) -> loader.Project:
         },
     )
     for name in names:
-        write(home, name, "1 + 1")
+        write_notebook(home, name, "1 + 1")
     project = loader.load_project(home)
     folder, made = home / "reports" / "r", manifest.create_manifest(project, names, "")
     now, inputs = current_project.CurrentProject(project), {}
@@ -722,15 +789,15 @@ def chain(home: Path, count: int) -> loader.Project:
 
 
 @pytest.mark.parametrize("count", [10, 100, 1000])
-def test_a_long_chain_is_planned_right_however_long(tmp_path: Path, count: int) -> None:
-    project = chain(tmp_path / "long", count)
+def test_plan_is_right_for_many_stages(tmp_path: Path, count: int) -> None:
+    project = create_long_project(tmp_path / "long", count)
     values = {s: runner.resolve_stage_values(project, s, {}) for s in runner.select_stages(project)}
     begin = time.perf_counter()
     found = plan.plan_stages(project, list(values), values)
     took = time.perf_counter() - begin
     print(f"{count} stages planned in {took:.3f} s, {1000 * took / count:.2f} ms each")
     assert {d.action for d in found} == {"skip"}
-    write(project.root, f"s{count // 2}", "1 + 2")
+    write_notebook(project.root, f"s{count // 2}", "1 + 2")
     found = plan.plan_stages(project, list(values), values)
     assert [d.action for d in found] == ["skip"] * (count // 2) + ["run"] + ["depends"] * (
         count - count // 2 - 1

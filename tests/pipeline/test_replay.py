@@ -17,7 +17,7 @@ from mlops_kit.pipeline.compare.records import OutputComparison
 from mlops_kit.project import loader, run_manifest
 from mlops_kit.project.run_manifest import ModuleDependency, RunManifest, StageDependencies
 
-from .conftest import write
+from .conftest import write_notebook
 
 RunPipeline = Callable[..., RunManifest]
 
@@ -30,9 +30,13 @@ def get_folder(home: Path, manifest: RunManifest) -> Path:
     return home / "reports" / manifest.run
 
 
-def test_log_has_printed_lines_kernel_output_and_the_error(tiny: Path, go: RunPipeline) -> None:
-    write(tiny, "second", "print('counting')", "import os\nos.write(2, b'a complaint')\n1 / 0")
-    folder = get_folder(tiny, go())
+def test_log_has_printed_lines_kernel_output_and_the_error(
+    tiny: Path, run_tiny: RunPipeline
+) -> None:
+    write_notebook(
+        tiny, "second", "print('counting')", "import os\nos.write(2, b'a complaint')\n1 / 0"
+    )
+    folder = get_folder(tiny, run_tiny())
     text = stage_log.format_stage_log(folder, "second")
     assert text.startswith("second of run ")
     assert ": failed\n" in text
@@ -49,9 +53,9 @@ def list_modification_times(folder: Path) -> dict[Path, int]:
 
 
 def test_console_opens_at_the_failure_and_does_not_change_the_run(
-    tiny: Path, go: RunPipeline
+    tiny: Path, run_tiny: RunPipeline
 ) -> None:
-    folder = get_folder(tiny, go(second={"k": 5}))
+    folder = get_folder(tiny, run_tiny(second={"k": 5}))
     before = list_modification_times(folder)
     done = subprocess.run(
         [sys.executable, "-m", "mlops_kit.cli", "debug", "second", "--project", str(tiny)],
@@ -100,7 +104,7 @@ def committed(tiny: Path) -> Path:
     config = (tiny / "mlops.yaml").read_text()
     with_files = "writes: [numbers], files: [data.csv, parts]"
     (tiny / "mlops.yaml").write_text(config.replace("writes: [numbers]", with_files))
-    write(
+    write_notebook(
         tiny,
         "first",
         "import helper\nfrom pathlib import Path",
@@ -116,17 +120,17 @@ def committed(tiny: Path) -> Path:
 
 
 def test_run_is_reproduced_after_code_and_data_have_changed(
-    committed: Path, go: RunPipeline
+    committed: Path, run_tiny: RunPipeline
 ) -> None:
     (committed / "helper.py").write_text("A = [1, 2, 4]\n")  # not committed before the run
-    manifest = go(second={"k": 2})
+    manifest = run_tiny(second={"k": 2})
     folder = get_folder(committed, manifest)
     assert manifest.git.dirty
     (committed / "helper.py").write_text("A = []\n")
     (committed / "data.csv").write_text("9\n")
     (committed / "parts" / "a.txt").write_text("another")
     (committed / "parts" / "b.txt").unlink()
-    write(committed, "third", "raise ValueError('broken since')")
+    write_notebook(committed, "third", "raise ValueError('broken since')")
     project = loader.load_project(committed)
     reproduction = reproduce.reproduce_run(project, folder, ignore_progress)
     assert reproduction.is_identical

@@ -17,7 +17,7 @@ from mlops_kit.pipeline import manifest, report, runner
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
 from mlops_kit.project.run_manifest import RunManifest
 
-from .conftest import write
+from .conftest import write_notebook
 
 YAML = """
 name: tiny
@@ -31,18 +31,18 @@ stages:
 
 
 @pytest.fixture
-def home(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
-    furnish(tmp_path)
+def home(tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
+    copy_mlflow_store(tmp_path)
     (tmp_path / "mlops.yaml").write_text(YAML)
     (tmp_path / "t.csv").write_text("x,y\n1,2\n2,4\n")
-    write(
+    write_notebook(
         tmp_path,
         "first",
         "stage.write('numbers', {'a': [1, 2, 3]})",
         "stage.log(n=3)",
         "stage.hand_over('Three numbers.')",
     )
-    write(
+    write_notebook(
         tmp_path,
         "second",
         "stage.write('total', {'total': sum(stage.read('numbers')['a'])})",
@@ -51,7 +51,7 @@ def home(tmp_path: Path, furnish: Callable[[Path], Path]) -> Path:
     return tmp_path
 
 
-def go(
+def run_home(
     home: Path,
     first: str = "first",
     last: str = "second",
@@ -69,14 +69,14 @@ def go(
     )
 
 
-def statuses(made: RunManifest) -> tuple[str, str]:
+def get_statuses(made: RunManifest) -> tuple[str, str]:
     return made.stages["first"].status, made.stages["second"].status
 
 
-def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
-    made = go(home)
+def test_run_stores_what_its_stages_wrote(home: Path) -> None:
+    made = run_home(home)
     folder = home / "reports" / made.run
-    assert statuses(made) == ("succeeded", "succeeded")
+    assert get_statuses(made) == ("succeeded", "succeeded")
     found = run_folder.list_artifacts(folder)
     assert artifacts.read_artifact(folder, found["total"]) == {"total": 6}
     assert found["total"].made_from == {"numbers": found["numbers"].content}
@@ -88,21 +88,21 @@ def test_a_run_files_what_its_stages_wrote(home: Path) -> None:
     assert not list(folder.rglob(".*"))
 
 
-def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_of_all_files(
+def test_up_to_date_project_makes_no_new_run_until_an_output_is_damaged(
     home: Path,
 ) -> None:
-    made = go(home)
+    made = run_home(home)
     book = nbformat.read(home / "notebooks" / "first.ipynb", as_version=4)
     book.cells[0].source = "# Another title"
     nbformat.write(book, home / "notebooks" / "first.ipynb")
     (home / "t.csv").write_text("x,y\n1,2\n2,5\n")  # no stage reads it
-    again = go(home)
+    again = run_home(home)
     assert again.is_up_to_date
     assert again.run == made.run
     files.write_text(home / "reports" / made.run / "artifacts" / "total.json", "{}")
-    again = go(home)
+    again = run_home(home)
     assert not again.is_up_to_date
-    assert statuses(again) == ("skipped", "succeeded")
+    assert get_statuses(again) == ("skipped", "succeeded")
     assert (again.stages["first"].reason, again.stages["second"].reasons) == (
         f"unchanged since {made.run}",
         ["output `total` is damaged"],
@@ -120,11 +120,11 @@ def test_with_nothing_to_do_there_is_no_new_run_and_a_damaged_output_makes_one_o
     )
 
 
-def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> None:
-    write(home, "second", "1 / 0")
-    made = go(home)
+def test_failed_run_is_kept_and_the_next_one_continues(home: Path) -> None:
+    write_notebook(home, "second", "1 / 0")
+    made = run_home(home)
     assert made.status == "failed"
-    assert statuses(made) == ("succeeded", "failed")
+    assert get_statuses(made) == ("succeeded", "failed")
     assert made.stages["second"].error.type == "ZeroDivisionError"
     error = runner.find_run_error(made)
     assert error is not None
@@ -134,46 +134,48 @@ def test_a_failure_is_kept_and_the_next_run_goes_on_from_there(home: Path) -> No
         "ZeroDivisionError"
         in (home / "reports" / made.run / "notebooks" / "second.html").read_text()
     )
-    write(home, "second", "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')")
-    assert statuses(go(home)) == ("skipped", "succeeded")
+    write_notebook(
+        home, "second", "stage.write('total', {'total': 6})", "stage.hand_over('Their total.')"
+    )
+    assert get_statuses(run_home(home)) == ("skipped", "succeeded")
 
 
-def test_a_killed_kernel_and_a_promise_not_kept_are_failures(home: Path) -> None:
-    write(home, "second", "import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
-    assert "kernel died" in go(home).stages["second"].error.message
-    write(home, "second", "stage.hand_over('Nothing.')")
-    assert "did not write 'total'" in go(home).stages["second"].error.message
-    write(home, "second", "pass")
-    assert "hand_over" in go(home).stages["second"].error.message
+def test_killed_kernel_and_missing_outputs_are_failures(home: Path) -> None:
+    write_notebook(home, "second", "import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
+    assert "kernel died" in run_home(home).stages["second"].error.message
+    write_notebook(home, "second", "stage.hand_over('Nothing.')")
+    assert "did not write 'total'" in run_home(home).stages["second"].error.message
+    write_notebook(home, "second", "pass")
+    assert "hand_over" in run_home(home).stages["second"].error.message
 
 
-def test_what_needs_a_failed_stage_is_not_run(home: Path) -> None:
-    write(home, "first", "raise ValueError('no')")
-    made = go(home)
-    assert statuses(made) == ("failed", "not run")
+def test_stage_that_needs_a_failed_one_is_not_run(home: Path) -> None:
+    write_notebook(home, "first", "raise ValueError('no')")
+    made = run_home(home)
+    assert get_statuses(made) == ("failed", "not run")
     assert made.stages["second"].reason == "needs first"
 
 
-def test_only_takes_what_is_needed_from_the_run_before(home: Path) -> None:
-    before = go(home)
-    made = go(home, first="", last="", only="second", force=True)
-    assert statuses(made) == ("skipped", "succeeded")
+def test_only_carries_needed_stages_over_from_the_last_run(home: Path) -> None:
+    before = run_home(home)
+    made = run_home(home, first="", last="", only="second", force=True)
+    assert get_statuses(made) == ("skipped", "succeeded")
     assert made.stages["first"].reason == f"as in {before.run}"
 
 
-def test_an_unknown_parameter_is_refused_before_anything_is_written(home: Path) -> None:
+def test_unknown_parameter_is_refused_before_anything_is_written(home: Path) -> None:
     with pytest.raises(KitError, match="'seed'"):
-        go(home, given={"first": {"sed": 1}})
+        run_home(home, given={"first": {"sed": 1}})
     assert not (home / "reports").exists()
 
 
-def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
+def test_secret_is_refused_as_parameter_and_scrubbed_from_records(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINY_KEY", "hunter2-hunter2")
     with (home / "mlops.yaml").open("a") as file:
         file.write("secrets: [TINY_KEY]\n")
-    write(
+    write_notebook(
         home,
         "second",
         "import os",
@@ -183,12 +185,12 @@ def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
         parameters="word: str = 'a'  # Word.",
     )
     with pytest.raises(
-        KitError, match="parameter second.word holds the value of the secret TINY_KEY"
+        KitError, match=r"parameter second\.word holds the value of the secret TINY_KEY"
     ) as refused:
-        go(home, given={"second": {"word": "https://hunter2-hunter2@host"}})
+        run_home(home, given={"second": {"word": "https://hunter2-hunter2@host"}})
     assert "hunter2" not in str(refused.value)
     assert not (home / "reports").exists()
-    made = go(home)
+    made = run_home(home)
     assert made.stages["second"].logged == {"word": "•••TINY_KEY•••"}
     assert made.stages["second"].sentence == "With •••TINY_KEY•••."
     assert not [
@@ -198,13 +200,13 @@ def test_a_secret_is_no_parameter_and_one_that_a_notebook_logs_is_not_filed(
     ]
 
 
-def test_runs_sort_as_they_began(home: Path) -> None:
+def test_run_names_sort_by_start_time(home: Path) -> None:
     names = [manifest.create_manifest(loader.load_project(home), [], "").run for _ in range(20)]
     assert names == sorted(set(names))
 
 
-def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
-    made = go(home)
+def test_running_run_without_a_process_is_killed(home: Path) -> None:
+    made = run_home(home)
     folder = home / "reports" / made.run
     stopped = run_manifest.read_stored_manifest(folder)
     stopped.status = run_manifest.RunStatus.RUNNING
@@ -216,30 +218,37 @@ def test_a_running_whose_process_is_gone_is_killed(home: Path) -> None:
     assert report.build_headline(found, Verdicts(()))[0] == "▲ Failed"
 
 
-def test_two_runs_at_once_keep_apart(home: Path) -> None:
+def test_simultaneous_runs_have_their_own_folders(home: Path) -> None:
     made: list[RunManifest] = []
-    started = [threading.Thread(target=lambda: made.append(go(home, force=True))) for _ in range(2)]
+    started = [
+        threading.Thread(target=lambda: made.append(run_home(home, force=True))) for _ in range(2)
+    ]
     for thread in started:
         thread.start()
     for thread in started:
         thread.join()
     assert len({m.run for m in made}) == 2
-    assert {statuses(m) for m in made} == {("succeeded", "succeeded")}
+    assert {get_statuses(m) for m in made} == {("succeeded", "succeeded")}
 
 
-WAITS = "from pathlib import Path\nfrom mlops_kit.core.errors import WaitingForApprovalError\nif not Path('approved').exists():\n    raise WaitingForApprovalError('version 1 waits for an approval')"
+WAITING_CELL = (
+    "from pathlib import Path\n"
+    "from mlops_kit.core.errors import WaitingForApprovalError\n"
+    "if not Path('approved').exists():\n"
+    "    raise WaitingForApprovalError('version 1 waits for an approval')"
+)
 
 
-def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> None:
-    write(
+def test_waiting_run_is_resumed_in_its_own_folder(home: Path) -> None:
+    write_notebook(
         home,
         "second",
-        WAITS,
+        WAITING_CELL,
         "stage.write('total', {'total': 6})",
         "stage.hand_over('Their total.')",
     )
-    made = go(home)
-    assert (made.status, *statuses(made)) == (
+    made = run_home(home)
+    assert (made.status, *get_statuses(made)) == (
         "waiting (approval)",
         "succeeded",
         "waiting (approval)",
@@ -252,7 +261,7 @@ def test_a_run_that_waits_for_a_person_goes_on_in_its_own_folder(home: Path) -> 
     (home / "approved").touch()
     project, folder = loader.load_project(home), home / "reports" / made.run
     again = runner.resume_run(project, folder, lambda text, transient=False: None)
-    assert (again.run, again.status, *statuses(again)) == (
+    assert (again.run, again.status, *get_statuses(again)) == (
         made.run,
         "succeeded",
         "succeeded",

@@ -196,7 +196,7 @@ def check_better_than_baseline(evidence: ReviewEvidence) -> Verdict:
     return make_verdict(
         outcome,
         f"The model is {relation} {baseline_title}: "
-        f"{metric_title} gains {gains[compared_baseline]}.",
+        f"gain in {metric_title} {gains[compared_baseline]}.",
         observed=f"gain {gains[compared_baseline]} over {baseline_title}",
         limit=f"> {format_number(min_gain)}",
         hint="improve the features; if a linear model is as good, serve that (train.families)",
@@ -435,8 +435,8 @@ def check_no_worse_than_champion(evidence: ReviewEvidence) -> Verdict:
     metric_title = METRICS[evidence.config.headline_metric].title
     return make_verdict(
         outcome,
-        f"The model is {relation} the champion: {metric_title} gains {gain} on the same rows. "
-        f"{evidence.champion_note}",
+        f"The model is {relation} the champion on the same rows: "
+        f"gain in {metric_title} {gain}. {evidence.champion_note}",
         observed=f"gain {gain}",
         limit=f"> {format_number(-margin)}",
         hint=hint,

@@ -26,6 +26,7 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.train import families, fitting
 from mlops_kit.stages.train.folds import build_folds, select_training_rows
 from mlops_kit.stats.metrics import METRICS, Metric, compute_metric
@@ -79,17 +80,28 @@ class SearchSetup:
         return METRICS[self.config.search_metric]
 
     def predict_each_fold(
-        self, family: str, params: families.ModelParams
+        self,
+        family: str,
+        params: families.ModelParams,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield labels and scores of the validation rows, fold by fold."""
         target = self.rows[self.config.target].to_numpy()
         for fold in self.folds:
             scores = fitting.fit_and_score_fold(
-                family, params, self.rows, self.features, self.config, fold
+                family,
+                params,
+                self.rows,
+                self.features,
+                self.config,
+                fold,
             )
             yield target[fold[1]], scores
 
-    def compute_mean_score(self, family: str, params: families.ModelParams) -> float:
+    def compute_mean_score(
+        self,
+        family: str,
+        params: families.ModelParams,
+    ) -> float:
         """Compute the metric's mean over the folds."""
         values = []
         for labels, scores in self.predict_each_fold(family, params):
@@ -115,7 +127,11 @@ class SearchSetup:
         return f"{self.config.name}-{digest.hexdigest()[:16]}"
 
 
-def prepare_search(frame: pd.DataFrame, features: list[str], config: ProjectConfig) -> SearchSetup:
+def prepare_search(
+    frame: pd.DataFrame,
+    features: list[str],
+    config: ProjectConfig,
+) -> SearchSetup:
     """Select the newest training rows (a random sample where there is no time) and their folds."""
     rows = select_training_rows(frame, config)
     if len(rows) > MAX_TRIAL_ROWS:
@@ -133,7 +149,7 @@ def search_recipes(
     storage_path: str | Path,
     budget: SearchBudget | None = None,
     progress: bool = True,
-) -> tuple[Table, dict[str, Any]]:
+) -> tuple[Table, Recipe]:
     """Score the baselines, try recipes within the budget, choose the best and its threshold.
 
     Parameters
@@ -155,7 +171,7 @@ def search_recipes(
     -------
     trials : Table
         One row per trial.
-    recipe : dict
+    recipe : Recipe
         The best recipe; only its ``seconds`` vary from run to run.
 
     Raises
@@ -184,13 +200,21 @@ def search_recipes(
         # A study that was continued under a larger budget gives the same result at this one.
         trials = _list_ended_trials(study)[: budget.trials]
         best_trial = _select_best_trial(study, budget.trials)
-    recipe = _build_recipe(setup, best_trial)
-    recipe |= {
-        "trials": len(trials),
-        "seconds": round(time.monotonic() - started_at, 1),
-        "stopped_by_clock": len(trials) < budget.trials,
-        "baselines": baselines,
-    }
+    recipe = Recipe(
+        family=best_trial.params["family"],
+        params=best_trial.user_attrs["params"],
+        threshold=_choose_threshold(setup, best_trial),
+        features=setup.features,
+        metric=setup.metric.name,
+        less_is_better=not setup.metric.greater_is_better,
+        score=float(best_trial.value or 0),
+        rows=len(setup.rows),
+        folds=len(setup.folds),
+        trials=len(trials),
+        seconds=round(time.monotonic() - started_at, 1),
+        stopped_by_clock=len(trials) < budget.trials,
+        baselines=baselines,
+    )
     return _summarize_trials(trials, recipe, setup), recipe
 
 
@@ -248,7 +272,11 @@ def _select_best_trial(study: optuna.Study, trials: int) -> optuna.trial.FrozenT
     return min(complete, key=lambda trial: (sign * float(trial.value or 0), trial.number))
 
 
-def _run_trial(study: optuna.Study, setup: SearchSetup, family_names: list[str]) -> None:
+def _run_trial(
+    study: optuna.Study,
+    setup: SearchSetup,
+    family_names: list[str],
+) -> None:
     """Ask for a recipe, try it fold by fold, and prune it where it is behind the median."""
     position = len(_list_ended_trials(study))
     study.sampler = optuna.samplers.TPESampler(
@@ -275,7 +303,11 @@ def _run_trial(study: optuna.Study, setup: SearchSetup, family_names: list[str])
     study.tell(trial, mean_score)
 
 
-def _enqueue_defaults(study: optuna.Study, family_names: list[str], position: int) -> None:
+def _enqueue_defaults(
+    study: optuna.Study,
+    family_names: list[str],
+    position: int,
+) -> None:
     """Let the first trials be the default parameters of each family."""
     waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
     if waiting or position >= len(family_names):
@@ -288,7 +320,10 @@ def _enqueue_defaults(study: optuna.Study, family_names: list[str], position: in
 
 
 def _score_trial(
-    trial: optuna.Trial, setup: SearchSetup, family: str, params: families.ModelParams
+    trial: optuna.Trial,
+    setup: SearchSetup,
+    family: str,
+    params: families.ModelParams,
 ) -> float:
     """Compute a trial's mean score over the folds.
 
@@ -311,36 +346,29 @@ def _score_trial(
     return total / len(setup.folds)
 
 
-def _build_recipe(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """Build the recipe of a trial, with the threshold of least cost on the validation rows."""
-    family = trial.params["family"]
-    params = trial.user_attrs["params"]
-    threshold = None
-    if setup.config.task == "binary":
-        labels = []
-        scores = []
-        for fold_labels, fold_scores in setup.predict_each_fold(family, params):
-            labels.append(fold_labels)
-            scores.append(fold_scores)
-        cost = setup.config.cost
-        threshold = find_best_threshold(
-            np.concatenate(labels), np.concatenate(scores), cost.false_alarm, cost.miss
-        )
-    return {
-        "family": family,
-        "params": params,
-        "threshold": threshold,
-        "features": setup.features,
-        "metric": setup.metric.name,
-        "less_is_better": not setup.metric.greater_is_better,
-        "score": float(trial.value or 0),
-        "rows": len(setup.rows),
-        "folds": len(setup.folds),
-    }
+def _choose_threshold(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> float | None:
+    """Choose the threshold of least cost on the validation rows; None for a regression."""
+    if setup.config.task != "binary":
+        return None
+    labels = []
+    scores = []
+    folds = setup.predict_each_fold(trial.params["family"], trial.user_attrs["params"])
+    for fold_labels, fold_scores in folds:
+        labels.append(fold_labels)
+        scores.append(fold_scores)
+    cost = setup.config.cost
+    return find_best_threshold(
+        np.concatenate(labels),
+        np.concatenate(scores),
+        cost.false_alarm,
+        cost.miss,
+    )
 
 
 def _summarize_trials(
-    trials: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], setup: SearchSetup
+    trials: list[optuna.trial.FrozenTrial],
+    recipe: Recipe,
+    setup: SearchSetup,
 ) -> Table:
     """Summarize each trial: family, score over the folds it saw, the best so far, parameters."""
     rows = []
@@ -369,7 +397,7 @@ def _summarize_trials(
         best_so_far = complete_scores.cummin()
     data["best so far"] = best_so_far.ffill()
     notes: tuple[str, ...] = ()
-    if recipe["stopped_by_clock"]:
+    if recipe.stopped_by_clock:
         notes = (
             f"The time limit stopped the search after {len(data)} trials; "
             "running it again continues it.",
@@ -377,21 +405,25 @@ def _summarize_trials(
     return Table("Trials", _describe_best_recipe(data, recipe, setup), data, {}, notes)
 
 
-def _describe_best_recipe(data: pd.DataFrame, recipe: dict[str, Any], setup: SearchSetup) -> str:
+def _describe_best_recipe(
+    data: pd.DataFrame,
+    recipe: Recipe,
+    setup: SearchSetup,
+) -> str:
     """Describe the best recipe beside the baselines in a sentence."""
     pruned = int((data["status"] == "pruned").sum())
-    title = families.MODEL_FAMILIES[recipe["family"]].title
+    title = families.MODEL_FAMILIES[recipe.family].title
     baselines = []
-    for name, value in recipe["baselines"].items():
+    for name, value in recipe.baselines.items():
         baselines.append(f"{name} {format_number(value)}")
     return (
         f"Best of {len(data)} trials ({pruned} pruned): {title}, {setup.metric.title} "
-        f"{format_number(recipe['score'])} over {recipe['folds']} folds; "
+        f"{format_number(recipe.score)} over {recipe.folds} folds; "
         f"baselines: {', '.join(baselines)}."
     )
 
 
-def compare_families(trials: Table, recipe: dict[str, Any]) -> Table:
+def compare_families(trials: Table, recipe: Recipe) -> Table:
     """Compare the best score of each family with the baselines, best first.
 
     Parameters
@@ -399,12 +431,12 @@ def compare_families(trials: Table, recipe: dict[str, Any]) -> Table:
     trials, recipe
         As returned by ``search_recipes``.
     """
-    metric = METRICS[recipe["metric"]]
+    metric = METRICS[recipe.metric]
     complete = trials.data[trials.data["status"] == "complete"]
     by_family = complete.groupby("family")["score"]
     best_scores = by_family.max() if metric.greater_is_better else by_family.min()
     scores = best_scores.to_dict()
-    for name, value in recipe["baselines"].items():
+    for name, value in recipe.baselines.items():
         scores[f"baseline {name}"] = value
     data = pd.DataFrame(list(scores.items()), columns=["family", metric.title])
     data = data.sort_values(
@@ -413,11 +445,11 @@ def compare_families(trials: Table, recipe: dict[str, Any]) -> Table:
         kind="stable",
         ignore_index=True,
     )
-    gains = [metric.compute_gain(recipe["score"], value) for value in recipe["baselines"].values()]
+    gains = [metric.compute_gain(recipe.score, value) for value in recipe.baselines.values()]
     smallest_gain = min(gains)
     comparison = "better" if smallest_gain > 0 else "worse"
     sentence = (
-        f"In {metric.title}, {recipe['family']} is {format_number(abs(smallest_gain))} "
+        f"In {metric.title}, {recipe.family} is {format_number(abs(smallest_gain))} "
         f"{comparison} than the better baseline."
     )
     return Table("Model families and baselines", sentence, data)
