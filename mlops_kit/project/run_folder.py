@@ -20,7 +20,7 @@ CONFIG_RECORD_FILE = "config.json"
 # Artifacts that earlier versions stored under another name.
 RENAMED_ARTIFACTS = {
     "judged_scores": "held_out_scores",
-    "realised": "realized_performance",
+    "realised": "realized_performance",  # stored by earlier versions
 }
 
 

@@ -50,7 +50,10 @@ _STATUS_BY_LEGACY_WORD = {
     "type changed": (DriftStatus.NOT_TESTED, DriftReason.TYPE_CHANGED),
     "absent": (DriftStatus.NOT_TESTED, DriftReason.COLUMN_ABSENT),
 }
-_RENAMED_COLUMNS = {"why": "explanation", "promised": "reference"}
+_RENAMED_COLUMNS = {
+    "why": "explanation",
+    "promised": "reference",  # stored by earlier versions
+}
 
 
 def upgrade_monitoring_table(table: Table) -> Table:
