@@ -24,7 +24,17 @@ import pandas as pd
 # Artifacts whose content depends on the clock, on the machine or on texts alone.
 SKIPPED_ARTIFACTS = {"profile", "card", "card_text", "version", "promotion", "changes"}
 # Keys of JSON artifacts that hold durations, clock times or hashes of texts.
-SKIPPED_KEYS = {"seconds", "duration", "started", "ended", "at", "max_seconds", "stopped_by_clock"}
+# Earlier versions stored no schema version.
+SKIPPED_KEYS = {
+    "seconds",
+    "duration",
+    "started",
+    "ended",
+    "at",
+    "max_seconds",
+    "stopped_by_clock",
+    "schema_version",
+}
 RENAMED_ARTIFACTS = {"judged_scores": "held_out_scores", "realised": "realized_performance"}
 
 

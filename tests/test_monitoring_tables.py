@@ -51,7 +51,8 @@ def test_current_table_is_unchanged() -> None:
 
 
 def test_legacy_window_has_its_reference_performance() -> None:
-    legacy = pd.DataFrame([("roc_auc", 0.7, 0.8)], columns=["metric", "value", "promised"])
-    values = upgrade_window_values({"rows": 3, "realised": Table("t", "s", legacy)})
+    columns = ["metric", "value", "promised"]  # stored by earlier versions
+    legacy = pd.DataFrame([("roc_auc", 0.7, 0.8)], columns=columns)
+    values = upgrade_window_values({"rows": 3, "realized": Table("t", "s", legacy)})
     assert values["rows"] == 3
-    assert values["realised"].data.columns.tolist() == ["metric", "value", "reference"]
+    assert values["realized"].data.columns.tolist() == ["metric", "value", "reference"]

@@ -1,4 +1,4 @@
-"""A notebook's handle: what it files in a run, and that by hand it touches no recorded run."""
+"""The Stage handle: what it writes into a run; by hand it changes no recorded run."""
 
 from __future__ import annotations
 
@@ -47,8 +47,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def piped(
-    home: Path, monkeypatch: pytest.MonkeyPatch, name: str = "first", run: str = RUN, **given: Any
+def open_pipeline_stage(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str = "first",
+    run: str = RUN,
+    **parameters: Any,
 ) -> Stage:
     """A stage as the pipeline opens it, in its own run."""
     folder = home / "reports" / run
@@ -59,12 +63,12 @@ def piped(
         )
         write_json(folder / "manifest.json", {"run": run, "status": "running"})
     monkeypatch.setenv("MLOPS_RUN", str(folder))
-    made = open_stage(name, **given)
+    stage = open_stage(name, **parameters)
     monkeypatch.delenv("MLOPS_RUN")
-    return made
+    return stage
 
 
-def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+def hash_files(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {
         str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns)
         for p in folder.rglob("*")
@@ -72,10 +76,10 @@ def files(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def test_a_stage_of_the_pipeline_files_what_it_did_in_its_run(
+def test_pipeline_stage_records_its_work_in_its_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = piped(home, monkeypatch)
+    stage = open_pipeline_stage(home, monkeypatch)
     assert (stage.is_draft, stage.run_id) == (False, RUN)
     stage.write("numbers", {"a": [1, 2]})
     stage.log(n=2)
@@ -91,37 +95,37 @@ def test_a_stage_of_the_pipeline_files_what_it_did_in_its_run(
     assert read_json(stage.run_folder / "artifacts" / "numbers.json") == {"a": [1, 2]}
 
 
-def test_a_result_says_what_it_was_made_from(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    piped(home, monkeypatch).write("numbers", {"a": [1, 2]})
-    stage = piped(home, monkeypatch, "second")
-    assert stage.read("numbers") == {"a": [1, 2]}
-    stage.write("total", {"total": 3})
-    found = run_folder.list_artifacts(stage.run_folder)
-    assert found["total"].made_from == {"numbers": found["numbers"].content}
-    assert found["numbers"].made_from == {}
-
-
-def test_a_figure_is_filed_as_an_image_of_the_run(
+def test_artifact_lists_the_artifacts_it_was_made_from(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = piped(home, monkeypatch)
+    open_pipeline_stage(home, monkeypatch).write("numbers", {"a": [1, 2]})
+    stage = open_pipeline_stage(home, monkeypatch, "second")
+    assert stage.read("numbers") == {"a": [1, 2]}
+    stage.write("total", {"total": 3})
+    artifacts = run_folder.list_artifacts(stage.run_folder)
+    assert artifacts["total"].made_from == {"numbers": artifacts["numbers"].content}
+    assert artifacts["numbers"].made_from == {}
+
+
+def test_figure_is_stored_as_svg_in_the_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = open_pipeline_stage(home, monkeypatch)
     stage.show(Figure("Line", "It rises.", "<svg></svg>", pd.DataFrame({"x": [1]})))
     entry = run_folder.read_stage_records(stage.run_folder)["first"]["shown"][0]
     assert entry["figure"] == "figures/first/00.svg"
     assert (stage.run_folder / entry["figure"]).read_text() == "<svg></svg>"
 
 
-def test_what_blocks_stops_the_stage_after_all_verdicts_are_filed(
+def test_blocking_verdict_stops_after_all_are_recorded(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = piped(home, monkeypatch)
-    found = [
+    stage = open_pipeline_stage(home, monkeypatch)
+    verdicts = [
         Verdict("a", "A", "failed", "blocks", "A is too low.", "1", "2", "raise it"),
         Verdict("b", "B", "failed", "warns", "B is odd."),
         Verdict("c", "C", "passed", "blocks", "C is well."),
     ]
     with pytest.raises(RunFailedError) as error:
-        stage.enforce_verdicts(found)
+        stage.enforce_verdicts(verdicts)
     assert (error.value.message, error.value.expected, error.value.hint) == (
         "A is too low.",
         "2",
@@ -133,18 +137,16 @@ def test_what_blocks_stops_the_stage_after_all_verdicts_are_filed(
     ] == ["a", "b", "c"]
 
 
-def test_a_stage_may_go_on_though_something_blocks(
+def test_stage_may_continue_despite_blocking_verdict(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    piped(home, monkeypatch).enforce_verdicts(
+    open_pipeline_stage(home, monkeypatch).enforce_verdicts(
         [Verdict("a", "A", "failed", "blocks", "A is too low.")], stop=False
     )
 
 
-def test_a_warning_and_what_cannot_be_told_stop_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    piped(home, monkeypatch).enforce_verdicts(
+def test_warning_and_cannot_tell_do_not_stop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_pipeline_stage(home, monkeypatch).enforce_verdicts(
         [
             Verdict("a", "A", "failed", "warns", "A is odd."),
             Verdict("b", "B", "cannot tell", "warns", "Too few rows."),
@@ -152,20 +154,20 @@ def test_a_warning_and_what_cannot_be_told_stop_nothing(
     )
 
 
-def test_a_promise_not_kept_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = piped(home, monkeypatch)
+def test_missing_declared_artifact_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = open_pipeline_stage(home, monkeypatch)
     with pytest.raises(RunFailedError, match="first did not write 'numbers'"):
         stage.hand_over("Nothing.")
     assert "done" not in run_folder.read_stage_records(stage.run_folder).get("first", {})
 
 
-def test_by_hand_the_latest_run_is_read_and_a_draft_written(
+def test_manual_stage_reads_latest_run_and_writes_a_draft(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    piped(home, monkeypatch, run="20240103-000000-0000").write("numbers", {"a": [0]})
-    recorded = piped(home, monkeypatch)
+    open_pipeline_stage(home, monkeypatch, run="20240103-000000-0000").write("numbers", {"a": [0]})
+    recorded = open_pipeline_stage(home, monkeypatch)
     recorded.write("numbers", {"a": [1, 2]})
-    before = files(home / "reports")
+    before = hash_files(home / "reports")
     stage = open_stage("second")
     assert (stage.is_draft, stage.run_id) == (True, "draft")
     assert stage.read("numbers") == {"a": [1, 2]}
@@ -175,42 +177,40 @@ def test_by_hand_the_latest_run_is_read_and_a_draft_written(
     stage.enforce_verdicts([Verdict("a", "A", "passed", "blocks", "A is well.")])
     stage.alerts_file.write_text("{}\n")
     stage.hand_over("A total.")
-    after = files(home / "reports")
+    after = hash_files(home / "reports")
     assert {k: v for k, v in after.items() if not k.startswith("draft/")} == before
     assert "draft/artifacts/total.json" in after
     assert "draft/alerts.jsonl" in after
 
 
-def test_a_draft_of_an_earlier_stage_is_read_before_the_run(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorded = piped(home, monkeypatch)
+def test_newer_draft_is_read_before_the_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = open_pipeline_stage(home, monkeypatch)
     recorded.write("numbers", {"a": [1, 2]})
     open_stage("first").write("numbers", {"a": [5]})
     assert open_stage("second").read("numbers") == {"a": [5]}
 
 
-def test_a_run_newer_than_the_draft_is_read_before_it(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_newer_run_is_read_before_the_draft(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_stage("first").write("numbers", {"a": [5]})
-    recorded = piped(home, monkeypatch)
+    recorded = open_pipeline_stage(home, monkeypatch)
     recorded.write("numbers", {"a": [1, 2]})
     past = (recorded.run_folder / "manifest.json").stat().st_mtime - 60
     os.utime(home / "reports" / "draft" / "stages", (past, past))
     assert open_stage("second").read("numbers") == {"a": [1, 2]}
 
 
-def test_a_sample_by_hand_does_not_read_a_whole_run(
+def test_manual_sample_does_not_read_a_full_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    piped(home, monkeypatch).write("numbers", {"a": [1, 2]})
+    open_pipeline_stage(home, monkeypatch).write("numbers", {"a": [1, 2]})
     with pytest.raises(KitError, match="'numbers' cannot be read: there is no run yet"):
         open_stage("second", sample=2).read("numbers")
 
 
-def test_an_unknown_artifact_names_the_nearest(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = piped(home, monkeypatch)
+def test_unknown_artifact_error_suggests_nearest(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = open_pipeline_stage(home, monkeypatch)
     stage.write("numbers", {"a": [1]})
     with pytest.raises(KitError, match=f"no artifact 'nubmers' in {RUN}") as error:
         stage.read("nubmers")
@@ -218,30 +218,30 @@ def test_an_unknown_artifact_names_the_nearest(home: Path, monkeypatch: pytest.M
     assert error.value.hint == "mlops run"
 
 
-def test_without_any_run_the_cure_is_a_run(home: Path) -> None:
+def test_hint_without_any_run_is_to_run(home: Path) -> None:
     with pytest.raises(KitError, match="'numbers' cannot be read: there is no run yet") as error:
         open_stage("second").read("numbers")
     assert error.value.hint == "mlops run"
 
 
-def test_an_unknown_stage_names_the_nearest(home: Path) -> None:
+def test_unknown_stage_error_suggests_nearest(home: Path) -> None:
     with pytest.raises(KitError, match="unknown stage 'frist'") as error:
         open_stage("frist")
     assert error.value.expected.startswith("'first'")
 
 
-def test_a_run_keeps_its_config_though_mlops_yaml_is_edited(
+def test_run_keeps_its_config_when_mlops_yaml_is_edited(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    piped(home, monkeypatch)
+    open_pipeline_stage(home, monkeypatch)
     (home / "mlops.yaml").write_text(YAML + "seed: 7\n")
-    assert piped(home, monkeypatch).seed == 0
+    assert open_pipeline_stage(home, monkeypatch).seed == 0
     assert open_stage("first").seed == 7
 
 
-def test_parameters_stand_over_the_config_and_empty_ones_do_not(home: Path) -> None:
-    laid = open_stage("first", as_of="2024-01-02", until="", sample=0, seed=5)
-    assert (str(laid.as_of), str(laid.until), laid.sample, laid.seed) == (
+def test_parameters_override_the_config_unless_empty(home: Path) -> None:
+    stage = open_stage("first", as_of="2024-01-02", until="", sample=0, seed=5)
+    assert (str(stage.as_of), str(stage.until), stage.sample, stage.seed) == (
         "2024-01-02 00:00:00+00:00",
         "2024-01-04 00:00:00+00:00",
         0,
@@ -249,12 +249,12 @@ def test_parameters_stand_over_the_config_and_empty_ones_do_not(home: Path) -> N
     )
 
 
-def test_a_wrong_parameter_is_worded(home: Path) -> None:
+def test_invalid_parameter_is_rejected(home: Path) -> None:
     with pytest.raises(KitError, match="the notebook's parameters has a mistake:\n  as_of: 'soon'"):
         open_stage("first", as_of="soon")
 
 
-def test_the_source_is_seen_as_of_the_moment_or_of_another(home: Path) -> None:
+def test_source_is_read_as_of_the_cutoff_or_another_time(home: Path) -> None:
     stage = open_stage("first")
     assert stage.read_source()["k"].tolist() == [1, 2]
     assert stage.read_source()["y"].tolist() == [
@@ -264,31 +264,29 @@ def test_the_source_is_seen_as_of_the_moment_or_of_another(home: Path) -> None:
     assert stage.read_source(stage.until)["k"].tolist() == [1, 2, 3]
 
 
-def test_a_contract_is_inferred_once_and_a_broken_one_is_reported_before_it_stops(
+def test_contract_is_inferred_once_and_violation_is_reported_first(
     home: Path,
 ) -> None:
     stage = open_stage("first")
     report, good, bad = stage.check_contract(stage.read_source())
     assert (len(good), len(bad), report.is_broken) == (2, 0, False)
     text = (home / "contract.yaml").read_text()
-    with pytest.raises(RunFailedError, match="the column 'y' is gone"):
+    with pytest.raises(RunFailedError, match="the source has no column 'y'"):
         stage.check_contract(stage.read_source().drop(columns="y"))
     assert isinstance(stage.read("contract_report"), contract_validation.ContractReport)
     assert stage.read("contract_report").is_broken
     assert (home / "contract.yaml").read_text() == text
 
 
-def test_alerts_go_to_the_projects_file_and_a_drafts_to_its_own(
+def test_alerts_file_is_the_projects_or_the_drafts(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert piped(home, monkeypatch).alerts_file == home / "reports" / "alerts.jsonl"
+    assert open_pipeline_stage(home, monkeypatch).alerts_file == home / "reports" / "alerts.jsonl"
     assert open_stage("first").alerts_file == home / "reports" / "draft" / "alerts.jsonl"
 
 
-def test_a_cell_that_is_run_again_replaces_what_it_showed(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = piped(home, monkeypatch)
+def test_repeated_cell_replaces_what_it_showed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = open_pipeline_stage(home, monkeypatch)
     for sentence in ("One.", "Two."):
         stage.show(Table("T", sentence, TABLE.data))
         stage.show(Figure("T", sentence, f"<svg>{sentence}</svg>", TABLE.data))
@@ -305,30 +303,32 @@ def test_a_cell_that_is_run_again_replaces_what_it_showed(
     ]
 
 
-def test_a_sample_goes_on_whatever_blocks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_continues_despite_blocking_verdict(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocking = [Verdict("a", "A", "failed", "blocks", "It is bad.")]
     with pytest.raises(RunFailedError, match="It is bad"):
-        piped(home, monkeypatch).enforce_verdicts(blocking)
-    stage = piped(home, monkeypatch)
+        open_pipeline_stage(home, monkeypatch).enforce_verdicts(blocking)
+    stage = open_pipeline_stage(home, monkeypatch)
     stage.config = stage.config.model_copy(update={"sample": 50})
     stage.enforce_verdicts(blocking)
     assert stage.record.verdicts[0]["outcome"] == "failed"
 
 
-def test_the_handle_says_where_it_stands(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handle_displays_run_or_draft(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         "first · draft · as of 2024-01-03, until 2024-01-04 · <b>sample of 1,000 rows</b>"
         in open_stage("first", sample=1000)._repr_html_()
     )
-    assert f"run {RUN}" in piped(home, monkeypatch)._repr_html_()
+    assert f"run {RUN}" in open_pipeline_stage(home, monkeypatch)._repr_html_()
 
 
-def test_runs_are_told_the_newest_first_and_drafts_are_none(
+def test_runs_are_listed_newest_first_without_drafts(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_folder.list_run_folders(home / "reports") == []
     for run in ("20240101-000000-ffff", RUN, "20230101-000000-0000"):
-        piped(home, monkeypatch, run=run)
+        open_pipeline_stage(home, monkeypatch, run=run)
     open_stage("first").log(n=1)
     assert [p.name for p in run_folder.list_run_folders(home / "reports")] == [
         RUN,

@@ -68,7 +68,9 @@ def infer_statistical_kind(values: pd.Series) -> StatisticalKind:
         return StatisticalKind.BOOLEAN
     if isinstance(known.dtype, pd.CategoricalDtype) or not types.is_numeric_dtype(known):
         return StatisticalKind.CATEGORY
-    return StatisticalKind.CODE if _holds_codes(known) else StatisticalKind.NUMBER
+    if _holds_codes(known):
+        return StatisticalKind.CODE
+    return StatisticalKind.NUMBER
 
 
 def _is_boolean(known: pd.Series) -> bool:

@@ -24,15 +24,10 @@ from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
 from mlops_kit.project import artifacts, loader
-from mlops_kit.project.run_folder import (
-    STAGE_RECORDS_FOLDER,
-    list_artifacts,
-    list_run_folders,
-    load_recorded_project,
-)
-from mlops_kit.project.run_manifest import read_stored_manifest
+from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
 from mlops_kit.stages.manual_execution import describe_manual_execution
+from mlops_kit.stages.read_folders import list_read_folders
 from mlops_kit.stages.step_cache import cache_function
 
 if TYPE_CHECKING:
@@ -45,7 +40,13 @@ _SHOWN_HASH_CHARACTERS = 12
 class Stage:
     """A stage of a run, as a notebook sees it. ``open_stage`` makes it."""
 
-    def __init__(self, name: str, project: loader.Project, run: Path, draft: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        project: loader.Project,
+        run: Path,
+        draft: bool,
+    ) -> None:
         self.name = name
         self.project = project
         self.config = project.config
@@ -96,7 +97,7 @@ class Stage:
 
     def read_source(self, known_by: pd.Timestamp | None = None) -> pd.DataFrame:
         """Read the source as it was known at ``as_of``, or at the given time."""
-        return read_source(self.project, known_by if known_by is not None else self.as_of)
+        return read_source(self.project, self.as_of if known_by is None else known_by)
 
     def limit_to_sample(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the sample of a quick trial run; all rows otherwise."""
@@ -140,7 +141,12 @@ class Stage:
         KitError
             If there is no such artifact.
         """
-        folders = self._list_read_folders()
+        folders = list_read_folders(
+            self.project.reports_folder,
+            self.run_folder,
+            self._is_draft,
+            self.sample,
+        )
         available: set[str] = set()
         for folder in folders:
             by_name = list_artifacts(folder)
@@ -162,26 +168,6 @@ class Stage:
             "mlops run",
         )
 
-    def _list_read_folders(self) -> list[Path]:
-        """List the folders in which ``read`` looks, in their order."""
-        if not self._is_draft:
-            return [self.run_folder]
-        latest_run = self._find_latest_run()
-        if latest_run is None:
-            return [self.run_folder]
-        draft_records = self.run_folder / STAGE_RECORDS_FOLDER
-        run_written_at = (latest_run / "manifest.json").stat().st_mtime
-        if draft_records.is_dir() and draft_records.stat().st_mtime > run_written_at:
-            return [self.run_folder, latest_run]
-        return [latest_run, self.run_folder]
-
-    def _find_latest_run(self) -> Path | None:
-        """Return the newest recorded run of the same sample size."""
-        for folder in list_run_folders(self.project.reports_folder):
-            if read_stored_manifest(folder).sample == self.sample:
-                return folder
-        return None
-
     def write(
         self,
         name: str,
@@ -198,7 +184,12 @@ class Stage:
         run, stage = self.run_folder, self.name
         if partition:
             artifact = artifacts.write_partitioned_artifact(
-                run, stage, name, value, partition, volatile
+                run,
+                stage,
+                name,
+                value,
+                partition,
+                volatile,
             )
         else:
             artifact = artifacts.write_artifact(run, stage, name, value, volatile, record)
@@ -233,7 +224,11 @@ class Stage:
         values: dict[str, Any] = self.read(f"{stage}_result")
         return values
 
-    def show(self, result: Any, front: bool = False) -> None:
+    def show(
+        self,
+        result: Any,
+        front: bool = False,
+    ) -> None:
         """Display a result and record it.
 
         The record gets the result's sentence and key numbers; a figure is stored as SVG.
@@ -264,7 +259,11 @@ class Stage:
         self._save_record()
         display(result)
 
-    def _find_shown_position(self, title: str, is_figure: bool) -> int:
+    def _find_shown_position(
+        self,
+        title: str,
+        is_figure: bool,
+    ) -> int:
         """Return the place of a result in the list of what was shown.
 
         A cell that is executed again replaces what it showed before; anything else is appended.
@@ -274,7 +273,11 @@ class Stage:
                 return position
         return len(self.record.shown)
 
-    def enforce_verdicts(self, verdicts: Iterable[Verdict], stop: bool = True) -> None:
+    def enforce_verdicts(
+        self,
+        verdicts: Iterable[Verdict],
+        stop: bool = True,
+    ) -> None:
         """Show and record verdicts; stop the stage if one of them blocks.
 
         A sample run never stops here: it exists to try the whole chain and is never promoted.

@@ -12,6 +12,9 @@ from typing import Any
 
 from mlops_kit.core.results import Table
 
+# The check of realized performance; verdicts and incidents are stored under this name.
+REALIZED_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
+
 
 class DriftStatus(StrEnum):
     """The outcome of a drift test for one column."""

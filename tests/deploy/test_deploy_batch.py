@@ -1,4 +1,4 @@
-"""Batch scores: which rows, one line a row, names that last, and the same answer for a file."""
+"""Batch scoring: which rows, one line per row, stable ids, and the same scores for a file."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from mlops_kit.stages.stage import Stage
 Staged = Callable[..., Stage]
 
 
-def scored(stage: Stage, rows: pd.DataFrame | None = None, **changes: Any) -> pd.DataFrame:
+def score_batch(stage: Stage, rows: pd.DataFrame | None = None, **changes: Any) -> pd.DataFrame:
     """The batch as the notebook makes it, by the champion."""
     champion, model = versions.load_champion(stage.project)
-    known = replace(champion, **{"threshold": 0.5, **changes})
+    model_record = replace(champion, **{"threshold": 0.5, **changes})
     return scoring.score_rows(
         stage.project,
         model,
-        known,
+        model_record,
         deploy.select_period_rows(stage) if rows is None else rows,
         stage.read_source(stage.until),
     )
 
 
-def test_the_period_begins_at_as_of_and_ends_before_until(
+def test_period_begins_at_as_of_and_ends_before_until(
     served: loader.Project, staged: Staged
 ) -> None:
     found = (
@@ -49,7 +49,7 @@ def test_the_period_begins_at_as_of_and_ends_before_until(
     assert (found.iloc[0], found.iloc[-1], len(found)) == ("01-05 00:00", "01-07 23:00", 72)
 
 
-def test_what_was_known_and_the_period_are_all_that_is_known_by_until(
+def test_known_rows_and_period_are_all_rows_known_by_until(
     served: loader.Project, staged: Staged
 ) -> None:
     stage = staged(served)
@@ -58,13 +58,11 @@ def test_what_was_known_and_the_period_are_all_that_is_known_by_until(
     assert before | after == set(stage.read_source(stage.until)["k"])
 
 
-def test_nothing_lies_between_two_equal_moments(served: loader.Project, staged: Staged) -> None:
+def test_period_between_equal_times_is_empty(served: loader.Project, staged: Staged) -> None:
     assert deploy.select_period_rows(staged(served, until="2024-01-05")).empty
 
 
-def test_without_time_the_rows_without_a_label_are_due(
-    copied: loader.Project, staged: Staged
-) -> None:
+def test_unlabeled_rows_are_due_without_time(copied: loader.Project, staged: Staged) -> None:
     (copied.root / "mlops.yaml").write_text(
         "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: k\n"
     )
@@ -72,9 +70,9 @@ def test_without_time_the_rows_without_a_label_are_due(
     assert deploy.select_period_rows(staged(loader.load_project(copied.root)))["k"].tolist() == [2]
 
 
-def test_a_prediction_has_one_name_for_ever(served: loader.Project) -> None:
-    made = scoring.compute_prediction_id(served, "hash", (7, "x"))
-    assert made == "4da9d1636c47e9556893"  # sha256 of ["small", "hash", "7", "x"]
+def test_prediction_id_is_stable(served: loader.Project) -> None:
+    prediction_id = scoring.compute_prediction_id(served, "hash", (7, "x"))
+    assert prediction_id == "4da9d1636c47e9556893"  # sha256 of ["small", "hash", "7", "x"]
     others = {
         scoring.compute_prediction_id(served, h, k)
         for h, k in (
@@ -85,13 +83,13 @@ def test_a_prediction_has_one_name_for_ever(served: loader.Project) -> None:
             ("hash|7", ("x",)),
         )
     }
-    assert len(others | {made}) == 6
+    assert len(others | {prediction_id}) == 6
 
 
-def test_a_row_in_is_a_line_out_in_its_order(served: loader.Project, staged: Staged) -> None:
+def test_scores_have_one_row_per_input_row_in_order(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
     due = deploy.select_period_rows(stage)
-    found = scored(stage, due)
+    found = score_batch(stage, due)
     assert found["k"].tolist() == due["k"].tolist()
     assert found["prediction_id"].is_unique
     assert list(found.columns) == [
@@ -111,59 +109,63 @@ def test_a_row_in_is_a_line_out_in_its_order(served: loader.Project, staged: Sta
     assert "y" not in found
 
 
-def test_the_order_of_the_rows_changes_no_score(served: loader.Project, staged: Staged) -> None:
+def test_row_order_changes_no_score(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
     due = deploy.select_period_rows(stage)
-    there, back = scored(stage, due), scored(stage, due.iloc[::-1].reset_index(drop=True))
-    pd.testing.assert_frame_equal(there, back.iloc[::-1].reset_index(drop=True))
+    scores = score_batch(stage, due)
+    reversed_scores = score_batch(stage, due.iloc[::-1].reset_index(drop=True))
+    pd.testing.assert_frame_equal(scores, reversed_scores.iloc[::-1].reset_index(drop=True))
 
 
-def test_a_day_is_one_of_the_projects_zone(served: loader.Project, staged: Staged) -> None:
-    assert sorted(scored(staged(served))["day"].unique()) == [
+def test_day_is_in_project_timezone(served: loader.Project, staged: Staged) -> None:
+    assert sorted(score_batch(staged(served))["day"].unique()) == [
         "2024-01-05",
         "2024-01-06",
         "2024-01-07",
     ]
 
 
-def test_without_a_threshold_nothing_is_decided(served: loader.Project, staged: Staged) -> None:
-    assert scored(staged(served), threshold=None)["decision"].isna().all()
+def test_without_threshold_there_is_no_decision(served: loader.Project, staged: Staged) -> None:
+    assert score_batch(staged(served), threshold=None)["decision"].isna().all()
 
 
-def test_no_row_gives_an_empty_table_of_the_same_columns(
+def test_no_rows_give_an_empty_table_with_the_same_columns(
     served: loader.Project, staged: Staged
 ) -> None:
     stage = staged(served)
-    empty, full = scored(stage, deploy.select_period_rows(stage).head(0)), scored(stage)
+    empty, full = score_batch(stage, deploy.select_period_rows(stage).head(0)), score_batch(stage)
     assert empty.empty
     assert list(empty.columns) == list(full.columns)
     assert (
         batch.summarize_scores_by_day(empty, stage.config).sentence
-        == "Nothing to score: no row lies between as_of and until."
+        == "Nothing to score: no row is between as_of and until."
     )
 
 
-def test_a_value_of_another_type_is_missing_for_the_model_of_a_batch(
+def test_value_of_another_type_is_missing_for_the_model(
     served: loader.Project, staged: Staged
 ) -> None:
     stage = staged(served)
     due = deploy.select_period_rows(stage)
     spoiled, missing = due.astype({"a": object}), due.copy()
     spoiled.loc[0, "a"], missing.loc[0, "a"] = "unknown", np.nan
-    assert scored(stage, spoiled)["score"].tolist() == scored(stage, missing)["score"].tolist()
+    assert (
+        score_batch(stage, spoiled)["score"].tolist()
+        == score_batch(stage, missing)["score"].tolist()
+    )
 
 
-def test_a_table_by_day_counts_each_row_once(served: loader.Project, staged: Staged) -> None:
+def test_summary_by_day_counts_each_row_once(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
-    table = batch.summarize_scores_by_day(scored(stage), stage.config)
+    table = batch.summarize_scores_by_day(score_batch(stage), stage.config)
     assert table.data["rows"].tolist() == [24, 24, 24]
     assert table.sentence.startswith("72 rows were scored over 3 days; ")
 
 
-def test_a_file_gets_the_scores_of_the_batch(served: loader.Project, staged: Staged) -> None:
+def test_file_scores_match_batch_scores(served: loader.Project, staged: Staged) -> None:
     stage = staged(served)
-    brought = source.read_raw_source(served).query("96 <= k < 168").drop(columns="y")
-    answers = scoring.predict_with_champion(served, brought)
+    rows = source.read_raw_source(served).query("96 <= k < 168").drop(columns="y")
+    answers = scoring.predict_with_champion(served, rows)
     assert list(answers.columns) == [
         "prediction_id",
         "k",
@@ -172,14 +174,14 @@ def test_a_file_gets_the_scores_of_the_batch(served: loader.Project, staged: Sta
         "decision",
         "model_version",
     ]
-    pd.testing.assert_frame_equal(answers, scored(stage)[list(answers.columns)])
+    pd.testing.assert_frame_equal(answers, score_batch(stage)[list(answers.columns)])
     champion = mlops_kit.open(served.root).load_champion()
     assert champion.version == "1"
-    pd.testing.assert_frame_equal(champion.predict(brought), answers)
+    pd.testing.assert_frame_equal(champion.predict(rows), answers)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda f: f.drop(columns="a"), "the rows have no column 'a'"),
         (lambda f: f.drop(columns=["a", "b"]), "the rows have no column 'a' (nor b)"),
@@ -189,18 +191,18 @@ def test_a_file_gets_the_scores_of_the_batch(served: loader.Project, staged: Sta
     ],
     ids=["no column", "two columns", "text for a number", "no moment", "no row"],
 )
-def test_a_file_that_cannot_be_scored_is_refused_in_words(
-    served: loader.Project, change: Callable[[pd.DataFrame], pd.DataFrame], told: str
+def test_file_that_cannot_be_scored_is_rejected(
+    served: loader.Project, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
 ) -> None:
     with pytest.raises(KitError) as error:
         scoring.predict_with_champion(served, change(source.read_raw_source(served).head(5)))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert error.value.hint
     assert error.value.exit_code == 2
 
 
 @pytest.mark.parametrize(("ending", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
-def test_the_command_line_writes_the_scores_of_a_file(
+def test_predict_command_writes_scores_of_a_file(
     served: loader.Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -208,11 +210,11 @@ def test_the_command_line_writes_the_scores_of_a_file(
     ending: str,
     read: Callable[[Path], pd.DataFrame],
 ) -> None:
-    brought, out = (
+    rows, out = (
         source.read_raw_source(served).head(5).drop(columns="y"),
         tmp_path / f"scores.{ending}",
     )
-    brought.to_csv(tmp_path / "rows.csv", index=False)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
     monkeypatch.setattr(
         sys,
         "argv",
@@ -232,11 +234,11 @@ def test_the_command_line_writes_the_scores_of_a_file(
     assert capsys.readouterr().out == f"5 rows scored; written to {out}\n"
     assert (
         read(out)["prediction_id"].tolist()
-        == scoring.predict_with_champion(served, brought)["prediction_id"].tolist()
+        == scoring.predict_with_champion(served, rows)["prediction_id"].tolist()
     )
 
 
-def test_the_command_line_refuses_a_file_without_a_column(
+def test_predict_command_rejects_a_file_without_a_column(
     served: loader.Project,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -267,7 +269,7 @@ def test_the_command_line_refuses_a_file_without_a_column(
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_without_a_champion_the_cure_is_a_run(copied: loader.Project) -> None:
+def test_hint_without_a_champion_is_a_run(copied: loader.Project) -> None:
     with pytest.raises(KitError, match="newcomer has no champion yet") as error:
         scoring.predict_with_champion(
             copied.with_values("the test", name="newcomer"), source.read_raw_source(copied)

@@ -91,7 +91,11 @@ def promote_if_approved(stage: Stage, version: dict[str, Any]) -> tuple[Promotio
     return decision, _make_promotion_verdict(CheckOutcome.PASSED, sentence)
 
 
-def _refuse(sentence: str, reason: str, outcome: CheckOutcome) -> tuple[PromotionDecision, Verdict]:
+def _refuse(
+    sentence: str,
+    reason: str,
+    outcome: CheckOutcome,
+) -> tuple[PromotionDecision, Verdict]:
     """Make the decision not to promote, and its verdict."""
     decision = PromotionDecision(promoted=False, sentence=sentence, reason=reason)
     return decision, _make_promotion_verdict(outcome, sentence)

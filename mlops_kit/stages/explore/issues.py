@@ -120,7 +120,9 @@ def detect_infinite_values(facts: ColumnFacts) -> str | None:
     if facts.kind != DisplayKind.NUMBER:
         return None
     count = int(facts.values.isin([float("inf"), float("-inf")]).sum())
-    return f"{count:,} values are infinite" if count else None
+    if count:
+        return f"{count:,} values are infinite"
+    return None
 
 
 @ISSUE_DETECTORS.register("numbers as text")
@@ -225,7 +227,9 @@ def find_data_issues(frame: pd.DataFrame, config: ProjectConfig) -> Table:
 
 
 def _find_column_issues(
-    values: pd.Series, column: str, config: ProjectConfig
+    values: pd.Series,
+    column: str,
+    config: ProjectConfig,
 ) -> Iterator[tuple[str, str, str]]:
     """Run all detectors on one column."""
     hashable = make_hashable(values)

@@ -39,7 +39,10 @@ _NOTE_STYLE = (
 
 
 def render_profile_html(
-    frame: pd.DataFrame, title: str, seed: int, rows: int = DEFAULT_PROFILE_ROWS
+    frame: pd.DataFrame,
+    title: str,
+    seed: int,
+    rows: int = DEFAULT_PROFILE_ROWS,
 ) -> str:
     """Render the profile of a table, or of a random sample of it, as HTML.
 
@@ -95,20 +98,24 @@ def _prepare_for_profiling(frame: pd.DataFrame) -> pd.DataFrame:
     prepared.columns = pd.Index([str(column) for column in prepared.columns])
     for column in prepared.columns:
         values = prepared[column]
-        if isinstance(values.dtype, pd.BooleanDtype) or _holds_other_objects(values):
+        if isinstance(values.dtype, pd.BooleanDtype) or _holds_non_text_objects(values):
             text = values.astype("object").map(str, na_action="ignore")
             prepared[column] = text.where(values.notna(), None)
     return prepared
 
 
-def _holds_other_objects(values: pd.Series) -> bool:
+def _holds_non_text_objects(values: pd.Series) -> bool:
     """Whether a column holds objects other than text."""
     if values.dtype != object:
         return False
     return not values.dropna().map(lambda value: isinstance(value, str)).all()
 
 
-def _render_report(frame: pd.DataFrame, title: str, is_brief: bool) -> str:
+def _render_report(
+    frame: pd.DataFrame,
+    title: str,
+    is_brief: bool,
+) -> str:
     """Render the library's own HTML: one file with its styles and scripts, no progress bars."""
     library = _import_profiling_library()
     # One of its bars ignores progress_bar=False and writes to stderr; errors still raise.
@@ -124,7 +131,12 @@ def _render_report(frame: pd.DataFrame, title: str, is_brief: bool) -> str:
         return str(report.to_html())
 
 
-def _describe_scope(rows: int, profiled_rows: int, seed: int, is_brief: bool) -> str:
+def _describe_scope(
+    rows: int,
+    profiled_rows: int,
+    seed: int,
+    is_brief: bool,
+) -> str:
     """Describe which rows the profile covers, and what it leaves out."""
     if profiled_rows < rows:
         scope = f"Profile of a random sample: {profiled_rows:,} of {rows:,} rows, seed {seed}."

@@ -70,4 +70,6 @@ def summarize_missing(frame: pd.DataFrame) -> Table:
 
 def _compute_true_share(flags: pd.Series) -> float:
     """Compute the share of rows that are true; zero where there are no rows."""
-    return float(flags.mean()) if len(flags) else 0.0
+    if len(flags):
+        return float(flags.mean())
+    return 0.0

@@ -56,7 +56,9 @@ def estimate_mean(values: pd.Series, task: str) -> tuple[float, float, float]:
 
 def _name_target_statistic(config: ProjectConfig) -> str:
     """Name the mean of the target: a share of rows, or a mean."""
-    return "share" if config.task == "binary" else "mean"
+    if config.task == "binary":
+        return "share"
+    return "mean"
 
 
 def _describe_target_unit(config: ProjectConfig) -> dict[str, str]:
@@ -66,7 +68,9 @@ def _describe_target_unit(config: ProjectConfig) -> dict[str, str]:
 
 
 def _summarize_target_by_key(
-    target: pd.Series, keys: pd.Series, config: ProjectConfig
+    target: pd.Series,
+    keys: pd.Series,
+    config: ProjectConfig,
 ) -> pd.DataFrame:
     """Count the labeled rows and estimate the target's mean for each key, in the keys' order."""
     known = target.notna() & keys.notna()
@@ -130,7 +134,10 @@ def _choose_period(days: int) -> tuple[str, str]:
 
 
 def _describe_course(
-    data: pd.DataFrame, period: str, target: pd.Series, config: ProjectConfig
+    data: pd.DataFrame,
+    period: str,
+    target: pd.Series,
+    config: ProjectConfig,
 ) -> str:
     """Describe the lowest and the highest period in a sentence."""
     statistic = _name_target_statistic(config)
@@ -146,7 +153,9 @@ def _describe_course(
 
 
 def summarize_target_by_group(
-    frame: pd.DataFrame, config: ProjectConfig, columns: Sequence[str] | None = None
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    columns: Sequence[str] | None = None,
 ) -> Table:
     """Summarize the target's mean in the groups of some columns, each column's highest first.
 
@@ -197,7 +206,11 @@ def summarize_target_by_group(
     )
 
 
-def _describe_extreme_groups(data: pd.DataFrame, target: pd.Series, config: ProjectConfig) -> str:
+def _describe_extreme_groups(
+    data: pd.DataFrame,
+    target: pd.Series,
+    config: ProjectConfig,
+) -> str:
     """Describe the groups with the highest and the lowest mean in a sentence."""
     statistic = _name_target_statistic(config)
     overall = float(target.mean())

@@ -30,7 +30,11 @@ _MAX_GROUP_LINES = 5  # largest groups that have a line of their own
 _ALL_ROWS = "all rows"
 
 
-def summarize_distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> Table:
+def summarize_distribution(
+    frame: pd.DataFrame,
+    column: str,
+    group: str | None = None,
+) -> Table:
     """Summarize the distribution of a column: the share of rows per bin or value.
 
     Numbers are cut into bins of equal width; missing values are left out and counted in the
@@ -64,7 +68,11 @@ def summarize_distribution(frame: pd.DataFrame, column: str, group: str | None =
     return Table(title, sentence, data, {"share": share_unit})
 
 
-def _count_by_bin(frame: pd.DataFrame, column: str, group: str | None) -> pd.DataFrame:
+def _count_by_bin(
+    frame: pd.DataFrame,
+    column: str,
+    group: str | None,
+) -> pd.DataFrame:
     """Count the rows, and their share, by bin and group."""
     table_columns = ["value", "group", "rows", "share"]
     bins = _assign_value_bins(frame[column])
@@ -122,7 +130,10 @@ def _cut_into_bins(values: pd.Series, kind: DisplayKind) -> pd.Series:
 
 
 def _describe_distribution(
-    data: pd.DataFrame, column: str, group: str | None, missing_rows: int
+    data: pd.DataFrame,
+    column: str,
+    group: str | None,
+    missing_rows: int,
 ) -> str:
     """Describe the most frequent value, or where the groups differ most."""
     if data.empty:
@@ -146,7 +157,11 @@ def _describe_distribution(
     )
 
 
-def plot_distribution(frame: pd.DataFrame, column: str, group: str | None = None) -> Figure:
+def plot_distribution(
+    frame: pd.DataFrame,
+    column: str,
+    group: str | None = None,
+) -> Figure:
     """Plot the distribution of a column: bars of all rows, or a line per group."""
     table = summarize_distribution(frame, column, group)
     if group is None:
@@ -162,7 +177,12 @@ class DistributionExplorer:
 
     title = "Explorer"
 
-    def __init__(self, frame: pd.DataFrame, columns: list[str], group_columns: list[str]) -> None:
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        columns: list[str],
+        group_columns: list[str],
+    ) -> None:
         import ipywidgets
 
         # A choice made before is not plotted again.

@@ -28,7 +28,11 @@ from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
 from mlops_kit.stats.metrics import METRICS, Metric
-from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
+from mlops_kit.stats.monitoring_tables import (
+    REALIZED_PERFORMANCE_CHECK,
+    DriftReason,
+    DriftStatus,
+)
 
 _ALERT_KEY_FIELDS = ("as_of", "until", "check")  # two lines with the same values are one alert
 _ALERT_FIELDS = ("check", "severity", "sentence", "observed", "limit", "hint")
@@ -36,7 +40,10 @@ _MAX_LISTED_WARNINGS = 3
 
 
 def make_monitoring_verdicts(
-    drift: Table, realized: Table, schema: Verdict, config: ProjectConfig
+    drift: Table,
+    realized: Table,
+    schema: Verdict,
+    config: ProjectConfig,
 ) -> Verdicts:
     """Make all verdicts of monitoring, the worst first."""
     return Verdicts.from_verdicts(
@@ -75,7 +82,9 @@ def check_feature_drift(drift: Table, config: ProjectConfig) -> Verdict:
         "columns": len(data),
     }
     make_verdict = partial(
-        make_verdict, limit=_describe_drift_limit(config), diagnostics=diagnostics
+        make_verdict,
+        limit=_describe_drift_limit(config),
+        diagnostics=diagnostics,
     )
     count = f"{len(alerts)} of {len(data)} features"
     if len(alerts):
@@ -143,7 +152,7 @@ def check_realized_performance(realized: Table, config: ProjectConfig) -> Verdic
     metric = METRICS[config.headline_metric]
     make_verdict = partial(
         Verdict,
-        "realised",
+        REALIZED_PERFORMANCE_CHECK,
         f"{metric.title} holds at its reference performance",
         severity=CheckSeverity.BLOCKS,
     )
@@ -179,7 +188,7 @@ def check_realized_performance(realized: Table, config: ProjectConfig) -> Verdic
             outcome=CheckOutcome.PASSED,
             sentence=f"Realized {metric.title} {interval}, reference {reference_text}.",
         )
-    best_end = _get_best_end(metric, interval)
+    best_end = _get_best_limit(metric, interval)
     if best_end is None or metric.compute_gain(best_end, bound) >= 0:
         return make_verdict(
             outcome=CheckOutcome.CANNOT_TELL,
@@ -198,14 +207,22 @@ def check_realized_performance(realized: Table, config: ProjectConfig) -> Verdic
     )
 
 
-def _compute_bound(metric: Metric, reference: float, max_drop: float) -> float:
+def _compute_bound(
+    metric: Metric,
+    reference: float,
+    max_drop: float,
+) -> float:
     """Compute the worst value of a metric that is still accepted."""
-    return reference - max_drop if metric.greater_is_better else reference + max_drop
+    if metric.greater_is_better:
+        return reference - max_drop
+    return reference + max_drop
 
 
-def _get_best_end(metric: Metric, interval: Interval) -> float | None:
+def _get_best_limit(metric: Metric, interval: Interval) -> float | None:
     """Return the end of an interval that is more favourable to the model."""
-    return interval.high if metric.greater_is_better else interval.low
+    if metric.greater_is_better:
+        return interval.high
+    return interval.low
 
 
 def summarize_monitoring(verdicts: Iterable[Verdict]) -> str:
@@ -216,7 +233,7 @@ def summarize_monitoring(verdicts: Iterable[Verdict]) -> str:
             return f"Action needed: {verdict.sentence}"
     failed = [verdict.sentence for verdict in table if verdict.outcome is CheckOutcome.FAILED]
     by_check = {verdict.check: verdict for verdict in table}
-    realized = by_check.get("realised")
+    realized = by_check.get(REALIZED_PERFORMANCE_CHECK)
     realized_outcome = None if realized is None else realized.outcome
     realized_sentence = "" if realized is None else realized.sentence
     if realized_outcome == CheckOutcome.PASSED:
@@ -308,4 +325,6 @@ def _parse_alert_line(line: str) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    if isinstance(record, dict):
+        return record
+    return None

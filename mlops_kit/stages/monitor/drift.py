@@ -107,12 +107,18 @@ class _ColumnDrift:
 
     def to_row(self) -> list[object]:
         """Return the values of ``DRIFT_COLUMNS``."""
-        values = [getattr(self, name) for name in DRIFT_COLUMNS]
-        return [str(value) if isinstance(value, str) else value for value in values]
+        values: list[object] = []
+        for name in DRIFT_COLUMNS:
+            value = getattr(self, name)
+            values.append(str(value) if isinstance(value, str) else value)
+        return values
 
 
 def select_reference_and_current(
-    config: ProjectConfig, table: pd.DataFrame, held_out: pd.DataFrame, scored: pd.DataFrame
+    config: ProjectConfig,
+    table: pd.DataFrame,
+    held_out: pd.DataFrame,
+    scored: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Select the two sides to compare: the held-out rows, and the rows scored since.
 
@@ -261,7 +267,10 @@ def _combine_kinds(before: pd.Series, now: pd.Series) -> str:
 
 
 def _explain_not_tested(
-    row: _ColumnDrift, before: pd.Series, now: pd.Series, limits: MonitorConfig
+    row: _ColumnDrift,
+    before: pd.Series,
+    now: pd.Series,
+    limits: MonitorConfig,
 ) -> _Classification | None:
     """Classify a column that no test can or need decide; None if one should."""
     rows = min(len(before), len(now))
@@ -285,7 +294,11 @@ def _explain_not_tested(
     return _explain_incomparable(row.kind, before.dropna(), now.dropna())
 
 
-def _explain_incomparable(kind: str, before: pd.Series, now: pd.Series) -> _Classification | None:
+def _explain_incomparable(
+    kind: str,
+    before: pd.Series,
+    now: pd.Series,
+) -> _Classification | None:
     """Classify known values that no test compares: dates, identifiers, one constant."""
     if kind == StatisticalKind.DATE:
         return _make_not_tested(DriftReason.NOT_COMPARABLE, "dates always move on")
@@ -327,7 +340,11 @@ def _classify_effect(row: _ColumnDrift, limits: MonitorConfig) -> _Classificatio
     return _Classification(DriftStatus.NONE, DriftReason.EFFECT, f"{effect}, {qualifier}")
 
 
-def _describe_new_values(kind: str, before: pd.Series, now: pd.Series) -> str:
+def _describe_new_values(
+    kind: str,
+    before: pd.Series,
+    now: pd.Series,
+) -> str:
     """Describe what the reference does not have: a category, or an infinity; else empty."""
     if kind == StatisticalKind.NUMBER:
         infinite = int(np.isinf(now.to_numpy(dtype=float)).sum())

@@ -45,7 +45,8 @@ DRIFT_TESTS: ExtensionRegistry[DriftTest] = ExtensionRegistry("drift test")
 
 
 def register_drift_test(
-    name: str, *column_kinds: str
+    name: str,
+    *column_kinds: str,
 ) -> Callable[[DriftTestFunction], DriftTestFunction]:
     """Register the decorated function as a drift test for these kinds of column."""
 
@@ -81,7 +82,10 @@ def run_ks_test(reference: Any, current: Any) -> DriftTestResult:
 
 
 @register_drift_test(
-    "cramers_v", StatisticalKind.CATEGORY, StatisticalKind.CODE, StatisticalKind.BOOLEAN
+    "cramers_v",
+    StatisticalKind.CATEGORY,
+    StatisticalKind.CODE,
+    StatisticalKind.BOOLEAN,
 )
 def run_cramers_v_test(reference: Any, current: Any) -> DriftTestResult:
     """Compute bias-corrected Cramér's V of side and category, with the chi-square p-value.
@@ -118,7 +122,8 @@ def _count_categories(reference: Any, current: Any) -> np.ndarray:
     ]
     reference_counts = counts_by_side[0]
     ordered = sorted(
-        reference_counts.index, key=lambda category: (-reference_counts[category], category)
+        reference_counts.index,
+        key=lambda category: (-reference_counts[category], category),
     )
     top = ordered[:MAX_CATEGORIES]
     rows = []

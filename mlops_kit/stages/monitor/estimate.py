@@ -64,7 +64,11 @@ def fit_calibrator(score: Any, y: Any) -> Any:
 
 
 def estimate_performance(
-    score: Any, days: Any, calibrator: Any, config: ProjectConfig, seed: int = 0
+    score: Any,
+    days: Any,
+    calibrator: Any,
+    config: ProjectConfig,
+    seed: int = 0,
 ) -> Interval:
     """Estimate the headline metric from the probabilities alone (CBPE).
 
@@ -105,13 +109,18 @@ def estimate_performance(
         return {"": compute(both_labels, scores_twice, None, label_weights)}
 
     intervals = bootstrap_statistics(
-        compute_expected, len(scores), blocks, config.review.draws, seed
+        compute_expected,
+        len(scores),
+        blocks,
+        config.review.draws,
+        seed,
     )
     return intervals[""]
 
 
 def _assign_bins(
-    reference: pd.Series, current: pd.Series
+    reference: pd.Series,
+    current: pd.Series,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Assign both sides of a column to bins; also return the bins' labels.
 
@@ -127,7 +136,8 @@ def _assign_bins(
 
 
 def _assign_quantile_bins(
-    reference: pd.Series, current: pd.Series
+    reference: pd.Series,
+    current: pd.Series,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Cut numbers at the quantiles of the reference."""
     quantiles = np.linspace(0, 1, REFERENCE_BINS + 1)[1:-1]
@@ -145,7 +155,8 @@ def _assign_quantile_bins(
 
 
 def _assign_category_bins(
-    reference: pd.Series, current: pd.Series
+    reference: pd.Series,
+    current: pd.Series,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Give each of the reference's most frequent categories a bin of its own."""
     reference_texts = reference.map(_format_category, na_action="ignore")
@@ -235,7 +246,10 @@ def estimate_drift_cost(
 
 
 def estimate_drift_costs(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: list[str], config: ProjectConfig
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    columns: list[str],
+    config: ProjectConfig,
 ) -> dict[str, float]:
     """Estimate what the drift of each of some columns costs; NaN where it is not known.
 
@@ -250,7 +264,9 @@ def estimate_drift_costs(
     reference_value = math.nan
     if len(labeled):
         reference_value = compute_metric(
-            config.headline_metric, labeled[config.target], labeled["score"]
+            config.headline_metric,
+            labeled[config.target],
+            labeled["score"],
         )
     costs = {}
     for column in columns:

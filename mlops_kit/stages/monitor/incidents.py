@@ -27,12 +27,12 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import DriftStatus
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK, DriftStatus
 
 RECENT_WINDOWS = 3  # windows among which a drift has to persist
 _MAX_LISTED_COLUMNS = 3
 _TITLE_BY_CHECK = {
-    "realised": "Performance below its reference",
+    REALIZED_PERFORMANCE_CHECK: "Performance below its reference",
     "gap": "Concept drift",
     "schema": "The columns changed",
 }
@@ -67,7 +67,9 @@ class MonitoredWindow(Protocol):
 
 
 def detect_costly_drift(
-    windows: Sequence[MonitoredWindow], reference: float | None, config: ProjectConfig
+    windows: Sequence[MonitoredWindow],
+    reference: float | None,
+    config: ProjectConfig,
 ) -> list[IncidentSignal]:
     """Detect drift that persists and costs performance, as one signal.
 
@@ -204,7 +206,11 @@ def update_incidents(
     return lines
 
 
-def _make_incident(model: str, signal: IncidentSignal, timestamp: str) -> IncidentRecord:
+def _make_incident(
+    model: str,
+    signal: IncidentSignal,
+    timestamp: str,
+) -> IncidentRecord:
     return IncidentRecord(
         model=model,
         signal=signal.name,
@@ -216,7 +222,11 @@ def _make_incident(model: str, signal: IncidentSignal, timestamp: str) -> Incide
     )
 
 
-def _update_incident(incident: IncidentRecord, signal: IncidentSignal, timestamp: str) -> None:
+def _update_incident(
+    incident: IncidentRecord,
+    signal: IncidentSignal,
+    timestamp: str,
+) -> None:
     """Give an open incident its present severity and texts; count each window once."""
     incident.severity = str(signal.severity)
     incident.title = signal.title
@@ -226,7 +236,12 @@ def _update_incident(incident: IncidentRecord, signal: IncidentSignal, timestamp
     incident.updated_at = timestamp
 
 
-def acknowledge_incident(project: Project, number: int, person: str, reason: str) -> IncidentRecord:
+def acknowledge_incident(
+    project: Project,
+    number: int,
+    person: str,
+    reason: str,
+) -> IncidentRecord:
     """Record that a person knows of an open incident, and their reason to leave it open.
 
     Raises

@@ -36,7 +36,9 @@ def get_reference_performance(evaluation: Table, config: ProjectConfig) -> Inter
 
 
 def _join_labels(
-    scores: pd.DataFrame, source_rows: pd.DataFrame, config: ProjectConfig
+    scores: pd.DataFrame,
+    source_rows: pd.DataFrame,
+    config: ProjectConfig,
 ) -> pd.DataFrame:
     """Join the scored rows with their labels as numbers; NaN where a label is not known yet.
 
@@ -84,13 +86,19 @@ def measure_realized_performance(
         reason = "no rows were scored"
     else:
         return measure_labeled_rows(
-            _join_labels(scores, source_rows, config), config, reference, seed
+            _join_labels(scores, source_rows, config),
+            config,
+            reference,
+            seed,
         )
     return Table(_TITLE, f"Not applicable: {reason}.", pd.DataFrame(columns=REALIZED_COLUMNS))
 
 
 def measure_labeled_rows(
-    rows: pd.DataFrame, config: ProjectConfig, reference: Interval | None, seed: int = 0
+    rows: pd.DataFrame,
+    config: ProjectConfig,
+    reference: Interval | None,
+    seed: int = 0,
 ) -> Table:
     """Measure the model on scored rows whose label is a number, NaN where it is not known.
 
@@ -122,7 +130,9 @@ def measure_labeled_rows(
 
 
 def _compute_metric_intervals(
-    labeled: pd.DataFrame, config: ProjectConfig, seed: int
+    labeled: pd.DataFrame,
+    config: ProjectConfig,
+    seed: int,
 ) -> dict[str, Interval]:
     """Compute the headline metric and the training loss, with intervals that draw whole days.
 
@@ -144,7 +154,10 @@ def _compute_metric_intervals(
 
 
 def _summarize_realized_performance(
-    headline: Interval, labeled_rows: int, config: ProjectConfig, reference: Interval | None
+    headline: Interval,
+    labeled_rows: int,
+    config: ProjectConfig,
+    reference: Interval | None,
 ) -> str:
     """Summarize what was realized, on how many rows, beside the reference performance."""
     title = METRICS[config.headline_metric].title
@@ -162,7 +175,9 @@ def _summarize_realized_performance(
 
 
 def measure_performance_by_day(
-    scores: pd.DataFrame, source_rows: pd.DataFrame, config: ProjectConfig
+    scores: pd.DataFrame,
+    source_rows: pd.DataFrame,
+    config: ProjectConfig,
 ) -> Table:
     """Measure the headline metric by day, in the project's time zone.
 

@@ -63,4 +63,6 @@ def check_schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
 def _get_comparable_kind(values: pd.Series) -> StatisticalKind:
     """Return a column's kind; codes and booleans count as numbers, which may replace them."""
     kind = infer_statistical_kind(values)
-    return StatisticalKind.NUMBER if kind in _NUMERIC_KINDS else kind
+    if kind in _NUMERIC_KINDS:
+        return StatisticalKind.NUMBER
+    return kind

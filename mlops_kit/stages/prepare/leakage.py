@@ -25,7 +25,11 @@ _MIN_EQUAL_SHARE = 0.99  # of the values of two columns that are copies
 _MIN_COPY_RANK_CORRELATION = 0.999  # of two columns that are copies up to their scale
 
 
-def check_leakage(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> list[Verdict]:
+def check_leakage(
+    project: Project,
+    frame: pd.DataFrame,
+    history: pd.DataFrame,
+) -> list[Verdict]:
     """Run all leakage checks on a feature table.
 
     Parameters
@@ -42,7 +46,11 @@ def check_leakage(project: Project, frame: pd.DataFrame, history: pd.DataFrame) 
     ]
 
 
-def check_known_later(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> Verdict:
+def check_known_later(
+    project: Project,
+    frame: pd.DataFrame,
+    history: pd.DataFrame,
+) -> Verdict:
     """Check that no feature is, or copies, a column that is known only later."""
     config = project.config
     make_verdict = partial(
@@ -94,7 +102,10 @@ def check_known_later(project: Project, frame: pd.DataFrame, history: pd.DataFra
 
 
 def _find_copied_column(
-    feature: str, frame: pd.DataFrame, aligned: pd.DataFrame, later_columns: list[str]
+    feature: str,
+    frame: pd.DataFrame,
+    aligned: pd.DataFrame,
+    later_columns: list[str],
 ) -> str | None:
     """Find the column that a feature is, or copies, among those known later."""
     if feature in later_columns:
@@ -144,7 +155,9 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     associations = {}
     for feature in features:
         associations[feature] = measure_association(
-            train[feature], target, binary=config.task == "binary"
+            train[feature],
+            target,
+            binary=config.task == "binary",
         )
     strongest = max(associations, key=lambda feature: associations[feature])
     leaking = [feature for feature in features if associations[feature] >= limit]
@@ -172,7 +185,11 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     )
 
 
-def measure_association(values: pd.Series, target: np.ndarray, binary: bool) -> float:
+def measure_association(
+    values: pd.Series,
+    target: np.ndarray,
+    binary: bool,
+) -> float:
     """Measure how well a column alone ranks the target.
 
     Missing values rank below or above all others, whichever associates more. A category is replaced
@@ -227,7 +244,11 @@ def compute_rank_correlation(values: np.ndarray, target: np.ndarray) -> float:
     return float(abs(np.corrcoef(value_ranks, target_ranks)[0, 1]))
 
 
-def check_feature_timing(project: Project, frame: pd.DataFrame, history: pd.DataFrame) -> Verdict:
+def check_feature_timing(
+    project: Project,
+    frame: pd.DataFrame,
+    history: pd.DataFrame,
+) -> Verdict:
     """Check that the project's features do not change with what became known later.
 
     The cut is the time of the middle row, most likely in a busy hour, where a leak of minutes

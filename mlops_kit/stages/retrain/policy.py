@@ -125,11 +125,15 @@ class RetrainingDecision:
 
     def to_json_dict(self) -> dict[str, Any]:
         """Convert to values that JSON can hold."""
+        rule_results = []
+        for result in self.rule_results:
+            rule_results.append({**asdict(result), "applies": result.applies})
         return {
             "schema_version": self.SCHEMA_VERSION,
+            "should_retrain": self.should_retrain,
             "action": self.action.value,
             "reason": self.reason,
-            "rule_results": [asdict(result) for result in self.rule_results],
+            "rule_results": rule_results,
             "command": self.command,
         }
 

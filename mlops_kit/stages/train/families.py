@@ -62,7 +62,11 @@ class ParameterRange:
     default: float
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def suggest_value(self, trial: Any, name: str) -> float:
+    def suggest_value(
+        self,
+        trial: Any,
+        name: str,
+    ) -> float:
         """Let an Optuna trial suggest a value."""
         is_integer = isinstance(self.low, int) and isinstance(self.high, int)
         suggest = trial.suggest_int if is_integer else trial.suggest_float
@@ -131,7 +135,8 @@ def list_baselines(task: str) -> dict[str, tuple[str, ModelParams]]:
 
 
 def split_numeric_categorical(
-    frame: pd.DataFrame, features: list[str]
+    frame: pd.DataFrame,
+    features: list[str],
 ) -> tuple[list[str], list[str]]:
     """Split features into numbers (with booleans) and categories.
 
@@ -166,7 +171,10 @@ def _is_numeric_column(column: pd.Series) -> bool:
 
 
 def _build_column_transformer(
-    numeric: list[str], categorical: list[str], scaled: bool, one_hot: bool
+    numeric: list[str],
+    categorical: list[str],
+    scaled: bool,
+    one_hot: bool,
 ) -> Any:
     """Build the ColumnTransformer in front of a model: categories first, then numbers."""
     # Parquet returns None where CSV returns NaN; an encoder would take these as two categories.
@@ -213,7 +221,9 @@ def choose_thread_count(rows: int) -> int:
 
     The number is the same on every machine, because it may change the last bits of a sum.
     """
-    return 1 if rows < _MIN_ROWS_FOR_THREADS else _FIT_THREADS
+    if rows < _MIN_ROWS_FOR_THREADS:
+        return 1
+    return _FIT_THREADS
 
 
 def _build_pipeline(transformer: Any, model: Any) -> Any:
@@ -222,7 +232,11 @@ def _build_pipeline(transformer: Any, model: Any) -> Any:
 
 
 def _build_constant(
-    _params: ModelParams, task: str, _frame: pd.DataFrame, _features: list[str], _seed: int
+    _params: ModelParams,
+    task: str,
+    _frame: pd.DataFrame,
+    _features: list[str],
+    _seed: int,
 ) -> Any:
     """Build a model that predicts the class shares, or the mean, for every row."""
     if task == "binary":
@@ -243,7 +257,11 @@ _STEP_OF_50 = {"step": 50}
 
 
 def _build_linear(
-    params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], _seed: int
+    params: ModelParams,
+    task: str,
+    frame: pd.DataFrame,
+    features: list[str],
+    _seed: int,
 ) -> Any:
     """Build logistic or ridge regression on scaled numbers and one-hot categories."""
     alpha = params["alpha"]
@@ -268,7 +286,11 @@ MODEL_FAMILIES.register("linear")(
 
 
 def _build_boosting(
-    params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
+    params: ModelParams,
+    task: str,
+    frame: pd.DataFrame,
+    features: list[str],
+    seed: int,
 ) -> Any:
     """Build HistGradientBoosting, without early stopping: its random hold-out would ignore time."""
     if task == "binary":
@@ -299,7 +321,11 @@ MODEL_FAMILIES.register("boosting")(
 
 
 def _build_lightgbm(
-    params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
+    params: ModelParams,
+    task: str,
+    frame: pd.DataFrame,
+    features: list[str],
+    seed: int,
 ) -> Any:
     """Build LightGBM with deterministic trees."""
     model_class = lightgbm.LGBMClassifier if task == "binary" else lightgbm.LGBMRegressor
@@ -330,7 +356,11 @@ MODEL_FAMILIES.register("lightgbm")(
 
 
 def _build_forest(
-    params: ModelParams, task: str, frame: pd.DataFrame, features: list[str], seed: int
+    params: ModelParams,
+    task: str,
+    frame: pd.DataFrame,
+    features: list[str],
+    seed: int,
 ) -> Any:
     """Build a random forest on ordinal categories; it splits on missing numbers itself."""
     if task == "binary":

@@ -81,7 +81,10 @@ def _holds_infinity(column: pd.Series) -> bool:
 
 
 def compute_scores(
-    model: Any, frame: pd.DataFrame, features: list[str], config: ProjectConfig
+    model: Any,
+    frame: pd.DataFrame,
+    features: list[str],
+    config: ProjectConfig,
 ) -> np.ndarray:
     """Compute the probability of class 1, or the value, for each row."""
     if frame.empty:
@@ -105,7 +108,10 @@ def fit_and_score_fold(
 
 
 def score_held_out_rows(
-    models: dict[str, Any], frame: pd.DataFrame, features: list[str], config: ProjectConfig
+    models: dict[str, Any],
+    frame: pd.DataFrame,
+    features: list[str],
+    config: ProjectConfig,
 ) -> pd.DataFrame:
     """Score the held-out rows with each model; the review evaluates these scores.
 

@@ -21,7 +21,9 @@ def select_training_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataF
     rows = frame[frame[config.target].notna()]
     if PART_COLUMN in rows.columns:
         rows = rows[rows[PART_COLUMN] == "train"]
-    return rows.sort_values(config.time, kind="stable") if config.time else rows
+    if config.time:
+        return rows.sort_values(config.time, kind="stable")
+    return rows
 
 
 def select_labeled_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:

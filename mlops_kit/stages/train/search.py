@@ -79,17 +79,28 @@ class SearchSetup:
         return METRICS[self.config.search_metric]
 
     def predict_each_fold(
-        self, family: str, params: families.ModelParams
+        self,
+        family: str,
+        params: families.ModelParams,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield labels and scores of the validation rows, fold by fold."""
         target = self.rows[self.config.target].to_numpy()
         for fold in self.folds:
             scores = fitting.fit_and_score_fold(
-                family, params, self.rows, self.features, self.config, fold
+                family,
+                params,
+                self.rows,
+                self.features,
+                self.config,
+                fold,
             )
             yield target[fold[1]], scores
 
-    def compute_mean_score(self, family: str, params: families.ModelParams) -> float:
+    def compute_mean_score(
+        self,
+        family: str,
+        params: families.ModelParams,
+    ) -> float:
         """Compute the metric's mean over the folds."""
         values = []
         for labels, scores in self.predict_each_fold(family, params):
@@ -115,7 +126,11 @@ class SearchSetup:
         return f"{self.config.name}-{digest.hexdigest()[:16]}"
 
 
-def prepare_search(frame: pd.DataFrame, features: list[str], config: ProjectConfig) -> SearchSetup:
+def prepare_search(
+    frame: pd.DataFrame,
+    features: list[str],
+    config: ProjectConfig,
+) -> SearchSetup:
     """Select the newest training rows (a random sample where there is no time) and their folds."""
     rows = select_training_rows(frame, config)
     if len(rows) > MAX_TRIAL_ROWS:
@@ -248,7 +263,11 @@ def _select_best_trial(study: optuna.Study, trials: int) -> optuna.trial.FrozenT
     return min(complete, key=lambda trial: (sign * float(trial.value or 0), trial.number))
 
 
-def _run_trial(study: optuna.Study, setup: SearchSetup, family_names: list[str]) -> None:
+def _run_trial(
+    study: optuna.Study,
+    setup: SearchSetup,
+    family_names: list[str],
+) -> None:
     """Ask for a recipe, try it fold by fold, and prune it where it is behind the median."""
     position = len(_list_ended_trials(study))
     study.sampler = optuna.samplers.TPESampler(
@@ -275,7 +294,11 @@ def _run_trial(study: optuna.Study, setup: SearchSetup, family_names: list[str])
     study.tell(trial, mean_score)
 
 
-def _enqueue_defaults(study: optuna.Study, family_names: list[str], position: int) -> None:
+def _enqueue_defaults(
+    study: optuna.Study,
+    family_names: list[str],
+    position: int,
+) -> None:
     """Let the first trials be the default parameters of each family."""
     waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
     if waiting or position >= len(family_names):
@@ -288,7 +311,10 @@ def _enqueue_defaults(study: optuna.Study, family_names: list[str], position: in
 
 
 def _score_trial(
-    trial: optuna.Trial, setup: SearchSetup, family: str, params: families.ModelParams
+    trial: optuna.Trial,
+    setup: SearchSetup,
+    family: str,
+    params: families.ModelParams,
 ) -> float:
     """Compute a trial's mean score over the folds.
 
@@ -324,7 +350,10 @@ def _build_recipe(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> dict[s
             scores.append(fold_scores)
         cost = setup.config.cost
         threshold = find_best_threshold(
-            np.concatenate(labels), np.concatenate(scores), cost.false_alarm, cost.miss
+            np.concatenate(labels),
+            np.concatenate(scores),
+            cost.false_alarm,
+            cost.miss,
         )
     return {
         "family": family,
@@ -340,7 +369,9 @@ def _build_recipe(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> dict[s
 
 
 def _summarize_trials(
-    trials: list[optuna.trial.FrozenTrial], recipe: dict[str, Any], setup: SearchSetup
+    trials: list[optuna.trial.FrozenTrial],
+    recipe: dict[str, Any],
+    setup: SearchSetup,
 ) -> Table:
     """Summarize each trial: family, score over the folds it saw, the best so far, parameters."""
     rows = []
@@ -377,7 +408,11 @@ def _summarize_trials(
     return Table("Trials", _describe_best_recipe(data, recipe, setup), data, {}, notes)
 
 
-def _describe_best_recipe(data: pd.DataFrame, recipe: dict[str, Any], setup: SearchSetup) -> str:
+def _describe_best_recipe(
+    data: pd.DataFrame,
+    recipe: dict[str, Any],
+    setup: SearchSetup,
+) -> str:
     """Describe the best recipe beside the baselines in a sentence."""
     pruned = int((data["status"] == "pruned").sum())
     title = families.MODEL_FAMILIES[recipe["family"]].title
