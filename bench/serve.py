@@ -1,12 +1,13 @@
-"""How quick the endpoint is beside the model alone and beside MLflow's own server, for 1, 4 and 16 clients.
+"""Compare the endpoint with the model alone and with MLflow's server, for 1, 4 and 16 clients.
 
     python bench/serve.py [PROJECT]
 
-Copies a project that has a champion (default: this folder), starts ``mlops serve`` on the copy and asks
-about one of the source's newest rows a request, for some seconds at each number of clients; every answer stands in
-the log before it leaves. Then the same of ``mlflow models serve``, which is given the finished features and
-keeps no log. The limit is one process that calls the model alone, row after row. All shares two cores with
-the client, which reads each answer to its Content-Length.
+Copies a project that has a champion (default: this repository), starts ``mlops serve`` on the copy
+and sends requests with one of the source's newest rows each, for some seconds per number of
+clients; every answer is in the prediction log before it is sent. Then the same with ``mlflow models
+serve``, which gets computed features and keeps no log. The upper limit is one process that calls
+the model alone, row after row. All share the cores with the clients, which read each response to
+its Content-Length.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from timing import NOT_COPIED
 
 from mlops_kit.data import columns, source
 from mlops_kit.project import loader
@@ -32,187 +34,227 @@ from mlops_kit.registry import scoring, versions
 from mlops_kit.registry.store import find_store_file
 
 SECONDS = 4
-CLIENTS = (1, 4, 16)
+CLIENT_COUNTS = (1, 4, 16)
 ROWS = 200
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "reports", "__pycache__", "*_cache", "docs", "tests"
-)
+RECEIVE_BYTES = 65536
+START_ATTEMPTS = 240
+START_POLL_SECONDS = 0.5
 
 
-def asker(port: int, path: str, bodies: list[bytes], until: float, took: list[float]) -> None:
-    """One client: asks until the time is over, and notes how long each answer took."""
-    heads = [
-        f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(b)}\r\n\r\n".encode()
-        + b
-        for b in bodies
+class Throughput(NamedTuple):
+    """Requests per second, and latency in milliseconds: the median and the 99th percentile."""
+
+    requests_per_second: float
+    median_ms: float
+    p99_ms: float
+
+
+class Server(NamedTuple):
+    """A server to measure: its command, its port, and the requests it gets."""
+
+    command: list[str]
+    port: int
+    path: str
+    bodies: list[bytes]
+    environment: dict[str, str]
+
+
+def build_request(server: Server, body: bytes) -> bytes:
+    """Build an HTTP request."""
+    lines = [
+        f"POST {server.path} HTTP/1.1",
+        f"Host: localhost:{server.port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
     ]
-    with socket.create_connection(("127.0.0.1", port)) as line:
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def read_response(connection: socket.socket) -> None:
+    """Read a response to its end.
+
+    Raises
+    ------
+    AssertionError
+        If it is not a success.
+    """
+    response = b""
+    while b"\r\n\r\n" not in response:
+        response += connection.recv(RECEIVE_BYTES)
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert b" 200 " in head.split(b"\r\n")[0], response[:500]
+    content_length = head.lower().split(b"content-length:")[1].split(b"\r\n")[0]
+    missing_bytes = int(content_length) - len(body)
+    while missing_bytes > 0:
+        missing_bytes -= len(connection.recv(missing_bytes))
+
+
+def send_requests(
+    server: Server, bodies: list[bytes], end_time: float, latencies: list[float]
+) -> None:
+    """Send requests one after another until a time, and add their latencies in seconds."""
+    requests = [build_request(server, body) for body in bodies]
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         count = 0
-        while (begin := time.perf_counter()) < until:
-            line.sendall(heads[count % len(heads)])
+        start = time.perf_counter()
+        while start < end_time:
+            connection.sendall(requests[count % len(requests)])
+            read_response(connection)
+            latencies.append(time.perf_counter() - start)
             count += 1
-            answer = b""
-            while b"\r\n\r\n" not in answer:
-                answer += line.recv(65536)
-            head, _, rest = answer.partition(b"\r\n\r\n")
-            assert b" 200 " in head.split(b"\r\n")[0], answer[:500]
-            left = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]) - len(rest)
-            while left > 0:
-                left -= len(line.recv(left))
-            took.append(time.perf_counter() - begin)
+            start = time.perf_counter()
 
 
-def load(port: int, path: str, bodies: list[bytes], clients: int) -> tuple[float, float, float]:
-    """Requests a second, and the median and 99th percentile in milliseconds."""
-    took: list[list[float]] = [[] for _ in range(clients)]
-    until = time.perf_counter() + SECONDS
-    threads = [
-        threading.Thread(target=asker, args=(port, path, bodies[i::clients], until, took[i]))
-        for i in range(clients)
-    ]
+def measure_throughput(server: Server, clients: int) -> Throughput:
+    """Measure a running server with a number of clients."""
+    latencies: list[list[float]] = [[] for _ in range(clients)]
+    end_time = time.perf_counter() + SECONDS
+    threads = []
+    for number in range(clients):
+        bodies = server.bodies[number::clients]
+        arguments = (server, bodies, end_time, latencies[number])
+        threads.append(threading.Thread(target=send_requests, args=arguments))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    found = np.concatenate(took)
-    return (
-        len(found) / SECONDS,
-        1000 * float(np.median(found)),
-        1000 * float(np.quantile(found, 0.99)),
+    milliseconds = 1000 * np.concatenate(latencies)
+    return Throughput(
+        requests_per_second=len(milliseconds) / SECONDS,
+        median_ms=float(np.median(milliseconds)),
+        p99_ms=float(np.quantile(milliseconds, 0.99)),
     )
 
 
-def free() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+def find_free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
-def served(
-    command: list[str], port: int, path: str, bodies: list[bytes], env: dict[str, str]
-) -> dict[int, tuple[float, float, float]]:
-    """What a server reaches at each number of clients; it is started and stopped."""
+def wait_until_ready(server: Server) -> None:
+    """Wait until a server answers.
+
+    Raises
+    ------
+    SystemExit
+        If it never does.
+    """
+    for _ in range(START_ATTEMPTS):
+        try:
+            send_requests(server, server.bodies, time.perf_counter() + 0.2, [])
+        except (OSError, AssertionError, IndexError):
+            time.sleep(START_POLL_SECONDS)
+        else:
+            return
+    raise SystemExit(f"{' '.join(server.command[-6:])} never answered")
+
+
+def measure_server(server: Server) -> dict[int, Throughput]:
+    """Start a server, measure it with each number of clients, and stop it."""
+    search_path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     process = subprocess.Popen(
-        command,
+        server.command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **env},
+        env={**os.environ, "PATH": search_path, **server.environment},
         start_new_session=True,
     )
     try:
-        for _ in range(240):
-            try:
-                asker(port, path, bodies, time.perf_counter() + 0.2, [])
-                break
-            except (OSError, AssertionError, IndexError):
-                time.sleep(0.5)
-        else:
-            raise SystemExit(f"{' '.join(command[-6:])} never answered")
-        return {n: load(port, path, bodies, n) for n in CLIENTS}
+        wait_until_ready(server)
+        return {clients: measure_throughput(server, clients) for clients in CLIENT_COUNTS}
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
-def limit(model: Any, inputs: Any) -> float:
-    """Rows a second of the model alone, one after the other."""
-    call, begin, count = getattr(model, "predict_proba", model.predict), time.perf_counter(), 0
-    while time.perf_counter() - begin < SECONDS:
-        call(inputs.iloc[[count % len(inputs)]])
+def measure_model(model: Any, inputs: Any) -> float:
+    """Measure the rows per second of the model alone, one row after another."""
+    predict = getattr(model, "predict_proba", model.predict)
+    start = time.perf_counter()
+    count = 0
+    while time.perf_counter() - start < SECONDS:
+        predict(inputs.iloc[[count % len(inputs)]])
         count += 1
     return count / SECONDS
 
 
+def build_mlops_server(project: loader.Project, rows: Any) -> Server:
+    """Return ``mlops serve`` with a request per row."""
+    port = find_free_port()
+    command = [sys.executable, "-m", "mlops_kit.cli", "serve"]
+    command += ["--project", str(project.root), "--port", str(port)]
+    records = json.loads(rows.to_json(orient="records", date_format="iso"))
+    bodies = [json.dumps({"rows": [record]}).encode() for record in records]
+    return Server(command, port, "/predict", bodies, {})
+
+
+def build_mlflow_server(project: loader.Project, model_uri: str, inputs: Any) -> Server:
+    """Return ``mlflow models serve`` with a request per row."""
+    port = find_free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri]
+    command += ["--env-manager", "local", "-p", str(port)]
+    bodies = []
+    for number in range(len(inputs)):
+        row = json.loads(inputs.iloc[[number]].to_json(orient="split", index=False))
+        bodies.append(json.dumps({"dataframe_split": row}).encode())
+    store = find_store_file(project)
+    tracking_uri = f"sqlite:///{store}" if store else project.config.tracking
+    environment = {"MLFLOW_TRACKING_URI": tracking_uri}
+    return Server(command, port, "/invocations", bodies, environment)
+
+
+def print_row(title: str, cells: list[str]) -> None:
+    """Print one line of the table."""
+    print(f"{title:<22}" + "".join(f"{cell:>30}" for cell in cells))
+
+
+def print_table(model_rate: float, results: dict[str, dict[int, Throughput]]) -> None:
+    """Print the throughput of both servers, and their ratios."""
+    print_row("", [f"{clients} clients" for clients in CLIENT_COUNTS])
+    for name, throughputs in results.items():
+        cells = []
+        for rate, median_ms, p99_ms in throughputs.values():
+            cells.append(f"{rate:,.0f}/s p50 {median_ms:.1f} p99 {p99_ms:.1f} ms")
+        print_row(name, cells)
+    ours, mlflow = results.values()
+    rates = {clients: ours[clients].requests_per_second for clients in CLIENT_COUNTS}
+    print_row("ours / the model alone", [f"{rate / model_rate:.2f} ×" for rate in rates.values()])
+    ratios = [rates[clients] / mlflow[clients].requests_per_second for clients in CLIENT_COUNTS]
+    print_row("ours / MLflow", [f"{ratio:.1f} ×" for ratio in ratios])
+
+
 def main(root: str) -> None:
-    """Print the table."""
+    """Measure and print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        project = loader.load_project(
-            shutil.copytree(
-                loader.find_project_folder(root), Path(folder) / "copy", ignore=LEFT_OUT
-            )
-        )
+        # The store of the models, in .mlops, is needed: it is not left out here.
+        project_folder = loader.find_project_folder(root)
+        copy = shutil.copytree(project_folder, Path(folder) / "copy", ignore=ignore_all_but_store)
+        project = loader.load_project(copy)
         champion, model = versions.load_champion(project)
         history = source.read_source(project)
         rows = history.tail(ROWS).reset_index(drop=True)
         _, inputs = scoring.score_with_inputs(project, model, champion, rows, history)
-        asked = json.loads(
-            rows[
-                scoring.list_required_columns(project, [c for c in history if c != columns.ROW_ID])
-            ].to_json(orient="records", date_format="iso")
-        )
-        ours = [json.dumps({"rows": [row]}).encode() for row in asked]
-        theirs = [
-            json.dumps(
-                {
-                    "dataframe_split": json.loads(
-                        inputs.iloc[[i]].to_json(orient="split", index=False)
-                    )
-                }
-            ).encode()
-            for i in range(len(inputs))
-        ]
+        source_columns = [column for column in history if column != columns.ROW_ID]
+        requested = rows[scoring.list_required_columns(project, source_columns)]
         del history
-        most, port, other = limit(model, inputs), free(), free()
-        store = find_store_file(project)
-        found = {
-            "mlops serve": served(
-                [
-                    sys.executable,
-                    "-m",
-                    "mlops_kit.cli",
-                    "serve",
-                    "--project",
-                    str(project.root),
-                    "--port",
-                    str(port),
-                ],
-                port,
-                "/predict",
-                ours,
-                {},
-            ),
-            "mlflow models serve": served(
-                [
-                    sys.executable,
-                    "-m",
-                    "mlflow",
-                    "models",
-                    "serve",
-                    "-m",
-                    champion.uri,
-                    "--env-manager",
-                    "local",
-                    "-p",
-                    str(other),
-                ],
-                other,
-                "/invocations",
-                theirs,
-                {"MLFLOW_TRACKING_URI": f"sqlite:///{store}" if store else project.config.tracking},
-            ),
+        model_rate = measure_model(model, inputs)
+        servers = {
+            "mlops serve": build_mlops_server(project, requested),
+            "mlflow models serve": build_mlflow_server(project, champion.uri, inputs),
         }
+        results = {name: measure_server(server) for name, server in servers.items()}
     print(
-        f"{project.config.name} version {champion.version}; the model alone: {most:,.0f} rows/s, {1000 / most:.2f} ms a row"
+        f"{project.config.name} version {champion.version}; the model alone: "
+        f"{model_rate:,.0f} rows/s, {1000 / model_rate:.2f} ms per row"
     )
-    print(f"{'':<22}" + "".join(f"{f'{n} clients':>30}" for n in CLIENTS))
-    for name, got in found.items():
-        print(
-            f"{name:<22}"
-            + "".join(
-                f"{f'{rate:,.0f}/s p50 {mid:.1f} p99 {late:.1f} ms':>30}"
-                for rate, mid, late in got.values()
-            )
-        )
-    mine, mlflow = found.values()
-    print(
-        f"{'ours / the model alone':<22}"
-        + "".join(f"{f'{mine[n][0] / most:.2f} ×':>30}" for n in CLIENTS)
-    )
-    print(
-        f"{'ours / MLflow':<22}"
-        + "".join(f"{f'{mine[n][0] / mlflow[n][0]:.1f} ×':>30}" for n in CLIENTS)
-    )
+    print_table(model_rate, results)
+
+
+def ignore_all_but_store(folder: str, names: list[str]) -> set[str]:
+    """Return the names that a copy of the project leaves out; it needs the store of the models."""
+    return NOT_COPIED(folder, names) - {".mlops"}
 
 
 if __name__ == "__main__":
