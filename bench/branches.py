@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from mlops_kit.project import run_manifest
-from tests.pipeline import chains
+from tests.support import chains
 
 DEFAULT_TIMES = 25
 MAX_PRINTED_CHARACTERS = 2000

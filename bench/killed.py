@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.project import loader
-from tests import watched
+from tests.support import watched_project as watched
 
 DEFAULT_KILLS = 20
 UNTIL = "2024-02-28"

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from mlops_kit.pipeline import kernel_pool
-from tests.pipeline import chains
+from tests.support import chains
 
 DEFAULT_KILLS = 40
 

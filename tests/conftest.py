@@ -1,7 +1,7 @@
-"""What all tests share: no setting of the caller's reaches them, and none of them reaches the caller's store.
+"""What all tests share: a clean environment, and one run of the chain for each of two tables.
 
-The chain is run once for each of two tables, by the real command line; tests read these runs, and
-copy the project if they want to change it.
+The chain runs by the real command line; tests read these runs, and copy the project to change it.
+Tests are marked by their folder: ``unit``, ``integration``, ``e2e`` or ``browser``.
 """
 
 from __future__ import annotations
@@ -12,87 +12,108 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.environment import ROOT, SETTING_PREFIXES, make_clean_environment
+
+pytest_plugins = [
+    "tests.support.dashboard_fixtures",
+    "tests.support.pipeline_fixtures",
+    "tests.support.review_fixtures",
+    "tests.support.serving_fixtures",
+]
+TESTS = ROOT / "tests"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the name of the folder it is in."""
+    for item in items:
+        if item.path.is_relative_to(TESTS):
+            item.add_marker(item.path.relative_to(TESTS).parts[0])
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the caller's settings out, and come back to the caller's folder; a stray MLflow call lands in the test's own folder."""
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the caller's settings, restore the folder, and keep stray MLflow calls in the test."""
     monkeypatch.chdir(Path.cwd())
-    for name in [n for n in os.environ if n.startswith(("MLOPS_", "MLFLOW_"))]:
-        monkeypatch.delenv(name)
+    for name in list(os.environ):
+        if name.startswith(SETTING_PREFIXES):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that read one table's run go to one worker, so that it is made once; the others go by file."""
+    """Send the tests that read one table's run to one worker, and the others file by file."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByTable(LoadScopeScheduling):  # xdist's own groups do not reach pytest 9
+    class TableScheduling(LoadScopeScheduling):  # xdist's own groups do not reach pytest 9
         def _split_scope(self, nodeid: str) -> str:
             table = re.search(r"\[(diabetes|flights)\b", nodeid)
             return table[1] if table else nodeid.split("::")[0]
 
-    return ByTable(config, log)
+    return TableScheduling(config, log)
 
 
-def clean() -> dict[str, str]:
-    """The caller's environment without settings of mlops-kit and MLflow."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))}
+class SampleTable(NamedTuple):
+    """Files of a project, and the settings that make its run short."""
+
+    files: tuple[str, ...]
+    changes: dict[str, str]
 
 
-def project(home: Path, files: Iterable[str], mend: dict[str, str]) -> Path:
-    """Copy a project's files and lay small numbers over its ``mlops.yaml``."""
-    home.mkdir()
-    for file in files:
-        target = home / Path(file).name
-        shutil.copytree(ROOT / file, target, ignore=shutil.ignore_patterns("__pycache__")) if (
-            ROOT / file
-        ).is_dir() else shutil.copy(ROOT / file, target)
-    text = (home / "mlops.yaml").read_text()
-    for old, new in mend.items():
-        assert old in text
-        text = text.replace(old, new)
-    (home / "mlops.yaml").write_text(text)
-    return home
-
-
-TABLES = {
-    "diabetes": (
+SAMPLE_TABLES = {
+    "diabetes": SampleTable(
         ("examples/diabetes/mlops.yaml", "examples/diabetes/contract.yaml"),
         {"trials: 12": "trials: 4"},
     ),
-    "flights": (
+    "flights": SampleTable(
         ("mlops.yaml", "contract.yaml", "features"),
         {"train: {trials: 12}": "train: {trials: 2}\nsample: 5000"},
     ),
 }
 
 
-@pytest.fixture(scope="session", params=TABLES)
+def copy_project(home: Path, table: SampleTable) -> Path:
+    """Copy a project's files and change its settings."""
+    home.mkdir()
+    for name in table.files:
+        source = ROOT / name
+        target = home / source.name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    settings = home / "mlops.yaml"
+    text = settings.read_text()
+    for old, new in table.changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    settings.write_text(text)
+    return home
+
+
+@pytest.fixture(scope="session", params=SAMPLE_TABLES)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run: on the diabetes data whole, on the flights a sample; few trials of each."""
-    home = project(tmp_path_factory.mktemp("chain") / request.param, *TABLES[request.param])
-    done = subprocess.run(
+    """Return the folder of a run: all rows of diabetes, a sample of the flights, few trials."""
+    folder = tmp_path_factory.mktemp("chain") / request.param
+    home = copy_project(folder, SAMPLE_TABLES[request.param])
+    completed = subprocess.run(
         [sys.executable, "-m", "mlops_kit.cli", "run", "--project", str(home), "--json"],
-        env=clean(),
+        env=make_clean_environment(),
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1500,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return home / "reports" / json.loads(done.stdout)["run"]
+    assert completed.returncode == 0, completed.stderr
+    return home / "reports" / json.loads(completed.stdout)["run"]
 
 
 @pytest.fixture
-def twin(tmp_path: Path) -> Path:
-    """The diabetes project anew, with nothing run yet."""
-    return project(tmp_path / "twin", *TABLES["diabetes"])
+def fresh_diabetes_project(tmp_path: Path) -> Path:
+    """Return a copy of the diabetes project in which nothing has been run."""
+    return copy_project(tmp_path / "fresh", SAMPLE_TABLES["diabetes"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import browser_window
+from tests.support import browser_window
 
 
 @pytest.fixture(scope="module")

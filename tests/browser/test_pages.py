@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mlops_kit.project.config import pipeline
-from tests.browser import browser_window
+from tests.support import browser_window
 
 NOTEBOOK_PAGES = [
     f"notebooks/{Path(stage['notebook']).stem}.html" for stage in pipeline.DEFAULT_STAGES.values()
