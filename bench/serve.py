@@ -1,13 +1,13 @@
-"""Compare the endpoint with the model alone and with MLflow's server, for 1, 4 and 16 clients.
+"""Throughput of the endpoint, of the model alone and of MLflow's server, for 1, 4 and 16 clients.
 
     python bench/serve.py [PROJECT]
 
-Copies a project that has a champion (default: this repository), starts ``mlops serve`` on the copy
-and sends requests with one of the source's newest rows each, for some seconds per number of
-clients; every answer is in the prediction log before it is sent. Then the same with ``mlflow models
-serve``, which gets computed features and keeps no log. The upper limit is one process that calls
-the model alone, row after row. All share the cores with the clients, which read each response to
-its Content-Length.
+Copies a project that has a champion (default: this folder), starts ``mlops serve`` on the copy and
+sends requests with one of the source's newest rows each, for some seconds per number of clients.
+Every response is in the prediction log before it is sent. Then the same for ``mlflow models
+serve``, which is given the finished features and keeps no log. The limit is one process that calls
+the model alone, row by row. Server and clients share the machine's cores; a client reads each
+response to the end by its Content-Length.
 """
 
 from __future__ import annotations
@@ -22,45 +22,64 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from timing import NOT_COPIED
 
 from mlops_kit.data import columns, source
 from mlops_kit.project import loader
+from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring, versions
 from mlops_kit.registry.store import find_store_file
 
-SECONDS = 4
+MEASUREMENT_SECONDS = 4
 CLIENT_COUNTS = (1, 4, 16)
 ROWS = 200
-RECEIVE_BYTES = 65536
-START_ATTEMPTS = 240
-START_POLL_SECONDS = 0.5
+START_ATTEMPTS = 240  # half a second apart
+COLUMN_WIDTH = 30
+IGNORED_FILES = shutil.ignore_patterns(
+    ".git", ".venv", "reports", "__pycache__", "*_cache", "docs", "tests"
+)
 
 
-class Throughput(NamedTuple):
-    """Requests per second, and latency in milliseconds: the median and the 99th percentile."""
+@dataclass(frozen=True)
+class Throughput:
+    """Requests per second, median and 99th percentile of the latency in milliseconds."""
 
     requests_per_second: float
     median_ms: float
     p99_ms: float
 
 
-class Server(NamedTuple):
-    """A server to measure: its command, its port, and the requests it gets."""
+@dataclass(frozen=True)
+class Server:
+    """How a server is started and what it is sent."""
 
     command: list[str]
     port: int
     path: str
     bodies: list[bytes]
-    environment: dict[str, str]
+    environment: dict[str, str] = field(default_factory=dict)
 
 
-def build_request(server: Server, body: bytes) -> bytes:
-    """Build an HTTP request."""
+def send_requests(server: Server, bodies: list[bytes], end_time: float) -> list[float]:
+    """Send one request after the other until a time; return the latencies in seconds."""
+    latencies: list[float] = []
+    requests = [_build_request(server, body) for body in bodies]
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while time.perf_counter() < end_time:
+            start = time.perf_counter()
+            connection.sendall(requests[len(latencies) % len(requests)])
+            _read_response(connection)
+            latencies.append(time.perf_counter() - start)
+    return latencies
+
+
+def _build_request(server: Server, body: bytes) -> bytes:
+    """Return the bytes of a request."""
     lines = [
         f"POST {server.path} HTTP/1.1",
         f"Host: localhost:{server.port}",
@@ -70,85 +89,54 @@ def build_request(server: Server, body: bytes) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def read_response(connection: socket.socket) -> None:
+def _read_response(connection: socket.socket) -> None:
     """Read a response to its end.
 
     Raises
     ------
-    AssertionError
+    ConnectionError
         If it is not a success.
     """
     response = b""
     while b"\r\n\r\n" not in response:
-        response += connection.recv(RECEIVE_BYTES)
-    head, _, body = response.partition(b"\r\n\r\n")
-    assert b" 200 " in head.split(b"\r\n")[0], response[:500]
-    content_length = head.lower().split(b"content-length:")[1].split(b"\r\n")[0]
-    missing_bytes = int(content_length) - len(body)
-    while missing_bytes > 0:
-        missing_bytes -= len(connection.recv(missing_bytes))
+        chunk = connection.recv(65536)
+        if not chunk:
+            raise ConnectionError("the server closed the connection")
+        response += chunk
+    head, _, content = response.partition(b"\r\n\r\n")
+    status_line, *headers = head.lower().split(b"\r\n")
+    if b" 200 " not in status_line:
+        raise ConnectionError(response[:500])
+    [length] = [line.partition(b":")[2] for line in headers if line.startswith(b"content-length")]
+    remaining = int(length) - len(content)
+    while remaining > 0:
+        remaining -= len(connection.recv(remaining))
 
 
-def send_requests(
-    server: Server, bodies: list[bytes], end_time: float, latencies: list[float]
-) -> None:
-    """Send requests one after another until a time, and add their latencies in seconds."""
-    requests = [build_request(server, body) for body in bodies]
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        count = 0
-        start = time.perf_counter()
-        while start < end_time:
-            connection.sendall(requests[count % len(requests)])
-            read_response(connection)
-            latencies.append(time.perf_counter() - start)
-            count += 1
-            start = time.perf_counter()
+def measure_throughput(server: Server, client_count: int) -> Throughput:
+    """Send requests from several clients at the same time."""
+    latencies: list[float] = []
+    end_time = time.perf_counter() + MEASUREMENT_SECONDS
 
+    def run_client(client: int) -> None:
+        latencies.extend(send_requests(server, server.bodies[client::client_count], end_time))
 
-def measure_throughput(server: Server, clients: int) -> Throughput:
-    """Measure a running server with a number of clients."""
-    latencies: list[list[float]] = [[] for _ in range(clients)]
-    end_time = time.perf_counter() + SECONDS
-    threads = []
-    for number in range(clients):
-        bodies = server.bodies[number::clients]
-        arguments = (server, bodies, end_time, latencies[number])
-        threads.append(threading.Thread(target=send_requests, args=arguments))
+    threads = [threading.Thread(target=run_client, args=(n,)) for n in range(client_count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    milliseconds = 1000 * np.concatenate(latencies)
     return Throughput(
-        requests_per_second=len(milliseconds) / SECONDS,
-        median_ms=float(np.median(milliseconds)),
-        p99_ms=float(np.quantile(milliseconds, 0.99)),
+        requests_per_second=len(latencies) / MEASUREMENT_SECONDS,
+        median_ms=1000 * float(np.median(latencies)),
+        p99_ms=1000 * float(np.quantile(latencies, 0.99)),
     )
 
 
 def find_free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a port that is not in use."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-def wait_until_ready(server: Server) -> None:
-    """Wait until a server answers.
-
-    Raises
-    ------
-    SystemExit
-        If it never does.
-    """
-    for _ in range(START_ATTEMPTS):
-        try:
-            send_requests(server, server.bodies, time.perf_counter() + 0.2, [])
-        except (OSError, AssertionError, IndexError):
-            time.sleep(START_POLL_SECONDS)
-        else:
-            return
-    raise SystemExit(f"{' '.join(server.command[-6:])} never answered")
 
 
 def measure_server(server: Server) -> dict[int, Throughput]:
@@ -163,98 +151,121 @@ def measure_server(server: Server) -> dict[int, Throughput]:
     )
     try:
         wait_until_ready(server)
-        return {clients: measure_throughput(server, clients) for clients in CLIENT_COUNTS}
+        return {count: measure_throughput(server, count) for count in CLIENT_COUNTS}
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
+def wait_until_ready(server: Server) -> None:
+    """Send requests until one is answered.
+
+    Raises
+    ------
+    SystemExit
+        If none is.
+    """
+    for _ in range(START_ATTEMPTS):
+        try:
+            send_requests(server, server.bodies, time.perf_counter() + 0.2)
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise SystemExit(f"{' '.join(server.command[-6:])} did not answer")
+
+
 def measure_model(model: Any, inputs: Any) -> float:
-    """Measure the rows per second of the model alone, one row after another."""
+    """Return how many rows per second the model alone scores, one after the other."""
     predict = getattr(model, "predict_proba", model.predict)
     start = time.perf_counter()
     count = 0
-    while time.perf_counter() - start < SECONDS:
+    while time.perf_counter() - start < MEASUREMENT_SECONDS:
         predict(inputs.iloc[[count % len(inputs)]])
         count += 1
-    return count / SECONDS
+    return count / MEASUREMENT_SECONDS
 
 
-def build_mlops_server(project: loader.Project, rows: Any) -> Server:
-    """Return ``mlops serve`` with a request per row."""
+def create_our_server(project: Project, rows: Any) -> Server:
+    """Describe ``mlops serve`` on a free port."""
+    source_columns = [name for name in rows.columns if name != columns.ROW_ID]
+    required_columns = scoring.list_required_columns(project, source_columns)
+    request_rows = json.loads(rows[required_columns].to_json(orient="records", date_format="iso"))
     port = find_free_port()
-    command = [sys.executable, "-m", "mlops_kit.cli", "serve"]
-    command += ["--project", str(project.root), "--port", str(port)]
-    records = json.loads(rows.to_json(orient="records", date_format="iso"))
-    bodies = [json.dumps({"rows": [record]}).encode() for record in records]
-    return Server(command, port, "/predict", bodies, {})
+    arguments = ["serve", "--project", str(project.root), "--port", str(port)]
+    return Server(
+        command=[sys.executable, "-m", "mlops_kit.cli", *arguments],
+        port=port,
+        path="/predict",
+        bodies=[json.dumps({"rows": [row]}).encode() for row in request_rows],
+    )
 
 
-def build_mlflow_server(project: loader.Project, model_uri: str, inputs: Any) -> Server:
-    """Return ``mlflow models serve`` with a request per row."""
-    port = find_free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri]
-    command += ["--env-manager", "local", "-p", str(port)]
+def create_mlflow_server(project: Project, model_uri: str, inputs: Any) -> Server:
+    """Describe ``mlflow models serve`` on a free port."""
     bodies = []
-    for number in range(len(inputs)):
-        row = json.loads(inputs.iloc[[number]].to_json(orient="split", index=False))
-        bodies.append(json.dumps({"dataframe_split": row}).encode())
+    for position in range(len(inputs)):
+        row = inputs.iloc[[position]].to_json(orient="split", index=False)
+        bodies.append(json.dumps({"dataframe_split": json.loads(row)}).encode())
+    port = find_free_port()
     store = find_store_file(project)
     tracking_uri = f"sqlite:///{store}" if store else project.config.tracking
-    environment = {"MLFLOW_TRACKING_URI": tracking_uri}
-    return Server(command, port, "/invocations", bodies, environment)
+    arguments = ["serve", "-m", model_uri, "--env-manager", "local", "-p", str(port)]
+    return Server(
+        command=[sys.executable, "-m", "mlflow", "models", *arguments],
+        port=port,
+        path="/invocations",
+        bodies=bodies,
+        environment={"MLFLOW_TRACKING_URI": tracking_uri},
+    )
 
 
-def print_row(title: str, cells: list[str]) -> None:
-    """Print one line of the table."""
-    print(f"{title:<22}" + "".join(f"{cell:>30}" for cell in cells))
+def print_row(name: str, cells: list[str]) -> None:
+    """Print a row of the table."""
+    print(f"{name:<22}" + "".join(f"{cell:>{COLUMN_WIDTH}}" for cell in cells))
 
 
-def print_table(model_rate: float, results: dict[str, dict[int, Throughput]]) -> None:
-    """Print the throughput of both servers, and their ratios."""
-    print_row("", [f"{clients} clients" for clients in CLIENT_COUNTS])
-    for name, throughputs in results.items():
-        cells = []
-        for rate, median_ms, p99_ms in throughputs.values():
-            cells.append(f"{rate:,.0f}/s p50 {median_ms:.1f} p99 {p99_ms:.1f} ms")
-        print_row(name, cells)
-    ours, mlflow = results.values()
-    rates = {clients: ours[clients].requests_per_second for clients in CLIENT_COUNTS}
-    print_row("ours / the model alone", [f"{rate / model_rate:.2f} ×" for rate in rates.values()])
-    ratios = [rates[clients] / mlflow[clients].requests_per_second for clients in CLIENT_COUNTS]
-    print_row("ours / MLflow", [f"{ratio:.1f} ×" for ratio in ratios])
+def format_throughput(measured: Throughput) -> str:
+    """Return a throughput as text."""
+    return (
+        f"{measured.requests_per_second:,.0f}/s "
+        f"p50 {measured.median_ms:.1f} p99 {measured.p99_ms:.1f} ms"
+    )
+
+
+def print_results(
+    model_rate: float, ours: dict[int, Throughput], mlflow: dict[int, Throughput]
+) -> None:
+    """Print both servers, and the ratios to the model alone and to MLflow."""
+    print_row("", [f"{count} clients" for count in CLIENT_COUNTS])
+    print_row("mlops serve", [format_throughput(ours[count]) for count in CLIENT_COUNTS])
+    print_row("mlflow models serve", [format_throughput(mlflow[count]) for count in CLIENT_COUNTS])
+    rates = [ours[count].requests_per_second for count in CLIENT_COUNTS]
+    mlflow_rates = [mlflow[count].requests_per_second for count in CLIENT_COUNTS]
+    print_row("mlops / model alone", [f"{rate / model_rate:.2f}×" for rate in rates])
+    ratios = [rate / other for rate, other in zip(rates, mlflow_rates, strict=True)]
+    print_row("mlops / mlflow", [f"{ratio:.1f}×" for ratio in ratios])
 
 
 def main(root: str) -> None:
-    """Measure and print the table."""
+    """Measure a project and print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        # The store of the models, in .mlops, is needed: it is not left out here.
-        project_folder = loader.find_project_folder(root)
-        copy = shutil.copytree(project_folder, Path(folder) / "copy", ignore=ignore_all_but_store)
+        original = loader.find_project_folder(root)
+        copy = shutil.copytree(original, Path(folder) / "copy", ignore=IGNORED_FILES)
         project = loader.load_project(copy)
         champion, model = versions.load_champion(project)
         history = source.read_source(project)
         rows = history.tail(ROWS).reset_index(drop=True)
         _, inputs = scoring.score_with_inputs(project, model, champion, rows, history)
-        source_columns = [column for column in history if column != columns.ROW_ID]
-        requested = rows[scoring.list_required_columns(project, source_columns)]
-        del history
+        del history  # the servers need the memory
         model_rate = measure_model(model, inputs)
-        servers = {
-            "mlops serve": build_mlops_server(project, requested),
-            "mlflow models serve": build_mlflow_server(project, champion.uri, inputs),
-        }
-        results = {name: measure_server(server) for name, server in servers.items()}
+        ours = measure_server(create_our_server(project, rows))
+        mlflow = measure_server(create_mlflow_server(project, champion.uri, inputs))
     print(
         f"{project.config.name} version {champion.version}; the model alone: "
         f"{model_rate:,.0f} rows/s, {1000 / model_rate:.2f} ms per row"
     )
-    print_table(model_rate, results)
-
-
-def ignore_all_but_store(folder: str, names: list[str]) -> set[str]:
-    """Return the names that a copy of the project leaves out; it needs the store of the models."""
-    return NOT_COPIED(folder, names) - {".mlops"}
+    print_results(model_rate, ours, mlflow)
 
 
 if __name__ == "__main__":

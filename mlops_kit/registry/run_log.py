@@ -10,6 +10,7 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunManifest, StageEntry
 from mlops_kit.registry.models import SavedModel, save_model
+from mlops_kit.registry.recipe import Recipe
 from mlops_kit.registry.store import connect_mlflow, ensure_experiment, mlflow
 from mlops_kit.registry.versions import sync_aliases
 
@@ -26,7 +27,7 @@ class SearchResult:
     """The trials of a search, one row each, and the recipe that won."""
 
     trials: pd.DataFrame
-    recipe: Mapping[str, Any]
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class LoggedTraining:
 
 def select_notable_trials(search: SearchResult) -> Iterator[NotableTrial]:
     """Yield each baseline, and the best finished trial of each model family."""
-    for name, score in search.recipe["baselines"].items():
+    for name, score in search.recipe.baselines.items():
         yield NotableTrial(f"baseline {name}", {}, float(score))
     is_finished = search.trials["status"] == "complete"
     finished = search.trials[is_finished].astype({"score": float})
-    find_best = "idxmin" if search.recipe["less_is_better"] else "idxmax"
+    find_best = "idxmin" if search.recipe.less_is_better else "idxmax"
     best_trials = finished.groupby("family")["score"].agg(find_best)
     for trial in finished.loc[sorted(best_trials)].to_dict("records"):
         params = {"trial": trial["trial"], "parameters": trial["parameters"]}
@@ -80,9 +81,9 @@ def log_training_run(
     """
     recipe = search.recipe
     params = {
-        "family": recipe["family"],
-        **recipe["params"],
-        "threshold": recipe["threshold"],
+        "family": recipe.family,
+        **recipe.params,
+        "threshold": recipe.threshold,
     }
     with connect_mlflow(project) as client:
         experiment_id = ensure_experiment(project, client)
@@ -91,7 +92,7 @@ def log_training_run(
             tags=tags,
         ) as run:
             mlflow.log_params(params)
-            mlflow.log_metrics({recipe["metric"]: recipe["score"], "trials": recipe["trials"]})
+            mlflow.log_metrics({recipe.metric: recipe.score, "trials": recipe.trials})
             mlflow.log_table(search.trials, "trials.json")
             for trial in select_notable_trials(search):
                 with mlflow.start_run(
@@ -100,7 +101,7 @@ def log_training_run(
                     nested=True,
                 ):
                     mlflow.log_params(dict(trial.params))
-                    mlflow.log_metric(recipe["metric"], trial.score)
+                    mlflow.log_metric(recipe.metric, trial.score)
             saved_models = {
                 name: save_model(
                     client,

@@ -33,6 +33,8 @@ from mlops_kit.stages.step_cache import cache_function
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_kit.registry.recipe import Recipe
+
 _DRAFT_FOLDER = "draft"
 _SHOWN_HASH_CHARACTERS = 12
 
@@ -354,7 +356,7 @@ class Stage:
         evaluation_model: Any,
         final_model: Any,
         example: pd.DataFrame,
-        recipe: dict[str, Any],
+        recipe: Recipe,
         trials: Table,
     ) -> None:
         """Log the search and both models in MLflow; write the artifact ``model``.
@@ -365,7 +367,7 @@ class Stage:
             The model that the review evaluates, and the one that is registered.
         example : DataFrame
             Some feature rows, for the signature of the logged models.
-        recipe : dict
+        recipe : Recipe
             As returned by ``train.search_recipes``.
         trials : Table
             The table of the search.
@@ -373,7 +375,7 @@ class Stage:
         from mlops_kit.registry import run_log
 
         facts = {
-            "threshold": recipe["threshold"],
+            "threshold": recipe.threshold,
             "classes": [0, 1] if self.config.task == "binary" else None,
             "target": self.config.target,
             "sample": self.sample,
@@ -399,7 +401,7 @@ class Stage:
             **saved_model.to_record(),
             "judged": saved.models["judged"].to_record(),
             "features": list(example.columns),
-            "threshold": recipe["threshold"],
+            "threshold": recipe.threshold,
         }
         self.write("model", entry, record=True)
         self.record.artifacts["model"].content = saved_model.model_hash

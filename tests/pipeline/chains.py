@@ -1,4 +1,4 @@
-"""Small chains of own notebooks that can be broken, for the tests of failures and for ``bench/killed_chain.py``."""
+"""Small projects of a few notebooks that can be broken, for tests of failures and benchmarks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,26 @@ from mlops_kit.core import files
 from mlops_kit.pipeline import runner
 from mlops_kit.project import loader, run_folder, run_manifest
 
-QUICK_COMMAND = "import sys; from mlops_kit import cli; from mlops_kit.pipeline import kernel_pool; kernel_pool.END_OF_RUN_MODULES = (); cli.main()"  # what a run imports ahead takes longer than a small chain
+QUICK_COMMAND = (
+    "import sys; "
+    "from mlops_kit import cli; "
+    "from mlops_kit.pipeline import kernel_pool; "
+    "kernel_pool.END_OF_RUN_MODULES = (); "
+    "cli.main()"
+)  # what a run imports ahead takes longer than a small chain
 
 
 def make_cell(source: str, tag: str = "") -> Any:
-    """A code cell, with a tag if one is given."""
+    """Return a code cell, with a tag if one is given."""
     return new_code_cell(source, metadata={"tags": [tag]} if tag else {})
 
 
 def write_project(home: Path, chain: dict[str, tuple[str, list[Any]]], more: str = "") -> Path:
-    """Write a project: of each stage its options (YAML) and its cells (text, or a ``cell``), after a title, the parameters and the handle."""
+    """Write a project.
+
+    ``chain`` has the options (YAML) and the cells (text, or from ``make_cell``) of each stage;
+    before them come a title, the parameters and the cell that opens the stage.
+    """
     (home / "notebooks").mkdir(parents=True, exist_ok=True)
     lines = [
         f"  {name}: {{notebook: {name}.ipynb, {options}}}" for name, (options, _) in chain.items()
@@ -104,7 +114,13 @@ def write_parallel_project(home: Path) -> Path:
     table = (
         "import pandas as pd\nrows = pd.DataFrame({'a': range(1000)})\nstage.write('rows', rows)"
     )
-    half = "import time\nrows = stage.read('rows')\ntime.sleep(0.2)\nstage.log(n=len(rows))\nstage.write({name!r}, {{'sum': int((rows.a * {factor}).sum())}})"
+    half = (
+        "import time\n"
+        "rows = stage.read('rows')\n"
+        "time.sleep(0.2)\n"
+        "stage.log(n=len(rows))\n"
+        "stage.write({name!r}, {{'sum': int((rows.a * {factor}).sum())}})"
+    )
     close = "stage.hand_over('Done.')"
     return write_project(
         home,
@@ -118,7 +134,8 @@ def write_parallel_project(home: Path) -> Path:
             "whole": (
                 "needs: [left, right], writes: [whole]",
                 [
-                    "stage.write('whole', {'sum': stage.read('left')['sum'] + stage.read('right')['sum']})",
+                    "left, right = stage.read('left'), stage.read('right')\n"
+                    "stage.write('whole', {'sum': left['sum'] + right['sum']})",
                     close,
                 ],
             ),
@@ -150,8 +167,8 @@ def kill_and_resume(home: Path, whole: dict[str, str], seconds: float) -> tuple[
     Returns
     -------
     str, list of str
-        How far it had got, and what is wrong: processes or locks that are left, a record that does not
-        tell the truth, a damaged store, or artifacts other than ``whole`` (those of an unbroken run).
+        How far it had got, and what is wrong: processes or locks that are left, a false record, a
+        damaged store, or artifacts other than ``whole`` (those of an undisturbed run).
     """
     shutil.rmtree(home / "reports", ignore_errors=True)
     process, alive = start_run(home), []
@@ -180,7 +197,7 @@ def kill_and_resume(home: Path, whole: dict[str, str], seconds: float) -> tuple[
 
 
 def find_false_records(home: Path) -> list[str]:
-    """What manifests, notebooks and MLflow's store tell of a project's runs that cannot be, now that none goes on."""
+    """Return what manifests, notebooks and MLflow record that is false after all runs ended."""
     made = [
         run_manifest.read_stored_manifest(f) for f in run_folder.list_run_folders(home / "reports")
     ]

@@ -1,4 +1,4 @@
-"""What tests of runs share: one nursery for all of them, a ready MLflow store, and a package that can be installed in another version."""
+"""What tests of runs share: one fork server, an MLflow store, a package in several versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ OPEN_STAGE_CELL = "from mlops_kit.stages import open_stage\nstage = open_stage({
 
 @pytest.fixture(scope="session")
 def installed_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of installed packages that kernels and tests see: ``tiny`` 1.0, which is imported, and ``other`` 1.0, which is not."""
+    """A folder of installed packages that kernels and tests see.
+
+    ``tiny`` 1.0 is imported, ``other`` 1.0 is not.
+    """
     folder = tmp_path_factory.mktemp("installed") / "site-packages"
     for name in ("tiny", "other"):
         (folder / name).mkdir(parents=True)
@@ -51,7 +54,7 @@ def installed_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 @pytest.fixture(scope="session")
 def shared_fork_server(installed_packages: Path) -> Iterator[None]:
-    """The process that kernels are forked from lives until the last test: its imports are the dear part of a short run."""
+    """Keep the fork server until the last test: its imports take most of a short run."""
     kernel_pool.get_fork_server(PRELOADED_MODULES)
     kernel_pool.keep_fork_server = True
     yield
@@ -61,7 +64,7 @@ def shared_fork_server(installed_packages: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def mlflow_store(shared_fork_server: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of an MLflow store that has been made already: to make one takes seconds."""
+    """The files of an MLflow store: creating one takes seconds."""
     home = tmp_path_factory.mktemp("store")
     (home / "mlops.yaml").write_text("name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n")
     project = loader.load_project(home)
@@ -84,7 +87,7 @@ def mlflow_store(shared_fork_server: None, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def copy_mlflow_store(mlflow_store: Path) -> Callable[[Path], Path]:
-    """Make a folder one in which runs are quick: a store in it, and kernels that are warm."""
+    """A function that copies the MLflow store into a project folder, so that runs are quick."""
 
     def copy_into(home: Path) -> Path:
         shutil.copytree(mlflow_store, home / ".mlops")
@@ -106,7 +109,7 @@ stages:
 def write_notebook(
     home: Path, name: str, *cells: str, parameters: str = "seed: int = 0  # Seed."
 ) -> None:
-    """Write a notebook of the tiny project: a title, its parameters, the handle, and these cells."""
+    """Write a notebook: a title, its parameters, the cell that opens the stage, and these cells."""
     code = [parameters, OPEN_STAGE_CELL.format(name=name), *cells]
     made = new_notebook(cells=[new_markdown_cell(f"# {name}"), *map(new_code_cell, code)])
     made.cells[1].metadata["tags"] = ["parameters"]
@@ -115,7 +118,7 @@ def write_notebook(
 
 @pytest.fixture
 def tiny(tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
-    """A project of three notebooks of its own, the second with a parameter; nothing is run yet."""
+    """A project of three notebooks, the second with a parameter; nothing has been run."""
     home = tmp_path / "tiny"
     home.mkdir()
     copy_mlflow_store(home)
@@ -147,7 +150,7 @@ def tiny(tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
 
 @pytest.fixture
 def run_tiny(tiny: Path) -> Callable[..., RunManifest]:
-    """Run the tiny project's chain; the manifest."""
+    """A function that runs the tiny project and returns the manifest."""
 
     def run_stages(only: str = "", force: bool = False, **given: dict[str, Any]) -> RunManifest:
         project = loader.load_project(tiny)

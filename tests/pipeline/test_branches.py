@@ -1,4 +1,4 @@
-"""Fan out: what is common runs once, each branch by itself, failures apart, one table of them."""
+"""Branches: common stages run once, each branch by itself, and one table compares them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_common_stages_run_once_and_a_failed_branch_leaves_the_others_alone(
         assert found.stages["first"].status == "skipped"
         assert found.branch == name
     columns, rows = report.build_branch_table(made)
-    assert columns == ["second.k", "status", "seconds", "second.total", "says"]
+    assert columns == ["second.k", "status", "seconds", "second.total", "error"]
     assert [(r[0], r[1], r[3], r[4]) for r in rows] == [
         (1, "succeeded", 6, ""),
         (5, "failed", 30, "ValueError: five"),

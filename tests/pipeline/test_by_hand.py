@@ -1,4 +1,4 @@
-"""A stage that somebody ran in JupyterLab is taken over by the next run; an edit that does not matter can be accepted."""
+"""A stage that was run in JupyterLab is taken over by the next run; edits can be accepted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RunTiny = Callable[..., dict[str, Any]]
 
 
 def run_by_hand(home: Path, name: str, skip: int | None = None) -> None:
-    """Run a notebook as JupyterLab does, in a plain kernel that starts in the notebook's folder, and save it."""
+    """Run a notebook as JupyterLab does, in a plain kernel in its folder, and save it."""
     path = home / "notebooks" / f"{name}.ipynb"
     book = nbformat.read(path, as_version=4)
     whole = list(book.cells)

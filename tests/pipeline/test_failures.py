@@ -1,6 +1,7 @@
-"""Whatever happens to a stage, its notebook, the manifest and the terminal tell it, nothing of it is left, and the next run completes.
+"""Failures of a stage: notebook, manifest and terminal report them, and the next run completes.
 
-One chain holds a stage for each way to fail, as long as a file ``broken`` is in the project.
+One pipeline has a stage for each way to fail, which fails as long as a file ``broken`` is in the
+project.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import psutil
 import pytest
 
 from mlops_kit.cli import application
+from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.files import hash_json
 from mlops_kit.pipeline import kernel_pool, kernel_watchdog
 from mlops_kit.project import artifacts, run_folder, run_manifest
@@ -31,13 +33,31 @@ from mlops_kit.project import artifacts, run_folder, run_manifest
 from . import chains
 from .chains import make_cell
 
-LOOK = "import os, signal, subprocess, sys, time\nfrom pathlib import Path\nbroken = Path('broken').exists()"
-REACHED = "    Path(f'reached-{os.getpid()}').touch()\n"
-DAEMON = "    subprocess.Popen(['sleep', '600'])\n    subprocess.Popen(['sleep', '601'], start_new_session=True)\n"
+CHECK_BROKEN = """\
+import os, signal, subprocess, sys, time
+from pathlib import Path
+broken = Path('broken').exists()"""
+MARK_REACHED = "    Path(f'reached-{os.getpid()}').touch()\n"
+START_DAEMONS = """\
+    subprocess.Popen(['sleep', '600'])
+    subprocess.Popen(['sleep', '601'], start_new_session=True)
+"""
+RAISE_IN_FUNCTION = """\
+    def inner():
+        raise ValueError('no such thing')
+    inner()"""
+IGNORE_INTERRUPTS = "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+RAISE_AFTER_ALLOWED = """\
+if broken:
+    raise LookupError('the first')
+    raise KeyError('the second')"""
 
 
-class Case(NamedTuple):
-    """A way to fail: the stage's cells and options; what is told of it; the code cell, and the line in it."""
+class FailureCase(NamedTuple):
+    """A way to fail: cells and options of the stage, and what is reported.
+
+    ``cell`` counts code cells from one, ``line`` the lines of that cell.
+    """
 
     cells: list[Any]
     status: str
@@ -49,41 +69,41 @@ class Case(NamedTuple):
     line: int | None = None
 
 
-def fault(code: str) -> list[Any]:
-    """A cell that does this in a broken project."""
+def if_broken(code: str) -> list[Any]:
+    """A cell that executes this in a broken project."""
     return [f"if broken:\n{code}"]
 
 
-def one_line(sentence: str) -> str:
+def match_line(sentence: str) -> str:
     """A pattern that matches a sentence."""
     return re.escape(sentence) + "$"
 
 
 CASES = {
-    "exception": Case(
-        fault("    def inner():\n        raise ValueError('no such thing')\n    inner()"),
+    "exception": FailureCase(
+        if_broken(RAISE_IN_FUNCTION),
         "failed",
         "ValueError",
         "ValueError: no such thing$",
         line=4,
     ),
-    "killed": Case(
-        fault(DAEMON + "    os.kill(os.getpid(), signal.SIGKILL)"),
+    "killed": FailureCase(
+        if_broken(START_DAEMONS + "    os.kill(os.getpid(), signal.SIGKILL)"),
         "killed",
         "DeadKernelError",
         "the kernel died$",
         detail="signal 9, peak",
     ),
-    "memory": Case(
-        fault("    held = b'x' * 900_000_000\n    time.sleep(600)"),
+    "memory": FailureCase(
+        if_broken("    held = b'x' * 900_000_000\n    time.sleep(600)"),
         "killed",
         "killed",
         "the kernel was killed$",
         "memory: 700MB",
         "over its memory limit of 668 MiB, peak",
     ),
-    "slow_cell": Case(
-        fault(DAEMON + REACHED + "    time.sleep(600)"),
+    "slow_cell": FailureCase(
+        if_broken(START_DAEMONS + MARK_REACHED + "    time.sleep(600)"),
         "timed out",
         "KeyboardInterrupt",
         "it took too long and was interrupted$",
@@ -91,8 +111,8 @@ CASES = {
         "cell over 600 s",
         line=5,
     ),
-    "slow_stage": Case(
-        fault(REACHED + "    while True:\n        time.sleep(600)"),
+    "slow_stage": FailureCase(
+        if_broken(MARK_REACHED + "    while True:\n        time.sleep(600)"),
         "timed out",
         "KeyboardInterrupt",
         "it took too long and was interrupted$",
@@ -100,41 +120,41 @@ CASES = {
         "stage over 600 s",
         line=4,
     ),
-    "stubborn": Case(
-        fault(
-            "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + REACHED + "    time.sleep(600)"
-        ),
+    "stubborn": FailureCase(
+        if_broken(IGNORE_INTERRUPTS + MARK_REACHED + "    time.sleep(600)"),
         "timed out",
         "timed out",
         "it took too long and was interrupted$",
         "timeout: 10m",
         "stage over 600 s",
     ),
-    "exit_0": Case(
-        fault("    sys.exit(0)"),
+    "exit_0": FailureCase(
+        if_broken("    sys.exit(0)"),
         "stopped early",
         "SystemExit",
-        one_line("sys.exit(0) in cell 5: the cells after it were not run"),
+        match_line("sys.exit(0) in cell 5: the cells after it were not run"),
     ),
-    "exit_3": Case(fault("    sys.exit(3)"), "failed", "SystemExit", "SystemExit: 3$"),
-    "at_once": Case(
-        fault(DAEMON + "    os._exit(3)"),
+    "exit_3": FailureCase(if_broken("    sys.exit(3)"), "failed", "SystemExit", "SystemExit: 3$"),
+    "at_once": FailureCase(
+        if_broken(START_DAEMONS + "    os._exit(3)"),
         "failed",
         "DeadKernelError",
         "the kernel ended by itself with exit code 3$",
     ),
-    "bash": Case(
+    "bash": FailureCase(
         ["%%bash\nif [ -e broken ]; then exit 3; fi"],
         "failed",
         "CalledProcessError",
         "CalledProcessError: .* returned non-zero exit status 3",
         line=1,
     ),
-    "script": Case(["if broken:\n    %run bad.py"], "failed", "KeyError", "KeyError: 'bad'$"),
-    "allowed": Case(
+    "script": FailureCase(
+        ["if broken:\n    %run bad.py"], "failed", "KeyError", "KeyError: 'bad'$"
+    ),
+    "allowed": FailureCase(
         [
             make_cell("if broken:\n    1 / 0", "raises-exception"),
-            "if broken:\n    raise LookupError('the first')\n    raise KeyError('the second')",
+            RAISE_AFTER_ALLOWED,
         ],
         "failed",
         "LookupError",
@@ -142,60 +162,70 @@ CASES = {
         cell=6,
         line=2,
     ),
-    "missing": Case(
+    "missing": FailureCase(
         ["if not broken:\n    Path('missing.csv').write_text('1')"],
         "failed",
-        "RunFailed",
-        one_line("the declared output 'missing.csv' does not exist"),
+        RunFailedError.__name__,
+        match_line("the declared output 'missing.csv' does not exist"),
         cell=None,
     ),
-    "empty": Case(
+    "empty": FailureCase(
         ["Path('empty.csv').write_text('' if broken else '1')"],
         "failed",
-        "RunFailed",
-        one_line("the declared output 'empty.csv' is empty"),
+        RunFailedError.__name__,
+        match_line("the declared output 'empty.csv' is empty"),
         cell=None,
     ),
-    "stale": Case(
+    "stale": FailureCase(
         ["if not broken:\n    Path('stale.csv').write_text('1')"],
         "failed",
-        "RunFailed",
-        one_line("the declared output 'stale.csv' is older than the run of the stage"),
+        RunFailedError.__name__,
+        match_line("the declared output 'stale.csv' is older than the run of the stage"),
         cell=None,
     ),
-    "silent": Case(
-        fault("    stage.write = lambda *given: None"),
+    "silent": FailureCase(
+        if_broken("    stage.write = lambda *given: None"),
         "failed",
-        "RunFailed",
+        RunFailedError.__name__,
         "silent did not write 'silent'",
         cell=6,
         line=2,
     ),
 }
-FILES = {"missing", "empty", "stale"}  # cases that declare a file of the project
+CASES_WITH_FILES = {"missing", "empty", "stale"}  # they declare a file of the project
+FAIL_ONCE = """\
+tried = Path('tried')
+if broken and not tried.exists():
+    tried.touch()
+    raise OSError('not yet')"""
 
 
-def end(name: str) -> str:
-    """The last cell of a stage: what it hands on."""
+def hand_over(name: str) -> str:
+    """The last cell of a stage: what it writes."""
     return f"stage.write({name!r}, {{'made by': {name!r}}})\nstage.hand_over('All is well.')"
 
 
-def furnished(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
-    """The project of all cases."""
-    furnish_in(home, copy_mlflow_store)
-    chain: dict[str, tuple[str, list[Any]]] = {"start": ("writes: [start]", [end("start")])}
+def create_project(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
+    """Create an empty project with an MLflow store."""
+    home.mkdir()
+    return copy_mlflow_store(home)
+
+
+def create_broken_project(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
+    """Create the project with a stage for each case."""
+    create_project(home, copy_mlflow_store)
+    chain: dict[str, tuple[str, list[Any]]] = {"start": ("writes: [start]", [hand_over("start")])}
     for name, case in CASES.items():
-        writes = ", ".join([name, *([f"{name}.csv"] if name in FILES else [])])
-        chain[name] = (
-            f"needs: [start], writes: [{writes}]{', ' * bool(case.options)}{case.options}",
-            [LOOK, *case.cells, end(name)],
-        )
-    shaky = "tried = Path('tried')\nif broken and not tried.exists():\n    tried.touch()\n    raise OSError('not yet')"
+        outputs = [name, f"{name}.csv"] if name in CASES_WITH_FILES else [name]
+        options = f"needs: [start], writes: [{', '.join(outputs)}]"
+        if case.options:
+            options += f", {case.options}"
+        chain[name] = (options, [CHECK_BROKEN, *case.cells, hand_over(name)])
     chain["shaky"] = (
         "needs: [start], writes: [shaky], retries: 2, backoff: 0.2s",
-        [LOOK, shaky, end("shaky")],
+        [CHECK_BROKEN, FAIL_ONCE, hand_over("shaky")],
     )
-    chain["after"] = ("needs: [exception], writes: [after]", [end("after")])
+    chain["after"] = ("needs: [exception], writes: [after]", [hand_over("after")])
     chains.write_project(home, chain, "run: {jobs: 4}")
     (home / "bad.py").write_text("x = 1\nraise KeyError('bad')\n")
     (home / "stale.csv").write_text("1")
@@ -204,80 +234,106 @@ def furnished(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
     return home
 
 
-def mlops(*words: str) -> int:
-    """The command line in this process, where the nursery is; its exit code."""
+def run_command(*words: str) -> int:
+    """Run the command line in this process, which has the fork server; its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mlops", *words])
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             application.main()
-    return int(left.value.code or 0)
+    return int(exit_info.value.code or 0)
 
 
-def went(home: Path) -> tuple[int, Path]:
-    """Run a project; the exit code and the run's folder."""
-    code = mlops("run", "--project", str(home))
-    return code, max(
-        (home / "reports").glob("*/manifest.json"), key=lambda p: p.stat().st_mtime
-    ).parent
+def run_project(home: Path) -> tuple[int, Path]:
+    """Run a project; the exit code and the folder of the run."""
+    code = run_command("run", "--project", str(home))
+    manifests = (home / "reports").glob("*/manifest.json")
+    return code, max(manifests, key=lambda path: path.stat().st_mtime).parent
 
 
-class Broken(NamedTuple):
-    """The broken project: its folder, its broken run and exit code, what was left of that, and what the terminal was told."""
+class BrokenRun(NamedTuple):
+    """A run of the broken project: its folder, exit code, remaining processes and output."""
 
     home: Path
     run: Path
     code: int
     strays: list[Any]
-    said: str
+    printed: str
 
 
 @pytest.fixture(scope="module")
 def broken(
     tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
-) -> Broken:
-    home = furnished(tmp_path_factory.mktemp("failures") / "broken", copy_mlflow_store)
-    with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as out:
+) -> BrokenRun:
+    home = create_broken_project(tmp_path_factory.mktemp("failures") / "broken", copy_mlflow_store)
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel_watchdog, "INTERRUPT_GRACE_SECONDS", 1.0)
-        patch.setattr(
-            kernel_watchdog.KernelWatchdog, "find_exceeded_limit", expire_limits_once_reached(home)
-        )
-        said = io.StringIO()
-        out.setattr(sys, "stdout", said)
-        code, run = went(home)
-        mlops("status", "--project", str(home))
-    return Broken(
-        home, run, code, [*chains.list_stray_processes(home), *kernels_left()], said.getvalue()
-    )
+        find_exceeded_limit = expire_limits_once_reached(home)
+        patch.setattr(kernel_watchdog.KernelWatchdog, "find_exceeded_limit", find_exceeded_limit)
+        patch.setattr(sys, "stdout", output)
+        code, run = run_project(home)
+        run_command("status", "--project", str(home))
+    return BrokenRun(home, run, code, list_remaining_processes(home), output.getvalue())
 
 
-def expire_limits_once_reached(
-    home: Path,
-) -> Callable[[kernel_watchdog.KernelWatchdog], tuple[str, str]]:
-    """Return a ``find_exceeded_limit`` whose time limits run out a second after a cell has said that it is reached.
+FindExceededLimit = Callable[[kernel_watchdog.KernelWatchdog], kernel_watchdog.ExceededLimit | None]
 
-    The limits are generous, so that a slow machine comes to that cell, and none is waited for.
+
+def expire_limits_once_reached(home: Path) -> FindExceededLimit:
+    """Return a ``find_exceeded_limit`` whose time limits expire a second after a cell is reached.
+
+    The limits are generous, so that a slow machine reaches that cell, and no test waits for them.
     """
     find_exceeded_limit = kernel_watchdog.KernelWatchdog.find_exceeded_limit
 
-    def find_once_reached(watch: kernel_watchdog.KernelWatchdog) -> tuple[str, str]:
-        assert watch.child is not None
-        reached = home / f"reached-{watch.child.pid}"
+    def find_once_reached(
+        watchdog: kernel_watchdog.KernelWatchdog,
+    ) -> kernel_watchdog.ExceededLimit | None:
+        assert watchdog.child is not None
+        reached = home / f"reached-{watchdog.child.pid}"
         if reached.exists() and time.time() - reached.stat().st_mtime > 1:
-            watch.started_at = watch.cell_started_at = time.monotonic() - 3600
-        return find_exceeded_limit(watch)
+            an_hour_ago = time.monotonic() - 3600
+            watchdog.started_at = an_hour_ago
+            watchdog.cell_started_at = an_hour_ago
+        return find_exceeded_limit(watchdog)
 
     return find_once_reached
 
 
-def kernels_left() -> list[psutil.Process]:
-    """What the nursery has below it."""
+def list_kernel_processes() -> list[psutil.Process]:
+    """The processes below the fork server."""
     return chains.list_process_tree(kernel_pool.get_fork_server().process.pid)[1:]
 
 
+def list_remaining_processes(home: Path) -> list[Any]:
+    """The processes that a project's runs have left."""
+    return [*chains.list_stray_processes(home), *list_kernel_processes()]
+
+
+def read_notebook(run: Path, stage: str) -> Any:
+    return nbformat.read(run / "notebooks" / f"{stage}.ipynb", as_version=4)
+
+
+def list_code_cells(notebook: Any) -> list[Any]:
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def list_cell_statuses(notebook: Any) -> list[str]:
+    """Papermill's status of each code cell."""
+    return [c.metadata.papermill.status for c in list_code_cells(notebook)]
+
+
+def list_stage_statuses(run: Path) -> list[str]:
+    manifest = run_manifest.read_manifest(run)
+    return [str(entry.status) for entry in manifest.stages.values()]
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -> None:
-    case, entry = CASES[name], run_manifest.read_manifest(broken.run).stages[name]
+def test_failure_is_in_the_manifest(broken: BrokenRun, name: str) -> None:
+    case = CASES[name]
+    entry = run_manifest.read_manifest(broken.run).stages[name]
     error = entry.error
+    assert error is not None
     assert (entry.status, error.type, error.cell, error.line) == (
         case.status,
         case.type,
@@ -286,204 +342,216 @@ def test_a_failure_is_told_in_manifest_and_notebook(broken: Broken, name: str) -
     )
     assert re.match(case.message, error.message)
     assert entry.detail.startswith(case.detail)
+    is_raised_in_a_cell = case.cell is not None and case.type not in {
+        "DeadKernelError",
+        "killed",
+        "timed out",
+    }
+    assert bool(error.traceback) == is_raised_in_a_cell
     assert len(error.traceback) <= 6
-    assert bool(error.traceback) == (
-        case.type not in {"DeadKernelError", "killed", "timed out"} and case.cell is not None
-    )
-    book = nbformat.read(broken.run / "notebooks" / f"{name}.ipynb", as_version=4)
-    code = [c for c in book.cells if c.cell_type == "code"]
-    at = len(code) + 1 if case.cell is None else case.cell
-    assert [c.metadata.papermill.status for c in code] == [
-        *["completed"] * (at - 1),
-        "failed",
-        *["pending"] * (len(code) - at),
-    ][: len(code)]
-    assert error.source == ("" if case.cell is None else code[at - 1].source)
-    assert book.metadata.mlops.status == case.status
-    assert (
-        entry.status_text
-        in book.metadata.mlops.status + f" ({book.metadata.mlops.get('detail', '')})"
-    )
-    told = next(
-        c.source for c in book.cells if "papermill-error-cell-tag" in c.metadata.get("tags", [])
-    )
-    assert told.startswith(f"**▲ {case.status.capitalize()}")
-    assert ("in the cell below" in told) == (case.cell is not None)
-    assert (
-        f"▲ {case.status.capitalize()}" in (broken.run / "notebooks" / f"{name}.html").read_text()
-    )
+    code_cells = list_code_cells(read_notebook(broken.run, name))
+    assert error.source == ("" if case.cell is None else code_cells[case.cell - 1].source)
 
 
-def test_the_terminal_and_the_run_tell_every_failure(broken: Broken) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_failure_is_in_the_notebook_and_on_its_page(broken: BrokenRun, name: str) -> None:
+    case = CASES[name]
+    entry = run_manifest.read_manifest(broken.run).stages[name]
+    notebook = read_notebook(broken.run, name)
+    statuses = list_cell_statuses(notebook)
+    if case.cell is None:
+        assert statuses == ["completed"] * len(statuses)
+    else:
+        completed = ["completed"] * (case.cell - 1)
+        pending = ["pending"] * (len(statuses) - case.cell)
+        assert statuses == [*completed, "failed", *pending]
+    stored = notebook.metadata.mlops
+    assert stored.status == case.status
+    assert entry.status_text in f"{stored.status} ({stored.get('detail', '')})"
+    (marker,) = [
+        c.source for c in notebook.cells if "papermill-error-cell-tag" in c.metadata.get("tags", [])
+    ]
+    title = f"▲ {case.status.capitalize()}"
+    assert marker.startswith(f"**{title}")
+    assert ("in the cell below" in marker) == (case.cell is not None)
+    assert title in (broken.run / "notebooks" / f"{name}.html").read_text()
+
+
+def test_terminal_and_index_show_every_failure(broken: BrokenRun) -> None:
     assert broken.code == 1
-    status = broken.said.partition("of tiny: ")[2]
+    status = broken.printed.partition("of tiny: ")[2]
     assert status.startswith("failed")
     for name, case in CASES.items():
-        assert re.search(
-            rf"^  {name} +{re.escape(case.status)}.*{case.message.rstrip('$')}", status, re.M
-        ), name
+        pattern = rf"^  {name} +{re.escape(case.status)}.*{case.message.rstrip('$')}"
+        assert re.search(pattern, status, re.M), name
     assert re.search("^  after +not run +needs exception$", status, re.M)
     assert re.search("^  shaky +succeeded", status, re.M)
     assert "Failed" in (broken.run / "index.html").read_text()
 
 
-def test_a_stage_is_tried_again_after_a_pause(broken: Broken) -> None:
+def test_stage_is_retried_after_a_pause(broken: BrokenRun) -> None:
     entry = run_manifest.read_manifest(broken.run).stages["shaky"]
-    assert (entry.status, entry.attempts, entry.seconds > 0.2) == ("succeeded", 2, True)
-    assert "shaky: failed, OSError: not yet; again in 0.2 s (1 of 2)" in broken.said
+    assert (entry.status, entry.attempts) == ("succeeded", 2)
+    assert entry.seconds is not None
+    assert entry.seconds > 0.2
+    assert "shaky: failed, OSError: not yet; again in 0.2 s (1 of 2)" in broken.printed
 
 
-def test_nothing_that_a_failed_stage_started_is_left(broken: Broken) -> None:
+def test_nothing_that_a_failed_stage_started_remains(broken: BrokenRun) -> None:
     assert broken.strays == []
     assert not (broken.run / run_manifest.DISK_RESERVE_FILE).exists()
-    assert not [p for p in broken.run.rglob(".*")]
+    assert not list(broken.run.rglob(".*"))
 
 
-def test_mlflow_is_told_of_each_failure(broken: Broken) -> None:
-    told = statuses(broken.home)
-    run = broken.run.name
-    assert (told[run], told["start"], told["shaky"]) == ("FAILED", "FINISHED", "FINISHED")
-    assert (
-        told["exception"],
-        told["slow_cell"],
-        told["exit_0"],
-        told["killed"],
-        told["memory"],
-    ) == ("FAILED", "FAILED", "FAILED", "KILLED", "KILLED")
-    assert "after" not in told
-
-
-def statuses(home: Path) -> dict[str, str]:
+def read_mlflow_statuses(home: Path) -> dict[str, str]:
     """Status of each run in a project's MLflow store, by name."""
     with closing(sqlite3.connect(home / ".mlops" / "mlflow.db")) as store:
         return dict(store.execute("SELECT name, status FROM runs").fetchall())
 
 
-def test_the_next_run_completes_with_what_was_promised(broken: Broken) -> None:
+def test_failures_are_in_mlflow(broken: BrokenRun) -> None:
+    statuses = read_mlflow_statuses(broken.home)
+    expected = {
+        broken.run.name: "FAILED",
+        "start": "FINISHED",
+        "shaky": "FINISHED",
+        "exception": "FAILED",
+        "slow_cell": "FAILED",
+        "exit_0": "FAILED",
+        "killed": "KILLED",
+        "memory": "KILLED",
+    }
+    assert {name: statuses[name] for name in expected} == expected
+    assert "after" not in statuses
+
+
+def test_next_run_completes_with_all_outputs(broken: BrokenRun) -> None:
     (broken.home / "broken").unlink()
-    code, mended = went(broken.home)
-    entries = run_manifest.read_manifest(mended).stages
+    code, run = run_project(broken.home)
+    entries = run_manifest.read_manifest(run).stages
     assert code == 0
     assert {n for n, e in entries.items() if e.status == "skipped"} == {"start", "shaky"}
     assert {e.status for e in entries.values()} == {"skipped", "succeeded"}
-    files = {f"{n}.csv": hashlib.sha256(b"1").hexdigest() for n in FILES}
-    assert {n: a.content for n, a in run_folder.list_artifacts(mended).items()} == {
-        n: hash_json({"made by": n}) for n in entries
-    } | files
-    assert [*chains.list_stray_processes(broken.home), *kernels_left()] == []
+    contents = {name: hash_json({"made by": name}) for name in entries}
+    for name in CASES_WITH_FILES:
+        contents[f"{name}.csv"] = hashlib.sha256(b"1").hexdigest()
+    assert {n: a.content for n, a in run_folder.list_artifacts(run).items()} == contents
+    assert list_remaining_processes(broken.home) == []
 
 
-WAITS = f"if broken:\n{DAEMON}    Path('up').touch()\n    time.sleep(600)"
+WAIT_IF_BROKEN = f"if broken:\n{START_DAEMONS}    Path('up').touch()\n    time.sleep(600)"
 SIGNALS = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM, "killed": signal.SIGKILL}
 
 
-class Told(NamedTuple):
-    """A run of its own process that was sent a signal: its project, exit code, what it said, and those of its processes that outlived it."""
+class SignalledRun(NamedTuple):
+    """A run in a process of its own that got a signal.
+
+    Its project, exit code and output, and the processes that outlived it.
+    """
 
     home: Path
     code: int
-    said: str
+    printed: str
     alive: list[psutil.Process]
 
 
 @pytest.fixture(scope="module")
 def signalled(
     tmp_path_factory: pytest.TempPathFactory, copy_mlflow_store: Callable[[Path], Path]
-) -> dict[str, Told]:
-    """The same chain three times at once, each told to stop in another way while a cell runs."""
-    folder, told = tmp_path_factory.mktemp("signalled"), {}
-    homes = {name: two_stages(folder / name, copy_mlflow_store) for name in SIGNALS}
-    going = {name: chains.start_run(home) for name, home in homes.items()}
-    for name, process in going.items():
-        until(lambda home=homes[name]: (home / "up").exists() and at_cells(home)[4] == "running")  # type: ignore[misc]
-        held = chains.list_process_tree(process.pid)
+) -> dict[str, SignalledRun]:
+    """The same pipeline three times at once, each stopped in another way while a cell runs."""
+    folder = tmp_path_factory.mktemp("signalled")
+    homes = {name: create_two_stages(folder / name, copy_mlflow_store) for name in SIGNALS}
+    processes = {name: chains.start_run(home) for name, home in homes.items()}
+    runs = {}
+    for name, process in processes.items():
+        wait_for_waiting_cell(homes[name])
+        descendants = chains.list_process_tree(process.pid)
         os.killpg(process.pid, SIGNALS[name])
-        said = process.communicate(timeout=180)[0]
-        _, alive = psutil.wait_procs(held, timeout=60)
-        told[name] = Told(homes[name], process.returncode, said, alive)
-    return told
+        printed = process.communicate(timeout=180)[0]
+        _, alive = psutil.wait_procs(descendants, timeout=60)
+        runs[name] = SignalledRun(homes[name], process.returncode, printed, alive)
+    return runs
 
 
-def two_stages(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
-    """A project whose second stage does not end while it is broken."""
-    furnish_in(home, copy_mlflow_store)
+def create_two_stages(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
+    """Create a project whose second stage does not end while it is broken."""
+    create_project(home, copy_mlflow_store)
     (home / "broken").touch()
-    return chains.write_project(
-        home,
-        {
-            "one": ("writes: [one]", [LOOK, end("one")]),
-            "two": ("needs: [one], writes: [two]", [LOOK, WAITS, end("two")]),
-        },
-    )
+    chain: dict[str, tuple[str, list[Any]]] = {
+        "one": ("writes: [one]", [CHECK_BROKEN, hand_over("one")]),
+        "two": (
+            "needs: [one], writes: [two]",
+            [CHECK_BROKEN, WAIT_IF_BROKEN, hand_over("two")],
+        ),
+    }
+    return chains.write_project(home, chain)
 
 
-def at_cells(home: Path) -> list[str]:
-    """How far the second stage's notebook says it is: the status of each code cell."""
-    [book] = (home / "reports").glob("*/notebooks/two.ipynb")
-    return [
-        c.metadata.papermill.status
-        for c in nbformat.read(book, as_version=4).cells
-        if c.cell_type == "code"
-    ]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for something; at most three minutes."""
-    begin = time.monotonic()
-    while not holds():
-        assert time.monotonic() - begin < 180
+def wait_for_waiting_cell(home: Path) -> None:
+    """Wait, at most three minutes, until the notebook of the second stage shows that it waits."""
+    began = time.monotonic()
+    while not ((home / "up").exists() and is_fifth_cell_running(home)):
+        assert time.monotonic() - began < 180
         time.sleep(0.02)
 
 
+def is_fifth_cell_running(home: Path) -> bool:
+    (path,) = (home / "reports").glob("*/notebooks/two.ipynb")
+    return list_cell_statuses(nbformat.read(path, as_version=4))[4] == "running"
+
+
 @pytest.mark.parametrize("name", SIGNALS)
-def test_a_run_that_is_told_to_stop_leaves_nothing_and_the_next_completes(
-    signalled: dict[str, Told], name: str
+def test_stopped_run_leaves_nothing_and_the_next_one_completes(
+    signalled: dict[str, SignalledRun], name: str
 ) -> None:
-    home, code, said, alive = signalled[name]
-    [old] = (home / "reports").glob("2*")
-    assert (code, alive, chains.list_stray_processes(home)) == (
-        -signal.SIGKILL if name == "killed" else 1,
-        [],
-        [],
-    )
-    wanted = "killed" if name == "killed" else "interrupted"
-    found = run_manifest.read_manifest(old)
-    assert (found.status, [e.status for e in found.stages.values()]) == (
-        wanted,
-        ["succeeded", wanted],
-    )
-    if name != "killed":
-        assert "two: interrupted in cell 5" in said
-        assert found.stages["two"].error.line == 5
+    home, code, printed, alive = signalled[name]
+    is_killed = name == "killed"
+    (stopped_run,) = (home / "reports").glob("2*")
+    assert code == (-signal.SIGKILL if is_killed else 1)
+    assert alive == []
+    assert chains.list_stray_processes(home) == []
+    expected_status = "killed" if is_killed else "interrupted"
+    manifest = run_manifest.read_manifest(stopped_run)
+    assert manifest.status == expected_status
+    assert list_stage_statuses(stopped_run) == ["succeeded", expected_status]
+    if not is_killed:
+        assert "two: interrupted in cell 5" in printed
+        error = manifest.stages["two"].error
+        assert error is not None
+        assert error.line == 5
     (home / "broken").unlink()
-    code, new = went(home)
+    code, next_run = run_project(home)
     assert code == 0
-    assert [e.status for e in run_manifest.read_manifest(new).stages.values()] == [
-        "skipped",
-        "succeeded",
-    ]
-    assert [artifacts.read_artifact(new, a) for a in run_folder.list_artifacts(new).values()] == [
+    assert list_stage_statuses(next_run) == ["skipped", "succeeded"]
+    written = run_folder.list_artifacts(next_run).values()
+    assert [artifacts.read_artifact(next_run, artifact) for artifact in written] == [
         {"made by": "one"},
         {"made by": "two"},
     ]
-    filed = run_manifest.read_stored_manifest(old)
-    book = nbformat.read(old / "notebooks" / "two.ipynb", as_version=4)
-    assert (filed.status, book.metadata.mlops.status) == (wanted, wanted)
-    assert [c.metadata.papermill.status for c in book.cells if c.cell_type == "code"] == [
-        *["completed"] * 4,
-        "failed",
-        "pending",
-    ]
-    assert statuses(home)[old.name] == "KILLED"
+    # The next run has corrected the records of a run that was killed.
+    assert run_manifest.read_stored_manifest(stopped_run).status == expected_status
+    notebook = read_notebook(stopped_run, "two")
+    assert notebook.metadata.mlops.status == expected_status
+    assert list_cell_statuses(notebook) == [*["completed"] * 4, "failed", "pending"]
+    assert read_mlflow_statuses(home)[stopped_run.name] == "KILLED"
 
 
-NEVER = {
-    "dies": (
+class StartFailure(NamedTuple):
+    """A way in which a kernel does not start: IPython's configuration, settings, message."""
+
+    ipython_config: str
+    settings: str
+    message: str
+
+
+START_FAILURES = {
+    "dies": StartFailure(
         "import os\nos._exit(7)",
         "run: {kernel_start_timeout: 180s}",
         "Kernel died before replying to kernel_info",
     ),
-    "hangs": (
+    "hangs": StartFailure(
         "import time\ntime.sleep(600)",
         "run: {kernel_start_timeout: 1s}",
         "Kernel didn't respond in 1 seconds",
@@ -491,103 +559,89 @@ NEVER = {
 }
 
 
-@pytest.mark.parametrize("way", NEVER)
-def test_a_kernel_that_does_not_start_is_told(
-    way: str,
+@pytest.mark.parametrize("name", START_FAILURES)
+def test_kernel_that_does_not_start_is_reported(
+    name: str,
     tmp_path: Path,
     copy_mlflow_store: Callable[[Path], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home = furnish_in(tmp_path / "p", copy_mlflow_store)
-    chains.write_project(home, {"one": ("writes: [one]", [end("one")])}, NEVER[way][1])
+    failure = START_FAILURES[name]
+    home = create_project(tmp_path / "p", copy_mlflow_store)
+    chains.write_project(home, {"one": ("writes: [one]", [hand_over("one")])}, failure.settings)
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
-    (profile / "ipython_kernel_config.py").write_text(NEVER[way][0])
+    (profile / "ipython_kernel_config.py").write_text(failure.ipython_config)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    code, folder = went(home)
-    entry = run_manifest.read_manifest(folder).stages["one"]
-    assert (code, entry.status, entry.error.cell, entry.error.message) == (
-        1,
-        "failed",
-        None,
-        f"the kernel did not start: {NEVER[way][2]}",
-    )
-    book = nbformat.read(folder / "notebooks" / "one.ipynb", as_version=4)
-    assert book.cells[0].source.startswith("**▲ Failed**. RuntimeError")
-    assert {c.metadata.papermill.status for c in book.cells[1:]} == {"pending"}
-    assert kernels_left() == []
-
-
-def furnish_in(home: Path, copy_mlflow_store: Callable[[Path], Path]) -> Path:
-    """An empty project with a store."""
-    home.mkdir()
-    return copy_mlflow_store(home)
+    code, run = run_project(home)
+    entry = run_manifest.read_manifest(run).stages["one"]
+    assert (code, entry.status) == (1, "failed")
+    assert entry.error is not None
+    assert entry.error.cell is None
+    assert entry.error.message == f"the kernel did not start: {failure.message}"
+    notebook = read_notebook(run, "one")
+    assert notebook.cells[0].source.startswith("**▲ Failed**. RuntimeError")
+    assert {c.metadata.papermill.status for c in notebook.cells[1:]} == {"pending"}
+    assert list_kernel_processes() == []
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system of two megabytes, where one may be mounted."""
-    place = tmp_path / "p" / "reports"
-    place.mkdir(parents=True)
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)],
+    folder = tmp_path / "p" / "reports"
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)],
         capture_output=True,
         check=False,
-    ).returncode:
+    )
+    if mounted.returncode:
         pytest.skip("only root may mount a small file system")
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_and_the_next_run_with_room_completes(
+FILL_DISK = """\
+if broken:
+    Path(os.environ['MLOPS_RUN'], 'big').write_bytes(bytes(3_000_000))"""
+
+
+def test_full_disk_is_reported_and_a_run_with_room_completes(
     small_disk: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
     home = copy_mlflow_store(small_disk.parent)
-    fills = "if broken:\n    Path(os.environ['MLOPS_RUN'], 'big').write_bytes(bytes(3_000_000))"
-    chains.write_project(
-        home,
-        {
-            "one": ("writes: [one]", [end("one")]),
-            "two": ("needs: [one], writes: [two]", [LOOK, fills, end("two")]),
-        },
-    )
+    chain: dict[str, tuple[str, list[Any]]] = {
+        "one": ("writes: [one]", [hand_over("one")]),
+        "two": ("needs: [one], writes: [two]", [CHECK_BROKEN, FILL_DISK, hand_over("two")]),
+    }
+    chains.write_project(home, chain)
     (home / "broken").touch()
-    code, folder = went(home)
-    entry = run_manifest.read_manifest(folder).stages["two"]
-    assert (code, entry.status, entry.error.cell, entry.error.message) == (
-        1,
-        "failed",
-        5,
-        "OSError: [Errno 28] No space left on device",
-    )
-    assert (
-        nbformat.read(folder / "notebooks" / "two.ipynb", as_version=4).metadata.mlops.status
-        == "failed"
-    )
+    code, run = run_project(home)
+    entry = run_manifest.read_manifest(run).stages["two"]
+    assert (code, entry.status) == (1, "failed")
+    assert entry.error is not None
+    assert entry.error.cell == 5
+    assert entry.error.message == "OSError: [Errno 28] No space left on device"
+    assert read_notebook(run, "two").metadata.mlops.status == "failed"
     (home / "broken").unlink()
-    assert mlops("run", "--project", str(home)) == 1
-    assert len([*small_disk.glob("*/manifest.json")]) == 1
-    (folder / "big").unlink()
-    code, new = went(home)
-    assert (code, [e.status for e in run_manifest.read_manifest(new).stages.values()]) == (
-        0,
-        ["skipped", "succeeded"],
-    )
+    assert run_command("run", "--project", str(home)) == 1
+    assert len(list(small_disk.glob("*/manifest.json"))) == 1
+    (run / "big").unlink()
+    code, next_run = run_project(home)
+    assert code == 0
+    assert list_stage_statuses(next_run) == ["skipped", "succeeded"]
 
 
-def test_a_run_killed_at_any_moment_is_run_again_to_the_same(
+KILL_AFTER_SECONDS = (1.2, 2.5, 3.5, 4.5, 6)  # how far a run gets by then depends on the machine
+
+
+def test_run_killed_at_any_time_is_completed_by_the_next_one(
     tmp_path: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
-    home = chains.write_parallel_project(furnish_in(tmp_path / "p", copy_mlflow_store))
+    home = chains.write_parallel_project(create_project(tmp_path / "p", copy_mlflow_store))
     whole = chains.read_outputs(chains.run_to_end(home))
-    for seconds in (
-        1.2,
-        2.5,
-        3.5,
-        4.5,
-        6,
-    ):  # how far it gets by then depends on the machine: all is well at any moment
-        far, faults = chains.kill_and_resume(home, whole, seconds)
-        assert not faults, far
+    for seconds in KILL_AFTER_SECONDS:
+        progress, faults = chains.kill_and_resume(home, whole, seconds)
+        assert not faults, progress

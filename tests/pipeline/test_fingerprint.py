@@ -1,4 +1,4 @@
-"""Fingerprints by part: how files are hashed and called, what a trace holds, and how each difference is worded."""
+"""Fingerprints by part: hashes and names of files, dependencies, descriptions of differences."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def create_used_report(project: Project, **other: Any) -> dict[str, Any]:
-    """What a kernel might have said."""
+    """A report as a kernel returns it."""
     data, helper, deep = (str(project.resolve_path(n)) for n in ("t.csv", "helper.py", "deep.py"))
     found = {
         "files": {data: list(stage_dependencies.read_file_stamp(data))},
@@ -126,7 +126,8 @@ def test_dependencies_have_each_part_and_names_relative_to_the_project(
         ("x = f'parts/{name}.parquet'", ["parts"]),
         ("x = '*.csv', '**/*.csv', '/', '.', 'mixed/', 'parts'", []),
         (
-            "x = 'reports/r/out.csv', '.hidden/a.csv', 'none.csv', 'notebooks/first.ipynb', 'helper.py', 'parts/\\0.csv'",
+            "x = 'reports/r/out.csv', '.hidden/a.csv', 'none.csv', 'notebooks/first.ipynb', "
+            "'helper.py', 'parts/\\0.csv'",
             [],
         ),
         ("%sql from 'parts/a.parquet'", ["parts/a.parquet"]),

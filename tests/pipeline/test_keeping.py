@@ -1,4 +1,4 @@
-"""House-keeping on hand-made runs: what is told of them, what goes and what never does, and what no text shows."""
+"""Run summaries, cleanup and secrets, on runs written by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ from mlops_kit.db import approvals, engine, tables
 from mlops_kit.pipeline import cleanup, run_summary
 from mlops_kit.project import loader, run_folder, secrets
 
-YAML = "name: tiny\nsource: t.csv\ntarget: late\ntask: binary\nretention: {min_runs: 1, max_age: 30d, max_cache_age: 30d}\n"
+YAML = (
+    "name: tiny\n"
+    "source: t.csv\n"
+    "target: late\n"
+    "task: binary\n"
+    "retention: {min_runs: 1, max_age: 30d, max_cache_age: 30d}\n"
+)
 DAY_SECONDS = 86400
 NOW = datetime.now(UTC)
 METRICS = {
@@ -44,7 +50,7 @@ def project(tmp_path: Path) -> loader.Project:
 
 
 def create_run(project: loader.Project, days: float, version: str = "", **values: Any) -> Path:
-    """A run of so many days ago, and the version that its review registered."""
+    """Write a run of so many days ago, with the version that its review registered."""
     begin = NOW - timedelta(days=days)
     folder = project.reports_folder / f"{begin:%Y%m%d-%H%M%S}-abcd"
     entries = {
@@ -70,7 +76,7 @@ def create_run(project: loader.Project, days: float, version: str = "", **values
 
 
 def promote_versions(project: loader.Project, *versions: str, days: float = 0) -> None:
-    """Let versions serve, one after the other."""
+    """Promote versions, one after the other."""
     with engine.open_transaction(project) as opened:
         for number, version in enumerate(versions, 1):
             at = (NOW - timedelta(days=days)).isoformat(timespec="seconds")
@@ -123,7 +129,7 @@ def test_stored_files_are_removed_with_the_last_run_that_used_them(project: load
 
 
 def create_aged_file(path: Path, days: float, size: int = 0) -> Path:
-    """A file that was last written so many days ago, and its folder as well."""
+    """Write a file whose time, and that of its folder, is so many days ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(size))
     for p in (path, path.parent):
@@ -132,7 +138,7 @@ def create_aged_file(path: Path, days: float, size: int = 0) -> Path:
 
 
 def explain_kept_runs(project: loader.Project) -> dict[Path, str]:
-    """Why what stays does; what goes is left out."""
+    """Return why the runs that are kept are kept."""
     return {
         f.path: f.reason for f in cleanup.clean_project(project, dry_run=True) if not f.is_removed
     }
@@ -155,10 +161,11 @@ def test_run_summary_has_verdict_metric_work_and_note(project: loader.Project) -
         found.version,
         found.is_serving,
     ) == ("● Fit to serve", 2.5, 1, 1, "1", False)
-    assert (
-        run_summary.format_run_summaries([found]).splitlines()[1].split()
-        == f"{run.name} ● Fit to serve roc_auc 0.784 [0.756, 0.806] 2 s 1 run, 1 skipped 1 why not".split()
+    expected = (
+        f"{run.name} ● Fit to serve roc_auc 0.784 [0.756, 0.806] 2 s 1 run, 1 skipped 1 why not"
     )
+    line = run_summary.format_run_summaries([found]).splitlines()[1]
+    assert line.split() == expected.split()
 
 
 def test_run_without_a_review_has_a_summary(project: loader.Project) -> None:
@@ -194,7 +201,15 @@ def test_run_that_made_the_champion_is_marked(project: loader.Project) -> None:
 def test_summaries_and_cleanup_import_neither_pandas_nor_mlflow(project: loader.Project) -> None:
     files.write_json(create_run(project, 50, "1") / "artifacts" / "metrics.json", METRICS)
     promote_versions(project, "1")
-    code = f"import sys; from mlops_kit.project.loader import load_project; from mlops_kit.pipeline import cleanup, run_summary; p = load_project({str(project.root)!r}); run_summary.summarize_runs(p, 20); cleanup.clean_project(p, True); print(*sys.modules)"
+    code = (
+        f"import sys; "
+        f"from mlops_kit.project.loader import load_project; "
+        f"from mlops_kit.pipeline import cleanup, run_summary; "
+        f"p = load_project({str(project.root)!r}); "
+        f"run_summary.summarize_runs(p, 20); "
+        f"cleanup.clean_project(p, True); "
+        f"print(*sys.modules)"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

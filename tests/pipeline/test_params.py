@@ -1,4 +1,4 @@
-"""The parameters cell as an interface: what is read, how a value is cast, what is refused, what arrives in the kernel."""
+"""The parameters cell: what is read, how values are cast, what is refused, what arrives."""
 
 from __future__ import annotations
 

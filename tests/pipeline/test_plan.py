@@ -1,4 +1,4 @@
-"""Staleness: what makes a stage run again, with which reason, and what does not, on a project of two notebooks that has been run."""
+"""What makes a stage stale, with which reason, and what does not, after a run."""
 
 from __future__ import annotations
 
@@ -42,15 +42,32 @@ cost: {miss: 2}
 dashboard: {port: 8600}
 stages:
   first: {notebook: first.ipynb, writes: [numbers, made/lines.csv]}
-  second: {notebook: second.ipynb, needs: [first], writes: [total], files: [note.yaml, more.yaml, limits/*.yaml], env: [TINY_WORD, TINY_OTHER]}
+  second:
+    {notebook: second.ipynb, needs: [first], writes: [total], env: [TINY_WORD, TINY_OTHER],
+     files: [note.yaml, more.yaml, limits/*.yaml]}
 """
 FILES = {
     "mlops.yaml": YAML,
     "data/a.csv": "x,y\n1,2\n2,4\n",
     "note.yaml": "owner: me\n",
     "limits/low.yaml": "low: 1\n",
-    "views.py": "from mlops_kit.data import features\n\n@features.view\ndef one(db):\n    return db.sql('SELECT row, 1 AS one FROM rows')\n",
-    "helper.py": "import deep\n\ndef size():\n    import late\n    return deep.SIZE + late.SIZE\n\ndef never():\n    import unused\n",
+    "views.py": (
+        "from mlops_kit.data import features\n"
+        "\n"
+        "@features.view\n"
+        "def one(db):\n"
+        "    return db.sql('SELECT row, 1 AS one FROM rows')\n"
+    ),
+    "helper.py": (
+        "import deep\n"
+        "\n"
+        "def size():\n"
+        "    import late\n"
+        "    return deep.SIZE + late.SIZE\n"
+        "\n"
+        "def never():\n"
+        "    import unused\n"
+    ),
     "deep.py": "import deeper\nSIZE = deeper.SIZE\n",
     "deeper.py": "SIZE = 1\n",
     "late.py": "SIZE = 1\n",
@@ -59,21 +76,47 @@ FILES = {
     "pkg/__init__.py": "from .inner import SIZE\n",
     "pkg/inner.py": "SIZE = 1\n",
     "pkg/apart.py": "SIZE = 1\n",
-    "sizes.py": "TABLE = 'parts/sizes.csv'\ntry:\n    import maybe\nexcept ImportError:\n    maybe = None\n",
+    "sizes.py": (
+        "TABLE = 'parts/sizes.csv'\ntry:\n    import maybe\nexcept ImportError:\n    maybe = None\n"
+    ),
     "parts/sizes.csv": "x\n1\n",
     "parts/more.csv": "x\n1\n",
 }
-EDIT_WHILE_RUNNING_CELL = "import json, os, pathlib\nfor name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n    pathlib.Path(name).write_text(text)"
+EDIT_WHILE_RUNNING_CELL = (
+    "import json, os, pathlib\n"
+    "for name, text in json.loads(os.environ.get('TINY_EDIT', '{}')).get(stage.name, {}).items():\n"
+    "    pathlib.Path(name).write_text(text)"
+)
 FIRST_CELLS = (
-    "import importlib\nimport helper, pkg, tiny\nfrom mlops_kit.data.features import views\nnamed = importlib.import_module('named')",
-    "frame, trials = stage.read_source(), stage.config.train.trials\nviews.load_views(stage.project)",
-    "stage.write('numbers', {'a': frame['y'].tolist(), 'size': helper.size() + pkg.SIZE + named.SIZE})",
+    (
+        "import importlib\n"
+        "import helper, pkg, tiny\n"
+        "from mlops_kit.data.features import views\n"
+        "named = importlib.import_module('named')"
+    ),
+    (
+        "frame, trials = stage.read_source(), stage.config.train.trials\n"
+        "views.load_views(stage.project)"
+    ),
+    "size = helper.size() + pkg.SIZE + named.SIZE\n"
+    "stage.write('numbers', {'a': frame['y'].tolist(), 'size': size})",
     EDIT_WHILE_RUNNING_CELL,
-    "pathlib.Path('made').mkdir(exist_ok=True)\n_ = pathlib.Path('made/lines.csv').write_text(f'x\\n{trials}\\n')",
+    (
+        "pathlib.Path('made').mkdir(exist_ok=True)\n"
+        "_ = pathlib.Path('made/lines.csv').write_text(f'x\\n"
+        "{trials}\\n"
+        "')"
+    ),
     "stage.hand_over('Numbers.')",
 )
 SECOND_CELLS = (
-    "import sizes\nfrom pyarrow import csv  # reads past Python's eyes\ncsv.read_csv(sizes.TABLE)\ncsv.read_csv('parts/more.csv')\ncsv.write_csv(csv.read_csv('made/lines.csv'), 'made/own.csv')",
+    (
+        "import sizes\n"
+        "from pyarrow import csv  # reads past Python's eyes\n"
+        "csv.read_csv(sizes.TABLE)\n"
+        "csv.read_csv('parts/more.csv')\n"
+        "csv.write_csv(csv.read_csv('made/lines.csv'), 'made/own.csv')"
+    ),
     EDIT_WHILE_RUNNING_CELL,
     "stage.write('total', {'total': sum(stage.read('numbers')['a']) * stage.config.cost.miss})",
     "stage.hand_over('Their total.')",
@@ -91,7 +134,7 @@ def write_files(home: Path, files: dict[str, str]) -> None:
 def finished_project(
     copy_mlflow_store: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The project after its run."""
+    """The project after a run."""
     home = copy_mlflow_store(tmp_path_factory.mktemp("plan"))
     write_files(home, FILES)
     write_notebook(home, "first", *FIRST_CELLS)
@@ -105,7 +148,7 @@ def finished_project(
 
 @pytest.fixture
 def home(finished_project: Path, installed_packages: Path) -> Iterator[Path]:
-    """The project, put back afterwards as it was: each test also shows that an edit that is taken back is none."""
+    """The project, restored afterwards: each test also shows that a reverted edit is skipped."""
     variables = dict(os.environ)
     with restore_afterwards(finished_project), restore_afterwards(installed_packages):
         yield finished_project
@@ -157,13 +200,13 @@ def plan_project(
 
 
 def list_reasons(home: Path, **more: Any) -> tuple[str, ...]:
-    """What the plan says of each stage: skip, or why it runs, or on what that depends."""
+    """Return what the plan says of each stage: skip, why it runs, or on what that depends."""
     lead = {"skip": "skip", "run": "", "depends": "if what it reads changes: "}
     return tuple(lead[d.action] + "; ".join(d.reasons) for d in plan_project(home, **more))
 
 
 def edit_file(name: str, *pair: str) -> Callable[[Path], object]:
-    """An edit of a file: one text for another, or all of it."""
+    """Return an edit of a file: one text for another, or all of it."""
 
     def made(home: Path) -> None:
         text = (home / name).read_text() if len(pair) == 2 else ""
@@ -176,7 +219,7 @@ def edit_file(name: str, *pair: str) -> Callable[[Path], object]:
 def edit_notebook(
     change: Callable[[Any], object], stage: str = "first"
 ) -> Callable[[Path], object]:
-    """An edit of a notebook."""
+    """Return an edit of a notebook."""
 
     def made(home: Path) -> None:
         file = home / "notebooks" / f"{stage}.ipynb"
@@ -589,7 +632,7 @@ def test_combined_edits_give_exactly_their_reasons(home: Path, seed: int) -> Non
     assert found == [w for w in wanted if w]
 
 
-# From here on notebooks are run.
+# The tests below run notebooks.
 
 
 def get_statuses(made: run_manifest.RunManifest) -> tuple[str, ...]:
@@ -704,7 +747,7 @@ def test_query_source_always_runs_and_equal_rows_skip_the_next_stage(home: Path)
 
 
 def create_long_project(home: Path, count: int) -> loader.Project:
-    """A project of many stages with a run of all of them that was made by hand."""
+    """Write a project of many stages with a run of all of them, without running it."""
     names = [f"s{n}" for n in range(count)]
     (home / "notebooks").mkdir(parents=True)
     write_files(

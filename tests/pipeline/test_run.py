@@ -231,7 +231,12 @@ def test_simultaneous_runs_have_their_own_folders(home: Path) -> None:
     assert {get_statuses(m) for m in made} == {("succeeded", "succeeded")}
 
 
-WAITING_CELL = "from pathlib import Path\nfrom mlops_kit.core.errors import WaitingForApprovalError\nif not Path('approved').exists():\n    raise WaitingForApprovalError('version 1 waits for an approval')"
+WAITING_CELL = (
+    "from pathlib import Path\n"
+    "from mlops_kit.core.errors import WaitingForApprovalError\n"
+    "if not Path('approved').exists():\n"
+    "    raise WaitingForApprovalError('version 1 waits for an approval')"
+)
 
 
 def test_waiting_run_is_resumed_in_its_own_folder(home: Path) -> None:

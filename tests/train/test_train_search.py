@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.data import datasets
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.validation import validate_config
+from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.train import fitting, folds, search
 from mlops_kit.stages.train.search import SearchBudget
 from mlops_kit.stats import metrics
@@ -51,8 +53,8 @@ def make_frame(task: str = "binary", rows: int = 240) -> pd.DataFrame:
     return frame
 
 
-def without_duration(recipe: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in recipe.items() if k != "seconds"}
+def without_duration(recipe: Recipe) -> Recipe:
+    return replace(recipe, seconds=0.0)
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
@@ -70,9 +72,9 @@ def test_same_seed_finds_identical_recipe(task: str, tmp_path: Path) -> None:
     assert without_duration(runs[0][1]) == without_duration(runs[1][1])
     pd.testing.assert_frame_equal(runs[0][0].data, runs[1][0].data, check_exact=True)
     recipe = runs[0][1]
-    assert recipe["score"] <= min(recipe["baselines"].values())
-    assert recipe["trials"] == 7
-    assert (recipe["threshold"] is None) == (task == "regression")
+    assert recipe.score <= min(recipe.baselines.values())
+    assert recipe.trials == 7
+    assert (recipe.threshold is None) == (task == "regression")
 
 
 def test_interrupted_search_resumes_to_the_same_result(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_interrupted_search_resumes_to_the_same_result(tmp_path: Path) -> None:
         make_frame(), FEATURES, make_config(), parts, SearchBudget(3, 300)
     )
     assert len(fewer[0].data) == 3
-    assert fewer[1]["trials"] == 3
+    assert fewer[1].trials == 3
 
 
 def test_killed_trial_is_failed_and_repeated(tmp_path: Path) -> None:
@@ -135,14 +137,14 @@ def test_time_limit_stops_after_one_trial_with_a_note(tmp_path: Path) -> None:
     table, recipe = search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "s.log", SearchBudget(8, 1e-9)
     )
-    assert recipe["stopped_by_clock"] is True
-    assert recipe["trials"] == 1 == len(table.data)
+    assert recipe.stopped_by_clock is True
+    assert recipe.trials == 1 == len(table.data)
     assert "time limit" in table.notes[0]
     _, more = search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "s.log", SearchBudget(3, 300)
     )
-    assert more["stopped_by_clock"] is False
-    assert more["trials"] == 3
+    assert more.stopped_by_clock is False
+    assert more.trials == 3
 
 
 def test_defaults_come_first_and_score_is_mean_over_folds(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_defaults_come_first_and_score_is_mean_over_folds(tmp_path: Path) -> Non
             )
         )
     assert table.data["score"][0] == pytest.approx(np.mean(losses))
-    assert recipe["baselines"]["linear"] == table.data["score"][0]
+    assert recipe.baselines["linear"] == table.data["score"][0]
 
 
 def test_threshold_has_least_cost_on_validation_rows(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_threshold_has_least_cost_on_validation_rows(tmp_path: Path) -> None:
     )
     pairs = list(
         search.prepare_search(make_frame(), FEATURES, given).predict_each_fold(
-            recipe["family"], recipe["params"]
+            recipe.family, recipe.params
         )
     )
     y, score = (np.concatenate(side) for side in zip(*pairs, strict=True))
@@ -181,7 +183,7 @@ def test_threshold_has_least_cost_on_validation_rows(tmp_path: Path) -> None:
     def cost(cut: float) -> float:
         return float(((score >= cut) & (y == 0)).sum() + 4 * ((score < cut) & (y == 1)).sum())
 
-    assert cost(recipe["threshold"]) == min(cost(c) for c in [*score, 1.1])
+    assert cost(recipe.threshold) == min(cost(c) for c in [*score, 1.1])
 
 
 def test_study_name_depends_on_data_space_and_seed() -> None:
@@ -212,10 +214,10 @@ def test_metric_where_greater_is_better_is_maximized(tmp_path: Path) -> None:
     )
     ended = table.data[table.data["status"] == "complete"]
     assert (
-        recipe["score"]
+        recipe.score
         == ended["score"].max()
         == table.data["best so far"].iloc[-1]
-        > recipe["baselines"]["constant"]
+        > recipe.baselines["constant"]
     )
 
 
@@ -281,7 +283,7 @@ def test_diabetes_beats_the_mean_and_families_are_sorted(tmp_path: Path) -> None
     table, recipe = search.search_recipes(
         frame, features, given, tmp_path / "s.log", SearchBudget(3, 300)
     )
-    assert recipe["score"] < 0.8 * recipe["baselines"]["constant"]
+    assert recipe.score < 0.8 * recipe.baselines["constant"]
     bars = search.compare_families(table, recipe)
     title = metrics.METRICS["rmse"].title
     assert bars.data[title].is_monotonic_increasing

@@ -26,6 +26,7 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.train import families, fitting
 from mlops_kit.stages.train.folds import build_folds, select_training_rows
 from mlops_kit.stats.metrics import METRICS, Metric, compute_metric
@@ -148,7 +149,7 @@ def search_recipes(
     storage_path: str | Path,
     budget: SearchBudget | None = None,
     progress: bool = True,
-) -> tuple[Table, dict[str, Any]]:
+) -> tuple[Table, Recipe]:
     """Score the baselines, try recipes within the budget, choose the best and its threshold.
 
     Parameters
@@ -170,7 +171,7 @@ def search_recipes(
     -------
     trials : Table
         One row per trial.
-    recipe : dict
+    recipe : Recipe
         The best recipe; only its ``seconds`` vary from run to run.
 
     Raises
@@ -199,13 +200,21 @@ def search_recipes(
         # A study that was continued under a larger budget gives the same result at this one.
         trials = _list_ended_trials(study)[: budget.trials]
         best_trial = _select_best_trial(study, budget.trials)
-    recipe = _build_recipe(setup, best_trial)
-    recipe |= {
-        "trials": len(trials),
-        "seconds": round(time.monotonic() - started_at, 1),
-        "stopped_by_clock": len(trials) < budget.trials,
-        "baselines": baselines,
-    }
+    recipe = Recipe(
+        family=best_trial.params["family"],
+        params=best_trial.user_attrs["params"],
+        threshold=_choose_threshold(setup, best_trial),
+        features=setup.features,
+        metric=setup.metric.name,
+        less_is_better=not setup.metric.greater_is_better,
+        score=float(best_trial.value or 0),
+        rows=len(setup.rows),
+        folds=len(setup.folds),
+        trials=len(trials),
+        seconds=round(time.monotonic() - started_at, 1),
+        stopped_by_clock=len(trials) < budget.trials,
+        baselines=baselines,
+    )
     return _summarize_trials(trials, recipe, setup), recipe
 
 
@@ -337,40 +346,28 @@ def _score_trial(
     return total / len(setup.folds)
 
 
-def _build_recipe(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """Build the recipe of a trial, with the threshold of least cost on the validation rows."""
-    family = trial.params["family"]
-    params = trial.user_attrs["params"]
-    threshold = None
-    if setup.config.task == "binary":
-        labels = []
-        scores = []
-        for fold_labels, fold_scores in setup.predict_each_fold(family, params):
-            labels.append(fold_labels)
-            scores.append(fold_scores)
-        cost = setup.config.cost
-        threshold = find_best_threshold(
-            np.concatenate(labels),
-            np.concatenate(scores),
-            cost.false_alarm,
-            cost.miss,
-        )
-    return {
-        "family": family,
-        "params": params,
-        "threshold": threshold,
-        "features": setup.features,
-        "metric": setup.metric.name,
-        "less_is_better": not setup.metric.greater_is_better,
-        "score": float(trial.value or 0),
-        "rows": len(setup.rows),
-        "folds": len(setup.folds),
-    }
+def _choose_threshold(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> float | None:
+    """Choose the threshold of least cost on the validation rows; None for a regression."""
+    if setup.config.task != "binary":
+        return None
+    labels = []
+    scores = []
+    folds = setup.predict_each_fold(trial.params["family"], trial.user_attrs["params"])
+    for fold_labels, fold_scores in folds:
+        labels.append(fold_labels)
+        scores.append(fold_scores)
+    cost = setup.config.cost
+    return find_best_threshold(
+        np.concatenate(labels),
+        np.concatenate(scores),
+        cost.false_alarm,
+        cost.miss,
+    )
 
 
 def _summarize_trials(
     trials: list[optuna.trial.FrozenTrial],
-    recipe: dict[str, Any],
+    recipe: Recipe,
     setup: SearchSetup,
 ) -> Table:
     """Summarize each trial: family, score over the folds it saw, the best so far, parameters."""
@@ -400,7 +397,7 @@ def _summarize_trials(
         best_so_far = complete_scores.cummin()
     data["best so far"] = best_so_far.ffill()
     notes: tuple[str, ...] = ()
-    if recipe["stopped_by_clock"]:
+    if recipe.stopped_by_clock:
         notes = (
             f"The time limit stopped the search after {len(data)} trials; "
             "running it again continues it.",
@@ -410,23 +407,23 @@ def _summarize_trials(
 
 def _describe_best_recipe(
     data: pd.DataFrame,
-    recipe: dict[str, Any],
+    recipe: Recipe,
     setup: SearchSetup,
 ) -> str:
     """Describe the best recipe beside the baselines in a sentence."""
     pruned = int((data["status"] == "pruned").sum())
-    title = families.MODEL_FAMILIES[recipe["family"]].title
+    title = families.MODEL_FAMILIES[recipe.family].title
     baselines = []
-    for name, value in recipe["baselines"].items():
+    for name, value in recipe.baselines.items():
         baselines.append(f"{name} {format_number(value)}")
     return (
         f"Best of {len(data)} trials ({pruned} pruned): {title}, {setup.metric.title} "
-        f"{format_number(recipe['score'])} over {recipe['folds']} folds; "
+        f"{format_number(recipe.score)} over {recipe.folds} folds; "
         f"baselines: {', '.join(baselines)}."
     )
 
 
-def compare_families(trials: Table, recipe: dict[str, Any]) -> Table:
+def compare_families(trials: Table, recipe: Recipe) -> Table:
     """Compare the best score of each family with the baselines, best first.
 
     Parameters
@@ -434,12 +431,12 @@ def compare_families(trials: Table, recipe: dict[str, Any]) -> Table:
     trials, recipe
         As returned by ``search_recipes``.
     """
-    metric = METRICS[recipe["metric"]]
+    metric = METRICS[recipe.metric]
     complete = trials.data[trials.data["status"] == "complete"]
     by_family = complete.groupby("family")["score"]
     best_scores = by_family.max() if metric.greater_is_better else by_family.min()
     scores = best_scores.to_dict()
-    for name, value in recipe["baselines"].items():
+    for name, value in recipe.baselines.items():
         scores[f"baseline {name}"] = value
     data = pd.DataFrame(list(scores.items()), columns=["family", metric.title])
     data = data.sort_values(
@@ -448,11 +445,11 @@ def compare_families(trials: Table, recipe: dict[str, Any]) -> Table:
         kind="stable",
         ignore_index=True,
     )
-    gains = [metric.compute_gain(recipe["score"], value) for value in recipe["baselines"].values()]
+    gains = [metric.compute_gain(recipe.score, value) for value in recipe.baselines.values()]
     smallest_gain = min(gains)
     comparison = "better" if smallest_gain > 0 else "worse"
     sentence = (
-        f"In {metric.title}, {recipe['family']} is {format_number(abs(smallest_gain))} "
+        f"In {metric.title}, {recipe.family} is {format_number(abs(smallest_gain))} "
         f"{comparison} than the better baseline."
     )
     return Table("Model families and baselines", sentence, data)
