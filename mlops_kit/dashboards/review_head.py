@@ -75,17 +75,17 @@ def build_review_head(context: ReviewContext, title: str, subject: str) -> Html:
 
 def build_review_statement(context: ReviewContext) -> StatementView:
     """Build the state, the sentence, its details and the decisions."""
-    color, state = describe_review_state(context.review)
+    color, status = describe_review_status(context.review)
     return StatementView(
         color=color,
-        state=state,
+        status=status,
         sentence=keep_versions_unbroken(summarize_review(context)),
         detail=describe_review_details(context),
         actions=tuple(_list_actions(context)) if is_served() else (),
     )
 
 
-def describe_review_state(review: StoredReview) -> tuple[str, str]:
+def describe_review_status(review: StoredReview) -> tuple[str, str]:
     """Describe the state of a version: a color, and a shape with words."""
     if review.is_champion:
         return Color.GOOD, "● In service"

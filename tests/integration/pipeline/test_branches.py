@@ -11,8 +11,7 @@ import pytest
 from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import branches, report, runner
 from mlops_kit.project import loader, run_manifest
-
-from .conftest import write_notebook
+from tests.support.pipeline_fixtures import write_notebook
 
 
 def run_tiny_branches(

@@ -21,8 +21,7 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.pipeline import kernel_pool, papermill_engine
 from mlops_kit.pipeline.fork_server import ChildRequest
 from mlops_kit.project import loader
-
-from . import chains
+from tests.support import chains
 
 PRELOADED_MODULES = (
     "half",

@@ -14,8 +14,7 @@ from mlops_kit.core import files
 from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import accept, plan, runner
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
-
-from .conftest import write_notebook
+from tests.support.pipeline_fixtures import write_notebook
 
 RunTiny = Callable[..., dict[str, Any]]
 

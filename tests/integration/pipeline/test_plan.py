@@ -28,8 +28,7 @@ from mlops_kit.pipeline import (
     stage_dependencies,
 )
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
-
-from .conftest import write_notebook
+from tests.support.pipeline_fixtures import write_notebook
 
 YAML = """
 name: tiny

@@ -16,8 +16,7 @@ from mlops_kit.pipeline import object_store, reproduce, stage_log
 from mlops_kit.pipeline.compare.records import OutputComparison
 from mlops_kit.project import loader, run_manifest
 from mlops_kit.project.run_manifest import ModuleDependency, RunManifest, StageDependencies
-
-from .conftest import write_notebook
+from tests.support.pipeline_fixtures import write_notebook
 
 RunPipeline = Callable[..., RunManifest]
 

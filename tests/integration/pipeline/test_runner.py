@@ -16,8 +16,7 @@ from mlops_kit.core.results import Verdicts
 from mlops_kit.pipeline import manifest, report, runner
 from mlops_kit.project import artifacts, loader, run_folder, run_manifest
 from mlops_kit.project.run_manifest import RunManifest
-
-from .conftest import write_notebook
+from tests.support.pipeline_fixtures import write_notebook
 
 YAML = """
 name: tiny

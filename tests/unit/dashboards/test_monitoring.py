@@ -53,7 +53,7 @@ def healthy_project(sample_project: Project) -> Project:
 def read_statement(project: Project) -> tuple[str, str]:
     """Return the state and the sentence of the page."""
     context = MonitoringPage(project).context
-    return context.state, f"{summarize_performance(context)} {describe_next_step(context)}"
+    return context.status, f"{summarize_performance(context)} {describe_next_step(context)}"
 
 
 def read_activity(page: MonitoringPage) -> str:

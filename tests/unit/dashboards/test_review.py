@@ -18,7 +18,7 @@ from mlops_kit.core.results import Table, Verdict, Verdicts
 from mlops_kit.dashboards.review_head import (
     describe_difference,
     describe_review_details,
-    describe_review_state,
+    describe_review_status,
     explain_blocked_approval,
     summarize_review,
 )
@@ -52,7 +52,7 @@ def test_head_compares_the_version_with_the_champion(sample_project: Project) ->
     assert describe_review_details(context) == (
         "Of the flights that it flags, 52% are late (version 7: 47%). 1 check cannot tell yet."
     )
-    assert describe_review_state(context.review) == ("watch", "◆ Fit, with reservations")
+    assert describe_review_status(context.review) == ("watch", "◆ Fit, with reservations")
 
 
 def test_every_number_on_the_page_is_the_stored_one(sample_project: Project) -> None:
@@ -122,7 +122,7 @@ def test_first_version_is_described_on_its_own(sample_project: Project) -> None:
         "Version 7: errors cost $4.12 per flight with this model, $2.92 less than without one, and "
         "no check blocks it."
     )
-    assert describe_review_state(page.context.review) == ("good", "● In service")
+    assert describe_review_status(page.context.review) == ("good", "● In service")
     assert "Comparison with baselines" in page.html()
 
 
@@ -169,7 +169,7 @@ def test_last_decision_is_in_badge_sentence_and_history(
     facts = sample_runs.make_facts("8")
     approvals.record_approval(sample_project, facts, outcome, "ann", reason)
     page = ReviewPage(sample_project, "8")
-    assert describe_review_state(page.context.review)[1] == state
+    assert describe_review_status(page.context.review)[1] == state
     assert summarize_review(page.context).endswith(clause)
     assert reason in describe_review_details(page.context)
     assert "because &lt;script&gt;" in page.panel("history")
@@ -223,7 +223,7 @@ def test_a_blocking_check_disables_the_approval_with_a_reason(sample_project: Pr
     assert summarize_review(page.context).endswith(
         "but the check “No feature from the future” fails and blocks it."
     )
-    assert describe_review_state(review)[0] == "act"
+    assert describe_review_status(review)[0] == "act"
     assert explain_blocked_approval(review) == "A check blocks it: wind is from the future."
     blocked = 'data-closed=1 title="A check blocks it: wind is from the future."'
     assert blocked in page.head()

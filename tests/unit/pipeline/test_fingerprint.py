@@ -21,8 +21,7 @@ from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes
 from mlops_kit.pipeline.stage_dependencies import EDITED_DURING_RUN
 from mlops_kit.project import artifacts, loader, run_manifest
 from mlops_kit.project.loader import Project
-
-from .conftest import write_notebook
+from tests.support.pipeline_fixtures import write_notebook
 
 YAML = """
 name: tiny
