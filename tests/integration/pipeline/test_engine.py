@@ -23,8 +23,7 @@ from mlops_kit.pipeline import (
     papermill_engine,
     process_memory,
 )
-
-from .chains import list_process_tree, make_cell
+from tests.support.chains import list_process_tree, make_cell
 
 pytestmark = pytest.mark.usefixtures("shared_fork_server")
 

@@ -30,8 +30,7 @@ from mlops_kit.core.files import hash_json
 from mlops_kit.pipeline import kernel_pool, kernel_watchdog
 from mlops_kit.project import artifacts, run_folder, run_manifest
 from tests.support import chains
-
-from .chains import make_cell
+from tests.support.chains import make_cell
 
 CHECK_BROKEN = """\
 import os, signal, subprocess, sys, time
