@@ -370,8 +370,12 @@ def create_kernel_manager(folder: Path, log: str, plain: bool) -> Any:
     class ForkServerProvisioner(LocalProvisioner):
         """Starts a kernel through the fork server."""
 
-        async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:  # noqa: ARG002
-            """Start the kernel; its command is not used."""
+        async def launch_kernel(
+            self,
+            cmd: list[str],  # noqa: ARG002 - the interface has it; the fork server needs no command
+            **options: Any,
+        ) -> Any:
+            """Start the kernel."""
             request = ChildRequest(
                 cwd=options.get("cwd") or os.getcwd(),
                 env=options["env"],

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core import files
 from mlops_kit.pipeline.current_project import CurrentProject
 from mlops_kit.pipeline.file_hashes import FileHashes, InputHashes
 from mlops_kit.pipeline.fingerprint import (
@@ -35,18 +34,17 @@ from mlops_kit.pipeline.manifest import create_stage_entry
 from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.pipeline.params import SHARED_PARAMETERS
 from mlops_kit.pipeline.stage_dependencies import collect_dependencies
-from mlops_kit.project.artifacts import Artifact
 from mlops_kit.project.config.pipeline import RerunAfter, order_stages
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project
 from mlops_kit.project.notebook_cells import load_code_cells
-from mlops_kit.project.run_folder import STAGE_RECORDS_FOLDER
 from mlops_kit.project.run_manifest import (
     RunManifest,
     StageDependencies,
     StageEntry,
     StageStatus,
 )
+from mlops_kit.project.stage_record import ManualExecution, StageRecord, read_stage_record
 
 _DRAFT_FOLDER = "draft"
 _MAX_REASONS = 20  # of one stage, collected
@@ -200,25 +198,20 @@ def _plan_from_draft(
     code, data, settings and parameters.
     """
     draft = current.project.reports_folder / _DRAFT_FOLDER
-    record_file = draft / STAGE_RECORDS_FOLDER / f"{stage}.json"
-    if not record_file.exists():
+    record = read_stage_record(draft, stage)
+    if record is None or record.manual_execution is None:
         return None
-    record: dict[str, Any] = files.read_json(record_file)
-    if not _was_run_in_order(current, stage, values, record):
+    if not _was_run_in_order(current, stage, values, record, record.manual_execution):
         return None
     dependencies = _find_draft_dependencies(current, stage, values, inputs, record)
     if dependencies is None:
         return None
-    artifacts = {
-        name: Artifact.model_validate(stored) for name, stored in record["artifacts"].items()
-    }
     declared = current.project.config.stages[stage].writes
-    if any(find_damaged_outputs(draft, artifacts, current.hashes, declared)):
+    if any(find_damaged_outputs(draft, record.artifacts, current.hashes, declared)):
         return None
     entry = _create_draft_entry(current, stage, values, record, dependencies)
-    entry.artifacts = artifacts
     notebook = current.project.get_notebook_path(stage)
-    saved = datetime.fromtimestamp(record["by_hand"]["at"])  # local time: it is shown
+    saved = datetime.fromtimestamp(record.manual_execution.finished_at)  # local time: it is shown
     reason = f"{notebook.name} as saved {saved:%H:%M}"
     return PlannedStage(stage, PlanAction.SKIP, (reason,), draft, entry)
 
@@ -228,16 +221,16 @@ def _find_draft_dependencies(
     stage: str,
     values: StageValues,
     inputs: InputHashes,
-    record: Mapping[str, Any],
+    record: StageRecord,
 ) -> StageDependencies | None:
     """Return what a draft used; None if any of it has changed since."""
     inputs_read = {}
-    for name in record["read"]:
+    for name in record.read:
         if inputs.get(name) is not None:
             inputs_read[name] = str(inputs[name])
-    if inputs_read != record["read"]:
+    if inputs_read != record.read:
         return None
-    used = record["by_hand"]["used"]
+    used = record.manual_execution.used if record.manual_execution else {}
     dependencies = collect_dependencies(current, stage, values, used, inputs_read)
     if any(find_differences(current, stage, values, inputs, dependencies)):
         return None
@@ -248,23 +241,22 @@ def _was_run_in_order(
     current: CurrentProject,
     stage: str,
     values: StageValues,
-    record: Mapping[str, Any],
+    record: StageRecord,
+    execution: ManualExecution,
 ) -> bool:
     """Return whether a draft's notebook, as it is saved, was run from top to bottom."""
-    manual_run = record.get("by_hand", {})
-    if not record.get("done") or record.get("apart"):
+    if not record.done or record.depends_on_draft:
         return False
-    if manual_run.get("ran") != current.hash_cells(stage):
+    if execution.cell_hashes != current.hash_cells(stage):
         return False
     notebook = current.project.get_notebook_path(stage)
-    if notebook.stat().st_mtime < manual_run["at"] - _SAVE_TOLERANCE_SECONDS:
+    if notebook.stat().st_mtime < execution.finished_at - _SAVE_TOLERANCE_SECONDS:
         return False
     counts = [cell["execution_count"] for cell in load_code_cells(notebook)]
     if counts != list(range(1, len(counts) + 1)):
         return False
     return all(
-        _get_draft_value(manual_run["values"], name, value) == value
-        for name, value in values.items()
+        _get_draft_value(execution.values, name, value) == value for name, value in values.items()
     )
 
 
@@ -284,19 +276,21 @@ def _create_draft_entry(
     current: CurrentProject,
     stage: str,
     values: StageValues,
-    record: Mapping[str, Any],
+    record: StageRecord,
     dependencies: StageDependencies,
 ) -> StageEntry:
     """Create the entry of a stage that was run by hand, as a run would have recorded it."""
     entry = create_stage_entry(current.project, stage)
-    opened = datetime.fromtimestamp(record["opened"], UTC)
-    entry.started = opened.isoformat(timespec="milliseconds")
-    entry.seconds = round(record["by_hand"]["at"] - record["opened"], 2)
+    if record.opened_at is not None and record.manual_execution is not None:
+        opened = datetime.fromtimestamp(record.opened_at, UTC)
+        entry.started = opened.isoformat(timespec="milliseconds")
+        entry.seconds = round(record.manual_execution.finished_at - record.opened_at, 2)
     entry.params = encode_value(dict(values))
     entry.code_origins = hash_code_origins(current)
-    entry.sentence = record.get("sentence", "")
-    entry.logged = record.get("logged", {})
-    entry.mlflow_run = record.get("mlflow_run")
+    entry.sentence = record.sentence
+    entry.logged = record.logged
+    entry.mlflow_run = record.mlflow_run
+    entry.artifacts = record.artifacts
     entry.dependencies = dependencies
     entry.fingerprint = compute_fingerprint(dependencies)
     return entry

@@ -146,6 +146,7 @@ def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
             verdicts_by_stage[stage] = [revive_verdict(v) for v in record["verdicts"]]
     review_verdicts = Verdicts.from_verdicts(verdicts_by_stage.get("review", []))
     headline = build_headline(manifest, review_verdicts)
+    branch_table = build_branch_table(manifest)
     first_sentence, *other_sentences = _SENTENCE_BOUNDARY.split(headline.text, maxsplit=1)
     if other_sentences:
         first_sentence += "."
@@ -162,7 +163,7 @@ def _build_run_view(run: Path, manifest: RunManifest) -> RunView:
         headline=headline._replace(text=first_sentence),
         details=_list_details(manifest, "".join(other_sentences)),
         numbers=_find_key_numbers(records),
-        branches=_format_branch_table(build_branch_table(manifest)),
+        branches=_format_branch_table(branch_table),
         branch_links=_list_branch_links(manifest),
         stages=stages,
         checks=_build_check_views(all_verdicts, verdicts_by_stage),
@@ -359,9 +360,10 @@ def _build_stage_view(
     """Build the section of one stage."""
     mark, css_class = _STATUS_MARKS.get(entry.status, _FAILURE_MARK)
     figures = _read_figures(run, record)
+    has_succeeded = entry.status == StageStatus.SUCCEEDED
     return StageView(
         name=name,
-        status="" if entry.status == StageStatus.SUCCEEDED else entry.status_text,
+        status="" if has_succeeded else entry.status_text,
         mark=mark,
         css_class=css_class,
         question=entry.question,

@@ -34,12 +34,12 @@ def format_stage_log(folder: Path, stage: str) -> str:
             "mlops status",
         )
     entry = manifest.stages[stage]
-    lines = [
-        f"{stage} of run {folder.name}: {entry.status_text}",
-        *_list_cell_lines(folder / "notebooks" / f"{entry.notebook}.ipynb"),
-        *_list_kernel_lines(folder / "logs" / f"{stage}.stderr"),
-        *_list_error_lines(entry),
-    ]
+    notebook = folder / "notebooks" / f"{entry.notebook}.ipynb"
+    kernel_log = folder / "logs" / f"{stage}.stderr"
+    lines = [f"{stage} of run {folder.name}: {entry.status_text}"]
+    lines += _list_cell_lines(notebook)
+    lines += _list_kernel_lines(kernel_log)
+    lines += _list_error_lines(entry)
     return "\n".join(line for line in lines if line)
 
 

@@ -18,7 +18,6 @@ from mlops_kit.pipeline.history import get_content_hashes
 from mlops_kit.pipeline.run_completion import render_stage_page
 from mlops_kit.pipeline.stage_dependencies import collect_dependencies
 from mlops_kit.project import artifacts, secrets
-from mlops_kit.project.run_folder import read_stage_records
 from mlops_kit.project.run_manifest import (
     DISK_RESERVE_FILE,
     StageDependencies,
@@ -26,6 +25,7 @@ from mlops_kit.project.run_manifest import (
     StageError,
     StageStatus,
 )
+from mlops_kit.project.stage_record import StageRecord, read_stage_record, write_stage_record
 
 if TYPE_CHECKING:
     from mlops_kit.pipeline.notebook_outcome import NotebookOutcome
@@ -72,7 +72,7 @@ def run_stage(active: ActiveRun, stage: str) -> None:
         "error": entry.error,
         "peak_bytes": entry.peak_bytes,
     }
-    record = read_stage_records(active.folder).get(stage, {})
+    record = read_stage_record(active.folder, stage)
     changes |= _extract_recorded_facts(active, record)
     if entry.status == StageStatus.SUCCEEDED and used is not None:
         dependencies = _collect_stage_dependencies(active, stage, record, used)
@@ -88,15 +88,18 @@ def run_stage(active: ActiveRun, stage: str) -> None:
     _report_stage_end(active, stage)
 
 
-def _extract_recorded_facts(active: ActiveRun, record: Mapping[str, Any]) -> dict[str, Any]:
+def _extract_recorded_facts(active: ActiveRun, record: StageRecord | None) -> dict[str, Any]:
     """Return what the manifest takes over from the record that the notebook wrote."""
-    facts: dict[str, Any] = {"sentence": record.get("sentence", "")}
-    for name in ("logged", "artifacts", "mlflow_run"):
-        if name in record:
-            facts[name] = record[name]
-    for artifact in facts.get("artifacts", {}).values():
-        active.file_hashes.add_known_hash(active.folder / artifact["path"], artifact["sha256"])
-    return facts
+    if record is None:
+        return {"sentence": ""}
+    for artifact in record.artifacts.values():
+        active.file_hashes.add_known_hash(active.folder / artifact.path, artifact.sha256)
+    return {
+        "sentence": record.sentence,
+        "logged": record.logged,
+        "artifacts": record.artifacts,
+        "mlflow_run": record.mlflow_run,
+    }
 
 
 def _report_stage_end(active: ActiveRun, stage: str) -> None:
@@ -116,7 +119,7 @@ def _report_stage_end(active: ActiveRun, stage: str) -> None:
 def _collect_stage_dependencies(
     active: ActiveRun,
     stage: str,
-    record: Mapping[str, Any],
+    record: StageRecord | None,
     used: UsedReport,
 ) -> StageDependencies:
     """Return what a stage that has just succeeded used.
@@ -125,7 +128,8 @@ def _collect_stage_dependencies(
     needs. Project files among them always count: a file can be read without the handle.
     """
     contents = active.collect_inputs()
-    read_names = [name for name in record.get("read", {}) if name in contents]
+    recorded_names = record.read if record else {}
+    read_names = [name for name in recorded_names if name in contents]
     needed_names: list[str] = []
     for need in active.project.config.stages[stage].needs:
         needed_names += get_content_hashes(active.get_stage_entry(need))
@@ -236,9 +240,9 @@ def _check_outputs(
     Declared outputs that are files of the project are copied into the run.
     """
     writes = active.project.config.stages[stage].writes
-    record = read_stage_records(active.folder).get(stage)
+    record = read_stage_record(active.folder, stage)
     if record is not None:
-        has_handed_over = bool(record.get("done"))
+        has_handed_over = bool(record.done)
     else:  # a notebook that writes only files of the project needs no handle
         has_handed_over = all(map(artifacts.is_project_file_name, writes))
     if not has_handed_over:
@@ -251,10 +255,11 @@ def _check_outputs(
             return f"the declared output {name!r} {fault}"
         copied.append(artifacts.copy_file_artifact(active.folder, stage, name, path))
     if record is None or copied:
-        record = record or _create_empty_record(stage)
+        # A notebook that did not open its stage has not written a record.
+        record = record or StageRecord(stage=stage, done=True)
         for artifact in copied:
-            record["artifacts"][artifact.name] = artifact.model_dump()
-        files.write_json(active.get_stage_record_path(stage), record)
+            record.artifacts[artifact.name] = artifact
+        write_stage_record(active.folder, record)
     return ""
 
 
@@ -267,20 +272,6 @@ def _find_file_fault(path: Path, began: float) -> str:
     if path.stat().st_mtime < began - _MTIME_TOLERANCE_SECONDS:
         return "is older than the run of the stage"
     return ""
-
-
-def _create_empty_record(stage: str) -> dict[str, Any]:
-    """Return the record of a notebook that did not open its stage."""
-    return {
-        "stage": stage,
-        "artifacts": {},
-        "logged": {},
-        "shown": [],
-        "verdicts": [],
-        "sentence": "",
-        "read": {},
-        "done": True,
-    }
 
 
 def _make_progress_callback(active: ActiveRun, stage: str) -> Callable[[int, int], None]:

@@ -5,6 +5,7 @@ Each stage of a run has one JSON file, ``stages/<stage>.json`` in the run's fold
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_kit.core.files import write_json
 from mlops_kit.project.artifacts import Artifact
-from mlops_kit.project.run_folder import STAGE_RECORDS_FOLDER
+from mlops_kit.project.run_folder import STAGE_RECORDS_FOLDER, rename_artifacts
 
 
 class ShownResult(BaseModel):
@@ -81,6 +82,18 @@ class StageRecord(BaseModel):
     depends_on_draft: bool | None = Field(default=None, alias="apart")
     manual_execution: ManualExecution | None = Field(default=None, alias="by_hand")
     mlflow_run: str | None = None
+
+
+def read_stage_record(run: Path, stage: str) -> StageRecord | None:
+    """Read a stage's record; None if the stage has not written one."""
+    path = run / STAGE_RECORDS_FOLDER / f"{stage}.json"
+    if not path.exists():
+        return None
+    # Plain JSON: the record keeps verdicts as they are stored.
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("artifacts", "read"):
+        stored[key] = rename_artifacts(stored.get(key, {}))
+    return StageRecord.model_validate({"stage": stage, **stored})
 
 
 def write_stage_record(run: Path, record: StageRecord) -> None:

@@ -45,14 +45,23 @@ def _compare_stage_outputs(
     old_contents = _get_contents(old_record)
     new_contents = _get_contents(new_record)
     for name in dict.fromkeys([*old_contents, *new_contents]):
-        old_content = old_contents.get(name, NOT_THERE)
-        new_content = new_contents.get(name, NOT_THERE)
-        comparisons.append(_compare_output(stage, name, old_content, new_content))
-    old_numbers, new_numbers = old_record["logged"], new_record["logged"]
+        comparison = _compare_output(
+            stage,
+            name,
+            old_contents.get(name, NOT_THERE),
+            new_contents.get(name, NOT_THERE),
+        )
+        comparisons.append(comparison)
+    old_numbers = old_record["logged"]
+    new_numbers = new_record["logged"]
     for name in dict.fromkeys([*old_numbers, *new_numbers]):
-        old_number = str(old_numbers.get(name, NOT_THERE))
-        new_number = str(new_numbers.get(name, NOT_THERE))
-        comparisons.append(_compare_output(stage, name, old_number, new_number))
+        comparison = _compare_output(
+            stage,
+            name,
+            str(old_numbers.get(name, NOT_THERE)),
+            str(new_numbers.get(name, NOT_THERE)),
+        )
+        comparisons.append(comparison)
     return comparisons
 
 

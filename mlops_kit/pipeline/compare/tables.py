@@ -79,9 +79,16 @@ def _compare_columns(table: str, old: pd.DataFrame, new: pd.DataFrame) -> Iterat
         yield ComparisonRow(
             "data",
             f"{table}.{name}",
-            _summarize_column(old[name]) if name in old else NOT_THERE,
-            _summarize_column(new[name]) if name in new else NOT_THERE,
+            _summarize_table_column(old, name),
+            _summarize_table_column(new, name),
         )
+
+
+def _summarize_table_column(table: pd.DataFrame, name: str) -> str:
+    """Summarize a column of a table that may not have it."""
+    if name not in table:
+        return NOT_THERE
+    return _summarize_column(table[name])
 
 
 def is_column_unchanged(old: pd.Series, new: pd.Series) -> bool:
@@ -92,12 +99,16 @@ def is_column_unchanged(old: pd.Series, new: pd.Series) -> bool:
     """
     if old.dtype != new.dtype:
         return False
-    missing_change = abs(old.isna().mean() - new.isna().mean())
+    old_missing_share = old.isna().mean()
+    new_missing_share = new.isna().mean()
+    missing_change = abs(old_missing_share - new_missing_share)
     if missing_change >= _MIN_MISSING_SHARE_CHANGE:
         return False
     if not pd.api.types.is_numeric_dtype(old):
         return _summarize_column(old) == _summarize_column(new)
-    mean_shift = abs(float(old.mean()) - float(new.mean()))
+    old_mean = float(old.mean())
+    new_mean = float(new.mean())
+    mean_shift = abs(old_mean - new_mean)
     standard_deviation = float(old.astype(float).std(ddof=0))
     # Not "<=": a column without a number has no mean, and NaN compares as unchanged here.
     return not mean_shift > _MIN_MEAN_SHIFT_SD * standard_deviation

@@ -31,9 +31,19 @@ def compare_values(
         is_in_both = name in old and name in new
         if is_in_both and old[name] == new[name]:
             continue
-        old_text = str(to_json_value(old[name])) if name in old else absent
-        new_text = str(to_json_value(new[name])) if name in new else absent
-        yield ComparisonRow(section, name, old_text, new_text)
+        yield ComparisonRow(
+            section,
+            name,
+            _format_value(old, name, absent),
+            _format_value(new, name, absent),
+        )
+
+
+def _format_value(values: Mapping[str, Any], name: str, absent: str) -> str:
+    """Return a value as text; ``absent`` if there is none of this name."""
+    if name not in values:
+        return absent
+    return str(to_json_value(values[name]))
 
 
 def collect_recorded_values(
@@ -63,5 +73,10 @@ def keep_common_names(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keep the values whose names are in both mappings."""
-    common = [name for name in old if name in new]
-    return {name: old[name] for name in common}, {name: new[name] for name in common}
+    common_old: dict[str, Any] = {}
+    common_new: dict[str, Any] = {}
+    for name, old_value in old.items():
+        if name in new:
+            common_old[name] = old_value
+            common_new[name] = new[name]
+    return common_old, common_new
