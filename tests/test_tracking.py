@@ -1,4 +1,4 @@
-"""MLflow's door: hashes, the allow-list, a moved project, four processes at once."""
+"""The registry: hashes, trusted types, a moved project, versions, concurrent processes."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def project(tmp_path: Path) -> loader.Project:
     return loader.load_project(home)
 
 
-def data() -> tuple[pd.DataFrame, np.ndarray]:
+def make_data() -> tuple[pd.DataFrame, np.ndarray]:
     x = pd.DataFrame({"a": np.linspace(0, 1, 50), "b": np.cos(np.arange(50))})
     return x, (2 * x["a"] - x["b"]).to_numpy()
 
 
-def saved(project: loader.Project) -> tuple[models.SavedModel, LinearRegression]:
+def save_linear_model(project: loader.Project) -> tuple[models.SavedModel, LinearRegression]:
     import mlflow
 
-    x, y = data()
+    x, y = make_data()
     model = LinearRegression().fit(x, y)
     with (
         store.connect_mlflow(project) as client,
@@ -55,15 +55,15 @@ def saved(project: loader.Project) -> tuple[models.SavedModel, LinearRegression]
         ), model
 
 
-def test_the_same_fit_has_one_hash_and_another_fit_another(tmp_path: Path) -> None:
-    x, y = data()
+def test_equal_fits_have_equal_hashes(tmp_path: Path) -> None:
+    x, y = make_data()
     for name, target in (("a", y), ("b", y), ("c", y + x["a"] ** 2)):
         skops.io.dump(LinearRegression().fit(x, target), tmp_path / name)
     a, b, c = (models.compute_model_hash(tmp_path / n) for n in "abc")
     assert a == b != c
 
 
-def test_a_type_outside_the_list_is_refused(tmp_path: Path) -> None:
+def test_untrusted_type_is_refused(tmp_path: Path) -> None:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import FunctionTransformer
 
@@ -72,28 +72,28 @@ def test_a_type_outside_the_list_is_refused(tmp_path: Path) -> None:
         models.check_model_types(tmp_path / "m")
 
 
-def test_a_changed_file_is_not_loaded(project: loader.Project) -> None:
-    record, _ = saved(project)
+def test_changed_file_is_not_loaded(project: loader.Project) -> None:
+    record, _ = save_linear_model(project)
     with pytest.raises(RunFailedError, match="has changed"):
         models.load_model(project, replace(record, sha256="0" * 64))
 
 
-def test_a_record_that_points_at_another_model_is_not_loaded(project: loader.Project) -> None:
-    record, _ = saved(project)
+def test_record_that_points_at_another_model_is_not_loaded(project: loader.Project) -> None:
+    record, _ = save_linear_model(project)
     with pytest.raises(RunFailedError, match="holds another model"):
         models.load_model(project, replace(record, model_hash="0" * 64))
 
 
-def test_a_moved_project_still_loads_its_model(project: loader.Project) -> None:
-    record, model = saved(project)
+def test_moved_project_loads_its_model(project: loader.Project) -> None:
+    record, model = save_linear_model(project)
     there = project.root.parent / "there"
     project.root.rename(there)
     again = models.load_model(loader.load_project(there), record)
     assert np.array_equal(again.coef_, model.coef_)
 
 
-def registered(project: loader.Project, review: str = "passed", sample: str = "0") -> str:
-    record, _ = saved(project)
+def register_version(project: loader.Project, review: str = "passed", sample: str = "0") -> str:
+    record, _ = save_linear_model(project)
     tags = {
         **record.to_record(),
         "evidence_hash": "",
@@ -114,26 +114,26 @@ def registered(project: loader.Project, review: str = "passed", sample: str = "0
     return version
 
 
-def alias(project: loader.Project) -> str:
+def get_champion_alias(project: loader.Project) -> str:
     with store.connect_mlflow(project) as client:
         return str(client.get_model_version_by_alias(project.config.name, "champion").version)
 
 
-def test_an_alias_moved_by_hand_moves_no_champion_and_is_set_right_again(
+def test_alias_moved_by_hand_does_not_change_the_champion_and_is_corrected(
     project: loader.Project,
 ) -> None:
-    first, second = registered(project), registered(project)
+    first, second = register_version(project), register_version(project)
     versions.promote_version(project, first, "me", "why")
     with store.connect_mlflow(project) as client:
         client.set_registered_model_alias(project.config.name, "champion", second)
     assert versions.require_champion(project).version == first
-    assert alias(project) == second
+    assert get_champion_alias(project) == second
     versions.sync_aliases(project)
-    assert alias(project) == first
+    assert get_champion_alias(project) == first
 
 
-def test_a_version_that_changed_since_its_approval_is_not_served(project: loader.Project) -> None:
-    version = registered(project)
+def test_version_changed_since_its_approval_is_refused(project: loader.Project) -> None:
+    version = register_version(project)
     versions.promote_version(project, version, "me", "why")
     with store.connect_mlflow(project) as client:
         client.set_model_version_tag(project.config.name, version, "model_hash", "another")
@@ -143,8 +143,8 @@ def test_a_version_that_changed_since_its_approval_is_not_served(project: loader
         versions.promote_version(project, version, "me", "again")
 
 
-def test_a_version_that_no_review_registered_is_worded(project: loader.Project) -> None:
-    record, _ = saved(project)
+def test_version_that_no_review_registered_is_described(project: loader.Project) -> None:
+    record, _ = save_linear_model(project)
     with store.connect_mlflow(project) as client:
         tags = {"review": "passed", **record.to_record()}
         version = registration.create_version(client, project, record.uri, tags)
@@ -156,18 +156,18 @@ def test_a_version_that_no_review_registered_is_worded(project: loader.Project) 
         versions.promote_version(project, "99", "me", "why")
 
 
-def test_a_version_that_failed_its_review_or_is_a_sample_is_not_promoted(
+def test_failed_review_or_sample_is_not_promoted(
     project: loader.Project,
 ) -> None:
     with pytest.raises(RunFailedError, match="did not pass"):
-        versions.promote_version(project, registered(project, review="failed"), "me", "why")
+        versions.promote_version(project, register_version(project, review="failed"), "me", "why")
     with pytest.raises(RunFailedError, match="sample of 50 rows"):
-        versions.promote_version(project, registered(project, sample="50"), "me", "why")
+        versions.promote_version(project, register_version(project, sample="50"), "me", "why")
     assert versions.find_champion(project) is None
 
 
-def test_the_version_before_is_kept_and_can_serve_again(project: loader.Project) -> None:
-    first, second = registered(project), registered(project)
+def test_rollback_restores_the_previous_version(project: loader.Project) -> None:
+    first, second = register_version(project), register_version(project)
     versions.promote_version(project, first, "me", "why")
     done = versions.promote_version(project, second, "me", "better")
     assert (done.version, done.previous_version) == (second, first)
@@ -175,7 +175,7 @@ def test_the_version_before_is_kept_and_can_serve_again(project: loader.Project)
     assert versions.require_champion(project).version == first
 
 
-def test_a_rollback_without_an_earlier_version_is_worded(project: loader.Project) -> None:
+def test_rollback_without_an_earlier_version_is_described(project: loader.Project) -> None:
     with pytest.raises(KitError, match="no earlier version"):
         versions.roll_back(project, "me", "why")
 
@@ -261,7 +261,7 @@ def test_baselines_and_best_trial_of_each_family_get_an_mlflow_run() -> None:
     ]
 
 
-def test_four_processes_may_open_a_fresh_store_at_once(project: loader.Project) -> None:
+def test_four_processes_can_create_a_store_at_once(project: loader.Project) -> None:
     code = (
         "from mlops_kit.project import loader\n"
         "from mlops_kit.registry import store\n"
@@ -283,12 +283,12 @@ def test_four_processes_may_open_a_fresh_store_at_once(project: loader.Project) 
     assert {out.strip() for (out, _), _ in ended} == {"2"}  # ours and MLflow's Default
 
 
-def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported(
+def test_pyfunc_predicts_probabilities_without_mlops_kit(
     project: loader.Project,
 ) -> None:
     import mlflow
 
-    x, y = data()
+    x, y = make_data()
     binary = loader.Project(project.root, project.config.model_copy(update={"task": "binary"}))
     model = LogisticRegression().fit(x, y > y.mean())
     with (
@@ -298,7 +298,12 @@ def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported
         record = models.save_model(client, binary, "model", model, x.head(3), {"threshold": 0.5})
         folder = models.download_model_file(client, record.uri).parent
     x.to_parquet(project.root / "x.parquet")
-    code = "import sys, mlflow, pandas as pd, numpy as np\nnp.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.read_parquet(sys.argv[2])))\nassert 'mlops_kit' not in sys.modules"
+    code = (
+        "import sys, mlflow, pandas as pd, numpy as np\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "np.save(sys.argv[3], model.predict(pd.read_parquet(sys.argv[2])))\n"
+        "assert 'mlops_kit' not in sys.modules"
+    )
     out = project.root / "p.npy"
     subprocess.run(
         [sys.executable, "-c", code, str(folder), str(project.root / "x.parquet"), str(out)],
@@ -310,8 +315,8 @@ def test_a_classifier_answers_with_probabilities_where_mlops_kit_is_not_imported
     assert np.array_equal(np.load(out), model.predict_proba(x))
 
 
-def test_a_later_review_renews_a_version_until_it_has_served(project: loader.Project) -> None:
-    record, _ = saved(project)
+def test_later_review_renews_a_version_until_it_is_promoted(project: loader.Project) -> None:
+    record, _ = save_linear_model(project)
     stage = Stage("review", project, project.reports_folder / "20240101-000000-abcd", draft=False)
     stage.write(
         "model",

@@ -306,8 +306,8 @@ def test_requested_retraining_runs_and_waits_for_approval(
     ("options", "said"),
     [
         (("--fast",), "--fast has no end"),
-        (("--since", "2024-02-01"), "--since goes with --fast"),
-        (("--as-of", "2024-02-01"), "--as-of with --once"),
+        (("--since", "2024-02-01"), "--since requires --fast"),
+        (("--as-of", "2024-02-01"), "--as-of requires --once"),
         (("--once", "--as-of", "yesterday"), "--as-of 'yesterday' is not a timestamp"),
     ],
 )

@@ -73,9 +73,10 @@ def _summarize_folded(folded: Sequence[Verdict]) -> Html:
         parts.append(f"{passed} more {'passes' if passed == 1 else 'pass'}")
     if others:
         parts.append(f"{others} not applicable")
-    color = Color.GOOD if passed else Color.NEUTRAL
-    mark = "●" if passed else "○"
-    return Html("<span class={}>{}</span> {}").format(color, mark, ", ".join(parts))
+    most_serious = CheckOutcome.PASSED if passed else CheckOutcome.NOT_APPLICABLE
+    return Html("<span class={}>{}</span> {}").format(
+        OUTCOME_COLORS[most_serious], OUTCOME_MARKS[most_serious], ", ".join(parts)
+    )
 
 
 def _make_verdict_table(verdicts: Sequence[Verdict]) -> TableView:

@@ -21,6 +21,7 @@ from mlops_kit.dashboards.svg_charts import (
 )
 from mlops_kit.dashboards.text_formats import format_day, format_period, make_time_ticks
 from mlops_kit.dashboards.view_models import Color
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
 from mlops_kit.stats.monitoring_tables import DriftStatus
 
@@ -46,8 +47,8 @@ class ChartLayout(StrEnum):
 
 _CHART_SIZES = {ChartLayout.BROAD: (760, 305), ChartLayout.SLIM: (400, 250)}
 _MAX_TIME_TICKS = {ChartLayout.BROAD: 8, ChartLayout.SLIM: 4}
-_MIN_SHORT_TEXT_ROOM = {ChartLayout.BROAD: 0.1, ChartLayout.SLIM: 0.4}
-_MIN_DATED_TEXT_ROOM = 0.2
+_MIN_SHORT_TEXT_SPACE = {ChartLayout.BROAD: 0.1, ChartLayout.SLIM: 0.4}
+_MIN_DATED_TEXT_SPACE = 0.2
 
 
 @dataclass(frozen=True)
@@ -169,26 +170,27 @@ def choose_name_position(
 ) -> NamePosition:
     """Choose the place for a line's name that is farthest from other lines and names."""
     best = NamePosition(0, is_above=True)
-    best_room = -1.0
+    best_space = -1.0
     is_long = len(values) > _LINE_END_MARGIN
     for index, value in enumerate(values):
         is_end = index in {0, len(values) - 1}
         if value is None or (is_long and is_end):
             continue
-        is_crowded = any(abs(index - other) <= _MIN_NAME_DISTANCE for other in taken)
-        factor = _CROWDED_FACTOR if is_crowded else 1.0
-        room_above, room_below = _measure_room(index, value, others, ticks)
-        for room, is_above in ((room_above * factor, True), (room_below * factor, False)):
-            if room > best_room:
-                best_room = room
+        factor = 1.0
+        if any(abs(index - other) <= _MIN_NAME_DISTANCE for other in taken):
+            factor = _CROWDED_FACTOR
+        space_above, space_below = _measure_space(index, value, others, ticks)
+        for space, is_above in ((space_above * factor, True), (space_below * factor, False)):
+            if space > best_space:
+                best_space = space
                 best = NamePosition(index, is_above)
     return best
 
 
-def _measure_room(
+def _measure_space(
     index: int, value: float, others: Sequence[OptionalValues], ticks: Sequence[float]
 ) -> tuple[float, float]:
-    """Measure the room above and below a value, to other lines and the ends of the axis."""
+    """Measure the space above and below a value, to other lines and the ends of the axis."""
     above = [ticks[-1] - value]
     below = [value - ticks[0]]
     for other in others:
@@ -203,7 +205,7 @@ def _measure_room(
 
 
 def _make_performance_lines(series: PerformanceSeries, ticks: Sequence[float]) -> list[ChartLine]:
-    """Make the estimated and the realized line, each named where there is room."""
+    """Make the estimated and the realized line, each named where there is space."""
     lines = []
     estimated_position = choose_name_position(
         series.estimated, [series.realized, series.reference], ticks
@@ -286,12 +288,12 @@ def list_promotion_events(context: MonitoringContext, layout: ChartLayout) -> li
     placed.sort()
     events = []
     for index, (time, version) in enumerate(placed):
-        room = 1.0  # to the next promotion, as a share of the axis
+        space = 1.0  # to the next promotion, as a share of the axis
         if index + 1 < len(placed):
-            room = (placed[index + 1][0] - time) / (series.end - series.start)
-        if layout is ChartLayout.BROAD and room > _MIN_DATED_TEXT_ROOM:
+            space = (placed[index + 1][0] - time) / (series.end - series.start)
+        if layout is ChartLayout.BROAD and space > _MIN_DATED_TEXT_SPACE:
             text = f"{format_day(time, context.zone)}: version {version}"
-        elif room > _MIN_SHORT_TEXT_ROOM[layout]:
+        elif space > _MIN_SHORT_TEXT_SPACE[layout]:
             text = f"version {version}"
         else:
             text = version
@@ -305,7 +307,7 @@ def order_columns_by_cost(windows: Sequence[MonitoredWindow]) -> list[str]:
     for age, window in enumerate(reversed(windows)):
         for row in window.drift_rows:
             cost = row.cost or 0.0
-            recent_cost = cost if age < _RECENT_WINDOWS else 0.0
+            recent_cost = cost * (age < _RECENT_WINDOWS)
             effect = row.effect or 0.0
             before = keys.get(row.column, (0.0, 0.0, 0.0))
             keys[row.column] = (
@@ -339,17 +341,14 @@ def _make_drift_cell(
     """
     config = context.config
     if row.cost is None:
-        is_costed = row.status in _COSTED_STATUSES
-        color = Color.NEUTRAL if is_costed else Color.PRIMARY
-        text = "its cost is not known" if is_costed else "no drift"
+        color = Color.PRIMARY
+        text = "no drift"
+        if row.status in _COSTED_STATUSES:
+            color = Color.NEUTRAL
+            text = "its cost is not known"
     else:
+        color = _choose_cost_color(row.cost, config)
         text = context.describe_drift_cost(row.cost)
-        if row.cost >= config.monitor.max_drop:
-            color = Color.CRITICAL
-        elif row.cost >= config.review.margin:
-            color = Color.WARNING
-        else:
-            color = Color.PRIMARY
     darkest_effect = _DARKEST_EFFECT_FACTOR * config.monitor.alert_effect or 1.0
     period = format_period(window.start, window.end, context.zone)
     return HeatMapCell(
@@ -358,6 +357,15 @@ def _make_drift_cell(
         label=f"{row.column}, {period}: effect {format_number(effect)}; {text}",
         key=f"{window.record.id}|{row.column}",
     )
+
+
+def _choose_cost_color(cost: float, config: ProjectConfig) -> Color:
+    """Choose the color of an estimated cost."""
+    if cost >= config.monitor.max_drop:
+        return Color.CRITICAL
+    if cost >= config.review.margin:
+        return Color.WARNING
+    return Color.PRIMARY
 
 
 def make_volume_chart(context: MonitoringContext, max_days: int) -> BarChart:

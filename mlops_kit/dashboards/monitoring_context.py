@@ -25,7 +25,7 @@ _PERFORMANCE_CHECK = "realised"  # stored by earlier versions
 _DAY_NAMES = {0: "today", 1: "tomorrow"}  # by days from now
 
 
-class MonitoringState(StrEnum):
+class MonitoringStatus(StrEnum):
     """How the model in service is."""
 
     STOPPED = "stopped"
@@ -97,24 +97,24 @@ class MonitoringContext:
         return window is not None and current is not None and window.version != current.version
 
     @cached_property
-    def state(self) -> MonitoringState:
+    def status(self) -> MonitoringStatus:
         """How the model in service is."""
         data = self.data
         if data.is_stopped:
-            return MonitoringState.STOPPED
+            return MonitoringStatus.STOPPED
         if not data.windows:
-            return MonitoringState.NO_WINDOWS
+            return MonitoringStatus.NO_WINDOWS
         has_critical_incident = any(
             incident.severity == IncidentSeverity.CRITICAL for incident in data.open_incidents
         )
         is_critical = has_critical_incident or self.is_performance_below_reference
         if is_critical and not self.is_replaced:
-            return MonitoringState.CRITICAL
+            return MonitoringStatus.CRITICAL
         has_labels = self.realized_value is not None
         is_undecided = has_labels and self.is_performance_undecided
         if is_critical or data.unacknowledged_incidents or is_undecided:
-            return MonitoringState.WARNING
-        return MonitoringState.HEALTHY if has_labels else MonitoringState.NO_LABELS
+            return MonitoringStatus.WARNING
+        return MonitoringStatus.HEALTHY if has_labels else MonitoringStatus.NO_LABELS
 
     def describe_next_pass(self) -> str:
         """Describe when the next pass of the watch is."""

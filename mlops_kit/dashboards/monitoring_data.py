@@ -17,6 +17,8 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.results import Interval, Verdict, Verdicts
 from mlops_kit.dashboards.stored_reviews import (
     StoredReview,
+    get_first,
+    get_last,
     iterate_reviews,
     list_reviews,
     read_records,
@@ -128,7 +130,9 @@ class MonitoredWindow:
     def get_realized(self, metric: str) -> Interval:
         """Return a metric with its interval; its value is None where there is none."""
         row = self.realized_rows.get(metric)
-        return Interval(row.value, row.low, row.high) if row else Interval(None)
+        if row is None:
+            return Interval(None)
+        return Interval(row.value, row.low, row.high)
 
     @property
     def verdicts(self) -> Verdicts:
@@ -219,12 +223,12 @@ class MonitoringData:
     @property
     def last_window(self) -> MonitoredWindow | None:
         """The newest window."""
-        return self.windows[-1] if self.windows else None
+        return get_last(self.windows)
 
     @property
     def last_labeled_window(self) -> MonitoredWindow | None:
         """The newest window whose labels have been evaluated."""
-        return self.labeled_windows[-1] if self.labeled_windows else None
+        return get_last(self.labeled_windows)
 
     @cached_property
     def incidents(self) -> list[IncidentRecord]:
@@ -286,7 +290,7 @@ class MonitoringData:
     @property
     def current_promotion(self) -> PromotionRecord | None:
         """The promotion in force."""
-        return self.promotions[0] if self.promotions else None
+        return get_first(self.promotions)
 
     @cached_property
     def reviews(self) -> dict[str, StoredReview]:
@@ -322,7 +326,9 @@ class MonitoringData:
             if record.run_id == review.run.name:
                 as_of = record.as_of
                 break
-        return self.config.to_utc(datetime.fromisoformat(as_of)) if as_of else None
+        if not as_of:
+            return None
+        return self.config.to_utc(datetime.fromisoformat(as_of))
 
     def _is_rollback(self, promotion: PromotionRecord) -> bool:
         """Whether the version had been promoted before."""

@@ -8,7 +8,7 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards.monitoring_context import (
     REFRESH_COMMAND,
     MonitoringContext,
-    MonitoringState,
+    MonitoringStatus,
 )
 from mlops_kit.dashboards.monitoring_data import DriftRow, MonitoredWindow
 from mlops_kit.dashboards.page_base import guard_html
@@ -46,13 +46,13 @@ from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.stages.retrain.policy import RetrainingAction, RuleRole
 from mlops_kit.stats.monitoring_tables import DriftStatus
 
-_STATES = {
-    MonitoringState.STOPPED: (Color.CRITICAL, "▲ Monitoring has stopped"),
-    MonitoringState.CRITICAL: (Color.CRITICAL, "▲ Critical"),
-    MonitoringState.WARNING: (Color.WARNING, "◆ Warning"),
-    MonitoringState.HEALTHY: (Color.GOOD, "● Healthy"),
-    MonitoringState.NO_LABELS: (Color.NEUTRAL, "○ No labels yet"),
-    MonitoringState.NO_WINDOWS: (Color.NEUTRAL, "○ No data yet"),
+_STATUSES = {
+    MonitoringStatus.STOPPED: (Color.CRITICAL, "▲ Monitoring has stopped"),
+    MonitoringStatus.CRITICAL: (Color.CRITICAL, "▲ Critical"),
+    MonitoringStatus.WARNING: (Color.WARNING, "◆ Warning"),
+    MonitoringStatus.HEALTHY: (Color.GOOD, "● Healthy"),
+    MonitoringStatus.NO_LABELS: (Color.NEUTRAL, "○ No labels yet"),
+    MonitoringStatus.NO_WINDOWS: (Color.NEUTRAL, "○ No data yet"),
 }
 _USUAL_DAYS = 14  # days that show how many rows are usual
 _UNUSUAL_FACTOR = 0.2  # a count this much outside of the usual range stands out
@@ -87,11 +87,11 @@ def _format_refresh_time(context: MonitoringContext) -> Html | str:
 
 def build_monitoring_statement(context: MonitoringContext) -> StatementView:
     """Build the state, the sentence, its details and the decisions."""
-    color, state = _STATES[context.state]
+    color, status = _STATUSES[context.status]
     sentence = f"{summarize_performance(context)} {describe_next_step(context)}"
     return StatementView(
         color=color,
-        state=state,
+        status=status,
         sentence=keep_versions_unbroken(sentence),
         detail=describe_monitoring_details(context),
         actions=tuple(_list_actions(context)) if is_served() else (),
@@ -101,12 +101,12 @@ def build_monitoring_statement(context: MonitoringContext) -> StatementView:
 def summarize_performance(context: MonitoringContext) -> str:
     """Summarize in a sentence how the model in service is."""
     data = context.data
-    if context.state is MonitoringState.STOPPED:
+    if context.status is MonitoringStatus.STOPPED:
         last_pass = format_event_time(data.updated_at, context.zone)
         return f"The last pass of the watch was on {last_pass}."
-    if context.state is MonitoringState.NO_WINDOWS:
+    if context.status is MonitoringStatus.NO_WINDOWS:
         return "No window has ended yet."
-    if context.state is MonitoringState.NO_LABELS:
+    if context.status is MonitoringStatus.NO_LABELS:
         return f"There are no labels yet; {_describe_estimate(context)}."
     if context.is_performance_below_reference and context.realized_value is not None:
         return _describe_drop(context, context.realized_value)
@@ -127,7 +127,7 @@ def _describe_drop(context: MonitoringContext, value: float) -> str:
     window = context.data.last_labeled_window
     current = context.data.current_promotion
     version = window.version if window else ""
-    if context.is_replaced and context.state is MonitoringState.WARNING and current is not None:
+    if context.is_replaced and context.status is MonitoringStatus.WARNING and current is not None:
         return (
             f"Version {version} dropped below its reference performance; version "
             f"{current.version} has replaced it."
@@ -163,13 +163,13 @@ def _describe_estimate(context: MonitoringContext) -> str:
 def describe_next_step(context: MonitoringContext) -> str:
     """Describe what there is to do, and until when."""
     data = context.data
-    if context.state is MonitoringState.STOPPED:
+    if context.status is MonitoringStatus.STOPPED:
         return "Start mlops watch."
-    if context.state is MonitoringState.NO_WINDOWS:
+    if context.status is MonitoringStatus.NO_WINDOWS:
         first_end = max(data.watched_from + context.config.watch.window, data.watched_until)
         return f"The first one is evaluated on {format_event_time(first_end, context.zone)}."
     next_pass = context.describe_next_pass()
-    if context.state is MonitoringState.CRITICAL:
+    if context.status is MonitoringStatus.CRITICAL:
         pending = data.pending_retraining
         if pending is not None:
             is_due = pending.status == RETRAINING_DUE
@@ -180,7 +180,7 @@ def describe_next_step(context: MonitoringContext) -> str:
             rollback = f", or roll back to version {current.previous_version},"
         return f"Retrain{rollback} before {next_pass}."
     has_work = data.unacknowledged_incidents and not context.is_replaced
-    if context.state is MonitoringState.WARNING and has_work:
+    if context.status is MonitoringStatus.WARNING and has_work:
         return f"Look into it before {next_pass}."
     return f"Nothing to do before {next_pass}."
 
@@ -254,7 +254,7 @@ def _describe_retraining(context: MonitoringContext) -> Html | str:
             link = Html(' <a href="{}review">Review it</a>.').format(get_base_url())
         return Html("A new version waits for an approval.{}").format(link)
     window = context.data.last_labeled_window
-    if context.state is not MonitoringState.CRITICAL or window is None or not window.performance:
+    if context.status is not MonitoringStatus.CRITICAL or window is None or not window.performance:
         return ""
     decision = window.performance.decision
     if decision is None or decision.action not in (RetrainingAction.WAIT, RetrainingAction.STOP):
@@ -347,11 +347,10 @@ def _describe_row_count(context: MonitoringContext) -> Html:
     period = "in the last 24 hours"
     if is_whole_day:
         period = f"on {format_day(last_day.start, context.zone)}"
-    css_class = Html(" class=watch") if is_unusual else Html()
-    mark = "◆ " if is_unusual else ""
-    return Html("<b{}>{}{:,}</b> rows scored {}{}").format(
-        css_class, mark, last_day.count, period, usual
-    )
+    count = Html("<b>{:,}</b>").format(last_day.count)
+    if is_unusual:
+        count = Html("<b class=watch>◆ {:,}</b>").format(last_day.count)
+    return Html("{} rows scored {}{}").format(count, period, usual)
 
 
 def _describe_savings(context: MonitoringContext) -> list[Html]:

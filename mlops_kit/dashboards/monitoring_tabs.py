@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from mlops_kit.core.formatting import format_money, format_number, format_percent
 from mlops_kit.dashboards.check_tables import count_checks, make_check_table, make_outcome_cell
@@ -34,8 +35,10 @@ from mlops_kit.dashboards.text_formats import (
     format_day,
     format_event_time,
     format_interval_cell,
+    format_optional,
     format_period,
     format_rounded_money,
+    get_metric_title,
 )
 from mlops_kit.dashboards.view_models import (
     Color,
@@ -50,7 +53,7 @@ from mlops_kit.dashboards.view_models import (
     make_titled_cell,
 )
 from mlops_kit.db.tables import LabelOutcome, RetrainingRecord
-from mlops_kit.stats.metrics import METRICS
+from mlops_kit.watch.records import WindowPerformance
 
 _MAX_VOLUME_DAYS = 60
 _MAX_SCHEMA_WINDOWS = 60
@@ -97,7 +100,7 @@ def _list_realized_metrics(windows: Iterable[MonitoredWindow]) -> dict[str, str]
     titles = {}
     for window in windows:
         for metric in window.realized_rows:
-            titles[metric] = METRICS[metric].title if metric in METRICS else metric
+            titles[metric] = get_metric_title(metric)
     return titles
 
 
@@ -120,19 +123,29 @@ def _make_performance_row(
     for metric in metrics:
         row.append(format_interval_cell(window.get_realized(metric)))
     row.append(format_interval_cell(window.estimated))
-    row.append("" if reference is None else format_number(reference))
+    row.append(format_optional(reference, format_number))
     if has_costs:
-        cost = performance.cost if performance else None
-        saved = performance.saved if performance else None
-        row.append("" if cost is None else format_money(cost, unit))
-        row.append("" if saved is None else format_rounded_money(saved, unit))
-    if performance is None:
-        row.append("")
-    elif performance.is_below_estimate:
-        row.append(make_status(Color.WARNING, "◆ yes"))
-    else:
-        row.append("no")
+        row.extend(_make_cost_cells(performance, unit))
+    row.append(_make_below_estimate_cell(performance))
     return row
+
+
+def _make_cost_cells(performance: WindowPerformance | None, unit: str) -> tuple[str, str]:
+    """Make the cells of a window's cost per row and of its saving."""
+    if performance is None:
+        return "", ""
+    cost = format_optional(performance.cost, partial(format_money, unit=unit))
+    saved = format_optional(performance.saved, partial(format_rounded_money, unit=unit))
+    return cost, saved
+
+
+def _make_below_estimate_cell(performance: WindowPerformance | None) -> Html | str:
+    """Make the cell that says whether realized performance is below the estimate."""
+    if performance is None:
+        return ""
+    if performance.is_below_estimate:
+        return make_status(Color.WARNING, "◆ yes")
+    return "no"
 
 
 def build_drift_tab(context: MonitoringContext) -> Html:
@@ -178,7 +191,7 @@ def _show_drift(context: MonitoringContext) -> CardContent:
 
 def _make_drift_cells(row: DriftRow) -> tuple[object, ...]:
     """Make the cells of a column's drift."""
-    cost = "" if row.cost is None else format_number(row.cost)
+    cost = format_optional(row.cost, format_number)
     missing = f"{_format_share(row.missing_reference)} → {_format_share(row.missing_current)}"
     status = row.status.replace("_", " ")
     p_value = _format_p_value(row.adjusted_p)
@@ -355,13 +368,14 @@ def build_service_tab(context: MonitoringContext) -> Html:
 
 def _show_promotions(context: MonitoringContext) -> CardContent:
     """Show which versions were in service."""
+    format_time = partial(format_event_time, zone=context.zone)
     rows = []
     for record in context.data.promotions:
         time = context.data.locate_promotion(record)
-        since = make_day_cell(format_event_time(time, context.zone)) if time else ""
+        since = format_optional(time, format_time)
         rows.append(
             (
-                since,
+                make_day_cell(since),
                 record.version,
                 record.previous_version or "",
                 record.actor,

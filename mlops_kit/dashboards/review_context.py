@@ -12,6 +12,7 @@ from mlops_kit.dashboards.stored_reviews import (
     StoredReview,
     choose_review,
     find_review,
+    get_first,
     list_reviews,
 )
 from mlops_kit.db.approvals import list_approvals, list_promotions
@@ -55,7 +56,7 @@ class ReviewContext:
     @property
     def current_promotion(self) -> PromotionRecord | None:
         """The promotion in force."""
-        return self.promotions[0] if self.promotions else None
+        return get_first(self.promotions)
 
     def format_prediction(self, value: float) -> str:
         """Format a prediction: a probability as a percentage."""

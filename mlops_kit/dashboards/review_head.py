@@ -42,6 +42,7 @@ _APPROVAL_STATES = {
     ApprovalOutcome.CHANGES_REQUESTED: (Color.WARNING, "◆ Changes requested"),
     ApprovalOutcome.APPROVED: (Color.WARNING, "◆ Approved, being deployed"),
 }
+_SHORT_FITNESS_TEXTS = {Color.WARNING: "◆ Fit, with reservations"}  # the others are short
 _APPROVAL_CLAUSES = {
     ApprovalOutcome.REJECTED: ", but {} rejected it.",
     ApprovalOutcome.CHANGES_REQUESTED: ", but {} requested changes.",
@@ -74,17 +75,17 @@ def build_review_head(context: ReviewContext, title: str, subject: str) -> Html:
 
 def build_review_statement(context: ReviewContext) -> StatementView:
     """Build the state, the sentence, its details and the decisions."""
-    color, state = describe_review_state(context.review)
+    color, status = describe_review_status(context.review)
     return StatementView(
         color=color,
-        state=state,
+        status=status,
         sentence=keep_versions_unbroken(summarize_review(context)),
         detail=describe_review_details(context),
         actions=tuple(_list_actions(context)) if is_served() else (),
     )
 
 
-def describe_review_state(review: StoredReview) -> tuple[str, str]:
+def describe_review_status(review: StoredReview) -> tuple[str, str]:
     """Describe the state of a version: a color, and a shape with words."""
     if review.is_champion:
         return Color.GOOD, "● In service"
@@ -95,7 +96,8 @@ def describe_review_state(review: StoredReview) -> tuple[str, str]:
     last = review.last_approval
     if last is not None:
         return _APPROVAL_STATES[ApprovalOutcome(last.outcome)]
-    return review.verdicts.fitness_label
+    color, text = review.verdicts.fitness_label
+    return color, _SHORT_FITNESS_TEXTS.get(Color(color), text)
 
 
 def summarize_review(context: ReviewContext) -> str:

@@ -41,6 +41,10 @@ _DIFFERENCE_COLORS = {
 _WORST_SLICE_METRIC = "worst_slice"
 _CLOSE_ENDS_SHARE = 0.09  # of the axis: the names of two lines that end closer are moved apart
 _LATE_END_SHARE = 0.85  # of the axis: the name of a line that ends further right is above it
+_NAME_OFFSET = 4.0
+# Of the name of the higher line and of the lower one.
+_CLOSE_NAME_OFFSETS = (-4.0, 14.0)
+_LATE_NAME_OFFSETS = (-12.0, 20.0)
 _MAX_SHOWN_ORIGINS = 7
 _PROBABILITY_TICKS = (0, 0.25, 0.5, 0.75, 1)
 
@@ -157,13 +161,23 @@ def _show_separate_numbers(context: ReviewContext) -> CardContent:
     for number in review.key_numbers.items:
         if number.title in review.metrics:
             continue
-        other_number = other.find_key_number(number.title)
-        rows.append((number.title, number.value, other_number.value if other_number else ""))
+        rows.append((number.title, number.value, _get_number_text(other, number.title)))
     for title, metric in review.metrics.items():
-        other_metric = other.metrics.get(title)
-        rows.append((title, metric.text, other_metric.text if other_metric else ""))
+        rows.append((title, metric.text, _get_metric_text(other, title)))
     headings = ("", f"version {review.number}", f"version {other.number}")
     return CardContent(note, (make_table(headings, rows, label="The numbers of both versions"),))
+
+
+def _get_number_text(review: StoredReview, title: str) -> str:
+    """Return the value of a key number; empty if the review does not have it."""
+    number = review.find_key_number(title)
+    return number.value if number else ""
+
+
+def _get_metric_text(review: StoredReview, title: str) -> str:
+    """Return the text of a metric; empty if the review does not have it."""
+    metric = review.metrics.get(title)
+    return metric.text if metric else ""
 
 
 def make_metric_table(review: StoredReview, other: StoredReview | None, label: str) -> TableView:
@@ -175,8 +189,7 @@ def make_metric_table(review: StoredReview, other: StoredReview | None, label: s
     for title, metric in review.metrics.items():
         row = [title, metric.text, metric.baseline_linear, metric.baseline_constant]
         if other is not None:
-            other_metric = other.metrics.get(title)
-            row.append(other_metric.text if other_metric else "")
+            row.append(_get_metric_text(other, title))
         rows.append(row)
     return make_table(headings, rows, range(1, 5), label)
 
@@ -275,11 +288,10 @@ def _make_curve_lines(curves: Sequence[_Curve], ticks: Sequence[float]) -> list[
 
 def _choose_name_offset(is_late: bool, is_higher: bool, are_close: bool) -> float:
     """Choose how many pixels below the end of its line a name is."""
-    if is_late:
-        return -12 if is_higher else 20
-    if are_close:
-        return -4 if is_higher else 14
-    return 4
+    if not is_late and not are_close:
+        return _NAME_OFFSET
+    upper, lower = _LATE_NAME_OFFSETS if is_late else _CLOSE_NAME_OFFSETS
+    return upper if is_higher else lower
 
 
 def _build_changes_card(context: ReviewContext) -> Html:

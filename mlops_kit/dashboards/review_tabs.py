@@ -180,7 +180,7 @@ def _make_what_if_part(
         bar = Html('<span class=bar style="width:{}"></span>').format(width)
         cells.append((str(row.new_value), bar, context.format_prediction(row.new_score)))
     table = make_table(
-        (f"{first.column} if it were", "", "prediction"),
+        (f"if {first.column} were", "", "prediction"),
         cells,
         [2],
         f"Predictions for other values of {first.column}",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.results import Interval, KeyNumber, KeyNumbers, Table, Verdict, Verdicts
-from mlops_kit.dashboards.text_formats import format_heading
+from mlops_kit.dashboards.text_formats import format_heading, get_metric_title
 from mlops_kit.db.approvals import list_approvals, list_promotions
 from mlops_kit.db.tables import ApprovalOutcome, ApprovalRecord, PromotionRecord
 from mlops_kit.project.artifacts import Artifact, read_artifact
@@ -25,7 +25,6 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts, list_run_folders, read_stage_records
 from mlops_kit.project.run_manifest import RunManifest, RunStatus, read_stored_manifest
 from mlops_kit.stages.review.stored_tables import translate_old_columns
-from mlops_kit.stats.metrics import METRICS
 
 RERUN_REVIEW_COMMAND = "mlops run --from review"
 COST_METRIC = "cost"
@@ -49,8 +48,7 @@ class MetricRow:
     @property
     def title(self) -> str:
         """The metric in words."""
-        known = METRICS[self.metric].title if self.metric in METRICS else self.metric
-        return format_heading(known)
+        return format_heading(get_metric_title(self.metric))
 
     @property
     def text(self) -> str:
@@ -115,6 +113,16 @@ class WhatIfRow:
     value: str
     new_value: str
     new_score: float
+
+
+def get_first(items: Sequence[RecordT]) -> RecordT | None:
+    """Return the first of some items; None if there are none."""
+    return items[0] if items else None
+
+
+def get_last(items: Sequence[RecordT]) -> RecordT | None:
+    """Return the last of some items; None if there are none."""
+    return items[-1] if items else None
 
 
 def read_records(table: Table, record_type: type[RecordT]) -> list[RecordT]:
@@ -247,7 +255,10 @@ class StoredReview:
                 if artifact.stage == "review" and artifact.content:
                     evidence[name] = artifact.content
             evidence_hash = files.hash_json(evidence)
-        last_approval_id = self.approvals[0].id if self.approvals else 0
+        last_approval = self.last_approval
+        last_approval_id = 0
+        if last_approval is not None:
+            last_approval_id = last_approval.id
         return ShownFacts(
             run=self.run.name,
             version=self.number,
@@ -264,7 +275,7 @@ class StoredReview:
     @property
     def last_approval(self) -> ApprovalRecord | None:
         """The last decision on the version."""
-        return self.approvals[0] if self.approvals else None
+        return get_first(self.approvals)
 
     @cached_property
     def promotion(self) -> PromotionRecord | None:

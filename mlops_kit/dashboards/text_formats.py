@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number
 from mlops_kit.core.results import Interval
+from mlops_kit.stats.metrics import METRICS
+
+_T = TypeVar("_T")
 
 _MIN_WHOLE_AMOUNT = 10  # from this amount on, cents are left out
 _MAX_DAYS_WITH_DAY_TICKS = 45  # a longer time axis is labeled by months
@@ -168,6 +172,16 @@ def format_age(time: datetime) -> str:
         return f"{minutes} min"
     hours = minutes // 60
     return f"{hours} h" if hours < _MAX_AGE_IN_HOURS else f"{hours // 24} days"
+
+
+def format_optional(value: _T | None, format_value: Callable[[_T], str]) -> str:
+    """Format a value that may be missing; then it is empty."""
+    return "" if value is None else format_value(value)
+
+
+def get_metric_title(metric: str) -> str:
+    """Return a metric's title; of one that is not registered its name."""
+    return METRICS[metric].title if metric in METRICS else metric
 
 
 def lowercase_first(text: str) -> str:

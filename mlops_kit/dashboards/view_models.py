@@ -220,7 +220,7 @@ class StatementView(View):
 
     macro: ClassVar[str] = "statement"
     color: str
-    state: str
+    status: str
     sentence: Html | str
     detail: Html | str = ""
     actions: tuple[ActionView, ...] = ()
@@ -279,7 +279,7 @@ class PanelView(View):
 
 @dataclass(frozen=True)
 class StripView(View):
-    """Short facts below the statement; ``has_server_note`` leaves room for the server's note."""
+    """Short facts below the statement; ``has_server_note`` leaves space for the server's note."""
 
     macro: ClassVar[str] = "strip"
     facts: tuple[Html, ...]

@@ -38,9 +38,9 @@ from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.retraining import get_last_retraining_time, get_pending_reason
 from mlops_kit.watch.signals import detect_low_volume, detect_missing_labels
 from mlops_kit.watch.windows import (
+    ReferenceData,
     analyze_labeled_window,
     analyze_unlabeled_window,
-    count_trailing_true,
     list_ended_windows,
 )
 
@@ -122,27 +122,9 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         predictions.decode_feature_values(rows, reference.feature_names),
         window_predictions.rows_by_version,
     ).to_json()
-    # What is judged is what is stored: a pass that is repeated comes to the same signals.
+    # Signals rest on what is stored, so that a repeated pass comes to the same ones.
     monitoring = WindowMonitoring.from_json(monitoring_json)
-    earlier_windows = [
-        WindowMonitoring.from_json(window.monitoring_json)
-        for window in context.list_monitored_windows()
-    ]
-    recent_windows = [*earlier_windows[-incidents.RECENT_WINDOWS + 1 :], monitoring]
-    signals = [
-        *incidents.detect_costly_drift(
-            recent_windows,
-            reference.performance.value if reference.performance else None,
-            context.config,
-        ),
-        *incidents.detect_proven_failures(
-            verdict for verdict in monitoring.verdicts if verdict.check == "schema"
-        ),
-        *detect_low_volume(
-            sum(monitoring.rows_by_version.values()),
-            [window.rows for window in earlier_windows],
-        ),
-    ]
+    signals = _detect_signals(context, monitoring, reference)
     with open_transaction(context.project) as transaction:
         transaction.add(
             WindowRecord(
@@ -160,7 +142,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
             {"drift", "schema", "volume"},
             signals,
             format_timestamp(as_of),
-            f"over by {context.format_time(as_of)}",
+            f"no longer observed as of {context.format_time(as_of)}",
         )
     summary = (
         f"{context.format_time(start)} to {context.format_time(end)} monitored: "
@@ -168,6 +150,26 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         f"estimated {format_number(monitoring.estimated.value)}"
     )
     context.report_lines(as_of, [summary, *incident_lines])
+
+
+def _detect_signals(
+    context: WatchContext, monitoring: WindowMonitoring, reference: ReferenceData
+) -> list[IncidentSignal]:
+    """Detect what should open an incident before the labels of a window are due."""
+    earlier_texts = [window.monitoring_json for window in context.list_monitored_windows()]
+    recent_windows = []
+    for text in earlier_texts[-incidents.RECENT_WINDOWS + 1 :]:
+        recent_windows.append(WindowMonitoring.from_json(text))
+    recent_windows.append(monitoring)
+    reference_value = reference.performance.value if reference.performance else None
+    schema_verdicts = [verdict for verdict in monitoring.verdicts if verdict.check == "schema"]
+    all_rows = sum(monitoring.rows_by_version.values())
+    earlier_rows = [WindowMonitoring.read_row_count(text) for text in earlier_texts]
+    return [
+        *incidents.detect_costly_drift(recent_windows, reference_value, context.config),
+        *incidents.detect_proven_failures(schema_verdicts),
+        *detect_low_volume(all_rows, earlier_rows),
+    ]
 
 
 def evaluate_due_labels(context: WatchContext, as_of: datetime) -> None:
@@ -202,7 +204,7 @@ def _evaluate_labels(
         monitoring,
         _count_earlier_windows_below(context, window),
     )
-    # As above: the decision rests on what is stored.
+    # The decision rests on what is stored as well.
     performance = WindowPerformance.from_json(measured.to_json())
     decision = _decide_retraining(context, monitoring, performance, as_of, later_window_reason)
     signals = [
@@ -225,13 +227,15 @@ def _evaluate_labels(
 
 def _count_earlier_windows_below(context: WatchContext, window: WindowRecord) -> int:
     """Count the consecutive earlier windows of the same version that are below the estimate."""
-    flags = []
-    for earlier in context.list_monitored_windows():
-        if not earlier.realized_json or earlier.start >= window.start:
+    count = 0
+    for earlier in reversed(context.list_monitored_windows()):
+        is_same_version = earlier.version == window.version
+        if earlier.realized_json is None or earlier.start >= window.start or not is_same_version:
             continue
-        if earlier.version == window.version:
-            flags.append(WindowPerformance.from_json(earlier.realized_json).is_below_estimate)
-    return count_trailing_true(flags)
+        if not WindowPerformance.from_json(earlier.realized_json).is_below_estimate:
+            break
+        count += 1
+    return count
 
 
 def _decide_retraining(
@@ -283,7 +287,8 @@ def _store_performance(
             {REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK, "labels"},
             evaluation.signals,
             format_timestamp(as_of),
-            f"version {champion_version} is in service; over by {context.format_time(as_of)}",
+            f"no longer observed as of {context.format_time(as_of)}, "
+            f"with version {champion_version}",
         )
         transaction.add(
             RetrainingRecord(

@@ -112,7 +112,7 @@ def _record_outcome(
     """
     signal = incidents.IncidentSignal(
         "retraining",
-        "watch",
+        incidents.IncidentSeverity.WARNING,
         "A retraining made no new version",
         f"Run {run_id}: {status}.",
     )

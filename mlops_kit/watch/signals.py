@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlops_kit.core.formatting import format_number, format_percent
-from mlops_kit.stages.monitor.incidents import IncidentSignal
+from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
 
 _MIN_VOLUME_SHARE = 0.5  # of the usual rows of a window
 _MIN_LABELED_SHARE = 0.8  # of the rows of a window whose labels are due
@@ -19,7 +19,7 @@ def detect_low_volume(rows: int, earlier_window_rows: Sequence[int]) -> list[Inc
     if rows >= _MIN_VOLUME_SHARE * usual_rows:
         return []
     message = f"{format_number(rows)} rows in the window; usual are {format_number(usual_rows)}."
-    return [IncidentSignal("volume", "watch", "Fewer rows than usual", message)]
+    return [IncidentSignal("volume", IncidentSeverity.WARNING, "Fewer rows than usual", message)]
 
 
 def detect_missing_labels(labeled_rows: int, rows: int) -> list[IncidentSignal]:
@@ -33,4 +33,4 @@ def detect_missing_labels(labeled_rows: int, rows: int) -> list[IncidentSignal]:
         f"Only {format_percent(labeled_share)} of {format_number(rows)} rows have their label, "
         "although it is due."
     )
-    return [IncidentSignal("labels", "watch", "Labels are missing", message)]
+    return [IncidentSignal("labels", IncidentSeverity.WARNING, "Labels are missing", message)]

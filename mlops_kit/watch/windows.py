@@ -6,7 +6,6 @@ A window is analyzed once when it has ended, and once more when its labels are d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -95,20 +94,6 @@ def list_ended_windows(
     """List the windows from ``start`` that have ended by ``until``; they leave no gap."""
     count = max(0, (until - start) // length)
     return [(start + i * length, start + (i + 1) * length) for i in range(count)]
-
-
-def count_trailing_true(flags: Sequence[bool]) -> int:
-    """Count the true values at the end.
-
-    >>> count_trailing_true([True, False, True, True])
-    2
-    """
-    count = 0
-    for flag in reversed(flags):
-        if not flag:
-            break
-        count += 1
-    return count
 
 
 def analyze_unlabeled_window(

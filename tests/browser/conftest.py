@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import window
+from tests.browser import browser_window
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,9 @@ def chromium() -> Iterator[Any]:
     """The browser; closed before tests that have an event loop of their own."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=window.CHROMIUM, args=window.ARGUMENTS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_window.CHROMIUM, args=browser_window.ARGUMENTS
+        )
         yield browser
         browser.close()

@@ -1,7 +1,7 @@
-"""A run's pages as a person meets them: in a real browser, wide and narrow, by day and by night.
+"""A run's pages in a real browser: wide and narrow, light and dark.
 
-What is asked holds whatever the design: no error, nothing from elsewhere, nothing that scrolls
-sideways, nothing that axe-core calls serious. Skipped, with the reason, where there is no Chromium.
+The checks hold whatever the design: no error, no request to elsewhere, nothing that scrolls
+sideways, nothing that axe-core calls serious. Skipped where there is no Chromium.
 """
 
 from __future__ import annotations
@@ -14,78 +14,66 @@ from typing import Any
 import pytest
 
 from mlops_kit.project.config import pipeline
-from tests.browser import window
+from tests.browser import browser_window
 
-OURS = [
-    "index.html",
-    *(f"notebooks/{Path(s['notebook']).stem}.html" for s in pipeline.DEFAULT_STAGES.values()),
-    "artifacts/card.html",
+NOTEBOOK_PAGES = [
+    f"notebooks/{Path(stage['notebook']).stem}.html" for stage in pipeline.DEFAULT_STAGES.values()
 ]
-PAGES = [*OURS, "artifacts/profile.html"]
-LOCAL = ("file:", "data:", "blob:", "about:")
+OWN_PAGES = ["index.html", *NOTEBOOK_PAGES, "artifacts/card.html"]
+PAGES = [*OWN_PAGES, "artifacts/profile.html"]
+LOCAL_ADDRESSES = ("file:", "data:", "blob:", "about:")
+FIND_BROKEN_IMAGES = (
+    "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 100))"
+)
+LIST_LINKS = (
+    "[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href'))"
+    ".filter(h => !h.startsWith('#'))"
+)
 
-pytestmark = window.NEEDED
+pytestmark = browser_window.NEEDS_CHROMIUM
 
 
 @contextmanager
-def opened(chromium: Any, file: Path) -> Iterator[tuple[Any, list[str]]]:
-    """A page in a window of its own, cut off from the network; and what it complained of or asked for."""
-    with window.opened(chromium, file.as_uri(), LOCAL, offline=True) as found:
-        yield found
+def open_page(chromium: Any, file: Path) -> Iterator[tuple[Any, list[str]]]:
+    """Open a page in a window of its own without network; yield it and its problems."""
+    with browser_window.open_window(
+        chromium, file.as_uri(), LOCAL_ADDRESSES, offline=True
+    ) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_from_disk_without_error_and_asks_nobody(
+def test_page_opens_from_disk_without_errors_and_requests_nothing(
     chromium: Any, run: Path, name: str
 ) -> None:
-    with opened(chromium, run / name) as (page, wrong):
-        assert not wrong
+    with open_page(chromium, run / name) as (page, problems):
+        assert not problems
         assert page.title()
         assert page.evaluate("document.documentElement.lang") == "en"
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_every_picture_of_a_page_is_drawn(chromium: Any, run: Path, name: str) -> None:
-    with opened(chromium, run / name) as (page, _):
-        assert not page.evaluate(
-            "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 100))"
-        )
-
-
-REACH = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
-    .filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 4).map(e => e.outerHTML.slice(0, 120))"""
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_every_image_of_a_page_is_loaded(chromium: Any, run: Path, name: str) -> None:
+    with open_page(chromium, run / name) as (page, _):
+        assert not page.evaluate(FIND_BROKEN_IMAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_scrolls_sideways(chromium: Any, run: Path, name: str) -> None:
-    with opened(chromium, run / name) as (page, _):
+    with open_page(chromium, run / name) as (page, _):
         for width in (1280, 400):
             page.set_viewport_size({"width": width, "height": 900})
-            assert not page.evaluate(REACH), f"at {width} pixels"
+            assert not page.evaluate(browser_window.FIND_OVERFLOW, ""), f"at {width} pixels"
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_axe_finds_nothing_serious_by_day_or_by_night(chromium: Any, run: Path, name: str) -> None:
-    from axe_core_python.sync_playwright import Axe
-
-    with opened(chromium, run / name) as (page, _):
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            found = [
-                v for v in Axe().run(page)["violations"] if v["impact"] in {"serious", "critical"}
-            ]
-            assert not [
-                f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:150]} ({len(v['nodes'])} times)"
-                for v in found
-            ], scheme
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_page_is_accessible_in_light_and_dark(chromium: Any, run: Path, name: str) -> None:
+    with open_page(chromium, run / name) as (page, _):
+        assert not browser_window.find_accessibility_problems(page)
 
 
 def test_every_link_of_the_index_leads_to_a_file_of_the_run(chromium: Any, run: Path) -> None:
-    with opened(chromium, run / "index.html") as (page, _):
-        links = page.evaluate(
-            "[...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href')).filter(h => !h.startsWith('#'))"
-        )
-    assert {
-        f"notebooks/{Path(s['notebook']).stem}.html" for s in pipeline.DEFAULT_STAGES.values()
-    } <= set(links)
+    with open_page(chromium, run / "index.html") as (page, _):
+        links = page.evaluate(LIST_LINKS)
+    assert set(NOTEBOOK_PAGES) <= set(links)
     assert not [link for link in links if not (run / link.split("#")[0]).exists()]

@@ -1,4 +1,4 @@
-"""Who is at the pages in the tests: whoever a header names, as a proxy would that people log in to."""
+"""Who is at the pages in the tests: whoever a header names, as behind a proxy with a log-in."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from jupyter_server.auth.identity import IdentityProvider, User
 
 
-class Named(IdentityProvider):  # type: ignore[misc]
-    """The person whom the header names; nobody without it."""
+class HeaderIdentityProvider(IdentityProvider):  # type: ignore[misc]
+    """Identifies the person whom the header names; nobody without it."""
 
     def get_user(self, handler: Any) -> User | None:
-        """The header's name, and nothing else."""
+        """Return the person whom the header names."""
         name = handler.request.headers.get("X-User")
         return User(name) if name else None

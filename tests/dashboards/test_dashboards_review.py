@@ -1,8 +1,8 @@
-"""The review page: its sentence, what stands beside it, and that one part that fails takes no other along."""
+"""The review page: its sentence, its evidence, and that a part that fails affects no other."""
 
 from __future__ import annotations
 
-import html
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,228 +14,223 @@ from mlops_kit import dashboards
 from mlops_kit.cli import application
 from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
-from mlops_kit.dashboards import rendering, version_data
-from mlops_kit.dashboards.review_page import Review
+from mlops_kit.core.results import Table, Verdict, Verdicts
+from mlops_kit.dashboards.review_head import (
+    describe_difference,
+    describe_review_details,
+    describe_review_status,
+    explain_blocked_approval,
+    summarize_review,
+)
+from mlops_kit.dashboards.review_page import ReviewPage
+from mlops_kit.dashboards.stored_reviews import DifferenceRow, choose_review, list_reviews
+from mlops_kit.dashboards.view_models import format_cell
 from mlops_kit.db import approvals
-from mlops_kit.project import loader
-from tests.dashboards import story
+from mlops_kit.db.tables import ApprovalOutcome
+from mlops_kit.project.loader import Project, load_project
+from tests.dashboards import sample_runs
+from tests.dashboards.page_text import read_text
+
+FAILED_CARD = "This card cannot be shown"
 
 
-def text(part: str) -> str:
-    """What a reader sees of a piece of HTML."""
-    return " ".join(
-        html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"</?span[^>]*>", "", part))).split()
+def make_difference(**values: Any) -> DifferenceRow:
+    cost = dict(zip(sample_runs.DIFFERENCE_COLUMNS, sample_runs.DIFFERENCES[0], strict=True))
+    cost.pop("rows")
+    return DifferenceRow(**cost | values)
+
+
+def test_head_compares_the_version_with_the_champion(sample_project: Project) -> None:
+    context = ReviewPage(sample_project).context
+    assert context.review.number == "8"
+    assert context.review.champion_version == "7"
+    assert context.is_compared
+    assert summarize_review(context) == (
+        "Errors cost $0.19 less per flight with version 8 than with version 7, and no check blocks "
+        "it."
     )
-
-
-@pytest.fixture
-def visited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Voilà shows it."""
-    monkeypatch.setenv("VOILA_PREHEAT", "False")
-
-
-def said(page: Review, name: str) -> str:
-    """A sentence of the page, as a reader sees it."""
-    return text(rendering.part("review", name, page))
-
-
-def row(**values: Any) -> dict[str, Any]:
-    return {**dict(zip(story.COLUMNS, story.AGAINST[0], strict=True)), **values}
-
-
-def test_the_first_screen_says_what_hangs_on_it_in_the_projects_own_terms(
-    told: loader.Project,
-) -> None:
-    page = Review(told)
-    assert (page.mine.number, page.mine.opponent, page.compared) == ("8", "7", True)
-    assert (
-        said(page, "sentence")
-        == "Version 8 costs $0.19 a flight less than version 7, and nothing blocks it."
+    assert describe_review_details(context) == (
+        "Of the flights that it flags, 52% are late (version 7: 47%). 1 check cannot tell yet."
     )
-    assert (
-        said(page, "detail")
-        == "Of 100 flights that it flags, 52 are late (version 7: 47). 1 check cannot tell yet."
-    )
-    assert page.state() == ("watch", "◆ Fit, with reservations")
+    assert describe_review_status(context.review) == ("watch", "◆ Fit, with reservations")
 
 
-def test_every_number_on_the_page_is_the_stored_one(told: loader.Project) -> None:
-    page = Review(told)
-    seen = text(page.html())
-    for number in page.mine.read("numbers").items:
-        assert all(said in seen for said in (number.title, number.value, *number.beside))
-    for line in page.differences():
-        assert line["text"] in seen
-        assert line["verdict"] in seen
+def test_every_number_on_the_page_is_the_stored_one(sample_project: Project) -> None:
+    page = ReviewPage(sample_project)
+    review = page.context.review
+    shown = read_text(page.html())
+    for number in review.read("numbers").items:
+        assert number.title in shown
+        assert number.value in shown
+        assert all(detail in shown for detail in number.details)
+    for row in review.differences:
+        assert row.text in shown
+        assert row.verdict in shown
     for name in ("metrics", "costs", "slices", "split"):
-        found = page.mine.table(name)
-        assert found.sentence in seen
-        assert all(
-            text(rendering.cell(v)) in seen
-            for v in found.to_frame().to_numpy(dtype=object).ravel()
-            if name != "metrics"
-        )
-    for what, said in page.mine.read("changes").frame().itertuples(index=False):
-        assert f"{what} {said}" in seen
-    for check in page.mine.verdicts:
-        assert check.title in seen
-        assert (check.observed or check.sentence) in seen
+        table = review.read_table(name)
+        assert table.sentence in shown
+        if name == "metrics":  # shown with its interval as one text
+            continue
+        for value in table.to_frame().to_numpy(dtype=object).ravel():
+            assert read_text(format_cell(value)) in shown
+    for aspect, change in review.read_table("changes").data.itertuples(index=False):
+        assert f"{aspect} {change}" in shown
+    for verdict in review.verdicts:
+        assert verdict.title in shown
+        assert (verdict.observed or verdict.sentence) in shown
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("row", "expected"),
     [
-        (row(verdict="worse", difference=-0.19), "costs $0.19 a flight more than version 7"),
-        (row(verdict="no worse", difference=0.01), "costs about as much as version 7"),
         (
-            row(verdict="cannot tell", difference=-0.02),
-            "may cost as much as version 7, which cannot be told yet ($0.02 a flight more)",
+            make_difference(verdict="worse", difference=-0.19),
+            "Errors cost $0.19 more per flight with version 8 than with version 7",
         ),
         (
-            row(metric="r2", title="R²", verdict="better", text="+ 0.015"),
-            "is better than version 7 in R² (+ 0.015)",
+            make_difference(verdict="no worse", difference=0.01),
+            "Errors cost about as much with version 8 as with version 7",
         ),
         (
-            row(metric="r2", title="R²", verdict="worse", text="− 0.015"),
-            "is worse than version 7 in R² (− 0.015)",
+            make_difference(verdict="cannot tell", difference=-0.02),
+            "It cannot be told yet whether errors cost more with version 8 than with version 7 "
+            "($0.02 more per flight)",
         ),
         (
-            row(metric="r2", title="R²", verdict="cannot tell", text="− 0.006"),
-            "cannot yet be told from version 7 in R² (− 0.006)",
+            make_difference(metric="r2", title="R²", verdict="better", text="+ 0.015"),
+            "Version 8 is better than version 7 in R² (+ 0.015)",
+        ),
+        (
+            make_difference(metric="r2", title="R²", verdict="worse", text="− 0.015"),
+            "Version 8 is worse than version 7 in R² (− 0.015)",
+        ),
+        (
+            make_difference(metric="r2", title="R²", verdict="cannot tell", text="− 0.006"),
+            "Version 8 cannot be told apart yet from version 7 in R² (− 0.006)",
         ),
     ],
 )
-def test_a_standing_is_worded_by_its_verdict(
-    told: loader.Project, line: dict[str, Any], words: str
+def test_difference_is_described_by_its_verdict(
+    sample_project: Project, row: DifferenceRow, expected: str
 ) -> None:
-    assert text(rendering.part("review", "standing", line, "version 7", told.config)) == words
+    assert describe_difference(row, "8", "7", sample_project.config) == expected
 
 
-def test_a_first_version_tells_what_it_does_alone(told: loader.Project) -> None:
-    page = Review(told, "7")
-    assert (
-        said(page, "sentence")
-        == "Version 7: a flight costs $4.12 with this model, $2.92 less than without one, and nothing blocks it."
+def test_first_version_is_described_on_its_own(sample_project: Project) -> None:
+    page = ReviewPage(sample_project, "7")
+    assert summarize_review(page.context) == (
+        "Version 7: errors cost $4.12 per flight with this model, $2.92 less than without one, and "
+        "no check blocks it."
     )
-    assert page.state() == ("good", "● Serves now")
-    assert "Is it better than a simple model?" in page.html()
+    assert describe_review_status(page.context.review) == ("good", "● In service")
+    assert "Comparison with baselines" in page.html()
 
 
-def test_two_versions_that_were_not_judged_on_the_same_rows_stand_side_by_side(
-    told: loader.Project,
+def test_versions_evaluated_on_different_rows_are_shown_side_by_side(
+    sample_project: Project,
 ) -> None:
-    story.write(told, "20130801-000000-cccc", "9", "8", "waiting (approval)")
-    page = Review(told, "9", "7")
-    assert not page.compared
-    assert said(page, "sentence").startswith("Version 9: a flight costs")
-    seen = text(page.panel("verdict"))
-    assert "not judged on the same rows" in seen
-    assert "Version 9 was compared with version 8." in seen
-    assert "ROC-AUC 0.786 [0.781, 0.791] 0.771 [0.781, 0.791]" in seen
-    assert "Cost a flight $4.12 $4.31" in seen
+    sample_runs.write_run(sample_project, "20130801-000000-cccc", "9", "8", "waiting (approval)")
+    page = ReviewPage(sample_project, "9", "7")
+    assert not page.context.is_compared
+    assert summarize_review(page.context).startswith("Version 9: errors cost")
+    shown = read_text(page.panel("verdict"))
+    assert "not evaluated on the same rows" in shown
+    assert "Version 9 was compared with version 8." in shown
+    assert "ROC-AUC 0.786 [0.781, 0.791] 0.771 [0.781, 0.791]" in shown
+    assert "Cost per flight $4.12 $4.31" in shown
 
 
-def test_what_is_shown_unasked_is_what_waits_then_what_serves(
-    told: loader.Project, tmp_path: Path
+def test_the_version_that_waits_is_shown_first_then_the_champion(
+    sample_project: Project, tmp_path: Path
 ) -> None:
-    assert version_data.asked_for(version_data.versions(told)).number == "8"
-    approvals.record_approval(
-        told,
-        Review(told).mine.facts | {"review": "passed", "sample": "0", "author": "bob"},
-        "rejected",
-        "ann",
-        "too slow",
-    )
-    assert Review(told).mine.number == "7"
-    nobody = story.make(tmp_path / "nobody")
-    for run in nobody.reports_folder.iterdir():
-        (run / "manifest.json").write_text(
-            (run / "manifest.json").read_text().replace("waiting (approval)", "failed")
-        )
-    assert Review(nobody).mine.number == "8"
+    assert choose_review(list_reviews(sample_project)).number == "8"
+    facts = sample_runs.make_facts("8")
+    approvals.record_approval(sample_project, facts, ApprovalOutcome.REJECTED, "ann", "too slow")
+    assert ReviewPage(sample_project).context.review.number == "7"
+    unpromoted = sample_runs.make_project(tmp_path / "unpromoted")
+    for run in unpromoted.reports_folder.iterdir():
+        manifest = run / "manifest.json"
+        manifest.write_text(manifest.read_text().replace("waiting (approval)", "failed"))
+    assert ReviewPage(unpromoted).context.review.number == "8"
 
 
 @pytest.mark.parametrize(
-    ("word", "state", "tail"),
+    ("outcome", "state", "clause"),
     [
-        ("rejected", "▲ Rejected", "but ann rejected it."),
-        ("changes", "◆ Changes asked for", "but ann asked for changes."),
-        ("approved", "◆ Approved, on its way", "and ann approved it."),
+        (ApprovalOutcome.REJECTED, "▲ Rejected", "but ann rejected it."),
+        (ApprovalOutcome.CHANGES_REQUESTED, "◆ Changes requested", "but ann requested changes."),
+        (ApprovalOutcome.APPROVED, "◆ Approved, being deployed", "and ann approved it."),
     ],
 )
-def test_what_was_said_of_it_stands_in_badge_sentence_and_history(
-    told: loader.Project, word: approvals.ApprovalOutcome, state: str, tail: str
+def test_last_decision_is_in_badge_sentence_and_history(
+    sample_project: Project, outcome: ApprovalOutcome, state: str, clause: str
 ) -> None:
-    approvals.record_approval(
-        told,
-        Review(told, "8").mine.facts | {"review": "passed", "sample": "0", "author": "bob"},
-        word,
-        "ann",
-        f"because {story.SCRIPT}",
-    )
-    page = Review(told, "8")
-    assert page.state()[1] == state
-    assert said(page, "sentence").endswith(tail)
-    assert f"because {story.SCRIPT}" in said(page, "detail")
-    assert f"because {story.SCRIPT}" in text(page.html())
+    reason = f"because {sample_runs.SCRIPT}"
+    facts = sample_runs.make_facts("8")
+    approvals.record_approval(sample_project, facts, outcome, "ann", reason)
+    page = ReviewPage(sample_project, "8")
+    assert describe_review_status(page.context.review)[1] == state
+    assert summarize_review(page.context).endswith(clause)
+    assert reason in describe_review_details(page.context)
+    assert "because &lt;script&gt;" in page.panel("history")
 
 
-def test_nothing_from_outside_is_ever_html(told: loader.Project) -> None:
-    story.serve(told, "8", by=story.SCRIPT, why=story.SCRIPT)
-    page = dashboards.twin("review", told, told.reports_folder / "review.html")
-    assert story.SCRIPT not in page
+def test_no_text_from_outside_becomes_html(sample_project: Project) -> None:
+    sample_runs.promote(sample_project, "8", by=sample_runs.SCRIPT, why=sample_runs.SCRIPT)
+    file = sample_project.reports_folder / "review.html"
+    page = dashboards.export_page("review", sample_project, file)
+    assert sample_runs.SCRIPT not in page
     assert page.count("<script") == 1
     assert page.count("&lt;script&gt;") > 8
 
 
-@pytest.mark.usefixtures("visited")
-def test_the_buttons_carry_what_the_page_shows_and_the_twin_has_none(
-    told: loader.Project, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("served_page")
+def test_buttons_send_what_the_page_shows_and_an_export_has_none(
+    sample_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = Review(told).html()
-    assert [
-        act in page
-        for act in (
-            'data-act="ask"',
-            'data-act="reject"',
-            'data-act="approve"',
-            'data-act="rollback"',
-        )
-    ] == [True, True, True, False]
-    assert all(f"&#34;{v}&#34;" in page for v in Review(told).mine.facts.values())
-    assert "Approving serves it at once, and keeps version 7 to go back to." in page
+    page = ReviewPage(sample_project)
+    shown = page.html()
+    for action in ("ask", "reject", "approve"):
+        assert f'data-act="{action}"' in shown
+    assert 'data-act="rollback"' not in shown
+    for value in vars(page.context.review.shown_facts).values():
+        assert f"&#34;{value}&#34;" in shown
+    assert "Approving it puts it in service at once and keeps version 7" in read_text(shown)
     monkeypatch.delenv("VOILA_PREHEAT")
-    assert "<button type=button data-act" not in Review(told).html()
-    assert "Approving" not in Review(told).html()
+    exported = ReviewPage(sample_project).html()
+    assert "<button type=button data-act" not in exported
+    assert "Approving" not in exported
 
 
-@pytest.mark.usefixtures("visited")
-def test_a_version_that_serves_can_be_left_for_the_one_before(told: loader.Project) -> None:
-    assert 'data-act="rollback"' not in Review(told, "7").html()
-    story.serve(told, "8")
-    page = Review(told).html()
-    assert "Go back to 7 …" in page
+@pytest.mark.usefixtures("served_page")
+def test_the_champion_can_be_rolled_back_to_the_version_before(sample_project: Project) -> None:
+    assert 'data-act="rollback"' not in ReviewPage(sample_project, "7").html()
+    sample_runs.promote(sample_project, "8")
+    page = ReviewPage(sample_project).html()
+    assert "Roll back to 7 …" in page
     assert 'data-act="approve"' not in page
 
 
-@pytest.mark.usefixtures("visited")
-def test_what_blocks_closes_the_button_in_words(
-    told: loader.Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = Review(told)
-    [first, *rest] = page.mine.verdicts
-    blocking = type(first)(
-        "leak", "No column knows the future", "failed", "blocks", "wind knows it."
+@pytest.mark.usefixtures("served_page")
+def test_a_blocking_check_disables_the_approval_with_a_reason(sample_project: Project) -> None:
+    page = ReviewPage(sample_project)
+    review = page.context.review
+    blocking = Verdict(
+        "leak", "No feature from the future", "failed", "blocks", "wind is from the future."
     )
-    page.mine.__dict__["verdicts"] = type(page.mine.verdicts).from_verdicts([blocking, *rest])
-    assert said(page, "sentence").endswith("but it is blocked: no column knows the future fails.")
-    assert page.state()[0] == "act"
-    assert text(rendering.part("review", "closed", page.mine)) == "What blocks it: wind knows it."
-    assert 'data-closed=1 title="What blocks it: wind knows it."' in page.head()
+    others = list(review.verdicts)[1:]
+    review.__dict__["verdicts"] = Verdicts.from_verdicts([blocking, *others])
+    assert summarize_review(page.context).endswith(
+        "but the check “No feature from the future” fails and blocks it."
+    )
+    assert describe_review_status(review)[0] == "act"
+    assert explain_blocked_approval(review) == "A check blocks it: wind is from the future."
+    blocked = 'data-closed=1 title="A check blocks it: wind is from the future."'
+    assert blocked in page.head()
 
 
 @pytest.mark.parametrize(
-    "gone",
+    "artifact",
     [
         "numbers",
         "against",
@@ -251,28 +246,30 @@ def test_what_blocks_closes_the_button_in_words(
         "verdicts",
     ],
 )
-def test_a_card_that_fails_says_so_and_the_rest_stands(told: loader.Project, gone: str) -> None:
-    whole = Review(told).html()
-    story.write(told, story.NEW, "8", "7", "waiting (approval)", drop=(gone,))
-    page = Review(told, "8").html()
-    assert (
-        whole.count("This card cannot be shown") < page.count("This card cannot be shown")
-        or gone == "calibration"
+def test_a_failed_card_says_so_and_affects_no_other(sample_project: Project, artifact: str) -> None:
+    complete = ReviewPage(sample_project).html()
+    sample_runs.write_run(
+        sample_project, sample_runs.NEW_RUN, "8", "7", "waiting (approval)", drop=(artifact,)
     )
+    page = ReviewPage(sample_project, "8").html()
+    # A run without calibration has no such card.
+    expected_more = artifact != "calibration"
+    assert (page.count(FAILED_CARD) > complete.count(FAILED_CARD)) == expected_more
     assert "mlops run --from review" in page
-    assert "Who said what?" in page
-    assert "What can be opened?" in page
+    assert "Approvals and rejections" in page
+    assert "Notebooks and reports" in page
 
 
-def test_a_damaged_file_is_told_on_its_card(told: loader.Project) -> None:
-    (told.reports_folder / story.NEW / "artifacts" / "slices.json").write_text("{")
-    page = text(Review(told).html())
-    assert "The artifact 'slices' of 20130701-061200-bbbb is damaged" in page
-    assert "Version 8 costs $0.19 a flight less" in page
+def test_a_damaged_file_is_reported_on_its_card(sample_project: Project) -> None:
+    run = sample_project.reports_folder / sample_runs.NEW_RUN
+    (run / "artifacts" / "slices.json").write_text("{")
+    page = read_text(ReviewPage(sample_project).html())
+    assert re.search("artifact 'slices' of .*20130701-061200-bbbb.* is damaged", page)
+    assert "Errors cost $0.19 less per flight with version 8" in page
 
 
-def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
-    gone = (
+def test_an_old_run_shows_what_it_stored(sample_project: Project) -> None:
+    missing = (
         "numbers",
         "against",
         "calibration",
@@ -282,91 +279,105 @@ def test_an_old_run_shows_what_it_has(told: loader.Project) -> None:
         "what_if",
         "costs",
     )
-    run = story.write(told, story.NEW, "8", "7", "waiting (approval)", drop=gone)
-    record = rendering.json.loads((run / "stages" / "review.json").read_text())
+    run = sample_runs.write_run(
+        sample_project, sample_runs.NEW_RUN, "8", "7", "waiting (approval)", drop=missing
+    )
+    record_file = run / "stages" / "review.json"
+    record = json.loads(record_file.read_text())
     record["shown"] = [
         {
-            "title": "What the decision hangs on",
+            "title": "Key numbers",
             "sentence": "A flight costs $4.17 with this model. Nothing else.",
             "numbers": [
                 {
                     "__kind__": "Number",
                     "title": "Cost a flight",
                     "value": "$4.17",
-                    "beside": ["without a model: $7.04"],
+                    "beside": ["without a model: $7.04"],  # stored by earlier versions
                 }
             ],
         }
     ]
-    (run / "stages" / "review.json").write_text(rendering.json.dumps(record))
-    page = text(Review(told, "8").html())
-    assert "Version 8: a flight costs $4.17 with this model, and nothing blocks it." in page
-    assert "without a model: $7.04" in page
-    assert "an older version made it" in page
+    record_file.write_text(json.dumps(record))
+    shown = read_text(ReviewPage(sample_project, "8").html())
+    assert "Version 8: a flight costs $4.17 with this model, and no check blocks it." in shown
+    assert "without a model: $7.04" in shown
+    assert "an older version of mlops-kit made it" in shown
+
+
+def test_old_reviews_name_the_champion_in_a_sentence(sample_project: Project) -> None:
+    review = ReviewPage(sample_project).context.review
+    verdict = next(v for v in review.verdicts if v.check == "against_champion")
+    verdict.diagnostics.clear()
+    title = "Better than version 6?"
+    review.__dict__.pop("champion_version")
+    review.__dict__["differences"] = []
+    stored = {"against": Table(title, "", review.read_table("changes").data)}
+    object.__setattr__(review, "read", stored.__getitem__)
+    assert review.champion_version == "6"
 
 
 def test_before_the_first_version_it_says_what_to_run(tmp_path: Path) -> None:
-    (tmp_path / "mlops.yaml").write_text(story.YAML)
-    project = loader.load_project(tmp_path)
-    page = text(Review(project).html())
+    (tmp_path / "mlops.yaml").write_text(sample_runs.PROJECT_YAML)
+    project = load_project(tmp_path)
+    page = read_text(ReviewPage(project).html())
     assert "No version has been reviewed yet." in page
     assert page.endswith("Run mlops run")
-    assert dashboards.twin("review", project, tmp_path / "review.html")
+    assert dashboards.export_page("review", project, tmp_path / "review.html")
 
 
-def test_an_unknown_version_names_those_there_are(told: loader.Project) -> None:
-    assert "No run here has version '9'. Expected: one of: 7, 8." in text(Review(told, "9").html())
+def test_an_unknown_version_lists_those_that_exist(sample_project: Project) -> None:
+    page = read_text(ReviewPage(sample_project, "9").html())
+    assert "No run has version '9'. Expected: one of: 7, 8." in page
 
 
-def test_the_twin_links_to_the_runs_files_from_where_it_stands(told: loader.Project) -> None:
-    page = dashboards.twin("review", told, told.root / "elsewhere" / "review.html")
+def test_an_export_links_to_files_relative_to_its_place(sample_project: Project) -> None:
+    folder = sample_project.root / "elsewhere"
+    page = dashboards.export_page("review", sample_project, folder / "review.html")
     [link] = re.findall(r'href="([^"]+card.html)"', page)
-    assert (told.root / "elsewhere" / link).resolve() == (
-        told.reports_folder / story.NEW / "artifacts" / "card.html"
-    ).resolve()
+    card = sample_project.reports_folder / sample_runs.NEW_RUN / "artifacts" / "card.html"
+    assert (folder / link).resolve() == card.resolve()
     assert "http" not in page
     assert len(page) < 5e6
 
 
 def test_the_command_line_writes_the_page_as_one_file(
-    told: loader.Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sample_project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["mlops", "report", "--dashboard", "review", "--version", "7", "--project", str(told.root)],
-    )
-    with pytest.raises(SystemExit) as ended:
+    options = ["--dashboard", "review", "--version", "7", "--project", str(sample_project.root)]
+    monkeypatch.setattr(sys, "argv", ["mlops", "report", *options])
+    with pytest.raises(SystemExit) as exit_info:
         application.main()
-    assert ended.value.code in (0, None)
-    assert "review.html shows the review dashboard" in capsys.readouterr().out
-    assert "● Serves now" in (told.reports / "review.html").read_text()
+    assert exit_info.value.code in (0, None)
+    assert "Dashboard review written to" in capsys.readouterr().out
+    exported = (sample_project.reports_folder / "review.html").read_text()
+    assert "● In service" in exported
 
 
-def test_an_unknown_dashboard_names_those_there_are(told: loader.Project) -> None:
+def test_an_unknown_dashboard_lists_those_that_exist(sample_project: Project) -> None:
     with pytest.raises(KitError, match="no dashboard 'revue'"):
-        dashboards.twin("revue", told, told.root / "x.html")
+        dashboards.export_page("revue", sample_project, sample_project.root / "x.html")
 
 
-def test_the_notebook_shows_every_part_in_jupyterlab_too(
-    told: loader.Project, monkeypatch: pytest.MonkeyPatch
+def test_the_notebook_shows_every_part_in_jupyterlab(
+    sample_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    monkeypatch.setenv("MLOPS_PROJECT", str(told.root))
-    book = nbformat.read(
-        resources.find_resource_folder("notebooks") / "dashboards" / "review.ipynb", as_version=4
-    )
-    NotebookClient(book, timeout=60, kernel_name="python3").execute()
-    shown = [
-        o["data"]["text/html"]
-        for c in book.cells
-        if c.cell_type == "code"
-        for o in c.outputs
-        if "data" in o
-    ]
-    assert len(shown) == 1 + len(Review.tabs)
-    assert all(s.startswith("<style>") for s in shown)
-    assert "costs $0.19 a flight less" in text(shown[0])
-    assert "data-act" not in "".join(re.sub("<style>.*?</style>", "", s, flags=re.S) for s in shown)
+    monkeypatch.setenv("MLOPS_PROJECT", str(sample_project.root))
+    path = resources.find_resource_folder("notebooks") / "dashboards" / "review.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    shown = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                shown.append(output["data"]["text/html"])
+    assert len(shown) == 1 + len(ReviewPage.tabs)
+    assert all(part.startswith("<style>") for part in shown)
+    assert "Errors cost $0.19 less per flight" in read_text(shown[0])
+    without_styles = [re.sub("<style>.*?</style>", "", part, flags=re.DOTALL) for part in shown]
+    assert "data-act" not in "".join(without_styles)

@@ -1,4 +1,4 @@
-"""The pages' server, as a process of its own: who may decide what, of which version exactly, and who is refused in which words."""
+"""The server of the dashboards: who may decide what about which version, and who is refused why."""
 
 from __future__ import annotations
 
@@ -12,35 +12,42 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.dashboards.served import last
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.dashboards import request_handlers, server
 from mlops_kit.db import approvals
-from mlops_kit.project import loader
+from mlops_kit.db.tables import ApprovalOutcome
+from mlops_kit.project.loader import Project
+from tests.dashboards import sample_runs
+from tests.dashboards.served_project import get_last_decision
 
-SEEN = {"run": "20130701-061200-bbbb", "version": "2", "model_hash": "m2", "evidence_hash": "e2"}
+SHOWN_FACTS = {
+    "run": "20130701-061200-bbbb",
+    "version": "2",
+    "model_hash": "m2",
+    "evidence_hash": "e2",
+}
 REASON = "</textarea><script>document.title = 'owned'</script>"
 
 
-def plain(page: str) -> str:
-    """A page without its tags."""
+def remove_tags(page: str) -> str:
+    """Return a page without its tags."""
     return re.sub("<[^>]*>", "", page)
 
 
-def visit(address: str, name: str) -> httpx.Client:
-    """Somebody's browser, which has been told who is here and holds the cookie."""
-    client = httpx.Client(base_url=address, headers={"X-User": name}, timeout=60)
+def open_session(server_address: str, name: str) -> httpx.Client:
+    """Open the session of a person's browser, which holds the cookie against forged requests."""
+    client = httpx.Client(base_url=server_address, headers={"X-User": name}, timeout=60)
     client.get("/mlops/me")
     client.headers["X-XSRFToken"] = client.cookies["_xsrf"]
     return client
 
 
-def said(project: loader.Project, **values: str) -> dict[str, str]:
-    """What the page of version 2 sends when somebody decides now."""
-    known = [o.id for o in approvals.list_approvals(project) if o.version == "2"]
+def make_decision(project: Project, **values: str) -> dict[str, str]:
+    """Make what the page of version 2 sends when a person decides now."""
+    known = [record.id for record in approvals.list_approvals(project) if record.version == "2"]
     return {
-        **SEEN,
+        **SHOWN_FACTS,
         "act": "reject",
         "reason": "too slow",
         "seen": str(max(known, default=0)),
@@ -49,21 +56,21 @@ def said(project: loader.Project, **values: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def ann(address: str) -> httpx.Client:
-    return visit(address, "ann")
+def ann_session(server_address: str) -> httpx.Client:
+    return open_session(server_address, "ann")
 
 
-def refused(answer: httpx.Response, status: int, words: str) -> None:
+def assert_refused(answer: httpx.Response, status: int, words: str) -> None:
     assert answer.status_code == status, answer.text
     assert words in answer.json()["error"]
-    assert answer.json()["cure"]
+    assert answer.json()["hint"]
 
 
-def test_the_page_tells_who_is_here_and_what_they_may_not(ann: httpx.Client) -> None:
-    me = ann.get("/mlops/me").json()
+def test_page_learns_who_looks_at_it_and_what_they_may_decide(ann_session: httpx.Client) -> None:
+    me = ann_session.get("/mlops/me").json()
     assert me["name"] == "ann"
     assert (
-        set(me["acts"])
+        set(me["actions"])
         == set(me["refused"])
         >= {
             "approve",
@@ -76,28 +83,31 @@ def test_the_page_tells_who_is_here_and_what_they_may_not(ann: httpx.Client) -> 
     assert "'ann' may not decide this" in me["refused"]["rollback"]
 
 
-def test_a_page_is_html_with_its_numbers_before_any_script(ann: httpx.Client) -> None:
-    page = ann.get("/review").text
-    assert "Version 2 costs $0.19 a flight less than version 1, and nothing blocks it." in plain(
-        page
-    )
+def test_page_contains_its_numbers_before_any_script(ann_session: httpx.Client) -> None:
+    page = ann_session.get("/review").text
+    sentence = "Errors cost $0.19 less per flight with version 2 than with version 1"
+    assert sentence in remove_tags(page)
     assert page.index("$4.12") < page.index("<script>(()")
     assert "http://" not in page
     assert "https://" not in page
 
 
-def test_any_two_versions_are_shown_as_the_address_asks(ann: httpx.Client) -> None:
-    page = ann.get("/review", params={"version": "1", "against": "2"}).text
+def test_address_selects_any_two_versions(ann_session: httpx.Client) -> None:
+    page = ann_session.get("/review", params={"version": "1", "against": "2"}).text
     assert "version=" not in page
-    assert "were not judged on the same rows" in page
-    assert "No run here has version &#39;9&#39;" in ann.get("/review", params={"version": "9"}).text
+    assert "were not evaluated on the same rows" in page
+    assert (
+        "No run has version &#39;9&#39;" in ann_session.get("/review", params={"version": "9"}).text
+    )
 
 
-def test_viewers_at_once_are_told_the_same_page(ann: httpx.Client, address: str) -> None:
+def test_simultaneous_visitors_get_the_same_page(
+    ann_session: httpx.Client, server_address: str
+) -> None:
     pages: list[str] = []
 
     def look() -> None:
-        with closing(visit(address, "carl")) as client:
+        with closing(open_session(server_address, "carl")) as client:
             pages.append(client.get("/review").text)
 
     threads = [threading.Thread(target=look) for _ in range(5)]
@@ -106,37 +116,51 @@ def test_viewers_at_once_are_told_the_same_page(ann: httpx.Client, address: str)
     for thread in threads:
         thread.join()
     assert len(pages) == 5
-    assert all(page.endswith("</html>") and "$0.19 a flight less" in plain(page) for page in pages)
+    assert all(
+        page.endswith("</html>") and "$0.19 less per flight" in remove_tags(page) for page in pages
+    )
 
 
-def test_without_the_cookies_twin_a_decision_is_refused(
-    address: str, registered: loader.Project, ann: httpx.Client
+def test_decision_without_the_matching_cookie_is_refused(
+    server_address: str, registered_project: Project, ann_session: httpx.Client
 ) -> None:
     bare = {"X-XSRFToken": "forged"}
-    assert ann.post("/mlops/decide", json=said(registered), headers=bare).status_code == 403
-    elsewhere = {"Origin": "http://elsewhere.example", "X-XSRFToken": ann.cookies["_xsrf"]}
-    assert ann.post("/mlops/decide", json=said(registered), headers=elsewhere).status_code in {
+    assert (
+        ann_session.post(
+            "/mlops/decide", json=make_decision(registered_project), headers=bare
+        ).status_code
+        == 403
+    )
+    elsewhere = {"Origin": "http://elsewhere.example", "X-XSRFToken": ann_session.cookies["_xsrf"]}
+    assert ann_session.post(
+        "/mlops/decide", json=make_decision(registered_project), headers=elsewhere
+    ).status_code in {
         403,
         404,
     }
-    assert httpx.post(f"{address}/mlops/decide", json=said(registered)).status_code == 403
-    assert approvals.list_approvals(registered)[0].version == "1"
+    assert (
+        httpx.post(
+            f"{server_address}/mlops/decide", json=make_decision(registered_project)
+        ).status_code
+        == 403
+    )
+    assert approvals.list_approvals(registered_project)[0].version == "1"
 
 
-def test_nobody_known_sees_no_page_at_all(address: str) -> None:
-    assert httpx.get(f"{address}/review").status_code in {302, 403}
-    assert httpx.get(f"{address}/mlops/me").status_code == 403
+def test_unknown_visitor_sees_no_page(server_address: str) -> None:
+    assert httpx.get(f"{server_address}/review").status_code in {302, 403}
+    assert httpx.get(f"{server_address}/mlops/me").status_code == 403
 
 
-def test_another_hosts_name_for_this_computer_is_refused(ann: httpx.Client) -> None:
-    assert ann.get("/mlops/me", headers={"Host": "evil.example"}).status_code == 403
+def test_other_host_name_is_refused_on_loopback(ann_session: httpx.Client) -> None:
+    assert ann_session.get("/mlops/me", headers={"Host": "evil.example"}).status_code == 403
 
 
 @pytest.mark.parametrize(
     ("values", "status", "words"),
     [
         ({"reason": "  "}, 400, "needs a reason"),
-        ({"act": "marry"}, 400, "unknown act 'marry'"),
+        ({"act": "marry"}, 400, "unknown action 'marry'"),
         ({"evidence_hash": ""}, 400, "did not send 'evidence_hash'"),
         ({"model_hash": "m1"}, 409, "the model of version 2 is not the one that the page shows"),
         ({"evidence_hash": "e1"}, 409, "the evidence of version 2 is not the one"),
@@ -157,32 +181,40 @@ def test_another_hosts_name_for_this_computer_is_refused(ann: httpx.Client) -> N
             "does not wait for an approval: it is succeeded",
         ),
         ({"act": "rollback"}, 409, "version 1 is in service now, not 2"),
-        ({"act": "rollback", "version": "1"}, 400, "no earlier version to go back to"),
+        ({"act": "rollback", "version": "1"}, 400, "no earlier version to roll back to"),
         ({"seen": "7000"}, 409, "has decided"),
     ],
 )
-def test_what_cannot_be_decided_is_refused_in_words(
-    registered: loader.Project, ann: httpx.Client, values: dict[str, str], status: int, words: str
+def test_invalid_decision_is_refused_with_a_reason(
+    registered_project: Project,
+    ann_session: httpx.Client,
+    values: dict[str, str],
+    status: int,
+    words: str,
 ) -> None:
     if values.get("seen"):
         approvals.record_approval(
-            registered,
-            {**SEEN, "review": "passed", "sample": "0", "author": "bob"},
-            "changes",
+            registered_project,
+            sample_runs.make_facts("2"),
+            ApprovalOutcome.CHANGES_REQUESTED,
             "carl",
             "name the owner",
         )
-    before = len(approvals.list_approvals(registered))
-    refused(ann.post("/mlops/decide", json=said(registered, **values)), status, words)
-    assert len(approvals.list_approvals(registered)) == before
+    before = len(approvals.list_approvals(registered_project))
+    assert_refused(
+        ann_session.post("/mlops/decide", json=make_decision(registered_project, **values)),
+        status,
+        words,
+    )
+    assert len(approvals.list_approvals(registered_project)) == before
 
 
 @pytest.mark.parametrize(
     "body", [[], "approve", 7, {"act": "approve", "reason": ["a"]}, {"act": {"a": 1}}]
 )
-def test_what_is_no_decision_is_refused_in_words(ann: httpx.Client, body: Any) -> None:
-    refused(ann.post("/mlops/decide", json=body), 400, "no decision")
-    assert ann.post("/mlops/decide", content=b"{").status_code == 400
+def test_malformed_request_is_refused_with_a_reason(ann_session: httpx.Client, body: Any) -> None:
+    assert_refused(ann_session.post("/mlops/decide", json=body), 400, "is not a decision")
+    assert ann_session.post("/mlops/decide", content=b"{").status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -192,36 +224,44 @@ def test_what_is_no_decision_is_refused_in_words(ann: httpx.Client, body: Any) -
         ("bob", "'bob' made this version and may not approve it"),
     ],
 )
-def test_a_wrong_role_and_the_author_are_refused(
-    address: str, registered: loader.Project, name: str, words: str
+def test_wrong_role_and_author_are_refused(
+    server_address: str, registered_project: Project, name: str, words: str
 ) -> None:
-    with closing(visit(address, name)) as client:
-        refused(client.post("/mlops/decide", json=said(registered, act="approve")), 403, words)
-    assert last(registered)[1] != name
+    with closing(open_session(server_address, name)) as client:
+        assert_refused(
+            client.post("/mlops/decide", json=make_decision(registered_project, act="approve")),
+            403,
+            words,
+        )
+    assert get_last_decision(registered_project)[1] != name
 
 
-def test_a_script_in_a_reason_is_kept_as_it_is_and_shown_as_text(
-    registered: loader.Project, ann: httpx.Client
+def test_script_in_a_reason_is_stored_unchanged_and_shown_as_text(
+    registered_project: Project, ann_session: httpx.Client
 ) -> None:
-    answer = ann.post("/mlops/decide", json=said(registered, act="ask", reason=REASON))
+    answer = ann_session.post(
+        "/mlops/decide", json=make_decision(registered_project, act="ask", reason=REASON)
+    )
     assert answer.status_code == 200
     assert answer.json() == {
         "sentence": "You requested changes to version 2; the champion stays in service."
     }
-    assert last(registered) == ("changes", "ann", REASON)
-    page = ann.get("/review").text
+    assert get_last_decision(registered_project) == ("changes", "ann", REASON)
+    page = ann_session.get("/review").text
     assert REASON not in page
     assert html.escape(REASON, quote=False).replace("'", "&#39;") in page
-    assert "◆ Changes asked for" in page
-    assert "but ann asked for changes." in page
+    assert "◆ Changes requested" in page
+    assert "but ann requested changes." in page
 
 
-def test_of_two_at_once_one_is_recorded(address: str, registered: loader.Project) -> None:
-    body, answers = said(registered), list[httpx.Response]()
-    before = len(approvals.list_approvals(registered))
+def test_one_of_two_simultaneous_decisions_is_recorded(
+    server_address: str, registered_project: Project
+) -> None:
+    body, answers = make_decision(registered_project), list[httpx.Response]()
+    before = len(approvals.list_approvals(registered_project))
 
     def go(name: str) -> None:
-        with closing(visit(address, name)) as client:
+        with closing(open_session(server_address, name)) as client:
             answers.append(client.post("/mlops/decide", json={**body, "reason": f"{name} says so"}))
 
     threads = [threading.Thread(target=go, args=(name,)) for name in ("ann", "carl")]
@@ -230,19 +270,20 @@ def test_of_two_at_once_one_is_recorded(address: str, registered: loader.Project
     for thread in threads:
         thread.join()
     assert sorted(a.status_code for a in answers) == [200, 409]
-    refused(
+    decider = get_last_decision(registered_project)[1]
+    assert_refused(
         next(a for a in answers if a.status_code == 409),
         409,
-        f"{last(registered)[1]} has decided on version 2 in between (rejected:",
+        f"{decider} has decided on version 2 in between (rejected:",
     )
-    assert len(approvals.list_approvals(registered)) == before + 1
+    assert len(approvals.list_approvals(registered_project)) == before + 1
 
 
-def test_a_runs_pages_are_served_without_an_origin_and_nothing_else(
-    registered: loader.Project, ann: httpx.Client
+def test_reports_are_served_without_an_origin_and_other_files_are_not(
+    registered_project: Project, ann_session: httpx.Client
 ) -> None:
-    run = SEEN["run"]
-    card = ann.get(f"/reports/{run}/artifacts/card.html")
+    run = SHOWN_FACTS["run"]
+    card = ann_session.get(f"/reports/{run}/artifacts/card.html")
     assert card.status_code == 200
     assert "sandbox" in card.headers["Content-Security-Policy"]
     assert "allow-same-origin" not in card.headers["Content-Security-Policy"]
@@ -254,52 +295,53 @@ def test_a_runs_pages_are_served_without_an_origin_and_nothing_else(
         "/voila/files/review.ipynb",
         "/voila/api/contents",
     ):
-        assert ann.get(path).status_code in {403, 404}, path
+        assert ann_session.get(path).status_code in {403, 404}, path
 
 
-def test_others_are_not_answered_without_a_token_or_an_identity(
-    told: loader.Project, monkeypatch: pytest.MonkeyPatch
+def test_other_machines_need_a_token_or_an_identity_provider(
+    sample_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(KitError, match="would answer others on 0.0.0.0") as refusal:
-        server.start(told, {}, port=0, ip="0.0.0.0")
+    callbacks = server.ServerCallbacks({})
+    with pytest.raises(KitError, match=r"open to everybody who reaches 0\.0\.0\.0") as refusal:
+        server.start_server(sample_project, callbacks, port=0, host="0.0.0.0")
     assert refusal.value.exit_code == 2
-    gated = told.with_values("test", dashboard={"token": "PAGES"})
-    with pytest.raises(KitError, match="the environment has no 'PAGES'"):
-        server.start(gated, {}, port=0, ip="0.0.0.0")
+    gated = sample_project.with_values("test", dashboard={"token_env": "PAGES"})
+    with pytest.raises(KitError, match="environment variable 'PAGES' is not set"):
+        server.start_server(gated, callbacks, port=0, host="0.0.0.0")
     monkeypatch.setenv("PAGES", "sesame")
-    assert server.secret("PAGES") == "sesame"
-    assert server.secret("") == ""
-    with pytest.raises(KitError, match="no 'PAGES'"):
-        server.secret("PAGES")  # taken out of the environment, so that no kernel inherits it
+    assert server.take_token("PAGES") == "sesame"
+    assert server.take_token("") == ""
+    with pytest.raises(KitError, match="'PAGES' is not set"):
+        server.take_token("PAGES")  # taken out of the environment, so that no kernel inherits it
 
 
 @pytest.mark.parametrize(
     "name",
     ["nothing", "nowhere.Class", "mlops_kit.project.config.root.ProjectConfig", "json.dumps"],
 )
-def test_an_identity_that_is_none_is_worded(name: str) -> None:
-    with pytest.raises(KitError, match="the identity"):
-        server.provider(name)
+def test_invalid_identity_provider_is_an_error(name: str) -> None:
+    with pytest.raises(KitError, match="the identity provider"):
+        server.load_identity_provider(name)
 
 
-def test_a_port_that_is_taken_is_worded() -> None:
-    held = server.taken(0, "127.0.0.1")
-    with pytest.raises(KitError, match="cannot be listened on"):
-        server.taken(held[0].getsockname()[1], "127.0.0.1")
+def test_taken_port_is_an_error() -> None:
+    held = server.bind_port(0, "127.0.0.1")
+    with pytest.raises(KitError, match="cannot listen on"):
+        server.bind_port(held[0].getsockname()[1], "127.0.0.1")
     held[0].close()
 
 
-def test_a_shared_token_from_elsewhere_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_token_from_elsewhere_identifies_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Handler:
-        identity_provider = request_handlers.Here(token="sesame")
+        identity_provider = request_handlers.LocalIdentityProvider(token="sesame")
 
-    assert request_handlers.person(Handler())[1] == request_handlers.HERE
-    monkeypatch.setattr(request_handlers.Here, "local", False)
-    assert request_handlers.person(Handler()) == ("", "")
+    assert request_handlers.identify_person(Handler()).note == request_handlers.LOCAL_USER_NOTE
+    monkeypatch.setattr(request_handlers.LocalIdentityProvider, "is_local", False)
+    assert request_handlers.identify_person(Handler()) == ("", "")
 
 
 @pytest.mark.parametrize(("typed", "let_in"), [("sesame", True), ("Sesame", False), ("", False)])
-def test_only_the_token_opens_the_gate(typed: str, let_in: bool) -> None:
+def test_only_the_token_lets_in(typed: str, let_in: bool) -> None:
     class Handler:
         log = logging.getLogger("test")
 
@@ -307,21 +349,25 @@ def test_only_the_token_opens_the_gate(typed: str, let_in: bool) -> None:
             return typed
 
     assert (
-        request_handlers.Here(token="sesame").process_login_form(Handler()) is not None
+        request_handlers.LocalIdentityProvider(token="sesame").process_login_form(Handler())
+        is not None
     ) == let_in
-    assert request_handlers.Here(token="").process_login_form(Handler()) is None
+    assert request_handlers.LocalIdentityProvider(token="").process_login_form(Handler()) is None
 
 
-def test_a_page_that_there_is_not_is_told_in_our_own_words(ann: httpx.Client) -> None:
-    answer = ann.get("/nothing")
+def test_unknown_page_has_our_own_error_page(ann_session: httpx.Client) -> None:
+    answer = ann_session.get("/nothing")
     assert answer.status_code == 404
     assert "There is no such page." in answer.text
     assert "http" not in answer.text
 
 
-def test_a_project_without_pages_of_its_own_has_those_of_the_package(
-    told: loader.Project, tmp_path: Path
+def test_project_without_own_pages_has_those_of_the_package(
+    sample_project: Project, tmp_path: Path
 ) -> None:
-    assert (server.pages(told) / "review.ipynb").is_file()
-    (told.root / "notebooks" / "dashboards").mkdir(parents=True)
-    assert server.pages(told) == told.root / "notebooks" / "dashboards"
+    assert (server.find_notebook_folder(sample_project) / "review.ipynb").is_file()
+    (sample_project.root / "notebooks" / "dashboards").mkdir(parents=True)
+    assert (
+        server.find_notebook_folder(sample_project)
+        == sample_project.root / "notebooks" / "dashboards"
+    )

@@ -1,111 +1,184 @@
-"""The parts of a page: all that comes from outside is text; counts are worded; checks begin with the worst."""
+"""The components of the pages: texts are escaped, checks begin with the most serious."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import re
+from collections.abc import Callable
 
 import pytest
 from jinja2 import UndefinedError
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.results import KeyNumber, Verdict, Verdicts
-from mlops_kit.dashboards import rendering, svg_charts
+from mlops_kit.dashboards.check_tables import count_checks, make_check_table
+from mlops_kit.dashboards.page_base import build_card, guard_html, make_empty_statement
+from mlops_kit.dashboards.rendering import (
+    Html,
+    get_template_folder,
+    load_templates,
+    read_style_sheet,
+    render_document,
+)
+from mlops_kit.dashboards.review_head import describe_reservations
+from mlops_kit.dashboards.strip_charts import (
+    DifferenceInterval,
+    HeatMapCell,
+    HeatMapKeyEntry,
+    HeatMapKeyView,
+    HeatMapRow,
+    HeatMapView,
+    ValueInterval,
+    make_bar_strips,
+    make_difference_chart,
+    make_value_chart,
+)
+from mlops_kit.dashboards.svg_charts import (
+    BarChart,
+    BarChartBar,
+    ChartEvent,
+    ChartLine,
+    LineChart,
+    draw_bar_chart,
+    draw_line_chart,
+)
+from mlops_kit.dashboards.view_models import (
+    ActionView,
+    CardView,
+    ChoicePartView,
+    ChooserView,
+    DetailsView,
+    FactRow,
+    FactsView,
+    FrameView,
+    JsonDataView,
+    KeyNumberView,
+    PairsView,
+    PanelView,
+    SelectOption,
+    SelectView,
+    StatementView,
+    StripView,
+    TabsView,
+    TopLineView,
+    make_note,
+    make_paragraph,
+    make_status,
+    make_table,
+    make_titled_cell,
+)
 
 BAD = "<img src=x onerror=alert(1)>\"'"
-
-
-CHOICE = {
-    **dict.fromkeys(("act", "word", "title", "text", "send", "closed"), BAD),
-    "about": {BAD: BAD},
-    "which": [SimpleNamespace(id=1, title=BAD)],
-}
+ACTION = ActionView(
+    name=BAD,
+    label=BAD,
+    title=BAD,
+    text=BAD,
+    submit_label=BAD,
+    payload=BAD,
+    blocked_reason=BAD,
+    incidents=(SelectOption(BAD, BAD),),
+)
 VERDICT = Verdict("c", BAD, "failed", "warns", BAD, BAD, BAD, BAD)
-DIFFERENCE = {
-    "title": BAD,
-    "low": -1.0,
-    "difference": 0.0,
-    "high": 1.0,
-    "margin": 0.5,
-    "verdict": BAD,
-    "text": BAD,
-}
+TABLE = make_table([BAD], [[BAD]], label=BAD)
+DIFFERENCE = DifferenceInterval(BAD, 0.0, -1.0, 1.0, 0.5, BAD, BAD, "good")
+SELECT = SelectView(BAD, BAD, (SelectOption(BAD, BAD),), BAD)
+
+
+def draw_lines(lines: list[ChartLine], **options: object) -> Html:
+    return draw_line_chart(
+        LineChart(lines, BAD, [(0, BAD), (3, BAD)], [0, 2], lambda value: BAD, **options)
+    )
 
 
 @pytest.mark.parametrize(
-    "part",
+    "build",
     [
-        lambda: rendering.part("parts", "top", BAD, BAD, BAD),
-        lambda: rendering.part("parts", "say", "good", BAD, BAD, BAD, [CHOICE]),
-        lambda: rendering.part("parts", "big", KeyNumber(BAD, BAD, (BAD,))),
-        lambda: rendering.part("parts", "card", BAD, BAD),
-        lambda: rendering.part("parts", "table", [BAD], [[BAD]], label=BAD),
-        lambda: rendering.part("parts", "pairs", [(BAD, BAD)]),
-        lambda: rendering.part("parts", "tabs", {"a": BAD}),
-        lambda: rendering.part(
-            "parts", "empty", SimpleNamespace(title=BAD, about=BAD), BAD, BAD, BAD
+        lambda: TopLineView(BAD, BAD, BAD),
+        lambda: StatementView("good", BAD, BAD, BAD, (ACTION,)),
+        lambda: make_empty_statement(BAD, BAD, BAD),
+        lambda: KeyNumberView.from_key_number(KeyNumber(BAD, BAD, (BAD,))),
+        lambda: CardView(BAD, BAD),
+        lambda: TABLE,
+        lambda: PairsView(((BAD, BAD),)),
+        lambda: FactsView((FactRow(BAD, (Html("{}").format(BAD),)),)),
+        lambda: DetailsView(BAD, make_note(BAD)),
+        lambda: TabsView.from_titles({"a": BAD}),
+        lambda: PanelView("a", make_paragraph(BAD), is_hidden=False),
+        lambda: StripView((make_status("good", BAD),), has_server_note=True),
+        lambda: ChooserView((SELECT,), is_submitted=True),
+        lambda: ChoicePartView(BAD, BAD, make_paragraph(BAD), TABLE),
+        lambda: FrameView(BAD, BAD),
+        lambda: make_titled_cell(BAD, BAD),
+        lambda: Html().join(make_check_table(Verdicts((VERDICT,)))),
+        lambda: make_difference_chart([DIFFERENCE], BAD),
+        lambda: make_value_chart([ValueInterval(BAD, 1, 0, 2, BAD, "good")], 1, BAD, BAD),
+        lambda: make_bar_strips([(BAD, 1.0, BAD)], BAD),
+        lambda: HeatMapView(
+            BAD, (HeatMapRow(BAD, (HeatMapCell(0.5, "blue", BAD, BAD), None)),), (BAD,)
         ),
-        lambda: rendering.part("parts", "checks", Verdicts((VERDICT,))),
-        lambda: rendering.part("drawings", "interval_rows", [DIFFERENCE], BAD),
-        lambda: svg_charts.curve(
-            [svg_charts.Line([(0, 0), (1, 1)], name=BAD)],
-            BAD,
-            [(0, BAD), (1, BAD)],
-            [0, 1],
-            lambda v: BAD,
-            marks=[(0.5, BAD, "good")],
+        lambda: HeatMapKeyView((HeatMapKeyEntry("act", BAD),)),
+        lambda: draw_lines([ChartLine([(0, 0), (1, 1)], name=BAD)], events=[ChartEvent(0.5, BAD)]),
+        lambda: draw_bar_chart(
+            BarChart([BarChartBar(0.5, 1, BAD)], BAD, [(0, BAD), (1, BAD)], (0, 1))
         ),
-        lambda: rendering.part("drawings", "bars", [(BAD, 1.0, BAD)], BAD),
-        lambda: rendering.part("drawings", "ranges", [(BAD, 0, 1, 2, BAD, "good")], 1, BAD, BAD),
-        lambda: rendering.part(
-            "drawings", "cells", [(BAD, [svg_charts.Cell(0.5, "blue", BAD, BAD), None])], [BAD], BAD
-        ),
-        lambda: svg_charts.columns([(0.5, 1, BAD)], [(0, BAD), (1, BAD)], (0, 1), BAD),
-        lambda: rendering.part("document", "document", BAD, BAD),
+        lambda: render_document(BAD, make_paragraph(BAD)),
     ],
 )
-def test_what_comes_from_outside_is_text(part: object) -> None:
-    made = part()  # type: ignore[operator]
-    assert "<img" not in made
-    assert "&lt;img" in made
-    assert "\"'" not in made
+def test_text_from_outside_is_escaped(build: Callable[[], object]) -> None:
+    rendered = str(build())
+    assert "<img" not in rendered
+    assert "&lt;img" in rendered
+    assert "\"'" not in rendered
 
 
-def verdicts(*outcomes: str, severity: str = "warns") -> Verdicts:
-    return Verdicts.from_verdicts(
-        Verdict(f"c{i}", f"check {i}", o, severity, "said", "found", "limit", "cure")
-        for i, o in enumerate(outcomes)
-    )  # type: ignore[arg-type]
+def test_json_data_cannot_end_its_element() -> None:
+    rendered = str(JsonDataView("data", {BAD: "</script><img>"}))
+    assert rendered.count("</script>") == 1
+    assert "<img" not in rendered
 
 
-def test_checks_begin_with_the_worst_and_fold_what_passes() -> None:
-    made = rendering.part(
-        "parts",
-        "checks",
-        verdicts(
-            "passed",
-            "passed",
-            "not applicable",
-            "passed",
-            "passed",
-            "cannot tell",
-            "failed",
-            "passed",
-        ),
+def make_verdicts(*outcomes: str, severity: str = "warns") -> Verdicts:
+    verdicts = []
+    for index, outcome in enumerate(outcomes):
+        verdicts.append(
+            Verdict(
+                f"c{index}",
+                f"check {index}",
+                outcome,
+                severity,
+                "sentence",
+                "observed",
+                "limit",
+                "hint",
+            )
+        )
+    return Verdicts.from_verdicts(verdicts)
+
+
+def render_checks(*outcomes: str) -> str:
+    return Html().join(make_check_table(make_verdicts(*outcomes)))
+
+
+def test_checks_begin_with_the_most_serious_and_fold_those_that_pass() -> None:
+    rendered = render_checks(
+        "passed",
+        "passed",
+        "not applicable",
+        "passed",
+        "passed",
+        "cannot tell",
+        "failed",
+        "passed",
     )
-    shown, folded = made.split("<details>")
-    assert [w in shown for w in ("fails", "cannot tell", "passes", "not applicable")] == [
-        True,
-        True,
-        True,
-        False,
-    ]
+    shown, folded = rendered.split("<details>")
     assert shown.index("fails") < shown.index("cannot tell") < shown.index("passes")
+    assert "not applicable" not in shown
     assert "3 more pass, 1 not applicable" in folded
-    assert "not applicable" in folded
-    assert "<details>" not in rendering.part("parts", "checks", verdicts("passed", "passed"))
+    assert folded.count("not applicable") == 2
+    assert "<details>" not in render_checks("passed", "passed")
 
 
-def test_every_verdict_stands_in_the_table_once() -> None:
+def test_every_check_is_in_the_table_once() -> None:
     for outcomes in (
         ["failed"] * 9,
         ["passed"] * 9,
@@ -113,82 +186,69 @@ def test_every_verdict_stands_in_the_table_once() -> None:
         ["cannot tell", *["passed"] * 4],
         [],
     ):
-        made = rendering.part("parts", "checks", verdicts(*outcomes))
-        assert all(made.count(f">check {i}<") == 1 for i in range(len(outcomes)))
+        rendered = render_checks(*outcomes)
+        for index in range(len(outcomes)):
+            assert rendered.count(f">check {index}<") == 1
 
 
-def test_counts_are_worded() -> None:
-    assert (
-        rendering.part("parts", "tally", verdicts("passed", "passed", "failed", "not applicable"))
-        == "4 checks: 2 pass, 1 fails, 1 does not apply."
+def test_checks_are_counted_by_outcome() -> None:
+    verdicts = make_verdicts("passed", "passed", "failed", "not applicable")
+    assert count_checks(verdicts) == "4 checks: 2 pass, 1 fails, 1 is not applicable."
+    reservations = make_verdicts("failed", "cannot tell", "cannot tell")
+    assert describe_reservations(reservations) == (
+        "1 check fails without blocking it and 2 checks cannot tell yet."
     )
-    assert (
-        rendering.part("parts", "doubts", verdicts("failed", "cannot tell", "cannot tell"))
-        == "1 check fails without blocking it and 2 checks cannot tell yet."
-    )
-    assert rendering.part("parts", "doubts", verdicts("passed")) == ""
-    assert rendering.part("parts", "doubts", verdicts("failed", severity="blocks")) == ""
+    assert describe_reservations(make_verdicts("passed")) == ""
+    assert describe_reservations(make_verdicts("failed", severity="blocks")) == ""
 
 
-def test_a_guarded_card_says_what_failed_and_what_to_do() -> None:
-    def fails() -> rendering.Html:
-        raise RunFailedError(f"the file {BAD} is gone", hint="mlops run")
+def test_a_failed_card_says_what_failed_and_what_to_do() -> None:
+    def fail() -> Html:
+        raise RunFailedError(f"the file {BAD} is missing", hint="mlops run")
 
-    made = rendering.guarded("Slices", 6, caller=fails)
-    assert "<h2>Slices</h2>" in made
-    assert "This card cannot be shown" in made
-    assert "<code>mlops run</code>" in made
-    assert "<img" not in made
-    assert "ZeroDivisionError: division by zero" in rendering.guarded(
-        "Numbers", caller=lambda: rendering.Html(1 / 0)
-    )
+    rendered = guard_html("Slices", fail, "mlops run --from review", 6)
+    assert "<h2>Slices</h2>" in rendered
+    assert "This card cannot be shown" in rendered
+    assert "<code>mlops run</code>" in rendered
+    assert "<img" not in rendered
+    failed_card = build_card("Numbers", lambda: 1 / 0, "mlops run")
+    assert "ZeroDivisionError: division by zero" in failed_card
 
 
-def test_in_a_notebook_a_part_brings_its_style_and_under_voila_not(
+def test_in_a_notebook_a_part_brings_its_style_and_in_voila_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    part = rendering.part("parts", "card", "A question?")
+    part = Html(CardView("A question?"))
     assert part._repr_html_().startswith("<style>")
     monkeypatch.setenv("VOILA_PREHEAT", "True")
     assert part._repr_html_() == str(part)
 
 
-def test_style_and_script_ask_no_other_host_and_fit_the_template() -> None:
-    script = (rendering.folder() / "page.js").read_text()
-    for said in (rendering.css(), script):
-        assert "http" not in said
-        assert "{#" not in said
-        assert "{{" not in said
-        assert "{%" not in said
+def test_style_and_script_request_no_other_host_and_fit_the_template() -> None:
+    script = (get_template_folder() / "page.js").read_text()
+    for text in (read_style_sheet(), script):
+        assert "http" not in text
+        assert "{#" not in text
+        assert "{{" not in text
+        assert "{%" not in text
 
 
 def test_an_interval_that_is_a_point_or_huge_stays_in_its_strip() -> None:
-    import re
-
     for low, value, high, margin in ((0, 0, 0, 0), (-1e9, 0, 1e9, 1e-9), (5, 6, 7, 0)):
-        made = rendering.part(
-            "drawings",
-            "interval_rows",
-            [{**DIFFERENCE, "low": low, "difference": value, "high": high, "margin": margin}],
-            "x",
-        )
-        places = [float(v) for v in re.findall(r'(?:x1|x2|cx|x)="(-?[\d.]+)%"', made)]
-        assert places
-        assert all(0 <= p <= 100 for p in places)
+        difference = DifferenceInterval("x", value, low, high, margin, "", "better", "good")
+        rendered = str(make_difference_chart([difference], "x"))
+        positions = [float(p) for p in re.findall(r'(?:x1|x2|cx|x)="(-?[\d.]+)%"', rendered)]
+        assert positions
+        assert all(0 <= position <= 100 for position in positions)
 
 
 def test_a_line_breaks_where_a_value_is_missing() -> None:
-    made = svg_charts.curve(
-        [svg_charts.Line([(0, 1.0), (1, None), (2, float("nan")), (3, 2.0)])],
-        "x",
-        [(0, "a"), (3, "b")],
-        [0, 2],
-        str,
-    )
-    assert made.count("M") == 2
-    assert "nan" not in made
+    points = [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0)]
+    rendered = draw_lines([ChartLine(points)])
+    assert rendered.count("M") == 2
+    assert "nan" not in rendered
 
 
-def test_a_template_that_names_what_is_missing_says_so() -> None:
+def test_a_template_that_names_a_missing_value_fails() -> None:
     with pytest.raises(UndefinedError, match="no_such_field"):
-        rendering.templates().from_string("{{ page.no_such_field }}").render(page=VERDICT)
+        load_templates().from_string("{{ page.no_such_field }}").render(page=VERDICT)

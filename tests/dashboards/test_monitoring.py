@@ -1,8 +1,7 @@
-"""The monitoring page: its sentence in each state, each number the stored one, promotions where they belong, and acts that are recorded."""
+"""The monitoring page: its sentence in each state, stored numbers, promotions, and decisions."""
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,394 +13,444 @@ import sqlalchemy as sa
 from mlops_kit import dashboards
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.serialization import from_json_value
-from mlops_kit.dashboards import actions, monitoring_charts, monitoring_page, rendering, svg_charts
-from mlops_kit.dashboards.monitoring_page import Monitoring
-from mlops_kit.dashboards.text_formats import moment, span
+from mlops_kit.dashboards import actions, monitoring_page
+from mlops_kit.dashboards.monitoring_charts import (
+    ChartLayout,
+    NamePosition,
+    choose_name_position,
+    list_promotion_events,
+    make_drift_row,
+    order_columns_by_cost,
+)
+from mlops_kit.dashboards.monitoring_head import (
+    build_activity_strip,
+    describe_monitoring_details,
+    describe_next_step,
+    summarize_performance,
+)
+from mlops_kit.dashboards.monitoring_page import MonitoringPage
+from mlops_kit.dashboards.svg_charts import BarChart, BarChartBar, draw_bar_chart
+from mlops_kit.dashboards.text_formats import format_clock_time, format_period
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
-from mlops_kit.project import loader
-from tests.dashboards import rounds, story
+from mlops_kit.project.loader import Project
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
+from tests.dashboards import sample_runs, watch_records
+from tests.dashboards.page_text import read_text
 
-NEXT = "23 July 2013"
-
-
-def text(part: str) -> str:
-    """What a reader sees of a piece of HTML."""
-    return " ".join(
-        html.unescape(re.sub(r"<script.*?</script>|<[^>]+>", " ", part, flags=re.S)).split()
-    )
+NEXT_PASS = "23 July 2013"
+FAILED_CARD = "cannot be shown"
 
 
 @pytest.fixture
-def visited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Voilà shows it."""
-    monkeypatch.setenv("VOILA_PREHEAT", "False")
+def healthy_project(sample_project: Project) -> Project:
+    """Three weeks at the reference performance, the last without labels yet."""
+    watch_records.write_windows(sample_project, [0.79, 0.78, "due"])
+    watch_records.write_predictions(sample_project, 21)
+    return sample_project
 
 
-@pytest.fixture
-def well(told: loader.Project) -> loader.Project:
-    """Three weeks as promised, the last without labels yet."""
-    rounds.tell(told, [0.79, 0.78, "due"])
-    rounds.answer(told, 21)
-    return told
+def read_statement(project: Project) -> tuple[str, str]:
+    """Return the state and the sentence of the page."""
+    context = MonitoringPage(project).context
+    return context.status, f"{summarize_performance(context)} {describe_next_step(context)}"
 
 
-def said(project: loader.Project) -> tuple[str, str]:
-    """The state and the sentence."""
-    page = Monitoring(project)
-    return page.state, " ".join(
-        text(rendering.part("monitoring", said, page)) for said in ("claim", "todo")
+def read_activity(page: MonitoringPage) -> str:
+    """Return the texts of the activity strip."""
+    facts = build_activity_strip(page.context).facts
+    return read_text(" ".join(facts))
+
+
+def test_healthy_model_needs_nothing_until_the_next_pass(healthy_project: Project) -> None:
+    page = MonitoringPage(healthy_project)
+    assert read_statement(healthy_project) == (
+        "healthy",
+        f"Performance matches its reference. Nothing to do before {NEXT_PASS}.",
+    )
+    assert read_text(describe_monitoring_details(page.context)) == (
+        "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, reference 0.786. wind has drifted "
+        "from the reference; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
+    )
+    head = read_text(page.head())
+    assert "● Healthy" in head
+    assert "flights · late · version 7" in head
+    assert "data until 22 July 2013 · refreshed" in head
+
+
+def test_drop_is_critical_and_says_what_can_be_done(sample_project: Project) -> None:
+    watch_records.write_windows(sample_project, [0.79, 0.65, "due"])
+    assert read_statement(sample_project) == (
+        "critical",
+        f"ROC-AUC dropped to 0.650; the reference is 0.786. Retrain before {NEXT_PASS}.",
+    )
+    sample_runs.promote(sample_project, "8")
+    assert read_statement(sample_project) == (
+        "warning",
+        "Version 7 dropped below its reference performance; version 8 has replaced it. Nothing to "
+        f"do before {NEXT_PASS}.",
     )
 
 
-def shown(page: Monitoring, part: str) -> str:
-    """A part of the page's head."""
-    return rendering.part("monitoring", part, page)
-
-
-def test_all_is_well_until_the_next_pass(well: loader.Project) -> None:
-    page = Monitoring(well)
-    assert said(well) == ("healthy", f"As good as promised. Nothing to do before {NEXT}.")
-    assert (
-        text(shown(page, "detail"))
-        == "Estimated ROC-AUC 0.783 (0.751 – 0.812), 15 – 21 Jul, promised 0.786. wind is unlike what it was judged on; it costs about 0.033 of ROC-AUC, over the limit of 0.030."
-    )
-    assert "● Healthy" in page.head()
-    assert "flights · late · version 7" in text(page.head())
-    assert "up to 22 July 2013 · refreshed" in text(page.head())
-
-
-def test_a_fall_asks_to_act_and_says_what_can_be_done(told: loader.Project) -> None:
-    rounds.tell(told, [0.79, 0.65, "due"])
-    assert said(told) == (
-        "act",
-        f"ROC-AUC fell to 0.650; 0.786 was promised. Retrain before {NEXT}.",
-    )
-    story.serve(told, "8")
-    assert said(told) == (
-        "look",
-        f"Version 7 fell below what was promised; version 8 has taken its place. Nothing to do before {NEXT}.",
-    )
-
-
-def test_a_fall_of_what_serves_offers_the_version_before_unless_a_new_one_is_on_its_way(
-    told: loader.Project,
+def test_drop_offers_a_rollback_unless_a_new_version_is_being_made(
+    sample_project: Project,
 ) -> None:
-    story.serve(told, "8")
-    rounds.tell(told, [0.79, 0.65, "due"], ["7", "8", "8"])
-    assert said(told)[1].endswith(f"Retrain, or go back to version 7, before {NEXT}.")
-    rounds.decide(told, 2, "retrain", "Yes: it fell.", "due")
-    assert said(told)[1].endswith("A new version is on its way.")
+    sample_runs.promote(sample_project, "8")
+    watch_records.write_windows(sample_project, [0.79, 0.65, "due"], ["7", "8", "8"])
+    sentence = read_statement(sample_project)[1]
+    assert sentence.endswith(f"Retrain, or roll back to version 7, before {NEXT_PASS}.")
+    watch_records.write_retraining(sample_project, 2, "retrain", "Yes: it fell.", "due")
+    assert read_statement(sample_project)[1].endswith("A new version is being made.")
 
 
-def test_what_is_open_is_looked_at_until_somebody_knows(well: loader.Project) -> None:
-    first = rounds.incident(well)
-    assert said(well) == (
-        "look",
-        f"As good as promised, but fewer rows than usual. Look at it before {NEXT}.",
+def test_open_incident_is_a_warning_until_acknowledged(healthy_project: Project) -> None:
+    first_id = watch_records.write_incident(healthy_project)
+    assert read_statement(healthy_project) == (
+        "warning",
+        "Performance matches its reference, but fewer rows than usual. Look into it before "
+        f"{NEXT_PASS}.",
     )
-    rounds.incident(well, title="Labels are missing")
-    assert said(well)[1].startswith("As good as promised, but 2 incidents are open.")
-    for i in (first, first + 1):
-        actions.build_actions(well)["acknowledge"]("carl", {"id": str(i), "reason": "the strike"})
-    assert said(well) == ("healthy", f"As good as promised. Nothing to do before {NEXT}.")
-    rounds.incident(well, "act", "What it learnt no longer holds")
-    assert said(well)[0] == "act"
+    second_id = watch_records.write_incident(healthy_project, title="Labels are missing")
+    assert read_statement(healthy_project)[1].startswith(
+        "Performance matches its reference, but 2 incidents are open."
+    )
+    acknowledge = actions.build_actions(healthy_project)["acknowledge"]
+    for incident_id in (first_id, second_id):
+        acknowledge("carl", {"id": str(incident_id), "reason": "the strike"})
+    assert read_statement(healthy_project) == (
+        "healthy",
+        f"Performance matches its reference. Nothing to do before {NEXT_PASS}.",
+    )
+    watch_records.write_incident(healthy_project, "act", "Concept drift")
+    assert read_statement(healthy_project)[0] == "critical"
 
 
 @pytest.mark.parametrize(
-    ("values", "state", "words"),
+    ("values", "state", "sentence"),
     [
         (
             ["due", "due"],
-            "unlabelled",
-            "No labels are in yet; the estimate is as good as promised.",
+            "no labels",
+            "There are no labels yet; the estimated performance matches the reference.",
         ),
-        ([], "empty", "No window has ended yet. The first is looked at on 8 July 2013."),
-        ([None, None], "unlabelled", "No labels are in yet; the estimate is as good as promised."),
-        ([0.79, 0.75], "look", "The labels cannot tell yet whether it is as good as promised."),
+        (
+            [],
+            "no windows",
+            "No window has ended yet. The first one is evaluated on 8 July 2013.",
+        ),
+        (
+            [None, None],
+            "no labels",
+            "There are no labels yet; the estimated performance matches the reference.",
+        ),
+        (
+            [0.79, 0.75],
+            "warning",
+            "The labels do not tell yet whether performance matches its reference.",
+        ),
     ],
 )
-def test_the_sentence_says_so_where_labels_are_not_in_or_do_not_tell(
-    told: loader.Project, values: list[float | None | str], state: str, words: str
+def test_sentence_without_conclusive_labels(
+    sample_project: Project, values: list[float | str | None], state: str, sentence: str
 ) -> None:
-    rounds.tell(told, values)
-    found = said(told)
-    assert found[0] == state
-    assert found[1].startswith(words)
-    assert "cannot be shown" not in Monitoring(told).html()
+    watch_records.write_windows(sample_project, values)
+    statement = read_statement(sample_project)
+    assert statement[0] == state
+    assert statement[1].startswith(sentence)
+    assert FAILED_CARD not in MonitoringPage(sample_project).html()
 
 
-def test_a_watch_that_stands_still_is_told_and_one_that_goes_by_the_clock_says_when_it_passes(
-    told: loader.Project,
+def test_stopped_watch_is_reported_and_a_running_one_says_its_next_pass(
+    sample_project: Project,
 ) -> None:
-    at = datetime.now(UTC) - timedelta(days=3)
-    rounds.tell(told, [0.79], at=at.isoformat(), upto=at)
-    assert said(told)[0] == "stands"
-    assert said(told)[1].startswith("Nobody has looked since")
-    assert said(told)[1].endswith("Start mlops watch.")
-    with open_transaction(told) as opened:
-        opened.execute(
-            sa.text("update watch set upto = :u, at = :u"), {"u": datetime.now(UTC).isoformat()}
-        )
-    following = datetime.now(ZoneInfo("America/New_York")) + timedelta(days=1)
-    assert said(told)[1].startswith("As good as promised. Nothing to do before tomorrow, ")
-    assert f"{following:%H:}" in said(told)[1]
-
-
-def test_nothing_watched_yet_says_what_to_run(told: loader.Project) -> None:
-    page = Monitoring(told)
-    assert "Nothing is watched yet." in text(page.head())
-    assert "<code>mlops watch --once</code>" in page.head()
-    assert all(page.panel(t) == "" for t in Monitoring.tabs)
-    assert page.sketches() == ""
-
-
-def test_every_number_of_the_windows_is_the_stored_one(well: loader.Project) -> None:
-    page = Monitoring(well)
-    told = {t: text(page.panel(t)) for t in Monitoring.tabs}
-    for window in query_records(well, sa.select(WindowRecord)):
-        looked = from_json_value(json.loads(window.looked))
-        assert str(looked["estimated"]) in told["performance"]
-        assert f"{looked['rows']:,}" in told["performance"]
-        if window.settled:
-            done = from_json_value(json.loads(window.settled))
-            for row in done["realised"].data.itertuples():
-                assert (
-                    f"{format_number(row.value)} [{format_number(row.low)}, {format_number(row.high)}]"
-                    in told["performance"]
-                )
-            assert f"$ {done['cost']:.2f}" in told["performance"]
-            assert f"$ {done['saved']:,.0f}" in told["performance"]
-    for row in rounds.drift(2).data.to_dict("records"):
-        assert all(
-            s in told["drift"]
-            for s in (
-                row["column"],
-                row["status"],
-                row["explanation"],
-                format_number(row["effect"]),
-            )
-        )
-        assert (
-            row["cost"] is None
-            or row["cost"] != row["cost"]
-            or format_number(row["cost"]) in told["drift"]
-        )
-    assert "visib 2 % 34 % ◆ more wind 1 % 1 %" in told["data"]
-
-
-def test_what_lives_is_counted_in_the_database(well: loader.Project) -> None:
-    page = Monitoring(well)
-    assert (
-        text(shown(page, "alive"))
-        == "◆ 3 scored on 21 Jul, usual 12 – 12 newest row 21 Jul, 04:00 labels in up to 20 Jul $2,002 saved in 14 days"
+    three_days_ago = datetime.now(UTC) - timedelta(days=3)
+    watch_records.write_windows(
+        sample_project,
+        [0.79],
+        updated_at=three_days_ago.isoformat(),
+        watched_until=three_days_ago,
     )
-    assert page.found.days(60)[-1][1] == rounds.LAST
-    assert sum(n for _, n in page.found.days(60)) == 20 * rounds.A_DAY + rounds.LAST
-    service = text(page.panel("service"))
-    assert f"joined {20 * rounds.A_DAY}" in service
-    assert "half of them after 1.0 days" in service
-    assert f"the watch 7 {6 * rounds.A_DAY + rounds.LAST} 22 July 2013" in service
-    assert page.found.late() == [1.0] * (20 * rounds.A_DAY)
+    state, sentence = read_statement(sample_project)
+    assert state == "stopped"
+    assert sentence.startswith("The last pass of the watch was on")
+    assert sentence.endswith("Start mlops watch.")
+    with open_transaction(sample_project) as session:
+        session.execute(
+            sa.text("update watch set upto = :now, at = :now"),
+            {"now": datetime.now(UTC).isoformat()},
+        )
+    next_pass = datetime.now(ZoneInfo("America/New_York")) + timedelta(days=1)
+    sentence = read_statement(sample_project)[1]
+    assert sentence.startswith("Performance matches its reference. Nothing to do before tomorrow, ")
+    assert f"{next_pass:%H:}" in sentence
 
 
-def test_the_endpoint_is_told_of_where_it_has_answered(well: loader.Project) -> None:
-    assert "endpoint" not in text(shown(Monitoring(well), "alive"))
-    with open_transaction(well) as opened:
-        opened.execute(
+def test_unmonitored_project_says_what_to_run(sample_project: Project) -> None:
+    page = MonitoringPage(sample_project)
+    assert "Nothing is monitored yet." in read_text(page.head())
+    assert "<code>mlops watch --once</code>" in page.head()
+    assert all(page.panel(tab) == "" for tab in MonitoringPage.tabs)
+    assert page.distributions() == ""
+
+
+def test_every_number_of_the_windows_is_the_stored_one(healthy_project: Project) -> None:
+    page = MonitoringPage(healthy_project)
+    shown = {tab: read_text(page.panel(tab)) for tab in MonitoringPage.tabs}
+    for record in query_records(healthy_project, sa.select(WindowRecord)):
+        monitoring = WindowMonitoring.from_json(record.monitoring_json)
+        assert str(monitoring.estimated) in shown["performance"]
+        assert f"{monitoring.rows:,}" in shown["performance"]
+        if record.realized_json is None:
+            continue
+        performance = WindowPerformance.from_json(record.realized_json)
+        for row in performance.realized.data.itertuples():
+            interval = f"[{format_number(row.low)}, {format_number(row.high)}]"
+            assert f"{format_number(row.value)} {interval}" in shown["performance"]
+        assert f"${performance.cost:.2f}" in shown["performance"]
+        assert f"${performance.saved:,.0f}" in shown["performance"]
+    for row in watch_records.make_drift_table(2).data.to_dict("records"):
+        for text in (row["column"], row["status"], row["explanation"]):
+            assert text in shown["drift"]
+        assert format_number(row["effect"]) in shown["drift"]
+        is_cost_known = row["cost"] is not None and row["cost"] == row["cost"]
+        if is_cost_known:
+            assert format_number(row["cost"]) in shown["drift"]
+    assert "visib 2% 34% ◆ more wind 1% 1%" in shown["data"]
+
+
+def test_activity_is_counted_in_the_database(healthy_project: Project) -> None:
+    page = MonitoringPage(healthy_project)
+    assert read_activity(page) == (
+        "◆ 3 rows scored on 21 Jul, usually 12 – 12 newest row 21 Jul, 04:00 labels up to 20 Jul "
+        "$2,002 saved in 14 days"
+    )
+    data = page.context.data
+    days = data.count_rows_by_day(60)
+    labeled_rows = 20 * watch_records.ROWS_PER_DAY
+    assert days[-1].count == watch_records.ROWS_ON_LAST_DAY
+    assert sum(day.count for day in days) == labeled_rows + watch_records.ROWS_ON_LAST_DAY
+    service = read_text(page.panel("service"))
+    assert f"joined {labeled_rows}" in service
+    assert "median delay 1.0 days" in service
+    last_week = 6 * watch_records.ROWS_PER_DAY + watch_records.ROWS_ON_LAST_DAY
+    assert f"watch 7 {last_week} 22 July 2013" in service
+    assert data.list_label_delays() == [1.0] * labeled_rows
+
+
+def test_endpoint_is_mentioned_once_it_has_made_predictions(healthy_project: Project) -> None:
+    assert "endpoint" not in read_activity(MonitoringPage(healthy_project))
+    five_minutes_ago = datetime.now(UTC) - timedelta(minutes=5)
+    with open_transaction(healthy_project) as session:
+        session.execute(
             sa.update(PredictionRecord)
             .where(PredictionRecord.id == "20-1")
-            .values(
-                origin="endpoint", scored_at=(datetime.now(UTC) - timedelta(minutes=5)).isoformat()
-            )
+            .values(origin="endpoint", scored_at=five_minutes_ago.isoformat())
         )
-    page = Monitoring(well)
-    assert "5 min since the endpoint answered last" in text(shown(page, "alive"))
-    assert "the endpoint 7 1" in text(page.panel("service"))
+    page = MonitoringPage(healthy_project)
+    assert "5 min since the endpoint's last prediction" in read_activity(page)
+    assert "endpoint 7 1" in read_text(page.panel("service"))
 
 
-def test_depth_is_how_far_and_colour_is_what_it_costs(well: loader.Project) -> None:
-    page = Monitoring(well)
-    made = {
-        name: cells
-        for name, cells in (
-            monitoring_charts.line(page, c, page.found.windows)
-            for c in monitoring_charts.ranked(page.found.windows)
-        )
-    }
-    assert list(made)[:3] == ["wind", "its answers", "temp"]  # by what they cost lately
-    colours = {n: [c.colour for c in cells if c] for n, cells in made.items()}
-    assert colours["wind"] == ["act"] * 3
-    assert colours["temp"] == ["watch"] * 3
-    assert colours["gust"] == ["faint"] * 3
-    assert colours["visib"] == ["blue"] * 3
-    assert [c.depth for c in made["wind"] if c] == [0.8] * 3
-    first = made["wind"][0]
+def test_heat_map_depth_is_effect_and_color_is_cost(healthy_project: Project) -> None:
+    page = MonitoringPage(healthy_project)
+    context = page.context
+    columns = order_columns_by_cost(context.data.windows)
+    rows = [make_drift_row(context, column) for column in columns]
+    cells_by_name = {row.name: row.cells for row in rows}
+    assert list(cells_by_name)[:3] == ["wind", "prediction", "temp"]  # by their recent cost
+    colors = {}
+    for name, cells in cells_by_name.items():
+        colors[name] = [cell.color for cell in cells if cell]
+    assert colors["wind"] == ["act"] * 3
+    assert colors["temp"] == ["watch"] * 3
+    assert colors["gust"] == ["faint"] * 3
+    assert colors["visib"] == ["blue"] * 3
+    assert [cell.depth for cell in cells_by_name["wind"] if cell] == [0.8] * 3
+    first = cells_by_name["wind"][0]
     assert first is not None
-    assert (
-        first.said
-        == "wind, 1 – 7 Jul: effect 0.400; it costs about 0.031 of ROC-AUC, over the limit of 0.030"
+    assert first.label == (
+        "wind, 1 – 7 Jul: effect 0.400; it costs about 0.031 of ROC-AUC, over the limit of 0.030"
     )
-    held = json.loads(re.search(r"<script[^>]*>(.*?)</script>", page.sketches()).group(1))  # type: ignore[union-attr]
-    assert {w.row.id: w.looked["sketches"] for w in page.found.windows} == {
-        int(k): v for k, v in held.items()
-    }
+    match = re.search(r"<script[^>]*>(.*?)</script>", page.distributions(), flags=re.DOTALL)
+    assert match is not None
+    stored = {}
+    for window in context.data.windows:
+        stored[str(window.record.id)] = window.monitoring.sketches
+    assert json.loads(match.group(1)) == stored
 
 
-def test_a_promotion_stands_where_it_was_decided_in_a_past_that_is_lived(
-    told: loader.Project,
-) -> None:
-    rounds.tell(told, [0.79, 0.65, 0.79, "due"], ["7", "7", "8", "8"])
-    rounds.decide(told, 2, "retrain", "Yes: it fell.", "succeeded", story.NEW)
-    story.serve(told, "8")
-    page = Monitoring(told)
-    assert [
-        m[:2]
-        for m in monitoring_charts.marks(page, lambda m: (m - rounds.SINCE) / rounds.DAY, False)
-    ] == [(15.0, "16 Jul: version 8")]
-    assert "yes It fell; version 8 serves now" in text(page.panel("now"))
-    assert "16 July 2013 yes It fell. policy version 8 serves now" in text(page.panel("retraining"))
-    assert page.found.promised("7") == rounds.PROMISED
-    story.serve(told, "7")  # going back stands at the last moment that was lived, not in this year
-    placed = {p.number: Monitoring(told).found.placed(p) for p in page.found.promotions}
-    assert placed[2] == rounds.SINCE + 15 * rounds.DAY
+def test_promotion_of_a_replay_is_where_it_was_decided(sample_project: Project) -> None:
+    versions = ["7", "7", "8", "8"]
+    watch_records.write_windows(sample_project, [0.79, 0.65, 0.79, "due"], versions)
+    watch_records.write_retraining(
+        sample_project, 2, "retrain", "Yes: it fell.", "succeeded", sample_runs.NEW_RUN
+    )
+    sample_runs.promote(sample_project, "8")
+    page = MonitoringPage(sample_project)
+    [event] = list_promotion_events(page.context, ChartLayout.BROAD)
+    assert (event.x, event.text) == (15.0, "16 Jul: version 8")
+    assert "yes It fell; version 8 is in service" in read_text(page.panel("overview"))
+    retraining = read_text(page.panel("retraining"))
+    assert "16 July 2013 yes It fell. policy version 8 is in service" in retraining
+    assert page.context.data.get_reference("7") == watch_records.REFERENCE
+    # A rollback is at the last time that the replay had reached, not in this year.
+    sample_runs.promote(sample_project, "7")
+    data = MonitoringPage(sample_project).context.data
+    times = {record.number: data.locate_promotion(record) for record in data.promotions}
+    assert times[2] == watch_records.WATCHED_FROM + 15 * watch_records.DAY
+    assert times[3] == data.watched_until
 
 
-def test_a_name_in_the_picture_stands_clear_of_the_lines() -> None:
-    flat, dip = [0.5] * 7, [0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.9]
-    assert monitoring_charts.free(flat, [dip], [0.0, 1.0]) == (1, False)
-    assert monitoring_charts.free([None, 0.5, 0.5], [], [0.0, 1.0])[0] == 0
+def test_name_of_a_line_stands_clear_of_the_others() -> None:
+    flat = [0.5] * 7
+    dip = [0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.9]
+    assert choose_name_position(flat, [dip], [0.0, 1.0]) == NamePosition(1, is_above=False)
+    values = [None, 0.5, 0.5]
+    position = choose_name_position(values, [], [0.0, 1.0])
+    assert position.count_known_before(values) == 0
 
 
-def test_what_is_written_by_people_or_stored_runs_nowhere(well: loader.Project) -> None:
-    rounds.incident(well, title=rounds.SCRIPT, seen=rounds.SCRIPT)
-    rounds.incident(well, title=f"over {rounds.SCRIPT}", closed=True)
-    rounds.decide(well, 1, "retrain", rounds.SCRIPT, "failed", "run-1", by=rounds.SCRIPT)
-    made = Monitoring(well).html()
-    assert "<script>document" not in made
-    assert made.count("<script") == 1
-    assert made.count("</script>") == 1
-    assert "cannot be shown" not in made
+def test_texts_of_people_and_stored_texts_run_no_script(healthy_project: Project) -> None:
+    script = watch_records.SCRIPT
+    watch_records.write_incident(healthy_project, title=script, acknowledged_by=script)
+    watch_records.write_incident(healthy_project, title=f"over {script}", closed=True)
+    watch_records.write_retraining(
+        healthy_project, 1, "retrain", script, "failed", "run-1", actor=script
+    )
+    page = MonitoringPage(healthy_project).html()
+    assert "<script>document" not in page
+    assert page.count("<script") == 1
+    assert page.count("</script>") == 1
+    assert FAILED_CARD not in page
 
 
-def test_a_damaged_window_takes_only_its_cards_along(well: loader.Project) -> None:
-    rounds.incident(well)
-    with open_transaction(well) as opened:
-        opened.execute(sa.update(WindowRecord).values(monitoring_json="{torn"))
-    page = Monitoring(well)
-    assert "This card cannot be shown" in page.panel("performance")
-    assert "mlops watch --once" in page.panel("performance")
-    assert "What stands behind the cells?" in page.html()
-    assert page.sketches().count("cannot be shown") == 1
+def test_damaged_window_affects_only_its_cards(healthy_project: Project) -> None:
+    watch_records.write_incident(healthy_project)
+    with open_transaction(healthy_project) as session:
+        session.execute(sa.update(WindowRecord).values(monitoring_json="{torn"))
+    page = MonitoringPage(healthy_project)
+    performance = page.panel("performance")
+    assert "This card cannot be shown" in performance
+    assert "mlops watch --once" in performance
+    assert page.distributions().count(FAILED_CARD) == 1
+    assert "<h2>Distributions</h2>" in page.html()
     assert "Fewer rows than usual" in page.panel("incidents")
-    assert "cannot be shown" not in page.panel("service")
-    assert "What is missing?" in page.panel("data")
+    assert FAILED_CARD not in page.panel("service")
+    assert "Missing values" in page.panel("data")
 
 
-def test_the_file_needs_nothing_and_takes_no_version(well: loader.Project) -> None:
-    made = dashboards.twin(
-        "monitoring", well, well.reports_folder / "monitoring.html", version="", against=""
+def test_export_needs_no_server_and_takes_no_version(healthy_project: Project) -> None:
+    file = healthy_project.reports_folder / "monitoring.html"
+    exported = dashboards.export_page("monitoring", healthy_project, file, version="", against="")
+    body = exported.split("<script>")[0]
+    assert "<title>Monitoring: flights</title>" in exported
+    assert len(exported) < 1_000_000
+    assert "data-act=" not in body
+    assert "http" not in body
+    with pytest.raises(KitError, match="does not take --version"):
+        monitoring_page.build_page(healthy_project, version="7")
+
+
+@pytest.mark.usefixtures("served_page")
+def test_visitor_sees_the_actions_that_are_possible(healthy_project: Project) -> None:
+    head = MonitoringPage(healthy_project).head()
+    assert 'data-act="retrain" disabled' in head
+    assert "rollback" not in head
+    assert "acknowledge" not in head
+    incident_id = watch_records.write_incident(healthy_project, title="Labels are <missing>")
+    sample_runs.promote(healthy_project, "8")
+    watch_records.write_retraining(
+        healthy_project, 2, "retrain", "why", "waiting (approval)", sample_runs.NEW_RUN
     )
-    assert "<title>Monitoring: flights</title>" in made
-    assert len(made) < 1_000_000
-    assert "data-act=" not in made.split("<script>")[0]
-    assert "http" not in made.split("<script>")[0]
-    with pytest.raises(KitError, match="takes no --version"):
-        monitoring_page.page(well, version="7")
+    head = MonitoringPage(healthy_project).head()
+    assert f'<option value="{incident_id}">Labels are &lt;missing&gt;</option>' in head
+    assert "Roll back to 7 …" in head
+    assert 'data-closed=1 title="A retraining is already pending, decided by policy."' in head
+    assert '<a href="/review">Review it</a>' in head
+    assert "data-note" in head
+    assert "<time datetime=" in head
 
 
-def test_a_visitor_sees_the_buttons_that_make_sense(well: loader.Project, visited: None) -> None:
-    made = Monitoring(well).head()
-    assert 'data-act="retrain" disabled' in made
-    assert "rollback" not in made
-    assert "acknowledge" not in made
-    number = rounds.incident(well, title="Labels are <missing>")
-    story.serve(well, "8")
-    rounds.decide(well, 2, "retrain", "why", "waiting (approval)", story.NEW)
-    made = Monitoring(well).head()
-    assert f'<option value="{number}">Labels are &lt;missing&gt;</option>' in made
-    assert "Go back to 7 …" in made
-    assert 'data-closed=1 title="A retraining is on its way already, decided by policy."' in made
-    assert '<a href="/review">Review it</a>' in made
-    assert "data-note" in Monitoring(well).head()
-    assert "<time datetime=" in Monitoring(well).head()
-
-
-def test_an_incident_is_acknowledged_once_with_a_reason_by_somebody_who_may(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    project = story.make(
-        tmp_path_factory.mktemp("people") / "home", more="people: {operators: [carl]}\n"
-    )
-    number, act = rounds.incident(project), actions.build_actions(project)["acknowledge"]
-    for who, told, error, words in [
-        ("ann", {"id": str(number), "reason": "seen"}, NotAllowedError, "may not decide"),
-        ("carl", {"id": "x", "reason": "seen"}, KitError, "not the number of an incident"),
-        ("carl", {"id": "9" * 40, "reason": "seen"}, KitError, "not the number of an incident"),
+@pytest.mark.parametrize(
+    ("actor", "values", "error", "message"),
+    [
+        ("ann", {"id": "1", "reason": "seen"}, NotAllowedError, "may not decide"),
+        ("carl", {"id": "x", "reason": "seen"}, KitError, "'x' is not the number of an incident"),
+        ("carl", {"id": "9" * 40, "reason": "seen"}, KitError, "is not the number of an incident"),
         ("carl", {"id": "99", "reason": "seen"}, KitError, "there is no incident 99"),
         ("carl", {"reason": "seen"}, KitError, "did not send 'id'"),
-        ("carl", {"id": str(number), "reason": " "}, KitError, "needs a reason"),
-    ]:
-        with pytest.raises(error, match=words):
-            act(who, told)
-    assert "The incident stays open until it is resolved." in act(
-        "carl", {"id": str(number), "reason": "the strike"}
-    )
+        ("carl", {"id": "1", "reason": " "}, KitError, "needs a reason"),
+    ],
+)
+def test_incident_is_not_acknowledged_by_a_wrong_person_or_without_a_reason(
+    tmp_path_factory: pytest.TempPathFactory,
+    actor: str,
+    values: dict[str, str],
+    error: type[Exception],
+    message: str,
+) -> None:
+    home = tmp_path_factory.mktemp("people") / "home"
+    project = sample_runs.make_project(home, more="people: {operators: [carl]}\n")
+    assert watch_records.write_incident(project) == 1
+    with pytest.raises(error, match=message):
+        actions.build_actions(project)["acknowledge"](actor, values)
+
+
+def test_incident_is_acknowledged_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("people") / "home"
+    project = sample_runs.make_project(home, more="people: {operators: [carl]}\n")
+    incident_id = str(watch_records.write_incident(project))
+    acknowledge = actions.build_actions(project)["acknowledge"]
+    answer = acknowledge("carl", {"id": incident_id, "reason": "the strike"})
+    assert "Fewer rows than usual" in answer
     with pytest.raises(RunFailedError, match="acknowledged by carl"):
-        act("carl", {"id": str(number), "reason": "again"})
-    rounds.tell(project, [0.79])
-    page = Monitoring(project)
-    shown = text(page.panel("incidents"))
-    found = query_records(project, sa.select(IncidentRecord))[0]
-    assert (found.seen_by, found.seen_why) == (
-        "carl",
-        "the strike",
-    )
-    assert f"carl, {moment(found.seen_at, page.zone)}: the strike" in shown
+        acknowledge("carl", {"id": incident_id, "reason": "again"})
+    watch_records.write_windows(project, [0.79])
+    page = MonitoringPage(project)
+    incident = query_records(project, sa.select(IncidentRecord))[0]
+    assert (incident.acknowledged_by, incident.acknowledge_reason) == ("carl", "the strike")
+    time = format_clock_time(incident.acknowledged_at, page.context.zone)
+    assert f"carl, {time}: the strike" in read_text(page.panel("incidents"))
 
 
-def test_a_retraining_is_asked_for_once_and_the_watch_is_started(
-    well: loader.Project, monkeypatch: pytest.MonkeyPatch
+def test_retraining_is_requested_once_and_starts_the_watch(
+    healthy_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[tuple[str, ...]] = []
-    monkeypatch.setattr(
-        actions, "_start_command", lambda project, log, *verb: started.append((log.name, *verb))
-    )
-    assert (
-        actions.build_actions(well)["retrain"]("carl", {"reason": "a new airport opens"})
-        == "A new version is being trained; this page will show the result."
-    )
-    made = query_records(well, sa.select(RetrainingRecord))[0]
-    assert (made.action, made.by, made.reason, made.state, started) == (
+
+    def record_command(project: Project, log: object, *arguments: str) -> None:
+        started.append((log.name, *arguments))
+
+    monkeypatch.setattr(actions, "_start_command", record_command)
+    retrain = actions.build_actions(healthy_project)["retrain"]
+    assert "new version" in retrain("carl", {"reason": "a new airport opens"})
+    record = query_records(healthy_project, sa.select(RetrainingRecord))[0]
+    assert (record.action, record.actor, record.reason, record.status) == (
         "retrain",
         "carl",
         "a new airport opens",
         "due",
-        [("watch.log", "watch", "--once", "--as-of", made.moment)],
     )
-    with pytest.raises(RunFailedError, match="on its way already"):
-        actions.build_actions(well)["retrain"]("carl", {"reason": "again"})
+    assert started == [("watch.log", "watch", "--once", "--as-of", record.as_of)]
+    with pytest.raises(RunFailedError, match="retraining"):
+        retrain("carl", {"reason": "again"})
     assert len(started) == 1
-    assert "yes A new airport opens, carl asked; the new version is on its way" in text(
-        Monitoring(well).panel("now")
-    )
+    overview = read_text(MonitoringPage(healthy_project).panel("overview"))
+    expected = "yes A new airport opens, requested by carl; the new version is being made"
+    assert expected in overview
 
 
-def test_stretches_of_time_are_named_by_their_days() -> None:
-    zone, at = ZoneInfo("Europe/Berlin"), datetime(2024, 2, 28, 23, tzinfo=UTC)
-    assert [span(at, at + timedelta(hours=h), zone) for h in (24, 48, 240, 6)] == [
-        "29 Feb",
-        "29 Feb – 1 Mar",
-        "29 Feb – 9 Mar",
-        "29 Feb, 00:00 – 06:00",
-    ]
+def test_periods_are_named_by_their_days() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    start = datetime(2024, 2, 28, 23, tzinfo=UTC)
+    periods = []
+    for hours in (24, 48, 240, 6):
+        periods.append(format_period(start, start + timedelta(hours=hours), zone))
+    assert periods == ["29 Feb", "29 Feb – 1 Mar", "29 Feb – 9 Mar", "29 Feb, 00:00 – 06:00"]
 
 
-def test_columns_outside_of_the_usual_stand_out() -> None:
-    made = svg_charts.columns(
-        [(0.5, 100, "a"), (1.5, 40, "b"), (2.5, 105, "c")], [(0, ""), (3, "")], (95, 105), "Rows"
-    )
-    assert made.count("var(--watch)") == 1
-    assert "<title>b</title>" in made
+def test_bars_outside_of_the_usual_range_stand_out() -> None:
+    bars = [BarChartBar(0.5, 100, "a"), BarChartBar(1.5, 40, "b"), BarChartBar(2.5, 105, "c")]
+    rendered = draw_bar_chart(BarChart(bars, "Rows", [(0, ""), (3, "")], (95, 105)))
+    assert rendered.count("var(--watch)") == 1
+    assert "<title>b</title>" in rendered

@@ -28,12 +28,12 @@ from mlops_kit.stages.retrain.policy import (
 )
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
-WATCHED_FROM, WEEK, DAY = datetime(2013, 7, 1, 4, tzinfo=UTC), timedelta(days=7), timedelta(days=1)
-REFERENCE, ROWS_PER_DAY, ROWS_ON_LAST_DAY = (
-    0.786,
-    12,
-    3,
-)  # the review's ROC-AUC; rows a day; fewer on the last
+WATCHED_FROM = datetime(2013, 7, 1, 4, tzinfo=UTC)
+DAY = timedelta(days=1)
+WEEK = timedelta(days=7)
+REFERENCE = 0.786  # ROC-AUC that the review measured
+ROWS_PER_DAY = 12
+ROWS_ON_LAST_DAY = 3
 SCRIPT = "</script><script>document.title = 'owned'</script>"
 DRIFT_TABLE_COLUMNS = [
     "column",
@@ -211,7 +211,7 @@ def make_performance(
 
 def write_windows(
     project: loader.Project,
-    values: Sequence[float | None | str],
+    values: Sequence[float | str | None],
     versions: Sequence[str] = (),
     updated_at: str = "",
     watched_until: datetime | None = None,
@@ -251,7 +251,7 @@ def write_windows(
 def write_predictions(
     project: loader.Project, days: int, version: str = "7", until: datetime | None = None
 ) -> None:
-    """Write twelve predictions per day, three on the last, all but those with a label a day later."""
+    """Write twelve predictions per day, and three on the last; the others have a label."""
     end = until or WATCHED_FROM + days * DAY
     with open_transaction(project) as session:
         for day in range(days):

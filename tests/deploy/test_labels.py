@@ -1,4 +1,4 @@
-"""Labels: joined once, corrected by what is known later, told when nothing can be made of them, whichever way they come."""
+"""Labels from feedback, tables and the source: joined, corrected, repeated or refused."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ NOW = pd.Timestamp("2024-02-01", tz="UTC")
 
 @pytest.fixture
 def project(tmp_path: Path) -> loader.Project:
-    """A project with four answers in its log, for the rows 0 to 2 and again for row 0."""
+    """A project with four logged predictions: for the rows 0 to 2, and row 0 again."""
     (tmp_path / "mlops.yaml").write_text(YAML)
     (tmp_path / "contract.yaml").write_text(
         CONTRACT.replace("TYPE", "boolean").replace("NO", "false").replace("YES", "true")
     )
     made = loader.load_project(tmp_path)
-    answered(made, [("p0", '["0"]'), ("p1", '["1"]'), ("p2", '["2"]'), ("p0 again", '["0"]')])
+    log_predictions(
+        made, [("p0", '["0"]'), ("p1", '["1"]'), ("p2", '["2"]'), ("p0 again", '["0"]')]
+    )
     return made
 
 
-def answered(project: loader.Project, named: list[tuple[str, str]]) -> None:
-    """File answers; row k's moment is the k-th of January, midnight."""
+def log_predictions(project: loader.Project, named: list[tuple[str, str]]) -> None:
+    """Log predictions; row k has the timestamp midnight of January k + 1."""
     with open_transaction(project) as opened:
         for name, key in named:
             moment = format_timestamp(
@@ -62,85 +64,85 @@ def answered(project: loader.Project, named: list[tuple[str, str]]) -> None:
             )
 
 
-def known(day: int) -> str:
+def format_day(day: int) -> str:
     return format_timestamp(pd.Timestamp(2024, 1, day, tz="UTC"))
 
 
-def counted(project: loader.Project) -> dict[str, tuple[float | None, str]]:
-    """The label that counts of each prediction, and when it was known."""
+def get_current_labels(project: loader.Project) -> dict[str, tuple[float | None, str]]:
+    """Return each prediction's current label, and from when it was known."""
     found = query_records(project, sa.select(LabelRecord).where(LabelRecord.is_current))
     assert len(found) == len({f.prediction_id for f in found})
     return {f.prediction_id: (f.value, f.known_at) for f in found}
 
 
-def told(project: loader.Project, *said: LabelMessage) -> list[str]:
+def send_feedback(project: loader.Project, *said: LabelMessage) -> list[str]:
     return labels.record_feedback(project, list(said), "2024-01-20")
 
 
-def test_a_label_is_joined_once_and_a_second_is_repeated(project: loader.Project) -> None:
-    assert told(
-        project, LabelMessage("p0", True, known(3)), LabelMessage("p0", True, known(3))
+def test_label_is_joined_once_and_then_repeated(project: loader.Project) -> None:
+    assert send_feedback(
+        project, LabelMessage("p0", True, format_day(3)), LabelMessage("p0", True, format_day(3))
     ) == [
         "joined",
         "repeated",
     ]
-    assert told(project, LabelMessage("p0", True, known(9))) == ["repeated"]
-    assert counted(project) == {"p0": (1.0, known(3))}
+    assert send_feedback(project, LabelMessage("p0", True, format_day(9))) == ["repeated"]
+    assert get_current_labels(project) == {"p0": (1.0, format_day(3))}
     assert len(query_records(project, sa.select(LabelRecord))) == 3
 
 
-def test_what_is_known_later_corrects_and_what_was_known_before_does_not(
+def test_later_label_corrects_and_earlier_one_is_outdated(
     project: loader.Project,
 ) -> None:
-    assert told(
+    assert send_feedback(
         project,
-        LabelMessage("p1", False, known(4)),
-        LabelMessage("p1", True, known(3)),
-        LabelMessage("p1", True, known(5)),
-        LabelMessage("p1", False, known(5)),
+        LabelMessage("p1", False, format_day(4)),
+        LabelMessage("p1", True, format_day(3)),
+        LabelMessage("p1", True, format_day(5)),
+        LabelMessage("p1", False, format_day(5)),
     ) == ["joined", "outdated", "corrected", "corrected"]
-    assert told(project, LabelMessage("p1", True, known(4))) == ["outdated"]
-    assert counted(project) == {"p1": (0.0, known(5))}
+    assert send_feedback(project, LabelMessage("p1", True, format_day(4))) == ["outdated"]
+    assert get_current_labels(project) == {"p1": (0.0, format_day(5))}
 
 
-def test_what_no_prediction_is_known_of_waits_for_it(project: loader.Project) -> None:
+def test_label_of_an_unknown_prediction_waits_for_it(project: loader.Project) -> None:
     assert (
-        told(
+        send_feedback(
             project,
-            LabelMessage("p9", True, known(3)),
-            LabelMessage("p9", True, known(3)),
-            LabelMessage("p9", False, known(6)),
-            LabelMessage("nobody", True, known(3)),
+            LabelMessage("p9", True, format_day(3)),
+            LabelMessage("p9", True, format_day(3)),
+            LabelMessage("p9", False, format_day(6)),
+            LabelMessage("nobody", True, format_day(3)),
         )
         == ["unknown"] * 4
     )
-    answered(project, [("p9", '["3"]')])
-    assert labels.import_labels(project, history(project, {}), NOW) == {
+    log_predictions(project, [("p9", '["3"]')])
+    assert labels.import_labels(project, make_history(project, {}), NOW) == {
         "joined": 1,
         "repeated": 1,
         "corrected": 1,
     }
-    assert counted(project) == {"p9": (0.0, known(6))}
-    assert labels.import_labels(project, history(project, {}), NOW) == {}
+    assert get_current_labels(project) == {"p9": (0.0, format_day(6))}
+    assert labels.import_labels(project, make_history(project, {}), NOW) == {}
 
 
-def test_a_label_that_waited_does_not_take_the_place_of_one_that_came_by_another_way(
+def test_waiting_label_does_not_replace_a_newer_one(
     project: loader.Project,
 ) -> None:
-    told(project, LabelMessage("p9", True, known(5)))
-    answered(project, [("p9", '["3"]')])
-    told(project, LabelMessage("p9", False, known(8)))
-    assert labels.import_labels(project, history(project, {}), NOW) == {"outdated": 1}
-    assert counted(project) == {"p9": (0.0, known(8))}
+    send_feedback(project, LabelMessage("p9", True, format_day(5)))
+    log_predictions(project, [("p9", '["3"]')])
+    send_feedback(project, LabelMessage("p9", False, format_day(8)))
+    assert labels.import_labels(project, make_history(project, {}), NOW) == {"outdated": 1}
+    assert get_current_labels(project) == {"p9": (0.0, format_day(8))}
 
 
-def test_feedback_names_a_prediction_by_its_id_and_never_by_a_key(project: loader.Project) -> None:
-    assert told(project, LabelMessage('["2"]', True, known(4))) == ["unknown"]
-    assert labels.import_labels(project, history(project, {}), NOW) == {}
-    assert counted(project) == {}
+def test_feedback_names_predictions_by_id_only(project: loader.Project) -> None:
+    assert send_feedback(project, LabelMessage('["2"]', True, format_day(4))) == ["unknown"]
+    assert labels.import_labels(project, make_history(project, {}), NOW) == {}
+    assert get_current_labels(project) == {}
 
 
-def test_two_who_label_at_once_do_not_fail(
+def test_simultaneous_labels_do_not_fail(
     project: loader.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     match_predictions = db_labels._match_predictions
@@ -150,14 +152,14 @@ def test_two_who_label_at_once_do_not_fail(
         calls.append(arguments)
         matches = match_predictions(*arguments)
         if len(calls) == 1:
-            other = db_labels.EncodedLabel("p0", 0.0, "False", known(4))
+            other = db_labels.EncodedLabel("p0", 0.0, "False", format_day(4))
             batch = db_labels.LabelImport("source", "2024-01-20", by_key=False, is_reread=False)
             db_labels._record_labels_once(project, [other], batch)
         return matches
 
     monkeypatch.setattr(db_labels, "_match_predictions", match_then_lose_a_race)
-    assert told(project, LabelMessage("p0", True, known(5))) == ["corrected"]
-    assert counted(project) == {"p0": (1.0, known(5))}
+    assert send_feedback(project, LabelMessage("p0", True, format_day(5))) == ["corrected"]
+    assert get_current_labels(project) == {"p0": (1.0, format_day(5))}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_two_who_label_at_once_do_not_fail(
         ("text", "'0'", "'1'", [("1", 1), (1, 1), ("1.0", None)]),
     ],
 )
-def test_a_class_is_known_in_every_dress_and_nothing_else_is(
+def test_class_is_recognized_in_every_type(
     project: loader.Project, kind: str, no: str, yes: str, said: list[tuple[Any, int | None]]
 ) -> None:
     (project.root / "contract.yaml").write_text(
@@ -220,15 +222,15 @@ def test_a_class_is_known_in_every_dress_and_nothing_else_is(
         (None, None),
     ],
 )
-def test_a_measured_value_is_a_finite_number(
+def test_regression_value_is_a_finite_number(
     project: loader.Project, value: Any, number: float | None
 ) -> None:
     coder = target.TargetEncoder(project.with_values("the test", task="regression"))
     assert coder(value) == number
 
 
-def history(project: loader.Project, values: dict[int, Any]) -> pd.DataFrame:
-    """The source as known now: a row for each of these values of the target."""
+def make_history(project: loader.Project, values: dict[int, Any]) -> pd.DataFrame:
+    """Write the source with these values of the target, and read it."""
     (project.root / "t.csv").write_text(
         "k,at,y\n"
         + "".join(f"{k},2024-01-{k + 1:02},{v}\n" for k, v in values.items())
@@ -237,71 +239,75 @@ def history(project: loader.Project, values: dict[int, Any]) -> pd.DataFrame:
     return source.read_source(project, NOW.to_pydatetime())
 
 
-def test_the_source_labels_each_answer_of_its_rows_when_they_were_known(
+def test_source_labels_all_predictions_of_its_rows(
     project: loader.Project,
 ) -> None:
-    made = labels.import_labels(project, history(project, {0: True, 1: False, 5: True}), NOW)
+    made = labels.import_labels(project, make_history(project, {0: True, 1: False, 5: True}), NOW)
     assert made == {"joined": 2}
-    assert counted(project) == {
-        "p0": (1.0, known(2)),
-        "p0 again": (1.0, known(2)),
-        "p1": (0.0, known(3)),
+    assert get_current_labels(project) == {
+        "p0": (1.0, format_day(2)),
+        "p0 again": (1.0, format_day(2)),
+        "p1": (0.0, format_day(3)),
     }
 
 
-def test_read_again_it_files_nothing_and_a_mended_value_corrects(project: loader.Project) -> None:
-    labels.import_labels(project, history(project, {0: True, 1: False}), NOW)
+def test_source_read_again_stores_only_corrections(project: loader.Project) -> None:
+    labels.import_labels(project, make_history(project, {0: True, 1: False}), NOW)
     before = len(query_records(project, sa.select(LabelRecord)))
-    assert labels.import_labels(project, history(project, {0: True, 1: False}), NOW) == {}
+    assert labels.import_labels(project, make_history(project, {0: True, 1: False}), NOW) == {}
     assert len(query_records(project, sa.select(LabelRecord))) == before
-    assert labels.import_labels(project, history(project, {0: True, 1: True}), NOW) == {
+    assert labels.import_labels(project, make_history(project, {0: True, 1: True}), NOW) == {
         "corrected": 1
     }
-    assert counted(project)["p1"] == (1.0, known(3))
+    assert get_current_labels(project)["p1"] == (1.0, format_day(3))
 
 
-def table(project: loader.Project, text: str, **given: Any) -> loader.Project:
-    """The project with a ``labels:`` table."""
+def add_label_table(project: loader.Project, text: str, **given: Any) -> loader.Project:
+    """Return the project with a ``labels:`` table."""
     (project.root / "labels.csv").write_text(text)
     return project.with_values("the test", labels={"source": "labels.csv", **given})
 
 
-def test_a_table_of_labels_is_joined_by_key_when_its_time_has_come(project: loader.Project) -> None:
-    made = table(
+def test_label_table_is_joined_by_key_once_known(project: loader.Project) -> None:
+    made = add_label_table(
         project,
         "k,y,told\n1,true,2024-01-05\n2,false,2024-01-06\n7,true,2024-01-05\n0,true,2024-03-01\n1,perhaps,2024-01-09\n2,,2024-01-09\n",
         time="told",
     )
-    assert labels.import_labels(made, history(project, {}), NOW) == {
+    assert labels.import_labels(made, make_history(project, {}), NOW) == {
         "joined": 2,
         "unknown": 1,
         "refused": 1,
     }
-    assert counted(project) == {"p1": (1.0, known(5)), "p2": (0.0, known(6))}
+    assert get_current_labels(project) == {"p1": (1.0, format_day(5)), "p2": (0.0, format_day(6))}
     before = len(query_records(project, sa.select(LabelRecord)))
-    labels.import_labels(made, history(project, {}), NOW)
+    labels.import_labels(made, make_history(project, {}), NOW)
     assert (
         len(query_records(project, sa.select(LabelRecord))) == before
     )  # what could not be joined was told once
-    answered(project, [("p7", '["7"]'), ("p7 again", '["7"]')])
-    assert labels.import_labels(made, history(project, {}), NOW)["joined"] == 1
-    assert counted(project)["p7"] == counted(project)["p7 again"] == (1.0, known(5))
+    log_predictions(project, [("p7", '["7"]'), ("p7 again", '["7"]')])
+    assert labels.import_labels(made, make_history(project, {}), NOW)["joined"] == 1
+    assert (
+        get_current_labels(project)["p7"]
+        == get_current_labels(project)["p7 again"]
+        == (1.0, format_day(5))
+    )
 
 
-def test_a_table_of_labels_may_name_predictions(project: loader.Project) -> None:
-    made = table(project, "prediction_id,late\np2,1\n", key="prediction_id", value="late")
-    assert labels.import_labels(made, history(project, {}), NOW) == {"joined": 1}
-    assert counted(project) == {"p2": (1.0, format_timestamp(NOW))}
+def test_label_table_may_name_predictions(project: loader.Project) -> None:
+    made = add_label_table(project, "prediction_id,late\np2,1\n", key="prediction_id", value="late")
+    assert labels.import_labels(made, make_history(project, {}), NOW) == {"joined": 1}
+    assert get_current_labels(project) == {"p2": (1.0, format_timestamp(NOW))}
 
 
-def test_a_table_without_its_column_is_refused_in_words(project: loader.Project) -> None:
-    with pytest.raises(KitError, match="labels.source has no column 'when'"):
+def test_label_table_without_a_column_is_refused(project: loader.Project) -> None:
+    with pytest.raises(KitError, match=r"labels\.source has no column 'when'"):
         labels.import_labels(
-            table(project, "k,y\n1,true\n", time="when"), history(project, {}), NOW
+            add_label_table(project, "k,y\n1,true\n", time="when"), make_history(project, {}), NOW
         )
 
 
-def test_before_there_is_a_log_there_is_nothing_to_label(tmp_path: Path) -> None:
+def test_nothing_is_imported_without_a_database(tmp_path: Path) -> None:
     (tmp_path / "mlops.yaml").write_text(YAML)
     assert labels.import_labels(loader.load_project(tmp_path), pd.DataFrame(), NOW) == {}
     assert not (tmp_path / ".mlops").exists()

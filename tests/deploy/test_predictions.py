@@ -1,4 +1,4 @@
-"""The prediction log: an answer stands once under its id, with what it was made from, and comes back with its label."""
+"""The prediction log: each prediction once, with its inputs and its current label."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def project(tmp_path: Path) -> loader.Project:
     return loader.load_project(tmp_path)
 
 
-def answers(count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answers and inputs as ``batch.answer`` gives them: an hour a row."""
+def make_scores(count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and inputs as ``score_with_inputs`` returns them, one row per hour."""
     at = pd.date_range("2024-01-01", periods=count, freq="h", tz="UTC")
     out = pd.DataFrame(
         {
@@ -43,9 +43,9 @@ def answers(count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
     return out, pd.DataFrame({"a": [1.5, np.nan, 2.0][:count], "b": ["x", None, "é"][:count]})
 
 
-def filed(project: loader.Project, at: str = "2024-01-02", **changes: Any) -> int:
-    """How many of the three answers are new to the log."""
-    out, inputs = answers()
+def insert_scores(project: loader.Project, at: str = "2024-01-02", **changes: Any) -> int:
+    """Insert three predictions; return how many are new."""
+    out, inputs = make_scores()
     with open_transaction(project) as opened:
         records = scoring.build_prediction_records(project, MODEL, out, inputs, "watch", at)
         for record in records:
@@ -54,9 +54,9 @@ def filed(project: loader.Project, at: str = "2024-01-02", **changes: Any) -> in
         return predictions.insert_predictions(opened, records)
 
 
-def test_an_answer_is_listed_with_what_it_was_made_from(project: loader.Project) -> None:
+def test_record_holds_score_and_inputs(project: loader.Project) -> None:
     first, second, _ = scoring.build_prediction_records(
-        project, MODEL, *answers(), "watch", "2024-01-02"
+        project, MODEL, *make_scores(), "watch", "2024-01-02"
     )
     assert first == PredictionRecord(
         id="p0",
@@ -80,8 +80,8 @@ def test_an_answer_is_listed_with_what_it_was_made_from(project: loader.Project)
     )
 
 
-def test_a_row_that_lacks_a_part_of_its_name_has_none(project: loader.Project) -> None:
-    out, inputs = answers()
+def test_row_with_an_incomplete_key_has_an_empty_key(project: loader.Project) -> None:
+    out, inputs = make_scores()
     out.loc[1, "day"] = None
     assert [
         r.row_key
@@ -99,8 +99,8 @@ def test_a_row_that_lacks_a_part_of_its_name_has_none(project: loader.Project) -
     } == {""}
 
 
-def test_written_again_it_changes_nothing(project: loader.Project) -> None:
-    assert (filed(project), filed(project, score=9.0)) == (3, 0)
+def test_inserting_again_changes_nothing(project: loader.Project) -> None:
+    assert (insert_scores(project), insert_scores(project, score=9.0)) == (3, 0)
     with open_transaction(project) as opened:
         assert predictions.find_predictions(opened, "small", ["p2"])["p2"].score == 1.0
         assert predictions.insert_predictions(opened, []) == 0
@@ -119,11 +119,11 @@ def test_written_again_it_changes_nothing(project: loader.Project) -> None:
         (True, "True"),
     ],
 )
-def test_a_key_is_the_same_text_whatever_type_holds_it(value: Any, text: str) -> None:
+def test_key_encoding_does_not_depend_on_the_type(value: Any, text: str) -> None:
     assert json.loads(predictions.encode_row_key([value])) == [text]
 
 
-def test_features_come_back_as_the_model_took_them(project: loader.Project) -> None:
+def test_features_survive_a_round_trip(project: loader.Project) -> None:
     values = [
         0.1 + 0.2,
         1e-300,
@@ -139,38 +139,38 @@ def test_features_come_back_as_the_model_took_them(project: loader.Project) -> N
     assert back[:3] == [0.1 + 0.2, 1e-300, -0.0]
     assert back[3:8] == [None, True, "x", None, 0.5]
     assert back[8].startswith("2024-01-01")
-    filed(project)
+    insert_scores(project)
     found = predictions.decode_feature_values(
         predictions.load_labeled_predictions(
             project, pd.Timestamp("2024-01-01", tz="UTC"), pd.Timestamp("2025-01-01", tz="UTC")
         ),
         ["a", "b"],
     )
-    pd.testing.assert_frame_equal(found, answers()[1])
+    pd.testing.assert_frame_equal(found, make_scores()[1])
 
 
-def between(project: loader.Project, start: str, end: str) -> pd.DataFrame:
+def load_between(project: loader.Project, start: str, end: str) -> pd.DataFrame:
     return predictions.load_labeled_predictions(
         project, pd.Timestamp(start, tz="UTC"), pd.Timestamp(end, tz="UTC")
     )
 
 
-def test_a_stretch_of_time_is_half_open_and_stretches_make_up_the_whole(
+def test_periods_are_half_open_and_partition_the_log(
     project: loader.Project,
 ) -> None:
-    filed(project)
+    insert_scores(project)
     parts = [
-        between(project, "2024-01-01", "2024-01-01T01:00"),
-        between(project, "2024-01-01T01:00", "2024-01-01T02:00"),
-        between(project, "2024-01-01T02:00", "2024-01-02"),
+        load_between(project, "2024-01-01", "2024-01-01T01:00"),
+        load_between(project, "2024-01-01T01:00", "2024-01-01T02:00"),
+        load_between(project, "2024-01-01T02:00", "2024-01-02"),
     ]
     assert [p["prediction_id"].tolist() for p in parts] == [["p0"], ["p1"], ["p2"]]
-    assert between(project, "2024-01-02", "2024-01-03").empty
-    assert str(between(project, "2024-01-01", "2024-01-02")["moment"].dt.tz) == "UTC"
+    assert load_between(project, "2024-01-02", "2024-01-03").empty
+    assert str(load_between(project, "2024-01-01", "2024-01-02")["moment"].dt.tz) == "UTC"
 
 
-def test_the_label_that_counts_stands_beside_its_answer(project: loader.Project) -> None:
-    filed(project)
+def test_current_label_is_joined_to_its_prediction(project: loader.Project) -> None:
+    insert_scores(project)
     with open_transaction(project) as opened:
         for value, counts in ((0.0, False), (1.0, True)):
             opened.add(
@@ -186,13 +186,13 @@ def test_the_label_that_counts_stands_beside_its_answer(project: loader.Project)
                     counts,
                 )
             )
-    found = between(project, "2024-01-01", "2024-01-02")
+    found = load_between(project, "2024-01-01", "2024-01-02")
     assert found["label"].fillna(-1).tolist() == [-1, 1.0, -1]
     assert found["known"].notna().tolist() == [False, True, False]
 
 
-def test_a_row_asked_for_twice_counts_once_as_first_answered(project: loader.Project) -> None:
-    filed(project, at="2024-01-03")
+def test_row_scored_twice_counts_once_as_scored_first(project: loader.Project) -> None:
+    insert_scores(project, at="2024-01-03")
     with open_transaction(project) as opened:
         same = predictions.find_predictions(opened, "small", ["p0"])["p0"]
         for name, key, at in (
@@ -218,7 +218,7 @@ def test_a_row_asked_for_twice_counts_once_as_first_answered(project: loader.Pro
                     at,
                 )
             )
-    assert between(project, "2024-01-01", "2024-01-02")["prediction_id"].tolist() == [
+    assert load_between(project, "2024-01-01", "2024-01-02")["prediction_id"].tolist() == [
         "early",
         "nameless",
         "nameless too",
@@ -227,23 +227,23 @@ def test_a_row_asked_for_twice_counts_once_as_first_answered(project: loader.Pro
     ]
 
 
-def test_before_there_is_a_log_it_is_empty(project: loader.Project) -> None:
-    found = between(project, "2024-01-01", "2024-01-02")
+def test_log_is_empty_without_a_database(project: loader.Project) -> None:
+    found = load_between(project, "2024-01-01", "2024-01-02")
     assert found.empty
     assert "label" in found
     assert not (project.root / ".mlops").exists()
 
 
-def test_another_models_answers_are_not_its_own(project: loader.Project) -> None:
-    filed(project)
+def test_predictions_of_another_model_are_not_returned(project: loader.Project) -> None:
+    insert_scores(project)
     other = project.with_values("the test", name="other")
-    assert between(other, "2024-01-01", "2024-01-02").empty
+    assert load_between(other, "2024-01-01", "2024-01-02").empty
     with open_transaction(other) as opened:
         assert predictions.find_predictions(opened, "other", ["p0"]) == {}
 
 
-def test_many_ids_are_looked_up_in_parts(project: loader.Project) -> None:
-    filed(project)
+def test_many_ids_are_looked_up_in_chunks(project: loader.Project) -> None:
+    insert_scores(project)
     with open_transaction(project) as opened:
         assert set(
             predictions.find_predictions(

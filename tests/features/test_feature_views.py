@@ -1,4 +1,4 @@
-"""Views: loading a project's file, and the trailing windows, against a loop in plain Python."""
+"""Feature views: loading files, and trailing sums checked against a plain loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.validation import validate_config
 
 
-def project(root: Path, *files: str) -> Project:
+def make_project(root: Path, *files: str) -> Project:
     data = {
         "name": "p",
         "source": "x.csv",
@@ -25,16 +25,17 @@ def project(root: Path, *files: str) -> Project:
     return Project(root, validate_config(data, "test"))
 
 
-def test_views_are_loaded_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_views_are_loaded_in_file_order(tmp_path: Path) -> None:
     (tmp_path / "f.py").write_text(
-        "from mlops_kit.data import features\n@features.view\ndef b(db): ...\n@features.view\ndef a(db): ...\ndef helper(): ...\n"
+        "from mlops_kit.data import features\n"
+        "@features.view\ndef b(db): ...\n"
+        "@features.view\ndef a(db): ...\n"
+        "def helper(): ...\n"
     )
-    assert list(features.load_views(project(tmp_path, "f.py"))) == ["b", "a"]
-    assert list(features.load_views(project(tmp_path, "f.py"))) == [
-        "b",
-        "a",
-    ]  # a second load meets no leftovers
-    assert features.load_views(project(tmp_path)) == {}
+    assert list(features.load_views(make_project(tmp_path, "f.py"))) == ["b", "a"]
+    # Loading again finds no views of the first time.
+    assert list(features.load_views(make_project(tmp_path, "f.py"))) == ["b", "a"]
+    assert features.load_views(make_project(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
@@ -46,24 +47,24 @@ def test_views_are_loaded_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("def (", "SyntaxError"),
     ],
 )
-def test_a_bad_feature_file_is_named(tmp_path: Path, text: str | None, said: str) -> None:
+def test_invalid_feature_file_is_named(tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
         (tmp_path / "f.py").write_text(text)
     with pytest.raises(KitError, match=said) as caught:
-        features.load_views(project(tmp_path, "f.py"))
+        features.load_views(make_project(tmp_path, "f.py"))
     assert "'f.py'" in caught.value.message
 
 
-def test_one_name_in_two_files_is_an_error(tmp_path: Path) -> None:
+def test_view_name_in_two_files_is_refused(tmp_path: Path) -> None:
     for name in ("f.py", "g.py"):
         (tmp_path / name).write_text(
             "from mlops_kit.data import features\n@features.view\ndef a(db): ...\n"
         )
-    with pytest.raises(KitError, match="'a' of 'g.py'"):
-        features.load_views(project(tmp_path, "f.py", "g.py"))
+    with pytest.raises(KitError, match=r"'a' of 'g\.py'"):
+        features.load_views(make_project(tmp_path, "f.py", "g.py"))
 
 
-def test_zoned_moments_become_utc_in_duckdb() -> None:
+def test_timestamps_become_naive_utc_in_duckdb() -> None:
     db = features.FeatureDatabase()
     db.add_table(
         "t",
@@ -75,7 +76,7 @@ def test_zoned_moments_become_utc_in_duckdb() -> None:
     db.close()
 
 
-def test_trailing_agrees_with_a_loop_and_with_itself() -> None:
+def test_trailing_sums_agree_with_a_loop_and_are_reproducible() -> None:
     rng = np.random.default_rng(0)
     start = pd.Timestamp("2013-01-01")
     events = pd.DataFrame(
@@ -112,7 +113,7 @@ def test_trailing_agrees_with_a_loop_and_with_itself() -> None:
     db.close()
 
 
-def test_an_event_at_the_very_moment_is_not_seen() -> None:
+def test_event_at_the_row_timestamp_is_not_counted() -> None:
     db = features.FeatureDatabase()
     db.add_table("events", pd.DataFrame({"key": ["a"], "seen": [pd.Timestamp("2013-01-01")]}))
     db.add_table(

@@ -1,4 +1,4 @@
-"""The split: newest rows test, labels not known in time a gap, a random share without time."""
+"""The split: newest rows as test, a gap for late labels, a random share without time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.validation import validate_config
 
 
-def config(**more: Any) -> ProjectConfig:
+def make_config(**more: Any) -> ProjectConfig:
     return validate_config(
         {"name": "p", "source": "x.csv", "target": "y", "task": "binary", **more}, "test"
     )
 
 
-def hourly(count: int = 240) -> pd.DataFrame:
+def make_hourly_rows(count: int = 240) -> pd.DataFrame:
     y = np.arange(count) % 3 == 0
     frame = pd.DataFrame(
         {
@@ -34,9 +34,9 @@ def hourly(count: int = 240) -> pd.DataFrame:
     return frame
 
 
-def test_the_newest_duration_is_test_and_the_delay_a_gap() -> None:
+def test_newest_period_is_test_after_a_gap_of_the_label_delay() -> None:
     out, table = splits.split_rows(
-        hourly(), config(time="m", label_delay="12h", split={"test": "2d"}), 0
+        make_hourly_rows(), make_config(time="m", label_delay="12h", split={"test": "2d"}), 0
     )
     # The newest label is hour 234; two days before it (exclusive) begins hour 187; 12 hours of gap.
     assert out.loc[out["part"] == "test", "row_id"].tolist() == list(range(187, 235))
@@ -50,25 +50,25 @@ def test_the_newest_duration_is_test_and_the_delay_a_gap() -> None:
     assert list(out.columns) == ["row_id", "m", "y", "part", "x"]
 
 
-def test_no_training_label_came_after_the_test_began() -> None:
+def test_training_labels_were_known_before_the_test_period() -> None:
     out, _ = splits.split_rows(
-        hourly(), config(time="m", label_delay="12h", split={"test": 0.25}), 0
+        make_hourly_rows(), make_config(time="m", label_delay="12h", split={"test": 0.25}), 0
     )
     start = out.loc[out["part"] == "test", "m"].min()
     assert (out.loc[out["part"] == "train", "m"] + pd.Timedelta("12h") <= start).all()
     assert (out["part"] == "test").sum() == round(0.25 * 235)
 
 
-def test_rows_of_one_moment_stay_together() -> None:
-    frame = hourly().assign(m=lambda f: f["m"].dt.floor("D"))
-    out, _ = splits.split_rows(frame, config(time="m", split={"test": 0.3}), 0)
+def test_rows_of_the_same_time_stay_together() -> None:
+    frame = make_hourly_rows().assign(m=lambda f: f["m"].dt.floor("D"))
+    out, _ = splits.split_rows(frame, make_config(time="m", split={"test": 0.3}), 0)
     assert out[out["part"] != "unlabelled"].groupby("m")["part"].nunique().max() == 1
 
 
-def test_random_parts_keep_the_mix_and_hang_on_the_seed() -> None:
-    frame = hourly().drop(columns="m")
+def test_random_split_keeps_class_shares_and_depends_on_the_seed() -> None:
+    frame = make_hourly_rows().drop(columns="m")
     first, again, other = (
-        splits.split_rows(frame, config(), seed)[0]["part"] for seed in (0, 0, 1)
+        splits.split_rows(frame, make_config(), seed)[0]["part"] for seed in (0, 0, 1)
     )
     assert first.equals(again)
     assert not first.equals(other)
@@ -77,9 +77,9 @@ def test_random_parts_keep_the_mix_and_hang_on_the_seed() -> None:
     assert first.value_counts().to_dict() == {"train": 188, "test": 47, "unlabelled": 5}
 
 
-def test_a_regression_is_stratified_by_quantiles() -> None:
+def test_regression_is_stratified_by_quantiles() -> None:
     frame = pd.DataFrame({"y": np.random.default_rng(0).exponential(size=400), "x": 1})
-    parts = splits.split_rows(frame, config(task="regression"), 0)[0]["part"]
+    parts = splits.split_rows(frame, make_config(task="regression"), 0)[0]["part"]
     tenths = frame["y"].rank(pct=True).mul(10).clip(upper=9.99).astype(int)
     assert frame[parts == "test"].groupby(tenths).size().between(7, 9).all()
 
@@ -95,9 +95,9 @@ def test_a_regression_is_stratified_by_quantiles() -> None:
         ({"y": np.nan}, {}, "leaves 0 rows"),
     ],
 )
-def test_what_cannot_be_split_is_worded(
+def test_impossible_split_is_described(
     change: dict[str, float], more: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(RunFailedError, match=said) as caught:
-        splits.split_rows(hourly().assign(**change), config(**more), 0)
+        splits.split_rows(make_hourly_rows().assign(**change), make_config(**more), 0)
     assert caught.value.hint or caught.value.expected

@@ -9,7 +9,6 @@ notebook's gate and the registry.
 
 from __future__ import annotations
 
-from mlops_kit.data.columns import get_row_days
 from mlops_kit.stages.review.calibration import (
     compare_calibration_curves,
     compute_calibration_curve,
@@ -75,7 +74,6 @@ __all__ = [
     "evaluate_slices",
     "extract_champion_gain",
     "gather_evidence",
-    "get_row_days",
     "join_scores_to_features",
     "make_challenger",
     "make_verdict",

@@ -1,147 +1,216 @@
 (() => {
-  // tabs: arrows, Home and End move; the address keeps the tab, so that it can be sent to somebody
+  // Tabs: arrow keys, Home and End move between them; the address keeps the tab, so that it can be sent to somebody.
   const tabs = [...document.querySelectorAll('[role=tab]')];
-  const open = (tab, focus) => {
-    tabs.forEach(t => {
-      const on = t === tab;
-      t.setAttribute('aria-selected', on);
-      t.tabIndex = on ? 0 : -1;
-      const panel = document.getElementById(t.getAttribute('aria-controls'));
-      if (panel) panel.hidden = !on;
+  const getPanelId = tab => tab.getAttribute('aria-controls');
+  const openTab = (tab, takesFocus) => {
+    tabs.forEach(other => {
+      const isOpen = other === tab;
+      other.setAttribute('aria-selected', isOpen);
+      other.tabIndex = isOpen ? 0 : -1;
+      const panel = document.getElementById(getPanelId(other));
+      if (panel) panel.hidden = !isOpen;
     });
     tab.scrollIntoView({block: 'nearest', inline: 'nearest'});
-    if (focus) tab.focus();
+    if (takesFocus) tab.focus();
   };
-  const named = () => tabs.find(t => '#' + t.getAttribute('aria-controls') === location.hash) || tabs[0];
-  tabs.forEach((tab, i) => {
-    tab.addEventListener('click', () => { history.replaceState(null, '', '#' + tab.getAttribute('aria-controls')); open(tab); });
-    tab.addEventListener('keydown', e => {
-      const to = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: tabs.length - 1}[e.key];
-      if (to === undefined) return;
-      e.preventDefault();
-      const next = tabs[(to + tabs.length) % tabs.length];
-      history.replaceState(null, '', '#' + next.getAttribute('aria-controls'));
-      open(next, true);
+  const keepInAddress = tab => history.replaceState(null, '', '#' + getPanelId(tab));
+  const findTabOfAddress = () => tabs.find(tab => '#' + getPanelId(tab) === location.hash) || tabs[0];
+  tabs.forEach((tab, index) => {
+    tab.addEventListener('click', () => { keepInAddress(tab); openTab(tab); });
+    tab.addEventListener('keydown', event => {
+      const target = {ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: tabs.length - 1}[event.key];
+      if (target === undefined) return;
+      event.preventDefault();
+      const next = tabs[(target + tabs.length) % tabs.length];
+      keepInAddress(next);
+      openTab(next, true);
     });
   });
-  if (tabs.length) { open(named()); addEventListener('hashchange', () => open(named())); }
+  if (tabs.length) {
+    openTab(findTabOfAddress());
+    addEventListener('hashchange', () => openTab(findTabOfAddress()));
+  }
 
-  // what stands in the page already and is only chosen: <select data-show=GROUP> (one or more), elements data-in=GROUP data-is=VALUE|VALUE
+  // Parts of the page that are chosen by lists: <select data-show=GROUP>, elements with data-in=GROUP data-is=VALUE|VALUE.
   document.querySelectorAll('select[data-show]').forEach(select => {
     const group = select.dataset.show;
-    const show = () => {
-      const chosen = [...document.querySelectorAll(`select[data-show="${group}"]`)].map(s => s.value).join('|');
-      document.querySelectorAll(`[data-in="${group}"]`).forEach(e => { e.hidden = e.dataset.is !== chosen; });
+    const showChosenPart = () => {
+      const selects = [...document.querySelectorAll(`select[data-show="${group}"]`)];
+      const chosen = selects.map(other => other.value).join('|');
+      document.querySelectorAll(`[data-in="${group}"]`).forEach(part => { part.hidden = part.dataset.is !== chosen; });
     };
-    select.addEventListener('change', show);
-    show();
+    select.addEventListener('change', showChosenPart);
+    showChosenPart();
   });
-  document.querySelectorAll('form.choose[method=get] select').forEach(s => s.addEventListener('change', () => s.form.requestSubmit()));
+  document.querySelectorAll('form.choose[method=get] select').forEach(select => {
+    select.addEventListener('change', () => select.form.requestSubmit());
+  });
 
-  // what only the server knows: <p data-note>
-  const told = document.querySelector('[data-note]');
-  if (told) fetch((document.body.dataset.baseUrl || '/voila/').replace(/voila\/$/, '') + 'mlops/note').then(r => r.ok ? r.json() : {}).then(said => { if (said.note) { told.textContent = '◆ ' + said.note; told.hidden = false; } }).catch(() => {});
+  const baseUrl = (document.body.dataset.baseUrl || '/voila/').replace(/voila\/$/, '');
+  const readJson = response => response.ok ? response.json() : Promise.reject(response);
 
-  // decisions: the server says who is here and what may be done; a dialog asks for the reason; the answer is shown in words
+  // What only the server knows: <p data-note>.
+  const note = document.querySelector('[data-note]');
+  if (note) {
+    fetch(baseUrl + 'mlops/note').then(readJson).then(answer => {
+      if (!answer.note) return;
+      note.textContent = '◆ ' + answer.note;
+      note.hidden = false;
+    }).catch(() => {});
+  }
+
+  // Decisions: the server says who is here and what they may do, a dialog asks for the reason, the answer is shown.
   const buttons = [...document.querySelectorAll('button[data-act]')];
   if (!buttons.length) return;
-  const base = (document.body.dataset.baseUrl || '/voila/').replace(/voila\/$/, '');
-  const said = document.querySelector('.answer'), who = document.querySelector('[data-who]');
-  const cookie = name => (document.cookie.match('(?:^|; )' + name + '=([^;]*)') || [])[1] || '';
-  const closed = why => { if (who) who.textContent = why; buttons.forEach(b => { b.disabled = true; b.title = why; }); };
-  fetch(base + 'mlops/me').then(r => r.ok ? r.json() : Promise.reject(r)).then(me => {
-    if (!me.name) return closed(me.reason);
-    if (who) who.textContent = 'signed in: ' + me.name + (me.note ? ' (' + me.note + ')' : '');
-    buttons.forEach(b => {
-      const no = me.actions.includes(b.dataset.act) ? (me.refused || {})[b.dataset.act] || '' : 'This server does not take this decision.';
-      if (b.dataset.closed) return;
-      b.disabled = !!no; b.title = no;
+  const answerText = document.querySelector('.answer');
+  const visitorText = document.querySelector('[data-who]');
+  const getCookie = name => (document.cookie.match('(?:^|; )' + name + '=([^;]*)') || [])[1] || '';
+  const disableAll = reason => {
+    if (visitorText) visitorText.textContent = reason;
+    buttons.forEach(button => { button.disabled = true; button.title = reason; });
+  };
+  fetch(baseUrl + 'mlops/me').then(readJson).then(person => {
+    if (!person.name) { disableAll(person.reason); return; }
+    if (visitorText) visitorText.textContent = 'signed in: ' + person.name + (person.note ? ' (' + person.note + ')' : '');
+    buttons.forEach(button => {
+      if (button.dataset.closed) return;
+      const isKnown = person.actions.includes(button.dataset.act);
+      const refusal = isKnown ? (person.refused || {})[button.dataset.act] || '' : 'This server does not take this decision.';
+      button.disabled = !!refusal;
+      button.title = refusal;
     });
-  }).catch(() => closed('The server does not say who you are; this page is to read only.'));
+  }).catch(() => disableAll('The server does not say who you are; this page is read-only.'));
+
+  const describeError = body => [
+    body.error || body.message || 'The server refused.',
+    body.expected && 'Expected: ' + body.expected + '.',
+    body.hint && 'Hint: ' + body.hint + '.',
+  ].filter(Boolean).join(' ');
   document.querySelectorAll('dialog[data-act]').forEach(dialog => {
-    const form = dialog.querySelector('form'), wrong = dialog.querySelector('[role=alert]'), send = form.querySelector('[type=submit]');
-    const opens = buttons.filter(b => b.dataset.act === dialog.dataset.act);
-    opens.forEach(b => b.addEventListener('click', () => { wrong.textContent = ''; dialog.showModal(); }));
+    const form = dialog.querySelector('form');
+    const alertText = dialog.querySelector('[role=alert]');
+    const submit = form.querySelector('[type=submit]');
+    buttons.filter(button => button.dataset.act === dialog.dataset.act).forEach(button => {
+      button.addEventListener('click', () => { alertText.textContent = ''; dialog.showModal(); });
+    });
     form.querySelector('[data-close]').addEventListener('click', () => dialog.close());
-    form.addEventListener('submit', e => {
-      e.preventDefault();
+    form.addEventListener('submit', event => {
+      event.preventDefault();
       const reason = form.elements.reason.value.trim();
-      if (!reason) { wrong.textContent = 'Say why, in a sentence that others can read later.'; form.elements.reason.focus(); return; }
-      send.disabled = true;
-      fetch(base + 'mlops/decide', {
-        method: 'POST', headers: {'Content-Type': 'application/json', 'X-XSRFToken': cookie('_xsrf')},
-        body: JSON.stringify({...JSON.parse(dialog.dataset.about), ...Object.fromEntries(new FormData(form)), act: dialog.dataset.act, reason}),
-      }).then(async r => ({ok: r.ok, body: await r.json().catch(() => ({}))})).then(({ok, body}) => {
-        send.disabled = false;
-        if (!ok) {
-          wrong.textContent = [body.error || body.message || 'The server refused.', body.expected && 'Expected: ' + body.expected + '.', body.hint && 'Hint: ' + body.hint + '.'].filter(Boolean).join(' ');
-          return;
-        }
+      if (!reason) {
+        alertText.textContent = 'Enter a reason that others can read later.';
+        form.elements.reason.focus();
+        return;
+      }
+      submit.disabled = true;
+      const values = {...JSON.parse(dialog.dataset.about), ...Object.fromEntries(new FormData(form)), act: dialog.dataset.act, reason};
+      fetch(baseUrl + 'mlops/decide', {
+        method: 'POST',
+        headers: {'Content-Type': 'application/json', 'X-XSRFToken': getCookie('_xsrf')},
+        body: JSON.stringify(values),
+      }).then(async response => ({isOk: response.ok, body: await response.json().catch(() => ({}))})).then(({isOk, body}) => {
+        submit.disabled = false;
+        if (!isOk) { alertText.textContent = describeError(body); return; }
         dialog.close();
-        buttons.forEach(b => { b.disabled = true; });
-        said.textContent = body.sentence;
+        buttons.forEach(button => { button.disabled = true; });
+        answerText.textContent = body.sentence;
         setTimeout(() => location.reload(), 1500);
-      }).catch(() => { send.disabled = false; wrong.textContent = 'The server does not answer. Nothing was recorded as far as this page knows; load it again to see.'; });
+      }).catch(() => {
+        submit.disabled = false;
+        alertText.textContent = 'The server does not answer. Load the page again to see whether the decision was recorded.';
+      });
     });
   });
 })();
 (() => {
-  // how long ago a moment was goes on counting: <time data-ago>
-  const ago = () => document.querySelectorAll('time[data-ago]').forEach(t => {
-    const minutes = Math.max(0, Math.floor((Date.now() - Date.parse(t.dateTime)) / 60000));
-    t.textContent = (minutes < 120 ? minutes + ' min' : minutes < 2880 ? Math.floor(minutes / 60) + ' h' : Math.floor(minutes / 1440) + ' days') + ' ago';
+  // The time since a timestamp keeps counting: <time data-ago>.
+  const formatAge = minutes => minutes < 120 ? minutes + ' min' : minutes < 2880 ? Math.floor(minutes / 60) + ' h' : Math.floor(minutes / 1440) + ' days';
+  const updateAges = () => document.querySelectorAll('time[data-ago]').forEach(time => {
+    const minutes = Math.max(0, Math.floor((Date.now() - Date.parse(time.dateTime)) / 60000));
+    time.textContent = formatAge(minutes) + ' ago';
   });
-  setInterval(ago, 60000);
+  setInterval(updateAges, 60000);
 
-  // a heat map: arrows walk, Enter or a click shows the two distributions behind a cell, from what stands in the page
-  const held = document.getElementById('sketches'), shown = document.querySelector('.sketch');
-  const make = (name, text, style) => { const e = document.createElement(name); if (text !== undefined) e.textContent = text; if (style) e.style.cssText = style; return e; };
-  let all;
-  const show = cell => {
-    if (!held || !shown || !cell.dataset.behind) return;
-    all = all || JSON.parse(held.textContent);
-    const at = cell.dataset.behind.indexOf('|');
-    const found = (all[cell.dataset.behind.slice(0, at)] || {})[cell.dataset.behind.slice(at + 1)];
-    document.querySelectorAll('.cells [aria-selected]').forEach(c => c.removeAttribute('aria-selected'));
-    cell.setAttribute('aria-selected', true);
-    const head = make('h3', ''), close = make('button', 'Close');
+  // A heat map: arrow keys move, Enter or a click shows the two distributions behind a cell, which are on the page.
+  const data = document.getElementById('sketches');
+  const panel = document.querySelector('.sketch');
+  const makeElement = (name, text, style) => {
+    const element = document.createElement(name);
+    if (text !== undefined) element.textContent = text;
+    if (style) element.style.cssText = style;
+    return element;
+  };
+  const formatShare = value => (100 * value).toFixed(value < .01 && value > 0 ? 1 : 0) + '%';
+  let distributions;
+  const findDistributions = key => {
+    distributions = distributions || JSON.parse(data.textContent);
+    const separator = key.indexOf('|');
+    return (distributions[key.slice(0, separator)] || {})[key.slice(separator + 1)];
+  };
+  const makeHead = cell => {
+    const head = makeElement('h3', '');
+    const close = makeElement('button', 'Close');
     close.type = 'button';
-    close.addEventListener('click', () => { shown.hidden = true; cell.removeAttribute('aria-selected'); cell.focus(); });
-    head.append(make('span', cell.getAttribute('aria-label') + '.'), close);
-    const key = make('p', '');
+    close.addEventListener('click', () => { panel.hidden = true; cell.removeAttribute('aria-selected'); cell.focus(); });
+    head.append(makeElement('span', cell.getAttribute('aria-label') + '.'), close);
+    return head;
+  };
+  const makeKey = () => {
+    const key = makeElement('p', '');
     key.className = 'key';
-    [['color-mix(in srgb,var(--faint) 55%,transparent)', 'when judged'], ['var(--blue)', 'in this window']].forEach(([colour, word]) => { const s = make('span'); s.append(make('i', undefined, 'background:' + colour), word); key.append(s); });
-    const rows = [];
-    if (found) {
-      const most = Math.max(...found.reference, ...found.current) || 1, said = v => (100 * v).toFixed(v < .01 && v > 0 ? 1 : 0) + ' %';
-      found.bins.forEach((bin, i) => {
-        const row = make('div'), bars = make('span');
-        row.className = 'two';
-        [found.reference[i], found.current[i]].forEach(v => bars.append(make('i', undefined, 'width:' + (100 * v / most).toFixed(1) + '%')));
-        row.append(make('span', bin), bars, make('span', said(found.reference[i]) + ' → ' + said(found.current[i])));
-        rows.push(row);
-      });
-    }
-    shown.replaceChildren(head, ...(found ? [...rows, key] : [make('p', 'No distribution was stored for it.')]));
-    shown.hidden = false;
+    [['color-mix(in srgb,var(--faint) 55%,transparent)', 'reference'], ['var(--blue)', 'in this window']].forEach(([color, text]) => {
+      const entry = makeElement('span');
+      entry.append(makeElement('i', undefined, 'background:' + color), text);
+      key.append(entry);
+    });
+    return key;
+  };
+  const makeRows = found => {
+    const largest = Math.max(...found.reference, ...found.current) || 1;
+    return found.bins.map((bin, index) => {
+      const row = makeElement('div');
+      const bars = makeElement('span');
+      const shares = [found.reference[index], found.current[index]];
+      row.className = 'two';
+      shares.forEach(share => bars.append(makeElement('i', undefined, 'width:' + (100 * share / largest).toFixed(1) + '%')));
+      row.append(makeElement('span', bin), bars, makeElement('span', shares.map(formatShare).join(' → ')));
+      return row;
+    });
+  };
+  const showDistributions = cell => {
+    if (!data || !panel || !cell.dataset.behind) return;
+    const found = findDistributions(cell.dataset.behind);
+    document.querySelectorAll('.cells [aria-selected]').forEach(other => other.removeAttribute('aria-selected'));
+    cell.setAttribute('aria-selected', true);
+    const content = found ? [...makeRows(found), makeKey()] : [makeElement('p', 'No distributions were stored for this cell.')];
+    panel.replaceChildren(makeHead(cell), ...content);
+    panel.hidden = false;
   };
   document.querySelectorAll('.cells').forEach(grid => {
-    const rows = [...grid.querySelectorAll('[role=row]')].map(r => [...r.querySelectorAll('[role=gridcell]')]);
+    const rows = [...grid.querySelectorAll('[role=row]')].map(row => [...row.querySelectorAll('[role=gridcell]')]);
     if (!rows.length) return;
-    const cells = rows.flat(), start = rows[0][rows[0].length - 1];
-    start.tabIndex = 0;
-    const go = cell => { cells.forEach(c => { c.tabIndex = c === cell ? 0 : -1; }); cell.focus(); };
-    grid.addEventListener('click', e => { const cell = e.target.closest('[role=gridcell]'); if (cell) { go(cell); show(cell); } });
-    grid.addEventListener('keydown', e => {
-      const cell = e.target.closest('[role=gridcell]');
+    const cells = rows.flat();
+    rows[0][rows[0].length - 1].tabIndex = 0;
+    const moveTo = cell => {
+      cells.forEach(other => { other.tabIndex = other === cell ? 0 : -1; });
+      cell.focus();
+    };
+    grid.addEventListener('click', event => {
+      const cell = event.target.closest('[role=gridcell]');
+      if (cell) { moveTo(cell); showDistributions(cell); }
+    });
+    grid.addEventListener('keydown', event => {
+      const cell = event.target.closest('[role=gridcell]');
       if (!cell) return;
-      if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); show(cell); return; }
-      const y = rows.findIndex(r => r.includes(cell)), x = rows[y].indexOf(cell);
-      const to = {ArrowRight: [y, x + 1], ArrowLeft: [y, x - 1], ArrowDown: [y + 1, x], ArrowUp: [y - 1, x], Home: [y, 0], End: [y, rows[y].length - 1]}[e.key];
-      if (!to) return;
-      e.preventDefault();
-      const next = (rows[to[0]] || [])[to[1]];
-      if (next) go(next);
+      if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); showDistributions(cell); return; }
+      const y = rows.findIndex(row => row.includes(cell));
+      const x = rows[y].indexOf(cell);
+      const targets = {ArrowRight: [y, x + 1], ArrowLeft: [y, x - 1], ArrowDown: [y + 1, x], ArrowUp: [y - 1, x], Home: [y, 0], End: [y, rows[y].length - 1]};
+      const target = targets[event.key];
+      if (!target) return;
+      event.preventDefault();
+      const next = (rows[target[0]] || [])[target[1]];
+      if (next) moveTo(next);
     });
   });
 })();
