@@ -1,9 +1,9 @@
-"""The cells of notebooks one after the other in this one process: what their work takes with no chain around it.
+"""Run the cells of notebooks one after another in this process, without any pipeline.
 
     python bench/cells.py FILE
 
-FILE is JSON: a list of notebooks, each a list of cells' sources. Each notebook has a namespace of its own in
-one IPython shell, so that what is shown is drawn as in a kernel. The first cell that fails ends all.
+FILE is JSON: a list of notebooks, each a list of code cells. Each notebook has its own namespace in
+one IPython shell, so that results are displayed as in a kernel. The first failing cell ends all.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
 
 
-def main(books: list[list[str]]) -> None:
-    """Run them."""
+def main(notebooks: list[list[str]]) -> None:
+    """Run the cells."""
     shell = InteractiveShell.instance()
-    for book in books:
+    for cells in notebooks:
         shell.reset()
-        for source in book:
-            shell.run_cell(source, store_history=True).raise_error()
+        for cell in cells:
+            shell.run_cell(cell, store_history=True).raise_error()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""What the chain costs: beside the work alone, beside other tools, with nothing to do, and as it grows.
+"""Measure what the pipeline costs compared with the work alone and with other tools.
 
     python bench/chain.py [PART ...] [--tools FOLDER] [--times N] [--project FOLDER --rows N]
 
-overhead  the whole chain against the cells of the same seven notebooks in one plain process
-peers     small notebooks in a row: the chain, papermill, Ploomber and DVC, seconds a stage beside the cells alone
+overhead  the whole chain compared with the cells of the same notebooks in one plain process
+peers     small notebooks in a row: the chain, papermill, Ploomber and DVC, seconds per stage
 nothing   the same again when nothing has changed
-growth    ``mlops plan`` for 10, 100 and 1,000 stages; the bytes read of a gigabyte that did not change
+growth    ``mlops plan`` for 10, 100 and 1,000 stages; bytes read of an unchanged gigabyte
 sample    ``mlops run --sample 5000`` on the flights
-warm      warm against cold kernels: the time, and whether they hand on the same
+warm      warm compared with cold kernels: the time, and whether their artifacts are equal
 
-All is timed as whole processes, in fresh copies in a temporary folder; the tools are installed there from the
-package registry, or in FOLDER, where they stay. A figure of several times is their median. Without PART all are run.
-Beside each time stand the seconds of processor that it and all that it started took: those hardly change where
-others use the cores too.
+Everything is timed as whole processes, in new copies in a temporary folder. The tools are
+installed there from the package registry, or in FOLDER, where they stay. A figure measured several
+times is a median. Without PART all parts are run. Each time is followed by the processor seconds of
+all processes, which hardly change when others use the cores too.
 """
 
 from __future__ import annotations
@@ -20,19 +20,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
-from peers import TOOLS, Tool, kernel, notebooks, sources
+from peers import MLOPS, TOOLS, Tool, build_cells, install_kernel, write_notebooks
+from timing import (
+    ProcessTime,
+    compute_median,
+    copy_project,
+    format_ratio,
+    make_clean_environment,
+    time_commands,
+)
 
 from mlops_kit.core import files
 from mlops_kit.data import source
@@ -48,402 +56,425 @@ from mlops_kit.pipeline import (
     stage_dependencies,
 )
 from mlops_kit.project import artifacts, loader, notebook_cells, run_manifest
-from mlops_kit.project.config import pipeline
+from mlops_kit.project.config.pipeline import order_stages
 
 ROOT = Path(__file__).parent.parent
-DIABETES, FLIGHTS, ROWS = ROOT / "examples" / "diabetes", ROOT, 5000
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".mlops", "reports", "__pycache__", "*_cache", "tests", "bench"
-)
-MLOPS = [sys.executable, "-m", "mlops_kit.cli"]
+DIABETES = ROOT / "examples" / "diabetes"
+FLIGHTS = ROOT
+SAMPLE_ROWS = 5000
+MLOPS_COMMAND = [sys.executable, "-m", "mlops_kit.cli"]
 GIGABYTE = 10**9
-COUNTED = "import sys; sys.argv[0] = 'mlops'\nfrom mlops_kit.cli import main\ntry: main()\nfinally: print(*(line.split()[1] for line in open('/proc/self/io') if line.startswith('rchar')), file=sys.stderr)"
+MEGABYTE = 10**6
+TIMES_NOTHING_TO_DO = 5
+PLAN_SIZES = (10, 100, 1000)
+TIMES_PLAN = 3
+# Run the command line and print how many bytes the process has read.
+COUNT_READ_BYTES_CODE = """\
+import sys
+sys.argv[0] = 'mlops'
+from mlops_kit.cli import main
+try:
+    main()
+finally:
+    for line in open('/proc/self/io'):
+        if line.startswith('rchar'):
+            print(line.split()[1], file=sys.stderr)
+"""
 
 
-class Took(NamedTuple):
-    """Seconds of the clock, and of the processors in all processes."""
+class ToolProject(NamedTuple):
+    """A tool's project: its folder, the commands of a run, and their environment."""
 
-    wall: float
-    cpu: float
+    folder: Path
+    commands: list[list[str]]
+    environment: dict[str, str]
 
-    def __str__(self) -> str:
-        return (
-            f"{self.wall:.1f} ({self.cpu:.1f})"
-            if self.wall >= 10
-            else f"{self.wall:.2f} ({self.cpu:.2f})"
-        )
-
-
-def middle(found: list[Took]) -> Took:
-    """The median of each."""
-    return Took(median(f.wall for f in found), median(f.cpu for f in found))
+    def time_run(self, *options: str) -> ProcessTime:
+        """Time a run."""
+        commands = [[*command, *options] for command in self.commands]
+        return time_commands(commands, self.folder, self.environment)
 
 
-def spent() -> float:
-    """Processor seconds of all processes that have been waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def time_chain(root: Path, *options: str) -> tuple[ProcessTime, run_manifest.RunManifest]:
+    """Time ``mlops run`` as a whole process, and return its manifest too."""
+    duration = time_commands([[*MLOPS_COMMAND, "run", *options]], root, make_clean_environment())
+    return duration, run_manifest.read_manifest(find_newest_run(root))
 
 
-def clean(**more: str) -> dict[str, str]:
-    """The caller's environment without settings of mlops-kit and MLflow."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))} | more
+def find_newest_run(root: Path) -> Path:
+    """Find the folder of the newest run of a project."""
+    return max((root / "reports").glob("*/manifest.json")).parent
 
 
-def timed(commands: list[list[str]], cwd: Path, env: dict[str, str]) -> Took:
-    """What some command lines take one after the other; the first that fails ends the benchmark."""
-    begin, before = time.perf_counter(), spent()
-    for command in commands:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(
-                f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-            )
-    return Took(time.perf_counter() - begin, spent() - before)
+def create_run_folder(project: loader.Project, run: run_manifest.RunManifest) -> Path:
+    """Create the folder of a run with its configuration."""
+    folder = project.reports_folder / run.run
+    settings = project.config.model_dump(mode="json", exclude_unset=True)
+    files.write_json(folder / "config.json", settings)
+    return folder
 
 
-def copied(project: Path, place: Path) -> Path:
-    """A copy of a project that has never been run."""
-    return Path(shutil.copytree(project, place, ignore=LEFT_OUT))
+def time_cells_of_project(root: Path, sample_rows: int) -> ProcessTime:
+    """Time the cells of a project's notebooks in one plain process.
 
-
-def chain(root: Path, *more: str) -> tuple[Took, run_manifest.RunManifest]:
-    """What ``mlops run`` takes as a whole process, and the manifest that it has left."""
-    took = timed([[*MLOPS, "run", *more]], root, clean())
-    return took, run_manifest.read_manifest(max((root / "reports").glob("*/manifest.json")).parent)
-
-
-def alone(root: Path, rows: int) -> Took:
-    """What it takes: the same cells with the same parameters in one plain process that writes into a run's folder."""
+    They have the same parameters as in the chain, and write into the folder of a run.
+    """
     project = loader.load_project(root)
-    project = source.resolve_cutoffs(project.with_values("the command line", sample=rows or None))
-    stages = pipeline.order_stages(project.config.stages)
-    made = manifest.create_manifest(project, stages, "")
-    folder = project.reports_folder / made.run
-    files.write_json(
-        folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
-    )
-    run_manifest.write_manifest(folder, made)
-    books = []
+    project = project.with_values("the command line", sample=sample_rows or None)
+    project = source.resolve_cutoffs(project)
+    stages = order_stages(project.config.stages)
+    run = manifest.create_manifest(project, stages, "")
+    folder = create_run_folder(project, run)
+    run_manifest.write_manifest(folder, run)
+    notebooks = []
     for stage in stages:
-        first, *rest = [
-            c["source"] for c in notebook_cells.load_code_cells(project.get_notebook_path(stage))
-        ]
-        books.append(
-            [
-                first,
-                *(
-                    f"{n} = {v!r}"
-                    for n, v in runner.resolve_stage_values(project, stage, {}).items()
-                ),
-                *rest,
-            ]
-        )
-    return plain(folder / "cells.json", books, kernel_pool.build_kernel_environment(folder, root))
+        code_cells = notebook_cells.load_code_cells(project.get_notebook_path(stage))
+        cells = [cell["source"] for cell in code_cells]
+        values = runner.resolve_stage_values(project, stage, {})
+        parameters = [f"{name} = {value!r}" for name, value in values.items()]
+        notebooks.append([cells[0], *parameters, *cells[1:]])
+    environment = kernel_pool.build_kernel_environment(folder, root)
+    return time_cells(folder / "cells.json", notebooks, environment)
 
 
-def plain(file: Path, books: list[list[str]], env: dict[str, str]) -> Took:
-    """What cells take in one process of their own."""
-    files.write_json(file, books)
-    return timed(
-        [[sys.executable, str(Path(__file__).with_name("cells.py")), str(file)]], file.parent, env
-    )
+def time_cells(path: Path, notebooks: list[list[str]], environment: dict[str, str]) -> ProcessTime:
+    """Time cells in one process of their own."""
+    files.write_json(path, notebooks)
+    script = Path(__file__).with_name("cells.py")
+    return time_commands([[sys.executable, str(script), str(path)]], path.parent, environment)
 
 
-def beside(made: run_manifest.RunManifest) -> float:
-    """How many stages ran at once while any did: their seconds together, by the seconds in which one of them ran."""
-    from datetime import datetime
+def compute_parallelism(run: run_manifest.RunManifest) -> float:
+    """Compute how many stages ran in parallel while any did."""
+    spans = []
+    for entry in run.stages.values():
+        if entry.started is not None and entry.seconds is not None:
+            start = datetime.fromisoformat(entry.started).timestamp()
+            spans.append((start, start + entry.seconds))
+    busy_seconds = 0.0
+    busy_until = 0.0
+    for start, end in sorted(spans):
+        busy_seconds += max(0.0, end - max(start, busy_until))
+        busy_until = max(busy_until, end)
+    return sum(end - start for start, end in spans) / busy_seconds
 
-    spans = sorted(
-        (begin := datetime.fromisoformat(e.started).timestamp(), begin + e.seconds)
-        for e in made.stages.values()
-        if e.started is not None and e.seconds is not None
-    )
-    busy, reached = 0.0, 0.0
-    for begin, end in spans:
-        busy += max(0.0, end - max(begin, reached))
-        reached = max(reached, end)
-    return sum(end - begin for begin, end in spans) / busy
 
-
-def overhead(home: Path, asked: argparse.Namespace) -> None:
-    """The whole chain beside its work alone."""
-    cases = (
-        [(Path(asked.project).resolve(), asked.rows)]
-        if asked.project
-        else [(DIABETES, 0), (FLIGHTS, ROWS)]
-    )
+def measure_overhead(home: Path, options: argparse.Namespace) -> None:
+    """Compare the whole chain with its work alone."""
+    cases = [(DIABETES, 0), (FLIGHTS, SAMPLE_ROWS)]
+    if options.project:
+        cases = [(Path(options.project).resolve(), options.rows)]
     print(
-        f"{'seconds (of processor)':<34}{'chain':>16}{'one job':>16}{'alone':>16}{'ratio':>16}{'one job':>16}{'at once':>9}"
+        f"{'seconds (of processor)':<34}{'chain':>16}{'one job':>16}{'alone':>16}"
+        f"{'ratio':>16}{'one job':>16}{'parallel':>9}"
     )
     for number, (project, rows) in enumerate(cases):
-        more = ["--sample", str(rows)] if rows else []
-        found, one, work, together = [], [], [], []
-        for turn in range(asked.times):
-            place = home / f"overhead{number}.{turn}"
-            took, made = chain(copied(project, place / "chain"), *more)
-            found.append(took)
-            together.append(beside(made))
-            work.append(alone(copied(project, place / "alone"), rows))
-            one.append(chain(copied(project, place / "one"), "--jobs", "1", *more)[0])
-            shutil.rmtree(place)
-        a, b, c = middle(found), middle(one), middle(work)
-        name = loader.load_project(project).config.name + (
-            f", a sample of {rows:,} rows" if rows else ", whole"
-        )
+        run_options = ["--sample", str(rows)] if rows else []
+        chain_times = []
+        one_job_times = []
+        work_times = []
+        parallelism = []
+        for turn in range(options.times):
+            folder = home / f"overhead{number}.{turn}"
+            chain_time, run = time_chain(copy_project(project, folder / "chain"), *run_options)
+            chain_times.append(chain_time)
+            parallelism.append(compute_parallelism(run))
+            work_copy = copy_project(project, folder / "alone")
+            work_times.append(time_cells_of_project(work_copy, rows))
+            one_job_copy = copy_project(project, folder / "one")
+            one_job_times.append(time_chain(one_job_copy, "--jobs", "1", *run_options)[0])
+            shutil.rmtree(folder)
+        chain = compute_median(chain_times)
+        one_job = compute_median(one_job_times)
+        work = compute_median(work_times)
+        size = f"a sample of {rows:,} rows" if rows else "all rows"
+        name = f"{loader.load_project(project).config.name}, {size}"
         print(
-            f"{name:<34}{a!s:>16}{b!s:>16}{c!s:>16}{ratio(a, c):>16}{ratio(b, c):>16}{median(together):>9.2f}",
+            f"{name:<34}{chain!s:>16}{one_job!s:>16}{work!s:>16}{format_ratio(chain, work):>16}"
+            f"{format_ratio(one_job, work):>16}{median(parallelism):>9.2f}",
             flush=True,
         )
 
 
-def ratio(one: Took, other: Took) -> str:
-    """One by the other, of the clock and of the processors."""
-    return f"{one.wall / other.wall:.2f}× ({one.cpu / other.cpu:.2f}×)"
-
-
-def line(
-    tool: Tool, home: Path, tools: Path, count: int
-) -> tuple[Path, list[list[str]], dict[str, str]]:
-    """A tool's project of so many notebooks: its folder, its commands, its environment."""
-    programs = tool.install(tools)
+def create_tool_project(tool: Tool, home: Path, tools_folder: Path, count: int) -> ToolProject:
+    """Create a tool's project with a number of notebooks."""
+    programs = tool.install(tools_folder)
     folder = home / f"{tool.name.split()[0]}{len(tool.name)}.{count}"
     folder.mkdir()
-    books = notebooks(folder, count)
-    tool.prepare(folder, books, programs)
-    kernel(home)
-    return folder, tool.build(books, programs), clean(JUPYTER_PATH=str(home), **tool.env)
+    notebooks = write_notebooks(folder, count)
+    tool.prepare(folder, notebooks, programs)
+    install_kernel(home)
+    environment = make_clean_environment(JUPYTER_PATH=str(home), **tool.environment)
+    return ToolProject(folder, tool.build_commands(notebooks, programs), environment)
 
 
-def peers(home: Path, asked: argparse.Namespace) -> None:
-    """Seconds a stage that each tool adds to the same cells."""
-    for count in asked.stages:
-        place = home / f"alone.{count}"
-        place.mkdir()
-        work = plain(place / "cells.json", [sources(n) for n in range(count)], clean())
+def measure_peers(home: Path, options: argparse.Namespace) -> None:
+    """Measure the seconds per stage that each tool adds to the same cells."""
+    for count in options.stages:
+        folder = home / f"alone.{count}"
+        folder.mkdir()
+        notebooks = [build_cells(number) for number in range(count)]
+        work = time_cells(folder / "cells.json", notebooks, make_clean_environment())
         print(f"{count} small notebooks; their cells in one process: {work} s")
         print(
-            f"{'seconds (of processor)':<34}{'whole':>16}{'a stage':>16}{'by ours':>18}{'again, all':>16}"
+            f"{'seconds (of processor)':<34}{'whole':>16}{'per stage':>16}{'by ours':>18}"
+            f"{'again, all':>16}"
         )
-        first: Took | None = None
+        ours: ProcessTime | None = None
         for tool in TOOLS:
-            folder, commands, env = line(tool, home, asked.tools, count)
-            whole = timed(commands, folder, env)
-            each = Took(*((a - b) / count for a, b in zip(whole, work, strict=True)))
-            first = first or each
-            again = (
-                timed([[*c, "--force"] for c in commands], folder, env) if tool.leaves else whole
+            project = create_tool_project(tool, home, options.tools, count)
+            whole = project.time_run()
+            per_stage = ProcessTime(
+                (whole.wall - work.wall) / count,
+                (whole.cpu - work.cpu) / count,
             )
+            ours = ours or per_stage
+            again = project.time_run("--force") if tool.skips_unchanged else whole
             print(
-                f"{tool.name:<34}{whole!s:>16}{each!s:>16}{ratio(each, first):>18}{again!s:>16}  {tool.versions}",
+                f"{tool.name:<34}{whole!s:>16}{per_stage!s:>16}"
+                f"{format_ratio(per_stage, ours):>18}{again!s:>16}  {tool.versions}",
                 flush=True,
             )
 
 
-def nothing(home: Path, asked: argparse.Namespace) -> None:
-    """The median of five whole processes that find nothing to do."""
-    count = asked.stages[0]
-    print(f"{count} small notebooks, nothing to do{'':<6}{'median':>14}{'least':>7}{'most':>7}")
-    for tool in (t for t in TOOLS if t.leaves):
-        folder, commands, env = line(tool, home, asked.tools, count)
-        timed(commands, folder, env)
-        timed(commands, folder, env)
-        took = [timed(commands, folder, env) for _ in range(5)]
+def measure_nothing_to_do(home: Path, options: argparse.Namespace) -> None:
+    """Measure whole processes that find nothing to do."""
+    count = options.stages[0]
+    print(f"{count} small notebooks, nothing to do{'':<6}{'median':>14}{'min':>7}{'max':>7}")
+    for tool in TOOLS:
+        if not tool.skips_unchanged:
+            continue
+        project = create_tool_project(tool, home, options.tools, count)
+        project.time_run()
+        project.time_run()
+        times = [project.time_run() for _ in range(TIMES_NOTHING_TO_DO)]
         print(
-            f"{tool.name:<38}{middle(took)!s:>14}{min(took).wall:>7.2f}{max(took).wall:>7.2f}",
+            f"{tool.name:<38}{compute_median(times)!s:>14}"
+            f"{min(times).wall:>7.2f}{max(times).wall:>7.2f}",
             flush=True,
         )
 
 
-def grown(home: Path, seed: Path, count: int) -> Path:
-    """A project of so many stages, a notebook each, with the manifest of a run in which all ended well.
+def create_large_project(home: Path, run_project: Path, count: int) -> Path:
+    """Create a project with many stages, and the manifest of a run in which all succeeded.
 
-    ``seed`` is a project of one such stage that has been run: its trace says what a stage uses.
+    Parameters
+    ----------
+    home : Path
+        Where to create it.
+    run_project : Path
+        A project with one such stage that has been run; its manifest tells what a stage uses.
+    count : int
+        The number of stages.
     """
     home.mkdir()
-    before = max((seed / "reports").glob("*/manifest.json")).parent
-    [like] = run_manifest.read_manifest(before).stages.values()
-    names = notebooks(home, count)
-    TOOLS[0].prepare(home, names, Path())
+    [example] = run_manifest.read_manifest(find_newest_run(run_project)).stages.values()
+    packages = example.dependencies.packages if example.dependencies else {}
+    notebooks = write_notebooks(home, count)
+    MLOPS.prepare(home, notebooks, Path())
     project = source.resolve_cutoffs(loader.load_project(home))
-    made = manifest.create_manifest(project, pipeline.order_stages(project.config.stages), "")
-    folder, now = project.reports_folder / made.run, current_project.CurrentProject(project)
-    files.write_json(
-        folder / "config.json", project.config.model_dump(mode="json", exclude_unset=True)
-    )
+    run = manifest.create_manifest(project, order_stages(project.config.stages), "")
+    folder = create_run_folder(project, run)
+    current = current_project.CurrentProject(project)
     contents: dict[str, str] = {}
-    for stage, entry in made.stages.items():
-        [name] = project.config.stages[stage].writes
+    for stage, entry in run.stages.items():
+        config = project.config.stages[stage]
+        [name] = config.writes
         files.write_text(project.resolve_path(name), json.dumps({name: 0.5}))
         artifact = artifacts.copy_file_artifact(folder, stage, name, project.resolve_path(name))
-        used = {
-            "edited": [],
-            "files": {},
-            "listings": {},
-            "modules": {},
-            "settings": [],
-            "start": time.time_ns(),
-            "packages": like.dependencies.packages if like.dependencies else {},
-            "unknowable": [],
-        }
-        trace = stage_dependencies.collect_dependencies(
-            now,
+        inputs = {}
+        for needed in config.needs:
+            for input_name in project.config.stages[needed].writes:
+                inputs[input_name] = contents[input_name]
+        dependencies = stage_dependencies.collect_dependencies(
+            current,
             stage,
             runner.resolve_stage_values(project, stage, {}),
-            used,
-            {
-                n: contents[n]
-                for need in project.config.stages[stage].needs
-                for n in project.config.stages[need].writes
-            },
+            make_dependency_report(packages),
+            inputs,
         )
-        made.stages[stage] = like.model_copy(
+        run.stages[stage] = example.model_copy(
             update={
                 "question": entry.question,
                 "notebook": entry.notebook,
                 "artifacts": {name: artifact},
-                "dependencies": trace,
-                "fingerprint": fingerprint.compute_fingerprint(trace),
+                "dependencies": dependencies,
+                "fingerprint": fingerprint.compute_fingerprint(dependencies),
             }
         )
-        contents |= history.get_content_hashes(made.stages[stage])
-    made.status = run_manifest.RunStatus.SUCCEEDED
-    made.ended = run_manifest.format_current_time()
-    run_manifest.write_manifest(folder, made)
+        contents |= history.get_content_hashes(run.stages[stage])
+    run.status = run_manifest.RunStatus.SUCCEEDED
+    run.ended = run_manifest.format_current_time()
+    run_manifest.write_manifest(folder, run)
     return home
 
 
-def growth(home: Path, asked: argparse.Namespace) -> None:
-    """``mlops plan`` of many stages, and a gigabyte that is not read again."""
-    seed, commands, env = line(TOOLS[0], home, asked.tools, 1)
-    timed(commands, seed, env)
-    print(f"{'stages':>7}{'mlops plan s':>14}{'in process s':>14}{'ms a stage':>12}")
-    for count in (10, 100, 1000):
-        root = grown(home / f"stages.{count}", seed, count)
-        time.sleep(
-            file_hashes.MIN_CACHED_FILE_AGE_NS / 1e9
-        )  # a file as young as this is hashed again each time
-        timed([[*MLOPS, "plan"]], root, clean())
-        whole = middle([timed([[*MLOPS, "plan"]], root, clean()) for _ in range(3)])
-        project = source.resolve_cutoffs(loader.load_project(root))
-        begin = time.perf_counter()
-        found = plan.plan_stages(
-            project,
-            pipeline.order_stages(project.config.stages),
-            {s: runner.resolve_stage_values(project, s, {}) for s in project.config.stages},
-        )
-        inside = time.perf_counter() - begin
-        assert [d.action for d in found] == ["skip"] * count, found[0]
-        print(f"{count:>7}{whole!s:>14}{inside:>14.3f}{1000 * inside / count:>12.2f}", flush=True)
-    unread(home)
+def make_dependency_report(packages: dict[str, str]) -> dict[str, Any]:
+    """Make the report of a kernel that has used nothing but packages."""
+    return {
+        "edited": [],
+        "files": {},
+        "listings": {},
+        "modules": {},
+        "settings": [],
+        "start": time.time_ns(),
+        "packages": packages,
+        "unknowable": [],
+    }
 
 
-def unread(home: Path) -> None:
-    """Bytes that ``mlops run`` reads of a gigabyte that did not change."""
+def measure_growth(home: Path, options: argparse.Namespace) -> None:
+    """Measure ``mlops plan`` with many stages, and how much of a large file is read again."""
+    small_project = create_tool_project(MLOPS, home, options.tools, 1)
+    small_project.time_run()
+    print(f"{'stages':>7}{'mlops plan s':>14}{'in process s':>14}{'ms per stage':>13}")
+    for count in PLAN_SIZES:
+        root = create_large_project(home / f"stages.{count}", small_project.folder, count)
+        wait_until_hashes_are_cached()
+        environment = make_clean_environment()
+        time_commands([[*MLOPS_COMMAND, "plan"]], root, environment)
+        times = []
+        for _ in range(TIMES_PLAN):
+            times.append(time_commands([[*MLOPS_COMMAND, "plan"]], root, environment))
+        whole = compute_median(times)
+        seconds = time_plan_in_process(root, count)
+        milliseconds = 1000 * seconds / count
+        print(f"{count:>7}{whole!s:>14}{seconds:>14.3f}{milliseconds:>13.2f}", flush=True)
+    measure_unchanged_gigabyte(home)
+
+
+def wait_until_hashes_are_cached() -> None:
+    """Wait until files are old enough for their hashes to be cached."""
+    time.sleep(file_hashes.MIN_CACHED_FILE_AGE_NS / 1e9)
+
+
+def time_plan_in_process(root: Path, count: int) -> float:
+    """Return the seconds of a plan in this process; it must skip all stages."""
+    project = source.resolve_cutoffs(loader.load_project(root))
+    start = time.perf_counter()
+    values = {}
+    for stage in project.config.stages:
+        values[stage] = runner.resolve_stage_values(project, stage, {})
+    decisions = plan.plan_stages(project, order_stages(project.config.stages), values)
+    seconds = time.perf_counter() - start
+    assert [decision.action for decision in decisions] == ["skip"] * count, decisions[0]
+    return seconds
+
+
+def measure_unchanged_gigabyte(home: Path) -> None:
+    """Measure how many bytes ``mlops run`` reads of a gigabyte that did not change."""
     root = home / "gigabyte"
     root.mkdir()
-    TOOLS[0].prepare(root, notebooks(root, 1), Path())
+    MLOPS.prepare(root, write_notebooks(root, 1), Path())
     settings = yaml.safe_load((root / "mlops.yaml").read_text())
     settings["stages"]["s00"]["files"] = ["big.bin"]
     (root / "mlops.yaml").write_text(yaml.safe_dump(settings))
-    with (root / "big.bin").open("wb") as big:
-        for _ in range(GIGABYTE // 10**6):
-            big.write(os.urandom(10**6))
-    time.sleep(file_hashes.MIN_CACHED_FILE_AGE_NS / 1e9)
-    for what in ("the first run", "nothing to do", "all read anew (--verify)"):
-        begin = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", COUNTED, "run", *(["--verify"] if "anew" in what else [])],
+    with (root / "big.bin").open("wb") as file:
+        for _ in range(GIGABYTE // MEGABYTE):
+            file.write(os.urandom(MEGABYTE))
+    wait_until_hashes_are_cached()
+    cases: dict[str, list[str]] = {
+        "the first run": [],
+        "nothing to do": [],
+        "everything read (--verify)": ["--verify"],
+    }
+    for title, options in cases.items():
+        start = time.perf_counter()
+        process = subprocess.run(
+            [sys.executable, "-c", COUNT_READ_BYTES_CODE, "run", *options],
             cwd=root,
-            env=clean(),
+            env=make_clean_environment(),
             capture_output=True,
             text=True,
             check=True,
         )
+        seconds = time.perf_counter() - start
+        megabytes = int(process.stderr.split()[-1]) / MEGABYTE
         print(
-            f"1 GB of input, {what:<26}{time.perf_counter() - begin:>7.2f} s, {int(done.stderr.split()[-1]) / 1e6:>8,.1f} MB read",
-            flush=True,
+            f"1 GB of input, {title:<26}{seconds:>7.2f} s, {megabytes:>8,.1f} MB read", flush=True
         )
 
 
-def sample(home: Path, asked: argparse.Namespace) -> None:
-    """A quick trial run of the flights."""
-    took, made = chain(copied(FLIGHTS, home / "sample"), "--sample", str(ROWS))
-    print(
-        f"mlops run --sample {ROWS} on {made.project}: {took} s; "
-        + ", ".join(f"{s} {e.seconds:.1f}" for s, e in made.stages.items())
-    )
+def measure_sample(home: Path, _options: argparse.Namespace) -> None:
+    """Measure a quick trial run on the flights."""
+    root = copy_project(FLIGHTS, home / "sample")
+    duration, run = time_chain(root, "--sample", str(SAMPLE_ROWS))
+    print(f"mlops run --sample {SAMPLE_ROWS} on {run.project}: {duration} s; {list_seconds(run)}")
 
 
-def warm(home: Path, asked: argparse.Namespace) -> None:
-    """Warm against cold kernels."""
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    for kind in ("warm", "cold"):
-        root = copied(DIABETES, home / kind)
+def list_seconds(run: run_manifest.RunManifest) -> str:
+    """List the stages of a run with their seconds."""
+    return ", ".join(f"{stage} {entry.seconds:.1f}" for stage, entry in run.stages.items())
+
+
+def measure_warm_kernels(home: Path, _options: argparse.Namespace) -> None:
+    """Compare warm with cold kernels."""
+    hashes: dict[str, dict[str, str]] = {}
+    for kernels in ("warm", "cold"):
+        root = copy_project(DIABETES, home / kernels)
         with (root / "mlops.yaml").open("a") as settings:
-            settings.write(f"run: {{kernels: {kind}}}\n")
-        took, made = chain(root)
-        found[kind] = {s: history.get_content_hashes(e) for s, e in made.stages.items()}
-        print(
-            f"{kind} kernels: {took} s; "
-            + ", ".join(f"{s} {e.seconds:.1f}" for s, e in made.stages.items()),
-            flush=True,
-        )
-    count = sum(map(len, found["warm"].values()))
-    differ = [
-        f"{s}'s {n}"
-        for s, made in found["warm"].items()
-        for n in made
-        if made[n] != found["cold"][s].get(n)
-    ]
-    print(
-        f"{count - len(differ)} of {count} artifacts have the same content{': not ' + ', '.join(differ) if differ else ''}"
-    )
+            settings.write(f"run: {{kernels: {kernels}}}\n")
+        duration, run = time_chain(root)
+        hashes[kernels] = {}
+        for stage, entry in run.stages.items():
+            for name, content_hash in history.get_content_hashes(entry).items():
+                hashes[kernels][f"{stage}: {name}"] = content_hash
+        print(f"{kernels} kernels: {duration} s; {list_seconds(run)}", flush=True)
+    different = []
+    for name, content_hash in hashes["warm"].items():
+        if hashes["cold"].get(name) != content_hash:
+            different.append(name)
+    count = len(hashes["warm"])
+    exceptions = f", not {', '.join(different)}" if different else ""
+    print(f"{count - len(different)} of {count} artifacts have the same content{exceptions}")
 
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
-    p.__name__: p for p in (overhead, peers, nothing, growth, sample, warm)
+    "overhead": measure_overhead,
+    "peers": measure_peers,
+    "nothing": measure_nothing_to_do,
+    "growth": measure_growth,
+    "sample": measure_sample,
+    "warm": measure_warm_kernels,
 }
 
 
-def main() -> None:
-    """Measure what was asked for."""
-    asked = argparse.ArgumentParser(
+def parse_counts(text: str) -> list[int]:
+    """Parse numbers that are separated by commas."""
+    return [int(number) for number in text.split(",")]
+
+
+def parse_options() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    asked.add_argument("part", nargs="*", help=", ".join(PARTS))
-    asked.add_argument("--tools", type=Path, help="folder of the other tools' virtual environments")
-    asked.add_argument(
-        "--times", type=int, default=1, help="times that the chain of overhead is run"
+    parser.add_argument("part", nargs="*", help=", ".join(PARTS))
+    parser.add_argument("--tools", type=Path, help="folder of the tools' virtual environments")
+    parser.add_argument("--times", type=int, default=1, help="repetitions of overhead")
+    parser.add_argument(
+        "--stages", type=parse_counts, default=[7, 8], help="numbers of small notebooks"
     )
-    asked.add_argument(
-        "--stages",
-        type=lambda text: [int(n) for n in text.split(",")],
-        default=[7, 8],
-        help="numbers of small notebooks",
-    )
-    asked.add_argument(
-        "--project", default="", help="a project for overhead, in place of the two of this folder"
-    )
-    asked.add_argument("--rows", type=int, default=0, help="its sample")
-    chosen = asked.parse_args()
-    if unknown := [p for p in chosen.part if p not in PARTS]:
-        asked.error(f"unknown part {unknown[0]!r}; expected {', '.join(PARTS)}")
+    parser.add_argument("--project", default="", help="a project for overhead instead of the two")
+    parser.add_argument("--rows", type=int, default=0, help="the sample size of this project")
+    options = parser.parse_args()
+    for part in options.part:
+        if part not in PARTS:
+            parser.error(f"unknown part {part!r}; expected {', '.join(PARTS)}")
+    return options
+
+
+def main() -> None:
+    """Run the parts."""
+    options = parse_options()
     with tempfile.TemporaryDirectory() as folder:
-        chosen.tools = (chosen.tools or Path(folder) / "tools").resolve()
+        options.tools = (options.tools or Path(folder) / "tools").resolve()
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
-        for name in chosen.part or PARTS:
-            print(f"\n{name}", flush=True)
-            (home := Path(folder) / name).mkdir()
-            PARTS[name](home, chosen)
+        for part in options.part or PARTS:
+            print(f"\n{part}", flush=True)
+            home = Path(folder) / part
+            home.mkdir()
+            PARTS[part](home, options)
         print(f"\nload {os.getloadavg()[0]:.1f} at the end")
 
 

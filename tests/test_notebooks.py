@@ -1,7 +1,7 @@
-"""The seven notebooks, run for real on both tables: by the pipeline, by plain papermill, by Run All.
+"""The seven notebooks, executed on both tables: by the pipeline, by plain papermill, by Run All.
 
-One run a table is made for the whole session (``conftest.py``); what is asked here of a run is asked
-of both, and then of each what only it can show.
+One run per table is made for the whole session (``conftest.py``). Most tests check both runs, the
+others what only one of them can show.
 """
 
 from __future__ import annotations
@@ -47,22 +47,20 @@ RECORDS = {
     "version",
     "promotion",
 }  # facts about the world outside: they may differ between equal runs
-
-
 of_diabetes = pytest.mark.parametrize("run", ["diabetes"], indirect=True)
 of_flights = pytest.mark.parametrize("run", ["flights"], indirect=True)
 
 
 def environment(home: Path) -> dict[str, str]:
-    """What a person's shell would have: nothing of ours but the project."""
+    """Return the environment of a person's shell: no variable of ours except the project."""
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "MLFLOW_"))},
         "MLOPS_PROJECT": str(home),
     }
 
 
-def attempt(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command, however it ends."""
+def run_command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command, whatever its exit code."""
     return subprocess.run(
         [sys.executable, "-m", "mlops_kit.cli", *words],
         cwd=home,
@@ -75,18 +73,19 @@ def attempt(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def mlops(home: Path, *words: str) -> str:
-    done = attempt(home, *words)
-    assert done.returncode == 0 and "leaked" not in done.stderr, done.stderr
+    done = run_command(home, *words)
+    assert done.returncode == 0, done.stderr
+    assert "leaked" not in done.stderr, done.stderr
     return done.stdout
 
 
-def manifest(run: Path) -> dict[str, Any]:
+def read_manifest(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = files.read_json(run / "manifest.json")
     return found
 
 
-def contents(run: Path) -> dict[str, str]:
-    """What a run handed on, by content; records are left out."""
+def hash_contents(run: Path) -> dict[str, str]:
+    """Return the content hashes of a run's artifacts; records have none."""
     return {name: a.content for name, a in run_folder.list_artifacts(run).items() if a.content}
 
 
@@ -94,22 +93,22 @@ def read(run: Path, name: str) -> Any:
     return artifacts.read_artifact(run, run_folder.list_artifacts(run)[name])
 
 
-def every_file(run: Path) -> dict[str, str]:
+def hash_files(run: Path) -> dict[str, str]:
     return {str(p.relative_to(run)): files.hash_file(p) for p in run.rglob("*") if p.is_file()}
 
 
-def copied(run: Path, where: Path) -> Path:
-    """The run's whole project in another place; its run there."""
+def copy_project(run: Path, where: Path) -> Path:
+    """Copy the run's whole project to another folder; return its run there."""
     home = run.parents[1]
     shutil.copytree(home, where)
     return where / run.relative_to(home)
 
 
-# What holds for a run of either table
+# Both tables
 
 
-def test_every_stage_succeeds_with_a_sentence_and_what_it_promised(run: Path) -> None:
-    found = manifest(run)
+def test_every_stage_succeeds_with_a_sentence_and_its_artifacts(run: Path) -> None:
+    found = read_manifest(run)
     assert found["status"] == "succeeded"
     assert list(found["stages"]) == list(pipeline.DEFAULT_STAGES)
     for name, entry in found["stages"].items():
@@ -118,7 +117,7 @@ def test_every_stage_succeeds_with_a_sentence_and_what_it_promised(run: Path) ->
         assert set(pipeline.DEFAULT_STAGES[name]["writes"]) <= set(entry["artifacts"]), name
 
 
-def test_every_artifact_is_whole_and_says_what_it_was_made_from(run: Path) -> None:
+def test_every_artifact_is_intact_and_lists_its_inputs(run: Path) -> None:
     found = run_folder.list_artifacts(run)
     assert artifacts.are_artifacts_intact(run, found.values())
     assert {name for name, a in found.items() if a.content is None} == RECORDS
@@ -129,7 +128,7 @@ def test_every_artifact_is_whole_and_says_what_it_was_made_from(run: Path) -> No
     assert {"model"} <= set(found["version"].made_from)
 
 
-def test_every_notebook_is_kept_executed_and_has_a_page_without_its_code(run: Path) -> None:
+def test_every_notebook_is_stored_executed_with_a_code_free_page(run: Path) -> None:
     for name in BOOKS:
         book = nbformat.read(run / "notebooks" / name, as_version=4)
         assert all(c.execution_count for c in book.cells if c.cell_type == "code"), name
@@ -139,13 +138,13 @@ def test_every_notebook_is_kept_executed_and_has_a_page_without_its_code(run: Pa
         assert f"notebooks/{Path(name).stem}.html" in (run / "index.html").read_text()
 
 
-def test_the_index_says_what_every_stage_says(run: Path) -> None:
+def test_index_has_the_sentence_of_every_stage(run: Path) -> None:
     seen = text_of(run / "index.html")
-    for name, entry in manifest(run)["stages"].items():
+    for name, entry in read_manifest(run)["stages"].items():
         assert squeezed(entry["sentence"]) in seen, name
 
 
-def test_the_pages_load_nothing_from_another_host(run: Path) -> None:
+def test_pages_load_nothing_from_other_hosts(run: Path) -> None:
     for page in [
         run / "index.html",
         *sorted((run / "notebooks").glob("*.html")),
@@ -159,21 +158,21 @@ def test_the_pages_load_nothing_from_another_host(run: Path) -> None:
         ], page.name
 
 
-def test_the_metrics_stand_with_an_interval_beside_a_linear_model(run: Path) -> None:
-    headline = "r2" if manifest(run)["project"] == "diabetes" else "roc_auc"
-    first = read(run, "metrics").frame().set_index("metric").loc[headline]
+def test_metrics_have_an_interval_and_a_linear_baseline(run: Path) -> None:
+    headline = "r2" if read_manifest(run)["project"] == "diabetes" else "roc_auc"
+    first = read(run, "metrics").to_frame().set_index("metric").loc[headline]
     assert first["low"] < first["value"] < first["high"]
     assert np.isfinite(first["baseline_linear"])
     assert first["baseline_linear"] > first["baseline_constant"]
-    said = manifest(run)["stages"]["review"]["sentence"]
-    assert f"[{first['low']:.3f}, {first['high']:.3f}]" in said
-    assert f"linear model has {first['baseline_linear']:.3f}" in said
+    sentence = read_manifest(run)["stages"]["review"]["sentence"]
+    assert f"[{first['low']:.3f}, {first['high']:.3f}]" in sentence
+    assert f"linear model has {first['baseline_linear']:.3f}" in sentence
 
 
-def test_mlflow_has_a_run_with_a_child_for_each_stage(run: Path, tmp_path: Path) -> None:
-    ids = manifest(run)["mlflow"]
+def test_mlflow_has_a_run_with_a_child_per_stage(run: Path, tmp_path: Path) -> None:
+    ids = read_manifest(run)["mlflow"]
     with store.connect_mlflow(
-        loader.load_project(copied(run, tmp_path / "copy").parents[1])
+        loader.load_project(copy_project(run, tmp_path / "copy").parents[1])
     ) as client:
         assert client.get_run(ids["run"]).info.status == "FINISHED"
         for name in pipeline.DEFAULT_STAGES:
@@ -182,13 +181,13 @@ def test_mlflow_has_a_run_with_a_child_for_each_stage(run: Path, tmp_path: Path)
             assert child.data.tags["mlflow.runName"] == name
 
 
-# A sample
+# Sample runs
 
 
 @of_flights
-def test_a_sample_says_so_everywhere(run: Path) -> None:
+def test_sample_is_marked_everywhere(run: Path) -> None:
     assert run.name.endswith("-sample")
-    assert manifest(run)["sample"] == 5000
+    assert read_manifest(run)["sample"] == 5000
     for page in (
         "index.html",
         "artifacts/card.html",
@@ -199,11 +198,11 @@ def test_a_sample_says_so_everywhere(run: Path) -> None:
 
 
 @of_flights
-def test_a_sample_is_not_promoted(run: Path, tmp_path: Path) -> None:
-    made = read(run, "promotion")
-    assert made["promoted"] is False
-    assert "sample of 5,000 rows" in made["sentence"]
-    home = loader.load_project(copied(run, tmp_path / "copy").parents[1])
+def test_sample_is_not_promoted(run: Path, tmp_path: Path) -> None:
+    promotion = read(run, "promotion")
+    assert promotion["promoted"] is False
+    assert "sample of 5,000 rows" in promotion["sentence"]
+    home = loader.load_project(copy_project(run, tmp_path / "copy").parents[1])
     assert versions.find_champion(home) is None
     with store.connect_mlflow(home) as client:
         assert (
@@ -213,38 +212,38 @@ def test_a_sample_is_not_promoted(run: Path, tmp_path: Path) -> None:
 
 
 @of_flights
-def test_flights_of_the_period_are_scored_and_watched(run: Path) -> None:
+def test_flights_of_the_period_are_scored_and_monitored(run: Path) -> None:
     scores = read(run, "scores")
     assert scores["prediction_id"].is_unique
     assert scores["score"].between(0, 1).all()
     assert scores["day"].astype(str).min() == "2013-07-01"
     assert scores["day"].astype(str).max() == "2013-07-31"
-    assert len(read(run, "drift").frame()) > 10
-    assert "roc_auc" in read(run, "realized_performance").frame()["metric"].tolist()
+    assert len(read(run, "drift").to_frame()) > 10
+    assert "roc_auc" in read(run, "realized_performance").to_frame()["metric"].tolist()
 
 
 # A table without time
 
 
 @of_diabetes
-def test_a_reviewed_model_is_promoted_by_the_rule_and_the_pages_say_whose_rule(
+def test_reviewed_model_is_promoted_automatically_and_pages_say_so(
     run: Path, tmp_path: Path
 ) -> None:
-    made = read(run, "promotion")
-    assert made["promoted"] is True
-    assert "automatic" in made["actor"]
-    assert made["promoted_at"]
+    promotion = read(run, "promotion")
+    assert promotion["promoted"] is True
+    assert "automatic" in promotion["actor"]
+    assert promotion["promoted_at"]
     present = versions.require_champion(
-        loader.load_project(copied(run, tmp_path / "copy").parents[1])
+        loader.load_project(copy_project(run, tmp_path / "copy").parents[1])
     )
-    assert present.version == made["version"]
+    assert present.version == promotion["version"]
     assert present.model_hash == run_folder.list_artifacts(run)["model"].content
     assert "approval is automatic" in text_of(run / "index.html").lower()
 
 
 @of_diabetes
-def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: Path) -> None:
-    home = copied(run, tmp_path / "copy").parents[1]
+def test_waiting_run_continues_after_approval(run: Path, tmp_path: Path) -> None:
+    home = copy_project(run, tmp_path / "copy").parents[1]
     for file in (home / ".mlops").glob("mlops.db*"):
         file.unlink()  # as if nobody had ever decided anything
     text = (home / "mlops.yaml").read_text()
@@ -253,43 +252,43 @@ def test_a_person_approves_and_the_run_that_waited_goes_on(run: Path, tmp_path: 
             "approval: automatic", "approval: manual\npeople: {approvers: [somebody-else]}"
         )
     )
-    waits = attempt(home, "run", "--from", "deploy", "--json")
-    made = json.loads(waits.stdout)
-    assert (waits.returncode, made["status"], made["stages"]["monitor"]["status"]) == (
+    waits = run_command(home, "run", "--from", "deploy", "--json")
+    summary = json.loads(waits.stdout)
+    assert (waits.returncode, summary["status"], summary["stages"]["monitor"]["status"]) == (
         3,
         "waiting (approval)",
         "not run",
     )
-    assert f"mlops approve {made['run']}" in waits.stderr
+    assert f"mlops approve {summary['run']}" in waits.stderr
     assert "Traceback" not in waits.stderr
     assert versions.find_champion(loader.load_project(home)) is None
-    assert "waits for an approval" in text_of(home / "reports" / made["run"] / "index.html")
-    refused = attempt(home, "approve", "--reason", "it is fit")
+    assert "waits for an approval" in text_of(home / "reports" / summary["run"] / "index.html")
+    refused = run_command(home, "approve", "--reason", "it is fit")
     assert refused.returncode == 2
     assert "may not decide this" in refused.stderr
     assert "somebody-else" in refused.stderr
     (home / "mlops.yaml").write_text(text.replace("approval: automatic", "approval: manual"))
-    done = attempt(home, "approve", made["run"], "--reason", "it is <b>fit</b>")
+    done = run_command(home, "approve", summary["run"], "--reason", "it is <b>fit</b>")
     assert done.returncode == 0, done.stderr
     present = approvals.get_current_promotion(loader.load_project(home))
     assert present is not None
     assert present.reason == "it is <b>fit</b>"
     assert present.actor == getpass.getuser()
-    late = attempt(home, "reject", "--reason", "on second thoughts")
+    late = run_command(home, "reject", "--reason", "on second thoughts")
     assert late.returncode == 2
     assert "is already in service" in late.stderr
     assert "mlops rollback" in late.stderr
-    ended = json.loads((home / "reports" / made["run"] / "manifest.json").read_text())
+    ended = json.loads((home / "reports" / summary["run"] / "manifest.json").read_text())
     assert ended["status"] == "succeeded"
     assert {e["status"] for e in ended["stages"].values()} == {
         "succeeded",
         "skipped",
     }
-    assert "it is <b>fit</b>" not in (home / "reports" / made["run"] / "index.html").read_text()
+    assert "it is <b>fit</b>" not in (home / "reports" / summary["run"] / "index.html").read_text()
 
 
 @of_diabetes
-def test_what_needs_time_is_said_to_be_not_applicable(run: Path) -> None:
+def test_time_dependent_results_are_not_applicable_without_time(run: Path) -> None:
     assert "not applicable" in read(run, "drift").sentence.lower()
     assert "not applicable" in read(run, "realized_performance").sentence.lower()
     outcomes = {v.check: v.outcome for v in read(run, "alerts")}
@@ -304,9 +303,10 @@ def test_what_needs_time_is_said_to_be_not_applicable(run: Path) -> None:
 
 
 @of_diabetes
-def test_the_same_seed_makes_the_same_again(run: Path, twin: Path) -> None:
-    made = json.loads(mlops(twin, "run", "--from", "prepare", "--to", "review", "--json"))
-    again, before = twin / "reports" / made["run"], contents(run)
+def test_same_seed_gives_identical_artifacts(run: Path, twin: Path) -> None:
+    summary = json.loads(mlops(twin, "run", "--from", "prepare", "--to", "review", "--json"))
+    again = twin / "reports" / summary["run"]
+    before = hash_contents(run)
     assert {
         "features",
         "recipe",
@@ -316,19 +316,26 @@ def test_the_same_seed_makes_the_same_again(run: Path, twin: Path) -> None:
         "metrics",
         "verdicts",
         "card",
-    } <= set(contents(again))
-    assert contents(again).items() <= before.items()
-    assert read(again, "metrics").frame().equals(read(run, "metrics").frame())
+    } <= set(hash_contents(again))
+    assert hash_contents(again).items() <= before.items()
+    assert read(again, "metrics").to_frame().equals(read(run, "metrics").to_frame())
     for name in ("prepare", "train", "review"):
-        assert manifest(again)["stages"][name]["logged"] == manifest(run)["stages"][name]["logged"]
+        assert (
+            read_manifest(again)["stages"][name]["logged"]
+            == read_manifest(run)["stages"][name]["logged"]
+        )
 
 
-# By hand
+# Manual execution
 
 
 def papermill(books: list[Path], out: Path, home: Path) -> None:
-    """As a person calls it in the notebooks' folder, one notebook after the other in one script."""
-    script = "import sys, papermill\nfor book in sys.argv[2:]:\n    papermill.execute_notebook(book, sys.argv[1], progress_bar=False)"
+    """Execute the notebooks in their folder, one after the other in one script."""
+    script = (
+        "import sys, papermill\n"
+        "for book in sys.argv[2:]:\n"
+        "    papermill.execute_notebook(book, sys.argv[1], progress_bar=False)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, str(out), *(b.name for b in books)],
         cwd=books[0].parent,
@@ -342,7 +349,7 @@ def papermill(books: list[Path], out: Path, home: Path) -> None:
 
 
 def run_all(books: list[Path], out: Path, home: Path) -> None:
-    """As JupyterLab does: each cell in turn, in a kernel that stands in the notebooks' folder."""
+    """Execute the notebooks as JupyterLab does, in a kernel started in their folder."""
     for book in books:
         client = NotebookClient(
             nbformat.read(book, as_version=4),
@@ -356,11 +363,11 @@ def run_all(books: list[Path], out: Path, home: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "how"), [("diabetes", papermill), ("flights", run_all)], indirect=["run"]
 )
-def test_by_hand_the_notebooks_make_the_same_into_a_draft(
+def test_manual_execution_writes_the_same_into_a_draft(
     run: Path, how: Callable[[list[Path], Path, Path], None], tmp_path: Path
 ) -> None:
-    run = copied(run, tmp_path / "copy")
-    home, before = run.parents[1], every_file(run)
+    run = copy_project(run, tmp_path / "copy")
+    home, before = run.parents[1], hash_files(run)
     project = loader.load_project(home)
     how(
         [project.get_notebook_path(name) for name in pipeline.DEFAULT_STAGES],
@@ -368,44 +375,46 @@ def test_by_hand_the_notebooks_make_the_same_into_a_draft(
         home,
     )
     draft = home / "reports" / "draft"
-    assert contents(draft) == contents(run)
+    assert hash_contents(draft) == hash_contents(run)
     # the diabetes' champion is this very model; a sample has none
-    assert set(read(draft, "against").frame()["verdict"]) == (
+    assert set(read(draft, "against").to_frame()["verdict"]) == (
         {"no worse"} if how is papermill else set()
     )
-    said, recorded = run_folder.read_stage_records(draft), run_folder.read_stage_records(run)
+    drafted = run_folder.read_stage_records(draft)
+    recorded = run_folder.read_stage_records(run)
     for name in set(pipeline.DEFAULT_STAGES) - {
         "review",
         "deploy",
-    }:  # these two speak of the champion, which the run has made
-        assert said[name]["sentence"] == recorded[name]["sentence"], name
-        assert [s["sentence"] for s in said[name]["shown"]] == [
+    }:  # these two mention the champion, which the run has promoted
+        assert drafted[name]["sentence"] == recorded[name]["sentence"], name
+        assert [s["sentence"] for s in drafted[name]["shown"]] == [
             s["sentence"] for s in recorded[name]["shown"]
         ], name
     assert read(draft, "promotion")["promoted"] is False
-    assert every_file(run) == before
+    assert hash_files(run) == before
     assert [p.name for p in run_folder.list_run_folders(home / "reports")] == [run.name]
 
 
-# Where mlops_kit is not
+# Without mlops_kit
 
 
 LOAD = """
 import sys
 try:
-    import mlops_kit.stage
+    import mlops_kit.stages.stage
 except ModuleNotFoundError:
     pass
 else:
-    raise SystemExit(f"mlops_kit is here: {mlops_kit.__path__}")
+    raise SystemExit(f"mlops_kit is installed: {mlops_kit.__path__}")
 import mlflow, numpy, pandas
 mlflow.set_tracking_uri(sys.argv[1])
-numpy.save(sys.argv[4], mlflow.pyfunc.load_model(sys.argv[2]).predict(pandas.read_parquet(sys.argv[3])))
+rows = pandas.read_parquet(sys.argv[3])
+numpy.save(sys.argv[4], mlflow.pyfunc.load_model(sys.argv[2]).predict(rows))
 """
 
 
-def elsewhere(home: Path, uri: str, rows: pd.DataFrame, tmp_path: Path) -> np.ndarray:
-    """A model's answers in an environment that has its libraries and not ours."""
+def score_without_mlops_kit(home: Path, uri: str, rows: pd.DataFrame, tmp_path: Path) -> np.ndarray:
+    """Score rows in an environment that has the model's libraries but not mlops_kit."""
     bare = tmp_path / "bare"
     venv.create(bare, with_pip=False, symlinks=True)
     site = next(bare.glob("lib/python*/site-packages"))
@@ -439,34 +448,32 @@ def elsewhere(home: Path, uri: str, rows: pd.DataFrame, tmp_path: Path) -> np.nd
 
 
 @of_flights
-def test_without_mlops_kit_the_model_gives_the_scores_of_the_batch(
-    run: Path, tmp_path: Path
-) -> None:
-    run = copied(run, tmp_path / "copy")
+def test_model_scores_like_the_batch_without_mlops_kit(run: Path, tmp_path: Path) -> None:
+    run = copy_project(run, tmp_path / "copy")
     scores, model = read(run, "scores"), read(run, "model")
-    with store.connect_mlflow(loader.load_project(run.parents[1])):  # mends the paths of the copy
+    with store.connect_mlflow(loader.load_project(run.parents[1])):  # updates the paths of the copy
         pass
-    answers = elsewhere(run.parents[1], model["uri"], scores[model["features"]], tmp_path)
+    answers = score_without_mlops_kit(
+        run.parents[1], model["uri"], scores[model["features"]], tmp_path
+    )
     assert answers.shape == (len(scores), 2)
     np.testing.assert_allclose(answers[:, 1], scores["score"], *[SCORE_TOLERANCE] * 2)
 
 
 @of_diabetes
-def test_without_mlops_kit_the_champion_gives_the_scores_of_mlops_predict(
-    run: Path, tmp_path: Path
-) -> None:
-    run = copied(run, tmp_path / "copy")
+def test_champion_scores_like_mlops_predict_without_mlops_kit(run: Path, tmp_path: Path) -> None:
+    run = copy_project(run, tmp_path / "copy")
     home = run.parents[1]
-    scored = predicted(home, tmp_path)
+    scored = predict_by_command(home, tmp_path)
     features = read(run, "features").set_index("patient").loc[scored["patient"]]
-    answers = elsewhere(
+    answers = score_without_mlops_kit(
         home, "models:/diabetes@champion", features[read(run, "model")["features"]], tmp_path
     )
     np.testing.assert_allclose(answers, scored["score"], *[SCORE_TOLERANCE] * 2)
 
 
-def predicted(home: Path, where: Path) -> pd.DataFrame:
-    """Fifty raw rows without their target, scored by the command line."""
+def predict_by_command(home: Path, where: Path) -> pd.DataFrame:
+    """Score fifty raw rows without their target by ``mlops predict``."""
     project = loader.load_project(home)
     source.read_source(project).drop(columns=project.config.target).head(50).to_parquet(
         where / "raw.parquet", index=False
@@ -475,16 +482,19 @@ def predicted(home: Path, where: Path) -> pd.DataFrame:
     return pd.read_parquet(where / "scored.parquet")
 
 
-# Elsewhere
+# Moved projects
 
 
 @of_diabetes
-def test_a_moved_project_still_opens_and_scores(run: Path, tmp_path: Path) -> None:
-    here, there = copied(run, tmp_path / "here").parents[1], tmp_path / "other place" / "there"
-    before = predicted(here, tmp_path)
+def test_moved_project_opens_and_scores(run: Path, tmp_path: Path) -> None:
+    here, there = (
+        copy_project(run, tmp_path / "here").parents[1],
+        tmp_path / "other place" / "there",
+    )
+    before = predict_by_command(here, tmp_path)
     there.parent.mkdir()
     here.rename(there)
-    pd.testing.assert_frame_equal(predicted(there, tmp_path), before)
+    pd.testing.assert_frame_equal(predict_by_command(there, tmp_path), before)
     assert json.loads(mlops(there, "status", "--json"))["run"] == run.name
     opened = ProjectClient(there)
     assert len(opened.load_champion().predict(pd.read_parquet(tmp_path / "raw.parquet"))) == 50

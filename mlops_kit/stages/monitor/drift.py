@@ -301,7 +301,7 @@ def _explain_incomparable(
 ) -> _Classification | None:
     """Classify known values that no test compares: dates, identifiers, one constant."""
     if kind == StatisticalKind.DATE:
-        return _make_not_tested(DriftReason.NOT_COMPARABLE, "dates always move on")
+        return _make_not_tested(DriftReason.NOT_COMPARABLE, "dates always advance")
     distinct = before.astype(str).nunique()
     if kind == StatisticalKind.CATEGORY and distinct > max(MAX_CATEGORIES, len(before) / 2):
         explanation = "most values occur once: they identify rows"

@@ -46,7 +46,7 @@ def check_schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
     else:
         sentence = f"All {len(reference.columns)} columns are present with their types."
         if added:
-            sentence += f" {len(added)} were added, which no model reads."
+            sentence += f" {len(added)} were added; the model does not use them."
     return Verdict(
         _CHECK,
         _TITLE,
