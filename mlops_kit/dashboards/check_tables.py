@@ -13,7 +13,7 @@ from mlops_kit.core.results import (
     Verdicts,
 )
 from mlops_kit.dashboards.rendering import Html
-from mlops_kit.dashboards.text_formats import format_count
+from mlops_kit.dashboards.text_formats import choose_verb, format_count
 from mlops_kit.dashboards.view_models import (
     Block,
     Color,
@@ -70,7 +70,7 @@ def _summarize_folded(folded: Sequence[Verdict]) -> Html:
     others = len(folded) - passed
     parts = []
     if passed:
-        parts.append(f"{passed} more {'passes' if passed == 1 else 'pass'}")
+        parts.append(f"{passed} more {choose_verb(passed, 'passes', 'pass')}")
     if others:
         parts.append(f"{others} not applicable")
     most_serious = CheckOutcome.PASSED if passed else CheckOutcome.NOT_APPLICABLE
@@ -97,5 +97,5 @@ def count_checks(verdicts: Verdicts) -> str:
     for outcome, (one, several) in _COUNT_WORDS.items():
         count = verdicts.count_outcome(outcome)
         if count:
-            parts.append(f"{count} {one if count == 1 else several}")
+            parts.append(f"{count} {choose_verb(count, one, several)}")
     return f"{format_count(len(verdicts), 'check')}: {', '.join(parts) or 'none ran'}."

@@ -157,6 +157,10 @@ class NamePosition:
     window_index: int
     is_above: bool
 
+    def choose_offset(self, above: float, below: float) -> float:
+        """Choose the offset of a name above or below its line."""
+        return above if self.is_above else below
+
     def count_known_before(self, values: OptionalValues) -> int:
         """Count the known values before it, which is its index among the known points."""
         return sum(value is not None for value in values[: self.window_index])
@@ -230,7 +234,7 @@ def _make_performance_lines(series: PerformanceSeries, ticks: Sequence[float]) -
                 dash=dash,
                 name=name,
                 name_index=position.count_known_before(values),
-                name_offset=-10 if position.is_above else 18,
+                name_offset=position.choose_offset(-10, 18),
                 has_dots=known_count == 1 or color is Color.PRIMARY,
             )
         )
@@ -271,7 +275,7 @@ def _make_reference_lines(series: PerformanceSeries, ticks: Sequence[float]) -> 
                 dash="2 4",
                 name="reference" if period is longest else "",
                 name_index=position.count_known_before(values),
-                name_offset=-8 if position.is_above else 16,
+                name_offset=position.choose_offset(-8, 16),
             )
         )
     return lines

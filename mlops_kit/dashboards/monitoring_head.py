@@ -18,7 +18,7 @@ from mlops_kit.dashboards.rendering import (
     is_served,
     keep_versions_unbroken,
 )
-from mlops_kit.dashboards.rollback_action import make_rollback_action
+from mlops_kit.dashboards.rollback_action import make_rollback_actions
 from mlops_kit.dashboards.text_formats import (
     describe_duration,
     describe_interval,
@@ -27,6 +27,7 @@ from mlops_kit.dashboards.text_formats import (
     format_day,
     format_event_time,
     format_interval_in_sentence,
+    format_optional,
     format_period,
     format_rounded_money,
     format_short_time,
@@ -172,8 +173,9 @@ def describe_next_step(context: MonitoringContext) -> str:
     if context.status is MonitoringStatus.CRITICAL:
         pending = data.pending_retraining
         if pending is not None:
-            is_due = pending.status == RETRAINING_DUE
-            return f"A new version {'is being made' if is_due else 'waits for an approval'}."
+            if pending.status == RETRAINING_DUE:
+                return "A new version is being made."
+            return "A new version waits for an approval."
         current = data.current_promotion
         rollback = ""
         if current is not None and current.previous_version:
@@ -205,7 +207,7 @@ def _describe_newest_performance(context: MonitoringContext, window: MonitoredWi
     """Describe the estimate of the newest window, or the newest labels, beside the reference."""
     current = context.data.current_promotion
     reference = context.data.get_reference(window.version)
-    tail = "" if reference is None else f", reference {format_number(reference)}"
+    tail = format_optional(reference, lambda value: f", reference {format_number(value)}")
     metric = context.metric.title
     if window.estimated.value is not None:
         estimate = format_interval_in_sentence(window.estimated)
@@ -268,9 +270,7 @@ def _describe_retraining(context: MonitoringContext) -> Html | str:
 def _list_actions(context: MonitoringContext) -> list[ActionView]:
     """List the decisions that can be taken: retrain, roll back, acknowledge."""
     actions = [_make_retrain_action(context)]
-    rollback = make_rollback_action(context.data.current_promotion)
-    if rollback is not None:
-        actions.append(rollback)
+    actions.extend(make_rollback_actions(context.data.current_promotion))
     incidents = context.data.unacknowledged_incidents
     if incidents:
         options = [SelectOption(str(incident.id), incident.title) for incident in incidents]

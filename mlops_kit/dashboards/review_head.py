@@ -11,7 +11,7 @@ from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdicts
 from mlops_kit.dashboards.page_base import guard_html
 from mlops_kit.dashboards.rendering import Html, is_served, keep_versions_unbroken
 from mlops_kit.dashboards.review_context import ReviewContext
-from mlops_kit.dashboards.rollback_action import make_rollback_action
+from mlops_kit.dashboards.rollback_action import make_rollback_actions
 from mlops_kit.dashboards.stored_reviews import (
     COST_METRIC,
     RERUN_REVIEW_COMMAND,
@@ -19,6 +19,7 @@ from mlops_kit.dashboards.stored_reviews import (
     StoredReview,
 )
 from mlops_kit.dashboards.text_formats import (
+    choose_verb,
     format_clock_time,
     format_count,
     lowercase_first,
@@ -228,7 +229,7 @@ def describe_reservations(verdicts: Verdicts) -> str:
     undecided = verdicts.count_outcome(CheckOutcome.CANNOT_TELL)
     parts = []
     if warnings:
-        verb = "fails" if warnings == 1 else "fail"
+        verb = choose_verb(warnings, "fails", "fail")
         parts.append(f"{format_count(warnings, 'check')} {verb} without blocking it")
     if undecided:
         parts.append(f"{format_count(undecided, 'check')} cannot tell yet")
@@ -258,14 +259,15 @@ def _list_actions(context: ReviewContext) -> list[ActionView]:
     """List the decisions that can be taken on the version."""
     review = context.review
     if review.is_champion:
-        rollback = make_rollback_action(context.current_promotion)
-        return [rollback] if rollback else []
+        return make_rollback_actions(context.current_promotion)
     if review.promotion is not None or review.sample_rows:
         return []
     number = review.number
     payload = json.dumps(asdict(review.shown_facts))
     current = context.current_promotion
-    kept = f" Version {current.version} is kept for a rollback." if current else ""
+    kept = ""
+    if current is not None:
+        kept = f" Version {current.version} is kept for a rollback."
     return [
         ActionView(
             name="ask",

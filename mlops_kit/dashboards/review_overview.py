@@ -151,7 +151,9 @@ def _show_separate_numbers(context: ReviewContext) -> CardContent:
     other = context.other
     if other is None:
         return CardContent()
-    champion = f"version {review.champion_version}" if review.champion_version else "no version"
+    champion = "no version"
+    if review.champion_version:
+        champion = f"version {review.champion_version}"
     note = (
         "The two versions were not evaluated on the same rows, so their difference is not "
         "measured: part of what differs below may be due to the rows. "

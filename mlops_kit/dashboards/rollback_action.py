@@ -8,12 +8,12 @@ from mlops_kit.dashboards.view_models import ActionView
 from mlops_kit.db.tables import PromotionRecord
 
 
-def make_rollback_action(current: PromotionRecord | None) -> ActionView | None:
-    """Make the decision to roll back; None if there is no version before the champion."""
+def make_rollback_actions(current: PromotionRecord | None) -> list[ActionView]:
+    """Make the decision to roll back; nothing if there is no version before the champion."""
     if current is None or current.previous_version is None:
-        return None
+        return []
     previous = current.previous_version
-    return ActionView(
+    action = ActionView(
         name="rollback",
         label=f"Roll back to {previous} …",
         title=f"Roll back to version {previous}?",
@@ -24,3 +24,4 @@ def make_rollback_action(current: PromotionRecord | None) -> ActionView | None:
         submit_label=f"Roll back to {previous}",
         payload=json.dumps({"version": current.version}),
     )
+    return [action]

@@ -231,9 +231,11 @@ def _draw_band(area: _PlotArea, band: Sequence[tuple[float, float, float]]) -> H
 def _draw_event(area: _PlotArea, event: ChartEvent) -> list[Html]:
     """Draw a dashed vertical line with its text."""
     x = area.to_x(event.x)
-    is_late = x > area.width * _LATE_EVENT_SHARE
-    text_x = x - 5 if is_late else x + 5
-    anchor = "end" if is_late else "start"
+    text_x = x + 5
+    anchor = "start"
+    if x > area.width * _LATE_EVENT_SHARE:
+        text_x = x - 5
+        anchor = "end"
     return [
         draw_line((x, 12), (x, area.bottom), event.color, "3 3"),
         draw_text((text_x, 14), event.text, anchor, event.color, is_bold=True),

@@ -218,6 +218,11 @@ def format_heading(name: str) -> str:
     return capitalize_sentence(name.replace("_", " "))
 
 
+def choose_verb(count: int, singular: str, plural: str) -> str:
+    """Choose the form of a verb that agrees with a count."""
+    return singular if count == 1 else plural
+
+
 def format_count(count: int, noun: str) -> str:
     """Format a count with its noun.
 

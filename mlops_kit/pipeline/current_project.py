@@ -106,4 +106,6 @@ def hash_code_cells(notebook: Path) -> list[str]:
 def hash_environment_variable(name: str) -> str | None:
     """Return the hash of an environment variable (its value is not stored); None if unset."""
     value = os.environ.get(name)
-    return None if value is None else hash_code(value)
+    if value is None:
+        return None
+    return hash_code(value)

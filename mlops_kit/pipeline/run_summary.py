@@ -126,7 +126,9 @@ def read_run_version(folder: Path, manifest: RunManifest) -> str | None:
     if manifest.get_stage("review").is_idle or not file.exists():
         return None
     number = json.loads(file.read_text(encoding="utf-8")).get("version")
-    return None if number is None else str(number)
+    if number is None:
+        return None
+    return str(number)
 
 
 def format_run_summaries(summaries: list[RunSummary]) -> str:

@@ -227,7 +227,9 @@ def _run_papermill(
 
 def _to_seconds(limit: timedelta | None) -> float | None:
     """Return a limit in seconds; None for no limit."""
-    return None if limit is None else limit.total_seconds()
+    if limit is None:
+        return None
+    return limit.total_seconds()
 
 
 def _check_outputs(

@@ -70,6 +70,6 @@ class PredictionRequest:
 
     @cached_property
     def payload_hash(self) -> str:
-        """Hash of the rows, by which a reused id is told from a repeated request."""
+        """Hash of the rows; it distinguishes a reused id from a repeated request."""
         payload = orjson.dumps(self.rows, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(payload).hexdigest()

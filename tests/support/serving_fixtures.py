@@ -1,4 +1,4 @@
-"""A small project with a champion: one MLflow store for all tests here, since a fresh one costs seconds."""
+"""A small project with a champion; its MLflow store is shared, as creating one takes seconds."""
 
 from __future__ import annotations
 
