@@ -1,14 +1,16 @@
 """Scores that do not depend on the batch a row is scored in.
 
-A BLAS library picks its kernel, and the order in which it adds up, by the shape of the matrix, the
-CPU and the number of threads. A linear model can therefore score the same row differently in the
-last bits, alone or within a batch. A sparse matrix product uses no BLAS: SciPy adds up each row from
-left to right, whatever the other rows are. So linear models get their rows as a sparse matrix here.
+A BLAS library chooses its kernel, and with it the order of summation, by the shape of the matrix,
+the CPU and the number of threads. A linear model can therefore score the same row differently in
+the last bits, alone or within a batch. A sparse matrix product does not use BLAS: SciPy sums each
+row from left to right, independently of the other rows. Linear models therefore receive their rows
+as a sparse matrix here.
 
 The score of a row is then exactly the same in any batch for models whose other steps treat each row
-by itself: scaling, imputation, encoding, trees, boosting, calibration. Estimators that multiply
-dense matrices in another way (neural networks, kernels, ``TruncatedSVD`` and encoders built on it)
-stay within ``SCORE_TOLERANCE`` in float64. All built-in model families score exactly alike.
+separately: scaling, imputation, encoding, trees, boosting, calibration. This holds for all built-in
+model families. Estimators that multiply dense matrices in another way (neural networks, kernels,
+``TruncatedSVD`` and encoders built on it), and linear models inside voting or stacking ensembles,
+are only equal within floating-point error.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ _CONTAINER_ATTRIBUTES = (
 def make_batch_independent(model: Any) -> Any:
     """Return the model with its linear estimators replaced by ones that score row by row.
 
-    Looks into pipelines, calibrated classifiers and transformed targets. What has to change is
-    copied, so the given model stays as it is; a model without a linear estimator is returned itself.
+    Looks into pipelines, calibrated classifiers and transformed targets. Only what has to change is
+    copied, so the given model stays as it is; a model without a linear estimator is returned.
 
     Parameters
     ----------
@@ -100,13 +102,14 @@ def _make_rowwise_class(base: type) -> type:
     method = "decision_function" if hasattr(base, "decision_function") else "predict"
     multiply = getattr(base, method)
 
-    def score_rows(self: Any, X: Any) -> Any:
-        if sparse.issparse(X):
-            return multiply(self, X.tocsr())
-        rows = np.ascontiguousarray(X, dtype="float64")
+    def score_rows(self: Any, features: Any) -> Any:
+        if sparse.issparse(features):
+            return multiply(self, features.tocsr())
+        rows = np.ascontiguousarray(features, dtype="float64")
         size = max(1, MAX_BLOCK_VALUES // max(1, rows.shape[1]))
         starts = range(0, max(1, len(rows)), size)
-        return np.concatenate([multiply(self, _convert_to_csr(rows[i : i + size])) for i in starts])
+        blocks = [_convert_to_csr(rows[start : start + size]) for start in starts]
+        return np.concatenate([multiply(self, block) for block in blocks])
 
     return type(base.__name__, (base,), {method: score_rows, "__module__": base.__module__})
 

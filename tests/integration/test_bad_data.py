@@ -1,4 +1,4 @@
-"""Data as they come: put aside and reported, or refused in words; by the command line, with real kernels."""
+"""Bad data is quarantined and reported, or refused with a clear error; real kernels."""
 
 from __future__ import annotations
 

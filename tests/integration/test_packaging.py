@@ -111,7 +111,10 @@ def test_the_wheel_brings_notebooks_templates_and_types(installed: Path) -> None
 def test_the_installed_package_finds_its_own_notebooks_and_templates(
     installed: Path, tmp_path: Path
 ) -> None:
-    code = "import mlops_kit; from mlops_kit.config import resources; print(mlops_kit.__file__, resources('notebooks'), resources('templates'))"
+    code = (
+        "import mlops_kit; from mlops_kit.core.resources import find_resource_folder as find; "
+        "print(mlops_kit.__file__, find('notebooks'), find('templates'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

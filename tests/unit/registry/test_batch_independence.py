@@ -27,7 +27,7 @@ from mlops_kit.stages.train import families
 from tests.support.environment import ROOT
 
 ROWS = 203
-# Kernels that every x86-64 machine of the last decade can run; another kind of CPU ignores the name.
+# Kernels that every x86-64 CPU of the last decade can run; another kind of CPU ignores the name.
 KERNELS = {"": 2, "Haswell": 1, "Nehalem": 2}  # and the threads to run each with
 ROWS_BY_BATCH_SIZE = {1: 12, 3: 30, 64: ROWS, 129: ROWS}
 
@@ -64,7 +64,7 @@ def fitted_models(task: str, width: int) -> dict[str, tuple[Any, pd.DataFrame]]:
 
 
 def batch_dependent_rows(model: Any, rows: pd.DataFrame, task: str) -> int:
-    """How many scores differ from those of all rows at once: shuffled, singly and in small batches."""
+    """Count the scores that differ from those of all rows at once: shuffled, single, in batches."""
     config: Any = SimpleNamespace(task=task)
     expected = scoring.predict_scores(model, rows, config)
     order = np.random.default_rng(0).permutation(len(rows))
@@ -155,7 +155,8 @@ def test_a_linear_model_is_found_in_what_wraps_it() -> None:
     wrapped[-1].fit(x, y)
     for model in wrapped:
         rowwise = batch_independence.make_batch_independent(model)
-        assert rowwise is not model and type(rowwise) is type(model)
+        assert rowwise is not model
+        assert type(rowwise) is type(model)
         np.testing.assert_allclose(
             rowwise.predict(x), model.predict(x), batch_independence.SCORE_TOLERANCE
         )
