@@ -35,7 +35,10 @@ SKIPPED_KEYS = {
     "stopped_by_clock",
     "schema_version",
 }
-RENAMED_ARTIFACTS = {"judged_scores": "held_out_scores", "realised": "realized_performance"}
+RENAMED_ARTIFACTS = {
+    "judged_scores": "held_out_scores",
+    "realised": "realized_performance",  # stored by earlier versions
+}
 
 
 def list_numbers(value: Any) -> list[float]:

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.support.dashboard_fixtures",
     "tests.support.pipeline_fixtures",
     "tests.support.review_fixtures",
+    "tests.support.served_project",
     "tests.support.serving_fixtures",
 ]
 TESTS = ROOT / "tests"

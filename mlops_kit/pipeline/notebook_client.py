@@ -146,7 +146,7 @@ class MlopsNotebookClient(PapermillNotebookClient):  # type: ignore[misc]
         return self.nb_man.autosave_cell()
 
     def trim_stream(self, content: dict[str, str], cell_index: int) -> bool:
-        """Trim a piece of a stream to the room left in the notebook; write the rest to a file.
+        """Trim a piece of a stream to the space left in the notebook; write the rest to a file.
 
         Returns
         -------
@@ -154,15 +154,15 @@ class MlopsNotebookClient(PapermillNotebookClient):  # type: ignore[misc]
             Whether the notebook gets some of it.
         """
         text = content["text"]
-        room = MAX_STREAM_CHARACTERS - self.stream_characters
+        space = MAX_STREAM_CHARACTERS - self.stream_characters
         self.stream_characters += len(text)
         if self.log_path is None or self.stream_characters <= MAX_STREAM_CHARACTERS:
             return True
-        is_first_overflow = room >= 0
+        is_first_overflow = space >= 0
         path = self.log_path.with_suffix(f".cell{cell_index}.txt")
         with path.open("w" if is_first_overflow else "a", encoding="utf-8") as file:
-            file.write(self.nb_man.scrub(text[max(0, room) :]))
-        content["text"] = f"{text[:room]}\n… the output continues in {path.name}\n"
+            file.write(self.nb_man.scrub(text[max(0, space) :]))
+        content["text"] = f"{text[:space]}\n… the output continues in {path.name}\n"
         return is_first_overflow
 
 

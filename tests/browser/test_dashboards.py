@@ -21,7 +21,6 @@ from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import store
 from tests.support import browser_window, sample_runs, watch_records
-from tests.support.served_project import registered_project, server_address
 
 TABS = ("verdict", "quality", "slices", "explanations", "data", "lineage", "history", "card")
 SCROLLING_ELEMENTS = ".wide, [role=tablist]"

@@ -506,7 +506,7 @@ def test_moved_project_opens_and_scores(run: Path, tmp_path: Path) -> None:
         ]  # MLflow's own experiment, which holds nothing
     connection.close()
     assert not [line for line in dump if str(here) in line or str(run.parents[1]) in line]
-    assert json.loads(mlops(there, "run", "--json"))["nothing_to_do"] is True
+    assert json.loads(mlops(there, "run", "--json"))["is_up_to_date"] is True
 
 
 # Reading pages

@@ -93,7 +93,7 @@ def spoiled(column: str, value: object, count: int) -> pd.DataFrame:
     [(spoiled("age", "old", 9), 9), (spoiled("k", 0, 4), 3)],
     ids=["3 % are no number", "an id more than once"],
 )
-def test_bad_rows_are_put_aside_counted_and_kept(
+def test_bad_rows_are_quarantined_and_counted(
     home: Path, prepared: Prepared, frame: pd.DataFrame, count: int
 ) -> None:
     code, out, err = prepared(frame)
@@ -113,9 +113,9 @@ def test_bad_rows_are_put_aside_counted_and_kept(
 @pytest.mark.parametrize(
     ("frame", "told"),
     [
-        (rows().drop(columns="age"), "the column 'age' is gone"),
-        (spoiled("age", "old", ROWS), "'age' should be such that the column holds a whole number"),
-        (spoiled("age", None, ROWS), "'age' should be such that not all of it is missing"),
+        (rows().drop(columns="age"), "the source has no column 'age'"),
+        (spoiled("age", "old", ROWS), "values of 'age' are not a whole number"),
+        (spoiled("age", None, ROWS), "the column 'age' has no values"),
         (spoiled("y", 1, ROWS), "have one class of 'y': 1"),
     ],
     ids=["a column is gone", "another type", "a column is empty", "one class"],

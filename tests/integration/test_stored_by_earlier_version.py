@@ -123,7 +123,7 @@ def test_the_watch_goes_on_with_an_old_database(watched: loader.Project) -> None
     windows_before = engine.query_records(watched, sa.select(tables.WindowRecord))
     assert len(windows_before) == 4
     printed = run_command(watched, "watch", "--until", "2024-02-29", "--fast")
-    assert "version 1 serves" in printed
+    assert "version 1 is in service" in printed
     assert len(engine.query_records(watched, sa.select(tables.WindowRecord))) == 4
 
 

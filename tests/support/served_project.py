@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from mlops_kit.db.approvals import list_approvals
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import registration, store
 from tests.support import sample_runs
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, make_clean_environment
 
 SETTINGS = """
 stages:
@@ -81,9 +80,7 @@ def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def server_address(registered_project: Project) -> Iterator[str]:
     """The address of a server process, started from the command line."""
-    foreign = ("MLOPS_", "MLFLOW_")
-    inherited = {name: v for name, v in os.environ.items() if not name.startswith(foreign)}
-    environment = inherited | {
+    environment = make_clean_environment() | {
         "PYTHONPATH": str(ROOT / "tests" / "support"),
         "PYTHONUNBUFFERED": "1",
     }

@@ -607,7 +607,7 @@ if broken:
     Path(os.environ['MLOPS_RUN'], 'big').write_bytes(bytes(3_000_000))"""
 
 
-def test_full_disk_is_reported_and_a_run_with_room_completes(
+def test_full_disk_is_reported_and_a_run_with_space_completes(
     small_disk: Path, copy_mlflow_store: Callable[[Path], Path]
 ) -> None:
     home = copy_mlflow_store(small_disk.parent)

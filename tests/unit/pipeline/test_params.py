@@ -301,7 +301,7 @@ def test_none_is_accepted_only_where_it_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "cure"),
+    ("origin", "hint"),
     [
         ("-p", "-p one.p=…"),
         ("notebook", "edit the parameters cell of one"),
@@ -309,10 +309,10 @@ def test_none_is_accepted_only_where_it_is_the_default() -> None:
         ("environment MLOPS_PARAM_ONE_P", "correct environment MLOPS_PARAM_ONE_P"),
     ],
 )
-def test_hint_names_the_origin_of_the_value(origin: str, cure: str) -> None:
+def test_hint_names_the_origin_of_the_value(origin: str, hint: str) -> None:
     with pytest.raises(KitError) as error:
         param_types.cast_value("one", Parameter("p", "int", 3, ""), "x", origin)
-    assert error.value.hint == cure
+    assert error.value.hint == hint
 
 
 def format_literal(value: object) -> str:

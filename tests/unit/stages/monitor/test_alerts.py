@@ -14,6 +14,7 @@ from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor import alerts
 from mlops_kit.stages.monitor.drift import DRIFT_COLUMNS
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
 CONFIG = ProjectConfig(name="t", source="x.csv", target="y", task="binary", id=["k"], time="t")
 SCHEMA = Verdict("schema", "columns", "passed", "blocks", "All there.")
@@ -176,7 +177,7 @@ def test_alert_records_are_the_failed_checks() -> None:
         make_drift(a="alert"), make_realized(0.7, 0.68, 0.72), SCHEMA, CONFIG
     )
     lines = alerts.build_alert_records(found, pd.Timestamp("2024-01-01", tz="UTC"), None)
-    assert [x["check"] for x in lines] == ["realised", "drift"]
+    assert [x["check"] for x in lines] == [REALIZED_PERFORMANCE_CHECK, "drift"]
     assert lines[0]["as_of"] == "2024-01-01 00:00:00+00:00"
     assert lines[0]["until"] == ""
 
@@ -187,13 +188,13 @@ def test_append_writes_an_alert_once(tmp_path: Path) -> None:
     assert alerts.append_alerts(sink, [line, line]) == 1
     assert (
         alerts.append_alerts(
-            sink, [{**line, "sentence": "reworded"}, {**line, "check": "realised"}]
+            sink, [{**line, "sentence": "reworded"}, {**line, "check": REALIZED_PERFORMANCE_CHECK}]
         )
         == 1
     )
     assert [json.loads(x)["check"] for x in sink.read_text(encoding="utf-8").splitlines()] == [
         "drift",
-        "realised",
+        REALIZED_PERFORMANCE_CHECK,
     ]
     assert alerts.append_alerts(sink, []) == 0
 

@@ -9,6 +9,7 @@ import pandas as pd
 from mlops_kit.core.results import Interval, Table, Verdict
 from mlops_kit.project.config import root
 from mlops_kit.stages.monitor import incidents
+from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
 CONFIG = root.ProjectConfig(name="t", source="t.csv", target="y", task="binary")
 
@@ -101,7 +102,7 @@ def test_several_columns_are_one_signal_led_by_the_costliest() -> None:
 
 def test_proven_failures_are_signals_at_once() -> None:
     verdicts = [
-        Verdict("realised", "t", "failed", "blocks", "It fell."),
+        Verdict(REALIZED_PERFORMANCE_CHECK, "t", "failed", "blocks", "It fell."),
         Verdict("gap", "t", "passed", "warns", "Fine."),
         Verdict("drift", "t", "failed", "warns", "Moved."),
         Verdict("schema", "t", "failed", "blocks", "Gone."),
@@ -109,6 +110,6 @@ def test_proven_failures_are_signals_at_once() -> None:
     assert [
         (c.name, c.severity, c.sentence) for c in incidents.detect_proven_failures(verdicts)
     ] == [
-        ("realised", "act", "It fell."),
+        (REALIZED_PERFORMANCE_CHECK, "act", "It fell."),
         ("schema", "act", "Gone."),
     ]
