@@ -38,9 +38,15 @@ def open_page(chromium: Any, url: str, name: str = "ann") -> Iterator[tuple[Any,
     """Open a page in a window of its own; yield it and its problems."""
     is_file = url.startswith("file:")
     origin = "file:" if is_file else "/".join(url.split("/")[:3])
-    headers = {} if is_file else {"X-User": name}
+    settings: dict[str, Any] = {}
+    if not is_file:
+        # Chromium sends no extra header when it opens a WebSocket, but it sends cookies.
+        cookie = {"name": "x-user", "value": name, "domain": "127.0.0.1", "path": "/"}
+        cookie |= {"expires": -1, "httpOnly": False, "secure": False, "sameSite": "Lax"}
+        settings["extra_http_headers"] = {"X-User": name}
+        settings["storage_state"] = {"cookies": [cookie], "origins": []}
     allowed = (origin, "data:", "about:")
-    with browser_window.open_window(chromium, url, allowed, extra_http_headers=headers) as opened:
+    with browser_window.open_window(chromium, url, allowed, **settings) as opened:
         yield opened
 
 

@@ -77,8 +77,8 @@ def _compute_half_width(labels: np.ndarray) -> float:
     """Compute the half width of the 95% interval of a mean; NaN for a single row."""
     if len(labels) < 2:
         return math.nan
-    standard_error = float(labels.std(ddof=1)) / math.sqrt(len(labels))
-    return _NORMAL_QUANTILE_97_5 * standard_error
+    standard_deviation = float(labels.std(ddof=1))
+    return _NORMAL_QUANTILE_97_5 * standard_deviation / math.sqrt(len(labels))
 
 
 def _summarize_calibration(data: pd.DataFrame, labels_are_classes: bool) -> str:
