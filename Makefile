@@ -31,7 +31,7 @@ test: $(STAMP)  ## All tests, on two cores; what is skipped is listed at the end
 	$(BIN)/python -m pytest -q -rsfE -n 2
 
 test-fast: $(STAMP)  ## The unit tests: no kernel, no browser, no server process
-	$(BIN)/python -m pytest -q -n 2 tests/unit
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
 
 evidence: $(STAMP)  ## The long acceptance runs: seeded, resumable, a summary at the end
 	$(BIN)/python evidence/seeded_faults.py

@@ -91,6 +91,7 @@ def print_batch_dependence() -> None:
     print(json.dumps(counts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "threads"), KERNELS.items())
 def test_a_score_does_not_depend_on_the_batch(kernel: str, threads: int) -> None:
     code = (

@@ -261,6 +261,7 @@ def test_baselines_and_best_trial_of_each_family_get_an_mlflow_run() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_four_processes_can_create_a_store_at_once(project: loader.Project) -> None:
     code = (
         "from mlops_kit.project import loader\n"
@@ -283,6 +284,7 @@ def test_four_processes_can_create_a_store_at_once(project: loader.Project) -> N
     assert {out.strip() for (out, _), _ in ended} == {"2"}  # ours and MLflow's Default
 
 
+@pytest.mark.slow
 def test_pyfunc_predicts_probabilities_without_mlops_kit(
     project: loader.Project,
 ) -> None:

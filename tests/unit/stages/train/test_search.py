@@ -95,6 +95,7 @@ def test_interrupted_search_resumes_to_the_same_result(tmp_path: Path) -> None:
     assert fewer[1].trials == 3
 
 
+@pytest.mark.slow
 def test_killed_trial_is_failed_and_repeated(tmp_path: Path) -> None:
     path = tmp_path / "s.log"
     code = """
