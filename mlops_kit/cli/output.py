@@ -66,7 +66,7 @@ def report_run_outcome(manifest: RunManifest, reports: str, as_json: bool = Fals
     from mlops_kit.pipeline import runner
 
     if as_json:
-        print_json(manifest.to_json_dict())
+        print_json(manifest.to_json_dict() | {"is_up_to_date": manifest.is_up_to_date})
     else:
         print_run_summary(manifest, reports)
     error = runner.find_run_error(manifest)

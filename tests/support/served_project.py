@@ -49,7 +49,7 @@ TAGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose registry knows versions 1 and 2; its deploy stage only promotes."""
     home = tmp_path_factory.mktemp("dashboards") / "home"
@@ -77,7 +77,7 @@ def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server_address(registered_project: Project) -> Iterator[str]:
     """The address of a server process, started from the command line."""
     environment = make_clean_environment() | {
