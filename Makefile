@@ -33,7 +33,7 @@ test: $(STAMP)  ## All tests, on two cores; what is skipped is listed at the end
 test-fast: $(STAMP)  ## The unit tests: no kernel, no browser, no server process
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
 
-evidence: $(STAMP)  ## The long acceptance runs: seeded, resumable, a summary at the end
+evidence: $(STAMP)  ## Check that the tests catch 30 seeded faults; resumable
 	$(BIN)/python evidence/seeded_faults.py
 
 lab: $(STAMP)  ## Open JupyterLab on the project
