@@ -32,8 +32,13 @@ TESTS = ROOT / "tests"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with the name of the folder it is in."""
     for item in items:
-        if item.path.is_relative_to(TESTS):
-            item.add_marker(item.path.relative_to(TESTS).parts[0])
+        if not item.path.is_relative_to(TESTS):
+            continue
+        kind = item.path.relative_to(TESTS).parts[0]
+        item.add_marker(kind)
+        if kind == "unit" and "run" in getattr(item, "fixturenames", ()):
+            message = f"{item.nodeid}: a unit test may not run the chain; move it to integration"
+            raise pytest.UsageError(message)
 
 
 @pytest.fixture(autouse=True)

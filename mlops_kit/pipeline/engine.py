@@ -123,8 +123,9 @@ def execute_notebook(notebook: Any, options: Mapping[str, Any]) -> Any:
     """
     kernel_options = KernelOptions.from_options(options)
     recorder = _create_recorder(notebook, options, kernel_options)
-    recorder.notebook_start()
+    # Before the first save: a run may be killed at any time, and its notebook has to say so then.
     notebook.metadata["mlops"] = {"status": StageStatus.RUNNING.value, "pid": os.getpid()}
+    recorder.notebook_start()
     recorder.save(now=True)
     limits = kernel_options.limits or KernelLimits(
         cell_seconds=options.get("execution_timeout"),

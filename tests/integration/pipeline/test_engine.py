@@ -20,6 +20,7 @@ from nbformat.v4 import new_notebook
 from mlops_kit.pipeline import (
     notebook_client,
     notebook_outcome,
+    notebook_recorder,
     papermill_engine,
     process_memory,
 )
@@ -88,6 +89,22 @@ from IPython.display import clear_output
 print('gone', flush=True)
 clear_output(wait=True)
 print('here')"""
+
+
+def test_every_saved_notebook_has_a_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_statuses = []
+    write_notebook = notebook_recorder.NotebookRecorder._write_notebook
+
+    def record_status(recorder: Any, is_required: bool) -> None:
+        write_notebook(recorder, is_required)
+        saved = nbformat.read(recorder.output_path, as_version=4)
+        saved_statuses.append(saved.metadata.get("mlops", {}).get("status"))
+
+    monkeypatch.setattr(notebook_recorder.NotebookRecorder, "_write_notebook", record_status)
+    execute_cells(tmp_path, "1 + 1")
+    assert saved_statuses[0] == "running"
+    assert saved_statuses[-1] == "succeeded"
+    assert set(saved_statuses) == {"running", "succeeded"}
 
 
 def test_streams_are_joined_but_not_across_displayed_outputs(tmp_path: Path) -> None:

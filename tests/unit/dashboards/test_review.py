@@ -12,7 +12,6 @@ import pytest
 
 from mlops_kit import dashboards
 from mlops_kit.cli import application
-from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.results import Table, Verdict, Verdicts
 from mlops_kit.dashboards.review_head import (
@@ -359,25 +358,3 @@ def test_the_command_line_writes_the_page_as_one_file(
 def test_an_unknown_dashboard_lists_those_that_exist(sample_project: Project) -> None:
     with pytest.raises(KitError, match="no dashboard 'revue'"):
         dashboards.export_page("revue", sample_project, sample_project.root / "x.html")
-
-
-def test_the_notebook_shows_every_part_in_jupyterlab(
-    sample_project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import nbformat
-    from nbclient import NotebookClient
-
-    monkeypatch.setenv("MLOPS_PROJECT", str(sample_project.root))
-    path = resources.find_resource_folder("notebooks") / "dashboards" / "review.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
-    shown = []
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "data" in output:
-                shown.append(output["data"]["text/html"])
-    assert len(shown) == 1 + len(ReviewPage.tabs)
-    assert all(part.startswith("<style>") for part in shown)
-    assert "Errors cost $0.19 less per flight" in read_text(shown[0])
-    without_styles = [re.sub("<style>.*?</style>", "", part, flags=re.DOTALL) for part in shown]
-    assert "data-act" not in "".join(without_styles)

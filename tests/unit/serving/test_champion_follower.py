@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,12 +243,3 @@ def test_version_with_scores_that_are_not_finite_is_refused(served: loader.Proje
     history = source.read_source(served)
     with pytest.raises(RunFailedError, match="version 1 does not return finite scores"):
         champion_follower.verify_served_version(served, candidate, history)
-
-
-def test_reference_performance_is_read_from_the_run(run: Path) -> None:
-    project = loader.load_project(run.parent.parent)
-    metrics = champion_follower.read_reference_performance(project, run.name)
-    assert metrics
-    for metric in metrics:
-        assert set(metric) == {"metric", "value", "low", "high"}
-        assert metric["low"] <= metric["value"] <= metric["high"]
