@@ -34,7 +34,9 @@ from mlops_kit.dashboards.page_base import (
     guard_html,
     make_empty_statement,
 )
+from mlops_kit.dashboards.panels import PanelContext, build_panel_tab, list_panel_titles
 from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.stored_reviews import list_reviews
 from mlops_kit.dashboards.view_models import JsonDataView, StatementView
 from mlops_kit.dashboards.visitors import read_query
 from mlops_kit.db.approvals import get_current_promotion
@@ -125,9 +127,23 @@ class MonitoringPage(DashboardPage):
             self.hint,
         )
 
+    def list_plugin_tabs(self) -> dict[str, str]:
+        """List the tabs that plugins add: titles by key."""
+        return list_panel_titles(self.name)
+
     def build_tab(self, key: str) -> Html:
         """Build what a tab shows."""
+        if key in self.plugin_tabs:
+            return build_panel_tab(key, self._make_panel_context())
         return _TAB_BUILDERS[key](self.context)
+
+    def _make_panel_context(self) -> PanelContext:
+        """Make what a plugin's panel may look at: the version in service and its run."""
+        run = None
+        for review in list_reviews(self.project):
+            if review.number == self.current_version:
+                run = review.run
+        return PanelContext(self.project, self.current_version, run)
 
     def html(self) -> Html:
         """Build the whole page, and last the distributions behind the cells of the heat map.

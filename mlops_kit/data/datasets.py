@@ -21,10 +21,12 @@ from typing import IO, Any
 
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import pd
 
-DATASETS: ExtensionRegistry[Callable[[int | None], pd.DataFrame]] = ExtensionRegistry("dataset")
+DATASETS: ExtensionRegistry[Callable[[int | None], pd.DataFrame]] = ExtensionRegistry(
+    ExtensionKind.DATASET
+)
 LATE_ARRIVAL_MINUTES = 15  # a flight that arrives more than this after schedule is late
 
 

@@ -3,7 +3,7 @@
 Stops come first (broken rows must not teach a model), then reasons, then guards. The decision
 names the rule that decided and lists the result of every rule; a person or a schedule acts on it.
 
-To add a rule:
+To add a rule, in the package or in a plugin of a project:
 
 1. write a function ``RetrainingEvidence -> sentence`` that returns an empty text if the rule does
    not apply,
@@ -18,7 +18,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project.config.root import ProjectConfig
@@ -169,7 +169,7 @@ class _Rule(NamedTuple):
     function: _RuleFunction
 
 
-RETRAINING_RULES: ExtensionRegistry[_Rule] = ExtensionRegistry("retraining rule")
+RETRAINING_RULES: ExtensionRegistry[_Rule] = ExtensionRegistry(ExtensionKind.RETRAINING_RULE)
 
 
 def register_rule(name: str, role: RuleRole) -> Callable[[_RuleFunction], _RuleFunction]:

@@ -4,7 +4,7 @@ A check computes nothing expensive and acts on nothing: it reads `ReviewEvidence
 finds. All four outcomes are shown, "not applicable" too. The check against the champion is in a
 registry of its own, because its verdict changes when the champion does.
 
-To add a check:
+To add a check, in the package or in a plugin of a project:
 
 1. write a function ``(evidence) -> Verdict`` that returns ``make_verdict(outcome, sentence, ...)``,
 2. decorate it with ``@register_check(name, title, severity)``; it is then run, shown and tested
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
@@ -60,7 +60,7 @@ class ReviewCheck(NamedTuple):
         return replace(verdict, check=self.name, title=self.title, severity=self.severity)
 
 
-REVIEW_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry("check")
+REVIEW_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry(ExtensionKind.REVIEW_CHECK)
 CHAMPION_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry("check against the champion")
 
 
@@ -74,7 +74,8 @@ def register_check(
     """Make the decorated function a check and register it."""
 
     def register(function: Callable[[ReviewEvidence], Verdict]) -> ReviewCheck:
-        return into.register(name)(ReviewCheck(name, title, severity, task, function))
+        check = ReviewCheck(name, title, CheckSeverity(severity), task, function)
+        return into.register(name, applies_to=[task] if task else [])(check)
 
     return register
 
