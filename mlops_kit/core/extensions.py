@@ -201,7 +201,7 @@ class ExtensionRegistry(MutableMapping[str, _T]):
     def _find_origin(self, name: str) -> str:
         for registration in [*_registrations, *self._list_declared(name)]:
             if (registration.kind, registration.name) == (self.kind, name):
-                return f"the plugin {registration.plugin!r}"
+                return f"the module {registration.plugin!r}"
         return "mlops-kit"
 
 

@@ -198,7 +198,7 @@ def import_plugin(module: str) -> None:
             _import_module(module)
         except BaseException:
             del _active.imported[module]
-            _remove_modules(set(sys.modules) - known_modules)
+            _remove_modules(module, set(sys.modules) - known_modules)
             raise
         _active.imported[module] = {module, *(set(sys.modules) - known_modules)}
 
@@ -244,14 +244,16 @@ def _forget_plugin(module: str) -> None:
     ]
     if module in _active.imported:
         extensions.remove_registrations(module)
-        _remove_modules(_active.imported.pop(module))
+        _remove_modules(module, _active.imported.pop(module))
 
 
-def _remove_modules(names: Iterable[str]) -> None:
-    """Remove modules of the project from ``sys.modules``; installed libraries stay."""
+def _remove_modules(plugin: str, names: Iterable[str]) -> None:
+    """Remove a plugin, and modules of the project, from ``sys.modules``; other libraries stay."""
     for name in names:
-        if _active.root is not None and _is_in_folder(name, _active.root):
-            del sys.modules[name]
+        is_plugin = name == plugin or name.startswith(f"{plugin}.")
+        is_own = _active.root is not None and _is_in_folder(name, _active.root)
+        if is_plugin or is_own:
+            sys.modules.pop(name, None)
 
 
 def _is_in_folder(module: str, folder: Path) -> bool:
