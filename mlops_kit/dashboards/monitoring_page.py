@@ -44,6 +44,12 @@ from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import WatchRecord
 from mlops_kit.project.loader import Project, load_project
 
+__all__ = [
+    "MonitoringPage",
+    "build_page",
+    "open_page",
+]
+
 _DISTRIBUTIONS_ELEMENT_ID = "sketches"  # by which the page's script finds them
 
 _TAB_BUILDERS: dict[str, Callable[[MonitoringContext], Html]] = {

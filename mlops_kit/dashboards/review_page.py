@@ -33,6 +33,12 @@ from mlops_kit.dashboards.view_models import StatementView
 from mlops_kit.dashboards.visitors import read_query
 from mlops_kit.project.loader import Project, load_project
 
+__all__ = [
+    "ReviewPage",
+    "build_page",
+    "open_page",
+]
+
 _TAB_BUILDERS: dict[str, Callable[[ReviewContext], Html]] = {
     "verdict": build_overview_tab,
     "quality": build_quality_tab,

