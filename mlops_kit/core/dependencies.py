@@ -138,7 +138,7 @@ def record_module_use(module: str) -> None:
 
 def record_extensions_listed(kind: str) -> None:
     """Record that the result depends on which extensions of a kind there are."""
-    settings_read.add((EXTENSIONS_SECTION, kind))
+    settings_read.add((EXTENSIONS_SECTION, str(kind)))  # plain text: it is reported as a literal
 
 
 @contextmanager

@@ -208,15 +208,14 @@ class ExtensionRegistry(MutableMapping[str, _T]):
 def _find_registering_plugin() -> str:
     """Find the plugin that calls ``register``; empty if this package does.
 
-    Outside the import of a plugin it is the module of the nearest caller.
+    A plugin that is being imported may be the first to import a module of this package, whose
+    extensions are not the plugin's. Outside the import of a plugin it is the module of the caller.
     """
-    if _plugins_being_imported:
-        return _plugins_being_imported[-1]
     frame = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] != _PACKAGE_NAME:
-            return module
+            return _plugins_being_imported[-1] if _plugins_being_imported else module
         if frame.f_code.co_name == "<module>":
             return ""
         frame = frame.f_back  # type: ignore[assignment]

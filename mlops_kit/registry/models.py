@@ -259,21 +259,30 @@ def save_model(
         skops.dump(model, file)
         trusted_types = check_model_types(file)
         model_hash = compute_model_hash(file)
+        # Some models count their predictions, so the signature comes from a copy.
+        copy = skops.load(file, trusted=trusted_types)
     info = mlflow.sklearn.log_model(
         model,
         name=name,
         serialization_format="skops",
         skops_trusted_types=trusted_types,
         pyfunc_predict_fn="predict_proba" if binary else "predict",
-        signature=_infer_signature(model, example, binary),
+        signature=_infer_signature(copy, example, binary),
         input_example=example.head(_EXAMPLE_ROWS),
         pip_requirements=_list_requirements(trusted_types),
         metadata={**to_json_value(metadata), "model_hash": model_hash},
     )
+    logged_file = download_model_file(client, info.model_uri)
+    if compute_model_hash(logged_file) != model_hash:
+        raise RunFailedError(
+            f"the model {type(model).__name__} changed while it was logged",
+            "a model that is the same after predictions",
+            "use another estimator in the model family",
+        )
     return SavedModel(
         uri=info.model_uri,
         model_hash=model_hash,
-        sha256=hash_file(download_model_file(client, info.model_uri)),
+        sha256=hash_file(logged_file),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ train: {metric: worst}
 """
 PLUGIN = """\
 import colorsys  # what stands for a heavy library
+import mlops_kit.stages.review
 from mlops_kit.stats.metrics import register_metric
 
 @register_metric("worst", "worst error", "regression", greater_is_better=False)
@@ -211,6 +213,24 @@ def test_broken_plugin_is_a_clear_error_and_the_doctor_still_works(name: str, ho
     assert "my_metrics" in findings["plugins"].sentence
     assert findings["source"].passed
     assert "worst" not in METRICS.list_names()
+
+
+def test_extensions_of_the_package_are_not_those_of_the_plugin_that_imports_it_first(
+    home: Path,
+) -> None:
+    code = (
+        "from mlops_kit.project import loader, plugins; loader.load_project(); "
+        "print([e.name for p in plugins.list_plugins() for e in p.extensions])"
+    )
+    completed = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert completed.stdout == "['worst']\n"
 
 
 def test_two_plugins_with_the_same_name_are_named(home: Path) -> None:
