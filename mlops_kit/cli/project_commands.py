@@ -53,7 +53,8 @@ def config_command(project: ProjectOption = "") -> None:
 def doctor_command(project: ProjectOption = "") -> None:
     """Check the environment and the project.
 
-    Checked are Python, packages, kernel, settings, notebooks, source, tracking store and disk.
+    Checked are Python, packages, kernel, settings, notebooks, source, tracking store, database and
+    disk.
     """
     from mlops_kit.cli import doctor
 
