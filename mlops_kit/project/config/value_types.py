@@ -16,11 +16,13 @@ _BYTES_BY_PREFIX = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 # How these values are written in mlops.yaml, for the JSON Schema.
 _DURATION_SCHEMA = {
+    "title": "duration",
     "type": "string",
     "pattern": rf"^\s*{_DURATION_PATTERN.pattern}\s*$",
     "examples": ["30d", "12h", "45m"],
 }
 _TIMESTAMP_SCHEMA = {
+    "title": "timestamp",
     "anyOf": [
         {
             "type": "string",
@@ -29,12 +31,14 @@ _TIMESTAMP_SCHEMA = {
             "examples": ["2013-07-01", "2013-07-01T06:00"],
         },
         {"type": "null"},
-    ]
+    ],
 }
 _NAME_LIST_SCHEMA = {
+    "title": "list of names",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
 _SIZE_SCHEMA = {
+    "title": "size",
     "anyOf": [
         {
             "type": "string",
@@ -42,7 +46,7 @@ _SIZE_SCHEMA = {
             "examples": ["4GB", "512MB"],
         },
         {"type": "number", "minimum": 0},
-    ]
+    ],
 }
 
 
