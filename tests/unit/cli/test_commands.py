@@ -313,6 +313,13 @@ def test_config_shows_each_setting_with_origin_and_description(
     assert all(description.strip() for description in out.splitlines()[1::2])
 
 
+def test_schema_is_printed_without_a_project(tmp_path: Path, mlops: RunCommand) -> None:
+    os.chdir(tmp_path)
+    code, out, _ = mlops("config", "--schema")
+    assert code == 0
+    assert json.loads(out)["properties"]["target"]["description"] == "Column to predict"
+
+
 def test_project_is_found_from_a_folder_inside_it(
     home: Path, mlops: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
