@@ -134,8 +134,8 @@ def activate_plugins(root: Path, names: Any) -> None:
         for module in dict.fromkeys(modules):
             was_index_current &= _activate_plugin(module, index.get(module))
         _check_unique_names(_active.infos.values())
-        if not was_index_current:
-            _write_index(root)
+        if not was_index_current and (root / PLUGIN_INDEX_FILE).parent.is_dir():
+            store_plugin_index(root)
 
 
 def parse_plugin_names(names: Any) -> list[str]:
@@ -397,13 +397,16 @@ def _read_index(root: Path) -> dict[str, PluginInfo]:
     return {info.module: info for info in infos}
 
 
-def _write_index(root: Path) -> None:
-    """Store what is known of the plugins; a project in which nothing has been run has no index."""
-    path = root / PLUGIN_INDEX_FILE
-    if not path.parent.is_dir():
+def store_plugin_index(root: Path) -> None:
+    """Store what is known of the plugins, so that kernels need not import all of them.
+
+    Loading a project in which nothing has been run stores nothing: it writes no files.
+    """
+    if not _active.infos:
         return
+    path = root / PLUGIN_INDEX_FILE
     records = [info.to_record() for info in _active.infos.values()]
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # each process then imports the plugins
         files.write_json(path, {"environment": _describe_environment(), "plugins": records})
 
 

@@ -20,7 +20,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
 from mlops_kit.dashboards.review_page import ReviewPage
 from mlops_kit.db.tables import IncidentRecord
-from mlops_kit.pipeline import plan as planning
 from mlops_kit.project import loader, plugins, run_folder
 from mlops_kit.registry import versions
 from mlops_kit.watch import loop
@@ -253,7 +252,7 @@ def test_check_of_a_plugin_is_in_the_review(project: loader.Project) -> None:
 
 
 def test_rule_of_a_plugin_decides_on_retraining(project: loader.Project) -> None:
-    decision = read_artifact(project, "retraining")
+    decision = read_artifact(project, "decision")
     assert decision["action"] == "stop"
     assert decision["reason"] == "No, and stop: No model is changed before Christmas."
 
@@ -284,32 +283,33 @@ def test_panel_of_a_plugin_is_a_tab_of_the_review_page(project: loader.Project) 
     assert "balanced_accuracy" in read_text(page.plugin_panels())
 
 
-def list_stale(home: Path) -> dict[str, list[str]]:
-    """The stages that would run again, with the reasons."""
-    project = loader.load_project(home)
-    shown = planning.make_plan(project)
-    return {step.stage: list(step.reasons) for step in shown.steps if step.reasons}
-
-
 CHANGES = {
-    "my_metric": ("flagged = score", "flagged = score ", "train"),
-    "my_check": ("says the project", "says the team", "review"),
-    "my_rule": ("before Christmas", "before Easter", "retrain"),
-    "my_reader": ("nrows=limit", "nrows=limit, header=0", "explore"),
-    "my_drift_test": ("equal_var=False", "equal_var=True", "monitor"),
-    "my_review_panel": ("metrics", "verdicts", ""),
+    "my_metric": ("flagged = score", "flagged = score ", ["train", "review", "monitor"]),
+    "my_family": ("20, 60, 40", "20, 60, 50", ["train", "review", "deploy"]),
+    "my_check": ("says the project", "says the team", ["review"]),
+    "my_rule": ("before Christmas", "before Easter", ["retrain"]),
+    "my_reader": (
+        "nrows=limit",
+        "nrows=limit, header=0",
+        ["explore", "prepare", "deploy", "monitor"],
+    ),
+    "my_drift_test": ("equal_var=False", "equal_var=True", ["monitor"]),
+    "my_review_panel": ("metrics", "verdicts", []),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_changed_plugin_makes_stale_what_used_it(name: str, home: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(home, tmp_path / "copy"))
-    old, new, first_stage = CHANGES[name]
+    old, new, stages = CHANGES[name]
     (copy / f"{name}.py").write_text(PLUGINS[name].replace(old, new))
     completed = run_command("plan", "--project", copy, "--json")
     planned = json.loads(completed.stdout)
-    stale = [step["stage"] for step in planned["stages"] if step["action"] == "run"]
-    assert (stale or [""])[0] == first_stage, planned
+    stale = [step["stage"] for step in planned if step["action"] == "run"]
+    assert stale == stages
+    for step in planned:
+        if step["stage"] in stale:
+            assert step["reasons"][0].startswith(f"`{name}.py` changed")
 
 
 @pytest.fixture(scope="module")
