@@ -45,8 +45,8 @@ lint: $(STAMP)  ## Format, lint rules, types, notebooks without outputs
 	$(BIN)/mypy mlops_kit
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/dashboards/*.ipynb
 
-lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --upgrade --no-emit-index-url --no-header --python-version 3.11 -o requirements.lock
+lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml, with all extras
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --upgrade --no-emit-index-url --no-header --python-version 3.11 -o requirements.lock
 
 clean:  ## Remove the environment and all run output
 	rm -rf $(VENV) .mlops .pytest_cache .mypy_cache .ruff_cache build dist

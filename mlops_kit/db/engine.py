@@ -17,11 +17,13 @@ from filelock import FileLock
 from sqlalchemy.orm import Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.db.tables import Base
 from mlops_kit.project.loader import Project
 
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
+_POSTGRES_DRIVER = "psycopg"
 _SQLITE_BUSY_TIMEOUT_SECONDS = 30
 
 
@@ -62,6 +64,8 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
     ------
     KitError
         If the URL is invalid or its driver is not installed.
+    MissingExtraError
+        If the driver for PostgreSQL is not installed.
     RunFailedError
         If the database server does not answer.
     """
@@ -71,6 +75,8 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
             _prepare_tables(engine)
             return engine
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+        if isinstance(error, ImportError) and error.name == _POSTGRES_DRIVER:
+            raise MissingExtraError("postgres", _POSTGRES_DRIVER) from error
         raise KitError(
             f"database: {str(error).splitlines()[0]}",
             "a SQLAlchemy URL with an installed driver, such as postgresql+psycopg://…",
