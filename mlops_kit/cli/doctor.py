@@ -222,6 +222,25 @@ def check_tracking_store(project: Project) -> str:
     return f"{experiment_count} experiments in {location}"
 
 
+@PROJECT_CHECKS.register("database")
+def check_database(project: Project) -> str:
+    """Check that the database can be read; it is neither created nor migrated."""
+    from mlops_kit.db import engine
+
+    if not engine.database_exists(project):
+        return f"none yet at {project.config.database}; the first command that writes creates it"
+    status = engine.read_schema_status(project)
+    sentences = [f"schema revision {status.revision}"]
+    if not status.is_current:
+        sentences = [
+            f"schema revision {status.revision or 'not recorded'}",
+            f"the next command that opens it brings it to {status.head}",
+        ]
+    if status.backups:
+        sentences.append(f"newest backup: {status.backups[-1]}")
+    return "; ".join(sentences)
+
+
 @PROJECT_CHECKS.register("disk")
 def check_disk_space(project: Project) -> str:
     """Check that runs can be written and that there is enough disk space."""

@@ -43,8 +43,22 @@ def lab_command(
     os.execv(sys.executable, command)  # noqa: S606 - a fixed program without a shell
 
 
-def config_command(project: ProjectOption = "") -> None:
-    """Show every setting with its value and its origin."""
+def config_command(
+    project: ProjectOption = "",
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON Schema of mlops.yaml; needs no project"),
+    ] = False,
+) -> None:
+    """Show every setting with its value and its origin.
+
+    With --schema, print the JSON Schema with which an editor completes and checks mlops.yaml.
+    """
+    if schema:
+        from mlops_kit.project import config_schema
+
+        output.print_json(config_schema.build_config_schema(), indent=2)
+        return
     from mlops_kit.project import explain, loader
 
     settings = explain.explain_settings(loader.load_project(project or None))
@@ -55,8 +69,8 @@ def config_command(project: ProjectOption = "") -> None:
 def doctor_command(project: ProjectOption = "") -> None:
     """Check the environment and the project.
 
-    Checked are Python, packages, extras, kernel, settings, notebooks, source, tracking store and
-    disk.
+    Checked are Python, packages, extras, kernel, settings, notebooks, source, tracking store,
+    database and disk.
     """
     from mlops_kit.cli import doctor
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -134,6 +136,34 @@ def test_the_wheel_brings_notebooks_templates_and_types(installed: Path) -> None
     }
     assert {f"notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb")} <= inside
     assert {"py.typed", "templates/report/index.html", "templates/report/style.css"} <= inside
+    migrations = ROOT / "mlops_kit" / "db" / "migrations"
+    for pattern in ("*.py", "*.mako", "versions/*.py"):
+        assert {f"db/migrations/{p.relative_to(migrations)}" for p in migrations.glob(pattern)} <= (
+            inside
+        )
+
+
+def test_the_installed_package_migrates_a_database(installed: Path, tmp_path: Path) -> None:
+    database = tmp_path / "mlops.db"
+    with closing(sqlite3.connect(database)) as old:
+        old.executescript((ROOT / "tests/data/tables-of-commit-0cc9fa2.sql").read_text())
+    code = (
+        "import sys; from pathlib import Path; from mlops_kit.db import engine; "
+        "file = Path(sys.argv[1]); engine.get_engine(f'sqlite:///{file}', file); "
+        "print(engine.__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(database)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert Path(done.stdout.strip()).is_relative_to(installed)
+    assert done.stderr.startswith("mlops.db: tables migrated from schema revision")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_installed_package_finds_its_own_notebooks_and_templates(

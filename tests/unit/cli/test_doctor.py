@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from mlops_kit.cli import doctor
 from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extras import EXTRAS
+from mlops_kit.db import engine, schema
 
 CONFIG = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 
@@ -162,6 +165,52 @@ def test_invalid_tracking_store_is_reported(home: Path) -> None:
     assert not finding.passed
     assert "does not answer" in finding.sentence
     assert "'tracking' in mlops.yaml" in finding.sentence
+
+
+def test_database_is_reported_with_its_revision_and_not_changed(home: Path) -> None:
+    file = home / ".mlops" / "mlops.db"
+    finding = run_checks(home)["database"]
+    assert finding.passed
+    assert "none yet at sqlite:///.mlops/mlops.db" in finding.sentence
+    assert not file.parent.exists()
+
+    engine.get_engine(f"sqlite:///{file}", file).dispose()
+    finding = run_checks(home)["database"]
+    assert (finding.passed, finding.sentence) == (True, f"schema revision {schema.HEAD_REVISION}")
+
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"DROP TABLE {schema.VERSION_TABLE_NAME}")
+        database.commit()
+    content = file.read_bytes()
+    finding = run_checks(home)["database"]
+    assert finding.passed
+    assert "schema revision not recorded; the next command" in finding.sentence
+    assert file.read_bytes() == content
+
+    engine.get_engine.cache_clear()
+    engine.get_engine(f"sqlite:///{file}", file).dispose()
+    (backup,) = file.parent.glob("mlops.db.backup-*")
+    assert f"newest backup: {backup}" in run_checks(home)["database"].sentence
+
+
+def test_database_of_a_newer_version_is_reported(home: Path) -> None:
+    file = home / ".mlops" / "mlops.db"
+    engine.get_engine(f"sqlite:///{file}", file).dispose()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"UPDATE {schema.VERSION_TABLE_NAME} SET version_num = '9999'")
+        database.commit()
+    finding = run_checks(home)["database"]
+    assert not finding.passed
+    assert "schema revision '9999', which this mlops-kit does not know" in finding.sentence
+    assert "pip install --upgrade mlops-kit" in finding.sentence
+
+
+def test_file_that_is_not_a_database_is_reported(home: Path) -> None:
+    (home / "mlops.yaml").write_text(CONFIG + "database: sqlite:///t.csv\n")
+    finding = run_checks(home)["database"]
+    assert not finding.passed
+    assert "cannot be opened: file is not a database" in finding.sentence
+    assert (home / "t.csv").read_text() == "x,y\n1,2\n"
 
 
 def test_too_little_disk_space_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
