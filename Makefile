@@ -49,8 +49,8 @@ docs: $(STAMP)  ## Build the documentation into build/docs; a warning is an erro
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
 	@echo "Documentation: build/docs/index.html"
 
-lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --upgrade --no-emit-index-url --no-header --python-version 3.11 -o requirements.lock
+lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml, with all extras
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --upgrade --no-emit-index-url --no-header --python-version 3.11 -o requirements.lock
 
 clean:  ## Remove the environment and all run output
 	rm -rf $(VENV) .mlops .pytest_cache .mypy_cache .ruff_cache build dist

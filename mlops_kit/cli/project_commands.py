@@ -11,6 +11,7 @@ import typer
 from mlops_kit.cli import output
 from mlops_kit.cli.options import ProjectOption
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extras import require_extra
 
 # JupyterLab requests news, updates and extensions from other hosts by default.
 _JUPYTERLAB_OPTIONS = (
@@ -33,6 +34,7 @@ def lab_command(
     """
     from mlops_kit.project import loader
 
+    require_extra("lab")
     loaded = loader.load_project(project or None)
     os.environ["MLOPS_PROJECT"] = str(loaded.root)
     os.chdir(loaded.notebooks_folder)
@@ -67,8 +69,8 @@ def config_command(
 def doctor_command(project: ProjectOption = "") -> None:
     """Check the environment and the project.
 
-    Checked are Python, packages, kernel, settings, notebooks, source, tracking store, database and
-    disk.
+    Checked are Python, packages, extras, kernel, settings, notebooks, source, tracking store,
+    database and disk.
     """
     from mlops_kit.cli import doctor
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError, suggest_names
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.lazy import alt, np, pd
 from mlops_kit.core.results import Figure, Table
 
@@ -292,7 +293,8 @@ def render_figure(
 
     The SVG loads nothing.
     """
-    import vl_convert
+    with import_from_extra("train"):
+        import vl_convert
 
     title = alt.TitleParams(
         textwrap.wrap(table.title, _MAX_TITLE_CHARACTERS) or [""],

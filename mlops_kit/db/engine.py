@@ -22,12 +22,14 @@ from filelock import FileLock
 from sqlalchemy.orm import Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.db import schema
 from mlops_kit.project.loader import Project
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
+_POSTGRES_DRIVER = "psycopg"
 
 
 def resolve_database_url(project: Project) -> tuple[str, Path | None]:
@@ -68,6 +70,8 @@ def get_engine(url: str, file: Path | None) -> sa.Engine:
     KitError
         If the URL is invalid, its driver is not installed, or the tables are not those of
         mlops-kit or of a newer version.
+    MissingExtraError
+        If the driver for PostgreSQL is not installed.
     RunFailedError
         If the database cannot be opened, or its migration fails.
     """
@@ -83,6 +87,8 @@ def _explain_errors(file: Path | None) -> Iterator[None]:
     try:
         yield
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+        if isinstance(error, ImportError) and error.name == _POSTGRES_DRIVER:
+            raise MissingExtraError("postgres", _POSTGRES_DRIVER) from error
         raise KitError(
             f"database: {str(error).splitlines()[0]}",
             "a SQLAlchemy URL with an installed driver, such as postgresql+psycopg://…",

@@ -14,6 +14,7 @@ import pytest
 from mlops_kit.cli import doctor
 from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import EXTRAS
 from mlops_kit.db import engine, schema
 
 CONFIG = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
@@ -92,11 +93,34 @@ def test_each_package_at_another_version_is_reported(
     assert "not-required" not in str(error.value)
 
 
-def test_missing_kernel_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installation_without_kernel_passes_and_says_what_would_bring_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(KitError, match="has no ipykernel") as error:
-        doctor.check_kernel()
-    assert error.value.hint == "pip install ipykernel"
+    assert (
+        doctor.check_kernel() == 'none; running notebooks needs it: pip install "mlops-kit[train]"'
+    )
+
+
+def test_extras_are_listed_with_the_command_for_those_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requirements = [f"pandas; extra == '{name}'" for name in EXTRAS]
+    install_other_version(tmp_path, monkeypatch, *requirements, "nobody-has-this; extra == 'lab'")
+    first_line, *lines = doctor.check_extras().splitlines()
+    assert first_line == f"{len(EXTRAS) - 1} of {len(EXTRAS)} installed"
+    assert "  serve: installed (the prediction endpoint, mlops serve)" in lines
+    (lab_line,) = [line for line in lines if line.startswith("  lab: ")]
+    assert lab_line.startswith('  lab: pip install "mlops-kit[lab]" (JupyterLab')
+
+
+def test_extra_at_another_version_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requirements = [f"numpy>=1; extra == '{name}'" for name in EXTRAS]
+    install_other_version(tmp_path, monkeypatch, *requirements, "pandas>=99; extra == 'serve'")
+    with pytest.raises(KitError, match=r"pandas is [\d.]+ \(requires >=99\)"):
+        doctor.check_extras()
 
 
 def test_invalid_notebooks_are_all_reported(home: Path) -> None:
