@@ -215,6 +215,7 @@ def test_broken_plugin_is_a_clear_error_and_the_doctor_still_works(name: str, ho
     assert "worst" not in METRICS.list_names()
 
 
+@pytest.mark.slow
 def test_extensions_of_the_package_are_not_those_of_the_plugin_that_imports_it_first(
     home: Path,
 ) -> None:
