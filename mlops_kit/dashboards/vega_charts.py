@@ -203,12 +203,14 @@ class _PlotArea:
     @property
     def x_per_pixel(self) -> float:
         """How much of the x axis a pixel is."""
-        return (self.x_range[1] - self.x_range[0]) / self.width
+        first, last = self.x_range
+        return (last - first or 1) / self.width
 
     @property
     def y_per_pixel(self) -> float:
         """How much of the y axis a pixel is."""
-        return (self.y_range[1] - self.y_range[0]) / self.height
+        low, high = self.y_range
+        return (high - low or 1) / self.height
 
     def declare_x(self, field: str = "x") -> Declaration:
         """Declare the horizontal position of a mark."""

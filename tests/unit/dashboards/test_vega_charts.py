@@ -145,6 +145,21 @@ def test_name_offset_moves_the_name_down() -> None:
     assert below - above == pytest.approx(32)
 
 
+def test_a_chart_of_a_single_point_in_time_is_drawn() -> None:
+    chart = LineChart(
+        [ChartLine([(0, 1.0)], has_dots=True)],
+        "One point",
+        [(0, "Jul"), (0, "")],
+        [1, 1],
+        str,
+        events=[ChartEvent(0, "version 2")],
+        histogram=[(0, 1.0), (0, 0.5)],
+    )
+    rendered = draw_line_chart(chart)
+    assert len(list_data_paths(rendered, "symbol")) == 1
+    assert "NaN" not in rendered
+
+
 def test_the_text_of_an_event_stays_within_the_chart() -> None:
     rendered = draw_line_chart(FULL_CHART)
     assert get_text(rendered, "version 2").get("text-anchor") == "start"
