@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo loop test test-fast evidence lab lint lock clean
+.PHONY: help demo loop test test-fast evidence lab lint docs lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -45,8 +45,12 @@ lint: $(STAMP)  ## Format, lint rules, types, notebooks without outputs
 	$(BIN)/mypy mlops_kit
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/dashboards/*.ipynb
 
-lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --upgrade --no-emit-index-url --no-header --python-version 3.11 -o requirements.lock
+docs: $(STAMP)  ## Build the documentation into build/docs; a warning is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	@echo "Documentation: build/docs/index.html"
+
+lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml, with all extras
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --upgrade --no-emit-index-url --no-header --python-version 3.11 -o requirements.lock
 
 clean:  ## Remove the environment and all run output
 	rm -rf $(VENV) .mlops .pytest_cache .mypy_cache .ruff_cache build dist

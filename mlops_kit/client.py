@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
+from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressPrinter, ProgressReporter
 from mlops_kit.core.results import Table
@@ -243,7 +244,8 @@ class ProjectClient:
 
     def _ipython_display_(self) -> None:
         """Show the latest run; while a run goes on, as a live table."""
-        from IPython.display import display
+        with import_from_extra("train"):
+            from IPython.display import display
 
         handle = display(self.build_current_view(), display_id=True)
 
@@ -331,6 +333,7 @@ class ProjectClient:
         """
         from mlops_kit.db.tables import ApprovalOutcome
 
+        require_extra("train")  # before the decision is recorded, since the run then continues
         folder = self.record_decision(ApprovalOutcome.APPROVED, reason, run)
         return self.resume(folder.name, report_progress)
 

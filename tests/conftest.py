@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.support.review_fixtures",
     "tests.support.served_project",
     "tests.support.serving_fixtures",
+    "tests.support.wheel_fixtures",
 ]
 TESTS = ROOT / "tests"
 

@@ -23,6 +23,7 @@ from packaging.specifiers import SpecifierSet
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extras import EXTRAS, format_install_command
 from mlops_kit.project import loader
 from mlops_kit.project.config import base
 from mlops_kit.project.loader import Project
@@ -97,14 +98,17 @@ def check_packages() -> str:
     return f"{len(requirements)} required packages, all at supported versions"
 
 
-def _list_requirements() -> list[Requirement]:
-    """Return the requirements of mlops-kit without its extras."""
+def _list_requirements(extra: str = "") -> list[Requirement]:
+    """Return the requirements of the base, or those that an extra adds to them."""
     requirements = [Requirement(line) for line in metadata.requires(_DISTRIBUTION_NAME) or []]
-    return [
-        requirement
-        for requirement in requirements
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    ]
+    base_requirements = []
+    extra_requirements = []
+    for requirement in requirements:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            base_requirements.append(requirement)
+        elif requirement.marker.evaluate({"extra": extra}):
+            extra_requirements.append(requirement)
+    return extra_requirements if extra else base_requirements
 
 
 def _describe_mismatch(requirement: Requirement) -> str:
@@ -119,17 +123,45 @@ def _describe_mismatch(requirement: Requirement) -> str:
     return f"{requirement.name} is {version} (requires {requirement.specifier})"
 
 
+@MACHINE_CHECKS.register("extras")
+def check_extras() -> str:
+    """List the extras and whether they are installed; a part at another version is a problem."""
+    lines = []
+    problems: list[str] = []
+    installed_count = 0
+    for name, extra in EXTRAS.items():
+        requirements = _list_requirements(name)
+        if not all(_is_installed(requirement) for requirement in requirements):
+            lines.append(f"{name}: {format_install_command(name)} ({extra.purpose})")
+            continue
+        installed_count += 1
+        lines.append(f"{name}: installed ({extra.purpose})")
+        problems += filter(None, map(_describe_mismatch, requirements))
+    if problems:
+        raise KitError(
+            "; ".join(problems),
+            "the versions that the extras require",
+            "install requirements.lock again, or pip install --upgrade mlops-kit",
+        )
+    return "\n  ".join([f"{installed_count} of {len(EXTRAS)} installed", *lines])
+
+
+def _is_installed(requirement: Requirement) -> bool:
+    """Return whether a required distribution is installed, at any version."""
+    try:
+        metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 @MACHINE_CHECKS.register("kernel")
 def check_kernel() -> str:
-    """Check that the notebooks' kernel is installed in this environment."""
+    """Check which kernel runs the notebooks; an installation that only serves needs none."""
     try:
         version = metadata.version("ipykernel")
     except metadata.PackageNotFoundError:
-        raise KitError(
-            f"{sys.prefix} has no ipykernel",
-            "the kernel that runs the notebooks",
-            "pip install ipykernel",
-        ) from None
+        return f"none; running notebooks needs it: {format_install_command('train')}"
     return f"ipykernel {version} in {sys.prefix}"
 
 
@@ -188,6 +220,25 @@ def check_tracking_store(project: Project) -> str:
             "start the server, correct 'tracking' in mlops.yaml, or move the file away",
         ) from error
     return f"{experiment_count} experiments in {location}"
+
+
+@PROJECT_CHECKS.register("database")
+def check_database(project: Project) -> str:
+    """Check that the database can be read; it is neither created nor migrated."""
+    from mlops_kit.db import engine
+
+    if not engine.database_exists(project):
+        return f"none yet at {project.config.database}; the first command that writes creates it"
+    status = engine.read_schema_status(project)
+    sentences = [f"schema revision {status.revision}"]
+    if not status.is_current:
+        sentences = [
+            f"schema revision {status.revision or 'not recorded'}",
+            f"the next command that opens it brings it to {status.head}",
+        ]
+    if status.backups:
+        sentences.append(f"newest backup: {status.backups[-1]}")
+    return "; ".join(sentences)
 
 
 @PROJECT_CHECKS.register("disk")

@@ -11,6 +11,7 @@ from mlops_kit.cli import output
 from mlops_kit.cli.options import ProjectOption, ReasonOption, RunArgument
 from mlops_kit.cli.run_commands import resume_and_report
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import require_extra
 
 _TABLE_SUFFIXES = (".csv", ".parquet")
 
@@ -23,6 +24,7 @@ def approve_command(
     from mlops_kit.db.tables import ApprovalOutcome
 
     client = ProjectClient(project or None)
+    require_extra("train")  # before the decision is recorded, since the run then continues
     folder = client.record_decision(ApprovalOutcome.APPROVED, reason, run)
     resume_and_report(client, folder.name)
 

@@ -36,9 +36,9 @@ def print_error(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, indent: int | None = None) -> None:
     """Print plain values as JSON."""
-    typer.echo(json.dumps(value))
+    typer.echo(json.dumps(value, indent=indent, ensure_ascii=indent is None))
 
 
 def open_progress(as_json: bool = False) -> AbstractContextManager[ProgressPrinter]:

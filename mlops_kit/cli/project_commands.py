@@ -11,6 +11,7 @@ import typer
 from mlops_kit.cli import output
 from mlops_kit.cli.options import ProjectOption
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extras import require_extra
 
 # JupyterLab requests news, updates and extensions from other hosts by default.
 _JUPYTERLAB_OPTIONS = (
@@ -33,6 +34,7 @@ def lab_command(
     """
     from mlops_kit.project import loader
 
+    require_extra("lab")
     loaded = loader.load_project(project or None)
     os.environ["MLOPS_PROJECT"] = str(loaded.root)
     os.chdir(loaded.notebooks_folder)
@@ -41,8 +43,22 @@ def lab_command(
     os.execv(sys.executable, command)  # noqa: S606 - a fixed program without a shell
 
 
-def config_command(project: ProjectOption = "") -> None:
-    """Show every setting with its value and its origin."""
+def config_command(
+    project: ProjectOption = "",
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON Schema of mlops.yaml; needs no project"),
+    ] = False,
+) -> None:
+    """Show every setting with its value and its origin.
+
+    With --schema, print the JSON Schema with which an editor completes and checks mlops.yaml.
+    """
+    if schema:
+        from mlops_kit.project import config_schema
+
+        output.print_json(config_schema.build_config_schema(), indent=2)
+        return
     from mlops_kit.project import explain, loader
 
     settings = explain.explain_settings(loader.load_project(project or None))
@@ -53,7 +69,8 @@ def config_command(project: ProjectOption = "") -> None:
 def doctor_command(project: ProjectOption = "") -> None:
     """Check the environment and the project.
 
-    Checked are Python, packages, kernel, settings, notebooks, source, tracking store and disk.
+    Checked are Python, packages, extras, kernel, settings, notebooks, source, tracking store,
+    database and disk.
     """
     from mlops_kit.cli import doctor
 

@@ -307,7 +307,7 @@ def render_figure(
         alt.data_transformers.disable_max_rows(),
     ):
         specification = styled_chart.to_dict()
-    svg = render_svg(specification)
+    svg = render_svg(specification, extra="train")
     svg = svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
     # Text is measured in vl-convert's own sans-serif, so that a chart is the same on every machine.
     svg = svg.replace('font-family="sans-serif"', f'font-family="{_FONT_FAMILY}"')

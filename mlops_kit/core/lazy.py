@@ -7,7 +7,10 @@ name, 3. add the name to ``__all__``.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from mlops_kit.core.extras import import_from_extra
 
 __all__ = ["alt", "np", "pd", "scipy_stats"]
 
@@ -15,15 +18,30 @@ __all__ = ["alt", "np", "pd", "scipy_stats"]
 class LazyModule:
     """A stand-in for a module that is imported when one of its attributes is first used.
 
+    Parameters
+    ----------
+    module_name : str
+        The module to import.
+    extra : str
+        The extra that installs it; empty for a library of the base.
+
     >>> LazyModule("colorsys").rgb_to_hsv(0.0, 0.0, 1.0)[2]
     1.0
     """
 
-    def __init__(self, module_name: str) -> None:
+    def __init__(self, module_name: str, extra: str = "") -> None:
         self.module_name = module_name
+        self.extra = extra
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self.module_name), name)
+        return getattr(self._import(), name)
+
+    def _import(self) -> ModuleType:
+        """Import the module; report a missing extra."""
+        if not self.extra:
+            return import_module(self.module_name)
+        with import_from_extra(self.extra):
+            return import_module(self.module_name)
 
 
 if TYPE_CHECKING:
@@ -32,7 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy import stats as scipy_stats
 else:
-    alt = LazyModule("altair")
+    alt = LazyModule("altair", extra="train")
     np = LazyModule("numpy")
     pd = LazyModule("pandas")
     scipy_stats = LazyModule("scipy.stats")

@@ -16,17 +16,19 @@ import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
-import tornado.web
-from jupyter_server.auth.identity import IdentityProvider, User
-from jupyter_server.base.handlers import APIHandler, JupyterHandler
-from jupyter_server.utils import url_path_join
-from tornado.ioloop import IOLoop
-from voila.tornado.handler import TornadoVoilaHandler
-
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.dashboards.page_base import PAGE_TITLES
 from mlops_kit.db.approvals import check_permission
 from mlops_kit.project.config.services import PeopleConfig
+
+with import_from_extra("dashboards"):
+    import tornado.web
+    from jupyter_server.auth.identity import IdentityProvider, User
+    from jupyter_server.base.handlers import APIHandler, JupyterHandler
+    from jupyter_server.utils import url_path_join
+    from tornado.ioloop import IOLoop
+    from voila.tornado.handler import TornadoVoilaHandler
 
 DecisionAction = Callable[[str, dict[str, str]], str]  # person, values of the page; the answer
 LOCAL_USER_NOTE = "this computer's user"

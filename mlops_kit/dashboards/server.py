@@ -23,18 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, FileSystemLoader
-from jupyter_core.utils import run_sync
-from jupyter_server.auth.identity import IdentityProvider
-from jupyter_server.base.handlers import Template404
-from jupyter_server.utils import url_path_join
-from tornado.httpserver import HTTPServer
-from tornado.ioloop import IOLoop
-from tornado.netutil import bind_sockets
-from traitlets.config import Config
-from voila.app import Voila
-from voila.request_info_handler import RequestInfoSocketHandler
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.core.network import is_loopback
 from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.dashboards.rendering import get_template_folder
@@ -49,6 +40,18 @@ from mlops_kit.dashboards.request_handlers import (
     StartHandler,
 )
 from mlops_kit.project.loader import Project
+
+with import_from_extra("dashboards"):
+    from jupyter_core.utils import run_sync
+    from jupyter_server.auth.identity import IdentityProvider
+    from jupyter_server.base.handlers import Template404
+    from jupyter_server.utils import url_path_join
+    from tornado.httpserver import HTTPServer
+    from tornado.ioloop import IOLoop
+    from tornado.netutil import bind_sockets
+    from traitlets.config import Config
+    from voila.app import Voila
+    from voila.request_info_handler import RequestInfoSocketHandler
 
 _MAX_STARTUP_SECONDS = 30  # that the kernels of the pages are waited for
 _POLL_SECONDS = 0.05
@@ -303,7 +306,10 @@ def start_server(
     ------
     KitError
         If the port is taken, or others could reach the pages and nothing identifies them.
+    MissingExtraError
+        If the libraries of the dashboards are not installed.
     """
+    require_extra("dashboards")
     settings = project.config.dashboard
     host = host or settings.host
     port = settings.port if port is None else port

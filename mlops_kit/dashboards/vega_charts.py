@@ -475,5 +475,5 @@ def _render_cached(declaration: str) -> str:
     A kernel that waits for its visitor has built the page before, so the visitor waits for the
     charts only whose data have changed since.
     """
-    svg = render_svg(json.loads(declaration))
+    svg = render_svg(json.loads(declaration), extra="dashboards")
     return _DESCRIBED_PATH.sub(r"<path\2><title>\1</title></path>", svg)

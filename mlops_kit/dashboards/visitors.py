@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import parse_qsl
 
+from mlops_kit.core.extras import import_from_extra
+
 _RECONNECT_SECONDS = 0.1
 
 
@@ -31,8 +33,9 @@ def _wait_for_visitor() -> dict[str, str]:
     Does what ``voila.utils.wait_for_request`` does: importing that takes a second of every kernel,
     and it gives up if the server is not ready.
     """
-    from websockets.exceptions import WebSocketException
-    from websockets.sync.client import connect
+    with import_from_extra("dashboards"):
+        from websockets.exceptions import WebSocketException
+        from websockets.sync.client import connect
 
     address_template = (
         "ws://127.0.0.1:{VOILA_APP_PORT}{VOILA_SERVER_URL}voila/query/{VOILA_KERNEL_ID}"

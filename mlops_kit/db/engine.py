@@ -2,27 +2,34 @@
 
 SQLite runs in WAL mode, so readers do not wait for the writer, and with ``synchronous=FULL``, so
 a committed row survives a power failure.
+
+Opening a database creates its tables or migrates them (``mlops_kit.db.migrations``). If they are
+up to date, which is one row to read, Alembic is not imported.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from filelock import FileLock
 from sqlalchemy.orm import Session, sessionmaker
 
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.db.tables import Base
+from mlops_kit.core.extras import MissingExtraError
+from mlops_kit.db import schema
 from mlops_kit.project.loader import Project
 
+_logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SQLITE_PREFIX = "sqlite:///"
-_SQLITE_BUSY_TIMEOUT_SECONDS = 30
+_POSTGRES_DRIVER = "psycopg"
 
 
 def resolve_database_url(project: Project) -> tuple[str, Path | None]:
@@ -49,75 +56,145 @@ def database_exists(project: Project) -> bool:
 
 @lru_cache(maxsize=8)
 def get_engine(url: str, file: Path | None) -> sa.Engine:
-    """Return the engine of a database, after creating the tables that are missing.
+    """Return the engine of a database, after creating or migrating its tables if necessary.
 
     Parameters
     ----------
     url : str
         SQLAlchemy URL.
     file : Path or None
-        The SQLite file, locked while one process creates the tables.
+        The SQLite file, locked while one process creates or migrates the tables.
 
     Raises
     ------
     KitError
-        If the URL is invalid or its driver is not installed.
+        If the URL is invalid, its driver is not installed, or the tables are not those of
+        mlops-kit or of a newer version.
+    MissingExtraError
+        If the driver for PostgreSQL is not installed.
     RunFailedError
-        If the database server does not answer.
+        If the database cannot be opened, or its migration fails.
     """
-    try:
+    with _explain_errors(file):
         engine = _create_engine(url, file)
-        if file is None:
-            _prepare_tables(engine)
-            return engine
+        _prepare_schema(engine, file)
+    return engine
+
+
+@contextmanager
+def _explain_errors(file: Path | None) -> Iterator[None]:
+    """Raise the errors of SQLAlchemy and of drivers as errors for users."""
+    try:
+        yield
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+        if isinstance(error, ImportError) and error.name == _POSTGRES_DRIVER:
+            raise MissingExtraError("postgres", _POSTGRES_DRIVER) from error
         raise KitError(
             f"database: {str(error).splitlines()[0]}",
             "a SQLAlchemy URL with an installed driver, such as postgresql+psycopg://…",
             "edit 'database' in mlops.yaml, or pip install the driver",
         ) from error
-    except sa.exc.OperationalError as error:
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig).splitlines()[0]
+        if file is not None:
+            raise RunFailedError(
+                f"the database {file} cannot be opened: {reason}",
+                "a SQLite database in a folder that you may write to",
+                "restore a backup, move the file away, or edit 'database' in mlops.yaml",
+            ) from error
+        if not isinstance(error, sa.exc.OperationalError):
+            raise RunFailedError(
+                f"the tables of the database cannot be prepared: {reason}",
+                "a user who may create tables",
+                "grant the permission, or edit 'database' in mlops.yaml",
+            ) from error
         raise RunFailedError(
-            f"the database does not answer: {str(error.orig).splitlines()[0]}",
+            f"the database does not answer: {reason}",
             "a server at the address given under 'database'",
             "start the server, or edit 'database' in mlops.yaml",
         ) from error
-    sa.event.listen(engine, "connect", _set_durable_mode)
-    with FileLock(f"{file}.lock"):  # also creates the folder
-        _prepare_tables(engine)
-    return engine
 
 
 def _create_engine(url: str, file: Path | None) -> sa.Engine:
     """Create an engine that waits for SQLite's lock, or checks a server's connections."""
     if file is None:
         return sa.create_engine(url, pool_pre_ping=True)
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
-        connect_args={"timeout": _SQLITE_BUSY_TIMEOUT_SECONDS},
+        connect_args={"timeout": schema.LOCK_TIMEOUT_SECONDS},
         pool_pre_ping=False,
     )
+    sa.event.listen(engine, "connect", schema.set_durable_mode)
+    return engine
 
 
-def _prepare_tables(engine: sa.Engine) -> None:
-    """Create missing tables and check that the existing ones have all their columns."""
-    Base.metadata.create_all(engine)
-    inspector = sa.inspect(engine)
-    for table_name, table in Base.metadata.tables.items():
-        expected = {column.name for column in table.columns}
-        present = {column["name"] for column in inspector.get_columns(table_name)}
-        missing = sorted(expected - present)
-        if missing:
-            raise KitError(
-                f"the table {table_name!r} of the database has no column {missing[0]!r}",
-                "a database created by this version of mlops-kit",
-                f"ALTER TABLE {table_name} ADD COLUMN …, or set another 'database'",
-            )
+def _prepare_schema(engine: sa.Engine, file: Path | None) -> None:
+    """Create the tables or migrate them, unless the database is up to date."""
+    if _read_revision(engine, file) == schema.HEAD_REVISION:
+        return
+    lock: AbstractContextManager[Any] = nullcontext()
+    if file is not None:
+        lock = FileLock(f"{file}.lock")  # also creates the folder
+    with lock, schema.open_exclusive_connection(engine) as connection:
+        # Another process may have been here first.
+        revision = schema.read_revision(connection)
+        if revision == schema.HEAD_REVISION:
+            return
+        if revision is None and not schema.has_tables(connection):
+            schema.create_tables(connection)
+            connection.commit()
+            return
+        from mlops_kit.db.migrations import upgrade
+
+        outcome = upgrade.migrate_schema(connection, revision, file)
+    _logger.warning("%s", outcome)
 
 
-def _set_durable_mode(connection: Any, _record: Any) -> None:
-    """Set WAL mode and full synchronization on a new SQLite connection."""
-    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
+def _read_revision(engine: sa.Engine, file: Path | None) -> str | None:
+    """Return the recorded schema revision; None if there is none, or no file."""
+    if file is not None and not file.exists():
+        return None
+    with engine.connect() as connection:
+        return schema.read_revision(connection)
+
+
+class SchemaStatus(NamedTuple):
+    """The schema revision of a database, and the backups that were made before migrations."""
+
+    revision: str | None  # None if none was recorded: an empty database, or one of version 0.1
+    head: str
+    is_current: bool
+    backups: list[Path]  # of a SQLite file, the oldest first
+
+
+def read_schema_status(project: Project) -> SchemaStatus:
+    """Read the schema revision of a database without migrating it.
+
+    Raises
+    ------
+    KitError
+        If the revision is newer than this version of mlops-kit, or the URL is invalid.
+    RunFailedError
+        If the database cannot be opened.
+    """
+    from mlops_kit.db.migrations import backups
+
+    url, file = resolve_database_url(project)
+    with _explain_errors(file):
+        engine = sa.create_engine(url)
+        revision = _read_revision(engine, file)
+        engine.dispose()
+    is_current = revision == schema.HEAD_REVISION
+    if not is_current:
+        from mlops_kit.db.migrations import upgrade
+
+        upgrade.require_known_revision(revision)
+    return SchemaStatus(
+        revision,
+        head=schema.HEAD_REVISION,
+        is_current=is_current,
+        backups=backups.find_backups(file),
+    )
 
 
 def open_transaction(project: Project) -> AbstractContextManager[Session]:

@@ -4,8 +4,8 @@ Timestamps are UTC text of fixed width (see ``mlops_kit.db.timestamps``) and doc
 text. Python attributes follow the glossary; where a column of an existing database has another
 name, ``mapped_column`` states it, so older databases open unchanged.
 
-To add a table, define a class that derives from ``Base``. The next command that opens the
-database creates the table if it is missing.
+To add or change a table, edit the class (each derives from ``Base``) and write a migration:
+``mlops_kit.db.migrations`` says how. The next command that opens a database runs it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.project.loader import Project
 from mlops_kit.project.notebook_cells import load_code_cells
 from mlops_kit.project.run_manifest import read_manifest
@@ -33,8 +34,9 @@ def open_debug_console(project: Project, folder: Path, stage: str) -> None:
     KitError
         If the run has no executed notebook of the stage.
     """
-    import IPython
-    from traitlets.config import Config
+    with import_from_extra("train"):
+        import IPython
+        from traitlets.config import Config
 
     entry = read_manifest(folder).get_stage(stage)
     notebook = folder / "notebooks" / f"{entry.notebook}.ipynb"

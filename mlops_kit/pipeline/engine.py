@@ -19,11 +19,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from papermill.execute import ERROR_MARKER_TAG
-
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.pipeline import kernel_pool, signals
 from mlops_kit.pipeline.kernel_watchdog import INTERRUPT_GRACE_SECONDS, KernelLimits, KernelWatchdog
 from mlops_kit.pipeline.notebook_client import MlopsNotebookClient
@@ -35,6 +33,10 @@ from mlops_kit.pipeline.notebook_outcome import (
 from mlops_kit.pipeline.notebook_recorder import NotebookRecorder
 from mlops_kit.project.run_manifest import StageStatus
 from mlops_kit.project.secrets import scrub_text_values
+
+with import_from_extra("train"):
+    import nbformat
+    from papermill.execute import ERROR_MARKER_TAG
 
 _OUTPUT_TIMEOUT_SECONDS = 60  # how long outputs may arrive after the end of their cell
 _OPTION_PREFIX = "kernel_"

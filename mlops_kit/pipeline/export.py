@@ -218,7 +218,7 @@ def list_install_commands(root: Path) -> list[str]:
     if (root / "mlops_kit").is_dir():
         commands.append("pip install --no-deps -e .")
     else:
-        commands.append(f"pip install mlops-kit=={__version__}")
+        commands.append(f'pip install "mlops-kit[all]=={__version__}"')
     return commands
 
 

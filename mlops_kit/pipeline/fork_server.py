@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mlops_kit.core import dependencies, import_tracer
+from mlops_kit.core.extras import import_from_extra
 
 DEFERRED_MODULES_MARKER = "|"  # modules after it are imported while the first kernels already run
 _KERNEL_MODULES = (
@@ -326,8 +327,9 @@ def _run_kernel(connection: str) -> None:
     """Run an IPython kernel until it is shut down."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_KERNEL_OOM_SCORE))
-    import zmq
-    from ipykernel.kernelapp import IPKernelApp
+    with import_from_extra("train"):
+        import zmq
+        from ipykernel.kernelapp import IPKernelApp
 
     class KernelApp(IPKernelApp):
         """A kernel that drops no output.

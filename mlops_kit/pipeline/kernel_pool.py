@@ -26,6 +26,7 @@ from typing import IO, Any, cast
 
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.pipeline.fork_server import (
     DEFERRED_MODULES_MARKER,
     FORK_SERVER_SCRIPT,
@@ -278,10 +279,17 @@ keep_fork_server = False  # whether it outlives a run, for a process that makes 
 
 
 def get_fork_server(module_names: Iterable[str] = ()) -> ForkServer:
-    """Return the fork server of this process; start it with these modules if there is none."""
+    """Return the fork server of this process; start it with these modules if there is none.
+
+    Raises
+    ------
+    MissingExtraError
+        If the libraries that run notebooks are not installed.
+    """
     global _fork_server
     with _fork_server_lock:
         if _fork_server is None or _fork_server.process.poll() is not None:
+            require_extra("train")
             _fork_server = ForkServer(module_names)
         return _fork_server
 
@@ -360,10 +368,11 @@ def create_kernel_manager(folder: Path, log: str, plain: bool) -> Any:
     plain : bool
         Start a new interpreter instead of forking.
     """
-    import zmq
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-    from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+    with import_from_extra("train"):
+        import zmq
+        from jupyter_client.kernelspec import KernelSpec
+        from jupyter_client.manager import AsyncKernelManager
+        from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
     connection = folder / "k.json"
 

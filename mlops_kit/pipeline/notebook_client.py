@@ -13,11 +13,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbclient.exceptions import CellExecutionError
-from papermill.clientwrap import PapermillNotebookClient
-
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.pipeline.kernel_watchdog import KernelWatchdog
+
+with import_from_extra("train"):
+    import nbformat
+    from nbclient.exceptions import CellExecutionError
+    from papermill.clientwrap import PapermillNotebookClient
 
 MAX_STREAM_CHARACTERS = 1_000_000  # kept of each cell in the notebook; the rest goes to a file
 _TRACER_REPORT_EXPRESSION = (

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from nbclient.exceptions import CellExecutionError, DeadKernelError
-from papermill.exceptions import PapermillExecutionError
-
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.pipeline.kernel_watchdog import (
     INTERRUPT_GRACE_SECONDS,
     ExceededLimit,
@@ -22,6 +20,10 @@ from mlops_kit.pipeline.kernel_watchdog import (
 )
 from mlops_kit.pipeline.process_memory import count_oom_kills, format_memory, get_memory_limit
 from mlops_kit.project.run_manifest import StageStatus, describe_status
+
+with import_from_extra("train"):
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
 _ANSI_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _TRACEBACK_LINE = re.compile(r"Cell In\[\d+\], line (\d+)")

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from papermill.engines import NotebookExecutionManager
-
 from mlops_kit.core import files
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.pipeline.notebook_outcome import NotebookOutcome
 from mlops_kit.project.secrets import scrub_text_values
+
+with import_from_extra("train"):
+    import nbformat
+    from papermill.engines import NotebookExecutionManager
 
 _SAVE_INTERVAL_FACTOR = 10  # saving may take at most a tenth of the time
 

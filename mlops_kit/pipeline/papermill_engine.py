@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from mlops_kit.core.extras import import_from_extra
+
 ENGINE_NAME = "mlops"
 
 
@@ -38,7 +40,8 @@ def register_engine() -> None:
 
     Papermill's log messages are turned off: a run reports its progress itself.
     """
-    from papermill.engines import papermill_engines
+    with import_from_extra("train"):
+        from papermill.engines import papermill_engines
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     papermill_engines.register(ENGINE_NAME, PapermillEngine)

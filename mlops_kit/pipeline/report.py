@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_kit.core import files
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.core.results import (
     OUTCOME_COLORS,
@@ -88,8 +89,9 @@ def write_notebook_page(notebook: Path) -> Path:
     Path
         The page.
     """
-    import nbformat
-    from nbconvert import HTMLExporter
+    with import_from_extra("train"):
+        import nbformat
+        from nbconvert import HTMLExporter
 
     executed = nbformat.read(notebook, as_version=4)
     executed.metadata.pop("widgets", None)

@@ -21,6 +21,7 @@ import yaml
 
 from mlops_kit.core import files, import_tracer
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.extras import require_extra
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.pipeline.compare.outputs import compare_outputs
 from mlops_kit.pipeline.compare.records import OutputComparison
@@ -140,6 +141,7 @@ def reproduce_run(
     RunFailedError
         If code or data of the run are not available any more, or executing it again fails.
     """
+    require_extra("train")
     manifest = read_manifest(folder)
     completed = {
         stage: entry

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
+from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.data.source import check_configured_columns, resolve_cutoffs
 from mlops_kit.pipeline import kernel_pool, signals
@@ -373,6 +374,8 @@ def _find_stage_error(manifest: RunManifest) -> KitError | None:
             continue
         is_passive = entry.status in {StageStatus.KILLED, StageStatus.INTERRUPTED}
         verb = "was " if is_passive else ""
+        if entry.error.type == MissingExtraError.__name__:  # its message has the hint
+            return KitError(f"{name} {verb}{entry.status_text}: {entry.error_message}")
         return RunFailedError(
             f"{name} {verb}{entry.status_text}: {entry.error_message}",
             hint=f"read the run's page or mlops logs {name}, fix the cause, then: mlops run",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_kit.core import files
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError, WaitingForApprovalError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.pipeline import kernel_pool, object_store
 from mlops_kit.pipeline.active_run import ActiveRun
 from mlops_kit.pipeline.current_project import CurrentProject, hash_code_cells
@@ -178,8 +179,9 @@ def _run_papermill(
 ) -> NotebookOutcome:
     """Execute the notebook with papermill; append what the kernel used to ``used``."""
     # Here: a run with nothing to do never loads these.
-    import nbformat
-    import papermill
+    with import_from_extra("train"):
+        import nbformat
+        import papermill
 
     from mlops_kit.pipeline import kernel_watchdog, notebook_outcome, papermill_engine
 

@@ -17,18 +17,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, PlainTextResponse
-from fastapi_offline import FastAPIOffline
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.project.loader import Project
 from mlops_kit.serving import auth, openapi
 from mlops_kit.serving.requests import JsonObject, RequestRefusedError
 from mlops_kit.serving.service import PredictionService
 from mlops_kit.serving.telemetry import METRICS_CONTENT_TYPE, ServerMetrics
+
+with import_from_extra("serve"):
+    from fastapi import FastAPI, Request, Response
+    from fastapi.concurrency import run_in_threadpool
+    from fastapi.responses import JSONResponse, PlainTextResponse
+    from fastapi_offline import FastAPIOffline
+    from starlette.exceptions import HTTPException
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 32 * 2**20
 MAX_INLINE_BODY_BYTES = 2**16  # a longer body is parsed in a thread, so that others do not wait

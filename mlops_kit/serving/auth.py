@@ -15,12 +15,14 @@ import os
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.network import is_loopback
 from mlops_kit.project.config.services import ServeConfig
+
+with import_from_extra("serve"):
+    from starlette.responses import JSONResponse
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _MIN_TOKEN_CHARACTERS = 16
 _UNAUTHENTICATED_PREFIX = "/health/"  # called by whatever starts and stops servers

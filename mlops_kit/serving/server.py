@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.project.loader import Project
 from mlops_kit.serving import auth
 
@@ -42,12 +43,16 @@ def serve_champion(project: Project, report_status: Callable[[str], None]) -> No
     ------
     KitError
         If the address is reachable from other machines without a token, or is in use.
+    MissingExtraError
+        If the libraries of the endpoint are not installed.
     """
+    require_extra("serve")
     auth.load_token_digest(project.config.serve)
     listener = _bind_socket(project.config.serve.host, project.config.serve.port)
     # The numeric libraries read these when they are imported, so they are set before.
     os.environ.update(dict.fromkeys(_THREAD_COUNT_VARIABLES, "1"))
-    import uvicorn
+    with import_from_extra("serve"):
+        import uvicorn
 
     from mlops_kit.serving import app
 

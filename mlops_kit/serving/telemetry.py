@@ -8,7 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from mlops_kit.core.extras import import_from_extra
+
+with import_from_extra("serve"):
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
 
 _LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _BATCH_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 5000)

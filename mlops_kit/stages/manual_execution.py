@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 from mlops_kit.core import dependencies
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.project.stage_record import ManualExecution
 
 
 def describe_manual_execution() -> ManualExecution:
     """Describe what was executed in this kernel, and what it used."""
-    from IPython import get_ipython
+    with import_from_extra("train"):
+        from IPython import get_ipython
 
     shell = get_ipython()
     namespace = {} if shell is None else shell.user_ns

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit.core import dependencies
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
@@ -242,7 +243,8 @@ class Stage:
         front : bool
             True for the figure that represents the stage on the run's page.
         """
-        from IPython.display import display
+        with import_from_extra("train"):
+            from IPython.display import display
 
         is_figure = isinstance(result, Figure)
         entry = ShownResult(
@@ -289,7 +291,8 @@ class Stage:
         RunFailedError
             With the first blocking verdict, unless ``stop`` is False or the run is a sample.
         """
-        from IPython.display import display
+        with import_from_extra("train"):
+            from IPython.display import display
 
         table = Verdicts.from_verdicts(verdicts)
         new_checks = {verdict.check for verdict in table}
@@ -312,7 +315,9 @@ class Stage:
             If an artifact that the stage declares under ``writes`` was not written.
         """
         import pandas as pd
-        from IPython.display import display
+
+        with import_from_extra("train"):
+            from IPython.display import display
 
         written = self.record.artifacts
         for name in self.config.stages[self.name].writes:
@@ -458,7 +463,8 @@ def open_stage(name: str, **parameters: Any) -> Stage:
     KitError
         If the project has no such stage, or a parameter is invalid.
     """
-    from IPython.display import display
+    with import_from_extra("train"):
+        from IPython.display import display
 
     for variable, value in DEFAULT_ENVIRONMENT_VARIABLES.items():
         os.environ.setdefault(variable, value)

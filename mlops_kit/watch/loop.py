@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from filelock import FileLock, Timeout
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.extras import require_extra
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressReporter
@@ -102,9 +103,12 @@ def open_watcher(project: Project, report: ProgressReporter) -> Iterator[Watcher
 
     Raises
     ------
+    MissingExtraError
+        If the libraries that train a model are not installed, since the watch retrains.
     RunFailedError
         If another process watches the project.
     """
+    require_extra("train")
     lock = FileLock(project.resolve_path(".mlops") / "watch.lock")
     try:
         held_lock = lock.acquire(timeout=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.pipeline.compare.records import FigurePair
 from mlops_kit.project.notebook_cells import RUN_CELL_TAGS, load_code_cells
 from mlops_kit.project.run_folder import read_stage_records
@@ -19,8 +20,9 @@ def diff_code_cells(old: Path, new: Path) -> str:
     if old_sources == new_sources:
         return ""
     # Here: importing nbdime takes longer than comparing runs whose code is the same.
-    import nbdime
-    from nbdime.prettyprint import PrettyPrintConfig, pretty_print_notebook_diff
+    with import_from_extra("lab"):
+        import nbdime
+        from nbdime.prettyprint import PrettyPrintConfig, pretty_print_notebook_diff
 
     old_notebook = _build_notebook(old_sources)
     new_notebook = _build_notebook(new_sources)
@@ -53,7 +55,8 @@ def _list_sources(notebook: Path) -> list[str]:
 
 def _build_notebook(sources: list[str]) -> dict[str, object]:
     """Build a notebook of code cells whose ids depend on their positions only."""
-    from nbformat.v4 import new_code_cell, new_notebook
+    with import_from_extra("lab"):
+        from nbformat.v4 import new_code_cell, new_notebook
 
     cells = [new_code_cell(source, id=f"cell{position}") for position, source in enumerate(sources)]
     notebook: dict[str, object] = new_notebook(cells=cells)

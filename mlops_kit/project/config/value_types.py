@@ -6,13 +6,48 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS_BY_UNIT = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?")
 _BYTES_BY_PREFIX = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+# How these values are written in mlops.yaml, for the JSON Schema.
+_DURATION_SCHEMA = {
+    "title": "duration",
+    "type": "string",
+    "pattern": rf"^\s*{_DURATION_PATTERN.pattern}\s*$",
+    "examples": ["30d", "12h", "45m"],
+}
+_TIMESTAMP_SCHEMA = {
+    "title": "timestamp",
+    "anyOf": [
+        {
+            "type": "string",
+            "pattern": r"^(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+            r"([T ]([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?)?$",
+            "examples": ["2013-07-01", "2013-07-01T06:00"],
+        },
+        {"type": "null"},
+    ],
+}
+_NAME_LIST_SCHEMA = {
+    "title": "list of names",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+}
+_SIZE_SCHEMA = {
+    "title": "size",
+    "anyOf": [
+        {
+            "type": "string",
+            "pattern": rf"^\s*{_SIZE_PATTERN.pattern}\s*$",
+            "examples": ["4GB", "512MB"],
+        },
+        {"type": "number", "minimum": 0},
+    ],
+}
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -75,9 +110,14 @@ def _to_list(value: Any) -> Any:
 
 
 Duration = Annotated[
-    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(_DURATION_SCHEMA),
 ]
-OptionalTimestamp = Annotated[datetime | None, BeforeValidator(parse_timestamp)]
-NameList = Annotated[list[str], BeforeValidator(_to_list)]
-ByteSize = Annotated[int, BeforeValidator(parse_size)]
+OptionalTimestamp = Annotated[
+    datetime | None, BeforeValidator(parse_timestamp), WithJsonSchema(_TIMESTAMP_SCHEMA)
+]
+NameList = Annotated[list[str], BeforeValidator(_to_list), WithJsonSchema(_NAME_LIST_SCHEMA)]
+ByteSize = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -16,7 +16,8 @@ import re
 import warnings
 from typing import Any
 
-from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.lazy import pd
 
 DEFAULT_PROFILE_ROWS = 10_000
@@ -76,17 +77,18 @@ def render_profile_html(
 
 
 def _import_profiling_library() -> Any:
-    """Import the profiling library with its analytics switched off."""
+    """Import the profiling library with its analytics switched off.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
     os.environ["YDATA_PROFILING_NO_ANALYTICS"] = "True"
-    for name in ("data_profiling", "ydata_profiling"):
-        with contextlib.suppress(ModuleNotFoundError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(name)
-    raise KitError(
-        "no profiling library: neither data_profiling nor ydata_profiling is installed",
-        "the distribution fg-data-profiling",
-        "pip install fg-data-profiling",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with import_from_extra("profile"):
+            return importlib.import_module("data_profiling")
 
 
 def _prepare_for_profiling(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops_kit.core import charts
 from mlops_kit.core.errors import KitError, suggest_names
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Figure, Table
@@ -183,7 +184,8 @@ class DistributionExplorer:
         columns: list[str],
         group_columns: list[str],
     ) -> None:
-        import ipywidgets
+        with import_from_extra("train"):
+            import ipywidgets
 
         # A choice made before is not plotted again.
         self._plot_cached = cache(partial(plot_distribution, frame))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock
 
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     _ProgressCallback = Callable[[int, optuna.trial.FrozenTrial], None]
 else:
-    optuna = LazyModule("optuna")
+    optuna = LazyModule("optuna", extra="train")
 
 # Newest rows that a trial sees: families rank alike on more, and a search stays under a minute.
 MAX_TRIAL_ROWS = 60_000
@@ -221,7 +222,8 @@ def search_recipes(
 @contextmanager
 def lock_study_storage(path: Path) -> Iterator[optuna.storages.BaseStorage]:
     """Open the storage for this process alone; a line that a killed process left is cut off."""
-    from optuna.storages import JournalStorage, journal
+    with import_from_extra("train"):
+        from optuna.storages import JournalStorage, journal
 
     path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

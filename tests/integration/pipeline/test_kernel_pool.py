@@ -18,6 +18,7 @@ import pytest
 from nbformat.v4 import new_notebook
 
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.pipeline import kernel_pool, papermill_engine
 from mlops_kit.pipeline.fork_server import ChildRequest
 from mlops_kit.project import loader
@@ -299,3 +300,14 @@ def test_modules_of_the_notebooks_are_preloaded_but_not_those_of_the_project(
     assert modules[:2] == ["json", "csv"]
     assert not {"mine", "uuid"} & set(modules)
     assert "mlops_kit.stages.stage" in modules
+
+
+def test_fork_server_is_not_started_without_the_libraries_that_run_notebooks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel_pool, "_fork_server", None)
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(MissingExtraError, match="papermill is not installed") as error:
+        kernel_pool.get_fork_server()
+    assert error.value.hint == 'pip install "mlops-kit[train]"'
+    assert kernel_pool._fork_server is None

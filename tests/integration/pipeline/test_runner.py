@@ -119,6 +119,23 @@ def test_up_to_date_project_makes_no_new_run_until_an_output_is_damaged(
     )
 
 
+IMPORT_MISSING_LIBRARY = """\
+from mlops_kit.core.lazy import LazyModule
+LazyModule("no_such_library", extra="profile").report"""
+
+
+def test_library_that_a_kernel_misses_is_reported_as_a_missing_extra(home: Path) -> None:
+    write_notebook(home, "second", IMPORT_MISSING_LIBRARY)
+    made = run_home(home)
+    assert get_statuses(made) == ("succeeded", "failed")
+    assert made.stages["second"].error.type == "MissingExtraError"
+    error = runner.find_run_error(made)
+    assert error is not None
+    assert error.exit_code == 2
+    assert "this needs the 'profile' extra: no_such_library is not installed" in str(error)
+    assert str(error).endswith('Hint: pip install "mlops-kit[profile]"')
+
+
 def test_failed_run_is_kept_and_the_next_one_continues(home: Path) -> None:
     write_notebook(home, "second", "1 / 0")
     made = run_home(home)

@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
-import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -33,7 +30,7 @@ from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import LabelRecord, PredictionRecord
 from mlops_kit.project import loader
 from mlops_kit.registry import versions
-from tests.support.environment import make_clean_environment
+from tests.support.server_process import ServerProcess, send
 
 KILLS = int(os.environ.get("KILLS", "1"))
 CLIENTS = 4
@@ -45,51 +42,6 @@ SCHEMA_CHECKS = (
     "response_schema_conformance",
     "negative_data_rejection",
 )
-
-
-class ServerProcess:
-    """A server of a project in a process of its own, which can be stopped and started again."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.start()
-
-    def start(self) -> None:
-        environment = make_clean_environment()
-        command = ["-m", "mlops_kit.cli", "serve", "--project", str(self.home), "--port", "0"]
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        assert self.process.stdout is not None
-        self.first_line = self.process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:(\d+) ", self.first_line)
-        assert address, self.first_line
-        self.port = int(address[1])
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-
-    def stop(self, signal_number: signal.Signals) -> int:
-        """Send a signal and return the exit code."""
-        self.process.send_signal(signal_number)
-        code = self.process.wait(40)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
-
-
-def send(client: http.client.HTTPConnection, path: str, payload: Any = None) -> tuple[int, Any]:
-    """Send a request; return status and content of the response."""
-    if payload is None:
-        client.request("GET", path)
-    else:
-        client.request("POST", path, json.dumps(payload))
-    response = client.getresponse()
-    return response.status, json.loads(response.read())
 
 
 def start_clients(work: Callable[[int], None]) -> list[threading.Thread]:

@@ -313,6 +313,13 @@ def test_config_shows_each_setting_with_origin_and_description(
     assert all(description.strip() for description in out.splitlines()[1::2])
 
 
+def test_schema_is_printed_without_a_project(tmp_path: Path, mlops: RunCommand) -> None:
+    os.chdir(tmp_path)
+    code, out, _ = mlops("config", "--schema")
+    assert code == 0
+    assert json.loads(out)["properties"]["target"]["description"] == "Column to predict"
+
+
 def test_project_is_found_from_a_folder_inside_it(
     home: Path, mlops: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +376,7 @@ def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None
         "● notebooks",
         "● source",
         "● store",
+        "● database",
         "● disk",
     ]
     assert sorted(read_files(home)) == ["mlops.yaml", "t.csv"]
@@ -380,7 +388,7 @@ def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
-    assert "2 of 8 checks found a problem" in err
+    assert "2 of 9 checks found a problem" in err
     assert "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from mlops_kit.cli import doctor
 from mlops_kit.core import resources
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.extras import EXTRAS
+from mlops_kit.db import engine, schema
 
 CONFIG = "name: tiny\nsource: t.csv\ntarget: y\ntask: regression\n"
 
@@ -89,11 +93,34 @@ def test_each_package_at_another_version_is_reported(
     assert "not-required" not in str(error.value)
 
 
-def test_missing_kernel_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installation_without_kernel_passes_and_says_what_would_bring_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(KitError, match="has no ipykernel") as error:
-        doctor.check_kernel()
-    assert error.value.hint == "pip install ipykernel"
+    assert (
+        doctor.check_kernel() == 'none; running notebooks needs it: pip install "mlops-kit[train]"'
+    )
+
+
+def test_extras_are_listed_with_the_command_for_those_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requirements = [f"pandas; extra == '{name}'" for name in EXTRAS]
+    install_other_version(tmp_path, monkeypatch, *requirements, "nobody-has-this; extra == 'lab'")
+    first_line, *lines = doctor.check_extras().splitlines()
+    assert first_line == f"{len(EXTRAS) - 1} of {len(EXTRAS)} installed"
+    assert "  serve: installed (the prediction endpoint, mlops serve)" in lines
+    (lab_line,) = [line for line in lines if line.startswith("  lab: ")]
+    assert lab_line.startswith('  lab: pip install "mlops-kit[lab]" (JupyterLab')
+
+
+def test_extra_at_another_version_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requirements = [f"numpy>=1; extra == '{name}'" for name in EXTRAS]
+    install_other_version(tmp_path, monkeypatch, *requirements, "pandas>=99; extra == 'serve'")
+    with pytest.raises(KitError, match=r"pandas is [\d.]+ \(requires >=99\)"):
+        doctor.check_extras()
 
 
 def test_invalid_notebooks_are_all_reported(home: Path) -> None:
@@ -138,6 +165,52 @@ def test_invalid_tracking_store_is_reported(home: Path) -> None:
     assert not finding.passed
     assert "does not answer" in finding.sentence
     assert "'tracking' in mlops.yaml" in finding.sentence
+
+
+def test_database_is_reported_with_its_revision_and_not_changed(home: Path) -> None:
+    file = home / ".mlops" / "mlops.db"
+    finding = run_checks(home)["database"]
+    assert finding.passed
+    assert "none yet at sqlite:///.mlops/mlops.db" in finding.sentence
+    assert not file.parent.exists()
+
+    engine.get_engine(f"sqlite:///{file}", file).dispose()
+    finding = run_checks(home)["database"]
+    assert (finding.passed, finding.sentence) == (True, f"schema revision {schema.HEAD_REVISION}")
+
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"DROP TABLE {schema.VERSION_TABLE_NAME}")
+        database.commit()
+    content = file.read_bytes()
+    finding = run_checks(home)["database"]
+    assert finding.passed
+    assert "schema revision not recorded; the next command" in finding.sentence
+    assert file.read_bytes() == content
+
+    engine.get_engine.cache_clear()
+    engine.get_engine(f"sqlite:///{file}", file).dispose()
+    (backup,) = file.parent.glob("mlops.db.backup-*")
+    assert f"newest backup: {backup}" in run_checks(home)["database"].sentence
+
+
+def test_database_of_a_newer_version_is_reported(home: Path) -> None:
+    file = home / ".mlops" / "mlops.db"
+    engine.get_engine(f"sqlite:///{file}", file).dispose()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"UPDATE {schema.VERSION_TABLE_NAME} SET version_num = '9999'")
+        database.commit()
+    finding = run_checks(home)["database"]
+    assert not finding.passed
+    assert "schema revision '9999', which this mlops-kit does not know" in finding.sentence
+    assert "pip install --upgrade mlops-kit" in finding.sentence
+
+
+def test_file_that_is_not_a_database_is_reported(home: Path) -> None:
+    (home / "mlops.yaml").write_text(CONFIG + "database: sqlite:///t.csv\n")
+    finding = run_checks(home)["database"]
+    assert not finding.passed
+    assert "cannot be opened: file is not a database" in finding.sentence
+    assert (home / "t.csv").read_text() == "x,y\n1,2\n"
 
 
 def test_too_little_disk_space_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

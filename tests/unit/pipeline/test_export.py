@@ -153,8 +153,8 @@ def test_project_in_a_subfolder_of_its_repository_runs_there(project: loader.Pro
 @pytest.mark.parametrize(
     ("lock", "commands"),
     [
-        (None, ["pip install mlops-kit"]),
-        ("pandas==2.3.3\n", ["pip install -r requirements.lock", "pip install mlops-kit"]),
+        (None, ['pip install "mlops-kit[all]']),
+        ("pandas==2.3.3\n", ["pip install -r requirements.lock", 'pip install "mlops-kit[all]']),
         ("mlops-kit==0.1.0\n", ["pip install -r requirements.lock"]),
     ],
 )
