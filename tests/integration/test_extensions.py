@@ -333,7 +333,7 @@ def test_plugins_are_not_imported_where_there_is_nothing_to_do(home: Path, tmp_p
         timeout=120,
         check=True,
     )
-    assert completed.stdout.startswith("Nothing to do")
+    assert completed.stdout.lstrip().startswith("Nothing to do")
     imported = {line.rpartition("|")[2].strip() for line in completed.stderr.splitlines()}
     assert "mlops_kit.project.plugins" in imported
     assert imported.isdisjoint({*RUN_PLUGINS, "sklearn", "pandas", "scipy"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,6 +164,18 @@ def test_index_is_not_written_where_nothing_has_been_run(home: Path) -> None:
     (home / ".mlops").rmdir()
     load_project(home)
     assert not (home / ".mlops").exists()
+
+
+def test_copied_project_has_plugins_of_its_own(home: Path, tmp_path: Path) -> None:
+    load_project(home)
+    copy = Path(shutil.copytree(home, tmp_path / "copy"))
+    (copy / "my_metrics.py").write_text(PLUGIN.replace('"worst"', '"largest"'))
+    settings_text = SETTINGS.replace("metric: worst", "metric: largest")
+    (copy / "mlops.yaml").write_text(settings_text)
+    restart()
+    assert load_project(copy).config.search_metric == "largest"
+    (plugin,) = plugins.list_plugins()
+    assert str(copy / "my_metrics.py") in plugin.stamps
 
 
 @pytest.mark.parametrize("index", ["", "{}", '{"environment": 1, "plugins": 2}', "[]"])
