@@ -70,6 +70,7 @@ EXTRAS = {
             "jupyter_server",
             "tornado",
             "traitlets",
+            "vl_convert",
             "voila",
             "websockets",
         ),

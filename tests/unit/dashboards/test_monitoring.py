@@ -31,7 +31,6 @@ from mlops_kit.dashboards.monitoring_head import (
     summarize_performance,
 )
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
-from mlops_kit.dashboards.svg_charts import BarChart, BarChartBar, draw_bar_chart
 from mlops_kit.dashboards.text_formats import format_clock_time, format_period
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
@@ -449,13 +448,6 @@ def test_periods_are_named_by_their_days() -> None:
     for hours in (24, 48, 240, 6):
         periods.append(format_period(start, start + timedelta(hours=hours), zone))
     assert periods == ["29 Feb", "29 Feb – 1 Mar", "29 Feb – 9 Mar", "29 Feb, 00:00 – 06:00"]
-
-
-def test_bars_outside_of_the_usual_range_stand_out() -> None:
-    bars = [BarChartBar(0.5, 100, "a"), BarChartBar(1.5, 40, "b"), BarChartBar(2.5, 105, "c")]
-    rendered = draw_bar_chart(BarChart(bars, "Rows", [(0, ""), (3, "")], (95, 105)))
-    assert rendered.count("var(--watch)") == 1
-    assert "<title>b</title>" in rendered
 
 
 @pytest.mark.parametrize("action", ["approve", "retrain"])
