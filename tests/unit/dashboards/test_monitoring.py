@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from mlops_kit import dashboards
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
+from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards import actions, monitoring_page
 from mlops_kit.dashboards.monitoring_charts import (
@@ -446,3 +448,16 @@ def test_periods_are_named_by_their_days() -> None:
     for hours in (24, 48, 240, 6):
         periods.append(format_period(start, start + timedelta(hours=hours), zone))
     assert periods == ["29 Feb", "29 Feb – 1 Mar", "29 Feb – 9 Mar", "29 Feb, 00:00 – 06:00"]
+
+
+@pytest.mark.parametrize("action", ["approve", "retrain"])
+def test_action_that_starts_a_run_is_refused_where_no_notebook_can_run(
+    action: str, healthy_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is recorded: otherwise the page would announce a run that never comes."""
+    take_action = actions.build_actions(healthy_project)[action]
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(MissingExtraError, match="papermill is not installed") as error:
+        take_action("ann", {"reason": "why"})
+    assert error.value.hint == 'pip install "mlops-kit[train]"'
+    assert query_records(healthy_project, sa.select(RetrainingRecord)) == []
