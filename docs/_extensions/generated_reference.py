@@ -152,28 +152,21 @@ class ApiReference(_GeneratedText):
 
     def write_text(self) -> str:
         """Write one directive of autodoc per public name."""
-        blocks = []
+        sections = []
         for name in sorted(mlops_kit.__all__, key=str.lower):
             value = getattr(mlops_kit, name)
-            if inspect.isclass(value):
-                directive, options = "autoclass", [":members:"]
+            if inspect.ismodule(value):
+                lines = [f".. automodule:: {value.__name__}"]
+                lines += ["   :members:", "   :imported-members:", "   :no-index:"]
+            elif inspect.isclass(value):
+                lines = [f".. autoclass:: mlops_kit.{name}", "   :members:"]
             elif callable(value):
-                directive, options = "autofunction", []
+                lines = [f".. autofunction:: mlops_kit.{name}"]
             else:
                 continue
-            blocks.append(
-                "\n".join(
-                    [
-                        f"## `{name}`",
-                        "",
-                        "```{eval-rst}",
-                        f".. {directive}:: mlops_kit.{name}",
-                        *(f"   {option}" for option in options),
-                        "```",
-                    ]
-                )
-            )
-        return "\n\n".join(blocks)
+            block = "\n".join(["```{eval-rst}", *lines, "```"])
+            sections.append(f"## `{name}`\n\n{block}")
+        return "\n\n".join(sections)
 
 
 class SourcedFunction(NamedTuple):
