@@ -13,8 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_kit.data import features
-from mlops_kit.data.datasets import locate_nycflights_file
+from mlops_kit import features, locate_nycflights_file
 
 WEATHER_COLUMNS = [
     "temp",

@@ -1,8 +1,12 @@
 """mlops-kit: the life of a model in seven notebooks.
 
 ``mlops_kit.open()`` opens the project in the current folder: run it, read its results, predict with
-its champion. Importing this package does nothing and loads nothing heavy; the public names are
-imported when they are first used.
+its champion. A notebook of a stage begins with ``from mlops_kit import explore, open_stage``, and a
+plugin with ``from mlops_kit import register_metric`` or another of the ``register_`` functions.
+
+The names in ``__all__`` are the public interface; of the modules among them, the names in their own
+``__all__``. Everything else may change without notice. Importing this package does nothing and
+loads nothing heavy; the public names are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -14,8 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlops_kit.client import ProjectClient
-    from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError
+    from mlops_kit.core import charts
+    from mlops_kit.core.errors import (
+        KitError,
+        NotAllowedError,
+        RunFailedError,
+        WaitingForApprovalError,
+    )
     from mlops_kit.core.results import (
+        CheckOutcome,
+        CheckSeverity,
         Figure,
         Interval,
         KeyNumber,
@@ -24,32 +36,102 @@ if TYPE_CHECKING:
         Verdict,
         Verdicts,
     )
+    from mlops_kit.dashboards import monitoring_page, review_page
+    from mlops_kit.dashboards.panels import PanelContext, register_dashboard_panel
+    from mlops_kit.data import features
+    from mlops_kit.data.columns import list_feature_columns
+    from mlops_kit.data.datasets import locate_nycflights_file
+    from mlops_kit.data.readers import register_reader
+    from mlops_kit.registry import comparison, scoring, versions
+    from mlops_kit.stages import deploy, explore, monitor, prepare, retrain, review, train
+    from mlops_kit.stages.monitor.drift_tests import DriftTestResult, register_drift_test
+    from mlops_kit.stages.monitor.incidents import IncidentSeverity
+    from mlops_kit.stages.retrain.policy import (
+        RetrainingEvidence,
+        RuleRole,
+        register_retraining_rule,
+    )
+    from mlops_kit.stages.review.checks import make_verdict, register_check
+    from mlops_kit.stages.review.evidence import ReviewEvidence
     from mlops_kit.stages.stage import Stage, open_stage
+    from mlops_kit.stages.train.families import (
+        ParameterRange,
+        build_model_pipeline,
+        register_model_family,
+    )
+    from mlops_kit.stats.metrics import compute_metric, register_metric
+    from mlops_kit.watch.alert_sinks import Alert, register_alert_sink
+    from mlops_kit.watch.signals import SignalTime, WindowEvidence, register_incident_signal
 
 __version__ = "0.1.0"
 __all__ = [
+    "Alert",
+    "CheckOutcome",
+    "CheckSeverity",
+    "DriftTestResult",
     "Figure",
+    "IncidentSeverity",
     "Interval",
     "KeyNumber",
     "KeyNumbers",
     "KitError",
+    "NotAllowedError",
+    "PanelContext",
+    "ParameterRange",
     "ProjectClient",
+    "RetrainingEvidence",
+    "ReviewEvidence",
+    "RuleRole",
     "RunFailedError",
+    "SignalTime",
     "Stage",
     "Table",
     "Verdict",
     "Verdicts",
     "WaitingForApprovalError",
+    "WindowEvidence",
     "__version__",
+    "build_model_pipeline",
+    "charts",
+    "comparison",
+    "compute_metric",
+    "deploy",
+    "explore",
+    "features",
+    "list_feature_columns",
+    "locate_nycflights_file",
+    "make_verdict",
+    "monitor",
+    "monitoring_page",
     "open",
     "open_stage",
+    "prepare",
+    "register_alert_sink",
+    "register_check",
+    "register_dashboard_panel",
+    "register_drift_test",
+    "register_incident_signal",
+    "register_metric",
+    "register_model_family",
+    "register_reader",
+    "register_retraining_rule",
+    "retrain",
+    "review",
+    "review_page",
+    "scoring",
+    "train",
+    "versions",
 ]
 
+# The module of each public name, and the public modules themselves.
 _MODULES_BY_NAME = {
     "ProjectClient": "mlops_kit.client",
     "KitError": "mlops_kit.core.errors",
+    "NotAllowedError": "mlops_kit.core.errors",
     "RunFailedError": "mlops_kit.core.errors",
     "WaitingForApprovalError": "mlops_kit.core.errors",
+    "CheckOutcome": "mlops_kit.core.results",
+    "CheckSeverity": "mlops_kit.core.results",
     "Figure": "mlops_kit.core.results",
     "Interval": "mlops_kit.core.results",
     "KeyNumber": "mlops_kit.core.results",
@@ -57,8 +139,48 @@ _MODULES_BY_NAME = {
     "Table": "mlops_kit.core.results",
     "Verdict": "mlops_kit.core.results",
     "Verdicts": "mlops_kit.core.results",
+    "PanelContext": "mlops_kit.dashboards.panels",
+    "register_dashboard_panel": "mlops_kit.dashboards.panels",
+    "list_feature_columns": "mlops_kit.data.columns",
+    "locate_nycflights_file": "mlops_kit.data.datasets",
+    "register_reader": "mlops_kit.data.readers",
+    "DriftTestResult": "mlops_kit.stages.monitor.drift_tests",
+    "register_drift_test": "mlops_kit.stages.monitor.drift_tests",
+    "IncidentSeverity": "mlops_kit.stages.monitor.incidents",
+    "RetrainingEvidence": "mlops_kit.stages.retrain.policy",
+    "RuleRole": "mlops_kit.stages.retrain.policy",
+    "register_retraining_rule": "mlops_kit.stages.retrain.policy",
+    "make_verdict": "mlops_kit.stages.review.checks",
+    "register_check": "mlops_kit.stages.review.checks",
+    "ReviewEvidence": "mlops_kit.stages.review.evidence",
     "Stage": "mlops_kit.stages.stage",
     "open_stage": "mlops_kit.stages.stage",
+    "ParameterRange": "mlops_kit.stages.train.families",
+    "build_model_pipeline": "mlops_kit.stages.train.families",
+    "register_model_family": "mlops_kit.stages.train.families",
+    "compute_metric": "mlops_kit.stats.metrics",
+    "register_metric": "mlops_kit.stats.metrics",
+    "Alert": "mlops_kit.watch.alert_sinks",
+    "register_alert_sink": "mlops_kit.watch.alert_sinks",
+    "SignalTime": "mlops_kit.watch.signals",
+    "WindowEvidence": "mlops_kit.watch.signals",
+    "register_incident_signal": "mlops_kit.watch.signals",
+}
+_PUBLIC_MODULES = {
+    "charts": "mlops_kit.core.charts",
+    "comparison": "mlops_kit.registry.comparison",
+    "deploy": "mlops_kit.stages.deploy",
+    "explore": "mlops_kit.stages.explore",
+    "features": "mlops_kit.data.features",
+    "monitor": "mlops_kit.stages.monitor",
+    "monitoring_page": "mlops_kit.dashboards.monitoring_page",
+    "prepare": "mlops_kit.stages.prepare",
+    "retrain": "mlops_kit.stages.retrain",
+    "review": "mlops_kit.stages.review",
+    "review_page": "mlops_kit.dashboards.review_page",
+    "scoring": "mlops_kit.registry.scoring",
+    "train": "mlops_kit.stages.train",
+    "versions": "mlops_kit.registry.versions",
 }
 
 
@@ -70,14 +192,33 @@ def open(project: str | Path | None = None) -> ProjectClient:
     project : str or Path, optional
         The project's folder. Without it, the folder in the environment variable MLOPS_PROJECT, or
         else the current folder or the nearest one above it that has a ``mlops.yaml``.
+
+    Examples
+    --------
+    >>> import mlops_kit
+    >>> project = mlops_kit.open("examples/diabetes")
+    >>> project.project.config.task
+    'regression'
     """
     from mlops_kit.client import ProjectClient
 
     return ProjectClient(project)
 
 
+def find_public_module(name: str) -> str:
+    """Return the module that a public name is, or is defined in; of another name, this package."""
+    return _PUBLIC_MODULES.get(name) or _MODULES_BY_NAME.get(name, __name__)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
+    if name in _PUBLIC_MODULES:
+        return import_module(_PUBLIC_MODULES[name])
     if name not in _MODULES_BY_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES_BY_NAME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

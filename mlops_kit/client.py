@@ -121,6 +121,13 @@ class ProjectClient:
     ----------
     start : str or Path, optional
         The project's folder; see ``mlops_kit.open``.
+
+    Examples
+    --------
+    >>> import mlops_kit
+    >>> client = mlops_kit.open("examples/diabetes")
+    >>> client.project.config.name
+    'diabetes'
     """
 
     def __init__(self, start: str | Path | None = None) -> None:

@@ -24,13 +24,15 @@ from packaging.specifiers import SpecifierSet
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.extras import EXTRAS, format_install_command
-from mlops_kit.project import loader
+from mlops_kit.project import loader, plugins
 from mlops_kit.project.config import base
 from mlops_kit.project.loader import Project
+from mlops_kit.project.plugins import PluginError
 
 MACHINE_CHECKS: ExtensionRegistry[Callable[[], str]] = ExtensionRegistry("machine check")
 PROJECT_CHECKS: ExtensionRegistry[Callable[[Project], str]] = ExtensionRegistry("project check")
 _DISTRIBUTION_NAME = "mlops-kit"
+_PLUGINS_CHECK = "plugins"
 # A run on a year of flights writes 20 MB; temporary files and the tracking store need the rest.
 MIN_FREE_DISK_GIB = 2
 _BYTES_PER_GIB = 2**30
@@ -56,11 +58,28 @@ def run_doctor_checks(start: str | None = None) -> Iterator[DoctorFinding]:
         yield _run_check(name, check)
     try:
         project = loader.load_project(start)
+    except PluginError as error:
+        yield DoctorFinding(_PLUGINS_CHECK, False, str(error))
+        yield from _run_checks_without_plugins(start)
+        return
     except KitError as error:
         yield DoctorFinding(base.CONFIG_FILE_NAME, False, str(error))
         return
     for name, project_check in PROJECT_CHECKS.items():
         yield _run_check(name, partial(project_check, project))
+
+
+def _run_checks_without_plugins(start: str | None) -> Iterator[DoctorFinding]:
+    """Run what can be checked of a project that has a broken plugin."""
+    try:
+        project = loader.load_project(start, with_plugins=False)
+    except KitError as error:
+        message = f"without its plugins: {error}"
+        yield DoctorFinding(base.CONFIG_FILE_NAME, False, message)
+        return
+    for name, project_check in PROJECT_CHECKS.items():
+        if name != _PLUGINS_CHECK:
+            yield _run_check(name, partial(project_check, project))
 
 
 def _run_check(name: str, check: Callable[[], str]) -> DoctorFinding:
@@ -169,6 +188,17 @@ def check_kernel() -> str:
 def check_settings(project: Project) -> str:
     """Summarize the settings, which were read before."""
     return f"{project.config.name}, {len(project.config.stages)} stages"
+
+
+@PROJECT_CHECKS.register(_PLUGINS_CHECK)
+def check_plugins(_project: Project) -> str:
+    """Import every plugin, and list what each registers."""
+    descriptions = []
+    for plugin in plugins.list_plugins():
+        plugins.import_plugin(plugin.module)
+        registered = [f"{extension.kind} {extension.name!r}" for extension in plugin.extensions]
+        descriptions.append(f"{plugin.module} ({', '.join(registered) or 'registers nothing'})")
+    return "; ".join(descriptions) or "none"
 
 
 @PROJECT_CHECKS.register("notebooks")

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError, suggest_names
-from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.lazy import alt, np, pd
 from mlops_kit.core.results import Figure, Table
+from mlops_kit.core.vega_lite import render_svg
 
 MAX_LINE_POINTS = 5000
 MAX_CHART_ROWS = 40
@@ -43,9 +43,6 @@ _SERIES_COLORS = [
 _DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
 _NUMERIC_ROLES = {"y", "low", "high", "value", "share"}
 _MISSING_TEXTS = {"<NA>", "NaT"}
-# Elements with a graphics role but without a description only disturb screen readers; the figure
-# as a whole has a label.
-_UNDESCRIBED_ROLES = re.compile(r' (role="graphics-[a-z]+"|aria-roledescription="[^"]*")')
 
 
 class XAxisValues(NamedTuple):
@@ -293,9 +290,6 @@ def render_figure(
 
     The SVG loads nothing.
     """
-    with import_from_extra("train"):
-        import vl_convert
-
     title = alt.TitleParams(
         textwrap.wrap(table.title, _MAX_TITLE_CHARACTERS) or [""],
         subtitle=[note] if note else alt.Undefined,
@@ -313,8 +307,7 @@ def render_figure(
         alt.data_transformers.disable_max_rows(),
     ):
         specification = styled_chart.to_dict()
-    svg = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
-    svg = _UNDESCRIBED_ROLES.sub("", svg)
+    svg = render_svg(specification, extra="train")
     svg = svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
     # Text is measured in vl-convert's own sans-serif, so that a chart is the same on every machine.
     svg = svg.replace('font-family="sans-serif"', f'font-family="{_FONT_FAMILY}"')

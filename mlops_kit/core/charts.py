@@ -36,6 +36,13 @@ from mlops_kit.core.chart_elements import (
 from mlops_kit.core.lazy import alt
 from mlops_kit.core.results import Figure, Table
 
+__all__ = [
+    "plot_bars",
+    "plot_calibration_curve",
+    "plot_intervals",
+    "plot_line",
+]
+
 _LINE_HEIGHT_PIXELS = 240
 _CALIBRATION_HEIGHT_PIXELS = 340
 _MAX_LINE_POINTS_WITH_MARKS = 60

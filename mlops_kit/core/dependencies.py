@@ -28,6 +28,7 @@ from mlops_kit.core.import_tracer import (
 )
 
 FileState = tuple[int, int]  # size in bytes and modification time in ns
+EXTENSIONS_SECTION = "plugins"  # in settings_read: that a registry of this kind was listed
 _WRITE_MODES = set("wax+")
 _UNTRACED_SUFFIXES = (".py", ".pyc", ".ipynb")
 _CODE_HASH_CHARACTERS = 16
@@ -128,6 +129,16 @@ def record_file_read(path: str | Path) -> None:
 def _get_file_state(path: str) -> FileState:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
+
+
+def record_module_use(module: str) -> None:
+    """Record that the notebook uses a module which it does not import itself, such as a plugin."""
+    import_tracer.import_log.edges.setdefault(MAIN_MODULE, set()).add(module)
+
+
+def record_extensions_listed(kind: str) -> None:
+    """Record that the result depends on which extensions of a kind there are."""
+    settings_read.add((EXTENSIONS_SECTION, str(kind)))  # plain text: it is reported as a literal
 
 
 @contextmanager

@@ -62,7 +62,7 @@ EXTRAS = {
         ("fastapi", "fastapi_offline", "prometheus_client", "starlette", "uvicorn"),
     ),
     "dashboards": Extra(
-        "the Voilà dashboards, mlops dashboard",
+        "the Voilà dashboards, mlops dashboard and mlops report",
         (
             "ipykernel",
             "ipywidgets",
@@ -70,6 +70,7 @@ EXTRAS = {
             "jupyter_server",
             "tornado",
             "traitlets",
+            "vl_convert",
             "voila",
             "websockets",
         ),

@@ -35,8 +35,9 @@ KERNEL_PACKAGES = {
     "jupyter_client",
     "debugpy",
 }
-# numpy imports it when all of its attributes are listed, as scipy does.
-_MODULES_NOT_FOLLOWED = {"numpy.f2py"}
+# numpy imports f2py when all of its attributes are listed, as scipy does. A plugin counts where an
+# extension of it is used, not because it was imported to learn what it registers.
+_MODULES_NOT_FOLLOWED = {"numpy.f2py", "mlops_kit.project.plugins"}
 # Its add_newdoc imports whatever it documents.
 _IMPORTERS_NOT_RECORDED = {"numpy._core.function_base"}
 # No module of this process was imported earlier, not even before a fork.

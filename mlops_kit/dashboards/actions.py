@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.extras import require_extra
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.project.loader import Project
@@ -84,6 +85,7 @@ def _require_fields(values: Mapping[str, str], *names: str) -> list[str]:
 
 def _approve_version(project: Project, actor: str, values: Mapping[str, str]) -> str:
     """Approve the version that a page shows, and resume its run, which promotes it."""
+    require_extra("train")  # before the decision is recorded, since the run then continues
     version, run_name = _require_fields(values, "version", "run")
     model_version = _load_shown_version(project, version, values)
     run = _find_waiting_run(project, run_name, version)
@@ -249,6 +251,7 @@ def _request_retraining(project: Project, actor: str, values: Mapping[str, str])
     RunFailedError
         If a retraining is already under way.
     """
+    require_extra("train")
     (reason,) = _require_fields(values, "reason")
     request = retraining.request_retraining(project, actor, reason)
     log = project.resolve_path(".mlops") / "watch.log"

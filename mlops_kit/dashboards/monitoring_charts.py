@@ -11,7 +11,8 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards.monitoring_context import MonitoringContext
 from mlops_kit.dashboards.monitoring_data import DAY, DriftRow, MonitoredWindow
 from mlops_kit.dashboards.strip_charts import HeatMapCell, HeatMapRow
-from mlops_kit.dashboards.svg_charts import (
+from mlops_kit.dashboards.text_formats import format_day, format_period, make_time_ticks
+from mlops_kit.dashboards.vega_charts import (
     BarChart,
     BarChartBar,
     ChartEvent,
@@ -19,7 +20,6 @@ from mlops_kit.dashboards.svg_charts import (
     LineChart,
     choose_ticks,
 )
-from mlops_kit.dashboards.text_formats import format_day, format_period, make_time_ticks
 from mlops_kit.dashboards.view_models import Color
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
@@ -221,8 +221,8 @@ def _make_performance_lines(series: PerformanceSeries, ticks: Sequence[float]) -
         [estimated_position.window_index],
     )
     for values, position, color, dash, name in (
-        (series.estimated, estimated_position, Color.MUTED, "5 4", "estimated"),
-        (series.realized, realized_position, Color.PRIMARY, "", "realized"),
+        (series.estimated, estimated_position, Color.MUTED, (5, 4), "estimated"),
+        (series.realized, realized_position, Color.PRIMARY, (), "realized"),
     ):
         known_count = sum(value is not None for value in values)
         if not known_count:
@@ -272,7 +272,7 @@ def _make_reference_lines(series: PerformanceSeries, ticks: Sequence[float]) -> 
             ChartLine(
                 points=period.points,
                 color=Color.CRITICAL,
-                dash="2 4",
+                dash=(2, 4),
                 name="reference" if period is longest else "",
                 name_index=position.count_known_before(values),
                 name_offset=position.choose_offset(-8, 16),

@@ -21,8 +21,8 @@ from mlops_kit.dashboards.monitoring_records import (
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.strip_charts import HeatMapKeyEntry, HeatMapKeyView, HeatMapView
-from mlops_kit.dashboards.svg_charts import draw_line_chart
 from mlops_kit.dashboards.text_formats import describe_duration, format_count
+from mlops_kit.dashboards.vega_charts import draw_line_chart
 from mlops_kit.dashboards.view_models import (
     Block,
     Color,

@@ -34,13 +34,21 @@ from mlops_kit.dashboards.page_base import (
     guard_html,
     make_empty_statement,
 )
+from mlops_kit.dashboards.panels import PanelContext, build_panel_tab, list_panel_titles
 from mlops_kit.dashboards.rendering import Html
+from mlops_kit.dashboards.stored_reviews import list_reviews
 from mlops_kit.dashboards.view_models import JsonDataView, StatementView
 from mlops_kit.dashboards.visitors import read_query
 from mlops_kit.db.approvals import get_current_promotion
 from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import WatchRecord
 from mlops_kit.project.loader import Project, load_project
+
+__all__ = [
+    "MonitoringPage",
+    "build_page",
+    "open_page",
+]
 
 _DISTRIBUTIONS_ELEMENT_ID = "sketches"  # by which the page's script finds them
 
@@ -125,9 +133,23 @@ class MonitoringPage(DashboardPage):
             self.hint,
         )
 
+    def list_plugin_tabs(self) -> dict[str, str]:
+        """List the tabs that plugins add: titles by key."""
+        return list_panel_titles(self.name)
+
     def build_tab(self, key: str) -> Html:
         """Build what a tab shows."""
+        if key in self.plugin_tabs:
+            return build_panel_tab(key, self._make_panel_context())
         return _TAB_BUILDERS[key](self.context)
+
+    def _make_panel_context(self) -> PanelContext:
+        """Make what a plugin's panel may look at: the version in service and its run."""
+        run = None
+        for review in list_reviews(self.project):
+            if review.number == self.current_version:
+                run = review.run
+        return PanelContext(self.project, self.current_version, run)
 
     def html(self) -> Html:
         """Build the whole page, and last the distributions behind the cells of the heat map.

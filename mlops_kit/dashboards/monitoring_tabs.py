@@ -26,7 +26,6 @@ from mlops_kit.dashboards.monitoring_records import (
 )
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
-from mlops_kit.dashboards.svg_charts import draw_bar_chart
 from mlops_kit.dashboards.text_formats import (
     capitalize_sentence,
     describe_duration,
@@ -40,6 +39,7 @@ from mlops_kit.dashboards.text_formats import (
     format_rounded_money,
     get_metric_title,
 )
+from mlops_kit.dashboards.vega_charts import draw_bar_chart
 from mlops_kit.dashboards.view_models import (
     Color,
     GridView,

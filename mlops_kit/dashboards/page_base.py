@@ -110,7 +110,9 @@ class DashboardPage(ABC):
     name : str
         Its name in ``PAGE_TITLES``.
     tabs : mapping
-        Titles of the tabs by key; the first is open.
+        Titles of the page's own tabs by key; the first is open.
+    plugin_tabs : mapping
+        Titles of the tabs that plugins add.
     hint : str
         The command that fixes most failures.
     error : KitError or None
@@ -128,6 +130,7 @@ class DashboardPage(ABC):
         self.project = project
         self.file = file
         self.is_ready = False
+        self.plugin_tabs = self.list_plugin_tabs()
         self.error: KitError | None = None
         try:
             self.is_ready = self.read()
@@ -167,6 +170,10 @@ class DashboardPage(ABC):
     def build_tab(self, key: str) -> Html:
         """Build what a tab shows."""
 
+    @abstractmethod
+    def list_plugin_tabs(self) -> Mapping[str, str]:
+        """List the tabs that plugins add: titles by key."""
+
     def head(self) -> Html:
         """Build the state, the sentence, the decisions and the row of tabs."""
         top_line = TopLineView(self.title, self.subject)
@@ -174,7 +181,7 @@ class DashboardPage(ABC):
             return Html().join([top_line, self._build_error_statement(self.error)])
         if not self.is_ready:
             return Html().join([top_line, self.build_empty_statement()])
-        return Html().join([self.build_ready_head(), TabsView.from_titles(self.tabs)])
+        return Html().join([self.build_ready_head(), TabsView.from_titles(self.all_tabs)])
 
     def _build_error_statement(self, error: KitError) -> StatementView:
         """Build the statement of a page that cannot be read."""
@@ -188,13 +195,22 @@ class DashboardPage(ABC):
         """Build what a tab opens; nothing where there is nothing to show."""
         if not self.is_ready:
             return Html()
-        content = guard_html(self.tabs[key], lambda: self.build_tab(key), self.hint)
+        content = guard_html(self.all_tabs[key], lambda: self.build_tab(key), self.hint)
         is_first = key == next(iter(self.tabs))
         return Html(PanelView(key, content, is_hidden=is_served() and not is_first))
 
+    @property
+    def all_tabs(self) -> dict[str, str]:
+        """Titles of all tabs by key, those of plugins last."""
+        return {**self.tabs, **self.plugin_tabs}
+
+    def plugin_panels(self) -> Html:
+        """Build what the tabs of plugins open; nothing if there are none."""
+        return Html().join(self.panel(key) for key in self.plugin_tabs)
+
     def html(self) -> Html:
         """Build the whole page."""
-        return Html().join([self.head(), *(self.panel(key) for key in self.tabs)])
+        return Html().join([self.head(), *(self.panel(key) for key in self.all_tabs)])
 
 
 def make_empty_statement(sentence: str, detail: str, command: str) -> StatementView:

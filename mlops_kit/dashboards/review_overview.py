@@ -19,8 +19,8 @@ from mlops_kit.dashboards.stored_reviews import (
     read_records,
 )
 from mlops_kit.dashboards.strip_charts import DifferenceInterval, make_difference_chart
-from mlops_kit.dashboards.svg_charts import ChartLine, LineChart, choose_ticks, draw_line_chart
 from mlops_kit.dashboards.text_formats import take_first_sentence
+from mlops_kit.dashboards.vega_charts import ChartLine, LineChart, choose_ticks, draw_line_chart
 from mlops_kit.dashboards.view_models import (
     Block,
     Color,
@@ -282,7 +282,7 @@ def _make_curve_lines(curves: Sequence[_Curve], ticks: Sequence[float]) -> list[
                 color=curve.color,
                 name=curve.name,
                 name_offset=_choose_name_offset(is_late, is_higher, are_close),
-                anchor="end" if is_late else "start",
+                name_align="right" if is_late else "left",
             )
         )
     return lines

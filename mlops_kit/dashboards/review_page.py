@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlops_kit.dashboards.page_base import DashboardPage, PageSource, make_empty_statement
+from mlops_kit.dashboards.panels import PanelContext, build_panel_tab, list_panel_titles
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.review_context import ReviewContext, load_review_context
 from mlops_kit.dashboards.review_head import build_review_head
@@ -31,6 +32,12 @@ from mlops_kit.dashboards.stored_reviews import RERUN_REVIEW_COMMAND
 from mlops_kit.dashboards.view_models import StatementView
 from mlops_kit.dashboards.visitors import read_query
 from mlops_kit.project.loader import Project, load_project
+
+__all__ = [
+    "ReviewPage",
+    "build_page",
+    "open_page",
+]
 
 _TAB_BUILDERS: dict[str, Callable[[ReviewContext], Html]] = {
     "verdict": build_overview_tab,
@@ -103,8 +110,15 @@ class ReviewPage(DashboardPage):
             "mlops run",
         )
 
+    def list_plugin_tabs(self) -> dict[str, str]:
+        """List the tabs that plugins add: titles by key."""
+        return list_panel_titles(self.name)
+
     def build_tab(self, key: str) -> Html:
         """Build what a tab shows."""
+        if key in self.plugin_tabs:
+            review = self.context.review
+            return build_panel_tab(key, PanelContext(self.project, review.number, review.run))
         return _TAB_BUILDERS[key](self.context)
 
 

@@ -1,20 +1,17 @@
-"""Charts that are rows of text and a strip: intervals, bars, and the cells of a heat map."""
+"""Charts that are rows of text and a strip: intervals, bars, and the cells of a heat map.
+
+Nothing here has an axis. A strip is as wide as its column and stands in line with its texts, and a
+cell can be clicked and walked to, so the browser lays them out: they are HTML, placed by
+percentages and colored by the style sheet. Charts with axes are in ``vega_charts``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
-from mlops_kit.dashboards.rendering import Html
-from mlops_kit.dashboards.svg_elements import (
-    draw_strip_band,
-    draw_strip_bar,
-    draw_strip_interval,
-    draw_strip_marker,
-    draw_strip_text,
-    wrap_strip,
-)
 from mlops_kit.dashboards.view_models import Color, View
 
 _ZERO_POSITION = 45.0  # percent of a strip at which a difference is zero
@@ -26,12 +23,70 @@ _MAX_CELL_DEPTH = 92.0
 _CELL_MARKS = {Color.CRITICAL: "▲", Color.WARNING: "◆"}
 
 
+class StripShape(StrEnum):
+    """The shapes of the marks of a strip, by their CSS classes."""
+
+    BAND = "band"
+    LINE = "line"
+    DASHED_LINE = "dashed"
+    WHISKER = "whisker"
+    DOT = "dot"
+    BAR = "bar-strip"
+
+
+@dataclass(frozen=True)
+class StripMark:
+    """A mark of a strip; its start and its width are percentages of the strip."""
+
+    shape: StripShape
+    start: float
+    width: float = 0.0
+    color: str = Color.NEUTRAL
+
+    @property
+    def style(self) -> str:
+        """The place of the mark, as CSS."""
+        style = f"left:{self.start:.2f}%"
+        if self.width:
+            style += f";width:{self.width:.2f}%"
+        return style
+
+
+class TextAnchor(StrEnum):
+    """The part of a text that is at its position, by its CSS class."""
+
+    START = "start"
+    MIDDLE = "middle"
+    END = "end"
+
+
+@dataclass(frozen=True)
+class StripText:
+    """A text below the strips; its position is a percentage of a strip."""
+
+    position: float
+    text: str
+    anchor: TextAnchor
+
+    @property
+    def style(self) -> str:
+        """The place of the text, as CSS."""
+        return f"left:{self.position:.2f}%"
+
+
 @dataclass(frozen=True)
 class StripRow:
-    """A row: its name, its strip, a text and, if there is one, a colored verdict."""
+    """A row: its name, its strip, a text and, if there is one, a colored verdict.
+
+    Attributes
+    ----------
+    label : str
+        Reads the strip to a screen reader.
+    """
 
     name: str
-    strip: Html
+    label: str
+    marks: tuple[StripMark, ...]
     text: str
     verdict: str = ""
     verdict_color: str = ""
@@ -45,7 +100,7 @@ class StripChartView(View):
     label: str
     rows: tuple[StripRow, ...]
     layout: str = ""
-    foot: Html = Html()  # noqa: RUF009 - an empty text, which nobody can change
+    foot: tuple[StripText, ...] = ()
     has_verdicts: bool = False
 
 
@@ -159,21 +214,29 @@ def make_difference_chart(differences: Sequence[DifferenceInterval], label: str)
             f"{item.name}: {item.text}, {item.verdict}; interval from {item.low:.3g} to "
             f"{item.high:.3g}, margin {item.margin:.3g}"
         )
-        elements = [
-            draw_strip_band(_ZERO_POSITION - item.margin * scale, item.margin * scale),
-            draw_strip_marker(_ZERO_POSITION, Color.NEUTRAL),
-            draw_strip_interval(
+        margin_width = item.margin * scale
+        marks = (
+            StripMark(StripShape.BAND, _ZERO_POSITION - margin_width, margin_width),
+            StripMark(StripShape.LINE, _ZERO_POSITION),
+            *_make_interval_marks(
                 _ZERO_POSITION + item.low * scale,
                 _ZERO_POSITION + item.difference * scale,
                 _ZERO_POSITION + item.high * scale,
                 item.color,
             ),
-        ]
-        strip = wrap_strip(strip_label, elements)
-        rows.append(StripRow(item.name, strip, item.text, item.verdict, item.color))
-    foot = draw_strip_text(_ZERO_POSITION, "the same", "middle")
-    foot += draw_strip_text(100, "better →", "end")
+        )
+        rows.append(StripRow(item.name, strip_label, marks, item.text, item.verdict, item.color))
+    foot = (
+        StripText(_ZERO_POSITION, "the same", TextAnchor.MIDDLE),
+        StripText(100, "better →", TextAnchor.END),
+    )
     return StripChartView(label, tuple(rows), foot=foot, has_verdicts=True)
+
+
+def _make_interval_marks(low: float, value: float, high: float, color: str) -> list[StripMark]:
+    """Make the marks of a value with its interval: a dot on a line."""
+    whisker = StripMark(StripShape.WHISKER, low, high - low, color)
+    return [whisker, StripMark(StripShape.DOT, value, color=color)]
 
 
 def make_value_chart(
@@ -187,25 +250,24 @@ def make_value_chart(
     def to_position(value: float) -> float:
         return _SCALE_MARGIN + (value - least) * scale
 
+    overall_mark = StripMark(StripShape.DASHED_LINE, to_position(overall))
     rows = []
     for item in values:
         strip_label = f"{item.name}: {item.text}; interval from {item.low:.3g} to {item.high:.3g}"
         low, value, high = (to_position(v) for v in (item.low, item.value, item.high))
-        elements = [
-            draw_strip_marker(to_position(overall), Color.NEUTRAL, "4 4"),
-            draw_strip_interval(low, value, high, item.color),
-        ]
-        rows.append(StripRow(item.name, wrap_strip(strip_label, elements), item.text))
-    position = to_position(overall)
-    foot = draw_strip_text(position, overall_text, _choose_anchor(position))
-    return StripChartView(label, tuple(rows), "three", foot)
+        marks = (overall_mark, *_make_interval_marks(low, value, high, item.color))
+        rows.append(StripRow(item.name, strip_label, marks, item.text))
+    foot = StripText(overall_mark.start, overall_text, _choose_anchor(overall_mark.start))
+    return StripChartView(label, tuple(rows), "three", (foot,))
 
 
-def _choose_anchor(position: float) -> str:
+def _choose_anchor(position: float) -> TextAnchor:
     """Choose the side of a text so that it stays within the strip."""
     if position > 80:
-        return "end"
-    return "start" if position < 20 else "middle"
+        return TextAnchor.END
+    if position < 20:
+        return TextAnchor.START
+    return TextAnchor.MIDDLE
 
 
 def make_bar_strips(bars: Sequence[tuple[str, float, str]], label: str) -> StripChartView:
@@ -215,6 +277,6 @@ def make_bar_strips(bars: Sequence[tuple[str, float, str]], label: str) -> Strip
     for name, value, text in bars:
         width = max(abs(value) / largest * 100, _MIN_BAR_WIDTH)
         color = Color.PRIMARY if value > 0 else Color.NEUTRAL
-        strip = wrap_strip(f"{name}: {text}", [draw_strip_bar(width, color)])
-        rows.append(StripRow(name, strip, text))
+        bar = StripMark(StripShape.BAR, 0, width, color)
+        rows.append(StripRow(name, f"{name}: {text}", (bar,), text))
     return StripChartView(label, tuple(rows), "bars")

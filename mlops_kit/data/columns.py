@@ -66,7 +66,22 @@ def list_key_columns(project: Project) -> list[str]:
 
 
 def list_feature_columns(config: ProjectConfig, frame: pd.DataFrame) -> list[str]:
-    """Return the columns of a table that a model may use, in the table's order."""
+    """Return the columns of a table that a model may use, in the table's order.
+
+    Parameters
+    ----------
+    config : ProjectConfig
+        The project's settings: target, keys, time and excluded columns are no features.
+    frame : DataFrame
+        The table.
+
+    Examples
+    --------
+    >>> import mlops_kit
+    >>> config = mlops_kit.open("examples/diabetes").project.config
+    >>> list_feature_columns(config, pd.DataFrame(columns=["age", "bmi", config.target]))
+    ['age', 'bmi']
+    """
     excluded = {*config.non_feature_columns, PART_COLUMN, ROW_ID}
     return [str(column) for column in frame.columns if column not in excluded]
 

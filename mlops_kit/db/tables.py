@@ -189,6 +189,24 @@ class IncidentRecord(_NumberedRow, Base):
     acknowledge_reason: Mapped[str | None] = mapped_column("seen_why", default=None)
 
 
+class AlertRecord(_NumberedRow, Base):
+    """Word of an incident that an alert sink is to get, with its text as it was then."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (sa.Index("unsent_alerts", "model", "sent_at"),)
+    incident_id: Mapped[int]
+    sink: Mapped[str]
+    event: Mapped[str]
+    signal: Mapped[str]
+    severity: Mapped[str]
+    title: Mapped[str]
+    message: Mapped[str]
+    created_at: Mapped[str]
+    sent_at: Mapped[str | None] = mapped_column(default=None)
+    attempts: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str] = mapped_column(default="")
+
+
 class RetrainingRecord(_NumberedRow, Base):
     """A retraining decision with its reason.
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
+from mlops_kit import find_public_module
 from mlops_kit.core.environment import DEFAULT_ENVIRONMENT_VARIABLES
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.extras import import_from_extra, require_extra
@@ -352,6 +353,8 @@ def _list_from_imports(module: str, names: list[str]) -> list[str]:
     """List the modules behind ``from module import names``; of the package, its submodules."""
     if not module.startswith(_PACKAGE):
         return [module]
+    if module == _PACKAGE:
+        return [find_public_module(name) for name in names]
     qualified = [f"{module}.{name}" for name in names]
     return [_STAGE_MODULE if name in _STAGE_HANDLE_NAMES else name for name in qualified]
 

@@ -29,6 +29,7 @@ from mlops_kit.pipeline.run_completion import finish_run
 from mlops_kit.pipeline.scheduler import run_all_stages
 from mlops_kit.project.config.pipeline import order_stages
 from mlops_kit.project.loader import Project
+from mlops_kit.project.plugins import store_plugin_index
 from mlops_kit.project.run_folder import load_recorded_project
 from mlops_kit.project.run_manifest import (
     NOT_SELECTED_REASON,
@@ -170,6 +171,7 @@ def run_pipeline(
         planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
     ]
     kernel_pool.get_fork_server(kernel_pool.list_modules_to_preload(project, stages_to_run))
+    store_plugin_index(project.root)
     active = _create_active_run(project, values, options, report_progress, context)
     return _execute_run(active)
 

@@ -16,6 +16,7 @@ from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.config.pipeline import DEFAULT_STAGES
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_timestamp
+from mlops_kit.project.plugins import activate_plugins
 from mlops_kit.project.validation import validate_config
 
 PROJECT_VARIABLE = "MLOPS_PROJECT"
@@ -169,13 +170,15 @@ def read_yaml_file(path: Path, hint: str) -> Any:
         raise KitError(f"{path.name} is not YAML: {problem}", _YAML_SYNTAX, hint) from error
 
 
-def load_project(start: str | Path | None = None) -> Project:
-    """Load a project and validate its ``mlops.yaml``.
+def load_project(start: str | Path | None = None, with_plugins: bool = True) -> Project:
+    """Load a project: its plugins first, then its ``mlops.yaml``, which is validated.
 
     Parameters
     ----------
     start : path, optional
         See ``find_project_folder``.
+    with_plugins : bool
+        False loads no plugin, so that a project with a broken one can be examined.
 
     Raises
     ------
@@ -196,6 +199,7 @@ def load_project(start: str | Path | None = None) -> Project:
             _YAML_SYNTAX,
             f"edit {CONFIG_FILE_NAME}",
         )
+    activate_plugins(root, data.get("plugins") if with_plugins else None)
     return Project(root, validate_config(_add_default_stages(data, root), CONFIG_FILE_NAME))
 
 

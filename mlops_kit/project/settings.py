@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from mlops_kit.core.dependencies import EXTENSIONS_SECTION
+from mlops_kit.core.extensions import ExtensionKind, declared_extensions
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.config.root import ProjectConfig
@@ -51,8 +53,11 @@ def _walk_settings_outside_stages(config: ProjectConfig) -> Iterator[Setting]:
 
 
 def map_fields_to_settings(config: ProjectConfig) -> dict[tuple[str, str], str]:
-    """Map the class and field of each setting to its dotted name."""
-    names = {}
+    """Map the class and field of each setting to its dotted name.
+
+    What plugins register counts as a setting too, one for each kind of extension.
+    """
+    names = {(EXTENSIONS_SECTION, str(kind)): _name_extensions(kind) for kind in ExtensionKind}
     for setting in _walk_settings_outside_stages(config):
         class_name = type(setting.section).__name__
         names[class_name, setting.field] = setting.name
@@ -65,4 +70,14 @@ def list_setting_values(config: ProjectConfig) -> dict[str, Any]:
     for setting in _walk_settings_outside_stages(config):
         dumped = setting.section.model_dump(mode="json", include={setting.field})
         values[setting.name] = dumped[setting.field]
+    for kind in ExtensionKind:
+        values[_name_extensions(kind)] = []
+    for declared in declared_extensions:
+        name = _name_extensions(declared.kind)
+        values[name].append(f"{declared.plugin}: {declared.name}")
     return values
+
+
+def _name_extensions(kind: str) -> str:
+    """Return the name under which the plugins' extensions of a kind count as a setting."""
+    return f"{EXTENSIONS_SECTION} ({kind})"

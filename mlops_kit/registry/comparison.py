@@ -16,6 +16,12 @@ from mlops_kit.project.loader import Project
 from mlops_kit.registry.models import ModelLocation, load_model
 from mlops_kit.registry.versions import ModelVersion
 
+__all__ = [
+    "hash_row_keys",
+    "load_comparison_model",
+    "select_comparison_model",
+]
+
 
 def load_comparison_model(
     project: Project,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.files import hash_file
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.core.serialization import to_json_value
@@ -44,6 +45,26 @@ TRUSTED_TYPES = {
     "sklearn.utils.validation.check_array",
 }
 TRUSTED_TYPE_PREFIX = "skrub."
+
+
+@dataclass(frozen=True)
+class FamilyContents:
+    """What models of a family may contain besides ``TRUSTED_TYPES``.
+
+    Attributes
+    ----------
+    trusted_types : frozenset of str
+        Types, as ``module.Class``.
+    distributions : tuple of str
+        Installed packages that a model needs where it is loaded.
+    """
+
+    trusted_types: frozenset[str]
+    distributions: tuple[str, ...]
+
+
+# What families of plugins declare, by family.
+FAMILY_CONTENTS: ExtensionRegistry[FamilyContents] = ExtensionRegistry(ExtensionKind.MODEL_TYPE)
 _MODEL_REQUIREMENTS = ("scikit-learn", "skrub", "lightgbm", "numpy", "pandas", "skops", "mlflow")
 _EXAMPLE_ROWS = 3
 
@@ -166,14 +187,34 @@ def check_model_types(file: Path) -> list[str]:
     """
     untrusted_types = skops.get_untrusted_types(file=file)
     for name in untrusted_types:
-        if name not in TRUSTED_TYPES and not name.startswith(TRUSTED_TYPE_PREFIX):
+        if not _is_trusted_type(name):
             raise RunFailedError(
                 f"the model contains the type {name!r}, which is not on the allow-list",
                 "types of scikit-learn, skrub and LightGBM",
-                "build the model from these, or add a type you have reviewed to "
-                "mlops_kit.registry.models.TRUSTED_TYPES",
+                "build the model from these, or name a type that you have reviewed under "
+                "'trusted_types' where its model family is registered",
             )
     return list(untrusted_types)
+
+
+def _is_trusted_type(name: str) -> bool:
+    """Return whether a type is on our list, or on that of a plugin's model family."""
+    if name in TRUSTED_TYPES or name.startswith(TRUSTED_TYPE_PREFIX):
+        return True
+    return any(name in contents.trusted_types for contents in FAMILY_CONTENTS.values())
+
+
+def _list_requirements(types: list[str]) -> list[str]:
+    """List what must be installed to load a model, with the versions installed here.
+
+    Without the requirements, MLflow spends 10 s inferring them.
+    """
+    names = list(_MODEL_REQUIREMENTS)
+    if not set(types) <= TRUSTED_TYPES:
+        for contents in FAMILY_CONTENTS.values():
+            if not contents.trusted_types.isdisjoint(types):
+                names += contents.distributions
+    return [f"{name}=={get_installed_version(name)}" for name in dict.fromkeys(names)]
 
 
 def _infer_signature(model: Any, example: pd.DataFrame, binary: bool) -> Any:
@@ -218,22 +259,30 @@ def save_model(
         skops.dump(model, file)
         trusted_types = check_model_types(file)
         model_hash = compute_model_hash(file)
+        # Some models count their predictions, so the signature comes from a copy.
+        copy = skops.load(file, trusted=trusted_types)
     info = mlflow.sklearn.log_model(
         model,
         name=name,
         serialization_format="skops",
         skops_trusted_types=trusted_types,
         pyfunc_predict_fn="predict_proba" if binary else "predict",
-        signature=_infer_signature(model, example, binary),
+        signature=_infer_signature(copy, example, binary),
         input_example=example.head(_EXAMPLE_ROWS),
-        # Without the requirements, MLflow spends 10 s inferring them.
-        pip_requirements=[f"{name}=={get_installed_version(name)}" for name in _MODEL_REQUIREMENTS],
+        pip_requirements=_list_requirements(trusted_types),
         metadata={**to_json_value(metadata), "model_hash": model_hash},
     )
+    logged_file = download_model_file(client, info.model_uri)
+    if compute_model_hash(logged_file) != model_hash:
+        raise RunFailedError(
+            f"the model {type(model).__name__} changed while it was logged",
+            "a model that is the same after predictions",
+            "use another estimator in the model family",
+        )
     return SavedModel(
         uri=info.model_uri,
         model_hash=model_hash,
-        sha256=hash_file(download_model_file(client, info.model_uri)),
+        sha256=hash_file(logged_file),
     )
 
 

@@ -25,6 +25,14 @@ from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
 from mlops_kit.registry.batch_independence import make_batch_independent
 
+__all__ = [
+    "RecordedModel",
+    "predict_scores",
+    "predict_with_champion",
+    "score_rows",
+    "validate_rows",
+]
+
 _PREDICTION_ID_LENGTH = 20
 
 

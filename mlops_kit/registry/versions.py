@@ -19,6 +19,16 @@ from mlops_kit.project.loader import Project
 from mlops_kit.registry.models import load_model
 from mlops_kit.registry.store import connect_mlflow, mlflow
 
+__all__ = [
+    "ModelVersion",
+    "find_champion",
+    "load_champion",
+    "load_version",
+    "promote_version",
+    "require_champion",
+    "roll_back",
+]
+
 # The tags that a review writes on a version; a version without them was not registered by one.
 REQUIRED_TAGS = frozenset(
     {

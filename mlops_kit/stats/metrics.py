@@ -5,9 +5,14 @@ that a bootstrap draw is a vector of counts instead of a copy of the rows. Rows 
 score is missing are left out; what cannot be computed (no rows, one class, a constant target) is
 NaN.
 
-To add a metric: 1. write a function ``(y, score, threshold, weights) -> float`` of NumPy arrays
-without missing values, 2. decorate it with ``@register_metric(name, title, task,
-greater_is_better)``. The contract tests, the review and monitoring then know it.
+To add a metric, in the package or in a plugin of a project:
+
+1. Write a function ``(y, score, threshold, weights) -> float`` of NumPy arrays without missing
+   values.
+2. Decorate it with ``@register_metric(name, title, task, greater_is_better)``.
+
+The contract tests, the review and monitoring then know it; ``train.metric`` and ``review.metric``
+choose it.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import np
 from mlops_kit.stats.calibration import assign_quantile_bins
 
@@ -41,7 +46,7 @@ class Metric(NamedTuple):
         return better - worse if self.greater_is_better else worse - better
 
 
-METRICS: ExtensionRegistry[Metric] = ExtensionRegistry("metric")
+METRICS: ExtensionRegistry[Metric] = ExtensionRegistry(ExtensionKind.METRIC)
 
 
 def register_metric(
@@ -54,6 +59,26 @@ def register_metric(
 
     The registered function leaves out rows whose label or score is not finite. It returns NaN
     without rows and, for a classifier, if there is only one class.
+
+    Parameters
+    ----------
+    name : str
+        The name in ``mlops.yaml``, such as ``roc_auc``.
+    title : str
+        The name in sentences and tables, such as ``ROC-AUC``.
+    task : {"binary", "regression"}
+        The task that it is for.
+    greater_is_better : bool
+        Whether a greater value is better.
+
+    Examples
+    --------
+    >>> @register_metric("median_error", "median error", "regression", greater_is_better=False)
+    ... def compute_median_error(y, score, threshold, weights):
+    ...     return float(np.median(abs(y - score)))
+    >>> compute_metric("median_error", [1, 2, 3], [1, 4, 6])
+    2.0
+    >>> del METRICS["median_error"]
     """
 
     def register(function: MetricFunction) -> MetricFunction:
@@ -81,7 +106,7 @@ def register_metric(
             greater_is_better,
             compute_on_finite_rows,
         )
-        METRICS.register(name)(metric)
+        METRICS.register(name, applies_to=[task])(metric)
         return function
 
     return register

@@ -24,6 +24,7 @@ from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.tables import WatchRecord
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project.loader import Project
+from mlops_kit.watch.alert_sinks import send_alerts
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.monitoring import (
     evaluate_due_labels,
@@ -64,6 +65,7 @@ class Watcher:
             monitor_window(context, start, end, as_of)
         evaluate_due_labels(context, as_of)
         follow_up_retrainings(context, as_of)
+        context.report_lines(as_of, send_alerts(self.project))
 
     def load_progress(self, since: datetime | None = None) -> WatchRecord:
         """Load how far the watch has come; the first pass creates the record."""

@@ -36,7 +36,12 @@ from mlops_kit.stages.retrain.policy import (
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.retraining import get_last_retraining_time, get_pending_reason
-from mlops_kit.watch.signals import detect_low_volume, detect_missing_labels
+from mlops_kit.watch.signals import (
+    SignalTime,
+    WindowEvidence,
+    detect_registered_signals,
+    list_signal_names,
+)
 from mlops_kit.watch.windows import (
     ReferenceData,
     analyze_labeled_window,
@@ -115,16 +120,26 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
     window_predictions = _select_window_predictions(context, start, end)
     rows = window_predictions.rows
     reference = context.get_reference(window_predictions.version)
+    feature_values = predictions.decode_feature_values(rows, reference.feature_names)
     monitoring_json = analyze_unlabeled_window(
         context.project,
         reference,
         rows,
-        predictions.decode_feature_values(rows, reference.feature_names),
+        feature_values,
         window_predictions.rows_by_version,
     ).to_json()
     # Signals rest on what is stored, so that a repeated pass comes to the same ones.
     monitoring = WindowMonitoring.from_json(monitoring_json)
-    signals = _detect_signals(context, monitoring, reference)
+    evidence = WindowEvidence(
+        config=context.config,
+        start=start,
+        end=end,
+        version=window_predictions.version,
+        predictions=rows,
+        features=feature_values,
+        monitoring=monitoring,
+    )
+    signals = _detect_signals(context, evidence, reference)
     with open_transaction(context.project) as transaction:
         transaction.add(
             WindowRecord(
@@ -138,8 +153,8 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         )
         incident_lines = incidents.update_incidents(
             transaction,
-            context.config.name,
-            {"drift", "schema", "volume"},
+            context.config,
+            {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             format_timestamp(as_of),
             f"no longer observed as of {context.format_time(as_of)}",
@@ -153,9 +168,10 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
 
 
 def _detect_signals(
-    context: WatchContext, monitoring: WindowMonitoring, reference: ReferenceData
+    context: WatchContext, evidence: WindowEvidence, reference: ReferenceData
 ) -> list[IncidentSignal]:
     """Detect what should open an incident before the labels of a window are due."""
+    monitoring = evidence.monitoring
     earlier_texts = [window.monitoring_json for window in context.list_monitored_windows()]
     recent_windows = []
     for text in earlier_texts[-incidents.RECENT_WINDOWS + 1 :]:
@@ -163,12 +179,12 @@ def _detect_signals(
     recent_windows.append(monitoring)
     reference_value = reference.performance.value if reference.performance else None
     schema_verdicts = [verdict for verdict in monitoring.verdicts if verdict.check == "schema"]
-    all_rows = sum(monitoring.rows_by_version.values())
     earlier_rows = [WindowMonitoring.read_row_count(text) for text in earlier_texts]
+    evidence = evidence._replace(earlier_row_counts=earlier_rows)
     return [
         *incidents.detect_costly_drift(recent_windows, reference_value, context.config),
         *incidents.detect_proven_failures(schema_verdicts),
-        *detect_low_volume(all_rows, earlier_rows),
+        *detect_registered_signals(evidence, SignalTime.WINDOW_ENDED),
     ]
 
 
@@ -197,9 +213,10 @@ def _evaluate_labels(
     end = datetime.fromisoformat(window.end)
     rows = _select_window_predictions(context, start, end, window.version).rows
     monitoring = WindowMonitoring.from_json(window.monitoring_json)
+    reference = context.get_reference(window.version)
     measured = analyze_labeled_window(
         context.project,
-        context.get_reference(window.version),
+        reference,
         rows,
         monitoring,
         _count_earlier_windows_below(context, window),
@@ -207,11 +224,21 @@ def _evaluate_labels(
     # The decision rests on what is stored as well.
     performance = WindowPerformance.from_json(measured.to_json())
     decision = _decide_retraining(context, monitoring, performance, as_of, later_window_reason)
+    evidence = WindowEvidence(
+        config=context.config,
+        start=start,
+        end=end,
+        version=window.version,
+        predictions=rows,
+        features=predictions.decode_feature_values(rows, reference.feature_names),
+        monitoring=monitoring,
+        performance=performance,
+    )
     signals = [
         *incidents.detect_proven_failures(
             verdict for verdict in performance.verdicts if verdict.check != "schema"
         ),
-        *detect_missing_labels(performance.labeled_rows, len(rows)),
+        *detect_registered_signals(evidence, SignalTime.LABELS_DUE),
     ]
     incident_lines = _store_performance(
         context, window, as_of, _StoredEvaluation(measured, decision, signals)
@@ -283,8 +310,12 @@ def _store_performance(
         transaction.execute(statement)
         incident_lines = incidents.update_incidents(
             transaction,
-            context.config.name,
-            {REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK, "labels"},
+            context.config,
+            {
+                REALIZED_PERFORMANCE_CHECK,
+                CONCEPT_DRIFT_CHECK,
+                *list_signal_names(SignalTime.LABELS_DUE),
+            },
             evaluation.signals,
             format_timestamp(as_of),
             f"no longer observed as of {context.format_time(as_of)}, "

@@ -127,7 +127,7 @@ def _record_outcome(
             return
         incidents.update_incidents(
             transaction,
-            context.config.name,
+            context.config,
             {"retraining"},
             [] if status == RunStatus.SUCCEEDED else [signal],
             format_timestamp(as_of),

@@ -1,36 +1,166 @@
-"""Signals about the flow of rows and labels, from which incidents are opened."""
+"""Signals from which incidents are opened, besides drift and what the labels prove.
+
+To add a signal, in the package or in a plugin of a project:
+
+1. Write a function ``(WindowEvidence) -> sentence`` that returns an empty text if nothing is wrong.
+2. Decorate it with ``@register_incident_signal(name, title)``.
+
+The watch calls it once for each window. An incident is opened when the signal appears and closed
+when a later window does not show it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
 
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.lazy import pd
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.incidents import IncidentSeverity, IncidentSignal
+from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
 _MIN_VOLUME_SHARE = 0.5  # of the usual rows of a window
 _MIN_LABELED_SHARE = 0.8  # of the rows of a window whose labels are due
 
 
-def detect_low_volume(rows: int, earlier_window_rows: Sequence[int]) -> list[IncidentSignal]:
+class SignalTime(StrEnum):
+    """When a signal is looked for."""
+
+    WINDOW_ENDED = "window_ended"
+    LABELS_DUE = "labels_due"
+
+
+class WindowEvidence(NamedTuple):
+    """What a signal may look at.
+
+    Attributes
+    ----------
+    start, end : datetime
+        The window, in UTC.
+    version : str
+        The version whose predictions it is about.
+    predictions : DataFrame
+        The predictions, one row each: ``moment``, ``score``, ``decision``, ``label`` and others.
+    features : DataFrame
+        The features from which they were made, in the same order.
+    monitoring : WindowMonitoring
+        What is known without labels: drift, estimated performance.
+    performance : WindowPerformance or None
+        What the labels show; None before they are due.
+    earlier_row_counts : sequence of int
+        Rows of the windows before this one.
+    """
+
+    config: ProjectConfig
+    start: datetime
+    end: datetime
+    version: str
+    predictions: pd.DataFrame
+    features: pd.DataFrame
+    monitoring: WindowMonitoring
+    performance: WindowPerformance | None = None
+    earlier_row_counts: Sequence[int] = ()
+
+
+_SignalFunction = Callable[[WindowEvidence], str]
+
+
+class RegisteredSignal(NamedTuple):
+    """A signal: what it is called, how severe it is, when and how it is looked for."""
+
+    title: str
+    severity: IncidentSeverity
+    when: SignalTime
+    function: _SignalFunction
+
+
+INCIDENT_SIGNALS: ExtensionRegistry[RegisteredSignal] = ExtensionRegistry(
+    ExtensionKind.INCIDENT_SIGNAL
+)
+
+
+def register_incident_signal(
+    name: str,
+    title: str,
+    severity: IncidentSeverity = IncidentSeverity.WARNING,
+    when: SignalTime = SignalTime.WINDOW_ENDED,
+) -> Callable[[_SignalFunction], _SignalFunction]:
+    """Register the decorated function as an incident signal.
+
+    Parameters
+    ----------
+    name : str
+        The signal's name; at most one incident of a name is open.
+    title : str
+        The title of the incident.
+    severity : IncidentSeverity
+        How urgent the incident is.
+    when : SignalTime
+        Look for it when a window has ended, or when the labels of a window are due.
+
+    Examples
+    --------
+    >>> @register_incident_signal("all_flagged", "Every row is flagged")
+    ... def detect_all_flagged(evidence):
+    ...     share = evidence.monitoring.flagged_share
+    ...     return "All rows are predicted positive." if share == 1 else ""
+    >>> INCIDENT_SIGNALS["all_flagged"].title
+    'Every row is flagged'
+    >>> del INCIDENT_SIGNALS["all_flagged"]
+    """
+
+    def register(function: _SignalFunction) -> _SignalFunction:
+        signal = RegisteredSignal(title, IncidentSeverity(severity), SignalTime(when), function)
+        INCIDENT_SIGNALS.register(name)(signal)
+        return function
+
+    return register
+
+
+def detect_registered_signals(evidence: WindowEvidence, when: SignalTime) -> list[IncidentSignal]:
+    """Detect the registered signals that are looked for at this time."""
+    detected = []
+    for name, signal in INCIDENT_SIGNALS.items():
+        if signal.when != when:
+            continue
+        sentence = signal.function(evidence)
+        if sentence:
+            detected.append(IncidentSignal(name, signal.severity, signal.title, sentence))
+    return detected
+
+
+def list_signal_names(when: SignalTime) -> set[str]:
+    """List the names of the registered signals that are looked for at this time."""
+    return {name for name, signal in INCIDENT_SIGNALS.items() if signal.when == when}
+
+
+@register_incident_signal("volume", "Fewer rows than usual")
+def detect_low_volume(evidence: WindowEvidence) -> str:
     """Detect that a window has far fewer rows than usual (the median of the windows before)."""
-    if not earlier_window_rows:
-        return []
-    usual_rows = sorted(earlier_window_rows)[len(earlier_window_rows) // 2]
+    earlier_rows = sorted(evidence.earlier_row_counts)
+    if not earlier_rows:
+        return ""
+    rows = sum(evidence.monitoring.rows_by_version.values())
+    usual_rows = earlier_rows[len(earlier_rows) // 2]
     if rows >= _MIN_VOLUME_SHARE * usual_rows:
-        return []
-    message = f"{format_number(rows)} rows in the window; usual are {format_number(usual_rows)}."
-    return [IncidentSignal("volume", IncidentSeverity.WARNING, "Fewer rows than usual", message)]
+        return ""
+    return f"{format_number(rows)} rows in the window; usual are {format_number(usual_rows)}."
 
 
-def detect_missing_labels(labeled_rows: int, rows: int) -> list[IncidentSignal]:
+@register_incident_signal("labels", "Labels are missing", when=SignalTime.LABELS_DUE)
+def detect_missing_labels(evidence: WindowEvidence) -> str:
     """Detect that labels are due but have not arrived."""
-    if rows == 0:
-        return []
-    labeled_share = labeled_rows / rows
+    rows = len(evidence.predictions)
+    if rows == 0 or evidence.performance is None:
+        return ""
+    labeled_share = evidence.performance.labeled_rows / rows
     if labeled_share >= _MIN_LABELED_SHARE:
-        return []
-    message = (
+        return ""
+    return (
         f"Only {format_percent(labeled_share)} of {format_number(rows)} rows have their label, "
         "although it is due."
     )
-    return [IncidentSignal("labels", IncidentSeverity.WARNING, "Labels are missing", message)]

@@ -28,6 +28,13 @@ MAX_PROMOTION_SECONDS = 180
 SHOW_ALL_PANELS = (
     "document.querySelectorAll('[role=tabpanel]').forEach(panel => { panel.hidden = false; })"
 )
+# The color of the first text in a chart, and the one that it should have.
+COLORS_OF_A_CHART = """(() => {
+    const text = document.querySelector('.broad svg text');
+    const sample = document.body.appendChild(document.createElement('i'));
+    sample.style.color = 'var(--soft)';
+    return [getComputedStyle(text).fill, getComputedStyle(sample).color];
+})()"""
 ANSWER_IS_SHOWN = "document.querySelector('.answer')?.textContent"
 
 pytestmark = browser_window.NEEDS_CHROMIUM
@@ -230,6 +237,31 @@ def test_exported_monitoring_fits_every_width_and_is_accessible(
         page.evaluate(SHOW_ALL_PANELS)
         assert_fits_every_width(page)
         assert not find_serious_problems(page)
+        assert not problems
+
+
+def test_charts_follow_the_color_scheme_and_the_width_of_their_card(
+    chromium: Any, exported_monitoring: str
+) -> None:
+    with open_page(chromium, exported_monitoring) as (page, problems):
+        colors = set()
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            [shown, expected] = page.evaluate(COLORS_OF_A_CHART)
+            assert shown == expected
+            colors.add(shown)
+        assert len(colors) == 2
+        for width, layout in ((1280, "broad"), (375, "slim")):
+            page.set_viewport_size({"width": width, "height": 900})
+            chart = page.locator("svg[role=img]:visible")
+            assert chart.count() == 1
+            assert "Realized ROC-AUC: 1 – 7 Jul 0.790" in chart.get_attribute("aria-label")
+            assert page.is_visible(f".{layout} svg")
+            card = page.locator(".card", has=page.locator(".broad")).bounding_box()
+            assert chart.bounding_box()["width"] > 0.85 * card["width"]
+        page.click("#tab-data")
+        tooltips = page.locator("#data svg title").all_text_contents()
+        assert tooltips[-1] == "21 Jul: 3 rows"
         assert not problems
 
 

@@ -185,15 +185,25 @@ def test_the_installed_package_finds_its_own_notebooks_and_templates(
     assert all(Path(p).is_relative_to(installed) for p in done.stdout.split())
 
 
+CALLERS_EXTRA = "all"
+
+
 def find_extra(node: ast.AST, extra: str) -> str:
-    """Return the extra from which the imports inside a node come; ``extra`` if it names none."""
+    """Return the extra from which the imports inside a node come; ``extra`` if it names none.
+
+    ``CALLERS_EXTRA`` stands for one that a function receives as an argument.
+    """
     calls = [item.context_expr for item in node.items] if isinstance(node, ast.With) else [node]
     for call in calls:
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "import_from_extra":
-            return str(getattr(call.args[0], "value", extra))
+            return str(getattr(call.args[0], "value", CALLERS_EXTRA))
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "LazyModule":
             return "".join(ast.literal_eval(keyword.value) for keyword in call.keywords)
     return extra
+
+
+ALLOWED_BY_EXTRA = {"": set[str]()} | {name: list_names(OPTIONAL[name]) for name in EXTRAS}
+ALLOWED_BY_EXTRA[CALLERS_EXTRA] = set().union(*ALLOWED_BY_EXTRA.values())
 
 
 def list_imported_names(node: ast.AST) -> list[str]:
@@ -227,7 +237,7 @@ def test_each_library_is_imported_from_the_base_or_from_an_extra_that_installs_i
     for file in sorted((ROOT / "mlops_kit").rglob("*.py")):
         for module, extra in iterate_library_imports(ast.parse(file.read_text())):
             import_count += 1
-            declared = BASE | list_names(OPTIONAL[extra] if extra else [])
+            declared = BASE | ALLOWED_BY_EXTRA[extra]
             name = PARTS_OF_LIBRARIES.get(module, module)
             providers = set(map(canonicalize_name, DISTRIBUTIONS[name]))
             if not providers & declared:

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
 from pydantic import Field
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import Duration, Share
+from mlops_kit.project.config.value_types import Duration, NameList, Share
+
+TestedKind = Literal["number", "category", "code", "boolean"]
+# The drift tests of this package by the kind of column they are for, the default first.
+DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
+    "number": ("ks",),
+    "category": ("cramers_v",),
+    "code": ("cramers_v",),
+    "boolean": ("cramers_v",),
+}
+ALERT_SINK_NAMES = ("file",)
 
 
 class MonitorConfig(ConfigSection):
     """When drift is a warning or an alert, and where alerts are written."""
 
+    tests: dict[TestedKind, str] = Field(
+        default_factory=dict,
+        description="Drift test by kind of column (number, category, code: whole numbers with few "
+        "values, boolean); default: ks for numbers, cramers_v for the others",
+    )
     warning_effect: float = Field(
         0.05,
         ge=0,
-        description="Effect size from which significant drift is a warning (KS D or "
-        "bias-corrected Cramér's V)",
+        description="Effect size from which significant drift is a warning (KS D, "
+        "bias-corrected Cramér's V, or what the test of a plugin returns as its effect)",
     )
     alert_effect: float = Field(
         0.10, ge=0, description="Effect size from which significant drift is an alert"
@@ -38,7 +54,9 @@ class MonitorConfig(ConfigSection):
         description="Maximum drop of the headline metric below the reference performance",
     )
     alerts_file: str = Field(
-        "reports/alerts.jsonl", description="File to which alerts are appended, as JSON lines"
+        "reports/alerts.jsonl",
+        description="File to which the monitor stage, and the alert sink 'file', append alerts as "
+        "JSON lines",
     )
 
 
@@ -74,6 +92,11 @@ class WatchConfig(ConfigSection):
         timedelta(days=1), description="How often new rows are scored and labels imported"
     )
     window: Duration = Field(timedelta(days=7), description="Length of a monitoring window")
+    alerts: NameList = Field(
+        default_factory=list,
+        description="Alert sinks that are told when an incident opens or closes: file, or those "
+        "of plugins",
+    )
     min_drifted_windows: int = Field(
         2,
         ge=1,

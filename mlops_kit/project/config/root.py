@@ -9,10 +9,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, model_validator
 
 from mlops_kit.core.errors import suggest_names
+from mlops_kit.core.extensions import ExtensionKind, list_declared
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import ContractConfig, LabelsConfig, QuerySource, SplitConfig
 from mlops_kit.project.config.model import MODEL_FAMILY_NAMES, CostConfig, ReviewConfig, TrainConfig
-from mlops_kit.project.config.monitoring import MonitorConfig, RetrainConfig, WatchConfig
+from mlops_kit.project.config.monitoring import (
+    ALERT_SINK_NAMES,
+    DRIFT_TESTS_BY_KIND,
+    MonitorConfig,
+    RetrainConfig,
+    WatchConfig,
+)
 from mlops_kit.project.config.pipeline import (
     DEFAULT_STAGES,
     RetentionConfig,
@@ -80,6 +87,11 @@ class ProjectConfig(ConfigSection):
         None,
         description="Cut-off of deploy, monitor and retrain: they use only what was known then; "
         "null: as_of",
+    )
+    plugins: NameList = Field(
+        default_factory=list,
+        description="Python modules, of the project or installed, that register metrics, checks "
+        "and other extensions",
     )
     seed: int = Field(0, ge=0, description="Random seed")
     sample: int = Field(
@@ -167,18 +179,40 @@ class ProjectConfig(ConfigSection):
             )
 
     def _check_names(self) -> None:
-        task_metrics = metrics.list_task_metrics(self.task)
+        # What plugins register counts, but no plugin is imported for its name.
+        task_metrics = metrics.METRICS.list_names(self.task)
+        families = [
+            *MODEL_FAMILY_NAMES,
+            *list_declared(ExtensionKind.MODEL_FAMILY, self.task),
+        ]
         choices = [
             ("train.metric", self.train.metric, task_metrics),
             ("review.metric", self.review.metric, task_metrics),
         ]
         for family in self.train.families:
-            choices.append(("train.families", family, list(MODEL_FAMILY_NAMES)))
+            choices.append(("train.families", family, families))
         for setting, value, known_names in choices:
             if value and value not in known_names:
                 raise ValueError(
                     f"{setting}: {value!r} is not known for the task {self.task}; "
                     f"expected {suggest_names(value, known_names)}"
+                )
+        for kind, test in self.monitor.tests.items():
+            known_tests = [
+                *DRIFT_TESTS_BY_KIND[kind],
+                *list_declared(ExtensionKind.DRIFT_TEST, kind),
+            ]
+            if test not in known_tests:
+                raise ValueError(
+                    f"monitor.tests.{kind}: {test!r} is not known for this kind of column; "
+                    f"expected {suggest_names(test, known_tests)}"
+                )
+        known_sinks = [*ALERT_SINK_NAMES, *list_declared(ExtensionKind.ALERT_SINK)]
+        for sink in self.watch.alerts:
+            if sink not in known_sinks:
+                raise ValueError(
+                    f"watch.alerts: {sink!r} is not known; "
+                    f"expected {suggest_names(sink, known_sinks)}"
                 )
 
     def _check_stages(self) -> None:

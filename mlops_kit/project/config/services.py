@@ -69,7 +69,7 @@ class DashboardConfig(ConfigSection):
         2,
         ge=1,
         description="Preheated kernels per page; this many visitors at once do not wait (about "
-        "100 MB each)",
+        "160 MB each)",
     )
 
 

@@ -3,12 +3,8 @@
 Drift alone warns: most drift costs the model nothing. Only a performance drop that the labels
 prove, or a broken schema, blocks.
 
-To add an alert:
-
-1. Write a function that returns a ``Verdict``.
-2. Call it in ``make_monitoring_verdicts``.
-
-The alert file, the summary and the retraining policy take whatever verdicts there are.
+These are the alerts of the monitor stage. ``mlops watch`` sends word of incidents instead: see
+``mlops_kit.watch.signals`` for what opens one, and ``mlops_kit.watch.alert_sinks`` for who is told.
 """
 
 from __future__ import annotations

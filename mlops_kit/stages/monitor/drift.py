@@ -245,7 +245,7 @@ def _measure_column(
         return row
     known_before = before.dropna()
     known_now = now.dropna()
-    result = find_drift_test(row.kind).function(
+    result = find_drift_test(row.kind, limits.tests).function(
         limit_rows(known_before, seed),
         limit_rows(known_now, seed + 1),
     )

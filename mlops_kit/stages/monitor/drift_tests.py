@@ -1,10 +1,12 @@
 """Drift tests: measure how far the distribution of a column has changed.
 
-To add a drift test:
+To add a drift test, in the package or in a plugin of a project:
 
 1. Write a function ``(reference, current) -> DriftTestResult`` over two series without missing
    values.
 2. Decorate it with ``@register_drift_test("name", kinds...)``, with the kinds of column it is for.
+3. Choose it in ``mlops.yaml``: ``monitor: {tests: {number: name}}``. Its effect is compared with
+   ``monitor.warning_effect`` and ``monitor.alert_effect``.
 
 The contract tests then require "same sample: no alert; shifted: alert" of it.
 """
@@ -12,12 +14,14 @@ The contract tests then require "same sample: no alert; shifted: alert" of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.data.column_kinds import StatisticalKind
+from mlops_kit.project.config.monitoring import DRIFT_TESTS_BY_KIND
 
 MAX_CATEGORIES = 50  # most frequent categories that are compared one by one; the rest is pooled
 _MIN_EXPECTED_COUNT = 5  # of a cell of the contingency table (Cochran's rule)
@@ -41,25 +45,66 @@ class DriftTest(NamedTuple):
     function: DriftTestFunction
 
 
-DRIFT_TESTS: ExtensionRegistry[DriftTest] = ExtensionRegistry("drift test")
+DRIFT_TESTS: ExtensionRegistry[DriftTest] = ExtensionRegistry(ExtensionKind.DRIFT_TEST)
 
 
 def register_drift_test(
     name: str,
     *column_kinds: str,
 ) -> Callable[[DriftTestFunction], DriftTestFunction]:
-    """Register the decorated function as a drift test for these kinds of column."""
+    """Register the decorated function as a drift test for these kinds of column.
+
+    Parameters
+    ----------
+    name : str
+        The name in ``monitor.tests``.
+    *column_kinds : {"number", "category", "code", "boolean"}
+        The kinds of column that it is for.
+
+    Examples
+    --------
+    >>> @register_drift_test("mean_shift", "number")
+    ... def run_mean_shift_test(reference, current):
+    ...     result = scipy_stats.ttest_ind(reference, current, equal_var=False)
+    ...     shift = abs(current.mean() - reference.mean()) / reference.std()
+    ...     return DriftTestResult(float(result.statistic), float(shift), float(result.pvalue))
+    >>> find_drift_test("number", {"number": "mean_shift"}).column_kinds
+    ('number',)
+    >>> del DRIFT_TESTS["mean_shift"]
+    """
 
     def register(function: DriftTestFunction) -> DriftTestFunction:
-        DRIFT_TESTS.register(name)(DriftTest(column_kinds, function))
+        DRIFT_TESTS.register(name, applies_to=column_kinds)(DriftTest(column_kinds, function))
         return function
 
     return register
 
 
-def find_drift_test(kind: str) -> DriftTest:
-    """Return the first registered test for a kind of column."""
-    return next(test for test in DRIFT_TESTS.values() if kind in test.column_kinds)
+def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> DriftTest:
+    """Return the test for a kind of column.
+
+    Parameters
+    ----------
+    kind : str
+        The kind of column.
+    chosen : mapping
+        The setting ``monitor.tests``: the name of a test by kind.
+
+    Raises
+    ------
+    KitError
+        If the chosen test is not for this kind of column.
+    """
+    default_tests: Mapping[Any, tuple[str, ...]] = DRIFT_TESTS_BY_KIND
+    name = chosen.get(kind) or default_tests[kind][0]
+    test = DRIFT_TESTS[name]
+    if kind not in test.column_kinds:
+        raise KitError(
+            f"monitor.tests.{kind}: the drift test {name!r} is not for columns of this kind",
+            f"a test for {kind} columns; it is for {', '.join(test.column_kinds)}",
+            "edit monitor.tests in mlops.yaml",
+        )
+    return test
 
 
 @register_drift_test("ks", StatisticalKind.NUMBER)

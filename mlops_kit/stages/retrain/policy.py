@@ -3,11 +3,13 @@
 Stops come first (broken rows must not teach a model), then reasons, then guards. The decision
 names the rule that decided and lists the result of every rule; a person or a schedule acts on it.
 
-To add a rule:
+To add a rule, in the package or in a plugin of a project:
 
 1. write a function ``RetrainingEvidence -> sentence`` that returns an empty text if the rule does
    not apply,
-2. decorate it with ``@register_rule(name, role)``; `decide_retraining` then takes it into account.
+2. decorate it with ``@register_retraining_rule(name, role)``.
+
+`decide_retraining` then takes it into account.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project.config.root import ProjectConfig
@@ -169,26 +171,44 @@ class _Rule(NamedTuple):
     function: _RuleFunction
 
 
-RETRAINING_RULES: ExtensionRegistry[_Rule] = ExtensionRegistry("retraining rule")
+RETRAINING_RULES: ExtensionRegistry[_Rule] = ExtensionRegistry(ExtensionKind.RETRAINING_RULE)
 
 
-def register_rule(name: str, role: RuleRole) -> Callable[[_RuleFunction], _RuleFunction]:
-    """Register the decorated function as a rule."""
+def register_retraining_rule(name: str, role: RuleRole) -> Callable[[_RuleFunction], _RuleFunction]:
+    """Register the decorated function as a retraining rule.
+
+    Parameters
+    ----------
+    name : str
+        The rule's name.
+    role : RuleRole
+        What it means that the rule applies: a reason to retrain, a guard that waits, or a stop.
+
+    Examples
+    --------
+    >>> @register_retraining_rule("few_features", RuleRole.STOP)
+    ... def stop_on_few_features(evidence):
+    ...     columns = len(evidence.drift.data)
+    ...     return "" if columns > 1 else f"Only {columns} columns are monitored."
+    >>> RETRAINING_RULES["few_features"].role
+    <RuleRole.STOP: 'stop'>
+    >>> del RETRAINING_RULES["few_features"]
+    """
 
     def register(function: _RuleFunction) -> _RuleFunction:
-        RETRAINING_RULES.register(name)(_Rule(role, function))
+        RETRAINING_RULES.register(name)(_Rule(RuleRole(role), function))
         return function
 
     return register
 
 
-@register_rule("schema", RuleRole.STOP)
+@register_retraining_rule("schema", RuleRole.STOP)
 def stop_on_broken_schema(evidence: RetrainingEvidence) -> str:
     """Stop if columns are missing or changed their type: the next model would learn the fault."""
     return evidence.get_failure_sentence("schema")
 
 
-@register_rule("missing", RuleRole.STOP)
+@register_retraining_rule("missing", RuleRole.STOP)
 def stop_on_missing_values(evidence: RetrainingEvidence) -> str:
     """Stop if values of a column went missing: a fault of the source, not a change of the world."""
     drift = upgrade_monitoring_table(evidence.drift).data
@@ -201,7 +221,7 @@ def stop_on_missing_values(evidence: RetrainingEvidence) -> str:
     return f"Values of {', '.join(columns)} went missing; fix the source first."
 
 
-@register_rule("fall", RuleRole.REASON)
+@register_retraining_rule("fall", RuleRole.REASON)
 def retrain_on_performance_drop(evidence: RetrainingEvidence) -> str:
     """Retrain if the labels prove that performance dropped."""
     if not evidence.config.retrain.on_performance_drop:
@@ -209,7 +229,7 @@ def retrain_on_performance_drop(evidence: RetrainingEvidence) -> str:
     return evidence.get_failure_sentence(REALIZED_PERFORMANCE_CHECK)
 
 
-@register_rule("drift", RuleRole.REASON)
+@register_retraining_rule("drift", RuleRole.REASON)
 def retrain_on_drift(evidence: RetrainingEvidence) -> str:
     """Retrain on drift alone, if the project wants to."""
     if not evidence.config.retrain.on_drift:
@@ -217,7 +237,7 @@ def retrain_on_drift(evidence: RetrainingEvidence) -> str:
     return evidence.get_failure_sentence("drift", "score_drift")
 
 
-@register_rule("gap", RuleRole.REASON)
+@register_retraining_rule("gap", RuleRole.REASON)
 def retrain_on_concept_drift(evidence: RetrainingEvidence) -> str:
     """Retrain on concept drift: realized performance stays below estimated performance."""
     if not evidence.config.retrain.on_concept_drift:
@@ -225,7 +245,7 @@ def retrain_on_concept_drift(evidence: RetrainingEvidence) -> str:
     return evidence.get_failure_sentence(CONCEPT_DRIFT_CHECK)
 
 
-@register_rule("age", RuleRole.REASON)
+@register_retraining_rule("age", RuleRole.REASON)
 def retrain_on_age(evidence: RetrainingEvidence) -> str:
     """Retrain if the model is older than the project allows."""
     max_age = evidence.config.retrain.max_age
@@ -235,7 +255,7 @@ def retrain_on_age(evidence: RetrainingEvidence) -> str:
     return f"The model is {age.days} days old; the limit is {format_duration(max_age)}."
 
 
-@register_rule("labels", RuleRole.GUARD)
+@register_retraining_rule("labels", RuleRole.GUARD)
 def wait_for_labels(evidence: RetrainingEvidence) -> str:
     """Wait while there are too few new labels to learn from."""
     min_labels = evidence.config.retrain.min_labels
@@ -244,13 +264,13 @@ def wait_for_labels(evidence: RetrainingEvidence) -> str:
     return f"Only {evidence.labeled_rows:,} new labeled rows; {min_labels:,} are needed."
 
 
-@register_rule("pending", RuleRole.GUARD)
+@register_retraining_rule("pending", RuleRole.GUARD)
 def wait_for_pending_version(evidence: RetrainingEvidence) -> str:
     """Wait while a new version waits for an approval."""
     return evidence.pending_reason
 
 
-@register_rule("cooldown", RuleRole.GUARD)
+@register_retraining_rule("cooldown", RuleRole.GUARD)
 def wait_for_cooldown(evidence: RetrainingEvidence) -> str:
     """Wait until the last retraining has had time to show its effect."""
     cooldown = evidence.config.retrain.cooldown

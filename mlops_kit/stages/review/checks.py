@@ -4,7 +4,7 @@ A check computes nothing expensive and acts on nothing: it reads `ReviewEvidence
 finds. All four outcomes are shown, "not applicable" too. The check against the champion is in a
 registry of its own, because its verdict changes when the champion does.
 
-To add a check:
+To add a check, in the package or in a plugin of a project:
 
 1. write a function ``(evidence) -> Verdict`` that returns ``make_verdict(outcome, sentence, ...)``,
 2. decorate it with ``@register_check(name, title, severity)``; it is then run, shown and tested
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
@@ -60,21 +60,46 @@ class ReviewCheck(NamedTuple):
         return replace(verdict, check=self.name, title=self.title, severity=self.severity)
 
 
-REVIEW_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry("check")
+REVIEW_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry(ExtensionKind.REVIEW_CHECK)
 CHAMPION_CHECKS: ExtensionRegistry[ReviewCheck] = ExtensionRegistry("check against the champion")
 
 
 def register_check(
     name: str,
     title: str,
-    severity: CheckSeverity,
+    severity: CheckSeverity | str,
     task: str = "",
     into: ExtensionRegistry[ReviewCheck] = REVIEW_CHECKS,
 ) -> Callable[[Callable[[ReviewEvidence], Verdict]], ReviewCheck]:
-    """Make the decorated function a check and register it."""
+    """Make the decorated function a check and register it.
+
+    Parameters
+    ----------
+    name : str
+        The check's name in stored verdicts.
+    title : str
+        What holds if the check passes.
+    severity : CheckSeverity
+        Whether a failure blocks the version (``blocks``) or is a warning (``warns``).
+    task : {"", "binary", "regression"}
+        The task that it is for; empty: all.
+    into : ExtensionRegistry
+        Where it is registered; a plugin leaves the default.
+
+    Examples
+    --------
+    >>> @register_check("few_features", "Few features", "warns")
+    ... def check_feature_count(evidence):
+    ...     rows = evidence.labeled_rows
+    ...     return make_verdict(CheckOutcome.PASSED, f"{rows} rows were looked at.")
+    >>> REVIEW_CHECKS["few_features"].severity
+    <CheckSeverity.WARNS: 'warns'>
+    >>> del REVIEW_CHECKS["few_features"]
+    """
 
     def register(function: Callable[[ReviewEvidence], Verdict]) -> ReviewCheck:
-        return into.register(name)(ReviewCheck(name, title, severity, task, function))
+        check = ReviewCheck(name, title, CheckSeverity(severity), task, function)
+        return into.register(name, applies_to=[task] if task else [])(check)
 
     return register
 
@@ -90,6 +115,25 @@ def make_verdict(
     """Make a verdict to which `ReviewCheck` adds the name of its check.
 
     A passed check needs no hint, so it is dropped.
+
+    Parameters
+    ----------
+    outcome : CheckOutcome
+        Whether the check passed or failed, cannot tell, or is not applicable.
+    sentence : str
+        What was found, as one sentence.
+    observed, limit : str
+        The value that was found, and what it is compared with.
+    hint : str
+        What to do if the check did not pass.
+    **diagnostics
+        Further values that are stored with the verdict.
+
+    Examples
+    --------
+    >>> verdict = make_verdict(CheckOutcome.FAILED, "The model is slow.", "90 ms", "≤ 50 ms")
+    >>> verdict.observed
+    '90 ms'
     """
     return Verdict(
         check="",

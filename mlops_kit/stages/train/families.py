@@ -4,24 +4,27 @@ A pipeline contains classes of scikit-learn, LightGBM, NumPy and pandas only, ne
 is saved in skops format and must load where mlops-kit is not installed. It takes a DataFrame with
 strings, numbers, booleans and missing values; timestamps are left out (features extract from them).
 
-To add a family:
+To add a family, in the package or in a plugin of a project:
 
-1. Write ``build(params, task, frame, features, seed)``, which returns an unfitted pipeline.
-2. Register it under ``MODEL_FAMILIES`` as a ``ModelFamily``, with a ``ParameterRange`` for each
-   parameter.
+1. Write ``build(params, task, frame, features, seed)``, which returns an unfitted pipeline;
+   ``build_model_pipeline`` puts the usual preparation of columns in front of an estimator.
+2. Decorate it with ``@register_model_family(name, title, search_space)``, with a ``ParameterRange``
+   for each parameter. A saved model may contain public types of scikit-learn, skrub and LightGBM;
+   review other types that the family needs and list them as ``trusted_types``.
 
 The contract tests and the search then include it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import LazyModule, pd
+from mlops_kit.registry import models
 
 compose = LazyModule("sklearn.compose")
 dummy = LazyModule("sklearn.dummy")
@@ -34,6 +37,7 @@ preprocessing = LazyModule("sklearn.preprocessing")
 utils = LazyModule("sklearn.utils")
 
 ModelParams = dict[str, Any]
+FamilyBuilder = Callable[[ModelParams, str, pd.DataFrame, list[str], int], Any]
 SUPPORTED_TASKS = ("binary", "regression")
 _BASELINES = ("constant", "linear")
 _MAX_ONE_HOT_CATEGORIES = 40  # with a column each; rarer ones share a column
@@ -80,7 +84,7 @@ class ModelFamily:
 
     name: str
     title: str
-    build: Callable[[ModelParams, str, pd.DataFrame, list[str], int], Any]
+    build: FamilyBuilder
     search_space: Mapping[str, ParameterRange] = field(default_factory=dict)
     tasks: tuple[str, ...] = SUPPORTED_TASKS
     is_searched: bool = True
@@ -98,7 +102,56 @@ class ModelFamily:
         return params
 
 
-MODEL_FAMILIES: ExtensionRegistry[ModelFamily] = ExtensionRegistry("model family")
+MODEL_FAMILIES: ExtensionRegistry[ModelFamily] = ExtensionRegistry(ExtensionKind.MODEL_FAMILY)
+
+
+def register_model_family(
+    name: str,
+    title: str,
+    search_space: Mapping[str, ParameterRange] | None = None,
+    *,
+    tasks: Iterable[str] = SUPPORTED_TASKS,
+    trusted_types: Iterable[str] = (),
+    distributions: Iterable[str] = (),
+) -> Callable[[FamilyBuilder], FamilyBuilder]:
+    """Return a decorator that registers a function as the builder of a model family.
+
+    Parameters
+    ----------
+    name : str
+        The name in ``train.families``.
+    title : str
+        The name in sentences and tables.
+    search_space : mapping of str to ParameterRange, optional
+        The range of each parameter.
+    tasks : iterable of str
+        The tasks that the family supports.
+    trusted_types : iterable of str
+        Types, as ``module.Class``, that a saved model of the family may contain besides the public
+        ones of scikit-learn, skrub and LightGBM. Review what loading each of them does.
+    distributions : iterable of str
+        Installed packages, besides those, that the saved model needs where it is loaded.
+
+    Examples
+    --------
+    >>> @register_model_family("bayes", "naive Bayes", tasks=["binary"])
+    ... def build_bayes(params, task, frame, features, seed):
+    ...     from sklearn.naive_bayes import GaussianNB
+    ...     return build_model_pipeline(GaussianNB(), frame, features, scaled=True, one_hot=True)
+    >>> MODEL_FAMILIES["bayes"].title
+    'naive Bayes'
+    >>> del MODEL_FAMILIES["bayes"]
+    """
+
+    def register(build: FamilyBuilder) -> FamilyBuilder:
+        family = ModelFamily(name, title, build, search_space or {}, tuple(tasks))
+        MODEL_FAMILIES.register(name, applies_to=family.tasks)(family)
+        contents = models.FamilyContents(frozenset(trusted_types), tuple(distributions))
+        if contents.trusted_types or contents.distributions:
+            models.FAMILY_CONTENTS.register(name)(contents)
+        return build
+
+    return register
 
 
 def select_families(task: str, wanted: list[str]) -> list[str]:
@@ -109,19 +162,40 @@ def select_families(task: str, wanted: list[str]) -> list[str]:
     KitError
         If a wanted family is unknown, or does not fit the task.
     """
-    fitting = []
-    for name, family in MODEL_FAMILIES.items():
-        if family.is_searched and task in family.tasks:
-            fitting.append(name)
+    if not wanted:
+        return _list_searched_families(task)
     for name in wanted:
         family = MODEL_FAMILIES[name]
         if not family.is_searched or task not in family.tasks:
             raise KitError(
                 f"the family {name!r} is not searched for a {task} task",
-                suggest_names(name, fitting),
+                suggest_names(name, _list_searched_families(task)),
                 "change train.families in mlops.yaml",
             )
-    return list(dict.fromkeys(wanted)) or fitting
+    return list(dict.fromkeys(wanted))
+
+
+def _list_searched_families(task: str) -> list[str]:
+    names = []
+    for name, family in MODEL_FAMILIES.items():
+        if family.is_searched and task in family.tasks:
+            names.append(name)
+    return names
+
+
+def describe_search_space(task: str, wanted: list[str]) -> dict[str, dict[str, Any]]:
+    """Describe the families to search and the range of each parameter, as plain values.
+
+    A search is not continued with other ranges.
+    """
+    described: dict[str, dict[str, Any]] = {}
+    for name in select_families(task, wanted):
+        ranges = {}
+        for parameter, searched in MODEL_FAMILIES[name].search_space.items():
+            limits = [searched.low, searched.high, searched.default]
+            ranges[parameter] = [*limits, dict(searched.options)]
+        described[name] = ranges
+    return described
 
 
 def list_baselines(task: str) -> dict[str, tuple[str, ModelParams]]:
@@ -226,12 +300,49 @@ def choose_thread_count(rows: int) -> int:
     return _FIT_THREADS
 
 
+def build_model_pipeline(
+    model: Any,
+    frame: pd.DataFrame,
+    features: list[str],
+    *,
+    scaled: bool = False,
+    one_hot: bool = False,
+) -> Any:
+    """Build a pipeline that prepares the columns of a table for an estimator.
+
+    Parameters
+    ----------
+    model : estimator
+        An unfitted classifier or regressor of scikit-learn's interface.
+    frame : DataFrame
+        The training rows, from which the kind of each column is inferred.
+    features : list of str
+        The columns that the model uses.
+    scaled : bool
+        Impute numbers by their median, with an indicator, and scale them; otherwise they stay as
+        they are, missing values included.
+    one_hot : bool
+        A column for each category; otherwise categories become whole numbers.
+
+    Examples
+    --------
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> frame = pd.DataFrame({"delay": [1.0, None, 8.0], "carrier": ["UA", "B6", "UA"]})
+    >>> pipeline = build_model_pipeline(DecisionTreeClassifier(), frame, ["delay", "carrier"])
+    >>> pipeline.fit(frame, [0, 0, 1]).predict(frame).tolist()
+    [0, 0, 1]
+    """
+    numeric, categorical = split_numeric_categorical(frame, features)
+    transformer = _build_column_transformer(numeric, categorical, scaled=scaled, one_hot=one_hot)
+    return _build_pipeline(transformer, model)
+
+
 def _build_pipeline(transformer: Any, model: Any) -> Any:
     """Build the pipeline of two steps, with the step names that all families share."""
     return pipelines.Pipeline([("table", transformer), ("model", model)])
 
 
-def _build_constant(
+def build_constant(
     _params: ModelParams,
     task: str,
     _frame: pd.DataFrame,
@@ -246,17 +357,19 @@ def _build_constant(
     return _build_pipeline("passthrough", model)
 
 
-MODEL_FAMILIES.register("constant")(
-    ModelFamily("constant", "constant", _build_constant, is_searched=False)
+MODEL_FAMILIES.register("constant", applies_to=SUPPORTED_TASKS)(
+    ModelFamily("constant", "constant", build_constant, is_searched=False)
 )
-
 
 _LOG_SCALE = {"log": True}
 _STEP_OF_20 = {"step": 20}
 _STEP_OF_50 = {"step": 50}
 
 
-def _build_linear(
+@register_model_family(
+    "linear", "linear model", {"alpha": ParameterRange(1e-3, 1e3, 1.0, _LOG_SCALE)}
+)
+def build_linear(
     params: ModelParams,
     task: str,
     frame: pd.DataFrame,
@@ -270,22 +383,20 @@ def _build_linear(
         model = linear_model.LogisticRegression(C=1 / alpha, solver="newton-cholesky")
     else:
         model = linear_model.Ridge(alpha=alpha)
-    numeric, categorical = split_numeric_categorical(frame, features)
-    transformer = _build_column_transformer(numeric, categorical, scaled=True, one_hot=True)
-    return _build_pipeline(transformer, model)
+    return build_model_pipeline(model, frame, features, scaled=True, one_hot=True)
 
 
-MODEL_FAMILIES.register("linear")(
-    ModelFamily(
-        "linear",
-        "linear model",
-        _build_linear,
-        {"alpha": ParameterRange(1e-3, 1e3, 1.0, _LOG_SCALE)},
-    )
-)
+_BOOSTING_SPACE = {
+    "max_iter": ParameterRange(50, 300, 100, _STEP_OF_50),
+    "learning_rate": ParameterRange(0.02, 0.3, 0.08, _LOG_SCALE),
+    "max_leaf_nodes": ParameterRange(4, 64, 15, _LOG_SCALE),
+    "min_samples_leaf": ParameterRange(5, 200, 20, _LOG_SCALE),
+    "l2_regularization": ParameterRange(1e-3, 10, 0.1, _LOG_SCALE),
+}
 
 
-def _build_boosting(
+@register_model_family("boosting", "histogram gradient boosting", _BOOSTING_SPACE)
+def build_boosting(
     params: ModelParams,
     task: str,
     frame: pd.DataFrame,
@@ -297,30 +408,28 @@ def _build_boosting(
         model_class = ensemble.HistGradientBoostingClassifier
     else:
         model_class = ensemble.HistGradientBoostingRegressor
-    numeric, categorical = split_numeric_categorical(frame, features)
+    _numeric, categorical = split_numeric_categorical(frame, features)
     model = model_class(
         **params,
         categorical_features=list(range(len(categorical))) or None,
         early_stopping=False,
         random_state=seed,
     )
-    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=False)
-    return _build_pipeline(transformer, model)
+    return build_model_pipeline(model, frame, features)
 
 
-_BOOSTING_SPACE = {
-    "max_iter": ParameterRange(50, 300, 100, _STEP_OF_50),
-    "learning_rate": ParameterRange(0.02, 0.3, 0.08, _LOG_SCALE),
-    "max_leaf_nodes": ParameterRange(4, 64, 15, _LOG_SCALE),
-    "min_samples_leaf": ParameterRange(5, 200, 20, _LOG_SCALE),
-    "l2_regularization": ParameterRange(1e-3, 10, 0.1, _LOG_SCALE),
+_LIGHTGBM_SPACE = {
+    "n_estimators": ParameterRange(50, 300, 150, _STEP_OF_50),
+    "learning_rate": ParameterRange(0.02, 0.3, 0.05, _LOG_SCALE),
+    "num_leaves": ParameterRange(4, 64, 15, _LOG_SCALE),
+    "min_child_samples": ParameterRange(5, 200, 20, _LOG_SCALE),
+    "reg_lambda": ParameterRange(1e-3, 10, 0.1, _LOG_SCALE),
+    "colsample_bytree": ParameterRange(0.4, 1.0, 0.8),
 }
-MODEL_FAMILIES.register("boosting")(
-    ModelFamily("boosting", "histogram gradient boosting", _build_boosting, _BOOSTING_SPACE)
-)
 
 
-def _build_lightgbm(
+@register_model_family("lightgbm", "LightGBM", _LIGHTGBM_SPACE)
+def build_lightgbm(
     params: ModelParams,
     task: str,
     frame: pd.DataFrame,
@@ -337,25 +446,19 @@ def _build_lightgbm(
         verbose=-1,
         random_state=seed,
     )
-    numeric, categorical = split_numeric_categorical(frame, features)
-    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=True)
-    return _build_pipeline(transformer, model)
+    return build_model_pipeline(model, frame, features, one_hot=True)
 
 
-_LIGHTGBM_SPACE = {
-    "n_estimators": ParameterRange(50, 300, 150, _STEP_OF_50),
-    "learning_rate": ParameterRange(0.02, 0.3, 0.05, _LOG_SCALE),
-    "num_leaves": ParameterRange(4, 64, 15, _LOG_SCALE),
-    "min_child_samples": ParameterRange(5, 200, 20, _LOG_SCALE),
-    "reg_lambda": ParameterRange(1e-3, 10, 0.1, _LOG_SCALE),
-    "colsample_bytree": ParameterRange(0.4, 1.0, 0.8),
+_FOREST_SPACE = {
+    "n_estimators": ParameterRange(40, 100, 60, _STEP_OF_20),
+    "min_samples_leaf": ParameterRange(2, 100, 10, _LOG_SCALE),
+    "max_features": ParameterRange(0.1, 0.4, 0.25),
+    "max_samples": ParameterRange(0.05, 0.25, 0.2),
 }
-MODEL_FAMILIES.register("lightgbm")(
-    ModelFamily("lightgbm", "LightGBM", _build_lightgbm, _LIGHTGBM_SPACE)
-)
 
 
-def _build_forest(
+@register_model_family("forest", "random forest", _FOREST_SPACE)
+def build_forest(
     params: ModelParams,
     task: str,
     frame: pd.DataFrame,
@@ -368,17 +471,4 @@ def _build_forest(
     else:
         model_class = ensemble.RandomForestRegressor
     model = model_class(**params, n_jobs=choose_thread_count(len(frame)), random_state=seed)
-    numeric, categorical = split_numeric_categorical(frame, features)
-    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=False)
-    return _build_pipeline(transformer, model)
-
-
-_FOREST_SPACE = {
-    "n_estimators": ParameterRange(40, 100, 60, _STEP_OF_20),
-    "min_samples_leaf": ParameterRange(2, 100, 10, _LOG_SCALE),
-    "max_features": ParameterRange(0.1, 0.4, 0.25),
-    "max_samples": ParameterRange(0.05, 0.25, 0.2),
-}
-MODEL_FAMILIES.register("forest")(
-    ModelFamily("forest", "random forest", _build_forest, _FOREST_SPACE)
-)
+    return build_model_pipeline(model, frame, features)

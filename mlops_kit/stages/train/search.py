@@ -123,7 +123,8 @@ class SearchSetup:
         # With a larger budget the same study is continued.
         for setting in ("trials", "max_seconds", "refit"):
             settings["train"].pop(setting)
-        identity = [used_columns, settings, self.config.seed, _STUDY_VERSION]
+        search_space = families.describe_search_space(self.config.task, self.config.train.families)
+        identity = [used_columns, settings, self.config.seed, _STUDY_VERSION, search_space]
         digest.update(json.dumps(identity, sort_keys=True).encode())
         return f"{self.config.name}-{digest.hexdigest()[:16]}"
 

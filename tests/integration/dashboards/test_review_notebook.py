@@ -26,7 +26,9 @@ def test_the_notebook_shows_every_part_in_jupyterlab(
         for output in cell.get("outputs", []):
             if "data" in output:
                 shown.append(output["data"]["text/html"])
-    assert len(shown) == 1 + len(ReviewPage.tabs)
+    *parts, plugin_panels = shown
+    assert len(parts) == 1 + len(ReviewPage.tabs)
+    assert plugin_panels.endswith("<div class=dash></div>")
     assert all(part.startswith("<style>") for part in shown)
     assert "Errors cost $0.19 less per flight" in read_text(shown[0])
     without_styles = [re.sub("<style>.*?</style>", "", part, flags=re.DOTALL) for part in shown]

@@ -368,9 +368,11 @@ def test_predict_refuses_an_unknown_output_type(home: Path, mlops: RunCommand) -
 def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None:
     code, out, err = mlops("doctor", "--project", home)
     assert (code, err) == (0, "")
-    assert [line.split(":")[0] for line in out.splitlines()] == [
+    lines = [line for line in out.splitlines() if line.startswith("●")]
+    assert [line.split(":")[0] for line in lines] == [
         "● Python",
         "● packages",
+        "● extras",
         "● kernel",
         "● mlops.yaml",
         "● notebooks",
@@ -388,7 +390,7 @@ def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
-    assert "2 of 9 checks found a problem" in err
+    assert "2 of 10 checks found a problem" in err
     assert "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 

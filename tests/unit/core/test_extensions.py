@@ -33,7 +33,7 @@ def test_unknown_name_lists_the_known_names(drift_tests: ExtensionRegistry[int])
 
 
 def test_name_is_registered_only_once(drift_tests: ExtensionRegistry[int]) -> None:
-    with pytest.raises(ValueError, match="'ks' is registered twice"):
+    with pytest.raises(KitError, match="'ks' is registered twice"):
         drift_tests.register("ks")(3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from mlops_kit import dashboards
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
+from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards import actions, monitoring_page
 from mlops_kit.dashboards.monitoring_charts import (
@@ -29,7 +31,6 @@ from mlops_kit.dashboards.monitoring_head import (
     summarize_performance,
 )
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
-from mlops_kit.dashboards.svg_charts import BarChart, BarChartBar, draw_bar_chart
 from mlops_kit.dashboards.text_formats import format_clock_time, format_period
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, RetrainingRecord, WindowRecord
@@ -449,8 +450,14 @@ def test_periods_are_named_by_their_days() -> None:
     assert periods == ["29 Feb", "29 Feb – 1 Mar", "29 Feb – 9 Mar", "29 Feb, 00:00 – 06:00"]
 
 
-def test_bars_outside_of_the_usual_range_stand_out() -> None:
-    bars = [BarChartBar(0.5, 100, "a"), BarChartBar(1.5, 40, "b"), BarChartBar(2.5, 105, "c")]
-    rendered = draw_bar_chart(BarChart(bars, "Rows", [(0, ""), (3, "")], (95, 105)))
-    assert rendered.count("var(--watch)") == 1
-    assert "<title>b</title>" in rendered
+@pytest.mark.parametrize("action", ["approve", "retrain"])
+def test_action_that_starts_a_run_is_refused_where_no_notebook_can_run(
+    action: str, healthy_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is recorded: otherwise the page would announce a run that never comes."""
+    take_action = actions.build_actions(healthy_project)[action]
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(MissingExtraError, match="papermill is not installed") as error:
+        take_action("ann", {"reason": "why"})
+    assert error.value.hint == 'pip install "mlops-kit[train]"'
+    assert query_records(healthy_project, sa.select(RetrainingRecord)) == []

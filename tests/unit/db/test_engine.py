@@ -111,7 +111,7 @@ def test_one_incident_per_signal_is_open(project: loader.Project) -> None:
     cause = incidents.IncidentSignal("drift", "watch", "A column moved", "By much.")
     for at, causes in (("1", [cause]), ("2", [cause]), ("3", []), ("4", [cause])):
         with open_transaction(project) as opened:
-            incidents.update_incidents(opened, "t", {"drift"}, causes, at, "over")
+            incidents.update_incidents(opened, project.config, {"drift"}, causes, at, "over")
     found = engine.query_records(project, sa.select(IncidentRecord).order_by(IncidentRecord.id))
     assert [(i.opened_at, i.updated_at, i.closed_at, i.window_count) for i in found] == [
         ("1", "3", "3", 2),
@@ -125,7 +125,7 @@ def test_incident_is_acknowledged_once_with_a_reason(project: loader.Project) ->
     with open_transaction(project) as opened:
         incidents.update_incidents(
             opened,
-            "t",
+            project.config,
             set(),
             [incidents.IncidentSignal("drift", "watch", "A column moved", "By much.")],
             "1",

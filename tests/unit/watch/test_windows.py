@@ -1,4 +1,4 @@
-"""The windows of the watch: their borders, concept drift, row volume and missing labels."""
+"""The windows of the watch: their borders, concept drift and cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.watch import windows
-from mlops_kit.watch.signals import detect_low_volume, detect_missing_labels
 from mlops_kit.watch.status import format_local_time
 from mlops_kit.watch.windows import list_ended_windows
 
@@ -76,21 +75,6 @@ def test_cost_and_saving_of_a_window_by_hand() -> None:
     assert windows._compute_window_cost(rows, config) == (1.0, -2.0)
     assert windows._compute_window_cost(rows.assign(decision=float("nan")), config) == (None, None)
     assert windows._compute_window_cost(rows.head(0), config) == (None, None)
-
-
-def test_low_volume_is_below_half_of_the_median() -> None:
-    assert detect_low_volume(139, [100, 300, 280]) != []
-    assert detect_low_volume(140, [100, 300, 280]) == []
-    assert detect_low_volume(0, []) == []
-    (signal,) = detect_low_volume(10, [280])
-    assert "usual are 280" in signal.sentence
-
-
-def test_missing_labels_are_fewer_than_80_percent() -> None:
-    assert detect_missing_labels(80, 100) == []
-    assert detect_missing_labels(0, 0) == []
-    (signal,) = detect_missing_labels(79, 100)
-    assert signal.sentence == "Only 79% of 100 rows have their label, although it is due."
 
 
 def test_midnight_is_shown_as_the_day_in_the_projects_time_zone() -> None:
