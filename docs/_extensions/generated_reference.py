@@ -222,6 +222,14 @@ def write_schema(app: Sphinx, error: Exception | None) -> None:
         (Path(app.outdir) / SCHEMA_FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
 
+def skip_tuple_field(
+    _app: Sphinx, _what: str, _name: str, member: Any, _skip: bool, _options: Any
+) -> bool | None:
+    """Skip the fields of named tuples, which the class docstring describes."""
+    docstring = getattr(member, "__doc__", None) or ""
+    return True if docstring.startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives with Sphinx."""
     importlib.import_module("mlops_kit.stages.stage")
@@ -229,5 +237,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("configuration-reference", ConfigurationReference)
     app.add_directive("api-reference", ApiReference)
     app.add_directive("statistics-sources", StatisticsSources)
+    app.connect("autodoc-skip-member", skip_tuple_field)
     app.connect("build-finished", write_schema)
     return {"version": mlops_kit.__version__, "parallel_read_safe": True}
