@@ -5,7 +5,7 @@ A document may name the project in which its blocks run, in a comment at its top
 
 ``bash``
     As a script. Variables that it exports are set for the following blocks. Exit code 3 of a
-    command (waiting for approval) is not a failure. RUN stands for the latest run. Lines that are
+    command (waiting for approval) is not a failure. RUN stands for the latest run, OLD_RUN for the first. Lines that are
     only commands of ``mlops`` run in this process, where kernels are forked from a server that is
     there already.
 ``python``
@@ -263,12 +263,13 @@ class BlockRunner:
         wait_for_address(self.fill_in(block.value), process)
 
     def fill_in(self, text: str) -> str:
-        """Replace RUN by the latest run, and ports by free ones."""
+        """Replace RUN and OLD_RUN by the names of runs, and ports by free ones."""
         for port, free_port in self.ports.items():
             text = text.replace(port, free_port)
-        if re.search(r"\bRUN\b", text):
-            reports = loader.load_project(self.folder).reports_folder
-            text = re.sub(r"\bRUN\b", run_folder.list_run_folders(reports)[0].name, text)
+        if re.search(r"\b(OLD_)?RUN\b", text):
+            runs = run_folder.list_run_folders(loader.load_project(self.folder).reports_folder)
+            text = re.sub(r"\bOLD_RUN\b", runs[-1].name, text)
+            text = re.sub(r"\bRUN\b", runs[0].name, text)
         return text
 
     def close(self) -> None:
