@@ -9,7 +9,7 @@ from typing import Any
 
 from mlops_kit.core.lazy import pd
 
-_UNKNOWN = "unknown"
+UNKNOWN_TEXT = "unknown"
 _MIN_SHOWN_NUMBER = 1e-4  # a smaller size is written as "< 0.0001", not in scientific notation
 _MIN_NUMBER_WITHOUT_DECIMALS = 1000  # from here on decimals are false precision
 _MIN_SHORTENED_INTEGER = 10_000  # integers in tables get separators from here on, years do not
@@ -26,7 +26,7 @@ def format_number(value: Any, digits: int = 3) -> str:
     ['0.00012', '< 0.0001', '> -0.0001', '0']
     """
     if value is None:
-        return _UNKNOWN
+        return UNKNOWN_TEXT
     if isinstance(value, float):
         return _format_float(value, digits)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -36,7 +36,7 @@ def format_number(value: Any, digits: int = 3) -> str:
 
 def _format_float(value: float, digits: int) -> str:
     if math.isnan(value):
-        return _UNKNOWN
+        return UNKNOWN_TEXT
     if math.isinf(value):
         return "infinite"
     if value == 0:
@@ -81,7 +81,7 @@ def format_percent(share: float, digits: int = 0) -> str:
     ('23%', '0.4%', '0%', '< 0.01%')
     """
     if share is None or math.isnan(share):
-        return _UNKNOWN
+        return UNKNOWN_TEXT
     if share == 0:
         return f"{0:.{digits}f}%"  # also for -0.0
     magnitude = abs(share)

@@ -141,7 +141,8 @@ class Table(Result):
 class KeyNumber(Serializable):
     """A number that matters, as text: ``value`` is shown large, the ``details`` below it.
 
-    Details are the interval, or what the number is to be compared with.
+    Details are the interval, or what the number is to be compared with. ``key`` names the number
+    for code that looks for it, and ``champion_value`` is the champion's, where there is one.
     """
 
     legacy_kind: ClassVar[str] = "Number"
@@ -150,6 +151,8 @@ class KeyNumber(Serializable):
     title: str
     value: str
     details: tuple[str, ...] = ()
+    key: str = ""
+    champion_value: str = ""
 
 
 @dataclass(frozen=True, repr=False)

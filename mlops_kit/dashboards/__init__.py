@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlops_kit.core.errors import KitError, suggest_names
+from mlops_kit.core.extras import require_extra
 from mlops_kit.project.loader import Project
 
 
@@ -31,12 +32,16 @@ def export_page(name: str, project: Project, file: Path, **options: str) -> str:
     ------
     KitError
         If there is no such page.
+    MissingExtraError
+        If the libraries of the dashboards are not installed.
     """
     from importlib import import_module
 
     from mlops_kit.dashboards.page_base import PAGE_TITLES
     from mlops_kit.dashboards.rendering import render_document
 
+    # Before the page is built: a part that fails would be replaced by a card that says so.
+    require_extra("dashboards")
     if name not in PAGE_TITLES:
         raise KitError(
             f"there is no dashboard {name!r}",

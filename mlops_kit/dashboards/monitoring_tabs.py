@@ -53,6 +53,7 @@ from mlops_kit.dashboards.view_models import (
     make_titled_cell,
 )
 from mlops_kit.db.tables import LabelOutcome, RetrainingRecord
+from mlops_kit.watch.alert_sinks import list_unsent_alerts
 from mlops_kit.watch.records import WindowPerformance
 
 _MAX_VOLUME_DAYS = 60
@@ -311,7 +312,20 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
         f"{capitalize_sentence(format_count(len(incidents), 'incident'))}, open ones first. An "
         "incident stays open while it lasts and is reported once."
     )
-    return CardContent(note, make_optional_table(headings, rows, [4], "Incidents"))
+    table = make_optional_table(headings, rows, [4], "Incidents")
+    return CardContent(note, (*_describe_unsent_alerts(context), *table))
+
+
+def _describe_unsent_alerts(context: MonitoringContext) -> tuple[Html, ...]:
+    """Say which alert sinks do not have all alerts, and why."""
+    unsent = list_unsent_alerts(context.project)
+    paragraphs = []
+    for sink in dict.fromkeys(alert.sink for alert in unsent):
+        waiting = [alert for alert in unsent if alert.sink == sink]
+        reason = waiting[0].error or "the next pass of the watch sends them"
+        text = f"◆ {format_count(len(waiting), 'alert')} not sent to {sink!r} yet: {reason}"
+        paragraphs.append(make_paragraph(make_status(Color.WARNING, text)))
+    return tuple(paragraphs)
 
 
 def build_retraining_tab(context: MonitoringContext) -> Html:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from zoneinfo import ZoneInfo
 
-from mlops_kit.core.formatting import capitalize_first, format_money
+from mlops_kit.core.formatting import UNKNOWN_TEXT, format_money
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdicts
 from mlops_kit.dashboards.page_base import guard_html
 from mlops_kit.dashboards.rendering import Html, is_served, keep_versions_unbroken
@@ -37,6 +37,7 @@ from mlops_kit.dashboards.view_models import (
 from mlops_kit.db.tables import ApprovalOutcome
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review.champion_comparison import DifferenceOutcome
+from mlops_kit.stages.review.stored_tables import PRECISION_KEY
 
 _APPROVAL_STATES = {
     ApprovalOutcome.REJECTED: (Color.CRITICAL, "▲ Rejected"),
@@ -209,15 +210,13 @@ def _describe_last_decision(context: ReviewContext) -> str:
 def _describe_flagged_rows(context: ReviewContext) -> str:
     """Describe the precision of the flagged rows, beside the champion's."""
     config = context.config
-    number = context.review.find_key_number(f"{capitalize_first(config.target)} among flagged")
-    if number is None or not number.value.endswith("%"):
+    number = context.review.find_key_number(PRECISION_KEY)
+    if number is None or number.value == UNKNOWN_TEXT:
         return ""
-    prefix = f"version {context.review.champion_version}: "
-    beside = [f" ({detail})" for detail in number.details if detail.startswith(prefix)]
-    return (
-        f"Of the {config.row_name}s that it flags, {number.value} are {config.target}"
-        f"{''.join(beside[:1])}."
-    )
+    beside = ""
+    if number.champion_value:
+        beside = f" (version {context.review.champion_version}: {number.champion_value})"
+    return f"Of the {config.row_name}s that it flags, {number.value} are {config.target}{beside}."
 
 
 def describe_reservations(verdicts: Verdicts) -> str:

@@ -172,8 +172,10 @@ def _show_separate_numbers(context: ReviewContext) -> CardContent:
 
 def _get_number_text(review: StoredReview, title: str) -> str:
     """Return the value of a key number; empty if the review does not have it."""
-    number = review.find_key_number(title)
-    return number.value if number else ""
+    for number in review.key_numbers.items:
+        if number.title == title:
+            return number.value
+    return ""
 
 
 def _get_metric_text(review: StoredReview, title: str) -> str:

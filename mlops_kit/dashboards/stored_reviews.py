@@ -24,7 +24,7 @@ from mlops_kit.project.artifacts import Artifact, read_artifact
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts, list_run_folders, read_stage_records
 from mlops_kit.project.run_manifest import RunManifest, RunStatus, read_stored_manifest
-from mlops_kit.stages.review.stored_tables import translate_old_columns
+from mlops_kit.stages.review.stored_tables import add_number_keys, translate_old_columns
 
 RERUN_REVIEW_COMMAND = "mlops run --from review"
 COST_METRIC = "cost"
@@ -210,11 +210,12 @@ class StoredReview:
     @cached_property
     def key_numbers(self) -> KeyNumbers:
         """The numbers that matter; of an older run those that its review showed."""
+        numbers = None
         if "numbers" not in self.artifacts:
-            shown = self._read_old_key_numbers()
-            if shown is not None:
-                return shown
-        return cast(KeyNumbers, self.read("numbers"))
+            numbers = self._read_old_key_numbers()
+        if numbers is None:
+            numbers = cast(KeyNumbers, self.read("numbers"))
+        return add_number_keys(numbers, self.project.config.target, self.champion_version)
 
     def _read_old_key_numbers(self) -> KeyNumbers | None:
         """Read the key numbers that a review of an earlier version showed."""
@@ -224,10 +225,10 @@ class StoredReview:
                 return KeyNumbers(shown["title"], shown["sentence"], tuple(shown["numbers"]))
         return None
 
-    def find_key_number(self, title: str) -> KeyNumber | None:
-        """Find a key number by its title."""
+    def find_key_number(self, key: str) -> KeyNumber | None:
+        """Find a key number by its key."""
         for number in self.key_numbers.items:
-            if number.title == title:
+            if number.key == key:
                 return number
         return None
 

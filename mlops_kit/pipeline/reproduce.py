@@ -39,6 +39,7 @@ from mlops_kit.pipeline.params import format_parameter_option
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
 from mlops_kit.project.loader import Project
 from mlops_kit.project.notebook_cells import RUN_CELL_TAGS
+from mlops_kit.project.plugins import list_plugins
 from mlops_kit.project.run_folder import (
     CONFIG_RECORD_FILE,
     list_run_folders,
@@ -229,7 +230,20 @@ def _rebuild_project(
             files.write_json(notebook, _strip_run_output(executed))
         for name, content_hash in get_file_hashes(entry.dependencies).items():
             _restore_file(project, rebuilt, name, content_hash, hashes)
+    _copy_unused_plugins(project, rebuilt)
     return rebuilt
+
+
+def _copy_unused_plugins(project: Project, rebuilt: Path) -> None:
+    """Copy plugins that no stage of the run used: the settings name them, so they must exist."""
+    for plugin in list_plugins():
+        for path in plugin.stamps:
+            if not Path(path).is_relative_to(project.root):
+                continue
+            target = rebuilt / Path(path).relative_to(project.root)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
 
 
 def _write_settings(rebuilt: Path, folder: Path) -> None:

@@ -69,18 +69,24 @@ class PluginInfo:
             return False
         return all(_get_stamp(path) == stamp for path, stamp in self.stamps.items())
 
-    def to_record(self) -> dict[str, Any]:
-        """Return the fields as the index stores them."""
+    def to_record(self, root: Path) -> dict[str, Any]:
+        """Return the fields as the index stores them: paths are relative to the project."""
+        stamps = {}
+        for path, stamp in self.stamps.items():
+            is_own = Path(path).is_relative_to(root)
+            stamps[os.path.relpath(path, root) if is_own else path] = list(stamp)
         return {
             "module": self.module,
-            "stamps": {path: list(stamp) for path, stamp in self.stamps.items()},
+            "stamps": stamps,
             "extensions": [list(extension) for extension in self.extensions],
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> PluginInfo:
-        """Read what ``to_record`` returned."""
-        stamps = {path: (size, time_ns) for path, (size, time_ns) in record["stamps"].items()}
+    def from_record(cls, record: dict[str, Any], root: Path) -> PluginInfo:
+        """Read what ``to_record`` returned, in a project that may have been moved or copied."""
+        stamps = {}
+        for path, (size, time_ns) in record["stamps"].items():
+            stamps[str(root / path)] = (size, time_ns)
         declared = []
         for plugin, kind, name, applies_to in record["extensions"]:
             declared.append(DeclaredExtension(plugin, kind, name, tuple(applies_to)))
@@ -391,7 +397,7 @@ def _read_index(root: Path) -> dict[str, PluginInfo]:
         stored = files.read_json(root / PLUGIN_INDEX_FILE)
         if stored["environment"] != _describe_environment():
             return {}
-        infos = [PluginInfo.from_record(record) for record in stored["plugins"]]
+        infos = [PluginInfo.from_record(record, root) for record in stored["plugins"]]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {info.module: info for info in infos}
@@ -405,7 +411,7 @@ def store_plugin_index(root: Path) -> None:
     if not _active.infos:
         return
     path = root / PLUGIN_INDEX_FILE
-    records = [info.to_record() for info in _active.infos.values()]
+    records = [info.to_record(root) for info in _active.infos.values()]
     with contextlib.suppress(OSError):  # each process then imports the plugins
         files.write_json(path, {"environment": _describe_environment(), "plugins": records})
 

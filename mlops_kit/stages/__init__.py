@@ -1,6 +1,6 @@
 """The stages of the chain: the notebooks' handle, and a package of functions for each stage.
 
-A notebook begins with ``from mlops_kit.stages import explore, open_stage``.
+A notebook begins with ``from mlops_kit import explore, open_stage``.
 """
 
 from __future__ import annotations

@@ -99,14 +99,8 @@ def append_to_file(alert: Alert) -> None:
         file.write(f"{line}\n")
 
 
-def send_alerts(project: Project) -> list[str]:
-    """Send the alerts that have not been sent.
-
-    Returns
-    -------
-    list of str
-        A line for each sink that failed, with the number of alerts that wait for it.
-    """
+def list_unsent_alerts(project: Project) -> list[AlertRecord]:
+    """List the alerts that their sinks do not have yet, the oldest first."""
     statement = (
         sa.select(AlertRecord)
         .where(
@@ -116,9 +110,20 @@ def send_alerts(project: Project) -> list[str]:
         )
         .order_by(AlertRecord.id)
     )
+    return query_records(project, statement)
+
+
+def send_alerts(project: Project) -> list[str]:
+    """Send the alerts that have not been sent.
+
+    Returns
+    -------
+    list of str
+        A line for each sink that failed, with the number of alerts that wait for it.
+    """
     errors: dict[str, str] = {}
     waiting: dict[str, int] = {}
-    for record in query_records(project, statement):
+    for record in list_unsent_alerts(project):
         # After a failure the others would most likely fail too, and they keep their order.
         if record.sink not in errors:
             error = _send_alert(project, record)

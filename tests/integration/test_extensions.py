@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -312,6 +313,32 @@ def test_changed_plugin_makes_stale_what_used_it(name: str, home: Path, tmp_path
             assert step["reasons"][0].startswith(f"`{name}.py` changed")
 
 
+def test_run_with_plugins_is_reproduced(home: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(home, tmp_path / "copy"))
+    (run,) = run_folder.list_run_folders(copy / "reports")
+    completed = run_command("reproduce", run.name, "--project", copy)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+
+
+def test_plugins_are_not_imported_where_there_is_nothing_to_do(home: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(home, tmp_path / "copy", symlinks=True))
+    for name in RUN_PLUGINS:  # the copy has files of its own, so its index is written first
+        os.utime(copy / f"{name}.py")
+    assert run_command("plan", "--project", copy).returncode == 0
+    completed = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mlops_kit.cli", "run", "--project", str(copy)],
+        env=make_clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert completed.stdout.lstrip().startswith("Nothing to do")
+    imported = {line.rpartition("|")[2].strip() for line in completed.stderr.splitlines()}
+    assert "mlops_kit.project.plugins" in imported
+    assert imported.isdisjoint({*RUN_PLUGINS, "sklearn", "pandas", "scipy"})
+
+
 @pytest.fixture(scope="module")
 def watched_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A watched project with the extensions of the watch, after three weeks."""
@@ -346,6 +373,25 @@ def test_sink_of_a_plugin_gets_each_alert_once(watched_home: Path) -> None:
     assert len(set(numbers)) == len(numbers) == len(events)
     stored = (watched_home / "reports" / "alerts.jsonl").read_text().splitlines()
     assert [json.loads(line)["signal"] for line in stored] == [event[1] for event in events]
+
+
+def test_alerts_that_a_sink_did_not_take_are_on_the_page(
+    watched_home: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(watched_home, tmp_path / "copy"))
+    before = MonitoringPage(loader.load_project(copy)).panel("incidents")
+    assert "not sent" not in read_text(before)
+    failing = "    raise OSError('no <line>')\n    with open"
+    (copy / "my_sink.py").write_text(PLUGINS["my_sink"].replace("    with open", failing))
+    project = loader.load_project(copy)
+    until = project.parse_utc_timestamp("2024-03-01", "until")
+    assert until is not None
+    lines: list[str] = []
+    loop.replay_period(project, None, until, lambda text, **_: lines.append(text))
+    assert any("the alert sink 'pager' failed: OSError: no <line>" in line for line in lines)
+    panel = MonitoringPage(project).panel("incidents")
+    assert "not sent to 'pager' yet: OSError: no <line>" in read_text(panel)
+    assert "no &lt;line&gt;" in str(panel)
 
 
 def test_panel_of_a_plugin_is_a_tab_of_the_monitoring_page(watched_home: Path) -> None:

@@ -42,6 +42,7 @@ COMMANDS_WITHOUT_EXTRAS = {
     "watch --once": "train",
     "serve --port 0": "serve",
     "dashboard --no-browser": "dashboards",
+    "report": "dashboards",
     "lab": "lab",
 }
 

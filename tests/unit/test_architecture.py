@@ -127,6 +127,7 @@ def test_modules_do_not_import_in_a_cycle() -> None:
 
 
 @pytest.mark.parametrize("library", sorted(HEAVY_LIBRARIES))
+@pytest.mark.slow
 def test_a_heavy_library_is_imported_where_the_page_says(library: str) -> None:
     allowed = tuple(HEAVY_LIBRARIES[library])
     users = {

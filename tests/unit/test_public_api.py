@@ -124,6 +124,7 @@ def test_names_are_those_that_type_checkers_see() -> None:
     assert set(mlops_kit.__all__) - seen == {"__version__", "open"}
 
 
+@pytest.mark.slow
 def test_import_is_light() -> None:
     code = "import sys, mlops_kit; dir(mlops_kit); print(' '.join(sys.modules))"
     completed = subprocess.run(

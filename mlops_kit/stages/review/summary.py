@@ -31,6 +31,7 @@ from mlops_kit.stages.review.champion_comparison import (
     has_decision_cost,
 )
 from mlops_kit.stages.review.decision_costs import compute_decision_cost, compute_flagged_precision
+from mlops_kit.stages.review.stored_tables import COST_KEY, PRECISION_KEY, RESPONSE_TIME_KEY
 from mlops_kit.stages.review.what_if import get_evenly_spaced_positions
 from mlops_kit.stats import metrics, thresholds
 
@@ -55,13 +56,20 @@ def _format_interval_range(interval: Interval, format_value: Callable[[Any], str
     return f"{format_value(interval.low)} to {format_value(interval.high)}, 95% interval"
 
 
-def _describe_champion_value(
-    champion: ScoredModel, make_text: Callable[[ScoredModel], str]
-) -> list[str]:
-    """Describe the champion's value on the same rows, where there is a comparable champion."""
+def _make_number(
+    key: str,
+    title: str,
+    value: str,
+    details: list[str],
+    champion: ScoredModel,
+    make_champion_text: Callable[[ScoredModel], str],
+) -> KeyNumber:
+    """Make a key number, with the value of a comparable champion on the same rows."""
     if champion.scores is None:
-        return []
-    return [f"{champion.name}: {make_text(champion)}"]
+        return KeyNumber(title, value, tuple(details), key)
+    champion_value = make_champion_text(champion)
+    all_details = (*details, f"{champion.name}: {champion_value}")
+    return KeyNumber(title, value, all_details, key, champion_value)
 
 
 def _make_cost_number(models: _ReviewedModels) -> tuple[KeyNumber, str]:
@@ -82,7 +90,6 @@ def _make_cost_number(models: _ReviewedModels) -> tuple[KeyNumber, str]:
         _format_interval_range(cost, format_cost),
         f"without a model: {format_cost(cost_without_model)}",
         f"saved: {_format_interval_range(saving, format_cost)}",
-        *_describe_champion_value(models.champion, describe_champion_cost),
     ]
     comparison = "as much as without one"
     if saving.value != 0:
@@ -92,7 +99,9 @@ def _make_cost_number(models: _ReviewedModels) -> tuple[KeyNumber, str]:
         f"{comparison}."
     )
     title = f"Cost per {config.row_name}"
-    return KeyNumber(title, format_cost(cost.value), tuple(details)), sentence
+    value = format_cost(cost.value)
+    number = _make_number(COST_KEY, title, value, details, models.champion, describe_champion_cost)
+    return number, sentence
 
 
 def _compute_champion_cost(
@@ -130,10 +139,12 @@ def _make_precision_number(models: _ReviewedModels) -> KeyNumber:
     details = [
         _format_interval_range(precision, format_percent),
         f"flagged from a score of {format_number(models.challenger.threshold)}",
-        *_describe_champion_value(models.champion, describe_champion_precision),
     ]
     title = f"{capitalize_first(config.target)} among flagged"
-    return KeyNumber(title, format_share(precision), tuple(details))
+    value = format_share(precision)
+    return _make_number(
+        PRECISION_KEY, title, value, details, models.champion, describe_champion_precision
+    )
 
 
 def _make_metric_number(name: str, quality: Table, models: _ReviewedModels) -> KeyNumber:
@@ -149,10 +160,10 @@ def _make_metric_number(name: str, quality: Table, models: _ReviewedModels) -> K
     details = [
         _format_interval_range(measured, format_number),
         f"a linear model: {format_number(linear_value)}",
-        *_describe_champion_value(models.champion, describe_champion_metric),
     ]
     title = capitalize_first(metrics.METRICS[name].title)
-    return KeyNumber(title, format_number(measured.value), tuple(details))
+    value = format_number(measured.value)
+    return _make_number(name, title, value, details, models.champion, describe_champion_metric)
 
 
 def measure_response_times(
@@ -193,11 +204,16 @@ def _make_response_time_number(models: _ReviewedModels) -> KeyNumber:
         return format_milliseconds(champion_median)
 
     median, percentile_99 = measure_response_times(models.challenger, models.rows, models.config)
-    details = [
-        f"p99 {format_milliseconds(percentile_99)}",
-        *_describe_champion_value(models.champion, describe_champion_time),
-    ]
-    return KeyNumber("Response time", format_milliseconds(median), tuple(details))
+    details = [f"p99 {format_milliseconds(percentile_99)}"]
+    value = format_milliseconds(median)
+    return _make_number(
+        RESPONSE_TIME_KEY,
+        "Response time",
+        value,
+        details,
+        models.champion,
+        describe_champion_time,
+    )
 
 
 def summarize_key_numbers(

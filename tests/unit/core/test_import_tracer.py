@@ -102,6 +102,7 @@ IMPORTED_FILES = {
 }
 
 
+@pytest.mark.slow
 def test_every_kind_of_import_is_recorded(tmp_path: Path) -> None:
     (tmp_path / "pkg").mkdir()
     for name, text in IMPORTED_FILES.items():

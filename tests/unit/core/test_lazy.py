@@ -17,6 +17,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
+@pytest.mark.slow
 def test_importing_modules_that_use_tables_loads_no_heavy_library() -> None:
     process = subprocess.run(
         [sys.executable, "-c", LIST_LOADED_MODULES], capture_output=True, text=True, check=True

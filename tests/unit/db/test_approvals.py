@@ -222,6 +222,7 @@ for i in itertools.count():
 
 
 @pytest.mark.parametrize("after", [1, 4, 9])
+@pytest.mark.slow
 def test_killed_process_loses_no_promotion_it_reported(project: loader.Project, after: int) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PROMOTION_LOOP, str(project.root)], stdout=subprocess.PIPE, text=True

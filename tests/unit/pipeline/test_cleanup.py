@@ -198,6 +198,7 @@ def test_run_that_made_the_champion_is_marked(project: loader.Project) -> None:
     assert [f.run for f in run_summary.summarize_runs(project, 20) if f.is_serving] == [maker.name]
 
 
+@pytest.mark.slow
 def test_summaries_and_cleanup_import_neither_pandas_nor_mlflow(project: loader.Project) -> None:
     files.write_json(create_run(project, 50, "1") / "artifacts" / "metrics.json", METRICS)
     promote_versions(project, "1")

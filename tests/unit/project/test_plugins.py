@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -165,6 +166,18 @@ def test_index_is_not_written_where_nothing_has_been_run(home: Path) -> None:
     assert not (home / ".mlops").exists()
 
 
+def test_copied_project_has_plugins_of_its_own(home: Path, tmp_path: Path) -> None:
+    load_project(home)
+    copy = Path(shutil.copytree(home, tmp_path / "copy"))
+    (copy / "my_metrics.py").write_text(PLUGIN.replace('"worst"', '"largest"'))
+    settings_text = SETTINGS.replace("metric: worst", "metric: largest")
+    (copy / "mlops.yaml").write_text(settings_text)
+    restart()
+    assert load_project(copy).config.search_metric == "largest"
+    (plugin,) = plugins.list_plugins()
+    assert str(copy / "my_metrics.py") in plugin.stamps
+
+
 @pytest.mark.parametrize("index", ["", "{}", '{"environment": 1, "plugins": 2}', "[]"])
 def test_damaged_index_is_ignored(home: Path, index: str) -> None:
     (home / plugins.PLUGIN_INDEX_FILE).write_text(index)
@@ -215,6 +228,7 @@ def test_broken_plugin_is_a_clear_error_and_the_doctor_still_works(name: str, ho
     assert "worst" not in METRICS.list_names()
 
 
+@pytest.mark.slow
 def test_extensions_of_the_package_are_not_those_of_the_plugin_that_imports_it_first(
     home: Path,
 ) -> None:

@@ -12,6 +12,7 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.stages.explore import profile
 
 
+@pytest.mark.slow
 def test_unusual_columns_are_profiled_without_external_links(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

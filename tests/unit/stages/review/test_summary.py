@@ -68,6 +68,8 @@ def test_key_numbers_begin_with_the_cost(make_config: MakeConfig, make_rows: Mak
         "ROC-AUC",
         "Response time",
     ]
+    keys = [n.key for n in found.items]
+    assert keys == ["cost", "precision_of_flagged", "roc_auc", "response_time"]
     cost, saved = compute_decision_cost(frame, 0.3, made)
     assert (
         found.sentence == f"Errors cost ${cost.value:.2f} per flight with this model, "
