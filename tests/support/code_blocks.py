@@ -5,9 +5,9 @@ A document may name the project in which its blocks run, in a comment at its top
 
 ``bash``
     As a script. Variables that it exports are set for the following blocks. Exit code 3 of a
-    command (waiting for approval) is not a failure. RUN stands for the latest run, OLD_RUN for the first. Lines that are
-    only commands of ``mlops`` run in this process, where kernels are forked from a server that is
-    there already.
+    command (waiting for approval) is not a failure. RUN stands for the latest run, OLD_RUN for the
+    first. Lines that are only commands of ``mlops`` run in this process, where kernels are forked
+    from a server that is there already.
 ``python``
     In one namespace per document.
 ``yaml``
