@@ -152,28 +152,21 @@ class ApiReference(_GeneratedText):
 
     def write_text(self) -> str:
         """Write one directive of autodoc per public name."""
-        blocks = []
+        sections = []
         for name in sorted(mlops_kit.__all__, key=str.lower):
             value = getattr(mlops_kit, name)
-            if inspect.isclass(value):
-                directive, options = "autoclass", [":members:"]
+            if inspect.ismodule(value):
+                lines = [f".. automodule:: {value.__name__}"]
+                lines += ["   :members:", "   :imported-members:", "   :no-index:"]
+            elif inspect.isclass(value):
+                lines = [f".. autoclass:: mlops_kit.{name}", "   :members:"]
             elif callable(value):
-                directive, options = "autofunction", []
+                lines = [f".. autofunction:: mlops_kit.{name}"]
             else:
                 continue
-            blocks.append(
-                "\n".join(
-                    [
-                        f"## `{name}`",
-                        "",
-                        "```{eval-rst}",
-                        f".. {directive}:: mlops_kit.{name}",
-                        *(f"   {option}" for option in options),
-                        "```",
-                    ]
-                )
-            )
-        return "\n\n".join(blocks)
+            block = "\n".join(["```{eval-rst}", *lines, "```"])
+            sections.append(f"## `{name}`\n\n{block}")
+        return "\n\n".join(sections)
 
 
 class SourcedFunction(NamedTuple):
@@ -229,6 +222,14 @@ def write_schema(app: Sphinx, error: Exception | None) -> None:
         (Path(app.outdir) / SCHEMA_FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
 
+def skip_tuple_field(
+    _app: Sphinx, _what: str, _name: str, member: Any, _skip: bool, _options: Any
+) -> bool | None:
+    """Skip the fields of named tuples, which the class docstring describes."""
+    docstring = getattr(member, "__doc__", None) or ""
+    return True if docstring.startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives with Sphinx."""
     importlib.import_module("mlops_kit.stages.stage")
@@ -236,5 +237,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("configuration-reference", ConfigurationReference)
     app.add_directive("api-reference", ApiReference)
     app.add_directive("statistics-sources", StatisticsSources)
+    app.connect("autodoc-skip-member", skip_tuple_field)
     app.connect("build-finished", write_schema)
     return {"version": mlops_kit.__version__, "parallel_read_safe": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -96,8 +97,20 @@ def test_reference_has_every_command(site: Path) -> None:
 
 def test_reference_has_every_public_name(site: Path) -> None:
     page = (site / "reference" / "api.html").read_text(encoding="utf-8")
-    names = [name for name in mlops_kit.__all__ if name != "__version__"]
-    assert [name for name in names if f'id="mlops_kit.{name}"' not in page] == []
+    missing = []
+    for name in mlops_kit.__all__:
+        value = getattr(mlops_kit, name)
+        if inspect.ismodule(value):
+            anchors = [f'id="{name.replace("_", "-")}"']
+            for inner in value.__all__:
+                if inspect.isclass(getattr(value, inner)) or inspect.isroutine(
+                    getattr(value, inner)
+                ):
+                    anchors.append(f'<span class="pre">{inner}</span>')
+        else:
+            anchors = [f'id="mlops_kit.{name}"']
+        missing += [f"{name}: {anchor}" for anchor in anchors if anchor not in page]
+    assert [line for line in missing if "__version__" not in line] == []
 
 
 def test_schema_is_beside_the_pages(site: Path) -> None:
