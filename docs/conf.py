@@ -20,7 +20,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "generated_reference",
 ]
-exclude_patterns = ["_extensions", "_static"]
+exclude_patterns = ["_extensions"]
 
 # Markdown
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -42,7 +42,6 @@ python_use_unqualified_type_names = True
 # HTML: a page requests nothing from other hosts.
 html_theme = "furo"
 html_title = f"mlops-kit {release}"
-html_static_path = ["_static"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
