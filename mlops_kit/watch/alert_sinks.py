@@ -44,12 +44,16 @@ class Alert:
         The name of the incident's signal, such as ``drift``.
     severity : str
         ``act`` or ``watch``.
-    title, sentence : str
+    title : str
+        The title of the incident.
+    sentence : str
         What is wrong; for a closed incident, why it was closed.
     time : str
         When it happened, in UTC.
-    project_folder, alerts_file : Path
-        The project, and the file under ``monitor.alerts_file``.
+    project_folder : Path
+        The project.
+    alerts_file : Path
+        The file under ``monitor.alerts_file``.
     """
 
     number: int

@@ -39,8 +39,10 @@ class WindowEvidence(NamedTuple):
 
     Attributes
     ----------
-    start, end : datetime
-        The window, in UTC.
+    start : datetime
+        Where the window begins, in UTC.
+    end : datetime
+        Where it ends, in UTC.
     version : str
         The version whose predictions it is about.
     predictions : DataFrame
