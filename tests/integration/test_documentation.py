@@ -28,7 +28,7 @@ from tests.support.environment import ROOT
 
 DOCUMENTS = [code_blocks.read_document(path) for path in code_blocks.list_documents()]
 LINKED_DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
-MAX_SHARE_NOT_RUN = 0.2
+MAX_BLOCKS_NOT_RUN = 18  # of about a hundred
 PORTS = ("8000", "8866")
 # The diabetes project with settings that make a run short.
 DIABETES = SampleTable(
@@ -165,9 +165,7 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
         reason = block.value.partition(",")[2].strip()
         assert len(reason.split()) > 2, f"{place} has no reason"
         kinds[block.not_run_kind] += 1
-    block_count = sum(block.language != "text" for _, block in iterate_blocks())
-    assert block_count > 0
-    assert kinds.total() <= MAX_SHARE_NOT_RUN * block_count, dict(kinds)
+    assert kinds.total() <= MAX_BLOCKS_NOT_RUN, dict(kinds)
 
 
 @functools.cache

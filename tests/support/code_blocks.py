@@ -57,6 +57,7 @@ NOT_RUN_KINDS = {
     "foreground": "does not end by itself",
     "service": "needs a server that the test does not have",
 }
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGES = {"bash", "python", "yaml", "text"}
 BLOCK_TIMEOUT_SECONDS = 900
 SUCCESS_CODES = (0, 3)  # 3: the run waits for approval
@@ -163,7 +164,7 @@ class BlockRunner:
         if path.suffix != ".ipynb":
             path.write_text(text, encoding="utf-8")
             return
-        notebook = v4.new_notebook()
+        notebook = v4.new_notebook(metadata={"kernelspec": KERNEL})
         parts = _CELL.split(text)
         for tag, source in zip(parts[1::2], parts[2::2], strict=True):
             cell = v4.new_code_cell(source.strip())

@@ -375,6 +375,7 @@ def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None
         "● extras",
         "● kernel",
         "● mlops.yaml",
+        "● plugins",
         "● notebooks",
         "● source",
         "● store",
@@ -390,7 +391,7 @@ def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
-    assert "2 of 10 checks found a problem" in err
+    assert "2 of 11 checks found a problem" in err
     assert "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 
