@@ -28,7 +28,7 @@ loop: $(STAMP)  ## Replay July to September day by day: score, monitor, retrain;
 
 test: $(STAMP)  ## All tests, on two cores; what is skipped is listed at the end
 	@tools/browser
-	$(BIN)/python -m pytest -q -rsfE -n 2
+	$(BIN)/python -m pytest -q -rsfE -n 2 -m "not documentation"
 
 test-fast: $(STAMP)  ## The unit tests: no kernel, no browser, no server process
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
@@ -45,8 +45,9 @@ lint: $(STAMP)  ## Format, lint rules, types, notebooks without outputs
 	$(BIN)/mypy mlops_kit
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/dashboards/*.ipynb
 
-docs: $(STAMP)  ## Build the documentation into build/docs; a warning is an error
+docs: $(STAMP)  ## Build the documentation into build/docs, where a warning is an error, and run its code blocks
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	$(BIN)/python -m pytest -q -rsfE -n 2 -m documentation
 	@echo "Documentation: build/docs/index.html"
 
 lock: $(STAMP)  ## Resolve requirements.lock from pyproject.toml, with all extras

@@ -54,12 +54,17 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Send the tests that read one table's run to one worker, and the others file by file."""
+    """Send the tests that read one table's run to one worker, and the others file by file.
+
+    The documents whose code blocks run take minutes each, so they are sent one by one.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class TableScheduling(LoadScopeScheduling):  # xdist's own groups do not reach pytest 9
         def _split_scope(self, nodeid: str) -> str:
             table = re.search(r"\[(diabetes|flights)\b", nodeid)
+            if "test_code_blocks_run[" in nodeid:
+                return nodeid
             return table[1] if table else nodeid.split("::")[0]
 
     return TableScheduling(config, log)

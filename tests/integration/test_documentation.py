@@ -118,6 +118,7 @@ def make_project(
     return make
 
 
+@pytest.mark.documentation
 @pytest.mark.parametrize(
     "document",
     [document for document in DOCUMENTS if document.blocks],
