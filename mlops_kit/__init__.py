@@ -193,6 +193,11 @@ def open(project: str | Path | None = None) -> ProjectClient:
         The project's folder. Without it, the folder in the environment variable MLOPS_PROJECT, or
         else the current folder or the nearest one above it that has a ``mlops.yaml``.
 
+    Notes
+    -----
+    A process has the plugins of the project that it opened last. To go back to another project
+    that has plugins, open it again.
+
     Examples
     --------
     >>> import mlops_kit

@@ -10,12 +10,14 @@ register is known before (``declared_extensions``).
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
 from mlops_kit.core import dependencies
-from mlops_kit.core.errors import KitError, suggest_names
+from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 
 _T = TypeVar("_T")
 _PACKAGE_NAME = "mlops_kit"
@@ -60,10 +62,29 @@ class DeclaredExtension(NamedTuple):
 
 # What the plugins of the current project register, whether or not they have been imported.
 declared_extensions: list[DeclaredExtension] = []
+# The modules of the current project's plugins.
+active_plugins: list[str] = []
 # The plugins that are being imported, the innermost last.
 _plugins_being_imported: list[str] = []
-# What modules outside this package have registered in this process.
-_registrations: list[DeclaredExtension] = []
+
+
+class _Registration(NamedTuple):
+    """What a module outside this package registered, and the plugin that was being imported."""
+
+    module: str
+    importing_plugin: str
+    extension: DeclaredExtension
+
+    @property
+    def owner(self) -> str:
+        """The plugin that the module belongs to; else the one that imported it; else itself."""
+        owners = [name for name in active_plugins if f"{self.module}.".startswith(f"{name}.")]
+        if owners:
+            return max(owners, key=len)
+        return self.importing_plugin or self.module
+
+
+_registrations: list[_Registration] = []
 _registries: list[ExtensionRegistry[Any]] = []
 _plugin_importers: list[Callable[[str], None]] = []
 
@@ -119,10 +140,11 @@ class ExtensionRegistry(MutableMapping[str, _T]):
                 )
             self._entries[name] = extension
             self._applies_to[name] = tuple(applies_to)
-            plugin = _find_registering_plugin()
-            if plugin:
-                registration = DeclaredExtension(plugin, self.kind, name, self._applies_to[name])
-                _registrations.append(registration)
+            module = _find_registering_module()
+            if module:
+                plugin = _plugins_being_imported[-1] if _plugins_being_imported else ""
+                declared = DeclaredExtension("", self.kind, name, self._applies_to[name])
+                _registrations.append(_Registration(module, plugin, declared))
             return extension
 
         return add_extension
@@ -199,23 +221,24 @@ class ExtensionRegistry(MutableMapping[str, _T]):
                 dependencies.record_module_use(declared.plugin)
 
     def _find_origin(self, name: str) -> str:
-        for registration in [*_registrations, *self._list_declared(name)]:
-            if (registration.kind, registration.name) == (self.kind, name):
-                return f"the module {registration.plugin!r}"
+        for registration in _registrations:
+            extension = registration.extension
+            if (extension.kind, extension.name) == (self.kind, name):
+                return f"the module {registration.module!r}"
         return "mlops-kit"
 
 
-def _find_registering_plugin() -> str:
-    """Find the plugin that calls ``register``; empty if this package does.
+def _find_registering_module() -> str:
+    """Find the module that calls ``register``; empty if it is one of this package.
 
     A plugin that is being imported may be the first to import a module of this package, whose
-    extensions are not the plugin's. Outside the import of a plugin it is the module of the caller.
+    extensions are not the plugin's.
     """
     frame = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] != _PACKAGE_NAME:
-            return _plugins_being_imported[-1] if _plugins_being_imported else module
+            return module
         if frame.f_code.co_name == "<module>":
             return ""
         frame = frame.f_back  # type: ignore[assignment]
@@ -261,12 +284,12 @@ def import_extensions(plugin: str, import_module: Callable[[], object]) -> None:
 
 
 def list_registrations(plugin: str) -> list[DeclaredExtension]:
-    """List what a plugin, or a module inside it, has registered in this process."""
-    registrations = []
-    for registration in _registrations:
-        if registration.plugin == plugin or registration.plugin.startswith(f"{plugin}."):
-            registrations.append(registration._replace(plugin=plugin))
-    return registrations
+    """List what a plugin has registered in this process."""
+    return [
+        registration.extension._replace(plugin=plugin)
+        for registration in _registrations
+        if registration.owner == plugin
+    ]
 
 
 def remove_registrations(plugin: str) -> None:
@@ -276,7 +299,30 @@ def remove_registrations(plugin: str) -> None:
             if registry.kind == removed.kind:
                 registry._entries.pop(removed.name, None)
     _registrations[:] = [
-        registration
-        for registration in _registrations
-        if registration.plugin != plugin and not registration.plugin.startswith(f"{plugin}.")
+        registration for registration in _registrations if registration.owner != plugin
     ]
+
+
+@contextmanager
+def name_failing_extension(kind: str, name: str) -> Iterator[None]:
+    """Say which extension failed, if one raises an error within this context.
+
+    Raises
+    ------
+    RunFailedError
+        Instead of any error that is not meant for users.
+    """
+    try:
+        yield
+    except KitError:
+        raise
+    except Exception as error:
+        raise RunFailedError(
+            f"the {kind} {name!r} failed: {describe_exception(error)}",
+            hint="correct the function that is registered under this name",
+        ) from error
+
+
+def describe_exception(error: BaseException) -> str:
+    """Describe an exception in one line, also one that cannot describe itself."""
+    return " ".join(traceback.format_exception_only(error)[-1].split())

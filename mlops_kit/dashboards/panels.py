@@ -8,6 +8,7 @@ whenever somebody opens the page. A panel that fails says so and affects nothing
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import read_run_artifact
 
 _KEY_PREFIX = "plugin-"  # of the tab's key, so that it differs from those of the page itself
+_PANEL_NAME = re.compile(r"[A-Za-z0-9-]+")
 _HINT = "mlops doctor"
 
 
@@ -102,7 +104,7 @@ def register_dashboard_panel(
     Raises
     ------
     KitError
-        If there is no such dashboard.
+        If there is no such dashboard, or the name has other characters.
 
     Examples
     --------
@@ -113,6 +115,12 @@ def register_dashboard_panel(
     {'plugin-owner': 'Owner'}
     >>> del DASHBOARD_PANELS["owner"]
     """
+    if not _PANEL_NAME.fullmatch(name):
+        raise KitError(
+            f"{name!r} is not a name for a panel",
+            "letters, digits and hyphens",
+            "correct the name where the panel is registered",
+        )
     if page not in PAGE_TITLES:
         raise KitError(
             f"the panel {name!r} is for the unknown dashboard {page!r}",

@@ -23,7 +23,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,15 @@ def activate_plugins(root: Path, names: Any) -> None:
             return
         _add_project_to_path(root)
         importlib.invalidate_caches()
-        for module in list(_active.infos):
-            if module not in modules:
+        modules = list(dict.fromkeys(modules))
+        # What belongs to which plugin depends on all of them, as one may import another.
+        if list(_active.infos) != modules:
+            for module in list(_active.infos):
                 _forget_plugin(module)
-        index = _read_index(root)
+        extensions.active_plugins[:] = modules
+        index = _read_index(root, modules)
         was_index_current = True
-        for module in dict.fromkeys(modules):
+        for module in modules:
             was_index_current &= _activate_plugin(module, index.get(module))
         _check_unique_names(_active.infos.values())
         if not was_index_current and (root / PLUGIN_INDEX_FILE).parent.is_dir():
@@ -155,19 +158,13 @@ def parse_plugin_names(names: Any) -> list[str]:
     if names is None:
         return []
     listed = [names] if isinstance(names, str) else names
-    invalid = None
-    if not isinstance(listed, list):
-        invalid = names
-    else:
-        for name in listed:
-            if not isinstance(name, str) or not _MODULE_NAME.fullmatch(name):
-                invalid = name
-    if invalid is not None:
-        raise KitError(
-            f"plugins: {invalid!r} is not the name of a module",
-            "a list of modules of the project or of installed packages, such as [my_metrics]",
-            "edit 'plugins' in mlops.yaml",
-        )
+    for name in listed if isinstance(listed, list) else [names]:
+        if not isinstance(name, str) or not _MODULE_NAME.fullmatch(name):
+            raise KitError(
+                f"plugins: {name!r} is not the name of a module",
+                "a list of modules of the project or of installed packages, such as [my_metrics]",
+                "edit 'plugins' in mlops.yaml",
+            )
     return list(listed)
 
 
@@ -179,6 +176,7 @@ def deactivate_plugins() -> None:
         if _active.root is not None and str(_active.root) in sys.path:
             sys.path.remove(str(_active.root))
         _active.root = None
+        extensions.active_plugins.clear()
         extensions.declared_extensions.clear()
 
 
@@ -207,9 +205,28 @@ def import_plugin(module: str) -> None:
             _remove_modules(module, set(sys.modules) - known_modules)
             raise
         _active.imported[module] = {module, *(set(sys.modules) - known_modules)}
+        _correct_declaration(module)
 
 
 extensions.set_plugin_importer(import_plugin)
+
+
+def _correct_declaration(module: str) -> None:
+    """Correct what is known of a plugin that registered something else than the last time.
+
+    That may depend on an environment variable or a file.
+    """
+    known = _active.infos.get(module)
+    if known is None:
+        return
+    registered = tuple(extensions.list_registrations(module))
+    if set(registered) == set(known.extensions):
+        return
+    _active.infos[module] = replace(known, extensions=registered)
+    others = [other for other in extensions.declared_extensions if other.plugin != module]
+    extensions.declared_extensions[:] = [*others, *registered]
+    if _active.root is not None and (_active.root / PLUGIN_INDEX_FILE).exists():
+        store_plugin_index(_active.root)
 
 
 def _activate_plugin(module: str, indexed: PluginInfo | None) -> bool:
@@ -264,51 +281,84 @@ def _remove_modules(plugin: str, names: Iterable[str]) -> None:
 
 def _is_in_folder(module: str, folder: Path) -> bool:
     path = getattr(sys.modules.get(module), "__file__", None)
-    if not path:
+    if not path or not Path(path).is_relative_to(folder):
         return False
-    is_environment = f"{os.sep}site-packages{os.sep}" in path
-    return Path(path).is_relative_to(folder) and not is_environment
+    return "site-packages" not in Path(path).relative_to(folder).parts
 
 
 def _import_module(module: str) -> None:
     """Import a plugin's module, and word what goes wrong."""
     hint = "correct the plugin, or remove it from 'plugins' in mlops.yaml"
+    _check_name_is_free(module)
     try:
-        extensions.import_extensions(module, lambda: importlib.import_module(module))
+        # Output of the command line may be meant for another program.
+        with contextlib.redirect_stdout(sys.stderr):
+            extensions.import_extensions(module, lambda: importlib.import_module(module))
     except KitError as error:
         raise PluginError(
             f"the plugin {module!r} cannot be loaded: {error.message}",
             error.expected,
             error.hint or hint,
         ) from error
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise _describe_import_error(module, error, hint) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and _is_part_of(error.name, module):
+            raise PluginError(
+                f"the plugin {module!r} does not exist",
+                f"a module in {_active.root} or an installed one",
+                hint,
+            ) from error
         raise PluginError(
-            f"the plugin {module!r} does not exist",
-            f"a module in {_active.root} or an installed one",
+            f"the plugin {module!r} cannot be imported: "
+            f"{extensions.describe_exception(error)}{_find_place(error)}",
+            "a module that can be imported",
             hint,
         ) from error
-    except (Exception, SystemExit) as error:
-        raise _describe_import_error(module, error, hint) from error
+    if getattr(sys.modules[module], "__file__", None) is None:
+        raise PluginError(
+            f"the plugin {module!r} is a folder without an __init__.py",
+            "a Python file, or a package",
+            hint,
+        )
 
 
-def _describe_import_error(module: str, error: BaseException, hint: str) -> PluginError:
-    """Describe what an import raised, and where."""
+def _is_part_of(name: str | None, module: str) -> bool:
+    """Return whether a module that was not found is the plugin, or a package that contains it."""
+    return name is not None and f"{module}.".startswith(f"{name}.")
+
+
+def _check_name_is_free(module: str) -> None:
+    """Check that no other module has the name of a plugin that is in the project.
+
+    Raises
+    ------
+    PluginError
+        Naming the file of the other module.
+    """
+    if _active.root is None or module not in sys.modules:
+        return
+    base = _active.root.joinpath(*module.split("."))
+    own_files = [base.with_suffix(".py"), base / "__init__.py"]
+    loaded = getattr(sys.modules[module], "__file__", None)
+    has_own_file = any(file.exists() for file in own_files)
+    if has_own_file and (loaded is None or Path(loaded) not in own_files):
+        raise PluginError(
+            f"the name of the plugin {module!r} is taken by {loaded or 'a module of Python'}",
+            "a name that no other module has",
+            "rename the plugin's file, and 'plugins' in mlops.yaml",
+        )
+
+
+def _find_place(error: BaseException) -> str:
+    """Return file and line of the project's code that raised an error; empty if there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}, line {error.lineno})"
     place = ""
-    if isinstance(error, SyntaxError):
-        place = f" ({error.filename}, line {error.lineno})"
-    else:
-        for frame in traceback.extract_tb(error.__traceback__):
-            is_own_code = f"{os.sep}mlops_kit{os.sep}" not in frame.filename
-            if is_own_code and not frame.filename.startswith("<frozen"):
-                place = f" ({frame.filename}, line {frame.lineno})"
-    problem = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-    return PluginError(
-        f"the plugin {module!r} cannot be imported: {problem}{place}",
-        "a module that can be imported",
-        hint,
-    )
+    for frame in traceback.extract_tb(error.__traceback__):
+        if _active.root is not None and Path(frame.filename).is_relative_to(_active.root):
+            place = f" ({frame.filename}, line {frame.lineno})"
+    return place
 
 
 def _check_unique_names(infos: Iterable[PluginInfo]) -> None:
@@ -370,10 +420,11 @@ def _names_plugins(metadata_folder: str) -> bool:
 def _collect_stamps(module: str) -> dict[str, FileStamp]:
     """Return size and time of a plugin's file and of the project's modules in memory."""
     paths = set()
-    for name in [module, *list(sys.modules)]:
+    for name in list(sys.modules):
+        is_plugin = name == module or name.startswith(f"{module}.")
         is_own = _active.root is not None and _is_in_folder(name, _active.root)
         path = getattr(sys.modules.get(name), "__file__", None)
-        if path and (name == module or is_own):
+        if path and (is_plugin or is_own):
             paths.add(path)
     stamps = {}
     for path in sorted(paths):
@@ -391,11 +442,11 @@ def _get_stamp(path: str) -> FileStamp | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _read_index(root: Path) -> dict[str, PluginInfo]:
-    """Read what earlier processes learned; nothing if it is missing, damaged or of another kind."""
+def _read_index(root: Path, modules: list[str]) -> dict[str, PluginInfo]:
+    """Read what earlier processes learned, unless it is missing, damaged or of other plugins."""
     try:
         stored = files.read_json(root / PLUGIN_INDEX_FILE)
-        if stored["environment"] != _describe_environment():
+        if stored["environment"] != _describe_environment(modules):
             return {}
         infos = [PluginInfo.from_record(record, root) for record in stored["plugins"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -411,13 +462,14 @@ def store_plugin_index(root: Path) -> None:
     if not _active.infos:
         return
     path = root / PLUGIN_INDEX_FILE
+    environment = _describe_environment(list(_active.infos))
     records = [info.to_record(root) for info in _active.infos.values()]
     with contextlib.suppress(OSError):  # each process then imports the plugins
-        files.write_json(path, {"environment": _describe_environment(), "plugins": records})
+        files.write_json(path, {"environment": environment, "plugins": records})
 
 
-def _describe_environment() -> list[Any]:
-    """Return what an index is valid for: its own format, Python, and this package's version."""
+def _describe_environment(modules: list[str]) -> list[Any]:
+    """Return what an index is valid for: its format, Python, this package, and the plugins."""
     from mlops_kit import __version__
 
-    return [_INDEX_VERSION, sys.version, sys.prefix, __version__]
+    return [_INDEX_VERSION, sys.version, sys.prefix, __version__, modules]

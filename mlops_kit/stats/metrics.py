@@ -22,7 +22,11 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.extensions import (
+    ExtensionKind,
+    ExtensionRegistry,
+    name_failing_extension,
+)
 from mlops_kit.core.lazy import np
 from mlops_kit.stats.calibration import assign_quantile_bins
 
@@ -96,7 +100,7 @@ def register_metric(
                 return math.nan
             if threshold is None:
                 threshold = DEFAULT_THRESHOLD
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), name_failing_extension(ExtensionKind.METRIC, name):
                 return float(function(y, score, threshold, weights))
 
         metric = Metric(

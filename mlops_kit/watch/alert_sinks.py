@@ -7,25 +7,28 @@ is the same then.
 
 To add a sink, in the package or in a plugin of a project: decorate a function ``(Alert) -> None``
 with ``@register_alert_sink(name)``, and add the name to ``watch.alerts``. It raises an error if it
-could not send the alert.
+could not send the alert, and has ``SINK_TIMEOUT_SECONDS`` for one.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry, describe_exception
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import AlertRecord
 from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.loader import Project
 
 _MAX_ERROR_CHARACTERS = 500
+SINK_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -158,10 +161,24 @@ def _send_alert(project: Project, record: AlertRecord) -> str:
         alerts_file=project.resolve_path(project.config.monitor.alerts_file),
     )
     try:
-        ALERT_SINKS[record.sink](alert)
-    except Exception as error:  # a sink is foreign code: whatever it raises, the watch goes on
-        return f"{type(error).__name__}: {error}"[:_MAX_ERROR_CHARACTERS]
-    return ""
+        sink = ALERT_SINKS[record.sink]
+    except KitError as error:
+        return error.message
+    errors: list[str] = []
+
+    def call_sink() -> None:
+        try:
+            sink(alert)
+        except BaseException as error:  # a sink is foreign code: the watch goes on
+            errors.append(describe_exception(error)[:_MAX_ERROR_CHARACTERS])
+
+    # In a thread, so that a sink that hangs holds nothing up. It may still send the alert later.
+    thread = threading.Thread(target=call_sink, daemon=True)
+    thread.start()
+    thread.join(SINK_TIMEOUT_SECONDS)
+    if thread.is_alive():
+        return f"no answer within {SINK_TIMEOUT_SECONDS:g} seconds"
+    return "".join(errors)
 
 
 def _note_attempt(project: Project, record: AlertRecord, error: str) -> None:

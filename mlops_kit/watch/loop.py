@@ -51,6 +51,13 @@ class Watcher:
         since : datetime or None
             Where the watch begins, in its first pass; by default the champion's ``as_of``.
         """
+        try:
+            self._score_and_monitor(as_of, since)
+        finally:
+            # Alerts of what is stored are sent even if a later step fails.
+            self.context.report_lines(as_of, send_alerts(self.project))
+
+    def _score_and_monitor(self, as_of: datetime, since: datetime | None) -> None:
         context = self.context
         progress = self.load_progress(since)
         follow_up_retrainings(context, as_of)
@@ -65,7 +72,6 @@ class Watcher:
             monitor_window(context, start, end, as_of)
         evaluate_due_labels(context, as_of)
         follow_up_retrainings(context, as_of)
-        context.report_lines(as_of, send_alerts(self.project))
 
     def load_progress(self, since: datetime | None = None) -> WatchRecord:
         """Load how far the watch has come; the first pass creates the record."""

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry, describe_exception
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.project.config.root import ProjectConfig
@@ -124,15 +124,31 @@ def register_incident_signal(
 
 
 def detect_registered_signals(evidence: WindowEvidence, when: SignalTime) -> list[IncidentSignal]:
-    """Detect the registered signals that are looked for at this time."""
+    """Detect the registered signals that are looked for at this time.
+
+    A signal that fails is an incident itself.
+    """
     detected = []
     for name, signal in INCIDENT_SIGNALS.items():
         if signal.when != when:
             continue
-        sentence = signal.function(evidence)
+        try:
+            sentence = _evaluate_signal(signal, evidence)
+        except Exception as error:  # of a plugin: the watch goes on, and an incident tells of it
+            title = f"The incident signal {name!r} failed"
+            message = f"{describe_exception(error)}."
+            detected.append(IncidentSignal(name, IncidentSeverity.WARNING, title, message))
+            continue
         if sentence:
             detected.append(IncidentSignal(name, signal.severity, signal.title, sentence))
     return detected
+
+
+def _evaluate_signal(signal: RegisteredSignal, evidence: WindowEvidence) -> str:
+    sentence = signal.function(evidence) or ""
+    if not isinstance(sentence, str):
+        raise TypeError(f"it returned {sentence!r}; expected a sentence")
+    return sentence
 
 
 def list_signal_names(when: SignalTime) -> set[str]:

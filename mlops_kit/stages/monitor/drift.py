@@ -26,6 +26,7 @@ from mlops_kit.stages.monitor.drift_tests import (
     MAX_CATEGORIES,
     find_drift_test,
     format_categories,
+    run_drift_test,
 )
 from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
 
@@ -245,7 +246,8 @@ def _measure_column(
         return row
     known_before = before.dropna()
     known_now = now.dropna()
-    result = find_drift_test(row.kind, limits.tests).function(
+    result = run_drift_test(
+        find_drift_test(row.kind, limits.tests),
         limit_rows(known_before, seed),
         limit_rows(known_now, seed + 1),
     )

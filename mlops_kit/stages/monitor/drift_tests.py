@@ -17,8 +17,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mlops_kit.core.errors import KitError
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.extensions import (
+    ExtensionKind,
+    ExtensionRegistry,
+    name_failing_extension,
+)
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.data.column_kinds import StatisticalKind
 from mlops_kit.project.config.monitoring import DRIFT_TESTS_BY_KIND
@@ -68,8 +72,8 @@ def register_drift_test(
     ...     result = scipy_stats.ttest_ind(reference, current, equal_var=False)
     ...     shift = abs(current.mean() - reference.mean()) / reference.std()
     ...     return DriftTestResult(float(result.statistic), float(shift), float(result.pvalue))
-    >>> find_drift_test("number", {"number": "mean_shift"}).column_kinds
-    ('number',)
+    >>> find_drift_test("number", {"number": "mean_shift"})
+    'mean_shift'
     >>> del DRIFT_TESTS["mean_shift"]
     """
 
@@ -80,8 +84,33 @@ def register_drift_test(
     return register
 
 
-def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> DriftTest:
-    """Return the test for a kind of column.
+def run_drift_test(
+    name: str,
+    reference: Any,
+    current: Any,
+) -> DriftTestResult:
+    """Run a registered test, and check what it returns.
+
+    Raises
+    ------
+    RunFailedError
+        If it fails, or returns an effect that is negative or unknown, or no p-value.
+    """
+    with name_failing_extension(ExtensionKind.DRIFT_TEST, name):
+        statistic, effect, p_value = DRIFT_TESTS[name].function(reference, current)
+        result = DriftTestResult(float(statistic), float(effect), float(p_value))
+    if not (result.effect >= 0 and 0 <= result.p_value <= 1):
+        raise RunFailedError(
+            f"the drift test {name!r} returned the effect {result.effect:g} and the p-value "
+            f"{result.p_value:g}",
+            "an effect of at least 0, and a p-value from 0 to 1",
+            "correct the drift test, or choose another one in monitor.tests",
+        )
+    return result
+
+
+def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> str:
+    """Return the name of the test for a kind of column.
 
     Parameters
     ----------
@@ -97,14 +126,14 @@ def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> DriftTest:
     """
     default_tests: Mapping[Any, tuple[str, ...]] = DRIFT_TESTS_BY_KIND
     name = chosen.get(kind) or default_tests[kind][0]
-    test = DRIFT_TESTS[name]
-    if kind not in test.column_kinds:
+    column_kinds = DRIFT_TESTS[name].column_kinds
+    if kind not in column_kinds:
         raise KitError(
             f"monitor.tests.{kind}: the drift test {name!r} is not for columns of this kind",
-            f"a test for {kind} columns; it is for {', '.join(test.column_kinds)}",
+            f"a test for {kind} columns; it is for {', '.join(column_kinds)}",
             "edit monitor.tests in mlops.yaml",
         )
-    return test
+    return name
 
 
 @register_drift_test("ks", StatisticalKind.NUMBER)

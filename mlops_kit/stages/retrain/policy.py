@@ -20,7 +20,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.extensions import (
+    ExtensionKind,
+    ExtensionRegistry,
+    name_failing_extension,
+)
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project.config.root import ProjectConfig
@@ -287,7 +291,11 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
     """Decide whether to retrain, and why."""
     results = []
     for name, rule in RETRAINING_RULES.items():
-        results.append(RuleResult(name, rule.role, rule.function(evidence)))
+        with name_failing_extension(ExtensionKind.RETRAINING_RULE, name):
+            sentence = rule.function(evidence) or ""
+            if not isinstance(sentence, str):
+                raise TypeError(f"it returned {sentence!r}; expected a sentence")
+        results.append(RuleResult(name, rule.role, sentence))
     stop = _get_first_sentence(results, RuleRole.STOP)
     reason = _get_first_sentence(results, RuleRole.REASON)
     guard = _get_first_sentence(results, RuleRole.GUARD)

@@ -18,7 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.extensions import (
+    ExtensionKind,
+    ExtensionRegistry,
+    name_failing_extension,
+)
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
@@ -52,7 +56,10 @@ class ReviewCheck(NamedTuple):
     def __call__(self, evidence: ReviewEvidence) -> Verdict:
         """Return the verdict of the check, under its own name, title and severity."""
         if self.task in {"", evidence.config.task}:
-            verdict = self.function(evidence)
+            with name_failing_extension(ExtensionKind.REVIEW_CHECK, self.name):
+                verdict = self.function(evidence)
+                if not isinstance(verdict, Verdict):
+                    raise TypeError(f"it returned {verdict!r}; expected a Verdict")
         else:
             verdict = make_verdict(
                 CheckOutcome.NOT_APPLICABLE, f"This check applies to {self.task} tasks only."

@@ -194,6 +194,14 @@ BROKEN = {
     ),
     "syntax": ("x = (\n", "cannot be imported: SyntaxError: '(' was never closed"),
     "exception": ("\n1 / 0\n", "ZeroDivisionError: division by zero ({home}/my_metrics.py, line 2"),
+    "no message": (
+        "class Odd(BaseException):\n    __str__ = None\nraise Odd\n",
+        "cannot be imported: my_metrics.Odd: <exception str() failed> ({home}/my_metrics.py, ",
+    ),
+    "invalid argument": (
+        "from mlops_kit import register_check\nregister_check('few', 'Few', 'fatal')(len)\n",
+        "'fatal' is not a valid CheckSeverity ({home}/my_metrics.py, line 2)",
+    ),
     "exit": ("raise SystemExit(3)\n", "cannot be imported: SystemExit: 3"),
     "name of ours": (
         PLUGIN.replace('"worst"', '"rmse"'),
@@ -247,6 +255,20 @@ def test_extensions_of_the_package_are_not_those_of_the_plugin_that_imports_it_f
     assert completed.stdout == "['worst']\n"
 
 
+def test_plugin_with_the_name_of_a_loaded_module_is_refused(home: Path) -> None:
+    (home / "json.py").write_text(PLUGIN)
+    (home / "mlops.yaml").write_text(SETTINGS.replace("[my_metrics]", "[json]"))
+    with pytest.raises(PluginError, match=r"the name of the plugin 'json' is taken by .*json"):
+        load_project(home)
+
+
+def test_folder_without_init_is_refused(home: Path) -> None:
+    (home / "empty").mkdir()
+    (home / "mlops.yaml").write_text(SETTINGS.replace("[my_metrics]", "[empty]"))
+    with pytest.raises(PluginError, match=r"'empty' is a folder without an __init__.py"):
+        load_project(home)
+
+
 def test_two_plugins_with_the_same_name_are_named(home: Path) -> None:
     (home / "more_metrics.py").write_text(PLUGIN)
     (home / "mlops.yaml").write_text(SETTINGS.replace("[my_metrics]", "[my_metrics, more_metrics]"))
@@ -255,7 +277,93 @@ def test_two_plugins_with_the_same_name_are_named(home: Path) -> None:
         load_project(home)
 
 
-@pytest.mark.parametrize("value", ["[my-metrics]", "[3]", "{a: b}", "['a.']", "my metrics"])
+METRIC = """\
+from mlops_kit import register_metric
+
+@register_metric("{name}", "{name}", "regression", greater_is_better=False)
+def compute(y, score, threshold, weights):
+    return 1.0
+"""
+
+
+def list_owners() -> dict[str, list[str]]:
+    return {p.module: [e.name for e in p.extensions] for p in plugins.list_plugins()}
+
+
+def use_plugins(home: Path, *names: str) -> None:
+    settings_text = SETTINGS.replace("[my_metrics]", f"[{', '.join(names)}]")
+    (home / "mlops.yaml").write_text(settings_text.replace("train: {metric: worst}", ""))
+    restart()
+    load_project(home)
+
+
+def test_plugin_that_imports_another_one_owns_only_its_own(home: Path) -> None:
+    (home / "first.py").write_text("import second\n" + METRIC.format(name="one"))
+    (home / "second.py").write_text(METRIC.format(name="two"))
+    use_plugins(home, "first")
+    assert list_owners() == {"first": ["two", "one"]}
+    use_plugins(home, "second", "first")
+    assert list_owners() == {"second": ["two"], "first": ["one"]}
+    use_plugins(home, "first", "second")
+    assert list_owners() == {"first": ["one"], "second": ["two"]}
+    use_plugins(home, "second")
+    assert list_owners() == {"second": ["two"]}
+
+
+def test_package_and_its_submodule_may_both_be_plugins(home: Path) -> None:
+    (home / "pkg").mkdir()
+    (home / "pkg" / "__init__.py").write_text(METRIC.format(name="one"))
+    (home / "pkg" / "sub.py").write_text(METRIC.format(name="two"))
+    for names in (["pkg.sub", "pkg"], ["pkg", "pkg.sub"]):
+        use_plugins(home, *names)
+        assert list_owners()["pkg"] == ["one"]
+        assert list_owners()["pkg.sub"] == ["two"]
+
+
+def test_submodule_of_an_installed_plugin_counts_as_part_of_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "kit_pkg"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from . import inner\n")
+    (package / "inner.py").write_text(METRIC.format(name="one"))
+    monkeypatch.syspath_prepend(str(package.parent))
+    use_plugins(home, "kit_pkg")
+    (package / "inner.py").write_text(METRIC.format(name="another"))
+    use_plugins(home, "kit_pkg")
+    assert list_owners() == {"kit_pkg": ["another"]}
+
+
+def test_plugin_that_registers_something_else_than_before_is_corrected(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditional = "import os\nif os.environ.get('WITH_ONE'):\n    import inner\n"
+    (home / "choice.py").write_text(conditional)
+    (home / "inner.py").write_text(METRIC.format(name="one"))
+    monkeypatch.setenv("WITH_ONE", "1")
+    use_plugins(home, "choice")
+    assert "one" in METRICS
+    monkeypatch.delenv("WITH_ONE")
+    use_plugins(home, "choice")
+    with pytest.raises(KitError, match="unknown metric 'one'"):
+        METRICS["one"]
+    use_plugins(home, "choice")
+    assert "one" not in METRICS
+
+
+def test_what_a_plugin_prints_is_not_output_of_the_command(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "my_metrics.py").write_text("print('hello')\n" + PLUGIN)
+    load_project(home)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "hello" in captured.err
+
+
+@pytest.mark.parametrize(
+    "value", ["[null]", "[my-metrics]", "[3]", "{a: b}", "['a.']", "my metrics"]
+)
 def test_setting_that_names_no_module_is_refused(home: Path, value: str) -> None:
     (home / "mlops.yaml").write_text(SETTINGS.replace("[my_metrics]", value))
     with pytest.raises(KitError, match="is not the name of a module"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,3 +134,32 @@ def test_sink_that_is_no_longer_named_does_not_block(
 def test_unknown_sink_is_refused_when_the_project_is_loaded(project: Project) -> None:
     with pytest.raises(KitError, match=r"watch.alerts: 'fil' is not known; expected 'file'"):
         use_sinks(project, "fil")
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [(SystemExit("bye"), "SystemExit: bye"), (None, "no answer within 0.01 seconds")],
+)
+def test_sink_that_exits_or_hangs_holds_nothing_up(
+    failure: BaseException | None,
+    message: str,
+    project: Project,
+    pager: list[Alert],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = threading.Event()
+
+    def fail(_alert: Alert) -> None:
+        if failure is not None:
+            raise failure
+        never.wait()
+
+    alert_sinks.ALERT_SINKS["pager"] = fail
+    monkeypatch.setattr("mlops_kit.project.config.root.ALERT_SINK_NAMES", ("file", "pager"))
+    if failure is None:
+        monkeypatch.setattr(alert_sinks, "SINK_TIMEOUT_SECONDS", 0.01)
+    paged = use_sinks(project, "pager")
+    observe(paged, "1", WARNING)
+    (line,) = send_alerts(paged)
+    assert message in line
+    never.set()

@@ -91,3 +91,16 @@ def test_registered_signal_is_detected_at_its_time() -> None:
     assert signals.detect_registered_signals(make_evidence(5), SignalTime.WINDOW_ENDED) == []
     assert signals.list_signal_names(SignalTime.WINDOW_ENDED) == {"volume", "few"}
     assert signals.list_signal_names(SignalTime.LABELS_DUE) == {"labels"}
+
+
+@pytest.mark.parametrize("result", ["1 / 0", "['a']", "True"])
+def test_signal_that_fails_is_an_incident_and_the_others_are_looked_for(result: str) -> None:
+    signals.register_incident_signal("odd", "Odd")(lambda _evidence: eval(result))
+    try:
+        evidence = make_evidence(10, earlier_row_counts=[280])
+        detected = signals.detect_registered_signals(evidence, SignalTime.WINDOW_ENDED)
+    finally:
+        del signals.INCIDENT_SIGNALS["odd"]
+    assert [signal.name for signal in detected] == ["volume", "odd"]
+    assert detected[1].title == "The incident signal 'odd' failed"
+    assert detected[1].sentence.startswith(("ZeroDivisionError: ", "TypeError: it returned "))
