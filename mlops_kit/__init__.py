@@ -11,7 +11,7 @@ loads nothing heavy; the public names are imported when they are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -217,11 +217,13 @@ def find_public_module(name: str) -> str:
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
+    # By its name in importlib, which the import tracer replaces: what a notebook takes from this
+    # package is a dependency of its stage, also if the module is in memory already.
     if name in _PUBLIC_MODULES:
-        return import_module(_PUBLIC_MODULES[name])
+        return importlib.import_module(_PUBLIC_MODULES[name])
     if name not in _MODULES_BY_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES_BY_NAME[name]), name)
+    return getattr(importlib.import_module(_MODULES_BY_NAME[name]), name)
 
 
 def __dir__() -> list[str]:

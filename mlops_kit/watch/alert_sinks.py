@@ -38,7 +38,7 @@ class Alert:
     Attributes
     ----------
     number : int
-        The same for the same alert, also if it is sent twice.
+        Number of the alert among all alerts of all sinks; the same if it is sent twice.
     model : str
         The project's name.
     event : str

@@ -127,6 +127,19 @@ def test_every_artifact_is_intact_and_lists_its_inputs(run: Path) -> None:
     assert {"model"} <= set(found["version"].made_from)
 
 
+def test_a_stage_depends_on_the_modules_that_its_notebook_takes_from_the_package(
+    run: Path,
+) -> None:
+    modules = {}
+    for name, entry in read_manifest(run)["stages"].items():
+        modules[name] = set(entry["dependencies"]["modules"])
+        assert f"mlops_kit/stages/{name}/__init__.py" in modules[name]
+    assert "mlops_kit/stages/review/checks.py" in modules["review"]
+    assert "mlops_kit/stages/train/search.py" in modules["train"]
+    assert "mlops_kit/stages/review/checks.py" not in modules["explore"]
+    assert "mlops_kit/stages/train/search.py" not in modules["deploy"]
+
+
 def test_every_notebook_is_stored_executed_with_a_code_free_page(run: Path) -> None:
     for name in BOOKS:
         book = nbformat.read(run / "notebooks" / name, as_version=4)

@@ -52,12 +52,14 @@ class ReviewEvidence(NamedTuple):
 
     Attributes
     ----------
+    config : ProjectConfig
+        The project's settings.
     labeled_rows : int
         Held-out rows with a label.
     rows_by_class : dict
         Labeled rows of the classes ``"0"`` and ``"1"``; empty for a regression.
-    metrics : dict
-        Metrics of the evaluation model on the held-out rows, with intervals.
+    metrics : dict of str to Interval
+        Metrics of the evaluation model on the held-out rows, by name, those of plugins included.
     baseline_values : dict
         The headline metric of each baseline.
     baseline_gains : dict
