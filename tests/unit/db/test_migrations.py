@@ -221,7 +221,10 @@ def test_tables_of_commits_before_version_0_1_are_completed(
     assert len(read_rows(f"sqlite:///{file}")["promotions"]) == 1
     (backup,) = backups.find_backups(file)
     assert backup.name.startswith("mlops.db.backup-unversioned-")
-    assert "mlops.db: tables migrated from schema revision unversioned to 0001" in caplog.text
+    expected = (
+        f"mlops.db: tables migrated from schema revision unversioned to {schema.HEAD_REVISION}"
+    )
+    assert expected in caplog.text
 
 
 def test_unversioned_database_of_a_later_revision_is_recognized(
@@ -347,6 +350,7 @@ def test_backup_is_restored_with_the_same_data(
     open_database(f"sqlite:///{file}").dispose()
     stored_rows = read_rows(f"sqlite:///{file}")
     file.chmod(0o600)
+    revision_before = schema.HEAD_REVISION
     install_next_revision(tmp_path / "next", monkeypatch.setattr)
     # This row is committed, but it is in the WAL only as long as a connection is open.
     with closing(sqlite3.connect(file)) as writer:
@@ -355,7 +359,7 @@ def test_backup_is_restored_with_the_same_data(
         writer.commit()
         open_database(f"sqlite:///{file}").dispose()
     backup = backups.find_backups(file)[-1]
-    assert backup.name.startswith(f"mlops.db.backup-{FIRST_REVISION}-")
+    assert backup.name.startswith(f"mlops.db.backup-{revision_before}-")
     assert backup.stat().st_mode & 0o777 == 0o600
     assert f"backup: {backup}" in caplog.text
     assert "note" in read_rows(f"sqlite:///{file}")["promotions"][0]
