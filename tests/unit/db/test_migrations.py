@@ -367,7 +367,9 @@ def test_backup_is_restored_with_the_same_data(
     monkeypatch.undo()
     for leftover in file.parent.glob("mlops.db-*"):
         leftover.unlink()
-    shutil.copy(backup, file)
+    # A new file: this process still has connections to the old one.
+    restored = Path(shutil.copy(backup, file.with_name("restored.db")))
+    restored.replace(file)
     engine.get_engine.cache_clear()
     assert approvals.list_promotions(project) == stored_promotions
     restored_rows = read_rows(f"sqlite:///{file}")
