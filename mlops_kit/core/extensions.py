@@ -95,7 +95,7 @@ class ExtensionRegistry(MutableMapping[str, _T]):
     Parameters
     ----------
     kind : str
-        What is registered, as error messages name it.
+        What is registered, as error messages name it; an ``ExtensionKind`` if plugins may.
 
     Examples
     --------
@@ -114,7 +114,9 @@ class ExtensionRegistry(MutableMapping[str, _T]):
         self.kind = kind
         self._entries: dict[str, _T] = {}
         self._applies_to: dict[str, tuple[str, ...]] = {}
-        _registries.append(self)
+        self.is_open_to_plugins = isinstance(kind, ExtensionKind)
+        if self.is_open_to_plugins:
+            _registries.append(self)
 
     def register(self, name: str, applies_to: Iterable[str] = ()) -> Callable[[_T], _T]:
         """Return a decorator that registers an object under a name that is still free.
@@ -140,7 +142,7 @@ class ExtensionRegistry(MutableMapping[str, _T]):
                 )
             self._entries[name] = extension
             self._applies_to[name] = tuple(applies_to)
-            module = _find_registering_module()
+            module = _find_registering_module() if self.is_open_to_plugins else ""
             if module:
                 plugin = _plugins_being_imported[-1] if _plugins_being_imported else ""
                 declared = DeclaredExtension("", self.kind, name, self._applies_to[name])
