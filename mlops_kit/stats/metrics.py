@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extensions import (
     ExtensionKind,
     ExtensionRegistry,
@@ -75,6 +75,11 @@ def register_metric(
     greater_is_better : bool
         Whether a greater value is better.
 
+    Raises
+    ------
+    KitError
+        If there is no such task.
+
     Examples
     --------
     >>> @register_metric("median_error", "median error", "regression", greater_is_better=False)
@@ -84,6 +89,12 @@ def register_metric(
     2.0
     >>> del METRICS["median_error"]
     """
+    if task not in get_args(Task):
+        raise KitError(
+            f"the metric {name!r} is for the unknown task {task!r}",
+            suggest_names(task, get_args(Task)),
+            "correct the task where the metric is registered",
+        )
 
     def register(function: MetricFunction) -> MetricFunction:
         def compute_on_finite_rows(

@@ -202,6 +202,10 @@ BROKEN = {
         "from mlops_kit import register_check\nregister_check('few', 'Few', 'fatal')(len)\n",
         "'fatal' is not a valid CheckSeverity ({home}/my_metrics.py, line 2)",
     ),
+    "unknown task": (
+        PLUGIN.replace('"regression"', '"regresion"'),
+        "cannot be loaded: the metric 'worst' is for the unknown task 'regresion'",
+    ),
     "exit": ("raise SystemExit(3)\n", "cannot be imported: SystemExit: 3"),
     "name of ours": (
         PLUGIN.replace('"worst"', '"rmse"'),
