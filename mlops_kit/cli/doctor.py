@@ -193,9 +193,10 @@ def check_settings(project: Project) -> str:
 @PROJECT_CHECKS.register(_PLUGINS_CHECK)
 def check_plugins(_project: Project) -> str:
     """Import every plugin, and list what each registers."""
+    for plugin in plugins.list_plugins():
+        plugins.import_plugin(plugin.module)  # which corrects what was known of it
     descriptions = []
     for plugin in plugins.list_plugins():
-        plugins.import_plugin(plugin.module)
         registered = [f"{extension.kind} {extension.name!r}" for extension in plugin.extensions]
         descriptions.append(f"{plugin.module} ({', '.join(registered) or 'registers nothing'})")
     return "; ".join(descriptions) or "none"

@@ -69,8 +69,8 @@ def config_command(
 def doctor_command(project: ProjectOption = "") -> None:
     """Check the environment and the project.
 
-    Checked are Python, packages, extras, kernel, settings, notebooks, source, tracking store,
-    database and disk.
+    Checked are Python, packages, extras, kernel, settings, plugins, notebooks, source, tracking
+    store, database and disk.
     """
     from mlops_kit.cli import doctor
 

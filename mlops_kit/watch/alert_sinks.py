@@ -12,7 +12,9 @@ could not send the alert, and has ``SINK_TIMEOUT_SECONDS`` for one.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -98,12 +100,16 @@ def register_alert_sink(name: str) -> Callable[[_SinkFunction], _SinkFunction]:
 @register_alert_sink("file")
 def append_to_file(alert: Alert) -> None:
     """Append the alert to the project's file of alerts, as a line of JSON."""
-    values = {key: str(value) for key, value in asdict(alert).items() if key != "number"}
-    del values["project_folder"], values["alerts_file"]
-    line = json.dumps({"number": alert.number, **values}, ensure_ascii=False, sort_keys=True)
+    values = asdict(alert)
+    for place in ("project_folder", "alerts_file"):
+        del values[place]
+    line = json.dumps(values, ensure_ascii=False, sort_keys=True)
     alert.alerts_file.parent.mkdir(parents=True, exist_ok=True)
     with alert.alerts_file.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the monitor stage of a run may append as well
         file.write(f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def list_unsent_alerts(project: Project) -> list[AlertRecord]:

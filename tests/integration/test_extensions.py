@@ -21,7 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
 from mlops_kit.dashboards.review_page import ReviewPage
 from mlops_kit.db.tables import IncidentRecord
-from mlops_kit.project import loader, plugins, run_folder
+from mlops_kit.project import loader, plugins, run_folder, run_manifest
 from mlops_kit.registry import versions
 from mlops_kit.watch import loop
 from tests.support import watched_project as watched
@@ -269,9 +269,10 @@ def test_drift_test_of_a_plugin_is_chosen_by_kind_of_column(project: loader.Proj
     assert drift.loc["b", "effect"] < 0.3
 
 
-def test_stage_of_the_project_runs_in_the_chain(home: Path, project: loader.Project) -> None:
-    shown = json.loads(run_command("status", "--project", home, "--json").stdout)
-    assert "count" in json.dumps(shown)
+def test_stage_of_the_project_runs_in_the_chain(project: loader.Project) -> None:
+    (run,) = run_folder.list_run_folders(project.reports_folder)
+    stages = run_manifest.read_manifest(run).stages
+    assert stages["count"].status == "succeeded"
     assert read_artifact(project, "row_count")["rows"] == 1000
 
 

@@ -408,14 +408,15 @@ def build_boosting(
         model_class = ensemble.HistGradientBoostingClassifier
     else:
         model_class = ensemble.HistGradientBoostingRegressor
-    _numeric, categorical = split_numeric_categorical(frame, features)
+    numeric, categorical = split_numeric_categorical(frame, features)
     model = model_class(
         **params,
         categorical_features=list(range(len(categorical))) or None,
         early_stopping=False,
         random_state=seed,
     )
-    return build_model_pipeline(model, frame, features)
+    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=False)
+    return _build_pipeline(transformer, model)
 
 
 _LIGHTGBM_SPACE = {
