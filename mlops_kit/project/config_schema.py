@@ -3,7 +3,7 @@
 The schema states what can be said about one file by itself: keys, types, ranges, how durations,
 timestamps and sizes are written. Only the loader knows the time zones, the metrics and model
 families, the order of ``as_of`` and ``until``, and whether ``needs`` names existing stages without
-a circle. The schema asks for plain values: a number in quotes, which the loader accepts too, is
+a cycle. The schema asks for plain values: a number in quotes, which the loader accepts too, is
 not valid.
 """
 
