@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -366,20 +367,22 @@ def _run_rebuilt_project(
     if _has_own_package(rebuilt):
         environment["PYTHONPATH"] = str(rebuilt)
     last_line = "it printed nothing"
-    with subprocess.Popen(
-        command,
-        env=environment,
-        cwd=rebuilt,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        for line in cast("IO[str]", process.stderr):
-            last_line = line.rstrip()
-            report_progress(last_line)
-        output = cast("IO[str]", process.stdout).read()
+    # A file, because a pipe that is read only after standard error would block a long result.
+    with tempfile.TemporaryFile() as result:
+        with subprocess.Popen(
+            command,
+            env=environment,
+            cwd=rebuilt,
+            stdout=result,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            for line in cast("IO[str]", process.stderr):
+                last_line = line.rstrip()
+                report_progress(last_line)
+        has_result = result.tell() > 0
     runs = list_run_folders(rebuilt / "reports")
-    if not output or not runs:
+    if not has_result or not runs:
         raise RunFailedError(
             f"the run could not be executed again: {last_line}",
             "a run that ends",
