@@ -254,6 +254,7 @@ class RequestScorer:
             "model": self.project.config.name,
             "version": version,
             "predictions": rows,
+            "notes": list(request.notes),
         }
 
 

@@ -6,6 +6,7 @@ Each of the two is one transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from mlops_kit.db.tables import (
     WindowRecord,
 )
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
+from mlops_kit.registry import scoring
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSignal
 from mlops_kit.stages.retrain.policy import (
@@ -121,13 +123,14 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
     rows = window_predictions.rows
     reference = context.get_reference(window_predictions.version)
     feature_values = predictions.decode_feature_values(rows, reference.feature_names)
-    monitoring_json = analyze_unlabeled_window(
+    analyzed = analyze_unlabeled_window(
         context.project,
         reference,
         rows,
         feature_values,
         window_predictions.rows_by_version,
-    ).to_json()
+    )
+    monitoring_json = _add_contract_check(context, analyzed, start, end, as_of).to_json()
     # Signals rest on what is stored, so that a repeated pass comes to the same ones.
     monitoring = WindowMonitoring.from_json(monitoring_json)
     evidence = WindowEvidence(
@@ -164,7 +167,29 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         f"{format_number(len(rows))} rows of version {window_predictions.version}, "
         f"estimated {format_number(monitoring.estimated.value)}"
     )
+    if monitoring.contract_sentence:
+        summary += f". {monitoring.contract_sentence}"
     context.report_lines(as_of, [summary, *incident_lines])
+
+
+def _add_contract_check(
+    context: WatchContext,
+    monitoring: WindowMonitoring,
+    start: datetime,
+    end: datetime,
+    as_of: datetime,
+) -> WindowMonitoring:
+    """Add what the data contract rejects in the rows of the window."""
+    known_rows = context.history.read_until(as_of, start)
+    rows = known_rows[known_rows[context.config.time] < end].reset_index(drop=True)
+    if rows.empty:
+        return monitoring
+    check = scoring.check_rows_to_score(context.project, rows, known_rows)
+    return replace(
+        monitoring,
+        rejected_rows=check.rejected_count,
+        contract_sentence=check.table.sentence if check.violations else "",
+    )
 
 
 def _detect_signals(
