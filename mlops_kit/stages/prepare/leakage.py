@@ -15,6 +15,7 @@ from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns, list_key_columns
 from mlops_kit.data.features import check_point_in_time
+from mlops_kit.data.splitters import assign_halves, count_shared_groups
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
@@ -39,11 +40,36 @@ def check_leakage(
     history : DataFrame
         The source rows that the features are computed from, with the columns known later.
     """
-    return [
+    verdicts = [
         check_known_later(project, frame, history),
         check_single_feature(project.config, frame),
         check_feature_timing(project, frame, history),
     ]
+    if project.config.validation.group:
+        verdicts.append(check_groups_apart(project.config, frame))
+    return verdicts
+
+
+def check_groups_apart(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
+    """Check that no group of ``validation.group`` is both trained and evaluated on."""
+    group = config.validation.group
+    shared, held_out = count_shared_groups(frame, config)
+    outcome = CheckOutcome.FAILED if shared else CheckOutcome.PASSED
+    sentence = f"None of the {held_out:,} held-out groups of {group!r} is in the training set."
+    if shared:
+        sentence = (
+            f"{shared:,} of the {held_out:,} held-out groups of {group!r} are in the training set."
+        )
+    return Verdict(
+        "groups_apart",
+        "No group is in two parts of the split",
+        outcome,
+        CheckSeverity.BLOCKS,
+        sentence,
+        observed=f"{shared:,} shared groups",
+        limit="none",
+        hint="split the rows with prepare.split_rows" if shared else "",
+    )
 
 
 def check_known_later(
@@ -152,12 +178,14 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
             limit=f"{measure} < {format_number(limit)}",
         )
     target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
     associations = {}
     for feature in features:
         associations[feature] = measure_association(
             train[feature],
             target,
             binary=config.task == "binary",
+            halves=halves,
         )
     strongest = max(associations, key=lambda feature: associations[feature])
     leaking = [feature for feature in features if associations[feature] >= limit]
@@ -189,11 +217,17 @@ def measure_association(
     values: pd.Series,
     target: np.ndarray,
     binary: bool,
+    halves: np.ndarray | None = None,
 ) -> float:
     """Measure how well a column alone ranks the target.
 
     Missing values rank below or above all others, whichever associates more. A category is replaced
     by the mean target of its rows in the other half, so that a unique name per row is not a leak.
+
+    Parameters
+    ----------
+    halves : ndarray, optional
+        The half of each row, 0 or 1; by default every second row.
 
     Returns
     -------
@@ -207,18 +241,23 @@ def measure_association(
         codes = values.astype("int64").where(values.notna()).to_numpy(dtype="float64")
     else:
         texts = values.astype("str").to_numpy(dtype=object)
-        codes, target = _encode_by_target_mean(texts, target)
+        if halves is None:
+            halves = np.arange(len(texts)) % 2
+        codes, target = _encode_by_target_mean(texts, target, halves)
     is_missing = np.isnan(codes)
     fill_values = (-np.inf, np.inf) if is_missing.any() else (0.0,)
     measure = compute_rank_auc if binary else compute_rank_correlation
     return max(measure(np.where(is_missing, fill, codes), target) for fill in fill_values)
 
 
-def _encode_by_target_mean(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Encode every second row's category as the category's mean target in the rows between."""
-    means = pd.Series(target[1::2]).groupby(values[1::2]).mean()
-    encoded = pd.Series(values[::2]).map(means).fillna(target[1::2].mean())
-    return encoded.to_numpy(), target[::2]
+def _encode_by_target_mean(
+    values: np.ndarray, target: np.ndarray, halves: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Encode the categories of half 0 as their mean target in half 1; return half 0."""
+    is_other = halves == 1
+    means = pd.Series(target[is_other]).groupby(values[is_other]).mean()
+    encoded = pd.Series(values[~is_other]).map(means).fillna(target[is_other].mean())
+    return encoded.to_numpy(), target[~is_other]
 
 
 def compute_rank_auc(values: np.ndarray, target: np.ndarray) -> float:
