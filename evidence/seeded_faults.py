@@ -201,12 +201,11 @@ FAULTS = (
     ),
     Fault(
         name="one_direction_of_auc",
-        module="mlops_kit/stages/prepare/leakage.py",
+        module="mlops_kit/stats/association.py",
         original="return float(max(area, 1 - area))",
         mutated="return float(area)",
         tests=(
-            "tests/unit/stages/prepare/test_leakage.py"
-            "::test_associations_match_scikit_learn_and_scipy",
+            "tests/unit/stats/test_association.py::test_associations_match_scikit_learn_and_scipy",
         ),
     ),
     Fault(
