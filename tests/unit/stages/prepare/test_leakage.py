@@ -133,8 +133,8 @@ def test_column_that_names_a_group_is_no_leak_where_groups_stay_together() -> No
     patient = np.repeat(np.arange(150), 4)
     y = (rng.random(150) < 0.5).astype(float)[patient]
     rows = pd.DataFrame(
-        {"key": range(600), "patient": patient, "y": y, "part": "train", "room": patient * 7}
-    ).astype({"room": str})
+        {"key": range(600), "patient": patient, "y": y, "part": "train", "ward": patient * 7}
+    ).astype({"ward": str})
     alone = leakage.check_single_feature(make_project().config, rows.drop(columns="patient"))
     assert alone.is_blocking
     grouped = make_project(validation={"group": "patient"})
