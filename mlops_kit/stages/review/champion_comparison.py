@@ -19,6 +19,7 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.classes import resolve_coding
 from mlops_kit.data.columns import get_row_days
+from mlops_kit.data.splitters import get_resampling_blocks
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.registry.versions import ModelVersion
@@ -263,7 +264,7 @@ def _compare_decision_cost(
     gain = bootstrap.compute_ratio_interval(
         champion_costs - challenger_costs,
         np.ones(len(rows)),
-        get_row_days(rows, config),
+        get_resampling_blocks(rows, config),
         config.review.draws,
         seed,
     )
@@ -287,7 +288,7 @@ def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> li
         dict.fromkeys(names),
         labels,
         (rows["challenger"], rows["champion"]),
-        get_row_days(rows, config),
+        get_resampling_blocks(rows, config),
         config.review.draws,
         seed,
     )
@@ -319,7 +320,7 @@ def _compare_weakest_slice(
         config.headline_metric,
         inside[config.target],
         (inside["challenger"], inside["champion"]),
-        get_row_days(inside, config),
+        get_resampling_blocks(inside, config),
         config.review.draws,
         seed,
     )

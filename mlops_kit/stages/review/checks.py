@@ -190,7 +190,7 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
         f"{sentence}.",
         observed=f"{evidence.labeled_rows:,} rows{sample_note}",
         limit=f"≥ {min_rows:,}",
-        hint="hold more rows out (split.test), or wait for labels",
+        hint="hold more rows out (validation.test), or wait for labels",
     )
 
 
@@ -214,7 +214,7 @@ def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
         f"The held-out rows contain {observed}.",
         observed=observed,
         limit=f"≥ {_MIN_ROWS_PER_CLASS} of each",
-        hint="hold a longer period out (split.test)",
+        hint="hold a longer period out (validation.test)",
         **counts,
     )
 

@@ -2,7 +2,7 @@
 
 This module measures and decides nothing; ``checks`` turns the evidence into verdicts. Rows of the
 same day are correlated, so every interval is bootstrapped by day (in the project's time zone)
-where the table has a time column.
+where the table has a time column, and by group where the project's validation is grouped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import capitalize_first, format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.data.columns import ROW_ID, get_row_days
+from mlops_kit.data.columns import ROW_ID
+from mlops_kit.data.splitters import (
+    describe_resampling_blocks,
+    get_resampling_blocks,
+    get_validation_scheme,
+)
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 
@@ -145,7 +150,7 @@ def evaluate_performance(
         [config.headline_metric, *other_metrics],
         labels,
         scores["score"],
-        get_row_days(scores, config),
+        get_resampling_blocks(scores, config),
         draws,
         seed,
     )
@@ -166,14 +171,18 @@ def evaluate_performance(
         rows.append(row)
     number_columns = ("value", "low", "high", *BASELINE_TITLES)
     data = pd.DataFrame(rows).astype(dict.fromkeys(number_columns, float))
-    resampled = "whole days" if config.time else "rows"
+    resampled = describe_resampling_blocks(config)
+    scheme = get_validation_scheme(config)
     return Table(
         "Performance on held-out rows",
         _summarize_performance(
             intervals[config.headline_metric], data, config, int(labels.notna().sum())
         ),
         data,
-        notes=(f"Intervals: 95%, bootstrap with {draws:,} draws of {resampled}.",),
+        notes=(
+            f"Intervals: 95%, bootstrap with {draws:,} draws of {resampled}.",
+            scheme.describe(),
+        ),
     )
 
 
@@ -237,7 +246,7 @@ def gather_evidence(
             config.headline_metric,
             labels,
             (scores["score"], scores[baseline]),
-            get_row_days(scores, config),
+            get_resampling_blocks(scores, config),
             config.review.draws,
             seed,
         )

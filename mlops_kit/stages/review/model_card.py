@@ -18,6 +18,7 @@ from mlops_kit.core.formatting import format_cell_html, format_number, render_ta
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import OUTCOME_COLORS, CheckOutcome, Table, Verdict, Verdicts
 from mlops_kit.data.target import load_coding
+from mlops_kit.data.splitters import get_validation_scheme
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project, read_yaml_file
@@ -279,6 +280,7 @@ def _describe_provenance(
     entries = {"source": config.source if isinstance(config.source, str) else "a query"}
     entries |= {name: value for name, value in facts.items() if name not in CARD_FIELDS}
     entries["labels known after"] = format_duration(config.label_delay)
+    entries["validation"] = get_validation_scheme(config).describe()
     entries["family"] = str(recipe.get("family", "unknown"))
     entries["parameters"] = _format_params(recipe.get("params", {}))
     threshold = recipe.get("threshold")
