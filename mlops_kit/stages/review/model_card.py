@@ -17,8 +17,8 @@ from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_cell_html, format_number, render_table_html
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import OUTCOME_COLORS, CheckOutcome, Table, Verdict, Verdicts
-from mlops_kit.data.target import load_coding
 from mlops_kit.data.splitters import get_validation_scheme
+from mlops_kit.data.target import load_coding
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project, read_yaml_file
