@@ -43,6 +43,8 @@ def _infer_column(frame: pd.DataFrame, name: str, config: ProjectConfig) -> Colu
     """Infer the constraints on one column."""
     values = frame[name]
     kind = infer_kind(values)
+    if name == config.weight:
+        return ColumnContract(type=kind, missing=0.0, min=0)
     is_key = name in {*config.id, config.time}
     is_binary_target = name == config.target and config.task == "binary"
     constraints: dict[str, Any] = {}

@@ -460,11 +460,12 @@ def _complete_columns(project: Project, frame: pd.DataFrame, rules: RowRules) ->
 def list_required_columns(project: Project, columns: Iterable[str]) -> list[str]:
     """Return those of the source's columns that a row must have to be scored.
 
-    These are the columns known at prediction time. Excluded columns count only if the project has
-    feature views, which may use them.
+    These are the columns known at prediction time, without the weight. Excluded columns and the
+    group count only if the project has feature views, which may use them.
     """
     config = project.config
-    hidden = {config.target, *config.known_later}
+    hidden = {config.target, config.weight, *config.known_later}
     if not config.features:
         hidden.update(config.excluded_columns)
+        hidden.update({config.validation.group} - set(config.id))
     return [column for column in columns if column not in hidden]

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from jinja2 import Template
 
+from mlops_kit.data.target import load_coding
 from mlops_kit.serving.request_fields import ID_PATTERN
 from mlops_kit.serving.requests import JsonObject
 from mlops_kit.serving.service import PredictionService
@@ -56,6 +57,9 @@ def _render_template(service: PredictionService) -> str:
     label_schema = service.build_label_schema()
     value_field = label_schema.fields["value"]
     template = Template(_DOCUMENT_TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True)
+    positive_class = load_coding(service.project).positive
+    if served is not None and served.facts.classes:
+        positive_class = served.facts.classes[-1]
     text: str = template.render(
         row=row_schema,
         example_row=example_row,
@@ -64,6 +68,7 @@ def _render_template(service: PredictionService) -> str:
         classes=[*(value_field.allowed or ()), None],
         max_items=f"{config.serve.max_rows:,}",
         is_binary=config.task == "binary",
+        score_description=f"Probability of the positive class {positive_class}",
         id_pattern=ID_PATTERN.pattern,
         to_flow=_format_flow_yaml,
     )

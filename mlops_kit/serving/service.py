@@ -215,6 +215,8 @@ class PredictionService:
             "reference_performance": served.reference_performance,
             "features": facts.features,
             "threshold": facts.threshold,
+            "classes": list(facts.classes),
+            "positive_class": facts.classes[-1] if facts.classes else None,
             "serving_since": served.serving_since,
             "history_until": self.get_history_end(),
             "schema": served.schema.json_schema,

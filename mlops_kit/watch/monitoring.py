@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
+from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import (
@@ -103,6 +104,12 @@ def _select_window_predictions(
     if not version:
         version = _choose_version(context, all_rows, rows_by_version)
     rows = all_rows[all_rows["version"] == version].reset_index(drop=True)
+    classes = context.get_reference(version).classes
+    if classes:
+        # The codes of a version may differ from those of the project when the label arrived.
+        encoder = TargetEncoder(context.project, classes)
+        labels = encoder.coding.encode_column(rows["raw_label"])
+        rows = rows.assign(label=labels.fillna(rows["label"]))
     return WindowPredictions(rows, version, rows_by_version)
 
 
