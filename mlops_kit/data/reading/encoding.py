@@ -20,8 +20,13 @@ _BYTE_ORDER_MARKS = (
 _MIN_ZERO_SHARE = 0.7
 _MIN_UTF16_BYTES = 8
 _WESTERN_ENCODING = "cp1252"
+_FALLBACK_ENCODING = "latin-1"  # gives every byte a character
+# Guesses that are excluded: they were tried before, or files in them are hardly found any more.
+_UNLIKELY_ENCODINGS = ("ascii", "utf_8", "mac_", "cp1252", "latin_1", "cp037", "cp500", "hp_")
 # Punctuation and symbols that Western text contains; others mean that the guess is wrong.
 _WESTERN_SYMBOLS = set("€‚„…†•–—‘’“”«»‹›°²³§©®™£¥¢±µ·¿¡ºª´¨½¼¾×÷\xa0\xad")
+_SYMBOL_IN_WORD = re.compile(r"[²³¹¼½¾£¥§©®±¢´¨](?=[^\W\d_])")
+_WORD = re.compile(r"[^\W\d_]+")
 _LINE_WITH_OTHER_BYTES = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
 _MAX_GUESSED_BYTES = 100_000
 
@@ -86,34 +91,32 @@ def guess_encoding(sample: bytes) -> str:
         return _WESTERN_ENCODING
     from charset_normalizer import from_bytes
 
-    best = from_bytes(relevant).best()
-    if best is None or best.encoding in {"ascii", "utf_8"}:
-        return "latin-1"
-    return str(best.encoding).replace("_", "-")
+    matches = from_bytes(relevant)
+    names = [name for match in matches for name in match.could_be_from_charset]
+    for name in names:
+        if not name.startswith(_UNLIKELY_ENCODINGS):
+            return name.replace("_", "-")
+    return _FALLBACK_ENCODING
 
 
 def _is_plausible_western_text(sample: bytes) -> bool:
     """Return whether text in Windows-1252 has the letters and symbols of Western languages.
 
-    A text in another alphabet gives words of accented letters only, or symbols inside words.
+    A text in another alphabet gives words of accented letters, or symbols inside words.
     """
     try:
         text = sample.decode(_WESTERN_ENCODING)
     except UnicodeDecodeError:
         return False
-    other_letters = 0
-    ascii_letters = 0
-    for position, character in enumerate(text):
-        if character.isascii():
-            ascii_letters += character.isalpha()
-            continue
-        if unicodedata.category(character)[0] == "L" and character not in "ªº":
-            other_letters += 1
-            continue
-        if character not in _WESTERN_SYMBOLS:
+    for character in set(text):
+        is_letter = unicodedata.category(character)[0] == "L" and character not in "ªº"
+        is_control = "\x80" <= character <= "\x9f"
+        is_known = character.isascii() or is_letter or character in _WESTERN_SYMBOLS
+        if is_control or not is_known:
             return False
-        neighbors = text[max(0, position - 1) : position + 2].replace(character, "")
-        is_inside_word = len(neighbors) == 2 and neighbors.isalpha()
-        if is_inside_word and character not in "’·\xad":
-            return False
-    return other_letters <= ascii_letters
+    if _SYMBOL_IN_WORD.search(text):
+        return False
+    accented_words = [word for word in _WORD.findall(text) if not word.isascii()]
+    letters = "".join(accented_words)
+    ascii_letters = sum(map(str.isascii, letters))
+    return len(letters) - ascii_letters <= ascii_letters + len(accented_words) // 2

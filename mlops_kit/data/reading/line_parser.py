@@ -46,8 +46,8 @@ class LineParser:
 
     Examples
     --------
-    >>> LineParser(";").parse('1;"a;b";"say ""hi"""').fields
-    ['1', 'a;b', 'say "hi"']
+    >>> LineParser(";").parse('1;"a;b";"2"" pipe"').fields
+    ['1', 'a;b', '2" pipe']
     >>> str(LineParser(";").parse('1;"a;b').problem)
     'a quote is opened and not closed'
     """

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from mlops_kit.core.errors import suggest_names
 from mlops_kit.core.extensions import ExtensionKind, list_declared
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.data import ContractConfig, LabelsConfig, QuerySource, SplitConfig
+from mlops_kit.project.config.data import ContractConfig, LabelsConfig, SplitConfig, TableSource
 from mlops_kit.project.config.model import MODEL_FAMILY_NAMES, CostConfig, ReviewConfig, TrainConfig
 from mlops_kit.project.config.monitoring import (
     ALERT_SINK_NAMES,
@@ -38,8 +38,10 @@ class ProjectConfig(ConfigSection):
     name: str = Field(
         description="Name of the project and of its model", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"
     )
-    source: str | QuerySource = Field(
-        description="File, folder or glob (CSV, Parquet, Excel), dataset:NAME, or {sql, url}"
+    source: TableSource = Field(
+        description="File, folder or glob (text, Parquet, Excel, JSON Lines), dataset:NAME, "
+        "{file, separator, decimal, thousands, encoding, header, skip_rows, missing, dates, sheet} "
+        "or {sql, url}"
     )
     target: str = Field(description="Column to predict")
     task: Literal["binary", "regression"] = Field(description="Kind of prediction")

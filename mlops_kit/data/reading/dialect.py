@@ -1,0 +1,511 @@
+"""How a delimited text file is written: separator, quotes, header, and lines before the table.
+
+The beginning of the file is split with each possible separator. The one with which most lines
+have the same number of fields is taken, if the fields are such as tables have; a decimal comma is
+told from a separator that way. Only the standard library is used, so that the columns of a file
+can be listed quickly.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mlops_kit.core.errors import KitError
+from mlops_kit.data.reading.encoding import detect_encoding, find_byte_order_mark
+from mlops_kit.data.reading.header import is_header
+from mlops_kit.data.reading.line_parser import LineParser
+from mlops_kit.data.reading.settings import ReadSettings
+
+SAMPLE_BYTES = 1 << 18
+_SEPARATORS = (",", ";", "\t", "|")
+_SEPARATOR_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "|", " ": "a space"}
+_COMMENT_MARKS = ("#", "//", "%")
+_MAX_SAMPLE_RECORDS = 500
+_MAX_JOINED_LINES = 100  # that a quoted field may span in the sample
+_MIN_REGULAR_SHARE = 0.6  # of the records with the most frequent number of fields
+_MAX_TITLE_FIELDS = 2  # a line before the table with more fields is a broken header
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_NUMBER = re.compile(r"[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
+_EXCEL_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TextDialect:
+    """How a text file is written.
+
+    Attributes
+    ----------
+    encoding : str
+        The name of a Python codec.
+    separator, quote, escape : str
+        Empty where there is none.
+    line_end : str
+        ``\\r`` for files of old Macintosh programs; all other files have ``\\n`` or ``\\r\\n``.
+    names : tuple of str
+        The column names as written; empty without a header.
+    field_count : int
+        Number of fields of a record.
+    header_line : int
+        Number of the header's line, from 1; 0 without a header.
+    lines_before_data : int
+        Number of lines up to the first record.
+    skipped_lines : int
+        Number of those that are titles or comments.
+    has_trailing_separator : bool
+        Whether records end with a separator, which adds an empty field.
+    row_count : int
+        Number of records in the sample.
+    notes : tuple of str
+        Sentences about what was skipped or is uncertain.
+    """
+
+    encoding: str
+    separator: str
+    quote: str
+    escape: str
+    line_end: str
+    names: tuple[str, ...]
+    field_count: int
+    header_line: int
+    lines_before_data: int
+    skipped_lines: int
+    has_trailing_separator: bool
+    row_count: int
+    notes: tuple[str, ...] = ()
+
+
+class _SampleRecord(NamedTuple):
+    """A record of the sample: its first line (from 1), the line after it, and its fields."""
+
+    line: int
+    next_line: int
+    text: str
+    fields: list[str]
+    is_valid: bool
+
+
+class _Candidate(NamedTuple):
+    """A separator with the records that it gives."""
+
+    separator: str
+    quote: str
+    escape: str
+    records: list[_SampleRecord]
+    field_count: int
+    score: float
+
+
+def detect_dialect(
+    sample: bytes,
+    is_complete: bool,
+    settings: ReadSettings,
+    file: str,
+) -> TextDialect:
+    """Detect how a text file is written.
+
+    Parameters
+    ----------
+    sample : bytes
+        The beginning of the file.
+    is_complete : bool
+        Whether it is the whole file.
+    settings : ReadSettings
+        What is known already.
+    file : str
+        How errors name the file.
+
+    Raises
+    ------
+    KitError
+        If the file is not a table, or its header does not fit its rows.
+    """
+    encoding = _choose_encoding(sample, is_complete, settings, file)
+    text = _decode_sample(sample, encoding, is_complete, file)
+    line_end = "\r" if "\r" in text and "\n" not in text else "\n"
+    lines = _LINE_END.split(text)
+    if not is_complete and len(lines) > 1:
+        lines.pop()
+    start, separator, notes = _find_first_line(lines, settings)
+    candidate = _choose_candidate(lines, start, separator, file)
+    return _describe_table(candidate, encoding, line_end, start, settings, notes, file)
+
+
+def _choose_encoding(
+    sample: bytes,
+    is_complete: bool,
+    settings: ReadSettings,
+    file: str,
+) -> str:
+    """Return the encoding that is set, or the one that is detected."""
+    if settings.encoding is None:
+        return detect_encoding(sample, is_complete)
+    try:
+        name = codecs.lookup(settings.encoding).name
+    except LookupError as error:
+        raise KitError(
+            f"{file}: the encoding {settings.encoding!r} is not known",
+            "a name such as utf-8, cp1252 or utf-16",
+            "edit 'encoding'",
+        ) from error
+    if name == "utf-8" and find_byte_order_mark(sample) == "utf-8-sig":
+        return "utf-8-sig"
+    return name
+
+
+def _decode_sample(
+    sample: bytes,
+    encoding: str,
+    is_complete: bool,
+    file: str,
+) -> str:
+    """Decode the sample; a character that is cut off at its end is left out."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        return decoder.decode(sample, final=is_complete)
+    except UnicodeDecodeError as error:
+        line = sample[: error.start].count(b"\n") + 1
+        raise KitError(
+            f"{file}: line {line} is not {encoding} text",
+            "text in one encoding",
+            "set another 'encoding'",
+        ) from error
+
+
+def _find_first_line(
+    lines: Sequence[str],
+    settings: ReadSettings,
+) -> tuple[int, str | None, list[str]]:
+    """Return the position of the first line to consider, the separator if known, and notes."""
+    if settings.skip_rows is not None:
+        return settings.skip_rows, settings.separator, []
+    stated = _EXCEL_SEPARATOR_LINE.fullmatch(lines[0].strip().strip('"')) if lines else None
+    if stated is not None:
+        separator = settings.separator or stated[1]
+        return 1, separator, [f"Line 1 states the separator: {lines[0].strip()}"]
+    return 0, settings.separator, []
+
+
+def _choose_candidate(
+    lines: Sequence[str],
+    start: int,
+    separator: str | None,
+    file: str,
+) -> _Candidate:
+    """Return the separator that fits the lines best, with its records."""
+    if separator is not None:
+        return _build_candidate(lines, start, separator)
+    candidates = [_build_candidate(lines, start, one) for one in _SEPARATORS]
+    best = max(candidates, key=lambda candidate: candidate.score)
+    if best.score > 0:
+        return best
+    spaced = _build_candidate(lines, start, " ")
+    is_numeric_table = spaced.field_count > 2 and spaced.score > 0
+    if is_numeric_table and _count_numeric_cells(spaced) > len(spaced.records):
+        return spaced
+    return _build_single_column(lines, start, candidates, file)
+
+
+def _build_single_column(
+    lines: Sequence[str],
+    start: int,
+    candidates: Sequence[_Candidate],
+    file: str,
+) -> _Candidate:
+    """Return the table of one column, unless the first line names several.
+
+    Raises
+    ------
+    KitError
+        If it does.
+    """
+    single = _build_candidate(lines, start, "")
+    first = next((r.text for r in single.records if not _is_comment(r.text)), "")
+    for candidate in candidates:
+        field_count = len(first.split(candidate.separator))
+        if field_count > 1 and len(single.records) > 1:
+            name = _SEPARATOR_NAMES[candidate.separator]
+            raise KitError(
+                f"{file}: with no separator do most lines have the same number of fields; "
+                f"the first line has {field_count} with {name}",
+                "a table whose lines have the same number of fields",
+                "set 'separator' and 'skip_rows', or correct the file",
+            )
+    return single
+
+
+def _build_candidate(lines: Sequence[str], start: int, separator: str) -> _Candidate:
+    """Split the lines with a separator and rate the result."""
+    text = "\n".join(lines)
+    quote = '"'
+    opens_with_apostrophe = re.search(rf"(?:^|{re.escape(separator)})'[^'\n]*'", text, re.M)
+    if separator and '"' not in text and opens_with_apostrophe:
+        quote = "'"
+    escape = ""
+    if f"\\{quote}" in text and f"{quote}{quote}" not in text:
+        escape = "\\"
+    records = _split_records(lines, start, LineParser(separator, quote, escape))
+    has_quoted_field = re.search(rf"(?:^|\t){quote}[^{quote}]*{quote}(?:\t|$)", text, re.M)
+    if separator == "\t" and not has_quoted_field and not all(r.is_valid for r in records):
+        quote = ""
+        records = _split_records(lines, start, LineParser(separator, ""))
+    table = [record for record in records if record.is_valid and not _is_comment(record.text)]
+    counts = Counter(len(record.fields) for record in table)
+    field_count = 1
+    if counts:
+        field_count = max(counts, key=lambda count: (counts[count], count))
+    score = _rate_records(table, field_count, separator)
+    return _Candidate(separator, quote, escape, records, field_count, score)
+
+
+def _split_records(
+    lines: Sequence[str],
+    start: int,
+    parser: LineParser,
+) -> list[_SampleRecord]:
+    """Split lines into records; blank lines are left out."""
+    records: list[_SampleRecord] = []
+    position = start
+    while position < len(lines) and len(records) < _MAX_SAMPLE_RECORDS:
+        text = lines[position]
+        next_position = position + 1
+        parsed = parser.parse(text)
+        if parsed.problem is not None:
+            for end in range(position + 2, min(position + _MAX_JOINED_LINES, len(lines)) + 1):
+                joined = "\n".join(lines[position:end])
+                parsed_together = parser.parse(joined)
+                if parsed_together.problem is None:
+                    parsed, text, next_position = parsed_together, joined, end
+                    break
+        if text.strip():
+            record = _SampleRecord(
+                position + 1, next_position + 1, text, parsed.fields, parsed.problem is None
+            )
+            records.append(record)
+        position = next_position
+    return records
+
+
+def _is_comment(text: str) -> bool:
+    """Return whether a line is a comment."""
+    return text.lstrip().startswith(_COMMENT_MARKS)
+
+
+def _rate_records(
+    records: Sequence[_SampleRecord],
+    field_count: int,
+    separator: str,
+) -> float:
+    """Rate a separator: the share of regular records times the share of plausible fields."""
+    if field_count < 2 or not separator:
+        return 0.0
+    regular = [record for record in records if len(record.fields) == field_count]
+    regular_share = len(regular) / len(records)
+    near = sum(abs(len(record.fields) - field_count) <= 1 for record in records) / len(records)
+    if regular_share < _MIN_REGULAR_SHARE and not (len(records) < 5 and near == 1):
+        return 0.0
+    holds_decimals = all(_NUMBER.fullmatch(record.text.strip()) for record in regular)
+    if holds_decimals and separator not in records[0].text:
+        return 0.0
+    others = [one for one in _SEPARATORS if one != separator]
+    cells = [cell for record in regular for cell in record.fields]
+    plausible = 0.0
+    for cell in cells:
+        holds_other = any(other in cell for other in others)
+        is_plausible = not holds_other or _NUMBER.fullmatch(cell.strip()) is not None
+        plausible += 1 if is_plausible else 0.4
+    return regular_share * (plausible / len(cells)) ** 2 * (1 - 0.5 / field_count)
+
+
+def _count_numeric_cells(candidate: _Candidate) -> int:
+    """Count the cells that are numbers."""
+    return sum(
+        _NUMBER.fullmatch(cell.strip()) is not None
+        for record in candidate.records
+        for cell in record.fields
+    )
+
+
+def _describe_table(
+    candidate: _Candidate,
+    encoding: str,
+    line_end: str,
+    start: int,
+    settings: ReadSettings,
+    notes: list[str],
+    file: str,
+) -> TextDialect:
+    """Find header and first record, and describe the table."""
+    records = [record for record in candidate.records if record.line > start]
+    first = _find_table_start(records, candidate.field_count, settings, file)
+    body = [r for r in records[first:] if r.is_valid and not _is_comment(r.text)]
+    header, rows, header_notes = _separate_header(records, first, body, settings)
+    notes = [*notes, *header_notes]
+    names = list(header.fields) if header else []
+    if header is not None and _is_comment(header.text):
+        names[0] = names[0].lstrip().lstrip("#/%").strip()
+    field_count = max(candidate.field_count, len(names))
+    if rows:
+        field_count = Counter(len(row.fields) for row in rows).most_common(1)[0][0]
+    has_trailing_separator = bool(rows) and field_count > 1 and all(
+        row.fields[-1] == "" for row in rows if len(row.fields) == field_count
+    )
+    if header is not None and len(names) == field_count - 1:
+        names, note, has_trailing_separator = _complete_names(
+            names, rows, field_count, has_trailing_separator, header.line, file
+        )
+        notes.append(note)
+    elif header is not None and rows and len(names) != field_count:
+        raise _header_error(file, header.line, len(names), field_count)
+    has_trailing_separator &= not names or names[-1] == ""
+    if header is not None:
+        lines_before = header.next_line - 1
+    elif body:
+        lines_before = body[0].line - 1
+    else:
+        lines_before = start
+    skipped = (header.line if header else lines_before + 1) - 1
+    if skipped:
+        notes.append(_describe_skipped_lines(candidate.records, skipped))
+    if encoding not in {"utf-8", "utf-8-sig", "utf-16", "utf-32"} and not settings.encoding:
+        notes.append(f"The encoding {encoding} is a guess from the characters.")
+    if header is None and body:
+        notes.append("There is no header: the columns are named by their position.")
+    return TextDialect(
+        encoding=encoding,
+        separator=candidate.separator if field_count > 1 else "",
+        quote=candidate.quote,
+        escape=candidate.escape,
+        line_end=line_end,
+        names=tuple(names),
+        field_count=field_count,
+        header_line=header.line if header else 0,
+        lines_before_data=lines_before,
+        skipped_lines=skipped,
+        has_trailing_separator=has_trailing_separator,
+        row_count=len(rows),
+        notes=tuple(notes),
+    )
+
+
+def _find_table_start(
+    records: Sequence[_SampleRecord],
+    field_count: int,
+    settings: ReadSettings,
+    file: str,
+) -> int:
+    """Return the position of the first record of the table: header or row.
+
+    Raises
+    ------
+    KitError
+        If a line before it seems to be a header that does not fit the rows.
+    """
+    if settings.skip_rows is not None or settings.header is True:
+        return next((i for i, r in enumerate(records) if not _is_comment(r.text)), 0)
+    for position, record in enumerate(records):
+        if _is_comment(record.text):
+            continue
+        is_regular = len(record.fields) == field_count
+        filled = sum(field.strip() != "" for field in record.fields)
+        later_records = [r for r in records[position + 1 :] if any(map(str.strip, r.fields))]
+        next_record = later_records[0] if later_records else None
+        is_title = field_count > 2 and filled <= 1 and _has_more_fields(next_record, filled)
+        if is_regular and not is_title:
+            return position
+        if next_record is not None and _is_short_header(record, next_record, field_count):
+            return position
+        if filled > _MAX_TITLE_FIELDS and record.is_valid:
+            raise _header_error(file, record.line, len(record.fields), field_count)
+    return 0
+
+
+def _is_short_header(record: _SampleRecord, row: _SampleRecord, field_count: int) -> bool:
+    """Return whether a record is a header without a name for one field of the rows."""
+    name_count = field_count - 1
+    is_one_short = len(record.fields) == name_count and len(row.fields) == field_count
+    return is_one_short and name_count > 1 and is_header(record.fields, [])
+
+
+def _has_more_fields(record: _SampleRecord | None, filled: int) -> bool:
+    """Return whether a record has more filled fields."""
+    if record is None:
+        return False
+    return sum(field.strip() != "" for field in record.fields) > filled
+
+
+def _header_error(
+    file: str,
+    line: int,
+    name_count: int,
+    field_count: int,
+) -> KitError:
+    """Build the error for a header that does not fit the rows."""
+    return KitError(
+        f"{file}: line {line} names {name_count} columns, but the rows have {field_count} fields",
+        "a header with one name per field",
+        "correct the header, or set 'skip_rows' and 'header: false' to read without it",
+    )
+
+
+def _separate_header(
+    records: Sequence[_SampleRecord],
+    first: int,
+    body: list[_SampleRecord],
+    settings: ReadSettings,
+) -> tuple[_SampleRecord | None, list[_SampleRecord], list[str]]:
+    """Return the header, if there is one, the rows, and notes."""
+    if not body or settings.header is False:
+        return None, body, []
+    rows = body[1:]
+    if settings.header is True:
+        return body[0], rows, []
+    if is_header(body[0].fields, [row.fields for row in rows]):
+        return body[0], rows, []
+    before = records[first - 1] if first else None
+    is_commented_header = (
+        before is not None
+        and _is_comment(before.text)
+        and len(before.fields) == len(body[0].fields)
+        and len(before.fields) > 1
+    )
+    if is_commented_header:
+        return before, body, [f"The header is the comment in line {before.line}."]
+    return None, body, []
+
+
+def _complete_names(
+    names: list[str],
+    rows: Sequence[_SampleRecord],
+    field_count: int,
+    has_trailing_separator: bool,
+    line: int,
+    file: str,
+) -> tuple[list[str], str, bool]:
+    """Add the name that a header lacks: of the empty last field, or of row names in the first.
+
+    Raises
+    ------
+    KitError
+        If neither the last field is empty nor the first one holds row names.
+    """
+    if has_trailing_separator:
+        return [*names, ""], "Rows end with a separator, the header does not.", True
+    first_fields = [row.fields[0] for row in rows if len(row.fields) == field_count]
+    if len(set(first_fields)) == len(first_fields) and len(first_fields) > 1:
+        note = "The header has one name less than the rows have fields: the first are row names."
+        return ["", *names], note, False
+    raise _header_error(file, line, len(names), field_count)
+
+
+def _describe_skipped_lines(records: Sequence[_SampleRecord], skipped: int) -> str:
+    """Describe the lines before the table."""
+    texts = [record.text.strip() for record in records if record.line <= skipped]
+    quoted = texts[0][:60] if texts else ""
+    lines = "Line 1 was" if skipped == 1 else f"Lines 1 to {skipped} were"
+    example = f": {quoted!r}" if quoted else ""
+    return f"{lines} skipped as titles, comments or blank lines{example}."
