@@ -1,1 +1,1 @@
-"""Reading tables from files: what is in the file, what was decided about it, and what was rejected."""
+"""Reading tables from files: what a file holds, what was decided about it, what was rejected."""

@@ -1,4 +1,4 @@
-"""From text to a table: files are aligned by column, types decided, and unreadable rows rejected."""
+"""From text to a table: align files by column, decide types, and reject unreadable rows."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
         rejected_count=record_count - len(frame),
         notes=list(dict.fromkeys([*notes, *style_notes])),
     )
-    return TableRead(frame, report)
+    nested = frozenset[str]().union(*(table.nested_columns for table in tables))
+    return TableRead(frame, report, nested)
 
 
 def _align_columns(tables: Sequence[RawTable]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mlops_kit.core.errors import KitError
@@ -24,6 +24,7 @@ from mlops_kit.data.reading.settings import ReadSettings
 SAMPLE_BYTES = 1 << 18
 _SEPARATORS = (",", ";", "\t", "|")
 _SEPARATOR_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "|", " ": "a space"}
+_CERTAIN_ENCODINGS = {"utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"}
 _COMMENT_MARKS = ("#", "//", "%")
 _MAX_SAMPLE_RECORDS = 500
 _MAX_JOINED_LINES = 100  # that a quoted field may span in the sample
@@ -45,7 +46,7 @@ class TextDialect:
     separator, quote, escape : str
         Empty where there is none.
     line_end : str
-        ``\\r`` for files of old Macintosh programs; all other files have ``\\n`` or ``\\r\\n``.
+        A carriage return for files of old Macintosh programs, else a line feed.
     names : tuple of str
         The column names as written; empty without a header.
     field_count : int
@@ -132,7 +133,15 @@ def detect_dialect(
         lines.pop()
     start, separator, notes = _find_first_line(lines, settings)
     candidate = _choose_candidate(lines, start, separator, file)
-    return _describe_table(candidate, encoding, line_end, start, settings, notes, file)
+    dialect = _describe_table(candidate, start, settings, file)
+    if encoding not in _CERTAIN_ENCODINGS and settings.encoding is None:
+        notes.append(f"The encoding {encoding} is a guess from the characters.")
+    return replace(
+        dialect,
+        encoding=encoding,
+        line_end=line_end,
+        notes=(*notes, *dialect.notes),
+    )
 
 
 def _choose_encoding(
@@ -332,19 +341,15 @@ def _count_numeric_cells(candidate: _Candidate) -> int:
 
 def _describe_table(
     candidate: _Candidate,
-    encoding: str,
-    line_end: str,
     start: int,
     settings: ReadSettings,
-    notes: list[str],
     file: str,
 ) -> TextDialect:
-    """Find header and first record, and describe the table."""
+    """Find header and first record, and describe the table; the encoding is left open."""
     records = [record for record in candidate.records if record.line > start]
     first = _find_table_start(records, candidate.field_count, settings, file)
     body = [r for r in records[first:] if r.is_valid and not _is_comment(r.text)]
-    header, rows, header_notes = _separate_header(records, first, body, settings)
-    notes = [*notes, *header_notes]
+    header, rows, notes = _separate_header(records, first, body, settings)
     names = list(header.fields) if header else []
     if header is not None and _is_comment(header.text):
         names[0] = names[0].lstrip().lstrip("#/%").strip()
@@ -371,16 +376,14 @@ def _describe_table(
     skipped = (header.line if header else lines_before + 1) - 1
     if skipped:
         notes.append(_describe_skipped_lines(candidate.records, skipped))
-    if encoding not in {"utf-8", "utf-8-sig", "utf-16", "utf-32"} and not settings.encoding:
-        notes.append(f"The encoding {encoding} is a guess from the characters.")
     if header is None and body:
         notes.append("There is no header: the columns are named by their position.")
     return TextDialect(
-        encoding=encoding,
+        encoding="",
         separator=candidate.separator if field_count > 1 else "",
         quote=candidate.quote,
         escape=candidate.escape,
-        line_end=line_end,
+        line_end="",
         names=tuple(names),
         field_count=field_count,
         header_line=header.line if header else 0,

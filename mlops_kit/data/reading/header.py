@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 _NUMBER = re.compile(r"[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?|\d{1,2}:\d{2}(?::\d{2}.*)?")
@@ -70,7 +71,7 @@ def _is_typed(cell: str) -> bool:
 def _are_years(cells: Sequence[str]) -> bool:
     """Return whether cells are names followed by rising years, as in wide tables."""
     numbers = [cell for cell in cells if _is_typed(cell)]
-    is_rising = all(left < right for left, right in zip(numbers, numbers[1:], strict=False))
+    is_rising = all(left < right for left, right in pairwise(numbers))
     has_names = any(cell and not _is_typed(cell) for cell in cells)
     all_years = all(_YEAR.fullmatch(number) for number in numbers)
     return has_names and len(numbers) > 1 and all_years and is_rising

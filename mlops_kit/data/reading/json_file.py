@@ -104,6 +104,13 @@ def _build_table(
         row_count += 1
     if not lines:
         raise KitError(f"{file} is empty", "at least one record", "check the job that writes it")
+    if not row_count:
+        first = log.rejected[0]
+        raise KitError(
+            f"{file} has no record; line {first.line}: {first.reason}",
+            "an array of records, or one record per line",
+            "correct the file",
+        )
     for column in cells.values():
         column.extend([None] * (row_count - len(column)))
     names = choose_names(list(cells))

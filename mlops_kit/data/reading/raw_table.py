@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,9 +65,10 @@ class RawTable:
 
     def find_record(self, row: int) -> int:
         """Return the position among all records of a kept record."""
-        position = row
-        for rejected in self.rejected_positions:
-            if rejected > position:
-                break
-            position += 1
-        return position
+        positions = self.rejected_positions
+
+        def count_kept_before(index: int) -> int:
+            return positions[index] - index
+
+        rejected_before = bisect_right(range(len(positions)), row, key=count_kept_before)
+        return row + rejected_before

@@ -1,4 +1,4 @@
-"""What a reader decided about a file: its dialect, the type of each column, and what was rejected."""
+"""What a reader decided about a file: its dialect, its column types, and what was rejected."""
 
 from __future__ import annotations
 
@@ -140,7 +140,11 @@ class ReadReport(BaseModel, frozen=True):
 
 @dataclass(frozen=True)
 class TableRead:
-    """A table with the report on how it was read."""
+    """A table with the report on how it was read.
+
+    ``nested_columns`` hold lists or objects, as JSON text.
+    """
 
     frame: pd.DataFrame
     report: ReadReport
+    nested_columns: frozenset[str] = frozenset()
