@@ -70,7 +70,7 @@ def predict_command(
             "--out scores.parquet",
         )
     loaded = loader.load_project(project or None)
-    scores = scoring.predict_with_champion(loaded, readers.read_table(file))
+    scores = scoring.predict_with_champion(loaded, readers.read_table(file).frame)
     if not out:
         typer.echo(scores.to_csv(index=False), nl=False)
         return

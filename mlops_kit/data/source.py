@@ -9,20 +9,24 @@ To add a file format or a dataset, see ``mlops_kit.data.readers`` and ``mlops_ki
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from glob import glob
-from itertools import islice
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
 from mlops_kit.data.datasets import DATASETS
-from mlops_kit.data.readers import read_query, read_table, resolve_location
-from mlops_kit.project.config.data import QuerySource
+from mlops_kit.data.readers import find_plugin_ending, read_query, read_table, resolve_location
+from mlops_kit.data.reading.date_problems import AmbiguousDates, build_date_error
+from mlops_kit.data.reading.files import TEXT_ENDINGS, find_file_ending, list_text_columns
+from mlops_kit.data.reading.records import TableRead
+from mlops_kit.data.reading.settings import ReadSettings
+from mlops_kit.data.reading.storage import is_glob, is_url
+from mlops_kit.data.reading.typed_table import describe_frame
+from mlops_kit.project.config.data import QuerySource, get_file_location
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_duration
 from mlops_kit.project.loader import Project
@@ -33,25 +37,53 @@ _SAMPLE_TEST_PERIODS = 3  # a sample covers this many times the period that the 
 
 
 def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
-    """Read the source's rows unchanged.
+    """Read the source's rows; see ``read_source_table``."""
+    return read_source_table(project, limit).frame
+
+
+def read_source_table(project: Project, limit: int | None = None) -> TableRead:
+    """Read the source's rows, with a report on what was read.
 
     Raises
     ------
     KitError
-        If the source is missing or cannot be read.
+        If the source is missing or cannot be read, or a column that is not excluded holds lists,
+        objects or dates with two readings.
     """
     source = project.config.source
     if isinstance(source, QuerySource):
-        return read_query(source, limit)
-    if source.startswith(_DATASET_PREFIX):
-        load_dataset = DATASETS[source.removeprefix(_DATASET_PREFIX)]
-        return load_dataset(limit)
-    return read_table(
-        resolve_location(project, source),
+        frame = read_query(source, limit)
+        return TableRead(frame, describe_frame(frame, "query"))
+    location = get_file_location(source)
+    if location.startswith(_DATASET_PREFIX):
+        load_dataset = DATASETS[location.removeprefix(_DATASET_PREFIX)]
+        frame = load_dataset(limit)
+        return TableRead(frame, describe_frame(frame, location))
+    excluded_columns = frozenset(project.config.excluded_columns)
+    table = read_table(
+        resolve_location(project, location),
         limit,
-        f"source: {source!r}",
+        f"source: {location!r}",
         "edit 'source' in mlops.yaml",
+        ReadSettings.from_source(source, excluded_columns),
     )
+    _check_usable_columns(table, excluded_columns)
+    return table
+
+
+def _check_usable_columns(table: TableRead, excluded_columns: frozenset[str]) -> None:
+    """Check that no column that is in use holds lists, objects or dates with two readings."""
+    nested = sorted(table.nested_columns - excluded_columns)
+    if nested:
+        listed = ", ".join(map(repr, nested))
+        raise KitError(
+            f"the source has lists or objects in the column {listed}",
+            "numbers, text, booleans or timestamps",
+            f"excluded_columns: [{', '.join(nested)}] in mlops.yaml, or split the column",
+        )
+    for column, problem in table.date_problems.items():
+        if column not in excluded_columns and isinstance(problem, AmbiguousDates):
+            raise build_date_error(problem)
 
 
 def list_source_columns(project: Project) -> list[str]:
@@ -62,7 +94,7 @@ def list_source_columns(project: Project) -> list[str]:
     RunFailedError
         If the source has no rows.
     """
-    columns = _read_csv_header(project)
+    columns = _list_text_file_columns(project)
     if columns:
         return columns
     frame = read_raw_source(project, limit=5)
@@ -71,35 +103,27 @@ def list_source_columns(project: Project) -> list[str]:
     return [str(column) for column in frame.columns]
 
 
-def _read_csv_header(project: Project) -> list[str]:
-    """Read the columns of a local CSV file that has rows, without importing pandas (1 s).
-
-    Returns an empty list for other sources and for headers that pandas would change.
-    """
+def _list_text_file_columns(project: Project) -> list[str]:
+    """Return the columns of local text files, without importing pandas (1 s); empty for others."""
     source = project.config.source
-    if not isinstance(source, str):
+    location = get_file_location(source)
+    if not location or is_url(location) or find_file_ending(location) not in TEXT_ENDINGS:
         return []
-    path = project.resolve_path(source)
-    if path.suffix.lower() != ".csv" or not path.is_file():
+    path = resolve_location(project, location)
+    is_readable = is_glob(path) or os.path.isfile(path)
+    if find_plugin_ending(path) or not is_readable:
         return []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = list(islice(csv.reader(stream), 2))
-    except (ValueError, csv.Error):
-        return []
-    if len(lines) < 2:
-        return []
-    names, row = lines
-    is_plain_header = all(names) and len(names) == len(set(names))
-    if is_plain_header and len(names) == len(row):
-        return names
-    return []
+        return list_text_columns(path, ReadSettings.from_source(source))
+    except (OSError, ValueError):
+        return []  # reading it all says what is wrong
 
 
 def _empty_source_error(project: Project) -> RunFailedError:
     """Build the error for a source without rows."""
+    location = get_file_location(project.config.source) or str(project.config.source)
     return RunFailedError(
-        f"the source {str(project.config.source)!r} has no rows",
+        f"the source {location!r} has no rows",
         "a header and at least one row",
         "check the job that fills the source",
     )
@@ -297,8 +321,8 @@ class SourceHistory:
 
         None if a change cannot be detected without reading the source.
         """
-        source = self.project.config.source
-        if not isinstance(source, str) or "://" in source:
+        source = get_file_location(self.project.config.source)
+        if not source or is_url(source):
             return None
         if source.startswith(_DATASET_PREFIX):
             return source

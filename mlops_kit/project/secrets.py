@@ -42,8 +42,10 @@ def _list_connection_urls(config: ProjectConfig) -> dict[str, str]:
     }
     urls = {}
     for name, value in settings.items():
-        is_query = isinstance(value, QuerySource)
-        urls[name] = value.url if is_query else get_file_location(value)
+        if isinstance(value, QuerySource):
+            urls[name] = value.url
+        else:
+            urls[name] = get_file_location(value)
     return urls
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.data.reading.column_types import (
-    ColumnDecision,
     ColumnSettings,
     decide_column,
     detect_number_style,
 )
+from mlops_kit.data.reading.date_problems import DateProblem
 from mlops_kit.data.reading.raw_table import RawTable
 from mlops_kit.data.reading.records import (
     MAX_STORED_LINES,
@@ -45,6 +45,7 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
     row_texts: dict[int, list[str]] = {}
     series: dict[str, pd.Series] = {}
     readings: list[ColumnReading] = []
+    date_problems: dict[str, DateProblem] = {}
     for name in first.names:
         texts = columns[name.column]
         decision = decide_column(
@@ -59,8 +60,10 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
             ),
         )
         unreadable += decision.unreadable
+        if decision.date_problem is not None:
+            date_problems[name.column] = decision.date_problem
         readings.append(_complete_reading(decision.reading, tables, name.column))
-        series[name.column] = _to_series(decision)
+        series[name.column] = decision.values
     reasons = _describe_unreadable(unreadable)
     for row in list(reasons)[:MAX_STORED_LINES]:
         row_texts[row] = [str(columns[name.column][row].as_py() or "") for name in first.names]
@@ -93,7 +96,7 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
         notes=list(dict.fromkeys([*notes, *style_notes])),
     )
     nested = frozenset[str]().union(*(table.nested_columns for table in tables))
-    return TableRead(frame, report, nested)
+    return TableRead(frame, report, nested, date_problems)
 
 
 def _align_columns(tables: Sequence[RawTable]) -> dict[str, Any]:
@@ -190,18 +193,6 @@ def _complete_reading(
             "conversions": [*conversions, *reading.conversions],
         }
     )
-
-
-def _to_series(decision: ColumnDecision) -> pd.Series:
-    """Return a column as pandas stores it; missing text is NaN, as in a file that pandas reads."""
-    values: Any = decision.values
-    if isinstance(values, pd.Series):
-        return values.reset_index(drop=True)
-    series: pd.Series = values.to_pandas()
-    if values.null_count and series.dtype == object:
-        is_missing = series.isna()
-        series[is_missing] = np.nan
-    return series
 
 
 def _describe_unreadable(values: Sequence[UnreadableValue]) -> dict[int, str]:

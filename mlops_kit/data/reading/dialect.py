@@ -356,8 +356,10 @@ def _describe_table(
     field_count = max(candidate.field_count, len(names))
     if rows:
         field_count = Counter(len(row.fields) for row in rows).most_common(1)[0][0]
-    has_trailing_separator = bool(rows) and field_count > 1 and all(
-        row.fields[-1] == "" for row in rows if len(row.fields) == field_count
+    has_trailing_separator = (
+        bool(rows)
+        and field_count > 1
+        and all(row.fields[-1] == "" for row in rows if len(row.fields) == field_count)
     )
     if header is not None and len(names) == field_count - 1:
         names, note, has_trailing_separator = _complete_names(
@@ -470,15 +472,15 @@ def _separate_header(
     if is_header(body[0].fields, [row.fields for row in rows]):
         return body[0], rows, []
     before = records[first - 1] if first else None
-    is_commented_header = (
-        before is not None
-        and _is_comment(before.text)
-        and len(before.fields) == len(body[0].fields)
-        and len(before.fields) > 1
-    )
-    if is_commented_header:
+    if before is not None and _is_commented_header(before, body[0]):
         return before, body, [f"The header is the comment in line {before.line}."]
     return None, body, []
+
+
+def _is_commented_header(comment: _SampleRecord, row: _SampleRecord) -> bool:
+    """Return whether the line before the first row is a comment with the column names."""
+    name_count = len(comment.fields)
+    return _is_comment(comment.text) and name_count > 1 and name_count == len(row.fields)
 
 
 def _complete_names(

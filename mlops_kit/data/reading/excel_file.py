@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -106,8 +107,17 @@ def read_excel_file(
 
 
 def _read_sheet(data: bytes, settings: ReadSettings, file: str) -> _Sheet:
-    """Read the cells of the sheet that is set."""
-    book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    """Read the cells of the sheet that is set.
+
+    Raises
+    ------
+    ValueError
+        If the file is not an Excel file.
+    """
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"it is not an Excel workbook ({error})") from error
     formulas = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=False)
     try:
         name = _choose_sheet(book.sheetnames, settings.sheet, file)

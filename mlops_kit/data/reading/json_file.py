@@ -103,7 +103,7 @@ def _build_table(
                 nested.add(key)
         row_count += 1
     if not lines:
-        raise KitError(f"{file} is empty", "at least one record", "check the job that writes it")
+        raise KitError(f"{file} has no rows", "at least one record", "check the job that writes it")
     if not row_count:
         first = log.rejected[0]
         raise KitError(
@@ -131,8 +131,10 @@ def _build_table(
 
 def _format_value(value: Any) -> str | None:
     """Return a value as text; None for null."""
-    if value is None or type(value) in {str, _Number}:
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(_restore_numbers(value), ensure_ascii=False)

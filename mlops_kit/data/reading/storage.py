@@ -61,9 +61,28 @@ def list_files(location: str) -> list[str]:
 
 @contextmanager
 def open_binary(location: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading; a compressed one is decompressed."""
-    with _open_stored(location) as stored, _decompress(stored, location) as stream:
-        yield stream
+    """Open a file for reading; a compressed one is decompressed.
+
+    Raises
+    ------
+    ValueError
+        If a compressed file is damaged.
+    """
+    try:
+        with _open_stored(location) as stored, _decompress(stored, location) as stream:
+            yield stream
+    except _list_compression_errors() as error:
+        raise ValueError(f"the compressed file is damaged ({error})") from error
+
+
+def _list_compression_errors() -> tuple[type[Exception], ...]:
+    """Return the errors by which the standard library reports damaged files."""
+    import gzip
+    import lzma
+    import zipfile
+    import zlib
+
+    return EOFError, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error
 
 
 def _open_stored(location: str) -> Any:

@@ -68,7 +68,7 @@ def detect_file_dialect(location: str, settings: ReadSettings, file: str) -> Tex
     sample, is_complete = read_sample(location, SAMPLE_BYTES)
     if not sample.strip(b"\0\r\n\t \xef\xbb\xbf\xff\xfe"):
         raise KitError(
-            f"{file} is empty",
+            f"{file} has no rows: the file is empty",
             "a header and at least one row",
             "check the job that writes the file",
         )

@@ -7,7 +7,7 @@ their values, decimals numbers, durations seconds, and lists and structs JSON te
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError
@@ -122,37 +122,74 @@ def convert_table(table: Any, files: Sequence[str]) -> TableRead:
 def _convert_column(column: Any) -> _TypedColumn:
     """Convert a column to a type that later steps can use."""
     types = pa.types
+    if isinstance(column.type, pa.BaseExtensionType):
+        stored = [chunk.storage for chunk in column.chunks]
+        column = pa.chunked_array(stored, column.type.storage_type)
     kind = column.type
-    if isinstance(kind, pa.BaseExtensionType):
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
-        kind = column.type
     if types.is_dictionary(kind):
         typed = _convert_column(column.cast(kind.value_type))
         sentence = "Categories were read as their values."
         return _TypedColumn(typed.values, [sentence, *typed.conversions], typed.is_nested)
     if types.is_decimal(kind):
         return _convert_decimals(column)
-    if types.is_duration(kind):
-        nanoseconds = column.cast(pa.duration("ns")).cast(pa.int64()).cast(pa.float64(), safe=False)
-        seconds = pc.divide(nanoseconds, 1e9)
-        return _TypedColumn(seconds, ["Durations were converted to seconds."])
-    if types.is_nested(kind):
-        texts = [_format_nested(value) for value in column.to_pylist()]
-        sentence = "Lists or objects were read as JSON text."
-        return _TypedColumn(_as_text(texts), [sentence], is_nested=True)
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
-        texts = [None if value is None else value.hex() for value in column.to_pylist()]
-        return _TypedColumn(_as_text(texts), ["Bytes were read as hexadecimal text."])
-    if types.is_time(kind):
-        return _TypedColumn(column.cast(pa.string()), ["Times of day were read as text."])
-    if types.is_date(kind):
-        return _TypedColumn(column.cast(pa.timestamp("us")), [])
     if types.is_integer(kind) and column.null_count and _has_large_integers(column):
         sentence = "Whole numbers beyond 2^53 are text, since some values are missing."
         return _TypedColumn(column.cast(pa.string()), [sentence])
-    if types.is_float16(kind):
-        return _TypedColumn(column.cast(pa.float32()), [])
+    for is_of_type, convert in _CONVERSIONS:
+        if is_of_type(kind):
+            return convert(column)
     return _TypedColumn(column, [])
+
+
+def _convert_durations(column: Any) -> _TypedColumn:
+    """Convert durations to seconds."""
+    nanoseconds = column.cast(pa.duration("ns")).cast(pa.int64()).cast(pa.float64(), safe=False)
+    seconds = pc.divide(nanoseconds, 1e9)
+    return _TypedColumn(seconds, ["Durations were converted to seconds."])
+
+
+def _convert_nested(column: Any) -> _TypedColumn:
+    """Convert lists and objects to JSON text."""
+    texts = [_format_nested(value) for value in column.to_pylist()]
+    sentence = "Lists or objects were read as JSON text."
+    return _TypedColumn(_as_text(texts), [sentence], is_nested=True)
+
+
+def _convert_bytes(column: Any) -> _TypedColumn:
+    """Convert bytes to hexadecimal text."""
+    texts = [None if value is None else value.hex() for value in column.to_pylist()]
+    return _TypedColumn(_as_text(texts), ["Bytes were read as hexadecimal text."])
+
+
+def _convert_times(column: Any) -> _TypedColumn:
+    """Convert times of day to text."""
+    return _TypedColumn(column.cast(pa.string()), ["Times of day were read as text."])
+
+
+def _convert_dates(column: Any) -> _TypedColumn:
+    """Convert dates to timestamps."""
+    return _TypedColumn(column.cast(pa.timestamp("us")), [])
+
+
+def _is_bytes(arrow_type: Any) -> bool:
+    """Return whether a type holds bytes."""
+    types = pa.types
+    is_variable = types.is_binary(arrow_type) or types.is_large_binary(arrow_type)
+    return bool(is_variable or types.is_fixed_size_binary(arrow_type))
+
+
+# Each type that is converted, with its conversion; the types are looked up when first used.
+_CONVERSIONS: tuple[tuple[Callable[[Any], bool], Callable[[Any], _TypedColumn]], ...] = (
+    (lambda kind: pa.types.is_duration(kind), _convert_durations),
+    (lambda kind: pa.types.is_nested(kind), _convert_nested),
+    (_is_bytes, _convert_bytes),
+    (lambda kind: pa.types.is_time(kind), _convert_times),
+    (lambda kind: pa.types.is_date(kind), _convert_dates),
+    (
+        lambda kind: pa.types.is_float16(kind),
+        lambda column: _TypedColumn(column.cast(pa.float32()), []),
+    ),
+)
 
 
 def _convert_decimals(column: Any) -> _TypedColumn:
@@ -178,7 +215,8 @@ def _format_nested(value: Any) -> str | None:
 def _has_large_integers(column: Any) -> bool:
     """Return whether a float would not hold every value of a column."""
     limits = pc.min_max(column).as_py()
-    return max(abs(limits["min"] or 0), abs(limits["max"] or 0)) > _MAX_EXACT_INTEGER
+    largest = max(abs(limits["min"] or 0), abs(limits["max"] or 0))
+    return bool(largest > _MAX_EXACT_INTEGER)
 
 
 def _choose_kind(arrow_type: Any, is_empty: bool) -> ColumnKind:

@@ -38,7 +38,8 @@ class FileSource(ConfigSection):
     )
     dates: str | dict[str, str] = Field(
         default_factory=dict,
-        description="Format of dates, such as %d/%m/%Y, day-first or month-first; or {column: format}",
+        description="Format of dates, such as %d/%m/%Y, day-first or month-first, or {column: "
+        "format}; empty: detected",
     )
     sheet: str | int | None = Field(
         None, description="Sheet of an Excel file, by name or position from 1; null: the first"
