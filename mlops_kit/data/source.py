@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from glob import glob
 from typing import Any
@@ -25,6 +26,7 @@ from mlops_kit.data.reading.files import TEXT_ENDINGS, find_file_ending, list_te
 from mlops_kit.data.reading.records import TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import is_glob, is_url
+from mlops_kit.data.reading.summary import describe_rejected_rows
 from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.project.config.data import QuerySource, get_file_location
 from mlops_kit.project.config.root import ProjectConfig
@@ -38,27 +40,49 @@ _SAMPLE_TEST_PERIODS = 3  # a sample covers this many times the period that the 
 
 def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
     """Read the source's rows; see ``read_source_table``."""
+    frame = _read_rows_without_file(project, limit)
+    if frame is not None:
+        return frame
     return read_source_table(project, limit).frame
 
 
-def read_source_table(project: Project, limit: int | None = None) -> TableRead:
+def _read_rows_without_file(project: Project, limit: int | None) -> pd.DataFrame | None:
+    """Read the rows of a query or a dataset; None if the source is a file."""
+    source = project.config.source
+    if isinstance(source, QuerySource):
+        return read_query(source, limit)
+    location = get_file_location(source)
+    if location.startswith(_DATASET_PREFIX):
+        load_dataset = DATASETS[location.removeprefix(_DATASET_PREFIX)]
+        return load_dataset(limit)
+    return None
+
+
+def read_source_table(
+    project: Project,
+    limit: int | None = None,
+    must_be_usable: bool = True,
+) -> TableRead:
     """Read the source's rows, with a report on what was read.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Number of rows to read; None for all.
+    must_be_usable : bool
+        Whether columns that no stage can use are an error: those with lists, objects or dates with
+        two readings. Excluded columns may have them.
 
     Raises
     ------
     KitError
-        If the source is missing or cannot be read, or a column that is not excluded holds lists,
-        objects or dates with two readings.
+        If the source is missing or cannot be read, or a column is not usable.
     """
     source = project.config.source
-    if isinstance(source, QuerySource):
-        frame = read_query(source, limit)
-        return TableRead(frame, describe_frame(frame, "query"))
     location = get_file_location(source)
-    if location.startswith(_DATASET_PREFIX):
-        load_dataset = DATASETS[location.removeprefix(_DATASET_PREFIX)]
-        frame = load_dataset(limit)
-        return TableRead(frame, describe_frame(frame, location))
+    frame = _read_rows_without_file(project, limit)
+    if frame is not None:
+        return TableRead(frame, describe_frame(frame, location or "query"))
     excluded_columns = frozenset(project.config.excluded_columns)
     table = read_table(
         resolve_location(project, location),
@@ -67,7 +91,8 @@ def read_source_table(project: Project, limit: int | None = None) -> TableRead:
         "edit 'source' in mlops.yaml",
         ReadSettings.from_source(source, excluded_columns),
     )
-    _check_usable_columns(table, excluded_columns)
+    if must_be_usable:
+        _check_usable_columns(table, excluded_columns)
     return table
 
 
@@ -84,6 +109,31 @@ def _check_usable_columns(table: TableRead, excluded_columns: frozenset[str]) ->
     for column, problem in table.date_problems.items():
         if column not in excluded_columns and isinstance(problem, AmbiguousDates):
             raise build_date_error(problem)
+
+
+def read_rows_to_score(project: Project, file: str) -> pd.DataFrame:
+    """Read a file of rows that a person wants to have scored, written as the source is.
+
+    Raises
+    ------
+    KitError
+        If the file cannot be read, or some of its rows.
+    """
+    source = project.config.source
+    excluded_columns = frozenset(project.config.excluded_columns)
+    settings = ReadSettings.from_source(source, excluded_columns)
+    settings = replace(
+        settings, separator=None, encoding=None, header=None, skip_rows=None, sheet=None
+    )
+    table = read_table(file, settings=settings)
+    _check_usable_columns(table, excluded_columns)
+    if table.report.rejected_count:
+        raise KitError(
+            f"{file!r} cannot be read as a whole: {describe_rejected_rows(table.report)}",
+            "values of each column's type, and the same number of fields in each line",
+            "correct these lines",
+        )
+    return table.frame
 
 
 def list_source_columns(project: Project) -> list[str]:
@@ -227,8 +277,22 @@ def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFr
     RunFailedError
         If the table is empty, or has no row before ``known_by``.
     """
+    return select_known_rows(project, read_raw_source(project), known_by)
+
+
+def select_known_rows(
+    project: Project,
+    frame: pd.DataFrame,
+    known_by: datetime | None = None,
+) -> pd.DataFrame:
+    """Return the rows of the source as they were known at a given time; see ``read_source``.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The source's rows as they were read; it is changed.
+    """
     config = project.config
-    frame = read_raw_source(project)
     if frame.empty:
         raise _empty_source_error(project)
     _check_required_columns(frame, config)

@@ -23,7 +23,12 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
-from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
+from mlops_kit.data.source import (
+    draw_sample,
+    read_source_table,
+    resolve_cutoffs,
+    select_known_rows,
+)
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
@@ -34,6 +39,7 @@ from mlops_kit.stages.step_cache import cache_function
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_kit.data.reading.records import ReadReport
     from mlops_kit.registry.recipe import Recipe
 
 _DRAFT_FOLDER = "draft"
@@ -56,6 +62,7 @@ class Stage:
         self.run_folder = run
         self.record = StageRecord(stage=name)
         self._is_draft = draft
+        self._reading: ReadReport | None = None
 
     @property
     def is_draft(self) -> bool:
@@ -100,7 +107,28 @@ class Stage:
 
     def read_source(self, known_by: pd.Timestamp | None = None) -> pd.DataFrame:
         """Read the source as it was known at ``as_of``, or at the given time."""
-        return read_source(self.project, self.as_of if known_by is None else known_by)
+        table = read_source_table(self.project)
+        self._reading = table.report
+        return select_known_rows(
+            self.project,
+            table.frame,
+            self.as_of if known_by is None else known_by,
+        )
+
+    @property
+    def reading(self) -> ReadReport:
+        """What was read from the source: the type of each column, and the rejected rows.
+
+        Raises
+        ------
+        KitError
+            If the stage has not read the source yet.
+        """
+        if self._reading is None:
+            raise KitError(
+                "the source has not been read yet", "stage.read_source()", "call it before"
+            )
+        return self._reading
 
     def limit_to_sample(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the sample of a quick trial run; all rows otherwise."""
@@ -108,6 +136,8 @@ class Stage:
 
     def check_contract(self, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
         """Validate rows against the project's contract; infer and save one if there is none.
+
+        Rows that could not be read count among those in quarantine.
 
         Returns
         -------
@@ -120,6 +150,7 @@ class Stage:
             If the contract is violated; the report is written first.
         """
         from mlops_kit.data import contract, contract_inference, contract_validation
+        from mlops_kit.data.reading import quarantine
 
         file = self.project.resolve_path(self.config.contract.file)
         if not file.exists():
@@ -129,6 +160,13 @@ class Stage:
             contract.load_contract(file),
             self.config.contract.max_quarantined_share,
         )
+        if self._reading is not None:
+            report = quarantine.add_rejected_rows(
+                report,
+                self._reading,
+                self.config.contract.max_quarantined_share,
+            )
+            quarantined = quarantine.build_quarantine(quarantined, self._reading)
         self.write("contract_report", report)
         contract_validation.enforce_contract(report)
         return report, accepted, quarantined

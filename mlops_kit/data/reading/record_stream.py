@@ -464,5 +464,5 @@ def _are_strict_quotes(values: np.ndarray, quotes: np.ndarray, boundaries: set[i
 def _starts_with_return(data: bytes, starts: np.ndarray) -> np.ndarray:
     """Return which records begin with a carriage return."""
     values = np.frombuffer(data, dtype=np.uint8)
-    first_bytes: np.ndarray = values[np.minimum(starts, len(values) - 1)]
-    return first_bytes == _CARRIAGE_RETURN
+    first_bytes = values[np.minimum(starts, len(values) - 1)]
+    return np.equal(first_bytes, _CARRIAGE_RETURN)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import LazyModule, pd
-from mlops_kit.data.columns import ColumnKind, infer_kind
+from mlops_kit.data.column_kinds import DisplayKind, infer_display_kind
+from mlops_kit.data.columns import ColumnKind
 from mlops_kit.data.reading.names import choose_names
 from mlops_kit.data.reading.records import ColumnReading, ReadReport, TableRead
 from mlops_kit.data.reading.storage import is_glob
@@ -26,6 +27,11 @@ _MAX_EXAMPLES = 3
 _MAX_EXAMPLE_CHARACTERS = 50
 _MAX_EXACT_INTEGER = 2**53  # above it, a float does not hold every whole number
 _UNNAMED_INDEX = "__index_level_"
+_KINDS_BY_DISPLAY_KIND = {
+    DisplayKind.BOOLEAN: ColumnKind.BOOLEAN,
+    DisplayKind.TIMESTAMP: ColumnKind.TIMESTAMP,
+    DisplayKind.EMPTY: ColumnKind.EMPTY,
+}
 
 
 class _TypedColumn(NamedTuple):
@@ -247,7 +253,7 @@ def describe_frame(frame: pd.DataFrame, source: str) -> ReadReport:
         ColumnReading(
             column=str(name),
             name_in_file=str(name),
-            type=infer_kind(frame[name]),
+            type=_infer_stored_kind(frame[name]),
             missing_share=float(frame[name].isna().mean()) if len(frame) else 0.0,
             examples=_list_examples(frame[name]),
         )
@@ -259,6 +265,15 @@ def describe_frame(frame: pd.DataFrame, source: str) -> ReadReport:
         rows_kept=len(frame),
         columns=readings,
     )
+
+
+def _infer_stored_kind(values: pd.Series) -> ColumnKind:
+    """Return the kind of a column as it is stored; text is text, whatever it says."""
+    display_kind = infer_display_kind(values)
+    if display_kind is DisplayKind.NUMBER:
+        is_integer = pd.api.types.is_integer_dtype(values.dtype)
+        return ColumnKind.INTEGER if is_integer else ColumnKind.NUMBER
+    return _KINDS_BY_DISPLAY_KIND.get(display_kind, ColumnKind.TEXT)
 
 
 def _list_examples(values: pd.Series) -> list[str]:
