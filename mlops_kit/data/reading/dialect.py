@@ -29,6 +29,7 @@ _COMMENT_MARKS = ("#", "//", "%")
 _MAX_SAMPLE_RECORDS = 500
 _MAX_JOINED_LINES = 100  # that a quoted field may span in the sample
 _MIN_REGULAR_SHARE = 0.6  # of the records with the most frequent number of fields
+_TITLE_FACTOR = 0.6  # for a separator with which the first line is no record of the table
 _MAX_TITLE_FIELDS = 2  # a line before the table with more fields is a broken header
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBER = re.compile(r"[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
@@ -327,7 +328,9 @@ def _rate_records(
         holds_other = any(other in cell for other in others)
         is_plausible = not holds_other or _NUMBER.fullmatch(cell.strip()) is not None
         plausible += 1 if is_plausible else 0.4
-    return regular_share * (plausible / len(cells)) ** 2 * (1 - 0.5 / field_count)
+    score = regular_share * (plausible / len(cells)) ** 2 * (1 - 0.5 / field_count)
+    begins_with_table = abs(len(records[0].fields) - field_count) <= 1 < len(records[0].fields)
+    return score if begins_with_table else _TITLE_FACTOR * score
 
 
 def _count_numeric_cells(candidate: _Candidate) -> int:
