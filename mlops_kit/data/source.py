@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from glob import glob
 from typing import Any
@@ -19,164 +18,39 @@ from typing import Any
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
-from mlops_kit.data.datasets import DATASETS
-from mlops_kit.data.readers import find_plugin_ending, read_query, read_table, resolve_location
-from mlops_kit.data.reading.date_problems import AmbiguousDates, build_date_error
-from mlops_kit.data.reading.files import TEXT_ENDINGS, find_file_ending, list_text_columns
-from mlops_kit.data.reading.records import TableRead
-from mlops_kit.data.reading.settings import ReadSettings
-from mlops_kit.data.reading.storage import is_glob, is_url
-from mlops_kit.data.reading.summary import describe_rejected_rows
-from mlops_kit.data.reading.typed_table import describe_frame
-from mlops_kit.project.config.data import QuerySource, get_file_location
+from mlops_kit.data.readers import resolve_location
+from mlops_kit.data.reading.storage import is_url
+from mlops_kit.data.source_table import (
+    DATASET_PREFIX,
+    build_empty_source_error,
+    list_source_columns,
+    read_raw_source,
+    read_rows_to_score,
+    read_source_table,
+)
+from mlops_kit.data.splitters import draw_random_rows
+from mlops_kit.project.config.data import get_file_location
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_duration
 from mlops_kit.project.loader import Project
 
-_DATASET_PREFIX = "dataset:"
+__all__ = [
+    "SourceHistory",
+    "check_configured_columns",
+    "compute_known_times",
+    "draw_sample",
+    "list_source_columns",
+    "mask_unknown_values",
+    "read_raw_source",
+    "read_rows_to_score",
+    "read_source",
+    "read_source_table",
+    "resolve_cutoffs",
+    "select_known_rows",
+]
+
 _CUTOFF_ORIGIN = "settled at the start of the run"  # where `mlops config` says a cut-off comes from
 _SAMPLE_TEST_PERIODS = 3  # a sample covers this many times the period that the review keeps
-
-
-def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
-    """Read the source's rows; see ``read_source_table``."""
-    frame = _read_rows_without_file(project, limit)
-    if frame is not None:
-        return frame
-    return read_source_table(project, limit).frame
-
-
-def _read_rows_without_file(project: Project, limit: int | None) -> pd.DataFrame | None:
-    """Read the rows of a query or a dataset; None if the source is a file."""
-    source = project.config.source
-    if isinstance(source, QuerySource):
-        return read_query(source, limit)
-    location = get_file_location(source)
-    if location.startswith(_DATASET_PREFIX):
-        load_dataset = DATASETS[location.removeprefix(_DATASET_PREFIX)]
-        return load_dataset(limit)
-    return None
-
-
-def read_source_table(
-    project: Project,
-    limit: int | None = None,
-    must_be_usable: bool = True,
-) -> TableRead:
-    """Read the source's rows, with a report on what was read.
-
-    Parameters
-    ----------
-    limit : int, optional
-        Number of rows to read; None for all.
-    must_be_usable : bool
-        Whether columns that no stage can use are an error: those with lists, objects or dates with
-        two readings. Excluded columns may have them.
-
-    Raises
-    ------
-    KitError
-        If the source is missing or cannot be read, or a column is not usable.
-    """
-    source = project.config.source
-    location = get_file_location(source)
-    frame = _read_rows_without_file(project, limit)
-    if frame is not None:
-        return TableRead(frame, describe_frame(frame, location or "query"))
-    excluded_columns = frozenset(project.config.excluded_columns)
-    table = read_table(
-        resolve_location(project, location),
-        limit,
-        f"source: {location!r}",
-        "edit 'source' in mlops.yaml",
-        ReadSettings.from_source(source, excluded_columns),
-    )
-    if must_be_usable:
-        _check_usable_columns(table, excluded_columns)
-    return table
-
-
-def _check_usable_columns(table: TableRead, excluded_columns: frozenset[str]) -> None:
-    """Check that no column that is in use holds lists, objects or dates with two readings."""
-    nested = sorted(table.nested_columns - excluded_columns)
-    if nested:
-        listed = ", ".join(map(repr, nested))
-        raise KitError(
-            f"the source has lists or objects in the column {listed}",
-            "numbers, text, booleans or timestamps",
-            f"excluded_columns: [{', '.join(nested)}] in mlops.yaml, or split the column",
-        )
-    for column, problem in table.date_problems.items():
-        if column not in excluded_columns and isinstance(problem, AmbiguousDates):
-            raise build_date_error(problem)
-
-
-def read_rows_to_score(project: Project, file: str) -> pd.DataFrame:
-    """Read a file of rows that a person wants to have scored, written as the source is.
-
-    Raises
-    ------
-    KitError
-        If the file cannot be read, or some of its rows.
-    """
-    source = project.config.source
-    excluded_columns = frozenset(project.config.excluded_columns)
-    settings = ReadSettings.from_source(source, excluded_columns)
-    settings = replace(
-        settings, separator=None, encoding=None, header=None, skip_rows=None, sheet=None
-    )
-    table = read_table(file, settings=settings)
-    _check_usable_columns(table, excluded_columns)
-    if table.report.rejected_count:
-        raise KitError(
-            f"{file!r} cannot be read as a whole: {describe_rejected_rows(table.report)}",
-            "values of each column's type, and the same number of fields in each line",
-            "correct these lines",
-        )
-    return table.frame
-
-
-def list_source_columns(project: Project) -> list[str]:
-    """Return the source's column names without reading all of it.
-
-    Raises
-    ------
-    RunFailedError
-        If the source has no rows.
-    """
-    columns = _list_text_file_columns(project)
-    if columns:
-        return columns
-    frame = read_raw_source(project, limit=5)
-    if frame.empty:
-        raise _empty_source_error(project)
-    return [str(column) for column in frame.columns]
-
-
-def _list_text_file_columns(project: Project) -> list[str]:
-    """Return the columns of local text files, without importing pandas (1 s); empty for others."""
-    source = project.config.source
-    location = get_file_location(source)
-    if not location or is_url(location) or find_file_ending(location) not in TEXT_ENDINGS:
-        return []
-    path = resolve_location(project, location)
-    is_readable = is_glob(path) or os.path.isfile(path)
-    if find_plugin_ending(path) or not is_readable:
-        return []
-    try:
-        return list_text_columns(path, ReadSettings.from_source(source))
-    except (OSError, ValueError):
-        return []  # reading it all says what is wrong
-
-
-def _empty_source_error(project: Project) -> RunFailedError:
-    """Build the error for a source without rows."""
-    location = get_file_location(project.config.source) or str(project.config.source)
-    return RunFailedError(
-        f"the source {location!r} has no rows",
-        "a header and at least one row",
-        "check the job that fills the source",
-    )
 
 
 def check_configured_columns(project: Project) -> None:
@@ -212,6 +86,10 @@ def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]
         settings.append(("time", [config.time]))
     settings.append(("excluded_columns", config.excluded_columns))
     settings.append(("known_later", list(config.known_later)))
+    if config.validation.group:
+        settings.append(("validation.group", [config.validation.group]))
+    if config.weight:
+        settings.append(("weight", [config.weight]))
     # Views may add the columns of slices, so those are checked only without features.
     if not config.features:
         settings.append(("review.slices", config.review.slices))
@@ -294,7 +172,7 @@ def select_known_rows(
     """
     config = project.config
     if frame.empty:
-        raise _empty_source_error(project)
+        raise build_empty_source_error(project)
     _check_required_columns(frame, config)
     if not config.id:
         frame.insert(0, ROW_ID, range(len(frame)))
@@ -388,7 +266,7 @@ class SourceHistory:
         source = get_file_location(self.project.config.source)
         if not source or is_url(source):
             return None
-        if source.startswith(_DATASET_PREFIX):
+        if source.startswith(DATASET_PREFIX):
             return source
         path = resolve_location(self.project, source)
         files = sorted(glob(path)) or [path]
@@ -473,7 +351,7 @@ def draw_sample(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFram
     period that the review keeps, so that split, folds and daily intervals work as in a full run.
     (The newest rows alone would cover a few days only.) If the review keeps a share instead of a
     period, it covers the whole table. Without time, rows are drawn at random, stratified by the
-    target.
+    target, or whole groups of ``validation.group`` are drawn.
 
     Parameters
     ----------
@@ -484,30 +362,14 @@ def draw_sample(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFram
         return frame
     config = project.config
     if config.time is None:
-        return _draw_random_sample(frame, rows, config)
+        drawn = draw_random_rows(frame, rows, config)
+        return frame.iloc[drawn].reset_index(drop=True)
     candidates = frame
-    if isinstance(config.split.test, timedelta):
+    if isinstance(config.validation.test, timedelta):
         times = frame[config.time]
-        start = times.max() - _SAMPLE_TEST_PERIODS * config.split.test
+        start = times.max() - _SAMPLE_TEST_PERIODS * config.validation.test
         candidates = frame[times > start]
     if len(candidates) <= rows:
         candidates = frame.tail(rows)
     positions = np.linspace(0, len(candidates) - 1, rows).round().astype(int)
     return candidates.iloc[positions].reset_index(drop=True)
-
-
-def _draw_random_sample(frame: pd.DataFrame, rows: int, config: ProjectConfig) -> pd.DataFrame:
-    """Draw rows at random, with the class shares of the table where that is possible."""
-    from sklearn.model_selection import train_test_split
-
-    target = frame[config.target]
-    strata = None
-    if config.task == "binary" and target.value_counts(dropna=False).min() > 1:
-        strata = target.astype(str)
-    drawn, _ = train_test_split(
-        np.arange(len(frame)),
-        train_size=rows,
-        random_state=config.seed,
-        stratify=strata,
-    )
-    return frame.iloc[np.sort(drawn)].reset_index(drop=True)

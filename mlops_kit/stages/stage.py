@@ -23,12 +23,8 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
-from mlops_kit.data.source import (
-    draw_sample,
-    read_source_table,
-    resolve_cutoffs,
-    select_known_rows,
-)
+from mlops_kit.data import source
+from mlops_kit.data.target import require_coding
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
@@ -62,7 +58,7 @@ class Stage:
         self.run_folder = run
         self.record = StageRecord(stage=name)
         self._is_draft = draft
-        self._reading: ReadReport | None = None
+        self.reading: ReadReport | None = None  # of the source, once it has been read
 
     @property
     def is_draft(self) -> bool:
@@ -101,38 +97,18 @@ class Stage:
     def _parse_timestamp(self, value: datetime | None) -> pd.Timestamp | None:
         import pandas as pd
 
-        if value is None:
-            return None
-        return pd.Timestamp(self.config.to_utc(value))
+        return None if value is None else pd.Timestamp(self.config.to_utc(value))
 
     def read_source(self, known_by: pd.Timestamp | None = None) -> pd.DataFrame:
         """Read the source as it was known at ``as_of``, or at the given time."""
-        table = read_source_table(self.project)
-        self._reading = table.report
-        return select_known_rows(
-            self.project,
-            table.frame,
-            self.as_of if known_by is None else known_by,
-        )
-
-    @property
-    def reading(self) -> ReadReport:
-        """What was read from the source: the type of each column, and the rejected rows.
-
-        Raises
-        ------
-        KitError
-            If the stage has not read the source yet.
-        """
-        if self._reading is None:
-            raise KitError(
-                "the source has not been read yet", "stage.read_source()", "call it before"
-            )
-        return self._reading
+        table = source.read_source_table(self.project)
+        self.reading = table.report
+        cutoff = self.as_of if known_by is None else known_by
+        return source.select_known_rows(self.project, table.frame, cutoff)
 
     def limit_to_sample(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the sample of a quick trial run; all rows otherwise."""
-        return draw_sample(self.project, rows, self.sample)
+        return source.draw_sample(self.project, rows, self.sample)
 
     def check_contract(self, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
         """Validate rows against the project's contract; infer and save one if there is none.
@@ -149,26 +125,12 @@ class Stage:
         RunFailedError
             If the contract is violated; the report is written first.
         """
-        from mlops_kit.data import contract, contract_inference, contract_validation
-        from mlops_kit.data.reading import quarantine
+        from mlops_kit.data.contract_validation import enforce_contract
+        from mlops_kit.data.quarantine import check_source_rows
 
-        file = self.project.resolve_path(self.config.contract.file)
-        if not file.exists():
-            contract.save_contract(file, contract_inference.infer_contract(rows, self.config))
-        report, accepted, quarantined = contract_validation.validate_rows_against_contract(
-            rows,
-            contract.load_contract(file),
-            self.config.contract.max_quarantined_share,
-        )
-        if self._reading is not None:
-            report = quarantine.add_rejected_rows(
-                report,
-                self._reading,
-                self.config.contract.max_quarantined_share,
-            )
-            quarantined = quarantine.build_quarantine(quarantined, self._reading)
+        report, accepted, quarantined = check_source_rows(self.project, rows, self.reading)
         self.write("contract_report", report)
-        contract_validation.enforce_contract(report)
+        enforce_contract(report)
         return report, accepted, quarantined
 
     def read(self, name: str) -> Any:
@@ -417,9 +379,12 @@ class Stage:
         """
         from mlops_kit.registry import run_log
 
+        classes: list[Any] = []
+        if self.config.task != "regression":
+            classes = list(require_coding(self.project).classes)
         facts = {
             "threshold": recipe.threshold,
-            "classes": [0, 1] if self.config.task == "binary" else None,
+            "classes": classes,
             "target": self.config.target,
             "sample": self.sample,
         }
@@ -445,6 +410,7 @@ class Stage:
             "judged": saved.models["judged"].to_record(),
             "features": list(example.columns),
             "threshold": recipe.threshold,
+            "classes": classes,
         }
         self.write("model", entry, record=True)
         self.record.artifacts["model"].content = saved_model.model_hash
@@ -517,7 +483,7 @@ def open_stage(name: str, **parameters: Any) -> Stage:
         is_default = value in ("", None) or (key in {"seed", "sample"} and value == 0)
         if not is_default:
             overrides[key] = value
-    project = resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
+    project = source.resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", suggest_names(name, project.config.stages))
     # JupyterLab starts a kernel in the notebook's folder, the pipeline in the project's.

@@ -1,1 +1,1 @@
-"""Metrics, bootstrap intervals, proportions and decision thresholds."""
+"""Metrics, bootstrap intervals, proportions, decision thresholds, association of columns."""

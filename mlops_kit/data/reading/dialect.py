@@ -1,9 +1,7 @@
 """How a delimited text file is written: separator, quotes, header, and lines before the table.
 
-The beginning of the file is split with each possible separator. The one with which most lines
-have the same number of fields is taken, if the fields are such as tables have; a decimal comma is
-told from a separator that way. Only the standard library is used, so that the columns of a file
-can be listed quickly.
+It is detected from the beginning of the file. Only the standard library is used, so that the
+columns of a file can be listed quickly.
 """
 
 from __future__ import annotations
@@ -13,26 +11,22 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.data.reading.encoding import detect_encoding, find_byte_order_mark
 from mlops_kit.data.reading.header import is_header
-from mlops_kit.data.reading.line_parser import LineParser
+from mlops_kit.data.reading.separators import (
+    SampleRecord,
+    SeparatorCandidate,
+    choose_separator,
+    is_comment,
+)
 from mlops_kit.data.reading.settings import ReadSettings
 
 SAMPLE_BYTES = 1 << 18
-_SEPARATORS = (",", ";", "\t", "|")
-_SEPARATOR_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "|", " ": "a space"}
 _CERTAIN_ENCODINGS = {"utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"}
-_COMMENT_MARKS = ("#", "//", "%")
-_MAX_SAMPLE_RECORDS = 500
-_MAX_JOINED_LINES = 100  # that a quoted field may span in the sample
-_MIN_REGULAR_SHARE = 0.6  # of the records with the most frequent number of fields
-_TITLE_FACTOR = 0.6  # for a separator with which the first line is no record of the table
 _MAX_TITLE_FIELDS = 2  # a line before the table with more fields is a broken header
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_NUMBER = re.compile(r"[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
 _EXCEL_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
 
 
@@ -81,27 +75,6 @@ class TextDialect:
     notes: tuple[str, ...] = ()
 
 
-class _SampleRecord(NamedTuple):
-    """A record of the sample: its first line (from 1), the line after it, and its fields."""
-
-    line: int
-    next_line: int
-    text: str
-    fields: list[str]
-    is_valid: bool
-
-
-class _Candidate(NamedTuple):
-    """A separator with the records that it gives."""
-
-    separator: str
-    quote: str
-    escape: str
-    records: list[_SampleRecord]
-    field_count: int
-    score: float
-
-
 def detect_dialect(
     sample: bytes,
     is_complete: bool,
@@ -133,7 +106,7 @@ def detect_dialect(
     if not is_complete and len(lines) > 1:
         lines.pop()
     start, separator, notes = _find_first_line(lines, settings)
-    candidate = _choose_candidate(lines, start, separator, file)
+    candidate = choose_separator(lines, start, separator, file)
     dialect = _describe_table(candidate, start, settings, file)
     if encoding not in _CERTAIN_ENCODINGS and settings.encoding is None:
         notes.append(f"The encoding {encoding} is a guess from the characters.")
@@ -200,150 +173,8 @@ def _find_first_line(
     return 0, settings.separator, []
 
 
-def _choose_candidate(
-    lines: Sequence[str],
-    start: int,
-    separator: str | None,
-    file: str,
-) -> _Candidate:
-    """Return the separator that fits the lines best, with its records."""
-    if separator is not None:
-        return _build_candidate(lines, start, separator)
-    candidates = [_build_candidate(lines, start, one) for one in _SEPARATORS]
-    best = max(candidates, key=lambda candidate: candidate.score)
-    if best.score > 0:
-        return best
-    spaced = _build_candidate(lines, start, " ")
-    is_numeric_table = spaced.field_count > 2 and spaced.score > 0
-    if is_numeric_table and _count_numeric_cells(spaced) > len(spaced.records):
-        return spaced
-    return _build_single_column(lines, start, candidates, file)
-
-
-def _build_single_column(
-    lines: Sequence[str],
-    start: int,
-    candidates: Sequence[_Candidate],
-    file: str,
-) -> _Candidate:
-    """Return the table of one column, unless the first line names several.
-
-    Raises
-    ------
-    KitError
-        If it does.
-    """
-    single = _build_candidate(lines, start, "")
-    first = next((r.text for r in single.records if not _is_comment(r.text)), "")
-    for candidate in candidates:
-        field_count = len(first.split(candidate.separator))
-        if field_count > 1 and len(single.records) > 1:
-            name = _SEPARATOR_NAMES[candidate.separator]
-            raise KitError(
-                f"{file}: with no separator do most lines have the same number of fields; "
-                f"the first line has {field_count} with {name}",
-                "a table whose lines have the same number of fields",
-                "set 'separator' and 'skip_rows', or correct the file",
-            )
-    return single
-
-
-def _build_candidate(lines: Sequence[str], start: int, separator: str) -> _Candidate:
-    """Split the lines with a separator and rate the result."""
-    text = "\n".join(lines)
-    quote = '"'
-    opens_with_apostrophe = re.search(rf"(?:^|{re.escape(separator)})'[^'\n]*'", text, re.M)
-    if separator and '"' not in text and opens_with_apostrophe:
-        quote = "'"
-    escape = ""
-    if f"\\{quote}" in text and f"{quote}{quote}" not in text:
-        escape = "\\"
-    records = _split_records(lines, start, LineParser(separator, quote, escape))
-    has_quoted_field = re.search(rf"(?:^|\t){quote}[^{quote}]*{quote}(?:\t|$)", text, re.M)
-    if separator == "\t" and not has_quoted_field and not all(r.is_valid for r in records):
-        quote = ""
-        records = _split_records(lines, start, LineParser(separator, ""))
-    table = [record for record in records if record.is_valid and not _is_comment(record.text)]
-    counts = Counter(len(record.fields) for record in table)
-    field_count = 1
-    if counts:
-        field_count = max(counts, key=lambda count: (counts[count], count))
-    score = _rate_records(table, field_count, separator)
-    return _Candidate(separator, quote, escape, records, field_count, score)
-
-
-def _split_records(
-    lines: Sequence[str],
-    start: int,
-    parser: LineParser,
-) -> list[_SampleRecord]:
-    """Split lines into records; blank lines are left out."""
-    records: list[_SampleRecord] = []
-    position = start
-    while position < len(lines) and len(records) < _MAX_SAMPLE_RECORDS:
-        text = lines[position]
-        next_position = position + 1
-        parsed = parser.parse(text)
-        if parsed.problem is not None:
-            for end in range(position + 2, min(position + _MAX_JOINED_LINES, len(lines)) + 1):
-                joined = "\n".join(lines[position:end])
-                parsed_together = parser.parse(joined)
-                if parsed_together.problem is None:
-                    parsed, text, next_position = parsed_together, joined, end
-                    break
-        if text.strip():
-            record = _SampleRecord(
-                position + 1, next_position + 1, text, parsed.fields, parsed.problem is None
-            )
-            records.append(record)
-        position = next_position
-    return records
-
-
-def _is_comment(text: str) -> bool:
-    """Return whether a line is a comment."""
-    return text.lstrip().startswith(_COMMENT_MARKS)
-
-
-def _rate_records(
-    records: Sequence[_SampleRecord],
-    field_count: int,
-    separator: str,
-) -> float:
-    """Rate a separator: the share of regular records times the share of plausible fields."""
-    if field_count < 2 or not separator:
-        return 0.0
-    regular = [record for record in records if len(record.fields) == field_count]
-    regular_share = len(regular) / len(records)
-    near = sum(abs(len(record.fields) - field_count) <= 1 for record in records) / len(records)
-    if regular_share < _MIN_REGULAR_SHARE and not (len(records) < 5 and near == 1):
-        return 0.0
-    holds_decimals = all(_NUMBER.fullmatch(record.text.strip()) for record in regular)
-    if holds_decimals and separator not in records[0].text:
-        return 0.0
-    others = [one for one in _SEPARATORS if one != separator]
-    cells = [cell for record in regular for cell in record.fields]
-    plausible = 0.0
-    for cell in cells:
-        holds_other = any(other in cell for other in others)
-        is_plausible = not holds_other or _NUMBER.fullmatch(cell.strip()) is not None
-        plausible += 1 if is_plausible else 0.4
-    score = regular_share * (plausible / len(cells)) ** 2 * (1 - 0.5 / field_count)
-    begins_with_table = abs(len(records[0].fields) - field_count) <= 1 < len(records[0].fields)
-    return score if begins_with_table else _TITLE_FACTOR * score
-
-
-def _count_numeric_cells(candidate: _Candidate) -> int:
-    """Count the cells that are numbers."""
-    return sum(
-        _NUMBER.fullmatch(cell.strip()) is not None
-        for record in candidate.records
-        for cell in record.fields
-    )
-
-
 def _describe_table(
-    candidate: _Candidate,
+    candidate: SeparatorCandidate,
     start: int,
     settings: ReadSettings,
     file: str,
@@ -351,10 +182,10 @@ def _describe_table(
     """Find header and first record, and describe the table; the encoding is left open."""
     records = [record for record in candidate.records if record.line > start]
     first = _find_table_start(records, candidate.field_count, settings, file)
-    body = [r for r in records[first:] if r.is_valid and not _is_comment(r.text)]
+    body = [r for r in records[first:] if r.is_valid and not is_comment(r.text)]
     header, rows, notes = _separate_header(records, first, body, settings)
     names = list(header.fields) if header else []
-    if header is not None and _is_comment(header.text):
+    if header is not None and is_comment(header.text):
         names[0] = names[0].lstrip().lstrip("#/%").strip()
     field_count = max(candidate.field_count, len(names))
     if rows:
@@ -401,7 +232,7 @@ def _describe_table(
 
 
 def _find_table_start(
-    records: Sequence[_SampleRecord],
+    records: Sequence[SampleRecord],
     field_count: int,
     settings: ReadSettings,
     file: str,
@@ -414,9 +245,9 @@ def _find_table_start(
         If a line before it seems to be a header that does not fit the rows.
     """
     if settings.skip_rows is not None or settings.header is True:
-        return next((i for i, r in enumerate(records) if not _is_comment(r.text)), 0)
+        return next((i for i, r in enumerate(records) if not is_comment(r.text)), 0)
     for position, record in enumerate(records):
-        if _is_comment(record.text):
+        if is_comment(record.text):
             continue
         is_regular = len(record.fields) == field_count
         filled = sum(field.strip() != "" for field in record.fields)
@@ -432,14 +263,14 @@ def _find_table_start(
     return 0
 
 
-def _is_short_header(record: _SampleRecord, row: _SampleRecord, field_count: int) -> bool:
+def _is_short_header(record: SampleRecord, row: SampleRecord, field_count: int) -> bool:
     """Return whether a record is a header without a name for one field of the rows."""
     name_count = field_count - 1
     is_one_short = len(record.fields) == name_count and len(row.fields) == field_count
     return is_one_short and name_count > 1 and is_header(record.fields, [])
 
 
-def _has_more_fields(record: _SampleRecord | None, filled: int) -> bool:
+def _has_more_fields(record: SampleRecord | None, filled: int) -> bool:
     """Return whether a record has more filled fields."""
     if record is None:
         return False
@@ -461,11 +292,11 @@ def _header_error(
 
 
 def _separate_header(
-    records: Sequence[_SampleRecord],
+    records: Sequence[SampleRecord],
     first: int,
-    body: list[_SampleRecord],
+    body: list[SampleRecord],
     settings: ReadSettings,
-) -> tuple[_SampleRecord | None, list[_SampleRecord], list[str]]:
+) -> tuple[SampleRecord | None, list[SampleRecord], list[str]]:
     """Return the header, if there is one, the rows, and notes."""
     if not body or settings.header is False:
         return None, body, []
@@ -480,15 +311,15 @@ def _separate_header(
     return None, body, []
 
 
-def _is_commented_header(comment: _SampleRecord, row: _SampleRecord) -> bool:
+def _is_commented_header(comment: SampleRecord, row: SampleRecord) -> bool:
     """Return whether the line before the first row is a comment with the column names."""
     name_count = len(comment.fields)
-    return _is_comment(comment.text) and name_count > 1 and name_count == len(row.fields)
+    return is_comment(comment.text) and name_count > 1 and name_count == len(row.fields)
 
 
 def _complete_names(
     names: list[str],
-    rows: Sequence[_SampleRecord],
+    rows: Sequence[SampleRecord],
     field_count: int,
     has_trailing_separator: bool,
     line: int,
@@ -510,7 +341,7 @@ def _complete_names(
     raise _header_error(file, line, len(names), field_count)
 
 
-def _describe_skipped_lines(records: Sequence[_SampleRecord], skipped: int) -> str:
+def _describe_skipped_lines(records: Sequence[SampleRecord], skipped: int) -> str:
     """Describe the lines before the table."""
     texts = [record.text.strip() for record in records if record.line <= skipped]
     quoted = texts[0][:60] if texts else ""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-_NUMBER = re.compile(r"[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
+NUMBER_TEXT = re.compile(r"[+-]?[\d.,' \u00a0\u202f]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*%?")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?|\d{1,2}:\d{2}(?::\d{2}.*)?")
 _YEAR = re.compile(r"(?:19|20)\d{2}")
 _MISSING_WORDS = {"", "na", "n/a", "nan", "null", "none", "-", ".", "?", "missing"}
@@ -65,7 +65,7 @@ def _list_values(rows: Sequence[Sequence[str]], position: int) -> list[str]:
 
 def _is_typed(cell: str) -> bool:
     """Return whether a cell is a number or a date."""
-    return _NUMBER.fullmatch(cell) is not None or _DATE.fullmatch(cell) is not None
+    return NUMBER_TEXT.fullmatch(cell) is not None or _DATE.fullmatch(cell) is not None
 
 
 def _are_years(cells: Sequence[str]) -> bool:

@@ -56,7 +56,7 @@ def choose_names(names_in_file: Sequence[str]) -> list[ColumnName]:
         base = column
         others = {other for other, _ in cleaned[position:]}
         number = 2
-        while column in taken or (column != base and column in others):
+        while column in taken or (column != name and column in others):
             column = f"{base}_{number}"
             number += 1
         if column != base:

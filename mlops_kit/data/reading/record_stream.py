@@ -465,4 +465,5 @@ def _starts_with_return(data: bytes, starts: np.ndarray) -> np.ndarray:
     """Return which records begin with a carriage return."""
     values = np.frombuffer(data, dtype=np.uint8)
     first_bytes = values[np.minimum(starts, len(values) - 1)]
-    return np.equal(first_bytes, _CARRIAGE_RETURN)
+    is_return: np.ndarray = first_bytes == _CARRIAGE_RETURN
+    return is_return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
@@ -13,7 +14,7 @@ _MAX_LISTED_LINES = 5
 _CHARACTER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "space", ".": "point"}
 
 
-def summarize_reading(report: ReadReport) -> Table:
+def summarize_reading(report: ReadReport | None) -> Table:
     """Summarize what was read: one row per column, and what was rejected.
 
     Returns
@@ -21,7 +22,14 @@ def summarize_reading(report: ReadReport) -> Table:
     Table
         Columns ``column``, ``type``, ``format``, ``missing words``, ``missing``, ``suspected
         sentinels``, ``examples`` and ``remarks``.
+
+    Raises
+    ------
+    KitError
+        If nothing has been read yet.
     """
+    if report is None:
+        raise KitError("the source has not been read yet", "stage.read_source()", "call it before")
     rows = [_describe_column(reading) for reading in report.columns]
     data = pd.DataFrame(
         rows,

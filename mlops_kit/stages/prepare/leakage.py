@@ -11,18 +11,18 @@ from __future__ import annotations
 from functools import partial
 
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.lazy import np, pd, scipy_stats
+from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns, list_key_columns
 from mlops_kit.data.features import check_point_in_time
+from mlops_kit.data.splitters import assign_halves, count_shared_groups
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
+from mlops_kit.stats.association import are_copies, measure_association
 
-_MIN_COMMON_ROWS = 20  # with fewer rows nothing can be said
+_MIN_CHECKED_ROWS = 20  # with fewer rows nothing can be said
 _MAX_COMPARED_ROWS = 20_000  # evenly spread or the newest; they tell as much as all
 _MAX_COPY_CHECK_ROWS = 4_000  # evenly spread; each pair of columns is compared on them
-_MIN_EQUAL_SHARE = 0.99  # of the values of two columns that are copies
-_MIN_COPY_RANK_CORRELATION = 0.999  # of two columns that are copies up to their scale
 
 
 def check_leakage(
@@ -39,11 +39,36 @@ def check_leakage(
     history : DataFrame
         The source rows that the features are computed from, with the columns known later.
     """
-    return [
+    verdicts = [
         check_known_later(project, frame, history),
         check_single_feature(project.config, frame),
         check_feature_timing(project, frame, history),
     ]
+    if project.config.validation.group:
+        verdicts.append(check_groups_apart(project.config, frame))
+    return verdicts
+
+
+def check_groups_apart(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
+    """Check that no group of ``validation.group`` is both trained and evaluated on."""
+    group = config.validation.group
+    shared, held_out = count_shared_groups(frame, config)
+    outcome = CheckOutcome.FAILED if shared else CheckOutcome.PASSED
+    sentence = f"None of the {held_out:,} held-out groups of {group!r} is in the training set."
+    if shared:
+        sentence = (
+            f"{shared:,} of the {held_out:,} held-out groups of {group!r} are in the training set."
+        )
+    return Verdict(
+        "groups_apart",
+        "No group is in two parts of the split",
+        outcome,
+        CheckSeverity.BLOCKS,
+        sentence,
+        observed=f"{shared:,} shared groups",
+        limit="none",
+        hint="split the rows with prepare.split_rows" if shared else "",
+    )
 
 
 def check_known_later(
@@ -117,18 +142,6 @@ def _find_copied_column(
     return None
 
 
-def are_copies(left: pd.Series, right: pd.Series) -> bool:
-    """Whether two columns are equal, or rank the rows alike, where both have values."""
-    known = pd.DataFrame({"left": left.array, "right": right.array}).dropna()
-    if len(known) < _MIN_COMMON_ROWS or known.nunique().min() < 2:
-        return False
-    if all(map(pd.api.types.is_numeric_dtype, known.dtypes)):
-        correlation = known.astype(float).corr("spearman").to_numpy()[0, 1]
-        return bool(abs(correlation) >= _MIN_COPY_RANK_CORRELATION)
-    is_equal = known["left"].astype(str) == known["right"].astype(str)
-    return bool(is_equal.mean() >= _MIN_EQUAL_SHARE)
-
-
 def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     """Check that no feature alone ranks the target so well that it must contain it."""
     measure = "AUC" if config.task == "binary" else "|rank correlation|"
@@ -142,7 +155,7 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     train = frame[frame[PART_COLUMN] == "train"]
     train = train.iloc[:: max(1, len(train) // _MAX_COMPARED_ROWS)]
     features = list_feature_columns(config, frame)
-    if len(train) < _MIN_COMMON_ROWS or not features:
+    if len(train) < _MIN_CHECKED_ROWS or not features:
         return make_verdict(
             outcome=CheckOutcome.CANNOT_TELL,
             sentence=(
@@ -152,12 +165,14 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
             limit=f"{measure} < {format_number(limit)}",
         )
     target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
     associations = {}
     for feature in features:
         associations[feature] = measure_association(
             train[feature],
             target,
             binary=config.task == "binary",
+            halves=halves,
         )
     strongest = max(associations, key=lambda feature: associations[feature])
     leaking = [feature for feature in features if associations[feature] >= limit]
@@ -183,65 +198,6 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
             "if not known at prediction time"
         ),
     )
-
-
-def measure_association(
-    values: pd.Series,
-    target: np.ndarray,
-    binary: bool,
-) -> float:
-    """Measure how well a column alone ranks the target.
-
-    Missing values rank below or above all others, whichever associates more. A category is replaced
-    by the mean target of its rows in the other half, so that a unique name per row is not a leak.
-
-    Returns
-    -------
-    float
-        AUC (0.5 to 1) if ``binary``, else |Spearman's rho| (0 to 1).
-    """
-    codes: np.ndarray
-    if pd.api.types.is_numeric_dtype(values):
-        codes = values.astype("float64").to_numpy(na_value=np.nan)
-    elif pd.api.types.is_datetime64_any_dtype(values):
-        codes = values.astype("int64").where(values.notna()).to_numpy(dtype="float64")
-    else:
-        texts = values.astype("str").to_numpy(dtype=object)
-        codes, target = _encode_by_target_mean(texts, target)
-    is_missing = np.isnan(codes)
-    fill_values = (-np.inf, np.inf) if is_missing.any() else (0.0,)
-    measure = compute_rank_auc if binary else compute_rank_correlation
-    return max(measure(np.where(is_missing, fill, codes), target) for fill in fill_values)
-
-
-def _encode_by_target_mean(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Encode every second row's category as the category's mean target in the rows between."""
-    means = pd.Series(target[1::2]).groupby(values[1::2]).mean()
-    encoded = pd.Series(values[::2]).map(means).fillna(target[1::2].mean())
-    return encoded.to_numpy(), target[::2]
-
-
-def compute_rank_auc(values: np.ndarray, target: np.ndarray) -> float:
-    """Compute the area under the ROC curve by ranks, in the better of both directions.
-
-    It is the Mann-Whitney statistic by the number of pairs; 0.5 for one class.
-    """
-    positive = values[target == 1]
-    negative = values[target != 1]
-    if not len(positive) or not len(negative):
-        return 0.5
-    statistic = scipy_stats.mannwhitneyu(positive, negative, method="asymptotic").statistic
-    area = statistic / (len(positive) * len(negative))
-    return float(max(area, 1 - area))
-
-
-def compute_rank_correlation(values: np.ndarray, target: np.ndarray) -> float:
-    """Compute Spearman's |rank correlation|; 0 for a constant."""
-    value_ranks = scipy_stats.rankdata(values)
-    target_ranks = scipy_stats.rankdata(target)
-    if value_ranks.std() == 0 or target_ranks.std() == 0:
-        return 0.0
-    return float(abs(np.corrcoef(value_ranks, target_ranks)[0, 1]))
 
 
 def check_feature_timing(

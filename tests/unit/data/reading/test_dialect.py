@@ -38,7 +38,9 @@ SAMPLES = {
     "comments": Sample("# by x, y\n# today\nid,v\n1,2\n2,3\n", ",", ["id", "v"], 3),
     "title": Sample("Report\n\nid,v,w\n1,2,3\n2,3,4\n", ",", ["id", "v", "w"], 3),
     "padded title": Sample("Report,,\n,,\nid,v,w\n1,2,3\n2,3,4\n", ",", ["id", "v", "w"], 3),
-    "title of two fields": Sample("On:,2024-01-01\nid,v,w\n1,2,3\n2,3,4\n", ",", ["id", "v", "w"], 2),
+    "title of two fields": Sample(
+        "On:,2024-01-01\nid,v,w\n1,2,3\n2,3,4\n", ",", ["id", "v", "w"], 2
+    ),
     "separator line": Sample("sep=;\na;b\n1;2\n3;4\n", ";", ["a", "b"], 2),
     "no header": Sample("1,2.5,2024-01-01\n2,3.5,2024-01-02\n", ",", [], 0),
     "no header in text": Sample("Oslo,NO\nRome,IT\nTurin,IT\nBergen,NO\n", ",", [], 0),
@@ -49,7 +51,9 @@ SAMPLES = {
     "header only": Sample("a,b,c\n", ",", ["a", "b", "c"], 1),
     "one column": Sample("name\nalice\nbob\n", "", ["name"], 1),
     "one column of decimal commas": Sample("x\n1,5\n2,5\n", "", ["x"], 1),
-    "one column of timestamps": Sample("t\n2024-01-01 10:00:00\n2024-01-02 11:00:00\n", "", ["t"], 1),
+    "one column of timestamps": Sample(
+        "t\n2024-01-01 10:00:00\n2024-01-02 11:00:00\n", "", ["t"], 1
+    ),
     "one column of sentences": Sample("c\nHello, you\nGood; bad, ugly\nNice\n", "", ["c"], 1),
     "trailing separator": Sample("a,b,\n1,2,\n3,4,\n", ",", ["a", "b", ""], 1),
     "trailing separator below": Sample("a,b\n1,2,\n3,4,\n", ",", ["a", "b", ""], 1),

@@ -1,4 +1,4 @@
-"""Rows that could not be read, in the contract's report and in the quarantine."""
+"""Rows of the source that are set aside: those that violate the contract or cannot be read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import replace
 
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
-from mlops_kit.data.contract_validation import ContractReport
+from mlops_kit.data.contract import load_contract, save_contract
+from mlops_kit.data.contract_inference import infer_contract
+from mlops_kit.data.contract_validation import ContractReport, validate_rows_against_contract
 from mlops_kit.data.reading.records import ReadReport
 from mlops_kit.data.reading.summary import describe_rejected_rows
+from mlops_kit.project.loader import Project
 
 QUARANTINE_COLUMNS = (
     "quarantine_file",
@@ -19,6 +22,40 @@ QUARANTINE_COLUMNS = (
 _MAX_EXAMPLES = 3
 _LINE = "line"  # what the report names where it names a column otherwise
 _RULE = "readable"
+
+
+def check_source_rows(
+    project: Project,
+    rows: pd.DataFrame,
+    reading: ReadReport | None,
+) -> tuple[ContractReport, pd.DataFrame, pd.DataFrame]:
+    """Validate the source's rows against the contract; infer and save one if there is none.
+
+    Parameters
+    ----------
+    reading : ReadReport, optional
+        What was read; rows that could not be read count among those in quarantine.
+
+    Returns
+    -------
+    report : ContractReport
+    accepted, quarantined : DataFrame
+    """
+    config = project.config
+    file = project.resolve_path(config.contract.file)
+    if not file.exists():
+        save_contract(file, infer_contract(rows, config))
+    max_share = config.contract.max_quarantined_share
+    report, accepted, quarantined = validate_rows_against_contract(
+        rows,
+        load_contract(file),
+        max_share,
+        config.time,
+    )
+    if reading is None:
+        return report, accepted, quarantined
+    report = add_rejected_rows(report, reading, max_share)
+    return report, accepted, build_quarantine(quarantined, reading)
 
 
 def add_rejected_rows(
