@@ -49,6 +49,11 @@ class ProjectConfig(ConfigSection):
     )
     target: str = Field(description="Column to predict")
     task: Literal["binary", "regression"] = Field(description="Kind of prediction")
+    positive: bool | int | float | str | None = Field(
+        None,
+        description="Positive class of a binary task, which costs, threshold and flags are about; "
+        "null: 1, true, yes or y",
+    )
     id: NameList = Field(
         default_factory=list,
         description="Columns that identify a row; empty: the position in the source",
@@ -168,6 +173,8 @@ class ProjectConfig(ConfigSection):
     @model_validator(mode="after")
     def check_consistency(self) -> ProjectConfig:
         """Refuse combinations of settings that contradict each other."""
+        if self.positive is not None and self.task != "binary":
+            raise ValueError(f"positive: {self.positive!r} needs task: binary, got {self.task}")
         self._check_times()
         self._check_validation()
         self._check_names()

@@ -17,6 +17,7 @@ from mlops_kit.core.formatting import capitalize_first, format_money, format_num
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.data.classes import resolve_coding
 from mlops_kit.data.columns import get_row_days
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
@@ -131,15 +132,31 @@ def score_champion(
     name = f"version {champion.version}"
     if model is None:
         return ScoredModel(name, note=note, version=champion.version)
+    scores = predict_scores(model, rows[columns], config)
+    threshold = champion.threshold
+    if _has_other_positive_class(champion, config):
+        scores = 1 - scores
+        if threshold is not None:
+            # At the threshold itself the champion predicts its own positive class.
+            threshold = math.nextafter(1 - threshold, math.inf)
+        note = f"{note} Its probabilities are converted to those of {config.positive}."
     return ScoredModel(
         name=name,
-        scores=predict_scores(model, rows[columns], config),
-        threshold=champion.threshold,
+        scores=scores,
+        threshold=threshold,
         model=model,
         feature_names=tuple(columns),
         note=note,
         version=champion.version,
     )
+
+
+def _has_other_positive_class(champion: ModelVersion, config: ProjectConfig) -> bool:
+    """Return whether the positive class of today's project is the champion's negative one."""
+    if config.positive is None or len(champion.classes) != 2:
+        return False
+    coding = resolve_coding(dict.fromkeys(champion.classes, 0), config)
+    return bool(coding.positive != champion.classes[-1])
 
 
 def has_decision_cost(config: ProjectConfig, threshold: float | None) -> bool:

@@ -205,7 +205,10 @@ def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
         outcome = CheckOutcome.CANNOT_TELL
     else:
         outcome = CheckOutcome.PASSED
-    observed = f"{counts['1']:,} of class 1, {counts['0']:,} of class 0"
+    negative, positive = evidence.classes
+    observed = (
+        f"{counts['1']:,} of the positive class {positive}, {counts['0']:,} of class {negative}"
+    )
     return make_verdict(
         outcome,
         f"The held-out rows contain {observed}.",

@@ -7,7 +7,8 @@ where the table has a time column, and by group where the project's validation i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import capitalize_first, format_number
@@ -22,6 +23,7 @@ from mlops_kit.data.splitters import (
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 
+_CODES_AS_NAMES = ("0", "1")
 BASELINE_TITLES = {"baseline_linear": "a linear model", "baseline_constant": "a constant"}
 
 
@@ -63,6 +65,8 @@ class ReviewEvidence(NamedTuple):
         Held-out rows with a label.
     rows_by_class : dict
         Labeled rows of the classes ``"0"`` and ``"1"``; empty for a regression.
+    classes : tuple of str
+        The names of these classes, the positive one last.
     metrics : dict of str to Interval
         Metrics of the evaluation model on the held-out rows, by name, those of plugins included.
     baseline_values : dict
@@ -89,6 +93,7 @@ class ReviewEvidence(NamedTuple):
     champion_note: str = NO_CHAMPION.note
     champion_version: str = NO_CHAMPION.version
     sample_rows: int = 0
+    classes: tuple[str, ...] = _CODES_AS_NAMES
 
 
 def join_scores_to_features(
@@ -267,3 +272,10 @@ def gather_evidence(
         champion_version=comparison.version,
         sample_rows=config.sample,
     )
+
+
+def name_classes(evidence: ReviewEvidence, classes: Sequence[Any]) -> ReviewEvidence:
+    """Return the evidence with the names of the classes, as the artifact ``model`` states them."""
+    if not classes:
+        return evidence
+    return evidence._replace(classes=tuple(map(str, classes)))
