@@ -24,6 +24,7 @@ from mlops_kit.cli import (
     pipeline_commands,
     project_commands,
     run_commands,
+    scaffold_commands,
     service_commands,
 )
 from mlops_kit.core.errors import KitError
@@ -36,6 +37,8 @@ _GC_THRESHOLD_OBJECTS = 50_000
 
 # In the order in which ``mlops --help`` lists them.
 _COMMANDS: dict[str, Callable[..., None]] = {
+    "new": scaffold_commands.new_command,
+    "update": scaffold_commands.update_command,
     "run": pipeline_commands.run_command,
     "plan": pipeline_commands.plan_command,
     "params": pipeline_commands.params_command,
@@ -86,6 +89,7 @@ def _set_global_options(
 
 for _name, _function in _COMMANDS.items():
     app.command(_name)(_function)
+app.add_typer(scaffold_commands.notebook_app, name="notebook")
 
 
 def main() -> None:

@@ -35,7 +35,8 @@ def detect_settings(
     target : str
         The column to predict.
     task, time, id_columns : optional
-        What is known already; the other guesses depend on it.
+        What is known already; the other guesses depend on it. An empty ``time`` or list says that
+        the table has none.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def detect_settings(
                 "name another column",
             )
     guesses = list(detect_target(frame, target, task))
-    id_guess = keys.detect_id(frame, target, id_columns or [])
+    id_guess = keys.detect_id(frame, target, id_columns)
     time_guesses = list(keys.detect_time(frame, target, time))
     guesses += [*time_guesses, id_guess]
     used = {target, *id_guess.columns}

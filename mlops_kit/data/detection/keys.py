@@ -85,16 +85,18 @@ def split_name(name: str) -> set[str]:
     return set(re.split(r"[^0-9a-z]+", spaced.lower())) - {""}
 
 
-def detect_id(frame: pd.DataFrame, target: str, given: list[str]) -> Guess:
+def detect_id(frame: pd.DataFrame, target: str, given: list[str] | None) -> Guess:
     """Guess the column that identifies a row.
 
     A unique column is certain if its name says so; a row number comes last, since it means nothing
     outside the file.
     """
     if given:
-        names = ", ".join(given)
-        reason = f"{names} was given."
+        reason = f"{', '.join(given)} was given."
         return Guess(topic=GuessTopic.ID, setting="id", value=given, reason=reason, columns=given)
+    if given is not None:
+        reason = "It was given that no column identifies a row."
+        return Guess(topic=GuessTopic.ID, reason=reason)
     named = []
     row_numbers = []
     others = []
@@ -206,6 +208,9 @@ def detect_time(frame: pd.DataFrame, target: str, given: str | None) -> Iterator
             reason=f"{given} was given.",
             columns=[given],
         )
+    elif given is not None:
+        reason = "It was given that no column holds the prediction time: rows are split at random."
+        yield Guess(topic=GuessTopic.TIME, reason=reason)
     else:
         guess = _guess_time(frame, target)
         yield guess
