@@ -154,7 +154,7 @@ FAULTS = (
     ),
     Fault(
         name="split_gap",
-        module="mlops_kit/data/splits.py",
+        module="mlops_kit/data/splitters.py",
         original="times + config.label_delay > test_start",
         mutated="times > test_start",
         tests=(
@@ -190,13 +190,13 @@ FAULTS = (
         ),
     ),
     Fault(
-        name="unknown_labels_in_fold",
+        name="gap_rows_trained_on",
         module="mlops_kit/stages/train/folds.py",
-        original="times + config.label_delay <= start",
-        mutated="times <= start",
+        original='rows[PART_COLUMN] == "train"',
+        mutated='rows[PART_COLUMN] != "test"',
         tests=(
             "tests/unit/stages/train/test_fitting.py"
-            "::test_time_folds_expand_and_leave_out_the_delay",
+            "::test_training_rows_are_labeled_of_their_part_and_in_time_order",
         ),
     ),
     Fault(

@@ -24,6 +24,8 @@ _DEFAULT_MODULE = "mlops_kit.core.results"  # defines the result types that are 
 _DEFINING_MODULES = {
     "ContractReport": "mlops_kit.data.contract_validation",
     "Report": "mlops_kit.data.contract_validation",
+    "SplitTable": "mlops_kit.data.splits",
+    "ValidationScheme": "mlops_kit.data.splitters",
 }
 
 

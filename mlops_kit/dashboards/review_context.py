@@ -49,6 +49,12 @@ class ReviewContext:
         return self.project.config
 
     @property
+    def event(self) -> str:
+        """What is predicted: the target, with the positive class of a classifier."""
+        classes = self.review.classes
+        return f"{self.config.target} = {classes[-1]}" if classes else self.config.target
+
+    @property
     def is_compared(self) -> bool:
         """Whether the review compared the two versions on the same rows."""
         return self.other is not None and self.other.number == self.review.champion_version

@@ -216,7 +216,7 @@ def _describe_flagged_rows(context: ReviewContext) -> str:
     beside = ""
     if number.champion_value:
         beside = f" (version {context.review.champion_version}: {number.champion_value})"
-    return f"Of the {config.row_name}s that it flags, {number.value} are {config.target}{beside}."
+    return f"Of the {config.row_name}s that it flags, {number.value} are {context.event}{beside}."
 
 
 def describe_reservations(verdicts: Verdicts) -> str:

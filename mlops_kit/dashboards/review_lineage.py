@@ -37,6 +37,7 @@ def list_origins(review: StoredReview, config: ProjectConfig) -> list[tuple[str,
         ("commit", _describe_commit(manifest.git)),
         ("model", facts.model_hash[:_SHOWN_HASH_CHARACTERS]),
         ("evidence", facts.evidence_hash[:_SHOWN_HASH_CHARACTERS]),
+        ("positive class", str(review.classes[-1]) if review.classes else "none"),
         ("note, seed", f"{manifest.note or 'none'}, {manifest.seed}"),
     ]
     for stage, run_id in manifest.mlflow.items():

@@ -190,6 +190,13 @@ class StoredReview:
         return translate_old_columns(name, self.read(name))
 
     @cached_property
+    def classes(self) -> list[Any]:
+        """The classes in the order of their codes; empty if they are not on record."""
+        if "model" not in self.artifacts:
+            return []
+        return list(self.read("model").get("classes", []))
+
+    @cached_property
     def metrics(self) -> dict[str, MetricRow]:
         """The metrics by title."""
         rows = read_records(self.read_table("metrics"), MetricRow)

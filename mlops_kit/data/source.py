@@ -22,6 +22,7 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
 from mlops_kit.data.datasets import DATASETS
 from mlops_kit.data.readers import read_query, read_table, resolve_location
+from mlops_kit.data.splitters import draw_random_rows
 from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_duration
@@ -138,6 +139,10 @@ def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]
         settings.append(("time", [config.time]))
     settings.append(("excluded_columns", config.excluded_columns))
     settings.append(("known_later", list(config.known_later)))
+    if config.validation.group:
+        settings.append(("validation.group", [config.validation.group]))
+    if config.weight:
+        settings.append(("weight", [config.weight]))
     # Views may add the columns of slices, so those are checked only without features.
     if not config.features:
         settings.append(("review.slices", config.review.slices))
@@ -385,7 +390,7 @@ def draw_sample(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFram
     period that the review keeps, so that split, folds and daily intervals work as in a full run.
     (The newest rows alone would cover a few days only.) If the review keeps a share instead of a
     period, it covers the whole table. Without time, rows are drawn at random, stratified by the
-    target.
+    target, or whole groups of ``validation.group`` are drawn.
 
     Parameters
     ----------
@@ -396,30 +401,14 @@ def draw_sample(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFram
         return frame
     config = project.config
     if config.time is None:
-        return _draw_random_sample(frame, rows, config)
+        drawn = draw_random_rows(frame, rows, config)
+        return frame.iloc[drawn].reset_index(drop=True)
     candidates = frame
-    if isinstance(config.split.test, timedelta):
+    if isinstance(config.validation.test, timedelta):
         times = frame[config.time]
-        start = times.max() - _SAMPLE_TEST_PERIODS * config.split.test
+        start = times.max() - _SAMPLE_TEST_PERIODS * config.validation.test
         candidates = frame[times > start]
     if len(candidates) <= rows:
         candidates = frame.tail(rows)
     positions = np.linspace(0, len(candidates) - 1, rows).round().astype(int)
     return candidates.iloc[positions].reset_index(drop=True)
-
-
-def _draw_random_sample(frame: pd.DataFrame, rows: int, config: ProjectConfig) -> pd.DataFrame:
-    """Draw rows at random, with the class shares of the table where that is possible."""
-    from sklearn.model_selection import train_test_split
-
-    target = frame[config.target]
-    strata = None
-    if config.task == "binary" and target.value_counts(dropna=False).min() > 1:
-        strata = target.astype(str)
-    drawn, _ = train_test_split(
-        np.arange(len(frame)),
-        train_size=rows,
-        random_state=config.seed,
-        stratify=strata,
-    )
-    return frame.iloc[np.sort(drawn)].reset_index(drop=True)

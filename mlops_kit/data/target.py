@@ -3,40 +3,61 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.data.columns import BOOLEAN_BY_TEXT, ColumnKind
+from mlops_kit.data.classes import (
+    ClassCoding,
+    count_classes,
+    resolve_coding,
+    resolve_column_coding,
+    sort_classes,
+)
+from mlops_kit.data.columns import ColumnKind
 from mlops_kit.data.contract import ColumnContract, load_contract
+from mlops_kit.data.source import read_source
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
 _TITLE = "Target"
-_MAX_LISTED_CLASSES = 5
+_DEFAULT_CODING = ClassCoding((0, 1), ColumnKind.NUMBER)
 
 
 class TargetEncoder:
-    """Encodes single values of the target as training does.
+    """Encodes single values of the target.
 
     Training encodes a whole column (``encode_target``). Labels come one by one and in any type, so
     the classes and their kind are read from the data contract.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    classes : sequence, optional
+        The classes in the order of their codes, as a version was trained with them; by default
+        that of ``load_coding``.
     """
 
-    def __init__(self, project: Project) -> None:
-        column = _load_target_contract(project)
+    def __init__(self, project: Project, classes: Sequence[Any] = ()) -> None:
         self.task = project.config.task
-        self.kind = ColumnKind.NUMBER
-        self.classes: list[Any] = [0, 1]
-        if column is not None:
-            self.kind = column.type
-            if column.allowed:
-                self.classes = sort_classes(column.allowed)
-        self._codes = {
-            self._normalize_class(value): float(code) for code, value in enumerate(self.classes)
-        }
+        self.coding = load_coding(project)
+        if classes:
+            self.coding = replace(self.coding, classes=tuple(classes))
+
+    @property
+    def kind(self) -> ColumnKind:
+        """What the target's column holds."""
+        return self.coding.kind
+
+    @property
+    def classes(self) -> list[Any]:
+        """The classes in the order of their codes."""
+        return list(self.coding.classes)
 
     def __call__(self, value: Any) -> float | None:
         """Return the value as a number; None if it is not a value of the target."""
@@ -44,26 +65,76 @@ class TargetEncoder:
             return None
         if self.task == "regression":
             return _parse_finite_number(value)
-        return self._codes.get(self._normalize_class(value))
+        return self.coding.encode(value)
 
-    def _normalize_class(self, value: Any) -> str:
-        """Return a text that is the same for a class in whatever type it comes."""
-        is_numpy_value = hasattr(value, "dtype")
-        if isinstance(value, bool) or (is_numpy_value and value.dtype == bool):
-            if self.kind == ColumnKind.TEXT:
-                return str(bool(value)).lower()
-            return str(int(value))
-        if isinstance(value, (int, float)) or is_numpy_value:
-            is_whole = float(value).is_integer()
-            return str(int(value)) if is_whole else str(value)
-        text = str(value).strip()
-        if self.kind == ColumnKind.BOOLEAN:
-            if text.lower() in BOOLEAN_BY_TEXT:
-                return str(int(BOOLEAN_BY_TEXT[text.lower()]))
-            return text
-        if self.kind in {ColumnKind.INTEGER, ColumnKind.NUMBER}:
-            return text.removesuffix(".0")
-        return text
+
+def load_coding(project: Project) -> ClassCoding:
+    """Load the coding of the classes that the data contract lists.
+
+    A project of an earlier version may lack ``positive``: its champion stays in service with the
+    coding of that version, so the lack is not an error here.
+    """
+    try:
+        return require_coding(project)
+    except KitError:
+        return load_legacy_coding(project)
+
+
+def require_coding(project: Project) -> ClassCoding:
+    """Load the coding of the classes that the data contract lists, as models are trained with it.
+
+    Raises
+    ------
+    KitError
+        See ``resolve_coding``.
+    """
+    column = _load_target_contract(project)
+    if column is None or not column.allowed:
+        return _DEFAULT_CODING
+    counts = dict.fromkeys(column.allowed, 0)
+    return resolve_coding(counts, project.config, column.type)
+
+
+def load_legacy_coding(project: Project) -> ClassCoding:
+    """Load the coding of versions that do not state theirs: the classes in ascending order."""
+    column = _load_target_contract(project)
+    if column is None or not column.allowed:
+        return _DEFAULT_CODING
+    return ClassCoding(tuple(sort_classes(column.allowed)), column.type)
+
+
+def check_classes(project: Project) -> None:
+    """Check that the classes of the target can be encoded, before a stage runs.
+
+    The classes are those of the contract; the source is read only if there is none yet, or to
+    count the rows of classes that cannot be encoded.
+
+    Raises
+    ------
+    KitError
+        See ``resolve_coding``.
+    """
+    config = project.config
+    if config.task == "regression" or config.source == "":
+        return
+    column = _load_target_contract(project)
+    contract_error = None
+    if column is not None and column.allowed:
+        try:
+            require_coding(project)
+        except KitError as error:
+            contract_error = error
+        else:
+            return
+    as_of = None if config.as_of is None else config.to_utc(config.as_of)
+    target = read_source(project, as_of)[config.target]
+    resolve_coding(count_classes(target), config)
+    if contract_error is not None:
+        raise KitError(
+            f"{config.contract.file}: {contract_error.message}",
+            contract_error.expected,
+            f"edit columns.{config.target}.allowed in {config.contract.file}",
+        )
 
 
 def _load_target_contract(project: Project) -> ColumnContract | None:
@@ -88,7 +159,8 @@ def _parse_finite_number(value: Any) -> float | None:
 def encode_target(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFrame, Table]:
     """Encode the target as a number.
 
-    Of two classes, the larger one (or True) becomes 1 and the other 0. Unknown values are NaN.
+    The positive class becomes 1 and the other 0 (``mlops_kit.data.classes``). Unknown values are
+    NaN.
 
     Returns
     -------
@@ -99,13 +171,14 @@ def encode_target(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFr
 
     Raises
     ------
+    KitError
+        If the classes of a binary target cannot be encoded, see ``resolve_coding``.
     RunFailedError
-        If a binary target has more than two classes, or the values of a regression are not
-        numbers.
+        If the values of a regression are not numbers.
     """
     if config.task == "regression":
         return _encode_values(frame, config.target)
-    return _encode_classes(frame, config.target)
+    return _encode_classes(frame, config)
 
 
 def _encode_values(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Table]:
@@ -128,54 +201,27 @@ def _encode_values(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Tabl
     return encoded, table
 
 
-def _encode_classes(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Table]:
+def _encode_classes(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFrame, Table]:
     """Encode a binary target."""
-    classes = sort_classes(frame[target].dropna().unique())
-    if len(classes) > 2:
-        listed = ", ".join(map(str, classes[:_MAX_LISTED_CLASSES]))
-        raise RunFailedError(
-            f"the target {target!r} has {len(classes)} classes: {listed}",
-            "two classes for a binary task",
-            "set task: regression, or another target, in mlops.yaml",
-        )
-    codes = _assign_codes(classes)
+    target = config.target
+    coding = resolve_column_coding(frame[target], config)
     encoded = frame.copy(deep=False)
-    values = []
-    for value in frame[target]:
-        values.append(codes.get(value, math.nan) if pd.notna(value) else math.nan)
-    encoded[target] = pd.Series(
-        values,
-        index=frame.index,
-        dtype="float64",
-    )
-    return encoded, _summarize_classes(encoded[target], codes)
+    encoded[target] = coding.encode_column(frame[target])
+    return encoded, _summarize_classes(encoded[target], coding)
 
 
-def _assign_codes(classes: list[Any]) -> dict[Any, float]:
-    """Assign a code to each class.
-
-    0/1 and False/True keep their value even where a short period contains only one of them.
-    """
-    if all(value in (0, 1) for value in classes):
-        return {value: float(value) for value in classes}
-    return {value: float(code) for code, value in enumerate(classes)}
-
-
-def _summarize_classes(encoded: pd.Series, codes: dict[Any, float]) -> Table:
+def _summarize_classes(encoded: pd.Series, coding: ClassCoding) -> Table:
     """Count the rows of each class."""
     counts = encoded.value_counts()
     rows = []
-    positive_class = None
-    for value, code in codes.items():
-        count = int(counts.get(code, 0))
-        rows.append((str(value), f"{code:.0f}", count))
-        if code == 1:
-            positive_class = value
+    for code, value in enumerate(coding.classes):
+        if value is not None:
+            rows.append((str(value), str(code), int(counts.get(code, 0))))
     unknown_count = int(encoded.isna().sum())
     rows.append(("not known yet", "", unknown_count))
     share = format_number(float(encoded.mean()))
     sentence = (
-        f"{encoded.name} is 1 where it is {positive_class!s}: "
+        f"The positive class of {encoded.name} is {coding.positive!s}: "
         f"a share of {share} of the labeled rows."
     )
     return Table(
@@ -183,14 +229,6 @@ def _summarize_classes(encoded: pd.Series, codes: dict[Any, float]) -> Table:
         sentence,
         pd.DataFrame(rows, columns=["class", "code", "rows"]),
     )
-
-
-def sort_classes(classes: Any) -> list[Any]:
-    """Sort classes in ascending order; as text if their types cannot be compared."""
-    try:
-        return sorted(classes)
-    except TypeError:
-        return sorted(classes, key=str)
 
 
 def _convert_to_float(values: pd.Series, name: str) -> pd.Series:

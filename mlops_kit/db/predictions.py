@@ -38,6 +38,7 @@ _LOG_COLUMNS = [
     "features",
     "at",
     "label",
+    "raw_label",
     "known",
 ]
 
@@ -163,7 +164,7 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
     -------
     DataFrame
         prediction_id, version, key, moment (UTC), score, decision, features (JSON text), at,
-        label (NaN while unknown), known.
+        label (NaN while unknown), raw_label (the label as it came), known.
     """
     if not database_exists(project):
         return pd.DataFrame(columns=_LOG_COLUMNS)
@@ -178,6 +179,7 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
             PredictionRecord.features,
             PredictionRecord.scored_at,
             LabelRecord.value,
+            LabelRecord.raw_value,
             LabelRecord.known_at,
         )
         .where(

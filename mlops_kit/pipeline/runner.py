@@ -18,6 +18,7 @@ from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalEr
 from mlops_kit.core.extras import MissingExtraError
 from mlops_kit.core.progress import ProgressReporter
 from mlops_kit.data.source import check_configured_columns, resolve_cutoffs
+from mlops_kit.data.target import check_classes
 from mlops_kit.pipeline import kernel_pool, signals
 from mlops_kit.pipeline.active_run import ActiveRun, ParameterValues
 from mlops_kit.pipeline.file_hashes import FileHashes
@@ -167,6 +168,7 @@ def run_pipeline(
         if up_to_date_run is not None:
             return _complete_up_to_date_run(project, up_to_date_run, report_progress)
     check_configured_columns(project)
+    check_classes(project)
     stages_to_run = [
         planned.stage for planned in planned_stages if planned.action != PlanAction.SKIP
     ]

@@ -51,6 +51,7 @@ def build_config_schema() -> dict[str, Any]:
         ref_template=_DEFINITIONS, schema_generator=_SchemaGenerator
     )
     schema["title"] = "mlops.yaml"
+    schema["properties"]["split"] = _build_split_schema(schema["$defs"]["ValidationConfig"])
     schema["properties"]["stages"] = _build_stages_schema(schema["properties"]["stages"])
     schema["required"] = _REQUIRED_BY_EVERY_PROJECT
     for setting in schema["properties"].values():
@@ -79,6 +80,18 @@ def _build_stages_schema(setting: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _build_split_schema(validation: dict[str, Any]) -> dict[str, Any]:
+    """Accept ``split``, the earlier name of two settings of ``validation``."""
+    names = ("test", "folds")
+    return {
+        "description": "Earlier name of validation.test and validation.folds",
+        "deprecated": True,
+        "type": "object",
+        "properties": {name: validation["properties"][name] for name in names},
+        "additionalProperties": False,
+    }
+
+
 def _build_notebook_requirement() -> dict[str, Any]:
     return {"required": ["notebook"], "properties": {"notebook": _NON_EMPTY_TEXT}}
 
@@ -97,16 +110,19 @@ def _require_source_unless_own_chain() -> dict[str, Any]:
 
 
 def _forbid_times_without_time_column() -> dict[str, Any]:
-    """Require a time column for the cut-offs and for a held-out set given as a duration."""
+    """Require a time column for cut-offs and durations, and none for random folds."""
     no_timestamp = {"enum": [None, ""]}
     held_out_share = {"properties": {"test": {"type": "number"}}}
+    drawn_once = {"properties": {"repeats": {"const": 1}, "stratify": {"enum": [None, False]}}}
     return {
         "if": {"required": ["time"], "properties": {"time": {"type": "string"}}},
+        "then": {"properties": {"validation": drawn_once}},
         "else": {
             "properties": {
                 "as_of": no_timestamp,
                 "until": no_timestamp,
                 "split": held_out_share,
+                "validation": held_out_share,
             }
         },
     }

@@ -31,6 +31,8 @@ class VersionCandidate:
         The final model.
     evaluation : EvaluationModel
         The model that the review evaluated.
+    classes : list
+        The classes in the order of their codes; empty for a regression.
     artifact_hashes : mapping of str to str
         Hashes of the artifacts that are the version's evidence, by name.
     run, sample_rows, as_of
@@ -43,6 +45,7 @@ class VersionCandidate:
     evaluation: EvaluationModel
     features: list[str]
     threshold: float | None
+    classes: list[Any]
     artifact_hashes: Mapping[str, str]
     run: str
     sample_rows: int
@@ -69,6 +72,7 @@ class VersionCandidate:
             "evidence_hash": hash_json(dict(self.artifact_hashes)),
             "author": getpass.getuser(),
             "threshold": json.dumps(self.threshold),
+            "classes": json.dumps(self.classes),
             "review": "failed" if is_blocked else "passed",
             "run": self.run,
             "judged": self.evaluation.to_json(),

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.data.target import load_legacy_coding
 from mlops_kit.db import approvals
 from mlops_kit.db.tables import ApprovalOutcome, PromotionRecord
 from mlops_kit.project.loader import Project
@@ -106,6 +107,8 @@ class ModelVersion(approvals.ReviewedVersion):
         The model's inputs, in its order.
     threshold : float or None
         The decision threshold; None for a regression.
+    classes : tuple
+        The classes in the order of their codes, the positive class last; empty for a regression.
     evaluation : EvaluationModel
         The model that the review evaluated.
     as_of : str
@@ -121,6 +124,7 @@ class ModelVersion(approvals.ReviewedVersion):
     evaluation: EvaluationModel
     as_of: str
     run: str = ""
+    classes: tuple[Any, ...] = ()
 
     @classmethod
     def from_tags(cls, version: str, tags: Mapping[str, str]) -> ModelVersion:
@@ -139,6 +143,7 @@ class ModelVersion(approvals.ReviewedVersion):
             evaluation=EvaluationModel.from_json(tags["judged"]),
             as_of=tags["as_of"],
             run=tags.get("run", ""),
+            classes=tuple(json.loads(tags.get("classes", "[]"))),
         )
 
 
@@ -200,6 +205,9 @@ def load_champion(project: Project) -> tuple[ModelVersion, Any]:
 def load_version(project: Project, version: str) -> ModelVersion:
     """Return what the review recorded about a version.
 
+    A version that an earlier version of this package registered does not state its classes; it
+    keeps the coding with which it was trained.
+
     Raises
     ------
     RunFailedError
@@ -222,7 +230,10 @@ def load_version(project: Project, version: str) -> ModelVersion:
             "a version that a review registered",
             "mlops run",
         )
-    return ModelVersion.from_tags(version, tags)
+    recorded = ModelVersion.from_tags(version, tags)
+    if project.config.task == "regression" or recorded.classes:
+        return recorded
+    return replace(recorded, classes=load_legacy_coding(project).classes)
 
 
 def sync_aliases(project: Project) -> None:

@@ -19,13 +19,12 @@ from typing import Any
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import pd
 from mlops_kit.data import columns
-from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
-from mlops_kit.registry import scoring
+from mlops_kit.registry import scoring, versions
 from mlops_kit.serving.champion_follower import (
     ServedVersion,
     describe_exception,
@@ -62,11 +61,13 @@ class RequestScorer:
 
     def __init__(self, project: Project) -> None:
         self.project = project
+        self._classes_by_version: dict[str, tuple[Any, ...]] = {}
 
     def answer_requests(
         self, requests: list[PredictionRequest], served: ServedVersion, history: pd.DataFrame
     ) -> list[RequestResult]:
         """Return a response or an error for each request, in their order."""
+        self._classes_by_version[served.version] = served.facts.classes
         results = self.load_logged_responses(requests)
         new_requests: dict[str, PredictionRequest] = {}
         for request in requests:
@@ -236,7 +237,7 @@ class RequestScorer:
         answers : iterable of tuple
             Score and predicted class code of each row; no code for a regression.
         """
-        classes = TargetEncoder(self.project).classes
+        classes = self._get_classes(version)
         rows: list[JsonObject] = []
         for prediction_id, (score, class_code) in zip(request.prediction_ids, answers, strict=True):
             row: JsonObject = {
@@ -254,7 +255,18 @@ class RequestScorer:
             "model": self.project.config.name,
             "version": version,
             "predictions": rows,
+            "notes": list(request.notes),
         }
+
+    def _get_classes(self, version: str) -> tuple[Any, ...]:
+        """Return the classes of a version in the order of their codes.
+
+        A repeated request is answered as the version did that answered it the first time.
+        """
+        if version not in self._classes_by_version:
+            recorded = versions.load_version(self.project, version)
+            self._classes_by_version[version] = recorded.classes
+        return self._classes_by_version[version]
 
 
 def _check_payload(request: PredictionRequest, result: _StoredResult) -> RequestResult:

@@ -24,6 +24,7 @@ from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
+from mlops_kit.data.target import require_coding
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
@@ -128,6 +129,7 @@ class Stage:
             rows,
             contract.load_contract(file),
             self.config.contract.max_quarantined_share,
+            self.config.time,
         )
         self.write("contract_report", report)
         contract_validation.enforce_contract(report)
@@ -379,9 +381,12 @@ class Stage:
         """
         from mlops_kit.registry import run_log
 
+        classes: list[Any] = []
+        if self.config.task != "regression":
+            classes = list(require_coding(self.project).classes)
         facts = {
             "threshold": recipe.threshold,
-            "classes": [0, 1] if self.config.task == "binary" else None,
+            "classes": classes,
             "target": self.config.target,
             "sample": self.sample,
         }
@@ -407,6 +412,7 @@ class Stage:
             "judged": saved.models["judged"].to_record(),
             "features": list(example.columns),
             "threshold": recipe.threshold,
+            "classes": classes,
         }
         self.write("model", entry, record=True)
         self.record.artifacts["model"].content = saved_model.model_hash

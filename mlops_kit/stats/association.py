@@ -25,11 +25,17 @@ def measure_association(
     values: pd.Series,
     target: np.ndarray,
     binary: bool,
+    halves: np.ndarray | None = None,
 ) -> float:
     """Measure how well a column alone ranks the target.
 
     Missing values rank below or above all others, whichever associates more. A category is replaced
     by the mean target of its rows in the other half, so that a unique name per row is not a leak.
+
+    Parameters
+    ----------
+    halves : ndarray, optional
+        The half of each row, 0 or 1; by default every second row.
 
     Returns
     -------
@@ -43,18 +49,23 @@ def measure_association(
         codes = values.astype("int64").where(values.notna()).to_numpy(dtype="float64")
     else:
         texts = values.astype("str").to_numpy(dtype=object)
-        codes, target = _encode_by_target_mean(texts, target)
+        if halves is None:
+            halves = np.arange(len(texts)) % 2
+        codes, target = _encode_by_target_mean(texts, target, halves)
     is_missing = np.isnan(codes)
     fill_values = (-np.inf, np.inf) if is_missing.any() else (0.0,)
     measure = compute_rank_auc if binary else compute_rank_correlation
     return max(measure(np.where(is_missing, fill, codes), target) for fill in fill_values)
 
 
-def _encode_by_target_mean(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Encode every second row's category as the category's mean target in the rows between."""
-    means = pd.Series(target[1::2]).groupby(values[1::2]).mean()
-    encoded = pd.Series(values[::2]).map(means).fillna(target[1::2].mean())
-    return encoded.to_numpy(), target[::2]
+def _encode_by_target_mean(
+    values: np.ndarray, target: np.ndarray, halves: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Encode the categories of half 0 as their mean target in half 1; return half 0."""
+    is_other = halves == 1
+    means = pd.Series(target[is_other]).groupby(values[is_other]).mean()
+    encoded = pd.Series(values[~is_other]).map(means).fillna(target[is_other].mean())
+    return encoded.to_numpy(), target[~is_other]
 
 
 def compute_rank_auc(values: np.ndarray, target: np.ndarray) -> float:

@@ -6,6 +6,7 @@ Each of the two is one transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
+from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import (
@@ -23,6 +25,7 @@ from mlops_kit.db.tables import (
     WindowRecord,
 )
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
+from mlops_kit.registry import scoring
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSignal
 from mlops_kit.stages.retrain.policy import (
@@ -101,6 +104,12 @@ def _select_window_predictions(
     if not version:
         version = _choose_version(context, all_rows, rows_by_version)
     rows = all_rows[all_rows["version"] == version].reset_index(drop=True)
+    classes = context.get_reference(version).classes
+    if classes:
+        # The codes of a version may differ from those of the project when the label arrived.
+        encoder = TargetEncoder(context.project, classes)
+        labels = encoder.coding.encode_column(rows["raw_label"])
+        rows = rows.assign(label=labels.fillna(rows["label"]))
     return WindowPredictions(rows, version, rows_by_version)
 
 
@@ -121,13 +130,14 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
     rows = window_predictions.rows
     reference = context.get_reference(window_predictions.version)
     feature_values = predictions.decode_feature_values(rows, reference.feature_names)
-    monitoring_json = analyze_unlabeled_window(
+    analyzed = analyze_unlabeled_window(
         context.project,
         reference,
         rows,
         feature_values,
         window_predictions.rows_by_version,
-    ).to_json()
+    )
+    monitoring_json = _add_contract_check(context, analyzed, start, end, as_of).to_json()
     # Signals rest on what is stored, so that a repeated pass comes to the same ones.
     monitoring = WindowMonitoring.from_json(monitoring_json)
     evidence = WindowEvidence(
@@ -164,7 +174,29 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         f"{format_number(len(rows))} rows of version {window_predictions.version}, "
         f"estimated {format_number(monitoring.estimated.value)}"
     )
+    if monitoring.contract_sentence:
+        summary += f". {monitoring.contract_sentence}"
     context.report_lines(as_of, [summary, *incident_lines])
+
+
+def _add_contract_check(
+    context: WatchContext,
+    monitoring: WindowMonitoring,
+    start: datetime,
+    end: datetime,
+    as_of: datetime,
+) -> WindowMonitoring:
+    """Add what the data contract rejects in the rows of the window."""
+    known_rows = context.history.read_until(as_of, start)
+    rows = known_rows[known_rows[context.config.time] < end].reset_index(drop=True)
+    if rows.empty:
+        return monitoring
+    check = scoring.check_rows_to_score(context.project, rows, known_rows)
+    return replace(
+        monitoring,
+        rejected_rows=check.rejected_count,
+        contract_sentence=check.table.sentence if check.violations else "",
+    )
 
 
 def _detect_signals(

@@ -43,12 +43,15 @@ class ReferenceData(NamedTuple):
         Reference performance: the headline metric that the review measured.
     calibrator : Any
         The calibration of the scores, fitted on the held-out rows.
+    classes : tuple
+        The classes in the order of the version's codes; empty for a regression.
     """
 
     feature_names: list[str]
     rows: pd.DataFrame
     performance: Interval | None
     calibrator: Any
+    classes: tuple[Any, ...] = ()
 
 
 def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
@@ -85,6 +88,7 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
         calibrator=estimate.fit_calibrator(
             held_out_rows[drift.SCORE_COLUMN], held_out_rows[config.target]
         ),
+        classes=version.classes,
     )
 
 

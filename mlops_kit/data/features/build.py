@@ -31,9 +31,9 @@ def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) 
     Returns
     -------
     DataFrame
-        One line per row, in order: keys, time and target (where the rows have them), the source's
-        own feature columns, and the columns of the views. Numeric features are float64, so a
-        column's type does not depend on whether a value is missing.
+        One line per row, in order: keys, time, group, weight and target (where the rows have
+        them), the source's own feature columns, and the columns of the views. Numeric features
+        are float64, so a column's type does not depend on whether a value is missing.
 
     Raises
     ------
@@ -41,7 +41,13 @@ def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) 
         If a view fails, loses or duplicates rows, or returns a column that exists already.
     """
     config = project.config
-    candidates = [*list_key_columns(project), config.time, config.target]
+    candidates = [
+        *list_key_columns(project),
+        config.time,
+        config.validation.group,
+        config.weight,
+        config.target,
+    ]
     leading_columns = [column for column in candidates if column in rows.columns]
     own_features = list_feature_columns(config, rows)
     table_columns = list(dict.fromkeys([*leading_columns, *own_features]))

@@ -1,4 +1,4 @@
-"""Settings of the source, the split, the data contract and the labels."""
+"""Settings of the source, the validation, the data contract and the labels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class QuerySource(ConfigSection):
     )
 
 
-class SplitConfig(ConfigSection):
-    """How the held-out set and the cross-validation folds are formed."""
+class ValidationConfig(ConfigSection):
+    """How rows are split wherever a model is fitted on some and evaluated on others."""
 
     test: Share | Duration = Field(
         0.2,
@@ -31,6 +31,24 @@ class SplitConfig(ConfigSection):
         ge=2,
         le=20,
         description="Folds of the cross-validation; in time order if the table has timestamps",
+    )
+    group: str | None = Field(
+        None,
+        description="Column whose rows belong together, such as the patient of a visit: no group "
+        "is in two parts of a split, and intervals resample whole groups. The column is not a "
+        "feature. null: rows are split one by one",
+    )
+    stratify: bool | None = Field(
+        None,
+        description="Whether random splits keep the class shares, or the distribution of a "
+        "regression's target; null: where the classes have enough rows. A split in time cannot",
+    )
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="How often the random folds are drawn; a recipe's score is the mean over all "
+        "of them. Folds in time order can only be formed once",
     )
 
 

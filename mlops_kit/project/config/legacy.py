@@ -8,6 +8,8 @@ RENAMED_SETTINGS = {
     "row": "row_name",
     "leave_out": "excluded_columns",
     "look_back": "lookback",
+    "split.test": "validation.test",
+    "split.folds": "validation.folds",
     "train.seconds": "train.max_seconds",
     "contract.bad_rows": "contract.max_quarantined_share",
     "review.least": "review.min_metric",
@@ -110,3 +112,32 @@ def _translate_parameter(value: Any) -> Any:
     if not is_limited:
         return value
     return {_RENAMED_LIMITS.get(key, key): limit for key, limit in value.items()}
+
+
+def move_split_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """Move the settings of ``split`` to ``validation``.
+
+    >>> move_split_settings({"split": {"folds": 3}, "validation": {"group": "patient"}})
+    {'validation': {'folds': 3, 'group': 'patient'}}
+
+    Raises
+    ------
+    ValueError
+        If a setting is in both sections.
+    """
+    others = {key: value for key, value in data.items() if key != "split"}
+    split = data.get("split")
+    if split is None:
+        return others
+    validation = data.get("validation") or {}
+    if not isinstance(split, dict):
+        return {**others, "validation": split}  # validation describes what is wrong with it
+    if not isinstance(validation, dict):
+        return others
+    for name in split:
+        if name in validation:
+            raise ValueError(
+                f"validation.{name} is set twice, under split and under validation; "
+                f"expected validation.{name} only"
+            )
+    return {**others, "validation": {**split, **validation}}

@@ -11,7 +11,13 @@ from pydantic import Field, model_validator
 from mlops_kit.core.errors import suggest_names
 from mlops_kit.core.extensions import ExtensionKind, list_declared
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.data import ContractConfig, LabelsConfig, QuerySource, SplitConfig
+from mlops_kit.project.config.data import (
+    ContractConfig,
+    LabelsConfig,
+    QuerySource,
+    ValidationConfig,
+)
+from mlops_kit.project.config.legacy import move_split_settings
 from mlops_kit.project.config.model import MODEL_FAMILY_NAMES, CostConfig, ReviewConfig, TrainConfig
 from mlops_kit.project.config.monitoring import (
     ALERT_SINK_NAMES,
@@ -43,6 +49,11 @@ class ProjectConfig(ConfigSection):
     )
     target: str = Field(description="Column to predict")
     task: Literal["binary", "regression"] = Field(description="Kind of prediction")
+    positive: bool | int | float | str | None = Field(
+        None,
+        description="Positive class of a binary task, which costs, threshold and flags are about; "
+        "null: 1, true, yes or y",
+    )
     id: NameList = Field(
         default_factory=list,
         description="Columns that identify a row; empty: the position in the source",
@@ -56,6 +67,11 @@ class ProjectConfig(ConfigSection):
     timezone: str = Field("UTC", description="Time zone in which timestamps are read and shown")
     label_delay: Duration = Field(
         timedelta(0), description="How long after the prediction time a label is known"
+    )
+    weight: str | None = Field(
+        None,
+        description="Column with the weight of each row in fits, metrics and drift, at least 0; "
+        "it is not a feature, and rows are scored without it. null: all rows count the same",
     )
     excluded_columns: NameList = Field(
         default_factory=list, description="Columns that are not used as features"
@@ -124,7 +140,7 @@ class ProjectConfig(ConfigSection):
         description="Environment variables whose values are never shown; tokens and passwords in "
         "URLs are hidden anyway",
     )
-    split: SplitConfig = SplitConfig()
+    validation: ValidationConfig = ValidationConfig()
     train: TrainConfig = TrainConfig()
     cost: CostConfig = CostConfig()
     contract: ContractConfig = ContractConfig()
@@ -150,10 +166,19 @@ class ProjectConfig(ConfigSection):
         """Use the default stages if none is listed."""
         return {**data, "stages": data.get("stages") or DEFAULT_STAGES}
 
+    @model_validator(mode="before")
+    @classmethod
+    def accept_split_section(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Accept ``split``, the earlier name of ``validation.test`` and ``validation.folds``."""
+        return move_split_settings(data)
+
     @model_validator(mode="after")
     def check_consistency(self) -> ProjectConfig:
         """Refuse combinations of settings that contradict each other."""
+        if self.positive is not None and self.task != "binary":
+            raise ValueError(f"positive: {self.positive!r} needs task: binary, got {self.task}")
         self._check_times()
+        self._check_validation()
         self._check_names()
         self._check_stages()
         return self
@@ -174,11 +199,47 @@ class ProjectConfig(ConfigSection):
                 f"until {self.until:%Y-%m-%d} is before as_of {self.as_of:%Y-%m-%d}; "
                 "expected the same time or a later one"
             )
-        if isinstance(self.split.test, timedelta) and self.time is None:
+        if isinstance(self.validation.test, timedelta) and self.time is None:
             raise ValueError(
-                "split.test is a duration but the table has no time column; "
+                "validation.test is a duration but the table has no time column; "
                 "expected a share such as 0.2"
             )
+
+    def _check_validation(self) -> None:
+        validation = self.validation
+        if self.time and validation.stratify:
+            raise ValueError(
+                f"validation.stratify: true contradicts time: {self.time}; rows with timestamps "
+                "are split in time, not drawn at random. Remove one of the two"
+            )
+        if self.time and validation.repeats > 1:
+            raise ValueError(
+                f"validation.repeats: {validation.repeats} contradicts time: {self.time}; folds in "
+                "time order can only be formed once. Remove one of the two"
+            )
+        if validation.group:
+            self._check_role_of_column("validation.group", validation.group)
+        if self.weight:
+            self._check_role_of_column("weight", self.weight)
+        if self.weight and self.weight in {*self.id, validation.group}:
+            raise ValueError(
+                f"weight: the column {self.weight!r} identifies rows or groups; "
+                "expected a column of numbers"
+            )
+
+    def _check_role_of_column(self, setting: str, column: str) -> None:
+        """Refuse a column that already has a role in which it cannot serve for this setting."""
+        if column in self.known_later:
+            raise ValueError(
+                f"{setting}: the column {column!r} is listed under known_later; "
+                "expected a column that is known at prediction time"
+            )
+        for role, name in (("target", self.target), ("time", self.time)):
+            if column == name:
+                raise ValueError(
+                    f"{setting}: the column {column!r} is the {role} column; "
+                    "expected another column"
+                )
 
     def _check_names(self) -> None:
         # What plugins register counts, but no plugin is imported for its name.
@@ -252,8 +313,9 @@ class ProjectConfig(ConfigSection):
 
     @property
     def non_feature_columns(self) -> set[str]:
-        """Columns that are never features: target, id, time, excluded, known later."""
+        """Columns that are never features: target, id, time, group, weight, excluded, later."""
         columns = {self.target, *self.id, *self.excluded_columns, *self.known_later}
-        if self.time:
-            columns.add(self.time)
+        for column in (self.time, self.validation.group, self.weight):
+            if column:
+                columns.add(column)
         return columns

@@ -23,11 +23,13 @@ def make_hashable(values: pd.Series) -> pd.Series:
 
 
 def get_column_role(column: str, config: ProjectConfig) -> str:
-    """Return a column's role: target, id, time, known later, excluded, or feature."""
+    """Return a column's role, such as target, id, group, known later, excluded or feature."""
     columns_by_role: dict[str, Any] = {
         "target": [config.target],
         "id": [*config.id, ROW_ID],
         "time": [config.time],
+        "group": [config.validation.group],
+        "weight": [config.weight],
         "known later": config.known_later,
         "excluded": config.excluded_columns,
     }

@@ -6,6 +6,7 @@ from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.column_kinds import infer_display_kind
+from mlops_kit.data.splitters import get_validation_scheme
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.explore.columns import get_column_role, make_hashable
 
@@ -35,7 +36,8 @@ def summarize_columns(frame: pd.DataFrame, config: ProjectConfig) -> Table:
         f"{len(frame):,} rows and {len(data)} columns ({kinds or 'none'}); "
         f"{features} of the columns can become features."
     )
-    return Table("Columns", sentence, data, _MISSING_UNIT)
+    notes = (get_validation_scheme(config).describe(),)
+    return Table("Columns", sentence, data, _MISSING_UNIT, notes)
 
 
 def summarize_missing(frame: pd.DataFrame) -> Table:

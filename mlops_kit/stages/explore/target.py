@@ -12,6 +12,7 @@ from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd, scipy_stats
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict
+from mlops_kit.data.classes import resolve_column_coding
 from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.explore.columns import assign_groups, select_grouping_columns
@@ -61,9 +62,12 @@ def _name_target_statistic(config: ProjectConfig) -> str:
     return "mean"
 
 
-def _describe_target_unit(config: ProjectConfig) -> dict[str, str]:
+def _describe_target_unit(frame: pd.DataFrame, config: ProjectConfig) -> dict[str, str]:
     """Return the unit of the target's mean, by column."""
-    unit = f"{config.target} among rows" if config.task == "binary" else config.target
+    unit = config.target
+    if config.task == "binary":
+        coding = resolve_column_coding(frame[config.target], config)
+        unit = f"{config.target} = {coding.positive} among rows"
     return {_name_target_statistic(config): unit}
 
 
@@ -119,7 +123,7 @@ def summarize_target_over_time(frame: pd.DataFrame, config: ProjectConfig) -> Ta
         title,
         _describe_course(data, period, target, config),
         data,
-        _describe_target_unit(config),
+        _describe_target_unit(frame, config),
         (_INDEPENDENCE_NOTE, _PARTIAL_PERIOD_NOTE),
     )
 
@@ -193,7 +197,7 @@ def summarize_target_by_group(
             title,
             "There are no groups to compare: no feature has few values, or no row has a label.",
             pd.DataFrame(columns=table_columns),
-            _describe_target_unit(config),
+            _describe_target_unit(frame, config),
         )
     data = pd.concat(parts, ignore_index=True).rename(columns={"group": "value"})
     data = data.assign(group=data["column"] + " = " + data["value"])[table_columns]
@@ -201,7 +205,7 @@ def summarize_target_by_group(
         title,
         _describe_extreme_groups(data, target, config),
         data,
-        _describe_target_unit(config),
+        _describe_target_unit(frame, config),
         (_INDEPENDENCE_NOTE,),
     )
 

@@ -15,6 +15,7 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns, list_key_columns
 from mlops_kit.data.features import check_point_in_time
+from mlops_kit.data.splitters import assign_halves, count_shared_groups
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stats.association import are_copies, measure_association
@@ -38,11 +39,36 @@ def check_leakage(
     history : DataFrame
         The source rows that the features are computed from, with the columns known later.
     """
-    return [
+    verdicts = [
         check_known_later(project, frame, history),
         check_single_feature(project.config, frame),
         check_feature_timing(project, frame, history),
     ]
+    if project.config.validation.group:
+        verdicts.append(check_groups_apart(project.config, frame))
+    return verdicts
+
+
+def check_groups_apart(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
+    """Check that no group of ``validation.group`` is both trained and evaluated on."""
+    group = config.validation.group
+    shared, held_out = count_shared_groups(frame, config)
+    outcome = CheckOutcome.FAILED if shared else CheckOutcome.PASSED
+    sentence = f"None of the {held_out:,} held-out groups of {group!r} is in the training set."
+    if shared:
+        sentence = (
+            f"{shared:,} of the {held_out:,} held-out groups of {group!r} are in the training set."
+        )
+    return Verdict(
+        "groups_apart",
+        "No group is in two parts of the split",
+        outcome,
+        CheckSeverity.BLOCKS,
+        sentence,
+        observed=f"{shared:,} shared groups",
+        limit="none",
+        hint="split the rows with prepare.split_rows" if shared else "",
+    )
 
 
 def check_known_later(
@@ -139,12 +165,14 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
             limit=f"{measure} < {format_number(limit)}",
         )
     target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
     associations = {}
     for feature in features:
         associations[feature] = measure_association(
             train[feature],
             target,
             binary=config.task == "binary",
+            halves=halves,
         )
     strongest = max(associations, key=lambda feature: associations[feature])
     leaking = [feature for feature in features if associations[feature] >= limit]

@@ -42,6 +42,7 @@ from mlops_kit.stages.review.evidence import (
     gather_evidence,
     join_scores_to_features,
     measure_refit_agreement,
+    name_classes,
 )
 from mlops_kit.stages.review.importance import compute_permutation_importance
 from mlops_kit.stages.review.model_card import (
@@ -78,6 +79,7 @@ __all__ = [
     "make_challenger",
     "make_verdict",
     "measure_refit_agreement",
+    "name_classes",
     "register_check",
     "register_reviewed_model",
     "render_model_card",

@@ -17,7 +17,9 @@ from mlops_kit.core.formatting import capitalize_first, format_money, format_num
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.data.classes import resolve_coding
 from mlops_kit.data.columns import get_row_days
+from mlops_kit.data.splitters import get_resampling_blocks
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.registry.versions import ModelVersion
@@ -130,15 +132,31 @@ def score_champion(
     name = f"version {champion.version}"
     if model is None:
         return ScoredModel(name, note=note, version=champion.version)
+    scores = predict_scores(model, rows[columns], config)
+    threshold = champion.threshold
+    if _has_other_positive_class(champion, config):
+        scores = 1 - scores
+        if threshold is not None:
+            # At the threshold itself the champion predicts its own positive class.
+            threshold = math.nextafter(1 - threshold, math.inf)
+        note = f"{note} Its probabilities are converted to those of {config.positive}."
     return ScoredModel(
         name=name,
-        scores=predict_scores(model, rows[columns], config),
-        threshold=champion.threshold,
+        scores=scores,
+        threshold=threshold,
         model=model,
         feature_names=tuple(columns),
         note=note,
         version=champion.version,
     )
+
+
+def _has_other_positive_class(champion: ModelVersion, config: ProjectConfig) -> bool:
+    """Return whether the positive class of today's project is the champion's negative one."""
+    if config.positive is None or len(champion.classes) != 2:
+        return False
+    coding = resolve_coding(dict.fromkeys(champion.classes, 0), config)
+    return bool(coding.positive != champion.classes[-1])
 
 
 def has_decision_cost(config: ProjectConfig, threshold: float | None) -> bool:
@@ -246,7 +264,7 @@ def _compare_decision_cost(
     gain = bootstrap.compute_ratio_interval(
         champion_costs - challenger_costs,
         np.ones(len(rows)),
-        get_row_days(rows, config),
+        get_resampling_blocks(rows, config),
         config.review.draws,
         seed,
     )
@@ -270,7 +288,7 @@ def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> li
         dict.fromkeys(names),
         labels,
         (rows["challenger"], rows["champion"]),
-        get_row_days(rows, config),
+        get_resampling_blocks(rows, config),
         config.review.draws,
         seed,
     )
@@ -302,7 +320,7 @@ def _compare_weakest_slice(
         config.headline_metric,
         inside[config.target],
         (inside["challenger"], inside["champion"]),
-        get_row_days(inside, config),
+        get_resampling_blocks(inside, config),
         config.review.draws,
         seed,
     )

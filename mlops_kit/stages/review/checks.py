@@ -190,7 +190,7 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
         f"{sentence}.",
         observed=f"{evidence.labeled_rows:,} rows{sample_note}",
         limit=f"≥ {min_rows:,}",
-        hint="hold more rows out (split.test), or wait for labels",
+        hint="hold more rows out (validation.test), or wait for labels",
     )
 
 
@@ -205,13 +205,16 @@ def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
         outcome = CheckOutcome.CANNOT_TELL
     else:
         outcome = CheckOutcome.PASSED
-    observed = f"{counts['1']:,} of class 1, {counts['0']:,} of class 0"
+    negative, positive = evidence.classes
+    observed = (
+        f"{counts['1']:,} of the positive class {positive}, {counts['0']:,} of class {negative}"
+    )
     return make_verdict(
         outcome,
         f"The held-out rows contain {observed}.",
         observed=observed,
         limit=f"≥ {_MIN_ROWS_PER_CLASS} of each",
-        hint="hold a longer period out (split.test)",
+        hint="hold a longer period out (validation.test)",
         **counts,
     )
 

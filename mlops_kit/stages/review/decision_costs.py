@@ -7,7 +7,7 @@ from typing import Any
 from mlops_kit.core.formatting import format_money, format_number, format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.data.columns import get_row_days
+from mlops_kit.data.splitters import get_resampling_blocks
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, thresholds
 from mlops_kit.stats.metrics import to_finite_arrays
@@ -116,7 +116,7 @@ def compute_decision_cost(
     costs_without_model = flag_all_costs
     if float(flag_none_costs.sum()) < float(flag_all_costs.sum()):
         costs_without_model = flag_none_costs
-    days = get_row_days(labeled, config)
+    days = get_resampling_blocks(labeled, config)
     draws = config.review.draws
     row_counts = np.ones(len(labels))
     mean_cost = bootstrap.compute_ratio_interval(model_costs, row_counts, days, draws, seed)
@@ -140,7 +140,7 @@ def compute_flagged_precision(
     return bootstrap.compute_ratio_interval(
         is_flagged * is_positive,
         is_flagged,
-        get_row_days(labeled, config),
+        get_resampling_blocks(labeled, config),
         config.review.draws if draws is None else draws,
         seed,
     )

@@ -2,21 +2,28 @@
 
 This module measures and decides nothing; ``checks`` turns the evidence into verdicts. Rows of the
 same day are correlated, so every interval is bootstrapped by day (in the project's time zone)
-where the table has a time column.
+where the table has a time column, and by group where the project's validation is grouped.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import capitalize_first, format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.data.columns import ROW_ID, get_row_days
+from mlops_kit.data.columns import ROW_ID
+from mlops_kit.data.splitters import (
+    describe_resampling_blocks,
+    get_resampling_blocks,
+    get_validation_scheme,
+)
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 
+_CODES_AS_NAMES = ("0", "1")
 BASELINE_TITLES = {"baseline_linear": "a linear model", "baseline_constant": "a constant"}
 
 
@@ -58,6 +65,8 @@ class ReviewEvidence(NamedTuple):
         Held-out rows with a label.
     rows_by_class : dict
         Labeled rows of the classes ``"0"`` and ``"1"``; empty for a regression.
+    classes : tuple of str
+        The names of these classes, the positive one last.
     metrics : dict of str to Interval
         Metrics of the evaluation model on the held-out rows, by name, those of plugins included.
     baseline_values : dict
@@ -84,6 +93,7 @@ class ReviewEvidence(NamedTuple):
     champion_note: str = NO_CHAMPION.note
     champion_version: str = NO_CHAMPION.version
     sample_rows: int = 0
+    classes: tuple[str, ...] = _CODES_AS_NAMES
 
 
 def join_scores_to_features(
@@ -140,7 +150,7 @@ def evaluate_performance(
         [config.headline_metric, *other_metrics],
         labels,
         scores["score"],
-        get_row_days(scores, config),
+        get_resampling_blocks(scores, config),
         draws,
         seed,
     )
@@ -161,14 +171,18 @@ def evaluate_performance(
         rows.append(row)
     number_columns = ("value", "low", "high", *BASELINE_TITLES)
     data = pd.DataFrame(rows).astype(dict.fromkeys(number_columns, float))
-    resampled = "whole days" if config.time else "rows"
+    resampled = describe_resampling_blocks(config)
+    scheme = get_validation_scheme(config)
     return Table(
         "Performance on held-out rows",
         _summarize_performance(
             intervals[config.headline_metric], data, config, int(labels.notna().sum())
         ),
         data,
-        notes=(f"Intervals: 95%, bootstrap with {draws:,} draws of {resampled}.",),
+        notes=(
+            f"Intervals: 95%, bootstrap with {draws:,} draws of {resampled}.",
+            scheme.describe(),
+        ),
     )
 
 
@@ -232,7 +246,7 @@ def gather_evidence(
             config.headline_metric,
             labels,
             (scores["score"], scores[baseline]),
-            get_row_days(scores, config),
+            get_resampling_blocks(scores, config),
             config.review.draws,
             seed,
         )
@@ -256,3 +270,10 @@ def gather_evidence(
         champion_version=comparison.version,
         sample_rows=config.sample,
     )
+
+
+def name_classes(evidence: ReviewEvidence, classes: Sequence[Any]) -> ReviewEvidence:
+    """Return the evidence with the names of the classes, as the artifact ``model`` states them."""
+    if not classes:
+        return evidence
+    return evidence._replace(classes=tuple(map(str, classes)))

@@ -17,6 +17,8 @@ from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_cell_html, format_number, render_table_html
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import OUTCOME_COLORS, CheckOutcome, Table, Verdict, Verdicts
+from mlops_kit.data.splitters import get_validation_scheme
+from mlops_kit.data.target import load_coding
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project, read_yaml_file
@@ -24,6 +26,7 @@ from mlops_kit.stats.metrics import METRICS
 
 CARD_FILE = "card.yaml"
 CARD_FIELDS = {"intended_use": "Intended use", "limits": "Known limits", "owner": "Owner"}
+_POSITIVE_CLASS = "positive class"  # the fact of the card
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class _ModelCard:
     """What the templates show; they contain no rules of their own."""
 
     project_name: str
-    target: str
     task: str
+    event: str
     badge_style: str
     badge: str
     headline: str
@@ -102,9 +105,11 @@ def read_card_file(project: Project) -> dict[str, str]:
 
 
 def collect_card_facts(project: Project, table: pd.DataFrame) -> dict[str, str]:
-    """Collect what people wrote, and the rows and the period of each part of the data."""
+    """Collect what people wrote, the positive class, and the rows and period of each part."""
     config = project.config
     facts = read_card_file(project)
+    if config.task == "binary":
+        facts[_POSITIVE_CLASS] = str(load_coding(project).positive)
     for part, rows in table.groupby("part"):
         period = ""
         if config.time is not None and len(rows):
@@ -172,8 +177,8 @@ def _make_model_card(
         sections.append(_CardSection(table.title, table.sentence, frame, table.notes))
     return _ModelCard(
         project_name=config.name,
-        target=config.target,
         task=config.task,
+        event=_describe_event(config, facts),
         badge_style=badge_style,
         badge=badge,
         headline=tables[0].sentence,
@@ -187,6 +192,13 @@ def _make_model_card(
         sections=sections,
         provenance=_describe_provenance(config, recipe, facts),
     )
+
+
+def _describe_event(config: ProjectConfig, facts: Mapping[str, str]) -> str:
+    """Describe what is predicted: the target, of a binary task with its positive class."""
+    if _POSITIVE_CLASS in facts:
+        return f"{config.target} = {facts[_POSITIVE_CLASS]}"
+    return config.target
 
 
 def _find_blocking_sentence(verdicts: Verdicts) -> str:
@@ -268,6 +280,7 @@ def _describe_provenance(
     entries = {"source": config.source if isinstance(config.source, str) else "a query"}
     entries |= {name: value for name, value in facts.items() if name not in CARD_FIELDS}
     entries["labels known after"] = format_duration(config.label_delay)
+    entries["validation"] = get_validation_scheme(config).describe()
     entries["family"] = str(recipe.get("family", "unknown"))
     entries["parameters"] = _format_params(recipe.get("params", {}))
     threshold = recipe.get("threshold")

@@ -39,6 +39,7 @@ def register_reviewed_model(stage: Stage, verdicts: Iterable[Verdict]) -> dict[s
         evaluation=evaluation,
         features=record["features"],
         threshold=record["threshold"],
+        classes=record.get("classes", []),  # without them the version is read as an earlier one
         artifact_hashes=artifact_hashes,
         run=stage.run_id,
         sample_rows=stage.sample,

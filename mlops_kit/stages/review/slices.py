@@ -17,7 +17,7 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data import features
-from mlops_kit.data.columns import get_row_days
+from mlops_kit.data.splitters import get_resampling_blocks
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 
@@ -153,7 +153,7 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
     group_sizes = sorted(
         group_labels.value_counts().items(), key=lambda item: (-item[1], str(item[0]))
     )
-    days = get_row_days(frame, settings.config)
+    days = get_resampling_blocks(frame, settings.config)
     overall_mean = float(frame[settings.config.target].mean())
     rows = []
     for group, count in group_sizes[:_MAX_GROUPS_SHOWN]:

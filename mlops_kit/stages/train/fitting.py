@@ -14,7 +14,7 @@ from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.train.families import MODEL_FAMILIES, ModelParams, choose_thread_count
 
 if TYPE_CHECKING:
-    from mlops_kit.stages.train.folds import Fold
+    from mlops_kit.data.splitters import Fold
 
 
 def fit_model(

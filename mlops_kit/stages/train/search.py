@@ -26,6 +26,7 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.data.splitters import get_validation_scheme
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.train import families, fitting
@@ -36,7 +37,7 @@ from mlops_kit.stats.thresholds import find_best_threshold
 if TYPE_CHECKING:
     import optuna
 
-    from mlops_kit.stages.train.folds import Fold
+    from mlops_kit.data.splitters import Fold
 
     _ProgressCallback = Callable[[int, optuna.trial.FrozenTrial], None]
 else:
@@ -112,13 +113,14 @@ class SearchSetup:
     def build_study_name(self) -> str:
         """Build the study's name: a fingerprint of rows, features, search space and seed."""
         used_columns = [*self.features, self.config.target]
-        if self.config.time:
-            used_columns.append(self.config.time)
+        for column in (self.config.time, self.config.validation.group, self.config.weight):
+            if column:
+                used_columns.append(column)
         row_hashes = pd.util.hash_pandas_object(self.rows[used_columns], index=False)
         digest = hashlib.sha256(row_hashes.to_numpy().tobytes())
         settings = self.config.model_dump(
             mode="json",
-            include={"task", "train", "split", "label_delay", "seed"},
+            include={"task", "train", "validation", "label_delay", "seed"},
         )
         # With a larger budget the same study is continued.
         for setting in ("trials", "max_seconds", "refit"):
@@ -399,13 +401,13 @@ def _summarize_trials(
     else:
         best_so_far = complete_scores.cummin()
     data["best so far"] = best_so_far.ffill()
-    notes: tuple[str, ...] = ()
+    notes = [get_validation_scheme(setup.config).describe()]
     if recipe.stopped_by_clock:
-        notes = (
+        notes.append(
             f"The time limit stopped the search after {len(data)} trials; "
-            "running it again continues it.",
+            "running it again continues it."
         )
-    return Table("Trials", _describe_best_recipe(data, recipe, setup), data, {}, notes)
+    return Table("Trials", _describe_best_recipe(data, recipe, setup), data, {}, tuple(notes))
 
 
 def _describe_best_recipe(

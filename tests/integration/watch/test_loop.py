@@ -338,7 +338,7 @@ def test_table_without_time_and_project_without_champion_are_errors(
     tmp_path: Path, fresh_project: loader.Project
 ) -> None:
     timeless = fresh_project.with_values(
-        "the test", time=None, as_of=None, until=None, split={"test": 0.2}, label_delay="0d"
+        "the test", time=None, as_of=None, until=None, validation={"test": 0.2}, label_delay="0d"
     )
     with pytest.raises(KitError):
         loop.Watcher(

@@ -133,7 +133,7 @@ def test_default_as_of_is_just_after_the_last_label(tmp_path: Path) -> None:
 def test_sample_with_time_is_spread_over_the_newest_period(tmp_path: Path) -> None:
     days = pd.date_range("2013-01-01", periods=1000, freq="h", tz="UTC")
     frame = pd.DataFrame({"at": days, "nr": range(1000)})
-    given = make_project(tmp_path).with_values("test", split={"test": "5d"})
+    given = make_project(tmp_path).with_values("test", validation={"test": "5d"})
     some = draw_sample(given, frame, 60)
     assert len(some) == 60
     assert some["nr"].is_monotonic_increasing
@@ -143,7 +143,9 @@ def test_sample_with_time_is_spread_over_the_newest_period(tmp_path: Path) -> No
     assert draw_sample(given, frame, 500)["nr"].tolist() == list(
         range(500, 1000)
     )  # the stretch has fewer
-    share = draw_sample(make_project(tmp_path).with_values("test", split={"test": 0.2}), frame, 50)
+    share = draw_sample(
+        make_project(tmp_path).with_values("test", validation={"test": 0.2}), frame, 50
+    )
     assert len(share) == 50
     assert share["nr"].iloc[[0, -1]].tolist() == [0, 999]
     assert len(draw_sample(given, frame, 0)) == len(draw_sample(given, frame, 9999)) == 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.data import splits
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.validation import validate_config
@@ -101,3 +103,22 @@ def test_impossible_split_is_described(
     with pytest.raises(RunFailedError, match=said) as caught:
         splits.split_rows(make_hourly_rows().assign(**change), make_config(**more), 0)
     assert caught.value.hint or caught.value.expected
+
+
+def test_stored_split_states_its_scheme() -> None:
+    config = make_config(time="m", label_delay="12h", validation={"test": "2d"})
+    _, table = splits.split_rows(make_hourly_rows(), config, 0)
+    restored = from_json_value(json.loads(json.dumps(to_json_value(table), allow_nan=False)))
+    assert restored.scheme == table.scheme
+    assert (restored.scheme.order, restored.scheme.gap, restored.scheme.test) == (
+        "time",
+        "12h",
+        "2d",
+    )
+    assert table.notes[0] == table.scheme.describe()
+
+
+def test_split_stored_by_an_earlier_version_is_restored() -> None:
+    frame = {"__frame__": {"columns": ["part"], "rows": [["train"]]}}
+    stored = {"__kind__": "Table", "title": "T", "sentence": "S", "data": frame}
+    assert from_json_value(stored).data["part"].tolist() == ["train"]

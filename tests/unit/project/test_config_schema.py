@@ -30,8 +30,12 @@ VALID = {
     "no timestamp": FOUR_SETTINGS + "as_of: null\nuntil: ''\n",
     "durations": WITH_TIME + "label_delay: 36h\nlookback: 1.5 d\nretrain: {max_age: 2w}\n",
     "no limit": FOUR_SETTINGS + "review: {min_metric: null}\nstages: {train: {timeout: null}}\n",
-    "a share as held-out set": FOUR_SETTINGS + "split: {test: 0.3}\n",
-    "a duration as held-out set": WITH_TIME + "split: {test: 30d}\n",
+    "a share as held-out set": FOUR_SETTINGS + "validation: {test: 0.3}\n",
+    "a duration as held-out set": WITH_TIME + "validation: {test: 30d}\n",
+    "the earlier name of the held-out set": WITH_TIME + "split: {test: 30d, folds: 3}\n",
+    "groups and repeats": FOUR_SETTINGS + "validation: {group: g, stratify: true, repeats: 3}\n",
+    "groups in time": WITH_TIME + "validation: {group: g, stratify: false}\n",
+    "row weights": FOUR_SETTINGS + "weight: w\n",
     "sizes": FOUR_SETTINGS + "retention: {max_data_size: 500MB}\nstages: {train: {memory: 4000}}\n",
     "rerun by age": FOUR_SETTINGS + "stages: {train: {rerun: {after: 7d}}}\n",
     "rerun by name": FOUR_SETTINGS + "stages: {train: {rerun: always}}\n",
@@ -67,7 +71,11 @@ INVALID = {
     "a month that does not exist": WITH_TIME + "as_of: 2013-13-01\n",
     "a timestamp in words": WITH_TIME + "as_of: yesterday\n",
     "a cut-off without a time column": FOUR_SETTINGS + "as_of: 2013-07-01\n",
-    "a held-out duration without a time column": FOUR_SETTINGS + "split: {test: 30d}\n",
+    "a held-out duration without a time column": FOUR_SETTINGS + "validation: {test: 30d}\n",
+    "a held-out duration by its earlier name": FOUR_SETTINGS + "split: {test: 30d}\n",
+    "an unknown setting by an earlier name": FOUR_SETTINGS + "split: {group: g, tset: 3}\n",
+    "stratified in time": WITH_TIME + "validation: {stratify: true}\n",
+    "repeated in time": WITH_TIME + "validation: {repeats: 2}\n",
     "a size in words": FOUR_SETTINGS + "stages: {train: {memory: much}}\n",
     "a negative size": FOUR_SETTINGS + "stages: {train: {memory: -1}}\n",
     "an unknown rerun": FOUR_SETTINGS + "stages: {train: {rerun: sometimes}}\n",
@@ -175,7 +183,8 @@ def test_schema_has_every_setting() -> None:
     config = ProjectConfig(name="a", source="t.csv", target="y", task="binary")
     names = {setting.name for setting in walk_settings(config)}
     stage_names = {f"stages.NAME.{name}" for name in StageConfig.model_fields}
-    assert set(list_setting_schemas()) == names | stage_names
+    earlier_names = {"split"}
+    assert set(list_setting_schemas()) == names | stage_names | earlier_names
 
 
 def test_default_stages_can_be_completed() -> None:

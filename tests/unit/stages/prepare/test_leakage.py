@@ -115,3 +115,27 @@ def test_too_few_rows_cannot_tell(table: pd.DataFrame) -> None:
     assert (
         leakage.check_single_feature(make_project().config, table.head(5)).outcome == "cannot tell"
     )
+
+
+def test_group_in_both_parts_blocks(table: pd.DataFrame) -> None:
+    project = make_project(validation={"group": "patient"})
+    rows = table.assign(patient=np.arange(600) // 3, part=["train"] * 450 + ["test"] * 150)
+    verdicts = {verdict.check: verdict for verdict in check_leakage(project, rows, rows)}
+    assert verdicts["groups_apart"].outcome == "passed"
+    rows.loc[rows.index[-1], "patient"] = 0
+    verdict = leakage.check_groups_apart(project.config, rows)
+    assert verdict.is_blocking
+    assert verdict.sentence.startswith("1 of the 51 held-out groups of 'patient'")
+
+
+def test_column_that_names_a_group_is_no_leak_where_groups_stay_together() -> None:
+    rng = np.random.default_rng(2)
+    patient = np.repeat(np.arange(150), 4)
+    y = (rng.random(150) < 0.5).astype(float)[patient]
+    rows = pd.DataFrame(
+        {"key": range(600), "patient": patient, "y": y, "part": "train", "ward": patient * 7}
+    ).astype({"ward": str})
+    alone = leakage.check_single_feature(make_project().config, rows.drop(columns="patient"))
+    assert alone.is_blocking
+    grouped = make_project(validation={"group": "patient"})
+    assert not leakage.check_single_feature(grouped.config, rows).is_blocking

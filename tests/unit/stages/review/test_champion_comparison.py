@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -476,3 +477,32 @@ def test_models_score_from_their_own_columns(make_config: MakeConfig, make_rows:
         ("x",),
     )
     assert own.scores is not None
+
+
+class FixedScores:
+    """A model that gives known scores."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.scores = scores
+
+    def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.column_stack([1 - self.scores, self.scores])
+
+
+def test_champion_with_the_other_positive_class_is_converted(
+    make_rows: MakeRows, make_config: MakeConfig
+) -> None:
+    rows = make_rows()
+    config = make_config(positive="bad")
+    champion = replace(CHAMPION, classes=("bad", "good"))
+    model = FixedScores(rows["score"].to_numpy())
+    scored = score_champion(champion, (model, ["x"], "Version 7 is new here."), rows, config)
+    assert scored.scores is not None
+    assert scored.scores == pytest.approx(1 - rows["score"])
+    is_flagged = scored.scores >= scored.threshold
+    assert is_flagged.tolist() == (~(rows["score"] >= 0.25)).tolist()
+    assert "converted to those of bad" in scored.note
+    same = replace(CHAMPION, classes=("good", "bad"))
+    kept = score_champion(same, (model, ["x"], ""), rows, config)
+    assert kept.scores == pytest.approx(rows["score"])
+    assert kept.threshold == 0.25

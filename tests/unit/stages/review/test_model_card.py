@@ -118,6 +118,7 @@ def test_facts_name_rows_and_period_of_each_part(make_config: MakeConfig, tmp_pa
     found = collect_card_facts(Project(tmp_path, make_config()), table)
     assert found == {
         "owner": "the build team",
+        "positive class": "1",
         "rows: test": "1, 2013-06-03 to 2013-06-03",
         "rows: train": "2, 2013-05-31 to 2013-06-02",
     }
