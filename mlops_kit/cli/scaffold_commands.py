@@ -36,6 +36,7 @@ def new_command(
     target: Annotated[str, typer.Option("--target", help="Column to predict")],
     name: Annotated[str, typer.Option("--name", help="Name; default: that of the folder")] = "",
     task: Annotated[str, typer.Option("--task", help="Kind of prediction")] = "",
+    positive: Annotated[str, typer.Option("--positive", help="Positive class of two")] = "",
     time: Annotated[str, typer.Option("--time", help="Column with the prediction time")] = "",
     id_columns: Annotated[
         list[str] | None,
@@ -71,6 +72,7 @@ def new_command(
         target=target,
         name=name,
         task=task or None,
+        positive=positive or None,
         time=time or None,
         id_columns=id_columns or None,
         copies_data=copies_data,
@@ -104,6 +106,9 @@ def _ask_for_settings(draft: ProjectDraft) -> ProjectRequest:
     report = draft.report
     name = typer.prompt("Name", default=draft.name)
     task = typer.prompt("Task (binary, multiclass or regression)", default=report.get_value("task"))
+    positive = draft.request.positive
+    if task == "binary":
+        positive = typer.prompt("Positive class", default=str(report.get_value("positive")))
     time = typer.prompt("Time column (- for none)", default=report.get_value("time") or _NONE)
     detected_id = ",".join(report.get_value("id") or [])
     id_text = typer.prompt("Columns that identify a row (- for none)", default=detected_id or _NONE)
@@ -112,6 +117,7 @@ def _ask_for_settings(draft: ProjectDraft) -> ProjectRequest:
         draft.request,
         name=name,
         task=task,
+        positive=positive,
         time="" if time == _NONE else time,
         id_columns=[] if id_text == _NONE else id_columns,
     )

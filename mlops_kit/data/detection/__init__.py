@@ -23,6 +23,7 @@ def detect_settings(
     target: str,
     *,
     task: str | None = None,
+    positive: str | None = None,
     time: str | None = None,
     id_columns: list[str] | None = None,
 ) -> DetectionReport:
@@ -34,7 +35,7 @@ def detect_settings(
         The table, as the source is read.
     target : str
         The column to predict.
-    task, time, id_columns : optional
+    task, positive, time, id_columns : optional
         What is known already; the other guesses depend on it. An empty ``time`` or list says that
         the table has none.
 
@@ -59,7 +60,7 @@ def detect_settings(
                 suggest_names(column, frame.columns),
                 "name another column",
             )
-    guesses = list(detect_target(frame, target, task))
+    guesses = list(detect_target(frame, target, task, positive))
     id_guess = keys.detect_id(frame, target, id_columns)
     time_guesses = list(keys.detect_time(frame, target, time))
     guesses += [*time_guesses, id_guess]

@@ -195,7 +195,7 @@ def detect_leaks(frame: pd.DataFrame, target: str, task: str, used: set[str]) ->
         if association < _MIN_SUSPICIOUS_ASSOCIATION:
             continue
         is_excluded = association >= _MIN_EXCLUDED_ASSOCIATION
-        advice = "It is excluded unless it is known when a prediction is made."
+        advice = "Include it only if it is known when a prediction is made."
         if not is_excluded:
             advice = f"If it is known only later, add it to {_EXCLUDED_COLUMNS} or known_later."
         yield Guess(

@@ -73,6 +73,7 @@ _MAX_MISSING_TIME_SHARE = 0.01
 _MIN_GROUPS = 10  # fewer distinct values are categories
 _MIN_ROWS_PER_GROUP = 1.02
 _MAX_GROUP_SHARE = 0.1  # of the rows; a larger group is a category
+_MIN_SPLIT_GROUPS = 50  # so many groups can be split without harm, should they be none
 
 
 def split_name(name: str) -> set[str]:
@@ -167,8 +168,10 @@ def detect_groups(frame: pd.DataFrame, target: str, used: set[str]) -> Iterator[
     """Yield the columns that name something which several rows belong to, such as a patient.
 
     Rows of one group resemble each other, so a split that puts them into training and test flatters
-    the model. Only the name of a column tells a group from a category: this is never certain.
+    the model. Only the name of a column tells a group from a category: this is never certain. The
+    first column with many groups becomes the setting.
     """
+    is_group_set = False
     for column in map(str, frame.columns):
         values = frame[column]
         if column == target or column in used or not _may_name_group(values, column):
@@ -178,12 +181,17 @@ def detect_groups(frame: pd.DataFrame, target: str, used: set[str]) -> Iterator[
         is_group = len(counts) >= _MIN_GROUPS and rows_per_group >= _MIN_ROWS_PER_GROUP
         if not is_group or counts.iloc[0] > _MAX_GROUP_SHARE * len(values):
             continue
+        can_split = len(counts) >= _MIN_SPLIT_GROUPS and not is_group_set
+        is_group_set = is_group_set or can_split
         yield Guess(
             topic=GuessTopic.GROUP,
+            setting="validation.group" if can_split else "",
+            value=column if can_split else None,
             reason=f"{column} has {len(counts):,} distinct values in {len(values):,} rows "
-            f"({format_number(rows_per_group, 1)} rows each): rows of one {column} may have to "
-            "stay on one side of a split.",
+            f"({format_number(rows_per_group, 1)} rows each): rows of one {column} resemble each "
+            "other, and may have to stay on one side of a split (validation.group).",
             is_certain=False,
+            alternatives=[None] if can_split else [],
             columns=[column],
         )
 

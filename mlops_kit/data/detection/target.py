@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_number, format_percent
-from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.lazy import pd
+from mlops_kit.data.classes import (
+    KNOWN_PAIRS,
+    count_classes,
+    normalize_class,
+    refuse_spelling_variants,
+)
 from mlops_kit.data.columns import ColumnKind, coerce_column, infer_kind
 from mlops_kit.data.detection.records import Guess, GuessTopic
 
-# Pairs of classes whose positive one everybody knows: the positive class comes first.
-_KNOWN_PAIRS = (("1", "0"), ("true", "false"), ("yes", "no"), ("y", "n"))
 _NUMERIC_KINDS = {ColumnKind.NUMBER, ColumnKind.INTEGER}
 _MAX_INTEGER_CLASSES = 20  # whole numbers with more distinct values are amounts
 _MIN_AMOUNT_VALUES = 50  # whole numbers with so many distinct values are amounts for certain
@@ -25,7 +29,9 @@ _UNKNOWN_WORDS = {"unknown", "invalid", "missing", "none", "na", "n/a", "nan", "
 Task = Literal["binary", "multiclass", "regression"]
 
 
-def detect_target(frame: pd.DataFrame, target: str, task: str | None = None) -> Iterator[Guess]:
+def detect_target(
+    frame: pd.DataFrame, target: str, task: str | None = None, positive: str | None = None
+) -> Iterator[Guess]:
     """Yield the guesses about the target.
 
     Parameters
@@ -34,13 +40,13 @@ def detect_target(frame: pd.DataFrame, target: str, task: str | None = None) -> 
         The table.
     target : str
         Its column to predict.
-    task : str, optional
-        The task, if it is known already.
+    task, positive : str, optional
+        The task and the positive class, if they are known already.
 
     Raises
     ------
     KitError
-        If the column cannot be a target.
+        If the column cannot be a target, or has several spellings of one class.
     """
     values = frame[target]
     present = values.dropna()
@@ -50,8 +56,10 @@ def detect_target(frame: pd.DataFrame, target: str, task: str | None = None) -> 
         reason = f"The task was given as {task}."
         task_guess = Guess(topic=GuessTopic.TASK, setting="task", value=task, reason=reason)
     yield task_guess
+    if task_guess.value != "regression":
+        refuse_spelling_variants(count_classes(present), target)
     if task_guess.value == "binary":
-        yield _guess_positive_class(present, target)
+        yield _guess_positive_class(present, target, positive)
     if task_guess.value != "regression":
         yield from _find_unknown_classes(present, target)
     missing_rows = len(values) - len(present)
@@ -173,51 +181,63 @@ def _guess_integer_task(numbers: pd.Series, target: str) -> Guess:
     return _make_task_guess("regression", reason, "multiclass")
 
 
-def _guess_positive_class(present: pd.Series, target: str) -> Guess:
-    """Guess the positive class: by a known pair, else the rarer class, which is not certain."""
-    counts = present.value_counts()
-    classes = {_normalize_class(value): value for value in counts.index}
-    for positive, negative in _KNOWN_PAIRS:
-        if set(classes) == {positive, negative}:
-            value = classes[positive]
+def _guess_positive_class(present: pd.Series, target: str, given: str | None) -> Guess:
+    """Guess the positive class: by a known pair, else the rarer class, which is not certain.
+
+    Raises
+    ------
+    KitError
+        If a class was given that the target does not have.
+    """
+    counts = count_classes(present)
+    class_by_text = {normalize_class(value): value for value in counts}
+    if given is not None:
+        if normalize_class(given) not in class_by_text:
+            raise KitError(
+                f"{given!r} is not a class of {target!r}",
+                suggest_names(given, counts),
+                "name another class with --positive",
+            )
+        return Guess(
+            topic=GuessTopic.POSITIVE_CLASS,
+            setting="positive",
+            value=class_by_text[normalize_class(given)],
+            reason=f"{given} was given.",
+            columns=[target],
+        )
+    for negative, positive in KNOWN_PAIRS:
+        if set(class_by_text) == {negative, positive}:
+            value = class_by_text[positive]
             return Guess(
                 topic=GuessTopic.POSITIVE_CLASS,
-                value=_to_json_value(value),
-                reason=f"{value} is the positive class of {target}, as everywhere.",
+                setting="positive",
+                value=value,
+                reason=f"Of {class_by_text[negative]} and {value}, {value} is the positive class.",
                 columns=[target],
             )
-    common, rare = counts.index[0], counts.index[1]
+    common, rare = sorted(counts, key=lambda value: (-counts[value], str(value)))
     return Guess(
         topic=GuessTopic.POSITIVE_CLASS,
         setting="positive",
-        value=_to_json_value(rare),
-        reason=f"{rare} has {int(counts.iloc[1]):,} rows and {common} has "
-        f"{int(counts.iloc[0]):,}: the rarer class is usually the event to predict.",
+        value=rare,
+        reason=f"{rare} has {counts[rare]:,} rows and {common} has {counts[common]:,}: the rarer "
+        "class is usually the event to predict.",
         is_certain=False,
-        alternatives=[_to_json_value(common)],
+        alternatives=[common],
         columns=[target],
     )
 
 
-def _normalize_class(value: Any) -> str:
-    """Return a class as text that does not depend on its type or case.
-
-    >>> [_normalize_class(value) for value in (1, 1.0, True, " Yes")]
-    ['1', '1', 'true', 'yes']
-    """
-    return str(value).strip().lower().removesuffix(".0")
-
-
 def _find_unknown_classes(present: pd.Series, target: str) -> Iterator[Guess]:
     """Find classes whose name says that the label is not known."""
-    counts = present.value_counts()
+    counts = count_classes(present)
     if len(counts) < 3:
         return
     for value, count in counts.items():
-        if _normalize_class(value) in _UNKNOWN_WORDS:
+        if normalize_class(value) in _UNKNOWN_WORDS:
             yield Guess(
                 topic=GuessTopic.UNLABELED,
-                reason=f"The class {value} of {target} ({_count_rows(int(count))}) may stand for a "
+                reason=f"The class {value} of {target} ({_count_rows(count)}) may stand for a "
                 "label that is not known; if so, leave the value empty in the source.",
                 is_certain=False,
                 columns=[target],
@@ -227,8 +247,3 @@ def _find_unknown_classes(present: pd.Series, target: str) -> Iterator[Guess]:
 def _count_rows(count: int) -> str:
     """Return a number of rows in words."""
     return "1 row" if count == 1 else f"{count:,} rows"
-
-
-def _to_json_value(value: Any) -> Any:
-    """Convert a NumPy scalar to the Python value that JSON and YAML can store."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -41,7 +41,7 @@ class ProjectRequest:
         The files of the table: paths, glob patterns or URLs.
     target : str
         The column to predict.
-    name, task, time, id_columns : optional
+    name, task, positive, time, id_columns : optional
         Settings that are given; those that are None are detected. An empty ``time`` says that there
         is none, and so does an empty list of ``id_columns``.
     copies_data : bool, optional
@@ -53,6 +53,7 @@ class ProjectRequest:
     target: str
     name: str = ""
     task: str | None = None
+    positive: str | None = None
     time: str | None = None
     id_columns: list[str] | None = None
     copies_data: bool | None = None
@@ -114,6 +115,7 @@ def _detect(frame: pd.DataFrame, request: ProjectRequest) -> DetectionReport:
         frame,
         request.target,
         task=request.task,
+        positive=request.positive,
         time=request.time,
         id_columns=request.id_columns,
     )

@@ -12,7 +12,15 @@ from mlops_kit.data.detection import DetectionReport, Guess, GuessTopic
 _COMMENT_WIDTH = 96
 _CHECK_MARK = "Check: "
 # In the order of ``mlops.yaml``.
-_SETTINGS = ("task", "positive", "id", "time", "label_delay", "excluded_columns")
+_SETTINGS = (
+    "task",
+    "positive",
+    "id",
+    "time",
+    "label_delay",
+    "excluded_columns",
+    "validation.group",
+)
 
 
 def build_settings(source: str, report: DetectionReport, notes: list[str]) -> list[dict[str, Any]]:
@@ -37,7 +45,8 @@ def build_settings(source: str, report: DetectionReport, notes: list[str]) -> li
             continue
         if len(guesses) == 1 and not isinstance(guesses[0].value, list):
             comments = _wrap_comments([describe_guess(guesses[0])])
-            settings.append({"comments": comments, "text": _to_yaml({name: guesses[0].value})})
+            text = _to_yaml(_nest_setting(name, guesses[0].value))
+            settings.append({"comments": comments, "text": text})
         else:
             settings.append({"comments": [], "text": _format_list(name, guesses)})
     return settings
@@ -92,6 +101,16 @@ def _format_list(name: str, guesses: list[Guess]) -> str:
         lines += [f"  # {line}" for line in _wrap_comments([describe_guess(guess)])]
         lines += [f"  - {_format_alternative(item)}" for item in guess.value]
     return "\n".join(lines)
+
+
+def _nest_setting(name: str, value: Any) -> dict[str, Any]:
+    """Return a setting as ``mlops.yaml`` nests it.
+
+    >>> _nest_setting("validation.group", "patient")
+    {'validation': {'group': 'patient'}}
+    """
+    section, _, field = name.rpartition(".")
+    return {section: {field: value}} if section else {field: value}
 
 
 def _to_yaml(values: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def test_unknown_column_is_refused_with_the_nearest_name() -> None:
 def test_known_pair_decides_the_positive_class(pair: tuple[Any, Any], positive: Any) -> None:
     target = np.array(pair, dtype=object)[EVENT]
     guess = get_guess(detect(target), GuessTopic.POSITIVE_CLASS)
-    assert (guess.value, guess.is_certain, guess.setting) == (positive, True, "")
+    assert (guess.setting, guess.value, guess.is_certain) == ("positive", positive, True)
 
 
 def test_positive_class_of_another_pair_is_uncertain() -> None:
@@ -97,6 +97,23 @@ def test_positive_class_of_another_pair_is_uncertain() -> None:
     assert (guess.setting, guess.value, guess.alternatives) == ("positive", "bad", ["good"])
     assert not guess.is_certain
     assert f"{EVENT.sum()} rows" in guess.reason
+
+
+def test_a_given_positive_class_is_kept_and_checked() -> None:
+    frame = pd.DataFrame({"noise": NOISE, "y": EVENT})
+    assert detect_settings(frame, "y", positive="0").get_value("positive") == 0
+    with pytest.raises(KitError, match="'2' is not a class of 'y'"):
+        detect_settings(frame, "y", positive="2")
+
+
+def test_spelling_variants_of_a_class_are_refused() -> None:
+    with pytest.raises(KitError, match="spelling variants"):
+        detect(RNG.choice(["Yes", "yes", "no"], ROWS))
+
+
+def test_a_few_groups_are_named_but_not_set() -> None:
+    (guess,) = detect(plot_id=np.arange(ROWS) % 24).select(GuessTopic.GROUP)
+    assert (guess.setting, guess.is_certain) == ("", False)
 
 
 def test_rows_without_a_label_are_counted() -> None:
@@ -132,6 +149,7 @@ def test_group_is_a_repeated_name_and_never_certain() -> None:
     assert guess.columns == ["patient_id"]
     assert not guess.is_certain
     assert "3 rows each" in guess.reason
+    assert (guess.setting, guess.value) == ("validation.group", "patient_id")
     assert detect(rooms=np.arange(ROWS) // 3).select(GuessTopic.GROUP) == []
 
 

@@ -39,7 +39,8 @@ def test_each_setting_has_its_reason_as_a_comment(project: Project) -> None:
     assert "  # unit is general in all 400 rows.\n  - unit\n" in text
     assert "  # Check: fee alone ranks missed with AUC 1" in text
     assert "# visit_id is unique in 400 rows" in text
-    assert "# - yes is the positive class of missed" in text
+    assert "# Of no and yes, yes is the positive class.\npositive: 'yes'\n" in text
+    assert "# - No column holds timestamps: rows are split at random.\n" in text
 
 
 def test_contract_holds_for_the_data(project: Project) -> None:
