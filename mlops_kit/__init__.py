@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
+    from pandas import DataFrame
 
     from mlops_kit.client import ProjectClient
     from mlops_kit.core import charts
@@ -219,7 +219,7 @@ def open(project: str | Path | None = None) -> ProjectClient:
 
 
 def new(
-    frame: pd.DataFrame,
+    frame: DataFrame,
     *,
     target: str,
     path: str | Path,

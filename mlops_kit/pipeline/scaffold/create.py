@@ -77,8 +77,8 @@ class ProjectDraft:
 def make_project_name(path: Path) -> str:
     """Return the name of a project in a folder.
 
-    >>> make_project_name(Path("2024 house prices"))
-    'project-2024-house-prices'
+    >>> make_project_name(Path("2024 flat prices"))
+    'project-2024-flat-prices'
     """
     name = re.sub(r"[^A-Za-z0-9_]+", "-", path.absolute().name).strip("-")
     return name if name[:1].isalpha() else f"project-{name}".strip("-")

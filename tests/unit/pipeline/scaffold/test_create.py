@@ -192,7 +192,7 @@ def test_an_origin_that_cannot_be_read_is_an_error(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("visits", "visits"), ("house prices", "house-prices"), ("2024", "project-2024")],
+    [("visits", "visits"), ("flat prices", "flat-prices"), ("2024", "project-2024")],
 )
 def test_project_is_named_after_its_folder(folder: str, name: str) -> None:
     assert create.make_project_name(Path(folder)) == name
