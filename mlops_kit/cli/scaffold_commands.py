@@ -58,6 +58,7 @@ def new_command(
     The settings are detected in the table. On a terminal each is asked for, with what was detected
     as the default; --yes takes it.
     """
+    from mlops_kit.data.detection import GivenSettings
     from mlops_kit.pipeline.scaffold import create
 
     if not takes_guesses and not sys.stdin.isatty():
@@ -71,10 +72,7 @@ def new_command(
         files=data,
         target=target,
         name=name,
-        task=task or None,
-        positive=positive or None,
-        time=time or None,
-        id_columns=id_columns or None,
+        given=GivenSettings(task or None, positive or None, time or None, id_columns or None),
         copies_data=copies_data,
     )
     draft = create.draft_project(request)
@@ -102,25 +100,26 @@ def _print_guesses(report: DetectionReport) -> None:
 
 def _ask_for_settings(draft: ProjectDraft) -> ProjectRequest:
     """Ask for the settings of a project, with what was detected as the default."""
+    from mlops_kit.data.detection import GivenSettings
+
     _print_guesses(draft.report)
     report = draft.report
     name = typer.prompt("Name", default=draft.name)
     task = typer.prompt("Task (binary, multiclass or regression)", default=report.get_value("task"))
-    positive = draft.request.positive
+    positive = draft.request.given.positive
     if task == "binary":
         positive = typer.prompt("Positive class", default=str(report.get_value("positive")))
     time = typer.prompt("Time column (- for none)", default=report.get_value("time") or _NONE)
     detected_id = ",".join(report.get_value("id") or [])
     id_text = typer.prompt("Columns that identify a row (- for none)", default=detected_id or _NONE)
     id_columns = [column.strip() for column in id_text.split(",")]
-    return replace(
-        draft.request,
-        name=name,
-        task=task,
-        positive=positive,
+    given = GivenSettings(
+        task,
+        positive,
         time="" if time == _NONE else time,
         id_columns=[] if id_text == _NONE else id_columns,
     )
+    return replace(draft.request, name=name, given=given)
 
 
 def update_command(project: ProjectOption = "") -> None:

@@ -175,7 +175,7 @@ def join_files(files: Sequence[JoinedFile], root: str | Path = ".") -> pd.DataFr
     """
     table = pd.DataFrame()
     for position, joined in enumerate(files):
-        frame = read_table(str(Path(root) / joined.file), description=joined.file)
+        frame = read_table(str(Path(root) / joined.file), description=joined.file).frame
         if not joined.keys:
             parts = [frame] if position == 0 else [table, frame[table.columns]]
             table = pd.concat(parts, ignore_index=True)

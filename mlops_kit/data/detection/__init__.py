@@ -12,20 +12,21 @@ from __future__ import annotations
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.detection import features, keys
-from mlops_kit.data.detection.records import DetectionReport, Guess, GuessTopic
+from mlops_kit.data.detection.reading import detect_reading
+from mlops_kit.data.detection.records import DetectionReport, GivenSettings, Guess, GuessTopic
 from mlops_kit.data.detection.target import detect_target
+from mlops_kit.data.reading.records import TableRead
 
-__all__ = ["DetectionReport", "Guess", "GuessTopic", "detect_settings"]
+__all__ = ["DetectionReport", "GivenSettings", "Guess", "GuessTopic", "detect_settings"]
+
+_NOTHING_GIVEN = GivenSettings()
 
 
 def detect_settings(
     frame: pd.DataFrame,
     target: str,
-    *,
-    task: str | None = None,
-    positive: str | None = None,
-    time: str | None = None,
-    id_columns: list[str] | None = None,
+    given: GivenSettings = _NOTHING_GIVEN,
+    read: TableRead | None = None,
 ) -> DetectionReport:
     """Detect the settings of a project from its table.
 
@@ -35,9 +36,10 @@ def detect_settings(
         The table, as the source is read.
     target : str
         The column to predict.
-    task, positive, time, id_columns : optional
-        What is known already; the other guesses depend on it. An empty ``time`` or list says that
-        the table has none.
+    given : GivenSettings
+        What is known already.
+    read : TableRead, optional
+        What the reader decided about the file.
 
     Raises
     ------
@@ -50,19 +52,10 @@ def detect_settings(
     >>> detect_settings(frame, "wet").get_value("task")
     'binary'
     """
-    given_columns = [target, *(id_columns or [])]
-    if time:
-        given_columns.append(time)
-    for column in given_columns:
-        if column not in frame.columns:
-            raise KitError(
-                f"the table has no column {column!r}",
-                suggest_names(column, frame.columns),
-                "name another column",
-            )
-    guesses = list(detect_target(frame, target, task, positive))
-    id_guess = keys.detect_id(frame, target, id_columns)
-    time_guesses = list(keys.detect_time(frame, target, time))
+    _check_columns(frame, target, given)
+    guesses = list(detect_target(frame, target, given.task, given.positive))
+    id_guess = keys.detect_id(frame, target, given.id_columns)
+    time_guesses = list(keys.detect_time(frame, target, given.time))
     guesses += [*time_guesses, id_guess]
     used = {target, *id_guess.columns}
     for guess in time_guesses:
@@ -71,8 +64,32 @@ def detect_settings(
     group_guesses = list(keys.detect_groups(frame, target, used))
     groups = {column for guess in group_guesses for column in guess.columns}
     guesses += group_guesses
+    if read is not None:
+        reading_guesses = list(detect_reading(read))
+        guesses += reading_guesses
+        used |= {column for guess in reading_guesses for column in guess.value or []}
     guesses += _detect_feature_guesses(frame, target, str(guesses[0].value), used, groups)
     return DetectionReport(rows=len(frame), target=target, guesses=guesses)
+
+
+def _check_columns(frame: pd.DataFrame, target: str, given: GivenSettings) -> None:
+    """Check that the columns that were named exist.
+
+    Raises
+    ------
+    KitError
+        With the most similar name.
+    """
+    named_columns = [target, *(given.id_columns or [])]
+    if given.time:
+        named_columns.append(given.time)
+    for column in named_columns:
+        if column not in frame.columns:
+            raise KitError(
+                f"the table has no column {column!r}",
+                suggest_names(column, frame.columns),
+                "name another column",
+            )
 
 
 def _detect_feature_guesses(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.detection.records import Guess, GuessTopic
+from mlops_kit.data.reading.sentinels import find_sentinel_numbers
 from mlops_kit.stats.association import measure_association
 
 _EXCLUDED_COLUMNS = "excluded_columns"
@@ -45,9 +46,6 @@ _DATE_FORMATS = (
     "%Y-%m",
     "%m/%Y",
 )
-_SENTINELS = (-1, -9, -99, -999, -9999, -99999, 99, 999, 9999, 99999, 999999)
-_MIN_SENTINEL_ROWS = 3
-_SENTINEL_GAP = 3.0  # interquartile ranges between a sentinel and the nearest other value
 
 
 def detect_constants(frame: pd.DataFrame, target: str) -> Iterator[Guess]:
@@ -296,43 +294,18 @@ def _make_date_guess(frame: pd.DataFrame, column: str, formats: list[str], examp
 
 
 def detect_sentinels(frame: pd.DataFrame, used: set[str]) -> Iterator[Guess]:
-    """Yield numbers that may stand for a missing value, such as -999.
-
-    A sentinel is the smallest or largest value, repeated, and far from the others; -1 and the like
-    also if all other values are zero or more. This is never certain.
-    """
+    """Yield numbers that may stand for a missing value, such as -999. This is never certain."""
     for column in map(str, frame.columns):
         values = frame[column]
         types = pd.api.types
         if column in used or types.is_bool_dtype(values) or not types.is_numeric_dtype(values):
             continue
-        numbers = values.dropna().to_numpy(dtype="float64")
-        for sentinel in _SENTINELS:
-            count = int((numbers == sentinel).sum())
-            if count < _MIN_SENTINEL_ROWS or not _is_far_from_others(numbers, sentinel):
-                continue
-            share = format_percent(count / len(frame))
+        numbers, counts = np.unique(values.dropna().to_numpy("float64"), return_counts=True)
+        for sentinel in find_sentinel_numbers(numbers, counts):
             yield Guess(
                 topic=GuessTopic.SENTINEL,
-                reason=f"{column} is {sentinel} in {count:,} rows ({share}), far from its other "
-                "values: it may stand for a missing value.",
+                reason=f"{column} is {sentinel}, far from its other values: it may stand for a "
+                "missing value.",
                 is_certain=False,
                 columns=[column],
             )
-
-
-def _is_far_from_others(numbers: np.ndarray, sentinel: int) -> bool:
-    """Return whether a number lies outside the others, at a distance."""
-    others = numbers[numbers != sentinel]
-    if len(np.unique(others)) < 3:
-        return False
-    low, high = float(others.min()), float(others.max())
-    if sentinel < 0:
-        distance = low - sentinel
-        if low >= 0 and not (others % 1).any():
-            return True
-    else:
-        distance = sentinel - high
-    quartiles = np.quantile(others, [0.25, 0.75])
-    spread = max(float(quartiles[1] - quartiles[0]), 1.0)
-    return distance > _SENTINEL_GAP * spread

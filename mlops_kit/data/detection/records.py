@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -24,6 +25,29 @@ class GuessTopic(StrEnum):
     FREE_TEXT = "free text"
     DATE_AS_TEXT = "date as text"
     SENTINEL = "sentinel"
+    NESTED = "lists or objects"
+    REJECTED_ROWS = "rejected rows"
+    READING = "reading"
+
+
+@dataclass(frozen=True)
+class GivenSettings:
+    """Settings that are known before detection; the other guesses depend on them.
+
+    Attributes
+    ----------
+    task, positive : str, optional
+        The task, and the positive class of a binary one; None: detected.
+    time : str, optional
+        The column with the prediction time; empty: the table has none; None: detected.
+    id_columns : list of str, optional
+        The columns that identify a row; empty: there are none; None: detected.
+    """
+
+    task: str | None = None
+    positive: str | None = None
+    time: str | None = None
+    id_columns: list[str] | None = None
 
 
 class Guess(BaseModel, frozen=True, extra="forbid"):

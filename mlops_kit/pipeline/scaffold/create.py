@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.files import write_text
 from mlops_kit.core.lazy import pd
 from mlops_kit.data import contract, contract_inference, source
-from mlops_kit.data.detection import DetectionReport, detect_settings
+from mlops_kit.data.detection import DetectionReport, GivenSettings, detect_settings
 from mlops_kit.data.joining import JoinStep, detect_joins, join_files
 from mlops_kit.data.readers import read_table
+from mlops_kit.data.reading.date_problems import AmbiguousDates
+from mlops_kit.data.reading.records import TableRead
+from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.pipeline.scaffold.origin import ProjectOrigin, make_original_file, write_origin
 from mlops_kit.pipeline.scaffold.settings_text import build_findings, build_settings
 from mlops_kit.pipeline.scaffold.template import render_template
@@ -27,6 +30,7 @@ _TABLE_FILE = f"{_DATA_FOLDER}/table.parquet"
 _MAX_COPIED_BYTES = 50 * 10**6  # a larger file does not belong into a repository
 _MAX_SAMPLE_ROWS = 2000
 _BYTES_PER_MB = 10**6
+_NOTHING_GIVEN = GivenSettings()
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class ProjectRequest:
         The files of the table: paths, glob patterns or URLs.
     target : str
         The column to predict.
-    name, task, positive, time, id_columns : optional
-        Settings that are given; those that are None are detected. An empty ``time`` says that there
-        is none, and so does an empty list of ``id_columns``.
+    name : str
+        Its name; empty: that of the folder.
+    given : GivenSettings
+        Settings that are known already.
     copies_data : bool, optional
         Whether the files are copied into the project; None: if they are small.
     """
@@ -52,10 +57,7 @@ class ProjectRequest:
     files: list[str]
     target: str
     name: str = ""
-    task: str | None = None
-    positive: str | None = None
-    time: str | None = None
-    id_columns: list[str] | None = None
+    given: GivenSettings = _NOTHING_GIVEN
     copies_data: bool | None = None
 
 
@@ -64,7 +66,7 @@ class ProjectDraft:
     """A project before it is written: its table, and what was detected in it."""
 
     request: ProjectRequest
-    frame: pd.DataFrame
+    read: TableRead
     joins: list[JoinStep]
     report: DetectionReport
 
@@ -94,36 +96,66 @@ def draft_project(request: ProjectRequest) -> ProjectDraft:
         not exist.
     """
     check_folder(request.path)
-    joins: list[JoinStep] = []
     if len(request.files) == 1:
-        frame = _read_file(request.files[0])
-    else:
-        frames = {file: _read_file(file) for file in request.files}
-        joins = detect_joins(frames, request.target)
-        frame = join_files([step.joined for step in joins], Path.cwd())
-    return ProjectDraft(request, frame, joins, _detect(frame, request))
+        read = _read_file(request.files[0])
+        return ProjectDraft(request, read, [], _detect(read, request))
+    frames = {file: _read_file(file).frame for file in request.files}
+    joins = detect_joins(frames, request.target)
+    frame = join_files([step.joined for step in joins], Path.cwd())
+    return _draft_from_rows(request, frame, joins)
 
 
-def _read_file(file: str) -> pd.DataFrame:
-    """Read a file that was named on the command line."""
-    return read_table(_locate(file), description=f"--data {file}")
+def _read_file(file: str) -> TableRead:
+    """Read a file that was named on the command line.
+
+    Dates that have two readings are read in the first way: the report says so.
+    """
+    location = _locate(file)
+    description = f"--data {file}"
+    read = read_table(location, description=description)
+    dates = {
+        column: problem.readings[0].format
+        for column, problem in read.date_problems.items()
+        if isinstance(problem, AmbiguousDates)
+    }
+    if not dates:
+        return read
+    settings = ReadSettings(dates=dates)
+    read_again = read_table(location, description=description, settings=settings)
+    return replace(read_again, date_problems=read.date_problems)
 
 
-def _detect(frame: pd.DataFrame, request: ProjectRequest) -> DetectionReport:
+def draft_from_frame(request: ProjectRequest, frame: pd.DataFrame) -> ProjectDraft:
+    """Detect the settings of a project whose table is a data frame; nothing is written.
+
+    Raises
+    ------
+    KitError
+        If the folder is not empty, or a column does not exist.
+    """
+    check_folder(request.path)
+    return _draft_from_rows(request, frame, [])
+
+
+def _draft_from_rows(
+    request: ProjectRequest, frame: pd.DataFrame, joins: list[JoinStep]
+) -> ProjectDraft:
+    """Return the draft of a table that will be stored as Parquet; it is read as it will be then."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / Path(_TABLE_FILE).name
+        frame.to_parquet(file, index=False)
+        read = read_table(str(file))
+    return ProjectDraft(request, read, joins, _detect(read, request))
+
+
+def _detect(read: TableRead, request: ProjectRequest) -> DetectionReport:
     """Detect the settings that a request does not give."""
-    return detect_settings(
-        frame,
-        request.target,
-        task=request.task,
-        positive=request.positive,
-        time=request.time,
-        id_columns=request.id_columns,
-    )
+    return detect_settings(read.frame, request.target, request.given, read)
 
 
 def draft_again(draft: ProjectDraft, request: ProjectRequest) -> ProjectDraft:
     """Return a draft with further settings given; the table is not read again."""
-    return ProjectDraft(request, draft.frame, draft.joins, _detect(draft.frame, request))
+    return ProjectDraft(request, draft.read, draft.joins, _detect(draft.read, request))
 
 
 def check_folder(path: Path) -> None:
@@ -214,7 +246,7 @@ def _store_data(draft: ProjectDraft, root: Path) -> tuple[str, list[dict[str, An
     """
     files = draft.request.files
     if not files:
-        _write_table(draft.frame, root)
+        _write_table(draft.read.frame, root)
         return _TABLE_FILE, [], ["The data frame, as it was given to mlops_kit.new."]
     if len(files) == 1:
         stored, note = _store_file(files[0], root, draft.request.copies_data)
@@ -225,7 +257,7 @@ def _store_data(draft: ProjectDraft, root: Path) -> tuple[str, list[dict[str, An
         stored, _ = _store_file(step.joined.file, root, draft.request.copies_data)
         build_steps.append({"file": stored, "keys": step.joined.keys, "sentence": step.sentence})
         notes.append(step.sentence)
-    _write_table(draft.frame, root)
+    _write_table(draft.read.frame, root)
     return _TABLE_FILE, build_steps, notes
 
 
@@ -262,15 +294,3 @@ def _write_contract(project: Project) -> None:
     rows = source.read_source(settled, None if as_of is None else settled.config.to_utc(as_of))
     file = project.resolve_path(project.config.contract.file)
     contract.save_contract(file, contract_inference.infer_contract(rows, project.config))
-
-
-def draft_from_frame(request: ProjectRequest, frame: pd.DataFrame) -> ProjectDraft:
-    """Detect the settings of a project whose table is a data frame; nothing is written.
-
-    Raises
-    ------
-    KitError
-        If the folder is not empty, or a column does not exist.
-    """
-    check_folder(request.path)
-    return ProjectDraft(request, frame, [], _detect(frame, request))

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mlops_kit.data.detection import DetectionReport, Guess, GuessTopic
+from mlops_kit.data.detection.reading import DATES_SETTING
 
 _COMMENT_WIDTH = 96
 _CHECK_MARK = "Check: "
@@ -36,7 +37,7 @@ def build_settings(source: str, report: DetectionReport, notes: list[str]) -> li
         Sentences about the source.
     """
     settings = [
-        {"comments": _wrap_comments(notes), "text": _to_yaml({"source": source})},
+        _build_source_setting(source, report, notes),
         {"comments": [], "text": _to_yaml({"target": report.target})},
     ]
     for name in _SETTINGS:
@@ -50,6 +51,18 @@ def build_settings(source: str, report: DetectionReport, notes: list[str]) -> li
         else:
             settings.append({"comments": [], "text": _format_list(name, guesses)})
     return settings
+
+
+def _build_source_setting(source: str, report: DetectionReport, notes: list[str]) -> dict[str, Any]:
+    """Return the setting ``source``, with the formats of dates that have two readings."""
+    date_guesses = [guess for guess in report.guesses if guess.setting == DATES_SETTING]
+    if not date_guesses:
+        return {"comments": _wrap_comments(notes), "text": _to_yaml({"source": source})}
+    dates: dict[str, str] = {}
+    for guess in date_guesses:
+        dates.update(guess.value)
+    comments = _wrap_comments([*notes, *map(describe_guess, date_guesses)])
+    return {"comments": comments, "text": _to_yaml({"source": {"file": source, "dates": dates}})}
 
 
 def build_findings(report: DetectionReport) -> list[list[str]]:

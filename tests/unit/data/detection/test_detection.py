@@ -10,7 +10,13 @@ import pytest
 from sklearn import datasets
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.data.detection import DetectionReport, Guess, GuessTopic, detect_settings
+from mlops_kit.data.detection import (
+    DetectionReport,
+    GivenSettings,
+    Guess,
+    GuessTopic,
+    detect_settings,
+)
 
 ROWS = 600
 RNG = np.random.default_rng(0)
@@ -53,7 +59,10 @@ def test_task_follows_from_the_values(target: Any, task: str, is_certain: bool) 
 
 def test_a_given_task_is_kept() -> None:
     frame = pd.DataFrame({"noise": NOISE, "y": RNG.integers(0, 10, ROWS)})
-    assert detect_settings(frame, "y", task="regression").get_value("task") == "regression"
+    assert (
+        detect_settings(frame, "y", GivenSettings(task="regression")).get_value("task")
+        == "regression"
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,9 +110,9 @@ def test_positive_class_of_another_pair_is_uncertain() -> None:
 
 def test_a_given_positive_class_is_kept_and_checked() -> None:
     frame = pd.DataFrame({"noise": NOISE, "y": EVENT})
-    assert detect_settings(frame, "y", positive="0").get_value("positive") == 0
+    assert detect_settings(frame, "y", GivenSettings(positive="0")).get_value("positive") == 0
     with pytest.raises(KitError, match="'2' is not a class of 'y'"):
-        detect_settings(frame, "y", positive="2")
+        detect_settings(frame, "y", GivenSettings(positive="2"))
 
 
 def test_spelling_variants_of_a_class_are_refused() -> None:

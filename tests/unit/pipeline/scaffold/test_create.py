@@ -13,6 +13,7 @@ import yaml
 import mlops_kit
 from mlops_kit.core.errors import KitError
 from mlops_kit.data import contract, contract_validation, source
+from mlops_kit.data.detection import GivenSettings
 from mlops_kit.pipeline.scaffold import create, origin
 from mlops_kit.project.loader import Project, load_project
 from tests.unit.pipeline.scaffold.conftest import ROWS, write_visits
@@ -98,7 +99,9 @@ def test_the_same_table_gives_the_same_project(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_given_are_kept(tmp_path: Path) -> None:
-    request_draft = draft(tmp_path / "p", write_visits(tmp_path), id_columns=[], time="")
+    request_draft = draft(
+        tmp_path / "p", write_visits(tmp_path), given=GivenSettings(id_columns=[], time="")
+    )
     config = create.write_project(request_draft).config
     assert (config.id, config.time) == ([], None)
 
@@ -139,13 +142,16 @@ def test_nothing_is_left_of_a_project_that_cannot_be_written(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"target": "mised"}, "'missed'"), ({"time": "when"}, "no column 'when'")],
+    [
+        ({"target": "mised"}, "'missed'"),
+        ({"given": GivenSettings(time="when")}, "no column 'when'"),
+    ],
 )
 def test_a_column_that_does_not_exist_is_refused(
-    tmp_path: Path, values: dict[str, str], message: str
+    tmp_path: Path, values: dict[str, object], message: str
 ) -> None:
     with pytest.raises(KitError, match=message):
-        draft(tmp_path / "p", write_visits(tmp_path), **values)
+        draft(tmp_path / "p", write_visits(tmp_path), **values)  # type: ignore[arg-type]
 
 
 def test_column_names_and_values_that_yaml_would_change_are_quoted(tmp_path: Path) -> None:
@@ -182,6 +188,28 @@ def test_several_files_are_joined_and_the_join_can_be_repeated(tmp_path: Path) -
     (project.root / "data" / "table.parquet").unlink()
     exec(compile(script.read_text(), str(script), "exec"), {"__file__": str(script)})
     assert (project.root / "data" / "table.parquet").read_bytes() == stored
+
+
+def test_what_the_reader_decided_is_stated(tmp_path: Path) -> None:
+    rows = [
+        f"{1 + n % 12:02}/{1 + n % 7:02}/2024,{n % 90},{['no', 'yes'][n % 2]}" for n in range(ROWS)
+    ]
+    file = tmp_path / "visits.csv"
+    file.write_text("\n".join(["day,age,missed", *rows, "1,2,3,4,5", ""]))
+    project = create.write_project(draft(tmp_path / "p", file))
+    text = (project.root / "mlops.yaml").read_text().replace("\n# ", " ")
+    assert "Check: day holds dates as text: its dates have two readings" in text
+    assert "1 of 401 rows (0.2%) cannot be read and are quarantined" in text
+    dates = project.config.source.dates  # type: ignore[union-attr]
+    assert list(dates) == ["day"]
+    assert source.read_source(project)["day"].dtype.kind == "M"
+
+
+def test_columns_of_lists_are_excluded(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_visits(tmp_path))
+    frame["tags"] = [["a"], ["b"]] * (ROWS // 2)
+    client = mlops_kit.new(frame, target="missed", path=tmp_path / "p")
+    assert "tags" in client.project.config.excluded_columns
 
 
 def test_an_origin_that_cannot_be_read_is_an_error(project: Project) -> None:
