@@ -17,7 +17,7 @@ from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
+from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.readers import resolve_location
 from mlops_kit.data.reading.storage import is_url
 from mlops_kit.data.source_table import (
@@ -28,10 +28,12 @@ from mlops_kit.data.source_table import (
     read_rows_to_score,
     read_source_table,
 )
+from mlops_kit.data.source_times import build_future_error, find_future_rows, parse_time_columns
 from mlops_kit.data.splitters import draw_random_rows
+from mlops_kit.data.timestamps import find_latest_time, parse_timestamps
 from mlops_kit.project.config.data import get_file_location
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.project.config.value_types import parse_duration
+from mlops_kit.project.config.value_types import is_duration, parse_duration
 from mlops_kit.project.loader import Project
 
 __all__ = [
@@ -97,17 +99,8 @@ def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]
         for column in columns:
             yield setting, column
     for column, rule in config.known_later.items():
-        if not _is_duration(rule):
+        if not is_duration(rule):
             yield f"known_later.{column}", rule
-
-
-def _is_duration(rule: str | timedelta) -> bool:
-    """Return whether a rule of ``known_later`` is a delay, not a column."""
-    try:
-        parse_duration(rule)
-    except ValueError:
-        return False
-    return True
 
 
 def compute_known_times(project: Project, frame: pd.DataFrame, column: str) -> pd.Series:
@@ -138,7 +131,7 @@ def compute_known_times(project: Project, frame: pd.DataFrame, column: str) -> p
     rule: str | timedelta = config.known_later.get(column, timedelta(0))
     if column == config.target:
         rule = config.label_delay
-    if _is_duration(rule):
+    if is_duration(rule):
         return frame[config.time] + parse_duration(rule)
     return frame[rule]
 
@@ -146,9 +139,9 @@ def compute_known_times(project: Project, frame: pd.DataFrame, column: str) -> p
 def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
     """Read the source as it was known at a given time, in time order.
 
-    Rows at or after ``known_by`` are dropped, and values that became known later are missing. A
-    table without time is returned whole and in its own order. A table without ``id`` gets its row
-    number as the column ``row_id``.
+    Rows at or after ``known_by``, and rows later than the time of reading and ``clock_skew``, are
+    dropped, and values that became known later are missing. A table without time is returned whole
+    and in its own order. A table without ``id`` gets its row number as the column ``row_id``.
 
     Raises
     ------
@@ -178,8 +171,12 @@ def select_known_rows(
         frame.insert(0, ROW_ID, range(len(frame)))
     if config.time is None:
         return frame
-    for column in _list_time_columns(config):
-        frame[column] = parse_timestamps(frame[column], column, config.timezone)
+    parse_time_columns(config, frame)
+    is_future = find_future_rows(frame, config)
+    if is_future.all():
+        raise build_future_error(frame[config.time], config)
+    if is_future.any():
+        frame = frame[~is_future]
     if known_by is not None:
         cutoff = pd.Timestamp(known_by)
         # The negation keeps rows without a timestamp.
@@ -213,14 +210,6 @@ def _check_required_columns(frame: pd.DataFrame, config: ProjectConfig) -> None:
             suggest_names(missing[0], frame.columns),
             "edit mlops.yaml, or fix the source",
         )
-
-
-def _list_time_columns(config: ProjectConfig) -> list[str]:
-    """Return the time column and the columns that say when others became known."""
-    known_time_columns = {rule for rule in config.known_later.values() if not _is_duration(rule)}
-    if config.time:
-        return [config.time, *known_time_columns]
-    return list(known_time_columns)
 
 
 class SourceHistory:
@@ -309,7 +298,11 @@ def _find_default_as_of(project: Project) -> datetime | None:
     if config.time is None:
         return None
     times = read_raw_source(project)[config.time]
-    newest = parse_timestamps(times, config.time, config.timezone).max()
+    timestamps = parse_timestamps(times, config.time, config.timezone)
+    latest_time = find_latest_time(config.clock_skew)
+    newest = timestamps[timestamps <= pd.Timestamp(latest_time)].max()
+    if pd.isna(newest) and timestamps.notna().any():
+        raise build_future_error(timestamps, config)
     if pd.isna(newest):
         raise RunFailedError(
             f"the time column {config.time!r} holds no timestamp at all",

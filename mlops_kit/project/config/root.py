@@ -75,6 +75,11 @@ class ProjectConfig(ConfigSection):
         description="Column with the weight of each row in fits, metrics and drift, at least 0; "
         "it is not a feature, and rows are scored without it. null: all rows count the same",
     )
+    clock_skew: Duration = Field(
+        timedelta(days=1),
+        description="How much later than the time of reading a row's time may be; rows that are "
+        "later are quarantined and never determine as_of",
+    )
     excluded_columns: NameList = Field(
         default_factory=list, description="Columns that are not used as features"
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.data import columns
+from mlops_kit.data import columns, timestamps
 from mlops_kit.data.source import (
     _is_sorted,
     check_configured_columns,
@@ -19,6 +19,7 @@ from mlops_kit.data.source import (
     read_source,
     resolve_cutoffs,
 )
+from mlops_kit.data.source_times import parse_time_columns
 from mlops_kit.project import loader
 
 YAML = """
@@ -204,17 +205,19 @@ def test_time_column_without_timestamps_is_described(tmp_path: Path) -> None:
 
 
 def test_repeated_hour_is_read_as_the_later_one() -> None:
-    read = columns.parse_timestamps(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
+    read = timestamps.parse_timestamps(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-11-03 06:30:00+00:00"  # standard time, five hours behind
 
 
 def test_skipped_hour_moves_forward() -> None:
-    read = columns.parse_timestamps(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
+    read = timestamps.parse_timestamps(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-03-10 07:00:00+00:00"
 
 
 def test_timestamps_with_a_zone_are_converted_from_it() -> None:
-    read = columns.parse_timestamps(pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York")
+    read = timestamps.parse_timestamps(
+        pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York"
+    )
     assert str(read[0]) == "2013-06-30 22:00:00+00:00"
 
 
@@ -314,6 +317,45 @@ def test_time_column_of_another_kind_is_described(tmp_path: Path, column: str, t
         resolve_cutoffs(made)
     assert "'at'" in error.value.message
     assert error.value.hint
+
+
+def test_future_row_does_not_determine_the_default_as_of(tmp_path: Path) -> None:
+    made = make_project(tmp_path, csv=CSV + "4,2913-01-04 00:00,2013-01-04 01:00,D,40,1\n")
+    as_of = resolve_cutoffs(made).config.as_of
+    assert as_of is not None
+    assert str(as_of)[:16] == "2013-01-04 00:00"
+
+
+def test_future_row_is_not_among_the_rows_of_the_source(tmp_path: Path) -> None:
+    made = make_project(tmp_path, csv=CSV + "4,2913-01-04 00:00,2013-01-04 01:00,D,40,1\n")
+    assert sorted(read_source(made)["nr"]) == [1, 2, 3]
+    times = parse_time_columns(made.config, read_raw_source(made))
+    assert times.future_rows["nr"].tolist() == [4]
+
+
+def test_row_within_the_clock_skew_is_kept(tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=12)
+    csv = CSV + f"4,{soon:%Y-%m-%d %H:%M},2013-01-04 01:00,D,40,1\n"
+    assert len(read_source(make_project(tmp_path, csv=csv))) == 4
+    strict = make_project(tmp_path, YAML + "clock_skew: 1h\n", csv=csv)
+    assert len(read_source(strict)) == 3
+
+
+def test_only_future_rows_are_an_error_that_names_the_setting(tmp_path: Path) -> None:
+    made = make_project(
+        tmp_path, csv="nr,at,closed,gate,taxi,late\n1,2913-01-04,2913-01-04,A,1,0\n"
+    )
+    with pytest.raises(RunFailedError, match="2913-01-04") as error:
+        resolve_cutoffs(made)
+    assert "clock_skew" in error.value.hint
+
+
+def test_clock_changes_are_counted_where_times_are_parsed(tmp_path: Path) -> None:
+    made = make_project(tmp_path, YAML + "timezone: Europe/Berlin\n")
+    rows = pd.DataFrame({"at": ["2024-10-27 02:30", "2024-03-31 02:30"], "closed": None})
+    sentences = parse_time_columns(made.config, rows).sentences
+    assert len(sentences) == 2
+    assert "occur twice" in sentences[0]
 
 
 def test_until_before_the_default_as_of_asks_for_as_of(tmp_path: Path) -> None:
