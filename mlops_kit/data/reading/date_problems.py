@@ -96,6 +96,5 @@ def build_date_error(problem: DateProblem) -> KitError:
     return KitError(
         message,
         "one format in all rows, either with or without an offset from UTC",
-        "write all rows in one format, such as 2024-02-27T14:30:00+01:00; or set the right one in "
-        "mlops.yaml under source.dates, and rows in another format are quarantined",
+        "write all rows in one format, such as 2024-02-27T14:30:00+01:00",
     )
