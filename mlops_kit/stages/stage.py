@@ -129,6 +129,7 @@ class Stage:
             rows,
             contract.load_contract(file),
             self.config.contract.max_quarantined_share,
+            self.config.time,
         )
         self.write("contract_report", report)
         contract_validation.enforce_contract(report)
