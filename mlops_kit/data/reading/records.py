@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -11,6 +11,8 @@ from mlops_kit.data.columns import ColumnKind
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mlops_kit.data.reading.date_problems import DateProblem
 
 REPORT_SCHEMA_VERSION = 1
 MAX_STORED_LINES = 1000  # of the rejected lines; all of them are counted
@@ -84,7 +86,7 @@ class RejectedLine(BaseModel, frozen=True):
     file : str
         The file.
     line : int
-        Number of the line in the file, from 1.
+        Number of the line in the file, from 1; 0 if it is not known.
     text : str
         The line, cut off if it is long.
     reason : str
@@ -142,9 +144,11 @@ class ReadReport(BaseModel, frozen=True):
 class TableRead:
     """A table with the report on how it was read.
 
-    ``nested_columns`` hold lists or objects, as JSON text.
+    ``nested_columns`` hold lists or objects, as JSON text. ``date_problems`` says, by column, why
+    dates stay text.
     """
 
     frame: pd.DataFrame
     report: ReadReport
     nested_columns: frozenset[str] = frozenset()
+    date_problems: dict[str, DateProblem] = field(default_factory=dict)
