@@ -11,6 +11,7 @@ _DIRECTIVE_NAMES = (
     ("%d", "day"),
     ("%m", "month"),
     ("%b", "month"),
+    ("%B", "month"),
     ("%Y", "year"),
     ("%y", "year"),
 )
