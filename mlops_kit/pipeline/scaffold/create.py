@@ -125,15 +125,27 @@ def _read_file(file: str) -> TableRead:
     return replace(read_again, date_problems=read.date_problems)
 
 
-def draft_from_frame(request: ProjectRequest, frame: pd.DataFrame) -> ProjectDraft:
+def draft_from_frame(path: Path, frame: pd.DataFrame, target: str, **given: Any) -> ProjectDraft:
     """Detect the settings of a project whose table is a data frame; nothing is written.
+
+    Parameters
+    ----------
+    path : Path
+        The project's folder.
+    frame : DataFrame
+        The table.
+    target : str
+        The column to predict.
+    **given
+        Fields of ``GivenSettings``.
 
     Raises
     ------
     KitError
         If the folder is not empty, or a column does not exist.
     """
-    check_folder(request.path)
+    check_folder(path)
+    request = ProjectRequest(path, [], target, given=GivenSettings(**given))
     return _draft_from_rows(request, frame, [])
 
 
