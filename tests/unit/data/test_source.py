@@ -10,11 +10,14 @@ import pytest
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.data import columns, timestamps
+from mlops_kit.data.quarantine import check_source_rows
+from mlops_kit.data.reading.summary import describe_rejected_rows
 from mlops_kit.data.source import (
     _is_sorted,
     check_configured_columns,
     draw_sample,
     list_source_columns,
+    read_known_table,
     read_raw_source,
     read_source,
     resolve_cutoffs,
@@ -329,8 +332,24 @@ def test_future_row_does_not_determine_the_default_as_of(tmp_path: Path) -> None
 def test_future_row_is_not_among_the_rows_of_the_source(tmp_path: Path) -> None:
     made = make_project(tmp_path, csv=CSV + "4,2913-01-04 00:00,2013-01-04 01:00,D,40,1\n")
     assert sorted(read_source(made)["nr"]) == [1, 2, 3]
-    times = parse_time_columns(made.config, read_raw_source(made))
-    assert times.future_rows["nr"].tolist() == [4]
+    report = read_known_table(made).report
+    assert (report.rows_in_file, report.rows_kept, report.rejected_count) == (4, 3, 1)
+    assert "2913-01-04 00:00 UTC is later than the time of reading" in report.rejected[0].reason
+    assert report.rejected[0].text.startswith("4, 2913-01-04")
+    assert "1 row was rejected: at" in describe_rejected_rows(report)
+
+
+def test_future_row_is_quarantined_by_the_contract_check(tmp_path: Path) -> None:
+    made = make_project(
+        tmp_path,
+        YAML + "contract: {max_quarantined_share: 0.5}\n",
+        csv=CSV + "4,2913-01-04 00:00,2013-01-04 01:00,D,40,1\n",
+    )
+    table = read_known_table(made)
+    report, accepted, quarantined = check_source_rows(made, table.frame, table.report)
+    assert (report.good_rows, report.quarantined_rows) == (3, 1)
+    assert len(accepted) == 3
+    assert "clock_skew (1d)" in quarantined["quarantine_reason"].iloc[0]
 
 
 def test_row_within_the_clock_skew_is_kept(tmp_path: Path) -> None:
@@ -356,6 +375,24 @@ def test_clock_changes_are_counted_where_times_are_parsed(tmp_path: Path) -> Non
     sentences = parse_time_columns(made.config, rows).sentences
     assert len(sentences) == 2
     assert "occur twice" in sentences[0]
+
+
+def test_clock_changes_are_noted_in_the_report(tmp_path: Path) -> None:
+    rows = "nr,at,closed,gate,taxi,late\n1,2013-11-03 01:30,2013-11-03 09:00,A,1,0\n"
+    made = make_project(tmp_path, YAML + "timezone: America/New_York\n", csv=rows)
+    assert "occur twice in America/New_York" in read_known_table(made).report.notes[-1]
+
+
+def test_date_format_of_the_source_is_used_for_text_of_parquet_files(tmp_path: Path) -> None:
+    columns = {"nr": [1, 2], "at": ["01/02/2024", "03/04/2024"], "late": [0, 1]}
+    frame = pd.DataFrame(columns | {"closed": "2024-01-01", "gate": "A", "taxi": 1})
+    frame.to_parquet(tmp_path / "t.parquet")
+    settings = YAML.replace("t.csv", "{file: t.parquet, dates: {at: day-first}}")
+    made = make_project(tmp_path, settings)
+    assert read_source(made)["at"].dt.month.tolist() == [2, 4]
+    made = make_project(tmp_path, YAML.replace("t.csv", "t.parquet"))
+    with pytest.raises(KitError, match="two readings"):
+        read_source(made)
 
 
 def test_until_before_the_default_as_of_asks_for_as_of(tmp_path: Path) -> None:
