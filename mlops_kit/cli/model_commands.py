@@ -43,12 +43,11 @@ def reject_command(
 
 def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
     """Make the previous version the champion again."""
-    from getpass import getuser
-
+    from mlops_kit.core.environment import get_user_name
     from mlops_kit.project import loader
     from mlops_kit.registry import versions
 
-    promotion = versions.roll_back(loader.load_project(project or None), getuser(), reason)
+    promotion = versions.roll_back(loader.load_project(project or None), get_user_name(), reason)
     output.print_text(f"Version {promotion.version} is the champion again.")
 
 
