@@ -396,3 +396,23 @@ def test_configured_token_is_required(
     assert client.get("/docs").status_code == 401
     authorized = client.get("/openapi.json", headers={"Authorization": f"Bearer {token}"})
     assert authorized.json()["security"] == [{"token": []}]
+
+
+def test_endpoint_works_behind_a_path_prefix(copied: loader.Project) -> None:
+    project = copied.with_values("the test", serve={"root_path": "churn-api/"})
+    assert project.config.serve.root_path == "/churn-api"
+    for client in open_client(project):
+        # A proxy removes the prefix, or it does not.
+        for prefix in ("", "/churn-api"):
+            page = client.get(f"{prefix}/docs").text
+            links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+            assert links
+            assert all(link.startswith("/churn-api/") for link in links)
+            assert all(client.get(link).status_code == 200 for link in links)
+            assert "'/churn-api/openapi.json'" in page.replace('"', "'")
+            document = client.get(f"{prefix}/openapi.json").json()
+            assert document["servers"] == [{"url": "/churn-api"}]
+            response = client.post(f"{prefix}/predict", json={"rows": [ROW]})
+            assert response.status_code == 200
+        metrics = client.get("/churn-api/metrics").text
+        assert 'mlops_requests_total{route="/predict",status="200"} 2.0' in metrics
