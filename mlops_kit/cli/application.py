@@ -4,7 +4,7 @@ Exit codes: 0 for success, 1 if a run or check failed, 2 for a usage error, 3 if
 approval. ``--debug`` (or ``MLOPS_DEBUG=1``) shows the traceback of an error.
 
 To add a command: 1. a function in one of the ``*_commands`` modules, whose docstring is its help,
-2. its name in ``_COMMANDS``.
+2. its name in ``_COMMANDS``; or a group of commands in ``_GROUPS``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from mlops_kit.cli import (
+    data_commands,
     model_commands,
     output,
     pipeline_commands,
     project_commands,
     run_commands,
+    scaffold_commands,
     service_commands,
 )
 from mlops_kit.core.environment import complete_environment
@@ -37,6 +39,8 @@ _GC_THRESHOLD_OBJECTS = 50_000
 
 # In the order in which ``mlops --help`` lists them.
 _COMMANDS: dict[str, Callable[..., None]] = {
+    "new": scaffold_commands.new_command,
+    "update": scaffold_commands.update_command,
     "run": pipeline_commands.run_command,
     "plan": pipeline_commands.plan_command,
     "params": pipeline_commands.params_command,
@@ -60,6 +64,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "config": project_commands.config_command,
     "doctor": project_commands.doctor_command,
     "export": project_commands.export_command,
+}
+# Groups of commands, such as ``mlops data show``.
+_GROUPS: dict[str, typer.Typer] = {
+    "notebook": scaffold_commands.notebook_app,
+    "data": data_commands.data_app,
 }
 
 app = typer.Typer(
@@ -87,6 +96,8 @@ def _set_global_options(
 
 for _name, _function in _COMMANDS.items():
     app.command(_name)(_function)
+for _group_name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_group_name)
 
 
 def main() -> None:

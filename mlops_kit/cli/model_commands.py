@@ -52,13 +52,15 @@ def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
 
 
 def predict_command(
-    file: Annotated[str, typer.Argument(help="CSV, Parquet or Excel file with the rows")],
+    file: Annotated[
+        str, typer.Argument(help="Text, JSON Lines, Excel or Parquet file with the rows")
+    ],
     project: ProjectOption = "",
     out: Annotated[str, typer.Option(help="CSV or Parquet file to write; default: print CSV")] = "",
 ) -> None:
     """Score the rows of a file with the champion; what the data contract rejects has no score."""
     from mlops_kit.core import files
-    from mlops_kit.data import readers
+    from mlops_kit.data import source
     from mlops_kit.project import loader
     from mlops_kit.registry import scoring
 
@@ -69,7 +71,7 @@ def predict_command(
             "--out scores.parquet",
         )
     loaded = loader.load_project(project or None)
-    prediction = scoring.predict_table(loaded, readers.read_table(file))
+    prediction = scoring.predict_table(loaded, source.read_rows_to_score(loaded, file))
     scores = prediction.scores
     check = prediction.check
     if out:

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data import contract, features, source
-from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
+from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.contract_rules import RowCheck, RowRules, check_rows, compile_rules
+from mlops_kit.data.timestamps import parse_timestamps
 from mlops_kit.db.predictions import encode_feature_values, encode_row_key
 from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
@@ -122,8 +123,8 @@ def score_rows(
     Returns
     -------
     DataFrame
-        One row per input row: prediction_id, key columns, time, score, decision, model_version,
-        day, and the features.
+        One row per input row: prediction_id, key columns, time, group and weight as far as the
+        rows have them, score, decision, model_version, day, and the features.
     """
     scores, inputs = score_with_inputs(
         project,
@@ -193,8 +194,9 @@ def _build_score_table(
     """Build the table of predictions without the features."""
     config = project.config
     keys = list_key_columns(project)
-    time_columns = [config.time] if config.time else []
-    table = rows[[*keys, *time_columns]].reset_index(drop=True)
+    roles = [config.time, config.validation.group, config.weight]
+    known_roles = [name for name in roles if name in rows]
+    table = rows[list(dict.fromkeys([*keys, *known_roles]))].reset_index(drop=True)
     prediction_ids = [
         compute_prediction_id(project, description.model_hash, key)
         for key in table[keys].itertuples(index=False, name=None)
@@ -423,7 +425,8 @@ def predict_table(project: Project, frame: pd.DataFrame) -> TablePrediction:
         history,
     )
     keys = list_key_columns(project)
-    hidden_columns = {"day"} | (set(champion.features) - set(keys))
+    roles = {config.validation.group, config.weight}
+    hidden_columns = {"day"} | ((set(champion.features) | roles) - set(keys))
     shown = scores[[column for column in scores.columns if column not in hidden_columns]]
     if check.rejected_count:
         shown = shown.set_index(accepted.index).reindex(rows.index)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
+from mlops_kit.data.columns import list_key_columns
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction, query_records
@@ -54,11 +55,15 @@ from mlops_kit.watch.windows import (
 
 
 class WindowPredictions(NamedTuple):
-    """The predictions of a window: those of one version, and how many each version made."""
+    """The predictions of a window: those of one version, and how many each version made.
+
+    ``sampling`` has the time, group and weight of the rows, as far as the project has them.
+    """
 
     rows: pd.DataFrame
     version: str
     rows_by_version: dict[str, int]
+    sampling: pd.DataFrame
 
 
 class _StoredEvaluation(NamedTuple):
@@ -110,7 +115,30 @@ def _select_window_predictions(
         encoder = TargetEncoder(context.project, classes)
         labels = encoder.coding.encode_column(rows["raw_label"])
         rows = rows.assign(label=labels.fillna(rows["label"]))
-    return WindowPredictions(rows, version, rows_by_version)
+    sampling = _look_up_sampling(context, rows, start, end)
+    return WindowPredictions(rows, version, rows_by_version, sampling)
+
+
+def _look_up_sampling(
+    context: WatchContext, rows: pd.DataFrame, start: datetime, end: datetime
+) -> pd.DataFrame:
+    """Look up the group and the weight of logged predictions in the source, by the rows' keys.
+
+    The log has neither, because rows are scored without them. A row that the source does not have
+    has no value.
+    """
+    config = context.config
+    sampling = pd.DataFrame({config.time: rows["moment"]})
+    columns = [name for name in (config.validation.group, config.weight) if name]
+    if not columns:
+        return sampling
+    source_rows = context.history.read_until(end, since=start)
+    keys = source_rows[list_key_columns(context.project)].itertuples(index=False, name=None)
+    source_rows.index = pd.Index([predictions.encode_row_key(key) for key in keys], dtype=object)
+    source_rows = source_rows[~source_rows.index.duplicated()]
+    for column in columns:
+        sampling[column] = rows["key"].map(source_rows[column])
+    return sampling
 
 
 def _choose_version(
@@ -136,6 +164,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         rows,
         feature_values,
         window_predictions.rows_by_version,
+        window_predictions.sampling,
     )
     monitoring_json = _add_contract_check(context, analyzed, start, end, as_of).to_json()
     # Signals rest on what is stored, so that a repeated pass comes to the same ones.
@@ -243,7 +272,8 @@ def _evaluate_labels(
     """Evaluate the labels of a window: realized performance, incidents, retraining decision."""
     start = datetime.fromisoformat(window.start)
     end = datetime.fromisoformat(window.end)
-    rows = _select_window_predictions(context, start, end, window.version).rows
+    window_predictions = _select_window_predictions(context, start, end, window.version)
+    rows = window_predictions.rows
     monitoring = WindowMonitoring.from_json(window.monitoring_json)
     reference = context.get_reference(window.version)
     measured = analyze_labeled_window(
@@ -252,6 +282,7 @@ def _evaluate_labels(
         rows,
         monitoring,
         _count_earlier_windows_below(context, window),
+        window_predictions.sampling,
     )
     # The decision rests on what is stored as well.
     performance = WindowPerformance.from_json(measured.to_json())

@@ -14,7 +14,7 @@ from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import (
     ContractConfig,
     LabelsConfig,
-    QuerySource,
+    TableSource,
     ValidationConfig,
 )
 from mlops_kit.project.config.legacy import move_split_settings
@@ -44,8 +44,10 @@ class ProjectConfig(ConfigSection):
     name: str = Field(
         description="Name of the project and of its model", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"
     )
-    source: str | QuerySource = Field(
-        description="File, folder or glob (CSV, Parquet, Excel), dataset:NAME, or {sql, url}"
+    source: TableSource = Field(
+        description="File, folder or glob (text, Parquet, Excel, JSON Lines), dataset:NAME, "
+        "{file, separator, decimal, thousands, encoding, header, skip_rows, missing, dates, sheet} "
+        "or {sql, url}"
     )
     target: str = Field(description="Column to predict")
     task: Literal["binary", "regression"] = Field(description="Kind of prediction")
@@ -72,6 +74,11 @@ class ProjectConfig(ConfigSection):
         None,
         description="Column with the weight of each row in fits, metrics and drift, at least 0; "
         "it is not a feature, and rows are scored without it. null: all rows count the same",
+    )
+    clock_skew: Duration = Field(
+        timedelta(days=1),
+        description="How much later than the time of reading a row's time may be; rows that are "
+        "later are quarantined and never determine as_of",
     )
     excluded_columns: NameList = Field(
         default_factory=list, description="Columns that are not used as features"
@@ -122,7 +129,8 @@ class ProjectConfig(ConfigSection):
     )
     notebooks: str = Field(
         "",
-        description="Folder of the notebooks; empty: notebooks/, or those of the package",
+        description="Folder of the project's own notebooks; empty: notebooks/. A notebook that is "
+        "not there comes from the package",
     )
     reports: str = Field("reports", description="Folder of the runs")
     tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow store or server")
@@ -154,8 +162,9 @@ class ProjectConfig(ConfigSection):
     run: RunConfig = RunConfig()
     stages: dict[str, StageConfig] = Field(
         default_factory=dict,
-        description="Changes to the default stages, and own stages; if the project's notebooks "
-        "folder has none of the default notebooks, the chain has only the stages listed here",
+        description="Changes to the default stages, and own stages. If each has its own notebook, "
+        "none needs a default stage, and the project's notebooks folder has none of the default "
+        "notebooks, the chain has only the stages listed here",
     )
 
     @model_validator(mode="before")

@@ -17,9 +17,11 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data import features
-from mlops_kit.data.splitters import get_resampling_blocks
+from mlops_kit.data.row_weights import get_row_weights
+from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
+from mlops_kit.stats.weights import compute_weighted_mean
 
 _MAX_GROUPS_PER_COLUMN = 12  # a column with more groups is evaluated only if it is named
 _MAX_GROUPS_SHOWN = 20  # the largest groups of a column; the others are counted in a note
@@ -119,7 +121,10 @@ def evaluate_slices(
             )
     labeled = frame[frame[config.target].notna() & frame["score"].notna()]
     overall_value = metrics.compute_metric(
-        config.headline_metric, labeled[config.target], labeled["score"]
+        config.headline_metric,
+        labeled[config.target],
+        labeled["score"],
+        weights=get_row_weights(labeled, config),
     )
     settings = _SliceSettings(config, overall_value, draws, seed)
     rows = []
@@ -153,17 +158,18 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
     group_sizes = sorted(
         group_labels.value_counts().items(), key=lambda item: (-item[1], str(item[0]))
     )
-    days = get_resampling_blocks(frame, settings.config)
-    overall_mean = float(frame[settings.config.target].mean())
+    design = get_sampling_design(frame, settings.config)
+    target = frame[settings.config.target]
+    overall_mean = compute_weighted_mean(target, design.weights)
     rows = []
     for group, count in group_sizes[:_MAX_GROUPS_SHOWN]:
         is_inside = (group_labels == group).to_numpy()
-        group_days = None if days is None else days[is_inside]
-        group_mean = float(frame.loc[is_inside, settings.config.target].mean())
+        group_design = design.select(is_inside)
+        group_mean = compute_weighted_mean(target[is_inside], group_design.weights)
         lift = group_mean - overall_mean
         if settings.config.task == "binary" and overall_mean > 0:
             lift = group_mean / overall_mean
-        value = _measure_group(frame[is_inside], group_days, settings)
+        value = _measure_group(frame[is_inside], group_design, settings)
         rows.append(
             _SliceRow(
                 slice=f"{column} = {group}",
@@ -183,16 +189,17 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
 
 
 def _measure_group(
-    group_rows: pd.DataFrame, days: np.ndarray | None, settings: _SliceSettings
+    group_rows: pd.DataFrame, design: bootstrap.SamplingDesign, settings: _SliceSettings
 ) -> Interval:
     """Measure the headline metric of a group; small groups get no interval."""
     metric_name = settings.config.headline_metric
     labels = group_rows[settings.config.target]
     scores = group_rows["score"]
     if len(group_rows) < settings.config.review.min_slice_rows:
-        return Interval(metrics.compute_metric(metric_name, labels, scores))
+        value = metrics.compute_metric(metric_name, labels, scores, weights=design.weights)
+        return Interval(value)
     intervals = bootstrap.compute_metric_intervals(
-        [metric_name], labels, scores, days, settings.draws, settings.seed
+        [metric_name], labels, scores, design, settings.draws, settings.seed
     )
     return intervals[metric_name]
 
