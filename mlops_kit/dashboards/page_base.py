@@ -24,6 +24,7 @@ from mlops_kit.dashboards.view_models import (
     TopLineView,
     make_paragraph,
 )
+from mlops_kit.data.column_metadata import show_column_labels
 from mlops_kit.project.loader import Project
 
 PAGE_TITLES = {"review": "Model review", "monitoring": "Monitoring"}
@@ -128,6 +129,7 @@ class DashboardPage(ABC):
 
     def __init__(self, project: Project, file: Path | None = None) -> None:
         self.project = project
+        show_column_labels(project)
         self.file = file
         self.is_ready = False
         self.plugin_tabs = self.list_plugin_tabs()
