@@ -24,8 +24,8 @@ from mlops_kit.dashboards.view_models import (
     TopLineView,
     make_paragraph,
 )
-from mlops_kit.data.column_metadata import show_column_labels
 from mlops_kit.project.loader import Project
+from mlops_kit.stages.column_metadata import show_column_labels
 
 PAGE_TITLES = {"review": "Model review", "monitoring": "Monitoring"}
 

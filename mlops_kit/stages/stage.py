@@ -24,11 +24,11 @@ from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data import source
-from mlops_kit.data.column_metadata import show_column_labels
 from mlops_kit.data.target import require_coding
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
+from mlops_kit.stages.column_metadata import show_column_labels
 from mlops_kit.stages.manual_execution import describe_manual_execution
 from mlops_kit.stages.read_folders import list_read_folders
 from mlops_kit.stages.step_cache import cache_function

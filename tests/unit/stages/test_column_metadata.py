@@ -8,8 +8,8 @@ import pytest
 
 from mlops_kit.core import dependencies
 from mlops_kit.core.column_labels import ColumnLabel
-from mlops_kit.data import column_metadata
 from mlops_kit.project import loader
+from mlops_kit.stages import column_metadata
 
 CONFIG = """
 name: t
