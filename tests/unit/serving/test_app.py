@@ -52,7 +52,9 @@ def project(client: TestClient) -> loader.Project:
 def read_request_rows(project: loader.Project, count: int) -> list[dict[str, Any]]:
     """Rows of the source as a client sends them."""
     frame = source.read_raw_source(project, count)[["k", "at", "a", "b"]]
-    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    rows: list[dict[str, Any]] = json.loads(
+        frame.to_json(orient="records", double_precision=15, date_format="iso")
+    )
     return rows
 
 
