@@ -40,6 +40,7 @@ TRUSTED_TYPES = {
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "pandas._libs.missing.NAType",
+    "pandas.core.tools.datetimes.to_datetime",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",

@@ -182,7 +182,7 @@ def _build_inputs(
     typed_rows, _ = convert_to_contract_types(project, rows)
     typed_history, _ = convert_to_contract_types(project, visible_history)
     table = features.build_features(project, typed_rows, typed_history)
-    return table[list(description.features)].reset_index(drop=True)
+    return features.select_model_inputs(table, description.features).reset_index(drop=True)
 
 
 def _build_score_table(

@@ -34,6 +34,7 @@ from mlops_kit.project.config.pipeline import (
     StageConfig,
     order_stages,
 )
+from mlops_kit.project.config.reserved_names import rename_roles
 from mlops_kit.project.config.services import DashboardConfig, PeopleConfig, ServeConfig
 from mlops_kit.project.config.value_types import Duration, NameList, OptionalTimestamp
 from mlops_kit.stats import metrics
@@ -190,6 +191,12 @@ class ProjectConfig(ConfigSection):
         """Accept ``split``, the earlier name of ``validation.test`` and ``validation.folds``."""
         return move_split_settings(data)
 
+    @model_validator(mode="before")
+    @classmethod
+    def rename_reserved_roles(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Give roles the names that their columns get beside the columns of the chain."""
+        return rename_roles(data)
+
     @model_validator(mode="after")
     def check_consistency(self) -> ProjectConfig:
         """Refuse combinations of settings that contradict each other."""
@@ -328,6 +335,12 @@ class ProjectConfig(ConfigSection):
         """The metric that the review, monitoring and the pages report first."""
         default = "roc_auc" if self.task == "binary" else "r2"
         return self.review.metric or default
+
+    @property
+    def role_columns(self) -> set[str]:
+        """Columns with a role: target, id, time, group and weight."""
+        columns = {self.target, *self.id, self.time, self.validation.group, self.weight}
+        return {column for column in columns if column}
 
     @property
     def non_feature_columns(self) -> set[str]:
