@@ -14,10 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.core.lazy import pd
@@ -323,7 +323,7 @@ class ProjectClient:
             self.project,
             versions.load_version(self.project, version),
             outcome,
-            getuser(),
+            get_user_name(),
             reason,
         )
         return folder
@@ -377,13 +377,9 @@ class ProjectClient:
         return self.get_latest_run() / "index.html"
 
 
-def create_project(
-    frame: pd.DataFrame, path: str | Path, target: str, **given: Any
-) -> ProjectClient:
+def create_project(frame: pd.DataFrame, path: str | Path, **settings: Any) -> ProjectClient:
     """Create a project for a data frame and open it; see ``mlops_kit.new``."""
-    from mlops_kit.data.detection import GivenSettings
     from mlops_kit.pipeline.scaffold import create
 
-    request = create.ProjectRequest(Path(path), [], target, given=GivenSettings(**given))
-    project = create.write_project(create.draft_from_frame(request, frame))
-    return ProjectClient(project.root)
+    draft = create.draft_from_frame(Path(path), frame, **settings)
+    return ProjectClient(create.write_project(draft).root)

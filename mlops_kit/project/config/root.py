@@ -12,6 +12,7 @@ from mlops_kit.core.errors import suggest_names
 from mlops_kit.core.extensions import ExtensionKind, list_declared
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import (
+    ColumnDescription,
     ContractConfig,
     LabelsConfig,
     TableSource,
@@ -33,6 +34,7 @@ from mlops_kit.project.config.pipeline import (
     StageConfig,
     order_stages,
 )
+from mlops_kit.project.config.reserved_names import rename_roles
 from mlops_kit.project.config.services import DashboardConfig, PeopleConfig, ServeConfig
 from mlops_kit.project.config.value_types import Duration, NameList, OptionalTimestamp
 from mlops_kit.stats import metrics
@@ -59,6 +61,16 @@ class ProjectConfig(ConfigSection):
     id: NameList = Field(
         default_factory=list,
         description="Columns that identify a row; empty: the position in the source",
+    )
+    columns: dict[str, ColumnDescription] = Field(
+        default_factory=dict,
+        description="What columns are called for readers: {NAME: {label, unit, description}}; also "
+        "in the data contract and in the section Columns of a feature view's docstring",
+    )
+    event: str = Field(
+        "",
+        description="What the positive class of a binary task, or the target of a regression, is "
+        "called in sentences, such as late flight",
     )
     row_name: str = Field(
         "row", description="What a row is called in sentences, such as flight or patient"
@@ -178,6 +190,12 @@ class ProjectConfig(ConfigSection):
     def accept_split_section(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Accept ``split``, the earlier name of ``validation.test`` and ``validation.folds``."""
         return move_split_settings(data)
+
+    @model_validator(mode="before")
+    @classmethod
+    def rename_reserved_roles(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Give roles the names that their columns get beside the columns of the chain."""
+        return rename_roles(data)
 
     @model_validator(mode="after")
     def check_consistency(self) -> ProjectConfig:
@@ -317,6 +335,12 @@ class ProjectConfig(ConfigSection):
         """The metric that the review, monitoring and the pages report first."""
         default = "roc_auc" if self.task == "binary" else "r2"
         return self.review.metric or default
+
+    @property
+    def role_columns(self) -> set[str]:
+        """Columns with a role: target, id, time, group and weight."""
+        columns = {self.target, *self.id, self.time, self.validation.group, self.weight}
+        return {column for column in columns if column}
 
     @property
     def non_feature_columns(self) -> set[str]:
