@@ -242,9 +242,7 @@ def test_endpoint_scores_text_and_dates_without_weight(
         served = loader.load_project(home)
         frame = source.read_raw_source(served).tail(5)
         expected = scoring.predict_with_champion(served, frame)["score"].tolist()
-        rows = json.loads(
-            frame[columns].to_json(orient="records", double_precision=15, date_format="iso")
-        )
+        text = frame[columns].to_json(orient="records", double_precision=15, date_format="iso")
         with TestClient(app.build_app(served), base_url="http://localhost:8000") as client:
             service = client.app.state.service  # type: ignore[attr-defined]
             assert service.follower.champion_checked.wait(120)
