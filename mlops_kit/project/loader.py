@@ -114,6 +114,24 @@ class Project(NamedTuple):
         """Return the path of a stage's notebook."""
         return self.find_notebook(self.config.stages[stage].notebook)
 
+    def get_working_folder(self, stage: str) -> Path:
+        """Return the folder in which the kernel of a stage starts.
+
+        Raises
+        ------
+        KitError
+            If ``stages.NAME.cwd`` does not name a folder.
+        """
+        setting = self.config.stages[stage].cwd
+        folder = self.resolve_path(setting) if setting else self.root
+        if not folder.is_dir():
+            raise KitError(
+                f"stages.{stage}.cwd: {setting!r} is not a folder",
+                f"a folder relative to {self.root}",
+                f"edit {CONFIG_FILE_NAME}, or create the folder",
+            )
+        return folder
+
     def with_values(self, origin: str, **values: Any) -> Project:
         """Return the project with some settings replaced; None leaves a setting as it is.
 
