@@ -171,7 +171,8 @@ def _is_of_kind(values: pd.Series, kind: ColumnKind) -> bool:
     if kind == ColumnKind.INTEGER:
         return types.is_integer_dtype(dtype)
     if kind == ColumnKind.TIMESTAMP:
-        return types.is_datetime64_any_dtype(dtype)
+        # Without a zone it is converted to UTC, as the endpoint reads a timestamp.
+        return isinstance(dtype, pd.DatetimeTZDtype)
     if kind == ColumnKind.BOOLEAN:
         return types.is_bool_dtype(dtype)
     return False

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import pd
 from mlops_kit.data import columns
 from mlops_kit.db import predictions
@@ -248,7 +248,7 @@ class RequestScorer:
             }
             if class_code is not None:
                 row["decision"] = bool(class_code)
-                row["class"] = classes[int(class_code)]
+                row["class"] = classes[int(class_code)] if classes else None
             rows.append(row)
         return {
             "request_id": request.request_id,
@@ -261,10 +261,15 @@ class RequestScorer:
     def _get_classes(self, version: str) -> tuple[Any, ...]:
         """Return the classes of a version in the order of their codes.
 
-        A repeated request is answered as the version did that answered it the first time.
+        A repeated request is answered as the version did that answered it the first time. Empty if
+        that version is not in the registry any more: its logged scores are still returned.
         """
         if version not in self._classes_by_version:
-            recorded = versions.load_version(self.project, version)
+            try:
+                recorded = versions.load_version(self.project, version)
+            except RunFailedError as error:
+                _logger.warning("the classes of version %s are not known: %s", version, error)
+                return ()
             self._classes_by_version[version] = recorded.classes
         return self._classes_by_version[version]
 
