@@ -50,7 +50,9 @@ class ReviewContext:
 
     @property
     def event(self) -> str:
-        """What is predicted: the target, with the positive class of a classifier."""
+        """What is predicted: its name, else the target, with the positive class of a classifier."""
+        if self.config.event:
+            return self.config.event
         classes = self.review.classes
         return f"{self.config.target} = {classes[-1]}" if classes else self.config.target
 

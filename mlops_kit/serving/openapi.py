@@ -68,11 +68,17 @@ def _render_template(service: PredictionService) -> str:
         classes=[*(value_field.allowed or ()), None],
         max_items=f"{config.serve.max_rows:,}",
         is_binary=config.task == "binary",
-        score_description=f"Probability of the positive class {positive_class}",
+        score_description=_describe_score(config.event, positive_class),
         id_pattern=ID_PATTERN.pattern,
         to_flow=_format_flow_yaml,
     )
     return text
+
+
+def _describe_score(event: str, positive_class: Any) -> str:
+    """Describe the score of a binary task."""
+    description = f"Probability of the positive class {positive_class}"
+    return f"{description}: {event}" if event else description
 
 
 def _format_flow_yaml(value: Any) -> str:
