@@ -24,6 +24,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
 from mlops_kit.registry.batch_independence import make_batch_independent
+from mlops_kit.stats.tasks import predict_codes, to_score_array, to_score_column
 
 __all__ = [
     "RecordedModel",
@@ -80,7 +81,10 @@ class RecordedModel:
 
 
 def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray:
-    """Return a model's score for each row: the probability of class 1, or the predicted value.
+    """Return a model's score for each row.
+
+    It is the probability of the positive class, the probability of each class (shape
+    (rows, classes), in the order of their codes), or the predicted value.
 
     Every score of the project comes from here. It does not depend on the batch that a row is scored
     in; ``mlops_kit.registry.batch_independence`` says for which models that holds exactly.
@@ -88,6 +92,8 @@ def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np
     rowwise_model = make_batch_independent(model)
     if config.task == "binary":
         scores = rowwise_model.predict_proba(frame)[:, -1]
+    elif config.task == "multiclass":
+        scores = rowwise_model.predict_proba(frame)
     else:
         scores = rowwise_model.predict(frame)
     return np.asarray(scores, dtype=float)
@@ -122,8 +128,9 @@ def score_rows(
     Returns
     -------
     DataFrame
-        One row per input row: prediction_id, key columns, time, score, decision, model_version,
-        day, and the features.
+        One row per input row: prediction_id, key columns, time, score (of a multiclass task a list
+        with the probability of each class), decision (the code of the predicted class),
+        model_version, day, and the features.
     """
     scores, inputs = score_with_inputs(
         project,
@@ -204,17 +211,26 @@ def _build_score_table(
         "prediction_id",
         np.array(prediction_ids, dtype=object),
     )
-    decisions = np.full(len(table), np.nan)
-    if description.threshold is not None:
-        decisions = (scores >= description.threshold).astype(float)
-    table["score"] = scores
-    table["decision"] = decisions
+    table["score"] = to_score_column(scores)
+    table["decision"] = _predict_classes(scores, description.threshold)
     table["model_version"] = description.version
     table["day"] = "all"
     if config.time:
         local_times = table[config.time].dt.tz_convert(config.timezone)
         table["day"] = local_times.dt.strftime("%Y-%m-%d")
     return table
+
+
+def _predict_classes(scores: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Return the code of the predicted class of each row; NaN for a regression.
+
+    It is the most probable class, or for a binary task the positive one from the threshold on.
+    """
+    if scores.ndim == 2:
+        return predict_codes(scores).astype(float)
+    if threshold is None:
+        return np.full(len(scores), np.nan)
+    return (scores >= threshold).astype(float)
 
 
 def build_prediction_records(
@@ -252,6 +268,7 @@ def build_prediction_records(
     )
     records = []
     for prediction_id, score, decision, event_time, row_key, values in columns:
+        probabilities = list(score) if isinstance(score, list) else None
         record = PredictionRecord(
             id=prediction_id,
             model=project.config.name,
@@ -261,11 +278,12 @@ def build_prediction_records(
             request_hash="",
             row_key=row_key,
             event_time=event_time,
-            score=float(score),
+            score=float(score) if probabilities is None else max(probabilities),
             predicted_class=None if pd.isna(decision) else float(decision),
             features=encode_feature_values(values),
             origin=origin,
             scored_at=scored_at,
+            probabilities=None if probabilities is None else json.dumps(probabilities),
         )
         records.append(record)
     return records
@@ -346,7 +364,23 @@ def predict_with_champion(project: Project, frame: pd.DataFrame) -> pd.DataFrame
         source.read_source(project),
     )
     hidden_columns = {"day"} | (set(champion.features) - set(list_key_columns(project)))
-    return scores[[column for column in scores.columns if column not in hidden_columns]]
+    shown = scores[[column for column in scores.columns if column not in hidden_columns]]
+    return _name_classes(shown, champion.classes) if config.task == "multiclass" else shown
+
+
+def _name_classes(scores: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
+    """Replace score and decision by the predicted class and a column for each probability."""
+    probabilities = to_score_array(scores["score"])
+    codes = scores["decision"].astype(int)
+    columns = {}
+    for name in scores.columns:
+        if name == "decision":
+            columns["class"] = codes.map(lambda code: classes[code])
+            for code, value in enumerate(classes):
+                columns[f"probability {value}"] = pd.Series(probabilities[:, code], scores.index)
+        elif name != "score":
+            columns[name] = scores[name]
+    return pd.DataFrame(columns)
 
 
 def list_required_columns(project: Project, columns: Iterable[str]) -> list[str]:

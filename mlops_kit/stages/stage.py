@@ -23,8 +23,9 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.data.classes import ClassCoding
 from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
-from mlops_kit.data.target import require_coding
+from mlops_kit.data.target import find_coding, require_coding
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
@@ -430,6 +431,16 @@ class Stage:
         entry = self.read("model")
         record = entry["judged"] if evaluation else entry
         return models.load_model(self.project, models.SavedModel.from_record(record))
+
+    @property
+    def class_coding(self) -> ClassCoding | None:
+        """The classes of the target with their codes, by the data contract.
+
+        None for a regression, and for a binary task whose contract does not list the classes.
+        """
+        if self.config.task == "regression":
+            return None
+        return find_coding(self.project)
 
     @property
     def alerts_file(self) -> Path:

@@ -12,6 +12,7 @@ from mlops_kit.core.results import Table
 from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import to_finite_arrays
 from mlops_kit.stats.proportions import compute_wilson_interval
+from mlops_kit.stats.tasks import predict_codes, summarize_score
 
 _NORMAL_QUANTILE_97_5 = 1.959963984540054
 _TITLE = "Calibration"
@@ -31,7 +32,10 @@ class _CalibrationBin(NamedTuple):
 def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
     """Compare predicted with observed values in bins of equally many rows.
 
-    Labels of 0 and 1 get Wilson intervals, other targets the normal interval of a mean.
+    Labels of 0 and 1 get Wilson intervals, other targets the normal interval of a mean. Of class
+    probabilities it is the reliability diagram of the most probable class: its probability against
+    the share of rows in which it is the true class (Guo, Pleiss, Sun & Weinberger, "On calibration
+    of modern neural networks", ICML 2017).
 
     Returns
     -------
@@ -40,6 +44,9 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
         observed), rows, share (of all rows).
     """
     y, score, _ = to_finite_arrays(y, score)
+    if score.ndim == 2:
+        y = (predict_codes(score) == y).astype(float)
+        score = summarize_score(score)
     if len(y) == 0:
         return Table(
             _TITLE,

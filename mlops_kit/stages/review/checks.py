@@ -40,7 +40,10 @@ from mlops_kit.stages.review.evidence import (
 )
 from mlops_kit.stages.review.slices import SliceStatus
 from mlops_kit.stats.metrics import METRICS
+from mlops_kit.stats.tasks import TASKS
 
+_CLASSES_ONLY_SENTENCE = "This check applies to tasks with classes only."
+_MAX_LISTED_CLASSES = 5
 _MIN_ROWS_PER_CLASS = 10  # with fewer rows of the rarer class, metrics of two classes are unstable
 
 
@@ -88,7 +91,7 @@ def register_check(
         What holds if the check passes.
     severity : CheckSeverity
         Whether a failure blocks the version (``blocks``) or is a warning (``warns``).
-    task : {"", "binary", "regression"}
+    task : {"", "binary", "multiclass", "regression"}
         The task that it is for; empty: all.
     into : ExtensionRegistry
         Where it is registered; a plugin leaves the default.
@@ -194,9 +197,14 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("both_classes_seen", "Both classes present", CheckSeverity.WARNS, task="binary")
-def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
-    """Check that the held-out rows contain both classes, and more than a handful of each."""
+@register_check("both_classes_seen", "Every class present", CheckSeverity.WARNS)
+def check_every_class_present(evidence: ReviewEvidence) -> Verdict:
+    """Check that the held-out rows contain every class, and more than a handful of each."""
+    task = TASKS[evidence.config.task]
+    if not task.has_classes:
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, _CLASSES_ONLY_SENTENCE)
+    if task.has_class_probabilities:
+        return _check_many_classes(evidence)
     counts = {name: evidence.rows_by_class.get(name, 0) for name in ("0", "1")}
     rarer_class_rows = min(counts.values())
     if rarer_class_rows == 0:
@@ -216,6 +224,34 @@ def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
         limit=f"≥ {_MIN_ROWS_PER_CLASS} of each",
         hint="hold a longer period out (validation.test)",
         **counts,
+    )
+
+
+def _check_many_classes(evidence: ReviewEvidence) -> Verdict:
+    """Check the rows of each class of a multiclass task."""
+    limit = f"≥ {_MIN_ROWS_PER_CLASS} of each"
+    hint = "hold a longer period out (validation.test)"
+    counts = evidence.rows_by_class
+    if not counts:
+        return make_verdict(
+            CheckOutcome.CANNOT_TELL, "There is no labeled held-out row.", limit=limit, hint=hint
+        )
+    names = dict(enumerate(evidence.classes)) if len(evidence.classes) == len(counts) else {}
+    few = []
+    for code, count in counts.items():
+        if count < _MIN_ROWS_PER_CLASS:
+            few.append(f"{names.get(int(code), code)} ({count:,})")
+    outcome = CheckOutcome.PASSED
+    if min(counts.values()) == 0:
+        outcome = CheckOutcome.FAILED
+    elif few:
+        outcome = CheckOutcome.CANNOT_TELL
+    observed = f"{len(few)} of {len(counts)} classes have fewer than {_MIN_ROWS_PER_CLASS} rows"
+    sentence = f"Of the held-out rows, {observed}"
+    if few:
+        sentence += f": {', '.join(few[:_MAX_LISTED_CLASSES])}"
+    return make_verdict(
+        outcome, f"{sentence}.", observed=observed, limit=limit, hint=hint, **counts
     )
 
 
@@ -302,13 +338,14 @@ def check_min_performance(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check(
-    "calibration", "Calibration error within its limit", CheckSeverity.WARNS, task="binary"
-)
+@register_check("calibration", "Calibration error within its limit", CheckSeverity.WARNS)
 def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
     """Check the expected calibration error against its limit."""
+    metric_name = TASKS[evidence.config.task].calibration_metric
+    if not metric_name:
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, _CLASSES_ONLY_SENTENCE)
     limit = evidence.config.review.max_calibration_error
-    error = evidence.metrics.get("calibration_error", Interval(None))
+    error = evidence.metrics.get(metric_name, Interval(None))
     if limit is None:
         return make_verdict(
             CheckOutcome.NOT_APPLICABLE,
@@ -420,8 +457,8 @@ def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
         CheckOutcome.PASSED: "agree",
         CheckOutcome.CANNOT_TELL: "cannot be compared",
     }[outcome]
-    is_binary = evidence.config.task == "binary"
-    unit = "in probability" if is_binary else "standard deviations of the target"
+    has_classes = TASKS[evidence.config.task].has_classes
+    unit = "in probability" if has_classes else "standard deviations of the target"
     observed = (
         f"rank correlation {format_number(agreement.rank_correlation)}, "
         f"mean shift {format_number(agreement.mean_shift)} {unit}"

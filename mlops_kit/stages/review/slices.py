@@ -43,12 +43,12 @@ class _SliceRow(NamedTuple):
     column: str
     group: str
     rows: int
-    mean_target: float
+    mean_target: float | None
     value: float | None
     low: float | None
     high: float | None
     gap: float | None
-    lift: float
+    lift: float | None
     status: str
 
 
@@ -98,7 +98,8 @@ def evaluate_slices(
     -------
     Table
         One row per group. ``gap`` is its distance from the value on all rows (negative is worse,
-        in the unit of the metric); ``lift`` is its mean target relative to that of all rows;
+        in the unit of the metric); ``lift`` is its mean target relative to that of all rows (both
+        are missing for a multiclass task);
         ``status`` is a `SliceStatus`: a group cannot be decided if it has too few rows or if its
         interval includes the limit.
 
@@ -137,8 +138,15 @@ def evaluate_slices(
         data=data,
         units={"value": metric_title, "gap": f"{metric_title} above that of all rows"},
         notes=tuple(notes),
-        visible_columns=_SHOWN_COLUMNS,
+        visible_columns=_select_shown_columns(config),
     )
+
+
+def _select_shown_columns(config: ProjectConfig) -> tuple[str, ...]:
+    """Select the columns to show; classes have no mean."""
+    if config.task == "multiclass":
+        return tuple(name for name in _SHOWN_COLUMNS if name != "mean_target")
+    return _SHOWN_COLUMNS
 
 
 def get_group_labels(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -154,15 +162,11 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
         group_labels.value_counts().items(), key=lambda item: (-item[1], str(item[0]))
     )
     days = get_resampling_blocks(frame, settings.config)
-    overall_mean = float(frame[settings.config.target].mean())
     rows = []
     for group, count in group_sizes[:_MAX_GROUPS_SHOWN]:
         is_inside = (group_labels == group).to_numpy()
         group_days = None if days is None else days[is_inside]
-        group_mean = float(frame.loc[is_inside, settings.config.target].mean())
-        lift = group_mean - overall_mean
-        if settings.config.task == "binary" and overall_mean > 0:
-            lift = group_mean / overall_mean
+        mean_target, lift = _compare_mean_target(frame, is_inside, settings.config)
         value = _measure_group(frame[is_inside], group_days, settings)
         rows.append(
             _SliceRow(
@@ -170,7 +174,7 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
                 column=column,
                 group=str(group),
                 rows=int(count),
-                mean_target=group_mean,
+                mean_target=mean_target,
                 value=value.value,
                 low=value.low,
                 high=value.high,
@@ -180,6 +184,19 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
             )
         )
     return rows
+
+
+def _compare_mean_target(
+    frame: pd.DataFrame, is_inside: np.ndarray, config: ProjectConfig
+) -> tuple[float | None, float | None]:
+    """Compare the mean target of a group with that of all rows; classes have no mean."""
+    if config.task == "multiclass":
+        return None, None
+    overall_mean = float(frame[config.target].mean())
+    group_mean = float(frame.loc[is_inside, config.target].mean())
+    if config.task == "binary" and overall_mean > 0:
+        return group_mean, group_mean / overall_mean
+    return group_mean, group_mean - overall_mean
 
 
 def _measure_group(

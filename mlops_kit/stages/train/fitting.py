@@ -12,6 +12,7 @@ from mlops_kit.data.columns import PART_COLUMN, ROW_ID
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.train.families import MODEL_FAMILIES, ModelParams, choose_thread_count
+from mlops_kit.stats.tasks import TASKS, to_score_column
 
 if TYPE_CHECKING:
     from mlops_kit.data.splitters import Fold
@@ -60,7 +61,7 @@ def fit_model(
                 "fix the feature view, or list the column under excluded_columns in mlops.yaml",
             )
     labels = frame[config.target]
-    if config.task == "binary":
+    if TASKS[config.task].has_classes:
         target: np.ndarray = labels.astype("int64").to_numpy()
     else:
         target = labels.astype("float64").to_numpy()
@@ -86,7 +87,7 @@ def compute_scores(
     features: list[str],
     config: ProjectConfig,
 ) -> np.ndarray:
-    """Compute the probability of class 1, or the value, for each row."""
+    """Compute the score of each row, see ``predict_scores``."""
     if frame.empty:
         return np.empty(0)
     with threadpool_limits(choose_thread_count(len(frame))):
@@ -123,10 +124,13 @@ def score_held_out_rows(
     Returns
     -------
     DataFrame
-        Keys, time and target of the rows of part ``test``, and a column per model.
+        Keys, time and target of the rows of part ``test``, and a column per model: numbers, or
+        lists with the probability of each class of a multiclass task.
     """
     rows = frame[frame[PART_COLUMN] == "test"]
     wanted = [*(config.id or [ROW_ID]), config.time, config.target]
     columns = [name for name in wanted if name in rows.columns]
-    scores = {name: compute_scores(model, rows, features, config) for name, model in models.items()}
+    scores = {}
+    for name, model in models.items():
+        scores[name] = to_score_column(compute_scores(model, rows, features, config))
     return rows[columns].assign(**scores).reset_index(drop=True)
