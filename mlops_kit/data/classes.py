@@ -3,7 +3,8 @@
 The codes of a binary task are 0 for the negative and 1 for the positive class. ``positive`` in
 ``mlops.yaml`` names the positive class; without it a known pair such as no and yes decides. Any
 other pair is an error, because an alphabetical order would give costs, threshold and flags to
-either class by chance. The codes of a multiclass task number the classes from 0, in ascending order.
+either class by chance. The codes of a multiclass task number the classes from 0, in ascending
+order.
 """
 
 from __future__ import annotations

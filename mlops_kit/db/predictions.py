@@ -165,7 +165,8 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
     -------
     DataFrame
         prediction_id, version, key, moment (UTC), score (of a multiclass task a list with the
-        probability of each class), decision, features (JSON text), at, label (NaN while unknown), raw_label (the label as it came), known.
+        probability of each class), decision, features (JSON text), at, label (NaN while unknown),
+        raw_label (the label as it came), known.
     """
     if not database_exists(project):
         return pd.DataFrame(columns=_LOG_COLUMNS).drop(columns="probabilities")

@@ -8,7 +8,6 @@ complete features; until then, and if it cannot, the previous version stays in s
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring, versions
 from mlops_kit.serving import request_schema
 from mlops_kit.serving.requests import JsonObject
+from mlops_kit.stats.tasks import is_finite_score, to_score_array
 
 _logger = logging.getLogger(__name__)
 _WARM_UP_ROWS = 32  # newest rows that a version must score before it serves
@@ -294,7 +294,7 @@ def verify_served_version(project: Project, served: ServedVersion, history: pd.D
     config = project.config
     rows = select_newest_rows(project, history, _WARM_UP_ROWS)
     scored, inputs = scoring.score_with_inputs(project, served.model, served.facts, rows, history)
-    if not scored["score"].abs().lt(math.inf).all():
+    if not is_finite_score(to_score_array(scored["score"])).all():
         raise RunFailedError(
             f"version {served.version} does not return finite scores for the newest rows",
             "finite numbers",

@@ -443,6 +443,12 @@ class Stage:
         return find_coding(self.project)
 
     @property
+    def class_names(self) -> list[Any]:
+        """The classes of the target in the order of their codes; empty for a regression."""
+        coding = self.class_coding
+        return [] if coding is None else list(coding.classes)
+
+    @property
     def alerts_file(self) -> Path:
         """The project's file of alerts; by hand the draft's own."""
         if self.is_draft:

@@ -109,12 +109,15 @@ def to_score_column(scores: np.ndarray) -> Any:
 def is_finite_score(scores: np.ndarray) -> np.ndarray:
     """Return whether the score of each row is finite, for every class."""
     is_finite = np.isfinite(scores)
-    return is_finite if scores.ndim == 1 else is_finite.all(axis=1)
+    if scores.ndim == 2:
+        is_finite = is_finite.all(axis=1)
+    return is_finite
 
 
 def summarize_score(scores: np.ndarray) -> np.ndarray:
     """Return one number per row: the score, or the probability of the most probable class."""
-    return scores if scores.ndim == 1 else scores.max(axis=1)
+    summary: np.ndarray = scores if scores.ndim == 1 else scores.max(axis=1)
+    return summary
 
 
 def predict_codes(scores: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import DriftStatus
+from mlops_kit.stats.tasks import TASKS, summarize_score, to_score_array, to_score_column
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
 # Outcomes of a drift test after which the cost of the drift is estimated.
@@ -120,9 +121,13 @@ def analyze_unlabeled_window(
     """
     config = project.config
     compared_features = [name for name in reference.feature_names if name in reference.rows]
-    expected = reference.rows[[*compared_features, drift.SCORE_COLUMN]]
-    scores = predictions[drift.SCORE_COLUMN].to_numpy(float)
-    current = inputs.assign(**{drift.SCORE_COLUMN: scores})
+    expected = drift.replace_class_probabilities(
+        reference.rows[[*compared_features, drift.SCORE_COLUMN]], reference.classes
+    )
+    scores = to_score_array(predictions[drift.SCORE_COLUMN])
+    current = drift.replace_class_probabilities(
+        inputs.assign(**{drift.SCORE_COLUMN: to_score_column(scores)}), reference.classes
+    )
     drift_table = _measure_drift_with_cost(reference, expected, current, config)
     estimated = Interval(None)
     if len(predictions):
@@ -144,8 +149,8 @@ def analyze_unlabeled_window(
     ]
     return WindowMonitoring(
         rows=len(predictions),
-        flagged_share=_compute_mean(predictions["decision"]),
-        mean_score=_compute_mean(predictions["score"]),
+        flagged_share=_compute_flagged_share(predictions["decision"], config),
+        mean_score=_compute_mean(pd.Series(summarize_score(scores))),
         estimated=estimated,
         drift=drift_table,
         sketches=sketches,
@@ -167,12 +172,17 @@ def _measure_drift_with_cost(
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
         drifted_columns = table.data.loc[is_costed, "column"].tolist()
     cost_by_column: dict[str, float] = {}
-    if config.task == "binary" and len(current):
+    if TASKS[config.task].has_classes and len(current):
         cost_by_column = estimate.estimate_drift_costs(
             reference.rows, current, drifted_columns, config
         )
     costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
     return replace(table, data=table.data.assign(cost=costs))
+
+
+def _compute_flagged_share(decisions: pd.Series, config: ProjectConfig) -> float | None:
+    """Compute the share of rows predicted positive; None for a task without a positive class."""
+    return _compute_mean(decisions) if TASKS[config.task].has_threshold else None
 
 
 def _compute_mean(values: pd.Series) -> float | None:
@@ -233,7 +243,8 @@ def _compute_window_cost(
 
     The blind rules flag every row or none.
     """
-    if predictions.empty or predictions["decision"].isna().any():
+    has_decisions = TASKS[config.task].has_threshold and predictions["decision"].notna().all()
+    if predictions.empty or not has_decisions:
         return None, None
     false_alarm_cost = config.cost.false_alarm
     miss_cost = config.cost.miss

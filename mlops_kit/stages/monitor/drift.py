@@ -11,9 +11,9 @@ The tests themselves are in ``drift_tests``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import np, pd, scipy_stats
@@ -29,6 +29,7 @@ from mlops_kit.stages.monitor.drift_tests import (
     run_drift_test,
 )
 from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
+from mlops_kit.stats.tasks import is_finite_score, predict_codes, to_score_array
 
 DRIFT_COLUMNS = [
     "column",
@@ -120,8 +121,11 @@ def select_reference_and_current(
     table: pd.DataFrame,
     held_out: pd.DataFrame,
     scored: pd.DataFrame,
+    classes: Sequence[Any] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Select the two sides to compare: the held-out rows, and the rows scored since.
+
+    Instead of class probabilities, the predicted classes are compared.
 
     Parameters
     ----------
@@ -129,6 +133,8 @@ def select_reference_and_current(
         The feature table with ``part``; its part ``test`` is the reference.
     held_out, scored : DataFrame
         The evaluation model's scores of the test rows, and the scores of the period.
+    classes : sequence
+        The names of the classes of a multiclass task, in the order of their codes.
 
     Returns
     -------
@@ -144,7 +150,23 @@ def select_reference_and_current(
     reference = test_rows.merge(held_out[[*keys, SCORE_COLUMN]], on=keys, how="left")
     other_columns = {*keys, config.time, config.target, *_SCORING_COLUMNS} - set(feature_columns)
     current_columns = [column for column in scored.columns if column not in other_columns]
-    return reference[[*feature_columns, SCORE_COLUMN]], scored[current_columns]
+    reference = replace_class_probabilities(reference[[*feature_columns, SCORE_COLUMN]], classes)
+    return reference, replace_class_probabilities(scored[current_columns], classes)
+
+
+def replace_class_probabilities(rows: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
+    """Replace the class probabilities in ``score`` by the name of the predicted class.
+
+    Other scores stay as they are.
+    """
+    scores = to_score_array(rows[SCORE_COLUMN])
+    if scores.ndim == 1:
+        return rows
+    names = np.array([*map(str, classes or range(scores.shape[1])), None], dtype=object)
+    codes = np.full(len(rows), len(names) - 1)  # no score: the last name, which is None
+    is_scored = is_finite_score(scores)
+    codes[is_scored] = predict_codes(scores[is_scored])
+    return rows.assign(**{SCORE_COLUMN: names[codes]})
 
 
 def measure_drift(

@@ -10,11 +10,13 @@ import math
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
+from mlops_kit.data.classes import ClassCoding
 from mlops_kit.data.columns import ROW_ID, format_local_days
 from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats.bootstrap import compute_metric_intervals
 from mlops_kit.stats.metrics import METRICS, compute_metric
+from mlops_kit.stats.tasks import TASKS, to_score_array
 
 REALIZED_COLUMNS = ["metric", "value", "low", "high", "rows", "reference"]
 _TITLE = "Realized performance"
@@ -39,13 +41,14 @@ def _join_labels(
     scores: pd.DataFrame,
     source_rows: pd.DataFrame,
     config: ProjectConfig,
+    coding: ClassCoding | None,
 ) -> pd.DataFrame:
     """Join the scored rows with their labels as numbers; NaN where a label is not known yet.
 
     The target is encoded on the whole source, so that a short window is encoded as in training.
     """
     keys = config.id or [ROW_ID]
-    encoded, _ = encode_target(source_rows, config)
+    encoded, _ = encode_target(source_rows, config, coding)
     without_target = scores.drop(columns=config.target, errors="ignore")
     return without_target.merge(
         encoded[[*keys, config.target]],
@@ -61,6 +64,7 @@ def measure_realized_performance(
     config: ProjectConfig,
     reference: Interval | None,
     seed: int = 0,
+    coding: ClassCoding | None = None,
 ) -> Table:
     """Measure the model on the scored rows whose label is known.
 
@@ -72,6 +76,8 @@ def measure_realized_performance(
         The source as known when the rows are evaluated: keys and target.
     reference : Interval or None
         The reference performance.
+    coding : ClassCoding or None
+        The classes with which the model was trained; None: those of the source.
 
     Returns
     -------
@@ -86,7 +92,7 @@ def measure_realized_performance(
         reason = "no rows were scored"
     else:
         return measure_labeled_rows(
-            _join_labels(scores, source_rows, config),
+            _join_labels(scores, source_rows, config, coding),
             config,
             reference,
             seed,
@@ -138,15 +144,14 @@ def _compute_metric_intervals(
 
     The values are None where nothing can be measured.
     """
-    loss = "log_loss" if config.task == "binary" else "rmse"
-    names = list(dict.fromkeys([config.headline_metric, loss]))
+    names = list(dict.fromkeys([config.headline_metric, TASKS[config.task].loss_metric]))
     has_one_class = config.task == "binary" and labeled[config.target].nunique() < 2
     if labeled.empty or has_one_class:
         return dict.fromkeys(names, Interval(None))
     return compute_metric_intervals(
         names,
         labeled[config.target].to_numpy(float),
-        labeled["score"].to_numpy(float),
+        to_score_array(labeled["score"]),
         blocks=format_local_days(labeled[config.time], config),
         draws=config.review.draws,
         seed=seed,
@@ -178,6 +183,7 @@ def measure_performance_by_day(
     scores: pd.DataFrame,
     source_rows: pd.DataFrame,
     config: ProjectConfig,
+    coding: ClassCoding | None = None,
 ) -> Table:
     """Measure the headline metric by day, in the project's time zone.
 
@@ -192,7 +198,7 @@ def measure_performance_by_day(
             "Not applicable: no rows were scored.",
             pd.DataFrame(columns=columns),
         )
-    rows = _join_labels(scores, source_rows, config)
+    rows = _join_labels(scores, source_rows, config, coding)
     labeled = rows[rows[config.target].notna()]
     days = format_local_days(labeled[config.time], config)
     table_rows = []
@@ -200,7 +206,7 @@ def measure_performance_by_day(
         value = compute_metric(
             headline,
             day_rows[config.target].to_numpy(float),
-            day_rows["score"].to_numpy(float),
+            to_score_array(day_rows["score"]),
         )
         table_rows.append((pd.Timestamp(str(day)), value, len(day_rows)))
     data = pd.DataFrame(table_rows, columns=columns)

@@ -141,8 +141,8 @@ def _summarize_confusion(counts: np.ndarray, names: list[str]) -> str:
     count = int(errors[true_code, predicted_code])
     share = format_percent(count / int(counts[true_code].sum()))
     return (
-        f"{int(errors.sum()):,} of {total:,} rows are predicted wrongly; the most frequent error is "
-        f"{names[predicted_code]} instead of {names[true_code]}: {count:,} rows, {share} of "
+        f"{int(errors.sum()):,} of {total:,} rows are predicted wrongly; the most frequent error "
+        f"is {names[predicted_code]} instead of {names[true_code]}: {count:,} rows, {share} of "
         f"{names[true_code]}."
     )
 

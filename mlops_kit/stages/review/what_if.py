@@ -111,9 +111,10 @@ def _select_predicted_class(rows: pd.DataFrame, classes: Sequence[Any]) -> pd.Da
     scores = scores[is_finite_score(scores)]
     codes = predict_codes(scores)
     names = [str(classes[code]) if classes else str(code) for code in codes]
-    return scored_rows.assign(
-        score=summarize_score(scores), **{_CODE_COLUMN: codes, _NAME_COLUMN: names}
-    )
+    predicted = scored_rows.assign(score=summarize_score(scores))
+    predicted[_CODE_COLUMN] = codes
+    predicted[_NAME_COLUMN] = names
+    return predicted
 
 
 def select_rows_across_scores(rows: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
