@@ -249,8 +249,8 @@ def _describe_extreme_groups(
     highest = data.iloc[int(values.argmax())]
     lowest = data.iloc[int(values.argmin())]
     return (
-        f"{highest['group']} has the highest {statistic} of {event}, "
-        f"{format_number(float(highest[statistic]))}; {lowest['group']} the lowest, "
+        f"{highest['group']} has the highest {statistic} of {event}: "
+        f"{format_number(float(highest[statistic]))}; {lowest['group']} the lowest: "
         f"{format_number(float(lowest[statistic]))}. {int(is_clear.sum())} of {len(data)} groups "
         f"differ clearly from the {format_number(overall)} overall."
     )
