@@ -4,7 +4,7 @@ Exit codes: 0 for success, 1 if a run or check failed, 2 for a usage error, 3 if
 approval. ``--debug`` (or ``MLOPS_DEBUG=1``) shows the traceback of an error.
 
 To add a command: 1. a function in one of the ``*_commands`` modules, whose docstring is its help,
-2. its name in ``_COMMANDS``.
+2. its name in ``_COMMANDS``; or a group of commands in ``_GROUPS``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mlops_kit.cli import (
+    data_commands,
     model_commands,
     output,
     pipeline_commands,
@@ -60,6 +61,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": project_commands.doctor_command,
     "export": project_commands.export_command,
 }
+# Groups of commands, such as ``mlops data show``.
+_GROUPS: dict[str, typer.Typer] = {"data": data_commands.data_app}
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -86,6 +89,8 @@ def _set_global_options(
 
 for _name, _function in _COMMANDS.items():
     app.command(_name)(_function)
+for _group_name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_group_name)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import typer
 from mlops_kit.cli import output
 from mlops_kit.cli.options import ProjectOption, ReasonOption, RunArgument
 from mlops_kit.cli.run_commands import resume_and_report
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import require_extra
 
 _TABLE_SUFFIXES = (".csv", ".parquet")
@@ -53,13 +53,15 @@ def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
 
 
 def predict_command(
-    file: Annotated[str, typer.Argument(help="CSV, Parquet or Excel file with the rows")],
+    file: Annotated[
+        str, typer.Argument(help="Text, JSON Lines, Excel or Parquet file with the rows")
+    ],
     project: ProjectOption = "",
     out: Annotated[str, typer.Option(help="CSV or Parquet file to write; default: print CSV")] = "",
 ) -> None:
-    """Score the rows of a file with the champion."""
+    """Score the rows of a file with the champion; what the data contract rejects has no score."""
     from mlops_kit.core import files
-    from mlops_kit.data import readers
+    from mlops_kit.data import source
     from mlops_kit.project import loader
     from mlops_kit.registry import scoring
 
@@ -70,10 +72,21 @@ def predict_command(
             "--out scores.parquet",
         )
     loaded = loader.load_project(project or None)
-    scores = scoring.predict_with_champion(loaded, readers.read_table(file))
-    if not out:
+    prediction = scoring.predict_table(loaded, source.read_rows_to_score(loaded, file))
+    scores = prediction.scores
+    check = prediction.check
+    if out:
+        write_table = scores.to_parquet if out.endswith(".parquet") else scores.to_csv
+        files.write_atomically(Path(out), lambda path: write_table(path, index=False))
+        scored_count = len(scores) - check.rejected_count
+        output.print_text(f"{scored_count:,} rows scored; written to {out}")
+    else:
         typer.echo(scores.to_csv(index=False), nl=False)
-        return
-    write_table = scores.to_parquet if out.endswith(".parquet") else scores.to_csv
-    files.write_atomically(Path(out), lambda path: write_table(path, index=False))
-    output.print_text(f"{len(scores):,} rows scored; written to {out}")
+    if check.rejected_count:
+        raise RunFailedError(
+            check.table.sentence,
+            f"rows that satisfy {loaded.config.contract.file}",
+            "the column 'problems' says why each row has no score",
+        )
+    if check.violations:
+        output.print_error(check.table.sentence)

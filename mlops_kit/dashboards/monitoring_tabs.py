@@ -214,12 +214,13 @@ def _format_p_value(p_value: float | None) -> str:
 
 
 def build_data_tab(context: MonitoringContext) -> Html:
-    """Build the tab: rows by day, missing values and the schema."""
+    """Build the tab: rows by day, missing values, the schema and the data contract."""
     hint = REFRESH_COMMAND
     cards = (
         build_card("Prediction volume", lambda: _show_volume(context), hint),
         build_card("Missing values", lambda: _show_missing_values(context), hint, 6),
         build_card("Schema", lambda: _show_schema(context), hint, 6),
+        build_card("Data contract", lambda: _show_contract(context), hint),
     )
     return Html(GridView(cards))
 
@@ -275,6 +276,22 @@ def _show_schema(context: MonitoringContext) -> CardContent:
             rows.append((period, make_outcome_cell(verdict), verdict.sentence))
     table = make_optional_table(("Window", "Result", "Observed"), rows, label="Schema")
     return CardContent("Compared with the columns of the held-out set.", table)
+
+
+def _show_contract(context: MonitoringContext) -> CardContent:
+    """Show what the data contract rejected in each window, or accepted although it is new."""
+    rows = []
+    for window in list(reversed(context.data.windows))[:_MAX_SCHEMA_WINDOWS]:
+        monitoring = window.monitoring
+        if monitoring.contract_sentence:
+            period = make_day_cell(format_period(window.start, window.end, context.zone))
+            count = format_number(monitoring.rejected_rows)
+            rows.append((period, count, monitoring.contract_sentence))
+    note = "Rows that the data contract rejects have no score; new values that it accepts do."
+    if not rows:
+        return CardContent(f"{note} There were none.")
+    headings = ("Window", "Rejected rows", "Observed")
+    return CardContent(note, (make_table(headings, rows, [1], "Data contract"),))
 
 
 def build_incidents_tab(context: MonitoringContext) -> Html:

@@ -6,11 +6,13 @@ blamed for (a column that is gone, of another type or empty), or too many quaran
 the contract and stop the run.
 
 To add a constraint: 1. a field with a ``description`` in ``ColumnContract``, 2. its check in
+``mlops_kit.data.contract_rules`` if it concerns single rows, else in
 ``mlops_kit.data.contract_validation``.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,13 @@ _HEADER_FILE = Path(__file__).with_name("contract.head.yaml")
 _LEGACY_KINDS = {"moment": ColumnKind.TIMESTAMP}  # names in contracts of earlier versions
 
 
+class NewValues(StrEnum):
+    """What becomes of a row with a value, or a column, that the contract does not list."""
+
+    REJECT = "reject"
+    ACCEPT = "accept"
+
+
 class ColumnContract(BaseModel, extra="forbid", frozen=True):
     """The constraints on one column."""
 
@@ -37,12 +46,15 @@ class ColumnContract(BaseModel, extra="forbid", frozen=True):
         1.0,
         ge=0,
         le=1,
-        description="Maximum share of missing values",
+        description="Maximum share of missing values; 0: every row must have a value, everywhere",
     )
     min: int | float | None = Field(None, description="Smallest allowed value")
     max: int | float | None = Field(None, description="Largest allowed value")
-    allowed: list[bool | int | float | str] | None = Field(
-        None, description="All values that are allowed"
+    allowed: list[bool | int | float | str] | None = Field(None, description="The known values")
+    new_values: NewValues = Field(
+        NewValues.REJECT,
+        description="What becomes of a row with a value that is not in ``allowed``: reject, or "
+        "accept and count",
     )
 
     @field_validator("type", mode="before")
@@ -58,6 +70,11 @@ class DataContract(BaseModel, extra="forbid", frozen=True):
     """The constraints on a table."""
 
     unique: list[str] = Field([], description="Columns that together identify a row")
+    unknown_columns: NewValues = Field(
+        NewValues.ACCEPT,
+        description="What becomes of a row with a value in a column that is not listed: reject, "
+        "or accept and count",
+    )
     columns: dict[str, ColumnContract] = Field(description="The constraints on each column")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import ROW_ID, ColumnKind, coerce_column, infer_kind
-from mlops_kit.data.contract import ColumnContract, DataContract
+from mlops_kit.data.contract import ColumnContract, DataContract, NewValues
 from mlops_kit.project.config.root import ProjectConfig
 
 # A text column lists its allowed values if it has few, and each occurs often on average.
@@ -26,8 +26,9 @@ _NUMERIC_KINDS = {ColumnKind.NUMBER, ColumnKind.INTEGER}
 def infer_contract(frame: pd.DataFrame, config: ProjectConfig) -> DataContract:
     """Infer the contract that these rows satisfy, with a margin for rows to come.
 
-    The target and the columns of ``known_later`` may be missing altogether, since that depends on
-    when the table is read. Identifiers, constants and columns that move with time get no range.
+    A column without a missing value is required. The target and the columns of ``known_later`` may
+    be missing altogether, since that depends on when the table is read. Identifiers, constants and
+    columns that move with time get no range. New categories are accepted and counted.
     """
     columns = {
         str(name): _infer_column(frame, name, config) for name in frame.columns if name != ROW_ID
@@ -53,6 +54,9 @@ def _infer_column(frame: pd.DataFrame, name: str, config: ProjectConfig) -> Colu
     if is_class or (kind == ColumnKind.TEXT and not is_key):
         allowed = _infer_allowed_values(values, always=name == config.target)
         constraints = {"allowed": allowed}
+        if allowed is not None and name != config.target:
+            # Categories come and go; another class of the target needs another model.
+            constraints["new_values"] = NewValues.ACCEPT
     return ColumnContract(
         type=kind,
         missing=_infer_max_missing(
@@ -79,6 +83,9 @@ def _infer_max_missing(
         known_later.add(config.target)
     if name in known_later or kind == ColumnKind.EMPTY:
         return 1.0
+    if name != config.target and values.notna().all():
+        # Whoever sends a row without the value has forgotten it.
+        return 0.0
     return _compute_max_missing(values)
 
 

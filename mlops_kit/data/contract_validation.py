@@ -1,7 +1,8 @@
-"""Validating rows against a data contract: every violation at once.
+"""Validating a table against a data contract: every violation at once.
 
-A violation of a single value quarantines its rows. A violation of a whole column (it is gone, of
-another type, or missing too often) breaks the contract.
+What is allowed in a row is decided in ``mlops_kit.data.contract_rules``. A violation of a single
+value quarantines its rows. A violation of a whole column (it is gone, of another type, or missing
+too often) breaks the contract.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Result
-from mlops_kit.data.columns import KIND_DESCRIPTIONS, ROW_ID, ColumnKind
-from mlops_kit.data.contract import ColumnContract, DataContract, coerce_types
+from mlops_kit.data.columns import ROW_ID, ColumnKind
+from mlops_kit.data.contract import ColumnContract, DataContract, NewValues
+from mlops_kit.data.contract_rules import (
+    RowViolation,
+    ViolationCode,
+    compile_rules,
+    find_row_violations,
+    phrase_violation,
+)
 
 pandera = LazyModule("pandera.pandas", extra="train")
 
-_NUMERIC_KINDS = {ColumnKind.NUMBER, ColumnKind.INTEGER}
 _MAX_EXAMPLES = 3
-_MAX_LISTED_VALUES = 8
-_NOT_MISSING_RULE = "not missing"
 
 
 @dataclass(
@@ -76,21 +81,18 @@ class _Violation:
 
 @dataclass(frozen=True)
 class _Constraint:
-    """A constraint on a column, with the pandera check that tests it.
-
-    ``concerns_missing`` says that the rows to blame are those without a value.
-    """
+    """A constraint on the missing values of a column, with the pandera check that tests it."""
 
     rule: str
     test: Callable[[Any], Any]
-    problem: str = ""
-    concerns_missing: bool = False
+    problem: str
 
 
 def validate_rows_against_contract(
     frame: pd.DataFrame,
     contract: DataContract,
     max_quarantined_share: float,
+    time_column: str | None = None,
 ) -> tuple[ContractReport, pd.DataFrame, pd.DataFrame]:
     """Validate rows against a contract.
 
@@ -99,6 +101,8 @@ def validate_rows_against_contract(
     max_quarantined_share : float
         If a larger share of the rows would be quarantined, the contract is broken. The same share
         of a column's values may be of another type.
+    time_column : str, optional
+        The column with the time of a row, which each row must have.
 
     Returns
     -------
@@ -110,22 +114,16 @@ def validate_rows_against_contract(
         The other rows, unchanged.
     """
     rows = frame.reset_index(drop=True)
-    typed_rows, violations = _coerce_rows(rows, contract, max_quarantined_share)
+    rules = compile_rules(contract, contract.columns, rows, time_column)
+    typed_rows, row_violations = find_row_violations(rows, rules)
+    typed_rows, violations = _judge_types(rows, typed_rows, row_violations, max_quarantined_share)
     broken_columns = {violation.column for violation in violations if violation.problem}
-    violations += _find_violations(
-        rows,
-        typed_rows,
-        contract,
-        broken_columns,
-    )
+    violations += _list_value_violations(rows, row_violations, broken_columns)
+    violations += _find_table_violations(typed_rows, contract, broken_columns)
     is_quarantined = np.zeros(len(rows), dtype=bool)
     for violation in violations:
         if not violation.problem:
             is_quarantined[violation.positions] = True
-    unchecked = set(map(str, rows.columns)) - {*contract.columns, ROW_ID}
-    notes: tuple[str, ...] = ()
-    if unchecked:
-        notes = (f"not in the contract, and not checked: {', '.join(sorted(unchecked))}",)
     quarantined_rows = int(is_quarantined.sum())
     problems = [violation.problem for violation in violations if violation.problem]
     problems += _describe_quarantine_problem(
@@ -145,56 +143,82 @@ def validate_rows_against_contract(
         good_rows=len(rows) - quarantined_rows,
         quarantined_rows=quarantined_rows,
         is_broken=bool(problems),
-        notes=notes,
+        notes=tuple(_describe_accepted(rows, row_violations, contract)),
     )
     accepted = typed_rows[~is_quarantined].reset_index(drop=True)
     quarantined = rows[is_quarantined].reset_index(drop=True)
     return report, accepted, quarantined
 
 
-def _coerce_rows(
-    rows: pd.DataFrame,
-    contract: DataContract,
-    max_invalid_share: float,
-) -> tuple[pd.DataFrame, list[_Violation]]:
-    """Convert rows to the contract's types; values of another type are violations.
-
-    A column with too many of them is of another type itself, and stays unchanged.
-    """
-    if not len(rows):
-        return rows, []
-    violations = []
-    typed_rows, invalid_values = coerce_types(rows, contract)
-    for name, values in invalid_values.items():
-        kind = KIND_DESCRIPTIONS[contract.columns[name].type]
-        problem = ""
-        if len(values) / rows[name].notna().sum() > max_invalid_share:
-            count = format_number(len(values))
-            problem = f"{count} values of {name!r} are not {kind}"
-            typed_rows[name] = rows[name]
-        violations.append(
-            _Violation(
-                name,
-                kind,
-                values.index.to_numpy(),
-                problem,
-            )
-        )
-    return typed_rows, violations
-
-
-def _find_violations(
+def _judge_types(
     rows: pd.DataFrame,
     typed_rows: pd.DataFrame,
-    contract: DataContract,
-    broken_columns: set[str],
+    row_violations: list[RowViolation],
+    max_invalid_share: float,
+) -> tuple[pd.DataFrame, list[_Violation]]:
+    """Return the violations of types, and the rows.
+
+    A column with too many values of another type is of another type itself, and stays unchanged.
+    """
+    violations = []
+    unchanged_columns = {}
+    for violation in row_violations:
+        if violation.code != ViolationCode.TYPE:
+            continue
+        name = violation.column
+        problem = ""
+        if len(violation.positions) / rows[name].notna().sum() > max_invalid_share:
+            count = format_number(len(violation.positions))
+            problem = f"{count} values of {name!r} are not {violation.rule}"
+            unchanged_columns[name] = rows[name]
+        violations.append(_Violation(name, violation.rule, violation.positions, problem))
+    return typed_rows.assign(**unchanged_columns), violations
+
+
+def _list_value_violations(
+    rows: pd.DataFrame, row_violations: list[RowViolation], broken_columns: set[str]
 ) -> Iterator[_Violation]:
-    """Yield the violations of all constraints but types."""
+    """Yield the violations of single values, but for types.
+
+    A column that is gone or has no values is a violation of the table.
+    """
+    for violation in row_violations:
+        name = violation.column
+        is_reported = violation.code == ViolationCode.TYPE or name in broken_columns
+        if is_reported or violation.is_accepted:
+            continue
+        if violation.code == ViolationCode.MISSING and (
+            name not in rows or rows[name].isna().all()
+        ):
+            continue
+        yield _Violation(name, violation.rule, violation.positions)
+
+
+def _describe_accepted(
+    rows: pd.DataFrame, row_violations: list[RowViolation], contract: DataContract
+) -> Iterator[str]:
+    """Describe what is not checked, and the values that are accepted although they are new."""
+    unchecked = set(map(str, rows.columns)) - {*contract.columns, ROW_ID}
+    if unchecked and contract.unknown_columns == NewValues.ACCEPT:
+        yield f"not in the contract, and not checked: {', '.join(sorted(unchecked))}"
+    for violation in row_violations:
+        if violation.code == ViolationCode.NOT_ALLOWED and violation.is_accepted:
+            count = format_number(len(violation.positions))
+            yield (
+                f"accepted although new: {phrase_violation(violation.column, violation.rule)} "
+                f"in {count} rows, such as {violation.examples}"
+            )
+
+
+def _find_table_violations(
+    typed_rows: pd.DataFrame, contract: DataContract, broken_columns: set[str]
+) -> Iterator[_Violation]:
+    """Yield the violations that concern a column or the table as a whole."""
     constraints = _list_constraints(typed_rows, contract, broken_columns)
-    for error in _collect_schema_errors(typed_rows, contract, constraints):
+    for error in _collect_schema_errors(typed_rows, constraints):
         if error.reason_code.name == "COLUMN_NOT_IN_DATAFRAME":
             column = _get_missing_column(error)
-            every_row = np.arange(len(rows))
+            every_row = np.arange(len(typed_rows))
             problem = f"the source has no column {column!r}"
             yield _Violation(
                 column,
@@ -204,18 +228,8 @@ def _find_violations(
             )
             continue
         column = error.schema.name
-        is_missing = typed_rows[column].isna().to_numpy()
-        if error.reason_code.name == "SERIES_CONTAINS_NULLS":
-            # Values that could not be converted are missing too, but were reported above.
-            positions = np.flatnonzero(is_missing & rows[column].isna().to_numpy())
-            if len(positions):
-                yield _Violation(column, _NOT_MISSING_RULE, positions)
-            continue
         constraint = constraints[column][str(error.check.name)]
-        if constraint.concerns_missing:
-            positions = np.flatnonzero(is_missing)
-        else:
-            positions = error.failure_cases["index"].to_numpy(dtype=int)
+        positions = np.flatnonzero(typed_rows[column].isna().to_numpy())
         if len(positions):
             yield _Violation(
                 column,
@@ -244,7 +258,7 @@ def _list_constraints(
 
 
 def _build_constraints(name: str, column: ColumnContract) -> Iterator[_Constraint]:
-    """Yield the constraints on one column, except for its type and for missing keys."""
+    """Yield the constraints on one column as a whole, except for its type."""
     if column.type == ColumnKind.EMPTY:
         return
     if column.missing < 1:
@@ -252,7 +266,6 @@ def _build_constraints(name: str, column: ColumnContract) -> Iterator[_Constrain
             "filled in any row",
             lambda values: bool(values.notna().any()),
             problem=f"the column {name!r} has no values",
-            concerns_missing=True,
         )
     if 0 < column.missing < 1:
         limit = format_percent(column.missing)
@@ -260,28 +273,11 @@ def _build_constraints(name: str, column: ColumnContract) -> Iterator[_Constrain
             f"missing in at most {limit} of the rows",
             lambda values: bool(values.isna().mean() <= column.missing),
             problem=f"{name!r} is missing in more than {limit} of the rows",
-            concerns_missing=True,
         )
-    if column.type in _NUMERIC_KINDS:
-        minimum = column.min
-        maximum = column.max
-        if minimum is not None:
-            rule = f"at least {format_number(minimum)}"
-            yield _Constraint(rule, lambda values: values >= minimum)
-        if maximum is not None:
-            rule = f"at most {format_number(maximum)}"
-            yield _Constraint(rule, lambda values: values <= maximum)
-    if column.allowed is not None:
-        allowed = list(column.allowed)
-        listed = ", ".join(map(str, allowed[:_MAX_LISTED_VALUES]))
-        rest = ", …" if len(allowed) > _MAX_LISTED_VALUES else ""
-        yield _Constraint(f"one of {listed}{rest}", lambda values: values.isin(allowed))
 
 
 def _collect_schema_errors(
-    typed_rows: pd.DataFrame,
-    contract: DataContract,
-    constraints: dict[str, dict[str, _Constraint]],
+    typed_rows: pd.DataFrame, constraints: dict[str, dict[str, _Constraint]]
 ) -> list[Any]:
     """Validate rows with pandera and return all its errors."""
     columns = {}
@@ -290,15 +286,14 @@ def _collect_schema_errors(
             pandera.Check(
                 constraint.test,
                 name=constraint.rule,
-                ignore_na=not constraint.concerns_missing,
+                ignore_na=False,
             )
             for constraint in column_constraints.values()
         ]
-        column = contract.columns[name]
         columns[name] = pandera.Column(
             None,
             checks=checks,
-            nullable=column.missing > 0 or column.type == ColumnKind.EMPTY,
+            nullable=True,
             name=name,
         )
     try:
@@ -380,7 +375,7 @@ def _summarize_violations(
     ).iloc[0]
     counts = f"{format_number(quarantined_rows)} of {format_number(row_count)} rows"
     share = format_percent(quarantined_rows / row_count)
-    reason = f"`{most_frequent['column']}` is not {most_frequent['rule']}"
+    reason = phrase_violation(most_frequent["column"], most_frequent["rule"])
     return f"{counts} ({share}) are quarantined; most often {reason}."
 
 

@@ -11,6 +11,9 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import list_key_columns, parse_timestamps
 from mlops_kit.data.readers import read_query, read_table, resolve_location
+from mlops_kit.data.reading.records import TableRead
+from mlops_kit.data.reading.settings import ReadSettings
+from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.data.source import compute_known_times
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db.engine import database_exists
@@ -26,7 +29,7 @@ from mlops_kit.db.labels import (
 from mlops_kit.db.predictions import encode_row_key
 from mlops_kit.db.tables import LabelOutcome
 from mlops_kit.db.timestamps import format_timestamp
-from mlops_kit.project.config.data import LabelsConfig
+from mlops_kit.project.config.data import LabelsConfig, QuerySource, get_file_location
 from mlops_kit.project.loader import Project
 
 __all__ = ["LabelMessage", "find_earliest_unlabeled", "import_labels", "record_feedback"]
@@ -85,6 +88,7 @@ def import_labels(project: Project, history: pd.DataFrame, as_of: datetime) -> d
         return {}
     imported_at = format_timestamp(as_of)
     settings = project.config.labels
+    rejected_count = 0
     if settings is None:
         messages = _read_source_labels(project, history)
         batch = LabelImport(
@@ -96,9 +100,12 @@ def import_labels(project: Project, history: pd.DataFrame, as_of: datetime) -> d
     else:
         keys = settings.key or list_key_columns(project)
         by_key = keys != [_PREDICTION_ID_COLUMN]
-        messages = _read_label_table(
+        table = _read_table_source(project, settings)
+        rejected_count = table.report.rejected_count
+        messages = _list_table_labels(
             project,
             settings,
+            table.frame,
             keys,
             as_of,
         )
@@ -110,6 +117,8 @@ def import_labels(project: Project, history: pd.DataFrame, as_of: datetime) -> d
         )
     outcomes = record_labels(project, _encode_labels(project, messages), batch)
     counts = Counter(outcomes) + retry_unknown_labels(project, imported_at)
+    if rejected_count:
+        counts[LabelOutcome.REFUSED] += rejected_count
     return {str(outcome): count for outcome, count in counts.items()}
 
 
@@ -149,15 +158,15 @@ def _read_source_labels(project: Project, history: pd.DataFrame) -> list[LabelMe
     return messages
 
 
-def _read_label_table(
+def _list_table_labels(
     project: Project,
     settings: LabelsConfig,
+    frame: pd.DataFrame,
     keys: list[str],
     as_of: datetime,
 ) -> list[LabelMessage]:
     """Return the labels of a ``labels:`` table that were known at a given time."""
     config = project.config
-    frame = _read_table_source(project, settings)
     value_column = settings.value or config.target
     required_columns = [*keys, value_column]
     if settings.time:
@@ -182,15 +191,18 @@ def _read_label_table(
     ]
 
 
-def _read_table_source(project: Project, settings: LabelsConfig) -> pd.DataFrame:
+def _read_table_source(project: Project, settings: LabelsConfig) -> TableRead:
     """Read the file or query of a ``labels:`` table."""
     source = settings.source
-    if not isinstance(source, str):
-        return read_query(source, None)
+    if isinstance(source, QuerySource):
+        frame = read_query(source, None)
+        return TableRead(frame, describe_frame(frame, "query"))
+    location = get_file_location(source)
     return read_table(
-        resolve_location(project, source),
-        description=f"labels.source: {source!r}",
+        resolve_location(project, location),
+        description=f"labels.source: {location!r}",
         hint="edit 'labels' in mlops.yaml",
+        settings=ReadSettings.from_source(source),
     )
 
 

@@ -1,8 +1,9 @@
 """Readers of tables: files by their ending, local or at any fsspec URL, and SQL queries.
 
-To add a file format, in the package or in a plugin of a project, decorate a function
-``(url, limit) -> DataFrame`` with ``@register_reader(".ending")``. ``limit`` is the number of rows
-to read, None for all; it lets the columns be listed without reading the whole table.
+The formats of the package are in ``mlops_kit.data.reading``. To add a file format, or to replace
+one, in a plugin of a project: decorate a function ``(url, limit) -> DataFrame`` with
+``@register_reader(".ending")``. ``limit`` is the number of rows to read, None for all; it lets the
+columns be listed without reading the whole table.
 """
 
 from __future__ import annotations
@@ -14,17 +15,25 @@ from collections.abc import Callable
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
-from mlops_kit.core.lazy import LazyModule, pd
+from mlops_kit.core.lazy import pd
 from mlops_kit.data.datasets import DATASETS
+from mlops_kit.data.reading.files import (
+    FILE_ENDINGS,
+    PARQUET_ENDINGS,
+    find_file_ending,
+    read_files,
+)
+from mlops_kit.data.reading.records import TableRead
+from mlops_kit.data.reading.settings import ReadSettings
+from mlops_kit.data.reading.storage import is_glob, is_url
+from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.loader import Project
-
-fsspec = LazyModule("fsspec")
 
 TableReader = Callable[[str, "int | None"], "pd.DataFrame"]
 READERS: ExtensionRegistry[TableReader] = ExtensionRegistry(ExtensionKind.READER)
 _LIMITED_QUERY = "SELECT * FROM ({query}) AS q LIMIT {limit}"  # the query is the project's own
-_GLOB_CHARACTERS = "*?["
+_DETECT_EVERYTHING = ReadSettings()
 
 
 def register_reader(*endings: str) -> Callable[[TableReader], TableReader]:
@@ -53,61 +62,9 @@ def register_reader(*endings: str) -> Callable[[TableReader], TableReader]:
     return register
 
 
-@register_reader(".csv", ".csv.gz", ".csv.zip", ".tsv")
-def read_csv(url: str, limit: int | None) -> pd.DataFrame:
-    """Read a CSV file, or all files that match a glob pattern."""
-    files = fsspec.open_files(url, "rb", compression="infer")
-    if not files:
-        raise FileNotFoundError(url)
-    parts: list[pd.DataFrame] = []
-    for file in files:
-        separator = "\t" if file.path.lower().endswith(".tsv") else ","
-        with file as stream:
-            parts.append(
-                pd.read_csv(
-                    stream,
-                    nrows=limit,
-                    sep=separator,
-                )
-            )
-    if len(parts) == 1:
-        return parts[0]
-    return pd.concat(parts, ignore_index=True)
-
-
-@register_reader(".parquet", ".pq")
-def read_parquet(url: str, limit: int | None) -> pd.DataFrame:
-    """Read a Parquet file, a folder of them, or all that match a glob pattern."""
-    import pyarrow.dataset as ds
-
-    filesystem, path = fsspec.core.url_to_fs(url)
-    paths = sorted(filesystem.glob(path)) if _is_glob(path) else path
-    if not paths:
-        raise FileNotFoundError(url)
-    dataset = ds.dataset(
-        paths,
-        filesystem=filesystem,
-        partitioning="hive",
-    )
-    table = dataset.to_table() if limit is None else dataset.head(limit)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=False)
-    return frame
-
-
-@register_reader(".xlsx")
-def read_excel(url: str, limit: int | None) -> pd.DataFrame:
-    """Read the first sheet of an Excel file."""
-    return pd.read_excel(url, nrows=limit)
-
-
-def _is_glob(path: str) -> bool:
-    """Return whether a path is a glob pattern."""
-    return any(character in path for character in _GLOB_CHARACTERS)
-
-
 def resolve_location(project: Project, location: str) -> str:
     """Resolve a path from the project's folder; URLs stay unchanged."""
-    return location if "://" in location else str(project.resolve_path(location))
+    return location if is_url(location) else str(project.resolve_path(location))
 
 
 def read_table(
@@ -115,7 +72,8 @@ def read_table(
     limit: int | None = None,
     description: str = "",
     hint: str = "set another file",
-) -> pd.DataFrame:
+    settings: ReadSettings = _DETECT_EVERYTHING,
+) -> TableRead:
     """Read a file, a folder of Parquet files or a glob pattern.
 
     Parameters
@@ -126,6 +84,13 @@ def read_table(
         Number of rows to read; None for all.
     description, hint : str
         How errors name the table, and what they advise.
+    settings : ReadSettings
+        How the file is written; what is not set is detected.
+
+    Returns
+    -------
+    TableRead
+        The rows, and what was decided about the file.
 
     Raises
     ------
@@ -133,11 +98,12 @@ def read_table(
         If the table is missing, has an unknown format or cannot be read.
     """
     description = description or repr(url)
-    ending = _find_ending(url)
+    plugin_ending = find_plugin_ending(url)
+    ending = plugin_ending or _find_ending(url)
     if not ending:
         exists = os.path.exists(url)
         problem = "has a file ending that is not supported" if exists else "does not exist"
-        endings = ", ".join(READERS.list_names())
+        endings = ", ".join([*FILE_ENDINGS, *READERS.list_names()])
         datasets = " or ".join(f"dataset:{name}" for name in DATASETS.list_names())
         raise KitError(
             f"{description} {problem}",
@@ -146,7 +112,10 @@ def read_table(
         )
     try:
         _record_dependency(url)
-        return READERS[ending](url, limit)
+        if not plugin_ending:
+            return read_files(url, ending, settings, limit)
+        frame = READERS[ending](url, limit)
+        return TableRead(frame, describe_frame(frame, url))
     except FileNotFoundError as error:
         raise KitError(
             f"{description} does not exist",
@@ -154,28 +123,36 @@ def read_table(
             f"{hint}, or put the file there",
         ) from error
     except (ValueError, OSError) as error:
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise KitError(
-            f"{description} cannot be read: {str(error).splitlines()[0]}",
+            f"{description} cannot be read: {first_line}",
             f"a {ending.lstrip('.')} file with a header",
             "inspect the file's first lines",
         ) from error
 
 
+def find_plugin_ending(url: str) -> str:
+    """Return the ending for which a plugin has registered a reader; empty if there is none."""
+    name = url.lower()
+    endings = [ending for ending in READERS.list_names() if name.endswith(ending)]
+    return max(endings, key=len, default="")
+
+
 def _find_ending(url: str) -> str:
-    """Return the ending whose reader reads a table; empty if there is none."""
-    for ending in READERS.list_names():
-        if url.lower().endswith(ending):
-            return ending
-    is_folder = "://" in url or os.path.isdir(url)
-    return ".parquet" if is_folder else ""
+    """Return the ending by which the package reads a table; empty if it does not."""
+    ending = find_file_ending(url)
+    is_folder = os.path.isdir(url)
+    if is_folder or (is_url(url) and not ending):
+        return PARQUET_ENDINGS[0]
+    return ending
 
 
 def _record_dependency(url: str) -> None:
     """Record that the running stage reads a table."""
-    if "://" in url:
+    if is_url(url):
         dependencies.untracked_sources.add(url)
         return
-    if not _is_glob(url) and not os.path.exists(url):
+    if not is_glob(url) and not os.path.exists(url):
         raise FileNotFoundError(url)
     dependencies.record_file_read(url)
 

@@ -9,101 +9,48 @@ To add a file format or a dataset, see ``mlops_kit.data.readers`` and ``mlops_ki
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from glob import glob
-from itertools import islice
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
-from mlops_kit.data.datasets import DATASETS
-from mlops_kit.data.readers import read_query, read_table, resolve_location
+from mlops_kit.data.readers import resolve_location
+from mlops_kit.data.reading.storage import is_url
+from mlops_kit.data.source_table import (
+    DATASET_PREFIX,
+    build_empty_source_error,
+    list_source_columns,
+    read_raw_source,
+    read_rows_to_score,
+    read_source_table,
+)
 from mlops_kit.data.splitters import draw_random_rows
-from mlops_kit.project.config.data import QuerySource
+from mlops_kit.project.config.data import get_file_location
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_duration
 from mlops_kit.project.loader import Project
 
-_DATASET_PREFIX = "dataset:"
+__all__ = [
+    "SourceHistory",
+    "check_configured_columns",
+    "compute_known_times",
+    "draw_sample",
+    "list_source_columns",
+    "mask_unknown_values",
+    "read_raw_source",
+    "read_rows_to_score",
+    "read_source",
+    "read_source_table",
+    "resolve_cutoffs",
+    "select_known_rows",
+]
+
 _CUTOFF_ORIGIN = "settled at the start of the run"  # where `mlops config` says a cut-off comes from
 _SAMPLE_TEST_PERIODS = 3  # a sample covers this many times the period that the review keeps
-
-
-def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
-    """Read the source's rows unchanged.
-
-    Raises
-    ------
-    KitError
-        If the source is missing or cannot be read.
-    """
-    source = project.config.source
-    if isinstance(source, QuerySource):
-        return read_query(source, limit)
-    if source.startswith(_DATASET_PREFIX):
-        load_dataset = DATASETS[source.removeprefix(_DATASET_PREFIX)]
-        return load_dataset(limit)
-    return read_table(
-        resolve_location(project, source),
-        limit,
-        f"source: {source!r}",
-        "edit 'source' in mlops.yaml",
-    )
-
-
-def list_source_columns(project: Project) -> list[str]:
-    """Return the source's column names without reading all of it.
-
-    Raises
-    ------
-    RunFailedError
-        If the source has no rows.
-    """
-    columns = _read_csv_header(project)
-    if columns:
-        return columns
-    frame = read_raw_source(project, limit=5)
-    if frame.empty:
-        raise _empty_source_error(project)
-    return [str(column) for column in frame.columns]
-
-
-def _read_csv_header(project: Project) -> list[str]:
-    """Read the columns of a local CSV file that has rows, without importing pandas (1 s).
-
-    Returns an empty list for other sources and for headers that pandas would change.
-    """
-    source = project.config.source
-    if not isinstance(source, str):
-        return []
-    path = project.resolve_path(source)
-    if path.suffix.lower() != ".csv" or not path.is_file():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = list(islice(csv.reader(stream), 2))
-    except (ValueError, csv.Error):
-        return []
-    if len(lines) < 2:
-        return []
-    names, row = lines
-    is_plain_header = all(names) and len(names) == len(set(names))
-    if is_plain_header and len(names) == len(row):
-        return names
-    return []
-
-
-def _empty_source_error(project: Project) -> RunFailedError:
-    """Build the error for a source without rows."""
-    return RunFailedError(
-        f"the source {str(project.config.source)!r} has no rows",
-        "a header and at least one row",
-        "check the job that fills the source",
-    )
 
 
 def check_configured_columns(project: Project) -> None:
@@ -208,10 +155,24 @@ def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFr
     RunFailedError
         If the table is empty, or has no row before ``known_by``.
     """
+    return select_known_rows(project, read_raw_source(project), known_by)
+
+
+def select_known_rows(
+    project: Project,
+    frame: pd.DataFrame,
+    known_by: datetime | None = None,
+) -> pd.DataFrame:
+    """Return the rows of the source as they were known at a given time; see ``read_source``.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The source's rows as they were read; it is changed.
+    """
     config = project.config
-    frame = read_raw_source(project)
     if frame.empty:
-        raise _empty_source_error(project)
+        raise build_empty_source_error(project)
     _check_required_columns(frame, config)
     if not config.id:
         frame.insert(0, ROW_ID, range(len(frame)))
@@ -302,10 +263,10 @@ class SourceHistory:
 
         None if a change cannot be detected without reading the source.
         """
-        source = self.project.config.source
-        if not isinstance(source, str) or "://" in source:
+        source = get_file_location(self.project.config.source)
+        if not source or is_url(source):
             return None
-        if source.startswith(_DATASET_PREFIX):
+        if source.startswith(DATASET_PREFIX):
             return source
         path = resolve_location(self.project, source)
         files = sorted(glob(path)) or [path]

@@ -15,6 +15,7 @@ from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns
+from mlops_kit.data.row_weights import check_row_weights
 from mlops_kit.data.splitters import (
     ValidationScheme,
     assign_parts,
@@ -69,9 +70,10 @@ def split_rows(
     Raises
     ------
     RunFailedError
-        If the labeled rows have one class only, a class is too rare, or train or test would be
-        too small.
+        If the labeled rows have one class only, a class is too rare, train or test would be too
+        small, or weights of labeled rows cannot be used.
     """
+    check_row_weights(frame, config)
     is_labeled = frame[config.target].notna()
     parts = assign_parts(frame, config, is_labeled, seed)
     _check_parts(frame[config.target], parts, config)

@@ -31,8 +31,10 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.serialization import Serializable
 from mlops_kit.data.columns import PART_COLUMN, get_row_days
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
+from mlops_kit.stats.bootstrap import SamplingDesign
 
 if TYPE_CHECKING:
     Fold = tuple[np.ndarray, np.ndarray]
@@ -112,14 +114,15 @@ def get_group_codes(frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray | 
     return np.asarray(codes)
 
 
-def get_resampling_blocks(frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray | None:
-    """Return the block of each row for the bootstrap: its group, else its day; None: single rows.
+def get_sampling_design(frame: pd.DataFrame, config: ProjectConfig) -> SamplingDesign:
+    """Return the block of each row for the bootstrap, its group or else its day, and its weight.
 
     Rows that are split together resemble one another, so they are resampled together as well.
     """
+    weights = get_row_weights(frame, config)
     if config.validation.group in frame.columns:
-        return get_group_codes(frame, config)
-    return get_row_days(frame, config)
+        return SamplingDesign(get_group_codes(frame, config), weights)
+    return SamplingDesign(get_row_days(frame, config), weights)
 
 
 def describe_resampling_blocks(config: ProjectConfig) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
-from mlops_kit.project.config.data import QuerySource
+from mlops_kit.project.config.data import FileSource, QuerySource
 from mlops_kit.project.config.pipeline import DEFAULT_STAGES, StageConfig
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.loader import Project
@@ -67,4 +67,6 @@ def format_setting_value(value: Any) -> Any:
         return value.isoformat().removesuffix("T00:00:00")
     if isinstance(value, QuerySource):
         return value.sql
+    if isinstance(value, FileSource):
+        return value.model_dump(exclude_defaults=True)
     return value

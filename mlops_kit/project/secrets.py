@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
-from mlops_kit.project.config.data import QuerySource
+from mlops_kit.project.config.data import QuerySource, get_file_location
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
@@ -40,10 +40,13 @@ def _list_connection_urls(config: ProjectConfig) -> dict[str, str]:
         "database": config.database,
         "tracking": config.tracking,
     }
-    return {
-        name: value.url if isinstance(value, QuerySource) else value
-        for name, value in settings.items()
-    }
+    urls = {}
+    for name, value in settings.items():
+        if isinstance(value, QuerySource):
+            urls[name] = value.url
+        else:
+            urls[name] = get_file_location(value)
+    return urls
 
 
 def _list_declared_variables(config: ProjectConfig) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.dependencies import EXTENSIONS_SECTION
 from mlops_kit.core.extensions import ExtensionKind, declared_extensions
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.data import QuerySource
+from mlops_kit.project.config.data import FileSource, QuerySource
 from mlops_kit.project.config.root import ProjectConfig
 
 
@@ -38,7 +38,8 @@ def walk_settings(
     for field in type(section).model_fields:
         value = vars(section)[field]
         is_set = is_section_set and field in section.model_fields_set
-        is_subsection = isinstance(value, ConfigSection) and not isinstance(value, QuerySource)
+        is_source = isinstance(value, FileSource | QuerySource)
+        is_subsection = isinstance(value, ConfigSection) and not is_source
         if is_subsection:
             yield from walk_settings(value, f"{prefix}{field}.", is_set)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -70,6 +70,8 @@ def _find_section_type(annotation: Any) -> Any:
     if annotation == dict[str, StageConfig]:
         return annotation
     for alternative in get_args(annotation):
+        if get_origin(alternative) is Annotated:
+            alternative = get_args(alternative)[0]
         if hasattr(alternative, "model_fields"):
             return alternative
     return annotation

@@ -17,6 +17,7 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data import contract, features, source
 from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
+from mlops_kit.data.contract_rules import RowCheck, RowRules, check_rows, compile_rules
 from mlops_kit.db.predictions import encode_feature_values, encode_row_key
 from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp
@@ -31,7 +32,6 @@ __all__ = [
     "predict_scores",
     "predict_with_champion",
     "score_rows",
-    "validate_rows",
 ]
 
 _PREDICTION_ID_LENGTH = 20
@@ -128,9 +128,9 @@ def score_rows(
     Returns
     -------
     DataFrame
-        One row per input row: prediction_id, key columns, time, score (of a multiclass task a list
-        with the probability of each class), decision (the code of the predicted class),
-        model_version, day, and the features.
+        One row per input row: prediction_id, key columns, time, group and weight as far as the
+        rows have them, score (of a multiclass task a list with the probability of each class),
+        decision (the code of the predicted class), model_version, day, and the features.
     """
     scores, inputs = score_with_inputs(
         project,
@@ -200,8 +200,9 @@ def _build_score_table(
     """Build the table of predictions without the features."""
     config = project.config
     keys = list_key_columns(project)
-    time_columns = [config.time] if config.time else []
-    table = rows[[*keys, *time_columns]].reset_index(drop=True)
+    roles = [config.time, config.validation.group, config.weight]
+    known_roles = [name for name in roles if name in rows]
+    table = rows[list(dict.fromkeys([*keys, *known_roles]))].reset_index(drop=True)
     prediction_ids = [
         compute_prediction_id(project, description.model_hash, key)
         for key in table[keys].itertuples(index=False, name=None)
@@ -338,34 +339,119 @@ def convert_to_contract_types(
     return contract.coerce_types(rows, contract.load_contract(file))
 
 
+def compile_scoring_rules(project: Project, history: pd.DataFrame) -> RowRules:
+    """Compile the rules for rows to score: the same for a file, a request, the batch and the watch.
+
+    Parameters
+    ----------
+    history : DataFrame
+        The source.
+    """
+    file = project.resolve_path(project.config.contract.file)
+    rules = contract.DataContract(columns={})
+    if file.exists():
+        rules = contract.load_contract(file)
+    source_columns = [str(name) for name in history.columns if name != ROW_ID]
+    return compile_rules(
+        rules,
+        list_required_columns(project, source_columns),
+        history,
+        project.config.time,
+    )
+
+
+def check_rows_to_score(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> RowCheck:
+    """Decide by the data contract which rows are not scored.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The rows to score.
+    history : DataFrame
+        The source.
+    """
+    return check_rows(rows, compile_scoring_rules(project, history))
+
+
+@dataclass(frozen=True)
+class TablePrediction:
+    """The predictions for a table.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        One row per input row, in its order; see ``predict_with_champion``.
+    check : RowCheck
+        What the data contract decided.
+    """
+
+    scores: pd.DataFrame
+    check: RowCheck
+
+
 def predict_with_champion(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
-    """Score raw rows by the champion, with the source as history; this is ``mlops predict``.
+    """Score raw rows by the champion, with the source as history.
+
+    Returns
+    -------
+    DataFrame
+        One row per input row, with prediction_id, key columns, time, score, decision,
+        model_version. A row that the data contract rejects has no score; if there is one, the
+        column ``problems`` says why each was rejected.
 
     Raises
     ------
     KitError
-        If there is no champion, there are no rows, or the rows lack a column or contain values of
-        another type.
+        If there is no champion, there are no rows, a required column is missing, or every row is
+        rejected.
+    """
+    return predict_table(project, frame).scores
+
+
+def predict_table(project: Project, frame: pd.DataFrame) -> TablePrediction:
+    """Score raw rows by the champion; this is ``mlops predict``.
+
+    Raises
+    ------
+    KitError
+        As ``predict_with_champion``.
     """
     config = project.config
     champion, model = versions.load_champion(project)
-    required_columns = list_required_columns(project, source.list_source_columns(project))
-    validate_rows(project, frame, required_columns)
-    rows = frame.copy()
-    if config.time:
-        rows[config.time] = parse_timestamps(rows[config.time], config.time, config.timezone)
+    history = source.read_source(project)
+    rules = compile_scoring_rules(project, history)
+    rows = _complete_columns(project, frame.reset_index(drop=True), rules)
+    check = check_rows(rows, rules)
+    if check.is_rejected.all():
+        raise KitError(
+            check.table.sentence,
+            f"rows that satisfy {config.contract.file}",
+            "correct the values, or edit the contract",
+        )
     if not config.id and ROW_ID not in rows:
         rows.insert(0, ROW_ID, range(len(rows)))
+    accepted = rows[~check.is_rejected]
+    if config.time:
+        times = parse_timestamps(accepted[config.time], config.time, config.timezone)
+        accepted = accepted.assign(**{config.time: times})
     scores = score_rows(
         project,
         model,
         champion,
-        rows,
-        source.read_source(project),
+        accepted.reset_index(drop=True),
+        history,
     )
-    hidden_columns = {"day"} | (set(champion.features) - set(list_key_columns(project)))
+    keys = list_key_columns(project)
+    roles = {config.validation.group, config.weight}
+    hidden_columns = {"day"} | ((set(champion.features) | roles) - set(keys))
     shown = scores[[column for column in scores.columns if column not in hidden_columns]]
-    return _name_classes(shown, champion.classes) if config.task == "multiclass" else shown
+    if config.task == "multiclass":
+        shown = _name_classes(shown, champion.classes)
+    if check.rejected_count:
+        shown = shown.set_index(accepted.index).reindex(rows.index)
+        shown[keys] = rows[keys]
+        shown["problems"] = check.describe_rows()
+    return TablePrediction(shown, check)
 
 
 def _name_classes(scores: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
@@ -383,6 +469,31 @@ def _name_classes(scores: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _complete_columns(project: Project, frame: pd.DataFrame, rules: RowRules) -> pd.DataFrame:
+    """Return rows with all columns; one that may be missing is added where it is not there.
+
+    Raises
+    ------
+    KitError
+        If there are no rows, or a column is missing that each row must have.
+    """
+    keys = set(project.config.id)
+    absent = [name for name in rules.columns if name not in frame]
+    missing = [name for name in absent if rules.columns[name].required or name in keys]
+    if missing:
+        others = f" (nor {', '.join(missing[1:4])})" if missing[1:] else ""
+        raise KitError(
+            f"the rows have no column {missing[0]!r}{others}",
+            f"the source's columns: {', '.join(rules.columns)}",
+            "add it to the file",
+        )
+    if frame.empty:
+        raise KitError(
+            "there are no rows to score", "a header and at least one row", "add rows to the file"
+        )
+    return frame.assign(**dict.fromkeys(absent))
+
+
 def list_required_columns(project: Project, columns: Iterable[str]) -> list[str]:
     """Return those of the source's columns that a row must have to be scored.
 
@@ -395,43 +506,3 @@ def list_required_columns(project: Project, columns: Iterable[str]) -> list[str]
         hidden.update(config.excluded_columns)
         hidden.update({config.validation.group} - set(config.id))
     return [column for column in columns if column not in hidden]
-
-
-def validate_rows(
-    project: Project,
-    frame: pd.DataFrame,
-    required_columns: list[str],
-) -> None:
-    """Check rows that a person provides.
-
-    The batch scores rows with invalid values as missing, and monitoring reports them. Here a
-    person can correct the file, so such values are an error.
-
-    Raises
-    ------
-    KitError
-        If there are no rows, a column is missing, or values are of another type.
-    """
-    missing = [column for column in required_columns if column not in frame.columns]
-    if missing:
-        others = f" (nor {', '.join(missing[1:4])})" if missing[1:] else ""
-        raise KitError(
-            f"the rows have no column {missing[0]!r}{others}",
-            f"the source's columns: {', '.join(required_columns)}",
-            "add it to the file",
-        )
-    if frame.empty:
-        raise KitError(
-            "there are no rows to score", "a header and at least one row", "add rows to the file"
-        )
-    _, invalid_values = convert_to_contract_types(project, frame[required_columns])
-    problems = [
-        f"{name}: {len(values):,} values are of another type, such as {values.iloc[0]!r}"
-        for name, values in invalid_values.items()
-    ]
-    if problems:
-        raise KitError(
-            "the rows do not match the types of the contract:\n  " + "\n  ".join(problems),
-            f"the types in {project.config.contract.file}",
-            "correct these values, or leave them empty",
-        )

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -54,6 +54,8 @@ class ServedVersion:
         The metrics that the review measured.
     serving_since : str
         When this server put it into service.
+    example_row : dict
+        A row that it has scored, for the documentation.
     """
 
     promotion: PromotionRecord
@@ -62,6 +64,7 @@ class ServedVersion:
     schema: request_schema.RequestSchema
     reference_performance: list[JsonObject]
     serving_since: str
+    example_row: JsonObject = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -232,12 +235,7 @@ class ChampionFollower:
         facts, model = versions.load_champion(self.project)
         if facts.version != promotion.version:
             raise RunFailedError(f"version {facts.version} was promoted in the meantime")
-        source_columns = [name for name in self.history.columns if name != columns.ROW_ID]
-        schema = request_schema.compile_request_schema(
-            self.project,
-            self.history,
-            scoring.list_required_columns(self.project, source_columns),
-        )
+        schema = request_schema.compile_request_schema(self.project, self.history)
         served = ServedVersion(
             promotion,
             facts,
@@ -245,6 +243,7 @@ class ChampionFollower:
             schema,
             read_reference_performance(self.project, facts.run),
             current_timestamp(),
+            _build_example_row(self.project, schema, self.history),
         )
         with threadpool_limits(1):
             verify_served_version(self.project, served, self.history)
@@ -279,6 +278,17 @@ def select_newest_rows(project: Project, history: pd.DataFrame, count: int) -> p
     if config.time:
         history = history[history[config.time].notna()]
     return history.tail(count).drop(columns=later_columns).reset_index(drop=True)
+
+
+def _build_example_row(
+    project: Project, schema: request_schema.RequestSchema, history: pd.DataFrame
+) -> JsonObject:
+    """Build the row that the documentation offers to try: the newest one, without its id.
+
+    With its id, the row would count as scored before the watch has scored it.
+    """
+    newest = select_newest_rows(project, history, _WARM_UP_ROWS)
+    return schema.build_example_row(newest, [*project.config.id, columns.ROW_ID])
 
 
 def verify_served_version(project: Project, served: ServedVersion, history: pd.DataFrame) -> None:

@@ -16,7 +16,6 @@ from jinja2 import Template
 from mlops_kit.data.target import load_coding
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.serving.request_fields import ID_PATTERN
-from mlops_kit.serving.request_schema import RequestSchema
 from mlops_kit.serving.requests import JsonObject
 from mlops_kit.serving.service import PredictionService
 
@@ -56,7 +55,7 @@ def _render_template(service: PredictionService) -> str:
     example_row: JsonObject = {}
     if served is not None:
         row_schema = served.schema.json_schema
-        example_row = _build_example_row(served.schema, config.id)
+        example_row = served.example_row
     label_schema = service.build_label_schema()
     value_field = label_schema.fields["value"]
     template = Template(_DOCUMENT_TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True)
@@ -67,7 +66,7 @@ def _render_template(service: PredictionService) -> str:
         row=row_schema,
         example_row=example_row,
         label=label_schema.json_schema,
-        example_value=value_field.example,
+        example_value=value_field.allowed[0] if value_field.allowed else 0.0,
         classes=[*(value_field.allowed or ()), None],
         max_items=f"{config.serve.max_rows:,}",
         has_classes=config.task != "regression",
@@ -93,11 +92,6 @@ def _build_probability_properties(config: ProjectConfig, classes: Sequence[Any])
     if config.task != "multiclass":
         return {}
     return {str(value): {"type": "number"} for value in classes}
-
-
-def _build_example_row(schema: RequestSchema, id_columns: list[str]) -> JsonObject:
-    """Return a row that the documentation page offers to try out."""
-    return {name: field.example for name, field in schema.fields.items() if name not in id_columns}
 
 
 def _format_flow_yaml(value: Any) -> str:

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 import orjson
 
+from mlops_kit.data.contract_rules import ViolationCode
 from mlops_kit.serving.request_fields import (
     ID_KIND,
-    ProblemCode,
     RequestField,
     RequestProblem,
     create_problem,
@@ -50,11 +50,11 @@ def parse_payload(
         raise RequestRefusedError(400, f"the body is not valid JSON: {error}") from error
     if not isinstance(payload, dict):
         expected = f'an object {{"{list_field}": [...]}}'
-        _refuse_body(create_problem(None, "", ProblemCode.TYPE, payload, expected))
+        _refuse_body(create_problem(None, "", ViolationCode.TYPE, payload, expected))
     _refuse_unknown_fields(payload, [list_field, *other_fields])
     items = payload.get(list_field)
     if not isinstance(items, list) or not items:
-        code = ProblemCode.TYPE if list_field in payload else ProblemCode.MISSING
+        code = ViolationCode.TYPE if list_field in payload else ViolationCode.MISSING
         _refuse_body(create_problem(None, list_field, code, items, "a list with at least one item"))
     if len(items) > max_items:
         raise RequestRefusedError(
@@ -67,7 +67,7 @@ def _refuse_unknown_fields(payload: JsonObject, known_fields: list[str]) -> None
     """Raise an error that lists the unknown fields of a body, if there are any."""
     expected = f"one of {', '.join(known_fields)}"
     problems = [
-        create_problem(None, name, ProblemCode.UNKNOWN_FIELD, value, expected)
+        create_problem(None, name, ViolationCode.UNKNOWN_FIELD, value, expected)
         for name, value in payload.items()
         if name not in known_fields
     ]

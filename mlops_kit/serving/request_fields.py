@@ -15,15 +15,18 @@ from functools import cached_property
 from typing import Any
 
 from mlops_kit.data.columns import KIND_DESCRIPTIONS, ColumnKind
+from mlops_kit.data.contract_rules import (
+    MAX_FLOAT32,
+    MAX_TEXT_CHARACTERS,
+    NUMERIC_KINDS,
+    ColumnRule,
+    ViolationCode,
+)
 from mlops_kit.serving.requests import JsonObject
 
-MAX_EXACT_INTEGER = 2**53  # float64 represents every integer up to here
-MAX_FLOAT32 = 3.4e38  # tree models store thresholds and values as float32
 ID_KIND = "id"  # of requests and predictions, beside the kinds of columns
 ID_PATTERN = re.compile(r"^[!-~]{1,200}$")
-_MAX_TEXT_CHARACTERS = 1000
 _MAX_QUOTED_CHARACTERS = 100  # of a value in a problem
-_NUMERIC_KINDS = frozenset({ColumnKind.NUMBER, ColumnKind.INTEGER})
 _JSON_TYPES: dict[str, str] = {
     ColumnKind.NUMBER: "number",
     ColumnKind.INTEGER: "integer",
@@ -33,7 +36,8 @@ _JSON_TYPES: dict[str, str] = {
     ColumnKind.EMPTY: "null",
     ID_KIND: "string",
 }
-_YEAR_PATTERN = "(1[7-9]|2[01])[0-9]{2}"  # an earlier or later year is a mistake
+_SCALAR_JSON_TYPES = ["string", "number", "boolean", "null"]
+_YEAR_PATTERN = "(1[7-9]|2[01])[0-9]{2}"  # contract_rules.MIN_YEAR to MAX_YEAR
 _MONTH_DAY_PATTERN = (
     "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
     "|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
@@ -49,14 +53,8 @@ _EXAMPLE_TIMESTAMP = "2013-07-01T06:00:00"
 
 
 class ProblemCode(StrEnum):
-    """What is wrong with a value or a row."""
+    """What is wrong with a row as a whole; ``ViolationCode`` says what is with a value."""
 
-    MISSING = "missing"
-    UNKNOWN_FIELD = "unknown_field"
-    TYPE = "type"
-    RANGE = "range"
-    NOT_ALLOWED = "not_allowed"
-    TOO_LONG = "too_long"
     NOT_A_ROW = "not_a_row"
     NOT_SCORED = "not_scored"
 
@@ -71,7 +69,7 @@ class RequestProblem:
         Position of the row; None if the problem is in no row.
     field : str
         Name of the field; empty if it is the whole row or body.
-    code : ProblemCode
+    code : ViolationCode or ProblemCode
         The kind of problem.
     got : object
         The value, shortened if it is long.
@@ -81,13 +79,17 @@ class RequestProblem:
 
     row: int | None
     field: str
-    code: ProblemCode
+    code: ViolationCode | ProblemCode
     got: Any
     expected: str
 
 
 def create_problem(
-    row: int | None, field: str, code: ProblemCode, value: Any, expected: str
+    row: int | None,
+    field: str,
+    code: ViolationCode | ProblemCode,
+    value: Any,
+    expected: str,
 ) -> RequestProblem:
     """Return a problem that quotes a value, shortened if it is long."""
     return RequestProblem(row, field, code, _shorten_value(value), expected)
@@ -103,32 +105,19 @@ def _shorten_value(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class RequestField:
-    """A column as a row of a request gives it.
+class RequestField(ColumnRule):
+    """A column as a row of a request gives it: the rule of the contract, and the type in JSON.
 
     Parameters
     ----------
-    name : str
-        Name of the column.
-    kind : str
-        A ``ColumnKind``, or ``ID_KIND``.
-    required : bool
-        Whether it must be given; otherwise it may be null or left out.
-    minimum, maximum : float
-        Range of a number.
-    allowed : tuple, optional
-        The only valid values.
     timezone : str
         Time zone of timestamps that name none.
+    may_be_omitted : bool
+        Whether a required field may be left out, though not be null.
     """
 
-    name: str
-    kind: str
-    required: bool = False
-    minimum: float = -MAX_FLOAT32
-    maximum: float = MAX_FLOAT32
-    allowed: tuple[Any, ...] | None = None
     timezone: str = "UTC"
+    may_be_omitted: bool = False
 
     @cached_property
     def expected(self) -> str:
@@ -142,7 +131,7 @@ class RequestField:
         """Describe the valid values other than null."""
         if self.allowed is not None:
             return "one of " + ", ".join(map(_format_allowed_value, self.allowed))
-        if self.kind in _NUMERIC_KINDS:
+        if self.kind in NUMERIC_KINDS:
             kind = KIND_DESCRIPTIONS[self.kind]
             return f"{kind} from {_format_limit(self.minimum)} to {_format_limit(self.maximum)}"
         if self.kind == ColumnKind.TIMESTAMP:
@@ -151,60 +140,39 @@ class RequestField:
                 f"without a time zone it is read as {self.timezone}"
             )
         descriptions = {
-            ColumnKind.TEXT: f"text of at most {_MAX_TEXT_CHARACTERS:,} characters",
+            ColumnKind.TEXT: f"text of at most {MAX_TEXT_CHARACTERS:,} characters",
             ColumnKind.BOOLEAN: KIND_DESCRIPTIONS[ColumnKind.BOOLEAN],
             ColumnKind.EMPTY: "null: the column has no values",
             ID_KIND: "1 to 200 characters from ! to ~",
         }
         return descriptions[self.kind]
 
-    @property
-    def example(self) -> Any:
-        """A valid value for the documentation."""
-        if self.allowed is not None:
-            return self.allowed[0]
-        number = 0.0
-        if max(-self.minimum, self.maximum) < MAX_EXACT_INTEGER:
-            number = (self.minimum + self.maximum) / 2
-        examples: dict[str, Any] = {
-            ColumnKind.NUMBER: number,
-            ColumnKind.INTEGER: int(number),
-            ColumnKind.TEXT: "a text",
-            ColumnKind.BOOLEAN: True,
-            ColumnKind.TIMESTAMP: _EXAMPLE_TIMESTAMP,
-        }
-        return examples.get(self.kind)
-
-    def find_fault(self, value: Any) -> ProblemCode | None:
-        """Return what is wrong with a value; None if it is valid."""
-        if value is None:
-            return ProblemCode.MISSING if self.required else None
-        if not _TYPE_CHECKS[self.kind](value):
-            return ProblemCode.TYPE
-        if self.kind in _NUMERIC_KINDS and not self.minimum <= value <= self.maximum:
-            return ProblemCode.RANGE
-        if self.kind == ColumnKind.TEXT and len(value) > _MAX_TEXT_CHARACTERS:
-            return ProblemCode.TOO_LONG
-        if self.allowed is not None and value not in self.allowed:
-            return ProblemCode.NOT_ALLOWED
-        return None
+    def find_fault(self, value: Any) -> ViolationCode | None:
+        """Return what is wrong with a value in JSON; None if nothing is."""
+        if value is not None and not _TYPE_CHECKS[self.kind](value):
+            return ViolationCode.TYPE
+        return self.find_violation(value)
 
     def to_json_schema(self) -> JsonObject:
-        """Return the JSON schema of a value; it accepts exactly what ``find_fault`` accepts."""
+        """Return the JSON schema of a value; it accepts exactly what the endpoint accepts."""
+        if self.kind == ColumnKind.EMPTY and self.accepts_new_values:
+            return {"type": _SCALAR_JSON_TYPES, "description": self.expected}
         json_type = _JSON_TYPES[self.kind]
         schema: JsonObject = {"type": json_type, "description": self.expected}
         if not self.required and json_type != "null":
             schema["type"] = [json_type, "null"]
-        if self.kind in _NUMERIC_KINDS:
+        if self.kind in NUMERIC_KINDS:
             schema["minimum"] = _simplify_number(self.minimum)
             schema["maximum"] = _simplify_number(self.maximum)
         elif self.kind == ColumnKind.TEXT:
-            schema["maxLength"] = _MAX_TEXT_CHARACTERS
+            schema["maxLength"] = MAX_TEXT_CHARACTERS
         elif self.kind == ColumnKind.TIMESTAMP:
             schema["pattern"] = _TIMESTAMP_PATTERN.pattern
         elif self.kind == ID_KIND:
             schema["pattern"] = ID_PATTERN.pattern
-        if self.allowed is not None:
+        if self.allowed is not None and self.accepts_new_values:
+            schema["examples"] = list(self.allowed)
+        elif self.allowed is not None:
             schema["enum"] = list(self.allowed)
             if not self.required:
                 schema["enum"].append(None)
@@ -253,8 +221,8 @@ def _is_id(value: Any) -> bool:
     return type(value) is str and ID_PATTERN.fullmatch(value) is not None
 
 
-def _is_empty(value: Any) -> bool:
-    return value is None
+def _is_scalar(value: Any) -> bool:
+    return not isinstance(value, list | dict)
 
 
 _TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
@@ -263,7 +231,7 @@ _TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
     ColumnKind.TEXT: _is_text,
     ColumnKind.BOOLEAN: _is_boolean,
     ColumnKind.TIMESTAMP: _is_timestamp,
-    ColumnKind.EMPTY: _is_empty,
+    ColumnKind.EMPTY: _is_scalar,
     ID_KIND: _is_id,
 }
 

@@ -1,8 +1,9 @@
 """Schema of the rows in a request: validation, published JSON schema, conversion to a table.
 
 One list of fields is the basis of all three. The fields are the source's columns that are known at
-prediction time; their types, ranges and allowed values come from the data contract. Values are
-never converted silently: a value of another type is reported.
+prediction time; what is allowed in them is decided by the rules of the data contract
+(``mlops_kit.data.contract_rules``). Values are never converted silently: a value of another type is
+reported.
 """
 
 from __future__ import annotations
@@ -10,16 +11,22 @@ from __future__ import annotations
 import math
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import pd
-from mlops_kit.data import columns, contract
+from mlops_kit.data import columns
 from mlops_kit.data.columns import ColumnKind
+from mlops_kit.data.contract_rules import (
+    ColumnRule,
+    RowRules,
+    ViolationCode,
+    find_row_violations,
+    mark_rejected_rows,
+)
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
+from mlops_kit.registry import scoring
 from mlops_kit.serving.request_fields import (
-    MAX_EXACT_INTEGER,
-    MAX_FLOAT32,
     ProblemCode,
     RequestField,
     RequestProblem,
@@ -28,7 +35,12 @@ from mlops_kit.serving.request_fields import (
 )
 from mlops_kit.serving.requests import JsonObject
 
-_MAX_INT64 = 2**63 - 1  # the largest integer that a database column holds
+
+class CheckedRows(NamedTuple):
+    """What is wrong with rows, and what is new in them but accepted."""
+
+    problems: list[RequestProblem]
+    notes: list[RequestProblem]
 
 
 class RequestSchema:
@@ -42,46 +54,78 @@ class RequestSchema:
         Name of the column with the rows' event time.
     timezone : str
         Time zone of event times that name none.
+    rules : RowRules, optional
+        The rules behind the fields, which say what becomes of other fields; without them, another
+        field is a problem.
     """
 
-    def __init__(self, fields: list[RequestField], time_column: str | None, timezone: str) -> None:
+    def __init__(
+        self,
+        fields: list[RequestField],
+        time_column: str | None,
+        timezone: str,
+        rules: RowRules | None = None,
+    ) -> None:
         self.fields = {field.name: field for field in fields}
         self.time_column = time_column
         self.timezone = timezone
+        self.rules = rules
 
     def find_problems(self, rows: list[Any]) -> list[RequestProblem]:
         """Return all problems of all rows."""
-        problems: list[RequestProblem] = []
+        return self.check_rows(rows).problems
+
+    def check_rows(self, rows: list[Any]) -> CheckedRows:
+        """Return all problems of all rows, and what is new in them but accepted."""
+        checked = CheckedRows([], [])
         for position, row in enumerate(rows):
             if type(row) is dict:
-                self._add_row_problems(position, row, problems)
+                self._check_row(position, row, checked)
                 continue
             expected = "an object of fields and values"
-            problems.append(create_problem(position, "", ProblemCode.NOT_A_ROW, row, expected))
-        return problems
+            problem = create_problem(position, "", ProblemCode.NOT_A_ROW, row, expected)
+            checked.problems.append(problem)
+        return checked
 
-    def _add_row_problems(
-        self, position: int, row: JsonObject, problems: list[RequestProblem]
-    ) -> None:
-        """Append the problems of one row; a valid row costs one check per field."""
+    def _check_row(self, position: int, row: JsonObject, checked: CheckedRows) -> None:
+        """Check one row; a valid row costs one check per field."""
         if not row.keys() <= self.fields.keys():
-            problems.extend(self._find_unknown_fields(position, row))
+            self._check_other_fields(position, row, checked)
         for name, field in self.fields.items():
             value = row.get(name)
-            if value is None and not field.required:
+            if value is None and (not field.required or (field.may_be_omitted and name not in row)):
                 continue
             code = field.find_fault(value)
-            if code is not None:
-                problems.append(create_problem(position, name, code, value, field.expected))
+            if code is None:
+                continue
+            problem = create_problem(position, name, code, value, field.expected)
+            if field.accepts(code):
+                checked.notes.append(problem)
+            else:
+                checked.problems.append(problem)
 
-    def _find_unknown_fields(self, position: int, row: JsonObject) -> list[RequestProblem]:
-        """Return a problem for each field of a row that the schema does not have."""
+    def _check_other_fields(self, position: int, row: JsonObject, checked: CheckedRows) -> None:
+        """Check the fields of a row that the schema does not have."""
         expected = f"one of {', '.join(self.fields)}"
-        return [
-            create_problem(position, name, ProblemCode.UNKNOWN_FIELD, row[name], expected)
-            for name in row
-            if name not in self.fields
-        ]
+        for name, value in row.items():
+            if name in self.fields or not self._is_reported(name, value):
+                continue
+            problem = create_problem(position, name, ViolationCode.UNKNOWN_FIELD, value, expected)
+            if self.accepts_other_fields:
+                checked.notes.append(problem)
+            else:
+                checked.problems.append(problem)
+
+    def _is_reported(self, name: str, value: Any) -> bool:
+        """Return whether a field that the schema does not have is a problem, or worth a note."""
+        if self.rules is None:
+            return True
+        return value is not None and self.rules.is_unknown(name)
+
+    @property
+    def accepts_other_fields(self) -> bool:
+        """Whether a row may have a field that nobody knows."""
+        return self.rules is not None and self.rules.accepts_unknown_columns
 
     def to_frame(self, rows: list[JsonObject]) -> pd.DataFrame:
         """Return valid rows as a table with the column types of the source."""
@@ -95,12 +139,60 @@ class RequestSchema:
     @cached_property
     def json_schema(self) -> JsonObject:
         """The JSON schema of a row."""
+        properties = {name: field.to_json_schema() for name, field in self.fields.items()}
+        required = [
+            name
+            for name, field in self.fields.items()
+            if field.required and not field.may_be_omitted
+        ]
+        others: bool | JsonObject = self.accepts_other_fields
+        if self.rules is not None and not self.accepts_other_fields:
+            others = {"type": "null"}
+            for name in sorted(self.rules.unchecked):
+                properties.setdefault(name, {"description": "not used"})
         return {
             "type": "object",
-            "properties": {name: field.to_json_schema() for name, field in self.fields.items()},
-            "required": [name for name, field in self.fields.items() if field.required],
-            "additionalProperties": False,
+            "properties": properties,
+            "required": required,
+            "additionalProperties": others,
         }
+
+    def build_example_row(self, frame: pd.DataFrame, omitted: list[str]) -> JsonObject:
+        """Build a row of a request from the last row of a table that the contract accepts.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Rows of the source.
+        omitted : list of str
+            Fields that the row leaves out.
+
+        Returns
+        -------
+        dict
+            The row; empty if no row is accepted.
+        """
+        if self.rules is None:
+            return {}
+        rows = frame.reset_index(drop=True)
+        typed, violations = find_row_violations(rows, self.rules)
+        accepted = typed[~mark_rejected_rows(violations, len(rows))]
+        if accepted.empty:
+            return {}
+        values = accepted.iloc[-1]
+        names = [name for name in self.fields if name not in omitted and pd.notna(values[name])]
+        return {name: _to_json_value(self.fields[name].kind, values[name]) for name in names}
+
+
+def _to_json_value(kind: str, value: Any) -> Any:
+    """Return a value of a table as JSON writes it."""
+    if kind == ColumnKind.TIMESTAMP:
+        return value.isoformat()
+    if kind == ColumnKind.INTEGER:
+        return int(value)
+    if kind == ColumnKind.NUMBER:
+        return float(value)
+    return bool(value) if kind == ColumnKind.BOOLEAN else str(value)
 
 
 def _build_column(field: RequestField, values: list[Any], timezone: str) -> pd.Series:
@@ -148,9 +240,7 @@ def parse_request_timestamps(values: list[str | None], timezone: str) -> pd.Seri
     return aware_as_utc.astype("datetime64[us, UTC]").fillna(naive_as_utc)
 
 
-def compile_request_schema(
-    project: Project, history: pd.DataFrame, required_columns: list[str]
-) -> RequestSchema:
+def compile_request_schema(project: Project, history: pd.DataFrame) -> RequestSchema:
     """Build the schema of a project's rows.
 
     Parameters
@@ -159,53 +249,19 @@ def compile_request_schema(
         The project.
     history : DataFrame
         The source, from which the kind of a column is inferred that the contract does not name.
-    required_columns : list of str
-        The columns known at prediction time (``scoring.list_required_columns``).
     """
     config = project.config
-    contract_path = project.resolve_path(config.contract.file)
-    contract_columns = {}
-    if contract_path.exists():
-        contract_columns = contract.load_contract(contract_path).columns
-    fields = []
-    for name in required_columns:
-        column = contract_columns.get(name)
-        if column is None:
-            column = contract.ColumnContract(type=columns.infer_kind(history[name]))
-        fields.append(_build_field(config, name, column))
-    return RequestSchema(fields, config.time, config.timezone)
+    rules = scoring.compile_scoring_rules(project, history)
+    fields = [_build_field(config, rule) for rule in rules.columns.values()]
+    return RequestSchema(fields, config.time, config.timezone, rules)
 
 
-def _build_field(config: ProjectConfig, name: str, column: contract.ColumnContract) -> RequestField:
-    """Return a column of the contract as a field.
-
-    The id of a row may be left out. A column is required if the contract allows no missing value,
-    and the event time always is.
-    """
-    is_id = name in config.id
-    is_time = name == config.time
-    minimum, maximum = _get_number_range(column, is_id)
-    allowed = None
-    if column.allowed is not None:
-        allowed = tuple(column.allowed)
+def _build_field(config: ProjectConfig, rule: ColumnRule) -> RequestField:
+    """Return a column of the contract as a field; the id of a row may be left out."""
+    is_time = rule.name == config.time
+    is_id = rule.name in config.id
     return RequestField(
-        name,
-        column.type,
-        required=not is_id and (column.missing == 0 or is_time),
-        minimum=minimum,
-        maximum=maximum,
-        allowed=allowed,
+        **vars(rule) | {"required": rule.required or is_id},
         timezone=config.timezone if is_time else "UTC",
+        may_be_omitted=is_id,
     )
-
-
-def _get_number_range(column: contract.ColumnContract, is_id: bool) -> tuple[float, float]:
-    """Return the range of a number: the contract's, else all numbers that are kept exactly."""
-    limit: float = MAX_EXACT_INTEGER
-    if column.type == ColumnKind.NUMBER:
-        limit = MAX_FLOAT32
-    elif is_id:
-        limit = _MAX_INT64
-    minimum = -limit if column.min is None else column.min
-    maximum = limit if column.max is None else column.max
-    return minimum, maximum

@@ -260,6 +260,7 @@ class RequestScorer:
             "model": self.project.config.name,
             "version": version,
             "predictions": rows,
+            "notes": list(request.notes),
         }
 
     def _get_classes(self, version: str) -> tuple[Any, ...]:

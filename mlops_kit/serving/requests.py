@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,6 +50,8 @@ class PredictionRequest:
         The client's id, or one that was generated.
     may_be_repeat : bool
         Whether the client gave the id, so that the log may already hold the response.
+    notes : list
+        What is new in the rows but accepted, for the response.
     response : Future
         Receives the response, or the error.
     """
@@ -57,6 +60,7 @@ class PredictionRequest:
     rows: list[JsonObject]
     request_id: str
     may_be_repeat: bool
+    notes: Sequence[Any] = ()
     response: Future[JsonObject] = field(default_factory=Future)
 
     @cached_property

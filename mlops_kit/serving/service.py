@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from mlops_kit.core.lazy import pd
 from mlops_kit.data import labels, target
 from mlops_kit.data.columns import ColumnKind
+from mlops_kit.data.contract_rules import ViolationCode
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.loader import Project
 from mlops_kit.serving import payloads
@@ -22,7 +23,6 @@ from mlops_kit.serving.batcher import Batcher
 from mlops_kit.serving.champion_follower import ChampionFollower, ServedVersion
 from mlops_kit.serving.request_fields import (
     ID_KIND,
-    ProblemCode,
     RequestField,
     create_problem,
 )
@@ -83,9 +83,13 @@ class PredictionService:
         payload = payloads.parse_payload(body, "rows", frozenset({"request_id"}), max_rows)
         client_id = payloads.resolve_request_id(payload, idempotency_key)
         rows = payload["rows"]
-        payloads.refuse_invalid_items(served.schema.find_problems(rows), "row")
+        problems, notes = served.schema.check_rows(rows)
+        self.telemetry.record_violations(served.schema.fields, problems, notes)
+        payloads.refuse_invalid_items(problems, "row")
         request_id = client_id or uuid.uuid4().hex
-        return PredictionRequest(self.project, rows, request_id, may_be_repeat=bool(client_id))
+        return PredictionRequest(
+            self.project, rows, request_id, may_be_repeat=bool(client_id), notes=notes
+        )
 
     def get_served_version(self) -> ServedVersion:
         """Return the version in service.
@@ -164,7 +168,7 @@ class PredictionService:
             create_problem(
                 int(position),
                 "known_at",
-                ProblemCode.RANGE,
+                ViolationCode.RANGE,
                 texts[position],
                 "a timestamp that is not in the future",
             )

@@ -6,9 +6,10 @@ To add a metric: 1. create it in ``ServerMetrics.__init__``, 2. call it where th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from mlops_kit.core.extras import import_from_extra
+from mlops_kit.serving.request_fields import RequestProblem
 
 with import_from_extra("serve"):
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -38,6 +39,7 @@ _REFUSAL_REASONS = {
     429: "queue full",
     503: "not ready or not stored",
 }
+_OTHER_COLUMN = ""
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -80,6 +82,12 @@ class ServerMetrics:
             "mlops_refused",
             "Requests refused, by reason",
             ["reason"],
+            registry=self.registry,
+        )
+        self.violations = Counter(
+            "mlops_contract_violations",
+            "Values that violate the data contract, by column, violation and outcome",
+            ["column", "violation", "outcome"],
             registry=self.registry,
         )
         self.labels = Counter(
@@ -132,6 +140,21 @@ class ServerMetrics:
         self.scored_rows.inc(row_count)
         self.batch_rows.observe(row_count)
         self.last_prediction_time = time.monotonic()
+
+    def record_violations(
+        self,
+        columns: Container[str],
+        problems: Iterable[RequestProblem],
+        notes: Iterable[RequestProblem],
+    ) -> None:
+        """Count values that were rejected, and values that were accepted although they are new.
+
+        Fields other than the columns are counted together, since a client chooses their names.
+        """
+        for outcome, found in (("rejected", problems), ("accepted", notes)):
+            for problem in found:
+                column = problem.field if problem.field in columns else _OTHER_COLUMN
+                self.violations.labels(column, str(problem.code), outcome).inc()
 
     def record_labels(self, outcomes: Iterable[str]) -> None:
         """Count labels by what became of them."""

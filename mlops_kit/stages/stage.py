@@ -23,8 +23,8 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.data import source
 from mlops_kit.data.classes import ClassCoding
-from mlops_kit.data.source import draw_sample, read_source, resolve_cutoffs
 from mlops_kit.data.target import find_coding, require_coding
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
@@ -36,6 +36,7 @@ from mlops_kit.stages.step_cache import cache_function
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_kit.data.reading.records import ReadReport
     from mlops_kit.registry.recipe import Recipe
 
 _DRAFT_FOLDER = "draft"
@@ -58,6 +59,7 @@ class Stage:
         self.run_folder = run
         self.record = StageRecord(stage=name)
         self._is_draft = draft
+        self.reading: ReadReport | None = None  # of the source, once it has been read
 
     @property
     def is_draft(self) -> bool:
@@ -96,20 +98,23 @@ class Stage:
     def _parse_timestamp(self, value: datetime | None) -> pd.Timestamp | None:
         import pandas as pd
 
-        if value is None:
-            return None
-        return pd.Timestamp(self.config.to_utc(value))
+        return None if value is None else pd.Timestamp(self.config.to_utc(value))
 
     def read_source(self, known_by: pd.Timestamp | None = None) -> pd.DataFrame:
         """Read the source as it was known at ``as_of``, or at the given time."""
-        return read_source(self.project, self.as_of if known_by is None else known_by)
+        table = source.read_source_table(self.project)
+        self.reading = table.report
+        cutoff = self.as_of if known_by is None else known_by
+        return source.select_known_rows(self.project, table.frame, cutoff)
 
     def limit_to_sample(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the sample of a quick trial run; all rows otherwise."""
-        return draw_sample(self.project, rows, self.sample)
+        return source.draw_sample(self.project, rows, self.sample)
 
     def check_contract(self, rows: pd.DataFrame) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
         """Validate rows against the project's contract; infer and save one if there is none.
+
+        Rows that could not be read count among those in quarantine.
 
         Returns
         -------
@@ -121,18 +126,12 @@ class Stage:
         RunFailedError
             If the contract is violated; the report is written first.
         """
-        from mlops_kit.data import contract, contract_inference, contract_validation
+        from mlops_kit.data.contract_validation import enforce_contract
+        from mlops_kit.data.quarantine import check_source_rows
 
-        file = self.project.resolve_path(self.config.contract.file)
-        if not file.exists():
-            contract.save_contract(file, contract_inference.infer_contract(rows, self.config))
-        report, accepted, quarantined = contract_validation.validate_rows_against_contract(
-            rows,
-            contract.load_contract(file),
-            self.config.contract.max_quarantined_share,
-        )
+        report, accepted, quarantined = check_source_rows(self.project, rows, self.reading)
         self.write("contract_report", report)
-        contract_validation.enforce_contract(report)
+        enforce_contract(report)
         return report, accepted, quarantined
 
     def read(self, name: str) -> Any:
@@ -501,7 +500,7 @@ def open_stage(name: str, **parameters: Any) -> Stage:
         is_default = value in ("", None) or (key in {"seed", "sample"} and value == 0)
         if not is_default:
             overrides[key] = value
-    project = resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
+    project = source.resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", suggest_names(name, project.config.stages))
     # JupyterLab starts a kernel in the notebook's folder, the pipeline in the project's.

@@ -2,7 +2,8 @@
 
 Rows of one day share its weather and its traffic, so resampling single rows would give intervals
 that are too narrow. Where ``blocks`` are given, such as the days of the rows, whole blocks are
-resampled.
+resampled. Rows may have weights: each draw multiplies them by how often the row is drawn. Weights
+change the values; they do not add rows, so an interval does not narrow as if rows were repeated.
 
 References
 ----------
@@ -26,12 +27,41 @@ _INTERVAL_QUANTILES = (0.025, 0.975)
 _MIN_FINITE_SHARE = 0.5  # of the draws, else there is no interval
 
 
+class SamplingDesign(NamedTuple):
+    """How rows were sampled: which belong together, and how much each counts.
+
+    Attributes
+    ----------
+    blocks : ndarray or None
+        The block of each row, such as its day or group; None: single rows were sampled.
+    weights : ndarray or None
+        The weight of each row; None: all rows count the same.
+    """
+
+    blocks: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def select(self, rows: np.ndarray) -> SamplingDesign:
+        """Return the design of some of the rows, given by a mask or by positions."""
+        return SamplingDesign(
+            blocks=None if self.blocks is None else self.blocks[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
+
+
+def make_sampling_design(blocks: Any) -> SamplingDesign:
+    """Make a sampling design of blocks; one that is a design already is returned as it is."""
+    if isinstance(blocks, SamplingDesign):
+        return blocks
+    return SamplingDesign(None if blocks is None else np.asarray(blocks))
+
+
 class _AlignedScores(NamedTuple):
-    """Labels, scores and blocks of the rows in which all are finite."""
+    """Labels, scores and design of the rows in which labels and scores are finite."""
 
     y: np.ndarray
     scores: list[np.ndarray]
-    blocks: np.ndarray | None
+    design: SamplingDesign
 
 
 def draw_row_counts(
@@ -78,7 +108,7 @@ def _align_scores(y: Any, scores: list[Any], blocks: Any) -> _AlignedScores:
     return _AlignedScores(
         y=y[order],
         scores=[score[order] for score in score_arrays],
-        blocks=None if blocks is None else np.asarray(blocks)[order],
+        design=make_sampling_design(blocks).select(order),
     )
 
 
@@ -108,8 +138,8 @@ def bootstrap_statistics(
         From the weight of each row to the statistics by name.
     rows : int
         Number of rows.
-    blocks : array-like or None
-        The block of each row; None: single rows are resampled.
+    blocks : array-like, SamplingDesign or None
+        The block of each row, or blocks and weights; None: single rows are resampled.
     draws, seed : int
         Number of draws, and the random seed.
 
@@ -118,15 +148,17 @@ def bootstrap_statistics(
     dict of str to Interval
         Without ends if there are fewer than two rows or five blocks.
     """
-    if blocks is None:
+    design = make_sampling_design(blocks)
+    if design.blocks is None:
         can_resample = rows > 1
     else:
-        can_resample = len(np.unique(blocks)) >= MIN_BLOCKS
-    values = compute_statistics(np.ones(rows))
+        can_resample = len(np.unique(design.blocks)) >= MIN_BLOCKS
+    row_weights = np.ones(rows) if design.weights is None else design.weights
+    values = compute_statistics(row_weights)
     drawn_values: dict[str, list[float]] = {name: [] for name in values}
     if can_resample:
-        for weights in draw_row_counts(rows, blocks, draws, seed):
-            for name, drawn_value in compute_statistics(weights).items():
+        for row_counts in draw_row_counts(rows, design.blocks, draws, seed):
+            for name, drawn_value in compute_statistics(row_counts * row_weights).items():
                 drawn_values[name].append(drawn_value)
     intervals = {}
     for name, value in values.items():
@@ -151,9 +183,9 @@ def compute_metric_intervals(
     y, score : array-like, shape (rows,)
         Labels and scores (of shape (rows, classes) for a multiclass task); rows in which either is
         missing are left out.
-    blocks : array-like, optional
-        Rows that are resampled together, such as those of a day. With fewer than 5 blocks there is
-        no interval.
+    blocks : array-like or SamplingDesign, optional
+        Rows that are resampled together, such as those of a day, or blocks and weights. With fewer
+        than 5 blocks there is no interval.
     draws, seed : int
         Number of draws, and the random seed.
 
@@ -176,7 +208,7 @@ def compute_metric_intervals(
     return bootstrap_statistics(
         compute_metrics,
         len(aligned.y),
-        aligned.blocks,
+        aligned.design,
         draws,
         seed,
     )
@@ -270,7 +302,7 @@ def compute_paired_differences(
     return bootstrap_statistics(
         compute_gains,
         len(aligned.y),
-        aligned.blocks,
+        aligned.design,
         draws,
         seed,
     )

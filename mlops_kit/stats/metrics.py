@@ -430,10 +430,15 @@ def compute_metric(
     y: Any,
     score: Any,
     threshold: float | None = None,
+    weights: Any = None,
 ) -> float:
     """Compute a registered metric; NaN if it cannot be computed.
 
+    With weights, a row counts as often as its weight says.
+
     >>> compute_metric("mae", [1, 2, float("nan")], [1, 4, 3])
     1.0
+    >>> compute_metric("mae", [1, 2, 3], [1, 4, 4], weights=[2, 1, 1])
+    0.75
     """
-    return float(METRICS[name].function(y, score, threshold))
+    return float(METRICS[name].function(y, score, threshold, weights))

@@ -108,9 +108,9 @@ def to_score_column(scores: np.ndarray) -> Any:
 
 def is_finite_score(scores: np.ndarray) -> np.ndarray:
     """Return whether the score of each row is finite, for every class."""
-    is_finite = np.isfinite(scores)
+    is_finite: np.ndarray = np.isfinite(scores)
     if scores.ndim == 2:
-        is_finite = is_finite.all(axis=1)
+        return np.asarray(is_finite.all(axis=1))
     return is_finite
 
 

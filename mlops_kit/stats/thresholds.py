@@ -29,6 +29,7 @@ def compute_cost_curve(
     cost_false_alarm: float,
     cost_miss: float,
     thresholds: Any = None,
+    weights: Any = None,
 ) -> pd.DataFrame:
     """Compute for each threshold how many rows it flags, how well, and at what cost.
 
@@ -42,6 +43,8 @@ def compute_cost_curve(
         Cost of a false positive and of a false negative.
     thresholds : array-like, optional
         The thresholds; by default the hundredths from 0 to 1.
+    weights : array-like, optional
+        The weight of each row; shares, rows and costs are weighted.
 
     Returns
     -------
@@ -49,18 +52,21 @@ def compute_cost_curve(
         threshold, flagged, precision, recall (shares), false_alarms, misses (rows), cost (per row,
         in the unit of the costs).
     """
-    y, score, _ = to_finite_arrays(y, score)
+    y, score, weights = to_finite_arrays(y, score, weights)
     if thresholds is None:
         thresholds = np.linspace(0, 1, 101)
     thresholds = np.asarray(thresholds, dtype=float)
     order = np.argsort(score, kind="stable")
     rows_below = np.searchsorted(score[order], thresholds, side="left")
-    misses = np.r_[0.0, y[order].cumsum()][rows_below]
-    flagged = len(y) - rows_below
-    true_positives = y.sum() - misses
+    # Totals are the last cumulative sums, so that nothing remains of them where no row is flagged.
+    cumulated_rows = np.r_[0.0, weights[order].cumsum()]
+    cumulated_positives = np.r_[0.0, (weights * y)[order].cumsum()]
+    flagged = cumulated_rows[-1] - cumulated_rows[rows_below]
+    misses = cumulated_positives[rows_below]
+    true_positives = cumulated_positives[-1] - misses
     false_alarms = flagged - true_positives
-    positives = np.full(len(thresholds), y.sum())
-    rows = max(len(y), 1)
+    positives = np.full(len(thresholds), cumulated_positives[-1])
+    rows = cumulated_rows[-1] or 1.0
     return pd.DataFrame(
         {
             "threshold": thresholds,
@@ -86,6 +92,7 @@ def find_best_threshold(
     score: Any,
     cost_false_alarm: float,
     cost_miss: float,
+    weights: Any = None,
 ) -> float:
     """Find the threshold with the lowest cost on these rows.
 
@@ -98,7 +105,7 @@ def find_best_threshold(
     """
     total_cost = cost_false_alarm + cost_miss
     theoretical = cost_false_alarm / total_cost if total_cost > 0 else DEFAULT_THRESHOLD
-    y, score, _ = to_finite_arrays(y, score)
+    y, score, weights = to_finite_arrays(y, score, weights)
     if len(y) == 0:
         return float(theoretical)
     distinct_scores = np.unique(score)
@@ -111,6 +118,7 @@ def find_best_threshold(
         cost_false_alarm,
         cost_miss,
         candidates,
+        weights,
     )
     costs = curve["cost"].to_numpy()
     cheapest = candidates[costs <= costs.min() + _COST_TOLERANCE]

@@ -62,9 +62,11 @@ class Watcher:
         progress = self.load_progress(since)
         follow_up_retrainings(context, as_of)
         scored_rows = score_new_rows(context, progress, as_of)
+        if scored_rows.sentence:
+            context.report_lines(as_of, [scored_rows.sentence])
         label_counts = self._import_labels(as_of)
         context.report(
-            f"{context.format_time(as_of)}: {format_number(scored_rows)} rows scored, "
+            f"{context.format_time(as_of)}: {format_number(scored_rows.scored)} rows scored, "
             f"{_format_label_counts(label_counts)}",
             transient=True,
         )

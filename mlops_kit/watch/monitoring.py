@@ -6,6 +6,7 @@ Each of the two is one transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
+from mlops_kit.data.columns import list_key_columns
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction, query_records
@@ -24,6 +26,7 @@ from mlops_kit.db.tables import (
     WindowRecord,
 )
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
+from mlops_kit.registry import scoring
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSignal
 from mlops_kit.stages.retrain.policy import (
@@ -52,11 +55,15 @@ from mlops_kit.watch.windows import (
 
 
 class WindowPredictions(NamedTuple):
-    """The predictions of a window: those of one version, and how many each version made."""
+    """The predictions of a window: those of one version, and how many each version made.
+
+    ``sampling`` has the time, group and weight of the rows, as far as the project has them.
+    """
 
     rows: pd.DataFrame
     version: str
     rows_by_version: dict[str, int]
+    sampling: pd.DataFrame
 
 
 class _StoredEvaluation(NamedTuple):
@@ -108,7 +115,30 @@ def _select_window_predictions(
         encoder = TargetEncoder(context.project, classes)
         labels = encoder.coding.encode_column(rows["raw_label"])
         rows = rows.assign(label=labels.fillna(rows["label"]))
-    return WindowPredictions(rows, version, rows_by_version)
+    sampling = _look_up_sampling(context, rows, start, end)
+    return WindowPredictions(rows, version, rows_by_version, sampling)
+
+
+def _look_up_sampling(
+    context: WatchContext, rows: pd.DataFrame, start: datetime, end: datetime
+) -> pd.DataFrame:
+    """Look up the group and the weight of logged predictions in the source, by the rows' keys.
+
+    The log has neither, because rows are scored without them. A row that the source does not have
+    has no value.
+    """
+    config = context.config
+    sampling = pd.DataFrame({config.time: rows["moment"]})
+    columns = [name for name in (config.validation.group, config.weight) if name]
+    if not columns:
+        return sampling
+    source_rows = context.history.read_until(end, since=start)
+    keys = source_rows[list_key_columns(context.project)].itertuples(index=False, name=None)
+    source_rows.index = pd.Index([predictions.encode_row_key(key) for key in keys], dtype=object)
+    source_rows = source_rows[~source_rows.index.duplicated()]
+    for column in columns:
+        sampling[column] = rows["key"].map(source_rows[column])
+    return sampling
 
 
 def _choose_version(
@@ -128,13 +158,15 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
     rows = window_predictions.rows
     reference = context.get_reference(window_predictions.version)
     feature_values = predictions.decode_feature_values(rows, reference.feature_names)
-    monitoring_json = analyze_unlabeled_window(
+    analyzed = analyze_unlabeled_window(
         context.project,
         reference,
         rows,
         feature_values,
         window_predictions.rows_by_version,
-    ).to_json()
+        window_predictions.sampling,
+    )
+    monitoring_json = _add_contract_check(context, analyzed, start, end, as_of).to_json()
     # Signals rest on what is stored, so that a repeated pass comes to the same ones.
     monitoring = WindowMonitoring.from_json(monitoring_json)
     evidence = WindowEvidence(
@@ -171,7 +203,29 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
         f"{format_number(len(rows))} rows of version {window_predictions.version}, "
         f"estimated {format_number(monitoring.estimated.value)}"
     )
+    if monitoring.contract_sentence:
+        summary += f". {monitoring.contract_sentence}"
     context.report_lines(as_of, [summary, *incident_lines])
+
+
+def _add_contract_check(
+    context: WatchContext,
+    monitoring: WindowMonitoring,
+    start: datetime,
+    end: datetime,
+    as_of: datetime,
+) -> WindowMonitoring:
+    """Add what the data contract rejects in the rows of the window."""
+    known_rows = context.history.read_until(as_of, start)
+    rows = known_rows[known_rows[context.config.time] < end].reset_index(drop=True)
+    if rows.empty:
+        return monitoring
+    check = scoring.check_rows_to_score(context.project, rows, known_rows)
+    return replace(
+        monitoring,
+        rejected_rows=check.rejected_count,
+        contract_sentence=check.table.sentence if check.violations else "",
+    )
 
 
 def _detect_signals(
@@ -218,7 +272,8 @@ def _evaluate_labels(
     """Evaluate the labels of a window: realized performance, incidents, retraining decision."""
     start = datetime.fromisoformat(window.start)
     end = datetime.fromisoformat(window.end)
-    rows = _select_window_predictions(context, start, end, window.version).rows
+    window_predictions = _select_window_predictions(context, start, end, window.version)
+    rows = window_predictions.rows
     monitoring = WindowMonitoring.from_json(window.monitoring_json)
     reference = context.get_reference(window.version)
     measured = analyze_labeled_window(
@@ -227,6 +282,7 @@ def _evaluate_labels(
         rows,
         monitoring,
         _count_earlier_windows_below(context, window),
+        window_predictions.sampling,
     )
     # The decision rests on what is stored as well.
     performance = WindowPerformance.from_json(measured.to_json())

@@ -47,6 +47,10 @@ class WindowMonitoring:
         The distribution of each feature in the reference and in the window.
     rows_by_version : dict
         Rows that each version scored in the window.
+    rejected_rows : int
+        Rows of the window that the data contract rejects; they have no score.
+    contract_sentence : str
+        What the contract rejects in the window, or accepts although it is new; else empty.
     """
 
     rows: int
@@ -57,6 +61,8 @@ class WindowMonitoring:
     sketches: Mapping[str, Any]
     verdicts: Verdicts
     rows_by_version: Mapping[str, int]
+    rejected_rows: int = 0
+    contract_sentence: str = ""
 
     def to_json(self) -> str:
         """Convert to the JSON text that the database stores."""
@@ -75,12 +81,19 @@ class WindowMonitoring:
             sketches=stored.get("sketches", {}),
             verdicts=stored["verdicts"],
             rows_by_version=stored.get("rows_by_version", {}),
+            rejected_rows=stored.get("rejected_rows", 0),
+            contract_sentence=stored.get("contract_sentence", ""),
         )
 
     @staticmethod
     def read_row_count(text: str) -> int:
         """Read only the number of rows of a stored record."""
         return int(json.loads(text)["rows"])
+
+    @staticmethod
+    def read_rejected_rows(text: str) -> int:
+        """Read only the number of rejected rows of a stored record."""
+        return int(json.loads(text).get("rejected_rows", 0))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,13 +21,28 @@ _LATE_ROW_GRACE = timedelta(days=7)  # how late a row may appear in the source a
 _UNLIMITED_LOOKBACK = timedelta(days=36500)
 
 
-def score_new_rows(context: WatchContext, progress: WatchRecord, as_of: datetime) -> int:
+class ScoredRows(NamedTuple):
+    """What became of the new rows of a pass.
+
+    Attributes
+    ----------
+    scored : int
+        Number of scored rows.
+    rejected : int
+        Number of rows that the data contract rejects, and that no earlier pass has seen.
+    sentence : str
+        What the contract rejects in them, or accepts although it is new; else empty.
+    """
+
+    scored: int
+    rejected: int
+    sentence: str
+
+
+def score_new_rows(context: WatchContext, progress: WatchRecord, as_of: datetime) -> ScoredRows:
     """Score the rows that are new, late ones included, then move the progress mark.
 
-    Returns
-    -------
-    int
-        Number of scored rows.
+    Rows that the data contract rejects are not scored.
     """
     champion = context.get_champion()
     watched_from = datetime.fromisoformat(progress.watched_from)
@@ -34,7 +50,8 @@ def score_new_rows(context: WatchContext, progress: WatchRecord, as_of: datetime
     first_row_time = max(watched_from, watched_until - _LATE_ROW_GRACE)
     lookback = context.config.lookback or _UNLIMITED_LOOKBACK
     history = context.history.read_until(as_of, first_row_time - lookback)
-    new_rows = select_unscored_rows(context, history, first_row_time)
+    unscored = select_unscored_rows(context, history, first_row_time)
+    new_rows, sentence, rejected_count = _reject_rows(context, unscored, history, watched_until)
     for start in range(0, len(new_rows), _MAX_SCORING_BATCH_ROWS):
         batch = new_rows.iloc[start : start + _MAX_SCORING_BATCH_ROWS].reset_index(drop=True)
         scores, inputs = scoring.score_with_inputs(
@@ -47,7 +64,24 @@ def score_new_rows(context: WatchContext, progress: WatchRecord, as_of: datetime
             predictions.insert_predictions(transaction, records)
     if format_timestamp(as_of) > progress.watched_until:
         _move_progress_mark(context, as_of)
-    return len(new_rows)
+    return ScoredRows(len(new_rows), rejected_count, sentence)
+
+
+def _reject_rows(
+    context: WatchContext, rows: pd.DataFrame, history: pd.DataFrame, watched_until: datetime
+) -> tuple[pd.DataFrame, str, int]:
+    """Return the accepted rows, and what the contract says of those that are new in this pass."""
+    check = scoring.check_rows_to_score(context.project, rows, history)
+    if not check.violations:
+        return rows, "", 0
+    # A rejected row is unscored in later passes as well; it is reported once.
+    is_new = (rows[context.config.time] >= watched_until).to_numpy()
+    new_check = scoring.check_rows_to_score(
+        context.project, rows[is_new].reset_index(drop=True), history
+    )
+    sentence = new_check.table.sentence if new_check.violations else ""
+    accepted = rows[~check.is_rejected].reset_index(drop=True)
+    return accepted, sentence, new_check.rejected_count
 
 
 def _move_progress_mark(context: WatchContext, as_of: datetime) -> None:

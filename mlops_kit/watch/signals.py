@@ -169,6 +169,18 @@ def detect_low_volume(evidence: WindowEvidence) -> str:
     return f"{format_number(rows)} rows in the window; usual are {format_number(usual_rows)}."
 
 
+@register_incident_signal("rejected_rows", "Rows violate the data contract")
+def detect_rejected_rows(evidence: WindowEvidence) -> str:
+    """Detect that the data contract rejects more of a window's rows than a run tolerates."""
+    monitoring = evidence.monitoring
+    rows = monitoring.rejected_rows + sum(monitoring.rows_by_version.values())
+    limit = evidence.config.contract.max_quarantined_share
+    if monitoring.rejected_rows <= limit * rows:
+        return ""
+    share = format_percent(monitoring.rejected_rows / rows)
+    return f"{share} of the rows have no score. {monitoring.contract_sentence}"
+
+
 @register_incident_signal("labels", "Labels are missing", when=SignalTime.LABELS_DUE)
 def detect_missing_labels(evidence: WindowEvidence) -> str:
     """Detect that labels are due but have not arrived."""

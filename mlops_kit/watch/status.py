@@ -13,6 +13,7 @@ from mlops_kit.db.engine import query_records
 from mlops_kit.db.tables import IncidentRecord, RetrainingRecord, WatchRecord, WindowRecord
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
+from mlops_kit.watch.records import WindowMonitoring
 
 
 def format_local_time(config: ProjectConfig, time: datetime) -> str:
@@ -32,11 +33,17 @@ def summarize_watch(project: Project) -> str:
     open_incidents = _count_records(project, IncidentRecord, IncidentRecord.closed_at.is_(None))
     promotion = approvals.get_current_promotion(project)
     champion = promotion.version if promotion else "none"
+    monitored = query_records(
+        project, sa.select(WindowRecord.monitoring_json).where(WindowRecord.model == config.name)
+    )
+    rejected_rows = sum(WindowMonitoring.read_rejected_rows(text) for text in monitored)
     counts = [
         f"{_format_count(windows, 'window')} monitored",
         _format_count(retrainings, "retraining"),
         _format_count(open_incidents, "open incident"),
     ]
+    if rejected_rows:
+        counts.append(f"{_format_count(rejected_rows, 'row')} rejected by the data contract")
     return (
         f"Up to {format_local_time(config, watched_until)}: {', '.join(counts)}; "
         f"version {champion} is in service."

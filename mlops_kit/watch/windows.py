@@ -12,21 +12,25 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
-from mlops_kit.core.lazy import pd
+from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
-from mlops_kit.data.columns import ROW_ID, format_local_days, list_feature_columns
+from mlops_kit.data.columns import ROW_ID, list_feature_columns
+from mlops_kit.data.row_weights import get_row_weights
+from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.artifacts import read_artifact
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
+from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import DriftStatus
 from mlops_kit.stats.tasks import TASKS, summarize_score, to_score_array, to_score_column
+from mlops_kit.stats.weights import compute_weighted_mean
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
 # Outcomes of a drift test after which the cost of the drift is estimated.
@@ -78,7 +82,8 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
     held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
     quality = read_artifact(run, known_artifacts["metrics"])
     keys = config.id or [ROW_ID]
-    columns = list(dict.fromkeys([*keys, *list_feature_columns(config, table)]))
+    roles = [name for name in (config.validation.group, config.weight) if name in table]
+    columns = list(dict.fromkeys([*keys, *roles, *list_feature_columns(config, table)]))
     held_out_rows = table.loc[table["part"] == "test", columns].merge(
         held_out_scores[[*keys, config.target, drift.SCORE_COLUMN]], on=keys
     )
@@ -87,7 +92,9 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
         rows=held_out_rows,
         performance=get_reference_performance(quality, config),
         calibrator=estimate.fit_calibrator(
-            held_out_rows[drift.SCORE_COLUMN], held_out_rows[config.target]
+            held_out_rows[drift.SCORE_COLUMN],
+            held_out_rows[config.target],
+            get_row_weights(held_out_rows, config),
         ),
         classes=version.classes,
     )
@@ -107,6 +114,7 @@ def analyze_unlabeled_window(
     predictions: pd.DataFrame,
     inputs: pd.DataFrame,
     rows_by_version: dict[str, int],
+    sampling: pd.DataFrame,
 ) -> WindowMonitoring:
     """Analyze a window without labels: drift, its cost, and estimated performance.
 
@@ -118,6 +126,8 @@ def analyze_unlabeled_window(
         Their features, in the same order.
     rows_by_version : dict
         Predictions of all versions in the window.
+    sampling : DataFrame
+        Time, group and weight of the predictions, as far as the project has them.
     """
     config = project.config
     compared_features = [name for name in reference.feature_names if name in reference.rows]
@@ -128,12 +138,14 @@ def analyze_unlabeled_window(
     current = drift.replace_class_probabilities(
         inputs.assign(**{drift.SCORE_COLUMN: to_score_column(scores)}), reference.classes
     )
-    drift_table = _measure_drift_with_cost(reference, expected, current, config)
+    design = get_sampling_design(sampling, config)
+    weights = make_side_weights(get_row_weights(reference.rows, config), design.weights)
+    drift_table = _measure_drift_with_cost(reference, expected, current, config, weights)
     estimated = Interval(None)
     if len(predictions):
         estimated = estimate.estimate_performance(
             predictions[drift.SCORE_COLUMN],
-            format_local_days(predictions["moment"], config),
+            design,
             reference.calibrator,
             config,
             config.seed,
@@ -141,7 +153,9 @@ def analyze_unlabeled_window(
     sketches = {}
     for name in expected:
         if name in current and len(current):
-            sketches[str(name)] = estimate.compare_distributions(expected[name], current[name])
+            sketches[str(name)] = estimate.compare_distributions(
+                expected[name], current[name], weights
+            )
     verdicts = [
         check_schema(expected, current),
         alerts.check_feature_drift(drift_table, config),
@@ -149,8 +163,8 @@ def analyze_unlabeled_window(
     ]
     return WindowMonitoring(
         rows=len(predictions),
-        flagged_share=_compute_flagged_share(predictions["decision"], config),
-        mean_score=_compute_mean(pd.Series(summarize_score(scores))),
+        flagged_share=_compute_flagged_share(predictions["decision"], design.weights, config),
+        mean_score=_compute_mean(pd.Series(summarize_score(scores)), design.weights),
         estimated=estimated,
         drift=drift_table,
         sketches=sketches,
@@ -164,9 +178,12 @@ def _measure_drift_with_cost(
     expected: pd.DataFrame,
     current: pd.DataFrame,
     config: ProjectConfig,
+    weights: SideWeights | None,
 ) -> Table:
     """Measure drift by feature, and estimate what the drift of each costs."""
-    table = drift.measure_drift(expected, current, expected.columns, config.monitor, config.seed)
+    table = drift.measure_drift(
+        expected, current, expected.columns, config.monitor, config.seed, weights
+    )
     drifted_columns = []
     if len(table.data):
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
@@ -174,20 +191,22 @@ def _measure_drift_with_cost(
     cost_by_column: dict[str, float] = {}
     if TASKS[config.task].has_classes and len(current):
         cost_by_column = estimate.estimate_drift_costs(
-            reference.rows, current, drifted_columns, config
+            reference.rows, current, drifted_columns, config, weights
         )
     costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
     return replace(table, data=table.data.assign(cost=costs))
 
 
-def _compute_flagged_share(decisions: pd.Series, config: ProjectConfig) -> float | None:
+def _compute_flagged_share(
+    decisions: pd.Series, weights: np.ndarray | None, config: ProjectConfig
+) -> float | None:
     """Compute the share of rows predicted positive; None for a task without a positive class."""
-    return _compute_mean(decisions) if TASKS[config.task].has_threshold else None
+    return _compute_mean(decisions, weights) if TASKS[config.task].has_threshold else None
 
 
-def _compute_mean(values: pd.Series) -> float | None:
-    """Compute a mean; None if there are no values."""
-    return float(values.mean()) if values.notna().any() else None
+def _compute_mean(values: pd.Series, weights: np.ndarray | None) -> float | None:
+    """Compute a mean, weighted if there are weights; None if there are no values."""
+    return compute_weighted_mean(values, weights) if values.notna().any() else None
 
 
 def analyze_labeled_window(
@@ -196,6 +215,7 @@ def analyze_labeled_window(
     predictions: pd.DataFrame,
     monitoring: WindowMonitoring,
     earlier_windows_below: int,
+    sampling: pd.DataFrame,
 ) -> WindowPerformance:
     """Analyze the labels of a window: realized performance, its cost, and concept drift.
 
@@ -207,11 +227,12 @@ def analyze_labeled_window(
         What `analyze_unlabeled_window` found.
     earlier_windows_below : int
         Consecutive windows before this one with realized below estimated performance.
+    sampling : DataFrame
+        Time, group and weight of the predictions, as far as the project has them.
     """
     config = project.config
-    labeled_scores = pd.DataFrame(
-        {
-            config.time: predictions["moment"],
+    labeled_scores = sampling.assign(
+        **{
             config.target: predictions["label"],
             drift.SCORE_COLUMN: predictions[drift.SCORE_COLUMN],
         }
@@ -224,8 +245,10 @@ def analyze_labeled_window(
         alerts.check_realized_performance(realized, config),
         _check_concept_drift(windows_below, realized, monitoring.estimated, config),
     ]
-    labeled_predictions = predictions[predictions["label"].notna()]
-    cost, saved = _compute_window_cost(labeled_predictions, config)
+    is_labeled = predictions["label"].notna()
+    labeled_predictions = predictions[is_labeled]
+    weights = get_row_weights(sampling[is_labeled], config)
+    cost, saved = _compute_window_cost(labeled_predictions, config, weights)
     return WindowPerformance(
         labeled_rows=len(labeled_predictions),
         realized=realized,
@@ -237,11 +260,11 @@ def analyze_labeled_window(
 
 
 def _compute_window_cost(
-    predictions: pd.DataFrame, config: ProjectConfig
+    predictions: pd.DataFrame, config: ProjectConfig, weights: np.ndarray | None = None
 ) -> tuple[float | None, float | None]:
     """Compute the cost of errors per row, and the total saving against the cheaper blind rule.
 
-    The blind rules flag every row or none.
+    The blind rules flag every row or none. Rows count with their weights.
     """
     has_decisions = TASKS[config.task].has_threshold and predictions["decision"].notna().all()
     if predictions.empty or not has_decisions:
@@ -251,11 +274,13 @@ def _compute_window_cost(
     labels = predictions["label"].to_numpy(float)
     is_flagged = predictions["decision"].to_numpy(float)
     row_costs = false_alarm_cost * is_flagged * (1 - labels) + miss_cost * (1 - is_flagged) * labels
-    cost_of_flagging_all = false_alarm_cost * float((1 - labels).sum())
-    cost_of_flagging_none = miss_cost * float(labels.sum())
-    total_cost = float(row_costs.sum())
+    if weights is None:
+        weights = np.ones(len(labels))
+    cost_of_flagging_all = false_alarm_cost * float((weights * (1 - labels)).sum())
+    cost_of_flagging_none = miss_cost * float((weights * labels).sum())
+    total_cost = float((weights * row_costs).sum())
     saved = min(cost_of_flagging_all, cost_of_flagging_none) - total_cost
-    return total_cost / len(labels), saved
+    return total_cost / float(weights.sum()), saved
 
 
 def _is_below_estimate(realized: Table, estimated: Interval, config: ProjectConfig) -> bool:

@@ -23,6 +23,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 from nbclient import NotebookClient
 
 from mlops_kit.client import ProjectClient
@@ -33,6 +34,7 @@ from mlops_kit.project import artifacts, loader, run_folder
 from mlops_kit.project.config import pipeline
 from mlops_kit.registry import store, versions
 from mlops_kit.registry.batch_independence import SCORE_TOLERANCE
+from mlops_kit.serving import app
 from tests.support.environment import make_clean_environment
 
 BOOKS = [s["notebook"] for s in pipeline.DEFAULT_STAGES.values()]
@@ -573,3 +575,17 @@ class Loads(HTMLParser):
     def styled(self, css: str) -> None:
         self.found += [part.split(")")[0].strip("'\" ") for part in css.split("url(")[1:]]
         self.found += [part.split(";")[0].strip("'\" ") for part in css.split("@import")[1:]]
+
+
+def test_example_of_the_endpoint_is_scored(run: Path, tmp_path: Path) -> None:
+    home = copy_project(run, tmp_path / "copy").parents[1]
+    application = app.build_app(loader.load_project(home))
+    with TestClient(application, base_url="http://localhost:8000") as client:
+        assert application.state.service.follower.champion_checked.wait(300)
+        route = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+        example = route["requestBody"]["content"]["application/json"]["example"]
+        response = client.post("/predict", json=example)
+        assert response.status_code == 200, response.text
+        assert response.json()["notes"] == []
+        empty = client.post("/predict", json={"rows": [{}]})
+        assert empty.status_code == 422

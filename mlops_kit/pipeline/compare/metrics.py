@@ -160,14 +160,20 @@ def _compute_paired_gains(old: RunSide, new: RunSide, names: list[str]) -> dict[
     if not old_scores[row_columns].equals(new_scores[row_columns]):
         return {}
     blocks = None
-    if config.time in new_scores:
+    if config.validation.group in new_scores:
+        blocks, _ = pd.factorize(new_scores[config.validation.group], use_na_sentinel=False)
+    elif config.time in new_scores:
         times = pd.to_datetime(new_scores[config.time], utc=True)
-        blocks = times.dt.tz_convert(config.timezone).dt.date
+        blocks = times.dt.tz_convert(config.timezone).dt.date.to_numpy()
+    weights = None
+    if config.weight in new_scores:
+        weights = new_scores[config.weight].to_numpy(dtype=float)
+    design = bootstrap.SamplingDesign(blocks, weights)
     return bootstrap.compute_paired_differences(
         [name for name in names if name in metrics.METRICS],
         new_scores[config.target],
         (new_scores["score"], old_scores["score"]),
-        blocks,
+        design,
         config.review.draws,
         config.seed,
     )

@@ -2,10 +2,58 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.value_types import Duration, NameList, Share
+
+
+class FileSource(ConfigSection):
+    """A source that is a file, with how it is written; what is not set is detected."""
+
+    file: str = Field(description="File, folder, glob or URL")
+    separator: str | None = Field(
+        None, description="Character between the fields of a text file; null: detected"
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="Decimal separator of numbers; null: detected"
+    )
+    thousands: Literal[".", ",", " ", "'", ""] | None = Field(
+        None, description="Thousands separator of numbers; null: detected"
+    )
+    encoding: str | None = Field(
+        None, description="Encoding of a text file, such as utf-8 or cp1252; null: detected"
+    )
+    header: bool | None = Field(
+        None, description="Whether the first row has the column names; null: detected"
+    )
+    skip_rows: int | None = Field(
+        None, ge=0, description="Number of lines before the table; null: detected"
+    )
+    missing: NameList = Field(
+        default_factory=list,
+        description="Words that stand for a missing value in every column, besides the empty field",
+    )
+    dates: str | dict[str, str] = Field(
+        default_factory=dict,
+        description="Format of dates, such as %d/%m/%Y, day-first or month-first, or {column: "
+        "format}; empty: detected",
+    )
+    sheet: str | int | None = Field(
+        None, description="Sheet of an Excel file, by name or position from 1; null: the first"
+    )
+
+    @field_validator("separator")
+    @classmethod
+    def _check_separator(cls, value: str | None) -> str | None:
+        """Accept one character, and the word ``tab``."""
+        if value in {"tab", "\\t"}:
+            return "\t"
+        if value is not None and len(value) != 1:
+            raise ValueError("expected one character, or tab")
+        return value
 
 
 class QuerySource(ConfigSection):
@@ -16,6 +64,30 @@ class QuerySource(ConfigSection):
         description="SQLAlchemy URL of the database; ${NAME} is replaced by the environment "
         "variable NAME"
     )
+
+
+def _find_source_type(value: Any) -> str:
+    """Return which kind of source a value of mlops.yaml is."""
+    if isinstance(value, FileSource | QuerySource):
+        return type(value).__name__
+    if not isinstance(value, dict):
+        return "str"
+    return "QuerySource" if {"sql", "url"} & set(value) else "FileSource"
+
+
+TableSource = Annotated[
+    Annotated[str, Tag("str")]
+    | Annotated[FileSource, Tag("FileSource")]
+    | Annotated[QuerySource, Tag("QuerySource")],
+    Discriminator(_find_source_type),
+]
+
+
+def get_file_location(source: TableSource) -> str:
+    """Return the path, pattern or URL of a source of files; empty for a query."""
+    if isinstance(source, QuerySource):
+        return ""
+    return source.file if isinstance(source, FileSource) else source
 
 
 class ValidationConfig(ConfigSection):
@@ -68,8 +140,9 @@ class ContractConfig(ConfigSection):
 class LabelsConfig(ConfigSection):
     """A table from which labels are imported; it may grow."""
 
-    source: str | QuerySource = Field(
-        description="File, folder or glob (CSV, Parquet, Excel), or {sql, url}"
+    source: TableSource = Field(
+        description="File, folder or glob (text, Parquet, Excel, JSON Lines), {file, separator, …} "
+        "or {sql, url}"
     )
     key: NameList = Field(
         default_factory=list,

@@ -14,7 +14,7 @@ from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import (
     ContractConfig,
     LabelsConfig,
-    QuerySource,
+    TableSource,
     ValidationConfig,
 )
 from mlops_kit.project.config.legacy import move_split_settings
@@ -45,8 +45,10 @@ class ProjectConfig(ConfigSection):
     name: str = Field(
         description="Name of the project and of its model", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"
     )
-    source: str | QuerySource = Field(
-        description="File, folder or glob (CSV, Parquet, Excel), dataset:NAME, or {sql, url}"
+    source: TableSource = Field(
+        description="File, folder or glob (text, Parquet, Excel, JSON Lines), dataset:NAME, "
+        "{file, separator, decimal, thousands, encoding, header, skip_rows, missing, dates, sheet} "
+        "or {sql, url}"
     )
     target: str = Field(description="Column to predict")
     task: Literal["binary", "multiclass", "regression"] = Field(

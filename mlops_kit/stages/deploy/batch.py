@@ -6,6 +6,7 @@ from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry import scoring
 from mlops_kit.stages.stage import Stage
 from mlops_kit.stats.tasks import summarize_score, to_score_array
 
@@ -24,6 +25,29 @@ def select_period_rows(stage: Stage) -> pd.DataFrame:
     else:
         is_due = rows[config.time] >= stage.as_of
     return rows[is_due].reset_index(drop=True)
+
+
+def select_accepted_rows(
+    stage: Stage, rows: pd.DataFrame, history: pd.DataFrame
+) -> tuple[pd.DataFrame, Table]:
+    """Select the rows to score that the data contract accepts.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The rows to score.
+    history : DataFrame
+        The source as known when they are scored.
+
+    Returns
+    -------
+    accepted : DataFrame
+        The rows that are scored.
+    check : Table
+        What the contract rejects, and what it accepts although it is new.
+    """
+    check = scoring.check_rows_to_score(stage.project, rows, history)
+    return rows[~check.is_rejected].reset_index(drop=True), check.table
 
 
 def summarize_scores_by_day(scored: pd.DataFrame, config: ProjectConfig) -> Table:

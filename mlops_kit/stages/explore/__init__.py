@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlops_kit.data.reading.summary import summarize_reading
 from mlops_kit.stages.explore.issues import find_data_issues
 from mlops_kit.stages.explore.profile import render_profile_html
 from mlops_kit.stages.explore.summary import summarize_columns, summarize_missing
@@ -15,6 +16,7 @@ __all__ = [
     "summarize_columns",
     "summarize_distribution",
     "summarize_missing",
+    "summarize_reading",
     "summarize_target_by_group",
     "summarize_target_over_time",
 ]

@@ -92,7 +92,7 @@ def _encode_event(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series:
         return pd.Series(encoded[config.target])
     target = frame[config.target]
     is_event = (target == _find_event_class(frame, config)).astype("float64")
-    return is_event.where(target.notna())
+    return pd.Series(is_event.where(target.notna()))
 
 
 def _summarize_target_by_key(

@@ -8,7 +8,11 @@ from mlops_kit.stages.monitor.alerts import (
     make_monitoring_verdicts,
     summarize_monitoring,
 )
-from mlops_kit.stages.monitor.drift import measure_drift, select_reference_and_current
+from mlops_kit.stages.monitor.drift import (
+    get_drift_weights,
+    measure_drift,
+    select_reference_and_current,
+)
 from mlops_kit.stages.monitor.realized import (
     get_reference_performance,
     measure_performance_by_day,
@@ -20,6 +24,7 @@ __all__ = [
     "append_alerts",
     "build_alert_records",
     "check_schema",
+    "get_drift_weights",
     "get_reference_performance",
     "make_monitoring_verdicts",
     "measure_drift",

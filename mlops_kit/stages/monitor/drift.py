@@ -20,16 +20,21 @@ from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.core.results import Table
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID, list_feature_columns
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.monitoring import MonitorConfig
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift_tests import (
+    DRIFT_TESTS,
     MAX_CATEGORIES,
+    SideWeights,
     find_drift_test,
     format_categories,
+    make_side_weights,
     run_drift_test,
 )
 from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
 from mlops_kit.stats.tasks import is_finite_score, predict_codes, to_score_array
+from mlops_kit.stats.weights import compute_weighted_mean
 
 DRIFT_COLUMNS = [
     "column",
@@ -148,7 +153,8 @@ def select_reference_and_current(
     test_columns = list(dict.fromkeys([*keys, *feature_columns]))
     test_rows = table.loc[table[PART_COLUMN] == "test", test_columns]
     reference = test_rows.merge(held_out[[*keys, SCORE_COLUMN]], on=keys, how="left")
-    other_columns = {*keys, config.time, config.target, *_SCORING_COLUMNS} - set(feature_columns)
+    roles = {config.time, config.validation.group, config.weight, config.target}
+    other_columns = {*keys, *roles, *_SCORING_COLUMNS} - set(feature_columns)
     current_columns = [column for column in scored.columns if column not in other_columns]
     reference = replace_class_probabilities(reference[[*feature_columns, SCORE_COLUMN]], classes)
     return reference, replace_class_probabilities(scored[current_columns], classes)
@@ -169,12 +175,28 @@ def replace_class_probabilities(rows: pd.DataFrame, classes: Sequence[Any]) -> p
     return rows.assign(**{SCORE_COLUMN: names[codes]})
 
 
+def get_drift_weights(
+    config: ProjectConfig,
+    table: pd.DataFrame,
+    scored: pd.DataFrame,
+) -> SideWeights | None:
+    """Return the weights of the rows of ``select_reference_and_current``, in their order.
+
+    None if the project has no weights, or they are not known for one of the sides.
+    """
+    return make_side_weights(
+        get_row_weights(table[table[PART_COLUMN] == "test"], config),
+        get_row_weights(scored, config),
+    )
+
+
 def measure_drift(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     columns: Iterable[str],
     limits: MonitorConfig,
     seed: int = 0,
+    weights: SideWeights | None = None,
 ) -> Table:
     """Compare each column of the current rows with the reference.
 
@@ -186,6 +208,8 @@ def measure_drift(
         The project's limits of effect, significance and missing values.
     seed : int
         Seed of the sample that is drawn from a side with very many rows.
+    weights : SideWeights, optional
+        The weights of the rows of both sides, see ``get_drift_weights``.
 
     Returns
     -------
@@ -194,6 +218,12 @@ def measure_drift(
         adjusted over the columns, the shares missing, the status, its reason and an explanation.
         Without rows on one side it has no rows.
     """
+    if weights is not None:
+        counts_reference = weights.reference > 0
+        counts_current = weights.current > 0
+        reference = reference[counts_reference]
+        current = current[counts_current]
+        weights = SideWeights(weights.reference[counts_reference], weights.current[counts_current])
     if current.empty or reference.empty:
         return Table(
             _TITLE,
@@ -201,7 +231,7 @@ def measure_drift(
             pd.DataFrame(columns=DRIFT_COLUMNS),
         )
     rows = [
-        _measure_column(column, reference, current, limits, seed)
+        _measure_column(column, _Sides(reference, current, weights), limits, seed)
         for column in dict.fromkeys(columns)
     ]
     tested = [row for row in rows if row.is_tested]
@@ -212,20 +242,32 @@ def measure_drift(
             row.classify(_classify_effect(row, limits))
     rows.sort(key=lambda row: row.order)
     data = pd.DataFrame([row.to_row() for row in rows], columns=DRIFT_COLUMNS)
-    notes = (
+    notes = [
         f"An alert needs an effect of at least {limits.alert_effect:g} and an adjusted p-value "
         f"below {limits.alpha:g}, or {format_percent(limits.max_missing_increase)} more missing "
         "values.",
         "p-values treat rows as independent; rows of one day rarely are, which is why the effect "
         "has a limit.",
-    )
+    ]
+    if weights is not None:
+        notes.append(_describe_weights(rows, limits))
     return Table(
         _TITLE,
         _summarize_drift(data),
         data,
-        notes=notes,
+        notes=tuple(notes),
         visible_columns=_SHOWN_COLUMNS,
     )
+
+
+def _describe_weights(rows: list[_ColumnDrift], limits: MonitorConfig) -> str:
+    """Say that rows are weighted, and which tests do not take weights."""
+    tests = {find_drift_test(row.kind, limits.tests) for row in rows if row.is_tested}
+    unweighted = sorted(test for test in tests if not DRIFT_TESTS[test].takes_weights)
+    note = "Rows count with their weights; tests rest on the effective number of rows."
+    if unweighted:
+        note += f" These tests take no weights: {', '.join(unweighted)}."
+    return note
 
 
 def _summarize_drift(data: pd.DataFrame) -> str:
@@ -246,32 +288,46 @@ def _summarize_drift(data: pd.DataFrame) -> str:
     )
 
 
+class _Sides(NamedTuple):
+    """The rows that are compared, and their weights if they have any."""
+
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    weights: SideWeights | None
+
+
 def _measure_column(
     column: str,
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
+    sides: _Sides,
     limits: MonitorConfig,
     seed: int,
 ) -> _ColumnDrift:
     """Measure one column, before the p-values are adjusted."""
     row = _ColumnDrift(column=column, kind=_ABSENT_KIND, limit=limits.alert_effect)
-    if column not in reference or column not in current:
+    if column not in sides.reference or column not in sides.current:
         return row
-    before = reference[column]
-    now = current[column]
+    before = sides.reference[column]
+    now = sides.current[column]
+    reference_weights, current_weights = sides.weights or (None, None)
     row.kind = _combine_kinds(before, now)
-    row.missing_reference = float(before.isna().mean())
-    row.missing_current = float(now.isna().mean())
+    row.missing_reference = compute_weighted_mean(before.isna(), reference_weights)
+    row.missing_current = compute_weighted_mean(now.isna(), current_weights)
     untested = _explain_not_tested(row, before, now, limits)
     if untested is not None:
         row.classify(untested)
         return row
     known_before = before.dropna()
     known_now = now.dropna()
+    tested_before = limit_rows(known_before, seed)
+    tested_now = limit_rows(known_now, seed + 1)
+    tested_weights = None
+    if sides.weights is not None:
+        tested_weights = SideWeights(
+            pd.Series(reference_weights, before.index)[tested_before.index].to_numpy(),
+            pd.Series(current_weights, now.index)[tested_now.index].to_numpy(),
+        )
     result = run_drift_test(
-        find_drift_test(row.kind, limits.tests),
-        limit_rows(known_before, seed),
-        limit_rows(known_now, seed + 1),
+        find_drift_test(row.kind, limits.tests), tested_before, tested_now, tested_weights
     )
     row.statistic = result.statistic
     row.effect = result.effect

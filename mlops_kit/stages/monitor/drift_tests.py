@@ -8,7 +8,9 @@ To add a drift test, in the package or in a plugin of a project:
 3. Choose it in ``mlops.yaml``: ``monitor: {tests: {number: name}}``. Its effect is compared with
    ``monitor.warning_effect`` and ``monitor.alert_effect``.
 
-The contract tests then require "same sample: no alert; shifted: alert" of it.
+The contract tests then require "same sample: no alert; shifted: alert" of it. A test that takes
+row weights is registered with ``takes_weights=True``; its function has a third argument, the
+``SideWeights``, which is None where all rows count the same.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from mlops_kit.core.extensions import (
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.data.column_kinds import StatisticalKind
 from mlops_kit.project.config.monitoring import DRIFT_TESTS_BY_KIND
+from mlops_kit.stats.weights import compute_effective_rows
 
 MAX_CATEGORIES = 50  # most frequent categories that are compared one by one; the rest is pooled
 _MIN_EXPECTED_COUNT = 5  # of a cell of the contingency table (Cochran's rule)
@@ -39,14 +42,31 @@ class DriftTestResult(NamedTuple):
     p_value: float
 
 
-DriftTestFunction = Callable[[Any, Any], DriftTestResult]
+DriftTestFunction = Callable[..., DriftTestResult]
+
+
+class SideWeights(NamedTuple):
+    """The weights of the reference's and of the current rows."""
+
+    reference: np.ndarray
+    current: np.ndarray
+
+
+def make_side_weights(
+    reference: np.ndarray | None, current: np.ndarray | None
+) -> SideWeights | None:
+    """Combine the weights of both sides; None if one of them is not known."""
+    if reference is None or current is None:
+        return None
+    return SideWeights(reference, current)
 
 
 class DriftTest(NamedTuple):
-    """A drift test and the kinds of column it is for."""
+    """A drift test, the kinds of column it is for, and whether it takes weights."""
 
     column_kinds: tuple[str, ...]
     function: DriftTestFunction
+    takes_weights: bool = False
 
 
 DRIFT_TESTS: ExtensionRegistry[DriftTest] = ExtensionRegistry(ExtensionKind.DRIFT_TEST)
@@ -55,6 +75,7 @@ DRIFT_TESTS: ExtensionRegistry[DriftTest] = ExtensionRegistry(ExtensionKind.DRIF
 def register_drift_test(
     name: str,
     *column_kinds: str,
+    takes_weights: bool = False,
 ) -> Callable[[DriftTestFunction], DriftTestFunction]:
     """Register the decorated function as a drift test for these kinds of column.
 
@@ -64,6 +85,8 @@ def register_drift_test(
         The name in ``monitor.tests``.
     *column_kinds : {"number", "category", "code", "boolean"}
         The kinds of column that it is for.
+    takes_weights : bool
+        Whether the function has a third argument, the weights of both sides or None.
 
     Examples
     --------
@@ -78,7 +101,8 @@ def register_drift_test(
     """
 
     def register(function: DriftTestFunction) -> DriftTestFunction:
-        DRIFT_TESTS.register(name, applies_to=column_kinds)(DriftTest(column_kinds, function))
+        drift_test = DriftTest(column_kinds, function, takes_weights)
+        DRIFT_TESTS.register(name, applies_to=column_kinds)(drift_test)
         return function
 
     return register
@@ -88,8 +112,11 @@ def run_drift_test(
     name: str,
     reference: Any,
     current: Any,
+    weights: SideWeights | None = None,
 ) -> DriftTestResult:
     """Run a registered test, and check what it returns.
+
+    Weights are left out by a test that does not take them.
 
     Raises
     ------
@@ -97,7 +124,9 @@ def run_drift_test(
         If it fails, or returns an effect that is negative or unknown, or no p-value.
     """
     with name_failing_extension(ExtensionKind.DRIFT_TEST, name):
-        statistic, effect, p_value = DRIFT_TESTS[name].function(reference, current)
+        drift_test = DRIFT_TESTS[name]
+        arguments = (weights,) if drift_test.takes_weights else ()
+        statistic, effect, p_value = drift_test.function(reference, current, *arguments)
         result = DriftTestResult(float(statistic), float(effect), float(p_value))
     if not (result.effect >= 0 and 0 <= result.p_value <= 1):
         raise RunFailedError(
@@ -136,8 +165,10 @@ def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> str:
     return name
 
 
-@register_drift_test("ks", StatisticalKind.NUMBER)
-def run_ks_test(reference: Any, current: Any) -> DriftTestResult:
+@register_drift_test("ks", StatisticalKind.NUMBER, takes_weights=True)
+def run_ks_test(
+    reference: Any, current: Any, weights: SideWeights | None = None
+) -> DriftTestResult:
     """Run the two-sample Kolmogorov-Smirnov test; the effect is D less its bias.
 
     Notes
@@ -145,14 +176,43 @@ def run_ks_test(reference: Any, current: Any) -> DriftTestResult:
     effect = sqrt(max(0, D² − π²/12 · (1/n₁ + 1/n₂))); π²/12 is the second moment of Kolmogorov's
     distribution (Marsaglia, Tsang & Wang 2003, J. Stat. Softw. 8(18)), and the correction is to D²
     what Bergsma's is to V². The p-value is scipy's asymptotic one (conservative with ties).
+
+    With weights, D is the largest distance of the weighted distribution functions, and n₁ and n₂
+    are the effective numbers of rows (Monahan, "Numerical Methods of Statistics", 2nd edition,
+    2011, chapter 12).
     """
     reference_values = np.asarray(reference, dtype=float)
     current_values = np.asarray(current, dtype=float)
+    if weights is not None:
+        return _run_weighted_ks_test(reference_values, current_values, weights)
     result = scipy_stats.ks_2samp(reference_values, current_values, method="asymp")
     statistic = float(result.statistic)
-    bias = math.pi**2 / 12 * (1 / len(reference_values) + 1 / len(current_values))
-    effect = math.sqrt(max(0.0, statistic**2 - bias))
+    effect = _correct_ks_distance(statistic, len(reference_values), len(current_values))
     return DriftTestResult(statistic, effect, float(result.pvalue))
+
+
+def _correct_ks_distance(statistic: float, reference_rows: float, current_rows: float) -> float:
+    """Correct the Kolmogorov-Smirnov distance for its bias."""
+    bias = math.pi**2 / 12 * (1 / reference_rows + 1 / current_rows)
+    return math.sqrt(max(0.0, statistic**2 - bias))
+
+
+def _run_weighted_ks_test(
+    reference: np.ndarray, current: np.ndarray, weights: SideWeights
+) -> DriftTestResult:
+    """Run the test on weighted values."""
+    values = np.union1d(reference, current)
+    distribution_functions = []
+    for side, side_weights in ((reference, weights.reference), (current, weights.current)):
+        totals = np.bincount(np.searchsorted(values, side), side_weights, len(values))
+        distribution_functions.append(totals.cumsum() / totals.sum())
+    statistic = float(np.abs(distribution_functions[0] - distribution_functions[1]).max())
+    reference_rows = compute_effective_rows(weights.reference)
+    current_rows = compute_effective_rows(weights.current)
+    effective_rows = reference_rows * current_rows / (reference_rows + current_rows)
+    p_value = float(scipy_stats.kstwo.sf(statistic, max(1, round(effective_rows))))
+    effect = _correct_ks_distance(statistic, reference_rows, current_rows)
+    return DriftTestResult(statistic, effect, min(1.0, p_value))
 
 
 @register_drift_test(
@@ -160,8 +220,11 @@ def run_ks_test(reference: Any, current: Any) -> DriftTestResult:
     StatisticalKind.CATEGORY,
     StatisticalKind.CODE,
     StatisticalKind.BOOLEAN,
+    takes_weights=True,
 )
-def run_cramers_v_test(reference: Any, current: Any) -> DriftTestResult:
+def run_cramers_v_test(
+    reference: Any, current: Any, weights: SideWeights | None = None
+) -> DriftTestResult:
     """Compute bias-corrected Cramér's V of side and category, with the chi-square p-value.
 
     Notes
@@ -170,8 +233,12 @@ def run_cramers_v_test(reference: Any, current: Any) -> DriftTestResult:
     J. Korean Stat. Soc. 42). Both sides have the same weight (n = 4 n₁ n₂ / (n₁ + n₂)), so that V
     does not shrink for a short window; for sides of equal size this is Bergsma's formula as
     published. Categories with an expected count below five are pooled.
+
+    With weights, the counts of a side are its weighted shares times its effective number of rows:
+    the first-order correction of Rao & Scott, "The analysis of categorical data from complex sample
+    surveys", JASA 76 (1981), with Kish's design effect of unequal weights.
     """
-    counts = _pool_rare_categories(_count_categories(reference, current))
+    counts = _pool_rare_categories(_count_categories(reference, current, weights))
     categories = counts.shape[1]
     if categories < 2:
         return DriftTestResult(0.0, 0.0, 1.0)
@@ -186,13 +253,16 @@ def run_cramers_v_test(reference: Any, current: Any) -> DriftTestResult:
     return DriftTestResult(math.sqrt(phi2), effect, float(chi2.pvalue))
 
 
-def _count_categories(reference: Any, current: Any) -> np.ndarray:
+def _count_categories(
+    reference: Any, current: Any, weights: SideWeights | None = None
+) -> np.ndarray:
     """Count the reference's most frequent categories, and all others together, per side.
 
     A category that the reference does not have counts among the others.
     """
     counts_by_side = [
-        pd.Series(format_categories(values)).value_counts() for values in (reference, current)
+        _count_values(reference, None if weights is None else weights.reference),
+        _count_values(current, None if weights is None else weights.current),
     ]
     reference_counts = counts_by_side[0]
     ordered = sorted(
@@ -205,6 +275,15 @@ def _count_categories(reference: Any, current: Any) -> np.ndarray:
         others = counts[~counts.index.isin(top)].sum()
         rows.append(np.append(counts.reindex(top, fill_value=0).to_numpy(), others))
     return np.vstack(rows).astype(float)
+
+
+def _count_values(values: Any, weights: np.ndarray | None) -> pd.Series:
+    """Count categories; weighted counts add up to the effective number of rows."""
+    categories = pd.Series(format_categories(values))
+    if weights is None:
+        return categories.value_counts()
+    totals = pd.Series(weights).groupby(categories).sum()
+    return totals / totals.sum() * compute_effective_rows(weights)
 
 
 def format_categories(values: Any) -> list[str]:

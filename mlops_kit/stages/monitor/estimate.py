@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stats.bootstrap import bootstrap_statistics, compute_ratio_interval
+from mlops_kit.stages.monitor.drift_tests import SideWeights
+from mlops_kit.stats.bootstrap import (
+    bootstrap_statistics,
+    compute_ratio_interval,
+    make_sampling_design,
+)
 from mlops_kit.stats.metrics import METRICS, compute_metric
 from mlops_kit.stats.tasks import (
     is_finite_score,
@@ -41,7 +46,7 @@ class _BinnedColumn(NamedTuple):
     reference_bins: np.ndarray
 
 
-def fit_calibrator(score: Any, y: Any) -> Any:
+def fit_calibrator(score: Any, y: Any, weights: Any = None) -> Any:
     """Fit an isotonic regression from score to probability; None for one class.
 
     Of class probabilities it is the one from that of the predicted class to the probability that
@@ -52,6 +57,8 @@ def fit_calibrator(score: Any, y: Any) -> Any:
     score, y : array-like, shape (rows,)
         Scores (shape (rows, classes) for a multiclass task) and labels; rows where either is
         missing are left out.
+    weights : array-like, optional
+        The weight of each row.
 
     Returns
     -------
@@ -73,7 +80,9 @@ def fit_calibrator(score: Any, y: Any) -> Any:
     if len(np.unique(labels[is_known])) < 2:
         return None
     regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-    return regression.fit(scores[is_known], labels[is_known])
+    if weights is None:
+        return regression.fit(scores[is_known], labels[is_known])
+    return regression.fit(scores[is_known], labels[is_known], np.asarray(weights)[is_known])
 
 
 def estimate_performance(
@@ -94,7 +103,8 @@ def estimate_performance(
     Parameters
     ----------
     score, days : array-like, shape (rows,)
-        The scores (shape (rows, classes) for a multiclass task), and the day of each.
+        The scores (shape (rows, classes) for a multiclass task), and the day of each, or a
+        ``SamplingDesign`` with blocks and weights.
     calibrator
         As returned by ``fit_calibrator``.
 
@@ -119,7 +129,7 @@ def estimate_performance(
         return Interval(None)
     order = np.argsort(scores, kind="stable")  # so that sorting in each draw is cheap
     scores = scores[order]
-    blocks = np.asarray(days)[order]
+    design = make_sampling_design(days).select(order)
     probabilities = calibrator.predict(scores)
     compute = METRICS[config.headline_metric].function
     both_labels = np.tile([1.0, 0.0], len(scores))
@@ -133,7 +143,7 @@ def estimate_performance(
     intervals = bootstrap_statistics(
         compute_expected,
         len(scores),
-        blocks,
+        design,
         config.review.draws,
         seed,
     )
@@ -153,7 +163,7 @@ def _estimate_accuracy(
     return compute_ratio_interval(
         calibrator.predict(confidence),
         np.ones(len(confidence)),
-        np.asarray(days),
+        make_sampling_design(days),
         config.review.draws,
         seed,
     )
@@ -222,19 +232,25 @@ def _format_category(value: Any) -> str:
     return str(value)
 
 
-def _bin_column(reference: pd.Series, current: pd.Series) -> _BinnedColumn:
+def _bin_column(
+    reference: pd.Series, current: pd.Series, weights: SideWeights | None = None
+) -> _BinnedColumn:
     """Bin a column, and compute the share of each bin on either side."""
     reference_bins, current_bins, labels = _assign_bins(reference, current)
+    reference_weights, current_weights = weights or (None, None)
     return _BinnedColumn(
         labels,
-        _compute_bin_shares(reference_bins, len(labels)),
-        _compute_bin_shares(current_bins, len(labels)),
+        _compute_bin_shares(reference_bins, len(labels), reference_weights),
+        _compute_bin_shares(current_bins, len(labels), current_weights),
         reference_bins,
     )
 
 
-def _compute_bin_shares(bins: np.ndarray, bin_count: int) -> np.ndarray:
-    return np.bincount(bins, minlength=bin_count) / max(len(bins), 1)
+def _compute_bin_shares(bins: np.ndarray, bin_count: int, weights: np.ndarray | None) -> np.ndarray:
+    if weights is None:
+        return np.bincount(bins, minlength=bin_count) / max(len(bins), 1)
+    totals = np.bincount(bins, weights, bin_count)
+    return np.asarray(totals / weights.sum())
 
 
 def estimate_drift_cost(
@@ -243,6 +259,7 @@ def estimate_drift_cost(
     column: str,
     config: ProjectConfig,
     reference_value: float,
+    weights: SideWeights | None = None,
 ) -> tuple[float, float]:
     """Estimate what the drift of one column costs in the headline metric.
 
@@ -252,7 +269,9 @@ def estimate_drift_cost(
     Parameters
     ----------
     reference_value : float
-        The headline metric on the unweighted reference.
+        The headline metric on the reference as it is.
+    weights : SideWeights, optional
+        The weights of the rows of both sides.
 
     Returns
     -------
@@ -261,7 +280,7 @@ def estimate_drift_cost(
         rests on is the effective sample size (Σw)² / (n Σw²). Below a tenth, or with a bin that the
         reference does not have, the cost is NaN.
     """
-    binned = _bin_column(reference[column], current[column])
+    binned = _bin_column(reference[column], current[column], weights)
     in_reference = binned.reference_shares > 0
     unseen_share = float(binned.current_shares[~in_reference].sum())
     density_ratio = np.divide(
@@ -270,10 +289,13 @@ def estimate_drift_cost(
         out=np.zeros_like(binned.current_shares),
         where=in_reference,
     )
-    weights = density_ratio[binned.reference_bins]
+    row_weights = density_ratio[binned.reference_bins]
+    if weights is not None:
+        row_weights = row_weights * weights.reference
     effective_share = 0.0
-    if weights.any():
-        effective_share = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
+    if row_weights.any():
+        squares = len(row_weights) * (row_weights**2).sum()
+        effective_share = float(row_weights.sum() ** 2 / squares)
     if effective_share < _MIN_EFFECTIVE_SHARE or unseen_share > _MAX_UNSEEN_SHARE:
         return math.nan, effective_share
     metric = METRICS[config.headline_metric]
@@ -281,7 +303,7 @@ def estimate_drift_cost(
         reference[config.target].to_numpy(float),
         to_score_array(reference["score"]),
         None,
-        weights,
+        row_weights,
     )
     return -metric.compute_gain(weighted_value, reference_value), effective_share
 
@@ -291,6 +313,7 @@ def estimate_drift_costs(
     current: pd.DataFrame,
     columns: list[str],
     config: ProjectConfig,
+    weights: SideWeights | None = None,
 ) -> dict[str, float]:
     """Estimate what the drift of each of some columns costs; NaN where it is not known.
 
@@ -300,32 +323,44 @@ def estimate_drift_costs(
         The rows that the model was evaluated on: features, ``score`` and the target as a number.
     current : DataFrame
         The features of the window.
+    weights : SideWeights, optional
+        The weights of the rows of both sides.
     """
-    labeled = reference[reference[config.target].notna()].reset_index(drop=True)
+    is_labeled = reference[config.target].notna().to_numpy()
+    labeled = reference[is_labeled].reset_index(drop=True)
+    if weights is not None:
+        weights = SideWeights(weights.reference[is_labeled], weights.current)
     reference_value = math.nan
     if len(labeled):
         reference_value = compute_metric(
             config.headline_metric,
             labeled[config.target],
             labeled["score"],
+            weights=None if weights is None else weights.reference,
         )
     costs = {}
     for column in columns:
         if column in labeled and column in current:
-            cost, _ = estimate_drift_cost(labeled, current, column, config, reference_value)
+            cost, _ = estimate_drift_cost(
+                labeled, current, column, config, reference_value, weights
+            )
             costs[column] = cost
     return costs
 
 
-def compare_distributions(reference: pd.Series, current: pd.Series) -> dict[str, Any]:
+def compare_distributions(
+    reference: pd.Series, current: pd.Series, weights: SideWeights | None = None
+) -> dict[str, Any]:
     """Compare both distributions of a column in a few bins, for a chart.
+
+    With weights of the rows of both sides, shares are weighted.
 
     Returns
     -------
     dict
         ``bins`` (labels), and the shares ``reference`` and ``current``; empty bins are left out.
     """
-    binned = _bin_column(reference, current)
+    binned = _bin_column(reference, current, weights)
     comparison: dict[str, Any] = {"bins": [], "reference": [], "current": []}
     shares = zip(binned.labels, binned.reference_shares, binned.current_shares, strict=True)
     for label, reference_share, current_share in shares:

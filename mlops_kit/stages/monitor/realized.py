@@ -12,6 +12,8 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.classes import ClassCoding
 from mlops_kit.data.columns import ROW_ID, format_local_days
+from mlops_kit.data.row_weights import get_row_weights
+from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats.bootstrap import compute_metric_intervals
@@ -45,13 +47,16 @@ def _join_labels(
 ) -> pd.DataFrame:
     """Join the scored rows with their labels as numbers; NaN where a label is not known yet.
 
+    The group and the weight of a row, where the project has them, are those of the source too.
     The target is encoded on the whole source, so that a short window is encoded as in training.
     """
     keys = config.id or [ROW_ID]
     encoded, _ = encode_target(source_rows, config, coding)
-    without_target = scores.drop(columns=config.target, errors="ignore")
+    roles = [config.target, config.validation.group, config.weight]
+    label_columns = [name for name in roles if name in encoded and name not in keys]
+    without_target = scores.drop(columns=label_columns, errors="ignore")
     return without_target.merge(
-        encoded[[*keys, config.target]],
+        encoded[[*keys, *label_columns]],
         on=keys,
         how="left",
         validate="m:1",
@@ -140,7 +145,7 @@ def _compute_metric_intervals(
     config: ProjectConfig,
     seed: int,
 ) -> dict[str, Interval]:
-    """Compute the headline metric and the training loss, with intervals that draw whole days.
+    """Compute the headline metric and the training loss, with intervals that draw days or groups.
 
     The values are None where nothing can be measured.
     """
@@ -152,7 +157,7 @@ def _compute_metric_intervals(
         names,
         labeled[config.target].to_numpy(float),
         to_score_array(labeled["score"]),
-        blocks=format_local_days(labeled[config.time], config),
+        blocks=get_sampling_design(labeled, config),
         draws=config.review.draws,
         seed=seed,
     )
@@ -207,6 +212,7 @@ def measure_performance_by_day(
             headline,
             day_rows[config.target].to_numpy(float),
             to_score_array(day_rows["score"]),
+            weights=get_row_weights(day_rows, config),
         )
         table_rows.append((pd.Timestamp(str(day)), value, len(day_rows)))
     data = pd.DataFrame(table_rows, columns=columns)

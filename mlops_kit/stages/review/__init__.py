@@ -9,6 +9,7 @@ notebook's gate and the registry.
 
 from __future__ import annotations
 
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.stages.review.calibration import (
     compare_calibration_curves,
     compute_calibration_curve,
@@ -85,6 +86,7 @@ __all__ = [
     "evaluate_slices",
     "extract_champion_gain",
     "gather_evidence",
+    "get_row_weights",
     "join_scores_to_features",
     "make_challenger",
     "make_verdict",

@@ -11,8 +11,12 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import to_finite_arrays
-from mlops_kit.stats.proportions import compute_wilson_interval
+from mlops_kit.stats.proportions import (
+    compute_weighted_wilson_interval,
+    compute_wilson_interval,
+)
 from mlops_kit.stats.tasks import predict_codes, summarize_score
+from mlops_kit.stats.weights import compute_effective_rows, compute_weighted_mean
 
 _NORMAL_QUANTILE_97_5 = 1.959963984540054
 _TITLE = "Calibration"
@@ -29,13 +33,25 @@ class _CalibrationBin(NamedTuple):
     share: float
 
 
-def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
+def compute_calibration_curve(y: Any, score: Any, bins: int = 10, weights: Any = None) -> Table:
     """Compare predicted with observed values in bins of equally many rows.
 
-    Labels of 0 and 1 get Wilson intervals, other targets the normal interval of a mean. Of class
-    probabilities it is the reliability diagram of the most probable class: its probability against
-    the share of rows in which it is the true class (Guo, Pleiss, Sun & Weinberger, "On calibration
-    of modern neural networks", ICML 2017).
+    Labels of 0 and 1 get Wilson intervals, other targets the normal interval of a mean. With
+    weights, the means and shares are weighted and the intervals rest on the effective number of
+    rows in the bin.
+
+    Of class probabilities it is the reliability diagram of the most probable class: its probability
+    against the share of rows in which it is the true class (Guo, Pleiss, Sun & Weinberger, "On
+    calibration of modern neural networks", ICML 2017).
+
+    Parameters
+    ----------
+    y, score : array-like, shape (rows,)
+        Labels and scores; rows in which either is missing are left out.
+    bins : int
+        Number of bins.
+    weights : array-like, optional
+        The weight of each row.
 
     Returns
     -------
@@ -43,7 +59,8 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
         One row per bin: predicted (mean score), observed (mean label), low, high (95% interval of
         observed), rows, share (of all rows).
     """
-    y, score, _ = to_finite_arrays(y, score)
+    is_weighted = weights is not None
+    y, score, weights = to_finite_arrays(y, score, weights)
     if score.ndim == 2:
         y = (predict_codes(score) == y).astype(float)
         score = summarize_score(score)
@@ -57,22 +74,20 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
     labels_are_classes = bool(np.isin(y, (0, 1)).all())
     rows = []
     for number in np.unique(bin_of_row):
-        labels = y[bin_of_row == number]
-        observed = float(labels.mean())
-        if labels_are_classes:
-            low, high = compute_wilson_interval(int(labels.sum()), len(labels))
-        else:
-            half_width = _compute_half_width(labels)
-            low = observed - half_width
-            high = observed + half_width
+        is_inside = (bin_of_row == number) & (weights > 0)
+        if not is_inside.any():
+            continue
+        labels = y[is_inside]
+        bin_weights = weights[is_inside] if is_weighted else None
+        low, high = _compute_interval(labels, bin_weights, labels_are_classes)
         rows.append(
             _CalibrationBin(
-                predicted=float(score[bin_of_row == number].mean()),
-                observed=observed,
+                predicted=compute_weighted_mean(score[is_inside], bin_weights),
+                observed=compute_weighted_mean(labels, bin_weights),
                 low=low,
                 high=high,
                 rows=len(labels),
-                share=len(labels) / len(y),
+                share=float(weights[is_inside].sum() / weights.sum()),
             )
         )
     data = pd.DataFrame(rows, columns=list(_CalibrationBin._fields))
@@ -80,12 +95,26 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10) -> Table:
     return Table(_TITLE, sentence, data, {"share": "of all rows"})
 
 
-def _compute_half_width(labels: np.ndarray) -> float:
-    """Compute the half width of the 95% interval of a mean; NaN for a single row."""
-    if len(labels) < 2:
-        return math.nan
-    standard_deviation = float(labels.std(ddof=1))
-    return _NORMAL_QUANTILE_97_5 * standard_deviation / math.sqrt(len(labels))
+def _compute_interval(
+    labels: np.ndarray, weights: np.ndarray | None, labels_are_classes: bool
+) -> tuple[float, float]:
+    """Compute the 95% interval of the mean label of a bin."""
+    if labels_are_classes and weights is None:
+        return compute_wilson_interval(int(labels.sum()), len(labels))
+    mean = compute_weighted_mean(labels, weights)
+    effective_rows = float(len(labels))
+    variance = float(labels.var(ddof=1)) if len(labels) > 1 else math.nan
+    if weights is not None:
+        effective_rows = compute_effective_rows(weights)
+        unbiased = effective_rows - 1
+        variance = math.nan
+        if unbiased > 0:
+            squares = compute_weighted_mean((labels - mean) ** 2, weights)
+            variance = squares * effective_rows / unbiased
+    if labels_are_classes:
+        return compute_weighted_wilson_interval(mean, effective_rows)
+    half_width = _NORMAL_QUANTILE_97_5 * math.sqrt(variance) / math.sqrt(effective_rows)
+    return mean - half_width, mean + half_width
 
 
 def _summarize_calibration(data: pd.DataFrame, labels_are_classes: bool) -> str:
@@ -101,13 +130,17 @@ def _summarize_calibration(data: pd.DataFrame, labels_are_classes: bool) -> str:
     )
 
 
-def compare_calibration_curves(y: Any, scores: Mapping[str, Any], bins: int = 10) -> Table:
+def compare_calibration_curves(
+    y: Any, scores: Mapping[str, Any], bins: int = 10, weights: Any = None
+) -> Table:
     """Compute the calibration curves of several models on the same rows.
 
     Parameters
     ----------
     scores : mapping of str to array-like
         Scores by the name of the model; a model without scores is left out.
+    weights : array-like, optional
+        The weight of each row.
 
     Returns
     -------
@@ -119,7 +152,7 @@ def compare_calibration_curves(y: Any, scores: Mapping[str, Any], bins: int = 10
     for name, model_scores in scores.items():
         if model_scores is None:
             continue
-        curve = compute_calibration_curve(y, model_scores, bins)
+        curve = compute_calibration_curve(y, model_scores, bins, weights)
         first_letter = curve.sentence[0].lower()
         sentences.append(f"{capitalize_first(name)}: {first_letter}{curve.sentence[1:]}")
         frames.append(curve.to_frame().assign(model=name))

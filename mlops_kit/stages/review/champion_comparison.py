@@ -19,7 +19,7 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data.classes import resolve_coding
 from mlops_kit.data.columns import get_row_days
-from mlops_kit.data.splitters import get_resampling_blocks
+from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.registry.versions import ModelVersion
@@ -265,14 +265,18 @@ def _compare_decision_cost(
     champion_costs = thresholds.compute_row_costs(
         labels, rows["champion"], champion.threshold, cost.false_alarm, cost.miss
     )
+    design = get_sampling_design(rows, config)
     gain = bootstrap.compute_ratio_interval(
         champion_costs - challenger_costs,
         np.ones(len(rows)),
-        get_resampling_blocks(rows, config),
+        design,
         config.review.draws,
         seed,
     )
-    margin = _RELATIVE_MARGIN * float(champion_costs.mean()) if len(rows) else math.nan
+    margin = math.nan
+    if len(rows):
+        champion_cost = float(np.average(champion_costs, weights=design.weights))
+        margin = _RELATIVE_MARGIN * champion_cost
 
     def format_cost(amount: float) -> str:
         return format_money(amount, cost.unit)
@@ -289,11 +293,12 @@ def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> li
     if task.calibration_metric:
         names.append(task.calibration_metric)
     labels = rows[config.target]
+    design = get_sampling_design(rows, config)
     gains = bootstrap.compute_paired_differences(
         dict.fromkeys(names),
         labels,
         (rows["challenger"], rows["champion"]),
-        get_resampling_blocks(rows, config),
+        design,
         config.review.draws,
         seed,
     )
@@ -302,7 +307,9 @@ def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> li
         if name in {config.headline_metric, task.calibration_metric}:
             margin = config.review.margin
         else:
-            champion_value = metrics.compute_metric(name, labels, rows["champion"])
+            champion_value = metrics.compute_metric(
+                name, labels, rows["champion"], weights=design.weights
+            )
             margin = _RELATIVE_MARGIN * abs(champion_value)
         title = capitalize_first(metrics.METRICS[name].title)
         text = describe_metric_change(name, gain)
@@ -325,7 +332,7 @@ def _compare_weakest_slice(
         config.headline_metric,
         inside[config.target],
         (inside["challenger"], inside["champion"]),
-        get_resampling_blocks(inside, config),
+        get_sampling_design(inside, config),
         config.review.draws,
         seed,
     )

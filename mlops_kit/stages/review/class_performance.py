@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review.calibration import compute_calibration_curve
 from mlops_kit.stats.metrics import compute_calibration_error, to_finite_arrays
@@ -68,24 +69,22 @@ def evaluate_classes(
     """
     if config.task != "multiclass":
         return {}
-    labels = rows[config.target]
+    evaluated = (rows[config.target], rows["score"], classes, get_row_weights(rows, config))
     return {
-        "confusion": compute_confusion_matrix(labels, rows["score"], classes),
-        "calibration_by_class": evaluate_class_calibration(labels, rows["score"], classes),
-        "calibration_curves_by_class": compute_class_calibration_curves(
-            labels, rows["score"], classes
-        ),
+        "confusion": compute_confusion_matrix(*evaluated),
+        "calibration_by_class": evaluate_class_calibration(*evaluated),
+        "calibration_curves_by_class": compute_class_calibration_curves(*evaluated),
     }
 
 
-def _count_cells(y: Any, score: Any) -> np.ndarray:
-    """Count the labeled rows by true class (rows) and predicted class (columns)."""
-    y, score, _ = to_finite_arrays(y, score)
+def _sum_cells(y: Any, score: Any, weights: Any = None) -> np.ndarray:
+    """Sum the weights of the labeled rows by true class (rows) and predicted class (columns)."""
+    y, score, weights = to_finite_arrays(y, score, weights)
     if len(y) == 0:
         return np.zeros((0, 0))
     class_count = score.shape[1]
     cells = y.astype(int) * class_count + predict_codes(score)
-    return np.bincount(cells, minlength=class_count**2).reshape(class_count, class_count)
+    return np.bincount(cells, weights, class_count**2).reshape(class_count, class_count)
 
 
 def _get_names(classes: Sequence[Any], class_count: int) -> list[str]:
@@ -93,7 +92,9 @@ def _get_names(classes: Sequence[Any], class_count: int) -> list[str]:
     return [str(value) for value in classes] or [str(code) for code in range(class_count)]
 
 
-def compute_confusion_matrix(y: Any, score: Any, classes: Sequence[Any] = ()) -> Table:
+def compute_confusion_matrix(
+    y: Any, score: Any, classes: Sequence[Any] = (), weights: Any = None
+) -> Table:
     """Count the rows of each true class by predicted class, the most probable one.
 
     Parameters
@@ -104,21 +105,25 @@ def compute_confusion_matrix(y: Any, score: Any, classes: Sequence[Any] = ()) ->
         The probability of each class.
     classes : sequence
         The names of the classes in the order of their codes.
+    weights : array-like, optional
+        The weight of each row.
 
     Returns
     -------
     Table
-        One row per pair of classes: true class, predicted class, rows, share (of the rows of the
-        true class).
+        One row per pair of classes: true class, predicted class, rows, share (of the true class,
+        with weights).
     """
-    counts = _count_cells(y, score)
+    counts = _sum_cells(y, score)
+    sums = _sum_cells(y, score, weights)
     names = _get_names(classes, len(counts))
     cells = []
-    for name, row in zip(names, counts, strict=False):
-        total = int(row.sum())
-        for predicted_name, count in zip(names, row, strict=True):
-            share = int(count) / total if total else float("nan")
-            cells.append(_ConfusionCell(name, predicted_name, int(count), share))
+    for true_code, name in enumerate(names[: len(counts)]):
+        total = float(sums[true_code].sum())
+        for predicted_code, predicted_name in enumerate(names):
+            cell = (true_code, predicted_code)
+            share = _divide(float(sums[cell]), total)
+            cells.append(_ConfusionCell(name, predicted_name, int(counts[cell]), share))
     data = pd.DataFrame(cells, columns=list(_ConfusionCell._fields))
     data = data.rename(columns={"true_class": "true class", "predicted_class": "predicted class"})
     return Table(
@@ -134,7 +139,7 @@ def _summarize_confusion(counts: np.ndarray, names: list[str]) -> str:
     total = int(counts.sum())
     if not total:
         return "There is no labeled row."
-    errors = counts * (1 - np.eye(len(counts), dtype=int))
+    errors = counts * (1 - np.eye(len(counts)))
     if not errors.any():
         return f"All {total:,} rows are predicted correctly."
     true_code, predicted_code = np.unravel_index(int(errors.argmax()), errors.shape)
@@ -147,7 +152,9 @@ def _summarize_confusion(counts: np.ndarray, names: list[str]) -> str:
     )
 
 
-def evaluate_predicted_classes(y: Any, score: Any, classes: Sequence[Any] = ()) -> Table:
+def evaluate_predicted_classes(
+    y: Any, score: Any, classes: Sequence[Any] = (), weights: Any = None
+) -> Table:
     """Compute precision, recall and F1 of each class; the most probable class is predicted.
 
     There is no threshold, and errors have no cost.
@@ -155,29 +162,30 @@ def evaluate_predicted_classes(y: Any, score: Any, classes: Sequence[Any] = ()) 
     Returns
     -------
     Table
-        One row per class: class, rows, predicted (rows), precision, recall, f1.
+        One row per class: class, rows, predicted (rows), precision, recall, f1 (with weights).
     """
-    counts = _count_cells(y, score)
+    counts = _sum_cells(y, score)
+    sums = _sum_cells(y, score, weights)
     names = _get_names(classes, len(counts))
-    hits = np.diag(counts)
-    true_rows = counts.sum(axis=1)
-    predicted_rows = counts.sum(axis=0)
+    hits = np.diag(sums)
+    true_sums = sums.sum(axis=1)
+    predicted_sums = sums.sum(axis=0)
     class_rows = []
     for code in range(len(counts)):
         class_rows.append(
             _ClassRow(
                 true_class=names[code],
-                rows=int(true_rows[code]),
-                predicted=int(predicted_rows[code]),
-                precision=_divide(hits[code], predicted_rows[code]),
-                recall=_divide(hits[code], true_rows[code]),
-                f1=_divide(2 * hits[code], true_rows[code] + predicted_rows[code]),
+                rows=int(counts[code].sum()),
+                predicted=int(counts[:, code].sum()),
+                precision=_divide(hits[code], predicted_sums[code]),
+                recall=_divide(hits[code], true_sums[code]),
+                f1=_divide(2 * hits[code], true_sums[code] + predicted_sums[code]),
             )
         )
     data = pd.DataFrame(class_rows, columns=list(_ClassRow._fields))
     data = data.rename(columns={"true_class": "class"})
     lead = "The most probable class is predicted, without a threshold and without costs."
-    if not true_rows.any():
+    if not counts.any():
         return Table(_DECISIONS_TITLE, f"{lead} There is no labeled row.", data)
     weakest = data.sort_values(["recall", "class"]).iloc[0]
     sentence = (
@@ -192,16 +200,18 @@ def _divide(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator else float("nan")
 
 
-def evaluate_class_calibration(y: Any, score: Any, classes: Sequence[Any] = ()) -> Table:
+def evaluate_class_calibration(
+    y: Any, score: Any, classes: Sequence[Any] = (), weights: Any = None
+) -> Table:
     """Compute the calibration error of each class against the rest.
 
     Returns
     -------
     Table
         One row per class: class, rows, mean_probability, observed_share, calibration_error
-        (expected calibration error over ten quantile bins).
+        (expected calibration error over ten quantile bins); the last three with weights.
     """
-    y, score, weights = to_finite_arrays(y, score)
+    y, score, weights = to_finite_arrays(y, score, weights)
     names = _get_names(classes, score.shape[1] if len(y) else 0)
     rows = []
     for code, name in enumerate(names if len(y) else []):
@@ -210,8 +220,8 @@ def evaluate_class_calibration(y: Any, score: Any, classes: Sequence[Any] = ()) 
             _ClassCalibration(
                 name=name,
                 rows=int(is_class.sum()),
-                mean_probability=float(score[:, code].mean()),
-                observed_share=float(is_class.mean()),
+                mean_probability=float(np.average(score[:, code], weights=weights)),
+                observed_share=float(np.average(is_class, weights=weights)),
                 calibration_error=compute_calibration_error(is_class, score[:, code], 0.5, weights),
             )
         )
@@ -228,7 +238,9 @@ def evaluate_class_calibration(y: Any, score: Any, classes: Sequence[Any] = ()) 
     return Table(_CALIBRATION_TITLE, sentence, data, {"calibration_error": "against the rest"})
 
 
-def compute_class_calibration_curves(y: Any, score: Any, classes: Sequence[Any] = ()) -> Table:
+def compute_class_calibration_curves(
+    y: Any, score: Any, classes: Sequence[Any] = (), weights: Any = None
+) -> Table:
     """Compute the reliability curve of each class against the rest.
 
     Returns
@@ -237,12 +249,17 @@ def compute_class_calibration_curves(y: Any, score: Any, classes: Sequence[Any] 
         One row per class and bin: class, predicted, observed, low, high (95% interval of observed),
         rows, share (of all rows).
     """
-    y, score, _ = to_finite_arrays(y, score)
+    is_weighted = weights is not None
+    y, score, finite_weights = to_finite_arrays(y, score, weights)
     columns = ["class", "predicted", "observed", "low", "high", "rows", "share"]
     names = _get_names(classes, score.shape[1] if len(y) else 0)
     curves = []
     for code, name in enumerate(names if len(y) else []):
-        curve = compute_calibration_curve((y == code).astype(float), score[:, code])
+        curve = compute_calibration_curve(
+            (y == code).astype(float),
+            score[:, code],
+            weights=finite_weights if is_weighted else None,
+        )
         curves.append(curve.to_frame().assign(**{"class": name}))
     sentence = f"{len(curves)} curves, each of one class against the rest."
     data = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=columns)

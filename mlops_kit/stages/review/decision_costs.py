@@ -8,7 +8,8 @@ from typing import Any
 from mlops_kit.core.formatting import format_money, format_number, format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.data.splitters import get_resampling_blocks
+from mlops_kit.data.row_weights import get_row_weights
+from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review.class_performance import evaluate_predicted_classes
 from mlops_kit.stats import bootstrap, thresholds
@@ -35,15 +36,23 @@ def evaluate_decisions(
         The names of the classes in the order of their codes.
     """
     labels = scores[config.target]
+    weights = get_row_weights(scores, config)
     if config.task == "multiclass":
-        return evaluate_predicted_classes(labels, scores["score"], classes)
+        return evaluate_predicted_classes(labels, scores["score"], classes, weights)
     if config.task == "regression" or threshold is None:
-        return summarize_absolute_errors(labels, scores["score"])
-    return compare_decision_rules(labels, scores["score"], threshold, config)
+        return summarize_absolute_errors(labels, scores["score"], weights=weights)
+    return compare_decision_rules(labels, scores["score"], threshold, config, weights)
 
 
-def compare_decision_rules(y: Any, score: Any, threshold: float, config: ProjectConfig) -> Table:
+def compare_decision_rules(
+    y: Any, score: Any, threshold: float, config: ProjectConfig, weights: Any = None
+) -> Table:
     """Compare the cost of the model's threshold with rules that need no model.
+
+    Parameters
+    ----------
+    weights : array-like, optional
+        The weight of each row.
 
     Returns
     -------
@@ -51,7 +60,7 @@ def compare_decision_rules(y: Any, score: Any, threshold: float, config: Project
         One row per rule: threshold, flagged, precision, recall (shares), false_alarms, misses
         (rows), cost (per row).
     """
-    y, score, _ = to_finite_arrays(y, score)
+    y, score, weights = to_finite_arrays(y, score, weights)
     cost = config.cost
     threshold_by_rule = {
         "the model's threshold": threshold,
@@ -60,7 +69,7 @@ def compare_decision_rules(y: Any, score: Any, threshold: float, config: Project
         "flag no row": float(np.nextafter(1.0, 2.0)),
     }
     curve = thresholds.compute_cost_curve(
-        y, score, cost.false_alarm, cost.miss, list(threshold_by_rule.values())
+        y, score, cost.false_alarm, cost.miss, list(threshold_by_rule.values()), weights
     )
     curve.insert(0, "rule", list(threshold_by_rule))
     false_alarm = format_money(cost.false_alarm, cost.unit)
@@ -90,9 +99,13 @@ def _summarize_decision_rules(curve: pd.DataFrame, config: ProjectConfig) -> str
     )
 
 
-def summarize_absolute_errors(y: Any, score: Any, unit: str = "") -> Table:
-    """Compute quantiles of the absolute error of a regression, in the unit of the target."""
-    y, score, _ = to_finite_arrays(y, score)
+def summarize_absolute_errors(y: Any, score: Any, unit: str = "", weights: Any = None) -> Table:
+    """Compute quantiles of the absolute error of a regression, in the unit of the target.
+
+    With weights, a quantile is the smallest error that this share of the weights does not exceed.
+    """
+    is_weighted = weights is not None
+    y, score, weights = to_finite_arrays(y, score, weights)
     title = "Absolute error"
     units = {"off by at most": unit} if unit else {}
     if not len(y):
@@ -100,6 +113,10 @@ def summarize_absolute_errors(y: Any, score: Any, unit: str = "") -> Table:
         data = pd.DataFrame({"share of rows": _ERROR_QUANTILES, "off by at most": missing_errors})
         return Table(title, "There is no labeled row.", data, units)
     errors = np.quantile(np.abs(y - score), _ERROR_QUANTILES)
+    if is_weighted:
+        errors = np.quantile(
+            np.abs(y - score), _ERROR_QUANTILES, weights=weights, method="inverted_cdf"
+        )
     data = pd.DataFrame({"share of rows": _ERROR_QUANTILES, "off by at most": errors})
     sentence = (
         f"Half of the rows are off by at most {format_number(float(errors[0]))}, 90% by at most "
@@ -126,15 +143,16 @@ def compute_decision_cost(
         )
         for used_threshold in (threshold, -np.inf, np.inf)
     )
+    design = get_sampling_design(labeled, config)
+    weights = 1.0 if design.weights is None else design.weights
     costs_without_model = flag_all_costs
-    if float(flag_none_costs.sum()) < float(flag_all_costs.sum()):
+    if float((weights * flag_none_costs).sum()) < float((weights * flag_all_costs).sum()):
         costs_without_model = flag_none_costs
-    days = get_resampling_blocks(labeled, config)
     draws = config.review.draws
     row_counts = np.ones(len(labels))
-    mean_cost = bootstrap.compute_ratio_interval(model_costs, row_counts, days, draws, seed)
+    mean_cost = bootstrap.compute_ratio_interval(model_costs, row_counts, design, draws, seed)
     saving = bootstrap.compute_ratio_interval(
-        costs_without_model - model_costs, row_counts, days, draws, seed
+        costs_without_model - model_costs, row_counts, design, draws, seed
     )
     return mean_cost, saving
 
@@ -153,7 +171,7 @@ def compute_flagged_precision(
     return bootstrap.compute_ratio_interval(
         is_flagged * is_positive,
         is_flagged,
-        get_resampling_blocks(labeled, config),
+        get_sampling_design(labeled, config),
         config.review.draws if draws is None else draws,
         seed,
     )

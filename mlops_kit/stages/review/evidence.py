@@ -17,7 +17,7 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.columns import ROW_ID
 from mlops_kit.data.splitters import (
     describe_resampling_blocks,
-    get_resampling_blocks,
+    get_sampling_design,
     get_validation_scheme,
 )
 from mlops_kit.project.config.root import ProjectConfig
@@ -149,11 +149,12 @@ def evaluate_performance(
         name for name in metrics.list_task_metrics(config.task) if name != config.headline_metric
     ]
     labels = scores[config.target]
+    design = get_sampling_design(scores, config)
     intervals = bootstrap.compute_metric_intervals(
         [config.headline_metric, *other_metrics],
         labels,
         scores["score"],
-        get_resampling_blocks(scores, config),
+        design,
         draws,
         seed,
     )
@@ -167,7 +168,7 @@ def evaluate_performance(
         }
         for baseline in BASELINE_TITLES:
             row[baseline] = (
-                metrics.compute_metric(name, labels, scores[baseline])
+                metrics.compute_metric(name, labels, scores[baseline], weights=design.weights)
                 if baseline in scores
                 else None
             )
@@ -246,19 +247,20 @@ def gather_evidence(
     """
     labels = scores[config.target]
     known_labels = labels.dropna()
+    design = get_sampling_design(scores, config)
     baseline_values = {}
     baseline_gains = {}
     for baseline in BASELINE_TITLES:
         if baseline not in scores or scores[baseline].isna().all():
             continue
         baseline_values[baseline] = metrics.compute_metric(
-            config.headline_metric, labels, scores[baseline]
+            config.headline_metric, labels, scores[baseline], weights=design.weights
         )
         baseline_gains[baseline] = bootstrap.compute_paired_difference(
             config.headline_metric,
             labels,
             (scores["score"], scores[baseline]),
-            get_resampling_blocks(scores, config),
+            design,
             config.review.draws,
             seed,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stats import metrics
@@ -49,10 +50,11 @@ def compute_permutation_importance(
     names = list(features)
     rows = _draw_labeled_rows(frame, config, seed, max_rows)
     labels = rows[config.target].to_numpy(dtype=float)
+    weights = get_row_weights(rows, config)
     value = math.nan
     if len(rows):
         scores = predict_scores(model, rows[names], config)
-        value = metrics.compute_metric(config.headline_metric, labels, scores)
+        value = metrics.compute_metric(config.headline_metric, labels, scores, weights=weights)
     if math.isnan(value):
         return Table(
             _TITLE,
@@ -61,7 +63,8 @@ def compute_permutation_importance(
         )
 
     def compute_score(fitted_model: Any, x: pd.DataFrame, y: Any) -> float:
-        value = metric.function(y, predict_scores(fitted_model, x, config))
+        scores = predict_scores(fitted_model, x, config)
+        value = metric.function(y, scores, weights=weights)
         return metric.compute_gain(value, 0.0)
 
     measured = permutation_importance(

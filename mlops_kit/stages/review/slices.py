@@ -17,9 +17,11 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data import features
-from mlops_kit.data.splitters import get_resampling_blocks
+from mlops_kit.data.row_weights import get_row_weights
+from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
+from mlops_kit.stats.weights import compute_weighted_mean
 
 _MAX_GROUPS_PER_COLUMN = 12  # a column with more groups is evaluated only if it is named
 _MAX_GROUPS_SHOWN = 20  # the largest groups of a column; the others are counted in a note
@@ -120,7 +122,10 @@ def evaluate_slices(
             )
     labeled = frame[frame[config.target].notna() & frame["score"].notna()]
     overall_value = metrics.compute_metric(
-        config.headline_metric, labeled[config.target], labeled["score"]
+        config.headline_metric,
+        labeled[config.target],
+        labeled["score"],
+        weights=get_row_weights(labeled, config),
     )
     settings = _SliceSettings(config, overall_value, draws, seed)
     rows = []
@@ -161,13 +166,13 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
     group_sizes = sorted(
         group_labels.value_counts().items(), key=lambda item: (-item[1], str(item[0]))
     )
-    days = get_resampling_blocks(frame, settings.config)
+    design = get_sampling_design(frame, settings.config)
     rows = []
     for group, count in group_sizes[:_MAX_GROUPS_SHOWN]:
         is_inside = (group_labels == group).to_numpy()
-        group_days = None if days is None else days[is_inside]
-        mean_target, lift = _compare_mean_target(frame, is_inside, settings.config)
-        value = _measure_group(frame[is_inside], group_days, settings)
+        group_design = design.select(is_inside)
+        mean_target, lift = _compare_mean_target(frame, is_inside, design, settings.config)
+        value = _measure_group(frame[is_inside], group_design, settings)
         rows.append(
             _SliceRow(
                 slice=f"{column} = {group}",
@@ -187,29 +192,34 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
 
 
 def _compare_mean_target(
-    frame: pd.DataFrame, is_inside: np.ndarray, config: ProjectConfig
+    frame: pd.DataFrame,
+    is_inside: np.ndarray,
+    design: bootstrap.SamplingDesign,
+    config: ProjectConfig,
 ) -> tuple[float | None, float | None]:
     """Compare the mean target of a group with that of all rows; classes have no mean."""
     if config.task == "multiclass":
         return None, None
-    overall_mean = float(frame[config.target].mean())
-    group_mean = float(frame.loc[is_inside, config.target].mean())
+    target = frame[config.target]
+    overall_mean = compute_weighted_mean(target, design.weights)
+    group_mean = compute_weighted_mean(target[is_inside], design.select(is_inside).weights)
     if config.task == "binary" and overall_mean > 0:
         return group_mean, group_mean / overall_mean
     return group_mean, group_mean - overall_mean
 
 
 def _measure_group(
-    group_rows: pd.DataFrame, days: np.ndarray | None, settings: _SliceSettings
+    group_rows: pd.DataFrame, design: bootstrap.SamplingDesign, settings: _SliceSettings
 ) -> Interval:
     """Measure the headline metric of a group; small groups get no interval."""
     metric_name = settings.config.headline_metric
     labels = group_rows[settings.config.target]
     scores = group_rows["score"]
     if len(group_rows) < settings.config.review.min_slice_rows:
-        return Interval(metrics.compute_metric(metric_name, labels, scores))
+        value = metrics.compute_metric(metric_name, labels, scores, weights=design.weights)
+        return Interval(value)
     intervals = bootstrap.compute_metric_intervals(
-        [metric_name], labels, scores, days, settings.draws, settings.seed
+        [metric_name], labels, scores, design, settings.draws, settings.seed
     )
     return intervals[metric_name]
 

@@ -23,6 +23,7 @@ from mlops_kit.core.results import (
     Verdict,
     Verdicts,
 )
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.review.champion_comparison import (
@@ -118,7 +119,8 @@ def _compute_champion_cost(
         config.cost.false_alarm,
         config.cost.miss,
     )
-    return float(row_costs.mean())
+    weights = get_row_weights(rows[is_labeled], config)
+    return float(np.average(row_costs, weights=weights))
 
 
 def _make_precision_number(models: _ReviewedModels) -> KeyNumber:
@@ -153,9 +155,11 @@ def _make_metric_number(name: str, quality: Table, models: _ReviewedModels) -> K
     linear_values = quality.to_frame().set_index("metric")["baseline_linear"]
     linear_value = float(linear_values.get(name, math.nan))
     labels = models.rows[models.config.target]
+    weights = get_row_weights(models.rows, models.config)
 
     def describe_champion_metric(champion: ScoredModel) -> str:
-        return format_number(metrics.compute_metric(name, labels, champion.scores))
+        value = metrics.compute_metric(name, labels, champion.scores, weights=weights)
+        return format_number(value)
 
     details = [
         _format_interval_range(measured, format_number),

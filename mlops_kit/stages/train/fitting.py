@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
-from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.train.families import MODEL_FAMILIES, ModelParams, choose_thread_count
@@ -33,7 +36,7 @@ def fit_model(
     family, params
         From a recipe, or from ``list_baselines``.
     frame : DataFrame
-        Labeled rows with the features and the target.
+        Labeled rows with the features, the target and, if the project has weights, the weight.
     features : list of str
         The columns that the model sees, in their order.
 
@@ -46,6 +49,8 @@ def fit_model(
     ------
     RunFailedError
         If there are no rows or no features, or a feature contains an infinity.
+    KitError
+        If the project has row weights and the family cannot use them.
     """
     if frame.empty or not features:
         raise RunFailedError(
@@ -66,13 +71,80 @@ def fit_model(
     else:
         target = labels.astype("float64").to_numpy()
     model = MODEL_FAMILIES[family].build(params, config.task, frame, features, seed)
+    weights = get_row_weights(frame, config)
     with threadpool_limits(choose_thread_count(len(frame))):
-        model.fit(frame[features], target)
+        if weights is None:
+            model.fit(frame[features], target)
+        else:
+            fit_weighted_model(family, model, frame[features], target, weights)
     # A forest adds up its trees in the order in which threads finish, so the last bits of a score
     # vary: it predicts with one thread.
     if "model__n_jobs" in model.get_params():
         model.set_params(model__n_jobs=1)
     return model
+
+
+def fit_weighted_model(
+    family: str,
+    model: Any,
+    inputs: pd.DataFrame,
+    target: np.ndarray,
+    weights: np.ndarray,
+) -> None:
+    """Fit a pipeline so that each row counts with its weight, in the scaling of numbers as well.
+
+    Raises
+    ------
+    KitError
+        If the family's model cannot be fitted with weights.
+    """
+    from sklearn.utils.validation import has_fit_parameter
+
+    steps = getattr(model, "named_steps", {"model": model})
+    *preparation, estimator = steps.values()
+    if not has_fit_parameter(estimator, "sample_weight"):
+        raise KitError(
+            f"the family {family!r} cannot be fitted with row weights: "
+            f"{type(estimator).__name__}.fit has no sample_weight",
+            "a family whose model takes sample_weight",
+            "name other families under train.families, or remove weight from mlops.yaml",
+        )
+    prepared: Any = inputs
+    for step in preparation:
+        if step != "passthrough":
+            prepared = _fit_transform_weighted(step, prepared, target, weights)
+    estimator.fit(prepared, target, sample_weight=weights)
+
+
+def _fit_transform_weighted(
+    transformer: Any, inputs: Any, target: np.ndarray, weights: np.ndarray
+) -> Any:
+    """Fit the preparation of columns, with weights where it scales, and transform the rows."""
+    import sklearn
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        scalers = list(_find_scalers(transformer))
+        for scaler in scalers:
+            scaler.set_fit_request(sample_weight=True)
+        if not scalers:
+            return transformer.fit_transform(inputs, target)
+        prepared = transformer.fit_transform(inputs, target, sample_weight=weights)
+    # The requests are only needed while fitting, and a saved model has no use for them.
+    for scaler in _find_scalers(transformer):
+        del scaler._metadata_request
+    return prepared
+
+
+def _find_scalers(transformer: Any) -> Iterator[Any]:
+    """Find the steps of a transformer that standardize numbers."""
+    from sklearn.preprocessing import StandardScaler
+
+    if isinstance(transformer, StandardScaler):
+        yield transformer
+    parts = [getattr(transformer, "transformers", []), getattr(transformer, "transformers_", [])]
+    parts.append(getattr(transformer, "steps", []))
+    for _, part, *_ in chain(*parts):
+        yield from _find_scalers(part)
 
 
 def _holds_infinity(column: pd.Series) -> bool:
@@ -124,11 +196,12 @@ def score_held_out_rows(
     Returns
     -------
     DataFrame
-        Keys, time and target of the rows of part ``test``, and a column per model: numbers, or
-        lists with the probability of each class of a multiclass task.
+        Keys, time, group, weight and target of the rows of part ``test``, and a column per model:
+        numbers, or lists with the probability of each class of a multiclass task.
     """
     rows = frame[frame[PART_COLUMN] == "test"]
-    wanted = [*(config.id or [ROW_ID]), config.time, config.target]
+    roles = [config.time, config.validation.group, config.weight, config.target]
+    wanted = dict.fromkeys([*(config.id or [ROW_ID]), *roles])
     columns = [name for name in wanted if name in rows.columns]
     scores = {}
     for name, model in models.items():

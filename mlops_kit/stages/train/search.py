@@ -26,6 +26,7 @@ from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_validation_scheme
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.recipe import Recipe
@@ -67,6 +68,18 @@ class SearchBudget(NamedTuple):
     seconds: float
 
 
+class ScoredFold(NamedTuple):
+    """Labels and scores of a fold's validation rows; ``weights`` is None if all count the same."""
+
+    labels: np.ndarray
+    scores: np.ndarray
+    weights: np.ndarray | None = None
+
+    def compute_metric(self, name: str) -> float:
+        """Compute a metric on the fold."""
+        return compute_metric(name, self.labels, self.scores, weights=self.weights)
+
+
 @dataclass(frozen=True)
 class SearchSetup:
     """What every trial of a search shares."""
@@ -85,9 +98,10 @@ class SearchSetup:
         self,
         family: str,
         params: families.ModelParams,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield labels and scores of the validation rows, fold by fold."""
+    ) -> Iterator[ScoredFold]:
+        """Yield labels, scores and weights of the validation rows, fold by fold."""
         target = self.rows[self.config.target].to_numpy()
+        weights = get_row_weights(self.rows, self.config)
         for fold in self.folds:
             scores = fitting.fit_and_score_fold(
                 family,
@@ -97,7 +111,8 @@ class SearchSetup:
                 self.config,
                 fold,
             )
-            yield target[fold[1]], scores
+            fold_weights = None if weights is None else weights[fold[1]]
+            yield ScoredFold(target[fold[1]], scores, fold_weights)
 
     def compute_mean_score(
         self,
@@ -106,8 +121,8 @@ class SearchSetup:
     ) -> float:
         """Compute the metric's mean over the folds."""
         values = []
-        for labels, scores in self.predict_each_fold(family, params):
-            values.append(compute_metric(self.metric.name, labels, scores))
+        for fold in self.predict_each_fold(family, params):
+            values.append(fold.compute_metric(self.metric.name))
         return sum(values) / len(values)
 
     def build_study_name(self) -> str:
@@ -341,8 +356,8 @@ def _score_trial(
     """
     total = 0.0
     folds = setup.predict_each_fold(family, params)
-    for step, (labels, scores) in enumerate(folds, start=1):
-        total += compute_metric(setup.metric.name, labels, scores)
+    for step, fold in enumerate(folds, start=1):
+        total += fold.compute_metric(setup.metric.name)
         if not math.isfinite(total):
             raise ValueError(f"{setup.metric.name} is {total} on fold {step}")
         trial.report(total / step, step)
@@ -355,18 +370,15 @@ def _choose_threshold(setup: SearchSetup, trial: optuna.trial.FrozenTrial) -> fl
     """Choose the threshold of least cost on the validation rows; None for a regression."""
     if setup.config.task != "binary":
         return None
-    labels = []
-    scores = []
-    folds = setup.predict_each_fold(trial.params["family"], trial.user_attrs["params"])
-    for fold_labels, fold_scores in folds:
-        labels.append(fold_labels)
-        scores.append(fold_scores)
+    folds = list(setup.predict_each_fold(trial.params["family"], trial.user_attrs["params"]))
+    weights = [fold.weights for fold in folds if fold.weights is not None]
     cost = setup.config.cost
     return find_best_threshold(
-        np.concatenate(labels),
-        np.concatenate(scores),
+        np.concatenate([fold.labels for fold in folds]),
+        np.concatenate([fold.scores for fold in folds]),
         cost.false_alarm,
         cost.miss,
+        np.concatenate(weights) if weights else None,
     )
 
 

@@ -57,8 +57,15 @@ def make_table(rows: int = ROW_COUNT) -> pd.DataFrame:
 
 
 @pytest.fixture
-def contract() -> DataContract:
+def inferred() -> DataContract:
     return infer_contract(make_table(), CONFIG)
+
+
+@pytest.fixture
+def contract(inferred: DataContract) -> DataContract:
+    """The inferred contract, which a person has made stricter about new categories."""
+    origin = inferred.columns["origin"].model_copy(update={"new_values": "reject"})
+    return inferred.model_copy(update={"columns": {**inferred.columns, "origin": origin}})
 
 
 def list_violations(report: contract_validation.ContractReport) -> set[tuple[str, str, int]]:
@@ -111,7 +118,12 @@ def test_columns_known_later_may_be_missing_and_keys_may_not(contract: DataContr
     shares = {n: c.missing for n, c in contract.columns.items()}
     assert shares["late"] == shares["delay"] == 1.0
     assert shares["nr"] == shares["at"] == 0.0
-    assert shares["hour"] == pytest.approx(0.05)
+
+
+def test_column_without_a_missing_value_is_required(contract: DataContract) -> None:
+    assert {contract.columns[name].missing for name in ("hour", "temp", "origin")} == {0.0}
+    values = pd.Series([1.0] * 399 + [None])
+    assert contract_inference._compute_max_missing(values) == 0.06
 
 
 def test_maximum_missing_share_has_a_margin() -> None:
@@ -163,7 +175,7 @@ BREAKING_CHANGES = {
     "missing too often": (
         lambda f: f.assign(temp=f["temp"].where(f.index % 5 > 0)),
         "temp",
-        "'temp' is missing in more than 5% of the rows",
+        "40 of 200 rows (20%) would be quarantined, at most 5% may be",
     ),
     "too many bad rows": (
         lambda f: f.assign(hour=f["hour"].where(f.index > 20, 99)),
@@ -273,7 +285,14 @@ def test_numbers_and_booleans_given_as_text_are_converted(contract: DataContract
 def test_integers_read_as_floats_with_missing_values_are_valid(contract: DataContract) -> None:
     report, good, _ = validate_rows_against_contract(
         make_table().assign(hour=lambda f: f["hour"].where(f.index > 2).astype(float)),
-        contract,
+        contract.model_copy(
+            update={
+                "columns": {
+                    **contract.columns,
+                    "hour": ColumnContract(type="integer", missing=0.05, min=0, max=35),
+                }
+            }
+        ),
         0.05,
     )
     assert not report.is_broken
@@ -329,7 +348,7 @@ def test_contract_is_readable_and_survives_a_round_trip(
     save_contract(path, contract)
     text = path.read_text()
     assert text.startswith("# The data contract")
-    assert "hour: {type: integer, missing: 0.05, min: 0, max: 35}" in text
+    assert "hour: {type: integer, missing: 0.0, min: 0, max: 35}" in text
     assert load_contract(path) == contract
     save_contract(path, load_contract(path))
     assert path.read_text() == text
@@ -437,3 +456,33 @@ def test_kind_moment_of_an_earlier_version_is_read_as_timestamp(tmp_path: Path) 
     assert load_contract(path).columns["at"] == ColumnContract(type=ColumnKind.TIMESTAMP)
     save_contract(path, load_contract(path))
     assert "at: {type: timestamp}" in path.read_text()
+
+
+def test_new_category_is_accepted_and_noted_where_the_contract_says_so(
+    inferred: DataContract,
+) -> None:
+    assert inferred.columns["origin"].new_values == "accept"
+    assert inferred.columns["late"].new_values == "reject"
+    report, good, bad = validate_rows_against_contract(
+        make_table_with_value("origin", "BER"), inferred, 0.05
+    )
+    assert (len(good), len(bad)) == (200, 0)
+    assert report.sentence == "All 200 rows satisfy the contract."
+    assert report.notes == (
+        "accepted although new: `origin` is not one of EWR, JFK, LGA in 1 rows, such as BER",
+    )
+
+
+def test_unknown_column_is_rejected_where_the_contract_says_so(inferred: DataContract) -> None:
+    frame = make_table().assign(gate=lambda f: f["tail"].where(f.index == 3))
+    strict = inferred.model_copy(update={"unknown_columns": "reject"})
+    report, _, bad = validate_rows_against_contract(frame, strict, 0.05)
+    assert bad["tail"].tolist() == ["N3"]
+    assert list_violations(report) == {("gate", "a known column", 1)}
+
+
+def test_column_that_fails_is_phrased_as_a_sentence(contract: DataContract) -> None:
+    report, _, _ = validate_rows_against_contract(
+        make_table_with_value("hour", None), contract, 0.05
+    )
+    assert report.sentence == "1 of 200 rows (0.5%) are quarantined; most often `hour` is missing."

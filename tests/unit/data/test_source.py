@@ -12,7 +12,6 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.data import columns
 from mlops_kit.data.source import (
     _is_sorted,
-    _read_csv_header,
     check_configured_columns,
     draw_sample,
     list_source_columns,
@@ -288,14 +287,20 @@ def test_empty_source_fails_the_column_check(tmp_path: Path, csv: str) -> None:
         'nr,"late"\n1,0\n',
         "nr,nr,late\n1,2,0\n",
         ",late\n1,0\n",
-        "nr,late\n1,0,2\n",
+        "nr;late\n1;0\n",
+        "# a comment\nnr,late,\n1,0,\n",
     ],
-    ids=["BOM", "quoted", "twice", "no name", "ragged"],
+    ids=["BOM", "quoted", "twice", "no name", "semicolons", "comment and trailing separator"],
 )
-def test_csv_header_is_read_as_pandas_reads_it(tmp_path: Path, text: str) -> None:
+def test_columns_are_listed_as_they_are_read(tmp_path: Path, text: str) -> None:
     made = make_project(tmp_path, csv=text)
     assert list_source_columns(made) == list(map(str, read_raw_source(made).columns))
-    assert _read_csv_header(made) in ([], list_source_columns(made))
+
+
+def test_header_that_does_not_fit_the_rows_is_an_error(tmp_path: Path) -> None:
+    made = make_project(tmp_path, csv="nr,late\n1,0,2\n")
+    with pytest.raises(KitError, match="line 1 names 2 columns, but the rows have 3 fields"):
+        list_source_columns(made)
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ def test_file_scores_match_batch_scores(served: loader.Project, staged: Staged) 
     [
         (lambda f: f.drop(columns="a"), "the rows have no column 'a'"),
         (lambda f: f.drop(columns=["a", "b"]), "the rows have no column 'a' (nor b)"),
-        (lambda f: f.assign(a="old"), "a: 5 values are of another type, such as 'old'"),
-        (lambda f: f.assign(at="soon"), "at: 5 values are of another type, such as 'soon'"),
+        (lambda f: f.assign(a="old"), "5 of 5 rows are rejected: `a` is not a number in 5 (old)"),
+        (lambda f: f.assign(at="soon"), "`at` is not a timestamp in 5 (soon)"),
         (lambda f: f.head(0), "there are no rows to score"),
     ],
     ids=["no column", "two columns", "text for a number", "no moment", "no row"],

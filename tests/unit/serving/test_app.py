@@ -97,7 +97,8 @@ def test_predictions_equal_batch_scores(client: TestClient, project: loader.Proj
         (b'{"rows": [{"at": "2024-01-06"}], "threshold": 1}', 422, "1 problem with the body"),
         (b'{"rows": [{"at": "2024-01-06"}], "request_id": 7}', 422, "1 problem with the body"),
         (b'{"rows": [{"at": "2024-01-06"}], "request_id": "a b"}', 422, "1 problem with the body"),
-        (b'{"rows": [{"at": "2024-01-06", "k": 99999999999999999999}]}', 422, "1 problem in 1 row"),
+        (b'{"rows": [{"k": 99999999999999999999}]}', 422, "4 problems in 1 row"),
+        (b'{"rows": [{}]}', 422, "3 problems in 1 row"),
     ],
 )
 def test_invalid_body_is_refused_with_its_problem(
@@ -119,14 +120,37 @@ def test_invalid_rows_are_all_reported_and_none_is_scored(
     response = client.post("/predict", json={"rows": rows})
     content = response.json()
     assert response.status_code == 422
-    assert content["error"] == "3 problems in 2 rows"
+    assert content["error"] == "2 problems in 2 rows"
     problems = [(p["row"], p["field"], p["code"], p["got"]) for p in content["problems"]]
     assert problems == [
         (1, "a", "type", "0.25"),
-        (2, "c", "unknown_field", 1),
         (2, "at", "missing", None),
     ]
     assert len(read_log(project)) == count_before
+
+
+def test_unknown_field_is_ignored_noted_and_counted(client: TestClient) -> None:
+    expected = client.post("/predict", json={"rows": [ROW]}).json()
+    assert expected["notes"] == []
+    # The target is a column of the source, and not used.
+    response = client.post("/predict", json={"rows": [{**ROW, "colour": "red", "y": 1}]})
+    content = response.json()
+    assert response.status_code == 200
+    assert content["predictions"][0]["score"] == expected["predictions"][0]["score"]
+    assert content["notes"] == [
+        {
+            "row": 0,
+            "field": "colour",
+            "code": "unknown_field",
+            "got": "red",
+            "expected": "one of k, at, a, b",
+        }
+    ]
+    client.post("/predict", json={"rows": [{**ROW, "a": "high"}]})
+    text = client.get("/metrics").text
+    line = 'mlops_contract_violations_total{column="%s",outcome="%s",violation="%s"} '
+    assert line % ("", "accepted", "unknown_field") in text
+    assert line % ("a", "rejected", "type") in text
 
 
 def test_too_many_rows_and_too_long_a_body_are_refused(client: TestClient) -> None:
@@ -257,7 +281,7 @@ def test_model_names_approval_features_and_schema(client: TestClient) -> None:
     assert len(model["hash"]) == 64
     assert model["history_until"] == HISTORY_END
     assert list(model["schema"]["properties"]) == ["k", "at", "a", "b"]
-    assert model["schema"]["required"] == ["at"]
+    assert model["schema"]["required"] == ["at", "a", "b"]
 
 
 def test_health_and_metrics(client: TestClient) -> None:

@@ -35,12 +35,11 @@ def served_with_history(original: Any) -> Served:
     history = source.read_source(project)
     promotion = approvals.get_current_promotion(project)
     assert promotion is not None
-    required_columns = scoring.list_required_columns(project, history.columns)
     served = champion_follower.ServedVersion(
         promotion=promotion,
         facts=champion,
         model=model,
-        schema=request_schema.compile_request_schema(project, history, required_columns),
+        schema=request_schema.compile_request_schema(project, history),
         reference_performance=[],
         serving_since="",
     )

@@ -12,15 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_kit.data import columns, contract, source
+from mlops_kit.data import columns, contract, contract_rules, source
 from mlops_kit.project import loader
-from mlops_kit.registry import scoring
 from mlops_kit.serving import request_schema
-from mlops_kit.serving.request_fields import MAX_EXACT_INTEGER, RequestField
+from mlops_kit.serving.request_fields import RequestField
 
 FIELDS = [
     RequestField("n", "number", minimum=-1.5, maximum=10),
-    RequestField("i", "integer", required=True, minimum=0, maximum=MAX_EXACT_INTEGER),
+    RequestField("i", "integer", required=True, minimum=0, maximum=2**53),
     RequestField("t", "text"),
     RequestField("c", "text", allowed=("EWR", "JFK")),
     RequestField("b", "boolean"),
@@ -91,7 +90,7 @@ def test_valid_value_has_no_problem(
         ("i", 2**64 - 1, "range"),
         ("i", None, "missing"),
         ("t", 5, "type"),
-        ("t", "x" * 1001, "too_long"),
+        ("t", "x" * (contract_rules.MAX_TEXT_CHARACTERS + 1), "too_long"),
         ("t", {}, "type"),
         ("c", "LGA", "not_allowed"),
         ("c", "jfk", "not_allowed"),
@@ -107,7 +106,8 @@ def test_valid_value_has_no_problem(
         ("m", "20130701", "type"),
         ("m", "0052-01-01", "type"),
         ("m", None, "missing"),
-        ("e", 1, "type"),
+        ("e", 1, "not_allowed"),
+        ("e", [1], "type"),
     ],
 )
 def test_invalid_value_has_its_problem(
@@ -210,13 +210,15 @@ def test_timestamp_without_a_time_zone_is_read_as_in_the_source(text: str, utc: 
 def test_fields_are_the_columns_known_at_prediction_time_with_the_contracts_ranges(
     served: loader.Project,
 ) -> None:
-    history = source.read_source(served)
-    required_columns = scoring.list_required_columns(served, history.columns)
-    schema = request_schema.compile_request_schema(served, history, required_columns)
+    schema = request_schema.compile_request_schema(served, source.read_source(served))
     fields = schema.fields
     assert list(fields) == ["k", "at", "a", "b"]
-    # The id of a row, ``k``, may be left out.
-    assert [fields[name].required for name in ("at", "k", "a")] == [True, False, False]
+    assert schema.json_schema["required"] == ["at", "a", "b"]
+    # The id of a row, ``k``, may be left out, but not be null.
+    row = {"at": "2024-01-06", "a": 0.5, "b": 0.5}
+    assert schema.find_problems([row]) == []
+    [problem] = schema.find_problems([{**row, "k": None}])
+    assert (problem.field, problem.code) == ("k", "missing")
     column = contract.load_contract(served.root / "contract.yaml").columns["a"]
     assert (fields["a"].minimum, fields["a"].maximum) == (column.min, column.max)
     assert fields["k"].find_fault(2**60) is None
@@ -227,5 +229,58 @@ def test_kind_of_a_column_outside_the_contract_is_inferred_from_the_source(
     copied: loader.Project,
 ) -> None:
     history = source.read_source(copied).assign(new="x", more=1)
-    schema = request_schema.compile_request_schema(copied, history, ["new", "more"])
-    assert [field.kind for field in schema.fields.values()] == ["text", "integer"]
+    schema = request_schema.compile_request_schema(copied, history)
+    assert [schema.fields[name].kind for name in ("new", "more")] == ["text", "integer"]
+
+
+def make_lenient_schema() -> request_schema.RequestSchema:
+    """A schema that accepts new categories, values of an empty column, and other fields."""
+    fields = [
+        RequestField("c", "text", allowed=("EWR", "JFK"), accepts_new_values=True),
+        RequestField("e", "empty", accepts_new_values=True),
+    ]
+    rules = contract_rules.RowRules({field.name: field for field in fields}, frozenset({"late"}))
+    return request_schema.RequestSchema(fields, None, "UTC", rules)
+
+
+def test_what_is_new_but_accepted_is_noted() -> None:
+    rows = [{"c": "LGA", "e": 1}, {"c": "EWR", "late": True, "gate": None}, {"gate": "A1"}]
+    problems, notes = make_lenient_schema().check_rows(rows)
+    assert problems == []
+    assert [(note.row, note.field, note.code, note.got) for note in notes] == [
+        (0, "c", "not_allowed", "LGA"),
+        (0, "e", "not_allowed", 1),
+        (2, "gate", "unknown_field", "A1"),
+    ]
+    assert notes[0].expected == "one of EWR, JFK, or null"
+
+
+@given(st.dictionaries(st.sampled_from(["c", "e", "late", "gate"]), VALUES, max_size=4))
+@settings(max_examples=50, deadline=None, derandomize=True)
+@pytest.mark.parametrize("accepts", [True, False])
+def test_published_schema_accepts_what_a_contract_accepts(
+    accepts: bool, row: dict[str, Any]
+) -> None:
+    lenient = make_lenient_schema()
+    rules = contract_rules.RowRules(
+        lenient.fields, frozenset({"late"}), accepts_unknown_columns=accepts
+    )
+    schema = request_schema.RequestSchema(list(lenient.fields.values()), None, "UTC", rules)
+    row = orjson.loads(orjson.dumps(row))
+    published = jsonschema.Draft202012Validator(json.loads(json.dumps(schema.json_schema)))
+    assert published.is_valid(row) == (schema.find_problems([row]) == [])
+
+
+def test_example_row_is_the_last_one_that_the_contract_accepts(served: loader.Project) -> None:
+    history = source.read_source(served)
+    schema = request_schema.compile_request_schema(served, history)
+    newest = history.tail(3).drop(columns="y").astype({"a": float})
+    newest.loc[newest.index[-1], "a"] = 1e9
+    row = schema.build_example_row(newest, ["k"])
+    assert row == {
+        "at": newest["at"].iloc[1].isoformat(),
+        "a": newest["a"].iloc[1],
+        "b": newest["b"].iloc[1],
+    }
+    assert schema.find_problems([orjson.loads(orjson.dumps(row))]) == []
+    assert schema.build_example_row(newest.assign(a=1e9), ["k"]) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -89,7 +90,11 @@ def test_registered_signal_is_detected_at_its_time() -> None:
     assert signal == ("few", "act", "Few rows", "There are few rows.")
     assert signals.detect_registered_signals(few, SignalTime.LABELS_DUE) == []
     assert signals.detect_registered_signals(make_evidence(5), SignalTime.WINDOW_ENDED) == []
-    assert signals.list_signal_names(SignalTime.WINDOW_ENDED) == {"volume", "few"}
+    assert signals.list_signal_names(SignalTime.WINDOW_ENDED) == {
+        "volume",
+        "rejected_rows",
+        "few",
+    }
     assert signals.list_signal_names(SignalTime.LABELS_DUE) == {"labels"}
 
 
@@ -104,3 +109,15 @@ def test_signal_that_fails_is_an_incident_and_the_others_are_looked_for(result: 
     assert [signal.name for signal in detected] == ["volume", "odd"]
     assert detected[1].title == "The incident signal 'odd' failed"
     assert detected[1].sentence.startswith(("ZeroDivisionError: ", "TypeError: it returned "))
+
+
+def test_more_rejected_rows_than_a_run_tolerates_are_a_signal() -> None:
+    evidence = make_evidence(95)
+    monitoring = replace(
+        evidence.monitoring, rejected_rows=5, contract_sentence="5 of 100 rows are rejected."
+    )
+    assert signals.detect_rejected_rows(evidence._replace(monitoring=monitoring)) == ""
+    more = replace(monitoring, rejected_rows=6)
+    assert signals.detect_rejected_rows(evidence._replace(monitoring=more)) == (
+        "6% of the rows have no score. 5 of 100 rows are rejected."
+    )

@@ -140,7 +140,7 @@ def test_time_limit_stops_after_one_trial_with_a_note(tmp_path: Path) -> None:
     )
     assert recipe.stopped_by_clock is True
     assert recipe.trials == 1 == len(table.data)
-    assert "time limit" in table.notes[0]
+    assert "time limit" in table.notes[-1]
     _, more = search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "s.log", SearchBudget(3, 300)
     )

@@ -1,0 +1,128 @@
+"""What was read, as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlops_kit.core.errors import KitError
+from mlops_kit.core.formatting import format_number
+from mlops_kit.core.lazy import pd
+from mlops_kit.core.results import Table
+from mlops_kit.data.reading.records import ColumnReading, ReadReport
+
+_MAX_LISTED_LINES = 5
+_CHARACTER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "space", ".": "point"}
+
+
+def summarize_reading(report: ReadReport | None) -> Table:
+    """Summarize what was read: one row per column, and what was rejected.
+
+    Returns
+    -------
+    Table
+        Columns ``column``, ``type``, ``format``, ``missing words``, ``missing``, ``suspected
+        sentinels``, ``examples`` and ``remarks``.
+
+    Raises
+    ------
+    KitError
+        If nothing has been read yet.
+    """
+    if report is None:
+        raise KitError("the source has not been read yet", "stage.read_source()", "call it before")
+    rows = [_describe_column(reading) for reading in report.columns]
+    data = pd.DataFrame(
+        rows,
+        columns=[
+            "column",
+            "type",
+            "format",
+            "missing words",
+            "missing",
+            "suspected sentinels",
+            "examples",
+            "remarks",
+        ],
+    )
+    return Table(
+        "What was read",
+        describe_reading(report),
+        data,
+        {"missing": "share of rows"},
+        notes=tuple(_list_notes(report)),
+    )
+
+
+def _describe_column(reading: ColumnReading) -> tuple[str | float, ...]:
+    """Describe a column in one row."""
+    words = [
+        f"{word or 'empty'}: {format_number(count)}"
+        for word, count in reading.missing_words.items()
+    ]
+    remarks = [*reading.conversions, *reading.notes]
+    if reading.name_in_file != reading.column:
+        remarks.insert(0, f"named {reading.name_in_file[:100]!r} in the file")
+    return (
+        reading.column,
+        str(reading.type),
+        reading.format,
+        ", ".join(words),
+        reading.missing_share,
+        ", ".join(reading.sentinels),
+        ", ".join(repr(example) for example in reading.examples),
+        "; ".join(remarks),
+    )
+
+
+def describe_reading(report: ReadReport) -> str:
+    """Describe in a sentence how many rows were read, and how many were rejected.
+
+    >>> describe_reading(ReadReport(files=["a.csv"], rows_in_file=3, rows_kept=3))
+    'All 3 rows of a.csv were read; it has 0 columns.'
+    """
+    files = report.files[0] if report.files else "the source"
+    if len(report.files) > 1:
+        files = f"{len(report.files)} files"
+    columns = f"it has {len(report.columns)} columns"
+    if not report.rejected_count:
+        return f"All {format_number(report.rows_in_file)} rows of {files} were read; {columns}."
+    kept = format_number(report.rows_kept)
+    total = format_number(report.rows_in_file)
+    return (
+        f"{kept} of {total} rows of {files} were read; {columns}. {describe_rejected_rows(report)}"
+    )
+
+
+def describe_rejected_rows(report: ReadReport) -> str:
+    """Describe in a sentence which rows were rejected, and why the first one was."""
+    lines = [str(line.line) for line in report.rejected[:_MAX_LISTED_LINES]]
+    more = ", …" if report.rejected_count > len(lines) else ""
+    noun = "row was" if report.rejected_count == 1 else "rows were"
+    reason = report.rejected[0].reason if report.rejected else ""
+    count = format_number(report.rejected_count)
+    place = "line" if report.rejected_count == 1 else "lines"
+    return f"{count} {noun} rejected ({place} {', '.join(lines)}{more}): {reason}."
+
+
+def _list_notes(report: ReadReport) -> list[str]:
+    """Return sentences about the file as a whole."""
+    notes = []
+    if report.separator or report.encoding:
+        facts = [
+            f"encoding {report.encoding}" if report.encoding else "",
+            f"separator {_name_characters(report.separator)}" if report.separator else "",
+            f"decimal {_name_characters(report.decimal)}" if report.decimal else "",
+            f"thousands {_name_characters(report.thousands)}" if report.thousands else "",
+            f"header in line {report.header_line}" if report.header_line else "no header",
+        ]
+        notes.append(f"Read with {', '.join(fact for fact in facts if fact)}.")
+    return [*notes, *report.notes]
+
+
+def _name_characters(characters: str) -> str:
+    """Return the names of characters that are hard to see."""
+    return " or ".join(_CHARACTER_NAMES.get(part, part) for part in _split(characters))
+
+
+def _split(characters: str) -> Sequence[str]:
+    return [characters] if len(characters) == 1 else characters.split(", ")
