@@ -17,6 +17,7 @@ from mlops_kit.core.chart_elements import (
     AXIS_TICKS,
     BLUE,
     GREY,
+    MAX_CHART_ROWS,
     PLOT_WIDTH_PIXELS,
     build_label_axis,
     build_value_axis,
@@ -260,7 +261,12 @@ def plot_matrix(
     frame = select_columns(table, x=x, label=y, value=value)
     for role in ("x", "label"):
         frame[role] = frame[role].map(format_label)
-    names = list(dict.fromkeys(frame["label"]))
+    all_names = list(dict.fromkeys([*frame["label"], *frame["x"]]))
+    names = all_names[:MAX_CHART_ROWS]
+    note = ""
+    if len(all_names) > len(names):
+        note = f"the first {len(names)} of {len(all_names):,} are drawn"
+    frame = frame[frame["label"].isin(names) & frame["x"].isin(names)]
     size = min(_MAX_CELL_PIXELS, PLOT_WIDTH_PIXELS // max(1, len(names)))
     axis = alt.Axis(grid=False, labelLimit=_MAX_MATRIX_LABEL_PIXELS)
     base = alt.Chart(to_chart_data(frame)).encode(
@@ -281,7 +287,7 @@ def plot_matrix(
         text = alt.Text("value", type="quantitative", format=".0%")
         layers.append(base.mark_text(fontSize=11).encode(text=text, color=ink))
     chart = alt.layer(*layers).properties(width=size * len(names), height=size * len(names))
-    return render_figure(table, chart)
+    return render_figure(table, chart, note)
 
 
 def plot_calibration_curve(
