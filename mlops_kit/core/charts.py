@@ -48,6 +48,7 @@ __all__ = [
 _LINE_HEIGHT_PIXELS = 240
 _CALIBRATION_HEIGHT_PIXELS = 340
 _MAX_LINE_POINTS_WITH_MARKS = 60
+_LEGEND_SHARES = [0, 0.25, 0.5, 0.75, 1]
 _MAX_CELL_PIXELS = 56  # side of a square of a matrix
 _MAX_MATRIX_LABEL_PIXELS = 120
 _MAX_CLASSES_WITH_TEXT = 12  # with more the squares are too small for a number
@@ -278,7 +279,8 @@ def plot_matrix(
         type="quantitative",
         title=format_axis_title(table, value),
         scale=alt.Scale(domain=[0, 1], range=["#eef3fb", "#1d4c9e"]),
-        legend=alt.Legend(format="%", gradientLength=160),
+        # A gradient would get another id in each figure.
+        legend=alt.Legend(format="%", type="symbol", symbolType="square", values=_LEGEND_SHARES),
     )
     layers = [base.mark_rect(stroke="white").encode(color=color)]
     if len(names) <= _MAX_CLASSES_WITH_TEXT:
