@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pandas import DataFrame
+
     from mlops_kit.client import ProjectClient
     from mlops_kit.core import charts
     from mlops_kit.core.errors import (
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from mlops_kit.data import features
     from mlops_kit.data.columns import list_feature_columns
     from mlops_kit.data.datasets import locate_nycflights_file
+    from mlops_kit.data.joining import JoinedFile, join_files
     from mlops_kit.data.readers import register_reader
     from mlops_kit.registry import comparison, scoring, versions
     from mlops_kit.stages import deploy, explore, monitor, prepare, retrain, review, train
@@ -72,6 +75,7 @@ __all__ = [
     "Figure",
     "IncidentSeverity",
     "Interval",
+    "JoinedFile",
     "KeyNumber",
     "KeyNumbers",
     "KitError",
@@ -98,11 +102,13 @@ __all__ = [
     "deploy",
     "explore",
     "features",
+    "join_files",
     "list_feature_columns",
     "locate_nycflights_file",
     "make_verdict",
     "monitor",
     "monitoring_page",
+    "new",
     "open",
     "open_stage",
     "prepare",
@@ -143,6 +149,8 @@ _MODULES_BY_NAME = {
     "register_dashboard_panel": "mlops_kit.dashboards.panels",
     "list_feature_columns": "mlops_kit.data.columns",
     "locate_nycflights_file": "mlops_kit.data.datasets",
+    "JoinedFile": "mlops_kit.data.joining",
+    "join_files": "mlops_kit.data.joining",
     "register_reader": "mlops_kit.data.readers",
     "DriftTestResult": "mlops_kit.stages.monitor.drift_tests",
     "register_drift_test": "mlops_kit.stages.monitor.drift_tests",
@@ -208,6 +216,52 @@ def open(project: str | Path | None = None) -> ProjectClient:
     from mlops_kit.client import ProjectClient
 
     return ProjectClient(project)
+
+
+def new(
+    frame: DataFrame,
+    *,
+    target: str,
+    path: str | Path,
+    task: str | None = None,
+    time: str | None = None,
+    id: str | list[str] | None = None,
+) -> ProjectClient:
+    """Create a project for a data frame, and open it.
+
+    The frame is stored in the project as ``data/table.parquet``. The settings that are not given
+    are detected; ``mlops.yaml`` states the reason of each, and marks those that the data alone
+    cannot confirm. ``mlops new`` does the same for files.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table.
+    target : str
+        The column to predict.
+    path : str or Path
+        The project's folder, which does not exist or is empty. Its name is the project's.
+    task : str, optional
+        The kind of prediction.
+    time : str, optional
+        The column with the prediction time.
+    id : str or list of str, optional
+        The columns that identify a row.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import mlops_kit
+    >>> import pandas as pd
+    >>> rain = pd.DataFrame({"day": range(40), "pressure": range(40), "rain": ["yes", "no"] * 20})
+    >>> project = mlops_kit.new(rain, target="rain", path=tempfile.mkdtemp())
+    >>> project.project.config.task
+    'binary'
+    """
+    from mlops_kit.client import create_project
+
+    id_columns = [id] if isinstance(id, str) else id
+    return create_project(frame, path, target, task=task, time=time, id_columns=id_columns)
 
 
 def find_public_module(name: str) -> str:

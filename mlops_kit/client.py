@@ -375,3 +375,15 @@ class ProjectClient:
     def get_report_path(self) -> Path:
         """Return the page to start from: ``index.html`` of the latest run."""
         return self.get_latest_run() / "index.html"
+
+
+def create_project(
+    frame: pd.DataFrame, path: str | Path, target: str, **given: Any
+) -> ProjectClient:
+    """Create a project for a data frame and open it; see ``mlops_kit.new``."""
+    from mlops_kit.data.detection import GivenSettings
+    from mlops_kit.pipeline.scaffold import create
+
+    request = create.ProjectRequest(Path(path), [], target, given=GivenSettings(**given))
+    project = create.write_project(create.draft_from_frame(request, frame))
+    return ProjectClient(project.root)

@@ -25,6 +25,7 @@ from mlops_kit.cli import (
     pipeline_commands,
     project_commands,
     run_commands,
+    scaffold_commands,
     service_commands,
 )
 from mlops_kit.core.errors import KitError
@@ -37,6 +38,8 @@ _GC_THRESHOLD_OBJECTS = 50_000
 
 # In the order in which ``mlops --help`` lists them.
 _COMMANDS: dict[str, Callable[..., None]] = {
+    "new": scaffold_commands.new_command,
+    "update": scaffold_commands.update_command,
     "run": pipeline_commands.run_command,
     "plan": pipeline_commands.plan_command,
     "params": pipeline_commands.params_command,
@@ -62,7 +65,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "export": project_commands.export_command,
 }
 # Groups of commands, such as ``mlops data show``.
-_GROUPS: dict[str, typer.Typer] = {"data": data_commands.data_app}
+_GROUPS: dict[str, typer.Typer] = {
+    "notebook": scaffold_commands.notebook_app,
+    "data": data_commands.data_app,
+}
 
 app = typer.Typer(
     rich_markup_mode=None,

@@ -206,6 +206,7 @@ def check_plugins(_project: Project) -> str:
 def check_notebooks(project: Project) -> str:
     """Check that each stage has a notebook with a valid ``parameters`` cell."""
     from mlops_kit.pipeline import parameter_cell
+    from mlops_kit.pipeline.scaffold import notebooks
 
     parameter_count = 0
     problems = []
@@ -218,7 +219,11 @@ def check_notebooks(project: Project) -> str:
             parameter_count += len(parameters)
     if problems:
         raise KitError("\n  ".join(problems))
-    return f"{parameter_count} parameters in {len(project.config.stages)} notebooks"
+    sentence = f"{parameter_count} parameters in {len(project.config.stages)} notebooks"
+    replaced = notebooks.list_replaced_notebooks(project)
+    if replaced:
+        sentence = f"{sentence}; the project's own: {', '.join(replaced)}"
+    return sentence
 
 
 @PROJECT_CHECKS.register("source")

@@ -174,6 +174,7 @@ def plan_command(
     """
     from mlops_kit.data import source
     from mlops_kit.pipeline import file_hashes, plan
+    from mlops_kit.pipeline.scaffold import notebooks
 
     request = _load_run_request(
         project, param, (first, last, only), as_of=as_of, until=until, sample=sample
@@ -192,6 +193,9 @@ def plan_command(
         output.print_json(output.encode_plan(planned_stages, parameters))
     else:
         output.print_plan(planned_stages, parameters)
+        replaced = notebooks.list_replaced_notebooks(request.project)
+        if replaced:
+            output.print_text(f"The project's own notebooks: {', '.join(replaced)}.")
 
 
 def _accept_stages(request: _RunRequest, values: dict[str, dict[str, Any]]) -> None:

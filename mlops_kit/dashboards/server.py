@@ -61,6 +61,7 @@ _IDLE_CHECK_SECONDS = 60
 _CLOSED_ADDRESSES = ("/voila/tree", "/voila/render", "/voila/files", "api/contents")
 _FIRST_PAGE = "review"
 _DASHBOARDS_FOLDER = "dashboards"
+_LINKED_NOTEBOOKS_FOLDER = ".mlops/dashboards"
 # Front-end extensions that a page with live widgets needs.
 _FRONT_END_EXTENSIONS = [
     "@jupyter-widgets/jupyterlab-manager",
@@ -198,11 +199,26 @@ class DashboardServer(Voila):  # type: ignore[misc]
 
 
 def find_notebook_folder(project: Project) -> Path:
-    """Return the folder of the pages' notebooks: the project's own, or the package's."""
-    own_folder = project.notebooks_folder / _DASHBOARDS_FOLDER
-    if own_folder.is_dir():
-        return own_folder
-    return find_resource_folder("notebooks") / _DASHBOARDS_FOLDER
+    """Return a folder with the notebooks of all pages.
+
+    It is the package's. If the project has notebooks of its own for some pages, it is a folder with
+    links to these and to the package's for the others.
+    """
+    packaged_folder = project.package_notebooks_folder / _DASHBOARDS_FOLDER
+    own_folder = project.own_notebooks_folder / _DASHBOARDS_FOLDER
+    if own_folder == packaged_folder or not any(own_folder.glob("*.ipynb")):
+        return packaged_folder
+    linked_folder = project.resolve_path(_LINKED_NOTEBOOKS_FOLDER)
+    linked_folder.mkdir(parents=True, exist_ok=True)
+    for link in linked_folder.glob("*.ipynb"):
+        link.unlink()
+    names = {
+        path.name for folder in (packaged_folder, own_folder) for path in folder.glob("*.ipynb")
+    }
+    for name in names:
+        notebook = project.find_notebook(f"{_DASHBOARDS_FOLDER}/{name}")
+        (linked_folder / name).symlink_to(notebook)
+    return linked_folder
 
 
 def take_token(variable: str) -> str:

@@ -24,7 +24,7 @@ from mlops_kit.data.columns import BOOLEAN_BY_TEXT, ColumnKind, infer_kind
 from mlops_kit.project.config.root import ProjectConfig
 
 # Negative and positive class of the pairs that need no `positive`, normalized.
-_KNOWN_PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"))
+KNOWN_PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"))
 # YAML reads these words as true or false where they are not quoted.
 _WORDS_BY_BOOLEAN = {
     True: {"true", "yes", "y", "on", "1"},
@@ -144,7 +144,7 @@ def resolve_coding(
         If classes differ in spelling only or, for a binary task, there are more than two,
         ``positive`` is not one of them, or the positive class of two is not known.
     """
-    _refuse_spelling_variants(counts, config.target)
+    refuse_spelling_variants(counts, config.target)
     classes = sort_classes(counts)
     if config.task == "multiclass":
         return ClassCoding(tuple(classes), kind)
@@ -181,7 +181,7 @@ def resolve_column_coding(values: pd.Series, config: ProjectConfig) -> ClassCodi
     return resolve_coding(count_classes(values), config, infer_kind(values))
 
 
-def _refuse_spelling_variants(counts: Mapping[Any, int], target: str) -> None:
+def refuse_spelling_variants(counts: Mapping[Any, int], target: str) -> None:
     """Refuse classes that differ only in case, spaces or number format.
 
     Raises
@@ -229,7 +229,7 @@ def _order_known_pair(counts: Mapping[Any, int], target: str) -> tuple[Any, Any]
         If the classes are another pair.
     """
     class_by_text = {normalize_class(value): value for value in counts}
-    for negative, positive in _KNOWN_PAIRS:
+    for negative, positive in KNOWN_PAIRS:
         if set(class_by_text) <= {negative, positive}:
             return class_by_text.get(negative), class_by_text.get(positive)
     rarest = min(counts, key=lambda value: (counts[value], str(value)))

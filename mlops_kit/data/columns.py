@@ -1,11 +1,10 @@
-"""Columns of a table: which ones are keys or features, what kind they are, and their timestamps."""
+"""Columns of a table: which ones are keys or features, what kind they are, and their days."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Any
 
-from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
@@ -57,7 +56,6 @@ _KIND_BY_PANDAS_TYPE = {
 }
 _MIN_NUMERIC_TEXT_SHARE = 0.95  # a text column with more non-numbers than 5% is not numeric
 _MAX_CHECKED_DATES = 1000
-_MAX_UNPARSED_TIMESTAMP_SHARE = 0.5
 
 
 def list_key_columns(project: Project) -> list[str]:
@@ -146,7 +144,7 @@ def coerce_column(values: pd.Series, kind: ColumnKind) -> tuple[pd.Series, pd.Se
             values,
             errors="coerce",
             utc=True,
-            format="mixed",
+            format="ISO8601",
         )
     elif kind == ColumnKind.BOOLEAN:
         converted = values.map(_parse_boolean, na_action="ignore").astype("boolean")
@@ -190,65 +188,6 @@ def _format_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def parse_timestamps(values: pd.Series, name: str, zone: str) -> pd.Series:
-    """Parse a column of timestamps to UTC, in microseconds.
-
-    Parameters
-    ----------
-    values : Series
-        Timestamps, or ISO 8601 text.
-    name : str
-        The column's name, for errors.
-    zone : str
-        Time zone of timestamps without one. A time that occurs twice when clocks are set back is
-        taken as the later one; a time that clocks skip is moved forward.
-
-    Raises
-    ------
-    RunFailedError
-        If the column holds numbers, or most values are not timestamps.
-    """
-    # pandas would read numbers as nanoseconds since 1970.
-    if pd.api.types.is_numeric_dtype(values) and values.notna().any():
-        raise RunFailedError(
-            f"the time column {name!r} holds numbers: {values.dropna().iloc[0]!s}",
-            "dates or ISO 8601 timestamps",
-            "convert them to timestamps in the source, or set another column under 'time'",
-        )
-    is_parsed = pd.api.types.is_datetime64_any_dtype(values)
-    try:
-        parsed = pd.to_datetime(
-            values,
-            format=None if is_parsed else "ISO8601",
-            errors="raise",
-        )
-    except (ValueError, TypeError):
-        parsed = _parse_mixed_timestamps(values, name)
-    if parsed.dt.tz is None:
-        parsed = parsed.dt.tz_localize(
-            zone,
-            ambiguous=False,
-            nonexistent="shift_forward",
-        )
-    return parsed.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
-
-
-def _parse_mixed_timestamps(values: pd.Series, name: str) -> pd.Series:
-    """Parse timestamps of different formats; a minority that cannot be parsed becomes missing."""
-    parsed = pd.to_datetime(
-        values,
-        errors="coerce",
-        format="mixed",
-    )
-    if parsed.isna().sum() > _MAX_UNPARSED_TIMESTAMP_SHARE * len(values):
-        raise RunFailedError(
-            f"the time column {name!r} does not hold timestamps: {values.dropna().iloc[0]!r}",
-            "dates or ISO 8601 timestamps",
-            "set another column under 'time'",
-        ) from None
-    return parsed
 
 
 def format_local_days(timestamps: pd.Series, config: ProjectConfig) -> np.ndarray:

@@ -9,13 +9,14 @@ from typing import Any
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import pd
-from mlops_kit.data.columns import list_key_columns, parse_timestamps
+from mlops_kit.data.columns import list_key_columns
 from mlops_kit.data.readers import read_query, read_table, resolve_location
 from mlops_kit.data.reading.records import TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.data.source import compute_known_times
 from mlops_kit.data.target import TargetEncoder
+from mlops_kit.data.timestamps import parse_timestamps
 from mlops_kit.db.engine import database_exists
 from mlops_kit.db.labels import (
     FEEDBACK_ORIGIN,

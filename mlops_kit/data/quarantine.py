@@ -75,7 +75,10 @@ def add_rejected_rows(
     read_rows = report.good_rows + report.quarantined_rows
     all_rows = read_rows + reading.rejected_count
     quarantined_rows = report.quarantined_rows + reading.rejected_count
-    examples = [f"line {line.line}" for line in reading.rejected[:_MAX_EXAMPLES]]
+    examples = [
+        f"line {line.line}" if line.line else line.reason
+        for line in reading.rejected[:_MAX_EXAMPLES]
+    ]
     row = {
         "column": _LINE,
         "rule": _RULE,

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from glob import glob
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
+from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.readers import resolve_location
+from mlops_kit.data.reading.records import TableRead
+from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import is_url
 from mlops_kit.data.source_table import (
     DATASET_PREFIX,
@@ -28,10 +31,18 @@ from mlops_kit.data.source_table import (
     read_rows_to_score,
     read_source_table,
 )
+from mlops_kit.data.source_times import (
+    SourceTimes,
+    build_future_error,
+    find_future_rows,
+    parse_time_columns,
+    report_times,
+)
 from mlops_kit.data.splitters import draw_random_rows
+from mlops_kit.data.timestamps import find_latest_time, parse_timestamps
 from mlops_kit.project.config.data import get_file_location
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.project.config.value_types import parse_duration
+from mlops_kit.project.config.value_types import is_duration, parse_duration
 from mlops_kit.project.loader import Project
 
 __all__ = [
@@ -41,12 +52,12 @@ __all__ = [
     "draw_sample",
     "list_source_columns",
     "mask_unknown_values",
+    "read_known_table",
     "read_raw_source",
     "read_rows_to_score",
     "read_source",
     "read_source_table",
     "resolve_cutoffs",
-    "select_known_rows",
 ]
 
 _CUTOFF_ORIGIN = "settled at the start of the run"  # where `mlops config` says a cut-off comes from
@@ -97,17 +108,8 @@ def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]
         for column in columns:
             yield setting, column
     for column, rule in config.known_later.items():
-        if not _is_duration(rule):
+        if not is_duration(rule):
             yield f"known_later.{column}", rule
-
-
-def _is_duration(rule: str | timedelta) -> bool:
-    """Return whether a rule of ``known_later`` is a delay, not a column."""
-    try:
-        parse_duration(rule)
-    except ValueError:
-        return False
-    return True
 
 
 def compute_known_times(project: Project, frame: pd.DataFrame, column: str) -> pd.Series:
@@ -138,7 +140,7 @@ def compute_known_times(project: Project, frame: pd.DataFrame, column: str) -> p
     rule: str | timedelta = config.known_later.get(column, timedelta(0))
     if column == config.target:
         rule = config.label_delay
-    if _is_duration(rule):
+    if is_duration(rule):
         return frame[config.time] + parse_duration(rule)
     return frame[rule]
 
@@ -146,23 +148,35 @@ def compute_known_times(project: Project, frame: pd.DataFrame, column: str) -> p
 def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFrame:
     """Read the source as it was known at a given time, in time order.
 
-    Rows at or after ``known_by`` are dropped, and values that became known later are missing. A
-    table without time is returned whole and in its own order. A table without ``id`` gets its row
-    number as the column ``row_id``.
+    Rows at or after ``known_by``, and rows later than the time of reading and ``clock_skew``, are
+    dropped, and values that became known later are missing. A table without time is returned whole
+    and in its own order. A table without ``id`` gets its row number as the column ``row_id``.
 
     Raises
     ------
     RunFailedError
         If the table is empty, or has no row before ``known_by``.
     """
-    return select_known_rows(project, read_raw_source(project), known_by)
+    frame, _ = _select_known_rows(project, read_raw_source(project), known_by)
+    return frame
 
 
-def select_known_rows(
+def read_known_table(project: Project, known_by: datetime | None = None) -> TableRead:
+    """Read the source as ``read_source`` does, with a report on what was read.
+
+    Rows later than the time of reading and ``clock_skew`` count among those that were rejected.
+    """
+    table = read_source_table(project)
+    frame, times = _select_known_rows(project, table.frame, known_by)
+    report = report_times(table.report, times, project.config)
+    return replace(table, frame=frame, report=report)
+
+
+def _select_known_rows(
     project: Project,
     frame: pd.DataFrame,
     known_by: datetime | None = None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, SourceTimes]:
     """Return the rows of the source as they were known at a given time; see ``read_source``.
 
     Parameters
@@ -177,9 +191,13 @@ def select_known_rows(
     if not config.id:
         frame.insert(0, ROW_ID, range(len(frame)))
     if config.time is None:
-        return frame
-    for column in _list_time_columns(config):
-        frame[column] = parse_timestamps(frame[column], column, config.timezone)
+        return frame, SourceTimes()
+    times = parse_time_columns(config, frame)
+    is_future = find_future_rows(frame, config)
+    if is_future.all():
+        raise build_future_error(frame[config.time], config)
+    if is_future.any():
+        frame = frame[~is_future]
     if known_by is not None:
         cutoff = pd.Timestamp(known_by)
         # The negation keeps rows without a timestamp.
@@ -193,12 +211,13 @@ def select_known_rows(
         )
     sort_columns = [config.time, *list_key_columns(project)]
     if _is_sorted(frame, sort_columns):
-        return frame.reset_index(drop=True)
-    return frame.sort_values(
+        return frame.reset_index(drop=True), times
+    sorted_frame = frame.sort_values(
         sort_columns,
         kind="stable",
         ignore_index=True,
     )
+    return sorted_frame, times
 
 
 def _check_required_columns(frame: pd.DataFrame, config: ProjectConfig) -> None:
@@ -213,14 +232,6 @@ def _check_required_columns(frame: pd.DataFrame, config: ProjectConfig) -> None:
             suggest_names(missing[0], frame.columns),
             "edit mlops.yaml, or fix the source",
         )
-
-
-def _list_time_columns(config: ProjectConfig) -> list[str]:
-    """Return the time column and the columns that say when others became known."""
-    known_time_columns = {rule for rule in config.known_later.values() if not _is_duration(rule)}
-    if config.time:
-        return [config.time, *known_time_columns]
-    return list(known_time_columns)
 
 
 class SourceHistory:
@@ -309,7 +320,12 @@ def _find_default_as_of(project: Project) -> datetime | None:
     if config.time is None:
         return None
     times = read_raw_source(project)[config.time]
-    newest = parse_timestamps(times, config.time, config.timezone).max()
+    date_format = ReadSettings.from_source(config.source).find_date_format(config.time)
+    timestamps = parse_timestamps(times, config.time, config.timezone, date_format)
+    latest_time = find_latest_time(config.clock_skew)
+    newest = timestamps[timestamps <= pd.Timestamp(latest_time)].max()
+    if pd.isna(newest) and timestamps.notna().any():
+        raise build_future_error(timestamps, config)
     if pd.isna(newest):
         raise RunFailedError(
             f"the time column {config.time!r} holds no timestamp at all",

@@ -78,16 +78,36 @@ class Project(NamedTuple):
         return self.resolve_path(self.config.reports)
 
     @property
-    def notebooks_folder(self) -> Path:
-        """The project's own notebooks, or those of the package."""
-        own_folder = self.resolve_path(self.config.notebooks or _NOTEBOOKS_FOLDER)
-        if self.config.notebooks or own_folder.is_dir():
-            return own_folder
+    def own_notebooks_folder(self) -> Path:
+        """The folder of the project's own notebooks; it need not exist."""
+        return self.resolve_path(self.config.notebooks or _NOTEBOOKS_FOLDER)
+
+    @property
+    def package_notebooks_folder(self) -> Path:
+        """The folder of the package's notebooks."""
         return find_resource_folder(_NOTEBOOKS_FOLDER)
+
+    @property
+    def notebooks_folder(self) -> Path:
+        """The folder to work in: that of the project's own notebooks, or the package's."""
+        if self.config.notebooks or self.own_notebooks_folder.is_dir():
+            return self.own_notebooks_folder
+        return self.package_notebooks_folder
+
+    def find_notebook(self, file: str) -> Path:
+        """Return the path of a notebook: the project's own if it exists, else the package's.
+
+        A notebook that neither has is one that the project lacks.
+        """
+        own_notebook = self.own_notebooks_folder / file
+        if own_notebook.exists():
+            return own_notebook
+        packaged_notebook = self.package_notebooks_folder / file
+        return packaged_notebook if packaged_notebook.exists() else own_notebook
 
     def get_notebook_path(self, stage: str) -> Path:
         """Return the path of a stage's notebook."""
-        return self.notebooks_folder / self.config.stages[stage].notebook
+        return self.find_notebook(self.config.stages[stage].notebook)
 
     def with_values(self, origin: str, **values: Any) -> Project:
         """Return the project with some settings replaced; None leaves a setting as it is.
@@ -204,18 +224,11 @@ def load_project(start: str | Path | None = None, with_plugins: bool = True) -> 
 
 
 def _add_default_stages(data: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Add the default stages that a project with default notebooks does not list.
-
-    A project whose own notebooks folder has none of the default notebooks has its own chain: only
-    the stages that it lists.
-    """
+    """Add the default stages that a project does not list, unless it has its own chain."""
     listed_stages = data.get("stages")
     if not listed_stages or not isinstance(listed_stages, dict):
         return data
-    own_folder = root / str(data.get("notebooks") or _NOTEBOOKS_FOLDER)
-    default_notebooks = [own_folder / stage["notebook"] for stage in DEFAULT_STAGES.values()]
-    has_default_notebooks = any(notebook.exists() for notebook in default_notebooks)
-    if own_folder.is_dir() and not has_default_notebooks:
+    if _has_own_chain(listed_stages, root / str(data.get("notebooks") or _NOTEBOOKS_FOLDER)):
         return {**_OWN_CHAIN_SETTINGS, **data}
     stages: dict[str, Any] = {**DEFAULT_STAGES, **listed_stages}
     for name, default in DEFAULT_STAGES.items():
@@ -223,3 +236,22 @@ def _add_default_stages(data: dict[str, Any], root: Path) -> dict[str, Any]:
         if isinstance(changes, dict):
             stages[name] = {**default, **changes}
     return {**data, "stages": stages}
+
+
+def _has_own_chain(listed_stages: dict[str, Any], own_folder: Path) -> bool:
+    """Return whether a project has only the stages that it lists.
+
+    Its notebooks folder has none of the default notebooks, every stage names its notebook, and none
+    needs a stage that is not listed.
+    """
+    default_notebooks = [own_folder / stage["notebook"] for stage in DEFAULT_STAGES.values()]
+    if not own_folder.is_dir() or any(notebook.exists() for notebook in default_notebooks):
+        return False
+    for stage in listed_stages.values():
+        if not isinstance(stage, dict) or not stage.get("notebook"):
+            return False
+        needs = stage.get("needs") or []
+        needed = [needs] if isinstance(needs, str) else needs
+        if any(name in DEFAULT_STAGES and name not in listed_stages for name in needed):
+            return False
+    return True

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data import contract, features, source
-from mlops_kit.data.columns import ROW_ID, list_key_columns, parse_timestamps
+from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.contract_rules import RowCheck, RowRules, check_rows, compile_rules
+from mlops_kit.data.timestamps import parse_timestamps
 from mlops_kit.db.predictions import encode_feature_values, encode_row_key
 from mlops_kit.db.tables import PredictionRecord
 from mlops_kit.db.timestamps import format_timestamp

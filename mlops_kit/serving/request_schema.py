@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import pd
-from mlops_kit.data import columns
 from mlops_kit.data.columns import ColumnKind
 from mlops_kit.data.contract_rules import (
     ColumnRule,
@@ -23,6 +22,7 @@ from mlops_kit.data.contract_rules import (
     find_row_violations,
     mark_rejected_rows,
 )
+from mlops_kit.data.timestamps import parse_timestamps
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring
@@ -235,7 +235,7 @@ def parse_request_timestamps(values: list[str | None], timezone: str) -> pd.Seri
         else:
             aware[position] = timestamp
     naive_values = pd.Series(naive, dtype="datetime64[us]")
-    naive_as_utc = columns.parse_timestamps(naive_values, "timestamp", timezone)
+    naive_as_utc = parse_timestamps(naive_values, "timestamp", timezone)
     aware_as_utc = pd.to_datetime(pd.Series(aware, dtype="object"), utc=True)
     return aware_as_utc.astype("datetime64[us, UTC]").fillna(naive_as_utc)
 

@@ -102,10 +102,10 @@ class Stage:
 
     def read_source(self, known_by: pd.Timestamp | None = None) -> pd.DataFrame:
         """Read the source as it was known at ``as_of``, or at the given time."""
-        table = source.read_source_table(self.project)
-        self.reading = table.report
         cutoff = self.as_of if known_by is None else known_by
-        return source.select_known_rows(self.project, table.frame, cutoff)
+        table = source.read_known_table(self.project, cutoff)
+        self.reading = table.report
+        return table.frame
 
     def limit_to_sample(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the sample of a quick trial run; all rows otherwise."""

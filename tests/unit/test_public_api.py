@@ -121,7 +121,7 @@ def test_names_are_those_that_type_checkers_see() -> None:
                 found = mlops_kit.find_public_module(alias.name)
                 assert found in {node.module, expected}
             seen.add(alias.name)
-    assert set(mlops_kit.__all__) - seen == {"__version__", "open"}
+    assert set(mlops_kit.__all__) - seen == {"__version__", "new", "open"}
 
 
 @pytest.mark.slow

@@ -184,12 +184,17 @@ def _find_type(
     """Find the type of a column: the first of boolean, number and timestamp that fits."""
     sample = _take_sample(column, is_value, max_unreadable)
     is_format_set = settings.date_format is not None and settings.date_format not in DATE_ORDERS
-    if not is_format_set:
-        parsed = _read_booleans(column, is_value)
-        if _is_accepted(column, is_value, parsed, max_unreadable):
-            return _TypeSearch(parsed)
+    dates = _TypeSearch()
+    if is_format_set:
+        # A format may be set for all columns, so one that it does not fit is decided without it.
+        dates = _find_dates(name, column, is_value, settings, max_unreadable)
+        if dates.parsed is not None:
+            return dates
+    parsed = _read_booleans(column, is_value)
+    if _is_accepted(column, is_value, parsed, max_unreadable):
+        return _TypeSearch(parsed)
     notes: list[str] = []
-    if not is_format_set and _passes_sample(sample, is_likely_number, max_unreadable):
+    if _passes_sample(sample, is_likely_number, max_unreadable):
         style = NumberStyle(settings.decimal, settings.thousands)
         attempt = read_numbers(column, is_value, style, max_unreadable)
         if attempt.parsed and _is_accepted(column, is_value, attempt.parsed, max_unreadable):
@@ -197,17 +202,25 @@ def _find_type(
         notes += attempt.notes
         if attempt.parsed:
             notes += _describe_rejection(column, is_value, attempt.parsed)
-    may_be_dates = _passes_sample(
-        sample,
-        lambda texts: can_be_dates(texts, settings.date_format),
-        max_unreadable,
-    )
-    if not may_be_dates:
-        return _TypeSearch(notes=notes)
-    dates = read_dates(name, column, is_value, settings.date_format, max_unreadable)
-    if dates.parsed and _is_accepted(column, is_value, dates.parsed, max_unreadable):
-        return _TypeSearch(dates.parsed)
+    if not is_format_set and _passes_sample(sample, can_be_dates, max_unreadable):
+        dates = _find_dates(name, column, is_value, settings, max_unreadable)
+    if dates.parsed is not None:
+        return dates
     return _TypeSearch(problem=dates.problem, notes=dates.notes or notes)
+
+
+def _find_dates(
+    name: str,
+    column: ColumnTexts,
+    is_value: np.ndarray,
+    settings: ColumnSettings,
+    max_unreadable: int,
+) -> _TypeSearch:
+    """Read a column as timestamps; ``parsed`` is None if too few values are."""
+    attempt = read_dates(name, column, is_value, settings.date_format, max_unreadable)
+    if attempt.parsed and _is_accepted(column, is_value, attempt.parsed, max_unreadable):
+        return _TypeSearch(attempt.parsed)
+    return _TypeSearch(problem=attempt.problem, notes=attempt.notes)
 
 
 def _take_sample(column: ColumnTexts, is_value: np.ndarray, max_unreadable: int) -> Any:

@@ -65,10 +65,10 @@ class DateAttempt:
     notes: list[str] = field(default_factory=list)
 
 
-def can_be_dates(texts: Any, date_format: str | None) -> np.ndarray:
-    """Return which texts are dates in some format; what is not, is in none."""
+def can_be_dates(texts: Any) -> np.ndarray:
+    """Return which texts are dates in some known format; what is not, is in none."""
     is_read = np.zeros(len(texts), dtype=bool)
-    for readings in parse_dates(pc.utf8_trim_whitespace(texts), date_format):
+    for readings in parse_dates(pc.utf8_trim_whitespace(texts), None):
         is_read |= readings.is_read
     return is_read
 
@@ -200,7 +200,9 @@ def _choose_readings(
             candidates.append((count, readings))
     if not candidates:
         problem = _find_mixed_formats(name, column, all_readings, present_count, max_unreadable)
-        return _build_problem(problem)
+        if problem is not None:
+            return _build_problem(problem)
+        return DateAttempt(notes=_describe_rejection(column, is_present, all_readings))
     candidates.sort(key=lambda candidate: candidate[0], reverse=True)
     chosen, notes = _prefer_plausible_years([readings for _, readings in candidates])
     best = chosen[0]
@@ -309,11 +311,24 @@ def _describe_reading(column: ColumnTexts, readings: DateReadings, mask: np.ndar
     )
 
 
-def _build_problem(problem: DateProblem | None) -> DateAttempt:
-    """Build the result for a column that stays text."""
-    if problem is None:
-        return DateAttempt()
+def _build_problem(problem: DateProblem) -> DateAttempt:
+    """Build the result for a column whose dates cannot be read without a setting."""
     return DateAttempt(problem=problem, notes=[f"left as text: {describe_date_problem(problem)}"])
+
+
+def _describe_rejection(
+    column: ColumnTexts, is_present: np.ndarray, all_readings: list[DateReadings]
+) -> list[str]:
+    """Describe why a column that is mostly dates stays text; empty for other columns."""
+    for readings in all_readings:
+        is_other = is_present & ~readings.is_read
+        if 2 * column.count_rows(is_other) < column.count_rows(is_present):
+            counted = count_values(column.count_rows(is_other), "does not", "do not")
+            example = column.list_examples(is_other, 1)[0]
+            return [
+                f"left as text: {counted} have the format {readings.notation}, such as {example!r}"
+            ]
+    return []
 
 
 def _build_parsed(

@@ -86,7 +86,7 @@ class RejectedLine(BaseModel, frozen=True):
     file : str
         The file.
     line : int
-        Number of the line in the file, from 1.
+        Number of the line in the file, from 1; 0 if it is not known.
     text : str
         The line, cut off if it is long.
     reason : str

@@ -95,13 +95,20 @@ def describe_reading(report: ReadReport) -> str:
 
 def describe_rejected_rows(report: ReadReport) -> str:
     """Describe in a sentence which rows were rejected, and why the first one was."""
-    lines = [str(line.line) for line in report.rejected[:_MAX_LISTED_LINES]]
-    more = ", …" if report.rejected_count > len(lines) else ""
     noun = "row was" if report.rejected_count == 1 else "rows were"
     reason = report.rejected[0].reason if report.rejected else ""
     count = format_number(report.rejected_count)
+    return f"{count} {noun} rejected{_list_lines(report)}: {reason}."
+
+
+def _list_lines(report: ReadReport) -> str:
+    """List the lines of rejected rows in parentheses; empty if they are not known."""
+    lines = [str(line.line) for line in report.rejected[:_MAX_LISTED_LINES] if line.line]
+    if not lines:
+        return ""
     place = "line" if report.rejected_count == 1 else "lines"
-    return f"{count} {noun} rejected ({place} {', '.join(lines)}{more}): {reason}."
+    more = ", …" if report.rejected_count > len(lines) else ""
+    return f" ({place} {', '.join(lines)}{more})"
 
 
 def _list_notes(report: ReadReport) -> list[str]:

@@ -78,6 +78,11 @@ class ProjectConfig(ConfigSection):
         description="Column with the weight of each row in fits, metrics and drift, at least 0; "
         "it is not a feature, and rows are scored without it. null: all rows count the same",
     )
+    clock_skew: Duration = Field(
+        timedelta(days=1),
+        description="How much later than the time of reading a row's time may be; rows that are "
+        "later are quarantined and never determine as_of",
+    )
     excluded_columns: NameList = Field(
         default_factory=list, description="Columns that are not used as features"
     )
@@ -127,7 +132,8 @@ class ProjectConfig(ConfigSection):
     )
     notebooks: str = Field(
         "",
-        description="Folder of the notebooks; empty: notebooks/, or those of the package",
+        description="Folder of the project's own notebooks; empty: notebooks/. A notebook that is "
+        "not there comes from the package",
     )
     reports: str = Field("reports", description="Folder of the runs")
     tracking: str = Field("sqlite:///.mlops/mlflow.db", description="MLflow store or server")
@@ -159,8 +165,9 @@ class ProjectConfig(ConfigSection):
     run: RunConfig = RunConfig()
     stages: dict[str, StageConfig] = Field(
         default_factory=dict,
-        description="Changes to the default stages, and own stages; if the project's notebooks "
-        "folder has none of the default notebooks, the chain has only the stages listed here",
+        description="Changes to the default stages, and own stages. If each has its own notebook, "
+        "none needs a default stage, and the project's notebooks folder has none of the default "
+        "notebooks, the chain has only the stages listed here",
     )
 
     @model_validator(mode="before")

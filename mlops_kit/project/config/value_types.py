@@ -65,6 +65,19 @@ def parse_duration(value: Any) -> timedelta:
     return timedelta(**{_DURATION_UNITS[unit]: float(number)})
 
 
+def is_duration(value: Any) -> bool:
+    """Return whether a value is a duration.
+
+    >>> is_duration("1d"), is_duration("departed")
+    (True, False)
+    """
+    try:
+        parse_duration(value)
+    except ValueError:
+        return False
+    return True
+
+
 def format_duration(value: timedelta) -> str:
     """Format a duration so that ``parse_duration`` reads it, in the largest whole unit.
 

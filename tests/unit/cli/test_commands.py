@@ -387,12 +387,12 @@ def test_doctor_passes_in_a_valid_project(home: Path, mlops: RunCommand) -> None
 
 def test_doctor_counts_the_problems(home: Path, mlops: RunCommand) -> None:
     shutil.copytree(find_resource_folder("notebooks"), home / "notebooks")
-    (home / "notebooks" / "03_train.ipynb").unlink()
+    (home / "notebooks" / "03_train.ipynb").write_text("no notebook")
     (home / "t.csv").unlink()
     code, out, err = mlops("doctor", "--project", home)
     assert code == 1
     assert "2 of 11 checks found a problem" in err
-    assert "▲ notebooks: the notebook '03_train.ipynb' does not exist" in out
+    assert "▲ notebooks: 03_train.ipynb is not a notebook" in out
     assert "▲ source: source: 't.csv' does not exist" in out
 
 

@@ -111,7 +111,9 @@ def test_extras_are_listed_with_the_command_for_those_that_are_missing(
     assert first_line == f"{len(EXTRAS) - 1} of {len(EXTRAS)} installed"
     assert "  serve: installed (the prediction endpoint, mlops serve)" in lines
     (lab_line,) = [line for line in lines if line.startswith("  lab: ")]
-    assert lab_line.startswith('  lab: pip install "mlops-kit[lab]" (JupyterLab')
+    assert lab_line.startswith(
+        '  lab: pip install "mlops-kit[lab]" (new projects, mlops new; JupyterLab'
+    )
 
 
 def test_extra_at_another_version_is_reported(

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.data import columns
+from mlops_kit.data import columns, timestamps
+from mlops_kit.data.quarantine import check_source_rows
+from mlops_kit.data.reading.summary import describe_rejected_rows
 from mlops_kit.data.source import (
     _is_sorted,
     check_configured_columns,
     draw_sample,
     list_source_columns,
+    read_known_table,
     read_raw_source,
     read_source,
     resolve_cutoffs,
 )
+from mlops_kit.data.source_times import parse_time_columns
 from mlops_kit.project import loader
 
 YAML = """
@@ -204,17 +208,19 @@ def test_time_column_without_timestamps_is_described(tmp_path: Path) -> None:
 
 
 def test_repeated_hour_is_read_as_the_later_one() -> None:
-    read = columns.parse_timestamps(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
+    read = timestamps.parse_timestamps(pd.Series(["2013-11-03 01:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-11-03 06:30:00+00:00"  # standard time, five hours behind
 
 
 def test_skipped_hour_moves_forward() -> None:
-    read = columns.parse_timestamps(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
+    read = timestamps.parse_timestamps(pd.Series(["2013-03-10 02:30"]), "at", "America/New_York")
     assert str(read[0]) == "2013-03-10 07:00:00+00:00"
 
 
 def test_timestamps_with_a_zone_are_converted_from_it() -> None:
-    read = columns.parse_timestamps(pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York")
+    read = timestamps.parse_timestamps(
+        pd.Series(["2013-07-01T00:00+02:00"]), "at", "America/New_York"
+    )
     assert str(read[0]) == "2013-06-30 22:00:00+00:00"
 
 
@@ -314,6 +320,79 @@ def test_time_column_of_another_kind_is_described(tmp_path: Path, column: str, t
         resolve_cutoffs(made)
     assert "'at'" in error.value.message
     assert error.value.hint
+
+
+def test_future_row_does_not_determine_the_default_as_of(tmp_path: Path) -> None:
+    made = make_project(tmp_path, csv=CSV + "4,2913-01-04 00:00,2013-01-04 01:00,D,40,1\n")
+    as_of = resolve_cutoffs(made).config.as_of
+    assert as_of is not None
+    assert str(as_of)[:16] == "2013-01-04 00:00"
+
+
+def test_future_row_is_not_among_the_rows_of_the_source(tmp_path: Path) -> None:
+    made = make_project(tmp_path, csv=CSV + "4,2913-01-04 00:00,2013-01-04 01:00,D,40,1\n")
+    assert sorted(read_source(made)["nr"]) == [1, 2, 3]
+    report = read_known_table(made).report
+    assert (report.rows_in_file, report.rows_kept, report.rejected_count) == (4, 3, 1)
+    assert "2913-01-04 00:00 UTC is later than the time of reading" in report.rejected[0].reason
+    assert report.rejected[0].text.startswith("4, 2913-01-04")
+    assert "1 row was rejected: at" in describe_rejected_rows(report)
+
+
+def test_future_row_is_quarantined_by_the_contract_check(tmp_path: Path) -> None:
+    made = make_project(
+        tmp_path,
+        YAML + "contract: {max_quarantined_share: 0.5}\n",
+        csv=CSV + "4,2913-01-04 00:00,2013-01-04 01:00,D,40,1\n",
+    )
+    table = read_known_table(made)
+    report, accepted, quarantined = check_source_rows(made, table.frame, table.report)
+    assert (report.good_rows, report.quarantined_rows) == (3, 1)
+    assert len(accepted) == 3
+    assert "clock_skew (1d)" in quarantined["quarantine_reason"].iloc[0]
+
+
+def test_row_within_the_clock_skew_is_kept(tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=12)
+    csv = CSV + f"4,{soon:%Y-%m-%d %H:%M},2013-01-04 01:00,D,40,1\n"
+    assert len(read_source(make_project(tmp_path, csv=csv))) == 4
+    strict = make_project(tmp_path, YAML + "clock_skew: 1h\n", csv=csv)
+    assert len(read_source(strict)) == 3
+
+
+def test_only_future_rows_are_an_error_that_names_the_setting(tmp_path: Path) -> None:
+    made = make_project(
+        tmp_path, csv="nr,at,closed,gate,taxi,late\n1,2913-01-04,2913-01-04,A,1,0\n"
+    )
+    with pytest.raises(RunFailedError, match="2913-01-04") as error:
+        resolve_cutoffs(made)
+    assert "clock_skew" in error.value.hint
+
+
+def test_clock_changes_are_counted_where_times_are_parsed(tmp_path: Path) -> None:
+    made = make_project(tmp_path, YAML + "timezone: Europe/Berlin\n")
+    rows = pd.DataFrame({"at": ["2024-10-27 02:30", "2024-03-31 02:30"], "closed": None})
+    sentences = parse_time_columns(made.config, rows).sentences
+    assert len(sentences) == 2
+    assert "occur twice" in sentences[0]
+
+
+def test_clock_changes_are_noted_in_the_report(tmp_path: Path) -> None:
+    rows = "nr,at,closed,gate,taxi,late\n1,2013-11-03 01:30,2013-11-03 09:00,A,1,0\n"
+    made = make_project(tmp_path, YAML + "timezone: America/New_York\n", csv=rows)
+    assert "occur twice in America/New_York" in read_known_table(made).report.notes[-1]
+
+
+def test_date_format_of_the_source_is_used_for_text_of_parquet_files(tmp_path: Path) -> None:
+    columns = {"nr": [1, 2], "at": ["01/02/2024", "03/04/2024"], "late": [0, 1]}
+    frame = pd.DataFrame(columns | {"closed": "2024-01-01", "gate": "A", "taxi": 1})
+    frame.to_parquet(tmp_path / "t.parquet")
+    settings = YAML.replace("t.csv", "{file: t.parquet, dates: {at: day-first}}")
+    made = make_project(tmp_path, settings)
+    assert read_source(made)["at"].dt.month.tolist() == [2, 4]
+    made = make_project(tmp_path, YAML.replace("t.csv", "t.parquet"))
+    with pytest.raises(KitError, match="two readings"):
+        read_source(made)
 
 
 def test_until_before_the_default_as_of_asks_for_as_of(tmp_path: Path) -> None:

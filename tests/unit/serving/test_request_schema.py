@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_kit.data import columns, contract, contract_rules, source
+from mlops_kit.data import contract, contract_rules, source
+from mlops_kit.data.timestamps import parse_timestamps
 from mlops_kit.project import loader
 from mlops_kit.serving import request_schema
 from mlops_kit.serving.request_fields import RequestField
@@ -203,7 +204,7 @@ def test_timestamp_without_a_time_zone_is_read_as_in_the_source(text: str, utc: 
     [timestamp] = request_schema.parse_request_timestamps([text], "America/New_York")
     assert timestamp == pd.Timestamp(utc, tz="UTC")
     if "+" not in text:
-        source_values = columns.parse_timestamps(pd.Series([text]), "m", "America/New_York")
+        source_values = parse_timestamps(pd.Series([text]), "m", "America/New_York")
         assert timestamp == source_values[0]
 
 

@@ -272,6 +272,19 @@ def test_unusable_format_is_an_error(date_format: str) -> None:
         decide(["2024-01-05"], date_format=date_format)
 
 
+def test_format_for_all_columns_leaves_numbers_alone() -> None:
+    assert decide(["1", "2"], date_format="%d/%m/%Y").reading.type == ColumnKind.INTEGER
+    assert decide(["true", "false"], date_format="%d/%m/%Y").reading.type == ColumnKind.BOOLEAN
+
+
+def test_too_many_values_in_another_format_leave_text_with_a_note() -> None:
+    texts = ["27/02/2024"] * 80 + ["soon"] * 20
+    for date_format in (None, "%d/%m/%Y"):
+        decision = decide(texts, date_format=date_format)
+        assert decision.values.tolist() == texts
+        assert "20 values do not have the format %d/%m/%Y" in decision.reading.notes[0]
+
+
 def test_dates_without_time_of_day_are_midnight_and_reported() -> None:
     decision = decide(["27/02/2024 10:15", "28/02/2024"])
     assert decision.values.iloc[1] == pd.Timestamp(2024, 2, 28)
