@@ -5,6 +5,8 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help demo loop test test-fast evidence lab lint docs lock clean
 .DEFAULT_GOAL := help
+# Without stored bytecode each of the many processes would compile the libraries again (5 s).
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -28,7 +30,7 @@ loop: $(STAMP)  ## Replay July to September day by day: score, monitor, retrain;
 
 test: $(STAMP)  ## All tests, on two cores; what is skipped is listed at the end
 	@tools/browser
-	$(BIN)/python -m pytest -q -rsfE -n 2 -m "not documentation"
+	$(BIN)/python -m pytest -q -rsfE -n 2 --no-loadscope-reorder -m "not documentation"
 
 test-fast: $(STAMP)  ## The unit tests: no kernel, no browser, no server process
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit

@@ -261,7 +261,8 @@ def new(
     from mlops_kit.client import create_project
 
     id_columns = [id] if isinstance(id, str) else id
-    return create_project(frame, path, target, task=task, time=time, id_columns=id_columns)
+    settings = {"task": task, "time": time, "id_columns": id_columns}
+    return create_project(frame, path, target=target, **settings)
 
 
 def find_public_module(name: str) -> str:

@@ -377,13 +377,9 @@ class ProjectClient:
         return self.get_latest_run() / "index.html"
 
 
-def create_project(
-    frame: pd.DataFrame, path: str | Path, target: str, **given: Any
-) -> ProjectClient:
+def create_project(frame: pd.DataFrame, path: str | Path, **settings: Any) -> ProjectClient:
     """Create a project for a data frame and open it; see ``mlops_kit.new``."""
-    from mlops_kit.data.detection import GivenSettings
     from mlops_kit.pipeline.scaffold import create
 
-    request = create.ProjectRequest(Path(path), [], target, given=GivenSettings(**given))
-    project = create.write_project(create.draft_from_frame(request, frame))
-    return ProjectClient(project.root)
+    draft = create.draft_from_frame(Path(path), frame, **settings)
+    return ProjectClient(create.write_project(draft).root)

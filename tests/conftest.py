@@ -77,6 +77,7 @@ class SampleTable(NamedTuple):
     changes: dict[str, str]
 
 
+SMALL_PROFILE = "stages: {explore: {params: {profile_rows: 500}}}"
 SAMPLE_TABLES = {
     "diabetes": SampleTable(
         ("examples/diabetes/mlops.yaml", "examples/diabetes/contract.yaml"),
@@ -84,7 +85,7 @@ SAMPLE_TABLES = {
     ),
     "flights": SampleTable(
         ("mlops.yaml", "contract.yaml", "features"),
-        {"train: {trials: 12}": "train: {trials: 2}\nsample: 5000"},
+        {"train: {trials: 12}": "train: {trials: 2}\nsample: 5000\n" + SMALL_PROFILE},
     ),
 }
 

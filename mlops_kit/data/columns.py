@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Any
 
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.project.config.reserved_names import ROW_ID_NAME
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 
-ROW_ID = "row_id"  # key column of a table for which mlops.yaml names no id
+ROW_ID = ROW_ID_NAME  # key column of a table for which mlops.yaml names no id
 PART_COLUMN = "part"  # which part of the split a row belongs to
 
 
@@ -80,8 +81,16 @@ def list_feature_columns(config: ProjectConfig, frame: pd.DataFrame) -> list[str
     >>> list_feature_columns(config, pd.DataFrame(columns=["age", "bmi", config.target]))
     ['age', 'bmi']
     """
-    excluded = {*config.non_feature_columns, PART_COLUMN, ROW_ID}
-    return [str(column) for column in frame.columns if column not in excluded]
+    return [column for column in list_source_features(config, frame) if column != PART_COLUMN]
+
+
+def list_source_features(config: ProjectConfig, rows: pd.DataFrame) -> list[str]:
+    """Return the columns of the source that a model may use, in the source's order.
+
+    Unlike in a table of the chain, a column ``part`` is one of them.
+    """
+    excluded = {*config.non_feature_columns, ROW_ID}
+    return [str(column) for column in rows.columns if column not in excluded]
 
 
 def infer_kind(values: pd.Series) -> ColumnKind:
@@ -162,7 +171,8 @@ def _is_of_kind(values: pd.Series, kind: ColumnKind) -> bool:
     if kind == ColumnKind.INTEGER:
         return types.is_integer_dtype(dtype)
     if kind == ColumnKind.TIMESTAMP:
-        return types.is_datetime64_any_dtype(dtype)
+        # Without a zone it is converted to UTC, as the endpoint reads a timestamp.
+        return isinstance(dtype, pd.DatetimeTZDtype)
     if kind == ColumnKind.BOOLEAN:
         return types.is_bool_dtype(dtype)
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from mlops_kit.db.predictions import encode_row_key
 from mlops_kit.db.tables import LabelOutcome
 from mlops_kit.db.timestamps import format_timestamp
 from mlops_kit.project.config.data import LabelsConfig, QuerySource, get_file_location
+from mlops_kit.project.config.reserved_names import choose_source_names
 from mlops_kit.project.loader import Project
 
 __all__ = ["LabelMessage", "find_earliest_unlabeled", "import_labels", "record_feedback"]
@@ -199,12 +200,16 @@ def _read_table_source(project: Project, settings: LabelsConfig) -> TableRead:
         frame = read_query(source, None)
         return TableRead(frame, describe_frame(frame, "query"))
     location = get_file_location(source)
-    return read_table(
+    table = read_table(
         resolve_location(project, location),
         description=f"labels.source: {location!r}",
         hint="edit 'labels' in mlops.yaml",
         settings=ReadSettings.from_source(source),
     )
+    names = choose_source_names(project.config.role_columns, table.frame.columns)
+    for column in (settings.value, settings.time, *settings.key):
+        names.pop(column or "", None)
+    return replace(table, frame=table.frame.rename(columns=names))
 
 
 def _get_target_ids(rows: pd.DataFrame, keys: list[str]) -> list[str]:

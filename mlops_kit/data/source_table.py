@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 
 from mlops_kit.core.errors import KitError, RunFailedError
@@ -17,6 +18,11 @@ from mlops_kit.data.reading.storage import is_glob, is_url
 from mlops_kit.data.reading.summary import describe_rejected_rows
 from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.project.config.data import QuerySource, get_file_location
+from mlops_kit.project.config.reserved_names import (
+    ROW_ID_NAME,
+    choose_source_names,
+    name_beside_chain,
+)
 from mlops_kit.project.loader import Project
 
 DATASET_PREFIX = "dataset:"
@@ -25,9 +31,9 @@ DATASET_PREFIX = "dataset:"
 def read_raw_source(project: Project, limit: int | None = None) -> pd.DataFrame:
     """Read the source's rows; see ``read_source_table``."""
     frame = _read_rows_without_file(project, limit)
-    if frame is not None:
-        return frame
-    return read_source_table(project, limit).frame
+    if frame is None:
+        return read_source_table(project, limit).frame
+    return frame.rename(columns=_choose_names(project, frame.columns))
 
 
 def _read_rows_without_file(project: Project, limit: int | None) -> pd.DataFrame | None:
@@ -66,7 +72,8 @@ def read_source_table(
     location = get_file_location(source)
     frame = _read_rows_without_file(project, limit)
     if frame is not None:
-        return TableRead(frame, describe_frame(frame, location or "query"))
+        table = TableRead(frame, describe_frame(frame, location or "query"))
+        return _rename_columns(project, table)
     excluded_columns = frozenset(project.config.excluded_columns)
     table = read_table(
         resolve_location(project, location),
@@ -77,7 +84,31 @@ def read_source_table(
     )
     if must_be_usable:
         _check_usable_columns(table, excluded_columns)
-    return table
+    return _rename_columns(project, table)
+
+
+def _choose_names(project: Project, columns: Iterable[str]) -> dict[str, str]:
+    """Return the columns that are read under another name, see ``reserved_names``."""
+    return choose_source_names(project.config.role_columns, columns)
+
+
+def _rename_columns(project: Project, table: TableRead) -> TableRead:
+    """Rename the columns that would collide with those of the chain, and note it."""
+    names = _choose_names(project, table.frame.columns)
+    if not names:
+        return table
+    readings = []
+    for reading in table.report.columns:
+        name = names.get(reading.column, reading.column)
+        notes = list(reading.notes)
+        if name != reading.column:
+            notes.append(f"called {name}, since tables of a run have a column {reading.column}")
+        readings.append(reading.model_copy(update={"column": name, "notes": notes}))
+    return replace(
+        table,
+        frame=table.frame.rename(columns=names),
+        report=table.report.model_copy(update={"columns": readings}),
+    )
 
 
 def _check_usable_columns(table: TableRead, excluded_columns: frozenset[str]) -> None:
@@ -117,7 +148,10 @@ def read_rows_to_score(project: Project, file: str) -> pd.DataFrame:
             "values of each column's type, and the same number of fields in each line",
             "correct these lines",
         )
-    return table.frame
+    frame = table.frame
+    if ROW_ID_NAME in frame and name_beside_chain(ROW_ID_NAME) not in list_source_columns(project):
+        return frame  # it numbers the rows of a source that has no such column
+    return frame.rename(columns=_choose_names(project, frame.columns))
 
 
 def list_source_columns(project: Project) -> list[str]:
@@ -130,7 +164,8 @@ def list_source_columns(project: Project) -> list[str]:
     """
     columns = _list_text_file_columns(project)
     if columns:
-        return columns
+        names = _choose_names(project, columns)
+        return [names.get(column, column) for column in columns]
     frame = read_raw_source(project, limit=5)
     if frame.empty:
         raise build_empty_source_error(project)

@@ -7,10 +7,11 @@ row from left to right, independently of the other rows. Linear models therefore
 as a sparse matrix here.
 
 The score of a row is then exactly the same in any batch for models whose other steps treat each row
-separately: scaling, imputation, encoding, trees, boosting, calibration. This holds for all built-in
-model families. Estimators that multiply dense matrices in another way (neural networks, kernels,
-``TruncatedSVD`` and encoders built on it), and linear models inside voting or stacking ensembles,
-are only equal within floating-point error.
+separately: scaling, imputation, encoding, trees, boosting, calibration. An encoder of text counts
+its words in a sparse matrix, so it does too. This holds for all built-in model families. Estimators
+that multiply dense matrices in another way (neural networks, kernels, ``TruncatedSVD`` on dense
+columns), and linear models inside voting or stacking ensembles, are only equal within
+floating-point error.
 """
 
 from __future__ import annotations

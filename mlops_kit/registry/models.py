@@ -22,9 +22,9 @@ from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.files import hash_file
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.project.loader import Project
 from mlops_kit.registry.store import connect_mlflow, mlflow
-from mlops_kit.stats.tasks import TASKS
 
 if TYPE_CHECKING:
     import skops.io as skops
@@ -41,6 +41,7 @@ TRUSTED_TYPES = {
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "pandas._libs.missing.NAType",
+    "pandas.core.tools.datetimes.to_datetime",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.tasks import predict_codes, to_score_array, to_score_column
 from mlops_kit.data import contract, features, source
 from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.contract_rules import RowCheck, RowRules, check_rows, compile_rules
@@ -26,7 +27,6 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
 from mlops_kit.registry.batch_independence import make_batch_independent
-from mlops_kit.stats.tasks import predict_codes, to_score_array, to_score_column
 
 __all__ = [
     "RecordedModel",
@@ -189,7 +189,7 @@ def _build_inputs(
     typed_rows, _ = convert_to_contract_types(project, rows)
     typed_history, _ = convert_to_contract_types(project, visible_history)
     table = features.build_features(project, typed_rows, typed_history)
-    return table[list(description.features)].reset_index(drop=True)
+    return features.select_model_inputs(table, description.features).reset_index(drop=True)
 
 
 def _build_score_table(

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.core.tasks import is_finite_score, to_score_array
 from mlops_kit.data import columns, features, source
 from mlops_kit.data.features.build import count_differences
 from mlops_kit.db import approvals
@@ -29,7 +30,6 @@ from mlops_kit.project.loader import Project
 from mlops_kit.registry import scoring, versions
 from mlops_kit.serving import request_schema
 from mlops_kit.serving.requests import JsonObject
-from mlops_kit.stats.tasks import is_finite_score, to_score_array
 
 _logger = logging.getLogger(__name__)
 _WARM_UP_ROWS = 32  # newest rows that a version must score before it serves

@@ -19,6 +19,7 @@ import orjson
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import pd
+from mlops_kit.core.tasks import is_finite_score, to_score_array
 from mlops_kit.data import columns
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction
@@ -33,7 +34,6 @@ from mlops_kit.serving.champion_follower import (
 )
 from mlops_kit.serving.request_fields import ProblemCode, create_problem
 from mlops_kit.serving.requests import JsonObject, PredictionRequest, RequestRefusedError
-from mlops_kit.stats.tasks import is_finite_score, to_score_array
 
 _logger = logging.getLogger(__name__)
 _ENDPOINT_ORIGIN = "endpoint"  # in the prediction log

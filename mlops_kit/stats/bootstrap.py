@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np
 from mlops_kit.core.results import Interval
+from mlops_kit.core.tasks import is_finite_score, summarize_score, to_score_array
 from mlops_kit.stats.metrics import METRICS, check_same_length
-from mlops_kit.stats.tasks import is_finite_score, summarize_score, to_score_array
 
 MIN_BLOCKS = 5  # with fewer blocks an interval says little more than how many there are
 _INTERVAL_QUANTILES = (0.025, 0.975)

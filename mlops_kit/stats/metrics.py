@@ -1,7 +1,7 @@
 """Metrics by task.
 
 A metric is a function of labels, scores and a decision threshold; the score of a multiclass task
-has a probability for each class (``mlops_kit.stats.tasks``). It takes optional weights, so
+has a probability for each class (``mlops_kit.core.tasks``). It takes optional weights, so
 that a bootstrap draw is a vector of counts instead of a copy of the rows. Rows whose label or
 score is missing are left out; what cannot be computed (no rows, one class, a constant target) is
 NaN.
@@ -29,8 +29,8 @@ from mlops_kit.core.extensions import (
     name_failing_extension,
 )
 from mlops_kit.core.lazy import np
+from mlops_kit.core.tasks import TASKS, is_finite_score, predict_codes, to_score_array
 from mlops_kit.stats.calibration import assign_quantile_bins
-from mlops_kit.stats.tasks import TASKS, is_finite_score, predict_codes, to_score_array
 
 MetricFunction = Callable[..., float]
 DEFAULT_THRESHOLD = 0.5

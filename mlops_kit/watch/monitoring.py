@@ -141,6 +141,15 @@ def _look_up_sampling(
     return sampling
 
 
+def _decode_features(rows: pd.DataFrame, reference: ReferenceData) -> pd.DataFrame:
+    """Decode the logged features; timestamps, which are logged as text, become timestamps again."""
+    features = predictions.decode_feature_values(rows, reference.feature_names)
+    for name in features:
+        if name in reference.rows and pd.api.types.is_datetime64_any_dtype(reference.rows[name]):
+            features[name] = pd.to_datetime(features[name], utc=True, format="ISO8601")
+    return features
+
+
 def _choose_version(
     context: WatchContext, all_rows: pd.DataFrame, rows_by_version: dict[str, int]
 ) -> str:
@@ -157,7 +166,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
     window_predictions = _select_window_predictions(context, start, end)
     rows = window_predictions.rows
     reference = context.get_reference(window_predictions.version)
-    feature_values = predictions.decode_feature_values(rows, reference.feature_names)
+    feature_values = _decode_features(rows, reference)
     analyzed = analyze_unlabeled_window(
         context.project,
         reference,
@@ -293,7 +302,7 @@ def _evaluate_labels(
         end=end,
         version=window.version,
         predictions=rows,
-        features=predictions.decode_feature_values(rows, reference.feature_names),
+        features=_decode_features(rows, reference),
         monitoring=monitoring,
         performance=performance,
     )

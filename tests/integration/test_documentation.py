@@ -173,12 +173,15 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
 def list_options() -> dict[str, set[str]]:
     """Return the options of each command."""
     group: Any = typer.main.get_command(app)
-    return {
-        name: {option for parameter in command.params for option in parameter.opts}
-        | {option for parameter in command.params for option in parameter.secondary_opts}
-        | {"--help", "--debug"}
-        for name, command in group.commands.items()
-    }
+    options = {}
+    for name, command in group.commands.items():
+        # The options of a group are those of its commands.
+        commands = getattr(command, "commands", {"": command}).values()
+        parameters = [parameter for one in commands for parameter in one.params]
+        options[name] = {"--help", "--debug"}
+        for parameter in parameters:
+            options[name] |= {*parameter.opts, *parameter.secondary_opts}
+    return options
 
 
 @functools.cache

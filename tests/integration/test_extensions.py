@@ -15,14 +15,19 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io as skops
 from nbformat.v4 import new_code_cell, new_notebook
 from sklearn.neighbors import KNeighborsClassifier
 
+from mlops_kit.core.errors import RunFailedError
 from mlops_kit.dashboards.monitoring_page import MonitoringPage
 from mlops_kit.dashboards.review_page import ReviewPage
+from mlops_kit.data import source
 from mlops_kit.db.tables import IncidentRecord
+from mlops_kit.pipeline import params, plan
+from mlops_kit.pipeline.plan import PlanAction, PlannedStage
 from mlops_kit.project import loader, plugins, run_folder, run_manifest
-from mlops_kit.registry import versions
+from mlops_kit.registry import models, versions
 from mlops_kit.watch import loop
 from tests.support import watched_project as watched
 from tests.support.environment import make_clean_environment
@@ -139,6 +144,7 @@ train: {{trials: 2, families: [neighbors], metric: balanced_accuracy}}
 review: {{draws: 100, metric: balanced_accuracy}}
 monitor: {{tests: {{number: mean_shift}}, min_rows: 50}}
 stages:
+  explore: {{params: {{profile_rows: 0}}}}
   count: {{notebook: count.ipynb, needs: [prepare], writes: [row_count]}}
 """
 OWN_STAGE = [
@@ -191,6 +197,16 @@ def run_command(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def plan_run(home: Path) -> list[PlannedStage]:
+    """Plan a run in this process, which has the libraries of the plugins loaded already."""
+    project = source.resolve_cutoffs(loader.load_project(home))
+    stages = list(project.config.stages)
+    values: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        values[stage] = params.extract_values(params.resolve_parameters(project, stage, {}))
+    return plan.plan_stages(project, stages, values)
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the extensions that a run uses, after a run."""
@@ -237,13 +253,18 @@ def test_family_of_a_plugin_serves_with_the_types_it_declares(project: loader.Pr
 
 
 def test_model_of_a_family_that_declares_no_types_is_refused(home: Path, tmp_path: Path) -> None:
+    _, model = versions.load_champion(loader.load_project(home))
+    file = tmp_path / "model.skops"
+    skops.dump(model, file)
+    assert "sklearn.neighbors._kd_tree.KDTree" in models.check_model_types(file)
+    plugins.deactivate_plugins()
     copy = Path(shutil.copytree(home, tmp_path / "copy"))
     undeclared = PLUGINS["my_family"].replace("trusted_types=TYPES", "trusted_types=[]")
     (copy / "my_family.py").write_text(undeclared)
-    completed = run_command("run", "--project", copy, "--only", "train")
-    assert completed.returncode == 1
+    loader.load_project(copy)
     refusal = "EuclideanDistance64', which is not on the allow-list"
-    assert refusal in completed.stdout
+    with pytest.raises(RunFailedError, match=refusal):
+        models.check_model_types(file)
 
 
 def test_check_of_a_plugin_is_in_the_review(project: loader.Project) -> None:
@@ -305,13 +326,12 @@ def test_changed_plugin_makes_stale_what_used_it(name: str, home: Path, tmp_path
     copy = Path(shutil.copytree(home, tmp_path / "copy"))
     old, new, stages = CHANGES[name]
     (copy / f"{name}.py").write_text(PLUGINS[name].replace(old, new))
-    completed = run_command("plan", "--project", copy, "--json")
-    planned = json.loads(completed.stdout)
-    stale = [step["stage"] for step in planned if step["action"] == "run"]
+    steps = plan_run(copy)
+    stale = [step.stage for step in steps if step.action is PlanAction.RUN]
     assert stale == stages
-    for step in planned:
-        if step["stage"] in stale:
-            assert step["reasons"][0].startswith(f"`{name}.py` changed")
+    for step in steps:
+        if step.stage in stale:
+            assert step.reasons[0].startswith(f"`{name}.py` changed")
 
 
 def test_run_with_plugins_is_reproduced(home: Path, tmp_path: Path) -> None:

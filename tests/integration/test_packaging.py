@@ -136,6 +136,8 @@ def test_the_wheel_brings_notebooks_templates_and_types(installed: Path) -> None
     }
     assert {f"notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb")} <= inside
     assert {"py.typed", "templates/report/index.html", "templates/report/style.css"} <= inside
+    templates = [path for path in (ROOT / "templates").rglob("*") if path.is_file()]
+    assert {path.relative_to(ROOT).as_posix() for path in templates} <= inside
     migrations = ROOT / "mlops_kit" / "db" / "migrations"
     for pattern in ("*.py", "*.mako", "versions/*.py"):
         assert {f"db/migrations/{p.relative_to(migrations)}" for p in migrations.glob(pattern)} <= (
@@ -183,6 +185,26 @@ def test_the_installed_package_finds_its_own_notebooks_and_templates(
         timeout=60,
     )
     assert all(Path(p).is_relative_to(installed) for p in done.stdout.split())
+
+
+def test_the_installed_package_creates_and_updates_a_project(
+    installed: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("x,y\n" + "".join(f"{n * 7 % 31},{n % 2}\n" for n in range(60)))
+    options = ["--data", str(table), "--target", "y", "--yes"]
+    for arguments in (["new", "p", *options], ["notebook", "edit", "train", "--project", "p"]):
+        subprocess.run(
+            [sys.executable, "-m", "mlops_kit.cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+    names = {".gitattributes", ".gitignore", ".github/workflows/tests.yml", "tests/test_project.py"}
+    names |= {"mlops.yaml", "contract.yaml", "notebooks/03_train.ipynb"}
+    assert all((tmp_path / "p" / name).is_file() for name in names)
 
 
 CALLERS_EXTRA = "all"

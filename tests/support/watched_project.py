@@ -43,7 +43,8 @@ approval: automatic
 as_of: 2024-01-31
 until: 2024-01-31
 split: {test: 10d, folds: 2}
-train: {trials: 2}
+train: {trials: 2, families: [linear]}
+stages: {explore: {params: {profile_rows: 0}}}
 cost: {false_alarm: 1, miss: 2, unit: $}
 review: {draws: 100}
 retrain: {min_labels: 100}

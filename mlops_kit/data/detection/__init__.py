@@ -53,23 +53,38 @@ def detect_settings(
     'binary'
     """
     _check_columns(frame, target, given)
-    guesses = list(detect_target(frame, target, given.task, given.positive))
-    id_guess = keys.detect_id(frame, target, given.id_columns)
+    target_guesses = list(detect_target(frame, target, given.task, given.positive))
     time_guesses = list(keys.detect_time(frame, target, given.time))
-    guesses += [*time_guesses, id_guess]
+    id_guess = keys.detect_id(frame, target, given.id_columns)
     used = {target, *id_guess.columns}
     for guess in time_guesses:
         if guess.setting == "time":
             used.update(guess.columns)
     group_guesses = list(keys.detect_groups(frame, target, used))
-    groups = {column for guess in group_guesses for column in guess.columns}
-    guesses += group_guesses
-    if read is not None:
-        reading_guesses = list(detect_reading(read))
-        guesses += reading_guesses
-        used |= {column for guess in reading_guesses for column in guess.value or []}
-    guesses += _detect_feature_guesses(frame, target, str(guesses[0].value), used, groups)
+    reading_guesses = list(detect_reading(read)) if read is not None else []
+    used |= _list_excluded_columns(reading_guesses)
+    groups = set()
+    for guess in group_guesses:
+        groups.update(guess.columns)
+    task = str(target_guesses[0].value)
+    guesses = [
+        *target_guesses,
+        *time_guesses,
+        id_guess,
+        *group_guesses,
+        *reading_guesses,
+        *_detect_feature_guesses(frame, target, task, used, groups),
+    ]
     return DetectionReport(rows=len(frame), target=target, guesses=guesses)
+
+
+def _list_excluded_columns(guesses: list[Guess]) -> set[str]:
+    """Return the columns that guesses exclude."""
+    excluded: set[str] = set()
+    for guess in guesses:
+        if guess.setting == "excluded_columns":
+            excluded.update(guess.value)
+    return excluded
 
 
 def _check_columns(frame: pd.DataFrame, target: str, given: GivenSettings) -> None:
@@ -96,17 +111,12 @@ def _detect_feature_guesses(
     frame: pd.DataFrame, target: str, task: str, used: set[str], groups: set[str]
 ) -> list[Guess]:
     """Return the guesses about features; a column that is excluded is not looked at again."""
-    guesses: list[Guess] = []
-    excluded = set(used)
-
-    def add(new_guesses: list[Guess]) -> None:
-        for guess in new_guesses:
-            guesses.append(guess)
-            excluded.update(guess.value or [])
-
-    add(list(features.detect_constants(frame, target)))
-    add(list(features.detect_leaks(frame, target, task, excluded)))
-    add(list(features.detect_duplicates(frame, excluded)))
-    add(list(features.detect_texts(frame, excluded | groups)))
-    add(list(features.detect_sentinels(frame, excluded)))
-    return guesses
+    constants = list(features.detect_constants(frame, target))
+    excluded = used | _list_excluded_columns(constants)
+    leaks = list(features.detect_leaks(frame, target, task, excluded))
+    excluded |= _list_excluded_columns(leaks)
+    duplicates = list(features.detect_duplicates(frame, excluded))
+    excluded |= _list_excluded_columns(duplicates)
+    texts = features.detect_texts(frame, excluded | groups)
+    sentinels = features.detect_sentinels(frame, excluded)
+    return [*constants, *leaks, *duplicates, *texts, *sentinels]

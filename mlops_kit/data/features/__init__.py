@@ -20,6 +20,7 @@ from mlops_kit.data.features.build import (
     check_point_in_time,
     count_differences,
     select_known_history,
+    select_model_inputs,
 )
 from mlops_kit.data.features.views import (
     FeatureDatabase,
@@ -39,5 +40,6 @@ __all__ = [
     "list_feature_columns",
     "load_views",
     "select_known_history",
+    "select_model_inputs",
     "view",
 ]

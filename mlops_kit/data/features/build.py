@@ -6,14 +6,14 @@ from what was known at a given time, and reports those that used later data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import datetime
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
-from mlops_kit.data.columns import list_feature_columns, list_key_columns
+from mlops_kit.data.columns import list_feature_columns, list_key_columns, list_source_features
 from mlops_kit.data.features.views import (
     FeatureDatabase,
     FeatureView,
@@ -21,8 +21,11 @@ from mlops_kit.data.features.views import (
     load_views,
 )
 from mlops_kit.data.source import mask_unknown_values
+from mlops_kit.project.config.reserved_names import name_beside_chain
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
+
+_VIEW_COLUMNS = ("row", "moment")  # that the table "rows" has besides those of the source
 
 
 def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
@@ -49,10 +52,11 @@ def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) 
         config.target,
     ]
     leading_columns = [column for column in candidates if column in rows.columns]
-    own_features = list_feature_columns(config, rows)
+    own_features = list_source_features(config, rows)
     table_columns = list(dict.fromkeys([*leading_columns, *own_features]))
     base = rows[table_columns].reset_index(drop=True)
-    parts = [_convert_numbers_to_float(base, own_features)]
+    typed = _convert_numbers_to_float(base, own_features)
+    parts = [typed.rename(columns=_name_features(own_features, rows.columns))]
     views = load_views(project)
     if not views:
         return parts[0]
@@ -77,6 +81,22 @@ def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) 
     return pd.concat(parts, axis=1)
 
 
+def _name_features(features: Iterable[str], existing: Iterable[str]) -> dict[str, str]:
+    """Return the features that would collide with columns of the chain, with their new names."""
+    names = {feature: name_beside_chain(feature, existing) for feature in features}
+    return {feature: name for feature, name in names.items() if name != feature}
+
+
+def select_model_inputs(table: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
+    """Return the columns that a model needs, in its order.
+
+    A model of an earlier version may have a feature under the name that it has in the source.
+    """
+    missing = [feature for feature in features if feature not in table.columns]
+    old_names = {name_beside_chain(feature): feature for feature in missing}
+    return table.rename(columns=old_names)[list(features)]
+
+
 def _open_database(
     config: ProjectConfig,
     rows: pd.DataFrame,
@@ -86,6 +106,8 @@ def _open_database(
     known_later = {config.target, *config.known_later}
     known_columns = [column for column in rows.columns if column not in known_later]
     known_rows = rows[known_columns].reset_index(drop=True)
+    own_names = {name: f"{name}_1" for name in _VIEW_COLUMNS if name in known_rows}
+    known_rows = known_rows.rename(columns=own_names)
     known_rows.insert(0, "row", range(len(known_rows)))
     if config.time:
         known_rows.insert(

@@ -48,6 +48,7 @@ _NAMED_FORMATS = (
     "%a, %d.%m.%Y",
     "%a, %Y-%m-%d",
 )
+_ABBREVIATION_LENGTH = 3  # of a month or weekday
 _COMPACT_DATE = "%Y%m%d"  # only with a time; alone it is a whole number
 _DATES_AROUND_A_TIME = ("%a %b %d {} %Y",)
 
@@ -297,17 +298,27 @@ def _build_layout(pattern: _Pattern, match: re.Match[str], shape: str) -> DateLa
 
 def _write_notation(pattern: _Pattern, fields: dict[str, tuple[int, int]], shape: str) -> str:
     """Write a layout in the notation of ``strptime``."""
+    date = _write_date(pattern.date, fields)
     time = _write_time(fields, shape)
     if not time:
-        return pattern.date
+        return date
     if pattern.time_position == "before":
-        return f"{time} {pattern.date}"
+        return f"{time} {date}"
     if pattern.time_position == "inside":
-        start, _, end = pattern.date.rpartition(" ")
+        start, _, end = date.rpartition(" ")
         return f"{start} {time} {end}"
     time_start, time_end = fields["t"]
     separator = "T" if shape[time_start] == "a" else shape[time_start:time_end]
-    return f"{pattern.date}{separator}{time}"
+    return f"{date}{separator}{time}"
+
+
+def _write_date(date_format: str, fields: dict[str, tuple[int, int]]) -> str:
+    """Write the date of a layout in the notation of ``strptime``: %B for a name in full."""
+    for name in ("a", "b"):
+        start, end = fields.get(name, (0, 0))
+        if end - start > _ABBREVIATION_LENGTH:
+            date_format = date_format.replace(f"%{name}", f"%{name.upper()}")
+    return date_format
 
 
 def _write_time(fields: dict[str, tuple[int, int]], shape: str) -> str:

@@ -85,7 +85,7 @@ class _Collector:
                 np.zeros(self.row_count, dtype=bool),
                 np.zeros(self.row_count, dtype=bool),
             )
-        elif layout.notation.count("%") > readings.notation.count("%"):
+        elif _rate_notation(layout.notation) > _rate_notation(readings.notation):
             readings = DateReadings(
                 layout.format,
                 layout.notation,
@@ -99,6 +99,11 @@ class _Collector:
         readings.is_read[positions] = fields.is_valid
         readings.has_time[positions] = "H" in layout.spans
         readings.is_truncated[positions] = fields.is_truncated
+
+
+def _rate_notation(notation: str) -> tuple[int, int]:
+    """Rate how much a notation says: fields, then names in full."""
+    return notation.count("%"), notation.count("%A") + notation.count("%B")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ _DIRECTIVE_NAMES = (
     ("%d", "day"),
     ("%m", "month"),
     ("%b", "month"),
+    ("%B", "month"),
     ("%Y", "year"),
     ("%y", "year"),
 )
@@ -96,6 +97,5 @@ def build_date_error(problem: DateProblem) -> KitError:
     return KitError(
         message,
         "one format in all rows, either with or without an offset from UTC",
-        "write all rows in one format, such as 2024-02-27T14:30:00+01:00; or set the right one in "
-        "mlops.yaml under source.dates, and rows in another format are quarantined",
+        "write all rows in one format, such as 2024-02-27T14:30:00+01:00",
     )

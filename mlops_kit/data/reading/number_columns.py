@@ -110,12 +110,23 @@ def read_numbers(
         So many rows may have another type.
     """
     present = column.keep_only(is_present)
+    integers = _cast(present, pa.int64())
+    if integers is not None and _is_written_as(integers, present):
+        # Digits only, so that the separators do not matter.
+        numbers = integers.cast(pa.float64(), safe=False)
+        return _convert_exactly(_WrittenNumbers(column, present, numbers, integers))
     if style.decimal in {None, POINT}:
         numbers = _cast(present, pa.float64())
         has_plus = pc.any(pc.starts_with(present, "+")).as_py()
         if numbers is not None and not has_plus:
-            return _read_plain_numbers(column, present, numbers, style, max_unreadable)
+            plain = _WrittenNumbers(column, present, numbers, integers)
+            return _read_plain_numbers(plain, style, max_unreadable)
     return _read_styled_numbers(column, present, style, max_unreadable)
+
+
+def _is_written_as(integers: Any, texts: Any) -> bool:
+    """Return whether every whole number is written in the shortest way."""
+    return bool(pc.all(pc.equal(integers.cast(pa.string()), texts)).as_py())
 
 
 def _cast(texts: Any, arrow_type: Any) -> Any:
@@ -127,32 +138,21 @@ def _cast(texts: Any, arrow_type: Any) -> Any:
 
 
 def _read_plain_numbers(
-    column: ColumnTexts,
-    present: Any,
-    numbers: Any,
-    style: NumberStyle,
-    max_unreadable: int,
+    written: _WrittenNumbers, style: NumberStyle, max_unreadable: int
 ) -> ParseAttempt:
     """Read a column in which every value is a plain number such as ``-1.5e3``."""
-    integers = _cast(present, pa.int64())
-    is_canonical = False
-    if integers is not None:
-        written = pc.cast(integers, pa.string())
-        is_canonical = bool(pc.all(pc.equal(written, present)).as_py())
-    notes: list[str] = []
-    if not is_canonical:
-        reasons = _find_reasons_for_text(column, present)
-        if reasons:
-            return ParseAttempt(notes=reasons)
-    if integers is None:
-        chosen = _choose_point_style(present, style)
-        if chosen.decimal is None:
-            return ParseAttempt(notes=list(chosen.notes))
-        if chosen.decimal == COMMA:
-            return _read_styled_numbers(column, present, chosen, max_unreadable)
-        notes += chosen.notes
-    written = _WrittenNumbers(column, present, numbers, integers)
-    return _convert_exactly(written, notes=notes)
+    column = written.column
+    reasons = _find_reasons_for_text(column, written.plain)
+    if reasons:
+        return ParseAttempt(notes=reasons)
+    if written.integers is not None:
+        return _convert_exactly(written)
+    chosen = _choose_point_style(written.plain, style)
+    if chosen.decimal is None:
+        return ParseAttempt(notes=list(chosen.notes))
+    if chosen.decimal == COMMA:
+        return _read_styled_numbers(column, written.plain, chosen, max_unreadable)
+    return _convert_exactly(written, notes=chosen.notes)
 
 
 def _choose_point_style(present: Any, style: NumberStyle) -> NumberStyle:
@@ -194,7 +194,6 @@ def _read_styled_numbers(
     plain = _write_plainly(numeric_texts, chosen, bool(has_plus.any()))
     conversions = _describe_conversions(column, present, trimmed, is_number)
     conversions += _describe_removed_parts(column, is_number, has_plus, unit)
-    has_groups = bool(chosen.thousands) and _contains(numeric_texts, chosen.thousands)
     written = _WrittenNumbers(
         column,
         plain,
@@ -203,13 +202,13 @@ def _read_styled_numbers(
     )
     return _convert_exactly(
         written,
-        _describe_format(chosen, has_groups, unit),
+        _describe_format(chosen, numeric_texts, unit),
         conversions,
         [*unit_notes, *chosen.notes],
     )
 
 
-def _contains(texts: Any, character: str | None) -> bool:
+def _contains(texts: Any, character: str) -> bool:
     """Return whether one of the texts contains a character."""
     return bool(pc.any(pc.match_substring(texts, character)).as_py())
 
@@ -327,13 +326,13 @@ def _describe_removed_parts(
     return conversions
 
 
-def _describe_format(style: NumberStyle, is_grouped: bool, unit: str) -> str:
+def _describe_format(style: NumberStyle, texts: Any, unit: str) -> str:
     """Describe how numbers are written; empty for a decimal point without groups."""
     names = {" ": "spaces", "'": "apostrophes", POINT: "points", COMMA: "commas"}
     parts = []
-    if style.decimal == COMMA:
+    if style.decimal == COMMA and _contains(texts, COMMA):
         parts.append("decimal comma")
-    if is_grouped and style.thousands:
+    if style.thousands and _contains(texts, style.thousands):
         parts.append(f"{names.get(style.thousands, style.thousands)} between thousands")
     if unit:
         parts.append(f"with {unit}")

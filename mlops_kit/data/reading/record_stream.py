@@ -26,6 +26,9 @@ _NEWLINE = ord("\n")
 _CARRIAGE_RETURN = ord("\r")
 _MAX_OPEN_BYTES = 1 << 22  # a quoted field that is longer was never closed
 _MAX_JOINED_LINES = 1000
+_MIN_SWALLOWING_LINES = 2  # a field of so many lines has none that is inside it as a whole
+_MANY_SEPARATORS = 3
+_MANY_LINES = 3
 _MAX_TEXT_CHARACTERS = 200
 _PHYSICAL_LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+\Z")
 _NUL_REASON = "the line contains NUL bytes"
@@ -256,8 +259,12 @@ class RecordStream:
     def _clean_by_scan(self, data: bytes, scan: _Scan) -> bytes | None:
         """Return the regular records of scanned text, and log all of them.
 
-        None if a record with line ends lacks fields, which an unclosed quote may have caused.
+        None if a field with line ends has swallowed records, because its quote was not closed.
         """
+        for index in np.flatnonzero(scan.lines_per_record > _MIN_SWALLOWING_LINES).tolist():
+            text = data[scan.starts[index] : scan.ends[index]].decode()
+            if self._has_swallowed_records(text.split("\n")[1:-1]):
+                return None
         expected = self.format.field_count
         counts = scan.count_fields()
         lengths = scan.ends - scan.starts
@@ -265,8 +272,6 @@ class RecordStream:
         if expected == 1:
             is_blank &= False
         is_irregular = (counts != expected) & ~is_blank
-        if scan.has_line_ends and np.any(is_irregular & (scan.lines_per_record > 1)):
-            return None
         lines = self._line + scan.lines_before
         self._line += int(scan.lines_per_record.sum())
         first_position = self.log.record_count
@@ -333,7 +338,8 @@ class RecordStream:
                 continue
             parsed, used = self._parse_record(lines, index)
             is_cut_off = parsed.problem == RecordProblem.OPEN_QUOTE and not is_last
-            if is_cut_off and index and len(lines) - index <= _MAX_JOINED_LINES:
+            may_wait = index > 0 or len(data) < _MAX_OPEN_BYTES
+            if is_cut_off and may_wait and len(lines) - index <= _MAX_JOINED_LINES:
                 break
             record_lines.append(self._line + index)
             record_text = "".join(lines[index : index + used]).rstrip("\r\n")
@@ -349,8 +355,8 @@ class RecordStream:
     def _parse_record(self, lines: list[str], index: int) -> tuple[ParsedRecord, int]:
         """Parse the record that begins on a line, and count its lines.
 
-        Lines are joined while a quote is open. If it is not closed, or what comes out lacks
-        fields, the first line alone is the record, and is irregular.
+        Lines are joined while a quote is open. If it is not closed, or the field has swallowed
+        records, the first line alone is the record, and is irregular.
         """
         body = lines[index].rstrip("\r\n")
         parsed = self._parser.parse(body)
@@ -367,11 +373,22 @@ class RecordStream:
             together = self._parser.parse(joined.rstrip("\r\n"))
             if together.problem == RecordProblem.OPEN_QUOTE:
                 continue
-            is_closed = together.problem is None
-            if is_closed and len(together.fields) >= self.format.field_count:
+            inner_lines = lines[index + 1 : index + count - 1]
+            if together.problem is None and not self._has_swallowed_records(inner_lines):
                 return together, count
             return parsed, 1
         return parsed, 1
+
+    def _has_swallowed_records(self, inner_lines: list[str]) -> bool:
+        """Return whether all lines inside a record are records themselves, and not text.
+
+        Text has a separator now and then, too, so few lines or few separators prove nothing.
+        """
+        separators = self.format.field_count - 1
+        is_evident = separators >= _MANY_SEPARATORS or len(inner_lines) >= _MANY_LINES
+        if not inner_lines or not separators or not is_evident:
+            return False
+        return all(line.count(self._parser.separator) == separators for line in inner_lines)
 
     def _clean_record(
         self,

@@ -8,7 +8,9 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.files import write_text
@@ -76,6 +78,22 @@ class ProjectDraft:
         return self.request.name or make_project_name(self.request.path)
 
 
+class _BuildStep(BaseModel, frozen=True):
+    """A file of several that make one table, as the template takes it."""
+
+    file: str
+    keys: list[str]
+    sentence: str
+
+
+class _StoredData(NamedTuple):
+    """The setting ``source`` of a project, sentences about it, and how files make one table."""
+
+    source: str
+    notes: list[str]
+    build_steps: list[_BuildStep]
+
+
 def make_project_name(path: Path) -> str:
     """Return the name of a project in a folder.
 
@@ -125,15 +143,27 @@ def _read_file(file: str) -> TableRead:
     return replace(read_again, date_problems=read.date_problems)
 
 
-def draft_from_frame(request: ProjectRequest, frame: pd.DataFrame) -> ProjectDraft:
+def draft_from_frame(path: Path, frame: pd.DataFrame, target: str, **given: Any) -> ProjectDraft:
     """Detect the settings of a project whose table is a data frame; nothing is written.
+
+    Parameters
+    ----------
+    path : Path
+        The project's folder.
+    frame : DataFrame
+        The table.
+    target : str
+        The column to predict.
+    **given
+        Fields of ``GivenSettings``.
 
     Raises
     ------
     KitError
         If the folder is not empty, or a column does not exist.
     """
-    check_folder(request.path)
+    check_folder(path)
+    request = ProjectRequest(path, [], target, given=GivenSettings(**given))
     return _draft_from_rows(request, frame, [])
 
 
@@ -214,51 +244,44 @@ def _write_files(root: Path, answers: dict[str, Any]) -> None:
 
 def _collect_answers(draft: ProjectDraft, root: Path) -> dict[str, Any]:
     """Store the data in a project, and return the values for the template."""
-    setting, build_steps, notes = _store_data(draft, root)
+    stored = _store_data(draft, root)
     report = draft.report
-    files = [Path(file).name for file in draft.request.files] or ["a data frame"]
+    names = [Path(file).name for file in draft.request.files]
+    settings = build_settings(stored.source, report, stored.notes)
     return {
         "name": draft.name,
-        "table": ", ".join(files),
-        "source": setting,
+        "table": ", ".join(names) or "a data frame",
+        "source": stored.source,
         "target": report.target,
         "row_count": report.rows,
         "has_time": report.get_value("time") is not None,
         "sample_rows": min(_MAX_SAMPLE_ROWS, report.rows),
-        "predicts_file": "://" not in setting,
-        "build_steps": build_steps,
-        "settings": build_settings(setting, report, notes),
+        "predicts_file": "://" not in stored.source,
+        "build_steps": [step.model_dump() for step in stored.build_steps],
+        "settings": [setting.model_dump() for setting in settings],
         "findings": build_findings(report),
     }
 
 
-def _store_data(draft: ProjectDraft, root: Path) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """Copy or reference the files of a table.
-
-    Returns
-    -------
-    source : str
-        The setting ``source``.
-    build_steps : list of dict
-        How several files make one table, for the template.
-    notes : list of str
-        What was done, in sentences.
-    """
+def _store_data(draft: ProjectDraft, root: Path) -> _StoredData:
+    """Copy or reference the files of a table, and join them if there are several."""
     files = draft.request.files
+    copies_data = draft.request.copies_data
     if not files:
         _write_table(draft.read.frame, root)
-        return _TABLE_FILE, [], ["The data frame, as it was given to mlops_kit.new."]
+        return _StoredData(_TABLE_FILE, ["The data frame, as it was given to mlops_kit.new."], [])
     if len(files) == 1:
-        stored, note = _store_file(files[0], root, draft.request.copies_data)
-        return stored, [], [note]
+        stored, note = _store_file(files[0], root, copies_data)
+        return _StoredData(stored, [note], [])
     build_steps = []
     notes = [f"{_TABLE_FILE} is built by data/build_table.py:"]
     for step in draft.joins:
-        stored, _ = _store_file(step.joined.file, root, draft.request.copies_data)
-        build_steps.append({"file": stored, "keys": step.joined.keys, "sentence": step.sentence})
+        stored, _ = _store_file(step.joined.file, root, copies_data)
+        build_step = _BuildStep(file=stored, keys=step.joined.keys, sentence=step.sentence)
+        build_steps.append(build_step)
         notes.append(step.sentence)
     _write_table(draft.read.frame, root)
-    return _TABLE_FILE, build_steps, notes
+    return _StoredData(_TABLE_FILE, notes, build_steps)
 
 
 def _write_table(frame: pd.DataFrame, root: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from mlops_kit.core.errors import suggest_names
 from mlops_kit.core.extensions import ExtensionKind, list_declared
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import (
     ContractConfig,
@@ -33,10 +34,10 @@ from mlops_kit.project.config.pipeline import (
     StageConfig,
     order_stages,
 )
+from mlops_kit.project.config.reserved_names import rename_roles
 from mlops_kit.project.config.services import DashboardConfig, PeopleConfig, ServeConfig
 from mlops_kit.project.config.value_types import Duration, NameList, OptionalTimestamp
 from mlops_kit.stats import metrics
-from mlops_kit.stats.tasks import TASKS
 
 
 class ProjectConfig(ConfigSection):
@@ -181,6 +182,12 @@ class ProjectConfig(ConfigSection):
     def accept_split_section(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Accept ``split``, the earlier name of ``validation.test`` and ``validation.folds``."""
         return move_split_settings(data)
+
+    @model_validator(mode="before")
+    @classmethod
+    def rename_reserved_roles(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Give roles the names that their columns get beside the columns of the chain."""
+        return rename_roles(data)
 
     @model_validator(mode="after")
     def check_consistency(self) -> ProjectConfig:
@@ -328,6 +335,12 @@ class ProjectConfig(ConfigSection):
     def headline_metric(self) -> str:
         """The metric that the review, monitoring and the pages report first."""
         return self.review.metric or TASKS[self.task].headline_metric
+
+    @property
+    def role_columns(self) -> set[str]:
+        """Columns with a role: target, id, time, group and weight."""
+        columns = {self.target, *self.id, self.time, self.validation.group, self.weight}
+        return {column for column in columns if column}
 
     @property
     def non_feature_columns(self) -> set[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import summarize_score, to_score_array
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry import scoring
 from mlops_kit.stages.stage import Stage
-from mlops_kit.stats.tasks import summarize_score, to_score_array
 
 _TITLE = "Scores by day"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.column_kinds import DisplayKind, infer_display_kind
-from mlops_kit.data.columns import ROW_ID, list_feature_columns
+from mlops_kit.data.columns import ROW_ID, list_source_features
 from mlops_kit.project.config.root import ProjectConfig
 
 MAX_GROUPS = 12  # most frequent values that are groups of their own; the rest are "other"
@@ -79,7 +79,7 @@ def select_grouping_columns(frame: pd.DataFrame, config: ProjectConfig) -> list[
     """Select a few features by which groups can be compared: categories first, then numbers."""
     categories = []
     numbers = []
-    for column in list_feature_columns(config, frame):
+    for column in list_source_features(config, frame):
         distinct = make_hashable(frame[column]).nunique()
         if 2 <= distinct <= MAX_CATEGORY_VALUES:
             categories.append(column)

@@ -34,6 +34,7 @@ _EXTERNAL_STYLE_PATTERN = re.compile(
     r"""@import[^;]*https?:[^;]*;|url\(\s*["']?https?:[^)]*\)""",
     re.IGNORECASE,
 )
+_OFF_NOTE = "No rows were profiled, because profile_rows is 0."
 _NOTE_STYLE = (
     "margin:0;padding:.6rem 1rem;background:#fdf3dc;color:#1a2028;position:relative;z-index:2000"
 )
@@ -53,7 +54,8 @@ def render_profile_html(
     Parameters
     ----------
     rows : int
-        Largest number of rows that are profiled; they are drawn with the seed.
+        Largest number of rows that are profiled; they are drawn with the seed. With 0 nothing is
+        profiled, and the document says so.
 
     Raises
     ------
@@ -66,6 +68,8 @@ def render_profile_html(
             "at least one row and one column",
             "check the source's rows",
         )
+    if rows == 0:
+        return _insert_note(_format_empty_document(title), _OFF_NOTE)
     sample = frame
     if len(frame) > rows:
         sample = frame.sample(rows, random_state=seed).sort_index()
@@ -74,6 +78,11 @@ def render_profile_html(
     document = _render_report(_prepare_for_profiling(sample), title, is_brief)
     note = _describe_scope(len(frame), len(sample), seed, is_brief)
     return remove_external_links(_insert_note(document, note))
+
+
+def _format_empty_document(title: str) -> str:
+    """Format an HTML document with a title and an empty body."""
+    return f"<!doctype html><title>{html.escape(title)}</title><body></body>"
 
 
 def _import_profiling_library() -> Any:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import is_finite_score, predict_codes, to_score_array
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
@@ -33,7 +34,6 @@ from mlops_kit.stages.monitor.drift_tests import (
     run_drift_test,
 )
 from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
-from mlops_kit.stats.tasks import is_finite_score, predict_codes, to_score_array
 from mlops_kit.stats.weights import compute_weighted_mean
 
 DRIFT_COLUMNS = [

@@ -13,6 +13,12 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval
+from mlops_kit.core.tasks import (
+    is_finite_score,
+    predict_codes,
+    summarize_score,
+    to_score_array,
+)
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift_tests import SideWeights
 from mlops_kit.stats.bootstrap import (
@@ -21,12 +27,6 @@ from mlops_kit.stats.bootstrap import (
     make_sampling_design,
 )
 from mlops_kit.stats.metrics import METRICS, compute_metric
-from mlops_kit.stats.tasks import (
-    is_finite_score,
-    predict_codes,
-    summarize_score,
-    to_score_array,
-)
 
 REFERENCE_BINS = 10  # of a number's reference values; missing values have a bin of their own
 # Zero by construction once the probabilities are calibrated.

@@ -10,6 +10,7 @@ import math
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
+from mlops_kit.core.tasks import TASKS, to_score_array
 from mlops_kit.data.classes import ClassCoding
 from mlops_kit.data.columns import ROW_ID, format_local_days
 from mlops_kit.data.row_weights import get_row_weights
@@ -18,7 +19,6 @@ from mlops_kit.data.target import encode_target
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats.bootstrap import compute_metric_intervals
 from mlops_kit.stats.metrics import METRICS, compute_metric
-from mlops_kit.stats.tasks import TASKS, to_score_array
 
 REALIZED_COLUMNS = ["metric", "value", "low", "high", "rows", "reference"]
 _TITLE = "Realized performance"

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import predict_codes, summarize_score
 from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import to_finite_arrays
 from mlops_kit.stats.proportions import (
     compute_weighted_wilson_interval,
     compute_wilson_interval,
 )
-from mlops_kit.stats.tasks import predict_codes, summarize_score
 from mlops_kit.stats.weights import compute_effective_rows, compute_weighted_mean
 
 _NORMAL_QUANTILE_97_5 = 1.959963984540054

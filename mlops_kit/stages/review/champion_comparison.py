@@ -17,6 +17,7 @@ from mlops_kit.core.formatting import capitalize_first, format_money, format_num
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.core.tasks import TASKS, to_score_array, to_score_column
 from mlops_kit.data.classes import resolve_coding
 from mlops_kit.data.columns import get_row_days
 from mlops_kit.data.splitters import get_sampling_design
@@ -26,7 +27,6 @@ from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.review.evidence import NO_CHAMPION, ChampionComparison
 from mlops_kit.stages.review.slices import get_group_labels
 from mlops_kit.stats import bootstrap, metrics, thresholds
-from mlops_kit.stats.tasks import TASKS, to_score_array, to_score_column
 
 _CHALLENGER_NAME = "this version"
 # How much worse cost, log loss and RMSE may be, as a share of the champion's value. The other

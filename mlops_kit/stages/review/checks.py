@@ -26,6 +26,7 @@ from mlops_kit.core.extensions import (
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.project.config.model import ReviewConfig
 from mlops_kit.stages.review.champion_comparison import (
     DifferenceOutcome,
@@ -37,13 +38,12 @@ from mlops_kit.stages.review.evidence import (
     NO_CHAMPION,
     RefitAgreement,
     ReviewEvidence,
+    describe_class_rows,
 )
 from mlops_kit.stages.review.slices import SliceStatus
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.tasks import TASKS
 
 _CLASSES_ONLY_SENTENCE = "This check applies to tasks with classes only."
-_MAX_LISTED_CLASSES = 5
 _MIN_ROWS_PER_CLASS = 10  # with fewer rows of the rarer class, metrics of two classes are unstable
 
 
@@ -200,23 +200,17 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
 @register_check("both_classes_seen", "Every class present", CheckSeverity.WARNS)
 def check_every_class_present(evidence: ReviewEvidence) -> Verdict:
     """Check that the held-out rows contain every class, and more than a handful of each."""
-    task = TASKS[evidence.config.task]
-    if not task.has_classes:
+    if not TASKS[evidence.config.task].has_classes:
         return make_verdict(CheckOutcome.NOT_APPLICABLE, _CLASSES_ONLY_SENTENCE)
-    if task.has_class_probabilities:
-        return _check_many_classes(evidence)
-    counts = {name: evidence.rows_by_class.get(name, 0) for name in ("0", "1")}
-    rarer_class_rows = min(counts.values())
-    if rarer_class_rows == 0:
+    counts = evidence.rows_by_class or {"0": 0, "1": 0}
+    rarest_class_rows = min(counts.values())
+    if rarest_class_rows == 0:
         outcome = CheckOutcome.FAILED
-    elif rarer_class_rows < _MIN_ROWS_PER_CLASS:
+    elif rarest_class_rows < _MIN_ROWS_PER_CLASS:
         outcome = CheckOutcome.CANNOT_TELL
     else:
         outcome = CheckOutcome.PASSED
-    negative, positive = evidence.classes
-    observed = (
-        f"{counts['1']:,} of the positive class {positive}, {counts['0']:,} of class {negative}"
-    )
+    observed = describe_class_rows(evidence, _MIN_ROWS_PER_CLASS)
     return make_verdict(
         outcome,
         f"The held-out rows contain {observed}.",
@@ -224,34 +218,6 @@ def check_every_class_present(evidence: ReviewEvidence) -> Verdict:
         limit=f"≥ {_MIN_ROWS_PER_CLASS} of each",
         hint="hold a longer period out (validation.test)",
         **counts,
-    )
-
-
-def _check_many_classes(evidence: ReviewEvidence) -> Verdict:
-    """Check the rows of each class of a multiclass task."""
-    limit = f"≥ {_MIN_ROWS_PER_CLASS} of each"
-    hint = "hold a longer period out (validation.test)"
-    counts = evidence.rows_by_class
-    if not counts:
-        return make_verdict(
-            CheckOutcome.CANNOT_TELL, "There is no labeled held-out row.", limit=limit, hint=hint
-        )
-    names = dict(enumerate(evidence.classes)) if len(evidence.classes) == len(counts) else {}
-    few = []
-    for code, count in counts.items():
-        if count < _MIN_ROWS_PER_CLASS:
-            few.append(f"{names.get(int(code), code)} ({count:,})")
-    outcome = CheckOutcome.PASSED
-    if min(counts.values()) == 0:
-        outcome = CheckOutcome.FAILED
-    elif few:
-        outcome = CheckOutcome.CANNOT_TELL
-    observed = f"{len(few)} of {len(counts)} classes have fewer than {_MIN_ROWS_PER_CLASS} rows"
-    sentence = f"Of the held-out rows, {observed}"
-    if few:
-        sentence += f": {', '.join(few[:_MAX_LISTED_CLASSES])}"
-    return make_verdict(
-        outcome, f"{sentence}.", observed=observed, limit=limit, hint=hint, **counts
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import predict_codes
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review.calibration import compute_calibration_curve
 from mlops_kit.stats.metrics import compute_calibration_error, to_finite_arrays
-from mlops_kit.stats.tasks import predict_codes
 
 _CONFUSION_TITLE = "Confusion matrix"
 _CALIBRATION_TITLE = "Calibration by class"

@@ -14,6 +14,7 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import capitalize_first, format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
+from mlops_kit.core.tasks import to_score_array
 from mlops_kit.data.columns import ROW_ID
 from mlops_kit.data.splitters import (
     describe_resampling_blocks,
@@ -22,8 +23,8 @@ from mlops_kit.data.splitters import (
 )
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
-from mlops_kit.stats.tasks import to_score_array
 
+_MAX_LISTED_CLASSES = 5
 _CODES_AS_NAMES = ("0", "1")
 BASELINE_TITLES = {"baseline_linear": "a linear model", "baseline_constant": "a constant"}
 
@@ -288,6 +289,27 @@ def gather_evidence(
         champion_version=comparison.version,
         sample_rows=config.sample,
     )
+
+
+def describe_class_rows(evidence: ReviewEvidence, min_rows: int) -> str:
+    """Describe the held-out rows by class; of many classes those with fewer than some rows."""
+    counts = evidence.rows_by_class
+    if evidence.config.task == "binary":
+        negative, positive = evidence.classes
+        return (
+            f"{counts.get('1', 0):,} of the positive class {positive}, {counts.get('0', 0):,} of "
+            f"class {negative}"
+        )
+    has_names = len(evidence.classes) == len(counts)
+    names = evidence.classes if has_names else tuple(counts)
+    few = []
+    for name, count in zip(names, counts.values(), strict=True):
+        if count < min_rows:
+            few.append(f"{name} ({count:,})")
+    if not few:
+        return f"at least {min_rows} rows of each of {len(counts)} classes"
+    listed = ", ".join(few[:_MAX_LISTED_CLASSES])
+    return f"fewer than {min_rows} rows of {len(few)} of {len(counts)} classes: {listed}"
 
 
 def name_classes(evidence: ReviewEvidence, classes: Sequence[Any]) -> ReviewEvidence:

@@ -19,6 +19,7 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.data import features
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
+from mlops_kit.project.config.reserved_names import name_beside_chain
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 from mlops_kit.stats.weights import compute_weighted_mean
@@ -110,7 +111,7 @@ def evaluate_slices(
     KitError
         If a column is not in the frame.
     """
-    slice_columns = list(columns) or config.review.slices
+    slice_columns = [name_beside_chain(name) for name in [*columns] or config.review.slices]
     if not slice_columns:
         slice_columns = _select_categorical_features(frame, config)
     for name in slice_columns:

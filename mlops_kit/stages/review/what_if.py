@@ -13,15 +13,15 @@ from typing import Any
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
-from mlops_kit.data.columns import ROW_ID
-from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.registry.scoring import predict_scores
-from mlops_kit.stats.tasks import (
+from mlops_kit.core.tasks import (
     is_finite_score,
     predict_codes,
     summarize_score,
     to_score_array,
 )
+from mlops_kit.data.columns import ROW_ID
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry.scoring import predict_scores
 
 _MAX_ROWS = 12
 _MAX_COLUMNS = 6

@@ -1,8 +1,9 @@
 """Model families: what can be searched, each with its search space and a scikit-learn pipeline.
 
-A pipeline contains classes of scikit-learn, LightGBM, NumPy and pandas only, never one of ours: it
-is saved in skops format and must load where mlops-kit is not installed. It takes a DataFrame with
-strings, numbers, booleans and missing values; timestamps are left out (features extract from them).
+A pipeline contains classes of scikit-learn, skrub, LightGBM, NumPy and pandas only, never one of
+ours: it is saved in skops format and must load where mlops-kit is not installed. It takes a
+DataFrame with strings, numbers, booleans, timestamps and missing values; ``column_encoding`` has
+the preparation of the columns.
 
 To add a family, in the package or in a plugin of a project:
 
@@ -24,30 +25,24 @@ from typing import Any
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.lazy import LazyModule, pd
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.registry import models
-from mlops_kit.stats.tasks import TASKS
+from mlops_kit.stages.train.column_encoding import build_column_transformer, group_columns
 
-compose = LazyModule("sklearn.compose")
 dummy = LazyModule("sklearn.dummy")
 ensemble = LazyModule("sklearn.ensemble")
-impute = LazyModule("sklearn.impute")
 lightgbm = LazyModule("lightgbm")
 linear_model = LazyModule("sklearn.linear_model")
 pipelines = LazyModule("sklearn.pipeline")
-preprocessing = LazyModule("sklearn.preprocessing")
-utils = LazyModule("sklearn.utils")
 
 ModelParams = dict[str, Any]
 FamilyBuilder = Callable[[ModelParams, str, pd.DataFrame, list[str], int], Any]
 SUPPORTED_TASKS = ("binary", "multiclass", "regression")
 _DEFAULT_TASKS = ("binary", "regression")  # of a family that does not state its tasks
 _BASELINES = ("constant", "linear")
-_MAX_ONE_HOT_CATEGORIES = 40  # with a column each; rarer ones share a column
-_MAX_ORDINAL_CATEGORIES = 250  # HistGradientBoosting accepts at most 255 categories
 _MAX_MULTINOMIAL_ITERATIONS = 1000
 _FIT_THREADS = 2
 _MIN_ROWS_FOR_THREADS = 5_000  # with fewer rows, threads cost more than they save
-_NUMERIC_OBJECT_TYPES = {"boolean", "integer", "floating", "mixed-integer-float"}
 
 
 @dataclass(frozen=True)
@@ -211,88 +206,6 @@ def list_baselines(task: str) -> dict[str, tuple[str, ModelParams]]:
     return baselines
 
 
-def split_numeric_categorical(
-    frame: pd.DataFrame,
-    features: list[str],
-) -> tuple[list[str], list[str]]:
-    """Split features into numbers (with booleans) and categories.
-
-    Timestamps are neither, nor is a column without values: there is nothing to learn from it, and
-    scikit-learn's boosting cannot bin it.
-    """
-    numeric = []
-    categorical = []
-    for name in features:
-        column = frame[name]
-        if _is_time_column(column) or column.isna().all():
-            continue
-        if _is_numeric_column(column):
-            numeric.append(name)
-        else:
-            categorical.append(name)
-    return numeric, categorical
-
-
-def _is_time_column(column: pd.Series) -> bool:
-    types = pd.api.types
-    return bool(types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column))
-
-
-def _is_numeric_column(column: pd.Series) -> bool:
-    """Whether a column holds numbers or booleans, also where missing values made it objects."""
-    if pd.api.types.is_numeric_dtype(column):
-        return True
-    if not pd.api.types.is_object_dtype(column):
-        return False
-    return pd.api.types.infer_dtype(column, skipna=True) in _NUMERIC_OBJECT_TYPES
-
-
-def _build_column_transformer(
-    numeric: list[str],
-    categorical: list[str],
-    scaled: bool,
-    one_hot: bool,
-) -> Any:
-    """Build the ColumnTransformer in front of a model: categories first, then numbers."""
-    # Parquet returns None where CSV returns NaN; an encoder would take these as two categories.
-    fill_missing = impute.SimpleImputer(
-        missing_values=pd.NA,
-        strategy="constant",
-        fill_value="(missing)",
-    )
-    if one_hot:
-        encoder: Any = preprocessing.OneHotEncoder(
-            max_categories=_MAX_ONE_HOT_CATEGORIES,
-            handle_unknown="infrequent_if_exist",
-            sparse_output=False,
-        )
-    else:
-        encoder = preprocessing.OrdinalEncoder(
-            max_categories=_MAX_ORDINAL_CATEGORIES,
-            handle_unknown="use_encoded_value",
-            unknown_value=-1,
-        )
-    # A boolean column with missing values holds objects; as floats it is 0, 1 or NaN, in training
-    # and at the endpoint.
-    to_float = preprocessing.FunctionTransformer(
-        utils.check_array,
-        kw_args={"dtype": "float64", "ensure_all_finite": "allow-nan"},
-        feature_names_out="one-to-one",
-    )
-    numeric_steps = [to_float]
-    if scaled:
-        numeric_steps += [
-            impute.SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True),
-            preprocessing.StandardScaler(),
-        ]
-    transformers = []
-    if categorical:
-        transformers.append(("names", pipelines.make_pipeline(fill_missing, encoder), categorical))
-    if numeric:
-        transformers.append(("numbers", pipelines.make_pipeline(*numeric_steps), numeric))
-    return compose.ColumnTransformer(transformers, sparse_threshold=0)
-
-
 def choose_thread_count(rows: int) -> int:
     """Choose the threads of a fit.
 
@@ -335,8 +248,8 @@ def build_model_pipeline(
     >>> pipeline.fit(frame, [0, 0, 1]).predict(frame).tolist()
     [0, 0, 1]
     """
-    numeric, categorical = split_numeric_categorical(frame, features)
-    transformer = _build_column_transformer(numeric, categorical, scaled=scaled, one_hot=one_hot)
+    columns = group_columns(frame, features)
+    transformer = build_column_transformer(columns, scaled=scaled, one_hot=one_hot)
     return _build_pipeline(transformer, model)
 
 
@@ -421,14 +334,14 @@ def build_boosting(
         model_class = ensemble.HistGradientBoostingClassifier
     else:
         model_class = ensemble.HistGradientBoostingRegressor
-    numeric, categorical = split_numeric_categorical(frame, features)
+    columns = group_columns(frame, features)
     model = model_class(
         **params,
-        categorical_features=list(range(len(categorical))) or None,
+        categorical_features=list(range(len(columns.categories))) or None,
         early_stopping=False,
         random_state=seed,
     )
-    transformer = _build_column_transformer(numeric, categorical, scaled=False, one_hot=False)
+    transformer = build_column_transformer(columns, scaled=False, one_hot=False)
     return _build_pipeline(transformer, model)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +12,19 @@ from threadpoolctl import threadpool_limits
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.tasks import TASKS, to_score_column
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
+from mlops_kit.stages.train.column_encoding import TEXT_STEPS
+from mlops_kit.stages.train.encoding_cache import EncodingCache
 from mlops_kit.stages.train.families import MODEL_FAMILIES, ModelParams, choose_thread_count
-from mlops_kit.stats.tasks import TASKS, to_score_column
 
 if TYPE_CHECKING:
     from mlops_kit.data.splitters import Fold
+
+_text_cache: ContextVar[EncodingCache | None] = ContextVar("text_cache", default=None)
 
 
 def fit_model(
@@ -71,6 +77,7 @@ def fit_model(
     else:
         target = labels.astype("float64").to_numpy()
     model = MODEL_FAMILIES[family].build(params, config.task, frame, features, seed)
+    _use_text_cache(model)
     weights = get_row_weights(frame, config)
     with threadpool_limits(choose_thread_count(len(frame))):
         if weights is None:
@@ -82,6 +89,30 @@ def fit_model(
     if "model__n_jobs" in model.get_params():
         model.set_params(model__n_jobs=1)
     return model
+
+
+@contextmanager
+def cache_text_encodings() -> Iterator[None]:
+    """Encode the text of the same rows once only, whatever the model, until the context ends.
+
+    In a search, encoding text takes longer than most fits, and does not depend on the parameters
+    that are searched.
+    """
+    token = _text_cache.set(EncodingCache())
+    try:
+        yield
+    finally:
+        _text_cache.reset(token)
+
+
+def _use_text_cache(model: Any) -> None:
+    """Let the steps that encode text keep their results in the cache, if there is one."""
+    cache = _text_cache.get()
+    if cache is None:
+        return
+    parameters = [f"table__{name}__memory" for name in TEXT_STEPS]
+    cached = [name for name in parameters if name in model.get_params()]
+    model.set_params(**dict.fromkeys(cached, cache))
 
 
 def fit_weighted_model(

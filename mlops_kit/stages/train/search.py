@@ -161,6 +161,7 @@ def prepare_search(
     return SearchSetup(rows, features, config, build_folds(rows, config))
 
 
+@fitting.cache_text_encodings()
 def search_recipes(
     frame: pd.DataFrame,
     features: list[str],

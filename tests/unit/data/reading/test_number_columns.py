@@ -119,6 +119,12 @@ def test_numbers_against_the_separator_that_is_set_stay_text() -> None:
     assert_text(decide(["1.5", "2.5"], decimal=","), ["1.5", "2.5"])
 
 
+def test_whole_numbers_have_no_style() -> None:
+    decision = decide(["1", "20", "300"], decimal=",", thousands=".")
+    assert decision.values.tolist() == [1, 20, 300]
+    assert decision.reading.format == ""
+
+
 def test_ambiguous_point_is_a_decimal_point_and_noted() -> None:
     decision = decide(["1.234", "12.345"])
     assert decision.values.tolist() == [1.234, 12.345]

@@ -37,6 +37,12 @@ def test_empty_table_is_rejected() -> None:
         profile.render_profile_html(pd.DataFrame({"a": []}), "Empty", seed=0)
 
 
+def test_profile_of_no_rows_says_that_it_is_turned_off() -> None:
+    document = profile.render_profile_html(pd.DataFrame({"a": [1]}), "<Off>", seed=0, rows=0)
+    assert "No rows were profiled, because profile_rows is 0." in document
+    assert "<title>&lt;Off&gt;</title>" in document
+
+
 def test_sample_depends_on_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     profiled: list[list[int]] = []
 
