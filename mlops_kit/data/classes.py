@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -170,14 +170,23 @@ def resolve_coding(
     return ClassCoding((*(others or [None]), positive), kind)
 
 
-def resolve_column_coding(values: pd.Series, config: ProjectConfig) -> ClassCoding:
+def resolve_column_coding(
+    values: pd.Series, config: ProjectConfig, classes: Sequence[Any] = ()
+) -> ClassCoding:
     """Decide the code of each class in a column of the target.
+
+    Parameters
+    ----------
+    classes : sequence
+        The classes in the order of their codes, if they are decided already.
 
     Raises
     ------
     KitError
         See ``resolve_coding``.
     """
+    if classes:
+        return ClassCoding(tuple(classes), infer_kind(values))
     return resolve_coding(count_classes(values), config, infer_kind(values))
 
 

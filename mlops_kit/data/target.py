@@ -118,6 +118,25 @@ def find_coding(project: Project) -> ClassCoding | None:
     return resolve_coding(counts, project.config, column.type)
 
 
+def list_classes(project: Project) -> list[Any]:
+    """List the classes of the target in the order of their codes, by the data contract.
+
+    Returns
+    -------
+    list
+        Empty for a regression, and if the contract does not list the classes of a binary task.
+
+    Raises
+    ------
+    KitError
+        See ``find_coding``.
+    """
+    if project.config.task == "regression":
+        return []
+    coding = find_coding(project)
+    return [] if coding is None else list(coding.classes)
+
+
 def load_legacy_coding(project: Project) -> ClassCoding:
     """Load the coding of versions that do not state theirs: the classes in ascending order."""
     column = _load_target_contract(project)
@@ -180,15 +199,15 @@ def _parse_finite_number(value: Any) -> float | None:
 
 
 def encode_target(
-    frame: pd.DataFrame, config: ProjectConfig, coding: ClassCoding | None = None
+    frame: pd.DataFrame, config: ProjectConfig, classes: Sequence[Any] = ()
 ) -> tuple[pd.DataFrame, Table]:
     """Encode the target as a number.
 
     Parameters
     ----------
-    coding : ClassCoding, optional
-        The classes of the project or of a version (``Stage.class_coding``); by default those of
-        the rows, which may lack a class.
+    classes : sequence
+        The classes in the order of their codes, of the project (``Stage.class_names``) or of a
+        version; if empty those of the rows, which may lack a class.
 
     The positive class becomes 1 and the other 0 (``mlops_kit.data.classes``). Unknown values are
     NaN.
@@ -209,7 +228,7 @@ def encode_target(
     """
     if config.task == "regression":
         return _encode_values(frame, config.target)
-    coding = coding or resolve_column_coding(frame[config.target], config)
+    coding = resolve_column_coding(frame[config.target], config, classes)
     encoded = frame.copy(deep=False)
     encoded[config.target] = coding.encode_column(frame[config.target])
     return encoded, _summarize_classes(encoded[config.target], coding, config)

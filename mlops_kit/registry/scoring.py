@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.core.tasks import predict_codes, to_score_array, to_score_column
+from mlops_kit.core.tasks import to_score_column
 from mlops_kit.data import contract, features, source
 from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.contract_rules import RowCheck, RowRules, check_rows, compile_rules
@@ -27,6 +27,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
 from mlops_kit.registry.batch_independence import make_batch_independent
+from mlops_kit.registry.predicted_classes import name_classes, predict_classes
 
 __all__ = [
     "RecordedModel",
@@ -214,25 +215,13 @@ def _build_score_table(
         np.array(prediction_ids, dtype=object),
     )
     table["score"] = to_score_column(scores)
-    table["decision"] = _predict_classes(scores, description.threshold)
+    table["decision"] = predict_classes(scores, description.threshold)
     table["model_version"] = description.version
     table["day"] = "all"
     if config.time:
         local_times = table[config.time].dt.tz_convert(config.timezone)
         table["day"] = local_times.dt.strftime("%Y-%m-%d")
     return table
-
-
-def _predict_classes(scores: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Return the code of the predicted class of each row; NaN for a regression.
-
-    It is the most probable class, or for a binary task the positive one from the threshold on.
-    """
-    if scores.ndim == 2:
-        return predict_codes(scores).astype(float)
-    if threshold is None:
-        return np.full(len(scores), np.nan)
-    return (scores >= threshold).astype(float)
 
 
 def build_prediction_records(
@@ -447,27 +436,12 @@ def predict_table(project: Project, frame: pd.DataFrame) -> TablePrediction:
     hidden_columns = {"day"} | ((set(champion.features) | roles) - set(keys))
     shown = scores[[column for column in scores.columns if column not in hidden_columns]]
     if config.task == "multiclass":
-        shown = _name_classes(shown, champion.classes)
+        shown = name_classes(shown, champion.classes)
     if check.rejected_count:
         shown = shown.set_index(accepted.index).reindex(rows.index)
         shown[keys] = rows[keys]
         shown["problems"] = check.describe_rows()
     return TablePrediction(shown, check)
-
-
-def _name_classes(scores: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
-    """Replace score and decision by the predicted class and a column for each probability."""
-    probabilities = to_score_array(scores["score"])
-    codes = scores["decision"].astype(int)
-    columns = {}
-    for name in scores.columns:
-        if name == "decision":
-            columns["class"] = codes.map(lambda code: classes[code])
-            for code, value in enumerate(classes):
-                columns[f"probability {value}"] = pd.Series(probabilities[:, code], scores.index)
-        elif name != "score":
-            columns[name] = scores[name]
-    return pd.DataFrame(columns)
 
 
 def _complete_columns(project: Project, frame: pd.DataFrame, rules: RowRules) -> pd.DataFrame:

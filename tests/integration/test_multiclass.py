@@ -79,7 +79,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
     contract.save_contract(
         home / "contract.yaml", contract_inference.infer_contract(known, opened.config)
     )
-    encoded, _ = target.encode_target(known, opened.config, target.require_coding(opened))
+    encoded, _ = target.encode_target(known, opened.config, target.list_classes(opened))
     is_newest = encoded["at"] >= encoded["at"].max() - pd.Timedelta(days=10)
     labeled = encoded.assign(part=np.where(is_newest, "test", "train"))
     labeled = labeled[labeled["kind"].notna()].reset_index(drop=True)

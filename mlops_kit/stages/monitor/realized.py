@@ -6,12 +6,13 @@ Only labels prove that a model still works. Rows without a label are counted, ne
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.tasks import TASKS, to_score_array
-from mlops_kit.data.classes import ClassCoding
 from mlops_kit.data.columns import ROW_ID, format_local_days
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
@@ -43,7 +44,7 @@ def _join_labels(
     scores: pd.DataFrame,
     source_rows: pd.DataFrame,
     config: ProjectConfig,
-    coding: ClassCoding | None,
+    classes: Sequence[Any],
 ) -> pd.DataFrame:
     """Join the scored rows with their labels as numbers; NaN where a label is not known yet.
 
@@ -51,7 +52,7 @@ def _join_labels(
     The target is encoded on the whole source, so that a short window is encoded as in training.
     """
     keys = config.id or [ROW_ID]
-    encoded, _ = encode_target(source_rows, config, coding)
+    encoded, _ = encode_target(source_rows, config, classes)
     roles = [config.target, config.validation.group, config.weight]
     label_columns = [name for name in roles if name in encoded and name not in keys]
     without_target = scores.drop(columns=label_columns, errors="ignore")
@@ -69,7 +70,7 @@ def measure_realized_performance(
     config: ProjectConfig,
     reference: Interval | None,
     seed: int = 0,
-    coding: ClassCoding | None = None,
+    classes: Sequence[Any] = (),
 ) -> Table:
     """Measure the model on the scored rows whose label is known.
 
@@ -81,8 +82,9 @@ def measure_realized_performance(
         The source as known when the rows are evaluated: keys and target.
     reference : Interval or None
         The reference performance.
-    coding : ClassCoding or None
-        The classes with which the model was trained; None: those of the source.
+    classes : sequence
+        The classes with which the model was trained, in the order of their codes; empty: those of
+        the source.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def measure_realized_performance(
         reason = "no rows were scored"
     else:
         return measure_labeled_rows(
-            _join_labels(scores, source_rows, config, coding),
+            _join_labels(scores, source_rows, config, classes),
             config,
             reference,
             seed,
@@ -188,7 +190,7 @@ def measure_performance_by_day(
     scores: pd.DataFrame,
     source_rows: pd.DataFrame,
     config: ProjectConfig,
-    coding: ClassCoding | None = None,
+    classes: Sequence[Any] = (),
 ) -> Table:
     """Measure the headline metric by day, in the project's time zone.
 
@@ -203,7 +205,7 @@ def measure_performance_by_day(
             "Not applicable: no rows were scored.",
             pd.DataFrame(columns=columns),
         )
-    rows = _join_labels(scores, source_rows, config, coding)
+    rows = _join_labels(scores, source_rows, config, classes)
     labeled = rows[rows[config.target].notna()]
     days = format_local_days(labeled[config.time], config)
     table_rows = []

@@ -43,7 +43,6 @@ from mlops_kit.stages.review.evidence import (
 from mlops_kit.stages.review.slices import SliceStatus
 from mlops_kit.stats.metrics import METRICS
 
-_CLASSES_ONLY_SENTENCE = "This check applies to tasks with classes only."
 _MIN_ROWS_PER_CLASS = 10  # with fewer rows of the rarer class, metrics of two classes are unstable
 
 
@@ -201,15 +200,14 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
 def check_every_class_present(evidence: ReviewEvidence) -> Verdict:
     """Check that the held-out rows contain every class, and more than a handful of each."""
     if not TASKS[evidence.config.task].has_classes:
-        return make_verdict(CheckOutcome.NOT_APPLICABLE, _CLASSES_ONLY_SENTENCE)
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, "This check applies to classes only.")
     counts = evidence.rows_by_class or {"0": 0, "1": 0}
     rarest_class_rows = min(counts.values())
+    outcome = CheckOutcome.PASSED
     if rarest_class_rows == 0:
         outcome = CheckOutcome.FAILED
     elif rarest_class_rows < _MIN_ROWS_PER_CLASS:
         outcome = CheckOutcome.CANNOT_TELL
-    else:
-        outcome = CheckOutcome.PASSED
     observed = describe_class_rows(evidence, _MIN_ROWS_PER_CLASS)
     return make_verdict(
         outcome,
@@ -309,7 +307,7 @@ def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
     """Check the expected calibration error against its limit."""
     metric_name = TASKS[evidence.config.task].calibration_metric
     if not metric_name:
-        return make_verdict(CheckOutcome.NOT_APPLICABLE, _CLASSES_ONLY_SENTENCE)
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, "This check applies to classes only.")
     limit = evidence.config.review.max_calibration_error
     error = evidence.metrics.get(metric_name, Interval(None))
     if limit is None:

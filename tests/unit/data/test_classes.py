@@ -188,9 +188,8 @@ def test_multiclass_coding_is_that_of_the_contract(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="does not list the classes of 'y'"):
         target.find_coding(project)
     write_contract(project, "a", "b", "c", "d")
-    coding = target.find_coding(project)
     short_period = pd.DataFrame({"y": ["d", "b"]})
-    encoded, _ = target.encode_target(short_period, project.config, coding)
+    encoded, _ = target.encode_target(short_period, project.config, target.list_classes(project))
     assert encoded["y"].tolist() == [3, 1]
     assert target.TargetEncoder(project)("c") == 2
 
