@@ -201,7 +201,7 @@ def check_every_class_present(evidence: ReviewEvidence) -> Verdict:
     """Check that the held-out rows contain every class, and more than a handful of each."""
     if not TASKS[evidence.config.task].has_classes:
         return make_verdict(CheckOutcome.NOT_APPLICABLE, "This check applies to classes only.")
-    counts = evidence.rows_by_class or {"0": 0, "1": 0}
+    counts = {"0": 0, "1": 0} | evidence.rows_by_class
     rarest_class_rows = min(counts.values())
     outcome = CheckOutcome.PASSED
     if rarest_class_rows == 0:
