@@ -320,8 +320,8 @@ FAULTS = (
     ),
     Fault(
         name="required_value_missing",
-        module="mlops_kit/serving/request_fields.py",
-        original="ProblemCode.MISSING if self.required else None",
+        module="mlops_kit/data/contract_rules.py",
+        original="ViolationCode.MISSING if self.required else None",
         mutated="None",
         tests=("tests/unit/serving/test_request_schema.py::test_invalid_value_has_its_problem",),
     ),

@@ -14,10 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.extras import import_from_extra, require_extra
 from mlops_kit.core.lazy import pd
@@ -323,7 +323,7 @@ class ProjectClient:
             self.project,
             versions.load_version(self.project, version),
             outcome,
-            getuser(),
+            get_user_name(),
             reason,
         )
         return folder

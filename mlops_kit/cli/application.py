@@ -28,6 +28,7 @@ from mlops_kit.cli import (
     scaffold_commands,
     service_commands,
 )
+from mlops_kit.core.environment import complete_environment
 from mlops_kit.core.errors import KitError
 
 _DEBUG_OPTION = "--debug"
@@ -104,6 +105,7 @@ def main() -> None:
     if _DEBUG_OPTION in sys.argv:  # also after the command
         sys.argv.remove(_DEBUG_OPTION)
         os.environ[_DEBUG_VARIABLE] = "1"
+    complete_environment()
     gc.set_threshold(_GC_THRESHOLD_OBJECTS)
     try:
         app()

@@ -43,12 +43,11 @@ def reject_command(
 
 def rollback_command(reason: ReasonOption, project: ProjectOption = "") -> None:
     """Make the previous version the champion again."""
-    from getpass import getuser
-
+    from mlops_kit.core.environment import get_user_name
     from mlops_kit.project import loader
     from mlops_kit.registry import versions
 
-    promotion = versions.roll_back(loader.load_project(project or None), getuser(), reason)
+    promotion = versions.roll_back(loader.load_project(project or None), get_user_name(), reason)
     output.print_text(f"Version {promotion.version} is the champion again.")
 
 
@@ -62,6 +61,7 @@ def predict_command(
     """Score the rows of a file with the champion; what the data contract rejects has no score."""
     from mlops_kit.core import files
     from mlops_kit.data import source
+    from mlops_kit.data.reading.summary import describe_rejected_rows
     from mlops_kit.project import loader
     from mlops_kit.registry import scoring
 
@@ -72,7 +72,8 @@ def predict_command(
             "--out scores.parquet",
         )
     loaded = loader.load_project(project or None)
-    prediction = scoring.predict_table(loaded, source.read_rows_to_score(loaded, file))
+    table = source.read_rows_to_score(loaded, file)
+    prediction = scoring.predict_table(loaded, table.frame)
     scores = prediction.scores
     check = prediction.check
     if out:
@@ -82,11 +83,14 @@ def predict_command(
         output.print_text(f"{scored_count:,} rows scored; written to {out}")
     else:
         typer.echo(scores.to_csv(index=False), nl=False)
-    if check.rejected_count:
+    sentences = [check.table.sentence] if check.violations else []
+    if table.report.rejected_count:
+        sentences.insert(0, describe_rejected_rows(table.report))
+    if check.rejected_count or table.report.rejected_count:
         raise RunFailedError(
-            check.table.sentence,
-            f"rows that satisfy {loaded.config.contract.file}",
-            "the column 'problems' says why each row has no score",
+            " ".join(sentences),
+            f"rows that can be read and satisfy {loaded.config.contract.file}",
+            "correct them; the column 'problems' says why a row that was read has no score",
         )
-    if check.violations:
-        output.print_error(check.table.sentence)
+    for sentence in sentences:
+        output.print_error(sentence)

@@ -200,8 +200,8 @@ def encode_parameters(parameters: dict[str, dict[str, ResolvedParameter]]) -> An
                 "stage": stage,
                 "name": declared.name,
                 "type": declared.type,
-                "default": declared.default,
-                "value": resolved.value,
+                "default": _encode_parameter_value(declared.default),
+                "value": _encode_parameter_value(resolved.value),
                 "origin": resolved.origin,
                 "min": resolved.min,
                 "max": resolved.max,
@@ -210,6 +210,13 @@ def encode_parameters(parameters: dict[str, dict[str, ResolvedParameter]]) -> An
             }
             encoded.append(param_types.encode_value(record))
     return encoded
+
+
+def _encode_parameter_value(value: Any) -> Any:
+    """Return a value of a parameter; the code of a default that the notebook computes."""
+    from mlops_kit.pipeline.param_types import ComputedDefault
+
+    return value.source if isinstance(value, ComputedDefault) else value
 
 
 def print_finding(finding: DoctorFinding) -> None:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mlops_kit.core.column_labels import NAME_COLUMNS, get_column_label
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.lazy import alt, np, pd
 from mlops_kit.core.results import Figure, Table
@@ -256,7 +257,10 @@ def build_label_axis(
     titles: Mapping[str, str] | None = None,
 ) -> alt.Y:
     """Build an axis of names: one line per row, in the order of the table."""
-    labels = [format_label(value) for value in table.data[column].head(MAX_CHART_ROWS)]
+    names = table.data[column].head(MAX_CHART_ROWS)
+    if column in NAME_COLUMNS:
+        names = names.map(lambda name: get_column_label(str(name)).text)
+    labels = [format_label(value) for value in names]
     # The number of the row is the position and the name its label: Vega would draw rows with the
     # same name over each other.
     axis = alt.Axis(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mlops_kit.core.column_labels import NAME_COLUMNS, get_column_label
 from mlops_kit.core.lazy import pd
 
 UNKNOWN_TEXT = "unknown"
@@ -115,11 +116,13 @@ def format_cell_html(value: Any) -> str:
 def render_table_html(frame: pd.DataFrame, limit: int = 40) -> str:
     """Render a small table as HTML without styles; values are escaped, omitted rows are counted.
 
-    Numeric columns and their headings get the class ``num``, which aligns them to the right.
+    Numeric columns and their headings get the class ``num``, which aligns them to the right. Names
+    of columns are shown by their labels.
     """
     cell_classes = [_get_cell_class(dtype) for dtype in frame.dtypes]
     rows = frame.head(limit).itertuples(index=False, name=None)
-    row_html = [_render_row_html(row, cell_classes) for row in rows]
+    name_positions = find_name_columns(frame)
+    row_html = [_render_row_html(row, cell_classes, name_positions) for row in rows]
     table = ""
     if row_html:
         head = _render_head_html(frame, cell_classes)
@@ -131,6 +134,11 @@ def render_table_html(frame: pd.DataFrame, limit: int = 40) -> str:
     if len(frame) > limit:
         table += f"<p class=note>… and {len(frame) - limit:,} more rows</p>"
     return table
+
+
+def find_name_columns(frame: pd.DataFrame) -> set[int]:
+    """Return the positions of the columns whose values are names of columns."""
+    return {position for position, name in enumerate(frame.columns) if name in NAME_COLUMNS}
 
 
 def _get_cell_class(dtype: Any) -> str:
@@ -146,10 +154,15 @@ def _render_head_html(frame: pd.DataFrame, cell_classes: list[str]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _render_row_html(row: tuple[Any, ...], cell_classes: list[str]) -> str:
+def _render_row_html(
+    row: tuple[Any, ...], cell_classes: list[str], name_positions: set[int]
+) -> str:
     cells = []
-    for value, cell_class in zip(row, cell_classes, strict=True):
-        cells.append(f"<td{cell_class}>{format_cell_html(value)}</td>")
+    for position, (value, cell_class) in enumerate(zip(row, cell_classes, strict=True)):
+        text = format_cell_html(value)
+        if position in name_positions:
+            text = get_column_label(str(value)).to_html()
+        cells.append(f"<td{cell_class}>{text}</td>")
     return f"<tr>{''.join(cells)}</tr>"
 
 

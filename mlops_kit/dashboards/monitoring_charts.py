@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from mlops_kit.core.column_labels import get_column_label
 from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards.monitoring_context import MonitoringContext
 from mlops_kit.dashboards.monitoring_data import DAY, DriftRow, MonitoredWindow
@@ -332,8 +333,10 @@ def make_drift_row(context: MonitoringContext, column: str) -> HeatMapRow:
                 cell = _make_drift_cell(context, row, row.effect, window)
                 break
         cells.append(cell)
-    name = "prediction" if column == SCORE_COLUMN else column
-    return HeatMapRow(name, tuple(cells))
+    if column == SCORE_COLUMN:
+        return HeatMapRow("prediction", tuple(cells))
+    label = get_column_label(column)
+    return HeatMapRow(label.text, tuple(cells), label.tooltip)
 
 
 def _make_drift_cell(
@@ -355,10 +358,11 @@ def _make_drift_cell(
         text = context.describe_drift_cost(row.cost)
     darkest_effect = _DARKEST_EFFECT_FACTOR * config.monitor.alert_effect or 1.0
     period = format_period(window.start, window.end, context.zone)
+    name = get_column_label(row.column).text
     return HeatMapCell(
         depth=min(1.0, effect / darkest_effect),
         color=color,
-        label=f"{row.column}, {period}: effect {format_number(effect)}; {text}",
+        label=f"{name}, {period}: effect {format_number(effect)}; {text}",
         key=f"{window.record.id}|{row.column}",
     )
 

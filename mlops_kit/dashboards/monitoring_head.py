@@ -40,6 +40,7 @@ from mlops_kit.dashboards.view_models import (
     StatementView,
     StripView,
     TopLineView,
+    make_column_name,
 )
 from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
@@ -236,7 +237,9 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
     cost = "what that costs is not known"
     if costly.cost is not None:
         cost = context.describe_drift_cost(costly.cost)
-    return Html("<b>{}</b> has drifted from the reference; {}.").format(costly.column, cost)
+    return Html("<b>{}</b> has drifted from the reference; {}.").format(
+        make_column_name(costly.column), cost
+    )
 
 
 def _choose_costliest(rows: list[DriftRow]) -> DriftRow:

@@ -44,6 +44,7 @@ from mlops_kit.dashboards.view_models import (
     Color,
     GridView,
     PairsView,
+    make_column_name,
     make_day_cell,
     make_notes,
     make_optional_table,
@@ -196,7 +197,8 @@ def _make_drift_cells(row: DriftRow) -> tuple[object, ...]:
     missing = f"{_format_share(row.missing_reference)} → {_format_share(row.missing_current)}"
     status = row.status.replace("_", " ")
     p_value = _format_p_value(row.adjusted_p)
-    return row.column, row.kind, status, row.effect, cost, p_value, missing, row.explanation
+    name = make_column_name(row.column)
+    return name, row.kind, status, row.effect, cost, p_value, missing, row.explanation
 
 
 def _format_share(share: float | None) -> str:
@@ -261,7 +263,8 @@ def _show_missing_values(context: MonitoringContext) -> CardContent:
     for increase, row in changes:
         mark = make_status(Color.WARNING, "◆ more") if increase > limit else ""
         reference_share = _format_share(row.missing_reference)
-        rows.append((row.column, reference_share, _format_share(row.missing_current), mark))
+        name = make_column_name(row.column)
+        rows.append((name, reference_share, _format_share(row.missing_current), mark))
     headings = ("Column", "Reference", "Now", "")
     return CardContent(note, (make_table(headings, rows, [1, 2], "Missing values"),))
 

@@ -25,6 +25,7 @@ from mlops_kit.dashboards.view_models import (
     make_paragraph,
 )
 from mlops_kit.project.loader import Project
+from mlops_kit.stages.column_metadata import show_column_labels
 
 PAGE_TITLES = {"review": "Model review", "monitoring": "Monitoring"}
 
@@ -128,6 +129,7 @@ class DashboardPage(ABC):
 
     def __init__(self, project: Project, file: Path | None = None) -> None:
         self.project = project
+        show_column_labels(project)
         self.file = file
         self.is_ready = False
         self.plugin_tabs = self.list_plugin_tabs()

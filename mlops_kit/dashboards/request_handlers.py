@@ -10,12 +10,12 @@ To add an answer: a handler here, and its address in ``server.DashboardServer.in
 from __future__ import annotations
 
 import asyncio
-import getpass
 import hmac
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
+from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError, NotAllowedError, RunFailedError
 from mlops_kit.core.extras import import_from_extra
 from mlops_kit.dashboards.page_base import PAGE_TITLES
@@ -57,7 +57,7 @@ class LocalIdentityProvider(IdentityProvider):
 
     def get_user(self, handler: Any) -> Any:
         """Let everybody in, or whoever has the token."""
-        return super().get_user(handler) if self.token else User(getpass.getuser())
+        return super().get_user(handler) if self.token else User(get_user_name())
 
     def process_login_form(self, handler: Any) -> User | None:
         """Let in whoever types the token; the base class calls a method that it does not have."""
@@ -80,7 +80,7 @@ def identify_person(handler: Any) -> Person:
     if not isinstance(provider, LocalIdentityProvider):
         return Person(handler.current_user.username)
     if provider.is_local:
-        return Person(getpass.getuser(), LOCAL_USER_NOTE)
+        return Person(get_user_name(), LOCAL_USER_NOTE)
     return Person("")
 
 

@@ -50,7 +50,9 @@ class ReviewContext:
 
     @property
     def event(self) -> str:
-        """What is predicted: the target, with the positive class of a binary task."""
+        """What is predicted: its name, else the target, with the positive class of a binary task."""
+        if self.config.event:
+            return self.config.event
         classes = self.review.classes
         if self.config.task != "binary" or not classes:
             return self.config.target

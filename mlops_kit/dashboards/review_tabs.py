@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
+from mlops_kit.core.column_labels import get_column_label
 from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
@@ -31,6 +32,7 @@ from mlops_kit.dashboards.view_models import (
     GridView,
     SelectOption,
     SelectView,
+    make_column_name,
     make_frame_table,
     make_notes,
     make_optional_table,
@@ -158,7 +160,7 @@ def _show_importance(context: ReviewContext) -> CardContent:
     table = context.review.read_table("importance")
     bars = []
     for row in read_records(table, ImportanceRow)[:_MAX_SHOWN_FEATURES]:
-        bars.append((str(row.feature), row.importance, format_number(row.importance)))
+        bars.append((make_column_name(row.feature), row.importance, format_number(row.importance)))
     label = "Permutation importance: drop of the headline metric when a feature is shuffled"
     return CardContent(table.sentence, (make_bar_strips(bars, label), *make_notes(table)))
 
@@ -182,15 +184,20 @@ def _show_what_if(context: ReviewContext) -> CardContent:
     chooser = ChooserView(
         (
             _make_what_if_select("row", capitalize_first(context.config.row_name), rows),
-            _make_what_if_select("column", "Column", columns),
+            _make_what_if_select("column", "Column", columns, are_columns=True),
         )
     )
     views = [_make_what_if_part(context, part, largest) for part in parts.values()]
     return CardContent(table.sentence, (chooser, *views, *make_notes(table)))
 
 
-def _make_what_if_select(name: str, label: str, values: list[str]) -> SelectView:
-    options = [SelectOption(value, value) for value in values]
+def _make_what_if_select(
+    name: str, label: str, values: list[str], are_columns: bool = False
+) -> SelectView:
+    options = []
+    for value in values:
+        text = get_column_label(value).text if are_columns else value
+        options.append(SelectOption(value, text))
     return SelectView(name, label, tuple(options), _WHAT_IF_GROUP)
 
 
@@ -199,10 +206,11 @@ def _make_what_if_part(
 ) -> ChoicePartView:
     """Make the predictions for one row and the values of one column, with a bar each."""
     first = rows[0]
+    column_text = get_column_label(str(first.column)).text
     sentence = Html("The prediction for {} {}, where {} is {}, is <b>{}</b>.").format(
         context.config.row_name,
         first.row,
-        first.column,
+        make_column_name(first.column),
         first.value,
         context.format_prediction(first.score),
     )
@@ -212,10 +220,10 @@ def _make_what_if_part(
         bar = Html('<span class=bar style="width:{}"></span>').format(width)
         cells.append((str(row.new_value), bar, context.format_prediction(row.new_score)))
     table = make_table(
-        (f"if {first.column} were", "", "prediction"),
+        (f"if {column_text} were", "", "prediction"),
         cells,
         [2],
-        f"Predictions for other values of {first.column}",
+        f"Predictions for other values of {column_text}",
         "bars",
     )
     return ChoicePartView(_WHAT_IF_GROUP, f"{first.row}|{first.column}", sentence, table)
@@ -256,7 +264,7 @@ def _show_features(context: ReviewContext) -> CardContent:
     if table is not None and table.content:
         content = table.content[:_SHOWN_HASH_CHARACTERS]
         note += f" {table.rows or 0:,} rows, content hash {content}."
-    codes = [Html("<code>{}</code> ").format(name) for name in names]
+    codes = [Html("<code>{}</code> ").format(make_column_name(name)) for name in names]
     return CardContent(note, (make_paragraph(Html().join(codes)),))
 
 

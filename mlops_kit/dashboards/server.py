@@ -49,6 +49,7 @@ with import_from_extra("dashboards"):
     from tornado.httpserver import HTTPServer
     from tornado.ioloop import IOLoop
     from tornado.netutil import bind_sockets
+    from tornado.routing import Router
     from traitlets.config import Config
     from voila.app import Voila
     from voila.request_info_handler import RequestInfoSocketHandler
@@ -101,6 +102,31 @@ class ServerCallbacks:
     get_note: Callable[[], str] = _return_no_note
 
 
+class PrefixRouter(Router):
+    """Adds the path prefix of the pages to requests from which a proxy has removed it.
+
+    Parameters
+    ----------
+    app : tornado.web.Application
+        The application, which expects the prefix.
+    base_path : str
+        The prefix, with a slash at both ends.
+    """
+
+    def __init__(self, app: Any, base_path: str) -> None:
+        self.app = app
+        self.base_path = base_path
+
+    def find_handler(self, request: Any, **options: Any) -> Any:
+        """Return what handles a request."""
+        if f"{request.path}/" == self.base_path:
+            request.path += "/"
+        elif not request.path.startswith(self.base_path):
+            request.path = url_path_join(self.base_path, request.path)
+            request.uri = url_path_join(self.base_path, request.uri)
+        return self.app.find_handler(request, **options)
+
+
 class DashboardServer(Voila):  # type: ignore[misc]
     """Voilà with the decisions, and without its tree, its files and its contents."""
 
@@ -114,6 +140,7 @@ class DashboardServer(Voila):  # type: ignore[misc]
         environment = settings["jinja2_env"]
         own_templates = FileSystemLoader(get_template_folder())
         environment.loader = ChoiceLoader([own_templates, environment.loader])
+        dashboard = self.project.config.dashboard
         names = [notebook.stem for notebook in Path(self.root_dir).glob("*.ipynb")]
         own_settings = {
             "actions": dict(self.callbacks.actions),
@@ -126,7 +153,8 @@ class DashboardServer(Voila):  # type: ignore[misc]
             "compress_response": True,
             "default_handler_class": Template404,
             "allow_remote_access": not is_loopback(self.ip),
-            "local_hostnames": ["localhost"],
+            "local_hostnames": ["localhost", *filter(None, [dashboard.public_hostname])],
+            "allow_origin": dashboard.public_origin,
         }
         return settings | own_settings
 
@@ -157,7 +185,7 @@ class DashboardServer(Voila):  # type: ignore[misc]
 
     def listen(self) -> None:
         """Serve on the bound sockets until the process is told to stop."""
-        HTTPServer(self.app).add_sockets(self.sockets)
+        HTTPServer(PrefixRouter(self.app, self.base_url)).add_sockets(self.sockets)
         self.ioloop = IOLoop.current()
         self.ioloop.add_callback(self._report_ready)
         try:
@@ -292,6 +320,7 @@ def make_voila_config(project: Project, token: str) -> Config:
     config = Config()
     config.Voila.root_dir = str(find_notebook_folder(project))
     config.Voila.token = token
+    config.Voila.base_url = project.config.dashboard.base_path
     config.Voila.open_browser = False
     config.Voila.log_level = "ERROR"
     config.VoilaConfiguration.template = "mlops"
@@ -332,9 +361,11 @@ def start_server(
     token = take_token(settings.token_env)
     identity_provider = load_identity_provider(settings.identity_provider)
     is_open = not token and identity_provider is LocalIdentityProvider
-    if is_open and not is_loopback(host):
+    hosts = [host, *filter(None, [settings.public_hostname])]
+    public_hosts = [name for name in hosts if name != "localhost" and not is_loopback(name)]
+    if is_open and public_hosts:
         raise KitError(
-            f"the dashboards would be open to everybody who reaches {host}",
+            f"the dashboards would be open to everybody who reaches {public_hosts[0]}",
             "a token or an identity provider",
             "set dashboard.token_env or dashboard.identity_provider in mlops.yaml, or listen on "
             "127.0.0.1",
@@ -342,7 +373,7 @@ def start_server(
     sockets = bind_port(port, host)
     os.environ["MLOPS_PROJECT"] = str(project.root)
     _add_jupyter_path(find_resource_folder("templates"))
-    LocalIdentityProvider.is_local = is_loopback(host)
+    LocalIdentityProvider.is_local = not public_hosts
     server = DashboardServer(
         config=make_voila_config(project, token),
         identity_provider_class=identity_provider,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.view_models import Color, View
 
 _ZERO_POSITION = 45.0  # percent of a strip at which a difference is zero
@@ -163,10 +164,17 @@ class HeatMapCell:
 
 @dataclass(frozen=True)
 class HeatMapRow:
-    """A row of a heat map; a cell is None where nothing is known."""
+    """A row of a heat map; a cell is None where nothing is known.
+
+    Attributes
+    ----------
+    tooltip : str
+        What is shown on hover; empty: the name.
+    """
 
     name: str
     cells: tuple[HeatMapCell | None, ...]
+    tooltip: str = ""
 
 
 @dataclass(frozen=True)
@@ -278,5 +286,6 @@ def make_bar_strips(bars: Sequence[tuple[str, float, str]], label: str) -> Strip
         width = max(abs(value) / largest * 100, _MIN_BAR_WIDTH)
         color = Color.PRIMARY if value > 0 else Color.NEUTRAL
         bar = StripMark(StripShape.BAR, 0, width, color)
-        rows.append(StripRow(name, f"{name}: {text}", (bar,), text))
+        spoken_name = name.striptags() if isinstance(name, Html) else name
+        rows.append(StripRow(name, f"{spoken_name}: {text}", (bar,), text))
     return StripChartView(label, tuple(rows), "bars")

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
-from mlops_kit.core.formatting import format_cell_html
+from mlops_kit.core.column_labels import get_column_label
+from mlops_kit.core.formatting import find_name_columns, format_cell_html
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import KeyNumber, Table
 from mlops_kit.dashboards.rendering import Html, render_macro
@@ -332,6 +333,11 @@ def make_optional_table(
     return (table,) if table.rows else ()
 
 
+def make_column_name(name: object) -> Html:
+    """Make the name of a column as readers see it: its label, with the name on hover."""
+    return Html(get_column_label(str(name)).to_html())
+
+
 def make_frame_table(data: pd.DataFrame) -> tuple[Block, ...]:
     """Make the table of a data frame; what is beyond the first rows is counted."""
     numbers = []
@@ -339,7 +345,13 @@ def make_frame_table(data: pd.DataFrame) -> tuple[Block, ...]:
         if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
             numbers.append(position)
     headings = [format_heading(str(column)) for column in data.columns]
-    rows = data.head(_MAX_TABLE_ROWS).itertuples(index=False, name=None)
+    name_positions = find_name_columns(data)
+    rows = []
+    for values in data.head(_MAX_TABLE_ROWS).itertuples(index=False, name=None):
+        cells = list(values)
+        for position in name_positions:
+            cells[position] = make_column_name(values[position])
+        rows.append(cells)
     table = make_table(headings, rows, numbers)
     hidden_rows = len(data) - _MAX_TABLE_ROWS
     if hidden_rows <= 0:

@@ -56,6 +56,9 @@ class ColumnContract(BaseModel, extra="forbid", frozen=True):
         description="What becomes of a row with a value that is not in ``allowed``: reject, or "
         "accept and count",
     )
+    label: str = Field("", description="What the column is called on pages and in reports")
+    unit: str = Field("", description="Unit of its values")
+    description: str = Field("", description="What it is, in a sentence")
 
     @field_validator("type", mode="before")
     @classmethod
@@ -79,12 +82,25 @@ class DataContract(BaseModel, extra="forbid", frozen=True):
 
 
 def load_contract(path: Path) -> DataContract:
-    """Load a contract.
+    """Load a contract; the stage that runs depends on its file.
 
     Raises
     ------
     KitError
         If the file is missing, is not YAML or is not a valid contract; all mistakes are listed.
+    """
+    contract = read_contract(path)
+    dependencies.record_file_read(path)
+    return contract
+
+
+def read_contract(path: Path) -> DataContract:
+    """Read a contract for what changes no result, such as labels.
+
+    Raises
+    ------
+    KitError
+        As ``load_contract``.
     """
     if not path.is_file():
         raise KitError(
@@ -92,7 +108,6 @@ def load_contract(path: Path) -> DataContract:
             "the file set as contract.file",
             "mlops run --only prepare",
         )
-    dependencies.record_file_read(path)
     status = path.stat()
     return _parse_contract(path, status.st_mtime_ns, status.st_size)
 

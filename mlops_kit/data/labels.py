@@ -182,7 +182,10 @@ def _list_table_labels(
         )
     known_times = pd.Series(as_of, frame.index)
     if settings.time:
-        known_times = parse_timestamps(frame[settings.time], settings.time, config.timezone)
+        date_format = ReadSettings.from_source(settings.source).find_date_format(settings.time)
+        known_times = parse_timestamps(
+            frame[settings.time], settings.time, config.timezone, date_format
+        )
     is_known = frame[value_column].notna() & (known_times <= as_of)
     rows = frame[is_known]
     target_ids = _get_target_ids(rows, keys)

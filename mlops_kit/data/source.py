@@ -20,9 +20,10 @@ from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.readers import resolve_location
-from mlops_kit.data.reading.records import TableRead
+from mlops_kit.data.reading.records import ReadReport, TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import is_url
+from mlops_kit.data.reading.summary import describe_rejected_rows
 from mlops_kit.data.source_table import (
     DATASET_PREFIX,
     build_empty_source_error,
@@ -241,6 +242,7 @@ class SourceHistory:
         self.project = project
         self._rows: pd.DataFrame | None = None
         self._file_marks: Any = None
+        self._unreported: ReadReport | None = None
 
     def read_until(self, known_by: datetime, since: datetime | None = None) -> pd.DataFrame:
         """Return the rows from ``since`` on, as they were known at ``known_by``.
@@ -265,9 +267,19 @@ class SourceHistory:
         """Return all rows, read again if the files changed or cannot be compared."""
         marks = self.describe_files()
         if self._rows is None or marks is None or marks != self._file_marks:
-            self._rows = read_source(self.project)
+            table = read_known_table(self.project)
+            self._rows = table.frame
+            self._unreported = table.report
         self._file_marks = marks
         return self._rows
+
+    def take_rejected_rows(self) -> str:
+        """Describe the rows that could not be read; empty if there are none that are new."""
+        report = self._unreported
+        self._unreported = None
+        if report is None or not report.rejected_count:
+            return ""
+        return describe_rejected_rows(report)
 
     def describe_files(self) -> Any:
         """Return the source files' sizes and modification times.

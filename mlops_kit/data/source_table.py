@@ -126,13 +126,13 @@ def _check_usable_columns(table: TableRead, excluded_columns: frozenset[str]) ->
             raise build_date_error(problem)
 
 
-def read_rows_to_score(project: Project, file: str) -> pd.DataFrame:
+def read_rows_to_score(project: Project, file: str) -> TableRead:
     """Read a file of rows that a person wants to have scored, written as the source is.
 
     Raises
     ------
     KitError
-        If the file cannot be read, or some of its rows.
+        If the file cannot be read, or none of its rows.
     """
     source = project.config.source
     excluded_columns = frozenset(project.config.excluded_columns)
@@ -142,16 +142,16 @@ def read_rows_to_score(project: Project, file: str) -> pd.DataFrame:
     )
     table = read_table(file, settings=settings)
     _check_usable_columns(table, excluded_columns)
-    if table.report.rejected_count:
+    if table.report.rejected_count and table.frame.empty:
         raise KitError(
-            f"{file!r} cannot be read as a whole: {describe_rejected_rows(table.report)}",
+            f"{file!r} has no row that can be read: {describe_rejected_rows(table.report)}",
             "values of each column's type, and the same number of fields in each line",
             "correct these lines",
         )
     frame = table.frame
     if ROW_ID_NAME in frame and name_beside_chain(ROW_ID_NAME) not in list_source_columns(project):
-        return frame  # it numbers the rows of a source that has no such column
-    return frame.rename(columns=_choose_names(project, frame.columns))
+        return table  # it numbers the rows of a source that has no such column
+    return replace(table, frame=frame.rename(columns=_choose_names(project, frame.columns)))
 
 
 def list_source_columns(project: Project) -> list[str]:

@@ -77,8 +77,8 @@ def encode_feature_values(values: Iterable[Any]) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    """Return whether a scalar is None, NaN or NaT; the latter two differ from themselves."""
-    return value is None or value != value
+    """Return whether a scalar is None, NA, NaN or NaT; the latter two differ from themselves."""
+    return value is None or value is pd.NA or value != value
 
 
 def decode_feature_values(predictions: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

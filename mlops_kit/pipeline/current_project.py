@@ -45,7 +45,10 @@ class CurrentProject:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Values of all settings, by dotted name."""
-        return list_setting_values(self.project.config)
+        settings = list_setting_values(self.project.config)
+        for stage in self.project.config.stages:
+            settings |= list_working_folder(self, stage)
+        return settings
 
     @cached_property
     def setting_names(self) -> dict[tuple[str, str], str]:
@@ -89,6 +92,12 @@ class CurrentProject:
         if not project_path.startswith(".."):
             return Path(project_path).as_posix()
         return path
+
+
+def list_working_folder(current: CurrentProject, stage: str) -> dict[str, str]:
+    """Return the setting that says where a stage's kernel starts; empty if it is not set."""
+    folder = current.project.config.stages[stage].cwd
+    return {f"stages.{stage}.cwd": folder} if folder else {}
 
 
 def hash_code_cells(notebook: Path) -> list[str]:

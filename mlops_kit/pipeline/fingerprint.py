@@ -25,6 +25,7 @@ from mlops_kit.pipeline.current_project import (
     PYTHON_VERSION,
     CurrentProject,
     hash_environment_variable,
+    list_working_folder,
 )
 from mlops_kit.pipeline.file_hashes import MISSING_FILE, FileHashes, InputHashes
 from mlops_kit.pipeline.param_types import StageValues, encode_value
@@ -58,7 +59,7 @@ def find_differences(
     """
     settings = {
         name: current.settings[name] for name in recorded.settings if name in current.settings
-    }
+    } | list_working_folder(current, stage)
     yield from _compare_cells(current, stage, recorded)
     yield from _compare_values("parameter", encode_value(dict(values)), recorded.params)
     yield from _compare_values("setting", settings, recorded.settings)

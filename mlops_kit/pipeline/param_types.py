@@ -53,6 +53,19 @@ StageValues = Mapping[str, Any]  # parameter values of one stage, by name
 
 
 @dataclass(frozen=True)
+class ComputedDefault:
+    """A default that only running the notebook tells, such as ``date(2024, 2, 29)``.
+
+    The notebook keeps it, unless the parameter is given another value.
+    """
+
+    source: str
+
+    def __repr__(self) -> str:
+        return self.source
+
+
+@dataclass(frozen=True)
 class Parameter:
     """One line of a parameters cell.
 
@@ -60,15 +73,20 @@ class Parameter:
     ----------
     type : str
         The annotation, or the type of the default; empty if neither says it (a default of None or
-        ``""``): then any value is accepted.
+        ``""``, a type that is not known): then any value is accepted.
+    default : Any
+        The value of the line, or a ``ComputedDefault``.
     description : str
         The comment at the end of the line.
+    is_optional : bool
+        Whether the type says that None is accepted.
     """
 
     name: str
     type: str
     default: Any
     description: str
+    is_optional: bool = False
 
     @property
     def base_type(self) -> str:
@@ -91,7 +109,7 @@ def cast_value(
     """Return a value with the type of its parameter.
 
     Text is parsed as that type and an integer is accepted as a float; nothing else is converted.
-    None is accepted where it is the default.
+    None is accepted where it is the default or the type says so.
 
     Parameters
     ----------
@@ -103,12 +121,15 @@ def cast_value(
     KitError
         For a value of another type, or one that cannot be passed to a kernel unchanged.
     """
+    if isinstance(value, ComputedDefault):
+        return value
+    accepts_none = parameter.default is None or parameter.is_optional
     try:
         if isinstance(value, UntypedText):
             plain = normalize_value(_parse_text(value, parameter.type))
         else:
             plain = normalize_value(value)
-        if plain is None and parameter.default is None:
+        if plain is None and accepts_none:
             return None
         return _coerce_to_type(plain, parameter.type)
     except (TypeError, RecursionError):

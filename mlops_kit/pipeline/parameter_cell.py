@@ -1,32 +1,44 @@
 """Read the cell tagged ``parameters`` of a notebook, without running it.
 
-A line is ``name: type = literal  # Sentence.``
+A line is ``name: type = literal  # Sentence.`` Whatever else papermill runs is accepted: a default
+that is not a literal is left to the notebook, and a statement that is not an assignment is code.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core.errors import KitError, suggest_names
-from mlops_kit.pipeline.param_types import PARAMETER_TYPES, Parameter, normalize_value
+from mlops_kit.core.errors import KitError
+from mlops_kit.pipeline.param_types import (
+    PARAMETER_TYPES,
+    ComputedDefault,
+    Parameter,
+    normalize_value,
+)
 from mlops_kit.project.notebook_cells import load_code_cells
 
-_LINE_FORM = "lines of name: type = literal  # Sentence."
-_EDIT_HINT = "correct the line in JupyterLab"
 _TYPE_PATTERN = re.compile(rf"(({'|'.join(PARAMETER_TYPES)})\b[\[\], ]*)*")
+# Commands of IPython, which are not Python: alone on a line, or as the value of a name.
+_MAGIC_LINE = re.compile(r"^[ \t]*(%|!|\?).*$", re.MULTILINE)
+_MAGIC_VALUE = re.compile(r"^([ \t]*\w+[ \t]*=)[ \t]*[%!].*$", re.MULTILINE)
+_NO_DEFAULT = "not set"
+_OPTIONAL_NAMES = ("Optional", "Union")
+_GENERIC_NAMES = {"List": "list", "Dict": "dict"}
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
-    """Return the parameters of a notebook, by name.
+    """Return the parameters of a notebook, by name; none if no cell is tagged ``parameters``.
+
+    Of a name that is assigned twice, the last line counts, as it does when the cell is run.
 
     Raises
     ------
     KitError
-        If no cell is tagged ``parameters``, or the cell has anything other than literals, or a line
-        that papermill does not recognise.
+        If the cell is not Python.
     """
     text = _read_parameters_cell(notebook)
     try:
@@ -35,99 +47,122 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         line = (error.text or "").strip()
         raise KitError(
             f"{notebook.name}: line {error.lineno} of the parameters cell is not Python: {line!r}",
-            _LINE_FORM,
-            _EDIT_HINT,
+            "lines of name: type = literal  # Sentence.",
+            "correct the line in JupyterLab",
         ) from error
     lines = text.split("\n")
     parameters: dict[str, Parameter] = {}
     for statement in statements:
-        statement_lines = lines[statement.lineno - 1 : statement.end_lineno]
-        parameter = _parse_parameter(notebook.name, statement, statement_lines)
-        if parameter.name in parameters:
-            raise KitError(
-                f"{notebook.name}: the parameters cell sets {parameter.name!r} twice",
-                "each name once",
-                "remove one of the lines",
-            )
-        parameters[parameter.name] = parameter
+        # ast counts bytes; what follows the statement on its last line is the comment.
+        last_line = lines[(statement.end_lineno or statement.lineno) - 1].encode()
+        rest_of_line = last_line[statement.end_col_offset :].decode()
+        description = rest_of_line.partition("#")[2].strip()
+        for parameter in _parse_statement(statement, description):
+            parameters[parameter.name] = parameter
     return parameters
 
 
 def _read_parameters_cell(notebook: Path) -> str:
-    """Return the source of the first cell tagged ``parameters``."""
+    """Return the source of the first cell tagged ``parameters``, without IPython's commands."""
     for cell in load_code_cells(notebook):
         if "parameters" in cell["metadata"].get("tags", []):
-            return str(cell["source"])
-    raise KitError(
-        f"{notebook.name} has no cell tagged 'parameters'",
-        "one, near the top",
-        "add the tag in JupyterLab (property inspector)",
-    )
+            source = _MAGIC_VALUE.sub(r"\1 ...", str(cell["source"]))
+            return _MAGIC_LINE.sub("", source)
+    return ""
 
 
-def _parse_parameter(
-    notebook: str,
-    statement: ast.stmt,
-    lines: list[str],
-) -> Parameter:
-    """Return the parameter that a statement (which is these lines) defines."""
-    target, annotation = _get_target(statement)
-    value = statement.value if isinstance(statement, ast.AnnAssign | ast.Assign) else None
-    if target is None or value is None:
-        raise KitError(
-            f"{notebook}: the parameters cell holds {ast.unparse(statement)!r}",
-            _LINE_FORM,
-            "move it to another cell",
+def _parse_statement(statement: ast.stmt, description: str) -> Iterator[Parameter]:
+    """Yield the parameters that a statement defines: those that it assigns."""
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        type_name, is_optional = _parse_annotation(statement.annotation)
+        default: Any = ComputedDefault(_NO_DEFAULT)
+        if statement.value is not None:
+            default = _read_default(statement.value)
+        yield _create_parameter(
+            statement.target.id, type_name, default, description, is_optional=is_optional
         )
-    default = _read_literal(notebook, target, value)
-    if "\n".join(lines).count("=") > 1:
-        raise KitError(
-            f"{notebook}: papermill ignores the parameter {target!r}: {lines[0].strip()!r}",
-            "no second '=', not even in text or in the comment",
-            _EDIT_HINT,
-        )
-    if not _TYPE_PATTERN.fullmatch(annotation):
-        known_types = suggest_names(annotation, PARAMETER_TYPES)
-        raise KitError(
-            f"{notebook}: parameter {target!r} has the type {annotation!r}, which is not supported",
-            f"{known_types}; none, and a default of None or '', if any value is accepted",
-            _EDIT_HINT,
-        )
-    has_typed_default = default is not None and default != ""
-    default_type = type(default).__name__ if has_typed_default else ""
-    # ast counts bytes; what follows the statement on its last line is the comment.
-    rest_of_line = lines[-1].encode()[statement.end_col_offset :].decode()
-    description = rest_of_line.partition("#")[2].strip()
-    return Parameter(target, annotation or default_type, default, description)
-
-
-def _get_target(statement: ast.stmt) -> tuple[str | None, str]:
-    """Return the name and the annotation of an assignment; no name for anything else."""
-    if isinstance(statement, ast.AnnAssign):
-        target: ast.expr = statement.target
-        annotation = ast.unparse(statement.annotation).strip("'")
     elif isinstance(statement, ast.Assign):
-        target, annotation = statement.targets[0], ""
-    else:
-        return None, ""
-    return (target.id if isinstance(target, ast.Name) else None), annotation
+        default = _read_default(statement.value)
+        for target in statement.targets:
+            if isinstance(target, ast.Name):
+                yield _create_parameter(target.id, "", default, description)
+            elif isinstance(target, ast.Tuple | ast.List):
+                part = ComputedDefault(ast.unparse(statement.value))
+                for name in _list_names(target):
+                    yield _create_parameter(name, "", part, description)
 
 
-def _read_literal(
-    notebook: str,
-    name: str,
-    value: ast.expr,
-) -> Any:
-    """Return the value of a literal that papermill passes on unchanged."""
+def _list_names(target: ast.Tuple | ast.List) -> list[str]:
+    """Return the names that an assignment to several names sets."""
+    return [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+def _create_parameter(
+    name: str, type_name: str, default: Any, description: str, is_optional: bool = False
+) -> Parameter:
+    """Create a parameter; without a type it has the one of its default."""
+    has_typed_default = type(default).__name__ in PARAMETER_TYPES and default != ""
+    if not type_name and has_typed_default:
+        type_name = type(default).__name__
+    return Parameter(name, type_name, default, description, is_optional)
+
+
+def _parse_annotation(annotation: ast.expr) -> tuple[str, bool]:
+    """Return the type that an annotation names, and whether it accepts None.
+
+    The type is empty if it is none of ``PARAMETER_TYPES``: then any value is accepted.
+    """
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            annotation = ast.parse(annotation.value, mode="eval").body
+        except SyntaxError:
+            return "", False
+    alternatives = list(_list_alternatives(annotation))
+    types = [name for name in alternatives if name != "None"]
+    is_optional = len(types) < len(alternatives)
+    if len(types) != 1 or not _TYPE_PATTERN.fullmatch(types[0]):
+        return "", is_optional
+    return types[0], is_optional
+
+
+def _list_alternatives(annotation: ast.expr) -> Iterator[str]:
+    """Yield the types of ``A | B``, ``Optional[A]`` and ``Union[A, B]``, else the type itself."""
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        yield from _list_alternatives(annotation.left)
+        yield from _list_alternatives(annotation.right)
+        return
+    if isinstance(annotation, ast.Subscript):
+        name = _get_last_name(annotation.value)
+        if name in _OPTIONAL_NAMES:
+            items = annotation.slice
+            for item in items.elts if isinstance(items, ast.Tuple) else [items]:
+                yield from _list_alternatives(item)
+            if name == "Optional":
+                yield "None"
+            return
+        if name in _GENERIC_NAMES:
+            yield f"{_GENERIC_NAMES[name]}[{ast.unparse(annotation.slice).strip('()')}]"
+            return
+    yield ast.unparse(annotation)
+
+
+def _get_last_name(expression: ast.expr) -> str:
+    """Return the name of ``Optional`` and of ``typing.Optional``."""
+    return ast.unparse(expression).rpartition(".")[2]
+
+
+def _read_default(value: ast.expr) -> Any:
+    """Return the value of a literal that papermill passes on unchanged, else its code."""
     try:
         default = ast.literal_eval(value)
-        is_unchanged = normalize_value(default) == default  # a tuple becomes a list
+        # A tuple, for example, would become a list.
+        if normalize_value(default) == default and _has_plain_type(default):
+            return default
     except (ValueError, TypeError):
-        is_unchanged = False
-    if is_unchanged:
-        return default
-    raise KitError(
-        f"{notebook}: parameter {name!r} is not a plain literal: {ast.unparse(value)}",
-        "a number, text, list or dict written out",
-        "move the computation to another cell",
-    )
+        pass
+    return ComputedDefault(ast.unparse(value))
+
+
+def _has_plain_type(default: Any) -> bool:
+    """Return whether a default is None or of a type that parameters may have."""
+    return default is None or type(default).__name__ in PARAMETER_TYPES

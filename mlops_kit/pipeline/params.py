@@ -16,6 +16,7 @@ from typing import Any
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.pipeline.param_types import (
     TEMPORAL_TYPES,
+    ComputedDefault,
     Parameter,
     UntypedText,
     cast_value,
@@ -28,6 +29,7 @@ from mlops_kit.project.loader import Project
 # Run-wide values that each notebook gets if it declares them.
 SHARED_PARAMETERS = ("as_of", "until", "sample", "seed")
 _DECLARATION_KEYS = ("value", "min", "max", "choices")  # of an entry of stages.NAME.params
+_NO_PARAMETERS = "none: its notebook has no cell tagged 'parameters', or it is empty"
 _VARIABLE_PREFIX = "MLOPS_PARAM_"
 
 
@@ -93,7 +95,7 @@ def resolve_parameters(
     entries = project.config.stages[stage].params
     for name in [*entries, *given]:
         if name not in parameters:
-            known = suggest_names(name, parameters) if parameters else "none: the cell is empty"
+            known = suggest_names(name, parameters) if parameters else _NO_PARAMETERS
             raise KitError(
                 f"{stage} has no parameter {name!r}", known, f"mlops params {stage} lists them"
             )
@@ -139,8 +141,12 @@ def _iterate_values(
 
 
 def extract_values(resolved: Mapping[str, ResolvedParameter]) -> dict[str, Any]:
-    """Return the values of resolved parameters, by name."""
-    return {name: parameter.value for name, parameter in resolved.items()}
+    """Return the values that a notebook is given, by name; it keeps defaults that it computes."""
+    return {
+        name: parameter.value
+        for name, parameter in resolved.items()
+        if not isinstance(parameter.value, ComputedDefault)
+    }
 
 
 def _parse_declaration(
@@ -211,7 +217,7 @@ def describe_allowed_values(resolved: ResolvedParameter) -> str:
 def _check_allowed_values(stage: str, resolved: ResolvedParameter) -> None:
     """Raise an error for a value that is not allowed."""
     value = resolved.value
-    if value is None:
+    if value is None or isinstance(value, ComputedDefault):
         return
     name = f"{stage}.{resolved.parameter.name}"
     hint = f"change it, or stages.{stage}.params in {CONFIG_FILE_NAME}"

@@ -126,7 +126,14 @@ def resolve_stage_values(
     stage: str,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the checked values of a stage's parameters, by name."""
+    """Return the checked values of a stage's parameters, by name.
+
+    Raises
+    ------
+    KitError
+        If a value is not valid, or the folder does not exist in which its kernel is to start.
+    """
+    project.get_working_folder(stage)
     return extract_values(resolve_parameters(project, stage, given))
 
 

@@ -19,6 +19,7 @@ from mlops_kit.pipeline.current_project import (
     PYTHON_VERSION,
     CurrentProject,
     hash_environment_variable,
+    list_working_folder,
 )
 from mlops_kit.pipeline.param_types import StageValues, encode_value
 from mlops_kit.project.notebook_cells import load_code_cells
@@ -67,7 +68,7 @@ def collect_dependencies(
     return StageDependencies(
         cells=used.get("cells") or current.hash_cells(stage),
         params=encode_value(dict(values)),
-        settings=_collect_settings(current, used["settings"]),
+        settings=_collect_settings(current, used["settings"]) | list_working_folder(current, stage),
         inputs=dict(inputs),
         files=files,
         listings=_name_listings(current, {**used["listings"], **listings}),
@@ -177,6 +178,9 @@ def find_mentioned_tables(
     for text in texts:
         if len(text) < _MAX_LITERAL_CHARACTERS:
             words.update([text, *_WORD_PATTERN.findall(text)])
+    working_folder = current.project.config.stages[stage].cwd
+    if working_folder:
+        words.update([os.path.join(working_folder, word) for word in words])
     return {
         _get_absolute_path(current, word)
         for word in words

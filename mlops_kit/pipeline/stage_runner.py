@@ -167,7 +167,8 @@ def _execute_notebook(active: ActiveRun, stage: str) -> tuple[StageEntry, UsedRe
     _scrub_stage_files(log, record, scrub)
     if target.exists():
         active.page_futures.append(active.page_executor.submit(render_stage_page, active, target))
-    return _convert_outcome(outcome), used[0] if used else None
+    working_folder = active.project.get_working_folder(stage)
+    return _convert_outcome(outcome, stage, working_folder), used[0] if used else None
 
 
 def _run_papermill(
@@ -207,7 +208,7 @@ def _run_papermill(
             kernel_target=str(target),
             kernel_reserve=active.folder / DISK_RESERVE_FILE,
             kernel_env=kernel_pool.build_kernel_environment(active.folder, project.root),
-            kernel_cwd=str(project.root),
+            kernel_cwd=str(project.get_working_folder(stage)),
             kernel_log=str(log),
             kernel_limits=limits,
             kernel_stop=active.stop_event,
@@ -323,7 +324,7 @@ def _scrub_stage_files(
         files.write_text(log, scrubbed)
 
 
-def _convert_outcome(outcome: NotebookOutcome) -> StageEntry:
+def _convert_outcome(outcome: NotebookOutcome, stage: str, working_folder: Path) -> StageEntry:
     """Return how a notebook ended as the manifest records it."""
     status = StageStatus(outcome.status)
     if status == StageStatus.SUCCEEDED:
@@ -335,6 +336,11 @@ def _convert_outcome(outcome: NotebookOutcome) -> StageEntry:
     message = "; ".join(lines)
     if status == StageStatus.FAILED and outcome.type not in _SELF_EXPLANATORY_ERRORS:
         message = f"{outcome.type}: {message}" if message else outcome.type
+    if outcome.type == FileNotFoundError.__name__:
+        message += (
+            f" (relative paths begin in {working_folder}, where the kernel starts; "
+            f"stages.{stage}.cwd names another folder)"
+        )
     if outcome.type == WaitingForApprovalError.__name__:
         status = StageStatus.WAITING_FOR_APPROVAL
     error = StageError(

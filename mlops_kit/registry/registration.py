@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.files import hash_json
 from mlops_kit.core.results import Verdict
 from mlops_kit.core.serialization import to_json_value
@@ -70,7 +70,7 @@ class VersionCandidate:
             "model_hash": self.model.model_hash,
             "features": json.dumps(self.features),
             "evidence_hash": hash_json(dict(self.artifact_hashes)),
-            "author": getpass.getuser(),
+            "author": get_user_name(),
             "threshold": json.dumps(self.threshold),
             "classes": json.dumps(self.classes),
             "review": "failed" if is_blocked else "passed",

@@ -19,6 +19,7 @@ from mlops_kit.core.tasks import to_score_column
 from mlops_kit.data import contract, features, source
 from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.contract_rules import RowCheck, RowRules, check_rows, compile_rules
+from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.timestamps import parse_timestamps
 from mlops_kit.db.predictions import encode_feature_values, encode_row_key
 from mlops_kit.db.tables import PredictionRecord
@@ -422,7 +423,8 @@ def predict_table(project: Project, frame: pd.DataFrame) -> TablePrediction:
         rows.insert(0, ROW_ID, range(len(rows)))
     accepted = rows[~check.is_rejected]
     if config.time:
-        times = parse_timestamps(accepted[config.time], config.time, config.timezone)
+        date_format = ReadSettings.from_source(config.source).find_date_format(config.time)
+        times = parse_timestamps(accepted[config.time], config.time, config.timezone, date_format)
         accepted = accepted.assign(**{config.time: times})
     scores = score_rows(
         project,

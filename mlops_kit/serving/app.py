@@ -70,6 +70,7 @@ def build_app(project: Project) -> FastAPI:
     _add_routes(app, service)
     app.add_middleware(auth.AuthMiddleware, token_digest=token_digest, host=serve.host)
     app.add_middleware(_TelemetryMiddleware, telemetry=service.telemetry)
+    app.add_middleware(_RootPathMiddleware, root_path=serve.root_path)
     build_generated_document = app.openapi
 
     def build_document() -> JsonObject:
@@ -165,6 +166,22 @@ async def _handle_http_error(request: Request, error: Any) -> Response:
     return JSONResponse({"error": message}, error.status_code, error.headers)
 
 
+class _RootPathMiddleware:
+    """ASGI middleware that says under which path a proxy offers the application.
+
+    uvicorn's option of this name expects that the proxy removes the path; here it may keep it.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self.app = app
+        self.root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.root_path:
+            scope = {**scope, "root_path": self.root_path}
+        await self.app(scope, receive, send)
+
+
 class _TelemetryMiddleware:
     """ASGI middleware that counts and times requests by route and status."""
 
@@ -189,4 +206,4 @@ class _TelemetryMiddleware:
             await self.app(scope, receive, send_and_note_status)
         finally:
             seconds = time.perf_counter() - start
-            self.telemetry.record_request(scope["path"], status, seconds)
+            self.telemetry.record_request(auth.get_route_path(scope), status, seconds)

@@ -104,7 +104,7 @@ class AuthMiddleware:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if self.token_digest is None:
             return self._check_local_request(headers)
-        if scope["path"].startswith(_UNAUTHENTICATED_PREFIX):
+        if get_route_path(scope).startswith(_UNAUTHENTICATED_PREFIX):
             return None
         if self._has_valid_token(headers.get(b"authorization", b"")):
             return None
@@ -136,6 +136,15 @@ class AuthMiddleware:
         digest = hashlib.sha256(token.strip()).digest()
         is_token = hmac.compare_digest(digest, self.token_digest or b"")
         return is_token and scheme.lower() == b"bearer"
+
+
+def get_route_path(scope: Scope) -> str:
+    """Return the path of a request without ``serve.root_path``, if the proxy has not removed it."""
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path", "")
+    if root_path and path.startswith(f"{root_path}/"):
+        return path.removeprefix(root_path)
+    return path
 
 
 def _parse_hostname(host: str) -> str:

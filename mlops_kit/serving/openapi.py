@@ -84,7 +84,8 @@ def _describe_score(config: ProjectConfig, classes: Sequence[Any]) -> str:
         return "Predicted value"
     if config.task == "multiclass":
         return "Probability of the predicted class"
-    return f"Probability of the positive class {classes[-1]}"
+    description = f"Probability of the positive class {classes[-1]}"
+    return f"{description}: {config.event}" if config.event else description
 
 
 def _build_probability_properties(config: ProjectConfig, classes: Sequence[Any]) -> JsonObject:

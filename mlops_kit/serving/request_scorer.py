@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from mlops_kit.core.errors import KitError
+from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.tasks import is_finite_score, to_score_array
 from mlops_kit.data import columns
@@ -247,12 +247,12 @@ class RequestScorer:
                 "class": None,
             }
             if record.predicted_class is not None:
-                row["class"] = classes[int(record.predicted_class)]
+                row["class"] = classes[int(record.predicted_class)] if classes else None
                 if record.probabilities is None:
                     row["decision"] = bool(record.predicted_class)
                 else:
                     probabilities = orjson.loads(record.probabilities)
-                    names = map(str, classes)
+                    names = [str(value) for value in classes] or map(str, range(len(probabilities)))
                     row["probabilities"] = dict(zip(names, probabilities, strict=True))
             rows.append(row)
         return {
@@ -266,10 +266,15 @@ class RequestScorer:
     def _get_classes(self, version: str) -> tuple[Any, ...]:
         """Return the classes of a version in the order of their codes.
 
-        A repeated request is answered as the version did that answered it the first time.
+        A repeated request is answered as the version did that answered it the first time. Empty if
+        that version is not in the registry any more: its logged scores are still returned.
         """
         if version not in self._classes_by_version:
-            recorded = versions.load_version(self.project, version)
+            try:
+                recorded = versions.load_version(self.project, version)
+            except RunFailedError as error:
+                _logger.warning("the classes of version %s are not known: %s", version, error)
+                return ()
             self._classes_by_version[version] = recorded.classes
         return self._classes_by_version[version]
 

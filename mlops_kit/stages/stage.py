@@ -28,6 +28,7 @@ from mlops_kit.data.target import list_classes
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
+from mlops_kit.stages.column_metadata import show_column_labels
 from mlops_kit.stages.manual_execution import describe_manual_execution
 from mlops_kit.stages.read_folders import list_read_folders
 from mlops_kit.stages.step_cache import cache_function
@@ -487,8 +488,8 @@ def open_stage(name: str, **parameters: Any) -> Stage:
     project = source.resolve_cutoffs(project.with_values("the notebook's parameters", **overrides))
     if name not in project.config.stages:
         raise KitError(f"unknown stage {name!r}", suggest_names(name, project.config.stages))
-    # JupyterLab starts a kernel in the notebook's folder, the pipeline in the project's.
-    os.chdir(project.root)
+    os.chdir(project.get_working_folder(name))
+    show_column_labels(project)
     run = Path(run_variable) if run_variable else project.reports_folder / _DRAFT_FOLDER
     run.mkdir(parents=True, exist_ok=True)
     stage = Stage(name, project, run, draft=not run_variable)

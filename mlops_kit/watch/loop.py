@@ -62,8 +62,8 @@ class Watcher:
         progress = self.load_progress(since)
         follow_up_retrainings(context, as_of)
         scored_rows = score_new_rows(context, progress, as_of)
-        if scored_rows.sentence:
-            context.report_lines(as_of, [scored_rows.sentence])
+        sentences = [context.history.take_rejected_rows(), scored_rows.sentence]
+        context.report_lines(as_of, filter(None, sentences))
         label_counts = self._import_labels(as_of)
         context.report(
             f"{context.format_time(as_of)}: {format_number(scored_rows.scored)} rows scored, "

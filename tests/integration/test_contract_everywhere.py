@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
+from mlops_kit.cli import application
 from mlops_kit.data import contract, source
 from mlops_kit.db.tables import IncidentRecord, PredictionRecord, WindowRecord
 from mlops_kit.project import loader
@@ -117,12 +119,26 @@ def test_run_quarantines_the_faulty_rows(faults: Faults) -> None:
     assert select_by_number(accepted, faults) == faults.faulty
 
 
-def test_file_with_the_faulty_rows_gets_no_score_for_them(faults: Faults) -> None:
-    raw = source.read_raw_source(faults.project)[[*COLUMNS, "note"]]
-    rows = raw.iloc[FIRST_FAULTY_ROW : FIRST_FAULTY_ROW + len(faults.requests)]
-    scores = scoring.predict_with_champion(faults.project, rows)
-    assert scores["score"].isna().tolist() == faults.faulty
-    assert (scores["problems"] != "").tolist() == faults.faulty
+def test_file_with_the_faulty_rows_gets_no_score_for_them(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    lines = (faults.project.root / "t.csv").read_text().splitlines()
+    first = FIRST_FAULTY_ROW + 1  # after the header
+    checked_lines = lines[first : first + len(faults.requests)]
+    # Rows without a fault, so that the faults are few, as in the source.
+    (tmp_path / "rows.csv").write_text("\n".join([*lines[:first], *checked_lines]))
+    out = tmp_path / "scores.csv"
+    arguments = ["mlops", "predict", str(tmp_path / "rows.csv"), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--project", str(faults.project.root)])
+    with pytest.raises(SystemExit) as ended:
+        application.main()
+    assert ended.value.code == 1
+    scores = pd.read_csv(out)
+    assert select_by_number(scores[scores["score"].notna()], faults) == faults.faulty
+    assert (scores["problems"].notna() == scores["score"].isna()).all()
+    error = capsys.readouterr().err
+    assert "rows were rejected (lines " in error
+    assert "`c` is not one of x, y, z in 4 (w, X,  x)" in error
 
 
 def test_request_with_a_faulty_row_is_refused(faults: Faults) -> None:
@@ -149,14 +165,16 @@ def test_watch_does_not_score_the_faulty_rows_and_counts_them(faults: Faults) ->
     assert select_by_number(scored, faults) == faults.faulty
     [window, *_] = watched_project.list_records(faults.project, WindowRecord)
     monitoring = WindowMonitoring.from_json(window.monitoring_json)
-    # A row without a time belongs to no window.
-    with_time = [column != "at" for column, _ in FAULTS]
-    assert monitoring.rejected_rows == sum(with_time)
+    # The reader rejects rows that cannot be read; a row without a time belongs to no window.
+    unreadable = source.read_known_table(faults.project).report.rejected_count
+    assert unreadable > 0
+    assert monitoring.rejected_rows + unreadable == len(FAULTS) - 1
     assert f"`c` is not one of x, y, z in 4 ({NEW_CATEGORY}, X" in monitoring.contract_sentence
     assert any(monitoring.contract_sentence in line for line in lines)
     incidents = watched_project.list_records(faults.project, IncidentRecord)
     assert "rejected_rows" in {incident.signal for incident in incidents}
-    rejected = f"{sum(with_time)} rows rejected by the data contract"
+    assert any("rows were rejected (lines " in line for line in lines)
+    rejected = f"{monitoring.rejected_rows} rows rejected by the data contract"
     assert rejected in loop.summarize_watch(faults.project)
 
 

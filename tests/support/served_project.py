@@ -21,7 +21,11 @@ SETTINGS = """
 stages:
   deploy: {writes: [promotion]}
 people: {approvers: [ann, bob, carl], operators: [carl], four_eyes: true}
-dashboard: {identity_provider: identity_provider.HeaderIdentityProvider, port: 0, ready_kernels: 1}
+dashboard:
+  identity_provider: identity_provider.HeaderIdentityProvider
+  port: 0
+  ready_kernels: 1
+  base_url: /churn/
 """
 DEPLOY_CODE = """from mlops_kit.stages import deploy, open_stage
 
@@ -79,7 +83,7 @@ def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def server_address(registered_project: Project) -> Iterator[str]:
-    """The address of a server process, started from the command line."""
+    """The address of a server process, with its path, started from the command line."""
     environment = make_clean_environment() | {
         "PYTHONPATH": str(ROOT / "tests" / "support"),
         "PYTHONUNBUFFERED": "1",

@@ -414,7 +414,7 @@ def _build_text_column(
             f"{counted}, such as {word!r}; a column of text keeps such words unless source.missing "
             "lists them"
         )
-    notes += _describe_spaces(column, ~is_missing)
+    notes += _describe_spaces(column, ~is_missing & ~cells.is_word)
     reading = ColumnReading(
         column=name,
         name_in_file=name,

@@ -28,6 +28,7 @@ def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     False
     """
     cells = [cell.strip() for cell in first]
+    rows = [row for row in rows if list(row) != list(first)]  # a header may be repeated
     if not rows:
         return not any(map(_is_typed, cells))
     if _are_years(cells):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,10 +65,18 @@ class RawTable:
 
     def find_record(self, row: int) -> int:
         """Return the position among all records of a kept record."""
-        positions = self.rejected_positions
+        return find_record(row, self.rejected_positions)
 
-        def count_kept_before(index: int) -> int:
-            return positions[index] - index
 
-        rejected_before = bisect_right(range(len(positions)), row, key=count_kept_before)
-        return row + rejected_before
+def find_record(row: int, rejected_positions: Sequence[int]) -> int:
+    """Return the position among all records of a kept one.
+
+    >>> [find_record(row, [1, 2]) for row in range(3)]
+    [0, 3, 4]
+    """
+
+    def count_kept_before(index: int) -> int:
+        return rejected_positions[index] - index
+
+    indices = range(len(rejected_positions))
+    return row + bisect_right(indices, row, key=count_kept_before)

@@ -22,6 +22,7 @@ _COMMENT_MARKS = ("#", "//", "%")
 _MAX_SAMPLE_RECORDS = 500
 _MAX_JOINED_LINES = 100  # that a quoted field may span in the sample
 _MIN_REGULAR_SHARE = 0.6  # of the records with the most frequent number of fields
+_ALIGNED_FIELDS = re.compile(r"\S {2,}\S")
 _FEW_RECORDS = 4  # up to so many records, numbers of fields that differ by one are regular too
 _TITLE_FACTOR = 0.6  # for a separator with which the first line is no record of the table
 _OTHER_SEPARATOR_FACTOR = 0.4  # for a field that contains another separator
@@ -88,11 +89,18 @@ def _build_single_column(
         if field_count > 1 and len(single.records) > 1:
             name = _SEPARATOR_NAMES[candidate.separator]
             raise KitError(
-                f"{file}: with no separator do most lines have the same number of fields; "
-                f"the first line has {field_count} with {name}",
+                f"{file}: no separator gives most lines the same number of fields; the first "
+                f"line has {field_count} with {name}",
                 "a table whose lines have the same number of fields",
                 "set 'separator' and 'skip_rows', or correct the file",
             )
+    texts = [record.text for record in single.records]
+    if len(texts) > 1 and all(_ALIGNED_FIELDS.search(text.strip()) for text in texts):
+        raise KitError(
+            f"{file}: the fields are aligned with spaces, without a separator",
+            "a character between the fields",
+            "convert the file, or register a reader that calls pandas.read_fwf",
+        )
     return single
 
 

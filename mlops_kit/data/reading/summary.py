@@ -98,7 +98,8 @@ def describe_rejected_rows(report: ReadReport) -> str:
     noun = "row was" if report.rejected_count == 1 else "rows were"
     reason = report.rejected[0].reason if report.rejected else ""
     count = format_number(report.rejected_count)
-    return f"{count} {noun} rejected{_list_lines(report)}: {reason}."
+    first = "" if report.rejected_count == 1 else "the first: "
+    return f"{count} {noun} rejected{_list_lines(report)}: {first}{reason}."
 
 
 def _list_lines(report: ReadReport) -> str:

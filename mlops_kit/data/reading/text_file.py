@@ -11,8 +11,10 @@ from mlops_kit.core.errors import KitError
 from mlops_kit.core.lazy import LazyModule
 from mlops_kit.data.reading.dialect import SAMPLE_BYTES, TextDialect, detect_dialect
 from mlops_kit.data.reading.encoding import guess_encoding
+from mlops_kit.data.reading.file_content import check_is_table
 from mlops_kit.data.reading.line_parser import UNQUOTED_SEPARATOR
 from mlops_kit.data.reading.names import ColumnName, choose_names
+from mlops_kit.data.reading.raw_table import find_record
 from mlops_kit.data.reading.record_stream import (
     CleanBlock,
     RecordFormat,
@@ -72,6 +74,7 @@ def detect_file_dialect(location: str, settings: ReadSettings, file: str) -> Tex
             "a header and at least one row",
             "check the job that writes the file",
         )
+    check_is_table(sample, file)
     return detect_dialect(sample, is_complete, settings, file)
 
 
@@ -179,6 +182,7 @@ def _read_with_dialect(
         columns.pop()
         names.pop()
         notes.append("A separator at the end of each line was read as no column of its own.")
+    columns = _reject_repeated_headers(columns, dialect, stream.log)
     return TextTable(names, columns, dialect, stream.log, notes)
 
 
@@ -270,18 +274,41 @@ def _drop_last_blanks(column: Any, log: RecordLog) -> Any:
     return column.slice(0, count)
 
 
+def _reject_repeated_headers(columns: list[Any], dialect: TextDialect, log: RecordLog) -> list[Any]:
+    """Reject records that repeat the header, as in files that were joined; return the others."""
+    names = dialect.names[: len(columns)]
+    if len(names) < 2:
+        return columns
+    is_repeated = pc.equal(columns[0], names[0])
+    for column, name in zip(columns[1:], names[1:], strict=True):
+        if not pc.any(is_repeated).as_py():
+            return columns
+        is_repeated = pc.and_(is_repeated, pc.equal(column, name))
+    rows = pc.indices_nonzero(is_repeated).to_pylist()
+    if not rows:
+        return columns
+    text = dialect.separator.join(names)
+    earlier_positions = list(log.rejected_positions)
+    for row in rows:
+        position = find_record(row, earlier_positions)
+        log.reject(position, log.find_line(position), text, "the header again")
+    log.rejected_positions.sort()
+    return [column.filter(pc.invert(is_repeated)) for column in columns]
+
+
 def _describe_log(log: RecordLog) -> list[str]:
     """Describe what was done with lines."""
     notes = []
     if log.blank_lines:
-        notes.append(f"{log.blank_lines:,} blank lines were skipped.")
+        notes.append(f"Blank lines were skipped: {log.blank_lines:,}.")
     if log.repaired_separators:
         notes.append(
-            f"{log.repaired_separators:,} lines differ from the others in a separator at the end."
+            "Lines that differ from the others in a separator at the end: "
+            f"{log.repaired_separators:,}."
         )
     if log.rewritten_records:
         notes.append(
-            f"Spaces around quotes, or escape characters, were removed in "
-            f"{log.rewritten_records:,} lines."
+            "Lines in which spaces around quotes, or escape characters, were removed: "
+            f"{log.rewritten_records:,}."
         )
     return notes

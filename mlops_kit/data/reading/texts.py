@@ -11,6 +11,7 @@ pa = LazyModule("pyarrow")
 pc = LazyModule("pyarrow.compute")
 
 _SAMPLE_ROWS = 4096
+_MAX_EXAMPLE_CHARACTERS = 100
 _MAX_DISTINCT_SHARE = 0.2  # above it, looking at every row is cheaper than encoding the column
 
 
@@ -80,10 +81,12 @@ class ColumnTexts:
         return str(self.texts[position].as_py())
 
     def list_examples(self, mask: np.ndarray, limit: int) -> list[str]:
-        """Return the first distinct texts that a mask selects."""
+        """Return the first distinct texts that a mask selects; long ones are cut off."""
         examples: list[str] = []
         for position in np.flatnonzero(mask)[:_SAMPLE_ROWS]:
             text = self.get_text(int(position))
+            if len(text) > _MAX_EXAMPLE_CHARACTERS:
+                text = f"{text[:_MAX_EXAMPLE_CHARACTERS]}…"
             if text not in examples:
                 examples.append(text)
             if len(examples) == limit:
@@ -104,9 +107,9 @@ def build_column_texts(values: Any) -> ColumnTexts:
     distinct_count = len(pc.unique(sample))
     if not row_count or distinct_count > _MAX_DISTINCT_SHARE * len(sample):
         return ColumnTexts(values, None, None, row_count)
-    encoded = values.combine_chunks().dictionary_encode()
+    encoded = values.dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
+        encoded = encoded.chunk(0)
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     texts = pa.chunked_array([encoded.dictionary])
     counts = np.bincount(codes[codes >= 0], minlength=len(texts))

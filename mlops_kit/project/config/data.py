@@ -124,6 +124,14 @@ class ValidationConfig(ConfigSection):
     )
 
 
+class ColumnDescription(ConfigSection):
+    """What a column is called for readers."""
+
+    label: str = Field("", description="What it is called on pages and in reports")
+    unit: str = Field("", description="Unit of its values")
+    description: str = Field("", description="What it is, in a sentence")
+
+
 class ContractConfig(ConfigSection):
     """Where the data contract is, and how many rows may violate it."""
 

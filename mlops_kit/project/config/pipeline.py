@@ -51,6 +51,11 @@ class StageConfig(ConfigSection):
     """One stage: its notebook, what it needs and what it writes."""
 
     notebook: str = Field("", description="The notebook, relative to the folder of notebooks")
+    cwd: str = Field(
+        "",
+        description="Folder in which its kernel starts, relative to the project; empty: the "
+        "project's folder",
+    )
     needs: NameList = Field(
         default_factory=list, description="Stages that must have succeeded before"
     )

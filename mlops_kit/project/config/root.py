@@ -13,6 +13,7 @@ from mlops_kit.core.extensions import ExtensionKind, list_declared
 from mlops_kit.core.tasks import TASKS
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import (
+    ColumnDescription,
     ContractConfig,
     LabelsConfig,
     TableSource,
@@ -63,6 +64,16 @@ class ProjectConfig(ConfigSection):
     id: NameList = Field(
         default_factory=list,
         description="Columns that identify a row; empty: the position in the source",
+    )
+    columns: dict[str, ColumnDescription] = Field(
+        default_factory=dict,
+        description="What columns are called for readers: {NAME: {label, unit, description}}; also "
+        "in the data contract and in the section Columns of a feature view's docstring",
+    )
+    event: str = Field(
+        "",
+        description="What the positive class of a binary task, or the target of a regression, is "
+        "called in sentences, such as late flight",
     )
     row_name: str = Field(
         "row", description="What a row is called in sentences, such as flight or patient"

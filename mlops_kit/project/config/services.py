@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.value_types import Duration, NameList
+
+_PATH_PREFIX_PATTERN = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+
+def _normalize_path_prefix(prefix: str) -> str:
+    """Return the path in front of all addresses of a server without its final slash.
+
+    Raises
+    ------
+    ValueError
+        If it is not a path.
+    """
+    path = prefix.rstrip("/")
+    if path and not path.startswith("/"):
+        path = f"/{path}"
+    if not _PATH_PREFIX_PATTERN.fullmatch(path) or "/.." in path:
+        raise ValueError(f"{prefix!r} is not a path; expected one such as /churn")
+    return path
 
 
 class ServeConfig(ConfigSection):
@@ -39,6 +59,17 @@ class ServeConfig(ConfigSection):
         timedelta(minutes=1),
         description="How often the history from which features are computed is read again",
     )
+    root_path: str = Field(
+        "",
+        description="Path under which a reverse proxy offers the endpoint, such as /churn-api; "
+        "whether the proxy removes it or not",
+    )
+
+    @field_validator("root_path")
+    @classmethod
+    def normalize_root_path(cls, value: str) -> str:
+        """Return the path without its final slash."""
+        return _normalize_path_prefix(value)
 
 
 class DashboardConfig(ConfigSection):
@@ -71,6 +102,40 @@ class DashboardConfig(ConfigSection):
         description="Preheated kernels per page; this many visitors at once do not wait (about "
         "160 MB each)",
     )
+    base_url: str = Field(
+        "/",
+        description="Path or address under which a reverse proxy offers the dashboards, such as "
+        "/churn/ or https://host/churn/; whether the proxy removes the path or not. With a host "
+        "name, requests for it are accepted, and a token or an identity provider is required",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def normalize_base_url(cls, value: str) -> str:
+        """Return the path or address with a final slash."""
+        if "://" not in value:
+            return f"{_normalize_path_prefix(value)}/"
+        parts = urlsplit(value)
+        is_address = parts.scheme in {"http", "https"} and parts.hostname
+        if not is_address or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError(f"{value!r} is not an address; expected https://host/path/")
+        return f"{parts.scheme}://{parts.netloc}{_normalize_path_prefix(parts.path)}/"
+
+    @property
+    def base_path(self) -> str:
+        """The path in front of all pages, with a slash at both ends."""
+        return urlsplit(self.base_url).path
+
+    @property
+    def public_origin(self) -> str:
+        """The scheme and host of the address that visitors use; empty if none is set."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+    @property
+    def public_hostname(self) -> str:
+        """The host name of the address that visitors use; empty if none is set."""
+        return urlsplit(self.base_url).hostname or ""
 
 
 class PeopleConfig(ConfigSection):

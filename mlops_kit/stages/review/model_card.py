@@ -13,6 +13,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+from mlops_kit.core.column_labels import NAME_COLUMNS, get_column_label
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_cell_html, format_number, render_table_html
 from mlops_kit.core.lazy import pd
@@ -199,9 +200,10 @@ def _make_model_card(
 
 def _describe_event(config: ProjectConfig, facts: Mapping[str, str]) -> str:
     """Describe what is predicted: the target, of a binary task with its positive class."""
+    event = config.target
     if _POSITIVE_CLASS in facts:
-        return f"{config.target} = {facts[_POSITIVE_CLASS]}"
-    return config.target
+        event = f"{config.target} = {facts[_POSITIVE_CLASS]}"
+    return f"{config.event} ({event})" if config.event else event
 
 
 def _find_blocking_sentence(verdicts: Verdicts) -> str:
@@ -244,6 +246,9 @@ def _render_template(name: str, card: _ModelCard) -> str:
 
 def _format_markdown_rows(frame: pd.DataFrame) -> str:
     """Format a table as Markdown; Markdown's own characters in values are escaped."""
+    for name in NAME_COLUMNS & set(frame.columns):
+        labels = frame[name].map(lambda column: get_column_label(str(column)).text)
+        frame = frame.assign(**{name: labels})
     lines = [_format_markdown_row(frame.columns), "|" + " --- |" * len(frame.columns)]
     for row in frame.itertuples(index=False, name=None):
         lines.append(_format_markdown_row(row))

@@ -142,7 +142,7 @@ def _make_precision_number(models: _ReviewedModels) -> KeyNumber:
         _format_interval_range(precision, format_percent),
         f"flagged from a score of {format_number(models.challenger.threshold)}",
     ]
-    title = f"{capitalize_first(config.target)} among flagged"
+    title = f"{capitalize_first(config.event or config.target)} among flagged"
     value = format_share(precision)
     return _make_number(
         PRECISION_KEY, title, value, details, models.champion, describe_champion_precision

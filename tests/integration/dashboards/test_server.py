@@ -298,6 +298,34 @@ def test_reports_are_served_without_an_origin_and_other_files_are_not(
         assert ann_session.get(path).status_code in {403, 404}, path
 
 
+def test_pages_work_behind_a_path_prefix_that_a_proxy_keeps_or_removes(
+    server_address: str, ann_session: httpx.Client
+) -> None:
+    assert server_address.endswith("/churn")
+    kept = ann_session.get("/review").text
+    links = re.findall(r"""(?:src|href)="(/[^"]*)""", kept)
+    assert links
+    assert all(link.startswith("/churn/") for link in links)
+    assert 'data-base-url="/churn/voila/"' in kept
+    removed = httpx.Client(
+        base_url=server_address.removesuffix("/churn"), headers={"X-User": "ann"}, timeout=60
+    )
+    with closing(removed):
+        assert 'data-base-url="/churn/voila/"' in removed.get("/review").text
+        assert removed.get("/mlops/me").json()["name"] == "ann"
+        assert removed.get("/").headers["location"] == "/churn/review"
+    for path in ("", "/"):
+        assert httpx.get(f"{server_address}{path}", headers={"X-User": "ann"}).is_redirect
+    assert 'href="/churn/"' in ann_session.get("/nowhere").text
+
+
+def test_public_address_needs_a_token_or_an_identity_provider(sample_project: Project) -> None:
+    public = sample_project.with_values("test", dashboard={"base_url": "https://host.example/p"})
+    assert public.config.dashboard.base_url == "https://host.example/p/"
+    with pytest.raises(KitError, match=r"open to everybody who reaches host\.example"):
+        server.start_server(public, server.ServerCallbacks({}), port=0)
+
+
 def test_other_machines_need_a_token_or_an_identity_provider(
     sample_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

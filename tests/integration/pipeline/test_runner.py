@@ -286,3 +286,25 @@ def test_waiting_run_is_resumed_in_its_own_folder(home: Path) -> None:
     assert again.stages["first"].started == made.stages["first"].started
     with pytest.raises(KitError, match="cannot be resumed"):
         runner.resume_run(project, folder, lambda text, transient=False: None)
+
+
+def test_kernel_starts_beside_the_files_of_its_notebook_if_set(home: Path) -> None:
+    folder = home / "notebooks" / "sub"
+    folder.mkdir()
+    (folder / "rows.txt").write_text("1")
+    write_notebook(
+        home,
+        "first",
+        "stage.write('numbers', {'a': [int(open('rows.txt').read())]})",
+        "stage.hand_over('Read.')",
+    )
+    config = home / "mlops.yaml"
+    text = config.read_text()
+    failed = run_home(home, only="first").stages["first"]
+    assert failed.status == "failed"
+    assert f"relative paths begin in {home}, where the kernel starts" in failed.error_message
+    assert "stages.first.cwd names another folder" in failed.error_message
+    config.write_text(text.replace("first.ipynb", "first.ipynb, cwd: notebooks/sub"))
+    succeeded = run_home(home, only="first").stages["first"]
+    assert succeeded.status == "succeeded"
+    assert "notebooks/sub/rows.txt" in succeeded.dependencies.files

@@ -220,11 +220,13 @@ def test_scheme_is_described() -> None:
 def test_resampling_draws_groups_before_days() -> None:
     frame = make_visits()
     grouped = make_config(time="time", validation={"group": "patient"})
-    assert len(np.unique(splitters.get_resampling_blocks(frame, grouped))) == 60
-    days = splitters.get_resampling_blocks(frame, make_config(time="time"))
+    patients = splitters.get_sampling_design(frame, grouped).blocks
+    assert patients is not None
+    assert len(np.unique(patients)) == 60
+    days = splitters.get_sampling_design(frame, make_config(time="time")).blocks
     assert days is not None
     assert days[0] == "2020-01-01"
-    assert splitters.get_resampling_blocks(frame, make_config()) is None
+    assert splitters.get_sampling_design(frame, make_config()).blocks is None
 
 
 def test_random_sample_draws_whole_groups() -> None:

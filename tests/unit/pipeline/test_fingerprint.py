@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlops_kit.core import files, import_tracer
+from mlops_kit.core.errors import KitError
 from mlops_kit.pipeline import (
     current_project,
     file_hashes,
@@ -412,3 +413,34 @@ def test_code_origins_distinguish_package_features_and_contract(project: Project
     after = fingerprint.hash_code_origins(CurrentProject(project))
     assert {n for n in before if before[n] != after[n]} == {"contract"}
     assert before["contract"] == MISSING_FILE
+
+
+def test_folder_in_which_the_kernel_starts_is_a_dependency(project: Project) -> None:
+    before = collect(project)
+    config_file = project.root / "mlops.yaml"
+    config_file.write_text(YAML.replace("first.ipynb,", "first.ipynb, cwd: limits,"))
+    assert list_differences(project, before) == ["setting stages.first.cwd: not given → limits"]
+    moved = loader.load_project(project.root)
+    assert moved.get_working_folder("first") == project.root / "limits"
+    after = collect(moved)
+    assert after.settings["stages.first.cwd"] == "limits"
+    assert list_differences(moved, after) == []
+    config_file.write_text(YAML)
+    assert list_differences(project, after) == ["setting stages.first.cwd: limits → not given"]
+
+
+def test_table_beside_the_notebook_is_found_where_its_kernel_starts(project: Project) -> None:
+    (project.root / "limits" / "beside.csv").write_text("x\n1\n")
+    write_notebook(project.root, "first", "pd.read_csv('beside.csv')")
+    assert "limits/beside.csv" not in collect(project).files
+    stages = {"first": {"notebook": "first.ipynb", "cwd": "limits"}}
+    moved = project.with_values("the test", stages=stages)
+    found = stage_dependencies.find_mentioned_tables(CurrentProject(moved), "first", {}, [])
+    assert str(project.root / "limits" / "beside.csv") in found
+
+
+def test_folder_that_does_not_exist_is_an_error_before_the_run(project: Project) -> None:
+    stages = {"first": {"notebook": "first.ipynb", "cwd": "nowhere"}}
+    moved = project.with_values("the test", stages=stages)
+    with pytest.raises(KitError, match=r"stages.first.cwd: 'nowhere' is not a folder"):
+        moved.get_working_folder("first")

@@ -94,40 +94,104 @@ def test_line_is_parsed_as_python(
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "kind", "default"),
     [
-        ("seed: int = max(1, 2)", "'seed' is not a plain literal: max(1, 2)"),
-        ("n = (1, 2)", "'n' is not a plain literal"),
-        ("n = {1, 2}", "'n' is not a plain literal"),
-        ("n: dict = {1: 2}", "'n' is not a plain literal"),
-        ("n: dict = {[]: 2}", "'n' is not a plain literal"),
-        ("n: int = 1\nn: int = 2", "sets 'n' twice"),
-        ("n: int", "holds 'n: int'"),
-        ("a, b = 1, 2", "holds 'a, b = (1, 2)'"),
-        ("import os", "holds 'import os'"),
-        ("a: int = 1\nb: int =", "line 2 of the parameters cell is not Python: 'b: int ='"),
-        ("n: int = 1  # Rows (n = 20).", "papermill ignores the parameter 'n'"),
-        ('n: str = "a=b"  # Both.', "papermill ignores the parameter 'n'"),
-        ("a: int = 1; b: int = 2", "papermill ignores the parameter 'a'"),
-        ('n: dict = {\n  "a": 1,  # n = 1\n}', "papermill ignores the parameter 'n'"),
-        ("n: float | None = None  # Rate.", "has the type 'float | None', which is not supported"),
-        ("n: np.int64 = 1", "has the type 'np.int64'"),
-        ("n: flaot = 1", "has the type 'flaot'"),
-        ("n: intfloat = 1", "has the type 'intfloat'"),
+        (
+            'n: str = "postgres://host/db?sslmode=require"',
+            "str",
+            "postgres://host/db?sslmode=require",
+        ),
+        ("n: int = 1  # Rows (n = 20).", "int", 1),
+        ('n: dict = {\n  "a": 1,  # n = 1\n}', "dict", {"a": 1}),
+        ("a: int = 1; n: int = 2", "int", 2),
+        ("n: int = 1\nn: int = 2", "int", 2),
+        ("import os\nn = 1", "int", 1),
+        ("if True:\n    pass\nn = 1", "int", 1),
+        ("%matplotlib inline\n!pwd\nn = 1", "int", 1),
+        ("%%time\nn = 1", "int", 1),
+        ("a = n = 3", "int", 3),
+        ("n: np.int64 = 1", "int", 1),
+        ("n: flaot = 1", "int", 1),
+        ("n: pd.Timestamp = None", "", None),
+        ("n: Literal['a', 'b'] = 'a'", "str", "a"),
+        ("n: list[int | str] = [1]", "list", [1]),
+        ("n: int | str = 1", "int", 1),
     ],
 )
-def test_invalid_parameters_cell_is_explained(tmp_path: Path, cell: str, said: str) -> None:
+def test_what_papermill_runs_is_accepted(
+    tmp_path: Path, cell: str, kind: str, default: object
+) -> None:
+    found = parameter_cell.read_parameters(write_parameters_cell(tmp_path, cell))
+    assert (found["n"].type, found["n"].default) == (kind, default)
+
+
+@pytest.mark.parametrize(
+    ("cell", "source"),
+    [
+        ("n: int = max(1, 2)", "max(1, 2)"),
+        ("from datetime import date\nn = date(2024, 2, 29)", "date(2024, 2, 29)"),
+        ("n = (1, 2)", "(1, 2)"),
+        ("n = {1, 2}", "{1, 2}"),
+        ("n = b'x'", "b'x'"),
+        ("n: dict = {1: 2}", "{1: 2}"),
+        ("n: dict = {[]: 2}", "{[]: 2}"),
+        ("n = [(1, 2)]", "[(1, 2)]"),
+        ("import os\nn = os.environ['HOME']", "os.environ['HOME']"),
+        ("n = f'{1}'", "f'{1}'"),
+        ("n: int", "not set"),
+        ("n, m = 1, 2", "(1, 2)"),
+        ("n = !pwd", "..."),
+    ],
+)
+def test_default_that_the_notebook_computes_is_left_to_it(
+    tmp_path: Path, cell: str, source: str
+) -> None:
+    found = parameter_cell.read_parameters(write_parameters_cell(tmp_path, cell))
+    assert repr(found["n"].default) == source
+    project = create_project(tmp_path, cell=cell)
+    resolved = params.resolve_parameters(project, "one", {})
+    assert "n" not in params.extract_values(resolved)
+    text = '{"a": 5}' if found["n"].type == "dict" else "5"
+    resolved = params.resolve_parameters(project, "one", {"n": UntypedText(text)})
+    assert params.extract_values(resolved)["n"] == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        ("int | None", "int"),
+        ("None | float", "float"),
+        ("Optional[str]", "str"),
+        ("typing.Optional[list[int]]", "list[int]"),
+        ("Union[int, None]", "int"),
+        ("'int | None'", "int"),
+        ("List[int] | None", "list[int]"),
+        ("Optional[Dict[str, int]]", "dict[str, int]"),
+        ("Optional[np.int64]", "int"),
+    ],
+)
+def test_optional_type_accepts_none_and_its_type(
+    tmp_path: Path, annotation: str, kind: str
+) -> None:
+    values = {"int": 3, "float": 0.5, "str": "a", "list[int]": [1], "dict[str, int]": {"a": 1}}
+    cell = f"n: {annotation} = {values[kind]!r}"
+    [parameter] = parameter_cell.read_parameters(write_parameters_cell(tmp_path, cell)).values()
+    assert (parameter.type, parameter.is_optional) == (kind, True)
+    assert param_types.cast_value("one", parameter, None, "-p") is None
+    assert param_types.cast_value("one", parameter, values[kind], "-p") == values[kind]
+
+
+@pytest.mark.parametrize("tag", ["other", ""])
+def test_notebook_without_a_parameters_cell_has_none(tmp_path: Path, tag: str) -> None:
+    path = write_parameters_cell(tmp_path, "seed: int = 1", tag=tag)
+    assert parameter_cell.read_parameters(path) == {}
+
+
+def test_cell_that_is_not_python_is_explained(tmp_path: Path) -> None:
     with pytest.raises(KitError, match=r"n\.ipynb") as error:
-        parameter_cell.read_parameters(write_parameters_cell(tmp_path, cell))
-    assert said in error.value.message
+        parameter_cell.read_parameters(write_parameters_cell(tmp_path, "a: int = 1\nb: int ="))
+    assert "line 2 of the parameters cell is not Python: 'b: int ='" in error.value.message
     assert error.value.hint
-
-
-def test_notebook_without_parameters_tag_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KitError, match="no cell tagged 'parameters'"):
-        parameter_cell.read_parameters(
-            write_parameters_cell(tmp_path, "seed: int = 1", tag="other")
-        )
 
 
 @pytest.mark.parametrize(

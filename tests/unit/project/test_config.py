@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.files import write_json
@@ -16,6 +17,7 @@ from mlops_kit.project import explain, loader, run_folder, run_manifest
 from mlops_kit.project.config import pipeline, value_types
 from mlops_kit.project.config.legacy import RENAMED_SETTINGS, translate_legacy_config
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.config.services import DashboardConfig, ServeConfig
 from mlops_kit.project.settings import list_setting_values
 from tests.support.environment import ROOT
 
@@ -328,3 +330,32 @@ def test_settings_in_the_manifest_of_an_earlier_version_are_renamed(tmp_path: Pa
     dependencies = stored.get_stage("train").dependencies
     assert dependencies is not None
     assert dependencies.settings == {"train.max_seconds": 300, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("value", "base_url", "path", "origin"),
+    [
+        ("/", "/", "/", ""),
+        ("", "/", "/", ""),
+        ("churn", "/churn/", "/churn/", ""),
+        ("/a/b-c/", "/a/b-c/", "/a/b-c/", ""),
+        ("https://host", "https://host/", "/", "https://host"),
+        ("https://host:8443/churn", "https://host:8443/churn/", "/churn/", "https://host:8443"),
+    ],
+)
+def test_path_prefix_of_the_dashboards_is_normalized(
+    value: str, base_url: str, path: str, origin: str
+) -> None:
+    dashboard = DashboardConfig(base_url=value)
+    assert (dashboard.base_url, dashboard.base_path) == (base_url, path)
+    assert dashboard.public_origin == origin
+
+
+@pytest.mark.parametrize(
+    "value", ["/a b", "/../x", "/a?b", "ftp://host/", "https://", "https://me@host/", "/a//b"]
+)
+def test_path_prefix_that_is_none_is_an_error(value: str) -> None:
+    with pytest.raises(ValidationError, match="expected"):
+        DashboardConfig(base_url=value)
+    with pytest.raises(ValidationError, match="expected"):
+        ServeConfig(root_path=value)

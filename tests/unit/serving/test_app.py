@@ -52,7 +52,9 @@ def project(client: TestClient) -> loader.Project:
 def read_request_rows(project: loader.Project, count: int) -> list[dict[str, Any]]:
     """Rows of the source as a client sends them."""
     frame = source.read_raw_source(project, count)[["k", "at", "a", "b"]]
-    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    rows: list[dict[str, Any]] = json.loads(
+        frame.to_json(orient="records", double_precision=15, date_format="iso")
+    )
     return rows
 
 
@@ -396,3 +398,23 @@ def test_configured_token_is_required(
     assert client.get("/docs").status_code == 401
     authorized = client.get("/openapi.json", headers={"Authorization": f"Bearer {token}"})
     assert authorized.json()["security"] == [{"token": []}]
+
+
+def test_endpoint_works_behind_a_path_prefix(copied: loader.Project) -> None:
+    project = copied.with_values("the test", serve={"root_path": "churn-api/"})
+    assert project.config.serve.root_path == "/churn-api"
+    for client in open_client(project):
+        # A proxy removes the prefix, or it does not.
+        for prefix in ("", "/churn-api"):
+            page = client.get(f"{prefix}/docs").text
+            links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+            assert links
+            assert all(link.startswith("/churn-api/") for link in links)
+            assert all(client.get(link).status_code == 200 for link in links)
+            assert "'/churn-api/openapi.json'" in page.replace('"', "'")
+            document = client.get(f"{prefix}/openapi.json").json()
+            assert document["servers"] == [{"url": "/churn-api"}]
+            response = client.post(f"{prefix}/predict", json={"rows": [ROW]})
+            assert response.status_code == 200
+        metrics = client.get("/churn-api/metrics").text
+        assert 'mlops_requests_total{route="/predict",status="200"} 2.0' in metrics

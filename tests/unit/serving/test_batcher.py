@@ -236,6 +236,7 @@ def test_response_logged_by_another_server_is_returned(batcher: PausableBatcher)
     request = PredictionRequest(batcher.project, rows, "shared", may_be_repeat=False)
     response = batcher.submit_request(request).result(TIMEOUT_SECONDS)
     assert (response["version"], response["predictions"][0]["score"]) == ("7", 0.25)
+    assert response["predictions"][0]["class"] is None  # version 7 is not in the registry
     assert (first["version"], first["predictions"][0]["score"]) != ("7", 0.25)
 
 

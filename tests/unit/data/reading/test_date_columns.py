@@ -252,6 +252,12 @@ def test_compact_dates_are_whole_numbers_unless_a_format_is_set() -> None:
     assert decision.values.tolist() == [pd.Timestamp(2024, 1, 31), pd.Timestamp(2024, 2, 1)]
 
 
+@pytest.mark.parametrize("zone", ["Z", " Z", " UTC", " GMT", "UTC", "+00", "+0000", " +00:00"])
+def test_every_notation_of_utc_is_read(zone: str) -> None:
+    decision = decide([f"2024-01-31 10:00:00{zone}", f"2024-02-01 11:30:00{zone}"])
+    assert decision.values.iloc[1] == pd.Timestamp("2024-02-01 11:30", tz="UTC")
+
+
 def test_format_with_a_literal_z_is_utc() -> None:
     decision = decide(["2024-01-31T10:00:00Z"], date_format="%Y-%m-%dT%H:%M:%SZ")
     assert decision.values.iloc[0] == pd.Timestamp("2024-01-31 10:00", tz="UTC")

@@ -65,6 +65,12 @@ def test_encodings_and_separators_give_the_same_table(
     assert table.report.separator == separator
 
 
+def test_other_alphabets_in_utf16_are_read(tmp_path: Path) -> None:
+    text = "город;число\nМосква;1,5\nТверь;2,5\n"
+    frame = read(write(tmp_path, text.encode("utf-16"))).frame
+    assert frame.to_dict("list") == {"город": ["Москва", "Тверь"], "число": [1.5, 2.5]}
+
+
 def test_compressed_files_are_read(tmp_path: Path) -> None:
     data = CSV.encode()
     archive = io.BytesIO()
@@ -191,6 +197,34 @@ def test_text_is_read_cell_by_cell(
     )
     assert table.report.rejected_count == 0
     assert table.frame.fillna("").to_numpy().tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04 and so on", "an Excel workbook"),
+        (b"\x1f\x8b\x08\x00 and so on", "compressed by gzip"),
+        (b"<!DOCTYPE html>\n<p>Log in</p>\n", "an HTML or XML document"),
+        (b'{"a": 1}\n{"a": 2}\n', "is JSON"),
+        (bytes(range(1, 256)) * 9, "not text"),
+        (b"name   age  city\nann    12   Oslo\nbob    7    Rome\n", "aligned with spaces"),
+    ],
+)
+def test_file_of_another_kind_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(KitError, match=message) as error:
+        read(write(tmp_path, content))
+    assert error.value.hint
+
+
+def test_repeated_header_is_rejected(tmp_path: Path) -> None:
+    text = "a,b\n1,2\n3\na,b\n3,4\na,b\n5,6\n"
+    table = read(write(tmp_path, text))
+    assert table.frame["a"].tolist() == [1, 3, 5]
+    assert [(line.line, line.reason) for line in table.report.rejected] == [
+        (3, "1 field instead of 2"),
+        (4, "the header again"),
+        (6, "the header again"),
+    ]
 
 
 # --- JSON

@@ -174,12 +174,10 @@ def test_threshold_has_least_cost_on_validation_rows(tmp_path: Path) -> None:
     _, recipe = search.search_recipes(
         make_frame(), FEATURES, given, tmp_path / "s.log", SearchBudget(2, 300)
     )
-    pairs = list(
-        search.prepare_search(make_frame(), FEATURES, given).predict_each_fold(
-            recipe.family, recipe.params
-        )
-    )
-    y, score = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    setup = search.prepare_search(make_frame(), FEATURES, given)
+    folds = list(setup.predict_each_fold(recipe.family, recipe.params))
+    y = np.concatenate([fold.labels for fold in folds])
+    score = np.concatenate([fold.scores for fold in folds])
 
     def cost(cut: float) -> float:
         return float(((score >= cut) & (y == 0)).sum() + 4 * ((score < cut) & (y == 1)).sum())
