@@ -50,7 +50,7 @@ class ReviewContext:
 
     @property
     def event(self) -> str:
-        """What is predicted: its name, else the target, with the positive class of a binary task."""
+        """What is predicted: its name, else the target with the positive class of a binary task."""
         if self.config.event:
             return self.config.event
         classes = self.review.classes
