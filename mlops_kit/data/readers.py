@@ -15,6 +15,7 @@ from collections.abc import Callable
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.datasets import DATASETS
 from mlops_kit.data.reading.files import (
@@ -114,7 +115,7 @@ def read_table(
         _record_dependency(url)
         if not plugin_ending:
             return read_files(url, ending, settings, limit)
-        frame = READERS[ending](url, limit)
+        frame = to_pandas(READERS[ending](url, limit))
         return TableRead(frame, describe_frame(frame, url))
     except FileNotFoundError as error:
         raise KitError(

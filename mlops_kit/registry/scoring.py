@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import to_score_column
 from mlops_kit.data import contract, features, source
@@ -92,6 +93,7 @@ def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np
     Every score of the project comes from here. It does not depend on the batch that a row is scored
     in; ``mlops_kit.registry.batch_independence`` says for which models that holds exactly.
     """
+    frame = to_pandas(frame)
     rowwise_model = make_batch_independent(model)
     if config.task == "binary":
         scores = rowwise_model.predict_proba(frame)[:, -1]
@@ -135,6 +137,8 @@ def score_rows(
         rows have them, score (of a multiclass task a list with the probability of each class),
         decision (the code of the predicted class), model_version, day, and the features.
     """
+    rows = to_pandas(rows)
+    history = to_pandas(history)
     scores, inputs = score_with_inputs(
         project,
         model,
@@ -396,6 +400,7 @@ def predict_with_champion(project: Project, frame: pd.DataFrame) -> pd.DataFrame
         If there is no champion, there are no rows, a required column is missing, or every row is
         rejected.
     """
+    frame = to_pandas(frame)
     return predict_table(project, frame).scores
 
 

@@ -118,5 +118,6 @@ def _detect_feature_guesses(
     duplicates = list(features.detect_duplicates(frame, excluded))
     excluded |= _list_excluded_columns(duplicates)
     texts = features.detect_texts(frame, excluded | groups)
-    sentinels = features.detect_sentinels(frame, excluded)
+    # A sentinel among the values of the target would be trained on.
+    sentinels = features.detect_sentinels(frame, excluded - {target})
     return [*constants, *leaks, *duplicates, *texts, *sentinels]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlops_kit.core.formatting import format_money, format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.row_weights import get_row_weights
@@ -35,6 +36,7 @@ def evaluate_decisions(
     classes : sequence
         The names of the classes in the order of their codes.
     """
+    scores = to_pandas(scores)
     labels = scores[config.target]
     weights = get_row_weights(scores, config)
     if config.task == "multiclass":
@@ -133,6 +135,7 @@ def compute_decision_cost(
     The rules without a model flag every row or none. Intervals are bootstrapped by day where the
     table has a time column.
     """
+    scores = to_pandas(scores)
     labeled = scores[scores[config.target].notna()]
     labels = labeled[config.target].to_numpy(dtype=float)
     cost = config.cost

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from threadpoolctl import threadpool_limits
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import TASKS, to_score_column
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID
@@ -58,6 +59,7 @@ def fit_model(
     KitError
         If the project has row weights and the family cannot use them.
     """
+    frame = to_pandas(frame)
     if frame.empty or not features:
         raise RunFailedError(
             f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features",
@@ -191,6 +193,7 @@ def compute_scores(
     config: ProjectConfig,
 ) -> np.ndarray:
     """Compute the score of each row, see ``predict_scores``."""
+    frame = to_pandas(frame)
     if frame.empty:
         return np.empty(0)
     with threadpool_limits(choose_thread_count(len(frame))):
@@ -230,6 +233,7 @@ def score_held_out_rows(
         Keys, time, group, weight and target of the rows of part ``test``, and a column per model:
         numbers, or lists with the probability of each class of a multiclass task.
     """
+    frame = to_pandas(frame)
     rows = frame[frame[PART_COLUMN] == "test"]
     roles = [config.time, config.validation.group, config.weight, config.target]
     wanted = dict.fromkeys([*(config.id or [ROW_ID]), *roles])

@@ -68,7 +68,7 @@ def test_a_given_task_is_kept() -> None:
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        (["x"] * ROWS, "has only the value 'x'"),
+        (["x"] * ROWS, "has only the value x"),
         ([None] * ROWS, "is empty"),
         (pd.date_range("2024", periods=ROWS), "holds timestamps"),
         ([f"name {number}" for number in range(ROWS)], "has 600 different texts"),
@@ -297,6 +297,11 @@ def test_sentinel_is_repeated_and_far_from_the_others(values: Any, sentinel: int
     assert [f"measure is {sentinel}" in guess.reason for guess in guesses] == (
         [] if sentinel is None else [True]
     )
+
+
+def test_sentinel_in_the_target_is_named() -> None:
+    (guess,) = detect(np.where(EVENT, -999.0, NOISE)).select(GuessTopic.SENTINEL)
+    assert guess.columns == ["y"]
 
 
 def test_columns_of_lists_do_not_stop_detection() -> None:
