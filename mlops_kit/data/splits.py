@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns
@@ -68,6 +69,7 @@ def split_rows(
         If the labeled rows have one class only, train or test would be too small, or weights of
         labeled rows cannot be used.
     """
+    frame = to_pandas(frame)
     check_row_weights(frame, config)
     is_labeled = frame[config.target].notna()
     parts = assign_parts(frame, config, is_labeled, seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.classes import (
@@ -176,6 +177,7 @@ def encode_target(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFr
     RunFailedError
         If the values of a regression are not numbers.
     """
+    frame = to_pandas(frame)
     if config.task == "regression":
         return _encode_values(frame, config.target)
     return _encode_classes(frame, config)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlops_kit.core.files import hash_table
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import list_key_columns
 from mlops_kit.project.loader import Project
@@ -39,6 +40,7 @@ def load_comparison_model(
     sentence : str
         Which model it is, or why there is none.
     """
+    rows = to_pandas(rows)
     if champion is None:
         return None, [], "There is no champion yet."
     name = f"Version {champion.version}"
@@ -66,6 +68,7 @@ def select_comparison_model(
     explanation : str
         Why, to follow the champion's name.
     """
+    rows = to_pandas(rows)
     evaluation = champion.evaluation
     time = project.config.time
     if time is not None:
@@ -89,5 +92,6 @@ def select_comparison_model(
 
 def hash_row_keys(project: Project, rows: pd.DataFrame) -> str:
     """Hash which rows these are, regardless of their order."""
+    rows = to_pandas(rows)
     keys = list_key_columns(project)
     return hash_table(rows[keys].sort_values(keys, ignore_index=True))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlops_kit.core.errors import KitError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data import contract, features, source
 from mlops_kit.data.columns import ROW_ID, list_key_columns
@@ -87,6 +88,7 @@ def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np
     Every score of the project comes from here. It does not depend on the batch that a row is scored
     in; ``mlops_kit.registry.batch_independence`` says for which models that holds exactly.
     """
+    frame = to_pandas(frame)
     rowwise_model = make_batch_independent(model)
     if config.task == "binary":
         scores = rowwise_model.predict_proba(frame)[:, -1]
@@ -127,6 +129,8 @@ def score_rows(
         One row per input row: prediction_id, key columns, time, group and weight as far as the
         rows have them, score, decision, model_version, day, and the features.
     """
+    rows = to_pandas(rows)
+    history = to_pandas(history)
     scores, inputs = score_with_inputs(
         project,
         model,
@@ -389,6 +393,7 @@ def predict_with_champion(project: Project, frame: pd.DataFrame) -> pd.DataFrame
         If there is no champion, there are no rows, a required column is missing, or every row is
         rejected.
     """
+    frame = to_pandas(frame)
     return predict_table(project, frame).scores
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.project.config.root import ProjectConfig
@@ -45,6 +46,8 @@ def select_accepted_rows(
     check : Table
         What the contract rejects, and what it accepts although it is new.
     """
+    rows = to_pandas(rows)
+    history = to_pandas(history)
     check = scoring.check_rows_to_score(stage.project, rows, history)
     return rows[~check.is_rejected].reset_index(drop=True), check.table
 
@@ -57,6 +60,7 @@ def summarize_scores_by_day(scored: pd.DataFrame, config: ProjectConfig) -> Tabl
     Table
         One row per day: ``day``, ``rows``, ``mean score``, ``flagged``.
     """
+    scored = to_pandas(scored)
     if scored.empty:
         reason = "no row is between as_of and until"
         if config.time is None:

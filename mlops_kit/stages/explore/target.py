@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd, scipy_stats
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict
 from mlops_kit.data.classes import resolve_column_coding
@@ -95,6 +96,7 @@ def summarize_target_over_time(frame: pd.DataFrame, config: ProjectConfig) -> Ta
     Table or Verdict
         One row per period, or the reason why there are none.
     """
+    frame = to_pandas(frame)
     title = "Target over time"
     if config.time is None:
         return Verdict(
@@ -173,6 +175,7 @@ def summarize_target_by_group(
     KitError
         If the table has no such column.
     """
+    frame = to_pandas(frame)
     chosen = select_grouping_columns(frame, config) if columns is None else list(columns)
     for column in chosen:
         if column not in frame.columns:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.core.results import Table
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
@@ -140,6 +141,9 @@ def select_reference_and_current(
     reference, current : DataFrame
         The features and ``score``, nothing else.
     """
+    table = to_pandas(table)
+    held_out = to_pandas(held_out)
+    scored = to_pandas(scored)
     feature_columns = [
         column for column in list_feature_columns(config, table) if column != SCORE_COLUMN
     ]
@@ -162,6 +166,8 @@ def get_drift_weights(
 
     None if the project has no weights, or they are not known for one of the sides.
     """
+    table = to_pandas(table)
+    scored = to_pandas(scored)
     return make_side_weights(
         get_row_weights(table[table[PART_COLUMN] == "test"], config),
         get_row_weights(scored, config),
@@ -196,6 +202,8 @@ def measure_drift(
         adjusted over the columns, the shares missing, the status, its reason and an explanation.
         Without rows on one side it has no rows.
     """
+    reference = to_pandas(reference)
+    current = to_pandas(current)
     if weights is not None:
         counts_reference = weights.reference > 0
         counts_current = weights.current > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.columns import ROW_ID, format_local_days
@@ -85,6 +86,8 @@ def measure_realized_performance(
         for a table without time, it has no rows. Without labels, or with one class, the value is
         missing.
     """
+    scores = to_pandas(scores)
+    source_rows = to_pandas(source_rows)
     if config.time is None:
         reason = "the table has no time column, so no labels arrive later"
     elif scores.empty:
@@ -189,6 +192,8 @@ def measure_performance_by_day(
     A single day is noisy: the line shows a trend or a break, the interval over all days decides.
     Days on which the metric cannot be computed are left out.
     """
+    scores = to_pandas(scores)
+    source_rows = to_pandas(source_rows)
     headline = config.headline_metric
     columns = ["day", headline, "rows"]
     if scores.empty or config.time is None:

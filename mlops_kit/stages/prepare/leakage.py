@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns, list_key_columns
@@ -39,6 +40,8 @@ def check_leakage(
     history : DataFrame
         The source rows that the features are computed from, with the columns known later.
     """
+    frame = to_pandas(frame)
+    history = to_pandas(history)
     verdicts = [
         check_known_later(project, frame, history),
         check_single_feature(project.config, frame),

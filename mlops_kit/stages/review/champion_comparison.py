@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
@@ -101,6 +102,7 @@ class _ComparisonRow(NamedTuple):
 
 def make_challenger(rows: pd.DataFrame, recipe: Mapping[str, Any], model: Any) -> ScoredModel:
     """Make the model under review from the scores that training handed on."""
+    rows = to_pandas(rows)
     return ScoredModel(
         name=_CHALLENGER_NAME,
         scores=rows["score"].to_numpy(dtype=float),
@@ -126,6 +128,7 @@ def score_champion(
         The model that scores for the champion, its columns, and a note how it was chosen
         (`registry.comparison.load_comparison_model`).
     """
+    rows = to_pandas(rows)
     model, columns, note = opponent
     if champion is None:
         return ScoredModel("", note=note)
@@ -188,6 +191,7 @@ def compare_with_champion(
     Table
         One row per metric: metric, title, difference, low, high (95%), margin, verdict, text, rows.
     """
+    rows = to_pandas(rows)
     title = "Champion vs challenger"
     if champion.scores is None:
         return Table(title, champion.note, pd.DataFrame(columns=list(COMPARISON_COLUMNS)))

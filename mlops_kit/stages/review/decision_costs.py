@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlops_kit.core.formatting import format_money, format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.row_weights import get_row_weights
@@ -24,6 +25,7 @@ def evaluate_decisions(
     A classifier's decisions have a cost at its threshold (`compare_decision_rules`); a regression
     has absolute errors (`summarize_absolute_errors`).
     """
+    scores = to_pandas(scores)
     labels = scores[config.target]
     weights = get_row_weights(scores, config)
     if config.task == "regression" or threshold is None:
@@ -120,6 +122,7 @@ def compute_decision_cost(
     The rules without a model flag every row or none. Intervals are bootstrapped by day where the
     table has a time column.
     """
+    scores = to_pandas(scores)
     labeled = scores[scores[config.target].notna()]
     labels = labeled[config.target].to_numpy(dtype=float)
     cost = config.cost

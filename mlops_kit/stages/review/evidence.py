@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import capitalize_first, format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.columns import ROW_ID
@@ -106,6 +107,8 @@ def join_scores_to_features(
     KitError
         If a scored row is not in the table, or if an id names more than one row.
     """
+    scores = to_pandas(scores)
+    table = to_pandas(table)
     keys = config.id or [ROW_ID]
     _check_unique_ids("held_out_scores", scores, keys)
     _check_unique_ids("features", table, keys)
@@ -142,6 +145,7 @@ def evaluate_performance(
         One row per metric, the headline metric first: metric, value, low, high (95 %), and the
         value of each baseline.
     """
+    scores = to_pandas(scores)
     other_metrics = [
         name for name in metrics.list_task_metrics(config.task) if name != config.headline_metric
     ]
@@ -202,6 +206,7 @@ def _summarize_performance(
 
 def measure_refit_agreement(scores: pd.DataFrame, config: ProjectConfig) -> RefitAgreement:
     """Compare the scores of the final model (``refitted``) with those of the evaluation model."""
+    scores = to_pandas(scores)
     evaluation_scores = scores["score"].astype(float)
     final_scores = scores["refitted"].astype(float)
     rank_correlation = float("nan")
@@ -233,6 +238,7 @@ def gather_evidence(
     comparison : ChampionComparison
         Result of `extract_champion_gain`.
     """
+    scores = to_pandas(scores)
     labels = scores[config.target]
     known_labels = labels.dropna()
     design = get_sampling_design(scores, config)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.data import features
@@ -110,6 +111,7 @@ def evaluate_slices(
     KitError
         If a column is not in the frame.
     """
+    frame = to_pandas(frame)
     slice_columns = [name_beside_chain(name) for name in [*columns] or config.review.slices]
     if not slice_columns:
         slice_columns = _select_categorical_features(frame, config)

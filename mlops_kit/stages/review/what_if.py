@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.columns import ROW_ID
@@ -48,6 +49,7 @@ def run_what_if_analysis(
     Table
         row (its id), score, column, value, new_value (both as text), new_score (with that value).
     """
+    rows = to_pandas(rows)
     feature_names = list(features)
     selected_rows = select_rows_across_scores(rows, config)
     ranked_columns = [str(name) for name in importance.to_frame()["feature"]]

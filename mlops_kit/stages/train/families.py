@@ -24,6 +24,7 @@ from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.registry import models
 from mlops_kit.stages.train.column_encoding import build_column_transformer, group_columns
@@ -245,6 +246,7 @@ def build_model_pipeline(
     >>> pipeline.fit(frame, [0, 0, 1]).predict(frame).tolist()
     [0, 0, 1]
     """
+    frame = to_pandas(frame)
     columns = group_columns(frame, features)
     transformer = build_column_transformer(columns, scaled=scaled, one_hot=one_hot)
     return _build_pipeline(transformer, model)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from threadpoolctl import threadpool_limits
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID
 from mlops_kit.data.row_weights import get_row_weights
@@ -57,6 +58,7 @@ def fit_model(
     KitError
         If the project has row weights and the family cannot use them.
     """
+    frame = to_pandas(frame)
     if frame.empty or not features:
         raise RunFailedError(
             f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features",
@@ -190,6 +192,7 @@ def compute_scores(
     config: ProjectConfig,
 ) -> np.ndarray:
     """Compute the probability of class 1, or the value, for each row."""
+    frame = to_pandas(frame)
     if frame.empty:
         return np.empty(0)
     with threadpool_limits(choose_thread_count(len(frame))):
@@ -228,6 +231,7 @@ def score_held_out_rows(
     DataFrame
         Keys, time, group, weight and target of the rows of part ``test``, and a column per model.
     """
+    frame = to_pandas(frame)
     rows = frame[frame[PART_COLUMN] == "test"]
     roles = [config.time, config.validation.group, config.weight, config.target]
     wanted = dict.fromkeys([*(config.id or [ROW_ID]), *roles])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import PART_COLUMN
 from mlops_kit.data.splitters import build_fold_positions
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def select_training_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
     """Select the labeled rows of part ``train``, in time order where there is time."""
+    frame = to_pandas(frame)
     rows = frame[frame[config.target].notna()]
     if PART_COLUMN in rows.columns:
         rows = rows[rows[PART_COLUMN] == "train"]
@@ -27,6 +29,7 @@ def select_training_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataF
 
 def select_labeled_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
     """Select every row whose label is known: those that the final model is fitted on."""
+    frame = to_pandas(frame)
     return frame[frame[config.target].notna()]
 
 
