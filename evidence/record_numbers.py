@@ -34,6 +34,7 @@ SKIPPED_KEYS = {
     "max_seconds",
     "stopped_by_clock",
     "schema_version",
+    "scheme",
 }
 RENAMED_ARTIFACTS = {
     "judged_scores": "held_out_scores",

@@ -86,9 +86,10 @@ def _show_performance(context: MonitoringContext) -> CardContent:
     rows = []
     for window in reversed(windows):
         rows.append(_make_performance_row(context, window, metrics, has_costs))
+    resampled = "groups" if context.config.validation.group else "days"
     note = (
         f"{capitalize_sentence(format_count(len(windows), 'window'))}, the newest first; 95% "
-        "intervals from resampling whole days."
+        f"intervals from resampling whole {resampled}."
     )
     if has_costs:
         note += f" Saved: compared with flagging every {row_name} or none, whichever is cheaper."

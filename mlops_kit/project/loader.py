@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +15,14 @@ import yaml
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.resources import find_resource_folder
 from mlops_kit.project.config.base import CONFIG_FILE_NAME
+from mlops_kit.project.config.legacy import find_renamed_settings, translate_legacy_config
 from mlops_kit.project.config.pipeline import DEFAULT_STAGES
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import parse_timestamp
 from mlops_kit.project.plugins import activate_plugins
 from mlops_kit.project.validation import validate_config
+
+_logger = logging.getLogger(__name__)
 
 PROJECT_VARIABLE = "MLOPS_PROJECT"
 _NOTEBOOKS_FOLDER = "notebooks"
@@ -208,6 +213,42 @@ def read_yaml_file(path: Path, hint: str) -> Any:
         raise KitError(f"{path.name} is not YAML: {problem}", _YAML_SYNTAX, hint) from error
 
 
+def _translate_renamed_settings(root: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings under their present names, and log a warning for each old name.
+
+    Raises
+    ------
+    KitError
+        If a setting is given under both names.
+    """
+    renamed = find_renamed_settings(data)
+    if not renamed:
+        return data
+    for old_name, new_name in renamed.items():
+        section, _, key = new_name.rpartition(".")
+        present = data.get(section) if section else data
+        if isinstance(present, dict) and key in present:
+            raise KitError(
+                f"{CONFIG_FILE_NAME} sets {new_name!r} and also {old_name!r}, its earlier name",
+                f"{new_name!r} only",
+                f"remove {old_name!r}",
+            )
+    _warn_of_renamed_settings(root, tuple(renamed.items()))
+    return translate_legacy_config(data)
+
+
+@lru_cache(maxsize=64)  # once per process
+def _warn_of_renamed_settings(root: Path, renamed: tuple[tuple[str, str], ...]) -> None:
+    """Log a warning for each setting that a project gives under an earlier name."""
+    for old_name, new_name in renamed:
+        _logger.warning(
+            "%s: %r is now called %r; the earlier name still works",
+            root / CONFIG_FILE_NAME,
+            old_name,
+            new_name,
+        )
+
+
 def load_project(start: str | Path | None = None, with_plugins: bool = True) -> Project:
     """Load a project: its plugins first, then its ``mlops.yaml``, which is validated.
 
@@ -237,6 +278,7 @@ def load_project(start: str | Path | None = None, with_plugins: bool = True) -> 
             _YAML_SYNTAX,
             f"edit {CONFIG_FILE_NAME}",
         )
+    data = _translate_renamed_settings(root, data)
     activate_plugins(root, data.get("plugins") if with_plugins else None)
     return Project(root, validate_config(_add_default_stages(data, root), CONFIG_FILE_NAME))
 

@@ -85,7 +85,7 @@ def _check_target(present: pd.Series, target: str) -> None:
     if present.empty:
         problem = "is empty"
     elif present.nunique() == 1:
-        problem = f"has only the value {present.iloc[0]!r}"
+        problem = f"has only the value {present.iloc[0]}"
     elif pd.api.types.is_datetime64_any_dtype(present):
         problem = "holds timestamps"
     if problem:

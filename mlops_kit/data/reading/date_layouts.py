@@ -136,11 +136,28 @@ class DateLayout:
 
 @dataclass(frozen=True)
 class _Pattern:
-    """A regular expression over shapes."""
+    """A regular expression over shapes; compiled when a shape may match, since there are many."""
 
     date: str
-    expression: re.Pattern[str]
+    expression: str
     time_position: str
+
+    def match(self, shape: str) -> re.Match[str] | None:
+        """Match a shape."""
+        separator = self.date[len("%Y")]
+        has_name = "%b" in self.date
+        may_match = "aaa" in shape
+        if not has_name:
+            may_match = separator not in _SEPARATORS or shape.count(separator) > 1
+        if not may_match:
+            return None
+        return _compile_expression(self.expression).fullmatch(shape)
+
+
+@cache
+def _compile_expression(expression: str) -> re.Pattern[str]:
+    """Compile a regular expression over shapes."""
+    return re.compile(expression)
 
 
 def find_layouts(shape: str, date_format: str | None) -> tuple[DateLayout, ...]:
@@ -175,7 +192,7 @@ def _find_known_layouts(shape: str, order: str | None) -> tuple[DateLayout, ...]
     for pattern in _list_patterns():
         if not _has_order(pattern.date, order):
             continue
-        match = pattern.expression.fullmatch(shape)
+        match = pattern.match(shape)
         if match is None:
             continue
         layout = _build_layout(pattern, match, shape)
@@ -198,22 +215,20 @@ def _list_patterns() -> tuple[_Pattern, ...]:
     patterns: list[_Pattern] = []
     for date in list_date_formats():
         expression = _compile_fields(date)
-        patterns.append(_Pattern(date, re.compile(expression), ""))
+        patterns.append(_Pattern(date, expression, ""))
         for time in _TIMES:
-            after = re.compile(expression + _BEFORE_TIME + time)
-            patterns.append(_Pattern(date, after, "after"))
-            before = re.compile(time + _AFTER_TIME + expression)
-            patterns.append(_Pattern(date, before, "before"))
-    hour_only = re.compile(_compile_fields(ISO_DATE) + _BEFORE_TIME + _ISO_HOUR)
+            patterns.append(_Pattern(date, expression + _BEFORE_TIME + time, "after"))
+            patterns.append(_Pattern(date, time + _AFTER_TIME + expression, "before"))
+    hour_only = _compile_fields(ISO_DATE) + _BEFORE_TIME + _ISO_HOUR
     patterns.append(_Pattern(ISO_DATE, hour_only, "after"))
     compact = _compile_fields(_COMPACT_DATE)
     for time in _TIMES:
         expression = compact + _BEFORE_TIME + time
-        patterns.append(_Pattern(_COMPACT_DATE, re.compile(expression), "after"))
+        patterns.append(_Pattern(_COMPACT_DATE, expression, "after"))
     for date in _DATES_AROUND_A_TIME:
         start, end = date.split("{}")
         expression = _compile_fields(start) + _TIMES[0] + _compile_fields(end)
-        patterns.append(_Pattern(date.replace("{} ", ""), re.compile(expression), "inside"))
+        patterns.append(_Pattern(date.replace("{} ", ""), expression, "inside"))
     return tuple(patterns)
 
 

@@ -23,6 +23,7 @@ from mlops_kit.core.lazy import LazyModule, np
 from mlops_kit.data.columns import ColumnKind
 from mlops_kit.data.reading.number_style import (
     COMMA,
+    GROUP_CHARACTERS,
     POINT,
     NumberStyle,
     StyleEvidence,
@@ -77,7 +78,9 @@ def collect_column_evidence(values: Any) -> StyleEvidence | None:
         return None
     if not _contains(values, COMMA):
         evidence = collect_style_evidence(_normalize_characters(sample))
-        if evidence.point_count:
+        is_plain = not any(_contains(values, character) for character in (POINT, *GROUP_CHARACTERS))
+        is_ascii = bool(pc.all(pc.string_is_ascii(values)).as_py())
+        if evidence.point_count or (is_plain and is_ascii):
             return evidence
     column = build_column_texts(values)
     texts = _normalize_characters(column.texts)

@@ -1,4 +1,4 @@
-"""Setting names of earlier versions, so that the configuration of their runs can be read."""
+"""Setting names of earlier versions, so that their runs and their ``mlops.yaml`` can be read."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ def rename_settings(values: dict[str, Any]) -> dict[str, Any]:
     {'train.max_seconds': 300, 'train.trials': 16}
     """
     return {RENAMED_SETTINGS.get(name, name): value for name, value in values.items()}
+
+
+def find_renamed_settings(data: dict[str, Any]) -> dict[str, str]:
+    """Return the old dotted names that a configuration uses, each with its present name.
+
+    >>> find_renamed_settings({"leave_out": ["a"], "keep": {"runs": 5}, "seed": 1})
+    {'leave_out': 'excluded_columns', 'keep.runs': 'retention.min_runs'}
+    """
+    renamed = {}
+    for key, value in data.items():
+        names = [key]
+        if isinstance(value, dict) and key not in RENAMED_SETTINGS:
+            names = [f"{key}.{name}" for name in value]
+        for name in names:
+            if name in RENAMED_SETTINGS:
+                renamed[name] = RENAMED_SETTINGS[name]
+    return renamed
 
 
 def translate_legacy_config(data: dict[str, Any]) -> dict[str, Any]:

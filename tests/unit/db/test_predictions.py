@@ -250,3 +250,8 @@ def test_many_ids_are_looked_up_in_chunks(project: loader.Project) -> None:
                 opened, "small", [f"p{i}" for i in range(3 * predictions.MAX_IN_LIST_VALUES)]
             )
         ) == {"p0", "p1", "p2"}
+
+
+def test_missing_values_of_every_type_are_logged_as_null() -> None:
+    values = [None, float("nan"), pd.NA, pd.NaT, True, "a"]
+    assert predictions.encode_feature_values(values) == '[null,null,null,null,true,"a"]'

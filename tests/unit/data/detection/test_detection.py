@@ -68,7 +68,7 @@ def test_a_given_task_is_kept() -> None:
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        (["x"] * ROWS, "has only the value 'x'"),
+        (["x"] * ROWS, "has only the value x"),
         ([None] * ROWS, "is empty"),
         (pd.date_range("2024", periods=ROWS), "holds timestamps"),
         ([f"name {number}" for number in range(ROWS)], "has 600 different texts"),
@@ -160,6 +160,13 @@ def test_group_is_a_repeated_name_and_never_certain() -> None:
     assert "3 rows each" in guess.reason
     assert (guess.setting, guess.value) == ("validation.group", "patient_id")
     assert detect(rooms=np.arange(ROWS) // 3).select(GuessTopic.GROUP) == []
+
+
+def test_a_given_group_is_kept() -> None:
+    frame = pd.DataFrame({"patient_id": np.arange(ROWS) // 3, "ward": NOISE, "y": EVENT})
+    given = detect_settings(frame, "y", GivenSettings(group="ward"))
+    assert given.get_value("validation.group") == "ward"
+    assert detect_settings(frame, "y", GivenSettings(group="")).select(GuessTopic.GROUP) == []
 
 
 def test_time_is_the_column_with_timestamps() -> None:
@@ -297,6 +304,11 @@ def test_sentinel_is_repeated_and_far_from_the_others(values: Any, sentinel: int
     assert [f"measure is {sentinel}" in guess.reason for guess in guesses] == (
         [] if sentinel is None else [True]
     )
+
+
+def test_sentinel_in_the_target_is_named() -> None:
+    (guess,) = detect(np.where(EVENT, -999.0, NOISE)).select(GuessTopic.SENTINEL)
+    assert guess.columns == ["y"]
 
 
 def test_columns_of_lists_do_not_stop_detection() -> None:
