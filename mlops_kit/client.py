@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_kit.core.environment import get_user_name
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
 from mlops_kit.core.extras import import_from_extra, require_extra
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.progress import ProgressPrinter, ProgressReporter
 from mlops_kit.core.results import Table
@@ -109,6 +110,7 @@ class ChampionModel:
         DataFrame
             One row per input row, with prediction id, score and predicted class.
         """
+        frame = to_pandas(frame)
         from mlops_kit.registry.scoring import predict_with_champion
 
         return predict_with_champion(self.project, frame)
@@ -381,5 +383,5 @@ def create_project(frame: pd.DataFrame, path: str | Path, **settings: Any) -> Pr
     """Create a project for a data frame and open it; see ``mlops_kit.new``."""
     from mlops_kit.pipeline.scaffold import create
 
-    draft = create.draft_from_frame(Path(path), frame, **settings)
+    draft = create.draft_from_frame(Path(path), to_pandas(frame), **settings)
     return ProjectClient(create.write_project(draft).root)

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
 from mlops_kit.core.formatting import format_number, render_table_html
+from mlops_kit.core.frames import convert_foreign_frame
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.serialization import Serializable, to_json_value
 
@@ -111,6 +112,10 @@ class Table(Result):
     units: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     visible_columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A table of Polars or Arrow is shown and stored like any other.
+        object.__setattr__(self, "data", convert_foreign_frame(self.data))
 
     def to_intervals(self) -> dict[str, Interval]:
         """Return the value of each metric with its interval; NaN becomes None.

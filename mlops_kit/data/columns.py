@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.project.config.reserved_names import ROW_ID_NAME
 from mlops_kit.project.config.root import ProjectConfig
@@ -81,6 +82,7 @@ def list_feature_columns(config: ProjectConfig, frame: pd.DataFrame) -> list[str
     >>> list_feature_columns(config, pd.DataFrame(columns=["age", "bmi", config.target]))
     ['age', 'bmi']
     """
+    frame = to_pandas(frame)
     return [column for column in list_source_features(config, frame) if column != PART_COLUMN]
 
 

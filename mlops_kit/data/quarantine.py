@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.contract import load_contract, save_contract
 from mlops_kit.data.contract_inference import infer_contract
@@ -41,6 +42,7 @@ def check_source_rows(
     report : ContractReport
     accepted, quarantined : DataFrame
     """
+    rows = to_pandas(rows)
     config = project.config
     file = project.resolve_path(config.contract.file)
     if not file.exists():

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.datasets import DATASETS
 from mlops_kit.data.reading.files import (
@@ -26,7 +27,6 @@ from mlops_kit.data.reading.files import (
 from mlops_kit.data.reading.records import TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import is_glob, is_url
-from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.loader import Project
 
@@ -97,6 +97,8 @@ def read_table(
     KitError
         If the table is missing, has an unknown format or cannot be read.
     """
+    from mlops_kit.data.reading.typed_table import describe_frame
+
     description = description or repr(url)
     plugin_ending = find_plugin_ending(url)
     ending = plugin_ending or _find_ending(url)
@@ -114,7 +116,7 @@ def read_table(
         _record_dependency(url)
         if not plugin_ending:
             return read_files(url, ending, settings, limit)
-        frame = READERS[ending](url, limit)
+        frame = to_pandas(READERS[ending](url, limit))
         return TableRead(frame, describe_frame(frame, url))
     except FileNotFoundError as error:
         raise KitError(

@@ -8,6 +8,7 @@ It does not add information: intervals and tests rest on the effective number of
 from __future__ import annotations
 
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.project.config.root import ProjectConfig
 
@@ -23,6 +24,7 @@ def get_row_weights(frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray | 
     frame : DataFrame
         Rows, with the weight column if it is known for them.
     """
+    frame = to_pandas(frame)
     if config.weight is None or config.weight not in frame:
         return None
     weights = pd.to_numeric(frame[config.weight], errors="coerce").to_numpy(dtype=float)

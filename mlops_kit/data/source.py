@@ -17,6 +17,7 @@ from glob import glob
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError, suggest_names
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.readers import resolve_location
@@ -386,6 +387,7 @@ def draw_sample(project: Project, frame: pd.DataFrame, rows: int) -> pd.DataFram
     rows : int
         Number of rows; 0, or more than there are, selects all.
     """
+    frame = to_pandas(frame)
     if not rows or rows >= len(frame):
         return frame
     config = project.config

@@ -31,6 +31,7 @@ from mlops_kit.core.files import (
     write_json,
     write_text,
 )
+from mlops_kit.core.frames import convert_foreign_frame, to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.serialization import to_json_value
 
@@ -109,6 +110,7 @@ def write_artifact(
         Whether it is a fact about the outside world, which has no content hash.
     """
     folder = run / _ARTIFACTS_FOLDER
+    value = convert_foreign_frame(value)
     content: str | None
     if hasattr(value, "iterrows"):
         path = folder / f"{name}.parquet"
@@ -172,6 +174,7 @@ def write_partitioned_artifact(
     volatile : iterable of str
         Columns that the content hash leaves out.
     """
+    frame = to_pandas(frame)
     path = run / _ARTIFACTS_FOLDER / name
     _write_partitioned_table(path, frame, partition)
     artifact = _describe_artifact(

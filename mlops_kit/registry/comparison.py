@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from mlops_kit.core.files import hash_table
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import list_key_columns
+from mlops_kit.data.target import require_coding
 from mlops_kit.project.loader import Project
 from mlops_kit.registry.models import ModelLocation, load_model
 from mlops_kit.registry.versions import ModelVersion
@@ -39,6 +41,7 @@ def load_comparison_model(
     sentence : str
         Which model it is, or why there is none.
     """
+    rows = to_pandas(rows)
     if champion is None:
         return None, [], "There is no champion yet."
     name = f"Version {champion.version}"
@@ -46,6 +49,10 @@ def load_comparison_model(
     missing = [column for column in columns if column not in rows.columns]
     if missing:
         sentence = f"{name} needs the column {missing[0]!r}, which these rows do not have."
+        return None, columns, sentence
+    if project.config.task == "multiclass" and champion.classes != require_coding(project).classes:
+        listed = ", ".join(map(str, champion.classes))
+        sentence = f"{name} predicts other classes ({listed}), so the two cannot be compared."
         return None, columns, sentence
     location, explanation = select_comparison_model(project, champion, rows)
     model = None if location is None else load_model(project, location)
@@ -66,6 +73,7 @@ def select_comparison_model(
     explanation : str
         Why, to follow the champion's name.
     """
+    rows = to_pandas(rows)
     evaluation = champion.evaluation
     time = project.config.time
     if time is not None:
@@ -89,5 +97,6 @@ def select_comparison_model(
 
 def hash_row_keys(project: Project, rows: pd.DataFrame) -> str:
     """Hash which rows these are, regardless of their order."""
+    rows = to_pandas(rows)
     keys = list_key_columns(project)
     return hash_table(rows[keys].sort_values(keys, ignore_index=True))

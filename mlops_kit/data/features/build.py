@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import datetime
 
 from mlops_kit.core.errors import KitError, RunFailedError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.columns import list_feature_columns, list_key_columns, list_source_features
@@ -43,6 +44,8 @@ def build_features(project: Project, rows: pd.DataFrame, history: pd.DataFrame) 
     RunFailedError
         If a view fails, loses or duplicates rows, or returns a column that exists already.
     """
+    rows = to_pandas(rows)
+    history = to_pandas(history)
     config = project.config
     candidates = [
         *list_key_columns(project),
@@ -92,6 +95,7 @@ def select_model_inputs(table: pd.DataFrame, features: Sequence[str]) -> pd.Data
 
     A model of an earlier version may have a feature under the name that it has in the source.
     """
+    table = to_pandas(table)
     missing = [feature for feature in features if feature not in table.columns]
     old_names = {name_beside_chain(feature): feature for feature in missing}
     return table.rename(columns=old_names)[list(features)]
@@ -185,6 +189,7 @@ def select_known_history(
     project: Project, history: pd.DataFrame, known_by: datetime
 ) -> pd.DataFrame:
     """Return a history as it was known at a given time: without later rows and later values."""
+    history = to_pandas(history)
     cutoff = pd.Timestamp(known_by)
     # The negation keeps rows without a timestamp.
     earlier_rows = history[~(history[project.config.time] >= cutoff)]
@@ -207,6 +212,8 @@ def check_point_in_time(
     KitError
         If the table has no time column.
     """
+    rows = to_pandas(rows)
+    history = to_pandas(history)
     config = project.config
     if config.time is None:
         raise KitError(

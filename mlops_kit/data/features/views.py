@@ -22,6 +22,7 @@ from typing import Any
 from mlops_kit.core import dependencies
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.project.loader import Project
 
@@ -141,6 +142,7 @@ class FeatureDatabase:
         KitError
             If a column mixes types.
         """
+        frame = to_pandas(frame)
         import pyarrow as pa
 
         table = frame.copy(deep=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mlops_kit.core.formatting import format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import summarize_score, to_score_array
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry import scoring
 from mlops_kit.stages.stage import Stage
@@ -45,6 +47,8 @@ def select_accepted_rows(
     check : Table
         What the contract rejects, and what it accepts although it is new.
     """
+    rows = to_pandas(rows)
+    history = to_pandas(history)
     check = scoring.check_rows_to_score(stage.project, rows, history)
     return rows[~check.is_rejected].reset_index(drop=True), check.table
 
@@ -52,11 +56,15 @@ def select_accepted_rows(
 def summarize_scores_by_day(scored: pd.DataFrame, config: ProjectConfig) -> Table:
     """Summarize how many rows were scored each day, and the share predicted positive.
 
+    The score of a multiclass task is the probability of the predicted class here, and no row is
+    flagged.
+
     Returns
     -------
     Table
         One row per day: ``day``, ``rows``, ``mean score``, ``flagged``.
     """
+    scored = to_pandas(scored)
     if scored.empty:
         reason = "no row is between as_of and until"
         if config.time is None:
@@ -66,6 +74,11 @@ def summarize_scores_by_day(scored: pd.DataFrame, config: ProjectConfig) -> Tabl
             f"Nothing to score: {reason}.",
             pd.DataFrame(columns=["day", "rows", "mean score", "flagged"]),
         )
+    scores = summarize_score(to_score_array(scored["score"]))
+    decisions = scored["decision"]
+    if config.task == "multiclass":
+        decisions = pd.Series(float("nan"), scored.index)
+    scored = pd.DataFrame({"day": scored["day"], "score": scores, "decision": decisions})
     by_day = scored.groupby("day", sort=True)
     data = by_day.agg(
         **{

@@ -17,6 +17,7 @@ from typing import Any
 
 from mlops_kit.core.extensions import ExtensionRegistry
 from mlops_kit.core.formatting import format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.column_kinds import DisplayKind, infer_display_kind
@@ -206,6 +207,7 @@ def find_data_issues(frame: pd.DataFrame, config: ProjectConfig) -> Table:
     Table
         One row per issue: ``column``, ``issue``, ``details``.
     """
+    frame = to_pandas(frame)
     issues: list[tuple[str, str, str]] = []
     for column in frame.columns:
         issues.extend(_find_column_issues(frame[column], str(column), config))

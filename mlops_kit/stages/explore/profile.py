@@ -18,6 +18,7 @@ from typing import Any
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.extras import import_from_extra
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 
 DEFAULT_PROFILE_ROWS = 10_000
@@ -62,6 +63,7 @@ def render_profile_html(
     RunFailedError
         If the table has no row or no column.
     """
+    frame = to_pandas(frame)
     if frame.empty:
         raise RunFailedError(
             f"a table of {len(frame):,} rows and {frame.shape[1]} columns has no profile",

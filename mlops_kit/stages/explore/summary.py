@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlops_kit.core.formatting import format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.column_kinds import infer_display_kind
@@ -21,6 +22,7 @@ def summarize_columns(frame: pd.DataFrame, config: ProjectConfig) -> Table:
     Table
         One row per column: ``column``, ``role``, ``kind``, ``missing``, ``distinct``.
     """
+    frame = to_pandas(frame)
     rows = []
     for column in frame.columns:
         values = frame[column]
@@ -48,6 +50,7 @@ def summarize_missing(frame: pd.DataFrame) -> Table:
     Table
         One row per column that has missing values: ``column``, ``rows``, ``missing``.
     """
+    frame = to_pandas(frame)
     rows = []
     for column in frame.columns:
         is_missing = frame[column].isna()

@@ -13,6 +13,7 @@ from mlops_kit.core import charts
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.formatting import format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Figure, Table
 from mlops_kit.data.column_kinds import DisplayKind, infer_display_kind
@@ -51,6 +52,7 @@ def summarize_distribution(
     KitError
         If the table has no such column.
     """
+    frame = to_pandas(frame)
     for name in (column, group):
         if name is not None and name not in frame.columns:
             raise KitError(
@@ -245,6 +247,7 @@ def create_explorer(frame: pd.DataFrame, config: ProjectConfig) -> DistributionE
     KitError
         If there is no column other than ids.
     """
+    frame = to_pandas(frame)
     ids = {*config.id, ROW_ID}
     columns = [str(column) for column in frame.columns if column not in ids]
     if not columns:

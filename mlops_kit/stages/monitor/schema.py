@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
@@ -20,6 +21,8 @@ def check_schema(reference: pd.DataFrame, current: pd.DataFrame) -> Verdict:
         Blocks if a column is missing or has changed its type. The diagnostics list the columns
         that are ``missing``, ``added`` and ``changed``.
     """
+    reference = to_pandas(reference)
+    current = to_pandas(current)
     if current.empty:
         return Verdict(
             _CHECK,

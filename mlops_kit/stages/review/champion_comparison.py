@@ -14,9 +14,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.core.tasks import TASKS, to_score_array, to_score_column
 from mlops_kit.data.classes import resolve_coding
 from mlops_kit.data.columns import get_row_days
 from mlops_kit.data.splitters import get_sampling_design
@@ -31,7 +33,7 @@ _CHALLENGER_NAME = "this version"
 # How much worse cost, log loss and RMSE may be, as a share of the champion's value. The other
 # metrics have `review.margin`.
 _RELATIVE_MARGIN = 0.01
-_RELATIVE_MARGIN_METRICS = {"cost", "log_loss", "rmse"}
+_RELATIVE_MARGIN_METRICS = {"cost", *(task.loss_metric for task in TASKS.values())}
 COMPARISON_COLUMNS = (
     "metric",
     "title",
@@ -101,9 +103,10 @@ class _ComparisonRow(NamedTuple):
 
 def make_challenger(rows: pd.DataFrame, recipe: Mapping[str, Any], model: Any) -> ScoredModel:
     """Make the model under review from the scores that training handed on."""
+    rows = to_pandas(rows)
     return ScoredModel(
         name=_CHALLENGER_NAME,
-        scores=rows["score"].to_numpy(dtype=float),
+        scores=to_score_array(rows["score"]),
         threshold=recipe["threshold"],
         model=model,
         feature_names=tuple(recipe["features"]),
@@ -126,6 +129,7 @@ def score_champion(
         The model that scores for the champion, its columns, and a note how it was chosen
         (`registry.comparison.load_comparison_model`).
     """
+    rows = to_pandas(rows)
     model, columns, note = opponent
     if champion is None:
         return ScoredModel("", note=note)
@@ -188,6 +192,7 @@ def compare_with_champion(
     Table
         One row per metric: metric, title, difference, low, high (95%), margin, verdict, text, rows.
     """
+    rows = to_pandas(rows)
     title = "Champion vs challenger"
     if champion.scores is None:
         return Table(title, champion.note, pd.DataFrame(columns=list(COMPARISON_COLUMNS)))
@@ -220,7 +225,10 @@ def _select_comparable_rows(
     rows: pd.DataFrame, challenger: ScoredModel, champion: ScoredModel, config: ProjectConfig
 ) -> pd.DataFrame:
     """Select the labeled rows that both models score, with ``challenger`` and ``champion``."""
-    scored = rows.assign(challenger=challenger.scores, champion=champion.scores)
+    scored = rows.assign(
+        challenger=to_score_column(np.asarray(challenger.scores)),
+        champion=to_score_column(np.asarray(champion.scores)),
+    )
     is_complete = scored[[config.target, "challenger", "champion"]].notna().all(axis=1)
     return scored[is_complete]
 
@@ -284,9 +292,10 @@ def _compare_decision_cost(
 
 def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> list[_ComparisonRow]:
     """Compare the headline metric, the loss that models are fitted to, and the calibration."""
-    names = [config.headline_metric, "rmse"]
-    if config.task == "binary":
-        names = [config.headline_metric, "log_loss", "calibration_error"]
+    task = TASKS[config.task]
+    names = [config.headline_metric, task.loss_metric]
+    if task.calibration_metric:
+        names.append(task.calibration_metric)
     labels = rows[config.target]
     design = get_sampling_design(rows, config)
     gains = bootstrap.compute_paired_differences(
@@ -299,7 +308,7 @@ def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> li
     )
     compared = []
     for name, gain in gains.items():
-        if name in {config.headline_metric, "calibration_error"}:
+        if name in {config.headline_metric, task.calibration_metric}:
             margin = config.review.margin
         else:
             champion_value = metrics.compute_metric(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.project import artifacts, run_folder, run_manifest
@@ -96,6 +97,7 @@ def describe_changes(
         One row per aspect (rows, columns, model, parameters, threshold, limits, settings, code,
         packages): aspect, change.
     """
+    table = to_pandas(table)
     if champion is None:
         return Table(
             "Changes",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.row_weights import get_row_weights
@@ -44,6 +45,7 @@ def compute_permutation_importance(
         feature, importance (in the unit of the metric; positive: the metric gets worse without
         the feature), spread (standard deviation over the shuffles); the largest first.
     """
+    frame = to_pandas(frame)
     from sklearn.inspection import permutation_importance
 
     metric = metrics.METRICS[config.headline_metric]

@@ -16,6 +16,7 @@ from typing import Any
 from mlops_kit.core.column_labels import NAME_COLUMNS, get_column_label
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_cell_html, format_number, render_table_html
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import OUTCOME_COLORS, CheckOutcome, Table, Verdict, Verdicts
 from mlops_kit.data.splitters import get_validation_scheme
@@ -108,10 +109,13 @@ def read_card_file(project: Project) -> dict[str, str]:
 
 def collect_card_facts(project: Project, table: pd.DataFrame) -> dict[str, str]:
     """Collect what people wrote, the positive class, and the rows and period of each part."""
+    table = to_pandas(table)
     config = project.config
     facts = read_card_file(project)
     if config.task == "binary":
         facts[_POSITIVE_CLASS] = str(load_coding(project).positive)
+    if config.task == "multiclass":
+        facts["classes"] = ", ".join(map(str, load_coding(project).classes))
     for part, rows in table.groupby("part"):
         period = ""
         if config.time is not None and len(rows):

@@ -13,6 +13,7 @@ from timeit import timeit
 from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number, format_percent
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import (
     CheckOutcome,
@@ -239,6 +240,7 @@ def summarize_key_numbers(
     challenger, champion : ScoredModel
         The model under review, and the champion.
     """
+    rows = to_pandas(rows)
     models = _ReviewedModels(rows, challenger, champion, config, seed)
     metric_names = [config.headline_metric]
     for name in metrics.list_task_metrics(config.task):

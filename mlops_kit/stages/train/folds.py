@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import PART_COLUMN
 from mlops_kit.data.splitters import build_fold_positions
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def select_training_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
     """Select the labeled rows of part ``train``, in time order where there is time."""
+    frame = to_pandas(frame)
     rows = frame[frame[config.target].notna()]
     if PART_COLUMN in rows.columns:
         rows = rows[rows[PART_COLUMN] == "train"]
@@ -27,6 +29,7 @@ def select_training_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataF
 
 def select_labeled_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
     """Select every row whose label is known: those that the final model is fitted on."""
+    frame = to_pandas(frame)
     return frame[frame[config.target].notna()]
 
 
@@ -45,14 +48,19 @@ def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
     Raises
     ------
     RunFailedError
-        If no fold has rows (of both classes) on both sides.
+        If no fold has rows (of both classes) on both sides; the training rows of a multiclass
+        task need every class.
     """
     folds = build_fold_positions(frame, config)
     target = frame[config.target].to_numpy()
     min_values = 2 if config.task == "binary" else 1
+    min_training_values = min_values
+    if config.task == "multiclass":
+        min_training_values = len(set(target))  # a model predicts the classes that it has seen
     usable = []
     for training, validation in folds:
-        if _is_usable(target[training], min_values) and _is_usable(target[validation], min_values):
+        is_trainable = _is_usable(target[training], min_training_values)
+        if is_trainable and _is_usable(target[validation], min_values):
             usable.append((training, validation))
     if usable:
         return usable
@@ -62,7 +70,7 @@ def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
     raise RunFailedError(
         f"{len(frame):,} training rows in {config.validation.folds} folds{delay} "
         "leave no fold to validate a model on",
-        "rows of both classes before and in a fold",
+        "rows of every class before a fold, and of two classes in it",
         "more rows, or fewer validation.folds in mlops.yaml",
     )
 

@@ -24,6 +24,7 @@ from filelock import FileLock
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.extras import import_from_extra
 from mlops_kit.core.formatting import format_number
+from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.row_weights import get_row_weights
@@ -199,6 +200,7 @@ def search_recipes(
     RunFailedError
         If there are too few rows, or a trial fails.
     """
+    frame = to_pandas(frame)
     started_at = time.monotonic()
     budget = budget or SearchBudget(config.train.trials, config.train.max_seconds)
     setup = prepare_search(frame, features, config)
