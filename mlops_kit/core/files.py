@@ -18,8 +18,14 @@ _FILE_MODE = 0o644  # mkstemp creates files that only their owner can read
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    path.parent.mkdir(
+        parents=True,
+        exist_ok=True,
+    )
+    handle, name = tempfile.mkstemp(
+        dir=path.parent,
+        prefix=f".{path.name}.",
+    )
     os.close(handle)
     temporary_path = Path(name)
     try:
@@ -104,5 +110,9 @@ def _to_hashable_text(value: Any) -> str | None:
 
 def hash_json(value: Any) -> str:
     """Hash a value that JSON can hold; the order of keys does not count."""
-    text = json.dumps(to_json_value(value), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(
+        to_json_value(value),
+        sort_keys=True,
+        ensure_ascii=False,
+    )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -120,7 +120,10 @@ def render_table_html(frame: pd.DataFrame, limit: int = 40) -> str:
     of columns are shown by their labels.
     """
     cell_classes = [_get_cell_class(dtype) for dtype in frame.dtypes]
-    rows = frame.head(limit).itertuples(index=False, name=None)
+    rows = frame.head(limit).itertuples(
+        index=False,
+        name=None,
+    )
     name_positions = find_name_columns(frame)
     row_html = [_render_row_html(row, cell_classes, name_positions) for row in rows]
     table = ""
@@ -155,7 +158,9 @@ def _render_head_html(frame: pd.DataFrame, cell_classes: list[str]) -> str:
 
 
 def _render_row_html(
-    row: tuple[Any, ...], cell_classes: list[str], name_positions: set[int]
+    row: tuple[Any, ...],
+    cell_classes: list[str],
+    name_positions: set[int],
 ) -> str:
     cells = []
     for position, (value, cell_class) in enumerate(zip(row, cell_classes, strict=True)):

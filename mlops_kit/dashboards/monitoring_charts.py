@@ -108,7 +108,11 @@ def make_performance_chart(context: MonitoringContext, layout: ChartLayout) -> L
         lines=[*_make_reference_lines(series, ticks), *_make_performance_lines(series, ticks)],
         label=f"Realized {context.metric.title}: {', '.join(realized_texts)}",
         x_ticks=make_time_ticks(
-            series.start, series.end, context.zone, series.to_x, _MAX_TIME_TICKS[layout]
+            series.start,
+            series.end,
+            context.zone,
+            series.to_x,
+            _MAX_TIME_TICKS[layout],
         ),
         y_ticks=ticks,
         format_value=_make_tick_formatter(ticks),
@@ -158,7 +162,11 @@ class NamePosition:
     window_index: int
     is_above: bool
 
-    def choose_offset(self, above: float, below: float) -> float:
+    def choose_offset(
+        self,
+        above: float,
+        below: float,
+    ) -> float:
         """Choose the offset of a name above or below its line."""
         return above if self.is_above else below
 
@@ -193,7 +201,10 @@ def choose_name_position(
 
 
 def _measure_space(
-    index: int, value: float, others: Sequence[OptionalValues], ticks: Sequence[float]
+    index: int,
+    value: float,
+    others: Sequence[OptionalValues],
+    ticks: Sequence[float],
 ) -> tuple[float, float]:
     """Measure the space above and below a value, to other lines and the ends of the axis."""
     above = [ticks[-1] - value]
@@ -262,7 +273,11 @@ def _make_reference_lines(series: PerformanceSeries, ticks: Sequence[float]) -> 
             start = (series.to_x(window.start), reference)
             periods.append(_ReferencePeriod(window.version, index, [start]))
         periods[-1].points.append((series.to_x(window.end), reference))
-    longest = max(periods, key=lambda period: len(period.points), default=None)
+    longest = max(
+        periods,
+        key=lambda period: len(period.points),
+        default=None,
+    )
     lines = []
     for period in periods:
         covered = slice(period.first_index, period.first_index + len(period.points) - 1)
@@ -340,7 +355,10 @@ def make_drift_row(context: MonitoringContext, column: str) -> HeatMapRow:
 
 
 def _make_drift_cell(
-    context: MonitoringContext, row: DriftRow, effect: float, window: MonitoredWindow
+    context: MonitoringContext,
+    row: DriftRow,
+    effect: float,
+    window: MonitoredWindow,
 ) -> HeatMapCell:
     """Make a cell: its depth is the effect, its color the estimated cost.
 
@@ -390,5 +408,11 @@ def make_volume_chart(context: MonitoringContext, max_days: int) -> BarChart:
     def to_x(time: datetime) -> float:
         return (time - start) / DAY
 
-    ticks = make_time_ticks(start, context.data.watched_until, context.zone, to_x, _MAX_DAY_TICKS)
+    ticks = make_time_ticks(
+        start,
+        context.data.watched_until,
+        context.zone,
+        to_x,
+        _MAX_DAY_TICKS,
+    )
     return BarChart(bars, "Rows by day", ticks, (counts[margin], counts[-1 - margin]))

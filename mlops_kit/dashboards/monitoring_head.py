@@ -61,7 +61,11 @@ _UNUSUAL_FACTOR = 0.2  # a count this much outside of the usual range stands out
 _SAVINGS_PERIOD = timedelta(days=30)
 
 
-def build_monitoring_head(context: MonitoringContext, title: str, subject: str) -> Html:
+def build_monitoring_head(
+    context: MonitoringContext,
+    title: str,
+    subject: str,
+) -> Html:
     """Build the head of the page, without the tabs."""
     until = format_event_time(context.data.watched_until, context.zone)
     top_line = TopLineView(
@@ -245,7 +249,11 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
 def _choose_costliest(rows: list[DriftRow]) -> DriftRow:
     """Choose the row with the highest known cost, else the first."""
     known = [row for row in rows if row.cost is not None]
-    return max(known, key=lambda row: row.cost or 0.0, default=rows[0])
+    return max(
+        known,
+        key=lambda row: row.cost or 0.0,
+        default=rows[0],
+    )
 
 
 def _describe_retraining(context: MonitoringContext) -> Html | str:

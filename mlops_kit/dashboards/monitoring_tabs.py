@@ -252,7 +252,10 @@ def _show_missing_values(context: MonitoringContext) -> CardContent:
         reference = row.missing_reference or 0.0
         if current or reference:
             changes.append((current - reference, row))
-    changes.sort(key=lambda change: change[0], reverse=True)
+    changes.sort(
+        key=lambda change: change[0],
+        reverse=True,
+    )
     period = format_period(window.start, window.end, context.zone)
     note = (
         f"Share of values that are missing, {period}. Marked from an increase of "

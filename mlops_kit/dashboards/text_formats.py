@@ -52,7 +52,11 @@ def format_clock_time(time: datetime | str, zone: ZoneInfo) -> str:
     return f"{to_local_time(time, zone):%-d %B %Y, %H:%M}"
 
 
-def format_period(start: datetime | str, end: datetime | str, zone: ZoneInfo) -> str:
+def format_period(
+    start: datetime | str,
+    end: datetime | str,
+    zone: ZoneInfo,
+) -> str:
     """Format a period; whole days are written as the first and the last day.
 
     >>> zone = ZoneInfo("America/New_York")
@@ -137,7 +141,11 @@ def make_time_ticks(
     return [*ticks, (to_x(end), "")]
 
 
-def _list_month_starts(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
+def _list_month_starts(
+    first: datetime,
+    last: datetime,
+    zone: ZoneInfo,
+) -> list[datetime]:
     """List the starts of months in a period."""
     starts = []
     for year in range(first.year, last.year + 1):
@@ -218,7 +226,11 @@ def format_heading(name: str) -> str:
     return capitalize_sentence(name.replace("_", " "))
 
 
-def choose_verb(count: int, singular: str, plural: str) -> str:
+def choose_verb(
+    count: int,
+    singular: str,
+    plural: str,
+) -> str:
     """Choose the form of a verb that agrees with a count."""
     return singular if count == 1 else plural
 

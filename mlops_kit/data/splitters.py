@@ -133,7 +133,10 @@ def describe_resampling_blocks(config: ProjectConfig) -> str:
 
 
 def assign_parts(
-    frame: pd.DataFrame, config: ProjectConfig, is_labeled: pd.Series, seed: int
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    is_labeled: pd.Series,
+    seed: int,
 ) -> pd.Series:
     """Assign each row to a part of the split that holds the evaluated rows out.
 
@@ -155,7 +158,9 @@ def assign_parts(
 
 
 def _assign_parts_in_time(
-    frame: pd.DataFrame, config: ProjectConfig, is_labeled: pd.Series
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    is_labeled: pd.Series,
 ) -> pd.Series:
     """Split by time: the newest labeled rows are test, after a gap as long as labels take."""
     times = frame[config.time]
@@ -183,7 +188,10 @@ def _find_test_start(labeled_times: pd.Series, test: timedelta | float) -> Any:
 
 
 def _assign_random_parts(
-    frame: pd.DataFrame, config: ProjectConfig, is_labeled: pd.Series, seed: int
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    is_labeled: pd.Series,
+    seed: int,
 ) -> pd.Series:
     """Split at random; a share of the groups is held out if there are groups."""
     parts = pd.Series("train", index=frame.index).where(is_labeled, "unlabelled")
@@ -197,7 +205,11 @@ def _assign_random_parts(
     return parts
 
 
-def _draw_test_rows(target: pd.Series, config: ProjectConfig, seed: int) -> np.ndarray:
+def _draw_test_rows(
+    target: pd.Series,
+    config: ProjectConfig,
+    seed: int,
+) -> np.ndarray:
     """Draw single rows, stratified where each stratum has rows for both parts."""
     from sklearn.model_selection import train_test_split
 
@@ -221,7 +233,10 @@ def _get_test_share(config: ProjectConfig) -> float:
 
 
 def _draw_test_groups(
-    target: pd.Series, groups: np.ndarray, config: ProjectConfig, seed: int
+    target: pd.Series,
+    groups: np.ndarray,
+    config: ProjectConfig,
+    seed: int,
 ) -> np.ndarray:
     """Draw whole groups with about the share of rows: some of the folds of a grouped split."""
     group_count = len(np.unique(groups))
@@ -236,12 +251,24 @@ def _draw_test_groups(
     fraction = max(Fraction(share).limit_denominator(max_folds), Fraction(1, max_folds))
     if share == 0 or fraction >= 1:
         return np.arange(round(share * len(target)))
-    folds = list(_split_random_folds(target, groups, config, fraction.denominator, seed))
+    folds = list(
+        _split_random_folds(
+            target,
+            groups,
+            config,
+            fraction.denominator,
+            seed,
+        )
+    )
     test_folds = [validation for _, validation in folds[: fraction.numerator]]
     return np.concatenate(test_folds)
 
 
-def _select_strata(target: pd.Series, config: ProjectConfig, min_rows: int) -> pd.Series | None:
+def _select_strata(
+    target: pd.Series,
+    config: ProjectConfig,
+    min_rows: int,
+) -> pd.Series | None:
     """Return each row's stratum; None if the split is not stratified.
 
     Raises
@@ -284,7 +311,13 @@ def build_fold_positions(frame: pd.DataFrame, config: ProjectConfig) -> list[Fol
     folds: list[Fold] = []
     for repeat in range(config.validation.repeats):
         seed = config.seed + repeat
-        folds += _split_random_folds(frame[config.target], groups, config, count, seed)
+        folds += _split_random_folds(
+            frame[config.target],
+            groups,
+            config,
+            count,
+            seed,
+        )
     return folds
 
 
@@ -338,11 +371,19 @@ def _split_random_folds(
                 "provide rows of more groups, or set fewer validation.folds in mlops.yaml",
             )
         splitter_class = GroupKFold if strata is None else StratifiedGroupKFold
-    splitter = splitter_class(count, shuffle=True, random_state=seed)
+    splitter = splitter_class(
+        count,
+        shuffle=True,
+        random_state=seed,
+    )
     yield from splitter.split(target, strata, groups)
 
 
-def draw_random_rows(frame: pd.DataFrame, rows: int, config: ProjectConfig) -> np.ndarray:
+def draw_random_rows(
+    frame: pd.DataFrame,
+    rows: int,
+    config: ProjectConfig,
+) -> np.ndarray:
     """Draw about so many rows of a table without time; return their positions, in order.
 
     Rows keep the class shares where that is possible; if there are groups, whole groups are drawn.
@@ -351,7 +392,11 @@ def draw_random_rows(frame: pd.DataFrame, rows: int, config: ProjectConfig) -> n
 
     groups = get_group_codes(frame, config)
     if groups is not None and len(np.unique(groups)) > 1:
-        splitter = GroupShuffleSplit(1, train_size=rows / len(frame), random_state=config.seed)
+        splitter = GroupShuffleSplit(
+            1,
+            train_size=rows / len(frame),
+            random_state=config.seed,
+        )
         drawn, _ = next(splitter.split(groups, groups=groups))
         return np.sort(drawn)
     target = frame[config.target]

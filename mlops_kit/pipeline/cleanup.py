@@ -129,7 +129,11 @@ def _plan_cleanup(project: Project) -> list[CleanupItem]:
 class _RetentionRules:
     """Explains why runs are kept."""
 
-    def __init__(self, project: Project, stored_runs: Sequence[StoredRun]) -> None:
+    def __init__(
+        self,
+        project: Project,
+        stored_runs: Sequence[StoredRun],
+    ) -> None:
         self.settings = project.config.retention
         self.cutoff = (datetime.now(UTC) - self.settings.max_age).isoformat()
         self.needed_versions = _find_needed_versions(project, self.cutoff)

@@ -70,7 +70,11 @@ class MlopsNotebookClient(PapermillNotebookClient):  # type: ignore[misc]
             self._execute_single_cell(cell, index)
         self.used_dependencies = self._request_dependencies()
 
-    def _execute_single_cell(self, cell: Any, index: int) -> None:
+    def _execute_single_cell(
+        self,
+        cell: Any,
+        index: int,
+    ) -> None:
         self.nb_man.cell_start(cell, index)
         self.stream_characters = 0
         self.watchdog.cell_started_at = time.monotonic()
@@ -123,7 +127,12 @@ class MlopsNotebookClient(PapermillNotebookClient):  # type: ignore[misc]
             if output.output_type == "error":
                 raise CellExecutionError.from_cell_and_msg(cell, output)
 
-    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+    def process_message(
+        self,
+        msg: dict[str, Any],
+        cell: Any,
+        cell_index: int,
+    ) -> Any:
         """Add an output to its cell; a piece of a stream continues the output of that stream.
 
         If something else was displayed in between, the stream starts a new output.
@@ -147,7 +156,11 @@ class MlopsNotebookClient(PapermillNotebookClient):  # type: ignore[misc]
         self.log_output_message(nbformat.from_dict({"output_type": "stream", **content}))
         return self.nb_man.autosave_cell()
 
-    def trim_stream(self, content: dict[str, str], cell_index: int) -> bool:
+    def trim_stream(
+        self,
+        content: dict[str, str],
+        cell_index: int,
+    ) -> bool:
         """Trim a piece of a stream to the space left in the notebook; write the rest to a file.
 
         Returns

@@ -103,7 +103,13 @@ def resolve_parameters(
         name: _parse_declaration(stage, parameters[name], entry) for name, entry in entries.items()
     }
     resolved: dict[str, ResolvedParameter] = {}
-    for origin, name, value in _iterate_values(project, stage, parameters, declarations, given):
+    for origin, name, value in _iterate_values(
+        project,
+        stage,
+        parameters,
+        declarations,
+        given,
+    ):
         resolved[name] = ResolvedParameter(
             parameters[name],
             cast_value(stage, parameters[name], value, origin),

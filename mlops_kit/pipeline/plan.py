@@ -119,7 +119,13 @@ def plan_stage(
         return PlannedStage(stage, PlanAction.RUN, ("always runs",))
     first_reasons: tuple[str, ...] = ()
     for folder, entry in history.iterate_completed(stage):
-        reasons = _list_rerun_reasons(current, stage, values, inputs, (folder, entry))
+        reasons = _list_rerun_reasons(
+            current,
+            stage,
+            values,
+            inputs,
+            (folder, entry),
+        )
         if reasons:
             first_reasons = first_reasons or reasons
             continue
@@ -129,7 +135,13 @@ def plan_stage(
                 limit = format_duration(rerun.after)
                 reason = f"its last run is {format_duration(age)} old, over {limit}"
                 return PlannedStage(stage, PlanAction.RUN, (reason,))
-        return _plan_unchanged_stage(current, stage, inputs, folder, entry)
+        return _plan_unchanged_stage(
+            current,
+            stage,
+            inputs,
+            folder,
+            entry,
+        )
     draft = _plan_from_draft(current, stage, values, inputs)
     if draft is not None:
         return draft
@@ -149,7 +161,13 @@ def _list_rerun_reasons(
     folder, entry = recorded
     config = current.project.config.stages[stage]
     if config.rerun != "never" and entry.dependencies is not None:
-        differences = find_differences(current, stage, values, inputs, entry.dependencies)
+        differences = find_differences(
+            current,
+            stage,
+            values,
+            inputs,
+            entry.dependencies,
+        )
         reasons = tuple(islice(differences, _MAX_REASONS))
         if reasons:
             return reasons
@@ -168,10 +186,22 @@ def _plan_unchanged_stage(
         used_names = dict.fromkeys([*entry.dependencies.inputs, *entry.dependencies.files])
         pending = tuple(f"`{name}`" for name in used_names if inputs.get(name, "") is None)
         if pending:
-            return PlannedStage(stage, PlanAction.DEPENDS, pending, folder, entry)
+            return PlannedStage(
+                stage,
+                PlanAction.DEPENDS,
+                pending,
+                folder,
+                entry,
+            )
     displaced = find_displaced_outputs(current.project, entry.artifacts, current.hashes)
     restored = tuple(f"`{name}` is restored" for name in displaced)
-    return PlannedStage(stage, PlanAction.SKIP, restored, folder, entry)
+    return PlannedStage(
+        stage,
+        PlanAction.SKIP,
+        restored,
+        folder,
+        entry,
+    )
 
 
 def _describe_last_attempt(history: RunHistory, stage: str) -> str:
@@ -201,19 +231,43 @@ def _plan_from_draft(
     record = read_stage_record(draft, stage)
     if record is None or record.manual_execution is None:
         return None
-    if not _was_run_in_order(current, stage, values, record, record.manual_execution):
+    if not _was_run_in_order(
+        current,
+        stage,
+        values,
+        record,
+        record.manual_execution,
+    ):
         return None
-    dependencies = _find_draft_dependencies(current, stage, values, inputs, record)
+    dependencies = _find_draft_dependencies(
+        current,
+        stage,
+        values,
+        inputs,
+        record,
+    )
     if dependencies is None:
         return None
     declared = current.project.config.stages[stage].writes
     if any(find_damaged_outputs(draft, record.artifacts, current.hashes, declared)):
         return None
-    entry = _create_draft_entry(current, stage, values, record, dependencies)
+    entry = _create_draft_entry(
+        current,
+        stage,
+        values,
+        record,
+        dependencies,
+    )
     notebook = current.project.get_notebook_path(stage)
     saved = datetime.fromtimestamp(record.manual_execution.finished_at)  # local time: it is shown
     reason = f"{notebook.name} as saved {saved:%H:%M}"
-    return PlannedStage(stage, PlanAction.SKIP, (reason,), draft, entry)
+    return PlannedStage(
+        stage,
+        PlanAction.SKIP,
+        (reason,),
+        draft,
+        entry,
+    )
 
 
 def _find_draft_dependencies(
@@ -231,8 +285,22 @@ def _find_draft_dependencies(
     if inputs_read != record.read:
         return None
     used = record.manual_execution.used if record.manual_execution else {}
-    dependencies = collect_dependencies(current, stage, values, used, inputs_read)
-    if any(find_differences(current, stage, values, inputs, dependencies)):
+    dependencies = collect_dependencies(
+        current,
+        stage,
+        values,
+        used,
+        inputs_read,
+    )
+    if any(
+        find_differences(
+            current,
+            stage,
+            values,
+            inputs,
+            dependencies,
+        )
+    ):
         return None
     return dependencies
 
@@ -322,7 +390,14 @@ def plan_stages(
             if carried is not None:
                 inputs |= get_content_hashes(carried[1])
             continue
-        planned = plan_stage(current, history, stage, values[stage], inputs, force)
+        planned = plan_stage(
+            current,
+            history,
+            stage,
+            values[stage],
+            inputs,
+            force,
+        )
         if planned.action == PlanAction.SKIP and planned.entry is not None:
             inputs |= get_content_hashes(planned.entry)
             current.assume_restored(planned.entry.artifacts)

@@ -234,10 +234,22 @@ def _drop_keys(value: Any, keys: Iterable[str]) -> Any:
     return {key: item for key, item in value.items() if key not in dropped}
 
 
-def _write_partitioned_table(path: Path, frame: pd.DataFrame, column: str) -> None:
+def _write_partitioned_table(
+    path: Path,
+    frame: pd.DataFrame,
+    column: str,
+) -> None:
     """Write one Parquet file per value of a column; an earlier folder is replaced as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary_folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    path.parent.mkdir(
+        parents=True,
+        exist_ok=True,
+    )
+    temporary_folder = Path(
+        tempfile.mkdtemp(
+            dir=path.parent,
+            prefix=f".{path.name}.",
+        )
+    )
     for value, rows in frame.groupby(column, sort=True):
         folder = temporary_folder / f"{column}={value}"
         folder.mkdir()
@@ -305,7 +317,11 @@ def are_artifacts_intact(run: Path, artifacts: Iterable[Artifact]) -> bool:
     return True
 
 
-def find_artifact(artifacts: dict[str, Artifact], name: str, run_name: str) -> Artifact:
+def find_artifact(
+    artifacts: dict[str, Artifact],
+    name: str,
+    run_name: str,
+) -> Artifact:
     """Find an artifact by its name.
 
     Raises

@@ -82,7 +82,11 @@ class PluginInfo:
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, Any], root: Path) -> PluginInfo:
+    def from_record(
+        cls,
+        record: dict[str, Any],
+        root: Path,
+    ) -> PluginInfo:
         """Read what ``to_record`` returned, in a project that may have been moved or copied."""
         stamps = {}
         for path, (size, time_ns) in record["stamps"].items():

@@ -120,4 +120,8 @@ def _convert_to_csr(rows: np.ndarray) -> Any:
     count, width = rows.shape
     indices = np.tile(np.arange(width, dtype="int32"), count)
     ends = np.arange(count + 1, dtype="int32") * width
-    return sparse.csr_matrix((rows.ravel(), indices, ends), shape=rows.shape, copy=False)
+    return sparse.csr_matrix(
+        (rows.ravel(), indices, ends),
+        shape=rows.shape,
+        copy=False,
+    )

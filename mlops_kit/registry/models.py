@@ -219,7 +219,11 @@ def _list_requirements(types: list[str]) -> list[str]:
     return [f"{name}=={get_installed_version(name)}" for name in dict.fromkeys(names)]
 
 
-def _infer_signature(model: Any, example: pd.DataFrame, has_classes: bool) -> Any:
+def _infer_signature(
+    model: Any,
+    example: pd.DataFrame,
+    has_classes: bool,
+) -> Any:
     """Infer the model's signature; no column is required, since the pipeline handles gaps."""
     predict = model.predict_proba if has_classes else model.predict
     output = predict(example)

@@ -24,7 +24,10 @@ _IDEMPOTENCY_KEY_FIELD = RequestField("Idempotency-Key", ID_KIND, required=True)
 
 
 def parse_payload(
-    body: bytes, list_field: str, other_fields: frozenset[str], max_items: int
+    body: bytes,
+    list_field: str,
+    other_fields: frozenset[str],
+    max_items: int,
 ) -> JsonObject:
     """Parse a request's body.
 
@@ -50,12 +53,28 @@ def parse_payload(
         raise RequestRefusedError(400, f"the body is not valid JSON: {error}") from error
     if not isinstance(payload, dict):
         expected = f'an object {{"{list_field}": [...]}}'
-        _refuse_body(create_problem(None, "", ViolationCode.TYPE, payload, expected))
+        _refuse_body(
+            create_problem(
+                None,
+                "",
+                ViolationCode.TYPE,
+                payload,
+                expected,
+            )
+        )
     _refuse_unknown_fields(payload, [list_field, *other_fields])
     items = payload.get(list_field)
     if not isinstance(items, list) or not items:
         code = ViolationCode.TYPE if list_field in payload else ViolationCode.MISSING
-        _refuse_body(create_problem(None, list_field, code, items, "a list with at least one item"))
+        _refuse_body(
+            create_problem(
+                None,
+                list_field,
+                code,
+                items,
+                "a list with at least one item",
+            )
+        )
     if len(items) > max_items:
         raise RequestRefusedError(
             413, f"{len(items):,} {list_field} in one request; expected at most {max_items:,}"
@@ -67,7 +86,13 @@ def _refuse_unknown_fields(payload: JsonObject, known_fields: list[str]) -> None
     """Raise an error that lists the unknown fields of a body, if there are any."""
     expected = f"one of {', '.join(known_fields)}"
     problems = [
-        create_problem(None, name, ViolationCode.UNKNOWN_FIELD, value, expected)
+        create_problem(
+            None,
+            name,
+            ViolationCode.UNKNOWN_FIELD,
+            value,
+            expected,
+        )
         for name, value in payload.items()
         if name not in known_fields
     ]
@@ -97,7 +122,15 @@ def _check_id_field(field: RequestField, value: Any) -> None:
         return
     code = field.find_fault(value)
     if code is not None:
-        _refuse_body(create_problem(None, field.name, code, value, field.expected))
+        _refuse_body(
+            create_problem(
+                None,
+                field.name,
+                code,
+                value,
+                field.expected,
+            )
+        )
 
 
 def _refuse_body(*problems: RequestProblem) -> NoReturn:

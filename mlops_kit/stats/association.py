@@ -60,7 +60,9 @@ def measure_association(
 
 
 def measure_class_association(
-    values: pd.Series, codes: np.ndarray, halves: np.ndarray | None = None
+    values: pd.Series,
+    codes: np.ndarray,
+    halves: np.ndarray | None = None,
 ) -> float:
     """Measure how well a column alone tells each of several classes from the rest.
 
@@ -97,14 +99,19 @@ def _group_values(values: pd.Series) -> np.ndarray:
     types = pd.api.types
     is_ordered = types.is_numeric_dtype(values) or types.is_datetime64_any_dtype(values)
     if is_ordered and values.nunique() > _QUANTILE_GROUPS:
-        ranks = values.rank(method="average", pct=True)
+        ranks = values.rank(
+            method="average",
+            pct=True,
+        )
         groups = (ranks * _QUANTILE_GROUPS).round()
         return groups.astype("str").to_numpy(dtype=object)
     return values.astype("str").to_numpy(dtype=object)
 
 
 def _encode_by_target_mean(
-    values: np.ndarray, target: np.ndarray, halves: np.ndarray
+    values: np.ndarray,
+    target: np.ndarray,
+    halves: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Encode the categories of half 0 as their mean target in half 1; return half 0."""
     is_other = halves == 1

@@ -92,7 +92,11 @@ def draw_row_counts(
         yield counts[block_of_row]
 
 
-def _align_scores(y: Any, scores: list[Any], blocks: Any) -> _AlignedScores:
+def _align_scores(
+    y: Any,
+    scores: list[Any],
+    blocks: Any,
+) -> _AlignedScores:
     """Keep the rows in which label and all scores are finite, sorted by the first score.
 
     Sorting once makes the sort in each draw cheap.

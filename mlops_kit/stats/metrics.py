@@ -46,7 +46,11 @@ class Metric(NamedTuple):
     greater_is_better: bool
     function: MetricFunction
 
-    def compute_gain(self, better: float, worse: float) -> float:
+    def compute_gain(
+        self,
+        better: float,
+        worse: float,
+    ) -> float:
         """Compute how much better the first value is; positive means better for every metric."""
         return better - worse if self.greater_is_better else worse - better
 
@@ -129,7 +133,9 @@ def register_metric(
 
 
 def to_finite_arrays(
-    y: Any, score: Any, weights: Any = None
+    y: Any,
+    score: Any,
+    weights: Any = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Convert labels, scores and weights to floats, without rows that are not finite.
 
@@ -163,7 +169,9 @@ def check_same_length(y: np.ndarray, score: np.ndarray) -> None:
 
 
 def _sum_weights_by_score(
-    y: np.ndarray, score: np.ndarray, weights: np.ndarray
+    y: np.ndarray,
+    score: np.ndarray,
+    weights: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum the weights of positives and negatives for each distinct score, the highest first."""
     order = np.argsort(score, kind="stable")[::-1]
@@ -208,7 +216,10 @@ def compute_average_precision(
     true_positives = positive.cumsum()
     flagged = (positive + negative).cumsum()
     precision = np.divide(
-        true_positives, flagged, out=np.zeros_like(true_positives), where=flagged > 0
+        true_positives,
+        flagged,
+        out=np.zeros_like(true_positives),
+        where=flagged > 0,
     )
     return float((positive * precision).sum() / positive.sum())
 
@@ -268,7 +279,11 @@ def compute_calibration_error(
     return float(np.abs(weighted_errors).sum() / weights.sum())
 
 
-def _count_by_class(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _count_by_class(
+    y: np.ndarray,
+    score: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray:
     """Sum the weights by true class (rows) and predicted class (columns)."""
     class_count = score.shape[1]
     cells = y.astype(int) * class_count + predict_codes(score)

@@ -82,7 +82,11 @@ def upgrade_monitoring_table(table: Table) -> Table:
     visible_columns = []
     for name in table.visible_columns:
         visible_columns.append("status" if name == "word" else _RENAMED_COLUMNS.get(name, name))
-    return replace(table, data=data, visible_columns=tuple(visible_columns))
+    return replace(
+        table,
+        data=data,
+        visible_columns=tuple(visible_columns),
+    )
 
 
 def upgrade_window_values(values: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,12 @@ def compute_cost_curve(
 def _divide_or_nan(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Divide; NaN if the denominator is 0."""
     ratio = np.full(len(numerator), np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
+    np.divide(
+        numerator,
+        denominator,
+        out=ratio,
+        where=denominator > 0,
+    )
     return ratio
 
 

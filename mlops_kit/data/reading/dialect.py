@@ -197,7 +197,12 @@ def _describe_table(
     )
     if header is not None and len(names) == field_count - 1:
         names, note, has_trailing_separator = _complete_names(
-            names, rows, field_count, has_trailing_separator, header.line, file
+            names,
+            rows,
+            field_count,
+            has_trailing_separator,
+            header.line,
+            file,
         )
         notes.append(note)
     elif header is not None and rows and len(names) != field_count:
@@ -263,7 +268,11 @@ def _find_table_start(
     return 0
 
 
-def _is_short_header(record: SampleRecord, row: SampleRecord, field_count: int) -> bool:
+def _is_short_header(
+    record: SampleRecord,
+    row: SampleRecord,
+    field_count: int,
+) -> bool:
     """Return whether a record is a header without a name for one field of the rows."""
     name_count = field_count - 1
     is_one_short = len(record.fields) == name_count and len(row.fields) == field_count

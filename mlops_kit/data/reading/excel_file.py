@@ -106,7 +106,11 @@ def read_excel_file(
     return _build_table(file, sheet, layout, body)
 
 
-def _read_sheet(data: bytes, settings: ReadSettings, file: str) -> _Sheet:
+def _read_sheet(
+    data: bytes,
+    settings: ReadSettings,
+    file: str,
+) -> _Sheet:
     """Read the cells of the sheet that is set.
 
     Raises
@@ -115,10 +119,18 @@ def _read_sheet(data: bytes, settings: ReadSettings, file: str) -> _Sheet:
         If the file is not an Excel file.
     """
     try:
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        book = openpyxl.load_workbook(
+            io.BytesIO(data),
+            read_only=True,
+            data_only=True,
+        )
     except (KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"it is not an Excel workbook ({error})") from error
-    formulas = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=False)
+    formulas = openpyxl.load_workbook(
+        io.BytesIO(data),
+        read_only=True,
+        data_only=False,
+    )
     try:
         name = _choose_sheet(book.sheetnames, settings.sheet, file)
         for sheet in (book[name], formulas[name]):
@@ -133,7 +145,11 @@ def _read_sheet(data: bytes, settings: ReadSettings, file: str) -> _Sheet:
         formulas.close()
 
 
-def _choose_sheet(names: Sequence[str], sheet: str | int | None, file: str) -> str:
+def _choose_sheet(
+    names: Sequence[str],
+    sheet: str | int | None,
+    file: str,
+) -> str:
     """Return the name of the sheet that is set, or of the first one."""
     if sheet is None:
         return names[0]

@@ -52,7 +52,12 @@ class LineParser:
     'a quote is opened and not closed'
     """
 
-    def __init__(self, separator: str, quote: str = '"', escape: str = "") -> None:
+    def __init__(
+        self,
+        separator: str,
+        quote: str = '"',
+        escape: str = "",
+    ) -> None:
         self.separator = separator or UNQUOTED_SEPARATOR
         self.quote = quote
         self.escape = escape

@@ -104,7 +104,11 @@ def _build_single_column(
     return single
 
 
-def _build_candidate(lines: Sequence[str], start: int, separator: str) -> SeparatorCandidate:
+def _build_candidate(
+    lines: Sequence[str],
+    start: int,
+    separator: str,
+) -> SeparatorCandidate:
     """Split the lines with a separator and rate the result."""
     text = "\n".join(lines)
     quote = '"'
@@ -125,7 +129,14 @@ def _build_candidate(lines: Sequence[str], start: int, separator: str) -> Separa
     if counts:
         field_count = max(counts, key=lambda count: (counts[count], count))
     score = _rate_records(table, field_count, separator)
-    return SeparatorCandidate(separator, quote, escape, records, field_count, score)
+    return SeparatorCandidate(
+        separator,
+        quote,
+        escape,
+        records,
+        field_count,
+        score,
+    )
 
 
 def _split_records(
@@ -149,7 +160,11 @@ def _split_records(
                     break
         if text.strip():
             record = SampleRecord(
-                position + 1, next_position + 1, text, parsed.fields, parsed.problem is None
+                position + 1,
+                next_position + 1,
+                text,
+                parsed.fields,
+                parsed.problem is None,
             )
             records.append(record)
         position = next_position

@@ -62,7 +62,11 @@ class ColumnTexts:
         selected_codes = np.flatnonzero(mask)
         return np.flatnonzero(np.isin(self.codes, selected_codes))
 
-    def expand(self, values: np.ndarray, missing: Any) -> np.ndarray:
+    def expand(
+        self,
+        values: np.ndarray,
+        missing: Any,
+    ) -> np.ndarray:
         """Return one value per row from one value per text; ``missing`` stands for absent cells."""
         if self.codes is None:
             return values
@@ -80,7 +84,11 @@ class ColumnTexts:
         """Return the text at a position of ``texts``."""
         return str(self.texts[position].as_py())
 
-    def list_examples(self, mask: np.ndarray, limit: int) -> list[str]:
+    def list_examples(
+        self,
+        mask: np.ndarray,
+        limit: int,
+    ) -> list[str]:
         """Return the first distinct texts that a mask selects; long ones are cut off."""
         examples: list[str] = []
         for position in np.flatnonzero(mask)[:_SAMPLE_ROWS]:

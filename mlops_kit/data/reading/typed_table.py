@@ -42,7 +42,11 @@ class _TypedColumn(NamedTuple):
     is_nested: bool = False
 
 
-def read_parquet(location: str, limit: int | None, file: str) -> TableRead:
+def read_parquet(
+    location: str,
+    limit: int | None,
+    file: str,
+) -> TableRead:
     """Read a Parquet file, a folder of them, or all that match a glob pattern.
 
     Raises
@@ -114,7 +118,11 @@ def convert_table(table: Any, files: Sequence[str]) -> TableRead:
                 notes=[name.note] if name.note else [],
             )
         )
-    frame = pd.DataFrame(series, index=pd.RangeIndex(len(table)), copy=False)
+    frame = pd.DataFrame(
+        series,
+        index=pd.RangeIndex(len(table)),
+        copy=False,
+    )
     report = ReadReport(
         files=list(files),
         rows_in_file=len(frame),
@@ -215,7 +223,11 @@ def _format_nested(value: Any) -> str | None:
     """Return a list or an object as JSON text."""
     if value is None:
         return None
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(
+        value,
+        ensure_ascii=False,
+        default=str,
+    )
 
 
 def _has_large_integers(column: Any) -> bool:

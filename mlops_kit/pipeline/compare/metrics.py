@@ -51,7 +51,11 @@ def compare_logged_numbers(old: RunSide, new: RunSide) -> Iterator[ComparisonRow
         _collect_logged_numbers(new, excluded),
     )
     for row in rows:
-        yield replace(row, difference=Difference.UNKNOWN, explanation=_NO_INTERVAL)
+        yield replace(
+            row,
+            difference=Difference.UNKNOWN,
+            explanation=_NO_INTERVAL,
+        )
 
 
 def _collect_logged_numbers(side: RunSide, excluded: set[str]) -> dict[str, Any]:
@@ -101,7 +105,9 @@ def compare_metrics(old: RunSide, new: RunSide) -> Iterator[ComparisonRow]:
 
 
 def _explain_metric_difference(
-    old: _Measurement, new: _Measurement, gain: Interval | None
+    old: _Measurement,
+    new: _Measurement,
+    gain: Interval | None,
 ) -> tuple[Difference, str]:
     """Return whether a metric differs beyond noise, and why.
 
@@ -126,7 +132,9 @@ def _explain_metric_difference(
 
 
 def _explain_gain(
-    value: float, low: float | None, high: float | None
+    value: float,
+    low: float | None,
+    high: float | None,
 ) -> tuple[Difference, str] | None:
     """Return whether a gain on the same rows is more than noise; None without an interval."""
     if low is None or high is None:
@@ -141,7 +149,11 @@ def _explain_gain(
     return Difference.NONE, f"{change} on the same rows, no more than noise"
 
 
-def _compute_paired_gains(old: RunSide, new: RunSide, names: list[str]) -> dict[str, Interval]:
+def _compute_paired_gains(
+    old: RunSide,
+    new: RunSide,
+    names: list[str],
+) -> dict[str, Interval]:
     """Compute how much better the new run is, by metric, if both reviewed the same rows.
 
     The order of the rows does not matter. Empty if the rows are not the same.
@@ -179,7 +191,11 @@ def _compute_paired_gains(old: RunSide, new: RunSide, names: list[str]) -> dict[
     )
 
 
-def _read_held_out_scores(run: Path, keys: list[str], config: ProjectConfig) -> pd.DataFrame | None:
+def _read_held_out_scores(
+    run: Path,
+    keys: list[str],
+    config: ProjectConfig,
+) -> pd.DataFrame | None:
     """Read the scores of a run's held-out rows, sorted by their keys.
 
     None if the run has none, or not with these columns.

@@ -61,16 +61,32 @@ def _limit_rows(table: str, rows: list[ComparisonRow]) -> Iterator[ComparisonRow
             "other values or another order; no column's mean moved by "
             f"{format_percent(_MIN_MEAN_SHIFT_SD)} of its standard deviation"
         )
-        yield ComparisonRow("data", f"{table}: values", "", "", explanation=explanation)
+        yield ComparisonRow(
+            "data",
+            f"{table}: values",
+            "",
+            "",
+            explanation=explanation,
+        )
         return
     yield from rows[:_MAX_COLUMN_ROWS]
     omitted = len(rows) - _MAX_COLUMN_ROWS
     if omitted > 0:
         name = f"{table}: other columns"
-        yield ComparisonRow("data", name, "", "", explanation=f"{omitted} more")
+        yield ComparisonRow(
+            "data",
+            name,
+            "",
+            "",
+            explanation=f"{omitted} more",
+        )
 
 
-def _compare_columns(table: str, old: pd.DataFrame, new: pd.DataFrame) -> Iterator[ComparisonRow]:
+def _compare_columns(
+    table: str,
+    old: pd.DataFrame,
+    new: pd.DataFrame,
+) -> Iterator[ComparisonRow]:
     """Yield the columns of a table that were added or removed or whose values changed."""
     for name in dict.fromkeys([*old.columns, *new.columns]):
         is_in_both = name in old and name in new

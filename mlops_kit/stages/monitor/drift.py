@@ -156,7 +156,11 @@ def select_reference_and_current(
     keys = config.id or [ROW_ID]
     test_columns = list(dict.fromkeys([*keys, *feature_columns]))
     test_rows = table.loc[table[PART_COLUMN] == "test", test_columns]
-    reference = test_rows.merge(held_out[[*keys, SCORE_COLUMN]], on=keys, how="left")
+    reference = test_rows.merge(
+        held_out[[*keys, SCORE_COLUMN]],
+        on=keys,
+        how="left",
+    )
     roles = {config.time, config.validation.group, config.weight, config.target}
     other_columns = {*keys, *roles, *_SCORING_COLUMNS} - set(feature_columns)
     current_columns = [column for column in scored.columns if column not in other_columns]
@@ -311,7 +315,11 @@ def _measure_column(
     seed: int,
 ) -> _ColumnDrift:
     """Measure one column, before the p-values are adjusted."""
-    row = _ColumnDrift(column=column, kind=_ABSENT_KIND, limit=limits.alert_effect)
+    row = _ColumnDrift(
+        column=column,
+        kind=_ABSENT_KIND,
+        limit=limits.alert_effect,
+    )
     if column not in sides.reference or column not in sides.current:
         return row
     before = sides.reference[column]

@@ -167,7 +167,9 @@ def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> str:
 
 @register_drift_test("ks", StatisticalKind.NUMBER, takes_weights=True)
 def run_ks_test(
-    reference: Any, current: Any, weights: SideWeights | None = None
+    reference: Any,
+    current: Any,
+    weights: SideWeights | None = None,
 ) -> DriftTestResult:
     """Run the two-sample Kolmogorov-Smirnov test; the effect is D less its bias.
 
@@ -191,14 +193,20 @@ def run_ks_test(
     return DriftTestResult(statistic, effect, float(result.pvalue))
 
 
-def _correct_ks_distance(statistic: float, reference_rows: float, current_rows: float) -> float:
+def _correct_ks_distance(
+    statistic: float,
+    reference_rows: float,
+    current_rows: float,
+) -> float:
     """Correct the Kolmogorov-Smirnov distance for its bias."""
     bias = math.pi**2 / 12 * (1 / reference_rows + 1 / current_rows)
     return math.sqrt(max(0.0, statistic**2 - bias))
 
 
 def _run_weighted_ks_test(
-    reference: np.ndarray, current: np.ndarray, weights: SideWeights
+    reference: np.ndarray,
+    current: np.ndarray,
+    weights: SideWeights,
 ) -> DriftTestResult:
     """Run the test on weighted values."""
     values = np.union1d(reference, current)
@@ -223,7 +231,9 @@ def _run_weighted_ks_test(
     takes_weights=True,
 )
 def run_cramers_v_test(
-    reference: Any, current: Any, weights: SideWeights | None = None
+    reference: Any,
+    current: Any,
+    weights: SideWeights | None = None,
 ) -> DriftTestResult:
     """Compute bias-corrected Cramér's V of side and category, with the chi-square p-value.
 
@@ -254,7 +264,9 @@ def run_cramers_v_test(
 
 
 def _count_categories(
-    reference: Any, current: Any, weights: SideWeights | None = None
+    reference: Any,
+    current: Any,
+    weights: SideWeights | None = None,
 ) -> np.ndarray:
     """Count the reference's most frequent categories, and all others together, per side.
 
@@ -300,6 +312,9 @@ def _pool_rare_categories(counts: np.ndarray) -> np.ndarray:
     """Pool the categories whose expected count is below five on the smaller side."""
     expected = counts.sum(axis=0) * counts.sum(axis=1).min() / counts.sum()
     is_frequent = expected >= _MIN_EXPECTED_COUNT
-    pool = counts[:, ~is_frequent].sum(axis=1, keepdims=True)
+    pool = counts[:, ~is_frequent].sum(
+        axis=1,
+        keepdims=True,
+    )
     table = np.hstack([counts[:, is_frequent], pool])
     return table[:, table.sum(axis=0) > 0]

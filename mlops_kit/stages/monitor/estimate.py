@@ -46,7 +46,11 @@ class _BinnedColumn(NamedTuple):
     reference_bins: np.ndarray
 
 
-def fit_calibrator(score: Any, y: Any, weights: Any = None) -> Any:
+def fit_calibrator(
+    score: Any,
+    y: Any,
+    weights: Any = None,
+) -> Any:
     """Fit an isotonic regression from score to probability; None for one class.
 
     Of class probabilities it is the one from that of the predicted class to the probability that
@@ -79,7 +83,11 @@ def fit_calibrator(score: Any, y: Any, weights: Any = None) -> Any:
         scores = summarize_score(scores)
     if len(np.unique(labels[is_known])) < 2:
         return None
-    regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+    regression = IsotonicRegression(
+        y_min=0,
+        y_max=1,
+        out_of_bounds="clip",
+    )
     if weights is None:
         return regression.fit(scores[is_known], labels[is_known])
     return regression.fit(scores[is_known], labels[is_known], np.asarray(weights)[is_known])
@@ -123,7 +131,13 @@ def estimate_performance(
     if calibrator is None or not len(scores):
         return Interval(None)
     if config.task == "multiclass":
-        return _estimate_accuracy(summarize_score(scores), days, calibrator, config, seed)
+        return _estimate_accuracy(
+            summarize_score(scores),
+            days,
+            calibrator,
+            config,
+            seed,
+        )
     is_estimable = config.task == "binary" and config.headline_metric not in _METRICS_NOT_ESTIMATED
     if not is_estimable:
         return Interval(None)
@@ -233,7 +247,9 @@ def _format_category(value: Any) -> str:
 
 
 def _bin_column(
-    reference: pd.Series, current: pd.Series, weights: SideWeights | None = None
+    reference: pd.Series,
+    current: pd.Series,
+    weights: SideWeights | None = None,
 ) -> _BinnedColumn:
     """Bin a column, and compute the share of each bin on either side."""
     reference_bins, current_bins, labels = _assign_bins(reference, current)
@@ -246,7 +262,11 @@ def _bin_column(
     )
 
 
-def _compute_bin_shares(bins: np.ndarray, bin_count: int, weights: np.ndarray | None) -> np.ndarray:
+def _compute_bin_shares(
+    bins: np.ndarray,
+    bin_count: int,
+    weights: np.ndarray | None,
+) -> np.ndarray:
     if weights is None:
         return np.bincount(bins, minlength=bin_count) / max(len(bins), 1)
     totals = np.bincount(bins, weights, bin_count)
@@ -342,14 +362,21 @@ def estimate_drift_costs(
     for column in columns:
         if column in labeled and column in current:
             cost, _ = estimate_drift_cost(
-                labeled, current, column, config, reference_value, weights
+                labeled,
+                current,
+                column,
+                config,
+                reference_value,
+                weights,
             )
             costs[column] = cost
     return costs
 
 
 def compare_distributions(
-    reference: pd.Series, current: pd.Series, weights: SideWeights | None = None
+    reference: pd.Series,
+    current: pd.Series,
+    weights: SideWeights | None = None,
 ) -> dict[str, Any]:
     """Compare both distributions of a column in a few bins, for a chart.
 

@@ -122,7 +122,10 @@ def describe_changes(
 
 
 def _describe_challenger(
-    stage: Stage, recipe: Mapping[str, Any], table: pd.DataFrame, champion: VersionDescription
+    stage: Stage,
+    recipe: Mapping[str, Any],
+    table: pd.DataFrame,
+    champion: VersionDescription,
 ) -> VersionDescription:
     """Describe the version that this run makes.
 
@@ -164,7 +167,9 @@ def _describe_champion(stage: Stage, run: Path) -> VersionDescription:
 
 
 def _describe_recipe_and_table(
-    recipe: Mapping[str, Any], table: pd.DataFrame | None, config: ProjectConfig
+    recipe: Mapping[str, Any],
+    table: pd.DataFrame | None,
+    config: ProjectConfig,
 ) -> dict[str, Any]:
     """Describe what a run's recipe, feature table and settings say, as fields by name."""
     fields: dict[str, Any] = {
@@ -362,7 +367,11 @@ def _count_changed_cells(new: Mapping[str, list[str]], old: Mapping[str, list[st
     return texts
 
 
-def _summarize_changes(champion: ModelVersion, changes: list[Change], run_exists: bool) -> str:
+def _summarize_changes(
+    champion: ModelVersion,
+    changes: list[Change],
+    run_exists: bool,
+) -> str:
     """Word which aspects changed and which did not."""
     run = champion.run
     version_name = f"version {champion.version}"

@@ -155,7 +155,10 @@ def select_alternative_values(column: pd.Series) -> pd.Series:
 
 
 def _make_changed_rows(
-    rows: pd.DataFrame, column: str, new_values: pd.Series, config: ProjectConfig
+    rows: pd.DataFrame,
+    column: str,
+    new_values: pd.Series,
+    config: ProjectConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Repeat each row once per new value.
 

@@ -18,7 +18,7 @@ from mlops_kit.data import datasets
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.validation import validate_config
 from mlops_kit.registry.recipe import Recipe
-from mlops_kit.stages.train import fitting, folds, search
+from mlops_kit.stages.train import family_comparison, fitting, folds, search
 from mlops_kit.stages.train.search import SearchBudget
 from mlops_kit.stats import metrics
 
@@ -283,7 +283,7 @@ def test_diabetes_beats_the_mean_and_families_are_sorted(tmp_path: Path) -> None
         frame, features, given, tmp_path / "s.log", SearchBudget(3, 300)
     )
     assert recipe.score < 0.8 * recipe.baselines["constant"]
-    bars = search.compare_families(table, recipe)
+    bars = family_comparison.compare_families(table, recipe)
     title = metrics.METRICS["rmse"].title
     assert bars.data[title].is_monotonic_increasing
     assert {
