@@ -46,13 +46,7 @@ _SHOWN_HASH_CHARACTERS = 12
 class Stage:
     """A stage of a run, as a notebook sees it. ``open_stage`` makes it."""
 
-    def __init__(
-        self,
-        name: str,
-        project: loader.Project,
-        run: Path,
-        draft: bool,
-    ) -> None:
+    def __init__(self, name: str, project: loader.Project, run: Path, draft: bool) -> None:
         self.name = name
         self.project = project
         self.config = project.config
