@@ -42,6 +42,9 @@ def new_command(
         list[str] | None,
         typer.Option("--id", help="Column that identifies a row; may be repeated"),
     ] = None,
+    group: Annotated[
+        str, typer.Option("--group", help="Column whose rows belong together in every split")
+    ] = "",
     copies_data: Annotated[
         bool | None,
         typer.Option(
@@ -72,7 +75,13 @@ def new_command(
         files=data,
         target=target,
         name=name,
-        given=GivenSettings(task or None, positive or None, time or None, id_columns or None),
+        given=GivenSettings(
+            task or None,
+            positive or None,
+            time or None,
+            id_columns or None,
+            group or None,
+        ),
         copies_data=copies_data,
     )
     draft = create.draft_project(request)
@@ -113,11 +122,14 @@ def _ask_for_settings(draft: ProjectDraft) -> ProjectRequest:
     detected_id = ",".join(report.get_value("id") or [])
     id_text = typer.prompt("Columns that identify a row (- for none)", default=detected_id or _NONE)
     id_columns = [column.strip() for column in id_text.split(",")]
+    detected_group = report.get_value("validation.group") or _NONE
+    group = typer.prompt("Column whose rows belong together (- for none)", default=detected_group)
     given = GivenSettings(
         task,
         positive,
         time="" if time == _NONE else time,
         id_columns=[] if id_text == _NONE else id_columns,
+        group="" if group == _NONE else group,
     )
     return replace(draft.request, name=name, given=given)
 

@@ -17,6 +17,7 @@ from mlops_kit.core.chart_elements import (
     AXIS_TICKS,
     BLUE,
     GREY,
+    MAX_CHART_ROWS,
     PLOT_WIDTH_PIXELS,
     build_label_axis,
     build_value_axis,
@@ -41,11 +42,16 @@ __all__ = [
     "plot_calibration_curve",
     "plot_intervals",
     "plot_line",
+    "plot_matrix",
 ]
 
 _LINE_HEIGHT_PIXELS = 240
 _CALIBRATION_HEIGHT_PIXELS = 340
 _MAX_LINE_POINTS_WITH_MARKS = 60
+_LEGEND_SHARES = [0, 0.25, 0.5, 0.75, 1]
+_MAX_CELL_PIXELS = 56  # side of a square of a matrix
+_MAX_MATRIX_LABEL_PIXELS = 120
+_MAX_CLASSES_WITH_TEXT = 12  # with more the squares are too small for a number
 
 
 def plot_line(
@@ -229,6 +235,61 @@ def plot_intervals(
         layers.insert(0, line.encode(x=build_value_axis("at", title)))
     size = {"width": PLOT_WIDTH_PIXELS, "height": compute_height_pixels(frame)}
     return render_figure(table, alt.layer(*layers).properties(**size), note)
+
+
+def plot_matrix(
+    table: Table,
+    x: str,
+    y: str,
+    value: str,
+) -> Figure:
+    """Plot a matrix of shares, such as a confusion matrix: a square for each row of the table.
+
+    Parameters
+    ----------
+    table : Table
+        The table to draw.
+    x, y : str
+        Its columns with the name of the matrix's column and row.
+    value : str
+        Its column with the share, from 0 to 1.
+
+    Raises
+    ------
+    KitError
+        If the table has no such column.
+    """
+    frame = select_columns(table, x=x, label=y, value=value)
+    for role in ("x", "label"):
+        frame[role] = frame[role].map(format_label)
+    all_names = list(dict.fromkeys([*frame["label"], *frame["x"]]))
+    names = all_names[:MAX_CHART_ROWS]
+    note = ""
+    if len(all_names) > len(names):
+        note = f"the first {len(names)} of {len(all_names):,} are drawn"
+    frame = frame[frame["label"].isin(names) & frame["x"].isin(names)]
+    size = min(_MAX_CELL_PIXELS, PLOT_WIDTH_PIXELS // max(1, len(names)))
+    axis = alt.Axis(grid=False, labelLimit=_MAX_MATRIX_LABEL_PIXELS)
+    base = alt.Chart(to_chart_data(frame)).encode(
+        x=alt.X("x", type="nominal", sort=names, title=format_axis_title(table, x), axis=axis),
+        y=alt.Y("label", type="nominal", sort=names, title=format_axis_title(table, y), axis=axis),
+    )
+    color = alt.Color(
+        "value",
+        type="quantitative",
+        title=format_axis_title(table, value),
+        scale=alt.Scale(domain=[0, 1], range=["#eef3fb", "#1d4c9e"]),
+        # A gradient would get another id in each figure.
+        legend=alt.Legend(format="%", type="symbol", symbolType="square", values=_LEGEND_SHARES),
+    )
+    layers = [base.mark_rect(stroke="white").encode(color=color)]
+    if len(names) <= _MAX_CLASSES_WITH_TEXT:
+        # Text on a dark square is light.
+        ink = alt.condition("datum.value > 0.5", alt.value("white"), alt.value("#1a2028"))
+        text = alt.Text("value", type="quantitative", format=".0%")
+        layers.append(base.mark_text(fontSize=11).encode(text=text, color=ink))
+    chart = alt.layer(*layers).properties(width=size * len(names), height=size * len(names))
+    return render_figure(table, chart, note)
 
 
 def plot_calibration_curve(

@@ -94,6 +94,8 @@ def hash_table(frame: pd.DataFrame, volatile_columns: Iterable[str] = ()) -> str
 
 
 def _to_hashable_text(value: Any) -> str | None:
+    if getattr(value, "shape", ()):  # a list, as Parquet returns it
+        return str(value.tolist())
     is_missing = value is None or value is pd.NA or value != value
     if is_missing:
         return None

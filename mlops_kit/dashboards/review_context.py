@@ -50,11 +50,13 @@ class ReviewContext:
 
     @property
     def event(self) -> str:
-        """What is predicted: its name, else the target, with the positive class of a classifier."""
+        """What is predicted: its name, else the target with the positive class of a binary task."""
         if self.config.event:
             return self.config.event
         classes = self.review.classes
-        return f"{self.config.target} = {classes[-1]}" if classes else self.config.target
+        if self.config.task != "binary" or not classes:
+            return self.config.target
+        return f"{self.config.target} = {classes[-1]}"
 
     @property
     def is_compared(self) -> bool:
@@ -68,7 +70,9 @@ class ReviewContext:
 
     def format_prediction(self, value: float) -> str:
         """Format a prediction: a probability as a percentage."""
-        return format_percent(value) if self.config.task == "binary" else format_number(value)
+        if self.config.task == "regression":
+            return format_number(value)
+        return format_percent(value)
 
     def make_link(self, path: Path, text: str) -> Html | str:
         """Make a link to a file of a run."""

@@ -37,7 +37,7 @@ def list_origins(review: StoredReview, config: ProjectConfig) -> list[tuple[str,
         ("commit", _describe_commit(manifest.git)),
         ("model", facts.model_hash[:_SHOWN_HASH_CHARACTERS]),
         ("evidence", facts.evidence_hash[:_SHOWN_HASH_CHARACTERS]),
-        ("positive class", str(review.classes[-1]) if review.classes else "none"),
+        *_list_classes(review, config),
         ("note, seed", f"{manifest.note or 'none'}, {manifest.seed}"),
     ]
     for stage, run_id in manifest.mlflow.items():
@@ -45,6 +45,15 @@ def list_origins(review: StoredReview, config: ProjectConfig) -> list[tuple[str,
             origins.append((_MLFLOW_RUN_TITLES[stage], run_id))
     packages = [f"{name} {version}" for name, version in manifest.packages.items()]
     return [*origins, ("packages", ", ".join(packages))]
+
+
+def _list_classes(review: StoredReview, config: ProjectConfig) -> list[tuple[str, str]]:
+    """List the positive class of a binary task, or the classes of a multiclass task."""
+    if not review.classes or config.task == "regression":
+        return []
+    if config.task == "binary":
+        return [("positive class", str(review.classes[-1]))]
+    return [("classes", ", ".join(map(str, review.classes)))]
 
 
 def _describe_commit(git: GitStatus) -> str:

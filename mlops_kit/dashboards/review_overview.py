@@ -221,6 +221,12 @@ def _show_calibration(context: ReviewContext) -> CardContent:
             "predicted probability; dashed: perfect calibration; columns: how often each "
             "probability is predicted."
         )
+    elif config.task == "multiclass":
+        note = (
+            "Can the probabilities be taken at face value? Share of rows in which the predicted "
+            "class is the true one against its probability; dashed: perfect calibration; columns: "
+            "how often each probability is predicted."
+        )
     else:
         note = (
             f"Can the predictions be taken at face value? Mean {config.target} against the "
@@ -239,8 +245,8 @@ def make_calibration_chart(context: ReviewContext, table: Table) -> LineChart:
     own_curve = _Curve(f"version {context.review.number}", Color.PRIMARY, points)
     other_curves = [_Curve(name, Color.NEUTRAL, rows) for name, rows in reversed(others)]
     all_points = [point for rows in points_by_model.values() for point in rows]
-    is_binary = context.config.task == "binary"
-    ticks = list(_PROBABILITY_TICKS) if is_binary else _choose_calibration_ticks(all_points)
+    has_classes = context.config.task != "regression"
+    ticks = list(_PROBABILITY_TICKS) if has_classes else _choose_calibration_ticks(all_points)
     largest_share = max(point.share for point in points) or 1.0
     band = []
     for point in points:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 from mlops_kit.core.column_labels import get_column_label
-from mlops_kit.core.formatting import capitalize_first, format_number
+from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.review_context import ReviewContext
@@ -55,6 +55,7 @@ _APPROVAL_WORDS = {
     ApprovalOutcome.CHANGES_REQUESTED: "requested changes",
 }
 _MAX_SHOWN_FEATURES = 20
+_MAX_SHOWN_CONFUSIONS = 3
 _SHOWN_HASH_CHARACTERS = 12
 _WHAT_IF_GROUP = "what-if"
 
@@ -70,13 +71,44 @@ def _build_stored_table_card(context: ReviewContext, title: str, artifact: str) 
 
 
 def build_quality_tab(context: ReviewContext) -> Html:
-    """Build the tab: every metric, the differences to the champion, and decision costs."""
-    cards = (
+    """Build the tab: every metric, the differences to the champion, and decisions.
+
+    The decisions are costs, or for a multiclass task the performance of each class.
+    """
+    is_multiclass = context.config.task == "multiclass"
+    cards = [
         build_card("Metrics", lambda: _show_metrics(context), RERUN_REVIEW_COMMAND),
         _build_stored_table_card(context, "Champion vs challenger", "against"),
-        _build_stored_table_card(context, "Decision cost", "costs"),
-    )
-    return Html(GridView(cards))
+        _build_stored_table_card(
+            context, "Predicted classes" if is_multiclass else "Decision cost", "costs"
+        ),
+    ]
+    if is_multiclass:
+        cards += [
+            build_card("Confusion matrix", lambda: _show_confusions(context), RERUN_REVIEW_COMMAND),
+            _build_stored_table_card(context, "Calibration by class", "calibration_by_class"),
+        ]
+    return Html(GridView(tuple(cards)))
+
+
+def _show_confusions(context: ReviewContext) -> CardContent:
+    """Show for each class how often it is recognized, and what is predicted instead."""
+    table = context.review.read_table("confusion")
+    rows = []
+    for true_class, cells in table.to_frame().groupby("true class", sort=False):
+        is_hit = cells["predicted class"] == true_class
+        count = int(cells["rows"].sum())
+        errors = cells[~is_hit & (cells["rows"] > 0)]
+        errors = errors.sort_values(["rows", "predicted class"], ascending=[False, True])
+        mistaken = []
+        for predicted_class, share in errors[["predicted class", "share"]].itertuples(index=False):
+            mistaken.append(f"{predicted_class} {format_percent(share)}")
+        recognized = format_percent(float(cells.loc[is_hit, "share"].sum())) if count else "unknown"
+        text = ", ".join(mistaken[:_MAX_SHOWN_CONFUSIONS])
+        rows.append((str(true_class), f"{count:,}", recognized, text))
+    headings = ("True class", "Rows", "Recognized", "Predicted instead")
+    view = make_table(headings, rows, [1, 2], "Confusion matrix", css_class="wrap")
+    return CardContent(table.sentence, (view,))
 
 
 def _show_metrics(context: ReviewContext) -> CardContent:

@@ -3,14 +3,15 @@
 The codes of a binary task are 0 for the negative and 1 for the positive class. ``positive`` in
 ``mlops.yaml`` names the positive class; without it a known pair such as no and yes decides. Any
 other pair is an error, because an alphabetical order would give costs, threshold and flags to
-either class by chance.
+either class by chance. The codes of a multiclass task number the classes from 0, in ascending
+order.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,7 +41,7 @@ class ClassCoding:
     Parameters
     ----------
     classes : tuple
-        For a binary task the negative and the positive class.
+        For a binary task the negative and the positive class; None for one that is not known.
     kind : ColumnKind
         What the target's column holds; labels of other types are converted accordingly.
 
@@ -140,16 +141,18 @@ def resolve_coding(
     Raises
     ------
     KitError
-        If classes differ in spelling only, there are more than two, ``positive`` is not one of
-        them, or the positive class of two is not known.
+        If classes differ in spelling only or, for a binary task, there are more than two,
+        ``positive`` is not one of them, or the positive class of two is not known.
     """
     refuse_spelling_variants(counts, config.target)
     classes = sort_classes(counts)
+    if config.task == "multiclass":
+        return ClassCoding(tuple(classes), kind)
     if len(classes) > 2:
         raise KitError(
             f"the target {config.target!r} has {len(classes)} classes: {describe_counts(counts)}",
             "two classes for a binary task",
-            "set task: regression, or another target, in mlops.yaml",
+            "set task: multiclass (or regression), or another target, in mlops.yaml",
         )
     if config.positive is None:
         return ClassCoding(_order_known_pair(counts, config.target), kind)
@@ -167,14 +170,23 @@ def resolve_coding(
     return ClassCoding((*(others or [None]), positive), kind)
 
 
-def resolve_column_coding(values: pd.Series, config: ProjectConfig) -> ClassCoding:
+def resolve_column_coding(
+    values: pd.Series, config: ProjectConfig, classes: Sequence[Any] = ()
+) -> ClassCoding:
     """Decide the code of each class in a column of the target.
+
+    Parameters
+    ----------
+    classes : sequence
+        The classes in the order of their codes, if they are decided already.
 
     Raises
     ------
     KitError
         See ``resolve_coding``.
     """
+    if classes:
+        return ClassCoding(tuple(classes), infer_kind(values))
     return resolve_coding(count_classes(values), config, infer_kind(values))
 
 

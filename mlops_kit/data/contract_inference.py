@@ -46,12 +46,12 @@ def _infer_column(frame: pd.DataFrame, name: str, config: ProjectConfig) -> Colu
     if name == config.weight:
         return ColumnContract(type=kind, missing=0.0, min=0)
     is_key = name in {*config.id, config.time}
-    is_binary_target = name == config.target and config.task == "binary"
+    is_class = name == config.target and config.task != "regression"
     constraints: dict[str, Any] = {}
     if kind in _NUMERIC_KINDS and not is_key and not _moves_with_time(frame, name, config.time):
         numbers, _ = coerce_column(values, kind)
         constraints = _infer_range(numbers, kind)
-    if is_binary_target or (kind == ColumnKind.TEXT and not is_key):
+    if is_class or (kind == ColumnKind.TEXT and not is_key):
         allowed = _infer_allowed_values(values, always=name == config.target)
         constraints = {"allowed": allowed}
         if allowed is not None and name != config.target:

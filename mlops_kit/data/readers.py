@@ -27,7 +27,6 @@ from mlops_kit.data.reading.files import (
 from mlops_kit.data.reading.records import TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import is_glob, is_url
-from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.project.config.data import QuerySource
 from mlops_kit.project.loader import Project
 
@@ -98,6 +97,8 @@ def read_table(
     KitError
         If the table is missing, has an unknown format or cannot be read.
     """
+    from mlops_kit.data.reading.typed_table import describe_frame
+
     description = description or repr(url)
     plugin_ending = find_plugin_ending(url)
     ending = plugin_ending or _find_ending(url)

@@ -10,13 +10,10 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.datasets import DATASETS
 from mlops_kit.data.readers import find_plugin_ending, read_query, read_table, resolve_location
-from mlops_kit.data.reading.date_problems import AmbiguousDates, build_date_error
 from mlops_kit.data.reading.files import TEXT_ENDINGS, find_file_ending, list_text_columns
 from mlops_kit.data.reading.records import TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import is_glob, is_url
-from mlops_kit.data.reading.summary import describe_rejected_rows
-from mlops_kit.data.reading.typed_table import describe_frame
 from mlops_kit.project.config.data import QuerySource, get_file_location
 from mlops_kit.project.config.reserved_names import (
     ROW_ID_NAME,
@@ -68,6 +65,8 @@ def read_source_table(
     KitError
         If the source is missing or cannot be read, or a column is not usable.
     """
+    from mlops_kit.data.reading.typed_table import describe_frame
+
     source = project.config.source
     location = get_file_location(source)
     frame = _read_rows_without_file(project, limit)
@@ -113,6 +112,8 @@ def _rename_columns(project: Project, table: TableRead) -> TableRead:
 
 def _check_usable_columns(table: TableRead, excluded_columns: frozenset[str]) -> None:
     """Check that no column that is in use holds lists, objects or dates with two readings."""
+    from mlops_kit.data.reading.date_problems import AmbiguousDates, build_date_error
+
     nested = sorted(table.nested_columns - excluded_columns)
     if nested:
         listed = ", ".join(map(repr, nested))
@@ -134,6 +135,8 @@ def read_rows_to_score(project: Project, file: str) -> TableRead:
     KitError
         If the file cannot be read, or none of its rows.
     """
+    from mlops_kit.data.reading.summary import describe_rejected_rows
+
     source = project.config.source
     excluded_columns = frozenset(project.config.excluded_columns)
     settings = ReadSettings.from_source(source, excluded_columns)

@@ -6,7 +6,9 @@ The held-out set is the newest rows, or a random share of a table without time; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_percent
@@ -42,7 +44,7 @@ class SplitTable(Table):
 
 
 def split_rows(
-    frame: pd.DataFrame, config: ProjectConfig, seed: int
+    frame: pd.DataFrame, config: ProjectConfig, seed: int, classes: Sequence[Any] = ()
 ) -> tuple[pd.DataFrame, SplitTable]:
     """Assign each row to a part: train, gap, test, unlabelled, or held_out_group.
 
@@ -55,25 +57,30 @@ def split_rows(
         rows.
     seed : int
         Seed of the random split, if the table has no time.
+    classes : sequence
+        The names of the classes in the order of their codes, for the words of an error.
 
     Returns
     -------
     rows : DataFrame
         The rows with the column ``part`` before the features.
     table : SplitTable
-        Size, mean target and period of each part, and the scheme.
+        Size, mean target (of a multiclass task the rows of the rarest class) and period of each
+        part, and the scheme.
 
     Raises
     ------
     RunFailedError
-        If the labeled rows have one class only, train or test would be too small, or weights of
-        labeled rows cannot be used.
+        If the labeled rows have one class only, a class is too rare, train or test would be too
+        small, or weights of labeled rows cannot be used.
     """
     frame = to_pandas(frame)
     check_row_weights(frame, config)
     is_labeled = frame[config.target].notna()
     parts = assign_parts(frame, config, is_labeled, seed)
     _check_parts(frame[config.target], parts, config)
+    if config.task == "multiclass":
+        _check_class_rows(frame[config.target], parts, config, classes)
     rows = frame.copy(deep=False)
     rows.insert(_find_first_feature(frame, config), PART_COLUMN, parts)
     return rows, _describe_parts(rows, config)
@@ -126,9 +133,45 @@ def _check_parts(target: pd.Series, parts: pd.Series, config: ProjectConfig) -> 
             )
 
 
+def _check_class_rows(
+    target: pd.Series, parts: pd.Series, config: ProjectConfig, classes: Sequence[Any]
+) -> None:
+    """Check that each class of a multiclass task can be learned and validated.
+
+    Raises
+    ------
+    RunFailedError
+        If a class has fewer training rows than there are folds, or there is only one class.
+    """
+    min_rows = max(2, config.validation.folds)
+    codes = target.dropna()
+    if codes.nunique() < 2:
+        raise RunFailedError(
+            f"all {len(codes):,} labeled rows have one class of {config.target!r}",
+            "rows of two classes or more",
+            "provide more rows, or set another target in mlops.yaml",
+        )
+    training_rows = target[parts == "train"].value_counts()
+    names = list(classes) or [f"number {code:.0f}" for code in sorted(codes.unique())]
+    rare = []
+    for code, name in enumerate(names):
+        count = int(training_rows.get(code, 0))
+        if count < min_rows:
+            rare.append(f"{name} ({count:,} rows)")
+    if rare:
+        raise RunFailedError(
+            f"{len(rare)} of {len(names)} classes of {config.target!r} are too rare among the "
+            f"training rows: {', '.join(rare)}",
+            f"at least {min_rows} training rows of each class, one per fold",
+            "merge rare classes or leave their rows out in the source (and in the contract), or "
+            "set fewer validation.folds",
+        )
+
+
 def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
     """Describe the size, mean target and period of each part."""
     period_columns = ["first", "last"] if config.time else []
+    statistic = "rows of the rarest class" if config.task == "multiclass" else "mean target"
     scheme = get_validation_scheme(config)
     part_names = list(_PART_NAMES)
     if config.time and scheme.group:
@@ -137,9 +180,9 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
     for part in part_names:
         rows = frame[frame[PART_COLUMN] == part]
         has_mean = len(rows) and part != "unlabelled"
-        mean = float(rows[config.target].mean()) if has_mean else None
+        mean = _summarize_target(rows[config.target], config) if has_mean else None
         records.append((part, len(rows), mean, *_describe_period(rows, config)))
-    data = pd.DataFrame(records, columns=["part", "rows", "mean target", *period_columns])
+    data = pd.DataFrame(records, columns=["part", "rows", statistic, *period_columns])
     rows_by_part = dict(zip(data["part"], data["rows"], strict=True))
     train_rows, gap_rows, test_rows, unlabeled_rows = (rows_by_part[name] for name in _PART_NAMES)
     removed_rows = rows_by_part.get(_HELD_OUT_GROUP, 0)
@@ -168,6 +211,13 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
         notes=tuple(notes),
         scheme=scheme,
     )
+
+
+def _summarize_target(target: pd.Series, config: ProjectConfig) -> float:
+    """Summarize the target of a part: its mean, or the rows of the rarest class that occurs."""
+    if config.task == "multiclass":
+        return float(target.value_counts().min())
+    return float(target.mean())
 
 
 def _describe_groups(frame: pd.DataFrame, removed_rows: int, config: ProjectConfig) -> list[str]:

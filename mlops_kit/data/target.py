@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.core.formatting import format_number
+from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
@@ -87,13 +87,55 @@ def require_coding(project: Project) -> ClassCoding:
     Raises
     ------
     KitError
-        See ``resolve_coding``.
+        See ``find_coding``.
     """
+    return find_coding(project) or _DEFAULT_CODING
+
+
+def find_coding(project: Project) -> ClassCoding | None:
+    """Load the coding of the classes that the data contract lists.
+
+    Returns
+    -------
+    ClassCoding or None
+        None if the contract does not list the classes of a binary task.
+
+    Raises
+    ------
+    KitError
+        See ``resolve_coding``; also if the contract does not list the classes of a multiclass task.
+    """
+    config = project.config
     column = _load_target_contract(project)
     if column is None or not column.allowed:
-        return _DEFAULT_CODING
+        if config.task != "multiclass":
+            return None
+        raise KitError(
+            f"{config.contract.file} does not list the classes of {config.target!r}",
+            f"columns.{config.target}.allowed, which also says which classes a model may predict",
+            f"add them, or delete {config.contract.file}: the next run infers it again",
+        )
     counts = dict.fromkeys(column.allowed, 0)
     return resolve_coding(counts, project.config, column.type)
+
+
+def list_classes(project: Project) -> list[Any]:
+    """List the classes of the target in the order of their codes, by the data contract.
+
+    Returns
+    -------
+    list
+        Empty for a regression, and if the contract does not list the classes of a binary task.
+
+    Raises
+    ------
+    KitError
+        See ``find_coding``.
+    """
+    if project.config.task == "regression":
+        return []
+    coding = find_coding(project)
+    return [] if coding is None else list(coding.classes)
 
 
 def load_legacy_coding(project: Project) -> ClassCoding:
@@ -157,8 +199,16 @@ def _parse_finite_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def encode_target(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFrame, Table]:
+def encode_target(
+    frame: pd.DataFrame, config: ProjectConfig, classes: Sequence[Any] = ()
+) -> tuple[pd.DataFrame, Table]:
     """Encode the target as a number.
+
+    Parameters
+    ----------
+    classes : sequence
+        The classes in the order of their codes, of the project (``Stage.class_names``) or of a
+        version; if empty those of the rows, which may lack a class.
 
     The positive class becomes 1 and the other 0 (``mlops_kit.data.classes``). Unknown values are
     NaN.
@@ -180,7 +230,10 @@ def encode_target(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFr
     frame = to_pandas(frame)
     if config.task == "regression":
         return _encode_values(frame, config.target)
-    return _encode_classes(frame, config)
+    coding = resolve_column_coding(frame[config.target], config, classes)
+    encoded = frame.copy(deep=False)
+    encoded[config.target] = coding.encode_column(frame[config.target])
+    return encoded, _summarize_classes(encoded[config.target], coding, config)
 
 
 def _encode_values(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Table]:
@@ -203,16 +256,7 @@ def _encode_values(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, Tabl
     return encoded, table
 
 
-def _encode_classes(frame: pd.DataFrame, config: ProjectConfig) -> tuple[pd.DataFrame, Table]:
-    """Encode a binary target."""
-    target = config.target
-    coding = resolve_column_coding(frame[target], config)
-    encoded = frame.copy(deep=False)
-    encoded[target] = coding.encode_column(frame[target])
-    return encoded, _summarize_classes(encoded[target], coding)
-
-
-def _summarize_classes(encoded: pd.Series, coding: ClassCoding) -> Table:
+def _summarize_classes(encoded: pd.Series, coding: ClassCoding, config: ProjectConfig) -> Table:
     """Count the rows of each class."""
     counts = encoded.value_counts()
     rows = []
@@ -221,15 +265,29 @@ def _summarize_classes(encoded: pd.Series, coding: ClassCoding) -> Table:
             rows.append((str(value), str(code), int(counts.get(code, 0))))
     unknown_count = int(encoded.isna().sum())
     rows.append(("not known yet", "", unknown_count))
+    data = pd.DataFrame(rows, columns=["class", "code", "rows"])
+    if config.task == "multiclass":
+        return Table(_TITLE, _describe_class_balance(data, config.target), data)
     share = format_number(float(encoded.mean()))
     sentence = (
         f"The positive class of {encoded.name} is {coding.positive!s}: "
         f"a share of {share} of the labeled rows."
     )
-    return Table(
-        _TITLE,
-        sentence,
-        pd.DataFrame(rows, columns=["class", "code", "rows"]),
+    return Table(_TITLE, sentence, data)
+
+
+def _describe_class_balance(data: pd.DataFrame, target: str) -> str:
+    """Describe the most frequent and the rarest class of a table with a row per class."""
+    classes = data.iloc[:-1].sort_values(["rows", "class"], ascending=[False, True])
+    if classes.empty:
+        return f"{target} is not known for any row."
+    most_frequent = classes.iloc[0]
+    rarest = classes.iloc[-1]
+    share = format_percent(most_frequent["rows"] / max(1, classes["rows"].sum()))
+    return (
+        f"{target} has {len(classes)} classes; the most frequent is {most_frequent['class']} "
+        f"with {share} of the labeled rows, the rarest {rarest['class']} with "
+        f"{rarest['rows']:,} rows."
     )
 
 
@@ -241,5 +299,5 @@ def _convert_to_float(values: pd.Series, name: str) -> pd.Series:
         raise RunFailedError(
             f"the target {name!r} is not a number: {values.dropna().iloc[0]!r}",
             "numbers for a regression",
-            "set task: binary, or another target, in mlops.yaml",
+            "set task: binary or multiclass, or another target, in mlops.yaml",
         ) from error

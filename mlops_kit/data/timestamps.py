@@ -15,8 +15,6 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import LazyModule, np, pd
 from mlops_kit.data.columns import ColumnKind
-from mlops_kit.data.reading.column_types import ColumnSettings, decide_column
-from mlops_kit.data.reading.date_problems import build_date_error
 
 pa = LazyModule("pyarrow")
 
@@ -131,6 +129,10 @@ def _parse_objects(values: pd.Series, name: str) -> pd.Series:
 
 def _parse_texts(values: pd.Series, name: str, date_format: str | None) -> pd.Series:
     """Parse a column of text by the one format of all rows."""
+    # A table whose timestamps are timestamps needs none of this.
+    from mlops_kit.data.reading.column_types import ColumnSettings, decide_column
+    from mlops_kit.data.reading.date_problems import build_date_error
+
     texts = values.map(str, na_action="ignore")
     column = pa.chunked_array([pa.array(texts, type=pa.string(), from_pandas=True)])
     decision = decide_column(name, column, ColumnSettings(date_format=date_format))

@@ -40,6 +40,7 @@ _LOG_COLUMNS = [
     "label",
     "raw_label",
     "known",
+    "probabilities",
 ]
 
 
@@ -163,11 +164,12 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
     Returns
     -------
     DataFrame
-        prediction_id, version, key, moment (UTC), score, decision, features (JSON text), at,
-        label (NaN while unknown), raw_label (the label as it came), known.
+        prediction_id, version, key, moment (UTC), score (of a multiclass task a list with the
+        probability of each class), decision, features (JSON text), at, label (NaN while unknown),
+        raw_label (the label as it came), known.
     """
     if not database_exists(project):
-        return pd.DataFrame(columns=_LOG_COLUMNS)
+        return pd.DataFrame(columns=_LOG_COLUMNS).drop(columns="probabilities")
     statement = (
         select_with_labels(
             PredictionRecord.id,
@@ -181,6 +183,7 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
             LabelRecord.value,
             LabelRecord.raw_value,
             LabelRecord.known_at,
+            PredictionRecord.probabilities,
         )
         .where(
             PredictionRecord.model == project.config.name,
@@ -205,6 +208,10 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
             utc=True,
             format="ISO8601",
         )
+    probabilities = predictions.pop("probabilities")
+    if probabilities.notna().any():
+        decoded = probabilities.map(orjson.loads, na_action="ignore")
+        predictions["score"] = decoded.where(probabilities.notna(), predictions["score"])
     in_scoring_order = predictions.sort_values(["at", "prediction_id"])
     is_repeated = predictions["key"].ne("") & in_scoring_order.duplicated("key")
     return predictions[~is_repeated].reset_index(drop=True)

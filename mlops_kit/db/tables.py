@@ -92,7 +92,9 @@ class PredictionRecord(Base):
 
     ``row_key`` identifies the row in the source (a JSON list; empty if the request gave no key).
     ``event_time`` is the row's own timestamp, ``scored_at`` the time of scoring. ``features``
-    lists the model's inputs in the order in which the model takes them.
+    lists the model's inputs in the order in which the model takes them. ``probabilities`` lists the
+    probability of each class of a multiclass task (a JSON list in the order of the codes), and
+    ``score`` is the greatest of them.
     """
 
     __tablename__ = "predictions"
@@ -113,6 +115,7 @@ class PredictionRecord(Base):
     features: Mapped[str]
     origin: Mapped[str]
     scored_at: Mapped[str] = mapped_column("at")
+    probabilities: Mapped[str | None] = mapped_column(default=None)
 
 
 class LabelRecord(_NumberedRow, Base):

@@ -13,6 +13,7 @@ from mlops_kit.core.files import hash_table
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import list_key_columns
+from mlops_kit.data.target import require_coding
 from mlops_kit.project.loader import Project
 from mlops_kit.registry.models import ModelLocation, load_model
 from mlops_kit.registry.versions import ModelVersion
@@ -48,6 +49,10 @@ def load_comparison_model(
     missing = [column for column in columns if column not in rows.columns]
     if missing:
         sentence = f"{name} needs the column {missing[0]!r}, which these rows do not have."
+        return None, columns, sentence
+    if project.config.task == "multiclass" and champion.classes != require_coding(project).classes:
+        listed = ", ".join(map(str, champion.classes))
+        sentence = f"{name} predicts other classes ({listed}), so the two cannot be compared."
         return None, columns, sentence
     location, explanation = select_comparison_model(project, champion, rows)
     model = None if location is None else load_model(project, location)

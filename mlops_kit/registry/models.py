@@ -22,6 +22,7 @@ from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.files import hash_file
 from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.project.loader import Project
 from mlops_kit.registry.store import connect_mlflow, mlflow
 
@@ -218,9 +219,9 @@ def _list_requirements(types: list[str]) -> list[str]:
     return [f"{name}=={get_installed_version(name)}" for name in dict.fromkeys(names)]
 
 
-def _infer_signature(model: Any, example: pd.DataFrame, binary: bool) -> Any:
+def _infer_signature(model: Any, example: pd.DataFrame, has_classes: bool) -> Any:
     """Infer the model's signature; no column is required, since the pipeline handles gaps."""
-    predict = model.predict_proba if binary else model.predict
+    predict = model.predict_proba if has_classes else model.predict
     output = predict(example)
     inferred = mlflow.models.infer_signature(example, output)
     columns: list[Any] = [
@@ -254,7 +255,7 @@ def save_model(
     RunFailedError
         If the model contains a type that is not trusted.
     """
-    binary = project.config.task == "binary"
+    has_classes = TASKS[project.config.task].has_classes
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.skops"
         skops.dump(model, file)
@@ -267,8 +268,8 @@ def save_model(
         name=name,
         serialization_format="skops",
         skops_trusted_types=trusted_types,
-        pyfunc_predict_fn="predict_proba" if binary else "predict",
-        signature=_infer_signature(copy, example, binary),
+        pyfunc_predict_fn="predict_proba" if has_classes else "predict",
+        signature=_infer_signature(copy, example, has_classes),
         input_example=example.head(_EXAMPLE_ROWS),
         pip_requirements=_list_requirements(trusted_types),
         metadata={**to_json_value(metadata), "model_hash": model_hash},

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.tasks import to_score_column
 from mlops_kit.data import contract, features, source
 from mlops_kit.data.columns import ROW_ID, list_key_columns
 from mlops_kit.data.contract_rules import RowCheck, RowRules, check_rows, compile_rules
@@ -28,6 +29,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.registry import versions
 from mlops_kit.registry.batch_independence import make_batch_independent
+from mlops_kit.registry.predicted_classes import name_classes, predict_classes
 
 __all__ = [
     "RecordedModel",
@@ -83,7 +85,10 @@ class RecordedModel:
 
 
 def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray:
-    """Return a model's score for each row: the probability of class 1, or the predicted value.
+    """Return a model's score for each row.
+
+    It is the probability of the positive class, the probability of each class (shape
+    (rows, classes), in the order of their codes), or the predicted value.
 
     Every score of the project comes from here. It does not depend on the batch that a row is scored
     in; ``mlops_kit.registry.batch_independence`` says for which models that holds exactly.
@@ -92,6 +97,8 @@ def predict_scores(model: Any, frame: pd.DataFrame, config: ProjectConfig) -> np
     rowwise_model = make_batch_independent(model)
     if config.task == "binary":
         scores = rowwise_model.predict_proba(frame)[:, -1]
+    elif config.task == "multiclass":
+        scores = rowwise_model.predict_proba(frame)
     else:
         scores = rowwise_model.predict(frame)
     return np.asarray(scores, dtype=float)
@@ -127,7 +134,8 @@ def score_rows(
     -------
     DataFrame
         One row per input row: prediction_id, key columns, time, group and weight as far as the
-        rows have them, score, decision, model_version, day, and the features.
+        rows have them, score (of a multiclass task a list with the probability of each class),
+        decision (the code of the predicted class), model_version, day, and the features.
     """
     rows = to_pandas(rows)
     history = to_pandas(history)
@@ -211,11 +219,8 @@ def _build_score_table(
         "prediction_id",
         np.array(prediction_ids, dtype=object),
     )
-    decisions = np.full(len(table), np.nan)
-    if description.threshold is not None:
-        decisions = (scores >= description.threshold).astype(float)
-    table["score"] = scores
-    table["decision"] = decisions
+    table["score"] = to_score_column(scores)
+    table["decision"] = predict_classes(scores, description.threshold)
     table["model_version"] = description.version
     table["day"] = "all"
     if config.time:
@@ -259,6 +264,7 @@ def build_prediction_records(
     )
     records = []
     for prediction_id, score, decision, event_time, row_key, values in columns:
+        probabilities = list(score) if isinstance(score, list) else None
         record = PredictionRecord(
             id=prediction_id,
             model=project.config.name,
@@ -268,11 +274,12 @@ def build_prediction_records(
             request_hash="",
             row_key=row_key,
             event_time=event_time,
-            score=float(score),
+            score=float(score) if probabilities is None else max(probabilities),
             predicted_class=None if pd.isna(decision) else float(decision),
             features=encode_feature_values(values),
             origin=origin,
             scored_at=scored_at,
+            probabilities=None if probabilities is None else json.dumps(probabilities),
         )
         records.append(record)
     return records
@@ -435,6 +442,8 @@ def predict_table(project: Project, frame: pd.DataFrame) -> TablePrediction:
     roles = {config.validation.group, config.weight}
     hidden_columns = {"day"} | ((set(champion.features) | roles) - set(keys))
     shown = scores[[column for column in scores.columns if column not in hidden_columns]]
+    if config.task == "multiclass":
+        shown = name_classes(shown, champion.classes)
     if check.rejected_count:
         shown = shown.set_index(accepted.index).reindex(rows.index)
         shown[keys] = rows[keys]

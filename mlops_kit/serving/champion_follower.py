@@ -8,7 +8,6 @@ complete features; until then, and if it cannot, the previous version stays in s
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.core.tasks import is_finite_score, to_score_array
 from mlops_kit.data import columns, features, source
 from mlops_kit.data.features.build import count_differences
 from mlops_kit.db import approvals
@@ -304,7 +304,7 @@ def verify_served_version(project: Project, served: ServedVersion, history: pd.D
     config = project.config
     rows = select_newest_rows(project, history, _WARM_UP_ROWS)
     scored, inputs = scoring.score_with_inputs(project, served.model, served.facts, rows, history)
-    if not scored["score"].abs().lt(math.inf).all():
+    if not is_finite_score(to_score_array(scored["score"])).all():
         raise RunFailedError(
             f"version {served.version} does not return finite scores for the newest rows",
             "finite numbers",

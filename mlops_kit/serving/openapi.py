@@ -6,6 +6,7 @@ FastAPI generates the routes without a body; ``openapi.yaml`` describes those wi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from jinja2 import Template
 
 from mlops_kit.data.target import load_coding
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.serving.request_fields import ID_PATTERN
 from mlops_kit.serving.requests import JsonObject
 from mlops_kit.serving.service import PredictionService
@@ -57,9 +59,9 @@ def _render_template(service: PredictionService) -> str:
     label_schema = service.build_label_schema()
     value_field = label_schema.fields["value"]
     template = Template(_DOCUMENT_TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True)
-    positive_class = load_coding(service.project).positive
+    known_classes = load_coding(service.project).classes
     if served is not None and served.facts.classes:
-        positive_class = served.facts.classes[-1]
+        known_classes = served.facts.classes
     text: str = template.render(
         row=row_schema,
         example_row=example_row,
@@ -67,18 +69,30 @@ def _render_template(service: PredictionService) -> str:
         example_value=value_field.allowed[0] if value_field.allowed else 0.0,
         classes=[*(value_field.allowed or ()), None],
         max_items=f"{config.serve.max_rows:,}",
-        is_binary=config.task == "binary",
-        score_description=_describe_score(config.event, positive_class),
+        has_classes=config.task != "regression",
+        probability_properties=_build_probability_properties(config, known_classes),
+        score_description=_describe_score(config, known_classes),
         id_pattern=ID_PATTERN.pattern,
         to_flow=_format_flow_yaml,
     )
     return text
 
 
-def _describe_score(event: str, positive_class: Any) -> str:
-    """Describe the score of a binary task."""
-    description = f"Probability of the positive class {positive_class}"
-    return f"{description}: {event}" if event else description
+def _describe_score(config: ProjectConfig, classes: Sequence[Any]) -> str:
+    """Describe what the score of a prediction is."""
+    if config.task == "regression":
+        return "Predicted value"
+    if config.task == "multiclass":
+        return "Probability of the predicted class"
+    description = f"Probability of the positive class {classes[-1]}"
+    return f"{description}: {config.event}" if config.event else description
+
+
+def _build_probability_properties(config: ProjectConfig, classes: Sequence[Any]) -> JsonObject:
+    """Build the schema of the probability of each class; empty for another task."""
+    if config.task != "multiclass":
+        return {}
+    return {str(value): {"type": "number"} for value in classes}
 
 
 def _format_flow_yaml(value: Any) -> str:

@@ -7,7 +7,6 @@ id is answered from the log, with the version that answered it the first time.
 from __future__ import annotations
 
 import logging
-import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,8 +15,11 @@ from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
+import orjson
+
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.lazy import pd
+from mlops_kit.core.tasks import is_finite_score, to_score_array
 from mlops_kit.data import columns
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction
@@ -93,8 +95,7 @@ class RequestScorer:
             body: JsonObject = {}  # not sent where the id was used for other rows
             if first_record.request_hash == request.payload_hash:
                 logged = [records[prediction_id] for prediction_id in request.prediction_ids]
-                answers = [(record.score, record.predicted_class) for record in logged]
-                body = self.build_response(request, first_record.version, answers)
+                body = self.build_response(request, first_record.version, logged)
             responses[request.request_id] = _StoredResponse(first_record.request_hash, body)
         return responses
 
@@ -129,8 +130,7 @@ class RequestScorer:
         responses: dict[str, _StoredResult] = {}
         for request in requests:
             request_rows = islice(remaining_rows, len(request.rows))
-            answers = [(row.score, row.predicted_class) for row in request_rows]
-            body = self.build_response(request, served.version, answers)
+            body = self.build_response(request, served.version, request_rows)
             responses[request.request_id] = _StoredResponse(request.payload_hash, body)
         return responses
 
@@ -146,7 +146,7 @@ class RequestScorer:
         scored, inputs = scoring.score_with_inputs(
             self.project, served.model, served.facts, frame, history
         )
-        if not scored["score"].abs().lt(math.inf).all():
+        if not is_finite_score(to_score_array(scored["score"])).all():
             raise KitError("the model returned a score that is not a finite number")
         ids = chain.from_iterable(request.prediction_ids for request in requests)
         scored["prediction_id"] = list(ids)
@@ -224,7 +224,7 @@ class RequestScorer:
         self,
         request: PredictionRequest,
         version: str,
-        answers: Iterable[tuple[float, float | None]],
+        records: Iterable[PredictionRecord],
     ) -> JsonObject:
         """Return the body of a response.
 
@@ -234,21 +234,26 @@ class RequestScorer:
             The request.
         version : str
             The version that answered.
-        answers : iterable of tuple
-            Score and predicted class code of each row; no code for a regression.
+        records : iterable of PredictionRecord
+            The prediction of each row.
         """
         classes = self._get_classes(version)
         rows: list[JsonObject] = []
-        for prediction_id, (score, class_code) in zip(request.prediction_ids, answers, strict=True):
+        for prediction_id, record in zip(request.prediction_ids, records, strict=True):
             row: JsonObject = {
                 "prediction_id": prediction_id,
-                "score": score,
+                "score": record.score,
                 "decision": None,
                 "class": None,
             }
-            if class_code is not None:
-                row["decision"] = bool(class_code)
-                row["class"] = classes[int(class_code)] if classes else None
+            if record.predicted_class is not None:
+                row["class"] = classes[int(record.predicted_class)] if classes else None
+                if record.probabilities is None:
+                    row["decision"] = bool(record.predicted_class)
+                else:
+                    probabilities = orjson.loads(record.probabilities)
+                    names = [str(value) for value in classes] or map(str, range(len(probabilities)))
+                    row["probabilities"] = dict(zip(names, probabilities, strict=True))
             rows.append(row)
         return {
             "request_id": request.request_id,

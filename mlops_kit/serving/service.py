@@ -216,11 +216,15 @@ class PredictionService:
             "features": facts.features,
             "threshold": facts.threshold,
             "classes": list(facts.classes),
-            "positive_class": facts.classes[-1] if facts.classes else None,
+            "positive_class": facts.classes[-1] if self._is_binary else None,
             "serving_since": served.serving_since,
             "history_until": self.get_history_end(),
             "schema": served.schema.json_schema,
         }
+
+    @property
+    def _is_binary(self) -> bool:
+        return self.project.config.task == "binary"
 
     def get_history_end(self) -> str | None:
         """Return the newest event time of the source; None if there is none."""

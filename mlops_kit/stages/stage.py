@@ -24,7 +24,7 @@ from mlops_kit.core.files import write_text
 from mlops_kit.core.results import Figure, KeyNumbers, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.data import source
-from mlops_kit.data.target import require_coding
+from mlops_kit.data.target import list_classes
 from mlops_kit.project import artifacts, loader
 from mlops_kit.project.run_folder import list_artifacts, load_recorded_project
 from mlops_kit.project.stage_record import ShownResult, StageRecord, write_stage_record
@@ -380,12 +380,9 @@ class Stage:
         """
         from mlops_kit.registry import run_log
 
-        classes: list[Any] = []
-        if self.config.task != "regression":
-            classes = list(require_coding(self.project).classes)
         facts = {
             "threshold": recipe.threshold,
-            "classes": classes,
+            "classes": self.class_names,
             "target": self.config.target,
             "sample": self.sample,
         }
@@ -394,8 +391,7 @@ class Stage:
             "draft": str(self._is_draft),
             "run": self.run_id,
         }
-        for name, content_hash in self.record.read.items():
-            tags[f"data.{name}"] = content_hash
+        tags |= {f"data.{name}": content_hash for name, content_hash in self.record.read.items()}
         saved = run_log.log_training_run(
             self.project,
             {"judged": evaluation_model, "model": final_model},
@@ -411,7 +407,7 @@ class Stage:
             "judged": saved.models["judged"].to_record(),
             "features": list(example.columns),
             "threshold": recipe.threshold,
-            "classes": classes,
+            "classes": self.class_names,
         }
         self.write("model", entry, record=True)
         self.record.artifacts["model"].content = saved_model.model_hash
@@ -430,6 +426,11 @@ class Stage:
         entry = self.read("model")
         record = entry["judged"] if evaluation else entry
         return models.load_model(self.project, models.SavedModel.from_record(record))
+
+    @property
+    def class_names(self) -> list[Any]:
+        """The classes of the target, see ``mlops_kit.data.target.list_classes``."""
+        return list_classes(self.project)
 
     @property
     def alerts_file(self) -> Path:

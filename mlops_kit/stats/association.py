@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlops_kit.core.lazy import np, pd, scipy_stats
 
 _MIN_COMMON_ROWS = 20  # with fewer rows nothing can be said
+_QUANTILE_GROUPS = 50  # of numbers, when their association with several classes is measured
 _MIN_EQUAL_SHARE = 0.99  # of the values of two columns that are copies
 _MIN_COPY_RANK_CORRELATION = 0.999  # of two columns that are copies up to their scale
 
@@ -56,6 +57,50 @@ def measure_association(
     fill_values = (-np.inf, np.inf) if is_missing.any() else (0.0,)
     measure = compute_rank_auc if binary else compute_rank_correlation
     return max(measure(np.where(is_missing, fill, codes), target) for fill in fill_values)
+
+
+def measure_class_association(
+    values: pd.Series, codes: np.ndarray, halves: np.ndarray | None = None
+) -> float:
+    """Measure how well a column alone tells each of several classes from the rest.
+
+    Values are put into groups (a category each, or quantile bins of numbers), and the class shares
+    of each group in one half of the rows rank the rows of the other half.
+
+    Parameters
+    ----------
+    codes : ndarray
+        The code of each row's class.
+    halves : ndarray, optional
+        The half of each row, 0 or 1; by default every second row.
+
+    Returns
+    -------
+    float
+        The lowest of the classes' AUC (0.5 to 1): a column that tells only some of them apart need
+        not contain the target.
+    """
+    if halves is None:
+        halves = np.arange(len(values)) % 2
+    groups = _group_values(values)
+    areas = []
+    for code in np.unique(codes):
+        is_class = (codes == code).astype(float)
+        shares, labels = _encode_by_target_mean(groups, is_class, halves)
+        if 0 < labels.sum() < len(labels):
+            areas.append(compute_rank_auc(shares, labels))
+    return min(areas, default=0.5)
+
+
+def _group_values(values: pd.Series) -> np.ndarray:
+    """Group values: numbers and timestamps with many values by quantiles, others as they are."""
+    types = pd.api.types
+    is_ordered = types.is_numeric_dtype(values) or types.is_datetime64_any_dtype(values)
+    if is_ordered and values.nunique() > _QUANTILE_GROUPS:
+        ranks = values.rank(method="average", pct=True)
+        groups = (ranks * _QUANTILE_GROUPS).round()
+        return groups.astype("str").to_numpy(dtype=object)
+    return values.astype("str").to_numpy(dtype=object)
 
 
 def _encode_by_target_mean(

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np
 from mlops_kit.core.results import Interval
+from mlops_kit.core.tasks import is_finite_score, summarize_score, to_score_array
 from mlops_kit.stats.metrics import METRICS, check_same_length
 
 MIN_BLOCKS = 5  # with fewer blocks an interval says little more than how many there are
@@ -97,13 +98,13 @@ def _align_scores(y: Any, scores: list[Any], blocks: Any) -> _AlignedScores:
     Sorting once makes the sort in each draw cheap.
     """
     y = np.asarray(y, dtype=float)
-    score_arrays = [np.asarray(score, dtype=float) for score in scores]
+    score_arrays = [to_score_array(score) for score in scores]
     is_finite = np.isfinite(y)
     for score in score_arrays:
         check_same_length(y, score)
-        is_finite = is_finite & np.isfinite(score)
+        is_finite = is_finite & is_finite_score(score)
     finite_rows = np.flatnonzero(is_finite)
-    order = finite_rows[np.argsort(score_arrays[0][finite_rows], kind="stable")]
+    order = finite_rows[np.argsort(summarize_score(score_arrays[0][finite_rows]), kind="stable")]
     return _AlignedScores(
         y=y[order],
         scores=[score[order] for score in score_arrays],
@@ -180,7 +181,8 @@ def compute_metric_intervals(
     names : iterable of str
         Registered metrics.
     y, score : array-like, shape (rows,)
-        Labels and scores; rows in which either is missing are left out.
+        Labels and scores (of shape (rows, classes) for a multiclass task); rows in which either is
+        missing are left out.
     blocks : array-like or SamplingDesign, optional
         Rows that are resampled together, such as those of a day, or blocks and weights. With fewer
         than 5 blocks there is no interval.
@@ -285,7 +287,7 @@ def compute_paired_differences(
     aligned = _align_scores(y, list(scores), blocks)
     score, other_score = aligned.scores
     # Sorted by its own score, the sort in each draw is cheap for the second model too.
-    other_order = np.argsort(other_score, kind="stable")
+    other_order = np.argsort(summarize_score(other_score), kind="stable")
     other_y = aligned.y[other_order]
     other_score = other_score[other_order]
 

@@ -1,6 +1,7 @@
 """Metrics by task.
 
-A metric is a function of labels, scores and a decision threshold. It takes optional weights, so
+A metric is a function of labels, scores and a decision threshold; the score of a multiclass task
+has a probability for each class (``mlops_kit.core.tasks``). It takes optional weights, so
 that a bootstrap draw is a vector of counts instead of a copy of the rows. Rows whose label or
 score is missing are left out; what cannot be computed (no rows, one class, a constant target) is
 NaN.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extensions import (
@@ -28,10 +29,10 @@ from mlops_kit.core.extensions import (
     name_failing_extension,
 )
 from mlops_kit.core.lazy import np
+from mlops_kit.core.tasks import TASKS, is_finite_score, predict_codes, to_score_array
 from mlops_kit.stats.calibration import assign_quantile_bins
 
 MetricFunction = Callable[..., float]
-Task = Literal["binary", "regression"]
 DEFAULT_THRESHOLD = 0.5
 _CALIBRATION_BINS = 10
 
@@ -41,7 +42,7 @@ class Metric(NamedTuple):
 
     name: str
     title: str
-    task: Task
+    task: str
     greater_is_better: bool
     function: MetricFunction
 
@@ -56,13 +57,13 @@ METRICS: ExtensionRegistry[Metric] = ExtensionRegistry(ExtensionKind.METRIC)
 def register_metric(
     name: str,
     title: str,
-    task: Task,
+    task: str,
     greater_is_better: bool,
 ) -> Callable[[MetricFunction], MetricFunction]:
     """Return a decorator that registers a function as a metric.
 
     The registered function leaves out rows whose label or score is not finite. It returns NaN
-    without rows and, for a classifier, if there is only one class.
+    without rows and, for a binary task, if there is only one class.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def register_metric(
         The name in ``mlops.yaml``, such as ``roc_auc``.
     title : str
         The name in sentences and tables, such as ``ROC-AUC``.
-    task : {"binary", "regression"}
+    task : {"binary", "multiclass", "regression"}
         The task that it is for.
     greater_is_better : bool
         Whether a greater value is better.
@@ -89,10 +90,10 @@ def register_metric(
     2.0
     >>> del METRICS["median_error"]
     """
-    if task not in get_args(Task):
+    if task not in TASKS:
         raise KitError(
             f"the metric {name!r} is for the unknown task {task!r}",
-            suggest_names(task, get_args(Task)),
+            suggest_names(task, TASKS),
             "correct the task where the metric is registered",
         )
 
@@ -138,10 +139,10 @@ def to_finite_arrays(
         If there are not as many scores as labels.
     """
     y = np.asarray(y, dtype=float)
-    score = np.asarray(score, dtype=float)
+    score = to_score_array(score)
     check_same_length(y, score)
     weights = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    is_finite = np.isfinite(y) & np.isfinite(score)
+    is_finite = np.isfinite(y) & is_finite_score(score)
     if is_finite.all():
         return y, score, weights
     return y[is_finite], score[is_finite], weights[is_finite]
@@ -155,7 +156,7 @@ def check_same_length(y: np.ndarray, score: np.ndarray) -> None:
     KitError
         If there is not.
     """
-    if y.shape != score.shape:
+    if len(y) != len(score):
         raise KitError(
             f"{len(y)} labels and {len(score)} scores", "one score per label", "score the same rows"
         )
@@ -265,6 +266,121 @@ def compute_calibration_error(
     bins = assign_quantile_bins(score, _CALIBRATION_BINS)
     weighted_errors = np.bincount(bins, weights * (y - score), _CALIBRATION_BINS)
     return float(np.abs(weighted_errors).sum() / weights.sum())
+
+
+def _count_by_class(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum the weights by true class (rows) and predicted class (columns)."""
+    class_count = score.shape[1]
+    cells = y.astype(int) * class_count + predict_codes(score)
+    sums = np.bincount(cells, weights, class_count**2)
+    return sums.reshape(class_count, class_count)
+
+
+@register_metric("accuracy", "accuracy", "multiclass", greater_is_better=True)
+def compute_accuracy(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the share of rows whose most probable class is the true one."""
+    return float(np.average(predict_codes(score) == y, weights=weights))
+
+
+@register_metric("balanced_accuracy", "balanced accuracy", "multiclass", greater_is_better=True)
+def compute_balanced_accuracy(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the mean recall over the classes that occur, each with the same weight."""
+    confusion = _count_by_class(y, score, weights)
+    rows_by_class = confusion.sum(axis=1)
+    occurs = rows_by_class > 0
+    recall = np.diag(confusion)[occurs] / rows_by_class[occurs]
+    return float(recall.mean())
+
+
+@register_metric("f1_macro", "macro F1", "multiclass", greater_is_better=True)
+def compute_macro_f1(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the mean F1 over the classes that occur or are predicted, each weighing the same."""
+    confusion = _count_by_class(y, score, weights)
+    rows_and_predictions = confusion.sum(axis=1) + confusion.sum(axis=0)
+    occurs = rows_and_predictions > 0
+    f1 = 2 * np.diag(confusion)[occurs] / rows_and_predictions[occurs]
+    return float(f1.mean())
+
+
+@register_metric("multiclass_log_loss", "log loss", "multiclass", greater_is_better=False)
+def compute_multiclass_log_loss(
+    y: np.ndarray,
+    score: np.ndarray,
+    _threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the mean negative log-likelihood of the true class, in nats.
+
+    Probabilities are clipped by the machine epsilon to exclude 0 and 1.
+    """
+    epsilon = np.finfo(float).eps
+    probability = score[np.arange(len(y)), y.astype(int)]
+    log_likelihood = np.log(np.clip(probability, epsilon, 1 - epsilon))
+    return -float(np.average(log_likelihood, weights=weights))
+
+
+@register_metric("roc_auc_ovr", "one-vs-rest ROC-AUC", "multiclass", greater_is_better=True)
+def compute_one_vs_rest_roc_auc(
+    y: np.ndarray,
+    score: np.ndarray,
+    threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the mean ROC-AUC of each class against all others, each class weighing the same.
+
+    Classes that do not occur are left out; NaN if only one occurs.
+
+    References
+    ----------
+    Provost & Domingos, "Well-trained PETs: Improving probability estimation trees", CeDER Working
+    Paper #IS-00-04 (2000); unlike theirs, the mean is not weighted by the class shares.
+    """
+    areas = []
+    for code in np.unique(y[weights > 0]).astype(int):
+        is_class = (y == code).astype(float)
+        areas.append(compute_roc_auc(is_class, score[:, code], threshold, weights))
+    return float(np.mean(areas)) if len(areas) > 1 else math.nan
+
+
+@register_metric(
+    "classwise_calibration_error",
+    "classwise calibration error",
+    "multiclass",
+    greater_is_better=False,
+)
+def compute_classwise_calibration_error(
+    y: np.ndarray,
+    score: np.ndarray,
+    threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Compute the mean over the classes of the expected calibration error, each against the rest.
+
+    References
+    ----------
+    Kull, Perello-Nieto, Kängsepp et al., "Beyond temperature scaling: Obtaining well-calibrated
+    multiclass probabilities with Dirichlet calibration", NeurIPS (2019).
+    """
+    errors = []
+    for code in range(score.shape[1]):
+        is_class = (y == code).astype(float)
+        errors.append(compute_calibration_error(is_class, score[:, code], threshold, weights))
+    return float(np.mean(errors))
 
 
 @register_metric("r2", "R²", "regression", greater_is_better=True)

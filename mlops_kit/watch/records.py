@@ -36,7 +36,9 @@ class WindowMonitoring:
     rows : int
         Scored rows of the version that the window is about.
     flagged_share, mean_score : float or None
-        Share of rows predicted positive, and the mean score; None without rows.
+        Share of rows predicted positive (None for a task without a positive class), and the mean
+        score (of a multiclass task the mean probability of the predicted class); None without
+        rows.
     estimated : Interval
         Estimated performance: the headline metric expected without labels.
     drift : Table

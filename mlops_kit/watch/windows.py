@@ -14,6 +14,7 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
+from mlops_kit.core.tasks import TASKS, summarize_score, to_score_array, to_score_column
 from mlops_kit.data.columns import ROW_ID, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
@@ -130,9 +131,13 @@ def analyze_unlabeled_window(
     """
     config = project.config
     compared_features = [name for name in reference.feature_names if name in reference.rows]
-    expected = reference.rows[[*compared_features, drift.SCORE_COLUMN]]
-    scores = predictions[drift.SCORE_COLUMN].to_numpy(float)
-    current = inputs.assign(**{drift.SCORE_COLUMN: scores})
+    expected = drift.replace_class_probabilities(
+        reference.rows[[*compared_features, drift.SCORE_COLUMN]], reference.classes
+    )
+    scores = to_score_array(predictions[drift.SCORE_COLUMN])
+    current = drift.replace_class_probabilities(
+        inputs.assign(**{drift.SCORE_COLUMN: to_score_column(scores)}), reference.classes
+    )
     design = get_sampling_design(sampling, config)
     weights = make_side_weights(get_row_weights(reference.rows, config), design.weights)
     drift_table = _measure_drift_with_cost(reference, expected, current, config, weights)
@@ -158,8 +163,8 @@ def analyze_unlabeled_window(
     ]
     return WindowMonitoring(
         rows=len(predictions),
-        flagged_share=_compute_mean(predictions["decision"], design.weights),
-        mean_score=_compute_mean(predictions["score"], design.weights),
+        flagged_share=_compute_flagged_share(predictions["decision"], design.weights, config),
+        mean_score=_compute_mean(pd.Series(summarize_score(scores)), design.weights),
         estimated=estimated,
         drift=drift_table,
         sketches=sketches,
@@ -184,12 +189,19 @@ def _measure_drift_with_cost(
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
         drifted_columns = table.data.loc[is_costed, "column"].tolist()
     cost_by_column: dict[str, float] = {}
-    if config.task == "binary" and len(current):
+    if TASKS[config.task].has_classes and len(current):
         cost_by_column = estimate.estimate_drift_costs(
             reference.rows, current, drifted_columns, config, weights
         )
     costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
     return replace(table, data=table.data.assign(cost=costs))
+
+
+def _compute_flagged_share(
+    decisions: pd.Series, weights: np.ndarray | None, config: ProjectConfig
+) -> float | None:
+    """Compute the share of rows predicted positive; None for a task without a positive class."""
+    return _compute_mean(decisions, weights) if TASKS[config.task].has_threshold else None
 
 
 def _compute_mean(values: pd.Series, weights: np.ndarray | None) -> float | None:
@@ -254,7 +266,8 @@ def _compute_window_cost(
 
     The blind rules flag every row or none. Rows count with their weights.
     """
-    if predictions.empty or predictions["decision"].isna().any():
+    has_decisions = TASKS[config.task].has_threshold and predictions["decision"].notna().all()
+    if predictions.empty or not has_decisions:
         return None, None
     false_alarm_cost = config.cost.false_alarm
     miss_cost = config.cost.miss

@@ -60,7 +60,7 @@ def detect_settings(
     for guess in time_guesses:
         if guess.setting == "time":
             used.update(guess.columns)
-    group_guesses = list(keys.detect_groups(frame, target, used))
+    group_guesses = list(keys.detect_groups(frame, target, used, given.group))
     reading_guesses = list(detect_reading(read)) if read is not None else []
     used |= _list_excluded_columns(reading_guesses)
     groups = set()
@@ -95,11 +95,9 @@ def _check_columns(frame: pd.DataFrame, target: str, given: GivenSettings) -> No
     KitError
         With the most similar name.
     """
-    named_columns = [target, *(given.id_columns or [])]
-    if given.time:
-        named_columns.append(given.time)
+    named_columns = [target, given.time, given.group, *(given.id_columns or [])]
     for column in named_columns:
-        if column not in frame.columns:
+        if column and column not in frame.columns:
             raise KitError(
                 f"the table has no column {column!r}",
                 suggest_names(column, frame.columns),

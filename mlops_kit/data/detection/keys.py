@@ -164,13 +164,25 @@ def _is_row_number(values: pd.Series) -> bool:
     return bool((steps == 1).all())
 
 
-def detect_groups(frame: pd.DataFrame, target: str, used: set[str]) -> Iterator[Guess]:
+def detect_groups(
+    frame: pd.DataFrame, target: str, used: set[str], given: str | None
+) -> Iterator[Guess]:
     """Yield the columns that name something which several rows belong to, such as a patient.
 
     Rows of one group resemble each other, so a split that puts them into training and test flatters
     the model. Only the name of a column tells a group from a category: this is never certain. The
     first column with many groups becomes the setting.
     """
+    if given is not None:
+        if given:
+            yield Guess(
+                topic=GuessTopic.GROUP,
+                setting="validation.group",
+                value=given,
+                reason=f"{given} was given.",
+                columns=[given],
+            )
+        return
     is_group_set = False
     for column in map(str, frame.columns):
         values = frame[column]

@@ -42,12 +42,15 @@ class GivenSettings:
         The column with the prediction time; empty: the table has none; None: detected.
     id_columns : list of str, optional
         The columns that identify a row; empty: there are none; None: detected.
+    group : str, optional
+        The column of ``validation.group``; empty: rows are split one by one; None: detected.
     """
 
     task: str | None = None
     positive: str | None = None
     time: str | None = None
     id_columns: list[str] | None = None
+    group: str | None = None
 
 
 class Guess(BaseModel, frozen=True, extra="forbid"):

@@ -1,26 +1,23 @@
-"""Reading files of the formats that the package knows, with a report on what was read."""
+"""Reading files of the formats that the package knows, with a report on what was read.
+
+The formats are imported when a file is read: a run with nothing to do reads none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.data.reading.assembly import assemble_table
-from mlops_kit.data.reading.excel_file import read_excel_file
-from mlops_kit.data.reading.json_file import read_json_file
-from mlops_kit.data.reading.raw_table import RawTable
 from mlops_kit.data.reading.records import TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import list_files, remove_compression_ending
-from mlops_kit.data.reading.text_file import (
-    detect_file_dialect,
-    list_dialect_names,
-    read_text_file,
-)
-from mlops_kit.data.reading.typed_table import read_parquet
 
-RawReader = Callable[[str, ReadSettings, "int | None", str], RawTable]
+if TYPE_CHECKING:
+    from mlops_kit.data.reading.raw_table import RawTable
+
+RawReader = Callable[[str, ReadSettings, "int | None", str], "RawTable"]
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".psv")
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -72,6 +69,9 @@ def read_files(
     KitError
         If a file is not a table, or files have different columns.
     """
+    from mlops_kit.data.reading.assembly import assemble_table
+    from mlops_kit.data.reading.typed_table import read_parquet
+
     if ending in PARQUET_ENDINGS:
         return read_parquet(location, limit, _shorten(location))
     read_raw = _choose_reader(ending)
@@ -92,6 +92,8 @@ def list_text_columns(location: str, settings: ReadSettings) -> list[str]:
 
     It neither loads pandas nor reads the file as a whole.
     """
+    from mlops_kit.data.reading.text_file import detect_file_dialect, list_dialect_names
+
     file = list_files(location)[0]
     dialect = detect_file_dialect(file, settings, _shorten(file))
     if not dialect.row_count:
@@ -104,6 +106,9 @@ def list_text_columns(location: str, settings: ReadSettings) -> list[str]:
 
 def _choose_reader(ending: str) -> RawReader:
     """Return the function that reads files of an ending."""
+    from mlops_kit.data.reading.excel_file import read_excel_file
+    from mlops_kit.data.reading.json_file import read_json_file
+
     if ending in EXCEL_ENDINGS:
         return read_excel_file
     if ending in JSON_ENDINGS:
@@ -120,6 +125,9 @@ def _read_text(
     file: str,
 ) -> RawTable:
     """Read a delimited text file."""
+    from mlops_kit.data.reading.raw_table import RawTable
+    from mlops_kit.data.reading.text_file import read_text_file
+
     table = read_text_file(location, settings, limit, file)
     log = table.log
     record_count = log.record_count

@@ -25,7 +25,8 @@ class TrainConfig(ConfigSection):
         description="Model families to search; empty: all that support the task",
     )
     metric: str = Field(
-        "", description="Metric to optimize; empty: log_loss (binary) or rmse (regression)"
+        "",
+        description="Metric to optimize; empty: log_loss (binary), multiclass_log_loss or rmse",
     )
     refit: bool = Field(
         True, description="Refit the chosen recipe on all labeled rows; that final model serves"
@@ -44,7 +45,8 @@ class ReviewConfig(ConfigSection):
     """Limits of the review's checks; a check whose limit is null does not apply."""
 
     metric: str = Field(
-        "", description="The headline metric; empty: roc_auc (binary) or r2 (regression)"
+        "",
+        description="The headline metric; empty: roc_auc (binary), accuracy (multiclass) or r2",
     )
     min_metric: float | None = Field(None, description="Minimum of the headline metric")
     margin: float = Field(
@@ -56,7 +58,10 @@ class ReviewConfig(ConfigSection):
         0.0, description="Minimum gain in the headline metric over the best baseline"
     )
     max_calibration_error: float | None = Field(
-        0.05, ge=0, description="Maximum expected calibration error"
+        0.05,
+        ge=0,
+        description="Maximum expected calibration error; of a multiclass task the mean over the "
+        "classes",
     )
     slices: NameList = Field(
         default_factory=list,

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from mlops_kit.core.errors import suggest_names
 from mlops_kit.core.extensions import ExtensionKind, list_declared
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.data import (
     ColumnDescription,
@@ -52,7 +53,9 @@ class ProjectConfig(ConfigSection):
         "or {sql, url}"
     )
     target: str = Field(description="Column to predict")
-    task: Literal["binary", "regression"] = Field(description="Kind of prediction")
+    task: Literal["binary", "multiclass", "regression"] = Field(
+        description="Kind of prediction: one of two classes, one of several classes, or a number"
+    )
     positive: bool | int | float | str | None = Field(
         None,
         description="Positive class of a binary task, which costs, threshold and flags are about; "
@@ -200,13 +203,23 @@ class ProjectConfig(ConfigSection):
     @model_validator(mode="after")
     def check_consistency(self) -> ProjectConfig:
         """Refuse combinations of settings that contradict each other."""
-        if self.positive is not None and self.task != "binary":
-            raise ValueError(f"positive: {self.positive!r} needs task: binary, got {self.task}")
+        self._check_task()
         self._check_times()
         self._check_validation()
         self._check_names()
         self._check_stages()
         return self
+
+    def _check_task(self) -> None:
+        if self.task == "binary":
+            return
+        if self.positive is not None:
+            raise ValueError(f"positive: {self.positive!r} needs task: binary, got {self.task}")
+        if self.task == "multiclass" and self.cost.model_fields_set:
+            raise ValueError(
+                "cost: a multiclass task predicts the most probable class, without costs; "
+                "expected task: binary, or no cost"
+            )
 
     def _check_times(self) -> None:
         try:
@@ -327,14 +340,12 @@ class ProjectConfig(ConfigSection):
     @property
     def search_metric(self) -> str:
         """The metric that the search optimizes."""
-        default = "log_loss" if self.task == "binary" else "rmse"
-        return self.train.metric or default
+        return self.train.metric or TASKS[self.task].search_metric
 
     @property
     def headline_metric(self) -> str:
         """The metric that the review, monitoring and the pages report first."""
-        default = "roc_auc" if self.task == "binary" else "r2"
-        return self.review.metric or default
+        return self.review.metric or TASKS[self.task].headline_metric
 
     @property
     def role_columns(self) -> set[str]:

@@ -6,6 +6,7 @@ from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import summarize_score, to_score_array
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry import scoring
 from mlops_kit.stages.stage import Stage
@@ -55,6 +56,9 @@ def select_accepted_rows(
 def summarize_scores_by_day(scored: pd.DataFrame, config: ProjectConfig) -> Table:
     """Summarize how many rows were scored each day, and the share predicted positive.
 
+    The score of a multiclass task is the probability of the predicted class here, and no row is
+    flagged.
+
     Returns
     -------
     Table
@@ -70,6 +74,11 @@ def summarize_scores_by_day(scored: pd.DataFrame, config: ProjectConfig) -> Tabl
             f"Nothing to score: {reason}.",
             pd.DataFrame(columns=["day", "rows", "mean score", "flagged"]),
         )
+    scores = summarize_score(to_score_array(scored["score"]))
+    decisions = scored["decision"]
+    if config.task == "multiclass":
+        decisions = pd.Series(float("nan"), scored.index)
+    scored = pd.DataFrame({"day": scored["day"], "score": scores, "decision": decisions})
     by_day = scored.groupby("day", sort=True)
     data = by_day.agg(
         **{

@@ -7,6 +7,7 @@ is wider, and each table says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.formatting import format_number
@@ -46,7 +47,7 @@ def estimate_mean(values: pd.Series, task: str) -> tuple[float, float, float]:
     if len(known) == 0:
         return nan, nan, nan
     mean = float(known.mean())
-    if task == "binary":
+    if task != "regression":
         low, high = compute_wilson_interval(int(known.sum()), len(known))
         return mean, low, high
     if len(known) < 2:
@@ -58,18 +59,41 @@ def estimate_mean(values: pd.Series, task: str) -> tuple[float, float, float]:
 
 def _name_target_statistic(config: ProjectConfig) -> str:
     """Name the mean of the target: a share of rows, or a mean."""
-    if config.task == "binary":
-        return "share"
-    return "mean"
+    return "mean" if config.task == "regression" else "share"
 
 
 def _describe_target_unit(frame: pd.DataFrame, config: ProjectConfig) -> dict[str, str]:
     """Return the unit of the target's mean, by column."""
     unit = config.target
-    if config.task == "binary":
-        coding = resolve_column_coding(frame[config.target], config)
-        unit = f"{config.target} = {coding.positive} among rows"
+    if config.task != "regression":
+        unit = f"{_name_event(frame, config)} among rows"
     return {_name_target_statistic(config): unit}
+
+
+def _find_event_class(frame: pd.DataFrame, config: ProjectConfig) -> Any:
+    """Find the class whose share is shown: the positive class, or the most frequent of several."""
+    coding = resolve_column_coding(frame[config.target], config)
+    if config.task == "binary":
+        return coding.positive
+    counts = frame[config.target].value_counts()
+    return min(coding.classes, key=lambda value: (-counts[value], str(value)), default=None)
+
+
+def _name_event(frame: pd.DataFrame, config: ProjectConfig) -> str:
+    """Name what is summarized: the target, of several classes the most frequent one."""
+    if config.task == "regression":
+        return config.target
+    return f"{config.target} = {_find_event_class(frame, config)}"
+
+
+def _encode_event(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series:
+    """Encode the target as a number; of several classes whether it is the most frequent one."""
+    if config.task != "multiclass":
+        encoded, _ = encode_target(frame, config)
+        return pd.Series(encoded[config.target])
+    target = frame[config.target]
+    is_event = (target == _find_event_class(frame, config)).astype("float64")
+    return pd.Series(is_event.where(target.notna()))
 
 
 def _summarize_target_by_key(
@@ -106,7 +130,7 @@ def summarize_target_over_time(frame: pd.DataFrame, config: ProjectConfig) -> Ta
             CheckSeverity.WARNS,
             "The table has no time column, so the target has no course over time.",
         )
-    target = encode_target(frame, config)[0][config.target]
+    target = _encode_event(frame, config)
     timestamps = pd.to_datetime(frame[config.time], utc=True, errors="coerce")
     local_times = timestamps.dt.tz_convert(config.timezone).dt.tz_localize(None)
     labeled_times = local_times[target.notna()].dropna()
@@ -123,7 +147,7 @@ def summarize_target_over_time(frame: pd.DataFrame, config: ProjectConfig) -> Ta
     data = _summarize_target_by_key(target, periods, config)
     return Table(
         title,
-        _describe_course(data, period, target, config),
+        _describe_course(data, period, target, _name_event(frame, config), config),
         data,
         _describe_target_unit(frame, config),
         (_INDEPENDENCE_NOTE, _PARTIAL_PERIOD_NOTE),
@@ -143,6 +167,7 @@ def _describe_course(
     data: pd.DataFrame,
     period: str,
     target: pd.Series,
+    event: str,
     config: ProjectConfig,
 ) -> str:
     """Describe the lowest and the highest period in a sentence."""
@@ -151,7 +176,7 @@ def _describe_course(
     lowest = data.iloc[int(values.argmin())]
     highest = data.iloc[int(values.argmax())]
     return (
-        f"The {statistic} of {config.target} by {period} ranges "
+        f"The {statistic} of {event} by {period} ranges "
         f"from {format_number(float(lowest[statistic]))} ({lowest[period]:%Y-%m-%d}) "
         f"to {format_number(float(highest[statistic]))} ({highest[period]:%Y-%m-%d}) "
         f"over {len(data)} {period}s; overall it is {format_number(float(target.mean()))}."
@@ -186,7 +211,7 @@ def summarize_target_by_group(
             )
     statistic = _name_target_statistic(config)
     title = "Target by group"
-    target = encode_target(frame, config)[0][config.target]
+    target = _encode_event(frame, config)
     parts = []
     for column in chosen:
         groups = assign_groups(frame[column]).rename("group")
@@ -206,7 +231,7 @@ def summarize_target_by_group(
     data = data.assign(group=data["column"] + " = " + data["value"])[table_columns]
     return Table(
         title,
-        _describe_extreme_groups(data, target, config),
+        _describe_extreme_groups(data, target, _name_event(frame, config), config),
         data,
         _describe_target_unit(frame, config),
         (_INDEPENDENCE_NOTE,),
@@ -216,6 +241,7 @@ def summarize_target_by_group(
 def _describe_extreme_groups(
     data: pd.DataFrame,
     target: pd.Series,
+    event: str,
     config: ProjectConfig,
 ) -> str:
     """Describe the groups with the highest and the lowest mean in a sentence."""
@@ -226,8 +252,8 @@ def _describe_extreme_groups(
     highest = data.iloc[int(values.argmax())]
     lowest = data.iloc[int(values.argmin())]
     return (
-        f"{highest['group']} has the highest {statistic} of {config.target}, "
-        f"{format_number(float(highest[statistic]))}; {lowest['group']} the lowest, "
+        f"{highest['group']} has the highest {statistic} of {event}: "
+        f"{format_number(float(highest[statistic]))}; {lowest['group']} the lowest: "
         f"{format_number(float(lowest[statistic]))}. {int(is_clear.sum())} of {len(data)} groups "
         f"differ clearly from the {format_number(overall)} overall."
     )

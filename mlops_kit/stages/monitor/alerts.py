@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlops_kit.core.formatting import format_number
+from mlops_kit.core.formatting import capitalize_first, format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
@@ -106,36 +106,37 @@ def check_feature_drift(drift: Table, config: ProjectConfig) -> Verdict:
 
 
 def check_prediction_drift(drift: Table, config: ProjectConfig) -> Verdict:
-    """Check whether the model's scores drifted; warns at most."""
+    """Check whether the model's scores, or its predicted classes, drifted; warns at most."""
+    subject = "predicted classes" if config.task == "multiclass" else "scores"
     make_verdict = partial(
         Verdict,
         "score_drift",
-        "Scores are distributed as at the review",
+        f"{capitalize_first(subject)} are distributed as at the review",
         severity=CheckSeverity.WARNS,
     )
     row = drift.data[drift.data["column"] == SCORE_COLUMN]
     if row.empty:
         return make_verdict(
             outcome=CheckOutcome.NOT_APPLICABLE,
-            sentence="There are no scores that could have drifted.",
+            sentence=f"There are no {subject} that could have drifted.",
         )
     explanation = str(row["explanation"].iloc[0])
     make_verdict = partial(make_verdict, observed=explanation, limit=_describe_drift_limit(config))
     if row["status"].iloc[0] == DriftStatus.ALERT:
         return make_verdict(
             outcome=CheckOutcome.FAILED,
-            sentence=f"The scores drifted: {explanation}.",
+            sentence=f"The {subject} drifted: {explanation}.",
             hint="get the labels of this period early; they show whether it matters",
         )
     if row["reason"].iloc[0] == DriftReason.TOO_FEW_ROWS:
         return make_verdict(
             outcome=CheckOutcome.CANNOT_TELL,
-            sentence=f"Drift of the scores cannot be tested: {explanation}.",
+            sentence=f"Drift of the {subject} cannot be tested: {explanation}.",
             hint="wait for more rows",
         )
     return make_verdict(
         outcome=CheckOutcome.PASSED,
-        sentence=f"The scores did not drift: {explanation}.",
+        sentence=f"The {subject} did not drift: {explanation}.",
     )
 
 

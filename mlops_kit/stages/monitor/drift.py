@@ -11,14 +11,15 @@ The tests themselves are in ``drift_tests``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import is_finite_score, predict_codes, to_score_array
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
@@ -126,8 +127,11 @@ def select_reference_and_current(
     table: pd.DataFrame,
     held_out: pd.DataFrame,
     scored: pd.DataFrame,
+    classes: Sequence[Any] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Select the two sides to compare: the held-out rows, and the rows scored since.
+
+    Instead of class probabilities, the predicted classes are compared.
 
     Parameters
     ----------
@@ -135,6 +139,8 @@ def select_reference_and_current(
         The feature table with ``part``; its part ``test`` is the reference.
     held_out, scored : DataFrame
         The evaluation model's scores of the test rows, and the scores of the period.
+    classes : sequence
+        The names of the classes of a multiclass task, in the order of their codes.
 
     Returns
     -------
@@ -154,7 +160,23 @@ def select_reference_and_current(
     roles = {config.time, config.validation.group, config.weight, config.target}
     other_columns = {*keys, *roles, *_SCORING_COLUMNS} - set(feature_columns)
     current_columns = [column for column in scored.columns if column not in other_columns]
-    return reference[[*feature_columns, SCORE_COLUMN]], scored[current_columns]
+    reference = replace_class_probabilities(reference[[*feature_columns, SCORE_COLUMN]], classes)
+    return reference, replace_class_probabilities(scored[current_columns], classes)
+
+
+def replace_class_probabilities(rows: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
+    """Replace the class probabilities in ``score`` by the name of the predicted class.
+
+    Other scores stay as they are.
+    """
+    scores = to_score_array(rows[SCORE_COLUMN])
+    if scores.ndim == 1:
+        return rows
+    names = np.array([*map(str, classes or range(scores.shape[1])), None], dtype=object)
+    codes = np.full(len(rows), len(names) - 1)  # no score: the last name, which is None
+    is_scored = is_finite_score(scores)
+    codes[is_scored] = predict_codes(scores[is_scored])
+    return rows.assign(**{SCORE_COLUMN: names[codes]})
 
 
 def get_drift_weights(

@@ -13,9 +13,19 @@ from typing import Any, NamedTuple
 
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval
+from mlops_kit.core.tasks import (
+    is_finite_score,
+    predict_codes,
+    summarize_score,
+    to_score_array,
+)
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor.drift_tests import SideWeights
-from mlops_kit.stats.bootstrap import bootstrap_statistics, make_sampling_design
+from mlops_kit.stats.bootstrap import (
+    bootstrap_statistics,
+    compute_ratio_interval,
+    make_sampling_design,
+)
 from mlops_kit.stats.metrics import METRICS, compute_metric
 
 REFERENCE_BINS = 10  # of a number's reference values; missing values have a bin of their own
@@ -39,10 +49,14 @@ class _BinnedColumn(NamedTuple):
 def fit_calibrator(score: Any, y: Any, weights: Any = None) -> Any:
     """Fit an isotonic regression from score to probability; None for one class.
 
+    Of class probabilities it is the one from that of the predicted class to the probability that
+    the prediction is right.
+
     Parameters
     ----------
     score, y : array-like, shape (rows,)
-        Scores and labels; rows where either is missing are left out.
+        Scores (shape (rows, classes) for a multiclass task) and labels; rows where either is
+        missing are left out.
     weights : array-like, optional
         The weight of each row.
 
@@ -57,9 +71,12 @@ def fit_calibrator(score: Any, y: Any, weights: Any = None) -> Any:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    scores = np.asarray(score, dtype=float)
+    scores = to_score_array(score)
     labels = np.asarray(y, dtype=float)
-    is_known = ~(np.isnan(scores) | np.isnan(labels))
+    is_known = is_finite_score(scores) & ~np.isnan(labels)
+    if scores.ndim == 2:
+        labels = np.where(is_known, predict_codes(scores) == labels, np.nan)
+        scores = summarize_score(scores)
     if len(np.unique(labels[is_known])) < 2:
         return None
     regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
@@ -80,10 +97,14 @@ def estimate_performance(
     Each row counts as a positive with its calibrated probability and as a negative with the rest,
     which gives the expected confusion matrix at every threshold. The interval draws whole days.
 
+    Of a multiclass task only the accuracy is estimated: it is the mean calibrated probability of
+    the predicted class.
+
     Parameters
     ----------
     score, days : array-like, shape (rows,)
-        The scores, and the day of each, or a ``SamplingDesign`` with blocks and weights.
+        The scores (shape (rows, classes) for a multiclass task), and the day of each, or a
+        ``SamplingDesign`` with blocks and weights.
     calibrator
         As returned by ``fit_calibrator``.
 
@@ -94,11 +115,17 @@ def estimate_performance(
 
     Notes
     -----
-    NannyML's confidence-based performance estimation.
+    NannyML's confidence-based performance estimation; of a multiclass task the average confidence
+    of Guillory, Shankar, Ebrahimi, Darrell & Schmidt, "Predicting with confidence on unseen
+    distributions", ICCV (2021), with calibrated confidence.
     """
-    scores = np.asarray(score, dtype=float)
+    scores = to_score_array(score)
+    if calibrator is None or not len(scores):
+        return Interval(None)
+    if config.task == "multiclass":
+        return _estimate_accuracy(summarize_score(scores), days, calibrator, config, seed)
     is_estimable = config.task == "binary" and config.headline_metric not in _METRICS_NOT_ESTIMATED
-    if not is_estimable or calibrator is None or not len(scores):
+    if not is_estimable:
         return Interval(None)
     order = np.argsort(scores, kind="stable")  # so that sorting in each draw is cheap
     scores = scores[order]
@@ -121,6 +148,25 @@ def estimate_performance(
         seed,
     )
     return intervals[""]
+
+
+def _estimate_accuracy(
+    confidence: np.ndarray,
+    days: Any,
+    calibrator: Any,
+    config: ProjectConfig,
+    seed: int,
+) -> Interval:
+    """Estimate the accuracy as the mean calibrated confidence; of None for another metric."""
+    if config.headline_metric != "accuracy":
+        return Interval(None)
+    return compute_ratio_interval(
+        calibrator.predict(confidence),
+        np.ones(len(confidence)),
+        make_sampling_design(days),
+        config.review.draws,
+        seed,
+    )
 
 
 def _assign_bins(
@@ -255,7 +301,7 @@ def estimate_drift_cost(
     metric = METRICS[config.headline_metric]
     weighted_value = metric.function(
         reference[config.target].to_numpy(float),
-        reference["score"].to_numpy(float),
+        to_score_array(reference["score"]),
         None,
         row_weights,
     )

@@ -6,11 +6,14 @@ Only labels prove that a model still works. Rows without a label are counted, ne
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
+from mlops_kit.core.tasks import TASKS, to_score_array
 from mlops_kit.data.columns import ROW_ID, format_local_days
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
@@ -42,6 +45,7 @@ def _join_labels(
     scores: pd.DataFrame,
     source_rows: pd.DataFrame,
     config: ProjectConfig,
+    classes: Sequence[Any],
 ) -> pd.DataFrame:
     """Join the scored rows with their labels as numbers; NaN where a label is not known yet.
 
@@ -49,7 +53,7 @@ def _join_labels(
     The target is encoded on the whole source, so that a short window is encoded as in training.
     """
     keys = config.id or [ROW_ID]
-    encoded, _ = encode_target(source_rows, config)
+    encoded, _ = encode_target(source_rows, config, classes)
     roles = [config.target, config.validation.group, config.weight]
     label_columns = [name for name in roles if name in encoded and name not in keys]
     without_target = scores.drop(columns=label_columns, errors="ignore")
@@ -67,6 +71,7 @@ def measure_realized_performance(
     config: ProjectConfig,
     reference: Interval | None,
     seed: int = 0,
+    classes: Sequence[Any] = (),
 ) -> Table:
     """Measure the model on the scored rows whose label is known.
 
@@ -78,6 +83,9 @@ def measure_realized_performance(
         The source as known when the rows are evaluated: keys and target.
     reference : Interval or None
         The reference performance.
+    classes : sequence
+        The classes with which the model was trained, in the order of their codes; empty: those of
+        the source.
 
     Returns
     -------
@@ -94,7 +102,7 @@ def measure_realized_performance(
         reason = "no rows were scored"
     else:
         return measure_labeled_rows(
-            _join_labels(scores, source_rows, config),
+            _join_labels(scores, source_rows, config, classes),
             config,
             reference,
             seed,
@@ -146,15 +154,14 @@ def _compute_metric_intervals(
 
     The values are None where nothing can be measured.
     """
-    loss = "log_loss" if config.task == "binary" else "rmse"
-    names = list(dict.fromkeys([config.headline_metric, loss]))
+    names = list(dict.fromkeys([config.headline_metric, TASKS[config.task].loss_metric]))
     has_one_class = config.task == "binary" and labeled[config.target].nunique() < 2
     if labeled.empty or has_one_class:
         return dict.fromkeys(names, Interval(None))
     return compute_metric_intervals(
         names,
         labeled[config.target].to_numpy(float),
-        labeled["score"].to_numpy(float),
+        to_score_array(labeled["score"]),
         blocks=get_sampling_design(labeled, config),
         draws=config.review.draws,
         seed=seed,
@@ -186,6 +193,7 @@ def measure_performance_by_day(
     scores: pd.DataFrame,
     source_rows: pd.DataFrame,
     config: ProjectConfig,
+    classes: Sequence[Any] = (),
 ) -> Table:
     """Measure the headline metric by day, in the project's time zone.
 
@@ -202,7 +210,7 @@ def measure_performance_by_day(
             "Not applicable: no rows were scored.",
             pd.DataFrame(columns=columns),
         )
-    rows = _join_labels(scores, source_rows, config)
+    rows = _join_labels(scores, source_rows, config, classes)
     labeled = rows[rows[config.target].notna()]
     days = format_local_days(labeled[config.time], config)
     table_rows = []
@@ -210,7 +218,7 @@ def measure_performance_by_day(
         value = compute_metric(
             headline,
             day_rows[config.target].to_numpy(float),
-            day_rows["score"].to_numpy(float),
+            to_score_array(day_rows["score"]),
             weights=get_row_weights(day_rows, config),
         )
         table_rows.append((pd.Timestamp(str(day)), value, len(day_rows)))

@@ -19,8 +19,13 @@ from mlops_kit.data.features import check_point_in_time
 from mlops_kit.data.splitters import assign_halves, count_shared_groups
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
-from mlops_kit.stats.association import are_copies, measure_association
+from mlops_kit.stats.association import are_copies, measure_association, measure_class_association
 
+_MEASURE_BY_TASK = {
+    "binary": "AUC",
+    "multiclass": "lowest AUC of a class",
+    "regression": "|rank correlation|",
+}
 _MIN_CHECKED_ROWS = 20  # with fewer rows nothing can be said
 _MAX_COMPARED_ROWS = 20_000  # evenly spread or the newest; they tell as much as all
 _MAX_COPY_CHECK_ROWS = 4_000  # evenly spread; each pair of columns is compared on them
@@ -147,7 +152,7 @@ def _find_copied_column(
 
 def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     """Check that no feature alone ranks the target so well that it must contain it."""
-    measure = "AUC" if config.task == "binary" else "|rank correlation|"
+    measure = _MEASURE_BY_TASK[config.task]
     limit = config.review.leakage_threshold
     make_verdict = partial(
         Verdict,
@@ -171,6 +176,9 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     halves = assign_halves(train, config)
     associations = {}
     for feature in features:
+        if config.task == "multiclass":
+            associations[feature] = measure_class_association(train[feature], target, halves)
+            continue
         associations[feature] = measure_association(
             train[feature],
             target,

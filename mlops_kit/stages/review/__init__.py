@@ -30,6 +30,12 @@ from mlops_kit.stages.review.checks import (
     register_check,
     run_checks,
 )
+from mlops_kit.stages.review.class_performance import (
+    compute_confusion_matrix,
+    evaluate_class_calibration,
+    evaluate_classes,
+    evaluate_predicted_classes,
+)
 from mlops_kit.stages.review.decision_costs import (
     compare_decision_rules,
     compute_decision_cost,
@@ -68,11 +74,15 @@ __all__ = [
     "compare_decision_rules",
     "compare_with_champion",
     "compute_calibration_curve",
+    "compute_confusion_matrix",
     "compute_decision_cost",
     "compute_permutation_importance",
     "describe_changes",
+    "evaluate_class_calibration",
+    "evaluate_classes",
     "evaluate_decisions",
     "evaluate_performance",
+    "evaluate_predicted_classes",
     "evaluate_slices",
     "extract_champion_gain",
     "gather_evidence",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import predict_codes, summarize_score
 from mlops_kit.stats.calibration import assign_quantile_bins
 from mlops_kit.stats.metrics import to_finite_arrays
 from mlops_kit.stats.proportions import (
@@ -39,6 +40,10 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10, weights: Any =
     weights, the means and shares are weighted and the intervals rest on the effective number of
     rows in the bin.
 
+    Of class probabilities it is the reliability diagram of the most probable class: its probability
+    against the share of rows in which it is the true class (Guo, Pleiss, Sun & Weinberger, "On
+    calibration of modern neural networks", ICML 2017).
+
     Parameters
     ----------
     y, score : array-like, shape (rows,)
@@ -56,6 +61,9 @@ def compute_calibration_curve(y: Any, score: Any, bins: int = 10, weights: Any =
     """
     is_weighted = weights is not None
     y, score, weights = to_finite_arrays(y, score, weights)
+    if score.ndim == 2:
+        y = (predict_codes(score) == y).astype(float)
+        score = summarize_score(score)
     if len(y) == 0:
         return Table(
             _TITLE,

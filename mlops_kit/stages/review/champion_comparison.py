@@ -18,6 +18,7 @@ from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
 from mlops_kit.core.serialization import to_json_value
+from mlops_kit.core.tasks import TASKS, to_score_array, to_score_column
 from mlops_kit.data.classes import resolve_coding
 from mlops_kit.data.columns import get_row_days
 from mlops_kit.data.splitters import get_sampling_design
@@ -32,7 +33,7 @@ _CHALLENGER_NAME = "this version"
 # How much worse cost, log loss and RMSE may be, as a share of the champion's value. The other
 # metrics have `review.margin`.
 _RELATIVE_MARGIN = 0.01
-_RELATIVE_MARGIN_METRICS = {"cost", "log_loss", "rmse"}
+_RELATIVE_MARGIN_METRICS = {"cost", *(task.loss_metric for task in TASKS.values())}
 COMPARISON_COLUMNS = (
     "metric",
     "title",
@@ -105,7 +106,7 @@ def make_challenger(rows: pd.DataFrame, recipe: Mapping[str, Any], model: Any) -
     rows = to_pandas(rows)
     return ScoredModel(
         name=_CHALLENGER_NAME,
-        scores=rows["score"].to_numpy(dtype=float),
+        scores=to_score_array(rows["score"]),
         threshold=recipe["threshold"],
         model=model,
         feature_names=tuple(recipe["features"]),
@@ -224,7 +225,10 @@ def _select_comparable_rows(
     rows: pd.DataFrame, challenger: ScoredModel, champion: ScoredModel, config: ProjectConfig
 ) -> pd.DataFrame:
     """Select the labeled rows that both models score, with ``challenger`` and ``champion``."""
-    scored = rows.assign(challenger=challenger.scores, champion=champion.scores)
+    scored = rows.assign(
+        challenger=to_score_column(np.asarray(challenger.scores)),
+        champion=to_score_column(np.asarray(champion.scores)),
+    )
     is_complete = scored[[config.target, "challenger", "champion"]].notna().all(axis=1)
     return scored[is_complete]
 
@@ -288,9 +292,10 @@ def _compare_decision_cost(
 
 def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> list[_ComparisonRow]:
     """Compare the headline metric, the loss that models are fitted to, and the calibration."""
-    names = [config.headline_metric, "rmse"]
-    if config.task == "binary":
-        names = [config.headline_metric, "log_loss", "calibration_error"]
+    task = TASKS[config.task]
+    names = [config.headline_metric, task.loss_metric]
+    if task.calibration_metric:
+        names.append(task.calibration_metric)
     labels = rows[config.target]
     design = get_sampling_design(rows, config)
     gains = bootstrap.compute_paired_differences(
@@ -303,7 +308,7 @@ def _compare_metrics(rows: pd.DataFrame, config: ProjectConfig, seed: int) -> li
     )
     compared = []
     for name, gain in gains.items():
-        if name in {config.headline_metric, "calibration_error"}:
+        if name in {config.headline_metric, task.calibration_metric}:
             margin = config.review.margin
         else:
             champion_value = metrics.compute_metric(

@@ -26,6 +26,7 @@ from mlops_kit.core.extensions import (
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.project.config.model import ReviewConfig
 from mlops_kit.stages.review.champion_comparison import (
     DifferenceOutcome,
@@ -37,6 +38,7 @@ from mlops_kit.stages.review.evidence import (
     NO_CHAMPION,
     RefitAgreement,
     ReviewEvidence,
+    describe_class_rows,
 )
 from mlops_kit.stages.review.slices import SliceStatus
 from mlops_kit.stats.metrics import METRICS
@@ -88,7 +90,7 @@ def register_check(
         What holds if the check passes.
     severity : CheckSeverity
         Whether a failure blocks the version (``blocks``) or is a warning (``warns``).
-    task : {"", "binary", "regression"}
+    task : {"", "binary", "multiclass", "regression"}
         The task that it is for; empty: all.
     into : ExtensionRegistry
         Where it is registered; a plugin leaves the default.
@@ -194,21 +196,19 @@ def check_row_count(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check("both_classes_seen", "Both classes present", CheckSeverity.WARNS, task="binary")
-def check_both_classes_present(evidence: ReviewEvidence) -> Verdict:
-    """Check that the held-out rows contain both classes, and more than a handful of each."""
-    counts = {name: evidence.rows_by_class.get(name, 0) for name in ("0", "1")}
-    rarer_class_rows = min(counts.values())
-    if rarer_class_rows == 0:
+@register_check("both_classes_seen", "Every class present", CheckSeverity.WARNS)
+def check_every_class_present(evidence: ReviewEvidence) -> Verdict:
+    """Check that the held-out rows contain every class, and more than a handful of each."""
+    if not TASKS[evidence.config.task].has_classes:
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, "This check applies to classes only.")
+    counts = {"0": 0, "1": 0} | evidence.rows_by_class
+    rarest_class_rows = min(counts.values())
+    outcome = CheckOutcome.PASSED
+    if rarest_class_rows == 0:
         outcome = CheckOutcome.FAILED
-    elif rarer_class_rows < _MIN_ROWS_PER_CLASS:
+    elif rarest_class_rows < _MIN_ROWS_PER_CLASS:
         outcome = CheckOutcome.CANNOT_TELL
-    else:
-        outcome = CheckOutcome.PASSED
-    negative, positive = evidence.classes
-    observed = (
-        f"{counts['1']:,} of the positive class {positive}, {counts['0']:,} of class {negative}"
-    )
+    observed = describe_class_rows(evidence, _MIN_ROWS_PER_CLASS)
     return make_verdict(
         outcome,
         f"The held-out rows contain {observed}.",
@@ -302,13 +302,14 @@ def check_min_performance(evidence: ReviewEvidence) -> Verdict:
     )
 
 
-@register_check(
-    "calibration", "Calibration error within its limit", CheckSeverity.WARNS, task="binary"
-)
+@register_check("calibration", "Calibration error within its limit", CheckSeverity.WARNS)
 def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
     """Check the expected calibration error against its limit."""
+    metric_name = TASKS[evidence.config.task].calibration_metric
+    if not metric_name:
+        return make_verdict(CheckOutcome.NOT_APPLICABLE, "This check applies to classes only.")
     limit = evidence.config.review.max_calibration_error
-    error = evidence.metrics.get("calibration_error", Interval(None))
+    error = evidence.metrics.get(metric_name, Interval(None))
     if limit is None:
         return make_verdict(
             CheckOutcome.NOT_APPLICABLE,
@@ -420,8 +421,8 @@ def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
         CheckOutcome.PASSED: "agree",
         CheckOutcome.CANNOT_TELL: "cannot be compared",
     }[outcome]
-    is_binary = evidence.config.task == "binary"
-    unit = "in probability" if is_binary else "standard deviations of the target"
+    has_classes = TASKS[evidence.config.task].has_classes
+    unit = "in probability" if has_classes else "standard deviations of the target"
     observed = (
         f"rank correlation {format_number(agreement.rank_correlation)}, "
         f"mean shift {format_number(agreement.mean_shift)} {unit}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mlops_kit.core.formatting import format_money, format_number, format_percent
@@ -11,6 +12,7 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.review.class_performance import evaluate_predicted_classes
 from mlops_kit.stats import bootstrap, thresholds
 from mlops_kit.stats.metrics import to_finite_arrays
 
@@ -18,16 +20,27 @@ _ERROR_QUANTILES = [0.5, 0.8, 0.9, 0.95, 1.0]
 
 
 def evaluate_decisions(
-    scores: pd.DataFrame, config: ProjectConfig, threshold: float | None
+    scores: pd.DataFrame,
+    config: ProjectConfig,
+    threshold: float | None,
+    classes: Sequence[Any] = (),
 ) -> Table:
     """Evaluate what follows from the scores.
 
-    A classifier's decisions have a cost at its threshold (`compare_decision_rules`); a regression
-    has absolute errors (`summarize_absolute_errors`).
+    The decisions of a binary classifier have a cost at its threshold (`compare_decision_rules`). A
+    multiclass task has no threshold and no costs: precision and recall by class
+    (`evaluate_predicted_classes`). A regression has absolute errors (`summarize_absolute_errors`).
+
+    Parameters
+    ----------
+    classes : sequence
+        The names of the classes in the order of their codes.
     """
     scores = to_pandas(scores)
     labels = scores[config.target]
     weights = get_row_weights(scores, config)
+    if config.task == "multiclass":
+        return evaluate_predicted_classes(labels, scores["score"], classes, weights)
     if config.task == "regression" or threshold is None:
         return summarize_absolute_errors(labels, scores["score"], weights=weights)
     return compare_decision_rules(labels, scores["score"], threshold, config, weights)

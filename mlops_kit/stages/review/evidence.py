@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import capitalize_first, format_number
 from mlops_kit.core.frames import to_pandas
-from mlops_kit.core.lazy import pd
+from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Interval, Table
+from mlops_kit.core.tasks import to_score_array
 from mlops_kit.data.columns import ROW_ID
 from mlops_kit.data.splitters import (
     describe_resampling_blocks,
@@ -24,6 +25,7 @@ from mlops_kit.data.splitters import (
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
 
+_MAX_LISTED_CLASSES = 5
 _CODES_AS_NAMES = ("0", "1")
 BASELINE_TITLES = {"baseline_linear": "a linear model", "baseline_constant": "a constant"}
 
@@ -34,10 +36,11 @@ class RefitAgreement(NamedTuple):
     Attributes
     ----------
     rank_correlation : float
-        Spearman's rank correlation of the two scores; NaN if one of them is constant.
+        Spearman's rank correlation of the two scores (of a multiclass task of the probabilities of
+        all classes); NaN if one of them is constant.
     mean_shift : float
-        Mean difference of the scores: a probability for a classifier, standard deviations of the
-        target for a regression.
+        Mean difference of the scores: a probability for a classifier (of the class whose
+        probability changed most), standard deviations of the target for a regression.
     """
 
     rank_correlation: float
@@ -65,9 +68,10 @@ class ReviewEvidence(NamedTuple):
     labeled_rows : int
         Held-out rows with a label.
     rows_by_class : dict
-        Labeled rows of the classes ``"0"`` and ``"1"``; empty for a regression.
+        Labeled rows by the code of the class, such as ``"1"``; empty for a regression.
     classes : tuple of str
-        The names of these classes, the positive one last.
+        The names of these classes in the order of the codes; of a binary task the positive one is
+        last.
     metrics : dict of str to Interval
         Metrics of the evaluation model on the held-out rows, by name, those of plugins included.
     baseline_values : dict
@@ -207,15 +211,24 @@ def _summarize_performance(
 def measure_refit_agreement(scores: pd.DataFrame, config: ProjectConfig) -> RefitAgreement:
     """Compare the scores of the final model (``refitted``) with those of the evaluation model."""
     scores = to_pandas(scores)
-    evaluation_scores = scores["score"].astype(float)
-    final_scores = scores["refitted"].astype(float)
+    evaluation_array = to_score_array(scores["score"])
+    final_array = to_score_array(scores["refitted"])
+    evaluation_scores = pd.Series(evaluation_array.ravel())
+    final_scores = pd.Series(final_array.ravel())
     rank_correlation = float("nan")
     if evaluation_scores.nunique() > 1 and final_scores.nunique() > 1:
         rank_correlation = float(evaluation_scores.rank().corr(final_scores.rank()))
+    differences = final_array - evaluation_array
+    if config.task == "multiclass":
+        mean_differences = np.nanmean(differences, axis=0) if len(differences) else np.array([])
+        if not len(mean_differences):
+            return RefitAgreement(rank_correlation, float("nan"))
+        largest = int(np.abs(mean_differences).argmax())
+        return RefitAgreement(rank_correlation, float(mean_differences[largest]))
     unit = 1.0 if config.task == "binary" else float(scores[config.target].std())
     mean_shift = float("nan")
     if unit > 0:
-        mean_shift = float((final_scores - evaluation_scores).mean()) / unit
+        mean_shift = float(pd.Series(differences).mean()) / unit
     return RefitAgreement(rank_correlation, mean_shift)
 
 
@@ -261,6 +274,10 @@ def gather_evidence(
     rows_by_class = {}
     if config.task == "binary":
         rows_by_class = {str(value): int((known_labels == value).sum()) for value in (0, 1)}
+    if config.task == "multiclass":
+        class_count = to_score_array(scores["score"]).shape[-1] if len(scores) else 0
+        counts = known_labels.value_counts()
+        rows_by_class = {str(code): int(counts.get(code, 0)) for code in range(class_count)}
     refit_agreement = None
     if config.train.refit and "refitted" in scores:
         refit_agreement = measure_refit_agreement(scores, config)
@@ -278,6 +295,27 @@ def gather_evidence(
         champion_version=comparison.version,
         sample_rows=config.sample,
     )
+
+
+def describe_class_rows(evidence: ReviewEvidence, min_rows: int) -> str:
+    """Describe the held-out rows by class; of many classes those with fewer than some rows."""
+    counts = evidence.rows_by_class
+    if evidence.config.task == "binary":
+        negative, positive = evidence.classes
+        return (
+            f"{counts.get('1', 0):,} of the positive class {positive}, {counts.get('0', 0):,} of "
+            f"class {negative}"
+        )
+    has_names = len(evidence.classes) == len(counts)
+    names = evidence.classes if has_names else tuple(counts)
+    few = []
+    for name, count in zip(names, counts.values(), strict=True):
+        if count < min_rows:
+            few.append(f"{name} ({count:,})")
+    if not few:
+        return f"at least {min_rows} rows of each of {len(counts)} classes"
+    listed = ", ".join(few[:_MAX_LISTED_CLASSES])
+    return f"fewer than {min_rows} rows of {len(few)} of {len(counts)} classes: {listed}"
 
 
 def name_classes(evidence: ReviewEvidence, classes: Sequence[Any]) -> ReviewEvidence:

@@ -114,6 +114,8 @@ def collect_card_facts(project: Project, table: pd.DataFrame) -> dict[str, str]:
     facts = read_card_file(project)
     if config.task == "binary":
         facts[_POSITIVE_CLASS] = str(load_coding(project).positive)
+    if config.task == "multiclass":
+        facts["classes"] = ", ".join(map(str, load_coding(project).classes))
     for part, rows in table.groupby("part"):
         period = ""
         if config.time is not None and len(rows):

@@ -47,12 +47,12 @@ class _SliceRow(NamedTuple):
     column: str
     group: str
     rows: int
-    mean_target: float
+    mean_target: float | None
     value: float | None
     low: float | None
     high: float | None
     gap: float | None
-    lift: float
+    lift: float | None
     status: str
 
 
@@ -102,7 +102,8 @@ def evaluate_slices(
     -------
     Table
         One row per group. ``gap`` is its distance from the value on all rows (negative is worse,
-        in the unit of the metric); ``lift`` is its mean target relative to that of all rows;
+        in the unit of the metric); ``lift`` is its mean target relative to that of all rows (both
+        are missing for a multiclass task);
         ``status`` is a `SliceStatus`: a group cannot be decided if it has too few rows or if its
         interval includes the limit.
 
@@ -145,8 +146,15 @@ def evaluate_slices(
         data=data,
         units={"value": metric_title, "gap": f"{metric_title} above that of all rows"},
         notes=tuple(notes),
-        visible_columns=_SHOWN_COLUMNS,
+        visible_columns=_select_shown_columns(config),
     )
+
+
+def _select_shown_columns(config: ProjectConfig) -> tuple[str, ...]:
+    """Select the columns to show; classes have no mean."""
+    if config.task == "multiclass":
+        return tuple(name for name in _SHOWN_COLUMNS if name != "mean_target")
+    return _SHOWN_COLUMNS
 
 
 def get_group_labels(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -162,16 +170,11 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
         group_labels.value_counts().items(), key=lambda item: (-item[1], str(item[0]))
     )
     design = get_sampling_design(frame, settings.config)
-    target = frame[settings.config.target]
-    overall_mean = compute_weighted_mean(target, design.weights)
     rows = []
     for group, count in group_sizes[:_MAX_GROUPS_SHOWN]:
         is_inside = (group_labels == group).to_numpy()
         group_design = design.select(is_inside)
-        group_mean = compute_weighted_mean(target[is_inside], group_design.weights)
-        lift = group_mean - overall_mean
-        if settings.config.task == "binary" and overall_mean > 0:
-            lift = group_mean / overall_mean
+        mean_target, lift = _compare_mean_target(frame, is_inside, design, settings.config)
         value = _measure_group(frame[is_inside], group_design, settings)
         rows.append(
             _SliceRow(
@@ -179,7 +182,7 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
                 column=column,
                 group=str(group),
                 rows=int(count),
-                mean_target=group_mean,
+                mean_target=mean_target,
                 value=value.value,
                 low=value.low,
                 high=value.high,
@@ -189,6 +192,23 @@ def _evaluate_groups(frame: pd.DataFrame, column: str, settings: _SliceSettings)
             )
         )
     return rows
+
+
+def _compare_mean_target(
+    frame: pd.DataFrame,
+    is_inside: np.ndarray,
+    design: bootstrap.SamplingDesign,
+    config: ProjectConfig,
+) -> tuple[float | None, float | None]:
+    """Compare the mean target of a group with that of all rows; classes have no mean."""
+    if config.task == "multiclass":
+        return None, None
+    target = frame[config.target]
+    overall_mean = compute_weighted_mean(target, design.weights)
+    group_mean = compute_weighted_mean(target[is_inside], design.select(is_inside).weights)
+    if config.task == "binary" and overall_mean > 0:
+        return group_mean, group_mean / overall_mean
+    return group_mean, group_mean - overall_mean
 
 
 def _measure_group(

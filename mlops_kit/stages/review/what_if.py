@@ -14,6 +14,12 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
+from mlops_kit.core.tasks import (
+    is_finite_score,
+    predict_codes,
+    summarize_score,
+    to_score_array,
+)
 from mlops_kit.data.columns import ROW_ID
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.scoring import predict_scores
@@ -23,6 +29,9 @@ _MAX_COLUMNS = 6
 _MAX_VALUES_PER_COLUMN = 10
 _WHAT_IF_COLUMNS = ("row", "score", "column", "value", "new_value", "new_score")
 _TITLE = "What-if analysis"
+# Columns of the rows of a multiclass task with the predicted class; no feature has such a name.
+_CODE_COLUMN = "\0code"
+_NAME_COLUMN = "\0class"
 _NOTE = "Only one column changes at a time, so a changed row may be one that never occurs."
 
 
@@ -32,8 +41,11 @@ def run_what_if_analysis(
     features: Sequence[str],
     importance: Table,
     config: ProjectConfig,
+    classes: Sequence[Any] = (),
 ) -> Table:
     """Score a few held-out rows with other values in the most important columns.
+
+    Of class probabilities, the score of a row is that of the class that is predicted for it.
 
     Parameters
     ----------
@@ -43,6 +55,8 @@ def run_what_if_analysis(
         Held-out rows with their ``score``; the analyzed rows are spread evenly over it.
     importance : Table
         Result of `compute_permutation_importance`; its first columns are changed.
+    classes : sequence
+        The names of the classes of a multiclass task, in the order of their codes.
 
     Returns
     -------
@@ -51,6 +65,7 @@ def run_what_if_analysis(
     """
     rows = to_pandas(rows)
     feature_names = list(features)
+    rows = _select_predicted_class(rows, classes)
     selected_rows = select_rows_across_scores(rows, config)
     ranked_columns = [str(name) for name in importance.to_frame()["feature"]]
     columns = (ranked_columns or feature_names)[:_MAX_COLUMNS]
@@ -68,7 +83,10 @@ def run_what_if_analysis(
             "There is no scored row to analyze.",
             pd.DataFrame(columns=list(_WHAT_IF_COLUMNS)),
         )
-    data["new_score"] = predict_scores(model, pd.concat(inputs, ignore_index=True), config)
+    new_scores = predict_scores(model, pd.concat(inputs, ignore_index=True), config)
+    if new_scores.ndim == 2:
+        new_scores = new_scores[np.arange(len(data)), data["code"].astype(int)]
+    data["new_score"] = new_scores
     largest_change = (data["new_score"] - data["score"]).abs().to_numpy().argmax()
     changed = data.iloc[int(largest_change)]
     score = format_number(float(changed["score"]))
@@ -84,6 +102,21 @@ def run_what_if_analysis(
         data[list(_WHAT_IF_COLUMNS)],
         notes=(_NOTE,),
     )
+
+
+def _select_predicted_class(rows: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
+    """Reduce class probabilities to that of the predicted class, whose code and name are added."""
+    scores = to_score_array(rows["score"])
+    if scores.ndim == 1:
+        return rows
+    scored_rows = rows[is_finite_score(scores)]
+    scores = scores[is_finite_score(scores)]
+    codes = predict_codes(scores)
+    names = [str(classes[code]) if classes else str(code) for code in codes]
+    predicted = scored_rows.assign(score=summarize_score(scores))
+    predicted[_CODE_COLUMN] = codes
+    predicted[_NAME_COLUMN] = names
+    return predicted
 
 
 def select_rows_across_scores(rows: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
@@ -140,6 +173,8 @@ def _make_changed_rows(
     row_names: Any = ""
     if len(changed_rows):
         row_names = changed_rows[_get_key_columns(config)].astype(str).agg(" · ".join, axis=1)
+        if _NAME_COLUMN in changed_rows:
+            row_names = row_names + " (" + changed_rows[_NAME_COLUMN] + ")"
     description = pd.DataFrame(
         {
             "row": row_names,
@@ -149,6 +184,8 @@ def _make_changed_rows(
             "new_value": [format_cell_value(value) for value in repeated_values],
         }
     )
+    if _CODE_COLUMN in changed_rows:
+        description["code"] = changed_rows[_CODE_COLUMN]
     changed_rows[column] = repeated_values
     return description, changed_rows
 

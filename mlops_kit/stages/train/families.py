@@ -26,6 +26,7 @@ from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import LazyModule, pd
+from mlops_kit.core.tasks import TASKS
 from mlops_kit.registry import models
 from mlops_kit.stages.train.column_encoding import build_column_transformer, group_columns
 
@@ -37,8 +38,10 @@ pipelines = LazyModule("sklearn.pipeline")
 
 ModelParams = dict[str, Any]
 FamilyBuilder = Callable[[ModelParams, str, pd.DataFrame, list[str], int], Any]
-SUPPORTED_TASKS = ("binary", "regression")
+SUPPORTED_TASKS = ("binary", "multiclass", "regression")
+_DEFAULT_TASKS = ("binary", "regression")  # of a family that does not state its tasks
 _BASELINES = ("constant", "linear")
+_MAX_MULTINOMIAL_ITERATIONS = 1000
 _FIT_THREADS = 2
 _MIN_ROWS_FOR_THREADS = 5_000  # with fewer rows, threads cost more than they save
 
@@ -82,7 +85,7 @@ class ModelFamily:
     title: str
     build: FamilyBuilder
     search_space: Mapping[str, ParameterRange] = field(default_factory=dict)
-    tasks: tuple[str, ...] = SUPPORTED_TASKS
+    tasks: tuple[str, ...] = _DEFAULT_TASKS
     is_searched: bool = True
 
     @property
@@ -106,7 +109,7 @@ def register_model_family(
     title: str,
     search_space: Mapping[str, ParameterRange] | None = None,
     *,
-    tasks: Iterable[str] = SUPPORTED_TASKS,
+    tasks: Iterable[str] = _DEFAULT_TASKS,
     trusted_types: Iterable[str] = (),
     distributions: Iterable[str] = (),
 ) -> Callable[[FamilyBuilder], FamilyBuilder]:
@@ -121,7 +124,7 @@ def register_model_family(
     search_space : mapping of str to ParameterRange, optional
         The range of each parameter.
     tasks : iterable of str
-        The tasks that the family supports.
+        The tasks that the family supports; by default binary and regression.
     trusted_types : iterable of str
         Types, as ``module.Class``, that a saved model of the family may contain besides the public
         ones of scikit-learn, skrub and LightGBM. Review what loading each of them does.
@@ -265,7 +268,7 @@ def build_constant(
     _seed: int,
 ) -> Any:
     """Build a model that predicts the class shares, or the mean, for every row."""
-    if task == "binary":
+    if TASKS[task].has_classes:
         model = dummy.DummyClassifier(strategy="prior")
     else:
         model = dummy.DummyRegressor(strategy="mean")
@@ -273,7 +276,7 @@ def build_constant(
 
 
 MODEL_FAMILIES.register("constant", applies_to=SUPPORTED_TASKS)(
-    ModelFamily("constant", "constant", build_constant, is_searched=False)
+    ModelFamily("constant", "constant", build_constant, tasks=SUPPORTED_TASKS, is_searched=False)
 )
 
 _LOG_SCALE = {"log": True}
@@ -282,7 +285,10 @@ _STEP_OF_50 = {"step": 50}
 
 
 @register_model_family(
-    "linear", "linear model", {"alpha": ParameterRange(1e-3, 1e3, 1.0, _LOG_SCALE)}
+    "linear",
+    "linear model",
+    {"alpha": ParameterRange(1e-3, 1e3, 1.0, _LOG_SCALE)},
+    tasks=SUPPORTED_TASKS,
 )
 def build_linear(
     params: ModelParams,
@@ -291,9 +297,14 @@ def build_linear(
     features: list[str],
     _seed: int,
 ) -> Any:
-    """Build logistic or ridge regression on scaled numbers and one-hot categories."""
+    """Build (multinomial) logistic or ridge regression on scaled numbers and one-hot categories."""
     alpha = params["alpha"]
-    if task == "binary":
+    if task == "multiclass":
+        # The matrix of Newton's method grows with the square of the number of classes.
+        model = linear_model.LogisticRegression(
+            C=1 / alpha, solver="lbfgs", max_iter=_MAX_MULTINOMIAL_ITERATIONS
+        )
+    elif task == "binary":
         # Newton's method takes an eighth of the time of lbfgs on many rows and few columns.
         model = linear_model.LogisticRegression(C=1 / alpha, solver="newton-cholesky")
     else:
@@ -310,7 +321,9 @@ _BOOSTING_SPACE = {
 }
 
 
-@register_model_family("boosting", "histogram gradient boosting", _BOOSTING_SPACE)
+@register_model_family(
+    "boosting", "histogram gradient boosting", _BOOSTING_SPACE, tasks=SUPPORTED_TASKS
+)
 def build_boosting(
     params: ModelParams,
     task: str,
@@ -319,7 +332,7 @@ def build_boosting(
     seed: int,
 ) -> Any:
     """Build HistGradientBoosting, without early stopping: its random hold-out would ignore time."""
-    if task == "binary":
+    if TASKS[task].has_classes:
         model_class = ensemble.HistGradientBoostingClassifier
     else:
         model_class = ensemble.HistGradientBoostingRegressor
@@ -344,7 +357,7 @@ _LIGHTGBM_SPACE = {
 }
 
 
-@register_model_family("lightgbm", "LightGBM", _LIGHTGBM_SPACE)
+@register_model_family("lightgbm", "LightGBM", _LIGHTGBM_SPACE, tasks=SUPPORTED_TASKS)
 def build_lightgbm(
     params: ModelParams,
     task: str,
@@ -353,7 +366,8 @@ def build_lightgbm(
     seed: int,
 ) -> Any:
     """Build LightGBM with deterministic trees."""
-    model_class = lightgbm.LGBMClassifier if task == "binary" else lightgbm.LGBMRegressor
+    has_classes = TASKS[task].has_classes
+    model_class = lightgbm.LGBMClassifier if has_classes else lightgbm.LGBMRegressor
     model = model_class(
         **params,
         deterministic=True,
@@ -373,7 +387,7 @@ _FOREST_SPACE = {
 }
 
 
-@register_model_family("forest", "random forest", _FOREST_SPACE)
+@register_model_family("forest", "random forest", _FOREST_SPACE, tasks=SUPPORTED_TASKS)
 def build_forest(
     params: ModelParams,
     task: str,
@@ -382,7 +396,7 @@ def build_forest(
     seed: int,
 ) -> Any:
     """Build a random forest on ordinal categories; it splits on missing numbers itself."""
-    if task == "binary":
+    if TASKS[task].has_classes:
         model_class = ensemble.RandomForestClassifier
     else:
         model_class = ensemble.RandomForestRegressor

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.tasks import TASKS, to_score_column
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
@@ -73,7 +74,7 @@ def fit_model(
                 "fix the feature view, or list the column under excluded_columns in mlops.yaml",
             )
     labels = frame[config.target]
-    if config.task == "binary":
+    if TASKS[config.task].has_classes:
         target: np.ndarray = labels.astype("int64").to_numpy()
     else:
         target = labels.astype("float64").to_numpy()
@@ -191,7 +192,7 @@ def compute_scores(
     features: list[str],
     config: ProjectConfig,
 ) -> np.ndarray:
-    """Compute the probability of class 1, or the value, for each row."""
+    """Compute the score of each row, see ``predict_scores``."""
     frame = to_pandas(frame)
     if frame.empty:
         return np.empty(0)
@@ -229,12 +230,15 @@ def score_held_out_rows(
     Returns
     -------
     DataFrame
-        Keys, time, group, weight and target of the rows of part ``test``, and a column per model.
+        Keys, time, group, weight and target of the rows of part ``test``, and a column per model:
+        numbers, or lists with the probability of each class of a multiclass task.
     """
     frame = to_pandas(frame)
     rows = frame[frame[PART_COLUMN] == "test"]
     roles = [config.time, config.validation.group, config.weight, config.target]
     wanted = dict.fromkeys([*(config.id or [ROW_ID]), *roles])
     columns = [name for name in wanted if name in rows.columns]
-    scores = {name: compute_scores(model, rows, features, config) for name, model in models.items()}
+    scores = {}
+    for name, model in models.items():
+        scores[name] = to_score_column(compute_scores(model, rows, features, config))
     return rows[columns].assign(**scores).reset_index(drop=True)

@@ -48,14 +48,19 @@ def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
     Raises
     ------
     RunFailedError
-        If no fold has rows (of both classes) on both sides.
+        If no fold has rows (of both classes) on both sides; the training rows of a multiclass
+        task need every class.
     """
     folds = build_fold_positions(frame, config)
     target = frame[config.target].to_numpy()
     min_values = 2 if config.task == "binary" else 1
+    min_training_values = min_values
+    if config.task == "multiclass":
+        min_training_values = len(set(target))  # a model predicts the classes that it has seen
     usable = []
     for training, validation in folds:
-        if _is_usable(target[training], min_values) and _is_usable(target[validation], min_values):
+        is_trainable = _is_usable(target[training], min_training_values)
+        if is_trainable and _is_usable(target[validation], min_values):
             usable.append((training, validation))
     if usable:
         return usable
@@ -65,7 +70,7 @@ def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
     raise RunFailedError(
         f"{len(frame):,} training rows in {config.validation.folds} folds{delay} "
         "leave no fold to validate a model on",
-        "rows of both classes before and in a fold",
+        "rows of every class before a fold, and of two classes in it",
         "more rows, or fewer validation.folds in mlops.yaml",
     )
 

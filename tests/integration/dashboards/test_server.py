@@ -7,7 +7,6 @@ import logging
 import re
 import threading
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -390,12 +389,8 @@ def test_unknown_page_has_our_own_error_page(ann_session: httpx.Client) -> None:
     assert "http" not in answer.text
 
 
-def test_project_without_own_pages_has_those_of_the_package(
-    sample_project: Project, tmp_path: Path
-) -> None:
-    assert (server.find_notebook_folder(sample_project) / "review.ipynb").is_file()
+def test_project_without_own_pages_has_those_of_the_package(sample_project: Project) -> None:
+    packaged_folder = sample_project.package_notebooks_folder / "dashboards"
+    assert server.find_notebook_folder(sample_project) == packaged_folder
     (sample_project.root / "notebooks" / "dashboards").mkdir(parents=True)
-    assert (
-        server.find_notebook_folder(sample_project)
-        == sample_project.root / "notebooks" / "dashboards"
-    )
+    assert server.find_notebook_folder(sample_project) == packaged_folder

@@ -50,7 +50,7 @@ def test_new_refuses_a_folder_with_content(mlops: RunCommand, arguments: list[ob
 def test_on_a_terminal_the_guesses_are_the_defaults(
     mlops: RunCommand, arguments: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter(["clinic", "", "no", "", "-"])
+    answers = iter(["clinic", "", "no", "", "-", "clinic"])
     asked = []
 
     def prompt(text: str, default: str) -> str:
@@ -61,11 +61,12 @@ def test_on_a_terminal_the_guesses_are_the_defaults(
     monkeypatch.setattr("typer.prompt", prompt)
     code, _, _ = mlops(*arguments)
     assert code == 0
-    assert [default for _, default in asked] == ["visits", "binary", "yes", "-", "visit_id"]
+    assert [default for _, default in asked] == ["visits", "binary", "yes", "-", "visit_id", "-"]
     text = (Path(str(arguments[1])) / "mlops.yaml").read_text()
     assert "name: clinic\n" in text
     assert "positive: 'no'\n" in text
     assert "\nid:" not in text
+    assert "validation:\n  group: clinic\n" in text
 
 
 def test_update_lists_conflicts_and_fails(

@@ -48,7 +48,18 @@ def plot_calibration_curve(table: Table) -> Figure:
     return charts.plot_calibration_curve(table, "mean", "high", "low", "high", "weight")
 
 
-CHART_TYPES = [plot_line, plot_colored_lines, plot_bars, plot_intervals, plot_calibration_curve]
+def plot_matrix(table: Table) -> Figure:
+    return charts.plot_matrix(table, "of.what", "of.what", "mean")
+
+
+CHART_TYPES = [
+    plot_line,
+    plot_colored_lines,
+    plot_bars,
+    plot_intervals,
+    plot_calibration_curve,
+    plot_matrix,
+]
 
 
 def read_text(figure: Figure) -> str:

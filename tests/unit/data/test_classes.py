@@ -169,3 +169,38 @@ def test_spelling_variants_that_only_the_contract_has_are_reported(tmp_path: Pat
     with pytest.raises(KitError, match=r"contract\.yaml: .* variants") as error:
         target.check_classes(project)
     assert "columns.y.allowed" in error.value.hint
+
+
+def test_classes_of_a_multiclass_task_are_numbered_in_ascending_order() -> None:
+    values = pd.Series(["b", "c", None, "a", "c"])
+    coding = classes.resolve_column_coding(values, make_config(task="multiclass"))
+    assert coding.classes == ("a", "b", "c")
+    assert coding.encode_column(values).fillna(-1).tolist() == [1, 2, -1, 0, 2]
+    table = target.encode_target(pd.DataFrame({"y": values}), make_config(task="multiclass"))[1]
+    assert table.sentence == (
+        "y has 3 classes; the most frequent is c with 50% of the labeled rows, "
+        "the rarest b with 1 rows."
+    )
+
+
+def test_multiclass_coding_is_that_of_the_contract(tmp_path: Path) -> None:
+    project = make_project(tmp_path, task="multiclass")
+    with pytest.raises(KitError, match="does not list the classes of 'y'"):
+        target.find_coding(project)
+    write_contract(project, "a", "b", "c", "d")
+    short_period = pd.DataFrame({"y": ["d", "b"]})
+    encoded, _ = target.encode_target(short_period, project.config, target.list_classes(project))
+    assert encoded["y"].tolist() == [3, 1]
+    assert target.TargetEncoder(project)("c") == 2
+
+
+def test_spelling_variants_of_many_classes_are_an_error() -> None:
+    with pytest.raises(KitError, match="spelling variants"):
+        classes.resolve_column_coding(pd.Series(["a", "b", "B"]), make_config(task="multiclass"))
+
+
+def test_costs_and_positive_need_a_binary_task() -> None:
+    with pytest.raises(KitError, match="without costs"):
+        make_config(task="multiclass", cost={"miss": 3})
+    with pytest.raises(KitError, match="needs task: binary, got multiclass"):
+        make_config(task="multiclass", positive="a")

@@ -122,3 +122,35 @@ def test_split_stored_by_an_earlier_version_is_restored() -> None:
     frame = {"__frame__": {"columns": ["part"], "rows": [["train"]]}}
     stored = {"__kind__": "Table", "title": "T", "sentence": "S", "data": frame}
     assert from_json_value(stored).data["part"].tolist() == ["train"]
+
+
+def make_class_rows(counts: dict[int, int]) -> pd.DataFrame:
+    """Make rows without time, with so many rows of each code."""
+    codes = np.repeat(list(counts), list(counts.values())).astype(float)
+    return pd.DataFrame({"row_id": range(len(codes)), "y": codes, "x": 1.0})
+
+
+def test_parts_of_a_multiclass_task_keep_the_class_shares() -> None:
+    counts = {code: 10 * (code + 2) for code in range(26)}
+    out, table = splits.split_rows(make_class_rows(counts), make_config(task="multiclass"), 0)
+    held_out = out[out["part"] == "test"]["y"].value_counts().sort_index()
+    share = len(out[out["part"] == "test"]) / len(out)
+    expected = np.array(list(counts.values())) * share
+    assert held_out.to_numpy() == pytest.approx(expected, abs=1)
+    assert table.data["rows of the rarest class"].notna().any()
+
+
+@pytest.mark.parametrize("names", [(), ("ash", "birch", "cedar", "dogwood")])
+def test_class_with_fewer_rows_than_folds_is_named(names: tuple[str, ...]) -> None:
+    rows = make_class_rows({0: 60, 1: 60, 2: 3})
+    with pytest.raises(RunFailedError, match="too rare among the training rows") as error:
+        splits.split_rows(rows, make_config(task="multiclass", validation={"folds": 4}), 0, names)
+    assert ("cedar (2 rows), dogwood (0 rows)" if names else "number 2 (2 rows)") in str(
+        error.value
+    )
+    assert "at least 4 training rows of each class" in str(error.value)
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(RunFailedError, match="have one class of 'y'"):
+        splits.split_rows(make_class_rows({1: 200}), make_config(task="multiclass"), 0)

@@ -115,7 +115,7 @@ MISTAKES = {
     "unknown task": (
         VALID_YAML.replace("binary", "classification"),
         "task: 'classification'",
-        "'binary' or 'regression'",
+        "'binary', 'multiclass' or 'regression'",
     ),
     "unknown time zone": (
         VALID_YAML.replace("America/New_York", "Amerika/New_York"),

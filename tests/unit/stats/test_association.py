@@ -45,3 +45,19 @@ def test_associations_match_scikit_learn_and_scipy(table: pd.DataFrame) -> None:
     ) == pytest.approx(abs(spearmanr(good, table["noise"])[0]))
     assert association.compute_rank_correlation(np.ones(9), np.arange(9.0)) == 0.0
     assert association.compute_rank_auc(np.arange(9.0), np.ones(9)) == 0.5
+
+
+def test_copy_of_several_classes_is_found_whatever_its_order(table: pd.DataFrame) -> None:
+    codes = np.random.default_rng(1).integers(0, 5, 600)
+    shuffled_numbers = pd.Series(np.array([3.0, 1.0, 4.0, 0.0, 2.0])[codes])
+    names = pd.Series(np.array(list("abcde"))[codes])
+    assert association.measure_class_association(shuffled_numbers, codes) > 0.999
+    assert association.measure_class_association(names, codes) > 0.999
+    assert association.measure_class_association(table["noise"], codes) < 0.65
+    assert association.measure_class_association(table["name"], codes) == 0.5
+
+
+def test_column_that_tells_one_class_apart_is_no_copy() -> None:
+    codes = np.arange(600) % 3
+    is_first = pd.Series((codes == 0).astype(float))
+    assert association.measure_class_association(is_first, codes) < 0.9

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
@@ -20,7 +23,26 @@ from mlops_kit.stats.bootstrap import (
     draw_row_counts,
 )
 
+
+def predict_classes(score: Any) -> np.ndarray:
+    """Return the most probable class of each row."""
+    return np.asarray(score).argmax(axis=1)
+
+
 SKLEARN_FUNCTIONS = {
+    "accuracy": lambda y, score, **weights: sklearn_metrics.accuracy_score(
+        y, predict_classes(score), **weights
+    ),
+    "balanced_accuracy": lambda y, score, **weights: sklearn_metrics.balanced_accuracy_score(
+        y, predict_classes(score), **weights
+    ),
+    "f1_macro": lambda y, score, **weights: sklearn_metrics.f1_score(
+        y, predict_classes(score), average="macro", **weights
+    ),
+    "multiclass_log_loss": lambda y, score, **weights: sklearn_metrics.log_loss(
+        y, score, labels=range(np.shape(score)[1]), **weights
+    ),
+    "roc_auc_ovr": partial(sklearn_metrics.roc_auc_score, multi_class="ovr", average="macro"),
     "roc_auc": sklearn_metrics.roc_auc_score,
     "average_precision": sklearn_metrics.average_precision_score,
     "log_loss": sklearn_metrics.log_loss,
@@ -40,10 +62,20 @@ def make_labels_and_scores(
         y = (rng.random(rows) < 0.3).astype(float)
         probability = 0.3 + 0.2 * (y - 0.3) + rng.normal(0, 0.15, rows)
         return y, np.round(np.clip(probability, 0, 1), 2)
+    if task == "multiclass":
+        y = rng.choice(4, rows, p=[0.5, 0.3, 0.15, 0.05]).astype(float)
+        strength = np.exp(rng.normal(0, 1, (rows, 4)) + 1.2 * np.eye(4)[y.astype(int)])
+        return y, strength / strength.sum(axis=1, keepdims=True)
     y = rng.normal(50, 10, rows)
     return y, y + rng.normal(0, 5, rows)
 
 
+def make_perfect_score(task: str, y: np.ndarray) -> np.ndarray:
+    """Make the scores of a model that is always right and certain."""
+    return np.eye(4)[y.astype(int)] if task == "multiclass" else y
+
+
+CALIBRATION_METRICS = {"calibration_error", "classwise_calibration_error"}
 for_every_metric = pytest.mark.parametrize("name", list(metrics.METRICS))
 
 
@@ -51,13 +83,14 @@ for_every_metric = pytest.mark.parametrize("name", list(metrics.METRICS))
 def test_perfect_model_beats_mediocre_model_beats_random_model(name: str) -> None:
     metric = metrics.METRICS[name]
     y, score = make_labels_and_scores(metric.task)
-    random_score = np.random.default_rng(0).permutation(y)
-    perfect = metrics.compute_metric(name, y, y)
+    perfect_score = make_perfect_score(metric.task, y)
+    random_score = np.random.default_rng(0).permutation(perfect_score)
+    perfect = metrics.compute_metric(name, y, perfect_score)
     mediocre = metrics.compute_metric(name, y, score)
     random = metrics.compute_metric(name, y, random_score)
     assert metric.compute_gain(perfect, random) > 0
     assert metric.compute_gain(perfect, mediocre) > 0
-    if name != "calibration_error":  # permuted labels may be calibrated as well
+    if name not in CALIBRATION_METRICS:  # permuted labels may be calibrated as well
         assert metric.compute_gain(mediocre, random) > 0
 
 
@@ -65,7 +98,7 @@ def test_perfect_model_beats_mediocre_model_beats_random_model(name: str) -> Non
 def test_row_with_a_missing_label_or_score_is_left_out(name: str) -> None:
     y, score = make_labels_and_scores(metrics.METRICS[name].task)
     y_with_gaps = np.r_[y, np.nan, 1.0, np.nan]
-    score_with_gaps = np.r_[score, 0.5, np.nan, np.inf]
+    score_with_gaps = np.r_[score, [np.full(score.shape[1:], gap) for gap in (0.5, np.nan, np.inf)]]
     assert metrics.compute_metric(name, y_with_gaps, score_with_gaps) == pytest.approx(
         metrics.compute_metric(name, y, score), abs=1e-12
     )
@@ -95,10 +128,10 @@ def test_integer_weights_are_copies_of_the_rows(name: str) -> None:
     metric = metrics.METRICS[name]
     y, score = make_labels_and_scores(metric.task)
     counts = np.random.default_rng(3).integers(1, 4, len(y))
-    if name == "calibration_error":
+    if name in CALIBRATION_METRICS:
         return  # its bins are those of the rows given, so copies change them
     assert metric.function(y, score, None, counts) == pytest.approx(
-        metrics.compute_metric(name, np.repeat(y, counts), np.repeat(score, counts))
+        metrics.compute_metric(name, np.repeat(y, counts), np.repeat(score, counts, axis=0))
     )
 
 
@@ -110,10 +143,15 @@ def test_metric_equals_that_of_scikit_learn(name: str) -> None:
         score = np.clip(score, 0.01, 0.99)
     expected = SKLEARN_FUNCTIONS[name](y, score)
     assert metrics.compute_metric(name, y, score) == pytest.approx(expected, rel=1e-9)
+    if task == "multiclass":
+        weights = np.random.default_rng(6).random(len(y))
+        weighted = metrics.METRICS[name].function(y, score, None, weights)
+        expected = SKLEARN_FUNCTIONS[name](y, score, sample_weight=weights)
+        assert weighted == pytest.approx(expected, rel=1e-9)
 
 
 def test_every_metric_but_calibration_error_is_compared_with_scikit_learn() -> None:
-    assert set(metrics.METRICS) == {*SKLEARN_FUNCTIONS, "calibration_error"}
+    assert set(metrics.METRICS) == {*SKLEARN_FUNCTIONS, *CALIBRATION_METRICS}
 
 
 def test_calibration_error_equals_that_of_scikit_learns_curve() -> None:
@@ -123,6 +161,34 @@ def test_calibration_error_equals_that_of_scikit_learns_curve() -> None:
     assert metrics.compute_metric("calibration_error", y, score) == pytest.approx(
         np.abs(observed - predicted).mean()
     )
+
+
+def test_classwise_calibration_error_is_the_mean_over_the_classes() -> None:
+    y, score = make_labels_and_scores("multiclass")
+    errors = [
+        metrics.compute_metric("calibration_error", y == code, score[:, code]) for code in range(4)
+    ]
+    value = metrics.compute_metric("classwise_calibration_error", y, score)
+    assert value == pytest.approx(np.mean(errors))
+
+
+def test_class_that_does_not_occur_is_left_out_of_the_mean() -> None:
+    y, score = make_labels_and_scores("multiclass")
+    occurs = y != 3
+    areas = [
+        sklearn_metrics.roc_auc_score(y[occurs] == code, score[occurs, code]) for code in range(3)
+    ]
+    value = metrics.compute_metric("roc_auc_ovr", y[occurs], score[occurs])
+    assert value == pytest.approx(np.mean(areas))
+    assert math.isnan(metrics.compute_metric("roc_auc_ovr", [1, 1], score[:2]))
+    assert metrics.compute_metric("accuracy", [0, 0], [[0.6, 0.4], [0.5, 0.5]]) == 1
+
+
+def test_class_probabilities_may_be_lists_in_a_column() -> None:
+    y, score = make_labels_and_scores("multiclass")
+    column = pd.Series([*score.tolist(), None])
+    value = metrics.compute_metric("accuracy", [*y, 1], column)
+    assert value == metrics.compute_metric("accuracy", y, score)
 
 
 def test_calibration_error_by_hand() -> None:
@@ -197,10 +263,12 @@ def test_draw_has_whole_blocks() -> None:
 
 @for_every_metric
 def test_paired_difference_is_positive_if_the_first_model_is_better(name: str) -> None:
-    y, score = make_labels_and_scores(metrics.METRICS[name].task)
-    better = compute_paired_difference(name, y, (y, score), draws=100)
+    task = metrics.METRICS[name].task
+    y, score = make_labels_and_scores(task)
+    perfect = make_perfect_score(task, y)
+    better = compute_paired_difference(name, y, (perfect, score), draws=100)
     assert 0 < better.low <= better.value <= better.high
-    assert compute_paired_difference(name, y, (score, y), draws=100).high < 0
+    assert compute_paired_difference(name, y, (score, perfect), draws=100).high < 0
     same = compute_paired_difference(name, y, (score, score), draws=100)
     assert (same.value, same.low, same.high) == (0, 0, 0)
 

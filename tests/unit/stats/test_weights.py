@@ -26,6 +26,7 @@ SKLEARN_METRICS: dict[str, Callable[..., float]] = {
 }
 # Its bins are those of the rows, whatever they weigh.
 BINNED_METRIC = "calibration_error"
+BINNED_METRICS = {BINNED_METRIC, "classwise_calibration_error"}
 
 
 def make_sample(task: str, rows: int = 300, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -34,6 +35,9 @@ def make_sample(task: str, rows: int = 300, seed: int = 0) -> tuple[np.ndarray, 
     y = (rng.random(rows) < score).astype(float)
     if task == "regression":
         y = score + rng.normal(scale=0.2, size=rows)
+    if task == "multiclass":
+        y = rng.integers(0, 4, rows).astype(float)
+        score = rng.dirichlet(np.ones(4), rows)
     return y, score, rng.integers(0, 5, rows).astype(float)
 
 
@@ -49,11 +53,13 @@ def test_weighted_metric_is_scikit_learns(name: str) -> None:
 @given(seed=st.integers(0, 1000))
 def test_whole_weights_are_repeated_rows(seed: int) -> None:
     for name, metric in metrics.METRICS.items():
-        if name == BINNED_METRIC:
+        if name in BINNED_METRICS:
             continue
         y, score, row_weights = make_sample(metric.task, 60, seed)
         repeats = row_weights.astype(int)
-        expected = metrics.compute_metric(name, np.repeat(y, repeats), np.repeat(score, repeats))
+        expected = metrics.compute_metric(
+            name, np.repeat(y, repeats), np.repeat(score, repeats, axis=0)
+        )
         assert metrics.compute_metric(name, y, score, weights=row_weights) == pytest.approx(
             expected, nan_ok=True
         )
@@ -120,7 +126,7 @@ def test_paired_difference_is_weighted_for_both_models() -> None:
 def test_cost_curve_and_threshold_of_whole_weights_are_those_of_repeated_rows() -> None:
     y, score, row_weights = make_sample("binary")
     repeats = row_weights.astype(int)
-    repeated = (np.repeat(y, repeats), np.repeat(score, repeats))
+    repeated = (np.repeat(y, repeats), np.repeat(score, repeats, axis=0))
     weighted_curve = thresholds.compute_cost_curve(y, score, 10, 25, weights=row_weights)
     repeated_curve = thresholds.compute_cost_curve(*repeated, 10, 25)
     assert weighted_curve.to_numpy() == pytest.approx(repeated_curve.to_numpy(), nan_ok=True)

@@ -162,6 +162,13 @@ def test_group_is_a_repeated_name_and_never_certain() -> None:
     assert detect(rooms=np.arange(ROWS) // 3).select(GuessTopic.GROUP) == []
 
 
+def test_a_given_group_is_kept() -> None:
+    frame = pd.DataFrame({"patient_id": np.arange(ROWS) // 3, "ward": NOISE, "y": EVENT})
+    given = detect_settings(frame, "y", GivenSettings(group="ward"))
+    assert given.get_value("validation.group") == "ward"
+    assert detect_settings(frame, "y", GivenSettings(group="")).select(GuessTopic.GROUP) == []
+
+
 def test_time_is_the_column_with_timestamps() -> None:
     created = pd.date_range("2024-01-01", periods=ROWS, freq="h")
     report = detect(created_at=created)

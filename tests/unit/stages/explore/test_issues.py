@@ -137,7 +137,7 @@ def test_group_shares_are_sorted_highest_first() -> None:
     assert found.data["group"].tolist() == ["g = b", "g = a"]
     assert found.data["share"].tolist() == [1.0, 0.5]
     assert found.data["rows"].tolist() == [20, 20]
-    assert "g = b has the highest share of y, 1" in found.sentence
+    assert "g = b has the highest share of y = 1: 1; g = a the lowest: 0.500." in found.sentence
 
 
 def test_quantile_bins_keep_every_row() -> None:

@@ -268,3 +268,11 @@ def test_reference_is_held_out_rows_and_current_is_scored_rows() -> None:
     reference, current = drift.select_reference_and_current(config, table, held_out, scored)
     assert reference.to_dict("list") == {"a": [3.0, 4.0], "score": [0.2, 0.3]}
     assert set(current.columns) == {"a", "score"}
+
+
+def test_class_probabilities_are_compared_as_predicted_classes() -> None:
+    rows = pd.DataFrame({"x": [1, 2, 3], "score": [[0.7, 0.3], [0.2, 0.8], None]})
+    replaced = drift.replace_class_probabilities(rows, ["no frost", "frost"])
+    assert replaced["score"].tolist() == ["no frost", "frost", None]
+    plain = pd.DataFrame({"score": [0.1, 0.2]})
+    assert drift.replace_class_probabilities(plain, ["a", "b"]) is plain

@@ -169,3 +169,51 @@ def test_cost_sign_follows_metric_direction() -> None:
     reference_value = metrics.compute_metric("log_loss", known["y"], known["score"])
     assert reference_value > 0
     assert estimate.estimate_drift_costs(known, harder, ["g"], loss)["g"] > 0
+
+
+MULTICLASS_CONFIG = root.ProjectConfig(
+    name="t", source="t.csv", target="y", task="multiclass", review={"draws": 100}
+)
+
+
+def make_class_scores(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Make true probabilities of four classes, and classes that were drawn with them."""
+    rng = np.random.default_rng(seed)
+    scores = rng.dirichlet([1, 1, 1, 0.5], rows)
+    drawn = rng.random(rows)[:, None] > scores.cumsum(axis=1)
+    return scores, drawn.sum(axis=1).clip(max=3).astype(float)
+
+
+def test_estimated_accuracy_is_the_mean_confidence() -> None:
+    estimated = estimate.estimate_performance(
+        [[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]], ["a", "a"], IdentityCalibrator(), MULTICLASS_CONFIG
+    )
+    assert estimated.value == pytest.approx((0.7 + 0.4) / 2)
+
+
+def test_estimated_accuracy_matches_the_realized_one() -> None:
+    reference, labels = make_class_scores(20_000, 3)
+    sharpened = reference**2 / (reference**2).sum(axis=1, keepdims=True)  # overconfident
+    calibrator = estimate.fit_calibrator(pd.Series(sharpened.tolist()), labels)
+    current, current_labels = make_class_scores(20_000, 4)
+    scores = current**2 / (current**2).sum(axis=1, keepdims=True)
+    is_certain = scores.max(axis=1) > 0.6  # other rows than at the review
+    scores = scores[is_certain]
+    realized = metrics.compute_metric("accuracy", current_labels[is_certain], scores)
+    days = np.arange(len(scores)) % 10
+    estimated = estimate.estimate_performance(scores, days, calibrator, MULTICLASS_CONFIG)
+    assert estimated.low - 0.005 < realized < estimated.high + 0.005
+    uncalibrated = estimate.estimate_performance(
+        scores, days, IdentityCalibrator(), MULTICLASS_CONFIG
+    )
+    assert abs(uncalibrated.value - realized) > 0.05
+
+
+def test_other_multiclass_metrics_have_no_estimate() -> None:
+    config = MULTICLASS_CONFIG.model_copy(
+        update={"review": MULTICLASS_CONFIG.review.model_copy(update={"metric": "f1_macro"})}
+    )
+    scores, _ = make_class_scores(50, 5)
+    assert (
+        estimate.estimate_performance(scores, [1] * 50, IdentityCalibrator(), config).value is None
+    )

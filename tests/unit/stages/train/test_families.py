@@ -35,7 +35,11 @@ def make_mixed_frame(task: str = "binary", rows: int = 300) -> pd.DataFrame:
     frame["colour"] = pd.Series(rng.choice(["red", "blue", None], rows), dtype=object)
     frame["when"] = pd.Timestamp("2020-01-01", tz="UTC")
     y = x + (frame["colour"] == "red") + rng.normal(scale=0.3, size=rows)
-    frame["y"] = (y > 0.5).astype(float) if task == "binary" else y
+    frame["y"] = {
+        "binary": (y > 0.5).astype(float),
+        "multiclass": pd.qcut(y, 3, labels=False).astype(float),
+        "regression": y,
+    }[task]
     frame.loc[::7, "x"] = np.nan
     return frame
 
@@ -53,8 +57,11 @@ def test_family_accepts_mixed_columns_without_warning(name: str, task: str) -> N
         warnings.simplefilter("error")
         model = fit_family(name, task, frame)
         scores = fitting.compute_scores(model, frame, FEATURES, make_config(task))
-    assert scores.shape == (300,)
+    assert scores.shape == ((300, 3) if task == "multiclass" else (300,))
     assert np.isfinite(scores).all()
+    if task == "multiclass":
+        assert list(model.classes_) == [0, 1, 2]
+        assert scores.sum(axis=1) == pytest.approx(np.ones(300))
     if task == "binary":
         assert list(model.classes_) == [0, 1]
         assert (scores >= 0).all()
@@ -67,6 +74,8 @@ def test_family_learns_the_signal(name: str, task: str) -> None:
     scores = fitting.compute_scores(
         fit_family(name, task, frame), frame, FEATURES, make_config(task)
     )
+    if task == "multiclass":
+        scores = scores @ np.arange(3)
     assert np.corrcoef(scores, frame["y"])[0, 1] > 0.5
 
 
@@ -172,7 +181,11 @@ def test_families_of_config_or_all_that_fit_are_selected() -> None:
 def test_constant_predicts_share_or_mean() -> None:
     for task in families.SUPPORTED_TASKS:
         frame = make_mixed_frame(task)
-        assert fitting.compute_scores(
+        scores = fitting.compute_scores(
             fit_family("constant", task, frame), frame, FEATURES, make_config(task)
-        ) == pytest.approx(frame["y"].mean())
+        )
+        expected = frame["y"].mean()
+        if task == "multiclass":
+            expected = np.tile(frame["y"].value_counts(normalize=True).sort_index(), (300, 1))
+        assert scores == pytest.approx(expected)
     assert list(families.list_baselines("binary")) == ["constant", "linear"]
