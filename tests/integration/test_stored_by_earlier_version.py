@@ -127,7 +127,12 @@ def test_the_watch_goes_on_with_an_old_database(watched: loader.Project) -> None
     assert len(engine.query_records(watched, sa.select(tables.WindowRecord))) == 4
 
 
-def test_old_settings_are_named_in_the_error(unpacked: Path, tmp_path: Path) -> None:
+def test_old_settings_work_and_their_present_names_are_logged(
+    unpacked: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     home = shutil.copytree(unpacked / "watched", tmp_path / "old")
-    with pytest.raises(Exception, match=r"min_labels|labels"):
-        loader.load_project(home)
+    config = loader.load_project(home).config
+    assert config.retrain.min_labels == 100
+    assert config.validation.folds == 2
+    for name in ("retrain.min_labels", "validation.folds", "retrain.on_concept_drift"):
+        assert repr(name) in caplog.text

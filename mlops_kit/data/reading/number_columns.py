@@ -50,6 +50,7 @@ _CURRENCY_SIGNS = frozenset("$€£¥₹₩₽₺฿₴₪₫")
 _CURRENCY_WORDS = frozenset({"US$", "A$", "C$", "R$", "kr", "zł", "Kč", "Ft", "Fr"})
 _CURRENCY_CODES = frozenset({"EUR", "USD", "GBP", "CHF", "JPY", "CNY", "INR", "CAD", "AUD", "BRL"})
 _UNITS = {"%"} | _CURRENCY_SIGNS | _CURRENCY_WORDS | _CURRENCY_CODES
+_CONTRADICTION = "left as text: some values need a decimal point, and others a decimal comma"
 _MINUS_SIGN = "\u2212"
 _REPLACED_CHARACTERS = {"\u00a0": " ", "\u202f": " ", "\u2019": "'", _MINUS_SIGN: "-"}
 _STYLE_SAMPLE_ROWS = 4096
@@ -188,6 +189,8 @@ def _read_styled_numbers(
         to_mask(bare.is_valid())
     )
     if not is_mostly_numbers:
+        if evidence.point_count and evidence.comma_count:
+            unit_notes.append(_CONTRADICTION)
         return ParseAttempt(notes=unit_notes)
     numeric_texts = pc.if_else(pa.array(is_number), bare, pa.scalar(None, bare.type))
     reasons = _find_reasons_for_text(column, numeric_texts)

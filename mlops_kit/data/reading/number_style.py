@@ -184,6 +184,8 @@ def choose_style(
         chosen = POINT
     if chosen is None and thousands in {POINT, COMMA}:
         chosen = COMMA if thousands == POINT else POINT
+    if chosen is None and thousands == "" and not evidence.ambiguous_points:
+        chosen = COMMA
     notes: list[str] = []
     if chosen is None:
         if evidence.ambiguous_commas or evidence.has_groups_of_three_only:

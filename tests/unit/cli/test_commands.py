@@ -333,7 +333,7 @@ def test_project_is_found_from_a_folder_inside_it(
     [
         ("no.csv", "'no.csv' does not exist"),
         ("mlops.yaml", "'mlops.yaml'"),
-        ("empty.csv", "cannot be read"),
+        ("empty.csv", "has no rows"),
     ],
 )
 def test_predict_reports_a_file_that_cannot_be_read(

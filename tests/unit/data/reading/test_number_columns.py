@@ -95,7 +95,7 @@ def test_numbers_are_read(texts: list[str], kind: ColumnKind, values: list[float
         (["\uff11", "\uff12"], []),
         (["12345678901234567890", "5"], ["beyond 64 bits"]),
         ([str(2**63), "5"], ["beyond 64 bits"]),
-        (["1.5", "1,5"] * 10, []),
+        (["1.5", "1,5"] * 10, ["others a decimal comma"]),
         (["1", "2", "x"] * 10, ["not numbers", "x"]),
         (["yes", "no"], []),
     ],
@@ -106,7 +106,13 @@ def test_what_numbers_would_lose_stays_text(texts: list[str], words: list[str]) 
 
 @pytest.mark.parametrize(
     ("decimal", "thousands", "expected"),
-    [(",", None, 1.234), (".", None, 1234), (None, ",", 1234), (None, ".", 1.234)],
+    [
+        (",", None, 1.234),
+        (".", None, 1234),
+        (None, ",", 1234),
+        (None, ".", 1.234),
+        (None, "", 1.234),
+    ],
 )
 def test_separator_that_is_set_decides(
     decimal: str | None, thousands: str | None, expected: float
