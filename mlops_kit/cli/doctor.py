@@ -204,7 +204,7 @@ def check_plugins(_project: Project) -> str:
 
 @PROJECT_CHECKS.register("notebooks")
 def check_notebooks(project: Project) -> str:
-    """Check that each stage has a notebook with a valid ``parameters`` cell."""
+    """Check that each stage has a notebook, whose ``parameters`` cell is valid if it has one."""
     from mlops_kit.pipeline import parameter_cell
     from mlops_kit.pipeline.scaffold import notebooks
 

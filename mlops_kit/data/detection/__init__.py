@@ -63,6 +63,8 @@ def detect_settings(
     group_guesses = list(keys.detect_groups(frame, target, used, given.group))
     reading_guesses = list(detect_reading(read)) if read is not None else []
     used |= _list_excluded_columns(reading_guesses)
+    if read is not None:
+        time_guesses = [_doubt_ambiguous_time(guess, read) for guess in time_guesses]
     groups = set()
     for guess in group_guesses:
         groups.update(guess.columns)
@@ -76,6 +78,13 @@ def detect_settings(
         *_detect_feature_guesses(frame, target, task, used, groups),
     ]
     return DetectionReport(rows=len(frame), target=target, guesses=guesses)
+
+
+def _doubt_ambiguous_time(guess: Guess, read: TableRead) -> Guess:
+    """Return a guess; it is uncertain if it is about dates that have two readings."""
+    if any(column in read.date_problems for column in guess.columns):
+        return guess.model_copy(update={"is_certain": False})
+    return guess
 
 
 def _list_excluded_columns(guesses: list[Guess]) -> set[str]:

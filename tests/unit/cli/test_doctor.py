@@ -130,13 +130,14 @@ def test_invalid_notebooks_are_all_reported(home: Path) -> None:
     path = home / "notebooks" / "02_prepare.ipynb"
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
-        cell["metadata"].pop("tags", None)
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = ["seed: int ="]
     path.write_text(json.dumps(notebook))
     (home / "notebooks" / "05_deploy.ipynb").write_text("no notebook")
     finding = run_checks(home)["notebooks"]
     assert not finding.passed
-    assert "02_prepare.ipynb has no cell tagged 'parameters'" in finding.sentence
-    assert "add the tag in JupyterLab" in finding.sentence
+    assert "02_prepare.ipynb: line 1 of the parameters cell is not Python" in finding.sentence
+    assert "correct the line in JupyterLab" in finding.sentence
     assert "05_deploy.ipynb is not a notebook" in finding.sentence
 
 

@@ -195,14 +195,15 @@ def test_what_the_reader_decided_is_stated(tmp_path: Path) -> None:
         f"{1 + n % 12:02}/{1 + n % 7:02}/2024,{n % 90},{['no', 'yes'][n % 2]}" for n in range(ROWS)
     ]
     file = tmp_path / "visits.csv"
-    file.write_text("\n".join(["day,age,missed", *rows, "1,2,3,4,5", ""]))
+    file.write_text("\n".join(["visited,age,missed", *rows, "1,2,3,4,5", ""]))
     project = create.write_project(draft(tmp_path / "p", file))
     text = (project.root / "mlops.yaml").read_text().replace("\n# ", " ")
-    assert "Check: day holds dates as text: its dates have two readings" in text
+    assert "Check: visited holds dates as text: its dates have two readings" in text
     assert "1 of 401 rows (0.2%) cannot be read and are quarantined" in text
+    assert "Check: visited has 84 distinct timestamps" in text
     dates = project.config.source.dates  # type: ignore[union-attr]
-    assert list(dates) == ["day"]
-    assert source.read_source(project)["day"].dtype.kind == "M"
+    assert list(dates) == ["visited"]
+    assert source.read_source(project)["visited"].dtype.kind == "M"
 
 
 def test_columns_of_lists_are_excluded(tmp_path: Path) -> None:
