@@ -148,10 +148,10 @@ def test_rows_are_spread_over_the_scores_and_reproducible(
 def test_row_is_named_by_all_id_columns(frame: pd.DataFrame, make_config: MakeConfig) -> None:
     found = run_what_if_analysis(
         Typed(frame),
-        frame.assign(part="x"),
+        frame.assign(site="x"),
         FEATURES,
         ranked("flag"),
-        make_config(id=["part", "id"]),
+        make_config(id=["site", "id"]),
     )
     assert found.to_frame()["row"].str.fullmatch(r"x · \d+").all()
 
