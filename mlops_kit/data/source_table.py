@@ -11,7 +11,7 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.data.datasets import DATASETS
 from mlops_kit.data.readers import find_plugin_ending, read_query, read_table, resolve_location
 from mlops_kit.data.reading.files import TEXT_ENDINGS, find_file_ending, list_text_columns
-from mlops_kit.data.reading.records import TableRead
+from mlops_kit.data.reading.records import ReadReport, TableRead
 from mlops_kit.data.reading.settings import ReadSettings
 from mlops_kit.data.reading.storage import is_glob, is_url
 from mlops_kit.project.config.data import QuerySource, get_file_location
@@ -81,9 +81,20 @@ def read_source_table(
         "edit 'source' in mlops.yaml",
         ReadSettings.from_source(source, excluded_columns),
     )
+    table = replace(table, report=_shorten_paths(project, table.report))
     if must_be_usable:
         _check_usable_columns(table, excluded_columns)
     return _rename_columns(project, table)
+
+
+def _shorten_paths(project: Project, report: ReadReport) -> ReadReport:
+    """Return the report with paths from the project's folder: a moved project reads the same."""
+    prefix = f"{project.root}/"
+    rejected = [
+        line.model_copy(update={"file": line.file.removeprefix(prefix)}) for line in report.rejected
+    ]
+    files = [file.removeprefix(prefix) for file in report.files]
+    return report.model_copy(update={"files": files, "rejected": rejected})
 
 
 def _choose_names(project: Project, columns: Iterable[str]) -> dict[str, str]:

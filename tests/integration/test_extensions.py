@@ -38,8 +38,8 @@ PLUGINS = {
     "my_metric": """\
 from mlops_kit import register_metric
 
-@register_metric("balanced_accuracy", "balanced accuracy", "binary", greater_is_better=True)
-def compute_balanced_accuracy(y, score, threshold, weights):
+@register_metric("mean_class_accuracy", "balanced accuracy", "binary", greater_is_better=True)
+def compute_mean_class_accuracy(y, score, threshold, weights):
     flagged = score >= threshold
     sensitivity = (weights * y * flagged).sum() / (weights * y).sum()
     specificity = (weights * (1 - y) * ~flagged).sum() / (weights * (1 - y)).sum()
@@ -139,9 +139,9 @@ as_of: 2024-02-20
 until: 2024-03-11
 approval: automatic
 plugins: [{", ".join(RUN_PLUGINS)}]
-split: {{test: 10d, folds: 2}}
-train: {{trials: 2, families: [neighbors], metric: balanced_accuracy}}
-review: {{draws: 100, metric: balanced_accuracy}}
+validation: {{test: 10d, folds: 2}}
+train: {{trials: 2, families: [neighbors], metric: mean_class_accuracy}}
+review: {{draws: 100, metric: mean_class_accuracy}}
 monitor: {{tests: {{number: mean_shift}}, min_rows: 50}}
 stages:
   explore: {{params: {{profile_rows: 0}}}}
@@ -240,10 +240,10 @@ def test_extension_has_at_most_fifteen_lines(name: str) -> None:
 
 def test_metric_of_a_plugin_is_optimized_and_reviewed(project: loader.Project) -> None:
     metrics = read_artifact(project, "metrics").to_frame()
-    assert "balanced_accuracy" in set(metrics["metric"])
-    intervals = read_artifact(project, "metrics").to_intervals()["balanced_accuracy"]
+    assert "mean_class_accuracy" in set(metrics["metric"])
+    intervals = read_artifact(project, "metrics").to_intervals()["mean_class_accuracy"]
     assert intervals.low < intervals.value < intervals.high
-    assert read_artifact(project, "recipe")["metric"] == "balanced_accuracy"
+    assert read_artifact(project, "recipe")["metric"] == "mean_class_accuracy"
 
 
 def test_family_of_a_plugin_serves_with_the_types_it_declares(project: loader.Project) -> None:
@@ -303,7 +303,7 @@ def test_panel_of_a_plugin_is_a_tab_of_the_review_page(project: loader.Project) 
     html = str(page.html())
     assert "All &lt;metrics&gt;" in html
     assert "All <metrics>" not in html
-    assert "balanced_accuracy" in read_text(page.plugin_panels())
+    assert "mean_class_accuracy" in read_text(page.plugin_panels())
 
 
 CHANGES = {

@@ -42,7 +42,7 @@ label_delay: 1d
 approval: automatic
 as_of: 2024-01-31
 until: 2024-01-31
-split: {test: 10d, folds: 2}
+validation: {test: 10d, folds: 2}
 train: {trials: 2, families: [linear]}
 stages: {explore: {params: {profile_rows: 0}}}
 cost: {false_alarm: 1, miss: 2, unit: $}

@@ -399,3 +399,10 @@ def test_until_before_the_default_as_of_asks_for_as_of(tmp_path: Path) -> None:
     with pytest.raises(KitError, match=r"until 2012-01-01 lies before as_of.*2013-01-04") as error:
         resolve_cutoffs(make_project(tmp_path, YAML + "until: 2012-01-01\n"))
     assert "set as_of" in error.value.hint
+
+
+def test_report_names_files_from_the_project_folder(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    (name,) = read_known_table(project).report.files
+    assert project.resolve_path(name).is_file()
+    assert str(tmp_path) not in name
