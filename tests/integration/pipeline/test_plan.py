@@ -722,7 +722,7 @@ def test_warm_and_cold_kernels_record_the_same_artifacts_and_dependencies(home: 
     for name, entry in warm.items():
         assert history.get_content_hashes(cold[name]) == history.get_content_hashes(entry)
         assert cold[name].dependencies == entry.dependencies
-    assert {"tiny", "pandas", "fsspec"} <= set(warm["first"].dependencies.packages)
+    assert {"tiny", "pandas", "pyarrow"} <= set(warm["first"].dependencies.packages)
     assert "other" not in warm["first"].dependencies.packages
     assert list_reasons(home) == ("skip", "skip")
 

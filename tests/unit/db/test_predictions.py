@@ -22,7 +22,7 @@ MODEL = scoring.RecordedModel(version="3", model_hash="hash", features=("a", "b"
 @pytest.fixture
 def project(tmp_path: Path) -> loader.Project:
     (tmp_path / "mlops.yaml").write_text(
-        "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: [k, day]\ntime: at\n"
+        "name: small\nsource: t.csv\ntarget: y\ntask: binary\nid: [k, weekday]\ntime: at\n"
     )
     return loader.load_project(tmp_path)
 
@@ -34,7 +34,7 @@ def make_scores(count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
         {
             "prediction_id": [f"p{i}" for i in range(count)],
             "k": np.arange(count, dtype=float),
-            "day": "mon",
+            "weekday": "mon",
             "at": at,
             "score": np.linspace(0, 1, count),
             "decision": [1.0, *[np.nan] * (count - 1)],
@@ -82,7 +82,7 @@ def test_record_holds_score_and_inputs(project: loader.Project) -> None:
 
 def test_row_with_an_incomplete_key_has_an_empty_key(project: loader.Project) -> None:
     out, inputs = make_scores()
-    out.loc[1, "day"] = None
+    out.loc[1, "weekday"] = None
     assert [
         r.row_key
         for r in scoring.build_prediction_records(project, MODEL, out, inputs, "watch", "")

@@ -44,9 +44,11 @@ def fitted_models(task: str, width: int) -> dict[str, tuple[Any, pd.DataFrame]]:
     rows = make_rows(width)
     numbers = rows.drop(columns="name").fillna(0.0)
     value = numbers.sum(axis=1) + np.random.default_rng(0).normal(size=ROWS)
-    target = (value > 0).astype(int) if task == "binary" else value
+    target = value
     linear: Any = linear_model.Ridge()
-    if task == "binary":
+    if task != "regression":
+        class_count = 2 if task == "binary" else 3
+        target = pd.qcut(value, class_count, labels=False)
         linear = CalibratedClassifierCV(linear_model.LogisticRegression(), cv=3)
     to_sparse = FunctionTransformer(sparse.csr_matrix, accept_sparse=True)
     to_float32 = FunctionTransformer(np.float32)
