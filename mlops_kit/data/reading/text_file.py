@@ -206,6 +206,12 @@ def _convert_to_utf8(chunks: Iterator[bytes], dialect: TextDialect) -> Iterator[
         if dialect.line_end == "\r":
             converted = converted.replace(b"\r", b"\n")
         yield converted
+    if is_utf8:
+        return
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:  # the file ends in the middle of a character
+        raise WrongEncodingError(line, error.object) from error
 
 
 def _skip_lines(chunks: Iterator[bytes], line_count: int) -> Iterator[bytes]:

@@ -366,3 +366,11 @@ def test_parquet_files_with_different_columns_are_an_error(tmp_path: Path) -> No
     pq.write_table(pa.table({"b": [1]}), tmp_path / "b.parquet")
     with pytest.raises(KitError, match="different columns"):
         read(tmp_path / "*.parquet")
+
+
+def test_file_that_ends_inside_a_character_is_an_error(tmp_path: Path) -> None:
+    whole = CSV.encode("utf-16")
+    assert read(write(tmp_path, whole)).report.rows_kept == 3
+    cut_off = write(tmp_path, whole[:-1], "cut.csv")
+    with pytest.raises(KitError, match=r"cut\.csv: line 4 is not utf-16 text"):
+        read(cut_off)
