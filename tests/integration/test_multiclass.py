@@ -15,10 +15,10 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.linear_model import LogisticRegression
 
 from mlops_kit.data import contract, contract_inference, source, target
-from mlops_kit.db import approvals, predictions
+from mlops_kit.db import predictions
 from mlops_kit.db.tables import IncidentRecord, LabelRecord, PredictionRecord, WindowRecord
 from mlops_kit.project import loader
-from mlops_kit.registry import models, registration, scoring, store, versions
+from mlops_kit.registry import scoring, versions
 from mlops_kit.serving import app
 from mlops_kit.stages.review import evaluate_performance
 from mlops_kit.stages.stage import Stage
@@ -26,7 +26,7 @@ from mlops_kit.stages.train.fitting import score_held_out_rows
 from mlops_kit.stats.metrics import list_task_metrics
 from mlops_kit.watch import loop
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
-from tests.support.watched_project import list_records
+from tests.support.watched_project import RUN_ID, list_records, register_champion
 
 YAML = """
 name: kinds
@@ -45,7 +45,6 @@ retrain: {on_performance_drop: false, on_concept_drift: false}
 """
 FEATURES = ["a", "b", "c"]
 CLASSES = [f"type {letter}" for letter in "ABCDEFG"]
-RUN_ID = "20240131-000000-aaaa"
 ROWS_PER_DAY = 60
 DRIFT_DAY = 37  # from this day on two classes are rare, until then all are equally frequent
 DROP_DAY = 44  # from this day on each class has the name of the next one
@@ -90,37 +89,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> loader.Project:
     stage.write("features", labeled)
     stage.write("held_out_scores", scores)
     stage.write("metrics", evaluate_performance(scores, opened.config, 100))
-    register_champion(opened, model, train)
+    register_champion(opened, model, train[FEATURES], None, classes=json.dumps(CLASSES))
     return opened
-
-
-def register_champion(project: loader.Project, model: Any, train: pd.DataFrame) -> None:
-    """Save, register, approve and promote version 1."""
-    import mlflow
-
-    with store.connect_mlflow(project) as client:
-        with mlflow.start_run(experiment_id=store.ensure_experiment(project, client)):
-            record = models.save_model(
-                client, project, "model", model, train[FEATURES].head(3), {"threshold": None}
-            )
-        facts = {
-            **record.to_record(),
-            "features": json.dumps(FEATURES),
-            "threshold": "null",
-            "classes": json.dumps(CLASSES),
-            "sample": "0",
-            "run": RUN_ID,
-            "as_of": "2024-01-31 00:00:00+00:00",
-            "judged": json.dumps(record.to_record()),
-            "evidence_hash": "e",
-            "author": "the fixture",
-            "review": "passed",
-        }
-        registration.create_version(client, project, record.uri, facts)
-    approvals.record_approval(
-        project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
-    )
-    versions.promote_version(project, "1", "the fixture", "to begin with")
 
 
 @pytest.fixture(scope="module")

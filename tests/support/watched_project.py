@@ -118,33 +118,56 @@ def build_project(home: Path, yaml: str = YAML) -> loader.Project:
             pd.DataFrame([{"metric": "roc_auc", "value": 0.87, "low": 0.84, "high": 0.90}]),
         ),
     )
-    _register_champion(project, model, test)
+    evaluation = {"from": str(test["at"].min()), "rows": ""}
+    register_champion(project, model, test[FEATURES], 0.4, evaluation=evaluation)
     return project
 
 
-def _register_champion(project: loader.Project, model: Any, test: pd.DataFrame) -> None:
-    """Save, register, approve and promote version 1."""
+def register_champion(
+    project: loader.Project,
+    model: Any,
+    inputs: pd.DataFrame,
+    threshold: float | None,
+    *,
+    evaluation: dict[str, str] | None = None,
+    **facts: str,
+) -> None:
+    """Save, register, approve and promote version 1.
+
+    Parameters
+    ----------
+    model : estimator
+        The fitted model.
+    inputs : DataFrame
+        Rows as it scores them.
+    threshold : float or None
+        The decision threshold.
+    evaluation : dict of str to str, optional
+        What is recorded about the evaluated model.
+    **facts
+        Further facts about the version.
+    """
     import mlflow
 
     with store.connect_mlflow(project) as client:
         with mlflow.start_run(experiment_id=store.ensure_experiment(project, client)):
             record = models.save_model(
-                client, project, "model", model, test[FEATURES].head(3), {"threshold": 0.4}
+                client, project, "model", model, inputs.head(3), {"threshold": threshold}
             )
-        evaluation = {**record.to_record(), "from": str(test["at"].min()), "rows": ""}
-        facts = {
+        all_facts = {
             **record.to_record(),
-            "features": json.dumps(FEATURES),
-            "threshold": "0.4",
+            "features": json.dumps(list(inputs.columns)),
+            "threshold": json.dumps(threshold),
             "sample": "0",
             "run": RUN_ID,
             "as_of": "2024-01-31 00:00:00+00:00",
-            "judged": json.dumps(evaluation),
+            "judged": json.dumps({**record.to_record(), **(evaluation or {})}),
             "evidence_hash": "e",
             "author": "the fixture",
             "review": "passed",
+            **facts,
         }
-        registration.create_version(client, project, record.uri, facts)
+        registration.create_version(client, project, record.uri, all_facts)
     approvals.record_approval(
         project, versions.load_version(project, "1"), "approved", "the fixture", "to begin with"
     )
