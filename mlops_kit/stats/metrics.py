@@ -279,12 +279,22 @@ def compute_calibration_error(
     return float(np.abs(weighted_errors).sum() / weights.sum())
 
 
-def _count_by_class(
+def count_by_class(
     y: np.ndarray,
     score: np.ndarray,
     weights: np.ndarray,
 ) -> np.ndarray:
-    """Sum the weights by true class (rows) and predicted class (columns)."""
+    """Sum the weights by true class (rows) and predicted class (columns).
+
+    Parameters
+    ----------
+    y : ndarray, shape (rows,)
+        Codes of the true classes.
+    score : ndarray, shape (rows, classes)
+        The probability of each class.
+    weights : ndarray, shape (rows,)
+        The weight of each row.
+    """
     class_count = score.shape[1]
     cells = y.astype(int) * class_count + predict_codes(score)
     sums = np.bincount(cells, weights, class_count**2)
@@ -310,7 +320,7 @@ def compute_balanced_accuracy(
     weights: np.ndarray,
 ) -> float:
     """Compute the mean recall over the classes that occur, each with the same weight."""
-    confusion = _count_by_class(y, score, weights)
+    confusion = count_by_class(y, score, weights)
     rows_by_class = confusion.sum(axis=1)
     occurs = rows_by_class > 0
     recall = np.diag(confusion)[occurs] / rows_by_class[occurs]
@@ -325,7 +335,7 @@ def compute_macro_f1(
     weights: np.ndarray,
 ) -> float:
     """Compute the mean F1 over the classes that occur or are predicted, each weighing the same."""
-    confusion = _count_by_class(y, score, weights)
+    confusion = count_by_class(y, score, weights)
     rows_and_predictions = confusion.sum(axis=1) + confusion.sum(axis=0)
     occurs = rows_and_predictions > 0
     f1 = 2 * np.diag(confusion)[occurs] / rows_and_predictions[occurs]

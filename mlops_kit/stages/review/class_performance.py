@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import format_percent
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import Table
-from mlops_kit.core.tasks import predict_codes
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review.calibration import compute_calibration_curve
-from mlops_kit.stats.metrics import compute_calibration_error, to_finite_arrays
+from mlops_kit.stats.metrics import (
+    compute_calibration_error,
+    count_by_class,
+    to_finite_arrays,
+)
 
 _CONFUSION_TITLE = "Confusion matrix"
 _CALIBRATION_TITLE = "Calibration by class"
@@ -82,9 +85,7 @@ def _sum_cells(y: Any, score: Any, weights: Any = None) -> np.ndarray:
     y, score, weights = to_finite_arrays(y, score, weights)
     if len(y) == 0:
         return np.zeros((0, 0))
-    class_count = score.shape[1]
-    cells = y.astype(int) * class_count + predict_codes(score)
-    return np.bincount(cells, weights, class_count**2).reshape(class_count, class_count)
+    return count_by_class(y, score, weights)
 
 
 def _get_names(classes: Sequence[Any], class_count: int) -> list[str]:
