@@ -41,14 +41,17 @@ class ReferenceRefit(NamedTuple):
         See ``compute_score_correlation``.
     mean_shift : float
         See ``compute_mean_shift``.
+    loss : float
+        The loss of the refit on rows that it has not seen.
     gain : float
-        See ``compute_relative_gain``: how much better the model fits rows that it has seen.
+        See ``compute_relative_gain``: how much better the other model fits rows that it has seen.
     """
 
     fitted_rows: int
     compared_rows: int
     correlation: float
     mean_shift: float
+    loss: float
     gain: float
 
 
@@ -116,6 +119,7 @@ def measure_reference_refit(
         compared_rows=len(np.asarray(labels)),
         correlation=compute_score_correlation(earlier, later),
         mean_shift=compute_mean_shift(earlier, later, compute_score_unit(labels, task)),
+        loss=earlier_loss,
         gain=compute_relative_gain(earlier_loss - later_loss, earlier_loss),
     )
 

@@ -7,6 +7,7 @@ where the table has a time column, and by group where the project's validation i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,8 @@ class RefitAgreement(NamedTuple):
     gain : Interval or None
         By which share of its loss the final model, which was fitted on these rows, fits them better
         than the evaluation model, which was not.
+    loss, rows : float, int
+        The loss of the evaluation model on the held-out rows, and how many there are.
     references : tuple of ReferenceRefit
         The same for refits of the recipe on training rows; empty if the training made none.
     """
@@ -57,6 +60,8 @@ class RefitAgreement(NamedTuple):
     correlation: float
     mean_shift: float
     gain: Interval | None = None
+    loss: float = math.nan
+    rows: int = 0
     references: tuple[ReferenceRefit, ...] = ()
 
 
@@ -230,29 +235,31 @@ def measure_refit_agreement(
     evaluation_scores = to_score_array(scores["score"])
     final_scores = to_score_array(scores["refitted"])
     unit = compute_score_unit(labels, config.task)
+    design = get_sampling_design(scores, config)
+    loss_name = TASKS[config.task].loss_metric
+    loss = metrics.compute_metric(loss_name, labels, evaluation_scores, weights=design.weights)
+    gain = None
+    if evaluation_scores.shape == final_scores.shape:
+        score_pair = (final_scores, evaluation_scores)
+        gain = bootstrap.compute_paired_difference(
+            loss_name, labels, score_pair, design, config.review.draws, seed
+        )
     return RefitAgreement(
         correlation=compute_score_correlation(evaluation_scores, final_scores),
         mean_shift=compute_mean_shift(evaluation_scores, final_scores, unit),
-        gain=_measure_refit_gain(scores, config, seed),
+        gain=_divide_by_loss(gain, loss),
+        loss=loss,
+        rows=len(scores),
     )
 
 
-def _measure_refit_gain(scores: pd.DataFrame, config: ProjectConfig, seed: int) -> Interval | None:
-    """Measure by which share of its loss the final model fits the held-out rows better."""
-    evaluation_scores = to_score_array(scores["score"])
-    final_scores = to_score_array(scores["refitted"])
-    if evaluation_scores.shape != final_scores.shape:
+def _divide_by_loss(gain: Interval | None, loss: float) -> Interval | None:
+    """Return a gain in loss as a share of the loss."""
+    if gain is None:
         return None
-    labels = scores[config.target]
-    design = get_sampling_design(scores, config)
-    loss = TASKS[config.task].loss_metric
-    gain = bootstrap.compute_paired_difference(
-        loss, labels, (scores["refitted"], scores["score"]), design, config.review.draws, seed
-    )
-    evaluation_loss = metrics.compute_metric(loss, labels, scores["score"], weights=design.weights)
     shares: list[float | None] = []
     for bound in (gain.value, gain.low, gain.high):
-        shares.append(None if bound is None else compute_relative_gain(bound, evaluation_loss))
+        shares.append(None if bound is None else compute_relative_gain(bound, loss))
     value, low, high = shares
     return Interval(value, low, high)
 

@@ -8,10 +8,17 @@ right for every model:
 - it scores the held-out rows about as the evaluation model does;
 - it fits the held-out rows better than the evaluation model does, since it has seen their labels.
 
-A refit with shuffled labels, on other rows or with a shifted column does neither. A model that
-changes because the world did (a break before the held-out rows) scores them differently, and fits
-them better. Therefore a refit fails if it does not fit the held-out rows better, or if it differs
-more than the reference refits do without fitting them about as much better as these.
+A refit with shuffled labels, on other rows or with a shifted column does not do both. A model that
+changes because the world did (a break before the held-out rows) scores these rows differently, but
+fits them better, and the evaluation model is worse on them than earlier models were on theirs. So
+a refit fails
+
+1. if it fits the held-out rows hardly better: less than a fifth of what the least gain among the
+   reference refits is, with an interval below half of it;
+2. or if its scores differ more than those of any reference refit, and it does not gain at least
+   half as much as these;
+3. or if they differ three times as much, although the evaluation model is as good on the held-out
+   rows as the reference refits were on theirs: there was nothing new to follow.
 """
 
 from __future__ import annotations
@@ -33,8 +40,14 @@ if TYPE_CHECKING:
     from mlops_kit.stats.refit_agreement import ReferenceRefits
 
 _MIN_DISAGREEMENT = 0.001  # 1 - correlation; below it two models are the same in practice
-_MIN_GAIN_SHARE = 0.1  # of the smallest gain of a reference refit; less is no gain
-_MIN_EXPLAINING_SHARE = 0.5  # of that gain; with as much a larger disagreement is explained
+# Shares of the smallest gain of a reference refit.
+_MIN_GAIN_SHARE = 0.2
+_MIN_GAIN_BOUND_SHARE = 0.5  # of the upper end of the interval of the gain
+_MIN_EXPLAINING_SHARE = 0.5  # with as much a larger disagreement is explained
+# Without a break, no gain explains a disagreement of so many times the largest one of a refit.
+_MAX_EXPLAINED_DISAGREEMENT = 3.0
+_MIN_LOSS_AT_BREAK = 1.1  # times the largest loss of a reference refit on rows it had not seen
+_MIN_COMPARED_ROWS = 100  # with fewer rows a correlation is too uncertain for that
 
 
 def add_reference_refits(evidence: ReviewEvidence, stage: Stage) -> ReviewEvidence:
@@ -59,15 +72,18 @@ class RefitLimits(NamedTuple):
     ----------
     correlation : float
         The least correlation with the evaluation model; NaN if there is nothing to compare with.
-    gain : float
-        The gain that the final model has to reach, as far as its interval tells.
-    explaining_gain : float
-        The gain with which a lower correlation is explained by the rows that were added.
+    unexplained_correlation : float
+        The least correlation that a gain can explain, unless there was a break.
+    reference_gain : float
+        The smallest gain of a reference refit, at least 0.
+    break_loss : float
+        The loss of the evaluation model from which on there was a break.
     """
 
     correlation: float
-    gain: float
-    explaining_gain: float
+    unexplained_correlation: float
+    reference_gain: float
+    break_loss: float
 
 
 @register_check(
@@ -101,20 +117,24 @@ def find_refit_limits(agreement: RefitAgreement, config: ReviewConfig) -> RefitL
     """Find what the reference refits allow."""
     disagreements = []
     gains = []
+    losses = []
     for refit in agreement.references:
         if not math.isnan(refit.correlation):
             disagreements.append(1 - refit.correlation)
         if not math.isnan(refit.gain):
             gains.append(refit.gain)
-    smallest_gain = max(0.0, min(gains, default=0.0))
+            losses.append(refit.loss)
     min_correlation = math.nan
+    unexplained_correlation = math.nan
     if disagreements and config.max_refit_disagreement is not None:
-        largest = max(*disagreements, _MIN_DISAGREEMENT)
-        min_correlation = 1 - config.max_refit_disagreement * largest
+        largest = config.max_refit_disagreement * max(*disagreements, _MIN_DISAGREEMENT)
+        min_correlation = 1 - largest
+        unexplained_correlation = 1 - _MAX_EXPLAINED_DISAGREEMENT * largest
     return RefitLimits(
-        min_correlation,
-        _MIN_GAIN_SHARE * smallest_gain,
-        _MIN_EXPLAINING_SHARE * smallest_gain,
+        correlation=min_correlation,
+        unexplained_correlation=unexplained_correlation,
+        reference_gain=max(0.0, min(gains, default=0.0)),
+        break_loss=_MIN_LOSS_AT_BREAK * max(losses, default=math.inf),
     )
 
 
@@ -144,22 +164,27 @@ def exceeds_fixed_limits(agreement: RefitAgreement, config: ReviewConfig) -> boo
 
 
 def is_fitted_too_badly(agreement: RefitAgreement, limits: RefitLimits) -> bool:
-    """Whether a refit fits the rows that were added no better than a model that has not seen them.
+    """Whether a refit fits the rows that were added hardly better than before.
 
     That is so as well if it does not know the same classes.
     """
     gain = agreement.gain
-    if gain is None or gain.high is None:
+    if gain is None or gain.value is None or gain.high is None:
         return gain is None and agreement.correlation == 0
-    return gain.high < limits.gain
+    is_small = gain.value < _MIN_GAIN_SHARE * limits.reference_gain
+    return is_small and gain.high < _MIN_GAIN_BOUND_SHARE * limits.reference_gain
 
 
 def _explains_difference(agreement: RefitAgreement, limits: RefitLimits) -> bool:
-    """Whether a refit differs because it fits the rows that were added as well as refits do."""
+    """Whether a refit differs because it follows the rows that were added, as refits do."""
     gain = agreement.gain
-    if gain is None or gain.value is None:
+    if gain is None or gain.value is None or gain.value <= 0:
         return False
-    return gain.value > 0 and gain.value >= limits.explaining_gain
+    if gain.value < _MIN_EXPLAINING_SHARE * limits.reference_gain:
+        return False
+    if agreement.correlation >= limits.unexplained_correlation:
+        return True
+    return agreement.rows < _MIN_COMPARED_ROWS or agreement.loss > limits.break_loss
 
 
 def _describe_outcome(outcome: CheckOutcome, agreement: RefitAgreement, limits: RefitLimits) -> str:
@@ -199,7 +224,7 @@ def _describe_limits(limits: RefitLimits, config: ReviewConfig) -> str:
     if not math.isnan(limits.correlation):
         texts.append(
             f"correlation ≥ {format_number(limits.correlation)}, or a loss that is "
-            f"{format_percent(limits.explaining_gain)} lower"
+            f"{format_percent(_MIN_EXPLAINING_SHARE * limits.reference_gain)} lower"
         )
     if config.min_refit_rank_correlation is not None:
         texts.append(f"correlation ≥ {format_number(config.min_refit_rank_correlation)}")
