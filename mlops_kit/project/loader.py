@@ -92,13 +92,6 @@ class Project(NamedTuple):
         """The folder of the package's notebooks."""
         return find_resource_folder(_NOTEBOOKS_FOLDER)
 
-    @property
-    def notebooks_folder(self) -> Path:
-        """The folder to work in: that of the project's own notebooks, or the package's."""
-        if self.config.notebooks or self.own_notebooks_folder.is_dir():
-            return self.own_notebooks_folder
-        return self.package_notebooks_folder
-
     def find_notebook(self, file: str) -> Path:
         """Return the path of a notebook: the project's own if it exists, else the package's.
 

@@ -216,7 +216,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_plugins(home, RUN_PLUGINS)
     make_rows().to_csv(home / "rows.psv", sep="|", index=False)
     project = loader.load_project(home)
-    shutil.copytree(project.notebooks_folder, home / "notebooks")
+    shutil.copytree(project.package_notebooks_folder, home / "notebooks")
     nbformat.write(new_notebook(cells=OWN_STAGE), home / "notebooks" / "count.ipynb")
     completed = run_command("run", "--project", home)
     assert completed.returncode == 0, completed.stdout + completed.stderr
