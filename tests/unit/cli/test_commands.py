@@ -505,6 +505,7 @@ def test_params_lists_types_values_and_limits(pipeline: Path, mlops: RunCommand)
     [
         (["plan", "-p", "first.k=4"], "first.k: 4 (-p) is out of its range"),
         (["params", "frist"], "unknown stage 'frist'"),
+        (["logs"], "there is no run yet"),
         (["logs", "first"], "there is no run yet"),
         (["debug", "first"], "there is no run yet"),
         (["reproduce", "20130101-000000-aaaa"], "there is no run '20130101-000000-aaaa'"),
