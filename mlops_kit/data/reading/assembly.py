@@ -56,6 +56,7 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
                 thousands=thousands,
                 missing=settings.missing,
                 date_format=settings.find_date_format(name.column),
+                max_unreadable_share=settings.max_unreadable_share,
                 is_inspected=name.column not in settings.excluded_columns,
             ),
         )
@@ -71,9 +72,11 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
     row_count = sum(table.row_count for table in tables)
     frame = pd.DataFrame(series, index=pd.RangeIndex(row_count), copy=False)
     series.clear()
+    unreadable_rows = None
     if reasons:
         is_kept = np.ones(row_count, dtype=bool)
         is_kept[list(reasons)] = False
+        unreadable_rows = frame[~is_kept]
         frame = frame[is_kept].reset_index(drop=True)
     rejected = [line for table in tables for line in table.rejected]
     rejected += _reject_rows(tables, reasons, row_texts)
@@ -96,7 +99,7 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
         notes=list(dict.fromkeys([*notes, *style_notes])),
     )
     nested = frozenset[str]().union(*(table.nested_columns for table in tables))
-    return TableRead(frame, report, nested, date_problems)
+    return TableRead(frame, report, nested, date_problems, unreadable_rows)
 
 
 def _align_columns(tables: Sequence[RawTable]) -> dict[str, Any]:
@@ -222,6 +225,7 @@ def _reject_rows(
                 line=table.find_line(table.find_record(row - offset)),
                 text=separator.join(texts)[:_MAX_TEXT_CHARACTERS],
                 reason=reasons[row],
+                row=row,
             )
             lines.append(line)
         offset += table.row_count
