@@ -37,7 +37,7 @@ def make_manifest(**stages: StageEntry) -> RunManifest:
     return RunManifest(run="r", status=RunStatus.SUCCEEDED, stages=stages)
 
 
-def test_failed_checks_of_either_severity_are_listed_in_the_order_of_the_stages(folder: Path) -> None:
+def test_failed_checks_of_either_severity_are_in_the_order_of_the_stages(folder: Path) -> None:
     done = StageEntry(status=StageStatus.SUCCEEDED)
     found = failed_checks.list_failed_checks(
         folder, make_manifest(review=done, prepare=done, deploy=done)
