@@ -6,9 +6,9 @@ registry of its own, because its verdict changes when the champion does.
 
 To add a check, in the package or in a plugin of a project:
 
-1. write a function ``(evidence) -> Verdict`` that returns ``make_verdict(outcome, sentence, ...)``,
-2. decorate it with ``@register_check(name, title, severity)``; it is then run, shown and tested
-   like the others.
+1. write a function ``(evidence) -> Verdict`` that returns ``make_verdict(outcome, sentence)``, with
+   ``limit`` and ``hint`` if it failed,
+2. decorate it with ``@register_check(name, title, severity)``; it is then run and tested as well.
 """
 
 from __future__ import annotations
