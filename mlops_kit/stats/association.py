@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlops_kit.core.lazy import np, pd, scipy_stats
 
 _MIN_COMMON_ROWS = 20  # with fewer rows nothing can be said
+_MIN_CLASS_ROWS = 10  # of a class in the ranked half; with fewer its AUC may be high by chance
 _QUANTILE_GROUPS = 50  # of numbers, when their association with several classes is measured
 _MIN_EQUAL_SHARE = 0.99  # of the values of two columns that are copies
 _MIN_COPY_RANK_CORRELATION = 0.999  # of two columns that are copies up to their scale
@@ -59,15 +60,15 @@ def measure_association(
     return max(measure(np.where(is_missing, fill, codes), target) for fill in fill_values)
 
 
-def measure_class_association(
+def measure_class_associations(
     values: pd.Series,
     codes: np.ndarray,
     halves: np.ndarray | None = None,
-) -> float:
+) -> dict[int, float]:
     """Measure how well a column alone tells each of several classes from the rest.
 
     Values are put into groups (a category each, or quantile bins of numbers), and the class shares
-    of each group in one half of the rows rank the rows of the other half.
+    of each group in one half of the rows rank the rows of the other half (one-vs-rest ROC-AUC).
 
     Parameters
     ----------
@@ -78,20 +79,21 @@ def measure_class_association(
 
     Returns
     -------
-    float
-        The lowest of the classes' AUC (0.5 to 1): a column that tells only some of them apart need
-        not contain the target.
+    dict of int to float
+        The AUC (0.5 to 1) of each class, by its code. The lowest one says whether the column
+        contains the target, the highest one whether it gives away a class. A class with fewer than
+        ten rows in the ranked half, which may be ranked well by chance, is left out.
     """
     if halves is None:
         halves = np.arange(len(values)) % 2
     groups = _group_values(values)
-    areas = []
+    areas = {}
     for code in np.unique(codes):
         is_class = (codes == code).astype(float)
         shares, labels = _encode_by_target_mean(groups, is_class, halves)
-        if 0 < labels.sum() < len(labels):
-            areas.append(compute_rank_auc(shares, labels))
-    return min(areas, default=0.5)
+        if _MIN_CLASS_ROWS <= labels.sum() < len(labels):
+            areas[int(code)] = compute_rank_auc(shares, labels)
+    return areas
 
 
 def _group_values(values: pd.Series) -> np.ndarray:

@@ -8,7 +8,9 @@ To add a check:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.frames import to_pandas
@@ -17,13 +19,18 @@ from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns, list_key_columns
 from mlops_kit.data.features import check_point_in_time
 from mlops_kit.data.splitters import assign_halves, count_shared_groups
+from mlops_kit.data.target import list_classes
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
-from mlops_kit.stats.association import are_copies, measure_association, measure_class_association
+from mlops_kit.stats.association import (
+    are_copies,
+    measure_association,
+    measure_class_associations,
+)
 
 _MEASURE_BY_TASK = {
     "binary": "AUC",
-    "multiclass": "lowest AUC of a class",
+    "multiclass": "lowest one-vs-rest AUC",
     "regression": "|rank correlation|",
 }
 _MIN_CHECKED_ROWS = 20  # with fewer rows nothing can be said
@@ -52,6 +59,8 @@ def check_leakage(
         check_single_feature(project.config, frame),
         check_feature_timing(project, frame, history),
     ]
+    if project.config.task == "multiclass":
+        verdicts.append(check_single_classes(project.config, frame, list_classes(project)))
     if project.config.validation.group:
         verdicts.append(check_groups_apart(project.config, frame))
     return verdicts
@@ -160,8 +169,7 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         "No single feature predicts the target",
         severity=CheckSeverity.BLOCKS,
     )
-    train = frame[frame[PART_COLUMN] == "train"]
-    train = train.iloc[:: max(1, len(train) // _MAX_COMPARED_ROWS)]
+    train = _select_compared_rows(frame)
     features = list_feature_columns(config, frame)
     if len(train) < _MIN_CHECKED_ROWS or not features:
         return make_verdict(
@@ -177,7 +185,8 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     associations = {}
     for feature in features:
         if config.task == "multiclass":
-            associations[feature] = measure_class_association(train[feature], target, halves)
+            areas = measure_class_associations(train[feature], target, halves)
+            associations[feature] = min(areas.values(), default=0.5)
             continue
         associations[feature] = measure_association(
             train[feature],
@@ -203,6 +212,75 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         outcome=CheckOutcome.FAILED,
         sentence=(
             f"{', '.join(leaking)} alone ranks the target ({observed}): it is probably a leak."
+        ),
+        hint=(
+            f"excluded_columns: [{', '.join(leaking)}] in mlops.yaml "
+            "if not known at prediction time"
+        ),
+    )
+
+
+def _select_compared_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Select training rows, evenly spread, to compare features with the target."""
+    train = frame[frame[PART_COLUMN] == "train"]
+    return train.iloc[:: max(1, len(train) // _MAX_COMPARED_ROWS)]
+
+
+def check_single_classes(
+    config: ProjectConfig, frame: pd.DataFrame, classes: Sequence[Any] = ()
+) -> Verdict:
+    """Check that no feature alone gives away one of several classes.
+
+    A feature may tell a class apart for good reason, so it is for a person to judge: the check
+    warns. A feature that gives away all classes is found by ``check_single_feature``.
+
+    Parameters
+    ----------
+    classes : sequence
+        The names of the classes in the order of their codes.
+    """
+    limit = config.review.leakage_threshold
+    train = _select_compared_rows(frame)
+    target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
+    strongest: dict[str, tuple[float, str]] = {}
+    for feature in list_feature_columns(config, frame):
+        for code, area in measure_class_associations(train[feature], target, halves).items():
+            name = str(classes[code]) if code < len(classes) else str(code)
+            strongest[feature] = max(strongest.get(feature, (0.0, "")), (area, name))
+    make_verdict = partial(
+        Verdict,
+        "one_class",
+        "No single feature gives away a class",
+        severity=CheckSeverity.WARNS,
+        limit=f"one-vs-rest AUC below {format_number(limit)}",
+    )
+    if not strongest:
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=f"No class has enough of the {len(train):,} training rows to check.",
+            observed=f"{len(train):,} rows",
+        )
+    best = max(strongest, key=lambda feature: strongest[feature])
+    area, name = strongest[best]
+    observed = f"{best}: AUC {format_number(area)} for {name}"
+    make_verdict = partial(
+        make_verdict,
+        observed=observed,
+        diagnostics={"strength": {feature: pair[0] for feature, pair in strongest.items()}},
+    )
+    leaking = [feature for feature, (area, _) in strongest.items() if area >= limit]
+    if not leaking:
+        return make_verdict(
+            outcome=CheckOutcome.PASSED,
+            sentence=f"The feature that tells a class apart best is {observed}.",
+        )
+    described = ", ".join(f"{feature} ({strongest[feature][1]})" for feature in leaking)
+    return make_verdict(
+        outcome=CheckOutcome.FAILED,
+        sentence=(
+            f"Features that alone tell a class from all others: {described}. Each is a leak if it "
+            "is not known at prediction time."
         ),
         hint=(
             f"excluded_columns: [{', '.join(leaking)}] in mlops.yaml "
