@@ -62,7 +62,7 @@ def new_command(
     as the default; --yes takes it.
     """
     from mlops_kit.data.detection import GivenSettings
-    from mlops_kit.pipeline.scaffold import create, git_filter
+    from mlops_kit.pipeline.scaffold import create
 
     if not takes_guesses and not sys.stdin.isatty():
         raise KitError(
@@ -93,15 +93,16 @@ def new_command(
         f"\nProject {project.config.name} written to {path}; "
         f"{path}/mlops.yaml gives the reason of each setting."
     )
-    if git_filter.is_in_repository(project.root):
-        _set_up_filter(project.root)
+    _set_up_filter(project.root)
     output.print_text(f"Next: cd {path} && mlops run")
 
 
 def _set_up_filter(root: Path) -> None:
-    """Set git's filter for notebooks, and say so; a project without it is complete."""
+    """Set git's filter for notebooks in a repository, and say so; it may be missing elsewhere."""
     from mlops_kit.pipeline.scaffold import git_filter
 
+    if not git_filter.is_in_repository(root):
+        return
     try:
         output.print_text(git_filter.set_up_notebook_filter(root))
     except KitError as error:
