@@ -16,6 +16,7 @@ from mlops_kit.core.errors import KitError, RunFailedError
 if TYPE_CHECKING:
     from mlops_kit.data.detection import DetectionReport
     from mlops_kit.pipeline.scaffold.create import ProjectDraft, ProjectRequest
+    from mlops_kit.project.loader import Project
 
 notebook_app = typer.Typer(
     rich_markup_mode=None,
@@ -89,6 +90,11 @@ def new_command(
         draft = create.draft_again(draft, _ask_for_settings(draft))
     project = create.write_project(draft)
     _print_guesses(draft.report)
+    _print_created_project(project, path)
+
+
+def _print_created_project(project: Project, path: Path) -> None:
+    """Print where the project is, what was set up around it, and the next command."""
     output.print_text(
         f"\nProject {project.config.name} written to {path}; "
         f"{path}/mlops.yaml gives the reason of each setting."
