@@ -6,8 +6,10 @@ A window is analyzed once when it has ended, and once more when its labels are d
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import RunFailedError
@@ -21,6 +23,7 @@ from mlops_kit.core.tasks import (
     to_score_array,
     to_score_column,
 )
+from mlops_kit.data.column_kinds import infer_statistical_kind
 from mlops_kit.data.columns import ROW_ID, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
@@ -30,6 +33,7 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
+from mlops_kit.stages.monitor.column_bins import COUNTED_KINDS, make_column_bins
 from mlops_kit.stages.monitor.drift_sides import (
     SCORE_COLUMN,
     DriftDesign,
@@ -37,8 +41,10 @@ from mlops_kit.stages.monitor.drift_sides import (
     replace_class_probabilities,
 )
 from mlops_kit.stages.monitor.drift_tests import make_side_weights
+from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
+from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import DriftStatus
@@ -62,6 +68,8 @@ class ReferenceData(NamedTuple):
         The calibration of the scores, fitted on the held-out rows.
     classes : tuple
         The classes in the order of the version's codes; empty for a regression.
+    history : DriftHistory or None
+        The profile by day of the rows that the version was made from; None if rows have weights.
     """
 
     feature_names: list[str]
@@ -69,6 +77,7 @@ class ReferenceData(NamedTuple):
     performance: Interval | None
     calibrator: Any
     classes: tuple[Any, ...] = ()
+    history: DriftHistory | None = None
 
 
 def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
@@ -110,7 +119,25 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
             get_row_weights(held_out_rows, config),
         ),
         classes=version.classes,
+        history=_profile_history(
+            run / known_artifacts["features"].path, held_out_rows, version.features, config
+        ),
     )
+
+
+def _profile_history(
+    file: Path, held_out_rows: pd.DataFrame, features: Iterable[str], config: ProjectConfig
+) -> DriftHistory | None:
+    """Profile the features of all rows by day, in the bins of the held-out rows."""
+    if config.time is None or config.weight is not None:
+        return None
+    bins = {}
+    for name in features:
+        if name in held_out_rows:
+            kind = infer_statistical_kind(held_out_rows[name])
+            if kind in COUNTED_KINDS:
+                bins[name] = make_column_bins(held_out_rows[name], kind)
+    return DriftHistory(bins, profile_parquet(file, bins, config.time, config.timezone))
 
 
 def list_ended_windows(
@@ -200,6 +227,10 @@ def _measure_drift_with_cost(
         expected, current, expected.columns, config.monitor, config.seed, design
     )
     drifted_columns = []
+    if len(table.data) and reference.history is not None and design.days is not None:
+        table = mark_seasonal_drift(
+            table, reference.history, current, design.days.current, config.monitor
+        )
     if len(table.data):
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
         drifted_columns = table.data.loc[is_costed, "column"].tolist()

@@ -13,7 +13,7 @@ plugin that has no ``count_function`` is given rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mlops_kit.core.formatting import format_percent
@@ -22,7 +22,7 @@ from mlops_kit.core.results import Table
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
 from mlops_kit.project.config.monitoring import MonitorConfig
 from mlops_kit.stages.monitor.binned_tests import BinnedResult, CountedColumn
-from mlops_kit.stages.monitor.column_bins import ColumnBins, make_column_bins
+from mlops_kit.stages.monitor.column_bins import COUNTED_KINDS, ColumnBins, make_column_bins
 from mlops_kit.stages.monitor.drift_classification import (
     DRIFT_COLUMNS,
     Classification,
@@ -60,12 +60,6 @@ _SHOWN_COLUMNS = (
 _TITLE = "Drift by feature"
 MAX_ROWS_PER_SIDE = 100_000  # that are given to the test of a plugin
 _ABSENT_KIND = "absent"
-_COUNTED_KINDS = (
-    StatisticalKind.NUMBER,
-    StatisticalKind.CATEGORY,
-    StatisticalKind.CODE,
-    StatisticalKind.BOOLEAN,
-)
 _MIN_IDENTIFIERS = 50  # distinct categories, below which a column does not identify rows
 
 
@@ -114,6 +108,42 @@ def measure_drift(
     return make_drift_table(measured, limits, sides.weights is not None, sides.days is not None)
 
 
+def compare_profiles(
+    bins: Mapping[str, ColumnBins],
+    reference: DriftProfile,
+    current: DriftProfile,
+    limits: MonitorConfig,
+) -> Table:
+    """Compare two profiles with the same bins; no row is read.
+
+    A column whose test is that of a plugin without ``count_function`` is compared with the default
+    test of its kind.
+
+    Parameters
+    ----------
+    bins : mapping of str to ColumnBins
+        The bins of the columns to compare.
+    limits : MonitorConfig
+        The project's limits.
+
+    Returns
+    -------
+    Table
+        As of ``measure_drift``.
+    """
+    if not reference.row_count or not current.row_count:
+        return _make_empty_table()
+    kinds = {name: str(column.kind) for name, column in bins.items()}
+    profiles = ProfiledSides(kinds, dict(bins), reference, current)
+    measured = []
+    for name, kind in kinds.items():
+        row = ColumnDrift(column=name, kind=kind, limit=limits.alert_effect)
+        _measure_column(row, profiles, limits)
+        measured.append(row)
+    classify_columns(measured, limits)
+    return make_drift_table(measured, limits, has_weights=False, has_days=True)
+
+
 @dataclass(frozen=True)
 class ProfiledSides:
     """Both sides as counts: the kind of each column, and the bins of those that have some."""
@@ -141,7 +171,7 @@ def _profile_sides(sides: DriftSides, columns: list[str]) -> ProfiledSides:
         if name not in sides.reference or name not in sides.current:
             continue
         kinds[name] = _combine_kinds(sides.reference[name], sides.current[name])
-        if kinds[name] in _COUNTED_KINDS:
+        if kinds[name] in COUNTED_KINDS:
             bins[name] = make_column_bins(sides.reference[name], kinds[name])
     reference_days, current_days = sides.days or (None, None)
     reference_weights, current_weights = sides.weights or (None, None)
@@ -295,10 +325,11 @@ def _measure_column(
         row.classify(untested)
         return
     test = find_drift_test(row.kind, limits.tests)
-    if DRIFT_TESTS[test].count_function is None and run_row_test is not None:
+    is_row_test = DRIFT_TESTS[test].count_function is None
+    if is_row_test and run_row_test is not None:
         result = run_row_test(test)
     else:
-        result = run_count_test(test, column)
+        result = run_count_test(find_drift_test(row.kind, {}) if is_row_test else test, column)
     row.statistic = result.statistic
     row.effect = result.effect
     row.p_value = result.p_value
