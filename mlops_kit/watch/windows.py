@@ -40,7 +40,7 @@ from mlops_kit.stages.monitor.drift_sides import (
     make_side_days,
     replace_class_probabilities,
 )
-from mlops_kit.stages.monitor.drift_tests import make_side_weights
+from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
 from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
@@ -126,7 +126,10 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
 
 
 def _profile_history(
-    file: Path, held_out_rows: pd.DataFrame, features: Iterable[str], config: ProjectConfig
+    file: Path,
+    held_out_rows: pd.DataFrame,
+    features: Iterable[str],
+    config: ProjectConfig,
 ) -> DriftHistory | None:
     """Profile the features of all rows by day, in the bins of the held-out rows."""
     if config.time is None or config.weight is not None:
@@ -141,7 +144,9 @@ def _profile_history(
 
 
 def list_ended_windows(
-    start: datetime, until: datetime, length: timedelta
+    start: datetime,
+    until: datetime,
+    length: timedelta,
 ) -> list[tuple[datetime, datetime]]:
     """List the windows from ``start`` that have ended by ``until``; they leave no gap."""
     count = max(0, (until - start) // length)
@@ -181,7 +186,13 @@ def analyze_unlabeled_window(
     design = get_sampling_design(sampling, config)
     weights = make_side_weights(get_row_weights(reference.rows, config), design.weights)
     drift_design = DriftDesign(make_side_days(reference.rows, sampling, config), weights)
-    drift_table = _measure_drift_with_cost(reference, expected, current, config, drift_design)
+    drift_table = _measure_drift_with_cost(
+        reference,
+        expected,
+        current,
+        config,
+        drift_design,
+    )
     estimated = Interval(None)
     is_scored = is_finite_score(scores)
     if is_scored.any():
@@ -192,12 +203,6 @@ def analyze_unlabeled_window(
             config,
             config.seed,
         )
-    sketches = {}
-    for name in expected:
-        if name in current and len(current):
-            sketches[str(name)] = estimate.compare_distributions(
-                expected[name], current[name], weights
-            )
     verdicts = [
         check_schema(expected, current),
         alerts.check_feature_drift(drift_table, config),
@@ -209,10 +214,25 @@ def analyze_unlabeled_window(
         mean_score=_compute_mean(pd.Series(summarize_score(scores)), design.weights),
         estimated=estimated,
         drift=drift_table,
-        sketches=sketches,
+        sketches=_compare_distributions(expected, current, weights),
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
     )
+
+
+def _compare_distributions(
+    expected: pd.DataFrame,
+    current: pd.DataFrame,
+    weights: SideWeights | None,
+) -> dict[str, Any]:
+    """Compare the distributions of the columns that both sides have, for charts."""
+    sketches = {}
+    for name in expected:
+        if name in current and len(current):
+            sketches[str(name)] = estimate.compare_distributions(
+                expected[name], current[name], weights
+            )
+    return sketches
 
 
 def _measure_drift_with_cost(
@@ -224,12 +244,21 @@ def _measure_drift_with_cost(
 ) -> Table:
     """Measure drift by feature, and estimate what the drift of each costs."""
     table = drift.measure_drift(
-        expected, current, expected.columns, config.monitor, config.seed, design
+        expected,
+        current,
+        expected.columns,
+        config.monitor,
+        config.seed,
+        design,
     )
     drifted_columns = []
     if len(table.data) and reference.history is not None and design.days is not None:
         table = mark_seasonal_drift(
-            table, reference.history, current, design.days.current, config.monitor
+            table,
+            reference.history,
+            current,
+            design.days.current,
+            config.monitor,
         )
     if len(table.data):
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
@@ -237,14 +266,20 @@ def _measure_drift_with_cost(
     cost_by_column: dict[str, float] = {}
     if TASKS[config.task].has_classes and len(current):
         cost_by_column = estimate.estimate_drift_costs(
-            reference.rows, current, drifted_columns, config, design.weights
+            reference.rows,
+            current,
+            drifted_columns,
+            config,
+            design.weights,
         )
     costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
     return replace(table, data=table.data.assign(cost=costs))
 
 
 def _compute_flagged_share(
-    decisions: pd.Series, weights: np.ndarray | None, config: ProjectConfig
+    decisions: pd.Series,
+    weights: np.ndarray | None,
+    config: ProjectConfig,
 ) -> float | None:
     """Compute the share of rows predicted positive; None for a task without a positive class."""
     return _compute_mean(decisions, weights) if TASKS[config.task].has_threshold else None
@@ -306,7 +341,9 @@ def analyze_labeled_window(
 
 
 def _compute_window_cost(
-    predictions: pd.DataFrame, config: ProjectConfig, weights: np.ndarray | None = None
+    predictions: pd.DataFrame,
+    config: ProjectConfig,
+    weights: np.ndarray | None = None,
 ) -> tuple[float | None, float | None]:
     """Compute the cost of errors per row, and the total saving against the cheaper blind rule.
 
@@ -329,7 +366,11 @@ def _compute_window_cost(
     return total_cost / float(weights.sum()), saved
 
 
-def _is_below_estimate(realized: Table, estimated: Interval, config: ProjectConfig) -> bool:
+def _is_below_estimate(
+    realized: Table,
+    estimated: Interval,
+    config: ProjectConfig,
+) -> bool:
     """Whether all of the interval of realized performance is worse than the estimate."""
     metric = METRICS[config.headline_metric]
     measured = realized.to_intervals().get(config.headline_metric, Interval(None))
@@ -340,7 +381,10 @@ def _is_below_estimate(realized: Table, estimated: Interval, config: ProjectConf
 
 
 def _check_concept_drift(
-    windows_below: int, realized: Table, estimated: Interval, config: ProjectConfig
+    windows_below: int,
+    realized: Table,
+    estimated: Interval,
+    config: ProjectConfig,
 ) -> Verdict:
     """Check for concept drift: realized stays below estimated performance.
 
@@ -381,4 +425,9 @@ def _check_concept_drift(
             observed=observed,
             hint="retrain on recent rows",
         )
-    return replace(verdict, outcome=CheckOutcome.PASSED, sentence=f"{observed}.", observed=observed)
+    return replace(
+        verdict,
+        outcome=CheckOutcome.PASSED,
+        sentence=f"{observed}.",
+        observed=observed,
+    )

@@ -98,7 +98,11 @@ def measure_drift(
     measured = []
     profiles = _profile_sides(sides, list(dict.fromkeys(columns)))
     for name, kind in profiles.kinds.items():
-        row = ColumnDrift(column=name, kind=kind, limit=limits.alert_effect)
+        row = ColumnDrift(
+            column=name,
+            kind=kind,
+            limit=limits.alert_effect,
+        )
         measured.append(row)
         if name not in profiles.bins:
             _classify_uncounted(row, sides, limits)
@@ -137,7 +141,11 @@ def compare_profiles(
     profiles = ProfiledSides(kinds, dict(bins), reference, current)
     measured = []
     for name, kind in kinds.items():
-        row = ColumnDrift(column=name, kind=kind, limit=limits.alert_effect)
+        row = ColumnDrift(
+            column=name,
+            kind=kind,
+            limit=limits.alert_effect,
+        )
         _measure_column(row, profiles, limits)
         measured.append(row)
     classify_columns(measured, limits)
@@ -217,7 +225,10 @@ def make_drift_table(
 
 
 def _describe_row_tests(
-    measured: list[ColumnDrift], limits: MonitorConfig, has_weights: bool, has_days: bool
+    measured: list[ColumnDrift],
+    limits: MonitorConfig,
+    has_weights: bool,
+    has_days: bool,
 ) -> list[str]:
     """Say that rows are weighted, and which tests of plugins leave out weights or days."""
     names = {find_drift_test(row.kind, limits.tests) for row in measured if row.is_tested}
@@ -252,7 +263,11 @@ def _summarize_drift(data: pd.DataFrame) -> str:
     )
 
 
-def _make_row_test(row: ColumnDrift, sides: DriftSides, seed: int) -> Callable[[str], BinnedResult]:
+def _make_row_test(
+    row: ColumnDrift,
+    sides: DriftSides,
+    seed: int,
+) -> Callable[[str], BinnedResult]:
     """Make the function that gives rows to a test that takes no counts."""
 
     def run_row_test(test: str) -> BinnedResult:
@@ -281,7 +296,11 @@ def _combine_kinds(before: pd.Series, now: pd.Series) -> str:
     return "/".join(sorted(kinds)) or str(StatisticalKind.EMPTY)
 
 
-def _classify_uncounted(row: ColumnDrift, sides: DriftSides, limits: MonitorConfig) -> None:
+def _classify_uncounted(
+    row: ColumnDrift,
+    sides: DriftSides,
+    limits: MonitorConfig,
+) -> None:
     """Classify a column whose values have no bins."""
     if row.kind == _ABSENT_KIND:
         return
@@ -340,7 +359,10 @@ def _measure_column(
 
 
 def _explain_not_tested(
-    row: ColumnDrift, column: CountedColumn, profiles: ProfiledSides, limits: MonitorConfig
+    row: ColumnDrift,
+    column: CountedColumn,
+    profiles: ProfiledSides,
+    limits: MonitorConfig,
 ) -> Classification | None:
     """Classify a column that no test can or need decide; None if one should."""
     known_values = min(

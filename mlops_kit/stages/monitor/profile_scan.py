@@ -86,7 +86,9 @@ def _quote(name: str) -> str:
 
 
 def _make_calendar(
-    connection: duckdb.DuckDBPyConnection, relation: str, timezone: str
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    timezone: str,
 ) -> _DayCalendar:
     """Find the days of the rows: the conversion to a time zone is done by slot, not by row."""
     slot = _quote(_SLOT_COLUMN)
@@ -100,7 +102,9 @@ def _make_calendar(
 
 
 def _select_columns(
-    connection: duckdb.DuckDBPyConnection, relation: str, bins: Mapping[str, ColumnBins]
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    bins: Mapping[str, ColumnBins],
 ) -> str:
     """Return the query of all columns; text in place of numbers comes with where it is missing."""
     described = connection.sql(f"SELECT * FROM {relation} LIMIT 0")
@@ -119,7 +123,11 @@ def _select_columns(
 class _BatchCounter:
     """The counts of all columns, to which batches are added."""
 
-    def __init__(self, bins: Mapping[str, ColumnBins], calendar: _DayCalendar) -> None:
+    def __init__(
+        self,
+        bins: Mapping[str, ColumnBins],
+        calendar: _DayCalendar,
+    ) -> None:
         self.bins = bins
         self.calendar = calendar
         day_count = len(calendar.days)
@@ -127,7 +135,11 @@ class _BatchCounter:
         self.counts = {name: np.zeros(day_count * column.size) for name, column in bins.items()}
         self.unseen_names: dict[str, set[str]] = {name: set() for name in bins}
 
-    def count(self, batch: pa.RecordBatch, threads: ThreadPoolExecutor) -> None:
+    def count(
+        self,
+        batch: pa.RecordBatch,
+        threads: ThreadPoolExecutor,
+    ) -> None:
         """Add the rows of a batch."""
         slots = batch.column(_SLOT_COLUMN).to_numpy()
         day_codes = self.calendar.day_codes[slots - self.calendar.first_slot]
@@ -135,7 +147,12 @@ class _BatchCounter:
         for _ in threads.map(partial(self._count_column, batch, day_codes), self.bins):
             pass  # an error of a thread is raised here
 
-    def _count_column(self, batch: pa.RecordBatch, day_codes: np.ndarray, name: str) -> None:
+    def _count_column(
+        self,
+        batch: pa.RecordBatch,
+        day_codes: np.ndarray,
+        name: str,
+    ) -> None:
         """Add the rows of a batch to the counts of one column."""
         column = self.bins[name]
         if column.is_number:
@@ -148,7 +165,10 @@ class _BatchCounter:
         counts += np.bincount(positions, minlength=len(counts))
 
     def _assign_categories_of_batch(
-        self, batch: pa.RecordBatch, name: str, column: ColumnBins
+        self,
+        batch: pa.RecordBatch,
+        name: str,
+        column: ColumnBins,
     ) -> np.ndarray:
         """Assign the categories of a batch to bins."""
         encoded = batch.column(name).dictionary_encode()
@@ -167,11 +187,22 @@ class _BatchCounter:
             counts[name] = self.counts[name].reshape(len(self.rows), column.size)
             unseen_names[name] = tuple(sorted(self.unseen_names[name])[:MAX_LISTED_UNSEEN])
         days = tuple(self.calendar.days)
-        profile = DriftProfile(days, self.rows, self.rows, self.rows, counts, unseen_names)
+        profile = DriftProfile(
+            days,
+            self.rows,
+            self.rows,
+            self.rows,
+            counts,
+            unseen_names,
+        )
         return profile.select_days(self.rows > 0)
 
 
-def _assign_numbers_of_batch(batch: pa.RecordBatch, name: str, column: ColumnBins) -> np.ndarray:
+def _assign_numbers_of_batch(
+    batch: pa.RecordBatch,
+    name: str,
+    column: ColumnBins,
+) -> np.ndarray:
     """Assign the numbers of a batch to bins; NaN in a column of numbers is a missing value."""
     numbers = batch.column(name).to_numpy(zero_copy_only=False)
     assigned = assign_numbers(numbers, column)
