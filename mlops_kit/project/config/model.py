@@ -106,4 +106,9 @@ class ReviewConfig(ConfigSection):
         description="A column that alone ranks the target this well (AUC or |rho|) is reported "
         "as leakage",
     )
+    confirmed_features: NameList = Field(
+        default_factory=list,
+        description="Features of which somebody has confirmed that they are known when a "
+        "prediction is made: they are not reported as leakage",
+    )
     draws: int = Field(500, ge=100, description="Bootstrap draws per confidence interval")

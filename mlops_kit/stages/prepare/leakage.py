@@ -24,8 +24,10 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stats.association import (
     are_copies,
+    find_outstanding_columns,
     measure_association,
     measure_class_associations,
+    measure_mean_class_association,
 )
 
 _MEASURE_BY_TASK = {
@@ -33,6 +35,7 @@ _MEASURE_BY_TASK = {
     "multiclass": "lowest one-vs-rest AUC",
     "regression": "|rank correlation|",
 }
+_CONFIRMED = "review.confirmed_features"
 _MIN_CHECKED_ROWS = 20  # with fewer rows nothing can be said
 _MAX_COMPARED_ROWS = 20_000  # evenly spread or the newest; they tell as much as all
 _MAX_COPY_CHECK_ROWS = 4_000  # evenly spread; each pair of columns is compared on them
@@ -57,6 +60,7 @@ def check_leakage(
     verdicts = [
         check_known_later(project, frame, history),
         check_single_feature(project.config, frame),
+        check_outstanding_feature(project.config, frame),
         check_feature_timing(project, frame, history),
     ]
     if project.config.task == "multiclass":
@@ -170,7 +174,7 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         severity=CheckSeverity.BLOCKS,
     )
     train = _select_compared_rows(frame)
-    features = list_feature_columns(config, frame)
+    features = _list_unconfirmed_features(config, frame)
     if len(train) < _MIN_CHECKED_ROWS or not features:
         return make_verdict(
             outcome=CheckOutcome.CANNOT_TELL,
@@ -215,9 +219,69 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         ),
         hint=(
             f"excluded_columns: [{', '.join(leaking)}] in mlops.yaml "
-            "if not known at prediction time"
+            f"if not known at prediction time, otherwise {_CONFIRMED}: [{', '.join(leaking)}]"
         ),
     )
+
+
+def check_outstanding_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
+    """Check that no feature ranks the target far better than all others do: it may be a leak."""
+    make_verdict = partial(
+        Verdict,
+        "outstanding_column",
+        "No single feature stands out",
+        severity=CheckSeverity.WARNS,
+        limit="no feature far stronger than the others",
+    )
+    train = _select_compared_rows(frame)
+    features = _list_unconfirmed_features(config, frame)
+    if len(train) < _MIN_CHECKED_ROWS or not features:
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=(
+                f"{len(train)} training rows and {len(features)} features are too few to check."
+            ),
+            observed=f"{len(train)} rows",
+        )
+    associations = {}
+    for feature in features:
+        associations[feature] = _associate_with_target(train[feature], train, config)
+    outstanding = find_outstanding_columns(associations, config.review.leakage_threshold)
+    # What is almost perfect is reported by ``check_single_feature``.
+    outstanding = [c for c in outstanding if associations[c] < config.review.leakage_threshold]
+    make_verdict = partial(make_verdict, diagnostics={"strength": associations})
+    if not outstanding:
+        return make_verdict(
+            outcome=CheckOutcome.PASSED,
+            sentence="No feature ranks the target far better than the others.",
+            observed="none",
+        )
+    measure = "|rank correlation|" if config.task == "regression" else "AUC"
+    described = [f"{c}: {measure} {format_number(associations[c])}" for c in outstanding]
+    names = ", ".join(outstanding)
+    return make_verdict(
+        outcome=CheckOutcome.FAILED,
+        sentence=f"Features that alone rank the target far better than the others: "
+        f"{', '.join(described)}. Each is a leak if it is known only later.",
+        observed=", ".join(described),
+        hint=f"excluded_columns: [{names}] in mlops.yaml if not known at prediction time, "
+        f"otherwise {_CONFIRMED}: [{names}]",
+    )
+
+
+def _associate_with_target(values: pd.Series, train: pd.DataFrame, config: ProjectConfig) -> float:
+    """Measure how well a feature ranks the target, of several classes the mean over these."""
+    if config.task == "multiclass":
+        return measure_mean_class_association(values, train[config.target])
+    target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
+    return measure_association(values, target, binary=config.task == "binary", halves=halves)
+
+
+def _list_unconfirmed_features(config: ProjectConfig, frame: pd.DataFrame) -> list[str]:
+    """Return the features of which nobody has confirmed that they are known in time."""
+    confirmed = config.review.confirmed_features
+    return [name for name in list_feature_columns(config, frame) if name not in confirmed]
 
 
 def _select_compared_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -244,7 +308,7 @@ def check_single_classes(
     target = train[config.target].to_numpy(dtype=float)
     halves = assign_halves(train, config)
     strongest: dict[str, tuple[float, str]] = {}
-    for feature in list_feature_columns(config, frame):
+    for feature in _list_unconfirmed_features(config, frame):
         for code, area in measure_class_associations(train[feature], target, halves).items():
             name = str(classes[code]) if code < len(classes) else str(code)
             strongest[feature] = max(strongest.get(feature, (0.0, "")), (area, name))
@@ -284,7 +348,7 @@ def check_single_classes(
         ),
         hint=(
             f"excluded_columns: [{', '.join(leaking)}] in mlops.yaml "
-            "if not known at prediction time"
+            f"if not known at prediction time, otherwise {_CONFIRMED}: [{', '.join(leaking)}]"
         ),
     )
 
