@@ -6,6 +6,10 @@
   stay together, and rows whose label was not known when the evaluated period begins are left out:
   training on them would be training on the future. Scikit-learn's ``TimeSeriesSplit`` counts its
   gap in rows, so it cannot state a delay of labels.
+- **After a suspected change of the concept** (``train.change_point``), the held-out set is only as
+  large as a verdict needs, and the rows just before it are trained on although their labels were
+  not known yet: otherwise all rows after the change would be held out or left out, and no model
+  could learn from them.
 - **At random** otherwise, by scikit-learn's splitters: stratified by class, or by tenths of a
   regression's target.
 - **Grouped**, if ``validation.group`` names a column: no group is in two parts of a split. Rows
@@ -34,13 +38,16 @@ from mlops_kit.data.columns import PART_COLUMN, get_row_days
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
-from mlops_kit.stats.bootstrap import SamplingDesign
+from mlops_kit.stats.bootstrap import MIN_BLOCKS, SamplingDesign
 
 if TYPE_CHECKING:
     Fold = tuple[np.ndarray, np.ndarray]
 
 _TARGET_STRATA = 10  # quantile strata of a regression's target
 _MAX_GROUP_FOLDS = 20  # a held-out share of groups is made of so many folds at most
+MIN_DAYS_AFTER_CHANGE = MIN_BLOCKS + 1  # the days that an interval needs, and one to train on
+MIN_ROWS_AFTER_CHANGE = 200  # one half to train on, the other for the verdict
+_HELD_OUT_SHARE_AFTER_CHANGE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -171,11 +178,53 @@ def _assign_parts_in_time(
             "labeled rows by that time",
             "set a later as_of, or a shorter label_delay",
         )
-    test_start = _find_test_start(labeled_times, config.validation.test)
-    is_known_too_late = times + config.label_delay > test_start
+    test_start = find_verdict_start(frame[is_labeled], config)
+    label_delay = timedelta(0)
+    if test_start is None:
+        test_start = _find_test_start(labeled_times, config.validation.test)
+        label_delay = config.label_delay
+    is_known_too_late = times + label_delay > test_start
     conditions = [~is_labeled, times >= test_start, is_known_too_late]
     parts = np.select(conditions, ["unlabelled", "test", "gap"], "train")
     return pd.Series(parts, index=frame.index)
+
+
+def find_verdict_start(labeled: pd.DataFrame, config: ProjectConfig) -> pd.Timestamp | None:
+    """Find the first time of the smallest held-out set that can decide after a suspected change.
+
+    It has a third of the rows after the change, half the rows that are needed, and as many days as
+    an interval needs.
+
+    Parameters
+    ----------
+    labeled : DataFrame
+        The labeled rows.
+
+    Returns
+    -------
+    Timestamp or None
+        None if no change is suspected, too few rows follow it to train on some and evaluate on
+        others, or the usual held-out set is not larger.
+    """
+    if config.train.change_point is None or config.time is None or labeled.empty:
+        return None
+    change = pd.Timestamp(config.to_utc(config.train.change_point))
+    newer = labeled[labeled[config.time] >= change].sort_values(config.time, kind="stable")
+    days = get_row_days(newer, config)
+    distinct_days = np.unique(days) if days is not None else np.array([])
+    if len(distinct_days) < MIN_DAYS_AFTER_CHANGE or len(newer) < MIN_ROWS_AFTER_CHANGE:
+        return None
+    times = newer[config.time].reset_index(drop=True)
+    min_rows = MIN_ROWS_AFTER_CHANGE // 2
+    rows = max(min_rows, round(_HELD_OUT_SHARE_AFTER_CHANGE * len(newer)))
+    start_by_rows = times.iloc[len(times) - rows]
+    start_by_days = times[days >= distinct_days[-MIN_BLOCKS]].iloc[0]
+    start = min(start_by_rows, start_by_days)
+    has_training_rows = int((times < start).sum()) >= min_rows
+    usual_start = _find_test_start(labeled[config.time], config.validation.test)
+    if not has_training_rows or usual_start >= start:
+        return None
+    return pd.Timestamp(start)
 
 
 def _find_test_start(labeled_times: pd.Series, test: timedelta | float) -> Any:

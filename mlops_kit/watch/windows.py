@@ -82,7 +82,9 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
     held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
     quality = read_artifact(run, known_artifacts["metrics"])
     keys = config.id or [ROW_ID]
-    roles = [name for name in (config.validation.group, config.weight) if name in table]
+    roles = [
+        name for name in (config.time, config.validation.group, config.weight) if name in table
+    ]
     columns = list(dict.fromkeys([*keys, *roles, *list_feature_columns(config, table)]))
     held_out_rows = table.loc[table["part"] == "test", columns].merge(
         held_out_scores[[*keys, config.target, drift.SCORE_COLUMN]], on=keys
