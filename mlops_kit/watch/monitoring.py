@@ -302,7 +302,9 @@ def _evaluate_labels(
     )
     # The decision rests on what is stored as well.
     performance = WindowPerformance.from_json(measured.to_json())
-    decision = _decide_retraining(context, monitoring, performance, as_of, later_window_reason)
+    decision = _decide_retraining(
+        context, window, monitoring, performance, as_of, later_window_reason
+    )
     evidence = WindowEvidence(
         config=context.config,
         start=start,
@@ -347,16 +349,20 @@ def _count_earlier_windows_below(context: WatchContext, window: WindowRecord) ->
 
 def _decide_retraining(
     context: WatchContext,
+    window: WindowRecord,
     monitoring: WindowMonitoring,
     performance: WindowPerformance,
     as_of: datetime,
     later_window_reason: str,
 ) -> RetrainingDecision:
-    champion = context.get_champion()
+    champion = context.get_champion().version
     last_retraining = get_last_retraining_time(context)
     length = context.config.watch.window / timedelta(days=1)
     scored_rows = sum(monitoring.rows_by_version.values())
     rows = monitoring.rejected_rows + scored_rows
+    superseded_reason = later_window_reason
+    if not superseded_reason and window.version != champion.version:
+        superseded_reason = f"The window is of version {window.version}; version {champion.version} has replaced it."
     change = None
     if any(performance.has_failed(check) for check in _PERFORMANCE_CHECKS):
         change = find_suspected_change(context, as_of)
@@ -367,16 +373,28 @@ def _decide_retraining(
             alerts=performance.verdicts,
             config=context.config,
             labeled_rows=count_new_labels(context),
-            model_age=as_of - datetime.fromisoformat(champion.version.as_of),
+            model_age=as_of - datetime.fromisoformat(champion.as_of),
             time_since_last=as_of - last_retraining if last_retraining else None,
             pending_reason=get_pending_reason(context),
-            later_window_reason=later_window_reason,
+            superseded_reason=superseded_reason,
             rejected_share=monitoring.rejected_rows / rows if rows else 0.0,
             recent_retrainings=count_recent_retrainings(context, as_of),
             change=change.to_evidence() if change else None,
             decisions_per_day=scored_rows / length,
+            is_drop_confirmed=change is not None or _has_earlier_drop(context, window),
         )
     )
+
+
+def _has_earlier_drop(context: WatchContext, window: WindowRecord) -> bool:
+    """Whether the performance had dropped in the window before too, with the same version."""
+    for earlier in reversed(context.list_monitored_windows()):
+        is_same_version = earlier.version == window.version
+        if earlier.realized_json is None or earlier.start >= window.start or not is_same_version:
+            continue
+        performance = WindowPerformance.from_json(earlier.realized_json)
+        return performance.has_failed(REALIZED_PERFORMANCE_CHECK)
+    return False
 
 
 def _detect_blocked_retraining(

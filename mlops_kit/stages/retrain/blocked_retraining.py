@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlops_kit.stages.retrain.policy import (
-    LATER_WINDOW_RULE,
+    SUPERSEDED_RULE,
     RetrainingAction,
     RetrainingDecision,
     RuleRole,
@@ -36,7 +36,7 @@ def describe_blocked_retraining(decisions: Sequence[RetrainingDecision]) -> str:
     ]
     always_blocking = set.intersection(*blocking_rules)
     for result in recent[0].list_applying(RuleRole.GUARD):
-        is_other_window = result.rule == LATER_WINDOW_RULE
+        is_other_window = result.rule == SUPERSEDED_RULE
         if result.rule not in always_blocking or is_other_window:
             continue
         advice = f"the guard {result.rule!r}"

@@ -42,7 +42,7 @@ CONCEPT_DRIFT_CHECK = "gap"
 
 # Rules of stored decisions and their present names.
 _RENAMED_RULES = {"fall": "performance_drop", "gap": "concept_drift"}
-LATER_WINDOW_RULE = "later_window"
+SUPERSEDED_RULE = "superseded"
 PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift"})
 
 
@@ -86,7 +86,7 @@ class RetrainingEvidence(NamedTuple):
         Time since the last retraining; None if there was none.
     pending_reason : str
         What a retraining would have to wait for, in words; empty if nothing.
-    later_window_reason : str
+    superseded_reason : str
         Why another window decides, in words; empty if this one does.
     rejected_share : float
         Share of the newest rows that the data contract rejects.
@@ -96,6 +96,8 @@ class RetrainingEvidence(NamedTuple):
         What was labeled since a suspected change of the concept; None if none is suspected.
     decisions_per_day : float or None
         Rows that are scored per day; None if it is not known.
+    is_drop_confirmed : bool
+        Whether a performance drop shows in more than this one window.
     """
 
     drift: Table
@@ -106,11 +108,12 @@ class RetrainingEvidence(NamedTuple):
     model_age: timedelta | None
     time_since_last: timedelta | None = None
     pending_reason: str = ""
-    later_window_reason: str = ""
+    superseded_reason: str = ""
     rejected_share: float = 0.0
     recent_retrainings: int = 0
     change: RowsSinceChange | None = None
     decisions_per_day: float | None = None
+    is_drop_confirmed: bool = True
 
     def find_verdict(self, check: str) -> Verdict | None:
         """Find monitoring's verdict of a check."""
@@ -380,7 +383,14 @@ def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
     if realized.outcome == CheckOutcome.CANNOT_TELL:
         return f"a performance drop is not proven. {realized.sentence}"
     if realized.outcome == CheckOutcome.FAILED:
-        return f"{realized.sentence} retrain.on_performance_drop is off."
+        if not evidence.counts_as_reason(
+            "performance_drop", evidence.config.retrain.on_performance_drop
+        ):
+            return f"{realized.sentence} retrain.on_performance_drop is off."
+        return (
+            f"{realized.sentence} One window alone is not a proof: the daily losses show no change, "
+            "and the window before was within the limit."
+        )
     drift = evidence.get_failure_sentence("drift")
     if drift:
         return f"{realized.sentence} Drift alone is not a reason to retrain: {drift}"

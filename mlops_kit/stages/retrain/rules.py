@@ -12,7 +12,7 @@ from mlops_kit.data.splitters import MIN_DAYS_AFTER_CHANGE, MIN_ROWS_AFTER_CHANG
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.stages.retrain.policy import (
     CONCEPT_DRIFT_CHECK,
-    LATER_WINDOW_RULE,
+    SUPERSEDED_RULE,
     REALIZED_PERFORMANCE_CHECK,
     RetrainingEvidence,
     RuleRole,
@@ -43,9 +43,9 @@ def stop_on_missing_values(evidence: RetrainingEvidence) -> str:
 
 @register_retraining_rule("performance_drop", RuleRole.REASON, "retrain.on_performance_drop")
 def retrain_on_performance_drop(evidence: RetrainingEvidence) -> str:
-    """Retrain if the labels prove that performance dropped."""
+    """Retrain if the labels prove that performance dropped, in more than one window alone."""
     is_on = evidence.config.retrain.on_performance_drop
-    if not evidence.counts_as_reason("performance_drop", is_on):
+    if not evidence.counts_as_reason("performance_drop", is_on) or not evidence.is_drop_confirmed:
         return ""
     return evidence.get_failure_sentence(REALIZED_PERFORMANCE_CHECK)
 
@@ -104,10 +104,10 @@ def retrain_on_data_volume(evidence: RetrainingEvidence) -> str:
     return f"{evidence.labeled_rows:,} rows were labeled since the model's cut-off."
 
 
-@register_retraining_rule(LATER_WINDOW_RULE, RuleRole.GUARD)
-def wait_for_later_window(evidence: RetrainingEvidence) -> str:
-    """Leave the decision to a later window that is evaluated in the same pass."""
-    return evidence.later_window_reason
+@register_retraining_rule(SUPERSEDED_RULE, RuleRole.GUARD)
+def wait_if_superseded(evidence: RetrainingEvidence) -> str:
+    """Leave the decision to a window that is later, or of the present champion."""
+    return evidence.superseded_reason
 
 
 @register_retraining_rule("labels", RuleRole.GUARD, "retrain.min_labels")
