@@ -362,7 +362,10 @@ def _decide_retraining(
     rows = monitoring.rejected_rows + scored_rows
     superseded_reason = later_window_reason
     if not superseded_reason and window.version != champion.version:
-        superseded_reason = f"The window is of version {window.version}; version {champion.version} has replaced it."
+        superseded_reason = (
+            f"The window is of version {window.version}, which version {champion.version} has "
+            "replaced."
+        )
     change = None
     if any(performance.has_failed(check) for check in _PERFORMANCE_CHECKS):
         change = find_suspected_change(context, as_of)

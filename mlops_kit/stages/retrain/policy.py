@@ -388,8 +388,8 @@ def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
         ):
             return f"{realized.sentence} retrain.on_performance_drop is off."
         return (
-            f"{realized.sentence} One window alone is not a proof: the daily losses show no change, "
-            "and the window before was within the limit."
+            f"{realized.sentence} One window alone is not a proof: the daily losses show no "
+            "change, and the window before was within the limit."
         )
     drift = evidence.get_failure_sentence("drift")
     if drift:

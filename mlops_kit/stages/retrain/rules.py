@@ -12,8 +12,8 @@ from mlops_kit.data.splitters import MIN_DAYS_AFTER_CHANGE, MIN_ROWS_AFTER_CHANG
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.stages.retrain.policy import (
     CONCEPT_DRIFT_CHECK,
-    SUPERSEDED_RULE,
     REALIZED_PERFORMANCE_CHECK,
+    SUPERSEDED_RULE,
     RetrainingEvidence,
     RuleRole,
     register_retraining_rule,
