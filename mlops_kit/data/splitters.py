@@ -25,7 +25,7 @@ training rows; the held-out set takes no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 
 _TARGET_STRATA = 10  # quantile strata of a regression's target
 _MAX_GROUP_FOLDS = 20  # a held-out share of groups is made of so many folds at most
-MIN_DAYS_AFTER_CHANGE = MIN_BLOCKS + 1  # the days that an interval needs, and one to train on
-MIN_ROWS_AFTER_CHANGE = 200  # one half to train on, the other for the verdict
+_MIN_ROWS_AFTER_CHANGE = 100  # to train on, and for the verdict
 _HELD_OUT_SHARE_AFTER_CHANGE = 1 / 3
 
 
@@ -192,9 +191,6 @@ def _assign_parts_in_time(
 def find_verdict_start(labeled: pd.DataFrame, config: ProjectConfig) -> pd.Timestamp | None:
     """Find the first time of the smallest held-out set that can decide after a suspected change.
 
-    It has a third of the rows after the change, half the rows that are needed, and as many days as
-    an interval needs.
-
     Parameters
     ----------
     labeled : DataFrame
@@ -210,21 +206,36 @@ def find_verdict_start(labeled: pd.DataFrame, config: ProjectConfig) -> pd.Times
         return None
     change = pd.Timestamp(config.to_utc(config.train.change_point))
     newer = labeled[labeled[config.time] >= change].sort_values(config.time, kind="stable")
-    days = get_row_days(newer, config)
-    distinct_days = np.unique(days) if days is not None else np.array([])
-    if len(distinct_days) < MIN_DAYS_AFTER_CHANGE or len(newer) < MIN_ROWS_AFTER_CHANGE:
+    _, rows_by_day = np.unique(np.asarray(get_row_days(newer, config)), return_counts=True)
+    held_out_rows = count_held_out_rows(rows_by_day.tolist())
+    if not held_out_rows:
         return None
-    times = newer[config.time].reset_index(drop=True)
-    min_rows = MIN_ROWS_AFTER_CHANGE // 2
-    rows = max(min_rows, round(_HELD_OUT_SHARE_AFTER_CHANGE * len(newer)))
-    start_by_rows = times.iloc[len(times) - rows]
-    start_by_days = times[days >= distinct_days[-MIN_BLOCKS]].iloc[0]
-    start = min(start_by_rows, start_by_days)
-    has_training_rows = int((times < start).sum()) >= min_rows
+    start = newer[config.time].iloc[len(newer) - held_out_rows]
     usual_start = _find_test_start(labeled[config.time], config.validation.test)
-    if not has_training_rows or usual_start >= start:
-        return None
-    return pd.Timestamp(start)
+    return None if usual_start >= start else pd.Timestamp(start)
+
+
+def count_held_out_rows(rows_by_day: Sequence[int]) -> int:
+    """Count the rows to hold out of those after a suspected change; 0 if there are too few.
+
+    They are a third of the rows, at least as many as a verdict needs, of as many days as an
+    interval needs; as many as a verdict needs have to remain to train on.
+
+    Parameters
+    ----------
+    rows_by_day : sequence of int
+        The labeled rows of each day after the change that has some, in time order.
+
+    Examples
+    --------
+    >>> count_held_out_rows([55] * 7), count_held_out_rows([55] * 4), count_held_out_rows([9] * 9)
+    (275, 0, 0)
+    """
+    rows = sum(rows_by_day)
+    rows_of_newest_days = sum(rows_by_day[-MIN_BLOCKS:])
+    share = round(_HELD_OUT_SHARE_AFTER_CHANGE * rows)
+    held_out_rows = max(_MIN_ROWS_AFTER_CHANGE, share, rows_of_newest_days)
+    return held_out_rows if rows - held_out_rows >= _MIN_ROWS_AFTER_CHANGE else 0
 
 
 def _find_test_start(labeled_times: pd.Series, test: timedelta | float) -> Any:

@@ -15,6 +15,7 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import TASKS, to_score_array
 from mlops_kit.data.columns import format_local_days
+from mlops_kit.data.splitters import count_held_out_rows
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.registry.versions import ModelVersion
@@ -35,20 +36,24 @@ class SuspectedChange(NamedTuple):
     ----------
     time : datetime
         The start of the first day after the change, in the project's time zone.
-    labeled_rows, labeled_days : int
-        Rows, and their days, that have been labeled since.
+    labeled_rows : tuple of int
+        The rows of each day since then that have a label.
     sentence : str
         The change in a sentence.
     """
 
     time: datetime
-    labeled_rows: int
-    labeled_days: int
+    labeled_rows: tuple[int, ...]
     sentence: str
 
     def to_evidence(self) -> RowsSinceChange:
         """Convert to what a retraining rule looks at."""
-        return RowsSinceChange(self.labeled_rows, self.labeled_days, self.sentence)
+        return RowsSinceChange(
+            rows=sum(self.labeled_rows),
+            days=len(self.labeled_rows),
+            sentence=self.sentence,
+            is_enough=count_held_out_rows(self.labeled_rows) > 0,
+        )
 
 
 def find_suspected_change(context: WatchContext, as_of: datetime) -> SuspectedChange | None:
@@ -69,7 +74,7 @@ def find_suspected_change(context: WatchContext, as_of: datetime) -> SuspectedCh
     if change is None or change.mean_after <= change.mean_before:
         return None
     day = str(by_day.index[change.position])
-    newer = by_day.iloc[change.position :]
+    rows_since = by_day["size"].iloc[change.position :]
     loss_title = METRICS[TASKS[context.config.task].loss_metric].title
     if context.config.task == "regression":
         loss_title = "mean squared error"
@@ -79,8 +84,7 @@ def find_suspected_change(context: WatchContext, as_of: datetime) -> SuspectedCh
     )
     return SuspectedChange(
         time=datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(context.config.timezone)),
-        labeled_rows=int(newer["size"].sum()),
-        labeled_days=len(newer),
+        labeled_rows=tuple(int(rows) for rows in rows_since),
         sentence=sentence,
     )
 

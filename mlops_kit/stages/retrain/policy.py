@@ -16,6 +16,7 @@ package are in ``mlops_kit.stages.retrain.rules``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -64,11 +65,22 @@ class RetrainingAction(StrEnum):
 
 
 class RowsSinceChange(NamedTuple):
-    """What was labeled since a suspected change of the concept, and the change in a sentence."""
+    """What was labeled since a suspected change of the concept.
+
+    Attributes
+    ----------
+    rows, days : int
+        The labeled rows, and their days.
+    sentence : str
+        The change in a sentence.
+    is_enough : bool
+        Whether some of the rows can be trained on and others held out.
+    """
 
     rows: int
     days: int
     sentence: str
+    is_enough: bool
 
 
 class RetrainingEvidence(NamedTuple):
@@ -368,10 +380,10 @@ def describe_expected_gain(evidence: RetrainingEvidence) -> str:
     )
     if policy.cost is None:
         return f"{sentence}."
-    days = policy.cost / gain_per_day
+    days = math.ceil(policy.cost / gain_per_day)
     return (
         f"{sentence}; a retraining costs {format_money(policy.cost, unit)}, which "
-        f"{format_number(days)} days pay back."
+        f"{days:,} days pay back."
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from mlops_kit.core.formatting import format_number, format_percent
-from mlops_kit.data.splitters import MIN_DAYS_AFTER_CHANGE, MIN_ROWS_AFTER_CHANGE
 from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.stages.retrain.policy import (
     CONCEPT_DRIFT_CHECK,
@@ -122,17 +121,15 @@ def wait_for_labels(evidence: RetrainingEvidence) -> str:
     )
 
 
-@register_retraining_rule("change", RuleRole.GUARD, "train.change_point")
+@register_retraining_rule("change", RuleRole.GUARD)
 def wait_for_rows_after_change(evidence: RetrainingEvidence) -> str:
     """Wait while too few rows follow a suspected change to train on some and evaluate on others."""
     change = evidence.change
-    if change is None:
-        return ""
-    if change.rows >= MIN_ROWS_AFTER_CHANGE and change.days >= MIN_DAYS_AFTER_CHANGE:
+    if change is None or change.is_enough:
         return ""
     return (
-        f"{change.sentence} {change.rows:,} rows of {change.days} days were labeled since; "
-        f"{MIN_ROWS_AFTER_CHANGE:,} rows of {MIN_DAYS_AFTER_CHANGE} days are needed."
+        f"{change.sentence} {change.rows:,} rows of {change.days} days were labeled since, too few "
+        "to train on some and evaluate on others."
     )
 
 
