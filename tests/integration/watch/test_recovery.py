@@ -73,7 +73,7 @@ def test_run_states_the_change_and_needs_a_gain(change: WatchedChange) -> None:
     settings = read_config_record(change.run)
     assert pd.Timestamp(settings["train"]["change_point"]).date().isoformat() == CHANGE
     assert settings["review"]["require_gain"] is True
-    assert any("rose from 0.3" in line and f"on {CHANGE}" in line for line in change.lines)
+    assert any("log loss rose" in line and f"on {CHANGE}" in line for line in change.lines)
 
 
 def test_rows_after_the_change_train_and_the_newest_days_are_held_out(
