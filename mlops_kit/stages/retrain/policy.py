@@ -160,7 +160,16 @@ class RetrainingEvidence(NamedTuple):
 class RuleResult:
     """What one rule found; ``sentence`` is empty if the rule does not apply.
 
-    ``setting`` is the setting in ``mlops.yaml`` that the rule follows; empty if there is none.
+    Attributes
+    ----------
+    rule : str
+        The name under which the rule is registered.
+    role : RuleRole
+        What it means that the rule applies.
+    sentence : str
+        Why it applies.
+    setting : str
+        The setting in ``mlops.yaml`` that the rule follows; empty if there is none.
     """
 
     rule: str
@@ -179,6 +188,17 @@ class RetrainingDecision:
     """Whether to retrain, why, and what every rule found.
 
     Stored as JSON by the retrain stage and by ``mlops watch``.
+
+    Attributes
+    ----------
+    action : RetrainingAction
+        What to do.
+    reason : str
+        Why, in a sentence.
+    rule_results : tuple of RuleResult
+        What each rule found, those that do not apply included.
+    command : str
+        The command that retrains; empty unless it is to be run.
     """
 
     action: RetrainingAction
