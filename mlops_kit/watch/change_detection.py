@@ -20,7 +20,6 @@ from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
-from mlops_kit.stages.retrain.policy import RowsSinceChange
 from mlops_kit.stats.change_point import find_change_point
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.row_losses import compute_row_losses
@@ -46,13 +45,13 @@ class SuspectedChange(NamedTuple):
     labeled_rows: tuple[int, ...]
     sentence: str
 
-    def to_evidence(self) -> RowsSinceChange:
-        """Convert to what a retraining rule looks at."""
-        return RowsSinceChange(
-            rows=sum(self.labeled_rows),
-            days=len(self.labeled_rows),
-            sentence=self.sentence,
-            is_enough=count_held_out_rows(self.labeled_rows) > 0,
+    def describe_missing_rows(self) -> str:
+        """Describe that too few rows were labeled since the change; empty if there are enough."""
+        if count_held_out_rows(self.labeled_rows):
+            return ""
+        return (
+            f"{self.sentence} {sum(self.labeled_rows):,} rows of {len(self.labeled_rows)} days "
+            "were labeled since, too few to train on some and evaluate on others."
         )
 
 

@@ -382,7 +382,7 @@ def _decide_retraining(
             superseded_reason=superseded_reason,
             rejected_share=monitoring.rejected_rows / rows if rows else 0.0,
             recent_retrainings=count_recent_retrainings(context, as_of),
-            change=change.to_evidence() if change else None,
+            change_reason=change.describe_missing_rows() if change else "",
             decisions_per_day=scored_rows / length,
             is_drop_confirmed=change is not None or _has_earlier_drop(context, window),
         )

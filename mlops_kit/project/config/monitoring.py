@@ -105,7 +105,7 @@ class RetrainReasonsConfig(ConfigSection):
         return self
 
     @property
-    def reasons(self) -> list[str]:
+    def reason_names(self) -> list[str]:
         """The reasons that count; empty: those that other settings switch on."""
         return [*self.any, *self.all, *self.of]
 

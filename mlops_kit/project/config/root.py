@@ -323,7 +323,7 @@ class ProjectConfig(ConfigSection):
             *RETRAINING_REASON_NAMES,
             *list_declared(ExtensionKind.RETRAINING_RULE),
         ]
-        for reason in self.retrain.when.reasons:
+        for reason in self.retrain.when.reason_names:
             if reason not in known_reasons:
                 raise ValueError(
                     f"retrain.when: the reason {reason!r} is not known; "

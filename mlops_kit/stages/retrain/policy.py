@@ -16,7 +16,6 @@ package are in ``mlops_kit.stages.retrain.rules``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -28,13 +27,12 @@ from mlops_kit.core.extensions import (
     ExtensionRegistry,
     name_failing_extension,
 )
-from mlops_kit.core.formatting import format_money, format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
 from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.explain import format_setting_value
-from mlops_kit.stats.metrics import METRICS
+from mlops_kit.stages.retrain.expected_gain import describe_expected_gain
 
 # The check of realized performance, by the name under which its verdicts are stored.
 REALIZED_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
@@ -64,25 +62,6 @@ class RetrainingAction(StrEnum):
     RETRAIN = "retrain"
 
 
-class RowsSinceChange(NamedTuple):
-    """What was labeled since a suspected change of the concept.
-
-    Attributes
-    ----------
-    rows, days : int
-        The labeled rows, and their days.
-    sentence : str
-        The change in a sentence.
-    is_enough : bool
-        Whether some of the rows can be trained on and others held out.
-    """
-
-    rows: int
-    days: int
-    sentence: str
-    is_enough: bool
-
-
 class RetrainingEvidence(NamedTuple):
     """Everything that a rule may look at.
 
@@ -104,8 +83,8 @@ class RetrainingEvidence(NamedTuple):
         Share of the newest rows that the data contract rejects.
     recent_retrainings : int
         Retrainings within ``retrain.budget_period``.
-    change : RowsSinceChange or None
-        What was labeled since a suspected change of the concept; None if none is suspected.
+    change_reason : str
+        Why a retraining has to wait after a suspected change, in words; empty if it does not.
     decisions_per_day : float or None
         Rows that are scored per day; None if it is not known.
     is_drop_confirmed : bool
@@ -123,7 +102,7 @@ class RetrainingEvidence(NamedTuple):
     superseded_reason: str = ""
     rejected_share: float = 0.0
     recent_retrainings: int = 0
-    change: RowsSinceChange | None = None
+    change_reason: str = ""
     decisions_per_day: float | None = None
     is_drop_confirmed: bool = True
 
@@ -152,7 +131,7 @@ class RetrainingEvidence(NamedTuple):
         is_switched_on : bool
             What the setting of the reason itself says.
         """
-        named = self.config.retrain.when.reasons
+        named = self.config.retrain.when.reason_names
         return name in named if named else is_switched_on
 
 
@@ -333,7 +312,9 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
         action = RetrainingAction.RETRAIN
         sentence = f"Yes: {reason}"
     if reason and not stop:
-        sentence += describe_expected_gain(evidence)
+        sentence += describe_expected_gain(
+            evidence.realized, evidence.decisions_per_day, evidence.config
+        )
     command = ""
     if action == RetrainingAction.RETRAIN:
         until = evidence.config.until
@@ -362,49 +343,16 @@ def _combine_reasons(results: list[RuleResult], evidence: RetrainingEvidence) ->
     applying = []
     for result in results:
         is_reason = result.role == RuleRole.REASON and result.applies
-        if is_reason and (not when.reasons or result.rule in when.reasons):
+        if is_reason and (not when.reason_names or result.rule in when.reason_names):
             applying.append(result.sentence)
     if not applying:
         return "", ""
     if len(applying) < when.min_reasons:
         return "", (
             f"{len(applying)} of {when.min_reasons} required reasons applies "
-            f"({', '.join(when.reasons)}): {' '.join(applying)}"
+            f"({', '.join(when.reason_names)}): {' '.join(applying)}"
         )
     return " ".join(applying[: when.min_reasons]), ""
-
-
-def describe_expected_gain(evidence: RetrainingEvidence) -> str:
-    """Describe what a model that is as good as at its review would gain, and when it pays.
-
-    Empty without ``retrain.value_per_decision``, or if realized performance has not dropped.
-    """
-    policy = evidence.config.retrain
-    headline = evidence.config.headline_metric
-    data = evidence.realized.data
-    if policy.value_per_decision is None or not {"metric", "value", "reference"} <= set(data):
-        return ""
-    measured = data[data["metric"] == headline].dropna(subset=["value", "reference"])
-    if measured.empty or not evidence.decisions_per_day:
-        return ""
-    metric = METRICS[headline]
-    row = measured.iloc[0]
-    drop = metric.compute_gain(float(row["reference"]), float(row["value"]))
-    if drop <= 0:
-        return ""
-    unit = evidence.config.cost.unit
-    gain_per_day = drop * policy.value_per_decision * evidence.decisions_per_day
-    sentence = (
-        f" Expected gain: {format_number(drop)} of {metric.title}, about "
-        f"{format_money(gain_per_day, unit)} per day"
-    )
-    if policy.cost is None:
-        return f"{sentence}."
-    days = math.ceil(policy.cost / gain_per_day)
-    return (
-        f"{sentence}; a retraining costs {format_money(policy.cost, unit)}, which "
-        f"{days:,} days pay back."
-    )
 
 
 def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
@@ -470,8 +418,10 @@ def describe_policy(config: ProjectConfig) -> Table:
     }
     reasons = [reason for reason, is_active in is_active_by_reason.items() if is_active]
     combination = f"Reasons to retrain: {', '.join(reasons) or 'none'}"
-    if when.reasons:
-        combination = f"Retrains if {when.min_reasons} of these apply: {', '.join(when.reasons)}"
+    if when.reason_names:
+        combination = (
+            f"Retrains if {when.min_reasons} of these apply: {', '.join(when.reason_names)}"
+        )
     sentence = (
         f"{combination}; at least {policy.min_labels:,} rows labeled since the model's cut-off are "
         "needed."

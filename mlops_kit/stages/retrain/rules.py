@@ -124,13 +124,7 @@ def wait_for_labels(evidence: RetrainingEvidence) -> str:
 @register_retraining_rule("change", RuleRole.GUARD)
 def wait_for_rows_after_change(evidence: RetrainingEvidence) -> str:
     """Wait while too few rows follow a suspected change to train on some and evaluate on others."""
-    change = evidence.change
-    if change is None or change.is_enough:
-        return ""
-    return (
-        f"{change.sentence} {change.rows:,} rows of {change.days} days were labeled since, too few "
-        "to train on some and evaluate on others."
-    )
+    return evidence.change_reason
 
 
 @register_retraining_rule("quarantine", RuleRole.GUARD, "contract.max_quarantined_share")

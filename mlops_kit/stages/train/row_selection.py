@@ -154,8 +154,10 @@ def choose_training_rows(
     chosen : TrainingRows
         All rows unless an alternative is clearly better.
     alternatives : list of RowAlternative
-        All rows first; empty if nothing could be compared.
+        All rows first; empty if nothing could be compared, as without time.
     """
+    if config.time is None:
+        return ALL_ROWS, []
     change_time = _find_change(rows, config)
     if change_time is None:
         folds = _build_newest_folds(rows, config)

@@ -38,7 +38,7 @@ from mlops_kit.stages.train.row_selection import (
     choose_training_rows,
     to_window_length,
 )
-from mlops_kit.stages.train.search_progress import show_search_progress
+from mlops_kit.stages.train.search_progress import ProgressCallback, show_search_progress
 from mlops_kit.stats.metrics import METRICS, Metric, compute_metric
 from mlops_kit.stats.thresholds import find_best_threshold
 
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     import optuna
 
     from mlops_kit.data.splitters import Fold
-    from mlops_kit.stages.train.search_progress import ProgressCallback
 else:
     optuna = LazyModule("optuna", extra="train")
 
@@ -281,10 +280,7 @@ def _run_study(
 def _choose_training_rows(
     setup: SearchSetup, trial: optuna.trial.FrozenTrial
 ) -> tuple[TrainingRows, list[RowAlternative]]:
-    """Choose the rows to train on with the best recipe; all of a table without time."""
-    config = setup.config
-    if config.time is None:
-        return ALL_ROWS, []
+    """Choose the rows to train on with the best recipe."""
 
     def score_fold(fold: Fold, rows: TrainingRows) -> np.ndarray:
         return fitting.fit_and_score_fold(
@@ -292,12 +288,12 @@ def _choose_training_rows(
             trial.user_attrs["params"],
             setup.rows,
             setup.features,
-            config,
+            setup.config,
             fold,
             rows,
         )
 
-    return choose_training_rows(setup.rows, config, score_fold)
+    return choose_training_rows(setup.rows, setup.config, score_fold)
 
 
 @contextmanager

@@ -6,15 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mlops_kit.core.formatting import format_number
 
-if TYPE_CHECKING:
-    import optuna
-
-    ProgressCallback = Callable[[int, optuna.trial.FrozenTrial], None]
-
+# Takes the number of trials that ended, and the best of them so far (a trial of Optuna).
+ProgressCallback = Callable[[int, Any], None]
 _INTERVAL_SECONDS = 10  # between two plain progress lines
 
 
@@ -29,7 +26,7 @@ def show_search_progress(trials: int, progress: bool) -> Iterator[ProgressCallba
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("trials", total=trials)
 
-            def update_bar(count: int, best: optuna.trial.FrozenTrial) -> None:
+            def update_bar(count: int, best: Any) -> None:
                 description = f"trials, best {format_number(best.value)}"
                 bar.update(task, completed=count, description=description)
 
@@ -38,7 +35,7 @@ def show_search_progress(trials: int, progress: bool) -> Iterator[ProgressCallba
 
     last_line_at = time.monotonic()
 
-    def print_line(count: int, best: optuna.trial.FrozenTrial) -> None:
+    def print_line(count: int, best: Any) -> None:
         nonlocal last_line_at
         is_due = time.monotonic() - last_line_at >= _INTERVAL_SECONDS
         if not progress or not is_due:

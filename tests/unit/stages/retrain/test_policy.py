@@ -322,23 +322,13 @@ def test_drop_in_one_window_alone_is_not_proven() -> None:
         ({"rejected_share": 0.2}, {}, "rejects 20% of the newest rows; the limit is 5%."),
         ({"recent_retrainings": 3}, {"max_retrainings": 3}, "the budget is 3."),
         ({"superseded_reason": "A later window decides."}, {}, "A later window decides."),
-        (
-            {"change": policy.RowsSinceChange(150, 4, "The log loss rose.", is_enough=False)},
-            {},
-            "150 rows of 4 days were labeled since, too few to train on some and evaluate on "
-            "others.",
-        ),
+        ({"change_reason": "150 rows are too few."}, {}, "150 rows are too few."),
     ],
 )
 def test_guard_waits(values: dict[str, Any], settings: dict[str, Any], guard: str) -> None:
     decision = policy.decide_retraining(make_evidence(DROP, retrain=settings, **values))
     assert decision.action == "wait"
     assert decision.reason.endswith(guard)
-
-
-def test_enough_rows_after_a_change_do_not_wait() -> None:
-    change = policy.RowsSinceChange(385, 7, "The log loss rose.", is_enough=True)
-    assert policy.decide_retraining(make_evidence(DROP, retrain={}, change=change)).should_retrain
 
 
 def test_expected_gain_stands_beside_the_cost_of_a_retraining() -> None:
