@@ -52,7 +52,10 @@ _MAX_MISSED_PASSES = 2  # the watch has stopped, or replays the past, after so m
 
 @dataclass(frozen=True)
 class DriftRow:
-    """The drift of one column in a window; ``cost`` is None where it is not known."""
+    """The drift of one column in a window; ``cost`` is None where it is not known.
+
+    With ``outside_support`` it is unknown because the reference has no such rows.
+    """
 
     column: str
     kind: str
@@ -63,6 +66,7 @@ class DriftRow:
     missing_reference: float | None
     missing_current: float | None
     cost: float | None
+    outside_support: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,9 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
         return Html("No column has drifted.")
     costly = _choose_costliest(drifted)
     cost = "what that costs is not known"
-    if costly.cost is not None:
+    if costly.outside_support:
+        cost = "it is outside the training support, so what that costs is not known"
+    elif costly.cost is not None:
         cost = context.describe_drift_cost(costly.cost)
     return Html("<b>{}</b> has drifted from the reference; {}.").format(
         make_column_name(costly.column), cost
@@ -247,7 +249,10 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
 
 
 def _choose_costliest(rows: list[DriftRow]) -> DriftRow:
-    """Choose the row with the highest known cost, else the first."""
+    """Choose a row outside the training support, else that with the highest cost, else the first."""
+    for row in rows:
+        if row.outside_support:
+            return row
     known = [row for row in rows if row.cost is not None]
     return max(
         known,

@@ -195,6 +195,8 @@ def _show_drift(context: MonitoringContext) -> CardContent:
 def _make_drift_cells(row: DriftRow) -> tuple[object, ...]:
     """Make the cells of a column's drift."""
     cost = format_optional(row.cost, format_number)
+    if row.outside_support:
+        cost = "unknown: outside the training support"
     missing = f"{_format_share(row.missing_reference)} → {_format_share(row.missing_current)}"
     status = row.status.replace("_", " ")
     p_value = _format_p_value(row.adjusted_p)

@@ -30,8 +30,6 @@ from mlops_kit.registry import scoring
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSignal
 from mlops_kit.stages.retrain.policy import (
-    CONCEPT_DRIFT_CHECK,
-    REALIZED_PERFORMANCE_CHECK,
     RetrainingDecision,
     RetrainingEvidence,
     count_labeled_rows,
@@ -205,7 +203,7 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
             {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
             format_timestamp(as_of),
-            f"no longer observed as of {context.format_time(as_of)}",
+            f"not observed {_format_window(context, start, end)}",
         )
     summary = (
         f"{context.format_time(start)} to {context.format_time(end)} monitored: "
@@ -256,6 +254,10 @@ def _detect_signals(
         *incidents.detect_proven_failures(schema_verdicts),
         *detect_registered_signals(evidence, SignalTime.WINDOW_ENDED),
     ]
+
+
+def _format_window(context: WatchContext, start: datetime, end: datetime) -> str:
+    return f"from {context.format_time(start)} to {context.format_time(end)}"
 
 
 def evaluate_due_labels(context: WatchContext, as_of: datetime) -> None:
@@ -369,7 +371,16 @@ def _store_performance(
     """Store an evaluation, its incidents and its decision; return a line per incident."""
     decision = evaluation.decision
     labels_due_at = datetime.fromisoformat(window.end) + context.config.label_delay
-    champion_version = context.get_champion().version.version
+    performance_signals = [
+        signal for signal in evaluation.signals if signal.name in incidents.PERFORMANCE_SIGNALS
+    ]
+    other_signals = [
+        signal for signal in evaluation.signals if signal.name not in incidents.PERFORMANCE_SIGNALS
+    ]
+    recovery = incidents.describe_recovery(evaluation.performance.verdicts)
+    period = _format_window(
+        context, datetime.fromisoformat(window.start), datetime.fromisoformat(window.end)
+    )
     statement = (
         sa.update(WindowRecord)
         .where(WindowRecord.id == window.id, WindowRecord.realized_json.is_(None))
@@ -383,15 +394,18 @@ def _store_performance(
         incident_lines = incidents.update_incidents(
             transaction,
             context.config,
-            {
-                REALIZED_PERFORMANCE_CHECK,
-                CONCEPT_DRIFT_CHECK,
-                *list_signal_names(SignalTime.LABELS_DUE),
-            },
-            evaluation.signals,
+            set(list_signal_names(SignalTime.LABELS_DUE)),
+            other_signals,
             format_timestamp(as_of),
-            f"no longer observed as of {context.format_time(as_of)}, "
-            f"with version {champion_version}",
+            f"not observed {period}",
+        )
+        incident_lines += incidents.update_incidents(
+            transaction,
+            context.config,
+            set(incidents.PERFORMANCE_SIGNALS) if recovery else set(),
+            performance_signals,
+            format_timestamp(as_of),
+            f"performance is back at its reference {period}, version {window.version}: {recovery}",
         )
         transaction.add(
             RetrainingRecord(

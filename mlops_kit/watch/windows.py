@@ -29,7 +29,7 @@ from mlops_kit.stages.monitor.realized import get_reference_performance, measure
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
-from mlops_kit.stats.monitoring_tables import DriftStatus
+from mlops_kit.stats.monitoring_tables import OUTSIDE_SUPPORT_COLUMN, DriftStatus
 from mlops_kit.stats.weights import compute_weighted_mean
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 
@@ -189,12 +189,16 @@ def _measure_drift_with_cost(
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
         drifted_columns = table.data.loc[is_costed, "column"].tolist()
     cost_by_column: dict[str, float] = {}
-    if TASKS[config.task].has_classes and len(current):
+    if reference.rows[config.target].notna().any() and len(current):
         cost_by_column = estimate.estimate_drift_costs(
             reference.rows, current, drifted_columns, config, weights
         )
-    costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
-    return replace(table, data=table.data.assign(cost=costs))
+    columns = table.data["column"]
+    costs = [cost_by_column.get(column, math.nan) for column in columns]
+    # A drifted column of labeled rows has no cost only where the reference has no rows like them.
+    is_outside = [math.isnan(cost_by_column.get(column, 0.0)) for column in columns]
+    data = table.data.assign(**{"cost": costs, OUTSIDE_SUPPORT_COLUMN: is_outside})
+    return replace(table, data=data)
 
 
 def _compute_flagged_share(
