@@ -25,6 +25,7 @@ from mlops_kit.dashboards.stored_reviews import (
 )
 from mlops_kit.db.approvals import list_promotions
 from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.operator_decisions import find_accepted_reference
 from mlops_kit.db.tables import (
     RETRAINING_DUE,
     IncidentRecord,
@@ -343,6 +344,9 @@ class MonitoringData:
 
     def get_reference(self, version: str) -> float | None:
         """Return the reference performance of a version; None if it is not known."""
+        accepted = find_accepted_reference(self.project, version)
+        if accepted is not None:
+            return accepted.value
         for window in self.labeled_windows:
             if window.version == version and window.reference is not None:
                 return window.reference

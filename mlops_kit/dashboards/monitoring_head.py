@@ -11,6 +11,7 @@ from mlops_kit.dashboards.monitoring_context import (
     MonitoringStatus,
 )
 from mlops_kit.dashboards.monitoring_data import DriftRow, MonitoredWindow
+from mlops_kit.dashboards.operator_actions import make_operator_actions
 from mlops_kit.dashboards.page_base import guard_html
 from mlops_kit.dashboards.rendering import (
     Html,
@@ -249,7 +250,7 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
 
 
 def _choose_costliest(rows: list[DriftRow]) -> DriftRow:
-    """Choose a row outside the training support, else that with the highest cost, else the first."""
+    """Choose a row outside the training support, else the highest cost, else the first row."""
     for row in rows:
         if row.outside_support:
             return row
@@ -287,6 +288,7 @@ def _list_actions(context: MonitoringContext) -> list[ActionView]:
     """List the decisions that can be taken: retrain, roll back, acknowledge."""
     actions = [_make_retrain_action(context)]
     actions.extend(make_rollback_actions(context.data.current_promotion))
+    actions.extend(make_operator_actions(context))
     incidents = context.data.unacknowledged_incidents
     if incidents:
         options = [SelectOption(str(incident.id), incident.title) for incident in incidents]

@@ -92,10 +92,10 @@ def list_unmonitored_windows(
     return unmonitored
 
 
-def _select_window_predictions(
+def select_window_predictions(
     context: WatchContext, start: datetime, end: datetime, version: str = ""
 ) -> WindowPredictions:
-    """Select a window's predictions of one version.
+    """Select a window's predictions of one version, with their labels.
 
     Without a named version it is the last one that scored enough rows to be monitored, else the
     one with the most rows, else the champion.
@@ -139,7 +139,7 @@ def _look_up_sampling(
     return sampling
 
 
-def _decode_features(rows: pd.DataFrame, reference: ReferenceData) -> pd.DataFrame:
+def decode_features(rows: pd.DataFrame, reference: ReferenceData) -> pd.DataFrame:
     """Decode the logged features; timestamps, which are logged as text, become timestamps again."""
     features = predictions.decode_feature_values(rows, reference.feature_names)
     for name in features:
@@ -161,10 +161,10 @@ def _choose_version(
 
 def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of: datetime) -> None:
     """Monitor a window without labels, and open incidents for what persists."""
-    window_predictions = _select_window_predictions(context, start, end)
+    window_predictions = select_window_predictions(context, start, end)
     rows = window_predictions.rows
     reference = context.get_reference(window_predictions.version)
-    feature_values = _decode_features(rows, reference)
+    feature_values = decode_features(rows, reference)
     analyzed = analyze_unlabeled_window(
         context.project,
         reference,
@@ -283,7 +283,7 @@ def _evaluate_labels(
     """Evaluate the labels of a window: realized performance, incidents, retraining decision."""
     start = datetime.fromisoformat(window.start)
     end = datetime.fromisoformat(window.end)
-    window_predictions = _select_window_predictions(context, start, end, window.version)
+    window_predictions = select_window_predictions(context, start, end, window.version)
     rows = window_predictions.rows
     monitoring = WindowMonitoring.from_json(window.monitoring_json)
     reference = context.get_reference(window.version)
@@ -304,7 +304,7 @@ def _evaluate_labels(
         end=end,
         version=window.version,
         predictions=rows,
-        features=_decode_features(rows, reference),
+        features=decode_features(rows, reference),
         monitoring=monitoring,
         performance=performance,
     )
@@ -377,7 +377,9 @@ def _store_performance(
     other_signals = [
         signal for signal in evaluation.signals if signal.name not in incidents.PERFORMANCE_SIGNALS
     ]
-    recovery = incidents.describe_recovery(evaluation.performance.verdicts)
+    recovery = ""
+    if window.version == context.get_champion().version.version:
+        recovery = incidents.describe_recovery(evaluation.performance.verdicts)
     period = _format_window(
         context, datetime.fromisoformat(window.start), datetime.fromisoformat(window.end)
     )

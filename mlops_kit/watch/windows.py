@@ -25,6 +25,7 @@ from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
 from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
+from mlops_kit.stages.monitor.joint_cost import estimate_joint_cost
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
@@ -150,6 +151,15 @@ def analyze_unlabeled_window(
             config,
             config.seed,
         )
+    joint_cost = None
+    if _needs_joint_cost(drift_table, estimated, reference, config):
+        joint_cost = estimate_joint_cost(
+            reference.rows,
+            inputs,
+            compared_features,
+            config,
+            None if weights is None else weights.reference,
+        )
     sketches = {}
     for name in expected:
         if name in current and len(current):
@@ -170,7 +180,25 @@ def analyze_unlabeled_window(
         sketches=sketches,
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
+        joint_cost=joint_cost,
     )
+
+
+def _needs_joint_cost(
+    drift_table: Table, estimated: Interval, reference: ReferenceData, config: ProjectConfig
+) -> bool:
+    """Whether anything has changed that may cost performance: a column, or the estimate."""
+    if drift_table.data.empty:
+        return False
+    if drift_table.data["status"].isin(_COSTED_DRIFT_STATUSES).any():
+        return True
+    if estimated.value is None or reference.performance is None:
+        return False
+    reviewed = reference.performance.value
+    if reviewed is None:
+        return False
+    gain = METRICS[config.headline_metric].compute_gain(estimated.value, reviewed)
+    return gain < -config.review.margin
 
 
 def _measure_drift_with_cost(

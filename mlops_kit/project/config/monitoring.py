@@ -103,3 +103,11 @@ class WatchConfig(ConfigSection):
         description="How many of the last three windows must show a drift before an incident is "
         "opened",
     )
+    rollback: bool = Field(
+        True,
+        description="Roll back a new champion whose labeled windows are worse than those of the "
+        "version that it replaced would have been, by more than review.margin",
+    )
+    rollback_windows: int = Field(
+        52, ge=1, description="Number of windows on which a new champion is compared with it"
+    )

@@ -30,6 +30,7 @@ from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
     CONCEPT_DRIFT_CHECK,
@@ -39,7 +40,10 @@ from mlops_kit.stats.monitoring_tables import (
 )
 
 RECENT_WINDOWS = 3  # windows among which a drift has to persist
-PERFORMANCE_SIGNALS = frozenset({REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK})
+ROLLBACK_SIGNAL = "rollback"
+PROMOTION_STOP_SIGNAL = "promotion_stopped"
+# Incidents that end when the realized performance is back at its reference.
+PERFORMANCE_SIGNALS = frozenset({REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK, ROLLBACK_SIGNAL})
 _MAX_LISTED_COLUMNS = 3
 _TITLE_BY_CHECK = {
     REALIZED_PERFORMANCE_CHECK: "Performance below its reference",
@@ -75,6 +79,10 @@ class MonitoredWindow(Protocol):
     def estimated(self) -> Interval:
         """The estimated performance."""
 
+    @property
+    def joint_cost(self) -> JointCost | None:
+        """What the joint drift of all features costs."""
+
 
 def detect_costly_drift(
     windows: Sequence[MonitoredWindow],
@@ -104,7 +112,8 @@ def detect_costly_drift(
     if not recent or not len(tables[-1]):
         return []
     estimated = windows[-1].estimated
-    persistent = _select_persistent_drift(recent, config)
+    joint_cost = windows[-1].joint_cost
+    persistent = _select_persistent_drift(recent, joint_cost, config)
     if persistent.empty and not _is_certainly_below(estimated, reference, config):
         return []
     ranked = persistent.sort_values(
@@ -115,7 +124,7 @@ def detect_costly_drift(
         gain = METRICS[config.headline_metric].compute_gain(estimated.value, reference)
         is_critical = gain < -config.monitor.max_drop
     sentence = (
-        f"{_describe_drift_costs(ranked, config)} Estimated performance {estimated}, "
+        f"{_describe_drift_costs(ranked, joint_cost, config)} Estimated performance {estimated}, "
         f"reference performance {format_number(reference)}."
     )
     severity = IncidentSeverity.CRITICAL if is_critical else IncidentSeverity.WARNING
@@ -136,15 +145,20 @@ def _is_certainly_below(
     return metric.compute_gain(best_value, reference) < -config.monitor.max_drop
 
 
-def _describe_drift_costs(ranked: pd.DataFrame, config: ProjectConfig) -> str:
-    """Describe what the drift of each column costs, first of those whose cost is unknown."""
+def _describe_drift_costs(
+    ranked: pd.DataFrame,
+    joint_cost: JointCost | None,
+    config: ProjectConfig,
+) -> str:
+    """Describe what the drift costs: columns of unknown cost, then each column, then all."""
+    title = METRICS[config.headline_metric].title
+    is_outside = ranked[OUTSIDE_SUPPORT_COLUMN]
+    sentences = []
     if ranked.empty:
-        return (
+        sentences.append(
             "No single column has drifted at a cost: the features depend on one another in another "
             "way."
         )
-    is_outside = ranked[OUTSIDE_SUPPORT_COLUMN]
-    sentences = []
     unknown = ranked.loc[is_outside, "column"].tolist()
     if unknown:
         names = ", ".join(unknown[:_MAX_LISTED_COLUMNS])
@@ -155,14 +169,22 @@ def _describe_drift_costs(ranked: pd.DataFrame, config: ProjectConfig) -> str:
         )
     costs = []
     for row in ranked[~is_outside].head(_MAX_LISTED_COLUMNS).itertuples():
-        title = METRICS[config.headline_metric].title
         costs.append(f"{row.column} costs about {format_number(row.cost)} of {title}")
     if costs:
         sentences.append(f"{'; '.join(costs)}.")
+    if joint_cost is not None and joint_cost.cost is not None:
+        sentences.append(
+            f"All features together cost about {format_number(joint_cost.cost)} of {title} "
+            f"(effective sample: {format_number(joint_cost.effective_rows)} rows)."
+        )
     return " ".join(sentences)
 
 
-def _select_persistent_drift(recent: list[pd.DataFrame], config: ProjectConfig) -> pd.DataFrame:
+def _select_persistent_drift(
+    recent: list[pd.DataFrame],
+    joint_cost: JointCost | None,
+    config: ProjectConfig,
+) -> pd.DataFrame:
     """Select the features that drifted in enough of the recent windows, at a cost."""
     drifted_by_window = []
     for table in recent:
@@ -184,6 +206,8 @@ def _select_persistent_drift(recent: list[pd.DataFrame], config: ProjectConfig) 
     is_alert = newest["status"] == DriftStatus.ALERT
     is_persistent = newest["drifted_windows"] >= config.watch.min_drifted_windows
     is_costly = (newest["cost"] >= config.review.margin) | is_outside
+    if joint_cost is not None and joint_cost.cost is not None:
+        is_costly |= joint_cost.cost >= config.review.margin
     return newest[is_feature & is_alert & is_persistent & is_costly]
 
 

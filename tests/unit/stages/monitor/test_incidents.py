@@ -9,6 +9,7 @@ import pandas as pd
 from mlops_kit.core.results import Interval, Table, Verdict
 from mlops_kit.project.config import root
 from mlops_kit.stages.monitor import incidents
+from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
 CONFIG = root.ProjectConfig(name="t", source="t.csv", target="y", task="binary")
@@ -19,6 +20,7 @@ class Window(NamedTuple):
 
     drift: Table
     estimated: Interval
+    joint_cost: JointCost | None = None
 
 
 def make_window(
@@ -142,6 +144,15 @@ def test_drift_outside_the_support_ranks_first_and_asks_for_an_investigation() -
     assert found.title == "b and a have drifted"
     assert found.sentence.startswith("b is outside the training support, at an unknown cost: find")
     assert "a costs about 0.050" in found.sentence
+
+
+def test_columns_that_cost_little_alone_are_a_signal_if_they_cost_much_together() -> None:
+    window = make_window("alert", 0.001)._replace(joint_cost=JointCost(0.04, 1234, 0.7))
+    (found,) = detect_signals(make_window("alert", 0.001), window)
+    assert "wind costs about 0.001 of ROC-AUC." in found.sentence
+    assert "together cost about 0.040 of ROC-AUC (effective sample: 1,234 rows)" in found.sentence
+    unknown = window._replace(joint_cost=JointCost(None, 12, 0.99))
+    assert detect_signals(make_window("alert", 0.001), unknown) == []
 
 
 def test_only_a_passed_check_of_realized_performance_is_a_recovery() -> None:
