@@ -240,7 +240,8 @@ def _measure_drift_with_cost(
     costs = [cost_by_column.get(column, math.nan) for column in columns]
     # A drifted column of labeled rows has no cost only where the reference has no rows like them.
     is_outside = [math.isnan(cost_by_column.get(column, 0.0)) for column in columns]
-    data = table.data.assign(**{"cost": costs, OUTSIDE_SUPPORT_COLUMN: is_outside})
+    data = table.data.assign(cost=costs)
+    data[OUTSIDE_SUPPORT_COLUMN] = is_outside
     return replace(table, data=data)
 
 
