@@ -257,6 +257,16 @@ class Verdict(Result):
         """Whether this verdict alone stops the model or the data."""
         return self.outcome is CheckOutcome.FAILED and self.severity is CheckSeverity.BLOCKS
 
+    @property
+    def explanation(self) -> str:
+        """The sentence of a check that failed or cannot tell, to stand below its title.
+
+        It is empty if there is no observed value, since a table then shows the sentence in its
+        place.
+        """
+        is_open = self.outcome in {CheckOutcome.FAILED, CheckOutcome.CANNOT_TELL}
+        return self.sentence if is_open and self.observed else ""
+
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row: result, check, observed, limit, hint."""
         return Verdicts((self,)).to_frame()

@@ -20,6 +20,7 @@ from mlops_kit.data.row_weights import check_row_weights
 from mlops_kit.data.splitters import (
     ValidationScheme,
     assign_parts,
+    find_verdict_start,
     get_validation_scheme,
 )
 from mlops_kit.project.config.root import ProjectConfig
@@ -74,7 +75,7 @@ def split_rows(
         If the labeled rows have one class only, a class is too rare, train or test would be too
         small, or weights of labeled rows cannot be used.
     """
-    frame = to_pandas(frame)
+    frame = _hide_excluded_labels(to_pandas(frame), config)
     check_row_weights(frame, config)
     is_labeled = frame[config.target].notna()
     parts = assign_parts(frame, config, is_labeled, seed)
@@ -84,6 +85,22 @@ def split_rows(
     rows = frame.copy(deep=False)
     rows.insert(_find_first_feature(frame, config), PART_COLUMN, parts)
     return rows, _describe_parts(rows, config)
+
+
+def _find_excluded_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series:
+    """Find the rows of the days that neither train nor evaluate a model."""
+    if config.time is None or not config.validation.excluded_days:
+        return pd.Series(False, index=frame.index)
+    local_days = frame[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
+    return local_days.isin(config.validation.excluded_days)
+
+
+def _hide_excluded_labels(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:
+    """Hide the labels of excluded days: no fit and no evaluation uses a row without a label."""
+    is_excluded = _find_excluded_rows(frame, config)
+    if not is_excluded.any():
+        return frame
+    return frame.assign(**{config.target: frame[config.target].mask(is_excluded)})
 
 
 def _find_first_feature(frame: pd.DataFrame, config: ProjectConfig) -> int:
@@ -191,6 +208,13 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
             f"A gap of {delay} precedes the held-out set: the labels of these rows were not known "
             "when it begins."
         )
+    notes += _describe_change(frame, config)
+    excluded_rows = int(_find_excluded_rows(frame, config).sum())
+    if excluded_rows:
+        notes.append(
+            f"{excluded_rows:,} rows of excluded days ({', '.join(config.validation.excluded_days)}) "
+            "count as unlabelled: they neither train nor evaluate the model."
+        )
     notes += _describe_groups(frame, rows_by_part.get(_HELD_OUT_GROUP, 0), config)
     return SplitTable(
         title="Training set and held-out set",
@@ -233,6 +257,24 @@ def _summarize_target(target: pd.Series, config: ProjectConfig) -> float:
     if config.task == "multiclass":
         return float(target.value_counts().min())
     return float(target.mean())
+
+
+def _describe_change(frame: pd.DataFrame, config: ProjectConfig) -> list[str]:
+    """Describe what a suspected change means for the held-out set."""
+    change_point = config.train.change_point
+    if change_point is None:
+        return []
+    labeled = frame[frame[config.target].notna()]
+    day = f"{change_point:%Y-%m-%d}"
+    if find_verdict_start(labeled, config) is None:
+        return [
+            f"A change is suspected on {day}, but the held-out set is the usual one: too few rows "
+            "follow the change, or the usual one is small enough."
+        ]
+    return [
+        f"A change is suspected on {day}: only as many rows are held out as a verdict needs, and "
+        "without a gap before them, so that newer rows train the model."
+    ]
 
 
 def _describe_groups(frame: pd.DataFrame, removed_rows: int, config: ProjectConfig) -> list[str]:

@@ -87,7 +87,7 @@ def estimate_joint_cost(
     labeled = reference.iloc[reference_rows]
     window = current.iloc[current_rows]
     shared = [name for name in columns if name in labeled and name in window]
-    codes = _encode_columns(labeled[shared], window[shared])
+    codes = encode_columns(labeled[shared], window[shared])
     is_current = np.repeat([0, 1], [len(labeled), len(window)])
     probabilities = _predict_domain(codes, is_current, config.seed)
     domain_auc = float(roc_auc_score(is_current, probabilities))
@@ -118,7 +118,7 @@ def _sample_rows(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.choice(rows, _MAX_SIDE_ROWS, replace=False))
 
 
-def _encode_columns(reference: pd.DataFrame, current: pd.DataFrame) -> np.ndarray:
+def encode_columns(reference: pd.DataFrame, current: pd.DataFrame) -> np.ndarray:
     """Encode the columns of both sides as numbers; texts by their frequency in both."""
     encoded = []
     for name in reference:
