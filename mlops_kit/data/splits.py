@@ -211,9 +211,10 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
     notes += _describe_change(frame, config)
     excluded_rows = int(_find_excluded_rows(frame, config).sum())
     if excluded_rows:
+        days = ", ".join(config.validation.excluded_days)
         notes.append(
-            f"{excluded_rows:,} rows of excluded days ({', '.join(config.validation.excluded_days)}) "
-            "count as unlabelled: they neither train nor evaluate the model."
+            f"{excluded_rows:,} rows of excluded days ({days}) count as unlabelled: they neither "
+            "train nor evaluate the model."
         )
     notes += _describe_groups(frame, rows_by_part.get(_HELD_OUT_GROUP, 0), config)
     return SplitTable(
