@@ -37,7 +37,7 @@ from mlops_kit.stages.monitor.drift_sides import (
     replace_class_probabilities,
 )
 from mlops_kit.stages.monitor.drift_tests import make_side_weights
-from mlops_kit.stages.monitor.joint_cost import estimate_joint_cost
+from mlops_kit.stages.monitor.joint_cost import JointCost, estimate_joint_cost
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
@@ -166,15 +166,6 @@ def analyze_unlabeled_window(
             config,
             config.seed,
         )
-    joint_cost = None
-    if _needs_joint_cost(drift_table, estimated, reference, config):
-        joint_cost = estimate_joint_cost(
-            reference.rows,
-            inputs,
-            compared_features,
-            config,
-            None if weights is None else weights.reference,
-        )
     sketches = {}
     for name in expected:
         if name in current and len(current):
@@ -195,22 +186,38 @@ def analyze_unlabeled_window(
         sketches=sketches,
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
-        joint_cost=joint_cost,
+        joint_cost=_estimate_joint_cost(drift_table, estimated, reference, inputs, config),
     )
 
 
-def _needs_joint_cost(
-    drift_table: Table, estimated: Interval, reference: ReferenceData, config: ProjectConfig
+def _estimate_joint_cost(
+    drift_table: Table,
+    estimated: Interval,
+    reference: ReferenceData,
+    inputs: pd.DataFrame,
+    config: ProjectConfig,
+) -> JointCost | None:
+    """Estimate what the joint drift costs, where a column or the estimate has changed."""
+    has_changed = _has_estimate_dropped(estimated, reference, config)
+    if len(drift_table.data):
+        has_changed |= bool(drift_table.data["status"].isin(_COSTED_DRIFT_STATUSES).any())
+    if not has_changed:
+        return None
+    return estimate_joint_cost(
+        reference.rows,
+        inputs,
+        [name for name in reference.feature_names if name in reference.rows],
+        config,
+        get_row_weights(reference.rows, config),
+    )
+
+
+def _has_estimate_dropped(
+    estimated: Interval, reference: ReferenceData, config: ProjectConfig
 ) -> bool:
-    """Whether anything has changed that may cost performance: a column, or the estimate."""
-    if drift_table.data.empty:
-        return False
-    if drift_table.data["status"].isin(_COSTED_DRIFT_STATUSES).any():
-        return True
-    if estimated.value is None or reference.performance is None:
-        return False
-    reviewed = reference.performance.value
-    if reviewed is None:
+    """Whether the estimate is worse than the reference performance by more than the margin."""
+    reviewed = reference.performance.value if reference.performance else None
+    if estimated.value is None or reviewed is None:
         return False
     gain = METRICS[config.headline_metric].compute_gain(estimated.value, reviewed)
     return gain < -config.review.margin
