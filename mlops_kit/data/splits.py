@@ -92,7 +92,8 @@ def _find_excluded_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.Series
     if config.time is None or not config.validation.excluded_days:
         return pd.Series(False, index=frame.index)
     local_days = frame[config.time].dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
-    return local_days.isin(config.validation.excluded_days)
+    is_excluded: pd.Series = local_days.isin(config.validation.excluded_days)
+    return is_excluded
 
 
 def _hide_excluded_labels(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFrame:

@@ -113,7 +113,11 @@ def detect_promotion_stop(
     return stop
 
 
-def enable_automatic_promotion(project: Project, actor: str, reason: str) -> PromotionStop:
+def enable_automatic_promotion(
+    project: Project,
+    actor: str,
+    reason: str,
+) -> PromotionStop:
     """Record that a person enables automatic promotion after two rollbacks.
 
     Returns
@@ -135,12 +139,22 @@ def enable_automatic_promotion(project: Project, actor: str, reason: str) -> Pro
         )
     promotion = get_current_promotion(project)
     number = promotion.number if promotion else stop.number
-    _record_decision(project, DecisionKind.PROMOTION_ENABLED, actor, reason, {"promotion": number})
+    _record_decision(
+        project,
+        DecisionKind.PROMOTION_ENABLED,
+        actor,
+        reason,
+        {"promotion": number},
+    )
     return stop
 
 
 def accept_reference(
-    project: Project, version: str, value: float, actor: str, reason: str
+    project: Project,
+    version: str,
+    value: float,
+    actor: str,
+    reason: str,
 ) -> AcceptedReference:
     """Record that a person accepts a value of the headline metric as a version's reference.
 
@@ -165,7 +179,14 @@ def accept_reference(
         reason,
         {"version": version, "metric": metric, "value": value},
     )
-    return AcceptedReference(version, metric, value, record.actor, record.reason, record.decided_at)
+    return AcceptedReference(
+        version,
+        metric,
+        value,
+        record.actor,
+        record.reason,
+        record.decided_at,
+    )
 
 
 def find_accepted_reference(project: Project, version: str) -> AcceptedReference | None:

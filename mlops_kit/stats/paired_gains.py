@@ -62,7 +62,11 @@ class ScoredRows(NamedTuple):
     other_threshold: float | None = None
 
 
-def measure_paired_gain(metric: str, rows: ScoredRows, design: SamplingDesign) -> PairedGain | None:
+def measure_paired_gain(
+    metric: str,
+    rows: ScoredRows,
+    design: SamplingDesign,
+) -> PairedGain | None:
     """Measure the gain of a model over another one, with its jackknife variance.
 
     Parameters
@@ -119,11 +123,25 @@ def _number_blocks(blocks: Any, row_count: int) -> np.ndarray:
     return np.arange(row_count) * row_blocks // row_count
 
 
-def _compute_gain(metric: str, rows: ScoredRows, weights: np.ndarray) -> float:
+def _compute_gain(
+    metric: str,
+    rows: ScoredRows,
+    weights: np.ndarray,
+) -> float:
     """Compute the gain of the model over the other one on weighted rows."""
-    value = compute_metric(metric, rows.labels, rows.scores, rows.threshold, weights)
+    value = compute_metric(
+        metric,
+        rows.labels,
+        rows.scores,
+        rows.threshold,
+        weights,
+    )
     other_value = compute_metric(
-        metric, rows.labels, rows.other_scores, rows.other_threshold, weights
+        metric,
+        rows.labels,
+        rows.other_scores,
+        rows.other_threshold,
+        weights,
     )
     return METRICS[metric].compute_gain(value, other_value)
 

@@ -184,7 +184,9 @@ def _find_new_champion(context: WatchContext) -> PromotionRecord | None:
 
 
 def _list_uncompared_windows(
-    context: WatchContext, promotion: PromotionRecord, as_of: datetime
+    context: WatchContext,
+    promotion: PromotionRecord,
+    as_of: datetime,
 ) -> list[WindowRecord]:
     """List the windows that may have rows of the champion, whose labels are due."""
     comparisons = _list_comparisons_since(context, promotion)
@@ -200,7 +202,10 @@ def _list_uncompared_windows(
 
 
 def _compare_window(
-    context: WatchContext, promotion: PromotionRecord, window: WindowRecord, as_of: datetime
+    context: WatchContext,
+    promotion: PromotionRecord,
+    window: WindowRecord,
+    as_of: datetime,
 ) -> None:
     """Compare both versions on a window, and store the comparison once its labels are mature."""
     scored = _score_window(context, promotion, window)
@@ -236,7 +241,9 @@ def _compare_window(
 
 
 def _score_window(
-    context: WatchContext, promotion: PromotionRecord, window: WindowRecord
+    context: WatchContext,
+    promotion: PromotionRecord,
+    window: WindowRecord,
 ) -> _ScoredWindow:
     """Score the champion's rows of a window with the version that it replaced."""
     start = datetime.fromisoformat(window.start)
@@ -253,13 +260,25 @@ def _score_window(
     features = decode_features(rows, context.get_reference(promotion.version))
     missing = [name for name in predecessor.features if name not in features]
     if missing:
-        return _score_source_rows(context, predecessor, selected.sampling, rows, (start, end))
+        return _score_source_rows(
+            context,
+            predecessor,
+            selected.sampling,
+            rows,
+            (start, end),
+        )
     repeated_scores = scoring.predict_scores(
         champion.model, features[list(champion.version.features)], context.config
     )
     logged_scores = to_score_array(rows["score"])
     if float(np.abs(repeated_scores - logged_scores).max()) > _MAX_SCORE_DIFFERENCE:
-        return _score_source_rows(context, predecessor, selected.sampling, rows, (start, end))
+        return _score_source_rows(
+            context,
+            predecessor,
+            selected.sampling,
+            rows,
+            (start, end),
+        )
     model = load_model(context.project, predecessor)
     scores = scoring.predict_scores(model, features[list(predecessor.features)], context.config)
     return _ScoredWindow(rows, selected.sampling, scores)
@@ -278,7 +297,13 @@ def _score_source_rows(
     history = context.history.read_until(end, since=start - max(lookback, timedelta(0)))
     source_rows = history[history[context.config.time] >= start].reset_index(drop=True)
     model = load_model(context.project, predecessor)
-    scored, _ = scoring.score_with_inputs(context.project, model, predecessor, source_rows, history)
+    scored, _ = scoring.score_with_inputs(
+        context.project,
+        model,
+        predecessor,
+        source_rows,
+        history,
+    )
     row_keys = scored[list_key_columns(context.project)].itertuples(index=False, name=None)
     keys = [encode_row_key(key) for key in row_keys]
     score_by_key = dict(zip(keys, scored["score"], strict=True))
@@ -292,7 +317,9 @@ def _score_source_rows(
 
 
 def _measure_gain(
-    context: WatchContext, promotion: PromotionRecord, scored: _ScoredWindow
+    context: WatchContext,
+    promotion: PromotionRecord,
+    scored: _ScoredWindow,
 ) -> PredecessorComparison:
     """Measure the champion's gain in a window, and over all windows since its promotion."""
     config = context.config
@@ -358,7 +385,12 @@ def _roll_back(
     )
     with open_transaction(context.project) as transaction:
         lines = incidents.update_incidents(
-            transaction, context.config, set(), [signal], format_timestamp(as_of), ""
+            transaction,
+            context.config,
+            set(),
+            [signal],
+            format_timestamp(as_of),
+            "",
         )
     versions.promote_version(
         context.project, comparison.predecessor, ROLLBACK_ACTOR, f"rollback: {sentence}"

@@ -64,7 +64,9 @@ class _ColumnSummary(NamedTuple):
 
 
 def _check_missing_values(
-    name: str, day: _ColumnSummary, earlier: Sequence[_ColumnSummary]
+    name: str,
+    day: _ColumnSummary,
+    earlier: Sequence[_ColumnSummary],
 ) -> tuple[FeedFaultKind, str] | None:
     usual = max(summary.missing_share for summary in earlier)
     if day.missing_share < usual + _MIN_MISSING_INCREASE:
@@ -77,7 +79,9 @@ def _check_missing_values(
 
 
 def _check_stale_column(
-    name: str, day: _ColumnSummary, earlier: Sequence[_ColumnSummary]
+    name: str,
+    day: _ColumnSummary,
+    earlier: Sequence[_ColumnSummary],
 ) -> tuple[FeedFaultKind, str] | None:
     usual = max(summary.top_share for summary in earlier)
     if day.top_share < _MIN_STALE_SHARE or usual > _MAX_USUAL_SHARE:
@@ -90,7 +94,9 @@ def _check_stale_column(
 
 
 def _check_unit(
-    name: str, day: _ColumnSummary, earlier: Sequence[_ColumnSummary]
+    name: str,
+    day: _ColumnSummary,
+    earlier: Sequence[_ColumnSummary],
 ) -> tuple[FeedFaultKind, str] | None:
     known = [summary.quartiles for summary in earlier if summary.quartiles is not None]
     if day.quartiles is None or len(known) < _MIN_REFERENCE_DAYS:
@@ -127,7 +133,9 @@ class _DaySummary(NamedTuple):
 
 
 def find_day_faults(
-    rows: pd.DataFrame, since: pd.Timestamp, config: ProjectConfig
+    rows: pd.DataFrame,
+    since: pd.Timestamp,
+    config: ProjectConfig,
 ) -> list[FeedFault]:
     """Find the faults of the days from a time on.
 

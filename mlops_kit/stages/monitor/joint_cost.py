@@ -134,7 +134,11 @@ def encode_columns(reference: pd.DataFrame, current: pd.DataFrame) -> np.ndarray
     return np.column_stack(encoded)
 
 
-def _predict_domain(codes: np.ndarray, is_current: np.ndarray, seed: int) -> np.ndarray:
+def _predict_domain(
+    codes: np.ndarray,
+    is_current: np.ndarray,
+    seed: int,
+) -> np.ndarray:
     """Predict the probability that a row is of the window, by classifiers fitted without it."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -148,6 +152,10 @@ def _predict_domain(codes: np.ndarray, is_current: np.ndarray, seed: int) -> np.
     )
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     probabilities = cross_val_predict(
-        classifier, codes, is_current, cv=folds, method="predict_proba"
+        classifier,
+        codes,
+        is_current,
+        cv=folds,
+        method="predict_proba",
     )
     return np.asarray(np.clip(probabilities[:, 1], 1e-6, 1 - 1e-6))

@@ -45,7 +45,10 @@ class _Association(NamedTuple):
 
 
 def find_label_fault(
-    window: LabeledRows, reference: LabeledRows, task: str, seed: int = 0
+    window: LabeledRows,
+    reference: LabeledRows,
+    task: str,
+    seed: int = 0,
 ) -> tuple[FeedFaultKind, str] | None:
     """Find a fault of the labels of a window; None if there is none that can be told.
 
@@ -94,7 +97,11 @@ def find_label_fault(
     )
 
 
-def _is_mean_flipped(labels: np.ndarray, reference_labels: np.ndarray, task: str) -> bool:
+def _is_mean_flipped(
+    labels: np.ndarray,
+    reference_labels: np.ndarray,
+    task: str,
+) -> bool:
     """Whether the mean of the labels is that of the reference only once they are flipped."""
     flipped_labels = 1 - labels if task == "binary" else -labels
     usual = float(reference_labels.mean())
@@ -114,7 +121,11 @@ def _select_labeled(rows: LabeledRows) -> LabeledRows:
     return LabeledRows(labels[is_known], scores[is_known], rows.features[is_known])
 
 
-def _measure_association(labels: np.ndarray, scores: np.ndarray, task: str) -> _Association | None:
+def _measure_association(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    task: str,
+) -> _Association | None:
     """Measure how well scores agree with labels; None if the labels do not vary."""
     from scipy import stats
     from sklearn.metrics import roc_auc_score
@@ -142,7 +153,11 @@ def _measure_association(labels: np.ndarray, scores: np.ndarray, task: str) -> _
     return _Association(correlation, 0.0, error, error)
 
 
-def _compute_auc_error(auc: float, positives: int, negatives: int) -> float:
+def _compute_auc_error(
+    auc: float,
+    positives: int,
+    negatives: int,
+) -> float:
     """Compute the standard error of ROC-AUC (Hanley & McNeil 1982, equation 2)."""
     better = max(auc, 1 - auc)
     q1 = better / (2 - better)
@@ -152,7 +167,11 @@ def _compute_auc_error(auc: float, positives: int, negatives: int) -> float:
     return math.sqrt(variance / (positives * negatives))
 
 
-def _is_learnable(window: LabeledRows, task: str, seed: int) -> bool:
+def _is_learnable(
+    window: LabeledRows,
+    task: str,
+    seed: int,
+) -> bool:
     """Whether a model that is fitted on some rows of a window says anything about the others."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.model_selection import KFold, cross_val_predict
@@ -166,7 +185,11 @@ def _is_learnable(window: LabeledRows, task: str, seed: int) -> bool:
     else:
         model = HistGradientBoostingClassifier(**settings)
         scores = cross_val_predict(
-            model, codes, window.labels.astype(int), cv=folds, method="predict_proba"
+            model,
+            codes,
+            window.labels.astype(int),
+            cv=folds,
+            method="predict_proba",
         )
         if task == "binary":
             scores = scores[:, 1]
