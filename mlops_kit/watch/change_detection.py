@@ -19,7 +19,7 @@ from mlops_kit.data.splitters import count_held_out_rows
 from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.registry.versions import ModelVersion
-from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stats.change_point import find_change_point
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.row_losses import compute_row_losses
