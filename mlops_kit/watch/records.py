@@ -42,7 +42,9 @@ class WindowMonitoring:
     estimated : Interval
         Estimated performance: the headline metric expected without labels.
     drift : Table
-        Drift by feature, with the estimated cost of each.
+        Drift by feature; its ``data`` has a row per column, the score included, with ``column``,
+        ``status`` (``alert``, ``warning``, ``none`` or ``not_tested``), ``effect``,
+        ``adjusted_p``, ``explanation``, ``cost`` and others.
     sketches : dict
         The distribution of each feature in the reference and in the window.
     verdicts : Verdicts

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.extensions import (
     ExtensionKind,
     ExtensionRegistry,
+    convert_option,
     name_failing_extension,
 )
 from mlops_kit.core.formatting import format_number, format_percent
@@ -103,9 +104,10 @@ def register_check(
     <CheckSeverity.WARNS: 'warns'>
     >>> del REVIEW_CHECKS["few_features"]
     """
+    check_severity = convert_option(CheckSeverity, severity, "severity")
 
     def register(function: Callable[[ReviewEvidence], Verdict]) -> ReviewCheck:
-        check = ReviewCheck(name, title, CheckSeverity(severity), task, function)
+        check = ReviewCheck(name, title, check_severity, task, function)
         return into.register(name, applies_to=[task] if task else [])(check)
 
     return register
@@ -337,7 +339,7 @@ def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
         f"average (limit {format_percent(limit, 1)}).",
         observed=str(error),
         limit=f"≤ {format_number(limit)}",
-        hint="calibrate on out-of-fold predictions",
+        hint="use more training rows, or a model family of your own that calibrates its scores",
     )
 
 
