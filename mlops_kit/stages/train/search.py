@@ -262,7 +262,7 @@ def search_recipes(
         training_rows=str(rows),
         row_alternatives=[asdict(alternative) for alternative in alternatives],
     )
-    return summarize_trials(trials, recipe, setup), recipe
+    return summarize_trials(trials, recipe, config), recipe
 
 
 def _run_study(

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
 from mlops_kit.data.splitters import get_validation_scheme
+from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.train import families
-
-if TYPE_CHECKING:
-    from mlops_kit.stages.train.search import SearchSetup
+from mlops_kit.stats.metrics import METRICS
 
 
 def summarize_trials(
     trials: list[Any],
     recipe: Recipe,
-    setup: SearchSetup,
+    config: ProjectConfig,
 ) -> Table:
     """Summarize each trial: family, score over the folds it saw, the best so far, parameters.
 
@@ -48,24 +47,24 @@ def summarize_trials(
         )
     data = pd.DataFrame(rows)
     complete_scores = data["best so far"]
-    if setup.metric.greater_is_better:
+    if METRICS[config.search_metric].greater_is_better:
         best_so_far = complete_scores.cummax()
     else:
         best_so_far = complete_scores.cummin()
     data["best so far"] = best_so_far.ffill()
-    notes = [get_validation_scheme(setup.config).describe()]
+    notes = [get_validation_scheme(config).describe()]
     if recipe.stopped_by_clock:
         notes.append(
             f"The time limit stopped the search after {len(data)} trials; "
             "running it again continues it."
         )
-    return Table("Trials", _describe_best_recipe(data, recipe, setup), data, {}, tuple(notes))
+    return Table("Trials", _describe_best_recipe(data, recipe, config), data, {}, tuple(notes))
 
 
 def _describe_best_recipe(
     data: pd.DataFrame,
     recipe: Recipe,
-    setup: SearchSetup,
+    config: ProjectConfig,
 ) -> str:
     """Describe the best recipe beside the baselines in a sentence."""
     pruned = int((data["status"] == "pruned").sum())
@@ -73,8 +72,9 @@ def _describe_best_recipe(
     baselines = []
     for name, value in recipe.baselines.items():
         baselines.append(f"{name} {format_number(value)}")
+    metric_title = METRICS[config.search_metric].title
     return (
-        f"Best of {len(data)} trials ({pruned} pruned): {title}, {setup.metric.title} "
+        f"Best of {len(data)} trials ({pruned} pruned): {title}, {metric_title} "
         f"{format_number(recipe.score)} over {recipe.folds} folds; "
         f"baselines: {', '.join(baselines)}."
     )
