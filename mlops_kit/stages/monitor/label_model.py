@@ -1,0 +1,263 @@
+"""How labels are distributed given the scores: calibrated probabilities, with their uncertainty.
+
+The labels of a window are uncertain even if nothing has changed since the review. Each label is
+drawn with a probability; that probability is itself estimated from the reference; and the labels of
+one day may be high or low together. The labels that ``LabelModel.simulate`` draws have all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mlops_kit.core.lazy import np
+from mlops_kit.stats.block_effects import BlockEffects, estimate_block_effects
+from mlops_kit.stats.calibration import choose_spline_knots, make_spline_basis
+
+# Harrell, "Regression modeling strategies" (2015), table 2.3, for seven knots.
+_KNOT_QUANTILES = (0.025, 0.1833, 0.3417, 0.5, 0.6583, 0.8167, 0.975)
+_MIN_PROBABILITY = 1e-6  # a score of 0 or 1 is treated as this far from it
+_PENALTY = 1.0  # on each coefficient: what a few rows say against the scores is shrunk
+_MAX_NEWTON_STEPS = 50
+_NEWTON_TOLERANCE = 1e-8
+_MAX_LOGIT = 30.0
+# An effect of variance s on the logit pulls the mean probability towards a half, about as if the
+# logit were divided by sqrt(1 + s (16 √3 / 15 π)²).
+_ATTENUATION = 0.346
+
+
+class _ClassCurve(NamedTuple):
+    """The calibration of one class: its logit is that of the score plus a spline of it."""
+
+    knots: np.ndarray
+    scales: np.ndarray
+    coefficients: np.ndarray
+    inverse_hessian: np.ndarray
+
+    def make_basis(self, logits: np.ndarray) -> np.ndarray:
+        """Evaluate the scaled splines."""
+        return make_spline_basis(logits, self.knots) / self.scales
+
+
+class LabelModel(NamedTuple):
+    """The distribution of labels given scores; see ``fit_label_model``.
+
+    Attributes
+    ----------
+    curves : tuple
+        The calibration of the positive class, or of each class of a multiclass task.
+    drawn_coefficients : list of ndarray, each of shape (draws, splines)
+        Bootstrapped coefficients of each curve, with the same draws for all.
+    effects : BlockEffects
+        What the rows of a day have in common, on the logits.
+    """
+
+    curves: tuple[_ClassCurve, ...]
+    drawn_coefficients: list[np.ndarray]
+    effects: BlockEffects
+
+    def predict(self, scores: np.ndarray) -> np.ndarray:
+        """Return the calibrated probability, shape (rows,), or of each class, (rows, classes)."""
+        logits = _compute_logits(scores)
+        columns = []
+        for index, curve in enumerate(self.curves):
+            basis = curve.make_basis(logits[:, index])
+            columns.append(logits[:, index] + basis @ curve.coefficients)
+        probabilities = _to_probabilities(np.column_stack(columns))
+        return probabilities[:, 0] if scores.ndim == 1 else probabilities
+
+    def simulate(
+        self,
+        scores: np.ndarray,
+        blocks: np.ndarray | None,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        """Iterate over simulated labels of all rows, one draw for each bootstrapped curve."""
+        logits = _compute_logits(scores)
+        bases = [curve.make_basis(logits[:, index]) for index, curve in enumerate(self.curves)]
+        block_codes, block_count = encode_blocks(blocks, len(scores))
+        stretch = np.sqrt(1 + _ATTENUATION * self.effects.variances)
+        for draw in range(len(self.drawn_coefficients[0])):
+            columns = []
+            for index, basis in enumerate(bases):
+                columns.append(logits[:, index] + basis @ self.drawn_coefficients[index][draw])
+            drawn_logits = np.column_stack(columns) * stretch
+            drawn_logits += self.effects.draw(block_count, rng)[block_codes]
+            yield _draw_labels(_to_probabilities(drawn_logits), rng)
+
+
+def fit_label_model(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    blocks: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    draws: int = 500,
+    seed: int = 0,
+) -> LabelModel | None:
+    """Fit how labels are distributed given the scores; None for one class.
+
+    The probability of the positive class, or of each class against the rest, is that of a logistic
+    regression on natural cubic splines of the score's logit; those of several classes are divided
+    by their sum. Its uncertainty is bootstrapped: labels of the reference are simulated, with what
+    the rows of a day have in common, and one Newton step leads to the coefficients that they give.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (rows,) or (rows, classes)
+        Finite scores of the reference.
+    labels : ndarray, shape (rows,)
+        Their labels; those of a multiclass task are codes.
+    blocks : ndarray, optional
+        The day or group of each row.
+    weights : ndarray, optional
+        The weight of each row.
+    draws, seed : int
+        Number of bootstrapped curves, and the random seed.
+
+    Notes
+    -----
+    Gneiting & Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 102
+    (2007), for why the likelihood calibrates; Davison & Hinkley, "Bootstrap methods and their
+    application" (1997), section 7.2, for the parametric bootstrap of a regression.
+    """
+    if len(labels) == 0 or labels.min() == labels.max():
+        return None
+    row_weights = np.ones(len(labels)) if weights is None else weights / weights.mean()
+    logits = _compute_logits(scores)
+    targets = _encode_targets(labels, scores)
+    curves = []
+    for index in range(logits.shape[1]):
+        curves.append(_fit_curve(logits[:, index], targets[:, index], row_weights))
+    model = LabelModel(tuple(curves), [], BlockEffects(np.zeros((len(curves),) * 2), 0))
+    probabilities = model.predict(scores).reshape(len(labels), -1)
+    noise = -probabilities.T @ probabilities
+    noise[np.diag_indices(len(curves))] += probabilities.sum(axis=0)
+    effects = estimate_block_effects(
+        targets - probabilities,
+        probabilities * (1 - probabilities),
+        noise,
+        blocks,
+    )
+    drawn = _bootstrap_coefficients(
+        curves,
+        logits,
+        probabilities,
+        row_weights,
+        effects,
+        blocks,
+        draws,
+        np.random.default_rng(seed),
+    )
+    return LabelModel(tuple(curves), drawn, effects)
+
+
+def _bootstrap_coefficients(
+    curves: list[_ClassCurve],
+    logits: np.ndarray,
+    probabilities: np.ndarray,
+    row_weights: np.ndarray,
+    effects: BlockEffects,
+    blocks: np.ndarray | None,
+    draws: int,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """Draw the coefficients of all curves; the draws of different curves belong together."""
+    weighted_bases = []
+    for index, curve in enumerate(curves):
+        weighted_bases.append(curve.make_basis(logits[:, index]) * row_weights[:, None])
+    block_codes, block_count = encode_blocks(blocks, len(logits))
+    stretch = np.sqrt(1 + _ATTENUATION * effects.variances)
+    fitted_logits = _to_logits(probabilities) * stretch
+    drawn = [np.empty((draws, len(curve.coefficients))) for curve in curves]
+    for draw in range(draws):
+        drawn_logits = fitted_logits + effects.draw(block_count, rng)[block_codes]
+        labels = _draw_labels(_to_probabilities(drawn_logits), rng)
+        residuals = _encode_targets(labels, probabilities) - probabilities
+        for index, curve in enumerate(curves):
+            gradient = weighted_bases[index].T @ residuals[:, index]
+            drawn[index][draw] = curve.coefficients + curve.inverse_hessian @ gradient
+    return drawn
+
+
+def _fit_curve(
+    logits: np.ndarray,
+    target: np.ndarray,
+    row_weights: np.ndarray,
+) -> _ClassCurve:
+    """Fit the spline that is added to the logits, by penalized maximum likelihood."""
+    knots = choose_spline_knots(logits, _KNOT_QUANTILES)
+    basis = make_spline_basis(logits, knots)
+    scales = np.sqrt((basis**2).mean(axis=0))
+    scales[scales == 0] = 1.0
+    basis = basis / scales
+    penalty = np.full(basis.shape[1], _PENALTY)
+    penalty[0] = 1e-6 * len(target)  # the constant is hardly shrunk
+    coefficients = np.zeros(basis.shape[1])
+    inverse_hessian = np.diag(1 / penalty)
+
+    def compute_loss(candidate: np.ndarray) -> float:
+        candidate_logits = logits + basis @ candidate
+        losses = np.logaddexp(0, candidate_logits) - target * candidate_logits
+        return float((row_weights * losses).sum() + (penalty * candidate**2).sum() / 2)
+
+    loss = compute_loss(coefficients)
+    for _ in range(_MAX_NEWTON_STEPS):
+        probability = _to_probabilities((logits + basis @ coefficients)[:, None])[:, 0]
+        gradient = basis.T @ (row_weights * (target - probability)) - penalty * coefficients
+        curvature = row_weights * probability * (1 - probability)
+        hessian = (basis * curvature[:, None]).T @ basis + np.diag(penalty)
+        inverse_hessian = np.linalg.inv(hessian)
+        step = inverse_hessian @ gradient
+        step_loss = compute_loss(coefficients + step)
+        while step_loss > loss and np.abs(step).max() > _NEWTON_TOLERANCE:
+            step = step / 2
+            step_loss = compute_loss(coefficients + step)
+        coefficients = coefficients + step
+        loss = step_loss
+        if np.abs(step).max() < _NEWTON_TOLERANCE:
+            break
+    return _ClassCurve(knots, scales, coefficients, inverse_hessian)
+
+
+def encode_blocks(blocks: np.ndarray | None, rows: int) -> tuple[np.ndarray, int]:
+    """Number the blocks of rows from 0; without blocks, each row is one."""
+    if blocks is None:
+        return np.arange(rows), rows
+    codes = np.unique(blocks, return_inverse=True)[1]
+    return codes, int(codes.max()) + 1 if rows else 0
+
+
+def _encode_targets(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Encode labels as one column, or as one of each class, with 1 for the true one."""
+    if scores.ndim == 1 or scores.shape[1] == 1:
+        return labels.astype(float)[:, None]
+    classes = np.arange(scores.shape[1])
+    return (labels[:, None] == classes).astype(float)
+
+
+def _compute_logits(scores: np.ndarray) -> np.ndarray:
+    """Compute the logit of each score, shape (rows, 1) or (rows, classes)."""
+    return _to_logits(scores.reshape(len(scores), -1))
+
+
+def _to_logits(probabilities: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probabilities, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+
+
+def _to_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Convert logits to probabilities; those of several classes sum to 1."""
+    probabilities = 1 / (1 + np.exp(-np.clip(logits, -_MAX_LOGIT, _MAX_LOGIT)))
+    if probabilities.shape[1] > 1:
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return np.asarray(probabilities)
+
+
+def _draw_labels(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a label for each row."""
+    uniform = rng.random(len(probabilities))
+    if probabilities.shape[1] == 1:
+        return np.asarray((uniform < probabilities[:, 0]).astype(float))
+    is_above = uniform[:, None] > probabilities.cumsum(axis=1)
+    labels = is_above.sum(axis=1)
+    return np.minimum(labels, probabilities.shape[1] - 1).astype(float)
