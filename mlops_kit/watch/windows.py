@@ -25,6 +25,12 @@ from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
 from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
+from mlops_kit.stages.monitor.performance_estimate import (
+    OutcomeModel,
+    WindowRows,
+    estimate_performance,
+    fit_outcome_model,
+)
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
@@ -46,8 +52,8 @@ class ReferenceData(NamedTuple):
         The held-out rows: features, target and score.
     performance : Interval or None
         Reference performance: the headline metric that the review measured.
-    calibrator : Any
-        The calibration of the scores, fitted on the held-out rows.
+    outcomes : OutcomeModel
+        What the labels of new rows are drawn from, fitted on the held-out rows.
     classes : tuple
         The classes in the order of the version's codes; empty for a regression.
     """
@@ -55,7 +61,7 @@ class ReferenceData(NamedTuple):
     feature_names: list[str]
     rows: pd.DataFrame
     performance: Interval | None
-    calibrator: Any
+    outcomes: OutcomeModel
     classes: tuple[Any, ...] = ()
 
 
@@ -82,7 +88,8 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
     held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
     quality = read_artifact(run, known_artifacts["metrics"])
     keys = config.id or [ROW_ID]
-    roles = [name for name in (config.validation.group, config.weight) if name in table]
+    row_roles = (config.time, config.validation.group, config.weight)
+    roles = [name for name in row_roles if name in table]
     columns = list(dict.fromkeys([*keys, *roles, *list_feature_columns(config, table)]))
     held_out_rows = table.loc[table["part"] == "test", columns].merge(
         held_out_scores[[*keys, config.target, drift.SCORE_COLUMN]], on=keys
@@ -91,11 +98,7 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
         feature_names=list(version.features),
         rows=held_out_rows,
         performance=get_reference_performance(quality, config),
-        calibrator=estimate.fit_calibrator(
-            held_out_rows[drift.SCORE_COLUMN],
-            held_out_rows[config.target],
-            get_row_weights(held_out_rows, config),
-        ),
+        outcomes=fit_outcome_model(held_out_rows, list(version.features), config),
         classes=version.classes,
     )
 
@@ -141,15 +144,10 @@ def analyze_unlabeled_window(
     design = get_sampling_design(sampling, config)
     weights = make_side_weights(get_row_weights(reference.rows, config), design.weights)
     drift_table = _measure_drift_with_cost(reference, expected, current, config, weights)
-    estimated = Interval(None)
-    if len(predictions):
-        estimated = estimate.estimate_performance(
-            predictions[drift.SCORE_COLUMN],
-            design,
-            reference.calibrator,
-            config,
-            config.seed,
-        )
+    estimated = estimate_performance(
+        reference.outcomes,
+        WindowRows(predictions[drift.SCORE_COLUMN], inputs, design),
+    )
     sketches = {}
     for name in expected:
         if name in current and len(current):
@@ -165,7 +163,9 @@ def analyze_unlabeled_window(
         rows=len(predictions),
         flagged_share=_compute_flagged_share(predictions["decision"], design.weights, config),
         mean_score=_compute_mean(pd.Series(summarize_score(scores)), design.weights),
-        estimated=estimated,
+        estimated=estimated.interval,
+        estimation_method=estimated.method.value,
+        estimation_note=estimated.note,
         drift=drift_table,
         sketches=sketches,
         verdicts=Verdicts.from_verdicts(verdicts),
@@ -284,13 +284,16 @@ def _compute_window_cost(
 
 
 def _is_below_estimate(realized: Table, estimated: Interval, config: ProjectConfig) -> bool:
-    """Whether all of the interval of realized performance is worse than the estimate."""
+    """Whether the realized performance is worse than all of the interval of the estimate.
+
+    That interval contains the realized value of 95% of windows unless the concept has drifted.
+    """
     metric = METRICS[config.headline_metric]
     measured = realized.to_intervals().get(config.headline_metric, Interval(None))
-    best_value = measured.high if metric.greater_is_better else measured.low
-    if best_value is None or estimated.value is None:
+    worst_value = estimated.low if metric.greater_is_better else estimated.high
+    if measured.value is None or worst_value is None:
         return False
-    return metric.compute_gain(best_value, estimated.value) < 0
+    return metric.compute_gain(measured.value, worst_value) < 0
 
 
 def _check_concept_drift(

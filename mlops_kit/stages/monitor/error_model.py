@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.lazy import np
 from mlops_kit.stages.monitor.label_model import encode_blocks
 from mlops_kit.stats.block_effects import BlockEffects, estimate_block_effects, make_no_effects
+from mlops_kit.stats.bootstrap import SamplingDesign
 
 _FOLDS = 5
 _MIN_ROWS = 100  # of the reference, to predict the size of errors from features
@@ -57,7 +58,7 @@ class ErrorModel(NamedTuple):
             return np.full((1, len(features)), self.mean_size)
         with threadpool_limits(1):
             sizes = np.stack([regressor.predict(features) for regressor in self.regressors])
-        return np.maximum(sizes, _MIN_RELATIVE_SIZE) * self.mean_size
+        return np.asarray(np.maximum(sizes, _MIN_RELATIVE_SIZE) * self.mean_size)
 
     def simulate(
         self,
@@ -109,8 +110,7 @@ def fit_error_model(
     scores: np.ndarray,
     y: np.ndarray,
     features: np.ndarray,
-    blocks: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    design: SamplingDesign | None = None,
     categorical: np.ndarray | None = None,
     seed: int = 0,
 ) -> ErrorModel | None:
@@ -122,7 +122,7 @@ def fit_error_model(
         Predictions of the reference, and its labels; all finite.
     features : ndarray, shape (rows, columns)
         Features as numbers, NaN where missing.
-    blocks, weights : ndarray, optional
+    design : SamplingDesign, optional
         The day or group, and the weight, of each row.
     categorical : ndarray of bool, shape (columns,), optional
         Which columns are codes of categories.
@@ -136,10 +136,15 @@ def fit_error_model(
     sizes = np.abs(errors)
     if len(errors) == 0 or not sizes.any():
         return None
+    blocks, weights = design or SamplingDesign()
     mean_size = float(np.average(sizes, weights=weights))
     block_codes, _ = encode_blocks(blocks, len(errors))
     regressors, predicted = _cross_fit_sizes(
-        features, sizes / mean_size, block_codes, weights, categorical, seed
+        features,
+        sizes / mean_size,
+        SamplingDesign(block_codes, weights),
+        categorical,
+        seed,
     )
     relative_errors = errors / (predicted * mean_size)
     bin_count = max(1, min(_MAX_SIZE_BINS, len(errors) // _MIN_BIN_ROWS))
@@ -169,13 +174,13 @@ def fit_error_model(
 def _cross_fit_sizes(
     features: np.ndarray,
     relative_sizes: np.ndarray,
-    block_codes: np.ndarray,
-    weights: np.ndarray | None,
+    design: SamplingDesign,
     categorical: np.ndarray | None,
     seed: int,
 ) -> tuple[tuple[Any, ...], np.ndarray]:
     """Fit the size of errors without each fold, and predict it for the rows of that fold."""
-    block_count = int(block_codes.max()) + 1
+    block_codes, block_count = encode_blocks(design.blocks, len(relative_sizes))
+    weights = design.weights
     if len(relative_sizes) < _MIN_ROWS or block_count < _FOLDS or not features.shape[1]:
         return (), np.ones(len(relative_sizes))
     from sklearn.ensemble import HistGradientBoostingRegressor
