@@ -105,9 +105,10 @@ def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]
         settings.append(("validation.group", [config.validation.group]))
     if config.weight:
         settings.append(("weight", [config.weight]))
-    # Views may add the columns of slices, so those are checked only without features.
+    # Views may add columns of slices and features, so those are checked only without views.
     if not config.features:
         settings.append(("review.slices", config.review.slices))
+        settings.append(("review.confirmed_features", config.review.confirmed_features))
     for setting, columns in settings:
         for column in columns:
             yield setting, column

@@ -8,9 +8,10 @@ text, a pandas categorical or a value that is a list is a value like any other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlops_kit.core.lazy import np, pd
+from mlops_kit.stages.monitor.column_values import to_categories, to_numbers
 
 _MAX_CATEGORIES = 100  # more distinct texts are names, of which most windows have new ones
 
@@ -42,7 +43,7 @@ class FeatureEncoder(NamedTuple):
             numbers = to_numbers(_get_column(frame, name))
             columns.append(np.where(np.isfinite(numbers), numbers, np.nan))
         for name, codes in self.codes_by_column.items():
-            columns.append(to_texts(_get_column(frame, name)).map(codes).to_numpy(float))
+            columns.append(_to_texts(_get_column(frame, name)).map(codes).to_numpy(float))
         if not columns:
             return np.empty((len(frame), 0))
         return np.column_stack(columns)
@@ -54,7 +55,7 @@ class FeatureEncoder(NamedTuple):
         """
         column, largest = "", 0.0
         for name, codes in self.codes_by_column.items():
-            texts = to_texts(_get_column(frame, name))
+            texts = _to_texts(_get_column(frame, name))
             is_unseen = texts.notna() & ~texts.isin(list(codes))
             share = float(is_unseen.mean()) if len(frame) else 0.0
             if share > largest:
@@ -79,31 +80,17 @@ def fit_feature_encoder(reference: pd.DataFrame, names: Iterable[str]) -> Featur
         if pd.api.types.is_numeric_dtype(column):
             number_columns.append(name)
             continue
-        categories = sorted(to_texts(column).dropna().unique().tolist())
+        categories = sorted(_to_texts(column).dropna().unique().tolist())
         if len(categories) <= _MAX_CATEGORIES:
             codes_by_column[name] = {category: code for code, category in enumerate(categories)}
     return FeatureEncoder(tuple(number_columns), codes_by_column)
 
 
-def to_numbers(column: pd.Series) -> np.ndarray:
-    """Convert a column to floats; NaN for what is not a number."""
-    values = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
-    numbers = pd.to_numeric(values, errors="coerce")
-    return np.asarray(numbers.to_numpy(dtype=float, na_value=np.nan))
-
-
-def to_texts(column: pd.Series) -> pd.Series:
-    """Convert the values of a column to text; 1, 1.0 and True are the same one."""
-    values = column.astype(object)
-    return values.where(values.notna(), None).map(format_category, na_action="ignore")
-
-
-def format_category(value: Any) -> str:
-    """Return a category as text; 1, 1.0 and True are the same one."""
-    is_boolean = isinstance(value, (bool, np.bool_))
-    if is_boolean or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))
-    return str(value)
+def _to_texts(column: pd.Series) -> pd.Series:
+    """Convert the values of a column to text; None where one is missing."""
+    codes, names = to_categories(column)
+    texts = np.array([*names, None], dtype=object)
+    return pd.Series(texts[codes], index=column.index)
 
 
 def _get_column(frame: pd.DataFrame, name: str) -> pd.Series:

@@ -25,9 +25,10 @@ from mlops_kit.core.results import Interval
 from mlops_kit.core.tasks import TASKS, is_finite_score, to_score_array
 from mlops_kit.data.splitters import get_sampling_design
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stages.monitor.column_values import to_numbers
+from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.error_model import ErrorModel, fit_error_model
-from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_encoder, to_numbers
+from mlops_kit.stages.monitor.feature_matrix import FeatureEncoder, fit_feature_encoder
 from mlops_kit.stages.monitor.label_model import LabelModel, fit_label_model
 from mlops_kit.stages.monitor.reweighting import Reweighting, reweight_reference
 from mlops_kit.stats.bootstrap import SamplingDesign, compute_prediction_interval

@@ -132,6 +132,7 @@ def test_unknown_notebook_is_refused(project: Project, name: str) -> None:
         notebooks.edit_notebook(project, name)
 
 
+@pytest.mark.slow
 def test_changes_of_the_package_are_shown_and_merged(
     project: Project, package_notebooks: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_changes_of_the_package_are_shown_and_merged(
     assert (status.is_edited, status.has_new_version) == (True, False)
 
 
+@pytest.mark.slow
 def test_conflicting_changes_are_marked_in_their_cell(
     project: Project, package_notebooks: Path
 ) -> None:
