@@ -36,7 +36,7 @@ class _ClassCurve(NamedTuple):
     Attributes
     ----------
     limits : tuple of float
-        The lowest and the highest logit of a score that is neither 0 nor 1.
+        The logits that scores of 0 and 1 count as: one beyond those of all other scores.
     knots, scales : ndarray
         Where the splines meet, and the root mean square of each.
     coefficients, inverse_hessian : ndarray
@@ -213,9 +213,9 @@ def _fit_curve(
 ) -> _ClassCurve:
     """Fit the spline that is added to the logits, by penalized maximum likelihood."""
     is_inside = np.abs(logits) < _LARGEST_LOGIT
-    limits = (0.0, 0.0)
+    limits = (-1.0, 1.0)
     if is_inside.any():
-        limits = (float(logits[is_inside].min()), float(logits[is_inside].max()))
+        limits = (float(logits[is_inside].min()) - 1, float(logits[is_inside].max()) + 1)
     steps = _fit_steps(logits, target, row_weights)
     logits = np.clip(logits, *limits)
     knots = choose_spline_knots(logits, _KNOT_QUANTILES)

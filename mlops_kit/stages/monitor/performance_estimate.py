@@ -235,30 +235,58 @@ def estimate_functions(
     rows = np.flatnonzero(has_score)
     if scores.ndim == 1:
         rows = rows[np.argsort(scores[rows], kind="stable")]
-    scores = scores[rows]
-    features = window.features.iloc[rows]
-    design = window.design.select(rows)
-    weights = np.ones(len(rows)) if design.weights is None else design.weights
+    scored = WindowRows(
+        scores[rows],
+        window.features.iloc[rows],
+        window.design.select(rows),
+        window.threshold,
+    )
+    if model.labels is None:
+        return _estimate_from_errors(model, scored, functions)
+    return _estimate_from_labels(model, model.labels, scored, functions)
+
+
+def _estimate_from_labels(
+    model: OutcomeModel,
+    unweighted: LabelModel,
+    window: WindowRows,
+    functions: dict[str, MetricFunction],
+) -> dict[str, PerformanceEstimate]:
+    """Estimate functions from the calibrated probability of each class."""
+    labels, reweighting = _choose_label_model(model, unweighted, window.features)
+    is_reweighted = reweighting.weights is not None
+    method = EstimationMethod.REWEIGHTED if is_reweighted else EstimationMethod.CALIBRATED
+    note = f"From calibrated probabilities, {reweighting.sentence}."
     rng = np.random.default_rng(model.config.seed)
-    expected: dict[str, float] = {}
-    if model.labels is not None:
-        labels, reweighting = _choose_label_model(model, model.labels, features)
-        is_reweighted = reweighting.weights is not None
-        method = EstimationMethod.REWEIGHTED if is_reweighted else EstimationMethod.CALIBRATED
-        note = f"From calibrated probabilities, {reweighting.sentence}."
-        expected = _compute_expected(functions, labels, scores, weights, window.threshold)
-        draws = labels.simulate(scores, design.blocks, rng)
-    else:
-        method = EstimationMethod.ERROR_MODEL
-        note = "From the size of errors that is predicted from the features."
-        matrix = np.column_stack([model.encoder.encode(features), scores])
-        errors = cast(ErrorModel, model.errors)
-        draws = errors.simulate(scores, matrix, design.blocks, model.config.review.draws, rng)
-    drawn = _compute_draws(functions, draws, scores, weights, window.threshold)
+    expected = _compute_expected(functions, labels, window)
+    draws = labels.simulate(window.scores, window.design.blocks, rng)
     estimates = {}
-    for name, values in drawn.items():
+    for name, values in _compute_draws(functions, draws, window).items():
         interval = _make_interval(expected.get(name), values)
         estimates[name] = PerformanceEstimate(interval, method, note)
+    return estimates
+
+
+def _estimate_from_errors(
+    model: OutcomeModel,
+    window: WindowRows,
+    functions: dict[str, MetricFunction],
+) -> dict[str, PerformanceEstimate]:
+    """Estimate functions from the size of errors that is predicted from the features."""
+    errors = cast(ErrorModel, model.errors)
+    features = np.column_stack([model.encoder.encode(window.features), window.scores])
+    draws = errors.simulate(
+        window.scores,
+        features,
+        window.design.blocks,
+        model.config.review.draws,
+        np.random.default_rng(model.config.seed),
+    )
+    note = "From the size of errors that is predicted from the features."
+    estimates = {}
+    for name, values in _compute_draws(functions, draws, window).items():
+        interval = _make_interval(None, values)
+        estimates[name] = PerformanceEstimate(interval, EstimationMethod.ERROR_MODEL, note)
     return estimates
 
 
@@ -291,40 +319,44 @@ def _choose_label_model(
     return labels or unweighted, reweighting
 
 
+def _get_weights(window: WindowRows) -> np.ndarray:
+    """Return the weight of each row; 1 if all count the same."""
+    if window.design.weights is None:
+        return np.ones(len(window.scores))
+    return window.design.weights
+
+
 def _compute_expected(
     functions: dict[str, MetricFunction],
     labels: LabelModel,
-    scores: np.ndarray,
-    weights: np.ndarray,
-    threshold: float | None,
+    window: WindowRows,
 ) -> dict[str, float]:
     """Compute functions of the expected labels: each row counts as each class."""
-    probabilities = labels.predict(scores)
+    probabilities = labels.predict(window.scores)
     if probabilities.ndim == 1:
         probabilities = np.column_stack([1 - probabilities, probabilities])
     class_count = probabilities.shape[1]
-    codes = np.tile(np.arange(class_count, dtype=float), len(scores))
-    repeated_scores = np.repeat(scores, class_count, axis=0)
-    label_weights = (probabilities * weights[:, None]).ravel()
+    codes = np.tile(np.arange(class_count, dtype=float), len(probabilities))
+    scores = np.repeat(window.scores, class_count, axis=0)
+    weights = (probabilities * _get_weights(window)[:, None]).ravel()
     expected = {}
     for name, function in functions.items():
         if name not in _METRICS_RAISED_BY_NOISE:
-            expected[name] = float(function(codes, repeated_scores, threshold, label_weights))
+            expected[name] = float(function(codes, scores, window.threshold, weights))
     return expected
 
 
 def _compute_draws(
     functions: dict[str, MetricFunction],
     draws: Iterator[np.ndarray],
-    scores: np.ndarray,
-    weights: np.ndarray,
-    threshold: float | None,
+    window: WindowRows,
 ) -> dict[str, list[float]]:
     """Compute functions of each draw of labels."""
+    weights = _get_weights(window)
     drawn: dict[str, list[float]] = {name: [] for name in functions}
     for y in draws:
         for name, function in functions.items():
-            drawn[name].append(float(function(y, scores, threshold, weights)))
+            drawn[name].append(float(function(y, window.scores, window.threshold, weights)))
     return drawn
 
 

@@ -13,7 +13,7 @@ def make_errors(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Make features, and errors whose size depends on the first of them."""
     rng = np.random.default_rng(seed)
     features = rng.normal(0, 1, (rows, 2))
-    return features, np.exp(features[:, 0]) * rng.normal(0, 1, rows)
+    return features, np.exp(0.5 * features[:, 0]) * rng.normal(0, 1, rows)
 
 
 def test_size_of_errors_follows_the_features() -> None:
@@ -21,7 +21,7 @@ def test_size_of_errors_follows_the_features() -> None:
     scores = np.zeros(4_000)
     model = fit_error_model(scores, errors, features)
     grid = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
-    expected = np.exp(grid[:, 0]) * np.sqrt(2 / np.pi)
+    expected = np.exp(0.5 * grid[:, 0]) * np.sqrt(2 / np.pi)
     assert model.predict_sizes(grid).mean(axis=0) == pytest.approx(expected, rel=0.25)
 
 
