@@ -48,7 +48,7 @@ class Alert:
     signal : str
         The name of the incident's signal, such as ``drift``.
     severity : str
-        ``act`` or ``watch``.
+        ``act`` (``IncidentSeverity.CRITICAL``) or ``watch`` (``WARNING``).
     title : str
         The title of the incident.
     sentence : str
