@@ -26,6 +26,7 @@ from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
+from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK, DriftStatus
 
@@ -100,7 +101,8 @@ def detect_costly_drift(
     is_critical = False
     if estimated.value is not None and reference is not None:
         gain = metric.compute_gain(estimated.value, reference)
-        is_critical = gain < -config.monitor.max_drop
+        max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
+        is_critical = gain < -max_drop
     costs = []
     for row in worst.head(_MAX_LISTED_COLUMNS).itertuples():
         costs.append(f"{row.column} costs about {format_number(row.cost)} of {metric.title}")
