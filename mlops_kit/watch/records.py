@@ -13,6 +13,7 @@ from typing import Any
 
 from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
+from mlops_kit.stages.monitor.joint_cost import JointCost
 from mlops_kit.stages.retrain.policy import RetrainingDecision
 from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
 
@@ -58,6 +59,8 @@ class WindowMonitoring:
     estimation_method, estimation_note : str
         How the performance was estimated (``EstimationMethod``), and a sentence about it; empty in
         records of earlier versions.
+    joint_cost : JointCost or None
+        What the joint drift of all features costs; None where nothing drifted.
     """
 
     rows: int
@@ -72,6 +75,7 @@ class WindowMonitoring:
     contract_sentence: str = ""
     estimation_method: str = ""
     estimation_note: str = ""
+    joint_cost: JointCost | None = None
 
     def to_json(self) -> str:
         """Convert to the JSON text that the database stores."""
@@ -94,6 +98,7 @@ class WindowMonitoring:
             contract_sentence=stored.get("contract_sentence", ""),
             estimation_method=stored.get("estimation_method", ""),
             estimation_note=stored.get("estimation_note", ""),
+            joint_cost=stored.get("joint_cost"),
         )
 
     @staticmethod
