@@ -215,7 +215,7 @@ def analyze_unlabeled_window(
         sketches=_compare_distributions(expected, current, weights),
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
-        joint_cost=_estimate_joint_cost(drift_table, estimated, reference, inputs, config),
+        joint_cost=_estimate_joint_cost(drift_table, estimated.interval, reference, inputs, config),
     )
 
 

@@ -12,7 +12,7 @@ reference. A promotion does not end it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -281,14 +281,14 @@ def update_incidents(
     Returns
     -------
     list of str
-        A line for each incident that was opened or closed.
+        A line for each incident that was opened, became critical, or was closed.
     """
     open_query = sa.select(IncidentRecord).where(
         IncidentRecord.model == config.name,
         IncidentRecord.closed_at.is_(None),
     )
     open_incidents = {incident.signal: incident for incident in transaction.scalars(open_query)}
-    lines = []
+    lines = _describe_worsened(open_incidents, signals)
     signal_names = set()
     for signal in signals:
         signal_names.add(signal.name)
@@ -372,6 +372,23 @@ def _update_incident(
     if incident.updated_at != timestamp:
         incident.window_count += 1
     incident.updated_at = timestamp
+
+
+def _describe_worsened(
+    open_incidents: Mapping[str, IncidentRecord],
+    signals: Iterable[IncidentSignal],
+) -> list[str]:
+    """Return a line for each open incident that becomes critical."""
+    lines = []
+    for signal in signals:
+        incident = open_incidents.get(signal.name)
+        if incident is None or incident.severity == IncidentSeverity.CRITICAL:
+            continue
+        if signal.severity == IncidentSeverity.CRITICAL:
+            lines.append(
+                f"incident worsened ({signal.severity}): {signal.title}: {signal.sentence}"
+            )
+    return lines
 
 
 def acknowledge_incident(
