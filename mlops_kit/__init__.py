@@ -63,7 +63,8 @@ if TYPE_CHECKING:
         register_model_family,
     )
     from mlops_kit.stats.metrics import compute_metric, register_metric
-    from mlops_kit.watch.alert_sinks import Alert, register_alert_sink
+    from mlops_kit.watch.alert_message import Alert
+    from mlops_kit.watch.alert_sinks import register_alert_sink
     from mlops_kit.watch.signals import SignalTime, WindowEvidence, register_incident_signal
 
 __version__ = "0.1.0"
@@ -168,7 +169,7 @@ _MODULES_BY_NAME = {
     "register_model_family": "mlops_kit.stages.train.families",
     "compute_metric": "mlops_kit.stats.metrics",
     "register_metric": "mlops_kit.stats.metrics",
-    "Alert": "mlops_kit.watch.alert_sinks",
+    "Alert": "mlops_kit.watch.alert_message",
     "register_alert_sink": "mlops_kit.watch.alert_sinks",
     "SignalTime": "mlops_kit.watch.signals",
     "WindowEvidence": "mlops_kit.watch.signals",

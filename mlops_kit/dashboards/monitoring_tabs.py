@@ -54,7 +54,7 @@ from mlops_kit.dashboards.view_models import (
     make_titled_cell,
 )
 from mlops_kit.db.tables import LabelOutcome, RetrainingRecord
-from mlops_kit.watch.alert_sinks import list_unsent_alerts
+from mlops_kit.watch.alert_delivery import list_unsent_alerts
 from mlops_kit.watch.records import WindowPerformance
 
 _MAX_VOLUME_DAYS = 60

@@ -1,7 +1,7 @@
 """Secrets of a project: where they are configured, and how they are removed from text.
 
-Secrets are the environment variables under ``secrets`` of ``mlops.yaml``, those of the tokens, and
-the passwords in the URLs of source, labels, database and tracking.
+Secrets are the environment variables under ``secrets`` of ``mlops.yaml``, those of the tokens and
+of the alert URLs, and the passwords in the URLs of source, labels, database and tracking.
 
 To add a form in which a secret may be written: a line in ``_encode_secret_forms``.
 """
@@ -50,8 +50,9 @@ def _list_connection_urls(config: ProjectConfig) -> dict[str, str]:
 
 
 def _list_declared_variables(config: ProjectConfig) -> list[str]:
-    """Return the environment variables that are declared as secrets or tokens."""
-    return [*config.secrets, config.serve.token_env, config.dashboard.token_env]
+    """Return the environment variables that are declared as secrets, tokens or alert URLs."""
+    alert_urls = [sink.url_env for sink in config.alerts.sinks.values()]
+    return [*config.secrets, config.serve.token_env, config.dashboard.token_env, *alert_urls]
 
 
 def list_secret_variables(project: Project) -> list[str]:
@@ -96,6 +97,10 @@ def iterate_secrets(project: Project) -> Iterator[tuple[str, str]]:
     """Yield name and value of each secret; a password in a URL has the name of its setting."""
     for name in _list_declared_variables(project.config):
         yield name, os.environ.get(name, "")
+    for sink in project.config.alerts.sinks.values():
+        for value in find_url_secrets(os.environ.get(sink.url_env, "")):
+            yield sink.url_env, value
+            yield sink.url_env, unquote(value)
     for setting, url in _list_connection_urls(project.config).items():
         for name in _VARIABLE_PATTERN.findall(" ".join(find_url_secrets(url))):
             yield name, os.environ.get(name, "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from filelock import FileLock, Timeout
 
@@ -24,7 +24,8 @@ from mlops_kit.db.engine import open_transaction
 from mlops_kit.db.tables import WatchRecord
 from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project.loader import Project
-from mlops_kit.watch.alert_sinks import send_alerts
+from mlops_kit.watch.alert_delivery import send_alerts
+from mlops_kit.watch.alert_queue import queue_alerts
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.monitoring import (
     evaluate_due_labels,
@@ -34,6 +35,8 @@ from mlops_kit.watch.monitoring import (
 from mlops_kit.watch.retraining import follow_up_retrainings
 from mlops_kit.watch.row_scoring import score_new_rows
 from mlops_kit.watch.status import format_local_time, summarize_watch
+
+_ALERT_INTERVAL = timedelta(minutes=1)  # how often alerts are sent between two passes
 
 
 class Watcher:
@@ -55,7 +58,13 @@ class Watcher:
             self._score_and_monitor(as_of, since)
         finally:
             # Alerts of what is stored are sent even if a later step fails.
-            self.context.report_lines(as_of, send_alerts(self.project))
+            self.send_due_alerts(as_of)
+
+    def send_due_alerts(self, as_of: datetime) -> None:
+        """Send the alerts that are due, also those that the passing of time alone makes due."""
+        with open_transaction(self.project) as transaction:
+            queue_alerts(transaction, self.project.config, as_of)
+        self.context.report_lines(as_of, send_alerts(self.project, as_of))
 
     def _score_and_monitor(self, as_of: datetime, since: datetime | None) -> None:
         context = self.context
@@ -180,7 +189,9 @@ def run_on_schedule(project: Project, until: datetime | None, report: ProgressRe
             if until is not None and next_pass > until:
                 return summarize_watch(project)
             report(f"next pass at {format_local_time(project.config, next_pass)}", transient=True)
-            time.sleep(max(0.0, (next_pass - datetime.now(UTC)).total_seconds()))
+            while (waiting_time := next_pass - datetime.now(UTC)) > timedelta(0):
+                time.sleep(min(waiting_time, _ALERT_INTERVAL).total_seconds())
+                watcher.send_due_alerts(datetime.now(UTC))
 
 
 def run_single_pass(project: Project, as_of: datetime, report: ProgressReporter) -> str:

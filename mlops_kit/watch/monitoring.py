@@ -37,6 +37,7 @@ from mlops_kit.stages.retrain.policy import (
     count_labeled_rows,
     decide_retraining,
 )
+from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
 from mlops_kit.watch.retraining import get_last_retraining_time, get_pending_reason
@@ -199,12 +200,12 @@ def monitor_window(context: WatchContext, start: datetime, end: datetime, as_of:
                 monitoring_json=monitoring_json,
             )
         )
-        incident_lines = incidents.update_incidents(
+        incident_lines = update_incidents(
             transaction,
             context.config,
             {"drift", "schema", *list_signal_names(SignalTime.WINDOW_ENDED)},
             signals,
-            format_timestamp(as_of),
+            as_of,
             f"no longer observed as of {context.format_time(as_of)}",
         )
     summary = (
@@ -380,7 +381,7 @@ def _store_performance(
     )
     with open_transaction(context.project) as transaction:
         transaction.execute(statement)
-        incident_lines = incidents.update_incidents(
+        incident_lines = update_incidents(
             transaction,
             context.config,
             {
@@ -389,7 +390,7 @@ def _store_performance(
                 *list_signal_names(SignalTime.LABELS_DUE),
             },
             evaluation.signals,
-            format_timestamp(as_of),
+            as_of,
             f"no longer observed as of {context.format_time(as_of)}, "
             f"with version {champion_version}",
         )

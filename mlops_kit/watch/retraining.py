@@ -14,12 +14,13 @@ from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import RETRAINING_DUE, RetrainingRecord, WatchRecord
-from mlops_kit.db.timestamps import current_timestamp, format_timestamp
+from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project import run_manifest
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.retrain.policy import RetrainingAction
+from mlops_kit.watch.alert_queue import update_incidents
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.status import format_local_time
 
@@ -125,12 +126,12 @@ def _record_outcome(
         transaction.execute(statement)
         if status == RunStatus.WAITING_FOR_APPROVAL:
             return
-        incidents.update_incidents(
+        update_incidents(
             transaction,
             context.config,
             {"retraining"},
             [] if status == RunStatus.SUCCEEDED else [signal],
-            format_timestamp(as_of),
+            as_of,
             f"run {run_id}",
         )
 

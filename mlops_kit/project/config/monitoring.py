@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import Duration, NameList, Share
+from mlops_kit.project.config.value_types import Duration, Share
 
 TestedKind = Literal["number", "category", "code", "boolean"]
 # The drift tests of this package by the kind of column they are for, the default first.
@@ -18,7 +18,6 @@ DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
     "code": ("cramers_v",),
     "boolean": ("cramers_v",),
 }
-ALERT_SINK_NAMES = ("file",)
 
 
 class MonitorConfig(ConfigSection):
@@ -92,11 +91,6 @@ class WatchConfig(ConfigSection):
         timedelta(days=1), description="How often new rows are scored and labels imported"
     )
     window: Duration = Field(timedelta(days=7), description="Length of a monitoring window")
-    alerts: NameList = Field(
-        default_factory=list,
-        description="Alert sinks that are told when an incident opens or closes: file, or those "
-        "of plugins",
-    )
     min_drifted_windows: int = Field(
         2,
         ge=1,
