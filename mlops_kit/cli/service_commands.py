@@ -58,6 +58,14 @@ def watch_command(
     fast: Annotated[
         bool, typer.Option("--fast", help="Replay a past period without waiting")
     ] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of this machine at which /metrics is served; 0: any free port",
+            min=0,
+            max=65535,
+        ),
+    ] = None,
 ) -> None:
     """Score, import labels, monitor and retrain on a schedule.
 
@@ -84,6 +92,11 @@ def watch_command(
             "a period to replay, or the timestamp of a single pass",
             "mlops watch --once --as-of 2013-07-02",
         )
+    if metrics is not None:
+        from mlops_kit.watch import telemetry
+
+        _, address = telemetry.start_metrics_server(loaded, metrics)
+        output.print_text(f"Metrics: {address}")
     with output.open_progress() as progress:
         if once:
             summary = loop.run_single_pass(loaded, pass_time or datetime.now(UTC), progress)

@@ -254,3 +254,21 @@ class WatchRecord(Base):
     watched_from: Mapped[str] = mapped_column("since")
     watched_until: Mapped[str] = mapped_column("upto")
     updated_at: Mapped[str] = mapped_column("at")
+
+
+class WatchLeaseRecord(Base):
+    """The process that watches a model, or did so last.
+
+    ``holder`` is empty if it ended in order. The times are those of the database's clock.
+    """
+
+    __tablename__ = "watch_leases"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    host: Mapped[str]
+    process_id: Mapped[int]
+    lock_identity: Mapped[str]
+    acquired_at: Mapped[str]
+    seen_at: Mapped[str]
+    pass_ended_at: Mapped[str | None] = mapped_column(default=None)
+    pass_error: Mapped[str] = mapped_column(default="")

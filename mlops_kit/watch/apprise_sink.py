@@ -7,15 +7,14 @@ it stays in an error message.
 from __future__ import annotations
 
 import os
-import re
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.core.extras import import_from_extra
+from mlops_kit.project.secrets import remove_url_parts
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.watch.alert_message import SEVERITY_WORDS, Alert, AlertEvent
 
 _LOG_FORMAT = "%(message)s"
-_MIN_SCRUBBED_CHARACTERS = 3
 
 
 def send_to_service(url_env: str, alert: Alert) -> None:
@@ -56,7 +55,7 @@ def send_to_service(url_env: str, alert: Alert) -> None:
         )
         reason = " ".join(log.getvalue().split())
     if not was_sent:
-        raise RunFailedError(_remove_url_parts(reason, url) or "the service did not take the alert")
+        raise RunFailedError(remove_url_parts(reason, url) or "the service did not take the alert")
 
 
 def format_title(alert: Alert) -> str:
@@ -88,17 +87,3 @@ def _choose_notify_type(alert: Alert) -> str:
     if alert.event == AlertEvent.TEST:
         return "info"
     return "failure" if alert.severity == IncidentSeverity.CRITICAL else "warning"
-
-
-def _remove_url_parts(text: str, url: str) -> str:
-    """Remove whatever a text has in common with a URL: host, user, tokens.
-
-    >>> _remove_url_parts("no route to hooks.example with T0KEN", "slack://T0KEN@hooks.example/")
-    'no route to ••• with •••'
-    """
-    _, _, address = url.partition("://")
-    parts = sorted(set(re.split(r"[/:@?&=,\s]+", address)), key=len, reverse=True)
-    for part in parts:
-        if len(part) >= _MIN_SCRUBBED_CHARACTERS:
-            text = text.replace(part, "•••")
-    return text

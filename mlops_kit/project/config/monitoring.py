@@ -91,6 +91,12 @@ class WatchConfig(ConfigSection):
         timedelta(days=1), description="How often new rows are scored and labels imported"
     )
     window: Duration = Field(timedelta(days=7), description="Length of a monitoring window")
+    heartbeat_url: str = Field(
+        "",
+        description="Address that is called after each pass, such as one of healthchecks.io, which "
+        "raises an alarm when the calls stop; with /start before a pass and /fail after one that "
+        "failed. ${NAME} is replaced by an environment variable. Empty: none",
+    )
     min_drifted_windows: int = Field(
         2,
         ge=1,
