@@ -40,7 +40,7 @@ def estimate_dispersion(counts_by_phase: Sequence[Sequence[int]]) -> float:
     Rousseeuw & Croux, "Alternatives to the median absolute deviation", JASA 88 (1993), for the
     constant; Hilbe, "Negative Binomial Regression" (2011), for the variance.
     """
-    residuals = []
+    residuals: list[float] = []
     means = []
     phase_sizes = []
     for counts in counts_by_phase:
@@ -52,13 +52,12 @@ def estimate_dispersion(counts_by_phase: Sequence[Sequence[int]]) -> float:
         phase_sizes.append(len(counts))
     if not residuals:
         return 0.0
-    # The median of few counts is close to them: their deviations are too small by this factor.
+    # The median of few counts is close to them, which makes their deviations too small.
     size = float(np.mean(phase_sizes))
-    deviation = (
-        _MAD_TO_STANDARD_DEVIATION * float(np.median(residuals)) * np.sqrt(size / (size - 1))
-    )
+    correction = size / (size - 1)
+    deviation = _MAD_TO_STANDARD_DEVIATION * float(np.median(residuals)) * correction
     chance = float(np.mean(1 / np.asarray(means)))
-    return max(0.0, float(deviation) ** 2 - chance)
+    return max(0.0, deviation**2 - chance)
 
 
 def predict_count(counts: Sequence[int], dispersion: float, coverage: float) -> CountInterval:

@@ -32,11 +32,12 @@ LATE_LABELS_SIGNAL = "late_labels"
 ARRIVAL_SIGNALS = (NO_ROWS_SIGNAL, FEW_ROWS_SIGNAL, LATE_LABELS_SIGNAL)
 
 HISTORY_WEEKS = 8
+_EXPECTATION_WEEKS = 4  # the newest ones, because the number of rows may grow or fall
 _MIN_HISTORY_WEEKS = 2
 _DAYS_PER_WEEK = 7
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
-COVERAGE = 0.999  # of the prediction intervals
+COVERAGE = 0.9999  # of the prediction intervals
 _MAX_VOLUME_SHARE = 0.8  # of the expected rows: a smaller reduction is no incident
 _DELIVERY_SLACK = timedelta(hours=3)  # by which a delivery may be later than usual within a day
 _HOUR_CHARACTERS = len("2024-03-04T05")
@@ -115,6 +116,10 @@ class ArrivalLog:
             shifted_end = self._shift(end, days)
             if shifted_end <= start and shifted_start >= self.logged_from:
                 count = self.count(shifted_start, shifted_end, self._shift(known_by, days))
+                if shifted_start != start - days * _DAY:
+                    # The clocks were changed in between, which the source of the rows may ignore.
+                    back = days * _DAY
+                    count = min(count, self.count(start - back, end - back, known_by - back))
                 counts_by_phase[days % _DAYS_PER_WEEK].append(count)
         counts = counts_by_phase[0]
         if len(counts) < _MIN_HISTORY_WEEKS:
@@ -123,7 +128,8 @@ class ArrivalLog:
         empty_weeks = sum(count == 0 for count in counts)
         if empty_weeks > (1 if len(counts) > _MIN_HISTORY_WEEKS + 1 else 0):
             return CountInterval(0, 0.0, 0)
-        return predict_count(counts, estimate_dispersion(counts_by_phase), COVERAGE)
+        dispersion = estimate_dispersion(counts_by_phase)
+        return predict_count(counts[:_EXPECTATION_WEEKS], dispersion, COVERAGE)
 
 
 def read_arrival_log(
