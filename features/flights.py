@@ -44,6 +44,21 @@ def weather(db: features.FeatureDatabase) -> Any:
     """Join the last hourly observation at the origin, at most six hours old.
 
     The source reports no gust if the wind is steady; then it is the wind speed.
+
+    Columns
+    -------
+    temp : Temperature (°F)
+        At the origin, at the last observation.
+    dewp : Dew point (°F)
+    humid : Relative humidity (%)
+    wind_dir : Wind direction (°)
+    wind_speed : Wind speed (mph)
+    wind_gust : Wind gust (mph)
+    precip : Precipitation (inches)
+        In the hour of the observation.
+    pressure : Air pressure (mbar)
+        At sea level.
+    visib : Visibility (miles)
     """
     db.add_table("weather", read_weather())
     columns = []
@@ -72,7 +87,14 @@ def read_weather() -> pd.DataFrame:
 
 @features.view
 def plane(db: features.FeatureDatabase) -> Any:
-    """Look up the age in years, seats and engine of a plane whose tail number is known."""
+    """Look up the age in years, seats and engine of a plane whose tail number is known.
+
+    Columns
+    -------
+    plane_age : Age of the plane (years)
+    seats : Seats of the plane
+    engine : Engine of the plane
+    """
     db.add_table("planes", read_planes())
     return db.sql(
         """
@@ -94,6 +116,12 @@ def calendar(db: features.FeatureDatabase) -> Any:
     """Compute the scheduled minute of the day and the day of the week.
 
     Month and day are New York's, five hours behind UTC at the turn of the year.
+
+    Columns
+    -------
+    minute_of_day : Scheduled minute of the day
+    weekday : Day of the week
+        1 is Monday.
     """
     return db.sql(
         """
@@ -108,7 +136,18 @@ def calendar(db: features.FeatureDatabase) -> Any:
 
 @features.view
 def late_shares(db: features.FeatureDatabase) -> Any:
-    """Compute the share of late flights by carrier, route and hour over the last seven days."""
+    """Compute the share of late flights by carrier, route and hour over the last seven days.
+
+    Columns
+    -------
+    carrier_late_7d : Share late, airline, 7 days
+        Of the flights of the airline, as known at the scheduled departure.
+    carrier_flights_7d : Flights of the airline, 7 days
+    route_late_7d : Share late, route, 7 days
+    route_flights_7d : Flights on the route, 7 days
+    hour_late_7d : Share late, hour at the origin, 7 days
+    hour_flights_7d : Flights of the hour at the origin, 7 days
+    """
     groups = {"carrier": "carrier", "route": "origin, dest", "hour": "origin, hour"}
     selects = {name: build_late_share_sql(by, name) for name, by in groups.items()}
     return db.sql(join_selects(selects))
@@ -130,6 +169,20 @@ def airport_now(db: features.FeatureDatabase) -> Any:
     """Compute the mean delay and the number of departures in the last hours.
 
     They are computed for the origin, for the carrier there, and for the destination.
+
+    Columns
+    -------
+    origin_delay_1h : Mean departure delay at the origin, 1 h (min)
+        Of the flights that have departed by the scheduled departure.
+    origin_left_1h : Departures at the origin, 1 h
+    origin_delay_3h : Mean departure delay at the origin, 3 h (min)
+    origin_left_3h : Departures at the origin, 3 h
+    carrier_delay_3h : Mean departure delay of the airline there, 3 h (min)
+    carrier_left_3h : Departures of the airline there, 3 h
+    carrier_delay_24h : Mean departure delay of the airline there, 24 h (min)
+    carrier_left_24h : Departures of the airline there, 24 h
+    dest_delay_3h : Mean departure delay to the destination, 3 h (min)
+    dest_left_3h : Departures to the destination, 3 h
     """
     spans_by_group = {
         "origin": ("origin", {"1h": "1 hour", "3h": "3 hours"}),

@@ -45,17 +45,22 @@ if TYPE_CHECKING:
     from mlops_kit.data.datasets import locate_nycflights_file
     from mlops_kit.data.joining import JoinedFile, join_files
     from mlops_kit.data.readers import register_reader
+    from mlops_kit.project.config.root import ProjectConfig
+    from mlops_kit.project.loader import Project
     from mlops_kit.registry import comparison, scoring, versions
     from mlops_kit.stages import deploy, explore, monitor, prepare, retrain, review, train
     from mlops_kit.stages.monitor.drift_tests import DriftTestResult, register_drift_test
     from mlops_kit.stages.monitor.incidents import IncidentSeverity
     from mlops_kit.stages.retrain.policy import (
+        RetrainingAction,
+        RetrainingDecision,
         RetrainingEvidence,
+        RuleResult,
         RuleRole,
         register_retraining_rule,
     )
     from mlops_kit.stages.review.checks import make_verdict, register_check
-    from mlops_kit.stages.review.evidence import ReviewEvidence
+    from mlops_kit.stages.review.evidence import RefitAgreement, ReviewEvidence
     from mlops_kit.stages.stage import Stage, open_stage
     from mlops_kit.stages.train.families import (
         ParameterRange,
@@ -65,6 +70,7 @@ if TYPE_CHECKING:
     from mlops_kit.stats.metrics import compute_metric, register_metric
     from mlops_kit.watch.alert_message import Alert
     from mlops_kit.watch.alert_sinks import register_alert_sink
+    from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
     from mlops_kit.watch.signals import SignalTime, WindowEvidence, register_incident_signal
 
 __version__ = "0.1.0"
@@ -83,9 +89,15 @@ __all__ = [
     "NotAllowedError",
     "PanelContext",
     "ParameterRange",
+    "Project",
     "ProjectClient",
+    "ProjectConfig",
+    "RefitAgreement",
+    "RetrainingAction",
+    "RetrainingDecision",
     "RetrainingEvidence",
     "ReviewEvidence",
+    "RuleResult",
     "RuleRole",
     "RunFailedError",
     "SignalTime",
@@ -95,6 +107,8 @@ __all__ = [
     "Verdicts",
     "WaitingForApprovalError",
     "WindowEvidence",
+    "WindowMonitoring",
+    "WindowPerformance",
     "__version__",
     "build_model_pipeline",
     "charts",
@@ -153,14 +167,20 @@ _MODULES_BY_NAME = {
     "JoinedFile": "mlops_kit.data.joining",
     "join_files": "mlops_kit.data.joining",
     "register_reader": "mlops_kit.data.readers",
+    "ProjectConfig": "mlops_kit.project.config.root",
+    "Project": "mlops_kit.project.loader",
     "DriftTestResult": "mlops_kit.stages.monitor.drift_tests",
     "register_drift_test": "mlops_kit.stages.monitor.drift_tests",
     "IncidentSeverity": "mlops_kit.stages.monitor.incidents",
+    "RetrainingAction": "mlops_kit.stages.retrain.policy",
+    "RetrainingDecision": "mlops_kit.stages.retrain.policy",
     "RetrainingEvidence": "mlops_kit.stages.retrain.policy",
+    "RuleResult": "mlops_kit.stages.retrain.policy",
     "RuleRole": "mlops_kit.stages.retrain.policy",
     "register_retraining_rule": "mlops_kit.stages.retrain.policy",
     "make_verdict": "mlops_kit.stages.review.checks",
     "register_check": "mlops_kit.stages.review.checks",
+    "RefitAgreement": "mlops_kit.stages.review.evidence",
     "ReviewEvidence": "mlops_kit.stages.review.evidence",
     "Stage": "mlops_kit.stages.stage",
     "open_stage": "mlops_kit.stages.stage",
@@ -171,6 +191,8 @@ _MODULES_BY_NAME = {
     "register_metric": "mlops_kit.stats.metrics",
     "Alert": "mlops_kit.watch.alert_message",
     "register_alert_sink": "mlops_kit.watch.alert_sinks",
+    "WindowMonitoring": "mlops_kit.watch.records",
+    "WindowPerformance": "mlops_kit.watch.records",
     "SignalTime": "mlops_kit.watch.signals",
     "WindowEvidence": "mlops_kit.watch.signals",
     "register_incident_signal": "mlops_kit.watch.signals",

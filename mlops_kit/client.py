@@ -226,7 +226,7 @@ class ProjectClient:
             raise KitError(
                 f"there is no run {run!r}",
                 suggest_names(run, runs) if runs else "a run whose review passed",
-                "mlops status",
+                "mlops runs",
             )
         return runs[run]
 

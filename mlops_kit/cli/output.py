@@ -18,8 +18,10 @@ from mlops_kit.core.progress import ProgressPrinter
 
 if TYPE_CHECKING:
     from mlops_kit.cli.doctor import DoctorFinding
+    from mlops_kit.pipeline.failed_checks import FailedCheck
     from mlops_kit.pipeline.params import ResolvedParameter
     from mlops_kit.pipeline.plan import PlannedStage
+    from mlops_kit.project.loader import Project
     from mlops_kit.project.run_manifest import RunManifest
 
 _SUMMARIZED_STAGES = ("review", "deploy", "monitor", "retrain")
@@ -46,15 +48,15 @@ def open_progress(as_json: bool = False) -> AbstractContextManager[ProgressPrint
     return closing(ProgressPrinter(sys.stderr if as_json else sys.stdout))
 
 
-def report_run_outcome(manifest: RunManifest, reports: str, as_json: bool = False) -> None:
+def report_run_outcome(project: Project, manifest: RunManifest, as_json: bool = False) -> None:
     """Print how a run ended.
 
     Parameters
     ----------
+    project : Project
+        The project.
     manifest : RunManifest
         The manifest of the run.
-    reports : str
-        The project's folder of runs, as configured.
     as_json : bool
         Whether to print the manifest.
 
@@ -63,28 +65,45 @@ def report_run_outcome(manifest: RunManifest, reports: str, as_json: bool = Fals
     KitError
         If the run failed or waits for approval.
     """
-    from mlops_kit.pipeline import runner
+    from mlops_kit.pipeline import failed_checks, runner
+    from mlops_kit.project import loader
 
+    folder = project.reports_folder / manifest.run
+    failed = failed_checks.list_failed_checks(folder, manifest)
     if as_json:
-        print_json(manifest.to_json_dict() | {"is_up_to_date": manifest.is_up_to_date})
+        result = {
+            "is_up_to_date": manifest.is_up_to_date,
+            "failed_checks": [check.to_json_dict() for check in failed],
+        }
+        print_json(manifest.to_json_dict() | result)
     else:
-        print_run_summary(manifest, reports)
-    error = runner.find_run_error(manifest)
+        page = loader.shorten_path(folder / "index.html")
+        print_run_summary(manifest, failed, str(page))
+    error = runner.find_run_error(manifest, loader.format_project_option(project))
     if error is not None:
         raise error
 
 
-def print_run_summary(manifest: RunManifest, reports: str) -> None:
-    """Print the status of a run, the results of its stages, and where its report is."""
+def print_run_summary(
+    manifest: RunManifest, failed_checks: Sequence[FailedCheck], page: str
+) -> None:
+    """Print the status of a run, the results of its stages, and where its report is.
+
+    A stage that the run was not asked for is left out: its result is that of an earlier run.
+    """
     prefix = "Nothing to do: " if manifest.is_up_to_date else ""
     print_text(f"\n{prefix}run {manifest.run}{_format_sample(manifest)}: {manifest.status}")
     for stage in _SUMMARIZED_STAGES:
-        sentence = manifest.get_stage(stage).sentence
-        if sentence:
-            print_text(f"  {stage}: {sentence}")
+        entry = manifest.get_stage(stage)
+        if entry.is_selected and entry.sentence:
+            print_text(f"  {stage}: {entry.sentence_with_origin}")
     if manifest.branches:
         _print_branches(manifest)
-    print_text(f"Report: {reports}/{manifest.run}/index.html")
+    if failed_checks:
+        print_text(f"Failed checks (all checks with limits and hints: {page}#checks):")
+    for check in failed_checks:
+        print_text(f"  ▲ {check.describe()}")
+    print_text(f"Report: {page}")
 
 
 def _format_sample(manifest: RunManifest) -> str:

@@ -145,7 +145,7 @@ def run_command(
             manifest = runner.run_pipeline(
                 loaded, stages, given, progress, runner.RunOptions(force, note, verify)
             )
-    output.report_run_outcome(manifest, loaded.config.reports, as_json)
+    output.report_run_outcome(loaded, manifest, as_json)
 
 
 def plan_command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from mlops_kit.cli import output
 from mlops_kit.cli.options import ProjectOption
 from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.extras import require_extra
+
+if TYPE_CHECKING:
+    from mlops_kit.project.loader import Project
 
 # JupyterLab requests news, updates and extensions from other hosts by default.
 _JUPYTERLAB_OPTIONS = (
@@ -30,17 +33,38 @@ def lab_command(
 ) -> None:
     """Start JupyterLab in the project.
 
-    It sends no requests to other hosts.
+    It opens the project's folder notebooks/, or the project if there is none. It sends no requests
+    to other hosts.
     """
     from mlops_kit.project import loader
 
     require_extra("lab")
     loaded = loader.load_project(project or None)
     os.environ["MLOPS_PROJECT"] = str(loaded.root)
-    os.chdir(loaded.notebooks_folder)
+    own_folder = loaded.own_notebooks_folder
+    os.chdir(own_folder if own_folder.is_dir() else loaded.root)
+    _print_packaged_notebooks(loaded)
     command = [sys.executable, "-m", "jupyterlab", *_JUPYTERLAB_OPTIONS, *(options or [])]
     # This process becomes JupyterLab, so that signals reach it.
     os.execv(sys.executable, command)  # noqa: S606 - a fixed program without a shell
+
+
+def _print_packaged_notebooks(project: Project) -> None:
+    """Print which notebooks JupyterLab does not show since they come from mlops-kit."""
+    from mlops_kit.pipeline.scaffold import notebooks
+
+    packaged = [
+        status.name
+        for status in notebooks.list_notebooks(project)
+        if status.owner == notebooks.NotebookOwner.PACKAGE
+    ]
+    if not packaged:
+        return
+    output.print_text(
+        f"These notebooks come from mlops-kit: {', '.join(packaged)}.\n"
+        f"To read them: {project.package_notebooks_folder}\n"
+        "To edit one, copy it into the project: mlops notebook edit STAGE"
+    )
 
 
 def config_command(

@@ -60,7 +60,10 @@ def runs_command(
 
 
 def logs_command(
-    stage: Annotated[str, typer.Argument(help="The stage")],
+    stage: Annotated[
+        str,
+        typer.Argument(metavar="STAGE", help="The stage; default: the first that did not succeed"),
+    ] = "",
     run: RunArgument = "",
     project: ProjectOption = "",
 ) -> None:
@@ -69,7 +72,8 @@ def logs_command(
     from mlops_kit.pipeline import stage_log
 
     folder = ProjectClient(project or None).get_run_folder(run)
-    output.print_text(stage_log.format_stage_log(folder, stage))
+    logged_stage = stage or stage_log.find_unsuccessful_stage(folder)
+    output.print_text(stage_log.format_stage_log(folder, logged_stage))
 
 
 def debug_command(
@@ -187,7 +191,7 @@ def resume_and_report(client: ProjectClient, run: str) -> None:
     """Continue a run and print how it ended."""
     with output.open_progress() as progress:
         manifest = client.resume(run, progress)
-    output.report_run_outcome(manifest, client.project.config.reports)
+    output.report_run_outcome(client.project, manifest)
 
 
 def clean_command(

@@ -62,7 +62,7 @@ def new_command(
     as the default; --yes takes it.
     """
     from mlops_kit.data.detection import GivenSettings
-    from mlops_kit.pipeline.scaffold import create
+    from mlops_kit.pipeline.scaffold import create, git_filter
 
     if not takes_guesses and not sys.stdin.isatty():
         raise KitError(
@@ -93,7 +93,19 @@ def new_command(
         f"\nProject {project.config.name} written to {path}; "
         f"{path}/mlops.yaml gives the reason of each setting."
     )
+    if git_filter.is_in_repository(project.root):
+        _set_up_filter(project.root)
     output.print_text(f"Next: cd {path} && mlops run")
+
+
+def _set_up_filter(root: Path) -> None:
+    """Set git's filter for notebooks, and say so; a project without it is complete."""
+    from mlops_kit.pipeline.scaffold import git_filter
+
+    try:
+        output.print_text(git_filter.set_up_notebook_filter(root))
+    except KitError as error:
+        output.print_text(f"{error.message}. Hint: {error.hint}")
 
 
 def _print_guesses(report: DetectionReport) -> None:
@@ -186,6 +198,16 @@ def edit_notebook_command(stage: StageArgument, project: ProjectOption = "") -> 
     output.print_text(
         f"{copy.relative_to(loaded.root)} is the project's own now; mlops lab opens it."
     )
+
+
+@notebook_app.command("filter")
+def filter_notebooks_command(project: ProjectOption = "") -> None:
+    """Let git commit notebooks without outputs (nbstripout); once in each clone."""
+    from mlops_kit.pipeline.scaffold import git_filter
+    from mlops_kit.project import loader
+
+    loaded = loader.load_project(project or None)
+    output.print_text(git_filter.set_up_notebook_filter(loaded.root))
 
 
 @notebook_app.command("diff")

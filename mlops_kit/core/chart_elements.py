@@ -42,7 +42,7 @@ _SERIES_COLORS = [
     "var(--chart-brown, #8c6239)",
 ]
 _DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
-_NUMERIC_ROLES = {"y", "low", "high", "value", "share"}
+_NUMERIC_ROLES = {"y", "low", "high", "value", "share", "count"}
 _MISSING_TEXTS = {"<NA>", "NaT"}
 
 

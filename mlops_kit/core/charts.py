@@ -49,9 +49,11 @@ _LINE_HEIGHT_PIXELS = 240
 _CALIBRATION_HEIGHT_PIXELS = 340
 _MAX_LINE_POINTS_WITH_MARKS = 60
 _LEGEND_SHARES = [0, 0.25, 0.5, 0.75, 1]
+_MATRIX_WIDTH_PIXELS = 900
 _MAX_CELL_PIXELS = 56  # side of a square of a matrix
 _MAX_MATRIX_LABEL_PIXELS = 120
-_MAX_CLASSES_WITH_TEXT = 12  # with more the squares are too small for a number
+_MIN_CELL_WITH_TEXT_PIXELS = 33  # smaller squares have no number
+_MATRIX_TEXT_OFFSET = 6  # pixels of share and count from the middle of a square
 
 
 def plot_line(
@@ -242,6 +244,7 @@ def plot_matrix(
     x: str,
     y: str,
     value: str,
+    count: str | None = None,
 ) -> Figure:
     """Plot a matrix of shares, such as a confusion matrix: a square for each row of the table.
 
@@ -253,13 +256,16 @@ def plot_matrix(
         Its columns with the name of the matrix's column and row.
     value : str
         Its column with the share, from 0 to 1.
+    count : str, optional
+        Its column with the number of rows, written below the share; squares without a row are
+        empty.
 
     Raises
     ------
     KitError
         If the table has no such column.
     """
-    frame = select_columns(table, x=x, label=y, value=value)
+    frame = select_columns(table, x=x, label=y, value=value, count=count)
     for role in ("x", "label"):
         frame[role] = frame[role].map(format_label)
     all_names = list(dict.fromkeys([*frame["label"], *frame["x"]]))
@@ -268,7 +274,9 @@ def plot_matrix(
     if len(all_names) > len(names):
         note = f"the first {len(names)} of {len(all_names):,} are drawn"
     frame = frame[frame["label"].isin(names) & frame["x"].isin(names)]
-    size = min(_MAX_CELL_PIXELS, PLOT_WIDTH_PIXELS // max(1, len(names)))
+    if count is not None:
+        frame = frame[frame["count"] > 0]
+    size = min(_MAX_CELL_PIXELS, _MATRIX_WIDTH_PIXELS // max(1, len(names)))
     axis = alt.Axis(grid=False, labelLimit=_MAX_MATRIX_LABEL_PIXELS)
     base = alt.Chart(to_chart_data(frame)).encode(
         x=alt.X("x", type="nominal", sort=names, title=format_axis_title(table, x), axis=axis),
@@ -283,13 +291,23 @@ def plot_matrix(
         legend=alt.Legend(format="%", type="symbol", symbolType="square", values=_LEGEND_SHARES),
     )
     layers = [base.mark_rect(stroke="white").encode(color=color)]
-    if len(names) <= _MAX_CLASSES_WITH_TEXT:
-        # Text on a dark square is light.
-        ink = alt.condition("datum.value > 0.5", alt.value("white"), alt.value("#1a2028"))
-        text = alt.Text("value", type="quantitative", format=".0%")
-        layers.append(base.mark_text(fontSize=11).encode(text=text, color=ink))
+    if size >= _MIN_CELL_WITH_TEXT_PIXELS:
+        layers += _write_numbers(base, has_counts=count is not None)
     chart = alt.layer(*layers).properties(width=size * len(names), height=size * len(names))
     return render_figure(table, chart, note)
+
+
+def _write_numbers(base: alt.Chart, has_counts: bool) -> list[alt.Chart]:
+    """Write the share of each square, and the number of rows below it."""
+    # Text on a dark square is light.
+    ink = alt.condition("datum.value > 0.5", alt.value("white"), alt.value("#1a2028"))
+    offset = _MATRIX_TEXT_OFFSET if has_counts else 0
+    share = alt.Text("value", type="quantitative", format=".0%")
+    layers = [base.mark_text(fontSize=11, dy=-offset).encode(text=share, color=ink)]
+    if has_counts:
+        number = alt.Text("count", type="quantitative", format=",")
+        layers.append(base.mark_text(fontSize=10, dy=offset).encode(text=number, color=ink))
+    return layers
 
 
 def plot_calibration_curve(

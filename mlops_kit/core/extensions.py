@@ -137,7 +137,7 @@ class ExtensionRegistry(MutableMapping[str, _T]):
                 raise KitError(
                     f"the {self.kind} {name!r} is registered twice; the first one is from "
                     f"{self._find_origin(name)}",
-                    "a name of its own",
+                    f"a name that no other {self.kind} has, whatever it applies to",
                     "rename the second one",
                 )
             self._entries[name] = extension

@@ -23,7 +23,7 @@ from mlops_kit.dashboards.vega_charts import (
 )
 from mlops_kit.dashboards.view_models import Color
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stats.monitoring_tables import DriftStatus
 
 _RECENT_WINDOWS = 3  # windows by whose cost columns are ordered

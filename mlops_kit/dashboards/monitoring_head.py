@@ -43,7 +43,7 @@ from mlops_kit.dashboards.view_models import (
     make_column_name,
 )
 from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord
-from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.stages.retrain.policy import RetrainingAction, RuleRole
 from mlops_kit.stats.monitoring_tables import DriftStatus

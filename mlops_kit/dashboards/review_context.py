@@ -52,7 +52,7 @@ class ReviewContext:
     def event(self) -> str:
         """What is predicted: its name, else the target with the positive class of a binary task."""
         if self.config.event:
-            return self.config.event
+            return f"“{self.config.event}”"
         classes = self.review.classes
         if self.config.task != "binary" or not classes:
             return self.config.target

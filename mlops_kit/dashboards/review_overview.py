@@ -217,7 +217,7 @@ def _show_calibration(context: ReviewContext) -> CardContent:
     config = context.config
     if config.task == "binary":
         note = (
-            f"Can the probabilities be taken at face value? Share {context.event} against the "
+            f"Can the probabilities be taken at face value? Share of {context.event} against the "
             "predicted probability; dashed: perfect calibration; columns: how often each "
             "probability is predicted."
         )

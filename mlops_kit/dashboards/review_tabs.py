@@ -6,6 +6,13 @@ from zoneinfo import ZoneInfo
 
 from mlops_kit.core.column_labels import get_column_label
 from mlops_kit.core.formatting import capitalize_first, format_number, format_percent
+from mlops_kit.core.results import Table
+from mlops_kit.dashboards.matrix_chart import (
+    MatrixCell,
+    MatrixChart,
+    choose_drawn_classes,
+    draw_matrix_chart,
+)
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.review_context import ReviewContext
@@ -92,7 +99,7 @@ def build_quality_tab(context: ReviewContext) -> Html:
 
 
 def _show_confusions(context: ReviewContext) -> CardContent:
-    """Show for each class how often it is recognized, and what is predicted instead."""
+    """Show shares and counts of each pair of classes, and each class in words."""
     table = context.review.read_table("confusion")
     rows = []
     for true_class, cells in table.to_frame().groupby("true class", sort=False):
@@ -108,7 +115,27 @@ def _show_confusions(context: ReviewContext) -> CardContent:
         rows.append((str(true_class), f"{count:,}", recognized, text))
     headings = ("True class", "Rows", "Recognized", "Predicted instead")
     view = make_table(headings, rows, [1, 2], "Confusion matrix", css_class="wrap")
-    return CardContent(table.sentence, (view,))
+    return CardContent(table.sentence, (*_draw_confusions(table), view))
+
+
+def _draw_confusions(table: Table) -> list[Block]:
+    """Draw the confusion matrix, and say how to read it; nothing without a labeled row."""
+    columns = ["true class", "predicted class", "rows", "share"]
+    cells = []
+    for true_class, predicted_class, count, share in table.data[columns].itertuples(index=False):
+        cells.append(MatrixCell(str(true_class), str(predicted_class), int(count), float(share)))
+    if not any(cell.count for cell in cells):
+        return []
+    names = choose_drawn_classes(cells)
+    class_count = len({cell.true_class for cell in cells})
+    text = (
+        "Each square: the share of the true class that is predicted as the class above it, and the "
+        "number of rows. Framed squares are correct."
+    )
+    if len(names) < class_count:
+        text += f" The {len(names)} of {class_count} classes with the most errors are drawn."
+    chart = draw_matrix_chart(MatrixChart(names, cells, f"Confusion matrix. {table.sentence}"))
+    return [Html("<p class=note>{}</p>").format(text), chart]
 
 
 def _show_metrics(context: ReviewContext) -> CardContent:

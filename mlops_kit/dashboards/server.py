@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -230,7 +231,8 @@ def find_notebook_folder(project: Project) -> Path:
     """Return a folder with the notebooks of all pages.
 
     It is the package's. If the project has notebooks of its own for some pages, it is a folder with
-    links to these and to the package's for the others.
+    links to these and to the package's for the others. Servers that start at the same time, or are
+    running, read the same links: each is replaced at once, and none is missing in between.
     """
     packaged_folder = project.package_notebooks_folder / _DASHBOARDS_FOLDER
     own_folder = project.own_notebooks_folder / _DASHBOARDS_FOLDER
@@ -238,14 +240,17 @@ def find_notebook_folder(project: Project) -> Path:
         return packaged_folder
     linked_folder = project.resolve_path(_LINKED_NOTEBOOKS_FOLDER)
     linked_folder.mkdir(parents=True, exist_ok=True)
-    for link in linked_folder.glob("*.ipynb"):
-        link.unlink()
     names = {
         path.name for folder in (packaged_folder, own_folder) for path in folder.glob("*.ipynb")
     }
-    for name in names:
-        notebook = project.find_notebook(f"{_DASHBOARDS_FOLDER}/{name}")
-        (linked_folder / name).symlink_to(notebook)
+    with tempfile.TemporaryDirectory(dir=linked_folder, prefix=".links-") as new_links:
+        for name in names:
+            link = Path(new_links) / name
+            link.symlink_to(project.find_notebook(f"{_DASHBOARDS_FOLDER}/{name}"))
+            link.replace(linked_folder / name)
+    for link in linked_folder.glob("*.ipynb"):
+        if link.name not in names:
+            link.unlink(missing_ok=True)
     return linked_folder
 
 

@@ -1,4 +1,4 @@
-"""Charts with two axes: their data, and the Vega-Lite declarations that draw them.
+"""Charts with two axes of numbers: their data, and the Vega-Lite declarations that draw them.
 
 A chart is as wide as its card: the SVG is scaled, and the style sheet sets the size of its texts.
 The colors are the page's CSS variables, so that a chart follows the dark mode. Declarations are
@@ -37,8 +37,8 @@ _BAR_WIDTH_SHARE = 0.72
 _MAX_CACHED_CHARTS = 32
 
 _DESCRIBED_PATH = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-_STYLE = {
+VEGA_LITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+CHART_STYLE = {
     "aria": False,
     "view": {"stroke": None},
     "axis": {
@@ -242,7 +242,7 @@ def _declare_axis(ticks: Sequence[tuple[float, str]]) -> Declaration:
     return {"values": values, "labelExpr": expression}
 
 
-def _declare_layer(
+def declare_layer(
     rows: Iterable[Declaration], mark: str, style: Declaration, **encoding: Declaration
 ) -> Declaration:
     """Declare one kind of mark for rows of data."""
@@ -258,7 +258,7 @@ def _read_color(field: str = "color") -> Declaration:
     return {"field": field, "type": "nominal", "scale": None, "legend": None}
 
 
-def _format_color(color: str) -> str:
+def format_color(color: str) -> str:
     """Format a color of the style sheet, as SVG takes it."""
     return f"var(--{color})"
 
@@ -290,8 +290,8 @@ def _declare_histogram(area: _PlotArea, histogram: Sequence[tuple[float, float]]
     rows = []
     for x, share in histogram:
         rows.append({"x": x, "y": foot + share * _HISTOGRAM_HEIGHT * area.y_per_pixel})
-    style = {"orient": "vertical", "size": width, "color": _format_color("blue2"), "opacity": 0.55}
-    return _declare_layer(
+    style = {"orient": "vertical", "size": width, "color": format_color("blue2"), "opacity": 0.55}
+    return declare_layer(
         rows, "bar", style, x=area.declare_x(), y=area.declare_y(), y2={"datum": foot}
     )
 
@@ -299,15 +299,15 @@ def _declare_histogram(area: _PlotArea, histogram: Sequence[tuple[float, float]]
 def _declare_diagonal(area: _PlotArea) -> Declaration:
     """Declare the line on which both axes have the same value."""
     rows = [{"x": end, "y": end} for end in area.x_range]
-    style = {"color": _format_color(Color.NEUTRAL), "strokeDash": [4, 4], "strokeWidth": 1}
-    return _declare_layer(rows, "line", style, x=area.declare_x(), y=area.declare_y())
+    style = {"color": format_color(Color.NEUTRAL), "strokeDash": [4, 4], "strokeWidth": 1}
+    return declare_layer(rows, "line", style, x=area.declare_x(), y=area.declare_y())
 
 
 def _declare_band(area: _PlotArea, band: Sequence[tuple[float, float, float]]) -> Declaration:
     """Declare the area between the low and the high values."""
     rows = [{"x": x, "low": low, "high": high} for x, low, high in band]
-    style = {"color": _format_color("blue2"), "opacity": 0.45}
-    return _declare_layer(
+    style = {"color": format_color("blue2"), "opacity": 0.45}
+    return declare_layer(
         rows, "area", style, x=area.declare_x(), y=area.declare_y("low"), y2={"field": "high"}
     )
 
@@ -323,13 +323,13 @@ def _declare_events(area: _PlotArea, events: Sequence[ChartEvent]) -> list[Decla
             {
                 "x": event.x,
                 "text": event.text,
-                "color": _format_color(event.color),
+                "color": format_color(event.color),
                 "align": "right" if is_late else "left",
                 "dx": -5 if is_late else 5,
             }
         )
     top = {"value": _EVENT_TOP - area.top}
-    rules = _declare_layer(
+    rules = declare_layer(
         rows,
         "rule",
         {"strokeDash": [3, 3]},
@@ -338,7 +338,7 @@ def _declare_events(area: _PlotArea, events: Sequence[ChartEvent]) -> list[Decla
         y2={"value": area.height},
         color=_read_color(),
     )
-    texts = _declare_layer(
+    texts = declare_layer(
         rows,
         "text",
         {"align": {"expr": "datum.align"}, "dx": {"expr": "datum.dx"}, "dy": 2},
@@ -356,7 +356,7 @@ def _declare_lines(area: _PlotArea, lines: Sequence[ChartLine]) -> list[Declarat
     dots: list[Declaration] = []
     names: list[Declaration] = []
     for index, line in enumerate(lines):
-        style = {"line": index, "color": _format_color(line.color), "dash": line.dash}
+        style = {"line": index, "color": format_color(line.color), "dash": line.dash}
         for x, value in line.points:
             is_known = value is not None and not math.isnan(value)
             points.append({"x": x, "y": value if is_known else None, **style})
@@ -365,7 +365,7 @@ def _declare_lines(area: _PlotArea, lines: Sequence[ChartLine]) -> list[Declarat
         if line.name and line.known_points:
             names.append(_make_name(line))
     position = {"x": area.declare_x(), "y": area.declare_y()}
-    paths = _declare_layer(
+    paths = declare_layer(
         points,
         "line",
         {"strokeWidth": 2.4, "strokeJoin": "round"},
@@ -374,10 +374,10 @@ def _declare_lines(area: _PlotArea, lines: Sequence[ChartLine]) -> list[Declarat
         strokeDash={"field": "dash", "type": "nominal", "scale": None},
         detail={"field": "line"},
     )
-    circles = _declare_layer(
+    circles = declare_layer(
         dots, "circle", {"size": _DOT_AREA, "opacity": 1}, **position, color=_read_color()
     )
-    texts = _declare_layer(
+    texts = declare_layer(
         names,
         "text",
         {key: {"expr": f"datum.{key}"} for key in ("align", "dx", "dy")},
@@ -396,7 +396,7 @@ def _make_name(line: ChartLine) -> Declaration:
         "x": x,
         "y": y,
         "text": line.name,
-        "color": _format_color(line.color),
+        "color": format_color(line.color),
         "align": line.name_align,
         "dx": _NAME_MARGIN if line.name_align == "left" else 0,
         "dy": line.name_offset,
@@ -416,17 +416,17 @@ def draw_bar_chart(chart: BarChart) -> Html:
         is_low = bar.value < low * (1 - _UNUSUAL_FACTOR)
         is_high = bar.value > high * (1 + _UNUSUAL_FACTOR)
         color = Color.WARNING if is_low or is_high else Color.PRIMARY
-        rows.append({"x": bar.x, "y": bar.value, "text": bar.text, "color": _format_color(color)})
-    usual_range = _declare_layer(
+        rows.append({"x": bar.x, "y": bar.value, "text": bar.text, "color": format_color(color)})
+    usual_range = declare_layer(
         [{"low": low, "high": max(high, low + area.y_per_pixel)}],
         "rect",
-        {"color": _format_color("line")},
+        {"color": format_color("line")},
         x={"value": 0},
         x2={"value": area.width},
         y=area.declare_y("low"),
         y2={"field": "high"},
     )
-    bars = _declare_layer(
+    bars = declare_layer(
         rows,
         "bar",
         {
@@ -448,7 +448,7 @@ def draw_bar_chart(chart: BarChart) -> Html:
 def _render_chart(area: _PlotArea, layers: Sequence[Declaration], label: str) -> Html:
     """Render layers as a chart; ``label`` reads it to a screen reader."""
     declaration = {
-        "$schema": _SCHEMA,
+        "$schema": VEGA_LITE_SCHEMA,
         "width": area.width,
         "height": area.height,
         "padding": {
@@ -459,17 +459,17 @@ def _render_chart(area: _PlotArea, layers: Sequence[Declaration], label: str) ->
         },
         "autosize": "none",
         "background": None,
-        "config": _STYLE,
+        "config": CHART_STYLE,
         "layer": list(layers),
     }
-    svg = _render_cached(json.dumps(declaration))
+    svg = render_declaration(json.dumps(declaration))
     _, _, elements = svg.partition(">")  # behind the start tag
     start_tag = Html('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">')
     return start_tag.format(*area.size, label) + Html(elements)
 
 
 @lru_cache(maxsize=_MAX_CACHED_CHARTS)
-def _render_cached(declaration: str) -> str:
+def render_declaration(declaration: str) -> str:
     """Render a declaration, once for equal ones.
 
     A kernel that waits for its visitor has built the page before, so the visitor waits for the

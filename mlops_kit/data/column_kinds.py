@@ -10,6 +10,7 @@ from enum import StrEnum
 from mlops_kit.core.lazy import np, pd
 
 _MAX_CODE_VALUES = 10  # whole numbers with at most so many distinct values are compared as codes
+_FIRST_LOOK_ROWS = 1_000
 
 
 class DisplayKind(StrEnum):
@@ -79,12 +80,14 @@ def _is_boolean(known: pd.Series) -> bool:
         return True
     if known.dtype != object:
         return False
-    return bool(known.map(lambda value: isinstance(value, (bool, np.bool_))).all())
+    return pd.api.types.infer_dtype(known, skipna=True) == "boolean"
 
 
 def _holds_codes(known: pd.Series) -> bool:
     """Whether numbers are a few whole numbers, which stand for categories."""
-    if known.nunique() > _MAX_CODE_VALUES:
-        return False
-    numbers = known.to_numpy(dtype=float)
-    return bool(np.isfinite(numbers).all() and np.array_equal(np.rint(numbers), numbers))
+    for part in (known.head(_FIRST_LOOK_ROWS), known):  # most numbers show in their first rows
+        numbers = part.to_numpy(dtype=float)
+        is_whole = np.isfinite(numbers).all() and np.array_equal(np.rint(numbers), numbers)
+        if not is_whole or part.nunique() > _MAX_CODE_VALUES:
+            return False
+    return True

@@ -203,15 +203,15 @@ def _format_text(value: Any) -> str:
 
 
 def format_local_days(timestamps: pd.Series, config: ProjectConfig) -> np.ndarray:
-    """Format each timestamp as its day in the project's time zone."""
-    local = timestamps.dt.tz_convert(config.timezone)
-    return np.asarray(local.dt.strftime("%Y-%m-%d"))
+    """Format each timestamp as its day in the project's time zone; one without a zone is in UTC."""
+    local = pd.to_datetime(timestamps, utc=True).dt.tz_convert(config.timezone)
+    codes, days = pd.factorize(local.dt.tz_localize(None).dt.normalize())  # a text per day, not row
+    texts = pd.DatetimeIndex(days).strftime("%Y-%m-%d").to_numpy(dtype=object)
+    return np.append(texts, np.nan)[codes]  # the code -1, of a missing timestamp, is the last
 
 
 def get_row_days(frame: pd.DataFrame, config: ProjectConfig) -> np.ndarray | None:
     """Return each row's day in the project's time zone; None for a table without time."""
     if config.time is None:
         return None
-    timestamps = pd.to_datetime(frame[config.time], utc=True)
-    days = timestamps.dt.tz_convert(config.timezone).dt.strftime("%Y-%m-%d")
-    return days.to_numpy(dtype=object)
+    return format_local_days(frame[config.time], config)

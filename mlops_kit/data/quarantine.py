@@ -91,17 +91,19 @@ def add_rejected_rows(
     data = pd.DataFrame([row])
     if len(report.data):
         data = pd.concat([report.data, data], ignore_index=True)
+    counts = f"{format_number(quarantined_rows)} of {format_number(all_rows)} rows"
     sentences = [report.sentence, describe_rejected_rows(reading)]
     share = quarantined_rows / all_rows
     is_broken = report.is_broken
     if share > max_quarantined_share and not is_broken:
         is_broken = True
-        counts = f"{format_number(quarantined_rows)} of {format_number(all_rows)} rows"
         sentences.insert(
             0,
             f"The contract is broken: {counts} ({format_percent(share)}) would be quarantined, "
             f"at most {format_percent(max_quarantined_share)} may be.",
         )
+    if not is_broken:
+        sentences.append(f"In all, {counts} are in quarantine.")
     return replace(
         report,
         sentence=" ".join(sentences),

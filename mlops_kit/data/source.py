@@ -37,6 +37,8 @@ from mlops_kit.data.source_times import (
     SourceTimes,
     build_future_error,
     find_future_rows,
+    find_later_rows,
+    limit_report,
     parse_time_columns,
     report_times,
 )
@@ -103,9 +105,10 @@ def _list_configured_columns(config: ProjectConfig) -> Iterator[tuple[str, str]]
         settings.append(("validation.group", [config.validation.group]))
     if config.weight:
         settings.append(("weight", [config.weight]))
-    # Views may add the columns of slices, so those are checked only without features.
+    # Views may add columns of slices and features, so those are checked only without views.
     if not config.features:
         settings.append(("review.slices", config.review.slices))
+        settings.append(("review.confirmed_features", config.review.confirmed_features))
     for setting, columns in settings:
         for column in columns:
             yield setting, column
@@ -166,11 +169,15 @@ def read_source(project: Project, known_by: datetime | None = None) -> pd.DataFr
 def read_known_table(project: Project, known_by: datetime | None = None) -> TableRead:
     """Read the source as ``read_source`` does, with a report on what was read.
 
-    Rows later than the time of reading and ``clock_skew`` count among those that were rejected.
+    Rows later than the time of reading and ``clock_skew`` count among those that were rejected;
+    rejected rows at or after ``known_by`` do not. Columns are described over the whole source.
     """
     table = read_source_table(project)
     frame, times = _select_known_rows(project, table.frame, known_by)
     report = report_times(table.report, times, project.config)
+    if known_by is not None and project.config.time is not None:
+        later_rows = find_later_rows(table.unreadable_rows, project.config, known_by)
+        report = limit_report(report, known_by, len(frame), later_rows)
     return replace(table, frame=frame, report=report)
 
 
@@ -178,6 +185,7 @@ def _select_known_rows(
     project: Project,
     frame: pd.DataFrame,
     known_by: datetime | None = None,
+    keeps_future_rows: bool = False,
 ) -> tuple[pd.DataFrame, SourceTimes]:
     """Return the rows of the source as they were known at a given time; see ``read_source``.
 
@@ -185,6 +193,8 @@ def _select_known_rows(
     ----------
     frame : DataFrame
         The source's rows as they were read; it is changed.
+    keeps_future_rows : bool
+        Whether rows later than the time of reading and ``clock_skew`` stay.
     """
     config = project.config
     if frame.empty:
@@ -198,7 +208,7 @@ def _select_known_rows(
     is_future = find_future_rows(frame, config)
     if is_future.all():
         raise build_future_error(frame[config.time], config)
-    if is_future.any():
+    if is_future.any() and not keeps_future_rows:
         frame = frame[~is_future]
     if known_by is not None:
         cutoff = pd.Timestamp(known_by)
@@ -255,7 +265,8 @@ class SourceHistory:
         if time is None:
             return rows
         cutoff = pd.Timestamp(known_by)
-        is_selected = rows[time] < cutoff
+        # A row may have been in the future when its file was read.
+        is_selected = (rows[time] < cutoff) & ~find_future_rows(rows, self.project.config)
         if since is not None:
             is_selected &= rows[time] >= pd.Timestamp(since)
         return mask_unknown_values(
@@ -268,9 +279,10 @@ class SourceHistory:
         """Return all rows, read again if the files changed or cannot be compared."""
         marks = self.describe_files()
         if self._rows is None or marks is None or marks != self._file_marks:
-            table = read_known_table(self.project)
-            self._rows = table.frame
-            self._unreported = table.report
+            table = read_source_table(self.project)
+            rows, times = _select_known_rows(self.project, table.frame, keeps_future_rows=True)
+            self._rows = rows
+            self._unreported = report_times(table.report, times, self.project.config)
         self._file_marks = marks
         return self._rows
 

@@ -114,10 +114,12 @@ def _rename_columns(project: Project, table: TableRead) -> TableRead:
         if name != reading.column:
             notes.append(f"called {name}, since tables of a run have a column {reading.column}")
         readings.append(reading.model_copy(update={"column": name, "notes": notes}))
+    unreadable_rows = table.unreadable_rows
     return replace(
         table,
         frame=table.frame.rename(columns=names),
         report=table.report.model_copy(update={"columns": readings}),
+        unreadable_rows=None if unreadable_rows is None else unreadable_rows.rename(columns=names),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 
 from mlops_kit.core.errors import RunFailedError
@@ -78,6 +79,48 @@ def report_times(report: ReadReport, times: SourceTimes, config: ProjectConfig) 
             "rejected": rejected[:MAX_STORED_LINES],
             "rejected_count": report.rejected_count + len(future_rows),
             "rows_kept": report.rows_kept - len(future_rows),
+        }
+    )
+
+
+def find_later_rows(
+    unreadable_rows: pd.DataFrame | None, config: ProjectConfig, known_by: datetime
+) -> frozenset[int]:
+    """Find the rows with an unreadable value that are at or after a time.
+
+    Parameters
+    ----------
+    unreadable_rows : DataFrame, optional
+        Rows by their position in the source; a row without a readable time is not found.
+    """
+    if unreadable_rows is None or unreadable_rows.empty or config.time not in unreadable_rows:
+        return frozenset()
+    times = unreadable_rows[config.time]
+    if not pd.api.types.is_datetime64_any_dtype(times):
+        return frozenset()
+    is_later = convert_to_utc(times, config.timezone) >= pd.Timestamp(known_by)
+    return frozenset(unreadable_rows.index[is_later].tolist())
+
+
+def limit_report(
+    report: ReadReport, known_by: datetime, known_rows: int, later_rows: frozenset[int]
+) -> ReadReport:
+    """Return the report of what was known at a time.
+
+    Parameters
+    ----------
+    known_rows : int
+        Number of rows that were known at that time.
+    later_rows : frozenset of int
+        Positions of rejected rows that are later; they do not count.
+    """
+    rejected = [line for line in report.rejected if line.row not in later_rows]
+    return report.model_copy(
+        update={
+            "known_by": known_by,
+            "rows_known": known_rows,
+            "rejected": rejected,
+            "rejected_count": report.rejected_count - len(later_rows),
         }
     )
 

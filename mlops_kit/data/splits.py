@@ -6,7 +6,7 @@ The held-out set is the newest rows, or a random share of a table without time; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,33 +184,48 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
         records.append((part, len(rows), mean, *_describe_period(rows, config)))
     data = pd.DataFrame(records, columns=["part", "rows", statistic, *period_columns])
     rows_by_part = dict(zip(data["part"], data["rows"], strict=True))
-    train_rows, gap_rows, test_rows, unlabeled_rows = (rows_by_part[name] for name in _PART_NAMES)
-    removed_rows = rows_by_part.get(_HELD_OUT_GROUP, 0)
-    labeled_rows = train_rows + gap_rows + test_rows + removed_rows
-    selection = "drawn at random"
-    if config.time:
-        selection = "the newest labeled ones"
-    share = format_percent(test_rows / max(1, labeled_rows))
-    sentence = (
-        f"{train_rows:,} training rows; {test_rows:,} rows ({share}), {selection}, "
-        f"are held out for the review; {unlabeled_rows:,} rows have no label."
-    )
     notes = [scheme.describe()]
-    if gap_rows:
+    if rows_by_part["gap"]:
         delay = format_duration(config.label_delay)
         notes.append(
             f"A gap of {delay} precedes the held-out set: the labels of these rows were not known "
             "when it begins."
         )
-    notes += _describe_groups(frame, removed_rows, config)
+    notes += _describe_groups(frame, rows_by_part.get(_HELD_OUT_GROUP, 0), config)
     return SplitTable(
         title="Training set and held-out set",
-        sentence=sentence,
+        sentence=_summarize_parts(rows_by_part, config),
         data=data,
         units=dict.fromkeys(period_columns, config.timezone),
         notes=tuple(notes),
         scheme=scheme,
     )
+
+
+def _summarize_parts(rows_by_part: Mapping[str, int], config: ProjectConfig) -> str:
+    """Summarize the size of each part in a sentence whose numbers add up to its first one."""
+    all_rows = sum(rows_by_part.values())
+    held_out_rows = rows_by_part["test"]
+    share = format_percent(held_out_rows / max(1, all_rows - rows_by_part["unlabelled"]))
+    selection = f"{share} of the labeled rows, drawn at random"
+    if config.time:
+        selection = f"the newest {share} of the labeled rows"
+    counts = [
+        f"{rows_by_part['train']:,} training rows",
+        f"{held_out_rows:,} held out for the review ({selection})",
+    ]
+    other_parts = {
+        "gap": "in the gap between them",
+        _HELD_OUT_GROUP: "earlier ones of held-out groups",
+        "unlabelled": "without a label",
+    }
+    for part, description in other_parts.items():
+        if rows_by_part.get(part):
+            counts.append(f"{rows_by_part[part]:,} {description}")
+    subject = f"{all_rows:,} accepted rows"
+    if all_rows == config.sample:
+        subject = f"A sample of {all_rows:,} accepted rows"
+    return f"{subject}: {', '.join(counts)}."
 
 
 def _summarize_target(target: pd.Series, config: ProjectConfig) -> float:

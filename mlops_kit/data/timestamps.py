@@ -146,7 +146,8 @@ def _parse_texts(values: pd.Series, name: str, date_format: str | None) -> pd.Se
     if kind != ColumnKind.TIMESTAMP:
         raise RunFailedError(
             f"the time column {name!r} does not hold timestamps: {decision.reading.examples[0]!r}",
-            _EXPECTED,
+            f"{_EXPECTED}, with months as numbers, or as names in English or one of 16 other "
+            "European languages",
             "set their format under source.dates, or another column under 'time'",
         )
     return decision.values.set_axis(values.index)

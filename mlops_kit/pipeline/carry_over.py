@@ -24,6 +24,7 @@ def carry_over_stage(
     source_run: Path,
     entry: StageEntry,
     reason: str,
+    is_selected: bool = True,
 ) -> None:
     """Link a stage's artifacts, figures, record, notebook and page from another run.
 
@@ -42,7 +43,8 @@ def carry_over_stage(
     for name in find_displaced_outputs(active.project, entry.artifacts, active.file_hashes):
         stored = source_run / entry.artifacts[name].path
         write_atomically(active.project.resolve_path(name), partial(shutil.copyfile, stored))
-    carried = entry.model_copy(update={"status": StageStatus.SKIPPED, "reason": reason})
+    changes = {"status": StageStatus.SKIPPED, "reason": reason, "is_selected": is_selected}
+    carried = entry.model_copy(update=changes)
     active.set_stage_entry(stage, carried)
 
 

@@ -203,7 +203,7 @@ def build_headline(manifest: RunManifest, verdicts: Verdicts) -> Headline:
         return Headline(badge, "watch", f"The run is {manifest.status}.")
     if manifest.sample:
         return Headline("◆ Sample", "watch", _find_main_sentence(manifest))
-    if not len(verdicts):
+    if not len(verdicts) or not manifest.get_stage("review").is_selected:
         return Headline("● Done", "good", _find_main_sentence(manifest))
     fitness = verdicts.fitness_label
     return Headline(fitness.text, fitness.color, _find_main_sentence(manifest))
@@ -232,12 +232,15 @@ def _get_failure_reason(entry: StageEntry) -> str:
 
 
 def _find_main_sentence(manifest: RunManifest) -> str:
-    """Return the sentence of the review, or of the last stage that has one."""
-    review_sentence = manifest.get_stage("review").sentence
-    if review_sentence:
-        return review_sentence
+    """Return the sentence of the review, or of the last stage that has one.
+
+    A stage that the run was not asked for has the sentence of an earlier run.
+    """
+    review = manifest.get_stage("review")
+    if review.sentence and review.is_selected:
+        return review.sentence
     for entry in reversed(manifest.stages.values()):
-        if entry.sentence:
+        if entry.sentence and entry.is_selected:
             return entry.sentence
     return "Nothing was run."
 
@@ -255,7 +258,7 @@ def _list_details(manifest: RunManifest, rest_of_headline: str) -> list[str]:
         entry = manifest.get_stage(stage)
         if entry.status == StageStatus.WAITING_FOR_APPROVAL:
             lines.append(f"{stage.capitalize()}: {_get_failure_reason(entry)}")
-        elif entry.sentence:
+        elif entry.sentence and entry.is_selected:
             lines.append(f"{stage.capitalize()}: {entry.sentence}")
     if manifest.approval == "automatic" and manifest.get_stage("deploy").sentence:
         lines.append("Approval is automatic: no person reviewed the model.")

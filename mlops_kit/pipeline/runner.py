@@ -349,8 +349,15 @@ def determine_run_status(statuses: Sequence[str], *, is_interrupted: bool) -> Ru
     return RunStatus.SUCCEEDED
 
 
-def find_run_error(manifest: RunManifest) -> KitError | None:
-    """Return the error with which the command ends; None for a run that succeeded."""
+def find_run_error(manifest: RunManifest, project_option: str = "") -> KitError | None:
+    """Return the error with which the command ends; None for a run that succeeded.
+
+    Parameters
+    ----------
+    project_option : str
+        The option ``--project`` that the commands of the hint need, with a space before it; see
+        ``format_project_option``.
+    """
     if manifest.is_up_to_date:  # whatever became of the stages that were not asked for
         return None
     if manifest.status == RunStatus.SUCCEEDED:
@@ -365,18 +372,20 @@ def find_run_error(manifest: RunManifest) -> KitError | None:
         return WaitingForApprovalError(
             f"run {run} waits for an approval",
             "a person who reads its page and its model card",
-            f'mlops approve {run} --reason "why", or mlops reject {run} --reason "why"',
+            f'mlops approve {run} --reason "why"{project_option}, or '
+            f'mlops reject {run} --reason "why"{project_option}',
         )
     return (
-        _find_stage_error(manifest)
+        _find_stage_error(manifest, project_option)
         or _find_branch_error(manifest)
         or RunFailedError(
-            f"the run was {manifest.status}", hint="mlops run continues where it stopped"
+            f"the run was {manifest.status}",
+            hint=f"mlops resume {manifest.run}{project_option} continues where it stopped",
         )
     )
 
 
-def _find_stage_error(manifest: RunManifest) -> KitError | None:
+def _find_stage_error(manifest: RunManifest, project_option: str) -> KitError | None:
     """Return the error of the first stage that did not succeed."""
     for name, entry in manifest.stages.items():
         if entry.error is None or entry.status not in UNSUCCESSFUL_STATUSES:
@@ -389,7 +398,8 @@ def _find_stage_error(manifest: RunManifest) -> KitError | None:
             return KitError(f"{name} {verb}{entry.status_text}: {entry.error_message}")
         return RunFailedError(
             f"{name} {verb}{entry.status_text}: {entry.error_message}",
-            hint=f"read the run's page or mlops logs {name}, fix the cause, then: mlops run",
+            hint=f"mlops logs {name} {manifest.run}{project_option} shows what it printed; after "
+            "the cause is fixed, run again: what succeeded is skipped",
         )
     return None
 

@@ -140,7 +140,7 @@ def _carry_over_unselected_stage(
         )
         return
     folder, entry = carried
-    carry_over_stage(active, stage, folder, entry, f"as in {folder.name}")
+    carry_over_stage(active, stage, folder, entry, f"as in {folder.name}", is_selected=False)
 
 
 def _skip_stage(active: ActiveRun, planned: PlannedStage) -> None:

@@ -8,7 +8,40 @@ from typing import Any
 
 from mlops_kit.core.errors import KitError, suggest_names
 from mlops_kit.project.notebook_cells import load_code_cells
-from mlops_kit.project.run_manifest import StageEntry, read_manifest
+from mlops_kit.project.run_manifest import (
+    UNSUCCESSFUL_STATUSES,
+    RunManifest,
+    StageEntry,
+    StageStatus,
+    read_manifest,
+)
+
+
+def find_unsuccessful_stage(folder: Path) -> str:
+    """Find the first stage of a run that did not succeed.
+
+    Raises
+    ------
+    KitError
+        If there is none.
+    """
+    manifest = read_manifest(folder)
+    for stage, entry in manifest.stages.items():
+        if entry.status in UNSUCCESSFUL_STATUSES:
+            return stage
+    stages = _list_started_stages(manifest)
+    raise KitError(
+        f"no stage of run {folder.name} failed, so one has to be named",
+        f"one of: {', '.join(stages)}",
+        f"mlops logs {stages[-1]}" if stages else "mlops status",
+    )
+
+
+def _list_started_stages(manifest: RunManifest) -> list[str]:
+    """List the stages that were started, in this run or in the one they are carried over from."""
+    return [
+        stage for stage, entry in manifest.stages.items() if entry.status != StageStatus.NOT_RUN
+    ]
 
 
 def format_stage_log(folder: Path, stage: str) -> str:
@@ -24,23 +57,47 @@ def format_stage_log(folder: Path, stage: str) -> str:
     Raises
     ------
     KitError
-        If the run has no such stage.
+        If the run has no such stage, or it has not been started.
     """
     manifest = read_manifest(folder)
+    started_stages = _list_started_stages(manifest)
     if stage not in manifest.stages:
         raise KitError(
             f"run {folder.name} has no stage {stage!r}",
             suggest_names(stage, manifest.stages),
-            "mlops status",
+            "mlops status shows the stages of the latest run",
         )
     entry = manifest.stages[stage]
+    if stage not in started_stages:
+        reason = f": {entry.reason}" if entry.reason else ""
+        raise KitError(
+            f"{stage} was not run in {folder.name}{reason}",
+            f"a stage that has been started: {', '.join(started_stages) or 'none yet'}",
+            "mlops status shows how far the latest run got",
+        )
     notebook = folder / "notebooks" / f"{entry.notebook}.ipynb"
     kernel_log = folder / "logs" / f"{stage}.stderr"
-    lines = [f"{stage} of run {folder.name}: {entry.status_text}"]
-    lines += _list_cell_lines(notebook)
-    lines += _list_kernel_lines(kernel_log)
-    lines += _list_error_lines(entry)
-    return "\n".join(line for line in lines if line)
+    lines = [
+        *_list_cell_lines(notebook),
+        *_list_kernel_lines(kernel_log),
+        *_list_error_lines(entry),
+    ]
+    shown_lines = [line for line in lines if line] or [_describe_silent_stage(entry)]
+    return "\n".join([f"{stage} of run {folder.name}: {_describe_status(entry)}", *shown_lines])
+
+
+def _describe_status(entry: StageEntry) -> str:
+    """Return the status of a stage; of one that was carried over, with the run that executed it."""
+    if entry.status != StageStatus.SKIPPED:
+        return entry.status_text
+    return f"{entry.status_text} ({entry.reason})"
+
+
+def _describe_silent_stage(entry: StageEntry) -> str:
+    """Return what there is instead of a log: nothing was printed, or nothing yet."""
+    if entry.status == StageStatus.RUNNING:
+        return "It has printed nothing yet."
+    return f"It printed nothing. {entry.sentence}".rstrip()
 
 
 def _list_cell_lines(notebook: Path) -> Iterator[str]:

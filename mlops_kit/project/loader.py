@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -92,13 +93,6 @@ class Project(NamedTuple):
         """The folder of the package's notebooks."""
         return find_resource_folder(_NOTEBOOKS_FOLDER)
 
-    @property
-    def notebooks_folder(self) -> Path:
-        """The folder to work in: that of the project's own notebooks, or the package's."""
-        if self.config.notebooks or self.own_notebooks_folder.is_dir():
-            return self.own_notebooks_folder
-        return self.package_notebooks_folder
-
     def find_notebook(self, file: str) -> Path:
         """Return the path of a notebook: the project's own if it exists, else the package's.
 
@@ -176,6 +170,29 @@ def find_project_folder(start: str | Path | None = None) -> Path:
         f"a file {CONFIG_FILE_NAME} {place}",
         "change to a project's folder, or name one with --project",
     )
+
+
+def format_project_option(project: Project) -> str:
+    """Return what a command typed in the current folder needs to find a project.
+
+    Returns
+    -------
+    str
+        `` --project FOLDER``; empty if the command finds the project without it.
+    """
+    try:
+        found_folder = find_project_folder()
+    except KitError:
+        found_folder = None
+    if found_folder == project.root:
+        return ""
+    return f" --project {shlex.quote(str(shorten_path(project.root)))}"
+
+
+def shorten_path(path: Path) -> Path:
+    """Return a path relative to the current folder if it lies in it."""
+    current_folder = Path.cwd()
+    return path.relative_to(current_folder) if path.is_relative_to(current_folder) else path
 
 
 class DateAsTextLoader(yaml.SafeLoader):

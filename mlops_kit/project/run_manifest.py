@@ -152,6 +152,9 @@ class StageEntry(_ManifestModel):
         Why the stage was skipped or not run.
     reasons : list of str
         Why the stage was run.
+    is_selected : bool
+        False for a stage that the run was not asked for and that was carried over from an earlier
+        run, whatever the earlier stages of this run have become.
     seconds : float or None
         Wall time of the stage; None if it has not ended.
     peak_bytes : int
@@ -173,6 +176,7 @@ class StageEntry(_ManifestModel):
     attempts: int | None = None
     peak_bytes: int = 0
     reasons: list[str] = []
+    is_selected: bool = True
     params: JsonObject = {}
     code_origins: dict[str, str] = {}
     sentence: str = ""
@@ -206,7 +210,14 @@ class StageEntry(_ManifestModel):
     @property
     def summary(self) -> str:
         """One line about the stage: its error, else its sentence, else why it was not run."""
-        return self.error_message or self.sentence or self.reason
+        return self.error_message or self.sentence_with_origin or self.reason
+
+    @property
+    def sentence_with_origin(self) -> str:
+        """Its sentence; for a stage that another run executed, with that run's name."""
+        if self.status != StageStatus.SKIPPED or not self.sentence:
+            return self.sentence
+        return f"{self.sentence} ({self.reason})"
 
 
 class GitStatus(_ManifestModel):

@@ -5,9 +5,17 @@ from __future__ import annotations
 from mlops_kit.core.lazy import np, pd, scipy_stats
 
 _MIN_COMMON_ROWS = 20  # with fewer rows nothing can be said
+_MIN_CLASS_ROWS = 10  # of a class in the ranked half; with fewer its AUC may be high by chance
 _QUANTILE_GROUPS = 50  # of numbers, when their association with several classes is measured
 _MIN_EQUAL_SHARE = 0.99  # of the values of two columns that are copies
 _MIN_COPY_RANK_CORRELATION = 0.999  # of two columns that are copies up to their scale
+
+_MAX_CLASSES = 10  # the most frequent ones are compared with the others
+_MIN_OUTSTANDING_ASSOCIATION = 0.88
+# A column stands out if its error (1 - association) is at most this share of the error of the
+# second strongest of the other columns. Among good features the next ones are nearly as good; a
+# leak, and perhaps a second one beside it, has no equal.
+_MAX_OUTSTANDING_ERROR_SHARE = 0.35
 
 
 def are_copies(left: pd.Series, right: pd.Series) -> bool:
@@ -59,15 +67,15 @@ def measure_association(
     return max(measure(np.where(is_missing, fill, codes), target) for fill in fill_values)
 
 
-def measure_class_association(
+def measure_class_associations(
     values: pd.Series,
     codes: np.ndarray,
     halves: np.ndarray | None = None,
-) -> float:
+) -> dict[int, float]:
     """Measure how well a column alone tells each of several classes from the rest.
 
     Values are put into groups (a category each, or quantile bins of numbers), and the class shares
-    of each group in one half of the rows rank the rows of the other half.
+    of each group in one half of the rows rank the rows of the other half (one-vs-rest ROC-AUC).
 
     Parameters
     ----------
@@ -78,20 +86,75 @@ def measure_class_association(
 
     Returns
     -------
-    float
-        The lowest of the classes' AUC (0.5 to 1): a column that tells only some of them apart need
-        not contain the target.
+    dict of int to float
+        The AUC (0.5 to 1) of each class, by its code. The lowest one says whether the column
+        contains the target, the highest one whether it gives away a class. A class with fewer than
+        ten rows in the ranked half, which may be ranked well by chance, is left out.
     """
     if halves is None:
         halves = np.arange(len(values)) % 2
     groups = _group_values(values)
-    areas = []
+    areas = {}
     for code in np.unique(codes):
         is_class = (codes == code).astype(float)
         shares, labels = _encode_by_target_mean(groups, is_class, halves)
-        if 0 < labels.sum() < len(labels):
-            areas.append(compute_rank_auc(shares, labels))
-    return min(areas, default=0.5)
+        if _MIN_CLASS_ROWS <= labels.sum() < len(labels):
+            areas[int(code)] = compute_rank_auc(shares, labels)
+    return areas
+
+
+def measure_mean_class_association(values: pd.Series, target: pd.Series) -> float:
+    """Measure how well a column alone tells classes from the rest, on average.
+
+    It is the mean AUC of each class against the others, weighted by the rows of the classes: a
+    column that tells the frequent classes apart may contain the target, whatever the rare ones do.
+
+    Parameters
+    ----------
+    target : Series
+        The class of each row, without missing ones; the most frequent classes are used.
+    """
+    counts = target.value_counts().head(_MAX_CLASSES)
+    areas = []
+    for value in counts.index:
+        is_class = (target == value).to_numpy(dtype=float)
+        areas.append(measure_association(values, is_class, binary=True))
+    return float(np.average(areas, weights=counts))
+
+
+def find_outstanding_columns(associations: dict[str, float], almost_perfect: float) -> list[str]:
+    """Find the columns that rank the target well, and far better than nearly all others.
+
+    A strong column alone proves nothing, as many tables have several good features. Compared over
+    40 public tables, this names the columns that were known only later, and hardly any other.
+
+    Parameters
+    ----------
+    associations : dict of str to float
+        How well each column ranks the target (0 to 1).
+    almost_perfect : float
+        Columns that rank it so well are not compared with: they are leaks themselves.
+
+    Examples
+    --------
+    >>> find_outstanding_columns({"follow_up": 0.9, "age": 0.8, "sex": 0.6, "zip": 0.5}, 0.98)
+    ['follow_up']
+    >>> find_outstanding_columns({"radius": 0.93, "area": 0.92, "perimeter": 0.92}, 0.98)
+    []
+    """
+    outstanding = []
+    for column, association in associations.items():
+        if association < _MIN_OUTSTANDING_ASSOCIATION:
+            continue
+        others = []
+        for other, value in associations.items():
+            if other != column and value < almost_perfect:
+                others.append(value)
+        others.sort(reverse=True)
+        second_strongest = others[min(1, len(others) - 1)] if others else 0.0
+        if 1 - association <= _MAX_OUTSTANDING_ERROR_SHARE * (1 - second_strongest):
+            outstanding.append(column)
+    return outstanding
 
 
 def _group_values(values: pd.Series) -> np.ndarray:

@@ -31,6 +31,8 @@ class DriftReason(StrEnum):
     EFFECT = "effect"  # the size of the effect and its significance
     MISSING_VALUES = "missing_values"  # many more values are missing
     NEW_VALUES = "new_values"  # a category or an infinity that the reference does not have
+    RARE_VALUES = "rare_values"  # a rare category is much more or less frequent
+    EXTREME_VALUES = "extreme_values"  # many more values in the tails of the reference
     TOO_FEW_ROWS = "too_few_rows"
     ALL_MISSING = "all_missing"
     CONSTANT = "constant"

@@ -45,6 +45,8 @@ class WindowMonitoring:
         Drift by feature, with the estimated cost of each.
     sketches : dict
         The distribution of each feature in the reference and in the window.
+    verdicts : Verdicts
+        What the checks without labels conclude.
     rows_by_version : dict
         Rows that each version scored in the window.
     rejected_rows : int
@@ -102,6 +104,8 @@ class WindowPerformance:
 
     Attributes
     ----------
+    labeled_rows : int
+        Scored rows of the window that have a label.
     realized : Table
         Realized performance with intervals, beside the reference performance.
     cost, saved : float or None
@@ -109,6 +113,8 @@ class WindowPerformance:
         without a model; None if the rows have no predicted class.
     is_below_estimate : bool
         Whether all of the interval of the realized performance is worse than estimated.
+    verdicts : Verdicts
+        What the checks of the realized performance conclude.
     decision : RetrainingDecision or None
         The retraining decision that was made with these labels.
     """

@@ -14,7 +14,13 @@ from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
-from mlops_kit.core.tasks import TASKS, summarize_score, to_score_array, to_score_column
+from mlops_kit.core.tasks import (
+    TASKS,
+    is_finite_score,
+    summarize_score,
+    to_score_array,
+    to_score_column,
+)
 from mlops_kit.data.columns import ROW_ID, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
@@ -24,7 +30,13 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
-from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
+from mlops_kit.stages.monitor.drift_sides import (
+    SCORE_COLUMN,
+    DriftDesign,
+    make_side_days,
+    replace_class_probabilities,
+)
+from mlops_kit.stages.monitor.drift_tests import make_side_weights
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
@@ -82,17 +94,18 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
     held_out_scores = read_artifact(run, known_artifacts["held_out_scores"])
     quality = read_artifact(run, known_artifacts["metrics"])
     keys = config.id or [ROW_ID]
-    roles = [name for name in (config.validation.group, config.weight) if name in table]
+    role_names = (config.time, config.validation.group, config.weight)
+    roles = [name for name in role_names if name in table]
     columns = list(dict.fromkeys([*keys, *roles, *list_feature_columns(config, table)]))
     held_out_rows = table.loc[table["part"] == "test", columns].merge(
-        held_out_scores[[*keys, config.target, drift.SCORE_COLUMN]], on=keys
+        held_out_scores[[*keys, config.target, SCORE_COLUMN]], on=keys
     )
     return ReferenceData(
         feature_names=list(version.features),
         rows=held_out_rows,
         performance=get_reference_performance(quality, config),
         calibrator=estimate.fit_calibrator(
-            held_out_rows[drift.SCORE_COLUMN],
+            held_out_rows[SCORE_COLUMN],
             held_out_rows[config.target],
             get_row_weights(held_out_rows, config),
         ),
@@ -131,21 +144,23 @@ def analyze_unlabeled_window(
     """
     config = project.config
     compared_features = [name for name in reference.feature_names if name in reference.rows]
-    expected = drift.replace_class_probabilities(
-        reference.rows[[*compared_features, drift.SCORE_COLUMN]], reference.classes
+    expected = replace_class_probabilities(
+        reference.rows[[*compared_features, SCORE_COLUMN]], reference.classes
     )
-    scores = to_score_array(predictions[drift.SCORE_COLUMN])
-    current = drift.replace_class_probabilities(
-        inputs.assign(**{drift.SCORE_COLUMN: to_score_column(scores)}), reference.classes
+    scores = to_score_array(predictions[SCORE_COLUMN])
+    current = replace_class_probabilities(
+        inputs.assign(**{SCORE_COLUMN: to_score_column(scores)}), reference.classes
     )
     design = get_sampling_design(sampling, config)
     weights = make_side_weights(get_row_weights(reference.rows, config), design.weights)
-    drift_table = _measure_drift_with_cost(reference, expected, current, config, weights)
+    drift_design = DriftDesign(make_side_days(reference.rows, sampling, config), weights)
+    drift_table = _measure_drift_with_cost(reference, expected, current, config, drift_design)
     estimated = Interval(None)
-    if len(predictions):
+    is_scored = is_finite_score(scores)
+    if is_scored.any():
         estimated = estimate.estimate_performance(
-            predictions[drift.SCORE_COLUMN],
-            design,
+            to_score_column(scores[is_scored]),
+            design.select(is_scored),
             reference.calibrator,
             config,
             config.seed,
@@ -178,11 +193,11 @@ def _measure_drift_with_cost(
     expected: pd.DataFrame,
     current: pd.DataFrame,
     config: ProjectConfig,
-    weights: SideWeights | None,
+    design: DriftDesign,
 ) -> Table:
     """Measure drift by feature, and estimate what the drift of each costs."""
     table = drift.measure_drift(
-        expected, current, expected.columns, config.monitor, config.seed, weights
+        expected, current, expected.columns, config.monitor, config.seed, design
     )
     drifted_columns = []
     if len(table.data):
@@ -191,7 +206,7 @@ def _measure_drift_with_cost(
     cost_by_column: dict[str, float] = {}
     if TASKS[config.task].has_classes and len(current):
         cost_by_column = estimate.estimate_drift_costs(
-            reference.rows, current, drifted_columns, config, weights
+            reference.rows, current, drifted_columns, config, design.weights
         )
     costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
     return replace(table, data=table.data.assign(cost=costs))
@@ -234,7 +249,7 @@ def analyze_labeled_window(
     labeled_scores = sampling.assign(
         **{
             config.target: predictions["label"],
-            drift.SCORE_COLUMN: predictions[drift.SCORE_COLUMN],
+            SCORE_COLUMN: predictions[SCORE_COLUMN],
         }
     )
     realized = measure_labeled_rows(labeled_scores, config, reference.performance, config.seed)

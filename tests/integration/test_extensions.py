@@ -24,7 +24,7 @@ from mlops_kit.dashboards.monitoring_page import MonitoringPage
 from mlops_kit.dashboards.review_page import ReviewPage
 from mlops_kit.data import source
 from mlops_kit.db.tables import IncidentRecord
-from mlops_kit.pipeline import params, plan
+from mlops_kit.pipeline import failed_checks, params, plan
 from mlops_kit.pipeline.plan import PlanAction, PlannedStage
 from mlops_kit.project import loader, plugins, run_folder, run_manifest
 from mlops_kit.registry import models, versions
@@ -216,7 +216,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_plugins(home, RUN_PLUGINS)
     make_rows().to_csv(home / "rows.psv", sep="|", index=False)
     project = loader.load_project(home)
-    shutil.copytree(project.notebooks_folder, home / "notebooks")
+    shutil.copytree(project.package_notebooks_folder, home / "notebooks")
     nbformat.write(new_notebook(cells=OWN_STAGE), home / "notebooks" / "count.ipynb")
     completed = run_command("run", "--project", home)
     assert completed.returncode == 0, completed.stdout + completed.stderr
@@ -271,6 +271,9 @@ def test_check_of_a_plugin_is_in_the_review(project: loader.Project) -> None:
     verdicts = {verdict.check: verdict for verdict in read_artifact(project, "verdicts")}
     assert verdicts["few_columns"].outcome == "failed"
     assert verdicts["few_columns"].title == "Few columns"
+    (run,) = run_folder.list_run_folders(project.reports_folder)
+    failed = failed_checks.list_failed_checks(run, run_manifest.read_manifest(run))
+    assert "few_columns" in {check.verdict.check for check in failed}
 
 
 def test_rule_of_a_plugin_decides_on_retraining(project: loader.Project) -> None:

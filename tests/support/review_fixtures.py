@@ -12,6 +12,7 @@ import pytest
 from mlops_kit.core.results import Interval
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.review import RefitAgreement, ReviewEvidence
+from mlops_kit.stats.refit_agreement import ReferenceRefit
 
 
 @pytest.fixture
@@ -68,6 +69,23 @@ def make_rows() -> Callable[..., pd.DataFrame]:
     return make
 
 
+def make_agreement(correlation: float, mean_gain: float, **values: Any) -> RefitAgreement:
+    """Make the agreement of a refit, beside reference refits that correlate by 0.95 to 0.97."""
+    references = []
+    for reference_correlation, reference_gain in ((0.95, 0.04), (0.96, 0.02), (0.97, 0.03)):
+        refit = ReferenceRefit(4000, 1000, reference_correlation, 0.0, 0.5, reference_gain)
+        references.append(refit)
+    agreement = RefitAgreement(
+        correlation=correlation,
+        mean_shift=0.01,
+        gain=Interval(mean_gain, mean_gain - 0.002, mean_gain + 0.002),
+        loss=0.5,
+        rows=1000,
+        references=tuple(references),
+    )
+    return agreement._replace(**values)
+
+
 @pytest.fixture
 def make_evidence(make_config: Callable[..., ProjectConfig]) -> Callable[..., ReviewEvidence]:
     """Make evidence that passes every check, with some values changed."""
@@ -93,7 +111,7 @@ def make_evidence(make_config: Callable[..., ProjectConfig]) -> Callable[..., Re
             "metrics": headline,
             "baseline_values": {},
             "baseline_gains": gains,
-            "refit_agreement": RefitAgreement(0.97, 0.01),
+            "refit_agreement": make_agreement(0.97, 0.03),
         }
         return ReviewEvidence(config=config, **{**passing, **values})
 

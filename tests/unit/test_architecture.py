@@ -113,6 +113,7 @@ def build_import_graph() -> dict[str, set[str]]:
     return graph
 
 
+@pytest.mark.slow
 def test_modules_do_not_import_in_a_cycle() -> None:
     graph = build_import_graph()
     while True:

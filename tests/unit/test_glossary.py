@@ -130,6 +130,7 @@ def list_defined_names() -> list[tuple[str, str, str]]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", NOT_AS_A_NAME)
 def test_a_term_does_not_name_anything(term: str) -> None:
     forbidden = term.replace(" ", "_").lower()

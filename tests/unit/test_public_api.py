@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +34,14 @@ WITHOUT_EXAMPLE = {
     "NotAllowedError",
     "PanelContext",
     "ParameterRange",
+    "Project",
+    "ProjectConfig",
+    "RefitAgreement",
+    "RetrainingAction",
+    "RetrainingDecision",
     "RetrainingEvidence",
     "ReviewEvidence",
+    "RuleResult",
     "RuleRole",
     "RunFailedError",
     "SignalTime",
@@ -43,6 +51,8 @@ WITHOUT_EXAMPLE = {
     "Verdicts",
     "WaitingForApprovalError",
     "WindowEvidence",
+    "WindowMonitoring",
+    "WindowPerformance",
     "open_stage",
 }
 
@@ -102,6 +112,41 @@ def test_public_function_has_an_example_that_runs(name: str) -> None:
     if isinstance(value, ModuleType | str):
         return
     assert ">>>" in (inspect.getdoc(value) or ""), f"{name} has no example"
+
+
+def list_annotated_classes(value: type) -> set[type]:
+    """The classes of the package that the annotations of a record's fields name."""
+    texts = [getattr(hint, "__forward_arg__", str(hint)) for hint in value.__annotations__.values()]
+    names = set(re.findall(r"\w+", " ".join(texts)))
+    module = vars(sys.modules[value.__module__])
+    classes = [module[name] for name in names if isinstance(module.get(name), type)]
+    return {found for found in classes if found.__module__.startswith("mlops_kit.")}
+
+
+def list_public_records() -> list[str]:
+    """The public names of records: data classes and named tuples."""
+    values = {name: getattr(mlops_kit, name) for name in mlops_kit.__all__}
+    return [
+        name
+        for name, value in values.items()
+        if isinstance(value, type)
+        and (dataclasses.is_dataclass(value) or hasattr(value, "_fields"))
+    ]
+
+
+@pytest.mark.parametrize("name", list_public_records())
+def test_what_a_public_record_holds_is_public(name: str) -> None:
+    for held in list_annotated_classes(getattr(mlops_kit, name)):
+        assert held.__name__ in mlops_kit.__all__, f"{name} holds a {held.__name__}"
+
+
+def test_a_signal_gets_records_that_can_be_named() -> None:
+    held = list_annotated_classes(mlops_kit.WindowEvidence)
+    assert held == {
+        mlops_kit.ProjectConfig,
+        mlops_kit.WindowMonitoring,
+        mlops_kit.WindowPerformance,
+    }
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

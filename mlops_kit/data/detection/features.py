@@ -8,18 +8,21 @@ from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.detection.records import Guess, GuessTopic
 from mlops_kit.data.reading.sentinels import find_sentinel_numbers
-from mlops_kit.stats.association import measure_association
+from mlops_kit.stats.association import (
+    find_outstanding_columns,
+    measure_association,
+    measure_mean_class_association,
+)
 
 _EXCLUDED_COLUMNS = "excluded_columns"
 _MAX_COMPARED_ROWS = 20_000  # evenly spread; they tell as much as all
 _MIN_SCALED_CORRELATION = 0.999
 _MAX_RECODED_SHARE = 0.5  # distinct values in the rows of a column that may be recoded
 _MIN_COMMON_ROWS = 20  # with fewer rows two columns cannot be compared
-_MAX_LEAK_CLASSES = 10  # the most frequent ones are compared with the others
-# A run stops at a column that ranks the target as well as review.leakage_threshold says, by default
-# 0.98. The margin allows for the training rows, on which the run measures it.
+# A run stops at a column that ranks the target as well as review.leakage_threshold says.
+_LEAKAGE_THRESHOLD = 0.98
+# A column that stands out is excluded below that: the run measures it on the training rows only.
 _MIN_EXCLUDED_ASSOCIATION = 0.96
-_MIN_SUSPICIOUS_ASSOCIATION = 0.85
 _MIN_TEXT_WORDS = 1.5  # on average; values of one word are codes or names
 _MIN_CERTAIN_TEXT_WORDS = 4.0
 _MIN_DISTINCT_TEXT_SHARE = 0.2
@@ -177,25 +180,32 @@ def take_evenly(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def detect_leaks(frame: pd.DataFrame, target: str, task: str, used: set[str]) -> Iterator[Guess]:
-    """Yield the columns that alone rank the target almost perfectly.
+    """Yield the columns that rank the target suspiciously well, on their own.
 
-    A run would stop at the strongest ones, so these are excluded; a weaker one is only named.
-    Whether a value is known at prediction time does not show in a table: this is never certain.
+    A run would stop at a column that ranks it almost perfectly, so this is excluded. Below that, a
+    strong column is suspicious only if it stands out from the others: many tables have several good
+    features, which are no leak. Whether a value is known at prediction time does not show in a
+    table: a leak is never certain.
     """
     rows = take_evenly(frame[frame[target].notna()])
     if len(rows) < _MIN_COMMON_ROWS:
         return
     measure = "|rank correlation|" if task == "regression" else "AUC"
+    associations = {}
     for column in map(str, frame.columns):
-        if column in used:
-            continue
-        association = _associate_with_target(rows[column], rows[target], task)
-        if association < _MIN_SUSPICIOUS_ASSOCIATION:
+        if column not in used:
+            associations[column] = _associate_with_target(rows[column], rows[target], task)
+    outstanding = find_outstanding_columns(associations, _LEAKAGE_THRESHOLD)
+    for column, association in associations.items():
+        if association < _LEAKAGE_THRESHOLD and column not in outstanding:
             continue
         is_excluded = association >= _MIN_EXCLUDED_ASSOCIATION
-        advice = "Include it only if it is known when a prediction is made."
+        advice = "It is excluded; include it only if it is known when a prediction is made."
         if not is_excluded:
-            advice = f"If it is known only later, add it to {_EXCLUDED_COLUMNS} or known_later."
+            advice = (
+                f"It is still a feature: if it is known only later, add it to {_EXCLUDED_COLUMNS} "
+                "or known_later, otherwise to review.confirmed_features."
+            )
         yield Guess(
             topic=GuessTopic.LEAK,
             setting=_EXCLUDED_COLUMNS if is_excluded else "",
@@ -208,21 +218,12 @@ def detect_leaks(frame: pd.DataFrame, target: str, task: str, used: set[str]) ->
 
 
 def _associate_with_target(values: pd.Series, target: pd.Series, task: str) -> float:
-    """Measure how well a column ranks the target.
-
-    For several classes it is the mean area under the curve of each class against the others,
-    weighted by the rows of the classes.
-    """
+    """Measure how well a column ranks the target, of several classes the mean over these."""
     try:
         if task == "regression":
             numbers = pd.to_numeric(target, errors="coerce").to_numpy(dtype=float)
             return measure_association(values, numbers, binary=False)
-        counts = target.value_counts().head(_MAX_LEAK_CLASSES)
-        areas = []
-        for value in counts.index:
-            is_class = (target == value).to_numpy(dtype=float)
-            areas.append(measure_association(values, is_class, binary=True))
-        return float(np.average(areas, weights=counts))
+        return measure_mean_class_association(values, target)
     except (TypeError, ValueError):  # values that cannot be ranked
         return 0.0
 

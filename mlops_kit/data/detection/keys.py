@@ -316,7 +316,7 @@ def _report_missing_time(frame: pd.DataFrame, target: str) -> Guess:
     return Guess(
         topic=GuessTopic.TIME,
         reason=f"No column holds timestamps, but {', '.join(parts)} may say when a row was "
-        "recorded. To split by time, build a column of timestamps from it and name it here.",
+        "recorded. To split by time, build a column of timestamps from it and name it under time.",
         is_certain=False,
         columns=parts,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlops_kit.core.errors import KitError
-from mlops_kit.core.lazy import LazyModule, np, pd
+from mlops_kit.core.lazy import LazyModule, pd
 from mlops_kit.data.reading.column_types import (
     ColumnSettings,
     decide_column,
@@ -48,17 +48,15 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
     date_problems: dict[str, DateProblem] = {}
     for name in first.names:
         texts = columns[name.column]
-        decision = decide_column(
-            name.column,
-            texts,
-            ColumnSettings(
-                decimal=decimal,
-                thousands=thousands,
-                missing=settings.missing,
-                date_format=settings.find_date_format(name.column),
-                is_inspected=name.column not in settings.excluded_columns,
-            ),
+        column_settings = ColumnSettings(
+            decimal=decimal,
+            thousands=thousands,
+            missing=settings.missing,
+            date_format=settings.find_date_format(name.column),
+            max_unreadable_share=settings.max_unreadable_share,
+            is_inspected=name.column not in settings.excluded_columns,
         )
+        decision = decide_column(name.column, texts, column_settings)
         unreadable += decision.unreadable
         if decision.date_problem is not None:
             date_problems[name.column] = decision.date_problem
@@ -71,10 +69,9 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
     row_count = sum(table.row_count for table in tables)
     frame = pd.DataFrame(series, index=pd.RangeIndex(row_count), copy=False)
     series.clear()
+    unreadable_rows = frame.iloc[list(reasons)]
     if reasons:
-        is_kept = np.ones(row_count, dtype=bool)
-        is_kept[list(reasons)] = False
-        frame = frame[is_kept].reset_index(drop=True)
+        frame = frame.drop(index=list(reasons)).reset_index(drop=True)
     rejected = [line for table in tables for line in table.rejected]
     rejected += _reject_rows(tables, reasons, row_texts)
     rejected.sort(key=lambda line: (line.file, line.line))
@@ -96,7 +93,7 @@ def assemble_table(tables: Sequence[RawTable], settings: ReadSettings) -> TableR
         notes=list(dict.fromkeys([*notes, *style_notes])),
     )
     nested = frozenset[str]().union(*(table.nested_columns for table in tables))
-    return TableRead(frame, report, nested, date_problems)
+    return TableRead(frame, report, nested, date_problems, unreadable_rows)
 
 
 def _align_columns(tables: Sequence[RawTable]) -> dict[str, Any]:
@@ -222,6 +219,7 @@ def _reject_rows(
                 line=table.find_line(table.find_record(row - offset)),
                 text=separator.join(texts)[:_MAX_TEXT_CHARACTERS],
                 reason=reasons[row],
+                row=row,
             )
             lines.append(line)
         offset += table.row_count

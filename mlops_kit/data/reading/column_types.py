@@ -31,6 +31,7 @@ from mlops_kit.data.reading.number_style import NumberStyle, combine_styles
 from mlops_kit.data.reading.parsed_column import ParsedColumn, count_values
 from mlops_kit.data.reading.records import ColumnReading, UnreadableValue
 from mlops_kit.data.reading.sentinels import find_sentinel_dates, find_sentinel_numbers
+from mlops_kit.data.reading.settings import DEFAULT_MAX_UNREADABLE_SHARE
 from mlops_kit.data.reading.texts import ColumnTexts, build_column_texts, to_mask
 
 pa = LazyModule("pyarrow")
@@ -56,7 +57,7 @@ class ColumnSettings:
         A format in the notation of ``strptime``, ``day-first`` or ``month-first``; None: decided
         from the column.
     max_unreadable_share : float
-        Share of the values that may have another type; at least one may.
+        Share of the values that may have another type; at least one may, unless it is 0.
     is_inspected : bool
         Whether the column's type is decided; otherwise it stays text.
     """
@@ -65,7 +66,7 @@ class ColumnSettings:
     thousands: str | None = None
     missing: tuple[str, ...] = ()
     date_format: str | None = None
-    max_unreadable_share: float = 0.01
+    max_unreadable_share: float = DEFAULT_MAX_UNREADABLE_SHARE
     is_inspected: bool = True
 
 
@@ -138,11 +139,18 @@ def decide_column(name: str, values: Any, settings: ColumnSettings) -> ColumnDec
         if column.count_rows(cells.is_word):
             return _build_text_column(name, column, cells, _TypeSearch())
         return _build_empty_column(name, column, cells)
-    max_unreadable = max(1, int(value_count * settings.max_unreadable_share))
+    max_unreadable = _count_tolerated(value_count, settings.max_unreadable_share)
     search = _find_type(name, column, cells.is_value, settings, max_unreadable)
     if search.parsed is None:
         return _build_text_column(name, column, cells, search)
     return _build_typed_column(name, column, cells, search.parsed)
+
+
+def _count_tolerated(value_count: int, max_unreadable_share: float) -> int:
+    """Count how many values of a column may have another type."""
+    if max_unreadable_share == 0:
+        return 0
+    return max(1, int(value_count * max_unreadable_share))
 
 
 def detect_number_style(columns: Mapping[str, Any]) -> NumberStyle:

@@ -1,6 +1,7 @@
 """How dates and times are written: formats, and where their fields are in a text.
 
-A text is matched by its shape: every digit as ``9``, every letter as ``a``, all else unchanged.
+A text is matched by its shape: every digit as ``9``, every letter as ``a`` (other letters than
+those of ASCII by each byte of their UTF-8), all else unchanged.
 Texts of one shape have their fields in the same places, so a shape is matched once, and its texts
 are parsed together.
 """
@@ -47,7 +48,15 @@ _NAMED_FORMATS = (
     "%a, %m/%d/%Y",
     "%a, %d.%m.%Y",
     "%a, %Y-%m-%d",
+    "%a, %d. %b %Y",
+    "%a %d. %b %Y",
+    "%d de %b de %Y",
+    "%d de %b %Y",
+    "%a, %d de %b de %Y",
+    "%Y. %b %d.",
+    "%Y年%m月%d日",
 )
+_LITERAL = re.compile(r"(?<!%)[^\W\d_]")  # a letter that belongs to no directive
 _ABBREVIATION_LENGTH = 3  # of a month or weekday
 _COMPACT_DATE = "%Y%m%d"  # only with a time; alone it is a whole number
 _DATES_AROUND_A_TIME = ("%a %b %d {} %Y",)
@@ -57,8 +66,8 @@ _FIELDS = {
     "%y": "(?P<y>99)",
     "%m": "(?P<m>9{1,2})",
     "%d": "(?P<d>9{1,2})",
-    "%b": r"(?P<b>a{3,9})\.?",
-    "%a": r"(?P<a>a{3,9})\.?",
+    "%b": r"(?P<b>a{3,22})\.?",
+    "%a": r"(?P<a>a{3,22})\.?",
     "%H": "(?P<H>9{1,2})",
     "%I": "(?P<H>9{1,2})",
     "%M": "(?P<M>9{1,2})",
@@ -122,15 +131,15 @@ class DateLayout:
     spans : dict of str to (int, int)
         Start and end of each field, by the letter of its directive; ``t`` is the letter before
         the time.
-    literals : dict of int to str
-        Letters that a format demands, by position.
+    literals : dict of int to int
+        Letters and digits that a format demands, as bytes by position; in lower case.
     notation : str
         The format in the notation of ``strptime``.
     """
 
     format: DateFormat
     spans: dict[str, tuple[int, int]]
-    literals: dict[int, str]
+    literals: dict[int, int]
     notation: str
 
 
@@ -286,8 +295,8 @@ def _shape_of_literal(text: str) -> str:
     for character in text:
         if character == " ":
             shape += " {1,3}"
-        elif character.isalpha():
-            shape += "a"
+        elif character.isalpha() or not character.isascii():
+            shape += "a" * len(character.encode())
         elif character.isdigit():
             shape += "9"
         else:
@@ -304,11 +313,14 @@ def _build_layout(pattern: _Pattern, match: re.Match[str], shape: str) -> DateLa
         clock = "12" if "p" in fields else "24"
     date_format = DateFormat(pattern.date, clock, "z" in fields)
     notation = _write_notation(pattern, fields, shape)
+    literals = {}
+    if _LITERAL.search(pattern.date):
+        literals = _find_literals(pattern.date, shape, fields)
     separator = fields.get("t")
     is_letter = separator is not None and shape[separator[0]] == "a"
     if not is_letter:
         fields.pop("t", None)
-    return DateLayout(date_format, fields, {}, notation)
+    return DateLayout(date_format, fields, literals, notation)
 
 
 def _write_notation(pattern: _Pattern, fields: dict[str, tuple[int, int]], shape: str) -> str:
@@ -376,14 +388,14 @@ def _find_set_layouts(shape: str, date_format: str) -> tuple[DateLayout, ...]:
 
 def _find_literals(
     date_format: str, shape: str, fields: dict[str, tuple[int, int]]
-) -> dict[int, str]:
+) -> dict[int, int]:
     """Return the letters and digits that stand between the fields of a format, by position."""
     literal_text = "".join(
         character
         for piece in _split_format(date_format)
         if piece not in _FIELDS
         for character in piece
-        if character.isalnum()
+        if character.isalnum() or not character.isascii()
     )
     is_field = [False] * len(shape)
     for start, end in fields.values():
@@ -393,7 +405,7 @@ def _find_literals(
         for position, character in enumerate(shape)
         if not is_field[position] and character in "a9"
     ]
-    return dict(zip(positions, literal_text, strict=True))
+    return dict(zip(positions, literal_text.encode().lower(), strict=True))
 
 
 def check_date_format(date_format: str) -> None:

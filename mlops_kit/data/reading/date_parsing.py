@@ -7,6 +7,7 @@ from typing import Any
 
 from mlops_kit.core.lazy import LazyModule, np
 from mlops_kit.data.reading.date_layouts import DateFormat, DateLayout, find_layouts
+from mlops_kit.data.reading.date_names import list_month_spellings, list_weekday_spellings
 from mlops_kit.data.reading.texts import to_mask
 
 pa = LazyModule("pyarrow")
@@ -15,29 +16,13 @@ pc = LazyModule("pyarrow.compute")
 MICROSECONDS_PER_DAY = 86_400_000_000
 _BLOCK_ROWS = 65_536
 _MAX_LENGTH = 60
+_FIRST_BYTE_BEYOND_ASCII = 128
 _MIN_LENGTH = 6
 _MIN_DIGITS = 3
 _MAX_SHAPES = 600  # a column with more shapes does not hold dates
 _MAX_FORMATS = 16
 _MAX_OFFSET_HOURS = 18
 _FIRST_YEAR_OF_TWO_DIGITS = 69  # as in POSIX: 69 is 1969, and 68 is 2068
-_MONTH_NAMES = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
-_WEEKDAY_NAMES = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-_MIN_NAME_LENGTH = 3
-_EXTRA_ABBREVIATIONS = {"sept": 9, "tues": 2, "thur": 4, "thurs": 4}
 
 
 @dataclass(frozen=True)
@@ -199,6 +184,7 @@ def _get_shape_classes() -> np.ndarray:
     classes[ord("0") : ord("9") + 1] = ord("9")
     classes[ord("A") : ord("Z") + 1] = ord("a")
     classes[ord("a") : ord("z") + 1] = ord("a")
+    classes[_FIRST_BYTE_BEYOND_ASCII:] = ord("a")
     return classes
 
 
@@ -220,8 +206,8 @@ def _parse_shape(
 def _read_fields(layout: DateLayout, characters: np.ndarray) -> _Fields:
     """Read the timestamps of texts of one shape."""
     is_valid = np.ones(len(characters), dtype=bool)
-    for position, letter in layout.literals.items():
-        is_valid &= characters[:, position] == ord(letter)
+    for position, byte in layout.literals.items():
+        is_valid &= _lower(characters, (position, position + 1))[:, 0] == byte
     if "t" in layout.spans:
         is_valid &= (_lower(characters, layout.spans["t"]) == ord("t")).all(axis=1)
     days = _read_days(layout, characters, is_valid)
@@ -252,7 +238,7 @@ def _read_days(layout: DateLayout, characters: np.ndarray, is_valid: np.ndarray)
     if "m" in spans:
         month = _read_number(characters, spans["m"])
     else:
-        month = _read_name(characters, spans["b"], _MONTH_NAMES)
+        month = _read_name(characters, spans["b"], list_month_spellings())
     day = np.ones(len(characters), dtype=np.int64)
     if "d" in spans:
         day = _read_number(characters, spans["d"])
@@ -263,28 +249,21 @@ def _read_days(layout: DateLayout, characters: np.ndarray, is_valid: np.ndarray)
     is_valid &= day <= next_month - first_day
     days: np.ndarray = first_day + day - 1
     if "a" in spans:
-        weekday = _read_name(characters, spans["a"], _WEEKDAY_NAMES)
+        weekday = _read_name(characters, spans["a"], list_weekday_spellings())
         # 1970-01-01 was a Thursday.
         is_valid &= weekday == (days + 3) % 7 + 1
     return days
 
 
-def _read_name(characters: np.ndarray, span: tuple[int, int], names: list[str]) -> np.ndarray:
+def _read_name(
+    characters: np.ndarray, span: tuple[int, int], spellings: dict[int, list[tuple[bytes, int]]]
+) -> np.ndarray:
     """Read the number of a month or weekday from its name or abbreviation; 0 if there is none."""
     letters = _lower(characters, span)
-    length = span[1] - span[0]
     number = np.zeros(len(characters), dtype=np.int64)
-    for position, name in enumerate(names, start=1):
-        spellings = {name, name[:_MIN_NAME_LENGTH]}
-        spellings |= {
-            text
-            for text, text_number in _EXTRA_ABBREVIATIONS.items()
-            if text_number == position and name.startswith(text)
-        }
-        for spelling in spellings:
-            if len(spelling) == length:
-                expected = np.frombuffer(spelling.encode(), dtype=np.uint8)
-                number[(letters == expected).all(axis=1)] = position
+    for spelling, spelling_number in spellings.get(span[1] - span[0], []):
+        expected = np.frombuffer(spelling, dtype=np.uint8)
+        number[(letters == expected).all(axis=1)] = spelling_number
     return number
 
 

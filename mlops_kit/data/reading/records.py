@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -91,12 +92,15 @@ class RejectedLine(BaseModel, frozen=True):
         The line, cut off if it is long.
     reason : str
         Why it was rejected.
+    row : int, optional
+        Position among the rows of the table, from 0, if only some of its values are unreadable.
     """
 
     file: str
     line: int
     text: str
     reason: str
+    row: int | None = None
 
 
 class ReadReport(BaseModel, frozen=True):
@@ -120,6 +124,10 @@ class ReadReport(BaseModel, frozen=True):
         The first rejected records.
     rejected_count : int
         Number of all rejected records.
+    known_by : datetime, optional
+        The time as of which the table was read; None: all of it.
+    rows_known : int, optional
+        Rows that were known by then. Columns are described over all rows.
     notes : list of str
         Sentences about the file as a whole.
     """
@@ -137,6 +145,8 @@ class ReadReport(BaseModel, frozen=True):
     columns: list[ColumnReading] = []
     rejected: list[RejectedLine] = []
     rejected_count: int = 0
+    known_by: datetime | None = None
+    rows_known: int | None = None
     notes: list[str] = []
 
 
@@ -145,10 +155,12 @@ class TableRead:
     """A table with the report on how it was read.
 
     ``nested_columns`` hold lists or objects, as JSON text. ``date_problems`` says, by column, why
-    dates stay text.
+    dates stay text. ``unreadable_rows`` are those of which only some values could not be read, by
+    their position among all rows.
     """
 
     frame: pd.DataFrame
     report: ReadReport
     nested_columns: frozenset[str] = frozenset()
     date_problems: dict[str, DateProblem] = field(default_factory=dict)
+    unreadable_rows: pd.DataFrame | None = None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from mlops_kit.project.config.data import FileSource
 
+DEFAULT_MAX_UNREADABLE_SHARE = 0.01
+
 
 @dataclass(frozen=True)
 class ReadSettings:
@@ -24,6 +26,8 @@ class ReadSettings:
         Words that stand for a missing value in any column.
     dates : str or dict
         Format of timestamps, of all columns or by column.
+    max_unreadable_share : float
+        Share of a column's values that may have another type.
     sheet : str or int, optional
         Name of the sheet of an Excel file, or its position from 1.
     excluded_columns : frozenset of str
@@ -38,6 +42,7 @@ class ReadSettings:
     skip_rows: int | None = None
     missing: tuple[str, ...] = ()
     dates: str | Mapping[str, str] = field(default_factory=dict)
+    max_unreadable_share: float = DEFAULT_MAX_UNREADABLE_SHARE
     sheet: str | int | None = None
     excluded_columns: frozenset[str] = frozenset()
 
@@ -59,6 +64,7 @@ class ReadSettings:
             skip_rows=source.skip_rows,
             missing=tuple(source.missing),
             dates=source.dates,
+            max_unreadable_share=source.max_unreadable_share,
             sheet=source.sheet,
             excluded_columns=excluded_columns,
         )

@@ -84,13 +84,32 @@ def describe_reading(report: ReadReport) -> str:
     if len(report.files) > 1:
         files = f"{len(report.files)} files"
     columns = f"it has {len(report.columns)} columns"
-    if not report.rejected_count:
-        return f"All {format_number(report.rows_in_file)} rows of {files} were read; {columns}."
-    kept = format_number(report.rows_kept)
     total = format_number(report.rows_in_file)
-    return (
-        f"{kept} of {total} rows of {files} were read; {columns}. {describe_rejected_rows(report)}"
-    )
+    kept = f"{format_number(report.rows_kept)} of {total}"
+    if report.rows_kept == report.rows_in_file:
+        kept = f"All {total}"
+    sentences = [f"{kept} rows of {files} were read; {columns}.", _describe_known_rows(report)]
+    if report.rejected_count:
+        sentences.append(describe_rejected_rows(report))
+    return " ".join(filter(None, sentences))
+
+
+def _describe_known_rows(report: ReadReport) -> str:
+    """Describe how many rows a report as of a time covers; empty if it covers all."""
+    if report.known_by is None or report.rows_known is None:
+        return ""
+    sentences = []
+    time = f"{report.known_by:%Y-%m-%d %H:%M} UTC"
+    if report.rows_known < report.rows_kept:
+        sentences.append(
+            f"{format_number(report.rows_known)} of them were known by {time}, and only these are "
+            "used; types, missing values and examples are those of all rows, later ones included."
+        )
+    later_count = report.rows_in_file - report.rows_kept - report.rejected_count
+    if later_count:
+        noun, verb = ("row that was", "is") if later_count == 1 else ("rows that were", "are")
+        sentences.append(f"{format_number(later_count)} {noun} not read {verb} later than {time}.")
+    return " ".join(sentences)
 
 
 def describe_rejected_rows(report: ReadReport) -> str:

@@ -41,6 +41,12 @@ class FileSource(ConfigSection):
         description="Format of dates, such as %d/%m/%Y, day-first or month-first, or {column: "
         "format}; empty: detected",
     )
+    max_unreadable_share: Share = Field(
+        0.01,
+        description="A column of numbers, timestamps or booleans may have other values in this "
+        "share of its rows (in at least one, unless it is 0): those rows are quarantined. With "
+        "more of them the column is text",
+    )
     sheet: str | int | None = Field(
         None, description="Sheet of an Excel file, by name or position from 1; null: the first"
     )

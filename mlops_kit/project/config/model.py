@@ -31,6 +31,13 @@ class TrainConfig(ConfigSection):
     refit: bool = Field(
         True, description="Refit the chosen recipe on all labeled rows; that final model serves"
     )
+    reference_refits: int = Field(
+        3,
+        ge=0,
+        le=20,
+        description="Refits of the chosen recipe on fewer training rows, with which the review "
+        "compares how the final model differs from the evaluation model",
+    )
 
 
 class CostConfig(ConfigSection):
@@ -74,22 +81,34 @@ class ReviewConfig(ConfigSection):
     min_slice_rows: int = Field(
         200, ge=20, description="Minimum number of rows for a slice to be evaluated"
     )
+    max_refit_disagreement: float | None = Field(
+        1.0,
+        gt=0,
+        description="Maximum of 1 - correlation between the scores of the final and the evaluation "
+        "model, in multiples of the largest one among the reference refits; beyond it the final "
+        "model has to fit the held-out rows as much better as these do",
+    )
     min_refit_rank_correlation: float | None = Field(
-        0.90,
+        None,
         ge=-1,
         le=1,
-        description="Minimum rank correlation between the scores of the final and the evaluation "
-        "model",
+        description="Minimum correlation between these scores, whatever the reference refits show; "
+        "null: no fixed limit",
     )
     max_refit_shift: float | None = Field(
-        0.05,
+        None,
         ge=0,
         description="Maximum mean shift between these scores, in probability or, for regression, "
-        "in standard deviations of the target",
+        "in standard deviations of the target; null: no fixed limit",
     )
     leakage_threshold: Share = Field(
         0.98,
         description="A column that alone ranks the target this well (AUC or |rho|) is reported "
         "as leakage",
+    )
+    confirmed_features: NameList = Field(
+        default_factory=list,
+        description="Features of which somebody has confirmed that they are known when a "
+        "prediction is made: they are not reported as leakage",
     )
     draws: int = Field(500, ge=100, description="Bootstrap draws per confidence interval")

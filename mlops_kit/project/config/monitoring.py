@@ -13,7 +13,7 @@ from mlops_kit.project.config.value_types import Duration, Share
 TestedKind = Literal["number", "category", "code", "boolean"]
 # The drift tests of this package by the kind of column they are for, the default first.
 DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
-    "number": ("ks",),
+    "number": ("ranks", "ks"),
     "category": ("cramers_v",),
     "code": ("cramers_v",),
     "boolean": ("cramers_v",),
@@ -26,22 +26,43 @@ class MonitorConfig(ConfigSection):
     tests: dict[TestedKind, str] = Field(
         default_factory=dict,
         description="Drift test by kind of column (number, category, code: whole numbers with few "
-        "values, boolean); default: ks for numbers, cramers_v for the others",
+        "values, boolean); default: ranks for numbers, cramers_v for the others",
     )
     warning_effect: float = Field(
         0.05,
         ge=0,
-        description="Effect size from which significant drift is a warning (KS D, "
-        "bias-corrected Cramér's V, or what the test of a plugin returns as its effect)",
+        description="Effect size from which significant drift is a warning (on the scale "
+        "of the KS distance, bias-corrected Cramér's V, or what the test of a plugin returns)",
     )
     alert_effect: float = Field(
-        0.10, ge=0, description="Effect size from which significant drift is an alert"
+        0.075,
+        ge=0,
+        description="Effect size from which significant drift is an alert; a shift by 0.2 standard "
+        "deviations has an effect of 0.08",
     )
     alpha: float = Field(
         0.01,
         gt=0,
         lt=1,
-        description="False discovery rate over all columns (Benjamini-Hochberg)",
+        description="False discovery rate of alerts over all columns (Benjamini-Hochberg)",
+    )
+    warning_alpha: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="False discovery rate of warnings over all columns",
+    )
+    warning_ratio: float = Field(
+        1.4,
+        gt=1,
+        description="Ratio to the reference from which a significant change of a rare category, "
+        "of missing values or of the share of extreme values is a warning",
+    )
+    alert_ratio: float = Field(
+        3.0,
+        gt=1,
+        description="Ratio to the reference from which such an increase is an alert, if it is at "
+        "least one percentage point",
     )
     max_missing_increase: Share = Field(
         0.05, description="Maximum increase in a column's share of missing values"

@@ -8,9 +8,10 @@ from mlops_kit.stages.monitor.alerts import (
     make_monitoring_verdicts,
     summarize_monitoring,
 )
-from mlops_kit.stages.monitor.drift import (
+from mlops_kit.stages.monitor.drift import measure_drift
+from mlops_kit.stages.monitor.drift_sides import (
+    get_drift_design,
     get_drift_weights,
-    measure_drift,
     select_reference_and_current,
 )
 from mlops_kit.stages.monitor.realized import (
@@ -24,6 +25,7 @@ __all__ = [
     "append_alerts",
     "build_alert_records",
     "check_schema",
+    "get_drift_design",
     "get_drift_weights",
     "get_reference_performance",
     "make_monitoring_verdicts",

@@ -22,7 +22,7 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Table, Verdict, Verdicts
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stats.metrics import METRICS, Metric
 from mlops_kit.stats.monitoring_tables import (
     REALIZED_PERFORMANCE_CHECK,

@@ -2,55 +2,52 @@
 
 An alert needs both: the effect, corrected for its bias, is over a limit; and its p-value survives
 Benjamini and Hochberg's correction over the columns. With many rows the first condition decides,
-with few the second, so that size alone never alerts. What cannot be tested (a constant, an
+with few the second, so that size alone never alerts. Small shares (missing values, rare categories,
+extreme values) are compared by their ratio to the reference. What cannot be tested (a constant, an
 all-missing column, dates, identifiers) has a status and a reason, never an exception.
 
-The tests themselves are in ``drift_tests``.
+Rows become counts by day and bin first (``column_bins``, ``profiles``); the tests (``drift_tests``,
+``rate_changes``) need no more, and ``drift_classification`` says what they amount to. The test of a
+plugin that has no ``count_function`` is given rows.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-from mlops_kit.core.formatting import format_number, format_percent
-from mlops_kit.core.frames import to_pandas
-from mlops_kit.core.lazy import np, pd, scipy_stats
+from mlops_kit.core.formatting import format_percent
+from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Table
-from mlops_kit.core.tasks import is_finite_score, predict_codes, to_score_array
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
-from mlops_kit.data.columns import PART_COLUMN, ROW_ID, list_feature_columns
-from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.monitoring import MonitorConfig
-from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor.binned_tests import BinnedResult, CountedColumn
+from mlops_kit.stages.monitor.column_bins import ColumnBins, make_column_bins
+from mlops_kit.stages.monitor.drift_classification import (
+    DRIFT_COLUMNS,
+    Classification,
+    ColumnDrift,
+    classify_columns,
+    describe_new_categories,
+    make_not_tested,
+    make_too_few,
+)
+from mlops_kit.stages.monitor.drift_sides import DriftDesign, DriftSides, make_drift_sides
 from mlops_kit.stages.monitor.drift_tests import (
     DRIFT_TESTS,
-    MAX_CATEGORIES,
     SideWeights,
     find_drift_test,
-    format_categories,
-    make_side_weights,
+    run_count_test,
     run_drift_test,
 )
+from mlops_kit.stages.monitor.profiles import DriftProfile, combine_sides, profile_rows
+from mlops_kit.stages.monitor.rate_changes import (
+    measure_extreme_change,
+    measure_missing_change,
+    measure_rare_change,
+)
 from mlops_kit.stats.monitoring_tables import DriftReason, DriftStatus
-from mlops_kit.stats.weights import compute_weighted_mean
 
-DRIFT_COLUMNS = [
-    "column",
-    "kind",
-    "statistic",
-    "effect",
-    "limit",
-    "p_value",
-    "adjusted_p",
-    "missing_reference",
-    "missing_current",
-    "status",
-    "reason",
-    "explanation",
-]
 _SHOWN_COLUMNS = (
     "column",
     "status",
@@ -61,143 +58,15 @@ _SHOWN_COLUMNS = (
     "missing_current",
 )
 _TITLE = "Drift by feature"
-MAX_ROWS_PER_SIDE = 100_000  # more rows change the result of neither condition, only the time
-SCORE_COLUMN = "score"
-# Columns of scored rows that are neither features nor the score.
-_SCORING_COLUMNS = {"prediction_id", "decision", "model_version", "day"}
+MAX_ROWS_PER_SIDE = 100_000  # that are given to the test of a plugin
 _ABSENT_KIND = "absent"
-_MAX_LISTED_CATEGORIES = 3
-
-
-class _Classification(NamedTuple):
-    """A drift status, what it rests on, and a phrase that explains it."""
-
-    status: DriftStatus
-    reason: DriftReason
-    explanation: str
-
-
-@dataclass
-class _ColumnDrift:
-    """The row of one column; the numbers are NaN where the column was not tested."""
-
-    column: str
-    kind: str
-    limit: float
-    statistic: float = math.nan
-    effect: float = math.nan
-    p_value: float = math.nan
-    adjusted_p: float = math.nan
-    missing_reference: float = math.nan
-    missing_current: float = math.nan
-    new_values: str = ""
-    status: DriftStatus = DriftStatus.NOT_TESTED
-    reason: DriftReason = DriftReason.COLUMN_ABSENT
-    explanation: str = "a side has no such column"
-
-    @property
-    def is_tested(self) -> bool:
-        """Whether a drift test has run."""
-        return not math.isnan(self.p_value)
-
-    @property
-    def order(self) -> tuple[bool, bool, float]:
-        """Sort key: alerts, then warnings for an effect, then by effect."""
-        is_effect_warning = self.status is DriftStatus.WARNING and self.reason is DriftReason.EFFECT
-        effect = -1.0 if math.isnan(self.effect) else self.effect
-        return self.status is not DriftStatus.ALERT, not is_effect_warning, -effect
-
-    def classify(self, classification: _Classification) -> None:
-        """Set the status, its reason and the explanation."""
-        self.status = classification.status
-        self.reason = classification.reason
-        self.explanation = classification.explanation
-
-    def to_row(self) -> list[object]:
-        """Return the values of ``DRIFT_COLUMNS``."""
-        values: list[object] = []
-        for name in DRIFT_COLUMNS:
-            value = getattr(self, name)
-            values.append(str(value) if isinstance(value, str) else value)
-        return values
-
-
-def select_reference_and_current(
-    config: ProjectConfig,
-    table: pd.DataFrame,
-    held_out: pd.DataFrame,
-    scored: pd.DataFrame,
-    classes: Sequence[Any] = (),
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Select the two sides to compare: the held-out rows, and the rows scored since.
-
-    Instead of class probabilities, the predicted classes are compared.
-
-    Parameters
-    ----------
-    table : DataFrame
-        The feature table with ``part``; its part ``test`` is the reference.
-    held_out, scored : DataFrame
-        The evaluation model's scores of the test rows, and the scores of the period.
-    classes : sequence
-        The names of the classes of a multiclass task, in the order of their codes.
-
-    Returns
-    -------
-    reference, current : DataFrame
-        The features and ``score``, nothing else.
-    """
-    table = to_pandas(table)
-    held_out = to_pandas(held_out)
-    scored = to_pandas(scored)
-    feature_columns = [
-        column for column in list_feature_columns(config, table) if column != SCORE_COLUMN
-    ]
-    keys = config.id or [ROW_ID]
-    test_columns = list(dict.fromkeys([*keys, *feature_columns]))
-    test_rows = table.loc[table[PART_COLUMN] == "test", test_columns]
-    reference = test_rows.merge(
-        held_out[[*keys, SCORE_COLUMN]],
-        on=keys,
-        how="left",
-    )
-    roles = {config.time, config.validation.group, config.weight, config.target}
-    other_columns = {*keys, *roles, *_SCORING_COLUMNS} - set(feature_columns)
-    current_columns = [column for column in scored.columns if column not in other_columns]
-    reference = replace_class_probabilities(reference[[*feature_columns, SCORE_COLUMN]], classes)
-    return reference, replace_class_probabilities(scored[current_columns], classes)
-
-
-def replace_class_probabilities(rows: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
-    """Replace the class probabilities in ``score`` by the name of the predicted class.
-
-    Other scores stay as they are.
-    """
-    scores = to_score_array(rows[SCORE_COLUMN])
-    if scores.ndim == 1:
-        return rows
-    names = np.array([*map(str, classes or range(scores.shape[1])), None], dtype=object)
-    codes = np.full(len(rows), len(names) - 1)  # no score: the last name, which is None
-    is_scored = is_finite_score(scores)
-    codes[is_scored] = predict_codes(scores[is_scored])
-    return rows.assign(**{SCORE_COLUMN: names[codes]})
-
-
-def get_drift_weights(
-    config: ProjectConfig,
-    table: pd.DataFrame,
-    scored: pd.DataFrame,
-) -> SideWeights | None:
-    """Return the weights of the rows of ``select_reference_and_current``, in their order.
-
-    None if the project has no weights, or they are not known for one of the sides.
-    """
-    table = to_pandas(table)
-    scored = to_pandas(scored)
-    return make_side_weights(
-        get_row_weights(table[table[PART_COLUMN] == "test"], config),
-        get_row_weights(scored, config),
-    )
+_COUNTED_KINDS = (
+    StatisticalKind.NUMBER,
+    StatisticalKind.CATEGORY,
+    StatisticalKind.CODE,
+    StatisticalKind.BOOLEAN,
+)
+_MIN_IDENTIFIERS = 50  # distinct categories, below which a column does not identify rows
 
 
 def measure_drift(
@@ -206,7 +75,7 @@ def measure_drift(
     columns: Iterable[str],
     limits: MonitorConfig,
     seed: int = 0,
-    weights: SideWeights | None = None,
+    design: DriftDesign | SideWeights | None = None,
 ) -> Table:
     """Compare each column of the current rows with the reference.
 
@@ -217,52 +86,97 @@ def measure_drift(
     limits : MonitorConfig
         The project's limits of effect, significance and missing values.
     seed : int
-        Seed of the sample that is drawn from a side with very many rows.
-    weights : SideWeights, optional
-        The weights of the rows of both sides, see ``get_drift_weights``.
+        Seed of the sample that the test of a plugin is given of a side with very many rows.
+    design : DriftDesign or SideWeights, optional
+        The days and the weights of the rows of both sides, see ``get_drift_design``. Without days,
+        rows count as independent of one another.
 
     Returns
     -------
     Table
         One row per column: the test's statistic, the effect and its limit, the p-value as it is and
-        adjusted over the columns, the shares missing, the status, its reason and an explanation.
-        Without rows on one side it has no rows.
+        adjusted over the columns, the shares missing, the status, its reason, an explanation and
+        the effective number of rows. Without rows on one side it has no rows.
     """
-    reference = to_pandas(reference)
-    current = to_pandas(current)
-    if weights is not None:
-        counts_reference = weights.reference > 0
-        counts_current = weights.current > 0
-        reference = reference[counts_reference]
-        current = current[counts_current]
-        weights = SideWeights(weights.reference[counts_reference], weights.current[counts_current])
-    if current.empty or reference.empty:
-        return Table(
-            _TITLE,
-            "Not applicable: there are no scored rows to compare.",
-            pd.DataFrame(columns=DRIFT_COLUMNS),
-        )
-    rows = [
-        _measure_column(column, _Sides(reference, current, weights), limits, seed)
-        for column in dict.fromkeys(columns)
-    ]
-    tested = [row for row in rows if row.is_tested]
-    if tested:
-        adjusted = scipy_stats.false_discovery_control([row.p_value for row in tested])
-        for row, adjusted_p in zip(tested, adjusted, strict=True):
-            row.adjusted_p = float(adjusted_p)
-            row.classify(_classify_effect(row, limits))
-    rows.sort(key=lambda row: row.order)
-    data = pd.DataFrame([row.to_row() for row in rows], columns=DRIFT_COLUMNS)
+    sides = make_drift_sides(reference, current, design)
+    if sides.current.empty or sides.reference.empty:
+        return _make_empty_table()
+    measured = []
+    profiles = _profile_sides(sides, list(dict.fromkeys(columns)))
+    for name, kind in profiles.kinds.items():
+        row = ColumnDrift(column=name, kind=kind, limit=limits.alert_effect)
+        measured.append(row)
+        if name not in profiles.bins:
+            _classify_uncounted(row, sides, limits)
+            continue
+        _measure_column(row, profiles, limits, _make_row_test(row, sides, seed))
+    classify_columns(measured, limits)
+    return make_drift_table(measured, limits, sides.weights is not None, sides.days is not None)
+
+
+@dataclass(frozen=True)
+class ProfiledSides:
+    """Both sides as counts: the kind of each column, and the bins of those that have some."""
+
+    kinds: dict[str, str]
+    bins: dict[str, ColumnBins]
+    reference: DriftProfile
+    current: DriftProfile
+
+
+def _make_empty_table() -> Table:
+    return Table(
+        _TITLE,
+        "Not applicable: there are no scored rows to compare.",
+        pd.DataFrame(columns=DRIFT_COLUMNS),
+    )
+
+
+def _profile_sides(sides: DriftSides, columns: list[str]) -> ProfiledSides:
+    """Count the rows of both sides, in the columns that can be compared."""
+    kinds = {}
+    bins = {}
+    for name in columns:
+        kinds[name] = _ABSENT_KIND
+        if name not in sides.reference or name not in sides.current:
+            continue
+        kinds[name] = _combine_kinds(sides.reference[name], sides.current[name])
+        if kinds[name] in _COUNTED_KINDS:
+            bins[name] = make_column_bins(sides.reference[name], kinds[name])
+    reference_days, current_days = sides.days or (None, None)
+    reference_weights, current_weights = sides.weights or (None, None)
+    return ProfiledSides(
+        kinds,
+        bins,
+        profile_rows(sides.reference, bins, reference_days, reference_weights),
+        profile_rows(sides.current, bins, current_days, current_weights),
+    )
+
+
+def make_drift_table(
+    measured: list[ColumnDrift],
+    limits: MonitorConfig,
+    has_weights: bool,
+    has_days: bool,
+) -> Table:
+    """Make the table of classified columns, the most severe first."""
+    measured = sorted(measured, key=lambda row: row.order)
+    data = pd.DataFrame([row.to_row() for row in measured], columns=DRIFT_COLUMNS)
     notes = [
         f"An alert needs an effect of at least {limits.alert_effect:g} and an adjusted p-value "
         f"below {limits.alpha:g}, or {format_percent(limits.max_missing_increase)} more missing "
-        "values.",
-        "p-values treat rows as independent; rows of one day rarely are, which is why the effect "
-        "has a limit.",
+        "values. Missing values, rare categories and extreme values are also compared by their "
+        f"ratio to the reference (a warning from {limits.warning_ratio:g}, an alert from "
+        f"{limits.alert_ratio:g}).",
     ]
-    if weights is not None:
-        notes.append(_describe_weights(rows, limits))
+    if has_days:
+        notes.append("p-values account for rows of one day that resemble one another.")
+    else:
+        notes.append(
+            "p-values treat rows as independent; rows of one day rarely are, which is why the "
+            "effect has a limit."
+        )
+    notes += _describe_row_tests(measured, limits, has_weights, has_days)
     return Table(
         _TITLE,
         _summarize_drift(data),
@@ -272,14 +186,22 @@ def measure_drift(
     )
 
 
-def _describe_weights(rows: list[_ColumnDrift], limits: MonitorConfig) -> str:
-    """Say that rows are weighted, and which tests do not take weights."""
-    tests = {find_drift_test(row.kind, limits.tests) for row in rows if row.is_tested}
-    unweighted = sorted(test for test in tests if not DRIFT_TESTS[test].takes_weights)
-    note = "Rows count with their weights; tests rest on the effective number of rows."
-    if unweighted:
-        note += f" These tests take no weights: {', '.join(unweighted)}."
-    return note
+def _describe_row_tests(
+    measured: list[ColumnDrift], limits: MonitorConfig, has_weights: bool, has_days: bool
+) -> list[str]:
+    """Say that rows are weighted, and which tests of plugins leave out weights or days."""
+    names = {find_drift_test(row.kind, limits.tests) for row in measured if row.is_tested}
+    row_tests = sorted(name for name in names if DRIFT_TESTS[name].count_function is None)
+    notes = []
+    if has_days and row_tests:
+        notes.append(f"These tests treat rows as independent: {', '.join(row_tests)}.")
+    if has_weights:
+        note = "Rows count with their weights; tests rest on the effective number of rows."
+        unweighted = [name for name in row_tests if not DRIFT_TESTS[name].takes_weights]
+        if unweighted:
+            note += f" These tests take no weights: {', '.join(unweighted)}."
+        notes.append(note)
+    return notes
 
 
 def _summarize_drift(data: pd.DataFrame) -> str:
@@ -300,56 +222,23 @@ def _summarize_drift(data: pd.DataFrame) -> str:
     )
 
 
-class _Sides(NamedTuple):
-    """The rows that are compared, and their weights if they have any."""
+def _make_row_test(row: ColumnDrift, sides: DriftSides, seed: int) -> Callable[[str], BinnedResult]:
+    """Make the function that gives rows to a test that takes no counts."""
 
-    reference: pd.DataFrame
-    current: pd.DataFrame
-    weights: SideWeights | None
+    def run_row_test(test: str) -> BinnedResult:
+        before = limit_rows(sides.reference[row.column].dropna(), seed)
+        now = limit_rows(sides.current[row.column].dropna(), seed + 1)
+        weights = None
+        if sides.weights is not None:
+            weights = SideWeights(
+                sides.weights.reference[before.index],
+                sides.weights.current[now.index],
+            )
+        result = run_drift_test(test, before, now, weights)
+        rows = float(min(len(before), len(now)))
+        return BinnedResult(result.statistic, result.effect, result.p_value, rows)
 
-
-def _measure_column(
-    column: str,
-    sides: _Sides,
-    limits: MonitorConfig,
-    seed: int,
-) -> _ColumnDrift:
-    """Measure one column, before the p-values are adjusted."""
-    row = _ColumnDrift(
-        column=column,
-        kind=_ABSENT_KIND,
-        limit=limits.alert_effect,
-    )
-    if column not in sides.reference or column not in sides.current:
-        return row
-    before = sides.reference[column]
-    now = sides.current[column]
-    reference_weights, current_weights = sides.weights or (None, None)
-    row.kind = _combine_kinds(before, now)
-    row.missing_reference = compute_weighted_mean(before.isna(), reference_weights)
-    row.missing_current = compute_weighted_mean(now.isna(), current_weights)
-    untested = _explain_not_tested(row, before, now, limits)
-    if untested is not None:
-        row.classify(untested)
-        return row
-    known_before = before.dropna()
-    known_now = now.dropna()
-    tested_before = limit_rows(known_before, seed)
-    tested_now = limit_rows(known_now, seed + 1)
-    tested_weights = None
-    if sides.weights is not None:
-        tested_weights = SideWeights(
-            pd.Series(reference_weights, before.index)[tested_before.index].to_numpy(),
-            pd.Series(current_weights, now.index)[tested_now.index].to_numpy(),
-        )
-    result = run_drift_test(
-        find_drift_test(row.kind, limits.tests), tested_before, tested_now, tested_weights
-    )
-    row.statistic = result.statistic
-    row.effect = result.effect
-    row.p_value = result.p_value
-    row.new_values = _describe_new_values(row.kind, known_before, known_now)
-    return row
+    return run_row_test
 
 
 def _combine_kinds(before: pd.Series, now: pd.Series) -> str:
@@ -362,98 +251,100 @@ def _combine_kinds(before: pd.Series, now: pd.Series) -> str:
     return "/".join(sorted(kinds)) or str(StatisticalKind.EMPTY)
 
 
-def _explain_not_tested(
-    row: _ColumnDrift,
-    before: pd.Series,
-    now: pd.Series,
-    limits: MonitorConfig,
-) -> _Classification | None:
-    """Classify a column that no test can or need decide; None if one should."""
+def _classify_uncounted(row: ColumnDrift, sides: DriftSides, limits: MonitorConfig) -> None:
+    """Classify a column whose values have no bins."""
+    if row.kind == _ABSENT_KIND:
+        return
+    before = sides.reference[row.column]
+    now = sides.current[row.column]
+    row.missing_reference = float(before.isna().mean())
+    row.missing_current = float(now.isna().mean())
     rows = min(len(before), len(now))
     if rows < limits.min_rows:
-        return _make_too_few(f"{rows} rows", limits)
-    if row.kind == StatisticalKind.EMPTY:
-        return _make_not_tested(DriftReason.ALL_MISSING, "no value on either side")
-    if row.missing_current - row.missing_reference > limits.max_missing_increase:
-        return _Classification(
-            DriftStatus.ALERT,
-            DriftReason.MISSING_VALUES,
-            f"missing values rose from {format_percent(row.missing_reference)} "
-            f"to {format_percent(row.missing_current)}",
-        )
-    known_values = min(int(before.notna().sum()), int(now.notna().sum()))
-    if known_values < limits.min_rows:
-        return _make_too_few(f"{known_values} values", limits)
-    if "/" in row.kind:
+        row.classify(make_too_few(f"{rows} rows", limits))
+    elif row.kind == StatisticalKind.EMPTY:
+        row.classify(make_not_tested(DriftReason.ALL_MISSING, "no value on either side"))
+    elif row.kind == StatisticalKind.DATE:
+        row.classify(make_not_tested(DriftReason.NOT_COMPARABLE, "dates always advance"))
+    else:
         kinds = f"{infer_statistical_kind(before)} before, {infer_statistical_kind(now)} now"
-        return _make_not_tested(DriftReason.TYPE_CHANGED, kinds)
-    return _explain_incomparable(row.kind, before.dropna(), now.dropna())
+        row.classify(make_not_tested(DriftReason.TYPE_CHANGED, kinds))
 
 
-def _explain_incomparable(
-    kind: str,
-    before: pd.Series,
-    now: pd.Series,
-) -> _Classification | None:
-    """Classify known values that no test compares: dates, identifiers, one constant."""
-    if kind == StatisticalKind.DATE:
-        return _make_not_tested(DriftReason.NOT_COMPARABLE, "dates always advance")
-    distinct = before.astype(str).nunique()
-    if kind == StatisticalKind.CATEGORY and distinct > max(MAX_CATEGORIES, len(before) / 2):
+def _measure_column(
+    row: ColumnDrift,
+    profiles: ProfiledSides,
+    limits: MonitorConfig,
+    run_row_test: Callable[[str], BinnedResult] | None = None,
+) -> None:
+    """Measure one column, before the p-values are adjusted over the columns."""
+    column = combine_sides(
+        row.column, profiles.bins[row.column], profiles.reference, profiles.current
+    )
+    missing = measure_missing_change(column)
+    row.missing_reference = missing.reference_share
+    row.missing_current = missing.current_share
+    row.reference_rows = profiles.reference.row_count
+    rows = min(profiles.reference.row_count, profiles.current.row_count)
+    if rows < limits.min_rows:
+        row.classify(make_too_few(f"{rows} rows", limits))
+        return
+    row.missing = missing
+    untested = _explain_not_tested(row, column, profiles, limits)
+    if untested is not None:
+        row.classify(untested)
+        return
+    test = find_drift_test(row.kind, limits.tests)
+    if DRIFT_TESTS[test].count_function is None and run_row_test is not None:
+        result = run_row_test(test)
+    else:
+        result = run_count_test(test, column)
+    row.statistic = result.statistic
+    row.effect = result.effect
+    row.p_value = result.p_value
+    row.effective_rows = result.effective_rows
+    row.rare = measure_rare_change(column)
+    row.extreme = measure_extreme_change(column)
+    row.new_values = _describe_new_values(column, profiles.current.unseen_names[row.column])
+
+
+def _explain_not_tested(
+    row: ColumnDrift, column: CountedColumn, profiles: ProfiledSides, limits: MonitorConfig
+) -> Classification | None:
+    """Classify a column that no test can or need decide; None if one should."""
+    known_values = min(
+        round(profiles.reference.row_count * (1 - row.missing_reference)),
+        round(profiles.current.row_count * (1 - row.missing_current)),
+    )
+    if known_values < limits.min_rows:
+        return make_too_few(f"{known_values} values", limits)
+    distinct = column.bins.distinct
+    is_identifier = distinct > max(_MIN_IDENTIFIERS, profiles.reference.row_count / 2)
+    if row.kind == StatisticalKind.CATEGORY and is_identifier:
         explanation = "most values occur once: they identify rows"
-        return _make_not_tested(DriftReason.NOT_COMPARABLE, explanation)
-    if distinct == 1 and set(before.astype(str)) == set(now.astype(str)):
-        return _make_not_tested(DriftReason.CONSTANT, "one value, the same on both sides")
+        return make_not_tested(DriftReason.NOT_COMPARABLE, explanation)
+    values = column.select_values()
+    used_bins = (values.reference.sum(axis=0) > 0) | (values.current.sum(axis=0) > 0)
+    if distinct == 1 and used_bins.sum() == 1:
+        return make_not_tested(DriftReason.CONSTANT, "one value, the same on both sides")
     return None
 
 
-def _make_not_tested(reason: DriftReason, explanation: str) -> _Classification:
-    return _Classification(DriftStatus.NOT_TESTED, reason, explanation)
-
-
-def _make_too_few(count: str, limits: MonitorConfig) -> _Classification:
-    return _make_not_tested(
-        DriftReason.TOO_FEW_ROWS,
-        f"{count} on one side, fewer than {limits.min_rows}",
-    )
-
-
-def _classify_effect(row: _ColumnDrift, limits: MonitorConfig) -> _Classification:
-    """Classify a tested column by its effect, its significance and its new values."""
-    effect = f"effect {format_number(row.effect)}"
-    is_significant = row.adjusted_p < limits.alpha
-    if is_significant and row.effect >= limits.alert_effect:
-        explanation = f"{effect}, limit {limits.alert_effect:g}"
-        if row.new_values:
-            explanation += f"; {row.new_values}"
-        return _Classification(DriftStatus.ALERT, DriftReason.EFFECT, explanation)
-    if row.new_values:
-        return _Classification(DriftStatus.WARNING, DriftReason.NEW_VALUES, row.new_values)
-    if is_significant and row.effect >= limits.warning_effect:
-        explanation = f"{effect}, warning limit {limits.warning_effect:g}"
-        return _Classification(DriftStatus.WARNING, DriftReason.EFFECT, explanation)
-    qualifier = "too small to matter" if is_significant else "not significant"
-    return _Classification(DriftStatus.NONE, DriftReason.EFFECT, f"{effect}, {qualifier}")
-
-
-def _describe_new_values(
-    kind: str,
-    before: pd.Series,
-    now: pd.Series,
-) -> str:
+def _describe_new_values(column: CountedColumn, unseen_names: tuple[str, ...]) -> str:
     """Describe what the reference does not have: a category, or an infinity; else empty."""
-    if kind == StatisticalKind.NUMBER:
-        infinite = int(np.isinf(now.to_numpy(dtype=float)).sum())
-        if not infinite or np.isinf(before.to_numpy(dtype=float)).any():
+    values = column.select_values()
+    reference = values.reference.sum(axis=0)
+    current = values.current.sum(axis=0)
+    if column.bins.is_number:
+        last = column.bins.value_bins - 1
+        infinite = current[0] + current[last]
+        if not infinite or reference[0] + reference[last]:
             return ""
-        return f"{infinite} infinite values"
-    known_categories = set(format_categories(before))
-    categories = format_categories(now)
-    new = [category for category in categories if category not in known_categories]
-    if not new:
+        return f"{infinite:.0f} infinite values"
+    unseen = current[column.bins.unseen_bin]
+    if column.bins.has_others or not unseen:
         return ""
-    listed = ", ".join(sorted(set(new))[:_MAX_LISTED_CATEGORIES])
-    return f"new categories: {listed} in {format_percent(len(new) / len(categories))} of the rows"
+    return describe_new_categories(unseen_names, unseen / current.sum())
 
 
 def limit_rows(values: pd.Series, seed: int) -> pd.Series:

@@ -28,10 +28,15 @@ from mlops_kit.core.extensions import (
 from mlops_kit.core.lazy import np, pd, scipy_stats
 from mlops_kit.data.column_kinds import StatisticalKind
 from mlops_kit.project.config.monitoring import DRIFT_TESTS_BY_KIND
+from mlops_kit.stages.monitor.binned_tests import (
+    BinnedResult,
+    CountedColumn,
+    count_series,
+    measure_cramers_v,
+    measure_ks,
+    measure_ranks,
+)
 from mlops_kit.stats.weights import compute_effective_rows
-
-MAX_CATEGORIES = 50  # most frequent categories that are compared one by one; the rest is pooled
-_MIN_EXPECTED_COUNT = 5  # of a cell of the contingency table (Cochran's rule)
 
 
 class DriftTestResult(NamedTuple):
@@ -61,12 +66,19 @@ def make_side_weights(
     return SideWeights(reference, current)
 
 
+CountTestFunction = Callable[[CountedColumn], BinnedResult]
+
+
 class DriftTest(NamedTuple):
-    """A drift test, the kinds of column it is for, and whether it takes weights."""
+    """A drift test, the kinds of column it is for, and whether it takes weights.
+
+    With ``count_function`` it needs no rows, only the counts by day and bin, and accounts for days.
+    """
 
     column_kinds: tuple[str, ...]
     function: DriftTestFunction
     takes_weights: bool = False
+    count_function: CountTestFunction | None = None
 
 
 DRIFT_TESTS: ExtensionRegistry[DriftTest] = ExtensionRegistry(ExtensionKind.DRIFT_TEST)
@@ -76,6 +88,7 @@ def register_drift_test(
     name: str,
     *column_kinds: str,
     takes_weights: bool = False,
+    count_function: CountTestFunction | None = None,
 ) -> Callable[[DriftTestFunction], DriftTestFunction]:
     """Register the decorated function as a drift test for these kinds of column.
 
@@ -87,6 +100,9 @@ def register_drift_test(
         The kinds of column that it is for.
     takes_weights : bool
         Whether the function has a third argument, the weights of both sides or None.
+    count_function : callable, optional
+        The same test on a ``CountedColumn``: the rows of each day in each bin of the reference.
+        Drift of many rows is then measured without reading them again, and days are accounted for.
 
     Examples
     --------
@@ -101,7 +117,7 @@ def register_drift_test(
     """
 
     def register(function: DriftTestFunction) -> DriftTestFunction:
-        drift_test = DriftTest(column_kinds, function, takes_weights)
+        drift_test = DriftTest(column_kinds, function, takes_weights, count_function)
         DRIFT_TESTS.register(name, applies_to=column_kinds)(drift_test)
         return function
 
@@ -128,6 +144,29 @@ def run_drift_test(
         arguments = (weights,) if drift_test.takes_weights else ()
         statistic, effect, p_value = drift_test.function(reference, current, *arguments)
         result = DriftTestResult(float(statistic), float(effect), float(p_value))
+    _check_result(name, result)
+    return result
+
+
+def run_count_test(name: str, column: CountedColumn) -> BinnedResult:
+    """Run a registered test on counts, and check what it returns.
+
+    Raises
+    ------
+    RunFailedError
+        If it fails, or returns an effect that is negative or unknown, or no p-value.
+    """
+    with name_failing_extension(ExtensionKind.DRIFT_TEST, name):
+        count_function = DRIFT_TESTS[name].count_function
+        if count_function is None:
+            raise TypeError("it has no count_function")
+        result = count_function(column)
+    _check_result(name, DriftTestResult(result.statistic, result.effect, result.p_value))
+    return result
+
+
+def _check_result(name: str, result: DriftTestResult) -> None:
+    """Check that a drift test returned an effect and a p-value."""
     if not (result.effect >= 0 and 0 <= result.p_value <= 1):
         raise RunFailedError(
             f"the drift test {name!r} returned the effect {result.effect:g} and the p-value "
@@ -135,7 +174,6 @@ def run_drift_test(
             "an effect of at least 0, and a p-value from 0 to 1",
             "correct the drift test, or choose another one in monitor.tests",
         )
-    return result
 
 
 def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> str:
@@ -165,7 +203,41 @@ def find_drift_test(kind: str, chosen: Mapping[Any, str]) -> str:
     return name
 
 
-@register_drift_test("ks", StatisticalKind.NUMBER, takes_weights=True)
+@register_drift_test(
+    "ranks",
+    StatisticalKind.NUMBER,
+    takes_weights=True,
+    count_function=measure_ranks,
+)
+def run_rank_test(
+    reference: Any,
+    current: Any,
+    weights: SideWeights | None = None,
+) -> DriftTestResult:
+    """Test for a shift with Mann and Whitney's test, and for other changes with KS.
+
+    Notes
+    -----
+    The effect is the larger of the corrected Kolmogorov-Smirnov distance (see ``run_ks_test``) and
+    √2 · (P(X < Y) + P(X = Y)/2 − 1/2), the distance that this shift of ranks gives between normal
+    distributions, less its bias. The p-value is the smaller of those of both tests, divided by
+    their shares of the significance level (0.9 and 0.1: a Bonferroni correction with weights,
+    Genovese, Roeder & Wasserman, Biometrika 93 (2006)). A shift of 0.2 standard deviations in
+    1,000 rows is detected more often by ranks (Mann & Whitney, Ann. Math. Stat. 18 (1947)) than by
+    Kolmogorov and Smirnov. Ranks are those of the reference's bins.
+    """
+    column = count_series(
+        pd.Series(reference), pd.Series(current), StatisticalKind.NUMBER.value, weights
+    )
+    return DriftTestResult(*measure_ranks(column)[:3])
+
+
+@register_drift_test(
+    "ks",
+    StatisticalKind.NUMBER,
+    takes_weights=True,
+    count_function=measure_ks,
+)
 def run_ks_test(
     reference: Any,
     current: Any,
@@ -229,6 +301,7 @@ def _run_weighted_ks_test(
     StatisticalKind.CODE,
     StatisticalKind.BOOLEAN,
     takes_weights=True,
+    count_function=measure_cramers_v,
 )
 def run_cramers_v_test(
     reference: Any,
@@ -248,73 +321,7 @@ def run_cramers_v_test(
     the first-order correction of Rao & Scott, "The analysis of categorical data from complex sample
     surveys", JASA 76 (1981), with Kish's design effect of unequal weights.
     """
-    counts = _pool_rare_categories(_count_categories(reference, current, weights))
-    categories = counts.shape[1]
-    if categories < 2:
-        return DriftTestResult(0.0, 0.0, 1.0)
-    chi2 = scipy_stats.chi2_contingency(counts, correction=False)
-    sizes = counts.sum(axis=1)
-    shares = counts / sizes[:, None]
-    share_differences = np.diff(shares, axis=0)[0]
-    phi2 = float((share_differences**2 / shares.sum(axis=0)).sum() / 2)
-    n = 4 * sizes[0] * sizes[1] / sizes.sum()
-    corrected = max(0.0, phi2 - (categories - 1) / (n - 1)) / (1 - 1 / (n - 1))
-    effect = min(1.0, math.sqrt(corrected))
-    return DriftTestResult(math.sqrt(phi2), effect, float(chi2.pvalue))
-
-
-def _count_categories(
-    reference: Any,
-    current: Any,
-    weights: SideWeights | None = None,
-) -> np.ndarray:
-    """Count the reference's most frequent categories, and all others together, per side.
-
-    A category that the reference does not have counts among the others.
-    """
-    counts_by_side = [
-        _count_values(reference, None if weights is None else weights.reference),
-        _count_values(current, None if weights is None else weights.current),
-    ]
-    reference_counts = counts_by_side[0]
-    ordered = sorted(
-        reference_counts.index,
-        key=lambda category: (-reference_counts[category], category),
+    column = count_series(
+        pd.Series(reference), pd.Series(current), StatisticalKind.CATEGORY.value, weights
     )
-    top = ordered[:MAX_CATEGORIES]
-    rows = []
-    for counts in counts_by_side:
-        others = counts[~counts.index.isin(top)].sum()
-        rows.append(np.append(counts.reindex(top, fill_value=0).to_numpy(), others))
-    return np.vstack(rows).astype(float)
-
-
-def _count_values(values: Any, weights: np.ndarray | None) -> pd.Series:
-    """Count categories; weighted counts add up to the effective number of rows."""
-    categories = pd.Series(format_categories(values))
-    if weights is None:
-        return categories.value_counts()
-    totals = pd.Series(weights).groupby(categories).sum()
-    return totals / totals.sum() * compute_effective_rows(weights)
-
-
-def format_categories(values: Any) -> list[str]:
-    """Return categories as text; 1, 1.0 and True are the same one."""
-    as_list = values.tolist() if hasattr(values, "tolist") else values
-    texts = []
-    for value in as_list:
-        is_whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
-        texts.append(str(int(value)) if is_whole else str(value))
-    return texts
-
-
-def _pool_rare_categories(counts: np.ndarray) -> np.ndarray:
-    """Pool the categories whose expected count is below five on the smaller side."""
-    expected = counts.sum(axis=0) * counts.sum(axis=1).min() / counts.sum()
-    is_frequent = expected >= _MIN_EXPECTED_COUNT
-    pool = counts[:, ~is_frequent].sum(
-        axis=1,
-        keepdims=True,
-    )
-    table = np.hstack([counts[:, is_frequent], pool])
-    return table[:, table.sum(axis=0) > 0]
+    return DriftTestResult(*measure_cramers_v(column)[:3])

@@ -19,7 +19,9 @@ from mlops_kit.core.tasks import (
     summarize_score,
     to_score_array,
 )
+from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.stages.monitor.column_values import to_categories, to_numbers
 from mlops_kit.stages.monitor.drift_tests import SideWeights
 from mlops_kit.stats.bootstrap import (
     bootstrap_statistics,
@@ -192,9 +194,8 @@ def _assign_bins(
     A number is cut at the reference's deciles. A category is a bin of its own; rare and new ones
     share one, and missing values have one.
     """
-    is_number = pd.api.types.is_numeric_dtype(reference) and not pd.api.types.is_bool_dtype(
-        reference
-    )
+    kind = infer_statistical_kind(reference)
+    is_number = kind in (StatisticalKind.NUMBER, StatisticalKind.CODE)
     if is_number and reference.nunique() > REFERENCE_BINS:
         return _assign_quantile_bins(reference, current)
     return _assign_category_bins(reference, current)
@@ -204,19 +205,19 @@ def _assign_quantile_bins(
     reference: pd.Series,
     current: pd.Series,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Cut numbers at the quantiles of the reference."""
+    """Cut numbers at the quantiles of the reference; what is not a number counts as missing."""
+    sides = [to_numbers(reference), to_numbers(current)]
     quantiles = np.linspace(0, 1, REFERENCE_BINS + 1)[1:-1]
-    cuts = np.unique(np.quantile(reference.dropna().astype(float), quantiles))
+    cuts = np.unique(np.quantile(sides[0][~np.isnan(sides[0])], quantiles))
     ends = [f"{cut:.3g}" for cut in cuts]
     inner = [f"{low} – {high}" for low, high in pairwise(ends)]
     labels = [f"< {ends[0]}", *inner, f"≥ {ends[-1]}", "missing"]
     missing_bin = len(cuts) + 1
-
-    def assign(values: pd.Series) -> np.ndarray:
-        bins = np.searchsorted(cuts, values.astype(float).fillna(0), side="right")
-        return np.where(values.isna(), missing_bin, bins)
-
-    return assign(reference), assign(current), labels
+    assigned = []
+    for numbers in sides:
+        bins = np.searchsorted(cuts, numbers, side="right")
+        assigned.append(np.where(np.isnan(numbers), missing_bin, bins))
+    return assigned[0], assigned[1], labels
 
 
 def _assign_category_bins(
@@ -224,26 +225,18 @@ def _assign_category_bins(
     current: pd.Series,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Give each of the reference's most frequent categories a bin of its own."""
-    reference_texts = reference.map(_format_category, na_action="ignore")
-    current_texts = current.map(_format_category, na_action="ignore")
-    top = sorted(reference_texts.value_counts().head(REFERENCE_BINS).index.tolist())
+    sides = [to_categories(reference), to_categories(current)]
+    codes, names = sides[0]
+    counts = pd.Series(np.bincount(codes[codes >= 0], minlength=len(names)), index=names)
+    top = sorted(counts.sort_values(ascending=False, kind="stable").head(REFERENCE_BINS).index)
     bin_by_category = {category: position for position, category in enumerate(top)}
     others_bin = len(top)
     missing_bin = others_bin + 1
-
-    def assign(texts: pd.Series) -> np.ndarray:
-        bins = texts.map(bin_by_category).fillna(others_bin).astype(int)
-        return np.where(texts.isna(), missing_bin, bins)
-
-    return assign(reference_texts), assign(current_texts), [*top, "others", "missing"]
-
-
-def _format_category(value: Any) -> str:
-    """Return a category as text; 1, 1.0 and True are the same one."""
-    is_boolean = isinstance(value, (bool, np.bool_))
-    if is_boolean or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))
-    return str(value)
+    assigned = []
+    for side in sides:
+        positions = [bin_by_category.get(name, others_bin) for name in side.names]
+        assigned.append(np.array([*positions, missing_bin])[side.codes])
+    return assigned[0], assigned[1], [*top, "others", "missing"]
 
 
 def _bin_column(

@@ -25,7 +25,7 @@ from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
-from mlops_kit.stages.monitor.drift import SCORE_COLUMN
+from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK, DriftStatus
 

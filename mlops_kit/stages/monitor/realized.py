@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mlops_kit.core.errors import RunFailedError
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import pd
@@ -57,6 +58,14 @@ def _join_labels(
     roles = [config.target, config.validation.group, config.weight]
     label_columns = [name for name in roles if name in encoded and name not in keys]
     without_target = scores.drop(columns=label_columns, errors="ignore")
+    is_repeated = encoded.duplicated(keys)
+    if is_repeated.any():
+        key = encoded.loc[is_repeated, keys].iloc[0].to_dict()
+        raise RunFailedError(
+            f"{int(is_repeated.sum()):,} labels have the key of another row, such as {key}",
+            f"one row in the source for each key ({', '.join(keys)})",
+            "remove the duplicates from the source, or correct 'id' in mlops.yaml",
+        )
     return without_target.merge(
         encoded[[*keys, *label_columns]],
         on=keys,

@@ -8,7 +8,9 @@ To add a check:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.frames import to_pandas
@@ -17,15 +19,23 @@ from mlops_kit.core.results import CheckOutcome, CheckSeverity, Verdict
 from mlops_kit.data.columns import PART_COLUMN, list_feature_columns, list_key_columns
 from mlops_kit.data.features import check_point_in_time
 from mlops_kit.data.splitters import assign_halves, count_shared_groups
+from mlops_kit.data.target import list_classes
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
-from mlops_kit.stats.association import are_copies, measure_association, measure_class_association
+from mlops_kit.stats.association import (
+    are_copies,
+    find_outstanding_columns,
+    measure_association,
+    measure_class_associations,
+    measure_mean_class_association,
+)
 
 _MEASURE_BY_TASK = {
     "binary": "AUC",
-    "multiclass": "lowest AUC of a class",
+    "multiclass": "lowest one-vs-rest AUC",
     "regression": "|rank correlation|",
 }
+_CONFIRMED = "review.confirmed_features"
 _MIN_CHECKED_ROWS = 20  # with fewer rows nothing can be said
 _MAX_COMPARED_ROWS = 20_000  # evenly spread or the newest; they tell as much as all
 _MAX_COPY_CHECK_ROWS = 4_000  # evenly spread; each pair of columns is compared on them
@@ -50,8 +60,11 @@ def check_leakage(
     verdicts = [
         check_known_later(project, frame, history),
         check_single_feature(project.config, frame),
+        check_outstanding_feature(project.config, frame),
         check_feature_timing(project, frame, history),
     ]
+    if project.config.task == "multiclass":
+        verdicts.append(check_single_classes(project.config, frame, list_classes(project)))
     if project.config.validation.group:
         verdicts.append(check_groups_apart(project.config, frame))
     return verdicts
@@ -160,9 +173,8 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         "No single feature predicts the target",
         severity=CheckSeverity.BLOCKS,
     )
-    train = frame[frame[PART_COLUMN] == "train"]
-    train = train.iloc[:: max(1, len(train) // _MAX_COMPARED_ROWS)]
-    features = list_feature_columns(config, frame)
+    train = _select_compared_rows(frame)
+    features = _list_unconfirmed_features(config, frame)
     if len(train) < _MIN_CHECKED_ROWS or not features:
         return make_verdict(
             outcome=CheckOutcome.CANNOT_TELL,
@@ -177,7 +189,8 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
     associations = {}
     for feature in features:
         if config.task == "multiclass":
-            associations[feature] = measure_class_association(train[feature], target, halves)
+            areas = measure_class_associations(train[feature], target, halves)
+            associations[feature] = min(areas.values(), default=0.5)
             continue
         associations[feature] = measure_association(
             train[feature],
@@ -206,7 +219,136 @@ def check_single_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
         ),
         hint=(
             f"excluded_columns: [{', '.join(leaking)}] in mlops.yaml "
-            "if not known at prediction time"
+            f"if not known at prediction time, otherwise {_CONFIRMED}: [{', '.join(leaking)}]"
+        ),
+    )
+
+
+def check_outstanding_feature(config: ProjectConfig, frame: pd.DataFrame) -> Verdict:
+    """Check that no feature ranks the target far better than all others do: it may be a leak."""
+    make_verdict = partial(
+        Verdict,
+        "outstanding_column",
+        "No single feature stands out",
+        severity=CheckSeverity.WARNS,
+        limit="no feature far stronger than the others",
+    )
+    train = _select_compared_rows(frame)
+    features = _list_unconfirmed_features(config, frame)
+    if len(train) < _MIN_CHECKED_ROWS or not features:
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=(
+                f"{len(train)} training rows and {len(features)} features are too few to check."
+            ),
+            observed=f"{len(train)} rows",
+        )
+    associations = {}
+    for feature in features:
+        associations[feature] = _associate_with_target(train[feature], train, config)
+    outstanding = find_outstanding_columns(associations, config.review.leakage_threshold)
+    # What is almost perfect is reported by ``check_single_feature``.
+    outstanding = [c for c in outstanding if associations[c] < config.review.leakage_threshold]
+    make_verdict = partial(make_verdict, diagnostics={"strength": associations})
+    if not outstanding:
+        return make_verdict(
+            outcome=CheckOutcome.PASSED,
+            sentence="No feature ranks the target far better than the others.",
+            observed="none",
+        )
+    measure = "|rank correlation|" if config.task == "regression" else "AUC"
+    described = [f"{c}: {measure} {format_number(associations[c])}" for c in outstanding]
+    names = ", ".join(outstanding)
+    return make_verdict(
+        outcome=CheckOutcome.FAILED,
+        sentence=f"Features that alone rank the target far better than the others: "
+        f"{', '.join(described)}. Each is a leak if it is known only later.",
+        observed=", ".join(described),
+        hint=f"excluded_columns: [{names}] in mlops.yaml if not known at prediction time, "
+        f"otherwise {_CONFIRMED}: [{names}]",
+    )
+
+
+def _associate_with_target(values: pd.Series, train: pd.DataFrame, config: ProjectConfig) -> float:
+    """Measure how well a feature ranks the target, of several classes the mean over these."""
+    if config.task == "multiclass":
+        return measure_mean_class_association(values, train[config.target])
+    target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
+    return measure_association(values, target, binary=config.task == "binary", halves=halves)
+
+
+def _list_unconfirmed_features(config: ProjectConfig, frame: pd.DataFrame) -> list[str]:
+    """Return the features of which nobody has confirmed that they are known in time."""
+    confirmed = config.review.confirmed_features
+    return [name for name in list_feature_columns(config, frame) if name not in confirmed]
+
+
+def _select_compared_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Select training rows, evenly spread, to compare features with the target."""
+    train = frame[frame[PART_COLUMN] == "train"]
+    return train.iloc[:: max(1, len(train) // _MAX_COMPARED_ROWS)]
+
+
+def check_single_classes(
+    config: ProjectConfig, frame: pd.DataFrame, classes: Sequence[Any] = ()
+) -> Verdict:
+    """Check that no feature alone gives away one of several classes.
+
+    A feature may tell a class apart for good reason, so it is for a person to judge: the check
+    warns. A feature that gives away all classes is found by ``check_single_feature``.
+
+    Parameters
+    ----------
+    classes : sequence
+        The names of the classes in the order of their codes.
+    """
+    limit = config.review.leakage_threshold
+    train = _select_compared_rows(frame)
+    target = train[config.target].to_numpy(dtype=float)
+    halves = assign_halves(train, config)
+    strongest: dict[str, tuple[float, str]] = {}
+    for feature in _list_unconfirmed_features(config, frame):
+        for code, area in measure_class_associations(train[feature], target, halves).items():
+            name = str(classes[code]) if code < len(classes) else str(code)
+            strongest[feature] = max(strongest.get(feature, (0.0, "")), (area, name))
+    make_verdict = partial(
+        Verdict,
+        "one_class",
+        "No single feature gives away a class",
+        severity=CheckSeverity.WARNS,
+        limit=f"one-vs-rest AUC below {format_number(limit)}",
+    )
+    if not strongest:
+        return make_verdict(
+            outcome=CheckOutcome.CANNOT_TELL,
+            sentence=f"No class has enough of the {len(train):,} training rows to check.",
+            observed=f"{len(train):,} rows",
+        )
+    best = max(strongest, key=lambda feature: strongest[feature])
+    area, name = strongest[best]
+    observed = f"{best}: AUC {format_number(area)} for {name}"
+    make_verdict = partial(
+        make_verdict,
+        observed=observed,
+        diagnostics={"strength": {feature: pair[0] for feature, pair in strongest.items()}},
+    )
+    leaking = [feature for feature, (area, _) in strongest.items() if area >= limit]
+    if not leaking:
+        return make_verdict(
+            outcome=CheckOutcome.PASSED,
+            sentence=f"The feature that tells a class apart best is {observed}.",
+        )
+    described = ", ".join(f"{feature} ({strongest[feature][1]})" for feature in leaking)
+    return make_verdict(
+        outcome=CheckOutcome.FAILED,
+        sentence=(
+            f"Features that alone tell a class from all others: {described}. Each is a leak if it "
+            "is not known at prediction time."
+        ),
+        hint=(
+            f"excluded_columns: [{', '.join(leaking)}] in mlops.yaml "
+            f"if not known at prediction time, otherwise {_CONFIRMED}: [{', '.join(leaking)}]"
         ),
     )
 

@@ -98,7 +98,17 @@ class RetrainingEvidence(NamedTuple):
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What one rule found; ``sentence`` is empty if the rule does not apply."""
+    """What one rule found; ``sentence`` is empty if the rule does not apply.
+
+    Attributes
+    ----------
+    rule : str
+        The name under which the rule is registered.
+    role : RuleRole
+        What it means that the rule applies.
+    sentence : str
+        Why it applies.
+    """
 
     rule: str
     role: RuleRole
@@ -115,6 +125,17 @@ class RetrainingDecision:
     """Whether to retrain, why, and what every rule found.
 
     Stored as JSON by the retrain stage and by ``mlops watch``.
+
+    Attributes
+    ----------
+    action : RetrainingAction
+        What to do.
+    reason : str
+        Why, in a sentence.
+    rule_results : tuple of RuleResult
+        What each rule found, those that do not apply included.
+    command : str
+        The command that retrains; empty unless it is to be run.
     """
 
     action: RetrainingAction

@@ -57,6 +57,7 @@ from mlops_kit.stages.review.model_card import (
     render_model_card,
     render_model_card_markdown,
 )
+from mlops_kit.stages.review.refit_check import add_reference_refits
 from mlops_kit.stages.review.registration import register_reviewed_model
 from mlops_kit.stages.review.slices import evaluate_slices
 from mlops_kit.stages.review.summary import summarize_key_numbers, summarize_review
@@ -69,6 +70,7 @@ __all__ = [
     "ReviewCheck",
     "ReviewEvidence",
     "ScoredModel",
+    "add_reference_refits",
     "collect_card_facts",
     "compare_calibration_curves",
     "compare_decision_rules",

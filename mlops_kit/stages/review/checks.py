@@ -6,14 +6,13 @@ registry of its own, because its verdict changes when the champion does.
 
 To add a check, in the package or in a plugin of a project:
 
-1. write a function ``(evidence) -> Verdict`` that returns ``make_verdict(outcome, sentence, ...)``,
-2. decorate it with ``@register_check(name, title, severity)``; it is then run, shown and tested
-   like the others.
+1. write a function ``(evidence) -> Verdict`` that returns ``make_verdict(outcome, sentence)``, with
+   ``limit`` and ``hint`` if it failed,
+2. decorate it with ``@register_check(name, title, severity)``; it is then run and tested as well.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -27,7 +26,6 @@ from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Interval, Verdict, Verdicts
 from mlops_kit.core.tasks import TASKS
-from mlops_kit.project.config.model import ReviewConfig
 from mlops_kit.stages.review.champion_comparison import (
     DifferenceOutcome,
     classify_difference,
@@ -36,7 +34,6 @@ from mlops_kit.stages.review.champion_comparison import (
 from mlops_kit.stages.review.evidence import (
     BASELINE_TITLES,
     NO_CHAMPION,
-    RefitAgreement,
     ReviewEvidence,
     describe_class_rows,
 )
@@ -395,61 +392,6 @@ def _describe_weakest_slice(candidates: pd.DataFrame, evidence: ReviewEvidence) 
     value = format_number(float(weakest["value"]))
     rows = int(weakest["rows"])
     return f"{weakest['column']} = {weakest['group']}: {metric_title} {value} on {rows:,} rows"
-
-
-@register_check(
-    "refit_agrees", "Final model agrees with the evaluation model", CheckSeverity.BLOCKS
-)
-def check_refit_agreement(evidence: ReviewEvidence) -> Verdict:
-    """Check that the final model, refitted on all rows, scores like the evaluation model."""
-    limits = evidence.config.review
-    agreement = evidence.refit_agreement
-    if agreement is None:
-        return make_verdict(
-            CheckOutcome.NOT_APPLICABLE, "The evaluation model is the one that serves."
-        )
-    if limits.min_refit_rank_correlation is None and limits.max_refit_shift is None:
-        return make_verdict(CheckOutcome.NOT_APPLICABLE, "No limit is set for the refitted model.")
-    limit_texts = []
-    if limits.min_refit_rank_correlation is not None:
-        limit_texts.append(f"rank ≥ {format_number(limits.min_refit_rank_correlation)}")
-    if limits.max_refit_shift is not None:
-        limit_texts.append(f"shift ≤ {format_number(limits.max_refit_shift)}")
-    outcome = _compare_refit_to_limits(agreement, limits)
-    relation = {
-        CheckOutcome.FAILED: "differ",
-        CheckOutcome.PASSED: "agree",
-        CheckOutcome.CANNOT_TELL: "cannot be compared",
-    }[outcome]
-    has_classes = TASKS[evidence.config.task].has_classes
-    unit = "in probability" if has_classes else "standard deviations of the target"
-    observed = (
-        f"rank correlation {format_number(agreement.rank_correlation)}, "
-        f"mean shift {format_number(agreement.mean_shift)} {unit}"
-    )
-    return make_verdict(
-        outcome,
-        f"Final and evaluation model {relation}: {observed}.",
-        observed=observed,
-        limit=", ".join(limit_texts),
-        hint="find out what the newest rows changed, or serve the evaluation model "
-        "(train.refit: false)",
-        rank=agreement.rank_correlation,
-        shift=agreement.mean_shift,
-    )
-
-
-def _compare_refit_to_limits(agreement: RefitAgreement, limits: ReviewConfig) -> CheckOutcome:
-    min_rank = limits.min_refit_rank_correlation
-    max_shift = limits.max_refit_shift
-    if min_rank is not None and agreement.rank_correlation < min_rank:
-        return CheckOutcome.FAILED
-    if max_shift is not None and abs(agreement.mean_shift) > max_shift:
-        return CheckOutcome.FAILED
-    rank_is_unknown = min_rank is not None and math.isnan(agreement.rank_correlation)
-    if rank_is_unknown or math.isnan(agreement.mean_shift):
-        return CheckOutcome.CANNOT_TELL
-    return CheckOutcome.PASSED
 
 
 @register_check(

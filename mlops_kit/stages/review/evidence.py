@@ -7,15 +7,16 @@ where the table has a time column, and by group where the project's validation i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import KitError
 from mlops_kit.core.formatting import capitalize_first, format_number
 from mlops_kit.core.frames import to_pandas
-from mlops_kit.core.lazy import np, pd
+from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import Interval, Table
-from mlops_kit.core.tasks import to_score_array
+from mlops_kit.core.tasks import TASKS, to_score_array
 from mlops_kit.data.columns import ROW_ID
 from mlops_kit.data.splitters import (
     describe_resampling_blocks,
@@ -24,6 +25,13 @@ from mlops_kit.data.splitters import (
 )
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stats import bootstrap, metrics
+from mlops_kit.stats.refit_agreement import (
+    ReferenceRefit,
+    compute_mean_shift,
+    compute_relative_gain,
+    compute_score_correlation,
+    compute_score_unit,
+)
 
 _MAX_LISTED_CLASSES = 5
 _CODES_AS_NAMES = ("0", "1")
@@ -31,20 +39,30 @@ BASELINE_TITLES = {"baseline_linear": "a linear model", "baseline_constant": "a 
 
 
 class RefitAgreement(NamedTuple):
-    """How closely the final model agrees with the evaluation model on the same rows.
+    """How closely the final model agrees with the evaluation model on the held-out rows.
 
     Attributes
     ----------
-    rank_correlation : float
-        Spearman's rank correlation of the two scores (of a multiclass task of the probabilities of
-        all classes); NaN if one of them is constant.
+    correlation : float
+        See ``compute_score_correlation``; NaN if one of the scores is constant.
     mean_shift : float
         Mean difference of the scores: a probability for a classifier (of the class whose
         probability changed most), standard deviations of the target for a regression.
+    gain : Interval or None
+        By which share of its loss the final model, which was fitted on these rows, fits them better
+        than the evaluation model, which was not.
+    loss, rows : float, int
+        The loss of the evaluation model on the held-out rows, and how many there are.
+    references : tuple of ReferenceRefit
+        The same for refits of the recipe on training rows; empty if the training made none.
     """
 
-    rank_correlation: float
+    correlation: float
     mean_shift: float
+    gain: Interval | None = None
+    loss: float = math.nan
+    rows: int = 0
+    references: tuple[ReferenceRefit, ...] = ()
 
 
 class ChampionComparison(NamedTuple):
@@ -208,28 +226,42 @@ def _summarize_performance(
     return f"{title} {interval} on {rows} rows; a linear model has {format_number(linear_value)}."
 
 
-def measure_refit_agreement(scores: pd.DataFrame, config: ProjectConfig) -> RefitAgreement:
+def measure_refit_agreement(
+    scores: pd.DataFrame, config: ProjectConfig, seed: int = 0
+) -> RefitAgreement:
     """Compare the scores of the final model (``refitted``) with those of the evaluation model."""
     scores = to_pandas(scores)
-    evaluation_array = to_score_array(scores["score"])
-    final_array = to_score_array(scores["refitted"])
-    evaluation_scores = pd.Series(evaluation_array.ravel())
-    final_scores = pd.Series(final_array.ravel())
-    rank_correlation = float("nan")
-    if evaluation_scores.nunique() > 1 and final_scores.nunique() > 1:
-        rank_correlation = float(evaluation_scores.rank().corr(final_scores.rank()))
-    differences = final_array - evaluation_array
-    if config.task == "multiclass":
-        mean_differences = np.nanmean(differences, axis=0) if len(differences) else np.array([])
-        if not len(mean_differences):
-            return RefitAgreement(rank_correlation, float("nan"))
-        largest = int(np.abs(mean_differences).argmax())
-        return RefitAgreement(rank_correlation, float(mean_differences[largest]))
-    unit = 1.0 if config.task == "binary" else float(scores[config.target].std())
-    mean_shift = float("nan")
-    if unit > 0:
-        mean_shift = float(pd.Series(differences).mean()) / unit
-    return RefitAgreement(rank_correlation, mean_shift)
+    labels = scores[config.target]
+    evaluation_scores = to_score_array(scores["score"])
+    final_scores = to_score_array(scores["refitted"])
+    unit = compute_score_unit(labels, config.task)
+    design = get_sampling_design(scores, config)
+    loss_name = TASKS[config.task].loss_metric
+    loss = metrics.compute_metric(loss_name, labels, evaluation_scores, weights=design.weights)
+    gain = None
+    if evaluation_scores.shape == final_scores.shape:
+        score_pair = (final_scores, evaluation_scores)
+        gain = bootstrap.compute_paired_difference(
+            loss_name, labels, score_pair, design, config.review.draws, seed
+        )
+    return RefitAgreement(
+        correlation=compute_score_correlation(evaluation_scores, final_scores),
+        mean_shift=compute_mean_shift(evaluation_scores, final_scores, unit),
+        gain=_divide_by_loss(gain, loss),
+        loss=loss,
+        rows=len(scores),
+    )
+
+
+def _divide_by_loss(gain: Interval | None, loss: float) -> Interval | None:
+    """Return a gain in loss as a share of the loss."""
+    if gain is None:
+        return None
+    shares: list[float | None] = []
+    for bound in (gain.value, gain.low, gain.high):
+        shares.append(None if bound is None else compute_relative_gain(bound, loss))
+    value, low, high = shares
+    return Interval(value, low, high)
 
 
 def gather_evidence(
@@ -280,7 +312,7 @@ def gather_evidence(
         rows_by_class = {str(code): int(counts.get(code, 0)) for code in range(class_count)}
     refit_agreement = None
     if config.train.refit and "refitted" in scores:
-        refit_agreement = measure_refit_agreement(scores, config)
+        refit_agreement = measure_refit_agreement(scores, config, seed)
     return ReviewEvidence(
         config=config,
         labeled_rows=len(known_labels),

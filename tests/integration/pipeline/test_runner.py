@@ -146,6 +146,7 @@ def test_failed_run_is_kept_and_the_next_one_continues(home: Path) -> None:
     assert error is not None
     assert error.exit_code == 1
     assert "division by zero" in str(error)
+    assert f"Hint: mlops logs second {made.run} shows what it printed" in str(error)
     assert (
         "ZeroDivisionError"
         in (home / "reports" / made.run / "notebooks" / "second.html").read_text()
@@ -177,6 +178,7 @@ def test_only_carries_needed_stages_over_from_the_last_run(home: Path) -> None:
     made = run_home(home, first="", last="", only="second", force=True)
     assert get_statuses(made) == ("skipped", "succeeded")
     assert made.stages["first"].reason == f"as in {before.run}"
+    assert not made.stages["first"].is_selected
 
 
 def test_unknown_parameter_is_refused_before_anything_is_written(home: Path) -> None:

@@ -328,6 +328,34 @@ def test_project_is_found_from_a_folder_inside_it(
     assert mlops("config")[0] == 0
 
 
+@pytest.fixture
+def jupyterlab(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders in which the command starts JupyterLab; it is not started."""
+    folders: list[Path] = []
+    monkeypatch.setattr(os, "execv", lambda _program, _command: folders.append(Path.cwd()))
+    monkeypatch.setenv("MLOPS_PROJECT", "")
+    monkeypatch.chdir(Path.cwd())
+    return folders
+
+
+def test_lab_opens_a_project_without_notebooks_of_its_own(
+    home: Path, mlops: RunCommand, jupyterlab: list[Path]
+) -> None:
+    _, out, _ = mlops("lab", "--project", home)
+    assert jupyterlab == [home]
+    assert "come from mlops-kit: explore, prepare, train, review, deploy, monitor, retrain," in out
+    assert "mlops notebook edit STAGE" in out
+
+
+def test_lab_opens_the_notebooks_of_a_project(
+    home: Path, mlops: RunCommand, jupyterlab: list[Path]
+) -> None:
+    mlops("notebook", "edit", "explore", "--project", home)
+    _, out, _ = mlops("lab", "--project", home)
+    assert jupyterlab == [home / "notebooks"]
+    assert "come from mlops-kit: prepare, train," in out
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [
@@ -477,6 +505,7 @@ def test_params_lists_types_values_and_limits(pipeline: Path, mlops: RunCommand)
     [
         (["plan", "-p", "first.k=4"], "first.k: 4 (-p) is out of its range"),
         (["params", "frist"], "unknown stage 'frist'"),
+        (["logs"], "there is no run yet"),
         (["logs", "first"], "there is no run yet"),
         (["debug", "first"], "there is no run yet"),
         (["reproduce", "20130101-000000-aaaa"], "there is no run '20130101-000000-aaaa'"),

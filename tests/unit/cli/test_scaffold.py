@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,3 +98,50 @@ def test_notebook_commands_and_where_else_own_notebooks_are_named(
     assert "has not changed" in mlops("notebook", "diff", "train", *root)[1]
     assert mlops("plan", *root)[1].endswith("The project's own notebooks: train.\n")
     assert "the project's own: train" in mlops("doctor", *root)[1]
+
+
+def run_git(folder: Path, *arguments: str) -> str:
+    """Run a git command as a person whom no configuration knows."""
+    person = ["-c", "user.name=Ann", "-c", "user.email=ann@localhost"]
+    finished = subprocess.run(
+        ["git", *person, *arguments], cwd=folder, check=True, capture_output=True, timeout=300
+    )
+    return finished.stdout.decode()
+
+
+def test_filter_without_a_repository_says_what_to_do(
+    mlops: RunCommand, arguments: list[object]
+) -> None:
+    code, printed, _ = mlops(*arguments, "--yes")
+    assert code == 0
+    assert "git" not in printed
+    code, _, error = mlops("notebook", "filter", "--project", arguments[1])
+    assert code == 2
+    assert "not in a git repository" in error
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
+def test_notebooks_are_committed_without_outputs(
+    mlops: RunCommand, arguments: list[object], tmp_path: Path
+) -> None:
+    run_git(tmp_path, "init", "--quiet")
+    code, printed, _ = mlops(*arguments, "--yes")
+    assert code == 0
+    assert "git commits notebooks without outputs: filter.nbstripout was set in" in printed
+    project = Path(str(arguments[1]))
+    code, printed, _ = mlops("notebook", "filter", "--project", project)
+    assert code == 0
+    assert "was set before" in printed
+    mlops("notebook", "edit", "explore", "--project", project)
+    [notebook] = (project / "notebooks").glob("*.ipynb")
+    content = json.loads(notebook.read_text())
+    cell = next(cell for cell in content["cells"] if cell["cell_type"] == "code")
+    cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["secret"]}]
+    cell["execution_count"] = 3
+    notebook.write_text(json.dumps(content))
+    run_git(project, "add", "--all")
+    committed = run_git(project, "show", f":./notebooks/{notebook.name}")
+    assert "secret" not in committed
+    stored_cells = json.loads(committed)["cells"]
+    assert [stored["id"] for stored in stored_cells] == [kept["id"] for kept in content["cells"]]
+    assert "secret" in notebook.read_text()

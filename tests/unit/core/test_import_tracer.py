@@ -176,6 +176,7 @@ def test_local_modules_are_neither_pythons_nor_installed(tmp_path: Path) -> None
     assert not import_tracer.is_local_module_file(nbformat.__file__)
 
 
+@pytest.mark.slow
 def test_module_written_after_its_import_is_edited_whatever_its_modification_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ def test_module_written_after_its_import_is_edited_whatever_its_modification_tim
     assert dependencies.report_dependencies()["edited"] == [str(path)]
 
 
+@pytest.mark.slow
 def test_dependencies_of_a_cached_step_are_restored(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
 
@@ -226,12 +228,14 @@ def test_failed_step_leaves_the_earlier_dependencies() -> None:
     assert dependencies.packages_read == {"pandas"}
 
 
+@pytest.mark.slow
 def test_in_a_notebook_run_by_hand_every_module_in_memory_counts() -> None:
     report = dependencies.report_dependencies(exact=False)
     assert report["packages"]["pytest"] == version("pytest")
     assert str(Path(dependencies.__file__)) in report["modules"]
 
 
+@pytest.mark.slow
 def test_files_of_the_project_that_python_opens_are_recorded_but_not_those_it_writes(
     tmp_path: Path,
 ) -> None:

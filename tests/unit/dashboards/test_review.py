@@ -54,6 +54,7 @@ def test_head_compares_the_version_with_the_champion(sample_project: Project) ->
     assert describe_review_status(context.review) == ("watch", "◆ Fit, with reservations")
 
 
+@pytest.mark.slow
 def test_every_number_on_the_page_is_the_stored_one(sample_project: Project) -> None:
     page = ReviewPage(sample_project)
     review = page.context.review

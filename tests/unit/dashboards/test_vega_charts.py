@@ -208,9 +208,9 @@ def test_text_from_outside_adds_no_element_and_no_attribute() -> None:
 
 
 def test_an_equal_chart_is_rendered_once() -> None:
-    hits = vega_charts._render_cached.cache_info().hits
+    hits = vega_charts.render_declaration.cache_info().hits
     points = [(0, 1.0), (1, 1.0 + hits)]
     first = draw_lines(ChartLine(points))
-    assert vega_charts._render_cached.cache_info().hits == hits
+    assert vega_charts.render_declaration.cache_info().hits == hits
     assert draw_lines(ChartLine(points)) == first
-    assert vega_charts._render_cached.cache_info().hits == hits + 1
+    assert vega_charts.render_declaration.cache_info().hits == hits + 1

@@ -394,6 +394,7 @@ def test_missing_contract_is_described(tmp_path: Path) -> None:
         load_contract(tmp_path / "contract.yaml")
 
 
+@pytest.mark.slow
 def test_336776_rows_are_validated_in_seconds() -> None:
     base = make_table(240)
     big = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -52,9 +53,29 @@ def test_unreadable_rows_are_in_the_report_and_in_quarantine(tmp_path: Path) -> 
     assert report.quarantined_rows == len(quarantined) == 2
     assert not report.is_broken
     assert "2 rows were rejected (lines 12, 22)" in report.sentence
+    assert report.sentence.endswith("In all, 2 of 200 rows are in quarantine.")
     assert quarantined["quarantine_line"].tolist() == [12, 22]
     assert "oops" in quarantined["quarantine_reason"].iloc[1]
     assert report.data.iloc[-1]["rows"] == 2
+
+
+def test_counts_of_read_quarantined_and_split_rows_add_up(tmp_path: Path) -> None:
+    project = make_project(tmp_path, make_rows())
+    check(project)  # infers the contract
+    rows = make_rows()
+    rows[10] = "10,11/01/2024"  # cannot be read
+    rows[30] = rows[31]  # twice the same key
+    rows[199] = rows[199].rsplit(",", 1)[0] + ","
+    report, accepted, _ = check(make_project(tmp_path, rows))
+    assert "1 of 199 rows (0.5%) are quarantined; most often `nr` is not unique." in report.sentence
+    assert report.sentence.endswith("In all, 2 of 200 rows are in quarantine.")
+    encoded, _ = encode_target(accepted, project.config)
+    _, table = split_rows(encoded, project.config, 0)
+    total, *parts = [int(count) for count in re.findall(r"\b\d+\b(?!%)", table.sentence)]
+    assert table.sentence.startswith("198 accepted rows: ")
+    assert table.sentence.endswith(" 1 without a label.")
+    assert report.quarantined_rows + total == 200
+    assert sum(parts) == total
 
 
 def test_too_many_unreadable_rows_break_the_contract(tmp_path: Path) -> None:

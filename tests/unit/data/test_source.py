@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from mlops_kit.core.errors import KitError, RunFailedError
-from mlops_kit.data import columns, timestamps
+from mlops_kit.data import columns, source_times, timestamps
 from mlops_kit.data.quarantine import check_source_rows
-from mlops_kit.data.reading.summary import describe_rejected_rows
+from mlops_kit.data.reading.summary import describe_reading, describe_rejected_rows
 from mlops_kit.data.source import (
+    SourceHistory,
     _is_sorted,
     check_configured_columns,
     draw_sample,
@@ -350,6 +351,47 @@ def test_future_row_is_quarantined_by_the_contract_check(tmp_path: Path) -> None
     assert (report.good_rows, report.quarantined_rows) == (3, 1)
     assert len(accepted) == 3
     assert "clock_skew (1d)" in quarantined["quarantine_reason"].iloc[0]
+
+
+def test_future_row_is_used_when_its_time_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon = datetime.now(UTC) + timedelta(days=5)
+    csv = CSV + f"4,{soon:%Y-%m-%d %H:%M},,D,40,1\n"
+    history = SourceHistory(make_project(tmp_path, csv=csv))
+    later = soon + timedelta(days=1)
+    assert history.read_until(later)["nr"].tolist() == [1, 2, 3]
+    assert "is later than the time of reading" in history.take_rejected_rows()
+    monkeypatch.setattr(source_times, "find_latest_time", lambda clock_skew: later)
+    assert history.read_until(later)["nr"].tolist() == [1, 2, 3, 4]
+    assert history.read_until(soon - timedelta(days=1))["nr"].tolist() == [1, 2, 3]
+    assert history.take_rejected_rows() == ""
+
+
+def test_report_as_of_a_time_says_which_rows_it_covers(tmp_path: Path) -> None:
+    made = make_project(tmp_path)
+    report = read_known_table(made, parse_utc("2013-01-02T12:00")).report
+    assert (report.rows_in_file, report.rows_kept, report.rows_known) == (3, 3, 2)
+    sentence = describe_reading(report)
+    assert "2 of them were known by 2013-01-02 12:00 UTC" in sentence
+    assert "all rows, later ones included" in sentence
+    for known_by in (None, parse_utc("2013-02-01T00:00")):
+        sentence = describe_reading(read_known_table(made, known_by).report)
+        assert sentence == "All 3 rows of t.csv were read; it has 6 columns."
+
+
+def test_rejected_row_counts_from_its_time_on(tmp_path: Path) -> None:
+    rows = [f"{number},2013-02-{number:02d},,A,{number},1" for number in range(1, 25)]
+    rows[20] = "21,2013-02-21,,A,oops,1"
+    made = make_project(tmp_path, csv="nr,at,closed,gate,taxi,late\n" + "\n".join(rows) + "\n")
+    counts = {}
+    for day in (20, 21, 22):
+        table = read_known_table(made, parse_utc(f"2013-02-{day}"))
+        contract_report, _, _ = check_source_rows(made, table.frame, table.report)
+        counts[day] = (table.report.rejected_count, contract_report.quarantined_rows)
+    assert counts == {20: (0, 0), 21: (0, 0), 22: (1, 1)}
+    report = read_known_table(made, parse_utc("2013-02-20")).report
+    assert "1 row that was not read is later than 2013-02-20" in describe_reading(report)
 
 
 def test_row_within_the_clock_skew_is_kept(tmp_path: Path) -> None:

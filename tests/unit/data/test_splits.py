@@ -52,6 +52,37 @@ def test_newest_period_is_test_after_a_gap_of_the_label_delay() -> None:
     assert list(out.columns) == ["row_id", "m", "y", "part", "x"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"time": "m", "label_delay": "12h", "split": {"test": "2d"}},
+            "240 accepted rows: 176 training rows, 48 held out for the review (the newest 20% of "
+            "the labeled rows), 11 in the gap between them, 5 without a label.",
+        ),
+        (
+            {"split": {"test": 0.2}},
+            "240 accepted rows: 188 training rows, 47 held out for the review (20% of the labeled "
+            "rows, drawn at random), 5 without a label.",
+        ),
+        (
+            {"split": {"test": 0.2}, "sample": 240},
+            "A sample of 240 accepted rows: 188 training rows, 47 held out for the review (20% of "
+            "the labeled rows, drawn at random), 5 without a label.",
+        ),
+        (
+            {"time": "m", "validation": {"test": "2d", "group": "g"}},
+            "240 accepted rows: 160 training rows, 48 held out for the review (the newest 20% of "
+            "the labeled rows), 27 earlier ones of held-out groups, 5 without a label.",
+        ),
+    ],
+)
+def test_counts_in_the_sentence_add_up(settings: dict[str, Any], sentence: str) -> None:
+    rows = make_hourly_rows().assign(g=lambda frame: np.minimum(frame["row_id"] // 10, 20) % 19)
+    _, table = splits.split_rows(rows, make_config(**settings), 0)
+    assert table.sentence == sentence
+
+
 def test_training_labels_were_known_before_the_test_period() -> None:
     out, _ = splits.split_rows(
         make_hourly_rows(), make_config(time="m", label_delay="12h", split={"test": 0.25}), 0

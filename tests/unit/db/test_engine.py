@@ -48,7 +48,7 @@ def make_prediction(score: float = 0.25) -> PredictionRecord:
     )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[loader.Project]:
     url = "sqlite:///here.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
     (tmp_path / "mlops.yaml").write_text(YAML + f"database: {url}\n")

@@ -115,7 +115,7 @@ def insert_promotion(url: str, number: int = 1) -> None:
         connection.exec_driver_sql(PROMOTION.format(number=number))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database that does not exist yet, or is empty."""
     if request.param == "postgresql":
@@ -170,6 +170,7 @@ def test_the_newest_migration_is_the_head_revision() -> None:
     assert revisions[-1] == FIRST_REVISION
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_migrated_tables_are_those_of_the_code(
     origin: str, url: str, stored_projects: Path, tmp_path: Path
@@ -269,6 +270,7 @@ def test_table_of_another_application_is_refused_and_nothing_changes(url: str) -
 # Opening
 
 
+@pytest.mark.slow
 def test_current_database_is_opened_without_alembic_and_without_a_lock(tmp_path: Path) -> None:
     file = tmp_path / "mlops.db"
     code = (
@@ -404,6 +406,7 @@ def test_backup_that_cannot_be_written_stops_the_migration(
 # Migrations that do not reach their end
 
 
+@pytest.mark.slow
 def test_failed_migration_leaves_the_database_as_it_was(
     current_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

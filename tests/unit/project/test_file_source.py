@@ -73,3 +73,32 @@ def test_dates_with_two_readings_are_an_error_that_names_the_setting(tmp_path: P
     assert "dates" in error.value.hint
     excluded = project.with_values("the test", excluded_columns=["opened"])
     assert source.read_raw_source(excluded)["opened"].iloc[0] == "03/04/2024"
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "kind"), [(0.01, 100, "object"), (0.05, 96, "float64"), (0, 100, "object")]
+)
+def test_tolerated_share_of_unreadable_values_is_set(
+    tmp_path: Path, share: float, rows: int, kind: str
+) -> None:
+    values = [f"{number}.5" for number in range(96)] + ["w", "x", "y", "z"]
+    (tmp_path / "t.csv").write_text("k,y\n" + "".join(f"1,{value}\n" for value in values))
+    (tmp_path / "mlops.yaml").write_text(
+        f"name: p\nsource: {{file: t.csv, max_unreadable_share: {share}}}\ntarget: y\n"
+        "task: regression\n"
+    )
+    table = source.read_source_table(loader.load_project(tmp_path))
+    assert len(table.frame) == rows
+    assert str(table.frame["y"].dtype) == kind
+    assert table.report.rejected_count == 100 - rows
+
+
+def test_share_of_zero_tolerates_no_value(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("k,y\n" + "1,2.5\n" * 50 + "1,x\n")
+    (tmp_path / "mlops.yaml").write_text("name: p\nsource: t.csv\ntarget: y\ntask: regression\n")
+    project = loader.load_project(tmp_path)
+    assert len(source.read_source_table(project).frame) == 50
+    strict = project.with_values(
+        "the test", source=FileSource(file="t.csv", max_unreadable_share=0)
+    )
+    assert len(source.read_source_table(strict).frame) == 51

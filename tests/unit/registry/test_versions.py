@@ -72,18 +72,21 @@ def test_untrusted_type_is_refused(tmp_path: Path) -> None:
         models.check_model_types(tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_changed_file_is_not_loaded(project: loader.Project) -> None:
     record, _ = save_linear_model(project)
     with pytest.raises(RunFailedError, match="has changed"):
         models.load_model(project, replace(record, sha256="0" * 64))
 
 
+@pytest.mark.slow
 def test_record_that_points_at_another_model_is_not_loaded(project: loader.Project) -> None:
     record, _ = save_linear_model(project)
     with pytest.raises(RunFailedError, match="holds another model"):
         models.load_model(project, replace(record, model_hash="0" * 64))
 
 
+@pytest.mark.slow
 def test_moved_project_loads_its_model(project: loader.Project) -> None:
     record, model = save_linear_model(project)
     there = project.root.parent / "there"
@@ -119,6 +122,7 @@ def get_champion_alias(project: loader.Project) -> str:
         return str(client.get_model_version_by_alias(project.config.name, "champion").version)
 
 
+@pytest.mark.slow
 def test_alias_moved_by_hand_does_not_change_the_champion_and_is_corrected(
     project: loader.Project,
 ) -> None:
@@ -132,6 +136,7 @@ def test_alias_moved_by_hand_does_not_change_the_champion_and_is_corrected(
     assert get_champion_alias(project) == first
 
 
+@pytest.mark.slow
 def test_version_changed_since_its_approval_is_refused(project: loader.Project) -> None:
     version = register_version(project)
     versions.promote_version(project, version, "me", "why")
@@ -143,6 +148,7 @@ def test_version_changed_since_its_approval_is_refused(project: loader.Project) 
         versions.promote_version(project, version, "me", "again")
 
 
+@pytest.mark.slow
 def test_version_that_no_review_registered_is_described(project: loader.Project) -> None:
     record, _ = save_linear_model(project)
     with store.connect_mlflow(project) as client:
@@ -156,6 +162,7 @@ def test_version_that_no_review_registered_is_described(project: loader.Project)
         versions.promote_version(project, "99", "me", "why")
 
 
+@pytest.mark.slow
 def test_failed_review_or_sample_is_not_promoted(
     project: loader.Project,
 ) -> None:
@@ -166,6 +173,7 @@ def test_failed_review_or_sample_is_not_promoted(
     assert versions.find_champion(project) is None
 
 
+@pytest.mark.slow
 def test_rollback_restores_the_previous_version(project: loader.Project) -> None:
     first, second = register_version(project), register_version(project)
     versions.promote_version(project, first, "me", "why")
@@ -317,6 +325,7 @@ def test_pyfunc_predicts_probabilities_without_mlops_kit(
     assert np.array_equal(np.load(out), model.predict_proba(x))
 
 
+@pytest.mark.slow
 def test_later_review_renews_a_version_until_it_is_promoted(project: loader.Project) -> None:
     record, _ = save_linear_model(project)
     stage = Stage("review", project, project.reports_folder / "20240101-000000-abcd", draft=False)

@@ -161,6 +161,7 @@ def test_missing_declared_artifact_is_named(home: Path, monkeypatch: pytest.Monk
     assert "done" not in run_folder.read_stage_records(stage.run_folder).get("first", {})
 
 
+@pytest.mark.slow
 def test_manual_stage_reads_latest_run_and_writes_a_draft(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,13 +51,26 @@ def test_copy_of_several_classes_is_found_whatever_its_order(table: pd.DataFrame
     codes = np.random.default_rng(1).integers(0, 5, 600)
     shuffled_numbers = pd.Series(np.array([3.0, 1.0, 4.0, 0.0, 2.0])[codes])
     names = pd.Series(np.array(list("abcde"))[codes])
-    assert association.measure_class_association(shuffled_numbers, codes) > 0.999
-    assert association.measure_class_association(names, codes) > 0.999
-    assert association.measure_class_association(table["noise"], codes) < 0.65
-    assert association.measure_class_association(table["name"], codes) == 0.5
+    for copy in (shuffled_numbers, names):
+        areas = association.measure_class_associations(copy, codes)
+        assert sorted(areas) == [0, 1, 2, 3, 4]
+        assert min(areas.values()) > 0.999
+    noise = association.measure_class_associations(table["noise"], codes)
+    assert max(noise.values()) < 0.7
+    unique_names = association.measure_class_associations(table["name"], codes)
+    assert set(unique_names.values()) == {0.5}
 
 
-def test_column_that_tells_one_class_apart_is_no_copy() -> None:
-    codes = np.arange(600) % 3
+def test_column_that_tells_one_class_apart_gives_away_only_this_one() -> None:
+    codes = np.repeat(np.arange(3), 200)
     is_first = pd.Series((codes == 0).astype(float))
-    assert association.measure_class_association(is_first, codes) < 0.9
+    areas = association.measure_class_associations(is_first, codes)
+    assert areas[0] == 1
+    # Of the other classes it says that they are not the first: 200 of 400 rows are ranked below.
+    assert areas[1] == areas[2] == pytest.approx(0.75)
+
+
+def test_class_with_few_rows_is_left_out() -> None:
+    codes = np.array([0] * 18 + [1] * 100 + [2] * 100)
+    areas = association.measure_class_associations(pd.Series(codes == 0), codes)
+    assert sorted(areas) == [1, 2]

@@ -282,6 +282,7 @@ def test_paired_difference_is_clear_where_two_intervals_overlap() -> None:
     assert compute_paired_difference("mae", y, (score, worse_score), draws=200).low > 0
 
 
+@pytest.mark.slow
 def test_paired_interval_equals_that_of_days_drawn_by_hand() -> None:
     y, score = make_labels_and_scores("binary", 900)
     rng = np.random.default_rng(7)
@@ -349,6 +350,7 @@ def test_nothing_is_flagged_if_false_negatives_cost_nothing() -> None:
     assert thresholds.find_best_threshold([0, 1], [0.2, 0.8], 1, 0) > 0.8
 
 
+@pytest.mark.slow
 def test_bootstrap_is_faster_than_resampling_rows() -> None:
     """A draw is a vector of weights, so it needs no copy of the rows."""
     rng = np.random.default_rng(0)

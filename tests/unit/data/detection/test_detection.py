@@ -250,6 +250,27 @@ def test_leak_is_excluded_and_a_suspicious_column_is_named() -> None:
     assert not any(guess.is_certain for guess in guesses.values())
 
 
+def test_strong_column_is_suspicious_only_if_it_stands_out() -> None:
+    strong = EVENT + RNG.normal(size=ROWS) * 0.48
+    second = EVENT + RNG.normal(size=ROWS) * 0.5
+    third = EVENT + RNG.normal(size=ROWS) * 0.52
+    # Two leaks do not hide each other; three columns of about the same strength are good features.
+    two = detect(strong=strong, second=second, other=RNG.normal(size=ROWS))
+    assert {guess.columns[0] for guess in two.select(GuessTopic.LEAK)} == {"strong", "second"}
+    assert not detect(strong=strong, second=second, third=third).select(GuessTopic.LEAK)
+
+
+def test_no_leak_is_suspected_among_the_good_features_of_a_real_table() -> None:
+    frame = datasets.load_breast_cancer(as_frame=True).frame
+    report = detect_settings(frame, "target")
+    assert not report.select(GuessTopic.LEAK)
+    # What is known only later ranks the class better than what was measured.
+    tumor = (frame["target"] == 0).to_numpy()
+    survival = np.where(tumor, RNG.exponential(100, len(frame)), 900 + RNG.normal(size=len(frame)))
+    report = detect_settings(frame.assign(survival=survival), "target")
+    assert [guess.columns for guess in report.select(GuessTopic.LEAK)] == [["survival"]]
+
+
 def test_leak_of_a_number_and_of_classes_is_found() -> None:
     other = RNG.normal(size=ROWS)
     amount = detect(other, grade=pd.cut(other, 40).codes)

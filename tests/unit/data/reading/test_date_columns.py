@@ -355,3 +355,37 @@ def test_long_column_is_read_in_blocks() -> None:
     ]
     decision = decide(texts)
     assert_equal_values(decision.values, parse_by_python(texts, "%d/%m/%Y %H:%M"))
+
+
+@pytest.mark.parametrize(
+    ("texts", "date_format"),
+    [
+        (["27. Februar 2024", "3. März 2024"], "%d. %B %Y"),
+        (["27-févr.-2024", "03-mars-2024"], "%d-%B-%Y"),
+        (["27 de febrero de 2024", "3 DE MARZO DE 2024"], "%d de %B de %Y"),
+        (["27 fevereiro 2024", "3 março 2024"], "%d %B %Y"),
+        (["martedì, 27 febbraio 2024", "domenica, 3 marzo 2024"], "%A, %d %B %Y"),
+        (["27 февраля 2024", "3 МАРТА 2024"], "%d %B %Y"),
+        (["2024. február 27.", "2024. március 3."], "%Y. %B %d."),
+        (["2024年2月27日", "2024年3月3日"], "%Y年%m月%d日"),
+    ],
+)
+def test_names_of_months_may_be_in_another_language(texts: list[str], date_format: str) -> None:
+    decision = decide(texts)
+    assert decision.values.tolist() == [pd.Timestamp("2024-02-27"), pd.Timestamp("2024-03-03")]
+    assert decision.reading.format == date_format
+    set_by_hand = decide(texts, date_format=date_format)
+    assert set_by_hand.values.tolist() == decision.values.tolist()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["27 Smarch 2024", "3 Smarch 2024"],
+        ["27 du février du 2024", "3 du mars du 2024"],
+        ["lundi, 27 février 2024", "dimanche, 3 mars 2024"],
+    ],
+)
+def test_unknown_month_wrong_word_or_wrong_weekday_is_not_a_date(texts: list[str]) -> None:
+    decision = decide(texts)
+    assert decision.values.tolist() == texts

@@ -73,12 +73,23 @@ def test_files_of_a_project_are_complete_and_well_formed(project: Project) -> No
     readme = (root / "README.md").read_text()
     assert "mlops predict data/visits.csv" in readme
     assert "mlops watch" not in readme  # the table has no time
+    assert "--sample" not in readme  # it would take all 400 rows
     requirements = (root / "requirements.txt").read_text()
     assert f"mlops-kit[all]=={mlops_kit.__version__}\n" in requirements
     for path in files:
         text = (root / path).read_text()
         assert "[[" not in text, path
         assert str(root.parent) not in text, path
+
+
+def test_a_sample_is_proposed_where_it_reduces_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(create, "_MAX_SAMPLE_ROWS", ROWS - 1)
+    root = create.write_project(draft(tmp_path / "visits", write_visits(tmp_path))).root
+    readme = (root / "README.md").read_text()
+    assert f"```bash\npip install -r requirements.txt\nmlops run --sample {ROWS - 1} " in readme
+    assert "\nmlops run   " in readme
 
 
 def test_the_record_of_the_template_has_its_version_and_files(project: Project) -> None:

@@ -94,6 +94,30 @@ def test_page_of_the_project_stands_beside_those_of_the_package(
     assert server.find_notebook_folder(project) == folder
 
 
+def test_dashboards_that_start_at_once_always_find_their_pages(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebooks.edit_notebook(project, "dashboards/review")
+    folder = server.find_notebook_folder(project)
+    removed = project.own_notebooks_folder / "dashboards" / "old.ipynb"
+    (folder / "old.ipynb").symlink_to(removed)
+    pages = ["monitoring.ipynb", "review.ipynb"]
+    create_link = Path.symlink_to
+    created = []
+
+    def create_link_while_another_server_starts(link: Path, target: Path) -> None:
+        assert all((folder / page).exists() for page in pages)
+        create_link(link, target)
+        created.append(link)
+        if len(created) == 2:
+            assert server.find_notebook_folder(project) == folder
+
+    monkeypatch.setattr(Path, "symlink_to", create_link_while_another_server_starts)
+    assert server.find_notebook_folder(project) == folder
+    assert len(created) == 2 * len(pages)
+    assert sorted(path.name for path in folder.iterdir()) == pages
+
+
 def test_notebook_is_not_copied_twice(project: Project) -> None:
     copy = notebooks.edit_notebook(project, "train")
     change_cell(copy, 0, "# Mine")
@@ -108,6 +132,7 @@ def test_unknown_notebook_is_refused(project: Project, name: str) -> None:
         notebooks.edit_notebook(project, name)
 
 
+@pytest.mark.slow
 def test_changes_of_the_package_are_shown_and_merged(
     project: Project, package_notebooks: Path
 ) -> None:
@@ -130,6 +155,7 @@ def test_changes_of_the_package_are_shown_and_merged(
     assert (status.is_edited, status.has_new_version) == (True, False)
 
 
+@pytest.mark.slow
 def test_conflicting_changes_are_marked_in_their_cell(
     project: Project, package_notebooks: Path
 ) -> None:

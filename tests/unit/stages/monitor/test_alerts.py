@@ -13,7 +13,7 @@ from mlops_kit.core.results import Table, Verdict, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.monitor import alerts
-from mlops_kit.stages.monitor.drift import DRIFT_COLUMNS
+from mlops_kit.stages.monitor.drift_classification import DRIFT_COLUMNS
 from mlops_kit.stats.monitoring_tables import REALIZED_PERFORMANCE_CHECK
 
 CONFIG = ProjectConfig(name="t", source="x.csv", target="y", task="binary", id=["k"], time="t")

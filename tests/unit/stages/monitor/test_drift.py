@@ -11,7 +11,8 @@ from scipy import stats
 
 from mlops_kit.project.config.monitoring import MonitorConfig
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stages.monitor import drift, drift_tests
+from mlops_kit.stages.monitor import drift, drift_sides, drift_tests
+from mlops_kit.stages.monitor.drift_classification import DRIFT_COLUMNS
 from mlops_kit.stages.monitor.schema import check_schema
 
 LIMITS = MonitorConfig()
@@ -159,7 +160,7 @@ SPREAD = list(np.linspace(0, 1, 300))
         ([None] * 300, [None] * 300, ("not_tested", "all_missing")),
         (SPREAD, [None] * 300, ("alert", "missing_values")),
         (SPREAD, SPREAD[:240] + [None] * 60, ("alert", "missing_values")),
-        (SPREAD, SPREAD[:294] + [None] * 6, ("none", "effect")),
+        (SPREAD, SPREAD[:294] + [None] * 6, ("warning", "missing_values")),
         (SPREAD, SPREAD[:50], ("not_tested", "too_few_rows")),
         (["a", "b"] * 150, ["a", "b"] * 148 + ["z"] * 4, ("warning", "new_values")),
         (["a", "b"] * 150, ["z"] * 300, ("alert", "effect")),
@@ -200,7 +201,7 @@ def test_absent_column_is_not_tested() -> None:
 def test_drift_without_rows_is_not_applicable() -> None:
     table = drift.measure_drift(pd.DataFrame({"x": SPREAD}), pd.DataFrame({"x": []}), ["x"], LIMITS)
     assert len(table.data) == 0
-    assert list(table.data.columns) == drift.DRIFT_COLUMNS
+    assert list(table.data.columns) == DRIFT_COLUMNS
     assert "Not applicable" in table.sentence
 
 
@@ -265,14 +266,14 @@ def test_reference_is_held_out_rows_and_current_is_scored_rows() -> None:
             "a": [5.0],
         }
     )
-    reference, current = drift.select_reference_and_current(config, table, held_out, scored)
+    reference, current = drift_sides.select_reference_and_current(config, table, held_out, scored)
     assert reference.to_dict("list") == {"a": [3.0, 4.0], "score": [0.2, 0.3]}
     assert set(current.columns) == {"a", "score"}
 
 
 def test_class_probabilities_are_compared_as_predicted_classes() -> None:
     rows = pd.DataFrame({"x": [1, 2, 3], "score": [[0.7, 0.3], [0.2, 0.8], None]})
-    replaced = drift.replace_class_probabilities(rows, ["no frost", "frost"])
+    replaced = drift_sides.replace_class_probabilities(rows, ["no frost", "frost"])
     assert replaced["score"].tolist() == ["no frost", "frost", None]
     plain = pd.DataFrame({"score": [0.1, 0.2]})
-    assert drift.replace_class_probabilities(plain, ["a", "b"]) is plain
+    assert drift_sides.replace_class_probabilities(plain, ["a", "b"]) is plain

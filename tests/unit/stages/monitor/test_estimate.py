@@ -37,6 +37,7 @@ def test_estimated_auc_of_two_rows_matches_hand_calculation() -> None:
     ).value == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "known"), [("roc_auc", roc_auc_score), ("log_loss", log_loss)])
 def test_estimate_matches_realized_for_true_probabilities(name: str, known: Any) -> None:
     rng = np.random.default_rng(1)

@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.stages.monitor import drift, drift_tests, estimate, realized
+from mlops_kit.stages.monitor import drift, drift_sides, drift_tests, estimate, realized
 from mlops_kit.stages.monitor.drift_tests import DriftTestResult, SideWeights
 from mlops_kit.stats.bootstrap import SamplingDesign
 
@@ -93,7 +93,7 @@ def test_drift_that_weights_undo_is_none() -> None:
     plain = drift.measure_drift(reference, current, ["name"], limits)
     assert plain.data["status"].tolist() == ["alert"]
     weights = SideWeights(np.ones(2000), np.where(oversampled == "a", 0.5 / 0.8, 0.5 / 0.2))
-    weighted = drift.measure_drift(reference, current, ["name"], limits, weights=weights)
+    weighted = drift.measure_drift(reference, current, ["name"], limits, design=weights)
     assert weighted.data["status"].tolist() == ["none"]
     assert "effective number of rows" in weighted.notes[-1]
 
@@ -131,12 +131,12 @@ def test_weights_of_both_sides_are_needed() -> None:
         {"k": range(4), "part": ["train", "test", "test", "gap"], "w": [9, 1, 2, 9]}
     )
     scored = pd.DataFrame({"k": [7, 8], "w": [3.0, np.nan]})
-    weights = drift.get_drift_weights(config, table, scored)
+    weights = drift_sides.get_drift_weights(config, table, scored)
     assert weights is not None
     assert weights.reference.tolist() == [1, 2]
     assert weights.current.tolist() == [3, 3]
-    assert drift.get_drift_weights(config, table, scored.drop(columns="w")) is None
-    assert drift.get_drift_weights(make_config(), table, scored) is None
+    assert drift_sides.get_drift_weights(config, table, scored.drop(columns="w")) is None
+    assert drift_sides.get_drift_weights(make_config(), table, scored) is None
 
 
 def test_group_and_weight_are_not_compared() -> None:
@@ -144,7 +144,7 @@ def test_group_and_weight_are_not_compared() -> None:
     table = pd.DataFrame({"k": [1, 2], "g": ["a", "b"], "w": 1.0, "part": "test", "x": [1.0, 2.0]})
     scored = table.drop(columns="part").assign(score=0.5)
     held_out = pd.DataFrame({"k": [1, 2], "score": 0.4})
-    reference, current = drift.select_reference_and_current(config, table, held_out, scored)
+    reference, current = drift_sides.select_reference_and_current(config, table, held_out, scored)
     assert list(reference.columns) == list(current.columns) == ["x", "score"]
 
 

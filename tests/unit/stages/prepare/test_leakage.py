@@ -139,3 +139,84 @@ def test_column_that_names_a_group_is_no_leak_where_groups_stay_together() -> No
     assert alone.is_blocking
     grouped = make_project(validation={"group": "patient"})
     assert not leakage.check_single_feature(grouped.config, rows).is_blocking
+
+
+def make_class_rows(class_count: int) -> pd.DataFrame:
+    """Make rows of several classes, with a feature that says something about each."""
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, class_count, 100 * class_count)
+    values = {"key": range(len(codes)), "y": codes.astype(float), "part": "train"}
+    return pd.DataFrame(values).assign(weak=codes + rng.normal(0, class_count, len(codes)))
+
+
+@pytest.mark.parametrize("class_count", [3, 7, 26])
+@pytest.mark.parametrize(
+    "reveal",
+    [
+        lambda is_last, number: is_last.astype(float),
+        lambda is_last, number: number.where(is_last),
+        lambda is_last, number: number + 1000 * is_last,
+        lambda is_last, number: number.round(3).astype(str).where(~is_last, "closed"),
+    ],
+)
+def test_feature_that_reveals_one_of_several_classes_is_named(
+    class_count: int, reveal: Any
+) -> None:
+    rows = make_class_rows(class_count)
+    numbers = pd.Series(np.random.default_rng(4).normal(size=len(rows)))
+    leaky = rows.assign(leak=reveal(rows["y"] == class_count - 1, numbers))
+    config = make_project(task="multiclass").config
+    names = [f"kind {code}" for code in range(class_count)]
+    verdict = leakage.check_single_classes(config, leaky, names)
+    assert (verdict.outcome, verdict.severity) == ("failed", "warns")
+    assert f"leak (kind {class_count - 1})" in verdict.sentence
+    assert verdict.hint.startswith("excluded_columns: [leak] in mlops.yaml")
+    assert not leakage.check_single_feature(config, leaky).is_blocking
+    assert leakage.check_single_classes(config, rows, names).outcome == "passed"
+
+
+def test_feature_that_reveals_every_class_blocks() -> None:
+    rows = make_class_rows(7)
+    config = make_project(task="multiclass").config
+    leaky = rows.assign(leak=rows["y"].map(lambda code: f"group {code * 5 % 7}"))
+    assert leakage.check_single_feature(config, leaky).is_blocking
+
+
+def test_classes_with_too_few_rows_cannot_be_checked() -> None:
+    config = make_project(task="multiclass").config
+    assert leakage.check_single_classes(config, make_class_rows(3).head(9)).outcome == "cannot tell"
+
+
+def test_feature_that_stands_out_warns_until_somebody_confirms_it(table: pd.DataFrame) -> None:
+    follow_up = np.where(table["y"] == 1, 1.0, 3.5) + table["noise"]
+    frame = table.assign(follow_up=follow_up, other=np.arange(600) % 7)
+    verdict = leakage.check_outstanding_feature(make_project().config, frame)
+    assert (verdict.outcome, verdict.severity) == ("failed", "warns")
+    assert verdict.sentence.startswith("Features that alone rank the target far better")
+    assert "follow_up: AUC 0.9" in verdict.observed
+    assert "review.confirmed_features: [follow_up]" in verdict.hint
+    confirmed = make_project(review={"confirmed_features": ["follow_up"]}).config
+    assert leakage.check_outstanding_feature(confirmed, frame).outcome == "passed"
+    copied = frame.assign(follow_up=frame["y"])
+    assert leakage.check_outstanding_feature(make_project().config, copied).outcome == "passed"
+    assert leakage.check_single_feature(make_project().config, copied).is_blocking
+    assert leakage.check_single_feature(confirmed, copied).outcome == "passed"
+
+
+def test_class_that_most_rows_of_a_feature_tell_stands_out() -> None:
+    rng = np.random.default_rng(3)
+    codes = rng.choice([0.0, 1.0, 2.0], 900, p=[0.6, 0.38, 0.02])
+    is_first = np.where(rng.random(900) < 0.05, codes != 0, codes == 0)
+    result = np.where(is_first, "a", "b")  # the rare class is not told from the second
+    rows = pd.DataFrame(
+        {
+            "key": range(900),
+            "y": codes,
+            "part": "train",
+            "result": result,
+            "x": rng.normal(size=900),
+        }
+    )
+    config = make_project(task="multiclass").config
+    assert leakage.check_outstanding_feature(config, rows).outcome == "failed"
+    assert leakage.check_single_feature(config, rows).outcome == "passed"

@@ -176,6 +176,7 @@ def test_every_difference_by_hand(make_config: MakeConfig, make_rows: MakeRows) 
     assert set(data.loc[["roc_auc", "calibration_error", "worst_slice"], "margin"]) == {0.005}
 
 
+@pytest.mark.slow
 def test_intervals_agree_with_another_bootstrap_of_days(
     make_config: MakeConfig, make_rows: MakeRows
 ) -> None:
@@ -205,6 +206,7 @@ def test_intervals_agree_with_another_bootstrap_of_days(
         ), name
 
 
+@pytest.mark.slow
 def test_every_outcome_is_reached(compare_noisy_models: Callable[..., pd.DataFrame]) -> None:
     assert compare_noisy_models(0.0, 0.3).loc["roc_auc", "verdict"] == "better"
     assert compare_noisy_models(0.3, 0.001).loc["roc_auc", "verdict"] == "worse"
@@ -379,6 +381,7 @@ def test_rows_of_one_class_measure_nothing(make_config: MakeConfig, make_rows: M
     assert set(found.to_frame()["text"]) == {"unknown"}
 
 
+@pytest.mark.slow
 def test_check_agrees_with_the_table(make_config: MakeConfig, make_rows: MakeRows) -> None:
     frame, made = make_rows(), make_config(**COST_SETTINGS)
     outcomes = {

@@ -18,6 +18,7 @@ from mlops_kit.stages.review import (
     run_checks,
 )
 from mlops_kit.stages.review.checks import compare_interval_to_limit
+from tests.support.review_fixtures import make_agreement
 
 MakeEvidence = Callable[..., ReviewEvidence]
 
@@ -183,25 +184,10 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         {"slices": make_slices("far below"), "review": {"max_slice_gap": None}},
         "not applicable",
     ),
-    ("refit_agrees", {"refit_agreement": RefitAgreement(0.89, 0.0)}, "failed"),
-    ("refit_agrees", {"refit_agreement": RefitAgreement(0.99, -0.06)}, "failed"),
+    ("refit_agrees", {"refit_agreement": make_agreement(0.96, 0.03)}, "passed"),
+    ("refit_agrees", {"refit_agreement": make_agreement(0.96, -0.01)}, "failed"),
+    ("refit_agrees", {"refit_agreement": RefitAgreement(0.99, 0.0)}, "cannot tell"),
     ("refit_agrees", {"refit_agreement": None}, "not applicable"),
-    (
-        "refit_agrees",
-        {
-            "refit_agreement": RefitAgreement(0.5, 0.9),
-            "review": {"min_refit_rank_correlation": None, "max_refit_shift": None},
-        },
-        "not applicable",
-    ),
-    (
-        "refit_agrees",
-        {
-            "refit_agreement": RefitAgreement(0.5, 0.01),
-            "review": {"min_refit_rank_correlation": None},
-        },
-        "passed",
-    ),
     ("no_worse_than_champion", {}, "not applicable"),
     ("no_worse_than_champion", {}, "not applicable"),
     (

@@ -96,7 +96,7 @@ def test_refit_agreement_is_spearman_and_mean_shift(
     frame = make_rows().assign(refitted=lambda f: f["score"] ** 2 + 0.1)
     found = measure_refit_agreement(frame, make_config())
     assert (
-        found.rank_correlation
+        found.correlation
         == pytest.approx(spearmanr(frame["score"], frame["refitted"]).statistic)
         == pytest.approx(1.0)
     )
@@ -116,7 +116,7 @@ def test_constant_score_has_no_rank_correlation(
     make_config: MakeConfig, make_rows: MakeRows
 ) -> None:
     assert np.isnan(
-        measure_refit_agreement(make_rows().assign(refitted=0.5), make_config()).rank_correlation
+        measure_refit_agreement(make_rows().assign(refitted=0.5), make_config()).correlation
     )
 
 
@@ -136,7 +136,7 @@ def test_evidence_gathers_what_the_checks_need(
         found.metrics[found.config.headline_metric].value - 0.5
     )
     assert found.refit_agreement is not None
-    assert found.refit_agreement.rank_correlation == pytest.approx(1.0)
+    assert found.refit_agreement.correlation == pytest.approx(1.0)
 
 
 def test_no_refit_agreement_without_refit(make_config: MakeConfig, make_rows: MakeRows) -> None:

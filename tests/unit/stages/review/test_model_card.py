@@ -15,7 +15,6 @@ from mlops_kit.core.results import Interval, Table
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.review import (
-    RefitAgreement,
     ReviewEvidence,
     collect_card_facts,
     evaluate_performance,
@@ -24,6 +23,7 @@ from mlops_kit.stages.review import (
     run_checks,
 )
 from mlops_kit.stages.review.model_card import read_card_file
+from tests.support.review_fixtures import make_agreement
 
 MakeConfig = Callable[..., ProjectConfig]
 MakeRows = Callable[..., pd.DataFrame]
@@ -89,9 +89,9 @@ def test_missing_entries_are_shown_as_missing(render_card: RenderCard) -> None:
 
 def test_badge_says_whether_the_model_is_fit_to_serve(render_card: RenderCard) -> None:
     assert "◆ Fit to serve, with reservations" in render_card(labeled_rows=10)
-    failed = render_card(refit_agreement=RefitAgreement(0.1, 0.0))
+    failed = render_card(refit_agreement=make_agreement(0.1, -0.2))
     assert "▲ Not fit to serve" in failed
-    assert "Final and evaluation model differ" in failed
+    assert "The final model does not fit the rows that were added to it" in failed
     assert "● Fit to serve" in render_card(
         metrics={"roc_auc": Interval(0.78, 0.77, 0.79), "calibration_error": Interval(0.01)}
     )

@@ -82,6 +82,7 @@ def test_number_of_values_and_words_decides(values: Any, group: str) -> None:
     assert [name for name in groups._fields if getattr(groups, name)] == ([group] if group else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHED)
 def test_saved_model_of_all_kinds_scores_the_same(name: str, tmp_path: Path) -> None:
     frame = make_frame()
@@ -151,6 +152,7 @@ def test_timestamp_in_another_zone_scores_the_same() -> None:
     )
 
 
+@pytest.mark.slow
 def test_text_is_encoded_once_per_rows_in_a_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

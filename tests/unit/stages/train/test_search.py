@@ -57,6 +57,7 @@ def without_duration(recipe: Recipe) -> Recipe:
     return replace(recipe, seconds=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "regression"])
 def test_same_seed_finds_identical_recipe(task: str, tmp_path: Path) -> None:
     runs = [
@@ -77,6 +78,7 @@ def test_same_seed_finds_identical_recipe(task: str, tmp_path: Path) -> None:
     assert (recipe.threshold is None) == (task == "regression")
 
 
+@pytest.mark.slow
 def test_interrupted_search_resumes_to_the_same_result(tmp_path: Path) -> None:
     whole = search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "whole.log", SearchBudget(7, 300)
@@ -246,6 +248,7 @@ def test_unknown_family_and_infinity_are_rejected(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_progress_is_a_plain_line_without_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

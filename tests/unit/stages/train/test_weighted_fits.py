@@ -109,6 +109,7 @@ def test_family_without_sample_weight_is_refused_with_its_name() -> None:
         del families.MODEL_FAMILIES["neighbors"]
 
 
+@pytest.mark.slow
 def test_search_objective_and_threshold_are_weighted(tmp_path: Path) -> None:
     frame = make_frame()
     config = make_config(

@@ -1,0 +1,102 @@
+"""Refits of the chosen recipe on fewer training rows: by how much sound fits of it differ.
+
+``mlops_kit.stats.refit_agreement`` has the reason and the measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mlops_kit.core.errors import RunFailedError
+from mlops_kit.core.frames import to_pandas
+from mlops_kit.core.lazy import pd
+from mlops_kit.data.columns import PART_COLUMN
+from mlops_kit.data.row_weights import get_row_weights
+from mlops_kit.data.splits import MIN_PART_ROWS
+from mlops_kit.data.splitters import assign_parts
+from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.registry.recipe import Recipe
+from mlops_kit.stages.train.fitting import compute_scores
+from mlops_kit.stats.refit_agreement import (
+    ReferenceRefit,
+    ReferenceRefits,
+    measure_reference_refit,
+    summarize_reference_refits,
+)
+
+
+def compare_refits(
+    fit: Callable[..., Any],
+    recipe: Recipe,
+    evaluation_model: Any,
+    training_rows: pd.DataFrame,
+    config: ProjectConfig,
+) -> ReferenceRefits:
+    """Refit a recipe on fewer rows and measure how the scores differ; the review needs to know.
+
+    The rows are split as the held-out set was split off: in time, each refit leaves out the newest
+    rows of the refit before it; at random, each refit leaves out other rows. It is compared with
+    the model that has seen the rows that it left out, on exactly these rows.
+
+    Parameters
+    ----------
+    fit : callable
+        ``train.fit_model``, which a notebook caches.
+    recipe : Recipe
+        What is refitted.
+    evaluation_model : Pipeline
+        The recipe fitted on all training rows.
+    training_rows : DataFrame
+        As of ``select_training_rows``.
+    config : ProjectConfig
+        ``train.reference_refits`` is the number of refits; there are none without ``train.refit``,
+        and fewer if rows or classes run out.
+    """
+    rows = to_pandas(training_rows).drop(columns=PART_COLUMN, errors="ignore")
+    refits: list[ReferenceRefit] = []
+    later_model = evaluation_model
+    count = config.train.reference_refits if config.train.refit else 0
+    for number in range(1, count + 1):
+        seed = config.seed + number
+        parts = _split_training_rows(rows, config, seed)
+        if parts is None:
+            break
+        earlier_rows, left_out = parts
+        earlier_model = fit(
+            recipe.family, recipe.params, earlier_rows, recipe.features, config, seed
+        )
+        refits.append(
+            measure_reference_refit(
+                compute_scores(earlier_model, left_out, recipe.features, config),
+                compute_scores(later_model, left_out, recipe.features, config),
+                left_out[config.target].to_numpy(),
+                config.task,
+                len(earlier_rows),
+                get_row_weights(left_out, config),
+            )
+        )
+        if config.time:
+            rows = earlier_rows
+            later_model = earlier_model
+    return summarize_reference_refits(refits)
+
+
+def _split_training_rows(
+    rows: pd.DataFrame, config: ProjectConfig, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Split rows as the held-out set is split off; None if a part or its classes would be few."""
+    try:
+        parts = assign_parts(rows, config, rows[config.target].notna(), seed)
+    except RunFailedError:
+        return None
+    earlier_rows = rows[parts == "train"]
+    left_out = rows[parts == "test"]
+    if min(len(earlier_rows), len(left_out)) < MIN_PART_ROWS:
+        return None
+    if config.task == "regression":
+        return earlier_rows, left_out
+    has_all_classes = earlier_rows[config.target].nunique() == rows[config.target].nunique()
+    if not has_all_classes or left_out[config.target].nunique() < 2:
+        return None
+    return earlier_rows, left_out
