@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -92,6 +93,24 @@ def read_alert_overview(project: Project, max_alerts: int) -> AlertOverview:
         query_records(project, open_incidents),
         list_active_mutes(project, datetime.now(UTC)),
     )
+
+
+class AlertState(StrEnum):
+    """What became of an alert."""
+
+    SENT = "sent"
+    WAITING = "waiting"
+    FAILED = "failed"
+    WITHHELD = "withheld"
+
+
+def get_alert_state(alert: AlertRecord) -> AlertState:
+    """Return what became of an alert; one that failed is tried again."""
+    if alert.withheld is not None:
+        return AlertState.WITHHELD
+    if alert.sent_at is not None:
+        return AlertState.SENT
+    return AlertState.FAILED if alert.error else AlertState.WAITING
 
 
 def describe_alert_state(alert: AlertRecord) -> str:
