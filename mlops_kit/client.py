@@ -303,16 +303,20 @@ class ProjectClient:
         Raises
         ------
         KitError
-            If there is no such run, the reason is empty, or the user may not decide.
+            If there is no such run, it cannot continue after an approval, the reason is empty, or
+            the user may not decide.
         RunFailedError
             If the version cannot be promoted, whatever a person decides.
         """
         from mlops_kit.db import approvals
         from mlops_kit.db.tables import ApprovalOutcome
+        from mlops_kit.pipeline import runner
         from mlops_kit.registry import versions
 
         folder = self.get_run_folder(run)
         version = read_run_artifact(folder, "version")["version"]
+        if outcome == ApprovalOutcome.APPROVED:
+            runner.check_resumable(folder)  # a run continues when its version is approved
         champion = approvals.get_current_promotion(self.project)
         is_champion = champion is not None and champion.version == version
         if outcome == ApprovalOutcome.REJECTED and is_champion:

@@ -74,7 +74,7 @@ def _run_checks_without_plugins(start: str | None) -> Iterator[DoctorFinding]:
     try:
         project = loader.load_project(start, with_plugins=False)
     except KitError as error:
-        message = f"without its plugins: {error}"
+        message = f"read without the plugins, whose names are unknown until they load: {error}"
         yield DoctorFinding(base.CONFIG_FILE_NAME, False, message)
         return
     for name, project_check in PROJECT_CHECKS.items():

@@ -16,6 +16,7 @@ from mlops_kit.core.errors import KitError, RunFailedError
 if TYPE_CHECKING:
     from mlops_kit.data.detection import DetectionReport
     from mlops_kit.pipeline.scaffold.create import ProjectDraft, ProjectRequest
+    from mlops_kit.project.loader import Project
 
 notebook_app = typer.Typer(
     rich_markup_mode=None,
@@ -62,7 +63,7 @@ def new_command(
     as the default; --yes takes it.
     """
     from mlops_kit.data.detection import GivenSettings
-    from mlops_kit.pipeline.scaffold import create, git_filter
+    from mlops_kit.pipeline.scaffold import create
 
     if not takes_guesses and not sys.stdin.isatty():
         raise KitError(
@@ -89,19 +90,25 @@ def new_command(
         draft = create.draft_again(draft, _ask_for_settings(draft))
     project = create.write_project(draft)
     _print_guesses(draft.report)
+    _print_created_project(project, path)
+
+
+def _print_created_project(project: Project, path: Path) -> None:
+    """Print where the project is, what was set up around it, and the next command."""
     output.print_text(
         f"\nProject {project.config.name} written to {path}; "
         f"{path}/mlops.yaml gives the reason of each setting."
     )
-    if git_filter.is_in_repository(project.root):
-        _set_up_filter(project.root)
+    _set_up_filter(project.root)
     output.print_text(f"Next: cd {path} && mlops run")
 
 
 def _set_up_filter(root: Path) -> None:
-    """Set git's filter for notebooks, and say so; a project without it is complete."""
+    """Set git's filter for notebooks in a repository, and say so; it may be missing elsewhere."""
     from mlops_kit.pipeline.scaffold import git_filter
 
+    if not git_filter.is_in_repository(root):
+        return
     try:
         output.print_text(git_filter.set_up_notebook_filter(root))
     except KitError as error:

@@ -39,6 +39,33 @@ class ExtensionKind(StrEnum):
     DASHBOARD_PANEL = "dashboard panel"
 
 
+_EnumT = TypeVar("_EnumT", bound=StrEnum)
+
+
+def convert_option(members: type[_EnumT], value: str, option: str) -> _EnumT:
+    """Convert an option of a decorator, such as a severity, to its member.
+
+    Raises
+    ------
+    KitError
+        If there is no such member.
+
+    Examples
+    --------
+    >>> convert_option(ExtensionKind, "metric", "kind")
+    <ExtensionKind.METRIC: 'metric'>
+    """
+    try:
+        return members(value)
+    except ValueError:
+        expected = [f"{members.__name__}.{member.name} ({member.value!r})" for member in members]
+        raise KitError(
+            f"the {option} {value!r} is unknown",
+            f"one of: {', '.join(expected)}",
+            f"correct the {option} where the extension is registered",
+        ) from None
+
+
 class DeclaredExtension(NamedTuple):
     """What a plugin registers.
 

@@ -83,12 +83,19 @@ def _make_verdict_table(verdicts: Sequence[Verdict]) -> TableView:
     """Make a table with one row per check."""
     rows = []
     for verdict in verdicts:
+        outcome = make_outcome_cell(verdict)
+        check = _make_check_cell(verdict)
         observed = verdict.observed or verdict.sentence
-        rows.append(
-            (make_outcome_cell(verdict), verdict.title, observed, verdict.limit, verdict.hint)
-        )
+        rows.append((outcome, check, observed, verdict.limit, verdict.hint))
     headings = ("Result", "Check", "Observed", "Limit", "Hint")
     return make_table(headings, rows, [3], "Checks", "checks")
+
+
+def _make_check_cell(verdict: Verdict) -> Html:
+    """Make the cell of a check: its title, and the sentence of one that failed or cannot tell."""
+    if not verdict.explanation:
+        return Html("{}").format(verdict.title)
+    return Html("{}<div class=unit>{}</div>").format(verdict.title, verdict.explanation)
 
 
 def count_checks(verdicts: Verdicts) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from mlops_kit.core.column_labels import label_names
 from mlops_kit.core.formatting import format_number
 from mlops_kit.dashboards.monitoring_context import (
     REFRESH_COMMAND,
     MonitoringContext,
     MonitoringStatus,
+    list_named_columns,
 )
 from mlops_kit.dashboards.monitoring_data import DriftRow, MonitoredWindow
 from mlops_kit.dashboards.page_base import guard_html
@@ -127,7 +129,8 @@ def summarize_performance(context: MonitoringContext) -> str:
         return f"{summary}."
     problem = f"{len(incidents)} incidents are open"
     if len(incidents) == 1:
-        problem = lowercase_first(incidents[0].title)
+        title = label_names(incidents[0].title, list_named_columns(incidents[0]))
+        problem = lowercase_first(title)
     return f"{summary}, but {problem}."
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
+from mlops_kit.core.column_labels import label_names_html
 from mlops_kit.core.formatting import format_money, format_number, format_percent
 from mlops_kit.dashboards.check_tables import count_checks, make_check_table, make_outcome_cell
 from mlops_kit.dashboards.monitoring_alerts import show_alerts, show_arrivals, show_watch
 from mlops_kit.dashboards.monitoring_charts import make_volume_chart
-from mlops_kit.dashboards.monitoring_context import REFRESH_COMMAND, MonitoringContext
+from mlops_kit.dashboards.monitoring_context import (
+    REFRESH_COMMAND,
+    MonitoringContext,
+    list_named_columns,
+)
 from mlops_kit.dashboards.monitoring_data import (
     ENDPOINT_ORIGIN,
     MAX_DELAY_LABELS,
@@ -50,6 +55,7 @@ from mlops_kit.dashboards.view_models import (
     make_notes,
     make_optional_table,
     make_paragraph,
+    make_sentence,
     make_status,
     make_table,
     make_titled_cell,
@@ -172,10 +178,15 @@ def _show_drift(context: MonitoringContext) -> CardContent:
         return CardContent(_NO_WINDOW_NOTE)
     table = window.monitoring.drift
     period = format_period(window.start, window.end, context.zone)
-    note = (
-        f"{period}, {window.monitoring.rows:,} rows of version {window.version}. "
-        f"{table.sentence} An alert needs an effect of {context.config.monitor.alert_effect:g} "
-        "and significance. The cost is estimated only for columns that drifted."
+    note = Html(
+        "{}, {:,} rows of version {}. {} An alert needs an effect of {:g} and significance. The "
+        "cost is estimated only for columns that drifted."
+    ).format(
+        period,
+        window.monitoring.rows,
+        window.version,
+        make_sentence(table),
+        context.config.monitor.alert_effect,
     )
     headings = (
         "Column",
@@ -317,6 +328,7 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
     incidents = [*context.data.open_incidents, *context.data.closed_incidents]
     rows = []
     for incident in incidents:
+        columns = list_named_columns(incident)
         closed = ""
         if incident.closed_at is not None:
             closed = make_day_cell(format_day(incident.closed_at, zone))
@@ -327,7 +339,10 @@ def _show_incidents(context: MonitoringContext) -> CardContent:
         rows.append(
             (
                 make_severity_cell(incident),
-                make_titled_cell(incident.title, incident.message),
+                make_titled_cell(
+                    Html(label_names_html(incident.title, columns)),
+                    Html(label_names_html(incident.message, columns)),
+                ),
                 make_day_cell(format_day(incident.opened_at, zone)),
                 closed,
                 incident.window_count,

@@ -20,6 +20,7 @@ from mlops_kit.data.row_weights import check_row_weights
 from mlops_kit.data.splitters import (
     ValidationScheme,
     assign_parts,
+    find_verdict_start,
     get_validation_scheme,
 )
 from mlops_kit.project.config.root import ProjectConfig
@@ -191,6 +192,7 @@ def _describe_parts(frame: pd.DataFrame, config: ProjectConfig) -> SplitTable:
             f"A gap of {delay} precedes the held-out set: the labels of these rows were not known "
             "when it begins."
         )
+    notes += _describe_change(frame, config)
     notes += _describe_groups(frame, rows_by_part.get(_HELD_OUT_GROUP, 0), config)
     return SplitTable(
         title="Training set and held-out set",
@@ -233,6 +235,24 @@ def _summarize_target(target: pd.Series, config: ProjectConfig) -> float:
     if config.task == "multiclass":
         return float(target.value_counts().min())
     return float(target.mean())
+
+
+def _describe_change(frame: pd.DataFrame, config: ProjectConfig) -> list[str]:
+    """Describe what a suspected change means for the held-out set."""
+    change_point = config.train.change_point
+    if change_point is None:
+        return []
+    labeled = frame[frame[config.target].notna()]
+    day = f"{change_point:%Y-%m-%d}"
+    if find_verdict_start(labeled, config) is None:
+        return [
+            f"A change is suspected on {day}, but the held-out set is the usual one: too few rows "
+            "follow the change, or the usual one is small enough."
+        ]
+    return [
+        f"A change is suspected on {day}: only as many rows are held out as a verdict needs, and "
+        "without a gap before them, so that newer rows train the model."
+    ]
 
 
 def _describe_groups(frame: pd.DataFrame, removed_rows: int, config: ProjectConfig) -> list[str]:

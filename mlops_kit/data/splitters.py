@@ -6,6 +6,10 @@
   stay together, and rows whose label was not known when the evaluated period begins are left out:
   training on them would be training on the future. Scikit-learn's ``TimeSeriesSplit`` counts its
   gap in rows, so it cannot state a delay of labels.
+- **After a suspected change of the concept** (``train.change_point``), the held-out set is only as
+  large as a verdict needs, and the rows just before it are trained on although their labels were
+  not known yet: otherwise all rows after the change would be held out or left out, and no model
+  could learn from them.
 - **At random** otherwise, by scikit-learn's splitters: stratified by class, or by tenths of a
   regression's target.
 - **Grouped**, if ``validation.group`` names a column: no group is in two parts of a split. Rows
@@ -21,7 +25,7 @@ training rows; the held-out set takes no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -34,13 +38,15 @@ from mlops_kit.data.columns import PART_COLUMN, get_row_days
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.config.value_types import format_duration
-from mlops_kit.stats.bootstrap import SamplingDesign
+from mlops_kit.stats.bootstrap import MIN_BLOCKS, SamplingDesign
 
 if TYPE_CHECKING:
     Fold = tuple[np.ndarray, np.ndarray]
 
 _TARGET_STRATA = 10  # quantile strata of a regression's target
 _MAX_GROUP_FOLDS = 20  # a held-out share of groups is made of so many folds at most
+_MIN_ROWS_AFTER_CHANGE = 100  # to train on, and for the verdict
+_HELD_OUT_SHARE_AFTER_CHANGE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -171,11 +177,65 @@ def _assign_parts_in_time(
             "labeled rows by that time",
             "set a later as_of, or a shorter label_delay",
         )
-    test_start = _find_test_start(labeled_times, config.validation.test)
-    is_known_too_late = times + config.label_delay > test_start
+    test_start = find_verdict_start(frame[is_labeled], config)
+    label_delay = timedelta(0)
+    if test_start is None:
+        test_start = _find_test_start(labeled_times, config.validation.test)
+        label_delay = config.label_delay
+    is_known_too_late = times + label_delay > test_start
     conditions = [~is_labeled, times >= test_start, is_known_too_late]
     parts = np.select(conditions, ["unlabelled", "test", "gap"], "train")
     return pd.Series(parts, index=frame.index)
+
+
+def find_verdict_start(labeled: pd.DataFrame, config: ProjectConfig) -> pd.Timestamp | None:
+    """Find the first time of the smallest held-out set that can decide after a suspected change.
+
+    Parameters
+    ----------
+    labeled : DataFrame
+        The labeled rows.
+
+    Returns
+    -------
+    Timestamp or None
+        None if no change is suspected, too few rows follow it to train on some and evaluate on
+        others, or the usual held-out set is not larger.
+    """
+    if config.train.change_point is None or config.time is None or labeled.empty:
+        return None
+    change = pd.Timestamp(config.to_utc(config.train.change_point))
+    newer = labeled[labeled[config.time] >= change].sort_values(config.time, kind="stable")
+    _, rows_by_day = np.unique(np.asarray(get_row_days(newer, config)), return_counts=True)
+    held_out_rows = count_held_out_rows(rows_by_day.tolist())
+    if not held_out_rows:
+        return None
+    start = newer[config.time].iloc[len(newer) - held_out_rows]
+    usual_start = _find_test_start(labeled[config.time], config.validation.test)
+    return None if usual_start >= start else pd.Timestamp(start)
+
+
+def count_held_out_rows(rows_by_day: Sequence[int]) -> int:
+    """Count the rows to hold out of those after a suspected change; 0 if there are too few.
+
+    They are a third of the rows, at least as many as a verdict needs, of as many days as an
+    interval needs; as many as a verdict needs have to remain to train on.
+
+    Parameters
+    ----------
+    rows_by_day : sequence of int
+        The labeled rows of each day after the change that has some, in time order.
+
+    Examples
+    --------
+    >>> count_held_out_rows([55] * 7), count_held_out_rows([55] * 4), count_held_out_rows([9] * 9)
+    (275, 0, 0)
+    """
+    rows = sum(rows_by_day)
+    rows_of_newest_days = sum(rows_by_day[-MIN_BLOCKS:])
+    share = round(_HELD_OUT_SHARE_AFTER_CHANGE * rows)
+    held_out_rows = max(_MIN_ROWS_AFTER_CHANGE, share, rows_of_newest_days)
+    return held_out_rows if rows - held_out_rows >= _MIN_ROWS_AFTER_CHANGE else 0
 
 
 def _find_test_start(labeled_times: pd.Series, test: timedelta | float) -> Any:

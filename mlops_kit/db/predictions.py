@@ -217,6 +217,26 @@ def load_labeled_predictions(project: Project, start: datetime, end: datetime) -
     return predictions[~is_repeated].reset_index(drop=True)
 
 
+def count_labeled_rows(project: Project, since: datetime) -> int:
+    """Count the rows with a timestamp from a time on whose prediction has a label.
+
+    A row that was scored twice counts once.
+    """
+    if not database_exists(project):
+        return 0
+    identity = sa.case(
+        (PredictionRecord.row_key == "", PredictionRecord.id),
+        else_=PredictionRecord.row_key,
+    )
+    statement = select_with_labels(sa.func.count(sa.distinct(identity))).where(
+        PredictionRecord.model == project.config.name,
+        PredictionRecord.event_time >= format_timestamp(since),
+        LabelRecord.value.is_not(None),
+    )
+    with open_transaction(project) as session:
+        return int(session.scalar(statement) or 0)
+
+
 def find_predictions(
     session: Session, model: str, ids: Iterable[str]
 ) -> dict[str, PredictionRecord]:

@@ -97,8 +97,14 @@ def _compare_values(
     for name in dict.fromkeys([*recorded_values, *values]):
         is_in_both = name in values and name in recorded_values
         if not is_in_both or values[name] != recorded_values[name]:
-            recorded_value = recorded_values.get(name, _ABSENT_VALUE)
-            yield f"{kind} {name}: {recorded_value} → {values.get(name, _ABSENT_VALUE)}"
+            recorded_value = _format_value(name, recorded_values)
+            yield f"{kind} {name}: {recorded_value} → {_format_value(name, values)}"
+
+
+def _format_value(name: str, values: Mapping[str, Any]) -> str:
+    """Format a named value; an empty text has quotes, so that it can be seen."""
+    value = values.get(name, _ABSENT_VALUE)
+    return "''" if value == "" else str(value)
 
 
 def _compare_files(
@@ -185,7 +191,8 @@ def _find_importer(name: str, modules: Mapping[str, ModuleDependency]) -> str:
     if importer not in modules:
         return ""
     path = Path(importer)
-    return path.parent.name if path.stem == "__init__" else path.stem
+    module = path.parent if path.stem == "__init__" else path.with_suffix("")
+    return module.name if module.is_absolute() else ".".join(module.parts)
 
 
 def find_damaged_outputs(

@@ -353,6 +353,7 @@ def _build_check_view(verdict: Verdict, stage: str) -> CheckView:
         outcome=str(verdict.outcome),
         stage=stage,
         title=verdict.title,
+        explanation=verdict.explanation,
         observed=verdict.observed or verdict.sentence,
         limit=verdict.limit,
         hint=verdict.hint,

@@ -68,6 +68,7 @@ class CheckView:
     outcome: str
     stage: str
     title: str
+    explanation: str
     observed: str
     limit: str
     hint: str

@@ -263,6 +263,33 @@ def _is_unrecorded(manifest: RunManifest) -> bool:
     return has_run_stage and all(entry.is_completed for entry in entries)
 
 
+def check_resumable(folder: Path) -> RunManifest:
+    """Check that a run can be resumed, and return its record.
+
+    Raises
+    ------
+    KitError
+        If the run succeeded or is still running.
+    """
+    mark_run_killed(folder)
+    manifest = read_manifest(folder)
+    if manifest.status not in {RunStatus.SUCCEEDED, RunStatus.RUNNING}:
+        return manifest
+    not_selected = [
+        stage for stage, entry in manifest.stages.items() if entry.reason == NOT_SELECTED_REASON
+    ]
+    problem = f"run {manifest.run} cannot be resumed: its status is {manifest.status}"
+    hint = "mlops runs lists them"
+    if manifest.status == RunStatus.SUCCEEDED and not_selected:
+        problem += f", and it was not asked for {', '.join(not_selected)}"
+        hint = "mlops run makes a run of all stages, which waits where an approval is needed"
+    raise KitError(
+        problem,
+        f"a run that is {RunStatus.WAITING_FOR_APPROVAL}, failed, killed or interrupted",
+        hint,
+    )
+
+
 def resume_run(
     project: Project,
     folder: Path,
@@ -277,14 +304,7 @@ def resume_run(
     KitError
         If the run succeeded or is still running.
     """
-    mark_run_killed(folder)
-    manifest = read_manifest(folder)
-    if manifest.status in {RunStatus.SUCCEEDED, RunStatus.RUNNING}:
-        raise KitError(
-            f"run {manifest.run} cannot be resumed: it is {manifest.status}",
-            f"a run that is {RunStatus.WAITING_FOR_APPROVAL}, failed, killed or interrupted",
-            "mlops runs lists them",
-        )
+    manifest = check_resumable(folder)
     project = load_recorded_project(project, folder)
     remaining = {
         stage: entry

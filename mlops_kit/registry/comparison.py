@@ -2,7 +2,8 @@
 
 The final model of the champion was refitted on all rows known then, so it may have been trained on
 the rows of the comparison, which would favor it. The champion's evaluation model stands in for it
-if those rows were held out from it.
+if those rows were held out from it. With ``review.require_gain`` the final model itself is
+compared, on the rows that are newer than its training rows.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def select_comparison_model(
         first_time = rows[time].min()
         if first_time >= pd.Timestamp(champion.as_of):
             return champion, "was trained on none of these rows."
+        if project.config.review.require_gain:
+            return champion, "is compared on the rows that are newer than its training rows only."
         is_held_out = first_time >= pd.Timestamp(evaluation.first_time)
     else:
         is_held_out = evaluation.row_key_hash == hash_row_keys(project, rows)

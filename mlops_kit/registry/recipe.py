@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 _SCHEMA_VERSION = 1
@@ -33,6 +33,10 @@ class Recipe:
         Whether the time limit ended the search.
     baselines : dict of str to float
         The scores of the baselines, by name.
+    training_rows : str
+        The rows that models are fitted on, as ``train.rows`` states it.
+    row_alternatives : list of dict
+        How each selection of training rows scored; empty if none was compared.
     """
 
     family: str
@@ -48,6 +52,8 @@ class Recipe:
     seconds: float
     stopped_by_clock: bool
     baselines: dict[str, float]
+    training_rows: str = "all"
+    row_alternatives: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary, for the artifact ``recipe``."""
@@ -55,5 +61,6 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Read the artifact ``recipe``, also one without a schema version."""
-        return cls(**{item.name: values[item.name] for item in fields(cls)})
+        """Read the artifact ``recipe``, also one of an earlier version."""
+        names = [item.name for item in fields(cls) if item.name in values]
+        return cls(**{name: values[name] for name in names})

@@ -33,6 +33,7 @@ class DriftReason(StrEnum):
     NEW_VALUES = "new_values"  # a category or an infinity that the reference does not have
     RARE_VALUES = "rare_values"  # a rare category is much more or less frequent
     EXTREME_VALUES = "extreme_values"  # many more values in the tails of the reference
+    SEASONAL = "seasonal"  # as in the same phase of earlier years
     TOO_FEW_ROWS = "too_few_rows"
     ALL_MISSING = "all_missing"
     CONSTANT = "constant"

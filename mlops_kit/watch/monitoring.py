@@ -7,7 +7,7 @@ Each of the two is one transaction.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from mlops_kit.core.formatting import format_number
 from mlops_kit.core.lazy import pd
 from mlops_kit.data.columns import list_key_columns
-from mlops_kit.data.target import TargetEncoder
 from mlops_kit.db import predictions
 from mlops_kit.db.engine import open_transaction, query_records
 from mlops_kit.db.tables import (
@@ -29,18 +28,28 @@ from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.registry import scoring
 from mlops_kit.stages.monitor import incidents
 from mlops_kit.stages.monitor.incidents import IncidentSignal
+from mlops_kit.stages.retrain.blocked_retraining import (
+    MAX_BLOCKED_WINDOWS,
+    describe_blocked_retraining,
+)
 from mlops_kit.stages.retrain.policy import (
     CONCEPT_DRIFT_CHECK,
     REALIZED_PERFORMANCE_CHECK,
     RetrainingDecision,
     RetrainingEvidence,
-    count_labeled_rows,
     decide_retraining,
 )
 from mlops_kit.watch.alert_queue import update_incidents
+from mlops_kit.watch.change_detection import encode_version_labels, find_suspected_change
 from mlops_kit.watch.context import WatchContext
 from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
-from mlops_kit.watch.retraining import get_last_retraining_time, get_pending_reason
+from mlops_kit.watch.retraining import (
+    POLICY_ACTOR,
+    count_new_labels,
+    count_recent_retrainings,
+    get_last_retraining_time,
+    get_pending_reason,
+)
 from mlops_kit.watch.signals import (
     SignalTime,
     WindowEvidence,
@@ -53,6 +62,9 @@ from mlops_kit.watch.windows import (
     analyze_unlabeled_window,
     list_ended_windows,
 )
+
+_BLOCKED_SIGNAL = "retraining_blocked"
+_PERFORMANCE_CHECKS = (REALIZED_PERFORMANCE_CHECK, CONCEPT_DRIFT_CHECK)
 
 
 class WindowPredictions(NamedTuple):
@@ -110,12 +122,7 @@ def _select_window_predictions(
     if not version:
         version = _choose_version(context, all_rows, rows_by_version)
     rows = all_rows[all_rows["version"] == version].reset_index(drop=True)
-    classes = context.get_reference(version).classes
-    if classes:
-        # The codes of a version may differ from those of the project when the label arrived.
-        encoder = TargetEncoder(context.project, classes)
-        labels = encoder.coding.encode_column(rows["raw_label"])
-        rows = rows.assign(label=labels.fillna(rows["label"]))
+    rows = encode_version_labels(context, rows, context.get_reference(version).classes)
     sampling = _look_up_sampling(context, rows, start, end)
     return WindowPredictions(rows, version, rows_by_version, sampling)
 
@@ -296,7 +303,9 @@ def _evaluate_labels(
     )
     # The decision rests on what is stored as well.
     performance = WindowPerformance.from_json(measured.to_json())
-    decision = _decide_retraining(context, monitoring, performance, as_of, later_window_reason)
+    decision = _decide_retraining(
+        context, window, monitoring, performance, as_of, later_window_reason
+    )
     evidence = WindowEvidence(
         config=context.config,
         start=start,
@@ -312,6 +321,7 @@ def _evaluate_labels(
             verdict for verdict in performance.verdicts if verdict.check != "schema"
         ),
         *detect_registered_signals(evidence, SignalTime.LABELS_DUE),
+        *_detect_blocked_retraining(context, window, decision),
     ]
     incident_lines = _store_performance(
         context, window, as_of, _StoredEvaluation(measured, decision, signals)
@@ -340,25 +350,80 @@ def _count_earlier_windows_below(context: WatchContext, window: WindowRecord) ->
 
 def _decide_retraining(
     context: WatchContext,
+    window: WindowRecord,
     monitoring: WindowMonitoring,
     performance: WindowPerformance,
     as_of: datetime,
     later_window_reason: str,
 ) -> RetrainingDecision:
-    champion = context.get_champion()
+    champion = context.get_champion().version
     last_retraining = get_last_retraining_time(context)
+    length = context.config.watch.window / timedelta(days=1)
+    scored_rows = sum(monitoring.rows_by_version.values())
+    rows = monitoring.rejected_rows + scored_rows
+    superseded_reason = later_window_reason
+    if not superseded_reason and window.version != champion.version:
+        superseded_reason = (
+            f"The window is of version {window.version}, which version {champion.version} has "
+            "replaced."
+        )
+    change = None
+    if any(performance.has_failed(check) for check in _PERFORMANCE_CHECKS):
+        change = find_suspected_change(context, as_of)
     return decide_retraining(
         RetrainingEvidence(
             drift=monitoring.drift,
             realized=performance.realized,
             alerts=performance.verdicts,
             config=context.config,
-            labeled_rows=count_labeled_rows(performance.realized),
-            model_age=as_of - datetime.fromisoformat(champion.version.as_of),
+            labeled_rows=count_new_labels(context),
+            model_age=as_of - datetime.fromisoformat(champion.as_of),
             time_since_last=as_of - last_retraining if last_retraining else None,
-            pending_reason=later_window_reason or get_pending_reason(context),
+            pending_reason=get_pending_reason(context),
+            superseded_reason=superseded_reason,
+            rejected_share=monitoring.rejected_rows / rows if rows else 0.0,
+            recent_retrainings=count_recent_retrainings(context, as_of),
+            change_reason=change.describe_missing_rows() if change else "",
+            decisions_per_day=scored_rows / length,
+            is_drop_confirmed=change is not None or _has_earlier_drop(context, window),
         )
     )
+
+
+def _has_earlier_drop(context: WatchContext, window: WindowRecord) -> bool:
+    """Whether the performance had dropped in the window before too, with the same version."""
+    for earlier in reversed(context.list_monitored_windows()):
+        is_same_version = earlier.version == window.version
+        if earlier.realized_json is None or earlier.start >= window.start or not is_same_version:
+            continue
+        performance = WindowPerformance.from_json(earlier.realized_json)
+        return performance.has_failed(REALIZED_PERFORMANCE_CHECK)
+    return False
+
+
+def _detect_blocked_retraining(
+    context: WatchContext, window: WindowRecord, decision: RetrainingDecision
+) -> list[IncidentSignal]:
+    """Detect that the same guard has blocked a proven reason in several windows in a row."""
+    decisions = [decision]
+    for earlier in reversed(context.list_monitored_windows()):
+        if earlier.realized_json is None or earlier.start >= window.start:
+            continue
+        stored = WindowPerformance.from_json(earlier.realized_json).decision
+        if len(decisions) == MAX_BLOCKED_WINDOWS or stored is None:
+            break
+        decisions.append(stored)
+    sentence = describe_blocked_retraining(decisions)
+    if not sentence:
+        return []
+    return [
+        IncidentSignal(
+            _BLOCKED_SIGNAL,
+            incidents.IncidentSeverity.WARNING,
+            "A retraining is blocked",
+            sentence,
+        )
+    ]
 
 
 def _store_performance(
@@ -387,6 +452,7 @@ def _store_performance(
             {
                 REALIZED_PERFORMANCE_CHECK,
                 CONCEPT_DRIFT_CHECK,
+                _BLOCKED_SIGNAL,
                 *list_signal_names(SignalTime.LABELS_DUE),
             },
             evaluation.signals,
@@ -400,7 +466,7 @@ def _store_performance(
                 as_of=format_timestamp(labels_due_at),
                 action=decision.action.value,
                 reason=decision.reason,
-                actor="policy",
+                actor=POLICY_ACTOR,
                 decided_at=current_timestamp(),
                 status=RETRAINING_DUE if decision.should_retrain else "",
             )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlops_kit.core.results import Interval, Table, Verdicts
+from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdicts
 from mlops_kit.core.serialization import from_json_value, to_json_value
 from mlops_kit.stages.retrain.policy import RetrainingDecision
 from mlops_kit.stats.monitoring_tables import upgrade_monitoring_table
@@ -42,7 +42,9 @@ class WindowMonitoring:
     estimated : Interval
         Estimated performance: the headline metric expected without labels.
     drift : Table
-        Drift by feature, with the estimated cost of each.
+        Drift by feature; its ``data`` has a row per column, the score included, with ``column``,
+        ``status`` (``alert``, ``warning``, ``none`` or ``not_tested``), ``effect``,
+        ``adjusted_p``, ``explanation``, ``cost`` and others.
     sketches : dict
         The distribution of each feature in the reference and in the window.
     verdicts : Verdicts
@@ -126,6 +128,13 @@ class WindowPerformance:
     is_below_estimate: bool
     verdicts: Verdicts
     decision: RetrainingDecision | None = None
+
+    def has_failed(self, check: str) -> bool:
+        """Whether a check of monitoring failed."""
+        for verdict in self.verdicts:
+            if verdict.check == check:
+                return verdict.outcome == CheckOutcome.FAILED
+        return False
 
     def with_decision(self, decision: RetrainingDecision) -> WindowPerformance:
         """Add the retraining decision."""

@@ -7,23 +7,28 @@ as every run does.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_kit.core.errors import KitError, RunFailedError
 from mlops_kit.db import approvals
 from mlops_kit.db.engine import open_transaction, query_records
+from mlops_kit.db.predictions import count_labeled_rows
 from mlops_kit.db.tables import RETRAINING_DUE, RetrainingRecord, WatchRecord
-from mlops_kit.db.timestamps import current_timestamp
+from mlops_kit.db.timestamps import current_timestamp, format_timestamp
 from mlops_kit.project import run_manifest
 from mlops_kit.project.loader import Project
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor import incidents
-from mlops_kit.stages.retrain.policy import RetrainingAction
+from mlops_kit.stages.retrain.policy import PERFORMANCE_REASONS, RetrainingAction, RuleRole
 from mlops_kit.watch.alert_queue import update_incidents
+from mlops_kit.watch.change_detection import find_suspected_change
 from mlops_kit.watch.context import WatchContext
+from mlops_kit.watch.records import WindowPerformance
 from mlops_kit.watch.status import format_local_time
 
+POLICY_ACTOR = "policy"  # who decided on a retraining, if it was not a person
 _OPEN_STATUSES = (RETRAINING_DUE, RunStatus.WAITING_FOR_APPROVAL)
 
 
@@ -68,6 +73,19 @@ def get_last_retraining_time(context: WatchContext) -> datetime | None:
     return datetime.fromisoformat(retrainings[0].as_of) if retrainings else None
 
 
+def count_recent_retrainings(context: WatchContext, as_of: datetime) -> int:
+    """Count the retrainings within the budget period."""
+    start = format_timestamp(as_of - context.config.retrain.budget_period)
+    return sum(retraining.as_of > start for retraining in _list_retrainings(context))
+
+
+def count_new_labels(context: WatchContext) -> int:
+    """Count the scored rows whose label was not known yet when the champion was made."""
+    champion = context.get_champion()
+    cutoff = datetime.fromisoformat(champion.version.as_of)
+    return count_labeled_rows(context.project, cutoff - context.config.label_delay)
+
+
 def follow_up_retrainings(context: WatchContext, as_of: datetime) -> None:
     """Run the retrainings that are due, and record what became of those that waited."""
     for retraining in list_open_retrainings(context.project):
@@ -87,7 +105,8 @@ def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: 
     from mlops_kit.pipeline import runner
 
     context.report_lines(as_of, [f"retraining, decided by {retraining.actor}"])
-    project = context.project.with_values("the watch", as_of=as_of, until=as_of)
+    settings = _make_run_settings(context, retraining, as_of)
+    project = context.project.with_values("the watch", as_of=as_of, until=as_of, **settings)
     manifest = runner.run_pipeline(
         project,
         runner.select_stages(project, first="prepare", last="deploy"),
@@ -98,6 +117,41 @@ def _run_retraining(context: WatchContext, retraining: RetrainingRecord, as_of: 
     _record_outcome(context, retraining, manifest.status, manifest.run, as_of)
     outcome = manifest.get_stage("deploy").sentence or runner.find_run_error(manifest) or ""
     context.report_lines(as_of, [f"retraining {manifest.run}: {manifest.status}. {outcome}"])
+
+
+def _make_run_settings(
+    context: WatchContext, retraining: RetrainingRecord, as_of: datetime
+) -> dict[str, Any]:
+    """Make the settings of a retraining's run: since when the concept is suspected to differ.
+
+    After a performance drop the new version also has to be better than the champion.
+    """
+    config = context.config
+    settings: dict[str, Any] = {}
+    change = find_suspected_change(context, as_of)
+    if change is not None:
+        context.report_lines(as_of, [change.sentence])
+        train = config.train.model_dump(mode="json", exclude_unset=True)
+        settings["train"] = {**train, "change_point": change.time.isoformat()}
+    if _follows_performance_drop(context, retraining):
+        review = config.review.model_dump(mode="json", exclude_unset=True)
+        settings["review"] = {**review, "require_gain": True}
+    return settings
+
+
+def _follows_performance_drop(context: WatchContext, retraining: RetrainingRecord) -> bool:
+    """Whether the labels of the window that decided on a retraining prove a performance drop."""
+    if retraining.actor != POLICY_ACTOR:
+        return False
+    for window in context.list_monitored_windows():
+        labels_due_at = datetime.fromisoformat(window.end) + context.config.label_delay
+        if window.realized_json is None or format_timestamp(labels_due_at) != retraining.as_of:
+            continue
+        decision = WindowPerformance.from_json(window.realized_json).decision
+        if decision is not None:
+            applying = {result.rule for result in decision.list_applying(RuleRole.REASON)}
+            return not applying.isdisjoint(PERFORMANCE_REASONS)
+    return False
 
 
 def _record_outcome(

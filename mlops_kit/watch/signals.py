@@ -16,7 +16,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry, describe_exception
+from mlops_kit.core.extensions import (
+    ExtensionKind,
+    ExtensionRegistry,
+    convert_option,
+    describe_exception,
+)
 from mlops_kit.core.formatting import format_number, format_percent
 from mlops_kit.core.lazy import pd
 from mlops_kit.project.config.root import ProjectConfig
@@ -44,6 +49,8 @@ class WindowEvidence(NamedTuple):
 
     Attributes
     ----------
+    config : ProjectConfig
+        The project's settings.
     start : datetime
         Where the window begins, in UTC.
     end : datetime
@@ -51,11 +58,14 @@ class WindowEvidence(NamedTuple):
     version : str
         The version whose predictions it is about.
     predictions : DataFrame
-        The predictions, one row each: ``moment``, ``score``, ``decision``, ``label`` and others.
+        The predictions, one row each: ``prediction_id``, ``version``, ``key`` (the row's id, as
+        JSON), ``moment`` (the row's timestamp, in UTC), ``score``, ``decision`` (the predicted
+        class), ``at`` (when it was scored), ``label`` (NaN while unknown), ``raw_label`` (as it
+        came) and ``known`` (from when the label was known).
     features : DataFrame
         The features from which they were made, in the same order.
     monitoring : WindowMonitoring
-        What is known without labels: drift, estimated performance.
+        What is known without labels: the numbers of rows, drift and estimated performance.
     performance : WindowPerformance or None
         What the labels show; None before they are due.
     earlier_row_counts : sequence of int
@@ -105,7 +115,8 @@ def register_incident_signal(
     title : str
         The title of the incident.
     severity : IncidentSeverity
-        How urgent the incident is.
+        How urgent the incident is: ``WARNING``, or ``CRITICAL``. Alerts and the terminal call them
+        ``watch`` and ``act``.
     when : SignalTime
         Look for it when a window has ended, or when the labels of a window are due.
 
@@ -119,9 +130,11 @@ def register_incident_signal(
     'Every row is flagged'
     >>> del INCIDENT_SIGNALS["all_flagged"]
     """
+    signal_severity = convert_option(IncidentSeverity, severity, "severity")
+    signal_time = convert_option(SignalTime, when, "time")
 
     def register(function: _SignalFunction) -> _SignalFunction:
-        signal = RegisteredSignal(title, IncidentSeverity(severity), SignalTime(when), function)
+        signal = RegisteredSignal(title, signal_severity, signal_time, function)
         INCIDENT_SIGNALS.register(name)(signal)
         return function
 

@@ -6,8 +6,10 @@ A window is analyzed once when it has ended, and once more when its labels are d
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlops_kit.core.errors import RunFailedError
@@ -21,6 +23,7 @@ from mlops_kit.core.tasks import (
     to_score_array,
     to_score_column,
 )
+from mlops_kit.data.column_kinds import infer_statistical_kind
 from mlops_kit.data.columns import ROW_ID, list_feature_columns
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_sampling_design
@@ -30,15 +33,18 @@ from mlops_kit.project.loader import Project
 from mlops_kit.project.run_folder import list_artifacts
 from mlops_kit.registry.versions import ModelVersion
 from mlops_kit.stages.monitor import alerts, drift, estimate
+from mlops_kit.stages.monitor.column_bins import COUNTED_KINDS, make_column_bins
 from mlops_kit.stages.monitor.drift_sides import (
     SCORE_COLUMN,
     DriftDesign,
     make_side_days,
     replace_class_probabilities,
 )
-from mlops_kit.stages.monitor.drift_tests import make_side_weights
+from mlops_kit.stages.monitor.drift_tests import SideWeights, make_side_weights
+from mlops_kit.stages.monitor.profile_scan import profile_parquet
 from mlops_kit.stages.monitor.realized import get_reference_performance, measure_labeled_rows
 from mlops_kit.stages.monitor.schema import check_schema
+from mlops_kit.stages.monitor.season import DriftHistory, mark_seasonal_drift
 from mlops_kit.stages.retrain.policy import CONCEPT_DRIFT_CHECK
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import DriftStatus
@@ -62,6 +68,8 @@ class ReferenceData(NamedTuple):
         The calibration of the scores, fitted on the held-out rows.
     classes : tuple
         The classes in the order of the version's codes; empty for a regression.
+    history : DriftHistory or None
+        The profile by day of the rows that the version was made from; None if rows have weights.
     """
 
     feature_names: list[str]
@@ -69,6 +77,7 @@ class ReferenceData(NamedTuple):
     performance: Interval | None
     calibrator: Any
     classes: tuple[Any, ...] = ()
+    history: DriftHistory | None = None
 
 
 def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
@@ -110,11 +119,34 @@ def load_reference(project: Project, version: ModelVersion) -> ReferenceData:
             get_row_weights(held_out_rows, config),
         ),
         classes=version.classes,
+        history=_profile_history(
+            run / known_artifacts["features"].path, held_out_rows, version.features, config
+        ),
     )
 
 
+def _profile_history(
+    file: Path,
+    held_out_rows: pd.DataFrame,
+    features: Iterable[str],
+    config: ProjectConfig,
+) -> DriftHistory | None:
+    """Profile the features of all rows by day, in the bins of the held-out rows."""
+    if config.time is None or config.weight is not None:
+        return None
+    bins = {}
+    for name in features:
+        if name in held_out_rows:
+            kind = infer_statistical_kind(held_out_rows[name])
+            if kind in COUNTED_KINDS:
+                bins[name] = make_column_bins(held_out_rows[name], kind)
+    return DriftHistory(bins, profile_parquet(file, bins, config.time, config.timezone))
+
+
 def list_ended_windows(
-    start: datetime, until: datetime, length: timedelta
+    start: datetime,
+    until: datetime,
+    length: timedelta,
 ) -> list[tuple[datetime, datetime]]:
     """List the windows from ``start`` that have ended by ``until``; they leave no gap."""
     count = max(0, (until - start) // length)
@@ -154,7 +186,13 @@ def analyze_unlabeled_window(
     design = get_sampling_design(sampling, config)
     weights = make_side_weights(get_row_weights(reference.rows, config), design.weights)
     drift_design = DriftDesign(make_side_days(reference.rows, sampling, config), weights)
-    drift_table = _measure_drift_with_cost(reference, expected, current, config, drift_design)
+    drift_table = _measure_drift_with_cost(
+        reference,
+        expected,
+        current,
+        config,
+        drift_design,
+    )
     estimated = Interval(None)
     is_scored = is_finite_score(scores)
     if is_scored.any():
@@ -165,12 +203,6 @@ def analyze_unlabeled_window(
             config,
             config.seed,
         )
-    sketches = {}
-    for name in expected:
-        if name in current and len(current):
-            sketches[str(name)] = estimate.compare_distributions(
-                expected[name], current[name], weights
-            )
     verdicts = [
         check_schema(expected, current),
         alerts.check_feature_drift(drift_table, config),
@@ -182,10 +214,25 @@ def analyze_unlabeled_window(
         mean_score=_compute_mean(pd.Series(summarize_score(scores)), design.weights),
         estimated=estimated,
         drift=drift_table,
-        sketches=sketches,
+        sketches=_compare_distributions(expected, current, weights),
         verdicts=Verdicts.from_verdicts(verdicts),
         rows_by_version=rows_by_version,
     )
+
+
+def _compare_distributions(
+    expected: pd.DataFrame,
+    current: pd.DataFrame,
+    weights: SideWeights | None,
+) -> dict[str, Any]:
+    """Compare the distributions of the columns that both sides have, for charts."""
+    sketches = {}
+    for name in expected:
+        if name in current and len(current):
+            sketches[str(name)] = estimate.compare_distributions(
+                expected[name], current[name], weights
+            )
+    return sketches
 
 
 def _measure_drift_with_cost(
@@ -197,23 +244,42 @@ def _measure_drift_with_cost(
 ) -> Table:
     """Measure drift by feature, and estimate what the drift of each costs."""
     table = drift.measure_drift(
-        expected, current, expected.columns, config.monitor, config.seed, design
+        expected,
+        current,
+        expected.columns,
+        config.monitor,
+        config.seed,
+        design,
     )
     drifted_columns = []
+    if len(table.data) and reference.history is not None and design.days is not None:
+        table = mark_seasonal_drift(
+            table,
+            reference.history,
+            current,
+            design.days.current,
+            config.monitor,
+        )
     if len(table.data):
         is_costed = table.data["status"].isin(_COSTED_DRIFT_STATUSES)
         drifted_columns = table.data.loc[is_costed, "column"].tolist()
     cost_by_column: dict[str, float] = {}
     if TASKS[config.task].has_classes and len(current):
         cost_by_column = estimate.estimate_drift_costs(
-            reference.rows, current, drifted_columns, config, design.weights
+            reference.rows,
+            current,
+            drifted_columns,
+            config,
+            design.weights,
         )
     costs = [cost_by_column.get(column, math.nan) for column in table.data["column"]]
     return replace(table, data=table.data.assign(cost=costs))
 
 
 def _compute_flagged_share(
-    decisions: pd.Series, weights: np.ndarray | None, config: ProjectConfig
+    decisions: pd.Series,
+    weights: np.ndarray | None,
+    config: ProjectConfig,
 ) -> float | None:
     """Compute the share of rows predicted positive; None for a task without a positive class."""
     return _compute_mean(decisions, weights) if TASKS[config.task].has_threshold else None
@@ -275,7 +341,9 @@ def analyze_labeled_window(
 
 
 def _compute_window_cost(
-    predictions: pd.DataFrame, config: ProjectConfig, weights: np.ndarray | None = None
+    predictions: pd.DataFrame,
+    config: ProjectConfig,
+    weights: np.ndarray | None = None,
 ) -> tuple[float | None, float | None]:
     """Compute the cost of errors per row, and the total saving against the cheaper blind rule.
 
@@ -298,7 +366,11 @@ def _compute_window_cost(
     return total_cost / float(weights.sum()), saved
 
 
-def _is_below_estimate(realized: Table, estimated: Interval, config: ProjectConfig) -> bool:
+def _is_below_estimate(
+    realized: Table,
+    estimated: Interval,
+    config: ProjectConfig,
+) -> bool:
     """Whether all of the interval of realized performance is worse than the estimate."""
     metric = METRICS[config.headline_metric]
     measured = realized.to_intervals().get(config.headline_metric, Interval(None))
@@ -309,7 +381,10 @@ def _is_below_estimate(realized: Table, estimated: Interval, config: ProjectConf
 
 
 def _check_concept_drift(
-    windows_below: int, realized: Table, estimated: Interval, config: ProjectConfig
+    windows_below: int,
+    realized: Table,
+    estimated: Interval,
+    config: ProjectConfig,
 ) -> Verdict:
     """Check for concept drift: realized stays below estimated performance.
 
@@ -350,4 +425,9 @@ def _check_concept_drift(
             observed=observed,
             hint="retrain on recent rows",
         )
-    return replace(verdict, outcome=CheckOutcome.PASSED, sentence=f"{observed}.", observed=observed)
+    return replace(
+        verdict,
+        outcome=CheckOutcome.PASSED,
+        sentence=f"{observed}.",
+        observed=observed,
+    )

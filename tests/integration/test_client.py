@@ -176,6 +176,23 @@ def test_decision_needs_a_run_with_a_version(home: Path) -> None:
         client.approve("it is fit")
 
 
+def test_run_that_ended_before_deploy_is_not_approved(home: Path) -> None:
+    run = write_run(home)
+    artifact = artifacts.write_artifact(run, "first", "version", {"version": "1"})
+    files.write_json(
+        run / "stages" / "first.json", {"artifacts": {"version": artifact.model_dump()}}
+    )
+    stages = {"first": {"status": "succeeded"}, "deploy": {"reason": "not chosen"}}
+    files.write_json(
+        run / "manifest.json",
+        {"run": run.name, "project": "tiny", "status": "succeeded", "stages": stages},
+    )
+    with pytest.raises(KitError, match="it was not asked for deploy") as error:
+        mlops_kit.open(home).approve("it is fit")
+    assert error.value.hint.startswith("mlops run makes a run of all stages")
+    assert not (home / ".mlops").exists()
+
+
 @pytest.mark.parametrize("name", mlops_kit.__all__)
 def test_public_names_are_available(name: str) -> None:
     assert getattr(mlops_kit, name) is not None

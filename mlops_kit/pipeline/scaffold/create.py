@@ -32,6 +32,7 @@ _TABLE_FILE = f"{_DATA_FOLDER}/table.parquet"
 _MAX_COPIED_BYTES = 50 * 10**6  # a larger file does not belong into a repository
 _MAX_SAMPLE_ROWS = 2000
 _BYTES_PER_MB = 10**6
+_MIN_SHOWN_MB = 0.1  # of a smaller file too
 _NOTHING_GIVEN = GivenSettings()
 
 
@@ -300,7 +301,7 @@ def _store_file(file: str, root: Path, copies_data: bool | None) -> tuple[str, s
     size = path.stat().st_size
     if copies_data is None:
         copies_data = size <= _MAX_COPIED_BYTES
-    megabytes = f"{size / _BYTES_PER_MB:,.1f} MB"
+    megabytes = f"{max(size / _BYTES_PER_MB, _MIN_SHOWN_MB):,.1f} MB"
     if not copies_data:
         return str(path), f"The file ({megabytes}) is read where it is; it was not copied."
     stored = f"{_DATA_FOLDER}/{path.name}"

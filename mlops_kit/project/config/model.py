@@ -5,7 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import NameList, Share
+from mlops_kit.project.config.training_rows import (
+    RowSelection,
+    TrainingRows,
+    TrainingRowsSetting,
+)
+from mlops_kit.project.config.value_types import NameList, OptionalTimestamp, Share
 
 MODEL_FAMILY_NAMES = ("linear", "boosting", "lightgbm", "forest")
 
@@ -30,6 +35,19 @@ class TrainConfig(ConfigSection):
     )
     refit: bool = Field(
         True, description="Refit the chosen recipe on all labeled rows; that final model serves"
+    )
+    rows: TrainingRowsSetting = Field(
+        TrainingRows(RowSelection.AUTO),
+        description="Rows that models are fitted on, for a table with timestamps: all, "
+        "recent(90d) (those of the newest 90 days), weighted(60d) (a row that is 60 days older "
+        "counts half), since(2013-09-01), or auto: all, unless a window or weighting is clearly "
+        "better on the newest training rows",
+    )
+    change_point: OptionalTimestamp = Field(
+        None,
+        description="Since when the target is suspected to depend on the features in another way. "
+        "The held-out set is then only as large as a verdict needs, so that newer rows train the "
+        "model. mlops watch finds it in the realized losses and sets it for a retraining",
     )
     reference_refits: int = Field(
         3,
@@ -60,6 +78,12 @@ class ReviewConfig(ConfigSection):
         0.005,
         ge=0,
         description="Non-inferiority margin: how much worse than the champion counts as no worse",
+    )
+    require_gain: bool = Field(
+        False,
+        description="Whether a version has to be better than the champion, not only no worse, on "
+        "rows that are newer than those that either was trained on; mlops watch sets it for a "
+        "retraining after a performance drop",
     )
     min_gain_over_baseline: float = Field(
         0.0, description="Minimum gain in the headline metric over the best baseline"

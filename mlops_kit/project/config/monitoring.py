@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import Duration, Share
+from mlops_kit.project.config.value_types import Duration, NameList, Share
 
 TestedKind = Literal["number", "category", "code", "boolean"]
 # The drift tests of this package by the kind of column they are for, the default first.
@@ -18,6 +18,14 @@ DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
     "code": ("cramers_v",),
     "boolean": ("cramers_v",),
 }
+RETRAINING_REASON_NAMES = (
+    "performance_drop",
+    "concept_drift",
+    "drift",
+    "drift_cost",
+    "age",
+    "data_volume",
+)
 
 
 class MonitorConfig(ConfigSection):
@@ -80,6 +88,55 @@ class MonitorConfig(ConfigSection):
     )
 
 
+class RetrainReasonsConfig(ConfigSection):
+    """Which reasons to retrain count, and how many of them have to apply.
+
+    The reasons are performance_drop, concept_drift, drift, drift_cost, age, data_volume, and those
+    of plugins.
+    """
+
+    any: NameList = Field(
+        default_factory=list,
+        description="Retrain if any of these reasons applies; empty, like the other lists: those "
+        "that the settings of retrain switch on, and those of plugins",
+    )
+    all: NameList = Field(
+        default_factory=list, description="Retrain if all of these reasons apply together"
+    )
+    at_least: int | None = Field(
+        None, ge=1, description="Retrain if so many of the reasons under 'of' apply together"
+    )
+    of: NameList = Field(
+        default_factory=list, description="The reasons of which at_least have to apply"
+    )
+
+    @model_validator(mode="after")
+    def check_one_combination(self) -> RetrainReasonsConfig:
+        """Refuse several combinations, and a number that cannot be reached."""
+        if sum(map(bool, (self.any, self.all, self.of))) > 1:
+            raise ValueError("retrain.when: expected one of any, all, or at_least with of")
+        if (self.at_least is None) != (not self.of):
+            raise ValueError("retrain.when: expected at_least and of together")
+        if self.at_least is not None and self.at_least > len(self.of):
+            raise ValueError(
+                f"retrain.when: at_least {self.at_least} of {len(self.of)} reasons cannot be "
+                "reached; expected a smaller number or more reasons under 'of'"
+            )
+        return self
+
+    @property
+    def reason_names(self) -> list[str]:
+        """The reasons that count; empty: those that other settings switch on."""
+        return [*self.any, *self.all, *self.of]
+
+    @property
+    def min_reasons(self) -> int:
+        """How many of the reasons have to apply."""
+        if self.all:
+            return len(self.all)
+        return self.at_least or 1
+
+
 class RetrainConfig(ConfigSection):
     """When to retrain."""
 
@@ -89,19 +146,57 @@ class RetrainConfig(ConfigSection):
     on_drift: bool = Field(
         False, description="Retrain on drift alone; drift alone rarely costs performance"
     )
+    max_drift_cost: float | None = Field(
+        None,
+        ge=0,
+        description="Retrain when the drift of a column is estimated to cost more of the headline "
+        "metric than this; null: never because of its cost",
+    )
     max_age: Duration | None = Field(
         None, description="Retrain when the model is older; null: never because of its age"
     )
+    max_new_labels: int | None = Field(
+        None,
+        ge=1,
+        description="Retrain when so many rows were labeled since the model's cut-off; null: never "
+        "because of their number",
+    )
     min_labels: int = Field(
-        500, ge=0, description="Minimum number of new labeled rows for a retraining"
+        500,
+        ge=0,
+        description="Minimum number of rows labeled since the model's cut-off for a retraining",
     )
     on_concept_drift: bool = Field(
         True,
         description="Retrain on concept drift: realized performance stays below the estimated "
         "performance for watch.min_drifted_windows windows in a row",
     )
+    when: RetrainReasonsConfig = Field(
+        default_factory=RetrainReasonsConfig,
+        description="Which reasons count, and how many of them have to apply",
+    )
     cooldown: Duration = Field(
         timedelta(days=14), description="Minimum time between two automatic retrainings"
+    )
+    max_retrainings: int | None = Field(
+        None,
+        ge=1,
+        description="Maximum number of retrainings within budget_period; null: no maximum",
+    )
+    budget_period: Duration = Field(
+        timedelta(days=365), description="Period of which max_retrainings is the budget"
+    )
+    cost: float | None = Field(
+        None,
+        ge=0,
+        description="Cost of a retraining in cost.unit; a retraining decision compares the "
+        "expected gain with it",
+    )
+    value_per_decision: float | None = Field(
+        None,
+        gt=0,
+        description="Value of 1.0 of the headline metric per decision, in cost.unit; a retraining "
+        "decision states what the performance drop costs per day",
     )
 
 

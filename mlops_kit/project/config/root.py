@@ -24,6 +24,7 @@ from mlops_kit.project.config.legacy import move_split_settings
 from mlops_kit.project.config.model import MODEL_FAMILY_NAMES, CostConfig, ReviewConfig, TrainConfig
 from mlops_kit.project.config.monitoring import (
     DRIFT_TESTS_BY_KIND,
+    RETRAINING_REASON_NAMES,
     MonitorConfig,
     RetrainConfig,
     WatchConfig,
@@ -37,6 +38,7 @@ from mlops_kit.project.config.pipeline import (
 )
 from mlops_kit.project.config.reserved_names import rename_roles
 from mlops_kit.project.config.services import DashboardConfig, PeopleConfig, ServeConfig
+from mlops_kit.project.config.training_rows import RowSelection
 from mlops_kit.project.config.value_types import Duration, NameList, OptionalTimestamp
 from mlops_kit.stats import metrics
 
@@ -238,6 +240,15 @@ class ProjectConfig(ConfigSection):
                 f"until {self.until:%Y-%m-%d} is before as_of {self.as_of:%Y-%m-%d}; "
                 "expected the same time or a later one"
             )
+        selection = self.train.rows.selection
+        if self.time is None and selection not in {RowSelection.AUTO, RowSelection.ALL}:
+            raise ValueError(
+                f"train.rows: {self.train.rows} but the table has no time column; expected all"
+            )
+        if self.time is None and self.train.change_point:
+            raise ValueError(
+                "train.change_point needs a time column: name it in 'time', or remove it"
+            )
         if isinstance(self.validation.test, timedelta) and self.time is None:
             raise ValueError(
                 "validation.test is a duration but the table has no time column; "
@@ -308,6 +319,16 @@ class ProjectConfig(ConfigSection):
                 raise ValueError(
                     f"monitor.tests.{kind}: {test!r} is not known for this kind of column; "
                     f"expected {suggest_names(test, known_tests)}"
+                )
+        known_reasons = [
+            *RETRAINING_REASON_NAMES,
+            *list_declared(ExtensionKind.RETRAINING_RULE),
+        ]
+        for reason in self.retrain.when.reason_names:
+            if reason not in known_reasons:
+                raise ValueError(
+                    f"retrain.when: the reason {reason!r} is not known; "
+                    f"expected {suggest_names(reason, known_reasons)}"
                 )
         known_sinks = [*ALERT_SINK_NAMES, *list_declared(ExtensionKind.ALERT_SINK)]
         for name, sink in self.alerts.sinks.items():

@@ -18,11 +18,20 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.column_kinds import StatisticalKind
 from mlops_kit.stages.monitor.column_values import to_categories, to_numbers
 
+COUNTED_KINDS = (  # the kinds of column that have bins
+    StatisticalKind.NUMBER,
+    StatisticalKind.CATEGORY,
+    StatisticalKind.CODE,
+    StatisticalKind.BOOLEAN,
+)
 NUMBER_BINS = 100
 MAX_CATEGORY_BINS = 1_000  # categories that are counted one by one; rarer ones share a bin
+_MIN_TABLE_ROWS = 20_000
+_TABLE_CELLS = 8_192
+_SEARCHED = -1  # in the table of cells: the bin has to be searched for
 TAIL_SHARE = 0.005  # of the reference's values, on either side
 _BINS_BESIDE_VALUES = 2  # unseen and missing
-_MAX_LISTED_UNSEEN = 3
+MAX_LISTED_UNSEEN = 3
 
 
 def _make_no_edges() -> np.ndarray:
@@ -121,9 +130,11 @@ def make_number_bins(numbers: np.ndarray) -> ColumnBins:
     tails = (-math.inf, math.inf)
     distinct_count = len(np.unique(numbers[~np.isfinite(numbers)]))
     if len(finite):
-        shares = np.linspace(0, 1, NUMBER_BINS + 1)
-        cuts = np.quantile(finite, shares, method="inverted_cdf")
-        low, high = np.quantile(finite, [TAIL_SHARE, 1 - TAIL_SHARE], method="inverted_cdf")
+        ordered = np.sort(finite)
+        shares = np.append(np.linspace(0, 1, NUMBER_BINS + 1), [TAIL_SHARE, 1 - TAIL_SHARE])
+        # The least value with at least so many of the values up to it: a value of the reference.
+        positions = np.ceil(shares * len(ordered) - 1e-9).astype(int) - 1
+        *cuts, low, high = ordered[np.maximum(positions, 0)]
         tails = (float(low), float(high))
         distinct, counts = np.unique(cuts, return_counts=True)
         distinct_count += len(distinct)
@@ -159,16 +170,47 @@ def assign_bins(values: pd.Series, bins: ColumnBins) -> AssignedBins:
     positions = [position_by_name.get(name, bins.unseen_bin) for name in names]
     bin_of_code = np.array([*positions, bins.missing_bin])  # the code -1 is the last one
     unseen = [name for name in names if name not in position_by_name]
-    return AssignedBins(bin_of_code[codes], tuple(sorted(unseen)[:_MAX_LISTED_UNSEEN]))
+    return AssignedBins(bin_of_code[codes], tuple(sorted(unseen)[:MAX_LISTED_UNSEEN]))
 
 
 def _assign_number_bins(values: pd.Series, bins: ColumnBins) -> np.ndarray:
     """Assign numbers to bins; what is there and not a number is unseen."""
     numbers = to_numbers(values)
-    assigned = np.searchsorted(bins.edges, numbers, side="left")
+    assigned = assign_numbers(numbers, bins)
     is_nan = np.isnan(numbers)
     if is_nan.any():
         is_missing = values.isna().to_numpy()
         assigned[is_nan] = bins.unseen_bin
         assigned[is_missing] = bins.missing_bin
     return assigned
+
+
+def assign_numbers(numbers: np.ndarray, bins: ColumnBins) -> np.ndarray:
+    """Assign numbers to bins, whatever bin those get that are NaN.
+
+    With many numbers, most are looked up in a table of equal cells within the tails; only those in
+    a cell that an edge touches are searched for.
+    """
+    low, high = bins.tails
+    if len(numbers) < _MIN_TABLE_ROWS or not 0 < high - low < math.inf:
+        return np.searchsorted(bins.edges, numbers, side="left")
+    table = _make_cell_table(bins)
+    with np.errstate(over="ignore", invalid="ignore"):
+        positions = (numbers - low) * (_TABLE_CELLS / (high - low))
+        # What is far outside, or NaN, becomes a position outside the table, which is clipped.
+        cells = positions.astype(np.intp)
+    assigned = table.take(cells, mode="clip")
+    searched = np.flatnonzero(assigned == _SEARCHED)
+    assigned[searched] = np.searchsorted(bins.edges, numbers[searched], side="left")
+    return assigned
+
+
+def _make_cell_table(bins: ColumnBins) -> np.ndarray:
+    """Make the table of the bin of each cell; the outer cells, and those with edges, have none."""
+    borders = np.linspace(bins.tails[0], bins.tails[1], _TABLE_CELLS + 1)
+    border_bins = np.searchsorted(bins.edges, borders, side="left")
+    table = np.full(_TABLE_CELLS, _SEARCHED)
+    # An edge in a neighboring cell counts too, because positions are rounded.
+    is_exact = border_bins[:-3] == border_bins[3:]
+    table[1:-1][is_exact] = border_bins[:-3][is_exact]
+    return table

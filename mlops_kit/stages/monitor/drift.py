@@ -13,7 +13,7 @@ plugin that has no ``count_function`` is given rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mlops_kit.core.formatting import format_percent
@@ -22,7 +22,7 @@ from mlops_kit.core.results import Table
 from mlops_kit.data.column_kinds import StatisticalKind, infer_statistical_kind
 from mlops_kit.project.config.monitoring import MonitorConfig
 from mlops_kit.stages.monitor.binned_tests import BinnedResult, CountedColumn
-from mlops_kit.stages.monitor.column_bins import ColumnBins, make_column_bins
+from mlops_kit.stages.monitor.column_bins import COUNTED_KINDS, ColumnBins, make_column_bins
 from mlops_kit.stages.monitor.drift_classification import (
     DRIFT_COLUMNS,
     Classification,
@@ -60,12 +60,6 @@ _SHOWN_COLUMNS = (
 _TITLE = "Drift by feature"
 MAX_ROWS_PER_SIDE = 100_000  # that are given to the test of a plugin
 _ABSENT_KIND = "absent"
-_COUNTED_KINDS = (
-    StatisticalKind.NUMBER,
-    StatisticalKind.CATEGORY,
-    StatisticalKind.CODE,
-    StatisticalKind.BOOLEAN,
-)
 _MIN_IDENTIFIERS = 50  # distinct categories, below which a column does not identify rows
 
 
@@ -104,7 +98,11 @@ def measure_drift(
     measured = []
     profiles = _profile_sides(sides, list(dict.fromkeys(columns)))
     for name, kind in profiles.kinds.items():
-        row = ColumnDrift(column=name, kind=kind, limit=limits.alert_effect)
+        row = ColumnDrift(
+            column=name,
+            kind=kind,
+            limit=limits.alert_effect,
+        )
         measured.append(row)
         if name not in profiles.bins:
             _classify_uncounted(row, sides, limits)
@@ -112,6 +110,46 @@ def measure_drift(
         _measure_column(row, profiles, limits, _make_row_test(row, sides, seed))
     classify_columns(measured, limits)
     return make_drift_table(measured, limits, sides.weights is not None, sides.days is not None)
+
+
+def compare_profiles(
+    bins: Mapping[str, ColumnBins],
+    reference: DriftProfile,
+    current: DriftProfile,
+    limits: MonitorConfig,
+) -> Table:
+    """Compare two profiles with the same bins; no row is read.
+
+    A column whose test is that of a plugin without ``count_function`` is compared with the default
+    test of its kind.
+
+    Parameters
+    ----------
+    bins : mapping of str to ColumnBins
+        The bins of the columns to compare.
+    limits : MonitorConfig
+        The project's limits.
+
+    Returns
+    -------
+    Table
+        As of ``measure_drift``.
+    """
+    if not reference.row_count or not current.row_count:
+        return _make_empty_table()
+    kinds = {name: str(column.kind) for name, column in bins.items()}
+    profiles = ProfiledSides(kinds, dict(bins), reference, current)
+    measured = []
+    for name, kind in kinds.items():
+        row = ColumnDrift(
+            column=name,
+            kind=kind,
+            limit=limits.alert_effect,
+        )
+        _measure_column(row, profiles, limits)
+        measured.append(row)
+    classify_columns(measured, limits)
+    return make_drift_table(measured, limits, has_weights=False, has_days=True)
 
 
 @dataclass(frozen=True)
@@ -141,7 +179,7 @@ def _profile_sides(sides: DriftSides, columns: list[str]) -> ProfiledSides:
         if name not in sides.reference or name not in sides.current:
             continue
         kinds[name] = _combine_kinds(sides.reference[name], sides.current[name])
-        if kinds[name] in _COUNTED_KINDS:
+        if kinds[name] in COUNTED_KINDS:
             bins[name] = make_column_bins(sides.reference[name], kinds[name])
     reference_days, current_days = sides.days or (None, None)
     reference_weights, current_weights = sides.weights or (None, None)
@@ -187,7 +225,10 @@ def make_drift_table(
 
 
 def _describe_row_tests(
-    measured: list[ColumnDrift], limits: MonitorConfig, has_weights: bool, has_days: bool
+    measured: list[ColumnDrift],
+    limits: MonitorConfig,
+    has_weights: bool,
+    has_days: bool,
 ) -> list[str]:
     """Say that rows are weighted, and which tests of plugins leave out weights or days."""
     names = {find_drift_test(row.kind, limits.tests) for row in measured if row.is_tested}
@@ -222,7 +263,11 @@ def _summarize_drift(data: pd.DataFrame) -> str:
     )
 
 
-def _make_row_test(row: ColumnDrift, sides: DriftSides, seed: int) -> Callable[[str], BinnedResult]:
+def _make_row_test(
+    row: ColumnDrift,
+    sides: DriftSides,
+    seed: int,
+) -> Callable[[str], BinnedResult]:
     """Make the function that gives rows to a test that takes no counts."""
 
     def run_row_test(test: str) -> BinnedResult:
@@ -251,7 +296,11 @@ def _combine_kinds(before: pd.Series, now: pd.Series) -> str:
     return "/".join(sorted(kinds)) or str(StatisticalKind.EMPTY)
 
 
-def _classify_uncounted(row: ColumnDrift, sides: DriftSides, limits: MonitorConfig) -> None:
+def _classify_uncounted(
+    row: ColumnDrift,
+    sides: DriftSides,
+    limits: MonitorConfig,
+) -> None:
     """Classify a column whose values have no bins."""
     if row.kind == _ABSENT_KIND:
         return
@@ -295,10 +344,11 @@ def _measure_column(
         row.classify(untested)
         return
     test = find_drift_test(row.kind, limits.tests)
-    if DRIFT_TESTS[test].count_function is None and run_row_test is not None:
+    is_row_test = DRIFT_TESTS[test].count_function is None
+    if is_row_test and run_row_test is not None:
         result = run_row_test(test)
     else:
-        result = run_count_test(test, column)
+        result = run_count_test(find_drift_test(row.kind, {}) if is_row_test else test, column)
     row.statistic = result.statistic
     row.effect = result.effect
     row.p_value = result.p_value
@@ -309,7 +359,10 @@ def _measure_column(
 
 
 def _explain_not_tested(
-    row: ColumnDrift, column: CountedColumn, profiles: ProfiledSides, limits: MonitorConfig
+    row: ColumnDrift,
+    column: CountedColumn,
+    profiles: ProfiledSides,
+    limits: MonitorConfig,
 ) -> Classification | None:
     """Classify a column that no test can or need decide; None if one should."""
     known_values = min(

@@ -130,7 +130,9 @@ def _adjust_rate_changes(columns: list[ColumnDrift], name: str) -> None:
 
 
 def _choose_classification(
-    column: ColumnDrift, changes: list[Classification], limits: MonitorConfig
+    column: ColumnDrift,
+    changes: list[Classification],
+    limits: MonitorConfig,
 ) -> Classification:
     """Choose the most severe change, and mention the others of its severity and new values."""
     for status in (DriftStatus.ALERT, DriftStatus.WARNING):
@@ -188,7 +190,13 @@ def _classify_missing(column: ColumnDrift, limits: MonitorConfig) -> Classificat
     is_significant = change.p_value < limits.alpha
     if is_significant and change.change > limits.max_missing_increase:
         return Classification(DriftStatus.ALERT, DriftReason.MISSING_VALUES, explanation)
-    return _classify_ratio(column, change, DriftReason.MISSING_VALUES, explanation, limits)
+    return _classify_ratio(
+        column,
+        change,
+        DriftReason.MISSING_VALUES,
+        explanation,
+        limits,
+    )
 
 
 def _classify_extreme(column: ColumnDrift, limits: MonitorConfig) -> Classification | None:
@@ -197,7 +205,13 @@ def _classify_extreme(column: ColumnDrift, limits: MonitorConfig) -> Classificat
     if change is None or change.change <= 0:
         return None
     explanation = change.describe("extreme values")
-    return _classify_ratio(column, change, DriftReason.EXTREME_VALUES, explanation, limits)
+    return _classify_ratio(
+        column,
+        change,
+        DriftReason.EXTREME_VALUES,
+        explanation,
+        limits,
+    )
 
 
 def _classify_rare(column: ColumnDrift, limits: MonitorConfig) -> Classification | None:
@@ -206,7 +220,13 @@ def _classify_rare(column: ColumnDrift, limits: MonitorConfig) -> Classification
     if change is None:
         return None
     explanation = change.describe(f"{change.name!r}")
-    return _classify_ratio(column, change, DriftReason.RARE_VALUES, explanation, limits)
+    return _classify_ratio(
+        column,
+        change,
+        DriftReason.RARE_VALUES,
+        explanation,
+        limits,
+    )
 
 
 def _classify_ratio(

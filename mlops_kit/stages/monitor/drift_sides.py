@@ -173,7 +173,9 @@ def get_drift_design(
 
 
 def make_side_days(
-    reference: pd.DataFrame, current: pd.DataFrame, config: ProjectConfig
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    config: ProjectConfig,
 ) -> SideDays | None:
     """Return the days of both sides; None if they are not known for one of them."""
     sides = []

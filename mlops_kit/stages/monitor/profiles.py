@@ -100,11 +100,21 @@ def profile_rows(
         np.bincount(codes[has_day], values[has_day], minlength=len(names))
         for values in (np.ones(len(frame)), row_weights, row_weights**2)
     ]
-    return DriftProfile(tuple(names), sums[0], sums[1], sums[2], counts, unseen_names)
+    return DriftProfile(
+        tuple(names),
+        sums[0],
+        sums[1],
+        sums[2],
+        counts,
+        unseen_names,
+    )
 
 
 def combine_sides(
-    column: str, bins: ColumnBins, reference: DriftProfile, current: DriftProfile
+    column: str,
+    bins: ColumnBins,
+    reference: DriftProfile,
+    current: DriftProfile,
 ) -> CountedColumn:
     """Combine the counts of a column on both sides."""
     return CountedColumn(

@@ -96,7 +96,9 @@ def measure_rare_change(column: CountedColumn) -> RateChange | None:
 
 
 def _measure_changes(
-    reference: np.ndarray, current: np.ndarray, selected: np.ndarray
+    reference: np.ndarray,
+    current: np.ndarray,
+    selected: np.ndarray,
 ) -> list[RateChange]:
     """Measure the change of the share of rows in some bins, for each column of ``selected``."""
     effects = estimate_design_effects(reference, current, selected)
@@ -121,7 +123,9 @@ def _measure_changes(
 
 
 def compute_rate_p_values(
-    reference_rows: np.ndarray, current_rows: np.ndarray, current_part: np.ndarray
+    reference_rows: np.ndarray,
+    current_rows: np.ndarray,
+    current_part: np.ndarray,
 ) -> np.ndarray:
     """Compute two-sided mid-p values of rates, given how many events there are on both sides.
 
@@ -142,7 +146,11 @@ def compute_rate_p_values(
     before = np.asarray(reference_rows, dtype=float)
     now = np.asarray(current_rows, dtype=float)
 
-    def compute_tail(events: np.ndarray, others: np.ndarray, part: np.ndarray) -> np.ndarray:
+    def compute_tail(
+        events: np.ndarray,
+        others: np.ndarray,
+        part: np.ndarray,
+    ) -> np.ndarray:
         """P(X > events) + P(X = events) / 2 of a binomial with events + others trials."""
         at_least = np.where(events > 0, betainc(np.maximum(events, 1e-9), others + 1, part), 1.0)
         more = np.where(others > 0, betainc(events + 1, np.maximum(others, 1e-9), part), 0.0)

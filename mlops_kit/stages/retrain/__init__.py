@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mlops_kit.stages.retrain.rules  # noqa: F401 - registers the rules of this package
 from mlops_kit.stages.retrain.policy import (
     RetrainingAction,
     RetrainingDecision,

@@ -9,7 +9,9 @@ To add a rule, in the package or in a plugin of a project:
    not apply,
 2. decorate it with ``@register_retraining_rule(name, role)``.
 
-`decide_retraining` then takes it into account.
+`decide_retraining` then takes it into account. ``retrain.when`` says which reasons count and how
+many have to apply; without it, a reason counts if its own setting switches it on. The rules of this
+package are in ``mlops_kit.stages.retrain.rules``.
 """
 
 from __future__ import annotations
@@ -27,14 +29,20 @@ from mlops_kit.core.extensions import (
 )
 from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
+from mlops_kit.project.config.base import ConfigSection
 from mlops_kit.project.config.root import ProjectConfig
-from mlops_kit.project.config.value_types import format_duration
 from mlops_kit.project.explain import format_setting_value
-from mlops_kit.stats.monitoring_tables import DriftStatus, upgrade_monitoring_table
+from mlops_kit.stages.retrain.expected_gain import describe_expected_gain
 
 # The check of realized performance, by the name under which its verdicts are stored.
 REALIZED_PERFORMANCE_CHECK = "realised"  # stored by earlier versions
 CONCEPT_DRIFT_CHECK = "gap"
+
+
+# Rules of stored decisions and their present names.
+_RENAMED_RULES = {"fall": "performance_drop", "gap": "concept_drift"}
+SUPERSEDED_RULE = "superseded"
+PERFORMANCE_REASONS = frozenset({"performance_drop", "concept_drift"})
 
 
 class RuleRole(StrEnum):
@@ -64,11 +72,23 @@ class RetrainingEvidence(NamedTuple):
     alerts : Verdicts
         The verdicts of monitoring.
     labeled_rows : int
-        New labeled rows to learn from.
+        Rows that were labeled since the model's cut-off.
     time_since_last : timedelta or None
         Time since the last retraining; None if there was none.
     pending_reason : str
         What a retraining would have to wait for, in words; empty if nothing.
+    superseded_reason : str
+        Why another window decides, in words; empty if this one does.
+    rejected_share : float
+        Share of the newest rows that the data contract rejects.
+    recent_retrainings : int
+        Retrainings within ``retrain.budget_period``.
+    change_reason : str
+        Why a retraining has to wait after a suspected change, in words; empty if it does not.
+    decisions_per_day : float or None
+        Rows that are scored per day; None if it is not known.
+    is_drop_confirmed : bool
+        Whether a performance drop shows in more than this one window.
     """
 
     drift: Table
@@ -79,6 +99,12 @@ class RetrainingEvidence(NamedTuple):
     model_age: timedelta | None
     time_since_last: timedelta | None = None
     pending_reason: str = ""
+    superseded_reason: str = ""
+    rejected_share: float = 0.0
+    recent_retrainings: int = 0
+    change_reason: str = ""
+    decisions_per_day: float | None = None
+    is_drop_confirmed: bool = True
 
     def find_verdict(self, check: str) -> Verdict | None:
         """Find monitoring's verdict of a check."""
@@ -95,6 +121,19 @@ class RetrainingEvidence(NamedTuple):
                 return verdict.sentence
         return ""
 
+    def counts_as_reason(self, name: str, is_switched_on: bool) -> bool:
+        """Whether a reason counts: ``retrain.when`` names it, or names none and it is switched on.
+
+        Parameters
+        ----------
+        name : str
+            The name of the rule.
+        is_switched_on : bool
+            What the setting of the reason itself says.
+        """
+        named = self.config.retrain.when.reason_names
+        return name in named if named else is_switched_on
+
 
 @dataclass(frozen=True)
 class RuleResult:
@@ -108,11 +147,14 @@ class RuleResult:
         What it means that the rule applies.
     sentence : str
         Why it applies.
+    setting : str
+        The setting in ``mlops.yaml`` that the rule follows; empty if there is none.
     """
 
     rule: str
     role: RuleRole
     sentence: str
+    setting: str = ""
 
     @property
     def applies(self) -> bool:
@@ -143,7 +185,11 @@ class RetrainingDecision:
     rule_results: tuple[RuleResult, ...]
     command: str = ""
 
-    SCHEMA_VERSION = 2
+    SCHEMA_VERSION = 3
+
+    def list_applying(self, role: RuleRole) -> list[RuleResult]:
+        """List the results of the rules of a role that apply."""
+        return [result for result in self.rule_results if result.role == role and result.applies]
 
     @property
     def should_retrain(self) -> bool:
@@ -166,10 +212,10 @@ class RetrainingDecision:
 
     @classmethod
     def from_json_dict(cls, stored: Mapping[str, Any]) -> RetrainingDecision:
-        """Read a stored decision, those of schema version 1 included.
+        """Read a stored decision, those of earlier schema versions included.
 
         Version 1 has no version number; it keeps the rules under ``evidence``, each with its
-        sentence under ``said``.
+        sentence under ``said``. Up to version 2 rules have no setting, and some another name.
         """
         stored_results = stored.get("rule_results")
         if stored_results is None:
@@ -181,7 +227,12 @@ class RetrainingDecision:
             action=RetrainingAction(stored["action"]),
             reason=stored["reason"],
             rule_results=tuple(
-                RuleResult(result["rule"], RuleRole(result["role"]), result["sentence"])
+                RuleResult(
+                    _RENAMED_RULES.get(result["rule"], result["rule"]),
+                    RuleRole(result["role"]),
+                    result["sentence"],
+                    result.get("setting", ""),
+                )
                 for result in stored_results
             ),
             command=stored["command"],
@@ -194,12 +245,15 @@ _RuleFunction = Callable[[RetrainingEvidence], str]
 class _Rule(NamedTuple):
     role: RuleRole
     function: _RuleFunction
+    setting: str = ""
 
 
 RETRAINING_RULES: ExtensionRegistry[_Rule] = ExtensionRegistry(ExtensionKind.RETRAINING_RULE)
 
 
-def register_retraining_rule(name: str, role: RuleRole) -> Callable[[_RuleFunction], _RuleFunction]:
+def register_retraining_rule(
+    name: str, role: RuleRole, setting: str = ""
+) -> Callable[[_RuleFunction], _RuleFunction]:
     """Register the decorated function as a retraining rule.
 
     Parameters
@@ -208,6 +262,9 @@ def register_retraining_rule(name: str, role: RuleRole) -> Callable[[_RuleFuncti
         The rule's name.
     role : RuleRole
         What it means that the rule applies: a reason to retrain, a guard that waits, or a stop.
+    setting : str
+        The setting in ``mlops.yaml`` that the rule follows, such as ``retrain.min_labels``; an
+        incident names it if a guard blocks a proven reason for long.
 
     Examples
     --------
@@ -221,91 +278,10 @@ def register_retraining_rule(name: str, role: RuleRole) -> Callable[[_RuleFuncti
     """
 
     def register(function: _RuleFunction) -> _RuleFunction:
-        RETRAINING_RULES.register(name)(_Rule(RuleRole(role), function))
+        RETRAINING_RULES.register(name)(_Rule(RuleRole(role), function, setting))
         return function
 
     return register
-
-
-@register_retraining_rule("schema", RuleRole.STOP)
-def stop_on_broken_schema(evidence: RetrainingEvidence) -> str:
-    """Stop if columns are missing or changed their type: the next model would learn the fault."""
-    return evidence.get_failure_sentence("schema")
-
-
-@register_retraining_rule("missing", RuleRole.STOP)
-def stop_on_missing_values(evidence: RetrainingEvidence) -> str:
-    """Stop if values of a column went missing: a fault of the source, not a change of the world."""
-    drift = upgrade_monitoring_table(evidence.drift).data
-    alerts = drift[drift["status"] == DriftStatus.ALERT]
-    increase = alerts["missing_current"].astype(float) - alerts["missing_reference"].astype(float)
-    max_increase = evidence.config.monitor.max_missing_increase
-    columns = alerts.loc[increase > max_increase, "column"].tolist()
-    if not columns:
-        return ""
-    return f"Values of {', '.join(columns)} went missing; fix the source first."
-
-
-@register_retraining_rule("fall", RuleRole.REASON)
-def retrain_on_performance_drop(evidence: RetrainingEvidence) -> str:
-    """Retrain if the labels prove that performance dropped."""
-    if not evidence.config.retrain.on_performance_drop:
-        return ""
-    return evidence.get_failure_sentence(REALIZED_PERFORMANCE_CHECK)
-
-
-@register_retraining_rule("drift", RuleRole.REASON)
-def retrain_on_drift(evidence: RetrainingEvidence) -> str:
-    """Retrain on drift alone, if the project wants to."""
-    if not evidence.config.retrain.on_drift:
-        return ""
-    return evidence.get_failure_sentence("drift", "score_drift")
-
-
-@register_retraining_rule("gap", RuleRole.REASON)
-def retrain_on_concept_drift(evidence: RetrainingEvidence) -> str:
-    """Retrain on concept drift: realized performance stays below estimated performance."""
-    if not evidence.config.retrain.on_concept_drift:
-        return ""
-    return evidence.get_failure_sentence(CONCEPT_DRIFT_CHECK)
-
-
-@register_retraining_rule("age", RuleRole.REASON)
-def retrain_on_age(evidence: RetrainingEvidence) -> str:
-    """Retrain if the model is older than the project allows."""
-    max_age = evidence.config.retrain.max_age
-    age = evidence.model_age
-    if max_age is None or age is None or age <= max_age:
-        return ""
-    return f"The model is {age.days} days old; the limit is {format_duration(max_age)}."
-
-
-@register_retraining_rule("labels", RuleRole.GUARD)
-def wait_for_labels(evidence: RetrainingEvidence) -> str:
-    """Wait while there are too few new labels to learn from."""
-    min_labels = evidence.config.retrain.min_labels
-    if evidence.labeled_rows >= min_labels:
-        return ""
-    return f"Only {evidence.labeled_rows:,} new labeled rows; {min_labels:,} are needed."
-
-
-@register_retraining_rule("pending", RuleRole.GUARD)
-def wait_for_pending_version(evidence: RetrainingEvidence) -> str:
-    """Wait while a new version waits for an approval."""
-    return evidence.pending_reason
-
-
-@register_retraining_rule("cooldown", RuleRole.GUARD)
-def wait_for_cooldown(evidence: RetrainingEvidence) -> str:
-    """Wait until the last retraining has had time to show its effect."""
-    cooldown = evidence.config.retrain.cooldown
-    elapsed = evidence.time_since_last
-    if elapsed is None or elapsed >= cooldown:
-        return ""
-    days = elapsed / timedelta(days=1)
-    return (
-        f"The last retraining was {days:g} days ago; the cooldown is {format_duration(cooldown)}."
-    )
 
 
 def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
@@ -316,13 +292,16 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
             sentence = rule.function(evidence) or ""
             if not isinstance(sentence, str):
                 raise TypeError(f"it returned {sentence!r}; expected a sentence")
-        results.append(RuleResult(name, rule.role, sentence))
+        results.append(RuleResult(name, rule.role, sentence, rule.setting))
     stop = _get_first_sentence(results, RuleRole.STOP)
-    reason = _get_first_sentence(results, RuleRole.REASON)
+    reason, missing_reasons = _combine_reasons(results, evidence)
     guard = _get_first_sentence(results, RuleRole.GUARD)
     if stop:
         action = RetrainingAction.STOP
         sentence = f"No, and stop: {stop}"
+    elif missing_reasons:
+        action = RetrainingAction.KEEP
+        sentence = f"No: {missing_reasons}"
     elif not reason:
         action = RetrainingAction.KEEP
         sentence = f"No: {_explain_no_retraining(evidence)}"
@@ -332,6 +311,10 @@ def decide_retraining(evidence: RetrainingEvidence) -> RetrainingDecision:
     else:
         action = RetrainingAction.RETRAIN
         sentence = f"Yes: {reason}"
+    if reason and not stop:
+        sentence += describe_expected_gain(
+            evidence.realized, evidence.decisions_per_day, evidence.config
+        )
     command = ""
     if action == RetrainingAction.RETRAIN:
         until = evidence.config.until
@@ -346,6 +329,32 @@ def _get_first_sentence(results: list[RuleResult], role: RuleRole) -> str:
     return ""
 
 
+def _combine_reasons(results: list[RuleResult], evidence: RetrainingEvidence) -> tuple[str, str]:
+    """Combine the reasons as ``retrain.when`` says.
+
+    Returns
+    -------
+    reason : str
+        The reasons that apply, in words; empty unless enough do.
+    missing_reasons : str
+        What is missing, if some apply but not enough; else empty.
+    """
+    when = evidence.config.retrain.when
+    applying = []
+    for result in results:
+        is_reason = result.role == RuleRole.REASON and result.applies
+        if is_reason and (not when.reason_names or result.rule in when.reason_names):
+            applying.append(result.sentence)
+    if not applying:
+        return "", ""
+    if len(applying) < when.min_reasons:
+        return "", (
+            f"{len(applying)} of {when.min_reasons} required reasons applies "
+            f"({', '.join(when.reason_names)}): {' '.join(applying)}"
+        )
+    return " ".join(applying[: when.min_reasons]), ""
+
+
 def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
     """Explain why there is nothing to do: what the labels say, or that there are none."""
     realized = evidence.find_verdict(REALIZED_PERFORMANCE_CHECK)
@@ -354,7 +363,14 @@ def _explain_no_retraining(evidence: RetrainingEvidence) -> str:
     if realized.outcome == CheckOutcome.CANNOT_TELL:
         return f"a performance drop is not proven. {realized.sentence}"
     if realized.outcome == CheckOutcome.FAILED:
-        return f"{realized.sentence} retrain.on_performance_drop is off."
+        if not evidence.counts_as_reason(
+            "performance_drop", evidence.config.retrain.on_performance_drop
+        ):
+            return f"{realized.sentence} retrain.on_performance_drop is off."
+        return (
+            f"{realized.sentence} One window alone is not a proof: the daily losses show no "
+            "change, and the window before was within the limit."
+        )
     drift = evidence.get_failure_sentence("drift")
     if drift:
         return f"{realized.sentence} Drift alone is not a reason to retrain: {drift}"
@@ -386,18 +402,29 @@ def describe_policy(config: ProjectConfig) -> Table:
     policy = config.retrain
     rows = []
     for name, field in type(policy).model_fields.items():
-        value = str(format_setting_value(getattr(policy, name)))
+        setting_value = getattr(policy, name)
+        if isinstance(setting_value, ConfigSection):
+            setting_value = setting_value.model_dump(mode="json", exclude_defaults=True) or None
+        value = str(format_setting_value(setting_value))
         rows.append((f"retrain.{name}", value, field.description or ""))
+    when = policy.when
     is_active_by_reason = {
         "a proven performance drop": policy.on_performance_drop,
         "concept drift": policy.on_concept_drift,
         "drift alone": policy.on_drift,
+        "costly drift": policy.max_drift_cost is not None,
         "age": policy.max_age is not None,
+        "data volume": policy.max_new_labels is not None,
     }
     reasons = [reason for reason, is_active in is_active_by_reason.items() if is_active]
+    combination = f"Reasons to retrain: {', '.join(reasons) or 'none'}"
+    if when.reason_names:
+        combination = (
+            f"Retrains if {when.min_reasons} of these apply: {', '.join(when.reason_names)}"
+        )
     sentence = (
-        f"Reasons to retrain: {', '.join(reasons) or 'none'}; "
-        f"at least {policy.min_labels:,} new labels are needed."
+        f"{combination}; at least {policy.min_labels:,} rows labeled since the model's cut-off are "
+        "needed."
     )
     return Table(
         "Retraining policy",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.formatting import capitalize_first, format_money, format_number, format_percent
 from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
-from mlops_kit.core.results import Interval, Table
+from mlops_kit.core.results import CheckOutcome, Interval, Table
 from mlops_kit.core.serialization import to_json_value
 from mlops_kit.core.tasks import TASKS, to_score_array, to_score_column
 from mlops_kit.data.classes import resolve_coding
@@ -137,6 +137,9 @@ def score_champion(
     if model is None:
         return ScoredModel(name, note=note, version=champion.version)
     scores = predict_scores(model, rows[columns], config)
+    if config.review.require_gain and config.time is not None:
+        is_older = (rows[config.time] < pd.Timestamp(champion.as_of)).to_numpy()
+        scores[is_older] = np.nan
     threshold = champion.threshold
     if _has_other_positive_class(champion, config):
         scores = 1 - scores
@@ -364,6 +367,24 @@ def classify_difference(gain: Interval, margin: float) -> DifferenceOutcome:
     if gain.high < 0 and gain.value < -margin:
         return DifferenceOutcome.WORSE
     return DifferenceOutcome.CANNOT_TELL
+
+
+def get_promotion_outcome(difference: DifferenceOutcome, must_gain: bool) -> CheckOutcome:
+    """Return whether a difference lets a version replace the champion.
+
+    Parameters
+    ----------
+    must_gain : bool
+        Whether it has to be better, not only no worse.
+    """
+    if must_gain and difference != DifferenceOutcome.BETTER:
+        return CheckOutcome.FAILED
+    return {
+        DifferenceOutcome.BETTER: CheckOutcome.PASSED,
+        DifferenceOutcome.NO_WORSE: CheckOutcome.PASSED,
+        DifferenceOutcome.WORSE: CheckOutcome.FAILED,
+        DifferenceOutcome.CANNOT_TELL: CheckOutcome.CANNOT_TELL,
+    }[difference]
 
 
 def describe_rows_needed(gain: Interval, margin: float, rows: int) -> str:

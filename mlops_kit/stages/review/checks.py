@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from mlops_kit.core.extensions import (
     ExtensionKind,
     ExtensionRegistry,
+    convert_option,
     name_failing_extension,
 )
 from mlops_kit.core.formatting import format_number, format_percent
@@ -30,6 +31,7 @@ from mlops_kit.stages.review.champion_comparison import (
     DifferenceOutcome,
     classify_difference,
     describe_rows_needed,
+    get_promotion_outcome,
 )
 from mlops_kit.stages.review.evidence import (
     BASELINE_TITLES,
@@ -102,9 +104,10 @@ def register_check(
     <CheckSeverity.WARNS: 'warns'>
     >>> del REVIEW_CHECKS["few_features"]
     """
+    check_severity = convert_option(CheckSeverity, severity, "severity")
 
     def register(function: Callable[[ReviewEvidence], Verdict]) -> ReviewCheck:
-        check = ReviewCheck(name, title, CheckSeverity(severity), task, function)
+        check = ReviewCheck(name, title, check_severity, task, function)
         return into.register(name, applies_to=[task] if task else [])(check)
 
     return register
@@ -336,7 +339,7 @@ def check_calibration_error(evidence: ReviewEvidence) -> Verdict:
         f"average (limit {format_percent(limit, 1)}).",
         observed=str(error),
         limit=f"≤ {format_number(limit)}",
-        hint="calibrate on out-of-fold predictions",
+        hint="use more training rows, or a model family of your own that calibrates its scores",
     )
 
 
@@ -401,25 +404,24 @@ def _describe_weakest_slice(candidates: pd.DataFrame, evidence: ReviewEvidence) 
     into=CHAMPION_CHECKS,
 )
 def check_no_worse_than_champion(evidence: ReviewEvidence) -> Verdict:
-    """Check that the gain over the champion on the same rows is above minus the margin."""
+    """Check that the gain over the champion on the same rows is above minus the margin.
+
+    With ``review.require_gain`` it has to be above zero.
+    """
     margin = evidence.config.review.margin
+    must_gain = evidence.config.review.require_gain
     gain = evidence.champion_gain
     if gain is None and evidence.champion_note == NO_CHAMPION.note:
         return make_verdict(CheckOutcome.NOT_APPLICABLE, evidence.champion_note)
     if gain is None:
         return make_verdict(
-            CheckOutcome.CANNOT_TELL,
+            CheckOutcome.FAILED if must_gain else CheckOutcome.CANNOT_TELL,
             evidence.champion_note,
             hint="evaluate on rows that are newer than the champion",
             champion_version=evidence.champion_version,
         )
     difference = classify_difference(gain, margin)
-    outcome = {
-        DifferenceOutcome.BETTER: CheckOutcome.PASSED,
-        DifferenceOutcome.NO_WORSE: CheckOutcome.PASSED,
-        DifferenceOutcome.WORSE: CheckOutcome.FAILED,
-        DifferenceOutcome.CANNOT_TELL: CheckOutcome.CANNOT_TELL,
-    }[difference]
+    outcome = get_promotion_outcome(difference, must_gain)
     relation = {
         DifferenceOutcome.BETTER: "better than",
         DifferenceOutcome.NO_WORSE: "no worse than",
@@ -435,7 +437,7 @@ def check_no_worse_than_champion(evidence: ReviewEvidence) -> Verdict:
         f"The model is {relation} the champion on the same rows: "
         f"gain in {metric_title} {gain}. {evidence.champion_note}",
         observed=f"gain {gain}",
-        limit=f"> {format_number(-margin)}",
+        limit="> 0" if must_gain else f"> {format_number(-margin)}",
         hint=hint,
         margin=margin,
         champion_version=evidence.champion_version,

@@ -100,6 +100,11 @@ class ReviewEvidence(NamedTuple):
     champion_gain : Interval or None
         The same over the champion; ``champion_note`` says how it was measured or why it was not,
         ``champion_version`` which version it is.
+    slices : Table or None
+        Performance by slice; its ``data`` has a row per slice with ``column``, ``group``, ``rows``,
+        ``gap`` and others (`evaluate_slices`).
+    refit_agreement : RefitAgreement or None
+        How closely the final model agrees with the evaluation model; None if it was not refitted.
     sample_rows : int
         Rows of the sample that the run was made from; 0 for all rows.
     """

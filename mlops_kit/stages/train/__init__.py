@@ -12,6 +12,7 @@ from mlops_kit.stages.train.family_comparison import compare_families
 from mlops_kit.stages.train.fitting import compute_scores, fit_model, score_held_out_rows
 from mlops_kit.stages.train.folds import select_labeled_rows, select_training_rows
 from mlops_kit.stages.train.refits import compare_refits
+from mlops_kit.stages.train.row_selection import describe_training_rows
 from mlops_kit.stages.train.search import SearchBudget, search_recipes
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "compare_families",
     "compare_refits",
     "compute_scores",
+    "describe_training_rows",
     "fit_model",
     "list_baselines",
     "score_held_out_rows",

@@ -15,12 +15,13 @@ from mlops_kit.core.frames import to_pandas
 from mlops_kit.core.lazy import np, pd
 from mlops_kit.core.tasks import TASKS, to_score_column
 from mlops_kit.data.columns import PART_COLUMN, ROW_ID
-from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.config.training_rows import ALL_ROWS, TrainingRows, parse_training_rows
 from mlops_kit.registry.scoring import predict_scores
 from mlops_kit.stages.train.column_encoding import TEXT_STEPS
 from mlops_kit.stages.train.encoding_cache import EncodingCache
 from mlops_kit.stages.train.families import MODEL_FAMILIES, ModelParams, choose_thread_count
+from mlops_kit.stages.train.row_selection import compute_training_weights, select_rows
 
 if TYPE_CHECKING:
     from mlops_kit.data.splitters import Fold
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 _text_cache: ContextVar[EncodingCache | None] = ContextVar("text_cache", default=None)
 
 
-def fit_model(
+def fit_model(  # noqa: PLR0913 - a call of a notebook reads better without a record
     family: str,
     params: ModelParams,
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
     seed: int,
+    rows: str | TrainingRows = ALL_ROWS,
 ) -> Any:
     """Fit a scikit-learn pipeline of a family.
 
@@ -46,6 +48,9 @@ def fit_model(
         Labeled rows with the features, the target and, if the project has weights, the weight.
     features : list of str
         The columns that the model sees, in their order.
+    rows : str or TrainingRows
+        Which of the rows count, and how much: ``training_rows`` of a recipe. A window ends with
+        the newest row of ``frame``.
 
     Returns
     -------
@@ -59,7 +64,8 @@ def fit_model(
     KitError
         If the project has row weights and the family cannot use them.
     """
-    frame = to_pandas(frame)
+    rows = parse_training_rows(rows)
+    frame = select_rows(to_pandas(frame), config, rows)
     if frame.empty or not features:
         raise RunFailedError(
             f"nothing to fit {family!r} on: {len(frame):,} rows, {len(features)} features",
@@ -80,7 +86,7 @@ def fit_model(
         target = labels.astype("float64").to_numpy()
     model = MODEL_FAMILIES[family].build(params, config.task, frame, features, seed)
     _use_text_cache(model)
-    weights = get_row_weights(frame, config)
+    weights = compute_training_weights(frame, config, rows)
     with threadpool_limits(choose_thread_count(len(frame))):
         if weights is None:
             model.fit(frame[features], target)
@@ -200,17 +206,18 @@ def compute_scores(
         return predict_scores(model, frame[features], config)
 
 
-def fit_and_score_fold(
+def fit_and_score_fold(  # noqa: PLR0913 - it takes what fit_model takes
     family: str,
     params: ModelParams,
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
     fold: Fold,
+    rows: TrainingRows = ALL_ROWS,
 ) -> np.ndarray:
     """Score a fold's validation rows with a model that is fitted on its training rows."""
     training, validation = fold
-    model = fit_model(family, params, frame.iloc[training], features, config, config.seed)
+    model = fit_model(family, params, frame.iloc[training], features, config, config.seed, rows)
     return compute_scores(model, frame.iloc[validation], features, config)
 
 

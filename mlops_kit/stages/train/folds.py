@@ -10,7 +10,9 @@ from mlops_kit.core.lazy import np, pd
 from mlops_kit.data.columns import PART_COLUMN
 from mlops_kit.data.splitters import build_fold_positions
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.config.training_rows import ALL_ROWS, TrainingRows
 from mlops_kit.project.config.value_types import format_duration
+from mlops_kit.stages.train.row_selection import is_selected
 
 if TYPE_CHECKING:
     from mlops_kit.data.splitters import Fold
@@ -33,7 +35,9 @@ def select_labeled_rows(frame: pd.DataFrame, config: ProjectConfig) -> pd.DataFr
     return frame[frame[config.target].notna()]
 
 
-def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
+def build_folds(
+    frame: pd.DataFrame, config: ProjectConfig, rows: TrainingRows = ALL_ROWS
+) -> list[Fold]:
     """Build validation folds: positions of the training and the validation rows of each.
 
     They are formed as ``mlops_kit.data.splitters.build_fold_positions`` describes.
@@ -44,6 +48,8 @@ def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
         Labeled rows, as of ``select_training_rows``.
     config : ProjectConfig
         ``validation``, ``time``, ``label_delay`` and ``seed`` are used.
+    rows : TrainingRows
+        Which of a fold's training rows count.
 
     Raises
     ------
@@ -58,7 +64,8 @@ def build_folds(frame: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
     if config.task == "multiclass":
         min_training_values = len(set(target))  # a model predicts the classes that it has seen
     usable = []
-    for training, validation in folds:
+    for all_training, validation in folds:
+        training = all_training[is_selected(frame.iloc[all_training], config, rows)]
         is_trainable = _is_usable(target[training], min_training_values)
         if is_trainable and _is_usable(target[validation], min_values):
             usable.append((training, validation))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from mlops_kit.core.errors import RunFailedError
@@ -16,8 +17,10 @@ from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splits import MIN_PART_ROWS
 from mlops_kit.data.splitters import assign_parts
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.config.training_rows import ALL_ROWS, parse_training_rows
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.train.fitting import compute_scores
+from mlops_kit.stages.train.row_selection import select_rows
 from mlops_kit.stats.refit_agreement import (
     ReferenceRefit,
     ReferenceRefits,
@@ -37,7 +40,8 @@ def compare_refits(
 
     The rows are split as the held-out set was split off: in time, each refit leaves out the newest
     rows of the refit before it; at random, each refit leaves out other rows. It is compared with
-    the model that has seen the rows that it left out, on exactly these rows.
+    the model that has seen the rows that it left out, on exactly these rows. If the recipe has a
+    window of training rows, it is that window that is split, without a gap for the labels.
 
     Parameters
     ----------
@@ -54,17 +58,30 @@ def compare_refits(
         and fewer if rows or classes run out.
     """
     rows = to_pandas(training_rows).drop(columns=PART_COLUMN, errors="ignore")
+    selection = parse_training_rows(recipe.training_rows)
+    rows = select_rows(rows, config, selection)
+    split_config = config
+    if selection != ALL_ROWS:
+        train = config.train.model_copy(update={"change_point": None})
+        changes = {"label_delay": timedelta(0), "train": train}
+        split_config = config.model_copy(update=changes)
     refits: list[ReferenceRefit] = []
     later_model = evaluation_model
     count = config.train.reference_refits if config.train.refit else 0
     for number in range(1, count + 1):
         seed = config.seed + number
-        parts = _split_training_rows(rows, config, seed)
+        parts = _split_training_rows(rows, split_config, seed)
         if parts is None:
             break
         earlier_rows, left_out = parts
         earlier_model = fit(
-            recipe.family, recipe.params, earlier_rows, recipe.features, config, seed
+            recipe.family,
+            recipe.params,
+            earlier_rows,
+            recipe.features,
+            config,
+            seed,
+            recipe.training_rows,
         )
         refits.append(
             measure_reference_refit(

@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,9 +29,16 @@ from mlops_kit.core.results import Table
 from mlops_kit.data.row_weights import get_row_weights
 from mlops_kit.data.splitters import get_validation_scheme
 from mlops_kit.project.config.root import ProjectConfig
+from mlops_kit.project.config.training_rows import ALL_ROWS, RowSelection, TrainingRows
 from mlops_kit.registry.recipe import Recipe
 from mlops_kit.stages.train import families, fitting
 from mlops_kit.stages.train.folds import build_folds, select_training_rows
+from mlops_kit.stages.train.row_selection import (
+    RowAlternative,
+    choose_training_rows,
+    to_window_length,
+)
+from mlops_kit.stages.train.search_progress import ProgressCallback, show_search_progress
 from mlops_kit.stats.metrics import METRICS, Metric, compute_metric
 from mlops_kit.stats.thresholds import find_best_threshold
 
@@ -40,8 +46,6 @@ if TYPE_CHECKING:
     import optuna
 
     from mlops_kit.data.splitters import Fold
-
-    _ProgressCallback = Callable[[int, optuna.trial.FrozenTrial], None]
 else:
     optuna = LazyModule("optuna", extra="train")
 
@@ -49,7 +53,6 @@ else:
 MAX_TRIAL_ROWS = 60_000
 _STARTUP_TRIALS = 6  # random trials before the sampler (TPE) and the pruner are used
 _SEED_STRIDE = 1000  # between the sampler seeds of two trials
-_PROGRESS_INTERVAL_SECONDS = 10  # between two plain progress lines
 # Increased when a search space or the way of trying changes: older studies are then not resumed.
 _STUDY_VERSION = 1
 
@@ -89,6 +92,7 @@ class SearchSetup:
     features: list[str]
     config: ProjectConfig
     folds: list[Fold]
+    training_rows: TrainingRows = ALL_ROWS  # of each fold
 
     @property
     def metric(self) -> Metric:
@@ -111,6 +115,7 @@ class SearchSetup:
                 self.features,
                 self.config,
                 fold,
+                self.training_rows,
             )
             fold_weights = None if weights is None else weights[fold[1]]
             yield ScoredFold(target[fold[1]], scores, fold_weights)
@@ -139,10 +144,12 @@ class SearchSetup:
             include={"task", "train", "validation", "label_delay", "seed"},
         )
         # With a larger budget the same study is continued.
-        for setting in ("trials", "max_seconds", "refit"):
+        for setting in ("trials", "max_seconds", "refit", "rows", "change_point"):
             settings["train"].pop(setting)
         search_space = families.describe_search_space(self.config.task, self.config.train.families)
         identity = [used_columns, settings, self.config.seed, _STUDY_VERSION, search_space]
+        if self.training_rows != ALL_ROWS:
+            identity.append(str(self.training_rows))
         digest.update(json.dumps(identity, sort_keys=True).encode())
         return f"{self.config.name}-{digest.hexdigest()[:16]}"
 
@@ -151,15 +158,24 @@ def prepare_search(
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
+    training_rows: TrainingRows = ALL_ROWS,
 ) -> SearchSetup:
-    """Select the newest training rows (a random sample where there is no time) and their folds."""
+    """Select the newest training rows (a random sample where there is no time) and their folds.
+
+    Parameters
+    ----------
+    training_rows : TrainingRows
+        Which of a fold's training rows count.
+    """
     rows = select_training_rows(frame, config)
     if len(rows) > MAX_TRIAL_ROWS:
         if config.time:
             rows = rows.tail(MAX_TRIAL_ROWS)
         else:
             rows = rows.sample(MAX_TRIAL_ROWS, random_state=config.seed).sort_index()
-    return SearchSetup(rows, features, config, build_folds(rows, config))
+    fold_rows = to_window_length(training_rows, rows, config)
+    folds = build_folds(rows, config, fold_rows)
+    return SearchSetup(rows, features, config, folds, fold_rows)
 
 
 @fitting.cache_text_encodings()
@@ -203,25 +219,24 @@ def search_recipes(
     frame = to_pandas(frame)
     started_at = time.monotonic()
     budget = budget or SearchBudget(config.train.trials, config.train.max_seconds)
-    setup = prepare_search(frame, features, config)
-    family_names = families.select_families(config.task, config.train.families)
+    rows = config.train.rows
+    is_automatic = rows.selection == RowSelection.AUTO
+    setup = prepare_search(frame, features, config, ALL_ROWS if is_automatic else rows)
+    alternatives: list[RowAlternative] = []
+    with (
+        lock_study_storage(Path(storage_path)) as storage,
+        show_search_progress(budget.trials, progress) as report_progress,
+    ):
+        trials, best_trial = _run_study(setup, storage, budget, report_progress)
+        if is_automatic:
+            rows, alternatives = _choose_training_rows(setup, best_trial)
+        if is_automatic and rows != ALL_ROWS:
+            # Fewer or weighted rows may call for another recipe.
+            setup = prepare_search(frame, features, config, rows)
+            trials, best_trial = _run_study(setup, storage, budget, report_progress)
     baselines = {}
     for name, (family, params) in families.list_baselines(config.task).items():
         baselines[name] = setup.compute_mean_score(family, params)
-    with (
-        lock_study_storage(Path(storage_path)) as storage,
-        _show_search_progress(budget.trials, progress) as report_progress,
-    ):
-        study = open_study(setup, storage)
-        while len(_list_ended_trials(study)) < budget.trials:
-            if _list_ended_trials(study) and time.monotonic() - started_at >= budget.seconds:
-                break
-            _run_trial(study, setup, family_names)
-            best_so_far = _select_best_trial(study, budget.trials)
-            report_progress(len(_list_ended_trials(study)), best_so_far)
-        # A study that was continued under a larger budget gives the same result at this one.
-        trials = _list_ended_trials(study)[: budget.trials]
-        best_trial = _select_best_trial(study, budget.trials)
     recipe = Recipe(
         family=best_trial.params["family"],
         params=best_trial.user_attrs["params"],
@@ -236,8 +251,49 @@ def search_recipes(
         seconds=round(time.monotonic() - started_at, 1),
         stopped_by_clock=len(trials) < budget.trials,
         baselines=baselines,
+        training_rows=str(rows),
+        row_alternatives=[asdict(alternative) for alternative in alternatives],
     )
     return _summarize_trials(trials, recipe, setup), recipe
+
+
+def _run_study(
+    setup: SearchSetup,
+    storage: optuna.storages.BaseStorage,
+    budget: SearchBudget,
+    report_progress: ProgressCallback,
+) -> tuple[list[optuna.trial.FrozenTrial], optuna.trial.FrozenTrial]:
+    """Try recipes within the budget; return the trials and the best of them."""
+    started_at = time.monotonic()
+    family_names = families.select_families(setup.config.task, setup.config.train.families)
+    study = open_study(setup, storage)
+    while len(_list_ended_trials(study)) < budget.trials:
+        if _list_ended_trials(study) and time.monotonic() - started_at >= budget.seconds:
+            break
+        _run_trial(study, setup, family_names)
+        report_progress(len(_list_ended_trials(study)), _select_best_trial(study, budget.trials))
+    # A study that was continued under a larger budget gives the same result at this one.
+    trials = _list_ended_trials(study)[: budget.trials]
+    return trials, _select_best_trial(study, budget.trials)
+
+
+def _choose_training_rows(
+    setup: SearchSetup, trial: optuna.trial.FrozenTrial
+) -> tuple[TrainingRows, list[RowAlternative]]:
+    """Choose the rows to train on with the best recipe."""
+
+    def score_fold(fold: Fold, rows: TrainingRows) -> np.ndarray:
+        return fitting.fit_and_score_fold(
+            trial.params["family"],
+            trial.user_attrs["params"],
+            setup.rows,
+            setup.features,
+            setup.config,
+            fold,
+            rows,
+        )
+
+    return choose_training_rows(setup.rows, setup.config, score_fold)
 
 
 @contextmanager
@@ -441,37 +497,3 @@ def _describe_best_recipe(
         f"{format_number(recipe.score)} over {recipe.folds} folds; "
         f"baselines: {', '.join(baselines)}."
     )
-
-
-@contextmanager
-def _show_search_progress(trials: int, progress: bool) -> Iterator[_ProgressCallback]:
-    """Yield a function that reports progress: a bar in a terminal, else a line now and then."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(file=sys.stderr, force_jupyter=False)
-    if progress and console.is_terminal:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("trials", total=trials)
-
-            def update_bar(count: int, best: optuna.trial.FrozenTrial) -> None:
-                description = f"trials, best {format_number(best.value)}"
-                bar.update(task, completed=count, description=description)
-
-            yield update_bar
-        return
-
-    last_line_at = time.monotonic()
-
-    def print_line(count: int, best: optuna.trial.FrozenTrial) -> None:
-        nonlocal last_line_at
-        is_due = time.monotonic() - last_line_at >= _PROGRESS_INTERVAL_SECONDS
-        if not progress or not is_due:
-            return
-        last_line_at = time.monotonic()
-        line = (
-            f"{count} of {trials} trials, best {best.params['family']} {format_number(best.value)}"
-        )
-        console.print(line, highlight=False)
-
-    yield print_line

@@ -63,6 +63,17 @@ def test_valid_project_passes_and_nothing_is_written(home: Path) -> None:
     assert sorted(path.name for path in home.iterdir()) == ["mlops.yaml", "t.csv"]
 
 
+def test_broken_plugin_explains_why_a_name_in_the_settings_is_unknown(home: Path) -> None:
+    (home / "my_sink.py").write_text("import no_such_library\n")
+    with (home / "mlops.yaml").open("a") as file:
+        file.write("plugins: [my_sink]\nwatch: {alerts: [pager]}\n")
+    findings = run_checks(home)
+    assert "the plugin 'my_sink' cannot be imported" in findings["plugins"].sentence
+    settings = findings["mlops.yaml"].sentence
+    assert settings.startswith("read without the plugins, whose names are unknown until they load")
+    assert "watch.alerts: 'pager' is not known" in settings
+
+
 def test_machine_is_checked_without_a_project(tmp_path: Path) -> None:
     findings = run_checks(tmp_path)
     assert list(findings) == [*doctor.MACHINE_CHECKS, "mlops.yaml"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlops_kit.core.errors import KitError, RunFailedError, WaitingForApprovalError, suggest_names
-from mlops_kit.core.extensions import ExtensionRegistry
+from mlops_kit.core.extensions import ExtensionKind, ExtensionRegistry, convert_option
 
 
 @pytest.fixture
@@ -49,3 +49,9 @@ def test_error_states_what_was_expected_and_a_hint() -> None:
 
 def test_all_names_are_suggested_if_none_is_similar() -> None:
     assert suggest_names("zzz", ["b", "a"]) == "one of: a, b"
+
+
+def test_unknown_option_of_a_decorator_lists_the_members() -> None:
+    with pytest.raises(KitError, match="the kind 'metrics' is unknown") as error:
+        convert_option(ExtensionKind, "metrics", "kind")
+    assert error.value.expected.startswith("one of: ExtensionKind.METRIC ('metric'), ")

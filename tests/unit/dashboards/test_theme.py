@@ -172,6 +172,12 @@ def test_every_check_is_in_the_table_once() -> None:
             assert rendered.count(f">check {index}<") == 1
 
 
+def test_check_that_does_not_pass_shows_its_sentence() -> None:
+    assert "check 0<div class=unit>sentence</div>" in render_checks("failed")
+    assert "check 0<div class=unit>sentence</div>" in render_checks("cannot tell")
+    assert "sentence" not in render_checks("passed", "not applicable")
+
+
 def test_checks_are_counted_by_outcome() -> None:
     verdicts = make_verdicts("passed", "passed", "failed", "not applicable")
     assert count_checks(verdicts) == "4 checks: 2 pass, 1 fails, 1 is not applicable."

@@ -243,3 +243,35 @@ def test_halves_keep_groups_together() -> None:
     halves = splitters.assign_halves(frame, make_config(validation={"group": "patient"}))
     assert pd.Series(halves).groupby(frame["patient"]).nunique().max() == 1
     assert 0.3 < halves.mean() < 0.7
+
+
+def make_hourly_rows(days: int = 100) -> pd.DataFrame:
+    """Make 24 rows per day."""
+    rng = np.random.default_rng(0)
+    times = pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(range(24 * days), "h")
+    return pd.DataFrame({"time": times, "y": rng.integers(0, 2, len(times)).astype(float)})
+
+
+@pytest.mark.parametrize(
+    ("change_point", "first_test_row", "gap_rows"),
+    [
+        (None, "2020-03-21", 167),
+        ("2020-03-31", "2020-04-05", 0),  # ten days follow: five of them are held out
+        ("2020-04-01", "2020-03-21", 167),  # nine follow: too few rows to train on would remain
+        ("2020-03-10", "2020-03-30 16:00", 0),  # a third of 31 days
+        ("2020-04-05", "2020-03-21", 167),  # too few days follow
+        ("2020-01-10", "2020-03-21", 167),  # a third is more than the usual share
+    ],
+)
+def test_held_out_set_is_small_after_a_suspected_change(
+    change_point: str | None, first_test_row: str, gap_rows: int
+) -> None:
+    config = make_config(time="time", label_delay="7d", train={"change_point": change_point})
+    rows, table = splits.split_rows(make_hourly_rows(), config, seed=0)
+    tested = rows[rows["part"] == "test"]
+    assert tested["time"].min() == pd.Timestamp(first_test_row, tz="UTC")
+    assert tested["time"].max() == rows["time"].max()
+    assert int((rows["part"] == "gap").sum()) == gap_rows
+    notes = " ".join(table.notes)
+    assert ("A change is suspected" in notes) == (change_point is not None)
+    assert ("without a gap before them" in notes) == (change_point is not None and not gap_rows)

@@ -209,6 +209,12 @@ def test_each_difference_is_described_with_old_and_new_value(
     ]
 
 
+def test_empty_text_is_visible_in_a_difference(project: Project) -> None:
+    old = collect(project)
+    old.params = {"seed": ""}
+    assert list_differences(project, old) == ["parameter seed: '' → 0"]
+
+
 def test_pending_input_is_no_difference_but_a_missing_one_is(
     project: Project,
 ) -> None:

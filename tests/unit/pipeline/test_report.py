@@ -204,8 +204,11 @@ def test_index_shows_stage_figure_numbers_and_files(page: str) -> None:
     assert re.findall(r'<a href="(.*?)"', page) == ["notebooks/04_review.ipynb", "manifest.json"]
 
 
-def test_index_shows_checks_with_observed_value_and_hint(page: str) -> None:
-    row = '<td class="st watch">▲ failed<td>review<td>A check<td>0.4<td><td>Try &lt;b&gt;.'
+def test_index_shows_checks_with_sentence_observed_value_and_hint(page: str) -> None:
+    sentence = "<p class=note>It is &lt;so&gt;.</p>"
+    row = (
+        f'<td class="st watch">▲ failed<td>review<td>A check{sentence}<td>0.4<td><td>Try &lt;b&gt;.'
+    )
     assert row in page
 
 

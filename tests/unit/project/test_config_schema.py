@@ -158,10 +158,15 @@ def test_default_values_written_out_are_valid() -> None:
 
 def list_setting_schemas() -> dict[str, dict[str, Any]]:
     """List the schema of every setting by its dotted name."""
-    sections: dict[str, dict[str, Any]] = {"": SCHEMA}
-    for name, setting in SCHEMA["properties"].items():
-        if "$ref" in setting:
-            sections[f"{name}."] = SCHEMA["$defs"][setting["$ref"].rpartition("/")[2]]
+    sections: dict[str, dict[str, Any]] = {}
+    waiting: list[tuple[str, dict[str, Any]]] = [("", SCHEMA)]
+    while waiting:
+        prefix, section = waiting.pop()
+        sections[prefix] = section
+        for name, setting in section["properties"].items():
+            if "$ref" in setting:
+                subsection = SCHEMA["$defs"][setting["$ref"].rpartition("/")[2]]
+                waiting.append((f"{prefix}{name}.", subsection))
     sections["stages.NAME."] = SCHEMA["$defs"]["StageConfig"]
     return {
         prefix + name: setting

@@ -219,7 +219,8 @@ def make_champion(as_of: str, first_time: str, row_key_hash: str) -> versions.Mo
 def test_champion_is_compared_by_a_model_that_was_not_trained_on_the_rows(
     first_row: str, as_of: str, compared_model: str | None, explanation: str
 ) -> None:
-    project: Any = SimpleNamespace(config=SimpleNamespace(time="m"))
+    review = SimpleNamespace(require_gain=False)
+    project: Any = SimpleNamespace(config=SimpleNamespace(time="m", review=review))
     champion = make_champion(f"{as_of} 00:00:00+00:00", JUNE, "")
     rows = pd.DataFrame({"m": pd.to_datetime([first_row, "2013-07-20"], utc=True)})
     model, sentence = comparison.select_comparison_model(project, champion, rows)

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from mlops_kit.core.results import CheckOutcome, CheckSeverity, Table, Verdict, Verdicts
+from mlops_kit.project.config.model import CostConfig
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.stages.retrain import policy
+from mlops_kit.stages.retrain.blocked_retraining import describe_blocked_retraining
 from mlops_kit.stages.retrain.policy import (
     REALIZED_PERFORMANCE_CHECK,
     RetrainingDecision,
@@ -99,7 +101,10 @@ def test_drift_alone_is_no_reason_unless_configured() -> None:
 def test_too_few_labels_wait() -> None:
     decision = decide(DROP, labels=20)
     assert (decision.should_retrain, decision.action) == (False, "wait")
-    assert decision.reason == "Not yet: ROC-AUC fell. Only 20 new labeled rows; 500 are needed."
+    assert decision.reason == (
+        "Not yet: ROC-AUC fell. Only 20 rows were labeled since the model's cut-off; "
+        "500 are needed."
+    )
     assert decide(DROP, labels=500).should_retrain is True
 
 
@@ -187,7 +192,7 @@ def test_reason_says_that_scores_or_labels_are_missing() -> None:
 def test_decision_contains_every_rule_after_it_was_stored() -> None:
     decision = decide(DROP)
     assert [r.rule for r in decision.rule_results] == list(policy.RETRAINING_RULES)
-    assert {r.rule for r in decision.rule_results if r.applies} == {"fall"}
+    assert {r.rule for r in decision.rule_results if r.applies} == {"performance_drop"}
     stored = json.loads(json.dumps(decision.to_json_dict()))
     assert RetrainingDecision.from_json_dict(stored) == decision
     assert policy.list_rule_results(decision).sentence == decision.reason
@@ -208,7 +213,7 @@ def test_decision_of_schema_version_1_can_be_read() -> None:
     assert (decision.action, decision.reason) == ("wait", stored["reason"])
     assert [(r.rule, r.role, r.sentence, r.applies) for r in decision.rule_results] == [
         ("schema", "stop", "", False),
-        ("fall", "reason", "ROC-AUC fell.", True),
+        ("performance_drop", "reason", "ROC-AUC fell.", True),
     ]
 
 
@@ -240,5 +245,119 @@ def test_policy_lists_every_setting() -> None:
     assert "30d" in set(table.data["value"])
     assert table.sentence == (
         "Reasons to retrain: a proven performance drop, concept drift, age; "
-        "at least 500 new labels are needed."
+        "at least 500 rows labeled since the model's cut-off are needed."
     )
+
+
+COSTLY_DRIFT = Table(
+    "Drift",
+    "",
+    pd.DataFrame([("a", "alert", 0.0, 0.0, 0.02)], columns=[*DRIFT_COLUMNS, "cost"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("when", "verdicts", "action"),
+    [
+        ({"any": ["drift", "performance_drop"]}, (NO_DROP, DRIFT), "retrain"),
+        ({"any": ["drift"]}, (DROP,), "keep"),  # a reason that is not named does not count
+        ({"all": ["drift", "performance_drop"]}, (DROP,), "keep"),
+        ({"all": ["drift", "performance_drop"]}, (DROP, DRIFT), "retrain"),
+        ({"at_least": 2, "of": ["drift", "performance_drop", "age"]}, (DROP, DRIFT), "retrain"),
+        ({"at_least": 3, "of": ["drift", "performance_drop", "age"]}, (DROP, DRIFT), "keep"),
+    ],
+)
+def test_reasons_combine_as_configured(
+    when: dict[str, Any], verdicts: tuple[Verdict, ...], action: str
+) -> None:
+    assert decide(*verdicts, when=when).action == action
+
+
+def test_missing_reason_is_named() -> None:
+    decision = decide(DROP, when={"all": ["drift", "performance_drop"]})
+    assert decision.reason == (
+        "No: 1 of 2 required reasons applies (drift, performance_drop): ROC-AUC fell."
+    )
+
+
+def test_reason_of_a_plugin_counts_unless_other_reasons_are_named() -> None:
+    @policy.register_retraining_rule("always", policy.RuleRole.REASON)
+    def retrain_always(evidence: RetrainingEvidence) -> str:
+        return "Always."
+
+    try:
+        assert decide(NO_DROP).reason == "Yes: Always."
+        assert decide(NO_DROP, when={"any": ["drift"]}).action == "keep"
+        assert decide(NO_DROP, when={"any": ["performance_drop"]}).action == "keep"
+    finally:
+        del policy.RETRAINING_RULES["always"]
+
+
+@pytest.mark.parametrize(
+    ("drift", "settings", "reason"),
+    [
+        (COSTLY_DRIFT, {"max_drift_cost": 0.01}, "The drift of a costs about 0.020 of ROC-AUC"),
+        (NO_DRIFT, {"max_new_labels": 900}, "900 rows were labeled since the model's cut-off."),
+    ],
+)
+def test_costly_drift_and_data_volume_are_reasons_where_they_are_limited(
+    drift: Table, settings: dict[str, Any], reason: str
+) -> None:
+    assert decide(NO_DROP, drift=drift).action == "keep"
+    decision = decide(NO_DROP, drift=drift, **settings)
+    assert decision.action == "retrain"
+    assert reason in decision.reason
+
+
+def test_drop_in_one_window_alone_is_not_proven() -> None:
+    evidence = make_evidence(DROP, retrain={}, is_drop_confirmed=False)
+    decision = policy.decide_retraining(evidence)
+    assert decision.action == "keep"
+    assert "One window alone is not a proof" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "guard"),
+    [
+        ({"rejected_share": 0.2}, {}, "rejects 20% of the newest rows; the limit is 5%."),
+        ({"recent_retrainings": 3}, {"max_retrainings": 3}, "the budget is 3."),
+        ({"superseded_reason": "A later window decides."}, {}, "A later window decides."),
+        ({"change_reason": "150 rows are too few."}, {}, "150 rows are too few."),
+    ],
+)
+def test_guard_waits(values: dict[str, Any], settings: dict[str, Any], guard: str) -> None:
+    decision = policy.decide_retraining(make_evidence(DROP, retrain=settings, **values))
+    assert decision.action == "wait"
+    assert decision.reason.endswith(guard)
+
+
+def test_expected_gain_stands_beside_the_cost_of_a_retraining() -> None:
+    realized = Table(
+        "Realized",
+        "",
+        pd.DataFrame([{"metric": "roc_auc", "value": 0.7, "reference": 0.8, "rows": 900}]),
+    )
+    values = {"realized": realized, "decisions_per_day": 200.0}
+    evidence = make_evidence(DROP, retrain={"value_per_decision": 0.5, "cost": 40}, **values)
+    config = evidence.config.model_copy(update={"cost": CostConfig(unit="$")})
+    assert policy.decide_retraining(evidence._replace(config=config)).reason == (
+        "Yes: ROC-AUC fell. Expected gain: 0.100 of ROC-AUC, about $10.00 per day; "
+        "a retraining costs $40.00, which 4 days pay back."
+    )
+    plain = make_evidence(DROP, retrain={}, **values)
+    assert policy.decide_retraining(plain).reason == "Yes: ROC-AUC fell."
+
+
+def test_guard_that_blocks_three_windows_names_its_setting() -> None:
+    blocked = decide(DROP, labels=20)
+    free = decide(DROP)
+    assert describe_blocked_retraining([blocked, blocked]) == ""
+    assert describe_blocked_retraining([blocked, free, blocked]) == ""
+    sentence = describe_blocked_retraining([blocked, blocked, blocked])
+    assert sentence.endswith(
+        "The same guard blocks for 3 windows in a row: look at retrain.min_labels in mlops.yaml."
+    )
+    other = policy.decide_retraining(
+        make_evidence(DROP, retrain={"cooldown": "14d"}, time_since_last=timedelta(days=1))
+    )
+    assert describe_blocked_retraining([blocked, other, blocked]) == ""

@@ -509,3 +509,21 @@ def test_champion_with_the_other_positive_class_is_converted(
     kept = score_champion(same, (model, ["x"], ""), rows, config)
     assert kept.scores == pytest.approx(rows["score"])
     assert kept.threshold == 0.25
+
+
+def test_required_gain_is_measured_on_rows_newer_than_the_training_rows_of_the_champion(
+    make_rows: MakeRows, make_config: MakeConfig
+) -> None:
+    rows = make_rows()
+    cutoff = rows["moment"].sort_values().iloc[len(rows) // 2]
+    is_newer = (rows["moment"] >= cutoff).to_numpy()
+    champion = replace(CHAMPION, as_of=str(cutoff))
+    config = make_config(review={"require_gain": True, "draws": 100})
+    model = FixedScores(add_noise(rows, 0.2))
+    scored = score_champion(champion, (model, ["x"], "Newer rows only."), rows, config)
+    assert scored.scores is not None
+    assert np.isfinite(scored.scores).tolist() == is_newer.tolist()
+    table = compare_with_champion(rows, make_own_model(rows), scored, NO_SLICES, config)
+    assert set(table.data["rows"]) == {int(is_newer.sum())}
+    plain = score_champion(champion, (model, ["x"], ""), rows, make_config())
+    assert np.isfinite(plain.scores).all()

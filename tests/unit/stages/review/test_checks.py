@@ -200,6 +200,21 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("no_worse_than_champion", {"champion_gain": Interval(0.0, -0.02, 0.02)}, "cannot tell"),
     ("no_worse_than_champion", {"champion_gain": Interval(-0.01, -0.018, -0.002)}, "failed"),
     ("no_worse_than_champion", {"champion_gain": Interval(-0.02, -0.03, -0.01)}, "failed"),
+    (
+        "no_worse_than_champion",
+        {"champion_gain": Interval(0.02, 0.01, 0.03), "review": {"require_gain": True}},
+        "passed",
+    ),
+    (
+        "no_worse_than_champion",
+        {"champion_gain": Interval(0.0, -0.004, 0.004), "review": {"require_gain": True}},
+        "failed",
+    ),
+    (
+        "no_worse_than_champion",
+        {"champion_note": "Nothing is newer.", "review": {"require_gain": True}},
+        "failed",
+    ),
 ]
 
 

@@ -1,0 +1,320 @@
+"""Replay a year in which the concept changes, and check that retraining recovers.
+
+    python evidence/recovery.py                              # resumes where it was interrupted
+    python evidence/recovery.py --only flip --seeds 0        # one scenario, one seed
+    python evidence/recovery.py --again                      # forgets stored outcomes
+
+A table has 20,000 rows per year; labels arrive after 7 days. In September one coefficient changes
+its sign at once (``flip``), within 60 days (``gradual``), back and forth every month
+(``recurring``), or not at all (``none``). The chain is run as of 1 August, ``mlops watch`` is
+replayed until eight weeks after the change (``gradual``: after its end), and the champion of each
+day is scored on 20,000 fresh rows of that day's concept. Settings are the defaults, except that
+approval is automatic and the search has 4 trials of the families ``linear`` and ``lightgbm``,
+which makes a run cheap.
+
+The best window is that of 7, 14, 28, 56 or 365 days whose labels are known on the same day and on
+which the default linear model is best on the fresh rows. Outcomes are stored in
+``build/recovery.json`` until a tracked file changes.
+
+Exit codes: 0 if all scenarios passed, 1 if one did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE_FILE = ROOT / "build" / "recovery.json"
+WORK_FOLDER = ROOT / "build" / "recovery"
+SCENARIOS = ("flip", "gradual", "recurring", "none")
+SEEDS = (0, 1, 2)
+ROWS_PER_YEAR = 20_000
+FRESH_ROWS = 20_000
+LABEL_DELAY = timedelta(days=7)
+FIRST_ROW = datetime(2023, 1, 1, tzinfo=UTC)
+FIRST_MODEL = datetime(2023, 8, 1, tzinfo=UTC)
+CHANGE = datetime(2023, 9, 1, tzinfo=UTC)
+GRADUAL_PERIOD = timedelta(days=60)
+FOLLOWED_PERIOD = timedelta(weeks=8)
+RECOVERY_PERIOD = timedelta(weeks=4)
+WINDOWS_IN_DAYS = (7, 14, 28, 56, 365)
+MAX_AUC_BELOW_BEST_WINDOW = 0.03
+CHANGING_COEFFICIENT = 1.6
+FEATURES = ["a", "b", "c", "d", "e"]
+YAML = """
+name: recovery
+source: rows.csv
+target: y
+task: binary
+id: k
+time: at_time
+label_delay: 7d
+approval: automatic
+as_of: 2023-08-01
+until: 2023-08-01
+train: {trials: 4, families: [linear, lightgbm]}
+stages: {explore: {params: {profile_rows: 0}}}
+"""
+
+
+def compute_code_hash() -> str:
+    """Hash the tracked files that decide an outcome."""
+    listed = subprocess.run(
+        ["git", "ls-files", "mlops_kit", "notebooks", "evidence/recovery.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    digest = hashlib.sha256()
+    for name in listed.stdout.splitlines():
+        digest.update(name.encode())
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def get_last_day(scenario: str) -> datetime:
+    """Return the day until which a scenario is replayed."""
+    end = CHANGE + FOLLOWED_PERIOD
+    return end + GRADUAL_PERIOD if scenario == "gradual" else end
+
+
+def compute_coefficient(scenario: str, times: Any) -> Any:
+    """Compute the changing coefficient at each time."""
+    import numpy as np
+    import pandas as pd
+
+    times = pd.DatetimeIndex(times)
+    is_after = times >= CHANGE
+    share = np.zeros(len(times))
+    if scenario == "flip":
+        share = is_after.astype(float)
+    if scenario == "gradual":
+        elapsed = (times - CHANGE) / GRADUAL_PERIOD
+        share = np.clip(np.asarray(elapsed, dtype=float), 0, 1)
+    if scenario == "recurring":
+        share = np.where(is_after & (times.month % 2 == 1), 1.0, 0.0)
+    return CHANGING_COEFFICIENT * (1 - 2 * share)
+
+
+def make_rows(scenario: str, times: Any, seed: int) -> Any:
+    """Make rows whose target follows the concept of their time."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame(rng.normal(size=(len(times), 4)), columns=FEATURES[:4])
+    rows["e"] = rng.choice(["x", "y", "z"], len(times))
+    logit = compute_coefficient(scenario, times) * rows["a"] + 0.5 * rows["b"] - 0.4 * rows["c"]
+    logit += np.where(rows["e"] == "x", 0.4, -0.2)
+    rows["y"] = (rng.random(len(times)) < 1 / (1 + np.exp(-logit))).astype(int)
+    return rows
+
+
+def make_table(scenario: str, seed: int) -> Any:
+    """Make the table of a scenario, in time order."""
+    import numpy as np
+    import pandas as pd
+
+    days = (get_last_day(scenario) - FIRST_ROW).days
+    count = round(ROWS_PER_YEAR * days / 365)
+    seconds = np.sort(np.random.default_rng(seed).uniform(0, days * 86_400, count)).astype(int)
+    times = pd.Timestamp(FIRST_ROW) + pd.to_timedelta(seconds, unit="s")
+    rows = make_rows(scenario, times, seed)
+    rows.insert(0, "k", range(count))
+    rows.insert(1, "at_time", times.tz_localize(None))
+    return rows
+
+
+def make_fresh_rows(scenario: str, day: datetime, seed: int) -> Any:
+    """Make rows of the concept of one day."""
+    import pandas as pd
+
+    times = pd.DatetimeIndex([pd.Timestamp(day)]).repeat(FRESH_ROWS)
+    return make_rows(scenario, times, 10_000 + seed)
+
+
+def run_scenario(scenario: str, seed: int) -> dict[str, Any]:
+    """Run the chain, replay the watch, and measure the champions."""
+    from mlops_kit.pipeline import runner
+    from mlops_kit.project import loader
+    from mlops_kit.watch import loop
+
+    folder = WORK_FOLDER / f"{scenario}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "mlops.yaml").write_text(YAML)
+    table = make_table(scenario, seed)
+    table.to_csv(folder / "rows.csv", index=False)
+    project = loader.load_project(folder)
+    lines: list[str] = []
+
+    def report(text: str, transient: bool = False) -> None:
+        if not transient:
+            lines.append(text)
+
+    began = time.monotonic()
+    stages = runner.select_stages(project, last="deploy")
+    manifest = runner.run_pipeline(project, stages, {}, report, runner.RunOptions())
+    if str(manifest.status) != "succeeded":
+        return {"passed": False, "problems": [f"the first run: {manifest.status}"], "log": lines}
+    replayed: list[str] = []
+    lines.clear()
+    loop.replay_period(project, FIRST_MODEL, get_last_day(scenario), report)
+    replayed += [line for line in lines if "monitored" not in line]
+    outcome = measure_champions(project, scenario, seed, table)
+    outcome["seconds"] = time.monotonic() - began
+    outcome["log"] = replayed
+    outcome["problems"] = list_problems(scenario, outcome)
+    return outcome | {"passed": not outcome["problems"]}
+
+
+def measure_champions(project: Any, scenario: str, seed: int, table: Any) -> dict[str, Any]:
+    """Measure the champion of each week, the first model and the best window on fresh rows."""
+    from mlops_kit.db import approvals
+    from mlops_kit.registry import models, versions
+    from mlops_kit.registry.scoring import predict_scores
+
+    promotions = sorted(approvals.list_promotions(project), key=lambda entry: entry.number)
+    champions = []
+    for promotion in promotions:
+        version = versions.load_version(project, promotion.version)
+        model = models.load_model(project, version)
+        champions.append((datetime.fromisoformat(version.as_of), version, model))
+    weeks = []
+    day = FIRST_MODEL
+    while day <= get_last_day(scenario):
+        fresh = make_fresh_rows(scenario, day, seed)
+        served = [entry for entry in champions if entry[0] <= day][-1]
+        aucs = {}
+        for name, (_, version, model) in (("champion", served), ("first", champions[0])):
+            scores = predict_scores(model, fresh[list(version.features)], project.config)
+            aucs[name] = compute_auc(fresh["y"], scores)
+        window, aucs["best_window"] = fit_best_window(table, fresh, day)
+        weeks.append(
+            {"day": f"{day:%Y-%m-%d}", "version": served[1].version, "window": window} | aucs
+        )
+        day += timedelta(days=7)
+    retrained = [f"{as_of:%Y-%m-%d}" for as_of, _, _ in champions[1:]]
+    return {"weeks": weeks, "retrained": retrained, "attempts": list_attempts(project)}
+
+
+def list_attempts(project: Any) -> list[str]:
+    """List the retrainings that were decided, with their status."""
+    import sqlalchemy as sa
+
+    from mlops_kit.db.engine import query_records
+    from mlops_kit.db.tables import RetrainingRecord
+
+    records = query_records(project, sa.select(RetrainingRecord).order_by(RetrainingRecord.as_of))
+    return [f"{entry.as_of[:10]} {entry.status}" for entry in records if entry.status]
+
+
+def compute_auc(labels: Any, scores: Any) -> float:
+    """Compute ROC-AUC."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores))
+
+
+def fit_best_window(table: Any, fresh: Any, day: datetime) -> tuple[int, float]:
+    """Fit a linear model on each window of labels that are known on a day; return the best."""
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+
+    newest = pd.Timestamp(day - LABEL_DELAY).tz_localize(None)
+    known = table[table["at_time"] <= newest]
+    best = (0, 0.0)
+    for days in WINDOWS_IN_DAYS:
+        rows = known[known["at_time"] > newest - timedelta(days=days)]
+        model = LogisticRegression().fit(pd.get_dummies(rows[FEATURES]), rows["y"])
+        scores = model.predict_proba(pd.get_dummies(fresh[FEATURES]))[:, 1]
+        auc = compute_auc(fresh["y"], scores)
+        if auc > best[1]:
+            best = (days, auc)
+    return best
+
+
+def list_problems(scenario: str, outcome: dict[str, Any]) -> list[str]:
+    """List what is not as it should be."""
+    weeks = [week for week in outcome["weeks"] if week["day"] >= f"{CHANGE:%Y-%m-%d}"]
+    if scenario == "none":
+        return [f"retrained {day} without a change" for day in outcome["attempts"]]
+    if scenario == "recurring":
+        mean = sum(week["champion"] for week in weeks) / len(weeks)
+        staying = sum(week["first"] for week in weeks) / len(weeks)
+        if mean < staying:
+            return [f"mean AUC {mean:.3f}, below {staying:.3f} of the first model"]
+        return []
+    changed = CHANGE + GRADUAL_PERIOD if scenario == "gradual" else CHANGE
+    recovered = f"{changed + RECOVERY_PERIOD:%Y-%m-%d}"
+    week = [week for week in weeks if week["day"] <= recovered][-1]
+    distance = week["best_window"] - week["champion"]
+    if distance > MAX_AUC_BELOW_BEST_WINDOW:
+        return [
+            f"AUC {week['champion']:.3f} on {week['day']}, {distance:.3f} below the best window"
+        ]
+    return []
+
+
+def print_outcome(name: str, outcome: dict[str, Any], verbose: bool) -> None:
+    """Print what happened in a scenario."""
+    mark = "passed" if outcome["passed"] else "FAILED"
+    print(f"{name}: {mark}, {outcome.get('seconds', 0):.0f} s")
+    print(f"  retrainings {outcome.get('attempts')}; promoted {outcome.get('retrained')}")
+    for week in outcome.get("weeks", []):
+        print(
+            f"  {week['day']}: version {week['version']} AUC {week['champion']:.3f}, first model "
+            f"{week['first']:.3f}, best window ({week['window']} days) {week['best_window']:.3f}"
+        )
+    for problem in outcome["problems"]:
+        print(f"  {problem}")
+    if verbose or not outcome["passed"]:
+        for line in outcome.get("log", []):
+            print(f"    {line}")
+
+
+def main() -> int:
+    """Run the scenarios, and print a summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=SCENARIOS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    code_hash = compute_code_hash()
+    stored = json.loads(STATE_FILE.read_text()) if STATE_FILE.exists() else {}
+    outcomes = stored.get("outcomes", {}) if stored.get("code") == code_hash else {}
+    if options.again:
+        outcomes = {}
+    checked = []
+    for scenario in options.only:
+        for seed in options.seeds:
+            name = f"{scenario}, seed {seed}"
+            if name not in outcomes:
+                outcomes[name] = run_scenario(scenario, seed)
+                STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
+                STATE_FILE.write_text(
+                    json.dumps({"code": code_hash, "outcomes": outcomes}, indent=1)
+                )
+            print_outcome(name, outcomes[name], options.verbose)
+            checked.append(outcomes[name])
+    passed_count = sum(outcome["passed"] for outcome in checked)
+    print(f"{passed_count} of {len(checked)} passed")
+    return 0 if passed_count == len(checked) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
