@@ -71,6 +71,8 @@ _GROUPS: dict[str, typer.Typer] = {
     "notebook": scaffold_commands.notebook_app,
     "data": data_commands.data_app,
     "alerts": alert_commands.alerts_app,
+    "promotion": model_commands.promotion_app,
+    "reference": model_commands.reference_app,
 }
 
 app = typer.Typer(

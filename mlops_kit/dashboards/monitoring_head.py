@@ -13,6 +13,7 @@ from mlops_kit.dashboards.monitoring_context import (
     list_named_columns,
 )
 from mlops_kit.dashboards.monitoring_data import DriftRow, MonitoredWindow
+from mlops_kit.dashboards.operator_actions import make_operator_actions
 from mlops_kit.dashboards.page_base import guard_html
 from mlops_kit.dashboards.rendering import (
     Html,
@@ -245,7 +246,9 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
         return Html("No column has drifted.")
     costly = _choose_costliest(drifted)
     cost = "what that costs is not known"
-    if costly.cost is not None:
+    if costly.outside_support:
+        cost = "it is outside the training support, so what that costs is not known"
+    elif costly.cost is not None:
         cost = context.describe_drift_cost(costly.cost)
     return Html("<b>{}</b> has drifted from the reference; {}.").format(
         make_column_name(costly.column), cost
@@ -253,7 +256,10 @@ def _describe_drift(context: MonitoringContext, window: MonitoredWindow) -> Html
 
 
 def _choose_costliest(rows: list[DriftRow]) -> DriftRow:
-    """Choose the row with the highest known cost, else the first."""
+    """Choose a row outside the training support, else the highest cost, else the first row."""
+    for row in rows:
+        if row.outside_support:
+            return row
     known = [row for row in rows if row.cost is not None]
     return max(
         known,
@@ -288,6 +294,7 @@ def _list_actions(context: MonitoringContext) -> list[ActionView]:
     """List the decisions that can be taken: retrain, roll back, acknowledge."""
     actions = [_make_retrain_action(context)]
     actions.extend(make_rollback_actions(context.data.current_promotion))
+    actions.extend(make_operator_actions(context))
     incidents = context.data.unacknowledged_incidents
     if incidents:
         options = [SelectOption(str(incident.id), incident.title) for incident in incidents]

@@ -30,6 +30,10 @@ from mlops_kit.dashboards.monitoring_records import (
     make_action_cell,
     make_severity_cell,
 )
+from mlops_kit.dashboards.operator_actions import (
+    show_operator_decisions,
+    show_predecessor_comparisons,
+)
 from mlops_kit.dashboards.page_base import CardContent, build_card
 from mlops_kit.dashboards.rendering import Html
 from mlops_kit.dashboards.text_formats import (
@@ -188,6 +192,16 @@ def _show_drift(context: MonitoringContext) -> CardContent:
         make_sentence(table),
         context.config.monitor.alert_effect,
     )
+    joint_cost = window.monitoring.joint_cost
+    if joint_cost is not None:
+        joint_text = "is not known: window and reference hardly overlap"
+        if joint_cost.cost is not None:
+            joint_text = f"is about {format_number(joint_cost.cost)} of {context.metric.title}"
+        note += (
+            f" The cost of the joint drift of all features {joint_text} (effective sample: "
+            f"{joint_cost.effective_rows:,} reference rows; a classifier tells the window from the "
+            f"reference with ROC-AUC {format_number(joint_cost.domain_auc)})."
+        )
     headings = (
         "Column",
         "Kind",
@@ -206,6 +220,8 @@ def _show_drift(context: MonitoringContext) -> CardContent:
 def _make_drift_cells(row: DriftRow) -> tuple[object, ...]:
     """Make the cells of a column's drift."""
     cost = format_optional(row.cost, format_number)
+    if row.outside_support:
+        cost = "unknown: outside the training support"
     missing = f"{_format_share(row.missing_reference)} → {_format_share(row.missing_current)}"
     status = row.status.replace("_", " ")
     p_value = _format_p_value(row.adjusted_p)
@@ -406,6 +422,8 @@ def build_service_tab(context: MonitoringContext) -> Html:
     cards = (
         build_card("Promotions", lambda: _show_promotions(context), hint, 7),
         build_card("Labels", lambda: _show_labels(context), hint, 5),
+        build_card("Champion vs predecessor", lambda: show_predecessor_comparisons(context), hint),
+        build_card("Decisions of operators", lambda: show_operator_decisions(context), hint),
         build_card("Predictions by origin", lambda: _show_requests(context), hint, 7),
         build_card("Watch", lambda: show_watch(context), hint, 5),
     )

@@ -158,15 +158,18 @@ def prepare_search(
     frame: pd.DataFrame,
     features: list[str],
     config: ProjectConfig,
-    training_rows: TrainingRows = ALL_ROWS,
+    training_rows: TrainingRows | None = None,
 ) -> SearchSetup:
     """Select the newest training rows (a random sample where there is no time) and their folds.
 
     Parameters
     ----------
-    training_rows : TrainingRows
-        Which of a fold's training rows count.
+    training_rows : TrainingRows or None
+        Which of a fold's training rows count; None: as ``train.rows`` says, all of them for auto.
     """
+    if training_rows is None:
+        is_automatic = config.train.rows.selection == RowSelection.AUTO
+        training_rows = ALL_ROWS if is_automatic else config.train.rows
     rows = select_training_rows(frame, config)
     if len(rows) > MAX_TRIAL_ROWS:
         if config.time:
@@ -219,19 +222,14 @@ def search_recipes(
     frame = to_pandas(frame)
     started_at = time.monotonic()
     budget = budget or SearchBudget(config.train.trials, config.train.max_seconds)
-    rows = config.train.rows
-    is_automatic = rows.selection == RowSelection.AUTO
-    setup = prepare_search(frame, features, config, ALL_ROWS if is_automatic else rows)
-    alternatives: list[RowAlternative] = []
+    setup = prepare_search(frame, features, config)
     with (
         lock_study_storage(Path(storage_path)) as storage,
         show_search_progress(budget.trials, progress) as report_progress,
     ):
         trials, best_trial = _run_study(setup, storage, budget, report_progress)
-        if is_automatic:
-            rows, alternatives = _choose_training_rows(setup, best_trial)
-        if is_automatic and rows != ALL_ROWS:
-            # Fewer or weighted rows may call for another recipe.
+        rows, alternatives = _choose_training_rows(setup, best_trial)
+        if alternatives and rows != ALL_ROWS:  # other rows may call for another recipe
             setup = prepare_search(frame, features, config, rows)
             trials, best_trial = _run_study(setup, storage, budget, report_progress)
     baselines = {}
@@ -280,7 +278,10 @@ def _run_study(
 def _choose_training_rows(
     setup: SearchSetup, trial: optuna.trial.FrozenTrial
 ) -> tuple[TrainingRows, list[RowAlternative]]:
-    """Choose the rows to train on with the best recipe."""
+    """Choose the rows to train on with the best recipe, unless the project states them."""
+    stated = setup.config.train.rows
+    if stated.selection != RowSelection.AUTO:
+        return stated, []
 
     def score_fold(fold: Fold, rows: TrainingRows) -> np.ndarray:
         return fitting.fit_and_score_fold(

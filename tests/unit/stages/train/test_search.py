@@ -18,7 +18,7 @@ from mlops_kit.data import datasets
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.validation import validate_config
 from mlops_kit.registry.recipe import Recipe
-from mlops_kit.stages.train import family_comparison, fitting, folds, search
+from mlops_kit.stages.train import family_comparison, fitting, folds, search, search_progress
 from mlops_kit.stages.train.search import SearchBudget
 from mlops_kit.stats import metrics
 
@@ -252,7 +252,7 @@ def test_unknown_family_and_infinity_are_rejected(tmp_path: Path) -> None:
 def test_progress_is_a_plain_line_without_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(search, "_PROGRESS_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(search_progress, "_INTERVAL_SECONDS", 0)
     search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "s.log", SearchBudget(2, 300)
     )
