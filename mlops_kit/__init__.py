@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         register_model_family,
     )
     from mlops_kit.stats.metrics import compute_metric, register_metric
+    from mlops_kit.stats.refit_agreement import ReferenceRefit
     from mlops_kit.watch.alert_message import Alert
     from mlops_kit.watch.alert_sinks import register_alert_sink
     from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
@@ -92,6 +93,7 @@ __all__ = [
     "Project",
     "ProjectClient",
     "ProjectConfig",
+    "ReferenceRefit",
     "RefitAgreement",
     "RetrainingAction",
     "RetrainingDecision",
@@ -189,6 +191,7 @@ _MODULES_BY_NAME = {
     "register_model_family": "mlops_kit.stages.train.families",
     "compute_metric": "mlops_kit.stats.metrics",
     "register_metric": "mlops_kit.stats.metrics",
+    "ReferenceRefit": "mlops_kit.stats.refit_agreement",
     "Alert": "mlops_kit.watch.alert_message",
     "register_alert_sink": "mlops_kit.watch.alert_sinks",
     "WindowMonitoring": "mlops_kit.watch.records",

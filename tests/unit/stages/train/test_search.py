@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,6 +129,30 @@ search.search_recipes(t.make_frame(), t.FEATURES, t.make_config(), sys.argv[2], 
     got = search.search_recipes(make_frame(), FEATURES, make_config(), path, SearchBudget(6, 300))
     whole = search.search_recipes(
         make_frame(), FEATURES, make_config(), tmp_path / "whole.log", SearchBudget(6, 300)
+    )
+    assert without_duration(got[1]) == without_duration(whole[1])
+    with search.lock_study_storage(path) as storage:
+        study = search.open_study(
+            search.prepare_search(make_frame(), FEATURES, make_config()), storage
+        )
+        assert [t.state.name for t in study.trials].count("FAIL") == 1
+
+
+def test_trial_ends_between_two_folds_when_the_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.log"
+    with monkeypatch.context() as patch:
+        # Each look at the clock is a second later: the time is up in the second of two trials.
+        clock = SimpleNamespace(monotonic=itertools.count().__next__)
+        patch.setattr(search, "time", clock)
+        _, recipe = search.search_recipes(
+            make_frame(), FEATURES, make_config(), path, SearchBudget(4, 4), progress=False
+        )
+    assert (recipe.trials, recipe.stopped_by_clock) == (1, True)
+    got = search.search_recipes(make_frame(), FEATURES, make_config(), path, SearchBudget(4, 300))
+    whole = search.search_recipes(
+        make_frame(), FEATURES, make_config(), tmp_path / "whole.log", SearchBudget(4, 300)
     )
     assert without_duration(got[1]) == without_duration(whole[1])
     with search.lock_study_storage(path) as storage:
