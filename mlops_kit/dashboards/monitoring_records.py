@@ -16,6 +16,7 @@ from mlops_kit.dashboards.view_models import Color, FactRow, make_status
 from mlops_kit.db.tables import RETRAINING_DUE, IncidentRecord, RetrainingRecord
 from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
+from mlops_kit.stages.monitor.limits import describe_max_drop
 from mlops_kit.stages.retrain.policy import RetrainingAction
 from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
 
@@ -124,8 +125,8 @@ def describe_retraining_policy(context: MonitoringContext) -> str:
     config = context.config
     conditions = []
     if config.retrain.on_performance_drop:
-        limit = config.monitor.max_drop
-        conditions.append(f"labels show a performance drop of more than {limit:g}")
+        limit = describe_max_drop(config.monitor.max_drop)
+        conditions.append(f"labels show a performance drop of more than {limit}")
     if config.retrain.on_concept_drift:
         windows = format_count(config.watch.min_drifted_windows, "window")
         conditions.append(

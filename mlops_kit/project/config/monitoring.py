@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mlops_kit.project.config.base import ConfigSection
-from mlops_kit.project.config.value_types import Duration, NameList, Share
+from mlops_kit.project.config.value_types import Drop, Duration, NameList, Share
 
 TestedKind = Literal["number", "category", "code", "boolean"]
 # The drift tests of this package by the kind of column they are for, the default first.
@@ -76,10 +76,11 @@ class MonitorConfig(ConfigSection):
         0.05, description="Maximum increase in a column's share of missing values"
     )
     min_rows: int = Field(200, ge=20, description="Minimum number of rows to test for drift")
-    max_drop: float = Field(
-        0.03,
-        ge=0,
-        description="Maximum drop of the headline metric below the reference performance",
+    max_drop: Drop = Field(
+        "10%",
+        description="Maximum drop of the headline metric below the reference performance: a "
+        "number, or a share of the reference (of a score measured from a model without skill, so "
+        "from 0.5 for ROC-AUC), but at least from the reference to the worse end of its interval",
     )
     alerts_file: str = Field(
         "reports/alerts.jsonl",

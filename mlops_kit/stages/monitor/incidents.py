@@ -31,6 +31,7 @@ from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
 from mlops_kit.stages.monitor.drift_sides import SCORE_COLUMN
 from mlops_kit.stages.monitor.joint_cost import JointCost
+from mlops_kit.stages.monitor.limits import compute_max_drop
 from mlops_kit.stats.metrics import METRICS
 from mlops_kit.stats.monitoring_tables import (
     CONCEPT_DRIFT_CHECK,
@@ -121,8 +122,10 @@ def detect_costly_drift(
     )
     is_critical = False
     if estimated.value is not None and reference is not None:
-        gain = METRICS[config.headline_metric].compute_gain(estimated.value, reference)
-        is_critical = gain < -config.monitor.max_drop
+        metric = METRICS[config.headline_metric]
+        gain = metric.compute_gain(estimated.value, reference)
+        max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
+        is_critical = gain < -max_drop
     sentence = (
         f"{_describe_drift_costs(ranked, joint_cost, config)} Estimated performance {estimated}, "
         f"reference performance {format_number(reference)}."
@@ -142,7 +145,8 @@ def _is_certainly_below(
     best_value = estimated.high if metric.greater_is_better else estimated.low
     if best_value is None or reference is None:
         return False
-    return metric.compute_gain(best_value, reference) < -config.monitor.max_drop
+    max_drop = compute_max_drop(config.monitor.max_drop, metric, Interval(reference))
+    return metric.compute_gain(best_value, reference) < -max_drop
 
 
 def _describe_drift_costs(
