@@ -70,7 +70,8 @@ if TYPE_CHECKING:
     )
     from mlops_kit.stats.metrics import compute_metric, register_metric
     from mlops_kit.stats.refit_agreement import ReferenceRefit
-    from mlops_kit.watch.alert_sinks import Alert, register_alert_sink
+    from mlops_kit.watch.alert_message import Alert
+    from mlops_kit.watch.alert_sinks import register_alert_sink
     from mlops_kit.watch.records import WindowMonitoring, WindowPerformance
     from mlops_kit.watch.signals import SignalTime, WindowEvidence, register_incident_signal
 
@@ -194,7 +195,7 @@ _MODULES_BY_NAME = {
     "compute_metric": "mlops_kit.stats.metrics",
     "register_metric": "mlops_kit.stats.metrics",
     "ReferenceRefit": "mlops_kit.stats.refit_agreement",
-    "Alert": "mlops_kit.watch.alert_sinks",
+    "Alert": "mlops_kit.watch.alert_message",
     "register_alert_sink": "mlops_kit.watch.alert_sinks",
     "WindowMonitoring": "mlops_kit.watch.records",
     "WindowPerformance": "mlops_kit.watch.records",

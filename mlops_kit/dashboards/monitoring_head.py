@@ -114,6 +114,9 @@ def summarize_performance(context: MonitoringContext) -> str:
     data = context.data
     if context.status is MonitoringStatus.STOPPED:
         last_pass = format_event_time(data.updated_at, context.zone)
+        if data.liveness is not None and data.liveness.is_dead:
+            seen_at = format_event_time(data.liveness.seen_at, context.zone)
+            return f"The watch was last seen on {seen_at} and ended without notice."
         return f"The last pass of the watch was on {last_pass}."
     if context.status is MonitoringStatus.NO_WINDOWS:
         return "No window has ended yet."

@@ -18,6 +18,7 @@ from mlops_kit.project.run_manifest import RunStatus
 from mlops_kit.stages.monitor.incidents import IncidentSeverity
 from mlops_kit.stages.monitor.limits import describe_max_drop
 from mlops_kit.stages.retrain.policy import RetrainingAction
+from mlops_kit.watch.arrivals import ARRIVAL_SIGNALS
 
 POLICY_ACTOR = "policy"
 _SEVERITY_TEXTS = {
@@ -38,7 +39,8 @@ _REASON_PREFIXES = {
     RetrainingAction.STOP: "No, and stop: ",
 }
 _MAX_MESSAGE_CHARACTERS = 90
-_RETRAINING_SIGNAL = "retraining"  # an incident that is not about windows
+# Incidents that are not about windows.
+_SIGNALS_WITHOUT_WINDOWS = {"retraining", *ARRIVAL_SIGNALS}
 
 
 def make_severity_cell(incident: IncidentRecord) -> Html:
@@ -67,7 +69,7 @@ def _describe_incident_status(context: MonitoringContext, incident: IncidentReco
         period = format_period(incident.opened_at, incident.closed_at, context.zone)
         return f"{period} · {incident.close_reason or 'closed'}"
     parts = [f"since {format_day(incident.opened_at, context.zone)}"]
-    if incident.signal != _RETRAINING_SIGNAL:
+    if incident.signal not in _SIGNALS_WITHOUT_WINDOWS:
         parts.append(format_count(incident.window_count, "window"))
     if incident.acknowledged_by:
         parts.append(f"{incident.acknowledged_by}: {incident.acknowledge_reason}")

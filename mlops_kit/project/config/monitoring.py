@@ -18,7 +18,6 @@ DRIFT_TESTS_BY_KIND: dict[TestedKind, tuple[str, ...]] = {
     "code": ("cramers_v",),
     "boolean": ("cramers_v",),
 }
-ALERT_SINK_NAMES = ("file",)
 RETRAINING_REASON_NAMES = (
     "performance_drop",
     "concept_drift",
@@ -215,10 +214,11 @@ class WatchConfig(ConfigSection):
         timedelta(days=1), description="How often new rows are scored and labels imported"
     )
     window: Duration = Field(timedelta(days=7), description="Length of a monitoring window")
-    alerts: NameList = Field(
-        default_factory=list,
-        description="Alert sinks that are told when an incident opens or closes: file, or those "
-        "of plugins",
+    heartbeat_url: str = Field(
+        "",
+        description="Address that is called after each pass, such as one of healthchecks.io, which "
+        "raises an alarm when the calls stop; with /start before a pass and /fail after one that "
+        "failed. ${NAME} is replaced by an environment variable. Empty: none",
     )
     min_drifted_windows: int = Field(
         2,

@@ -4,7 +4,7 @@ Drift alone warns: most drift costs the model nothing. Only a performance drop t
 prove, or a broken schema, blocks.
 
 These are the alerts of the monitor stage. ``mlops watch`` sends word of incidents instead: see
-``mlops_kit.watch.signals`` for what opens one, and ``mlops_kit.watch.alert_sinks`` for who is told.
+``mlops_kit.watch.signals`` for what opens one, and ``mlops_kit.watch.alert_queue`` for who is told.
 """
 
 from __future__ import annotations

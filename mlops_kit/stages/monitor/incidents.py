@@ -25,7 +25,7 @@ from mlops_kit.core.lazy import pd
 from mlops_kit.core.results import CheckOutcome, Interval, Table, Verdict
 from mlops_kit.db.approvals import check_permission
 from mlops_kit.db.engine import open_transaction
-from mlops_kit.db.tables import AlertRecord, IncidentRecord
+from mlops_kit.db.tables import IncidentRecord
 from mlops_kit.db.timestamps import current_timestamp
 from mlops_kit.project.config.root import ProjectConfig
 from mlops_kit.project.loader import Project
@@ -248,14 +248,6 @@ def describe_recovery(verdicts: Iterable[Verdict]) -> str:
     return ""
 
 
-class AlertEvent(StrEnum):
-    """What happened to an incident of which an alert tells."""
-
-    OPENED = "opened"
-    WORSENED = "worsened"
-    CLOSED = "closed"
-
-
 def update_incidents(
     transaction: Session,
     config: ProjectConfig,
@@ -264,12 +256,14 @@ def update_incidents(
     timestamp: str,
     close_reason: str,
 ) -> list[str]:
-    """Open, update and close incidents within a transaction, and store alerts of it.
+    """Open, update and close incidents within a transaction.
+
+    Who is told of it: ``mlops_kit.watch.alert_queue``.
 
     Parameters
     ----------
     config : ProjectConfig
-        With the project's name, and its alert sinks.
+        With the project's name.
     checked : set of str
         Names, up to the colon, of the signals that were looked for: an open incident of these
         without a signal is closed.
@@ -294,14 +288,9 @@ def update_incidents(
         signal_names.add(signal.name)
         incident = open_incidents.get(signal.name)
         if incident is not None:
-            has_worsened = _has_worsened(incident, signal)
             _update_incident(incident, signal, timestamp)
-            if has_worsened:
-                _store_alerts(transaction, config, incident, AlertEvent.WORSENED, signal.sentence)
             continue
-        incident = _make_incident(config.name, signal, timestamp)
-        transaction.add(incident)
-        _store_alerts(transaction, config, incident, AlertEvent.OPENED, signal.sentence)
+        transaction.add(_make_incident(config.name, signal, timestamp))
         lines.append(f"incident opened ({signal.severity}): {signal.title}: {signal.sentence}")
     for name, incident in open_incidents.items():
         if name in signal_names or name.split(":")[0] not in checked:
@@ -309,39 +298,8 @@ def update_incidents(
         incident.closed_at = timestamp
         incident.updated_at = timestamp
         incident.close_reason = close_reason
-        _store_alerts(transaction, config, incident, AlertEvent.CLOSED, close_reason)
         lines.append(f"incident closed: {incident.title}")
     return lines
-
-
-def _has_worsened(incident: IncidentRecord, signal: IncidentSignal) -> bool:
-    is_critical = signal.severity == IncidentSeverity.CRITICAL
-    return is_critical and incident.severity != IncidentSeverity.CRITICAL
-
-
-def _store_alerts(
-    transaction: Session,
-    config: ProjectConfig,
-    incident: IncidentRecord,
-    event: AlertEvent,
-    message: str,
-) -> None:
-    """Store an alert for each sink, to be sent after the transaction."""
-    transaction.flush()  # a new incident gets its number
-    for sink in config.watch.alerts:
-        transaction.add(
-            AlertRecord(
-                model=config.name,
-                incident_id=incident.id,
-                sink=sink,
-                event=event.value,
-                signal=incident.signal,
-                severity=incident.severity,
-                title=incident.title,
-                message=message,
-                created_at=incident.updated_at,
-            )
-        )
 
 
 def _make_incident(
