@@ -85,7 +85,12 @@ class ArrivalLog:
         self.zone = ZoneInfo(config.timezone)
         self.interval = config.watch.interval
 
-    def count(self, start: datetime, end: datetime, known_by: datetime) -> int:
+    def count(
+        self,
+        start: datetime,
+        end: datetime,
+        known_by: datetime,
+    ) -> int:
         """Count the rows of whole hours that had been scored by a time."""
         total = 0
         hour = start
@@ -96,12 +101,21 @@ class ArrivalLog:
             hour += _HOUR
         return total
 
-    def _shift(self, time: datetime, days: int) -> datetime:
+    def _shift(
+        self,
+        time: datetime,
+        days: int,
+    ) -> datetime:
         """Go back some days by the clock on the wall."""
         local = time.astimezone(self.zone).replace(tzinfo=None) - days * _DAY
         return local.replace(tzinfo=self.zone).astimezone(UTC)
 
-    def predict(self, start: datetime, end: datetime, as_of: datetime) -> CountInterval | None:
+    def predict(
+        self,
+        start: datetime,
+        end: datetime,
+        as_of: datetime,
+    ) -> CountInterval | None:
         """Predict how many rows of a period are known by a time; None if the log is too short.
 
         The counts of the same weekday give the expectation, those of all weekdays the dispersion.
@@ -133,7 +147,9 @@ class ArrivalLog:
 
 
 def read_arrival_log(
-    context: WatchContext, progress: WatchRecord, as_of: datetime
+    context: WatchContext,
+    progress: WatchRecord,
+    as_of: datetime,
 ) -> ArrivalLog | None:
     """Read the rows that the watch has scored in the last weeks; None if there are none."""
     first_time = as_of - (HISTORY_WEEKS + 1) * _DAYS_PER_WEEK * _DAY
@@ -258,7 +274,11 @@ def _count_labeled_day(
     return LabeledDay(int(rows), int(labeled))
 
 
-def _detect_late_labels(context: WatchContext, logged_from: datetime, as_of: datetime) -> str:
+def _detect_late_labels(
+    context: WatchContext,
+    logged_from: datetime,
+    as_of: datetime,
+) -> str:
     """Detect that labels have not arrived although most usually have by now."""
     for age in _LABEL_AGES:
         end = _floor_hour(as_of - context.config.label_delay - age)
@@ -305,7 +325,11 @@ def judge_labeled_day(today: LabeledDay, earlier_days: Sequence[LabeledDay]) -> 
     )
 
 
-def check_arrivals(context: WatchContext, progress: WatchRecord, as_of: datetime) -> list[str]:
+def check_arrivals(
+    context: WatchContext,
+    progress: WatchRecord,
+    as_of: datetime,
+) -> list[str]:
     """Check whether rows and labels arrive as usual; return a line per incident that changes."""
     log = read_arrival_log(context, progress, as_of)
     if log is None:

@@ -58,7 +58,12 @@ class _Collector:
         self.row_count = row_count
         self.readings: dict[DateFormat, DateReadings] = {}
 
-    def add(self, layout: DateLayout, positions: np.ndarray, fields: _Fields) -> None:
+    def add(
+        self,
+        layout: DateLayout,
+        positions: np.ndarray,
+        fields: _Fields,
+    ) -> None:
         """Add the texts of one shape, read by one layout."""
         readings = self.readings.get(layout.format)
         if readings is None:
@@ -126,7 +131,13 @@ def parse_dates(texts: Any, date_format: str | None) -> list[DateReadings]:
     seen_shapes: set[bytes] = set()
     for start in range(0, len(texts), _BLOCK_ROWS):
         block = texts.slice(start, _BLOCK_ROWS)
-        _parse_block(collector, block, start, date_format, seen_shapes)
+        _parse_block(
+            collector,
+            block,
+            start,
+            date_format,
+            seen_shapes,
+        )
         if len(seen_shapes) > _MAX_SHAPES or len(collector.readings) > _MAX_FORMATS:
             return []
     return list(collector.readings.values())
@@ -157,7 +168,11 @@ def _parse_block(
             if len(seen_shapes) > _MAX_SHAPES:
                 return
             _parse_shape(
-                collector, shape, characters[is_same], positions[is_same] + start, date_format
+                collector,
+                shape,
+                characters[is_same],
+                positions[is_same] + start,
+                date_format,
             )
             positions = positions[~is_same]
             characters = characters[~is_same]
@@ -227,7 +242,11 @@ def _read_number(characters: np.ndarray, span: tuple[int, int]) -> np.ndarray:
     return number
 
 
-def _read_days(layout: DateLayout, characters: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
+def _read_days(
+    layout: DateLayout,
+    characters: np.ndarray,
+    is_valid: np.ndarray,
+) -> np.ndarray:
     """Read days since 1970; dates that do not exist become invalid."""
     spans = layout.spans
     if "Y" in spans:
@@ -256,7 +275,9 @@ def _read_days(layout: DateLayout, characters: np.ndarray, is_valid: np.ndarray)
 
 
 def _read_name(
-    characters: np.ndarray, span: tuple[int, int], spellings: dict[int, list[tuple[bytes, int]]]
+    characters: np.ndarray,
+    span: tuple[int, int],
+    spellings: dict[int, list[tuple[bytes, int]]],
 ) -> np.ndarray:
     """Read the number of a month or weekday from its name or abbreviation; 0 if there is none."""
     letters = _lower(characters, span)
@@ -275,7 +296,9 @@ def _lower(characters: np.ndarray, span: tuple[int, int]) -> np.ndarray:
 
 
 def _read_time(
-    layout: DateLayout, characters: np.ndarray, is_valid: np.ndarray
+    layout: DateLayout,
+    characters: np.ndarray,
+    is_valid: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read microseconds since midnight, and which texts have more decimals than that."""
     spans = layout.spans
@@ -304,7 +327,11 @@ def _read_time(
     return microseconds, is_truncated
 
 
-def _read_offset(layout: DateLayout, characters: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
+def _read_offset(
+    layout: DateLayout,
+    characters: np.ndarray,
+    is_valid: np.ndarray,
+) -> np.ndarray:
     """Read the offset from UTC in minutes."""
     start, end = layout.spans["z"]
     first = characters[:, start]

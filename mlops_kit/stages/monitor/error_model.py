@@ -83,7 +83,11 @@ class ErrorModel(NamedTuple):
             growth = np.exp(self.size_effects.draw(block_count, rng)[block_codes, 0])
             yield scores + sizes[number] * growth * (relative_errors + level)
 
-    def _draw_relative_errors(self, bins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _draw_relative_errors(
+        self,
+        bins: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
         """Draw a relative error for each row, from reference rows of its bin."""
         reference_blocks = int(self.blocks.max()) + 1
         drawn_blocks = rng.integers(0, reference_blocks, reference_blocks)

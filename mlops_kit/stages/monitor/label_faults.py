@@ -117,7 +117,11 @@ def _is_mean_flipped(
     return is_changed and distance < abs(float(labels.mean()) - usual) / 2
 
 
-def _select_part(rows: LabeledRows, start: int, end: int | None) -> LabeledRows:
+def _select_part(
+    rows: LabeledRows,
+    start: int,
+    end: int | None,
+) -> LabeledRows:
     return LabeledRows(rows.labels[start:end], rows.scores[start:end], rows.features[start:end])
 
 

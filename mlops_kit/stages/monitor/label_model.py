@@ -57,7 +57,11 @@ class _ClassCurve(NamedTuple):
         basis = make_spline_basis(np.clip(logits, *self.limits), self.knots)
         return np.asarray(basis / self.scales)
 
-    def predict_logits(self, logits: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    def predict_logits(
+        self,
+        logits: np.ndarray,
+        basis: np.ndarray,
+    ) -> np.ndarray:
         """Return the calibrated logit of each row."""
         if self.steps is None:
             return np.asarray(np.clip(logits, *self.limits) + basis @ self.coefficients)
@@ -169,7 +173,13 @@ def fit_label_model(
     )
     model = model._replace(effects=effects)
     rows = SamplingDesign(blocks, row_weights)
-    drawn = _bootstrap_coefficients(model, scores, rows, draws, seed)
+    drawn = _bootstrap_coefficients(
+        model,
+        scores,
+        rows,
+        draws,
+        seed,
+    )
     return model._replace(drawn_coefficients=drawn)
 
 
@@ -249,7 +259,14 @@ def _fit_curve(
         loss = step_loss
         if np.abs(step).max() < _NEWTON_TOLERANCE:
             break
-    return _ClassCurve(limits, knots, scales, coefficients, inverse_hessian, steps)
+    return _ClassCurve(
+        limits,
+        knots,
+        scales,
+        coefficients,
+        inverse_hessian,
+        steps,
+    )
 
 
 def _fit_steps(

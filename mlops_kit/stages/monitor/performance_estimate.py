@@ -154,7 +154,14 @@ def fit_outcome_model(
             np.r_[encoder.is_categorical, False],
             config.seed,
         )
-    return OutcomeModel(config, feature_names, rows, label_model, error_model, encoder)
+    return OutcomeModel(
+        config,
+        feature_names,
+        rows,
+        label_model,
+        error_model,
+        encoder,
+    )
 
 
 def estimate_performance(
@@ -208,8 +215,19 @@ def estimate_cost(model: OutcomeModel, window: WindowRows) -> PerformanceEstimat
     """
     costs = model.config.cost
 
-    def compute_cost(y: Any, score: Any, threshold: float | None, weights: Any) -> float:
-        row_costs = compute_row_costs(y, score, threshold or 0.0, costs.false_alarm, costs.miss)
+    def compute_cost(
+        y: Any,
+        score: Any,
+        threshold: float | None,
+        weights: Any,
+    ) -> float:
+        row_costs = compute_row_costs(
+            y,
+            score,
+            threshold or 0.0,
+            costs.false_alarm,
+            costs.miss,
+        )
         return float(np.average(row_costs, weights=weights))
 
     return estimate_functions(model, window, {"cost": compute_cost})["cost"]

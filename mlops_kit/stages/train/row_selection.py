@@ -86,12 +86,20 @@ class RowAlternative:
     chosen: bool = False
 
 
-def select_rows(frame: pd.DataFrame, config: ProjectConfig, rows: TrainingRows) -> pd.DataFrame:
+def select_rows(
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    rows: TrainingRows,
+) -> pd.DataFrame:
     """Select the rows of a window, which ends with the newest row of the table."""
     return frame[is_selected(frame, config, rows)]
 
 
-def is_selected(frame: pd.DataFrame, config: ProjectConfig, rows: TrainingRows) -> np.ndarray:
+def is_selected(
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    rows: TrainingRows,
+) -> np.ndarray:
     """Return whether each row is in the window, see ``select_rows``."""
     if config.time is None or frame.empty:
         return np.ones(len(frame), dtype=bool)
@@ -106,7 +114,9 @@ def is_selected(frame: pd.DataFrame, config: ProjectConfig, rows: TrainingRows) 
 
 
 def compute_training_weights(
-    frame: pd.DataFrame, config: ProjectConfig, rows: TrainingRows
+    frame: pd.DataFrame,
+    config: ProjectConfig,
+    rows: TrainingRows,
 ) -> np.ndarray | None:
     """Compute how much each row counts in a fit: its own weight times its recency weight.
 
@@ -126,7 +136,9 @@ def compute_training_weights(
 
 
 def to_window_length(
-    rows: TrainingRows, frame: pd.DataFrame, config: ProjectConfig
+    rows: TrainingRows,
+    frame: pd.DataFrame,
+    config: ProjectConfig,
 ) -> TrainingRows:
     """Return ``since(...)`` as a window of the same length, for the folds of older periods."""
     if rows.selection != RowSelection.SINCE or config.time is None or rows.start is None:
@@ -137,7 +149,9 @@ def to_window_length(
 
 
 def choose_training_rows(
-    rows: pd.DataFrame, config: ProjectConfig, score_fold: FoldScorer
+    rows: pd.DataFrame,
+    config: ProjectConfig,
+    score_fold: FoldScorer,
 ) -> tuple[TrainingRows, list[RowAlternative]]:
     """Choose which of the training rows to fit on, by how well that predicts the newest of them.
 
@@ -180,7 +194,13 @@ def choose_training_rows(
     for candidate in [ALL_ROWS, *usable_candidates]:
         fold_scores = [score_fold(fold, candidate) for fold in folds]
         scores[candidate] = np.concatenate(fold_scores)
-    alternatives = _compare_alternatives(scores, labels, design, rows, config)
+    alternatives = _compare_alternatives(
+        scores,
+        labels,
+        design,
+        rows,
+        config,
+    )
     min_errors = _MIN_STANDARD_ERRORS
     if change_time is not None:
         min_errors = _MIN_STANDARD_ERRORS_AFTER_CHANGE
@@ -211,7 +231,9 @@ def _list_windows(rows: pd.DataFrame, config: ProjectConfig) -> list[TrainingRow
 
 
 def _list_windows_after_change(
-    rows: pd.DataFrame, config: ProjectConfig, change_time: datetime
+    rows: pd.DataFrame,
+    config: ProjectConfig,
+    change_time: datetime,
 ) -> list[TrainingRows]:
     """List the rows since a change, the newer half of them, and weights that make it count."""
     hours = (rows[config.time].max() - change_time) / timedelta(hours=1)
@@ -233,7 +255,9 @@ def _build_newest_folds(rows: pd.DataFrame, config: ProjectConfig) -> list[Fold]
 
 
 def _build_folds_after_change(
-    rows: pd.DataFrame, config: ProjectConfig, change_time: datetime
+    rows: pd.DataFrame,
+    config: ProjectConfig,
+    change_time: datetime,
 ) -> list[Fold]:
     """Build folds that validate on later parts of the rows after a change, without a gap."""
     times = rows[config.time].reset_index(drop=True)
@@ -242,7 +266,11 @@ def _build_folds_after_change(
     return _build_folds(times, starts, timedelta(0))
 
 
-def _build_folds(times: pd.Series, starts: list[Any], delay: timedelta) -> list[Fold]:
+def _build_folds(
+    times: pd.Series,
+    starts: list[Any],
+    delay: timedelta,
+) -> list[Fold]:
     folds = []
     ends = [*starts[1:], None]
     for start, end in zip(starts, ends, strict=True):
@@ -257,7 +285,10 @@ def _build_folds(times: pd.Series, starts: list[Any], delay: timedelta) -> list[
 
 
 def _is_trainable(
-    rows: pd.DataFrame, config: ProjectConfig, candidate: TrainingRows, training: np.ndarray
+    rows: pd.DataFrame,
+    config: ProjectConfig,
+    candidate: TrainingRows,
+    training: np.ndarray,
 ) -> bool:
     """Whether a selection leaves enough rows, and every class, to train on in a fold."""
     selected = select_rows(rows.iloc[training], config, candidate)
@@ -328,7 +359,9 @@ def _mark_best(
 
 
 def describe_training_rows(
-    recipe: Recipe, training_rows: pd.DataFrame, config: ProjectConfig
+    recipe: Recipe,
+    training_rows: pd.DataFrame,
+    config: ProjectConfig,
 ) -> Table:
     """Describe which rows train the model, and how the alternatives scored.
 
@@ -375,7 +408,9 @@ def describe_training_rows(
 
 
 def _describe_selection(
-    rows: TrainingRows, training_rows: pd.DataFrame, config: ProjectConfig
+    rows: TrainingRows,
+    training_rows: pd.DataFrame,
+    config: ProjectConfig,
 ) -> str:
     selected = len(select_rows(training_rows, config, rows))
     counts = f"{selected:,} of {len(training_rows):,} training rows"
