@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 _WINDOW_SHARES = (0.5, 0.25, 0.125)  # of the period of the training rows
 _HALF_LIFE_SHARES = (0.25, 0.125)
 _NEWEST_BLOCKS = (0.85, 0.9, 0.95)  # where the validation blocks begin, as shares of the rows
+# A large table has enough rows for one block; each further block is another fit by alternative.
+_LARGE_TABLE_ROWS = 50_000
+_SINGLE_BLOCK = _NEWEST_BLOCKS[:1]
 _BLOCKS_AFTER_CHANGE = (1 / 3, 2 / 3)
 _MIN_WINDOW_ROWS = 100
 _INTERVAL_STANDARD_ERRORS = 2 * 1.96  # width of a 95% interval
@@ -250,7 +253,8 @@ def _list_windows_after_change(
 def _build_newest_folds(rows: pd.DataFrame, config: ProjectConfig) -> list[Fold]:
     """Build folds that validate on the newest rows, each a label delay after its training rows."""
     times = rows[config.time].reset_index(drop=True)
-    starts = [times.iloc[int(share * len(times))] for share in _NEWEST_BLOCKS]
+    shares = _SINGLE_BLOCK if len(times) >= _LARGE_TABLE_ROWS else _NEWEST_BLOCKS
+    starts = [times.iloc[int(share * len(times))] for share in shares]
     return _build_folds(times, starts, config.label_delay)
 
 

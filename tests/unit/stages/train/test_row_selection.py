@@ -105,6 +105,27 @@ def test_window_and_weights_reach_the_fit() -> None:
     assert roc_auc_score(newer["y"], scores["weighted(2d)"]) > 0.8
 
 
+@pytest.mark.parametrize(("large_rows", "blocks"), [(ROWS_PER_DAY * DAYS, 1), (10**6, 3)])
+def test_large_table_is_validated_on_one_block_of_the_same_rows(
+    large_rows: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_selection, "_LARGE_TABLE_ROWS", large_rows)
+    frame = make_rows()
+    scored: list[np.ndarray] = []
+
+    def score_fold(fold: Any, rows: Any) -> np.ndarray:
+        _, validation = fold
+        if rows == ALL_ROWS:
+            scored.append(validation)
+        return frame["x"].rank(pct=True).to_numpy()[validation] * 0.98 + 0.01
+
+    row_selection.choose_training_rows(frame, make_config(), score_fold)
+    assert len(scored) == blocks
+    newest_share = 0.15
+    first = round((1 - newest_share) * len(frame))
+    assert np.concatenate(scored).tolist() == list(range(first, len(frame)))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_stationary_rows_are_all_used(seed: int, tmp_path: Path) -> None:
     frame = make_rows(seed=seed)
