@@ -60,6 +60,7 @@ from mlops_kit.watch.windows import (
     analyze_labeled_window,
     analyze_unlabeled_window,
     list_ended_windows,
+    list_filled_windows,
 )
 
 _BLOCKED_SIGNAL = "retraining_blocked"
@@ -90,6 +91,8 @@ def list_unmonitored_windows(
     context: WatchContext, progress: WatchRecord, as_of: datetime
 ) -> list[tuple[datetime, datetime]]:
     """List the windows that have ended and are not monitored; none is after the newest row."""
+    if context.config.watch.window_rows is not None:
+        return _list_filled_windows(context, progress, as_of, context.config.watch.window_rows)
     statement = sa.select(sa.func.max(PredictionRecord.event_time)).where(
         PredictionRecord.model == context.config.name
     )
@@ -104,6 +107,28 @@ def list_unmonitored_windows(
         if start_text not in monitored_starts and start_text <= newest_row_time:
             unmonitored.append((start, end))
     return unmonitored
+
+
+def _list_filled_windows(
+    context: WatchContext, progress: WatchRecord, as_of: datetime, rows: int
+) -> list[tuple[datetime, datetime]]:
+    """List the windows of a number of rows that follow the last monitored one."""
+    start = progress.watched_from
+    for window in context.list_monitored_windows():
+        start = max(start, window.end)
+    statement = (
+        sa.select(PredictionRecord.event_time)
+        .where(
+            PredictionRecord.model == context.config.name,
+            PredictionRecord.event_time >= start,
+            PredictionRecord.event_time < format_timestamp(as_of),
+        )
+        .order_by(PredictionRecord.event_time)
+    )
+    row_times = [
+        datetime.fromisoformat(str(text)) for text in query_records(context.project, statement)
+    ]
+    return list_filled_windows(datetime.fromisoformat(start), row_times, rows)
 
 
 def _select_window_predictions(
